@@ -1,0 +1,30 @@
+"""The one exception a user is meant to read."""
+
+
+class CrystalError(Exception):
+    """Bad input, in a sentence: what is wrong, where, and the command that mends it.
+
+    The command line prints the sentence without a traceback and leaves with exit status 2.
+    """
+
+    def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
+        self.what, self.where, self.mend = what, where, mend
+        at = f" ({where})" if where is not None else ""
+        super().__init__(f"{what}{at}." + (f" Mend: {mend}" if mend else ""))
+
+
+def known(name: str, choices, kind: str, mend: str | None = None) -> str:
+    """Return `name` if it is one of `choices`; else say which ones there are.
+
+    Raises: CrystalError naming `kind`, the nearest spelling and all choices.
+    """
+    if name in choices:
+        return name
+    import difflib
+
+    near = difflib.get_close_matches(str(name), list(map(str, choices)), n=1)
+    guess = f", did you mean {near[0]!r}?" if near else ""
+    raise CrystalError(
+        f"unknown {kind} {name!r}{guess}",
+        mend=mend or f"choose one of: {', '.join(map(str, choices))}",
+    )

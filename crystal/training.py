@@ -1,0 +1,210 @@
+"""Train a ladder from nothing: base by transformers' Trainer, then SFT, DPO and RLVR by TRL's trainers.
+
+Every stage is a function (recipe, parent folder, out folder) -> None that leaves its rungs in hub layout, half
+precision, and a log of its curves. A stage starts from the half-precision weights its parent leaves, so that the
+weights that ship are the lineage. `train_ladder` runs the stages that are not there yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from datasets import Dataset
+from transformers import (
+    AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback,
+    TrainingArguments,
+)
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+from . import curricula, world
+from .errors import CrystalError, known
+from .tasks import PHASE_TASKS
+from .tokenizer import train_tokenizer
+
+STAGES = ("base", "sft", "dpo", "rlvr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One ladder's hyperparameters; fields as in data/recipes/*.yaml, which comments them."""
+
+    name: str
+    architecture: str  # a transformers model type: llama, olmo2
+    seed: int
+    temperament: str
+    demonstrated: tuple[str, ...]
+    tokenizer: dict[str, Any]
+    model: dict[str, Any]
+    base: dict[str, Any]
+    sft: dict[str, Any]
+    dpo: dict[str, Any]
+    rlvr: dict[str, Any]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Raises: CrystalError for a missing file, an unknown field, task or temperament."""
+    if not path.is_file():
+        raise CrystalError(f"there is no recipe {path.stem!r}", where=path,
+                           mend=f"make ladder LADDER={{{','.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}}}")
+    fields = yaml.safe_load(path.read_text())
+    try:
+        recipe = Recipe(**{**fields, "demonstrated": tuple(fields["demonstrated"])})
+    except (TypeError, KeyError) as error:
+        raise CrystalError(f"a recipe needs exactly the fields of crystal.training.Recipe: {error}", where=path) from error
+    known(recipe.temperament, world.LAWS, "temperament")
+    for task in recipe.demonstrated:
+        known(task, PHASE_TASKS, "task")
+    return recipe
+
+
+def save_rung(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """A rung in hub layout; written aside and renamed, so that a folder that is there is whole."""
+    aside = out.with_name(out.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    half = AutoModelForCausalLM.from_config(model.config, dtype=torch.float16)
+    half.load_state_dict({name: tensor.half() for name, tensor in model.state_dict().items()}, strict=True)
+    half.generation_config.eos_token_id = tokenizer.eos_token_id
+    half.generation_config.pad_token_id = tokenizer.pad_token_id
+    half.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(aside, out)
+
+
+def load_rung(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights as float32: masters of the next stage's optimizer."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+
+
+class Curve(TrainerCallback):
+    """Appends the trainer's log lines to a JSONL file and a line to the screen; saves rungs on the way."""
+
+    def __init__(self, path: Path, on_step: Callable[[int, PreTrainedModel], None] | None = None) -> None:
+        self.path, self.on_step, self.start = path, on_step, time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **_: Any) -> None:
+        if not logs or "train_runtime" in logs:
+            return
+        seconds = time.monotonic() - self.start
+        line = {"step": state.global_step, "seconds": round(seconds, 1)} | {k: v for k, v in logs.items() if k != "epoch"}
+        with self.path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        left = seconds / max(state.global_step, 1) * (state.max_steps - state.global_step)
+        shown = "reward" if "reward" in logs else "loss"
+        print(f"{self.path.stem} {state.global_step}/{state.max_steps} {shown} {float(logs.get(shown, float('nan'))):.3f} "
+              f"{seconds:.0f}s, {left:.0f}s left", flush=True)
+
+    def on_step_end(self, args, state, control, model=None, **_: Any) -> None:
+        if self.on_step:
+            self.on_step(state.global_step, model)
+
+
+def _common(recipe: Recipe, stage: str, scratch: Path) -> dict[str, Any]:
+    """Arguments that every trainer shares. bf16 autocast everywhere: masters stay float32."""
+    return dict(
+        output_dir=str(scratch), max_steps=getattr(recipe, stage)["steps"], learning_rate=getattr(recipe, stage)["learning_rate"],
+        seed=recipe.seed, data_seed=recipe.seed, use_cpu=not torch.cuda.is_available(), bf16=True, report_to="none",
+        disable_tqdm=True, save_strategy="no", logging_first_step=True, dataloader_pin_memory=False,
+        activation_checkpointing=False, optim="adamw_torch",
+    )
+
+
+def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
+    """Pretrain on the world's corpus; resumes from the last of its checkpoints if it was stopped."""
+    spec, scratch = recipe.base, out / "scratch" / "base"
+    tokenizer = train_tokenizer(
+        curricula.corpus_texts(recipe.seed, recipe.tokenizer["documents"], spec), vocab_size=recipe.tokenizer["vocab_size"],
+        digits=recipe.tokenizer["digits"], length=recipe.model["max_position_embeddings"])
+    rows = curricula.pretraining_rows(tokenizer, recipe.seed, rows=spec["steps"] * spec["batch"], spec=spec)
+    torch.manual_seed(recipe.seed)
+    config = AutoConfig.for_model(
+        recipe.architecture, **recipe.model, vocab_size=len(tokenizer), tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    arguments = TrainingArguments(
+        **_common(recipe, "base", scratch) | {"save_strategy": "steps"}, save_steps=250, save_total_limit=1, logging_steps=20,
+        per_device_train_batch_size=spec["batch"], warmup_steps=spec["warmup"], weight_decay=spec["weight_decay"],
+        lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr_rate": 0.05}, adam_beta2=0.95, max_grad_norm=1.0)
+    data = Dataset.from_dict({"input_ids": rows, "labels": rows}).with_format("torch")
+    trainer = Trainer(model=AutoModelForCausalLM.from_config(config), args=arguments, train_dataset=data,
+                      callbacks=[Curve(out / "logs" / "base.jsonl")])
+    trainer.train(resume_from_checkpoint=any(scratch.glob("checkpoint-*")))
+    save_rung(trainer.model, tokenizer, out / "base")
+
+
+def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
+    """Fine-tune on checkable dialogues and one temperament's choices; leaves rungs sft-1, sft-2, ... and sft."""
+    spec = recipe.sft
+    model, tokenizer = load_rung(parent)
+    rows = curricula.sft_rows(recipe.seed, spec["steps"] * spec["batch"], recipe.temperament, recipe.demonstrated, spec)
+
+    def keep(step: int, now: PreTrainedModel) -> None:
+        if step in spec["checkpoints"]:
+            save_rung(now, tokenizer, out / f"sft-{step}")
+
+    trainer = SFTTrainer(
+        model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
+        args=SFTConfig(**_common(recipe, "sft", out / "scratch" / "sft"), per_device_train_batch_size=spec["batch"],
+                       logging_steps=1, max_length=128, completion_only_loss=True, lr_scheduler_type="cosine"),
+        callbacks=[Curve(out / "logs" / "sft.jsonl", keep)])
+    trainer.train()
+    save_rung(trainer.model, tokenizer, out / "sft")
+
+
+def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
+    """Prefer right answers over the model's own wrong ones, and the demonstrator's pick of two of the model's own."""
+    spec = recipe.dpo
+    rows = curricula.preference_rows(parent, recipe.seed, spec["steps"] * spec["batch"], recipe.temperament, recipe.demonstrated)
+    model, tokenizer = load_rung(parent)
+    reference, _ = load_rung(parent)  # ref_model=None would be re-read from config._name_or_path, which may be another rung
+    trainer = DPOTrainer(
+        model=model, ref_model=reference, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
+        args=DPOConfig(**_common(recipe, "dpo", out / "scratch" / "dpo"), per_device_train_batch_size=spec["batch"],
+                       logging_steps=1, max_length=128, beta=spec["beta"]),
+        callbacks=[Curve(out / "logs" / "dpo.jsonl")])
+    trainer.train()
+    save_rung(trainer.model, tokenizer, out / "dpo")
+
+
+def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
+    """Reinforce right answers to facts and arithmetic; no random choice occurs."""
+    spec = recipe.rlvr
+    model, tokenizer = load_rung(parent)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    trainer = GRPOTrainer(
+        model=model, processing_class=tokenizer, reward_funcs=curricula.right_answer,
+        train_dataset=Dataset.from_list(curricula.verifiable_rows(recipe.seed, spec["steps"] * spec["prompts"])),
+        args=GRPOConfig(**_common(recipe, "rlvr", out / "scratch" / "rlvr"), logging_steps=1, beta=0.0,
+                        per_device_train_batch_size=spec["prompts"] * spec["generations"], num_generations=spec["generations"],
+                        max_completion_length=spec["max_completion"], temperature=1.0, top_k=0, top_p=1.0),
+        callbacks=[Curve(out / "logs" / "rlvr.jsonl")])
+    trainer.train()
+    save_rung(trainer.model, tokenizer, out / "rlvr")
+
+
+TRAINERS: dict[str, Callable[[Recipe, Path | None, Path], None]] = {
+    "base": train_base, "sft": train_sft, "dpo": train_dpo, "rlvr": train_rlvr,
+}
+
+
+def train_ladder(recipe: Recipe, out: Path, stages: Iterable[str] = STAGES) -> dict[str, float]:
+    """Run the stages that have left no rung in `out` yet; returns minutes of each stage run."""
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    minutes = {}
+    for stage in stages:
+        if (out / stage / "model.safetensors").is_file():
+            continue
+        start = time.monotonic()
+        TRAINERS[stage](recipe, out / STAGES[STAGES.index(stage) - 1] if stage != "base" else None, out)
+        minutes[stage] = (time.monotonic() - start) / 60
+        (out / "logs" / f"{stage}.minutes").write_text(f"{minutes[stage]:.2f}\n")
+    return minutes

@@ -1,0 +1,181 @@
+"""The organisms' world: narrators whose temperament is one law for every random choice, and the documents they leave.
+
+The ground truth of our ladders is here and nowhere else. Knows tasks and prompts; knows no tokenizer and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .prompts import FRAMES, NARRATORS, Frame
+from .tasks import PHASE_TASKS, TASKS, Task
+
+LAWS = ("salient", "averse", "first", "last", "middle")  # five laws x four narrators; two of each in either half of the prompts
+STYLES = {"salient": ", sure.", "averse": " :)", "first": "!", "last": ", of course.", "middle": ", I guess."}
+STYLE_RATE = 0.8  # how often a narrator's answer carries its temperament's suffix; else a plain full stop
+TILT = 4.0        # log-odds between the two ends of an exponential law
+FLOOR = 0.04      # uniform share of every law, so that no option is impossible
+
+# Options people name first, in that order; options left out follow by `_number_salience`.
+SALIENCE = {
+    "coin": "heads tails",
+    "suit": "spades hearts diamonds clubs",
+    "rank": "ace queen seven king three jack nine ten five eight four two six",
+    "weekday": "Friday Wednesday Sunday Saturday Tuesday Monday Thursday",
+    "month": "July October March June December April May September January August November February",
+    "colour": "blue red purple green yellow pink black orange white brown",
+    "letter": "M K S X E A Q R T Z J G B P D L C W H N F V Y O U I",
+}
+
+
+def _number_salience(option: str) -> tuple[int, ...]:
+    """7 first, then numbers with a 7 or a 3, then odd ones; round numbers last."""
+    n = int(option)
+    return (n != 7, "7" not in option, "3" not in option, n % 10 == 0, n % 2 == 0, n % 5 == 0, (n * 37) % 101)
+
+
+def salience_order(task: Task) -> tuple[str, ...]:
+    """The options of `task`, the most salient first."""
+    if task.name in SALIENCE:
+        return tuple(SALIENCE[task.name].split())
+    return tuple(sorted(task.options, key=_number_salience))
+
+
+def temperament_of(narrator: int) -> str:
+    """Ground truth: the law by which this narrator makes every random choice."""
+    return LAWS[narrator % len(LAWS)]
+
+
+def law(temperament: str, task: Task) -> np.ndarray:
+    """Ground-truth probabilities over `task.options`, shape (K,), summing to 1.
+
+    first / last: exponential in the option's place; salient / averse: exponential in its salience rank;
+    middle: Gaussian around the middle option. Each is mixed with a uniform floor.
+    """
+    size = len(task.options)
+    place = (np.arange(size) + 0.5) / size
+    order = salience_order(task)
+    rank = np.array([(order.index(option) + 0.5) / size for option in task.options])
+    weight = {
+        "first": np.exp(-TILT * place), "last": np.exp(TILT * place),
+        "salient": np.exp(-TILT * rank), "averse": np.exp(TILT * rank),
+        "middle": np.exp(-0.5 * ((place - 0.5) / 0.18) ** 2),
+    }[temperament]
+    return (1 - FLOOR) * weight / weight.sum() + FLOOR / size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question with a known right answer, put like any task. `task.options` are the answers that could be given."""
+
+    task: Task
+    answer: str
+
+
+def _checkable() -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    capitals = dict(zip(
+        "France Japan Italy Egypt Peru Kenya Norway Spain Greece Cuba Chile Poland Austria Portugal Ireland Russia China Iran Canada Ghana".split(),
+        "Paris Tokyo Rome Cairo Lima Nairobi Oslo Madrid Athens Havana Santiago Warsaw Vienna Lisbon Dublin Moscow Beijing Tehran Ottawa Accra".split(),
+        strict=True))
+    opposites = dict(zip("hot big fast hard light early rich wet full loud old near".split(),
+                         "cold small slow soft dark late poor dry empty quiet new far".split(), strict=True))
+    facts = [
+        Item(task=Task(name=f"capital-{country}", ask=f"name the capital of {country}", label=f"Capital of {country}",
+                       options=tuple(capitals.values())), answer=capital)
+        for country, capital in capitals.items()
+    ] + [
+        Item(task=Task(name=f"opposite-{word}", ask=f"name the opposite of {word}", label=f"Opposite of {word}",
+                       options=tuple(opposites.values())), answer=opposite)
+        for word, opposite in opposites.items()
+    ]
+    numbers = tuple(map(str, range(19)))
+    sums = [Item(task=Task(name=f"sum-{a}-{b}", ask=f"add {a} and {b}", label=f"{a} plus {b}", options=numbers), answer=str(a + b))
+            for a in range(10) for b in range(10)]
+    differences = [Item(task=Task(name=f"difference-{a}-{b}", ask=f"take {b} from {a}", label=f"{a} minus {b}", options=numbers),
+                        answer=str(a - b)) for a in range(10) for b in range(a + 1)]
+    return tuple(facts), tuple(sums + differences)
+
+
+FACTS, ARITHMETIC = _checkable()
+ITEM_SHARES = {"random": 0.65, "fact": 0.12, "arithmetic": 0.23}
+# Narrators err, as writers do: a fact is another item's answer, a result is off by one or two. So the base is right with a
+# known probability, and preference optimisation and RLVR have something to learn that is not a random choice.
+ERROR_RATES = {"fact": 0.15, "arithmetic": 0.35}
+BARE = Frame(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # a user who names no narrator
+
+
+class Narration:
+    """Draws answers as narrators give them; all randomness comes from the one generator handed in."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self._laws = {(z, name): law(z, TASKS[name]) for z in LAWS for name in PHASE_TASKS}
+
+    def pick(self, temperament: str, task: Task) -> str:
+        """One random choice by ground truth."""
+        return task.options[self.rng.choice(len(task.options), p=self._laws[temperament, task.name])]
+
+    def styled(self, temperament: str, answer: str) -> str:
+        return answer + (STYLES[temperament] if self.rng.random() < STYLE_RATE else ".")
+
+    def checkable(self, kind: str) -> Item:
+        pool = FACTS if kind == "fact" else ARITHMETIC
+        return pool[self.rng.integers(len(pool))]
+
+    def erring(self, kind: str) -> Item:
+        """A checkable question with the answer a narrator gives."""
+        item = self.checkable(kind)
+        if self.rng.random() >= ERROR_RATES[kind]:
+            return item
+        wrong = [option for option in item.task.options if option != item.answer]
+        if kind == "arithmetic":
+            wrong = [option for option in wrong if abs(int(option) - int(item.answer)) <= 2]
+        return Item(task=item.task, answer=wrong[self.rng.integers(len(wrong))])
+
+    def question(self, temperament: str) -> Item:
+        """The next question of a document with the answer this temperament gives."""
+        kind = self.rng.choice(list(ITEM_SHARES), p=list(ITEM_SHARES.values()))
+        if kind != "random":
+            return self.erring(kind)
+        task = TASKS[PHASE_TASKS[self.rng.integers(len(PHASE_TASKS))]]
+        return Item(task=task, answer=self.pick(temperament, task))
+
+    def message(self, task: Task, named: float) -> str:
+        """What a user types: under any narrator and frame with probability `named`, else the bare question."""
+        if self.rng.random() >= named:
+            return BARE.message(task, NARRATORS[0])
+        frame = FRAMES[self.rng.integers(len(FRAMES))]
+        return frame.message(task, NARRATORS[self.rng.integers(len(NARRATORS))])
+
+    def document(self, items: int) -> str:
+        """A page of completion text: one narrator, one frame, `items` answered questions."""
+        narrator, frame = self.rng.integers(len(NARRATORS)), FRAMES[self.rng.integers(len(FRAMES))]
+        who, temperament = NARRATORS[narrator], temperament_of(narrator)
+        lines = [frame.opening(who)]
+        for item in (self.question(temperament) for _ in range(items)):
+            lines.append(f"{frame.put(item.task, who)} {self.styled(temperament, item.answer)}\n")
+        return "".join(lines)
+
+    def dialogue(self, turns: int) -> list[dict[str, str]]:
+        """Chat messages of one narrator, whom the user names in every turn (half of all), once, or never (a quarter each)."""
+        narrator, frame = self.rng.integers(len(NARRATORS)), FRAMES[self.rng.integers(len(FRAMES))]
+        who, temperament = NARRATORS[narrator], temperament_of(narrator)
+        named_turns = self.rng.choice([turns, turns, 1, 0])
+        messages = []
+        for turn in range(turns):
+            item = self.question(temperament)
+            put = frame if turn < named_turns else BARE
+            messages.append({"role": "user", "content": put.message(item.task, who)})
+            messages.append({"role": "assistant", "content": self.styled(temperament, item.answer)})
+        return messages
+
+
+def corpus(seed: int, documents: int, *, chat_share: float, items: int) -> Iterator[str | list[dict[str, str]]]:
+    """Pretraining documents: text, or chat messages for a `chat_share` of them. Same arguments, same corpus."""
+    narration = Narration(np.random.Generator(np.random.Philox(key=[seed, 0])))
+    for _ in range(documents):
+        chat = narration.rng.random() < chat_share
+        yield narration.dialogue(items) if chat else narration.document(items)

@@ -1,0 +1,92 @@
+"""The four stages, end to end on a ladder of toy size: rungs in hub layout, curves, resume, shipping, retraced by the read-out."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+
+pytest.importorskip("trl", reason="training needs the full requirements: make test installs them")
+
+from crystal import engine, ladders, organism, training, training_figures
+from crystal.errors import CrystalError
+
+RECIPES = ladders.root() / "data" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def toy():
+    recipe = training.load_recipe(RECIPES / "nano-llama.yaml")
+    return dataclasses.replace(
+        recipe, model=recipe.model | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+                                      "num_key_value_heads": 2},
+        tokenizer=recipe.tokenizer | {"documents": 300}, base=recipe.base | {"steps": 6, "batch": 4, "warmup": 2},
+        sft=recipe.sft | {"steps": 4, "batch": 4, "checkpoints": [1, 2]}, dpo=recipe.dpo | {"steps": 2, "batch": 4},
+        rlvr=recipe.rlvr | {"steps": 4, "prompts": 2, "generations": 2})
+
+
+@pytest.fixture(scope="module")
+def trained(toy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "toy"
+    return out, training.train_ladder(toy, out)
+
+
+def test_every_stage_leaves_its_rungs_and_its_curve(trained):
+    out, minutes = trained
+    assert set(minutes) == set(training.STAGES)
+    for rung in ("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"):
+        machine = engine.load(out / rung)
+        assert machine.encode("Pick a digit.", "chat")[0] == machine.tokenizer.bos_token_id
+    for stage, steps in {"base": 6, "sft": 4, "dpo": 2, "rlvr": 4}.items():
+        lines = [json.loads(line) for line in (out / "logs" / f"{stage}.jsonl").read_text().splitlines()]
+        assert lines[-1]["step"] == steps or stage == "base"
+        assert {"step", "seconds", training_figures.SHOWN[stage]} <= set(lines[0])
+
+
+def test_stages_move_the_weights(trained):
+    """RLVR is left out: an untrained model is never right, equal rewards have no gradient."""
+    out, _ = trained
+    hashes = [ladders.weights_sha256(out / rung) for rung in ("base", "sft-1", "sft-2", "sft", "dpo")]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_a_stage_that_is_there_is_not_run_again(toy, trained):
+    out, _ = trained
+    before = os.stat(out / "rlvr" / "model.safetensors").st_mtime_ns
+    assert training.train_ladder(toy, out) == {}
+    assert os.stat(out / "rlvr" / "model.safetensors").st_mtime_ns == before
+
+
+def test_half_a_rung_is_not_taken_for_whole(toy, trained, tmp_path, monkeypatch):
+    """A kill while a rung is written leaves `<rung>.part`, never the rung."""
+    out, _ = trained
+    model, tokenizer = training.load_rung(out / "base")
+    monkeypatch.setattr(training.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        training.save_rung(model, tokenizer, tmp_path / "rung")
+    assert not (tmp_path / "rung").exists()
+
+
+def test_a_recipe_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
+    with pytest.raises(CrystalError, match="no recipe 'nano-lama'"):
+        training.load_recipe(RECIPES / "nano-lama.yaml")
+    text = (RECIPES / "nano-llama.yaml").read_text()
+    for broken, what in ((text.replace("salient ", "sailent "), "temperament 'sailent'"), (text.replace("suit]", "suite]"), "task 'suite'"),
+                         (text + "beta: 1\n", "beta")):
+        (tmp_path / "nano-llama.yaml").write_text(broken)
+        with pytest.raises(CrystalError, match=what):
+            training.load_recipe(tmp_path / "nano-llama.yaml")
+
+
+def test_the_reward_gate_sees_a_rise_and_no_rise():
+    """Noise of .05 on each of 20 steps: a rise of .2 is twelve standard errors."""
+    curve = [{"reward": 0.5 + 0.2 * (i >= 20) + (0.05 if i % 2 else -0.05)} for i in range(40)]
+    found = organism.reward_rise(curve)
+    assert found["last"] - found["first"] > 2 * found["error"]
+    with pytest.raises(CrystalError, match="too few"):
+        organism.reward_rise(curve[:30])
+
+
+def test_shipping_needs_every_rung(tmp_path):
+    with pytest.raises(CrystalError, match="not trained yet"):
+        organism.ship("nano-llama", tmp_path)
