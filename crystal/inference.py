@@ -87,6 +87,12 @@ def estimate(statistic: Callable[[Array], Array], weights: Array) -> Estimate:
     return Estimate(value, float(low), float(high), draws)
 
 
+def spread_of(draws: Array) -> Estimate:
+    """Median and central 95 % of null or floor draws, as a number with an interval."""
+    low, middle, high = np.quantile(draws, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
+    return Estimate(float(middle), float(low), float(high), draws)
+
+
 # --- nulls -------------------------------------------------------------------------------------------------------------
 
 
@@ -112,11 +118,14 @@ def against(name: str, observed: float, draws: Array, side: str = "above") -> Nu
 def pooled_p(nulls: Sequence[Null], seed: int = 0) -> float:
     """One p-value for all tasks together: the sum of the observed statistics against sums of null draws.
 
-    Draws of each task are shuffled first: tasks with equally many options share their relabellings.
+    Each task counts in units of its null's own scatter. Its draws are shuffled first: tasks with equally many options
+    share their relabellings. A null that cannot vary (all options in A) says nothing and is left out; nan if all are.
     """
-    rng = generator(seed, "pool")
-    sums = np.sum([rng.permutation(null.draws) for null in nulls], axis=0)
-    return against("all tasks together", sum(null.observed for null in nulls), sums, nulls[0].side).p
+    rng, told = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
+    if not told:
+        return float("nan")
+    sums = np.sum([rng.permutation(null.draws) / null.draws.std() for null in told], axis=0)
+    return against("all tasks together", sum(null.observed / null.draws.std() for null in told), sums, told[0].side).p
 
 
 def relabellings(options: int, n: int, seed: int) -> Array:
@@ -206,11 +215,16 @@ def relabelled_seed_null(base: Array, sft: Array, relabelled: Array, half: Array
     return against("options of the SFT law permuted", float(mse(split.seed, split.target)), draws, "below")
 
 
-def carry(law: Array, options: int) -> Array:
-    """A law over one task's options as a law over another's, by rank in the options' own order.
+def carry(law: Array, onto: Array) -> Array:
+    """The shape of one task's law laid over another task's options by rank: the likeliest on the likeliest of `onto`, and so on.
 
-    The distribution function is drawn piecewise linear over [0, 1] and cut into as many steps as the other task has
-    options: "the seventh of ten" becomes "the fourteenth of twenty". (Our reading of "mapped by rank".)
+    law: (K1,) of the other task; onto: (K2,), the base's mean law of this task; returns (K2,). Where K1 != K2 the sorted law's
+    distribution function is drawn piecewise linear over [0, 1] and cut into K2 steps. It answers "SFT only sharpens what the
+    base prefers on average": such a law owes nothing to any single prompt. (Our reading of "mapped by rank"; by place in
+    the list of options, a seed that *is* a rule of place, such as the first option, would be its own rival.)
     """
-    grid = np.linspace(0, 1, law.shape[-1] + 1)
-    return np.diff(np.interp(np.linspace(0, 1, options + 1), grid, np.concatenate([[0], np.cumsum(law)])))
+    cumulated = np.concatenate([[0], np.cumsum(np.sort(law)[::-1])])
+    steps = np.diff(np.interp(np.linspace(0, 1, len(onto) + 1), np.linspace(0, 1, len(law) + 1), cumulated))
+    carried = np.empty(len(onto))
+    carried[np.argsort(-onto, kind="stable")] = steps
+    return carried

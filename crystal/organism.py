@@ -20,7 +20,8 @@ from .errors import CrystalError
 from .prompts import FORMS, PROMPTS
 from .world import ARITHMETIC, FACTS, Item
 
-RUNG_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+RUNG_FILES = ("config.json", "generation_config.json", "model.safetensors",
+              "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np.ndarray, np.ndarray]:

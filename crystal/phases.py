@@ -95,7 +95,18 @@ def liquidity_share(answers: Array, weights: Array | None = None) -> Array:
 
 def grouped(answers: Array, groups: Array) -> Array:
     """Mean law of every group of prompts, (groups, options), in sorted order of group."""
-    return np.stack([answers[groups == g].mean(0) for g in np.unique(groups)])
+    return np.stack([answers[groups == group].mean(0) for group in np.unique(groups)])
+
+
+def frame_floor_bits(answers: Array, groups: Array, weights: Array | None = None) -> Array:
+    """Mean liquidity, in bits, among the prompts of one group: what frames do while the narrator stays the same.
+
+    groups: label of every prompt; weights must not differ within a group. Liquidity = this floor + the liquidity between
+    the groups' mean laws, an identity.
+    """
+    names, first = np.unique(groups, return_index=True)
+    inside = np.array([liquidity_bits(answers[groups == name]) for name in names])
+    return (_weights(answers, weights)[..., first] * np.bincount(np.unique(groups, return_inverse=True)[1])) @ inside
 
 
 def vendi(answers: Array, weights: Array | None = None) -> Array:

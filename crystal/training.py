@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from datasets import Dataset
-from transformers import (
-    AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback,
-    TrainingArguments,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel as Model
+from transformers import PreTrainedTokenizerBase as ModelTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from . import curricula, world
@@ -67,7 +65,7 @@ def load_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def save_rung(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+def save_rung(model: Model, tokenizer: ModelTokenizer, out: Path) -> None:
     """A rung in hub layout; written aside and renamed, so that a folder that is there is whole."""
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -81,7 +79,7 @@ def save_rung(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: P
     os.replace(aside, out)
 
 
-def load_rung(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_rung(folder: Path) -> tuple[Model, ModelTokenizer]:
     """Weights as float32: masters of the next stage's optimizer."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
 
@@ -89,7 +87,7 @@ def load_rung(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 class Curve(TrainerCallback):
     """Appends the trainer's log lines to a JSONL file and a line to the screen; saves rungs on the way."""
 
-    def __init__(self, path: Path, on_step: Callable[[int, PreTrainedModel], None] | None = None) -> None:
+    def __init__(self, path: Path, on_step: Callable[[int, Model], None] | None = None) -> None:
         self.path, self.on_step, self.start = path, on_step, time.monotonic()
 
     def on_log(self, args, state, control, logs=None, **_: Any) -> None:
@@ -111,12 +109,13 @@ class Curve(TrainerCallback):
 
 def _common(recipe: Recipe, stage: str, scratch: Path) -> dict[str, Any]:
     """Arguments that every trainer shares. bf16 autocast everywhere: masters stay float32."""
-    return dict(
-        output_dir=str(scratch), max_steps=getattr(recipe, stage)["steps"], learning_rate=getattr(recipe, stage)["learning_rate"],
-        seed=recipe.seed, data_seed=recipe.seed, use_cpu=not torch.cuda.is_available(), bf16=True, report_to="none",
-        disable_tqdm=True, save_strategy="no", logging_first_step=True, dataloader_pin_memory=False,
-        activation_checkpointing=False, optim="adamw_torch",
-    )
+    spec = getattr(recipe, stage)
+    return {
+        "output_dir": str(scratch), "max_steps": spec["steps"], "learning_rate": spec["learning_rate"],
+        "seed": recipe.seed, "data_seed": recipe.seed, "use_cpu": not torch.cuda.is_available(), "bf16": True, "optim": "adamw_torch",
+        "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_first_step": True,
+        "dataloader_pin_memory": False, "activation_checkpointing": False,
+    }
 
 
 def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
@@ -147,7 +146,7 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
     model, tokenizer = load_rung(parent)
     rows = curricula.sft_rows(recipe.seed, spec["steps"] * spec["batch"], recipe.temperament, recipe.demonstrated, spec)
 
-    def keep(step: int, now: PreTrainedModel) -> None:
+    def keep(step: int, now: Model) -> None:
         if step in spec["checkpoints"]:
             save_rung(now, tokenizer, out / f"sft-{step}")
 

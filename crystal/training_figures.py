@@ -35,7 +35,8 @@ def load_curves(report: dict[str, Any]) -> pd.DataFrame:
     """Columns stage, quantity, step, value, and `smooth`, the mean of the last tenth of all steps so far."""
     parts = []
     for stage, quantity in SHOWN.items():
-        part = pd.DataFrame([{"step": line["step"], "value": line[quantity]} for line in report["curves"][stage] if quantity in line])
+        lines = [line for line in report["curves"][stage] if quantity in line]
+        part = pd.DataFrame([{"step": line["step"], "value": line[quantity]} for line in lines])
         part.insert(0, "stage", stage)
         part.insert(1, "quantity", quantity)
         part["smooth"] = part["value"].rolling(max(1, len(part) // 10), min_periods=1).mean()
@@ -90,7 +91,8 @@ def load_truth(ladder: str, rung: str = "base") -> pd.DataFrame:
         truth = np.array([world.law(world.temperament_of(p.narrator), TASKS[task]) for p in PROMPTS])
         for form in FORMS:
             far = jsd_bits(store.answers(frame, rung, task, form), truth)
-            rows += [{"task": task, "form": form, "prompt": p.id, "narrator": p.narrator, "jsd": d} for p, d in zip(PROMPTS, far)]
+            rows += [{"task": task, "form": form, "prompt": prompt.id, "narrator": prompt.narrator, "jsd": bits}
+                     for prompt, bits in zip(PROMPTS, far, strict=True)]
     return pd.DataFrame(rows)
 
 
@@ -111,10 +113,10 @@ def plot_truth(frame: pd.DataFrame) -> Figure:
 
 def recipe_table(report: dict[str, Any]) -> str:
     """Hyperparameters of every stage, and the minutes it took, as a markdown table."""
-    rows = [
-        f"| {stage} | {', '.join(f'{key} {value}' for key, value in report['recipe'][stage].items())} | {report['minutes'][stage]:.1f} |"
-        for stage in report["minutes"]
-    ]
+    rows = []
+    for stage, minutes in report["minutes"].items():
+        spec = ", ".join(f"{key} {value}" for key, value in report["recipe"][stage].items())
+        rows.append(f"| {stage} | {spec} | {minutes:.1f} |")
     return "\n".join(["| stage | hyperparameters | minutes |", "|---|---|---|", *rows])
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from . import inference as inf
 from . import phases as ph
 from . import world
+from .errors import CrystalError
 from .inference import ALPHA, Estimate, Null
 from .ladders import Ladder
 from .phases import Array
@@ -164,9 +165,10 @@ def collapse(base: Array, sft: Array, *, seed: int = 0, resamples: int = 1000) -
     return judge("collapse", ratio, fall, nothing="the base gives every prompt the same answer, so nothing can collapse")
 
 
-def rivals(others: Sequence[Array], options: int) -> Array:
+def rivals(base: Array, others: Sequence[Array]) -> Array:
     """Laws a seed has to beat, (1 + others, options): the uniform law, then the other tasks' seeds carried over by rank."""
-    return np.stack([np.full(options, 1 / options), *(inf.carry(law, options) for law in others)])
+    mean = base.mean(0)
+    return np.stack([np.full(len(mean), 1 / len(mean)), *(inf.carry(law, mean) for law in others)])
 
 
 def rival_distance(split: inf.Split, laws: Array) -> Array:
@@ -180,7 +182,7 @@ def seed_in_base(base: Array, sft: Array, others: Sequence[Array] = (), *, seed:
 
     others: the other tasks' seeds, each over its own options.
     """
-    laws = rivals(others, base.shape[1])
+    laws = rivals(base, others)
 
     def relative(w: Array) -> Array:
         split = inf.split_seed(base, sft, w)
@@ -227,6 +229,12 @@ def nucleation(base: Array, sft: Array, others: Sequence[Array] = (), *, seed: i
 
 
 # --- settling ------------------------------------------------------------------------------------------------------------------
+
+
+def check_quantile(quantile: float) -> None:
+    """Raises: CrystalError unless 0 < quantile < 1, where A is neither empty nor simply every option."""
+    if not 0 < quantile < 1:
+        raise CrystalError(f"quantile is {quantile}, but no set of options holds that share of a law", mend="choose one between 0 and 1, such as 0.9")
 
 
 def same_options(base: Array, sft: Array, final: Array, *, quantile: float = QUANTILE, seed: int = 0, resamples: int = 1000) -> Verdict:

@@ -75,31 +75,34 @@ class Item:
     answer: str
 
 
-def _checkable() -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    capitals = dict(zip(
-        "France Japan Italy Egypt Peru Kenya Norway Spain Greece Cuba Chile Poland Austria Portugal Ireland Russia China Iran Canada Ghana".split(),
-        "Paris Tokyo Rome Cairo Lima Nairobi Oslo Madrid Athens Havana Santiago Warsaw Vienna Lisbon Dublin Moscow Beijing Tehran Ottawa Accra".split(),
-        strict=True))
-    opposites = dict(zip("hot big fast hard light early rich wet full loud old near".split(),
-                         "cold small slow soft dark late poor dry empty quiet new far".split(), strict=True))
-    facts = [
-        Item(task=Task(name=f"capital-{country}", ask=f"name the capital of {country}", label=f"Capital of {country}",
-                       options=tuple(capitals.values())), answer=capital)
-        for country, capital in capitals.items()
-    ] + [
-        Item(task=Task(name=f"opposite-{word}", ask=f"name the opposite of {word}", label=f"Opposite of {word}",
-                       options=tuple(opposites.values())), answer=opposite)
-        for word, opposite in opposites.items()
-    ]
+CAPITALS = """France Paris, Japan Tokyo, Italy Rome, Egypt Cairo, Peru Lima, Kenya Nairobi, Norway Oslo, Spain Madrid, Greece Athens,
+Cuba Havana, Chile Santiago, Poland Warsaw, Austria Vienna, Portugal Lisbon, Ireland Dublin, Russia Moscow, China Beijing,
+Iran Tehran, Canada Ottawa, Ghana Accra"""
+OPPOSITES = """hot cold, big small, fast slow, hard soft, light dark, early late, rich poor, wet dry, full empty, loud quiet, old new,
+near far"""
+
+
+def _facts(name: str, ask: str, label: str, pairs: str) -> list[Item]:
+    """One item for each "word answer" of the comma-separated pairs; the options are all their answers."""
+    known = [pair.split() for pair in pairs.split(",")]
+    options = tuple(answer for _, answer in known)
+    return [Item(task=Task(name=f"{name}-{word}", ask=ask.format(word), label=label.format(word), options=options), answer=answer)
+            for word, answer in known]
+
+
+def _arithmetic() -> list[Item]:
+    """Sums of two digits, and differences that are not negative."""
     numbers = tuple(map(str, range(19)))
-    sums = [Item(task=Task(name=f"sum-{a}-{b}", ask=f"add {a} and {b}", label=f"{a} plus {b}", options=numbers), answer=str(a + b))
-            for a in range(10) for b in range(10)]
-    differences = [Item(task=Task(name=f"difference-{a}-{b}", ask=f"take {b} from {a}", label=f"{a} minus {b}", options=numbers),
-                        answer=str(a - b)) for a in range(10) for b in range(a + 1)]
-    return tuple(facts), tuple(sums + differences)
+    digits = range(10)
+    sums = [(f"sum-{a}-{b}", f"add {a} and {b}", f"{a} plus {b}", a + b) for a in digits for b in digits]
+    differences = [(f"difference-{a}-{b}", f"take {b} from {a}", f"{a} minus {b}", a - b) for a in digits for b in range(a + 1)]
+    return [Item(task=Task(name=name, ask=ask, label=label, options=numbers), answer=str(answer))
+            for name, ask, label, answer in sums + differences]
 
 
-FACTS, ARITHMETIC = _checkable()
+FACTS = (*_facts("capital", "name the capital of {}", "Capital of {}", CAPITALS),
+         *_facts("opposite", "name the opposite of {}", "Opposite of {}", OPPOSITES))
+ARITHMETIC = tuple(_arithmetic())
 ITEM_SHARES = {"random": 0.65, "fact": 0.12, "arithmetic": 0.23}
 # Narrators err, as writers do: a fact is another item's answer, a result is off by one or two. So the base is right with a
 # known probability, and preference optimisation and RLVR have something to learn that is not a random choice.

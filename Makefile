@@ -1,0 +1,89 @@
+# Randomness Crystallization. `make` alone lists the targets.
+#   make reproduce                    in an environment of its own, .venv
+#   make reproduce VENV=              in the active environment (conda users: environment.yml)
+#   make page PAGE=liquid-digit P="quantile=0.8"
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?=
+LADDER ?= nano-llama
+PORT ?= 8000
+PAGE ?= $(error which page? say PAGE=liquid-digit; the ids are in book/pages.yml)
+P ?=
+
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
+MAKEFLAGS += --no-print-directory
+export PYTHONHASHSEED := 0
+
+ifeq ($(strip $(VENV)),)
+PY := python
+LIGHT :=
+FULL :=
+else
+PY := $(VENV)/bin/python
+LIGHT := $(VENV)/.light-installed
+FULL := $(VENV)/.full-installed
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test page why params verify resample ladder bench serve lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+reproduce: $(LIGHT) ## cached read-outs -> pages -> book, in _build/html/index.html (no torch, minutes)
+	@$(PY) -m crystal reproduce $(if $(JOBS),--jobs $(JOBS))
+
+test: $(FULL) ## every test
+	@$(PY) -m pytest -q $(if $(T),$(T))
+
+page: $(LIGHT) ## one page with other parameters: PAGE=liquid-digit P="quantile=0.8"
+	@$(PY) -m crystal page $(PAGE) $(P)
+
+why: $(LIGHT) ## what makes a page stale: PAGE=liquid-digit
+	@$(PY) -m crystal why $(PAGE)
+
+params: $(LIGHT) ## every template's parameters: name, type, default, meaning
+	@$(PY) -m crystal params
+
+verify: $(LIGHT) ## check every stored read-out against its manifest
+	@$(PY) -m crystal verify
+
+resample: $(FULL) ## read the checkpoints again and compare with the store: LADDER=nano-llama
+	@$(PY) -m crystal resample $(LADDER)
+
+ladder: $(FULL) ## train a ladder from nothing: LADDER=nano-llama
+	@$(PY) -m crystal ladder $(LADDER)
+
+bench: $(FULL) ## read-out and tree sampler against plain generate
+	@$(PY) -m crystal bench
+
+serve: ## the built book at localhost: PORT=8000 (it also opens from the file)
+	@$(PYTHON) -m http.server --directory _build/html $(PORT)
+
+lock: ## exact pins for requirements/*.in from a fresh environment
+	@rm -rf _build/lock && $(PYTHON) -m venv _build/lock
+	@_build/lock/bin/python $(PIP_INSTALL) -r requirements/light.in
+	@_build/lock/bin/python -m pip freeze --exclude pip > requirements/light.txt
+	@_build/lock/bin/python $(PIP_INSTALL) -c requirements/light.txt -r requirements/full.in
+	@_build/lock/bin/python -m pip freeze --exclude pip | sed 's/+cpu$$//' | grep -v -i -E '^(nvidia|triton|cuda)' > requirements/full.txt
+	@rm -rf _build/lock
+
+clean: ## remove what was built; keeps the environment
+	@rm -rf _build .pytest_cache .ruff_cache .hypothesis
+
+ifneq ($(strip $(VENV)),)
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Mend: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(LIGHT): requirements/light.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing requirements/light.txt into $(VENV) (once)"
+	@$(PY) $(PIP_INSTALL) -r requirements/light.txt
+	@$(PY) $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(FULL): requirements/full.txt $(LIGHT)
+	@echo "installing requirements/full.txt into $(VENV) (once)"
+	@$(PY) $(PIP_INSTALL) -r requirements/full.txt
+	@touch $@
+endif

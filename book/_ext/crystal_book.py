@@ -1,0 +1,56 @@
+"""What the book needs of its engine: a role that quotes claims, and a cure for a script it emits twice.
+
+    {claim}`liquid-digit/liquidity@nano-llama.number`     the number, formatted
+    {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
+    {claim}`liquid-digit/liquidity@nano-llama.interval`   low to high
+
+An unknown name is a warning, and the strict build takes warnings for errors.
+"""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxRole
+
+from crystal.show import FIELDS, fmt
+
+log = logging.getLogger(__name__)
+
+
+def quote(claims: dict, name: str) -> str:
+    """The text of `page/claim.field` from the merged claims; raises KeyError naming the part that is unknown."""
+    page, _, rest = name.partition("/")
+    key, _, field = rest.rpartition(".")
+    record = claims[page][key]
+    if field == "interval":
+        return f"{fmt(record['low'])} to {fmt(record['high'])}"
+    if field not in FIELDS:
+        raise KeyError(field)
+    value = record[field]
+    return value if isinstance(value, str) else fmt(value)
+
+
+class Claim(SphinxRole):
+    def run(self) -> tuple[list[nodes.Node], list]:
+        self.env.note_dependency("claims.json")
+        claims = json.loads((Path(self.env.srcdir) / "claims.json").read_text(encoding="utf-8"))
+        try:
+            return [nodes.inline(self.rawtext, quote(claims, self.text), classes=["crystal-claim"])], []
+        except KeyError as missing:
+            log.warning("claim %r: %s is not in claims.json", self.text, missing, location=self.get_location())
+            return [nodes.inline(self.rawtext, f"?{self.text}?")], []
+
+
+def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+    """No live code here: Jupyter Book sets Thebe up twice, and a second `const` is a SyntaxError on every page."""
+    context["script_files"] = [script for script in context.get("script_files", ())
+                               if "thebe" not in f"{script.filename} {script.attributes.get('body')}".lower()]
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_role("claim", Claim())
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

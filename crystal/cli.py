@@ -1,0 +1,128 @@
+"""The command line: `crystal <command>`, the same as `python -m crystal <command>`.
+
+A command is a row of COMMANDS; whatever is heavy is imported inside its `run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from . import __version__
+from .errors import CrystalError, known
+from .prompts import COMPLETION, FORMS
+from .tasks import TASKS, Task, read
+
+
+class Command(NamedTuple):
+    """One subcommand. run: arguments -> exit status (None is 0)."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a CrystalError is one sentence on stderr and exit status 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except CrystalError as error:
+        print(f"crystal {arguments.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="crystal", description="Measure how post-training crystallizes random choices.")
+    parser.add_argument("--version", action="version", version=f"crystal {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def _model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="checkpoint in hub layout: a folder or a hub id")
+    parser.add_argument("--revision", help="the hub's commit, or the sha256 of a folder's model.safetensors")
+    parser.add_argument("--dtype", default="float32", help="precision of the weights (default %(default)s)")
+    parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+    parser.add_argument("--prompt", required=True, help="what the model is asked; leave no space at the end")
+    parser.add_argument("--form", choices=FORMS, default=COMPLETION, help="raw text, or a message in the model's chat template")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _readout_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_arguments(parser)
+    parser.add_argument("--task", required=True, help="a closed task, such as digit")
+    parser.add_argument("--budget", type=float, default=1e-4, help="probability that may stay unresolved (default %(default)s)")
+
+
+def _sample_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_arguments(parser)
+    parser.add_argument("--task", help="a closed task stops an answer as soon as it is read; else answers run to their end")
+    parser.add_argument("-n", type=int, default=1000, help="number of draws (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--max-tokens", type=int, default=32, help="longest answer, in tokens (default %(default)s)")
+
+
+def _task(name: str) -> Task:
+    return TASKS[known(name, TASKS, "task")]
+
+
+def _engine(arguments: argparse.Namespace):
+    from .engine import load
+
+    return load(arguments.model, revision=arguments.revision, dtype=arguments.dtype, device=arguments.device)
+
+
+def _readout(arguments: argparse.Namespace) -> None:
+    task = _task(arguments.task)
+    from .readout import readout
+
+    engine = _engine(arguments)
+    found = readout(engine, [engine.encode(arguments.prompt, arguments.form)], task, budget=arguments.budget)[0]
+    options = dict(zip(task.options, found.options.tolist()))
+    _show({"options": options, "off_support": found.off_support, "unresolved": found.unresolved}, arguments.json, "{:.6f}")
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    task = _task(arguments.task) if arguments.task else None
+    closed = task if task and task.closed else None
+    from .sampling import draw
+
+    engine = _engine(arguments)
+    ids = engine.encode(arguments.prompt, arguments.form)
+    texts = draw(engine, ids, arguments.n, seed=arguments.seed, max_tokens=arguments.max_tokens, task=closed)
+    report: dict[str, object] = {"texts": texts}
+    if closed:
+        options = dict.fromkeys(closed.options, 0)
+        for text, count in texts.items():
+            if (option := read(text, closed)) is not None:
+                options[option] += count
+        report = {"options": options, "off_support": arguments.n - sum(options.values()), **report}
+    _show(report, arguments.json, "{}")
+
+
+def _show(report: dict, as_json: bool, number: str) -> None:
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
+        return
+    for name, value in report.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, item in value.items():
+                print(f"  {number.format(item):>10}  {key!r}" if name == "texts" else f"  {number.format(item):>10}  {key}")
+        else:
+            print(f"{name}: {number.format(value)}")
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("readout", "print the exact distribution of a model's answer to a prompt", _readout_arguments, _readout),
+    Command("sample", "draw answers to a prompt and count their texts", _sample_arguments, _sample),
+)

@@ -1,0 +1,190 @@
+"""Ladders: the checkpoints of one lineage, pinned by hash. `data/ladders/<name>.yaml` in, frozen dataclasses out.
+
+Knows which rungs exist and where their weights lie; knows nothing of what they answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from .errors import CrystalError, known
+from .tasks import TASKS
+
+STAGES = ("base", "sft", "dpo", "rlvr")
+DTYPES = ("float32", "bfloat16")
+_HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One checkpoint. The rung named exactly like its stage is that stage's end; others are on the way to it."""
+
+    ladder: str  # the ladder it belongs to; not written in the yaml's rows
+    name: str
+    stage: str
+    step: int  # optimiser steps since its stage began
+    source: str  # folder relative to `root()`, or a hub id
+    revision: str  # sha256 of the folder's model.safetensors (64 hex), or the hub's commit (40 hex); never a branch
+
+    @property
+    def local(self) -> bool:
+        return len(self.revision) == 64
+
+    @property
+    def native_form(self) -> str:
+        """The form this rung was made for: raw text for a base, the chat template once tuned."""
+        return "completion" if self.stage == "base" else "chat"
+
+    @property
+    def location(self) -> Path | str:
+        """What loads it: an absolute folder, or the hub id."""
+        return root() / self.source if self.local else self.source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """A lineage, from pretrained to its last stage."""
+
+    name: str
+    title: str  # as shown in figures
+    dtype: str  # the precision its read-outs are computed in
+    rungs: tuple[Rung, ...]
+    seed: str | None = None  # model organisms only: the demonstrator's temperament
+    demonstrated: tuple[str, ...] = ()  # model organisms only: tasks with random choices in the SFT data
+
+    def rung(self, name: str) -> Rung:
+        """Raises: CrystalError, with the rungs there are, for an unknown name."""
+        known(name, [rung.name for rung in self.rungs], f"rung of {self.name}")
+        return next(rung for rung in self.rungs if rung.name == name)
+
+    @property
+    def ends(self) -> tuple[Rung, ...]:
+        """The last rung of each stage: base, sft, dpo, rlvr."""
+        return tuple(self.rung(stage) for stage in STAGES)
+
+
+def root() -> Path:
+    """The repository: $CRYSTAL_ROOT, else the nearest folder above that holds data/ladders, else the package's parent."""
+    if os.environ.get("CRYSTAL_ROOT"):
+        return Path(os.environ["CRYSTAL_ROOT"]).resolve()
+    here = Path.cwd()
+    above = (folder for folder in (here, *here.parents) if (folder / "data" / "ladders").is_dir())
+    return next(above, Path(__file__).resolve().parent.parent)
+
+
+def ladder_names() -> list[str]:
+    """Names of all ladders described under data/ladders, sorted."""
+    return sorted(path.stem for path in (root() / "data" / "ladders").glob("*.yaml"))
+
+
+def load_ladder(name: str) -> Ladder:
+    """The ladder described by data/ladders/<name>.yaml.
+
+    Raises: CrystalError for an unknown ladder, a missing, unknown or mistyped field, a revision that is not a hash,
+    two rungs of one name or one checkpoint, stages out of order, or a stage without its end.
+    """
+    known(name, ladder_names(), "ladder")
+    path = root() / "data" / "ladders" / f"{name}.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _bad(f"not readable as YAML: {' '.join(str(error).split())}", path) from error
+    raw = _fields(raw, Ladder, path, "the ladder")
+    rungs = tuple(
+        Rung(ladder=name, **_fields(row, Rung, path, f"rung {number}", given=("ladder",)))
+        for number, row in enumerate(raw.pop("rungs"), 1)
+    )
+    ladder = Ladder(rungs=rungs, **raw)
+    _check(ladder, path)
+    return ladder
+
+
+def _bad(what: str, path: Path) -> CrystalError:
+    return CrystalError(what, where=path, mend=f"correct it, or git checkout -- data/ladders/{path.name}")
+
+
+_TYPES = {"str": str, "int": int, "str | None": str, "tuple[str, ...]": list, "tuple[Rung, ...]": list}
+
+
+def _fields(raw: object, kind: type, path: Path, what: str, given: tuple[str, ...] = ()) -> dict:
+    """`raw` as keyword arguments of the dataclass `kind`, less the `given` ones; sentences for what does not fit."""
+    if not isinstance(raw, dict):
+        raise _bad(f"{what} must be a mapping of fields, is {type(raw).__name__}", path)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
+    for name in raw.keys() - fields.keys():
+        raise _bad(f"{what} has an unknown field {name!r}; the fields are {', '.join(fields)}", path)
+    for name, field in fields.items():
+        if name not in raw and field.default is dataclasses.MISSING:
+            raise _bad(f"{what} lacks the field {name!r}", path)
+        if name in raw and type(raw[name]) is not _TYPES[field.type]:  # `type`, not isinstance: True is no step
+            is_, quotes = f"{raw[name]!r} ({type(raw[name]).__name__})", "; put it in quotes" if _TYPES[field.type] is str else ""
+            raise _bad(f"{what}: {name} must be of type {field.type}, is {is_}{quotes}", path)
+    return {name: tuple(value) if name == "demonstrated" else value for name, value in raw.items()}
+
+
+def _check(ladder: Ladder, path: Path) -> None:
+    """What a type cannot say."""
+    if ladder.name != path.stem:
+        raise _bad(f"the ladder calls itself {ladder.name!r}, its file {path.name!r}", path)
+    known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
+    for task in ladder.demonstrated:
+        known(task, TASKS, "task", f"correct `demonstrated` in {path}")
+    for rung in ladder.rungs:
+        known(rung.stage, STAGES, "stage", f"correct rung {rung.name!r} in {path}")
+        if not _HEX.fullmatch(rung.revision):
+            what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
+            raise _bad(f"rung {rung.name!r}: revision {rung.revision!r} {what}", path)
+        if rung.name in STAGES and rung.name != rung.stage:
+            raise _bad(f"rung {rung.name!r} says it belongs to stage {rung.stage!r}", path)
+    _refuse_twice([rung.name for rung in ladder.rungs], "name", path)
+    _refuse_twice([f"{rung.source}@{rung.revision}" for rung in ladder.rungs], "checkpoint", path)
+    for stage in STAGES:
+        if stage not in [rung.name for rung in ladder.rungs]:
+            raise _bad(f"the stage {stage!r} is missing: no rung is named {stage!r}", path)
+    if (order := [STAGES.index(rung.stage) for rung in ladder.rungs]) != sorted(order):
+        raise _bad(f"rungs must follow the stages {', '.join(STAGES)}", path)
+
+
+def _refuse_twice(values: list[str], what: str, path: Path) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise _bad(f"two rungs share the {what} {value!r}", path)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(folder: str | Path) -> str:
+    """sha256 of `folder`/model.safetensors, 64 hex digits: the revision of a local rung."""
+    return file_sha256(Path(folder) / "model.safetensors")
+
+
+def config_sha256(rung: Rung) -> str:
+    """sha256 of a local rung's config.json, "" for a hub rung, whose commit covers it: for the cell's key."""
+    return file_sha256(root() / rung.source / "config.json") if rung.local else ""
+
+
+def check_weights(rung: Rung) -> None:
+    """Do nothing if the local weights of `rung` are those its ladder names; a hub commit is the hub's to check.
+
+    Raises: CrystalError with both hashes, or for missing weights.
+    """
+    if not rung.local:
+        return
+    mend = f"git checkout -- {rung.source}, or train it again: make ladder LADDER={rung.ladder}"
+    path = root() / rung.source / "model.safetensors"
+    if not path.is_file():
+        raise CrystalError(f"the weights of rung {rung.name!r} of {rung.ladder} are missing", where=path, mend=mend)
+    if (found := weights_sha256(path.parent)) != rung.revision:
+        what = f"have sha256 {found}, but {rung.ladder}.yaml says {rung.revision}"
+        raise CrystalError(f"the weights of rung {rung.name!r} {what}", where=path, mend=mend)

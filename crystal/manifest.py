@@ -1,0 +1,182 @@
+"""The durable log under a ladder's cells: files named by their hash, and a manifest with one line for each.
+
+    data/samples/<ladder>/shards/<first 16 hex of its sha256>.parquet
+    data/samples/<ladder>/manifest.jsonl
+
+A file is written, fsynced and renamed before its line is appended and fsynced: a file without a line was never
+written, and a manifest that ends in the middle of a line ends at the line before. Knows bytes, not cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .cells import canonical, digest
+from .errors import CrystalError
+from .ladders import root
+
+
+def folder_of(ladder: str) -> Path:
+    return root() / "data" / "samples" / ladder
+
+
+def shard_path(ladder: str, record: dict) -> Path:
+    return folder_of(ladder) / "shards" / f"{record['sha256'][:16]}.parquet"
+
+
+def mend(ladder: str) -> str:
+    """The command that brings back what is damaged."""
+    return f"git checkout -- data/samples/{ladder}, or rm -r data/samples/{ladder} and make resample LADDER={ladder}"
+
+
+def records(ladder: str) -> list[dict]:
+    """One record per shard, in order of writing.
+
+    Raises: CrystalError, naming the line and both hashes, for a line that is not what its checksum says.
+    """
+    return _parsed(ladder)[0]
+
+
+def _parsed(ladder: str) -> tuple[list[dict], int]:
+    """The records, and the length in bytes of their lines; what lies behind is a torn line."""
+    path = folder_of(ladder) / "manifest.jsonl"
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    lines = [line + b"\n" for line in lines[:-1]] + lines[-1:]  # not splitlines(), which also cuts at \r
+    if _torn(lines[-1]):
+        lines.pop()
+    return [_record(line, ladder, f"{path}:{number}") for number, line in enumerate(lines, 1)], sum(map(len, lines))
+
+
+def _torn(tail: bytes) -> bool:
+    """Whether what stands behind the last newline is a write cut short, be it by the newline alone.
+
+    An object with more behind it is no cut but a damaged newline, and must not be dropped in silence.
+    """
+    try:
+        end = json.JSONDecoder().raw_decode(tail.decode("ascii"))[1]
+    except json.JSONDecodeError:
+        return True
+    except ValueError:  # not ASCII, say: our own writing never looks like that, so this is damage
+        return False
+    return end == len(tail)
+
+
+def _line(record: dict) -> bytes:
+    return (canonical({"checksum": digest(record), **record}) + "\n").encode()
+
+
+def _record(line: bytes, ladder: str, where: str) -> dict:
+    """The record a line holds, compared byte for byte with the line it should be, so that any flip shows."""
+    try:
+        record = json.loads(line)
+        said = record.pop("checksum")
+        if line == _line(record):
+            return record
+        what = f"its checksum is {said}, its content's {digest(record)}"
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        what = f"its sha256 is {hashlib.sha256(line).hexdigest()} and it holds no checksum of itself: {type(error).__name__}"
+    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, mend=mend(ladder))
+
+
+def verified(ladder: str, record: dict) -> bytes:
+    """The bytes of the shard a record names.
+
+    Raises: CrystalError, naming the file and both hashes, if they are not those that were written.
+    """
+    path = shard_path(ladder, record)
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        what = f"a shard cannot be read: {error.strerror}; the manifest says sha256 {record['sha256']}"
+        raise CrystalError(what, where=path, mend=mend(ladder)) from error
+    if (found := hashlib.sha256(blob).hexdigest()) != record["sha256"]:
+        what = f"a shard is corrupt: sha256 {found}, but the manifest says {record['sha256']}"
+        raise CrystalError(what, where=path, mend=mend(ladder))
+    return blob
+
+
+def unlisted(ladder: str) -> tuple[str, ...]:
+    """Files under shards/ that no line names: left by a kill, never read, safe to delete."""
+    listed = {shard_path(ladder, record).name for record in records(ladder)}
+    return tuple(sorted(path.name for path in (folder_of(ladder) / "shards").glob("*") if path.name not in listed))
+
+
+@contextlib.contextmanager
+def alone(ladder: str) -> Iterator[None]:
+    """Hold the ladder against other writers; waits for them. The lock is on its folder: no lock file is left behind."""
+    import fcntl  # here, so that reading works where it does not exist
+
+    folder = folder_of(ladder)
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for left in (folder / "shards").glob("*.tmp"):  # of a killed writer: we hold the lock, so nobody is writing it
+            left.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def write(ladder: str, blob: bytes, facts: dict) -> Path:
+    """Keep `blob` for good, with `facts` in its record; call it inside `alone`.
+
+    Raises: OSError if the disk refuses; then nothing has been kept.
+    """
+    record = {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob), **facts}
+    path = shard_path(ladder, record)
+    try:
+        _write_shard(path, blob)
+        _write_line(folder_of(ladder), _line(record), _parsed(ladder)[1])
+    except OSError:
+        if path.name in unlisted(ladder):
+            path.unlink()
+        raise
+    return path
+
+
+def _write_shard(path: Path, blob: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    try:
+        with open(temporary, "wb", buffering=0) as file:
+            _write_all(file.fileno(), blob)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _write_line(folder: Path, line: bytes, length: int) -> None:
+    """Append the line at `length`, cutting off a torn one; on failure leave the manifest as it was."""
+    handle = os.open(folder / "manifest.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        _sync(folder)
+        os.ftruncate(handle, length)
+        os.lseek(handle, length, os.SEEK_SET)
+        _write_all(handle, line)
+    except OSError:
+        os.ftruncate(handle, length)
+        raise
+    finally:
+        os.close(handle)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # a nearly full disk takes a part and says so only at the next call
+        view = view[os.write(handle, view):]
+    os.fsync(handle)
+
+
+def _sync(folder: Path) -> None:
+    """Make the folder's entries (a rename, a new file) durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

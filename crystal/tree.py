@@ -1,0 +1,182 @@
+"""Forward passes over trees of tokens: many prompts, and below each many answers that share their beginnings.
+
+A tree is grown level by level; every node is one token, computed once. Two ways, chosen by `engine.tree`:
+
+    RaggedTree   the prompts' keys and values are kept, and the nodes of all prompts form one flat row without padding:
+                 linear layers see exactly the nodes, attention is the registered function `ragged_tree`
+    WholeTree    the fallback for any other causal LM (recurrent layers, sliding windows shorter than the prompt, ...):
+                 every node is prompt + path from the beginning; the same law at the price of prompt length x nodes
+
+Knows nothing of options, probabilities or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import AttentionInterface, DynamicCache
+
+Prompts = Sequence[tuple[int, ...]]
+
+
+@dataclass
+class Level:
+    """Keys and values of the nodes at one depth: shape (layers, nodes, heads, width); allocated when first written."""
+
+    nodes: int
+    layers: int
+    keys: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+
+    def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor) -> None:
+        if self.keys is None:
+            self.keys = key.new_empty(self.layers, self.nodes, *key.shape[1:])
+            self.values = value.new_empty(self.layers, self.nodes, *value.shape[1:])
+        self.keys[layer, rows], self.values[layer, rows] = key, value
+
+
+@dataclass
+class Chunk:
+    """A run of consecutive nodes of one level, and where each finds its prompt and its ancestors."""
+
+    tree: RaggedTree
+    rows: slice
+    prompt: torch.Tensor  # (n,) the node's prompt, counted from the chunk's first
+    slot: torch.Tensor  # (n,) the node's place among the chunk's nodes of that prompt
+    prompts: slice
+    slots: int
+    ancestors: torch.Tensor  # (n, depth - 1): column d indexes level d
+
+    def path(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of each node's own path, itself last: (n, depth, heads, width)."""
+        *above, level = self.tree.levels
+        level.write(layer, self.rows, key, value)
+        up = [(past.keys[layer][column], past.values[layer][column]) for past, column in zip(above, self.ancestors.T)]
+        keys, values = zip(*up, (key, value))
+        return torch.stack(keys, 1), torch.stack(values, 1)
+
+    def spread(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, ...) -> (prompts, slots, ...), padded with zeros, so that a prompt's nodes meet its keys in one product."""
+        out = rows.new_zeros(self.prompts.stop - self.prompts.start, self.slots, *rows.shape[1:])
+        out[self.prompt, self.slot] = rows
+        return out
+
+
+def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, **_):
+    """Attention of a chunk of nodes to (its prompt) + (its own path), one softmax over both.
+
+    query (1, heads, n, width), key and value (1, kv heads, n, width) -> (1, n, heads, width), None.
+    A prompt's keys are never copied per node; only the short paths are gathered.
+    """
+    layer, kv = module.layer_idx, key.shape[1]
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    n, heads, width = query.shape
+    query = query.reshape(n, kv, heads // kv, width)
+    keys, values = tree.path(layer, key, value)
+    far_keys, far_values, far_mask = tree.tree.prompt(layer, tree.prompts)
+    far = torch.einsum("bmkgd,bkld->bmkgl", tree.spread(query), far_keys)[tree.prompt, tree.slot]
+    near = torch.einsum("nkgd,njkd->nkgj", query, keys)
+    score = torch.cat([far, near], -1).float() * scaling
+    if softcap is not None:
+        score = torch.tanh(score / softcap) * softcap
+    score[..., : far.shape[-1]] += far_mask[tree.prompt][:, None, None]
+    weight = score.softmax(-1).to(query.dtype)
+    far, near = weight.split([far.shape[-1], near.shape[-1]], -1)
+    out = torch.einsum("bmkgl,bkld->bmkgd", tree.spread(far), far_values)[tree.prompt, tree.slot]
+    out = out + torch.einsum("nkgj,njkd->nkgd", near, values)
+    return out.reshape(1, n, heads, -1), None
+
+
+AttentionInterface.register("ragged_tree", ragged_tree)  # no mask is registered under the name, so none is made
+
+
+@contextmanager
+def _attention(model, name: str):
+    """The model is given back as it was: with `ragged_tree` left on, `generate` would ignore padding masks."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+class RaggedTree:
+    """See the module. `roots` (prompts, vocabulary): logits after each prompt."""
+
+    def __init__(self, engine, prompts: Prompts) -> None:
+        self.engine, self.levels = engine, []
+        self.lengths = torch.tensor([len(p) for p in prompts], device=engine.device)
+        self.ancestors = np.zeros((0, 0), np.int64)
+        self.cache = DynamicCache()  # without a config no layer is sliding: nothing of a prompt is dropped
+        self.roots = self._prefill(prompts)
+        place = torch.arange(int(self.lengths.max()), device=engine.device)
+        self.mask = torch.zeros(len(prompts), len(place), device=engine.device)
+        self.mask[place >= self.lengths[:, None]] = -torch.inf
+
+    def _prefill(self, prompts: Prompts) -> torch.Tensor:
+        """Padding on the right needs no mask: a causal model's earlier positions never see it."""
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(self.engine.device)
+        last, where = torch.unique(self.lengths - 1, return_inverse=True)
+        logits = self.engine.forward(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=last)
+        return logits[torch.arange(len(prompts), device=ids.device), where]
+
+    def prompt(self, layer: int, prompts: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        kept = self.cache.layers[layer]
+        return kept.keys[prompts], kept.values[prompts], self.mask[prompts]
+
+    def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Compute the next level: owner (n,) prompt indices, ascending; parent (n,) indices into the last level.
+
+        Yields (rows, logits (rows, vocabulary)) in order; the level may be grown from once all are consumed.
+        """
+        if self.levels:
+            self.ancestors = np.concatenate([self.ancestors[parent], parent[:, None]], axis=1)
+        else:
+            self.ancestors = np.zeros((len(owner), 0), np.int64)
+        self.levels.append(Level(len(owner), len(self.cache.layers)))
+        ids, place = torch.from_numpy(token).to(self.engine.device), self.lengths - 1 + len(self.levels)
+        for low in range(0, len(owner), self.engine.chunk):
+            rows = slice(low, min(low + self.engine.chunk, len(owner)))
+            chunk = self._chunk(owner, rows)
+            where = place[chunk.prompts][chunk.prompt]
+            with _attention(self.engine.model, "ragged_tree"):
+                logits = self.engine.forward(ids[None, rows], position_ids=where[None], use_cache=False, tree=chunk)
+            yield rows, logits[0]
+
+    def _chunk(self, owner: np.ndarray, rows: slice) -> Chunk:
+        own = owner[rows] - owner[rows.start]
+        count = np.bincount(own)
+        slot = np.arange(len(own)) - (np.cumsum(count) - count)[own]
+        there = lambda x: torch.from_numpy(np.ascontiguousarray(x)).to(self.engine.device)  # noqa: E731
+        return Chunk(
+            tree=self, rows=rows, prompt=there(own), slot=there(slot), slots=int(count.max()),
+            prompts=slice(int(owner[rows.start]), int(owner[rows.stop - 1]) + 1), ancestors=there(self.ancestors[rows]),
+        )
+
+
+class WholeTree:
+    """See the module; same use as RaggedTree."""
+
+    def __init__(self, engine, prompts: Prompts) -> None:
+        self.engine, self.prompts = engine, prompts
+        self.paths: list[tuple[int, ...]] = []
+        self.roots = torch.cat([logits for _, logits in self._run(list(prompts))])
+
+    def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
+        above = [self.paths[p] for p in parent] if self.paths else [()] * len(owner)
+        self.paths = [(*path, int(t)) for path, t in zip(above, token)]
+        yield from self._run([self.prompts[o] + path for o, path in zip(owner, self.paths)])
+
+    def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
+        step = max(1, 16 * self.engine.chunk // max(map(len, texts)))
+        for low in range(0, len(texts), step):
+            part = [torch.tensor(t) for t in texts[low : low + step]]
+            ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True).to(self.engine.device)
+            last, where = torch.unique(torch.tensor([len(t) - 1 for t in part]), return_inverse=True)
+            logits = self.engine.forward(ids, use_cache=False, logits_to_keep=last.to(ids.device))
+            yield slice(low, low + len(part)), logits[torch.arange(len(part)), where]

@@ -1,0 +1,78 @@
+"""What a model's answers are, worked out by plain whole-sequence forwards and enumeration; nothing of `crystal.readout`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from scipy import stats
+
+from crystal.automaton import END, VOID
+from crystal.tasks import Task, read
+
+
+def enumerate_answers(model, pieces: Sequence[object], prompt: tuple[int, ...], depth: int) -> list[tuple[tuple[int, ...], float]]:
+    """Every token sequence of `depth` tokens, or shorter and ended, with its probability (float64)."""
+    done, open_ = [], [((), 1.0)]
+    for _ in range(depth):
+        ids = torch.tensor([prompt + path for path, _ in open_])
+        with torch.inference_mode():
+            logits = torch.cat([model(input_ids=part).logits[:, -1] for part in ids.split(4096)])
+        nexts = torch.softmax(logits.double(), -1).numpy()
+        grown = [((*path, t), mass * p[t]) for (path, mass), p in zip(open_, nexts) for t in range(len(p))]
+        done += [g for g in grown if not isinstance(pieces[g[0][-1]], bytes)]
+        open_ = [g for g in grown if isinstance(pieces[g[0][-1]], bytes)]
+    return done + open_
+
+
+# Enough continuations to change any answer that can still change, for the spellings of tiny.OVERLAPPING.
+TAILS = [b"", *(a + b for a in (b"x", b"1", b"2", b",", b" ", b"B", b" B", b"A", b"\xa9") for b in (b"", b"x", b"B", b",x"))]
+
+
+def classify(pieces: Sequence[object], path: tuple[int, ...], task: Task) -> str | None:
+    """An option, "off", or "open": by reading the bytes with many different continuations."""
+    text, decided = b"", _decided(task)
+    for token in path:
+        if pieces[token] is END:
+            return _read(text, task)
+        if pieces[token] is VOID:
+            return decided(text) if decided(text) != "open" else "off"
+        text += pieces[token]
+    return decided(text)
+
+
+def _read(text: bytes, task: Task) -> str:
+    return read(text.decode("utf-8", "replace"), task) or "off"
+
+
+@cache
+def _decided(task: Task) -> Callable[[bytes], str]:
+    @cache
+    def decided(text: bytes) -> str:
+        outcomes = {_read(text + tail, task) for tail in TAILS}
+        return outcomes.pop() if len(outcomes) == 1 else "open"
+
+    return decided
+
+
+def by_class(model, pieces: Sequence[object], prompt: tuple[int, ...], task: Task, depth: int) -> dict[str, float]:
+    """Mass of every option, of "off" and of "open" after `depth` tokens."""
+    out = dict.fromkeys([*task.options, "off", "open"], 0.0)
+    for path, mass in enumerate_answers(model, pieces, prompt, depth):
+        out[classify(pieces, path, task)] += mass
+    return out
+
+
+def chi_square_p(observed: dict[str, int], expected: dict[str, float]) -> float:
+    """p-value of counts against a law given by probability; cells expecting fewer than 5 are taken together."""
+    assert set(observed) <= set(expected), "something was seen that cannot be"
+    n = sum(observed.values())
+    names = list(expected)
+    law = np.array([expected[k] for k in names]) / sum(expected.values()) * n
+    seen = np.array([observed.get(k, 0) for k in names])
+    small = law < 5
+    law, seen = (np.append(x[~small], x[small].sum()) for x in (law, seen))
+    keep = law > 0
+    return float(stats.chi2.sf(((seen - law)[keep] ** 2 / law[keep]).sum(), max(keep.sum() - 1, 1)))

@@ -1,0 +1,141 @@
+"""The reading rule over bytes is the reading rule over text, however the bytes are cut into tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crystal.automaton import END, OFF, START, VOID, Automaton, Table, Vocabulary, option_code
+from crystal.errors import CrystalError
+from crystal.tasks import JOINERS, LEAD, TASKS, Task, read
+
+NESTED = Task(name="nested", ask="", label="", options=("A", "A B", "A B C", "1", "12", "1,2", "1.5.2", "ten", "ten-two"))
+WIDE = Task(name="wide", ask="", label="", options=("é", "éa", "中", "中文", "♥", "naïve", "a’b", "b\ufffd!", "x_"),
+            aliases={"É": "é", "Straße": "naïve"})
+CLOSED = tuple(t for t in TASKS.values() if t.closed) + (NESTED, WIDE)
+AUTOMATA = {task.name: Automaton(task) for task in CLOSED}
+
+HALVES = [b"\xc3", b"\xa9", b"\xe2", b"\xe2\x80", b"\x99", b"\x9c", b"\xe4\xb8", b"\xad", b"\xf0\x9f", b"\x98\x80", b"\xff", b"\xed\xa0\x80"]
+OTHERS = [c.encode() for c in LEAD + JOINERS + "x0Zé中—_\u0301²"]
+
+
+def pieces_of(task: Task) -> st.SearchStrategy[list[bytes]]:
+    """Token texts: spellings whole, cut anywhere and in other case, what may stand around them, halves of characters, noise."""
+    whole = sorted(task.spellings)
+    cut = st.sampled_from(whole).flatmap(lambda s: st.integers(1, len(s.encode())).map(lambda n: s.encode()[:n]))
+    upper = st.sampled_from(whole).map(lambda s: s.upper().encode())
+    tail = st.sampled_from(whole).flatmap(lambda s: st.integers(0, len(s.encode()) - 1).map(lambda n: s.encode()[n:]))
+    noise = st.binary(min_size=1, max_size=3)
+    return st.lists(st.one_of(cut, cut, upper, tail, st.sampled_from(HALVES), st.sampled_from(OTHERS), noise), max_size=6)
+
+
+def code_of(text: bytes, task: Task) -> int:
+    option = read(text.decode("utf-8", "replace"), task)
+    return OFF if option is None else option_code(task.options.index(option))
+
+
+@pytest.mark.parametrize("task", CLOSED, ids=lambda t: t.name)
+def test_bytes_read_as_text(task: Task) -> None:
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        text = b"".join(data.draw(pieces_of(task)))
+        assert AUTOMATA[task.name].run(text) == code_of(text, task)
+
+    check()
+
+
+@pytest.mark.parametrize("task", CLOSED, ids=lambda t: t.name)
+def test_tokens_read_as_text(task: Task) -> None:
+    """Any cut into tokens of a vocabulary, through the table a read-out uses, gives the same."""
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(st.lists(pieces_of(task), min_size=1, max_size=8), st.data())
+    def check(groups: list[list[bytes]], data: st.DataObject) -> None:
+        texts = [b"".join(group) for group in groups]
+        vocabulary = Vocabulary([*texts, END, VOID])
+        table = Table(vocabulary, AUTOMATA[task.name])
+        ids = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=5)) + [len(texts)]
+        state = START
+        for i in ids:
+            state = int(table.follow(state, vocabulary.rank[[i]])[0])
+            if state < 0:
+                break
+        assert state == code_of(b"".join(texts[i] for i in ids[:-1]), task)
+
+    check()
+
+
+@pytest.mark.parametrize("task", [TASKS["hundred"], TASKS["suit"], NESTED, WIDE], ids=lambda t: t.name)
+def test_a_row_holds_every_token_once_with_its_own_code(task: Task) -> None:
+    rng = np.random.default_rng(5)
+    parts = [s.encode() for s in task.spellings] + HALVES + OTHERS
+    texts = [b"".join(rng.choice(parts, rng.integers(0, 4))) for _ in range(400)] + [bytes([b]) for b in range(256)]
+    vocabulary = Vocabulary([END, *texts, VOID, END])
+    table, automaton = Table(vocabulary, AUTOMATA[task.name]), AUTOMATA[task.name]
+    states = {START, *table.row(START).to.tolist()}
+    for state in states:
+        row = table.row(state)
+        codes = np.full(len(vocabulary.order), 10**6)
+        for low, high, code in zip(row.low, row.high, row.code):
+            assert (codes[low:high] == 10**6).all()
+            codes[low:high] = code
+        assert (codes[row.live] == 10**6).all()
+        codes[row.live] = row.to
+        by_id = codes[vocabulary.rank]
+        for i, text in enumerate(texts, 1):
+            code = state
+            for byte in text:
+                code = int(automaton.step(np.array([code]), np.array([byte]))[0])
+                if code < 0:
+                    break
+            assert by_id[i] == code
+        assert by_id[0] == by_id[-1] == automaton.end(state)
+        assert by_id[-2] == OFF
+
+
+@pytest.mark.parametrize("task", [TASKS["month"], TASKS["rank"], NESTED, WIDE], ids=lambda t: t.name)
+def test_what_is_decided_was_reachable(task: Task) -> None:
+    """`reach` may be too wide, never too narrow: every option an open beginning ends in was announced there."""
+    automaton = AUTOMATA[task.name]
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(pieces_of(task))
+    def check(pieces: list[bytes]) -> None:
+        text, state, seen = b"".join(pieces), START, [START]
+        for byte in text:
+            state = int(automaton.step(np.array([state]), np.array([byte]))[0])
+            if state < 0:
+                break
+            seen.append(state)
+        final = automaton.run(text)
+        if final != OFF:
+            assert all(automaton.reachable(s)[-2 - final] for s in seen)
+
+    check()
+
+
+def test_undecided_only_while_it_matters() -> None:
+    """Half a character after `1` may be a letter; after `tw` it cannot be anything but off."""
+    automaton = AUTOMATA["hundred"]
+    after = lambda text, byte: int(automaton.step(np.array([_state(automaton, text)]), np.array([byte]))[0])  # noqa: E731
+    assert after(b"1", 0xE4) >= 0
+    assert after(b"tw", 0xE4) == OFF
+    assert after(b" ", 0xE4) == OFF
+    assert after(b" ", 0xE2) >= 0  # may become a quotation mark
+
+
+def _state(automaton: Automaton, text: bytes) -> int:
+    state = START
+    for byte in text:
+        state = int(automaton.step(np.array([state]), np.array([byte]))[0])
+    return state
+
+
+def test_tasks_that_cannot_be_read_say_so() -> None:
+    with pytest.raises(CrystalError, match="crystal sample"):
+        Automaton(TASKS["city"])
+    with pytest.raises(CrystalError, match="quote"):
+        Automaton(Task(name="x", ask="", label="", options=('"a',)))

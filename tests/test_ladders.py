@@ -1,0 +1,139 @@
+"""Ladder descriptions: what is read, and the sentence for each way to get one wrong."""
+
+import copy
+import json
+
+import pytest
+import yaml
+
+from crystal import ladders
+from crystal.errors import CrystalError
+
+RUNGS = [
+    {"name": name, "stage": stage, "step": step, "source": f"data/weights/toy/{name}", "revision": digit * 64}
+    for name, stage, step, digit in [
+        ("base", "base", 0, "a"), ("sft-1", "sft", 1, "b"), ("sft", "sft", 64, "c"),
+        ("dpo", "dpo", 60, "d"), ("rlvr", "rlvr", 60, "e"),
+    ]
+]
+TOY = {"name": "toy", "title": "Toy", "seed": "salient", "demonstrated": ["die", "ten"], "dtype": "float32", "rungs": RUNGS}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a description of `toy` under a root of its own."""
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    path = tmp_path / "data" / "ladders" / "toy.yaml"
+    path.parent.mkdir(parents=True)
+    return lambda raw: path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
+
+
+def test_reads_what_is_written(write):
+    write(TOY)
+    toy = ladders.load_ladder("toy")
+    assert ladders.ladder_names() == ["toy"]
+    assert (toy.title, toy.seed, toy.demonstrated, toy.dtype) == ("Toy", "salient", ("die", "ten"), "float32")
+    assert [rung.name for rung in toy.rungs] == ["base", "sft-1", "sft", "dpo", "rlvr"]
+    assert [rung.name for rung in toy.ends] == ["base", "sft", "dpo", "rlvr"]
+    assert [rung.native_form for rung in toy.rungs] == ["completion"] + ["chat"] * 4
+    assert toy.rung("sft-1").location == ladders.root() / "data/weights/toy/sft-1"
+    with pytest.raises(CrystalError, match="unknown rung of toy 'sft-2', did you mean 'sft-1'.*choose one of: base, sft-1"):
+        toy.rung("sft-2")
+
+
+def test_hub_ladder_needs_neither_seed_nor_folder(write):
+    raw = {key: value for key, value in TOY.items() if key not in ("seed", "demonstrated")}
+    raw["rungs"] = [rung | {"source": "someone/model", "revision": rung["revision"][:40]} for rung in RUNGS]
+    write(raw)
+    toy = ladders.load_ladder("toy")
+    assert toy.seed is None and toy.demonstrated == () and not toy.rungs[0].local and toy.rungs[0].location == "someone/model"
+    ladders.check_weights(toy.rungs[0])
+    assert ladders.config_sha256(toy.rungs[0]) == ""
+
+
+def change(path, value):
+    """TOY with the field at `path` set to `value`, or dropped where it is None."""
+    raw = copy.deepcopy(TOY)
+    holder = raw
+    for step in path[:-1]:
+        holder = holder[step]
+    if value is None:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (["title"], None, "the ladder lacks the field 'title'"),
+        (["rungs", 1, "step"], None, "rung 2 lacks the field 'step'"),
+        (["tilte"], "Toy", "the ladder has an unknown field 'tilte'; the fields are name, title"),
+        (["rungs", 0, "commit"], "f" * 40, "rung 1 has an unknown field 'commit'"),
+        (["rungs", 0, "ladder"], "toy", "rung 1 has an unknown field 'ladder'"),
+        (["title"], 7, "title must be of type str, is 7 .int.; put it in quotes"),
+        (["rungs", 1, "step"], "1", "rung 2: step must be of type int, is '1' .str."),
+        (["rungs", 1, "step"], True, "rung 2: step must be of type int, is True .bool."),
+        (["rungs", 0, "revision"], 10**39, "revision must be of type str, is 1000.*put it in quotes"),
+        (["rungs", 0, "revision"], "main", "rung 'base': revision 'main' is neither 64 hex digits"),
+        (["rungs", 0, "revision"], "a" * 39, "is neither 64 hex digits"),
+        (["rungs", 0, "revision"], "A" * 64, "is neither 64 hex digits"),
+        (["rungs", 1, "name"], "sft", "two rungs share the name 'sft'"),
+        (["rungs", 1], RUNGS[2] | {"name": "sft-1"}, "two rungs share the checkpoint 'data/weights/toy/sft@ccc"),
+        (["rungs", 3, "name"], "dpo-60", "the stage 'dpo' is missing"),
+        (["rungs", 3, "stage"], "rlvr", "rung 'dpo' says it belongs to stage 'rlvr'"),
+        (["rungs", 1, "stage"], "stf", "unknown stage 'stf', did you mean 'sft'"),
+        (["rungs"], RUNGS[::-1], "rungs must follow the stages"),
+        (["rungs"], {"base": 1}, "rungs must be of type"),
+        (["rungs", 0], "base", "rung 1 must be a mapping of fields, is str"),
+        (["dtype"], "fp32", "unknown dtype 'fp32'"),
+        (["demonstrated"], ["dice"], "unknown task 'dice', did you mean 'die'"),
+        (["name"], "tyo", "the ladder calls itself 'tyo', its file 'toy.yaml'"),
+    ],
+)
+def test_a_sentence_for_each_mistake(write, path, value, sentence):
+    write(change(path, value))
+    with pytest.raises(CrystalError, match=sentence) as error:
+        ladders.load_ladder("toy")
+    assert "toy.yaml" in str(error.value) and error.value.mend
+
+
+@pytest.mark.parametrize("text", ["name: [", "", "- 1", "\x00"])
+def test_what_is_no_description(write, text):
+    write(text)
+    with pytest.raises(CrystalError, match="toy.yaml"):
+        ladders.load_ladder("toy")
+
+
+def test_unknown_ladder_lists_those_there_are(write):
+    write(TOY)
+    with pytest.raises(CrystalError, match="unknown ladder 'to', did you mean 'toy'.*choose one of: toy"):
+        ladders.load_ladder("to")
+
+
+def test_root_is_found_upward(tmp_path, monkeypatch):
+    monkeypatch.delenv("CRYSTAL_ROOT", raising=False)
+    (tmp_path / "data" / "ladders").mkdir(parents=True)
+    (tmp_path / "book" / "pages").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "book" / "pages")
+    assert ladders.root() == tmp_path.resolve()
+    monkeypatch.chdir("/")
+    assert (ladders.root() / "crystal" / "ladders.py").is_file()
+
+
+def test_weights_are_checked_against_the_description(write):
+    write(TOY)
+    base = ladders.load_ladder("toy").rung("base")
+    with pytest.raises(CrystalError, match="weights of rung 'base' of toy are missing.*git checkout.*make ladder LADDER=toy"):
+        ladders.check_weights(base)
+    folder = base.location
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text(json.dumps({}))
+    found = ladders.weights_sha256(folder)
+    with pytest.raises(CrystalError, match=f"have sha256 {found}, but toy.yaml says {'a' * 64}.*git checkout"):
+        ladders.check_weights(base)
+    write(change(["rungs", 0, "revision"], found))
+    ladders.check_weights(ladders.load_ladder("toy").rung("base"))
+    assert len(ladders.config_sha256(base)) == 64

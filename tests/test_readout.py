@@ -1,0 +1,150 @@
+"""The read-out against enumeration of everything a tiny model can say, and against plain `generate`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from laws import by_class, chi_square_p, classify
+
+from crystal.automaton import Row, Table
+from crystal.engine import RAGGED, Engine, build
+from crystal.errors import CrystalError
+from crystal.readout import Readout, readout
+from crystal.tasks import TASKS
+from crystal.tree import RaggedTree, WholeTree
+
+PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 4)]  # of unequal length: padding and positions must not matter
+DEPTH = 4
+WINDOWED = {"sliding_window": 4}  # shorter than prompt + answer, so the ragged tree would be wrong
+
+
+def engine_of(kind: str, dtype: torch.dtype = torch.float32, void: int = 2, **more) -> Engine:
+    """Two ids beyond the tokenizer, as in output layers padded to a round number."""
+    tokenizer = tiny.hand_tokenizer()
+    return build(tiny.model(kind, len(tokenizer) + void, **more).to(dtype), tokenizer)
+
+
+def deviation(engine: Engine, found: list[Readout]) -> float:
+    worst = 0.0
+    for prompt, got in zip(PROMPTS, found):
+        law = by_class(engine.model, engine.pieces, prompt, tiny.OVERLAPPING, DEPTH)
+        flat = np.array([*got.options, got.off_support, got.unresolved])
+        worst = max(worst, float(np.abs(flat - list(law.values())).max()))
+    return worst
+
+
+@pytest.mark.parametrize(("kind", "tree", "more"), [
+    ("llama", RaggedTree, {}), ("olmo2", RaggedTree, {}), ("gpt2", RaggedTree, {}), ("qwen2", RaggedTree, {}),
+    ("olmo3", WholeTree, WINDOWED), ("mamba", WholeTree, {}),
+], ids=lambda x: x if isinstance(x, str) else "")
+def test_brute_force(kind: str, tree: type, more: dict) -> None:
+    engine = engine_of(kind, **more)
+    assert isinstance(engine.tree(PROMPTS, DEPTH), tree)
+    found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)
+    assert deviation(engine, found) < 1e-6
+
+
+def test_brute_force_in_float64() -> None:
+    engine = engine_of("llama", torch.float64)
+    assert deviation(engine, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)) < 1e-12
+
+
+@pytest.mark.parametrize("kind", sorted(RAGGED))
+def test_every_ragged_architecture_agrees_with_whole_sequences(kind: str) -> None:
+    engine = engine_of(kind)
+    ragged = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-6)
+    engine.ragged = False
+    for a, b in zip(ragged, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-6)):
+        assert np.abs(a.options - b.options).max() < 1e-6 and a.options.sum() > 1e-3
+
+
+def test_the_model_is_given_back_as_it_was() -> None:
+    engine = engine_of("llama")
+    before = engine.model.config._attn_implementation
+    readout(engine, PROMPTS, tiny.OVERLAPPING)
+    assert engine.model.config._attn_implementation == before == "sdpa"
+
+
+@pytest.mark.parametrize(("batch", "chunk"), [(1, 1024), (2, 7), (3, 1)])
+def test_batch_and_chunk_do_not_matter(batch: int, chunk: int) -> None:
+    engine = engine_of("llama")
+    whole = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-3)
+    engine.chunk = chunk
+    for a, b in zip(whole, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-3, batch=batch)):
+        assert np.abs(a.options - b.options).max() < 1e-6 and abs(a.unresolved - b.unresolved) < 1e-6 and a.tokens == b.tokens
+
+
+@pytest.mark.parametrize("budget", [0.5, 0.1, 1e-2, 1e-3, 1e-4])
+def test_unresolved_bounds_what_is_missing(budget: float) -> None:
+    engine = engine_of("gpt2")
+    exact = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-9, max_depth=40)
+    for true, got in zip(exact, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget)):
+        missing = true.options - got.options
+        assert 0 < got.unresolved <= budget
+        assert (missing >= -1e-7).all() and (missing <= got.reach + 1e-7).all() and missing.sum() <= got.unresolved + 1e-7
+        assert (got.reach <= got.unresolved + 1e-12).all()
+        assert got.tokens < true.tokens
+
+
+def test_caps_end_the_walk_and_say_so() -> None:
+    engine = engine_of("llama")
+    for prompt, got in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-6, max_nodes=3)):
+        assert got.tokens <= len(prompt) + 3 and got.unresolved > 1e-4
+    for prompt, got in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=1)):
+        assert got.tokens == len(prompt) and got.unresolved > 1e-4
+
+
+def test_a_flat_model_on_a_real_vocabulary_ends() -> None:
+    tokenizer = tiny.trained_tokenizer()
+    engine = build(tiny.model("llama", len(tokenizer), sharpness=1e-3), tokenizer)
+    ids = engine.encode("A number:", "completion")
+    got = readout(engine, [ids], TASKS["hundred"], max_nodes=500)[0]
+    assert got.tokens <= len(ids) + 500 and got.unresolved > 1e-3
+
+
+@pytest.mark.parametrize("lost", ["an off range", "a live token"])
+def test_the_sum_is_a_check(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each class is counted on its own: a token that falls out of the tables breaks the sum instead of becoming OFF."""
+    true_row = Table.row
+
+    def row(self: Table, state: int) -> Row:
+        r = true_row(self, state)
+        if lost == "a live token":
+            return Row(r.live[1:], r.to[1:], r.low, r.high, r.code)
+        return Row(r.live, r.to, r.low[r.code != -1], r.high[r.code != -1], r.code[r.code != -1])
+
+    monkeypatch.setattr(Table, "row", row)
+    with pytest.raises(CrystalError, match="sums to"):
+        readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING)
+
+
+def test_broken_weights_are_named() -> None:
+    engine = engine_of("llama")
+    with torch.no_grad():
+        engine.model.get_output_embeddings().weight[3] = torch.nan
+    with pytest.raises(CrystalError, match="not numbers"):
+        readout(engine, PROMPTS, tiny.OVERLAPPING)
+
+
+@pytest.mark.parametrize("kind", ["llama", "olmo2"])
+def test_read_out_is_the_law_of_generate(kind: str) -> None:
+    """Chi-square over options and off; false alarm probability 1e-4 for each architecture."""
+    engine, prompt, n = engine_of(kind, void=0, seed=3), PROMPTS[1], 8000
+    torch.manual_seed(11)
+    out = engine.model.generate(
+        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), num_return_sequences=n,
+        do_sample=True, top_k=0, top_p=1.0, temperature=1.0, max_new_tokens=10)
+    seen = Counter(classify(engine.pieces, tuple(row), tiny.OVERLAPPING) for row in out[:, len(prompt):].tolist())
+    got = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-6, max_depth=10)[0]
+    law = dict(zip(tiny.OVERLAPPING.options, got.options)) | {"off": got.off_support, "open": got.unresolved}
+    assert sum(p * n > 5 for p in law.values()) >= 4, "a test of almost nothing"
+    assert chi_square_p(seen, law) > 1e-4
+
+
+def test_wrong_budget() -> None:
+    with pytest.raises(CrystalError, match="budget"):
+        readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, budget=-1)

@@ -1,0 +1,501 @@
+"""The store: a complete key, at most once, nothing lost to a kill, nothing corrupt ever returned."""
+
+import dataclasses
+import errno
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crystal import cells, manifest, store
+from crystal.cells import Cell, Decoding, task_sha256
+from crystal.errors import CrystalError
+from crystal.prompts import PROMPTS
+from crystal.tasks import PHASE_TASKS, TASKS
+
+CELL = Cell(
+    model="data/weights/toy/base", revision="a" * 64, config_sha256="b" * 64, tokenizer_revision="c" * 64, dtype="float32",
+    prompt_ids=(1, 2, 3), decoding=Decoding(), task="coin", task_sha256="d" * 64,
+)
+RUNG = {"name": "base", "stage": "base", "step": 0, "source": "data/weights/toy/base", "revision": "a" * 64}
+COIN = {"coin": np.full((100, 2), 0.5)}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def toy(root):
+    """A small synthetic ladder under a root of its own; the answers it was made of."""
+    answers = synthetic.crystallizing(seed=1)
+    synthetic.write_ladder(root, "toy", answers, other={"sft": answers["sft"]}, off_support=0.1, title="Toy")
+    return answers
+
+
+def contents(folder):
+    """Every file below, with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+# ---- the key
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Cell) if f.name != "decoding"])
+def test_every_field_of_a_cell_changes_its_key(field):
+    value = getattr(CELL, field)
+    other = value + ("x" if isinstance(value, str) else (3,))
+    assert dataclasses.replace(CELL, **{field: other}).key != CELL.key
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Decoding)])
+def test_every_field_of_the_decoding_changes_the_key(field):
+    value = getattr(CELL.decoding, field)
+    other = value + ("x" if isinstance(value, str) else 1)
+    assert dataclasses.replace(CELL, decoding=dataclasses.replace(CELL.decoding, **{field: other})).key != CELL.key
+
+
+def test_the_order_of_tokens_changes_the_key_but_not_their_type():
+    assert dataclasses.replace(CELL, prompt_ids=(2, 1, 3)).key != CELL.key
+    assert dataclasses.replace(CELL, prompt_ids=(12, 3)).key != dataclasses.replace(CELL, prompt_ids=(1, 23)).key
+    assert dataclasses.replace(CELL, prompt_ids=tuple(np.array([1, 2, 3]))).key == CELL.key
+    assert Decoding(temperature=1).text == Decoding(temperature=1.0).text
+
+
+def test_the_reading_rule_changes_the_task_hash(monkeypatch):
+    coin = TASKS["coin"]
+    changed = [{"options": ("tails", "heads")}, {"options": ("heads", "tails", "rim")}]
+    changed += [{"aliases": {}}, {"aliases": {"h": "tails"}}]
+    hashes = {task_sha256(coin)} | {task_sha256(dataclasses.replace(coin, **change)) for change in changed}
+    monkeypatch.setattr(cells, "READ_VERSION", cells.READ_VERSION + 1)
+    hashes.add(task_sha256(coin))
+    assert len(hashes) == len(changed) + 2
+    assert task_sha256(dataclasses.replace(coin, ask="toss a coin")) == task_sha256(coin)  # seen only through the prompt's tokens
+
+
+# ---- there and back
+
+
+def test_what_was_appended_comes_back(toy):
+    frame = store.load_readouts("toy")
+    assert list(frame.columns) == store._COLUMNS and len(frame) == (5 + 1) * 2 * 100
+    assert list(frame["rung"].unique()) == ["base", "sft-1", "sft", "dpo", "rlvr"]
+    first = frame[(frame["rung"] == "sft-1") & (frame["task"] == "digit")]
+    assert list(first["prompt"]) == [p.id for p in PROMPTS] and list(first["narrator"]) == [p.narrator for p in PROMPTS]
+    assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["frame"]) == [p.frame.name for p in PROMPTS]
+    for column, value in {"ladder": "toy", "stage": "sft", "step": 1, "form": "chat", "off_support": 0.1}.items():
+        assert first[column].eq(value).all()
+    np.testing.assert_array_equal(np.stack(first["probability"].tolist()), toy["sft-1"]["digit"] * 0.9)  # bit for bit
+    for rung in toy:
+        np.testing.assert_allclose(store.answers(frame, rung, "coin"), toy[rung]["coin"], atol=1e-15)
+    np.testing.assert_allclose(store.answers(frame, "sft", "coin", "completion"), toy["sft"]["coin"], atol=1e-15)
+
+
+def test_loading_selects(toy):
+    frame = store.load_readouts("toy", tasks=["digit"], forms=["chat"], rungs=["dpo", "sft"])
+    assert len(frame) == 200 and list(frame["rung"].unique()) == ["sft", "dpo"]
+    assert frame["task"].eq("digit").all() and frame["form"].eq("chat").all()
+    for wrong, sentence in [
+        ({"tasks": ["digits"]}, "did you mean 'digit'"), ({"forms": ["chta"]}, "choose one of: completion, chat"),
+        ({"rungs": ["stf"]}, "did you mean 'sft'"), ({"tasks": ["die"]}, "no read-outs of toy for tasks die"),
+    ]:
+        with pytest.raises(CrystalError, match=sentence):
+            store.load_readouts("toy", **wrong)
+    with pytest.raises(CrystalError, match="unknown ladder 'tyo'"):
+        store.load_readouts("tyo")
+
+
+def test_no_samples_yet(toy):
+    for path in sorted((manifest.folder_of("toy")).rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(CrystalError, match="no read-outs of toy.*make resample LADDER=toy"):
+        store.load_readouts("toy")
+    assert store.keys("toy") == set()
+
+
+def test_same_cells_same_bytes(root):
+    rows = synthetic.rows(RUNG, "completion", COIN)
+    shards = [store.append(name, rows, synthetic.PRODUCER | {"created": name}) for name in ("one", "two")]
+    assert shards[0].read_bytes() == shards[1].read_bytes() and shards[0].name == shards[1].name
+
+
+def test_only_what_today_would_be_written_again_is_loaded(toy, monkeypatch):
+    digest = store.manifest_digest("toy")
+    base = {"name": "base", "source": "data/weights/toy/base"}
+    revision = hashlib.sha256(b"toy/base").hexdigest()
+    wide = [
+        row._replace(cell=dataclasses.replace(row.cell, decoding=Decoding(budget=0.01)), probability=np.array([0.9, 0.1]))
+        for row in synthetic.rows(base | {"revision": revision}, "completion", COIN)
+    ]
+    before = store.load_readouts("toy")
+    store.append("toy", synthetic.rows(base | {"revision": "f" * 64}, "completion", COIN), synthetic.PRODUCER)
+    assert store.manifest_digest("toy") == digest  # another revision is nobody's page
+    store.append("toy", wide, synthetic.PRODUCER)
+    assert store.manifest_digest("toy") != digest
+    assert store.load_readouts("toy").equals(before)
+    assert store.load_readouts("toy", budget=0.01)["probability"].map(max).eq(0.9).all()
+    monkeypatch.setattr(cells, "READ_VERSION", cells.READ_VERSION + 1)
+    with pytest.raises(CrystalError, match="no read-outs of toy"):
+        store.load_readouts("toy")
+
+
+def test_a_reworded_prompt_is_not_loaded(toy, monkeypatch):
+    frame = PROMPTS[0].frame
+    monkeypatch.setattr(store, "PROMPTS", [
+        dataclasses.replace(p, frame=dataclasses.replace(frame, item="{label}?")) if p.frame is frame else p for p in PROMPTS])
+    with pytest.raises(CrystalError, match="20 of 100 prompts are missing, first 00-log.*rung base, task coin.*make resample"):
+        store.answers(store.load_readouts("toy"), "base", "coin")
+
+
+def test_two_tokenizers_are_ambiguous(toy):
+    rung = {"source": "data/weights/toy/base", "revision": hashlib.sha256(b"toy/base").hexdigest()}
+    rows = synthetic.rows(rung, "completion", COIN)
+    rows = [row._replace(cell=dataclasses.replace(row.cell, tokenizer_revision="e" * 64)) for row in rows]
+    store.append("toy", rows, synthetic.PRODUCER)
+    with pytest.raises(CrystalError, match="two read-outs of base completion coin 00-log"):
+        store.load_readouts("toy")
+    assert not store.load_readouts("toy", tasks=["digit"]).empty
+
+
+def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
+    frame = store.load_readouts("toy")
+    with pytest.raises(CrystalError, match="100 of 100 prompts are missing, first 00-log.*rung dpo, task coin, form completion"):
+        store.answers(frame, "dpo", "coin", "completion")
+    with pytest.raises(CrystalError, match="1 of 100 prompts are missing, first 03-form"):
+        store.answers(frame[(frame["prompt"] != "03-form")], "dpo", "coin")
+    with pytest.raises(CrystalError, match="several ladders"):
+        store.answers(frame.assign(ladder=["a"] * 5 + ["b"] * (len(frame) - 5)), "dpo", "coin")
+    frame["probability"] *= frame["prompt"] != "03-form"
+    with pytest.raises(CrystalError, match="prompt 03-form gives no option any mass"):
+        store.answers(frame, "dpo", "coin")
+
+
+@pytest.mark.parametrize(
+    "law", [[0.5, np.nan], [0.5, 0.6], [1.5, -0.5], [0.5, 0.25, 0.25], [1.0], [0.5, 0.5 - 2e-6], [np.inf, 0.0]], ids=str
+)
+def test_what_is_no_law_is_not_stored(root, law):
+    row = synthetic.rows(RUNG, "completion", COIN)[0]._replace(probability=np.array(law))
+    with pytest.raises(CrystalError, match="not a law over the 2 options of coin"):
+        store.append("toy", [row], synthetic.PRODUCER)
+    assert contents(root) == {}
+
+
+def test_the_digest_sees_the_description(toy, root):
+    digest = store.manifest_digest("toy")
+    path = root / "data" / "ladders" / "toy.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"title": "Another"}))
+    assert store.manifest_digest("toy") != digest
+
+
+def test_loading_one_task_of_a_whole_ladder_is_fast(root):
+    """30,000 cells; the bar is 0.5 s, the least of three so that a busy machine does not fail it."""
+    rungs = ("base", *(f"sft-{2**k}" for k in range(6)), "sft", "dpo", "rlvr")
+    answers = synthetic.crystallizing(PHASE_TASKS, rungs, seed=2)
+    synthetic.write_ladder(root, "whole", answers, other=answers)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        frame = store.load_readouts("whole", tasks=["digit"])
+        seconds.append(time.perf_counter() - start)
+    assert len(frame) == 2000 and min(seconds) < 0.5
+    assert store.verify("whole").missing == 0
+
+
+# ---- corruption
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A ladder written once for all the flips: its root and its files."""
+    folder = synthetic.write_ladder(tmp_path_factory.mktemp("kept"), "toy", synthetic.crystallizing(("coin",), seed=3))
+    return folder, contents(folder / "data" / "samples" / "toy")
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_flipped_byte_is_found(kept, data):
+    folder, files = kept
+    name = data.draw(st.sampled_from(sorted(files)))
+    place = data.draw(st.integers(0, len(files[name]) - 1))
+    damaged = bytearray(files[name])
+    damaged[place] ^= data.draw(st.integers(1, 255))
+    path = folder / "data" / "samples" / "toy" / name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYSTAL_ROOT", str(folder))
+        try:
+            path.write_bytes(damaged)
+            with pytest.raises(CrystalError, match="git checkout -- data/samples/toy.*make resample LADDER=toy") as error:
+                store.load_readouts("toy")
+        finally:
+            path.write_bytes(files[name])
+        sentence = str(error.value)
+        assert str(path) in sentence and "corrupt" in sentence
+        if name.endswith(".parquet"):
+            assert hashlib.sha256(damaged).hexdigest() in sentence and hashlib.sha256(files[name]).hexdigest() in sentence
+
+
+def test_a_missing_shard_is_named(toy):
+    path = sorted((manifest.folder_of("toy") / "shards").iterdir())[0]
+    path.unlink()
+    with pytest.raises(CrystalError, match=f"a shard cannot be read: No such file.*sha256 {path.stem}.*git checkout"):
+        store.load_readouts("toy")
+    report = store.verify("toy")
+    assert len(report.problems) == 1 and str(path) in str(report) and report.missing == 5 * 2 * 200 - 1000
+
+
+def test_verify_finds_a_row_that_is_not_its_key(toy, monkeypatch):
+    assert store.verify("toy").problems == () and store.verify("toy").cells == 1200
+    rows = synthetic.rows(RUNG, "completion", COIN)
+    plain = store._plain
+    monkeypatch.setattr(store, "_plain", lambda row: plain(row) | {"prompt_ids": (7,)} if row is rows[5] else plain(row))
+    store.append("toy", rows, synthetic.PRODUCER)
+    (problem,) = store.verify("toy").problems
+    assert problem.startswith(f"cell {rows[5].cell.key} should have the key")
+
+
+# ---- writing
+
+
+def test_a_cell_is_written_at_most_once(toy, root):
+    before = contents(root)
+    rung = {"source": "data/weights/toy/base", "revision": hashlib.sha256(b"toy/base").hexdigest()}
+    again = synthetic.rows(rung, "completion", {"coin": toy["base"]["coin"], "die": np.full((100, 6), 1 / 6)})
+    with pytest.raises(CrystalError, match="100 of 200 cells would be there twice"):
+        store.append("toy", again, synthetic.PRODUCER)
+    fresh = again[100:]
+    with pytest.raises(CrystalError, match="1 of 101 cells would be there twice"):
+        store.append("toy", [*fresh, fresh[3]], synthetic.PRODUCER)
+    assert contents(root) == before
+    store.append("toy", fresh, synthetic.PRODUCER)
+    assert {row.cell.key for row in fresh} < store.keys("toy")
+
+
+def test_a_line_cut_anywhere_is_a_shard_never_written(root):
+    laws = {task: np.full((100, len(TASKS[task].options)), 1 / len(TASKS[task].options)) for task in ("coin", "die", "suit")}
+    parts = [synthetic.rows(RUNG, "completion", {task: laws[task]}) for task in laws]
+    store.append("toy", parts[0], synthetic.PRODUCER)
+    path = manifest.folder_of("toy") / "manifest.jsonl"
+    whole = path.read_bytes()
+    store.append("toy", parts[1], synthetic.PRODUCER)
+    line = path.read_bytes()[len(whole):]
+    for cut in range(len(line)):
+        path.write_bytes(whole + line[:cut])
+        assert len(manifest.records("toy")) == 1
+    for cut in (1, len(line) // 2, len(line) - 1):
+        path.write_bytes(whole + line[:cut])
+        assert len(store.keys("toy")) == 100
+        store.append("toy", parts[1], synthetic.PRODUCER)  # the next writer cuts the torn line off
+        assert path.read_bytes() == whole + line
+    path.write_bytes(whole + b'{"bytes":"' + b"1" * 5000)  # longer than the line that takes its place
+    store.append("toy", parts[2], synthetic.PRODUCER)
+    assert [record["tasks"] for record in manifest.records("toy")] == [["coin"], ["suit"]]
+    assert len(manifest.unlisted("toy")) == 1
+
+
+def test_half_a_shard_of_a_killed_writer_is_swept_up(toy):
+    left = manifest.folder_of("toy") / "shards" / "0123456789abcdef.tmp"
+    left.write_bytes(b"half")
+    assert manifest.unlisted("toy") == (left.name,) and "1 unlisted files (0123456789abcdef.tmp)" in str(store.verify("toy"))
+    store.append("toy", synthetic.rows(RUNG, "completion", COIN), synthetic.PRODUCER)
+    assert manifest.unlisted("toy") == ()
+
+
+@pytest.mark.parametrize("place", [-1, -2, 0])
+def test_a_damaged_line_is_never_taken_for_a_torn_one(toy, place):
+    """All 255 ways to damage the last newline (or a brace) are found, those included that leave valid JSON behind."""
+    path = manifest.folder_of("toy") / "manifest.jsonl"
+    good = path.read_bytes()
+    for flip in range(1, 256):
+        bad = bytearray(good)
+        bad[place] ^= flip
+        path.write_bytes(bad)
+        with pytest.raises(CrystalError, match="a manifest line is corrupt"):
+            manifest.records("toy")
+
+
+class Full:
+    """os.write that takes some bytes and then finds the disk full, from its nth call on."""
+
+    def __init__(self, nth):
+        self.calls, self.nth, self.write = 0, nth, os.write
+
+    def __call__(self, handle, data):
+        self.calls += 1
+        if self.calls < self.nth:
+            return self.write(handle, data)
+        if self.calls == self.nth:
+            return self.write(handle, data[:40])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["shard", "manifest"])
+def test_a_full_disk_keeps_nothing_and_says_so(toy, root, nth, monkeypatch):
+    before, rows = contents(root), synthetic.rows(RUNG, "completion", COIN)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", Full(nth))
+        with pytest.raises(CrystalError, match="could not write 100 cells: No space left on device; none .* kept.*make room"):
+            store.append("toy", rows, synthetic.PRODUCER)
+    assert contents(root) == before
+    store.append("toy", rows, synthetic.PRODUCER)
+    assert store.verify("toy").problems == ()
+
+
+@pytest.mark.parametrize("nth", range(4), ids=["shard", "its folder", "manifest's folder", "manifest"])
+def test_a_disk_that_does_not_sync_keeps_nothing(toy, root, nth, monkeypatch):
+    before, calls = contents(root), iter(range(100))
+
+    def fsync(handle):
+        if next(calls) == nth:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(CrystalError, match="Input/output error; none of them was kept"):
+            store.append("toy", synthetic.rows(RUNG, "completion", COIN), synthetic.PRODUCER)
+    assert contents(root) == before
+
+
+# ---- kills and rivals: children that write to the same ladder
+
+CHILD = """
+import os, signal, sys
+import numpy as np
+import synthetic
+from crystal import store
+from crystal.tasks import TASKS
+
+PARTS = ["coin", "die", "suit", "ten", "digit", "even", "odd", "prime", "month", "rank", "letter", "weekday", "colour", "d20"]
+RUNG = {"source": "data/weights/toy/base", "revision": "a" * 64}
+
+def rows(task):
+    k = len(TASKS[task].options)
+    return synthetic.rows(RUNG, "completion", {task: np.full((100, k), 1 / k)})
+
+def fill(parts=PARTS):
+    there = store.keys("toy")
+    for task in parts:
+        if rows(task)[0].cell.key not in there:
+            store.append("toy", rows(task), synthetic.PRODUCER)
+            print(task, flush=True)
+"""
+
+
+def child(root, body, **kwargs):
+    here = Path(__file__).parent
+    environment = os.environ | {"CRYSTAL_ROOT": str(root), "PYTHONPATH": f"{here.parent}:{here}"}
+    code = CHILD + textwrap.dedent(body)
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, **kwargs)
+
+
+def whole(parts=14):
+    """All the cells are there, each once."""
+    keys = store.read("toy", columns=["key"])["key"].to_pylist()
+    return len(keys) == len(set(keys)) == 100 * parts
+
+
+def test_a_kill_at_a_random_moment_loses_and_repeats_nothing(root):
+    """Must pass at any moment: a failure is a bug, never bad luck. The seed draws delays; the moments differ anyway."""
+    random.seed(0)
+    told = []
+    for _ in range(6):
+        process = child(root, "print('ready', flush=True); fill()")
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(random.uniform(0, 0.06))
+        process.send_signal(signal.SIGKILL)
+        told += process.communicate()[0].split()
+        assert set(told) <= {task for record in manifest.records("toy") for task in record["tasks"]}
+    last = child(root, "fill()")
+    told += last.communicate()[0].split()
+    assert last.returncode == 0 and len(told) == len(set(told)) and whole()
+    assert not list((manifest.folder_of("toy") / "shards").glob("*.tmp"))
+
+
+def test_a_kill_before_any_system_call_loses_and_repeats_nothing(root):
+    """A process dies just before its nth write, sync, rename or truncation, or half-way through the write, for every n."""
+    body = """
+        def dying(nth, half):
+            calls = iter(range(1000))
+            def trap(call):
+                def trapped(*arguments):
+                    if next(calls) == nth:
+                        if half and call is write:
+                            call(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return call(*arguments)
+                return trapped
+            write = os.write
+            for name in ("write", "fsync", "replace", "ftruncate", "lseek"):
+                setattr(os, name, trap(getattr(os, name)))
+
+        kills = 0
+        for nth, half in [(n, half) for n in range(10) for half in (False, True)]:
+            if (pid := os.fork()) == 0:  # this parent never reads a shard, so no thread is lost in the fork
+                dying(nth, half)
+                fill(PARTS[: 1 + nth // 2])
+                os._exit(0)
+            kills += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        fill()
+        print("kills", kills)
+    """
+    process = child(root, body)
+    said = process.communicate()[0].split()
+    assert process.returncode == 0 and int(said[-1]) >= 10
+    assert whole()
+
+
+def test_two_writers_take_turns(root):
+    both = [child(root, f"fill(PARTS[{i}::2])") for i in range(2)]
+    assert [process.wait() for process in both] == [0, 0] and whole()
+
+
+def test_rivals_for_the_same_cells(root):
+    body = """
+        from crystal.errors import CrystalError
+        for task in PARTS:
+            try:
+                store.append("toy", rows(task), synthetic.PRODUCER)
+                print("won")
+            except CrystalError as error:
+                assert "100 of 100 cells would be there twice" in str(error)
+    """
+    both = [child(root, body) for _ in range(2)]
+    said = "".join(process.communicate()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0] and said.count("won") == 14 and whole()
+
+
+def test_a_file_size_limit_is_a_sentence(root):
+    """The same as a full disk, but refused by the kernel."""
+    body = """
+        import resource
+        from crystal.errors import CrystalError
+        store.append("toy", rows("coin"), synthetic.PRODUCER)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        try:
+            store.append("toy", rows("letter"), synthetic.PRODUCER)
+        except CrystalError as error:
+            print(error)
+    """
+    process = child(root, body)
+    assert "could not write 100 cells: File too large; none of them was kept" in process.communicate()[0]
+    assert process.returncode == 0 and whole(parts=1) and manifest.unlisted("toy") == ()
+
+
+def test_reading_loads_nothing_heavy():
+    code = "import crystal.store, crystal.resample, sys; print({'torch', 'transformers', 'matplotlib'} & set(sys.modules))"
+    here = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=True)
+    assert done.stdout == "set()\n"
