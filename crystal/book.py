@@ -143,8 +143,8 @@ def build(*, whole: bool = True) -> Path | None:
         state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
         if index().is_file() and stamp.is_file() and json.loads(stamp.read_text()) in (state, state | {"whole": True}):
             return None
-        stamp.unlink(missing_ok=True)
         _render(source, work, whole)
+        stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", index().parent)
         stamp.write_text(json.dumps(state))
         return index()

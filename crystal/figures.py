@@ -8,7 +8,7 @@ matplotlib is loaded by the plot functions only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,51 +18,17 @@ from . import inference as inf
 from . import phases as ph
 from .ladders import load_ladder
 from .prompts import NARRATORS, PROMPTS
-from .store import answers, load_readouts
+from .store import answers
 from .tasks import TASKS
 from .verdicts import QUANTILE, rivals
+from .views import LEFTOVER, NATIVE, each_ladder, given, was_read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NATIVE = (("base", "completion"), ("sft", "chat"), ("dpo", "chat"), ("rlvr", "chat"))  # rung, form
 COLOURS = {"base": "#767c85", "seed": "#E69F00", "sft": "#0072B2", "dpo": "#CC79A7", "rlvr": "#009E73", "chance": "#767c85"}
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
-LEFTOVER = ("off-support", "unresolved")
-
-
-def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
-    """Read-outs of several ladders in one frame; `which` as in `store.load_readouts` (tasks, forms, rungs)."""
-    return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)
-
-
-def each_ladder(readouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(name, its read-outs) of every ladder, in the order given."""
-    for name in readouts["ladder"].unique():
-        yield name, readouts[readouts["ladder"] == name]
-
-
-def native(readouts: pd.DataFrame, rung: str, task: str) -> pd.DataFrame:
-    """The rung's read-outs of `task` in the form it was made for, one row per prompt, in PROMPTS order."""
-    return _rows(readouts, rung, dict(NATIVE)[rung], task)
-
-
-def was_read(readouts: pd.DataFrame, rung: str, form: str) -> bool:
-    """Whether a ladder's rung was read in that form at all."""
-    return bool(((readouts["rung"] == rung) & (readouts["form"] == form)).any())
-
-
-def _rows(readouts: pd.DataFrame, rung: str, form: str, task: str) -> pd.DataFrame:
-    answers(readouts, rung, task, form)  # raises where a prompt is missing
-    rows = readouts[(readouts["rung"] == rung) & (readouts["form"] == form) & (readouts["task"] == task)]
-    return rows.set_index("prompt").loc[[prompt.id for prompt in PROMPTS]]
-
-
-def _given(readouts: pd.DataFrame, rung: str, form: str, task: str) -> np.ndarray:
-    """(prompts, options + 2): unconditional probabilities, off-support, unresolved, in PROMPTS order; rows sum to 1."""
-    rows = _rows(readouts, rung, form, task)
-    return np.column_stack([np.stack(rows["probability"].tolist()), rows["off_support"], rows["unresolved"]])
 
 
 def panels(rows: int, columns: int, width: float, height: float, **shared) -> tuple[Figure, np.ndarray]:
@@ -105,7 +71,7 @@ def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]
         order = np.concatenate([np.flatnonzero(inf.NARRATOR == n) for n in narrator_order(base)])
         seed = inf.split_seed(base, sft).index
         for rung, form in [view for view in views if view in NATIVE or was_read(mine, *view)]:
-            frame = pd.DataFrame(_given(mine, rung, form, task)[order], columns=[*TASKS[task].options, *LEFTOVER])
+            frame = pd.DataFrame(given(mine, rung, form, task)[order], columns=[*TASKS[task].options, *LEFTOVER])
             labels = {"ladder": ladder, "rung": rung, "form": form, "prompt": [PROMPTS[i].id for i in order], "seed": order == seed}
             frames.append(pd.concat([pd.DataFrame(labels), frame], axis=1))
     return pd.concat(frames, ignore_index=True)
@@ -224,8 +190,8 @@ def load_laws(readouts: pd.DataFrame, task: str, rungs: Sequence[str], quantile:
         seed = inf.split_seed(answers(mine, "base", task), answers(mine, "sft", task))
         order = np.append(np.argsort(-seed.seed, kind="stable"), [len(names) - 2, len(names) - 1])
         inside = np.append(ph.support(seed.seed, quantile), [False, False])
-        table = {"seed": _given(mine, "base", "completion", task)[seed.index]}
-        table |= {rung: _given(mine, rung, dict(NATIVE)[rung], task).mean(0) for rung in rungs}
+        table = {"seed": given(mine, "base", "completion", task)[seed.index]}
+        table |= {rung: given(mine, rung, dict(NATIVE)[rung], task).mean(0) for rung in rungs}
         for law, p in table.items():
             frames.append(pd.DataFrame({"ladder": ladder, "law": law, "place": range(len(names)), "option": names[order],
                                         "probability": p[order], "in_seed": inside[order]}))

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .errors import CrystalError
 from .phases import Array, entropy_bits, liquidity_bits, mean_law, mse, seed_index
 from .prompts import PROMPTS
 
 NARRATOR = np.array([prompt.narrator for prompt in PROMPTS])  # of every row of `answers`
 HALF = np.array([prompt.half for prompt in PROMPTS])
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
+FEWEST = 40   # resamples: the least two-sided p-value is 2/(n+1)
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -56,7 +58,10 @@ def resample(clusters: Array = NARRATOR, strata: Array | None = None, *, resampl
 
     Clusters are drawn with replacement, within each stratum apart where strata are given (a split by halves must
     leave both halves their size).
+    Raises: CrystalError for fewer resamples than any verdict needs.
     """
+    if resamples < FEWEST:
+        raise CrystalError(f"{resamples} resamples cannot reach a p-value of {ALPHA}", mend=f"ask for {FEWEST} or more")
     rng = generator(seed, "bootstrap")
     names, first, member = np.unique(clusters, return_index=True, return_inverse=True)
     layer = np.zeros(len(names)) if strata is None else np.asarray(strata)[first]
@@ -85,6 +90,11 @@ def estimate(statistic: Callable[[Array], Array], weights: Array) -> Estimate:
     # nearest order statistics: interpolating between two infinities gives nan
     low, high = np.quantile(usable, [ALPHA / 2, 1 - ALPHA / 2], method="inverted_cdf")
     return Estimate(value, float(low), float(high), draws)
+
+
+def exactly(value: float) -> Estimate:
+    """A number that no resampling changes."""
+    return Estimate(float(value), float(value), float(value), np.empty(0))
 
 
 def spread_of(draws: Array) -> Estimate:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from . import inference as inf
-from .figures import NATIVE, each_ladder, panels, title_of
+from .figures import panels, title_of
 from .ladders import load_ladder
 from .verdicts import MARKS, Verdict
+from .views import NATIVE, each_ladder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -47,7 +47,7 @@ def run_all(jobs: int | None = None, say=print) -> list[str]:
             left = (time.perf_counter() - began) / done * (len(stale) - done)
             say(f"[{done:>{len(str(len(stale)))}}/{len(stale)}] {page.id}: {took}, {left:.0f} s left")
     if failures:
-        raise CrystalError("; ".join(str(failure) for failure in failures), where=f"{len(failures)} of {len(stale)} pages failed")
+        raise CrystalError(f"{len(failures)} of {len(stale)} pages failed\n" + "\n".join(map(str, failures)).rstrip("."))
     return [page.id for page in stale]
 
 
@@ -125,11 +125,13 @@ def _failure(page: Page, output: Path, error: Any) -> CrystalError:
     kept = root() / "_build/failed" / f"{page.id}.ipynb"
     kept.parent.mkdir(parents=True, exist_ok=True)
     output.replace(kept)
-    what = error.evalue if error.ename == "CrystalError" else f"{error.ename}: {error.evalue}"
-    cells = [cell for cell in json.loads(kept.read_text(encoding="utf-8"))["cells"] if "injected-parameters" not in cell["metadata"].get("tags", ())]
+    ours = error.ename == "CrystalError"
+    added = {"injected-parameters", "papermill-error-cell-tag"}  # cells the template does not have
+    cells = [c for c in json.loads(kept.read_text(encoding="utf-8"))["cells"] if not added & set(c["metadata"].get("tags", ()))]
     number = next(i for i, cell in enumerate(cells) if cell.get("execution_count") == error.exec_count)
-    return CrystalError(f"page {page.id} failed in cell {number} of notebooks/{page.template}.ipynb: {what}".rstrip("."),
-                        mend=f"see {kept.relative_to(root())}; the old page, if any, is untouched")
+    return CrystalError(f"page {page.id} failed in cell {number} of notebooks/{page.template}.ipynb: "
+                        + (error.evalue if ours else f"{error.ename}: {error.evalue}").rstrip("."),
+                        mend=None if ours else f"see {kept.relative_to(root())}; the old page, if any, is untouched")
 
 
 @contextlib.contextmanager

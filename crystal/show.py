@@ -66,7 +66,7 @@ def begin(template: str, **parameters: Any) -> None:
     Raises: CrystalError if the parameters are not those the page was started with (one was forgotten or overwritten).
     """
     global _current
-    import matplotlib
+    import matplotlib.style
 
     handed = json.loads(os.environ.get(CONTEXT, "{}"))
     folder = Path(handed.get("folder") or Path("_build/interactive") / template)

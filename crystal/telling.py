@@ -31,8 +31,9 @@ def interval(estimate: Estimate) -> str:
 
 
 def each(numbers: Numbers, label: str) -> str:
-    """One measured number for every ladder, in a row, for captions and alt texts."""
-    return ", ".join(f"{load_ladder(ladder).title} {interval(found[label])}" for ladder, found in numbers.items())
+    """One measured number of every ladder, for captions and alt texts; a ladder alone goes without its title."""
+    texts = {load_ladder(ladder).title: interval(found[label]) for ladder, found in numbers.items()}
+    return ", ".join(f"{title} {text}" if len(texts) > 1 else text for title, text in texts.items())
 
 
 def slug(label: str) -> str:
@@ -60,4 +61,4 @@ def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
     show.verdicts()
     marks = {v.claim: v.mark for verdicts in found.values() for v in verdicts}
     show.tell("| claim | in words | mark | why this mark |\n|---|---|---|---|\n" + "\n".join(
-        f"| {name} | {mark.claim} | {mark.side} {fmt(mark.mark)} | {mark.why} |" for name, mark in marks.items()))
+        f"| {name} | {mark.claim} | {mark.side} {mark.mark:g} | {mark.why} |" for name, mark in marks.items()))

@@ -184,7 +184,7 @@ def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
         train_dataset=Dataset.from_list(curricula.verifiable_rows(recipe.seed, spec["steps"] * spec["prompts"])),
         args=GRPOConfig(**_common(recipe, "rlvr", out / "scratch" / "rlvr"), logging_steps=1, beta=0.0,
                         per_device_train_batch_size=spec["prompts"] * spec["generations"], num_generations=spec["generations"],
-                        max_completion_length=spec["max_completion"], temperature=1.0, top_k=0, top_p=1.0),
+                        max_completion_length=spec["max_completion"], lr_scheduler_type="constant", temperature=1.0, top_k=0, top_p=1.0),
         callbacks=[Curve(out / "logs" / "rlvr.jsonl")])
     trainer.train()
     save_rung(trainer.model, tokenizer, out / "rlvr")

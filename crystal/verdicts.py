@@ -6,6 +6,7 @@ claim: a statistic over prompts, its interval, its null. `judge` is the only pla
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ MARKS: dict[str, Mark] = {
     "many-laws": Mark(
         "liquid", "Many distinct answer distributions can be prompted out of the base.",
         "liquidity as a share of log2 of the number of options", "above", 0.05,
-        "as much as a coin whose bias the prompt moves between 37 and 63 %: a reader would notice it in 30 flips", percent=True),
+        "about a coin that lands heads three times in eight after one prompt and five times in eight after the next", percent=True),
     "collapse": Mark(
         "nucleation", "Behaviour collapses at SFT, whatever the prompt.",
         "spread among prompts, SFT over base", "below", 0.5,
@@ -51,7 +52,7 @@ MARKS: dict[str, Mark] = {
     "seed-in-base": Mark(
         "nucleation", "The law that SFT collapses onto is already present in the base.",
         "distance of SFT's law to the seed, relative to the nearest rival", "below", 0.5,
-        "a seed that explains less than half of what a rival leaves unexplained is no seed; 1 would let luck pass"),
+        "a seed that explains less than half of what a rival leaves unexplained is no seed; equality would let luck pass"),
     "seed-named": Mark(
         "nucleation", "The seed named is the demonstrator's.",
         "share of the nearest base prompts whose narrator holds the demonstrator's law", "above", 0.5,
@@ -80,6 +81,7 @@ class Verdict:
     reason: str
     estimate: Estimate
     null: Null | None
+    chance: float | None  # what the null makes of the number itself, where that can be said
     p: float
     p_against: float  # small: the number lies on the wrong side of the mark
 
@@ -89,58 +91,64 @@ class Verdict:
 
     def fields(self) -> dict:
         """What `show.claim` records; a number that does not exist is None."""
-        number, low, high = (finite(x) for x in (self.estimate.value, self.estimate.low, self.estimate.high))
-        null = finite(self.null.typical) if self.null else None
-        return dict(verdict=self.verdict, number=number, low=low, high=high, null=null, mark=self.mark.mark, sentence=self.sentence())
+        numbers = dict(number=self.estimate.value, low=self.estimate.low, high=self.estimate.high, null=self.chance)
+        return {name: finite(x) for name, x in numbers.items()} | dict(verdict=self.verdict, mark=self.mark.mark, sentence=self.sentence())
 
     def sentence(self) -> str:
         """The number, its interval, its null and the mark, in words."""
         if np.isnan(self.estimate.value):
             return f"{self.mark.number}: {self.reason}."
-        show = (lambda x: f"{100 * x:.0f} %") if self.mark.percent else (lambda x: f"{x:.2g}")
+        show = percent if self.mark.percent else "{:.2g}".format
         text = f"{self.mark.number} is {show(self.estimate.value)} [{show(self.estimate.low)}, {show(self.estimate.high)}]"
         text += f", to be {self.mark.side} {show(self.mark.mark)}"
         if self.null:
-            text += f"; against {self.null.name}, p = {self.null.p:.2g}"
+            by_chance = "" if finite(self.chance) is None else f" ({show(self.chance)})"
+            text += f"; against {self.null.name}{by_chance}, p = {self.null.p:.2g}"
         return f"{text}; {self.reason}."
 
 
-def finite(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None
+def percent(share: float) -> str:
+    """Whole per cent, but two digits below one."""
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def judge(claim: str, estimate: Estimate, null: Null | None = None, *, nothing: str = "the number does not exist",
-          p: float | None = None, p_against: float | None = None) -> Verdict:
+def finite(x: float | None) -> float | None:
+    return None if x is None or not np.isfinite(x) else float(x)
+
+
+def judge(claim: str, estimate: Estimate, null: Null | None = None, *, chance: float | None = None,
+          nothing: str = "the number does not exist") -> Verdict:
     """THE rule. Holds: the number passes the mark *and* beats its null, both at ALPHA. Fails: it is beyond the mark on
     the wrong side, at ALPHA. Undecided: neither.
 
     A claim with two parts holds only if both do, so its p-value is the larger of the two: the chance that a claim is
     called holding while either part is false is at most ALPHA. nothing: why there may be no number.
-    p, p_against: adjusted p-values, given by `adjust`.
     """
     mark = MARKS[claim]
-    other = "below" if mark.side == "above" else "above"
     p_mark = estimate.p_beyond(mark.mark, mark.side)
     p_null = null.p if null else 0.0
-    p = max(p_mark, p_null) if p is None else p
-    p_against = estimate.p_beyond(mark.mark, other) if p_against is None else p_against
+    p_against = estimate.p_beyond(mark.mark, "below" if mark.side == "above" else "above")
     if np.isnan(estimate.value):
         verdict, reason = "undecided", nothing
-    elif p <= ALPHA:
-        verdict, reason = "holds", "the mark is passed and chance excluded" if null else "the mark is passed"
+    elif max(p_mark, p_null) <= ALPHA:
+        verdict, reason = "holds", "the mark is passed" + (" and chance excluded" if null else "")
     elif p_against <= ALPHA:
         verdict, reason = "fails", "the whole interval is on the wrong side of the mark"
-    elif p_null > ALPHA:
-        verdict, reason = "undecided", "chance alone gives as much"
+    elif p_mark <= ALPHA:
+        verdict, reason = "undecided", "chance alone may give as much"
     else:
         verdict, reason = "undecided", "the interval reaches across the mark"
-    return Verdict(claim, verdict, reason, estimate, null, float(p), float(p_against))
+    return Verdict(claim, verdict, reason, estimate, null, chance, float(max(p_mark, p_null)), float(p_against))
 
 
 def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts of one claim on all tasks of a ladder, judged again with Holm's adjusted p-values, both ways."""
-    pairs = zip(verdicts, inf.holm([v.p for v in verdicts]), inf.holm([v.p_against for v in verdicts]))
-    return [judge(v.claim, v.estimate, v.null, nothing=v.reason, p=p, p_against=q) for v, p, q in pairs]
+    """The verdicts of one claim on all tasks of a ladder, with Holm's adjusted p-values both ways: what no longer reaches ALPHA is undecided."""
+    adjusted = []
+    for v, p, against in zip(verdicts, inf.holm([v.p for v in verdicts]), inf.holm([v.p_against for v in verdicts])):
+        lost = (v.verdict == "holds" and p > ALPHA) or (v.verdict == "fails" and against > ALPHA)
+        change = dict(verdict="undecided", reason=f"it {v.verdict} by itself, but not beyond doubt among so many tasks") if lost else {}
+        adjusted.append(dataclasses.replace(v, p=float(p), p_against=float(against), **change))
+    return adjusted
 
 
 # --- liquid ----------------------------------------------------------------------------------------------------------------
@@ -149,7 +157,8 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def liquid(base: Array, *, seed: int = 0, resamples: int = 1000) -> list[Verdict]:
     """many-laws: liquidity over log2 K, with the narrators beating the frame-only floor by permutation of their labels."""
     share = inf.estimate(lambda w: ph.liquidity_share(base, w), inf.resample(seed=seed, resamples=resamples))
-    return [judge("many-laws", share, inf.narrator_null(base, n=resamples - 1, seed=seed))]
+    floor = ph.frame_floor_bits(base, inf.NARRATOR) / np.log2(base.shape[1])
+    return [judge("many-laws", share, inf.narrator_null(base, n=resamples - 1, seed=seed), chance=floor)]
 
 
 # --- nucleation --------------------------------------------------------------------------------------------------------------
@@ -162,7 +171,7 @@ def collapse(base: Array, sft: Array, *, seed: int = 0, resamples: int = 1000) -
     fall = inf.swap_null("the liquidity lost with the rungs' names swapped at random",
                          lambda first, second: ph.liquidity_bits(both, first) - ph.liquidity_bits(both, second),
                          n=resamples - 1, seed=seed)
-    return judge("collapse", ratio, fall, nothing="the base gives every prompt the same answer, so nothing can collapse")
+    return judge("collapse", ratio, fall, chance=1.0, nothing="the base gives every prompt the same answer, so nothing can collapse")
 
 
 def rivals(base: Array, others: Sequence[Array]) -> Array:
@@ -190,7 +199,8 @@ def seed_in_base(base: Array, sft: Array, others: Sequence[Array] = (), *, seed:
 
     number = inf.estimate(relative, inf.resample(strata=inf.HALF, seed=seed, resamples=resamples))
     permuted = inf.relabellings(base.shape[1], resamples - 1, seed)
-    return judge("seed-in-base", number, inf.relabelled_seed_null(base, sft, permuted),
+    null = inf.relabelled_seed_null(base, sft, permuted)
+    return judge("seed-in-base", number, null, chance=float(ph.ratio(null.typical, rival_distance(inf.split_seed(base, sft), laws))),
                  nothing="SFT's law is the uniform one, which names no seed")
 
 
@@ -219,7 +229,7 @@ def seed_named(base: Array, sft: Array, laws: Mapping[str, Array], holder: Seque
     even = np.ones(len(base))
     null = inf.against("temperaments dealt anew to the narrators", number.value,
                        np.array([named_share(base, sft, held, even) for held in dealt]))
-    return judge("seed-named", number, null)
+    return judge("seed-named", number, null, chance=null.typical)
 
 
 def nucleation(base: Array, sft: Array, others: Sequence[Array] = (), *, seed: int = 0, resamples: int = 1000) -> list[Verdict]:
@@ -247,9 +257,11 @@ def same_options(base: Array, sft: Array, final: Array, *, quantile: float = QUA
         return ph.ratio(ph.probmass(law, mask), ph.probmass(split.seed, mask))
 
     number = inf.estimate(kept, inf.resample(strata=inf.HALF, seed=seed, resamples=resamples))
-    law, mask = final[evaluation].mean(0), ph.support(inf.split_seed(base, sft).seed, quantile)
+    law, seed_law = final[evaluation].mean(0), inf.split_seed(base, sft).seed
+    mask = ph.support(seed_law, quantile)
     draws = ph.probmass(law, mask[inf.relabellings(len(law), resamples - 1, seed)])
-    return judge("same-options", number, inf.against("as many options taken at random", float(ph.probmass(law, mask)), draws))
+    null = inf.against("as many options taken at random", float(ph.probmass(law, mask)), draws)
+    return judge("same-options", number, null, chance=null.typical / float(ph.probmass(seed_law, mask)))
 
 
 def little_promoted(sft: Array, final: Array, *, seed: int = 0, resamples: int = 1000) -> Verdict:
@@ -268,7 +280,8 @@ def smaller_move(base: Array, sft: Array, final: Array, *, seed: int = 0, resamp
     move = inf.swap_null("the move from base to SFT with the rungs' names swapped at random",
                          lambda first, second: ph.mse(ph.mean_law(both, first), ph.mean_law(both, second)),
                          n=resamples - 1, seed=seed)
-    return judge("smaller-move", number, move, nothing="SFT left the law where it was")
+    by_chance = ph.ratio(ph.mse(sft.mean(0), final.mean(0)), move.typical)
+    return judge("smaller-move", number, move, chance=float(by_chance), nothing="SFT left the law where it was")
 
 
 def settling(base: Array, sft: Array, final: Array, *, quantile: float = QUANTILE, seed: int = 0, resamples: int = 1000) -> list[Verdict]:

@@ -61,7 +61,7 @@ def site(tmp_path, monkeypatch) -> Path:
     (tmp_path / pages.LOCK).write_text("numpy==1\n")
     (tmp_path / "data/training/log.json").write_text("{}")
     template(tmp_path / "notebooks/a.ipynb", PARAMETERS, BODY)
-    template(tmp_path / "notebooks/b.ipynb", 'who: str = "all"  # who\n', 'from crystal import show\nshow.begin("b", who=who)\nshow.tell("hello")')
+    template(tmp_path / "notebooks/b.ipynb", 'part: str = "all"  # which\n', 'from crystal import show\nshow.begin("b", part=part)\nshow.tell("hello")')
     for seed, ladder in enumerate(("alpha", "beta")):
         write_ladder(tmp_path, ladder, crystallizing(tasks=("coin",), seed=seed))
     shutil.copytree(pages.PACKAGE, tmp_path / "crystal", ignore=shutil.ignore_patterns("__pycache__"))
@@ -192,7 +192,7 @@ def test_a_failed_run_leaves_the_old_page_and_says_where_it_failed(site):
 
 
 def test_one_failing_page_does_not_stop_the_others(site):
-    template(site / "notebooks/b.ipynb", 'who: str = "all"  # who\n', "import crystal.errors\nraise crystal.errors.CrystalError('it is wet', mend='dry it')")
+    template(site / "notebooks/b.ipynb", 'part: str = "all"  # which\n', "import crystal.errors\nraise crystal.errors.CrystalError('it is wet', mend='dry it')")
     with pytest.raises(CrystalError, match="page index failed in cell 2 of notebooks/b.ipynb: it is wet. Mend: dry it"):
         runs.run_all(say=lambda line: None)
     assert stale() == {"index"}

@@ -1,0 +1,191 @@
+"""The house: light imports, locks that agree, clean notebooks, prose without typed numbers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crystal import pages
+from crystal.tasks import PHASE_TASKS
+
+REPOSITORY = Path(__file__).parent.parent
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+PROSE = sorted((REPOSITORY / "book").glob("*.md"))
+LIGHT = "tasks prompts world ladders cells manifest store phases inference verdicts figures overview telling show pages runs book commands cli".split()
+HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def cells(notebook: Path, kind: str) -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+# -- imports
+
+
+@pytest.mark.parametrize("modules", ["crystal", ", ".join(f"crystal.{name}" for name in LIGHT)], ids=["package", "light path"])
+def test_importing_loads_nothing_heavy(modules):
+    assert run(f"import {modules}, sys; print([m for m in {HEAVY} if m in sys.modules])") == "[]"
+
+
+def test_templates_import_without_torch():
+    """What `make reproduce` runs must not need what requirements/light.txt does not install."""
+    wanted = sorted({f"crystal.{path.stem}" for notebook in NOTEBOOKS for path in pages.imported(notebook) if path.stem != "__init__"})
+    assert "crystal.store" in wanted and "crystal.phases" in wanted
+    blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'trl', 'datasets', 'tokenizers', 'safetensors')))"
+    run(f"{blocked}; import {', '.join(wanted)}")
+
+
+# -- environments
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package -> version; fails on any line that is not an exact pin."""
+    lines = (REPOSITORY / "requirements" / name).read_text().split()
+    found = dict(line.split("==") for line in lines)
+    assert len(found) == len(lines)
+    return {normal(package): version for package, version in found.items()}
+
+
+def normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[; ]", package)[0]).lower()
+
+
+def test_locks_are_exact_and_the_full_one_holds_the_light_one():
+    light, full = pins("light.txt"), pins("full.txt")
+    assert light.items() <= full.items()
+    assert not {"torch", "transformers", "trl"} & light.keys()
+    assert not [name for name in full if re.match("nvidia|triton|cuda", name)] and "+" not in "".join(full.values())
+
+
+@pytest.mark.parametrize("name", ["light", "full"])
+def test_locks_keep_what_was_asked_for(name):
+    asked = [line.split("#")[0].strip() for line in (REPOSITORY / f"requirements/{name}.in").read_text().splitlines()]
+    locked = pins(f"{name}.txt")
+    for package, equals, version in (line.partition("==") for line in asked if line):
+        assert normal(package) in locked
+        assert not equals or locked[normal(package)] == version
+
+
+def test_conda_and_pyproject_agree_with_the_locks():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert {normal(d) for d in project["dependencies"]} <= pins("light.txt").keys()
+    assert {normal(d) for d in project["optional-dependencies"]["full"]} <= pins("full.txt").keys()
+    conda = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
+    assert [d["pip"] for d in conda if isinstance(d, dict)] == [["-r requirements/full.txt"]]  # the lock itself, so no second list
+    assert {d.split("=")[0] for d in conda if isinstance(d, str)} == {"python", "pip", "make"}
+    python = next(d for d in conda if str(d).startswith("python=")).split("=")[1]
+    assert tuple(map(int, python.split("."))) >= tuple(map(int, project["requires-python"].removeprefix(">=").split(".")))
+
+
+def test_every_target_says_what_it_does():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split())
+    told = dict(re.findall(r"^([a-z]+):.*## (.+)$", makefile, re.M))
+    assert told.keys() == targets
+    shown = subprocess.run(["make", "--no-print-directory"], cwd=REPOSITORY, capture_output=True, text=True).stdout
+    assert all(f"make {target}" in shown for target in targets)
+
+
+# -- notebooks and page list
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_clean(notebook):
+    content = json.loads(notebook.read_text())
+    assert content["metadata"].keys() <= {"kernelspec", "language_info"} and content["metadata"]["kernelspec"]["name"] == "python3"
+    assert len({cell["id"] for cell in content["cells"]}) == len(content["cells"])
+    assert cells(notebook, "markdown")[0].startswith("# ")
+    for cell in content["cells"]:
+        assert cell["metadata"].keys() <= {"tags"}
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+    pages.parameters(notebook)
+
+
+def test_every_phase_has_a_page_for_every_task_and_every_template_a_page():
+    listed = pages.page_list()
+    for phase in ("liquid", "nucleation", "settling"):
+        of_phase = [page for page in listed.values() if page.template == phase]
+        assert [(page.id, pages.values(page)["task"]) for page in of_phase] == [(f"{phase}-{task}", task) for task in PHASE_TASKS]
+    assert len(listed) >= 46
+    assert {page.template for page in listed.values()} == {notebook.stem for notebook in NOTEBOOKS}
+    chapters = [row["file"] for part in pages.spine()["parts"] for row in pages.rows(part["chapters"]) if "file" in row]
+    assert sorted(chapters) == sorted(path.stem for path in PROSE)
+
+
+# -- prose
+
+NOT_PROSE = (
+    r"^(`{3,}|:{3,})\{?(literalinclude|csv-table|bibliography|tableofcontents|\w*)\}?[\s\S]*?^\1",  # code and directives that quote
+    r"\$\$[\s\S]*?\$\$(?: \(.*\))?", r"\$[^$\n]+\$",  # mathematics
+    r"\{[a-z:]+\}`[^`]*`", r"`[^`]*`",  # roles (citations, claims, references) and code
+    r"\]\([^)]*\)", r"<?https?://\S+", r"\(\w[\w-]*\)=",  # links and labels
+    r"arXiv:\d{4}\.\d{5}",
+)
+NAMES = ("Tülu 3", "OLMo 2", "CC BY 4.0", "Python 3.11", "float32")  # names that contain a number
+
+
+def typed_numbers(text: str) -> list[str]:
+    for pattern in NOT_PROSE:
+        text = re.sub(pattern, " ", text, flags=re.M)
+    for name in NAMES:
+        text = text.replace(name, " ")
+    return re.findall(r"\S*\d\S*", text)
+
+
+@pytest.mark.parametrize("path", [*PROSE, *NOTEBOOKS], ids=lambda path: path.name)
+def test_prose_has_no_typed_numbers(path):
+    text = path.read_text() if path.suffix == ".md" else "\n\n".join(cells(path, "markdown"))
+    assert typed_numbers(text) == []
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_page_tells_takes_its_numbers_from_code(notebook):
+    told = []
+    for code in cells(notebook, "code"):
+        for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+            if getattr(call.func, "attr", "") in ("tell", "emit", "claim"):
+                spoken = [*call.args, *(word.value for word in call.keywords if word.arg in ("alt", "caption", "sentence"))]
+                told += [part for argument in spoken for part in strings(argument)]
+    assert typed_numbers("\n".join(told)) == []
+
+
+def strings(node: ast.AST) -> list[str]:
+    """Literal text in an expression, without the format specifications of its f-strings."""
+    if isinstance(node, ast.FormattedValue):
+        return []
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    return [text for child in ast.iter_child_nodes(node) for text in strings(child)]
+
+
+def test_the_search_for_typed_numbers_finds_them():
+    assert typed_numbers("It fell by 0.61 bit, to 5 % of 1-100.") == ["0.61", "5", "1-100."]
+    kept = "In $x^2$, `a[1]`, {claim}`a/b.number`, Tülu 3 and arXiv:2606.29933 [there](x1.md)\n\n```sh\n2\n```\n\n$$\n1\n$$ (eq-1)\n"
+    assert typed_numbers(kept) == []
+
+
+# -- what no file may hold
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    hosts = "|".join(("/ro" + "ot/", "/wo" + "rk/", "python" + r"hosted\.org", "npm" + r"js\.org", "py" + r"pi\.org"))
+    texts = [REPOSITORY / name for name in listed if not name.startswith("book/_vendor/") and (REPOSITORY / name).is_file()
+             and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv"))]
+    assert texts
+    assert [path.name for path in texts if re.search(hosts, path.read_text(encoding="utf-8"))] == []
