@@ -70,7 +70,7 @@ class Automaton:
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
         found = self._next[states, bytes_]
-        for state, byte in {*zip(states[found == _UNKNOWN].tolist(), bytes_[found == _UNKNOWN].tolist())}:
+        for state, byte in {*zip(states[found == _UNKNOWN].tolist(), bytes_[found == _UNKNOWN].tolist(), strict=True)}:
             code = self._read_byte(state, byte)  # first: it may add states, which may move the array
             self._next[state, byte] = code
         return self._next[states, bytes_]
@@ -126,9 +126,10 @@ class Automaton:
     def _verdict(self, text: str) -> int:
         """The longest spelling that starts `text` and ends at a boundary."""
         for n in range(len(text), 0, -1):
-            if text[:n] in self.codes and not text[n : n + 1].isalnum():
-                if not (text[n : n + 1] in tuple(JOINERS) and text[n + 1 : n + 2].isalnum()):
-                    return self.codes[text[:n]]
+            after, then = text[n : n + 1], text[n + 1 : n + 2]
+            joined = after in tuple(JOINERS) and then.isalnum()
+            if text[:n] in self.codes and not after.isalnum() and not joined:
+                return self.codes[text[:n]]
         return OFF
 
 
@@ -154,7 +155,8 @@ class Vocabulary:
         offset = np.concatenate([[0], np.cumsum(length)])
         flat = np.frombuffer(b"".join(texts), np.uint8)
         node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
-        layers, total, depth = [(np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([len(texts)]), np.zeros(1, np.uint8))], 1, 0
+        layers = [(np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([len(texts)]), np.zeros(1, np.uint8))]
+        total, depth = 1, 0
         while (longer := np.flatnonzero(length > depth)).size:
             byte = flat[offset[longer] + depth]
             first = np.concatenate([[True], (node[longer][1:] != node[longer][:-1]) | (byte[1:] != byte[:-1])])
@@ -163,7 +165,7 @@ class Vocabulary:
             layers.append((node[longer[begin]], low, high, byte[begin]))
             node[longer] = total + np.cumsum(first) - 1
             total, depth = total + len(begin), depth + 1
-        parent, self.low, self.high, self.byte = map(np.concatenate, zip(*layers))
+        parent, self.low, self.high, self.byte = map(np.concatenate, zip(*layers, strict=True))
         self.child = np.searchsorted(parent[1:], np.arange(total + 1)) + 1  # children of i: child[i] .. child[i + 1]
         leafless = np.where(np.diff(self.child) > 0, self.low[np.minimum(self.child[:-1], total - 1)], self.high)
         self.own = leafless  # texts low .. own end exactly at the node
@@ -210,7 +212,7 @@ class Table:
         for low, high, code in self._visit(state):
             if len(code) and (code < 0).any():
                 decided.append(np.stack([low, high, code])[:, code < 0])
-            live += [(rank, to) for a, b, to in zip(low, high, code) if to >= 0 for rank in range(a, b)]
+            live += [(rank, to) for a, b, to in zip(low, high, code, strict=True) if to >= 0 for rank in range(a, b)]
         live = np.array(sorted(live), np.int64).reshape(-1, 2)
         low, high, code = _merged(np.concatenate(decided, axis=1))
         assert len(live) + int((high - low).sum()) == len(vocab.order), "a token is counted twice or not at all"

@@ -8,22 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from . import __version__
+from .commands import HOUSE, Command
 from .errors import CrystalError, known
 from .prompts import COMPLETION, FORMS
 from .tasks import TASKS, Task, read
-
-
-class Command(NamedTuple):
-    """One subcommand. run: arguments -> exit status (None is 0)."""
-
-    name: str
-    help: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int | None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +78,7 @@ def _readout(arguments: argparse.Namespace) -> None:
 
     engine = _engine(arguments)
     found = readout(engine, [engine.encode(arguments.prompt, arguments.form)], task, budget=arguments.budget)[0]
-    options = dict(zip(task.options, found.options.tolist()))
+    options = dict(zip(task.options, found.options.tolist(), strict=True))
     _show({"options": options, "off_support": found.off_support, "unresolved": found.unresolved}, arguments.json, "{:.6f}")
 
 
@@ -125,4 +116,5 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("readout", "print the exact distribution of a model's answer to a prompt", _readout_arguments, _readout),
     Command("sample", "draw answers to a prompt and count their texts", _sample_arguments, _sample),
+    *HOUSE,
 )

@@ -1,14 +1,25 @@
-"""What `make reproduce`, `page`, `why`, `params` and `verify` do: parsed arguments in, sentences on stdout.
+"""Commands of the house: pages and book, stored read-outs, ladders. Parsed arguments in, sentences on stdout.
 
-`crystal.cli` lists these beside its own commands. Nothing heavy is loaded before a command runs.
+`crystal.cli` lists `HOUSE` beside its own commands. Nothing heavy is loaded before a command runs.
 """
 
 from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import NamedTuple
 
 from .errors import CrystalError
+
+
+class Command(NamedTuple):
+    """One subcommand. run: arguments -> exit status (None is 0)."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], int | None]
 
 
 def reproduce_arguments(parser: ArgumentParser) -> None:
@@ -85,3 +96,55 @@ def verify(arguments: Namespace) -> None:
         problems += len(report.problems)
     if problems:
         raise CrystalError(f"{problems} stored read-outs or shards are not what their manifest says", mend="see the sentences above")
+
+
+def ladder_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", help="a name in data/recipes, such as nano-llama")
+
+
+def resample_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
+    parser.add_argument("--missing-only", action="store_true", help="read what the store lacks; compare nothing")
+    parser.add_argument("--rung", action="append", dest="rungs", help="only this rung (may be repeated)")
+    parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+
+
+def resample(arguments: Namespace) -> None:
+    """Read a ladder's checkpoints again."""
+    from .resample import resample as again
+
+    frame = again(arguments.ladder, rungs=arguments.rungs, missing_only=arguments.missing_only, device=arguments.device)
+    print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+
+
+def train(arguments: Namespace) -> None:
+    """Train a ladder into runs/, rung by rung, and say what its rungs can do."""
+    from . import ladders, organism, training
+
+    out = ladders.root() / "runs" / arguments.ladder
+    recipe = training.load_recipe(ladders.root() / "data" / "recipes" / f"{arguments.ladder}.yaml")
+    for stage, minutes in training.train_ladder(recipe, out).items():
+        print(f"{stage}: {minutes:.1f} minutes")
+    for rung in training.STAGES:
+        found = organism.accuracy(out / rung)["chat"]
+        print(f"{rung}: right in chat form with probability {found['facts']:.3f} (facts), {found['arithmetic']:.3f} (arithmetic)")
+    print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, make resample then reads it")
+
+
+def ship(arguments: Namespace) -> None:
+    """Take a trained ladder into data/."""
+    from . import ladders, organism
+
+    print(organism.ship(arguments.ladder, ladders.root() / "runs" / arguments.ladder))
+
+
+HOUSE: tuple[Command, ...] = (
+    Command("reproduce", "run the stale pages and build the book", reproduce_arguments, reproduce),
+    Command("page", "run one page, with other parameters if wanted, and show it in the book", page_arguments, page),
+    Command("why", "say what makes a page stale", why_arguments, why),
+    Command("params", "list every template's parameters", lambda parser: None, params),
+    Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
+    Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest", resample_arguments, resample),
+    Command("ladder", "train a ladder from nothing, or go on where it was stopped", ladder_arguments, train),
+    Command("ship", "take a trained ladder into data/: weights, description, training report", ladder_arguments, ship),
+)

@@ -26,7 +26,7 @@ from .tree import RaggedTree, WholeTree
 
 # Architectures whose attention is one softmax over keys, through the registered function; each is compared with
 # whole-sequence forwards in tests/test_readout.py. Any other is read through WholeTree.
-RAGGED = frozenset("llama mistral qwen2 qwen3 olmo olmo2 olmo3 gpt2 gpt_neox gemma gemma2".split())
+RAGGED = frozenset(("llama", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "olmo3", "gpt2", "gpt_neox", "gemma", "gemma2"))
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -62,10 +62,7 @@ class Engine:
         Raises: CrystalError for an unknown form, a tokenizer without a template, a prompt that leaves no room to answer.
         """
         known(form, FORMS, "form")
-        if form == CHAT:
-            ids = self._chat(text)
-        else:
-            ids = self.tokenizer(text)["input_ids"]
+        ids = self._chat(text) if form == CHAT else self.tokenizer(text)["input_ids"]
         while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             ids = ids[1:]
         self.room(ids)
@@ -73,7 +70,8 @@ class Engine:
 
     def _chat(self, text: str) -> list[int]:
         if not self.tokenizer.chat_template:
-            raise CrystalError("the tokenizer has no chat template", where=self.source, mend="ask in completion form: --form completion")
+            raise CrystalError("the tokenizer has no chat template", where=self.source,
+                               mend="ask in completion form: --form completion")
         message = [{"role": "user", "content": text}]
         rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         return self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
@@ -184,7 +182,8 @@ def token_pieces(tokenizer, ends: set[int], width: int) -> list[object]:
     elif kinds & {"ByteFallback", "Metaspace"}:
         spell = _sentencepiece
     else:
-        raise CrystalError(f"the tokenizer is neither byte-level nor SentencePiece (decoder: {', '.join(sorted(kinds)) or 'none'})",
+        found = ", ".join(sorted(kinds)) or "none"
+        raise CrystalError(f"the tokenizer is neither byte-level nor SentencePiece (decoder: {found})",
                            where=tokenizer.name_or_path, mend="choose a model with a byte-level BPE or SentencePiece tokenizer")
     pieces: list[object] = [VOID] * width
     for text, i in tokenizer.get_vocab().items():

@@ -8,7 +8,8 @@ matplotlib is loaded by the plot functions only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +73,8 @@ def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]
         seed = inf.split_seed(base, sft).index
         for rung, form in [view for view in views if view in NATIVE or was_read(mine, *view)]:
             frame = pd.DataFrame(given(mine, rung, form, task)[order], columns=[*TASKS[task].options, *LEFTOVER])
-            labels = {"ladder": ladder, "rung": rung, "form": form, "prompt": [PROMPTS[i].id for i in order], "seed": order == seed}
+            prompts = [PROMPTS[i].id for i in order]
+            labels = {"ladder": ladder, "rung": rung, "form": form, "prompt": prompts, "seed": np.equal(order, seed)}
             frames.append(pd.concat([pd.DataFrame(labels), frame], axis=1))
     return pd.concat(frames, ignore_index=True)
 
@@ -86,8 +88,8 @@ def plot_heat(frame: pd.DataFrame, *, names: bool = True) -> Figure:
     options = list(frame.columns[5:-2])
     fig, axes = panels(len(ladders), len(views), 7.2 if len(views) < 4 else 9.6, 4.4 if names else 3.2, sharey=True)
     norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # square root: small probabilities stay visible
-    for row, ladder in zip(axes, ladders):
-        for ax, view in zip(row, views):
+    for row, ladder in zip(axes, ladders, strict=True):
+        for ax, view in zip(row, views, strict=True):
             picked = frame[(frame["ladder"] == ladder) & (frame["rung"] == view.rung) & (frame["form"] == view.form)]
             image = _heat(ax, picked, options, norm)
             ax.set_title(f"{view.rung}, {view.form}")
@@ -122,11 +124,11 @@ def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm) -> objec
     return image
 
 
-# --- liquid ------------------------------------------------------------------------------------------------------------
+# --- liquid ----------------------------------------------------------------------------------------------------------
 
 
 def load_entropies(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
-    """One row per ladder and prompt of the base: entropy of its law in bits; `mean_law` is the entropy of the mean over prompts."""
+    """One row per ladder and prompt of the base: entropy of its law in bits; `mean_law`: entropy of the mean over prompts."""
     frames = []
     for ladder, mine in each_ladder(readouts):
         base = answers(mine, "base", task)
@@ -138,12 +140,12 @@ def load_entropies(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
 def plot_entropies(frame: pd.DataFrame) -> Figure:
     """Histogram of the prompts' entropies; the gap from their mean to the entropy of the mean law is the liquidity."""
     fig, axes = panels(frame["ladder"].nunique(), 1, 7.2, 2.6, sharex=True)
-    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame)):
+    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame), strict=True):
         inside, whole, ceiling = mine["entropy"].mean(), mine["mean_law"].iloc[0], mine["ceiling"].iloc[0]
         top = ax.hist(mine["entropy"], bins=np.linspace(0, ceiling, 41), color=COLOURS["sft"], alpha=0.55)[0].max()
         ax.axvline(inside, color=COLOURS["base"], label="mean over prompts")
         ax.axvline(whole, color=COLOURS["base"], ls="--", label="of the mean law")
-        ax.annotate("", (whole, top * 1.1), (inside, top * 1.1), arrowprops={"arrowstyle": "<->", "color": COLOURS["seed"], "lw": 1.6})
+        ax.annotate("", (whole, top * 1.1), (inside, top * 1.1), arrowprops={"arrowstyle": "<->", "color": COLOURS["seed"]})
         ax.text((inside + whole) / 2, top * 1.15, "liquidity", ha="center", color=COLOURS["seed"], weight="bold")
         ax.set(xlim=(0, ceiling), ylim=(0, top * 1.3), ylabel="prompts", title=title_of(ladder))
         ax.legend(loc="upper left")
@@ -168,16 +170,16 @@ def load_pairs(readouts: pd.DataFrame, task: str, grid: int = 101) -> pd.DataFra
 def plot_pairs(frame: pd.DataFrame) -> Figure:
     """Two distribution functions per ladder; the further right, the more two prompts differ."""
     fig, axes = panels(1, frame["ladder"].nunique(), 7.2, 2.8, sharey=True)
-    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame)):
-        for (pair, curve), colour, style in zip(mine.groupby("pair", sort=False), (COLOURS["base"], COLOURS["sft"]), ("--", "-")):
-            ax.plot(curve["tv"], curve["share"], style, color=colour, label=pair, drawstyle="steps-post")
+    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
+        for (pair, curve), law, style in zip(mine.groupby("pair", sort=False), ("base", "sft"), ("--", "-"), strict=True):
+            ax.plot(curve["tv"], curve["share"], style, color=COLOURS[law], label=pair, drawstyle="steps-post")
         ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="total variation between the two laws", title=title_of(ladder))
     axes[0, 0].set_ylabel("share of pairs at most so far apart")
     axes[0, -1].legend(loc="lower right")
     return fig
 
 
-# --- nucleation and settling -------------------------------------------------------------------------------------------
+# --- nucleation and settling -----------------------------------------------------------------------------------------
 
 
 def load_laws(readouts: pd.DataFrame, task: str, rungs: Sequence[str], quantile: float = QUANTILE) -> pd.DataFrame:
@@ -201,17 +203,18 @@ def load_laws(readouts: pd.DataFrame, task: str, rungs: Sequence[str], quantile:
 def plot_laws(frame: pd.DataFrame) -> Figure:
     """The seed as bars, the rungs as marks over them; options ordered by the seed, its set A shaded."""
     fig, axes = panels(frame["ladder"].nunique(), 1, 7.2, 2.9)
-    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame)):
+    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame), strict=True):
         seed = mine[mine["law"] == "seed"]
         gap = seed["place"] + np.clip(seed["place"] - len(seed) + 3, 0, None) * max(1, len(seed) // 25)  # sets the last two apart
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, color=COLOURS["seed"], alpha=0.12, lw=0, label="A, the seed's options")
         ax.bar(gap, seed["probability"], width=0.8, color=COLOURS["seed"], alpha=0.6, label="seed (a base prompt)")
         others = [law for law in mine["law"].unique() if law != "seed"]
         for k, law in enumerate(others):
-            nudge = (k - (len(others) - 1) / 2) * 0.22
-            ax.plot(gap + nudge, mine.loc[mine["law"] == law, "probability"], MARKERS[law], color=COLOURS[law], ms=5 if len(seed) < 40 else 3, label=law)
+            x, y = gap + (k - (len(others) - 1) / 2) * 0.22, mine.loc[mine["law"] == law, "probability"]
+            ax.plot(x, y, MARKERS[law], color=COLOURS[law], ms=5 if len(seed) < 40 else 3, label=law)
         _option_ticks(ax, seed["option"].tolist()[:-2], gap.tolist()[:-2])
-        ax.set_xticks([*ax.get_xticks(), *gap.tolist()[-2:]], [*(t.get_text() for t in ax.get_xticklabels()), *LEFTOVER], rotation=90)
+        named = [label.get_text() for label in ax.get_xticklabels()]
+        ax.set_xticks([*ax.get_xticks(), *gap.tolist()[-2:]], [*named, *LEFTOVER], rotation=90)
         ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability", title=title_of(ladder))
     axes[0, 0].legend(loc="upper right")
     return fig
@@ -229,9 +232,10 @@ def load_rivals(readouts: pd.DataFrame, task: str, others: Mapping[str, Mapping[
         split, foreign = inf.split_seed(base, sft), {name: law for name, law in others[ladder].items() if name != task}
         far = ph.mse(rivals(base, list(foreign.values())), split.target)
         null = inf.relabelled_seed_null(base, sft, inf.relabellings(base.shape[1], resamples - 1, seed))
-        kinds = ["seed", "uniform law", *["seeds of other tasks"] * len(foreign), *["SFT law, options permuted"] * len(null.draws)]
-        frames.append(pd.DataFrame({"ladder": ladder, "kind": kinds, "law": [PROMPTS[split.index].id, "uniform", *foreign, *[""] * len(null.draws)],
-                                    "mse": [null.observed, *far, *null.draws]}))
+        n = len(null.draws)
+        kinds = ["seed", "uniform law", *["seeds of other tasks"] * len(foreign), *["SFT law, options permuted"] * n]
+        names = [PROMPTS[split.index].id, "uniform", *foreign, *[""] * n]
+        frames.append(pd.DataFrame({"ladder": ladder, "kind": kinds, "law": names, "mse": [null.observed, *far, *null.draws]}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -239,11 +243,11 @@ def plot_rivals(frame: pd.DataFrame) -> Figure:
     """Root of the MSE to SFT's law: a histogram for permuted laws, ticks for other seeds, lines for uniform and seed."""
     fig, axes = panels(frame["ladder"].nunique(), 1, 7.2, 2.6, sharex=True)
     right = float(np.sqrt(frame["mse"].max()))
-    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame)):
+    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame), strict=True):
         kinds = {kind: np.sqrt(group["mse"].to_numpy()) for kind, group in mine.groupby("kind")}
         permuted, others = kinds["SFT law, options permuted"], kinds.get("seeds of other tasks", np.empty(0))
         top = ax.hist(permuted, bins=40, color=COLOURS["chance"], alpha=0.5, label="SFT law, options permuted")[0].max()
-        ax.plot(others, np.full(len(others), -0.06 * top), "|", color=COLOURS["sft"], ms=9, mew=1.4, label="seeds of other tasks", clip_on=False)
+        ax.plot(others, np.full(len(others), -0.06 * top), "|", color=COLOURS["sft"], ms=9, mew=1.4, label="seeds of other tasks")
         ax.axvline(kinds["uniform law"][0], color=COLOURS["dpo"], ls="--", label="uniform law")
         ax.axvline(kinds["seed"][0], color=COLOURS["seed"], lw=2.6, label="seed")
         ax.set(xlim=(0, 1.04 * right), ylim=(-0.12 * top, 1.1 * top), ylabel="permutations", title=title_of(ladder))
@@ -261,21 +265,24 @@ def load_path(readouts: pd.DataFrame, task: str, *, seed: int = 0, resamples: in
     for ladder, mine in each_ladder(readouts[readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)]):
         split = inf.split_seed(answers(mine, "base", task), answers(mine, "sft", task))
         for (rung, step, form), _ in mine.groupby(["rung", "step", "form"], sort=False):
-            laws = answers(mine, rung, task, form)
-            for quantity, statistic in (("liquidity, bits", lambda w: ph.liquidity_bits(laws, w)),
-                                        ("TV to the seed", lambda w: ph.tv(ph.mean_law(laws, w), split.seed))):
+            for quantity, statistic in _path_statistics(answers(mine, rung, task, form), split.seed).items():
                 found = inf.estimate(statistic, weights)
                 rows.append({"ladder": ladder, "form": form, "rung": rung, "step": 0 if rung == "base" else step,
                              "quantity": quantity, "value": found.value, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
 
+def _path_statistics(laws: np.ndarray, seed: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    return {"liquidity, bits": lambda w: ph.liquidity_bits(laws, w),
+            "TV to the seed": lambda w: ph.tv(ph.mean_law(laws, w), seed)}
+
+
 def plot_path(frame: pd.DataFrame) -> Figure:
     """Both quantities over SFT steps (0 is the base); the chat form drawn through, the completion form dashed."""
     quantities = list(frame["quantity"].unique())
     fig, axes = panels(frame["ladder"].nunique(), len(quantities), 7.2, 2.7, sharex=True)
-    for row, (ladder, mine) in zip(axes, each_ladder(frame)):
-        for ax, quantity in zip(row, quantities):
+    for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
+        for ax, quantity in zip(row, quantities, strict=True):
             for form, colour, style in (("chat", COLOURS["sft"], "o-"), ("completion", COLOURS["base"], "s--")):
                 curve = mine[(mine["quantity"] == quantity) & (mine["form"] == form)].sort_values("step")
                 ax.plot(curve["step"], curve["value"], style, color=colour, label=f"{form} form")
@@ -291,7 +298,8 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE, *, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
+def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE, *, seed: int = 0,
+                  resamples: int = 1000) -> pd.DataFrame:
     """ProbMass on the split seed's options, evaluation half, native forms: one row per ladder and rung, with its interval.
 
     ceiling: the seed's own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets exceed.
@@ -304,21 +312,26 @@ def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE,
         permuted = mask[inf.relabellings(len(mask), resamples - 1, seed)]
         for rung, _ in NATIVE:
             laws = answers(mine, rung, task)
-            found = inf.estimate(lambda w: ph.probmass(ph.mean_law(laws, w * scored), mask), weights)
+            found = inf.estimate(partial(_probmass, laws, scored, mask), weights)
             rows.append({"ladder": ladder, "rung": rung, "value": found.value, "low": found.low, "high": found.high,
                          "ceiling": ph.probmass(split.seed, mask), "chance": mask.mean(),
                          "lucky": np.quantile(ph.probmass(laws[scored].mean(0), permuted), 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
 
 
+def _probmass(laws: np.ndarray, scored: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return ph.probmass(ph.mean_law(laws, weights * scored), mask)
+
+
 def plot_probmass(frame: pd.DataFrame) -> Figure:
     """A mark with interval per rung, between the chance level and the seed's own ceiling."""
     fig, axes = panels(1, frame["ladder"].nunique(), 7.2, 2.9, sharey=True)
-    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame)):
+    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
         ax.axhline(mine["ceiling"].iloc[0], color=COLOURS["seed"], label="ceiling: the seed's own")
         ax.axhline(mine["chance"].iloc[0], color=COLOURS["chance"], ls="--", label="chance: size of A over K")
         for x, rung in enumerate(mine.itertuples()):
-            ax.plot([x - 0.2, x + 0.2], [rung.lucky] * 2, ":", color=COLOURS["chance"], label="one random set in twenty" if x == 0 else None)
+            label = None if x else "one random set in twenty"
+            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=COLOURS["chance"], label=label)
             ax.plot([x, x], [rung.low, rung.high], color=COLOURS[rung.rung])
             ax.plot(x, rung.value, MARKERS[rung.rung], color=COLOURS[rung.rung], ms=7)
         ax.set_xticks(range(len(mine)), mine["rung"])

@@ -103,7 +103,7 @@ def spread_of(draws: Array) -> Estimate:
     return Estimate(float(middle), float(low), float(high), draws)
 
 
-# --- nulls -------------------------------------------------------------------------------------------------------------
+# --- nulls -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def narrator_null(answers: Array, clusters: Array = NARRATOR, *, n: int = 999, s
     return against("narrators shuffled within each frame", float(liquidity_bits(table.mean(0))), draws)
 
 
-def swap_null(name: str, statistic: Callable[[Array, Array], Array], clusters: Array = NARRATOR, *, n: int = 999, seed: int = 0) -> Null:
+def swap_null(name: str, statistic: Callable[[Array, Array], Array], clusters: Array = NARRATOR, *, n: int = 999,
+              seed: int = 0) -> Null:
     """Did the stage change anything? For a random half of the narrators the names of the two rungs are swapped, n times.
 
     statistic(first, second): a difference that is large if something changed; its arguments are weights over the rows of
@@ -189,7 +190,7 @@ def holm(p: Sequence[float]) -> Array:
     return adjusted
 
 
-# --- the seed, chosen and scored apart -----------------------------------------------------------------------------------
+# --- the seed, chosen and scored apart -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,10 @@ def load_verdicts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Da
 
 
 def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
-    """One row per ladder and claim: on how many tasks it holds, fails, is undecided; p of all tasks' nulls pooled; how many held-out tasks."""
+    """One row per ladder and claim: on how many tasks it holds, fails, is undecided.
+
+    pooled_p: of all tasks' nulls together, nan without one. held_out: tasks the SFT data never showed, 0 where that is not known.
+    """
     rows = []
     for ladder, tasks in found.items():
         demonstrated = load_ladder(ladder).demonstrated
@@ -42,7 +45,7 @@ def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Data
             nulls = [v.null for v in mine.values() if v.null]
             rows.append({"ladder": ladder, "claim": claim, "tasks": len(mine)}
                         | {verdict: sum(v.verdict == verdict for v in mine.values()) for verdict in COLOURS}
-                        | {"pooled_p": inf.pooled_p(nulls) if nulls else np.nan, "held_out_holds": sum(held_out), "held_out": len(held_out)})
+                        | {"pooled_p": inf.pooled_p(nulls), "held_out_holds": sum(held_out), "held_out": len(held_out)})
     return pd.DataFrame(rows)
 
 
@@ -54,16 +57,18 @@ def sentence(row) -> str:
 
 def table(counts: pd.DataFrame) -> str:
     """`load_counts` as a MyST table."""
-    lines = ["| ladder | claim | in words | holds | fails | undecided | all tasks together, p | holds, held-out tasks |", "|---" * 8 + "|"]
+    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "all tasks together, p", "holds, held-out tasks"]
+    lines = [head, ["---"] * len(head)]
     for row in counts.itertuples():
         pooled = "–" if np.isnan(row.pooled_p) else f"{row.pooled_p:.2g}"
         held_out = f"{row.held_out_holds} of {row.held_out}" if row.held_out else "–"
-        lines.append(f"| {title_of(row.ladder)} | {row.claim} | {MARKS[row.claim].claim} | {row.holds} | {row.fails} | {row.undecided} | {pooled} | {held_out} |")
-    return "\n".join(lines)
+        lines.append([title_of(row.ladder), row.claim, MARKS[row.claim].claim, row.holds, row.fails, row.undecided,
+                      pooled, held_out])
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
-    """One row per ladder and stage end, native form: mean mass off the options and unresolved, and the most off-support of any task."""
+    """One row per ladder and stage's end, native form: mean off-support and unresolved mass; most: the worst task"""
     forms = dict(NATIVE)
     picked = readouts[readouts["rung"].isin(forms) & (readouts["form"] == readouts["rung"].map(forms))]
     tasks = picked.groupby(["ladder", "rung", "task"], sort=False)[["off_support", "unresolved"]].mean()
@@ -76,7 +81,7 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
     """Tasks down, claims across, a sign and a colour per verdict."""
     tasks, claims = list(frame["task"].unique()), list(frame["claim"].unique())
     fig, axes = panels(1, frame["ladder"].nunique(), 7.2, 0.28 * len(tasks) + 1.6, sharey=True)
-    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame)):
+    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
         for row in mine.itertuples():
             x, y = claims.index(row.claim), tasks.index(row.task)
             ax.add_patch(_square(x, y, COLOURS[row.verdict]))
@@ -105,13 +110,13 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(-(-len(claims) // columns), columns, 9.6, 0.15 * len(tasks) * len(ladders) + 1.4, sharey=True)
     for ax in axes.flat[len(claims):]:
         ax.set_visible(False)
-    for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False)):
+    for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
         limit = _forest_limit(mine)
         for row in mine.dropna(subset="value").itertuples():
             y = tasks.index(row.task) + 0.25 * (ladders.index(row.ladder) - (len(ladders) - 1) / 2)
             ax.plot(np.clip([row.low, row.high], 0, limit), [y, y], color=COLOURS[row.verdict])
-            beyond = row.value > limit
-            ax.plot(min(row.value, limit), y, ">" if beyond else "os^D"[ladders.index(row.ladder) % 4], color=COLOURS[row.verdict], ms=4)
+            shape = ">" if row.value > limit else "os^D"[ladders.index(row.ladder) % 4]
+            ax.plot(min(row.value, limit), y, shape, color=COLOURS[row.verdict], ms=4)
         mark, above = mine["mark"].iloc[0], mine["side"].iloc[0] == "above"
         ax.axvspan(mark if above else 0, limit if above else mark, color=COLOURS["holds"], alpha=0.1, lw=0)
         ax.axvline(mark, color="#767c85", lw=1)

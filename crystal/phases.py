@@ -37,7 +37,7 @@ def ratio(numerator: Array, denominator: Array) -> Array:
         return np.true_divide(_cut(numerator), _cut(denominator))
 
 
-# --- one law, two laws -------------------------------------------------------------------------------------------
+# --- one law, two laws -----------------------------------------------------------------------------------------------
 
 
 def entropy_bits(law: Array) -> Array:
@@ -70,7 +70,7 @@ def jsd_bits(p: Array, q: Array) -> Array:
     return _cut(entropy_bits((p + q) / 2) - (entropy_bits(p) + entropy_bits(q)) / 2)
 
 
-# --- liquid: how much the prompt matters ---------------------------------------------------------------------------
+# --- liquid: how much the prompt matters -----------------------------------------------------------------------------
 
 
 def mean_law(answers: Array, weights: Array | None = None) -> Array:
@@ -138,7 +138,7 @@ def spread(answers: Array, weights: Array | None = None) -> Array:
     return ratio(2 * scatter, 1 - (w**2).sum(-1))
 
 
-# --- nucleation: collapse onto a seed ------------------------------------------------------------------------------
+# --- nucleation: collapse onto a seed --------------------------------------------------------------------------------
 
 
 def compression(later: Array, base: Array, weights: Array | None = None) -> Array:
@@ -167,7 +167,7 @@ def mse_ratio_seed(base: Array, target: Array, weights: Array | None = None) -> 
     return ratio(np.where(w > 0, far, np.inf).min(-1), (w * far).sum(-1))
 
 
-# --- settling: redistribution on the same options ------------------------------------------------------------------
+# --- settling: redistribution on the same options --------------------------------------------------------------------
 
 
 def mse_ratio_stage(base: Array, sft: Array, final: Array) -> Array:

@@ -78,7 +78,7 @@ def _split(node: _Node, p: np.ndarray, engine: Engine, table: Table | None) -> l
     tokens, counts = _multinomial(rng, node.count, p)
     states = np.full(len(tokens), START) if table is None else table.follow(node.state, engine.vocabulary.rank[tokens])
     children = []
-    for token, count, state in zip(tokens.tolist(), counts.tolist(), states.tolist()):
+    for token, count, state in zip(tokens.tolist(), counts.tolist(), states.tolist(), strict=True):
         piece = engine.pieces[token]
         if piece is END:
             text, state = node.text, -1

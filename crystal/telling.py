@@ -48,9 +48,10 @@ def tell_numbers(numbers: Numbers, task: str) -> None:
             show.claim(slug(label), ladder=ladder, task=task, verdict="measured", sentence=f"{label}: {interval(estimate)}",
                        number=finite(estimate.value), low=finite(estimate.low), high=finite(estimate.high))
     labels = list(dict.fromkeys(label for found in numbers.values() for label in found))
-    rows = [f"| {label} | " + " | ".join(interval(found[label]) if label in found else "–" for found in numbers.values()) + " |" for label in labels]
-    head = "| measured | " + " | ".join(load_ladder(ladder).title for ladder in numbers) + " |\n|---"
-    show.tell("\n".join([head + "|---" * len(numbers) + "|", *rows]))
+    table = [["measured", *(load_ladder(ladder).title for ladder in numbers)], ["---"] * (1 + len(numbers))]
+    for label in labels:
+        table.append([label, *(interval(found[label]) if label in found else "–" for found in numbers.values())])
+    show.tell("\n".join(f"| {' | '.join(row)} |" for row in table))
 
 
 def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:

@@ -55,8 +55,8 @@ class Chunk:
         """Keys and values of each node's own path, itself last: (n, depth, heads, width)."""
         *above, level = self.tree.levels
         level.write(layer, self.rows, key, value)
-        up = [(past.keys[layer][column], past.values[layer][column]) for past, column in zip(above, self.ancestors.T)]
-        keys, values = zip(*up, (key, value))
+        up = [(past.keys[layer][column], past.values[layer][column]) for past, column in zip(above, self.ancestors.T, strict=True)]
+        keys, values = zip(*up, (key, value), strict=True)
         return torch.stack(keys, 1), torch.stack(values, 1)
 
     def spread(self, rows: torch.Tensor) -> torch.Tensor:
@@ -80,7 +80,8 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     far_keys, far_values, far_mask = tree.tree.prompt(layer, tree.prompts)
     far = torch.einsum("bmkgd,bkld->bmkgl", tree.spread(query), far_keys)[tree.prompt, tree.slot]
     near = torch.einsum("nkgd,njkd->nkgj", query, keys)
-    score = torch.cat([far, near], -1).float() * scaling
+    score = torch.cat([far, near], -1)
+    score = score.to(torch.promote_types(score.dtype, torch.float32)) * scaling
     if softcap is not None:
         score = torch.tanh(score / softcap) * softcap
     score[..., : far.shape[-1]] += far_mask[tree.prompt][:, None, None]
@@ -169,8 +170,8 @@ class WholeTree:
 
     def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
         above = [self.paths[p] for p in parent] if self.paths else [()] * len(owner)
-        self.paths = [(*path, int(t)) for path, t in zip(above, token)]
-        yield from self._run([self.prompts[o] + path for o, path in zip(owner, self.paths)])
+        self.paths = [(*path, int(t)) for path, t in zip(above, token, strict=True)]
+        yield from self._run([self.prompts[o] + path for o, path in zip(owner, self.paths, strict=True)])
 
     def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
         step = max(1, 16 * self.engine.chunk // max(map(len, texts)))

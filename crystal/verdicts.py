@@ -44,7 +44,8 @@ MARKS: dict[str, Mark] = {
     "many-laws": Mark(
         "liquid", "Many distinct answer distributions can be prompted out of the base.",
         "liquidity as a share of log2 of the number of options", "above", 0.05,
-        "about a coin that lands heads three times in eight after one prompt and five times in eight after the next", percent=True),
+        "about a coin that lands heads three times in eight after one prompt and five times in eight after the next",
+        percent=True),
     "collapse": Mark(
         "nucleation", "Behaviour collapses at SFT, whatever the prompt.",
         "spread among prompts, SFT over base", "below", 0.5,
@@ -91,8 +92,9 @@ class Verdict:
 
     def fields(self) -> dict:
         """What `show.claim` records; a number that does not exist is None."""
-        numbers = dict(number=self.estimate.value, low=self.estimate.low, high=self.estimate.high, null=self.chance)
-        return {name: finite(x) for name, x in numbers.items()} | dict(verdict=self.verdict, mark=self.mark.mark, sentence=self.sentence())
+        numbers = {"number": self.estimate.value, "low": self.estimate.low, "high": self.estimate.high, "null": self.chance}
+        said = {"verdict": self.verdict, "mark": self.mark.mark, "sentence": self.sentence()}
+        return said | {name: finite(x) for name, x in numbers.items()}
 
     def sentence(self) -> str:
         """The number, its interval, its null and the mark, in words."""
@@ -142,16 +144,21 @@ def judge(claim: str, estimate: Estimate, null: Null | None = None, *, chance: f
 
 
 def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts of one claim on all tasks of a ladder, with Holm's adjusted p-values both ways: what no longer reaches ALPHA is undecided."""
+    """The verdicts of one claim on all tasks of a ladder, with Holm's adjusted p-values, both ways.
+
+    What no longer reaches ALPHA becomes undecided.
+    """
     adjusted = []
-    for v, p, against in zip(verdicts, inf.holm([v.p for v in verdicts]), inf.holm([v.p_against for v in verdicts])):
-        lost = (v.verdict == "holds" and p > ALPHA) or (v.verdict == "fails" and against > ALPHA)
-        change = dict(verdict="undecided", reason=f"it {v.verdict} by itself, but not beyond doubt among so many tasks") if lost else {}
-        adjusted.append(dataclasses.replace(v, p=float(p), p_against=float(against), **change))
+    for v, p, against in zip(verdicts, inf.holm([v.p for v in verdicts]), inf.holm([v.p_against for v in verdicts]), strict=True):
+        new = dataclasses.replace(v, p=float(p), p_against=float(against))
+        if (v.verdict == "holds" and p > ALPHA) or (v.verdict == "fails" and against > ALPHA):
+            reason = f"it {v.verdict} by itself, but not beyond doubt among so many tasks"
+            new = dataclasses.replace(new, verdict="undecided", reason=reason)
+        adjusted.append(new)
     return adjusted
 
 
-# --- liquid ----------------------------------------------------------------------------------------------------------------
+# --- liquid ----------------------------------------------------------------------------------------------------------
 
 
 def liquid(base: Array, *, seed: int = 0, resamples: int = 1000) -> list[Verdict]:
@@ -161,7 +168,7 @@ def liquid(base: Array, *, seed: int = 0, resamples: int = 1000) -> list[Verdict
     return [judge("many-laws", share, inf.narrator_null(base, n=resamples - 1, seed=seed), chance=floor)]
 
 
-# --- nucleation --------------------------------------------------------------------------------------------------------------
+# --- nucleation ------------------------------------------------------------------------------------------------------
 
 
 def collapse(base: Array, sft: Array, *, seed: int = 0, resamples: int = 1000) -> Verdict:
@@ -171,7 +178,8 @@ def collapse(base: Array, sft: Array, *, seed: int = 0, resamples: int = 1000) -
     fall = inf.swap_null("the liquidity lost with the rungs' names swapped at random",
                          lambda first, second: ph.liquidity_bits(both, first) - ph.liquidity_bits(both, second),
                          n=resamples - 1, seed=seed)
-    return judge("collapse", ratio, fall, chance=1.0, nothing="the base gives every prompt the same answer, so nothing can collapse")
+    return judge("collapse", ratio, fall, chance=1.0,
+                 nothing="the base gives every prompt the same answer, so nothing can collapse")
 
 
 def rivals(base: Array, others: Sequence[Array]) -> Array:
@@ -200,7 +208,8 @@ def seed_in_base(base: Array, sft: Array, others: Sequence[Array] = (), *, seed:
     number = inf.estimate(relative, inf.resample(strata=inf.HALF, seed=seed, resamples=resamples))
     permuted = inf.relabellings(base.shape[1], resamples - 1, seed)
     null = inf.relabelled_seed_null(base, sft, permuted)
-    return judge("seed-in-base", number, null, chance=float(ph.ratio(null.typical, rival_distance(inf.split_seed(base, sft), laws))),
+    chance = float(ph.ratio(null.typical, rival_distance(inf.split_seed(base, sft), laws)))
+    return judge("seed-in-base", number, null, chance=chance,
                  nothing="SFT's law is the uniform one, which names no seed")
 
 
@@ -238,16 +247,18 @@ def nucleation(base: Array, sft: Array, others: Sequence[Array] = (), *, seed: i
             seed_in_base(base, sft, others, seed=seed, resamples=resamples)]
 
 
-# --- settling ------------------------------------------------------------------------------------------------------------------
+# --- settling --------------------------------------------------------------------------------------------------------
 
 
 def check_quantile(quantile: float) -> None:
     """Raises: CrystalError unless 0 < quantile < 1, where A is neither empty nor simply every option."""
     if not 0 < quantile < 1:
-        raise CrystalError(f"quantile is {quantile}, but no set of options holds that share of a law", mend="choose one between 0 and 1, such as 0.9")
+        raise CrystalError(f"quantile is {quantile}, but no set of options holds that share of a law",
+                           mend="choose one between 0 and 1, such as 0.9")
 
 
-def same_options(base: Array, sft: Array, final: Array, *, quantile: float = QUANTILE, seed: int = 0, resamples: int = 1000) -> Verdict:
+def same_options(base: Array, sft: Array, final: Array, *, quantile: float = QUANTILE, seed: int = 0,
+                 resamples: int = 1000) -> Verdict:
     """ProbMass of the final law on the split seed's options, over the seed's own; null: the options relabelled."""
     evaluation = inf.HALF == "evaluation"
 
@@ -265,7 +276,7 @@ def same_options(base: Array, sft: Array, final: Array, *, quantile: float = QUA
 
 
 def little_promoted(sft: Array, final: Array, *, seed: int = 0, resamples: int = 1000) -> Verdict:
-    """Mass that options in the lower half of SFT's ranking gain; the mark stands in for a null (gaining nothing is no chance event)."""
+    """Mass that options in the lower half of SFT's ranking gain; no null, for chance can only add to it: the mark is the test."""
     gained = inf.estimate(lambda w: ph.promoted_mass(ph.mean_law(sft, w), ph.mean_law(final, w)),
                           inf.resample(seed=seed, resamples=resamples))
     return judge("little-promoted", gained)
@@ -284,14 +295,15 @@ def smaller_move(base: Array, sft: Array, final: Array, *, seed: int = 0, resamp
     return judge("smaller-move", number, move, chance=float(by_chance), nothing="SFT left the law where it was")
 
 
-def settling(base: Array, sft: Array, final: Array, *, quantile: float = QUANTILE, seed: int = 0, resamples: int = 1000) -> list[Verdict]:
+def settling(base: Array, sft: Array, final: Array, *, quantile: float = QUANTILE, seed: int = 0,
+             resamples: int = 1000) -> list[Verdict]:
     """same-options, little-promoted, smaller-move."""
-    how = dict(seed=seed, resamples=resamples)
+    how = {"seed": seed, "resamples": resamples}
     return [same_options(base, sft, final, quantile=quantile, **how), little_promoted(sft, final, **how),
             smaller_move(base, sft, final, **how)]
 
 
-# --- a whole ladder --------------------------------------------------------------------------------------------------------------
+# --- a whole ladder --------------------------------------------------------------------------------------------------
 
 
 def seeds(readouts: pd.DataFrame) -> dict[str, Array]:
@@ -302,10 +314,9 @@ def seeds(readouts: pd.DataFrame) -> dict[str, Array]:
 
 def of_task(readouts: pd.DataFrame, ladder: Ladder, task: str, *, phases: Sequence[str] = ("liquid", "nucleation", "settling"),
             final: str = "rlvr", quantile: float = QUANTILE, seed: int = 0, resamples: int = 1000) -> list[Verdict]:
-    """The verdicts of one ladder on one task, not adjusted for other tasks. readouts: of that ladder, all tasks for the rivals."""
+    """The verdicts of one ladder on one task, not adjusted for others. readouts: of that ladder, all tasks, for the rivals."""
     base, sft = (answers(readouts, rung, task) for rung in ("base", "sft"))
-    how: dict = dict(seed=seed, resamples=resamples)
-    found: list[Verdict] = []
+    how, found = {"seed": seed, "resamples": resamples}, []
     if "liquid" in phases:
         found += liquid(base, **how)
     if "nucleation" in phases:
@@ -323,4 +334,4 @@ def survey(readouts: pd.DataFrame, ladder: Ladder, **how) -> dict[str, list[Verd
     """Task -> verdicts of one ladder, every claim adjusted over the tasks by Holm's method; `how` as in `of_task`."""
     raw = {task: of_task(readouts, ladder, task, **how) for task in readouts["task"].unique()}
     columns = [adjust(column) for column in zip(*raw.values(), strict=True)]  # one per claim
-    return dict(zip(raw, map(list, zip(*columns)), strict=True))
+    return dict(zip(raw, map(list, zip(*columns, strict=True)), strict=True))

@@ -23,10 +23,12 @@ def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
     Raises: CrystalError for no ladder, a ladder named twice, a task without a list of options, and as the store does.
     """
     if not ladders or len(set(ladders)) < len(ladders):
-        raise CrystalError(f"ladders are {list(ladders)!r}: none, or one named twice", mend=f"choose from: {', '.join(ladder_names())}")
+        raise CrystalError(f"ladders are {list(ladders)!r}: none, or one named twice",
+                           mend=f"choose from: {', '.join(ladder_names())}")
     for task in which.get("tasks") or ():
         if not TASKS[known(task, TASKS, "task")].closed:
-            raise CrystalError(f"task {task!r} is open: it has no list of options to compare laws over", mend=f"choose one of: {', '.join(PHASE_TASKS)}")
+            raise CrystalError(f"task {task!r} is open: it has no list of options to compare laws over",
+                               mend=f"choose one of: {', '.join(PHASE_TASKS)}")
     return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)
 
 

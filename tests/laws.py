@@ -13,7 +13,9 @@ from crystal.automaton import END, VOID
 from crystal.tasks import Task, read
 
 
-def enumerate_answers(model, pieces: Sequence[object], prompt: tuple[int, ...], depth: int) -> list[tuple[tuple[int, ...], float]]:
+def enumerate_answers(
+    model, pieces: Sequence[object], prompt: tuple[int, ...], depth: int,
+) -> list[tuple[tuple[int, ...], float]]:
     """Every token sequence of `depth` tokens, or shorter and ended, with its probability (float64)."""
     done, open_ = [], [((), 1.0)]
     for _ in range(depth):
@@ -21,7 +23,7 @@ def enumerate_answers(model, pieces: Sequence[object], prompt: tuple[int, ...], 
         with torch.inference_mode():
             logits = torch.cat([model(input_ids=part).logits[:, -1] for part in ids.split(4096)])
         nexts = torch.softmax(logits.double(), -1).numpy()
-        grown = [((*path, t), mass * p[t]) for (path, mass), p in zip(open_, nexts) for t in range(len(p))]
+        grown = [((*path, t), mass * p[t]) for (path, mass), p in zip(open_, nexts, strict=True) for t in range(len(p))]
         done += [g for g in grown if not isinstance(pieces[g[0][-1]], bytes)]
         open_ = [g for g in grown if isinstance(pieces[g[0][-1]], bytes)]
     return done + open_

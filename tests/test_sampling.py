@@ -30,7 +30,7 @@ def test_closed_task_has_the_law_of_the_read_out(n: int) -> None:
     """False alarm probability 1e-4 for each n; small n is drawn by inversion, large n by binomials."""
     engine = engine_of()
     got = readout(engine, [PROMPT], tiny.OVERLAPPING, budget=1e-9, max_depth=30)[0]
-    law = dict(zip(tiny.OVERLAPPING.options, got.options)) | {"off": got.off_support}
+    law = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {"off": got.off_support}
     texts = draw(engine, PROMPT, n, seed=7, max_tokens=30, task=tiny.OVERLAPPING)
     seen: Counter = Counter()
     for text, count in texts.items():
@@ -56,11 +56,11 @@ def test_open_text_has_the_law_of_enumeration(kind: str) -> None:
 def test_identical_draws_for_any_batch_size(dtype: torch.dtype, n: int) -> None:
     engine = engine_of(dtype=dtype)
     found = []
-    for engine.chunk in (1024, 64, 5, 1):
-        found.append(draw(engine, PROMPT, n, seed=3, max_tokens=6))
-    assert all(f == found[0] for f in found)
+    for engine.chunk in (1024, 5, 1):
+        found.append(draw(engine, PROMPT, n, seed=3, max_tokens=3))
+    assert all(f == found[0] for f in found) and len(found[0]) > 50
     engine.ragged = False
-    assert draw(engine, PROMPT, n, seed=3, max_tokens=6) == found[0]
+    assert draw(engine, PROMPT, n, seed=3, max_tokens=3) == found[0]
 
 
 def test_draws_are_keyed_by_seed_and_prompt() -> None:
@@ -73,14 +73,13 @@ def test_draws_are_keyed_by_seed_and_prompt() -> None:
 
 def test_first_tokens_are_drawn_apart() -> None:
     """One first token copied to every answer is a known bug elsewhere; here the first token is the measurement."""
-    assert len(draw(engine_of(), PROMPT, 500, seed=0, max_tokens=1)) > 5
+    assert len(draw(engine_of(), PROMPT, 500, seed=0, max_tokens=1)) > 3
 
 
 def test_cost_grows_with_distinct_prefixes_only() -> None:
-    engine = engine_of(void=0)
+    engine, live = engine_of(void=0), len(tiny.PIECES)
     draw(engine, PROMPT, 10**12, seed=0, max_tokens=3)
-    distinct = 12 + 12**2  # prefixes that have not ended: one END among 13 tokens... BOS ends an answer too
-    assert engine.computed <= len(PROMPT) + distinct
+    assert engine.computed == len(PROMPT) + live + live**2
 
 
 @pytest.mark.parametrize("n", [5, 200_000])
@@ -104,10 +103,12 @@ def test_bad_numbers(bad: dict) -> None:
 
 
 def test_end_token_ends_the_text() -> None:
+    """With all weight on the end token, every answer is empty, and nothing below the prompt is computed."""
     engine = engine_of(void=0)
-    end = next(i for i, piece in enumerate(engine.pieces) if piece is END)
-    with torch.no_grad():
-        engine.model.get_output_embeddings().weight.zero_()
-        engine.model.get_output_embeddings().weight[end] = 1e4 * engine.model.model.norm.weight.sign()
-    texts = draw(engine, PROMPT, 100, seed=0, max_tokens=5)
-    assert set(texts) <= {"", *texts} and sum(texts.values()) == 100
+    end = engine.pieces.index(END)
+    head, bias = engine.model.get_output_embeddings(), torch.zeros(len(engine.pieces))
+    bias[end] = 1e3
+    head.weight.data.zero_()
+    head.bias = torch.nn.Parameter(bias)
+    assert draw(engine, PROMPT, 100, seed=0, max_tokens=5) == {"": 100}
+    assert engine.computed == len(PROMPT)

@@ -48,16 +48,17 @@ def trained_tokenizer(size: int = 600, template: str | None = TEMPLATE) -> PreTr
     texts = [p.text(TASKS[t], form) for p in PROMPTS[::7] for t in PHASE_TASKS for form in ("completion", "chat")]
     texts += [f" {option}\n" for t in PHASE_TASKS for option in TASKS[t].options]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=[BOS, EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return _wrap(tokenizer, template)
 
 
-_SHAPE = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8)
-_GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_inner=48)
-_STATE_SPACE = dict(hidden_size=32, num_hidden_layers=2, state_size=4, time_step_rank=4)
+_SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+_GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48}
+_STATE_SPACE = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "time_step_rank": 4}
 
 
 def model(kind: str, vocabulary: int, *, seed: int = 0, sharpness: float = 3.0, context: int = 256, **more):
