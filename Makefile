@@ -25,7 +25,7 @@ FULL := $(VENV)/.full-installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test page why params verify resample ladder bench serve lock clean
+.PHONY: help reproduce test page why params verify resample ladder ship bench serve lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,11 @@ resample: $(FULL) ## read the checkpoints again and compare with the store: LADD
 ladder: $(FULL) ## train a ladder from nothing: LADDER=nano-llama
 	@$(PY) -m crystal ladder $(LADDER)
 
+ship: $(FULL) ## a trained ladder into data/: weights, report, ladder file: LADDER=nano-llama
+	@$(PY) -m crystal ship $(LADDER)
+
 bench: $(FULL) ## read-out and tree sampler against plain generate
-	@$(PY) -m crystal bench
+	@$(PY) scripts/bench.py
 
 serve: ## the built book at localhost: PORT=8000 (it also opens from the file)
 	@$(PYTHON) -m http.server --directory _build/html $(PORT)

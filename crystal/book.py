@@ -21,7 +21,7 @@ import yaml
 
 from .errors import CrystalError
 from .ladders import root
-from .pages import LOCK, PACKAGE, Page, page_list, rows, seconds, sha, spine
+from .pages import LOCK, PACKAGE, Page, page_list, seconds, sha, spine
 from .show import MYST
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
@@ -149,7 +149,8 @@ def build(*, whole: bool = True) -> Path | None:
         stamp.write_text(json.dumps(state))
         return index()
     except OSError as error:
-        raise CrystalError(f"the book could not be written: {error}", mend="free disk space, then run the command again") from error
+        raise CrystalError(f"the book could not be written: {error}",
+                           mend="free disk space, then run the command again") from error
 
 
 def _swap(new: Path, html: Path) -> None:
@@ -162,11 +163,14 @@ def _swap(new: Path, html: Path) -> None:
 
 
 def _render(source: Path, work: Path, whole: bool) -> None:
+    if whole:
+        shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
     command = [sys.executable, *ENGINE, *STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"})
     if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line or "rror:" in line]
-        raise CrystalError("the book was not built: " + "; ".join(said or (done.stdout + done.stderr).splitlines()[-5:]),
+        lines = (done.stdout + done.stderr).splitlines()
+        said = [line for line in lines if "WARNING" in line or "ERROR" in line or "rror:" in line]
+        raise CrystalError("the book was not built: " + "; ".join(said or lines[-5:]),
                            where=source, mend="mend the chapter or template named, then run the command again")
 
 

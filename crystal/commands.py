@@ -66,7 +66,8 @@ def why(arguments: Namespace) -> None:
     from . import pages
 
     reasons = pages.why(pages.get(arguments.page))
-    print("\n".join(f"{arguments.page}: {reason}" for reason in reasons) or f"{arguments.page} is fresh: nothing it depends on has changed")
+    print("\n".join(f"{arguments.page}: {reason}" for reason in reasons)
+          or f"{arguments.page} is fresh: nothing it depends on has changed")
 
 
 def params_arguments(parser: ArgumentParser) -> None:
@@ -95,7 +96,8 @@ def verify(arguments: Namespace) -> None:
         print(report)
         problems += len(report.problems)
     if problems:
-        raise CrystalError(f"{problems} stored read-outs or shards are not what their manifest says", mend="see the sentences above")
+        raise CrystalError(f"{problems} stored read-outs or shards are not what their manifest says",
+                           mend="see the sentences above")
 
 
 def ladder_arguments(parser: ArgumentParser) -> None:
@@ -128,7 +130,8 @@ def train(arguments: Namespace) -> None:
     for rung in training.STAGES:
         found = organism.accuracy(out / rung)["chat"]
         print(f"{rung}: right in chat form with probability {found['facts']:.3f} (facts), {found['arithmetic']:.3f} (arithmetic)")
-    print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, make resample then reads it")
+    print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, "
+          "make resample then reads it")
 
 
 def ship(arguments: Namespace) -> None:
@@ -144,7 +147,8 @@ HOUSE: tuple[Command, ...] = (
     Command("why", "say what makes a page stale", why_arguments, why),
     Command("params", "list every template's parameters", lambda parser: None, params),
     Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
-    Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest", resample_arguments, resample),
+    Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest",
+            resample_arguments, resample),
     Command("ladder", "train a ladder from nothing, or go on where it was stopped", ladder_arguments, train),
     Command("ship", "take a trained ladder into data/: weights, description, training report", ladder_arguments, ship),
 )

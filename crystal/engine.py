@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
@@ -52,8 +53,8 @@ class Engine:
 
     @property
     def context(self) -> int:
-        """Longest sequence, in tokens, that the model was made for."""
-        return self.model.config.get_text_config().max_position_embeddings
+        """Longest sequence, in tokens, that the model was made for; recurrent ones name none, and get 2**20."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**20
 
     def encode(self, text: str, form: str) -> tuple[int, ...]:
         """Token ids of a prompt: raw text as the tokenizer begins a text, or a user's message in the chat template.
@@ -124,7 +125,7 @@ def load(source: str | Path, *, revision: str | None = None, dtype: str = "float
         model = AutoModelForCausalLM.from_pretrained(
             place, revision=at, trust_remote_code=False, dtype=getattr(torch, dtype), use_safetensors=True)
         file = Path(cached_file(place, "tokenizer.json", revision=at))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = str(error).strip().split("\n")[0].rstrip(".")
         raise CrystalError(f"cannot load a causal language model: {first}", where=source,
                            mend="check the folder or hub id, the revision, and the network") from error

@@ -69,7 +69,7 @@ def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]
     frames = []
     for ladder, mine in each_ladder(readouts):
         base, sft = answers(mine, "base", task), answers(mine, "sft", task)
-        order = np.concatenate([np.flatnonzero(inf.NARRATOR == n) for n in narrator_order(base)])
+        order = np.concatenate([np.flatnonzero(n == inf.NARRATOR) for n in narrator_order(base)])
         seed = inf.split_seed(base, sft).index
         for rung, form in [view for view in views if view in NATIVE or was_read(mine, *view)]:
             frame = pd.DataFrame(given(mine, rung, form, task)[order], columns=[*TASKS[task].options, *LEFTOVER])
@@ -91,14 +91,17 @@ def plot_heat(frame: pd.DataFrame, *, names: bool = True) -> Figure:
     for row, ladder in zip(axes, ladders, strict=True):
         for ax, view in zip(row, views, strict=True):
             picked = frame[(frame["ladder"] == ladder) & (frame["rung"] == view.rung) & (frame["form"] == view.form)]
-            image = _heat(ax, picked, options, norm)
+            if picked.empty:  # this ladder was never read in that form
+                ax.set_visible(False)
+                continue
+            order, image = picked["prompt"], _heat(ax, picked, options, norm)
             ax.set_title(f"{view.rung}, {view.form}")
         if names:
-            tellers = picked["prompt"].str[:2].astype(int).tolist()[::5]
-            row[0].set_yticks(np.arange(2, len(picked), 5), [NARRATORS[n] for n in tellers], fontsize=6.5)
+            tellers = order.str[:2].astype(int).tolist()[::5]
+            row[0].set_yticks(np.arange(2, len(order), 5), [NARRATORS[n] for n in tellers], fontsize=6.5)
         else:
             row[0].set_yticks([])
-        row[0].set_ylabel(f"{title_of(ladder)}, {len(picked)} prompts")
+        row[0].set_ylabel(f"{title_of(ladder)}, {len(order)} prompts")
     fig.colorbar(image, ax=axes, label="probability (square-root scale)", shrink=0.7, pad=0.01)
     return fig
 

@@ -47,7 +47,7 @@ class Estimate:
 
         Twice the share of resamples on the other side, (b+1)/(n+1) so that it is never 0; 1 if any resample has no number.
         """
-        if not np.isfinite(self.draws).all():
+        if np.isnan(self.draws).any():
             return 1.0
         wrong = self.draws <= mark if side == "above" else self.draws >= mark
         return min(1.0, 2 * (wrong.sum() + 1) / (wrong.size + 1))

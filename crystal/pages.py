@@ -102,7 +102,8 @@ def _page(row: dict) -> Page:
         raise CrystalError(f"page {row['id']!r} lacks a {name}", where=SPINE, mend=f"add {name}: to its row")
     for name in row.keys() - {"id", "template", "title", "params", "reads", "pages"}:
         raise CrystalError(f"page {row['id']!r} has an unknown field {name!r}", where=SPINE, mend="use params or reads")
-    return Page(id=row["id"], template=row["template"], title=row["title"], params=row.get("params", {}), reads=tuple(row.get("reads", ())))
+    return Page(id=row["id"], template=row["template"], title=row["title"], params=row.get("params", {}),
+                reads=tuple(row.get("reads", ())))
 
 
 def get(id: str) -> Page:
@@ -125,7 +126,8 @@ def _parameters(notebook: Path, content: str) -> dict[str, Parameter]:
     if len(cells) != 1:
         raise CrystalError(f"{len(cells)} cells are tagged parameters, not one", where=notebook.name, mend="tag one cell")
     text = "".join(cells[0]["source"])
-    help = {t.start[0]: t.string.lstrip("# ") for t in tokenize.generate_tokens(StringIO(text).readline) if t.type == tokenize.COMMENT}
+    tokens = tokenize.generate_tokens(StringIO(text).readline)
+    help = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     found = {}
     for node in ast.parse(text).body:
         try:
@@ -144,8 +146,9 @@ def values(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, 
     Raises: CrystalError naming the parameter if it is unknown or of the wrong type (papermill would only warn).
     """
     if not page.notebook.is_file():
+        there = sorted(path.stem for path in page.notebook.parent.glob("*.ipynb"))
         raise CrystalError(f"page {page.id!r} has no template notebooks/{page.template}.ipynb", where=SPINE,
-                           mend=f"write it or name one of: {', '.join(sorted(p.stem for p in page.notebook.parent.glob('*.ipynb')))}")
+                           mend=f"write it or name one of: {', '.join(there)}")
     declared = parameters(page.notebook)
     chosen = {name: parameter.default for name, parameter in declared.items()}
     for name, value in {**page.params, **(overrides or {})}.items():
@@ -214,7 +217,7 @@ def fingerprint(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[
     from .store import manifest_digest
 
     chosen = values(page, overrides)
-    named = [ladder for name in ("ladder", "ladders") if name in chosen for ladder in ([chosen[name]] if name == "ladder" else chosen[name])]
+    named = [*([chosen["ladder"]] if "ladder" in chosen else []), *chosen.get("ladders", [])]
     read = sorted(path for glob in page.reads for path in root().glob(glob))
     return {
         "template": sha(page.notebook),
@@ -241,7 +244,7 @@ def imported(notebook: Path) -> list[Path]:
 
 
 def _imports(code: str) -> set[str]:
-    """Names that `code` imports from crystal: `from crystal import a`, `from crystal.a import b`, `from . import a`, `from .a import b`."""
+    """Names `code` imports from crystal, be it `from crystal import a`, `from crystal.a import b`, `from . import a`..."""
     found = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
@@ -268,7 +271,8 @@ def why(page: Page) -> list[str]:
     names = {"template": page.notebook.relative_to(root()).as_posix(), "style": STYLE, "lock": LOCK}
     reasons += [f"{part} {name} changed" for part, name in names.items() if old[part] != now[part]]
     for part, label in (("source", "source"), ("ladders", "ladder"), ("files", "file")):
-        reasons += [f"{label} {name} changed" for name in sorted(old[part].keys() | now[part]) if old[part].get(name) != now[part].get(name)]
+        reasons += [f"{label} {name} changed" for name in sorted(old[part].keys() | now[part])
+                    if old[part].get(name) != now[part].get(name)]
     reasons += [f"output {name} is missing or was changed" for name, digest in stamp["outputs"].items()
                 if not (page.folder / name).is_file() or sha(page.folder / name) != digest]
     return reasons
@@ -293,4 +297,4 @@ def sha(path: Path) -> str:
     try:
         return file_sha256(path)
     except FileNotFoundError as error:
-        raise CrystalError("a file the pages depend on is missing", where=path, mend="git status, then git checkout it") from error
+        raise CrystalError("a file the pages depend on is missing", where=path, mend=f"git checkout -- {path}") from error

@@ -77,7 +77,8 @@ def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
         _replace(work, page.folder)
         return stamp["seconds"]
     except OSError as error:
-        raise CrystalError(f"page {page.id} could not be written: {error}", mend="free disk space, then run the command again") from error
+        raise CrystalError(f"page {page.id} could not be written: {error}",
+                           mend="free disk space, then run the command again") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -141,8 +142,8 @@ def _environment(context: Mapping[str, Any], work: Path) -> Iterator[None]:
     path = os.pathsep.join(filter(None, (str(PACKAGE.parent), before.get("PYTHONPATH"))))
     profile = work.with_suffix(".ipython")
     os.environ |= {CONTEXT: json.dumps(context), "CRYSTAL_ROOT": str(root()), "PYTHONPATH": path, "PYTHONHASHSEED": "0",
-                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(profile),
-                   "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JUPYTER_PREFER_ENV_PATH": "1",
+                   "IPYTHONDIR": str(profile), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     try:
         yield
     finally:

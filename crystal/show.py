@@ -81,7 +81,8 @@ def begin(template: str, **parameters: Any) -> None:
     matplotlib.style.use(Path(handed.get("style") or _style()))
     matplotlib.rcParams["svg.hashsalt"] = "crystal"  # element ids are random without it
     if _current.changed:
-        rows = "\n".join(f"- `{name}` is `{used!r}` (page list: `{listed!r}`)" for name, (listed, used) in _current.changed.items())
+        rows = "\n".join(f"- `{name}` is `{used!r}` (page list: `{listed!r}`)"
+                         for name, (listed, used) in _current.changed.items())
         tell(f"````{{admonition}} Not the page of the page list\n:class: warning\n{rows}\n\n`make reproduce` restores it.\n````")
 
 
@@ -102,7 +103,8 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
                            mend="give the figure another name")
     for what, text in (("alt", alt), ("caption", caption)):
         if not text.strip():
-            raise CrystalError(f"figure {name!r} has no {what} text", where=page.id, mend=f"pass {what}= a sentence with the finding")
+            raise CrystalError(f"figure {name!r} has no {what} text", where=page.id,
+                               mend=f"pass {what}= a sentence with the finding")
     page.figures.add(name)
     svg, csv = page.folder / f"{name}.svg", page.folder / f"{name}.csv"
     fig.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
@@ -110,7 +112,8 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
     data.to_csv(csv, index=False, float_format="%.10g", lineterminator="\n")
     _write_json(page.folder / f"{name}.json", {
         "figure": name, "page": page.id, "template": page.template, "parameters": page.parameters, "inputs": page.inputs,
-        "alt": alt, "caption": caption, "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, csv)},
+        "alt": alt, "caption": caption,
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, csv)},
     })
     at, flat = f"/pages/{page.id}/{name}", " ".join(alt.split())
     myst = (f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {flat}\n:class: dark-light\n:width: 100%\n\n"
@@ -144,7 +147,8 @@ def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str
     numbers = {"number": number, "low": low, "high": high, "null": null, "mark": mark}
     for part, value in numbers.items():
         if value is not None and not math.isfinite(value):
-            raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, mend="record None for a number that does not exist")
+            raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id,
+                               mend="record None for a number that does not exist")
     record = {"claim": name, "ladder": ladder, "task": task, "verdict": verdict, "sentence": sentence,
               **{part: value if value is None else int(value) if isinstance(value, Integral) else float(value)
                  for part, value in numbers.items()}}
@@ -175,15 +179,15 @@ def source(*functions: Callable) -> None:
 
 
 def fmt(number: float | None) -> str:
-    """A number as prose prints it: three significant digits, no exponent between 0.0001 and a billion; None is a dash."""
+    """A number as prose prints it: three significant digits, no exponent above 0.00001; None is a dash."""
     if number is None:
         return "–"
     if isinstance(number, int) or (abs(number) >= 100 and math.isfinite(number)):
         return f"{number:,.0f}"
-    if number and abs(number) < 1e-4:
+    if number and abs(number) < 1e-5:
         return f"{number:.1e}"
-    digits = 2 if number == 0 else max(0, 2 - math.floor(math.log10(abs(number))))
-    return f"{number:.{digits}f}"
+    exponent = int(f"{number:.2e}".partition("e")[2])  # after rounding: 0.009999 is 0.0100
+    return f"{number:.{max(0, 2 - exponent)}f}"
 
 
 def _page() -> _Page:

@@ -54,7 +54,7 @@ def plot_curves(frame: pd.DataFrame) -> Figure:
         ax.plot(part["step"], part["smooth"], color="C0")
         ax.set(title=stage, xlabel="optimiser step", ylabel=part["quantity"].iloc[0])
         if stage == "base":
-            ax.set(xscale="log", yscale="log")
+            ax.set(xscale="log", ylim=(0, None))
     return fig
 
 
@@ -118,6 +118,18 @@ def recipe_table(report: dict[str, Any]) -> str:
         spec = ", ".join(f"{key} {value}" for key, value in report["recipe"][stage].items())
         rows.append(f"| {stage} | {spec} | {minutes:.1f} |")
     return "\n".join(["| stage | hyperparameters | minutes |", "|---|---|---|", *rows])
+
+
+def rung_table(report: dict[str, Any], ladder: str) -> str:
+    """Every rung: what its trainer minimised or rewarded at its step, and the probability of right answers, as markdown."""
+    rows = ["| rung | curve at its step | facts, raw text | facts, chat | arithmetic, raw text | arithmetic, chat |", "|---|---|---|---|---|---|"]
+    curves = load_curves(report)
+    for rung in load_ladder(ladder).rungs:
+        found, stage = report["accuracy"][rung.name], rung.stage
+        part = curves[(curves["stage"] == stage) & (curves["step"] <= (rung.step or report["recipe"]["base"]["steps"]))]
+        right = [found[form][kind] for kind in ("facts", "arithmetic") for form in FORMS]
+        rows.append(f"| {rung.name} | {SHOWN[stage]} {part['smooth'].iloc[-1]:.3f} | " + " | ".join(f"{p:.3f}" for p in right) + " |")
+    return "\n".join(rows)
 
 
 def seed_title(ladder: str) -> str:

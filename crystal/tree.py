@@ -55,7 +55,8 @@ class Chunk:
         """Keys and values of each node's own path, itself last: (n, depth, heads, width)."""
         *above, level = self.tree.levels
         level.write(layer, self.rows, key, value)
-        up = [(past.keys[layer][column], past.values[layer][column]) for past, column in zip(above, self.ancestors.T, strict=True)]
+        columns = zip(above, self.ancestors.T, strict=True)
+        up = [(past.keys[layer][column], past.values[layer][column]) for past, column in columns]
         keys, values = zip(*up, (key, value), strict=True)
         return torch.stack(keys, 1), torch.stack(values, 1)
 

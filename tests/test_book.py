@@ -92,7 +92,8 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_missing(site, html):
         for tag, attributes in elements.found:
             for attribute in (a for t, a in LOADS if t == tag and a in attributes):
                 target = attributes[attribute].split("?")[0].split("#")[0]
-                if target.startswith("data:") or (tag == "link" and attributes.get("rel") not in ("stylesheet", "icon", "preload")):
+                unloaded = tag == "link" and attributes.get("rel") not in ("stylesheet", "icon", "preload")
+                if unloaded or target.startswith("data:"):
                     continue
                 assert not re.match(r"(https?:)?//", target), (name, target)
                 assert ((site / "_build/html" / name).parent / unquote(target)).exists(), (name, target)
@@ -139,7 +140,8 @@ def test_prose_quotes_claims(site):
     key = next(key for key, claim in claims.items() if claim["verdict"] != "measured")
     chapter = site / "book/reading.md"
     text = chapter.read_text()
-    chapter.write_text(text + f"\nIt {{claim}}`{id}/{key}.verdict` at {{claim}}`{id}/{key}.number` [{{claim}}`{id}/{key}.interval`].\n")
+    verdict, number, interval = (f"{{claim}}`{id}/{key}.{field}`" for field in ("verdict", "number", "interval"))
+    chapter.write_text(text + f"\nIt {verdict} at {number} [{interval}].\n")
     assert main(["page", "tasks"]) == 0  # re-renders what changed
     shown = re.sub("<[^>]+>", "", (site / "_build/html/reading.html").read_text())
     assert f"It {claims[key]['verdict']} at {fmt(claims[key]['number'])} [" in shown
@@ -163,8 +165,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium here: nobody looked whether equations render and scripts run")
 @pytest.mark.parametrize("document", ["index", "quantities", f"pages/nucleation-{TASK}"])
 def test_a_browser_without_network_renders_it_from_the_file(site, tmp_path, document):
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND",
-               "--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000", "--dump-dom", f"file://{site}/_build/html/{document}.html"]
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+               "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000",
+               "--dump-dom", f"file://{site}/_build/html/{document}.html"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     equations = len(re.findall(r'class="math notranslate', done.stdout))
     assert len(re.findall("<mjx-container", done.stdout)) >= equations

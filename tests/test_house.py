@@ -19,7 +19,8 @@ from crystal.tasks import PHASE_TASKS
 REPOSITORY = Path(__file__).parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 PROSE = sorted((REPOSITORY / "book").glob("*.md"))
-LIGHT = "tasks prompts world ladders cells manifest store phases inference verdicts figures overview telling show pages runs book commands cli".split()
+LIGHT = ("tasks prompts world ladders cells manifest store phases inference verdicts views figures overview telling "
+         "training_figures show pages runs book commands cli").split()
 HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
 
 
@@ -43,10 +44,11 @@ def test_importing_loads_nothing_heavy(modules):
 
 def test_templates_import_without_torch():
     """What `make reproduce` runs must not need what requirements/light.txt does not install."""
-    wanted = sorted({f"crystal.{path.stem}" for notebook in NOTEBOOKS for path in pages.imported(notebook) if path.stem != "__init__"})
+    modules = {path.stem for notebook in NOTEBOOKS for path in pages.imported(notebook)} - {"__init__"}
+    wanted = sorted(f"crystal.{module}" for module in modules)
     assert "crystal.store" in wanted and "crystal.phases" in wanted
-    blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'trl', 'datasets', 'tokenizers', 'safetensors')))"
-    run(f"{blocked}; import {', '.join(wanted)}")
+    absent = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors")
+    run(f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(wanted)}")
 
 
 # -- environments
@@ -85,7 +87,7 @@ def test_conda_and_pyproject_agree_with_the_locks():
     assert {normal(d) for d in project["dependencies"]} <= pins("light.txt").keys()
     assert {normal(d) for d in project["optional-dependencies"]["full"]} <= pins("full.txt").keys()
     conda = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
-    assert [d["pip"] for d in conda if isinstance(d, dict)] == [["-r requirements/full.txt"]]  # the lock itself, so no second list
+    assert [d["pip"] for d in conda if isinstance(d, dict)] == [["-r requirements/full.txt"]]  # the lock itself
     assert {d.split("=")[0] for d in conda if isinstance(d, str)} == {"python", "pip", "make"}
     python = next(d for d in conda if str(d).startswith("python=")).split("=")[1]
     assert tuple(map(int, python.split("."))) >= tuple(map(int, project["requires-python"].removeprefix(">=").split(".")))
@@ -106,7 +108,8 @@ def test_every_target_says_what_it_does():
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_clean(notebook):
     content = json.loads(notebook.read_text())
-    assert content["metadata"].keys() <= {"kernelspec", "language_info"} and content["metadata"]["kernelspec"]["name"] == "python3"
+    assert content["metadata"].keys() <= {"kernelspec", "language_info"}
+    assert content["metadata"]["kernelspec"]["name"] == "python3"
     assert len({cell["id"] for cell in content["cells"]}) == len(content["cells"])
     assert cells(notebook, "markdown")[0].startswith("# ")
     for cell in content["cells"]:
@@ -130,7 +133,7 @@ def test_every_phase_has_a_page_for_every_task_and_every_template_a_page():
 # -- prose
 
 NOT_PROSE = (
-    r"^(`{3,}|:{3,})\{?(literalinclude|csv-table|bibliography|tableofcontents|\w*)\}?[\s\S]*?^\1",  # code and directives that quote
+    r"^(`{3,}|:{3,})\{?(literalinclude|csv-table|bibliography|tableofcontents|\w*)\}?[\s\S]*?^\1",  # code, quotations
     r"\$\$[\s\S]*?\$\$(?: \(.*\))?", r"\$[^$\n]+\$",  # mathematics
     r"\{[a-z:]+\}`[^`]*`", r"`[^`]*`",  # roles (citations, claims, references) and code
     r"\]\([^)]*\)", r"<?https?://\S+", r"\(\w[\w-]*\)=",  # links and labels
@@ -175,7 +178,8 @@ def strings(node: ast.AST) -> list[str]:
 
 def test_the_search_for_typed_numbers_finds_them():
     assert typed_numbers("It fell by 0.61 bit, to 5 % of 1-100.") == ["0.61", "5", "1-100."]
-    kept = "In $x^2$, `a[1]`, {claim}`a/b.number`, Tülu 3 and arXiv:2606.29933 [there](x1.md)\n\n```sh\n2\n```\n\n$$\n1\n$$ (eq-1)\n"
+    kept = "In $x^2$, `a[1]`, {claim}`a/b.number`, Tülu 3 and arXiv:2606.29933 [there](x1.md)\n\n"
+    kept += "```sh\n2\n```\n\n$$\n1\n$$ (eq-1)\n"
     assert typed_numbers(kept) == []
 
 
@@ -183,7 +187,8 @@ def test_the_search_for_typed_numbers_finds_them():
 
 
 def test_no_file_names_a_machine_or_a_registry():
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    git = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(git, cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
     hosts = "|".join(("/ro" + "ot/", "/wo" + "rk/", "python" + r"hosted\.org", "npm" + r"js\.org", "py" + r"pi\.org"))
     texts = [REPOSITORY / name for name in listed if not name.startswith("book/_vendor/") and (REPOSITORY / name).is_file()
              and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv"))]

@@ -22,6 +22,7 @@ ladders: list[str] = ["alpha"]  # read-outs shown
 quantile: float = 0.9  # share of the seed's mass
 many: bool = False  # all of it
 """
+PART = 'part: str = "all"  # which\n'
 BODY = """import pandas as pd
 from matplotlib.figure import Figure
 from crystal import phases, show
@@ -61,7 +62,7 @@ def site(tmp_path, monkeypatch) -> Path:
     (tmp_path / pages.LOCK).write_text("numpy==1\n")
     (tmp_path / "data/training/log.json").write_text("{}")
     template(tmp_path / "notebooks/a.ipynb", PARAMETERS, BODY)
-    template(tmp_path / "notebooks/b.ipynb", 'part: str = "all"  # which\n', 'from crystal import show\nshow.begin("b", part=part)\nshow.tell("hello")')
+    template(tmp_path / "notebooks/b.ipynb", PART, 'from crystal import show\nshow.begin("b", part=part)\nshow.tell("hello")')
     for seed, ladder in enumerate(("alpha", "beta")):
         write_ladder(tmp_path, ladder, crystallizing(tasks=("coin",), seed=seed))
     shutil.copytree(pages.PACKAGE, tmp_path / "crystal", ignore=shutil.ignore_patterns("__pycache__"))
@@ -108,7 +109,7 @@ def list_with(site: Path, id: str, **params) -> None:
     (lambda site: list_with(site, "a-digit", quantile=0.8), {"a-digit"}, "parameter quantile: 0.9 -> 0.8"),
     (lambda site: append(site / "crystal/phases.py", "# x\n"), OF_A, "source crystal/phases.py changed"),
     (lambda site: append(site / "crystal/show.py", "# x\n"), EVERY, "source crystal/show.py changed"),
-    (lambda site: append(site / "crystal/tasks.py", "# x\n"), EVERY, "source crystal/tasks.py changed"),  # show -> ladders -> tasks
+    (lambda site: append(site / "crystal/tasks.py", "# x\n"), EVERY, "source crystal/tasks.py changed"),  # by show, ladders
     (lambda site: append(site / "crystal/cli.py", "# x\n"), set(), None),
     (lambda site: append(site / "crystal/book.py", "# x\n"), set(), None),
     (lambda site: append(site / pages.STYLE, "# x\n"), EVERY, f"style {pages.STYLE} changed"),
@@ -192,7 +193,8 @@ def test_a_failed_run_leaves_the_old_page_and_says_where_it_failed(site):
 
 
 def test_one_failing_page_does_not_stop_the_others(site):
-    template(site / "notebooks/b.ipynb", 'part: str = "all"  # which\n', "import crystal.errors\nraise crystal.errors.CrystalError('it is wet', mend='dry it')")
+    wet = "import crystal.errors\nraise crystal.errors.CrystalError('it is wet', mend='dry it')"
+    template(site / "notebooks/b.ipynb", PART, wet)
     with pytest.raises(CrystalError, match="page index failed in cell 2 of notebooks/b.ipynb: it is wet. Mend: dry it"):
         runs.run_all(say=lambda line: None)
     assert stale() == {"index"}
@@ -225,8 +227,9 @@ def test_parameters_are_read_without_running_the_notebook(site):
         "quantile": 1.0, "ladders": ["alpha", "beta"], "many": True, "task": "die"}
 
 
-@pytest.mark.parametrize("text", ["quantile = 0.9  # no type", "quantile: float = 0.9", "quantile: float = 1 / 3  # derived", "import os",
-                                  "quantile: float = 'x'  # of another type", "quantile: complex = 1  # not flat"])
+@pytest.mark.parametrize("text", [
+    "quantile = 0.9  # no type", "quantile: float = 0.9", "quantile: float = 1 / 3  # derived", "import os",
+    "quantile: float = 'x'  # of another type", "quantile: complex = 1  # not flat"])
 def test_a_parameters_cell_holds_only_typed_literals_with_help(site, text):
     template(site / "notebooks/a.ipynb", text, BODY)
     with pytest.raises(CrystalError):

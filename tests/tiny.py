@@ -56,7 +56,8 @@ def trained_tokenizer(size: int = 600, template: str | None = TEMPLATE) -> PreTr
     return _wrap(tokenizer, template)
 
 
-_SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+_SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+          "num_key_value_heads": 2, "head_dim": 8}
 _GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48}
 _STATE_SPACE = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "time_step_rank": 4}
 
@@ -66,7 +67,7 @@ def model(kind: str, vocabulary: int, *, seed: int = 0, sharpness: float = 3.0, 
     shape = {"gpt2": _GPT2, "mamba": _STATE_SPACE}.get(kind, _SHAPE)
     config = AutoConfig.for_model(
         kind, vocab_size=vocabulary, bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=False,
-        max_position_embeddings=context, initializer_range=0.3, **{**shape, **more})
+        initializer_range=0.3, **{} if kind == "mamba" else {"max_position_embeddings": context}, **{**shape, **more})
     torch.manual_seed(seed)
     out = AutoModelForCausalLM.from_config(config).eval()
     with torch.inference_mode():

@@ -1,0 +1,180 @@
+"""Figures of the phase and overview pages: what is drawn is what was measured, and nothing heavy is loaded before it is drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from crystal import figures, overview, verdicts, views
+from crystal import inference as inf
+from crystal import phases as ph
+from crystal.ladders import load_ladder
+from crystal.store import answers
+from crystal.tasks import TASKS
+
+TASKS_SHOWN = ("coin", "digit", "month")
+OFF = 0.125
+HOW = {"resamples": 100}
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+MINE = ("idea", "liquid", "nucleation", "settling", "overview")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def root(tmp_path_factory):
+    """Two synthetic ladders: `both` read in both forms, `bare` in its native forms only."""
+    where = tmp_path_factory.mktemp("root")
+    laws = synthetic.crystallizing(TASKS_SHOWN, rungs=("base", "sft-1", "sft-4", "sft", "dpo", "rlvr"), seed=1)
+    synthetic.write_ladder(where, "both", laws, other=laws, off_support=OFF, seed="salient", demonstrated=["digit"])
+    synthetic.write_ladder(where, "bare", synthetic.crystallizing(TASKS_SHOWN, seed=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYSTAL_ROOT", str(where))
+        yield where
+
+
+@pytest.fixture(scope="module")
+def readouts(root):
+    return views.read_ladders(["both", "bare"])
+
+
+def drawn(fig) -> bytes:
+    """The figure as SVG, so that whatever fails when drawing fails here."""
+    import io
+
+    out = io.BytesIO()
+    fig.savefig(out, format="svg")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("task", TASKS_SHOWN)
+def test_heat_shows_all_mass_of_every_prompt_in_one_order(readouts, task):
+    frame = figures.load_heat(readouts, task, [*views.NATIVE, ("base", "chat")])
+    assert len(frame) == 100 * (5 + 4)  # the bare ladder was never read in the other form
+    shown = frame[[*TASKS[task].options, *views.LEFTOVER]].to_numpy()
+    assert shown.sum(1) == pytest.approx(np.ones(len(frame)))
+    assert frame.loc[frame["ladder"] == "both", "off-support"].to_numpy() == pytest.approx(OFF)
+    for _, panel in frame.groupby(["ladder", "rung", "form"]):
+        assert panel["prompt"].tolist() == frame.loc[frame["ladder"] == panel["ladder"].iloc[0], "prompt"].tolist()[:100]
+        assert panel["seed"].sum() == 1
+        assert inf.HALF[[p.id for p in inf.PROMPTS].index(panel.loc[panel["seed"], "prompt"].item())] == "selection"
+    fig = figures.plot_heat(frame)
+    assert drawn(fig)
+    assert sum(ax.get_visible() and bool(ax.images) for ax in fig.axes) == 5 + 4
+
+
+def test_entropies_leave_the_liquidity_between_them(readouts):
+    frame = figures.load_entropies(readouts, "digit")
+    for ladder, mine in views.each_ladder(frame):
+        base = answers(readouts[readouts["ladder"] == ladder], "base", "digit")
+        assert mine["mean_law"].iloc[0] - mine["entropy"].mean() == pytest.approx(ph.liquidity_bits(base))
+    assert drawn(figures.plot_entropies(frame))
+
+
+def test_pairs_count_every_pair_once(readouts):
+    frame = figures.load_pairs(readouts, "digit")
+    for (_, pair), curve in frame.groupby(["ladder", "pair"]):
+        assert (np.diff(curve["share"]) >= 0).all() and curve["share"].iloc[-1] == 1
+        if pair.startswith("one narrator"):  # the synthetic frames of a narrator agree
+            assert curve["share"].iloc[0] == 1
+    assert drawn(figures.plot_pairs(frame))
+
+
+@pytest.mark.parametrize("task", TASKS_SHOWN)
+def test_laws_are_ordered_by_the_seed_and_sum_to_one(readouts, task):
+    frame = figures.load_laws(readouts, task, ["sft", "dpo", "rlvr"], quantile=0.8)
+    for (_, law), p in frame.groupby(["ladder", "law"]):
+        assert p["probability"].sum() == pytest.approx(1)
+        assert p["option"].tolist()[-2:] == list(views.LEFTOVER)
+        if law == "seed":
+            options = p.iloc[:-2]
+            assert (np.diff(options["probability"]) <= 0).all()
+            assert options.loc[options["in_seed"], "probability"].sum() >= 0.8 * options["probability"].sum()
+            assert (np.diff(options["in_seed"].astype(int)) <= 0).all()
+    assert drawn(figures.plot_laws(frame))
+
+
+def test_rivals_are_the_null_of_the_verdict(readouts):
+    others = {ladder: verdicts.seeds(mine) for ladder, mine in views.each_ladder(readouts)}
+    frame = figures.load_rivals(readouts, "digit", others, **HOW)
+    mine = readouts[readouts["ladder"] == "both"]
+    verdict = verdicts.of_task(mine, load_ladder("both"), "digit", phases=["nucleation"], **HOW)[1]
+    kinds = frame[frame["ladder"] == "both"].groupby("kind")["mse"]
+    assert kinds.size().to_dict() == {"seed": 1, "uniform law": 1, "seeds of other tasks": 2, "SFT law, options permuted": 99}
+    seed = kinds.get_group("seed").item()
+    rival = min(kinds.get_group("uniform law").item(), kinds.get_group("seeds of other tasks").median())
+    assert verdict.estimate.value == pytest.approx(seed / rival)
+    permuted = kinds.get_group("SFT law, options permuted")
+    assert verdict.null.p == pytest.approx(((permuted <= seed * (1 + 1e-9)).sum() + 1) / 100)
+    assert drawn(figures.plot_rivals(frame))
+
+
+def test_the_path_starts_at_the_base_and_leaves_out_forms_never_read(readouts):
+    frame = figures.load_path(readouts, "digit", **HOW)
+    assert set(frame.loc[frame["rung"] == "base", "step"]) == {0}
+    assert set(frame.loc[frame["ladder"] == "both", "step"]) == {0, 1, 4, 64}
+    assert set(frame.loc[(frame["ladder"] == "bare") & (frame["step"] > 0), "form"]) == {"chat"}
+    chat = frame[(frame["ladder"] == "both") & (frame["form"] == "chat") & (frame["quantity"] == "liquidity, bits")]
+    assert (np.diff(chat["value"]) <= 1e-9).all() and chat["value"].iloc[-1] < 0.2 * chat["value"].iloc[0]
+    assert ((frame["low"] <= frame["value"]) & (frame["value"] <= frame["high"])).all()
+    assert drawn(figures.plot_path(frame))
+
+
+def test_probmass_stands_between_chance_and_ceiling(readouts):
+    frame = figures.load_probmass(readouts, "digit", 0.7, **HOW)
+    assert frame["rung"].tolist() == ["base", "sft", "dpo", "rlvr"] * 2
+    assert (frame["ceiling"] >= 0.7).all()
+    assert (frame["chance"] * 10 == (frame["chance"] * 10).round()).all()
+    tuned = frame[frame["rung"] != "base"]
+    assert (tuned["value"] > tuned["chance"]).all()
+    assert drawn(figures.plot_probmass(frame))
+
+
+def test_the_overview_draws_every_verdict_and_counts_it(readouts):
+    found = {ladder: verdicts.survey(mine, load_ladder(ladder), **HOW) for ladder, mine in views.each_ladder(readouts)}
+    frame = overview.load_verdicts(found)
+    assert len(frame) == len(TASKS_SHOWN) * (7 + 6)
+    matrix, axes = overview.plot_matrix(frame), 2
+    assert sum(len(ax.texts) for ax in matrix.axes) == len(frame) and len(matrix.axes) == axes
+    assert drawn(matrix) and drawn(overview.plot_forest(frame))
+    counts = overview.load_counts(found)
+    assert (counts[["holds", "fails", "undecided"]].sum(axis=1) == len(TASKS_SHOWN)).all()
+    assert set(counts.loc[counts["ladder"] == "both", "held_out"]) == {2}
+    assert set(counts.loc[counts["ladder"] == "bare", "held_out"]) == {0}
+    table = overview.table(counts).splitlines()
+    assert len(table) == 2 + len(counts) and len({line.count("|") for line in table}) == 1
+    first = next(counts.itertuples())
+    assert f"holds on {first.holds} of 3 tasks" in overview.sentence(first)
+
+
+def test_leftover_is_reported_as_stored(readouts):
+    left = overview.load_leftover(readouts).set_index(["ladder", "rung"])
+    assert left.loc["both", "off_support"].to_numpy() == pytest.approx(OFF)
+    assert left.loc["bare", ["off_support", "unresolved"]].to_numpy() == pytest.approx(0)
+    assert len(left) == 8
+
+
+def test_importing_the_light_path_loads_nothing_heavy():
+    code = ("import sys; from crystal import figures, inference, overview, phases, telling, verdicts, views;"
+            "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_templates_are_clean_and_type_no_number(name):
+    notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            assert not re.search(r"\d", re.sub(r"\{[a-z:]+\}`[^`]*`", "", source)), source
+        else:
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            for text in re.findall(r'"(?:[^"\\]|\\.)*"', source):  # words that a page will show
+                typed = re.search(r"(?<![\w{])\d+(?:\.\d+)?(?![\w}])", text)
+                assert not typed or "parameters" in cell["metadata"].get("tags", ()), text

@@ -1,0 +1,229 @@
+"""Intervals, nulls and floors: exact properties, then coverage and false alarms on data whose truth is known."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystal import inference as inf
+from crystal import phases as ph
+from crystal.errors import CrystalError
+
+K = 10
+EVEN = np.ones(100)
+
+
+def liquid_base(rng: np.random.Generator, options: int = K, frames: float = 60.0) -> np.ndarray:
+    """(100, options): every narrator has a law of its own, every frame a little noise (less, the larger `frames`)."""
+    laws = rng.dirichlet(np.full(options, 0.7), size=20)[inf.NARRATOR]
+    return np.stack([rng.dirichlet(frames * law + 0.01) for law in laws])
+
+
+def frame_noise_only(rng: np.random.Generator, options: int = K) -> np.ndarray:
+    """(100, options): one law for all narrators, noise in every prompt."""
+    law = rng.dirichlet(np.full(options, 0.7))
+    return rng.dirichlet(30 * law + 0.01, size=100)
+
+
+# --- resampling and intervals --------------------------------------------------------------------------------------
+
+
+def test_streams_depend_on_seed_and_purpose_and_on_nothing_else():
+    draws = {key: inf.generator(*key).random() for key in [(0, "a"), (0, "b"), (1, "a"), (0, "ab")]}
+    assert len(set(draws.values())) == 4
+    assert inf.generator(0, "a").random() == draws[0, "a"]
+
+
+def test_frames_of_a_narrator_are_drawn_together_and_halves_keep_their_size():
+    weights = inf.resample(strata=inf.HALF, resamples=50, seed=3)
+    for narrator in range(20):
+        assert np.ptp(weights[:, narrator == inf.NARRATOR], axis=1).max() == 0
+    for half in ("selection", "evaluation"):
+        assert (weights[:, half == inf.HALF].sum(1) == 50).all()
+    assert np.ptp(inf.resample(resamples=50)[:, inf.HALF == "selection"].sum(1)) > 0  # without strata they do not
+    assert (inf.resample(resamples=50, seed=3) != inf.resample(resamples=50, seed=4)).any()
+
+
+def test_too_few_resamples_are_refused_in_a_sentence():
+    with pytest.raises(CrystalError, match="12 resamples cannot reach"):
+        inf.resample(resamples=12)
+
+
+def test_interval_of_a_number_that_exists_nowhere_or_is_infinite():
+    weights = inf.resample(resamples=100)
+    nothing = inf.estimate(lambda w: np.full(w.shape[:-1], np.nan), weights)
+    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
+    assert nothing.p_beyond(0.5, "above") == 1
+    endless = inf.estimate(lambda w: np.full(w.shape[:-1], np.inf), weights)
+    assert (endless.value, endless.low, endless.high) == (np.inf,) * 3
+
+
+def test_an_interval_excludes_a_mark_exactly_if_its_p_value_is_at_most_alpha():
+    base = liquid_base(np.random.default_rng(5))
+    found = inf.estimate(lambda w: ph.liquidity_bits(base, w), inf.resample())
+    assert found.low < found.value < found.high
+    for mark in np.linspace(found.low - 0.05, found.high + 0.05, 41):
+        for side, beyond in (("above", found.low > mark), ("below", found.high < mark)):
+            near = min(abs(found.low - mark), abs(found.high - mark)) < 0.004  # one draw decides there
+            assert near or (found.p_beyond(mark, side) <= inf.ALPHA) == beyond
+
+
+def test_intervals_cover_the_truth():
+    """Probability of the first option, mean over narrators: nominal 95 %, about 92 % with twenty clusters.
+
+    False alarm: 300 tries of which fewer than 255 cover, if each covers with 0.92: below 1e-4.
+    """
+    rng, weights, covered = np.random.default_rng(0), inf.resample(resamples=400), 0
+    for _ in range(300):
+        p = rng.beta(2, 6, size=20)[inf.NARRATOR, None]  # mean 1/4; the five frames agree wholly
+        found = inf.estimate(lambda w, p=p: ph.mean_law(p, w)[..., 0], weights)
+        covered += found.low <= 0.25 <= found.high
+    assert 255 <= covered < 300
+
+
+def test_a_thousand_resamples_of_the_largest_task_cost_well_under_a_second():
+    base = liquid_base(np.random.default_rng(1), options=100)
+    weights, began = inf.resample(), time.process_time()
+    inf.estimate(lambda w: ph.liquidity_bits(base, w), weights)
+    inf.estimate(lambda w: ph.spread(base, w), weights)
+    assert time.process_time() - began < 0.8
+
+
+# --- nulls ---------------------------------------------------------------------------------------------------------
+
+
+def test_p_values_are_never_zero_and_count_ties_as_extreme():
+    draws = np.array([1.0, 2.0, 3.0, 3.0])
+    assert inf.against("n", 5, draws).p == 1 / 5
+    assert inf.against("n", 3, draws).p == 3 / 5
+    assert inf.against("n", 1, draws, "below").p == 2 / 5
+
+
+FALSE_ALARMS = 22  # of 200 tests at 5 %; more would come by chance with probability 2e-4
+
+
+def test_narrators_that_do_not_matter_are_seldom_taken_to_matter():
+    """False alarm: see FALSE_ALARMS."""
+    rng = np.random.default_rng(2)
+    p = [inf.narrator_null(frame_noise_only(rng), n=199, seed=i).p for i in range(200)]
+    assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
+    assert inf.narrator_null(liquid_base(rng), n=199).p == 1 / 200
+
+
+def test_a_base_that_heeds_only_the_frame_has_liquidity_but_no_narrators():
+    frame = np.random.default_rng(3).dirichlet(np.full(K, 0.5), size=5)
+    base = np.tile(frame, (20, 1))  # PROMPTS order: the five frames of each narrator
+    assert ph.liquidity_bits(base) > 0.5
+    assert inf.narrator_null(base, n=199).p == 1
+    assert ph.frame_floor_bits(base, inf.NARRATOR) == pytest.approx(ph.liquidity_bits(base))
+
+
+def swapped_liquidity(before: np.ndarray, after: np.ndarray, **how) -> inf.Null:
+    both = np.concatenate([before, after])
+    return inf.swap_null("swap", lambda a, b: ph.liquidity_bits(both, a) - ph.liquidity_bits(both, b), **how)
+
+
+def test_two_rungs_that_differ_by_noise_are_seldom_taken_to_differ():
+    """False alarm: see FALSE_ALARMS."""
+    rng, p = np.random.default_rng(4), []
+    for i in range(200):
+        laws = rng.dirichlet(np.full(K, 0.7), size=20)
+        rungs = [np.stack([rng.dirichlet(20 * law + 0.01) for law in laws])[inf.NARRATOR] for _ in range(2)]
+        p.append(swapped_liquidity(*rungs, n=199, seed=i).p)
+    assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
+    base = liquid_base(rng)
+    assert swapped_liquidity(base, np.tile(base.mean(0), (100, 1)), n=199).p == 1 / 200
+
+
+def test_a_law_with_meaningless_options_seldom_finds_a_seed():
+    """SFT's law has exchangeable options, so nothing of it is in the base. False alarm: see FALSE_ALARMS."""
+    rng = np.random.default_rng(6)
+    base, permuted, p = liquid_base(rng), inf.relabellings(K, 199, 0), []
+    for _ in range(200):
+        p.append(inf.relabelled_seed_null(base, np.tile(rng.dirichlet(np.full(K, 0.4)), (100, 1)), permuted).p)
+    assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
+    assert inf.relabelled_seed_null(base, np.tile(base[0], (100, 1)), permuted).p == 1 / 200
+
+
+def test_weak_evidence_of_many_tasks_adds_up_and_constant_nulls_say_nothing():
+    rng = np.random.default_rng(7)
+    weak = [inf.against("n", 1.2, rng.permutation(np.linspace(-2, 2, 199))) for _ in range(15)]
+    assert min(null.p for null in weak) > 0.15
+    constant = inf.against("n", 1.0, np.ones(199))
+    assert inf.pooled_p([*weak, constant]) == inf.pooled_p(weak) <= 0.01
+    assert np.isnan(inf.pooled_p([constant])) and np.isnan(inf.pooled_p([]))
+
+
+def test_split_half_floor():
+    same = np.tile(np.random.default_rng(8).dirichlet(np.ones(K)), (100, 1))
+    assert inf.split_half_floor(same, ph.tv, splits=20) == pytest.approx(np.zeros(20), abs=1e-12)
+    half = np.where((inf.NARRATOR < 10)[:, None], [1.0, 0.0], [0.0, 1.0])
+    floor = inf.split_half_floor(half, ph.tv, splits=500)
+    # ten of twenty narrators drawn, j of the first kind: TV = |2j - 10| / 10, j hypergeometric; mean 0.1719, sd of one 0.152
+    assert floor.mean() == pytest.approx(0.1719, abs=0.027)  # four standard errors: false alarm 6e-5
+
+
+# --- many tests ----------------------------------------------------------------------------------------------------
+
+
+def test_holm_by_hand():
+    assert inf.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert inf.holm([0.5, 0.9]).tolist() == [1, 1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p):
+    p = np.array(p)
+    adjusted = inf.holm(p)
+    assert (adjusted >= p).all() and (adjusted <= np.minimum(1, len(p) * p) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+
+
+# --- the seed ------------------------------------------------------------------------------------------------------
+
+
+def test_the_seed_is_chosen_without_the_evaluation_half():
+    rng = np.random.default_rng(9)
+    base, sft = liquid_base(rng), liquid_base(rng)
+    split = inf.split_seed(base, sft)
+    assert inf.HALF[split.index] == "selection"
+    changed = [np.where((inf.HALF == "evaluation")[:, None], liquid_base(rng), laws) for laws in (base, sft)]
+    again = inf.split_seed(*changed)
+    assert again.index == split.index
+    assert split.target == pytest.approx(sft[inf.HALF == "evaluation"].mean(0))
+    assert not np.allclose(again.target, split.target)
+
+
+def test_the_seed_of_a_frozen_ladder_is_the_prompt_it_froze_on():
+    base = liquid_base(np.random.default_rng(10))
+    for prompt in (0, 13, 62):
+        assert inf.HALF[prompt] == "selection"
+        assert inf.split_seed(base, np.tile(base[prompt], (100, 1))).index == prompt
+
+
+def test_weights_count_in_the_evaluation_half_only():
+    rng = np.random.default_rng(11)
+    base, sft, weights = liquid_base(rng), liquid_base(rng), inf.resample(strata=inf.HALF, resamples=60)
+    split = inf.split_seed(base, sft, weights)
+    assert split.index == inf.split_seed(base, sft).index
+    only = inf.split_seed(base, sft, weights * (inf.HALF == "evaluation"))
+    assert split.target.shape == (60, K) and split.target == pytest.approx(only.target)
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 10**6))
+def test_a_carried_law_is_a_law_in_the_order_of_its_new_options(size, onto_size, seed):
+    rng = np.random.default_rng(seed)
+    law, onto = rng.dirichlet(np.ones(size)), rng.dirichlet(np.ones(onto_size))
+    carried = inf.carry(law, onto)
+    assert carried.sum() == pytest.approx(1) and carried.min() >= 0
+    assert (np.diff(carried[np.argsort(-onto, kind="stable")]) <= 1e-12).all()
+    if size == onto_size:
+        assert np.sort(carried) == pytest.approx(np.sort(law))
+
+
+def test_carrying_to_twice_the_options_halves_each():
+    assert inf.carry(np.array([0.2, 0.8]), np.array([0.1, 0.4, 0.2, 0.3])) == pytest.approx([0.1, 0.4, 0.1, 0.4])
