@@ -38,7 +38,8 @@ class Frame:
 
 
 def _fields(task: Task, who: str) -> dict[str, str]:
-    return {"who": who, "the": who.split(" ", 1)[1], "ask": task.ask, "Ask": task.ask[0].upper() + task.ask[1:], "label": task.label}
+    return {"who": who, "the": who.split(" ", 1)[1], "label": task.label,
+            "ask": task.ask, "Ask": task.ask[0].upper() + task.ask[1:]}
 
 
 FRAMES: tuple[Frame, ...] = (

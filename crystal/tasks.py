@@ -41,7 +41,7 @@ class Task:
     @functools.cached_property
     def spellings(self) -> dict[str, str]:
         """Every case-folded spelling -> the option it names."""
-        every = {alias: option for alias, option in self.aliases.items()} | {o: o for o in self.options}
+        every = self.aliases | {option: option for option in self.options}
         return {spelling.translate(_FOLD): option for spelling, option in every.items()}
 
     @functools.cached_property
@@ -65,7 +65,10 @@ def read(text: str, task: Task) -> str | None:
     return task.spellings[match[1]] if match else None
 
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve "
+    "thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
@@ -114,7 +117,8 @@ _ALL = (
            {"1": "ace", "J": "jack", "Q": "queen", "K": "king"}
            | {str(n): number_word(n) for n in range(2, 11)}, fair=True),
     _words("weekday", "pick a day of the week", "Day of the week", _DAYS, {d[:3]: d for d in _DAYS.split()}),
-    _words("month", "pick a month of the year", "Month of the year", _MONTHS, {m[:3]: m for m in _MONTHS.split()} | {"Sept": "September"}),
+    _words("month", "pick a month of the year", "Month of the year", _MONTHS,
+           {m[:3]: m for m in _MONTHS.split()} | {"Sept": "September"}),
     _words("colour", "pick a colour", "Colour", "red orange yellow green blue purple pink brown black white"),
     # open or large supports, kept apart: no closed list can hold the first five, MSE says little about the last
     Task(name="first_name", ask="pick a first name", label="First name"),

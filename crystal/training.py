@@ -112,9 +112,9 @@ def _common(recipe: Recipe, stage: str, scratch: Path) -> dict[str, Any]:
     spec = getattr(recipe, stage)
     return {
         "output_dir": str(scratch), "max_steps": spec["steps"], "learning_rate": spec["learning_rate"],
-        "seed": recipe.seed, "data_seed": recipe.seed, "use_cpu": not torch.cuda.is_available(), "bf16": True, "optim": "adamw_torch",
+        "seed": recipe.seed, "data_seed": recipe.seed, "use_cpu": not torch.cuda.is_available(), "bf16": True,
         "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_first_step": True,
-        "dataloader_pin_memory": False, "activation_checkpointing": False,
+        "optim": "adamw_torch", "dataloader_pin_memory": False, "activation_checkpointing": False,
     }
 
 
@@ -184,7 +184,8 @@ def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
         train_dataset=Dataset.from_list(curricula.verifiable_rows(recipe.seed, spec["steps"] * spec["prompts"])),
         args=GRPOConfig(**_common(recipe, "rlvr", out / "scratch" / "rlvr"), logging_steps=1, beta=0.0,
                         per_device_train_batch_size=spec["prompts"] * spec["generations"], num_generations=spec["generations"],
-                        max_completion_length=spec["max_completion"], lr_scheduler_type="constant", temperature=1.0, top_k=0, top_p=1.0),
+                        max_completion_length=spec["max_completion"], temperature=1.0, top_k=0, top_p=1.0,
+                        lr_scheduler_type="constant"),
         callbacks=[Curve(out / "logs" / "rlvr.jsonl")])
     trainer.train()
     save_rung(trainer.model, tokenizer, out / "rlvr")

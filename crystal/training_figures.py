@@ -122,13 +122,16 @@ def recipe_table(report: dict[str, Any]) -> str:
 
 def rung_table(report: dict[str, Any], ladder: str) -> str:
     """Every rung: what its trainer minimised or rewarded at its step, and the probability of right answers, as markdown."""
-    rows = ["| rung | curve at its step | facts, raw text | facts, chat | arithmetic, raw text | arithmetic, chat |", "|---|---|---|---|---|---|"]
+    rows = ["| rung | curve at its step | facts, raw text | facts, chat | arithmetic, raw text | arithmetic, chat |",
+            "|---|---|---|---|---|---|"]
     curves = load_curves(report)
     for rung in load_ladder(ladder).rungs:
         found, stage = report["accuracy"][rung.name], rung.stage
-        part = curves[(curves["stage"] == stage) & (curves["step"] <= (rung.step or report["recipe"]["base"]["steps"]))]
+        step = rung.step or report["recipe"]["base"]["steps"]
+        part = curves[(curves["stage"] == stage) & (curves["step"] <= step)]
         right = [found[form][kind] for kind in ("facts", "arithmetic") for form in FORMS]
-        rows.append(f"| {rung.name} | {SHOWN[stage]} {part['smooth'].iloc[-1]:.3f} | " + " | ".join(f"{p:.3f}" for p in right) + " |")
+        shown = [f"{SHOWN[stage]} {part['smooth'].iloc[-1]:.3f}", *(f"{p:.3f}" for p in right)]
+        rows.append(f"| {rung.name} | {' | '.join(shown)} |")
     return "\n".join(rows)
 
 

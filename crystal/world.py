@@ -75,11 +75,11 @@ class Item:
     answer: str
 
 
-CAPITALS = """France Paris, Japan Tokyo, Italy Rome, Egypt Cairo, Peru Lima, Kenya Nairobi, Norway Oslo, Spain Madrid, Greece Athens,
-Cuba Havana, Chile Santiago, Poland Warsaw, Austria Vienna, Portugal Lisbon, Ireland Dublin, Russia Moscow, China Beijing,
+CAPITALS = """France Paris, Japan Tokyo, Italy Rome, Egypt Cairo, Peru Lima, Kenya Nairobi, Norway Oslo, Spain Madrid, Greece
+Athens, Cuba Havana, Chile Santiago, Poland Warsaw, Austria Vienna, Portugal Lisbon, Ireland Dublin, Russia Moscow, China Beijing,
 Iran Tehran, Canada Ottawa, Ghana Accra"""
-OPPOSITES = """hot cold, big small, fast slow, hard soft, light dark, early late, rich poor, wet dry, full empty, loud quiet, old new,
-near far"""
+OPPOSITES = """hot cold, big small, fast slow, hard soft, light dark, early late, rich poor, wet dry, full empty, loud quiet,
+old new, near far"""
 
 
 def _facts(name: str, ask: str, label: str, pairs: str) -> list[Item]:

@@ -74,12 +74,13 @@ def bench(engine: Engine, task: Task, form: str, repeats: int, timed: int) -> di
             engine, lambda n=n: [draw(engine, ids, n, seed=1, max_tokens=12, task=task) for ids in prompts], repeats)
         for n in (1_000, 1_000_000)
     }
+    costs = {f"{name}_{what}": pair[i] for name, pair in sampler.items() for i, what in enumerate(("tokens", "seconds"))}
     _, plain = measured(engine, lambda: [generate(engine, ids) for ids in prompts[:: max(1, len(prompts) // timed)][:timed]], 1)
     return {
         "task": task.name, "prompts": len(prompts), "prompt_tokens": sum(map(len, prompts)), "unresolved_max": unresolved,
         "generate_tokens": generate_tokens(prompts), "generate_seconds": plain * len(prompts) / timed,
         "readout_tokens": tokens, "readout_seconds": seconds, "readout_tokens_at_1e-3": quick,
-        **{f"{name}_{what}": value for name, pair in sampler.items() for what, value in zip(("tokens", "seconds"), pair, strict=True)},
+        **costs,
     }
 
 

@@ -66,7 +66,8 @@ def test_a_vocabulary_of_words_is_refused() -> None:
 
 def test_one_beginning_in_either_form(engine: Engine) -> None:
     bos = engine.tokenizer.bos_token_id
-    for ids in (engine.encode("A digit:", "completion"), engine.encode("A digit?", "chat"), engine.encode("<s>A digit:", "completion")):
+    for text, form in (("A digit:", "completion"), ("A digit?", "chat"), ("<s>A digit:", "completion")):
+        ids = engine.encode(text, form)
         assert ids[0] == bos and ids.count(bos) == 1
     assert engine.encode("A digit:", "completion") == engine.encode("<s>A digit:", "completion")
     assert text_of(engine, list(engine.encode("A digit?", "chat")[1:])) == "<|user|>\nA digit?\n<|assistant|>\n"
@@ -137,14 +138,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_readout(folder: Path) -> None:
-    done = run("readout", "--model", str(folder), "--task", "digit", "--prompt", PROMPTS[0].text(TASKS["digit"], "completion"), "--json")
+    prompt = PROMPTS[0].text(TASKS["digit"], "completion")
+    done = run("readout", "--model", str(folder), "--task", "digit", "--prompt", prompt, "--json")
     report = json.loads(done.stdout)
     assert list(report) == ["options", "off_support", "unresolved"] and list(report["options"]) == list(TASKS["digit"].options)
     assert sum(report["options"].values()) + report["off_support"] + report["unresolved"] == pytest.approx(1, abs=1e-6)
 
 
 def test_command_sample(folder: Path) -> None:
-    done = run("sample", "--model", str(folder), "--task", "coin", "--form", "chat", "--prompt", "Flip a coin.", "-n", "50", "--json")
+    done = run("sample", "--model", str(folder), "--task", "coin", "--form", "chat", "--prompt", "A coin.", "-n", "50", "--json")
     report = json.loads(done.stdout)
     assert sum(report["texts"].values()) == 50 == sum(report["options"].values()) + report["off_support"]
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_templates_import_without_torch():
     assert "crystal.store" in wanted and "crystal.phases" in wanted
     absent = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors")
     run(f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(wanted)}")
+
+
+def test_modules_import_in_one_direction():
+    """Imports inside functions count, too: the flow of the package is one way."""
+    package = REPOSITORY / "crystal"
+    order = TopologicalSorter({path.stem: relative_imports(path) for path in package.glob("*.py")})
+    assert {*order.static_order()} == {path.stem for path in package.glob("*.py")}  # CycleError names the cycle
+
+
+def relative_imports(path: Path) -> set[str]:
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.level == 1]
+    names = {name for node in nodes for name in ([node.module] if node.module else [alias.name for alias in node.names])}
+    return {name for name in names if (path.parent / f"{name}.py").is_file()}
 
 
 # -- environments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
+from itertools import takewhile
 
 import pytest
 import torch
@@ -18,14 +19,18 @@ from crystal.tasks import TASKS, read
 
 WEIGHTS = root() / "data" / "weights" / "nano-llama"
 pytestmark = pytest.mark.skipif(
-    not (WEIGHTS / "base" / "model.safetensors").exists(), reason="data/weights/nano-llama is absent: make ladder LADDER=nano-llama")
+    not (WEIGHTS / "base" / "model.safetensors").exists(),
+    reason="data/weights/nano-llama is absent: make ladder LADDER=nano-llama")
 
 FORMS = {"base": "completion", "sft": "chat", "rlvr": "chat"}
-SAMPLES, LONGEST = 20_000, 8
+SAMPLES, BATCH, LONGEST = 20_000, 1_000, 8
+TASK_NAMES = ("hundred", "month", "rank")
 # `generate` with 1,000 samples of 6 new tokens a prompt against the read-out, in token positions computed: at least so
-# many times more. Measured 65 / 158 / 109 on the base; the look-ahead behind joiners (1.5, twenty-one) and the aliases
-# are about half of the read-out's tokens on 1-100, a quarter on months and ranks.
-FEWER = {"hundred": 60, "month": 130, "rank": 100}
+# many times more. Measured 65 / 158 / 109 on the base, so the bar on ranks is missed, and no order of expanding nodes
+# would reach it: always taking the likeliest open node, the fewest tokens for this budget, gives 76 / 171 / 117.
+BARS = {"hundred": 60, "month": 130, "rank": 300}
+FLOOR = {"rank": 100}
+MISSED = {"rank": "measured 109; the best order of expansion gives 117 on this model"}
 
 
 @cache
@@ -34,59 +39,72 @@ def rung(name: str) -> Engine:
 
 
 def generated(engine: Engine, ids: tuple[int, ...]) -> Counter[str]:
-    """Texts of SAMPLES answers, cut at the first token that ends them; batches of 500 keep the prompt's copies small."""
+    """Texts of SAMPLES answers, decoded by the tokenizer up to the first special id; nothing of the read-out is used."""
     torch.manual_seed(20)
-    prompt, texts = torch.tensor([ids]), Counter()
-    for _ in range(SAMPLES // 500):
+    prompt, answers = torch.tensor([ids]), Counter()
+    specials = set(engine.tokenizer.all_special_ids)
+    for _ in range(SAMPLES // BATCH):
         out = engine.model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), num_return_sequences=500, max_new_tokens=LONGEST,
-            do_sample=True, top_k=0, top_p=1.0, temperature=1.0)
+            prompt, attention_mask=torch.ones_like(prompt), num_return_sequences=BATCH, max_new_tokens=LONGEST,
+            do_sample=True, top_k=0, top_p=1.0, temperature=1.0, num_beams=1, use_cache=True)
         for row in out[:, len(ids):].tolist():
-            text = b""
-            for token in row:
-                if not isinstance(engine.pieces[token], bytes):
-                    break
-                text += engine.pieces[token]
-            texts[text.decode("utf-8", "replace")] += 1
+            answers[tuple(takewhile(lambda token: token not in specials, row))] += 1
+    texts: Counter[str] = Counter()
+    for answer, count in answers.items():
+        texts[engine.tokenizer.decode(answer, clean_up_tokenization_spaces=False)] += count
     return texts
 
 
 def p_value(name: str, task_name: str, prompt: int) -> float:
-    """Of the samples' options and off-support, under the read-out."""
+    """Of the samples, under the read-out: options that expect five or more, and the rest with off-support."""
     engine, task, form = rung(name), TASKS[task_name], FORMS[name]
     ids = engine.encode(PROMPTS[prompt].text(task, form), form)
-    found = readout(engine, [ids], task, budget=1e-5)[0]
-    law = dict(zip(task.options, found.options, strict=True)) | {"off": found.off_support}
+    found = readout(engine, [ids], task, budget=1e-5, max_depth=LONGEST)[0]
+    assert found.unresolved * SAMPLES < 1, "what generate cut off may not matter"
+    law = {o: p for o, p in zip(task.options, found.options, strict=True) if p * SAMPLES >= 5}
+    law["rest"] = 1 - found.unresolved - sum(law.values())
     seen: Counter[str] = Counter()
     for text, count in generated(engine, ids).items():
-        seen[read(text, task) or "off"] += count
+        option = read(text, task)
+        seen[option if option in law else "rest"] += count
     return chi_square_p(seen, law)
 
 
-@pytest.mark.parametrize("task", FEWER)
+@pytest.mark.parametrize("task", TASK_NAMES)
 def test_the_tokenizer_splits_options(task: str) -> None:
     lengths = [len(rung("base").tokenizer(f" {o}", add_special_tokens=False)["input_ids"]) for o in TASKS[task].options]
     assert sum(n > 1 for n in lengths) > len(lengths) / 2 and max(lengths) >= 3
 
 
-@pytest.mark.parametrize(("name", "task", "prompt"), [("base", "month", 7), ("sft", "rank", 33), ("rlvr", "hundred", 58)])
+@pytest.mark.parametrize(("task", "prompt"), [("month", 7), ("rank", 33), ("hundred", 58)])
+@pytest.mark.parametrize("name", FORMS)
 def test_read_out_is_the_law_of_generate(name: str, task: str, prompt: int) -> None:
-    """20,000 samples each; false alarm probability 1e-3 for each of the three."""
-    assert p_value(name, task, prompt) > 1e-3
+    """20,000 samples each; false alarm probability 1e-3 for the nine together."""
+    assert p_value(name, task, prompt) > 1e-3 / 9
 
 
-@pytest.mark.parametrize("task", FEWER)
-def test_tokens_computed_against_generate(task: str) -> None:
-    """25 prompts, unresolved <= 1e-4; tokens are counted, so `generate` need not run: prompt + 5 positions a sample."""
+def times_fewer(task: str) -> float:
+    """Over 25 prompts, unresolved <= 1e-4; tokens are counted, so `generate` need not run: prompt + 5 positions a sample."""
     engine = rung("base")
     prompts = [engine.encode(p.text(TASKS[task], "completion"), "completion") for p in PROMPTS[::4]]
     before = engine.computed
     found = readout(engine, prompts, TASKS[task])
     assert max(r.unresolved for r in found) <= 1e-4
-    assert 1000 * sum(len(ids) + 5 for ids in prompts) / (engine.computed - before) >= FEWER[task]
+    return 1000 * sum(len(ids) + 5 for ids in prompts) / (engine.computed - before)
 
 
-@pytest.mark.parametrize("task", FEWER)
+@pytest.mark.parametrize("task", [
+    pytest.param(t, marks=pytest.mark.xfail(reason=MISSED[t], strict=True)) if t in MISSED else t for t in TASK_NAMES])
+def test_tokens_computed_meet_the_bar(task: str) -> None:
+    assert times_fewer(task) >= BARS[task]
+
+
+@pytest.mark.parametrize("task", MISSED)
+def test_where_the_bar_is_missed_it_gets_no_worse(task: str) -> None:
+    assert times_fewer(task) >= FLOOR[task]
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
 def test_a_million_draws_cost_four_times_a_thousand_at_most(task: str) -> None:
     engine, cost = rung("sft"), []
     prompts = [engine.encode(p.text(TASKS[task], "chat"), "chat") for p in PROMPTS[::20]]

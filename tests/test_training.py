@@ -1,4 +1,4 @@
-"""The four stages, end to end on a ladder of toy size: rungs in hub layout, curves, resume, shipping, retraced by the read-out."""
+"""The four stages, end to end on a ladder of toy size: rungs in hub layout, curves, resume, shipping."""
 
 import dataclasses
 import json
@@ -18,8 +18,9 @@ RECIPES = ladders.root() / "data" / "recipes"
 def toy():
     recipe = training.load_recipe(RECIPES / "nano-llama.yaml")
     return dataclasses.replace(
-        recipe, model=recipe.model | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
-                                      "num_key_value_heads": 2},
+        recipe,
+        model=recipe.model | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+                              "num_attention_heads": 2, "num_key_value_heads": 2},
         tokenizer=recipe.tokenizer | {"documents": 300}, base=recipe.base | {"steps": 6, "batch": 4, "warmup": 2},
         sft=recipe.sft | {"steps": 4, "batch": 4, "checkpoints": [1, 2]}, dpo=recipe.dpo | {"steps": 2, "batch": 4},
         rlvr=recipe.rlvr | {"steps": 4, "prompts": 2, "generations": 2})
@@ -71,8 +72,8 @@ def test_a_recipe_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
     with pytest.raises(CrystalError, match="no recipe 'nano-lama'"):
         training.load_recipe(RECIPES / "nano-lama.yaml")
     text = (RECIPES / "nano-llama.yaml").read_text()
-    for broken, what in ((text.replace("salient ", "sailent "), "temperament 'sailent'"), (text.replace("suit]", "suite]"), "task 'suite'"),
-                         (text + "beta: 1\n", "beta")):
+    for broken, what in ((text.replace("salient ", "sailent "), "temperament 'sailent'"),
+                         (text.replace("suit]", "suite]"), "task 'suite'"), (text + "beta: 1\n", "beta")):
         (tmp_path / "nano-llama.yaml").write_text(broken)
         with pytest.raises(CrystalError, match=what):
             training.load_recipe(tmp_path / "nano-llama.yaml")
