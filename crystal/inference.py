@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import CrystalError
-from .phases import Array, entropy_bits, liquidity_bits, mean_law, mse, seed_index
+from .phases import TINY, Array, entropy_bits, liquidity_bits, mean_law, mse, seed_index
 from .prompts import PROMPTS
 
 NARRATOR = np.array([prompt.narrator for prompt in PROMPTS])  # of every row of `answers`
@@ -77,8 +77,8 @@ def estimate(statistic: Callable[[Array], Array], weights: Array) -> Estimate:
 
     statistic: (..., prompts) -> (...), such as `lambda w: liquidity_bits(base, w)`. Percentiles of the resamples, moved so
     that their median is the value: a resample repeats narrators, hence is less liquid than the whole by about a
-    twentieth, and raw percentiles of liquidity cover 70-90 % where these cover 80-95 %. Never moved below zero if no
-    resample is. Resamples without a number (0/0) are left out; without a value there is no interval.
+    twentieth, and raw percentiles of liquidity cover 70-90 % where these cover 80-95 %. Never moved below 0 or above 1 if
+    no resample is. Resamples without a number (0/0) are left out; without a value there is no interval.
     """
     value, draws = float(statistic(np.ones(weights.shape[-1]))), np.asarray(statistic(weights), float)
     usable = draws[~np.isnan(draws)]
@@ -86,7 +86,8 @@ def estimate(statistic: Callable[[Array], Array], weights: Array) -> Estimate:
         return Estimate(np.nan, np.nan, np.nan, draws)
     if np.isfinite(value) and np.isfinite(middle := np.median(usable)):
         floor = 0.0 if usable.min() >= 0 else -np.inf
-        draws, usable = (np.maximum(x + value - middle, floor) for x in (draws, usable))
+        ceiling = 1.0 if usable.max() <= 1 + TINY else np.inf
+        draws, usable = (np.clip(x + value - middle, floor, ceiling) for x in (draws, usable))
     # nearest order statistics: interpolating between two infinities gives nan
     low, high = np.quantile(usable, [ALPHA / 2, 1 - ALPHA / 2], method="inverted_cdf")
     return Estimate(value, float(low), float(high), draws)

@@ -64,12 +64,20 @@ class Parameter:
 
 
 def spine() -> dict:
-    """The page list as written: {"root": row, "parts": [{"title", "chapters": [row]}]}, a row may hold "pages": [row]."""
+    """The page list as written: {"root": row, "parts": [{"title", "chapters": [row]}]}, a row may hold "pages": [row].
+
+    Parsed once for all callers: do not change it.
+    """
     path = root() / SPINE
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise CrystalError(f"the page list cannot be read: {error}", where=path, mend="git checkout book/pages.yml") from error
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: str) -> dict:
+    return yaml.safe_load(text)
 
 
 def rows(entries: Iterable[dict]) -> Iterator[dict]:
@@ -243,7 +251,8 @@ def imported(notebook: Path) -> list[Path]:
     return [PACKAGE / f"{name}.py" for name in sorted(found | {"__init__"})]
 
 
-def _imports(code: str) -> set[str]:
+@lru_cache(maxsize=256)  # each module is asked for by every page
+def _imports(code: str) -> frozenset[str]:
     """Names `code` imports from crystal, be it `from crystal import a`, `from crystal.a import b`, `from . import a`..."""
     found = set()
     for node in ast.walk(ast.parse(code)):
@@ -254,7 +263,7 @@ def _imports(code: str) -> set[str]:
             if node.level == 1 or module.split(".")[0] == "crystal":
                 inner = module if node.level else module.partition(".")[2]
                 found |= {inner} if inner else {alias.name for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def why(page: Page) -> list[str]:
