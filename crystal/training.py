@@ -71,6 +71,7 @@ def save_rung(model: Model, tokenizer: ModelTokenizer, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     half = AutoModelForCausalLM.from_config(model.config, dtype=torch.float16)
     half.load_state_dict({name: tensor.half() for name, tensor in model.state_dict().items()}, strict=True)
+    half.config.use_cache = half.generation_config.use_cache = True  # trainers turn it off, and `generate` would crawl
     half.generation_config.eos_token_id = tokenizer.eos_token_id
     half.generation_config.pad_token_id = tokenizer.pad_token_id
     half.save_pretrained(aside)
