@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands 
 class _Node:
     """Draws that share a beginning. `key`: digest of seed, prompt and path, from which the node's own generator starts."""
 
+    owner: int  # the prompt
     count: int
     text: bytes
     state: int
@@ -34,38 +36,50 @@ class _Node:
 def draw(
     engine: Engine, prompt_ids: tuple[int, ...], n: int, *, seed: int, max_tokens: int, task: Task | None = None,
 ) -> dict[str, int]:
-    """Draw `n` answers: text -> how often, most frequent first.
+    """`draw_many` of one prompt."""
+    return draw_many(engine, [prompt_ids], n, seed=seed, max_tokens=max_tokens, task=task)[0]
+
+
+def draw_many(
+    engine: Engine, prompts: Sequence[tuple[int, ...]], n: int, *, seed: int, max_tokens: int, task: Task | None = None,
+) -> list[dict[str, int]]:
+    """Draw `n` answers to each prompt, all in one tree: for every prompt, text -> how often, most frequent first.
 
     task: stop an answer as soon as `read` is decided (its text then ends with the token that decided); None: whole
     answers, until an end token. Either way at most max_tokens tokens. Bytes are decoded with errors="replace".
     The generator of a node is keyed by (seed, prompt, path), so draws depend neither on n's order of work nor on how many
-    nodes share a forward, as long as the probabilities agree: in float32 these move by 1e-7 with the machine and the
-    batch's shape, and about that share of draws may move with them.
+    nodes or prompts share a forward, as long as the probabilities agree: in float32 these move by 1e-7 with the machine
+    and the batch's shape, and about that share of draws may move with them.
     Raises: CrystalError for n < 1, max_tokens < 1, an open task given as `task`, a prompt longer than the context.
     """
     for name, value in (("n", n), ("max_tokens", max_tokens)):
         if value < 1:
             raise CrystalError(f"{name} must be 1 or more, not {value}")
     table = engine.table(task) if task else None
-    depth = min(max_tokens, engine.room(prompt_ids))
-    root = hashlib.blake2b(repr((int(seed), tuple(prompt_ids))).encode(), digest_size=16).digest()
-    tree, level, texts = engine.tree([prompt_ids], depth - 1), [_Node(n, b"", START, root)], Counter()
-    logits = iter([(slice(0, 1), tree.roots)])
+    depth = min(max_tokens, *map(engine.room, prompts))
+    tree = engine.tree(prompts, depth - 1)
+    level = [_Node(i, n, b"", START, _root_key(seed, ids)) for i, ids in enumerate(prompts)]
+    texts: list[Counter[str]] = [Counter() for _ in prompts]
+    logits = iter([(slice(0, len(level)), tree.roots)])
     for step in range(1, depth + 1):
-        open_: list[tuple[int, int, _Node]] = []  # parent, token, child
+        open_: list[tuple[int, int, _Node]] = []  # parent, token, child; ordered by prompt, as the level above is
         for rows, chunk in logits:
             for parent, p in enumerate(_probabilities(chunk), rows.start):
                 for token, child in _split(level[parent], p, engine, table):
                     if child.state < 0 or step == depth:
-                        texts[child.text.decode("utf-8", "replace")] += child.count
+                        texts[child.owner][child.text.decode("utf-8", "replace")] += child.count
                     else:
                         open_.append((parent, token, child))
         if not open_:
             break
         parent, token = np.array([o[:2] for o in open_], np.int64).T
         level = [child for *_, child in open_]
-        logits = tree.grow(np.zeros(len(level), np.int64), parent, token)
-    return dict(sorted(texts.items(), key=lambda item: (-item[1], item[0])))
+        logits = tree.grow(np.array([node.owner for node in level]), parent, token)
+    return [dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))) for found in texts]
+
+
+def _root_key(seed: int, prompt_ids: tuple[int, ...]) -> bytes:
+    return hashlib.blake2b(repr((int(seed), tuple(prompt_ids))).encode(), digest_size=16).digest()
 
 
 def _probabilities(logits: torch.Tensor) -> np.ndarray:
@@ -87,7 +101,7 @@ def _split(node: _Node, p: np.ndarray, engine: Engine, table: Table | None) -> l
         else:
             text = node.text + piece
         key = hashlib.blake2b(node.key + token.to_bytes(4, "little"), digest_size=16).digest()
-        children.append((token, _Node(count, text, state, key)))
+        children.append((token, _Node(node.owner, count, text, state, key)))
     return children
 
 

@@ -23,7 +23,7 @@ from crystal.engine import Engine, load
 from crystal.ladders import root
 from crystal.prompts import COMPLETION, FORMS, PROMPTS
 from crystal.readout import readout
-from crystal.sampling import draw
+from crystal.sampling import draw_many
 from crystal.tasks import TASKS, Task
 
 TASK_NAMES = ("hundred", "month", "rank")  # options of several tokens
@@ -73,7 +73,7 @@ def bench(engine: Engine, task: Task, form: str, repeats: int, timed: int) -> di
     unresolved = max(r.unresolved for r in readout(engine, prompts, task, budget=BUDGET))
     sampler = {
         f"tree_{n:.0e}".replace("+0", ""): measured(
-            engine, lambda n=n: [draw(engine, ids, n, seed=1, max_tokens=12, task=task) for ids in prompts], repeats)
+            engine, lambda n=n: draw_many(engine, prompts, n, seed=1, max_tokens=12, task=task), repeats)
         for n in (1_000, 1_000_000)
     }
     costs = {f"{name}_{what}": pair[i] for name, pair in sampler.items() for i, what in enumerate(("tokens", "seconds"))}

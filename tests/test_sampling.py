@@ -14,7 +14,7 @@ from crystal.automaton import END, VOID
 from crystal.engine import Engine, build
 from crystal.errors import CrystalError
 from crystal.readout import readout
-from crystal.sampling import UNREADABLE, _multinomial, draw
+from crystal.sampling import UNREADABLE, _multinomial, draw, draw_many
 from crystal.tasks import read
 
 PROMPT = (0, 5, 6, 7)
@@ -61,6 +61,14 @@ def test_identical_draws_for_any_batch_size(dtype: torch.dtype, n: int) -> None:
     assert all(f == found[0] for f in found) and len(found[0]) > 50
     engine.ragged = False
     assert draw(engine, PROMPT, n, seed=3, max_tokens=3) == found[0]
+
+
+def test_prompts_that_share_a_tree_draw_as_each_alone() -> None:
+    engine = engine_of(dtype=torch.float64)
+    prompts = [PROMPT, PROMPT[:2], (0, 9, 8, 7, 6, 5)]
+    alone = [draw(engine, ids, 5000, seed=3, max_tokens=3) for ids in prompts]
+    assert draw_many(engine, prompts, 5000, seed=3, max_tokens=3) == alone
+    assert alone[0] != alone[1]
 
 
 def test_draws_are_keyed_by_seed_and_prompt() -> None:
