@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 from crystal.automaton import END, VOID
 from crystal.engine import Engine, build, load, token_pieces
 from crystal.errors import CrystalError
-from crystal.prompts import PROMPTS
 from crystal.readout import readout
 from crystal.sampling import draw
 from crystal.tasks import TASKS
@@ -131,29 +127,3 @@ def test_what_cannot_be_loaded(source: str, said: str, tmp_path: Path, folder: P
         source = str(place)
     with pytest.raises(CrystalError, match=said):
         load(source)
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "crystal", *arguments], capture_output=True, text=True, check=False)
-
-
-def test_command_readout(folder: Path) -> None:
-    prompt = PROMPTS[0].text(TASKS["digit"], "completion")
-    done = run("readout", "--model", str(folder), "--task", "digit", "--prompt", prompt, "--json")
-    report = json.loads(done.stdout)
-    assert list(report) == ["options", "off_support", "unresolved"] and list(report["options"]) == list(TASKS["digit"].options)
-    assert sum(report["options"].values()) + report["off_support"] + report["unresolved"] == pytest.approx(1, abs=1e-6)
-
-
-def test_command_sample(folder: Path) -> None:
-    done = run("sample", "--model", str(folder), "--task", "coin", "--form", "chat", "--prompt", "A coin.", "-n", "50", "--json")
-    report = json.loads(done.stdout)
-    assert sum(report["texts"].values()) == 50 == sum(report["options"].values()) + report["off_support"]
-
-
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("--task", "digits"), "did you mean 'digit'"), (("--task", "digit", "--dtype", "int8"), "unknown dtype"),
-])
-def test_command_errors_are_one_sentence(arguments: tuple[str, ...], said: str, folder: Path) -> None:
-    done = run("readout", "--model", str(folder), "--prompt", "x", *arguments)
-    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
