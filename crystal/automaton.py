@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from .errors import CrystalError
-from .tasks import JOINERS, LEAD, Task
+from .tasks import DIGIT_JOINERS, JOINERS, LEAD, Task
 
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
@@ -51,7 +51,7 @@ class Automaton:
         self.codes = {spelling: option_code(number[option]) for spelling, option in task.spellings.items()}
         self.prefixes = {s[:n] for s in self.codes for n in range(len(s) + 1)}
         used = set("".join(self.codes))
-        self._wide = sorted({c for c in {*used, *LEAD, *JOINERS} if ord(c) > 127})
+        self._wide = sorted({c for c in {*used, *LEAD, *JOINERS, *DIGIT_JOINERS} if ord(c) > 127})
         self._generic = [next(c for c in kind if c not in used) for kind in (_WORD, _OTHER)] + ["\ufffd"]
         self.states: list[tuple[str, bytes]] = [("", b"")]
         self._index = {("", b""): START}
@@ -119,7 +119,7 @@ class Automaton:
         if not text and char in LEAD:
             return ""
         text += char.lower() if char.isascii() else char
-        if text in self.prefixes or (text[:-1] in self.codes and text[-1] in JOINERS):
+        if text in self.prefixes or (text[:-1] in self.codes and _may_join(text[-2], text[-1])):
             return text
         return self._verdict(text)
 
@@ -127,10 +127,19 @@ class Automaton:
         """The longest spelling that starts `text` and ends at a boundary."""
         for n in range(len(text), 0, -1):
             after, then = text[n : n + 1], text[n + 1 : n + 2]
-            joined = after in tuple(JOINERS) and then.isalnum()
+            joined = _may_join(text[n - 1], after) and (_digit(then) if after in DIGIT_JOINERS else then.isalnum())
             if text[:n] in self.codes and not after.isalnum() and not joined:
                 return self.codes[text[:n]]
         return OFF
+
+
+def _digit(char: str) -> bool:
+    return char.isascii() and char.isdigit()
+
+
+def _may_join(before: str, char: str) -> bool:
+    """Whether `char` can join `before`, the last character of a spelling, with a character to come."""
+    return char != "" and (char in JOINERS or (char in DIGIT_JOINERS and _digit(before)))
 
 
 class Vocabulary:

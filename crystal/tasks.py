@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-READ_VERSION = 1  # raise it whenever `read` can return something else: stored read-outs then no longer match
+READ_VERSION = 2  # raise it whenever `read` can return something else: stored read-outs then no longer match
 
 LEAD = " \t\n\r\f\v\u00a0\"'“”‘’«»*_`#(["  # white space, quotes and markup that may stand before an answer
-JOINERS = ".,:/'’-"  # one of these between two word characters joins them: 1.5, 1,000, twenty-one, Monday's
+JOINERS = "'’-"  # one of these between two word characters joins them: twenty-one, Monday's, 1-2
+DIGIT_JOINERS = ".,:/"  # one of these joins two digits only: 1.5, 1,000, 3:30, 1/2; in "three.The" it ends the answer
 _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # ASCII only: never changes a length
 
 
@@ -50,7 +51,8 @@ class Task:
         ordered = sorted(self.spellings, key=len, reverse=True)
         word = r"[^\W_]"  # a letter or digit of any script; the underscore is markup here
         return re.compile(
-            rf"[{re.escape(LEAD)}]*({'|'.join(map(re.escape, ordered))})(?!{word})(?![{re.escape(JOINERS)}]{word})"
+            rf"[{re.escape(LEAD)}]*({'|'.join(map(re.escape, ordered))})"
+            rf"(?!{word})(?![{re.escape(JOINERS)}]{word})(?!(?<=[0-9])[{re.escape(DIGIT_JOINERS)}][0-9])"
         )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crystal.automaton import END, OFF, START, VOID, Automaton, Table, Vocabulary, option_code
 from crystal.errors import CrystalError
-from crystal.tasks import JOINERS, LEAD, TASKS, Task, read
+from crystal.tasks import DIGIT_JOINERS, JOINERS, LEAD, TASKS, Task, read
 
 NESTED = Task(name="nested", ask="", label="", options=("A", "A B", "A B C", "1", "12", "1,2", "1.5.2", "ten", "ten-two"))
 WIDE = Task(name="wide", ask="", label="", options=("é", "éa", "中", "中文", "♥", "naïve", "a’b", "b\ufffd!", "x_"),
@@ -19,7 +19,7 @@ AUTOMATA = {task.name: Automaton(task) for task in CLOSED}
 
 HALVES = [b"\xc3", b"\xa9", b"\xe2", b"\xe2\x80", b"\x99", b"\x9c", b"\xe4\xb8",
           b"\xad", b"\xf0\x9f", b"\x98\x80", b"\xff", b"\xed\xa0\x80"]
-OTHERS = [c.encode() for c in LEAD + JOINERS + "x0Zé中—_\u0301²"]
+OTHERS = [c.encode() for c in LEAD + JOINERS + DIGIT_JOINERS + "x0Zé中—_\u0301²"]
 
 
 def pieces_of(task: Task) -> st.SearchStrategy[list[bytes]]:
