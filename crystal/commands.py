@@ -124,7 +124,7 @@ def train(arguments: Namespace) -> None:
     from . import ladders, organism, training
 
     out = ladders.root() / "runs" / arguments.ladder
-    recipe = training.load_recipe(ladders.root() / "data" / "recipes" / f"{arguments.ladder}.yaml")
+    recipe = training.load_recipe(arguments.ladder)
     for stage, minutes in training.train_ladder(recipe, out).items():
         print(f"{stage}: {minutes:.1f} minutes")
     for rung in training.STAGES:

@@ -22,16 +22,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def split_pattern(digits: int) -> str:
-    """Where BPE may not merge: words with their leading space, and runs of at most `digits` digits."""
-    return rf"\p{{N}}{{1,{digits}}}| ?\p{{L}}+| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+"
+def split_pattern(digits: int, letters: int | None = None) -> str:
+    """Where BPE may not merge: runs of at most `letters` letters (None: words) with their leading space, of `digits` digits."""
+    return rf"\p{{N}}{{1,{digits}}}| ?\p{{L}}{{1,{letters or ''}}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+"
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int, digits: int, length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocab_size` types whose models read `length` tokens."""
+def train_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, digits: int, length: int, letters: int | None = None,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of at most `vocab_size` types whose models read `length` tokens; digits, letters: see `split_pattern`."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(split_pattern(digits)), behavior="isolated"),
+        pre_tokenizers.Split(Regex(split_pattern(digits, letters)), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])
     bpe.decoder = decoders.ByteLevel()

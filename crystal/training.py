@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 
 from . import curricula, world
 from .errors import CrystalError, known
+from .ladders import root
 from .tasks import PHASE_TASKS
 from .tokenizer import train_tokenizer
 
@@ -47,19 +48,42 @@ class Recipe:
     sft: dict[str, Any]
     dpo: dict[str, Any]
     rlvr: dict[str, Any]
+    world: str = "shared"  # see crystal.world.WORLDS
+    extends: str = ""  # the recipe this one is a replica of
+    again: dict[str, Any] = field(default_factory=dict)  # back to pretraining, after another stage
+    diverse: dict[str, Any] = field(default_factory=dict)  # RL with a reward for answers unlike the other samples
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Raises: CrystalError for a missing file, an unknown field, task or temperament."""
+def read_recipe(name: str) -> dict[str, Any]:
+    """The fields of data/recipes/<name>.yaml over those of the recipe it extends.
+
+    Raises: CrystalError, with the recipes there are, for a missing file.
+    """
+    path = root() / "data" / "recipes" / f"{name}.yaml"
     if not path.is_file():
-        raise CrystalError(f"there is no recipe {path.stem!r}", where=path,
+        raise CrystalError(f"there is no recipe {name!r}", where=path,
                            mend=f"make ladder LADDER={{{','.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}}}")
-    fields = yaml.safe_load(path.read_text())
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return merged(read_recipe(fields["extends"]), fields) if fields.get("extends") else fields
+
+
+def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with `changes`, mappings one level deep changed in place of replaced."""
+    both = {name: fields[name] | changes[name] for name in changes if isinstance(changes[name], dict) and name in fields}
+    return {**fields, **changes, **both}
+
+
+def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
+    """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
+    fields = merged(read_recipe(name), changes or {})
     try:
         recipe = Recipe(**{**fields, "demonstrated": tuple(fields["demonstrated"])})
     except (TypeError, KeyError) as error:
-        raise CrystalError(f"a recipe needs exactly the fields of crystal.training.Recipe: {error}", where=path) from error
-    known(recipe.temperament, world.LAWS, "temperament")
+        raise CrystalError(f"a recipe needs exactly the fields of crystal.training.Recipe: {error}",
+                           where=root() / "data" / "recipes" / f"{name}.yaml") from error
+    if recipe.temperament != world.OWN:
+        world.voices(recipe.temperament)
+    known(recipe.world, world.WORLDS, "world")
     for task in recipe.demonstrated:
         known(task, PHASE_TASKS, "task")
     return recipe
@@ -119,13 +143,26 @@ def _common(recipe: Recipe, stage: str, scratch: Path) -> dict[str, Any]:
     }
 
 
+def _keeper(recipe: Recipe, stage: str, tokenizer: ModelTokenizer, out: Path) -> Callable[[int, Model], None]:
+    """Saves the rungs on the way: `<stage>-<step>` at the recipe's checkpoints."""
+    spec = getattr(recipe, stage)
+
+    def keep(step: int, now: Model) -> None:
+        if step in spec.get("checkpoints", ()):
+            save_rung(now, tokenizer, out / f"{stage}-{step}")
+
+    return keep
+
+
 def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
     """Pretrain on the world's corpus; resumes from the last of its checkpoints if it was stopped."""
     spec, scratch = recipe.base, out / "scratch" / "base"
     tokenizer = train_tokenizer(
-        curricula.corpus_texts(recipe.seed, recipe.tokenizer["documents"], spec), vocab_size=recipe.tokenizer["vocab_size"],
-        digits=recipe.tokenizer["digits"], length=recipe.model["max_position_embeddings"])
-    rows = curricula.pretraining_rows(tokenizer, recipe.seed, rows=spec["steps"] * spec["batch"], spec=spec)
+        curricula.corpus_texts(recipe.seed, recipe.tokenizer["documents"], spec, recipe.world),
+        vocab_size=recipe.tokenizer["vocab_size"], digits=recipe.tokenizer["digits"], letters=recipe.tokenizer.get("letters"),
+        length=recipe.model["max_position_embeddings"])
+    rows = curricula.pretraining_rows(
+        tokenizer, recipe.seed, rows=spec["steps"] * spec["batch"], spec=spec, kind=recipe.world)
     torch.manual_seed(recipe.seed)
     config = AutoConfig.for_model(
         recipe.architecture, **recipe.model, vocab_size=len(tokenizer), tie_word_embeddings=True,
@@ -146,16 +183,12 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
     spec = recipe.sft
     model, tokenizer = load_rung(parent)
     rows = curricula.sft_rows(recipe.seed, spec["steps"] * spec["batch"], recipe.temperament, recipe.demonstrated, spec)
-
-    def keep(step: int, now: Model) -> None:
-        if step in spec["checkpoints"]:
-            save_rung(now, tokenizer, out / f"sft-{step}")
-
     trainer = SFTTrainer(
         model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
         args=SFTConfig(**_common(recipe, "sft", out / "scratch" / "sft"), per_device_train_batch_size=spec["batch"],
-                       logging_steps=1, max_length=128, completion_only_loss=True, lr_scheduler_type="cosine"),
-        callbacks=[Curve(out / "logs" / "sft.jsonl", keep)])
+                       logging_steps=1, max_length=128, completion_only_loss=True,
+                       lr_scheduler_type=spec.get("schedule", "cosine")),
+        callbacks=[Curve(out / "logs" / "sft.jsonl", _keeper(recipe, "sft", tokenizer, out))])
     trainer.train()
     save_rung(trainer.model, tokenizer, out / "sft")
 
@@ -163,49 +196,83 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
 def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
     """Prefer right answers over the model's own wrong ones, and the demonstrator's pick of two of the model's own."""
     spec = recipe.dpo
-    rows = curricula.preference_rows(parent, recipe.seed, spec["steps"] * spec["batch"], recipe.temperament, recipe.demonstrated)
+    rows = curricula.preference_rows(parent, recipe.seed, spec["steps"] * spec["batch"],
+                                     spec.get("judge", recipe.temperament), recipe.temperament, recipe.demonstrated)
     model, tokenizer = load_rung(parent)
     reference, _ = load_rung(parent)  # ref_model=None would be re-read from config._name_or_path, which may be another rung
     trainer = DPOTrainer(
         model=model, ref_model=reference, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
         args=DPOConfig(**_common(recipe, "dpo", out / "scratch" / "dpo"), per_device_train_batch_size=spec["batch"],
                        logging_steps=1, max_length=128, beta=spec["beta"]),
-        callbacks=[Curve(out / "logs" / "dpo.jsonl")])
+        callbacks=[Curve(out / "logs" / "dpo.jsonl", _keeper(recipe, "dpo", tokenizer, out))])
     trainer.train()
     save_rung(trainer.model, tokenizer, out / "dpo")
 
 
 def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
     """Reinforce right answers to facts and arithmetic; no random choice occurs."""
-    spec = recipe.rlvr
+    rows = curricula.verifiable_rows(recipe.seed, recipe.rlvr["steps"] * recipe.rlvr["prompts"])
+    _reinforce(recipe, "rlvr", parent, out, rows, curricula.right_answer)
+
+
+def train_diverse(recipe: Recipe, parent: Path, out: Path) -> None:
+    """Reinforce random choices that differ from the other samples of the same prompt."""
+    rows = curricula.random_rows(recipe.seed, recipe.diverse["steps"] * recipe.diverse["prompts"], recipe.demonstrated)
+    _reinforce(recipe, "diverse", parent, out, rows, curricula.diverse_answer)
+
+
+def _reinforce(recipe: Recipe, stage: str, parent: Path, out: Path, rows: list[dict], reward: Callable) -> None:
+    """GRPO without a KL term. The reward is of whole groups: a step's batch holds every sample of its prompts."""
+    spec = getattr(recipe, stage)
     model, tokenizer = load_rung(parent)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     trainer = GRPOTrainer(
-        model=model, processing_class=tokenizer, reward_funcs=curricula.right_answer,
-        train_dataset=Dataset.from_list(curricula.verifiable_rows(recipe.seed, spec["steps"] * spec["prompts"])),
-        args=GRPOConfig(**_common(recipe, "rlvr", out / "scratch" / "rlvr"), logging_steps=1, beta=0.0,
+        model=model, processing_class=tokenizer, reward_funcs=reward, train_dataset=Dataset.from_list(rows),
+        args=GRPOConfig(**_common(recipe, stage, out / "scratch" / stage), logging_steps=1, beta=0.0,
                         per_device_train_batch_size=spec["prompts"] * spec["generations"], num_generations=spec["generations"],
                         max_completion_length=spec["max_completion"], temperature=1.0, top_k=0, top_p=1.0,
                         lr_scheduler_type="constant"),
-        callbacks=[Curve(out / "logs" / "rlvr.jsonl")])
+        callbacks=[Curve(out / "logs" / f"{stage}.jsonl", _keeper(recipe, stage, tokenizer, out))])
     trainer.train()
-    save_rung(trainer.model, tokenizer, out / "rlvr")
+    save_rung(trainer.model, tokenizer, out / stage)
+
+
+def train_again(recipe: Recipe, parent: Path, out: Path) -> None:
+    """Back to pretraining from a later rung, on documents the base never saw, at a constant rate."""
+    spec = recipe.base | recipe.again
+    model, tokenizer = load_rung(parent)
+    rows = curricula.pretraining_rows(
+        tokenizer, recipe.seed + 1000, rows=spec["steps"] * spec["batch"], spec=spec, kind=recipe.world)
+    arguments = TrainingArguments(
+        **_common(recipe, "again", out / "scratch" / "again"), logging_steps=1, per_device_train_batch_size=spec["batch"],
+        weight_decay=spec["weight_decay"], lr_scheduler_type="constant", adam_beta2=0.95, max_grad_norm=1.0)
+    data = Dataset.from_dict({"input_ids": rows, "labels": rows}).with_format("torch")
+    trainer = Trainer(model=model, args=arguments, train_dataset=data,
+                      callbacks=[Curve(out / "logs" / "again.jsonl", _keeper(recipe, "again", tokenizer, out))])
+    trainer.train()
+    save_rung(trainer.model, tokenizer, out / "again")
 
 
 TRAINERS: dict[str, Callable[[Recipe, Path | None, Path], None]] = {
-    "base": train_base, "sft": train_sft, "dpo": train_dpo, "rlvr": train_rlvr,
+    "base": train_base, "sft": train_sft, "dpo": train_dpo, "rlvr": train_rlvr, "again": train_again, "diverse": train_diverse,
 }
 
 
-def train_ladder(recipe: Recipe, out: Path, stages: Iterable[str] = STAGES) -> dict[str, float]:
-    """Run the stages that have left no rung in `out` yet; returns minutes of each stage run."""
+def train_ladder(recipe: Recipe, out: Path, stages: Iterable[str] = STAGES, parent: Path | None = None) -> dict[str, float]:
+    """Run the stages that have left no rung in `out` yet, each from the one before, the first from `parent`.
+
+    Returns minutes of each stage run.
+    """
     (out / "logs").mkdir(parents=True, exist_ok=True)
     minutes = {}
     for stage in stages:
-        if (out / stage / "model.safetensors").is_file():
-            continue
-        start = time.monotonic()
-        TRAINERS[stage](recipe, out / STAGES[STAGES.index(stage) - 1] if stage != "base" else None, out)
-        minutes[stage] = (time.monotonic() - start) / 60
-        (out / "logs" / f"{stage}.minutes").write_text(f"{minutes[stage]:.2f}\n")
+        if not (out / stage / "model.safetensors").is_file():
+            if stage != "base":  # it begins again; only the base goes on where it was stopped
+                (out / "logs" / f"{stage}.jsonl").unlink(missing_ok=True)
+            start = time.monotonic()
+            TRAINERS[stage](recipe, parent, out)
+            minutes[stage] = (time.monotonic() - start) / 60
+            (out / "logs" / f"{stage}.minutes").write_text(f"{minutes[stage]:.2f}\n")
+            shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
+        parent = out / stage
     return minutes
