@@ -100,10 +100,6 @@ def verify(arguments: Namespace) -> None:
                            mend="see the sentences above")
 
 
-def ladder_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", help="a name in data/recipes, such as nano-llama")
-
-
 def resample_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
     parser.add_argument("--missing-only", action="store_true", help="read what the store lacks; compare nothing")
@@ -119,19 +115,44 @@ def resample(arguments: Namespace) -> None:
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
 
 
-def train(arguments: Namespace) -> None:
-    """Train a ladder into runs/, rung by rung, and say what its rungs can do."""
-    from . import ladders, organism, training
+def train_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", nargs="?", help="a name in data/recipes or data/experiments, such as nano-llama or kinetics")
+    parser.add_argument("--all", action="store_true", help="every ladder, then every experiment, each read as soon as it is trained")
+    parser.add_argument("--run", action="append", dest="runs", help="of an experiment: only this run (may be repeated)")
+    parser.add_argument("--parent", action="append", dest="parents", help="of an experiment: only from this ladder (may be repeated)")
 
-    out = ladders.root() / "runs" / arguments.ladder
-    recipe = training.load_recipe(arguments.ladder)
-    for stage, minutes in training.train_ladder(recipe, out).items():
+
+def train(arguments: Namespace) -> None:
+    """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
+    from . import experiments
+
+    if arguments.all:
+        for name in experiments.recipe_names():
+            _train_ladder(name)
+            experiments.take_in(name)
+        for name in experiments.experiment_names():
+            experiments.perform(name)
+    elif arguments.ladder in experiments.experiment_names():
+        experiments.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
+    else:
+        _train_ladder(arguments.ladder)
+        print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, "
+              "make resample then reads it")
+
+
+def _train_ladder(name: str) -> None:
+    from . import ladders, organism, recipes, training
+
+    out = ladders.root() / "runs" / name
+    for stage, minutes in training.train_ladder(recipes.load_recipe(name), out).items():
         print(f"{stage}: {minutes:.1f} minutes")
-    for rung in training.STAGES:
+    for rung in ladders.STAGES:
         found = organism.accuracy(out / rung)["chat"]
         print(f"{rung}: right in chat form with probability {found['facts']:.3f} (facts), {found['arithmetic']:.3f} (arithmetic)")
-    print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, "
-          "make resample then reads it")
+
+
+def ship_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", help="a name in data/recipes, such as nano-llama")
 
 
 def ship(arguments: Namespace) -> None:
@@ -149,6 +170,6 @@ HOUSE: tuple[Command, ...] = (
     Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
     Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest",
             resample_arguments, resample),
-    Command("ladder", "train a ladder from nothing, or go on where it was stopped", ladder_arguments, train),
-    Command("ship", "take a trained ladder into data/: weights, description, training report", ladder_arguments, ship),
+    Command("ladder", "train a ladder or an experiment from nothing, or go on where it was stopped", train_arguments, train),
+    Command("ship", "take a trained ladder into data/: weights, description, training report", ship_arguments, ship),
 )

@@ -15,10 +15,13 @@ from pathlib import Path
 import yaml
 
 from .errors import CrystalError, known
+from .grids import GRIDS
 from .tasks import TASKS
 
 STAGES = ("base", "sft", "dpo", "rlvr")
+BRANCH_STAGES = (*STAGES, "again", "diverse")  # back to pretraining; RL for diverse answers
 DTYPES = ("float32", "bfloat16")
+KINDS = ("ladder", "branches")
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -32,6 +35,9 @@ class Rung:
     step: int  # optimiser steps since its stage began
     source: str  # folder relative to `root()`, or a hub id
     revision: str  # sha256 of the folder's model.safetensors (64 hex), or the hub's commit (40 hex); never a branch
+    grid: str = "full"  # what it is asked: a name in crystal.grids.GRIDS
+    parent: str = ""  # branches only: the ladder it grew from
+    run: str = ""  # branches only: what was done to it
 
     @property
     def local(self) -> bool:
@@ -58,6 +64,7 @@ class Ladder:
     rungs: tuple[Rung, ...]
     seed: str | None = None  # model organisms only: the demonstrator's temperament
     demonstrated: tuple[str, ...] = ()  # model organisms only: tasks with random choices in the SFT data
+    kind: str = "ladder"  # or "branches": checkpoints of one experiment, grown from the rungs of several ladders
 
     def rung(self, name: str) -> Rung:
         """Raises: CrystalError, with the rungs there are, for an unknown name."""
@@ -80,7 +87,7 @@ def root() -> Path:
 
 
 def ladder_names() -> list[str]:
-    """Names of all ladders described under data/ladders, sorted."""
+    """Names of all ladders and branches described under data/ladders, sorted."""
     return sorted(path.stem for path in (root() / "data" / "ladders").glob("*.yaml"))
 
 
@@ -134,10 +141,12 @@ def _check(ladder: Ladder, path: Path) -> None:
     if ladder.name != path.stem:
         raise _bad(f"the ladder calls itself {ladder.name!r}, its file {path.name!r}", path)
     known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
+    known(ladder.kind, KINDS, "kind", f"correct {path}")
     for task in ladder.demonstrated:
         known(task, TASKS, "task", f"correct `demonstrated` in {path}")
     for rung in ladder.rungs:
-        known(rung.stage, STAGES, "stage", f"correct rung {rung.name!r} in {path}")
+        known(rung.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", f"correct rung {rung.name!r} in {path}")
+        known(rung.grid, GRIDS, "grid", f"correct rung {rung.name!r} in {path}")
         if not _HEX.fullmatch(rung.revision):
             what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
             raise _bad(f"rung {rung.name!r}: revision {rung.revision!r} {what}", path)
@@ -145,6 +154,11 @@ def _check(ladder: Ladder, path: Path) -> None:
             raise _bad(f"rung {rung.name!r} says it belongs to stage {rung.stage!r}", path)
     _refuse_twice([rung.name for rung in ladder.rungs], "name", path)
     _refuse_twice([f"{rung.source}@{rung.revision}" for rung in ladder.rungs], "checkpoint", path)
+    if ladder.kind == "ladder":
+        _check_order(ladder, path)
+
+
+def _check_order(ladder: Ladder, path: Path) -> None:
     for stage in STAGES:
         if stage not in [rung.name for rung in ladder.rungs]:
             raise _bad(f"the stage {stage!r} is missing: no rung is named {stage!r}", path)

@@ -18,6 +18,7 @@ import yaml
 from . import engine, ladders, readout
 from .errors import CrystalError
 from .prompts import FORMS, PROMPTS
+from .recipes import read_recipe
 from .world import ARITHMETIC, FACTS, Item
 
 RUNG_FILES = ("config.json", "generation_config.json", "model.safetensors",
@@ -33,14 +34,14 @@ def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np
     return answers[np.arange(len(items)), right], answers.argmax(1) == right
 
 
-def accuracy(folder: Path) -> dict[str, dict[str, float]]:
-    """Verifiable accuracy of a rung: {form: {"facts": p, "arithmetic": p, "facts greedy": p, "arithmetic greedy": p}}.
+def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
+    """Verifiable accuracy of a rung in these forms: {form: {"facts": p, "arithmetic": p, "facts greedy": p, "arithmetic greedy": p}}.
 
     p is the mean exact probability of the right answer at temperature 1, over all facts or all sums and differences, each
     put under one of the 100 prompts; greedy: the share of items whose likeliest option is right.
     """
     machine, found = engine.load(folder), {}
-    for form in FORMS:
+    for form in forms:
         found[form] = {}
         for name, groups in {"facts": (FACTS[:20], FACTS[20:]), "arithmetic": (ARITHMETIC,)}.items():
             parts = [_right(machine, group, form) for group in groups]
@@ -49,7 +50,7 @@ def accuracy(folder: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def _curve(path: Path) -> list[dict[str, Any]]:
+def curve(path: Path) -> list[dict[str, Any]]:
     keep = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
     lines = (json.loads(line) for line in path.read_text().splitlines())
     return [{key: float(line[key]) for key in keep if key in line} for line in lines]
@@ -72,7 +73,7 @@ def reward_rise(curve: Sequence[dict[str, float]], window: int = 20) -> dict[str
 def report(name: str, out: Path, recipe: dict[str, Any], rungs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """All that the book says of a ladder's training: recipe, minutes, curves, and each rung's accuracy."""
     stages = [rung["name"] for rung in rungs if rung["name"] == rung["stage"]]
-    curves = {stage: _curve(out / "logs" / f"{stage}.jsonl") for stage in stages}
+    curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in stages}
     return {
         "ladder": name, "recipe": recipe, "curves": curves, "reward": reward_rise(curves["rlvr"]),
         "minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in stages},
@@ -80,27 +81,34 @@ def report(name: str, out: Path, recipe: dict[str, Any], rungs: Sequence[dict[st
     }
 
 
-def ship(name: str, out: Path) -> Path:
-    """Copy the rungs of a finished training run into data/: weights, ladder description, training report.
+def rungs_of(stage: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a ladder's description for the rungs that a stage leaves: those on the way, then its end."""
+    if stage == "base":
+        return [{"name": stage, "stage": stage, "step": 0}]
+    steps = [{"name": f"{stage}-{step}", "stage": stage, "step": step} for step in spec.get("checkpoints", ())]
+    return [*steps, {"name": stage, "stage": stage, "step": spec["steps"]}]
 
+
+def ship(name: str, out: Path) -> Path:
+    """Describe the rungs of a finished training run in data/: ladder description, training report, and, unless the recipe is
+    a replica of another, the weights.
+
+    The ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR only the probe.
     Read-outs of the weights that were there before stay in the cache; `make resample` adds those of the new ones.
     Returns the ladder's description. Raises: CrystalError while a stage is missing.
     """
-    root = ladders.root()
-    recipe = yaml.safe_load((root / "data" / "recipes" / f"{name}.yaml").read_text())
-    rungs = [{"name": "base", "stage": "base", "step": 0}]
-    rungs += [{"name": f"sft-{step}", "stage": "sft", "step": step} for step in recipe["sft"]["checkpoints"]]
-    rungs += [{"name": stage, "stage": stage, "step": recipe[stage]["steps"]} for stage in ("sft", "dpo", "rlvr")]
+    root, recipe = ladders.root(), read_recipe(name)
+    replica = bool(recipe.get("extends"))
+    rungs = [rung for stage in ladders.STAGES for rung in rungs_of(stage, recipe[stage])]
     for rung in rungs:
         if not (out / rung["name"] / "model.safetensors").is_file():
             raise CrystalError(f"rung {rung['name']!r} is not trained yet", where=out, mend=f"make ladder LADDER={name}")
     trained = report(name, out, recipe, rungs)
     for rung in rungs:
-        target = root / "data" / "weights" / name / rung["name"]
-        target.mkdir(parents=True, exist_ok=True)
-        for file in RUNG_FILES:
-            shutil.copyfile(out / rung["name"] / file, target / file)
-        rung |= {"source": target.relative_to(root).as_posix(), "revision": ladders.weights_sha256(target)}
+        source = out / rung["name"] if replica else _copied(out / rung["name"], root / "data" / "weights" / name / rung["name"])
+        rung |= {"source": source.relative_to(root).as_posix(), "revision": ladders.weights_sha256(source)}
+        if rung["name"] != rung["stage"] and (replica or rung["stage"] != "sft"):
+            rung["grid"] = "probe"
     (root / "data" / "training").mkdir(exist_ok=True)
     (root / "data" / "training" / f"{name}.json").write_text(json.dumps(trained, indent=1) + "\n")
     description = root / "data" / "ladders" / f"{name}.yaml"
@@ -108,3 +116,10 @@ def ship(name: str, out: Path) -> Path:
         {"name": name, "title": name, "seed": recipe["temperament"], "demonstrated": list(recipe["demonstrated"]),
          "dtype": "float32", "rungs": rungs}, sort_keys=False, width=200))
     return description
+
+
+def _copied(rung: Path, target: Path) -> Path:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in RUNG_FILES:
+        shutil.copyfile(rung / file, target / file)
+    return target

@@ -12,6 +12,9 @@ from .tasks import Task
 
 COMPLETION, CHAT = "completion", "chat"
 FORMS = (COMPLETION, CHAT)
+INSTRUCTED = "instructed"  # the chat form behind INSTRUCTION; read only where a ladder asks for it
+ALL_FORMS = (*FORMS, INSTRUCTED)
+INSTRUCTION = "Choose at random: every possible answer must be equally likely."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +80,9 @@ class Prompt:
         return NARRATORS[self.narrator]
 
     def text(self, task: Task, form: str) -> str:
-        """The completion text, or the chat form's user message, of `task` under this prompt."""
-        if form == CHAT:
-            return self.frame.message(task, self.who)
+        """The completion text, or the chat forms' user message, of `task` under this prompt."""
+        if form != COMPLETION:
+            return (f"{INSTRUCTION} " if form == INSTRUCTED else "") + self.frame.message(task, self.who)
         return self.frame.opening(self.who) + self.frame.put(task, self.who)
 
 
@@ -93,3 +96,11 @@ PROMPTS: tuple[Prompt, ...] = tuple(
     for narrator in range(len(NARRATORS))
     for frame in FRAMES
 )
+
+# One prompt a narrator. Frames go round so that the four narrators of a temperament (every fifth) speak in four frames.
+PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(NARRATORS)))
+
+
+def template_of(form: str) -> str:
+    """How a text of that form is given to a model: as it is (COMPLETION), or in the chat template (CHAT)."""
+    return COMPLETION if form == COMPLETION else CHAT

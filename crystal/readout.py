@@ -52,30 +52,36 @@ class Nodes:
 
 def readout(
     engine: Engine, prompts: Sequence[tuple[int, ...]], task: Task, *,
-    budget: float = 1e-4, max_nodes: int = 20_000, max_depth: int = 12, batch: int = 32,
+    budget: float = 1e-4, max_nodes: int = 20_000, max_depth: int = 12, batch: int = 32, temperature: float = 1.0,
 ) -> list[Readout]:
     """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree.
 
     budget: how much probability per prompt may stay unresolved. max_nodes, max_depth: per prompt, tokens expanded below it
-    and tokens an answer may take before it is given up; a flat model would otherwise never end.
+    and tokens an answer may take before it is given up; a flat model would otherwise never end. temperature: divides the
+    logits of every token; 1 is the model's own law.
     Raises: CrystalError for an open task, a prompt longer than the context, or logits that are no numbers.
     """
     if not 0 <= budget <= 1:
         raise CrystalError(f"budget is a probability, not {budget}", mend="--budget 1e-4")
+    if not 0 < temperature < np.inf:
+        raise CrystalError(f"a temperature is a positive number, not {temperature}", mend="1 is the model's own law")
     table = engine.table(task)
     for ids in prompts:
         max_depth = min(max_depth, engine.room(ids))
     done: list[Readout] = []
     for low in range(0, len(prompts), batch):
-        done += _Walk(engine, prompts[low : low + batch], table, budget, max_nodes).run(max_depth)
+        done += _Walk(engine, prompts[low : low + batch], table, budget, max_nodes, temperature).run(max_depth)
     return done
 
 
 class _Walk:
     """The walk of one batch of prompts. `classes` (prompts, K + 1): mass decided so far, the last column is OFF."""
 
-    def __init__(self, engine: Engine, prompts: Sequence[tuple[int, ...]], table: Table, budget: float, max_nodes: int) -> None:
+    def __init__(
+        self, engine: Engine, prompts: Sequence[tuple[int, ...]], table: Table, budget: float, max_nodes: int, temperature: float,
+    ) -> None:
         self.engine, self.prompts, self.table, self.max_nodes = engine, prompts, table, max_nodes
+        self.temperature = temperature
         self.left = np.full(len(prompts), budget)
         self.expanded = np.zeros(len(prompts), np.int64)
         self.classes = np.zeros((len(prompts), len(table.automaton.task.options) + 1))
@@ -101,7 +107,7 @@ class _Walk:
         """Add what the next token decides to `classes`; return the children that stay open."""
         part, table = level[rows], self.table
         mass = torch.from_numpy(part.mass).to(logits.device)
-        joint = torch.softmax(logits[:, self.order].double(), -1) * mass[:, None]
+        joint = torch.softmax(logits[:, self.order].double() / self.temperature, -1) * mass[:, None]
         upto = torch.nn.functional.pad(joint.cumsum(-1), (1, 0))
         if torch.isnan(upto[:, -1]).any():
             raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")

@@ -6,7 +6,7 @@ Knows the grid (rungs x forms x tasks x prompts) and the order to walk it in; ho
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from . import manifest, store
-from .cells import Cell, Decoding, task_sha256
+from .cells import Cell, task_sha256
 from .errors import CrystalError, known
+from .grids import Situation, situations
 from .ladders import Ladder, Rung, check_weights, config_sha256, load_ladder
-from .prompts import FORMS, PROMPTS
+from .prompts import ALL_FORMS, template_of
 from .tasks import PHASE_TASKS, TASKS, Task
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ class Drift(NamedTuple):
 
 
 def resample(
-    name: str, *, forms: Sequence[str] = FORMS, tasks: Sequence[str] = PHASE_TASKS, rungs: Sequence[str] | None = None,
-    budget: float = Decoding().budget, missing_only: bool = False, device: str | None = None,
+    name: str, *, forms: Sequence[str] = ALL_FORMS, tasks: Sequence[str] = PHASE_TASKS, rungs: Sequence[str] | None = None,
+    budget: float | None = None, missing_only: bool = False, device: str | None = None,
 ) -> pd.DataFrame:
-    """Compute the exact read-outs of a ladder; resumable after a kill at any moment. rungs: None = all.
+    """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment. rungs: None = all.
 
-    missing_only: leave alone what the store holds; else compute that too and compare.
-    Returns: one row per rung and form: cells, new (written), compared, median and max (over the compared cells, the largest
+    missing_only: leave alone what the store holds; else compute that too and compare. budget: other than the grids'.
+    Returns: one row per rung, form and temperature: cells, new (written), compared, median and max (over the compared cells, the largest
     absolute difference of an option's or off_support's probability), tokens and seconds of computing.
     Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, or, once all is read and written, cells
@@ -57,34 +58,36 @@ def resample(
     """
     ladder = load_ladder(name)
     chosen = ladder.rungs if rungs is None else [ladder.rung(rung) for rung in rungs]
-    forms = [known(form, FORMS, "form") for form in forms]
+    forms = [known(form, ALL_FORMS, "form") for form in forms]
     closed = [task.name for task in TASKS.values() if task.closed]
     asked = [TASKS[known(task, closed, "closed task")] for task in tasks]
     for rung in chosen:
         check_weights(rung)
-    parts = list(_walk(ladder, chosen, forms, asked, Decoding(budget=budget), missing_only, device))
+    grid = {rung.name: [s for s in situations(rung.grid, budget) if s.form in forms] for rung in chosen}
+    parts = list(_walk(ladder, chosen, grid, asked, missing_only, device))
     _refuse_drift(name, [drift for part in parts for drift in part.drifts])
     return pd.DataFrame([part.summary() for part in parts])
 
 
 def _walk(
-    ladder: Ladder, rungs: Sequence[Rung], forms: Sequence[str], tasks: Sequence[Task], decoding: Decoding, missing_only: bool,
+    ladder: Ladder, rungs: Sequence[Rung], grid: Mapping[str, Sequence[Situation]], tasks: Sequence[Task], missing_only: bool,
     device: str | None,
 ) -> Iterator[_Part]:
-    """Every rung in every form; each checkpoint is loaded once."""
+    """Every rung in every situation of its grid; each checkpoint is loaded once."""
     from tqdm import tqdm
 
     from . import engine
 
-    with tqdm(total=len(rungs) * len(forms) * len(tasks) * len(PROMPTS), unit=" cells", desc=ladder.name) as bar:
+    total = len(tasks) * sum(len(situation.prompts) for rung in rungs for situation in grid[rung.name])
+    with tqdm(total=total, unit=" cells", desc=ladder.name) as bar:
         for rung in rungs:
             machine = engine.load(rung.location, revision=rung.revision, dtype=ladder.dtype, device=device)
-            for form in forms:
-                bar.set_postfix_str(f"{rung.name}, {form}")
-                part = _Part(ladder, rung, form, decoding, machine)
+            for situation in grid[rung.name]:
+                bar.set_postfix_str(f"{rung.name}, {situation.form}")
+                part = _Part(ladder, rung, situation, machine)
                 for task in tasks:
                     part.read(task, missing_only)
-                    bar.update(len(PROMPTS))
+                    bar.update(len(situation.prompts))
                 part.flush()
                 yield part
 
@@ -102,12 +105,11 @@ def _refuse_drift(name: str, drifts: Sequence[Drift]) -> None:
 
 @dataclass
 class _Part:
-    """One rung in one form: what was there, and what has been read so far."""
+    """One rung in one situation: what was there, and what has been read so far."""
 
     ladder: Ladder
     rung: Rung
-    form: str
-    decoding: Decoding
+    asked: Situation
     machine: Engine
     fresh: list[store.Row] = field(default_factory=list)  # read, not yet written
     drifts: list[Drift] = field(default_factory=list)
@@ -124,18 +126,20 @@ class _Part:
         self.config = config_sha256(self.rung)
 
     def read(self, task: Task, missing_only: bool) -> None:
-        """Read the 100 prompts of a task; write if it is time."""
+        """Read the prompts of a task; write if it is time."""
         from . import readout
 
-        start = time.perf_counter()
-        cells = {prompt.id: self._cell(task, self.machine.encode(prompt.text(task, self.form), self.form)) for prompt in PROMPTS}
+        start, decoding = time.perf_counter(), self.asked.decoding
+        form, template = self.asked.form, template_of(self.asked.form)
+        cells = {p.id: self._cell(task, self.machine.encode(p.text(task, form), template)) for p in self.asked.prompts}
         todo = {prompt: cell for prompt, cell in cells.items() if not (missing_only and cell.key in self.held)}
         found = readout.readout(
             self.machine, [cell.prompt_ids for cell in todo.values()], task,
-            budget=self.decoding.budget, max_nodes=self.decoding.max_nodes, max_depth=self.decoding.max_depth,
+            budget=decoding.budget, max_nodes=decoding.max_nodes, max_depth=decoding.max_depth,
+            temperature=decoding.temperature,
         )
         for (prompt, cell), law in zip(todo.items(), found, strict=True):
-            row = store.Row(cell, self.form, prompt, law.options, law.off_support, law.unresolved, law.tokens)
+            row = store.Row(cell, form, prompt, law.options, law.off_support, law.unresolved, law.tokens)
             self.tokens += law.tokens
             if cell.key in self.held:
                 self.drifts.append(self._drift(row, self.held[cell.key]))
@@ -160,20 +164,20 @@ class _Part:
     def _cell(self, task: Task, ids: tuple[int, ...]) -> Cell:
         return Cell(
             model=self.rung.source, revision=self.rung.revision, config_sha256=self.config, dtype=self.ladder.dtype,
-            tokenizer_revision=self.machine.tokenizer_revision, prompt_ids=ids, decoding=self.decoding,
+            tokenizer_revision=self.machine.tokenizer_revision, prompt_ids=ids, decoding=self.asked.decoding,
             task=task.name, task_sha256=task_sha256(task),
         )
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
         now, then = np.append(row.probability, row.off_support), np.append(held["probability"], held["off_support"])
         allowed = ROUNDING[self.ladder.dtype] + max(row.unresolved, held["unresolved"])
-        cell = f"rung {self.rung.name}, {self.form}, task {row.cell.task}, prompt {row.prompt}"
+        cell = f"rung {self.rung.name}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts]
         return {
-            "rung": self.rung.name, "form": self.form, "cells": self.cells, "new": self.new, "compared": len(moved),
+            "rung": self.rung.name, "form": self.asked.form, "temperature": self.asked.decoding.temperature, "cells": self.cells, "new": self.new, "compared": len(moved),
             "median": float(np.median(moved)) if moved else np.nan, "max": max(moved, default=np.nan),
             "tokens": self.tokens, "seconds": self.seconds,
         }

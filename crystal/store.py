@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from . import __version__, manifest
 from .cells import Cell, Decoding, digest, task_sha256
 from .errors import CrystalError, known
+from .grids import situations
 from .ladders import Ladder, load_ladder, root
-from .prompts import FORMS, PROMPTS
+from .prompts import ALL_FORMS, PROMPTS, Prompt
 from .tasks import TASKS
 
 _PROMPT = {prompt.id: prompt for prompt in PROMPTS}
@@ -38,7 +39,7 @@ _SCHEMA = pa.schema(
     + [pa.field("off_support", pa.float64()), pa.field("unresolved", pa.float64()), pa.field("tokens", pa.int64())]
 )
 _COLUMNS = [
-    "ladder", "rung", "stage", "step", "form", "task", "prompt", "narrator", "frame", "half",
+    "ladder", "rung", "stage", "step", "parent", "run", "form", "temperature", "task", "prompt", "narrator", "frame", "half",
     "key", "probability", "off_support", "unresolved", "tokens",
 ]
 TOTAL = 1e-6  # how far a stored law may be from summing to 1
@@ -64,7 +65,7 @@ class Report:
     shards: int
     cells: int
     bytes: int
-    missing: int  # of the grid rungs x forms x prompts x every task that was read anywhere in it
+    missing: int  # of the rungs' grids x every task that was read anywhere in it
     unlisted: tuple[str, ...]  # files no manifest line names: left by a kill, never read, safe to delete
     problems: tuple[str, ...]  # sentences
 
@@ -193,17 +194,17 @@ def keys(ladder: str, *, revision: str | None = None) -> set[str]:
 
 def load_readouts(
     name: str, *, tasks: Sequence[str] | None = None, forms: Sequence[str] | None = None,
-    rungs: Sequence[str] | None = None, budget: float = Decoding().budget,
+    rungs: Sequence[str] | None = None, budget: float | None = None,
 ) -> pd.DataFrame:
     """Exact read-outs of the ladder's current checkpoints, verified; one row per cell; None = all.
 
-    Columns: ladder, rung, stage, step, form, task, prompt (id), narrator, frame, half, key, probability (ndarray (K,),
+    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run, form, temperature, task, prompt (id), narrator, frame, half, key, probability (ndarray (K,),
     unconditional), off_support, unresolved, tokens. Rows in the order of rungs, forms, tasks (of crystal.tasks), prompts.
     Left out: other revisions, budgets and dtypes, an older reading rule, prompts whose wording has changed since.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, nothing found, or two read-outs of one situation.
     """
     ladder = load_ladder(name)
-    forms = [known(form, FORMS, "form") for form in (FORMS if forms is None else forms)]
+    forms = [known(form, ALL_FORMS, "form") for form in (ALL_FORMS if forms is None else forms)]
     tasks = [known(task, TASKS, "task") for task in (TASKS if tasks is None else tasks)]
     rungs = [ladder.rung(rung).name for rung in rungs] if rungs is not None else [rung.name for rung in ladder.rungs]
     frame = _current(read(name, tasks=tasks), ladder, tasks, budget)
@@ -211,24 +212,25 @@ def load_readouts(
     if frame.empty:
         what = f"no read-outs of {name} for tasks {', '.join(tasks)} in the forms and rungs asked for"
         raise CrystalError(what, where=manifest.folder_of(name), mend=f"make resample LADDER={name}")
-    orders = {"rung": [rung.name for rung in ladder.rungs], "form": FORMS, "task": list(TASKS), "prompt": list(_PROMPT)}
-    place = list(orders)
+    orders = {"rung": [rung.name for rung in ladder.rungs], "form": ALL_FORMS, "task": list(TASKS), "prompt": list(_PROMPT)}
+    place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
         raise CrystalError(
-            f"two read-outs of {' '.join(frame.loc[twice, place].iloc[0])}: by two tokenizers or config.json of the same weights",
+            f"two read-outs of {' '.join(map(str, frame.loc[twice, place].iloc[0]))}: by two tokenizers or config.json of the same weights",
             where=manifest.folder_of(name), mend=manifest.mend(name),
         )
-    return frame.sort_values(place, key=lambda column: column.map(orders[column.name].index), ignore_index=True)
+    ranks = {name: {value: i for i, value in enumerate(order)} for name, order in orders.items()}
+    return frame.sort_values(place, key=lambda column: column.map(ranks.get(column.name, lambda x: x)), ignore_index=True)
 
 
-def _current(table: pa.Table, ladder: Ladder, tasks: Sequence[str], budget: float) -> pd.DataFrame:
-    """The rows that today's ladder, tasks, prompts and budget would write again, joined with their rungs."""
-    table = table.filter((pc.field("decoding") == Decoding(budget=budget).text) & (pc.field("dtype") == ladder.dtype))
+def _current(table: pa.Table, ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.DataFrame:
+    """The rows that today's ladder, grids, tasks, prompts and budget would write again, joined with their rungs."""
+    frame = table.filter(pc.field("dtype") == ladder.dtype).drop_columns(["prompt_ids", "dtype"]).to_pandas()
     rungs = [
-        {"model": rung.source, "revision": rung.revision, "rung": rung.name, "stage": rung.stage, "step": rung.step}
-        for rung in ladder.rungs
+        {"model": rung.source, "revision": rung.revision, "rung": rung.name, "stage": rung.stage, "step": rung.step,
+         "parent": rung.parent, "run": rung.run, "form": s.form, "decoding": s.decoding.text, "temperature": s.decoding.temperature}
+        for rung in ladder.rungs for s in situations(rung.grid, budget)
     ]
-    frame = table.drop_columns(["prompt_ids", "decoding", "dtype"]).to_pandas()
     for today in (rungs, _situations(tasks)):
         today = pd.DataFrame(today)
         frame = frame.merge(today, on=[column for column in today if column in frame])
@@ -240,16 +242,19 @@ def _situations(tasks: Iterable[str]) -> list[dict]:
     return [
         {"task": task, "task_sha256": sha256, "form": form, "prompt": prompt.id, "text": prompt.text(TASKS[task], form),
          "narrator": prompt.narrator, "frame": prompt.frame.name, "half": prompt.half}
-        for task, sha256 in ((task, task_sha256(TASKS[task])) for task in tasks) for form in FORMS for prompt in PROMPTS
+        for task, sha256 in ((task, task_sha256(TASKS[task])) for task in tasks) for form in ALL_FORMS for prompt in PROMPTS
     ]
 
 
-def answers(frame: pd.DataFrame, rung: str, task: str, form: str | None = None) -> np.ndarray:
-    """Shape (prompts, options): how `rung` answers `task`, conditional on answering with an option; rows in PROMPTS order.
+def answers(
+    frame: pd.DataFrame, rung: str, task: str, form: str | None = None, *, prompts: Sequence[Prompt] = PROMPTS,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """Shape (prompts, options): how `rung` answers `task`, conditional on answering with an option; rows in the order of prompts.
 
     frame: of one ladder, from `load_readouts`. form=None: the rung's native form, raw text for a base, chat once tuned.
     The mass that was divided out stands in the frame beside it (off_support, unresolved).
-    Raises: CrystalError if any of the 100 prompts is missing or gives no option any mass.
+    Raises: CrystalError if any of the prompts is missing or gives no option any mass.
     """
     ladder, *others = frame["ladder"].unique()
     rows = frame[(frame["rung"] == rung) & (frame["task"] == task)]
@@ -257,15 +262,15 @@ def answers(frame: pd.DataFrame, rung: str, task: str, form: str | None = None) 
     where = f"{ladder}, rung {rung}, task {task}, form {form}"
     if others:
         raise CrystalError("the frame holds several ladders", where=where, mend="select one: frame[frame.ladder == ...]")
-    rows = rows[rows["form"] == form]
+    rows, wanted = rows[(rows["form"] == form) & (rows["temperature"] == temperature)], [prompt.id for prompt in prompts]
     laws = dict(zip(rows["prompt"], rows["probability"], strict=True))
-    if absent := [prompt for prompt in _PROMPT if prompt not in laws]:
-        what = f"{len(absent)} of {len(_PROMPT)} prompts are missing, first {absent[0]}"
+    if absent := [prompt for prompt in wanted if prompt not in laws]:
+        what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
         raise CrystalError(what, where=where, mend=f"make resample LADDER={ladder}")
-    table = np.stack([laws[prompt] for prompt in _PROMPT])
+    table = np.stack([laws[prompt] for prompt in wanted])
     mass = table.sum(axis=1, keepdims=True)
     if (mass <= 0).any():
-        what = f"prompt {list(_PROMPT)[mass.argmin()]} gives no option any mass"
+        what = f"prompt {wanted[mass.argmin()]} gives no option any mass"
         raise CrystalError(what, where=where, mend="choose another task or form")
     return table / mass
 
@@ -298,7 +303,7 @@ def verify(name: str) -> Report:
             if key != row["key"] or key in places:
                 what = "is there twice" if key in places else f"should have the key {key}"
                 problems.append(f"cell {row['key']} {what} ({manifest.shard_path(name, record)}). Mend: {manifest.mend(name)}")
-            places[key] = (row["model"], row["revision"], row["form"], row["task"], row["prompt"])
+            places[key] = (row["model"], row["revision"], row["form"], row["decoding"], row["task"], row["prompt"])
     return Report(
         ladder=name, shards=len(records), cells=len(places), bytes=sum(record["bytes"] for record in records),
         missing=_missing(ladder, set(places.values())), unlisted=manifest.unlisted(name), problems=tuple(problems),
@@ -312,8 +317,8 @@ def _key(row: dict) -> str:
 
 
 def _missing(ladder: Ladder, places: set[tuple]) -> int:
-    tasks = {place[3] for place in places}
+    tasks = {place[4] for place in places}
     return sum(
-        (rung.source, rung.revision, form, task, prompt) not in places
-        for rung in ladder.rungs for form in FORMS for task in tasks for prompt in _PROMPT
+        (rung.source, rung.revision, s.form, s.decoding.text, task, prompt.id) not in places
+        for rung in ladder.rungs for s in situations(rung.grid) for task in tasks for prompt in s.prompts
     )

@@ -1,6 +1,6 @@
-"""The claims, the marks they must pass, and the one rule that turns a number into a verdict.
+"""The claims of the phases, and the one rule that turns a number into a verdict (`crystal.marks` has the marks).
 
-Marks were fixed before any read-out of a trained ladder was looked at. A function here makes the ten lines behind each
+A function here makes the ten lines behind each
 claim: a statistic over prompts, its interval, its null. `judge` is the only place where a verdict is decided.
 """
 
@@ -19,58 +19,13 @@ from . import world
 from .errors import CrystalError
 from .inference import ALPHA, Estimate, Null
 from .ladders import Ladder
+from .marks import MARKS, Mark
 from .phases import Array
 from .prompts import NARRATORS
 from .store import answers
 from .tasks import TASKS
 
 QUANTILE = 0.9  # share of the seed's mass that defines its options (DESIGN: ProbMass)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A claim and the figure its number has to pass; `why` that figure."""
-
-    phase: str
-    claim: str   # as a sentence
-    number: str  # what is measured, as prose says it
-    side: str    # the claim is that the number lies "above" or "below" the mark
-    mark: float
-    why: str
-    percent: bool = False
-
-
-MARKS: dict[str, Mark] = {
-    "many-laws": Mark(
-        "liquid", "Many distinct answer distributions can be prompted out of the base.",
-        "liquidity as a share of log2 of the number of options", "above", 0.05,
-        "about a coin that lands heads three times in eight after one prompt and five times in eight after the next",
-        percent=True),
-    "collapse": Mark(
-        "nucleation", "Behaviour collapses at SFT, whatever the prompt.",
-        "spread among prompts, SFT over base", "below", 0.5,
-        "the abstract says collapse: more than half of the spread must go, not merely some of it"),
-    "seed-in-base": Mark(
-        "nucleation", "The law that SFT collapses onto is already present in the base.",
-        "distance of SFT's law to the seed, relative to the nearest rival", "below", 0.5,
-        "a seed that explains less than half of what a rival leaves unexplained is no seed; equality would let luck pass"),
-    "seed-named": Mark(
-        "nucleation", "The seed named is the demonstrator's.",
-        "share of the nearest base prompts whose narrator holds the demonstrator's law", "above", 0.5,
-        "a majority: the law named most often is then the true one", percent=True),
-    "same-options": Mark(
-        "settling", "The final stage stays on the seed's options.",
-        "ProbMass over the seed's own mass on its options", "above", 0.9,
-        "of ten answers the seed gave within its options, nine remain there: 'largely the same'", percent=True),
-    "little-promoted": Mark(
-        "settling", "The final stage promotes little that SFT ranked low.",
-        "mass gained by options in the lower half of SFT's ranking", "below", 0.05,
-        "one answer in twenty; more would be seen in any sample of a hundred", percent=True),
-    "smaller-move": Mark(
-        "settling", "The final stage moves the law less than SFT did.",
-        "MSE(SFT, final) over MSE(base, SFT)", "below", 1.0,
-        "equality: beyond it the later stages, not SFT, decide the law"),
-}
 
 
 @dataclass(frozen=True)
