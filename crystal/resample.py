@@ -169,7 +169,8 @@ class _Part:
         )
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
-        now, then = np.append(row.probability, row.off_support), np.append(held["probability"], held["off_support"])
+        law = store.kept(row.probability, self.ladder.dtype)
+        now, then = np.append(law, row.off_support), np.append(held["probability"], held["off_support"])
         allowed = ROUNDING[self.ladder.dtype] + max(row.unresolved, held["unresolved"])
         cell = f"rung {self.rung.name}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         return Drift(float(abs(now - then).max()), allowed, cell)

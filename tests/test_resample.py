@@ -84,7 +84,7 @@ def test_fills_the_grid_then_compares_it(toy, fake):
     assert store.verify("toy").missing == 0
     stored = store.answers(store.load_readouts("toy"), "dpo", "die")
     ids = fake.encode(PROMPTS[7].text(resample.TASKS["die"], "chat"), "chat")
-    np.testing.assert_allclose(stored[7], fake.law(ids, 6).options / 0.9)
+    np.testing.assert_allclose(stored[7], fake.law(ids, 6).options / 0.9, rtol=2e-7)
     again = resample.resample("toy", tasks=TASKS)
     assert (again["new"] == 0).all() and (again["compared"] == 200).all() and (again["max"] == 0).all()
     assert store.verify("toy").cells == 5 * 2 * 200
@@ -130,7 +130,7 @@ def test_a_cell_that_moved_is_named(toy, fake, moved, unresolved, passes):
     fake.moved = moved
     if passes:
         frame = resample.resample("toy", tasks=["coin"], rungs=["dpo"])
-        np.testing.assert_allclose(frame[["median", "max"]], moved, rtol=1e-9)
+        np.testing.assert_allclose(frame[["median", "max"]], moved, rtol=2e-3)  # float32's digits of a probability
         return
     sentence = "200 of 200 cells are not what the cache holds; the worst, rung dpo, .*task coin.*git checkout"
     with pytest.raises(CrystalError, match=sentence):
