@@ -21,18 +21,15 @@ from .cells import KEYED, Cell, Decoding, key_of, task_sha256
 from .errors import CrystalError, known
 from .ladders import STAGES, load_ladder
 from .manifest import DRAWS
-from .prompts import FRAMES, PROMPTS, Prompt
+from .prompts import PROBE
 from .store import TOTAL, Report
 from .tasks import TASKS
 
 TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
 DRAWN = Decoding(kind="draws", n=10_000, max_tokens=12)
 TRUTH = Decoding()  # of the exact law beside the draws of a task with options
-# One prompt of each narrator, a Latin square: four narrators to a frame, and since temperaments go by narrator modulo five, the
-# shift by a block keeps frame and temperament apart.
-SQUARE: tuple[Prompt, ...] = tuple(PROMPTS[len(FRAMES) * i + (i + i // 5) % 5] for i in range(len(PROMPTS) // len(FRAMES)))
 
-_SQUARE = {prompt.id: prompt for prompt in SQUARE}
+_PROBE = {prompt.id: prompt for prompt in PROBE}
 _SCHEMA = pa.schema(
     [pa.field(name, pa.string()) for name in ("key", *KEYED, "decoding", "form", "prompt", "text")]
     + [pa.field("prompt_ids", pa.list_(pa.int32())), pa.field("texts", pa.list_(pa.string()))]
@@ -46,7 +43,7 @@ class Row(NamedTuple):
 
     cell: Cell
     form: str
-    prompt: str  # id of a prompt of the square
+    prompt: str  # id of a probe prompt
     texts: Mapping[str, int] = {}  # text -> how often it was drawn
     probability: Sequence[float] = ()  # (options,), unconditional
     off_support: float = 0.0
@@ -88,7 +85,7 @@ def _parquet(rows: list[Row]) -> bytes:
 
 def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
-    prompt = _SQUARE[known(row.prompt, _SQUARE, "prompt of the square")]
+    prompt = _PROBE[known(row.prompt, _PROBE, "probe prompt")]
     if not _sound(row):
         raise CrystalError(f"neither counts that add up to n = {cell.decoding.n} nor a law over the options of {task.name}",
                            where=f"{cell.model}, {row.form}, prompt {row.prompt}", mend="see whether the weights hold NaN")
@@ -136,12 +133,12 @@ def load_draws(
         if rung is None or not {*tasks} & {*record["tasks"]}:
             continue
         for row in _opened(name, record).to_pylist():
-            prompt, task = _SQUARE.get(row["prompt"]), row["task"]
+            prompt, task = _PROBE.get(row["prompt"]), row["task"]
             today = (decoding.text, ladder.dtype, rung.native_form, hashes.get(task))
             same = (row["decoding"], row["dtype"], row["form"], row["task_sha256"]) == today
             if same and prompt and row["text"] == prompt.text(TASKS[task], row["form"]):
                 found[rung.name, task, prompt.id] = row
-    places = [(rung, task, prompt) for rung in rungs for task in tasks for prompt in _SQUARE]
+    places = [(rung, task, prompt) for rung in rungs for task in tasks for prompt in _PROBE]
     if absent := [place for place in places if place not in found]:
         raise CrystalError(f"{len(absent)} of {len(places)} cells were not drawn, first {' '.join(absent[0])}",
                            where=manifest.folder_of(name, DRAWS), mend=manifest.fill(name, DRAWS))
@@ -152,7 +149,7 @@ def _told(ladder: str, place: tuple[str, str, str], row: dict) -> dict:
     rung, task, prompt = place
     return {
         "ladder": ladder, "rung": rung, "form": row["form"], "task": task, "prompt": prompt,
-        "narrator": _SQUARE[prompt].narrator, "frame": _SQUARE[prompt].frame.name, "key": row["key"],
+        "narrator": _PROBE[prompt].narrator, "frame": _PROBE[prompt].frame.name, "key": row["key"],
         "texts": dict(zip(row["texts"], row["counts"], strict=True)), "probability": np.array(row["probability"]),
         "off_support": row["off_support"], "unresolved": row["unresolved"],
     }
@@ -161,7 +158,7 @@ def _told(ladder: str, place: tuple[str, str, str], row: dict) -> dict:
 def verify(name: str) -> Report:
     """Read everything: checksums, hashes, that each stored cell has the key it claims, what is missing of the grid.
 
-    The grid: stage ends in their native forms x TASKS_DRAWN x the square's prompts; truths are not counted as missing.
+    The grid: stage ends in their native forms x TASKS_DRAWN x the probe prompts; truths are not counted as missing.
     Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
     ladder, records, problems, places = load_ladder(name), manifest.records(name, DRAWS), [], {}
@@ -180,6 +177,6 @@ def verify(name: str) -> Report:
             places[key] = (row["model"], row["revision"], row["form"], row["task"], row["prompt"], row["decoding"])
     ends = [ladder.rung(stage) for stage in STAGES]
     grid = {(rung.source, rung.revision, rung.native_form, task, prompt, DRAWN.text)
-            for rung in ends for task in TASKS_DRAWN for prompt in _SQUARE}
+            for rung in ends for task in TASKS_DRAWN for prompt in _PROBE}
     return Report(ladder=f"{name}, draws", shards=len(records), cells=len(places), bytes=sum(r["bytes"] for r in records),
                   missing=len(grid - set(places.values())), unlisted=manifest.unlisted(name, DRAWS), problems=tuple(problems))

@@ -15,10 +15,9 @@ import pandas as pd
 from . import coverage as cv
 from . import inference as inf
 from . import phases as ph
-from .drawn import SQUARE
 from .figures import COLOURS, MARKERS, panels, title_of
 from .open_views import KINDS, counted, shares_of_kinds
-from .prompts import PROMPTS
+from .prompts import PROBE, PROMPTS
 from .store import answers
 from .tasks import PHASE_TASKS, TASKS
 from .views import each_ladder
@@ -31,7 +30,7 @@ KIND_COLOURS = dict(zip(KINDS, ("#0072B2", "#E69F00", "#56B4E9", "#009E73", "#F0
                                 "#9aa0a8", "#d9dce0"), strict=True))
 ESTIMATORS = {"plug-in": ("#767c85", ":"), "Miller-Madow": ("#E69F00", "--"), "Chao-Shen": ("#CC79A7", "-."),
               "Chao-Wang-Jost": ("#0072B2", "-")}
-IN_SQUARE = np.array([PROMPTS.index(prompt) for prompt in SQUARE])  # rows of `crystal.store.answers`
+IN_PROBE = np.array([PROMPTS.index(prompt) for prompt in PROBE])  # rows of `crystal.store.answers`
 
 
 def label_of(task: str) -> str:
@@ -131,7 +130,7 @@ def load_convergence(draws: pd.DataFrame, truth: pd.DataFrame, task: str, *, opt
         base = counted(mine[mine["rung"] == "base"], task)["base"]
         pool = base.counts[broad] * np.isin(base.options, TASKS[task].options)
         sampled = {n: _without_replacement(rng, pool, n, repeats) for n in sizes if n <= pool.sum()}
-        frames.append(_convergence(f"{title_of(ladder)}, base, prompt {SQUARE[broad].id}", sampled, float(entropies[broad])))
+        frames.append(_convergence(f"{title_of(ladder)}, base, prompt {PROBE[broad].id}", sampled, float(entropies[broad])))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -175,12 +174,12 @@ def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, rung: str, *, res
                   seed: int = 0) -> pd.DataFrame:
     """Mean distance between two narrators' exact laws, one row per ladder, task and distance, with its interval over narrators.
 
-    The prompts are the square's, for closed tasks from the read-outs, for the large one from the truths beside the draws.
+    The prompts are the probe's, for closed tasks from the read-outs, for the large one from the truths beside the draws.
     """
-    weights, rows = inf.resample(np.arange(len(SQUARE)), seed=seed, resamples=resamples), []
+    weights, rows = inf.resample(np.arange(len(PROBE)), seed=seed, resamples=resamples), []
     for ladder, mine in each_ladder(readouts):
         exact = truth[(truth["ladder"] == ladder) & (truth["rung"] == rung)]
-        laws = {task: answers(mine, rung, task)[IN_SQUARE] for task in mine["task"].unique()}
+        laws = {task: answers(mine, rung, task)[IN_PROBE] for task in mine["task"].unique()}
         laws |= {task: np.stack(part["probability"].tolist()) for task, part in exact.groupby("task", sort=False)}
         for task, table in laws.items():
             table = table / table.sum(1, keepdims=True)
@@ -204,7 +203,7 @@ def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def slope(frame: pd.DataFrame, distance: str) -> float:
-    """Least-squares slope of log distance on log K, the square's large task left out: -1 for a fall like 1/K, 0 for none.
+    """Least-squares slope of log distance on log K, the large task left out: -1 for a fall like 1/K, 0 for none.
 
     frame: of one ladder. Left out because its law is that of a shorter list: it would not fall like the others.
     """

@@ -14,8 +14,8 @@ import pandas as pd
 from . import coverage as cv
 from . import inference as inf
 from . import phases as ph
-from .drawn import SQUARE
 from .open_views import Counts, counted
+from .prompts import PROBE
 from .telling import fmt
 from .views import each_ladder
 
@@ -25,7 +25,7 @@ QUANTITIES = ("distinct answers", "coverage", "richness", "entropy, bits", "liqu
 
 
 def _weights(resamples: int, seed: int) -> np.ndarray:
-    return inf.resample(np.arange(len(SQUARE)), resamples=resamples, seed=seed)
+    return inf.resample(np.arange(len(PROBE)), resamples=resamples, seed=seed)
 
 
 def _each(draws: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, Counts]]]:

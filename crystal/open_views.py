@@ -20,7 +20,7 @@ KINDS = (*_KINDS, "capital", "opposite", "other", "none")
 
 
 class Counts(NamedTuple):
-    """How often each answer to one task was drawn: counts (prompts, options), prompts in the order of the square."""
+    """How often each answer to one task was drawn: counts (prompts, options), prompts in the order of PROBE."""
 
     options: tuple[str, ...]
     counts: np.ndarray

@@ -1,6 +1,6 @@
 """Draw answers from a ladder's stage ends: every cell of the grid once, resumable after a kill at any moment.
 
-The grid: stage ends in their native forms x tasks x the twenty prompts of the Latin square (`crystal.drawn.SQUARE`).
+The grid: stage ends in their native forms x tasks x the twenty probe prompts (`crystal.prompts.PROBE`).
 A base goes on after its answer, with the next question and its answer, until the tokens run out. Only the line of the answer
 is kept. That changes no law: cutting a finished draw at its line end and stopping the model there give the same counts of lines.
 """
@@ -16,10 +16,10 @@ import pandas as pd
 
 from . import drawn, store
 from .cells import Cell, Decoding, task_sha256
-from .drawn import DRAWN, SQUARE, TASKS_DRAWN, TRUTH
+from .drawn import DRAWN, TASKS_DRAWN, TRUTH
 from .errors import known
 from .ladders import STAGES, Ladder, Rung, check_weights, config_sha256, load_ladder
-from .prompts import Prompt
+from .prompts import PROBE, Prompt
 from .tasks import TASKS, Task, first_line
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _walk(ladder: Ladder, rungs: Sequence[Rung], tasks: Sequence[Task], decoding
     from . import engine
 
     held = drawn.keys(ladder.name)
-    with tqdm(total=len(rungs) * len(tasks) * len(SQUARE), unit=" cells", desc=ladder.name) as bar:
+    with tqdm(total=len(rungs) * len(tasks) * len(PROBE), unit=" cells", desc=ladder.name) as bar:
         for rung in rungs:
             machine = engine.load(rung.location, revision=rung.revision, dtype=ladder.dtype, device=device)
             for task in tasks:
@@ -62,15 +62,15 @@ def _walk(ladder: Ladder, rungs: Sequence[Rung], tasks: Sequence[Task], decoding
                 seconds = time.perf_counter() - start
                 if rows:
                     drawn.append(ladder.name, rows, _producer(ladder, machine, seconds))
-                bar.update(len(SQUARE))
+                bar.update(len(PROBE))
                 new = [row for row in rows if row.texts]
-                yield {"rung": rung.name, "task": task.name, "cells": len(SQUARE), "new": len(new),
+                yield {"rung": rung.name, "task": task.name, "cells": len(PROBE), "new": len(new),
                        "texts": sum(len(row.texts) for row in new), "seconds": seconds}
 
 
 def _parts() -> Iterator[Sequence[Prompt]]:
-    for low in range(0, len(SQUARE), TOGETHER):
-        yield SQUARE[low : low + TOGETHER]
+    for low in range(0, len(PROBE), TOGETHER):
+        yield PROBE[low : low + TOGETHER]
 
 
 def _rows(

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import __version__, manifest
-from .cells import KEYED, Cell, Decoding, digest, key_of, task_sha256
+from .cells import KEYED, Cell, digest, key_of, task_sha256
 from .errors import CrystalError, known
 from .grids import situations
 from .ladders import Ladder, load_ladder, root

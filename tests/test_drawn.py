@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from crystal import coverage, drawn, ladders, manifest, open_views, redraw, store, tasks
 from crystal.cells import Decoding
 from crystal.cli import main
-from crystal.drawn import DRAWN, SQUARE, TRUTH
+from crystal.drawn import DRAWN, TRUTH
 from crystal.errors import CrystalError
 from crystal.ladders import STAGES
+from crystal.prompts import PROBE
 from crystal.tasks import TASKS, first_answer, first_line, read
 
 # -- reading an answer to an open task
@@ -67,10 +68,10 @@ def test_lines_keep_every_draw():
 # -- the grid
 
 
-def test_the_square_keeps_frames_and_temperaments_apart():
-    assert [prompt.narrator for prompt in SQUARE] == list(range(20))
-    pairs = Counter((prompt.frame.name, prompt.narrator % 5) for prompt in SQUARE)
-    assert len(pairs) == 20 and len({prompt.frame.name for prompt in SQUARE}) == 5  # every pair of the two, once
+def test_the_probe_keeps_frames_and_temperaments_apart():
+    assert [prompt.narrator for prompt in PROBE] == list(range(20))
+    pairs = Counter((prompt.frame.name, prompt.narrator % 5) for prompt in PROBE)
+    assert len(pairs) == 20 and len({prompt.frame.name for prompt in PROBE}) == 5  # every pair of the two, once
 
 
 @dataclass
@@ -132,9 +133,9 @@ def test_draws_the_grid_once_and_gives_it_back(toy, fake):
     assert fake.loads == list(STAGES) and fake.asked == 4 * 5 * 20
     assert (redraw.draw("toy")["new"] == 0).all() and fake.asked == 4 * 5 * 20
     draws = drawn.load_draws("toy")
-    assert len(draws) == 400 and list(draws["prompt"][:20]) == [prompt.id for prompt in SQUARE]
+    assert len(draws) == 400 and list(draws["prompt"][:20]) == [prompt.id for prompt in PROBE]
     assert dict(zip(draws["rung"], draws["form"], strict=True)) == dict(zip(STAGES, ("completion", *["chat"] * 3), strict=True))
-    ids = fake.encode(SQUARE[3].text(TASKS["city"], "chat"), "chat")
+    ids = fake.encode(PROBE[3].text(TASKS["city"], "chat"), "chat")
     cell = draws[(draws["rung"] == "sft") & (draws["task"] == "city")].iloc[3]
     assert cell["texts"] == {f" {sum(ids) % 9}, sure.\n": 9999, "Oslo": 1}
     truth = drawn.load_draws("toy", tasks=["thousand"], decoding=TRUTH)
@@ -167,8 +168,8 @@ def row(**changes) -> drawn.Row:
     """The row that the fake would write of the first prompt of sft's cities, or a changed one."""
     ladder, fake = ladders.load_ladder("toy"), Fake()
     rung = ladder.rung("sft")
-    cell = redraw._cell(ladder, rung, fake, TASKS["city"], SQUARE[0], DRAWN)
-    return drawn.Row(cell, "chat", SQUARE[0].id, {"Oslo": 10_000})._replace(**changes)
+    cell = redraw._cell(ladder, rung, fake, TASKS["city"], PROBE[0], DRAWN)
+    return drawn.Row(cell, "chat", PROBE[0].id, {"Oslo": 10_000})._replace(**changes)
 
 
 @pytest.mark.parametrize("changes", [{"texts": {"Oslo": 9_999}}, {"texts": {"Oslo": 10_000, "Rome": 0}}, {"texts": {}}], ids=str)
@@ -185,8 +186,8 @@ def test_a_truth_must_be_a_law(toy):
             drawn.append("toy", [row(cell=cell, texts={}, probability=law)], synthetic.PRODUCER)
 
 
-def test_prompts_outside_the_square_are_refused(toy):
-    with pytest.raises(CrystalError, match="unknown prompt of the square '00-form'"):
+def test_prompts_outside_the_probe_are_refused(toy):
+    with pytest.raises(CrystalError, match="unknown probe prompt '00-form'"):
         drawn.append("toy", [row(prompt="00-form")], synthetic.PRODUCER)
 
 
