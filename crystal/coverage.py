@@ -181,7 +181,7 @@ def overlap(first: Array, second: Array) -> Array:
     """2 sum p q / (sum p^2 + sum q^2), Morisita's index (1959): 1 for equal laws, 0 for disjoint ones, whatever K is.
 
     1 - overlap is K MSE / (sum p^2 + sum q^2): MSE in units of the most it could be. A ratio of two unbiased estimates, both
-    from pairs of draws, so it settles once n is well above sqrt(K), not K. nan if no two draws agreed.
+    from pairs of draws, so it settles once n is well above sqrt(K), not K, even for flat laws. nan if no two draws agreed.
     """
     return ratio(2 * cross_collision(first, second), collision(first) + collision(second))
 

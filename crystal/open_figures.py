@@ -16,6 +16,7 @@ from . import coverage as cv
 from . import inference as inf
 from . import phases as ph
 from .figures import COLOURS, MARKERS, panels, title_of
+from .open_numbers import mean_pair
 from .open_views import KINDS, counted, shares_of_kinds
 from .prompts import PROBE, PROMPTS
 from .store import answers
@@ -194,12 +195,6 @@ DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "MSE": ph.mse, "total variation": ph.tv, "Jensen-Shannon, bits": ph.jsd_bits,
     "1 - overlap": lambda p, q: 1 - cv.laws_overlap(p, q),
 }
-
-
-def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean distance of two different prompts, (prompts, prompts) -> (...); a prompt drawn twice is not paired with itself."""
-    w = weights / weights.sum(-1, keepdims=True)
-    return ph.ratio(((w @ distance) * w).sum(-1), 1 - (w**2).sum(-1))
 
 
 def slope(frame: pd.DataFrame, distance: str) -> float:
