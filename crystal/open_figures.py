@@ -211,10 +211,10 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(1, frame["ladder"].nunique(), 7.2, 3.8, sharey=True)
     styles = dict(zip(DISTANCES, (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D")), strict=True))
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
-        for name, (colour, marker) in styles.items():
+        for aside, (name, (colour, marker)) in zip((1, 0.95, 1, 1.05), styles.items(), strict=True):  # or two would coincide
             part = mine[mine["distance"] == name].sort_values("options", kind="stable")
-            ax.loglog(part["options"], part["value"], marker, color=colour, label=name, ms=5)
-            ax.vlines(part["options"], part["low"], part["high"], color=colour, lw=1)
+            ax.loglog(part["options"] * aside, part["value"], marker, color=colour, label=name, ms=4.5)
+            ax.vlines(part["options"] * aside, part["low"], part["high"], color=colour, lw=1)
         mse, b = mine[(mine["distance"] == "MSE") & mine["task"].isin(PHASE_TASKS)], slope(mine, "MSE")
         k = np.array([mse["options"].min(), mine["options"].max()])
         height = np.exp((np.log(mse["value"]) - b * np.log(mse["options"])).mean())
