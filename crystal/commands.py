@@ -86,17 +86,18 @@ def verify_arguments(parser: ArgumentParser) -> None:
 
 
 def verify(arguments: Namespace) -> None:
-    """Check every stored read-out; raises if anything is wrong."""
+    """Check every stored read-out and draw; raises if anything is wrong."""
+    from . import drawn, store
     from .ladders import ladder_names
-    from .store import verify as check
+    from .manifest import DRAWS, folder_of
 
     problems = 0
     for ladder in arguments.ladders or ladder_names():
-        report = check(ladder)
-        print(report)
-        problems += len(report.problems)
+        for report in [store.verify(ladder), *([drawn.verify(ladder)] if folder_of(ladder, DRAWS).is_dir() else [])]:
+            print(report)
+            problems += len(report.problems)
     if problems:
-        raise CrystalError(f"{problems} stored read-outs or shards are not what their manifest says",
+        raise CrystalError(f"{problems} stored read-outs, draws or shards are not what their manifest says",
                            mend="see the sentences above")
 
 
@@ -112,6 +113,19 @@ def resample(arguments: Namespace) -> None:
     from .resample import resample as again
 
     frame = again(arguments.ladder, rungs=arguments.rungs, missing_only=arguments.missing_only, device=arguments.device)
+    print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+
+
+def draw_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
+    parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+
+
+def draw(arguments: Namespace) -> None:
+    """Draw answers to the open and large tasks."""
+    from .redraw import draw as again
+
+    frame = again(arguments.ladder, device=arguments.device)
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
 
 
@@ -170,6 +184,7 @@ HOUSE: tuple[Command, ...] = (
     Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
     Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest",
             resample_arguments, resample),
+    Command("draw", "draw answers to the open and large tasks: keep what the log of draws lacks", draw_arguments, draw),
     Command("ladder", "train a ladder or an experiment from nothing, or go on where it was stopped", train_arguments, train),
     Command("ship", "take a trained ladder into data/: weights, description, training report", ship_arguments, ship),
 )

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 PROSE = sorted((REPOSITORY / "book").glob("*.md"))
 LIGHT = ("tasks prompts world ladders cells manifest store phases inference verdicts views figures overview telling "
-         "training_figures show pages runs book commands cli").split()
+         "coverage drawn redraw open_views open_numbers open_figures training_figures show pages runs book commands cli").split()
 HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
 
 
