@@ -30,9 +30,9 @@ QUANTILE = 0.9
 def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, float]:
     """What the probe says of a rung. now, origin: (20, options), the rung's answers and those of the base in chat form.
 
-    liquidity, entropy (of a prompt's answer, mean): bits. to_law, to_base: JSD in bits of the mean answer to the intended law, and
-    of every prompt's answer to the base's, mean. progress, fluctuation: mean and variance over narrators of the way gone.
-    probmass: mass on the smallest set holding QUANTILE of the intended law. follows: the nearest of the five laws is the intended.
+    liquidity, entropy (of a prompt's answer, mean): bits. to_law, to_base: JSD in bits of the mean answer to the intended
+    law, and of every prompt's answer to the base's, mean. progress, fluctuation: mean and variance over narrators of the way
+    gone. probmass: mass on the smallest set holding QUANTILE of the intended law. follows: the nearest law is the intended.
     """
     law, mean = world.law(intended, TASKS[task]), now.mean(0)
     way = progress(now, origin, law)

@@ -131,23 +131,23 @@ def draw(arguments: Namespace) -> None:
 
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ladder", nargs="?", help="a name in data/recipes or data/experiments, such as nano-llama or kinetics")
-    parser.add_argument("--all", action="store_true", help="every ladder, then every experiment, each read as soon as it is trained")
+    parser.add_argument("--all", action="store_true", help="every ladder, then every experiment, each read once it is trained")
     parser.add_argument("--run", action="append", dest="runs", help="of an experiment: only this run (may be repeated)")
-    parser.add_argument("--parent", action="append", dest="parents", help="of an experiment: only from this ladder (may be repeated)")
+    parser.add_argument("--parent", action="append", dest="parents", help="of an experiment: only this ladder (may be repeated)")
 
 
 def train(arguments: Namespace) -> None:
     """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
-    from . import experiments
+    from . import experiments, growing
 
     if arguments.all:
         for name in experiments.recipe_names():
             _train_ladder(name)
-            experiments.take_in(name)
+            growing.take_in(name)
         for name in experiments.experiment_names():
-            experiments.perform(name)
+            growing.perform(name)
     elif arguments.ladder in experiments.experiment_names():
-        experiments.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
+        growing.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
     else:
         _train_ladder(arguments.ladder)
         print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, "

@@ -204,8 +204,9 @@ def load_readouts(
 ) -> pd.DataFrame:
     """Exact read-outs of the ladder's current checkpoints, verified; one row per cell; None = all.
 
-    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run, form, temperature, task, prompt (id), narrator, frame, half, key, probability (ndarray (K,),
-    unconditional), off_support, unresolved, tokens. Rows in the order of rungs, forms, tasks (of crystal.tasks), prompts.
+    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run, form, temperature, task,
+    prompt (id), narrator, frame, half, key, probability (ndarray (K,), unconditional), off_support, unresolved, tokens.
+    Rows in the order of rungs, forms, tasks (of crystal.tasks), prompts.
     Left out: other revisions, budgets and dtypes, an older reading rule, prompts whose wording has changed since.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, nothing found, or two read-outs of one situation.
     """
@@ -222,7 +223,8 @@ def load_readouts(
     place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
         raise CrystalError(
-            f"two read-outs of {' '.join(map(str, frame.loc[twice, place].iloc[0]))}: by two tokenizers or config.json of the same weights",
+            f"two read-outs of {' '.join(map(str, frame.loc[twice, place].iloc[0]))}: by two tokenizers or config.json of the "
+            "same weights",
             where=manifest.folder_of(name), mend=manifest.mend(name),
         )
     ranks = {name: {value: i for i, value in enumerate(order)} for name, order in orders.items()}
@@ -234,7 +236,8 @@ def _current(table: pa.Table, ladder: Ladder, tasks: Sequence[str], budget: floa
     frame = table.filter(pc.field("dtype") == ladder.dtype).drop_columns(["prompt_ids", "dtype"]).to_pandas()
     rungs = [
         {"model": rung.source, "revision": rung.revision, "rung": rung.name, "stage": rung.stage, "step": rung.step,
-         "parent": rung.parent, "run": rung.run, "form": s.form, "decoding": s.decoding.text, "temperature": s.decoding.temperature}
+         "parent": rung.parent, "run": rung.run, "form": s.form, "decoding": s.decoding.text,
+         "temperature": s.decoding.temperature}
         for rung in ladder.rungs for s in situations(rung.grid, budget)
     ]
     for today in (rungs, _situations(tasks)):
