@@ -61,7 +61,7 @@ def test_tokens_read_as_text(task: Task) -> None:
         ids = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=5)) + [len(texts)]
         state = START
         for i in ids:
-            state = int(table.follow(state, vocabulary.rank[[i]])[0])
+            state = int(table.follow(np.array([state]), vocabulary.rank[[i]])[0])
             if state < 0:
                 break
         assert state == code_of(b"".join(texts[i] for i in ids[:-1]), task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -14,7 +15,7 @@ from crystal.automaton import END, VOID
 from crystal.engine import Engine, build
 from crystal.errors import CrystalError
 from crystal.readout import readout
-from crystal.sampling import UNREADABLE, _multinomial, draw, draw_many
+from crystal.sampling import UNREADABLE, _multinomials, draw, draw_many
 from crystal.tasks import read
 
 PROMPT = (0, 5, 6, 7)
@@ -93,15 +94,30 @@ def test_cost_grows_with_distinct_prefixes_only() -> None:
 @pytest.mark.parametrize("n", [5, 200_000])
 def test_both_multinomials(n: int) -> None:
     """Mean over repeats within 6 standard errors: false alarm probability below 1e-7 for all outcomes together."""
-    p, rng = np.array([0.5, 0.3, 0.0, 0.15, 0.05]), np.random.default_rng(0)
-    p = np.concatenate([p, np.zeros(20)])
-    total = np.zeros(len(p))
-    for _ in range(400):
-        tokens, counts = _multinomial(rng, n, p)
-        assert counts.sum() == n and (np.diff(tokens) > 0).all()
-        total[tokens] += counts
+    p = torch.tensor([[0.5, 0.3, 0.0, 0.15, 0.05] + [0.0] * 20], dtype=torch.float64)
+    places, times = _multinomials(keys(400), np.full(400, n), p.expand(400, -1))
+    assert (np.diff(places) > 0).all() and (times > 0).all()
+    assert (np.bincount(places // 25, times) == n).all()
+    total, p = np.bincount(places % 25, times, 25), p[0].numpy()
     error = np.sqrt(p * (1 - p) * 400 * n)
     assert (np.abs(total - 400 * n * p) <= 6 * error).all()
+
+
+def test_nodes_of_all_sizes_split_as_each_alone() -> None:
+    """The definition, node by node: numpy's Philox with the node's key, inverted or given to its multinomial."""
+    counts = np.array([1, 30, 10**7, 31, 5, 10**12, 2])
+    p = np.random.default_rng(0).dirichlet(np.full(30, 0.3), len(counts))
+    places, times = _multinomials(keys(len(counts)), counts, torch.from_numpy(p))
+    got = np.zeros(p.shape, np.int64)
+    got.ravel()[places] = times
+    for row, key, n, q in zip(got, keys(len(counts)), counts.tolist(), p, strict=True):
+        rng, upto = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))), q.cumsum()
+        found = np.searchsorted(upto, rng.random(n) * upto[-1], "right") if n <= 30 else None
+        assert (row == (rng.multinomial(n, q / upto[-1]) if n > 30 else np.bincount(found, minlength=30))).all()
+
+
+def keys(n: int) -> list[bytes]:
+    return [hashlib.blake2b(bytes([i % 256, i // 256]), digest_size=16).digest() for i in range(n)]
 
 
 @pytest.mark.parametrize("bad", [{"n": 0}, {"max_tokens": 0}])
