@@ -52,19 +52,23 @@ class Chunk:
     ancestors: torch.Tensor  # (n, depth - 1): column d indexes level d
 
     def path(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of each node's own path, itself last: (n, depth, heads, width)."""
+        """Keys and values of each node's own path, itself last: (n, heads, depth, width)."""
         *above, level = self.tree.levels
         level.write(layer, self.rows, key, value)
         columns = zip(above, self.ancestors.T, strict=True)
         up = [(past.keys[layer][column], past.values[layer][column]) for past, column in columns]
         keys, values = zip(*up, (key, value), strict=True)
-        return torch.stack(keys, 1), torch.stack(values, 1)
+        return torch.stack(keys, 2), torch.stack(values, 2)
 
     def spread(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, ...) -> (prompts, slots, ...), padded with zeros, so that a prompt's nodes meet its keys in one product."""
-        out = rows.new_zeros(self.prompts.stop - self.prompts.start, self.slots, *rows.shape[1:])
-        out[self.prompt, self.slot] = rows
+        """(n, heads, ...) -> (prompts, heads, slots, ...), zeros between: a prompt's nodes meet its keys in one product."""
+        out = rows.new_zeros(self.prompts.stop - self.prompts.start, rows.shape[1], self.slots, *rows.shape[2:])
+        out.transpose(1, 2)[self.prompt, self.slot] = rows
         return out
+
+    def gather(self, spread: torch.Tensor) -> torch.Tensor:
+        """The way back."""
+        return spread.transpose(1, 2)[self.prompt, self.slot]
 
 
 def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, **_):
@@ -79,8 +83,8 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     query = query.reshape(n, kv, heads // kv, width)
     keys, values = tree.path(layer, key, value)
     far_keys, far_values, far_mask = tree.tree.prompt(layer, tree.prompts)
-    far = torch.einsum("bmkgd,bkld->bmkgl", tree.spread(query), far_keys)[tree.prompt, tree.slot]
-    near = torch.einsum("nkgd,njkd->nkgj", query, keys)
+    far = tree.gather(torch.einsum("bkmgd,bkld->bkmgl", tree.spread(query), far_keys))
+    near = query @ keys.mT
     score = torch.cat([far, near], -1)
     score = score.to(torch.promote_types(score.dtype, torch.float32)) * scaling
     if softcap is not None:
@@ -88,9 +92,8 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     score[..., : far.shape[-1]] += far_mask[tree.prompt][:, None, None]
     weight = score.softmax(-1).to(query.dtype)
     far, near = weight.split([far.shape[-1], near.shape[-1]], -1)
-    out = torch.einsum("bmkgl,bkld->bmkgd", tree.spread(far), far_values)[tree.prompt, tree.slot]
-    out = out + torch.einsum("nkgj,njkd->nkgd", near, values)
-    return out.reshape(1, n, heads, -1), None
+    out = tree.gather(torch.einsum("bkmgl,bkld->bkmgd", tree.spread(far), far_values))
+    return (out + near @ values).reshape(1, n, heads, -1), None
 
 
 AttentionInterface.register("ragged_tree", ragged_tree)  # no mask is registered under the name, so none is made
