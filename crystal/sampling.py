@@ -7,8 +7,10 @@ that of n i.i.d. ancestral samples at temperature 1, nothing truncated; only the
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from .errors import CrystalError
 from .tasks import Task
 
 BLOCK = 256
+MANY, OFTEN = 256, 4
+_WORDS = struct.Struct("<QQ")
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
 
 
@@ -72,7 +76,7 @@ def draw_many(
         parent, token, count, state = (x[~done] for x in (parent, token, count, state))
         level = _below(level, engine.pieces, parent, token, count, state)
         logits = tree.grow(level.owner, parent, token)
-    return [dict(sorted(found.items(), key=lambda item: item[1], reverse=True)) for found in texts]
+    return [dict(sorted(found.items(), key=itemgetter(1), reverse=True)) for found in texts]
 
 
 def _root_key(seed: int, prompt_ids: tuple[int, ...]) -> bytes:
@@ -98,41 +102,43 @@ def _blocks(logits: Iterator[tuple[slice, torch.Tensor]]) -> Iterator[tuple[slic
 
 def _split(level: _Level, rows: slice, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The draws of a run of nodes, one token later: node, token and count of every distinct outcome (m,), ascending."""
-    found, count = _multinomials(level.key[rows], level.count[rows], torch.softmax(logits.double(), -1).cpu())
+    found, count = _multinomials(level.key[rows], level.count[rows], torch.softmax(logits.double(), -1).cpu().numpy())
     node, token = np.divmod(found, logits.shape[-1])
     return node + rows.start, token, count
 
 
-def _multinomials(keys: list[bytes], counts: np.ndarray, p: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _multinomials(keys: list[bytes], counts: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct outcomes of counts[i] draws from each p[i], ascending, as places in p (n, V) made flat; and how often each.
 
-    Few draws: each by inversion of the cumulative sum. Many: one binomial per outcome, whose cost does not grow with n.
+    One binomial for an outcome that is expected OFTEN, whatever n is; all other draws by inversion of the cumulative sum
+    of what is left. `p` is used up. Each row is drawn from a generator of its own key, and from nothing of other rows.
     """
-    many = counts > p.shape[1]
-    upto, philox = p.cumsum(-1).numpy(), _Philox()
-    few, times = _by_inversion(philox, keys, counts, upto, np.flatnonzero(~many))
-    rest, more = _by_binomials(philox, keys, counts, p.numpy()[many] / upto[many, -1:], np.flatnonzero(many))
-    order = np.argsort(places := np.concatenate([few, rest]))
-    return places[order], np.concatenate([times, more])[order]
+    width, philox = p.shape[1], _Philox()
+    often, chance = _set_apart(p, counts)
+    upto = torch.from_numpy(p).cumsum(-1).numpy()
+    upto /= np.maximum(upto[:, -1:], np.finfo(float).tiny)
+    begin = np.searchsorted(often, np.arange(len(p) + 1) * width).tolist()
+    hits, rest, found = np.zeros(len(often), np.int64), counts.tolist(), []
+    for i, key in enumerate(keys):
+        generator, a, b = philox.at(key), begin[i], begin[i + 1]
+        if a < b:  # numpy gives the last outcome what the others leave, and does not look at its probability
+            *hits[a:b], rest[i] = generator.multinomial(rest[i], chance[a : b + 1]).tolist()
+        found.append(upto[i].searchsorted(generator.random(rest[i]), "right"))
+    seldom = np.repeat(np.arange(len(p)) * width, rest) + np.minimum(np.concatenate(found), width - 1)
+    places, times = np.unique(seldom, return_counts=True)
+    places, times = np.concatenate([places, often[hits > 0]]), np.concatenate([times, hits[hits > 0]])
+    order = np.argsort(places)
+    return places[order], times[order]
 
 
-def _by_inversion(philox: _Philox, keys: list[bytes], counts: np.ndarray, upto: np.ndarray, rows: np.ndarray) -> tuple:
-    """`_multinomials` of these rows; upto (n, V): p's cumulative sums."""
-    width, found = upto.shape[1], [np.zeros(0, np.int64)]
-    for i, n in zip(rows.tolist(), counts[rows].tolist(), strict=True):
-        row = upto[i]
-        found.append(row.searchsorted(philox.at(keys[i]).random(n) * row[-1], "right"))
-    place = np.repeat(rows * width, counts[rows]) + np.minimum(np.concatenate(found), width - 1)
-    return np.unique(place, return_counts=True)
-
-
-def _by_binomials(philox: _Philox, keys: list[bytes], counts: np.ndarray, p: np.ndarray, rows: np.ndarray) -> tuple:
-    """`_multinomials` of these rows; p (rows, V)."""
-    drawn = np.zeros(p.shape, np.int64)
-    for out, i, q in zip(drawn, rows.tolist(), p, strict=True):
-        out[:] = philox.at(keys[i]).multinomial(counts[i], q)
-    row, token = np.nonzero(drawn)
-    return rows[row] * p.shape[1] + token, drawn[row, token]
+def _set_apart(p: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places (m,) of outcomes expected OFTEN among MANY draws and their probabilities (m + 1,), which `p` loses."""
+    often, many = np.zeros(p.shape, bool), counts > MANY
+    often[many] = p[many] * counts[many, None] >= OFTEN
+    places = np.flatnonzero(often)
+    chance = np.append(p.ravel()[places], 0)
+    p.ravel()[places] = 0
+    return places, chance
 
 
 class _Philox:
@@ -140,11 +146,12 @@ class _Philox:
 
     def __init__(self) -> None:
         self.bits = np.random.Philox(key=0)
-        self.start = self.bits.state
         self.generator = np.random.Generator(self.bits)
+        self.start = self.bits.state | {"buffer": [0] * 4}  # lists and tuples: read twice as fast as arrays
+        self.start["state"] = {"counter": [0] * 4, "key": (0, 0)}
 
     def at(self, key: bytes) -> np.random.Generator:
-        self.start["state"]["key"] = np.frombuffer(key, "<u8")
+        self.start["state"]["key"] = _WORDS.unpack(key)
         self.bits.state = self.start
         return self.generator
 
