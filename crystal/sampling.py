@@ -20,10 +20,10 @@ from .engine import Engine
 from .errors import CrystalError
 from .tasks import Task
 
-BLOCK = 256
-MANY, OFTEN = 256, 4
-_WORDS = struct.Struct("<QQ")
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
+BLOCK = 256  # nodes whose float64 probabilities are held at once: whole chunks leave the cache, and the heap is trimmed
+MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial beats single draws; both are flat optima
+_WORDS = struct.Struct("<QQ")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _rule(engine: Engine, task: Task | None) -> Callable[[np.ndarray, np.ndarray
 
 
 def _blocks(logits: Iterator[tuple[slice, torch.Tensor]]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Runs of nodes so short that their float64 arrays stay in the cache: half the time of whole chunks."""
+    """The chunks of a level, cut into runs of at most BLOCK nodes."""
     for rows, chunk in logits:
         low = rows.start
         for block in chunk.split(BLOCK):
