@@ -54,8 +54,8 @@ resample: $(FULL) ## read the checkpoints again and compare with the store: LADD
 draw: $(FULL) ## draw answers to the open and large tasks, if the log of draws lacks any: LADDER=nano-llama
 	@$(PY) -m crystal draw $(LADDER)
 
-ladder: $(FULL) ## train a ladder from nothing: LADDER=nano-llama
-	@$(PY) -m crystal ladder $(LADDER)
+ladder: $(FULL) ## train a ladder or an experiment: LADDER=nano-llama, LADDER=kinetics, or everything: ALL=1
+	@$(PY) -m crystal ladder $(if $(ALL),--all,$(LADDER))
 
 ship: $(FULL) ## a trained ladder into data/: weights, report, ladder file: LADDER=nano-llama
 	@$(PY) -m crystal ship $(LADDER)
