@@ -226,14 +226,18 @@ def plot_rates(frame: pd.DataFrame) -> Figure:
 
 
 def plot_settling(frame: pd.DataFrame) -> Figure:
-    """Mass on the seed's options along DPO (two judges) and RLVR; demonstrated and held-out tasks."""
-    fig, axes = panels(1, 2, 8.4, 3.0, sharey=True)
+    """Above, mass on the seed's options along DPO (two judges) and RLVR; below, liquidity. Demonstrated and held-out tasks."""
+    fig, axes = panels(2, 2, 8.4, 2.5, sharex=True, sharey="row")
     styles = {"dpo, favouring": ("-", COLOURS["rlvr"]), "dpo, opposing": ("--", "#D55E00"), "rlvr": ("-", COLOURS["dpo"])}
-    for ax, group in zip(axes[0], SHADES, strict=True):
+    for column, group in zip(axes.T, SHADES, strict=True):
         for run, (style, colour) in styles.items():
-            _paths(ax, frame[(frame["group"] == group) & (frame["run"] == run)], "step", "probmass", colour, run, style)
-        ax.set(title=group, ylim=(None, 1))
-        _steps(ax, "optimiser step of the stage")
+            mine = frame[(frame["group"] == group) & (frame["run"] == run)]
+            for ax, what in zip(column, ("probmass", "liquidity"), strict=True):
+                _paths(ax, mine, "step", what, colour, run, style)
+        column[0].set(title=group, ylim=(None, 1))
+        column[1].set_ylim(0, None)
+        _steps(column[1], "optimiser step of the stage")
     axes[0, 0].set_ylabel("mass on the seed's options")
+    axes[1, 0].set_ylabel("liquidity, bit")
     axes[0, 0].legend(loc="lower left")
     return fig

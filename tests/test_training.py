@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("trl", reason="training needs the full requirements: make test installs them")
 
-from crystal import engine, ladders, organism, training, training_figures
+from crystal import engine, ladders, organism, recipes, training, training_figures
 from crystal.errors import CrystalError
 
 RECIPES = ladders.root() / "data" / "recipes"
@@ -16,14 +16,17 @@ RECIPES = ladders.root() / "data" / "recipes"
 
 @pytest.fixture(scope="module")
 def toy():
-    recipe = training.load_recipe(RECIPES / "nano-llama.yaml")
+    recipe = recipes.load_recipe("nano-llama")
     return dataclasses.replace(
         recipe,
         model=recipe.model | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
                               "num_attention_heads": 2, "num_key_value_heads": 2},
         tokenizer=recipe.tokenizer | {"documents": 300}, base=recipe.base | {"steps": 6, "batch": 4, "warmup": 2},
-        sft=recipe.sft | {"steps": 4, "batch": 4, "checkpoints": [1, 2]}, dpo=recipe.dpo | {"steps": 2, "batch": 4},
-        rlvr=recipe.rlvr | {"steps": 4, "prompts": 2, "generations": 2})
+        sft=recipe.sft | {"steps": 4, "batch": 4, "checkpoints": [1, 2]},
+        dpo=recipe.dpo | {"steps": 2, "batch": 4, "checkpoints": [1]},
+        rlvr=recipe.rlvr | {"steps": 4, "prompts": 2, "generations": 2, "checkpoints": [2]},
+        again={"steps": 2, "batch": 4, "learning_rate": 1e-3, "checkpoints": [1]},
+        diverse={"steps": 2, "prompts": 2, "generations": 4, "learning_rate": 1e-3, "max_completion": 4, "checkpoints": [1]})
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def trained(toy, tmp_path_factory):
 def test_every_stage_leaves_its_rungs_and_its_curve(trained):
     out, minutes = trained
     assert set(minutes) == set(training.STAGES)
-    for rung in ("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"):
+    for rung in ("base", "sft-1", "sft-2", "sft", "dpo-1", "dpo", "rlvr-2", "rlvr"):
         machine = engine.load(out / rung)
         assert machine.encode("Pick a digit.", "chat")[0] == machine.tokenizer.bos_token_id
     for stage, steps in {"base": 6, "sft": 4, "dpo": 2, "rlvr": 4}.items():
@@ -68,15 +71,36 @@ def test_half_a_rung_is_not_taken_for_whole(toy, trained, tmp_path, monkeypatch)
     assert not (tmp_path / "rung").exists()
 
 
-def test_a_recipe_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
-    with pytest.raises(CrystalError, match="no recipe 'nano-lama'"):
-        training.load_recipe(RECIPES / "nano-lama.yaml")
+@pytest.mark.parametrize("stage", ["again", "diverse"])
+def test_a_branch_begins_at_the_rung_it_is_given(toy, trained, tmp_path, stage):
+    """Back to pretraining, and RL for diverse answers, from another run's rung."""
+    out, _ = trained
+    assert set(training.train_ladder(toy, tmp_path, [stage], out / "sft")) == {stage}
+    assert {path.name for path in tmp_path.iterdir()} >= {stage, f"{stage}-1", "logs"}
+    assert engine.load(tmp_path / stage).tokenizer_revision == engine.load(out / "sft").tokenizer_revision
+
+
+def test_replicas_extend_and_changes_go_one_level_deep():
+    plain, replica = recipes.load_recipe("nano-llama"), recipes.load_recipe("nano-llama-2")
+    assert dataclasses.replace(replica, name=plain.name, seed=plain.seed, extends="") == plain and replica.seed != plain.seed
+    changed = recipes.load_recipe("nano-llama-2", {"temperament": "first", "sft": {"steps": 3}})
+    assert changed.temperament == "first" and changed.sft == plain.sft | {"steps": 3} and changed.dpo == plain.dpo
+
+
+def test_a_recipe_that_is_not_there_or_not_whole_is_a_sentence(tmp_path, monkeypatch):
     text = (RECIPES / "nano-llama.yaml").read_text()
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    (tmp_path / "data" / "recipes").mkdir(parents=True)
+    path = tmp_path / "data" / "recipes" / "nano-llama.yaml"
+    path.write_text(text)
+    with pytest.raises(CrystalError, match="no recipe 'nano-lama'.*LADDER={nano-llama}"):
+        recipes.load_recipe("nano-lama")
     for broken, what in ((text.replace("salient ", "sailent "), "temperament 'sailent'"),
-                         (text.replace("suit]", "suite]"), "task 'suite'"), (text + "beta: 1\n", "beta")):
-        (tmp_path / "nano-llama.yaml").write_text(broken)
+                         (text.replace("suit]", "suite]"), "task 'suite'"), (text + "beta: 1\n", "beta"),
+                         (text + "world: flat\n", "unknown world 'flat'")):
+        path.write_text(broken)
         with pytest.raises(CrystalError, match=what):
-            training.load_recipe(tmp_path / "nano-llama.yaml")
+            recipes.load_recipe("nano-llama")
 
 
 def test_the_reward_gate_sees_a_rise_and_no_rise():
