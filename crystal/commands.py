@@ -141,7 +141,7 @@ def train(arguments: Namespace) -> None:
     from . import experiments, growing
 
     if arguments.all:
-        for name in experiments.recipe_names():
+        for name in experiments.recipe_names(growing.devices()):
             _train_ladder(name)
             growing.take_in(name)
         for name in experiments.experiment_names():

@@ -7,6 +7,7 @@ data/training/<name>.json say what was found (`crystal.growing` writes them). Lo
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,10 +46,11 @@ def experiment_names() -> list[str]:
     return sorted(path.stem for path in (root() / "data" / "experiments").glob("*.yaml"))
 
 
-def recipe_names() -> list[str]:
-    """Names of all ladders that can be trained, those that replicas extend first."""
+def recipe_names(devices: Sequence[str] = ("cpu",)) -> list[str]:
+    """Names of all ladders that can be trained on one of these devices, those that replicas extend first."""
     names = sorted(path.stem for path in (root() / "data" / "recipes").glob("*.yaml"))
-    return sorted(names, key=lambda name: bool(load_recipe(name).extends))
+    recipes = {name: load_recipe(name) for name in names}
+    return sorted((name for name in names if recipes[name].device in devices), key=lambda name: bool(recipes[name].extends))
 
 
 def load_experiment(name: str) -> Experiment:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from . import manifest, organism, resample, training
@@ -35,6 +36,11 @@ def perform(name: str, *, runs: Sequence[str] | None = None, parents: Sequence[s
         if f"{parent}/{run.name}" not in load_records(name):
             print(f"[{number}/{len(todo)}] {name}: {run.name} from {parent}", flush=True)
             _grow(experiment, run, parent)
+
+
+def devices() -> tuple[str, ...]:
+    """What this machine can train on."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 def take_in(name: str) -> None:
