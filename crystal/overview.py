@@ -106,8 +106,8 @@ def _square(x: float, y: float, colour: str) -> Rectangle:
 def plot_forest(frame: pd.DataFrame) -> Figure:
     """One panel per claim: every task's number with its interval; the mark is the line, the shaded side is the claim's."""
     tasks, claims, ladders = list(frame["task"].unique()), list(frame["claim"].unique()), list(frame["ladder"].unique())
-    columns = 4
-    fig, axes = panels(-(-len(claims) // columns), columns, 9.6, 0.15 * len(tasks) * len(ladders) + 1.4, sharey=True)
+    columns = min(4, len(claims))
+    fig, axes = panels(-(-len(claims) // columns), columns, max(5.0, 2.4 * columns), 0.15 * len(tasks) * len(ladders) + 1.4, sharey=True)
     for ax in axes.flat[len(claims):]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
