@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import pytest
+import yaml
 
 pytest.importorskip("trl", reason="training needs the full requirements: make test installs them")
 
-from crystal import engine, ladders, organism, recipes, training, training_figures
+from crystal import engine, experiments, ladders, organism, recipes, store, training, training_figures
 from crystal.errors import CrystalError
 
 RECIPES = ladders.root() / "data" / "recipes"
@@ -115,3 +117,55 @@ def test_the_reward_gate_sees_a_rise_and_no_rise():
 def test_shipping_needs_every_rung(tmp_path):
     with pytest.raises(CrystalError, match="not trained yet"):
         organism.ship("nano-llama", tmp_path)
+
+
+@pytest.fixture
+def grown(toy, trained, tmp_path, monkeypatch):
+    """A repository with the toy ladder in it, an experiment of one run, and reading cut down to a coin."""
+    from crystal import growing
+
+    out, _ = trained
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    for folder in ("recipes", "experiments", "ladders", "training"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    shutil.copytree(out, tmp_path / "runs" / "toy")
+    fields = {**dataclasses.asdict(toy), "name": "toy", "demonstrated": list(toy.demonstrated)}
+    (tmp_path / "data" / "recipes" / "toy.yaml").write_text(yaml.safe_dump(fields))
+    (tmp_path / "data" / "experiments" / "trial.yaml").write_text(
+        "title: Trial\nparents: [toy]\nruns: {first: {from: base, stages: [sft], set: {temperament: first}}}\n")
+    read = growing.resample.resample
+    monkeypatch.setattr(growing.organism, "accuracy", lambda *_: {"chat": {"facts": 0.5, "arithmetic": 0.5}, "completion": {}})
+    monkeypatch.setattr(growing.organism, "reward_rise", lambda *_: {"first": 0.1, "last": 0.2, "error": 0.01, "window": 2})
+    monkeypatch.setattr(growing.resample, "resample", lambda name, **how: read(name, tasks=["coin"], budget=0.5, **how))
+    organism.ship("toy", tmp_path / "runs" / "toy")
+    return growing
+
+
+def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
+    """Whole: rungs, cells, record. A second call does nothing; a run whose record was lost is read again, not written twice."""
+    grown.perform("trial")
+    ladder, record = ladders.load_ladder("trial"), experiments.load_records("trial")["toy/first"]
+    assert [rung.name for rung in ladder.rungs] == [f"toy/first/{rung}" for rung in ("sft-1", "sft-2", "sft")]
+    assert {(rung.grid, rung.parent, rung.run) for rung in ladder.rungs} == {("probe", "toy", "first")}
+    assert set(record["minutes"]) == {"sft", "read"} and set(record["accuracy"]) == {"sft-1", "sft-2", "sft"}
+    assert store.verify("trial").cells == 3 * 20
+    capsys.readouterr()
+    grown.perform("trial")
+    assert capsys.readouterr().out == ""
+    (ladders.root() / "data" / "training" / "trial.json").unlink()
+    grown.perform("trial")
+    assert store.verify("trial").cells == 3 * 20 and len(ladders.load_ladder("trial").rungs) == 3
+    with pytest.raises(CrystalError, match="unknown run of trial 'frist', did you mean 'first'"):
+        grown.perform("trial", runs=["frist"])
+
+
+def test_only_a_first_ladder_ships_its_weights(grown):
+    root = ladders.root()
+    assert all(rung.source.startswith("data/weights/toy/") for rung in ladders.load_ladder("toy").rungs)
+    assert {rung.name: rung.grid for rung in ladders.load_ladder("toy").rungs} == {
+        **dict.fromkeys(("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"), "full"), "dpo-1": "probe", "rlvr-2": "probe"}
+    (root / "data" / "recipes" / "toy-2.yaml").write_text("name: toy-2\nextends: toy\nseed: 9\n")
+    organism.ship("toy-2", root / "runs" / "toy")
+    rungs = ladders.load_ladder("toy-2").rungs
+    assert all(rung.source.startswith("runs/toy/") for rung in rungs) and not (root / "data" / "weights" / "toy-2").exists()
+    assert {rung.grid for rung in rungs if rung.name == rung.stage} == {"full"} != {rung.grid for rung in rungs}
