@@ -151,9 +151,10 @@ def accuracy(name: str, kind: str = "facts") -> pd.DataFrame:
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
-def over_parents(values: Sequence[float] | pd.Series) -> Estimate:
+def over_parents(values: Sequence[float] | pd.Series, low: float = -np.inf, high: float = np.inf) -> Estimate:
     """Mean over parents with Student's 95 % interval; draws: quantiles of that t law, for `Estimate.p_beyond`.
 
+    low, high: what the quantity cannot leave, such as 0 and 1; two or three parents give intervals that do.
     Raises: CrystalError for fewer than two parents, of which no interval can be said.
     """
     values = np.asarray(values, float)
@@ -161,9 +162,9 @@ def over_parents(values: Sequence[float] | pd.Series) -> Estimate:
         raise CrystalError(f"{len(values)} parent gives no interval", mend="make ladder ALL=1 trains the replicas")
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
     grid = (np.arange(4000) + 0.5) / 4000
-    draws = mean + error * stats.t.ppf(grid, len(values) - 1)
+    draws = np.clip(mean + error * stats.t.ppf(grid, len(values) - 1), low, high)
     half = error * stats.t.ppf(1 - ALPHA / 2, len(values) - 1)
-    return Estimate(float(mean), float(mean - half), float(mean + half), draws)
+    return Estimate(float(mean), float(max(mean - half, low)), float(min(mean + half, high)), draws)
 
 
 def half_life(steps: Array, liquidity: Array) -> float:

@@ -106,7 +106,7 @@ def half_lives(path: pd.DataFrame, group: str, run: str = "usual") -> pd.Series:
 def demonstrated_first(path: pd.DataFrame) -> Verdict:
     """Half-life of demonstrated over held-out tasks, parent by parent."""
     ratio = half_lives(path, "demonstrated") / half_lives(path, "held out")
-    return judge("demonstrated-first", branches.over_parents(ratio), nothing="liquidity does not halve")
+    return judge("demonstrated-first", branches.over_parents(ratio, 0), nothing="liquidity does not halve")
 
 
 def steps_times_rate(rates: pd.DataFrame) -> Verdict:
@@ -124,14 +124,14 @@ def held_out_recedes(path: pd.DataFrame) -> Verdict:
     """Distance of held-out tasks to the demonstrator's law at the last step over the smallest on the way."""
     means = load_transition(path)
     ratio = branches.per_parent(means[means["group"] == "held out"], lambda mine: mine["to_law"].iloc[-1] / mine["to_law"].min())
-    return judge("held-out-recedes", branches.over_parents(ratio))
+    return judge("held-out-recedes", branches.over_parents(ratio, 0))
 
 
 def fluctuations_peak(path: pd.DataFrame) -> Verdict:
     """Variance of progress over narrators, mean over all tasks: its peak over its last value."""
     means = load_means(path[path["run"] == "usual"], ["fluctuation"], by=[]).sort_values("step")
     ratio = branches.per_parent(means, lambda mine: mine["fluctuation"].max() / mine["fluctuation"].iloc[-1])
-    return judge("fluctuations-peak", branches.over_parents(ratio))
+    return judge("fluctuations-peak", branches.over_parents(ratio, 0))
 
 
 def reward_decides(settling: pd.DataFrame) -> Verdict:
@@ -144,7 +144,8 @@ def reward_decides(settling: pd.DataFrame) -> Verdict:
 def peak_step(path: pd.DataFrame) -> Estimate:
     """Step at which narrators differ most in progress, all tasks together."""
     means = load_means(path[path["run"] == "usual"], ["fluctuation"], by=[]).sort_values("step")
-    return branches.over_parents(branches.per_parent(means, lambda mine: mine["step"].iloc[int(mine["fluctuation"].argmax())]))
+    peaks = branches.per_parent(means, lambda mine: mine["step"].iloc[int(mine["fluctuation"].argmax())])
+    return branches.over_parents(peaks, 0)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

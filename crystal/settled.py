@@ -54,7 +54,7 @@ def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
     found: dict[str, dict[str, Estimate]] = {}
     for name, mine in settled.groupby("family", sort=False):
         means = mine.groupby(["parent", "stage"])[["probmass", "ceiling", "chance", "promoted", "tv"]].mean()
-        of = lambda stage, what, means=means: over_parents(means.xs(stage, level="stage")[what])  # noqa: E731
+        of = lambda stage, what, means=means: over_parents(means.xs(stage, level="stage")[what], 0, 1)  # noqa: E731
         found[name] = {"the seed's own mass on its options": of("sft", "ceiling"), "chance level": of("sft", "chance")}
         found[name] |= {f"mass on the seed's options, {stage.upper()}": of(stage, "probmass") for stage in STAGES}
         found[name] |= {f"promoted from SFT's lower half, {stage.upper()}": of(stage, "promoted") for stage in STAGES[1:]}
