@@ -107,7 +107,8 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     """One panel per claim: every task's number with its interval; the mark is the line, the shaded side is the claim's."""
     tasks, claims, ladders = list(frame["task"].unique()), list(frame["claim"].unique()), list(frame["ladder"].unique())
     columns = min(4, len(claims))
-    fig, axes = panels(-(-len(claims) // columns), columns, max(5.0, 2.4 * columns), 0.15 * len(tasks) * len(ladders) + 1.4, sharey=True)
+    height = 0.15 * len(tasks) * len(ladders) + 1.4
+    fig, axes = panels(-(-len(claims) // columns), columns, max(5.0, 2.4 * columns), height, sharey=True)
     for ax in axes.flat[len(claims):]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
