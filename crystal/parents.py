@@ -1,0 +1,79 @@
+"""What is said of several parents at once: means over tasks, demonstrated and held out apart, and claims judged over parents.
+
+A parent is one trained ladder. Two or more give an interval (Student's t); of one there is a number and no verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from . import branches, show
+from .inference import Estimate
+from .verdicts import Verdict, judge
+
+DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
+APART = (DEMONSTRATED, HELD_OUT)
+
+
+def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """Means over tasks: one row per key and group (demonstrated, held out, all tasks). frame: one row per key and task."""
+    apart = frame.assign(group=np.where(frame["held_out"], HELD_OUT, DEMONSTRATED))
+    both = pd.concat([apart, frame.assign(group=ALL)], ignore_index=True)
+    return both.groupby([*keys, "group"], sort=False)[list(values)].mean().reset_index()
+
+
+def usable(values: pd.Series) -> pd.Series:
+    """The parents' values that exist."""
+    return values[np.isfinite(values)]
+
+
+def estimate(values: pd.Series) -> Estimate:
+    """`branches.over_parents`; of one parent its value without an interval, of none nothing (nan)."""
+    there = usable(values)
+    if len(there) > 1:
+        return branches.over_parents(there)
+    return Estimate(float(there.mean()) if len(there) else np.nan, np.nan, np.nan, np.array([np.nan]))
+
+
+def judge_over(claim: str, values: pd.Series) -> Verdict:
+    """The verdict on a claim over parents; values: one number a parent. Undecided, with the reason, of fewer than two."""
+    there = usable(values)
+    if len(there) > 1:
+        found = judge(claim, estimate(there))
+        return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
+    said = "no parent was read"
+    if len(there):
+        said = f"{show.fmt(float(there.iloc[0]))} in the only parent read, and one gives no interval"
+    return judge(claim, Estimate(np.nan, np.nan, np.nan, np.array([np.nan])), nothing=said)
+
+
+def told(values: pd.Series) -> str:
+    """Mean and interval over parents, `0.61 [0.52, 0.70]`; of one parent the value alone; a dash of none."""
+    found = estimate(values)
+    if np.isnan(found.value):
+        return "–"
+    return show.fmt(found.value) + ("" if np.isnan(found.low) else f" [{show.fmt(found.low)}, {show.fmt(found.high)}]")
+
+
+def titled(group: str) -> str:
+    """A group before a noun: held-out tasks."""
+    return group.replace(" ", "-")
+
+
+def counted(parents: int) -> str:
+    """`3 parents`, `1 parent`."""
+    return f"{parents} parent{'' if parents == 1 else 's'}"
+
+
+def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
+    """Of a frame with one row per parent and key: columns keys, value, low, high (nan for one parent), parents."""
+    rows = []
+    for key, mine in frame.groupby(list(keys), sort=False):
+        found = estimate(mine[value])
+        rows.append(dict(zip(keys, key, strict=True)) | {"value": found.value, "low": found.low, "high": found.high,
+                                                         "parents": len(usable(mine[value]))})
+    return pd.DataFrame(rows)
