@@ -19,7 +19,7 @@ from . import parents, phases, store
 from .figures import panels, title_of
 from .inference import Estimate
 from .ladders import load_ladder
-from .parents import ALL, APART, DEMONSTRATED, HELD_OUT, titled
+from .parents import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, limits, titled
 from .phases import Array
 from .prompts import CHAT, COMPLETION, FORMS, PROBE, Prompt
 from .tasks import PHASE_TASKS
@@ -189,7 +189,7 @@ def plot_rungs(frame: pd.DataFrame) -> Figure:
 
 
 def load_moves(readings: Sequence[Reading]) -> pd.DataFrame:
-    """One row per task and part of PARTS: TV of mean laws from the base as raw text; value, low, high over ladders."""
+    """One row per task and part of PARTS: TV of mean laws from the base as raw text; rows of `parents.intervals`."""
     rows = [{"parent": reading.ladder, "task": task, "group": DEMONSTRATED if task in reading.tasks(DEMONSTRATED) else HELD_OUT,
              "part": part, "tv": float(value)}
             for reading in readings for task in PHASE_TASKS for part, value in moves(reading, task).items() if part in PARTS]
@@ -203,13 +203,14 @@ def plot_moves(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(1, 1, 7.2, 0.27 * len(names) + 1.3)
     ax = axes[0, 0]
     for shift, (part, (label, colour, marker)) in zip((-0.2, 0.2, 0), PARTS.items(), strict=True):
-        mine = frame[frame["part"] == part].set_index("task").loc[order["task"]]
+        mine = frame[(frame["part"] == part) & (frame["parent"] == MEAN)].set_index("task").loc[order["task"]]
         y = np.arange(len(names)) + shift
         ax.plot(mine["value"], y, marker, color=colour, label=label, ms=4.5)
         ax.hlines(y, mine["low"].clip(lower=0), mine["high"], color=colour, lw=1.1)
     ax.axhline((order["group"] == DEMONSTRATED).sum() - 0.5, color="#767c85", lw=0.8)
     ax.set_yticks(range(len(names)), names)
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, None), xlabel="total variation of the mean answer from the base as raw text")
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, limits(frame["value"])[1]),
+           xlabel="total variation of the mean answer from the base as raw text")
     fig.legend(loc="outside lower center", ncols=3)
     return fig
 

@@ -89,8 +89,9 @@ def _gap(down: pd.DataFrame, back: pd.DataFrame, points: int) -> dict[str, float
 
 
 def load_mean(paths: pd.DataFrame) -> pd.DataFrame:
-    """Mean over parents at every rung that all parents of a way were read at: way, group, label, to_law, liquidity, parents."""
+    """`paths`, and before them (parent: MEAN) the mean over parents at every rung that all parents of a way were read at."""
     paths = paths.assign(parents=paths.groupby(["way", "group"])["parent"].transform("nunique"))
     count = paths.groupby(["way", "group", "label", "stage"])["parent"].transform("nunique")
     keys = ["way", "group", "label", "stage", "parents"]
-    return paths[count == paths["parents"]].groupby(keys, sort=False)[["to_law", "liquidity", "order"]].mean().reset_index()
+    mean = paths[count == paths["parents"]].groupby(keys, sort=False)[["to_law", "liquidity", "order"]].mean().reset_index()
+    return pd.concat([mean.assign(parent=parents.MEAN), paths], ignore_index=True)

@@ -17,6 +17,7 @@ from .verdicts import Verdict, judge
 
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
+MEAN = "mean"  # in place of a parent
 
 
 def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
@@ -70,10 +71,21 @@ def counted(parents: int) -> str:
 
 
 def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
-    """Of a frame with one row per parent and key: columns keys, value, low, high (nan for one parent), parents."""
+    """Of a frame with one row per parent and key: the mean over parents and its interval, and beside it every parent's value.
+
+    Columns: keys, parent (MEAN or a parent's name), value, low, high (nan of one parent), parents (how many have a value).
+    """
     rows = []
     for key, mine in frame.groupby(list(keys), sort=False):
-        found = estimate(mine[value])
-        rows.append(dict(zip(keys, key, strict=True)) | {"value": found.value, "low": found.low, "high": found.high,
-                                                         "parents": len(usable(mine[value]))})
+        found, place = estimate(mine[value]), dict(zip(keys, key, strict=True)) | {"parents": len(usable(mine[value]))}
+        rows.append(place | {"parent": MEAN, "value": found.value, "low": found.low, "high": found.high})
+        rows += [place | {"parent": parent, "value": x, "low": np.nan, "high": np.nan}
+                 for parent, x in zip(mine["parent"], mine[value], strict=True)]
     return pd.DataFrame(rows)
+
+
+def limits(values: pd.Series, *more: float) -> tuple[float, float]:
+    """Ends of an axis that shows every value; intervals of few parents, far wider, may run beyond it."""
+    there = np.append(usable(values), more)
+    margin = 0.08 * (there.max() - there.min()) or 0.1
+    return float(there.min() - margin), float(there.max() + margin)

@@ -5,6 +5,7 @@ Demonstrated and held-out tasks are told apart by colour and by shape. matplotli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from . import parents
 from .figures import panels
 from .hysteresis import BACK, DOWN
 from .ladders import STAGES
-from .parents import APART, DEMONSTRATED, HELD_OUT, titled
+from .parents import APART, DEMONSTRATED, HELD_OUT, MEAN, limits, titled
 from .prompts import CHAT
 from .remelting import ASKING, CRYSTAL, METHODS, TRAINING
 
@@ -35,7 +36,7 @@ GOALS = {"to_law": ("demonstrator's law", "#E69F00", "^"), "to_uniform": ("unifo
 
 
 def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
-    """One row per method, group (apart) and quantity: value, low, high over parents; parents; base, crystal: what those have.
+    """Rows of `parents.intervals` per method, group (apart) and quantity, with base and crystal: what those have of it.
 
     ends: of `remelting.load_kept` at the end of every run, against the base in chat form; methods: of `load_methods`.
     """
@@ -51,32 +52,34 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_overview(frame: pd.DataFrame) -> Figure:
-    """Methods down, a panel per quantity; base dotted, crystal dashed."""
+    """Methods down, a panel per quantity; base dotted, crystal dashed; small and faint the single parents."""
     names = [method.name for method in METHODS if method.name in set(frame["method"])]
     fig, axes = panels(1, len(QUANTITIES), 9.6, 0.34 * len(names) + 1.5, sharey=True)
     for ax, (quantity, label) in zip(axes[0], QUANTITIES.items(), strict=True):
         mine = frame[frame["quantity"] == quantity]
         for group, shift in zip(APART, (-0.16, 0.16), strict=True):
-            part = mine[mine["group"] == group].set_index("method").reindex(names)
-            _dots(ax, part, np.arange(len(names)) + shift, group if quantity != "kept" else None)
+            part = mine[mine["group"] == group]
+            colour, marker, shift = (GREY, "s", 0) if quantity == "kept" else (COLOURS[group], MARKERS[group], shift)
+            _dots(ax, part, names, shift, colour=colour, marker=marker, label=group)
             if quantity in ("entropy", "probmass"):
-                ax.axvline(part["base"].mean(), color=COLOURS[group], ls=":", lw=1)
-                ax.axvline(part["crystal"].mean(), color=COLOURS[group], ls="--", lw=1)
+                ax.axvline(part["base"].mean(), color=colour, ls=":", lw=1)
+                ax.axvline(part["crystal"].mean(), color=colour, ls="--", lw=1)
         if quantity not in ("entropy", "probmass"):
             ax.axvline(mine["base"].iloc[0], color=GREY, ls=":", lw=1, label="base")
             ax.axvline(mine["crystal"].iloc[0], color=GREY, ls="--", lw=1, label="crystal")
-        ax.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+        shown = pd.concat([mine["value"], mine["base"], mine["crystal"]])
+        ax.set(xlabel=label, ylim=(len(names) - 0.5, -0.5), xlim=limits(shown))
     axes[0, 0].set_yticks(range(len(names)), names)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 
 
-def _dots(ax: Axes, part: pd.DataFrame, y: np.ndarray, group: str | None) -> None:
-    """A mark and its interval for each row; group None: of all facts, which belong to no group."""
-    colour, marker = (COLOURS[group], MARKERS[group]) if group else (GREY, "s")
-    y = y if group else np.round(y)
-    ax.plot(part["value"], y, marker, color=colour, label=group, ms=4.5)
-    ax.hlines(y, part["low"], part["high"], color=colour, lw=1.2)
+def _dots(ax: Axes, part: pd.DataFrame, names: Sequence[str], shift: float, *, colour: str, marker: str, label: str) -> None:
+    """A mark with its interval for each method, and a faint one for each parent."""
+    mean, each = part[part["parent"] == MEAN], part[part["parent"] != MEAN]
+    for rows, look in ((each, {"ms": 2.5, "alpha": 0.35, "mew": 0}), (mean, {"ms": 4.5, "label": label})):
+        ax.plot(rows["value"], [names.index(name) + shift for name in rows["method"]], marker, color=colour, **look)
+    ax.hlines([names.index(name) + shift for name in mean["method"]], mean["low"], mean["high"], color=colour, lw=1.2)
 
 
 def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
@@ -92,12 +95,10 @@ def plot_goals(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(1, 2, 7.6, 0.34 * len(names) + 1.5, sharey=True, sharex=True)
     for ax, group in zip(axes[0], APART, strict=True):
         for shift, (goal, colour, marker) in zip((-0.2, 0, 0.2), GOALS.values(), strict=True):
-            part = frame[(frame["group"] == group) & (frame["goal"] == goal)].set_index("method").reindex(names)
-            y = np.arange(len(names)) + shift
-            ax.plot(part["value"], y, marker, color=colour, label=goal, ms=4.5)
-            ax.hlines(y, part["low"].clip(lower=0), part["high"], color=colour, lw=1.2)
-        ax.set(title=f"{titled(group)} tasks", xlabel="JSD of the mean answer to it, bits", xlim=(0, None))
-        ax.set_ylim(len(names) - 0.5, -0.5)
+            part = frame[(frame["group"] == group) & (frame["goal"] == goal)]
+            _dots(ax, part, names, shift, colour=colour, marker=marker, label=goal)
+        ax.set(title=f"{titled(group)} tasks", xlabel="JSD of the mean answer to it, bits", ylim=(len(names) - 0.5, -0.5))
+        ax.set_xlim(0, limits(frame["value"])[1])
     axes[0, 0].set_yticks(range(len(names)), names)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
@@ -129,13 +130,21 @@ def plot_temperatures(frame: pd.DataFrame) -> Figure:
     for ax, (quantity, title) in zip(axes[0], titles.items(), strict=True):
         for (start, group), mine in frame[frame["quantity"] == quantity].groupby(["start", "group"], sort=False):
             name, line, filling = ("crystal", "-", COLOURS[group]) if start == CRYSTAL else ("base", "--", "white")
-            ax.plot(mine["temperature"], mine["value"], MARKERS[group] + line, color=COLOURS[group], mfc=filling,
-                    label=f"{name}, {group}")
-            ax.fill_between(mine["temperature"], mine["low"].clip(lower=0), mine["high"], color=COLOURS[group], alpha=0.12, lw=0)
+            look = {"color": COLOURS[group], "mfc": filling, "label": f"{name}, {group}"}
+            _lines(ax, mine, "temperature", MARKERS[group] + line, **look)
         ax.axvline(1, color=GREY, lw=0.8, ls=":")
         ax.set(title=title, xlabel="temperature", ylim=(0, None))
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
+
+
+def _lines(ax: Axes, mine: pd.DataFrame, x: str, style: str, **look) -> None:
+    """The mean over parents, and thin and faint every parent."""
+    for parent, line in mine.groupby("parent"):
+        if parent != MEAN:
+            ax.plot(line[x], line["value"], style[1:], color=look["color"], lw=0.6, alpha=0.4)
+    mean = mine[mine["parent"] == MEAN]
+    ax.plot(mean[x], mean["value"], style, **look)
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -159,8 +168,7 @@ def plot_steps(frame: pd.DataFrame) -> Figure:
         for ax, quantity in zip(column, ("regained", "distance"), strict=True):
             for group in APART:
                 mine = frame[(frame["method"] == name) & (frame["quantity"] == quantity) & (frame["group"] == group)]
-                ax.plot(mine["step"], mine["value"], MARKERS[group] + "-", color=COLOURS[group], label=group)
-                ax.fill_between(mine["step"], mine["low"], mine["high"], color=COLOURS[group], alpha=0.15, lw=0)
+                _lines(ax, mine, "step", MARKERS[group] + "-", color=COLOURS[group], label=group)
             ax.axhline(float(quantity == "regained"), color=GREY, ls=":", lw=1, label="base")
             ax.axhline(float(quantity == "distance"), color=GREY, ls="--", lw=1, label="crystal")
             ax.set_xscale("symlog", linthresh=2)
@@ -178,11 +186,14 @@ def plot_steps(frame: pd.DataFrame) -> Figure:
 
 
 def plot_paths(frame: pd.DataFrame) -> Figure:
-    """frame: of `hysteresis.load_mean`. The way down drawn through, the way back dashed; arrows point where it goes."""
+    """frame: of `hysteresis.load_mean`. The way down drawn through, the way back dashed; thin and faint the single parents."""
     fig, axes = panels(1, 2, 7.6, 3.4)
     for ax, group in zip(axes[0], APART, strict=True):
         for way, colour, style in ((DOWN, "#0072B2", "o-"), (BACK, "#E69F00", "s--")):
-            mine = frame[(frame["group"] == group) & (frame["way"] == way)]
+            here = frame[(frame["group"] == group) & (frame["way"] == way)]
+            for _, line in here[here["parent"] != MEAN].groupby("parent"):
+                ax.plot(line["to_law"], line["liquidity"], style[1:], color=colour, lw=0.6, alpha=0.4)
+            mine = here[here["parent"] == MEAN]
             x, y = mine["to_law"].to_numpy(), mine["liquidity"].to_numpy()
             ax.plot(x, y, style, color=colour, label=f"way {way}")
             for i in range(len(x) - 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from . import parents, remelting, show, telling
@@ -92,6 +93,20 @@ def _reference(name: str, methods: pd.DataFrame) -> list:
     fixed = {"base": [1, 0], "crystal": [0, 1]}.get(name, ["–", "–"])
     facts = 1 if name == "crystal" else "–"
     return [f"*{name}*", len(means), *fixed, *(told(means[value]) for value in means), facts, *[""] * 3]
+
+
+def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
+    """All tasks, parent by parent: liquidity of base and crystal, then what every method regains and how far it stays."""
+    liquidity = methods[methods["kind"] == "reference"].groupby(["method", "parent"])["liquidity"].mean()
+    there = list(methods["parent"].unique())
+    base, crystal = (liquidity[end][there] for end in ("base", "crystal"))
+    fixed = {"liquidity of the base, bits": base, "of the crystal": crystal, "left in the crystal": crystal / base}
+    rows = [[words, *map(show.fmt, numbers)] for words, numbers in fixed.items()]
+    for value, words in (("regained", "liquidity regained"), ("distance", "distance to the base")):
+        for name in names(ends):
+            mine = pick(ends, name, value)
+            rows.append([f"{words}: {name}", *(telling.fmt(mine.get(parent, np.nan)) for parent in there)])
+    return myst(["", *there], rows)
 
 
 def asked(methods: pd.DataFrame) -> str:

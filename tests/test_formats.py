@@ -10,7 +10,7 @@ import synthetic
 
 from crystal import formats, phases, verdicts, world
 from crystal import inference as inf
-from crystal.parents import ALL, APART, DEMONSTRATED, HELD_OUT, judge_over
+from crystal.parents import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, judge_over
 from crystal.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
 from crystal.tasks import TASKS
 
@@ -114,10 +114,12 @@ def test_rungs_read_in_one_form_only_are_left_out_of_the_other(readings):
 
 def test_moves_and_forest_are_drawn_for_one_ladder_and_for_several(readings, numbers):
     frame = formats.load_moves(readings)
-    assert len(frame) == len(SHOWN) * len(formats.PARTS) and frame["low"].notna().all()
+    mean = frame[frame["parent"] == MEAN]
+    assert len(mean) == len(SHOWN) * len(formats.PARTS) and mean["low"].notna().all() and len(frame) == len(mean) * 5
     assert drawn(formats.plot_moves(frame))
     alone = formats.load_moves(readings[:1])
-    assert alone["low"].isna().all() and alone.set_index(["task", "part"])["value"]["die", "form"] == pytest.approx(0, abs=1e-6)
+    assert alone["low"].isna().all()
+    assert alone.set_index(["parent", "task", "part"])["value"][MEAN, "die", "form"] == pytest.approx(0, abs=1e-6)
     assert drawn(formats.plot_moves(alone))
     forest = formats.load_forest(numbers)
     assert len(forest) == len(LADDERS) * 3 * 3

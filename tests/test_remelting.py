@@ -185,12 +185,14 @@ def test_a_gap_is_liquidity_at_equal_distance():
 
 def test_figures_draw_what_was_measured(methods, shares, ends):
     frame = remelting_figures.load_overview(ends, methods)
-    row = frame[(frame["method"] == BACK) & (frame["group"] == DEMONSTRATED)].set_index("quantity")
+    mean = frame[frame["parent"] == parents.MEAN]
+    row = mean[(mean["method"] == BACK) & (mean["group"] == DEMONSTRATED)].set_index("quantity")
     assert row["value"]["regained"] == pytest.approx(1)
     assert row["value"]["entropy"] == pytest.approx(row["base"]["entropy"], abs=1e-5)
     assert drawn(remelting_figures.plot_overview(frame))
     goals = remelting_figures.load_goals(ends)
-    back = goals[(goals["method"] == BACK) & (goals["group"] == HELD_OUT)].set_index("goal")["value"]
+    back = goals[(goals["method"] == BACK) & (goals["group"] == HELD_OUT) & (goals["parent"] == "tiny")]
+    back = back.set_index("goal")["value"]
     assert back["base's mean answer"] == pytest.approx(0, abs=1e-6) and back.idxmin() == "base's mean answer"
     assert drawn(remelting_figures.plot_goals(goals))
     heat = remelting_figures.load_temperatures(methods)
@@ -207,4 +209,5 @@ def test_the_table_has_every_method_once_and_raw_text_twice(methods, ends):
     table = remelting_tables.table(ends, methods, remelting.judge(ends)).splitlines()
     assert len(table) == 2 + 3 + len(remelting.METHODS) + 1 and len({line.count("|") for line in table}) == 1
     assert sum(line.startswith("| raw text, against") for line in table) == 2
+    assert len(remelting_tables.by_parent(ends, methods).splitlines()) == 2 + 3 + 2 * len(remelting.METHODS)
     assert len(remelting_tables.asked(methods).splitlines()) == 2 + 7
