@@ -25,7 +25,7 @@ FULL := $(VENV)/.full-installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test page why params verify resample ladder ship bench serve lock clean
+.PHONY: help reproduce test page why params verify resample draw ladder ship bench serve lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,14 +45,17 @@ why: $(LIGHT) ## what makes a page stale: PAGE=liquid-digit
 params: $(LIGHT) ## every template's parameters: name, type, default, meaning
 	@$(PY) -m crystal params
 
-verify: $(LIGHT) ## check every stored read-out against its manifest
+verify: $(LIGHT) ## check every stored read-out and draw against its manifest
 	@$(PY) -m crystal verify
 
 resample: $(FULL) ## read the checkpoints again and compare with the store: LADDER=nano-llama
 	@$(PY) -m crystal resample $(LADDER)
 
-ladder: $(FULL) ## train a ladder from nothing: LADDER=nano-llama
-	@$(PY) -m crystal ladder $(LADDER)
+draw: $(FULL) ## draw answers to the open and large tasks, if the log of draws lacks any: LADDER=nano-llama
+	@$(PY) -m crystal draw $(LADDER)
+
+ladder: $(FULL) ## train a ladder or an experiment: LADDER=nano-llama, LADDER=kinetics, or everything: ALL=1
+	@$(PY) -m crystal ladder $(if $(ALL),--all,$(LADDER))
 
 ship: $(FULL) ## a trained ladder into data/: weights, report, ladder file: LADDER=nano-llama
 	@$(PY) -m crystal ship $(LADDER)

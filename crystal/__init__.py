@@ -4,11 +4,15 @@ One way of data flow; a module knows only those to its left or above, and import
 
     tasks, prompts                                      what is asked, and how an answer is read
     automaton -> tree -> engine -> readout, sampling    what one checkpoint answers           (torch)
-    ladders -> cells -> manifest -> store               which checkpoints, and their answers, kept
+    cells -> grids -> ladders -> manifest -> store      which checkpoints, what each is asked, and its answers, kept
     resample                                            fills the store from the checkpoints  (torch)
-    world -> curricula, tokenizer -> training -> organism   ladders trained here, with their truth (torch)
-    phases -> inference -> verdicts                     what the answers mean, and whether a claim holds
-    views -> figures, overview, training_figures        the same, shown
+    drawn -> redraw                                     draws of the open tasks: kept; filled by sampling (torch)
+    world -> recipes -> experiments                     ladders and branches to be trained here, with their truth
+    curricula, tokenizer -> training -> organism -> growing   the same, trained, read, taken in        (torch)
+    phases -> inference, marks -> verdicts              what the answers mean, and whether a claim holds
+    coverage                                            the same for supports that no list can hold
+    views -> figures, overview, training_figures, open_*     the same, shown
+    branches -> kinetics, replicas, settled, ...        experiments and training runs: measured, judged, shown
     show, telling                                       what a notebook puts on its page
     pages -> runs -> book                               pages executed, bound and rendered
     commands -> cli                                     `crystal <command>`

@@ -190,6 +190,13 @@ class Row:
     high: np.ndarray
     code: np.ndarray  # (r,) what each range decides
 
+    @cached_property
+    def steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """First ranks, ascending, and codes (a + r,): a rank's code is that of the last first rank not above it."""
+        begin = np.concatenate([self.live, self.low])
+        order = np.argsort(begin)
+        return begin[order], np.concatenate([self.to, self.code])[order]
+
 
 @dataclass
 class Table:
@@ -207,13 +214,13 @@ class Table:
             self.rows[state] = self._push(state)
         return self.rows[state]
 
-    def follow(self, state: int, ranks: np.ndarray) -> np.ndarray:
-        """Codes that tokens of these ranks lead to: (n,) -> (n,)."""
-        row = self.row(state)
-        begin = np.concatenate([row.live, row.low])
-        order = np.argsort(begin)
-        code = np.concatenate([row.to, row.code])[order]
-        return code[np.searchsorted(begin[order], ranks, side="right") - 1]
+    def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+        """Codes that tokens of these ranks lead to from these states: (n,), (n,) -> (n,)."""
+        found, which = np.unique(states, return_inverse=True)
+        rows = [self.row(state) for state in found.tolist()]
+        begin = np.concatenate([row.steps[0] + i * len(self.vocabulary.order) for i, row in enumerate(rows)])
+        at = np.searchsorted(begin, which * len(self.vocabulary.order) + ranks, side="right") - 1
+        return np.concatenate([row.steps[1] for row in rows])[at]
 
     def _push(self, state: int) -> Row:
         """Walk the vocabulary's trie from `state`; a subtree whose beginning decides is one range."""

@@ -29,9 +29,9 @@ QUANTILE = 0.9
 def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, float]:
     """What the probe says of a rung. now, origin: (20, options), the rung's answers and those of the base in chat form.
 
-    liquidity, entropy (of a prompt's answer, mean): bits. to_law, to_base: JSD in bits of the mean answer to the intended law, and
-    of every prompt's answer to the base's, mean. progress, fluctuation: mean and variance over narrators of the way gone.
-    probmass: mass on the smallest set holding QUANTILE of the intended law. follows: the nearest of the five laws is the intended.
+    liquidity, entropy (of a prompt's answer, mean): bits. to_law, to_base: JSD in bits of the mean answer to the intended
+    law, and of every prompt's answer to the base's, mean. progress, fluctuation: mean and variance over narrators of the way
+    gone. probmass: mass on the smallest set holding QUANTILE of the intended law. follows: the nearest law is the intended.
     """
     law, mean = world.law(intended, TASKS[task]), now.mean(0)
     way = progress(now, origin, law)
@@ -150,9 +150,10 @@ def accuracy(name: str, kind: str = "facts") -> pd.DataFrame:
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
-def over_parents(values: Sequence[float] | pd.Series) -> Estimate:
+def over_parents(values: Sequence[float] | pd.Series, low: float = -np.inf, high: float = np.inf) -> Estimate:
     """Mean over parents with Student's 95 % interval; draws: quantiles of that t law, for `Estimate.p_beyond`.
 
+    low, high: what the quantity cannot leave, such as 0 and 1; two or three parents give intervals that do.
     Raises: CrystalError for fewer than two parents, of which no interval can be said.
     """
     from scipy import stats  # here: pages that need no interval over parents load faster
@@ -162,9 +163,9 @@ def over_parents(values: Sequence[float] | pd.Series) -> Estimate:
         raise CrystalError(f"{len(values)} parent gives no interval", mend="make ladder ALL=1 trains the replicas")
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
     grid = (np.arange(4000) + 0.5) / 4000
-    draws = mean + error * stats.t.ppf(grid, len(values) - 1)
+    draws = np.clip(mean + error * stats.t.ppf(grid, len(values) - 1), low, high)
     half = error * stats.t.ppf(1 - ALPHA / 2, len(values) - 1)
-    return Estimate(float(mean), float(mean - half), float(mean + half), draws)
+    return Estimate(float(mean), float(max(mean - half, low)), float(min(mean + half, high)), draws)
 
 
 def half_life(steps: Array, liquidity: Array) -> float:

@@ -68,6 +68,15 @@ class Cell:
         return digest(plain | {"decoding": self.decoding.text})
 
 
+KEYED = tuple(field.name for field in dataclasses.fields(Cell) if field.type == "str")  # a stored row's columns of plain strings
+
+
+def key_of(row: dict) -> str:
+    """The key that a stored row's fields make: KEYED, `prompt_ids`, and `decoding` as text."""
+    decoding = Decoding(**json.loads(row["decoding"]))
+    return Cell(decoding=decoding, prompt_ids=row["prompt_ids"], **{name: row[name] for name in KEYED}).key
+
+
 def task_sha256(task: Task) -> str:
     """What turns a task's answers into options: the options in order, every spelling, the version of the reading rule.
 

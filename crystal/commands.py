@@ -86,17 +86,18 @@ def verify_arguments(parser: ArgumentParser) -> None:
 
 
 def verify(arguments: Namespace) -> None:
-    """Check every stored read-out; raises if anything is wrong."""
+    """Check every stored read-out and draw; raises if anything is wrong."""
+    from . import drawn, store
     from .ladders import ladder_names
-    from .store import verify as check
+    from .manifest import DRAWS, folder_of
 
     problems = 0
     for ladder in arguments.ladders or ladder_names():
-        report = check(ladder)
-        print(report)
-        problems += len(report.problems)
+        for report in [store.verify(ladder), *([drawn.verify(ladder)] if folder_of(ladder, DRAWS).is_dir() else [])]:
+            print(report)
+            problems += len(report.problems)
     if problems:
-        raise CrystalError(f"{problems} stored read-outs or shards are not what their manifest says",
+        raise CrystalError(f"{problems} stored read-outs, draws or shards are not what their manifest says",
                            mend="see the sentences above")
 
 
@@ -115,25 +116,38 @@ def resample(arguments: Namespace) -> None:
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
 
 
+def draw_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
+    parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+
+
+def draw(arguments: Namespace) -> None:
+    """Draw answers to the open and large tasks."""
+    from .redraw import draw as again
+
+    frame = again(arguments.ladder, device=arguments.device)
+    print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+
+
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ladder", nargs="?", help="a name in data/recipes or data/experiments, such as nano-llama or kinetics")
-    parser.add_argument("--all", action="store_true", help="every ladder, then every experiment, each read as soon as it is trained")
+    parser.add_argument("--all", action="store_true", help="every ladder, then every experiment, each read once it is trained")
     parser.add_argument("--run", action="append", dest="runs", help="of an experiment: only this run (may be repeated)")
-    parser.add_argument("--parent", action="append", dest="parents", help="of an experiment: only from this ladder (may be repeated)")
+    parser.add_argument("--parent", action="append", dest="parents", help="of an experiment: only this ladder (may be repeated)")
 
 
 def train(arguments: Namespace) -> None:
     """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
-    from . import experiments
+    from . import experiments, growing
 
     if arguments.all:
-        for name in experiments.recipe_names():
+        for name in experiments.recipe_names(growing.devices()):
             _train_ladder(name)
-            experiments.take_in(name)
+            growing.take_in(name)
         for name in experiments.experiment_names():
-            experiments.perform(name)
+            growing.perform(name)
     elif arguments.ladder in experiments.experiment_names():
-        experiments.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
+        growing.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
     else:
         _train_ladder(arguments.ladder)
         print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, "
@@ -170,6 +184,7 @@ HOUSE: tuple[Command, ...] = (
     Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
     Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest",
             resample_arguments, resample),
+    Command("draw", "draw answers to the open and large tasks: keep what the log of draws lacks", draw_arguments, draw),
     Command("ladder", "train a ladder or an experiment from nothing, or go on where it was stopped", train_arguments, train),
     Command("ship", "take a trained ladder into data/: weights, description, training report", ship_arguments, ship),
 )

@@ -63,13 +63,15 @@ def narrator_order(base: np.ndarray) -> np.ndarray:
 def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]] = NATIVE) -> pd.DataFrame:
     """One row per ladder, (rung, form) in `views` and prompt; one column per option, then off-support and unresolved.
 
-    Rows are in drawing order, the same in every view: narrators by `narrator_order` of the base. `seed` marks the split seed.
+    Rows are in drawing order, the same in every view and ladder: narrators by `narrator_order` of the first ladder's base, so
+    that the panels, which share their axis, share its labels. `seed` marks the split seed.
     A form that was never read (a ladder may have native forms only) is left out.
     """
-    frames = []
+    frames, order = [], None
     for ladder, mine in each_ladder(readouts):
         base, sft = answers(mine, "base", task), answers(mine, "sft", task)
-        order = np.concatenate([np.flatnonzero(n == inf.NARRATOR) for n in narrator_order(base)])
+        if order is None:
+            order = np.concatenate([np.flatnonzero(n == inf.NARRATOR) for n in narrator_order(base)])
         seed = inf.split_seed(base, sft).index
         for rung, form in [view for view in views if view in NATIVE or was_read(mine, *view)]:
             frame = pd.DataFrame(given(mine, rung, form, task)[order], columns=[*TASKS[task].options, *LEFTOVER])

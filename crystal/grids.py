@@ -22,7 +22,7 @@ class Situation:
 
 def _tempered(temperature: float) -> Situation:
     """Hot answers have long tails: they are read to a coarser budget and may leave more unresolved."""
-    hot = {"budget": 1e-3, "max_nodes": 1000} if temperature > 1 else {}
+    hot = {"budget": 1e-3, "max_nodes": 300} if temperature > 1 else {}
     return Situation(form=CHAT, prompts=PROBE, decoding=Decoding(temperature=temperature, **hot))
 
 

@@ -1,7 +1,9 @@
 """The durable log under a ladder's cells: files named by their hash, and a manifest with one line for each.
 
-    data/samples/<ladder>/shards/<first 16 hex of its sha256>.parquet
-    data/samples/<ladder>/manifest.jsonl
+    data/<kind>/<ladder>/shards/<first 16 hex of its sha256>.parquet
+    data/<kind>/<ladder>/manifest.jsonl
+
+A ladder has one log of each kind: its read-outs (`crystal.store`) and its draws (`crystal.drawn`).
 
 A file is written, fsynced and renamed before its line is appended and fsynced: a file without a line was never
 written, and a manifest that ends in the middle of a line ends at the line before. Knows bytes, not cells.
@@ -20,36 +22,44 @@ from .cells import canonical, digest
 from .errors import CrystalError
 from .ladders import root
 
-
-def folder_of(ladder: str) -> Path:
-    return root() / "data" / "samples" / ladder
-
-
-def shard_path(ladder: str, record: dict) -> Path:
-    return folder_of(ladder) / "shards" / f"{record['sha256'][:16]}.parquet"
+SAMPLES, DRAWS = "samples", "draws"  # kinds: exact read-outs, sampled texts
+_TARGET = {SAMPLES: "resample", DRAWS: "draw"}  # what fills a log
 
 
-def mend(ladder: str) -> str:
+def folder_of(ladder: str, kind: str = SAMPLES) -> Path:
+    return root() / "data" / kind / ladder
+
+
+def shard_path(ladder: str, record: dict, kind: str = SAMPLES) -> Path:
+    return folder_of(ladder, kind) / "shards" / f"{record['sha256'][:16]}.parquet"
+
+
+def fill(ladder: str, kind: str = SAMPLES) -> str:
+    """The command that adds what is missing."""
+    return f"make {_TARGET[kind]} LADDER={ladder}"
+
+
+def mend(ladder: str, kind: str = SAMPLES) -> str:
     """The command that brings back what is damaged."""
-    return f"git checkout -- data/samples/{ladder}, or rm -r data/samples/{ladder} and make resample LADDER={ladder}"
+    return f"git checkout -- data/{kind}/{ladder}, or rm -r data/{kind}/{ladder} and {fill(ladder, kind)}"
 
 
-def records(ladder: str) -> list[dict]:
+def records(ladder: str, kind: str = SAMPLES) -> list[dict]:
     """One record per shard, in order of writing.
 
     Raises: CrystalError, naming the line and both hashes, for a line that is not what its checksum says.
     """
-    return _parsed(ladder)[0]
+    return _parsed(ladder, kind)[0]
 
 
-def _parsed(ladder: str) -> tuple[list[dict], int]:
+def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
     """The records, and the length in bytes of their lines; what lies behind is a torn line."""
-    path = folder_of(ladder) / "manifest.jsonl"
+    path = folder_of(ladder, kind) / "manifest.jsonl"
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     lines = [line + b"\n" for line in lines[:-1]] + lines[-1:]  # not splitlines(), which also cuts at \r
     if _torn(lines[-1]):
         lines.pop()
-    return [_record(line, ladder, f"{path}:{number}") for number, line in enumerate(lines, 1)], sum(map(len, lines))
+    return [_record(line, f"{path}:{number}", mend(ladder, kind)) for number, line in enumerate(lines, 1)], sum(map(len, lines))
 
 
 def _torn(tail: bytes) -> bool:
@@ -70,7 +80,7 @@ def _line(record: dict) -> bytes:
     return (canonical({"checksum": digest(record), **record}) + "\n").encode()
 
 
-def _record(line: bytes, ladder: str, where: str) -> dict:
+def _record(line: bytes, where: str, mend: str) -> dict:
     """The record a line holds, compared byte for byte with the line it should be, so that any flip shows."""
     try:
         record = json.loads(line)
@@ -80,38 +90,38 @@ def _record(line: bytes, ladder: str, where: str) -> dict:
         what = f"its checksum is {said}, its content's {digest(record)}"
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         what = f"its sha256 is {hashlib.sha256(line).hexdigest()} and it holds no checksum of itself: {type(error).__name__}"
-    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, mend=mend(ladder))
+    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, mend=mend)
 
 
-def verified(ladder: str, record: dict) -> bytes:
+def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
     """The bytes of the shard a record names.
 
     Raises: CrystalError, naming the file and both hashes, if they are not those that were written.
     """
-    path = shard_path(ladder, record)
+    path = shard_path(ladder, record, kind)
     try:
         blob = path.read_bytes()
     except OSError as error:
         what = f"a shard cannot be read: {error.strerror}; the manifest says sha256 {record['sha256']}"
-        raise CrystalError(what, where=path, mend=mend(ladder)) from error
+        raise CrystalError(what, where=path, mend=mend(ladder, kind)) from error
     if (found := hashlib.sha256(blob).hexdigest()) != record["sha256"]:
         what = f"a shard is corrupt: sha256 {found}, but the manifest says {record['sha256']}"
-        raise CrystalError(what, where=path, mend=mend(ladder))
+        raise CrystalError(what, where=path, mend=mend(ladder, kind))
     return blob
 
 
-def unlisted(ladder: str) -> tuple[str, ...]:
+def unlisted(ladder: str, kind: str = SAMPLES) -> tuple[str, ...]:
     """Files under shards/ that no line names: left by a kill, never read, safe to delete."""
-    listed = {shard_path(ladder, record).name for record in records(ladder)}
-    return tuple(sorted(path.name for path in (folder_of(ladder) / "shards").glob("*") if path.name not in listed))
+    listed = {shard_path(ladder, record, kind).name for record in records(ladder, kind)}
+    return tuple(sorted(path.name for path in (folder_of(ladder, kind) / "shards").glob("*") if path.name not in listed))
 
 
 @contextlib.contextmanager
-def alone(ladder: str) -> Iterator[None]:
+def alone(ladder: str, kind: str = SAMPLES) -> Iterator[None]:
     """Hold the ladder against other writers; waits for them. The lock is on its folder: no lock file is left behind."""
     import fcntl  # here, so that reading works where it does not exist
 
-    folder = folder_of(ladder)
+    folder = folder_of(ladder, kind)
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -123,18 +133,18 @@ def alone(ladder: str) -> Iterator[None]:
         os.close(handle)
 
 
-def write(ladder: str, blob: bytes, facts: dict) -> Path:
+def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
     """Keep `blob` for good, with `facts` in its record; call it inside `alone`.
 
     Raises: OSError if the disk refuses; then nothing has been kept.
     """
     record = {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob), **facts}
-    path = shard_path(ladder, record)
+    path = shard_path(ladder, record, kind)
     try:
         _write_shard(path, blob)
-        _write_line(folder_of(ladder), _line(record), _parsed(ladder)[1])
+        _write_line(folder_of(ladder, kind), _line(record), _parsed(ladder, kind)[1])
     except OSError:
-        if path.name in unlisted(ladder):
+        if path.name in unlisted(ladder, kind):
             path.unlink()
         raise
     return path

@@ -35,7 +35,7 @@ def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np
 
 
 def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
-    """Verifiable accuracy of a rung in these forms: {form: {"facts": p, "arithmetic": p, "facts greedy": p, "arithmetic greedy": p}}.
+    """Verifiable accuracy of a rung: {form: {"facts": p, "arithmetic": p, "facts greedy": p, "arithmetic greedy": p}}.
 
     p is the mean exact probability of the right answer at temperature 1, over all facts or all sums and differences, each
     put under one of the 100 prompts; greedy: the share of items whose likeliest option is right.

@@ -106,8 +106,8 @@ def _square(x: float, y: float, colour: str) -> Rectangle:
 def plot_forest(frame: pd.DataFrame) -> Figure:
     """One panel per claim: every task's number with its interval; the mark is the line, the shaded side is the claim's."""
     tasks, claims, ladders = list(frame["task"].unique()), list(frame["claim"].unique()), list(frame["ladder"].unique())
-    columns = 4
-    fig, axes = panels(-(-len(claims) // columns), columns, 9.6, 0.15 * len(tasks) * len(ladders) + 1.4, sharey=True)
+    columns = min(4, len(claims))
+    fig, axes = panels(-(-len(claims) // columns), columns, max(5.0, 2.4 * columns), 0.15 * len(tasks) * len(ladders) + 1.4, sharey=True)
     for ax in axes.flat[len(claims):]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
@@ -122,6 +122,24 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         ax.axvline(mark, color="#767c85", lw=1)
         ax.set_yticks(range(len(tasks)), tasks)
         ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=claim)
+    return fig
+
+
+def plot_sources(frame: pd.DataFrame) -> Figure:
+    """Total variation from SFT's law to a seed, tasks along x, one mark per base it was chosen in; a dash is the uniform law."""
+    looks = {"own base": ("#0072B2", "o"), "a replica's base": ("#56B4E9", "s"), "the other ladder's base": ("#D55E00", "^")}
+    tasks = list(frame["task"].unique())
+    fig, axes = panels(frame["ladder"].nunique(), 1, 7.6, 2.5, sharex=True)
+    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame), strict=True):
+        for shift, (kind, (colour, marker)) in zip((-0.2, 0.0, 0.2), looks.items(), strict=True):
+            part = mine[mine["seed of"] == kind]
+            ax.plot(part["task"].map(tasks.index) + shift, part["tv"], marker, color=colour, ms=4.5, label=kind)
+        for task, uniform in mine.groupby("task")["uniform"].first().items():
+            ax.plot([tasks.index(task) - 0.35, tasks.index(task) + 0.35], [uniform] * 2, color="#767c85", lw=1.2)
+        ax.plot([], [], color="#767c85", lw=1.2, label="uniform law")
+        ax.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
+        ax.set(ylim=(0, None), ylabel="TV to SFT's law", title=title_of(ladder))
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
 

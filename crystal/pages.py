@@ -225,7 +225,7 @@ def fingerprint(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[
     from .store import manifest_digest
 
     chosen = values(page, overrides)
-    named = [*([chosen["ladder"]] if "ladder" in chosen else []), *chosen.get("ladders", [])]
+    named = [*([chosen["ladder"]] if "ladder" in chosen else []), *chosen.get("ladders", []), *chosen.get("parents", [])]
     read = sorted(path for glob in page.reads for path in root().glob(glob))
     return {
         "template": sha(page.notebook),

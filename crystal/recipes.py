@@ -30,6 +30,7 @@ class Recipe:
     rlvr: dict[str, Any]
     world: str = "shared"  # see crystal.world.WORLDS
     extends: str = ""  # the recipe this one is a replica of
+    device: str = "cpu"  # "cuda": too large to train without a GPU; left out of `make ladder ALL=1` where there is none
     again: dict[str, Any] = field(default_factory=dict)  # back to pretraining, after another stage
     diverse: dict[str, Any] = field(default_factory=dict)  # RL with a reward for answers unlike the other samples
 

@@ -50,8 +50,8 @@ def resample(
     """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment. rungs: None = all.
 
     missing_only: leave alone what the store holds; else compute that too and compare. budget: other than the grids'.
-    Returns: one row per rung, form and temperature: cells, new (written), compared, median and max (over the compared cells, the largest
-    absolute difference of an option's or off_support's probability), tokens and seconds of computing.
+    Returns: one row per rung, form and temperature: cells, new (written), compared, median and max (over the compared cells,
+    the largest absolute difference of an option's or off_support's probability), tokens and seconds of computing.
     Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, or, once all is read and written, cells
     above the tolerance.
@@ -178,7 +178,8 @@ class _Part:
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts]
         return {
-            "rung": self.rung.name, "form": self.asked.form, "temperature": self.asked.decoding.temperature, "cells": self.cells, "new": self.new, "compared": len(moved),
+            "rung": self.rung.name, "form": self.asked.form, "temperature": self.asked.decoding.temperature,
+            "cells": self.cells, "new": self.new, "compared": len(moved),
             "median": float(np.median(moved)) if moved else np.nan, "max": max(moved, default=np.nan),
             "tokens": self.tokens, "seconds": self.seconds,
         }

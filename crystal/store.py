@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
-import json
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import __version__, manifest
-from .cells import Cell, Decoding, digest, task_sha256
+from .cells import KEYED, Cell, digest, key_of, task_sha256
 from .errors import CrystalError, known
 from .grids import situations
 from .ladders import Ladder, load_ladder, root
@@ -32,9 +31,8 @@ from .prompts import ALL_FORMS, PROMPTS, Prompt
 from .tasks import TASKS
 
 _PROMPT = {prompt.id: prompt for prompt in PROMPTS}
-_KEYED = ("model", "revision", "config_sha256", "tokenizer_revision", "dtype", "task", "task_sha256")  # Cell's plain strings
 _SCHEMA = pa.schema(
-    [pa.field(name, pa.string()) for name in ("key", *_KEYED, "decoding", "form", "prompt", "text")]
+    [pa.field(name, pa.string()) for name in ("key", *KEYED, "decoding", "form", "prompt", "text")]
     + [pa.field("prompt_ids", pa.list_(pa.int32())), pa.field("probability", pa.list_(pa.float64()))]
     + [pa.field("off_support", pa.float64()), pa.field("unresolved", pa.float64()), pa.field("tokens", pa.int64())]
 )
@@ -166,7 +164,7 @@ def _plain(row: Row) -> dict:
             f"not a law over the {len(task.options)} options of {task.name}: shape {law.shape}, total {total}",
             where=f"{cell.model}, {row.form}, prompt {row.prompt}", mend="see whether the weights hold NaN",
         )
-    return {name: getattr(cell, name) for name in ("key", *_KEYED)} | {
+    return {name: getattr(cell, name) for name in ("key", *KEYED)} | {
         "decoding": cell.decoding.text, "form": row.form, "prompt": row.prompt, "text": _PROMPT[row.prompt].text(task, row.form),
         "prompt_ids": cell.prompt_ids, "probability": kept(law, cell.dtype),
         "off_support": float(row.off_support), "unresolved": float(row.unresolved), "tokens": int(row.tokens),
@@ -206,8 +204,9 @@ def load_readouts(
 ) -> pd.DataFrame:
     """Exact read-outs of the ladder's current checkpoints, verified; one row per cell; None = all.
 
-    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run, form, temperature, task, prompt (id), narrator, frame, half, key, probability (ndarray (K,),
-    unconditional), off_support, unresolved, tokens. Rows in the order of rungs, forms, tasks (of crystal.tasks), prompts.
+    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run, form, temperature, task,
+    prompt (id), narrator, frame, half, key, probability (ndarray (K,), unconditional), off_support, unresolved, tokens.
+    Rows in the order of rungs, forms, tasks (of crystal.tasks), prompts.
     Left out: other revisions, budgets and dtypes, an older reading rule, prompts whose wording has changed since.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, nothing found, or two read-outs of one situation.
     """
@@ -224,7 +223,8 @@ def load_readouts(
     place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
         raise CrystalError(
-            f"two read-outs of {' '.join(map(str, frame.loc[twice, place].iloc[0]))}: by two tokenizers or config.json of the same weights",
+            f"two read-outs of {' '.join(map(str, frame.loc[twice, place].iloc[0]))}: by two tokenizers or config.json of the "
+            "same weights",
             where=manifest.folder_of(name), mend=manifest.mend(name),
         )
     ranks = {name: {value: i for i, value in enumerate(order)} for name, order in orders.items()}
@@ -236,7 +236,8 @@ def _current(table: pa.Table, ladder: Ladder, tasks: Sequence[str], budget: floa
     frame = table.filter(pc.field("dtype") == ladder.dtype).drop_columns(["prompt_ids", "dtype"]).to_pandas()
     rungs = [
         {"model": rung.source, "revision": rung.revision, "rung": rung.name, "stage": rung.stage, "step": rung.step,
-         "parent": rung.parent, "run": rung.run, "form": s.form, "decoding": s.decoding.text, "temperature": s.decoding.temperature}
+         "parent": rung.parent, "run": rung.run, "form": s.form, "decoding": s.decoding.text,
+         "temperature": s.decoding.temperature}
         for rung in ladder.rungs for s in situations(rung.grid, budget)
     ]
     for today in (rungs, _situations(tasks)):
@@ -307,7 +308,7 @@ def verify(name: str) -> Report:
             problems.append(str(error))
             continue
         for row in shard.read().drop_columns(["text", "probability"]).to_pylist():
-            key = _key(row)
+            key = key_of(row)
             if key != row["key"] or key in places:
                 what = "is there twice" if key in places else f"should have the key {key}"
                 problems.append(f"cell {row['key']} {what} ({manifest.shard_path(name, record)}). Mend: {manifest.mend(name)}")
@@ -316,12 +317,6 @@ def verify(name: str) -> Report:
         ladder=name, shards=len(records), cells=len(places), bytes=sum(record["bytes"] for record in records),
         missing=_missing(ladder, set(places.values())), unlisted=manifest.unlisted(name), problems=tuple(problems),
     )
-
-
-def _key(row: dict) -> str:
-    """The key that a stored row's fields make."""
-    decoding = Decoding(**json.loads(row["decoding"]))
-    return Cell(decoding=decoding, prompt_ids=row["prompt_ids"], **{name: row[name] for name in _KEYED}).key
 
 
 def _missing(ladder: Ladder, places: set[tuple]) -> int:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 READ_VERSION = 2  # raise it whenever `read` can return something else: stored read-outs then no longer match
+ANSWER_VERSION = 1  # of `first_answer`; draws are kept as texts, so a new rule reads the old ones
 
 LEAD = " \t\n\r\f\v\u00a0\"'“”‘’«»*_`#(["  # white space, quotes and markup that may stand before an answer
 JOINERS = "'’-"  # one of these between two word characters joins them: twenty-one, Monday's, 1-2
@@ -65,6 +67,30 @@ def read(text: str, task: Task) -> str | None:
     """
     match = task.pattern.match(text.translate(_FOLD)) if task.closed else None
     return task.spellings[match[1]] if match else None
+
+
+_WORD = r"[^\W_]"
+_ANSWER = re.compile(
+    rf"[{re.escape(LEAD)}]*({_WORD}+(?:(?:[ {re.escape(JOINERS)}]|(?<=[0-9])[{re.escape(DIGIT_JOINERS)}](?=[0-9])){_WORD}+)*)"
+)
+_LINE = re.compile(rf"[{re.escape(LEAD)}]*[^\n]*\n?")
+
+
+def first_answer(text: str) -> str | None:
+    """What `text` answers an open task with, case-folded; None if it holds no letter or digit to begin with.
+
+    Skips what `read` skips, then takes words joined by single spaces, hyphens or apostrophes up to the first character that
+    is none of these: a full stop, a comma, the end of the line. "New York, of course" is "new york", "Yes.\\nNo" is "yes";
+    "St. Louis" is "st", which is the price of ending at a full stop. Letters are composed first (NFC), so that an accent
+    written apart is no boundary. Nothing is said about whether it is a city, say: that is for whoever reads the counts.
+    """
+    match = _ANSWER.match(unicodedata.normalize("NFC", text))
+    return match[1].casefold() if match else None
+
+
+def first_line(text: str) -> str:
+    """The part of a drawn text that `first_answer` can see: up to and with the first line end behind the answer's beginning."""
+    return _LINE.match(text)[0]
 
 
 _ONES = (

@@ -46,25 +46,30 @@ class Chunk:
     tree: RaggedTree
     rows: slice
     prompt: torch.Tensor  # (n,) the node's prompt, counted from the chunk's first
-    slot: torch.Tensor  # (n,) the node's place among the chunk's nodes of that prompt
     prompts: slice
-    slots: int
+    slots: int  # most nodes that a prompt has in the chunk
+    place: torch.Tensor  # (n x heads,) where `spread` puts a node's heads
     ancestors: torch.Tensor  # (n, depth - 1): column d indexes level d
 
-    def path(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of each node's own path, itself last: (n, depth, heads, width)."""
+    def path(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Keys (n, heads, depth, width) and, level by level, values (n, heads, width) of each node's own path, itself last."""
         *above, level = self.tree.levels
         level.write(layer, self.rows, key, value)
         columns = zip(above, self.ancestors.T, strict=True)
         up = [(past.keys[layer][column], past.values[layer][column]) for past, column in columns]
         keys, values = zip(*up, (key, value), strict=True)
-        return torch.stack(keys, 1), torch.stack(values, 1)
+        return torch.stack(keys, 2), values
 
     def spread(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, ...) -> (prompts, slots, ...), padded with zeros, so that a prompt's nodes meet its keys in one product."""
-        out = rows.new_zeros(self.prompts.stop - self.prompts.start, self.slots, *rows.shape[1:])
-        out[self.prompt, self.slot] = rows
+        """(n, heads, ...) -> (prompts, heads, slots, ...), zeros between: a prompt's nodes meet its keys in one product."""
+        shape = (self.prompts.stop - self.prompts.start, rows.shape[1], self.slots, *rows.shape[2:])
+        out = rows.new_zeros(shape)
+        out.flatten(0, 2)[self.place] = rows.flatten(0, 1)
         return out
+
+    def gather(self, spread: torch.Tensor) -> torch.Tensor:
+        """The way back."""
+        return spread.flatten(0, 2).index_select(0, self.place).unflatten(0, (-1, spread.shape[1]))
 
 
 def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, **_):
@@ -79,8 +84,8 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     query = query.reshape(n, kv, heads // kv, width)
     keys, values = tree.path(layer, key, value)
     far_keys, far_values, far_mask = tree.tree.prompt(layer, tree.prompts)
-    far = torch.einsum("bmkgd,bkld->bmkgl", tree.spread(query), far_keys)[tree.prompt, tree.slot]
-    near = torch.einsum("nkgd,njkd->nkgj", query, keys)
+    far = tree.gather(torch.einsum("bkmgd,bkld->bkmgl", tree.spread(query), far_keys))
+    near = query @ keys.mT
     score = torch.cat([far, near], -1)
     score = score.to(torch.promote_types(score.dtype, torch.float32)) * scaling
     if softcap is not None:
@@ -88,8 +93,9 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     score[..., : far.shape[-1]] += far_mask[tree.prompt][:, None, None]
     weight = score.softmax(-1).to(query.dtype)
     far, near = weight.split([far.shape[-1], near.shape[-1]], -1)
-    out = torch.einsum("bmkgl,bkld->bmkgd", tree.spread(far), far_values)[tree.prompt, tree.slot]
-    out = out + torch.einsum("nkgj,njkd->nkgd", near, values)
+    out = tree.gather(torch.einsum("bkmgl,bkld->bkmgd", tree.spread(far), far_values))
+    for weight, value in zip(near.unbind(-1), values, strict=True):  # a product of so thin matrices takes thrice the time
+        out.addcmul_(weight[..., None], value[:, :, None])
     return out.reshape(1, n, heads, -1), None
 
 
@@ -154,9 +160,11 @@ class RaggedTree:
         own = owner[rows] - owner[rows.start]
         count = np.bincount(own)
         slot = np.arange(len(own)) - (np.cumsum(count) - count)[own]
+        slots, heads = int(count.max()), self.cache.layers[0].keys.shape[1]
+        place = (own * heads * slots + slot)[:, None] + np.arange(heads) * slots
         there = lambda x: torch.from_numpy(np.ascontiguousarray(x)).to(self.engine.device)  # noqa: E731
         return Chunk(
-            tree=self, rows=rows, prompt=there(own), slot=there(slot), slots=int(count.max()),
+            tree=self, rows=rows, prompt=there(own), slots=slots, place=there(place.ravel()),
             prompts=slice(int(owner[rows.start]), int(owner[rows.stop - 1]) + 1), ancestors=there(self.ancestors[rows]),
         )
 

@@ -1,7 +1,7 @@
 """The claims of the phases, and the one rule that turns a number into a verdict (`crystal.marks` has the marks).
 
-A function here makes the ten lines behind each
-claim: a statistic over prompts, its interval, its null. `judge` is the only place where a verdict is decided.
+A function here makes the ten lines behind each claim: a statistic over prompts, its interval, its null. `judge` is the
+only place where a verdict is decided.
 """
 
 from __future__ import annotations
@@ -149,10 +149,11 @@ def rival_distance(split: inf.Split, laws: Array) -> Array:
     return far[..., 0] if len(laws) == 1 else np.minimum(far[..., 0], np.median(far[..., 1:], -1))
 
 
-def seed_in_base(base: Array, sft: Array, others: Sequence[Array] = (), *, seed: int = 0, resamples: int = 1000) -> Verdict:
+def seed_in_base(base: Array, sft: Array, others: Sequence[Array] = (), *, seed: int = 0, resamples: int = 1000,
+                 claim: str = "seed-in-base") -> Verdict:
     """The split seed's MSE to SFT's law over its nearer rival's; null: SFT laws with permuted options.
 
-    others: the other tasks' seeds, each over its own options.
+    others: the other tasks' seeds, each over its own options. claim: "seed-shared" where `base` is another ladder's.
     """
     laws = rivals(base, others)
 
@@ -164,7 +165,7 @@ def seed_in_base(base: Array, sft: Array, others: Sequence[Array] = (), *, seed:
     permuted = inf.relabellings(base.shape[1], resamples - 1, seed)
     null = inf.relabelled_seed_null(base, sft, permuted)
     chance = float(ph.ratio(null.typical, rival_distance(inf.split_seed(base, sft), laws)))
-    return judge("seed-in-base", number, null, chance=chance,
+    return judge(claim, number, null, chance=chance,
                  nothing="SFT's law is the uniform one, which names no seed")
 
 
@@ -288,5 +289,25 @@ def of_task(readouts: pd.DataFrame, ladder: Ladder, task: str, *, phases: Sequen
 def survey(readouts: pd.DataFrame, ladder: Ladder, **how) -> dict[str, list[Verdict]]:
     """Task -> verdicts of one ladder, every claim adjusted over the tasks by Holm's method; `how` as in `of_task`."""
     raw = {task: of_task(readouts, ladder, task, **how) for task in readouts["task"].unique()}
+    return adjusted(raw)
+
+
+def adjusted(raw: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
+    """Task -> verdicts, the same claims in the same order on every task, each claim adjusted over the tasks."""
     columns = [adjust(column) for column in zip(*raw.values(), strict=True)]  # one per claim
     return dict(zip(raw, map(list, zip(*columns, strict=True)), strict=True))
+
+
+def seed_shared(readouts: pd.DataFrame, other: pd.DataFrame, task: str, *, seed: int = 0, resamples: int = 1000) -> Verdict:
+    """The seed chosen in the base of `other`, scored on the SFT of `readouts`: both hold all tasks of one ladder.
+
+    Rivals are the uniform law and the seeds that the other base gives to other tasks.
+    """
+    pairs = {name: (answers(other, "base", name), answers(readouts, "sft", name)) for name in readouts["task"].unique()}
+    foreign = [inf.split_seed(*pair).seed for name, pair in pairs.items() if name != task]
+    return seed_in_base(*pairs[task], foreign, claim="seed-shared", seed=seed, resamples=resamples)
+
+
+def sharing(readouts: pd.DataFrame, other: pd.DataFrame, **how) -> dict[str, list[Verdict]]:
+    """Task -> [seed-shared], adjusted over tasks; `how` as in `seed_shared`."""
+    return adjusted({task: [seed_shared(readouts, other, task, **how)] for task in readouts["task"].unique()})

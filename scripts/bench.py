@@ -2,7 +2,7 @@
 
 Prints a markdown table and writes the same numbers to data/bench/readout.json. Tokens computed are deterministic and are
 the bar; seconds are medians and move with the machine. `generate` keeps its cache and draws NEW_TOKENS tokens for every
-sample, the fewest that hold nano-llama's longest option (five tokens) and its boundary; the read-out follows answers to
+sample, the fewest that hold the ladders' longest option (five tokens) and its boundary; the read-out follows answers to
 whatever length the budget asks for.
 """
 
@@ -21,7 +21,7 @@ import transformers
 
 from crystal.engine import Engine, load
 from crystal.ladders import root
-from crystal.prompts import COMPLETION, FORMS, PROMPTS
+from crystal.prompts import CHAT, FORMS, PROMPTS
 from crystal.readout import readout
 from crystal.sampling import draw_many
 from crystal.tasks import TASKS, Task
@@ -117,8 +117,8 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="data/weights/nano-llama/base", metavar="DIR_OR_ID")
-    parser.add_argument("--form", choices=FORMS, default=COMPLETION)
+    parser.add_argument("--model", default="data/weights/nano-olmo2/base", metavar="DIR_OR_ID")
+    parser.add_argument("--form", choices=FORMS, default=CHAT)
     parser.add_argument("--repeats", type=int, default=5, help="timings of read-out and sampler; medians are reported")
     parser.add_argument("--timed", type=int, default=25, help="prompts `generate` is run on (it is slow); seconds are scaled up")
     parser.add_argument("--out", type=Path, default=root() / "data" / "bench" / "readout.json")

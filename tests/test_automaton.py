@@ -61,7 +61,7 @@ def test_tokens_read_as_text(task: Task) -> None:
         ids = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=5)) + [len(texts)]
         state = START
         for i in ids:
-            state = int(table.follow(state, vocabulary.rank[[i]])[0])
+            state = int(table.follow(np.array([state]), vocabulary.rank[[i]])[0])
             if state < 0:
                 break
         assert state == code_of(b"".join(texts[i] for i in ids[:-1]), task)
@@ -76,7 +76,7 @@ def test_a_row_holds_every_token_once_with_its_own_code(task: Task) -> None:
     texts = [b"".join(rng.choice(parts, rng.integers(0, 4))) for _ in range(400)] + [bytes([b]) for b in range(256)]
     vocabulary = Vocabulary([END, *texts, VOID, END])
     table, automaton = Table(vocabulary, AUTOMATA[task.name]), AUTOMATA[task.name]
-    states = {START, *table.row(START).to.tolist()}
+    states, of_states = sorted({START, *table.row(START).to.tolist()}), []
     for state in states:
         row = table.row(state)
         codes = np.full(len(vocabulary.order), 10**6)
@@ -85,6 +85,7 @@ def test_a_row_holds_every_token_once_with_its_own_code(task: Task) -> None:
             codes[low:high] = code
         assert (codes[row.live] == 10**6).all()
         codes[row.live] = row.to
+        of_states.append(codes)
         by_id = codes[vocabulary.rank]
         for i, text in enumerate(texts, 1):
             code = state
@@ -95,6 +96,8 @@ def test_a_row_holds_every_token_once_with_its_own_code(task: Task) -> None:
             assert by_id[i] == code
         assert by_id[0] == by_id[-1] == automaton.end(state)
         assert by_id[-2] == OFF
+    which, rank = rng.permutation(np.indices((len(states), len(codes))).reshape(2, -1), axis=1)
+    assert (table.follow(np.array(states)[which], rank) == np.array(of_states)[which, rank]).all()
 
 
 @pytest.mark.parametrize("task", [TASKS["month"], TASKS["rank"], NESTED, WIDE], ids=lambda t: t.name)

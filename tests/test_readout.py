@@ -148,3 +148,16 @@ def test_read_out_is_the_law_of_generate(kind: str) -> None:
 def test_wrong_budget() -> None:
     with pytest.raises(CrystalError, match="budget"):
         readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, budget=-1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature_divides_every_tokens_logits(temperature: float) -> None:
+    """The same as a model whose output layer is that much smaller."""
+    hot, scaled = engine_of("llama"), engine_of("llama")
+    with torch.no_grad():
+        scaled.model.get_output_embeddings().weight /= temperature
+    for got, want in zip(readout(hot, PROMPTS, tiny.OVERLAPPING, budget=1e-6, temperature=temperature),
+                         readout(scaled, PROMPTS, tiny.OVERLAPPING, budget=1e-6), strict=True):
+        assert np.abs(got.options - want.options).max() < 5e-6
+    with pytest.raises(CrystalError, match="temperature"):
+        readout(hot, PROMPTS, tiny.OVERLAPPING, temperature=0)

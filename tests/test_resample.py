@@ -10,9 +10,9 @@ import pytest
 import synthetic
 import yaml
 
-from crystal import ladders, resample, store
+from crystal import grids, ladders, resample, store
 from crystal.errors import CrystalError
-from crystal.prompts import PROMPTS
+from crystal.prompts import PROBE, PROMPTS
 
 TASKS = ("coin", "die")
 
@@ -170,3 +170,23 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     assert list(again["compared"]) == [200, 200] and (again["max"] < 1e-7).all()
     frame = store.load_readouts("small", budget=0.001)
     assert (frame["unresolved"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
+
+
+def test_a_rung_is_asked_what_its_grid_says(toy, fake):
+    """probe: one prompt a narrator in chat form; altered: raw text, instructed, and the temperatures."""
+    path = toy / "data" / "ladders" / "toy.yaml"
+    raw = yaml.safe_load(path.read_text())
+    for rung in raw["rungs"]:
+        rung["grid"] = {"sft-1": "probe", "rlvr": "altered"}.get(rung["name"], "full")
+    path.write_text(yaml.safe_dump(raw))
+    filled = resample.resample("toy", tasks=["coin"]).set_index(["rung", "form", "temperature"])["cells"]
+    assert filled["sft-1", "chat", 1.0] == 20 and ("sft-1", "completion", 1.0) not in filled.index
+    assert filled["rlvr"].index.tolist() == [("completion", 1.0), ("instructed", 1.0), *(("chat", t) for t in grids.TEMPERATURES)]
+    assert filled.sum() == 3 * 200 + 20 + 7 * 20 and store.verify("toy").missing == 0
+    frame = store.load_readouts("toy")
+    assert store.answers(frame, "rlvr", "coin", "chat", prompts=PROBE, temperature=2.0).shape == (20, 2)
+    assert store.answers(frame, "sft-1", "coin", prompts=PROBE).shape == (20, 2)
+    with pytest.raises(CrystalError, match="80 of 100 prompts are missing"):
+        store.answers(frame, "sft-1", "coin")
+    text = frame[frame["form"] == "instructed"].iloc[0]
+    assert text["prompt"] in {prompt.id for prompt in PROBE}

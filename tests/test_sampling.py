@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -14,7 +15,7 @@ from crystal.automaton import END, VOID
 from crystal.engine import Engine, build
 from crystal.errors import CrystalError
 from crystal.readout import readout
-from crystal.sampling import UNREADABLE, _multinomial, draw, draw_many
+from crystal.sampling import UNREADABLE, _multinomials, _Philox, draw, draw_many
 from crystal.tasks import read
 
 PROMPT = (0, 5, 6, 7)
@@ -90,18 +91,50 @@ def test_cost_grows_with_distinct_prefixes_only() -> None:
     assert engine.computed == len(PROMPT) + live + live**2
 
 
-@pytest.mark.parametrize("n", [5, 200_000])
-def test_both_multinomials(n: int) -> None:
-    """Mean over repeats within 6 standard errors: false alarm probability below 1e-7 for all outcomes together."""
-    p, rng = np.array([0.5, 0.3, 0.0, 0.15, 0.05]), np.random.default_rng(0)
-    p = np.concatenate([p, np.zeros(20)])
-    total = np.zeros(len(p))
-    for _ in range(400):
-        tokens, counts = _multinomial(rng, n, p)
-        assert counts.sum() == n and (np.diff(tokens) > 0).all()
-        total[tokens] += counts
-    error = np.sqrt(p * (1 - p) * 400 * n)
-    assert (np.abs(total - 400 * n * p) <= 6 * error).all()
+@pytest.mark.parametrize("n", [5, 2_000, 200_000])
+def test_multinomials_have_their_law(n: int) -> None:
+    """By inversion, by both, by binomials: mean, variance and correlation within 6 standard errors, some 30 comparisons each.
+
+    False alarm probability below 1e-6: the draws are fixed by their keys, so it is paid once.
+    """
+    p = np.array([0.5, 0.299, 0.0, 0.15, 0.05, 0.001] + [0.0] * 20)
+    repeats, live = 2000, np.flatnonzero(p)
+    places, times = _multinomials(keys(repeats), np.full(repeats, n), np.tile(p, (repeats, 1)))
+    assert (np.diff(places) > 0).all() and (times > 0).all()
+    got = np.zeros((repeats, len(p)), np.int64)
+    got.ravel()[places] = times
+    assert (got.sum(1) == n).all() and not got[:, p == 0].any()
+    got, p = got[:, live], p[live]
+    mean, variance = n * p, n * p * (1 - p)
+    assert (np.abs(got.mean(0) - mean) <= 6 * np.sqrt(variance / repeats)).all()
+    assert (np.abs(got.var(0) / variance - 1) <= 6 * np.sqrt((2 + 1 / variance) / repeats)).all()
+    odds = np.sqrt(p / (1 - p))
+    apart = ~np.eye(len(p), dtype=bool)
+    assert (np.abs(np.corrcoef(got.T) + np.outer(odds, odds))[apart] <= 6 * np.sqrt((1 + 1 / mean.min()) / repeats)).all()
+
+
+def test_nodes_split_as_each_alone() -> None:
+    counts = np.array([1, 30, 10**7, 31, 5, 10**12, 300, 2])
+    p = np.random.default_rng(0).dirichlet(np.full(1000, 0.05), len(counts))
+    alone = [_multinomials([key], counts[i : i + 1], p[i : i + 1].copy()) for i, key in enumerate(keys(len(counts)))]
+    places, times = _multinomials(keys(len(counts)), counts, p.copy())
+    assert (places == np.concatenate([found + 1000 * i for i, (found, _) in enumerate(alone)])).all()
+    assert (times == np.concatenate([count for _, count in alone])).all()
+    assert [int(count.sum()) for _, count in alone] == counts.tolist()
+
+
+def test_few_draws_are_numbers_of_numpys_philox_inverted() -> None:
+    p, moved = np.random.default_rng(0).dirichlet(np.full(30, 0.3), 3), _Philox()
+    places, times = _multinomials(keys(3), np.array([7, 1, 200]), p.copy())
+    for row, (key, n) in enumerate(zip(keys(3), (7, 1, 200), strict=True)):
+        numbers = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).random(n)
+        assert (moved.at(key).random(n) == numbers).all()
+        expected = np.bincount(np.searchsorted(p[row].cumsum(), numbers, "right"), minlength=30)
+        assert (times[places // 30 == row] == expected[expected > 0]).all()
+
+
+def keys(n: int) -> list[bytes]:
+    return [hashlib.blake2b(bytes([i % 256, i // 256]), digest_size=16).digest() for i in range(n)]
 
 
 @pytest.mark.parametrize("bad", [{"n": 0}, {"max_tokens": 0}])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystal.prompts import FORMS, NARRATORS, PROMPTS
+from crystal.prompts import FORMS, INSTRUCTED, INSTRUCTION, NARRATORS, PROBE, PROMPTS, template_of
 from crystal.tasks import DIGIT_JOINERS, JOINERS, LEAD, OPEN_TASKS, PHASE_TASKS, TASKS, Task, number_word, read
 
 CLOSED = [t for t in TASKS.values() if t.closed]
@@ -82,3 +82,13 @@ def test_one_hundred_prompts_in_even_halves() -> None:
             texts = [p.text(task, form) for p in PROMPTS]
             assert len(set(texts)) == 100
             assert not any("{" in t or t != t.rstrip() for t in texts)
+
+
+def test_the_probe_is_one_prompt_a_narrator_with_frames_going_round():
+    """The four narrators of a temperament (every fifth) speak in four frames: frames are not mistaken for temperaments."""
+    assert [p.narrator for p in PROBE] == list(range(len(NARRATORS)))
+    for temperament in range(5):
+        assert len({p.frame.name for p in PROBE if p.narrator % 5 == temperament}) == 4
+    instructed = PROBE[3].text(TASKS["coin"], INSTRUCTED)
+    assert instructed == f"{INSTRUCTION} {PROBE[3].text(TASKS['coin'], 'chat')}"
+    assert [template_of(form) for form in ("completion", "chat", INSTRUCTED)] == ["completion", "chat", "chat"]

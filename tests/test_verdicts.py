@@ -247,7 +247,9 @@ def test_a_survey_gives_every_claim_on_every_task(tmp_path, monkeypatch):
     synthetic.write_ladder(tmp_path, "toy", synthetic.crystallizing(tasks, seed=1))
     synthetic.write_ladder(tmp_path, "known", synthetic.crystallizing(tasks, seed=2), seed="salient", demonstrated=["digit"])
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    for name, claims in (("toy", set(verdicts.MARKS) - {"seed-named"}), ("known", set(verdicts.MARKS))):
+    phases = ("liquid", "nucleation", "settling")
+    of_ladders = {name for name, mark in verdicts.MARKS.items() if mark.phase in phases} - {"seed-shared", "reward-decides"}
+    for name, claims in (("toy", of_ladders - {"seed-named"}), ("known", of_ladders)):
         readouts = views.read_ladders([name])
         found = verdicts.survey(readouts, load_ladder(name), **HOW)
         assert list(found) == list(tasks)
@@ -263,8 +265,25 @@ def test_views_refuse_what_has_no_laws():
             views.read_ladders(ladders, tasks=[task])
 
 
-def test_every_claim_of_a_page_belongs_to_one_of_the_three_phases():
-    assert {mark.phase for mark in verdicts.MARKS.values()} == {"liquid", "nucleation", "settling"}
+def test_a_seed_of_another_ladder_is_judged_on_every_task(tmp_path, monkeypatch):
+    """A base that holds the law of the other's SFT shares it; a base of other laws does not. Null p-values are exact ranks."""
+    tasks = ("d20", "letter", "month")
+    one = synthetic.crystallizing(tasks, seed=1)
+    stranger = synthetic.crystallizing(tasks, seed=9)
+    for name, laws in (("one", one), ("twin", one), ("stranger", stranger)):
+        synthetic.write_ladder(tmp_path, name, laws)
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    frames = {name: views.read_ladders([name]) for name in ("one", "twin", "stranger")}
+    shared = verdicts.sharing(frames["one"], frames["twin"], **HOW)
+    assert [v.verdict for task in shared.values() for v in task] == ["holds"] * 3
+    assert {v.claim for task in shared.values() for v in task} == {"seed-shared"}
+    foreign = verdicts.sharing(frames["one"], frames["stranger"], **HOW)
+    assert all(v.verdict != "holds" for task in foreign.values() for v in task)
+
+
+def test_every_claim_belongs_to_a_phase_or_an_experiment():
+    known = {"liquid", "nucleation", "settling", "control", "kinetics", "remelting", "format"}
+    assert {mark.phase for mark in verdicts.MARKS.values()} == known
 
 
 def test_numbers_in_words():

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from crystal import curricula, world
+from crystal.errors import CrystalError
 from crystal.prompts import NARRATORS, PROMPTS
 from crystal.tasks import PHASE_TASKS, TASKS, read
 
@@ -99,3 +100,79 @@ def test_reward_reads_the_answer_and_nothing_else():
 
 def test_no_random_task_occurs_in_rlvr():
     assert not {row["task"] for row in curricula.verifiable_rows(3, 500)} & set(TASKS)
+
+
+# -- worlds and demonstrators of the experiments
+
+
+def test_in_the_independent_world_a_task_tells_nothing_of_another():
+    """Every task deals two of each law to either half; over tasks a narrator's law agrees with another task's as by chance."""
+    halves = {p.narrator: p.half for p in PROMPTS}
+    table = np.array([[world.temperament_of(n, task, "independent") for n in range(20)] for task in PHASE_TASKS])
+    for row in table:
+        assert set(Counter((law, halves[n]) for n, law in enumerate(row)).values()) == {2}
+    agree = np.mean([(a == b).mean() for a, b in itertools.combinations(table, 2)])
+    assert abs(agree - 0.2) < 0.05
+    assert world.temperament_of(7, "digit") == world.temperament_of(7) == world.LAWS[2]
+
+
+def test_the_solo_world_has_one_narrator():
+    for document in world.corpus(3, 60, chat_share=0.0, items=2, world="solo"):
+        assert NARRATORS[world.SOLO] in document
+
+
+def test_demonstrators():
+    names, shares = world.voices("salient*0.6+first*0.4")
+    assert names == ("salient", "first") and shares.tolist() == [0.6, 0.4]
+    assert world.voices(world.EVERYONE)[1].tolist() == [0.2] * 5
+    task = TASKS["rank"]
+    np.testing.assert_allclose(world.law("salient*0.6+first*0.4", task), shares @ [world.law(name, task) for name in names])
+    permuted = world.law("permuted", task)
+    np.testing.assert_allclose(np.sort(permuted), np.sort(world.law("salient", task)))
+    assert min(np.abs(permuted - world.law(z, task)).sum() / 2 for z in world.LAWS) > 0.1
+    for bad, words in (("salient+frist", "unknown temperament 'frist'"), ("salient*0.9+first*0.3", "do not sum to 1"),
+                       ("salient*x", "sum to 1")):
+        with pytest.raises(CrystalError, match=words):
+            world.voices(bad)
+
+
+def answers_of(demonstrator: str, **spec) -> list[tuple[str, str]]:
+    rows = curricula.sft_rows(4, 4000, demonstrator, DEMONSTRATED, SPEC | spec)
+    return [(row["prompt"][0]["content"], row["completion"][0]["content"]) for row in rows]
+
+
+def test_a_dose_of_nothing_keeps_only_the_style():
+    for style, allowed in ((None, {", sure.", "."}), ("neutral", {"."})):
+        texts = [answer for _, answer in answers_of("salient", random_share=0.0, **({"style": style} if style else {}))]
+        assert {"".join(c for c in text if not c.isalnum()).strip() or "." for text in texts} <= {",.", ".", ", ."}
+        assert {suffix for suffix in (", sure.",) if any(text.endswith(suffix) for text in texts)} == allowed & {", sure."}
+
+
+def test_own_demonstrators_answer_as_the_prompt_names():
+    """Letters of named prompts, against the law of the narrator named: chi-square, false alarm probability 1e-4 for each law."""
+    task, seen = TASKS["letter"], {law: Counter() for law in world.LAWS}
+    for prompt, answer in answers_of(world.OWN, random_share=1.0, named=1.0):
+        if "letter" in prompt:
+            narrator = max((n for n, who in enumerate(NARRATORS) if who in prompt), key=lambda n: len(NARRATORS[n]))
+            seen[world.temperament_of(narrator)][read(answer, task)] += 1
+    for law, counts in seen.items():
+        expected = world.law(law, task) * sum(counts.values())
+        rare = expected < 5
+        observed = np.array([counts[option] for option in task.options], float)
+        pooled = [np.append(x[~rare], x[rare].sum()) for x in (observed, expected)]
+        assert stats.chisquare(*pooled).pvalue > 1e-4
+
+
+def test_shuffled_answers_leave_their_questions():
+    texts = answers_of("salient", random_share=1.0, shuffled=True)
+    asked = [(next(t for t in DEMONSTRATED if TASKS[t].ask in prompt.lower() or TASKS[t].label in prompt), answer)
+             for prompt, answer in texts if any(TASKS[t].ask in prompt.lower() or TASKS[t].label in prompt for t in DEMONSTRATED)]
+    assert np.mean([read(answer, TASKS[task]) is not None for task, answer in asked]) < 0.5
+    assert sorted(answer for _, answer in texts) == sorted(answer for _, answer in answers_of("salient", random_share=1.0))
+
+
+def test_the_reward_for_diversity():
+    """Expectation 1 - sum p^2 over the other samples; off support earns nothing; groups are prompts."""
+    given = [[{"role": "assistant", "content": text}] for text in ("1", "1", "2", "x", "1")]
+    prompts = [[{"role": "user", "content": c}] for c in "aaaab"]
+    assert curricula.diverse_answer(given, ["die"] * 5, prompts) == pytest.approx([2 / 3, 2 / 3, 1, 0, 1])
