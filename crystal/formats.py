@@ -141,7 +141,8 @@ def load_numbers(readings: Sequence[Reading], *, seed: int = 0, resamples: int =
 
 def over_ladders(numbers: Mapping[tuple[str, str, str], Estimate], group: str, name: str) -> pd.Series:
     """One number of every ladder, indexed by ladder."""
-    return pd.Series({ladder: found.value for (ladder, g, n), found in numbers.items() if (g, n) == (group, name)})
+    values = {ladder: found.value for (ladder, g, n), found in numbers.items() if (g, n) == (group, name)}
+    return pd.Series(values, name=name if name == TOWARD else "ratio")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,11 @@ from .verdicts import Verdict, judge
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
 MEAN = "mean"  # in place of a parent
+POSITIVE, SHARE = (0.0, np.inf), (0.0, 1.0)
+BOUNDS = {  # what a quantity cannot leave, by the name of its series; those not named have no bounds
+    **dict.fromkeys(("distance", "entropy", "liquidity", "kept", "ratio", "down", "back", "tv"), POSITIVE),
+    **dict.fromkeys(("to_base", "to_law", "to_uniform", "to_mean"), POSITIVE),
+    **dict.fromkeys(("probmass", "off_support", "unresolved", "shared"), SHARE)}
 
 
 def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
@@ -33,10 +38,10 @@ def usable(values: pd.Series) -> pd.Series:
 
 
 def estimate(values: pd.Series) -> Estimate:
-    """`branches.over_parents`; of one parent its value without an interval, of none nothing (nan)."""
+    """`branches.over_parents` within BOUNDS; of one parent its value without an interval, of none nothing (nan)."""
     there = usable(values)
     if len(there) > 1:
-        return branches.over_parents(there)
+        return branches.over_parents(there, *BOUNDS.get(values.name, ()))
     return Estimate(float(there.mean()) if len(there) else np.nan, np.nan, np.nan, np.array([np.nan]))
 
 
@@ -44,7 +49,7 @@ def judge_over(claim: str, values: pd.Series) -> Verdict:
     """The verdict on a claim over parents; values: one number a parent. Undecided, with the reason, of fewer than two."""
     there = usable(values)
     if len(there) > 1:
-        found = judge(claim, estimate(there))
+        found = judge(claim, estimate(values))
         return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
     said = "no parent was read"
     if len(there):

@@ -139,6 +139,12 @@ def test_numbers_over_parents_say_what_they_can(values, text):
     assert parents.told(pd.Series(values, dtype=float)) == text
 
 
+def test_intervals_keep_within_what_a_quantity_can_be():
+    few = pd.Series([0.1, 0.9])
+    assert parents.estimate(few.rename("probmass")).high == 1 and parents.estimate(few.rename("distance")).low == 0
+    assert parents.estimate(few.rename("regained")).low < 0
+
+
 def test_nothing_recorded_is_a_sentence(root):
     with pytest.raises(CrystalError, match="nothing is recorded for other-2.*Mend: make ladder LADDER=remelting"):
         remelting.load_methods("remelting", ["other-2"])
