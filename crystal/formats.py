@@ -145,6 +145,14 @@ def over_ladders(numbers: Mapping[tuple[str, str, str], Estimate], group: str, n
     return pd.Series(values, name=name if name == TOWARD else "ratio")
 
 
+def load_left(readings: Sequence[Reading]) -> pd.DataFrame:
+    """Per stage's end and form: off-support and unresolved mass, mean over the ladders and the most of any."""
+    left = pd.concat([reading.left for reading in readings])
+    left = left[left["rung"].isin(["base", *LATER])].groupby(["rung", "form"], sort=False)
+    return left.agg(off=("off_support", "mean"), off_most=("off_support", "max"),
+                    open=("unresolved", "mean"), open_most=("unresolved", "max")).reset_index()
+
+
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +187,9 @@ def plot_rungs(frame: pd.DataFrame) -> Figure:
         for (_, form), line in mine.groupby(["ladder", "form"], sort=False):
             ax.plot(line["place"], line["liquidity"], "-" if form == CHAT else "--", color=COLOURS[form], lw=0.8, alpha=0.6)
         for form, marker in zip(FORMS, "so", strict=True):
-            shared, style = mine[(mine["form"] == form) & mine["common"]], marker + ("-" if form == CHAT else "--")
+            read = mine[mine["form"] == form]
+            shared, joined = read[read["common"]], "-" if form == CHAT else "--"
+            style = marker + (joined if read["common"].all() else "")  # a line over rungs that some lack would be no mean
             mean = shared.groupby("rung")[["place", "liquidity"]].mean().sort_values("place")
             ax.plot(mean["place"], mean["liquidity"], style, color=COLOURS[form], lw=2.2, label=NAMES[form])
         ax.set_xticks(range(4), ["base", *LATER])

@@ -127,4 +127,5 @@ def test_moves_and_forest_are_drawn_for_one_ladder_and_for_several(readings, num
 
 
 def test_leftover_mass_is_reported_as_stored(readings):
-    assert readings[0].left["off_support"].to_numpy() == pytest.approx(0.1)
+    left = formats.load_left(readings)
+    assert len(left) == 4 * 2 and left[["off", "off_most"]].to_numpy() == pytest.approx(0.1)
