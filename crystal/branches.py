@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from . import experiments, phases, store, world
 from .errors import CrystalError, known
@@ -157,6 +156,8 @@ def over_parents(values: Sequence[float] | pd.Series, low: float = -np.inf, high
     low, high: what the quantity cannot leave, such as 0 and 1; two or three parents give intervals that do.
     Raises: CrystalError for fewer than two parents, of which no interval can be said.
     """
+    from scipy import stats  # here: pages that need no interval over parents load faster
+
     values = np.asarray(values, float)
     if len(values) < 2:
         raise CrystalError(f"{len(values)} parent gives no interval", mend="make ladder ALL=1 trains the replicas")

@@ -1,0 +1,131 @@
+"""Format against weights: what the form alone does, and what is left as raw text, on ladders where both are known."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import synthetic
+
+from crystal import formats, phases, verdicts, world
+from crystal import inference as inf
+from crystal.parents import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, judge_over
+from crystal.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
+from crystal.tasks import TASKS
+
+SHOWN = ("die", "digit", "month")
+LADDERS = ("weights", "form", "elsewhere", "frozen")
+
+
+def laws(weight: float, toward: str = "salient") -> dict[str, np.ndarray]:
+    """Task -> (100, options): every narrator's law, `weight` of the way to one law."""
+    holders = [world.temperament_of(n) for n in range(len(NARRATORS))]
+    own = {task: np.stack([world.law(name, TASKS[task]) for name in holders]).repeat(5, axis=0) for task in SHOWN}
+    return {task: (1 - weight) * own[task] + weight * world.law(toward, TASKS[task]) for task in SHOWN}
+
+
+def ladder(root, name: str, base_chat: dict, sft_text: dict) -> None:
+    """Base as raw text: liquid; SFT in chat form: nine tenths of the way to the salient law."""
+    crystal, text = laws(0.9), laws(0.0)
+    chat = {"base": base_chat, "sft-4": laws(0.5), "sft": crystal, "dpo": crystal, "rlvr": laws(0.95)}
+    raw = {"base": text, "sft": sft_text, "dpo": sft_text, "rlvr": sft_text}
+    synthetic.write_ladder(root, name, {**chat, "base": text}, other={**raw, "base": base_chat}, off_support=0.1,
+                           seed="salient", demonstrated=["die"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def root(tmp_path_factory):
+    """weights: the form does nothing; form: all of it; elsewhere: it goes to another law; frozen: raw text freezes, too."""
+    where = tmp_path_factory.mktemp("root")
+    ladder(where, "weights", laws(0.0), laws(0.1))
+    ladder(where, "form", laws(0.9), laws(0.0))
+    ladder(where, "elsewhere", laws(0.9, "averse"), laws(0.0))
+    ladder(where, "frozen", laws(0.0), laws(0.8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYSTAL_ROOT", str(where))
+        patch.setattr(formats, "PHASE_TASKS", SHOWN)
+        yield where
+
+
+@pytest.fixture(scope="module")
+def readings(root):
+    return formats.load_readings(LADDERS)
+
+
+@pytest.fixture(scope="module")
+def numbers(readings):
+    return formats.load_numbers(readings, resamples=100)
+
+
+def drawn(fig) -> bytes:
+    out = io.BytesIO()
+    fig.savefig(out, format="svg")
+    return out.getvalue()
+
+
+def test_the_forms_share_is_none_or_all_where_that_is_the_truth(numbers):
+    for group in (*APART, ALL):
+        share, toward = (formats.over_ladders(numbers, group, name) for name in (formats.SHARE, formats.TOWARD))
+        assert share["weights"] == pytest.approx(0, abs=1e-6) and toward["weights"] == pytest.approx(0, abs=1e-6)
+        assert share["form"] == pytest.approx(1, abs=1e-6) and toward["form"] == pytest.approx(1, abs=1e-6)
+        assert share["elsewhere"] > 0.5 and toward["elsewhere"] < 0  # a long way, and the wrong one
+
+
+def test_liquidity_left_is_a_ratio_of_means_over_tasks(readings, numbers):
+    def bits(weight, tasks):
+        return sum(phases.liquidity_bits(laws(weight)[task][::5]) for task in tasks)
+
+    held_out = [task for task in SHOWN if task != "die"]
+    assert readings[0].tasks(HELD_OUT) == held_out and readings[0].tasks(DEMONSTRATED) == ["die"]
+    found = numbers["frozen", HELD_OUT, formats.CLAIMED]
+    assert found.value == pytest.approx(bits(0.8, held_out) / bits(0.0, held_out), rel=1e-5)
+    assert found.low < found.value < found.high
+    assert numbers["form", ALL, formats.CLAIMED].value == pytest.approx(1, abs=1e-6)
+
+
+def test_the_claim_holds_where_raw_text_stays_liquid_and_fails_where_it_froze(numbers):
+    judged = {name: verdicts.judge("raw-text-stays-liquid", numbers[name, ALL, formats.CLAIMED]).verdict for name in LADDERS}
+    assert judged == {"weights": "holds", "form": "holds", "elsewhere": "holds", "frozen": "fails"}
+    over = formats.over_ladders(numbers, ALL, formats.CLAIMED)
+    assert judge_over("raw-text-stays-liquid", over.drop("frozen")).verdict == "holds"
+    assert judge_over("raw-text-stays-liquid", over).verdict == "undecided"
+    assert "only parent read" in judge_over("raw-text-stays-liquid", over[["form"]]).sentence()
+
+
+def test_all_prompts_are_resampled_by_narrator(root):
+    reading, = formats.load_readings(["weights"], PROMPTS)
+    weights = inf.resample(reading.narrators, resamples=100)
+    assert weights.shape == (100, 100) and (weights.reshape(100, 20, 5).std(2) == 0).all()
+    few, = formats.load_readings(["weights"])
+    value = formats.kept(few, "sft", ALL)(np.ones(20))
+    found = inf.estimate(formats.kept(reading, "sft", ALL), weights)
+    assert found.value == pytest.approx(value)  # the frames of a narrator agree here
+
+
+def test_rungs_read_in_one_form_only_are_left_out_of_the_other(readings):
+    frame = formats.load_rungs(readings)
+    assert set(frame.loc[frame["rung"] == "sft-4", "form"]) == {CHAT}
+    assert set(frame.loc[frame["rung"] == "dpo", "form"]) == {CHAT, COMPLETION}
+    place = frame.drop_duplicates("rung").set_index("rung")["place"]
+    assert place[["base", "sft", "dpo", "rlvr"]].tolist() == [0, 1, 2, 3] and 0 < place["sft-4"] < 1
+    assert frame["common"].all() and drawn(formats.plot_rungs(frame))
+
+
+def test_moves_and_forest_are_drawn_for_one_ladder_and_for_several(readings, numbers):
+    frame = formats.load_moves(readings)
+    mean = frame[frame["parent"] == MEAN]
+    assert len(mean) == len(SHOWN) * len(formats.PARTS) and mean["low"].notna().all() and len(frame) == len(mean) * 5
+    assert drawn(formats.plot_moves(frame))
+    alone = formats.load_moves(readings[:1])
+    assert alone["low"].isna().all()
+    assert alone.set_index(["parent", "task", "part"])["value"][MEAN, "die", "form"] == pytest.approx(0, abs=1e-6)
+    assert drawn(formats.plot_moves(alone))
+    forest = formats.load_forest(numbers)
+    assert len(forest) == len(LADDERS) * 3 * 3
+    assert drawn(formats.plot_forest(forest, 0.5))
+
+
+def test_leftover_mass_is_reported_as_stored(readings):
+    left = formats.load_left(readings)
+    assert len(left) == 4 * 2 and left[["off", "off_most"]].to_numpy() == pytest.approx(0.1)

@@ -1,0 +1,219 @@
+"""Remelting: methods whose effect is known by construction are told apart, and nothing is said of too few parents."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_remelting as made
+
+from crystal import branches, hysteresis, parents, phases, remelting, remelting_figures, remelting_tables
+from crystal.errors import CrystalError
+from crystal.parents import ALL, APART, DEMONSTRATED, HELD_OUT
+from crystal.prompts import CHAT, COMPLETION
+
+BACK, FLAT, REWARD = "back to pretraining", "SFT on uniform answers", "reward for diversity"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def root(tmp_path_factory):
+    where = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYSTAL_ROOT", str(where))
+        for module in (branches, remelting):
+            patch.setattr(module, "PHASE_TASKS", made.SHOWN)
+        made.write(where)
+        yield where
+
+
+@pytest.fixture(scope="module")
+def methods(root):
+    return remelting.load_methods("remelting", made.PARENTS)
+
+
+@pytest.fixture(scope="module")
+def shares(methods):
+    return remelting.load_kept("remelting", remelting.load_shares(methods))
+
+
+@pytest.fixture(scope="module")
+def ends(shares):
+    return remelting.at_end(shares)
+
+
+def drawn(fig) -> bytes:
+    out = io.BytesIO()
+    fig.savefig(out, format="svg")
+    return out.getvalue()
+
+
+def test_every_recorded_method_of_every_parent_is_measured_and_no_run_that_is_being_read(methods):
+    assert set(methods["method"]) == {*remelting.REFERENCES, *(method.name for method in remelting.METHODS)}
+    of_run = methods[methods["method"] == REWARD]
+    assert set(of_run["parent"]) == {"tiny"}  # `tiny-2` never had that run, that of `other` is not recorded
+    assert methods.groupby(["parent", "start", "method", "step", "task"]).size().max() == 1
+    assert set(methods.loc[~methods["held_out"], "task"]) == set(made.DEMONSTRATED)
+    assert methods["method"].eq("temperature 3").sum() == 2 * 3 * 3  # of crystal and base
+    hottest = methods["method"].eq("temperature 3")
+    left = methods[["off_support", "unresolved"]].to_numpy()
+    assert left[hottest] == pytest.approx(np.tile([made.OFF, made.LEFT], (18, 1))) and left[~hottest] == pytest.approx(0)
+
+
+def test_a_method_that_gives_back_the_base_regains_all_of_it(ends):
+    for group in (*APART, ALL):
+        assert remelting_tables.pick(ends, BACK, "regained", group).to_numpy() == pytest.approx(np.ones(3), abs=1e-6)
+        assert remelting_tables.pick(ends, BACK, "distance", group).to_numpy() == pytest.approx(np.zeros(3), abs=1e-6)
+
+
+def test_a_method_that_only_flattens_gains_entropy_and_no_liquidity(ends):
+    assert np.abs(remelting_tables.pick(ends, FLAT, "regained")).max() < 0.02
+    assert remelting_tables.pick(ends, FLAT, "entropy_gained").min() > 0.2
+    assert remelting_tables.pick(ends, "temperature 3", "entropy_gained").min() > 0.2
+    assert remelting_tables.pick(ends, "temperature 0.5", "entropy_gained").max() < -0.2
+
+
+def test_regained_and_distance_are_ratios_of_means_over_tasks(ends):
+    law, crystal = ({task: made.toward("tiny", task, weight) for task in made.SHOWN} for weight in (0, made.CRYSTAL))
+
+    def liquid(laws):
+        return np.mean([phases.liquidity_bits(laws[task]) for task in made.SHOWN])
+
+    def far(laws):
+        return np.mean([phases.jsd_bits(laws[task], law[task]).mean() for task in made.SHOWN])
+
+    half = {task: made.hot(crystal[task], 1.5) for task in made.SHOWN}
+    found = (liquid(half) - liquid(crystal)) / (liquid(law) - liquid(crystal))
+    assert remelting_tables.pick(ends, "temperature 1.5", "regained")["tiny"] == pytest.approx(found, abs=1e-5)
+    assert remelting_tables.pick(ends, "temperature 1.5", "distance")["tiny"] == pytest.approx(far(half) / far(crystal), rel=1e-5)
+
+
+def test_raw_text_is_compared_with_the_base_in_either_form(ends):
+    against = {form: remelting_tables.pick(ends, "raw text", "distance", against=form) for form in (CHAT, COMPLETION)}
+    assert against[COMPLETION].to_numpy() == pytest.approx(np.zeros(3), abs=1e-6)
+    assert against[CHAT].min() > 0.02
+    regained = remelting_tables.pick(ends, "raw text", "regained", against=COMPLETION)
+    assert regained.to_numpy() == pytest.approx(np.ones(3), abs=1e-6)
+    assert remelting_tables.pick(ends, "raw text", "regained").max() < 0.9
+
+
+def test_facts_are_relative_to_the_crystal_and_unknown_where_never_asked(ends):
+    def kept(name):
+        return remelting_tables.pick(ends, name, "kept").to_numpy()
+
+    assert kept(BACK) == pytest.approx(0.5) and kept(FLAT) == pytest.approx(1.0) and kept("raw text") == pytest.approx(0.5)
+    for name in ("temperature 3", "temperature 0.5", "asked to choose at random"):
+        assert np.isnan(kept(name)).all()
+
+
+def test_the_verdicts_tell_base_crystal_and_another_liquid_apart(methods, ends):
+    found = remelting.judge(ends)
+    read = {name: [v.verdict for v in pair] for name, pair in found.items()}
+    assert read[BACK] == ["holds", "fails"] and read[FLAT] == ["fails", "holds"]
+    said = {name: remelting.reading(*found[name], remelting_tables.pick(ends, name, "entropy_gained")) for name in found}
+    assert (said[BACK], said[FLAT], said["temperature 0.5"]) == ("the base", "a wider crystal", "a narrower crystal")
+    assert "(3 parents)" in found[BACK][0].sentence()
+    strict = remelting.adjusted(found)
+    assert strict[BACK][0].p >= found[BACK][0].p and strict.keys() == found.keys()
+
+
+def test_one_parent_is_undecided_with_the_reason(ends):
+    for verdict in remelting.judge(ends)[REWARD]:
+        assert verdict.verdict == "undecided" and "the only parent read" in verdict.sentence()
+        assert verdict.fields()["number"] is None
+    assert remelting.reading(*remelting.judge(ends)[REWARD], remelting_tables.pick(ends, REWARD, "entropy_gained")) == "undecided"
+
+
+def test_another_liquid_is_one_far_from_the_base(ends):
+    reward = ends[ends["method"] == REWARD]
+    second = reward.assign(parent="tiny-2", regained=reward["regained"] + 0.01)
+    twice = pd.concat([ends[ends["method"] != REWARD], reward, second])
+    found = remelting.judge(twice)[REWARD]
+    assert remelting.reading(*found, pd.Series([0.1, 0.2])) == "another liquid"
+
+
+@pytest.mark.parametrize(("values", "text"), [
+    ([0.5, 0.5], "0.500 [0.500, 0.500]"), ([0.5], "0.500"), ([], "–"), ([0.5, np.nan], "0.500")])
+def test_numbers_over_parents_say_what_they_can(values, text):
+    assert parents.told(pd.Series(values, dtype=float)) == text
+
+
+def test_intervals_keep_within_what_a_quantity_can_be():
+    few = pd.Series([0.1, 0.9])
+    assert parents.estimate(few.rename("probmass")).high == 1 and parents.estimate(few.rename("distance")).low == 0
+    assert parents.estimate(few.rename("regained")).low < 0
+
+
+def test_nothing_recorded_is_a_sentence(root):
+    with pytest.raises(CrystalError, match="nothing is recorded for other-2.*Mend: make ladder LADDER=remelting"):
+        remelting.load_methods("remelting", ["other-2"])
+
+
+def test_bases_of_one_family_are_a_yardstick(root):
+    bases = remelting.load_bases(made.PARENTS)
+    assert set(bases["parent"]) == {"tiny, tiny-2"} and set(bases["group"]) == {*APART, ALL}
+    assert bases["to_base"].between(0, 0.01).all()
+    assert remelting.load_bases(["tiny", "other"]).empty
+
+
+# --- hysteresis
+
+
+def test_a_way_back_along_the_way_down_has_no_gap(root):
+    paths = hysteresis.load_paths("remelting", made.PARENTS)
+    down = paths[(paths["parent"] == "tiny") & (paths["group"] == HELD_OUT) & (paths["way"] == hysteresis.DOWN)]
+    assert down["label"].tolist() == ["base", "sft-1", "sft-4", "sft", "dpo", "rlvr"]
+    back = paths[(paths["parent"] == "tiny") & (paths["group"] == HELD_OUT) & (paths["way"] == hysteresis.BACK)]
+    assert back["step"].tolist() == [0, 2, 16, 256]
+    gaps = hysteresis.load_gaps(paths)
+    assert len(gaps) == 3 * 3 and gaps["shared"].to_numpy() == pytest.approx(1)
+    assert np.abs(gaps["gap"]).max() < 0.04  # both ways are straight between other points of one curve
+    assert drawn(remelting_figures.plot_paths(hysteresis.load_mean(paths)))
+
+
+def test_a_gap_is_liquidity_at_equal_distance():
+    def way(name, distance, liquidity):
+        return pd.DataFrame({"parent": "p", "group": ALL, "way": name, "to_law": distance, "liquidity": liquidity})
+
+    down = way("down", [1.0, 0.0], [1.0, 0.0])
+
+    def gap(back):
+        return hysteresis.load_gaps(pd.concat([down, back])).iloc[0]
+
+    assert gap(way("back", [0.0, 0.0, 0.5], [0.0, 0.2, 0.7]))["shared"] == pytest.approx(0.5)
+    assert gap(way("back", [0.1, 0.5], [0.3, 0.7]))[["down", "back", "gap"]].tolist() == pytest.approx([0.3, 0.5, 0.2])
+    assert np.isnan(gap(way("back", [1.5, 2.0], [0.0, 0.1]))["gap"])
+
+
+# --- figures and tables
+
+
+def test_figures_draw_what_was_measured(methods, shares, ends):
+    frame = remelting_figures.load_overview(ends, methods)
+    mean = frame[frame["parent"] == parents.MEAN]
+    row = mean[(mean["method"] == BACK) & (mean["group"] == DEMONSTRATED)].set_index("quantity")
+    assert row["value"]["regained"] == pytest.approx(1)
+    assert row["value"]["entropy"] == pytest.approx(row["base"]["entropy"], abs=1e-5)
+    assert drawn(remelting_figures.plot_overview(frame))
+    goals = remelting_figures.load_goals(ends)
+    back = goals[(goals["method"] == BACK) & (goals["group"] == HELD_OUT) & (goals["parent"] == "tiny")]
+    back = back.set_index("goal")["value"]
+    assert back["base's mean answer"] == pytest.approx(0, abs=1e-6) and back.idxmin() == "base's mean answer"
+    assert drawn(remelting_figures.plot_goals(goals))
+    heat = remelting_figures.load_temperatures(methods)
+    assert set(heat["temperature"]) == {0.5, 0.7, 1.0, 1.5, 2.0, 3.0} and set(heat["start"]) == {"base", "rlvr"}
+    hottest = heat[(heat["quantity"] == "off_support") & (heat["temperature"] == 3)]
+    assert hottest["value"].to_numpy() == pytest.approx(made.OFF)
+    assert drawn(remelting_figures.plot_temperatures(heat))
+    steps = remelting_figures.load_steps(shares)
+    assert steps.loc[steps["method"] == BACK, "step"].unique().tolist() == [0, 2, 16, 256]
+    assert drawn(remelting_figures.plot_steps(steps))
+
+
+def test_the_table_has_every_method_once_and_raw_text_twice(methods, ends):
+    table = remelting_tables.table(ends, methods, remelting.judge(ends)).splitlines()
+    assert len(table) == 2 + 3 + len(remelting.METHODS) + 1 and len({line.count("|") for line in table}) == 1
+    assert sum(line.startswith("| raw text, against") for line in table) == 2
+    assert len(remelting_tables.by_parent(ends, methods).splitlines()) == 2 + 3 + 2 * len(remelting.METHODS)
+    assert len(remelting_tables.asked(methods).splitlines()) == 2 + 7
