@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from . import experiments, phases, store, world
 from .errors import CrystalError, known
@@ -156,6 +155,8 @@ def over_parents(values: Sequence[float] | pd.Series) -> Estimate:
 
     Raises: CrystalError for fewer than two parents, of which no interval can be said.
     """
+    from scipy import stats  # here: pages that need no interval over parents load faster
+
     values = np.asarray(values, float)
     if len(values) < 2:
         raise CrystalError(f"{len(values)} parent gives no interval", mend="make ladder ALL=1 trains the replicas")

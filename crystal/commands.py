@@ -124,16 +124,16 @@ def train_arguments(parser: ArgumentParser) -> None:
 
 def train(arguments: Namespace) -> None:
     """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
-    from . import experiments
+    from . import experiments, growing
 
     if arguments.all:
         for name in experiments.recipe_names():
             _train_ladder(name)
-            experiments.take_in(name)
+            growing.take_in(name)
         for name in experiments.experiment_names():
-            experiments.perform(name)
+            growing.perform(name)
     elif arguments.ladder in experiments.experiment_names():
-        experiments.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
+        growing.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
     else:
         _train_ladder(arguments.ladder)
         print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, "
