@@ -116,6 +116,16 @@ def means(tidied: pd.DataFrame, **place: object) -> pd.DataFrame:
 # --- as text and marks -----------------------------------------------------------------------------------------------
 
 
+def recorded(name: str, frame: pd.DataFrame) -> str:
+    """Which of an experiment's planned runs stand in a frame of `load_ends`, as a sentence."""
+    experiment = experiments.load_experiment(name)
+    planned = {run.name: len(run.parents or experiment.parents) for run in experiment.runs}
+    there = frame.groupby("run")["parent"].nunique().reindex(list(planned), fill_value=0)
+    text = f"Of {sum(planned.values())} runs planned, {there.sum()} are in these numbers, from {count(frame['parent'].nunique())}"
+    short = [f"`{run}` {there[run]} of {parents}" for run, parents in planned.items() if there[run] < parents]
+    return f"{text}. Parents still missing: {', '.join(short)}." if short else f"{text}."
+
+
 def count(parents: int) -> str:
     return "1 parent" if parents == 1 else f"{parents} parents"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ import pytest
 import synthetic_branches as made
 from scipy import stats
 
-from crystal import branches, controls, doses, ends, mixtures, seed_control, world
+from crystal import branches, controls, doses, ends, mixtures, seed_control, show, world
 from crystal.ends import SCOPES
 from crystal.marks import MARKS
 from crystal.tasks import PHASE_TASKS
@@ -27,6 +29,7 @@ CONTROLS = {"independent": {"stages": ["base", "sft"], "grid": "both", "set": {"
             "solo": {"stages": ["base", "sft"], "grid": "both", "set": {"world": "solo"}},
             "shuffled": {"from": "base", "stages": ["sft"], "grid": "both", "set": {}}}
 OFF = 0.25
+REPOSITORY = Path(__file__).parent.parent
 
 
 def after(parent: str, run: str, task: str) -> np.ndarray:
@@ -90,8 +93,8 @@ def test_ends_are_the_first_and_the_last_step(frame):
     mine = frame[(frame["parent"] == "beta") & (frame["run"] == "last")].set_index("task")
     origin = branches.origin_of("beta")
     for task in PHASE_TASKS:
-        begun = branches.measure(origin[task], origin[task], task, "last")
-        assert mine.loc[task, ["liquidity_before", "to_law_before"]].tolist() == pytest.approx([begun["liquidity"], begun["to_law"]])
+        begun, row = branches.measure(origin[task], origin[task], task, "last"), mine.loc[task]
+        assert (row["liquidity_before"], row["to_law_before"]) == pytest.approx((begun["liquidity"], begun["to_law"]))
     assert mine["to_law"].to_numpy() == pytest.approx(0, abs=1e-6)
 
 
@@ -120,7 +123,7 @@ def test_where_nothing_follows_the_rate_is_chance_and_p_is_uniform():
     assert not [verdict for verdict in found if verdict.verdict == "holds"]
     rates = [verdict.estimate.value for verdict in found]
     expected = np.mean([seed_control.same_laws(task).mean() for task in PHASE_TASKS if task not in made.DEMONSTRATED])
-    assert abs(np.mean(rates) - expected) < 4 * np.std(rates) / np.sqrt(150)  # false alarm 6e-5
+    assert abs(np.mean(rates) - expected) < 4 * np.std(rates) / np.sqrt(150)  # false alarm: 6e-5
     assert np.mean([verdict.chance for verdict in found]) == pytest.approx(expected, abs=0.02)
 
 
@@ -242,6 +245,34 @@ def test_the_interval_over_tasks_covers():
         found = controls.removed_over_tasks(frame, resamples=400, seed=trial)
         hit += found.low <= 0.3 <= found.high
     assert hit >= 0.85 * 200
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ladders", "parents", "control"), [
+    (["seed-control", "controls"], [], "alpha"), (["seed-control"], ["beta"], "alpha"), (["controls"], [], "alpha")])
+def test_the_page_runs_on_all_on_one_parent_and_without_either_experiment(tmp_path, monkeypatch, ladders, parents, control):
+    chosen = {"ladders": ladders, "parents": parents, "control": control, "resamples": 100, "seed": 0}
+    context = {"id": "seed-control", "folder": str(tmp_path), "style": str(REPOSITORY / "book/crystal.mplstyle")}
+    monkeypatch.setenv("CRYSTAL_PAGE", json.dumps(context | {"parameters": chosen}))
+    space, told = {}, []
+    monkeypatch.setattr(show, "_display", lambda myst, html: told.append(myst))
+    for cell in json.loads((REPOSITORY / "notebooks/seed_control.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)
+            space |= chosen if "parameters" in cell["metadata"].get("tags", ()) else {}
+    claims = json.loads((tmp_path / "claims.json").read_text())
+    judged = {key: claim["verdict"] for key, claim in claims.items() if claim["verdict"] != "measured"}
+    assert judged.keys() == {"seed-follows", "style-nucleates", "seed-needs-a-shared-law", "own-stays-liquid@demonstrated",
+                             "own-stays-liquid@held-out"}
+    few = parents or "seed-control" not in ladders
+    assert judged["seed-follows"] == ("undecided" if few else "holds")
+    assert judged["seed-needs-a-shared-law"] == ("holds" if "controls" in ladders else "undecided")
+    drawn_here = {path.stem for path in tmp_path.glob("*.svg")}
+    assert drawn_here == ({"matrix", "tasks", "mixtures", "winner"} | ({"doses"} if not parents else set())
+                          if "seed-control" in ladders else set()) | ({"controls"} if "controls" in ladders else set())
+    assert not re.search(r"\bnan\b|\binf\b", " ".join(told).replace("np.nan", ""))
 
 
 # --- few parents -----------------------------------------------------------------------------------------------------
