@@ -97,7 +97,7 @@ def plot_paths(paths: pd.DataFrame) -> Figure:
         ax.set_title(f"{scope} tasks")
     for ax in axes[-1]:
         ax.set_xlabel("SFT steps")
-    axes[0, 1].legend()
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS))
     return fig
 
 
@@ -113,7 +113,7 @@ def removed_over_tasks(frame: pd.DataFrame, *, resamples: int = 1000, seed: int 
 
 def verdict(ends_: pd.DataFrame, **how) -> Verdict:
     """seed-needs-a-shared-law: removed share of the held-out tasks of the independent world; interval over those tasks."""
-    mine = in_scope(ends_[ends_["run"] == "independent"], "held out")
+    mine = in_scope(ends_[ends_["run"] == "independent"], "held-out")
     if mine.empty:
         return ends.judge("seed-needs-a-shared-law", pd.Series(dtype=float))
     found = judge("seed-needs-a-shared-law", removed_over_tasks(mine, **how))

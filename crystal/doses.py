@@ -46,7 +46,7 @@ def plot_doses(tidied: pd.DataFrame) -> Figure:
     fig, axes = panels(len(QUANTITIES), len(SCOPES), 7.2, 2.6, sharex=True, sharey="row")
     for row, quantity in zip(axes, QUANTITIES, strict=True):
         for ax, scope in zip(row, SCOPES, strict=True):
-            for side, (style, (colour, marker, line)) in zip((-0.06, 0.06), LOOKS.items(), strict=True):
+            for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), LOOKS.items(), strict=True):
                 mine = in_scope(tidied[(tidied["style"] == style) & (tidied["quantity"] == quantity)], scope)
                 whole = ends.means(mine)
                 ax.plot([DOSES.index(dose) + side for dose in whole["dose"]], whole["value"], line, color=colour, lw=1.2)
@@ -59,7 +59,7 @@ def plot_doses(tidied: pd.DataFrame) -> Figure:
         ax.set_title(f"{scope} tasks")
     for ax in axes[-1]:
         ax.set_xlabel("random choices among SFT's answers, %")
-    axes[0, 0].legend()
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 

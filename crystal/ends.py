@@ -22,7 +22,8 @@ from .telling import slug
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SCOPES = ("demonstrated", "held out")
+SCOPES = ("demonstrated", "held-out")
+SPAN = 0.22  # half the width over which parents stand side by side
 ALL = "all parents"  # in a tidy frame: the row of their mean
 BEFORE = ("liquidity", "to_law", "found", "off_support")  # kept of the start, as <name>_before
 PLACE = ["parent", "run", "task"]
@@ -158,8 +159,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def draw_spots(ax: Axes, x: float, rows: pd.DataFrame, colour: str, marker: str, label: str | None = None) -> None:
-    """One place of a tidy frame: every parent a small open mark, their mean a full one with its interval."""
+    """One place of a tidy frame: every parent a small open mark, in order, their mean a full one with its interval."""
     each, whole = rows[rows["parent"] != ALL], rows[rows["parent"] == ALL]
-    ax.plot(np.full(len(each), x), each["value"], marker, ls="", color=colour, mfc="none", ms=3.5, mew=0.7, alpha=0.7)
+    apart = SPAN * np.linspace(-1, 1, len(each) + 2)[1:-1]
+    ax.plot(x + apart, each["value"], marker, ls="", color=colour, mfc="none", ms=3, mew=0.7)
     ax.vlines(np.full(len(whole), x), whole["low"], whole["high"], color=colour)
-    ax.plot(np.full(len(whole), x), whole["value"], marker, ls="", color=colour, ms=6, label=label)
+    ax.plot(np.full(len(whole), x), whole["value"], marker, ls="", color=colour, ms=5, label=label)

@@ -16,6 +16,7 @@ from . import branches, ends, world
 from .ends import SCOPES
 from .figures import panels
 from .inference import Null, against, generator
+from .marks import MARKS
 from .phases import tv
 from .tasks import PHASE_TASKS, TASKS
 from .verdicts import Verdict
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 EXPERIMENT, LAWS = "seed-control", world.LAWS
+TOGETHER = "all five"
+QUANTITIES = {"follow rate": ends.follow_rate, "removed share": ends.removed, "liquidity kept": ends.kept}
 ORDERS = np.array(list(permutations(range(len(LAWS)))))  # (120, 5), the first leaves everything in place
 
 
@@ -117,28 +120,55 @@ def chance_of(frame: pd.DataFrame) -> pd.Series:
 
 def verdict(frame: pd.DataFrame, *, n: int = 999, seed: int = 0) -> Verdict:
     """seed-follows: the follow rate of held-out tasks, over whole parents, against permuted labels."""
-    mine = in_scope(whole(frame), "held out")
+    mine = in_scope(whole(frame), "held-out")
     null = permuted_null(mine, n=n, seed=seed) if len(mine) else None
     return ends.judge("seed-follows", branches.per_parent(mine, ends.follow_rate), null)
 
 
-# --- by demonstrator, by task ----------------------------------------------------------------------------------------
+# --- by demonstrator -------------------------------------------------------------------------------------------------
 
 
-QUANTITIES = {"follow rate": ends.follow_rate, "removed share": ends.removed, "liquidity kept": ends.kept}
+def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Tidy frame (`ends.tidy`) of the follow rate by demonstrator and scope, then of all five together; chance beside it.
+
+    chance: what permuted labels give on average, over whole parents; nan where there is none.
+    """
+    rate = {"follow rate": ends.follow_rate}
+    tidied = pd.concat([ends.tidy(part, ["run", "scope"], rate) for part in (frame, whole(frame).assign(run=TOGETHER))])
+    every = {scope: in_scope(whole(frame), scope) for scope in SCOPES}
+    chance = {scope: chance_of(mine) if len(mine) else pd.Series(np.nan, index=LAWS) for scope, mine in every.items()}
+    level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in tidied.itertuples()]
+    return tidied.assign(chance=level).reset_index(drop=True)
 
 
-def demonstrator_table(frame: pd.DataFrame) -> str:
-    """One row per demonstrator and scope: follow rate beside its chance, removed share, liquidity kept."""
-    tidied, every, rows = ends.tidy(frame, ["run", "scope"], QUANTITIES), whole(frame), []
-    chance = {scope: chance_of(in_scope(every, scope)) if len(every) else {} for scope in SCOPES}
-    for run in [law for law in LAWS if law in set(frame["run"])]:
-        for scope in SCOPES:
-            numbers = [ends.said(tidied, run=run, scope=scope, quantity=quantity) for quantity in QUANTITIES]
-            by_chance = ends.fmt(float(chance[scope][run])) if len(every) else "–"
-            parents = ends.means(tidied, run=run, scope=scope)["parents"].iloc[0]
-            rows.append([run, scope, parents, numbers[0], by_chance, *numbers[1:]])
-    return ends.table(["demonstrator", "tasks", "parents", "follow rate", "by chance", "removed share", "liquidity kept"], rows)
+def demonstrator_table(frame: pd.DataFrame, rates: pd.DataFrame) -> str:
+    """One row per demonstrator and scope: follow rate beside its chance, removed share, liquidity kept. rates: `load_rates`."""
+    tidied, rows = ends.tidy(frame, ["run", "scope"], QUANTITIES), []
+    for row in ends.means(rates[rates["run"] != TOGETHER]).itertuples():
+        others = [ends.said(tidied, run=row.run, scope=row.scope, quantity=quantity) for quantity in list(QUANTITIES)[1:]]
+        by_chance = ends.fmt(row.chance) if np.isfinite(row.chance) else "–"
+        rows.append([row.run, row.scope, row.parents, ends.interval(row), by_chance, *others])
+    return ends.table(["demonstrator", "tasks", "parents", "follow rate", "by chance", *list(QUANTITIES)[1:]], rows)
+
+
+def plot_rates(rates: pd.DataFrame) -> Figure:
+    """Demonstrators across, one panel per scope; every parent an open mark, chance a grey bar, the claim's mark a line."""
+    names = [name for name in (*LAWS, TOGETHER) if name in set(rates["run"])]
+    fig, axes = panels(1, len(SCOPES), 7.2, 2.9, sharey=True)
+    for ax, scope in zip(axes[0], SCOPES, strict=True):
+        for x, name in enumerate(names):
+            mine = in_scope(rates[rates["run"] == name], scope)
+            ends.draw_spots(ax, x, mine, "#0072B2" if name != TOGETHER else "#D55E00", "o" if name != TOGETHER else "D")
+            ax.plot(x, mine["chance"].iloc[0], "_", color="#767c85", ms=16, mew=2, label=None if x else "chance")
+        ax.axhline(MARKS["seed-follows"].mark, color="#767c85", lw=0.8, ls="--", label="mark of the claim")
+        ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        ax.set(title=f"{scope} tasks", ylim=(0, 1.05))
+    axes[0, 0].set_ylabel("follow rate")
+    axes[0, 1].legend()
+    return fig
+
+
+# --- by task ----------------------------------------------------------------------------------------
 
 
 def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:

@@ -111,7 +111,9 @@ def test_where_every_run_reaches_its_demonstrator_all_follow_and_chance_is_exclu
     assert set(cells["share"]) == {1} and set(cells["parents"]) == {3}
     assert cells["task"].tolist()[::5][:5] == [task for task in PHASE_TASKS if task in made.DEMONSTRATED]
     assert drawn(seed_control.plot_matrix(matrix)) and drawn(seed_control.plot_tasks(cells))
-    table = seed_control.demonstrator_table(mine).splitlines()
+    rates = seed_control.load_rates(mine)
+    assert set(ends.means(rates)["value"]) == {1} and (rates["chance"] < 0.35).all() and drawn(seed_control.plot_rates(rates))
+    table = seed_control.demonstrator_table(mine, rates).splitlines()
     assert len(table) == 2 + 10 and len({line.count("|") for line in table}) == 1
 
 
@@ -177,7 +179,7 @@ def test_the_nearest_of_mixture_and_winner(frame):
     winner = mixtures.load_winner()
     assert "coin" not in set(winner["task"]) and "digit" in set(winner["task"])  # heads is salient and first
     nearest = mixtures.load_nearest(winner).set_index(["scope", "law"])
-    assert nearest.loc[("held out", "the mixture"), "after"] == 1 and nearest.groupby("scope")["before"].sum().tolist() == [1, 1]
+    assert nearest.loc[("held-out", "the mixture"), "after"] == 1 and nearest.groupby("scope")["before"].sum().tolist() == [1, 1]
     assert drawn(mixtures.plot_distances(mixtures.load_distances(winner)))
     landing = mixtures.load_landing(frame)
     assert landing.groupby("scope")[["before", "after"]].sum().to_numpy() == pytest.approx(1)
@@ -187,7 +189,7 @@ def test_the_nearest_of_mixture_and_winner(frame):
 def test_doses_move_as_far_as_they_were_made_to(frame):
     tidied = doses.load_doses(frame)
     for style in doses.LOOKS:
-        line = ends.means(tidied, style=style, scope="held out", quantity="removed share")
+        line = ends.means(tidied, style=style, scope="held-out", quantity="removed share")
         assert line["dose"].tolist() == list(doses.DOSES) and set(line["parents"]) == {2}
         assert (np.diff(line["value"]) >= -1e-9).all()
         assert line["value"].iloc[[0, -1]].tolist() == pytest.approx([0, 1], abs=1e-4)
@@ -226,7 +228,7 @@ def test_held_out_tasks_that_stay_where_they_were_bear_the_claim_out():
     verdict = controls.verdict(found)
     assert verdict.verdict == "holds" and verdict.estimate.value == pytest.approx(0, abs=1e-6)
     assert "10 held-out tasks" in verdict.sentence()
-    shared = seed_control.in_scope(found[found["run"] == "shared"], "held out")
+    shared = seed_control.in_scope(found[found["run"] == "shared"], "held-out")
     assert controls.removed_over_tasks(shared).value == pytest.approx(1, abs=1e-4)
     off = found.groupby("run")[["off_support_before", "off_support"]].mean()
     assert off.loc["shuffled"].tolist() == pytest.approx([0, OFF]) and off.loc["shared"].tolist() == [0, 0]
@@ -270,7 +272,7 @@ def test_the_page_runs_on_all_on_one_parent_and_without_either_experiment(tmp_pa
     assert judged["seed-follows"] == ("undecided" if few else "holds")
     assert judged["seed-needs-a-shared-law"] == ("holds" if "controls" in ladders else "undecided")
     drawn_here = {path.stem for path in tmp_path.glob("*.svg")}
-    assert drawn_here == ({"matrix", "tasks", "mixtures", "winner"} | ({"doses"} if not parents else set())
+    assert drawn_here == ({"matrix", "rates", "tasks", "mixtures", "winner"} | ({"doses"} if not parents else set())
                           if "seed-control" in ladders else set()) | ({"controls"} if "controls" in ladders else set())
     assert not re.search(r"\bnan\b|\binf\b", " ".join(told).replace("np.nan", ""))
 
@@ -285,7 +287,7 @@ def test_one_parent_decides_nothing_and_none_says_so(frame):
         assert verdict.verdict == "undecided" and re.search(r"one parent \(\d+ %\) gives no interval", verdict.sentence())
         assert verdict.fields()["number"] is None
     assert seed_control.verdict(five(frame[frame["run"] != "last"])).reason == "nothing was read yet"
-    assert ends.said(doses.load_doses(mine), style=doses.STYLED, dose=0, scope="held out", quantity="liquidity kept") == "1.00"
+    assert ends.said(doses.load_doses(mine), style=doses.STYLED, dose=0, scope="held-out", quantity="liquidity kept") == "1.00"
 
 
 def test_runs_that_were_not_read_are_left_out():
