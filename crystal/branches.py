@@ -135,12 +135,14 @@ def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) ->
 def _starts(rows: list[dict], runs: dict[str, experiments.Run], intended: str | None) -> pd.DataFrame:
     """Step 0 of every run that began at a rung of its parent."""
     begun = {(row["parent"], row["run"]) for row in rows if runs[row["run"]].start and runs[row["run"]].stages}
-    out = []
+    out, read = [], {}
     for parent, run in sorted(begun):
         start, ladder = runs[run].start, load_ladder(parent)
-        frame = store.load_readouts(parent, rungs=[start], forms=[CHAT])
+        if (parent, start) not in read:  # once for all runs: reading verifies every shard
+            read[parent, start] = store.load_readouts(parent, rungs=[start], forms=[CHAT]), origin_of(parent)
+        frame, origin = read[parent, start]
         target = intended or runs[run].set.get("temperament", ladder.seed)
-        out += [row | {"run": run, "step": 0} for row in _rows(frame, ladder.rung(start), origin_of(parent), target)]
+        out += [row | {"run": run, "step": 0} for row in _rows(frame, ladder.rung(start), origin, target)]
     return pd.DataFrame(out)
 
 
