@@ -14,7 +14,7 @@ import pandas as pd
 from . import experiments, phases, store, world
 from .errors import CrystalError, known
 from .inference import ALPHA, Estimate
-from .ladders import load_ladder
+from .ladders import Rung, load_ladder
 from .prompts import CHAT, PROBE
 from .tasks import PHASE_TASKS, TASKS
 
@@ -85,11 +85,12 @@ def walk(name: str, runs: Sequence[str] | None = None, *, intended: str | None =
         raise CrystalError(f"no run of experiment {name!r} has been read", mend=f"make ladder LADDER={name}")
     frame, origins, rows = store.load_readouts(name, rungs=[rung.name for rung in rungs], forms=[CHAT]), {}, []
     for rung in rungs:
-        if rung.parent not in origins:
-            origins[rung.parent] = origin_of(rung.parent)
         run = chosen[rung.run]
+        own = own_base(rung) if "base" in run.stages else None
+        if (origin := own or rung.parent) not in origins:
+            origins[origin] = in_chat(frame, own) if own else origin_of(rung.parent)
         target = intended or run.set.get("temperament", load_ladder(rung.parent).seed)
-        rows += _rows(frame, rung, origins[rung.parent], target)
+        rows += _rows(frame, rung, origins[origin], target)
     return pd.concat([_starts(rows, chosen, intended), pd.DataFrame(rows)], ignore_index=True)
 
 
@@ -106,8 +107,17 @@ def along(parents: Sequence[str], *, intended: str | None = None) -> pd.DataFram
 
 def origin_of(parent: str, rung: str = "base") -> dict[str, Array]:
     """Task -> answers of a parent's rung to the probe in chat form, (20, options)."""
-    frame = store.load_readouts(parent, rungs=[rung], forms=[CHAT])
+    return in_chat(store.load_readouts(parent, rungs=[rung], forms=[CHAT]), rung)
+
+
+def in_chat(frame: pd.DataFrame, rung: str) -> dict[str, Array]:
+    """Task -> answers of a rung to the probe in chat form, (20, options); frame: of its ladder."""
     return {task: store.answers(frame, rung, task, CHAT, prompts=PROBE) for task in PHASE_TASKS}
+
+
+def own_base(rung: Rung) -> str:
+    """Name of the base that a run trained for itself: what its later rungs are measured from, in place of the parent's."""
+    return f"{rung.parent}/{rung.run}/base"
 
 
 def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) -> list[dict]:
@@ -125,12 +135,14 @@ def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) ->
 def _starts(rows: list[dict], runs: dict[str, experiments.Run], intended: str | None) -> pd.DataFrame:
     """Step 0 of every run that began at a rung of its parent."""
     begun = {(row["parent"], row["run"]) for row in rows if runs[row["run"]].start and runs[row["run"]].stages}
-    out = []
+    out, read = [], {}
     for parent, run in sorted(begun):
         start, ladder = runs[run].start, load_ladder(parent)
-        frame = store.load_readouts(parent, rungs=[start], forms=[CHAT])
+        if (parent, start) not in read:  # once for all runs: reading verifies every shard
+            read[parent, start] = store.load_readouts(parent, rungs=[start], forms=[CHAT]), origin_of(parent)
+        frame, origin = read[parent, start]
         target = intended or runs[run].set.get("temperament", ladder.seed)
-        out += [row | {"run": run, "step": 0} for row in _rows(frame, ladder.rung(start), origin_of(parent), target)]
+        out += [row | {"run": run, "step": 0} for row in _rows(frame, ladder.rung(start), origin, target)]
     return pd.DataFrame(out)
 
 
