@@ -129,6 +129,6 @@ def run_table(ends_: pd.DataFrame, **how) -> str:
             mine = in_scope(ends_[ends_["run"] == run], scope)
             mean = mine[["liquidity_before", "liquidity", "off_support_before", "off_support"]].mean()
             rows.append([run, scope, *map(ends.fmt, mean), ends.interval(removed_over_tasks(mine, **how)),
-                         f"{mine['follows'].sum():.0f} of {len(mine)}"])
+                         *(f"{mine[when].sum():.0f} of {len(mine)}" for when in ("follows_before", "follows"))])
     return ends.table(["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits", "off support, base",
-                       "after SFT", "removed share", "follow the demonstrator"], rows)
+                       "after SFT", "removed share", "follow the demonstrator, base", "after SFT"], rows)
