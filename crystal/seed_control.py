@@ -166,7 +166,7 @@ def plot_rates(rates: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
         ax.set(title=f"{scope} tasks", ylim=(0, 1.05))
     axes[0, 0].set_ylabel("follow rate")
-    axes[0, 1].legend()
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 

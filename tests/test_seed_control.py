@@ -218,6 +218,7 @@ def test_runs_with_a_base_of_their_own_are_measured_from_it():
 
 
 def test_bases_are_compared_with_the_laws_of_their_own_world():
+    assert len(controls.cast("shared")) == 20 and [prompt.narrator for prompt in controls.cast("solo")] == [world.SOLO]
     truth = controls.load_truth("alpha")
     assert set(truth["run"]) == {"shared", "independent", "solo"} and set(truth["form"]) == {"chat", "completion"}
     assert truth["jsd"].to_numpy() == pytest.approx(0, abs=1e-6)
@@ -228,7 +229,7 @@ def test_held_out_tasks_that_stay_where_they_were_bear_the_claim_out():
     found = ends.ends(steps, list(controls.LOOKS))
     verdict = controls.verdict(found)
     assert verdict.verdict == "holds" and verdict.estimate.value == pytest.approx(0, abs=1e-6)
-    assert "10 held-out tasks" in verdict.sentence()
+    assert "10 held-out tasks" in verdict.sentence() and " of 10 held-out tasks before SFT" in controls.nearness(found)
     shared = seed_control.in_scope(found[found["run"] == "shared"], "held-out")
     assert controls.removed_over_tasks(shared).value == pytest.approx(1, abs=1e-4)
     off = found.groupby("run")[["off_support_before", "off_support"]].mean()
