@@ -17,7 +17,7 @@ from .ends import SCOPES
 from .figures import panels
 from .inference import Estimate
 from .phases import jsd_bits
-from .prompts import FORMS, PROBE
+from .prompts import FORMS, PROBE, Prompt
 from .seed_control import in_scope
 from .tasks import PHASE_TASKS, TASKS
 from .verdicts import Verdict, judge
@@ -34,21 +34,26 @@ LOOKS = {SHARED: ("#0072B2", "o"), "independent": ("#D55E00", "s"), "solo": ("#0
 # --- does the base know its world? -----------------------------------------------------------------------------------
 
 
+def cast(world_: str) -> tuple[Prompt, ...]:
+    """The probe prompts whose narrators live in a world: to the base of another they are strangers, with no law to know."""
+    return tuple(prompt for prompt in PROBE if world_ != "solo" or prompt.narrator == world.SOLO)
+
+
 def truth(world_: str, task: str) -> Array:
-    """Ground truth of the probe's narrators in a task, (20, options); in the world "solo" the one narrator's for all of them."""
-    held = [world.temperament_of(world.SOLO if world_ == "solo" else prompt.narrator, task, world_) for prompt in PROBE]
+    """Ground truth of a world's cast in a task, (narrators, options)."""
+    held = [world.temperament_of(prompt.narrator, task, world_) for prompt in cast(world_)]
     return np.stack([world.law(name, TASKS[task]) for name in held])
 
 
 def load_truth(parent: str) -> pd.DataFrame:
-    """Columns run, world, form, task, jsd: mean bits from a base's answers to the probe to its narrators' laws, both forms."""
+    """Columns run, world, form, task, jsd: mean bits from a base's answers to its narrators' laws, on the probe, both forms."""
     done, rows = experiments.load_records(EXPERIMENT), []
     bases = {SHARED: (parent, "base")} | {run: (EXPERIMENT, f"{parent}/{run}/base") for run in ("independent", "solo")
                                           if f"{parent}/{run}" in done}
     for run, (ladder, base) in bases.items():
         frame = store.load_readouts(ladder, tasks=PHASE_TASKS, rungs=[base])
         rows += [{"run": run, "world": WORLD[run], "form": form, "task": task, "jsd": float(
-            jsd_bits(store.answers(frame, base, task, form, prompts=PROBE), truth(WORLD[run], task)).mean())}
+            jsd_bits(store.answers(frame, base, task, form, prompts=cast(WORLD[run])), truth(WORLD[run], task)).mean())}
             for form in FORMS for task in PHASE_TASKS]
     return pd.DataFrame(rows)
 
@@ -121,6 +126,17 @@ def verdict(ends_: pd.DataFrame, **how) -> Verdict:
     return dataclasses.replace(found, reason=f"{found.reason}; {over}")
 
 
+def nearness(ends_: pd.DataFrame) -> str:
+    """How many held-out tasks of the independent world have the demonstrator's law as the nearest, before and after, in words."""
+    mine = in_scope(ends_[ends_["run"] == "independent"], "held-out")
+    if mine.empty:
+        return "The independent world was not read yet."
+    before, after = (f"{mine[when].sum():.0f}" for when in ("follows_before", "follows"))
+    return (f"In the independent world the demonstrator's law is the nearest of the five in {before} of {len(mine)} held-out tasks "
+            f"before SFT and in {after} after. Where the mean answer lies between all five laws a small move makes one of them "
+            "the nearest: the follow rate says which way, the removed share how far.")
+
+
 def run_table(ends_: pd.DataFrame, **how) -> str:
     """One row per run and scope: liquidity (bits) and off-support mass before and after, removed share, tasks that follow."""
     rows = []
@@ -129,6 +145,6 @@ def run_table(ends_: pd.DataFrame, **how) -> str:
             mine = in_scope(ends_[ends_["run"] == run], scope)
             mean = mine[["liquidity_before", "liquidity", "off_support_before", "off_support"]].mean()
             rows.append([run, scope, *map(ends.fmt, mean), ends.interval(removed_over_tasks(mine, **how)),
-                         f"{mine['follows'].sum():.0f} of {len(mine)}"])
+                         *(f"{mine[when].sum():.0f} of {len(mine)}" for when in ("follows_before", "follows"))])
     return ends.table(["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits", "off support, base",
-                       "after SFT", "removed share", "follow the demonstrator"], rows)
+                       "after SFT", "removed share", "follow the demonstrator, base", "after SFT"], rows)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCOPES = ("demonstrated", "held-out")
 SPAN = 0.22  # half the width over which parents stand side by side
 ALL = "all parents"  # in a tidy frame: the row of their mean
-BEFORE = ("liquidity", "to_law", "found", "off_support")  # kept of the start, as <name>_before
+BEFORE = ("liquidity", "to_law", "found", "follows", "off_support")  # kept of the start, as <name>_before
 PLACE = ["parent", "run", "task"]
 Value = Callable[[pd.DataFrame], float]
 
@@ -42,17 +42,18 @@ def load_ends(name: str, runs: Sequence[str], *, parents: Sequence[str] = (), in
     wanted = [run for run in runs if run in recorded]
     if not wanted:
         return pd.DataFrame(columns=[*PLACE, "scope", *BEFORE, *(f"{column}_before" for column in BEFORE)])
-    return ends(branches.walk(name, wanted, intended=intended), parents)
+    walked = branches.walk(name, wanted, intended=intended)
+    return ends(walked[walked["parent"].isin(parents or walked["parent"].unique())], runs)
 
 
-def ends(walked: pd.DataFrame, parents: Sequence[str] = ()) -> pd.DataFrame:
-    """`load_ends` of a frame that was walked already; needs a first and a last step of every run."""
-    walked = walked[walked["parent"].isin(parents or walked["parent"].unique())].sort_values("step", kind="stable")
+def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
+    """`load_ends` of a frame that was walked already and holds every run's first and last step, in the order of `runs`."""
+    walked = walked.sort_values("step", kind="stable")
     first, last = (walked.drop_duplicates(PLACE, keep=keep) for keep in ("first", "last"))
     both = last.merge(first[[*PLACE, *BEFORE]], on=PLACE, suffixes=("", "_before"))
     both["scope"] = np.where(both["held_out"], *reversed(SCOPES))
-    orders = {column: list(dict.fromkeys(walked[column])) for column in ("parent", "run")} | {"task": list(PHASE_TASKS)}
-    return both.sort_values(PLACE, key=lambda column: column.map(orders[column.name].index), ignore_index=True)
+    orders = {"parent": sorted(set(walked["parent"])), "run": list(runs), "scope": SCOPES, "task": PHASE_TASKS}
+    return both.sort_values(list(orders), key=lambda column: column.map(orders[column.name].index), ignore_index=True)
 
 
 def kept(frame: pd.DataFrame) -> float:

@@ -68,8 +68,10 @@ def plot_matrix(matrix: pd.DataFrame) -> Figure:
 
 
 def draw_grid(ax: Axes, table: Array, texts: list[list[str]]) -> object:
-    """A grid of shares with their text; what was not read stays empty. Returns the image, for a colour bar."""
-    image = ax.imshow(table, vmin=0, vmax=1, cmap="cividis", aspect="auto", interpolation="none")
+    """A grid of shares with their text; what was not read stays empty. Returns what a colour bar needs."""
+    edges = (np.arange(size + 1) - 0.5 for size in reversed(table.shape))
+    image = ax.pcolormesh(*edges, np.ma.masked_invalid(table), vmin=0, vmax=1, cmap="cividis", edgecolors="white", linewidth=1.5)
+    ax.set_ylim(len(table) - 0.5, -0.5)
     for (y, x), share in np.ndenumerate(table):
         if np.isfinite(share):
             ax.text(x, y, texts[y][x], ha="center", va="center", color="black" if share > 0.5 else "white")
@@ -164,7 +166,7 @@ def plot_rates(rates: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
         ax.set(title=f"{scope} tasks", ylim=(0, 1.05))
     axes[0, 0].set_ylabel("follow rate")
-    axes[0, 1].legend()
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
