@@ -123,6 +123,9 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         ax.axvline(mark, color="#767c85", lw=1)
         ax.set_yticks(range(len(tasks)), tasks)
         ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=claim)
+    if len(ladders) > 1:
+        shapes = [axes[0, 0].plot([], [], "os^D"[k % 4], color="#767c85", ms=4)[0] for k in range(len(ladders))]
+        fig.legend(shapes, map(title_of, ladders), loc="outside lower center", ncols=len(ladders))
     return fig
 
 
