@@ -132,9 +132,9 @@ def nearness(ends_: pd.DataFrame) -> str:
     if mine.empty:
         return "The independent world was not read yet."
     before, after = (f"{mine[when].sum():.0f}" for when in ("follows_before", "follows"))
-    return (f"In the independent world the demonstrator's law is the nearest of the five in {before} of {len(mine)} held-out tasks "
-            f"before SFT and in {after} after. Where the mean answer lies between all five laws a small move makes one of them "
-            "the nearest: the follow rate says which way, the removed share how far.")
+    return (f"In the independent world the demonstrator's law is the nearest of the five in {before} of {len(mine)} held-out "
+            f"tasks before SFT and in {after} after. Where the mean answer lies between all five laws a small move makes one of "
+            "them the nearest: the follow rate says which way, the removed share how far.")
 
 
 def run_table(ends_: pd.DataFrame, **how) -> str:
