@@ -157,10 +157,12 @@ def _steps(ax: Axes, label: str = "SFT step") -> None:
 
 
 def _paths(ax: Axes, frame: pd.DataFrame, x: str, y: str, colour: str, label: str, style: str = "-") -> None:
-    """One thin line a parent, the mean over parents thick."""
+    """One thin line a parent, the mean thick: over the parents that were watched at every step, or it would jump."""
     for _, mine in frame.groupby("parent"):
         ax.plot(mine[x], mine[y], style, color=colour, lw=0.7, alpha=0.45)
-    mean = frame.groupby(x)[y].mean()
+    watched = frame.groupby("parent")[x].nunique()
+    whole = frame[frame["parent"].isin(watched.index[watched == watched.max()])]
+    mean = whole.groupby(x)[y].mean()
     ax.plot(mean.index, mean, style, color=colour, lw=2.2, label=label)
 
 
@@ -235,10 +237,11 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
             mine = frame[(frame["group"] == group) & (frame["run"] == run)]
             for ax, what in zip(column, ("probmass", "liquidity"), strict=True):
                 _paths(ax, mine, "step", what, colour, run, style)
-        column[0].set(title=group, ylim=(None, 1))
-        column[1].set_ylim(0, None)
+        column[0].set_title(group)
         _steps(column[1], "optimiser step of the stage")
+    axes[0, 0].set_ylim(top=1)  # last: it ends the search for limits on the axes it shares
+    axes[1, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("mass on the seed's options")
     axes[1, 0].set_ylabel("liquidity, bit")
-    axes[0, 0].legend(loc="lower left")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
