@@ -89,7 +89,9 @@ def _gap(down: pd.DataFrame, back: pd.DataFrame, points: int) -> dict[str, float
 
 
 def load_mean(paths: pd.DataFrame) -> pd.DataFrame:
-    """`paths`, and before them (parent: MEAN) the mean over parents at every rung that all parents of a way were read at."""
+    """Paths of the parents that went both ways, and before them (parent: MEAN) their mean at the rungs that all were read at."""
+    both = set(paths.loc[paths["way"] == BACK, "parent"])
+    paths = paths[paths["parent"].isin(both)]
     paths = paths.assign(parents=paths.groupby(["way", "group"])["parent"].transform("nunique"))
     count = paths.groupby(["way", "group", "label", "stage"])["parent"].transform("nunique")
     keys = ["way", "group", "label", "stage", "parents"]

@@ -67,7 +67,7 @@ def told(values: pd.Series) -> str:
 
 def titled(group: str) -> str:
     """A group before a noun: held-out tasks."""
-    return group.replace(" ", "-")
+    return "held-out" if group == HELD_OUT else group
 
 
 def counted(parents: int) -> str:

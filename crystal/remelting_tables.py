@@ -39,8 +39,6 @@ def said(ends: pd.DataFrame, value: str, methods: Sequence[str], groups: Iterabl
 
 def most(ends: pd.DataFrame, value: str, methods: Sequence[str], best: str = "max") -> str:
     """The method with the largest (best="min": smallest) mean over parents, all tasks, and its number in both groups."""
-    if not methods:
-        return "not recorded yet"
     means = {name: pick(ends, name, value).mean() for name in methods}
     return said(ends, value, [max(means, key=means.get) if best == "max" else min(means, key=means.get)])
 
@@ -110,17 +108,19 @@ def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
 
 
 def asked(methods: pd.DataFrame) -> str:
-    """Every way of asking, of the crystal and of the base: all tasks together, laws conditional on an option."""
-    head = ["asked by", "liquidity of the crystal, bits", "of the base", "entropy of the crystal, bits", "of the base",
-            "off-support, crystal", "unresolved, crystal"]
-    cells = [("liquidity", CRYSTAL), ("liquidity", "base"), ("entropy", CRYSTAL), ("entropy", "base"), ("off_support", CRYSTAL),
-             ("unresolved", CRYSTAL)]
+    """Every way of asking, of the crystal and of the base: all tasks together, laws conditional on an option.
+
+    left: liquidity of the crystal over that of the base when both are asked alike, parent by parent.
+    """
+    head = ["asked by", "liquidity of the crystal, bits", "of the base", "crystal over base", "entropy of the crystal, bits",
+            "of the base", "off-support, crystal", "unresolved, crystal"]
     mine, rows = methods[methods["kind"] == ASKING], []
-    means = dict(tuple(mine.groupby(["method", "start"], sort=False)))
     for name in mine["method"].unique():
-        of = {start: means[name, start].groupby("parent")[["liquidity", "entropy", *LEFT]].mean()
-              for start in (CRYSTAL, "base") if (name, start) in means}
-        rows.append([name, *(told(of[start][value]) if start in of else "–" for value, start in cells)])
+        means = mine[mine["method"] == name].groupby(["start", "parent"])[["liquidity", "entropy", *LEFT]].mean()
+        crystal, base = (means[means.index.get_level_values("start") == start].droplevel("start") for start in (CRYSTAL, "base"))
+        left = (crystal["liquidity"] / base["liquidity"]).rename("ratio")
+        rows.append([name, *map(told, (crystal["liquidity"], base["liquidity"], left, crystal["entropy"], base["entropy"],
+                                       crystal["off_support"], crystal["unresolved"]))])
     return myst(head, rows)
 
 

@@ -66,7 +66,7 @@ class Verdict:
 
 def percent(share: float) -> str:
     """Whole per cent, but two digits below one."""
-    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
+    return f"{100 * share:.0f} %" if abs(share) >= 0.01 else f"{100 * share:.2g} %"
 
 
 def finite(x: float | None) -> float | None:

@@ -170,6 +170,8 @@ def test_a_way_back_along_the_way_down_has_no_gap(root):
     assert len(gaps) == 3 * 3 and gaps["shared"].to_numpy() == pytest.approx(1)
     assert np.abs(gaps["gap"]).max() < 0.04  # both ways are straight between other points of one curve
     assert drawn(remelting_figures.plot_paths(hysteresis.load_mean(paths)))
+    one_way = paths[(paths["parent"] != "other") | (paths["way"] == hysteresis.DOWN)]
+    assert set(hysteresis.load_mean(one_way)["parent"]) == {parents.MEAN, "tiny", "tiny-2"}
 
 
 def test_a_gap_is_liquidity_at_equal_distance():
