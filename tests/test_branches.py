@@ -81,20 +81,23 @@ def _write(path, content) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def test_a_walk_holds_every_step_from_the_start(tree):
-    walk = branches.walk("pace")
+@pytest.fixture(scope="module")
+def walk(tree):
+    return branches.walk("pace")
+
+
+def test_a_walk_holds_every_step_from_the_start(walk):
     assert set(walk["step"]) == {0, *STEPS} and set(walk["parent"]) == set(PARENTS)
     assert set(walk["run"]) == {"usual", "fast", "slow"}
     assert len(walk) == len(PARENTS) * 3 * (len(STEPS) + 1) * len(PHASE_TASKS)
     start = walk[walk["step"] == 0]
     assert (start["to_base"] == 0).all() and (start["progress"] == 0).all()
     assert set(walk[walk["held_out"]]["task"]).isdisjoint(["die", "ten", "letter", "month", "suit"])
-    assert branches.walk("pace", ["usual"])["run"].unique().tolist() == ["usual"]
     assert set(branches.accuracy("pace")["rung"]) == {rung for rung in walk["rung"] if "/" in rung}
 
 
-def test_progress_is_the_share_of_the_way(tree):
-    walk = branches.walk("pace", ["usual"])
+def test_progress_is_the_share_of_the_way(walk):
+    walk = walk[walk["run"] == "usual"]
     np.testing.assert_allclose(walk["progress"], 1 - 2 ** (-walk["step"] / HALF), atol=1e-5)
     np.testing.assert_allclose(walk["fluctuation"], 0, atol=1e-8)
     last = walk[walk["step"] == STEPS[-1]]
@@ -103,12 +106,12 @@ def test_progress_is_the_share_of_the_way(tree):
 
 def test_another_intended_law_is_not_reached(tree):
     walk = branches.walk("pace", ["usual"], intended="last")
+    assert walk["run"].unique().tolist() == ["usual"]
     assert not walk[(walk["step"] == STEPS[-1]) & (walk["task"] == "letter")]["follows"].any()
 
 
-def test_the_claims_of_kinetics_on_a_known_pace(tree):
+def test_the_claims_of_kinetics_on_a_known_pace(walk):
     """Demonstrated and held-out tasks move at one pace, rates scale exactly, nothing recedes."""
-    walk = branches.walk("pace")
     assert kinetics.steps_times_rate(kinetics.load_rates(walk, "pace")).estimate.value < 1.15  # watched at few steps
     lives = kinetics.half_lives(walk, "held out")
     assert lives.between(2, 12).all()
@@ -116,7 +119,7 @@ def test_the_claims_of_kinetics_on_a_known_pace(tree):
     assert receding.verdict == "fails" and receding.estimate.value == pytest.approx(1)
     first = kinetics.demonstrated_first(walk)
     assert first.estimate.value == pytest.approx(1, abs=0.2)
-    settling = kinetics.load_settling(branches.along(PARENTS), branches.walk("pace", ["usual"]))
+    settling = kinetics.load_settling(branches.along(PARENTS), walk[walk["run"] == "usual"])
     assert set(settling["run"]) == {"dpo, favouring", "dpo, opposing", "rlvr"}
     assert kinetics.reward_decides(settling).verdict == "fails"  # both end on the salient law
     swing = kinetics.load_fluctuations(walk)
