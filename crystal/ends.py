@@ -74,10 +74,16 @@ def follow_rate(frame: pd.DataFrame) -> float:
 # --- over parents ----------------------------------------------------------------------------------------------------
 
 
-def over(values: pd.Series) -> Estimate:
-    """`branches.over_parents`; of one parent its value without an interval, of none no number: what is missing is nan."""
+BOUNDS = {"follow rate": (0.0, 1.0), "liquidity kept": (0.0, np.inf)}  # what an interval over few parents would leave
+
+
+def over(values: pd.Series, quantity: str = "") -> Estimate:
+    """`branches.over_parents`, within the quantity's bounds; of one parent its value without an interval, of none no number.
+
+    What is missing is nan.
+    """
     if len(values) > 1:
-        return branches.over_parents(values)
+        return branches.over_parents(values, *BOUNDS.get(quantity, ()))
     value = float(values.iloc[0]) if len(values) else np.nan
     return Estimate(value, np.nan, np.nan, np.full(1, np.nan))
 
@@ -100,7 +106,7 @@ def tidy(frame: pd.DataFrame, by: Sequence[str], quantities: Mapping[str, Value]
     for place, mine in frame.groupby(list(by), sort=False):
         for quantity, value in quantities.items():
             values, at = branches.per_parent(mine, value), {**dict(zip(by, place, strict=True)), "quantity": quantity}
-            found = over(values)
+            found = over(values, quantity)
             rows += [at | {"parent": parent, "value": each, "low": np.nan, "high": np.nan, "parents": 1}
                      for parent, each in values.items()]
             rows.append(at | {"parent": ALL, "value": found.value, "low": found.low, "high": found.high, "parents": len(values)})
