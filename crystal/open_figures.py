@@ -279,7 +279,7 @@ def plot_agreement(frame: pd.DataFrame) -> Figure:
             ax.vlines(x, marks["low"], marks["high"], color=COLOURS[rung])
             ax.plot(x, marks["value"], MARKERS[rung], color=COLOURS[rung], label=rung, ms=6)
         ax.axhline(1, color="#767c85", lw=1, ls="--")
-        ax.set_xticks(range(len(tasks)), [broken(task) for task in tasks])
+        ax.set_xticks(range(len(tasks)), [broken(task) for task in tasks], rotation=35, ha="right", rotation_mode="anchor")
         ax.set(ylim=(0, None), title=title_of(ladder))
         ax.grid(False, axis="x")
     axes[0, 0].set_ylabel("agreement of the prompts")
