@@ -17,12 +17,12 @@ import yaml
 from . import manifest, organism, resample, training
 from .errors import known
 from .experiments import Experiment, Run, load_experiment, load_records
-from .ladders import load_ladder, root, weights_sha256
+from .ladders import check_weights, load_ladder, root, weights_sha256
 from .recipes import Recipe, load_recipe
 
 
 def perform(name: str, *, runs: Sequence[str] | None = None, parents: Sequence[str] | None = None) -> None:
-    """Train, read and record every branch that is not recorded yet; None: all runs, all parents.
+    """Train, read and record every branch that is not whole yet; None: all runs, all parents.
 
     Several processes may share an experiment as long as none does another's runs of the same parent.
     """
@@ -33,9 +33,17 @@ def perform(name: str, *, runs: Sequence[str] | None = None, parents: Sequence[s
     todo = [(run, parent) for run in experiment.runs for parent in run.parents or experiment.parents
             if run.name in (runs or [run.name]) and parent in (parents or [parent])]
     for number, (run, parent) in enumerate(todo, 1):
-        if f"{parent}/{run.name}" not in load_records(name):
+        if not _whole(name, f"{parent}/{run.name}"):
             print(f"[{number}/{len(todo)}] {name}: {run.name} from {parent}", flush=True)
             _grow(experiment, run, parent)
+
+
+def _whole(name: str, key: str) -> bool:
+    """Whether a run is recorded and its weights are here; where they are not, as in a fresh clone, it is made again."""
+    if key not in load_records(name):
+        return False
+    rungs = [rung for rung in load_ladder(name).rungs if f"{rung.parent}/{rung.run}" == key]
+    return all((root() / rung.source / "model.safetensors").is_file() for rung in rungs)
 
 
 def devices() -> tuple[str, ...]:
@@ -67,6 +75,8 @@ def _grow(experiment: Experiment, run: Run, parent: str) -> None:
 def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, Any]]:
     """Rows of the rungs that the run's stages leave, and minutes, loss curve and reward."""
     recipe = load_recipe(parent, run.set)
+    if run.start:
+        check_weights(load_ladder(parent).rung(run.start))
     start = root() / load_ladder(parent).rung(run.start).source if run.start else None
     training.train_ladder(recipe, out, run.stages, start)
     rungs = [rung for stage in run.stages for rung in organism.rungs_of(stage, getattr(recipe, stage))]

@@ -196,6 +196,9 @@ def check_weights(rung: Rung) -> None:
     if not rung.local:
         return
     mend = f"git checkout -- {rung.source}, or train it again: make ladder LADDER={rung.ladder}"
+    if rung.source.startswith("runs/"):  # a replica's or a branch's
+        ship = "" if rung.parent else f", then make ship LADDER={rung.ladder}"
+        mend = f"its weights are not shipped, train it again: make ladder LADDER={rung.ladder}{ship}"
     path = root() / rung.source / "model.safetensors"
     if not path.is_file():
         raise CrystalError(f"the weights of rung {rung.name!r} of {rung.ladder} are missing", where=path, mend=mend)

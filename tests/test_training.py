@@ -159,6 +159,21 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
         grown.perform("trial", runs=["frist"])
 
 
+def test_a_fresh_clone_grows_its_branches_again(grown, capsys):
+    """A record without weights is another machine's; a parent without weights is named with the command that trains it."""
+    grown.perform("trial")
+    capsys.readouterr()
+    shutil.rmtree(ladders.root() / "runs" / "trial")
+    with pytest.raises(CrystalError, match="are missing.*not shipped, train it again: make ladder LADDER=trial"):
+        ladders.check_weights(ladders.load_ladder("trial").rung("toy/first/sft"))
+    grown.perform("trial")
+    assert "[1/1] trial: first from toy" in capsys.readouterr().out
+    shutil.rmtree(ladders.root() / "runs" / "trial")
+    shutil.rmtree(ladders.root() / "data" / "weights")
+    with pytest.raises(CrystalError, match="weights of rung 'base' of toy are missing.*make ladder LADDER=toy"):
+        grown.perform("trial")
+
+
 def test_only_a_first_ladder_ships_its_weights(grown):
     root = ladders.root()
     assert all(rung.source.startswith("data/weights/toy/") for rung in ladders.load_ladder("toy").rungs)
