@@ -16,6 +16,8 @@ from .errors import CrystalError, known
 from .prompts import COMPLETION, FORMS
 from .tasks import TASKS, Task, read
 
+FULL = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors")  # what requirements/full.txt adds
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a CrystalError is one sentence on stderr and exit status 2."""
@@ -24,6 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.run(arguments) or 0
     except CrystalError as error:
         print(f"crystal {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in FULL:
+            raise
+        needed = CrystalError(f"this command needs {error.name}, which reading the book does not",
+                              mend=f"{sys.executable} -m pip install -r requirements/full.txt, or make test, which installs it")
+        print(f"crystal {arguments.command}: {needed}", file=sys.stderr)
         return 2
 
 

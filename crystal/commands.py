@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import CrystalError
+from .errors import CrystalError, known
 
 
 class Command(NamedTuple):
@@ -138,7 +138,12 @@ def train_arguments(parser: ArgumentParser) -> None:
 
 def train(arguments: Namespace) -> None:
     """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
-    from . import experiments, growing
+    from . import experiments
+
+    if not arguments.all:
+        there = [*experiments.recipe_names(("cpu", "cuda")), *experiments.experiment_names()]
+        known(arguments.ladder, there, "ladder or experiment")
+    from . import growing
 
     if arguments.all:
         for name in experiments.recipe_names(growing.devices()):

@@ -141,9 +141,9 @@ def reward_decides(settling: pd.DataFrame) -> Verdict:
     return judge("reward-decides", branches.over_parents(gap))
 
 
-def peak_step(path: pd.DataFrame) -> Estimate:
+def peak_step(path: pd.DataFrame, run: str = "usual") -> Estimate:
     """Step at which narrators differ most in progress, all tasks together."""
-    means = load_means(path[path["run"] == "usual"], ["fluctuation"], by=[]).sort_values("step")
+    means = load_means(path[path["run"] == run], ["fluctuation"], by=[]).sort_values("step")
     peaks = branches.per_parent(means, lambda mine: mine["step"].iloc[int(mine["fluctuation"].argmax())])
     return branches.over_parents(peaks, 0)
 

@@ -55,7 +55,7 @@ MARKS: dict[str, Mark] = {
         "nucleation", "The seed is present in the other ladder's base too.",
         "distance of SFT's law to the other base's seed, relative to the nearest rival", "below", 0.5,
         "the mark of seed-in-base, for the same measure on a foreign base"),
-    # The experiments (book/registered.md, 2026-11-25).
+    # The experiments (data/registered/2026-11-25-experiments.md).
     "seed-follows": Mark(
         "control", "Tasks that were never demonstrated follow the demonstrator who was chosen.",
         "share of held-out tasks whose SFT law is nearest to the intended law, of five", "above", 0.5,

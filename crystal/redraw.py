@@ -17,7 +17,7 @@ import pandas as pd
 from . import drawn, store
 from .cells import Cell, Decoding, task_sha256
 from .drawn import DRAWN, TASKS_DRAWN, TRUTH
-from .errors import known
+from .errors import CrystalError, known
 from .ladders import STAGES, Ladder, Rung, check_weights, config_sha256, load_ladder
 from .prompts import PROBE, Prompt
 from .tasks import TASKS, Task, first_line
@@ -38,6 +38,9 @@ def draw(
     Raises: CrystalError for an unknown name or weights that are not the ladder's.
     """
     ladder = load_ladder(name)
+    if ladder.kind != "ladder":
+        raise CrystalError(f"{name} is an experiment, and draws are of a ladder's four stages",
+                           mend="make draw LADDER=nano-llama")
     chosen = [ladder.rung(rung) for rung in rungs]
     asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
     for rung in chosen:

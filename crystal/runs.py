@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -30,7 +31,10 @@ def run_all(jobs: int | None = None, say=print) -> list[str]:
     Raises: CrystalError naming each failed page, its cell and the exception.
     """
     _forget_unlisted(page_list())
-    stale = sorted((page for page in page_list().values() if not fresh(page)), key=lambda page: -(seconds(page) or float("inf")))
+    pages = page_list().values()
+    alike = Counter(page.template for page in pages)  # never timed: pages that are one of a kind take longest
+    stale = sorted((page for page in pages if not fresh(page)),
+                   key=lambda page: (-(seconds(page) or float("inf")), alike[page.template]))
     if not stale:
         return []
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(stale))

@@ -113,3 +113,19 @@ def test_module_is_the_command_and_lists_every_command() -> None:
     assert listed == {command.name for command in COMMANDS}
     done = subprocess.run([sys.executable, "-m", "crystal", "params"], capture_output=True, text=True, check=True)
     assert "quantile" in done.stdout
+
+
+def test_a_command_that_needs_torch_says_so_without_it(monkeypatch, capsys):
+    """`make reproduce` installs no torch: a sentence and exit status 2, not a traceback."""
+    def absent(arguments):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("crystal.cli.COMMANDS", (COMMANDS[0]._replace(run=absent),))
+    assert main(["readout", "--model", "x", "--prompt", "y", "--task", "digit"]) == 2
+    said = capsys.readouterr().err
+    assert "needs torch" in said and "requirements/full.txt" in said
+
+
+def test_an_unknown_ladder_or_experiment_is_named_before_anything_is_loaded(capsys):
+    assert main(["ladder", "kinetic"]) == 2
+    assert "unknown ladder or experiment 'kinetic', did you mean 'kinetics'?" in capsys.readouterr().err
