@@ -15,6 +15,8 @@ import pandas as pd
 
 from . import branches, experiments, show, verdicts
 from .inference import Estimate, Null
+from .parents import counted as count
+from .parents import estimate
 from .show import fmt
 from .tasks import PHASE_TASKS
 from .telling import slug
@@ -74,18 +76,9 @@ def follow_rate(frame: pd.DataFrame) -> float:
 # --- over parents ----------------------------------------------------------------------------------------------------
 
 
-BOUNDS = {"follow rate": (0.0, 1.0), "liquidity kept": (0.0, np.inf)}  # what an interval over few parents would leave
-
-
 def over(values: pd.Series, quantity: str = "") -> Estimate:
-    """`branches.over_parents`, within the quantity's bounds; of one parent its value without an interval, of none no number.
-
-    What is missing is nan.
-    """
-    if len(values) > 1:
-        return branches.over_parents(values, *BOUNDS.get(quantity, ()))
-    value = float(values.iloc[0]) if len(values) else np.nan
-    return Estimate(value, np.nan, np.nan, np.full(1, np.nan))
+    """`parents.estimate`, within the bounds it knows for the quantity."""
+    return estimate(values.astype(float).rename(quantity or None))  # of no parents it has no dtype
 
 
 def judge(claim: str, values: pd.Series, null: Null | None = None) -> verdicts.Verdict:
@@ -132,10 +125,6 @@ def recorded(name: str, frame: pd.DataFrame) -> str:
     text = f"Of {sum(planned.values())} runs planned, {there.sum()} are in these numbers, from {count(frame['parent'].nunique())}"
     short = [f"`{run}` {there[run]} of {parents}" for run, parents in planned.items() if there[run] < parents]
     return f"{text}. Parents still missing: {', '.join(short)}." if short else f"{text}."
-
-
-def count(parents: int) -> str:
-    return "1 parent" if parents == 1 else f"{parents} parents"
 
 
 def interval(row) -> str:

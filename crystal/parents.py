@@ -20,9 +20,9 @@ APART = (DEMONSTRATED, HELD_OUT)
 MEAN = "mean"  # in place of a parent
 POSITIVE, SHARE = (0.0, np.inf), (0.0, 1.0)
 BOUNDS = {  # what a quantity cannot leave, by the name of its series; those not named have no bounds
-    **dict.fromkeys(("distance", "entropy", "liquidity", "kept", "ratio", "down", "back", "tv"), POSITIVE),
+    **dict.fromkeys(("distance", "entropy", "liquidity", "kept", "ratio", "down", "back", "tv", "liquidity kept"), POSITIVE),
     **dict.fromkeys(("to_base", "to_law", "to_uniform", "to_mean"), POSITIVE),
-    **dict.fromkeys(("probmass", "off_support", "unresolved", "shared"), SHARE)}
+    **dict.fromkeys(("probmass", "off_support", "unresolved", "shared", "follow rate"), SHARE)}
 
 
 def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:

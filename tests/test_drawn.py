@@ -115,15 +115,7 @@ def toy(tmp_path, monkeypatch):
     """A described ladder whose weights are a few bytes."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     synthetic.write_ladder(tmp_path, "toy", {rung: {} for rung in STAGES})
-    path = tmp_path / "data" / "ladders" / "toy.yaml"
-    raw = yaml.safe_load(path.read_text())
-    for rung in raw["rungs"]:
-        folder = tmp_path / rung["source"]
-        folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_text(rung["name"])
-        (folder / "config.json").write_text("{}")
-        rung["revision"] = ladders.weights_sha256(folder)
-    path.write_text(yaml.safe_dump(raw))
+    synthetic.write_weights(tmp_path, "toy")
     return tmp_path
 
 
