@@ -93,7 +93,7 @@ def ship(name: str, out: Path) -> Path:
     """Describe the rungs of a finished training run in data/: ladder description, training report, and, unless the recipe is
     a replica of another, the weights.
 
-    The ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR only the probe.
+    The ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR the probe, in both forms.
     Read-outs of the weights that were there before stay in the cache; `make resample` adds those of the new ones.
     Returns the ladder's description. Raises: CrystalError while a stage is missing.
     """
@@ -108,7 +108,7 @@ def ship(name: str, out: Path) -> Path:
         source = out / rung["name"] if replica else _copied(out / rung["name"], root / "data" / "weights" / name / rung["name"])
         rung |= {"source": source.relative_to(root).as_posix(), "revision": ladders.weights_sha256(source)}
         if rung["name"] != rung["stage"] and (replica or rung["stage"] != "sft"):
-            rung["grid"] = "probe"
+            rung["grid"] = "both"
     (root / "data" / "training").mkdir(exist_ok=True)
     (root / "data" / "training" / f"{name}.json").write_text(json.dumps(trained, indent=1) + "\n")
     description = root / "data" / "ladders" / f"{name}.yaml"

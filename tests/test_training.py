@@ -178,7 +178,7 @@ def test_only_a_first_ladder_ships_its_weights(grown):
     root = ladders.root()
     assert all(rung.source.startswith("data/weights/toy/") for rung in ladders.load_ladder("toy").rungs)
     assert {rung.name: rung.grid for rung in ladders.load_ladder("toy").rungs} == {
-        **dict.fromkeys(("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"), "full"), "dpo-1": "probe", "rlvr-2": "probe"}
+        **dict.fromkeys(("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"), "full"), "dpo-1": "both", "rlvr-2": "both"}
     (root / "data" / "recipes" / "toy-2.yaml").write_text("name: toy-2\nextends: toy\nseed: 9\n")
     organism.ship("toy-2", root / "runs" / "toy")
     rungs = ladders.load_ladder("toy-2").rungs
