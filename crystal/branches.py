@@ -13,7 +13,7 @@ import pandas as pd
 
 from . import experiments, phases, store, world
 from .errors import CrystalError, known
-from .inference import ALPHA, Estimate
+from .inference import Estimate, student
 from .ladders import Rung, load_ladder
 from .prompts import CHAT, PROBE
 from .tasks import PHASE_TASKS, TASKS
@@ -163,21 +163,14 @@ def accuracy(name: str, kind: str = "facts") -> pd.DataFrame:
 
 
 def over_parents(values: Sequence[float] | pd.Series, low: float = -np.inf, high: float = np.inf) -> Estimate:
-    """Mean over parents with Student's 95 % interval; draws: quantiles of that t law, for `Estimate.p_beyond`.
+    """Mean over parents with Student's 95 % interval (`inference.student`).
 
     low, high: what the quantity cannot leave, such as 0 and 1; two or three parents give intervals that do.
     Raises: CrystalError for fewer than two parents, of which no interval can be said.
     """
-    from scipy import stats  # here: pages that need no interval over parents load faster
-
-    values = np.asarray(values, float)
     if len(values) < 2:
         raise CrystalError(f"{len(values)} parent gives no interval", mend="make ladder ALL=1 trains the replicas")
-    mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
-    grid = (np.arange(4000) + 0.5) / 4000
-    draws = np.clip(mean + error * stats.t.ppf(grid, len(values) - 1), low, high)
-    half = error * stats.t.ppf(1 - ALPHA / 2, len(values) - 1)
-    return Estimate(float(mean), float(max(mean - half, low)), float(min(mean + half, high)), draws)
+    return student(np.asarray(values, float), low=low, high=high)
 
 
 def half_life(steps: Array, liquidity: Array) -> float:

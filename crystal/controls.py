@@ -16,11 +16,11 @@ from . import branches, ends, experiments, inference, store, world
 from .ends import SCOPES
 from .figures import panels
 from .inference import Estimate
+from .judging import Verdict, judge
 from .phases import jsd_bits
 from .prompts import FORMS, PROBE, Prompt
 from .seed_control import in_scope
 from .tasks import PHASE_TASKS, TASKS
-from .verdicts import Verdict, judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,19 +109,18 @@ def plot_paths(paths: pd.DataFrame) -> Figure:
 # --- does the law travel? --------------------------------------------------------------------------------------------
 
 
-def removed_over_tasks(frame: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """Removed share of the mean over tasks of one run, with a bootstrap over them. frame: of `ends.ends`, one row per task."""
+def removed_over_tasks(frame: pd.DataFrame) -> Estimate:
+    """Removed share of the mean over tasks of one run, with an interval over them. frame: of `ends.ends`, one row per task."""
     after, before = frame["to_law"].to_numpy(), frame["to_law_before"].to_numpy()
-    weights = inference.resample(np.arange(len(frame)), resamples=resamples, seed=seed)
-    return inference.estimate(lambda w: 1 - (w @ after) / (w @ before), weights)
+    return inference.estimate(lambda w: 1 - (w @ after) / (w @ before), inference.leave_one_out(np.arange(len(frame))))
 
 
-def verdict(ends_: pd.DataFrame, **how) -> Verdict:
+def verdict(ends_: pd.DataFrame) -> Verdict:
     """seed-needs-a-shared-law: removed share of the held-out tasks of the independent world; interval over those tasks."""
     mine = in_scope(ends_[ends_["run"] == "independent"], "held-out")
     if mine.empty:
         return ends.judge("seed-needs-a-shared-law", pd.Series(dtype=float))
-    found = judge("seed-needs-a-shared-law", removed_over_tasks(mine, **how))
+    found = judge("seed-needs-a-shared-law", removed_over_tasks(mine))
     over = f"of one parent, so the interval is over its {len(mine)} held-out tasks"
     return dataclasses.replace(found, reason=f"{found.reason}; {over}")
 
@@ -137,14 +136,14 @@ def nearness(ends_: pd.DataFrame) -> str:
             "them the nearest: the follow rate says which way, the removed share how far.")
 
 
-def run_table(ends_: pd.DataFrame, **how) -> str:
+def run_table(ends_: pd.DataFrame) -> str:
     """One row per run and scope: liquidity (bits) and off-support mass before and after, removed share, tasks that follow."""
     rows = []
     for run in [run for run in LOOKS if run in set(ends_["run"])]:
         for scope in SCOPES:
             mine = in_scope(ends_[ends_["run"] == run], scope)
             mean = mine[["liquidity_before", "liquidity", "off_support_before", "off_support"]].mean()
-            rows.append([run, scope, *map(ends.fmt, mean), ends.interval(removed_over_tasks(mine, **how)),
+            rows.append([run, scope, *map(ends.fmt, mean), ends.interval(removed_over_tasks(mine)),
                          *(f"{mine[when].sum():.0f} of {len(mine)}" for when in ("follows_before", "follows"))])
     return ends.table(["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits", "off support, base",
                        "after SFT", "removed share", "follow the demonstrator, base", "after SFT"], rows)

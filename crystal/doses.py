@@ -13,8 +13,8 @@ import pandas as pd
 from . import branches, ends
 from .ends import SCOPES
 from .figures import panels
+from .judging import Verdict
 from .seed_control import in_scope
-from .verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

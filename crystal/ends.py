@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from . import branches, experiments, show, verdicts
+from . import branches, experiments, judging, show
 from .inference import Estimate, Null
 from .parents import counted as count
 from .parents import estimate
@@ -81,12 +81,12 @@ def over(values: pd.Series, quantity: str = "") -> Estimate:
     return estimate(values.astype(float).rename(quantity or None))  # of no parents it has no dtype
 
 
-def judge(claim: str, values: pd.Series, null: Null | None = None) -> verdicts.Verdict:
-    """`verdicts.judge` of a number over parents, which its sentence counts; undecided where they are too few for an interval."""
+def judge(claim: str, values: pd.Series, null: Null | None = None) -> judging.Verdict:
+    """`judging.judge` of a number over parents, which its sentence counts; undecided where they are too few for an interval."""
     if len(values) < 2:
-        nothing = f"one parent ({verdicts.percent(values.iloc[0])}) gives no interval" if len(values) else "nothing was read yet"
-        return verdicts.judge(claim, over(values[:0]), null, nothing=nothing)
-    found = verdicts.judge(claim, over(values), null, chance=null.typical if null else None)
+        nothing = f"one parent ({judging.percent(values.iloc[0])}) gives no interval" if len(values) else "nothing was read yet"
+        return judging.judge(claim, over(values[:0]), null, nothing=nothing)
+    found = judging.judge(claim, over(values), null, chance=null.typical if null else None)
     return dataclasses.replace(found, reason=f"{found.reason}, over {count(len(values))}")
 
 
@@ -145,7 +145,7 @@ def record(tidied: pd.DataFrame, *by: str) -> None:
     for row in means(tidied).itertuples():
         name = slug(" ".join([row.quantity, *(str(getattr(row, column)) for column in by)]))
         numbers = {"number": row.value, "low": row.low, "high": row.high}
-        show.claim(name, ladder=slug(row.scope), verdict="measured", **{part: verdicts.finite(x) for part, x in numbers.items()},
+        show.claim(name, ladder=slug(row.scope), verdict="measured", **{part: judging.finite(x) for part, x in numbers.items()},
                    sentence=f"{row.quantity}: {interval(row)}, over {count(row.parents)}")
 
 

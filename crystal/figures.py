@@ -9,19 +9,19 @@ matplotlib is loaded by the plot functions only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from . import claims
 from . import inference as inf
 from . import phases as ph
+from .claims import QUANTILE, rivals
 from .ladders import load_ladder
 from .prompts import NARRATORS, PROMPTS
 from .store import answers
 from .tasks import TASKS
-from .verdicts import QUANTILE, rivals
 from .views import LEFTOVER, NATIVE, each_ladder, given, was_read
 
 if TYPE_CHECKING:
@@ -226,20 +226,21 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
 
 
 def load_rivals(readouts: pd.DataFrame, task: str, others: Mapping[str, Mapping[str, np.ndarray]], *, seed: int = 0,
-                resamples: int = 1000) -> pd.DataFrame:
-    """MSE to the evaluation half's SFT law of the seed and all it must beat: one row per ladder, kind and law.
+                permutations: int = 999) -> pd.DataFrame:
+    """MSE to SFT's law of the seed and all it must beat, each half's seed scored on the other: one row per ladder, kind and law.
 
     others: ladder -> other task -> its seed (`crystal.verdicts.seeds`).
     """
     frames = []
     for ladder, mine in each_ladder(readouts):
         base, sft = answers(mine, "base", task), answers(mine, "sft", task)
-        split, foreign = inf.split_seed(base, sft), {name: law for name, law in others[ladder].items() if name != task}
-        far = ph.mse(rivals(base, list(foreign.values())), split.target)
-        null = inf.relabelled_seed_null(base, sft, inf.relabellings(base.shape[1], resamples - 1, seed))
+        foreign = {name: law for name, law in others[ladder].items() if name != task}
+        splits = [inf.split_seed(base, sft, chosen=chosen) for chosen, _ in inf.folds()]
+        far = np.mean([ph.mse(rivals(base, list(foreign.values())), split.target) for split in splits], axis=0)
+        null = inf.relabelled_seed_null(base, sft, inf.relabellings(base.shape[1], permutations, seed))
         n = len(null.draws)
         kinds = ["seed", "uniform law", *["seeds of other tasks"] * len(foreign), *["SFT law, options permuted"] * n]
-        names = [PROMPTS[split.index].id, "uniform", *foreign, *[""] * n]
+        names = [" ".join(PROMPTS[split.index].id for split in splits), "uniform", *foreign, *[""] * n]
         frames.append(pd.DataFrame({"ladder": ladder, "kind": kinds, "law": names, "mse": [null.observed, *far, *null.draws]}))
     return pd.concat(frames, ignore_index=True)
 
@@ -261,17 +262,17 @@ def plot_rivals(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def load_path(readouts: pd.DataFrame, task: str, *, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
+def load_path(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     """Base and SFT rungs in both forms by step: liquidity (bits) and TV of the mean law to the seed's, with intervals.
 
     Step 0 is the base, read in either form: what form alone does stands at the left end. Forms never read are left out.
     """
-    weights, rows = inf.resample(seed=seed, resamples=resamples), []
+    weights, rows = inf.leave_one_out(), []
     for ladder, mine in each_ladder(readouts[readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)]):
         split = inf.split_seed(answers(mine, "base", task), answers(mine, "sft", task))
         for (rung, step, form), _ in mine.groupby(["rung", "step", "form"], sort=False):
             for quantity, statistic in _path_statistics(answers(mine, rung, task, form), split.seed).items():
-                found = inf.estimate(statistic, weights)
+                found = inf.estimate(statistic, weights, low=0)
                 rows.append({"ladder": ladder, "form": form, "rung": rung, "step": 0 if rung == "base" else step,
                              "quantity": quantity, "value": found.value, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
@@ -304,28 +305,22 @@ def plot_path(frame: pd.DataFrame) -> Figure:
 
 
 def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE, *, seed: int = 0,
-                  resamples: int = 1000) -> pd.DataFrame:
-    """ProbMass on the split seed's options, evaluation half, native forms: one row per ladder and rung, with its interval.
+                  permutations: int = 999) -> pd.DataFrame:
+    """ProbMass on the split seeds' options, native forms: one row per ladder and rung, with its interval (`claims.kept`).
 
-    ceiling: the seed's own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets exceed.
+    ceiling: the seeds' own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets exceed.
     """
-    weights, rows = inf.resample(strata=inf.HALF, seed=seed, resamples=resamples), []
-    scored = inf.HALF == "evaluation"
+    weights, rows = inf.leave_one_out(), []
     for ladder, mine in each_ladder(readouts):
-        split = inf.split_seed(answers(mine, "base", task), answers(mine, "sft", task))
-        mask = ph.support(split.seed, quantile)
-        permuted = mask[inf.relabellings(len(mask), resamples - 1, seed)]
+        base, sft = answers(mine, "base", task), answers(mine, "sft", task)
+        permuted = inf.relabellings(base.shape[1], permutations, seed)
         for rung, _ in NATIVE:
-            laws = answers(mine, rung, task)
-            found = inf.estimate(partial(_probmass, laws, scored, mask), weights)
+            kept = claims.kept(base, sft, answers(mine, rung, task), quantile=quantile)
+            found = inf.estimate(kept.mass, weights, low=0, high=1)
             rows.append({"ladder": ladder, "rung": rung, "value": found.value, "low": found.low, "high": found.high,
-                         "ceiling": ph.probmass(split.seed, mask), "chance": mask.mean(),
-                         "lucky": np.quantile(ph.probmass(laws[scored].mean(0), permuted), 1 - inf.ALPHA)})
+                         "ceiling": kept.ceiling, "chance": kept.masks.mean(),
+                         "lucky": np.quantile(kept.relabelled(permuted), 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
-
-
-def _probmass(laws: np.ndarray, scored: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return ph.probmass(ph.mean_law(laws, weights * scored), mask)
 
 
 def plot_probmass(frame: pd.DataFrame) -> Figure:

@@ -128,14 +128,15 @@ CLAIMED = "liquidity of sft over the base, raw text"
 SHARE, TOWARD = list(NUMBERS)[-2:]
 
 
-def load_numbers(readings: Sequence[Reading], *, seed: int = 0, resamples: int = 1000) -> dict[tuple[str, str, str], Estimate]:
+def load_numbers(readings: Sequence[Reading]) -> dict[tuple[str, str, str], Estimate]:
     """(ladder, group of tasks, number of NUMBERS) -> its estimate, with an interval over narrators."""
     found = {}
     for reading in readings:
-        weights = inf.resample(reading.narrators, seed=seed, resamples=resamples)
+        weights = inf.leave_one_out(reading.narrators)
         for group in (*APART, ALL):
             for name, statistic in NUMBERS.items():
-                found[reading.ladder, group, name] = inf.estimate(statistic(reading, group), weights)
+                found[reading.ladder, group, name] = inf.estimate(
+                    statistic(reading, group), weights, low=-np.inf if name == TOWARD else 0, scale="log")
     return found
 
 

@@ -15,8 +15,8 @@ from . import branches
 from .experiments import load_experiment
 from .figures import COLOURS, panels
 from .inference import Estimate
+from .judging import Verdict, judge
 from .recipes import load_recipe
-from .verdicts import Verdict, judge
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,10 +14,10 @@ import pandas as pd
 from . import branches, ends, experiments, world
 from .ends import SCOPES, draw_spots
 from .figures import panels
+from .judging import Verdict
 from .phases import tv
 from .seed_control import EXPERIMENT, LAWS, in_scope
 from .tasks import PHASE_TASKS, TASKS
-from .verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

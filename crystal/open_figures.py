@@ -171,13 +171,12 @@ def plot_convergence(frame: pd.DataFrame) -> Figure:
 # --- where MSE stops -------------------------------------------------------------------------------------------------
 
 
-def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, rung: str, *, resamples: int = 1000,
-                  seed: int = 0) -> pd.DataFrame:
+def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, rung: str) -> pd.DataFrame:
     """Mean distance between two narrators' exact laws, one row per ladder, task and distance, with its interval over narrators.
 
     The prompts are the probe's, for closed tasks from the read-outs, for the large one from the truths beside the draws.
     """
-    weights, rows = inf.resample(np.arange(len(PROBE)), seed=seed, resamples=resamples), []
+    weights, rows = inf.leave_one_out(np.arange(len(PROBE))), []
     for ladder, mine in each_ladder(readouts):
         exact = truth[(truth["ladder"] == ladder) & (truth["rung"] == rung)]
         laws = {task: answers(mine, rung, task)[IN_PROBE] for task in mine["task"].unique()}
@@ -185,7 +184,7 @@ def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, rung: str, *, res
         for task, table in laws.items():
             table = table / table.sum(1, keepdims=True)
             for name, distance in DISTANCES.items():
-                found = inf.estimate(partial(mean_pair, distance(table[:, None], table[None])), weights)
+                found = inf.estimate(partial(mean_pair, distance(table[:, None], table[None])), weights, low=0)
                 rows.append({"ladder": ladder, "task": task, "options": table.shape[1], "distance": name, "value": found.value,
                              "low": found.low, "high": found.high})
     return pd.DataFrame(rows)

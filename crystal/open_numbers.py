@@ -27,8 +27,7 @@ FLOOR = "liquidity of a crystal, bits"
 QUANTITIES = ("distinct answers", "coverage", "richness", "entropy, bits", "liquidity, bits", FLOOR, "agreement")
 
 
-def _weights(resamples: int, seed: int) -> np.ndarray:
-    return inf.resample(np.arange(len(PROBE)), resamples=resamples, seed=seed)
+EACH = inf.leave_one_out(np.arange(len(PROBE)))
 
 
 def _each(draws: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, Counts]]]:
@@ -38,15 +37,15 @@ def _each(draws: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, Counts]]]:
             yield ladder, task, counted(mine, task)
 
 
-def load_numbers(draws: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """One row per ladder, task, rung and quantity of QUANTITIES: value, low, high (95 % over narrators).
 
     Quantities of a single prompt are means over prompts; entropies by Chao, Wang and Jost.
     """
-    weights, rows = _weights(resamples, seed), []
+    rows = []
     for ladder, task, rungs in _each(draws):
         for rung, (_, counts) in rungs.items():
-            found = {name: inf.estimate(statistic, weights) for name, statistic in _statistics(counts).items()}
+            found = {name: inf.estimate(statistic, EACH, low=0) for name, statistic in _statistics(counts).items()}
             found[FLOOR] = inf.exactly(cv.liquidity_floor(counts, inf.generator(seed, f"floor {task} {rung}")))
             rows += [{"ladder": ladder, "task": task, "rung": rung, "quantity": name, "value": found[name].value,
                       "low": found[name].low, "high": found[name].high} for name in QUANTITIES]
@@ -67,16 +66,16 @@ def _between(counts: np.ndarray) -> dict[str, Statistic]:
     return {"liquidity, bits": partial(cv.liquidity, counts), "agreement": partial(cv.agreement, counts)}
 
 
-def load_moves(draws: pd.DataFrame, first: str, second: str, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     """By how much liquidity and agreement changed from rung `first` to `second`: one row per ladder, task and quantity.
 
-    The same narrators are resampled in both, so that what a narrator does to both cancels.
+    The same narrators are left out of both, so that what a narrator does to both cancels.
     """
-    weights, rows = _weights(resamples, seed), []
+    rows = []
     for ladder, task, rungs in _each(draws):
         before, after = (_between(rungs[rung].counts) for rung in (first, second))
         for name in before:
-            found = inf.estimate(partial(_difference, before[name], after[name]), weights)
+            found = inf.estimate(partial(_difference, before[name], after[name]), EACH)
             rows.append({"ladder": ladder, "task": task, "quantity": name, "value": found.value, "low": found.low,
                          "high": found.high})
     return pd.DataFrame(rows)

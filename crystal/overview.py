@@ -10,8 +10,9 @@ import pandas as pd
 
 from . import inference as inf
 from .figures import panels, title_of
+from .judging import Verdict
 from .ladders import load_ladder
-from .verdicts import MARKS, Verdict
+from .marks import MARKS
 from .views import NATIVE, each_ladder
 
 if TYPE_CHECKING:

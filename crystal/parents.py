@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from . import branches, show
-from .inference import Estimate
-from .verdicts import Verdict, judge
+from .inference import NOTHING, Estimate
+from .judging import Verdict, judge
 
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
@@ -54,7 +54,7 @@ def judge_over(claim: str, values: pd.Series) -> Verdict:
     said = "no parent was read"
     if len(there):
         said = f"{show.fmt(float(there.iloc[0]))} in the only parent read, and one gives no interval"
-    return judge(claim, Estimate(np.nan, np.nan, np.nan, np.array([np.nan])), nothing=said)
+    return judge(claim, NOTHING, nothing=said)
 
 
 def told(values: pd.Series) -> str:

@@ -3,7 +3,7 @@
 `answers` is always (prompts, options), each row the law of the answer given that it is an option; rows sum to 1.
 A *law* is one such row, or the mean of them. Entropies are in bits, distances between laws in their own units.
 `weights` (..., prompts) says how much each prompt counts (None: all alike); every statistic is a function of it and
-broadcasts over its leading axes, so a thousand bootstrap resamples are one matrix product, not a loop.
+broadcasts over its leading axes, so leaving out every unit in turn is one matrix product, not a loop.
 
 Knows nothing of tasks, ladders or files. Formulas of arXiv:2606.29933 were not available: the three readings of its
 "MSE distance ratio" and the one of "ProbMass" are ours.
@@ -122,7 +122,7 @@ def vendi(answers: Array, weights: Array | None = None) -> Array:
 
 
 def _vendi(kernel: Array, root: Array) -> float:
-    used = root > 0  # prompts a resample left out only add zero eigenvalues
+    used = root > 0  # prompts left out only add zero eigenvalues
     eigenvalues = np.linalg.eigvalsh(kernel[np.ix_(used, used)] * np.outer(root[used], root[used]))
     return float(2 ** entropy_bits(np.clip(eigenvalues, 0, None)))
 
@@ -130,7 +130,7 @@ def _vendi(kernel: Array, root: Array) -> float:
 def spread(answers: Array, weights: Array | None = None) -> Array:
     """D_s: mean of MSE(p_i, p_j) over pairs of different prompts.
 
-    With weights, a prompt drawn twice is not paired with itself, or every resample would look less spread.
+    With weights, a prompt that counts twice is not paired with itself.
     """
     w = _weights(answers, weights)
     mean = w @ answers

@@ -16,13 +16,13 @@ import pandas as pd
 from . import branches, experiments, parents, phases, store
 from .errors import CrystalError
 from .grids import TEMPERATURES
+from .judging import Verdict, adjust
 from .ladders import Rung, load_ladder
 from .parents import ALL
 from .phases import Array
 from .prompts import CHAT, COMPLETION, INSTRUCTED, PROBE
 from .tasks import PHASE_TASKS
 from .training_figures import load_report
-from .verdicts import Verdict, adjust
 
 CRYSTAL = "rlvr"  # the rung that is remelted
 ASKING, TRAINING = "asking", "training"

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from . import parents, remelting, show, telling
+from .judging import Verdict
 from .parents import ALL, told
 from .prompts import CHAT, COMPLETION
 from .remelting import ASKING, CRYSTAL, METHODS, RAW, REFERENCES
-from .verdicts import Verdict
 
 COLUMNS = ("regained", "distance", "entropy", "liquidity", "probmass", "kept")
 LEFT = ("off_support", "unresolved")

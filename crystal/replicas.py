@@ -14,9 +14,9 @@ import pandas as pd
 
 from .branches import family, over_parents
 from .figures import COLOURS, panels
-from .inference import ALPHA, Estimate, generator
+from .inference import ALPHA, GRID, Estimate, generator
+from .judging import Verdict
 from .marks import MARKS
-from .verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,9 +39,9 @@ def load_replicas(found: Found) -> pd.DataFrame:
 
 
 def _median(verdicts: Sequence[Verdict]) -> Estimate:
-    """Median over tasks. All tasks were resampled with the same narrators, so the draws may be taken row by row."""
+    """Median over tasks. Quantile by quantile: as if a narrator moved all tasks alike, which makes the interval wide."""
     value = float(np.nanmedian([v.estimate.value for v in verdicts]))
-    draws = np.nanmedian([v.estimate.draws for v in verdicts if v.estimate.draws.size], axis=0)
+    draws = np.nanmedian([v.estimate.draws for v in verdicts if v.estimate.draws.size == GRID.size], axis=0)
     low, high = np.nanquantile(draws, [ALPHA / 2, 1 - ALPHA / 2], method="inverted_cdf")
     return Estimate(value, float(low), float(high), draws)
 

@@ -16,10 +16,10 @@ from . import branches, ends, world
 from .ends import SCOPES
 from .figures import panels
 from .inference import Null, against, generator
+from .judging import Verdict
 from .marks import MARKS
 from .phases import tv
 from .tasks import PHASE_TASKS, TASKS
-from .verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,6 @@
 """Settling over all tasks and training runs: what each stage leaves on the seed's options, and what it lifts from SFT's bottom.
 
-Conventions as in `crystal.verdicts.same_options`: the seed is chosen on the selection half of the narrators, masses are those
-of the evaluation half.
+Conventions as in `crystal.claims`: what is chosen on one half of the narrators is scored on the other, means over both folds.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from . import inference as inf
+from . import claims
 from . import phases as ph
 from .branches import family, over_parents
+from .claims import QUANTILE
 from .figures import COLOURS, MARKERS, panels
 from .inference import Estimate
 from .store import answers
 from .tasks import PHASE_TASKS
-from .verdicts import QUANTILE
 from .views import read_ladders
 
 if TYPE_CHECKING:
@@ -41,12 +40,14 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
 
 
 def _of_task(laws: dict[str, np.ndarray], quantile: float) -> list[dict]:
-    split, scored = inf.split_seed(laws["base"], laws["sft"]), inf.HALF == "evaluation"
-    mask, sft = ph.support(split.seed, quantile), laws["sft"].mean(0)
-    fixed = {"ceiling": float(ph.probmass(split.seed, mask)), "chance": float(mask.mean())}
-    return [{"stage": stage, "probmass": float(ph.probmass(laws[stage][scored].mean(0), mask)), **fixed,
-             "promoted": float(ph.promoted_mass(sft, laws[stage].mean(0))), "tv": float(ph.tv(sft, laws[stage].mean(0)))}
-            for stage in STAGES]
+    rows, even = [], np.ones(len(laws["sft"]))
+    for stage in STAGES:
+        kept = claims.kept(laws["base"], laws["sft"], laws[stage], quantile=quantile)
+        rows.append({"stage": stage, "probmass": float(kept.mass(even)), "ceiling": kept.ceiling,
+                     "chance": float(kept.masks.mean()),
+                     "promoted": claims.promoted(laws["sft"], laws[stage]).value,
+                     "tv": float(ph.tv(laws["sft"].mean(0), laws[stage].mean(0)))})
+    return rows
 
 
 def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from . import show
 from .inference import Estimate
+from .judging import Verdict, finite
 from .ladders import load_ladder
-from .verdicts import Verdict, finite
 
 Numbers = Mapping[str, Mapping[str, Estimate]]  # ladder -> what was measured -> estimate
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from crystal import formats, phases, verdicts, world
+from crystal import formats, judging, phases, world
 from crystal import inference as inf
 from crystal.parents import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, judge_over
 from crystal.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
@@ -55,7 +55,7 @@ def readings(root):
 
 @pytest.fixture(scope="module")
 def numbers(readings):
-    return formats.load_numbers(readings, resamples=100)
+    return formats.load_numbers(readings)
 
 
 def drawn(fig) -> bytes:
@@ -79,13 +79,13 @@ def test_liquidity_left_is_a_ratio_of_means_over_tasks(readings, numbers):
     held_out = [task for task in SHOWN if task != "die"]
     assert readings[0].tasks(HELD_OUT) == held_out and readings[0].tasks(DEMONSTRATED) == ["die"]
     found = numbers["frozen", HELD_OUT, formats.CLAIMED]
-    assert found.value == pytest.approx(bits(0.8, held_out) / bits(0.0, held_out), rel=1e-5)
+    assert found.value == pytest.approx(bits(0.8, held_out) / bits(0.0, held_out), rel=0.01)  # less the bias of twenty narrators
     assert found.low < found.value < found.high
     assert numbers["form", ALL, formats.CLAIMED].value == pytest.approx(1, abs=1e-6)
 
 
 def test_the_claim_holds_where_raw_text_stays_liquid_and_fails_where_it_froze(numbers):
-    judged = {name: verdicts.judge("raw-text-stays-liquid", numbers[name, ALL, formats.CLAIMED]).verdict for name in LADDERS}
+    judged = {name: judging.judge("raw-text-stays-liquid", numbers[name, ALL, formats.CLAIMED]).verdict for name in LADDERS}
     assert judged == {"weights": "holds", "form": "holds", "elsewhere": "holds", "frozen": "fails"}
     over = formats.over_ladders(numbers, ALL, formats.CLAIMED)
     assert judge_over("raw-text-stays-liquid", over.drop("frozen")).verdict == "holds"
@@ -93,12 +93,12 @@ def test_the_claim_holds_where_raw_text_stays_liquid_and_fails_where_it_froze(nu
     assert "only parent read" in judge_over("raw-text-stays-liquid", over[["form"]]).sentence()
 
 
-def test_all_prompts_are_resampled_by_narrator(root):
+def test_all_prompts_of_a_narrator_are_left_out_together(root):
     reading, = formats.load_readings(["weights"], PROMPTS)
-    weights = inf.resample(reading.narrators, resamples=100)
-    assert weights.shape == (100, 100) and (weights.reshape(100, 20, 5).std(2) == 0).all()
+    weights = inf.leave_one_out(reading.narrators)
+    assert weights.shape == (21, 100) and (weights.reshape(21, 20, 5).std(2) == 0).all()
     few, = formats.load_readings(["weights"])
-    value = formats.kept(few, "sft", ALL)(np.ones(20))
+    value = inf.estimate(formats.kept(few, "sft", ALL), inf.leave_one_out(few.narrators)).value
     found = inf.estimate(formats.kept(reading, "sft", ALL), weights)
     assert found.value == pytest.approx(value)  # the frames of a narrator agree here
 

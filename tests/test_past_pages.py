@@ -75,7 +75,7 @@ def test_remelting_with_one_parent_says_that_it_has_one(root, tmp_path, monkeypa
 
 @pytest.mark.parametrize("ladders", [list(made.PARENTS), ["other"]])
 def test_format_has_intervals_over_narrators_and_over_parents_where_it_can(root, tmp_path, monkeypatch, ladders):
-    told, claims = run("format", tmp_path, monkeypatch, ladders=ladders, resamples=100)
+    told, claims = run("format", tmp_path, monkeypatch, ladders=ladders)
     assert claims[f"raw-text-stays-liquid@{ladders[0]}"]["verdict"] == "holds"
     over = claims["raw-text-stays-liquid@over-parents"]
     assert over["verdict"] == ("holds" if len(ladders) > 1 else "undecided") and f"{len(ladders)} parent" in told

@@ -243,10 +243,10 @@ def test_the_interval_over_tasks_covers():
     """Ratios of means over 10 tasks, 200 times. Nominal 95 %; ten tasks are few, so 85 % are asked for; false alarm below 1e-4
     if the coverage is 93 %."""
     rng, hit = np.random.default_rng(5), 0
-    for trial in range(200):
+    for _ in range(200):
         before = rng.gamma(4, 0.05, size=10)
         frame = pd.DataFrame({"to_law_before": before, "to_law": before * rng.normal(0.7, 0.2, size=10)})
-        found = controls.removed_over_tasks(frame, resamples=400, seed=trial)
+        found = controls.removed_over_tasks(frame)
         hit += found.low <= 0.3 <= found.high
     assert hit >= 0.85 * 200
 
@@ -257,7 +257,7 @@ def test_the_interval_over_tasks_covers():
 @pytest.mark.parametrize(("ladders", "parents", "control"), [
     (["seed-control", "controls"], [], "alpha"), (["seed-control"], ["beta"], "alpha"), (["controls"], [], "alpha")])
 def test_the_page_runs_on_all_on_one_parent_and_without_either_experiment(tmp_path, monkeypatch, ladders, parents, control):
-    chosen = {"ladders": ladders, "parents": parents, "control": control, "resamples": 100, "seed": 0}
+    chosen = {"ladders": ladders, "parents": parents, "control": control, "permutations": 99, "seed": 0}
     context = {"id": "seed-control", "folder": str(tmp_path), "style": str(REPOSITORY / "book/crystal.mplstyle")}
     monkeypatch.setenv("CRYSTAL_PAGE", json.dumps(context | {"parameters": chosen}))
     space, told = {}, []

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import synthetic
 
+from crystal import claims, judging, marks, telling, verdicts, views, world
 from crystal import inference as inf
-from crystal import telling, verdicts, views, world
 from crystal.errors import CrystalError
+from crystal.judging import judge
 from crystal.ladders import load_ladder
 from crystal.prompts import NARRATORS
 from crystal.tasks import TASKS
-from crystal.verdicts import judge
 
 K = 20
-HOW = {"resamples": 400}
+HOW = {"permutations": 399}
 
 
-def number(value: float, width: float, resamples: int = 400) -> inf.Estimate:
+def number(value: float, width: float, quantiles: int = 400) -> inf.Estimate:
     """An estimate whose 95 % interval is about value +- width."""
-    draws = np.random.default_rng(0).normal(value, width / 2, resamples)
+    draws = np.random.default_rng(0).normal(value, width / 2, quantiles)
     return inf.Estimate(value, *np.quantile(draws, [0.025, 0.975]), draws)
 
 
@@ -55,18 +55,18 @@ def test_fields_are_what_the_book_can_record():
     fields = judge("seed-in-base", inf.Estimate(np.inf, np.inf, np.inf, np.full(100, np.inf)), null(0.9), chance=np.nan).fields()
     assert fields["verdict"] == "fails"
     assert [fields[name] for name in ("number", "low", "high", "null")] == [None] * 4
-    assert fields["mark"] == verdicts.MARKS["seed-in-base"].mark
+    assert fields["mark"] == marks.MARKS["seed-in-base"].mark
 
 
 def test_small_shares_are_not_printed_as_zero():
-    assert [verdicts.percent(x) for x in (0.5, 1.0, 0.0034)] == ["50 %", "100 %", "0.34 %"]
+    assert [judging.percent(x) for x in (0.5, 1.0, 0.0034)] == ["50 %", "100 %", "0.34 %"]
 
 
 def test_adjusting_for_many_tasks_can_only_make_verdicts_undecided():
     one = [judge("collapse", number(0.2, 0.05), null(p)) for p in (0.001, 0.02, 0.04)]
     one.append(judge("collapse", number(0.9, 0.1), null(0.5)))
     assert [v.verdict for v in one] == ["holds", "holds", "holds", "fails"]
-    adjusted = verdicts.adjust(one)
+    adjusted = judging.adjust(one)
     assert [v.verdict for v in adjusted] == ["holds", "undecided", "undecided", "fails"]
     assert "among so many tasks" in adjusted[1].reason
     assert all(a.p >= v.p for a, v in zip(adjusted, one, strict=True))
@@ -105,7 +105,7 @@ def test_a_ladder_frozen_onto_a_base_prompt_nucleates():
 
     def make(rng):
         laws, base = five_laws(rng)
-        return verdicts.nucleation(base, frozen(rng, base, laws[2]), borrowed_seeds(rng), **HOW)
+        return claims.nucleation(base, frozen(rng, base, laws[2]), borrowed_seeds(rng), **HOW)
 
     found = judged(make, 40)
     assert (found["collapse"] == "holds").sum() >= 36
@@ -117,7 +117,7 @@ def test_a_ladder_frozen_onto_a_law_that_the_base_lacks_collapses_without_a_seed
 
     def make(rng):
         _, base = five_laws(rng)
-        return verdicts.nucleation(base, frozen(rng, base, rng.dirichlet(np.full(K, 0.4))), borrowed_seeds(rng), **HOW)
+        return claims.nucleation(base, frozen(rng, base, rng.dirichlet(np.full(K, 0.4))), borrowed_seeds(rng), **HOW)
 
     found = judged(make, 60)
     assert (found["collapse"] == "holds").sum() >= 54
@@ -130,7 +130,7 @@ def test_a_ladder_frozen_onto_the_average_of_its_base_collapses_without_a_seed()
 
     def make(rng):
         laws, base = five_laws(rng)
-        return verdicts.nucleation(base, frozen(rng, base, laws.mean(0)), borrowed_seeds(rng), **HOW)
+        return claims.nucleation(base, frozen(rng, base, laws.mean(0)), borrowed_seeds(rng), **HOW)
 
     found = judged(make, 40)
     assert (found["collapse"] == "holds").sum() >= 36
@@ -142,7 +142,7 @@ def test_a_ladder_that_stays_liquid_neither_collapses_nor_is_taken_for_a_crystal
 
     def make(rng):
         laws, base = five_laws(rng)
-        return verdicts.liquid(base, **HOW) + [verdicts.collapse(base, noisy(rng, laws[inf.NARRATOR % 5]), **HOW)]
+        return claims.liquid(base, **HOW) + [claims.collapse(base, noisy(rng, laws[inf.NARRATOR % 5]), **HOW)]
 
     found = judged(make, 40)
     assert (found["many-laws"] == "holds").all()
@@ -151,7 +151,7 @@ def test_a_ladder_that_stays_liquid_neither_collapses_nor_is_taken_for_a_crystal
 
 def test_a_crystal_is_not_liquid():
     """A base that gives every prompt nearly one law. False alarm: the share is below a tenth of the mark."""
-    found = judged(lambda rng: verdicts.liquid(noisy(rng, np.tile(rng.dirichlet(np.ones(K)), (100, 1)), 2000), **HOW), 20)
+    found = judged(lambda rng: claims.liquid(noisy(rng, np.tile(rng.dirichlet(np.ones(K)), (100, 1)), 2000), **HOW), 20)
     assert (found["many-laws"] == "fails").all()
 
 
@@ -161,12 +161,12 @@ def test_settling_tells_staying_from_leaving():
     def stay(rng):
         laws, base = five_laws(rng)
         sft = frozen(rng, base, laws[1])
-        return verdicts.settling(base, sft, noisy(rng, sft), **HOW)
+        return claims.settling(base, sft, noisy(rng, sft), **HOW)
 
     def leave(rng):
         laws, base = five_laws(rng)
         sft = frozen(rng, base, laws[1])
-        return verdicts.settling(base, sft, frozen(rng, sft, np.sort(laws[1])[np.argsort(np.argsort(-laws[1]))]), **HOW)
+        return claims.settling(base, sft, frozen(rng, sft, np.sort(laws[1])[np.argsort(np.argsort(-laws[1]))]), **HOW)
 
     stayed, left = judged(stay, 20), judged(leave, 20)
     for claim, power in (("same-options", 12), ("little-promoted", 18), ("smaller-move", 18)):
@@ -180,24 +180,24 @@ def test_settling_tells_staying_from_leaving():
 def test_a_set_of_all_options_decides_nothing():
     rng = np.random.default_rng(12)
     base = np.tile([0.6, 0.4], (100, 1))
-    found = verdicts.same_options(base, base, noisy(rng, base), **HOW)
+    found = claims.same_options(base, base, noisy(rng, base), **HOW)
     assert found.verdict == "undecided" and found.estimate.value == pytest.approx(1)
 
 
 def test_a_base_without_spread_is_undecided_in_a_sentence():
     crystal = np.tile([0.25, 0.75], (100, 1))
-    found = verdicts.nucleation(crystal, crystal, **HOW)
+    found = claims.nucleation(crystal, crystal, **HOW)
     assert found[0].verdict == "undecided"
     assert "the base gives every prompt the same answer" in found[0].sentence()
-    move = verdicts.smaller_move(crystal, crystal, crystal, **HOW)
-    assert move.verdict == "undecided" and "SFT left the law where it was" in move.sentence()
+    move = claims.smaller_move(crystal, crystal, crystal, **HOW)
+    assert move.verdict == "undecided" and "SFT did not move the law" in move.sentence()
 
 
 def test_sft_on_the_uniform_law_names_no_seed():
     uniform = np.full((100, 4), 0.25)
-    assert verdicts.seed_in_base(uniform, uniform, **HOW).verdict == "undecided"
+    assert claims.seed_in_base(uniform, uniform, **HOW).verdict == "undecided"
     liquid = np.eye(4)[inf.NARRATOR % 4]
-    assert verdicts.seed_in_base(liquid, uniform, **HOW).verdict == "fails"  # every prompt is farther than the uniform law
+    assert claims.seed_in_base(liquid, uniform, **HOW).verdict == "fails"  # every prompt is farther than the uniform law
 
 
 # --- the seed's name, known on organisms ---------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def organism(rng: np.random.Generator, onto: np.ndarray | None) -> tuple[np.ndar
 
 def test_the_demonstrator_is_named_and_no_other():
     """Power: at least 18 of 20. False alarm: another's law names the demonstrator in at most 5 %; more than 4 of 20: 0.003."""
-    named = judged(lambda r: [verdicts.seed_named(*organism(r, TRUTH["averse"]), TRUTH, HOLDER, "averse", **HOW)], 20)
-    other = judged(lambda r: [verdicts.seed_named(*organism(r, TRUTH["first"]), TRUTH, HOLDER, "averse", **HOW)], 20)
+    named = judged(lambda r: [claims.seed_named(*organism(r, TRUTH["averse"]), TRUTH, HOLDER, "averse", **HOW)], 20)
+    other = judged(lambda r: [claims.seed_named(*organism(r, TRUTH["first"]), TRUTH, HOLDER, "averse", **HOW)], 20)
     assert (named["seed-named"] == "holds").sum() >= 18
     assert (other["seed-named"] == "holds").sum() <= 4
 
@@ -224,12 +224,12 @@ def test_the_share_takes_as_many_prompts_as_the_law_has():
     base = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.1, 0.9]])
     sft = np.tile([1.0, 0.0], (4, 1))
     for held, share in (([1, 1, 0, 0], 1), ([1, 0, 0, 1], 0.5), ([0, 0, 1, 1], 0)):
-        assert verdicts.named_share(base, sft, np.array(held, bool), np.ones(4)) == share
+        assert claims.named_share(base, sft, np.array(held, bool), np.ones(4)) == share
 
 
 def test_temperaments_that_share_a_law_count_as_one():
     same = TRUTH | {"first": TRUTH["averse"]}
-    found = verdicts.seed_named(*organism(np.random.default_rng(1), TRUTH["averse"]), same, HOLDER, "averse", **HOW)
+    found = claims.seed_named(*organism(np.random.default_rng(1), TRUTH["averse"]), same, HOLDER, "averse", **HOW)
     assert found.chance == pytest.approx(0.4, abs=0.1)  # two of five temperaments
 
 
@@ -239,7 +239,7 @@ def test_temperaments_that_share_a_law_count_as_one():
 @pytest.mark.parametrize("quantile", [0.0, 1.0, 9.0])
 def test_a_quantile_that_is_none_is_refused(quantile):
     with pytest.raises(CrystalError, match="no set of options"):
-        verdicts.check_quantile(quantile)
+        claims.check_quantile(quantile)
 
 
 def test_a_survey_gives_every_claim_on_every_task(tmp_path, monkeypatch):
@@ -248,12 +248,12 @@ def test_a_survey_gives_every_claim_on_every_task(tmp_path, monkeypatch):
     synthetic.write_ladder(tmp_path, "known", synthetic.crystallizing(tasks, seed=2), seed="salient", demonstrated=["digit"])
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     phases = ("liquid", "nucleation", "settling")
-    of_ladders = {name for name, mark in verdicts.MARKS.items() if mark.phase in phases} - {"seed-shared", "reward-decides"}
-    for name, claims in (("toy", of_ladders - {"seed-named"}), ("known", of_ladders)):
+    of_ladders = {name for name, mark in marks.MARKS.items() if mark.phase in phases} - {"seed-shared", "reward-decides"}
+    for name, expected in (("toy", of_ladders - {"seed-named"}), ("known", of_ladders)):
         readouts = views.read_ladders([name])
         found = verdicts.survey(readouts, load_ladder(name), **HOW)
         assert list(found) == list(tasks)
-        assert all({v.claim for v in task} == claims for task in found.values())
+        assert all({v.claim for v in task} == expected for task in found.values())
         alone = verdicts.of_task(readouts, load_ladder(name), "digit", **HOW)
         for one, adjusted in zip(alone, found["digit"], strict=True):
             assert one.estimate == adjusted.estimate and one.p <= adjusted.p
@@ -283,7 +283,7 @@ def test_a_seed_of_another_ladder_is_judged_on_every_task(tmp_path, monkeypatch)
 
 def test_every_claim_belongs_to_a_phase_or_an_experiment():
     known = {"liquid", "nucleation", "settling", "control", "kinetics", "remelting", "format"}
-    assert {mark.phase for mark in verdicts.MARKS.values()} == known
+    assert {mark.phase for mark in marks.MARKS.values()} == known
 
 
 def test_numbers_in_words():
