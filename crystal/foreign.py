@@ -7,7 +7,6 @@ what an answer means, or of the table made of it (`crystal.importers`). None of 
 from __future__ import annotations
 
 import csv
-import io
 import re
 import zipfile
 import zlib
@@ -132,17 +131,36 @@ def _eval(path: Path) -> tuple[dict, Iterator[dict]]:
     """Header and samples of the zip archive; a log that was cut short still has the header it began with."""
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        starts = _starts(archive, path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CrystalError(f"not a whole zip archive: {error}", where=path, mend="copy the log again") from error
-    names = dict.fromkeys(archive.namelist())  # a name may stand there twice; the last one holds
-    header = next((name for name in ("header.json", "_journal/start.json") if name in names), None)
+    header = next((name for name in ("header.json", "_journal/start.json") if name in starts), None)
     if not header:
         raise CrystalError("a zip archive without header.json, so no log of inspect_ai", where=path, mend="name an .eval file")
-    samples = [name for name in names if re.fullmatch(r"samples/.+\.json", name)]
-    return _member(archive, path, header), (_member(archive, path, name) for name in samples)
+    samples = [name for name in starts if re.fullmatch(r"samples/.+\.json", name)]
+    return (_member(archive, path, header, starts[header]),
+            (_member(archive, path, name, starts[name]) for name in samples))
 
 
-def _member(archive: zipfile.ZipFile, path: Path, name: str) -> dict:
+def _starts(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
+    """Where the packed bytes of each member begin; of a name that is there twice, the last one's.
+
+    Raises: BadZipFile if a member is called otherwise where it stands, or if it has a comment, which no log has and which after
+    damage swallows the members behind it: no sample may go missing.
+    """
+    starts = {}
+    with open(path, "rb") as file:
+        for info in archive.infolist():
+            file.seek(info.header_offset + 26)
+            name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+            there = file.read(name)
+            if there != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437") or info.comment:
+                raise zipfile.BadZipFile(f"its list of members is damaged at {info.filename!r:.60}")
+            starts[info.filename] = file.tell() + extra
+    return starts
+
+
+def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict:
     """One JSON object of the archive. inspect_ai writes zstd, which pyarrow reads on any Python."""
     import pyarrow as pa
 
@@ -150,15 +168,13 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> dict:
     try:
         if info.compress_type == ZSTD:
             with open(path, "rb") as file:
-                file.seek(info.header_offset + 26)  # lengths of the name and of the extra field, then these, then the data
-                file.seek(sum(int.from_bytes(file.read(2), "little") for _ in range(2)), io.SEEK_CUR)
-                packed = file.read(info.compress_size)
-            data = pa.decompress(packed, info.file_size, "zstd", asbytes=True)
+                file.seek(start)
+                data = pa.decompress(file.read(info.compress_size), info.file_size, "zstd", asbytes=True)
             if zlib.crc32(data) != info.CRC:
                 raise zipfile.BadZipFile("its checksum differs")
         else:
             data = archive.read(name)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, MemoryError) as error:
         raise CrystalError(f"{name} could not be unpacked: {error}", where=path,
                            mend=f"inspect log convert {path} --to json --output-dir json, then import that") from error
     return parsed(data, f"{path}, {name}")

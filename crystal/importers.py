@@ -144,9 +144,6 @@ def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
     except OSError as error:
         raise CrystalError(f"could not be written: {error.strerror or error}", where=out,
                            mend="make its folder, or room in it") from error
-    except UnicodeEncodeError as error:
-        raise CrystalError("a name holds half a character (a lone surrogate)", where=out,
-                           mend="name prompts by something else: --prompt-from") from error
     return len(records)
 
 
@@ -160,7 +157,7 @@ def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     twice = [place for place in dict.fromkeys(tuple(cells[name] for name in Place._fields) for cells in new) if place in there]
     if twice:
         raise CrystalError(f"{len(twice)} prompts are in the table already, first {', '.join(twice[0])}", where=out,
-                           mend="leave out those files, or choose another --out")
+                           mend="name all files of a prompt in one import, or choose another --out")
     return old
 
 

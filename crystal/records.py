@@ -52,7 +52,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
                 raise CrystalError(f"not {len(reader.fieldnames or ())} cells", where=where, mend="quote cells that hold a comma")
             yield where, row
     except csv.Error as error:
-        where = f"{path}, line {reader.line_num}"
+        where = f"{path}, line {reader.line_num + 1}"
         raise CrystalError(f"not CSV: {error}", where=where, mend="write it again, or as JSONL") from error
 
 
@@ -98,6 +98,8 @@ def field(fields: Mapping, name: str, where: str) -> str:
         said = f"{name} is {value!r:.60}" if name in fields else f"no {name}"
         raise CrystalError(f"{said}, where a name was looked for", where=where,
                            mend=f"choose another field among: {', '.join(map(str, fields))}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise CrystalError(f"{name} holds half a character, {value!r:.60}", where=where, mend="name it by another field")
     return value
 
 
