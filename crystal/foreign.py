@@ -34,6 +34,7 @@ class Answer(NamedTuple):
     unit: str | None = None
     identity: str | None = None  # the tool's own name of this reply, unique over files
     failed: str | None = None  # why there is no reply; such a line is not an answer
+    cut: bool = False  # at the limit of tokens
     decoding: tuple[tuple[str, str], ...] = ()  # names and values, as logged
 
 
@@ -124,7 +125,8 @@ def inspect(path: Path, named: Named) -> Iterator[Answer]:
             content = as_dict(as_dict(choice).get("message")).get("content")
             if isinstance(content, str) and content.startswith("attachment://"):
                 content = as_dict(sample.get("attachments")).get(content.removeprefix("attachment://"), content)
-            yield Answer(where, text=reply_text(content, where), identity=f"{run} {index}", **named_here, **common)
+            yield Answer(where, text=reply_text(content, where), identity=f"{run} {index}", **named_here, **common,
+                         cut=as_dict(choice).get("stop_reason") in ("max_tokens", "model_length"))
 
 
 def _eval(path: Path) -> tuple[dict, Iterator[dict]]:
@@ -199,22 +201,24 @@ def openai_batch(path: Path, named: Named) -> Iterator[Answer]:
         response = as_dict(row.get("response"))
         body, error = as_dict(response.get("body")), row.get("error")
         error = error or body.get("error") or (None if response.get("status_code") == 200 else response.get("status_code"))
-        run = f"{row.get('id')} {custom}"
+        run = f"{row['id']} {custom}" if row.get("id") else None
         if error or not response:
             yield Answer(where, **here, identity=run, failed=str(as_dict(error).get("message") or error or "no response"))
             continue
-        for index, text in enumerate(_openai_texts(body, where)):
-            yield Answer(where, text=text, identity=f"{run} {index}", **here)
+        for index, (text, cut) in enumerate(_openai_texts(body, where)):
+            yield Answer(where, text=text, identity=run and f"{run} {index}", cut=cut, **here)
 
 
-def _openai_texts(body: Mapping, where: str) -> list[str | None]:
+def _openai_texts(body: Mapping, where: str) -> list[tuple[str | None, bool]]:
+    """Each reply of a body, and whether it was cut at the limit of tokens."""
     if isinstance(body.get("choices"), list) and body["choices"]:
         choices = [as_dict(choice) for choice in body["choices"]]
-        return [reply_text(choice["text"] if "text" in choice else as_dict(choice.get("message")).get("content"), where)
-                for choice in choices]
+        return [(reply_text(choice["text"] if "text" in choice else as_dict(choice.get("message")).get("content"), where),
+                 choice.get("finish_reason") == "length") for choice in choices]
     if isinstance(body.get("output"), list):
         parts = [part for item in body["output"] if as_dict(item).get("type") == "message" for part in item.get("content") or []]
-        return ["".join(str(part.get("text", "")) for part in parts if as_dict(part).get("type") == "output_text") or None]
+        text = "".join(str(part.get("text", "")) for part in parts if as_dict(part).get("type") == "output_text")
+        return [(text, body.get("status") == "incomplete")]
     raise CrystalError("the body has neither choices nor output", where=where,
                        mend="import a batch of /v1/chat/completions, /v1/completions or /v1/responses")
 
@@ -302,4 +306,5 @@ def _looks_csv(line: bytes) -> tuple[str | None, str]:
     for fields, name, said in _LOOKS[-1:] + _LOOKS[3:4]:
         if fields <= cells:
             return name, said
-    return None, f"text that begins {line[:60].decode('utf-8', errors='replace').strip()!r}"
+    begins = line[:60].decode("utf-8", errors="replace").strip()
+    return None, f"text that begins {begins!r}, not with a header that has the column reply"

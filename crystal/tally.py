@@ -22,6 +22,7 @@ from .errors import CrystalError
 from .foreign import Answer
 from .tasks import Task, read
 
+SHOWN = 30  # characters of a reply that is no option
 EXCESS = 1e-6  # by which scores may sum to more than 1: rounding
 AGAIN = "run lm_eval again with --log_samples"
 
@@ -47,6 +48,8 @@ class Tally:
     failed: list[Answer] = field(default_factory=list)
     decodings: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
     empty: int = 0  # replies without text
+    cut: int = 0  # replies whose answer might have gone on, had there been room: 1 of 17, seven of seventeen
+    unread: Counter[str] = field(default_factory=Counter)  # beginning of a reply that is no option -> how often
 
     @property
     def kind(self) -> str:
@@ -67,15 +70,21 @@ class Tally:
             raise CrystalError(f"prompt {place.prompt!r} is of unit {self.units[place]!r} and of {answer.unit!r}",
                                where=answer.where, mend="give prompts of two units two names")
         if answer.score is None:
-            text = answer.text or ""
-            self.empty += not text.strip()
-            self.decodings |= {answer.decoding} if answer.decoding else set()
-            self.draws.setdefault(place, Counter())[read(text, task) or ""] += 1
+            self._count(answer, task, place)
         else:
             self._score(answer.text or "", answer.score, place, answer.where)
         if self.draws and self.scores:
             raise CrystalError("replies and option scores, which one table cannot hold", where=answer.where,
                                mend="import them into two tables")
+
+    def _count(self, answer: Answer, task: Task, place: Place) -> None:
+        text = answer.text or ""
+        option = read(text, task)
+        self.draws.setdefault(place, Counter())[option or ""] += 1
+        self.empty += not text.strip()
+        self.cut += answer.cut and option is not None and read(text + "x", task) != option
+        self.unread[text.strip()[:SHOWN]] += option is None
+        self.decodings |= {answer.decoding} if answer.decoding else set()
 
     def _score(self, text: str, score: float, place: Place, where: str) -> None:
         if not score <= EXCESS:  # NaN, too
@@ -128,6 +137,10 @@ class Tally:
             yield f"{len(self.draws)} prompts, {draws} draws, {1 - lost / draws:.1%} read as an option"
         if self.empty:
             yield f"empty replies, counted as none of the options: {self.empty}"
+        if often := [f"{text!r} ({count})" for text, count in self.unread.most_common(4) if text and count][:3]:
+            yield f"read as no option, most often: {', '.join(often)}"
+        if self.cut:
+            yield f"replies cut at the limit of tokens right behind the option, which a longer answer may begin with: {self.cut}"
         if self.failed:
             first = self.failed[0]
             yield f"failed requests, left out: {len(self.failed)}, first {first.where}: {first.failed:.80}"

@@ -167,7 +167,9 @@ def test_the_command_tells_what_it_read(tmp_path, capsys):
     assert main(["import", "inspect", str(FORMATS / "digit.json"), "--stage", "base", "--unit-from", "narrator", *common]) == 0
     said = capsys.readouterr().out
     for part in ("22 rows written\n", "2 prompts, 10 draws, 70.0% read as an option",
-                 "empty replies, counted as none of the options: 1", "failed requests, left out: 1, first", "the server is gone",
+                 "empty replies, counted as none of the options: 1",
+                 "read as no option, most often: '42' (1), 'I would rather not say.' (1)\n",
+                 "failed requests, left out: 1, first", "the server is gone",
                  "decoding as logged: temperature 1.0\n"):
         assert part in said
     before = out.read_text()
@@ -176,6 +178,15 @@ def test_the_command_tells_what_it_read(tmp_path, capsys):
     table = pd.read_csv(out, keep_default_na=False)
     assert out.read_text().startswith(before) and table.groupby("stage")["count"].sum().to_dict() == {"base": 10, "sft": 10}
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_reply_cut_behind_its_option_is_told(tmp_path):
+    """`1` may be all there was room for of `17`; `1.` and a reply that ended by itself are whole."""
+    texts = [("1", "length"), ("one", "length"), ("1.", "length"), ("1", "stop"), ("no", "length")]
+    body = {"choices": [{"message": {"content": text}, "finish_reason": reason} for text, reason in texts]}
+    (tmp_path / "b.jsonl").write_bytes(lines(BATCH | {"response": {"status_code": 200, "body": body}}))
+    found = tally("openai-batch", [tmp_path / "b.jsonl"], Asked(ladder="a", stage="base", task="digit"))
+    assert found.cut == 2 and "longer answer may begin with: 2" in "\n".join(found.told())
 
 
 def test_a_greedy_log_is_told(tmp_path, capsys):
@@ -331,14 +342,14 @@ def test_any_damage_to_an_archive_is_a_sentence(tmp_path):
     """One byte flipped at a time, more densely in the list of members: a sentence, or the same counts."""
     whole = (FORMATS / "digit.eval").read_bytes()
     wanted, path, refusals = counted("inspect", FORMATS / "digit.eval"), tmp_path / "digit.eval", 0
-    for place in [*range(0, 18_000, 97), *range(18_000, len(whole), 7)]:
+    for place in [*range(0, 19_000, 389), *range(19_000, len(whole), 7)]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
         try:
             assert counted("inspect", path) == wanted
         except CrystalError as error:
             refusals += 1
             assert error.mend
-    assert refusals > 200
+    assert refusals > 100
     path.write_bytes(whole[:-200])
     with pytest.raises(CrystalError, match="not a whole zip archive"):
         counted("inspect", path)
