@@ -181,6 +181,38 @@ def ship(arguments: Namespace) -> None:
     print(organism.ship(arguments.ladder, ladders.root() / "runs" / arguments.ladder))
 
 
+def import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("format", help="lm-eval (samples_*.jsonl), inspect (.eval, .json), openai-batch (output .jsonl), "
+                        "replies (.csv, .jsonl, .parquet with the columns reply and prompt)")
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--out", required=True, metavar="TABLE", help="table to be written: .csv, .jsonl or .parquet")
+    parser.add_argument("--append", action="store_true", help="add to the table that is there")
+    parser.add_argument("--ladder", help="lineage of the model, such as olmo2-7b")
+    parser.add_argument("--stage", help="stage of its training: base, sft, dpo, rlvr")
+    parser.add_argument("--task", help="task that was asked, where the log does not name one of ours")
+    parser.add_argument("--options", metavar="A,B,C", help="options of a task of your own, in their order")
+    parser.add_argument("--prompt-from", metavar="FIELD", help="what names the prompt: a field of the document (lm-eval) or of "
+                        r"the metadata (inspect), a column (replies), a pattern such as '(.*)-\d+' of custom_id (openai-batch)")
+    parser.add_argument("--unit-from", metavar="FIELD", help="what names who asks, the same way")
+
+
+def import_(arguments: Namespace) -> None:
+    """Turn other tools' files into a table of counts, and say what was read."""
+    from pathlib import Path
+
+    from .foreign import Named
+    from .importers import Asked, save, tally
+
+    options = tuple(option.strip() for option in arguments.options.split(",")) if arguments.options else ()
+    asked = Asked(ladder=arguments.ladder, stage=arguments.stage, task=arguments.task, options=options,
+                  named=Named(arguments.prompt_from, arguments.unit_from))
+    found, out = tally(arguments.format, [Path(file) for file in arguments.files], asked), Path(arguments.out)
+    table = found.table()
+    rows = save(table, out, append=arguments.append)
+    print(f"{out}: {len(table)} rows written" + (f", {rows} in all" if rows > len(table) else ""))
+    print("\n".join(found.told()))
+
+
 HOUSE: tuple[Command, ...] = (
     Command("reproduce", "run the stale pages and build the book", reproduce_arguments, reproduce),
     Command("page", "run one page, with other parameters if wanted, and show it in the book", page_arguments, page),
@@ -191,5 +223,7 @@ HOUSE: tuple[Command, ...] = (
             resample_arguments, resample),
     Command("draw", "draw answers to the open and large tasks: keep what the log of draws lacks", draw_arguments, draw),
     Command("ladder", "train a ladder or an experiment from nothing, or go on where it was stopped", train_arguments, train),
+    Command("import", "turn logs of lm-eval, inspect, an OpenAI batch or a file of replies into a table of counts",
+            import_arguments, import_),
     Command("ship", "take a trained ladder into data/: weights, description, training report", ship_arguments, ship),
 )

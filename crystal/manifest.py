@@ -141,7 +141,7 @@ def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
     record = {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob), **facts}
     path = shard_path(ladder, record, kind)
     try:
-        _write_shard(path, blob)
+        write_file(path, blob)
         _write_line(folder_of(ladder, kind), _line(record), _parsed(ladder, kind)[1])
     except OSError:
         if path.name in unlisted(ladder, kind):
@@ -150,8 +150,9 @@ def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
     return path
 
 
-def _write_shard(path: Path, blob: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
+def write_file(path: Path, blob: bytes) -> None:
+    """Write a whole file durably, or leave what was there. Raises: OSError."""
+    temporary = path.with_name(f"{path.name}.tmp")
     try:
         with open(temporary, "wb", buffering=0) as file:
             _write_all(file.fileno(), blob)

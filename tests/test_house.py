@@ -23,7 +23,7 @@ PROSE = sorted((REPOSITORY / "book").glob("*.md"))
 LIGHT = (
     "tasks prompts world grids ladders cells manifest store recipes experiments branches kinetics marks replicas settled "
     "costs phases inference verdicts views figures overview telling coverage drawn redraw open_views open_numbers "
-    "open_figures training_figures show pages runs book commands cli "
+    "open_figures training_figures show records foreign tally importers pages runs book commands cli "
 ).split()
 HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
 
@@ -211,6 +211,6 @@ def test_no_file_names_a_machine_or_a_registry():
     listed = subprocess.run(git, cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
     hosts = "|".join(("/ro" + "ot/", "/wo" + "rk/", "python" + r"hosted\.org", "npm" + r"js\.org", "py" + r"pi\.org"))
     texts = [REPOSITORY / name for name in listed if not name.startswith("book/_vendor/") and (REPOSITORY / name).is_file()
-             and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv"))]
+             and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv", ".eval"))]
     assert texts
     assert [path.name for path in texts if re.search(hosts, path.read_text(encoding="utf-8"))] == []
