@@ -11,6 +11,7 @@ One way of data flow; a module knows only those to its left or above, and import
     curricula, tokenizer -> training -> organism -> growing   the same, trained, read, taken in        (torch)
     phases -> inference, marks -> verdicts              what the answers mean, and whether a claim holds
     coverage                                            the same for supports that no list can hold
+    sheets -> groups -> tables                          a table of answers of any ladder, read, checked, typed
     views -> figures, overview, training_figures, open_*     the same, shown
     branches -> kinetics, replicas, settled, ...        experiments and training runs: measured, judged, shown
     show, telling                                       what a notebook puts on its page
