@@ -88,7 +88,9 @@ def gather(rows: pd.DataFrame, kind: str, path: Path, notes: list[str]) -> pd.Da
         mean, least = (f"{share:.4g}" if share < 0.9999 else f"1 - {1 - share:.1g}"
                        for share in (groups["mass"][lost].mean(), groups["mass"][lost].min()))
         notes.append(f"In {lost.sum()} of {len(on)} groups some answers are none of the options: the mass on the options is "
-                     f"{mean} on average, {least} at least; laws are conditional on an option.")
+                     f"{mean} on average, {least} at least"
+                     + (" (rounding alone could do that)" if (groups["mass"][lost] > 1 - ROUNDING).all() else "")
+                     + "; laws are conditional on an option.")
     return groups[on > 0]
 
 

@@ -110,8 +110,9 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
 
     def refuse(wrong: np.ndarray, what: str) -> None:
         if wrong.any():
-            row = sheet.index[np.argmax(wrong)]
-            raise CrystalError(f"the {column} {cells.iloc[np.argmax(wrong)]} {what}".replace("  ", " "), where=at(path, row, column),
+            first = np.argmax(wrong)
+            row, shown = sheet.index[first], "" if missing[first] else f" {cells.iloc[first]}"
+            raise CrystalError(f"the {column}{shown} {what}", where=at(path, row, column),
                                mend=f"correct row {row}: a number of 0 or more, with a decimal point")
 
     refuse(missing & (not blank), "is empty")
