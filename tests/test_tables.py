@@ -246,6 +246,11 @@ def test_columns_not_used_blank_lines_and_columns_without_a_name(tmp_path):
         read_table(write(tmp_path, text.replace("a,0.9", "a,x")))
 
 
+def test_too_little_mass_may_be_rounding(tmp_path):
+    assert told(read_table(write(tmp_path, two("0.5 0.4999"))), "1 - 0.0001 at least (rounding alone could do that)")
+    assert not told(read_table(write(tmp_path, two("0.5 0.49"))), "rounding")
+
+
 # -- bad input: one sentence with file, row, column and a mend
 
 
@@ -329,6 +334,46 @@ def test_a_missing_file_a_folder_and_a_mark_of_byte_order(tmp_path):
         read_table(tmp_path / "y.csv")
     same(read_table(write(tmp_path, "\ufeff" + two())), read_table(write(tmp_path, two())))
     same(read_table(write(tmp_path, two().replace("\n", "\r\n"))), read_table(write(tmp_path, two())))
+
+
+# -- the published tables
+
+PUBLISHED = Path(__file__).parent.parent / "data/published"
+
+
+def test_one_word_choices_of_three_ladders():
+    table = read_table(PUBLISHED / "one_word_choice.csv")
+    assert table.ladders == dict.fromkeys(("Tulu-3-8B", "Olmo-3-7B", "Olmo-3.1-32B"), ("base", "sft", "dpo", "rlvr"))
+    assert table.frame.groupby(["ladder", "stage", "task"]).prompt.agg(set).tolist() == [{"name", "choose"}] * (3 * 4 * 10)
+    assert {len(options) for options in table.options.values()} == {5, 6, 7, 8}
+    assert np.allclose([law.sum() for law in table.frame.law], 1, atol=1e-12) and table.frame.mass.between(1 - 2e-6, 1).all()
+    sums = pd.read_csv(PUBLISHED / "one_word_choice.csv").groupby(["ladder", "stage", "task", "prompt"]).probability.sum()
+    assert len(sums) == 240 and np.allclose(sums, 1, atol=2e-6)
+    assert told(table, "rl as rlvr")
+
+
+def test_base_and_instruct_of_four_families():
+    table = read_table(PUBLISHED / "base_and_instruct.csv")
+    families = ("Llama-3.1-8B", "gemma-2-2b", "OLMoE-1B-7B-0924", "Mistral-7B-v0.3")
+    assert table.ladders == dict.fromkeys(families, ("base", "instruct"))
+    assert len(table.frame) == 4 * 2 * 3 and set(table.frame.prompt) == {"asked"} and told(table, "One prompt")
+    assert table.options == {task: TASKS[task].options for task in ("coin", "die", "ten")}
+    assert np.allclose([law.sum() for law in table.frame.law], 1, atol=1e-12) and table.frame.mass.min() == 0.9954
+    seven = table.frame.query("task == 'ten'").assign(seven=lambda frame: [law[6] for law in frame.law])
+    assert seven.query("stage == 'base'").seven.round(2).between(0.12, 0.16).all()
+    assert seven.query("stage == 'instruct'").seven.round(2).between(0.51, 0.64).all()
+
+
+def test_reference_points_say_where_they_come_from_and_what_was_read():
+    points = pd.read_csv(PUBLISHED / "reference_points.csv", dtype=str)
+    assert list(points) == ["source", "arxiv", "result", "read"] and points.source.is_unique and points.notna().all(axis=None)
+    assert points.arxiv.str.fullmatch(r"\d{4}\.\d{5}").all() and points.arxiv.is_unique
+    assert set(points["read"]) <= {"read", "abstract", "notes", "summary", "unstated"}
+    assert "2505.00047" in set(points.arxiv)
+    told = (PUBLISHED / "README.md").read_text()
+    assert "Copyright (c) 2026 Tapan Parikh" in told and "Permission is hereby granted" in told and "cc05196c" in told
+    rows = {path.name: len(pd.read_csv(path)) for path in PUBLISHED.glob("*.csv")}
+    assert all(f"`{name}` | {count:,} |" in told for name, count in rows.items()) and len(rows) == 3
 
 
 def test_laws_too_large_to_hold_are_refused_before_they_are_made(tmp_path, monkeypatch):
