@@ -15,7 +15,7 @@ One way of data flow; a module knows only those to its left or above, and import
     views -> figures, overview, training_figures, open_*     the same, shown
     branches -> kinetics, replicas, settled, ...        experiments and training runs: measured, judged, shown
     show, telling                                       what a notebook puts on its page
-    pages -> runs -> book                               pages executed, bound and rendered
+    own_rows -> pages -> own_pages, runs -> book        pages listed, executed, bound and rendered
     commands -> cli                                     `crystal <command>`
 
 Importing `crystal` loads neither torch nor transformers nor matplotlib.
