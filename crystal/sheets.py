@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -47,8 +48,9 @@ def load_sheet(path: Path) -> pd.DataFrame:
     Raises: CrystalError for a file that is missing, empty, a folder, not of its format or not UTF-8 (a byte order mark is
     fine), a row with too many cells, a broken line of JSON, a column name that is used twice, or no row at all.
     """
-    kind = format_of(path)
-    data = _bytes(path)
+    if path.is_dir():
+        raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it")
+    kind, data = format_of(path), _bytes(path)
     if kind == ".parquet":
         sheet = _parquet(path, data)
     else:
@@ -94,7 +96,10 @@ def _word(value: object) -> str:
 
 def empty(cells: pd.Series) -> np.ndarray:
     """Which cells hold nothing, shape (rows,)."""
-    return (cells.isna() | (cells == "")).to_numpy(bool)
+    try:
+        return (cells.isna() | (cells == "")).to_numpy(bool)
+    except ValueError:  # a list of parquet among the cells has no one answer
+        return cells.map(lambda cell: cell is None or (isinstance(cell, str) and not cell)).to_numpy(bool)
 
 
 def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -> np.ndarray:
@@ -103,10 +108,11 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
     Raises: CrystalError naming the first cell that is not one.
     """
     cells, missing = sheet[column], empty(sheet[column])
+    plain = pd.api.types.infer_dtype(cells[~missing]) in ("string", "integer", "floating", "mixed-integer-float", "decimal")
     try:
-        values = cells.mask(missing).astype(float).to_numpy()
-    except (ValueError, TypeError, OverflowError):
-        values = pd.to_numeric(cells.mask(missing), errors="coerce").to_numpy(float)
+        values = cells.mask(missing).astype(float).to_numpy() if plain else cells.map(_number).to_numpy(float)
+    except (ValueError, OverflowError):
+        values = cells.map(_number).to_numpy(float)
 
     def refuse(wrong: np.ndarray, what: str) -> None:
         if wrong.any():
@@ -122,14 +128,22 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
     return values
 
 
+def _number(cell: object) -> float:
+    """A cell as a number, nan if it is none; `true` is none."""
+    try:
+        return float("nan") if isinstance(cell, bool | np.bool_) else float(cell)
+    except (ValueError, TypeError):
+        return float("nan")
+    except OverflowError:
+        return float("inf")
+
+
 def _bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if path.suffix == ".gz" else data
     except FileNotFoundError as error:
         raise CrystalError("there is no such table", where=path, mend="check the path") from error
-    except IsADirectoryError as error:
-        raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CrystalError(f"not a whole gzip file: {error}", where=path, mend="write it again, or leave out .gz") from error
     except OSError as error:
@@ -146,8 +160,9 @@ def _text(path: Path, data: bytes) -> str:
         offset = error.start + 3 * data.startswith(b"\xef\xbb\xbf")  # the mark is not counted there
     if offset is not None:
         other = "UTF-16" if zero else "WINDOWS-1252"
+        command = f"iconv -f {other} -t UTF-8 {quote(str(path))} > {quote('utf8-' + path.name)}"
         raise CrystalError(f"the text is not UTF-8 at byte {offset}", where=path,
-                           mend=f"iconv -f {other} -t UTF-8 {path} > utf8-{path.name}, if that is its encoding")
+                           mend=f"{command}, if that is its encoding")
     return text
 
 
@@ -199,7 +214,7 @@ def _lines(path: Path, text: str) -> pd.DataFrame:
         whole = False
     if not whole:
         objects = [_object(path, number, line) for number, line in numbered]
-    return pd.DataFrame(objects, index=pd.Index(rows), dtype=object).rename(columns=str.strip)
+    return pd.DataFrame(objects, index=pd.Index(rows), dtype=object)
 
 
 def _object(path: Path, number: int, line: str) -> dict:

@@ -102,8 +102,8 @@ def _check_columns(sheet: pd.DataFrame, path: Path, notes: list[str]) -> None:
         name = "probability or count" if wanted[0] == "probability" else wanted[0]
         raise CrystalError(f"there is no column {name}; the columns are {found}", where=path, mend=f"add a column {name}")
     for name in spare:
-        if name.lower() in COLUMNS and name.lower() not in sheet:
-            raise CrystalError(f"the column {name!r} is not spelled {name.lower()!r}", where=path, mend="rename it, or remove it")
+        if (plain := name.strip().lower()) in COLUMNS and plain not in sheet:
+            raise CrystalError(f"the column {name!r} is not spelled {plain!r}", where=path, mend="rename it, or remove it")
     if spare:
         hints = [f"{name} (did you mean {near}?)" if (near := _near(name)) and near not in sheet else name for name in spare]
         notes.append(f"Columns not used: {', '.join(hints)}.")

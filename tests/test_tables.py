@@ -89,7 +89,7 @@ def frames(draw) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["ladder", "stage", "task", "prompt", "option", "count" if counted else "probability"])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frames(), st.randoms(use_true_random=False))
 def test_every_format_gives_the_same_table(tmp_path_factory, rows, random):
     folder = tmp_path_factory.mktemp("formats")
@@ -374,6 +374,56 @@ def test_reference_points_say_where_they_come_from_and_what_was_read():
     assert "Copyright (c) 2026 Tapan Parikh" in told and "Permission is hereby granted" in told and "cc05196c" in told
     rows = {path.name: len(pd.read_csv(path)) for path in PUBLISHED.glob("*.csv")}
     assert all(f"`{name}` | {count:,} |" in told for name, count in rows.items()) and len(rows) == 3
+
+
+PIECES = [*'",\n\t;\ufeff\x00\u2028\xe9L7p', "", "0", "1", "-1", "1e400", "nan", "base", "heads"]
+CELLS = st.sampled_from([None, "", 0, 1, 0.5, -1, True, "heads", [1], {"a": 1}, float("inf"), float("nan"), 10**400, "base"])
+SOUND = lines(*(f"L,{stage},coin,p,{option},0.5,u,0.9" for stage in ("base", "sft") for option in ("heads", "tails")),
+              header=LAW + ",unit,mass")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(SOUND)), st.integers(0, 5), st.sampled_from(PIECES)), min_size=1, max_size=4))
+def test_a_spoilt_text_is_a_table_or_a_sentence(tmp_path_factory, edits):
+    text = SOUND
+    for place, removed, piece in edits:
+        text = text[:place] + piece + text[place + removed:]
+    readable(write(tmp_path_factory.mktemp("spoilt"), text))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7), CELLS), min_size=1, max_size=4))
+def test_spoilt_cells_are_a_table_or_a_sentence(tmp_path_factory, edits):
+    header, *rows = (line.split(",") for line in SOUND.splitlines())
+    objects = [dict(zip(header, row, strict=True)) | {"probability": 0.5, "mass": 0.9} for row in rows]
+    for row, column, cell in edits:
+        objects[row][header[column]] = cell
+    readable(write(tmp_path_factory.mktemp("spoilt"), "\n".join(map(json.dumps, objects)), "x.jsonl"))
+
+
+def readable(path: Path) -> None:
+    """Either laws that sum to 1 or one sentence with a mend; nothing else may come out."""
+    try:
+        laws = np.concatenate([law.sum(keepdims=True) for law in read_table(path).frame.law])
+    except CrystalError as error:
+        assert error.mend and str(path) in str(error)
+    else:
+        assert len(laws) and np.allclose(laws, 1)
+
+
+def test_true_is_no_number_and_a_number_may_be_written_as_text(tmp_path):
+    rows = [{"stage": stage, "task": "t", "prompt": "p", "option": option, "count": "2"} for stage in ("base", "sft")
+            for option in "ab"]
+    assert read_table(write(tmp_path, "\n".join(map(json.dumps, rows)), "x.jsonl")).frame.draws.tolist() == [4, 4]
+    pd.DataFrame(rows).assign(count=[[1]] * 4).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(CrystalError, match=r"the count \[1\] is not a number \(.*row 1, column count"):
+        read_table(tmp_path / "x.parquet")
+    pd.DataFrame(rows).assign(option=[[1, 2]] * 4).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(CrystalError, match=r"a list or an object, not a name \(.*row 1, column option"):
+        read_table(tmp_path / "x.parquet")
+    rows[1]["count"] = True
+    with pytest.raises(CrystalError, match=r"the count True is not a number \(.*row 2, column count"):
+        read_table(write(tmp_path, "\n".join(map(json.dumps, rows)), "x.jsonl"))
 
 
 def test_laws_too_large_to_hold_are_refused_before_they_are_made(tmp_path, monkeypatch):
