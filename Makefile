@@ -2,11 +2,14 @@
 #   make reproduce                    in an environment of its own, .venv
 #   make reproduce VENV=              in the active environment (conda users: environment.yml)
 #   make page PAGE=liquid-digit P="quantile=0.8"
+#   make page TEMPLATE=phases DATA=answers.csv    a page of your own table; deleting its row in book/own.yml removes it
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?=
 LADDER ?= nano-llama
 PORT ?= 8000
+TEMPLATE ?=
+DATA ?=
 PAGE ?= $(error which page? say PAGE=liquid-digit; the ids are in book/pages.yml)
 P ?=
 
@@ -36,8 +39,8 @@ reproduce: $(LIGHT) ## cached read-outs -> pages -> book, in _build/html/index.h
 test: $(FULL) ## every test
 	@$(PY) -m pytest -q $(if $(T),$(T))
 
-page: $(LIGHT) ## one page with other parameters: PAGE=liquid-digit P="quantile=0.8"
-	@$(PY) -m crystal page $(PAGE) $(P)
+page: $(LIGHT) ## one page with other parameters: PAGE=liquid-digit P="quantile=0.8"; or of your own table: TEMPLATE=phases DATA=answers.csv
+	@$(PY) -m crystal $(if $(strip $(TEMPLATE)$(DATA)),own "$(TEMPLATE)" "$(DATA)",page $(PAGE)) $(P)
 
 why: $(LIGHT) ## what makes a page stale: PAGE=liquid-digit
 	@$(PY) -m crystal why $(PAGE)

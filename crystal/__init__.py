@@ -9,13 +9,15 @@ One way of data flow; a module knows only those to its left or above, and import
     drawn -> redraw                                     draws of the open tasks: kept; filled by sampling (torch)
     world -> recipes -> experiments                     ladders and branches to be trained here, with their truth
     curricula, tokenizer -> training -> organism -> growing   the same, trained, read, taken in        (torch)
-    phases -> inference, marks -> verdicts              what the answers mean, and whether a claim holds
+    phases -> inference -> evidence, marks -> judging -> claims -> verdicts   what answers mean, whether a claim holds
+    synthetic -> simulation -> validation               the claims tried on ladders of known truth
     coverage                                            the same for supports that no list can hold
     records -> foreign -> tally -> importers            logs of other tools, as a table of counts
+    sheets -> groups -> tables                          a table of answers of any ladder, read, checked, typed
     views -> figures, overview, training_figures, open_*     the same, shown
     branches -> kinetics, replicas, settled, ...        experiments and training runs: measured, judged, shown
     show, telling                                       what a notebook puts on its page
-    pages -> runs -> book                               pages executed, bound and rendered
+    own_rows -> pages -> own_pages, runs -> book        pages listed, executed, bound and rendered
     commands -> cli                                     `crystal <command>`
 
 Importing `crystal` loads neither torch nor transformers nor matplotlib.

@@ -26,8 +26,8 @@ from .show import MYST
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
-QUOTED = ("phases.py", "inference.py", "claims.py", "branches.py")  # modules whose functions the prose shows, by literalinclude from code/
-NOT_SOURCE = ("pages.yml", "crystal.mplstyle", "__pycache__")
+QUOTED = ("phases.py", "inference.py", "claims.py", "branches.py")  # modules whose functions the prose shows, from code/
+NOT_SOURCE = ("pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__")
 
 
 def assemble() -> Path:

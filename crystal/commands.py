@@ -8,9 +8,12 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import CrystalError, known
+
+if TYPE_CHECKING:
+    from .pages import Page
 
 
 class Command(NamedTuple):
@@ -45,16 +48,41 @@ def page_arguments(parser: ArgumentParser) -> None:
 
 def page(arguments: Namespace) -> None:
     """Run one page, with other parameters if given, and show it in the book if there is one."""
-    from . import book, pages, runs
+    from . import pages, runs
 
     chosen = pages.get(arguments.page)
     given = pages.parse(chosen, arguments.assignments)
     print(f"{chosen.id}: executed in {runs.run(chosen, given):.1f} s", flush=True)
+    print(_bound(chosen, whole=False))
+
+
+def _bound(page: Page, whole: bool) -> str:
+    """Build the book, if all its pages have been run, and say where the page is."""
+    from . import book, pages
+
     if any(pages.seconds(other) is None for other in pages.page_list().values()):
-        print(f"{chosen.folder}; the book needs the other pages, too: make reproduce")
-    else:
-        book.build(whole=False)
-        print(book.index().parent / f"{book.document(chosen.id)}.html")
+        return f"{page.folder}; the book needs the other pages, too: make reproduce"
+    book.build(whole=whole)
+    return str(book.index().parent / f"{book.document(page.id)}.html")
+
+
+def own_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("template", help="a template that takes a table, such as phases")
+    parser.add_argument("data", help="the table: .csv, .tsv, .jsonl or .parquet")
+    parser.add_argument("assignments", nargs="*", metavar="name=value", help="other parameters of the page")
+
+
+def own(arguments: Namespace) -> None:
+    """Run a template over a table of the reader's own, list the page in book/own.yml, and show it in the book."""
+    from . import own_pages, own_rows, runs
+
+    chosen = own_pages.page_of(arguments.template, arguments.data, arguments.assignments)
+    print(f"{chosen.id}: executed in {runs.run(chosen):.1f} s", flush=True)
+    row = {"id": chosen.id, "template": chosen.template, "title": chosen.title, "params": chosen.params}
+    before = own_rows.put(row)  # only now: a table that cannot be read leaves no row
+    if before and before.get("params", {}).get("data") != chosen.params["data"]:
+        print(f"it takes the place of the page of {before.get('params', {}).get('data')}")
+    print(_bound(chosen, whole=before is None))  # a new page changes the contents, which stand beside every page
 
 
 def why_arguments(parser: ArgumentParser) -> None:
@@ -216,6 +244,7 @@ def import_(arguments: Namespace) -> None:
 HOUSE: tuple[Command, ...] = (
     Command("reproduce", "run the stale pages and build the book", reproduce_arguments, reproduce),
     Command("page", "run one page, with other parameters if wanted, and show it in the book", page_arguments, page),
+    Command("own", "a page over a table of your own, kept in book/own.yml and shown in the book", own_arguments, own),
     Command("why", "say what makes a page stale", why_arguments, why),
     Command("params", "list every template's parameters", lambda parser: None, params),
     Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),

@@ -1,8 +1,8 @@
-"""One page = one row of `book/pages.yml` = one papermill run of a template with typed parameters.
+"""One page = one row of `book/pages.yml` or `book/own.yml` = one papermill run of a template with typed parameters.
 
 A page is fresh if nothing that can change it has changed: its template, each parameter, the crystal modules it imports,
-the figure style, the lock file, the read-outs of the ladders it names, the other files it declares to read. Its stamp says
-what these were; `why` compares.
+the figure style, the lock file, the read-outs of the ladders it names, the tables it names, the other files it declares to read.
+Its stamp says what these were; `why` compares.
 
 Knows nothing of what a page says, how it is run (`runs`) or bound (`book`).
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import yaml
 
 from .errors import CrystalError, known
 from .ladders import file_sha256, root
+from .own_rows import OWN, YOURS, own_rows
 from .tasks import TASKS
 
 PACKAGE = Path(__file__).parent
@@ -40,6 +42,7 @@ class Page:
     title: str
     params: dict[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()  # globs of files other than read-outs that the page reads, relative to the root
+    listed: str = SPINE  # the file its row stands in
 
     @property
     def folder(self) -> Path:
@@ -66,13 +69,15 @@ class Parameter:
 def spine() -> dict:
     """The page list as written: {"root": row, "parts": [{"title", "chapters": [row]}]}, a row may hold "pages": [row].
 
-    Parsed once for all callers: do not change it.
+    The rows of book/own.yml, if there are any, are its last part. Parsed once for all callers: do not change it.
     """
     path = root() / SPINE
     try:
-        return _parsed(path.read_text(encoding="utf-8"))
+        listed = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise CrystalError(f"the page list cannot be read: {error}", where=path, mend="git checkout book/pages.yml") from error
+    own = own_rows()
+    return listed if not own else {**listed, "parts": [*listed["parts"], {"title": YOURS, "chapters": own, "listed": OWN}]}
 
 
 @lru_cache(maxsize=2)
@@ -94,24 +99,23 @@ def page_list() -> dict[str, Page]:
     """
     listed = spine()
     pages: dict[str, Page] = {}
-    for row in [listed["root"], *(r for part in listed["parts"] for r in rows(part["chapters"]))]:
-        if "id" not in row:
-            continue
-        page = _page(row)
-        if page.id in pages:
-            raise CrystalError(f"page {page.id!r} is listed twice", where=SPINE, mend="give each page its own id")
-        values(page)
-        pages[page.id] = page
+    for part in [{"chapters": [listed["root"]]}, *listed["parts"]]:
+        for row in (row for row in rows(part["chapters"]) if "id" in row):
+            page = _page(row, part.get("listed", SPINE))
+            if page.id in pages:
+                raise CrystalError(f"page {page.id!r} is listed twice", where=page.listed, mend="give each page its own id")
+            values(page)
+            pages[page.id] = page
     return pages
 
 
-def _page(row: dict) -> Page:
+def _page(row: dict, listed: str) -> Page:
     for name in {"template", "title"} - row.keys():
-        raise CrystalError(f"page {row['id']!r} lacks a {name}", where=SPINE, mend=f"add {name}: to its row")
+        raise CrystalError(f"page {row['id']!r} lacks a {name}", where=listed, mend=f"add {name}: to its row")
     for name in row.keys() - {"id", "template", "title", "params", "reads", "pages"}:
-        raise CrystalError(f"page {row['id']!r} has an unknown field {name!r}", where=SPINE, mend="use params or reads")
+        raise CrystalError(f"page {row['id']!r} has an unknown field {name!r}", where=listed, mend="use params or reads")
     return Page(id=row["id"], template=row["template"], title=row["title"], params=row.get("params", {}),
-                reads=tuple(row.get("reads", ())))
+                reads=tuple(row.get("reads", ())), listed=listed)
 
 
 def get(id: str) -> Page:
@@ -155,7 +159,7 @@ def values(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, 
     """
     if not page.notebook.is_file():
         there = sorted(path.stem for path in page.notebook.parent.glob("*.ipynb"))
-        raise CrystalError(f"page {page.id!r} has no template notebooks/{page.template}.ipynb", where=SPINE,
+        raise CrystalError(f"page {page.id!r} has no template notebooks/{page.template}.ipynb", where=page.listed,
                            mend=f"write it or name one of: {', '.join(there)}")
     declared = parameters(page.notebook)
     chosen = {name: parameter.default for name, parameter in declared.items()}
@@ -234,8 +238,29 @@ def fingerprint(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[
         "style": sha(root() / STYLE),
         "lock": sha(root() / LOCK),
         "ladders": {name: manifest_digest(name) for name in named},
-        "files": {path.relative_to(root()).as_posix(): sha(path) for path in read},
+        "files": {path.relative_to(root()).as_posix(): sha(path) for path in read} | _tables(page, chosen),
     }
+
+
+def _tables(page: Page, chosen: Mapping[str, Any]) -> dict[str, str]:
+    """sha256 of each file that the parameters `data: str` and `tables: list[str]` name, by its path from the root if it lies
+    there, else in full."""
+    named = [chosen["data"]] if isinstance(chosen.get("data"), str) else []
+    named += chosen["tables"] if isinstance(chosen.get("tables"), list) else []
+    found = {}
+    for name in filter(None, named):
+        path = root() / name
+        if not path.is_file():
+            raise CrystalError(f"page {page.id!r} names the table {name!r}, which is not there", where=page.listed,
+                               mend="put it back, name another in the page's row, or delete the row")
+        found[shortest(path)] = sha(path)
+    return found
+
+
+def shortest(path: Path) -> str:
+    """How pages name a file: from the root if it lies there, so that the repository can be moved, else in full."""
+    path = Path(os.path.normpath(path.absolute()))  # links are left alone: where they lead is nobody's business
+    return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
 
 
 def imported(notebook: Path) -> list[Path]:
