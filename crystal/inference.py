@@ -14,7 +14,7 @@ All randomness is counter-based (Philox), keyed by the seed handed in and by wha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,7 +28,6 @@ FRAME = np.array([prompt.frame.name for prompt in PROMPTS])
 HALF = np.array([prompt.half for prompt in PROMPTS])
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
 FEWEST = 19   # permutations: the least p-value is 1/(n+1)
-GRID = (np.arange(4000) + 0.5) / 4000  # of the quantiles that stand for an interval's law
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
@@ -41,25 +40,42 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; `draws` are quantiles of the law that the interval comes from."""
+    """A number with its 95 % interval, and the Student's t law the interval comes from: (centre, error, freedom), on its scale.
+
+    No interval: low, high and error are nan. Certain: error is 0.
+    """
 
     value: float
     low: float
     high: float
-    draws: Array = field(repr=False, compare=False)
+    centre: float = field(default=np.nan, repr=False)
+    error: float = field(default=np.nan, repr=False)
+    freedom: float = field(default=np.nan, repr=False)
+    scale: str = field(default="linear", repr=False)  # or "log": centre and error are those of the logarithm
 
     def p_beyond(self, mark: float, side: str) -> float:
         """Two-sided p-value of "on the `side` ("above", "below") of the mark": at most ALPHA only if the interval is.
 
-        Twice the share of that law on the other side, (b+1)/(n+1) so that it is never 0; 1 if there is no number.
+        1 if there is no interval.
         """
-        if np.isnan(self.draws).any():
+        if np.isnan(self.error):
             return 1.0
-        wrong = self.draws <= mark if side == "above" else self.draws >= mark
-        return min(1.0, 2 * (wrong.sum() + 1) / (wrong.size + 1))
+        from scipy import special  # here: most of what imports this module judges nothing
+
+        away = (self.centre - (np.log(mark) if self.scale == "log" else mark)) * (1 if side == "above" else -1)
+        if self.error == 0:
+            return 0.0 if away > 0 else 1.0
+        return min(1.0, 2 * float(special.stdtr(self.freedom, -away / self.error)))
+
+    def quantiles(self, at: Array) -> Array:
+        """Quantiles of the law, on the number's own scale."""
+        from scipy import special
+
+        found = self.centre + (self.error * special.stdtrit(self.freedom, at) if self.error else np.zeros_like(at))
+        return np.exp(found) if self.scale == "log" else found
 
 
-NOTHING = Estimate(np.nan, np.nan, np.nan, np.array([np.nan]))  # a number that does not exist, or has no interval
+NOTHING = Estimate(np.nan, np.nan, np.nan)  # a number that does not exist, or has no interval
 
 
 def leave_one_out(units: Array = NARRATOR, among: Array | None = None) -> Array:
@@ -86,14 +102,12 @@ def estimate(statistic: Callable[[Array], Array], weights: Array, *, low: float 
     found = np.asarray(statistic(weights), float)
     whole, without = found[0], found[1:]
     if len(without) < 2 or np.isnan(whole):
-        return Estimate(float(whole), np.nan, np.nan, np.array([np.nan]))
+        return Estimate(float(whole), np.nan, np.nan)
     if not np.isfinite(found).all():  # over nothing, with every unit or without some
-        if np.isinf(found).all():
-            return Estimate(float(whole), float(whole), float(whole), np.full(GRID.size, whole))
-        return Estimate(float(whole), np.nan, np.nan, np.array([np.nan]))
-    forth, back = (np.log, np.exp) if scale == "log" and (found > TINY).all() else (np.asarray, np.asarray)
-    n = len(without)
-    return student(n * forth(whole) - (n - 1) * forth(without), low=low, high=high, back=back)
+        return exactly(whole) if np.isinf(found).all() else Estimate(float(whole), np.nan, np.nan)
+    taken = scale if scale == "log" and (found > TINY).all() else "linear"
+    forth, n = np.log if taken == "log" else np.asarray, len(without)
+    return student(n * forth(whole) - (n - 1) * forth(without), low=low, high=high, scale=taken)
 
 
 def ratio(numerator: Callable[[Array], Array], denominator: Callable[[Array], Array], weights: Array, *,
@@ -109,18 +123,14 @@ def ratio(numerator: Callable[[Array], Array], denominator: Callable[[Array], Ar
     return estimate(lambda w: quotient(numerator(w), below), weights, low=0, high=high, scale="log")
 
 
-def student(values: Array, *, low: float = -np.inf, high: float = np.inf,
-            back: Callable[[Array], Array] = np.asarray) -> Estimate:
-    """Mean of independent values with Student's 95 % interval, carried `back` to the number's own scale and cut to its bounds."""
-    from scipy import stats  # here: most of what imports this module judges nothing
-
-    n, mean = len(values), np.mean(values)
-    error = np.std(values, ddof=1) / np.sqrt(n)
+def student(values: Array, *, low: float = -np.inf, high: float = np.inf, scale: str = "linear") -> Estimate:
+    """Mean of independent values with Student's 95 % interval, cut to its bounds; scale "log": the values are logarithms."""
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
     if error < TINY * max(1.0, abs(mean)):  # rounding is no scatter
         error = 0.0
-    t = stats.t.ppf([ALPHA / 2, 1 - ALPHA / 2, *GRID], freedom(values) if error else n - 1)
-    bottom, top, *draws = np.clip(back(mean + error * t), low, high)
-    return Estimate(float(np.clip(back(mean), low, high)), float(bottom), float(top), np.array(draws))
+    law = Estimate(mean, mean, mean, mean, error, freedom(values) if error else len(values) - 1.0, scale)
+    ends = np.clip(law.quantiles(np.array([0.5, ALPHA / 2, 1 - ALPHA / 2])), low, high)
+    return replace(law, value=float(ends[0]), low=float(ends[1]), high=float(ends[2]))
 
 
 def freedom(values: Array) -> float:
@@ -138,13 +148,13 @@ def freedom(values: Array) -> float:
 
 def exactly(value: float) -> Estimate:
     """A number that no other prompts would change."""
-    return Estimate(float(value), float(value), float(value), np.empty(0))
+    return Estimate(float(value), float(value), float(value), float(value), 0.0, np.inf)
 
 
 def spread_of(draws: Array) -> Estimate:
     """Median and central 95 % of null or floor draws, as a number with an interval."""
     low, middle, high = np.quantile(draws, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
-    return Estimate(float(middle), float(low), float(high), draws)
+    return Estimate(float(middle), float(low), float(high))
 
 
 # --- nulls -----------------------------------------------------------------------------------------------------------
@@ -260,9 +270,9 @@ def holm(p: Sequence[float]) -> Array:
 class Split:
     """A seed and what it is scored against."""
 
-    index: int     # row of the base that is the seed, a prompt of the half that chose
+    index: int     # row of the base that is the seed
     seed: Array    # its law, (options,)
-    target: Array  # the SFT law on the other half, (..., options) if weights lead
+    target: Array  # the SFT law on the half that took no part in the choice, (..., options) if weights lead
 
 
 def folds(half: Array = HALF) -> tuple[tuple[Array, Array], ...]:
@@ -276,16 +286,15 @@ def folds(half: Array = HALF) -> tuple[tuple[Array, Array], ...]:
 
 
 def split_seed(base: Array, sft: Array, weights: Array | None = None, chosen: Array | None = None) -> Split:
-    """The seed: of the base prompts of the half that chooses, the nearest to that half's SFT law.
+    """The seed: of all base prompts, the nearest to the SFT law of the half that chooses.
 
-    The nearest of 50 is near partly by luck; scored against the other half's SFT law it owes luck nothing, for those
-    narrators took no part in the choice. `weights` count in the scored half only: the claim is that *a* prompt holds the
-    law, so leaving that prompt out says nothing against it. chosen: mask of the half that chooses; default: selection.
+    Scored against the other half's SFT law: those narrators took no part in the choice. `weights` count in the scored half
+    only: the claim is that *a* prompt holds the law, so leaving that prompt out says nothing against it. That the nearest of a
+    hundred is near by luck is for `relabelled_seed_null` to say. chosen: mask of the half that chooses; default: selection.
     """
     weights = np.ones(len(base)) if weights is None else weights
     chosen = HALF == "selection" if chosen is None else chosen
-    pool = np.flatnonzero(chosen)
-    index = int(pool[seed_index(base[pool], sft[pool].mean(0))])
+    index = int(seed_index(base, sft[chosen].mean(0)))
     return Split(index, base[index], mean_law(sft, weights * ~chosen))
 
 
@@ -297,8 +306,8 @@ def relabelled_seed_null(base: Array, sft: Array, relabelled: Array, half: Array
     observed, draws = [], []
     for chosen, _ in folds(half):
         split = split_seed(base, sft, chosen=chosen)
-        found = seed_index(base[chosen], sft[chosen].mean(0)[relabelled])
-        draws.append(mse(base[chosen][found], split.target[relabelled]))
+        found = seed_index(base, sft[chosen].mean(0)[relabelled])
+        draws.append(mse(base[found], split.target[relabelled]))
         observed.append(mse(split.seed, split.target))
     return against("options of the SFT law permuted", float(np.mean(observed)), np.mean(draws, axis=0), "below")
 

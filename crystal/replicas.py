@@ -14,7 +14,7 @@ import pandas as pd
 
 from .branches import family, over_parents
 from .figures import COLOURS, panels
-from .inference import ALPHA, GRID, Estimate, generator
+from .inference import ALPHA, generator
 from .judging import Verdict
 from .marks import MARKS
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Found = Mapping[str, Mapping[str, Sequence[Verdict]]]
 MARKERS = "os^D"
+GRID = (np.arange(1000) + 0.5) / 1000
+ENDS = (ALPHA / 2, 1 - ALPHA / 2)
 
 
 def load_replicas(found: Found) -> pd.DataFrame:
@@ -31,19 +33,21 @@ def load_replicas(found: Found) -> pd.DataFrame:
     for parent, tasks in found.items():
         for claim in dict.fromkeys(v.claim for verdicts in tasks.values() for v in verdicts):
             mine = [v for verdicts in tasks.values() for v in verdicts if v.claim == claim]
-            number = _median(mine)
-            rows.append({"family": family(parent), "parent": parent, "claim": claim, "number": number.value, "low": number.low,
-                         "high": number.high, "holds": sum(v.verdict == "holds" for v in mine),
+            number, law = _median(mine)
+            low, high = np.quantile(law, ENDS)
+            rows.append({"family": family(parent), "parent": parent, "claim": claim, "number": number, "low": float(low),
+                         "high": float(high), "holds": sum(v.verdict == "holds" for v in mine),
                          "fails": sum(v.verdict == "fails" for v in mine), "tasks": len(mine)})
     return pd.DataFrame(rows)
 
 
-def _median(verdicts: Sequence[Verdict]) -> Estimate:
-    """Median over tasks. Quantile by quantile: as if a narrator moved all tasks alike, which makes the interval wide."""
+def _median(verdicts: Sequence[Verdict]) -> tuple[float, np.ndarray]:
+    """Median over tasks, and quantiles at GRID of its law over narrators.
+
+    Quantile by quantile, as if a narrator moved all tasks alike: that makes the interval wide.
+    """
     value = float(np.nanmedian([v.estimate.value for v in verdicts]))
-    draws = np.nanmedian([v.estimate.draws for v in verdicts if v.estimate.draws.size == GRID.size], axis=0)
-    low, high = np.nanquantile(draws, [ALPHA / 2, 1 - ALPHA / 2], method="inverted_cdf")
-    return Estimate(value, float(low), float(high), draws)
+    return value, np.nanmedian([v.estimate.quantiles(GRID) for v in verdicts if not np.isnan(v.estimate.error)], axis=0)
 
 
 def load_families(found: Found, seed: int = 0) -> pd.DataFrame:
@@ -64,16 +68,16 @@ def load_families(found: Found, seed: int = 0) -> pd.DataFrame:
 
 def _intervals(runs: Sequence[Sequence[Verdict]], seed: int) -> dict[str, float]:
     numbers = [_median(run) for run in runs]
-    draws, rng = np.stack([number.draws for number in numbers]), generator(seed, "replicas")
+    draws, rng = np.stack([law for _, law in numbers]), generator(seed, "replicas")
     n = draws.shape[1]
     picked = rng.integers(len(runs), size=(4000, len(runs)))
     both = draws[picked, rng.integers(n, size=picked.shape)].mean(1)
-    out = {"number": float(np.mean([number.value for number in numbers]))}
+    out = {"number": float(np.mean([number for number, _ in numbers]))}
     if len(runs) > 1:
-        t = over_parents([number.value for number in numbers])
+        t = over_parents([number for number, _ in numbers])
         out |= {"run_low": t.low, "run_high": t.high}
     for name, values in (("prompt", draws.mean(0)), ("both", both)):
-        out[f"{name}_low"], out[f"{name}_high"] = map(float, np.quantile(values, [ALPHA / 2, 1 - ALPHA / 2]))
+        out[f"{name}_low"], out[f"{name}_high"] = map(float, np.quantile(values, ENDS))
     verdicts = np.array([[v.verdict for v in run] for run in runs])
     return out | {"agree": float((verdicts == verdicts[0]).all(0).mean())}
 

@@ -6,6 +6,7 @@ a claim chooses from the sample (a seed, its options, which options gain) stays 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -28,10 +29,11 @@ NEAR = 0.02  # relative distance to the mark within which a claim is neither tru
 # --- claims and their truth ------------------------------------------------------------------------------------------
 
 
-def others() -> list[Array]:
+@functools.cache
+def others() -> tuple[Array, ...]:
     """Seeds of five other tasks, the rivals a seed has to beat."""
     rng = generator(0, "other tasks")
-    return [rng.dirichlet(np.full(options, 0.5)) for options in (2, 6, 10, 15, 26)]
+    return tuple(rng.dirichlet(np.full(options, 0.5)) for options in (2, 6, 10, 15, 26))
 
 
 JUDGED: dict[str, Callable[..., Verdict]] = {
@@ -162,7 +164,7 @@ def at_mark(claim: str, design: Design, world: int, trial: int) -> tuple[Stages,
 # --- trials ----------------------------------------------------------------------------------------------------------
 
 
-def trials(stages: Stages, design: Design, n: int, *, world: int = 0, permutations: int = 199) -> dict[str, list]:
+def trials(stages: Stages, design: Design, n: int, *, world: int = 0, permutations: int = 99) -> dict[str, list]:
     """Claim -> n pairs of a verdict and the true number. Trial i is the same whatever n is."""
     true, out = synthetic.whole(stages), {claim: [] for claim in JUDGED}
     for i in range(n):
@@ -172,7 +174,7 @@ def trials(stages: Stages, design: Design, n: int, *, world: int = 0, permutatio
     return out
 
 
-def trials_at_mark(claim: str, design: Design, n: int, *, world: int = 0, permutations: int = 199) -> list:
+def trials_at_mark(claim: str, design: Design, n: int, *, world: int = 0, permutations: int = 99) -> list:
     """Up to n pairs as in `trials`, of one claim, on ladders made to measure."""
     out = []
     for i in range(n):
@@ -210,7 +212,7 @@ def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
     return {name: int(count) for name, count in out.items()} | {"truth": truth}
 
 
-def row(kind: str, name: str, design: Design, n: int, permutations: int = 199) -> list[dict]:
+def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) -> list[dict]:
     """`n` trials over WORLDS populations, one row per claim. kind: "scenario" or "mark"; name: of SCENARIOS or of a claim."""
     found: dict[str, list] = {}
     for world in range(WORLDS):
