@@ -7,7 +7,7 @@ One way of data flow; a module knows only those to its left or above, and import
     cells -> grids -> ladders -> manifest -> store      which checkpoints, what each is asked, and its answers, kept
     resample                                            fills the store from the checkpoints  (torch)
     drawn -> redraw                                     draws: kept; filled by sampling (torch)
-    servers -> dialects -> served, draw_tables          a model behind a server: asked, drawn from; its draws as one table
+    servers -> dialects -> served, draw_tables, scoring a model behind a server: drawn from, its draws as a table; bounds
     world -> recipes -> experiments                     ladders and branches to be trained here, with their truth
     curricula, tokenizer -> training -> organism -> growing   the same, trained, read, taken in        (torch)
     phases -> inference, marks -> verdicts              what the answers mean, and whether a claim holds

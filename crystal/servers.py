@@ -62,7 +62,7 @@ class Server:
     patience: float = 300.0  # seconds a request may wait for a server that is busy or gone, all its tries together
     pause: float = 0.5  # seconds of the first wait, at most; each next one may be twice as long
     batch: int = 50  # answers to ask for in one request; a server may return fewer
-    settings: Callable[[float], dict] = lambda temperature: {"temperature": temperature}  # fields of the request
+    settings: Callable[[float], dict] = lambda temperature: {"temperature": temperature}  # of the request; one of the dialects
     software: str = ""  # as it names itself in its replies
     halted: threading.Event = field(default_factory=threading.Event)  # set: no request is tried again
     session: requests.Session = field(default_factory=requests.Session)
@@ -82,11 +82,15 @@ class Server:
         return self._tried(lambda: _reply(self._once(ENDPOINTS[template], body), template, n))
 
     def echo(self, text: str, top: int) -> dict:
-        """The first choice of a completion of one token that repeats the prompt, with log-probabilities; as it came."""
-        body = {"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 1.0, "echo": True, "logprobs": top}
+        """The one choice of a completion by one token that repeats its prompt, with log-probabilities of both, as it came.
+
+        prompt_tokens is added, None where the server does not say. Raises: CrystalError, as `ask`.
+        """
+        body = {"model": self.model, "prompt": text, **self.settings(1.0), "max_tokens": 1, "echo": True, "logprobs": top}
         with self.told(COMPLETION):
             payload = self._tried(lambda: self._once(ENDPOINTS[COMPLETION], body))
-        return {"prompt_tokens": (payload.get("usage") or {}).get("prompt_tokens"), **(payload.get("choices") or [{}])[0]}
+        choice, usage = (payload.get("choices") or [{}])[0], payload.get("usage") or {}
+        return {**choice, "prompt_tokens": usage.get("prompt_tokens")}
 
     def models(self) -> list[dict]:
         """What the server says it serves, each with an "id"; empty where it cannot say.

@@ -23,7 +23,7 @@ PROSE = sorted((REPOSITORY / "book").glob("*.md"))
 LIGHT = (
     "tasks prompts world grids ladders cells manifest store recipes experiments branches kinetics marks replicas settled "
     "costs phases inference verdicts views figures overview telling coverage drawn redraw open_views open_numbers "
-    "open_figures training_figures servers dialects served draw_tables show pages runs book commands cli "
+    "open_figures training_figures servers dialects served draw_tables scoring show pages runs book commands cli "
 ).split()
 HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
 
