@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .errors import CrystalError, known
-from .prompts import FORMS
+from .prompts import FORMS, PROMPTS
 
 
 class Command(NamedTuple):
@@ -126,39 +126,33 @@ def draw_arguments(parser: ArgumentParser) -> None:
     served.add_argument("--rung", help="which rung that is, where its name does not tell")
     served.add_argument("--tasks", nargs="+", metavar="TASK", help="default: the closed tasks of the phase pages")
     served.add_argument("--prompts", nargs="+", metavar="ID", help="default: all hundred")
-    served.add_argument("-n", "--n", type=int, default=1000, help="answers to each prompt (default %(default)s)")
-    served.add_argument("--seed", type=int, default=0, help="another one draws anew (default %(default)s)")
-    served.add_argument("--max-tokens", type=int, default=12, help="longest answer (default %(default)s)")
+    served.add_argument("-n", "--n", type=int, help="answers to each prompt (default 1000)")
+    served.add_argument("--seed", type=int, help="another one draws anew (default 0)")
+    served.add_argument("--max-tokens", type=int, help="longest answer (default 12)")
     served.add_argument("--form", choices=FORMS, help="default: raw text for a base, chat once tuned")
     served.add_argument("--dtype", help="what the server computes in (default: the ladder's)")
-    served.add_argument("--workers", type=int, default=4, help="requests under way at a time (default %(default)s)")
-    served.add_argument("--batch", type=int, default=50, help="answers to ask for in one request (default %(default)s)")
-    served.add_argument("--patience", type=float, default=300, metavar="SECONDS",
-                        help="to wait for a server that is gone (default %(default)s)")
+    served.add_argument("--workers", type=int, help="requests under way at a time (default 4)")
+    served.add_argument("--batch", type=int, help="answers to ask for in one request (default 50)")
+    served.add_argument("--patience", type=float, metavar="SECONDS", help="to wait for a server that is gone (default 300)")
 
 
 def draw(arguments: Namespace) -> None:
     """Draw answers to the open and large tasks; or, where a server or its model is named, from that."""
-    frame = _served(arguments) if arguments.server or arguments.model else _drawn(arguments)
+    from . import redraw, served
+
+    ours = ("command", "run", "ladder", "device")
+    given = {name: value for name, value in vars(arguments).items() if name not in ours and value is not None}
+    if not given:
+        frame = redraw.draw(arguments.ladder, device=arguments.device)
+    elif arguments.server or arguments.model:
+        if arguments.prompts:
+            by_id = {prompt.id: prompt for prompt in PROMPTS}
+            given["prompts"] = [by_id[known(name, by_id, "prompt")] for name in arguments.prompts]
+        frame = served.draw(arguments.ladder, say=lambda line: print(line, flush=True), **given)
+    else:
+        option = next(iter(given)).replace("_", "-")
+        raise CrystalError(f"--{option} is for draws from a server", mend="--server URL --model NAME")
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
-
-
-def _drawn(arguments: Namespace):
-    from .redraw import draw as again
-
-    return again(arguments.ladder, device=arguments.device)
-
-
-def _served(arguments: Namespace):
-    from .prompts import PROMPTS
-    from .served import draw as again
-    from .tasks import PHASE_TASKS
-
-    by_id = {prompt.id: prompt for prompt in PROMPTS}
-    prompts = [by_id[known(name, by_id, "prompt")] for name in arguments.prompts or by_id]
-    same = ("server", "model", "rung", "n", "seed", "max_tokens", "form", "dtype", "workers", "batch", "patience")
-    return again(arguments.ladder, tasks=arguments.tasks or PHASE_TASKS, prompts=prompts,
-                 say=lambda line: print(line, flush=True), **{name: getattr(arguments, name) for name in same})
 
 
 def draws_table_arguments(parser: ArgumentParser) -> None:

@@ -38,9 +38,10 @@ class _Found(NamedTuple):
 
 
 def draw(
-    name: str, *, server: str | None, model: str | None, rung: str | None = None, tasks: Sequence[str] = PHASE_TASKS,
-    prompts: Sequence[Prompt] = PROMPTS, n: int = 1000, seed: int = 0, max_tokens: int = 12, form: str | None = None,
-    dtype: str | None = None, workers: int = 4, say: Callable[[str], None] = lambda line: None, **settings,
+    name: str, *, server: str | None = None, model: str | None = None, rung: str | None = None,
+    tasks: Sequence[str] = PHASE_TASKS, prompts: Sequence[Prompt] = PROMPTS, n: int = 1000, seed: int = 0, max_tokens: int = 12,
+    form: str | None = None, dtype: str | None = None, workers: int = 4, say: Callable[[str], None] = lambda line: None,
+    **settings,
 ) -> pd.DataFrame:
     """Draw from a server what the ladder's log of draws lacks of one rung. Temperature 1, nothing truncated.
 
@@ -97,7 +98,7 @@ def _told(ladder: Ladder, name: str) -> tuple[Rung | None, str] | None:
         sha256 = weights_sha256(folder)
         return next((one for one in ladder.rungs if one.revision == sha256), None), "weights' sha256"
     distant = [one for one in ladder.rungs if not one.local]
-    if snapshot := _COMMIT.search(name):
+    if distant and (snapshot := _COMMIT.search(name)):
         return next((one for one in distant if one.revision == snapshot[0]), None), "commit"
     if distant and _HUB_ID.fullmatch(name):
         return next((one for one in distant if one.source == name), None), "hub id"
