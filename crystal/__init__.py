@@ -6,7 +6,8 @@ One way of data flow; a module knows only those to its left or above, and import
     automaton -> tree -> engine -> readout, sampling    what one checkpoint answers           (torch)
     cells -> grids -> ladders -> manifest -> store      which checkpoints, what each is asked, and its answers, kept
     resample                                            fills the store from the checkpoints  (torch)
-    drawn -> redraw                                     draws of the open tasks: kept; filled by sampling (torch)
+    drawn -> redraw                                     draws: kept; filled by sampling (torch)
+    servers -> dialects -> served, draw_tables, scoring a model behind a server: drawn from, its draws as a table; bounds
     world -> recipes -> experiments                     ladders and branches to be trained here, with their truth
     curricula, tokenizer -> training -> organism -> growing   the same, trained, read, taken in        (torch)
     phases -> inference -> evidence, marks -> judging -> claims -> verdicts   what answers mean, whether a claim holds

@@ -40,16 +40,21 @@ class Decoding:
     n: int = 0  # draws
     seed: int = 0  # of the draws; the repeat index of a repeated experiment, too
     max_tokens: int = 0  # longest drawn answer
+    endpoint: str = ""  # of the server that drew them, such as "chat/completions"; "": drawn by `crystal.sampling`
 
     @functools.cached_property
     def text(self) -> str:
-        """Canonical JSON, as stored."""
-        return canonical(_plain(self))
+        """Canonical JSON, as stored. Without the endpoint where there is none, as before there was such a field."""
+        return canonical({name: value for name, value in _plain(self).items() if name != "endpoint" or value})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One situation in which a model answers. Equal keys mean the same experiment."""
+    """One situation in which a model answers. Equal keys mean the same experiment.
+
+    Of a served model (`decoding.endpoint`) we know what we sent, not what it made of it: prompt_ids are the bytes of the text
+    in UTF-8, config_sha256 and tokenizer_revision are "", dtype is what whoever runs the server says.
+    """
 
     model: str  # folder relative to the repository, or hub id
     revision: str  # sha256 of local weights, or the hub's commit

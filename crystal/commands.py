@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import CrystalError, known
+from .prompts import FORMS, PROMPTS
 
 if TYPE_CHECKING:
     from .pages import Page
@@ -147,14 +148,55 @@ def resample(arguments: Namespace) -> None:
 def draw_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
     parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+    served = parser.add_argument_group("from an OpenAI-compatible server, one rung at a time")
+    served.add_argument("--server", metavar="URL", help="default: $CRYSTAL_SERVER; a key is taken from $CRYSTAL_API_KEY")
+    served.add_argument("--model", metavar="NAME", help="the rung, as the server calls it")
+    served.add_argument("--rung", help="which rung that is, where its name does not tell")
+    served.add_argument("--tasks", nargs="+", metavar="TASK", help="default: the closed tasks of the phase pages")
+    served.add_argument("--prompts", nargs="+", metavar="ID", help="default: all hundred")
+    served.add_argument("-n", "--n", type=int, help="answers to each prompt (default 1000)")
+    served.add_argument("--seed", type=int, help="another one draws anew (default 0)")
+    served.add_argument("--max-tokens", type=int, help="longest answer (default 12)")
+    served.add_argument("--form", choices=FORMS, help="default: raw text for a base, chat once tuned")
+    served.add_argument("--dtype", help="what the server computes in (default: the ladder's)")
+    served.add_argument("--workers", type=int, help="requests under way at a time (default 4)")
+    served.add_argument("--batch", type=int, help="answers to ask for in one request (default 50)")
+    served.add_argument("--patience", type=float, metavar="SECONDS", help="to wait for a server that is gone (default 300)")
 
 
 def draw(arguments: Namespace) -> None:
-    """Draw answers to the open and large tasks."""
-    from .redraw import draw as again
+    """Draw answers to the open and large tasks; or, where a server or its model is named, from that."""
+    from . import redraw, served
 
-    frame = again(arguments.ladder, device=arguments.device)
+    ours = ("command", "run", "ladder", "device")
+    given = {name: value for name, value in vars(arguments).items() if name not in ours and value is not None}
+    if not given:
+        frame = redraw.draw(arguments.ladder, device=arguments.device)
+    elif arguments.server or arguments.model:
+        if arguments.prompts:
+            by_id = {prompt.id: prompt for prompt in PROMPTS}
+            given["prompts"] = [by_id[known(name, by_id, "prompt")] for name in arguments.prompts]
+        frame = served.draw(arguments.ladder, say=lambda line: print(line, flush=True), **given)
+    else:
+        option = next(iter(given)).replace("_", "-")
+        raise CrystalError(f"--{option} is for draws from a server", mend="--server URL --model NAME")
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+
+
+def draws_table_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
+    parser.add_argument("--out", required=True, metavar="FILE", help="where the table goes: .csv, or .parquet")
+    parser.add_argument("--form", choices=FORMS, help="default: raw text for a base, chat once tuned")
+    parser.add_argument("--dtype", help="default: the ladder's")
+
+
+def draws_table(arguments: Namespace) -> None:
+    """Write the counts of a ladder's drawn answers to its closed tasks as one table."""
+    from . import draw_tables
+
+    frame = draw_tables.counts(arguments.ladder, form=arguments.form, dtype=arguments.dtype)
+    print(f"{draw_tables.write(frame, arguments.out)}: {len(frame)} rows, {frame['count'].sum()} answers to "
+          f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {arguments.ladder}")
 
 
 def train_arguments(parser: ArgumentParser) -> None:
@@ -250,7 +292,9 @@ HOUSE: tuple[Command, ...] = (
     Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
     Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest",
             resample_arguments, resample),
-    Command("draw", "draw answers to the open and large tasks: keep what the log of draws lacks", draw_arguments, draw),
+    Command("draw", "draw answers, here to the open and large tasks, or from a server: keep what the log of draws lacks",
+            draw_arguments, draw),
+    Command("draws-table", "write the counts of drawn answers to closed tasks as a table", draws_table_arguments, draws_table),
     Command("ladder", "train a ladder or an experiment from nothing, or go on where it was stopped", train_arguments, train),
     Command("import", "turn logs of lm-eval, inspect, an OpenAI batch or a file of replies into a table of counts",
             import_arguments, import_),

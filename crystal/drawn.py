@@ -8,7 +8,7 @@ Same guarantees as `crystal.store`, in a log of its own; reading a text as an an
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from .cells import KEYED, Cell, Decoding, key_of, task_sha256
 from .errors import CrystalError, known
 from .ladders import STAGES, load_ladder
 from .manifest import DRAWS
-from .prompts import PROBE
+from .prompts import PROBE, PROMPTS
 from .store import TOTAL, Report
 from .tasks import TASKS
 
@@ -29,6 +29,7 @@ TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
 DRAWN = Decoding(kind="draws", n=10_000, max_tokens=12)
 TRUTH = Decoding()  # of the exact law beside the draws of a task with options
 
+_PROMPT = {prompt.id: prompt for prompt in PROMPTS}
 _PROBE = {prompt.id: prompt for prompt in PROBE}
 _SCHEMA = pa.schema(
     [pa.field(name, pa.string()) for name in ("key", *KEYED, "decoding", "form", "prompt", "text")]
@@ -43,7 +44,7 @@ class Row(NamedTuple):
 
     cell: Cell
     form: str
-    prompt: str  # id of a probe prompt
+    prompt: str  # id of a prompt; the tree draws those of PROBE only
     texts: Mapping[str, int] = {}  # text -> how often it was drawn
     probability: Sequence[float] = ()  # (options,), unconditional
     off_support: float = 0.0
@@ -85,7 +86,7 @@ def _parquet(rows: list[Row]) -> bytes:
 
 def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
-    prompt = _PROBE[known(row.prompt, _PROBE, "probe prompt")]
+    prompt = _PROMPT[known(row.prompt, _PROMPT, "prompt")]
     if not _sound(row):
         raise CrystalError(f"neither counts that add up to n = {cell.decoding.n} nor a law over the options of {task.name}",
                            where=f"{cell.model}, {row.form}, prompt {row.prompt}", mend="see whether the weights hold NaN")
@@ -112,6 +113,12 @@ def keys(ladder: str) -> set[str]:
     """Keys of the cells that are there, of every revision."""
     records = manifest.records(ladder, DRAWS)
     return {key for record in records for key in _opened(ladder, record, ["key"])["key"].to_pylist()}
+
+
+def rows(name: str) -> Iterator[dict]:
+    """Every stored cell of draws, verified, as its columns; of every revision, form and decoding that was drawn."""
+    for record in manifest.records(name, DRAWS):
+        yield from (row for row in _opened(name, record).to_pylist() if row["counts"])
 
 
 def load_draws(

@@ -178,9 +178,9 @@ def test_a_truth_must_be_a_law(toy):
             drawn.append("toy", [row(cell=cell, texts={}, probability=law)], synthetic.PRODUCER)
 
 
-def test_prompts_outside_the_probe_are_refused(toy):
-    with pytest.raises(CrystalError, match="unknown probe prompt '00-form'"):
-        drawn.append("toy", [row(prompt="00-form")], synthetic.PRODUCER)
+def test_unknown_prompts_are_refused(toy):
+    with pytest.raises(CrystalError, match="unknown prompt '00-from', did you mean '00-form'"):
+        drawn.append("toy", [row(prompt="00-from")], synthetic.PRODUCER)
 
 
 def test_missing_draws_are_named(toy, fake):

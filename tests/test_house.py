@@ -22,9 +22,9 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 PROSE = sorted((REPOSITORY / "book").glob("*.md"))
 LIGHT = (
     "tasks prompts world grids ladders cells manifest store recipes experiments branches kinetics marks replicas settled "
-    "costs phases inference evidence judging claims verdicts synthetic simulation views figures overview telling coverage drawn "
-    "redraw open_views open_numbers open_figures training_figures show records foreign tally importers sheets groups tables "
-    "own_rows pages own_pages runs book commands cli "
+    "costs phases inference evidence judging claims verdicts synthetic simulation views figures overview telling coverage "
+    "drawn redraw open_views open_numbers open_figures training_figures servers dialects served draw_tables scoring show "
+    "records foreign tally importers sheets groups tables own_rows pages own_pages runs book commands cli validation "
 ).split()
 HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
 
