@@ -25,7 +25,7 @@ FULL := $(VENV)/.full-installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test page why params verify resample draw ladder ship bench serve lock clean
+.PHONY: help reproduce test page why params verify pin resample draw ladder ship bench serve lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ verify: $(LIGHT) ## check every stored read-out and draw against its manifest
 
 resample: $(FULL) ## read the checkpoints again and compare with the store: LADDER=nano-llama
 	@$(PY) -m crystal resample $(LADDER)
+
+pin: $(FULL) ## write down the commits of a ladder of the hub (LADDER=tulu3-8b), or say how those ladders stand
+	@$(PY) -m crystal pin $(if $(filter command line,$(origin LADDER)),$(LADDER))
 
 draw: $(FULL) ## draw answers to the open and large tasks, if the log of draws lacks any: LADDER=nano-llama
 	@$(PY) -m crystal draw $(LADDER)
