@@ -1,10 +1,12 @@
 # Randomness Crystallization. `make` alone lists the targets.
 #   make reproduce                    in an environment of its own, .venv
 #   make reproduce VENV=              in the active environment (conda users: environment.yml)
+#   make reproduce LADDERS=tulu3-8b,olmo2-7b    the phase pages and the overview on other ladders, this time
 #   make page PAGE=liquid-digit P="quantile=0.8"
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?=
+LADDERS ?=
 LADDER ?= nano-llama
 PORT ?= 8000
 PAGE ?= $(error which page? say PAGE=liquid-digit; the ids are in book/pages.yml)
@@ -30,8 +32,8 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: $(LIGHT) ## cached read-outs -> pages -> book, in _build/html/index.html (no torch, minutes)
-	@$(PY) -m crystal reproduce $(if $(JOBS),--jobs $(JOBS))
+reproduce: $(LIGHT) ## cached read-outs -> pages -> book, in _build/html/index.html (no torch, minutes); on others: LADDERS=tulu3-8b
+	@$(PY) -m crystal reproduce $(if $(JOBS),--jobs $(JOBS)) $(if $(LADDERS),--ladders $(LADDERS))
 
 test: $(FULL) ## every test
 	@$(PY) -m pytest -q $(if $(T),$(T))

@@ -24,6 +24,7 @@ class Command(NamedTuple):
 
 def reproduce_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, help="pages run at a time (default: one per processor)")
+    parser.add_argument("--ladders", default="", metavar="A,B", help="what phase pages and overview show this time")
 
 
 def reproduce(arguments: Namespace) -> None:
@@ -31,7 +32,8 @@ def reproduce(arguments: Namespace) -> None:
     from . import book, runs
 
     began = time.perf_counter()
-    ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True))
+    shown = [name for name in arguments.ladders.split(",") if name]
+    ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True), ladders=shown)
     bound = time.perf_counter()
     index = book.build()
     print(f"{len(ran)} pages executed in {bound - began:.1f} s; book "
