@@ -34,8 +34,8 @@ def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
         raise CrystalError(f"{name} was trained here: its rungs are pinned by the hash of their weights", where=path,
                            mend="name a ladder of data/ladders/hub; crystal pin lists them")
     ladder = load_ladder(name, unpinned=True)
-    chosen = list(ladder.rungs) if rungs is None else [ladder.rung(rung) for rung in rungs]
-    found = {rung.name: resolve(rung) for rung in chosen}
+    chosen = ladder.rungs if rungs is None else [ladder.rung(rung) for rung in rungs]
+    found = {rung.name: resolve(rung) for rung in chosen if not rung.local}
     write_down(path, found)
     return [rung for rung in load_ladder(name, unpinned=True).rungs if rung.name in found]
 
