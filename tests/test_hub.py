@@ -183,7 +183,7 @@ def test_a_branch_and_a_tokenizer_of_another_commit(described: Path, api: dict, 
     """The weights' own commit brings a tokenizer, too: it is not the one that is used."""
     other = tiny.publish(cache, "toys/rlvr", tokenizer=tiny.trained_tokenizer(template=tiny.TEMPLATE + " "), seed=5)
     assert other != published[1]["rlvr"]
-    described.write_text(DESCRIPTION.replace("source: toys/rlvr\n", f"source: toys/rlvr\n  branch: step-100\n  tokenizer: {other}\n"))
+    described.write_text(DESCRIPTION.replace("toys/rlvr\n", f"toys/rlvr\n  branch: step-100\n  tokenizer: {other}\n"))
     pinning.pin("toy", ["rlvr"])
     rung = ladders.load_ladder("toy", unpinned=True).rung("rlvr")
     assert FakeApi.asked == {"toys/rlvr": "step-100"} and rung.revision == published[1]["rlvr"]
