@@ -1,11 +1,13 @@
 # Randomness Crystallization. `make` alone lists the targets.
 #   make reproduce                    in an environment of its own, .venv
 #   make reproduce VENV=              in the active environment (conda users: environment.yml)
+#   make reproduce LADDERS=tulu3-8b,olmo2-7b    the phase pages and the overview on other ladders, this time
 #   make page PAGE=liquid-digit P="quantile=0.8"
 #   make page TEMPLATE=phases DATA=answers.csv    a page of your own table; deleting its row in book/own.yml removes it
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?=
+LADDERS ?=
 LADDER ?= nano-llama
 PORT ?= 8000
 TEMPLATE ?=
@@ -28,13 +30,13 @@ FULL := $(VENV)/.full-installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test page why params verify resample draw ladder ship bench serve lock clean
+.PHONY: help reproduce test page why params verify pin resample draw ladder ship bench serve lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: $(LIGHT) ## cached read-outs -> pages -> book, in _build/html/index.html (no torch, minutes)
-	@$(PY) -m crystal reproduce $(if $(JOBS),--jobs $(JOBS))
+reproduce: $(LIGHT) ## cached read-outs -> pages -> book, in _build/html/index.html (no torch, minutes); on others: LADDERS=tulu3-8b
+	@$(PY) -m crystal reproduce $(if $(JOBS),--jobs $(JOBS)) $(if $(LADDERS),--ladders $(LADDERS))
 
 test: $(FULL) ## every test
 	@$(PY) -m pytest -q $(if $(T),$(T))
@@ -53,6 +55,9 @@ verify: $(LIGHT) ## check every stored read-out and draw against its manifest
 
 resample: $(FULL) ## read the checkpoints again and compare with the store: LADDER=nano-llama
 	@$(PY) -m crystal resample $(LADDER)
+
+pin: $(FULL) ## write down the commits of a ladder of the hub (LADDER=tulu3-8b), or say how those ladders stand
+	@$(PY) -m crystal pin $(if $(filter command line,$(origin LADDER)),$(LADDER))
 
 draw: $(FULL) ## draw answers to the open and large tasks, if the log of draws lacks any: LADDER=nano-llama
 	@$(PY) -m crystal draw $(LADDER)

@@ -3,8 +3,10 @@
 One way of data flow; a module knows only those to its left or above, and imports never form a circle:
 
     tasks, prompts                                      what is asked, and how an answer is read
-    automaton -> tree -> engine -> readout, sampling    what one checkpoint answers           (torch)
-    cells -> grids -> ladders -> manifest -> store      which checkpoints, what each is asked, and its answers, kept
+    cells -> grids -> ladders                           which checkpoints there are, and what each is asked
+    hub -> pinning                                      ladders of the hub: commits written down, refusals in a sentence
+    automaton -> tree, memory -> engine -> readout, sampling   what one checkpoint answers    (torch)
+    manifest -> store                                   its answers, kept
     resample                                            fills the store from the checkpoints  (torch)
     drawn -> redraw                                     draws: kept; filled by sampling (torch)
     servers -> dialects -> served, draw_tables, scoring a model behind a server: drawn from, its draws as a table; bounds

@@ -21,7 +21,7 @@ import yaml
 
 from .errors import CrystalError
 from .ladders import root
-from .pages import LOCK, PACKAGE, Page, page_list, seconds, sha, spine
+from .pages import LOCK, PACKAGE, Page, elsewhere, page_list, seconds, sha, spine
 from .show import MYST
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
@@ -65,6 +65,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
         if (page.folder / "claims.json").is_file():
             claims[page.id] = json.loads((page.folder / "claims.json").read_text(encoding="utf-8"))
+    yield "elsewhere.json", json.dumps({page.id: shown for page in pages.values() if (shown := elsewhere(page))}).encode()
     yield "claims.json", json.dumps(claims, indent=1, ensure_ascii=False).encode()
     yield "pages.csv", _status(pages).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()

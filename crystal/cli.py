@@ -16,7 +16,7 @@ from .errors import CrystalError, known
 from .prompts import COMPLETION, FORMS
 from .tasks import TASKS, Task, read
 
-FULL = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors")  # what requirements/full.txt adds
+FULL = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors", "huggingface_hub")  # of requirements/full.txt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="checkpoint in hub layout: a folder or a hub id")
     parser.add_argument("--revision", help="the hub's commit, or the sha256 of a folder's model.safetensors")
     parser.add_argument("--dtype", default="float32", help="precision of the weights (default %(default)s)")
-    parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+    parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
     parser.add_argument("--prompt", required=True, help="what the model is asked; leave no space at the end")
     parser.add_argument("--form", choices=FORMS, default=COMPLETION, help="raw text, or a message in the model's chat template")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

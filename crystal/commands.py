@@ -28,6 +28,7 @@ class Command(NamedTuple):
 
 def reproduce_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, help="pages run at a time (default: one per processor)")
+    parser.add_argument("--ladders", default="", metavar="A,B", help="what phase pages and overview show this time")
 
 
 def reproduce(arguments: Namespace) -> None:
@@ -35,7 +36,8 @@ def reproduce(arguments: Namespace) -> None:
     from . import book, runs
 
     began = time.perf_counter()
-    ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True))
+    shown = [name for name in arguments.ladders.split(",") if name]
+    ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True), ladders=shown)
     bound = time.perf_counter()
     index = book.build()
     print(f"{len(ran)} pages executed in {bound - began:.1f} s; book "
@@ -117,14 +119,17 @@ def verify_arguments(parser: ArgumentParser) -> None:
 def verify(arguments: Namespace) -> None:
     """Check every stored read-out and draw; raises if anything is wrong."""
     from . import drawn, store
-    from .ladders import ladder_names
+    from .ladders import hub_names, ladder_names
     from .manifest import DRAWS, folder_of
 
+    read = [name for name in hub_names() if folder_of(name).is_dir() or folder_of(name, DRAWS).is_dir()]
     problems = 0
-    for ladder in arguments.ladders or ladder_names():
+    for ladder in arguments.ladders or [*ladder_names(), *read]:
         for report in [store.verify(ladder), *([drawn.verify(ladder)] if folder_of(ladder, DRAWS).is_dir() else [])]:
             print(report)
             problems += len(report.problems)
+    if unread := [name for name in hub_names() if name not in read]:
+        print(f"ladders of the hub that were never read here: {', '.join(unread)} (crystal pin says which are pinned)")
     if problems:
         raise CrystalError(f"{problems} stored read-outs, draws or shards are not what their manifest says",
                            mend="see the sentences above")
@@ -134,20 +139,42 @@ def resample_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
     parser.add_argument("--missing-only", action="store_true", help="read what the store lacks; compare nothing")
     parser.add_argument("--rung", action="append", dest="rungs", help="only this rung (may be repeated)")
-    parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+    parser.add_argument("--task", action="append", dest="tasks", help="only this task (may be repeated)")
+    parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
 
 
 def resample(arguments: Namespace) -> None:
     """Read a ladder's checkpoints again."""
     from .resample import resample as again
+    from .tasks import PHASE_TASKS
 
-    frame = again(arguments.ladder, rungs=arguments.rungs, missing_only=arguments.missing_only, device=arguments.device)
+    frame = again(arguments.ladder, rungs=arguments.rungs, tasks=arguments.tasks or PHASE_TASKS,
+                  missing_only=arguments.missing_only, device=arguments.device)
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+
+
+def pin_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ladder", nargs="?", help="a name in data/ladders/hub, such as tulu3-8b; none: say how they stand")
+    parser.add_argument("--rung", action="append", dest="rungs", help="only this rung (may be repeated)")
+
+
+def pin(arguments: Namespace) -> None:
+    """Write the commits of a hub ladder's checkpoints into its description; or list those ladders."""
+    if arguments.ladder is None:
+        from .ladders import hub_names, load_ladder
+
+        print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
+        return
+    from .pinning import pin as write_down
+
+    for rung in write_down(arguments.ladder, arguments.rungs):
+        print(f"{rung.name}: {rung.source} at {rung.revision}, {rung.licence or 'no licence named'}"
+              + (", gated" if rung.gated else ""))
 
 
 def draw_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
-    parser.add_argument("--device", help="default: cuda when there is one, else cpu")
+    parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
     served = parser.add_argument_group("from an OpenAI-compatible server, one rung at a time")
     served.add_argument("--server", metavar="URL", help="default: $CRYSTAL_SERVER; a key is taken from $CRYSTAL_API_KEY")
     served.add_argument("--model", metavar="NAME", help="the rung, as the server calls it")
@@ -292,6 +319,7 @@ HOUSE: tuple[Command, ...] = (
     Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
     Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest",
             resample_arguments, resample),
+    Command("pin", "write down the commits of a ladder of the hub, or say how those ladders stand", pin_arguments, pin),
     Command("draw", "draw answers, here to the open and large tasks, or from a server: keep what the log of draws lacks",
             draw_arguments, draw),
     Command("draws-table", "write the counts of drawn answers to closed tasks as a table", draws_table_arguments, draws_table),

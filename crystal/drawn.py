@@ -168,7 +168,7 @@ def verify(name: str) -> Report:
     The grid: stage ends in their native forms x TASKS_DRAWN x the probe prompts; truths are not counted as missing.
     Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
-    ladder, records, problems, places = load_ladder(name), manifest.records(name, DRAWS), [], {}
+    ladder, records, problems, places = load_ladder(name, unpinned=True), manifest.records(name, DRAWS), [], {}
     for record in records:
         try:
             rows = _opened(name, record).drop_columns(["text", "texts", "counts", "probability"]).to_pylist()

@@ -5,8 +5,8 @@ Never looks at `generation_config.json`'s sampling settings: they truncate the d
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import cached_file
+from transformers import AutoModelForCausalLM
 
 from .automaton import END, VOID, Automaton, Table, Vocabulary
 from .errors import CrystalError, known
-from .ladders import root, weights_sha256
+from .hub import refusal, template_sha256, tokenizer_at
+from .ladders import Rung, root, weights_sha256
+from .memory import release
 from .prompts import CHAT, FORMS
 from .tasks import Task
 from .tree import RaggedTree, WholeTree
@@ -34,7 +35,10 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 @dataclass
 class Engine:
-    """One checkpoint, loaded. `chunk`: tree nodes per forward; `computed`: token positions forwarded so far, padding included."""
+    """One checkpoint, loaded. `computed`: token positions forwarded so far, padding included.
+
+    chunk: tree nodes per forward; batch: prompts per tree. Both shrink where the memory is too small (`crystal.memory`).
+    """
 
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
@@ -44,12 +48,19 @@ class Engine:
     pieces: list[object]
     chunk: int
     ragged: bool
+    batch: int = 32
     computed: int = 0
     _tables: dict[Task, Table] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where token ids go in and logits come out; a model over several GPUs has its later layers elsewhere."""
+        return next((p.device for p in self.model.parameters() if p.device.type != "meta"), torch.device("cpu"))
+
+    def unload(self) -> None:
+        """Give the memory of the weights back, whoever still holds the engine: two checkpoints may not fit beside each other."""
+        self.model = None
+        release()
 
     @property
     def context(self) -> int:
@@ -107,31 +118,47 @@ class Engine:
         """Logits in float32 at least: a softmax in bfloat16 does not sum to 1."""
         self.computed += ids.numel()
         with torch.inference_mode():
-            logits = self.model(input_ids=ids, **kwargs).logits
+            logits = self.model(input_ids=ids, **kwargs).logits.to(self.device)
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def load(source: str | Path, *, revision: str | None = None, dtype: str = "float32", device: str | None = None) -> Engine:
+def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
+    """Load the checkpoint of a ladder's rung: exactly the one its description names.
+
+    Raises: CrystalError as `load` does, or for another chat template than the description's.
+    """
+    engine = load(rung.location, revision=rung.revision, tokenizer=rung.tokenizer or None, dtype=dtype, device=device)
+    if rung.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
+        what = f"the chat template's sha256 is {found or 'that of none'}, but {rung.ladder}.yaml says {rung.template_sha256}"
+        raise CrystalError(what, where=engine.source, mend=f"crystal pin {rung.ladder} --rung {rung.name}")
+    return engine
+
+
+def load(
+    source: str | Path, *, revision: str | None = None, tokenizer: str | None = None, dtype: str = "float32",
+    device: str | None = None,
+) -> Engine:
     """Load a checkpoint from a folder (relative ones: here, else below the repository root) or by hub id.
 
-    revision: the hub's commit; for a folder, the sha256 its model.safetensors must have. device: cuda if there is one.
+    revision: the hub's commit; for a folder, the sha256 its model.safetensors must have. tokenizer: the commit it is taken
+    from, if another. device: "auto" spreads the weights over all GPUs, as does None where there are several; else None is cuda
+    if there is one.
     Raises: CrystalError if it is not there, not in safetensors, of another hash, or needs code of its own.
     """
     transformers.utils.logging.disable_progress_bar()
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a bot is asked to convert what has none, and its proposal loaded
     known(dtype, _DTYPES, "dtype")
     place, at = _locate(str(source), revision), revision or "main"  # a folder has no revisions: `at` is ignored there
+    spread = {"device_map": "auto"} if device == "auto" or (device is None and torch.cuda.device_count() > 1) else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=at, trust_remote_code=False)
+        cutter, digest = tokenizer_at(place, tokenizer or at)
         model = AutoModelForCausalLM.from_pretrained(
-            place, revision=at, trust_remote_code=False, dtype=getattr(torch, dtype), use_safetensors=True)
-        file = Path(cached_file(place, "tokenizer.json", revision=at))
+            place, revision=at, trust_remote_code=False, dtype=getattr(torch, dtype), use_safetensors=True, **spread)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        first = str(error).strip().split("\n")[0].rstrip(".")
-        raise CrystalError(f"cannot load a causal language model: {first}", where=source,
-                           mend="check the folder or hub id, the revision, and the network") from error
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    digest = hashlib.sha256(file.read_bytes() + str(tokenizer.chat_template).encode()).hexdigest()
-    return build(model, tokenizer, source=str(source), tokenizer_revision=digest)
+        raise refusal(error, source) from error
+    if not spread:
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return build(model, cutter, source=str(source), tokenizer_revision=digest)
 
 
 def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:

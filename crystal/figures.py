@@ -294,8 +294,9 @@ def plot_path(frame: pd.DataFrame) -> Figure:
                 ax.plot(curve["step"], curve["value"], style, color=colour, label=f"{form} form")
                 ax.fill_between(curve["step"], curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
             ax.set_xscale("symlog", linthresh=1)
-            steps = sorted(mine["step"].unique())
-            ax.set_xticks(steps, [str(step) if step else "base" for step in steps])
+            named = dict(sorted(zip(mine["step"], mine["rung"], strict=True)))
+            short = len(named) == 2  # nothing read on the way, and perhaps nobody says how many steps that was
+            ax.set_xticks(list(named), [rung if short or not step else str(step) for step, rung in named.items()])
             ax.minorticks_off()
             ax.set(ylim=(0, None), ylabel=quantity, title=title_of(ladder) if quantity == quantities[0] else "")
     for ax in axes[-1]:

@@ -28,6 +28,7 @@ def _tempered(temperature: float) -> Situation:
 
 GRIDS: dict[str, tuple[Situation, ...]] = {
     "full": (Situation(form=COMPLETION), Situation(form=CHAT)),  # what the phase pages need
+    "raw": (Situation(form=COMPLETION),),  # a base of the hub, which may have no chat template, or one it never saw in training
     "probe": (Situation(form=CHAT, prompts=PROBE),),  # one prompt a narrator: a fifth of the cost, all of the narrators
     "both": (Situation(form=COMPLETION, prompts=PROBE), Situation(form=CHAT, prompts=PROBE)),
     "altered": (Situation(form=COMPLETION, prompts=PROBE), Situation(form=INSTRUCTED, prompts=PROBE),

@@ -1,4 +1,7 @@
-"""Ladders: the checkpoints of one lineage, pinned by hash. `data/ladders/<name>.yaml` in, frozen dataclasses out.
+"""Ladders: the checkpoints of one lineage, pinned by hash. A description in YAML in, frozen dataclasses out.
+
+    data/ladders/<name>.yaml       ladders and experiments trained here, always pinned
+    data/ladders/hub/<name>.yaml   ladders of the hub: none is run before `crystal pin` has written its commits down
 
 Knows which rungs exist and where their weights lie; knows nothing of what they answer.
 """
@@ -20,8 +23,9 @@ from .tasks import TASKS
 
 STAGES = ("base", "sft", "dpo", "rlvr")
 BRANCH_STAGES = (*STAGES, "again", "diverse")  # back to pretraining; RL for diverse answers
-DTYPES = ("float32", "bfloat16")
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a parameter
 KINDS = ("ladder", "branches")
+HUB = "hub"  # the folder of ladders whose weights lie on the hub
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -32,12 +36,18 @@ class Rung:
     ladder: str  # the ladder it belongs to; not written in the yaml's rows
     name: str
     stage: str
-    step: int  # optimiser steps since its stage began
+    step: int  # optimiser steps since its stage began; 1 where nobody says how many
     source: str  # folder relative to `root()`, or a hub id
-    revision: str  # sha256 of the folder's model.safetensors (64 hex), or the hub's commit (40 hex); never a branch
+    revision: str  # sha256 of the folder's model.safetensors (64 hex), or the hub's commit (40 hex); "": not yet pinned
     grid: str = "full"  # what it is asked: a name in crystal.grids.GRIDS
     parent: str = ""  # branches only: the ladder it grew from
     run: str = ""  # branches only: what was done to it
+    tokenizer: str = ""  # hub only: commit of `source` the tokenizer is taken from, where it is not the weights'
+    template_sha256: str = ""  # hub only: of the chat template at that commit, "" where it has none
+    branch: str = dataclasses.field(default="main", repr=False)  # hub only: what is pinned. Not in repr, which makes pages stale:
+    licence: str = dataclasses.field(default="", repr=False)
+    gated: bool = dataclasses.field(default=False, repr=False)
+    parameters: int = dataclasses.field(default=0, repr=False)  # 0: not known
 
     @property
     def local(self) -> bool:
@@ -52,6 +62,10 @@ class Rung:
     def location(self) -> Path | str:
         """What loads it: an absolute folder, or the hub id."""
         return root() / self.source if self.local else self.source
+
+    def gigabytes(self, dtype: str) -> float:
+        """Memory its weights take at that precision, in 10^9 bytes; 0 where the number of parameters is not known."""
+        return self.parameters * DTYPES[dtype] / 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +85,13 @@ class Ladder:
         known(name, [rung.name for rung in self.rungs], f"rung of {self.name}")
         return next(rung for rung in self.rungs if rung.name == name)
 
+    def __str__(self) -> str:
+        """How it stands, in a line."""
+        pinned, most = sum(bool(rung.revision) for rung in self.rungs), max(rung.gigabytes(self.dtype) for rung in self.rungs)
+        gated = [rung.name for rung in self.rungs if rung.gated]
+        return (f"{self.name}: {pinned} of {len(self.rungs)} rungs pinned, {self.dtype}"
+                + (f", weights of {most:.3g} GB at most" if most else "") + (f", gated: {', '.join(gated)}" if gated else ""))
+
     @property
     def ends(self) -> tuple[Rung, ...]:
         """The last rung of each stage: base, sft, dpo, rlvr."""
@@ -87,18 +108,28 @@ def root() -> Path:
 
 
 def ladder_names() -> list[str]:
-    """Names of all ladders and branches described under data/ladders, sorted."""
+    """Names of all ladders and branches trained here, sorted: all of them pinned."""
     return sorted(path.stem for path in (root() / "data" / "ladders").glob("*.yaml"))
 
 
-def load_ladder(name: str) -> Ladder:
-    """The ladder described by data/ladders/<name>.yaml.
+def hub_names() -> list[str]:
+    """Names of the hub's ladders that are described here, pinned or not, sorted."""
+    return sorted(path.stem for path in (root() / "data" / "ladders" / HUB).glob("*.yaml"))
+
+
+def description(name: str) -> Path:
+    """The file that describes a ladder. Raises: CrystalError for an unknown one."""
+    known(name, [*ladder_names(), *hub_names()], "ladder")
+    return root() / "data" / "ladders" / ("" if name in ladder_names() else HUB) / f"{name}.yaml"
+
+
+def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
+    """The ladder of that name, of data/ladders or data/ladders/hub. unpinned: it may lack commits.
 
     Raises: CrystalError for an unknown ladder, a missing, unknown or mistyped field, a revision that is not a hash,
-    two rungs of one name or one checkpoint, stages out of order, or a stage without its end.
+    two rungs of one name or one checkpoint, stages out of order, a stage without its end, or a rung that is not pinned.
     """
-    known(name, ladder_names(), "ladder")
-    path = root() / "data" / "ladders" / f"{name}.yaml"
+    path = description(name)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -110,14 +141,24 @@ def load_ladder(name: str) -> Ladder:
     )
     ladder = Ladder(rungs=rungs, **raw)
     _check(ladder, path)
+    for rung in () if unpinned else ladder.rungs:
+        check_pinned(rung)
     return ladder
 
 
+def check_pinned(rung: Rung) -> None:
+    """Raises: CrystalError for a rung of the hub whose commit is not written down."""
+    if not rung.revision:
+        raise CrystalError(f"rung {rung.name!r} of {rung.ladder} is not pinned: a branch of {rung.source} may move",
+                           where=description(rung.ladder), mend=f"crystal pin {rung.ladder}")
+
+
 def _bad(what: str, path: Path) -> CrystalError:
-    return CrystalError(what, where=path, mend=f"correct it, or git checkout -- data/ladders/{path.name}")
+    beside = path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path
+    return CrystalError(what, where=path, mend=f"correct it, or git checkout -- {beside}")
 
 
-_TYPES = {"str": str, "int": int, "str | None": str, "tuple[str, ...]": list, "tuple[Rung, ...]": list}
+_TYPES = {"str": str, "int": int, "bool": bool, "str | None": str, "tuple[str, ...]": list, "tuple[Rung, ...]": list}
 
 
 def _fields(raw: object, kind: type, path: Path, what: str, given: tuple[str, ...] = ()) -> dict:
@@ -147,13 +188,13 @@ def _check(ladder: Ladder, path: Path) -> None:
     for rung in ladder.rungs:
         known(rung.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", f"correct rung {rung.name!r} in {path}")
         known(rung.grid, GRIDS, "grid", f"correct rung {rung.name!r} in {path}")
-        if not _HEX.fullmatch(rung.revision):
+        if not (_HEX.fullmatch(rung.revision) or (rung.revision == "" and path.parent.name == HUB)):
             what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
             raise _bad(f"rung {rung.name!r}: revision {rung.revision!r} {what}", path)
         if rung.name in STAGES and rung.name != rung.stage:
             raise _bad(f"rung {rung.name!r} says it belongs to stage {rung.stage!r}", path)
     _refuse_twice([rung.name for rung in ladder.rungs], "name", path)
-    _refuse_twice([f"{rung.source}@{rung.revision}" for rung in ladder.rungs], "checkpoint", path)
+    _refuse_twice([f"{rung.source}@{rung.revision or rung.branch}" for rung in ladder.rungs], "checkpoint", path)
     if ladder.kind == "ladder":
         _check_order(ladder, path)
 
@@ -191,8 +232,9 @@ def config_sha256(rung: Rung) -> str:
 def check_weights(rung: Rung) -> None:
     """Do nothing if the local weights of `rung` are those its ladder names; a hub commit is the hub's to check.
 
-    Raises: CrystalError with both hashes, or for missing weights.
+    Raises: CrystalError with both hashes, or for missing weights, or for a rung of the hub that is not pinned.
     """
+    check_pinned(rung)
     if not rung.local:
         return
     mend = f"git checkout -- {rung.source}, or train it again: make ladder LADDER={rung.ladder}"

@@ -30,6 +30,7 @@ from .tasks import TASKS
 
 PACKAGE = Path(__file__).parent
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
+ON_ANY_LADDER = ("idea", "liquid", "nucleation", "settling", "overview")  # templates that need nothing but four read rungs
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}  # and list[...] of each
 
 
@@ -183,6 +184,16 @@ def _check(parameter: Parameter, value: Any) -> Any:
     return ([float(v) for v in items] if wanted is float else items) if parameter.type != inner else wanted(value)
 
 
+def on_ladders(page: Page, ladders: Sequence[str]) -> dict[str, Any]:
+    """What to override so that the page shows these ladders, {} where its template asks for more than any ladder has.
+
+    None of them was trained more than once, as far as is known: no intervals over training runs.
+    """
+    if not ladders or page.template not in ON_ANY_LADDER:
+        return {}
+    return {"ladders": list(ladders)} | ({"parents": []} if "parents" in parameters(page.notebook) else {})
+
+
 def parse(page: Page, assignments: Sequence[str]) -> dict[str, Any]:
     """`["quantile=0.8", "ladders=a,b"]` as typed values of the page's parameters; lists are split at commas."""
     declared = parameters(page.notebook)
@@ -291,13 +302,16 @@ def _imports(code: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def why(page: Page) -> list[str]:
-    """What makes the page stale, one sentence each, parameters with their old and new value; empty if it is fresh."""
+def why(page: Page, overrides: Mapping[str, Any] | None = None) -> list[str]:
+    """What makes the page stale, one sentence each, parameters with their old and new value; empty if it is fresh.
+
+    overrides: parameters it should have been run with, other than the page list's.
+    """
     try:
         stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ["it has not been run yet"]
-    now = fingerprint(page)
+    now = fingerprint(page, overrides)
     old = stamp["fingerprint"]
     reasons = [f"parameter {name}: {old['parameters'].get(name)!r} -> {now['parameters'].get(name)!r}"
                for name in sorted(old["parameters"].keys() | now["parameters"])
@@ -312,8 +326,15 @@ def why(page: Page) -> list[str]:
     return reasons
 
 
-def fresh(page: Page) -> bool:
-    return not why(page)
+def fresh(page: Page, overrides: Mapping[str, Any] | None = None) -> bool:
+    return not why(page, overrides)
+
+
+def elsewhere(page: Page) -> list[str]:
+    """The ladders its last run showed, if they are not the page list's; else none."""
+    stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
+    shown = stamp["fingerprint"]["parameters"].get("ladders")
+    return [] if shown == values(page).get("ladders") else shown
 
 
 def seconds(page: Page) -> float | None:

@@ -16,6 +16,7 @@ import torch
 from .automaton import START, Row, Table, spans
 from .engine import Engine
 from .errors import CrystalError
+from .memory import in_parts
 from .tasks import Task
 
 
@@ -52,9 +53,10 @@ class Nodes:
 
 def readout(
     engine: Engine, prompts: Sequence[tuple[int, ...]], task: Task, *,
-    budget: float = 1e-4, max_nodes: int = 20_000, max_depth: int = 12, batch: int = 32, temperature: float = 1.0,
+    budget: float = 1e-4, max_nodes: int = 20_000, max_depth: int = 12, batch: int | None = None, temperature: float = 1.0,
 ) -> list[Readout]:
-    """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree.
+    """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree (None: the engine's), fewer
+    where the memory is too small for so many.
 
     budget: how much probability per prompt may stay unresolved. max_nodes, max_depth: per prompt, tokens expanded below it
     and tokens an answer may take before it is given up; a flat model would otherwise never end. temperature: divides the
@@ -68,10 +70,8 @@ def readout(
     table = engine.table(task)
     for ids in prompts:
         max_depth = min(max_depth, engine.room(ids))
-    done: list[Readout] = []
-    for low in range(0, len(prompts), batch):
-        done += _Walk(engine, prompts[low : low + batch], table, budget, max_nodes, temperature).run(max_depth)
-    return done
+    walk = lambda part: _Walk(engine, part, table, budget, max_nodes, temperature).run(max_depth)  # noqa: E731
+    return in_parts(engine, prompts, walk, batch)
 
 
 class _Walk:

@@ -49,7 +49,7 @@ def draw(
 
 
 def _walk(ladder: Ladder, rungs: Sequence[Rung], tasks: Sequence[Task], decoding: Decoding, device: str | None) -> Iterator[dict]:
-    """Every rung and task; each checkpoint is loaded once, each task's cells are a shard."""
+    """Every rung and task; each checkpoint is loaded once, and unloaded before the next is, each task's cells are a shard."""
     from tqdm import tqdm
 
     from . import engine
@@ -57,7 +57,7 @@ def _walk(ladder: Ladder, rungs: Sequence[Rung], tasks: Sequence[Task], decoding
     held = drawn.keys(ladder.name)
     with tqdm(total=len(rungs) * len(tasks) * len(PROBE), unit=" cells", desc=ladder.name) as bar:
         for rung in rungs:
-            machine = engine.load(rung.location, revision=rung.revision, dtype=ladder.dtype, device=device)
+            machine = engine.load_rung(rung, dtype=ladder.dtype, device=device)
             for task in tasks:
                 bar.set_postfix_str(f"{rung.name}, {task.name}")
                 start = time.perf_counter()
@@ -69,6 +69,7 @@ def _walk(ladder: Ladder, rungs: Sequence[Rung], tasks: Sequence[Task], decoding
                 new = [row for row in rows if row.texts]
                 yield {"rung": rung.name, "task": task.name, "cells": len(PROBE), "new": len(new),
                        "texts": sum(len(row.texts) for row in new), "seconds": seconds}
+            machine.unload()
 
 
 def _parts() -> Iterator[Sequence[Prompt]]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,27 +20,32 @@ from typing import Any
 
 from .errors import CrystalError
 from .ladders import root
-from .pages import PACKAGE, STYLE, Page, fingerprint, fresh, page_list, parameters, seconds, sha, values
+from .pages import PACKAGE, STYLE, Page, fingerprint, fresh, on_ladders, page_list, parameters, seconds, sha, values
 from .show import CONTEXT
+from .views import check_read
 
 
-def run_all(jobs: int | None = None, say=print) -> list[str]:
+def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> list[str]:
     """Run the stale pages of the page list, slowest first, at most `jobs` (default: processors) at a time.
 
+    ladders: shown by the pages that can show any, in place of the page list's; a run without them restores these pages.
     Returns the ids run. Pages that do not fail are kept even if others fail.
-    Raises: CrystalError naming each failed page, its cell and the exception.
+    Raises: CrystalError for ladders that cannot be shown, before anything is run; naming each failed page, its cell and the
+    exception.
     """
+    if ladders:
+        check_read(ladders)
     _forget_unlisted(page_list())
     pages = page_list().values()
     alike = Counter(page.template for page in pages)  # never timed: pages that are one of a kind take longest
-    stale = sorted((page for page in pages if not fresh(page)),
+    stale = sorted((page for page in pages if not fresh(page, on_ladders(page, ladders))),
                    key=lambda page: (-(seconds(page) or float("inf")), alike[page.template]))
     if not stale:
         return []
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(stale))
     failures, began = [], time.perf_counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run, page): page for page in stale}
+        running = {pool.submit(run, page, on_ladders(page, ladders)): page for page in stale}
         for done, future in enumerate(as_completed(running), 1):
             page = running[future]
             try:

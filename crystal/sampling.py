@@ -18,12 +18,14 @@ import torch
 from .automaton import END, START, VOID
 from .engine import Engine
 from .errors import CrystalError
+from .memory import in_parts
 from .tasks import Task
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
 BLOCK = 256  # nodes whose float64 probabilities are held at once: whole chunks leave the cache, and the heap is trimmed
 MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial beats single draws; both are flat optima
 _WORDS = struct.Struct("<QQ")
+Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def draw(
 def draw_many(
     engine: Engine, prompts: Sequence[tuple[int, ...]], n: int, *, seed: int, max_tokens: int, task: Task | None = None,
 ) -> list[dict[str, int]]:
-    """Draw `n` answers to each prompt, all in one tree: for every prompt, text -> how often, most frequent first.
+    """Draw `n` answers to each prompt, many in one tree: for every prompt, text -> how often, most frequent first.
 
     task: stop an answer as soon as `read` is decided (its text then ends with the token that decided); None: whole
     answers, until an end token. Either way at most max_tokens tokens. Bytes are decoded with errors="replace".
@@ -59,8 +61,15 @@ def draw_many(
     for name, value in (("n", n), ("max_tokens", max_tokens)):
         if value < 1:
             raise CrystalError(f"{name} must be 1 or more, not {value}")
-    depth, size = min(max_tokens, *map(engine.room, prompts)), len(prompts)
-    follow = _rule(engine, task)
+    depth, follow = min(max_tokens, *map(engine.room, prompts)), _rule(engine, task)
+    return in_parts(engine, prompts, lambda part: _draw(engine, part, n, seed, depth, follow))
+
+
+def _draw(
+    engine: Engine, prompts: Sequence[tuple[int, ...]], n: int, seed: int, depth: int, follow: Rule,
+) -> list[dict[str, int]]:
+    """The draws of the prompts of one tree."""
+    size = len(prompts)
     tree = engine.tree(prompts, depth - 1)
     level = _Level(np.arange(size), np.full(size, n), np.full(size, START), [_root_key(seed, p) for p in prompts], [b""] * size)
     texts: list[dict[str, int]] = [{} for _ in prompts]
@@ -83,7 +92,7 @@ def _root_key(seed: int, prompt_ids: tuple[int, ...]) -> bytes:
     return hashlib.blake2b(repr((int(seed), tuple(prompt_ids))).encode(), digest_size=16).digest()
 
 
-def _rule(engine: Engine, task: Task | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _rule(engine: Engine, task: Task | None) -> Rule:
     """(states (m,), tokens (m,)) -> states one token later (m,), negative where the answer is finished."""
     vocabulary = engine.vocabulary
     if task is None:

@@ -300,7 +300,7 @@ def verify(name: str) -> Report:
 
     Raises: CrystalError for a corrupt manifest, whose shards cannot be told; a corrupt shard is a problem in the report.
     """
-    ladder, records, problems, places = load_ladder(name), manifest.records(name), [], {}
+    ladder, records, problems, places = load_ladder(name, unpinned=True), manifest.records(name), [], {}
     for record in records:
         try:
             shard = pq.ParquetFile(pa.BufferReader(manifest.verified(name, record)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,18 +25,18 @@ Prompts = Sequence[tuple[int, ...]]
 
 @dataclass
 class Level:
-    """Keys and values of the nodes at one depth: shape (layers, nodes, heads, width); allocated when first written."""
+    """Keys and values of the nodes at one depth: per layer (nodes, heads, width), where the layer is; allocated when first
+    written."""
 
     nodes: int
-    layers: int
-    keys: torch.Tensor | None = None
-    values: torch.Tensor | None = None
+    keys: dict[int, torch.Tensor] = field(default_factory=dict)
+    values: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor) -> None:
-        if self.keys is None:
-            self.keys = key.new_empty(self.layers, self.nodes, *key.shape[1:])
-            self.values = value.new_empty(self.layers, self.nodes, *value.shape[1:])
-        self.keys[layer, rows], self.values[layer, rows] = key, value
+        if layer not in self.keys:
+            self.keys[layer] = key.new_empty(self.nodes, *key.shape[1:])
+            self.values[layer] = value.new_empty(self.nodes, *value.shape[1:])
+        self.keys[layer][rows], self.values[layer][rows] = key, value
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Chunk:
         """Keys (n, heads, depth, width) and, level by level, values (n, heads, width) of each node's own path, itself last."""
         *above, level = self.tree.levels
         level.write(layer, self.rows, key, value)
-        columns = zip(above, self.ancestors.T, strict=True)
+        columns = zip(above, self.ancestors.to(key.device).T, strict=True)
         up = [(past.keys[layer][column], past.values[layer][column]) for past, column in columns]
         keys, values = zip(*up, (key, value), strict=True)
         return torch.stack(keys, 2), values
@@ -64,19 +64,20 @@ class Chunk:
         """(n, heads, ...) -> (prompts, heads, slots, ...), zeros between: a prompt's nodes meet its keys in one product."""
         shape = (self.prompts.stop - self.prompts.start, rows.shape[1], self.slots, *rows.shape[2:])
         out = rows.new_zeros(shape)
-        out.flatten(0, 2)[self.place] = rows.flatten(0, 1)
+        out.flatten(0, 2)[self.place.to(rows.device)] = rows.flatten(0, 1)
         return out
 
     def gather(self, spread: torch.Tensor) -> torch.Tensor:
         """The way back."""
-        return spread.flatten(0, 2).index_select(0, self.place).unflatten(0, (-1, spread.shape[1]))
+        return spread.flatten(0, 2).index_select(0, self.place.to(spread.device)).unflatten(0, (-1, spread.shape[1]))
 
 
 def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, **_):
     """Attention of a chunk of nodes to (its prompt) + (its own path), one softmax over both.
 
     query (1, heads, n, width), key and value (1, kv heads, n, width) -> (1, n, heads, width), None.
-    A prompt's keys are never copied per node; only the short paths are gathered.
+    A prompt's keys are never copied per node; only the short paths are gathered. What a chunk says of places lies on the
+    engine's device and goes to the layer's, which is another one where a model is spread over several GPUs.
     """
     layer, kv = module.layer_idx, key.shape[1]
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
@@ -90,7 +91,7 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     score = score.to(torch.promote_types(score.dtype, torch.float32)) * scaling
     if softcap is not None:
         score = torch.tanh(score / softcap) * softcap
-    score[..., : far.shape[-1]] += far_mask[tree.prompt][:, None, None]
+    score[..., : far.shape[-1]] += far_mask[tree.prompt].to(score.device)[:, None, None]
     weight = score.softmax(-1).to(query.dtype)
     far, near = weight.split([far.shape[-1], near.shape[-1]], -1)
     out = tree.gather(torch.einsum("bkmgl,bkld->bkmgd", tree.spread(far), far_values))
@@ -130,7 +131,7 @@ class RaggedTree:
         """Padding on the right needs no mask: a causal model's earlier positions never see it."""
         ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(self.engine.device)
         last, where = torch.unique(self.lengths - 1, return_inverse=True)
-        logits = self.engine.forward(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=last)
+        logits = self.engine.forward(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=last.tolist())
         return logits[torch.arange(len(prompts), device=ids.device), where]
 
     def prompt(self, layer: int, prompts: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -146,7 +147,7 @@ class RaggedTree:
             self.ancestors = np.concatenate([self.ancestors[parent], parent[:, None]], axis=1)
         else:
             self.ancestors = np.zeros((len(owner), 0), np.int64)
-        self.levels.append(Level(len(owner), len(self.cache.layers)))
+        self.levels.append(Level(len(owner)))
         ids, place = torch.from_numpy(token).to(self.engine.device), self.lengths - 1 + len(self.levels)
         for low in range(0, len(owner), self.engine.chunk):
             rows = slice(low, min(low + self.engine.chunk, len(owner)))
@@ -188,5 +189,5 @@ class WholeTree:
             part = [torch.tensor(t) for t in texts[low : low + step]]
             ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True).to(self.engine.device)
             last, where = torch.unique(torch.tensor([len(t) - 1 for t in part]), return_inverse=True)
-            logits = self.engine.forward(ids, use_cache=False, logits_to_keep=last.to(ids.device))
+            logits = self.engine.forward(ids, use_cache=False, logits_to_keep=last.tolist())
             yield slice(low, low + len(part)), logits[torch.arange(len(part)), where]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import CrystalError, known
-from .ladders import ladder_names
+from .ladders import hub_names, ladder_names, load_ladder
 from .prompts import PROMPTS
 from .store import answers, load_readouts
 from .tasks import PHASE_TASKS, TASKS
@@ -24,12 +24,30 @@ def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
     """
     if not ladders or len(set(ladders)) < len(ladders):
         raise CrystalError(f"ladders are {list(ladders)!r}: none, or one named twice",
-                           mend=f"choose from: {', '.join(ladder_names())}")
+                           mend=f"choose from: {', '.join([*ladder_names(), *hub_names()])}")
     for task in which.get("tasks") or ():
         if not TASKS[known(task, TASKS, "task")].closed:
             raise CrystalError(f"task {task!r} is open: it has no list of options to compare laws over",
                                mend=f"choose one of: {', '.join(PHASE_TASKS)}")
     return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)
+
+
+def check_read(ladders: Sequence[str]) -> None:
+    """Do nothing if every ladder's four stages were read in their native forms, every task and prompt of the phase pages.
+
+    Raises: CrystalError for an unknown or unpinned ladder, an experiment, one named twice, or whatever was not read.
+    """
+    for name in ladders:
+        if load_ladder(name).kind != "ladder":
+            raise CrystalError(f"{name} is an experiment, and the pages show ladders: base, sft, dpo, rlvr",
+                               mend=f"choose from: {', '.join([*ladder_names(), *hub_names()])}")
+    read = read_ladders(ladders, tasks=PHASE_TASKS, rungs=[rung for rung, _ in NATIVE])
+    read = read[(read["form"] == read["rung"].map(dict(NATIVE))) & (read["temperature"] == 1.0)]
+    for name in ladders:
+        whole, found = len(NATIVE) * len(PHASE_TASKS) * len(PROMPTS), int((read["ladder"] == name).sum())
+        if found < whole:
+            raise CrystalError(f"{whole - found} of the {whole} read-outs that the pages need are missing", where=name,
+                               mend=f"make resample LADDER={name}")
 
 
 def each_ladder(readouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

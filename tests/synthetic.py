@@ -21,17 +21,20 @@ PRODUCER = store.producer(engine="synthetic", device="none", dtype="float32", se
 
 
 def write_ladder(
-    root: str | Path, name: str, answers: Answers, *, other: Answers | None = None, off_support: float = 0.0, **fields
+    root: str | Path, name: str, answers: Answers, *, other: Answers | None = None, off_support: float = 0.0, hub: bool = False,
+    **fields,
 ) -> Path:
     """Write data/ladders/<name>.yaml and data/samples/<name> under `root`; point CRYSTAL_ROOT at it to read them.
+
+    hub: as a ladder of the hub, pinned, its base to be read as raw text only; in data/ladders/hub.
 
     answers: native form (base completion, others chat), conditional on an option, rows in PROMPTS order; the four ends
     base, sft, dpo, rlvr at least, and sft-<step> if wanted. other: the same for the other form (default: none is written).
     off_support: probability of no option, in every cell. fields: of the yaml, such as title, seed, demonstrated.
     Returns: root.
     """
-    rungs = [_rung(name, rung) for rung in sorted(answers, key=_order)]
-    path = Path(root) / "data" / "ladders" / f"{name}.yaml"
+    rungs = [_rung(name, rung) | (_on_the_hub(name, rung) if hub else {}) for rung in sorted(answers, key=_order)]
+    path = Path(root) / "data" / "ladders" / ("hub" if hub else "") / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump({"name": name, "title": name, "dtype": "float32", **fields, "rungs": rungs}, sort_keys=False))
     before = os.environ.get("CRYSTAL_ROOT")
@@ -98,4 +101,11 @@ def _rung(ladder: str, name: str) -> dict:
         "name": name, "stage": stage, "step": int(step or (0 if stage == "base" else 64)),
         "source": f"data/weights/{ladder}/{name}",
         "revision": hashlib.sha256(f"{ladder}/{name}".encode()).hexdigest(),
+    }
+
+
+def _on_the_hub(ladder: str, name: str) -> dict:
+    return {
+        "source": f"{ladder}/{name}", "revision": hashlib.sha1(f"{ladder}/{name}".encode()).hexdigest(),
+        "grid": "raw" if name == "base" else "full", "step": int(name != "base"),
     }

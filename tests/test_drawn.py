@@ -79,13 +79,17 @@ class Fake:
     """Stands in for engine, sampling and read-out: texts depend on the prompt's ids."""
 
     loads: list = field(default_factory=list)
+    unloads: int = 0
     asked: int = 0
     die_after: int = 10**9
     tokenizer_revision, device, ragged = "0" * 64, "cpu", True
 
-    def load(self, source, *, revision, dtype, device):
-        self.loads.append(source.name)
+    def load_rung(self, rung, *, dtype, device):
+        self.loads.append(rung.name)
         return self
+
+    def unload(self):
+        self.unloads += 1
 
     def encode(self, text, form):
         return tuple(text.encode())

@@ -22,9 +22,9 @@ DEPTH = 4
 WINDOWED = {"sliding_window": 4}  # shorter than prompt + answer, so the ragged tree would be wrong
 
 
-def engine_of(kind: str, dtype: torch.dtype = torch.float32, void: int = 2, **more) -> Engine:
+def engine_of(kind: str, dtype: torch.dtype = torch.float32, void: int = 2, cut: str = tiny.BYTE_LEVEL, **more) -> Engine:
     """Two ids beyond the tokenizer, as in output layers padded to a round number."""
-    tokenizer = tiny.hand_tokenizer()
+    tokenizer = tiny.hand_tokenizer(cut=cut)
     return build(tiny.model(kind, len(tokenizer) + void, **more).to(dtype), tokenizer)
 
 
@@ -37,12 +37,14 @@ def deviation(engine: Engine, found: list[Readout]) -> float:
     return worst
 
 
+@pytest.mark.parametrize("cut", [tiny.BYTE_LEVEL, tiny.SENTENCEPIECE])
 @pytest.mark.parametrize(("kind", "tree", "more"), [
     ("llama", RaggedTree, {}), ("olmo2", RaggedTree, {}), ("gpt2", RaggedTree, {}), ("qwen2", RaggedTree, {}),
-    ("olmo3", WholeTree, WINDOWED), ("mamba", WholeTree, {}),
+    ("qwen3", RaggedTree, {}), ("olmo3", WholeTree, WINDOWED), ("mamba", WholeTree, {}),
 ], ids=lambda x: x if isinstance(x, str) else "")
-def test_brute_force(kind: str, tree: type, more: dict) -> None:
-    engine = engine_of(kind, **more)
+def test_brute_force(kind: str, tree: type, more: dict, cut: str) -> None:
+    engine = engine_of(kind, cut=cut, **more)
+    assert [p for p in engine.pieces if isinstance(p, bytes)] == list(tiny.PIECES)
     assert isinstance(engine.tree(PROMPTS, DEPTH), tree)
     found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)
     assert deviation(engine, found) < 1e-6

@@ -22,6 +22,7 @@ class Fake:
     """Stands in for crystal.engine and crystal.readout: a law that depends on the prompt's ids, moved by `moved` on demand."""
 
     loads: list = field(default_factory=list)
+    unloads: int = 0
     read: list = field(default_factory=list)
     moved: float = 0.0
     unresolved: float = 0.0
@@ -29,9 +30,12 @@ class Fake:
 
     tokenizer_revision, device, ragged = "0" * 64, "cpu", True
 
-    def load(self, source, *, revision, dtype, device):
-        self.loads.append(source.name)
+    def load_rung(self, rung, *, dtype, device):
+        self.loads.append(rung.name)
         return self
+
+    def unload(self):
+        self.unloads += 1
 
     def encode(self, text, form):
         return tuple(text.encode())

@@ -4,7 +4,8 @@
     {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
     {claim}`liquid-digit/liquidity@nano-llama.interval`   low to high
 
-An unknown name is a warning, and the strict build takes warnings for errors.
+An unknown name is a warning, and the strict build takes warnings for errors; but what a page that was run on other ladders
+than the page list's did not measure is said not to be there.
 """
 
 import json
@@ -36,10 +37,14 @@ def quote(claims: dict, name: str) -> str:
 class Claim(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list]:
         self.env.note_dependency("claims.json")
+        self.env.note_dependency("elsewhere.json")
         claims = json.loads((Path(self.env.srcdir) / "claims.json").read_text(encoding="utf-8"))
+        shown = json.loads((Path(self.env.srcdir) / "elsewhere.json").read_text(encoding="utf-8")).get(self.text.partition("/")[0])
         try:
             return [nodes.inline(self.rawtext, quote(claims, self.text), classes=["crystal-claim"])], []
         except KeyError as missing:
+            if shown:
+                return [nodes.inline(self.rawtext, f"(not in this run, which shows {', '.join(shown)})")], []
             log.warning("claim %r: %s is not in claims.json", self.text, missing, location=self.get_location())
             return [nodes.inline(self.rawtext, f"?{self.text}?")], []
 

@@ -1,0 +1,131 @@
+"""Phase pages and overview on ladders of the hub: four rungs, no truth known, no rungs on the way, no second training run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import synthetic
+import yaml
+
+from crystal import book, pages, runs, views
+from crystal.cli import main
+from crystal.errors import CrystalError
+from crystal.tasks import PHASE_TASKS
+
+REPOSITORY = Path(__file__).parent.parent
+FOUR = ("base", "sft", "dpo", "rlvr")
+QUICK = {"resamples": 40, "ladders": ["alpha"]}
+SPINE = {
+    "root": {"id": "index", "template": "idea", "title": "Index", "params": QUICK},
+    "parts": [{"title": "Part", "chapters": [
+        {"file": "reading"}, {"file": "quantities"}, {"file": "past"},  # what the pages refer to
+        *({"id": f"{phase}-digit", "template": phase, "title": phase, "params": QUICK | {"task": "digit"}}
+          for phase in ("liquid", "nucleation", "settling")),
+        {"id": "overview", "template": "overview", "title": "Overview", "params": QUICK | {"parents": ["alpha", "alpha-2"]}},
+        {"id": "tasks", "template": "tasks", "title": "Tasks"}, {"file": "bibliography"},
+    ]}],
+}
+PROSE = {"reading": "# Reading\n\nWhat was found. {claim}`overview/many-laws@alpha.sentence`.\n", "past": "# Past\n",
+         "quantities": "# Quantities\n\n(liquidity)=\n(seed)=\n(probmass)=\n## All\n", "bibliography": None}
+SHOWN = {"index", "liquid-digit", "nucleation-digit", "settling-digit", "overview"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A book of one page per template, on an organism; two ladders of the hub beside it."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(REPOSITORY / "book", folder / "book", ignore=shutil.ignore_patterns("*.md"))
+    for name in ("notebooks", "requirements"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    (folder / pages.SPINE).write_text(yaml.safe_dump(SPINE))
+    for name, text in PROSE.items():
+        (folder / f"book/{name}.md").write_text(text or (REPOSITORY / f"book/{name}.md").read_text())
+    for seed, name in enumerate(("alpha", "alpha-2")):
+        laws = synthetic.crystallizing(PHASE_TASKS, rungs=("base", "sft-1", "sft", "dpo", "rlvr"), seed=seed)
+        synthetic.write_ladder(folder, name, laws, seed="salient", demonstrated=["digit"])
+    for seed, name in enumerate(("tulip", "elm"), 2):
+        laws = synthetic.crystallizing(PHASE_TASKS, rungs=FOUR, seed=seed)
+        others = {rung: {"digit": laws[rung]["digit"]} for rung in FOUR[1:]}  # a base of the hub is read as raw text only
+        synthetic.write_ladder(folder, name, laws, other=others, hub=True, off_support=0.1)
+    few = {rung: {task: law for task, law in laws[rung].items() if task != "month"} for rung in FOUR}
+    synthetic.write_ladder(folder, "few", few, hub=True)
+    synthetic.write_ladder(folder, "unread", {rung: {} for rung in FOUR}, hub=True)
+    synthetic.write_ladder(folder, "loose", {rung: {} for rung in FOUR}, hub=True)
+    loose = folder / "data/ladders/hub/loose.yaml"
+    loose.write_text(re.sub("revision: .*", 'revision: ""', loose.read_text()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYSTAL_ROOT", str(folder))
+        yield folder
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    ("tulip,elf", "unknown ladder 'elf', did you mean 'elm'"),
+    ("unread", "no read-outs of unread.*make resample LADDER=unread"),
+    ("few", "400 of the 6000 read-outs that the pages need are missing.*make resample LADDER=few"),
+    ("loose", "not pinned.*crystal pin loose"),
+    ("elm,elm", "one named twice"),
+])
+def test_a_ladder_that_cannot_be_shown_is_a_sentence_before_anything_runs(site, capsys, names: str, said: str):
+    assert main(["reproduce", "--ladders", names]) == 2
+    assert re.search(said, capsys.readouterr().err) and not (site / "_build/pages").exists()
+
+
+def test_an_experiment_is_no_ladder(site):
+    described = site / "data/ladders/grown.yaml"
+    raw = yaml.safe_load((site / "data/ladders/alpha.yaml").read_text()) | {"name": "grown", "kind": "branches"}
+    described.write_text(yaml.safe_dump(raw))
+    with pytest.raises(CrystalError, match="grown is an experiment.*choose from: .*tulip"):
+        views.check_read(["grown"])
+    described.unlink()
+
+
+def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
+    assert main(["reproduce"]) == 0
+    assert re.search("many-laws holds on \\d+ of 15", reading := text_of(site, "reading")) and "not in this run" not in reading
+    before = (pages.get("liquid-digit").folder / "page.ipynb").read_bytes()
+    capsys.readouterr()
+
+    assert main(["reproduce", "--ladders", "tulip,elm"]) == 0
+    assert f"{len(SHOWN)} pages executed" in capsys.readouterr().out
+    for id in SHOWN:
+        page = pages.get(id)
+        stamp = json.loads((page.folder / "stamp.json").read_text())
+        assert stamp["fingerprint"]["parameters"]["ladders"] == ["tulip", "elm"]
+        assert "Not the page of the page list" in (page.folder / "page.ipynb").read_text()
+    claims = json.loads((pages.get("overview").folder / "claims.json").read_text())
+    assert {"many-laws@tulip", "many-laws@elm", "smaller-move@elm"} <= claims.keys()
+    assert not [key for key in claims if "alpha" in key or key.startswith(("seed-named", "runs-"))]
+    nucleation = json.loads((pages.get("nucleation-digit").folder / "claims.json").read_text())
+    assert {"seed-in-base@tulip", "seed-shared@tulip", "seed-shared@elm"} <= nucleation.keys()
+    assert "(not in this run, which shows tulip, elm)" in text_of(site, "reading")
+    assert main(["reproduce", "--ladders", "tulip,elm"]) == 0 and "0 pages executed" in capsys.readouterr().out
+
+    stale = {page.id: pages.why(page) for page in pages.page_list().values() if not pages.fresh(page)}  # without LADDERS
+    assert stale.keys() == SHOWN and all("parameter ladders: ['tulip', 'elm'] -> ['alpha']" in why for why in stale.values())
+    runs.run(page := pages.get("liquid-digit"))
+    assert (page.folder / "page.ipynb").read_bytes() == before and page.id not in json.loads(source(site, "elsewhere.json"))
+
+
+def test_one_ladder_alone(site):
+    """Panels of one row, no seed from another ladder."""
+    page = pages.get("nucleation-digit")
+    assert runs.run(page, pages.on_ladders(page, ["elm"])) > 0
+    assert not [key for key in json.loads((page.folder / "claims.json").read_text()) if "seed-shared" in key or "seed-of" in key]
+
+
+def test_other_templates_keep_their_ladders(site):
+    assert pages.on_ladders(pages.get("tasks"), ["elm"]) == {} and pages.on_ladders(pages.get("overview"), []) == {}
+    listed = {page.template for page in pages.page_list().values()}
+    assert set(pages.ON_ANY_LADDER) <= listed
+
+
+def source(site: Path, name: str) -> str:
+    return (book.assemble() / name).read_text()
+
+
+def text_of(site: Path, name: str) -> str:
+    return re.sub(r"<[^>]+>|\s+", " ", (site / f"_build/html/{name}.html").read_text())
