@@ -30,7 +30,7 @@ FULL := $(VENV)/.full-installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test page why params verify pin resample draw ladder ship bench serve lock clean
+.PHONY: help reproduce test page why params verify pin resample draw ladder ship validate bench serve lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ ladder: $(FULL) ## train a ladder or an experiment: LADDER=nano-llama, LADDER=ki
 
 ship: $(FULL) ## a trained ladder into data/: weights, report, ladder file: LADDER=nano-llama
 	@$(PY) -m crystal ship $(LADDER)
+
+validate: $(LIGHT) ## try the claims on ladders of known truth, if anything about them changed (an hour)
+	@$(PY) -m crystal validate $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(FULL) ## read-out and tree sampler against plain generate
 	@$(PY) scripts/bench.py

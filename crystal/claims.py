@@ -20,7 +20,7 @@ from .inference import Estimate
 from .judging import Verdict, judge
 from .phases import Array
 
-UNSPLIT = "one unit cannot be split into prompts to choose by and prompts to score"
+UNSPLIT = "too few units: two to choose by and two to score by are needed"
 QUANTILE = 0.9  # share of the seed's mass that defines its options (DESIGN: ProbMass)
 
 
@@ -34,6 +34,8 @@ def liquid(base: Array | Evidence, *, seed: int = 0, permutations: int = 999) ->
     exact laws differ or they do not.
     """
     base = ev.evidence(base)
+    if len(np.unique(base.units)) < 2:
+        return [judge("many-laws", inf.NOTHING, nothing="one unit was asked, and one cannot differ from itself")]
     bits = np.log2(base.law.shape[1])
     share = inf.estimate(lambda w: ev.liquidity(base, w) / bits, inf.leave_one_out(base.units), low=0, high=1, scale="log")
     null, floor = None, 0.0
@@ -78,20 +80,21 @@ def rival_distance(target: Array, laws: Array) -> Array:
     return far[..., 0] if len(laws) == 1 else np.minimum(far[..., 0], np.median(far[..., 1:], -1))
 
 
-def splits(given: Evidence) -> bool:
-    """Whether both halves have a unit, as choosing a seed and scoring it apart needs."""
-    return len(np.unique(given.half)) == 2
+def splits(given: Evidence, each: int = 2) -> bool:
+    """Whether both halves have units enough to choose by one and to score by the other; of one alone no scatter can be told."""
+    return all(len(np.unique(given.units[half])) >= each for half in inf.folds(given.half)[0])
 
 
-def seed_in_base(base: Array | Evidence, sft: Array | Evidence, others: Sequence[Array] = (), *, seed: int = 0,
-                 permutations: int = 999, claim: str = "seed-in-base") -> Verdict:
-    """The split seed's MSE to SFT's law over its nearer rival's, means over the two folds; null: SFT laws with permuted options.
+@dataclass(frozen=True)
+class Distances:
+    """What the seeds and their nearer rivals leave unexplained of SFT's law: squared distances as functions of weights."""
 
-    others: the other tasks' seeds, each over its own options. claim: "seed-shared" where `base` is another ladder's.
-    """
-    base, sft = ev.evidence(base), ev.evidence(sft)
-    if not splits(base):
-        return judge(claim, inf.NOTHING, nothing=UNSPLIT)
+    seed: Callable[[Array], Array]
+    rival: Callable[[Array], Array]
+
+
+def seed_distances(base: Evidence, sft: Evidence, others: Sequence[Array] = ()) -> Distances:
+    """Means over the two folds; others: the other tasks' seeds, each over its own options."""
     laws, by = rivals(base.law, others), inf.folds(base.half)
     seeds = [inf.split_seed(base.law, sft.law, chosen=chosen) for chosen, _ in by]
 
@@ -104,9 +107,22 @@ def seed_in_base(base: Array | Evidence, sft: Array | Evidence, others: Sequence
         return np.mean([rival_distance(ph.mean_law(sft.law, w * scored), laws) - ev.mean_noise(sft, w * scored)
                         for _, scored in by], axis=0)
 
-    number = inf.ratio(unexplained, by_rival, inf.leave_one_out(sft.units))
+    return Distances(unexplained, by_rival)
+
+
+def seed_in_base(base: Array | Evidence, sft: Array | Evidence, others: Sequence[Array] = (), *, seed: int = 0,
+                 permutations: int = 999, claim: str = "seed-in-base") -> Verdict:
+    """The split seed's MSE to SFT's law over its nearer rival's, means over the two folds; null: SFT laws with permuted options.
+
+    claim: "seed-shared" where `base` is another ladder's.
+    """
+    base, sft = ev.evidence(base), ev.evidence(sft)
+    if not splits(base):
+        return judge(claim, inf.NOTHING, nothing=UNSPLIT)
+    far = seed_distances(base, sft, others)
+    number = inf.ratio(far.seed, far.rival, inf.leave_one_out(sft.units))
     null = inf.relabelled_seed_null(base.law, sft.law, inf.relabellings(base.law.shape[1], permutations, seed), base.half)
-    chance = float(ph.ratio(null.typical, by_rival(np.ones(len(sft.law)))))
+    chance = float(ph.ratio(null.typical, far.rival(np.ones(len(sft.law)))))
     return judge(claim, number, null, chance=chance, nothing="SFT's law cannot be told from a rival, so it names no seed")
 
 

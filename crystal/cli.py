@@ -14,6 +14,7 @@ from . import __version__
 from .commands import HOUSE, Command
 from .errors import CrystalError, known
 from .prompts import COMPLETION, FORMS
+from .table_commands import TABLES
 from .tasks import TASKS, Task, read
 
 FULL = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors", "huggingface_hub")  # of requirements/full.txt
@@ -125,5 +126,5 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("readout", "print the exact distribution of a model's answer to a prompt", _readout_arguments, _readout),
     Command("sample", "draw answers to a prompt and count their texts", _sample_arguments, _sample),
-    *HOUSE,
+    *HOUSE, *TABLES,
 )

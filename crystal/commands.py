@@ -210,22 +210,6 @@ def draw(arguments: Namespace) -> None:
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
 
 
-def draws_table_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
-    parser.add_argument("--out", required=True, metavar="FILE", help="where the table goes: .csv, or .parquet")
-    parser.add_argument("--form", choices=FORMS, help="default: raw text for a base, chat once tuned")
-    parser.add_argument("--dtype", help="default: the ladder's")
-
-
-def draws_table(arguments: Namespace) -> None:
-    """Write the counts of a ladder's drawn answers to its closed tasks as one table."""
-    from . import draw_tables
-
-    frame = draw_tables.counts(arguments.ladder, form=arguments.form, dtype=arguments.dtype)
-    print(f"{draw_tables.write(frame, arguments.out)}: {len(frame)} rows, {frame['count'].sum()} answers to "
-          f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {arguments.ladder}")
-
-
 def train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ladder", nargs="?", help="a name in data/recipes or data/experiments, such as nano-llama or kinetics")
     parser.add_argument("--all", action="store_true", help="every ladder, then every experiment, each read once it is trained")
@@ -278,36 +262,15 @@ def ship(arguments: Namespace) -> None:
     print(organism.ship(arguments.ladder, ladders.root() / "runs" / arguments.ladder))
 
 
-def import_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("format", help="lm-eval (samples_*.jsonl), inspect (.eval, .json), openai-batch (output .jsonl), "
-                        "replies (.csv, .jsonl, .parquet with the columns reply and prompt)")
-    parser.add_argument("files", nargs="+", metavar="FILE")
-    parser.add_argument("--out", required=True, metavar="TABLE", help="table to be written: .csv, .jsonl or .parquet")
-    parser.add_argument("--append", action="store_true", help="add to the table that is there")
-    parser.add_argument("--ladder", help="lineage of the model, such as olmo2-7b")
-    parser.add_argument("--stage", help="stage of its training: base, sft, dpo, rlvr")
-    parser.add_argument("--task", help="task that was asked, where the log does not name one of ours")
-    parser.add_argument("--options", metavar="A,B,C", help="options of a task of your own, in their order")
-    parser.add_argument("--prompt-from", metavar="FIELD", help="what names the prompt: a field of the document (lm-eval) or of "
-                        r"the metadata (inspect), a column (replies), a pattern such as '(.*)-\d+' of custom_id (openai-batch)")
-    parser.add_argument("--unit-from", metavar="FIELD", help="what names who asks, the same way")
+def validate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, help="processes (default: processors)")
 
 
-def import_(arguments: Namespace) -> None:
-    """Turn other tools' files into a table of counts, and say what was read."""
-    from pathlib import Path
+def validate(arguments: Namespace) -> None:
+    """Try the claims on ladders of known truth, made of numbers: what is missing of data/validation."""
+    from .validation import validate as simulate
 
-    from .foreign import Named
-    from .importers import Asked, save, tally
-
-    options = tuple(option.strip() for option in arguments.options.split(",")) if arguments.options else ()
-    asked = Asked(ladder=arguments.ladder, stage=arguments.stage, task=arguments.task, options=options,
-                  named=Named(arguments.prompt_from, arguments.unit_from))
-    found, out = tally(arguments.format, [Path(file) for file in arguments.files], asked), Path(arguments.out)
-    table = found.table()
-    rows = save(table, out, append=arguments.append)
-    print(f"{out}: {len(table)} rows written" + (f", {rows} in all" if rows > len(table) else ""))
-    print("\n".join(found.told()))
+    simulate(arguments.jobs, lambda line: print(line, flush=True))
 
 
 HOUSE: tuple[Command, ...] = (
@@ -322,9 +285,8 @@ HOUSE: tuple[Command, ...] = (
     Command("pin", "write down the commits of a ladder of the hub, or say how those ladders stand", pin_arguments, pin),
     Command("draw", "draw answers, here to the open and large tasks, or from a server: keep what the log of draws lacks",
             draw_arguments, draw),
-    Command("draws-table", "write the counts of drawn answers to closed tasks as a table", draws_table_arguments, draws_table),
     Command("ladder", "train a ladder or an experiment from nothing, or go on where it was stopped", train_arguments, train),
-    Command("import", "turn logs of lm-eval, inspect, an OpenAI batch or a file of replies into a table of counts",
-            import_arguments, import_),
+    Command("validate", "try every claim on ladders of known truth: coverage, false alarms, power", validate_arguments,
+            validate),
     Command("ship", "take a trained ladder into data/: weights, description, training report", ship_arguments, ship),
 )

@@ -18,7 +18,7 @@ from . import claims
 from . import inference as inf
 from . import phases as ph
 from .claims import QUANTILE, rivals
-from .ladders import load_ladder
+from .ladders import hub_names, ladder_names, load_ladder
 from .prompts import NARRATORS, PROMPTS
 from .store import answers
 from .tasks import TASKS
@@ -48,7 +48,8 @@ def _option_ticks(ax: Axes, names: Sequence[str], at: Sequence[float]) -> None:
 
 
 def title_of(ladder: str) -> str:
-    return load_ladder(ladder).title
+    """Its title as described; a name that no file describes, such as one of a table, as it is."""
+    return load_ladder(ladder, unpinned=True).title if ladder in (*ladder_names(), *hub_names()) else ladder
 
 
 # --- heat map: every prompt's law ------------------------------------------------------------------------------------

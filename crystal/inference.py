@@ -182,16 +182,29 @@ def against(name: str, observed: float, draws: Array, side: str = "above") -> Nu
 
 
 def pooled_p(nulls: Sequence[Null], seed: int = 0) -> float:
-    """One p-value for all tasks together: the sum of the observed statistics against sums of null draws.
+    """p of `pooled`; nan if there is none."""
+    found = pooled(nulls, seed)
+    return found.p if found else float("nan")
+
+
+def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
+    """One null for all tasks together: the sum of the observed statistics against sums of null draws.
 
     Each task counts in units of its null's own scatter. Its draws are shuffled first: tasks with equally many options
-    share their relabellings. A null that cannot vary (all options in A) says nothing and is left out; nan if all are.
+    share their relabellings. A null that cannot vary (all options in A) says nothing and is left out; None if all are.
     """
     rng, told = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
     if not told:
-        return float("nan")
+        return None
     sums = np.sum([rng.permutation(null.draws) / null.draws.std() for null in told], axis=0)
-    return against("all tasks together", sum(null.observed / null.draws.std() for null in told), sums, told[0].side).p
+    observed = sum(null.observed / null.draws.std() for null in told)
+    return against(f"{told[0].name}, all tasks together", observed, sums, told[0].side)
+
+
+def flip_null(name: str, differences: Array, *, n: int = 999, seed: int = 0) -> Null:
+    """May the differences of independent units, such as tasks, be as well below zero? Their signs are drawn anew, n times."""
+    signs = generator(seed, "flip").choice([-1.0, 1.0], size=(n, len(differences)))
+    return against(name, float(differences.mean()), signs @ differences / len(differences))
 
 
 def relabellings(options: int, n: int, seed: int) -> Array:
