@@ -55,6 +55,15 @@ MARKS: dict[str, Mark] = {
         "nucleation", "The seed is present in the other ladder's base too.",
         "distance of SFT's law to the other base's seed, relative to the nearest rival", "below", 0.5,
         "the mark of seed-in-base, for the same measure on a foreign base"),
+    # What makes an organism one.
+    "reward-rises": Mark(
+        "organism", "The last stage is reinforcement learning: the sampled reward rises.",
+        "sampled reward of the last steps less that of the first", "above", 0.0,
+        "equality: a stage whose reward does not rise is not called RLVR"),
+    "base-knows-its-world": Mark(
+        "organism", "The base has learned its narrators' laws.",
+        "Jensen-Shannon divergence, in bits, of its answers to their narrators' laws", "below", 0.04,
+        "fixed before any trained ladder was read: the laws lie many times farther from each other"),
     # The experiments (data/registered/2026-11-25-experiments.md).
     "seed-follows": Mark(
         "control", "Tasks that were never demonstrated follow the demonstrator who was chosen.",

@@ -29,16 +29,38 @@ SAID = {  # the abstract's words, in ours
 
 
 def load_sides(ours: Found, shared: Found, theirs: Found) -> pd.DataFrame:
-    """One row per claim of SAID and ladder: kind "ours", with tasks, holds, fails, undecided; "published", with verdict and number.
+    """One row per claim of SAID and ladder: "ours" with tasks, holds, fails, undecided; "published" with verdict and number.
 
     ours, theirs: as `verdicts.survey` and `tabled.survey` give them; shared: as `verdicts.sharing`.
     """
     counts = pd.concat([load_counts(found) for found in (ours, shared) if found], ignore_index=True)
-    rows = [{"claim": row.claim, "kind": "ours", "ladder": row.ladder, "tasks": row.tasks, "holds": row.holds, "fails": row.fails,
-             "undecided": row.undecided} for row in counts.itertuples() if row.claim in SAID]
-    rows += [{"claim": v.claim, "kind": "published", "ladder": ladder, "verdict": v.verdict, "number": v.estimate.value,
-              "low": v.estimate.low, "high": v.estimate.high}
-             for ladder, tasks in theirs.items() for v in tasks.get(POOLED, ()) if v.claim in SAID]
+    rows = [
+        {
+            "claim": row.claim,
+            "kind": "ours",
+            "ladder": row.ladder,
+            "tasks": row.tasks,
+            "holds": row.holds,
+            "fails": row.fails,
+            "undecided": row.undecided,
+        }
+        for row in counts.itertuples()
+        if row.claim in SAID
+    ]
+    rows += [
+        {
+            "claim": v.claim,
+            "kind": "published",
+            "ladder": ladder,
+            "verdict": v.verdict,
+            "number": v.estimate.value,
+            "low": v.estimate.low,
+            "high": v.estimate.high,
+        }
+        for ladder, tasks in theirs.items()
+        for v in tasks.get(POOLED, ())
+        if v.claim in SAID
+    ]
     frame = pd.DataFrame(rows)
     return frame.sort_values("claim", key=lambda column: column.map(list(SAID).index), kind="stable").reset_index(drop=True)
 
@@ -47,7 +69,10 @@ def told(frame: pd.DataFrame) -> str:
     """Every claim in half a sentence."""
     said = []
     for claim, mine in frame.groupby("claim", sort=False):
-        here = [f"{row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}" for row in mine[mine["kind"] == "ours"].itertuples()]
+        here = [
+            f"{row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
+            for row in mine[mine["kind"] == "ours"].itertuples()
+        ]
         there = [f"{row.verdict} on {row.ladder}" for row in mine[mine["kind"] == "published"].itertuples()]
         said.append(f"{claim} holds on " + ", ".join(here) + ("; " + ", ".join(there) if there else ""))
     return ". ".join(said)
@@ -87,9 +112,14 @@ def table(frame: pd.DataFrame, fmt: Callable[[float], str]) -> str:
     head = ["what is claimed", "measured as", *(title_of(ladder) for ladder in ladders)]
     lines = [head, ["---"] * len(head)]
     for claim, mine in frame.groupby("claim", sort=False):
-        cells = {row.ladder: f"{row.holds:.0f} hold, {row.fails:.0f} fail, of {row.tasks:.0f}" if row.kind == "ours"
-                 else row.verdict + ("" if pd.isna(row.number) else f": {fmt(row.number)} [{fmt(row.low)}, {fmt(row.high)}]")
-                 for row in mine.itertuples()}
+        cells = {
+            row.ladder: f"{row.holds:.0f} hold, {row.fails:.0f} fail, of {row.tasks:.0f}"
+            if row.kind == "ours"
+            else row.verdict + ("" if pd.isna(row.number) else f": {fmt(row.number)} [{fmt(row.low)}, {fmt(row.high)}]")
+            for row in mine.itertuples()
+        }
         mark = MARKS[claim]
-        lines.append([SAID[claim], f"{mark.number}, {mark.side} {fmt(mark.mark)}", *(cells.get(ladder, "not known") for ladder in ladders)])
+        lines.append(
+            [SAID[claim], f"{mark.number}, {mark.side} {fmt(mark.mark)}", *(cells.get(ladder, "not known") for ladder in ladders)]
+        )
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

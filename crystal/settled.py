@@ -17,6 +17,8 @@ from .branches import family, over_parents
 from .claims import QUANTILE
 from .figures import COLOURS, MARKERS, panels
 from .inference import Estimate
+from .judging import Verdict
+from .parents import judge_over
 from .store import answers
 from .tasks import PHASE_TASKS
 from .views import read_ladders
@@ -60,6 +62,16 @@ def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
         found[name] |= {f"mass on the seed's options, {stage.upper()}": of(stage, "probmass") for stage in STAGES}
         found[name] |= {f"promoted from SFT's lower half, {stage.upper()}": of(stage, "promoted") for stage in STAGES[1:]}
         found[name] |= {f"moved since SFT, {stage.upper()}": of(stage, "tv") for stage in STAGES[1:]}
+    return found
+
+
+def verdicts(settled: pd.DataFrame) -> dict[str, list[Verdict]]:
+    """Family -> same-options and little-promoted after RLVR, means over tasks, judged over its training runs."""
+    last = settled[settled["stage"] == STAGES[-1]].assign(kept=lambda frame: frame["probmass"] / frame["ceiling"])
+    found = {}
+    for name, mine in last.groupby("family", sort=False):
+        means = mine.groupby("parent")[["kept", "promoted"]].mean()
+        found[name] = [judge_over("same-options", means["kept"]), judge_over("little-promoted", means["promoted"])]
     return found
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 
 from . import store, world
 from .errors import CrystalError
+from .inference import Estimate, student
 from .ladders import load_ladder, root
+from .marks import MARKS
 from .phases import jsd_bits
 from .prompts import FORMS, PROMPTS
 from .tasks import PHASE_TASKS, TASKS
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = {"base": "loss", "sft": "loss", "dpo": "loss", "rlvr": "reward"}  # the curve of each stage
-TRUTH_MARK = 0.04  # bit: a base this near to its narrators' laws has learnt its world
+TRUTH_MARK = MARKS["base-knows-its-world"].mark  # bits
 
 
 def load_report(ladder: str) -> dict[str, Any]:
@@ -79,6 +81,17 @@ def plot_accuracy(frame: pd.DataFrame) -> Figure:
         ax.tick_params(axis="x", rotation=45)
     axes[0].legend(loc="lower right")
     return fig
+
+
+def reward_rise(reward: dict[str, float]) -> Estimate:
+    """Sampled reward of the last steps less that of the first, from a report's `reward`: normal, by the means' standard error."""
+    rise, error = reward["last"] - reward["first"], reward["error"]
+    return Estimate(rise, rise - 1.96 * error, rise + 1.96 * error, rise, error, np.inf)
+
+
+def truth_distance(truth: pd.DataFrame, form: str) -> Estimate:
+    """Mean distance to the narrators' laws in one form, interval over narrators. truth: of `load_truth`."""
+    return student(truth[truth["form"] == form].groupby("narrator")["jsd"].mean().to_numpy(), low=0)
 
 
 def load_truth(ladder: str, rung: str = "base") -> pd.DataFrame:

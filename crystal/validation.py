@@ -19,10 +19,11 @@ import pandas as pd
 from . import simulation, synthetic
 from .errors import CrystalError
 from .ladders import root
+from .marks import MARKS
 from .synthetic import Design
 
 FILE = "data/validation/trials.jsonl"
-SOURCE = ("phases", "coverage", "inference", "evidence", "marks", "judging", "claims", "synthetic", "simulation")
+SOURCE = ("phases", "coverage", "inference", "evidence", "judging", "claims", "synthetic", "simulation")
 K, MAIN, DRAWS, EXACT = (2, 6, 10, 26, 100), (2, 10, 100), (50, 100, 300, 1000), float("inf")
 SETTLED = "frozen onto a base law"  # and there it stays: every claim is true
 COUNTED = ("n", "interval", "covered", "below", "above", "holds", "fails", "not_true", "false_holds", "not_false", "false_fails")
@@ -55,8 +56,8 @@ def plan() -> Iterator[tuple[str, str, Design, int]]:
 
 
 def source_sha256() -> str:
-    """Of the code of SOURCE, docstrings and comments apart: what a row was made by."""
-    text = []
+    """Of the code of SOURCE, docstrings and comments apart, and of the marks of the claims tried: what a row was made by."""
+    text = [f"{claim} {MARKS[claim].side} {MARKS[claim].mark}" for claim in simulation.JUDGED]
     for name in SOURCE:
         tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):

@@ -184,7 +184,7 @@ def load_named_rates(named: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_named(frame: pd.DataFrame) -> Figure:
-    """Runs along; the share of seeds whose narrator holds the intended law, demonstrated and held-out tasks; dashes are chance."""
+    """Runs along; the share of seeds whose narrator holds the intended law, demonstrated and held-out apart; dashes: chance."""
     runs = list(dict.fromkeys(frame["run"]))
     fig, axes = panels(1, 1, 7.2, 2.8)
     ax = axes[0, 0]

@@ -281,7 +281,7 @@ def test_a_seed_of_another_ladder_is_judged_on_every_task(tmp_path, monkeypatch)
 
 
 def test_every_claim_belongs_to_a_phase_or_an_experiment():
-    known = {"liquid", "nucleation", "settling", "control", "kinetics", "remelting", "format"}
+    known = {"liquid", "nucleation", "settling", "organism", "control", "kinetics", "remelting", "format"}
     assert {mark.phase for mark in marks.MARKS.values()} == known
 
 
