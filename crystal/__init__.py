@@ -17,11 +17,12 @@ One way of data flow; a module knows only those to its left or above, and import
     coverage                                            the same for supports that no list can hold
     records -> foreign -> tally -> importers            logs of other tools, as a table of counts
     sheets -> groups -> tables                          a table of answers of any ladder, read, checked, typed
-    views -> figures, overview, training_figures, open_*     the same, shown
+    tables, claims -> tabled, tabled_*                  the claims on such a table
+    views -> figures, overview, training_figures, open_*, validation_figures, readings, named, paper   shown
     branches -> kinetics, replicas, settled, ...        experiments and training runs: measured, judged, shown
     show, telling                                       what a notebook puts on its page
-    own_rows -> pages -> own_pages, runs -> book        pages listed, executed, bound and rendered
-    commands -> cli                                     `crystal <command>`
+    own_rows -> pages -> own_pages, freshness -> runs -> book   pages listed, executed, bound and rendered
+    commands, table_commands -> cli                                     `crystal <command>`
 
 Importing `crystal` loads neither torch nor transformers nor matplotlib.
 """

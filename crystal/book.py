@@ -20,8 +20,9 @@ from pathlib import Path
 import yaml
 
 from .errors import CrystalError
+from .freshness import elsewhere, seconds
 from .ladders import root
-from .pages import LOCK, PACKAGE, Page, elsewhere, page_list, seconds, sha, spine
+from .pages import LOCK, PACKAGE, Page, page_list, sha, spine
 from .show import MYST
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`

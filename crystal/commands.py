@@ -61,9 +61,9 @@ def page(arguments: Namespace) -> None:
 
 def _bound(page: Page, whole: bool) -> str:
     """Build the book, if all its pages have been run, and say where the page is."""
-    from . import book, pages
+    from . import book, freshness, pages
 
-    if any(pages.seconds(other) is None for other in pages.page_list().values()):
+    if any(freshness.seconds(other) is None for other in pages.page_list().values()):
         return f"{page.folder}; the book needs the other pages, too: make reproduce"
     book.build(whole=whole)
     return str(book.index().parent / f"{book.document(page.id)}.html")
@@ -94,9 +94,9 @@ def why_arguments(parser: ArgumentParser) -> None:
 
 def why(arguments: Namespace) -> None:
     """Say what makes a page stale."""
-    from . import pages
+    from . import freshness, pages
 
-    reasons = pages.why(pages.get(arguments.page))
+    reasons = freshness.why(pages.get(arguments.page))
     print("\n".join(f"{arguments.page}: {reason}" for reason in reasons)
           or f"{arguments.page} is fresh: nothing it depends on has changed")
 

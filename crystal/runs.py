@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CrystalError
+from .freshness import fingerprint, fresh, seconds
 from .ladders import root
-from .pages import PACKAGE, STYLE, Page, fingerprint, fresh, on_ladders, page_list, parameters, seconds, sha, values
+from .pages import PACKAGE, STYLE, Page, on_ladders, page_list, parameters, sha, values
 from .show import CONTEXT
 from .views import check_read
 

@@ -130,6 +130,7 @@ def _moved_on(base, spoken, strength):
     return {"base": base, "sft": sft, "final": (1 - strength) * sft + strength * synthetic.bottom(spoken[0])}
 
 
+CHOOSING = ("seed-in-base", "same-options", "little-promoted")  # claims whose number is that of something chosen
 AT_MARK: dict[str, Callable[[Array, Array, float], Stages]] = {
     "many-laws": _watered, "collapse": _half_frozen, "seed-in-base": _strange, "same-options": _spilled,
     "little-promoted": _lifted, "smaller-move": _moved_on,
@@ -139,26 +140,36 @@ AT_MARK: dict[str, Callable[[Array, Array, float], Stages]] = {
 def at_mark(claim: str, design: Design, world: int, trial: int) -> tuple[Stages, Rungs] | None:
     """A ladder, and a sample of it, on which the claim's true number is its mark; None if the claim cannot be brought there.
 
-    What is true of a claim depends on what the sample chose, so the ladder is made to measure for every trial.
+    What is true of some claims depends on what the sample chose: for those the ladder is made to measure for every trial.
     """
+    strength = _strength(claim, design, world, trial if claim in CHOOSING else 0)
+    return None if strength is None else _asked(claim, design, world, trial, strength)
+
+
+@functools.lru_cache(64)
+def _strength(claim: str, design: Design, world: int, trial: int) -> float | None:
     from scipy.optimize import brentq
 
-    rng = generator(world, f"at the mark {design.options}")
-    spoken, base = synthetic.liquid_base(design.options, rng, design.frames, units=200)
-
-    def ask(strength: float) -> tuple[Stages, Rungs]:
-        stages = AT_MARK[claim](base, spoken, strength)
-        return stages, synthetic.sample(stages, design, generator(trial, f"at the mark {world} {design.name}"))
-
     def beyond(strength: float) -> float:
-        stages, found = ask(strength)
+        stages, found = _asked(claim, design, world, trial, strength)
         return TRUE[claim](synthetic.whole(stages), found) / MARKS[claim].mark - 1
 
     try:
         strength = brentq(beyond, 1e-4, 1 - 1e-4, xtol=1e-5)
     except ValueError:  # the same side at both ends
         return None
-    return ask(strength) if abs(beyond(strength)) < NEAR else None  # else the choice jumped there
+    return strength if abs(beyond(strength)) < NEAR else None  # else the choice jumped there
+
+
+def _asked(claim: str, design: Design, world: int, trial: int, strength: float) -> tuple[Stages, Rungs]:
+    spoken, base = _voiced(design.options, design.frames, world)
+    stages = AT_MARK[claim](base, spoken, strength)
+    return stages, synthetic.sample(stages, design, generator(trial, f"at the mark {world} {design.name}"))
+
+
+@functools.lru_cache(8)
+def _voiced(options: int, frames: int, world: int) -> tuple[Array, Array]:
+    return synthetic.liquid_base(options, generator(world, f"at the mark {options}"), frames, units=200)
 
 
 # --- trials ----------------------------------------------------------------------------------------------------------

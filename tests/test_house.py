@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crystal import pages
+from crystal import freshness, pages
 from crystal.tasks import PHASE_TASKS
 
 REPOSITORY = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ def test_importing_loads_nothing_heavy(modules):
 
 def test_templates_import_without_torch():
     """What `make reproduce` runs must not need what requirements/light.txt does not install."""
-    modules = {path.stem for notebook in NOTEBOOKS for path in pages.imported(notebook)} - {"__init__"}
+    modules = {path.stem for notebook in NOTEBOOKS for path in freshness.imported(notebook)} - {"__init__"}
     wanted = sorted(f"crystal.{module}" for module in modules)
     assert "crystal.store" in wanted and "crystal.phases" in wanted
     absent = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors")

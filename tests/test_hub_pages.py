@@ -11,7 +11,7 @@ import pytest
 import synthetic
 import yaml
 
-from crystal import book, pages, runs, views
+from crystal import book, freshness, pages, runs, views
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.tasks import PHASE_TASKS
@@ -104,7 +104,7 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
     assert "(not in this run, which shows tulip, elm)" in text_of(site, "reading")
     assert main(["reproduce", "--ladders", "tulip,elm"]) == 0 and "0 pages executed" in capsys.readouterr().out
 
-    stale = {page.id: pages.why(page) for page in pages.page_list().values() if not pages.fresh(page)}  # without LADDERS
+    stale = {page.id: freshness.why(page) for page in pages.page_list().values() if not freshness.fresh(page)}  # without LADDERS
     assert stale.keys() == SHOWN and all("parameter ladders: ['tulip', 'elm'] -> ['alpha']" in why for why in stale.values())
     runs.run(page := pages.get("liquid-digit"))
     assert (page.folder / "page.ipynb").read_bytes() == before and page.id not in json.loads(source(site, "elsewhere.json"))

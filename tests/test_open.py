@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from crystal import drawn, open_figures, open_numbers, open_views, pages, phases, show, views
+from crystal import drawn, freshness, open_figures, open_numbers, open_views, pages, phases, show, views
 from crystal import inference as inf
 from crystal.cells import Decoding
 from crystal.drawn import DRAWN, TASKS_DRAWN, TRUTH
@@ -206,7 +206,8 @@ def test_two_samples_of_one_law(draws):
 
 def test_pages_that_read_draws_go_stale_with_them(monkeypatch):
     monkeypatch.setenv("CRYSTAL_ROOT", str(REPOSITORY))
-    reading = [page for page in pages.page_list().values() if "drawn" in {path.stem for path in pages.imported(page.notebook)}]
+    reading = [page for page in pages.page_list().values()
+               if "drawn" in {path.stem for path in freshness.imported(page.notebook)}]
     assert "open" in {page.id for page in reading}
     assert all("data/draws/*/manifest.jsonl" in page.reads for page in reading)
 

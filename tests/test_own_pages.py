@@ -10,7 +10,7 @@ import pytest
 import yaml
 from test_pages import template
 
-from crystal import book, own_pages, own_rows, pages, runs
+from crystal import book, freshness, own_pages, own_rows, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 
@@ -73,7 +73,7 @@ def test_from_a_table_to_the_book_and_away(site, capsys):
     (site.parent / "mine/more.csv").write_text(TABLE + TABLE.partition("\n")[2].replace(",p,", ",q,"))
     assert main(["own", "laws", "more.csv", "quantile=0.5"]) == 0  # a new page stands in the contents beside every page
     assert "There are 4 laws." in document(site, "laws-more") and "laws-more" in document(site, "plain")
-    assert listed(site)[1]["params"]["quantile"] == 0.5 and pages.fresh(pages.get("laws-more"))
+    assert listed(site)[1]["params"]["quantile"] == 0.5 and freshness.fresh(pages.get("laws-more"))
     assert "Not the page of the page list" not in document(site, "laws-more")
 
     rows = listed(site)
@@ -89,10 +89,10 @@ def test_the_page_is_stale_when_its_table_changes_and_only_then(stamped, capsys)
         runs.run(pages.get(id))
     path = Path("My answers.csv").absolute()
     path.write_text(TABLE.replace("0.5", "0.50"))
-    assert pages.why(pages.get("laws-my-answers")) == [f"file {path} changed"]
-    assert [page.id for page in pages.page_list().values() if not pages.fresh(page)] == ["laws-my-answers"]
+    assert freshness.why(pages.get("laws-my-answers")) == [f"file {path} changed"]
+    assert [page.id for page in pages.page_list().values() if not freshness.fresh(page)] == ["laws-my-answers"]
     runs.run(pages.get("laws-my-answers"))
-    assert all(map(pages.fresh, pages.page_list().values()))
+    assert all(map(freshness.fresh, pages.page_list().values()))
     path.unlink()
     capsys.readouterr()
     assert main(["reproduce"]) == 2
@@ -105,20 +105,20 @@ def test_a_table_under_the_root_is_named_from_there(stamped):
     assert main(["own", "laws", str(stamped / "data/my.csv")]) == 0
     assert listed(stamped)[0]["params"] == {"data": "data/my.csv"}
     page = pages.get("laws-my")
-    assert pages.fingerprint(page)["files"].keys() == {"data/my.csv"}
+    assert freshness.fingerprint(page)["files"].keys() == {"data/my.csv"}
     (stamped / pages.SPINE).write_text(yaml.safe_dump({**SPINE, "parts": [{"title": "P", "chapters": [
         {"id": "l", "template": "laws", "title": "L", "params": {"data": "data/../data/my.csv"}, "reads": ["data/*.csv"]}]}]}))
-    assert pages.fingerprint(pages.get("l"))["files"].keys() == {"data/my.csv"}
+    assert freshness.fingerprint(pages.get("l"))["files"].keys() == {"data/my.csv"}
 
 
 def test_a_list_of_tables_counts_too_and_no_table_is_none(stamped):
     template(stamped / "notebooks/many.ipynb", 'tables: list[str] = []  # tables', "1")
     (stamped / "data/a.csv").write_text("a")
     page = pages.Page(id="m", template="many", title="M", params={"tables": ["data/a.csv"]})
-    assert pages.fingerprint(page)["files"].keys() == {"data/a.csv"}
-    assert pages.fingerprint(page, {"tables": []})["files"] == {}
+    assert freshness.fingerprint(page)["files"].keys() == {"data/a.csv"}
+    assert freshness.fingerprint(page, {"tables": []})["files"] == {}
     with pytest.raises(CrystalError, match=r"page 'm' names the table 'data/b.csv', which is not there \(book/pages.yml\)"):
-        pages.fingerprint(page, {"tables": ["data/a.csv", "data/b.csv"]})
+        freshness.fingerprint(page, {"tables": ["data/a.csv", "data/b.csv"]})
 
 
 def test_the_same_name_takes_the_place_of_the_old_row(stamped, capsys):

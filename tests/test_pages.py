@@ -12,7 +12,7 @@ import pytest
 import yaml
 from synthetic import PRODUCER, crystallizing, rows, write_ladder
 
-from crystal import pages, runs, store
+from crystal import freshness, pages, runs, store
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.ladders import load_ladder
@@ -66,7 +66,7 @@ def site(tmp_path, monkeypatch) -> Path:
     for seed, ladder in enumerate(("alpha", "beta")):
         write_ladder(tmp_path, ladder, crystallizing(tasks=("coin",), seed=seed))
     shutil.copytree(pages.PACKAGE, tmp_path / "crystal", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(pages, "PACKAGE", tmp_path / "crystal")
+    monkeypatch.setattr(freshness, "PACKAGE", tmp_path / "crystal")
     return tmp_path
 
 
@@ -82,7 +82,7 @@ def stamped(site, monkeypatch) -> Path:
 
 
 def stale() -> set[str]:
-    return {page.id for page in pages.page_list().values() if not pages.fresh(page)}
+    return {page.id for page in pages.page_list().values() if not freshness.fresh(page)}
 
 
 def append(path: Path, text: str) -> None:
@@ -127,14 +127,14 @@ def test_a_change_makes_stale_exactly_the_pages_that_depend_on_it(stamped, chang
     change(stamped)
     assert stale() == hit
     for id in hit:
-        assert pages.why(pages.get(id)) == [reason]
+        assert freshness.why(pages.get(id)) == [reason]
 
 
 def test_a_page_run_with_other_values_is_stale_until_it_is_run_as_listed(stamped, monkeypatch):
     monkeypatch.setattr(runs, "_execute", lambda page, work, inputs: (work / "page.ipynb").write_text("{}"))
     page = pages.get("a-digit")
     runs.run(page, {"quantile": 0.8})
-    assert pages.why(page) == ["parameter quantile: 0.8 -> 0.9"] and stale() == {"a-digit"}
+    assert freshness.why(page) == ["parameter quantile: 0.8 -> 0.9"] and stale() == {"a-digit"}
     runs.run(page)
     assert stale() == set()
 
@@ -186,7 +186,7 @@ def test_a_failed_run_leaves_the_old_page_and_says_where_it_failed(site):
     assert {path.name: path.read_bytes() for path in page.folder.iterdir()} == before
     assert not list((site / "_build/running").iterdir())
     assert "ValueError" in (site / "_build/failed/a-digit.ipynb").read_text()
-    assert not pages.fresh(page)
+    assert not freshness.fresh(page)
     with pytest.raises(CrystalError, match="page other failed"):
         runs.run(pages.get("other"))
     assert not pages.get("other").folder.exists()
@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_the_old_page(stamped, monkeypatch):
     monkeypatch.setattr(runs, "_execute", full)
     with pytest.raises(CrystalError, match="a-digit could not be written.*No space left.*Mend: free disk space"):
         runs.run(page, {"quantile": 0.8})
-    assert (page.folder / "stamp.json").read_bytes() == before and pages.fresh(page)
+    assert (page.folder / "stamp.json").read_bytes() == before and freshness.fresh(page)
     assert not list((stamped / "_build/running").iterdir())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import synthetic_remelting as made
 
-from crystal import branches, formats, pages, remelting, show, store
+from crystal import branches, formats, freshness, pages, remelting, show, store
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -85,14 +85,14 @@ def test_format_has_intervals_over_narrators_and_over_parents_where_it_can(root,
 def test_the_page_watches_the_experiment_its_parents_and_its_records(root):
     page = pages.get("remelting")
     chosen = {"ladders": list(made.PARENTS)}
-    before = pages.fingerprint(page, chosen)
+    before = freshness.fingerprint(page, chosen)
     assert before["ladders"].keys() == {"remelting", *made.PARENTS}
     assert {"data/training/remelting.json", "data/experiments/remelting.yaml"} <= before["files"].keys()
     records = root / "data" / "training" / "remelting.json"
     text = records.read_text()
     records.write_text(text + " ")
-    assert pages.fingerprint(page, chosen)["files"] != before["files"]
+    assert freshness.fingerprint(page, chosen)["files"] != before["files"]
     records.write_text(text)
-    assert pages.fingerprint(page, chosen) == before
-    assert pages.fingerprint(pages.get("format"), chosen)["ladders"].keys() == set(made.PARENTS)
+    assert freshness.fingerprint(page, chosen) == before
+    assert freshness.fingerprint(pages.get("format"), chosen)["ladders"].keys() == set(made.PARENTS)
     assert store.manifest_digest("remelting") == before["ladders"]["remelting"]
