@@ -51,7 +51,8 @@ def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
     frame, rows = pd.concat([ours(trials, "mark"), ours(trials, "scenario")]), []
     for verdict, wrong, of in (("holds", "false_holds", "not_true"), ("fails", "false_fails", "not_false")):
         mine = frame[frame[of] >= 50]
-        rows.append(mine[["kind", "name", "claim", "options"]].assign(verdict=verdict, of=mine[of], rate=mine[wrong] / mine[of]))
+        rates = {"verdict": verdict, "of": mine[of], "rate": mine[wrong] / mine[of], "of all": mine[wrong] / mine["n"]}
+        rows.append(mine[["kind", "name", "claim", "options"]].assign(**rates))
     return pd.concat(rows, ignore_index=True)
 
 
