@@ -76,7 +76,8 @@ def _knock(where: str) -> None:
 
 def _unreachable(where: str, why: str) -> CrystalError:
     return CrystalError(f"the Ray cluster cannot be reached: {why}", where=f"RAY_ADDRESS={where}",
-                        mend="ray start --head there, or unset RAY_ADDRESS for workers on this machine")
+                        mend="ray start --head there (RAY_AUTH_MODE=token on every node and here, if there is a token), or unset "
+                             "RAY_ADDRESS for workers on this machine")
 
 
 def first_line(error: BaseException) -> str:
