@@ -29,10 +29,11 @@ from .tasks import PHASE_TASKS, TASKS
 # comes on top, per cell.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
-# A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters) reaches, ten seconds of a nano
-# ladder on a processor, one task of any larger model. A kill loses no more than that. Not seconds, which would cut the same
-# cells into other files on another machine; and a shard per task would be 300 small files a ladder, slow to clone and to load.
-SHARD_WORK = 1e12
+# A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters) takes. A form of a nano rung is
+# 7e10, ten seconds of one processor, and stays whole; of a model of 100 million parameters every task is more. A kill loses no
+# more than that and the task at hand. Not seconds, which would cut the same cells into other files on another machine; and a
+# shard per task would be 300 small files a ladder, slow to clone and to load.
+SHARD_WORK = 1e11
 
 
 class Drift(NamedTuple):
