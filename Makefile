@@ -9,6 +9,9 @@ VENV ?= .venv
 JOBS ?=
 LADDERS ?=
 LADDER ?= nano-llama
+CLUSTER ?=
+WORKERS ?=
+GPUS ?=
 PORT ?= 8000
 TEMPLATE ?=
 DATA ?=
@@ -53,8 +56,8 @@ params: $(LIGHT) ## every template's parameters: name, type, default, meaning
 verify: $(LIGHT) ## check every stored read-out and draw against its manifest
 	@$(PY) -m crystal verify
 
-resample: $(FULL) ## read the checkpoints again and compare with the store: LADDER=nano-llama
-	@$(PY) -m crystal resample $(LADDER)
+resample: $(FULL) ## read the checkpoints again and compare with the store: LADDER=nano-llama; on Ray: CLUSTER=1 WORKERS=2 GPUS=1
+	@$(PY) -m crystal resample $(LADDER) $(if $(CLUSTER),--cluster $(if $(WORKERS),--workers $(WORKERS)) $(if $(GPUS),--gpus-per-worker $(GPUS)))
 
 pin: $(FULL) ## write down the commits of a ladder of the hub (LADDER=tulu3-8b), or say how those ladders stand
 	@$(PY) -m crystal pin $(if $(filter command line,$(origin LADDER)),$(LADDER))

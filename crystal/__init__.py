@@ -7,7 +7,7 @@ One way of data flow; a module knows only those to its left or above, and import
     hub -> pinning                                      ladders of the hub: commits written down, refusals in a sentence
     automaton -> tree, memory -> engine -> readout, sampling   what one checkpoint answers    (torch)
     manifest -> store                                   its answers, kept
-    resample                                            fills the store from the checkpoints  (torch)
+    batches -> board, nodes -> cluster -> resample      fills the store from the checkpoints, here or on Ray  (torch)
     drawn -> redraw                                     draws: kept; filled by sampling (torch)
     servers -> dialects -> served, draw_tables, scoring a model behind a server: drawn from, its draws as a table; bounds
     world -> recipes -> experiments                     ladders and branches to be trained here, with their truth

@@ -141,15 +141,22 @@ def resample_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rung", action="append", dest="rungs", help="only this rung (may be repeated)")
     parser.add_argument("--task", action="append", dest="tasks", help="only this task (may be repeated)")
     parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
+    parser.add_argument("--cluster", action="store_true", help="read on Ray: at RAY_ADDRESS, else by workers on this machine")
+    parser.add_argument("--workers", type=int, metavar="N", help="of the cluster (default: as many as it has room for)")
+    parser.add_argument("--gpus-per-worker", type=float, metavar="G", help="default: one, if the cluster has any")
 
 
 def resample(arguments: Namespace) -> None:
     """Read a ladder's checkpoints again."""
+    from .cluster import Hire
     from .resample import resample as again
     from .tasks import PHASE_TASKS
 
+    hire = Hire(arguments.workers, arguments.gpus_per_worker)
+    if hire != Hire() and not arguments.cluster:
+        raise CrystalError("workers are those of a cluster", mend=f"crystal resample {arguments.ladder} --cluster")
     frame = again(arguments.ladder, rungs=arguments.rungs, tasks=arguments.tasks or PHASE_TASKS,
-                  missing_only=arguments.missing_only, device=arguments.device)
+                  missing_only=arguments.missing_only, device=arguments.device, hire=hire if arguments.cluster else None)
     print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
 
 

@@ -1,28 +1,26 @@
 """Read a ladder's checkpoints again: keep the cells the store lacks, compare those it holds, cell by cell.
 
-Knows the grid (rungs x forms x tasks x prompts) and the order to walk it in; how an answer is read is readout's business.
+The only writer of what is read, wherever it was read: here (`crystal.batches`) or on a cluster (`crystal.cluster`). Knows what
+is asked for and what becomes of the answers.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from . import manifest, store
-from .cells import Cell, task_sha256
+from .batches import Plan, Read, read_here
+from .cluster import Hire, read_there
 from .errors import CrystalError, known
-from .grids import Situation, situations
-from .ladders import Ladder, Rung, check_weights, config_sha256, load_ladder
-from .prompts import ALL_FORMS, template_of
-from .tasks import PHASE_TASKS, TASKS, Task
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .grids import Situation
+from .ladders import Rung, check_pinned, check_weights, load_ladder
+from .prompts import ALL_FORMS
+from .tasks import PHASE_TASKS, TASKS
 
 # How far a probability may move on another processor, where sums are taken in another order. fp32: another number of
 # threads or another batch moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that. Narrower: batches of 7 in
@@ -31,9 +29,11 @@ if TYPE_CHECKING:
 # comes on top, per cell.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
-# A shard holds the tasks of one rung and form that were read within this time, so that a kill loses no more than this and
-# the task at hand. A shard per task would lose less, but 300 small files a ladder are slow to clone and to load.
-FLUSH_SECONDS = 10.0
+# A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters) takes. A form of a nano rung is
+# 7e10, ten seconds of one processor, and stays whole; of a model of 100 million parameters every task is more. A kill loses no
+# more than that and the task at hand. Not seconds, which would cut the same cells into other files on another machine; and a
+# shard per task would be 300 small files a ladder, slow to clone and to load.
+SHARD_WORK = 1e11
 
 
 class Drift(NamedTuple):
@@ -46,52 +46,53 @@ class Drift(NamedTuple):
 
 def resample(
     name: str, *, forms: Sequence[str] = ALL_FORMS, tasks: Sequence[str] = PHASE_TASKS, rungs: Sequence[str] | None = None,
-    budget: float | None = None, missing_only: bool = False, device: str | None = None,
+    budget: float | None = None, missing_only: bool = False, device: str | None = None, hire: Hire | None = None,
 ) -> pd.DataFrame:
     """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment. rungs: None = all.
 
     missing_only: leave alone what the store holds; else compute that too and compare. budget: other than the grids'.
+    hire: read by workers on Ray, to the same shards in the same order as here.
     Returns: one row per rung, form and temperature: cells, new (written), compared, median and max (over the compared cells,
     the largest absolute difference of an option's or off_support's probability), tokens and seconds of computing.
     Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
     Raises: CrystalError for an unknown name, weights that are not the ladder's or not pinned, or, once all is read and
-    written, cells above the tolerance.
+    written, cells above the tolerance; of a cluster, what `crystal.cluster.read_there` does.
     """
     ladder = load_ladder(name, unpinned=True)  # rungs that are not asked for need no commit
-    chosen = ladder.rungs if rungs is None else [ladder.rung(rung) for rung in rungs]
-    forms = [known(form, ALL_FORMS, "form") for form in forms]
     closed = [task.name for task in TASKS.values() if task.closed]
-    asked = [TASKS[known(task, closed, "closed task")] for task in tasks]
-    for rung in chosen:
-        check_weights(rung)
-    grid = {rung.name: [s for s in situations(rung.grid, budget) if s.form in forms] for rung in chosen}
-    parts = list(_walk(ladder, chosen, grid, asked, missing_only, device))
+    plan = Plan(
+        ladder=ladder, rungs=ladder.rungs if rungs is None else tuple(ladder.rung(rung) for rung in rungs),
+        forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
+        tasks=tuple(known(task, closed, "closed task") for task in tasks),
+        budget=budget, missing_only=missing_only, device=device,
+    )
+    for rung in plan.rungs:
+        (check_pinned if hire else check_weights)(rung)  # a cluster's weights lie with its workers, which check them
+    parts = _keep(plan, read_there(plan, hire) if hire else read_here(plan))
     _refuse_drift(name, [drift for part in parts for drift in part.drifts])
     return pd.DataFrame([part.summary() for part in parts])
 
 
-def _walk(
-    ladder: Ladder, rungs: Sequence[Rung], grid: Mapping[str, Sequence[Situation]], tasks: Sequence[Task], missing_only: bool,
-    device: str | None,
-) -> Iterator[_Part]:
-    """Every rung in every situation of its grid; each checkpoint is loaded once, and unloaded before the next is."""
+def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
+    """Store and compare what was read, part by part; what was there when an error or Ctrl-C came is stored, too."""
     from tqdm import tqdm
 
-    from . import engine
-
-    total = len(tasks) * sum(len(situation.prompts) for rung in rungs for situation in grid[rung.name])
-    with tqdm(total=total, unit=" cells", desc=ladder.name) as bar:
-        for rung in rungs:
-            machine = engine.load_rung(rung, dtype=ladder.dtype, device=device)
-            for situation in grid[rung.name]:
-                bar.set_postfix_str(f"{rung.name}, {situation.form}")
-                part = _Part(ladder, rung, situation, machine)
-                for task in tasks:
-                    part.read(task, missing_only)
-                    bar.update(len(situation.prompts))
-                part.flush()
-                yield part
-            machine.unload()
+    parts: list[_Part] = []
+    total = sum(plan.size(batch) for rung in plan.rungs for batch in plan.batches(rung.name))
+    with tqdm(total=total, unit=" cells", desc=plan.ladder.name) as bar:
+        try:
+            for read in reads:
+                if not parts or parts[-1].place != read.batch[:2]:
+                    if parts:
+                        parts[-1].flush()
+                    parts.append(_Part(plan, *read.batch[:2]))
+                    bar.set_postfix_str(f"{read.batch.rung}, {parts[-1].asked.form}")
+                parts[-1].take(read)
+                bar.update(plan.size(read.batch))
+        finally:
+            if parts:
+                parts[-1].flush()
+    return parts
 
 
 def _refuse_drift(name: str, drifts: Sequence[Drift]) -> None:
@@ -109,78 +110,67 @@ def _refuse_drift(name: str, drifts: Sequence[Drift]) -> None:
 class _Part:
     """One rung in one situation: what was there, and what has been read so far."""
 
-    ladder: Ladder
-    rung: Rung
-    asked: Situation
-    machine: Engine
-    fresh: list[store.Row] = field(default_factory=list)  # read, not yet written
+    plan: Plan
+    name: str  # of the rung
+    number: int  # of the situation in its grid
+    fresh: list[Read] = field(default_factory=list)  # with cells that are not yet written
     drifts: list[Drift] = field(default_factory=list)
     cells: int = 0
     new: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    unwritten: float = 0.0  # seconds spent on `fresh`
 
     def __post_init__(self) -> None:
         columns = ["key", "probability", "off_support", "unresolved"]
-        held = store.read(self.ladder.name, revision=self.rung.revision, columns=columns)
+        held = store.read(self.plan.ladder.name, revision=self.rung.revision, columns=columns)
         self.held = {row["key"]: row for row in held.to_pylist()}
-        self.config = config_sha256(self.rung)
 
-    def read(self, task: Task, missing_only: bool) -> None:
-        """Read the prompts of a task; write if it is time."""
-        from . import readout
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.name, self.number
 
-        start, decoding = time.perf_counter(), self.asked.decoding
-        form, template = self.asked.form, template_of(self.asked.form)
-        cells = {p.id: self._cell(task, self.machine.encode(p.text(task, form), template)) for p in self.asked.prompts}
-        todo = {prompt: cell for prompt, cell in cells.items() if not (missing_only and cell.key in self.held)}
-        found = readout.readout(
-            self.machine, [cell.prompt_ids for cell in todo.values()], task,
-            budget=decoding.budget, max_nodes=decoding.max_nodes, max_depth=decoding.max_depth,
-            temperature=decoding.temperature,
-        )
-        for (prompt, cell), law in zip(todo.items(), found, strict=True):
-            row = store.Row(cell, form, prompt, law.options, law.off_support, law.unresolved, law.tokens)
-            self.tokens += law.tokens
-            if cell.key in self.held:
-                self.drifts.append(self._drift(row, self.held[cell.key]))
-            else:
-                self.fresh.append(row)
-        self.cells += len(cells)
-        self.unwritten += time.perf_counter() - start
-        if self.unwritten > FLUSH_SECONDS:
+    @property
+    def rung(self) -> Rung:
+        return self.plan.ladder.rung(self.name)
+
+    @property
+    def asked(self) -> Situation:
+        return self.plan.asked(self.name)[self.number]
+
+    def take(self, read: Read) -> None:
+        """Compare what is known, keep what is new; write before a new task begins, if it is time."""
+        if self.fresh and self.fresh[-1].batch.task != read.batch.task and sum(r.work for r in self.fresh) > SHARD_WORK:
             self.flush()
+        self.cells += self.plan.size(read.batch)
+        self.seconds += read.seconds
+        self.tokens += sum(row.tokens for row in read.rows)
+        self.drifts += [self._drift(row, self.held[row.cell.key]) for row in read.rows if row.cell.key in self.held]
+        rows = tuple(row for row in read.rows if row.cell.key not in self.held)
+        if rows:
+            self.fresh.append(read._replace(rows=rows))
 
     def flush(self) -> None:
-        """Write what has been read as one shard."""
-        if self.fresh:
-            made = store.producer(
-                engine="ragged tree" if self.machine.ragged else "whole tree", device=str(self.machine.device),
-                dtype=self.ladder.dtype, seconds=self.unwritten,
-            )
-            store.append(self.ladder.name, self.fresh, made)
-        self.new, self.seconds = self.new + len(self.fresh), self.seconds + self.unwritten
-        self.fresh, self.unwritten = [], 0.0
-
-    def _cell(self, task: Task, ids: tuple[int, ...]) -> Cell:
-        return Cell(
-            model=self.rung.source, revision=self.rung.revision, config_sha256=self.config, dtype=self.ladder.dtype,
-            tokenizer_revision=self.machine.tokenizer_revision, prompt_ids=ids, decoding=self.asked.decoding,
-            task=task.name, task_sha256=task_sha256(task),
-        )
+        """Write what is new as one shard."""
+        if not self.fresh:
+            return
+        fresh, self.fresh = self.fresh, []
+        said = {name: " and ".join(sorted({read.made[name] for read in fresh})) for name in ("engine", "device")}
+        made = store.producer(**said, dtype=self.plan.ladder.dtype, seconds=sum(read.seconds for read in fresh))
+        rows = [row for read in fresh for row in read.rows]
+        store.append(self.plan.ladder.name, rows, made | {"versions": fresh[0].made["versions"]})
+        self.new += len(rows)
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
-        law = store.kept(row.probability, self.ladder.dtype)
+        law = store.kept(row.probability, self.plan.ladder.dtype)
         now, then = np.append(law, row.off_support), np.append(held["probability"], held["off_support"])
-        allowed = ROUNDING[self.ladder.dtype] + max(row.unresolved, held["unresolved"])
-        cell = f"rung {self.rung.name}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
+        allowed = ROUNDING[self.plan.ladder.dtype] + max(row.unresolved, held["unresolved"])
+        cell = f"rung {self.name}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts]
         return {
-            "rung": self.rung.name, "form": self.asked.form, "temperature": self.asked.decoding.temperature,
+            "rung": self.name, "form": self.asked.form, "temperature": self.asked.decoding.temperature,
             "cells": self.cells, "new": self.new, "compared": len(moved),
             "median": float(np.median(moved)) if moved else np.nan, "max": max(moved, default=np.nan),
             "tokens": self.tokens, "seconds": self.seconds,

@@ -78,9 +78,13 @@ def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
     return {
         "crystal": __version__, "commit": _commit(), "engine": engine, "device": device, "dtype": dtype,
         "seconds": round(seconds, 3),
-        "versions": {name: _version(name) for name in ("torch", "transformers", "numpy")},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(), "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages a read-out depends on, as they are installed here."""
+    return {name: _version(name) for name in ("torch", "transformers", "numpy")}
 
 
 def _version(package: str) -> str:

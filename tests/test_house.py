@@ -21,12 +21,13 @@ REPOSITORY = Path(__file__).parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 PROSE = sorted((REPOSITORY / "book").glob("*.md"))
 LIGHT = (
-    "tasks prompts world grids ladders cells manifest store recipes experiments branches kinetics marks replicas settled "
-    "costs phases inference evidence judging claims verdicts synthetic simulation views figures overview telling coverage "
-    "drawn redraw open_views open_numbers open_figures training_figures servers dialects served draw_tables scoring show "
-    "records foreign tally importers sheets groups tables own_rows pages own_pages runs book commands cli validation "
+    "tasks prompts world grids ladders cells manifest store batches board nodes cluster resample recipes experiments "
+    "branches kinetics marks replicas settled costs phases inference evidence judging claims verdicts synthetic simulation "
+    "views figures overview telling coverage drawn redraw open_views open_numbers open_figures training_figures servers "
+    "dialects served draw_tables scoring show records foreign tally importers sheets groups tables own_rows pages "
+    "own_pages runs book commands cli validation "
 ).split()
-HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
+HEAVY = ("torch", "transformers", "trl", "datasets", "ray", "matplotlib", "seaborn")
 
 
 def run(code: str) -> str:
@@ -106,7 +107,9 @@ def test_locks_keep_what_was_asked_for(name):
 def test_conda_and_pyproject_agree_with_the_locks():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert {normal(d) for d in project["dependencies"]} <= pins("light.txt").keys()
-    assert {normal(d) for d in project["optional-dependencies"]["full"]} <= pins("full.txt").keys()
+    for extra in ("full", "cluster"):
+        assert {normal(d) for d in project["optional-dependencies"][extra]} <= pins("full.txt").keys()
+    assert f"ray=={pins('full.txt')['ray']}" in project["optional-dependencies"]["cluster"]  # a cluster's nodes must agree on it
     conda = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
     assert [d["pip"] for d in conda if isinstance(d, dict)] == [["-r requirements/full.txt"]]  # the lock itself
     assert {d.split("=")[0] for d in conda if isinstance(d, str)} == {"python", "pip", "make"}

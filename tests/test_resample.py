@@ -10,11 +10,15 @@ import pytest
 import synthetic
 import yaml
 
-from crystal import grids, ladders, resample, store
+from crystal import batches, grids, ladders, resample, store
 from crystal.errors import CrystalError
 from crystal.prompts import PROBE, PROMPTS
 
 TASKS = ("coin", "die")
+
+
+def plan():
+    return batches.Plan(ladder=ladders.load_ladder("toy"), rungs=(), forms=("chat",), tasks=TASKS)
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Fake:
     die_after: int = 10**9
 
     tokenizer_revision, device, ragged = "0" * 64, "cpu", True
+    model = types.SimpleNamespace(num_parameters=lambda: 1000)
 
     def load_rung(self, rung, *, dtype, device):
         self.loads.append(rung.name)
@@ -90,30 +95,43 @@ def test_missing_only_reads_what_is_missing(toy, fake):
     resample.resample("toy", tasks=["coin"], forms=["chat"], rungs=["sft"])
     fake.read.clear()
     frame = resample.resample("toy", tasks=TASKS, rungs=["sft"], missing_only=True)
-    assert fake.read == [("coin", 100), ("die", 100), ("die", 100)]
+    batches = [32, 32, 32, 4]
+    assert fake.read == [(task, size) for task in ("coin", "die", "die") for size in batches]
     assert list(frame["new"]) == [200, 100] and (frame["compared"] == 0).all()
 
 
-def test_resumes_after_a_kill(toy, fake, monkeypatch):
-    """Each run is interrupted after 3 tasks; what was flushed is never read again, and in the end all is there once."""
-    monkeypatch.setattr(resample, "FLUSH_SECONDS", 0.0)
+def test_resumes_after_a_kill(toy, fake):
+    """Each run is interrupted after 7 batches; what was read is never read again, and in the end all is there once."""
     runs = 0
     while store.verify("toy").cells < 5 * 2 * 200:
         fake.read.clear()
-        fake.die_after, runs = 3, runs + 1
+        fake.die_after, runs = 7, runs + 1
         with contextlib.suppress(KeyboardInterrupt):
             resample.resample("toy", tasks=TASKS, missing_only=True)
-        assert len(fake.read) <= 3
-    assert runs == 7  # 20 pairs of rung, form and task, 3 a run
+        assert len(fake.read) <= 7
+    assert runs == 12  # 20 tasks of 4 batches, 7 a run
     assert store.verify("toy").problems == () and store.verify("toy").missing == 0
 
 
 def test_tasks_are_written_in_groups(toy, fake, monkeypatch):
-    for seconds, shards in ((1e9, 1), (0.0, 2)):
-        monkeypatch.setattr(resample, "FLUSH_SECONDS", seconds)
+    """Shards are cut by the work in them, not by the clock: the same cells, the same files. A task here: 2e5."""
+    for work, shards in ((1e9, 1), (0.0, 3), (3e5, 2)):
+        monkeypatch.setattr(resample, "SHARD_WORK", work)
         before = store.verify("toy").shards
-        resample.resample("toy", tasks=TASKS, rungs=["dpo"], forms=["chat"], budget=1e-4 * (1 + shards))
+        resample.resample("toy", tasks=(*TASKS, "suit"), rungs=["dpo"], forms=["chat"], budget=1e-4 * (1 + shards))
         assert store.verify("toy").shards - before == shards
+
+
+def test_what_is_left_is_cut_where_it_was_cut_before(toy, fake, monkeypatch):
+    """In its last digits a law depends on its neighbours in the tree. Whichever whole batches are there, the rest keep theirs."""
+    whole = batches.Reader(plan(), ladders.load_ladder("toy").rung("dpo"), frozenset())
+    every = [[row.cell.key for row in whole.read(batch).rows] for batch in plan().batches("dpo")[:4]]
+    assert list(map(len, every)) == [32, 32, 32, 4]
+    for there in range(2**4):
+        held = frozenset(key for bit, keys in enumerate(every) if there >> bit & 1 for key in keys)
+        reader = batches.Reader(plan(), ladders.load_ladder("toy").rung("dpo"), held)
+        left = [[row.cell.key for row in reader.read(batch).rows] for batch in plan().batches("dpo")[:4]]
+        assert [keys for keys in left if keys] == [keys for bit, keys in enumerate(every) if not there >> bit & 1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,335 @@
+"""A ladder read by workers on Ray: the same store, byte for byte, however many they are and whatever happens to them."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import synthetic
+import tiny
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystal import batches, board, cluster, engine, ladders, manifest, nodes, resample, store
+from crystal.batches import Batch, Plan, Read
+from crystal.cli import main
+from crystal.cluster import Hire
+from crystal.errors import CrystalError
+
+ASKED = {"tasks": ("coin", "die"), "rungs": ("sft", "dpo"), "budget": 0.01}
+SCRIPT = "import sys, crystal.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
+
+
+# -- what is handed to whom, and when it comes out
+
+
+def rung(name: str, **more) -> ladders.Rung:
+    return ladders.Rung(ladder="toy", name=name, stage=name, step=1, source=f"x/{name}", revision="0" * 40, **more)
+
+
+def toy(rungs: int = 3) -> Plan:
+    names = ladders.STAGES[:rungs]
+    every = tuple(rung(name) for name in names)
+    ladder = ladders.Ladder(name="toy", title="toy", dtype="bfloat16", rungs=every)
+    return Plan(ladder=ladder, rungs=every, forms=("chat",), tasks=("coin", "die"))
+
+
+def blank(batch: Batch) -> Read:
+    return Read(batch, (), 0.0, 0.0, {})
+
+
+def test_a_batch_is_what_the_engine_would_cut() -> None:
+    assert engine.Engine.__dataclass_fields__["batch"].default == batches.BATCH
+    plan = toy()
+    assert [plan.size(batch) for batch in plan.batches("sft")] == 2 * [32, 32, 32, 4]
+    assert plan.name_of(plan.batches("sft")[5]) == "rung sft, chat, task die, prompts 06-interview to 12-form"
+
+
+def test_a_worker_keeps_its_rung_while_there_is_work_and_another_comes_only_for_enough() -> None:
+    found = board.Board.of(toy())
+    assert found.next_for(None, {}) == "base" and found.next_for(None, {"base": 1}) == "sft"  # 8 batches wait: one worker's worth
+    handed = [found.next_for("base", {"base": 1}) for _ in range(8)]
+    assert handed == toy().batches("base")
+    assert found.next_for("base", {"base": 1, "sft": 1}) == "dpo"
+    assert found.next_for("base", {"base": 1, "sft": 1, "dpo": 1}) is None
+    assert not found.died(handed[3]) and found.next_for("base", {"base": 1}) == handed[3]
+
+
+@given(st.data())
+def test_every_batch_comes_out_once_and_in_order_or_is_named(data: st.DataObject) -> None:
+    """Workers that come, finish and die in any order: no batch is lost, none comes twice, none is tried more than three times."""
+    plan = toy()
+    found, out = board.Board.of(plan), []
+    expected = [batch for rung in plan.rungs for batch in plan.batches(rung.name)]
+    hands: list[list] = [[None, None] for _ in range(data.draw(st.integers(1, 4)))]  # what is loaded, what is under way
+    tries: collections.Counter = collections.Counter()
+    while found.order:
+        for hand in hands:
+            if hand[1] is None:
+                hand[1] = found.next_for(hand[0], collections.Counter(other[0] for other in hands))
+                hand[0] = hand[1] if isinstance(hand[1], str) else hand[0]
+                tries[hand[1]] += 1
+        busy = [hand for hand in hands if hand[1] is not None]
+        hand = data.draw(st.sampled_from(busy))
+        if data.draw(st.integers(0, 3)) == 0:
+            found.died(hand[1])
+            hand[:] = [None, None]
+        else:
+            if isinstance(hand[1], Batch):
+                found.done[hand[1]] = blank(hand[1])
+            hand[1] = None
+        out += [read.batch for read in found.in_turn()]
+    assert out == [batch for batch in expected if batch not in found.dropped]
+    assert all(count <= board.DEATHS for work, count in tries.items() if isinstance(work, Batch))
+    if found.dropped:
+        assert found.left_out().startswith(f"{sum(map(plan.size, found.dropped))} cells are left out")
+
+
+def test_what_is_finished_comes_out_in_order_when_the_work_is_stopped() -> None:
+    found = board.Board.of(toy())
+    expected = list(found.order)
+    found.done = {batch: blank(batch) for batch in (expected[9], expected[0], expected[4])}
+    assert [read.batch for read in found.in_turn()] == expected[:1]
+    assert [read.batch for read in found.finished()] == [expected[4], expected[9]]
+
+
+# -- what a cluster must have
+
+
+def test_a_worker_declares_what_its_largest_rung_takes() -> None:
+    plan = toy()
+    need = nodes.need_of(plan.ladder, (rung("sft", parameters=10**9), rung("dpo", parameters=10**10)), 2, 1)
+    assert need == {"CPU": 2, "GPU": 1, "memory": 24e9}
+    node = {"CPU": 16.0, "GPU": 4.0, "memory": 60e9}
+    assert nodes.room_for([node, {**node, "memory": 200e9}, {"CPU": 64.0, "memory": 1e12}], need) == 2 + 4
+    assert nodes.room_for([node], {"CPU": 1, "GPU": 0.5, "memory": 0}) == 8
+    with pytest.raises(CrystalError, match="no node.*takes 2 processors, 8 GPUs and 24 GB of memory"):
+        nodes.room_for([node], {**need, "GPU": 8})
+
+
+def sentence(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["resample", "nano-llama", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "Mend: " in err
+    return err
+
+
+def test_without_ray_a_sentence_says_what_to_install(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "Mend: pip install '.[cluster]'" in sentence(capsys, "--cluster")
+
+
+def test_workers_are_those_of_a_cluster(capsys) -> None:
+    assert "Mend: crystal resample nano-llama --cluster" in sentence(capsys, "--workers", "2")
+    assert "at least one worker" in sentence(capsys, "--cluster", "--workers", "0")
+
+
+def test_threads_must_be_a_number(monkeypatch, capsys) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("OMP_NUM_THREADS", "all")
+    assert "OMP_NUM_THREADS is 'all'" in sentence(capsys, "--cluster")
+
+
+def test_a_cluster_that_is_not_there(monkeypatch, capsys) -> None:
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    began = time.monotonic()
+    said = f"cannot be reached: Connection refused (RAY_ADDRESS=127.0.0.1:{port}). Mend: ray start"
+    assert said in sentence(capsys, "--cluster")
+    assert time.monotonic() - began < 30
+
+
+def test_versions_must_agree_but_for_the_build(monkeypatch) -> None:
+    mine = store.versions()
+    cluster._check_versions({name: f"{version.split('+')[0]}+cu126" for name, version in mine.items()})
+    with pytest.raises(CrystalError, match=r"a worker has torch 2\.1\.0, and here it is"):
+        cluster._check_versions({**mine, "torch": "2.1.0"})
+
+
+# -- on Ray
+
+
+class Deadly(cluster.Worker):
+    """Is killed, as by a kernel short of memory, at the work that <root>/deadly names, as often as it says."""
+
+    def _perhaps(self, work: str) -> None:
+        path = ladders.root() / "deadly"
+        if path.exists() and (said := json.loads(path.read_text()))["work"] == work and said["times"]:
+            path.write_text(json.dumps({"work": work, "times": said["times"] - 1}))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def load(self, rung, held):
+        self._perhaps(rung)
+        return super().load(rung, held)
+
+    def read(self, batch):
+        self._perhaps(" ".join(map(str, batch)))
+        return super().read(batch)
+
+
+class Slow(cluster.Worker):
+    def read(self, batch):
+        time.sleep(0.3)
+        return super().read(batch)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a ladder of tiny random checkpoints."""
+    folder = tmp_path_factory.mktemp("described")
+    synthetic.write_ladder(folder, "small", {rung: {} for rung in ladders.STAGES})
+    path = folder / "data/ladders/small.yaml"
+    raw = yaml.safe_load(path.read_text())
+    for number, rung in enumerate(raw["rungs"]):
+        rung["revision"] = ladders.weights_sha256(tiny.save(folder / rung["source"], seed=number, sharpness=8.0))
+    path.write_text(yaml.safe_dump(raw))
+    return folder
+
+
+@pytest.fixture
+def root(described: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same in a place of its own, with nothing stored; one thread, as each worker has."""
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(resample, "SHARD_WORK", 1e6)  # some shards hold two tasks, some one
+    shutil.copytree(described / "data", tmp_path / "data")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator:
+    """A cluster of this machine, joined once for all tests."""
+    module = pytest.importorskip("ray")
+    module.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CRYSTAL_ROOT", "RAY_ADDRESS"):
+            patch.delenv(name, raising=False)
+        assert nodes.connect(module, 2)
+        assert not nodes.connect(module, 2)
+    yield module
+    module.shutdown()
+
+
+def stored(folder: Path) -> list[tuple]:
+    """All of the store but provenance: what each record says, in order, and the bytes of its shard."""
+    assert folder == ladders.root()
+    return [({**record, "producer": None}, manifest.verified("small", record)) for record in manifest.records("small")]
+
+
+@pytest.fixture
+def alone(root: Path) -> list[tuple]:
+    """What one process stores; the store is empty again afterwards."""
+    resample.resample("small", device="cpu", **ASKED)
+    found = stored(root)
+    assert len(found) > 4 and sum(record["rows"] for record, _ in found) == 800
+    shutil.rmtree(root / "data/samples")
+    return found
+
+
+def deadly(root: Path, monkeypatch: pytest.MonkeyPatch, work: str, times: int) -> None:
+    monkeypatch.setattr(cluster, "Worker", Deadly)
+    (root / "deadly").write_text(json.dumps({"work": work, "times": times}))
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_the_same_store_from_two_workers_even_if_they_are_killed(ray, root, alone, monkeypatch, times) -> None:
+    deadly(root, monkeypatch, "sft 1 coin 2", times)
+    frame = resample.resample("small", hire=Hire(2, 0), **ASKED)
+    assert stored(root) == alone and frame["new"].sum() == 800
+    assert json.loads((root / "deadly").read_text())["times"] == 0
+    again = resample.resample("small", device="cpu", **ASKED)
+    assert again["compared"].sum() == 800 and (again["max"] < 1e-7).all()  # float32's digits are what is stored
+
+
+@pytest.mark.slow
+def test_a_batch_that_kills_three_workers_is_named_and_left_out(ray, root, alone, monkeypatch) -> None:
+    deadly(root, monkeypatch, "dpo 0 die 1", board.DEATHS)
+    said = "32 cells are left out, their workers died 3 times: rung dpo, completion, task die, prompts 06-interview to 12-form "
+    with pytest.raises(CrystalError, match=said):
+        resample.resample("small", hire=Hire(1, 0), **ASKED)
+    assert store.verify("small").cells == 800 - 32
+    frame = resample.resample("small", missing_only=True, device="cpu", **ASKED)
+    assert frame["new"].sum() == 32
+    assert laws() == laws_of(alone)
+
+
+def test_a_rung_that_kills_three_workers_as_it_is_loaded(ray, root, monkeypatch) -> None:
+    deadly(root, monkeypatch, "sft", board.DEATHS)
+    with pytest.raises(CrystalError, match="400 cells are left out.*rung sft, which cannot be loaded"):
+        resample.resample("small", hire=Hire(1, 0), **ASKED)
+    assert store.verify("small").cells == 400
+
+
+def laws() -> dict[str, tuple]:
+    table = store.read("small").to_pylist()
+    return {row["key"]: (row["probability"], row["off_support"], row["unresolved"], row["tokens"]) for row in table}
+
+
+def laws_of(shards: list[tuple]) -> dict[str, tuple]:
+    import io
+
+    import pyarrow.parquet as pq
+
+    rows = [row for _, blob in shards for row in pq.read_table(io.BytesIO(blob)).to_pylist()]
+    return {row["key"]: (row["probability"], row["off_support"], row["unresolved"], row["tokens"]) for row in rows}
+
+
+def test_a_worker_checks_the_weights(ray, root) -> None:
+    weights = root / "data/weights/small/dpo/model.safetensors"
+    shutil.copy(root / "data/weights/small/sft/model.safetensors", weights)
+    with pytest.raises(CrystalError, match="the weights' sha256 is.*, on "):
+        resample.resample("small", hire=Hire(1, 0), **ASKED)
+    assert 0 < store.verify("small").cells <= 400  # what was read of the other rung is kept
+    shutil.rmtree(weights.parent)
+    with pytest.raises(CrystalError, match="a worker lacks the weights of rung 'dpo' of small.*CRYSTAL_ROOT"):
+        resample.resample("small", hire=Hire(1, 0), missing_only=True, **ASKED)
+
+
+def slow(arguments: list[str]) -> int:
+    """The command line, with workers that take their time: for a process of its own, which is interrupted."""
+    cluster.Worker, resample.SHARD_WORK = Slow, 1e6
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules["test_cluster"])
+    return main(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(root, alone, number) -> None:
+    """In a process of its own, which makes its own cluster and ends it."""
+    pytest.importorskip("ray")
+    asked = ["resample", "small", "--cluster", "--workers", "2", "--task", "coin", "--task", "hundred", "--rung", "sft"]
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, *asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join((*sys.path, str(Path(__file__).parent)))})
+    deadline = time.monotonic() + 120
+    while store.verify("small").cells == 0 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "stopped; what was finished is kept (small). Mend: crystal resample small" in err, err
+    kept = store.verify("small").cells
+    assert 0 < kept < 400
+    frame = resample.resample("small", tasks=("coin", "hundred"), rungs=("sft",), missing_only=True, device="cpu")
+    found = laws()
+    assert frame["new"].sum() == 400 - kept and len(found) == 400
+    shutil.rmtree(root / "data/samples")
+    resample.resample("small", tasks=("coin", "hundred"), rungs=("sft",), device="cpu")
+    assert laws() == found
