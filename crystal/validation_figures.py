@@ -140,7 +140,8 @@ def plot_smallest(frame: pd.DataFrame) -> Figure:
             .pivot(index="options", columns="draws", values="prompts")
             .reindex(options, columns=draws)
         )
-        ax.imshow(table.fillna(400), norm="log", vmin=5, vmax=800, cmap="Blues", aspect="auto")
+        ax.imshow(table, norm="log", vmin=5, vmax=800, cmap="Blues", aspect="auto")
+        ax.set_facecolor("#e4e6e9")  # of cells in which none of those tried is enough
         for (i, j), prompts in np.ndenumerate(table.to_numpy()):
             ax.text(j, i, "none" if np.isnan(prompts) else f"{prompts:.0f}", ha="center", va="center", color="black", fontsize=8)
         ax.set_xticks(range(len(draws)), ["read out" if d == EXACT else f"{d:.0f}" for d in draws])
