@@ -36,8 +36,9 @@ def liquid(base: Array | Evidence, *, seed: int = 0, permutations: int = 999) ->
     base = ev.evidence(base)
     if len(np.unique(base.units)) < 2:
         return [judge("many-laws", inf.NOTHING, nothing="one unit was asked, and one cannot differ from itself")]
-    bits = np.log2(base.law.shape[1])
-    share = inf.estimate(lambda w: ev.liquidity(base, w) / bits, inf.leave_one_out(base.units), low=0, high=1, scale="log")
+    bits, bias = np.log2(base.law.shape[1]), ev.floor_bits(base, inf.generator(seed, "deal"))
+    share = inf.estimate(lambda w: (ev.liquidity(base, w) - bias) / bits, inf.leave_one_out(base.units),
+                         low=0, high=1, scale="log")
     null, floor = None, 0.0
     if len(np.unique(base.units)) < len(base.units):
         null = inf.unit_null(base.law, base.units, base.block, n=permutations, seed=seed)
@@ -91,23 +92,32 @@ class Distances:
 
     seed: Callable[[Array], Array]
     rival: Callable[[Array], Array]
+    error: float  # standard error of `seed` by the draws behind the seeds, which no leaving out of prompts shows; 0 of read-outs
 
 
-def seed_distances(base: Evidence, sft: Evidence, others: Sequence[Array] = ()) -> Distances:
-    """Means over the two folds; others: the other tasks' seeds, each over its own options."""
+def seed_distances(base: Evidence, sft: Evidence, others: Sequence[Array] = (), *, seed: int = 0) -> Distances:
+    """Means over the two folds; others: the other tasks' seeds, each over its own options.
+
+    From draws, half of every base prompt's draws choose the seed and the other half say where it lies.
+    """
+    rng = inf.generator(seed, "draws")
+    naming, own = ev.halves(base, rng)
     laws, by = rivals(base.law, others), inf.folds(base.half)
-    seeds = [inf.split_seed(base.law, sft.law, chosen=chosen) for chosen, _ in by]
+    seeds = [inf.split_seed(naming.law, sft.law, chosen=chosen).index for chosen, _ in by]
 
     def unexplained(w: Array) -> Array:
-        far = [ph.mse(split.seed, ph.mean_law(sft.law, w * scored)) - ev.mean_noise(sft, w * scored) - base.noise[split.index]
-               for split, (_, scored) in zip(seeds, by, strict=True)]
+        far = [ph.mse(own.law[index], ph.mean_law(sft.law, w * scored)) - ev.mean_noise(sft, w * scored) - own.noise[index]
+               for index, (_, scored) in zip(seeds, by, strict=True)]
         return np.mean(far, axis=0)
 
     def by_rival(w: Array) -> Array:
         return np.mean([rival_distance(ph.mean_law(sft.law, w * scored), laws) - ev.mean_noise(sft, w * scored)
                         for _, scored in by], axis=0)
 
-    return Distances(unexplained, by_rival)
+    errors = [0.0] if own.exact else [
+        np.std(ph.mse(rng.multinomial(int(own.draws[index]), own.law[index], 200) / own.draws[index], sft.law[scored].mean(0)))
+        for index, (_, scored) in zip(seeds, by, strict=True)]
+    return Distances(unexplained, by_rival, float(np.mean(errors)))
 
 
 def seed_in_base(base: Array | Evidence, sft: Array | Evidence, others: Sequence[Array] = (), *, seed: int = 0,
@@ -119,10 +129,11 @@ def seed_in_base(base: Array | Evidence, sft: Array | Evidence, others: Sequence
     base, sft = ev.evidence(base), ev.evidence(sft)
     if not splits(base):
         return judge(claim, inf.NOTHING, nothing=UNSPLIT)
-    far = seed_distances(base, sft, others)
+    far, every = seed_distances(base, sft, others, seed=seed), np.ones(len(sft.law))
     number = inf.ratio(far.seed, far.rival, inf.leave_one_out(sft.units))
+    number = inf.widened(number, float(ph.ratio(far.error, far.rival(every))), low=0)
     null = inf.relabelled_seed_null(base.law, sft.law, inf.relabellings(base.law.shape[1], permutations, seed), base.half)
-    chance = float(ph.ratio(null.typical, far.rival(np.ones(len(sft.law)))))
+    chance = float(ph.ratio(null.typical, far.rival(every)))
     return judge(claim, number, null, chance=chance, nothing="SFT's law cannot be told from a rival, so it names no seed")
 
 
@@ -176,23 +187,26 @@ class Kept:
 
     masks: Array                          # (folds, options): A, the options of the seed that each half chose
     ceiling: float                        # the seeds' own mass on them
+    error: float                          # its standard error by the draws behind it; 0 of read-outs
     mass: Callable[[Array], Array]        # weights (..., prompts) -> mass of the later rung, each half on the other's options
     relabelled: Callable[[Array], Array]  # permutations (n, options) -> the same mass, on as many options taken at random
 
 
 def kept(base: Array | Evidence, sft: Array | Evidence, later: Array | Evidence, *, quantile: float = QUANTILE,
          seed: int = 0) -> Kept:
-    """ProbMass of a later rung. From draws, half of a seed's draws name its options and the other half say what it puts there."""
+    """ProbMass of a later rung. From draws, half of every base prompt's draws choose the seed and its options, the other half say
+    what it puts there itself."""
     base, sft, later = map(ev.evidence, (base, sft, later))
-    by, masks, ceilings = inf.folds(base.half), [], []
-    for number, (chosen, _) in enumerate(by):
-        split = inf.split_seed(base.law, sft.law, chosen=chosen)
-        naming, own = ev.halves(split.seed, base.draws[split.index], inf.generator(seed, f"draws of seed {number}"))
-        masks.append(ph.support(naming, quantile))
-        ceilings.append(ph.probmass(own, masks[-1]))
+    naming, own = ev.halves(base, inf.generator(seed, "draws"))
+    by, masks, ceilings, errors = inf.folds(base.half), [], [], []
+    for chosen, _ in by:
+        index = inf.split_seed(naming.law, sft.law, chosen=chosen).index
+        masks.append(ph.support(naming.law[index], quantile))
+        ceilings.append(float(ph.probmass(own.law[index], masks[-1])))
+        errors.append(np.sqrt(ceilings[-1] * (1 - ceilings[-1]) / own.draws[index]))
     laws = [later.law[scored].mean(0) for _, scored in by]
     return Kept(
-        np.array(masks), float(np.mean(ceilings)),
+        np.array(masks), float(np.mean(ceilings)), float(np.mean(errors)),
         lambda w: np.mean([ph.probmass(ph.mean_law(later.law, w * scored), mask)
                            for mask, (_, scored) in zip(masks, by, strict=True)], axis=0),
         lambda permuted: np.mean([ph.probmass(law, mask[permuted]) for mask, law in zip(masks, laws, strict=True)], axis=0))
@@ -206,6 +220,7 @@ def same_options(base: Array | Evidence, sft: Array | Evidence, final: Array | E
         return judge("same-options", inf.NOTHING, nothing=UNSPLIT)
     found = kept(base, sft, final, quantile=quantile, seed=seed)
     number = inf.estimate(lambda w: ph.ratio(found.mass(w), found.ceiling), inf.leave_one_out(final.units), low=0)
+    number = inf.widened(number, float(number.value * ph.ratio(found.error, found.ceiling)), low=0)
     draws = found.relabelled(inf.relabellings(final.law.shape[1], permutations, seed))
     null = inf.against("as many options taken at random", float(found.mass(np.ones(len(final.law)))), draws)
     return judge("same-options", number, null, chance=float(ph.ratio(null.typical, found.ceiling)),

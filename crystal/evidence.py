@@ -8,7 +8,7 @@ Knows nothing of tasks, ladders or files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .errors import CrystalError
 from .phases import Array
 
 SELECTION, EVALUATION = "selection", "evaluation"
+FEWEST = 4  # draws on an option in a prompt
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,16 @@ def evidence(answers: Array | Evidence) -> Evidence:
 def asked(law: Array, units: Sequence, draws: Array | None = None, block: Array | None = None) -> Evidence:
     """Evidence of any prompts: every second unit, in order of appearance, is of the evaluation half.
 
-    Raises: CrystalError for draws fewer than 2, of which no noise can be told.
+    Raises: CrystalError for draws fewer than FEWEST, which cannot be halved and their noise told.
     """
     units = np.asarray(units)
     names, first, member = np.unique(units, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[member]
     draws = np.full(len(law), np.inf) if draws is None else np.asarray(draws, float)
-    if (draws < 2).any():
-        raise CrystalError(f"prompt {int(np.argmin(draws))} has {draws.min():.0f} draws on an option; one shows no scatter",
-                           mend="draw more, or leave that prompt out")
+    if (draws < FEWEST).any():
+        first = int(np.argmin(draws))
+        raise CrystalError(f"prompt {first} has {draws[first]:.0f} draws on an option, and {FEWEST} are needed: half "
+                           "choose, half score, and one shows no scatter", mend="draw more, or leave that prompt out")
     half = np.where(place % 2 == 0, SELECTION, EVALUATION)
     return Evidence(np.asarray(law, float), units, half, np.zeros(len(law)) if block is None else np.asarray(block), draws)
 
@@ -113,14 +115,29 @@ def together(first: Evidence, second: Evidence) -> Evidence:
                       for name in ("law", "units", "half", "block", "draws")))
 
 
-def halves(row: Array, draws: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Two laws of one prompt from draws of their own, each half of them, dealt without replacement; of a read-out, itself twice.
+def halves(given: Evidence, rng: np.random.Generator) -> tuple[Evidence, Evidence]:
+    """Each prompt's draws dealt into two halves without replacement; of a read-out, itself twice.
 
     What is chosen on a sample looks better there than it is: choose on the one, score on the other.
     """
-    if np.isinf(draws):
-        return row, row
-    counts = np.round(row * draws).astype(np.int64)
-    first = rng.multivariate_hypergeometric(counts, int(counts.sum()) // 2)
-    rest = counts - first
-    return first / first.sum(), rest / rest.sum()
+    if given.exact:
+        return given, given
+    counts = given.counts
+    first = np.array([rng.multivariate_hypergeometric(row, int(row.sum()) // 2) for row in counts])
+    return tuple(replace(given, law=part / part.sum(1, keepdims=True), draws=part.sum(1).astype(float))
+                 for part in (first, counts - first))
+
+
+def floor_bits(given: Evidence, rng: np.random.Generator, deals: int = 20) -> float:
+    """Mean `liquidity`, in bits, after all draws were dealt out anew over the prompts: the bias of a crystal with these draws.
+
+    Next to nothing, unless a prompt has no more draws than there are options; of a read-out 0.
+    """
+    if given.exact:
+        return 0.0
+    from scipy import stats
+
+    sizes, pooled = given.counts.sum(1), given.counts.sum(0)
+    dealt = stats.random_table(sizes, pooled).rvs(deals, random_state=rng)
+    every = np.ones(len(sizes))
+    return float(np.mean([liquidity(replace(given, law=hands / sizes[:, None]), every) for hands in dealt]))

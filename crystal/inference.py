@@ -133,6 +133,20 @@ def student(values: Array, *, low: float = -np.inf, high: float = np.inf, scale:
     return replace(law, value=float(ends[0]), low=float(ends[1]), high=float(ends[2]))
 
 
+def widened(found: Estimate, extra: float, *, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """An estimate with a further, independent standard error of its value, such as that of draws behind one law.
+
+    Degrees of freedom by Welch and Satterthwaite, the extra error taken as known.
+    """
+    if not extra or np.isnan(found.error):
+        return found
+    added = extra / found.value if found.scale == "log" else extra
+    error = float(np.hypot(found.error, added))
+    law = replace(found, error=error, freedom=found.freedom * (error / found.error) ** 4 if found.error else np.inf)
+    ends = np.clip(law.quantiles(np.array([ALPHA / 2, 1 - ALPHA / 2])), low, high)
+    return replace(law, low=float(ends[0]), high=float(ends[1]))
+
+
 def freedom(values: Array) -> float:
     """Degrees of freedom of Student's t: n - 1, or fewer where heavy tails make the scatter itself uncertain.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import claims, synthetic
+from . import evidence as ev
 from . import inference as inf
 from . import phases as ph
 from .evidence import Evidence
@@ -46,32 +47,34 @@ JUDGED: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def _liquidity(true: Rungs, found: Rungs) -> float:
+def _liquidity(true: Rungs, found: Rungs, seed: int) -> float:
     return float(ph.liquidity_share(true["base"].law))
 
 
-def _compression(true: Rungs, found: Rungs) -> float:
+def _compression(true: Rungs, found: Rungs, seed: int) -> float:
     return float(ph.compression(true["sft"].law, true["base"].law))
 
 
-def _chosen(found: Rungs) -> list[inf.Split]:
-    return [inf.split_seed(found["base"].law, found["sft"].law, chosen=chosen) for chosen, _ in inf.folds(found["base"].half)]
+def _chosen(found: Rungs, seed: int) -> list[int]:
+    """Rows of the base that are the seeds, as `claims.seed_distances` and `claims.kept` choose them."""
+    naming, _ = ev.halves(found["base"], generator(seed, "draws"))
+    return [inf.split_seed(naming.law, found["sft"].law, chosen=chosen).index for chosen, _ in inf.folds(naming.half)]
 
 
-def _seed_distance(true: Rungs, found: Rungs) -> float:
+def _seed_distance(true: Rungs, found: Rungs, seed: int) -> float:
     """Of the prompts chosen; from draws, of what those prompts' laws really are."""
     target, rivals = true["sft"].law.mean(0), claims.rivals(found["base"].law, others())
-    far = np.mean([ph.mse(found["base truth"].law[split.index], target) for split in _chosen(found)])
+    far = np.mean([ph.mse(found["base truth"].law[index], target) for index in _chosen(found, seed)])
     return float(ph.ratio(far, claims.rival_distance(target, rivals)))
 
 
-def _kept(true: Rungs, found: Rungs) -> float:
-    masks = claims.kept(found["base"], found["sft"], found["final"]).masks
-    own = [found["base truth"].law[split.index] for split in _chosen(found)]
+def _kept(true: Rungs, found: Rungs, seed: int) -> float:
+    masks = claims.kept(found["base"], found["sft"], found["final"], seed=seed).masks
+    own = [found["base truth"].law[index] for index in _chosen(found, seed)]
     return float(ph.ratio(ph.probmass(true["final"].law.mean(0), masks).mean(), ph.probmass(np.array(own), masks).mean()))
 
 
-def _promoted(true: Rungs, found: Rungs) -> float:
+def _promoted(true: Rungs, found: Rungs, seed: int) -> float:
     gained = []
     for chosen, _ in inf.folds(found["sft"].half):
         before, after = (found[stage].law[chosen].mean(0) for stage in ("sft", "final"))
@@ -79,11 +82,11 @@ def _promoted(true: Rungs, found: Rungs) -> float:
     return float(((true["final"].law - true["sft"].law).mean(0) * np.array(gained)).sum(-1).mean())
 
 
-def _stage_ratio(true: Rungs, found: Rungs) -> float:
+def _stage_ratio(true: Rungs, found: Rungs, seed: int) -> float:
     return float(ph.mse_ratio_stage(*(true[stage].law.mean(0) for stage in synthetic.STAGES)))
 
 
-TRUE: dict[str, Callable[[Rungs, Rungs], float]] = {
+TRUE: dict[str, Callable[[Rungs, Rungs, int], float]] = {
     "many-laws": _liquidity, "collapse": _compression, "seed-in-base": _seed_distance, "same-options": _kept,
     "little-promoted": _promoted, "smaller-move": _stage_ratio,
 }
@@ -152,7 +155,7 @@ def _strength(claim: str, design: Design, world: int, trial: int) -> float | Non
 
     def beyond(strength: float) -> float:
         stages, found = _asked(claim, design, world, trial, strength)
-        return TRUE[claim](synthetic.whole(stages), found) / MARKS[claim].mark - 1
+        return TRUE[claim](synthetic.whole(stages), found, trial) / MARKS[claim].mark - 1
 
     try:
         strength = brentq(beyond, 1e-4, 1 - 1e-4, xtol=1e-5)
@@ -181,7 +184,7 @@ def trials(stages: Stages, design: Design, n: int, *, world: int = 0, permutatio
     for i in range(n):
         found = synthetic.sample(stages, design, generator(i, f"trial {world} {design.name}"))
         for claim, verdicts in out.items():
-            verdicts.append((JUDGED[claim](found, permutations=permutations, seed=i), TRUE[claim](true, found)))
+            verdicts.append((JUDGED[claim](found, permutations=permutations, seed=i), TRUE[claim](true, found, i)))
     return out
 
 
@@ -192,7 +195,7 @@ def trials_at_mark(claim: str, design: Design, n: int, *, world: int = 0, permut
         if made := at_mark(claim, design, world, i):
             stages, found = made
             verdict = JUDGED[claim](found, permutations=permutations, seed=i)
-            out.append((verdict, TRUE[claim](synthetic.whole(stages), found)))
+            out.append((verdict, TRUE[claim](synthetic.whole(stages), found, i)))
     return out
 
 

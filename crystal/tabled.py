@@ -22,7 +22,6 @@ from .judging import Verdict, judge
 from .phases import Array
 from .tables import Table
 
-FEWEST = 2  # draws on an option in a prompt: one shows no scatter
 POOLED = "all tasks"
 
 
@@ -48,9 +47,9 @@ def roles(stages: Sequence[str]) -> Roles:
 
 
 def rungs(table: Table, ladder: str, task: str) -> dict[str, Evidence]:
-    """Stage -> evidence of one task; prompts with fewer than FEWEST draws at any stage are left out of all."""
+    """Stage -> evidence of one task; prompts with fewer than `evidence.FEWEST` draws at any stage are left out of all."""
     mine = table.frame[(table.frame["ladder"] == ladder) & (table.frame["task"] == task)]
-    scarce = mine.loc[mine["draws"] < FEWEST, "prompt"].unique()
+    scarce = mine.loc[mine["draws"] < ev.FEWEST, "prompt"].unique()
     mine = mine[~mine["prompt"].isin(scarce)]
     return {stage: ev.asked(np.stack(part["law"].tolist()), part["unit"].to_numpy(), part["draws"].to_numpy())
             for stage, part in mine.groupby("stage", sort=False)}
@@ -131,7 +130,7 @@ def over_tasks(every: Mapping[str, Mapping[str, Evidence]], who: Roles, named: M
         far = []
         for found in pairs:
             other = [law for name, law in named.items() if several.get(name) is not found]
-            distances = claims.seed_distances(found[who.base], found[who.tuned], other)
+            distances = claims.seed_distances(found[who.base], found[who.tuned], other, seed=seed)
             far.append([float(distance(_all(found[who.base]))) for distance in (distances.seed, distances.rival)])
         out.append(judge("seed-in-base", _quotient(*np.array(far).T), pooled["seed-in-base"],
                          nothing="the laws of the tuned stage cannot be told from a rival"))

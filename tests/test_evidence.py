@@ -66,19 +66,37 @@ def test_units_are_dealt_to_the_halves_in_turn_and_stay_whole():
     assert found.half.tolist() == ["selection", "evaluation", "selection", "selection", "evaluation"]
 
 
-def test_one_draw_shows_no_scatter():
-    with pytest.raises(CrystalError, match="prompt 1 has 1 draws"):
-        ev.asked(np.full((2, 2), 0.5), [0, 1], [5, 1])
+def test_draws_too_few_to_be_halved_are_refused():
+    with pytest.raises(CrystalError, match="prompt 1 has 3 draws on an option, and 4 are needed"):
+        ev.asked(np.full((2, 2), 0.5), [0, 1], [5, 3])
 
 
-@given(st.integers(2, 60), st.integers(0, 10**6))
+@given(st.integers(4, 60), st.integers(0, 10**6))
 def test_halves_of_draws_add_up_and_a_read_out_is_itself(n, seed):
     rng = np.random.default_rng(seed)
-    row = rng.multinomial(n, np.full(4, 0.25)) / n
-    first, second = ev.halves(row, n, rng)
-    assert first.sum() == pytest.approx(1) and second.sum() == pytest.approx(1)
-    assert first * (n // 2) + second * (n - n // 2) == pytest.approx(row * n)
-    assert all(part is row for part in ev.halves(row, np.inf, rng))
+    given_ = drawn(rng.dirichlet(np.ones(4), 3), n, rng)
+    first, second = ev.halves(given_, rng)
+    assert (first.counts + second.counts == given_.counts).all() and (first.draws == n // 2).all()
+    read = ev.asked(given_.law, np.arange(3))
+    assert all(part is read for part in ev.halves(read, rng))
+
+
+def test_the_floor_is_what_a_crystal_shows():
+    """False alarm: means of 20 samples with a standard error of 0.006."""
+    rng, law = np.random.default_rng(9), np.random.default_rng(3).dirichlet(np.full(100, 0.7))
+    crystals = [drawn(np.tile(law, (20, 1)), 60, rng) for _ in range(20)]
+    shown = np.mean([float(ev.liquidity(one, np.ones(20))) for one in crystals])
+    assert shown > 0.03
+    assert np.mean([ev.floor_bits(one, rng) for one in crystals]) == pytest.approx(shown, abs=0.03)
+    assert ev.floor_bits(ev.asked(crystals[0].law, np.arange(20)), rng) == 0
+
+
+def test_an_error_of_its_own_makes_the_interval_wider():
+    found = inf.student(np.array([1.0, 2.0, 3.0, 4.0]))
+    wide = inf.widened(found, 1.0)
+    assert wide.value == found.value and wide.low < found.low and wide.high > found.high
+    assert wide.error == pytest.approx(np.hypot(found.error, 1)) and wide.freedom > found.freedom
+    assert inf.widened(found, 0.0) is found
 
 
 def test_too_few_units_are_undecided_in_a_sentence():

@@ -80,7 +80,7 @@ def test_a_single_prompt_gives_numbers_and_no_verdict(tmp_path):
     assert (numbers["entropy"] > 0).all() and numbers["liquidity"].isna().all()
 
 
-def test_prompts_with_a_single_draw_are_left_out_of_every_stage(tmp_path):
+def test_prompts_with_too_few_draws_are_left_out_of_every_stage(tmp_path):
     frame = pd.read_csv(write(tmp_path / "draws.csv", True, 50))
     scarce = (frame["prompt"] == "p3") & (frame["stage"] == "sft")
     frame.loc[scarce, "count"] = (frame.loc[scarce, "option"] == "o1").astype(int)

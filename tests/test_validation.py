@@ -63,7 +63,7 @@ def test_ladders_at_the_mark_are_there(claim):
         made = simulation.at_mark(claim, Design(10, 12, 2), 0, trial)
         if made:
             stages, found = made
-            truth = simulation.TRUE[claim](synthetic.whole(stages), found)
+            truth = simulation.TRUE[claim](synthetic.whole(stages), found, trial)
             assert truth == pytest.approx(MARKS[claim].mark, rel=simulation.NEAR)
             break
     else:
