@@ -106,21 +106,21 @@ class _Walk:
     def _expand(self, level: Nodes, rows: slice, logits: torch.Tensor) -> Nodes:
         """Add what the next token decides to `classes`; return the children that stay open."""
         part, table = level[rows], self.table
-        mass = torch.from_numpy(part.mass).to(logits.device)
-        joint = torch.softmax(logits[:, self.order].double() / self.temperature, -1) * mass[:, None]
-        upto = torch.nn.functional.pad(joint.cumsum(-1), (1, 0))
+        p = torch.softmax(logits[:, self.order].double() / self.temperature, -1)
+        upto = p.new_zeros(len(p), p.shape[1] + 1)
+        torch.cumsum(p, -1, out=upto[:, 1:])
         if torch.isnan(upto[:, -1]).any():
             raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
         states, which = np.unique(part.state, return_inverse=True)
         found = [table.row(s) for s in states.tolist()]
         node, (low, high, code) = _per_node(found, which, ("low", "high", "code"))
         at = torch.from_numpy(node).to(logits.device)
-        decided = (upto[at, torch.from_numpy(high)] - upto[at, torch.from_numpy(low)]).cpu().numpy()
+        decided = (upto[at, torch.from_numpy(high)] - upto[at, torch.from_numpy(low)]).cpu().numpy() * part.mass[node]
         # code -1 (OFF) is column K, code -2 - k is column k
         column = np.where(code == -1, self.classes.shape[1] - 1, -2 - code)
         self.classes += _binned(part.owner[node] * self.classes.shape[1] + column, decided, self.classes.shape)
         node, (rank, to) = _per_node(found, which, ("live", "to"))
-        alive = joint[torch.from_numpy(node).to(logits.device), torch.from_numpy(rank)].cpu().numpy()
+        alive = p[torch.from_numpy(node).to(logits.device), torch.from_numpy(rank)].cpu().numpy() * part.mass[node]
         return Nodes(part.owner[node], node + rows.start, table.vocabulary.order[rank], to, alive)
 
     def _prune(self, children: Nodes, final: bool) -> Nodes:
@@ -144,9 +144,9 @@ class _Walk:
         lost = np.bincount(dropped.owner, dropped.mass, len(self.prompts))
         self.unresolved, self.left = self.unresolved + lost, np.maximum(self.left - lost, 0)
         states, which = np.unique(dropped.state, return_inverse=True)
-        per_state = _binned(dropped.owner * len(states) + which, dropped.mass, (len(self.prompts), len(states)))
-        for column, state in enumerate(states.tolist()):
-            self.reach += per_state[:, column, None] * self.table.automaton.reachable(state)
+        if len(states):
+            per_state = _binned(dropped.owner * len(states) + which, dropped.mass, (len(self.prompts), len(states)))
+            self.reach += per_state @ np.stack([self.table.automaton.reachable(state) for state in states.tolist()])
 
     def _result(self, i: int) -> Readout:
         total = self.classes[i].sum() + self.unresolved[i]
