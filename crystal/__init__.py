@@ -16,6 +16,7 @@ One way of data flow; a module knows only those to its left or above, and import
     sheets -> groups -> tables                          a table of answers of any ladder, read, checked, typed
     views -> figures, overview, training_figures, open_*     the same, shown
     branches -> kinetics, replicas, settled, ...        experiments and training runs: measured, judged, shown
+    shapes -> bench_figures                             what a read-out costs beside its peers, shown (measured by scripts/)
     show, telling                                       what a notebook puts on its page
     own_rows -> pages -> own_pages, runs -> book        pages listed, executed, bound and rendered
     commands -> cli                                     `crystal <command>`

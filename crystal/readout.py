@@ -53,13 +53,16 @@ class Nodes:
 def readout(
     engine: Engine, prompts: Sequence[tuple[int, ...]], task: Task, *,
     budget: float = 1e-4, max_nodes: int = 20_000, max_depth: int = 12, batch: int = 32, temperature: float = 1.0,
+    begun: Sequence[int] | None = None,
 ) -> list[Readout]:
     """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree.
 
     budget: how much probability per prompt may stay unresolved. max_nodes, max_depth: per prompt, tokens expanded below it
     and tokens an answer may take before it is given up; a flat model would otherwise never end. temperature: divides the
-    logits of every token; 1 is the model's own law.
-    Raises: CrystalError for an open task, a prompt longer than the context, or logits that are no numbers.
+    logits of every token; 1 is the model's own law. begun: how many tokens at each prompt's end the answer holds already;
+    the law is then of how it goes on.
+    Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun and over, or logits that
+    are no numbers.
     """
     if not 0 <= budget <= 1:
         raise CrystalError(f"budget is a probability, not {budget}", mend="--budget 1e-4")
@@ -68,10 +71,22 @@ def readout(
     table = engine.table(task)
     for ids in prompts:
         max_depth = min(max_depth, engine.room(ids))
+    states = np.array([_state(engine, table, ids[len(ids) - n :]) for ids, n in zip(prompts, begun or [0] * len(prompts))], int)
     done: list[Readout] = []
     for low in range(0, len(prompts), batch):
-        done += _Walk(engine, prompts[low : low + batch], table, budget, max_nodes, temperature).run(max_depth)
+        part = slice(low, low + batch)
+        done += _Walk(engine, prompts[part], table, budget, max_nodes, temperature).run(max_depth, states[part])
     return done
+
+
+def _state(engine: Engine, table: Table, tokens: Sequence[int]) -> int:
+    """Where an answer stands after its first tokens."""
+    state = START
+    for token in tokens:
+        state = int(table.follow(np.array([state]), engine.vocabulary.rank[[token]])[0])
+        if state < 0:
+            raise CrystalError(f"the answer is over after {engine.tokenizer.decode(list(tokens))!r}", mend="begin it with less")
+    return state
 
 
 class _Walk:
@@ -89,10 +104,11 @@ class _Walk:
         self.reach = np.zeros_like(self.classes[:, 1:])
         self.order = torch.from_numpy(table.vocabulary.order).to(engine.device)
 
-    def run(self, max_depth: int) -> list[Readout]:
+    def run(self, max_depth: int, states: np.ndarray) -> list[Readout]:
+        """states (prompts,): where each answer stands."""
         tree = self.engine.tree(self.prompts, max_depth - 1)
-        zeros = np.zeros(len(self.prompts), np.int64)
-        level = Nodes(np.arange(len(self.prompts)), zeros, zeros, zeros + START, np.ones(len(self.prompts)))
+        one = np.ones(len(self.prompts))
+        level = Nodes(np.arange(len(one)), np.zeros(len(one), np.int64), np.zeros(len(one), np.int64), states, one)
         logits: Iterator = iter([(slice(0, len(level)), tree.roots)])
         for depth in range(1, max_depth + 1):
             children = _joined([self._expand(level, rows, chunk) for rows, chunk in logits])

@@ -24,7 +24,7 @@ LIGHT = (
     "tasks prompts world grids ladders cells manifest store recipes experiments branches kinetics marks replicas settled "
     "costs phases inference evidence judging claims verdicts synthetic simulation views figures overview telling coverage drawn "
     "redraw open_views open_numbers open_figures training_figures show records foreign tally importers sheets groups tables "
-    "own_rows pages own_pages runs book commands cli "
+    "own_rows pages own_pages runs book commands cli shapes bench_figures "
 ).split()
 HEAVY = ("torch", "transformers", "trl", "datasets", "matplotlib", "seaborn")
 
