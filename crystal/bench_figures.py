@@ -16,7 +16,7 @@ import pandas as pd
 
 from .errors import CrystalError
 from .figures import panels
-from .ladders import loadsladder, root
+from .ladders import load_ladder, root
 from .shapes import SHAPES, forward_bytes, operations
 from .tasks import TASKS
 from .telling import fmt
@@ -58,8 +58,8 @@ def provenance() -> str:
     for part in PARTS:
         file = _file(part)
         by = file["provenance"]
-        loads = f"{fmt(by['load'][0])}, {fmt(by['loadsafter'][0])}"
-        lines.append(f"| {part} | {file['what'].rstrip('.')} | {by['processor']} | {by['threads']} | {loads} | {by['torch']} | "
+        now = f"{fmt(by['load'][0])}, {fmt(by['load_after'][0])}"
+        lines.append(f"| {part} | {file['what'].rstrip('.')} | {by['processor']} | {by['threads']} | {now} | {by['torch']} | "
                      f"{by['transformers']} | {by['lm-eval'] or 'left out'} | {fmt(file['seconds'])} |")
     out = {peer: why for part in PARTS for peer, why in _file(part)["left_out"].items()}
     return "\n".join(lines) + "".join(f"\n\n`{peer}`: {why}." for peer, why in out.items())
@@ -174,7 +174,7 @@ def _open() -> list[Bar]:
 
 
 def _title(model: str) -> str:
-    return loadsladder(model).title
+    return load_ladder(model).title
 
 
 def plot_peers(frame: pd.DataFrame) -> Figure:
@@ -219,7 +219,7 @@ GROWTHS = {"options": ("options", "options of the task"), "prompts": ("prompts",
            "length": ("length", "tokens of the prompt"), "size": ("parameters", "parameters")}
 
 
-def loadsgrowth() -> pd.DataFrame:
+def load_growth() -> pd.DataFrame:
     """One row a point: growth (a key of GROWTHS), x, line (contestant, and the task where several are drawn), seconds, tokens.
 
     Seconds and tokens are a prompt's, but for the growth with prompts, where they are of all.
@@ -238,7 +238,7 @@ def loadsgrowth() -> pd.DataFrame:
 
 
 def plot_growth(frame: pd.DataFrame) -> Figure:
-    """`loadsgrowth()`: five panels, both axes logarithmic."""
+    """`load_growth()`: five panels, both axes logarithmic."""
     fig, axes = panels(2, 3, 7.2, 2.7)
     for ax, (part, (_, label)) in zip(axes.flat, GROWTHS.items()):
         for line, mine in frame[frame["growth"] == part].groupby("line", sort=False):

@@ -50,7 +50,7 @@ def peers() -> list[dict]:
             found = race(engine.model, contestants, growth.REPEATS, **common, prompts=len(PROBE))
             rows += [row | ({"batch": batch} if row["contestant"] == "lm-eval" else {}) for row in found]
             few = encoded(engine, PROBE[::10], task, form)
-            rows += race(engine.model, {"generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES)}, 1,
+            rows += race(engine.model, {"generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES)}, 0,
                          **common, prompts=len(few))
     return rows
 
@@ -94,7 +94,7 @@ def generate() -> list[dict]:
             rows += race(engine.model, {
                 "generate, 1000 samples": growth.samples(engine, some, growth.SAMPLES),
                 "generate, prompt once": growth.samples(engine, some, growth.SAMPLES, shared=True),
-            }, 1, **common, prompts=len(some))
+            }, 0, **common, prompts=len(some))
     return rows
 
 

@@ -64,7 +64,7 @@ def options() -> list[dict]:
             contestants["lm-eval"] = lambda lm=lm, task=task: harness_scores(lm, PROBE, task, form)
         common = {"model": model, "form": form, "task": name, "options": len(task.options)}
         rows += race(engine.model, contestants, REPEATS, **common, prompts=len(ids))
-        rows += race(engine.model, {f"generate, {SAMPLES} samples": samples(engine, ids[:2], SAMPLES)}, 1, **common, prompts=2)
+        rows += race(engine.model, {f"generate, {SAMPLES} samples": samples(engine, ids[:2], SAMPLES)}, 0, **common, prompts=2)
     return rows
 
 
@@ -91,7 +91,7 @@ def draws() -> list[dict]:
         ways = {f"tree sampler, {n}": tree(engine, ids, n, closed) for n in DRAWS[: None if closed else -1]}
         found = race(engine.model, ways, REPEATS, **common, prompts=len(ids))
         if name in ("month", "word"):
-            found += race(engine.model, {f"generate, {n}": samples(engine, ids[:1], n, tokens) for n in DRAWS[:3]}, 1,
+            found += race(engine.model, {f"generate, {n}": samples(engine, ids[:1], n, tokens) for n in DRAWS[:3]}, 0,
                           **common, prompts=1)
         for row in found:
             row["contestant"], draws = row["contestant"].split(", ")
@@ -140,7 +140,7 @@ def _of_size(engine: Engine, ids: list[Ids], common: dict) -> list[dict]:
     task, few = TASKS["month"], 100
     contestants = read_outs(engine, ids, task) | {"tree sampler, 1e3 draws": tree(engine, ids, 1000, task)}
     rows = race(engine.model, contestants, REPEATS, **common, task=task.name, prompts=len(ids))
-    return rows + race(engine.model, {f"generate, {few} samples": samples(engine, ids[:1], few)}, 1,
+    return rows + race(engine.model, {f"generate, {few} samples": samples(engine, ids[:1], few)}, 0,
                        **common, task=task.name, prompts=1)
 
 
@@ -211,7 +211,7 @@ def error() -> list[dict]:
         task = TASKS[name]
         ids = encoded(engine, PROBE[::2], task, form)
         laws = _laws(readout(engine, ids, task, budget=1e-7, max_nodes=100_000))
-        plain = race(engine.model, {"generate": samples(engine, ids[:2], SAMPLES)}, 1)[0]["seconds"] / (2 * SAMPLES)
+        plain = race(engine.model, {"generate": samples(engine, ids[:2], SAMPLES)}, 0)[0]["seconds"] / (2 * SAMPLES)
         for budget in BUDGETS:
             found = readout(engine, ids, task, budget=budget)
             tv = abs(_laws(found) - laws).sum(1) / 2 + np.array([r.unresolved for r in found]) / 2

@@ -19,7 +19,7 @@ import torch
 from crystal.ladders import root
 
 PEERS = {"lm_eval": "lm-eval", "vllm": "vllm"}  # module -> distribution; neither is a dependency of this repository
-SLOW = 4.0  # seconds: a contestant whose first run takes longer is not run again
+PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
 MEASURED_WITH = ("scripts/bench*.py", "crystal/automaton.py", "crystal/tree.py", "crystal/engine.py", "crystal/readout.py",
                  "crystal/sampling.py")
 
@@ -54,18 +54,20 @@ def race(model: torch.nn.Module, contestants: Mapping[str, Work], repeats: int, 
     """One row a contestant: `common`, seconds (median), low, high, runs, tokens.
 
     Everybody runs once to warm up, with tokens counted; then in turns, the first place going round, so that a noisy
-    minute falls on all. Who took longer than SLOW in the warm-up keeps that one measurement.
+    minute falls on all. With no repeats the first run is the measurement, for work so long that warmth is nothing to it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    tokens, quick = {}, []
+    tokens, names = {}, list(contestants)
     for name, work in contestants.items():
         with counted(model) as positions:
             first = _timed(work)
         tokens[name] = sum(positions)
-        (seconds[name].append(first) if first > SLOW else quick.append(name))
+        if not repeats:
+            seconds[name].append(first)
     for turn in range(repeats):
-        for name in quick[turn % max(1, len(quick)):] + quick[: turn % max(1, len(quick))]:
-            seconds[name].append(_timed(contestants[name]))
+        for name in names[turn % len(names):] + names[: turn % len(names)]:
+            if sum(seconds[name]) < PATIENCE:
+                seconds[name].append(_timed(contestants[name]))
     return [{**common, "contestant": name, "seconds": statistics.median(s), "low": min(s), "high": max(s), "runs": len(s),
              "tokens": tokens[name]} for name, s in seconds.items()]
 

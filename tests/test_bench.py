@@ -146,11 +146,13 @@ def test_a_race_counts_tokens_and_takes_turns() -> None:
     assert all(r["low"] <= r["seconds"] <= r["high"] for r in rows)
 
 
-def test_who_is_slow_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_measure, "SLOW", -1.0)
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_measure, "PATIENCE", 1e-9)
     ran = []
     row, = bench_measure.race(engine_of().model, {"slow": lambda: ran.append(1)}, 5)
-    assert len(ran) == row["runs"] == 1
+    assert (len(ran), row["runs"]) == (2, 1)
+    row, = bench_measure.race(engine_of().model, {"slow": lambda: ran.append(1)}, 0)
+    assert (len(ran), row["runs"]) == (3, 1)
 
 
 def test_a_broken_run_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
