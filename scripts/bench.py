@@ -79,22 +79,21 @@ def scores() -> list[dict]:
 
 
 def generate() -> list[dict]:
-    """Options of several tokens: read-out and tree sampler against a thousand samples, which see a third of the prompts."""
+    """Options of several tokens: read-out and tree sampler of 25 prompts against a thousand samples of three, all in turns."""
     rows = []
     for model, form in MODELS.items():
         engine = engine_of(model)
         for name in growth.CLOSED:
             task = TASKS[name]
-            ids = encoded(engine, PROMPTS[::4], task, form)  # 25: all 20 narrators and all 5 frames among them
-            common = {"model": model, "form": form, "task": name}
+            ids = encoded(engine, PROMPTS[::4], task, form)  # all 20 narrators and all 5 frames among them
+            few = ids[4::8]
             contestants = growth.read_outs(engine, ids, task) | {
-                f"tree sampler, {n:.0e} draws".replace("+0", ""): growth.tree(engine, ids, n, task) for n in (10**3, 10**6)}
-            rows += race(engine.model, contestants, growth.REPEATS, **common, prompts=len(ids))
-            some = ids[::3]
-            rows += race(engine.model, {
-                "generate, 1000 samples": growth.samples(engine, some, growth.SAMPLES),
-                "generate, prompt once": growth.samples(engine, some, growth.SAMPLES, shared=True),
-            }, 0, **common, prompts=len(some))
+                "tree sampler, 1e3 draws": growth.tree(engine, ids, 10**3, task),
+                "tree sampler, 1e6 draws": growth.tree(engine, ids, 10**6, task),
+                "generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES),
+                "generate, prompt once": growth.samples(engine, few, growth.SAMPLES, shared=True)}
+            rows += [row | {"prompts": len(few if row["contestant"].startswith("generate") else ids)}
+                     for row in race(engine.model, contestants, growth.REPEATS, model=model, form=form, task=name)]
     return rows
 
 
