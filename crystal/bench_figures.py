@@ -245,6 +245,7 @@ def plot_growth(frame: pd.DataFrame) -> Figure:
             name = mine["contestant"].iloc[0]
             ax.plot(mine["x"], mine["seconds"], marker="o", color=_colour(name), ms=3, ls="--" if "word" in line else "-")
         ax.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds" if part == "prompts" else "seconds a prompt")
+        ax.xaxis.set_minor_formatter("")
     axes.flat[-1].axis("off")
     named = {_family(name): _colour(name) for name in frame["contestant"].unique()}
     for name, colour in named.items():
