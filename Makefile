@@ -17,6 +17,8 @@ TEMPLATE ?=
 DATA ?=
 PAGE ?= $(error which page? say PAGE=liquid-digit; the ids are in book/pages.yml)
 P ?=
+PARTS ?=
+PEERS := lm-eval==0.4.13
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
 MAKEFLAGS += --no-print-directory
@@ -74,8 +76,11 @@ ship: $(FULL) ## a trained ladder into data/: weights, report, ladder file: LADD
 validate: $(LIGHT) ## try the claims on ladders of known truth, if anything about them changed (an hour)
 	@$(PY) -m crystal validate $(if $(JOBS),--jobs $(JOBS))
 
-bench: $(FULL) ## read-out and tree sampler against plain generate
-	@$(PY) scripts/bench.py
+bench: $(FULL) ## the read-out beside its peers, one thread: PARTS="peers scores", or all; says how to install the peers
+	@echo "peers are no part of the locks; to measure them, too, in an environment beside this one:"
+	@echo "  $(PYTHON) -m venv _build/peers && _build/peers/bin/python -m pip install -r requirements/full.txt $(PEERS)"
+	@echo "  make bench VENV=_build/peers"
+	@OMP_NUM_THREADS=1 $(PY) scripts/bench.py $(PARTS)
 
 serve: ## the built book at localhost: PORT=8000 (it also opens from the file)
 	@$(PYTHON) -m http.server --directory _build/html $(PORT)

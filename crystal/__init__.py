@@ -20,6 +20,7 @@ One way of data flow; a module knows only those to its left or above, and import
     tables, claims -> tabled, tabled_*                  the claims on such a table
     views -> figures, overview, training_figures, open_*, validation_figures, readings, named, paper   shown
     branches -> kinetics, replicas, settled, ...        experiments and training runs: measured, judged, shown
+    shapes -> bench_figures                             what a read-out costs beside its peers, shown (measured by scripts/)
     show, telling                                       what a notebook puts on its page
     own_rows -> pages -> own_pages, freshness -> runs -> book   pages listed, executed, bound and rendered
     commands, table_commands -> cli                                     `crystal <command>`

@@ -57,6 +57,7 @@ class Automaton:
         self._index = {("", b""): START}
         self._next = np.full((64, 256), _UNKNOWN, np.int32)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._reachable: dict[str, np.ndarray] = {}
 
     def run(self, text: bytes) -> int:
         """The code of a whole answer: `option_code(k)` or OFF."""
@@ -85,10 +86,12 @@ class Automaton:
         return self._verdict(text)
 
     def reachable(self, state: int) -> np.ndarray:
-        """Which options a continuation may still decide for: shape (options,), bool; never too few."""
-        text, out = self.states[state][0], np.zeros(len(self.task.options), bool)
-        out[[-2 - code for s, code in self.codes.items() if s.startswith(text) or text.startswith(s)]] = True
-        return out
+        """Which options a continuation may still decide for: shape (options,), bool; never too few. Do not write into it."""
+        text = self.states[state][0]
+        if text not in self._reachable:  # compares every spelling: uncached, it took most of a walk over 100 options
+            out = self._reachable[text] = np.zeros(len(self.task.options), bool)
+            out[[-2 - code for s, code in self.codes.items() if s.startswith(text) or text.startswith(s)]] = True
+        return self._reachable[text]
 
     def _read_byte(self, state: int, byte: int) -> int:
         text, pending = self.states[state]

@@ -5,6 +5,7 @@ Never looks at `generation_config.json`'s sampling settings: they truncate the d
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -62,7 +63,7 @@ class Engine:
         self.model = None
         release()
 
-    @property
+    @functools.cached_property  # a configuration takes its time to answer, and every prompt asks
     def context(self) -> int:
         """Longest sequence, in tokens, that the model was made for; recurrent ones name none, and get 2**20."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**20

@@ -54,14 +54,17 @@ class Nodes:
 def readout(
     engine: Engine, prompts: Sequence[tuple[int, ...]], task: Task, *,
     budget: float = 1e-4, max_nodes: int = 20_000, max_depth: int = 12, batch: int | None = None, temperature: float = 1.0,
+    begun: Sequence[int] | None = None,
 ) -> list[Readout]:
     """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree (None: the engine's), fewer
     where the memory is too small for so many.
 
     budget: how much probability per prompt may stay unresolved. max_nodes, max_depth: per prompt, tokens expanded below it
     and tokens an answer may take before it is given up; a flat model would otherwise never end. temperature: divides the
-    logits of every token; 1 is the model's own law.
-    Raises: CrystalError for an open task, a prompt longer than the context, or logits that are no numbers.
+    logits of every token; 1 is the model's own law. begun: how many tokens at each prompt's end the answer holds already;
+    the law is then of how it goes on.
+    Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun and over, or logits that
+    are no numbers.
     """
     if not 0 <= budget <= 1:
         raise CrystalError(f"budget is a probability, not {budget}", mend="--budget 1e-4")
@@ -70,8 +73,23 @@ def readout(
     table = engine.table(task)
     for ids in prompts:
         max_depth = min(max_depth, engine.room(ids))
-    walk = lambda part: _Walk(engine, part, table, budget, max_nodes, temperature).run(max_depth)  # noqa: E731
-    return in_parts(engine, prompts, walk, batch)
+    states = [_state(engine, table, ids[len(ids) - n :]) for ids, n in zip(prompts, begun or [0] * len(prompts))]
+
+    def walk(part: Sequence[tuple[tuple[int, ...], int]]) -> list[Readout]:
+        ids, begin = zip(*part)
+        return _Walk(engine, ids, table, budget, max_nodes, temperature).run(max_depth, np.array(begin, int))
+
+    return in_parts(engine, list(zip(prompts, states)), walk, batch)
+
+
+def _state(engine: Engine, table: Table, tokens: Sequence[int]) -> int:
+    """Where an answer stands after its first tokens."""
+    state = START
+    for token in tokens:
+        state = int(table.follow(np.array([state]), engine.vocabulary.rank[[token]])[0])
+        if state < 0:
+            raise CrystalError(f"the answer is over after {engine.tokenizer.decode(list(tokens))!r}", mend="begin it with less")
+    return state
 
 
 class _Walk:
@@ -89,10 +107,11 @@ class _Walk:
         self.reach = np.zeros_like(self.classes[:, 1:])
         self.order = torch.from_numpy(table.vocabulary.order).to(engine.device)
 
-    def run(self, max_depth: int) -> list[Readout]:
+    def run(self, max_depth: int, states: np.ndarray) -> list[Readout]:
+        """states (prompts,): where each answer stands."""
         tree = self.engine.tree(self.prompts, max_depth - 1)
-        zeros = np.zeros(len(self.prompts), np.int64)
-        level = Nodes(np.arange(len(self.prompts)), zeros, zeros, zeros + START, np.ones(len(self.prompts)))
+        one = np.ones(len(self.prompts))
+        level = Nodes(np.arange(len(one)), np.zeros(len(one), np.int64), np.zeros(len(one), np.int64), states, one)
         logits: Iterator = iter([(slice(0, len(level)), tree.roots)])
         for depth in range(1, max_depth + 1):
             children = _joined([self._expand(level, rows, chunk) for rows, chunk in logits])
@@ -106,21 +125,21 @@ class _Walk:
     def _expand(self, level: Nodes, rows: slice, logits: torch.Tensor) -> Nodes:
         """Add what the next token decides to `classes`; return the children that stay open."""
         part, table = level[rows], self.table
-        mass = torch.from_numpy(part.mass).to(logits.device)
-        joint = torch.softmax(logits[:, self.order].double() / self.temperature, -1) * mass[:, None]
-        upto = torch.nn.functional.pad(joint.cumsum(-1), (1, 0))
+        p = torch.softmax(logits[:, self.order].double() / self.temperature, -1)
+        upto = p.new_zeros(len(p), p.shape[1] + 1)
+        torch.cumsum(p, -1, out=upto[:, 1:])
         if torch.isnan(upto[:, -1]).any():
             raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
         states, which = np.unique(part.state, return_inverse=True)
         found = [table.row(s) for s in states.tolist()]
         node, (low, high, code) = _per_node(found, which, ("low", "high", "code"))
         at = torch.from_numpy(node).to(logits.device)
-        decided = (upto[at, torch.from_numpy(high)] - upto[at, torch.from_numpy(low)]).cpu().numpy()
+        decided = (upto[at, torch.from_numpy(high)] - upto[at, torch.from_numpy(low)]).cpu().numpy() * part.mass[node]
         # code -1 (OFF) is column K, code -2 - k is column k
         column = np.where(code == -1, self.classes.shape[1] - 1, -2 - code)
         self.classes += _binned(part.owner[node] * self.classes.shape[1] + column, decided, self.classes.shape)
         node, (rank, to) = _per_node(found, which, ("live", "to"))
-        alive = joint[torch.from_numpy(node).to(logits.device), torch.from_numpy(rank)].cpu().numpy()
+        alive = p[torch.from_numpy(node).to(logits.device), torch.from_numpy(rank)].cpu().numpy() * part.mass[node]
         return Nodes(part.owner[node], node + rows.start, table.vocabulary.order[rank], to, alive)
 
     def _prune(self, children: Nodes, final: bool) -> Nodes:
@@ -144,9 +163,9 @@ class _Walk:
         lost = np.bincount(dropped.owner, dropped.mass, len(self.prompts))
         self.unresolved, self.left = self.unresolved + lost, np.maximum(self.left - lost, 0)
         states, which = np.unique(dropped.state, return_inverse=True)
-        per_state = _binned(dropped.owner * len(states) + which, dropped.mass, (len(self.prompts), len(states)))
-        for column, state in enumerate(states.tolist()):
-            self.reach += per_state[:, column, None] * self.table.automaton.reachable(state)
+        if len(states):
+            per_state = _binned(dropped.owner * len(states) + which, dropped.mass, (len(self.prompts), len(states)))
+            self.reach += per_state @ np.stack([self.table.automaton.reachable(state) for state in states.tolist()])
 
     def _result(self, i: int) -> Readout:
         total = self.classes[i].sum() + self.unresolved[i]

@@ -2,8 +2,9 @@
 
 A tree is grown level by level; every node is one token, computed once. Two ways, chosen by `engine.tree`:
 
-    RaggedTree   the prompts' keys and values are kept, and the nodes of all prompts form one flat row without padding:
-                 linear layers see exactly the nodes, attention is the registered function `ragged_tree`
+    RaggedTree   the prompts, and level by level the nodes of all prompts, form one flat row without padding: linear layers
+                 see exactly these tokens; attention is the registered functions `ragged_prompts` and `ragged_tree`. The
+                 prompts' keys and values are kept
     WholeTree    the fallback for any other causal LM (recurrent layers, sliding windows shorter than the prompt, ...):
                  every node is prompt + path from the beginning; the same law at the price of prompt length x nodes
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, DynamicCache
+from transformers import AttentionInterface
 
 Prompts = Sequence[tuple[int, ...]]
 
@@ -100,7 +101,45 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     return out.reshape(1, n, heads, -1), None
 
 
-AttentionInterface.register("ragged_tree", ragged_tree)  # no mask is registered under the name, so none is made
+@dataclass
+class Packed:
+    """The prompts as one flat row, and what is kept of them: layer -> keys and values (prompts, heads, longest, width)."""
+
+    prompts: int
+    longest: int
+    place: torch.Tensor  # (tokens,) where a token stands in the padded prompts, made flat
+    kept: dict[int, tuple[torch.Tensor, torch.Tensor]]
+
+    def pad(self, rows: torch.Tensor) -> torch.Tensor:
+        """(1, heads, tokens, width) -> (prompts, heads, longest, width), zeros behind the shorter ones."""
+        out = rows.new_zeros(self.prompts * self.longest, rows.shape[1], rows.shape[3])
+        out[self.place.to(rows.device)] = rows[0].transpose(0, 1)
+        return out.unflatten(0, (self.prompts, self.longest)).transpose(1, 2)
+
+    def unpad(self, padded: torch.Tensor) -> torch.Tensor:
+        """(prompts, heads, longest, width) -> (1, tokens, heads, width)."""
+        return padded.transpose(1, 2).flatten(0, 1).index_select(0, self.place.to(padded.device))[None]
+
+
+def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, **_):
+    """Causal attention of each prompt to itself; shapes as in `ragged_tree`. Only here is anything padded.
+
+    Padding stands behind, where a causal model's earlier positions never see it.
+    """
+    query, key, value = map(tree.pad, (query, key, value))
+    tree.kept[module.layer_idx] = key, value
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    if softcap is None:
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+    else:
+        score = torch.tanh((query @ key.mT).to(torch.promote_types(query.dtype, torch.float32)) * scaling / softcap) * softcap
+        ahead = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
+        out = score.masked_fill(ahead, -torch.inf).softmax(-1).to(value.dtype) @ value
+    return tree.unpad(out), None
+
+
+for _name, _function in (("ragged_tree", ragged_tree), ("ragged_prompts", ragged_prompts)):
+    AttentionInterface.register(_name, _function)  # no mask is registered under the names, so none is made
 
 
 @contextmanager
@@ -121,22 +160,28 @@ class RaggedTree:
         self.engine, self.levels = engine, []
         self.lengths = torch.tensor([len(p) for p in prompts], device=engine.device)
         self.ancestors = np.zeros((0, 0), np.int64)
-        self.cache = DynamicCache()  # without a config no layer is sliding: nothing of a prompt is dropped
         self.roots = self._prefill(prompts)
         place = torch.arange(int(self.lengths.max()), device=engine.device)
         self.mask = torch.zeros(len(prompts), len(place), device=engine.device)
         self.mask[place >= self.lengths[:, None]] = -torch.inf
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
-        """Padding on the right needs no mask: a causal model's earlier positions never see it."""
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(self.engine.device)
-        last, where = torch.unique(self.lengths - 1, return_inverse=True)
-        logits = self.engine.forward(ids, past_key_values=self.cache, use_cache=True, logits_to_keep=last.tolist())
-        return logits[torch.arange(len(prompts), device=ids.device), where]
+        """Logits behind the prompts, each prompt token computed once and no other; their keys and values go to `packed`."""
+        there = lambda x: torch.from_numpy(x).to(self.engine.device)  # noqa: E731
+        length = np.array([len(p) for p in prompts])
+        end, longest = np.cumsum(length), int(length.max())
+        position = np.arange(end[-1]) - np.repeat(end - length, length)
+        place = np.repeat(np.arange(len(prompts)) * longest, length) + position
+        self.packed = Packed(len(prompts), longest, there(place), {})
+        with _attention(self.engine.model, "ragged_prompts"):
+            logits = self.engine.forward(
+                there(np.concatenate([np.array(p) for p in prompts]))[None], position_ids=there(position)[None],
+                use_cache=False, logits_to_keep=(end - 1).tolist(), tree=self.packed)
+        return logits[0]
 
     def prompt(self, layer: int, prompts: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        kept = self.cache.layers[layer]
-        return kept.keys[prompts], kept.values[prompts], self.mask[prompts]
+        keys, values = self.packed.kept[layer]
+        return keys[prompts], values[prompts], self.mask[prompts]
 
     def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
         """Compute the next level: owner (n,) prompt indices, ascending; parent (n,) indices into the last level.
@@ -161,7 +206,7 @@ class RaggedTree:
         own = owner[rows] - owner[rows.start]
         count = np.bincount(own)
         slot = np.arange(len(own)) - (np.cumsum(count) - count)[own]
-        slots, heads = int(count.max()), self.cache.layers[0].keys.shape[1]
+        slots, heads = int(count.max()), self.packed.kept[0][0].shape[1]
         place = (own * heads * slots + slot)[:, None] + np.arange(heads) * slots
         there = lambda x: torch.from_numpy(np.ascontiguousarray(x)).to(self.engine.device)  # noqa: E731
         return Chunk(

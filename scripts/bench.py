@@ -1,141 +1,144 @@
-"""Exact read-out and tree sampler against plain `generate`: one run, one model, the same prompts (`make bench`).
+"""The exact read-out beside its peers: one run, one model, the same prompts, one machine (`make bench`).
 
-Prints a markdown table and writes the same numbers to data/bench/readout.json. Tokens computed are deterministic and are
-the bar; seconds are medians and move with the machine. `generate` keeps its cache and draws NEW_TOKENS tokens for every
-sample, the fewest that hold the ladders' longest option (five tokens) and its boundary; the read-out follows answers to
-whatever length the budget asks for.
+Writes one file a part under data/bench; every row has seconds (median), their range, and token positions computed. Tokens
+are deterministic; seconds move with the machine, so contestants take turns. A run that was broken off goes on where it was:
+finished parts wait in _build/bench, and move to data/bench together when the last one asked for is done.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
+import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import bench_growth as growth
 import torch
-import transformers
+from bench_measure import installed, left_out, provenance, race, source, write
+from bench_peers import BATCHES, MODELS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice
 
-from crystal.engine import Engine, load
+from crystal.errors import CrystalError, known
 from crystal.ladders import root
-from crystal.prompts import CHAT, FORMS, PROMPTS
+from crystal.prompts import PROBE, PROMPTS
 from crystal.readout import readout
-from crystal.sampling import draw_many
-from crystal.tasks import TASKS, Task
-
-TASK_NAMES = ("hundred", "month", "rank")  # options of several tokens
-SAMPLES = 1000
-NEW_TOKENS = 6
-BUDGET = 1e-4
-
-Prompts = list[tuple[int, ...]]
+from crystal.tasks import PHASE_TASKS, TASKS
 
 
-def prompts_of(engine: Engine, task: Task, form: str) -> Prompts:
-    """Every fourth prompt: 25, all 20 narrators and all 5 frames among them."""
-    return [engine.encode(p.text(task, form), form) for p in PROMPTS[::4]]
+def peers() -> list[dict]:
+    """Every closed task, the probe prompts: read-out, option scores, typed choices, samples. All start from texts."""
+    rows = []
+    for model, form in MODELS.items():
+        engine = engine_of(model)
+        for name in PHASE_TASKS:
+            task = TASKS[name]
+            engine.table(task)
+            common = {"model": model, "form": form, "task": name, "options": len(task.options)}
+            read = lambda budget, task=task, form=form, engine=engine: readout(  # noqa: E731
+                engine, encoded(engine, PROBE, task, form), task, budget=budget)
+            contestants: dict[str, Callable[[], object]] = {
+                "read-out, 0.0001": lambda read=read: read(1e-4), "read-out, 0.001": lambda read=read: read(1e-3)}
+            batch = None
+            if installed("lm_eval"):
+                batch, contestants["lm-eval"] = _tuned(engine, task, form)
+            for letters in (False, True):
+                if pipeline := typed_choice(engine, task, form, letters=letters):
+                    contestants[f"typed choice, {'letters' if letters else 'options'}"] = (
+                        lambda pipeline=pipeline, task=task, letters=letters: chosen(pipeline, PROBE, task, letters=letters))
+            found = race(engine.model, contestants, growth.REPEATS, **common, prompts=len(PROBE))
+            rows += [row | ({"batch": batch} if row["contestant"] == "lm-eval" else {}) for row in found]
+            few = encoded(engine, PROBE[::10], task, form)
+            rows += race(engine.model, {"generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES)}, 0,
+                         **common, prompts=len(few))
+    return rows
 
 
-def generate_tokens(prompts: Prompts) -> int:
-    """Positions `generate` computes: it repeats the prompt for every sample, and the last token needs no forward."""
-    return SAMPLES * sum(len(ids) + NEW_TOKENS - 1 for ids in prompts)
+def _tuned(engine, task, form) -> tuple[int, Callable[[], object]]:
+    """lm-eval with the batch size of BATCHES that is fastest for this task."""
+    works = {}
+    for size in BATCHES:
+        lm = harness(engine, form, size)
+        works[size] = lambda lm=lm: harness_scores(lm, PROBE, task, form)
+    tried = {row["contestant"]: row["low"] for row in race(engine.model, works, 2)}
+    best = min(tried, key=tried.get)
+    return best, works[best]
 
 
-def generate(engine: Engine, ids: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    batch = torch.tensor([ids], device=engine.device)
-    engine.model.generate(
-        batch, attention_mask=torch.ones_like(batch), num_return_sequences=SAMPLES, max_new_tokens=NEW_TOKENS,
-        use_cache=True,  # a configuration may say false, and every step would begin from nothing
-        do_sample=True, top_k=0, top_p=1.0, temperature=1.0, num_beams=1)
+def scores() -> list[dict]:
+    """What option scores and typed choices get wrong, per task: their total variation from the law."""
+    rows = []
+    for model, form in MODELS.items():
+        engine = engine_of(model)
+        lm = harness(engine, form, 64) if installed("lm_eval") else None
+        for name in PHASE_TASKS:
+            theirs = harness_scores(lm, PROBE, TASKS[name], form) if lm else None
+            rows += [{"model": model, "form": form, **row} for row in scoring(engine, PROBE, TASKS[name], form, theirs)]
+    return rows
 
 
-def measured(engine: Engine, work: Callable[[], object], repeats: int) -> tuple[int, float]:
-    """(token positions computed, median seconds)."""
-    seconds = []
-    for _ in range(repeats):
-        engine.computed, began = 0, time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return engine.computed, statistics.median(seconds)
+def generate() -> list[dict]:
+    """Options of several tokens: read-out and tree sampler of 25 prompts against a thousand samples of three, all in turns."""
+    rows = []
+    for model, form in MODELS.items():
+        engine = engine_of(model)
+        for name in growth.CLOSED:
+            task = TASKS[name]
+            ids = encoded(engine, PROMPTS[::4], task, form)  # all 20 narrators and all 5 frames among them
+            few = ids[4::8]
+            contestants = growth.read_outs(engine, ids, task) | {
+                "tree sampler, 1e3 draws": growth.tree(engine, ids, 10**3, task),
+                "tree sampler, 1e6 draws": growth.tree(engine, ids, 10**6, task),
+                "generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES),
+                "generate, prompt once": growth.samples(engine, few, growth.SAMPLES, shared=True)}
+            rows += [row | {"prompts": len(few if row["contestant"].startswith("generate") else ids)}
+                     for row in race(engine.model, contestants, growth.REPEATS, model=model, form=form, task=name)]
+    return rows
 
 
-def bench(engine: Engine, task: Task, form: str, repeats: int, timed: int) -> dict:
-    """One row. `timed`: how many of the prompts `generate` is really run on; its seconds are scaled up to all of them."""
-    prompts = prompts_of(engine, task, form)
-    engine.table(task)
-    readout(engine, prompts, task, budget=BUDGET)  # warm: tables are made once per tokenizer and task
-    tokens, seconds = measured(engine, lambda: readout(engine, prompts, task, budget=BUDGET), repeats)
-    quick, quick_seconds = measured(engine, lambda: readout(engine, prompts, task, budget=1e-3), repeats)
-    unresolved = max(r.unresolved for r in readout(engine, prompts, task, budget=BUDGET))
-    sampler = {
-        f"tree_{n:.0e}".replace("+0", ""): measured(
-            engine, lambda n=n: draw_many(engine, prompts, n, seed=1, max_tokens=12, task=task), repeats)
-        for n in (1_000, 1_000_000)
-    }
-    costs = {f"{name}_{what}": pair[i] for name, pair in sampler.items() for i, what in enumerate(("tokens", "seconds"))}
-    _, plain = measured(engine, lambda: [generate(engine, ids) for ids in prompts[:: max(1, len(prompts) // timed)][:timed]], 1)
-    return {
-        "task": task.name, "prompts": len(prompts), "prompt_tokens": sum(map(len, prompts)), "unresolved_max": unresolved,
-        "generate_tokens": generate_tokens(prompts), "generate_seconds": plain * len(prompts) / timed,
-        "readout_tokens": tokens, "readout_seconds": seconds, "readout_tokens_at_1e-3": quick,
-        "readout_seconds_at_1e-3": quick_seconds,
-        **costs,
-    }
+PARTS: dict[str, Callable[[], list[dict]]] = {
+    "peers": peers, "scores": scores, "generate": generate, "open": growth.open_text, "options": growth.options,
+    "prompts": growth.prompts, "draws": growth.draws, "length": growth.length, "size": growth.size, "error": growth.error,
+    "memory": growth.memory,
+}
 
 
-def cpu_model() -> str:
-    """As the kernel names it; the architecture where it does not."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
-
-
-def table(rows: list[dict]) -> str:
-    """Markdown; ratios are against the same row's `generate`."""
-    lines = ["| | " + " | ".join(r["task"] for r in rows) + " |", "|---|" + "---|" * len(rows)]
-    cells: list[tuple[str, Callable[[dict], str]]] = [
-        (f"`generate`, {SAMPLES} samples of {NEW_TOKENS} tokens: tokens", lambda r: f"{r['generate_tokens']:,}"),
-        (f"read-out, unresolved <= {BUDGET:g}: tokens", lambda r: f"{r['readout_tokens']:,}"),
-        ("**times fewer**", lambda r: f"**{r['generate_tokens'] / r['readout_tokens']:.0f}**"),
-        ("times fewer, unresolved <= 1e-3", lambda r: f"{r['generate_tokens'] / r['readout_tokens_at_1e-3']:.0f}"),
-        ("`generate`: seconds", lambda r: f"{r['generate_seconds']:.1f}"),
-        ("read-out: seconds", lambda r: f"{r['readout_seconds']:.2f}"),
-        ("times faster", lambda r: f"{r['generate_seconds'] / r['readout_seconds']:.0f}"),
-        ("times faster, unresolved <= 1e-3", lambda r: f"{r['generate_seconds'] / r['readout_seconds_at_1e-3']:.0f}"),
-        ("tree sampler, 1e3 draws: seconds", lambda r: f"{r['tree_1e3_seconds']:.2f}"),
-        ("times faster", lambda r: f"{r['generate_seconds'] / r['tree_1e3_seconds']:.0f}"),
-        ("tree sampler, 1e6 draws: seconds", lambda r: f"{r['tree_1e6_seconds']:.2f}"),
-        ("1e6 against 1e3 draws: seconds, tokens", lambda r: f"{r['tree_1e6_seconds'] / r['tree_1e3_seconds']:.1f}, "
-                                                             f"{r['tree_1e6_tokens'] / r['tree_1e3_tokens']:.1f}"),
-    ]
-    return "\n".join(lines + [f"| {name} | " + " | ".join(map(show, rows)) + " |" for name, show in cells])
+def measure(name: str, waiting: Path) -> None:
+    """One part into the folder `waiting`, unless it waits there already, measured with the code as it is now."""
+    path = waiting / f"{name}.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["provenance"]["source"] == source():
+        print(f"{name}: measured already, kept", flush=True)
+        return
+    began, before = time.perf_counter(), provenance()
+    rows = PARTS[name]()
+    took = time.perf_counter() - began
+    write(path, {"part": name, "what": PARTS[name].__doc__.split("\n")[0], "seconds": round(took, 1),
+                 "provenance": before | {"load_after": provenance()["load"]}, "left_out": left_out(), "rows": rows})
+    print(f"{name}: {len(rows)} rows in {took:.0f} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="data/weights/nano-olmo2/base", metavar="DIR_OR_ID")
-    parser.add_argument("--form", choices=FORMS, default=CHAT)
-    parser.add_argument("--repeats", type=int, default=5, help="timings of read-out and sampler; medians are reported")
-    parser.add_argument("--timed", type=int, default=25, help="prompts `generate` is run on (it is slow); seconds are scaled up")
-    parser.add_argument("--out", type=Path, default=root() / "data" / "bench" / "readout.json")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all, if none is named: {', '.join(PARTS)}")
+    parser.add_argument("--out", type=Path, default=root() / "data" / "bench")
     arguments = parser.parse_args()
-    engine = load(arguments.model)
-    rows = [bench(engine, TASKS[name], arguments.form, arguments.repeats, arguments.timed) for name in TASK_NAMES]
-    report = {
-        "model": "/".join(Path(arguments.model).parts[-2:]), "form": arguments.form,
-        "samples": SAMPLES, "new_tokens": NEW_TOKENS, "budget": BUDGET,
-        "timed_prompts": arguments.timed, "device": str(engine.device), "cpu": cpu_model(),
-        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
-        "threads": torch.get_num_threads(), "rows": rows,
-    }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
-    print(table(rows))
+    names = [known(name, PARTS, "part") for name in arguments.parts or PARTS]
+    waiting = root() / "_build" / "bench"
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    warnings.filterwarnings("ignore")  # peers' own; they would stand between the lines
+    for peer, why in left_out().items():
+        print(f"{peer}: {why}")
+    for name in names:
+        measure(name, waiting)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        os.replace(waiting / f"{name}.json", arguments.out / f"{name}.json")
+    print(f"written to {arguments.out}; the page: make page PAGE=bench")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CrystalError as wrong:
+        raise SystemExit(str(wrong)) from wrong

@@ -10,7 +10,7 @@ import tiny
 import torch
 from laws import by_class, chi_square_p, classify
 
-from crystal.automaton import Row, Table
+from crystal.automaton import START, Row, Table
 from crystal.engine import RAGGED, Engine, build
 from crystal.errors import CrystalError
 from crystal.readout import Readout, readout
@@ -163,3 +163,23 @@ def test_temperature_divides_every_tokens_logits(temperature: float) -> None:
         assert np.abs(got.options - want.options).max() < 5e-6
     with pytest.raises(CrystalError, match="temperature"):
         readout(hot, PROMPTS, tiny.OVERLAPPING, temperature=0)
+
+
+def test_an_answer_that_is_begun_goes_on() -> None:
+    """The law is the mean, over first tokens, of the laws behind them."""
+    engine = engine_of("llama")
+    prompt, table = PROMPTS[0], engine.table(tiny.OVERLAPPING)
+    whole = readout(engine, [prompt], tiny.OVERLAPPING, budget=0, max_depth=5)[0]
+    row = table.row(START)
+    tokens = engine.vocabulary.order[row.live].tolist()
+    chance = torch.softmax(engine.forward(torch.tensor([prompt]))[0, -1].double(), -1).numpy()
+    later = readout(engine, [(*prompt, t) for t in tokens], tiny.OVERLAPPING, budget=0, max_depth=4, begun=[1] * len(tokens))
+    assert not (row.code < -1).any()  # no first token decides for an option by itself
+    assert abs(sum(chance[t] * r.options for t, r in zip(tokens, later, strict=True)) - whole.options).max() < 1e-6
+
+
+def test_an_answer_that_is_over_cannot_go_on() -> None:
+    engine = engine_of("llama")
+    over = next(i for i, piece in enumerate(engine.pieces) if piece == b"x")
+    with pytest.raises(CrystalError, match="over after"):
+        readout(engine, [(*PROMPTS[0], over)], tiny.OVERLAPPING, begun=[1])

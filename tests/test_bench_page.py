@@ -1,0 +1,120 @@
+"""The page on cost: bars that can fail, and a template that runs on the recorded benchmark, with peers and without."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from crystal import bench_figures as bench
+from crystal import pages, show
+from crystal.errors import CrystalError
+from crystal.shapes import SHAPES
+
+REPOSITORY = Path(__file__).parent.parent
+TASKS = ("hundred", "month", "rank")
+
+
+def row(contestant: str, seconds: float, prompts: int = 10, **more) -> dict:
+    return {"model": "nano-olmo2", "form": "chat", "contestant": contestant, "prompts": prompts, "seconds": seconds,
+            "low": 0.9 * seconds, "high": 1.1 * seconds, "runs": 5, "tokens": 100, **more}
+
+
+def parts(gain: float, harness: float | None, million: float, open_gain: float) -> dict[str, list[dict]]:
+    """Part -> rows of a run in which the read-out takes one second for ten prompts."""
+    own = lambda task: [row(bench.READ, 1.0, task=task), row(bench.QUICK, 0.5, task=task)]  # noqa: E731
+    theirs = lambda task: [] if harness is None else [row(bench.HARNESS, harness, task=task)]  # noqa: E731
+    return {
+        "generate": [r for task in TASKS for r in (
+            *own(task), row(bench.SAMPLES, gain * bench.FASTER[task] / 5, 2, task=task),
+            row("tree sampler, 1e3 draws", 1.0, task=task), row("tree sampler, 1e6 draws", million, task=task))],
+        "peers": [r for task in TASKS for r in (*own(task), *theirs(task))],
+        "open": [row("tree sampler", 1.0, task="word"), row("generate", open_gain, task="word"),
+                 row("generate, prompt once", open_gain / 2, task="word")],
+    }
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, **how) -> dict[str, bench.Bar]:
+    made = parts(**how)
+    monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
+    return {bar.claim: bar for bar in bench.bars()}
+
+
+def test_bars_that_are_cleared_hold(monkeypatch):
+    bars = judged(monkeypatch, gain=1.01, harness=1.2, million=3.4, open_gain=11.0)
+    assert len(bars) == 3 * 2 + 2 * 2 + 3 + 1 and all(bar.holds for bar in bars.values())
+    rank = bars["samples-rank-fine"]
+    assert rank.number == pytest.approx(1.01 * 350)  # a prompt's time, though ten were read and two were sampled
+    assert rank.low == pytest.approx(rank.number * 0.9 / 1.1) and rank.high == pytest.approx(rank.number * 1.1 / 0.9)
+    assert bars["samples-rank-coarse"].number == pytest.approx(2 * rank.number)
+
+
+def test_bars_that_are_missed_fail(monkeypatch):
+    bars = judged(monkeypatch, gain=0.99, harness=0.9, million=3.6, open_gain=9.0)
+    failed = {name for name, bar in bars.items() if not bar.holds}
+    assert failed == {"samples-hundred-fine", "samples-month-fine", "samples-rank-fine", "harness-none-slower-fine",
+                      "harness-most-faster-fine", "million-hundred", "million-month", "million-rank", "open-word"}
+    assert bars["harness-none-slower-fine"].number == pytest.approx(0.9)
+    assert bars["harness-none-slower-coarse"].number == pytest.approx(1.8)
+
+
+def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
+    bars = judged(monkeypatch, gain=1.01, harness=None, million=3.4, open_gain=11.0)
+    assert not [name for name in bars if name.startswith("harness")]
+    assert not len(bench.against_harness())
+
+
+def test_a_part_that_was_not_measured_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    with pytest.raises(CrystalError, match="make bench PARTS=peers"):
+        bench.load("peers")
+
+
+def told_by(template: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[str, dict]:
+    """Everything the template tells, and the claims it records."""
+    told: list[str] = []
+    patch.chdir(folder)
+    patch.setattr(show, "_display", lambda myst, html: told.append(myst))
+    space: dict = {}
+    for cell in json.loads((REPOSITORY / "notebooks" / f"{template}.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), space)
+    claims = folder / "_build" / "interactive" / template / "claims.json"
+    return "\n".join(text for text in told if "Source of" not in text), json.loads(claims.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch) -> Path:
+    """A copy of what the page reads."""
+    for name in ("data/bench", "data/ladders"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
+    (tmp_path / "book").mkdir()
+    shutil.copy(REPOSITORY / pages.STYLE, tmp_path / pages.STYLE)
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_the_page_runs_on_the_recorded_benchmark(recorded, monkeypatch):
+    told, claims = told_by("bench", recorded, monkeypatch)
+    assert told.count("```{figure}") == 4 and not re.search(r"\bnan\b", told)
+    for task in TASKS:
+        assert claims[f"samples-{task}-fine@nano-olmo2"]["mark"] == bench.FASTER[task]
+    assert all(name in told for name in SHAPES if name != "tiny")
+
+
+def test_the_page_runs_without_the_harness_and_with_a_device(recorded, monkeypatch):
+    for path in (recorded / "data" / "bench").glob("*.json"):
+        file = json.loads(path.read_text())
+        file["rows"] = [r | ({"difference": None} if "difference" in r and path.stem == "scores" else {})
+                        for r in file["rows"] if r.get("contestant") != bench.HARNESS]
+        file["left_out"]["lm-eval"] = "not installed, left out"
+        path.write_text(json.dumps(file))
+    device = {"device": "A device", "rows": [{"shape": "tiny", "dtype": "float32", **dict.fromkeys(bench.DEVICE, 0.5)}],
+              "agreement": [{"ladder": "nano-llama", "dtype": "float32", "largest": 1e-7, "mean": 1e-9}]}
+    (recorded / "data" / "bench" / "gpu-a-device.json").write_text(json.dumps(device))
+    told, claims = told_by("bench", recorded, monkeypatch)
+    assert "`lm-eval`: not installed, left out." in told and "A device" in told
+    assert not [name for name in claims if name.startswith("harness")]
