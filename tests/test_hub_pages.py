@@ -18,7 +18,7 @@ from crystal.tasks import PHASE_TASKS
 
 REPOSITORY = Path(__file__).parent.parent
 FOUR = ("base", "sft", "dpo", "rlvr")
-QUICK = {"resamples": 40, "ladders": ["alpha"]}
+QUICK = {"ladders": ["alpha"]}
 SPINE = {
     "root": {"id": "index", "template": "idea", "title": "Index", "params": QUICK},
     "parts": [{"title": "Part", "chapters": [
