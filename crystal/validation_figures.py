@@ -56,6 +56,13 @@ def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
+def load_drawn(trials: pd.DataFrame) -> pd.DataFrame:
+    """Wrong verdicts at the mark from draws: claim, options, draws, wrongly holds, wrongly fails, coverage."""
+    frame = trials[(trials["kind"] == "mark") & (trials["draws"] < EXACT) & (trials["n"] >= 50)]
+    names = {"false_holds_rate": "wrongly holds", "false_fails_rate": "wrongly fails"}
+    return frame[["claim", "options", "draws", *names, "coverage"]].rename(columns=names).reset_index(drop=True)
+
+
 def plot_alarms(frame: pd.DataFrame) -> Figure:
     """At the mark: claims down, share of wrong verdicts along, one mark per K and verdict; the line is what is allowed."""
     frame = frame[frame["kind"] == "mark"]
