@@ -138,7 +138,7 @@ def widened(found: Estimate, extra: float, *, low: float = -np.inf, high: float 
 
     Degrees of freedom by Welch and Satterthwaite, the extra error taken as known.
     """
-    if not extra or np.isnan(found.error):
+    if not extra > 0 or np.isnan(found.error):  # nothing to add, or nothing to add to
         return found
     added = extra / found.value if found.scale == "log" else extra
     error = float(np.hypot(found.error, added))
