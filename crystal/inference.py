@@ -79,12 +79,14 @@ NOTHING = Estimate(np.nan, np.nan, np.nan)  # a number that does not exist, or h
 
 
 def leave_one_out(units: Array = NARRATOR, among: Array | None = None) -> Array:
-    """Weights (1 + units, prompts): first every prompt, then all but those of one unit, each unit in turn.
+    """Weights (1 + units, prompts): every prompt, then all but those of each unit in turn; of one unit (1, prompts).
 
     among: mask of the prompts that the number is a statistic of, such as the evaluation half; others always count.
     """
     units = np.asarray(units)
     names = np.unique(units if among is None else units[among])
+    if len(names) < 2:  # without it nobody is left
+        return np.ones((1, len(units)))
     return np.vstack([np.ones(len(units)), (units[None] != names[:, None]).astype(float)])
 
 
