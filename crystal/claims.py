@@ -69,10 +69,25 @@ def _no_spread(base: Evidence) -> str:
     return "the base gives every prompt the same answer, as far as these prompts tell, so nothing can collapse"
 
 
+def carry(law: Array, onto: Array) -> Array:
+    """The shape of one task's law laid over another task's options by rank: the likeliest on the likeliest of `onto`, and so on.
+
+    law: (K1,) of the other task; onto: (K2,), the base's mean law of this task; returns (K2,). Where K1 != K2 the sorted law's
+    distribution function is drawn piecewise linear over [0, 1] and cut into K2 steps. It answers "SFT only sharpens what the
+    base prefers on average": such a law owes nothing to any single prompt. (Our reading of "mapped by rank"; by place in
+    the list of options, a seed that *is* a rule of place, such as the first option, would be its own rival.)
+    """
+    cumulated = np.concatenate([[0], np.cumsum(np.sort(law)[::-1])])
+    steps = np.diff(np.interp(np.linspace(0, 1, len(onto) + 1), np.linspace(0, 1, len(law) + 1), cumulated))
+    carried = np.empty(len(onto))
+    carried[np.argsort(-onto, kind="stable")] = steps
+    return carried
+
+
 def rivals(base: Array, others: Sequence[Array]) -> Array:
     """Laws a seed has to beat, (1 + others, options): the uniform law, then the other tasks' seeds carried over by rank."""
     mean = base.mean(0)
-    return np.stack([np.full(len(mean), 1 / len(mean)), *(inf.carry(law, mean) for law in others)])
+    return np.stack([np.full(len(mean), 1 / len(mean)), *(carry(law, mean) for law in others)])
 
 
 def rival_distance(target: Array, laws: Array) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from . import drawn, manifest
 from .cells import task_sha256
 from .errors import CrystalError
 from .ladders import load_ladder
+from .manifest import write_file
 from .prompts import NARRATORS, PROMPTS
 from .tasks import TASKS, read
 
@@ -55,15 +55,9 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise CrystalError("a table is written as .csv or .parquet", where=path, mend=f"--out {path.with_suffix('.csv')}")
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        frame.to_csv(temporary, index=False) if path.suffix == ".csv" else frame.to_parquet(temporary, index=False)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_file(path, frame.to_csv(index=False).encode() if path.suffix == ".csv" else frame.to_parquet(index=False))
     except OSError as error:
         raise CrystalError(f"could not write the table: {error.strerror or error}", where=path,
                            mend="make its folder, or say another --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

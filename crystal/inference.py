@@ -339,18 +339,3 @@ def relabelled_seed_null(base: Array, sft: Array, relabelled: Array, half: Array
         draws.append(mse(base[found], split.target[relabelled]))
         observed.append(mse(split.seed, split.target))
     return against("options of the SFT law permuted", float(np.mean(observed)), np.mean(draws, axis=0), "below")
-
-
-def carry(law: Array, onto: Array) -> Array:
-    """The shape of one task's law laid over another task's options by rank: the likeliest on the likeliest of `onto`, and so on.
-
-    law: (K1,) of the other task; onto: (K2,), the base's mean law of this task; returns (K2,). Where K1 != K2 the sorted law's
-    distribution function is drawn piecewise linear over [0, 1] and cut into K2 steps. It answers "SFT only sharpens what the
-    base prefers on average": such a law owes nothing to any single prompt. (Our reading of "mapped by rank"; by place in
-    the list of options, a seed that *is* a rule of place, such as the first option, would be its own rival.)
-    """
-    cumulated = np.concatenate([[0], np.cumsum(np.sort(law)[::-1])])
-    steps = np.diff(np.interp(np.linspace(0, 1, len(onto) + 1), np.linspace(0, 1, len(law) + 1), cumulated))
-    carried = np.empty(len(onto))
-    carried[np.argsort(-onto, kind="stable")] = steps
-    return carried

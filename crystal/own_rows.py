@@ -5,7 +5,6 @@ Knows nothing of what the rows mean.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from .errors import CrystalError
 from .ladders import root
+from .manifest import write_file
 
 OWN, YOURS = "book/own.yml", "Your ladders"  # the list, and the part of the book that its rows make
 HEAD = "# Pages of your own tables, one row each (make page TEMPLATE=phases DATA=answers.csv). Delete a row to remove its page.\n"
@@ -57,16 +57,9 @@ def put(row: dict) -> dict | None:
 
 
 def _write(path: Path, text: str) -> None:
-    """The whole file or the old one: a temporary name, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
+    """The whole file or the old one."""
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_file(path, text.encode())
     except OSError as error:
         raise CrystalError(f"the list of your own pages could not be written: {error}", where=path,
                            mend="free disk space, then run the command again") from error
-    finally:
-        temporary.unlink(missing_ok=True)

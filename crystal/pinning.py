@@ -7,7 +7,6 @@ The file keeps its comments: only values are replaced, and fields added.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from huggingface_hub.hf_api import ModelInfo
 from .errors import CrystalError
 from .hub import needs_code, refusal, template_sha256, tokenizer_at, unsafe
 from .ladders import HUB, Rung, description, load_ladder
+from .manifest import write_file
 
 Facts = Mapping[str, str | bool | int]
 
@@ -88,15 +88,7 @@ def write_down(path: Path, found: Mapping[str, Facts]) -> None:
     if not _says(changed, wanted):
         raise CrystalError("the commits cannot be written into a description of this form", where=path,
                            mend="write its rungs as data/ladders/hub/template.yaml.example does")
-    aside = path.with_suffix(".tmp")
-    try:
-        with open(aside, "w", encoding="utf-8") as file:
-            file.write(changed)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_file(path, changed.encode())
 
 
 def _says(text: str, wanted: dict) -> bool:

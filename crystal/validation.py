@@ -19,6 +19,7 @@ import pandas as pd
 from . import simulation, synthetic
 from .errors import CrystalError
 from .ladders import root
+from .manifest import write_file
 from .marks import MARKS
 from .synthetic import Design
 
@@ -110,9 +111,7 @@ def _finite(draws: float) -> int | None:
 
 
 def _write(path: Path, rows: list[dict]) -> None:
-    new = path.with_suffix(".tmp")
-    new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    new.replace(path)
+    write_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def load_trials() -> pd.DataFrame:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from crystal import claims
 from crystal import inference as inf
 from crystal import phases as ph
 from crystal.errors import CrystalError
@@ -272,7 +273,7 @@ def test_weights_count_in_the_evaluation_half_only():
 def test_a_carried_law_is_a_law_in_the_order_of_its_new_options(size, onto_size, seed):
     rng = np.random.default_rng(seed)
     law, onto = rng.dirichlet(np.ones(size)), rng.dirichlet(np.ones(onto_size))
-    carried = inf.carry(law, onto)
+    carried = claims.carry(law, onto)
     assert carried.sum() == pytest.approx(1) and carried.min() >= 0
     assert (np.diff(carried[np.argsort(-onto, kind="stable")]) <= 1e-12).all()
     if size == onto_size:
@@ -280,4 +281,4 @@ def test_a_carried_law_is_a_law_in_the_order_of_its_new_options(size, onto_size,
 
 
 def test_carrying_to_twice_the_options_halves_each():
-    assert inf.carry(np.array([0.2, 0.8]), np.array([0.1, 0.4, 0.2, 0.3])) == pytest.approx([0.1, 0.4, 0.1, 0.4])
+    assert claims.carry(np.array([0.2, 0.8]), np.array([0.1, 0.4, 0.2, 0.3])) == pytest.approx([0.1, 0.4, 0.1, 0.4])

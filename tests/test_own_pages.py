@@ -10,7 +10,7 @@ import pytest
 import yaml
 from test_pages import template
 
-from crystal import book, freshness, own_pages, own_rows, pages, runs
+from crystal import book, freshness, manifest, own_pages, own_rows, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 
@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(own_rows.os, "fsync", full)
+    monkeypatch.setattr(manifest.os, "fsync", full)
     with pytest.raises(CrystalError, match="could not be written.*No space left"):
         own_rows.put({"id": "b"})
     assert (stamped / own_rows.OWN).read_bytes() == before and not list((stamped / "book").glob("*.tmp"))
