@@ -116,38 +116,43 @@ def over_tasks(every: Mapping[str, Mapping[str, Evidence]], who: Roles, named: M
     several = {task: found for task, found in every.items() if claims.splits(next(iter(found.values())), 1)}
     have = lambda *stages: [found for found in several.values() if all(stage in found for stage in stages)]  # noqa: E731
     how, out = {"n": permutations, "seed": seed}, []
-    pooled = {claim: inf.pooled([v.null for verdicts in raw.values() for v in verdicts if v.claim == claim and v.null], seed)
-              for claim in ("many-laws", "seed-in-base", "same-options")}
+    liquid = inf.pooled([v.null for verdicts in raw.values() for v in verdicts if v.claim == "many-laws" and v.null], seed)
     if len(based := have(who.base)) > 1:
         shares = [float(ev.liquidity(x[who.base], _all(x[who.base]))) / np.log2(x[who.base].law.shape[1]) for x in based]
-        out.append(judge("many-laws", _mean(shares, 0, 1), pooled["many-laws"]))
+        out.append(judge("many-laws", _mean(shares, 0, 1), liquid))
     if len(pairs := have(who.base, who.tuned)) > 1:
         before, after = (_each(ev.spread, pairs, stage) for stage in (who.base, who.tuned))
         fall = _each(ev.liquidity, pairs, who.base) - _each(ev.liquidity, pairs, who.tuned)
         null = inf.flip_null("the liquidity lost with the rungs' names swapped task by task", fall, **how)
         out.append(judge("collapse", _quotient(after, before), null, chance=1.0,
                          nothing="the base has no spread that can be told"))
-        far = []
+        far, nulls = [], []  # a task alone may have too few units for a verdict, not for a part in this one
         for found in pairs:
+            laws = [found[stage].law for stage in (who.base, who.tuned)]
+            permuted = inf.relabellings(laws[0].shape[1], permutations, seed)
+            nulls.append(inf.relabelled_seed_null(*laws, permuted, found[who.base].half))
             other = [law for name, law in named.items() if several.get(name) is not found]
             distances = claims.seed_distances(found[who.base], found[who.tuned], other, seed=seed)
             far.append([float(distance(_all(found[who.base]))) for distance in (distances.seed, distances.rival)])
-        out.append(judge("seed-in-base", _quotient(*np.array(far).T), pooled["seed-in-base"],
+        out.append(judge("seed-in-base", _quotient(*np.array(far).T), inf.pooled(nulls, seed),
                          nothing="the laws of the tuned stage cannot be told from a rival"))
     if who.final and len(triples := have(*who)) > 1:
-        out += _settled(triples, who, pooled["same-options"], quantile, seed)
+        out += _settled(triples, who, quantile, seed, permutations)
     return [dataclasses.replace(v, reason=f"{v.reason} ({len(several)} tasks)") for v in out]
 
 
-def _settled(triples: Sequence[Mapping[str, Evidence]], who: Roles, null: inf.Null | None, quantile: float,
-             seed: int) -> list[Verdict]:
+def _settled(triples: Sequence[Mapping[str, Evidence]], who: Roles, quantile: float, seed: int,
+             permutations: int) -> list[Verdict]:
     laws = [[x[stage] for stage in who] for x in triples]
     kept = [claims.kept(*three, quantile=quantile, seed=seed) for three in laws]
+    nulls = [inf.against("as many options taken at random", float(k.mass(_all(three[0]))),
+                         k.relabelled(inf.relabellings(three[0].law.shape[1], permutations, seed)))
+             for k, three in zip(kept, laws, strict=True)]
     share = [float(ph.ratio(k.mass(_all(three[0])), k.ceiling)) for k, three in zip(kept, laws, strict=True)]
     gained = [claims.promoted(tuned, final).value for _, tuned, final in laws]
     moved, first = (np.array([float(ev.distance(a, b, _all(a))) for a, b in pairs]) for pairs in (
         [(tuned, final) for _, tuned, final in laws], [(base, tuned) for base, tuned, _ in laws]))
-    return [judge("same-options", _mean(share, 0), null), judge("little-promoted", _mean(gained)),
+    return [judge("same-options", _mean(share, 0), inf.pooled(nulls, seed)), judge("little-promoted", _mean(gained)),
             judge("smaller-move", _quotient(moved, first), nothing="the tuned stage did not move the law, as far as can be told")]
 
 

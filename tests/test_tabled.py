@@ -121,6 +121,7 @@ def test_published_ladders_are_judged_over_their_tasks(capsys):
     for ladder in found["ladders"].values():
         pooled = {row["claim"]: row for row in ladder["verdicts"] if row["task"] == tabled.POOLED}
         assert len(pooled) == 6 and all(row["verdict"] in ("holds", "fails", "undecided") for row in pooled.values())
+        assert all(pooled[claim]["null_p"] <= 0.01 for claim in ("seed-in-base", "same-options"))  # two prompts a task suffice
         assert len(ladder["numbers"]) == 40
     tulu = found["ladders"]["Tulu-3-8B"]["numbers"]
     entropy = {stage: np.mean([row["entropy"] for row in tulu if row["stage"] == stage]) for stage in ("base", "sft")}
