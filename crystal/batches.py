@@ -21,7 +21,7 @@ from .ladders import Ladder, Rung, config_sha256
 from .prompts import Prompt, template_of
 from .tasks import TASKS
 
-BATCH = 32  # prompts to a tree, as in crystal.engine: a call of `readout` with fewer would be cut no further
+BATCH = 128  # prompts to a tree, as in crystal.engine: a call of `readout` with fewer would be cut no further
 
 
 class Batch(NamedTuple):

@@ -20,6 +20,7 @@ from .engine import Engine
 from .errors import CrystalError
 from .memory import in_parts
 from .tasks import Task
+from .tree import ROOT
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
 BLOCK = 256  # nodes whose float64 probabilities are held at once: whole chunks leave the cache, and the heap is trimmed
@@ -73,6 +74,7 @@ def _draw(
     tree = engine.tree(prompts, depth - 1)
     level = _Level(np.arange(size), np.full(size, n), np.full(size, START), [_root_key(seed, p) for p in prompts], [b""] * size)
     texts: list[dict[str, int]] = [{} for _ in prompts]
+    first = 0  # number of the level's first node
     logits = iter([(slice(0, size), tree.roots)])
     for step in range(1, depth + 1):
         parts = [_split(level, rows, block) for rows, block in _blocks(logits)]
@@ -83,8 +85,9 @@ def _draw(
         if done.all():
             break
         parent, token, count, state = (x[~done] for x in (parent, token, count, state))
-        level = _below(level, engine.pieces, parent, token, count, state)
-        logits = tree.grow(level.owner, parent, token)
+        above = first + parent if step > 1 else np.full(len(parent), ROOT)
+        level, first = _below(level, engine.pieces, parent, token, count, state), tree.nodes
+        logits = tree.grow(level.owner, above, token)
     return [dict(sorted(found.items(), key=itemgetter(1), reverse=True)) for found in texts]
 
 

@@ -1,10 +1,11 @@
 """Forward passes over trees of tokens: many prompts, and below each many answers that share their beginnings.
 
-A tree is grown level by level; every node is one token, computed once. Two ways, chosen by `engine.tree`:
+A tree is grown in rounds; every node is one token, computed once, and may hang below a node of any round before. Two ways,
+chosen by `engine.tree`:
 
-    RaggedTree   the prompts, and level by level the nodes of all prompts, form one flat row without padding: linear layers
+    RaggedTree   the prompts, and round by round the nodes of all prompts, form one flat row without padding: linear layers
                  see exactly these tokens; attention is the registered functions `ragged_prompts` and `ragged_tree`. The
-                 prompts' keys and values are kept
+                 prompts' keys and values are kept, and the nodes'
     WholeTree    the fallback for any other causal LM (recurrent layers, sliding windows shorter than the prompt, ...):
                  every node is prompt + path from the beginning; the same law at the price of prompt length x nodes
 
@@ -22,120 +23,126 @@ import torch
 from transformers import AttentionInterface
 
 Prompts = Sequence[tuple[int, ...]]
+ROOT = -1  # the parent of a prompt's first nodes
+Kept = dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> keys and values, where the layer is
+
+
+# Rows are copied from place to place by `index_select`, never by `x[index]`: that takes six times as long on a CPU.
 
 
 @dataclass
-class Level:
-    """Keys and values of the nodes at one depth: per layer (nodes, heads, width), where the layer is; allocated when first
-    written."""
+class Spread:
+    """Rows of several prompts in one flat row, and the same rows in one table of equally many slots a prompt.
 
-    nodes: int
-    keys: dict[int, torch.Tensor] = field(default_factory=dict)
-    values: dict[int, torch.Tensor] = field(default_factory=dict)
+    A slot without a row holds a copy of another one's: finite, and seen by nobody.
+    """
 
-    def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor) -> None:
-        if layer not in self.keys:
-            self.keys[layer] = key.new_empty(self.nodes, *key.shape[1:])
-            self.values[layer] = value.new_empty(self.nodes, *value.shape[1:])
-        self.keys[layer][rows], self.values[layer][rows] = key, value
+    prompts: int
+    slots: int  # most rows that a prompt has
+    place: torch.Tensor  # (rows,) where a row stands in the table made flat
+    row: torch.Tensor  # (prompts x slots,) which row stands there
+
+    @classmethod
+    def of(cls, prompt: np.ndarray, device: torch.device) -> Spread:
+        """prompt (rows,): whose each row is, counted from 0, ascending."""
+        count = np.bincount(prompt)
+        slots = int(count.max())
+        place = prompt * slots + np.arange(len(prompt)) - (np.cumsum(count) - count)[prompt]
+        row = np.zeros(len(count) * slots, np.int64)
+        row[place] = np.arange(len(prompt))
+        return cls(len(count), slots, torch.from_numpy(place).to(device), torch.from_numpy(row).to(device))
+
+    def table(self, rows: torch.Tensor) -> torch.Tensor:
+        """(rows, ...) -> (prompts, slots, ...)."""
+        return _select(rows, self.row).unflatten(0, (self.prompts, self.slots))
+
+    def flat(self, table: torch.Tensor) -> torch.Tensor:
+        """The way back."""
+        return _select(table.flatten(0, 1), self.place)
+
+
+def _select(rows: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """rows[which], (n, ...) -> (len(which), ...), on the rows' device."""
+    return rows.flatten(1).index_select(0, which.to(rows.device)).unflatten(1, rows.shape[1:])
+
+
+@dataclass
+class Packed(Spread):
+    """The prompts as one flat row. kept: (prompts, heads, longest, width)."""
+
+    kept: Kept = field(default_factory=dict)
+
+
+def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, **_):
+    """Causal attention of each prompt to itself: query (1, heads, tokens, width), key and value (1, kv heads, tokens, width)
+    -> (1, tokens, heads, width), None. Only here is anything padded.
+
+    Padding stands behind, where a causal model's earlier positions never see it.
+    """
+    query, key, value = (tree.table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value))
+    tree.kept[module.layer_idx] = key.contiguous(), value.contiguous()
+    if (group := query.shape[1] // key.shape[1]) > 1:
+        key, value = (x.repeat_interleave(group, 1) for x in (key, value))
+    if softcap is None:
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+    else:
+        score = _scores(query @ key.mT, scaling, softcap)
+        ahead = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
+        out = score.masked_fill(ahead, -torch.inf).softmax(-1).to(value.dtype) @ value
+    return tree.flat(out.transpose(1, 2))[None], None
 
 
 @dataclass
 class Chunk:
-    """A run of consecutive nodes of one level, and where each finds its prompt and its ancestors."""
+    """A run of nodes of one round, and where each finds its prompt and its own path."""
 
     tree: RaggedTree
-    rows: slice
-    prompt: torch.Tensor  # (n,) the node's prompt, counted from the chunk's first
+    nodes: slice  # their numbers
     prompts: slice
-    slots: int  # most nodes that a prompt has in the chunk
-    place: torch.Tensor  # (n x heads,) where `spread` puts a node's heads
-    ancestors: torch.Tensor  # (n, depth - 1): column d indexes level d
-
-    def path(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Keys (n, heads, depth, width) and, level by level, values (n, heads, width) of each node's own path, itself last."""
-        *above, level = self.tree.levels
-        level.write(layer, self.rows, key, value)
-        columns = zip(above, self.ancestors.to(key.device).T, strict=True)
-        up = [(past.keys[layer][column], past.values[layer][column]) for past, column in columns]
-        keys, values = zip(*up, (key, value), strict=True)
-        return torch.stack(keys, 2), values
-
-    def spread(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, heads, ...) -> (prompts, heads, slots, ...), zeros between: a prompt's nodes meet its keys in one product."""
-        shape = (self.prompts.stop - self.prompts.start, rows.shape[1], self.slots, *rows.shape[2:])
-        out = rows.new_zeros(shape)
-        out.flatten(0, 2)[self.place.to(rows.device)] = rows.flatten(0, 1)
-        return out
-
-    def gather(self, spread: torch.Tensor) -> torch.Tensor:
-        """The way back."""
-        return spread.flatten(0, 2).index_select(0, self.place.to(spread.device)).unflatten(0, (-1, spread.shape[1]))
+    spread: Spread
+    path: torch.Tensor  # (n, depth) numbers of the node's ancestors and, last, its own; shorter ones filled up with anything
+    mask: torch.Tensor  # (n, depth) 0, or -inf where a path is filled up
 
 
 def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, **_):
-    """Attention of a chunk of nodes to (its prompt) + (its own path), one softmax over both.
+    """Attention of a chunk of nodes to (its prompt) + (its own path), one softmax over both; shapes as in `ragged_prompts`.
 
-    query (1, heads, n, width), key and value (1, kv heads, n, width) -> (1, n, heads, width), None.
     A prompt's keys are never copied per node; only the short paths are gathered. What a chunk says of places lies on the
     engine's device and goes to the layer's, which is another one where a model is spread over several GPUs.
     """
-    layer, kv = module.layer_idx, key.shape[1]
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    n, heads, width = query.shape
-    query = query.reshape(n, kv, heads // kv, width)
-    keys, values = tree.path(layer, key, value)
-    far_keys, far_values, far_mask = tree.tree.prompt(layer, tree.prompts)
-    far = tree.gather(torch.einsum("bkmgd,bkld->bkmgl", tree.spread(query), far_keys))
-    near = query @ keys.mT
-    score = torch.cat([far, near], -1)
-    score = score.to(torch.promote_types(score.dtype, torch.float32)) * scaling
-    if softcap is not None:
-        score = torch.tanh(score / softcap) * softcap
-    score[..., : far.shape[-1]] += far_mask[tree.prompt].to(score.device)[:, None, None]
-    weight = score.softmax(-1).to(query.dtype)
+    (n, heads, width), kv, spread = query.shape, key.shape[1], tree.spread
+    keys, values = tree.tree.write(module.layer_idx, tree.nodes, key, value)
+    far_keys, far_values = (x[tree.prompts] for x in tree.tree.packed.kept[module.layer_idx])
+    far_mask, near_mask = tree.tree.mask[tree.prompts].to(query.device), tree.mask.to(query.device)
+    query, path = query.reshape(n, 1, kv, heads // kv, width), tree.path.flatten()
+    near = _precise(query) * _precise(_select(keys, path)).view(n, -1, kv, 1, width)
+    near = _scores(near.sum(-1), scaling, softcap) + near_mask[..., None, None]  # (n, depth, kv, group)
+    far = _by_head(spread.table(query[:, 0])) @ far_keys.flatten(0, 1).mT
+    score = _scores(far, scaling, softcap).unflatten(0, (-1, kv)) + far_mask[:, None, None]
+    near = _by_head(spread.table(near.permute(0, 2, 3, 1)))
+    weight = torch.cat([score.flatten(0, 1), near], -1).softmax(-1).to(query.dtype)
     far, near = weight.split([far.shape[-1], near.shape[-1]], -1)
-    out = tree.gather(torch.einsum("bkmgl,bkld->bkmgd", tree.spread(far), far_values))
-    for weight, value in zip(near.unbind(-1), values, strict=True):  # a product of so thin matrices takes thrice the time
-        out.addcmul_(weight[..., None], value[:, :, None])
-    return out.reshape(1, n, heads, -1), None
+    back = lambda x: spread.flat(x.reshape(spread.prompts, kv, spread.slots, heads // kv, -1).transpose(1, 2))  # noqa: E731
+    out, near = back(far @ far_values.flatten(0, 1)), back(near)
+    values = _select(values, path).view(n, -1, kv, 1, width)
+    for weight, value in zip(near.unbind(-1), values.unbind(1), strict=True):  # a product of so thin matrices takes thrice as long
+        out.addcmul_(weight[..., None], value)
+    return out.reshape(1, n, heads, width), None
 
 
-@dataclass
-class Packed:
-    """The prompts as one flat row, and what is kept of them: layer -> keys and values (prompts, heads, longest, width)."""
-
-    prompts: int
-    longest: int
-    place: torch.Tensor  # (tokens,) where a token stands in the padded prompts, made flat
-    kept: dict[int, tuple[torch.Tensor, torch.Tensor]]
-
-    def pad(self, rows: torch.Tensor) -> torch.Tensor:
-        """(1, heads, tokens, width) -> (prompts, heads, longest, width), zeros behind the shorter ones."""
-        out = rows.new_zeros(self.prompts * self.longest, rows.shape[1], rows.shape[3])
-        out[self.place.to(rows.device)] = rows[0].transpose(0, 1)
-        return out.unflatten(0, (self.prompts, self.longest)).transpose(1, 2)
-
-    def unpad(self, padded: torch.Tensor) -> torch.Tensor:
-        """(prompts, heads, longest, width) -> (1, tokens, heads, width)."""
-        return padded.transpose(1, 2).flatten(0, 1).index_select(0, self.place.to(padded.device))[None]
+def _by_head(table: torch.Tensor) -> torch.Tensor:
+    """(prompts, slots, kv heads, group, ...) -> (prompts x kv heads, slots x group, ...): what meets a head's keys at once."""
+    return table.transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
 
-def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, **_):
-    """Causal attention of each prompt to itself; shapes as in `ragged_tree`. Only here is anything padded.
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    Padding stands behind, where a causal model's earlier positions never see it.
-    """
-    query, key, value = map(tree.pad, (query, key, value))
-    tree.kept[module.layer_idx] = key, value
-    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
-    if softcap is None:
-        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
-    else:
-        score = torch.tanh((query @ key.mT).to(torch.promote_types(query.dtype, torch.float32)) * scaling / softcap) * softcap
-        ahead = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
-        out = score.masked_fill(ahead, -torch.inf).softmax(-1).to(value.dtype) @ value
-    return tree.unpad(out), None
+
+def _scores(product: torch.Tensor, scaling: float, softcap: float | None) -> torch.Tensor:
+    score = _precise(product) * scaling
+    return score if softcap is None else torch.tanh(score / softcap) * softcap
 
 
 for _name, _function in (("ragged_tree", ragged_tree), ("ragged_prompts", ragged_prompts)):
@@ -154,64 +161,73 @@ def _attention(model, name: str):
 
 
 class RaggedTree:
-    """See the module. `roots` (prompts, vocabulary): logits after each prompt."""
+    """See the module. `roots` (prompts, vocabulary): logits after each prompt. `nodes`: how many there are, all prompts'."""
 
     def __init__(self, engine, prompts: Prompts) -> None:
-        self.engine, self.levels = engine, []
-        self.lengths = torch.tensor([len(p) for p in prompts], device=engine.device)
-        self.ancestors = np.zeros((0, 0), np.int64)
+        self.engine, self.nodes, self.kept = engine, 0, {}
+        self.length = np.array([len(p) for p in prompts])
+        self.path, self.depth = np.zeros((0, 0), np.int64), np.zeros(0, np.int64)
         self.roots = self._prefill(prompts)
-        place = torch.arange(int(self.lengths.max()), device=engine.device)
-        self.mask = torch.zeros(len(prompts), len(place), device=engine.device)
-        self.mask[place >= self.lengths[:, None]] = -torch.inf
+        behind = np.where(np.arange(self.length.max()) < self.length[:, None], 0, -np.inf)
+        self.mask = self._there(behind.astype(np.float32))
+
+    def _there(self, x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(x).to(self.engine.device)
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
         """Logits behind the prompts, each prompt token computed once and no other; their keys and values go to `packed`."""
-        there = lambda x: torch.from_numpy(x).to(self.engine.device)  # noqa: E731
-        length = np.array([len(p) for p in prompts])
-        end, longest = np.cumsum(length), int(length.max())
-        position = np.arange(end[-1]) - np.repeat(end - length, length)
-        place = np.repeat(np.arange(len(prompts)) * longest, length) + position
-        self.packed = Packed(len(prompts), longest, there(place), {})
+        end = np.cumsum(self.length)
+        position = np.arange(end[-1]) - np.repeat(end - self.length, self.length)
+        self.packed = Packed.of(np.repeat(np.arange(len(prompts)), self.length), self.engine.device)
         with _attention(self.engine.model, "ragged_prompts"):
             logits = self.engine.forward(
-                there(np.concatenate([np.array(p) for p in prompts]))[None], position_ids=there(position)[None],
+                self._there(np.concatenate([np.array(p) for p in prompts]))[None], position_ids=self._there(position)[None],
                 use_cache=False, logits_to_keep=(end - 1).tolist(), tree=self.packed)
         return logits[0]
 
-    def prompt(self, layer: int, prompts: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        keys, values = self.packed.kept[layer]
-        return keys[prompts], values[prompts], self.mask[prompts]
+    def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keep keys and values (n, heads, width) of the nodes `rows`; what is kept of all nodes, (at least nodes, heads, width)."""
+        kept = self.kept.get(layer, (key[:0], value[:0]))
+        if len(kept[0]) < self.nodes:
+            size = max(self.nodes, 2 * len(kept[0]))
+            kept = self.kept[layer] = tuple(torch.cat([x, x.new_empty(size - len(x), *x.shape[1:])]) for x in kept)
+        for whole, part in zip(kept, (key, value), strict=True):
+            whole[rows] = part
+        return kept
 
     def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Compute the next level: owner (n,) prompt indices, ascending; parent (n,) indices into the last level.
+        """Compute more nodes: owner (n,) prompt indices, ascending; parent (n,) numbers of earlier nodes, or ROOT.
 
-        Yields (rows, logits (rows, vocabulary)) in order; the level may be grown from once all are consumed.
+        Nodes are numbered in the order in which they are asked for. Yields (rows of these n, logits (rows, vocabulary)) in
+        order; their children may be asked for once all are consumed.
         """
-        if self.levels:
-            self.ancestors = np.concatenate([self.ancestors[parent], parent[:, None]], axis=1)
-        else:
-            self.ancestors = np.zeros((len(owner), 0), np.int64)
-        self.levels.append(Level(len(owner)))
-        ids, place = torch.from_numpy(token).to(self.engine.device), self.lengths - 1 + len(self.levels)
-        for low in range(0, len(owner), self.engine.chunk):
-            rows = slice(low, min(low + self.engine.chunk, len(owner)))
-            chunk = self._chunk(owner, rows)
-            where = place[chunk.prompts][chunk.prompt]
+        first, n = self.nodes, len(owner)
+        self._note(parent)
+        ids, place = self._there(token), self._there(self.length[owner] - 1 + self.depth[first:])
+        for low in range(0, n, self.engine.chunk):
+            rows = slice(low, min(low + self.engine.chunk, n))
+            chunk = self._chunk(owner[rows], slice(first + rows.start, first + rows.stop))
             with _attention(self.engine.model, "ragged_tree"):
-                logits = self.engine.forward(ids[None, rows], position_ids=where[None], use_cache=False, tree=chunk)
+                logits = self.engine.forward(ids[None, rows], position_ids=place[None, rows], use_cache=False, tree=chunk)
             yield rows, logits[0]
 
-    def _chunk(self, owner: np.ndarray, rows: slice) -> Chunk:
-        own = owner[rows] - owner[rows.start]
-        count = np.bincount(own)
-        slot = np.arange(len(own)) - (np.cumsum(count) - count)[own]
-        slots, heads = int(count.max()), self.packed.kept[0][0].shape[1]
-        place = (own * heads * slots + slot)[:, None] + np.arange(heads) * slots
-        there = lambda x: torch.from_numpy(np.ascontiguousarray(x)).to(self.engine.device)  # noqa: E731
+    def _note(self, parent: np.ndarray) -> None:
+        """Number new nodes: `path` (nodes, deepest) holds the numbers from a prompt's first node to the node itself."""
+        depth = np.where(parent == ROOT, 0, self.depth[parent] if self.nodes else 0) + 1
+        more = max(0, int(depth.max(initial=0)) - self.path.shape[1])
+        above = np.pad(self.path, ((0, 0), (0, more)))
+        path = above[parent] if self.nodes else np.zeros((len(parent), above.shape[1]), np.int64)
+        path[np.arange(len(parent)), depth - 1] = self.nodes + np.arange(len(parent))
+        self.path, self.depth = np.concatenate([above, path]), np.concatenate([self.depth, depth])
+        self.nodes += len(parent)
+
+    def _chunk(self, owner: np.ndarray, nodes: slice) -> Chunk:
+        depth = self.depth[nodes]
+        path, beyond = self.path[nodes, : depth.max()], np.arange(depth.max()) >= depth[:, None]
         return Chunk(
-            tree=self, rows=rows, prompt=there(own), slots=slots, place=there(place.ravel()),
-            prompts=slice(int(owner[rows.start]), int(owner[rows.stop - 1]) + 1), ancestors=there(self.ancestors[rows]),
+            tree=self, nodes=nodes, prompts=slice(int(owner[0]), int(owner[-1]) + 1),
+            spread=Spread.of(owner - owner[0], self.engine.device), path=self._there(np.where(beyond, 0, path)),
+            mask=self._there(np.where(beyond, -np.inf, 0).astype(np.float32)),
         )
 
 
@@ -223,10 +239,15 @@ class WholeTree:
         self.paths: list[tuple[int, ...]] = []
         self.roots = torch.cat([logits for _, logits in self._run(list(prompts))])
 
+    @property
+    def nodes(self) -> int:
+        return len(self.paths)
+
     def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
-        above = [self.paths[p] for p in parent] if self.paths else [()] * len(owner)
-        self.paths = [(*path, int(t)) for path, t in zip(above, token, strict=True)]
-        yield from self._run([self.prompts[o] + path for o, path in zip(owner, self.paths, strict=True)])
+        above = [() if p == ROOT else self.paths[p] for p in parent.tolist()]
+        paths = [(*path, t) for path, t in zip(above, token.tolist(), strict=True)]
+        self.paths += paths
+        yield from self._run([self.prompts[o] + path for o, path in zip(owner.tolist(), paths, strict=True)])
 
     def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
         step = max(1, 16 * self.engine.chunk // max(map(len, texts)))
