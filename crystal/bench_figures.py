@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PARTS = ("peers", "scores", "generate", "open", "options", "prompts", "draws", "length", "size", "error", "memory")
+PARTS = ("peers", "scores", "generate", "open", "options", "prompts", "draws", "length", "size", "error", "memory",
+         "grid")
 READ, QUICK, HARNESS, SAMPLES = "read-out, 0.0001", "read-out, 0.001", "lm-eval", "generate, 1000 samples"
 COLOURS = {READ: "#0072B2", QUICK: "#56B4E9", HARNESS: "#D55E00", SAMPLES: "#767c85", "typed choice, options": "#CC79A7",
            "typed choice, letters": "#E69F00", "tree sampler": "#009E73", "generate": "#767c85"}
@@ -41,7 +42,7 @@ def load(part: str) -> pd.DataFrame:
     Raises: CrystalError if the part was never measured.
     """
     frame = pd.DataFrame(_file(part)["rows"])
-    return frame.assign(prompt_seconds=frame["seconds"] / frame["prompts"]) if "seconds" in frame else frame
+    return frame.assign(prompt_seconds=frame["seconds"] / frame["prompts"]) if {"seconds", "prompts"} <= {*frame} else frame
 
 
 def _file(part: str) -> dict:

@@ -169,7 +169,7 @@ def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: st
     return Engine(
         model=model.eval(), tokenizer=tokenizer, source=source, tokenizer_revision=tokenizer_revision,
         pieces=pieces, vocabulary=Vocabulary(pieces), ragged=model.config.model_type in RAGGED,
-        chunk=max(64, min(1024, (2**27 if model.device.type == "cuda" else 2**25) // width)),  # rows of logits in float64: 256 MiB
+        chunk=max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width)),  # widest: 2**25 float64, 256 MiB
     )
 
 

@@ -1,13 +1,13 @@
 """The read-out: the exact distribution of a checkpoint's answer to a closed task, without drawing a single sample.
 
 The law is that of ancestral sampling at temperature 1 with nothing truncated, read by `crystal.tasks.read`, summed over
-every tokenization. The tree of token prefixes whose answer is still open is walked level by level; what is too small to
-matter is left `unresolved`, and says so.
+every tokenization. The tree of token prefixes whose answer is still open is walked from its most probable nodes on, as many at a
+time as must be computed anyway; what is too small to matter is left `unresolved`, and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np

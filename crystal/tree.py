@@ -126,7 +126,7 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     back = lambda x: spread.flat(x.reshape(spread.prompts, kv, spread.slots, heads // kv, -1).transpose(1, 2))  # noqa: E731
     out, near = back(far @ far_values.flatten(0, 1)), back(near)
     values = _select(values, path).view(n, -1, kv, 1, width)
-    for weight, value in zip(near.unbind(-1), values.unbind(1), strict=True):  # a product of so thin matrices takes thrice as long
+    for weight, value in zip(near.unbind(-1), values.unbind(1), strict=True):  # one product of so thin matrices is slower
         out.addcmul_(weight[..., None], value)
     return out.reshape(1, n, heads, width), None
 
@@ -186,7 +186,7 @@ class RaggedTree:
         return logits[0]
 
     def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keep keys and values (n, heads, width) of the nodes `rows`; what is kept of all nodes, (at least nodes, heads, width)."""
+        """Keep keys and values (n, heads, width) of the nodes `rows`; returns what is kept of all (nodes or more, ...)."""
         kept = self.kept.get(layer, (key[:0], value[:0]))
         if len(kept[0]) < self.nodes:
             size = max(self.nodes, 2 * len(kept[0]))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bench_growth as growth
 import torch
+from bench_grid import grid
 from bench_measure import installed, left_out, provenance, race, source, write
 from bench_peers import BATCHES, MODELS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice
 
@@ -28,7 +29,7 @@ from crystal.tasks import PHASE_TASKS, TASKS
 
 
 def peers() -> list[dict]:
-    """Every closed task, the probe prompts: read-out, option scores, typed choices, samples. All start from texts."""
+    """Every closed task, a hundred prompts as the book asks them: read-out, option scores, typed choices, samples. From texts."""
     rows = []
     for model, form in MODELS.items():
         engine = engine_of(model)
@@ -37,7 +38,7 @@ def peers() -> list[dict]:
             engine.table(task)
             common = {"model": model, "form": form, "task": name, "options": len(task.options)}
             read = lambda budget, task=task, form=form, engine=engine: readout(  # noqa: E731
-                engine, encoded(engine, PROBE, task, form), task, budget=budget)
+                engine, encoded(engine, PROMPTS, task, form), task, budget=budget)
             contestants: dict[str, Callable[[], object]] = {
                 "read-out, 0.0001": lambda read=read: read(1e-4), "read-out, 0.001": lambda read=read: read(1e-3)}
             batch = None
@@ -46,10 +47,10 @@ def peers() -> list[dict]:
             for letters in (False, True):
                 if pipeline := typed_choice(engine, task, form, letters=letters):
                     contestants[f"typed choice, {'letters' if letters else 'options'}"] = (
-                        lambda pipeline=pipeline, task=task, letters=letters: chosen(pipeline, PROBE, task, letters=letters))
-            found = race(engine.model, contestants, growth.REPEATS, **common, prompts=len(PROBE))
+                        lambda pipeline=pipeline, task=task, letters=letters: chosen(pipeline, PROMPTS, task, letters=letters))
+            found = race(engine.model, contestants, growth.REPEATS, **common, prompts=len(PROMPTS))
             rows += [row | ({"batch": batch} if row["contestant"] == "lm-eval" else {}) for row in found]
-            few = encoded(engine, PROBE[::10], task, form)
+            few = encoded(engine, PROMPTS[::50], task, form)
             rows += race(engine.model, {"generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES)}, 0,
                          **common, prompts=len(few))
     return rows
@@ -60,7 +61,7 @@ def _tuned(engine, task, form) -> tuple[int, Callable[[], object]]:
     works = {}
     for size in BATCHES:
         lm = harness(engine, form, size)
-        works[size] = lambda lm=lm: harness_scores(lm, PROBE, task, form)
+        works[size] = lambda lm=lm: harness_scores(lm, PROMPTS, task, form)
     tried = {row["contestant"]: row["low"] for row in race(engine.model, works, 2)}
     best = min(tried, key=tried.get)
     return best, works[best]
@@ -79,14 +80,14 @@ def scores() -> list[dict]:
 
 
 def generate() -> list[dict]:
-    """Options of several tokens: read-out and tree sampler of 25 prompts against a thousand samples of three, all in turns."""
+    """Options of several tokens: read-out and tree sampler of a hundred prompts against a thousand samples of three, in turns."""
     rows = []
     for model, form in MODELS.items():
         engine = engine_of(model)
         for name in growth.CLOSED:
             task = TASKS[name]
-            ids = encoded(engine, PROMPTS[::4], task, form)  # all 20 narrators and all 5 frames among them
-            few = ids[4::8]
+            ids = encoded(engine, PROMPTS, task, form)
+            few = ids[16::32]
             contestants = growth.read_outs(engine, ids, task) | {
                 "tree sampler, 1e3 draws": growth.tree(engine, ids, 10**3, task),
                 "tree sampler, 1e6 draws": growth.tree(engine, ids, 10**6, task),
@@ -100,7 +101,7 @@ def generate() -> list[dict]:
 PARTS: dict[str, Callable[[], list[dict]]] = {
     "peers": peers, "scores": scores, "generate": generate, "open": growth.open_text, "options": growth.options,
     "prompts": growth.prompts, "draws": growth.draws, "length": growth.length, "size": growth.size, "error": growth.error,
-    "memory": growth.memory,
+    "memory": growth.memory, "grid": grid,
 }
 
 

@@ -6,15 +6,11 @@ Every row holds the seconds and tokens of so many `prompts`; nothing is extrapol
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from bench_measure import Work, installed, peak_mebibytes, race
+from bench_measure import Work, ceiling, child, installed, peak_mebibytes, race, said
 from bench_peers import MODELS, Ids, encoded, engine_of, generate, harness, harness_scores
 from scipy.stats import binom
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -169,8 +165,9 @@ def size() -> list[dict]:
         engine = widened(small, **shape)
         off = float(abs(np.array([r.options for r in readout(engine, ids, TASKS["month"])]) - law).max())
         parameters = sum(p.numel() for p in engine.model.parameters())
+        most = ceiling()
         rows += _of_size(engine, ids, {"model": f"nano-llama as {name}", "form": COMPLETION, "parameters": parameters,
-                                       "difference": off})
+                                       "difference": off, "ceiling": (most + ceiling()) / 2})
     return rows
 
 
@@ -234,10 +231,7 @@ def memory() -> list[dict]:
     rows = []
     for task in ("month", "hundred"):
         for name in names:
-            code = f"import bench_growth; bench_growth.peak({name!r}, {task!r})"
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                                  env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])})
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            rows += said(child(f"import bench_growth; bench_growth.peak({name!r}, {task!r})"))
     return [row for row in rows if row["mebibytes"] is not None]
 
 

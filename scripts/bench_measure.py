@@ -9,6 +9,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from crystal.ladders import root
 PEERS = {"lm_eval": "lm-eval", "vllm": "vllm"}  # module -> distribution; neither is a dependency of this repository
 PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
 MEASURED_WITH = ("scripts/bench*.py", "crystal/automaton.py", "crystal/tree.py", "crystal/engine.py", "crystal/readout.py",
-                 "crystal/sampling.py")
+                 "crystal/sampling.py", "crystal/batches.py")
 
 Work = Callable[[], object]
 
@@ -112,6 +114,37 @@ def peak_mebibytes() -> float | None:
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def child(code: str) -> subprocess.Popen:
+    """A process of its own that runs `code` beside these scripts; what it prints last are rows, a JSON object a line."""
+    path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ | path)
+
+
+def said(process: subprocess.Popen) -> list[dict]:
+    """Its rows, once it has ended. Raises: CalledProcessError if it failed."""
+    out, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+def ceiling(size: int = 2048, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """Operations a second of a square matrix product: what no code of ours exceeds."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / drained(lambda: a @ b, device)
+
+
+def drained(work: Work, device: str, repeats: int = 5) -> float:
+    """Median wall seconds, the device's queue drained before and after; one run to warm up."""
+    drain = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    work()
+    taken = []
+    for _ in range(repeats):
+        drain()
+        taken.append(_timed(lambda: (work(), drain())))
+    return statistics.median(taken)
 
 
 def write(path: Path, value: dict) -> None:

@@ -21,15 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from bench_measure import counted, provenance, write
+from bench_measure import ceiling, counted, drained, provenance, write
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -117,31 +115,11 @@ def lean(engine: Engine, task: str) -> None:
 # -- what the machine can do ---------------------------------------------------------------------------------------
 
 
-def seconds(work: Callable[[], object], device: str, repeats: int = 5) -> float:
-    """Median wall seconds, the device's queue drained before and after; one run to warm up."""
-    drain = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    work()
-    taken = []
-    for _ in range(repeats):
-        drain()
-        began = time.perf_counter()
-        work()
-        drain()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
-def ceiling(device: str, dtype: str, size: int) -> float:
-    """FLOP/s of a square matrix product."""
-    a, b = (torch.randn(size, size, device=device, dtype=DTYPES[dtype]) for _ in range(2))
-    return 2 * size**3 / seconds(lambda: a @ b, device)
-
-
 def bandwidth(device: str, mebibytes: int) -> float:
     """Bytes a second of a copy, read and written."""
     a = torch.empty(mebibytes * 2**20, dtype=torch.uint8, device=device)
     b = torch.empty_like(a)
-    return 2 * a.numel() / seconds(lambda: b.copy_(a), device)
+    return 2 * a.numel() / drained(lambda: b.copy_(a), device)
 
 
 # -- the read-out --------------------------------------------------------------------------------------------------
@@ -207,7 +185,7 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     parser.add_argument("--tasks", nargs="+", choices=PHASE_TASKS, default=list(PHASE_TASKS))
     parser.add_argument("--prompts", type=int, default=len(PROMPTS), help="of each task")
-    parser.add_argument("--batch", type=int, default=32, help="prompts to a tree")
+    parser.add_argument("--batch", type=int, default=128, help="prompts to a tree")
     parser.add_argument("--matrix", type=int, default=8192, help="side of the matrix product that sets the ceiling")
     parser.add_argument("--copy", type=int, default=1024, help="MiB of the copy that sets the bandwidth")
     parser.add_argument("--out", type=Path, default=root() / "data" / "bench")
@@ -216,7 +194,7 @@ def main(arguments: list[str] | None = None) -> Path:
     if cuda and not torch.cuda.is_available():
         raise SystemExit("no CUDA device is there. Mend: --shape tiny --device cpu")
     name = torch.cuda.get_device_name(given.device) if cuda else given.device
-    flops, rate = ceiling(given.device, given.dtype, given.matrix), bandwidth(given.device, given.copy)
+    flops, rate = ceiling(given.matrix, given.device, DTYPES[given.dtype]), bandwidth(given.device, given.copy)
     print(f"{name}: {flops:.3g} FLOP/s, {rate:.3g} bytes/s, which meet at {flops / rate:.0f} tokens a forward", flush=True)
     rows = []
     for shape in given.shape:

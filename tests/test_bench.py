@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import bench
+import bench_grid
 import bench_growth as growth
 import bench_measure
 import bench_peers as peers
@@ -172,6 +174,22 @@ def test_a_broken_run_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(bench, "source", lambda: "another code")
     bench.measure("open", tmp_path)
     assert len(ran) == 2
+
+
+def test_rows_of_a_process_come_back_or_its_failure_does() -> None:
+    assert bench_measure.said(bench_measure.child("import bench_grid; print('warm'); print('{\"a\": 1}')")) == [{"a": 1}]
+    with pytest.raises(subprocess.CalledProcessError):
+        bench_measure.said(bench_measure.child("print('{\"a\": 1}'); raise SystemExit(3)"))
+
+
+@WEIGHTS
+def test_a_rung_of_the_grid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(bench_grid, "RUNGS", ("base",))
+    monkeypatch.setattr(bench_grid, "PHASE_TASKS", ("coin", "die"))
+    bench_grid.read("nano-llama")
+    row = json.loads(capsys.readouterr().out)
+    assert row["cells"] == 2 * 2 * 100 and row["needed"] == row["tokens"] and row["unresolved_largest"] <= 1e-4
+    assert row["prompt_tokens"] < row["fewest"] < row["tokens"] < 1.05 * row["fewest"]
 
 
 def test_absent_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

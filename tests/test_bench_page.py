@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from crystal import bench_figures as bench
-from crystal import pages, show
+from crystal import pages, reading_costs, show
 from crystal.errors import CrystalError
+from crystal.ladders import hub_names
 from crystal.shapes import SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
@@ -112,9 +113,46 @@ def test_the_page_runs_without_the_harness_and_with_a_device(recorded, monkeypat
                         for r in file["rows"] if r.get("contestant") != bench.HARNESS]
         file["left_out"]["lm-eval"] = "not installed, left out"
         path.write_text(json.dumps(file))
-    device = {"device": "A device", "rows": [{"shape": "tiny", "dtype": "float32", **dict.fromkeys(bench.DEVICE, 0.5)}],
+    device = {"device": "A device", "flops": 1e14, "rows": [{"shape": "tiny", "dtype": "float32", **dict.fromkeys(bench.DEVICE, 0.5)}],
               "agreement": [{"ladder": "nano-llama", "dtype": "float32", "largest": 1e-7, "mean": 1e-9}]}
     (recorded / "data" / "bench" / "gpu-a-device.json").write_text(json.dumps(device))
     told, claims = told_by("bench", recorded, monkeypatch)
     assert "`lm-eval`: not installed, left out." in told and "A device" in told
+    assert "A device, time" in told and "TFLOP/s, time" not in told  # a GPU that was measured replaces the one assumed
     assert not [name for name in claims if name.startswith("harness")]
+
+
+# -- the whole grid, and what a ladder costs
+
+
+def test_the_recorded_grid_is_whole_and_near_the_fewest_tokens():
+    """Deterministic but for rounding: how much is computed, not how long it takes."""
+    whole = reading_costs.whole_grid()
+    assert list(whole["cells"]) == [4 * 2 * 15 * 100] * 2 and (whole["unresolved_largest"] <= 1e-4).all()
+    assert (whole["fewest"] <= whole["tokens"]).all() and (whole["tokens"] < 1.03 * whole["fewest"]).all()
+    assert (whole["prompt_tokens"] < whole["fewest"]).all()
+
+
+def test_a_ladders_cost_is_its_cells_times_what_was_measured(monkeypatch):
+    made = {"grid": [{"cells": 100, "tokens": 8000}, {"cells": 100, "tokens": 12000}],
+            "size": [row(bench.READ, 2.0, parameters=10**8, tokens=500, ceiling=1e11),
+                     row(bench.READ, 1.0, parameters=10**6, tokens=500, ceiling=1e11)]}
+    monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
+    assert reading_costs.share_reached() == pytest.approx(2e8 * 500 / 2.0 / 1e11)
+    costs = reading_costs.load_costs(teraflops=200.0)
+    assert len(costs) == 2 * len(hub_names()) and set(costs["machine"]) == {"one core here", "a GPU of 200 TFLOP/s"}
+    here, there = (row for _, row in costs[costs["ladder"] == "Tülu 3 8B"].iterrows())
+    assert here["cells"] == 15 * 100 * (1 + 2 * 3)  # the base in raw text only
+    assert here["gigabytes"] == 32 and there["gigabytes"] == 16
+    for low, tokens in (("low", 80), ("high", 120)):
+        work = 2 * 8e9 * tokens * here["cells"]
+        assert here[f"seconds_{low}"] == pytest.approx(work / 1e11 / 0.5)
+        assert there[f"seconds_{low}"] == pytest.approx(work / 2e14 / 0.5)
+    assert "Tülu 3 8B | 4 | 10,500 | 8.00 | 16.0 |" in reading_costs.table(costs)
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [
+    (15, 30, "15.0 to 30.0 seconds"), (30, 90, "0.500 to 1.50 minutes"), (1800, 7200, "0.500 to 2.00 hours"),
+    (86400, 864000, "1.00 to 10.0 days")])
+def test_a_span_of_time_has_the_unit_of_its_end(low, high, said):
+    assert reading_costs.span(low, high) == said
