@@ -169,7 +169,8 @@ def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: st
     return Engine(
         model=model.eval(), tokenizer=tokenizer, source=source, tokenizer_revision=tokenizer_revision,
         pieces=pieces, vocabulary=Vocabulary(pieces), ragged=model.config.model_type in RAGGED,
-        chunk=max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width)),  # widest: 2**25 float64, 256 MiB
+        # the widest arrays, a row of the vocabulary a node, stay at 256 MiB; at 1 GiB on a GPU, which starves on fewer rows
+        chunk=max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width)),
     )
 
 

@@ -65,7 +65,8 @@ def load_costs(teraflops: float) -> pd.DataFrame:
     """One row per ladder of the hub and machine: cells, parameters and gigabytes (of the largest rung), and, for trees as
     small and as large as ours, tokens and seconds (low, high): two operations a parameter and token."""
     rows = []
-    for ladder in map(lambda name: load_ladder(name, unpinned=True), hub_names()):
+    for name in hub_names():
+        ladder = load_ladder(name, unpinned=True)
         per_rung, parameters = cells(ladder), [rung.parameters for rung in ladder.rungs]
         for machine in machines(teraflops):
             tokens = [each * sum(per_rung) for each in tokens_a_cell()]

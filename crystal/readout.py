@@ -138,7 +138,7 @@ class _Walk:
     def _expand(self, part: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Nodes:
         """Add what the next token decides to `classes`; return the children that stay open."""
         table, width = self.table, self.classes.shape[1]
-        weight = _weights(logits.index_select(1, self.order), self.temperature)
+        weight = _weights(logits, self.order, self.temperature)
         upto = weight.cumsum(-1)
         total = upto[:, -1].cpu().numpy()
         if not np.isfinite(total).all():
@@ -199,11 +199,11 @@ class _Walk:
                        len(self.prompts[i]) + int(self.expanded[i]))
 
 
-def _weights(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Probabilities that are not normalised, (n, V) in float64; the largest of a row is 1."""
-    weight = logits.double()  # a copy, unless the model computes in float64
-    weight = (weight - weight.amax(-1, keepdim=True)).div_(temperature)
-    return weight.exp_()
+def _weights(logits: torch.Tensor, order: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Probabilities of the tokens in this order, not normalised, (n, V) in float64; the largest of a row is 1."""
+    weight = logits.index_select(1, order).double()  # a copy already, so all else can be done in place
+    weight -= weight.amax(-1, keepdim=True)
+    return weight.div_(temperature).exp_()
 
 
 def _at(table: torch.Tensor, row: np.ndarray, column: np.ndarray) -> np.ndarray:

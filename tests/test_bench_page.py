@@ -113,7 +113,8 @@ def test_the_page_runs_without_the_harness_and_with_a_device(recorded, monkeypat
                         for r in file["rows"] if r.get("contestant") != bench.HARNESS]
         file["left_out"]["lm-eval"] = "not installed, left out"
         path.write_text(json.dumps(file))
-    device = {"device": "A device", "flops": 1e14, "rows": [{"shape": "tiny", "dtype": "float32", **dict.fromkeys(bench.DEVICE, 0.5)}],
+    device = {"device": "A device", "flops": 1e14,
+              "rows": [{"shape": "tiny", "dtype": "float32", **dict.fromkeys(bench.DEVICE, 0.5)}],
               "agreement": [{"ladder": "nano-llama", "dtype": "float32", "largest": 1e-7, "mean": 1e-9}]}
     (recorded / "data" / "bench" / "gpu-a-device.json").write_text(json.dumps(device))
     told, claims = told_by("bench", recorded, monkeypatch)
