@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -57,6 +58,11 @@ class Engine:
     def device(self) -> torch.device:
         """Where token ids go in and logits come out; a model over several GPUs has its later layers elsewhere."""
         return next((p.device for p in self.model.parameters() if p.device.type != "meta"), torch.device("cpu"))
+
+    def there(self, array: np.ndarray) -> torch.Tensor:
+        """An array where token ids go in; on a GPU it is on its way, and nobody waits for it."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)
 
     def unload(self) -> None:
         """Give the memory of the weights back, whoever still holds the engine: two checkpoints may not fit beside each other."""

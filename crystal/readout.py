@@ -7,7 +7,7 @@ time as must be computed anyway; what is too small to matter is left `unresolved
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,21 @@ def _state(engine: Engine, table: Table, tokens: Sequence[int]) -> int:
     return state
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Nodes, and what was asked of their next token: `m` ranges of ranks that decide, `a` ranks that leave the answer open."""
+
+    part: Nodes  # (n,)
+    numbers: np.ndarray  # (n,) in the tree
+    values: torch.Tensor  # (n + 2 m + a,) in float64: sums of weights, to the end of each range, to before it; single weights
+    node: np.ndarray  # (m,) which of the n
+    cut: np.ndarray  # (m,) whether anything is before the range
+    code: np.ndarray  # (m,) what it decides
+    alive: np.ndarray  # (a,) which of the n
+    token: np.ndarray  # (a,)
+    to: np.ndarray  # (a,) the state
+
+
 class _Walk:
     """The walk of one batch of prompts. `classes` (prompts, K + 1): mass decided so far, the last column is OFF.
 
@@ -117,7 +132,7 @@ class _Walk:
         self.classes = np.zeros((len(prompts), len(table.automaton.task.options) + 1))
         self.unresolved = np.zeros(len(prompts))
         self.left: list[Nodes] = []  # for good
-        self.order = torch.from_numpy(table.vocabulary.order).to(engine.device)
+        self.order = engine.there(table.vocabulary.order)
 
     def run(self, states: np.ndarray) -> list[Readout]:
         """states (prompts,): where each answer stands."""
@@ -126,8 +141,8 @@ class _Walk:
         level = Nodes(np.arange(size), zero, zero, zero, states, np.ones(size))
         waiting, numbers, logits = level[:0], np.full(size, ROOT), iter([(slice(0, size), tree.roots)])
         while len(level):
-            children = [self._expand(level[rows], numbers[rows], chunk) for rows, chunk in logits]
-            level, waiting = self._choose(self._trimmed(_joined([waiting, *children])))
+            seen = [self._look(level[rows], numbers[rows], chunk) for rows, chunk in logits]
+            level, waiting = self._choose(self._trimmed(_joined([waiting, *self._expand(seen)])))
             self.expanded += np.bincount(level.owner, minlength=size)
             numbers = tree.nodes + np.arange(len(level))
             logits = tree.grow(level.owner, level.parent, level.token)
@@ -135,26 +150,35 @@ class _Walk:
         reach = self._reach()
         return [self._result(i, reach[i]) for i in range(size)]
 
-    def _expand(self, part: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Nodes:
-        """Add what the next token decides to `classes`; return the children that stay open."""
-        table, width = self.table, self.classes.shape[1]
+    def _look(self, part: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> _Seen:
+        """Everything that is to be known of the next token of some nodes, still on the device and perhaps not yet computed."""
         weight = _weights(logits, self.order, self.temperature)
-        upto = weight.cumsum(-1)
-        total = upto[:, -1].cpu().numpy()
-        if not np.isfinite(total).all():
-            raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
-        share = part.mass / total
+        upto, there = weight.cumsum(-1), self.engine.there
         states, which = np.unique(part.state, return_inverse=True)
-        found = [table.row(s) for s in states.tolist()]
+        found, width = [self.table.row(s) for s in states.tolist()], weight.shape[1]
         node, (low, high, code) = _per_node(found, which, ("low", "high", "code"))
-        below = np.where(low > 0, _at(upto, node, np.maximum(low - 1, 0)), 0)
-        decided = (_at(upto, node, high - 1) - below) * share[node]
-        # code -1 (OFF) is column K, code -2 - k is column k
-        column = np.where(code == -1, width - 1, -2 - code)
-        self.classes += _binned(part.owner[node] * width + column, decided, self.classes.shape)
-        node, (rank, to) = _per_node(found, which, ("live", "to"))
-        alive = _at(weight, node, rank) * share[node]
-        return Nodes(part.owner[node], numbers[node], part.depth[node] + 1, table.vocabulary.order[rank], to, alive)
+        alive, (rank, to) = _per_node(found, which, ("live", "to"))
+        begin = np.where(low > 0, node * width + low - 1, 0)
+        values = [upto[:, -1], upto.flatten().index_select(0, there(node * width + high - 1)),
+                  upto.flatten().index_select(0, there(begin)), weight.flatten().index_select(0, there(alive * width + rank))]
+        return _Seen(part, numbers, torch.cat(values), node, low > 0, code, alive, self.table.vocabulary.order[rank], to)
+
+    def _expand(self, seen: Sequence[_Seen]) -> Iterator[Nodes]:
+        """Add what the next token decides to `classes`; the children that stay open. Here alone the device is waited for."""
+        values = torch.cat([s.values for s in seen]).cpu().numpy()
+        width = self.classes.shape[1]
+        for s, mine in zip(seen, np.split(values, np.cumsum([len(s.values) for s in seen])[:-1]), strict=True):
+            n, m = len(s.part), len(s.node)
+            total, upto, before, alive = np.split(mine, [n, n + m, n + 2 * m])
+            if not np.isfinite(total).all():
+                raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
+            share = s.part.mass / total
+            decided = (upto - np.where(s.cut, before, 0)) * share[s.node]
+            # code -1 (OFF) is column K, code -2 - k is column k
+            column = np.where(s.code == -1, width - 1, -2 - s.code)
+            self.classes += _binned(s.part.owner[s.node] * width + column, decided, self.classes.shape)
+            above = s.part[s.alive]
+            yield Nodes(above.owner, s.numbers[s.alive], above.depth + 1, s.token, s.to, alive * share[s.alive])
 
     def _trimmed(self, nodes: Nodes) -> Nodes:
         """Leave for good what is too deep, and what is so small that it needs no more than a hundredth of what is to spare."""
@@ -204,12 +228,6 @@ def _weights(logits: torch.Tensor, order: torch.Tensor, temperature: float) -> t
     weight = logits.index_select(1, order).double()  # a copy already, so all else can be done in place
     weight -= weight.amax(-1, keepdim=True)
     return weight.div_(temperature).exp_()
-
-
-def _at(table: torch.Tensor, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """table[row, column]."""
-    place = torch.from_numpy(row * table.shape[1] + column).to(table.device)
-    return table.flatten().index_select(0, place).cpu().numpy()
 
 
 def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, list[np.ndarray]]:

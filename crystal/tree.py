@@ -14,7 +14,7 @@ Knows nothing of options, probabilities or text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -43,14 +43,14 @@ class Spread:
     row: torch.Tensor  # (prompts x slots,) which row stands there
 
     @classmethod
-    def of(cls, prompt: np.ndarray, device: torch.device) -> Spread:
-        """prompt (rows,): whose each row is, counted from 0, ascending."""
+    def of(cls, prompt: np.ndarray, there: Callable[[np.ndarray], torch.Tensor]) -> Spread:
+        """prompt (rows,): whose each row is, counted from 0, ascending. there: puts an array on the device."""
         count = np.bincount(prompt)
         slots = int(count.max())
         place = prompt * slots + np.arange(len(prompt)) - (np.cumsum(count) - count)[prompt]
         row = np.zeros(len(count) * slots, np.int64)
         row[place] = np.arange(len(prompt))
-        return cls(len(count), slots, torch.from_numpy(place).to(device), torch.from_numpy(row).to(device))
+        return cls(len(count), slots, there(place), there(row))
 
     def table(self, rows: torch.Tensor) -> torch.Tensor:
         """(rows, ...) -> (prompts, slots, ...)."""
@@ -169,19 +169,16 @@ class RaggedTree:
         self.path, self.depth = np.zeros((0, 0), np.int64), np.zeros(0, np.int64)
         self.roots = self._prefill(prompts)
         behind = np.where(np.arange(self.length.max()) < self.length[:, None], 0, -np.inf)
-        self.mask = self._there(behind.astype(np.float32))
-
-    def _there(self, x: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(x).to(self.engine.device)
+        self.mask = self.engine.there(behind.astype(np.float32))
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
         """Logits behind the prompts, each prompt token computed once and no other; their keys and values go to `packed`."""
-        end = np.cumsum(self.length)
+        end, there = np.cumsum(self.length), self.engine.there
         position = np.arange(end[-1]) - np.repeat(end - self.length, self.length)
-        self.packed = Packed.of(np.repeat(np.arange(len(prompts)), self.length), self.engine.device)
+        self.packed = Packed.of(np.repeat(np.arange(len(prompts)), self.length), there)
         with _attention(self.engine.model, "ragged_prompts"):
             logits = self.engine.forward(
-                self._there(np.concatenate([np.array(p) for p in prompts]))[None], position_ids=self._there(position)[None],
+                there(np.concatenate([np.array(p) for p in prompts]))[None], position_ids=there(position)[None],
                 use_cache=False, logits_to_keep=(end - 1).tolist(), tree=self.packed)
         return logits[0]
 
@@ -203,7 +200,7 @@ class RaggedTree:
         """
         first, n = self.nodes, len(owner)
         self._note(parent)
-        ids, place = self._there(token), self._there(self.length[owner] - 1 + self.depth[first:])
+        ids, place = self.engine.there(token), self.engine.there(self.length[owner] - 1 + self.depth[first:])
         for low in range(0, n, self.engine.chunk):
             rows = slice(low, min(low + self.engine.chunk, n))
             chunk = self._chunk(owner[rows], slice(first + rows.start, first + rows.stop))
@@ -226,8 +223,8 @@ class RaggedTree:
         path, beyond = self.path[nodes, : depth.max()], np.arange(depth.max()) >= depth[:, None]
         return Chunk(
             tree=self, nodes=nodes, prompts=slice(int(owner[0]), int(owner[-1]) + 1),
-            spread=Spread.of(owner - owner[0], self.engine.device), path=self._there(np.where(beyond, 0, path)),
-            mask=self._there(np.where(beyond, -np.inf, 0).astype(np.float32)),
+            spread=Spread.of(owner - owner[0], self.engine.there), path=self.engine.there(np.where(beyond, 0, path)),
+            mask=self.engine.there(np.where(beyond, -np.inf, 0).astype(np.float32)),
         )
 
 
