@@ -12,23 +12,24 @@ import pandas as pd
 from .bench_figures import READ, load
 from .grids import situations
 from .ladders import DTYPES, Ladder, hub_names, load_ladder, root
+from .shapes import SHAPES, parameters
 from .tasks import PHASE_TASKS
 from .telling import fmt
 
 
 class Machine(NamedTuple):
-    """What reads. flops: operations a second of a large matrix product; share: how much of that a read-out reaches."""
+    """What reads. flops: operations a second of a large matrix product; share: least and most of that a read-out reaches, at
+    two operations a parameter and token."""
 
     name: str
     flops: float
-    share: float
-    dtype: str
+    share: tuple[float, float]
 
 
 def whole_grid() -> pd.DataFrame:
-    """Part "grid", one row a model, summed over its rungs: cells, seconds, tokens, fewest, prompt_tokens, forwards; and the
-    most that was left unresolved."""
-    sums = dict.fromkeys(("cells", "seconds", "tokens", "fewest", "prompt_tokens", "forwards"), "sum")
+    """Part "grid", one row a model, summed over its rungs: cells, seconds, tokens, fewest, shared, prompt_tokens, forwards; and
+    the most that was left unresolved."""
+    sums = dict.fromkeys(("cells", "seconds", "tokens", "fewest", "shared", "prompt_tokens", "forwards"), "sum")
     return load("grid").groupby("model", sort=False).agg(sums | {"unresolved_largest": "max"})
 
 
@@ -39,21 +40,23 @@ def tokens_a_cell() -> tuple[float, float]:
 
 
 def share_reached() -> float:
-    """Of this machine's matrix product, by the read-out of the largest model of part "size": two operations a parameter."""
+    """Of this machine's matrix product, by the read-out of the largest model of part "size"."""
     sized = load("size")
     row = sized[sized["contestant"] == READ].nlargest(1, "parameters").iloc[0]
     return float(2 * row["parameters"] * row["tokens"] / row["seconds"] / row["ceiling"])
 
 
 def machines(teraflops: float) -> list[Machine]:
-    """One core of where part "size" was measured; every GPU of data/bench, or, where there is none, one of `teraflops`."""
+    """One core of where part "size" was measured; every GPU of data/bench by its first shape, or, where there is none, one of
+    `teraflops`: what it reaches is not known, so from the share on that core to all of it."""
     share = share_reached()
-    found = [Machine("one core here", float(load("size")["ceiling"].median()), share, "float32")]
+    found = [Machine("one core here", float(load("size")["ceiling"].median()), (share, share))]
     files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root() / "data" / "bench").glob("gpu-*.json"))]
     for file in files:
         row = file["rows"][0]
-        found.append(Machine(file["device"], file["flops"], row["share_of_ceiling"], row["dtype"]))
-    return found if files else [*found, Machine(f"a GPU of {fmt(teraflops)} TFLOP/s", teraflops * 1e12, share, "bfloat16")]
+        reached = 2 * parameters(SHAPES[row["shape"]]) * row["tokens_a_second"] / file["flops"]
+        found.append(Machine(f"{file['device']} as on {row['shape']}", file["flops"], (reached, reached)))
+    return found if files else [*found, Machine(f"a GPU of {fmt(teraflops)} TFLOP/s", teraflops * 1e12, (share, 1.0))]
 
 
 def cells(ladder: Ladder) -> list[int]:
@@ -62,20 +65,20 @@ def cells(ladder: Ladder) -> list[int]:
 
 
 def load_costs(teraflops: float) -> pd.DataFrame:
-    """One row per ladder of the hub and machine: cells, parameters and gigabytes (of the largest rung), and, for trees as
-    small and as large as ours, tokens and seconds (low, high): two operations a parameter and token."""
+    """One row per ladder of the hub and machine: cells; parameters and gigabytes of the largest rung, at the ladder's precision;
+    tokens and seconds (low, high), for trees as small and as large as ours."""
     rows = []
     for name in hub_names():
         ladder = load_ladder(name, unpinned=True)
-        per_rung, parameters = cells(ladder), [rung.parameters for rung in ladder.rungs]
-        for machine in machines(teraflops):
-            tokens = [each * sum(per_rung) for each in tokens_a_cell()]
-            work = [each * 2 * sum(n * p for n, p in zip(per_rung, parameters, strict=True)) for each in tokens_a_cell()]
-            rows.append({
-                "ladder": ladder.title, "rungs": len(per_rung), "cells": sum(per_rung), "parameters": max(parameters),
-                "gigabytes": max(parameters) * DTYPES[machine.dtype] / 1e9, "machine": machine.name,
-                "tokens_low": tokens[0], "tokens_high": tokens[1],
-                "seconds_low": work[0] / machine.flops / machine.share, "seconds_high": work[1] / machine.flops / machine.share})
+        per_rung, sizes = cells(ladder), [rung.parameters for rung in ladder.rungs]
+        work = 2 * sum(n * size for n, size in zip(per_rung, sizes, strict=True))
+        (fewest, most), largest = tokens_a_cell(), max(sizes)
+        rows += [{
+            "ladder": ladder.title, "rungs": len(per_rung), "cells": sum(per_rung), "parameters": largest,
+            "gigabytes": largest * DTYPES[ladder.dtype] / 1e9, "dtype": ladder.dtype, "machine": machine.name,
+            "tokens_low": fewest * sum(per_rung), "tokens_high": most * sum(per_rung),
+            "seconds_low": work * fewest / machine.flops / machine.share[1],
+            "seconds_high": work * most / machine.flops / machine.share[0]} for machine in machines(teraflops)]
     return pd.DataFrame(rows)
 
 
@@ -86,8 +89,8 @@ def table(costs: pd.DataFrame) -> str:
         row = part.iloc[0]
         times = [span(r["seconds_low"], r["seconds_high"]) for _, r in part.iterrows()]
         lines.append(f"| {name} | {row['rungs']} | {row['cells']:,} | {fmt(row['parameters'] / 1e9)} | "
-                     f"{fmt(part['gigabytes'].iloc[-1])} | {fmt(row['tokens_low'] / 1e6)} to {fmt(row['tokens_high'] / 1e6)} | "
-                     + " | ".join(times) + " |")
+                     f"{fmt(row['gigabytes'])} ({row['dtype']}) | {fmt(row['tokens_low'] / 1e6)} to "
+                     f"{fmt(row['tokens_high'] / 1e6)} | " + " | ".join(times) + " |")
     named = [f"{name}, time" for name in costs["machine"].unique()]
     head = ["ladder", "rungs", "cells", "parameters, billion", "weights of a rung, GB", "tokens, million", *named]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])

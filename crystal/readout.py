@@ -1,13 +1,13 @@
 """The read-out: the exact distribution of a checkpoint's answer to a closed task, without drawing a single sample.
 
 The law is that of ancestral sampling at temperature 1 with nothing truncated, read by `crystal.tasks.read`, summed over
-every tokenization. The tree of token prefixes whose answer is still open is walked from its most probable nodes on, as many at a
-time as must be computed anyway; what is too small to matter is left `unresolved`, and says so.
+every tokenization. The tree of token prefixes whose answer is still open is walked from its most probable nodes on, many at a
+time; what is too small to matter is left `unresolved`, and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from .memory import in_parts
 from .tasks import Task
 from .tree import ROOT
 
-MARGIN = 0.1  # of the budget: measured on the nano ladders, 1-4 % more tokens than the fewest, in half as many forwards
+MARGIN = 0.1  # of the budget: measured on the nano ladders, 1-4 % more tokens than without, in half as many forwards
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ def readout(
     budget: how much probability per prompt may stay unresolved. max_nodes, max_depth: per prompt, tokens expanded below it
     and tokens an answer may take before it is given up; a flat model would otherwise never end. temperature: divides the
     logits of every token; 1 is the model's own law. begun: how many tokens at each prompt's end the answer holds already;
-    the law is then of how it goes on. margin: share of the budget that is given away to spare small forwards; with 0, and no
-    limit met, a cell's `tokens` are the fewest from which anybody could know its law up to the budget.
+    the law is then of how it goes on. margin: share of the budget that is given away to spare small forwards.
     Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun and over, or logits that
     are no numbers.
     """
     if not 0 <= budget <= 1:
         raise CrystalError(f"budget is a probability, not {budget}", mend="--budget 1e-4")
+    if not 0 <= margin <= 1:
+        raise CrystalError(f"margin is a share of the budget, not {margin}", mend="0.1")
     if not 0 < temperature < np.inf:
         raise CrystalError(f"a temperature is a positive number, not {temperature}", mend="1 is the model's own law")
     table = engine.table(task)
@@ -80,11 +81,13 @@ def readout(
         max_depth = min(max_depth, engine.room(ids))
     states = [_state(engine, table, ids[len(ids) - n :]) for ids, n in zip(prompts, begun or [0] * len(prompts))]
 
-    def walk(part: Sequence[tuple[tuple[int, ...], int]]) -> list[Readout]:
+    def read(part: Sequence[tuple[tuple[int, ...], int]]) -> list[Readout]:
         ids, begin = zip(*part)
-        return _Walk(engine, ids, table, budget, budget * margin, (max_nodes, max_depth), temperature).run(np.array(begin, int))
+        walk = Walk(engine, ids, table, budget=budget, spare=budget * margin, max_nodes=max_nodes, max_depth=max_depth,
+                    temperature=temperature)
+        return walk.run(np.array(begin, int))
 
-    return in_parts(engine, list(zip(prompts, states)), walk, batch)
+    return in_parts(engine, list(zip(prompts, states)), read, batch)
 
 
 def _state(engine: Engine, table: Table, tokens: Sequence[int]) -> int:
@@ -98,12 +101,12 @@ def _state(engine: Engine, table: Table, tokens: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Nodes, and what was asked of their next token: `m` ranges of ranks that decide, `a` ranks that leave the answer open."""
+class Seen:
+    """Nodes, and what was asked of their next token: of `m` ranges of ranks that decide, of `a` ranks that leave it open."""
 
-    part: Nodes  # (n,)
+    nodes: Nodes  # (n,)
     numbers: np.ndarray  # (n,) in the tree
-    values: torch.Tensor  # (n + 2 m + a,) in float64: sums of weights, to the end of each range, to before it; single weights
+    values: torch.Tensor  # (n + 2 m + a,) in float64: sums of weights of all tokens, to a range's end, before it; single weights
     node: np.ndarray  # (m,) which of the n
     cut: np.ndarray  # (m,) whether anything is before the range
     code: np.ndarray  # (m,) what it decides
@@ -111,27 +114,35 @@ class _Seen:
     token: np.ndarray  # (a,)
     to: np.ndarray  # (a,) the state
 
+    def masses(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fetched `values` -> all weights of a node (n,); the probability of the path and each range (m,), each rank (a,)."""
+        n, m = len(self.nodes), len(self.node)
+        total, upto, before, alive = np.split(values, [n, n + m, n + 2 * m])
+        share = self.nodes.mass / total
+        return total, (upto - np.where(self.cut, before, 0)) * share[self.node], alive * share[self.alive]
 
-class _Walk:
+
+class Walk:
     """The walk of one batch of prompts. `classes` (prompts, K + 1): mass decided so far, the last column is OFF.
 
     Of all that is open below a prompt, the smallest nodes that fit into the budget together wait; the others are computed.
-    Whoever is to leave no more than the budget open must compute these, too: a node is at most as probable as those above it,
-    so else this one and all the smaller ones would stay open, which is more than the budget. The last few take rounds of their
-    own; to spare these, `spare` of the budget is not used while more than the budget is open.
+    Any of these would be computed, too, by a queue that takes the most probable open node, one at a time, until no more than
+    the budget is open: the queue comes to a smaller one first only when all larger ones are done, and if it ended before, this
+    node and all smaller ones of today would be open, which is more than the budget. So with nothing to spare, the tokens are
+    those of the queue, in a few rounds. The last few nodes take rounds of their own; to save these, `spare` of the budget
+    is not used while more than the budget is open.
     """
 
     def __init__(
-        self, engine: Engine, prompts: Sequence[tuple[int, ...]], table: Table, budget: float, spare: float,
-        limits: tuple[int, int], temperature: float,
+        self, engine: Engine, prompts: Sequence[tuple[int, ...]], table: Table, *, budget: float, spare: float,
+        max_nodes: int, max_depth: int, temperature: float,
     ) -> None:
-        """limits: max_nodes and max_depth of `readout`."""
-        self.engine, self.prompts, self.table, self.budget, self.spare = engine, prompts, table, budget, spare
-        (self.max_nodes, self.max_depth), self.temperature = limits, temperature
+        self.engine, self.prompts, self.table, self.temperature = engine, prompts, table, temperature
+        self.budget, self.max_nodes, self.max_depth = budget, max_nodes, max_depth
+        self.spare = np.full(len(prompts), float(spare))  # of each prompt
         self.expanded = np.zeros(len(prompts), np.int64)
         self.classes = np.zeros((len(prompts), len(table.automaton.task.options) + 1))
-        self.unresolved = np.zeros(len(prompts))
-        self.left: list[Nodes] = []  # for good
+        self.left = np.zeros((len(prompts), 1))  # for good: by the state that it was left in
         self.order = engine.there(table.vocabulary.order)
 
     def run(self, states: np.ndarray) -> list[Readout]:
@@ -142,7 +153,7 @@ class _Walk:
         waiting, numbers, logits = level[:0], np.full(size, ROOT), iter([(slice(0, size), tree.roots)])
         while len(level):
             seen = [self._look(level[rows], numbers[rows], chunk) for rows, chunk in logits]
-            level, waiting = self._choose(self._trimmed(_joined([waiting, *self._expand(seen)])))
+            level, waiting = self._choose(self._trimmed(joined([waiting, *self._expand(seen)])))
             self.expanded += np.bincount(level.owner, minlength=size)
             numbers = tree.nodes + np.arange(len(level))
             logits = tree.grow(level.owner, level.parent, level.token)
@@ -150,76 +161,80 @@ class _Walk:
         reach = self._reach()
         return [self._result(i, reach[i]) for i in range(size)]
 
-    def _look(self, part: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> _Seen:
+    def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
         """Everything that is to be known of the next token of some nodes, still on the device and perhaps not yet computed."""
         weight = _weights(logits, self.order, self.temperature)
-        upto, there = weight.cumsum(-1), self.engine.there
-        states, which = np.unique(part.state, return_inverse=True)
-        found, width = [self.table.row(s) for s in states.tolist()], weight.shape[1]
-        node, (low, high, code) = _per_node(found, which, ("low", "high", "code"))
-        alive, (rank, to) = _per_node(found, which, ("live", "to"))
-        begin = np.where(low > 0, node * width + low - 1, 0)
+        upto, there, width = weight.cumsum(-1), self.engine.there, weight.shape[1]
+        states, which = np.unique(nodes.state, return_inverse=True)
+        rows = [self.table.row(s) for s in states.tolist()]
+        node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
+        alive, (rank, to) = _per_node(rows, which, ("live", "to"))
+        before = np.where(low > 0, node * width + low - 1, 0)
         values = [upto[:, -1], upto.flatten().index_select(0, there(node * width + high - 1)),
-                  upto.flatten().index_select(0, there(begin)), weight.flatten().index_select(0, there(alive * width + rank))]
-        return _Seen(part, numbers, torch.cat(values), node, low > 0, code, alive, self.table.vocabulary.order[rank], to)
+                  upto.flatten().index_select(0, there(before)), weight.flatten().index_select(0, there(alive * width + rank))]
+        return Seen(nodes, numbers, torch.cat(values), node, low > 0, code, alive, self.table.vocabulary.order[rank], to)
 
-    def _expand(self, seen: Sequence[_Seen]) -> Iterator[Nodes]:
-        """Add what the next token decides to `classes`; the children that stay open. Here alone the device is waited for."""
-        values = torch.cat([s.values for s in seen]).cpu().numpy()
+    def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
+        """Add what the next token decides to `classes`; the children that stay open. Here the device is waited for, once."""
+        values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
         width = self.classes.shape[1]
         for s, mine in zip(seen, np.split(values, np.cumsum([len(s.values) for s in seen])[:-1]), strict=True):
-            n, m = len(s.part), len(s.node)
-            total, upto, before, alive = np.split(mine, [n, n + m, n + 2 * m])
+            total, decided, alive = s.masses(mine)
             if not np.isfinite(total).all():
                 raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
-            share = s.part.mass / total
-            decided = (upto - np.where(s.cut, before, 0)) * share[s.node]
             # code -1 (OFF) is column K, code -2 - k is column k
             column = np.where(s.code == -1, width - 1, -2 - s.code)
-            self.classes += _binned(s.part.owner[s.node] * width + column, decided, self.classes.shape)
-            above = s.part[s.alive]
-            yield Nodes(above.owner, s.numbers[s.alive], above.depth + 1, s.token, s.to, alive * share[s.alive])
+            self.classes += _binned(s.nodes.owner[s.node] * width + column, decided, self.classes.shape)
+            above = s.nodes[s.alive]
+            children.append(Nodes(above.owner, s.numbers[s.alive], above.depth + 1, s.token, s.to, alive))
+        return children
 
     def _trimmed(self, nodes: Nodes) -> Nodes:
         """Leave for good what is too deep, and what is so small that it needs no more than a hundredth of what is to spare."""
-        many = np.bincount(nodes.owner, minlength=len(self.prompts))
-        left = (nodes.depth >= self.max_depth) | (nodes.mass * many[nodes.owner] <= self.spare / 100)
-        self._leave(nodes[left])
-        return nodes[~left]
+        deep, many = nodes.depth >= self.max_depth, np.bincount(nodes.owner, minlength=len(self.prompts))
+        small = ~deep & (nodes.mass * many[nodes.owner] <= self.spare[nodes.owner] / 100)
+        self.spare -= np.bincount(nodes.owner[small], nodes.mass[small], len(self.prompts))
+        self._leave(nodes[deep | small])
+        return nodes[~(deep | small)]
 
     def _choose(self, nodes: Nodes) -> tuple[Nodes, Nodes]:
-        """Those to be computed now, ordered by prompt, and those that wait, for the rest of the budget perhaps."""
-        size = len(self.prompts)
-        over = self.unresolved + np.bincount(nodes.owner, nodes.mass, size) > self.budget
-        allowed = np.where(over, np.maximum(self.budget - self.spare - self.unresolved, 0), np.inf)
+        """Those to be computed now, ordered by prompt, and those that wait. What is open below a prompt that is done is left."""
+        size, lost = len(self.prompts), self.left.sum(1)
+        lost[lost > self.budget] = 0  # cut by depth: what can no longer be kept must not drive the walk
+        done = lost + np.bincount(nodes.owner, nodes.mass, size) <= self.budget
+        done |= self.expanded >= self.max_nodes
+        self._leave(nodes[done[nodes.owner]])
+        nodes = nodes[~done[nodes.owner]]
         order = np.lexsort((nodes.mass, nodes.owner))
         owner, mass = nodes.owner[order], nodes.mass[order]
-        end = np.cumsum(np.bincount(owner, minlength=size))
-        upto = np.concatenate([[0.0], np.cumsum(mass)])
-        waits = upto[1:] - upto[end - np.bincount(owner, minlength=size)][owner] <= allowed[owner]
+        count = np.bincount(owner, minlength=size)
+        end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
+        allowed = np.maximum(self.budget - self.spare - lost, 0)
+        waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest
         waits |= from_top > (self.max_nodes - self.expanded)[owner]
         return nodes[order[~waits]], nodes[order[waits]]
 
     def _leave(self, nodes: Nodes) -> None:
-        self.unresolved += np.bincount(nodes.owner, nodes.mass, len(self.prompts))
-        self.left.append(nodes)
+        states = len(self.table.automaton.states)
+        left = _binned(nodes.owner * states + nodes.state, nodes.mass, (len(self.prompts), states))
+        left[:, : self.left.shape[1]] += self.left
+        self.left = left
 
     def _reach(self) -> np.ndarray:
         """(prompts, K): how much of what was left could still become an option."""
-        left = _joined(self.left)
-        states, which = np.unique(left.state, return_inverse=True)
-        if not len(states):
+        met = np.flatnonzero(self.left.any(0))
+        if not len(met):
             return np.zeros_like(self.classes[:, 1:])
-        per_state = _binned(left.owner * len(states) + which, left.mass, (len(self.prompts), len(states)))
-        return per_state @ np.stack([self.table.automaton.reachable(state) for state in states.tolist()])
+        return self.left[:, met] @ np.stack([self.table.automaton.reachable(state) for state in met.tolist()])
 
     def _result(self, i: int, reach: np.ndarray) -> Readout:
-        total = self.classes[i].sum() + self.unresolved[i]
+        unresolved = self.left[i].sum()
+        total = self.classes[i].sum() + unresolved
         if not abs(total - 1) <= 1e-6:
             raise CrystalError(f"the read-out sums to {total}, not 1: the logits are broken", where=self.engine.source,
                                mend="check the weights (make verify) and the dtype")
-        return Readout(self.classes[i, :-1], float(self.classes[i, -1]), float(self.unresolved[i]), reach,
+        return Readout(self.classes[i, :-1], float(self.classes[i, -1]), float(unresolved), reach,
                        len(self.prompts[i]) + int(self.expanded[i]))
 
 
@@ -239,8 +254,8 @@ def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> tup
 
 
 def _binned(where: np.ndarray, mass: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return np.bincount(where, mass, shape[0] * shape[1]).reshape(shape)
+    return np.bincount(where, mass, shape[0] * shape[1]).astype(np.float64).reshape(shape)  # of nothing, numpy counts in integers
 
 
-def _joined(parts: list[Nodes]) -> Nodes:
+def joined(parts: list[Nodes]) -> Nodes:
     return Nodes(*(np.concatenate([getattr(p, name) for p in parts]) for name in Nodes.__dataclass_fields__))

@@ -33,6 +33,11 @@ def weights(shape: Shape) -> int:
     return shape["num_hidden_layers"] * (attention + 3 * hidden * shape["intermediate_size"]) + hidden * shape["vocab_size"]
 
 
+def parameters(shape: Shape) -> int:
+    """All weights but those of the norms: the embedding, too, which no product reads."""
+    return weights(shape) + shape["hidden_size"] * shape["vocab_size"] * (not shape["tie_word_embeddings"])
+
+
 def operations(shape: Shape, seen: int = 0) -> int:
     """Floating-point operations of one token position whose logits are wanted, with `seen` positions before it."""
     width = shape.get("head_dim", shape["hidden_size"] // shape["num_attention_heads"])

@@ -52,6 +52,12 @@ class Spread:
         row[place] = np.arange(len(prompt))
         return cls(len(count), slots, there(place), there(row))
 
+    @staticmethod
+    def size(prompt: np.ndarray) -> int:
+        """Slots of the table, all prompts'."""
+        count = np.bincount(prompt)
+        return int(count.max()) * len(count)
+
     def table(self, rows: torch.Tensor) -> torch.Tensor:
         """(rows, ...) -> (prompts, slots, ...)."""
         return _select(rows, self.row).unflatten(0, (self.prompts, self.slots))
@@ -96,12 +102,25 @@ def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Pac
 class Chunk:
     """A run of nodes of one round, and where each finds its prompt and its own path."""
 
-    tree: RaggedTree
+    whole: RaggedTree
     nodes: slice  # their numbers
     prompts: slice
     spread: Spread
     path: torch.Tensor  # (n, depth) numbers of the node's ancestors and, last, its own; shorter ones filled up with anything
     mask: torch.Tensor  # (n, depth) 0, or -inf where a path is filled up
+
+    def along(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of the tree's nodes (nodes, heads, width) along each node's path: (n, depth, heads, 1, width)."""
+        return _select(rows, self.path.flatten()).unflatten(0, self.path.shape).unsqueeze(3)
+
+    def by_head(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, heads, group, ...) -> (prompts x heads, slots x group, ...): what meets the keys of a prompt's head at once."""
+        return self.spread.table(rows).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+
+    def by_node(self, table: torch.Tensor, heads: int) -> torch.Tensor:
+        """The way back."""
+        table = table.unflatten(0, (-1, heads)).unflatten(2, (self.spread.slots, -1))
+        return self.spread.flat(table.transpose(1, 2))
 
 
 def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, **_):
@@ -111,29 +130,22 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     engine's device and goes to the layer's, which is another one where a model is spread over several GPUs.
     """
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    (n, heads, width), kv, spread = query.shape, key.shape[1], tree.spread
-    keys, values = tree.tree.write(module.layer_idx, tree.nodes, key, value)
-    far_keys, far_values = (x[tree.prompts] for x in tree.tree.packed.kept[module.layer_idx])
-    far_mask, near_mask = tree.tree.mask[tree.prompts].to(query.device), tree.mask.to(query.device)
-    query, path = query.reshape(n, 1, kv, heads // kv, width), tree.path.flatten()
-    near = _precise(query) * _precise(_select(keys, path)).view(n, -1, kv, 1, width)
-    near = _scores(near.sum(-1), scaling, softcap) + near_mask[..., None, None]  # (n, depth, kv, group)
-    far = _by_head(spread.table(query[:, 0])) @ far_keys.flatten(0, 1).mT
-    score = _scores(far, scaling, softcap).unflatten(0, (-1, kv)) + far_mask[:, None, None]
-    near = _by_head(spread.table(near.permute(0, 2, 3, 1)))
-    weight = torch.cat([score.flatten(0, 1), near], -1).softmax(-1).to(query.dtype)
-    far, near = weight.split([far.shape[-1], near.shape[-1]], -1)
-    back = lambda x: spread.flat(x.reshape(spread.prompts, kv, spread.slots, heads // kv, -1).transpose(1, 2))  # noqa: E731
-    out, near = back(far @ far_values.flatten(0, 1)), back(near)
-    values = _select(values, path).view(n, -1, kv, 1, width)
-    for weight, value in zip(near.unbind(-1), values.unbind(1), strict=True):  # one product of so thin matrices is slower
-        out.addcmul_(weight[..., None], value)
-    return out.reshape(1, n, heads, width), None
+    heads = key.shape[1]
+    query = query.unflatten(1, (heads, -1))  # (n, heads, group, width)
+    near_keys, near_values = map(tree.along, tree.whole.write(module.layer_idx, tree.nodes, key, value))
+    far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in tree.whole.packed.kept[module.layer_idx])
+    far_mask, near_mask = tree.whole.mask[tree.prompts].to(query.device), tree.mask.to(query.device)
 
-
-def _by_head(table: torch.Tensor) -> torch.Tensor:
-    """(prompts, slots, kv heads, group, ...) -> (prompts x kv heads, slots x group, ...): what meets a head's keys at once."""
-    return table.transpose(1, 2).flatten(2, 3).flatten(0, 1)
+    far = _scores(tree.by_head(query) @ far_keys.mT, scaling, softcap)
+    far = far.unflatten(0, (-1, heads)).add_(far_mask[:, None, None]).flatten(0, 1)
+    near = _scores((_precise(query)[:, None] * _precise(near_keys)).sum(-1), scaling, softcap)  # (n, depth, heads, group)
+    near = tree.by_head(near.add_(near_mask[..., None, None]).permute(0, 2, 3, 1))
+    weight = torch.cat([far, near], -1).softmax(-1).to(query.dtype)
+    out = tree.by_node(weight[..., : far.shape[-1]] @ far_values, heads)
+    weight = tree.by_node(weight[..., far.shape[-1] :], heads)
+    for w, v in zip(weight.unbind(-1), near_values.unbind(1), strict=True):  # one product of so thin matrices is slower
+        out.addcmul_(w[..., None], v)
+    return out.flatten(1, 2)[None], None
 
 
 def _precise(x: torch.Tensor) -> torch.Tensor:
@@ -198,15 +210,24 @@ class RaggedTree:
         Nodes are numbered in the order in which they are asked for. Yields (rows of these n, logits (rows, vocabulary)) in
         order; their children may be asked for once all are consumed.
         """
-        first, n = self.nodes, len(owner)
+        first = self.nodes
         self._note(parent)
         ids, place = self.engine.there(token), self.engine.there(self.length[owner] - 1 + self.depth[first:])
-        for low in range(0, n, self.engine.chunk):
-            rows = slice(low, min(low + self.engine.chunk, n))
+        for rows in self._runs(owner):
             chunk = self._chunk(owner[rows], slice(first + rows.start, first + rows.stop))
             with _attention(self.engine.model, "ragged_tree"):
                 logits = self.engine.forward(ids[None, rows], position_ids=place[None, rows], use_cache=False, tree=chunk)
             yield rows, logits[0]
+
+    def _runs(self, owner: np.ndarray) -> Iterator[slice]:
+        """Rows of a chunk each; shorter runs where one prompt has so many nodes that the other ones' slots would be empty."""
+        low, most = 0, self.engine.chunk
+        while low < len(owner):
+            high = min(low + most, len(owner))
+            while high - low > 1 and Spread.size(owner[low:high] - owner[low]) > 4 * most:
+                high = (low + high) // 2
+            yield slice(low, high)
+            low = high
 
     def _note(self, parent: np.ndarray) -> None:
         """Number new nodes: `path` (nodes, deepest) holds the numbers from a prompt's first node to the node itself."""
@@ -222,7 +243,7 @@ class RaggedTree:
         depth = self.depth[nodes]
         path, beyond = self.path[nodes, : depth.max()], np.arange(depth.max()) >= depth[:, None]
         return Chunk(
-            tree=self, nodes=nodes, prompts=slice(int(owner[0]), int(owner[-1]) + 1),
+            whole=self, nodes=nodes, prompts=slice(int(owner[0]), int(owner[-1]) + 1),
             spread=Spread.of(owner - owner[0], self.engine.there), path=self.engine.there(np.where(beyond, 0, path)),
             mask=self.engine.there(np.where(beyond, -np.inf, 0).astype(np.float32)),
         )

@@ -119,7 +119,7 @@ def test_the_page_runs_without_the_harness_and_with_a_device(recorded, monkeypat
     (recorded / "data" / "bench" / "gpu-a-device.json").write_text(json.dumps(device))
     told, claims = told_by("bench", recorded, monkeypatch)
     assert "`lm-eval`: not installed, left out." in told and "A device" in told
-    assert "A device, time" in told and "TFLOP/s, time" not in told  # a GPU that was measured replaces the one assumed
+    assert "A device as on tiny, time" in told and "TFLOP/s, time" not in told  # a GPU that was measured replaces the one assumed
     assert not [name for name in claims if name.startswith("harness")]
 
 
@@ -130,7 +130,7 @@ def test_the_recorded_grid_is_whole_and_near_the_fewest_tokens():
     """Deterministic but for rounding: how much is computed, not how long it takes."""
     whole = reading_costs.whole_grid()
     assert list(whole["cells"]) == [4 * 2 * 15 * 100] * 2 and (whole["unresolved_largest"] <= 1e-4).all()
-    assert (whole["fewest"] <= whole["tokens"]).all() and (whole["tokens"] < 1.03 * whole["fewest"]).all()
+    assert (whole["fewest"] <= whole["tokens"]).all() and (whole["tokens"] < 1.1 * whole["fewest"]).all()
     assert (whole["prompt_tokens"] < whole["fewest"]).all()
 
 
@@ -144,12 +144,12 @@ def test_a_ladders_cost_is_its_cells_times_what_was_measured(monkeypatch):
     assert len(costs) == 2 * len(hub_names()) and set(costs["machine"]) == {"one core here", "a GPU of 200 TFLOP/s"}
     here, there = (row for _, row in costs[costs["ladder"] == "Tülu 3 8B"].iterrows())
     assert here["cells"] == 15 * 100 * (1 + 2 * 3)  # the base in raw text only
-    assert here["gigabytes"] == 32 and there["gigabytes"] == 16
-    for low, tokens in (("low", 80), ("high", 120)):
+    assert here["gigabytes"] == there["gigabytes"] == 16
+    for low, tokens, share in (("low", 80, 1.0), ("high", 120, 0.5)):
         work = 2 * 8e9 * tokens * here["cells"]
         assert here[f"seconds_{low}"] == pytest.approx(work / 1e11 / 0.5)
-        assert there[f"seconds_{low}"] == pytest.approx(work / 2e14 / 0.5)
-    assert "Tülu 3 8B | 4 | 10,500 | 8.00 | 16.0 |" in reading_costs.table(costs)
+        assert there[f"seconds_{low}"] == pytest.approx(work / 2e14 / share)  # unknown, so from the share here to everything
+    assert "Tülu 3 8B | 4 | 10,500 | 8.00 | 16.0 (bfloat16) |" in reading_costs.table(costs)
 
 
 @pytest.mark.parametrize(("low", "high", "said"), [

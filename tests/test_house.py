@@ -25,7 +25,7 @@ LIGHT = (
     "branches kinetics marks replicas settled costs phases inference evidence judging claims verdicts synthetic simulation "
     "views figures overview telling coverage drawn redraw open_views open_numbers open_figures training_figures servers "
     "dialects served draw_tables scoring show records foreign tally importers sheets groups tables own_rows pages "
-    "own_pages runs book commands cli validation shapes bench_figures reading_costs "
+    "own_pages runs book commands cli validation shapes bench_figures reading_costs least "
     "tabled tabled_figures tabled_numbers paper readings named validation_figures freshness "
 ).split()
 HEAVY = ("torch", "transformers", "trl", "datasets", "ray", "matplotlib", "seaborn")

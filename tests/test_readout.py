@@ -95,16 +95,16 @@ def test_unresolved_bounds_what_is_missing(budget: float) -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("budget", [0.3, 1e-2, 1e-3])
-def test_without_a_margin_no_fewer_tokens_would_do(kind: str, budget: float) -> None:
+def test_without_a_margin_the_tokens_are_a_queues(kind: str, budget: float) -> None:
     """Against a queue that computes the most probable open token, one at a time, until no more than the budget is open."""
     engine = engine_of(kind)
     tight, wide = (readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget, margin=margin) for margin in (0, 0.9))
     for prompt, got in zip(PROMPTS, tight, strict=True):
-        assert got.tokens == len(prompt) + fewest(engine, prompt, budget) and got.unresolved <= budget
+        assert got.tokens == len(prompt) + queued(engine, prompt, budget) and got.unresolved <= budget
     assert sum(got.tokens for got in tight) < sum(got.tokens for got in wide), "a test of nothing"
 
 
-def fewest(engine: Engine, prompt: tuple[int, ...], budget: float) -> int:
+def queued(engine: Engine, prompt: tuple[int, ...], budget: float) -> int:
     table, queue, computed = engine.table(tiny.OVERLAPPING), [(-1.0, START, prompt)], -1
     while sum(-mass for mass, *_ in queue) > budget:
         mass, state, ids = heapq.heappop(queue)
@@ -121,6 +121,14 @@ def test_caps_end_the_walk_and_say_so() -> None:
         assert got.tokens <= len(prompt) + 3 and got.unresolved > 1e-4
     for prompt, got in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=1), strict=True):
         assert got.tokens == len(prompt) and got.unresolved > 1e-4
+
+
+def test_what_is_cut_by_depth_does_not_drive_the_walk() -> None:
+    """More is cut than the budget allows: that is told, not made up for by computing everything that is as small."""
+    engine = engine_of("llama")
+    for cut, free in zip(readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=2),
+                         readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=20), strict=True):
+        assert cut.unresolved > 1e-5 >= free.unresolved and cut.tokens <= free.tokens
 
 
 def test_a_flat_model_on_a_real_vocabulary_ends() -> None:
@@ -173,7 +181,20 @@ def test_read_out_is_the_law_of_generate(kind: str) -> None:
 def test_wrong_budget() -> None:
     with pytest.raises(CrystalError, match="budget"):
         readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, budget=-1)
+    with pytest.raises(CrystalError, match="margin"):
+        readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, margin=-1)
 
+
+def test_one_prompt_with_most_of_the_nodes_is_read_in_shorter_runs() -> None:
+    engine = engine_of("llama")
+    engine.chunk = 8
+    tree = engine.tree(PROMPTS * 10, 3)
+    owner = np.repeat(np.arange(30), [8] + [1] * 29)
+    runs = list(tree._runs(owner))
+    assert [r.start for r in runs[1:]] == [r.stop for r in runs[:-1]] and (runs[0].start, runs[-1].stop) == (0, 37)
+    assert all(r.stop - r.start <= 8 for r in runs)
+    engine.chunk = 32
+    assert max(r.stop - r.start for r in tree._runs(owner)) < 32
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_temperature_divides_every_tokens_logits(temperature: float) -> None:
