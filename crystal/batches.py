@@ -67,6 +67,11 @@ class Plan:
             for number in range(math.ceil(len(situation.prompts) / BATCH))
         ]
 
+    def ends(self, batch: Batch) -> bool:
+        """Whether it is the last of its rung and situation."""
+        prompts = self.asked(batch.rung)[batch.place].prompts
+        return batch.task == self.tasks[-1] and (batch.number + 1) * BATCH >= len(prompts)
+
     def size(self, batch: Batch) -> int:
         """Cells of a batch, those that the store holds included."""
         return len(self._prompts(batch))

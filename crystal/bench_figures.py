@@ -7,7 +7,7 @@ prompt wherever contestants answered different numbers of prompts.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -178,21 +178,28 @@ def _title(model: str) -> str:
     return load_ladder(model).title
 
 
-def plot_peers(frame: pd.DataFrame) -> Figure:
-    """`load("peers")`: milliseconds a prompt, tasks in rows, a panel a model."""
+def _by_task(frame: pd.DataFrame, xlabel: str, draw: Callable[[Axes, str, pd.DataFrame, np.ndarray], None]) -> Figure:
+    """Tasks in rows, a panel a model; draw(ax, contestant, its rows in the order of the tasks, their heights)."""
     models, tasks = frame["model"].unique(), frame["task"].unique()
     fig, axes = panels(1, len(models), 7.2, 0.24 * len(tasks) + 1.2, sharey=True, sharex=True)
     for ax, model in zip(axes[0], models):
-        mine = frame[frame["model"] == model]
-        for name in (c for c in MARKERS if c in set(mine["contestant"])):
-            part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
-            ax.plot(1000 * part["prompt_seconds"], np.arange(len(tasks)), MARKERS[name], color=COLOURS[name], label=name,
-                    mfc="white" if name == QUICK else None, ls="none")
-        ax.set(xscale="log", xlabel="milliseconds a prompt", title=_title(model))
+        for name, part in frame[frame["model"] == model].groupby("contestant", sort=False):
+            draw(ax, name, part.set_index("task").reindex(tasks), np.arange(len(tasks)))
+        ax.set(xscale="log", xlabel=xlabel, title=_title(model))
     axes[0, 0].set_yticks(np.arange(len(tasks)), tasks)
     axes[0, 0].invert_yaxis()
     _legend(fig, axes)
     return fig
+
+
+def plot_peers(frame: pd.DataFrame) -> Figure:
+    """`load("peers")`: milliseconds a prompt, tasks in rows, a panel a model."""
+    def draw(ax: Axes, name: str, part: pd.DataFrame, heights: np.ndarray) -> None:
+        if name in MARKERS:
+            ax.plot(1000 * part["prompt_seconds"], heights, MARKERS[name], color=COLOURS[name], label=name,
+                    mfc="white" if name == QUICK else None, ls="none")
+
+    return _by_task(frame, "milliseconds a prompt", draw)
 
 
 SCORED = {"option scores": ("#D55E00", "s"), "option scores and boundary": ("#0072B2", "o"),
@@ -201,19 +208,11 @@ SCORED = {"option scores": ("#D55E00", "s"), "option scores and boundary": ("#00
 
 def plot_scores(frame: pd.DataFrame) -> Figure:
     """`load("scores")`: total variation from the law, tasks in rows, a panel a model."""
-    models, tasks = frame["model"].unique(), frame["task"].unique()
-    fig, axes = panels(1, len(models), 7.2, 0.24 * len(tasks) + 1.2, sharey=True, sharex=True)
-    for ax, model in zip(axes[0], models):
-        mine = frame[frame["model"] == model]
-        for name, (colour, marker) in SCORED.items():
-            part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
-            if part["tv"].notna().any():
-                ax.plot(part["tv"], np.arange(len(tasks)), marker, color=colour, label=name, ls="none")
-        ax.set(xscale="log", xlabel="total variation from the law", title=_title(model))
-    axes[0, 0].set_yticks(np.arange(len(tasks)), tasks)
-    axes[0, 0].invert_yaxis()
-    _legend(fig, axes)
-    return fig
+    def draw(ax: Axes, name: str, part: pd.DataFrame, heights: np.ndarray) -> None:
+        colour, marker = SCORED[name]
+        ax.plot(part["tv"], heights, marker, color=colour, label=name, ls="none")
+
+    return _by_task(frame, "total variation from the law", draw)
 
 
 GROWTHS = {"options": ("options", "options of the task"), "prompts": ("prompts", "prompts"), "draws": ("draws", "draws a prompt"),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a CrystalError is one sentence on stderr and exit status 2."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments) or 0
+        status = arguments.run(arguments) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains on its way out
+        return 128 + signal.SIGPIPE
     except CrystalError as error:
         print(f"crystal {arguments.command}: {error}", file=sys.stderr)
         return 2

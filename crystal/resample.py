@@ -88,6 +88,8 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
                     parts.append(_Part(plan, *read.batch[:2]))
                     bar.set_postfix_str(f"{read.batch.rung}, {parts[-1].asked.form}")
                 parts[-1].take(read)
+                if plan.ends(read.batch):  # now, for the next rung may take minutes to load
+                    parts[-1].flush()
                 bar.update(plan.size(read.batch))
         finally:
             if parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,12 @@ def test_module_is_the_command_and_lists_every_command() -> None:
     assert listed == {command.name for command in COMMANDS}
     done = subprocess.run([sys.executable, "-m", "crystal", "params"], capture_output=True, text=True, check=True)
     assert "quantile" in done.stdout
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    command = subprocess.Popen([sys.executable, "-m", "crystal", "params"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command.stdout.close()  # long before the first line
+    assert command.stderr.read() == b"" and command.wait() == 128 + signal.SIGPIPE
 
 
 def test_a_command_that_needs_torch_says_so_without_it(monkeypatch, capsys):

@@ -69,8 +69,9 @@ def fake(monkeypatch):
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """A described ladder whose weights are a few bytes."""
+    """A described ladder whose weights are a few bytes; a task of it is four batches."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    monkeypatch.setattr(batches, "BATCH", 32)
     synthetic.write_ladder(tmp_path, "toy", {rung: {} for rung in ladders.STAGES} | {"sft-1": {}})
     synthetic.write_weights(tmp_path, "toy")
     return tmp_path
@@ -111,6 +112,14 @@ def test_resumes_after_a_kill(toy, fake):
         assert len(fake.read) <= 7
     assert runs == 12  # 20 tasks of 4 batches, 7 a run
     assert store.verify("toy").problems == () and store.verify("toy").missing == 0
+
+
+def test_a_rung_is_written_before_the_next_is_loaded(toy, fake, monkeypatch):
+    """A large one takes minutes to load, and whatever ends the run meanwhile must not take the last one's answers along."""
+    there, load = [], fake.load_rung
+    monkeypatch.setattr(fake, "load_rung", lambda *args, **more: (there.append(store.verify("toy").cells), load(*args, **more))[1])
+    resample.resample("toy", tasks=TASKS)
+    assert there == [400 * n for n in range(5)]
 
 
 def test_tasks_are_written_in_groups(toy, fake, monkeypatch):
