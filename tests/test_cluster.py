@@ -27,6 +27,7 @@ from crystal.batches import Batch, Plan, Read
 from crystal.cli import main
 from crystal.cluster import Hire
 from crystal.errors import CrystalError
+from crystal.tasks import PHASE_TASKS
 
 ASKED = {"tasks": ("coin", "die"), "rungs": ("sft", "dpo"), "budget": 0.01}
 SCRIPT = "import sys, crystal.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
@@ -43,7 +44,7 @@ def toy(rungs: int = 3) -> Plan:
     names = ladders.STAGES[:rungs]
     every = tuple(rung(name) for name in names)
     ladder = ladders.Ladder(name="toy", title="toy", dtype="bfloat16", rungs=every)
-    return Plan(ladder=ladder, rungs=every, forms=("chat",), tasks=("coin", "die"))
+    return Plan(ladder=ladder, rungs=every, forms=("chat",), tasks=PHASE_TASKS[:8])
 
 
 def blank(batch: Batch) -> Read:
@@ -53,8 +54,8 @@ def blank(batch: Batch) -> Read:
 def test_a_batch_is_what_the_engine_would_cut() -> None:
     assert engine.Engine.__dataclass_fields__["batch"].default == batches.BATCH
     plan = toy()
-    assert [plan.size(batch) for batch in plan.batches("sft")] == 2 * [32, 32, 32, 4]
-    assert plan.name_of(plan.batches("sft")[5]) == "rung sft, chat, task die, prompts 06-interview to 12-form"
+    assert [plan.size(batch) for batch in plan.batches("sft")] == 8 * [100]
+    assert plan.name_of(plan.batches("sft")[1]) == "rung sft, chat, task die, prompts 00-log to 19-story"
 
 
 def test_a_worker_keeps_its_rung_while_there_is_work_and_another_comes_only_for_enough() -> None:
@@ -250,7 +251,7 @@ def deadly(root: Path, monkeypatch: pytest.MonkeyPatch, work: str, times: int) -
 
 @pytest.mark.parametrize("times", [0, 1])
 def test_the_same_store_from_two_workers_even_if_they_are_killed(ray, root, alone, monkeypatch, times) -> None:
-    deadly(root, monkeypatch, "sft 1 coin 2", times)
+    deadly(root, monkeypatch, "sft 1 coin 0", times)
     frame = resample.resample("small", hire=Hire(2, 0), **ASKED)
     assert stored(root) == alone and frame["new"].sum() == 800
     assert json.loads((root / "deadly").read_text())["times"] == 0
@@ -260,13 +261,13 @@ def test_the_same_store_from_two_workers_even_if_they_are_killed(ray, root, alon
 
 @pytest.mark.slow
 def test_a_batch_that_kills_three_workers_is_named_and_left_out(ray, root, alone, monkeypatch) -> None:
-    deadly(root, monkeypatch, "dpo 0 die 1", board.DEATHS)
-    said = "32 cells are left out, their workers died 3 times: rung dpo, completion, task die, prompts 06-interview to 12-form "
+    deadly(root, monkeypatch, "dpo 0 die 0", board.DEATHS)
+    said = "100 cells are left out, their workers died 3 times: rung dpo, completion, task die, prompts 00-log to 19-story "
     with pytest.raises(CrystalError, match=said):
         resample.resample("small", hire=Hire(1, 0), **ASKED)
-    assert store.verify("small").cells == 800 - 32
+    assert store.verify("small").cells == 800 - 100
     frame = resample.resample("small", missing_only=True, device="cpu", **ASKED)
-    assert frame["new"].sum() == 32
+    assert frame["new"].sum() == 100
     assert laws() == laws_of(alone)
 
 
