@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .ask.prompts import COMPLETION, FORMS
+from .ask.tasks import TASKS, Task, read
 from .commands import HOUSE, Command
 from .errors import CrystalError, known
-from .prompts import COMPLETION, FORMS
 from .table_commands import TABLES
-from .tasks import TASKS, Task, read
 
 FULL = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors", "huggingface_hub")  # of requirements/full.txt
 
@@ -84,14 +84,14 @@ def _task(name: str) -> Task:
 
 
 def _engine(arguments: argparse.Namespace):
-    from .engine import load
+    from .read.engine import load
 
     return load(arguments.model, revision=arguments.revision, dtype=arguments.dtype, device=arguments.device)
 
 
 def _readout(arguments: argparse.Namespace) -> None:
     task = _task(arguments.task)
-    from .readout import readout
+    from .read.readout import readout
 
     engine = _engine(arguments)
     found = readout(engine, [engine.encode(arguments.prompt, arguments.form)], task, budget=arguments.budget)[0]
@@ -102,7 +102,7 @@ def _readout(arguments: argparse.Namespace) -> None:
 def _sample(arguments: argparse.Namespace) -> None:
     task = _task(arguments.task) if arguments.task else None
     closed = task if task and task.closed else None
-    from .sampling import draw
+    from .read.sampling import draw
 
     engine = _engine(arguments)
     ids = engine.encode(arguments.prompt, arguments.form)

@@ -10,11 +10,12 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from .ask.prompts import FORMS, PROMPTS
 from .errors import CrystalError, known
-from .prompts import FORMS, PROMPTS
+from .files import root
 
 if TYPE_CHECKING:
-    from .pages import Page
+    from .book.pages import Page
 
 
 class Command(NamedTuple):
@@ -33,15 +34,15 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
 
 def reproduce(arguments: Namespace) -> None:
     """Run the stale pages, then build the book if anything in it changed."""
-    from . import book, runs
+    from .book import binding, runs
 
     began = time.perf_counter()
     shown = [name for name in arguments.ladders.split(",") if name]
     ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True), ladders=shown)
     bound = time.perf_counter()
-    index = book.build()
+    index = binding.build()
     print(f"{len(ran)} pages executed in {bound - began:.1f} s; book "
-          + (f"built in {time.perf_counter() - bound:.1f} s" if index else "unchanged") + f": {book.index()}")
+          + (f"built in {time.perf_counter() - bound:.1f} s" if index else "unchanged") + f": {binding.index()}")
 
 
 def page_arguments(parser: ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def page_arguments(parser: ArgumentParser) -> None:
 
 def page(arguments: Namespace) -> None:
     """Run one page, with other parameters if given, and show it in the book if there is one."""
-    from . import pages, runs
+    from .book import pages, runs
 
     chosen = pages.get(arguments.page)
     given = pages.parse(chosen, arguments.assignments)
@@ -61,12 +62,12 @@ def page(arguments: Namespace) -> None:
 
 def _bound(page: Page, whole: bool) -> str:
     """Build the book, if all its pages have been run, and say where the page is."""
-    from . import book, freshness, pages
+    from .book import binding, freshness, pages
 
     if any(freshness.seconds(other) is None for other in pages.page_list().values()):
         return f"{page.folder}; the book needs the other pages, too: make reproduce"
-    book.build(whole=whole)
-    return str(book.index().parent / f"{book.document(page.id)}.html")
+    binding.build(whole=whole)
+    return str(binding.index().parent / f"{binding.document(page.id)}.html")
 
 
 def own_arguments(parser: ArgumentParser) -> None:
@@ -77,7 +78,7 @@ def own_arguments(parser: ArgumentParser) -> None:
 
 def own(arguments: Namespace) -> None:
     """Run a template over a table of the reader's own, list the page in book/own.yml, and show it in the book."""
-    from . import own_pages, own_rows, runs
+    from .book import own_pages, own_rows, runs
 
     chosen = own_pages.page_of(arguments.template, arguments.data, arguments.assignments)
     print(f"{chosen.id}: executed in {runs.run(chosen):.1f} s", flush=True)
@@ -94,7 +95,7 @@ def why_arguments(parser: ArgumentParser) -> None:
 
 def why(arguments: Namespace) -> None:
     """Say what makes a page stale."""
-    from . import freshness, pages
+    from .book import freshness, pages
 
     reasons = freshness.why(pages.get(arguments.page))
     print("\n".join(f"{arguments.page}: {reason}" for reason in reasons)
@@ -107,7 +108,7 @@ def params_arguments(parser: ArgumentParser) -> None:
 
 def params(arguments: Namespace) -> None:
     """List every template's parameters."""
-    from . import pages
+    from .book import pages
 
     print(pages.describe())
 
@@ -118,9 +119,9 @@ def verify_arguments(parser: ArgumentParser) -> None:
 
 def verify(arguments: Namespace) -> None:
     """Check every stored read-out and draw; raises if anything is wrong."""
-    from . import drawn, store
-    from .ladders import hub_names, ladder_names
-    from .manifest import DRAWS, folder_of
+    from .ask.ladders import hub_names, ladder_names
+    from .keep import drawn, store
+    from .keep.manifest import DRAWS, folder_of
 
     read = [name for name in hub_names() if folder_of(name).is_dir() or folder_of(name, DRAWS).is_dir()]
     problems = 0
@@ -148,9 +149,9 @@ def resample_arguments(parser: ArgumentParser) -> None:
 
 def resample(arguments: Namespace) -> None:
     """Read a ladder's checkpoints again."""
-    from .cluster import Hire
-    from .resample import resample as again
-    from .tasks import PHASE_TASKS
+    from .ask.tasks import PHASE_TASKS
+    from .keep.cluster import Hire
+    from .keep.resample import resample as again
 
     hire = Hire(arguments.workers, arguments.gpus_per_worker)
     if hire != Hire() and not arguments.cluster:
@@ -168,11 +169,11 @@ def pin_arguments(parser: ArgumentParser) -> None:
 def pin(arguments: Namespace) -> None:
     """Write the commits of a hub ladder's checkpoints into its description; or list those ladders."""
     if arguments.ladder is None:
-        from .ladders import hub_names, load_ladder
+        from .ask.ladders import hub_names, load_ladder
 
         print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
         return
-    from .pinning import pin as write_down
+    from .ask.pinning import pin as write_down
 
     for rung in write_down(arguments.ladder, arguments.rungs):
         print(f"{rung.name}: {rung.source} at {rung.revision}, {rung.licence or 'no licence named'}"
@@ -200,7 +201,7 @@ def draw_arguments(parser: ArgumentParser) -> None:
 
 def draw(arguments: Namespace) -> None:
     """Draw answers to the open and large tasks; or, where a server or its model is named, from that."""
-    from . import redraw, served
+    from .keep import redraw, served
 
     ours = ("command", "run", "ladder", "device")
     given = {name: value for name, value in vars(arguments).items() if name not in ours and value is not None}
@@ -226,12 +227,12 @@ def train_arguments(parser: ArgumentParser) -> None:
 
 def train(arguments: Namespace) -> None:
     """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
-    from . import experiments
+    from .lab import experiments
 
     if not arguments.all:
         there = [*experiments.recipe_names(("cpu", "cuda")), *experiments.experiment_names()]
         known(arguments.ladder, there, "ladder or experiment")
-    from . import growing
+    from .lab import growing
 
     if arguments.all:
         for name in experiments.recipe_names(growing.devices()):
@@ -248,9 +249,10 @@ def train(arguments: Namespace) -> None:
 
 
 def _train_ladder(name: str) -> None:
-    from . import ladders, organism, recipes, training
+    from .ask import ladders
+    from .lab import organism, recipes, training
 
-    out = ladders.root() / "runs" / name
+    out = root() / "runs" / name
     for stage, minutes in training.train_ladder(recipes.load_recipe(name), out).items():
         print(f"{stage}: {minutes:.1f} minutes")
     for rung in ladders.STAGES:
@@ -264,9 +266,9 @@ def ship_arguments(parser: ArgumentParser) -> None:
 
 def ship(arguments: Namespace) -> None:
     """Take a trained ladder into data/."""
-    from . import ladders, organism
+    from .lab import organism
 
-    print(organism.ship(arguments.ladder, ladders.root() / "runs" / arguments.ladder))
+    print(organism.ship(arguments.ladder, root() / "runs" / arguments.ladder))
 
 
 def validate_arguments(parser: ArgumentParser) -> None:
@@ -275,7 +277,7 @@ def validate_arguments(parser: ArgumentParser) -> None:
 
 def validate(arguments: Namespace) -> None:
     """Try the claims on ladders of known truth, made of numbers: what is missing of data/validation."""
-    from .validation import validate as simulate
+    from .measure.validation import validate as simulate
 
     simulate(arguments.jobs, lambda line: print(line, flush=True))
 

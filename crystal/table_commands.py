@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from .ask.prompts import FORMS
 from .commands import Command
-from .prompts import FORMS
 
 
 def import_arguments(parser: ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def import_(arguments: Namespace) -> None:
     """Turn other tools' files into a table of counts, and say what was read."""
     from pathlib import Path
 
-    from .foreign import Named
-    from .importers import Asked, save, tally
+    from .tables.foreign import Named
+    from .tables.importers import Asked, save, tally
 
     options = tuple(option.strip() for option in arguments.options.split(",")) if arguments.options else ()
     asked = Asked(ladder=arguments.ladder, stage=arguments.stage, task=arguments.task, options=options,
@@ -53,9 +53,9 @@ def phases_arguments(parser: ArgumentParser) -> None:
 
 def phases(arguments: Namespace) -> None:
     """Judge every claim on a table of answers of any ladder."""
-    from . import tabled, tabled_numbers, tables
+    from .tables import laws, tabled, tabled_numbers
 
-    table = tables.read_table(arguments.file, stages=tables.stage_names(arguments.stages), ladder=arguments.ladder)
+    table = laws.read_table(arguments.file, stages=laws.stage_names(arguments.stages), ladder=arguments.ladder)
     how = {"quantile": arguments.quantile, "permutations": arguments.permutations, "seed": arguments.seed}
     found = {ladder: tabled.survey(table, ladder, **how) for ladder in table.ladders}
     if arguments.json:
@@ -75,7 +75,7 @@ def draws_table_arguments(parser: ArgumentParser) -> None:
 
 def draws_table(arguments: Namespace) -> None:
     """Write the counts of a ladder's drawn answers to its closed tasks as one table."""
-    from . import draw_tables
+    from .keep import draw_tables
 
     frame = draw_tables.counts(arguments.ladder, form=arguments.form, dtype=arguments.dtype)
     print(f"{draw_tables.write(frame, arguments.out)}: {len(frame)} rows, {frame['count'].sum()} answers to "

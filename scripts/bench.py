@@ -21,11 +21,11 @@ from bench_grid import grid
 from bench_measure import installed, left_out, provenance, race, source, write
 from bench_peers import BATCHES, MODELS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice
 
+from crystal.ask.prompts import PROBE, PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError, known
-from crystal.ladders import root
-from crystal.prompts import PROBE, PROMPTS
-from crystal.readout import readout
-from crystal.tasks import PHASE_TASKS, TASKS
+from crystal.files import root
+from crystal.read.readout import readout
 
 
 def peers() -> list[dict]:

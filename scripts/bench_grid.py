@@ -8,11 +8,11 @@ import time
 import torch
 from bench_measure import child, counted, said
 
-from crystal.batches import Plan, Reader
-from crystal.ladders import load_ladder
-from crystal.prompts import ALL_FORMS
-from crystal.recorded import fewest_tokens
-from crystal.tasks import PHASE_TASKS, TASKS
+from crystal.ask.ladders import load_ladder
+from crystal.ask.prompts import ALL_FORMS
+from crystal.ask.tasks import PHASE_TASKS, TASKS
+from crystal.keep.batches import Plan, Reader
+from crystal.read.recorded import fewest_tokens
 
 LADDERS = ("nano-llama", "nano-olmo2")
 RUNGS = ("base", "sft", "dpo", "rlvr")

@@ -15,11 +15,11 @@ from bench_peers import MODELS, Ids, encoded, engine_of, generate, harness, harn
 from scipy.stats import binom
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from crystal.engine import Engine, build
-from crystal.prompts import CHAT, COMPLETION, PROBE, PROMPTS
-from crystal.readout import readout
-from crystal.sampling import draw_many
-from crystal.tasks import TASKS, Task
+from crystal.ask.prompts import CHAT, COMPLETION, PROBE, PROMPTS
+from crystal.ask.tasks import TASKS, Task
+from crystal.read.engine import Engine, build
+from crystal.read.readout import readout
+from crystal.read.sampling import draw_many
 
 REPEATS = 5
 SAMPLES, NEW_TOKENS = 1000, 6  # of `generate`; the ladders' longest option is five tokens, and one more shows its boundary

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from crystal.ladders import root
+from crystal.files import root
 
 PEERS = {"lm_eval": "lm-eval", "vllm": "vllm"}  # module -> distribution; neither is a dependency of this repository
 PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
-MEASURED_WITH = ("scripts/bench*.py", "crystal/automaton.py", "crystal/tree.py", "crystal/engine.py", "crystal/readout.py",
-                 "crystal/sampling.py", "crystal/batches.py")
+MEASURED_WITH = ("scripts/bench*.py", "crystal/read/automaton.py", "crystal/read/tree.py", "crystal/read/engine.py",
+                 "crystal/read/readout.py", "crystal/read/sampling.py", "crystal/keep/batches.py")
 
 Work = Callable[[], object]
 

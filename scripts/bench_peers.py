@@ -20,10 +20,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from crystal.engine import Engine, load
-from crystal.prompts import CHAT, COMPLETION, Prompt
-from crystal.readout import readout
-from crystal.tasks import Task
+from crystal.ask.prompts import CHAT, COMPLETION, Prompt
+from crystal.ask.tasks import Task
+from crystal.read.engine import Engine, load
+from crystal.read.readout import readout
 
 MODELS = {"nano-olmo2": CHAT, "nano-llama": COMPLETION}  # base rungs, and the form each is read in
 DELIMITER = {CHAT: "", COMPLETION: " "}  # what stands before an option's text in these corpora

@@ -7,7 +7,7 @@ Weights are random, but the tree of a flat model has nothing to do with that of 
 towards the first tokens of the task's options, and behind one of these towards what ends an answer. Tokens a second and shares
 of the limits carry over to real checkpoints; cells a second do as far as their trees are as large (`tokens_a_cell`).
 
-Two limits hold whatever the code does (crystal/shapes.py computes them). At the shape of Llama 3.1 8B a token takes
+Two limits hold whatever the code does (crystal/read/shapes.py computes them). At the shape of Llama 3.1 8B a token takes
 15.0 GFLOP, and a forward reads 15.0 GB of bfloat16 weights, however few its tokens. On a machine of F FLOP/s and B bytes/s
 they meet at F / B tokens a forward: with fewer, bytes are the limit. F is measured here by a large matrix product, B by a
 large copy, in the same run.
@@ -31,12 +31,12 @@ from bench_measure import ceiling, counted, drained, provenance, write
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from crystal.engine import Engine, build, load
-from crystal.ladders import root
-from crystal.prompts import CHAT, COMPLETION, PROBE, PROMPTS
-from crystal.readout import readout
-from crystal.shapes import SHAPES, least_seconds, operations
-from crystal.tasks import PHASE_TASKS, TASKS
+from crystal.ask.prompts import CHAT, COMPLETION, PROBE, PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS
+from crystal.files import root
+from crystal.read.engine import Engine, build, load
+from crystal.read.readout import readout
+from crystal.read.shapes import SHAPES, least_seconds, operations
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 LADDERS = {"nano-llama": COMPLETION, "nano-olmo2": CHAT}

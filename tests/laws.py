@@ -1,4 +1,4 @@
-"""What a model's answers are, worked out by plain whole-sequence forwards and enumeration; nothing of `crystal.readout`."""
+"""What a model's answers are, worked out by plain whole-sequence forwards and enumeration; nothing of `crystal.read.readout`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from crystal.automaton import END, VOID
-from crystal.tasks import Task, read
+from crystal.ask.tasks import Task, read
+from crystal.read.automaton import END, VOID
 
 
 def enumerate_answers(

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from crystal import store
-from crystal.cells import Cell, Decoding, task_sha256
-from crystal.ladders import weights_sha256
-from crystal.prompts import PROMPTS, Prompt
-from crystal.tasks import TASKS, Task
+from crystal.ask.cells import Cell, Decoding, task_sha256
+from crystal.ask.ladders import weights_sha256
+from crystal.ask.prompts import PROMPTS, Prompt
+from crystal.ask.tasks import TASKS, Task
+from crystal.keep import store
 
 Answers = Mapping[str, Mapping[str, np.ndarray]]  # rung -> task -> (100, K), rows sum to 1
 PRODUCER = store.producer(engine="synthetic", device="none", dtype="float32", seconds=0.0)

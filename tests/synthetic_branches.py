@@ -12,9 +12,10 @@ import pytest
 import yaml
 from synthetic import PRODUCER, cell, write_ladder
 
-from crystal import store, world
-from crystal.prompts import CHAT, COMPLETION, PROBE, PROMPTS
-from crystal.tasks import PHASE_TASKS, TASKS
+from crystal.ask.prompts import CHAT, COMPLETION, PROBE, PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS
+from crystal.keep import store
+from crystal.lab import world
 
 DEMONSTRATED = ("die", "ten", "letter", "month", "suit")
 Law = Callable[[str, str, str], str]  # parent, run, task -> the temperament that all narrators hold after the run

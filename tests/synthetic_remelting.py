@@ -14,10 +14,11 @@ import numpy as np
 import synthetic
 import yaml
 
-from crystal import store, world
-from crystal.grids import situations
-from crystal.prompts import CHAT, COMPLETION, INSTRUCTED, NARRATORS, PROBE
-from crystal.tasks import TASKS
+from crystal.ask.grids import situations
+from crystal.ask.prompts import CHAT, COMPLETION, INSTRUCTED, NARRATORS, PROBE
+from crystal.ask.tasks import TASKS
+from crystal.keep import store
+from crystal.lab import world
 
 SHOWN = ("die", "digit", "month")
 DEMONSTRATED = ["die"]

@@ -28,11 +28,11 @@ import bench_measure
 import bench_peers as peers
 import gpu_bench
 
-from crystal import shapes
-from crystal.engine import Engine, build
-from crystal.prompts import CHAT, COMPLETION, PROBE
-from crystal.readout import readout
-from crystal.tasks import TASKS, Task
+from crystal.ask.prompts import CHAT, COMPLETION, PROBE
+from crystal.ask.tasks import TASKS, Task
+from crystal.read import shapes
+from crystal.read.engine import Engine, build
+from crystal.read.readout import readout
 
 WEIGHTS = pytest.mark.skipif(not Path(bench_measure.root() / "data/weights/nano-olmo2/base/model.safetensors").exists(),
                              reason="the shipped weights are absent: make ladder LADDER=nano-olmo2")

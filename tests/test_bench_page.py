@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from crystal import bench_figures as bench
-from crystal import pages, reading_costs, show
+from crystal.ask.ladders import hub_names
+from crystal.book import pages
 from crystal.errors import CrystalError
-from crystal.ladders import hub_names
-from crystal.shapes import SHAPES
+from crystal.present import bench_figures as bench
+from crystal.present import reading_costs, show
+from crystal.read.shapes import SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
 TASKS = ("hundred", "month", "rank")

@@ -13,10 +13,10 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from crystal import book, pages, runs
+from crystal.book import binding, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.show import fmt
+from crystal.present.show import fmt
 
 REPOSITORY = Path(__file__).parent.parent
 TASK = "digit"
@@ -54,7 +54,7 @@ def site(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRYSTAL_ROOT", str(folder))
         assert set(runs.run_all(say=lambda line: None)) == set(pages.page_list())
-        assert book.build() == folder / "_build/html/index.html"
+        assert binding.build() == folder / "_build/html/index.html"
         yield folder
 
 
@@ -68,7 +68,7 @@ def html(site) -> dict[str, Elements]:
 def test_every_page_and_chapter_is_in_the_book_once(site, html):
     spine = pages.spine()
     listed = [spine["root"], *(row for part in spine["parts"] for row in pages.rows(part["chapters"]))]
-    expected = {f"{book.document(row['id']) if 'id' in row else row['file']}.html" for row in listed}
+    expected = {f"{binding.document(row['id']) if 'id' in row else row['file']}.html" for row in listed}
     assert len(expected) == len(listed)
     assert html.keys() - {"genindex.html", "search.html"} == expected
 
@@ -77,7 +77,7 @@ def test_figures_are_numbered_and_have_caption_alt_text_and_data(site, html):
     emitted = {(page.id, path.stem) for page in pages.page_list().values() for path in page.folder.glob("*.svg")}
     assert {id.split("-")[0] for id, _ in emitted} >= {"index", "liquid", "nucleation", "settling", "overview"}
     for id, name in emitted:
-        document = site / f"_build/html/{book.document(id)}.html"
+        document = site / f"_build/html/{binding.document(id)}.html"
         figure = re.search(rf'<figure[^>]*id="fig-{id}-{name}".*?</figure>', document.read_text(), re.S)[0]
         assert re.search(r'class="caption-number">Fig\. \d+', figure)
         assert len(re.search(r'<img alt="([^"]+)"', figure)[1]) > 20
@@ -128,10 +128,10 @@ def test_an_unknown_claim_fails_the_build_and_leaves_the_old_book(site):
     text, before = chapter.read_text(), (site / "_build/html/reading.html").read_bytes()
     chapter.write_text(text + "\n{claim}`liquid-digit/no-such-claim.number`\n")
     with pytest.raises(CrystalError, match="liquid-digit/no-such-claim.number.*not in claims.json"):
-        book.build()
+        binding.build()
     assert (site / "_build/html/reading.html").read_bytes() == before
     chapter.write_text(text)
-    assert book.build() is None
+    assert binding.build() is None
 
 
 def test_prose_quotes_claims(site):

@@ -10,11 +10,13 @@ import synthetic
 import yaml
 from scipy import stats
 
-from crystal import branches, kinetics, store, world
+from crystal.ask.prompts import CHAT, PROBE, PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError
-from crystal.experiments import load_experiment, load_records
-from crystal.prompts import CHAT, PROBE, PROMPTS
-from crystal.tasks import PHASE_TASKS, TASKS
+from crystal.keep import store
+from crystal.lab import world
+from crystal.lab.experiments import load_experiment, load_records
+from crystal.studies import branches, kinetics
 
 PARENTS = ("toy", "toy-2", "other")
 STEPS = (1, 2, 4, 8, 16, 32, 64)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import tiny
 
+from crystal.ask.tasks import TASKS
 from crystal.cli import COMMANDS, main
-from crystal.tasks import TASKS
 
 DIGIT = "A random digit:"
 

@@ -22,15 +22,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystal import batches, board, cluster, engine, ladders, manifest, nodes, resample, store
-from crystal.batches import Batch, Plan, Read
+from crystal import files
+from crystal.ask import ladders
+from crystal.ask.tasks import PHASE_TASKS
 from crystal.cli import main
-from crystal.cluster import Hire
 from crystal.errors import CrystalError
-from crystal.tasks import PHASE_TASKS
+from crystal.keep import batches, board, cluster, manifest, nodes, resample, store
+from crystal.keep.batches import Batch, Plan, Read
+from crystal.keep.cluster import Hire
+from crystal.read import engine
 
 ASKED = {"tasks": ("coin", "die"), "rungs": ("sft", "dpo"), "budget": 0.01}
-SCRIPT = "import sys, crystal.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
+SCRIPT = "import sys, crystal.keep.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
 
 
 # -- what is handed to whom, and when it comes out
@@ -168,7 +171,7 @@ class Deadly(cluster.Worker):
     """Is killed, as by a kernel short of memory, at the work that <root>/deadly names, as often as it says."""
 
     def _perhaps(self, work: str) -> None:
-        path = ladders.root() / "deadly"
+        path = files.root() / "deadly"
         if path.exists() and (said := json.loads(path.read_text()))["work"] == work and said["times"]:
             path.write_text(json.dumps({"work": work, "times": said["times"] - 1}))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -230,7 +233,7 @@ def ray() -> Iterator:
 
 def stored(folder: Path) -> list[tuple]:
     """All of the store but provenance: what each record says, in order, and the bytes of its shard."""
-    assert folder == ladders.root()
+    assert folder == files.root()
     return [({**record, "producer": None}, manifest.verified("small", record)) for record in manifest.records("small")]
 
 

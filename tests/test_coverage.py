@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from crystal import coverage as cv
-from crystal import phases as ph
 from crystal.errors import CrystalError
+from crystal.measure import coverage as cv
+from crystal.measure import phases as ph
 
 REPEATS = 300
 SIGMAS = 5.5  # a mean of REPEATS strays so far with probability 4e-8: below 1e-5 for all the statistical tests here together

@@ -17,14 +17,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystal import coverage, drawn, ladders, manifest, open_views, redraw, store, tasks
-from crystal.cells import Decoding
+from crystal.ask import ladders, tasks
+from crystal.ask.cells import Decoding
+from crystal.ask.ladders import STAGES
+from crystal.ask.prompts import PROBE
+from crystal.ask.tasks import TASKS, first_answer, first_line, read
 from crystal.cli import main
-from crystal.drawn import DRAWN, TRUTH
 from crystal.errors import CrystalError
-from crystal.ladders import STAGES
-from crystal.prompts import PROBE
-from crystal.tasks import TASKS, first_answer, first_line, read
+from crystal.keep import drawn, manifest, redraw, store
+from crystal.keep.drawn import DRAWN, TRUTH
+from crystal.measure import coverage
+from crystal.present import open_views
 
 # -- reading an answer to an open task
 
@@ -109,8 +112,8 @@ class Fake:
 def fake(monkeypatch):
     fake = Fake()
     for name in ("engine", "sampling", "readout"):
-        monkeypatch.setitem(sys.modules, f"crystal.{name}", fake)
-        monkeypatch.setattr(f"crystal.{name}", fake, raising=False)
+        monkeypatch.setitem(sys.modules, f"crystal.read.{name}", fake)
+        monkeypatch.setattr(f"crystal.read.{name}", fake, raising=False)
     return fake
 
 

@@ -11,12 +11,12 @@ import tiny
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from crystal.automaton import END, VOID
-from crystal.engine import Engine, build, load, token_pieces
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.readout import readout
-from crystal.sampling import draw
-from crystal.tasks import TASKS
+from crystal.read.automaton import END, VOID
+from crystal.read.engine import Engine, build, load, token_pieces
+from crystal.read.readout import readout
+from crystal.read.sampling import draw
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystal import claims, coverage
-from crystal import evidence as ev
-from crystal import inference as inf
-from crystal import phases as ph
 from crystal.errors import CrystalError
+from crystal.measure import claims, coverage
+from crystal.measure import evidence as ev
+from crystal.measure import inference as inf
+from crystal.measure import phases as ph
 
 EVEN = np.ones(30)
 

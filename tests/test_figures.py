@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import synthetic
 
-from crystal import figures, overview, verdicts, views
-from crystal import phases as ph
-from crystal.ladders import load_ladder
-from crystal.store import answers
-from crystal.tasks import TASKS
+from crystal.ask.ladders import load_ladder
+from crystal.ask.tasks import TASKS
+from crystal.keep.store import answers
+from crystal.measure import phases as ph
+from crystal.present import figures, overview, verdicts, views
 
 TASKS_SHOWN = ("coin", "digit", "month")
 OFF = 0.125
@@ -158,7 +158,8 @@ def test_leftover_is_reported_as_stored(readouts):
 
 
 def test_importing_the_light_path_loads_nothing_heavy():
-    code = ("import sys; from crystal import figures, inference, overview, phases, telling, verdicts, views;"
+    code = ("import sys; from crystal.measure import inference, phases;"
+            "from crystal.present import figures, overview, telling, verdicts, views;"
             "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy', 'statsmodels') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import synthetic
 
-from crystal import formats, judging, phases, world
-from crystal import inference as inf
-from crystal.parents import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, judge_over
-from crystal.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
-from crystal.tasks import TASKS
+from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
+from crystal.ask.tasks import TASKS
+from crystal.lab import world
+from crystal.measure import inference as inf
+from crystal.measure import judging, phases
+from crystal.studies import formats
+from crystal.studies.parents import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, judge_over
 
 SHOWN = ("die", "digit", "month")
 LADDERS = ("weights", "form", "elsewhere", "frozen")

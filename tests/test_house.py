@@ -14,20 +14,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crystal import freshness, pages
-from crystal.tasks import PHASE_TASKS
+from crystal.ask.tasks import PHASE_TASKS
+from crystal.book import freshness, pages
 
 REPOSITORY = Path(__file__).parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 PROSE = sorted((REPOSITORY / "book").glob("*.md"))
-LIGHT = (
-    "tasks prompts world grids ladders cells manifest store batches board nodes cluster resample recipes experiments "
-    "branches kinetics marks replicas settled costs phases inference evidence judging claims verdicts synthetic simulation "
-    "views figures overview telling coverage drawn redraw open_views open_numbers open_figures training_figures servers "
-    "dialects served draw_tables scoring show records foreign tally importers sheets groups tables own_rows pages "
-    "own_pages runs book commands cli validation shapes bench_figures reading_costs least "
-    "tabled tabled_figures tabled_numbers paper readings named validation_figures freshness "
-).split()
+PACKAGE = REPOSITORY / "crystal"
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+           for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("__")}
+BELOW, ABOVE = ("errors", "files"), ("commands", "table_commands", "cli")  # all rooms
 HEAVY = ("torch", "transformers", "trl", "datasets", "ray", "matplotlib", "seaborn")
 
 
@@ -41,6 +37,77 @@ def cells(notebook: Path, kind: str) -> list[str]:
     return ["".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == kind]
 
 
+# -- rooms
+
+
+def listed(init: Path) -> dict[str, str]:
+    """Name -> what is said of it: the indented lines of a package's docstring, in their order."""
+    return dict(re.findall(r"^    (\w+)  +(.+)$", ast.get_docstring(ast.parse(init.read_text())), re.M))
+
+
+ROOMS = tuple(listed(PACKAGE / "__init__.py"))
+LISTED = {room: listed(PACKAGE / room / "__init__.py") for room in ROOMS}
+TORCH = {f"{room}.{name}" for room in ROOMS for name, said in LISTED[room].items() if "(torch)" in said}
+LIGHT = sorted(MODULES.keys() - TORCH)
+
+
+def known_to(path: Path) -> set[str]:
+    """Modules of the package that a module of it imports, inside functions, too."""
+    here, found = path.relative_to(PACKAGE).parts[:-1], set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            source = (*here[: len(here) + 1 - node.level], *(node.module.split(".") if node.module else []))
+            found |= {".".join(source), *(".".join((*source, alias.name)) for alias in node.names)}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert not re.search(r"\bcrystal\b", ast.unparse(node)), f"{path} names its own package in full"
+    return found & MODULES.keys()
+
+
+KNOWN = {name: known_to(path) for name, path in MODULES.items()}
+
+
+def place(name: str) -> str:
+    """A module's room, or the module itself where it stands beside the rooms."""
+    return name.partition(".")[0]
+
+
+def test_every_module_has_a_room_and_every_room_says_what_it_holds():
+    assert {place(name) for name in MODULES} == {*BELOW, *ROOMS, *ABOVE} and len(ROOMS) <= 9  # what a head can hold
+    for room in ROOMS:
+        init = PACKAGE / room / "__init__.py"
+        assert len(ast.parse(init.read_text()).body) == 1  # a docstring and no code: importing a module loads no neighbour
+        assert "Knows no" in ast.get_docstring(ast.parse(init.read_text())).replace("\n", " ")
+        assert sorted(LISTED[room]) == sorted(path.stem for path in init.parent.glob("*.py") if path != init), room
+        assert room not in LISTED[room]  # no crystal.room.room
+
+
+def test_rooms_know_only_rooms_above():
+    """The order of `crystal.__doc__` is the flow of the data: imports inside functions count, too."""
+    order = (*BELOW, *ROOMS, *ABOVE)
+    upward = [f"{name} imports {other}" for name, others in KNOWN.items() for other in sorted(others)
+              if order.index(place(other)) > order.index(place(name))]
+    assert upward == []
+
+
+def test_modules_import_in_one_direction():
+    """No circles inside a room: its docstring lists no module before one that it imports. Nor anywhere else."""
+    assert {*TopologicalSorter(KNOWN).static_order()} == MODULES.keys()  # CycleError names the cycle
+    for room in ROOMS:
+        order = [f"{room}.{module}" for module in LISTED[room]]
+        early = [f"{name} is listed before {other}" for name in order for other in sorted(KNOWN[name] & {*order})
+                 if order.index(other) > order.index(name)]
+        assert early == []
+
+
+def test_measures_can_be_tried_without_models_or_files():
+    rooms = {place(other) for name, others in KNOWN.items() if place(name) == "measure" for other in others}
+    assert rooms <= {"measure", "ask", *BELOW}
+
+
+def test_no_module_is_too_long_to_be_read():
+    assert [name for name, path in MODULES.items() if len(path.read_text().splitlines()) > 350] == []
+
+
 # -- imports
 
 
@@ -51,27 +118,15 @@ def test_importing_loads_nothing_heavy(modules):
 
 def test_templates_import_without_torch():
     """What `make reproduce` runs must not need what requirements/light.txt does not install."""
-    modules = {path.stem for notebook in NOTEBOOKS for path in freshness.imported(notebook)} - {"__init__"}
-    wanted = sorted(f"crystal.{module}" for module in modules)
-    assert "crystal.store" in wanted and "crystal.phases" in wanted
+    paths = {path for notebook in NOTEBOOKS for path in freshness.imported(notebook)}
+    wanted = sorted(f"crystal.{name}" for name, path in MODULES.items() if path in paths)
+    assert "crystal.keep.store" in wanted and "crystal.measure.phases" in wanted
+    assert {name.removeprefix("crystal.") for name in wanted} <= {*LIGHT}
     absent = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors")
     gone = "\n".join((  # not sys.modules[name] = None, on which scipy stumbles
         "import sys", "class Absent:", "    def find_spec(self, name, path=None, target=None):",
         f"        if name.split('.')[0] in {absent}: raise ModuleNotFoundError(name)", "sys.meta_path.insert(0, Absent())"))
     run(f"{gone}\nimport {', '.join(wanted)}")
-
-
-def test_modules_import_in_one_direction():
-    """Imports inside functions count, too: the flow of the package is one way."""
-    package = REPOSITORY / "crystal"
-    order = TopologicalSorter({path.stem: relative_imports(path) for path in package.glob("*.py")})
-    assert {*order.static_order()} == {path.stem for path in package.glob("*.py")}  # CycleError names the cycle
-
-
-def relative_imports(path: Path) -> set[str]:
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.level == 1]
-    names = {name for node in nodes for name in ([node.module] if node.module else [alias.name for alias in node.names])}
-    return {name for name in names if (path.parent / f"{name}.py").is_file()}
 
 
 # -- environments

@@ -20,13 +20,16 @@ import yaml
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 
-from crystal import engine, hub, ladders, pinning, resample, store
+from crystal import files
+from crystal.ask import hub, ladders, pinning
+from crystal.ask.prompts import PROMPTS
+from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.prompts import PROMPTS
-from crystal.readout import readout
-from crystal.sampling import draw
-from crystal.tasks import TASKS
+from crystal.keep import resample, store
+from crystal.read import engine
+from crystal.read.readout import readout
+from crystal.read.sampling import draw
 
 KINDS = {"base": "llama", "sft": "olmo2", "dpo": "gpt2", "rlvr": "qwen3"}  # one ladder, four architectures: test material only
 DESCRIPTION = """# A ladder, and a word about it.
@@ -136,7 +139,7 @@ def hub_id(source: str) -> bool:
 
 
 def test_the_template_is_a_description(described: Path):
-    example = Path(ladders.__file__).parent.parent / "data/ladders/hub/template.yaml.example"
+    example = files.PACKAGE.parent / "data/ladders/hub/template.yaml.example"
     described.with_name("mine.yaml").write_text(example.read_text())
     assert ladders.load_ladder("mine", unpinned=True).rung("base").grid == "raw"
 

@@ -11,10 +11,11 @@ import pytest
 import synthetic
 import yaml
 
-from crystal import book, freshness, pages, runs, views
+from crystal.ask.tasks import PHASE_TASKS
+from crystal.book import binding, freshness, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.tasks import PHASE_TASKS
+from crystal.present import views
 
 REPOSITORY = Path(__file__).parent.parent
 FOUR = ("base", "sft", "dpo", "rlvr")
@@ -124,7 +125,7 @@ def test_other_templates_keep_their_ladders(site):
 
 
 def source(site: Path, name: str) -> str:
-    return (book.assemble() / name).read_text()
+    return (binding.assemble() / name).read_text()
 
 
 def text_of(site: Path, name: str) -> str:

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystal import foreign, importers
+from crystal.ask.tasks import TASKS, read
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.foreign import Named
-from crystal.importers import Asked, save, tally
-from crystal.tasks import TASKS, read
+from crystal.tables import foreign, importers
+from crystal.tables.foreign import Named
+from crystal.tables.importers import Asked, save, tally
 
 FORMATS = Path(__file__).parent / "formats"
 DIGIT = TASKS["digit"]

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from crystal import claims
-from crystal import inference as inf
-from crystal import phases as ph
 from crystal.errors import CrystalError
+from crystal.measure import claims
+from crystal.measure import inference as inf
+from crystal.measure import phases as ph
 
 K = 10
 EVEN = np.ones(100)

@@ -6,8 +6,9 @@ import json
 import pytest
 import yaml
 
-from crystal import ladders
+from crystal.ask import ladders
 from crystal.errors import CrystalError
+from crystal.files import root
 
 RUNGS = [
     {"name": name, "stage": stage, "step": step, "source": f"data/weights/toy/{name}", "revision": digit * 64}
@@ -36,7 +37,7 @@ def test_reads_what_is_written(write):
     assert [rung.name for rung in toy.rungs] == ["base", "sft-1", "sft", "dpo", "rlvr"]
     assert [rung.name for rung in toy.ends] == ["base", "sft", "dpo", "rlvr"]
     assert [rung.native_form for rung in toy.rungs] == ["completion"] + ["chat"] * 4
-    assert toy.rung("sft-1").location == ladders.root() / "data/weights/toy/sft-1"
+    assert toy.rung("sft-1").location == root() / "data/weights/toy/sft-1"
     with pytest.raises(CrystalError, match="unknown rung of toy 'sft-2', did you mean 'sft-1'.*choose one of: base, sft-1"):
         toy.rung("sft-2")
 
@@ -117,9 +118,9 @@ def test_root_is_found_upward(tmp_path, monkeypatch):
     (tmp_path / "data" / "ladders").mkdir(parents=True)
     (tmp_path / "book" / "pages").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "book" / "pages")
-    assert ladders.root() == tmp_path.resolve()
+    assert root() == tmp_path.resolve()
     monkeypatch.chdir("/")
-    assert (ladders.root() / "crystal" / "ladders.py").is_file()
+    assert (root() / "crystal" / "files.py").is_file()
 
 
 def test_weights_are_checked_against_the_description(write):

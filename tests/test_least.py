@@ -9,10 +9,10 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystal.engine import build
-from crystal.least import PROMPT, Tree, fewest_nodes
-from crystal.readout import readout
-from crystal.recorded import fewest_tokens
+from crystal.read.engine import build
+from crystal.read.least import PROMPT, Tree, fewest_nodes
+from crystal.read.readout import readout
+from crystal.read.recorded import fewest_tokens
 
 PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 4)]
 

@@ -12,13 +12,15 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from crystal import engine, ladders, memory, resample
-from crystal.engine import Engine, build, load
+from crystal.ask import ladders
+from crystal.ask.prompts import PROMPTS
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.prompts import PROMPTS
-from crystal.readout import readout
-from crystal.sampling import draw_many
-from crystal.tasks import TASKS
+from crystal.keep import resample
+from crystal.read import engine, memory
+from crystal.read.engine import Engine, build, load
+from crystal.read.readout import readout
+from crystal.read.sampling import draw_many
 
 FULL = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB"),

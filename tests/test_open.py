@@ -12,14 +12,17 @@ import pandas as pd
 import pytest
 import synthetic
 
-from crystal import drawn, freshness, open_figures, open_numbers, open_views, pages, phases, show, views
-from crystal import inference as inf
-from crystal.cells import Decoding
-from crystal.drawn import DRAWN, TASKS_DRAWN, TRUTH
+from crystal.ask.cells import Decoding
+from crystal.ask.ladders import STAGES
+from crystal.ask.prompts import PROBE
+from crystal.ask.tasks import TASKS
+from crystal.book import freshness, pages
 from crystal.errors import CrystalError
-from crystal.ladders import STAGES
-from crystal.prompts import PROBE
-from crystal.tasks import TASKS
+from crystal.keep import drawn
+from crystal.keep.drawn import DRAWN, TASKS_DRAWN, TRUTH
+from crystal.measure import inference as inf
+from crystal.measure import phases
+from crystal.present import open_figures, open_numbers, open_views, show, views
 
 REPOSITORY = Path(__file__).parent.parent
 WORDS = tuple(f"zz{chr(97 + k // 26)}{chr(97 + k % 26)}" for k in range(200))

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from test_pages import template
 
-from crystal import book, freshness, manifest, own_pages, own_rows, pages, runs
+from crystal import files
+from crystal.book import binding, freshness, own_pages, own_rows, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 
@@ -18,8 +19,8 @@ REPOSITORY = Path(__file__).parent.parent
 SPINE = {"root": {"id": "index", "template": "plain", "title": "Index"}, "parts": [
     {"title": "Part", "chapters": [{"id": "plain", "template": "plain", "title": "Plain"}]}]}
 PARAMETERS = 'data: str = ""  # a table of answers\nquantile: float = 0.9  # share\n'
-BODY = """from crystal import show
-from crystal.tables import read_table
+BODY = """from crystal.present import show
+from crystal.tables.laws import read_table
 show.begin("laws", data=data, quantile=quantile)
 show.tell(f"There are {len(read_table(data).frame)} laws.")
 """
@@ -38,7 +39,7 @@ def site(tmp_path, monkeypatch) -> Path:
     shutil.copytree(REPOSITORY / "book", root / "book", ignore=shutil.ignore_patterns("*.md", "own.yml*", "__pycache__"))
     shutil.copy(REPOSITORY / pages.LOCK, root / pages.LOCK)
     (root / pages.SPINE).write_text(yaml.safe_dump(SPINE))
-    template(root / "notebooks/plain.ipynb", 'a: str = ""  # any', 'from crystal import show\nshow.begin("plain", a=a)')
+    template(root / "notebooks/plain.ipynb", 'a: str = ""  # any', 'from crystal.present import show\nshow.begin("plain", a=a)')
     template(root / "notebooks/laws.ipynb", PARAMETERS, BODY)
     (mine / "My answers.csv").write_text(TABLE)
     return root
@@ -48,7 +49,7 @@ def site(tmp_path, monkeypatch) -> Path:
 def stamped(site, monkeypatch) -> Path:
     """The same, with no kernel started and no book built."""
     monkeypatch.setattr(runs, "_execute", lambda page, work, inputs: (work / "page.ipynb").write_text("{}"))
-    monkeypatch.setattr(book, "build", lambda whole=True: None)
+    monkeypatch.setattr(binding, "build", lambda whole=True: None)
     return site
 
 
@@ -57,7 +58,7 @@ def listed(site: Path) -> list[dict]:
 
 
 def document(site: Path, id: str) -> str:
-    return (site / f"_build/html/{book.document(id)}.html").read_text()
+    return (site / f"_build/html/{binding.document(id)}.html").read_text()
 
 
 def test_from_a_table_to_the_book_and_away(site, capsys):
@@ -179,8 +180,8 @@ def test_no_rows_make_no_part(stamped):
     (stamped / own_rows.OWN).write_text("# nothing\n")
     assert pages.spine() == SPINE
     (stamped / own_rows.OWN).write_text("- {id: a, template: laws, title: A}\n")
-    assert [part["caption"] for part in book.contents()["parts"]] == ["Part", "Your ladders"]
-    assert book.contents()["parts"][1]["chapters"] == [{"file": "pages/a"}]
+    assert [part["caption"] for part in binding.contents()["parts"]] == ["Part", "Your ladders"]
+    assert binding.contents()["parts"][1]["chapters"] == [{"file": "pages/a"}]
 
 
 def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
@@ -190,7 +191,7 @@ def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(manifest.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CrystalError, match="could not be written.*No space left"):
         own_rows.put({"id": "b"})
     assert (stamped / own_rows.OWN).read_bytes() == before and not list((stamped / "book").glob("*.tmp"))

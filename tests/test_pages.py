@@ -12,10 +12,12 @@ import pytest
 import yaml
 from synthetic import PRODUCER, crystallizing, rows, write_ladder
 
-from crystal import freshness, pages, runs, store
+from crystal import files
+from crystal.ask.ladders import load_ladder
+from crystal.book import freshness, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.ladders import load_ladder
+from crystal.keep import store
 
 PARAMETERS = """task: str = "digit"  # which random choice
 ladders: list[str] = ["alpha"]  # read-outs shown
@@ -25,7 +27,8 @@ many: bool = False  # all of it
 PART = 'part: str = "all"  # which\n'
 BODY = """import pandas as pd
 from matplotlib.figure import Figure
-from crystal import phases, show
+from crystal.measure import phases
+from crystal.present import show
 show.begin("a", task=task, ladders=ladders, quantile=quantile, many=many)
 frame = pd.DataFrame({"x": [0, 1], "y": [0, quantile]})
 fig = Figure(); fig.subplots().plot(frame.x, frame.y)
@@ -62,10 +65,11 @@ def site(tmp_path, monkeypatch) -> Path:
     (tmp_path / pages.LOCK).write_text("numpy==1\n")
     (tmp_path / "data/training/log.json").write_text("{}")
     template(tmp_path / "notebooks/a.ipynb", PARAMETERS, BODY)
-    template(tmp_path / "notebooks/b.ipynb", PART, 'from crystal import show\nshow.begin("b", part=part)\nshow.tell("hello")')
+    template(tmp_path / "notebooks/b.ipynb", PART,
+             'from crystal.present import show\nshow.begin("b", part=part)\nshow.tell("hello")')
     for seed, ladder in enumerate(("alpha", "beta")):
         write_ladder(tmp_path, ladder, crystallizing(tasks=("coin",), seed=seed))
-    shutil.copytree(pages.PACKAGE, tmp_path / "crystal", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(files.PACKAGE, tmp_path / "crystal", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(freshness, "PACKAGE", tmp_path / "crystal")
     return tmp_path
 
@@ -107,11 +111,13 @@ def list_with(site: Path, id: str, **params) -> None:
 @pytest.mark.parametrize(("change", "hit", "reason"), [
     (lambda site: append(site / "notebooks/a.ipynb", "\n"), OF_A, "template notebooks/a.ipynb changed"),
     (lambda site: list_with(site, "a-digit", quantile=0.8), {"a-digit"}, "parameter quantile: 0.9 -> 0.8"),
-    (lambda site: append(site / "crystal/phases.py", "# x\n"), OF_A, "source crystal/phases.py changed"),
-    (lambda site: append(site / "crystal/show.py", "# x\n"), EVERY, "source crystal/show.py changed"),
-    (lambda site: append(site / "crystal/tasks.py", "# x\n"), EVERY, "source crystal/tasks.py changed"),  # by show, ladders
+    (lambda site: append(site / "crystal/measure/phases.py", "# x\n"), OF_A, "source crystal/measure/phases.py changed"),
+    (lambda site: append(site / "crystal/present/show.py", "# x\n"), EVERY, "source crystal/present/show.py changed"),
+    (lambda site: append(site / "crystal/files.py", "# x\n"), EVERY, "source crystal/files.py changed"),  # by show
+    (lambda site: append(site / "crystal/measure/__init__.py", "# x\n"), OF_A, "source crystal/measure/__init__.py changed"),
+    (lambda site: append(site / "crystal/measure/claims.py", "# x\n"), set(), None),
     (lambda site: append(site / "crystal/cli.py", "# x\n"), set(), None),
-    (lambda site: append(site / "crystal/book.py", "# x\n"), set(), None),
+    (lambda site: append(site / "crystal/book/binding.py", "# x\n"), set(), None),
     (lambda site: append(site / pages.STYLE, "# x\n"), EVERY, f"style {pages.STYLE} changed"),
     (lambda site: append(site / pages.LOCK, "pandas==2\n"), EVERY, f"lock {pages.LOCK} changed"),
     (lambda site: more_readouts("alpha"), OF_ALPHA, "ladder alpha changed"),

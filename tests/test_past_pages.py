@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 import synthetic_remelting as made
 
-from crystal import branches, formats, freshness, pages, remelting, show, store
+from crystal.book import freshness, pages
+from crystal.keep import store
+from crystal.present import show
+from crystal.studies import branches, formats, remelting
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -35,7 +38,8 @@ def root(tmp_path_factory):
 
 
 def test_importing_the_chapters_loads_nothing_heavy():
-    code = ("import sys; from crystal import formats, hysteresis, parents, remelting, remelting_figures, remelting_tables;"
+    code = ("import sys; from crystal.studies import formats, hysteresis, parents, remelting;"
+            "from crystal.studies import remelting_figures, remelting_tables;"
             "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 

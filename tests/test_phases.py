@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from crystal import phases as ph
+from crystal.measure import phases as ph
 
 quick = settings(max_examples=60, deadline=None)
 

@@ -11,12 +11,12 @@ import tiny
 import torch
 from laws import by_class, chi_square_p, classify
 
-from crystal.automaton import START, Row, Table
-from crystal.engine import RAGGED, Engine, build
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.readout import Readout, readout
-from crystal.tasks import TASKS
-from crystal.tree import RaggedTree, WholeTree
+from crystal.read.automaton import START, Row, Table
+from crystal.read.engine import RAGGED, Engine, build
+from crystal.read.readout import Readout, readout
+from crystal.read.tree import RaggedTree, WholeTree
 
 PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 4)]  # of unequal length: padding and positions must not matter
 DEPTH = 4
@@ -121,6 +121,16 @@ def test_caps_end_the_walk_and_say_so() -> None:
         assert got.tokens <= len(prompt) + 3 and got.unresolved > 1e-4
     for prompt, got in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=1), strict=True):
         assert got.tokens == len(prompt) and got.unresolved > 1e-4
+
+
+def test_what_was_read_before_does_not_matter() -> None:
+    """Not in the last bit: an engine numbers the states of its tables as it meets them."""
+    fresh, used = engine_of("gpt2"), engine_of("gpt2")
+    readout(used, [(0, 9), (0, 10, 11), (0, 8)], tiny.OVERLAPPING, budget=0.2)
+    readout(used, [(0, 12)], tiny.OVERLAPPING, budget=1e-6)
+    for a, b in zip(readout(fresh, PROMPTS, tiny.OVERLAPPING, budget=1e-2), readout(used, PROMPTS, tiny.OVERLAPPING, budget=1e-2),
+                    strict=True):
+        assert (a.options == b.options).all() and a.off_support == b.off_support and a.unresolved == b.unresolved
 
 
 def test_what_is_cut_by_depth_does_not_drive_the_walk() -> None:

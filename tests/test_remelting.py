@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import synthetic_remelting as made
 
-from crystal import branches, hysteresis, parents, phases, remelting, remelting_figures, remelting_tables
+from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.errors import CrystalError
-from crystal.parents import ALL, APART, DEMONSTRATED, HELD_OUT
-from crystal.prompts import CHAT, COMPLETION
+from crystal.measure import phases
+from crystal.studies import branches, hysteresis, parents, remelting, remelting_figures, remelting_tables
+from crystal.studies.parents import ALL, APART, DEMONSTRATED, HELD_OUT
 
 BACK, FLAT, REWARD = "back to pretraining", "SFT on uniform answers", "reward for diversity"
 

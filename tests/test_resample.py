@@ -10,9 +10,10 @@ import pytest
 import synthetic
 import yaml
 
-from crystal import batches, grids, ladders, resample, store
+from crystal.ask import grids, ladders
+from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.errors import CrystalError
-from crystal.prompts import PROBE, PROMPTS
+from crystal.keep import batches, resample, store
 
 TASKS = ("coin", "die")
 
@@ -23,7 +24,7 @@ def plan():
 
 @dataclass
 class Fake:
-    """Stands in for crystal.engine and crystal.readout: a law that depends on the prompt's ids, moved by `moved` on demand."""
+    """Stands in for `crystal.read`'s engine and readout: a law that depends on the prompt's ids, moved by `moved` on demand."""
 
     loads: list = field(default_factory=list)
     unloads: int = 0
@@ -62,8 +63,8 @@ class Fake:
 def fake(monkeypatch):
     fake = Fake()
     for name in ("engine", "readout"):
-        monkeypatch.setitem(sys.modules, f"crystal.{name}", fake)
-        monkeypatch.setattr(f"crystal.{name}", fake, raising=False)
+        monkeypatch.setitem(sys.modules, f"crystal.read.{name}", fake)
+        monkeypatch.setattr(f"crystal.read.{name}", fake, raising=False)
     return fake
 
 
@@ -183,7 +184,7 @@ def test_weights_are_checked_before_anything_is_loaded(toy, fake):
 
 
 def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
-    """A tiny random Llama in hub layout, through crystal.engine and crystal.readout."""
+    """A tiny random Llama in hub layout, through crystal.read.engine and crystal.read.readout."""
     tiny = pytest.importorskip("tiny", reason="needs torch")
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     synthetic.write_ladder(tmp_path, "small", {rung: {} for rung in ladders.STAGES})

@@ -11,12 +11,12 @@ import tiny
 import torch
 from laws import chi_square_p, enumerate_answers
 
-from crystal.automaton import END, VOID
-from crystal.engine import Engine, build
+from crystal.ask.tasks import read
 from crystal.errors import CrystalError
-from crystal.readout import readout
-from crystal.sampling import UNREADABLE, _multinomials, _Philox, draw, draw_many
-from crystal.tasks import read
+from crystal.read.automaton import END, VOID
+from crystal.read.engine import Engine, build
+from crystal.read.readout import readout
+from crystal.read.sampling import UNREADABLE, _multinomials, _Philox, draw, draw_many
 
 PROMPT = (0, 5, 6, 7)
 

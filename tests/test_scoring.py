@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from fake_server import Fake, running
 
-from crystal import dialects, scoring
+from crystal.ask.prompts import PROMPTS
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.prompts import PROMPTS
-from crystal.servers import Server
-from crystal.tasks import TASKS
+from crystal.read import dialects, scoring
+from crystal.read.servers import Server
 
 LOGPROBS = {"known": (*Fake.__dataclass_fields__["known"].default, "echo", "logprobs")}
 
@@ -83,8 +83,8 @@ def test_a_server_that_spells_otherwise_or_refuses():
 def test_no_bound_is_above_the_read_out(name):
     """nano-llama's base, its tokenizer and probabilities in the place of a server's, against the exact law."""
     torch = pytest.importorskip("torch")
-    from crystal import engine, readout
-    from crystal.ladders import load_ladder
+    from crystal.ask.ladders import load_ladder
+    from crystal.read import engine, readout
 
     rung, task = load_ladder("nano-llama").rung("base"), TASKS[name]
     machine = engine.load(rung.location, dtype="float32")

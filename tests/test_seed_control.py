@@ -14,10 +14,12 @@ import pytest
 import synthetic_branches as made
 from scipy import stats
 
-from crystal import branches, controls, doses, ends, mixtures, seed_control, show, world
-from crystal.ends import SCOPES
-from crystal.marks import MARKS
-from crystal.tasks import PHASE_TASKS
+from crystal.ask.tasks import PHASE_TASKS
+from crystal.lab import world
+from crystal.measure.marks import MARKS
+from crystal.present import show
+from crystal.studies import branches, controls, doses, ends, mixtures, seed_control
+from crystal.studies.ends import SCOPES
 
 PARENTS = ("alpha", "alpha-2", "beta")
 FIVE = {law: {"from": "base", "stages": ["sft"], "set": {"temperament": law}} for law in world.LAWS}

@@ -18,14 +18,16 @@ import synthetic
 import yaml
 from fake_server import Fake, running
 
-from crystal import dialects, draw_tables, drawn, ladders, manifest, served, store
-from crystal.cells import Decoding, key_of
+from crystal.ask import ladders
+from crystal.ask.cells import Decoding, key_of
+from crystal.ask.ladders import STAGES
+from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROBE, PROMPTS
+from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.ladders import STAGES
-from crystal.prompts import CHAT, COMPLETION, NARRATORS, PROBE, PROMPTS
-from crystal.servers import Server, address
-from crystal.tasks import TASKS
+from crystal.keep import draw_tables, drawn, manifest, served, store
+from crystal.read import dialects
+from crystal.read.servers import Server, address
 
 QUICK = {"pause": 0.01, "patience": 5.0, "timeout": 5.0}
 BAD = ("429", "500", "503", "drop", "truncate", "cut json", "<html>", "{}", "[]", '{"choices": []}', '{"choices": [{"text": 7}]}')
@@ -281,7 +283,7 @@ def test_goes_on_after_it_was_killed(toy, fake):
     draw(fake)
     before = stored()
     manifest.folder_of("toy", manifest.DRAWS).joinpath("manifest.jsonl").unlink()
-    code = ("from crystal import served; from crystal.prompts import PROMPTS; served.FLUSH_SECONDS = 0\n"
+    code = ("from crystal.keep import served; from crystal.ask.prompts import PROMPTS; served.FLUSH_SECONDS = 0\n"
             f"served.draw('toy', server={fake.url!r}, model='served', tasks=['digit', 'coin'], prompts=PROMPTS[:6], n=130, "
             "rung='sft', workers=1)")
     fake.asked.clear()

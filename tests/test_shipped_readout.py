@@ -12,12 +12,12 @@ import torch
 from laws import chi_square_p
 from transformers import DynamicCache
 
-from crystal.engine import Engine, load
-from crystal.ladders import root
-from crystal.prompts import PROMPTS
-from crystal.readout import readout
-from crystal.sampling import draw
-from crystal.tasks import TASKS, read
+from crystal.ask.prompts import PROMPTS
+from crystal.ask.tasks import TASKS, read
+from crystal.files import root
+from crystal.read.engine import Engine, load
+from crystal.read.readout import readout
+from crystal.read.sampling import draw
 
 WEIGHTS = root() / "data" / "weights" / "nano-llama"
 pytestmark = pytest.mark.skipif(

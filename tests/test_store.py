@@ -19,11 +19,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystal import cells, manifest, store
-from crystal.cells import Cell, Decoding, task_sha256
+from crystal.ask import cells
+from crystal.ask.cells import Cell, Decoding, task_sha256
+from crystal.ask.prompts import PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError
-from crystal.prompts import PROMPTS
-from crystal.tasks import PHASE_TASKS, TASKS
+from crystal.keep import manifest, store
 
 CELL = Cell(
     model="data/weights/toy/base", revision="a" * 64, config_sha256="b" * 64, tokenizer_revision="c" * 64, dtype="float32",
@@ -375,8 +376,8 @@ CHILD = """
 import os, signal, sys
 import numpy as np
 import synthetic
-from crystal import store
-from crystal.tasks import TASKS
+from crystal.ask.tasks import TASKS
+from crystal.keep import store
 
 PARTS = ["coin", "die", "suit", "ten", "digit", "even", "odd", "prime", "month", "rank", "letter", "weekday", "colour", "d20"]
 RUNG = {"source": "data/weights/toy/base", "revision": "a" * 64}
@@ -495,7 +496,8 @@ def test_a_file_size_limit_is_a_sentence(root):
 
 
 def test_reading_loads_nothing_heavy():
-    code = "import crystal.store, crystal.resample, sys; print({'torch', 'transformers', 'matplotlib'} & set(sys.modules))"
+    code = ("import crystal.keep.store, crystal.keep.resample, sys\n"
+            "print({'torch', 'transformers', 'matplotlib'} & set(sys.modules))")
     here = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=True)
     assert done.stdout == "set()\n"

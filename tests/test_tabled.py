@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crystal import cli, overview, tabled, tabled_figures, tabled_numbers, tables
+from crystal import cli
 from crystal.errors import CrystalError
+from crystal.present import overview
+from crystal.tables import tabled, tabled_figures, tabled_numbers
+from crystal.tables.laws import read_table
 
 PUBLISHED = "data/published"
 HOW = {"permutations": 199}
@@ -39,7 +42,7 @@ def write(path, frozen: bool, n: int = 0, prompts: int = 40, tasks: int = 3, opt
 
 
 def verdicts_of(path, **how):
-    table = tables.read_table(path)
+    table = read_table(path)
     return tabled.survey(table, next(iter(table.ladders)), **{**HOW, **how})
 
 
@@ -76,7 +79,7 @@ def test_a_single_prompt_gives_numbers_and_no_verdict(tmp_path):
     found = verdicts_of(path)
     assert tabled.POOLED not in found
     assert {v.verdict for verdicts in found.values() for v in verdicts} == {"undecided"}
-    numbers = tabled_numbers.numbers(tables.read_table(path))
+    numbers = tabled_numbers.numbers(read_table(path))
     assert (numbers["entropy"] > 0).all() and numbers["liquidity"].isna().all()
 
 
@@ -85,7 +88,7 @@ def test_prompts_with_too_few_draws_are_left_out_of_every_stage(tmp_path):
     scarce = (frame["prompt"] == "p3") & (frame["stage"] == "sft")
     frame.loc[scarce, "count"] = (frame.loc[scarce, "option"] == "o1").astype(int)
     frame.to_csv(tmp_path / "scarce.csv", index=False)
-    table = tables.read_table(tmp_path / "scarce.csv")
+    table = read_table(tmp_path / "scarce.csv")
     assert all(len(given.law) == 39 for given in tabled.rungs(table, "scarce", "task0").values())
 
 
@@ -130,7 +133,7 @@ def test_published_ladders_are_judged_over_their_tasks(capsys):
 
 def test_base_against_instruct_gives_numbers_that_the_source_states(capsys):
     """Number 1 to 10, bits, as the source's authors' table gives them (to two digits)."""
-    table = tables.read_table(f"{PUBLISHED}/base_and_instruct.csv")
+    table = read_table(f"{PUBLISHED}/base_and_instruct.csv")
     numbers = tabled_numbers.numbers(table).set_index(["ladder", "task", "stage"])["entropy"]
     stated = {"Llama-3.1-8B": (3.21, 1.05), "gemma-2-2b": (3.25, 1.42), "OLMoE-1B-7B-0924": (3.24, 1.84),
               "Mistral-7B-v0.3": (3.27, 1.91)}
@@ -149,7 +152,7 @@ def test_a_table_that_cannot_be_judged_is_a_sentence(tmp_path, capsys):
 
 
 def test_figures_draw_what_was_judged(tmp_path):
-    table = tables.read_table(f"{PUBLISHED}/one_word_choice.csv")
+    table = read_table(f"{PUBLISHED}/one_word_choice.csv")
     found = {ladder: tabled.survey(table, ladder, **HOW) for ladder in list(table.ladders)[:2]}
     pooled = tabled_figures.load_pooled(found)
     assert len(pooled) == 12 and set(pooled["task"]) == set(found)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crystal import groups, sheets, tables
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.tables import Table, read_table
-from crystal.tasks import TASKS
+from crystal.tables import groups, sheets
+from crystal.tables.laws import Table, read_table, stage_names
 
 LAW = "ladder,stage,task,prompt,option,probability"
 
@@ -151,7 +151,7 @@ def test_stages_by_name_by_option_and_in_canonical_order(tmp_path):
     assert table.ladders == {"answers": ("base", "sft", "dpo", "rlvr", "instruct")}
     assert told(table, "Final as rlvr", "chat as instruct", "Pretrained as base")
     path = write(tmp_path, two().replace("base", "step0").replace("sft", "step-1000"), "steps.csv")
-    given = tables.stage_names("base=step0, sft=step-1000")
+    given = stage_names("base=step0, sft=step-1000")
     assert read_table(path, stages=given).ladders == {"L": ("base", "sft")}
     with pytest.raises(CrystalError, match=r"which stage 'step0' is \(.*column stage\).*--stages sft=step0"):
         read_table(path)
@@ -160,7 +160,7 @@ def test_stages_by_name_by_option_and_in_canonical_order(tmp_path):
     with pytest.raises(CrystalError, match=r"unknown stage in .*steps.csv 'step1'.*step0, step-1000"):
         read_table(path, stages={"base": "step1"})
     with pytest.raises(CrystalError, match="'base=' is not of the form stage=name"):
-        tables.stage_names("base=,sft=x")
+        stage_names("base=,sft=x")
 
 
 def test_the_ladder_is_the_file_the_option_or_one_of_the_column(tmp_path):

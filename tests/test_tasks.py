@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystal.prompts import FORMS, INSTRUCTED, INSTRUCTION, NARRATORS, PROBE, PROMPTS, template_of
-from crystal.tasks import DIGIT_JOINERS, JOINERS, LEAD, OPEN_TASKS, PHASE_TASKS, TASKS, Task, number_word, read
+from crystal.ask.prompts import FORMS, INSTRUCTED, INSTRUCTION, NARRATORS, PROBE, PROMPTS, template_of
+from crystal.ask.tasks import DIGIT_JOINERS, JOINERS, LEAD, OPEN_TASKS, PHASE_TASKS, TASKS, Task, number_word, read
 
 CLOSED = [t for t in TASKS.values() if t.closed]
 OVERLAPPING = Task(name="overlapping", ask="", label="", options=("A", "A B", "1", "12", "é"), aliases={"Éa": "é"})

@@ -10,10 +10,15 @@ import yaml
 
 pytest.importorskip("trl", reason="training needs the full requirements: make test installs them")
 
-from crystal import engine, experiments, ladders, organism, recipes, store, training, training_figures
+from crystal.ask import ladders
 from crystal.errors import CrystalError
+from crystal.files import root
+from crystal.keep import store
+from crystal.lab import experiments, organism, recipes, training
+from crystal.present import training_figures
+from crystal.read import engine
 
-RECIPES = ladders.root() / "data" / "recipes"
+RECIPES = root() / "data" / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +127,7 @@ def test_shipping_needs_every_rung(tmp_path):
 @pytest.fixture
 def grown(toy, trained, tmp_path, monkeypatch):
     """A repository with the toy ladder in it, an experiment of one run, and reading cut down to a coin."""
-    from crystal import growing
+    from crystal.lab import growing
 
     out, _ = trained
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
@@ -152,7 +157,7 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
     capsys.readouterr()
     grown.perform("trial")
     assert capsys.readouterr().out == ""
-    (ladders.root() / "data" / "training" / "trial.json").unlink()
+    (root() / "data" / "training" / "trial.json").unlink()
     grown.perform("trial")
     assert store.verify("trial").cells == 3 * 20 and len(ladders.load_ladder("trial").rungs) == 3
     with pytest.raises(CrystalError, match="unknown run of trial 'frist', did you mean 'first'"):
@@ -163,24 +168,24 @@ def test_a_fresh_clone_grows_its_branches_again(grown, capsys):
     """A record without weights is another machine's; a parent without weights is named with the command that trains it."""
     grown.perform("trial")
     capsys.readouterr()
-    shutil.rmtree(ladders.root() / "runs" / "trial")
+    shutil.rmtree(root() / "runs" / "trial")
     with pytest.raises(CrystalError, match="are missing.*not shipped, train it again: make ladder LADDER=trial"):
         ladders.check_weights(ladders.load_ladder("trial").rung("toy/first/sft"))
     grown.perform("trial")
     assert "[1/1] trial: first from toy" in capsys.readouterr().out
-    shutil.rmtree(ladders.root() / "runs" / "trial")
-    shutil.rmtree(ladders.root() / "data" / "weights")
+    shutil.rmtree(root() / "runs" / "trial")
+    shutil.rmtree(root() / "data" / "weights")
     with pytest.raises(CrystalError, match="weights of rung 'base' of toy are missing.*make ladder LADDER=toy"):
         grown.perform("trial")
 
 
 def test_only_a_first_ladder_ships_its_weights(grown):
-    root = ladders.root()
+    here = root()
     assert all(rung.source.startswith("data/weights/toy/") for rung in ladders.load_ladder("toy").rungs)
     assert {rung.name: rung.grid for rung in ladders.load_ladder("toy").rungs} == {
         **dict.fromkeys(("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"), "full"), "dpo-1": "both", "rlvr-2": "both"}
-    (root / "data" / "recipes" / "toy-2.yaml").write_text("name: toy-2\nextends: toy\nseed: 9\n")
-    organism.ship("toy-2", root / "runs" / "toy")
+    (here / "data" / "recipes" / "toy-2.yaml").write_text("name: toy-2\nextends: toy\nseed: 9\n")
+    organism.ship("toy-2", here / "runs" / "toy")
     rungs = ladders.load_ladder("toy-2").rungs
-    assert all(rung.source.startswith("runs/toy/") for rung in rungs) and not (root / "data" / "weights" / "toy-2").exists()
+    assert all(rung.source.startswith("runs/toy/") for rung in rungs) and not (here / "data" / "weights" / "toy-2").exists()
     assert {rung.grid for rung in rungs if rung.name == rung.stage} == {"full"} != {rung.grid for rung in rungs}

@@ -19,12 +19,12 @@ import pytest
 import requests
 from scipy import stats
 
-from crystal import drawn, served
+from crystal.ask.ladders import load_ladder
+from crystal.ask.prompts import COMPLETION, PROMPTS
+from crystal.ask.tasks import TASKS, read
 from crystal.errors import CrystalError
-from crystal.ladders import load_ladder
-from crystal.prompts import COMPLETION, PROMPTS
-from crystal.servers import Server
-from crystal.tasks import TASKS, read
+from crystal.keep import drawn, served
+from crystal.read.servers import Server
 
 WANTED = [name for name in ("torch", "transformers", "fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(WANTED), reason=f"transformers serve needs {', '.join(WANTED)}")]
@@ -102,7 +102,7 @@ def test_draws_agree_with_the_read_out(there, model):
 
     Cells expected fewer than five times are pooled. What the read-out leaves unresolved is counted as anything else.
     """
-    from crystal import engine, readout
+    from crystal.read import engine, readout
 
     rung = load_ladder("nano-llama").rung(Path(model).name)
     machine, task = engine.load(rung.location, dtype="float32"), TASKS["digit"]

@@ -8,12 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from crystal import evidence as ev
-from crystal import phases as ph
-from crystal import readings, simulation, synthetic, validation, validation_figures
 from crystal.errors import CrystalError
-from crystal.marks import MARKS
-from crystal.synthetic import SCENARIOS, Design
+from crystal.measure import evidence as ev
+from crystal.measure import phases as ph
+from crystal.measure import readings, simulation, synthetic, validation
+from crystal.measure.marks import MARKS
+from crystal.measure.synthetic import SCENARIOS, Design
+from crystal.present import validation_figures
 
 SMALL = Design(6, 12, 2)
 

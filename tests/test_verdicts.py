@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import synthetic
 
-from crystal import claims, judging, marks, telling, verdicts, views, world
-from crystal import inference as inf
+from crystal.ask.ladders import load_ladder
+from crystal.ask.prompts import NARRATORS
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.judging import judge
-from crystal.ladders import load_ladder
-from crystal.prompts import NARRATORS
-from crystal.tasks import TASKS
+from crystal.lab import world
+from crystal.measure import claims, judging, marks
+from crystal.measure import inference as inf
+from crystal.measure.judging import judge
+from crystal.present import telling, verdicts, views
 
 K = 20
 HOW = {"permutations": 399}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from crystal import curricula, world
+from crystal.ask.prompts import NARRATORS, PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS, read
 from crystal.errors import CrystalError
-from crystal.prompts import NARRATORS, PROMPTS
-from crystal.tasks import PHASE_TASKS, TASKS, read
+from crystal.lab import curricula, world
 
 SPEC = {"random_share": 0.3, "named": 0.5}
 DEMONSTRATED = ("die", "ten", "letter", "month", "suit")

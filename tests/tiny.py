@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from crystal.engine import ALPHABET
-from crystal.prompts import PROMPTS
-from crystal.tasks import PHASE_TASKS, TASKS, Task
+from crystal.ask.prompts import PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS, Task
+from crystal.read.engine import ALPHABET
 
 BOS, EOS = "<s>", "</s>"
 TEMPLATE = (

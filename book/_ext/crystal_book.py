@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
-from crystal.show import FIELDS, fmt
+from crystal.present.show import FIELDS, fmt
 
 log = logging.getLogger(__name__)
 

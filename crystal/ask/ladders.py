@@ -1,0 +1,233 @@
+"""Ladders: the checkpoints of one lineage, pinned by hash. A description in YAML in, frozen dataclasses out.
+
+    data/ladders/<name>.yaml       ladders and experiments trained here, always pinned
+    data/ladders/hub/<name>.yaml   ladders of the hub: none is run before `crystal pin` has written its commits down
+
+Knows which rungs exist and where their weights lie; knows nothing of what they answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ..errors import CrystalError, known
+from ..files import file_sha256, root
+from .grids import GRIDS
+from .tasks import TASKS
+
+STAGES = ("base", "sft", "dpo", "rlvr")
+BRANCH_STAGES = (*STAGES, "again", "diverse")  # back to pretraining; RL for diverse answers
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a parameter
+KINDS = ("ladder", "branches")
+HUB = "hub"  # the folder of ladders whose weights lie on the hub
+_HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One checkpoint. The rung named exactly like its stage is that stage's end; others are on the way to it."""
+
+    ladder: str  # the ladder it belongs to; not written in the yaml's rows
+    name: str
+    stage: str
+    step: int  # optimiser steps since its stage began; 1 where nobody says how many
+    source: str  # folder relative to `root()`, or a hub id
+    revision: str  # sha256 of the folder's model.safetensors (64 hex), or the hub's commit (40 hex); "": not yet pinned
+    grid: str = "full"  # what it is asked: a name in crystal.ask.grids.GRIDS
+    parent: str = ""  # branches only: the ladder it grew from
+    run: str = ""  # branches only: what was done to it
+    tokenizer: str = ""  # hub only: commit of `source` the tokenizer is taken from, where it is not the weights'
+    template_sha256: str = ""  # hub only: of the chat template at that commit, "" where it has none
+    branch: str = dataclasses.field(default="main", repr=False)  # hub only: what is pinned. Not in repr, which makes pages stale:
+    licence: str = dataclasses.field(default="", repr=False)
+    gated: bool = dataclasses.field(default=False, repr=False)
+    parameters: int = dataclasses.field(default=0, repr=False)  # 0: not known
+
+    @property
+    def local(self) -> bool:
+        return len(self.revision) == 64
+
+    @property
+    def native_form(self) -> str:
+        """The form this rung was made for: raw text for a base, the chat template once tuned."""
+        return "completion" if self.stage == "base" else "chat"
+
+    @property
+    def location(self) -> Path | str:
+        """What loads it: an absolute folder, or the hub id."""
+        return root() / self.source if self.local else self.source
+
+    def gigabytes(self, dtype: str) -> float:
+        """Memory its weights take at that precision, in 10^9 bytes; 0 where the number of parameters is not known."""
+        return self.parameters * DTYPES[dtype] / 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """A lineage, from pretrained to its last stage."""
+
+    name: str
+    title: str  # as shown in figures
+    dtype: str  # the precision its read-outs are computed in
+    rungs: tuple[Rung, ...]
+    seed: str | None = None  # model organisms only: the demonstrator's temperament
+    demonstrated: tuple[str, ...] = ()  # model organisms only: tasks with random choices in the SFT data
+    kind: str = "ladder"  # or "branches": checkpoints of one experiment, grown from the rungs of several ladders
+
+    def rung(self, name: str) -> Rung:
+        """Raises: CrystalError, with the rungs there are, for an unknown name."""
+        known(name, [rung.name for rung in self.rungs], f"rung of {self.name}")
+        return next(rung for rung in self.rungs if rung.name == name)
+
+    def __str__(self) -> str:
+        """How it stands, in a line."""
+        pinned, most = sum(bool(rung.revision) for rung in self.rungs), max(rung.gigabytes(self.dtype) for rung in self.rungs)
+        gated = [rung.name for rung in self.rungs if rung.gated]
+        return (f"{self.name}: {pinned} of {len(self.rungs)} rungs pinned, {self.dtype}"
+                + (f", weights of {most:.3g} GB at most" if most else "") + (f", gated: {', '.join(gated)}" if gated else ""))
+
+    @property
+    def ends(self) -> tuple[Rung, ...]:
+        """The last rung of each stage: base, sft, dpo, rlvr."""
+        return tuple(self.rung(stage) for stage in STAGES)
+
+
+def ladder_names() -> list[str]:
+    """Names of all ladders and branches trained here, sorted: all of them pinned."""
+    return sorted(path.stem for path in (root() / "data" / "ladders").glob("*.yaml"))
+
+
+def hub_names() -> list[str]:
+    """Names of the hub's ladders that are described here, pinned or not, sorted."""
+    return sorted(path.stem for path in (root() / "data" / "ladders" / HUB).glob("*.yaml"))
+
+
+def description(name: str) -> Path:
+    """The file that describes a ladder. Raises: CrystalError for an unknown one."""
+    known(name, [*ladder_names(), *hub_names()], "ladder")
+    return root() / "data" / "ladders" / ("" if name in ladder_names() else HUB) / f"{name}.yaml"
+
+
+def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
+    """The ladder of that name, of data/ladders or data/ladders/hub. unpinned: it may lack commits.
+
+    Raises: CrystalError for an unknown ladder, a missing, unknown or mistyped field, a revision that is not a hash,
+    two rungs of one name or one checkpoint, stages out of order, a stage without its end, or a rung that is not pinned.
+    """
+    path = description(name)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _bad(f"not readable as YAML: {' '.join(str(error).split())}", path) from error
+    raw = _fields(raw, Ladder, path, "the ladder")
+    rungs = tuple(
+        Rung(ladder=name, **_fields(row, Rung, path, f"rung {number}", given=("ladder",)))
+        for number, row in enumerate(raw.pop("rungs"), 1)
+    )
+    ladder = Ladder(rungs=rungs, **raw)
+    _check(ladder, path)
+    for rung in () if unpinned else ladder.rungs:
+        check_pinned(rung)
+    return ladder
+
+
+def check_pinned(rung: Rung) -> None:
+    """Raises: CrystalError for a rung of the hub whose commit is not written down."""
+    if not rung.revision:
+        raise CrystalError(f"rung {rung.name!r} of {rung.ladder} is not pinned: a branch of {rung.source} may move",
+                           where=description(rung.ladder), mend=f"crystal pin {rung.ladder}")
+
+
+def _bad(what: str, path: Path) -> CrystalError:
+    beside = path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path
+    return CrystalError(what, where=path, mend=f"correct it, or git checkout -- {beside}")
+
+
+_TYPES = {"str": str, "int": int, "bool": bool, "str | None": str, "tuple[str, ...]": list, "tuple[Rung, ...]": list}
+
+
+def _fields(raw: object, kind: type, path: Path, what: str, given: tuple[str, ...] = ()) -> dict:
+    """`raw` as keyword arguments of the dataclass `kind`, less the `given` ones; sentences for what does not fit."""
+    if not isinstance(raw, dict):
+        raise _bad(f"{what} must be a mapping of fields, is {type(raw).__name__}", path)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
+    for name in raw.keys() - fields.keys():
+        raise _bad(f"{what} has an unknown field {name!r}; the fields are {', '.join(fields)}", path)
+    for name, field in fields.items():
+        if name not in raw and field.default is dataclasses.MISSING:
+            raise _bad(f"{what} lacks the field {name!r}", path)
+        if name in raw and type(raw[name]) is not _TYPES[field.type]:  # `type`, not isinstance: True is no step
+            is_, quotes = f"{raw[name]!r} ({type(raw[name]).__name__})", "; put it in quotes" if _TYPES[field.type] is str else ""
+            raise _bad(f"{what}: {name} must be of type {field.type}, is {is_}{quotes}", path)
+    return {name: tuple(value) if name == "demonstrated" else value for name, value in raw.items()}
+
+
+def _check(ladder: Ladder, path: Path) -> None:
+    """What a type cannot say."""
+    if ladder.name != path.stem:
+        raise _bad(f"the ladder calls itself {ladder.name!r}, its file {path.name!r}", path)
+    known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
+    known(ladder.kind, KINDS, "kind", f"correct {path}")
+    for task in ladder.demonstrated:
+        known(task, TASKS, "task", f"correct `demonstrated` in {path}")
+    for rung in ladder.rungs:
+        known(rung.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", f"correct rung {rung.name!r} in {path}")
+        known(rung.grid, GRIDS, "grid", f"correct rung {rung.name!r} in {path}")
+        if not (_HEX.fullmatch(rung.revision) or (rung.revision == "" and path.parent.name == HUB)):
+            what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
+            raise _bad(f"rung {rung.name!r}: revision {rung.revision!r} {what}", path)
+        if rung.name in STAGES and rung.name != rung.stage:
+            raise _bad(f"rung {rung.name!r} says it belongs to stage {rung.stage!r}", path)
+    _refuse_twice([rung.name for rung in ladder.rungs], "name", path)
+    _refuse_twice([f"{rung.source}@{rung.revision or rung.branch}" for rung in ladder.rungs], "checkpoint", path)
+    if ladder.kind == "ladder":
+        _check_order(ladder, path)
+
+
+def _check_order(ladder: Ladder, path: Path) -> None:
+    for stage in STAGES:
+        if stage not in [rung.name for rung in ladder.rungs]:
+            raise _bad(f"the stage {stage!r} is missing: no rung is named {stage!r}", path)
+    if (order := [STAGES.index(rung.stage) for rung in ladder.rungs]) != sorted(order):
+        raise _bad(f"rungs must follow the stages {', '.join(STAGES)}", path)
+
+
+def _refuse_twice(values: list[str], what: str, path: Path) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise _bad(f"two rungs share the {what} {value!r}", path)
+
+
+def weights_sha256(folder: str | Path) -> str:
+    """sha256 of `folder`/model.safetensors, 64 hex digits: the revision of a local rung."""
+    return file_sha256(Path(folder) / "model.safetensors")
+
+
+def config_sha256(rung: Rung) -> str:
+    """sha256 of a local rung's config.json, "" for a hub rung, whose commit covers it: for the cell's key."""
+    return file_sha256(root() / rung.source / "config.json") if rung.local else ""
+
+
+def check_weights(rung: Rung) -> None:
+    """Do nothing if the local weights of `rung` are those its ladder names; a hub commit is the hub's to check.
+
+    Raises: CrystalError with both hashes, or for missing weights, or for a rung of the hub that is not pinned.
+    """
+    check_pinned(rung)
+    if not rung.local:
+        return
+    mend = f"git checkout -- {rung.source}, or train it again: make ladder LADDER={rung.ladder}"
+    if rung.source.startswith("runs/"):  # a replica's or a branch's
+        ship = "" if rung.parent else f", then make ship LADDER={rung.ladder}"
+        mend = f"its weights are not shipped, train it again: make ladder LADDER={rung.ladder}{ship}"
+    path = root() / rung.source / "model.safetensors"
+    if not path.is_file():
+        raise CrystalError(f"the weights of rung {rung.name!r} of {rung.ladder} are missing", where=path, mend=mend)
+    if (found := weights_sha256(path.parent)) != rung.revision:
+        what = f"have sha256 {found}, but {rung.ladder}.yaml says {rung.revision}"
+        raise CrystalError(f"the weights of rung {rung.name!r} {what}", where=path, mend=mend)

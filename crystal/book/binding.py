@@ -1,0 +1,182 @@
+"""Binds prose and executed pages into `_build/source/`, and has the book engine render it to `_build/html/`.
+
+The engine only renders. What it gets is plain MyST and notebooks without outputs that need the engine's help: every output
+that `show` marked as MyST becomes a markdown cell. Knows nothing of how pages are run.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from ..errors import CrystalError
+from ..files import PACKAGE, root
+from ..present.show import MYST
+from .freshness import elsewhere, seconds
+from .pages import LOCK, Page, page_list, sha, spine
+
+ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
+STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
+QUOTED = ("measure/phases.py", "measure/inference.py", "measure/claims.py", "studies/branches.py")  # shown in prose, from code/
+NOT_SOURCE = ("pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__")
+
+
+def assemble() -> Path:
+    """Write the book's source tree from prose, executed pages and their claims; untouched files keep their times.
+
+    Raises: CrystalError if a page of the list has not been run.
+    """
+    source, files = root() / "_build/source", dict(_files())
+    for path in sorted(source.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        elif path.is_file() and path.relative_to(source).as_posix() not in files:
+            path.unlink()
+    for name, content in files.items():
+        path = source / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return source
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    """Every file of the source tree, by its path in it."""
+    for path in sorted((root() / "book").rglob("*")):
+        if path.is_file() and not set(NOT_SOURCE) & set(path.parts):
+            yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
+    for name in QUOTED:
+        yield f"code/{name}", (PACKAGE / name).read_bytes()
+    pages, claims = page_list(), {}
+    for page in pages.values():
+        if not (page.folder / "stamp.json").is_file():
+            raise CrystalError(f"page {page.id} has not been run", where=page.folder, mend="make reproduce")
+        yield f"{document(page.id)}.ipynb", _bound(page)
+        for path in sorted(page.folder.glob("*.svg")) + sorted(page.folder.glob("*.csv")):
+            yield f"pages/{page.id}/{path.name}", path.read_bytes()
+        if (page.folder / "claims.json").is_file():
+            claims[page.id] = json.loads((page.folder / "claims.json").read_text(encoding="utf-8"))
+    yield "elsewhere.json", json.dumps({page.id: shown for page in pages.values() if (shown := elsewhere(page))}).encode()
+    yield "claims.json", json.dumps(claims, indent=1, ensure_ascii=False).encode()
+    yield "pages.csv", _status(pages).encode()
+    yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
+
+
+def document(id: str) -> str:
+    """Where a page lies in the source tree, without its suffix: the landing page at the top, the others under pages/."""
+    return id if id == spine()["root"]["id"] else f"pages/{id}"
+
+
+def contents() -> dict:
+    """The table of contents, in the engine's words, from the page list."""
+
+    def entry(row: dict) -> dict:
+        inner = [entry(r) for r in row.get("pages", ())]
+        return {"file": row["file"] if "file" in row else document(row["id"]), **({"sections": inner} if inner else {})}
+
+    listed = spine()
+    parts = [{"caption": part["title"], "chapters": [entry(row) for row in part["chapters"]]} for part in listed["parts"]]
+    return {"format": "jb-book", "root": document(listed["root"]["id"]), "parts": parts}
+
+
+def _bound(page: Page) -> bytes:
+    """The executed notebook as the book wants it: titled as in the page list, code folded, MyST outputs hoisted into cells."""
+    notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
+    cells = [{"id": "title", "cell_type": "markdown", "metadata": {}, "source": f"# {page.title}\n"}]
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and source.startswith("# "):  # the template's own title
+            cell["source"] = source.partition("\n")[2].lstrip()
+        if cell["cell_type"] == "code":
+            hoisted = [_text(output["data"][MYST]) for output in cell["outputs"] if MYST in output.get("data", {})]
+            cell["outputs"] = [output for output in cell["outputs"] if MYST not in output.get("data", {})]
+            tags = set(cell["metadata"].get("tags", ()))
+            shown = "hide-input" if cell["outputs"] else "hide-cell"
+            cell["metadata"]["tags"] = sorted(tags | {"remove-cell" if "parameters" in " ".join(tags) else shown})
+            cells += [cell, *({"id": f"{cell['id']}-{i}", "cell_type": "markdown", "metadata": {}, "source": text}
+                              for i, text in enumerate(hoisted))]
+        elif cell["source"]:
+            cells.append(cell)
+    notebook["cells"] = cells
+    return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
+
+
+def _text(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "".join(value)
+
+
+def _status(pages: dict[str, Page]) -> str:
+    """The table of the provenance page: what each page was made from, and how long it took."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
+    for page in pages.values():
+        stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
+        given = ", ".join(f"{name}={value}" for name, value in stamp["fingerprint"]["parameters"].items())
+        mark = hashlib.sha256(json.dumps(stamp["fingerprint"], sort_keys=True).encode()).hexdigest()[:12]
+        table.writerow([page.id, page.template, given, seconds(page), mark])
+    return out.getvalue()
+
+
+def index() -> Path:
+    """The built book's landing page."""
+    return root() / "_build/html/index.html"
+
+
+def build(*, whole: bool = True) -> Path | None:
+    """Render the book strictly to `_build/html/`; returns its index, or None if nothing changed since the last build.
+
+    whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the next whole build does
+    not take it for done. A failed build leaves the old book.
+    Raises: CrystalError with the engine's warnings.
+    """
+    try:
+        source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.json"
+        state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
+        if index().is_file() and stamp.is_file() and json.loads(stamp.read_text()) in (state, state | {"whole": True}):
+            return None
+        _render(source, work, whole)
+        stamp.unlink(missing_ok=True)
+        _swap(work / "_build/html", index().parent)
+        stamp.write_text(json.dumps(state))
+        return index()
+    except OSError as error:
+        raise CrystalError(f"the book could not be written: {error}",
+                           mend="free disk space, then run the command again") from error
+
+
+def _swap(new: Path, html: Path) -> None:
+    """Copy `new` beside the old book, then let it take its place; the engine keeps `new` for its next quick build."""
+    beside = html.with_suffix(".new")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(new, beside)
+    shutil.rmtree(html, ignore_errors=True)
+    beside.rename(html)
+
+
+def _render(source: Path, work: Path, whole: bool) -> None:
+    if whole:
+        shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
+    command = [sys.executable, *ENGINE, *STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+    if done.returncode:
+        lines = (done.stdout + done.stderr).splitlines()
+        said = [line for line in lines if "WARNING" in line or "ERROR" in line or "rror:" in line]
+        raise CrystalError("the book was not built: " + "; ".join(said or lines[-5:]),
+                           where=source, mend="mend the chapter or template named, then run the command again")
+
+
+def _tree_hash(folder: Path) -> str:
+    """sha256 over the names and contents of all files under `folder`."""
+    lines = [f"{path.relative_to(folder).as_posix()} {sha(path)}" for path in sorted(folder.rglob("*")) if path.is_file()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,13 @@
+"""The ladders that are trained here, so that their truth is known: their world, their recipes, their growth.
+
+Knows worlds, recipes and trainers. Knows nothing of the claims, so that no claim can shape what it is tried on.
+
+    world        narrators, each with one law for every choice, and the documents they leave
+    recipes      every hyperparameter of a ladder, read and checked
+    experiments  branches to be grown from a ladder's rungs, and what was found
+    curricula    what each stage is trained on
+    tokenizer    byte-level BPE, trained on the corpus                                    (torch)
+    training     a ladder from nothing: base, SFT, DPO, RLVR                              (torch)
+    organism     what a trained ladder can do, and how it enters the repository           (torch)
+    growing      an experiment's branches: trained, read, recorded                        (torch)
+"""

@@ -1,0 +1,126 @@
+"""Grows an experiment's branches: each trained, read and recorded before the next begins, so that a kill loses one at most.
+
+Of a run, rungs are described first, then read, and its record is written last: a run that has a record is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..ask.ladders import check_weights, load_ladder, weights_sha256
+from ..errors import known
+from ..files import root
+from ..keep import manifest, resample
+from . import organism, training
+from .experiments import Experiment, Run, load_experiment, load_records
+from .recipes import Recipe, load_recipe
+
+
+def perform(name: str, *, runs: Sequence[str] | None = None, parents: Sequence[str] | None = None) -> None:
+    """Train, read and record every branch that is not whole yet; None: all runs, all parents.
+
+    Several processes may share an experiment as long as none does another's runs of the same parent.
+    """
+    experiment = load_experiment(name)
+    for chosen, all_, kind in ((runs, [r.name for r in experiment.runs], "run"), (parents, experiment.parents, "parent")):
+        for one in chosen or ():
+            known(one, all_, f"{kind} of {name}")
+    todo = [(run, parent) for run in experiment.runs for parent in run.parents or experiment.parents
+            if run.name in (runs or [run.name]) and parent in (parents or [parent])]
+    for number, (run, parent) in enumerate(todo, 1):
+        if not _whole(name, f"{parent}/{run.name}"):
+            print(f"[{number}/{len(todo)}] {name}: {run.name} from {parent}", flush=True)
+            _grow(experiment, run, parent)
+
+
+def _whole(name: str, key: str) -> bool:
+    """Whether a run is recorded and its weights are here; where they are not, as in a fresh clone, it is made again."""
+    if key not in load_records(name):
+        return False
+    rungs = [rung for rung in load_ladder(name).rungs if f"{rung.parent}/{rung.run}" == key]
+    return all((root() / rung.source / "model.safetensors").is_file() for rung in rungs)
+
+
+def devices() -> tuple[str, ...]:
+    """What this machine can train on."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def take_in(name: str) -> None:
+    """A trained ladder into data/, and read."""
+    organism.ship(name, root() / "runs" / name)
+    resample.resample(name, missing_only=True)
+
+
+def _grow(experiment: Experiment, run: Run, parent: str) -> None:
+    """One run from one parent."""
+    out = root() / "runs" / experiment.name / parent / run.name
+    rungs, record = _trained(run, parent, out) if run.stages else _as_it_is(run, parent)
+    for rung in rungs:
+        rung |= {"name": f"{parent}/{run.name}/{rung['name']}", "grid": run.grid, "parent": parent, "run": run.name}
+    _describe(experiment, rungs)
+    began = time.monotonic()
+    resample.resample(experiment.name, rungs=[rung["name"] for rung in rungs], missing_only=True)
+    record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
+    record["accuracy"] = {rung["name"].rpartition("/")[2]: organism.accuracy(root() / rung["source"], ("chat",))["chat"]
+                          for rung in rungs}
+    _record(experiment.name, f"{parent}/{run.name}", record)
+
+
+def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, Any]]:
+    """Rows of the rungs that the run's stages leave, and minutes, loss curve and reward."""
+    recipe = load_recipe(parent, run.set)
+    if run.start:
+        check_weights(load_ladder(parent).rung(run.start))
+    start = root() / load_ladder(parent).rung(run.start).source if run.start else None
+    training.train_ladder(recipe, out, run.stages, start)
+    rungs = [rung for stage in run.stages for rung in organism.rungs_of(stage, getattr(recipe, stage))]
+    for rung in rungs:
+        source = out / rung["name"]
+        rung |= {"source": source.relative_to(root()).as_posix(), "revision": weights_sha256(source)}
+    return rungs, {"minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in run.stages},
+                   **_rewards(recipe, run, out)}
+
+
+def _rewards(recipe: Recipe, run: Run, out: Path) -> dict[str, Any]:
+    return {"reward": {stage: organism.reward_rise(organism.curve(out / "logs" / f"{stage}.jsonl"),
+                                                   window=min(20, getattr(recipe, stage)["steps"] // 3))
+                       for stage in run.stages if stage in ("rlvr", "diverse")}}
+
+
+def _as_it_is(run: Run, parent: str) -> tuple[list[dict], dict[str, Any]]:
+    rung = load_ladder(parent).rung(run.start)
+    row = {name: getattr(rung, name) for name in ("name", "stage", "step", "source", "revision")}
+    return [row], {"minutes": {}}
+
+
+def _describe(experiment: Experiment, rungs: list[dict]) -> None:
+    """Add the rungs to data/ladders/<name>.yaml; those of the same names that were there before give way."""
+    path, names = root() / "data" / "ladders" / f"{experiment.name}.yaml", {rung["name"] for rung in rungs}
+    with manifest.alone(experiment.name):
+        old = yaml.safe_load(path.read_text())["rungs"] if path.is_file() else []
+        rows = [row for row in old if row["name"] not in names] + rungs
+        recipe = load_recipe(experiment.parents[0])
+        _write(path, yaml.safe_dump(
+            {"name": experiment.name, "title": experiment.title, "seed": recipe.temperament, "kind": "branches",
+             "demonstrated": list(recipe.demonstrated), "dtype": "float32", "rungs": rows}, sort_keys=False, width=200))
+
+
+def _record(name: str, key: str, record: dict[str, Any]) -> None:
+    with manifest.alone(name):
+        _write(root() / "data" / "training" / f"{name}.json",
+               json.dumps({"experiment": name, "runs": load_records(name) | {key: record}}, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    aside = path.with_suffix(".part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,127 @@
+"""What a trained ladder can do, and how it enters the repository.
+
+Knows the world's right answers and the read-out; knows no trainer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from .. import files
+from ..ask import ladders
+from ..ask.prompts import FORMS, PROMPTS
+from ..errors import CrystalError
+from ..read import engine, readout
+from .recipes import read_recipe
+from .world import ARITHMETIC, FACTS, Item
+
+RUNG_FILES = ("config.json", "generation_config.json", "model.safetensors",
+              "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np.ndarray, np.ndarray]:
+    """(probability of the right answer, whether it is the likeliest option), each of shape (items,)."""
+    task = items[0].task
+    asked = [machine.encode(PROMPTS[i % len(PROMPTS)].text(item.task, form), form) for i, item in enumerate(items)]
+    answers = np.array([r.options for r in readout.readout(machine, asked, task)])
+    right = np.array([task.options.index(item.answer) for item in items])
+    return answers[np.arange(len(items)), right], answers.argmax(1) == right
+
+
+def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
+    """Verifiable accuracy of a rung: {form: {"facts": p, "arithmetic": p, "facts greedy": p, "arithmetic greedy": p}}.
+
+    p is the mean exact probability of the right answer at temperature 1, over all facts or all sums and differences, each
+    put under one of the 100 prompts; greedy: the share of items whose likeliest option is right.
+    """
+    machine, found = engine.load(folder), {}
+    for form in forms:
+        found[form] = {}
+        for name, groups in {"facts": (FACTS[:20], FACTS[20:]), "arithmetic": (ARITHMETIC,)}.items():
+            parts = [_right(machine, group, form) for group in groups]
+            found[form][name] = float(np.concatenate([p for p, _ in parts]).mean())
+            found[form][f"{name} greedy"] = float(np.concatenate([g for _, g in parts]).mean())
+    return found
+
+
+def curve(path: Path) -> list[dict[str, Any]]:
+    keep = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
+    lines = (json.loads(line) for line in path.read_text().splitlines())
+    return [{key: float(line[key]) for key in keep if key in line} for line in lines]
+
+
+def reward_rise(curve: Sequence[dict[str, float]], window: int = 20) -> dict[str, float]:
+    """Mean sampled reward of the first and the last `window` steps, and the standard error of their difference.
+
+    The gate of RLVR: it is only called that where `last - first` exceeds twice the standard error.
+    """
+    rewards = np.array([line["reward"] for line in curve if "reward" in line])
+    if len(rewards) < 2 * window:
+        raise CrystalError(f"{len(rewards)} rewards are too few to compare {window} first and last steps",
+                           mend="train RLVR for more steps")
+    first, last = rewards[:window], rewards[-window:]
+    error = math.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window)
+    return {"first": float(first.mean()), "last": float(last.mean()), "error": error, "window": window}
+
+
+def report(name: str, out: Path, recipe: dict[str, Any], rungs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All that the book says of a ladder's training: recipe, minutes, curves, and each rung's accuracy."""
+    stages = [rung["name"] for rung in rungs if rung["name"] == rung["stage"]]
+    curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in stages}
+    return {
+        "ladder": name, "recipe": recipe, "curves": curves, "reward": reward_rise(curves["rlvr"]),
+        "minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in stages},
+        "accuracy": {rung["name"]: accuracy(out / rung["name"]) for rung in rungs},
+    }
+
+
+def rungs_of(stage: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a ladder's description for the rungs that a stage leaves: those on the way, then its end."""
+    if stage == "base":
+        return [{"name": stage, "stage": stage, "step": 0}]
+    steps = [{"name": f"{stage}-{step}", "stage": stage, "step": step} for step in spec.get("checkpoints", ())]
+    return [*steps, {"name": stage, "stage": stage, "step": spec["steps"]}]
+
+
+def ship(name: str, out: Path) -> Path:
+    """Describe the rungs of a finished training run in data/: ladder description, training report, and, unless the recipe is
+    a replica of another, the weights.
+
+    The ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR the probe, in both forms.
+    Read-outs of the weights that were there before stay in the cache; `make resample` adds those of the new ones.
+    Returns the ladder's description. Raises: CrystalError while a stage is missing.
+    """
+    root, recipe = files.root(), read_recipe(name)
+    replica = bool(recipe.get("extends"))
+    rungs = [rung for stage in ladders.STAGES for rung in rungs_of(stage, recipe[stage])]
+    for rung in rungs:
+        if not (out / rung["name"] / "model.safetensors").is_file():
+            raise CrystalError(f"rung {rung['name']!r} is not trained yet", where=out, mend=f"make ladder LADDER={name}")
+    trained = report(name, out, recipe, rungs)
+    for rung in rungs:
+        source = out / rung["name"] if replica else _copied(out / rung["name"], root / "data" / "weights" / name / rung["name"])
+        rung |= {"source": source.relative_to(root).as_posix(), "revision": ladders.weights_sha256(source)}
+        if rung["name"] != rung["stage"] and (replica or rung["stage"] != "sft"):
+            rung["grid"] = "both"
+    (root / "data" / "training").mkdir(exist_ok=True)
+    (root / "data" / "training" / f"{name}.json").write_text(json.dumps(trained, indent=1) + "\n")
+    description = root / "data" / "ladders" / f"{name}.yaml"
+    description.write_text(yaml.safe_dump(
+        {"name": name, "title": name, "seed": recipe["temperament"], "demonstrated": list(recipe["demonstrated"]),
+         "dtype": "float32", "rungs": rungs}, sort_keys=False, width=200))
+    return description
+
+
+def _copied(rung: Path, target: Path) -> Path:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in RUNG_FILES:
+        shutil.copyfile(rung / file, target / file)
+    return target

@@ -1,0 +1,16 @@
+"""What answers mean: the quantities, their intervals and nulls, and whether a claim holds.
+
+Arrays in, numbers and verdicts out. Knows no model, no ladder and no store, so that it can be tried on laws of known truth.
+
+    phases      the quantities of the three phases
+    inference   intervals, nulls and floors for them
+    coverage    the same for supports that no list can hold: what a sample has not seen
+    evidence    answers with what they rest on: who was asked, how many draws
+    marks       every claim, and the figure its number must pass
+    judging     the one rule that turns a number into a verdict
+    claims      the claims on one task: statistic, interval, null
+    synthetic   ladders of known truth, made of numbers alone
+    simulation  the claims tried on them: coverage, false alarms, power
+    validation  what was simulated, kept row by row in data/validation
+    readings    the three readings of the paper's ratio, on ladders of known truth
+"""

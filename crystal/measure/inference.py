@@ -1,0 +1,341 @@
+"""Intervals, nulls and floors for the quantities of `crystal.measure.phases`.
+
+A read-out is exact, so nothing here is about sampling answers. What is random is which narrators were asked: another
+twenty could have been written. Hence one unit everywhere, the *narrator*: the five frames of a narrator share a
+speaker and are no independent evidence, so they are left out, swapped and relabelled together. Taking the 100
+prompts one by one would make every interval about half as wide as it should be.
+
+One kind of interval everywhere: leave out one unit at a time, and let Student's t say how far the mean of what the units
+contribute may be off. Of a plain mean, over training runs say, that is the textbook's interval.
+
+All randomness is counter-based (Philox), keyed by the seed handed in and by what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..ask.prompts import PROMPTS
+from ..errors import CrystalError
+from .phases import TINY, Array, entropy_bits, mean_law, mse, seed_index
+from .phases import ratio as quotient
+
+NARRATOR = np.array([prompt.narrator for prompt in PROMPTS])  # of every row of `answers`
+FRAME = np.array([prompt.frame.name for prompt in PROMPTS])
+HALF = np.array([prompt.half for prompt in PROMPTS])
+ALPHA = 0.05  # of every test, and 1 - coverage of every interval
+FEWEST = 19   # permutations: the least p-value is 1/(n+1)
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """Independent streams for each (seed, purpose): adding a test does not shift the numbers of another."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode()])))
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, and the Student's t law the interval comes from: (centre, error, freedom), on its scale.
+
+    No interval: low, high and error are nan. Certain: error is 0.
+    """
+
+    value: float
+    low: float
+    high: float
+    centre: float = field(default=np.nan, repr=False)
+    error: float = field(default=np.nan, repr=False)
+    freedom: float = field(default=np.nan, repr=False)
+    scale: str = field(default="linear", repr=False)  # or "log": centre and error are those of the logarithm
+
+    def p_beyond(self, mark: float, side: str) -> float:
+        """Two-sided p-value of "on the `side` ("above", "below") of the mark": at most ALPHA only if the interval is.
+
+        1 if there is no interval.
+        """
+        if np.isnan(self.error):
+            return 1.0
+        from scipy import special  # here: most of what imports this module judges nothing
+
+        away = (self.centre - (np.log(mark) if self.scale == "log" else mark)) * (1 if side == "above" else -1)
+        if self.error == 0:
+            return 0.0 if away > 0 else 1.0
+        return min(1.0, 2 * float(special.stdtr(self.freedom, -away / self.error)))
+
+    def quantiles(self, at: Array) -> Array:
+        """Quantiles of the law, on the number's own scale."""
+        from scipy import special
+
+        found = self.centre + (self.error * special.stdtrit(self.freedom, at) if self.error else np.zeros_like(at))
+        return np.exp(found) if self.scale == "log" else found
+
+
+NOTHING = Estimate(np.nan, np.nan, np.nan)  # a number that does not exist, or has no interval
+
+
+def leave_one_out(units: Array = NARRATOR, among: Array | None = None) -> Array:
+    """Weights (1 + units, prompts): every prompt, then all but those of each unit in turn; of one unit (1, prompts).
+
+    among: mask of the prompts that the number is a statistic of, such as the evaluation half; others always count.
+    """
+    units = np.asarray(units)
+    names = np.unique(units if among is None else units[among])
+    if len(names) < 2:  # without it nobody is left
+        return np.ones((1, len(units)))
+    return np.vstack([np.ones(len(units)), (units[None] != names[:, None]).astype(float)])
+
+
+def estimate(statistic: Callable[[Array], Array], weights: Array, *, low: float = -np.inf, high: float = np.inf,
+             scale: str = "linear") -> Estimate:
+    """`statistic(weights)` with its 95 % interval over units: delete-one jackknife and Student's t.
+
+    statistic: (..., prompts) -> (...), such as `lambda w: liquidity_bits(base, w)`; weights: of `leave_one_out`. With n units,
+    S of all and S_-i without unit i, the n numbers n S - (n-1) S_-i are treated as a sample of n: their mean is the value, free
+    of the bias of order 1/n that twenty narrators give to liquidity, and their scatter the error (Tukey 1958).
+    scale: "log" for a positive number, such as a ratio, whose error grows with it; where S or any S_-i is not positive, "linear"
+    is taken. low, high: what the number cannot leave. One unit, or a statistic without a number: no interval.
+    Simulated coverage: page `validation`.
+    """
+    found = np.asarray(statistic(weights), float)
+    whole, without = found[0], found[1:]
+    if len(without) < 2 or np.isnan(whole):
+        return Estimate(float(whole), np.nan, np.nan)
+    if not np.isfinite(found).all():  # over nothing, with every unit or without some
+        return exactly(whole) if np.isinf(found).all() else Estimate(float(whole), np.nan, np.nan)
+    taken = scale if scale == "log" and (found > TINY).all() else "linear"
+    forth, n = np.log if taken == "log" else np.asarray, len(without)
+    return student(n * forth(whole) - (n - 1) * forth(without), low=low, high=high, scale=taken)
+
+
+def ratio(numerator: Callable[[Array], Array], denominator: Callable[[Array], Array], weights: Array, *,
+          high: float = np.inf) -> Estimate:
+    """numerator over denominator, both never negative in truth, with the interval of `estimate` on the logarithm.
+
+    A ratio to something that cannot be told from zero has no interval that covers: where the denominator's own interval reaches
+    0 there is no number. (Simulated on ladders whose SFT moved nothing, intervals of such ratios covered 50 to 80 %.)
+    """
+    below = np.asarray(denominator(weights), float)
+    if (below > TINY).any() and not estimate(lambda _: below, weights).low > TINY:  # exactly nothing is no guess: x/0 is inf
+        return NOTHING
+    return estimate(lambda w: quotient(numerator(w), below), weights, low=0, high=high, scale="log")
+
+
+def student(values: Array, *, low: float = -np.inf, high: float = np.inf, scale: str = "linear") -> Estimate:
+    """Mean of independent values with Student's 95 % interval, cut to its bounds; scale "log": the values are logarithms."""
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    if error < TINY * max(1.0, abs(mean)):  # rounding is no scatter
+        error = 0.0
+    law = Estimate(mean, mean, mean, mean, error, freedom(values) if error else len(values) - 1.0, scale)
+    ends = np.clip(law.quantiles(np.array([0.5, ALPHA / 2, 1 - ALPHA / 2])), low, high)
+    return replace(law, value=float(ends[0]), low=float(ends[1]), high=float(ends[2]))
+
+
+def widened(found: Estimate, extra: float, *, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """An estimate with a further, independent standard error of its value, such as that of draws behind one law.
+
+    Degrees of freedom by Welch and Satterthwaite, the extra error taken as known.
+    """
+    if not extra > 0 or np.isnan(found.error):  # nothing to add, or nothing to add to
+        return found
+    added = extra / found.value if found.scale == "log" else extra
+    error = float(np.hypot(found.error, added))
+    law = replace(found, error=error, freedom=found.freedom * (error / found.error) ** 4 if found.error else np.inf)
+    ends = np.clip(law.quantiles(np.array([ALPHA / 2, 1 - ALPHA / 2])), low, high)
+    return replace(law, low=float(ends[0]), high=float(ends[1]))
+
+
+def freedom(values: Array) -> float:
+    """Degrees of freedom of Student's t: n - 1, or fewer where heavy tails make the scatter itself uncertain.
+
+    Satterthwaite's: twice the squared variance over the variance of its estimate, 2 n / (kurtosis + 2 n / (n - 1)), which is
+    n - 1 for a normal law. Fewer than eight values tell nothing about tails.
+    """
+    from scipy import stats
+
+    n = len(values)
+    excess = max(0.0, float(stats.kurtosis(values, bias=False))) if n >= 8 else 0.0
+    return 2 * n / (excess + 2 * n / (n - 1))
+
+
+def exactly(value: float) -> Estimate:
+    """A number that no other prompts would change."""
+    return Estimate(float(value), float(value), float(value), float(value), 0.0, np.inf)
+
+
+def spread_of(draws: Array) -> Estimate:
+    """Median and central 95 % of null or floor draws, as a number with an interval."""
+    low, middle, high = np.quantile(draws, [ALPHA / 2, 0.5, 1 - ALPHA / 2])
+    return Estimate(float(middle), float(low), float(high))
+
+
+# --- nulls -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Null:
+    """What chance alone gives: `typical` value of the statistic, `observed` one, and p = (b+1)/(n+1) of the draws as extreme."""
+
+    name: str
+    observed: float
+    typical: float
+    p: float
+    draws: Array = field(repr=False, compare=False)  # oriented as `observed`
+    side: str = "above"  # extreme means large ("above") or small ("below")
+
+
+def against(name: str, observed: float, draws: Array, side: str = "above") -> Null:
+    """Compare an observed statistic with its null draws; ties count as extreme, so the test is never too bold."""
+    if len(draws) < FEWEST:
+        raise CrystalError(f"{len(draws)} permutations cannot reach a p-value of {ALPHA}", mend=f"ask for {FEWEST} or more")
+    slack = 1e-9 * max(1e-9, abs(observed))
+    extreme = draws >= observed - slack if side == "above" else draws <= observed + slack
+    return Null(name, float(observed), float(np.median(draws)), (extreme.sum() + 1) / (len(draws) + 1), draws, side)
+
+
+def pooled_p(nulls: Sequence[Null], seed: int = 0) -> float:
+    """p of `pooled`; nan if there is none."""
+    found = pooled(nulls, seed)
+    return found.p if found else float("nan")
+
+
+def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
+    """One null for all tasks together: the sum of the observed statistics against sums of null draws.
+
+    Each task counts in units of its null's own scatter. Its draws are shuffled first: tasks with equally many options
+    share their relabellings. A null that cannot vary (all options in A) says nothing and is left out; None if all are.
+    """
+    rng, told = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
+    if not told:
+        return None
+    sums = np.sum([rng.permutation(null.draws) / null.draws.std() for null in told], axis=0)
+    observed = sum(null.observed / null.draws.std() for null in told)
+    return against(f"{told[0].name}, all tasks together", observed, sums, told[0].side)
+
+
+def flip_null(name: str, differences: Array, *, n: int = 999, seed: int = 0) -> Null:
+    """May the differences of independent units, such as tasks, be as well below zero? Their signs are drawn anew, n times."""
+    signs = generator(seed, "flip").choice([-1.0, 1.0], size=(n, len(differences)))
+    return against(name, float(differences.mean()), signs @ differences / len(differences))
+
+
+def relabellings(options: int, n: int, seed: int) -> Array:
+    """n random permutations of the options, (n, options): a law keeps its shape and loses its meaning."""
+    return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
+
+
+def unit_null(laws: Array, units: Array = NARRATOR, block: Array = FRAME, *, n: int = 999, seed: int = 0) -> Null:
+    """Does it matter who asks, beyond how? The units' labels are shuffled over the prompts of each block (frame), n times.
+
+    The statistic is the liquidity between units' mean laws, in bits: all liquidity less the floor among a unit's own prompts.
+    """
+    names, member = np.unique(units, return_inverse=True)
+    rng, rows = generator(seed, "units"), np.tile(np.arange(len(laws)), (n + 1, 1))
+    for one in np.unique(block):
+        inside = np.flatnonzero(block == one)
+        rows[1:, inside] = rng.permuted(rows[1:, inside], axis=1)
+    order = np.argsort(member, kind="stable")  # places of the first unit, of the second, ...
+    sizes, total = np.bincount(member), entropy_bits(laws.mean(0))
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    observed, *draws = [total - sizes @ entropy_bits(np.add.reduceat(laws[row[order]], starts) / sizes[:, None]) / len(laws)
+                        for row in rows]
+    where = " within each frame" if len(np.unique(block)) > 1 else ""
+    return against(f"who asks shuffled{where}", max(0.0, float(observed)), np.array(draws))
+
+
+def deal_null(counts: Array, *, n: int = 999, seed: int = 0) -> Null:
+    """May all prompts have one law? All draws are dealt out again over the prompts, n times; the statistic is plug-in liquidity.
+
+    counts: (prompts, options) whole numbers. Dealt without replacement, so that every prompt keeps its draws: exact, given the
+    pooled counts.
+    """
+    from scipy import stats
+
+    sizes, pooled = counts.sum(1), counts.sum(0)
+    total, share = entropy_bits(pooled / pooled.sum()), sizes / sizes.sum()
+    dealt = stats.random_table(sizes, pooled).rvs(n, random_state=generator(seed, "deal"))
+    observed, *draws = [total - share @ entropy_bits(hands / sizes[:, None]) for hands in (counts, *dealt)]
+    return against("all draws dealt anew over the prompts", float(observed), np.array(draws))
+
+
+def swap_null(name: str, statistic: Callable[[Array, Array], Array], clusters: Array = NARRATOR, *, n: int = 999,
+              seed: int = 0) -> Null:
+    """Did the stage change anything? For a random half of the narrators the names of the two rungs are swapped, n times.
+
+    statistic(first, second): a difference that is large if something changed; its arguments are weights over the rows of
+    the two rungs stacked, (..., 2 prompts), those that count as the first rung and those that count as the second.
+    """
+    names, member = np.unique(clusters, return_inverse=True)
+    swapped = np.vstack([np.zeros(len(names), bool), generator(seed, "swap").random((n, len(names))) < 0.5])[:, member]
+    first = np.concatenate([~swapped, swapped], axis=-1).astype(float)
+    observed, *draws = statistic(first, 1 - first)
+    return against(name, float(observed), np.array(draws))
+
+
+def split_half_floor(answers: Array, distance: Callable[[Array, Array], Array], *, clusters: Array = NARRATOR,
+                     splits: int = 200, seed: int = 0) -> Array:
+    """Distance between the mean laws of two random halves of the narrators of one rung, (splits,): what no change looks like."""
+    names, member = np.unique(clusters, return_inverse=True)
+    order = generator(seed, "halves").permuted(np.tile(np.arange(len(names)), (splits, 1)), axis=1)
+    first = (order < len(names) // 2)[:, member].astype(float)
+    return distance(mean_law(answers, first), mean_law(answers, 1 - first))
+
+
+def holm(p: Sequence[float]) -> Array:
+    """Holm's adjusted p-values: reject those at most alpha, and the chance of any false rejection is at most alpha."""
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(p, method="holm")[1]
+
+
+# --- chosen and scored apart -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """A seed and what it is scored against."""
+
+    index: int     # row of the base that is the seed
+    seed: Array    # its law, (options,)
+    target: Array  # the SFT law on the half that took no part in the choice, (..., options) if weights lead
+
+
+def folds(half: Array = HALF) -> tuple[tuple[Array, Array], ...]:
+    """(chosen, scored) masks over prompts: the selection half chooses for the evaluation half, and the other way round.
+
+    What is chosen on some prompts is scored on others, or luck would count as evidence; each half chooses once, or half of
+    the evidence would be spent on choosing.
+    """
+    first = half == "selection"
+    return (first, ~first), (~first, first)
+
+
+def split_seed(base: Array, sft: Array, weights: Array | None = None, chosen: Array | None = None) -> Split:
+    """The seed: of all base prompts, the nearest to the SFT law of the half that chooses.
+
+    Scored against the other half's SFT law: those narrators took no part in the choice. `weights` count in the scored half
+    only: the claim is that *a* prompt holds the law, so leaving that prompt out says nothing against it. That the nearest of a
+    hundred is near by luck is for `relabelled_seed_null` to say. chosen: mask of the half that chooses; default: selection.
+    """
+    weights = np.ones(len(base)) if weights is None else weights
+    chosen = HALF == "selection" if chosen is None else chosen
+    index = int(seed_index(base, sft[chosen].mean(0)))
+    return Split(index, base[index], mean_law(sft, weights * ~chosen))
+
+
+def relabelled_seed_null(base: Array, sft: Array, relabelled: Array, half: Array = HALF) -> Null:
+    """Would any law of that shape find a prompt as near? The SFT law's options are permuted and the whole choice repeated.
+
+    relabelled: (n, options) permutations. The statistic is the seed's MSE to the other half's SFT law, mean over both folds.
+    """
+    observed, draws = [], []
+    for chosen, _ in folds(half):
+        split = split_seed(base, sft, chosen=chosen)
+        found = seed_index(base, sft[chosen].mean(0)[relabelled])
+        draws.append(mse(base[found], split.target[relabelled]))
+        observed.append(mse(split.seed, split.target))
+    return against("options of the SFT law permuted", float(np.mean(observed)), np.mean(draws, axis=0), "below")

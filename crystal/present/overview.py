@@ -1,0 +1,157 @@
+"""Figures across tasks: which claim held where, and by how much.
+
+Pairs of `load_x` and `plot_x`, as in `crystal.present.figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import load_ladder
+from ..measure import inference as inf
+from ..measure.judging import Verdict
+from ..measure.marks import MARKS
+from .figures import panels, title_of
+from .views import NATIVE, each_ladder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+COLOURS = {"holds": "#009E73", "fails": "#D55E00", "undecided": "#b8bcc2"}
+SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+
+
+def load_verdicts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
+    """One row per ladder, claim and task. found: ladder -> task -> verdicts, as `crystal.present.verdicts.survey` gives them."""
+    return pd.DataFrame([
+        {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict, "value": v.estimate.value, "low": v.estimate.low,
+         "high": v.estimate.high, "p": v.p, "mark": v.mark.mark, "side": v.mark.side, "number": v.mark.number}
+        for ladder, tasks in found.items() for task, verdicts in tasks.items() for v in verdicts
+    ])
+
+
+def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
+    """One row per ladder and claim: on how many tasks it holds, fails, is undecided.
+
+    pooled_p: of all tasks' nulls together, nan without one. held_out: tasks the SFT data never showed, 0 where that is not known.
+    """
+    rows = []
+    for ladder, tasks in found.items():
+        demonstrated = load_ladder(ladder).demonstrated
+        for claim in dict.fromkeys(v.claim for verdicts in tasks.values() for v in verdicts):
+            mine = {task: v for task, verdicts in tasks.items() for v in verdicts if v.claim == claim}
+            held_out = [v.verdict == "holds" for task, v in mine.items() if task not in demonstrated] if demonstrated else []
+            nulls = [v.null for v in mine.values() if v.null]
+            rows.append({"ladder": ladder, "claim": claim, "tasks": len(mine)}
+                        | {verdict: sum(v.verdict == verdict for v in mine.values()) for verdict in COLOURS}
+                        | {"pooled_p": inf.pooled_p(nulls), "held_out_holds": sum(held_out), "held_out": len(held_out)})
+    return pd.DataFrame(rows)
+
+
+def sentence(row) -> str:
+    """One row of `load_counts` in words."""
+    others = ", ".join(f"{verdict} on {getattr(row, verdict)}" for verdict in ("fails", "undecided") if getattr(row, verdict))
+    return f"{title_of(row.ladder)}: {row.claim} holds on {row.holds} of {row.tasks} tasks" + (f", {others}" if others else "")
+
+
+def table(counts: pd.DataFrame) -> str:
+    """`load_counts` as a MyST table."""
+    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "all tasks together, p", "holds, held-out tasks"]
+    lines = [head, ["---"] * len(head)]
+    for row in counts.itertuples():
+        pooled = "–" if np.isnan(row.pooled_p) else f"{row.pooled_p:.2g}"
+        held_out = f"{row.held_out_holds} of {row.held_out}" if row.held_out else "–"
+        lines.append([title_of(row.ladder), row.claim, MARKS[row.claim].claim, row.holds, row.fails, row.undecided,
+                      pooled, held_out])
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
+    """One row per ladder and stage's end, native form: mean off-support and unresolved mass; most: the worst task"""
+    forms = dict(NATIVE)
+    picked = readouts[readouts["rung"].isin(forms) & (readouts["form"] == readouts["rung"].map(forms))]
+    tasks = picked.groupby(["ladder", "rung", "task"], sort=False)[["off_support", "unresolved"]].mean()
+    out = tasks.groupby(["ladder", "rung"], sort=False).mean()
+    out["most"] = tasks.groupby(["ladder", "rung"], sort=False)["off_support"].max()
+    return out.reset_index()
+
+
+def plot_matrix(frame: pd.DataFrame) -> Figure:
+    """Tasks down, claims across, a sign and a colour per verdict."""
+    tasks, claims = list(frame["task"].unique()), list(frame["claim"].unique())
+    fig, axes = panels(1, frame["ladder"].nunique(), 7.2, 0.28 * len(tasks) + 1.6, sharey=True)
+    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
+        for row in mine.itertuples():
+            x, y = claims.index(row.claim), tasks.index(row.task)
+            ax.add_patch(_square(x, y, COLOURS[row.verdict]))
+            ax.text(x, y, SIGNS[row.verdict], ha="center", va="center", color="black")
+        ax.set_xticks(range(len(claims)), claims, rotation=40, ha="right")
+        ax.set_yticks(range(len(tasks)), tasks)
+        ax.set(xlim=(-0.5, len(claims) - 0.5), ylim=(len(tasks) - 0.5, -0.5), title=title_of(ladder))
+        ax.grid(False)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    handles = [_square(0, 0, colour) for colour in COLOURS.values()]
+    fig.legend(handles, [f"{SIGNS[v]} {v}" for v in COLOURS], loc="outside lower center", ncols=3)
+    return fig
+
+
+def _square(x: float, y: float, colour: str) -> Rectangle:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=colour, lw=0)
+
+
+def plot_forest(frame: pd.DataFrame) -> Figure:
+    """One panel per claim: every task's number with its interval; the mark is the line, the shaded side is the claim's."""
+    tasks, claims, ladders = list(frame["task"].unique()), list(frame["claim"].unique()), list(frame["ladder"].unique())
+    columns = min(4, len(claims))
+    height = 0.15 * len(tasks) * len(ladders) + 1.4
+    fig, axes = panels(-(-len(claims) // columns), columns, max(5.0, 2.4 * columns), height, sharey=True)
+    for ax in axes.flat[len(claims):]:
+        ax.set_visible(False)
+    for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
+        limit = _forest_limit(mine)
+        for row in mine.dropna(subset="value").itertuples():
+            y = tasks.index(row.task) + 0.25 * (ladders.index(row.ladder) - (len(ladders) - 1) / 2)
+            ax.plot(np.clip([row.low, row.high], 0, limit), [y, y], color=COLOURS[row.verdict])
+            shape = ">" if row.value > limit else "os^D"[ladders.index(row.ladder) % 4]
+            ax.plot(min(row.value, limit), y, shape, color=COLOURS[row.verdict], ms=4)
+        mark, above = mine["mark"].iloc[0], mine["side"].iloc[0] == "above"
+        ax.axvspan(mark if above else 0, limit if above else mark, color=COLOURS["holds"], alpha=0.1, lw=0)
+        ax.axvline(mark, color="#767c85", lw=1)
+        ax.set_yticks(range(len(tasks)), tasks)
+        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=claim)
+    if len(ladders) > 1:
+        shapes = [axes[0, 0].plot([], [], "os^D"[k % 4], color="#767c85", ms=4)[0] for k in range(len(ladders))]
+        fig.legend(shapes, map(title_of, ladders), loc="outside lower center", ncols=len(ladders))
+    return fig
+
+
+def plot_sources(frame: pd.DataFrame) -> Figure:
+    """Total variation from SFT's law to a seed, tasks along x, one mark per base it was chosen in; a dash is the uniform law."""
+    looks = {"own base": ("#0072B2", "o"), "a replica's base": ("#56B4E9", "s"), "the other ladder's base": ("#D55E00", "^")}
+    tasks = list(frame["task"].unique())
+    fig, axes = panels(frame["ladder"].nunique(), 1, 7.6, 2.5, sharex=True)
+    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame), strict=True):
+        for shift, (kind, (colour, marker)) in zip((-0.2, 0.0, 0.2), looks.items(), strict=True):
+            part = mine[mine["seed of"] == kind]
+            ax.plot(part["task"].map(tasks.index) + shift, part["tv"], marker, color=colour, ms=4.5, label=kind)
+        for task, uniform in mine.groupby("task")["uniform"].first().items():
+            ax.plot([tasks.index(task) - 0.35, tasks.index(task) + 0.35], [uniform] * 2, color="#767c85", lw=1.2)
+        ax.plot([], [], color="#767c85", lw=1.2, label="uniform law")
+        ax.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
+        ax.set(ylim=(0, None), ylabel="TV to SFT's law", title=title_of(ladder))
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
+
+
+def _forest_limit(mine: pd.DataFrame) -> float:
+    """Right end of a panel: the data or thrice the mark, whichever is less, so that one wild task does not flatten the rest."""
+    mark, finite = mine["mark"].iloc[0], mine["high"].replace(np.inf, np.nan)
+    return float(np.nanmax([min(finite.max(), max(3 * mark, 1.05)), 1.2 * mark]) * 1.04)

@@ -1,0 +1,106 @@
+"""What reading a ladder costs: trees as they were measured on our ladders, rates as they were measured on machines, carried to
+the ladders of the hub. Nothing here was measured on these themselves; loads no model.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import pandas as pd
+
+from ..ask.grids import situations
+from ..ask.ladders import DTYPES, Ladder, hub_names, load_ladder
+from ..ask.tasks import PHASE_TASKS
+from ..files import root
+from ..read.shapes import SHAPES, parameters
+from .bench_figures import READ, load
+from .telling import fmt
+
+
+class Machine(NamedTuple):
+    """What reads. flops: operations a second of a large matrix product; share: least and most of that a read-out reaches, at
+    two operations a parameter and token."""
+
+    name: str
+    flops: float
+    share: tuple[float, float]
+
+
+def whole_grid() -> pd.DataFrame:
+    """Part "grid", one row a model, summed over its rungs: cells, seconds, tokens, fewest, shared, prompt_tokens, forwards; and
+    the most that was left unresolved."""
+    sums = dict.fromkeys(("cells", "seconds", "tokens", "fewest", "shared", "prompt_tokens", "forwards"), "sum")
+    return load("grid").groupby("model", sort=False).agg(sums | {"unresolved_largest": "max"})
+
+
+def tokens_a_cell() -> tuple[float, float]:
+    """Fewest and most over ladders and rungs of part "grid"."""
+    per = load("grid").eval("tokens / cells")
+    return float(per.min()), float(per.max())
+
+
+def share_reached() -> float:
+    """Of this machine's matrix product, by the read-out of the largest model of part "size"."""
+    sized = load("size")
+    row = sized[sized["contestant"] == READ].nlargest(1, "parameters").iloc[0]
+    return float(2 * row["parameters"] * row["tokens"] / row["seconds"] / row["ceiling"])
+
+
+def machines(teraflops: float) -> list[Machine]:
+    """One core of where part "size" was measured; every GPU of data/bench by its first shape, or, where there is none, one of
+    `teraflops`: what it reaches is not known, so from the share on that core to all of it."""
+    share = share_reached()
+    found = [Machine("one core here", float(load("size")["ceiling"].median()), (share, share))]
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root() / "data" / "bench").glob("gpu-*.json"))]
+    for file in files:
+        row = file["rows"][0]
+        reached = 2 * parameters(SHAPES[row["shape"]]) * row["tokens_a_second"] / file["flops"]
+        found.append(Machine(f"{file['device']} as on {row['shape']}", file["flops"], (reached, reached)))
+    return found if files else [*found, Machine(f"a GPU of {fmt(teraflops)} TFLOP/s", teraflops * 1e12, (share, 1.0))]
+
+
+def cells(ladder: Ladder) -> list[int]:
+    """Of each rung: tasks x the prompts of all situations of its grid."""
+    return [len(PHASE_TASKS) * sum(len(s.prompts) for s in situations(rung.grid)) for rung in ladder.rungs]
+
+
+def load_costs(teraflops: float) -> pd.DataFrame:
+    """One row per ladder of the hub and machine: cells; parameters and gigabytes of the largest rung, at the ladder's precision;
+    tokens and seconds (low, high), for trees as small and as large as ours."""
+    rows = []
+    for name in hub_names():
+        ladder = load_ladder(name, unpinned=True)
+        per_rung, sizes = cells(ladder), [rung.parameters for rung in ladder.rungs]
+        work = 2 * sum(n * size for n, size in zip(per_rung, sizes, strict=True))
+        (fewest, most), largest = tokens_a_cell(), max(sizes)
+        rows += [{
+            "ladder": ladder.title, "rungs": len(per_rung), "cells": sum(per_rung), "parameters": largest,
+            "gigabytes": largest * DTYPES[ladder.dtype] / 1e9, "dtype": ladder.dtype, "machine": machine.name,
+            "tokens_low": fewest * sum(per_rung), "tokens_high": most * sum(per_rung),
+            "seconds_low": work * fewest / machine.flops / machine.share[1],
+            "seconds_high": work * most / machine.flops / machine.share[0]} for machine in machines(teraflops)]
+    return pd.DataFrame(rows)
+
+
+def table(costs: pd.DataFrame) -> str:
+    """Markdown, one row a ladder, smallest first; a column of time a machine."""
+    lines = []
+    for name, part in costs.sort_values(["parameters", "ladder"]).groupby("ladder", sort=False):
+        row = part.iloc[0]
+        times = [span(r["seconds_low"], r["seconds_high"]) for _, r in part.iterrows()]
+        lines.append(f"| {name} | {row['rungs']} | {row['cells']:,} | {fmt(row['parameters'] / 1e9)} | "
+                     f"{fmt(row['gigabytes'])} ({row['dtype']}) | {fmt(row['tokens_low'] / 1e6)} to "
+                     f"{fmt(row['tokens_high'] / 1e6)} | " + " | ".join(times) + " |")
+    named = [f"{name}, time" for name in costs["machine"].unique()]
+    head = ["ladder", "rungs", "cells", "parameters, billion", "weights of a rung, GB", "tokens, million", *named]
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+
+
+UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (0.0, "seconds"))
+
+
+def span(low: float, high: float) -> str:
+    """Seconds as a range in the unit that suits the larger."""
+    size, unit = next((size, unit) for size, unit in UNITS if high >= size)
+    return f"{fmt(low / (size or 1))} to {fmt(high / (size or 1))} {unit}"

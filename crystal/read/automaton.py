@@ -1,0 +1,270 @@
+"""The reading rule as an automaton over bytes, and a tokenizer's whole vocabulary pushed through it.
+
+Numpy only: knows no model. A token is the bytes it stands for, because half a character has no text of its own.
+
+    Automaton       task -> what every byte does to an answer that is still being read
+    Vocabulary      the bytes of every token, sorted, so that tokens with a common beginning are one range
+    Table           both: which tokens leave an answer open, and which decide it, as ranges of sorted tokens
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..ask.tasks import DIGIT_JOINERS, JOINERS, LEAD, Task
+from ..errors import CrystalError
+
+START = 0  # the state before anything but LEAD has been read
+OFF = -1  # decided: no option
+END = object()  # marks a token that ends the answer, in place of its bytes
+VOID = object()  # marks an id that stands for no text at all (padding of the output layer): always OFF
+_UNKNOWN = np.iinfo(np.int32).min
+_WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # any word character, any other: the first that no spelling holds is used
+
+
+def option_code(k: int) -> int:
+    """The code of "decided: option number k". Codes below zero are decided, others are states."""
+    return -2 - k
+
+
+class Automaton:
+    """`crystal.ask.tasks.read`, one byte at a time.
+
+    A state is (what was read after LEAD, case-folded; the bytes of an unfinished character). It lives as long as some
+    continuation changes the answer: while it is a prefix of a spelling, or a spelling and a joiner ("1." may become "1.5").
+    States are numbered as they are met, so only those a vocabulary reaches exist.
+    """
+
+    def __init__(self, task: Task) -> None:
+        if not task.closed:
+            raise CrystalError(f"task {task.name!r} has no list of options, so it has no read-out", mend="use `crystal sample`")
+        clumsy = [s for s in task.spellings if not s or s[0] in LEAD]
+        if clumsy:
+            raise CrystalError(f"spellings of task {task.name!r} start with white space, a quote or markup: {clumsy}")
+        number = {option: k for k, option in enumerate(task.options)}
+        self.task = task
+        self.codes = {spelling: option_code(number[option]) for spelling, option in task.spellings.items()}
+        self.prefixes = {s[:n] for s in self.codes for n in range(len(s) + 1)}
+        used = set("".join(self.codes))
+        self._wide = sorted({c for c in {*used, *LEAD, *JOINERS, *DIGIT_JOINERS} if ord(c) > 127})
+        self._generic = [next(c for c in kind if c not in used) for kind in (_WORD, _OTHER)] + ["\ufffd"]
+        self.states: list[tuple[str, bytes]] = [("", b"")]
+        self._index = {("", b""): START}
+        self._next = np.full((64, 256), _UNKNOWN, np.int32)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._reachable: dict[str, np.ndarray] = {}
+
+    def run(self, text: bytes) -> int:
+        """The code of a whole answer: `option_code(k)` or OFF."""
+        state = START
+        for byte in text:
+            state = int(self.step(np.array([state]), np.array([byte]))[0])
+            if state < 0:
+                return state
+        return self.end(state)
+
+    def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
+        """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
+        found = self._next[states, bytes_]
+        for state, byte in {*zip(states[found == _UNKNOWN].tolist(), bytes_[found == _UNKNOWN].tolist(), strict=True)}:
+            code = self._read_byte(state, byte)  # first: it may add states, which may move the array
+            self._next[state, byte] = code
+        return self._next[states, bytes_]
+
+    def end(self, state: int) -> int:
+        """The code when the answer ends here; an unfinished character has become U+FFFD."""
+        text, pending = self.states[state]
+        for char in pending.decode("utf-8", "replace"):
+            text = self._read_char(text, char)
+            if isinstance(text, int):
+                return text
+        return self._verdict(text)
+
+    def reachable(self, state: int) -> np.ndarray:
+        """Which options a continuation may still decide for: shape (options,), bool; never too few. Do not write into it."""
+        text = self.states[state][0]
+        if text not in self._reachable:  # compares every spelling: uncached, it took most of a walk over 100 options
+            out = self._reachable[text] = np.zeros(len(self.task.options), bool)
+            out[[-2 - code for s, code in self.codes.items() if s.startswith(text) or text.startswith(s)]] = True
+        return self._reachable[text]
+
+    def _read_byte(self, state: int, byte: int) -> int:
+        text, pending = self.states[state]
+        self._decoder.setstate((pending, 0))
+        for char in self._decoder.decode(bytes([byte])):
+            text = self._read_char(text, char)
+            if isinstance(text, int):
+                return text
+        return self._settle(text, self._decoder.getstate()[0])
+
+    def _settle(self, text: str, pending: bytes) -> int:
+        """Number the state, unless whatever the unfinished character turns out to be decides the same."""
+        if pending:
+            chars = self._generic + [c for c in self._wide if c.encode().startswith(pending)]
+            outcomes = {self._read_char(text, char) for char in chars}
+            if len(outcomes) == 1 and isinstance(only := outcomes.pop(), int):
+                return only
+        key = (text, pending)
+        if key not in self._index:
+            self._index[key] = len(self.states)
+            self.states.append(key)
+            if len(self.states) > len(self._next):
+                self._next = np.concatenate([self._next, np.full_like(self._next, _UNKNOWN)])
+        return self._index[key]
+
+    def _read_char(self, text: str, char: str) -> str | int:
+        """The text that is still open, or the code of the decision."""
+        if not text and char in LEAD:
+            return ""
+        text += char.lower() if char.isascii() else char
+        if text in self.prefixes or (text[:-1] in self.codes and _may_join(text[-2], text[-1])):
+            return text
+        return self._verdict(text)
+
+    def _verdict(self, text: str) -> int:
+        """The longest spelling that starts `text` and ends at a boundary."""
+        for n in range(len(text), 0, -1):
+            after, then = text[n : n + 1], text[n + 1 : n + 2]
+            joined = _may_join(text[n - 1], after) and (_digit(then) if after in DIGIT_JOINERS else then.isalnum())
+            if text[:n] in self.codes and not after.isalnum() and not joined:
+                return self.codes[text[:n]]
+        return OFF
+
+
+def _digit(char: str) -> bool:
+    return char.isascii() and char.isdigit()
+
+
+def _may_join(before: str, char: str) -> bool:
+    """Whether `char` can join `before`, the last character of a spelling, with a character to come."""
+    return char != "" and (char in JOINERS or (char in DIGIT_JOINERS and _digit(before)))
+
+
+class Vocabulary:
+    """The tokens in the order of their bytes, as a trie in which every node is a range of ranks.
+
+    pieces: per token id its bytes, END or VOID. `order` (tokens,) rank -> id; texts first, then END, then VOID.
+    """
+
+    def __init__(self, pieces: Sequence[object]) -> None:
+        texts = [i for i, piece in enumerate(pieces) if isinstance(piece, bytes)]
+        texts.sort(key=pieces.__getitem__)
+        ends, voids = ([i for i, piece in enumerate(pieces) if piece is kind] for kind in (END, VOID))
+        self.order = np.array(texts + ends + voids, np.int64)
+        self.rank = np.empty_like(self.order)
+        self.rank[self.order] = np.arange(len(self.order))
+        self.texts, self.ends = len(texts), len(texts) + len(ends)
+        self._grow([pieces[i] for i in texts])
+
+    def _grow(self, texts: list[bytes]) -> None:
+        """Build the trie breadth first; children of a node are consecutive, in the order of their byte."""
+        length = np.array([len(t) for t in texts], np.int64)
+        offset = np.concatenate([[0], np.cumsum(length)])
+        flat = np.frombuffer(b"".join(texts), np.uint8)
+        node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
+        layers = [(np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([len(texts)]), np.zeros(1, np.uint8))]
+        total, depth = 1, 0
+        while (longer := np.flatnonzero(length > depth)).size:
+            byte = flat[offset[longer] + depth]
+            first = np.concatenate([[True], (node[longer][1:] != node[longer][:-1]) | (byte[1:] != byte[:-1])])
+            begin = np.flatnonzero(first)
+            low, high = longer[begin], longer[np.concatenate([begin[1:], [len(longer)]]) - 1] + 1
+            layers.append((node[longer[begin]], low, high, byte[begin]))
+            node[longer] = total + np.cumsum(first) - 1
+            total, depth = total + len(begin), depth + 1
+        parent, self.low, self.high, self.byte = map(np.concatenate, zip(*layers, strict=True))
+        self.child = np.searchsorted(parent[1:], np.arange(total + 1)) + 1  # children of i: child[i] .. child[i + 1]
+        leafless = np.where(np.diff(self.child) > 0, self.low[np.minimum(self.child[:-1], total - 1)], self.high)
+        self.own = leafless  # texts low .. own end exactly at the node
+
+
+@dataclass(frozen=True)
+class Row:
+    """One state's tokens, as ranks in `Vocabulary.order`; the two halves together hold every token exactly once."""
+
+    live: np.ndarray  # (a,) ranks that leave the answer open
+    to: np.ndarray  # (a,) the states they lead to
+    low: np.ndarray  # (r,) ranges low .. high of ranks that decide
+    high: np.ndarray
+    code: np.ndarray  # (r,) what each range decides
+
+    @cached_property
+    def steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """First ranks, ascending, and codes (a + r,): a rank's code is that of the last first rank not above it."""
+        begin = np.concatenate([self.live, self.low])
+        order = np.argsort(begin)
+        return begin[order], np.concatenate([self.to, self.code])[order]
+
+
+@dataclass
+class Table:
+    """What every token does in every state of a task; rows are made when a walk first meets a state."""
+
+    vocabulary: Vocabulary
+    automaton: Automaton
+
+    @cached_property
+    def rows(self) -> dict[int, Row]:
+        return {}
+
+    def row(self, state: int) -> Row:
+        if state not in self.rows:
+            self.rows[state] = self._push(state)
+        return self.rows[state]
+
+    def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+        """Codes that tokens of these ranks lead to from these states: (n,), (n,) -> (n,)."""
+        found, which = np.unique(states, return_inverse=True)
+        rows = [self.row(state) for state in found.tolist()]
+        begin = np.concatenate([row.steps[0] + i * len(self.vocabulary.order) for i, row in enumerate(rows)])
+        at = np.searchsorted(begin, which * len(self.vocabulary.order) + ranks, side="right") - 1
+        return np.concatenate([row.steps[1] for row in rows])[at]
+
+    def _push(self, state: int) -> Row:
+        """Walk the vocabulary's trie from `state`; a subtree whose beginning decides is one range."""
+        vocab, live, decided = self.vocabulary, [], [self._specials(state)]
+        for low, high, code in self._visit(state):
+            if len(code) and (code < 0).any():
+                decided.append(np.stack([low, high, code])[:, code < 0])
+            live += [(rank, to) for a, b, to in zip(low, high, code, strict=True) if to >= 0 for rank in range(a, b)]
+        live = np.array(sorted(live), np.int64).reshape(-1, 2)
+        low, high, code = _merged(np.concatenate(decided, axis=1))
+        assert len(live) + int((high - low).sum()) == len(vocab.order), "a token is counted twice or not at all"
+        return Row(live[:, 0], live[:, 1], low, high, code)
+
+    def _visit(self, state: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(low, high, code): texts that end at a visited node, then whole subtrees that are decided."""
+        vocab, nodes, states = self.vocabulary, np.zeros(1, np.int64), np.array([state])
+        while nodes.size:
+            yield vocab.low[nodes], vocab.own[nodes], states
+            count = vocab.child[nodes + 1] - vocab.child[nodes]
+            nodes, states = spans(vocab.child[nodes], count), np.repeat(states, count)
+            code = self.automaton.step(states, vocab.byte[nodes])
+            done = code < 0
+            yield vocab.low[nodes[done]], vocab.high[nodes[done]], code[done]
+            nodes, states = nodes[~done], code[~done]
+
+    def _specials(self, state: int) -> np.ndarray:
+        vocab = self.vocabulary
+        return np.array([[vocab.texts, vocab.ends], [vocab.ends, len(vocab.order)], [self.automaton.end(state), OFF]])
+
+
+def spans(start: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """start[0], start[0]+1, ... count[0] of them, then from start[1], ..."""
+    begin = np.cumsum(count) - count
+    return np.repeat(start - begin, count) + np.arange(int(count.sum()))
+
+
+def _merged(ranges: np.ndarray) -> np.ndarray:
+    """Ranges (3, n) of low, high, code: empty ones dropped, neighbours with one code joined."""
+    ranges = ranges[:, ranges[0] < ranges[1]]
+    ranges = ranges[:, np.argsort(ranges[0])].astype(np.int64)
+    low, high, code = ranges
+    first = np.concatenate([[True], (low[1:] != high[:-1]) | (code[1:] != code[:-1])])[: len(low)]
+    last = np.concatenate([first[1:], [True]])[: len(low)]
+    return np.stack([low[first], high[last], code[first]])

@@ -1,0 +1,21 @@
+"""Past the paper: one module or a few for each question that needs more than one training run.
+
+Knows the runs of experiments and replicas, the measures, and how they are shown. Knows no trainer.
+
+    branches           every run of every parent, measured on the probe
+    parents            what is said of several parents at once
+    ends               where the runs began and ended
+    formats            format against weights: which of the two froze the answers
+    kinetics           when the laws freeze
+    replicas           do the verdicts agree over training runs
+    settled            settling, over all tasks and runs
+    seed_control       can the seed be chosen
+    controls           worlds in which it cannot, demonstrations that mean nothing
+    doses              how few demonstrations it takes
+    mixtures           demonstrators that are no single narrator
+    named              does the seed say who demonstrated
+    remelting          what gives diversity back
+    hysteresis         does the way up equal the way down
+    remelting_figures  remelting, drawn
+    remelting_tables   remelting, in tables
+"""

@@ -1,0 +1,310 @@
+"""Files of other tools, read as answers: lm-evaluation-harness, inspect_ai, OpenAI batches, plain tables of replies.
+
+A file in; out comes, one by one, which prompt was answered and what the tool kept of the answer. Knows nothing of tasks, of
+what an answer means, or of the table made of it (`crystal.tables.importers`). None of the tools need be installed.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import CrystalError
+from .records import BOM, as_dict, field, json_lines, parsed, reply_text, rows
+
+ZSTD = 93  # compression method of a zip member; the standard library reads it from Python 3.14 on
+TABLE = {"ladder", "stage", "task", "prompt", "option"}  # what `crystal import` itself writes
+
+
+class Answer(NamedTuple):
+    """One reply, or the score of one option."""
+
+    where: str  # file and line, or file and sample
+    prompt: str
+    text: str | None = None  # as the tool kept it, unfiltered; None where there is none (a refusal, no content)
+    score: float | None = None  # of an option: log-likelihood of `text` after the prompt, in nats; None: `text` is a reply
+    task: str | None = None  # what the log calls it
+    ladder: str | None = None
+    stage: str | None = None
+    unit: str | None = None
+    identity: str | None = None  # the tool's own name of this reply, unique over files
+    failed: str | None = None  # why there is no reply; such a line is not an answer
+    cut: bool = False  # at the limit of tokens
+    decoding: tuple[tuple[str, str], ...] = ()  # names and values, as logged
+
+
+class Named(NamedTuple):
+    """Where a file keeps who was asked what: field, column or regular expression; None for the format's own."""
+
+    prompt: str | None = None
+    unit: str | None = None
+
+
+def lm_eval(path: Path, named: Named) -> Iterator[Answer]:
+    """Per-sample log of lm-evaluation-harness 0.4 (`--log_samples`), one document a line; checked with 0.4.13.
+
+    generate_until: every repeat in `resps`, before any filter. multiple_choice, loglikelihood: the score of each option.
+    A document stands there once for each filter, with the same `resps`: it is read once. Its prompt is its doc_id, or the
+    field `named.prompt` of the document (else of the line). Scores given no context (acc_mutual_info) are left out.
+    """
+    task = match[1] if (match := re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)) else None
+    seen: set[tuple[str, str]] = set()
+    first: tuple[str, str] | None = None
+    for where, row in json_lines(path):
+        key = (str(row.get("filter")), str(row.get("doc_id")))
+        first = first or key
+        if key in seen:
+            raise CrystalError(f"document {key[1]} is there twice", where=where, mend="import the file of one run")
+        seen.add(key)
+        if key[0] != first[0]:
+            continue
+        fields = {**row, **as_dict(row.get("doc"))}
+        prompt = field(fields, named.prompt, where) if named.prompt else field(row, "doc_id", where)
+        unit = field(fields, named.unit, where) if named.unit else None
+        yield from (answer._replace(prompt=prompt, unit=unit, task=task) for answer in _lm_eval_answers(row, where))
+
+
+def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
+    asked, resps = row.get("arguments"), row.get("resps")
+    asked = [list(one.values()) for one in asked.values()] if isinstance(asked, dict) else asked  # before 0.4.3: lists
+    if not (isinstance(asked, list) and isinstance(resps, list) and len(asked) == len(resps)
+            and all(isinstance(one, list) for one in (*asked, *resps))):
+        raise CrystalError("arguments and resps are not those of a sample", where=where,
+                           mend="run lm_eval again with --log_samples")
+    for arguments, replies in zip(asked, resps, strict=True):
+        if len(arguments) < 2:
+            raise CrystalError("loglikelihood_rolling scores whole texts: there is neither a reply nor an option", where=where,
+                               mend="make the task generate_until or multiple_choice")
+        if isinstance(arguments[1], dict):
+            decoding = _decoding({"temperature": 0.0, **arguments[1]}, "until")  # what lm_eval takes where none is given
+            yield from (Answer(where, "", reply_text(reply, where), decoding=decoding) for reply in replies)
+        elif arguments[0]:
+            try:
+                score = float(replies[0][0])
+            except (TypeError, ValueError, IndexError, KeyError) as error:
+                raise CrystalError(f"{replies!r:.60} is not a log-likelihood", where=where,
+                                   mend="run lm_eval again with --log_samples") from error
+            yield Answer(where, "", reply_text(arguments[1], where), score)
+
+
+def _decoding(settings: Mapping, *without: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(value)) for name, value in settings.items() if name not in without))
+
+
+def inspect(path: Path, named: Named) -> Iterator[Answer]:
+    """Log of inspect_ai, .eval or .json: all choices of every sample's output; checked with 0.3.285.
+
+    A prompt is a sample's id, its epochs are repeats; or the field `named.prompt` of the sample's metadata. Of content in
+    parts the text is read, the reasoning is not. Samples that ended in an error or were declared invalid have failed.
+    """
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"PK"
+    header, samples = _eval(path) if zipped else _eval_json(path)
+    spec, plan = as_dict(header.get("eval")), as_dict(header.get("plan"))
+    settings = {**as_dict(spec.get("model_generate_config")), **as_dict(plan.get("config"))}
+    common = {"task": str(spec["task"]).rpartition("/")[2] if spec.get("task") else None,
+              "decoding": _decoding(settings)}
+    for sample in samples:
+        where = f"{path}, sample {sample.get('id')} epoch {sample.get('epoch')}"
+        fields = {**as_dict(sample.get("metadata")), "id": sample.get("id")}
+        named_here = {"prompt": field(fields, named.prompt or "id", where),
+                      "unit": field(fields, named.unit, where) if named.unit else None}
+        run = sample.get("uuid") or f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
+        choices = as_dict(sample.get("output")).get("choices") or []
+        if sample.get("error") or sample.get("invalidation") or not choices:
+            failed = as_dict(sample.get("error")).get("message")
+            failed = failed or ("declared invalid" if sample.get("invalidation") else "no output")
+            yield Answer(where, **named_here, **common, identity=run, failed=str(failed))
+            continue
+        for index, choice in enumerate(choices):
+            content = as_dict(as_dict(choice).get("message")).get("content")
+            if isinstance(content, str) and content.startswith("attachment://"):
+                content = as_dict(sample.get("attachments")).get(content.removeprefix("attachment://"), content)
+            yield Answer(where, text=reply_text(content, where), identity=f"{run} {index}", **named_here, **common,
+                         cut=as_dict(choice).get("stop_reason") in ("max_tokens", "model_length"))
+
+
+def _eval(path: Path) -> tuple[dict, Iterator[dict]]:
+    """Header and samples of the zip archive; a log that was cut short still has the header it began with."""
+    try:
+        archive = zipfile.ZipFile(path)
+        starts = _starts(archive, path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CrystalError(f"not a whole zip archive: {error}", where=path, mend="copy the log again") from error
+    header = next((name for name in ("header.json", "_journal/start.json") if name in starts), None)
+    if not header:
+        raise CrystalError("a zip archive without header.json, so no log of inspect_ai", where=path, mend="name an .eval file")
+    samples = [name for name in starts if re.fullmatch(r"samples/.+\.json", name)]
+    return (_member(archive, path, header, starts[header]),
+            (_member(archive, path, name, starts[name]) for name in samples))
+
+
+def _starts(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
+    """Where the packed bytes of each member begin; of a name that is there twice, the last one's.
+
+    Raises: BadZipFile if a member is called otherwise where it stands, or if it has a comment, which no log has and which after
+    damage swallows the members behind it: no sample may go missing.
+    """
+    starts = {}
+    with open(path, "rb") as file:
+        for info in archive.infolist():
+            file.seek(info.header_offset + 26)
+            name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+            there = file.read(name)
+            if there != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437") or info.comment:
+                raise zipfile.BadZipFile(f"its list of members is damaged at {info.filename!r:.60}")
+            starts[info.filename] = file.tell() + extra
+    return starts
+
+
+def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict:
+    """One JSON object of the archive. inspect_ai writes zstd, which pyarrow reads on any Python."""
+    import pyarrow as pa
+
+    info = archive.getinfo(name)
+    try:
+        if info.compress_type == ZSTD:
+            with open(path, "rb") as file:
+                file.seek(start)
+                data = pa.decompress(file.read(info.compress_size), info.file_size, "zstd", asbytes=True)
+            if zlib.crc32(data) != info.CRC:
+                raise zipfile.BadZipFile("its checksum differs")
+        else:
+            data = archive.read(name)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, MemoryError) as error:
+        raise CrystalError(f"{name} could not be unpacked: {error}", where=path,
+                           mend=f"inspect log convert {path} --to json --output-dir json, then import that") from error
+    return parsed(data, f"{path}, {name}")
+
+
+def _eval_json(path: Path) -> tuple[dict, Iterable[dict]]:
+    log = parsed(path.read_bytes(), str(path))
+    samples = log.get("samples") or []
+    return log, [as_dict(sample) for sample in samples] if isinstance(samples, list) else []
+
+
+def openai_batch(path: Path, named: Named) -> Iterator[Answer]:
+    """Output of an OpenAI batch, or of a server's that writes the same: chat, plain completions or responses.
+
+    A prompt is a custom_id, or what the group of the regular expression `named.prompt` takes of it. Each choice of a line is a
+    reply. A line whose request failed (an error, or a status other than 200) has failed.
+    """
+    patterns = {name: _pattern(pattern) for name, pattern in named._asdict().items() if pattern}
+    for where, row in json_lines(path):
+        custom = field(row, "custom_id", where)
+        here = {"prompt": custom} | {name: _group(pattern, custom, where) for name, pattern in patterns.items()}
+        response = as_dict(row.get("response"))
+        body, error = as_dict(response.get("body")), row.get("error")
+        error = error or body.get("error") or (None if response.get("status_code") == 200 else response.get("status_code"))
+        run = f"{row['id']} {custom}" if row.get("id") else None
+        if error or not response:
+            yield Answer(where, **here, identity=run, failed=str(as_dict(error).get("message") or error or "no response"))
+            continue
+        for index, (text, cut) in enumerate(_openai_texts(body, where)):
+            yield Answer(where, text=text, identity=run and f"{run} {index}", cut=cut, **here)
+
+
+def _openai_texts(body: Mapping, where: str) -> list[tuple[str | None, bool]]:
+    """Each reply of a body, and whether it was cut at the limit of tokens."""
+    if isinstance(body.get("choices"), list) and body["choices"]:
+        choices = [as_dict(choice) for choice in body["choices"]]
+        return [(reply_text(choice["text"] if "text" in choice else as_dict(choice.get("message")).get("content"), where),
+                 choice.get("finish_reason") == "length") for choice in choices]
+    if isinstance(body.get("output"), list):
+        parts = [part for item in body["output"] if as_dict(item).get("type") == "message" for part in item.get("content") or []]
+        text = "".join(str(part.get("text", "")) for part in parts if as_dict(part).get("type") == "output_text")
+        return [(text, body.get("status") == "incomplete")]
+    raise CrystalError("the body has neither choices nor output", where=where,
+                       mend="import a batch of /v1/chat/completions, /v1/completions or /v1/responses")
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    mend = r"give one with one group, such as '(.*)-\d+'"
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise CrystalError(f"{pattern!r} is not a regular expression: {error}", mend=mend) from error
+    if compiled.groups != 1:
+        raise CrystalError(f"the regular expression {pattern!r} has {compiled.groups} groups", mend=mend)
+    return compiled
+
+
+def _group(pattern: re.Pattern[str], custom: str, where: str) -> str:
+    if not (match := pattern.fullmatch(custom)) or not match[1]:
+        raise CrystalError(f"the regular expression {pattern.pattern!r} finds nothing in custom_id {custom!r}", where=where,
+                           mend=r"give one that fits the whole of every custom_id, such as '(.*)-\d+'")
+    return match[1]
+
+
+def replies(path: Path, named: Named) -> Iterator[Answer]:
+    """A table of one reply a row, CSV, JSONL or parquet: columns reply, prompt and any of ladder, stage, task, unit.
+
+    `named.prompt` and `named.unit` are other names of those two columns.
+    """
+    columns = {"prompt": named.prompt or "prompt", "unit": named.unit or "unit"}
+    columns |= {name: name for name in ("ladder", "stage", "task")}
+    for where, row in rows(path):
+        asked = {name for name, given in named._asdict().items() if given} | {"prompt"}
+        here = {name: field(row, column, where) for name, column in columns.items() if column in row or name in asked}
+        if "reply" not in row:
+            raise CrystalError(f"no reply among {', '.join(row)}", where=where, mend="name the column of replies reply")
+        yield Answer(where, text=reply_text(row["reply"], where), **here)
+
+
+READERS: dict[str, Callable[[Path, Named], Iterator[Answer]]] = {
+    "lm-eval": lm_eval, "inspect": inspect, "openai-batch": openai_batch, "replies": replies,
+}
+
+
+def looks_like(path: Path) -> tuple[str | None, str]:
+    """The format a file is of, None if of none, and what it looks like, in words. Reads its first line, or all of a log."""
+    with open(path, "rb") as file:
+        line = next((line for line in file if line.strip()), b"").removeprefix(BOM).lstrip()
+    if line.startswith(b"PK"):
+        return "inspect", "a zip archive"
+    if line.startswith(b"PAR1"):
+        return "replies", "a parquet file"
+    if line.startswith(b"\x1f\x8b"):
+        return None, f"compressed: gunzip {path}"
+    if b"\0" in line:
+        return None, f"not text in UTF-8: iconv -t UTF-8 -f UTF-16 {path} > OTHER, if another program calls it text"
+    if not line:
+        return None, "empty"
+    if not line.startswith(b"{"):
+        return _looks_csv(line)
+    try:
+        keys = parsed(line, f"{path}, line 1").keys()
+    except CrystalError as broken:
+        try:
+            keys = parsed(path.read_bytes(), str(path)).keys()
+        except CrystalError:
+            return None, f"no line of JSON, nor JSON as a whole: {broken.what}"
+    return next(((name, said) for fields, name, said in _LOOKS if fields <= keys),
+                (None, f"JSON with the keys {', '.join(sorted(map(str, keys))[:8])}"))
+
+
+_LOOKS = (
+    ({"doc_id", "resps"}, "lm-eval", "a per-sample log of lm-evaluation-harness"),
+    ({"custom_id", "response"}, "openai-batch", "the output of an OpenAI batch"),
+    ({"eval", "samples"}, "inspect", "a log of inspect_ai"),
+    ({"reply"}, "replies", "a table of replies"),
+    ({"custom_id", "body"}, None, "the input of an OpenAI batch, whose output file is wanted"),
+    ({"results", "configs"}, None, "a summary of lm-evaluation-harness; the samples_*.jsonl beside it are wanted"),
+    ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
+    (TABLE, None, "a table of counts already: crystal phases reads it as it is"),
+)
+
+
+def _looks_csv(line: bytes) -> tuple[str | None, str]:
+    header = next(csv.reader([line.decode("utf-8", errors="replace")]))
+    cells = {cell.strip() for cell in header}
+    for fields, name, said in _LOOKS[-1:] + _LOOKS[3:4]:
+        if fields <= cells:
+            return name, said
+    begins = line[:60].decode("utf-8", errors="replace").strip()
+    return None, f"text that begins {begins!r}, not with a header that has the column reply"

@@ -1,0 +1,230 @@
+"""A table of answers of any ladder -> laws, one per ladder, stage, task and prompt; every handling is told in a note.
+
+Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default: the file's name), unit
+(who asks; default: the prompt), mass (the probability of answering with one of the options at all; the group's
+probabilities are then conditional on that). An empty option means: answered with none of the options.
+A group is one (ladder, stage, task, prompt). Knows nothing of what the laws mean.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import STAGES
+from ..errors import CrystalError, known
+from .groups import GROUP, gather, joint, laws, refuse_contradictions, some
+from .sheets import at, empty, load_sheet, numbers, stem, words
+
+ORDER = (*STAGES, "instruct")  # "instruct": a last stage of which it is not known how it was reached
+ALIASES = {stage: stage for stage in ORDER} | {
+    "pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr", "chat": "instruct", "it": "instruct"}
+COLUMNS = (*GROUP, "unit", "option", "probability", "count", "mass")
+OTHER_NAMES = {  # what else these columns are called
+    "model": "ladder", "family": "ladder", "rung": "stage", "checkpoint": "stage", "category": "task", "question": "prompt",
+    "answer": "option", "choice": "option", "p": "probability", "prob": "probability", "n": "count", "mass_on_options": "mass"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """Answers of one or more ladders.
+
+    frame: one row per group, by ladder, task, stage and prompt: ladder, stage, task, prompt, unit; law, shape (options,),
+    conditional on answering with an option, sums to 1; mass, the probability of that; draws on the options, inf if the
+    law was given as probabilities. Within a ladder and task every stage has the same prompts.
+    options: by task, in the order of the laws. stages: those there are, in canonical order. notes: sentences.
+    """
+
+    frame: pd.DataFrame
+    options: dict[str, tuple[str, ...]]
+    stages: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ladders(self) -> dict[str, tuple[str, ...]]:
+        """Ladder -> its stages in canonical order."""
+        found = {ladder: set(stages) for ladder, stages in self.frame.groupby("ladder", sort=False)["stage"]}
+        return {ladder: tuple(stage for stage in self.stages if stage in have) for ladder, have in found.items()}
+
+
+def stage_names(text: str) -> dict[str, str]:
+    """`base=step0,sft=step-1000` as canonical stage -> its name in the file. Raises: CrystalError if it is not of that form."""
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    if wrong := [a + b + c for a, b, c in pairs if not (a and c)]:
+        raise CrystalError(f"{wrong[0]!r} is not of the form stage=name", mend="say --stages base=step0,sft=step-1000")
+    return {stage.strip(): name.strip() for stage, _, name in pairs}
+
+
+def read_table(path: str | Path, *, stages: Mapping[str, str] | None = None, ladder: str | None = None) -> Table:
+    """The table of answers in `path`: .csv, .tsv, .jsonl (each also .gz) or .parquet.
+
+    stages: canonical stage -> its name in the file, where `ALIASES` does not know it.
+    ladder: the ladder's name if the file has no such column, else the only ladder of it to be read.
+    Raises: CrystalError naming file, row and column for whatever cannot be read as the laws it claims to hold.
+    """
+    path, notes = Path(path), []
+    sheet = load_sheet(path)
+    _check_columns(sheet, path, notes)
+    if ladder and "ladder" in sheet:
+        codes, names = words(sheet, "ladder", path)
+        known(ladder, names, f"ladder of {path}")
+        sheet = sheet[codes == names.index(ladder)]
+    rows, names = _coded(sheet, path, ladder or stem(path))
+    rows["stage"], names["stage"] = _staged(rows["stage"].to_numpy(), names["stage"], stages or {}, path, notes)
+    kind, rows["value"] = _value(sheet, path)
+    rows["mass"] = numbers(sheet, "mass", path, blank=True) if "mass" in sheet else np.nan
+    rows["group"] = joint(rows, GROUP)
+    refuse_contradictions(rows, names, path)
+    groups = gather(rows, kind, path, notes)
+    _refuse_no_comparison(groups, names, path)
+    groups["law"], options = laws(groups, rows, names, path, notes)
+    groups = _common(groups, names, path, notes)
+    return _finished(groups, names, options, notes)
+
+
+def _check_columns(sheet: pd.DataFrame, path: Path, notes: list[str]) -> None:
+    """Refuse a table that lacks a column; say which columns are not used."""
+    spare = [str(name) for name in sheet.columns if name not in COLUMNS]
+    meant = {near: name for name in reversed(spare) if (near := _near(name))}
+    wanted = [name for name in ("stage", "task", "prompt", "option") if name not in sheet]
+    wanted += [] if {"probability", "count"} & set(sheet.columns) else ["probability", "count"]
+    found = ", ".join(map(str, sheet.columns))
+    for name in wanted:
+        if name in meant:
+            raise CrystalError(f"there is no column {name}; the columns are {found}", where=path,
+                               mend=f"rename {meant[name]!r} to {name!r}")
+    if wanted:
+        name = "probability or count" if wanted[0] == "probability" else wanted[0]
+        raise CrystalError(f"there is no column {name}; the columns are {found}", where=path, mend=f"add a column {name}")
+    for name in spare:
+        if (plain := name.strip().lower()) in COLUMNS and plain not in sheet:
+            raise CrystalError(f"the column {name!r} is not spelled {plain!r}", where=path, mend="rename it, or remove it")
+    if spare:
+        hints = [f"{name} (did you mean {near}?)" if (near := _near(name)) and near not in sheet else name for name in spare]
+        notes.append(f"Columns not used: {', '.join(hints)}.")
+
+
+def _near(name: str) -> str | None:
+    """The column that a name of another spelling probably means."""
+    spelled = name.strip().lower()
+    close = difflib.get_close_matches(spelled, COLUMNS, n=1, cutoff=0.75)
+    return OTHER_NAMES.get(spelled) or (close[0] if close else None)
+
+
+def _coded(sheet: pd.DataFrame, path: Path, ladder: str) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Columns of names as codes, indexed by row number, and the names; only options and units may be empty (-1)."""
+    rows, names = pd.DataFrame(index=sheet.index), {}
+    for column in (*GROUP, "unit", "option"):
+        if column in sheet:
+            rows[column], names[column] = words(sheet, column, path)
+        else:
+            rows[column], names[column] = (0, [ladder]) if column == "ladder" else (-1, [])
+        if column in GROUP and (rows[column] < 0).any():
+            row = rows.index[np.argmax(rows[column] < 0)]
+            raise CrystalError(f"the {column} is empty", where=at(path, row, column), mend="fill it in, or remove the row")
+    return rows, names
+
+
+def _staged(codes: np.ndarray, found: list[str], given: Mapping[str, str], path: Path, notes: list[str]
+            ) -> tuple[np.ndarray, list[str]]:
+    """Stages as codes into ORDER."""
+    for stage, name in given.items():
+        known(stage, ORDER, "stage")
+        known(name, found, f"stage in {path}")
+    chosen = {name: stage for stage, name in given.items()}
+    read: dict[str, str] = {}
+    for name in found:
+        stage = chosen.get(name) or ALIASES.get(name.lower())
+        if stage is None:
+            raise CrystalError(f"it is not known which stage {name!r} is", where=at(path, column="stage"),
+                               mend=f"say --stages sft={name} (or another of {', '.join(ORDER)}), or remove its rows")
+        if stage in read.values():
+            other = next(n for n, s in read.items() if s == stage)
+            raise CrystalError(f"the stages {other!r} and {name!r} are both read as {stage}", where=at(path, column="stage"),
+                               mend=f"remove the rows of one, or say which stage it is: --stages sft={name}")
+        read[name] = stage
+    if renamed := [f"{name} as {stage}" for name, stage in read.items() if name != stage]:
+        notes.append(f"Stages were read by their names: {', '.join(renamed)}.")
+    return np.array([ORDER.index(read[name]) for name in found])[codes], list(ORDER)
+
+
+def _value(sheet: pd.DataFrame, path: Path) -> tuple[str, np.ndarray]:
+    """Whether the answers are probabilities or counts, and what they are."""
+    filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
+    used = [kind for kind, cells in filled.items() if cells.any()]
+    if len(used) == 2:
+        rows = {kind: sheet.index[np.argmax(filled[kind])] for kind in used}
+        raise CrystalError(f"some rows give a probability (row {rows['probability']}), some a count (row {rows['count']})",
+                           where=path, mend="give one of the two for all rows, and leave the other column out")
+    kind = (used or list(filled))[0]
+    values = numbers(sheet, kind, path)
+    wrong = values > 1 if kind == "probability" else values != np.floor(values)
+    if wrong.any():
+        first = np.argmax(wrong)
+        said = "is above 1" if kind == "probability" else "is not a whole number"
+        raise CrystalError(f"the {kind} {values[first]:g} {said}", where=at(path, sheet.index[first], kind),
+                           mend="call the column count, if these are counts" if kind == "probability" else
+                           "call the column probability, if these are probabilities")
+    return kind, values
+
+
+def _refuse_no_comparison(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path) -> None:
+    for code, stages in groups.groupby("ladder")["stage"]:
+        have = [ORDER[stage] for stage in sorted(stages.unique())]
+        if "base" not in have or len(have) < 2:
+            raise CrystalError(f"the ladder {names['ladder'][code]!r} has only {', '.join(have)}: nothing to compare",
+                               where=at(path, column="stage"), mend="add the rows of its base and of a later stage, or say which "
+                               "they are: --stages base=NAME,sft=NAME")
+
+
+def _common(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, notes: list[str]) -> pd.DataFrame:
+    """The groups whose prompt every stage of its ladder that has the task answers; what is missing is noted."""
+    task, prompt = groups.groupby(["ladder", "task"]), groups.groupby(["ladder", "task", "prompt"])
+    whole = (prompt["stage"].transform("nunique") == task["stage"].transform("nunique")).to_numpy()
+    kept, stages = groups[whole], groups.groupby("ladder")["stage"].unique()
+    lacking, fewer, single = [], [], []
+    for (ladder, code), own in task:
+        called = f"{names['ladder'][ladder]} {names['task'][code]}"
+        have, left = own["stage"].unique(), own.loc[whole[groups.index.get_indexer(own.index)], "prompt"].nunique()
+        if left == 0:
+            raise CrystalError(f"the stages of {called} have no prompt in common", where=at(path, column="prompt"),
+                               mend="name a prompt alike at every stage")
+        if absent := [ORDER[stage] for stage in sorted(set(stages[ladder]) - set(have))]:
+            lacking.append(f"{called} (no {', '.join(absent)})")
+        if left < (asked := own["prompt"].nunique()):
+            fewer.append(f"{called} {asked - left} of {asked}")
+        if left == 1:
+            single.append(called)
+    if lacking:
+        notes.append(f"Tasks that some stage of the ladder lacks, left out where that stage is compared: {some(lacking)}.")
+    if fewer:
+        notes.append(f"Prompts that some stage of the ladder lacks are left out: {some(fewer)}.")
+    if single:
+        notes.append(f"One prompt: nothing can be said about how answers depend on the prompt, for {some(single)}.")
+    return kept
+
+
+def _finished(groups: pd.DataFrame, names: Mapping[str, list[str]], options: dict[str, tuple[str, ...]], notes: list[str]
+              ) -> Table:
+    """Codes back to names."""
+    groups = groups.sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
+    frame = pd.DataFrame({column: _named(groups[column], names[column]) for column in GROUP})
+    given = groups["unit"].to_numpy() >= 0
+    frame["unit"] = np.where(given, _named(groups["unit"], [*names["unit"], ""]), frame["prompt"])
+    if given.any():
+        notes.append(f"Prompts are asked by units: {frame['prompt'].nunique()} prompts, {frame['unit'].nunique()} units"
+                     + (f"; {(~given).sum()} groups without one are a unit each by their prompt." if not given.all() else "."))
+    for column in ("law", "mass", "draws"):
+        frame[column] = groups[column].to_numpy()
+    have = set(frame["stage"])
+    return Table(frame=frame.reset_index(drop=True), options={task: options[task] for task in frame["task"].unique()},
+                 stages=tuple(stage for stage in ORDER if stage in have), notes=tuple(notes))
+
+
+def _named(codes: pd.Series, names: list[str]) -> np.ndarray:
+    return np.array(names, dtype=object)[codes.to_numpy()]

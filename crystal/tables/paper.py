@@ -1,0 +1,125 @@
+"""The paper's claims beside each other: on the ladders of this book task by task, on published ones over all their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ..measure.judging import Verdict
+from ..measure.marks import MARKS
+from ..present.figures import panels, title_of
+from ..present.overview import COLOURS, SIGNS, load_counts
+from .tabled import POOLED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Found = Mapping[str, Mapping[str, Sequence[Verdict]]]
+SAID = {  # the abstract's words, in ours
+    "many-laws": "the pretrained model is liquid: many answer distributions can be prompted out of it",
+    "collapse": "at SFT all prompts collapse",
+    "seed-in-base": "onto a seed distribution that the base already held",
+    "seed-shared": "seeds are shared between the two ladders (two summaries)",
+    "same-options": "DPO and RL move probability, but largely on the seed's options",
+    "little-promoted": "the same, from below: what ranked low stays low (our reading)",
+    "smaller-move": "the same, as a size: later stages move less than SFT (our reading)",
+}
+
+
+def load_sides(ours: Found, shared: Found, theirs: Found) -> pd.DataFrame:
+    """One row per claim of SAID and ladder: "ours" with tasks, holds, fails, undecided; "published" with verdict and number.
+
+    ours, theirs: as `verdicts.survey` and `tabled.survey` give them; shared: as `verdicts.sharing`.
+    """
+    counts = pd.concat([load_counts(found) for found in (ours, shared) if found], ignore_index=True)
+    rows = [
+        {
+            "claim": row.claim,
+            "kind": "ours",
+            "ladder": row.ladder,
+            "tasks": row.tasks,
+            "holds": row.holds,
+            "fails": row.fails,
+            "undecided": row.undecided,
+        }
+        for row in counts.itertuples()
+        if row.claim in SAID
+    ]
+    rows += [
+        {
+            "claim": v.claim,
+            "kind": "published",
+            "ladder": ladder,
+            "verdict": v.verdict,
+            "number": v.estimate.value,
+            "low": v.estimate.low,
+            "high": v.estimate.high,
+        }
+        for ladder, tasks in theirs.items()
+        for v in tasks.get(POOLED, ())
+        if v.claim in SAID
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.sort_values("claim", key=lambda column: column.map(list(SAID).index), kind="stable").reset_index(drop=True)
+
+
+def told(frame: pd.DataFrame) -> str:
+    """Every claim in half a sentence."""
+    said = []
+    for claim, mine in frame.groupby("claim", sort=False):
+        here = [
+            f"{row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
+            for row in mine[mine["kind"] == "ours"].itertuples()
+        ]
+        there = [f"{row.verdict} on {row.ladder}" for row in mine[mine["kind"] == "published"].itertuples()]
+        said.append(f"{claim} holds on " + ", ".join(here) + ("; " + ", ".join(there) if there else ""))
+    return ". ".join(said)
+
+
+def plot_sides(frame: pd.DataFrame) -> Figure:
+    """Claims down; a bar of tasks per ladder of ours, a sign per published ladder."""
+    claims = list(dict.fromkeys(frame["claim"]))
+    mine, theirs = (frame[frame["kind"] == kind] for kind in ("ours", "published"))
+    ladders = list(dict.fromkeys(mine["ladder"])), list(dict.fromkeys(theirs["ladder"]))
+    fig, axes = panels(1, len(ladders[0]) + 1, 9.6, 0.42 * len(claims) + 1.4, sharey=True)
+    for ax, ladder in zip(axes[0], ladders[0], strict=False):
+        for row in mine[mine["ladder"] == ladder].itertuples():
+            left = 0
+            for verdict, colour in COLOURS.items():
+                ax.barh(claims.index(row.claim), getattr(row, verdict), left=left, color=colour, height=0.7)
+                left += getattr(row, verdict)
+        ax.set(title=title_of(ladder), xlabel="tasks")
+    last = axes[0, -1]
+    for row in theirs.itertuples():
+        place = ladders[1].index(row.ladder), claims.index(row.claim)
+        last.plot(*place, "s", color=COLOURS[row.verdict], ms=15)
+        last.text(*place, SIGNS[row.verdict], ha="center", va="center", color="black")
+    last.set_xticks(range(len(ladders[1])), ladders[1], rotation=30, ha="right")
+    last.set(title="published, all tasks", xlim=(-0.6, len(ladders[1]) - 0.4))
+    last.grid(False)
+    axes[0, 0].set_yticks(range(len(claims)), claims)
+    axes[0, 0].set_ylim(len(claims) - 0.5, -0.5)
+    handles = [axes[0, 0].plot([], [], "s", color=colour, ms=8)[0] for colour in COLOURS.values()]
+    fig.legend(handles, [f"{SIGNS[v]} {v}" for v in COLOURS], loc="outside lower center", ncols=3)
+    return fig
+
+
+def table(frame: pd.DataFrame, fmt: Callable[[float], str]) -> str:
+    """Markdown: the claim as the paper is known to make it, our number for it, and what each ladder shows."""
+    ladders = list(dict.fromkeys(frame["ladder"]))
+    head = ["what is claimed", "measured as", *(title_of(ladder) for ladder in ladders)]
+    lines = [head, ["---"] * len(head)]
+    for claim, mine in frame.groupby("claim", sort=False):
+        cells = {
+            row.ladder: f"{row.holds:.0f} hold, {row.fails:.0f} fail, of {row.tasks:.0f}"
+            if row.kind == "ours"
+            else row.verdict + ("" if pd.isna(row.number) else f": {fmt(row.number)} [{fmt(row.low)}, {fmt(row.high)}]")
+            for row in mine.itertuples()
+        }
+        mark = MARKS[claim]
+        lines.append(
+            [SAID[claim], f"{mark.number}, {mark.side} {fmt(mark.mark)}", *(cells.get(ladder, "not known") for ladder in ladders)]
+        )
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

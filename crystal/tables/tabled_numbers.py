@@ -1,0 +1,83 @@
+"""What a table of any ladder shows apart from the claims, and all of it as data: what even a single prompt tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ..measure import evidence as ev
+from ..measure import phases as ph
+from ..measure.judging import Verdict, finite
+from . import tabled
+from .laws import Table
+
+COLUMNS = ("entropy", "normalised", "liquidity", "from base", "from previous", "p(top)")
+
+
+def numbers(table: Table) -> pd.DataFrame:
+    """One row per ladder, task and stage, of laws meaned over prompts.
+
+    prompts, options; mass (on options); entropy (bits), normalised; liquidity (bits; nan of one prompt); from base, from
+    previous: total variation; top, its probability, and the rank the base gave it, from 1.
+    """
+    rows = []
+    for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
+        found, means = tabled.rungs(table, ladder, task), {}
+        for stage in table.ladders[ladder]:
+            if stage not in found:
+                continue
+            given = found[stage]
+            law = given.law.mean(0)
+            previous = next(reversed(means.values()), law)
+            means[stage] = law
+            base, top, every = next(iter(means.values())), int(law.argmax()), np.ones(len(given.law))
+            rows.append({
+                "ladder": ladder, "task": task, "stage": stage, "prompts": len(given.law), "options": len(law),
+                "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
+                "entropy": float(ph.entropy_bits(law)), "normalised": float(ph.normalised_entropy(law)),
+                "liquidity": float(ev.liquidity(given, every)) if len(given.law) > 1 else np.nan,
+                "from base": float(ph.tv(law, base)), "from previous": float(ph.tv(law, previous)),
+                "top": table.options[task][top], "p(top)": float(law[top]), "rank in base": int((base > base[top]).sum()) + 1})
+    return pd.DataFrame(rows)
+
+
+def verdict_rows(found: dict[str, dict[str, list[Verdict]]]) -> pd.DataFrame:
+    """One row per ladder, task and claim: the verdict, its number with interval, mark, p-values and null, and the sentence."""
+    return pd.DataFrame([
+        {"ladder": ladder, "task": task, "claim": v.claim, "p": v.p, "p_against": v.p_against, "side": v.mark.side,
+         "null_name": v.null.name if v.null else None, "null_p": v.null.p if v.null else None} | v.fields()
+        for ladder, tasks in found.items() for task, verdicts in tasks.items() for v in verdicts])
+
+
+def as_json(table: Table, found: dict[str, dict[str, list[Verdict]]]) -> dict:
+    """All of it for other programs: notes, and per ladder its stages, verdicts and numbers; what does not exist is None."""
+    every, judged = numbers(table), verdict_rows(found)
+    return {"notes": list(table.notes), "ladders": {
+        ladder: {"stages": list(stages), "roles": tabled.roles(stages).told,
+                 "verdicts": _plain(judged[judged["ladder"] == ladder]), "numbers": _plain(every[every["ladder"] == ladder])}
+        for ladder, stages in table.ladders.items()}}
+
+
+def _plain(frame: pd.DataFrame) -> list[dict]:
+    rows = frame.drop(columns="ladder").to_dict("records")
+    return [{name: finite(x) if isinstance(x, float) else getattr(x, "item", lambda x=x: x)() for name, x in row.items()}
+            for row in rows]
+
+
+def as_text(table: Table, found: dict[str, dict[str, list[Verdict]]]) -> str:
+    """For a terminal: notes, then per ladder one line a claim over all tasks, and the verdicts task by task."""
+    lines = [f"note: {note}" for note in table.notes]
+    for ladder, tasks in found.items():
+        stages = table.ladders[ladder]
+        told = tabled.roles(stages).told
+        lines += ["", f"{ladder}: {' -> '.join(stages)}" + (f" ({told})" if told else "")]
+        pooled = tasks.get(tabled.POOLED, [])
+        lines += [f"  {v.verdict:<9} {v.claim}: {v.sentence()}" for v in pooled]
+        alone = {task: verdicts for task, verdicts in tasks.items() if task != tabled.POOLED}
+        width = max(map(len, alone))
+        claims = list(dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts))
+        lines.append("  " + " " * width + "  " + "  ".join(claims))
+        for task, verdicts in alone.items():
+            by = {v.claim: v.verdict for v in verdicts}
+            lines.append(f"  {task:<{width}}  " + "  ".join(f"{by.get(claim, '-'):<{len(claim)}}" for claim in claims).rstrip())
+    return "\n".join(lines)
