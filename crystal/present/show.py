@@ -5,7 +5,7 @@ they go to `./_build/interactive/<template>/`; in both, the reader sees HTML at 
 MyST markdown, carried beside the HTML under the mime type `MYST`: the assembler turns it into a true markdown cell, so
 that figures are numbered, captioned and can be referred to as `fig-<page>-<name>`.
 
-    from crystal import show
+    from crystal.present import show
     show.begin("liquid", task=task, ladders=ladders, quantile=quantile)   # template, then every parameter of the page
     frame = figures.load_prompts(...); show.emit(figures.plot_prompts(frame), "prompts", alt="...", caption="...", data=frame)
     show.claim("many-distributions", ladder="nano-llama", task=task, verdict="holds", number=.63, low=.5, high=.7, null=.01,
