@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from crystal.files import root
+from crystal.files import root, write_file
 
 PEERS = {"lm_eval": "lm-eval", "vllm": "vllm"}  # module -> distribution; neither is a dependency of this repository
 PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
@@ -138,21 +138,21 @@ def ceiling(size: int = 2048, device: str = "cpu", dtype: torch.dtype = torch.fl
 
 def drained(work: Work, device: str, repeats: int = 5) -> float:
     """Median wall seconds, the device's queue drained before and after; one run to warm up."""
-    drain = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     work()
     taken = []
     for _ in range(repeats):
-        drain()
-        taken.append(_timed(lambda: (work(), drain())))
+        drain(device)
+        taken.append(_timed(lambda: (work(), drain(device))))
     return statistics.median(taken)
 
 
+def drain(device: str) -> None:
+    """Wait until a GPU has done all that it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
 def write(path: Path, value: dict) -> None:
-    """The whole file or the old one: a temporary name, fsync, rename."""
+    """The whole file or the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_file(path, (json.dumps(value, indent=1) + "\n").encode())

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_measure import ceiling, counted, drained, provenance, write
+from bench_measure import ceiling, counted, drain, drained, provenance, write
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -134,15 +134,14 @@ def throughput(engine: Engine, shape: str, device: str, dtype: str, tasks: list[
         readout(engine, ids[:1], TASKS[name])
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    drain = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     found = []
     with counted(engine.model) as forwards:
-        drain()
+        drain(device)
         began = time.perf_counter()
         for name, ids in grid.items():
             lean(engine, name)
             found += readout(engine, ids, TASKS[name], batch=batch)
-        drain()
+        drain(device)
         took = time.perf_counter() - began
     cells, tokens = len(found), sum(forwards)
     by_operations, by_bytes = least_seconds(

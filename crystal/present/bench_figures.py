@@ -7,7 +7,7 @@ Seconds are medians over runs, and per prompt wherever contestants answered diff
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -179,13 +179,15 @@ def _title(model: str) -> str:
     return load_ladder(model).title
 
 
-def _by_task(frame: pd.DataFrame, xlabel: str, draw: Callable[[Axes, str, pd.DataFrame, np.ndarray], None]) -> Figure:
-    """Tasks in rows, a panel a model; draw(ax, contestant, its rows in the order of the tasks, their heights)."""
+def _by_task(frame: pd.DataFrame, column: str, xlabel: str, styles: Mapping[str, Mapping[str, str]]) -> Figure:
+    """A column of `frame`, tasks in rows, a panel a model; styles: of the contestants that are drawn, in the legend's order."""
     models, tasks = frame["model"].unique(), frame["task"].unique()
     fig, axes = panels(1, len(models), 7.2, 0.24 * len(tasks) + 1.2, sharey=True, sharex=True)
     for ax, model in zip(axes[0], models):
-        for name, part in frame[frame["model"] == model].groupby("contestant", sort=False):
-            draw(ax, name, part.set_index("task").reindex(tasks), np.arange(len(tasks)))
+        mine = frame[frame["model"] == model]
+        for name in (name for name in styles if name in set(mine["contestant"])):
+            part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
+            ax.plot(part[column], np.arange(len(tasks)), label=name, ls="none", **styles[name])
         ax.set(xscale="log", xlabel=xlabel, title=_title(model))
     axes[0, 0].set_yticks(np.arange(len(tasks)), tasks)
     axes[0, 0].invert_yaxis()
@@ -195,25 +197,19 @@ def _by_task(frame: pd.DataFrame, xlabel: str, draw: Callable[[Axes, str, pd.Dat
 
 def plot_peers(frame: pd.DataFrame) -> Figure:
     """`load("peers")`: milliseconds a prompt, tasks in rows, a panel a model."""
-    def draw(ax: Axes, name: str, part: pd.DataFrame, heights: np.ndarray) -> None:
-        if name in MARKERS:
-            ax.plot(1000 * part["prompt_seconds"], heights, MARKERS[name], color=COLOURS[name], label=name,
-                    mfc="white" if name == QUICK else None, ls="none")
-
-    return _by_task(frame, "milliseconds a prompt", draw)
+    styles = {name: {"marker": marker, "color": COLOURS[name]} for name, marker in MARKERS.items()}
+    styles[QUICK]["mfc"] = "white"
+    return _by_task(frame.assign(milliseconds=1000 * frame["prompt_seconds"]), "milliseconds", "milliseconds a prompt", styles)
 
 
-SCORED = {"option scores": ("#D55E00", "s"), "option scores and boundary": ("#0072B2", "o"),
-          "typed choice, options": ("#CC79A7", "^"), "typed choice, letters": ("#E69F00", "v")}
+SCORED = {"option scores": {"marker": "s", "color": "#D55E00"}, "option scores and boundary": {"marker": "o", "color": "#0072B2"},
+          "typed choice, options": {"marker": "^", "color": "#CC79A7"},
+          "typed choice, letters": {"marker": "v", "color": "#E69F00"}}
 
 
 def plot_scores(frame: pd.DataFrame) -> Figure:
     """`load("scores")`: total variation from the law, tasks in rows, a panel a model."""
-    def draw(ax: Axes, name: str, part: pd.DataFrame, heights: np.ndarray) -> None:
-        colour, marker = SCORED[name]
-        ax.plot(part["tv"], heights, marker, color=colour, label=name, ls="none")
-
-    return _by_task(frame, "total variation from the law", draw)
+    return _by_task(frame, "tv", "total variation from the law", SCORED)
 
 
 GROWTHS = {"options": ("options", "options of the task"), "prompts": ("prompts", "prompts"), "draws": ("draws", "draws a prompt"),
@@ -309,10 +305,14 @@ DEVICE = {"cells_a_second": "cells a second", "tokens_a_second": "tokens a secon
           "share_of_ceiling": "share of the matrix product", "share_of_bandwidth": "share of the bandwidth"}
 
 
+def devices() -> list[dict]:
+    """What `scripts/gpu_bench.py` left behind: every data/bench/gpu-*.json."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root() / "data" / "bench").glob("gpu-*.json"))]
+
+
 def device_tables() -> str:
-    """Markdown: every data/bench/gpu-*.json; a sentence where there is none."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root() / "data" / "bench").glob("gpu-*.json"))]
-    if not found:
+    """Markdown: every device; a sentence where there is none."""
+    if not (found := devices()):
         return "No such run is recorded here: the machines this was made on have no GPU."
     lines = ["| device | shape | dtype | " + " | ".join(DEVICE.values()) + " |", "|---|---|---|" + "---|" * len(DEVICE)]
     for file in found:

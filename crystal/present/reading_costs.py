@@ -4,7 +4,6 @@ the ladders of the hub. Nothing here was measured on these themselves; loads no 
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,9 +11,8 @@ import pandas as pd
 from ..ask.grids import situations
 from ..ask.ladders import DTYPES, Ladder, hub_names, load_ladder
 from ..ask.tasks import PHASE_TASKS
-from ..files import root
 from ..read.shapes import SHAPES, parameters
-from .bench_figures import READ, load
+from .bench_figures import READ, devices, load
 from .telling import fmt
 
 
@@ -52,8 +50,7 @@ def machines(teraflops: float) -> list[Machine]:
     `teraflops`: what it reaches is not known, so from the share on that core to all of it."""
     share = share_reached()
     found = [Machine("one core here", float(load("size")["ceiling"].median()), (share, share))]
-    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root() / "data" / "bench").glob("gpu-*.json"))]
-    for file in files:
+    for file in (files := devices()):
         row = file["rows"][0]
         reached = 2 * parameters(SHAPES[row["shape"]]) * row["tokens_a_second"] / file["flops"]
         found.append(Machine(f"{file['device']} as on {row['shape']}", file["flops"], (reached, reached)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PROMPT = -1  # in place of a parent
-PRICES = np.geomspace(1e-9, 1, 190)  # of a token, in probability; the best of a finer list is larger by a few thousandths
+PRICES = np.geomspace(1e-9, 1, 190)  # of a token, in probability; a list 16 times as fine raised bounds by less than a thousandth
 
 
 @dataclass(frozen=True)
