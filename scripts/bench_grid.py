@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 
 import torch
 from bench_measure import child, counted, said
+from bench_peers import Ids
 
 from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import ALL_FORMS
 from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.keep.batches import Plan, Reader
-from crystal.read.recorded import fewest_tokens
+from crystal.read.recorded import nodes_needed
 
 LADDERS = ("nano-llama", "nano-olmo2")
 RUNGS = ("base", "sft", "dpo", "rlvr")
@@ -37,7 +39,6 @@ def read(ladder: str) -> None:
         rows.append({
             "model": ladder, "rung": rung.name, "cells": len(found), "seconds": now - since, "tokens": sum(forwards),
             "forwards": len(forwards), "needed": sum(row.tokens for row in found),
-            "prompt_tokens": sum(len(row.cell.prompt_ids) for row in found),
             "unresolved_largest": max(row.unresolved for row in found), "parameters": reader.machine.model.num_parameters()})
         since = now
         reader.unload()
@@ -46,20 +47,26 @@ def read(ladder: str) -> None:
 
 
 def fewest(reader: Reader) -> dict:
-    """What nobody could undercut: `fewest` tokens, each prompt by itself; how many of them `shared` beginnings would save.
-
-    Two prompts of a form that begin alike need their common beginning once, whatever their tasks; nobody here does that.
+    """What nobody could undercut who reads task by task: `fewest` tokens, `prompt_tokens` of them for the prompts, whose
+    distinct beginnings are computed once a task: that has `saved` some. `shared`: what the same would save between tasks;
+    nobody here does that.
     """
-    tokens = shared = 0
+    nodes = once = everywhere = whole = 0
     for place in reader.plan.asked(reader.rung.name):
-        prompts = []
+        asked = []
         for task in reader.plan.tasks:
             cells = [cell for _, cell in reader.cells(place, task)]
-            prompts += [cell.prompt_ids for cell in cells]
-            how = cells[0].decoding
-            least = fewest_tokens(reader.machine, [cell.prompt_ids for cell in cells], TASKS[task], budget=how.budget,
-                                  max_nodes=how.max_nodes, max_depth=how.max_depth)
-            tokens += int(least.sum())
-        shared += sum(map(len, prompts)) - len({ids[:n] for ids in prompts for n in range(1, len(ids) + 1)})
+            prompts, how = [cell.prompt_ids for cell in cells], cells[0].decoding
+            nodes += int(nodes_needed(reader.machine, prompts, TASKS[task], budget=how.budget, max_nodes=how.max_nodes,
+                                      max_depth=how.max_depth).sum())
+            once += distinct(prompts)
+            asked += prompts
+        whole += sum(map(len, asked))
+        everywhere += distinct(asked)
     reader.unload()
-    return {"fewest": tokens, "shared": shared}
+    return {"fewest": nodes + once, "prompt_tokens": once, "saved": whole - once, "shared": once - everywhere}
+
+
+def distinct(prompts: Sequence[Ids]) -> int:
+    """Beginnings of prompts, each counted once."""
+    return len({ids[:n] for ids in prompts for n in range(1, len(ids) + 1)})

@@ -188,9 +188,9 @@ def test_a_rung_of_the_grid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr(bench_grid, "PHASE_TASKS", ("coin", "die"))
     bench_grid.read("nano-llama")
     row = json.loads(capsys.readouterr().out)
-    assert row["cells"] == 2 * 2 * 100 and row["needed"] == row["tokens"] and row["unresolved_largest"] <= 1e-4
+    assert row["cells"] == 2 * 2 * 100 and row["needed"] == row["tokens"] + row["saved"] and row["unresolved_largest"] <= 1e-4
     assert row["prompt_tokens"] < row["fewest"] < row["tokens"] < 1.1 * row["fewest"]
-    assert 0 < row["shared"] < row["prompt_tokens"]
+    assert 0 < row["shared"] < row["prompt_tokens"] and 0 < row["saved"] < row["prompt_tokens"]
 
 
 def test_absent_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from laws import by_class, chi_square_p, classify
 
 from crystal.ask.tasks import TASKS
@@ -16,7 +18,7 @@ from crystal.errors import CrystalError
 from crystal.read.automaton import START, Row, Table
 from crystal.read.engine import RAGGED, Engine, build
 from crystal.read.readout import Readout, readout
-from crystal.read.tree import RaggedTree, WholeTree
+from crystal.read.tree import ROOT, RaggedTree, WholeTree
 
 PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 4)]  # of unequal length: padding and positions must not matter
 DEPTH = 4
@@ -202,9 +204,33 @@ def test_one_prompt_with_most_of_the_nodes_is_read_in_shorter_runs() -> None:
     owner = np.repeat(np.arange(30), [8] + [1] * 29)
     runs = list(tree._runs(owner))
     assert [r.start for r in runs[1:]] == [r.stop for r in runs[:-1]] and (runs[0].start, runs[-1].stop) == (0, 37)
-    assert all(r.stop - r.start <= 8 for r in runs)
+    assert all(r.stop - r.start <= 8 for r in runs[:-1]) and runs[-1].stop - runs[-1].start <= 12
     engine.chunk = 32
     assert max(r.stop - r.start for r in tree._runs(owner)) < 32
+
+
+def test_no_small_chunk_is_left_over() -> None:
+    engine = engine_of("llama")
+    engine.chunk = 8
+    for rows, sizes in ((12, [12]), (13, [8, 5]), (29, [8, 8, 8, 5]), (20, [8, 12])):
+        assert [r.stop - r.start for r in engine.tree(PROMPTS, 3)._runs(np.arange(rows))] == sizes
+
+
+BEGIN_ALIKE = st.lists(st.lists(st.integers(2, 4), min_size=1, max_size=5).map(tuple), min_size=1, max_size=6)
+
+
+@given(BEGIN_ALIKE)
+def test_a_beginning_that_prompts_share_is_computed_once(prompts: list[tuple[int, ...]]) -> None:
+    """Among them the same prompt twice, and one that begins another."""
+    engine = engine_of("gpt2", torch.float64)
+    tree = engine.tree(prompts, 3)
+    assert engine.computed == len({ids[:n] for ids in prompts for n in range(1, len(ids) + 1)})
+    alone = torch.cat([engine.forward(torch.tensor([ids]))[:, -1] for ids in prompts])
+    assert (tree.roots - alone).abs().max() < 1e-10
+    below = tree.grow(np.arange(len(prompts)), np.full(len(prompts), ROOT), np.full(len(prompts), 5))
+    alone = torch.cat([engine.forward(torch.tensor([(*ids, 5)]))[:, -1] for ids in prompts])
+    assert (torch.cat([logits for _, logits in below]) - alone).abs().max() < 1e-10
+
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_temperature_divides_every_tokens_logits(temperature: float) -> None:

@@ -54,7 +54,7 @@ class Row(NamedTuple):
     probability: np.ndarray  # (options,), unconditional
     off_support: float  # probability of answers that are no option
     unresolved: float  # probability not expanded
-    tokens: int  # computed for it
+    tokens: int  # that it needs, those of its prompt among them
 
 
 @dataclass(frozen=True)

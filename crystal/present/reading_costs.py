@@ -26,9 +26,9 @@ class Machine(NamedTuple):
 
 
 def whole_grid() -> pd.DataFrame:
-    """Part "grid", one row a model, summed over its rungs: cells, seconds, tokens, fewest, shared, prompt_tokens, forwards; and
-    the most that was left unresolved."""
-    sums = dict.fromkeys(("cells", "seconds", "tokens", "fewest", "shared", "prompt_tokens", "forwards"), "sum")
+    """Part "grid", one row a model, summed over its rungs: cells, seconds, tokens, fewest, prompt_tokens, saved, shared,
+    forwards; and the most that was left unresolved."""
+    sums = dict.fromkeys(("cells", "seconds", "tokens", "fewest", "prompt_tokens", "saved", "shared", "forwards"), "sum")
     return load("grid").groupby("model", sort=False).agg(sums | {"unresolved_largest": "max"})
 
 

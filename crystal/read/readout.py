@@ -245,7 +245,7 @@ def _weights(logits: torch.Tensor, order: torch.Tensor, temperature: float) -> t
     """Probabilities of the tokens in this order, not normalised, (n, V) in float64; the largest of a row is 1."""
     weight = logits.index_select(1, order).double()  # a copy already, so all else can be done in place
     weight -= weight.amax(-1, keepdim=True)
-    return weight.div_(temperature).exp_()
+    return (weight if temperature == 1 else weight.div_(temperature)).exp_()
 
 
 def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, list[np.ndarray]]:

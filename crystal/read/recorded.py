@@ -15,12 +15,11 @@ from .readout import Nodes, Seen, Walk, joined
 from .tree import ROOT
 
 
-def fewest_tokens(
+def nodes_needed(
     engine: Engine, prompts: Sequence[tuple[int, ...]], task: Task, *, budget: float = 1e-4, max_nodes: int = 20_000,
     max_depth: int = 12,
 ) -> np.ndarray:
-    """No read-out of a prompt that leaves `budget` computes fewer tokens, (prompts,), the prompt's own among them: prompts
-    count in full, each from its beginning.
+    """No read-out of a prompt that leaves `budget` computes fewer tokens behind it, (prompts,).
 
     Arguments and errors as in `crystal.read.readout.readout`, and the price of one.
     """
@@ -28,8 +27,7 @@ def fewest_tokens(
         walk = Recorded(engine, part, engine.table(task), budget=budget, spare=0, max_nodes=max_nodes, max_depth=max_depth,
                         temperature=1.0)
         walk.run(np.full(len(part), START))
-        below = fewest_nodes(walk.tree(), budget)
-        return [len(ids) + int(n) for ids, n in zip(part, below, strict=True)]
+        return fewest_nodes(walk.tree(), budget).tolist()
 
     return np.array(in_parts(engine, list(prompts), bounds))
 

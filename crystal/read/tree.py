@@ -3,9 +3,9 @@
 A tree is grown in rounds; every node is one token, computed once, and may hang below a node of any round before. Two ways,
 chosen by `engine.tree`:
 
-    RaggedTree   the prompts, and round by round the nodes of all prompts, form one flat row without padding: linear layers
-                 see exactly these tokens; attention is the registered functions `ragged_prompts` and `ragged_tree`. The
-                 prompts' keys and values are kept, and the nodes'
+    RaggedTree   the prompts, every beginning that several of them share once, and round by round the nodes of all prompts,
+                 form one flat row without padding: linear layers see exactly these tokens; attention is the registered
+                 functions `ragged_prompts` and `ragged_tree`. The prompts' keys and values are kept, and the nodes'
     WholeTree    the fallback for any other causal LM (recurrent layers, sliding windows shorter than the prompt, ...):
                  every node is prompt + path from the beginning; the same law at the price of prompt length x nodes
 
@@ -34,12 +34,12 @@ Kept = dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> keys and values,
 class Spread:
     """Rows of several prompts in one flat row, and the same rows in one table of equally many slots a prompt.
 
-    A slot without a row holds a copy of another one's: finite, and seen by nobody.
+    A row may stand in several slots. A slot without a row holds a copy of another one's: finite, and seen by nobody.
     """
 
     prompts: int
     slots: int  # most rows that a prompt has
-    place: torch.Tensor  # (rows,) where a row stands in the table made flat
+    place: torch.Tensor  # (rows,) where a row stands in the table made flat; one of its places
     row: torch.Tensor  # (prompts x slots,) which row stands there
 
     @classmethod
@@ -73,15 +73,41 @@ def _select(rows: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass
+class Beginnings:
+    """The distinct beginnings of some prompts, each behind the shorter ones that it goes on from."""
+
+    token: np.ndarray  # (n,) its last token
+    position: np.ndarray  # (n,) of that token, from 0
+    place: np.ndarray  # (n,) prompt x longest + position, of the first prompt that begins so
+    of: np.ndarray  # (prompts, longest) the beginning that ends at each token; behind the prompt's last token, its whole
+
+    @classmethod
+    def among(cls, prompts: Prompts) -> Beginnings:
+        number: dict[tuple[int, int], int] = {}  # (the beginning one token shorter, the token) -> the beginning
+        longest, place = max(map(len, prompts)), []
+        of = np.empty((len(prompts), longest), np.int64)
+        for i, ids in enumerate(prompts):
+            last = -1
+            for position, token in enumerate(ids):
+                last = number.setdefault((last, token), len(place))
+                if last == len(place):
+                    place.append(i * longest + position)
+                of[i, position] = last
+            of[i, len(ids) :] = last
+        at = np.array(place)
+        return cls(np.array([token for _, token in number]), at % longest, at, of)
+
+
+@dataclass
 class Packed(Spread):
-    """The prompts as one flat row. kept: (prompts, heads, longest, width)."""
+    """The beginnings of the prompts as one flat row. kept: (prompts, heads, longest, width)."""
 
     kept: Kept = field(default_factory=dict)
 
 
 def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, **_):
     """Causal attention of each prompt to itself: query (1, heads, tokens, width), key and value (1, kv heads, tokens, width)
-    -> (1, tokens, heads, width), None. Only here is anything padded.
+    -> (1, tokens, heads, width), None. Only here is anything padded, and here a shared beginning is as many as share it.
 
     Padding stands behind, where a causal model's earlier positions never see it.
     """
@@ -184,14 +210,13 @@ class RaggedTree:
         self.mask = self.engine.there(behind.astype(np.float32))
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
-        """Logits behind the prompts, each prompt token computed once and no other; their keys and values go to `packed`."""
-        end, there = np.cumsum(self.length), self.engine.there
-        position = np.arange(end[-1]) - np.repeat(end - self.length, self.length)
-        self.packed = Packed.of(np.repeat(np.arange(len(prompts)), self.length), there)
+        """Logits behind the prompts; the keys and values of their tokens go to `packed`."""
+        found, there = Beginnings.among(prompts), self.engine.there
+        self.packed = Packed(*found.of.shape, there(found.place), there(found.of.flatten()))
         with _attention(self.engine.model, "ragged_prompts"):
             logits = self.engine.forward(
-                there(np.concatenate([np.array(p) for p in prompts]))[None], position_ids=there(position)[None],
-                use_cache=False, logits_to_keep=(end - 1).tolist(), tree=self.packed)
+                there(found.token)[None], position_ids=there(found.position)[None], use_cache=False,
+                logits_to_keep=found.of[:, -1].tolist(), tree=self.packed)
         return logits[0]
 
     def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -220,10 +245,11 @@ class RaggedTree:
             yield rows, logits[0]
 
     def _runs(self, owner: np.ndarray) -> Iterator[slice]:
-        """Rows of a chunk each; shorter runs where one prompt has so many nodes that the other ones' slots would be empty."""
+        """Rows of a chunk each; the last one is up to half as large again, lest a small one be left; shorter runs where one
+        prompt has so many nodes that the other ones' slots would be empty."""
         low, most = 0, self.engine.chunk
         while low < len(owner):
-            high = min(low + most, len(owner))
+            high = len(owner) if len(owner) - low <= 1.5 * most else low + most
             while high - low > 1 and Spread.size(owner[low:high] - owner[low]) > 4 * most:
                 high = (low + high) // 2
             yield slice(low, high)
