@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from crystal.ask.tasks import PHASE_TASKS
 from crystal.book import freshness, pages
+from crystal.cores import cores
 
 REPOSITORY = Path(__file__).parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -23,7 +25,7 @@ PROSE = sorted((REPOSITORY / "book").glob("*.md"))
 PACKAGE = REPOSITORY / "crystal"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
            for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("__")}
-BELOW, ABOVE = ("errors", "files"), ("commands", "table_commands", "cli")  # all rooms
+BELOW, ABOVE = ("cores", "errors", "files"), ("commands", "table_commands", "cli")  # all rooms
 HEAVY = ("torch", "transformers", "trl", "datasets", "ray", "matplotlib", "seaborn")
 
 
@@ -264,6 +266,12 @@ def test_the_search_for_typed_numbers_finds_them():
 
 
 # -- what no file may hold
+
+
+def test_cores_are_counted_where_the_system_does_not_say_which(monkeypatch):
+    assert 1 <= cores() <= os.cpu_count()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS
+    assert cores() == os.cpu_count()
 
 
 def test_no_file_names_a_machine_or_a_registry():

@@ -12,6 +12,7 @@ from crystal.errors import CrystalError
 from crystal.measure import claims
 from crystal.measure import inference as inf
 from crystal.measure import phases as ph
+from crystal.measure.adjusting import holm
 
 K = 10
 EVEN = np.ones(100)
@@ -228,16 +229,25 @@ def test_split_half_floor():
 
 
 def test_holm_by_hand():
-    assert inf.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert inf.holm([0.5, 0.9]).tolist() == [1, 1]
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]).tolist() == [1, 1]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p):
     p = np.array(p)
-    adjusted = inf.holm(p)
+    adjusted = holm(p)
     assert (adjusted >= p).all() and (adjusted <= np.minimum(1, len(p) * p) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.001, 0.5))
+def test_holm_rejects_what_the_steps_reject(p, alpha):
+    """Step by step: the smallest p against alpha / n, the next against alpha / (n - 1), until one is not rejected."""
+    left, rejected = sorted(p), []
+    while left and left[0] * len(left) <= alpha:
+        rejected.append(left.pop(0))
+    assert (holm(p) <= alpha).sum() == len(rejected)
 
 
 # --- the seed ------------------------------------------------------------------------------------------------------

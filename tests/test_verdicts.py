@@ -11,7 +11,7 @@ from crystal.ask.prompts import NARRATORS
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
 from crystal.lab import world
-from crystal.measure import claims, judging, marks
+from crystal.measure import adjusting, claims, judging, marks
 from crystal.measure import inference as inf
 from crystal.measure.judging import judge
 from crystal.present import telling, verdicts, views
@@ -67,7 +67,7 @@ def test_adjusting_for_many_tasks_can_only_make_verdicts_undecided():
     one = [judge("collapse", number(0.2, 0.05), null(p)) for p in (0.001, 0.02, 0.04)]
     one.append(judge("collapse", number(0.9, 0.1), null(0.5)))
     assert [v.verdict for v in one] == ["holds", "holds", "holds", "fails"]
-    adjusted = judging.adjust(one)
+    adjusted = adjusting.adjust(one)
     assert [v.verdict for v in adjusted] == ["holds", "undecided", "undecided", "fails"]
     assert "among so many tasks" in adjusted[1].reason
     assert all(a.p >= v.p for a, v in zip(adjusted, one, strict=True))

@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ..cores import cores
 from ..errors import CrystalError
 from ..files import PACKAGE, root
 from ..present.show import CONTEXT
@@ -43,7 +44,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
                    key=lambda page: (-(seconds(page) or float("inf")), alike[page.template]))
     if not stale:
         return []
-    jobs = min(jobs or len(os.sched_getaffinity(0)), len(stale))
+    jobs = min(jobs or cores(), len(stale))
     failures, began = [], time.perf_counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(run, page, on_ladders(page, ladders)): page for page in stale}

@@ -217,7 +217,7 @@ def kept(base: Array | Evidence, sft: Array | Evidence, later: Array | Evidence,
     for chosen, _ in by:
         index = inf.split_seed(naming.law, sft.law, chosen=chosen).index
         masks.append(ph.support(naming.law[index], quantile))
-        ceilings.append(float(ph.probmass(own.law[index], masks[-1])))
+        ceilings.append(min(1.0, float(ph.probmass(own.law[index], masks[-1]))))  # sums of draws come out above 1 by a rounding
         errors.append(np.sqrt(ceilings[-1] * (1 - ceilings[-1]) / own.draws[index]))
     laws = [later.law[scored].mean(0) for _, scored in by]
     return Kept(

@@ -285,13 +285,6 @@ def split_half_floor(answers: Array, distance: Callable[[Array, Array], Array], 
     return distance(mean_law(answers, first), mean_law(answers, 1 - first))
 
 
-def holm(p: Sequence[float]) -> Array:
-    """Holm's adjusted p-values: reject those at most alpha, and the chance of any false rejection is at most alpha."""
-    from statsmodels.stats.multitest import multipletests
-
-    return multipletests(p, method="holm")[1]
-
-
 # --- chosen and scored apart -----------------------------------------------------------------------------------------
 
 

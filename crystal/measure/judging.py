@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import inference as inf
 from .inference import ALPHA, Estimate, Null
 from .marks import MARKS, Mark
 
@@ -84,24 +81,3 @@ def judge(claim: str, estimate: Estimate, null: Null | None = None, *, chance: f
     else:
         verdict, reason = "undecided", "the interval reaches across the mark"
     return Verdict(claim, verdict, reason, estimate, null, chance, float(max(p_mark, p_null)), float(p_against))
-
-
-def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts of one claim on all tasks of a ladder, with Holm's adjusted p-values, both ways.
-
-    What no longer reaches ALPHA becomes undecided.
-    """
-    adjusted = []
-    for v, p, against in zip(verdicts, inf.holm([v.p for v in verdicts]), inf.holm([v.p_against for v in verdicts]), strict=True):
-        new = dataclasses.replace(v, p=float(p), p_against=float(against))
-        if (v.verdict == "holds" and p > ALPHA) or (v.verdict == "fails" and against > ALPHA):
-            reason = f"it {v.verdict} by itself, but not beyond doubt among so many tasks"
-            new = dataclasses.replace(new, verdict="undecided", reason=reason)
-        adjusted.append(new)
-    return adjusted
-
-
-def adjusted(raw: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
-    """Task -> verdicts, the same claims in the same order on every task, each claim adjusted over the tasks."""
-    columns = [adjust(column) for column in zip(*raw.values(), strict=True)]  # one per claim
-    return dict(zip(raw, map(list, zip(*columns, strict=True)), strict=True))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..cores import cores
 from ..errors import CrystalError
 from ..files import root, write_file
 from . import simulation, synthetic
@@ -93,7 +94,7 @@ def validate(jobs: int | None = None, say=print) -> int:
     todo = [step for step in plan() if (step[0], step[1], *_place(step[2])) not in have]
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, good)
-    jobs = min(jobs or len(os.sched_getaffinity(0)), max(1, len(todo)))
+    jobs = min(jobs or cores(), max(1, len(todo)))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, open(path, "a", encoding="utf-8") as file:
         running = {pool.submit(simulation.row, *step): step for step in todo}
         for done, future in enumerate(as_completed(running), 1):

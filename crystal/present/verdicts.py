@@ -12,8 +12,9 @@ from ..ask.tasks import TASKS
 from ..keep.store import answers
 from ..lab import world
 from ..measure import inference as inf
+from ..measure.adjusting import adjusted
 from ..measure.claims import QUANTILE, liquid, nucleation, seed_in_base, seed_named, settling
-from ..measure.judging import Verdict, adjusted
+from ..measure.judging import Verdict
 from ..measure.phases import Array
 
 

@@ -21,7 +21,8 @@ from ..errors import CrystalError
 from ..keep import store
 from ..lab import experiments
 from ..measure import phases
-from ..measure.judging import Verdict, adjust
+from ..measure.adjusting import adjust
+from ..measure.judging import Verdict
 from ..measure.phases import Array
 from ..present.training_figures import load_report
 from . import branches, parents

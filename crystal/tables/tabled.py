@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..measure import claims, judging
+from ..measure import claims
 from ..measure import evidence as ev
 from ..measure import inference as inf
 from ..measure import phases as ph
+from ..measure.adjusting import adjust
 from ..measure.claims import QUANTILE
 from ..measure.evidence import Evidence
 from ..measure.judging import Verdict, judge
@@ -94,11 +95,11 @@ def survey(table: Table, ladder: str, *, quantile: float = QUANTILE, seed: int =
 
 
 def _adjusted(raw: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
-    """As `judging.adjusted`, for tasks that do not all have the same claims."""
+    """As `adjusting.adjusted`, for tasks that do not all have the same claims."""
     out: dict[str, list[Verdict]] = {task: [] for task in raw}
     for claim in dict.fromkeys(v.claim for verdicts in raw.values() for v in verdicts):
         mine = {task: v for task, verdicts in raw.items() for v in verdicts if v.claim == claim}
-        for task, verdict in zip(mine, judging.adjust(list(mine.values())), strict=True):
+        for task, verdict in zip(mine, adjust(list(mine.values())), strict=True):
             out[task].append(verdict)
     return out
 
