@@ -1,14 +1,12 @@
-"""The whole grid of both nano ladders, as `make resample` reads it: a process a ladder, side by side, one thread each."""
+"""The whole grid of both nano ladders, by the reader of `make resample`: a process a ladder, side by side, one thread each."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 
 import torch
 from bench_measure import child, counted, said
-from bench_peers import Ids
 
 from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import ALL_FORMS
@@ -21,7 +19,7 @@ RUNGS = ("base", "sft", "dpo", "rlvr")
 
 
 def grid() -> list[dict]:
-    """Two ladders, four rungs, every closed task, 100 prompts, two forms: minutes on two cores, tokens against the fewest."""
+    """Two ladders, four rungs, fifteen closed tasks, 100 prompts, two forms: minutes on two cores, tokens against the fewest."""
     children = [child(f"import bench_grid; bench_grid.read({name!r})") for name in LADDERS]
     return [row for process in children for row in said(process)]
 
@@ -38,7 +36,7 @@ def read(ladder: str) -> None:
         now = time.perf_counter() - began
         rows.append({
             "model": ladder, "rung": rung.name, "cells": len(found), "seconds": now - since, "tokens": sum(forwards),
-            "forwards": len(forwards), "needed": sum(row.tokens for row in found),
+            "forwards": len(forwards), "saved": sum(row.tokens for row in found) - sum(forwards),
             "unresolved_largest": max(row.unresolved for row in found), "parameters": reader.machine.model.num_parameters()})
         since = now
         reader.unload()
@@ -47,11 +45,12 @@ def read(ladder: str) -> None:
 
 
 def fewest(reader: Reader) -> dict:
-    """What nobody could undercut who reads task by task: `fewest` tokens, `prompt_tokens` of them for the prompts, whose
-    distinct beginnings are computed once a task: that has `saved` some. `shared`: what the same would save between tasks;
-    nobody here does that.
+    """What nobody could undercut who reads each task in each form by itself: `fewest` tokens, `prompt_tokens` of them for the
+    prompts' distinct beginnings. `shared`: what beginnings that tasks of a form share would save; nobody here does that.
+
+    Only where no prompt is the beginning of another: else its answers' tokens might be the other one's prompt.
     """
-    nodes = once = everywhere = whole = 0
+    nodes = once = everywhere = 0
     for place in reader.plan.asked(reader.rung.name):
         asked = []
         for task in reader.plan.tasks:
@@ -59,14 +58,10 @@ def fewest(reader: Reader) -> dict:
             prompts, how = [cell.prompt_ids for cell in cells], cells[0].decoding
             nodes += int(nodes_needed(reader.machine, prompts, TASKS[task], budget=how.budget, max_nodes=how.max_nodes,
                                       max_depth=how.max_depth).sum())
-            once += distinct(prompts)
+            inner = {ids[:n] for ids in prompts for n in range(1, len(ids))}
+            assert len(set(prompts)) == len(prompts) and inner.isdisjoint(prompts), task
+            once += len(inner) + len(prompts)
             asked += prompts
-        whole += sum(map(len, asked))
-        everywhere += distinct(asked)
+        everywhere += len({ids[:n] for ids in asked for n in range(1, len(ids) + 1)})
     reader.unload()
-    return {"fewest": nodes + once, "prompt_tokens": once, "saved": whole - once, "shared": once - everywhere}
-
-
-def distinct(prompts: Sequence[Ids]) -> int:
-    """Beginnings of prompts, each counted once."""
-    return len({ids[:n] for ids in prompts for n in range(1, len(ids) + 1)})
+    return {"fewest": nodes + once, "prompt_tokens": once, "shared": once - everywhere}

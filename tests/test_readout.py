@@ -143,6 +143,16 @@ def test_what_is_cut_by_depth_does_not_drive_the_walk() -> None:
         assert cut.unresolved > 1e-5 >= free.unresolved and cut.tokens <= free.tokens
 
 
+def test_a_long_prompt_takes_no_depth_from_those_beside_it() -> None:
+    """Behind it the context has room for one token of answer; its own law is cut, and only its own."""
+    engine = engine_of("llama")
+    long = (0,) + (3,) * (engine.context - 1)
+    alone = [readout(engine, [ids], tiny.OVERLAPPING, budget=1e-3)[0] for ids in (*PROMPTS, long)]
+    for a, b in zip(alone, readout(engine, [*PROMPTS, long], tiny.OVERLAPPING, budget=1e-3), strict=True):
+        assert np.abs(a.options - b.options).max() < 1e-6 and a.tokens == b.tokens
+    assert alone[0].unresolved <= 1e-3 < alone[-1].unresolved and alone[-1].tokens == len(long)
+
+
 def test_a_flat_model_on_a_real_vocabulary_ends() -> None:
     tokenizer = tiny.trained_tokenizer()
     engine = build(tiny.model("llama", len(tokenizer), sharpness=1e-3), tokenizer)

@@ -12,6 +12,7 @@ import synthetic_remelting as made
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.errors import CrystalError
 from crystal.measure import phases
+from crystal.measure.adjusting import adjusted
 from crystal.studies import branches, hysteresis, parents, remelting, remelting_figures, remelting_tables
 from crystal.studies.parents import ALL, APART, DEMONSTRATED, HELD_OUT
 
@@ -115,7 +116,7 @@ def test_the_verdicts_tell_base_crystal_and_another_liquid_apart(methods, ends):
     said = {name: remelting.reading(*found[name], remelting_tables.pick(ends, name, "entropy_gained")) for name in found}
     assert (said[BACK], said[FLAT], said["temperature 0.5"]) == ("the base", "a wider crystal", "a narrower crystal")
     assert "(3 parents)" in found[BACK][0].sentence()
-    strict = remelting.adjusted(found)
+    strict = adjusted(found)
     assert strict[BACK][0].p >= found[BACK][0].p and strict.keys() == found.keys()
 
 

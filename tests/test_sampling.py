@@ -66,7 +66,7 @@ def test_identical_draws_for_any_batch_size(dtype: torch.dtype, n: int) -> None:
 
 def test_prompts_that_share_a_tree_draw_as_each_alone() -> None:
     engine = engine_of(dtype=torch.float64)
-    prompts = [PROMPT, PROMPT[:2], (0, 9, 8, 7, 6, 5)]
+    prompts = [PROMPT, PROMPT[:2], (0, 9, 8, 7, 6, 5), (0,) + (3,) * (engine.context - 1)]  # the last has room for one token
     alone = [draw(engine, ids, 5000, seed=3, max_tokens=3) for ids in prompts]
     assert draw_many(engine, prompts, 5000, seed=3, max_tokens=3) == alone
     assert alone[0] != alone[1]

@@ -53,7 +53,8 @@ def resample(
     missing_only: leave alone what the store holds; else compute that too and compare. budget: other than the grids'.
     hire: read by workers on Ray, to the same shards in the same order as here.
     Returns: one row per rung, form and temperature: cells, new (written), compared, median and max (over the compared cells,
-    the largest absolute difference of an option's or off_support's probability), tokens and seconds of computing.
+    the largest absolute difference of an option's or off_support's probability), tokens (each cell's counted by
+    itself) and seconds of computing.
     Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
     Raises: CrystalError for an unknown name, weights that are not the ladder's or not pinned, or, once all is read and
     written, cells above the tolerance; of a cluster, what `crystal.keep.cluster.read_there` does.

@@ -40,7 +40,8 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 class Engine:
     """One checkpoint, loaded. `computed`: token positions forwarded so far, padding included.
 
-    chunk: tree nodes per forward; batch: prompts per tree. Both shrink where the memory is too small (`crystal.read.memory`).
+    chunk: tree nodes per forward, up to half as many again in a round's last one; batch: prompts per tree. Both shrink where
+    the memory is too small (`crystal.read.memory`).
     """
 
     model: transformers.PreTrainedModel
@@ -116,10 +117,11 @@ class Engine:
             self._tables[task] = Table(self.vocabulary, Automaton(task))
         return self._tables[task]
 
-    def tree(self, prompts: Sequence[tuple[int, ...]], depth: int) -> RaggedTree | WholeTree:
-        """The tree of answers to `prompts`, with their roots computed; `depth`: deepest level it will be grown to."""
+    def tree(self, prompts: Sequence[tuple[int, ...]], depth: int | np.ndarray) -> RaggedTree | WholeTree:
+        """The tree of answers to `prompts`, with their roots computed; `depth`: deepest level it will be grown to, of all
+        or of each (prompts,)."""
         window = getattr(self.model.config.get_text_config(), "sliding_window", None) or self.context
-        fits = max(map(len, prompts)) + depth <= window
+        fits = max(np.array([len(ids) for ids in prompts]) + depth) <= window
         return (RaggedTree if self.ragged and fits else WholeTree)(self, prompts)
 
     def forward(self, ids: torch.Tensor, **kwargs) -> torch.Tensor:
@@ -176,7 +178,8 @@ def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: st
     return Engine(
         model=model.eval(), tokenizer=tokenizer, source=source, tokenizer_revision=tokenizer_revision,
         pieces=pieces, vocabulary=Vocabulary(pieces), ragged=model.config.model_type in RAGGED,
-        # the widest arrays, a row of the vocabulary a node, stay at 256 MiB; at 1 GiB on a GPU, which starves on fewer rows
+        # the widest arrays, a row of the vocabulary a node in float64, stay at 256 MiB; at 1 GiB on a GPU, which starves on fewer
+        # rows; half as much again for a round's last chunk
         chunk=max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width)),
     )
 

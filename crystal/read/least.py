@@ -39,7 +39,7 @@ def fewest_nodes(tree: Tree, budget: float) -> np.ndarray:
     needed, best = tree.open - budget, np.zeros(len(tree.open))
     for price in PRICES:
         best = np.maximum(best, (needed - _largest_gain(tree, price)) / price)
-    return np.ceil(best - 1e-6).astype(int)
+    return np.ceil(best - 1e-3).astype(int)  # rounding, over the smallest price, is no node
 
 
 def _largest_gain(tree: Tree, price: float) -> np.ndarray:

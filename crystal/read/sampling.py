@@ -62,25 +62,25 @@ def draw_many(
     for name, value in (("n", n), ("max_tokens", max_tokens)):
         if value < 1:
             raise CrystalError(f"{name} must be 1 or more, not {value}")
-    depth, follow = min(max_tokens, *map(engine.room, prompts)), _rule(engine, task)
-    return in_parts(engine, prompts, lambda part: _draw(engine, part, n, seed, depth, follow))
+    most, follow = [min(max_tokens, engine.room(ids)) for ids in prompts], _rule(engine, task)
+    return in_parts(engine, list(zip(prompts, most, strict=True)), lambda part: _draw(engine, *zip(*part), n, seed, follow))
 
 
 def _draw(
-    engine: Engine, prompts: Sequence[tuple[int, ...]], n: int, seed: int, depth: int, follow: Rule,
+    engine: Engine, prompts: Sequence[tuple[int, ...]], most: Sequence[int], n: int, seed: int, follow: Rule,
 ) -> list[dict[str, int]]:
-    """The draws of the prompts of one tree."""
-    size = len(prompts)
-    tree = engine.tree(prompts, depth - 1)
+    """The draws of the prompts of one tree; most (prompts,): tokens that an answer to each may take."""
+    size, most = len(prompts), np.array(most)
+    tree = engine.tree(prompts, most - 1)
     level = _Level(np.arange(size), np.full(size, n), np.full(size, START), [_root_key(seed, p) for p in prompts], [b""] * size)
     texts: list[dict[str, int]] = [{} for _ in prompts]
     first = 0  # number of the level's first node
     logits = iter([(slice(0, size), tree.roots)])
-    for step in range(1, depth + 1):
+    for step in range(1, most.max() + 1):
         parts = [_split(level, rows, block) for rows, block in _blocks(logits)]
         parent, token, count = map(np.concatenate, zip(*parts, strict=True))
         state = follow(level.state[parent], token)
-        done = (state < 0) | (step == depth)
+        done = (state < 0) | (step == most[level.owner[parent]])
         _tally(texts, level, engine.pieces, parent[done], token[done], count[done])
         if done.all():
             break

@@ -21,7 +21,6 @@ from ..errors import CrystalError
 from ..keep import store
 from ..lab import experiments
 from ..measure import phases
-from ..measure.adjusting import adjust
 from ..measure.judging import Verdict
 from ..measure.phases import Array
 from ..present.training_figures import load_report
@@ -188,12 +187,6 @@ def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
     mine = ends[(ends["group"] == ALL) & (ends["against"] == CHAT)]
     return {method: [parents.judge_over("remelts", rows["distance"]), parents.judge_over("widens", rows["regained"])]
             for method, rows in mine.groupby("method", sort=False)}
-
-
-def adjusted(found: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
-    """The same verdicts, adjusted for the number of methods by Holm's method, each claim by itself."""
-    columns = [adjust(column) for column in zip(*found.values(), strict=True)]
-    return dict(zip(found, map(list, zip(*columns, strict=True)), strict=True))
 
 
 def reading(remelts: Verdict, widens: Verdict, entropy_gained: pd.Series) -> str:

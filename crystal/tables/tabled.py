@@ -16,7 +16,7 @@ from ..measure import claims
 from ..measure import evidence as ev
 from ..measure import inference as inf
 from ..measure import phases as ph
-from ..measure.adjusting import adjust
+from ..measure.adjusting import adjusted
 from ..measure.claims import QUANTILE
 from ..measure.evidence import Evidence
 from ..measure.judging import Verdict, judge
@@ -89,19 +89,9 @@ def survey(table: Table, ladder: str, *, quantile: float = QUANTILE, seed: int =
     named = seeds(every, who)
     raw = {task: of_task(found, who, [law for name, law in named.items() if name != task], quantile=quantile, seed=seed,
                          permutations=permutations) for task, found in every.items()}
-    out = _adjusted(raw)
+    out = adjusted(raw)
     over = over_tasks(every, who, named, raw, quantile=quantile, seed=seed, permutations=permutations)
     return out | ({POOLED: over} if over else {})
-
-
-def _adjusted(raw: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
-    """As `adjusting.adjusted`, for tasks that do not all have the same claims."""
-    out: dict[str, list[Verdict]] = {task: [] for task in raw}
-    for claim in dict.fromkeys(v.claim for verdicts in raw.values() for v in verdicts):
-        mine = {task: v for task, verdicts in raw.items() for v in verdicts if v.claim == claim}
-        for task, verdict in zip(mine, adjust(list(mine.values())), strict=True):
-            out[task].append(verdict)
-    return out
 
 
 # --- over tasks ------------------------------------------------------------------------------------------------------
