@@ -13,7 +13,7 @@ import yaml
 from crystal.ask import grids, ladders
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.errors import CrystalError
-from crystal.keep import batches, resample, store
+from crystal.keep import batches, progress, resample, store
 
 TASKS = ("coin", "die")
 
@@ -219,3 +219,12 @@ def test_a_rung_is_asked_what_its_grid_says(toy, fake):
         store.answers(frame, "sft-1", "coin")
     text = frame[frame["form"] == "instructed"].iloc[0]
     assert text["prompt"] in {prompt.id for prompt in PROBE}
+
+
+def test_a_log_is_not_filled_with_looks_at_the_bar(capsys):
+    """A terminal would be shown thousands; here stderr is no terminal: the beginning and the end."""
+    with progress.bar(5000, "toy") as bar:
+        for i in range(5000):
+            bar.set_postfix_str(str(i), refresh=False)
+            bar.update()
+    assert capsys.readouterr().err.count("toy:") <= 3

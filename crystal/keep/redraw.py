@@ -19,7 +19,7 @@ from ..ask.ladders import STAGES, Ladder, Rung, check_weights, config_sha256, lo
 from ..ask.prompts import PROBE, Prompt
 from ..ask.tasks import TASKS, Task, first_line
 from ..errors import CrystalError, known
-from . import drawn, store
+from . import drawn, progress, store
 from .drawn import DRAWN, TASKS_DRAWN, TRUTH
 
 if TYPE_CHECKING:
@@ -50,16 +50,14 @@ def draw(
 
 def _walk(ladder: Ladder, rungs: Sequence[Rung], tasks: Sequence[Task], decoding: Decoding, device: str | None) -> Iterator[dict]:
     """Every rung and task; each checkpoint is loaded once, and unloaded before the next is, each task's cells are a shard."""
-    from tqdm import tqdm
-
     from ..read import engine
 
     held = drawn.keys(ladder.name)
-    with tqdm(total=len(rungs) * len(tasks) * len(PROBE), unit=" cells", desc=ladder.name) as bar:
+    with progress.bar(len(rungs) * len(tasks) * len(PROBE), ladder.name) as bar:
         for rung in rungs:
             machine = engine.load_rung(rung, dtype=ladder.dtype, device=device)
             for task in tasks:
-                bar.set_postfix_str(f"{rung.name}, {task.name}")
+                bar.set_postfix_str(f"{rung.name}, {task.name}", refresh=False)
                 start = time.perf_counter()
                 rows = [row for part in _parts() for row in _rows(ladder, rung, machine, task, part, decoding, held)]
                 seconds = time.perf_counter() - start

@@ -18,7 +18,7 @@ from ..ask.ladders import Rung, check_pinned, check_weights, load_ladder
 from ..ask.prompts import ALL_FORMS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
-from . import manifest, store
+from . import manifest, progress, store
 from .batches import Plan, Read, read_here
 from .cluster import Hire, read_there
 
@@ -76,18 +76,16 @@ def resample(
 
 def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read, part by part; what was there when an error or Ctrl-C came is stored, too."""
-    from tqdm import tqdm
-
     parts: list[_Part] = []
     total = sum(plan.size(batch) for rung in plan.rungs for batch in plan.batches(rung.name))
-    with tqdm(total=total, unit=" cells", desc=plan.ladder.name) as bar:
+    with progress.bar(total, plan.ladder.name) as bar:
         try:
             for read in reads:
                 if not parts or parts[-1].place != read.batch[:2]:
                     if parts:
                         parts[-1].flush()
                     parts.append(_Part(plan, *read.batch[:2]))
-                    bar.set_postfix_str(f"{read.batch.rung}, {parts[-1].asked.form}")
+                    bar.set_postfix_str(f"{read.batch.rung}, {parts[-1].asked.form}", refresh=False)
                 parts[-1].take(read)
                 if plan.ends(read.batch):  # now, for the next rung may take minutes to load
                     parts[-1].flush()

@@ -26,7 +26,7 @@ from ..errors import CrystalError, known
 from ..files import root
 from ..read import dialects
 from ..read.servers import ENDPOINTS, Server, address
-from . import drawn, store
+from . import drawn, progress, store
 from .redraw import lines
 
 FLUSH_SECONDS = 10.0  # finished cells wait this long, for a shard of several; a kill loses no more, and what was under way
@@ -126,13 +126,11 @@ class _Walk(NamedTuple):
 
 def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> dict:
     """The cells of one task, several at a time; kept as they are finished, whatever ends it."""
-    from tqdm import tqdm
-
     start = time.perf_counter()
     cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
     lacking = {prompt: cell for prompt, cell in cells.items() if cell.key not in walk.held}
     found: dict[Prompt, _Found] = {}
-    bar = tqdm(total=len(lacking), unit=" cells", desc=f"{walk.rung.name}, {task.name}", disable=None)
+    bar = progress.bar(len(lacking), f"{walk.rung.name}, {task.name}")
     with bar, ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(_draw, walk.server, cell, walk.form, prompt.text(task, walk.form)): prompt
                    for prompt, cell in lacking.items()}
