@@ -9,8 +9,8 @@ class CrystalError(Exception):
 
     def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
         self.what, self.where, self.mend = what, where, mend
-        at = f" ({where})" if where is not None else ""
-        super().__init__(f"{what}{at}." + (f" Mend: {mend}" if mend else ""))
+        said = what if where is None else f"{what} ({where})"
+        super().__init__(said + ("" if said.endswith("?") else ".") + (f" Mend: {mend}" if mend else ""))
 
 
 def known(name: str, choices, kind: str, mend: str | None = None) -> str:
