@@ -107,7 +107,8 @@ class Packed(Spread):
 
 def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, **_):
     """Causal attention of each prompt to itself: query (1, heads, tokens, width), key and value (1, kv heads, tokens, width)
-    -> (1, tokens, heads, width), None. Only here is anything padded, and here a shared beginning is as many as share it.
+    -> (1, tokens, heads, width), None. Only here are prompts padded, and
+    a beginning that several share laid out for each.
 
     Padding stands behind, where a causal model's earlier positions never see it.
     """
