@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 import types
 from dataclasses import dataclass, field
 
@@ -115,17 +116,30 @@ def test_resumes_after_a_kill(toy, fake):
     assert store.verify("toy").problems == () and store.verify("toy").missing == 0
 
 
-def test_a_rung_is_written_before_the_next_is_loaded(toy, fake, monkeypatch):
+def test_a_rung_is_written_while_the_next_is_loaded(toy, fake, monkeypatch):
     """A large one takes minutes to load, and whatever ends the run meanwhile must not take the last one's answers along."""
-    there, load = [], fake.load_rung
+    append, met, rungs = store.append, [], len(ladders.STAGES) + 1
 
-    def load_rung(*args, **more):
-        there.append(store.verify("toy").cells)
-        return load(*args, **more)
+    def late(*args):
+        wanted, end = min(len(met) + 2, rungs), time.monotonic() + 20
+        while len(fake.loads) < wanted and time.monotonic() < end:
+            time.sleep(0.001)
+        met.append(len(fake.loads) == wanted)
+        return append(*args)
 
-    monkeypatch.setattr(fake, "load_rung", load_rung)
-    resample.resample("toy", tasks=TASKS)
-    assert there == [400 * n for n in range(5)]
+    monkeypatch.setattr(store, "append", late)
+    resample.resample("toy", tasks=TASKS, forms=["chat"])
+    assert met == [True] * rungs and store.verify("toy").cells == 200 * rungs
+
+
+def test_a_write_that_fails_ends_the_run_before_another_is_begun(toy, fake, monkeypatch):
+    def full(*args):
+        raise CrystalError("the disk is full")
+
+    monkeypatch.setattr(store, "append", full)
+    with pytest.raises(CrystalError, match="the disk is full"):
+        resample.resample("toy", tasks=TASKS, forms=["chat"])
+    assert fake.loads == ["base", "sft-1"]
 
 
 def test_tasks_are_written_in_groups(toy, fake, monkeypatch):

@@ -7,6 +7,7 @@ Knows what is asked for and what becomes of the answers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,16 +79,16 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read, part by part; what was there when an error or Ctrl-C came is stored, too."""
     parts: list[_Part] = []
     total = sum(plan.size(batch) for rung in plan.rungs for batch in plan.batches(rung.name))
-    with progress.bar(total, plan.ladder.name) as bar:
+    with progress.bar(total, plan.ladder.name) as bar, _Writer() as writer:
         try:
             for read in reads:
                 if not parts or parts[-1].place != read.batch[:2]:
                     if parts:
                         parts[-1].flush()
-                    parts.append(_Part(plan, *read.batch[:2]))
+                    parts.append(_Part(plan, writer, *read.batch[:2]))
                     bar.set_postfix_str(f"{read.batch.rung}, {parts[-1].asked.form}", refresh=False)
                 parts[-1].take(read)
-                if plan.ends(read.batch):  # now, for the next rung may take minutes to load
+                if plan.ends(read.batch):  # now, while the next rung is loaded, which may take minutes
                     parts[-1].flush()
                 bar.update(plan.size(read.batch))
         finally:
@@ -107,11 +108,32 @@ def _refuse_drift(name: str, drifts: Sequence[Drift]) -> None:
         )
 
 
+class _Writer:
+    """Writes one shard at a time beside the reading, lest the device wait for a disk. An error comes out at the next shard,
+    or at the end."""
+
+    def __init__(self) -> None:
+        self.thread, self.last = ThreadPoolExecutor(1), Future()
+        self.last.set_result(None)
+
+    def append(self, ladder: str, rows: Sequence[store.Row], producer: dict) -> None:
+        self.last.result()
+        self.last = self.thread.submit(store.append, ladder, rows, producer)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.thread:
+            self.last.result()
+
+
 @dataclass
 class _Part:
     """One rung in one situation: what was there, and what has been read so far."""
 
     plan: Plan
+    writer: _Writer
     name: str  # of the rung
     number: int  # of the situation in its grid
     fresh: list[Read] = field(default_factory=list)  # with cells that are not yet written
@@ -151,14 +173,14 @@ class _Part:
             self.fresh.append(read._replace(rows=rows))
 
     def flush(self) -> None:
-        """Write what is new as one shard."""
+        """Have what is new written as one shard."""
         if not self.fresh:
             return
         fresh, self.fresh = self.fresh, []
         said = {name: " and ".join(sorted({read.made[name] for read in fresh})) for name in ("engine", "device")}
         made = store.producer(**said, dtype=self.plan.ladder.dtype, seconds=sum(read.seconds for read in fresh))
         rows = [row for read in fresh for row in read.rows]
-        store.append(self.plan.ladder.name, rows, made | {"versions": fresh[0].made["versions"]})
+        self.writer.append(self.plan.ladder.name, rows, made | {"versions": fresh[0].made["versions"]})
         self.new += len(rows)
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
