@@ -178,9 +178,23 @@ def _tally(
     texts: list[dict[str, int]], level: _Level, pieces: list[object], parent: np.ndarray, token: np.ndarray, count: np.ndarray,
 ) -> None:
     """Add finished answers to each prompt's `texts`; several paths may spell one text."""
+    begun = [_whole(text) for text in level.text]
+    ends = {t: _longer(b"", pieces[t]).decode("utf-8", "replace") for t in np.unique(token).tolist() if pieces[t] is not VOID}
     for node, owner, t, n in zip(parent.tolist(), level.owner[parent].tolist(), token.tolist(), count.tolist(), strict=True):
-        text, found = _longer(level.text[node], pieces[t]).decode("utf-8", "replace"), texts[owner]
+        if begun[node] is None or t not in ends:
+            text = _longer(level.text[node], pieces[t]).decode("utf-8", "replace")
+        else:  # behind whole characters a token spells itself: each is decoded once, not for every answer
+            text = begun[node] + ends[t]
+        found = texts[owner]
         found[text] = found.get(text, 0) + n
+
+
+def _whole(text: bytes) -> str | None:
+    """The text, unless it ends within a character or holds what is none."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _below(
