@@ -97,13 +97,14 @@ def draws() -> list[dict]:
 
 def open_text() -> list[dict]:
     """A thousand whole answers to open questions: the tree against samples."""
-    model, form, rows = "nano-olmo2", MODELS["nano-olmo2"], []
-    engine = engine_of(model)
-    for name in ("first_name", "city", "word"):
-        ids = encoded(engine, PROBE[::5], TASKS[name], form)
-        contestants = {"tree sampler": tree(engine, ids, SAMPLES, None), "generate": samples(engine, ids, SAMPLES, OPEN_TOKENS),
-                       "generate, prompt once": samples(engine, ids, SAMPLES, OPEN_TOKENS, shared=True)}
-        rows += race(engine.model, contestants, REPEATS, model=model, form=form, task=name, draws=SAMPLES, prompts=len(ids))
+    rows = []
+    for model, form in MODELS.items():
+        engine = engine_of(model)
+        for name in ("first_name", "city", "word"):
+            ids = encoded(engine, PROBE[::5], TASKS[name], form)
+            ways = {"tree sampler": tree(engine, ids, SAMPLES, None), "generate": samples(engine, ids, SAMPLES, OPEN_TOKENS),
+                    "generate, prompt once": samples(engine, ids, SAMPLES, OPEN_TOKENS, shared=True)}
+            rows += race(engine.model, ways, REPEATS, model=model, form=form, task=name, draws=SAMPLES, prompts=len(ids))
     return rows
 
 

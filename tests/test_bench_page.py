@@ -12,8 +12,8 @@ import pytest
 from crystal.ask.ladders import hub_names
 from crystal.book import pages
 from crystal.errors import CrystalError
+from crystal.present import bench_bars, reading_costs, show
 from crystal.present import bench_figures as bench
-from crystal.present import reading_costs, show
 from crystal.read.shapes import SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def parts(gain: float, harness: float | None, million: float, open_gain: float) 
     theirs = lambda task: [] if harness is None else [row(bench.HARNESS, harness, task=task)]  # noqa: E731
     return {
         "generate": [r for task in TASKS for r in (
-            *own(task), row(bench.SAMPLES, gain * bench.FASTER[task] / 5, 2, task=task),
+            *own(task), row(bench.SAMPLES, gain * bench_bars.FASTER[task] / 5, 2, task=task),
             row("tree sampler, 1e3 draws", 1.0, task=task), row("tree sampler, 1e6 draws", million, task=task))],
         "peers": [r for task in TASKS for r in (*own(task), *theirs(task))],
         "open": [row("tree sampler", 1.0, task="word"), row("generate", open_gain, task="word"),
@@ -39,10 +39,10 @@ def parts(gain: float, harness: float | None, million: float, open_gain: float) 
     }
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, **how) -> dict[str, bench.Bar]:
+def judged(monkeypatch: pytest.MonkeyPatch, **how) -> dict[str, bench_bars.Bar]:
     made = parts(**how)
     monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
-    return {bar.claim: bar for bar in bench.bars()}
+    return {bar.claim: bar for bar in bench_bars.bars()}
 
 
 def test_bars_that_are_cleared_hold(monkeypatch):
@@ -63,10 +63,25 @@ def test_bars_that_are_missed_fail(monkeypatch):
     assert bars["harness-none-slower-coarse"].number == pytest.approx(1.8)
 
 
+def test_the_table_has_a_row_a_bar_and_a_column_a_ladder(monkeypatch):
+    made = parts(gain=1.01, harness=1.2, million=3.6, open_gain=11.0)
+    made["generate"] += [r | {"model": "nano-llama", "seconds": r["seconds"] / 2} if r["contestant"] == bench.SAMPLES else
+                         r | {"model": "nano-llama"} for r in made["generate"]]
+    monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
+    found = bench_bars.bars()
+    head, rule, *rows = bench_bars.table(found).splitlines()
+    assert head == "| time ÷ time | mark | nano-olmo2 | nano-llama |" and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
+    assert {row.count("|") for row in rows} == {5} and sum("not measured" in row for row in rows) == 2 + 2 + 1
+    rank = next(row for row in rows if "÷ read-out at 0.0001, card rank" in row)
+    assert "| ≥\u00a0350 | **holds** 354 (in tokens 5.00) | **fails** 177 (in tokens 5.00) |" in rank
+    assert "| ≤\u00a03.5 | **fails** 3.60" in next(row for row in rows if "a million draws ÷ a thousand" in row)
+    assert bench_bars.tally(found) == "11 of 14 hold on nano-olmo2, 3 of 9 hold on nano-llama"
+
+
 def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
     bars = judged(monkeypatch, gain=1.01, harness=None, million=3.4, open_gain=11.0)
     assert not [name for name in bars if name.startswith("harness")]
-    assert not len(bench.against_harness())
+    assert not len(bench_bars.against_harness())
 
 
 def test_a_part_that_was_not_measured_is_named(tmp_path, monkeypatch):
@@ -103,7 +118,7 @@ def test_the_page_runs_on_the_recorded_benchmark(recorded, monkeypatch):
     told, claims = told_by("bench", recorded, monkeypatch)
     assert told.count("```{figure}") == 4 and not re.search(r"\bnan\b", told)
     for task in TASKS:
-        assert claims[f"samples-{task}-fine@nano-olmo2"]["mark"] == bench.FASTER[task]
+        assert claims[f"samples-{task}-fine@nano-olmo2"]["mark"] == bench_bars.FASTER[task]
     assert all(name in told for name in SHAPES if name != "tiny")
 
 

@@ -123,10 +123,10 @@ def test_the_path_starts_at_the_base_and_leaves_out_forms_never_read(readouts):
     assert drawn(figures.plot_path(frame))
 
 
-def test_probmass_stands_between_chance_and_ceiling(readouts):
+def test_probmass_stands_beside_chance_and_the_seeds_own(readouts):
     frame = figures.load_probmass(readouts, "digit", 0.7, **HOW)
     assert frame["rung"].tolist() == ["base", "sft", "dpo", "rlvr"] * 2
-    assert (frame["ceiling"] >= 0.7).all()
+    assert (frame["own"] >= 0.7).all()
     assert (frame["chance"] * 10 == (frame["chance"] * 10).round()).all()
     tuned = frame[frame["rung"] != "base"]
     assert (tuned["value"] > tuned["chance"]).all()

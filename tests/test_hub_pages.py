@@ -96,7 +96,7 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
         page = pages.get(id)
         stamp = json.loads((page.folder / "stamp.json").read_text())
         assert stamp["fingerprint"]["parameters"]["ladders"] == ["tulip", "elm"]
-        assert "Not the page of the page list" in (page.folder / "page.ipynb").read_text()
+        assert "Other parameters than the book's" in (page.folder / "page.ipynb").read_text()
     claims = json.loads((pages.get("overview").folder / "claims.json").read_text())
     assert {"many-laws@tulip", "many-laws@elm", "smaller-move@elm"} <= claims.keys()
     assert not [key for key in claims if "alpha" in key or key.startswith(("seed-named", "runs-"))]

@@ -133,7 +133,10 @@ def test_numbers_in_words():
     assert open_numbers.quantity("agreement", 0.5) == "agreement 0.500"
     frame = pd.DataFrame({"ladder": "a", "task": ["x", "x"], "quantity": ["m", "n"], "value": [1.0, 2.0], "low": [1.0, 1.5],
                           "high": [1.0, 2.5]})
-    assert open_numbers.table(frame, "quantity").splitlines()[-1] == "| a | x | 1.00 | 2.00 [1.50, 2.50] |"
+    assert open_numbers.table(frame, "quantity").splitlines()[-1] == "| x | 1.00 | 2.00 [1.50, 2.50] |"
+    several = pd.concat([frame, frame.assign(ladder="b", value=3.0)])
+    assert open_numbers.table(several, "quantity").splitlines()[-2:] == ["| a | x | 1.00 | 2.00 [1.50, 2.50] |",
+                                                                         "| b | x | 3.00 | 3.00 [1.50, 2.50] |"]
 
 
 def test_a_measured_number_becomes_a_claim(tmp_path, monkeypatch, capsys):

@@ -75,7 +75,7 @@ def test_from_a_table_to_the_book_and_away(site, capsys):
     assert main(["own", "laws", "more.csv", "quantile=0.5"]) == 0  # a new page stands in the contents beside every page
     assert "There are 4 laws." in document(site, "laws-more") and "laws-more" in document(site, "plain")
     assert listed(site)[1]["params"]["quantile"] == 0.5 and freshness.fresh(pages.get("laws-more"))
-    assert "Not the page of the page list" not in document(site, "laws-more")
+    assert "Other parameters than the book's" not in document(site, "laws-more")
 
     rows = listed(site)
     (site / own_rows.OWN).write_text(yaml.safe_dump(rows[1:]))
@@ -137,7 +137,7 @@ def test_the_same_name_takes_the_place_of_the_old_row(stamped, capsys):
 def test_a_page_that_fails_leaves_no_row(site, capsys):
     Path("bad.csv").write_text(TABLE.replace("0.5", "0.7"))
     assert main(["own", "laws", "bad.csv"]) == 2
-    said = "page laws-bad failed in cell 2 of notebooks/laws.ipynb: the probabilities of the group sum to 1.4"
+    said = "page laws-bad was not made: the probabilities of the group sum to 1.4"
     assert said in capsys.readouterr().err
     assert not (site / own_rows.OWN).exists() and pages.page_list().keys() == {"index", "plain"}
 

@@ -176,7 +176,7 @@ def test_runs_are_byte_stable_and_only_stale_pages_run(site):
 
     runs.run(page, {"quantile": 0.8})
     assert contents(page.folder)["line.csv"] == b"x,y\n0,0\n1,0.8\n"
-    assert b"Not the page of the page list" in contents(page.folder)["page.ipynb"]
+    assert b"Other parameters than the book's" in contents(page.folder)["page.ipynb"]
     assert json.loads(contents(page.folder)["claims.json"])["rises@alpha"]["number"] == 0.8
     assert runs.run_all(say=lambda line: None) == ["a-digit"]
     assert contents(page.folder) == first
@@ -201,7 +201,7 @@ def test_a_failed_run_leaves_the_old_page_and_says_where_it_failed(site):
 def test_one_failing_page_does_not_stop_the_others(site):
     wet = "import crystal.errors\nraise crystal.errors.CrystalError('it is wet', mend='dry it')"
     template(site / "notebooks/b.ipynb", PART, wet)
-    with pytest.raises(CrystalError, match="page index failed in cell 2 of notebooks/b.ipynb: it is wet. Mend: dry it"):
+    with pytest.raises(CrystalError, match="page index was not made: it is wet. Mend: dry it"):
         runs.run_all(say=lambda line: None)
     assert stale() == {"index"}
 

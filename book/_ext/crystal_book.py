@@ -3,9 +3,10 @@
     {claim}`liquid-digit/liquidity@nano-llama.number`     the number, formatted
     {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
     {claim}`liquid-digit/liquidity@nano-llama.interval`   low to high
+    {claim}`overview/collapse@tulu3-8b.sentence?`         the same, or a dash where nobody measured it
 
-An unknown name is a warning, and the strict build takes warnings for errors; but what a page that was run on other ladders
-than the page list's did not measure is said not to be there.
+An unknown name without a question mark is a warning, and the strict build takes warnings for errors; but what a page that was
+run on other ladders than the page list's did not measure is said not to be there.
 """
 
 import json
@@ -41,8 +42,10 @@ class Claim(SphinxRole):
         claims = json.loads((Path(self.env.srcdir) / "claims.json").read_text(encoding="utf-8"))
         shown = json.loads((Path(self.env.srcdir) / "elsewhere.json").read_text(encoding="utf-8")).get(self.text.partition("/")[0])
         try:
-            return [nodes.inline(self.rawtext, quote(claims, self.text), classes=["crystal-claim"])], []
+            return [nodes.inline(self.rawtext, quote(claims, self.text.removesuffix("?")), classes=["crystal-claim"])], []
         except KeyError as missing:
+            if self.text.endswith("?"):
+                return [nodes.inline(self.rawtext, "–")], []
             if shown:
                 return [nodes.inline(self.rawtext, f"(not in this run, which shows {', '.join(shown)})")], []
             log.warning("claim %r: %s is not in claims.json", self.text, missing, location=self.get_location())

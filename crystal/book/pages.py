@@ -116,7 +116,7 @@ def _page(row: dict, listed: str) -> Page:
 def get(id: str) -> Page:
     """The page of that id, or a sentence with the nearest spelling."""
     pages = page_list()
-    return pages[known(id, pages, "page")]
+    return pages[known(id, pages, "page", mend="make params lists the pages")]
 
 
 # -- parameters ----------------------------------------------------------------------------------------------------

@@ -133,17 +133,17 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
 
 
 def _failure(page: Page, output: Path, error: Any) -> CrystalError:
-    """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages."""
+    """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages. Ours needs no cell number."""
     kept = root() / "_build/failed" / f"{page.id}.ipynb"
     kept.parent.mkdir(parents=True, exist_ok=True)
     output.replace(kept)
-    ours = error.ename == "CrystalError"
+    if error.ename == "CrystalError":
+        return CrystalError(f"page {page.id} was not made: {error.evalue}".rstrip("."))
     added = {"injected-parameters", "papermill-error-cell-tag"}  # cells the template does not have
     cells = [c for c in json.loads(kept.read_text(encoding="utf-8"))["cells"] if not added & set(c["metadata"].get("tags", ()))]
     number = next(i for i, cell in enumerate(cells) if cell.get("execution_count") == error.exec_count)
-    return CrystalError(f"page {page.id} failed in cell {number} of notebooks/{page.template}.ipynb: "
-                        + (error.evalue if ours else f"{error.ename}: {error.evalue}").rstrip("."),
-                        mend=None if ours else f"see {kept.relative_to(root())}; the old page, if any, is untouched")
+    what = f"page {page.id} failed in cell {number} of notebooks/{page.template}.ipynb: {error.ename}: {error.evalue}"
+    return CrystalError(what, mend=f"see {kept.relative_to(root())}; the old page, if any, is untouched")
 
 
 @contextlib.contextmanager

@@ -16,5 +16,6 @@ Knows the store and the measures. Knows no page list, and nothing of how a page 
     validation_figures  what was simulated of the claims
     costs               what ladders and experiments cost
     bench_figures       what the read-out costs beside its peers
+    bench_bars          the same, held against the marks it was given
     reading_costs       what reading a ladder costs, carried over from what was measured
 """

@@ -1,4 +1,4 @@
-"""What the read-out costs beside its peers, as `make bench` measured it: loaded, judged, drawn.
+"""What the read-out costs beside its peers, as `make bench` measured it: loaded, drawn, put into tables.
 
 Pairs as in `crystal.present.figures`. Knows the files under data/bench and nothing of how they came about; loads no torch.
 Seconds are medians over runs, and per prompt wherever contestants answered different numbers of prompts.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import load_ladder
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import root
 from ..read.shapes import SHAPES, forward_bytes, operations
-from .figures import panels
+from .figures import panels, title_of
 from .telling import fmt
 
 if TYPE_CHECKING:
@@ -32,9 +30,6 @@ READ, QUICK, HARNESS, SAMPLES = "read-out, 0.0001", "read-out, 0.001", "lm-eval"
 COLOURS = {READ: "#0072B2", QUICK: "#56B4E9", HARNESS: "#D55E00", SAMPLES: "#767c85", "typed choice, options": "#CC79A7",
            "typed choice, letters": "#E69F00", "tree sampler": "#009E73", "generate": "#767c85"}
 MARKERS = {READ: "o", QUICK: "o", HARNESS: "s", SAMPLES: "D", "typed choice, options": "^", "typed choice, letters": "v"}
-# Set before the run, from a trial on other weights: times faster than a thousand samples, at the finer budget
-FASTER = {"hundred": 60, "month": 100, "rank": 350}
-MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; least gain on open text
 
 
 def load(part: str) -> pd.DataFrame:
@@ -54,138 +49,23 @@ def _file(part: str) -> dict:
 
 
 def provenance() -> str:
-    """Markdown: where and with what every part was measured, and the peers that were left out."""
-    lines = ["| part | measures | processor | threads | load before, after | torch | transformers | lm-eval | seconds |",
-             "|---|---|---|---|---|---|---|---|---|"]
-    for part in PARTS:
-        file = _file(part)
+    """Markdown: with what the parts were measured, what each measures and how long it took, and the peers that were left out."""
+    files, alike = {part: _file(part) for part in PARTS}, {}
+    for part, file in files.items():
         by = file["provenance"]
-        now = f"{fmt(by['load'][0])}, {fmt(by['load_after'][0])}"
-        lines.append(f"| {part} | {file['what'].rstrip('.')} | {by['processor']} | {by['threads']} | {now} | {by['torch']} | "
-                     f"{by['transformers']} | {by['lm-eval'] or 'left out'} | {fmt(file['seconds'])} |")
-    out = {peer: why for part in PARTS for peer, why in _file(part)["left_out"].items()}
-    return "\n".join(lines) + "".join(f"\n\n`{peer}`: {why}." for peer, why in out.items())
-
-
-# --- judged -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A measured number against the mark it has to beat; low, high: from the fastest and slowest runs of both."""
-
-    claim: str
-    ladder: str
-    task: str
-    number: float
-    low: float | None
-    high: float | None
-    mark: float
-    holds: bool
-    sentence: str
-
-    def fields(self) -> dict:
-        """For `show.claim`."""
-        return {"ladder": self.ladder, "task": self.task, "verdict": "holds" if self.holds else "fails", "number": self.number,
-                "low": self.low, "high": self.high, "mark": self.mark, "sentence": self.sentence}
-
-
-def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
-    """How many times longer a prompt of `slow` takes: by medians, least, most."""
-    per = slow["prompts"] / fast["prompts"]
-    return (slow["seconds"] / fast["seconds"] / per, slow["low"] / fast["high"] / per, slow["high"] / fast["low"] / per)
-
-
-def token_ratio(slow: pd.Series, fast: pd.Series) -> float:
-    """How many times the tokens a prompt of `slow` takes."""
-    return slow["tokens"] / fast["tokens"] * fast["prompts"] / slow["prompts"]
-
-
-def bars() -> list[Bar]:
-    """Every bar that this benchmark was given, in the order of the page."""
-    return [*_samples(), *_harness(), *_million(), *_open()]
-
-
-def _rows(frame: pd.DataFrame, *by: str):
-    for key, part in frame.groupby(list(by), sort=False):
-        yield (*key, part.drop_duplicates("contestant").set_index("contestant"))
-
-
-def _label(task: str) -> str:
-    return TASKS[task].label.lower()
-
-
-def _at(contestant: str) -> str:
-    return f"unresolved at most {contestant.split(', ')[1]}"
-
-
-def _samples() -> list[Bar]:
-    out = []
-    for model, task, rows in _rows(load("generate"), "model", "task"):
-        for name, budget in ((READ, "fine"), (QUICK, "coarse")):
-            times, low, high = ratio(rows.loc[SAMPLES], rows.loc[name])
-            tokens = token_ratio(rows.loc[SAMPLES], rows.loc[name])
-            out.append(Bar(
-                f"samples-{task}-{budget}", model, task, times, low, high, FASTER[task], times >= FASTER[task],
-                f"{_label(task)}, {_at(name)}: {fmt(times)} times faster than a thousand samples of `generate`, "
-                f"mark {FASTER[task]}; {fmt(tokens)} times fewer tokens"))
-    return out
-
-
-def against_harness() -> pd.DataFrame:
-    """One row per model, task and budget: lm-eval's seconds over the read-out's (`times`), and tokens; empty without lm-eval."""
-    rows = []
-    for model, task, found in _rows(load("peers"), "model", "task"):
-        if HARNESS in found.index:
-            for name in (READ, QUICK):
-                times, low, high = ratio(found.loc[HARNESS], found.loc[name])
-                rows.append({"model": model, "task": task, "contestant": name, "times": times, "low": low, "high": high,
-                             "tokens": found.loc[HARNESS, "tokens"] / found.loc[name, "tokens"]})
-    return pd.DataFrame(rows)
-
-
-def _harness() -> list[Bar]:
-    frame, out = against_harness(), []
-    for (model, name), part in frame.groupby(["model", "contestant"], sort=False) if len(frame) else ():
-        budget = "fine" if name == READ else "coarse"
-        worst, faster = part.loc[part["times"].idxmin()], int((part["times"] > 1).sum())
-        none, most = f"harness-none-slower-{budget}", f"harness-most-faster-{budget}"
-        out.append(Bar(
-            none, model, worst["task"], worst["times"], worst["low"], worst["high"], 1.0, worst["times"] >= 1,
-            f"{_at(name)}: lm-eval takes {fmt(worst['times'])} times as long at worst ({_label(worst['task'])}), mark 1"))
-        out.append(Bar(most, model, "", faster, None, None, len(part) / 2, faster > len(part) / 2,
-                       f"{_at(name)}: faster than lm-eval on {faster} of {len(part)} tasks"))
-    return out
-
-
-def _million() -> list[Bar]:
-    out = []
-    for model, task, rows in _rows(load("generate"), "model", "task"):
-        many, few = rows.loc["tree sampler, 1e6 draws"], rows.loc["tree sampler, 1e3 draws"]
-        times, low, high = ratio(many, few)
-        tokens = token_ratio(many, few)
-        out.append(Bar(f"million-{task}", model, task, times, low, high, MILLION, times <= MILLION,
-                       f"{_label(task)}: a million draws take {fmt(times)} times as long as a thousand, mark {MILLION}; "
-                       f"{fmt(tokens)} times the tokens"))
-    return out
-
-
-def _open() -> list[Bar]:
-    out = []
-    for model, task, rows in _rows(load("open"), "model", "task"):
-        times, low, high = ratio(rows.loc["generate"], rows.loc["tree sampler"])
-        fair = ratio(rows.loc["generate, prompt once"], rows.loc["tree sampler"])[0]
-        out.append(Bar(f"open-{task.replace('_', '-')}", model, task, times, low, high, OPEN, times >= OPEN,
-                       f"{_label(task)}, a thousand open answers: {fmt(times)} times faster than `generate`, "
-                       f"{fmt(fair)} times where that computes the prompt only once, mark {OPEN:g}"))
-    return out
+        how = (f"{by['processor']}, {by['threads']} thread{'s' * (by['threads'] > 1)}, torch {by['torch']}, "
+               f"transformers {by['transformers']}, lm-eval {by['lm-eval'] or 'left out'}")
+        alike.setdefault(how, []).append(part)
+    said = [f"{'All parts' if len(alike) == 1 else ', '.join(parts)}: {how}." for how, parts in alike.items()]
+    lines = ["| part | measures | load before, after | seconds |", "|---|---|---|---|"]
+    for part, file in files.items():
+        load, after = file["provenance"]["load"][0], file["provenance"]["load_after"][0]
+        lines.append(f"| {part} | {file['what'].rstrip('.')} | {fmt(load)}, {fmt(after)} | {fmt(file['seconds'])} |")
+    out = {peer: why for file in files.values() for peer, why in file["left_out"].items()}
+    return "\n\n".join([*said, "\n".join(lines), *(f"`{peer}`: {why}." for peer, why in out.items())])
 
 
 # --- drawn ------------------------------------------------------------------------------------------------------------
-
-
-def _title(model: str) -> str:
-    return load_ladder(model).title
 
 
 def _by_task(frame: pd.DataFrame, column: str, xlabel: str, styles: Mapping[str, Mapping[str, str]]) -> Figure:
@@ -197,7 +77,7 @@ def _by_task(frame: pd.DataFrame, column: str, xlabel: str, styles: Mapping[str,
         for name in (name for name in styles if name in set(mine["contestant"])):
             part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
             ax.plot(part[column], np.arange(len(tasks)), label=name, ls="none", **styles[name])
-        ax.set(xscale="log", xlabel=xlabel, title=_title(model))
+        ax.set(xscale="log", xlabel=xlabel, title=title_of(model))
     axes[0, 0].set_yticks(np.arange(len(tasks)), tasks)
     axes[0, 0].invert_yaxis()
     _legend(fig, axes)
@@ -228,29 +108,28 @@ GROWTHS = {"options": ("options", "options of the task"), "prompts": ("prompts",
 def load_growth() -> pd.DataFrame:
     """One row a point: growth (a key of GROWTHS), x, line (contestant, and the task where several are drawn), seconds, tokens.
 
-    Seconds and tokens are a prompt's, but for the growth with prompts, where they are of all.
+    Seconds and tokens are a prompt's.
     """
     out = []
     for part, (column, _) in GROWTHS.items():
         frame = load(part)
-        whole = part == "prompts"
-        several = part == "draws"
         out.append(pd.DataFrame({
             "growth": part, "x": frame[column], "contestant": frame["contestant"], "task": frame["task"],
-            "line": frame["contestant"] + (", " + frame["task"] if several else ""),
-            "seconds": frame["seconds"] if whole else frame["prompt_seconds"],
-            "tokens": frame["tokens"] / (1 if whole else frame["prompts"])}))
+            "line": frame["contestant"] + (", " + frame["task"] if part == "draws" else ""),
+            "seconds": frame["prompt_seconds"], "tokens": frame["tokens"] / frame["prompts"]}))
     return pd.concat(out, ignore_index=True)
 
 
 def plot_growth(frame: pd.DataFrame) -> Figure:
-    """`load_growth()`: five panels, both axes logarithmic."""
-    fig, axes = panels(2, 3, 7.2, 2.7)
-    for ax, (part, (_, label)) in zip(axes.flat, GROWTHS.items()):
+    """`load_growth()`: five panels, both axes logarithmic; where lines are of several tasks, each is named at its end."""
+    fig, axes = panels(2, 3, 7.2, 2.7, sharey=True)
+    for n, (ax, (part, (_, label))) in enumerate(zip(axes.flat, GROWTHS.items())):
         for line, mine in frame[frame["growth"] == part].groupby("line", sort=False):
             name = mine["contestant"].iloc[0]
             ax.plot(mine["x"], mine["seconds"], marker="o", color=_colour(name), ms=3, ls="--" if "word" in line else "-")
-        ax.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds" if part == "prompts" else "seconds a prompt")
+        if part == "draws":
+            _name_ends(ax, frame[frame["growth"] == part])
+        ax.set(xscale="log", yscale="log", xlabel=label, ylabel="" if n % 3 else "seconds a prompt")
         ax.xaxis.set_minor_formatter("")
     axes.flat[-1].axis("off")
     named = {_family(name): _colour(name) for name in frame["contestant"].unique()}
@@ -258,6 +137,15 @@ def plot_growth(frame: pd.DataFrame) -> Figure:
         axes.flat[-1].plot([], [], "o-", color=colour, label=name)
     axes.flat[-1].legend(loc="center")
     return fig
+
+
+def _name_ends(ax: Axes, frame: pd.DataFrame) -> None:
+    """The tasks of lines at their right ends, those whose ends lie together in one label."""
+    ends = frame.groupby("line", sort=False).last().sort_values(["x", "seconds"])
+    apart = (ends["x"].ne(ends["x"].shift()) | (ends["seconds"] > 1.4 * ends["seconds"].shift())).cumsum()
+    for _, near in ends.groupby(apart):
+        ax.annotate(", ".join(near["task"]), (near["x"].iloc[0], np.exp(np.log(near["seconds"]).mean())), (4, 0),
+                    textcoords="offset points", va="center", fontsize="x-small", annotation_clip=False)
 
 
 def _family(name: str) -> str:
@@ -269,16 +157,17 @@ def _colour(name: str) -> str:
 
 
 def plot_error(frame: pd.DataFrame) -> Figure:
-    """`load("error")`: seconds a prompt against the error, read-out and samples, one colour a task."""
-    fig, axes = panels(1, 1, 7.2, 3.6)
-    ax: Axes = axes[0, 0]
-    for n, (task, part) in enumerate(frame.groupby("task", sort=False)):
-        ax.plot(part["tv"], part["prompt_seconds"], "o-", color=f"C{n}", label=f"{task}, read-out")
-        sampled = part["sampling_seconds"] / part["prompts"]
-        ax.plot(part["tv"], sampled, "o--", mfc="white", color=f"C{n}", label=f"{task}, samples")
-    ax.set(xscale="log", yscale="log", xlabel="total variation from the law", ylabel="seconds a prompt")
-    ax.invert_xaxis()
-    ax.legend(ncols=2)
+    """`load("error")`: seconds a prompt against the error, read-out and samples, a panel a task."""
+    tasks = frame["task"].unique()
+    fig, axes = panels(1, len(tasks), 7.2, 2.6, sharey=True, sharex=True)
+    for ax, task in zip(axes[0], tasks):
+        part = frame[frame["task"] == task]
+        ax.plot(part["tv"], part["sampling_seconds"] / part["prompts"], "D--", color=COLOURS[SAMPLES], label="samples, computed")
+        ax.plot(part["tv"], part["prompt_seconds"], "o-", color=COLOURS[READ], label="read-out")
+        ax.set(xscale="log", yscale="log", title=task)
+    axes[0, 0].set_ylabel("seconds a prompt")
+    fig.supxlabel("total variation from the law", fontsize="medium")
+    _legend(fig, axes)
     return fig
 
 
@@ -295,7 +184,8 @@ def memory_table() -> str:
     """Markdown: peak memory above the loaded model."""
     frame = load("memory")
     tasks = frame["task"].unique()
-    lines = ["| | " + " | ".join(f"{_label(t)}, MiB" for t in tasks) + " | prompts |", "|---|" + "---|" * (len(tasks) + 1)]
+    named = " | ".join(f"{TASKS[task].label.lower()}, MiB" for task in tasks)
+    lines = [f"| | {named} | prompts |", "|---|" + "---|" * (len(tasks) + 1)]
     for name, part in frame.groupby("contestant", sort=False):
         by = part.set_index("task")
         lines.append(f"| {name} | " + " | ".join(fmt(by.loc[t, "mebibytes"]) for t in tasks) + f" | {by['prompts'].iloc[0]} |")

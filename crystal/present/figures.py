@@ -310,7 +310,7 @@ def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE,
                   permutations: int = 999) -> pd.DataFrame:
     """ProbMass on the split seeds' options, native forms: one row per ladder and rung, with its interval (`claims.kept`).
 
-    ceiling: the seeds' own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets exceed.
+    own: the seeds' own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets exceed.
     """
     weights, rows = inf.leave_one_out(), []
     for ladder, mine in each_ladder(readouts):
@@ -320,16 +320,16 @@ def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE,
             kept = claims.kept(base, sft, answers(mine, rung, task), quantile=quantile)
             found = inf.estimate(kept.mass, weights, low=0, high=1)
             rows.append({"ladder": ladder, "rung": rung, "value": found.value, "low": found.low, "high": found.high,
-                         "ceiling": kept.ceiling, "chance": kept.masks.mean(),
+                         "own": kept.ceiling, "chance": kept.masks.mean(),
                          "lucky": np.quantile(kept.relabelled(permuted), 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
 
 
 def plot_probmass(frame: pd.DataFrame) -> Figure:
-    """A mark with interval per rung, between the chance level and the seed's own ceiling."""
+    """A mark with interval per rung, beside the chance level and the seed's own mass."""
     fig, axes = panels(1, frame["ladder"].nunique(), 7.2, 2.9, sharey=True)
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
-        ax.axhline(mine["ceiling"].iloc[0], color=COLOURS["seed"], label="ceiling: the seed's own")
+        ax.axhline(mine["own"].iloc[0], color=COLOURS["seed"], label="the seed's own mass")
         ax.axhline(mine["chance"].iloc[0], color=COLOURS["chance"], ls="--", label="chance: size of A over K")
         for x, rung in enumerate(mine.itertuples()):
             label = None if x else "one random set in twenty"

@@ -163,11 +163,13 @@ def quantity(name: str, *numbers: float) -> str:
 
 
 def table(frame: pd.DataFrame, columns: str, values: str = "value") -> str:
-    """A MyST table: rows are ladder, task and rung as far as the frame has them, columns the distinct values of one column.
+    """A MyST table: rows are task and rung as far as the frame has them, and ladder if it has several; columns the distinct
+    values of one column.
 
     Where the frame has low and high and they differ, they follow in brackets.
     """
-    index = [name for name in ("ladder", "task", "rung") if name in frame and name != columns]
+    several = "ladder" in frame and frame["ladder"].nunique() > 1
+    index = [name for name in ("ladder", "task", "rung") if name in frame and name != columns and (name != "ladder" or several)]
     names = list(frame[columns].unique())
     lines = [[*index, *names], ["---"] * (len(index) + len(names))]
     for place, part in frame.groupby(index, sort=False):

@@ -54,9 +54,9 @@ def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Data
 
 
 def sentence(row) -> str:
-    """One row of `load_counts` in words."""
+    """One row of `load_counts` in words, without its claim and ladder."""
     others = ", ".join(f"{verdict} on {getattr(row, verdict)}" for verdict in ("fails", "undecided") if getattr(row, verdict))
-    return f"{title_of(row.ladder)}: {row.claim} holds on {row.holds} of {row.tasks} tasks" + (f", {others}" if others else "")
+    return f"holds on {row.holds} of {row.tasks} tasks" + (f", {others}" if others else "")
 
 
 def table(counts: pd.DataFrame) -> str:

@@ -97,7 +97,8 @@ def table(costs: pd.DataFrame) -> str:
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (0.0, "seconds"))
 
 
-def span(low: float, high: float) -> str:
-    """Seconds as a range in the unit that suits the larger."""
-    size, unit = next((size, unit) for size, unit in UNITS if high >= size)
-    return f"{fmt(low / (size or 1))} to {fmt(high / (size or 1))} {unit}"
+def span(low: float, high: float | None = None) -> str:
+    """Seconds, or a range of them, in the unit that suits the larger."""
+    top = low if high is None else high
+    size, unit = next((size or 1, unit) for size, unit in UNITS if top >= size)
+    return f"{fmt(low / size)} {unit}" if high is None else f"{fmt(low / size)} to {fmt(high / size)} {unit}"

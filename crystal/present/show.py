@@ -82,9 +82,10 @@ def begin(template: str, **parameters: Any) -> None:
     matplotlib.style.use(Path(handed.get("style") or _style()))
     matplotlib.rcParams["svg.hashsalt"] = "crystal"  # element ids are random without it
     if _current.changed:
-        rows = "\n".join(f"- `{name}` is `{used!r}` (page list: `{listed!r}`)"
+        rows = "\n".join(f"- `{name}` is `{used!r}` (in the book: `{listed!r}`)"
                          for name, (listed, used) in _current.changed.items())
-        tell(f"````{{admonition}} Not the page of the page list\n:class: warning\n{rows}\n\n`make reproduce` restores it.\n````")
+        tell(f"````{{admonition}} Other parameters than the book's\n:class: warning\n{rows}\n\n"
+             "`make reproduce` restores it.\n````")
 
 
 def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, data: pandas.DataFrame) -> None:

@@ -67,19 +67,21 @@ def record(ends: pd.DataFrame) -> None:
 
 
 def table(ends: pd.DataFrame, methods: pd.DataFrame, found: Mapping[str, Sequence[Verdict]]) -> str:
-    """All tasks together: the references, then every method with its numbers over parents, its verdicts and their reading.
+    """All tasks together, two tables: every method with what is judged and its reading; the references, then every method with
+    the other numbers over parents.
 
     ends: of `remelting.at_end`, with `kept`; methods: of `remelting.load_methods`; found: of `remelting.judge`.
     """
-    head = ["way", "parents", "liquidity regained", "distance to the base", "entropy, bits", "liquidity, bits",
-            "mass on the seed's options", "facts right", "remelts", "widens", "what it is"]
-    rows = [_reference(name, methods) for name in REFERENCES]
+    judged, others = [], [_reference(name, methods) for name in REFERENCES]
     for name, against in _lines(ends):
         values = [pick(ends, name, value, against=against) for value in COLUMNS]
         verdicts = [*(v.verdict for v in found[name]), remelting.reading(*found[name], pick(ends, name, "entropy_gained"))]
         label = name if name != RAW else f"{name}, against the base {'in chat form' if against == CHAT else 'as raw text'}"
-        rows.append([label, len(values[0]), *map(told, values), *(verdicts if against == CHAT else [""] * 3)])
-    return myst(head, rows)
+        judged.append([label, len(values[0]), *map(told, values[:2]), *(verdicts if against == CHAT else [""] * 3)])
+        others.append([label, *map(told, values[2:])])
+    return "\n\n".join([
+        myst(["way", "parents", "liquidity regained", "distance to the base", "remelts", "widens", "what it is"], judged),
+        myst(["way", "entropy, bits", "liquidity, bits", "mass on the seed's options", "facts right"], others)])
 
 
 def _lines(ends: pd.DataFrame) -> list[tuple[str, str]]:
@@ -89,9 +91,7 @@ def _lines(ends: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _reference(name: str, methods: pd.DataFrame) -> list:
     means = methods[methods["method"] == name].groupby("parent")[["entropy", "liquidity", "probmass"]].mean()
-    fixed = {"base": [1, 0], "crystal": [0, 1]}.get(name, ["–", "–"])
-    facts = 1 if name == "crystal" else "–"
-    return [f"*{name}*", len(means), *fixed, *(told(means[value]) for value in means), facts, *[""] * 3]
+    return [f"*{name}*", *(told(means[value]) for value in means), 1 if name == "crystal" else "–"]
 
 
 def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:

@@ -31,7 +31,7 @@ STAGES = ("sft", "dpo", "rlvr")
 
 
 def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataFrame:
-    """One row per parent, task and stage: probmass on A, ceiling (the seed's own), chance |A|/K, promoted (mass that options of
+    """One row per parent, task and stage: probmass on A, own (the seed's), chance |A|/K, promoted (mass that options of
     SFT's lower half gained since SFT), tv (mass moved since SFT)."""
     rows = []
     for parent in parents:
@@ -46,7 +46,7 @@ def _of_task(laws: dict[str, np.ndarray], quantile: float) -> list[dict]:
     rows, even = [], np.ones(len(laws["sft"]))
     for stage in STAGES:
         kept = claims.kept(laws["base"], laws["sft"], laws[stage], quantile=quantile)
-        rows.append({"stage": stage, "probmass": float(kept.mass(even)), "ceiling": kept.ceiling,
+        rows.append({"stage": stage, "probmass": float(kept.mass(even)), "own": kept.ceiling,
                      "chance": float(kept.masks.mean()),
                      "promoted": claims.promoted(laws["sft"], laws[stage]).value,
                      "tv": float(ph.tv(laws["sft"].mean(0), laws[stage].mean(0)))})
@@ -57,9 +57,9 @@ def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
     """Family -> what -> mean over tasks, interval over its training runs."""
     found: dict[str, dict[str, Estimate]] = {}
     for name, mine in settled.groupby("family", sort=False):
-        means = mine.groupby(["parent", "stage"])[["probmass", "ceiling", "chance", "promoted", "tv"]].mean()
+        means = mine.groupby(["parent", "stage"])[["probmass", "own", "chance", "promoted", "tv"]].mean()
         of = lambda stage, what, means=means: over_parents(means.xs(stage, level="stage")[what], 0, 1)  # noqa: E731
-        found[name] = {"the seed's own mass on its options": of("sft", "ceiling"), "chance level": of("sft", "chance")}
+        found[name] = {"the seed's own mass on its options": of("sft", "own"), "chance level": of("sft", "chance")}
         found[name] |= {f"mass on the seed's options, {stage.upper()}": of(stage, "probmass") for stage in STAGES}
         found[name] |= {f"promoted from SFT's lower half, {stage.upper()}": of(stage, "promoted") for stage in STAGES[1:]}
         found[name] |= {f"moved since SFT, {stage.upper()}": of(stage, "tv") for stage in STAGES[1:]}
@@ -68,7 +68,7 @@ def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
 
 def verdicts(settled: pd.DataFrame) -> dict[str, list[Verdict]]:
     """Family -> same-options and little-promoted after RLVR, means over tasks, judged over its training runs."""
-    last = settled[settled["stage"] == STAGES[-1]].assign(kept=lambda frame: frame["probmass"] / frame["ceiling"])
+    last = settled[settled["stage"] == STAGES[-1]].assign(kept=lambda frame: frame["probmass"] / frame["own"])
     found = {}
     for name, mine in last.groupby("family", sort=False):
         means = mine.groupby("parent")[["kept", "promoted"]].mean()
@@ -87,9 +87,9 @@ def plot_settled(settled: pd.DataFrame) -> Figure:
                 if what == "promoted" and stage == "sft":
                     continue
                 ax.plot(place, part[what], MARKERS[stage], color=COLOURS[stage], ms=3.5, alpha=0.8, label=stage)
-        ceiling = mine.groupby("task", sort=False)[["ceiling", "chance"]].mean()
-        for what, style in (("ceiling", "-"), ("chance", ":")):
-            column[0].hlines(ceiling[what], np.arange(len(tasks)) - 0.4, np.arange(len(tasks)) + 0.4, color="#767c85", lw=1,
+        levels = mine.groupby("task", sort=False)[["own", "chance"]].mean()
+        for what, style in (("own", "-"), ("chance", ":")):
+            column[0].hlines(levels[what], np.arange(len(tasks)) - 0.4, np.arange(len(tasks)) + 0.4, color="#767c85", lw=1,
                              linestyle=style, label=what)
         column[0].set(title=name, ylim=(0, 1.02))
         column[1].set_ylim(0, None)
