@@ -44,7 +44,7 @@ reproduce: $(LIGHT) ## cached read-outs -> pages -> book, in _build/html/index.h
 	@$(PY) -m crystal reproduce $(if $(JOBS),--jobs $(JOBS)) $(if $(LADDERS),--ladders $(LADDERS))
 
 test: $(FULL) ## every test, a file of them on each core; or some of them: T="tests/test_store.py -k kill"
-	@$(PY) -m pytest -q $(if $(T),$(T),--numprocesses auto --maxprocesses 8 --dist loadfile)
+	@$(PY) -m pytest -q $(if $(T),$(T),--numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder)
 
 page: $(LIGHT) ## one page with other parameters: PAGE=liquid-digit P="quantile=0.8"; or of your own table: TEMPLATE=phases DATA=answers.csv
 	@$(PY) -m crystal $(if $(strip $(TEMPLATE)$(DATA)),own "$(TEMPLATE)" "$(DATA)",page $(PAGE)) $(P)

@@ -166,7 +166,7 @@ def plot_error(frame: pd.DataFrame) -> Figure:
         ax.plot(part["tv"], part["prompt_seconds"], "o-", color=COLOURS[READ], label="read-out")
         ax.set(xscale="log", yscale="log", title=task)
     axes[0, 0].set_ylabel("seconds a prompt")
-    fig.supxlabel("total variation from the law", fontsize="medium")
+    axes[0, len(tasks) // 2].set_xlabel("total variation from the law")
     _legend(fig, axes)
     return fig
 

@@ -152,7 +152,7 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
         ax.axvline(inside, color=COLOURS["base"], label="mean over prompts")
         ax.axvline(whole, color=COLOURS["base"], ls="--", label="of the mean law")
         ax.annotate("", (whole, top * 1.1), (inside, top * 1.1), arrowprops={"arrowstyle": "<->", "color": COLOURS["seed"]})
-        ax.text((inside + whole) / 2, top * 1.15, "liquidity", ha="center", color=COLOURS["seed"], weight="bold")
+        ax.text(inside - ceiling / 100, top * 1.1, "liquidity", ha="right", va="center", color=COLOURS["seed"], weight="bold")
         ax.set(xlim=(0, ceiling), ylim=(0, top * 1.3), ylabel="prompts", title=title_of(ladder))
         ax.legend(loc="upper left")
     axes[-1, 0].set_xlabel("entropy of the answer, bits (the axis ends at log2 of the number of options)")

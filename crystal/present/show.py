@@ -162,7 +162,7 @@ def verdicts() -> None:
     """Put the claims recorded so far on the page, one line each: verdict first, then the sentence."""
     lines = [f"- **{c['verdict']}** · {c['claim']}" + (f" · {c['ladder']}" if c["ladder"] else "") + f": {c['sentence']}"
              for c in _page().claims.values() if c["verdict"] != "measured"]
-    tell("````{admonition} Verdicts\n:class: tip\n" + "\n".join(lines or ["None."]) + "\n````")
+    tell("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
 
 
 def parameters() -> None:

@@ -88,9 +88,9 @@ def plot_settled(settled: pd.DataFrame) -> Figure:
                     continue
                 ax.plot(place, part[what], MARKERS[stage], color=COLOURS[stage], ms=3.5, alpha=0.8, label=stage)
         levels = mine.groupby("task", sort=False)[["own", "chance"]].mean()
-        for what, style in (("own", "-"), ("chance", ":")):
+        for what, style, label in (("own", "-", "the seed's own"), ("chance", ":", "chance")):
             column[0].hlines(levels[what], np.arange(len(tasks)) - 0.4, np.arange(len(tasks)) + 0.4, color="#767c85", lw=1,
-                             linestyle=style, label=what)
+                             linestyle=style, label=label)
         column[0].set(title=name, ylim=(0, 1.02))
         column[1].set_ylim(0, None)
         column[1].set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
