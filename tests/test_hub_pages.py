@@ -30,7 +30,8 @@ SPINE = {
         {"id": "tasks", "template": "tasks", "title": "Tasks"}, {"file": "bibliography"},
     ]}],
 }
-PROSE = {"reading": "# Reading\n\nWhat was found. {claim}`overview/many-laws@alpha.sentence`.\n", "past": "# Past\n",
+PROSE = {"reading": "# Reading\n\nWhat was found. {claim}`overview/many-laws@alpha.sentence`. "
+                    "Of others {claim}`overview/many-laws@nobody.sentence?`.\n", "past": "# Past\n",
          "quantities": "# Quantities\n\n(liquidity)=\n(seed)=\n(probmass)=\n## All\n", "bibliography": None}
 SHOWN = {"index", "liquid-digit", "nucleation-digit", "settling-digit", "overview"}
 
@@ -86,7 +87,8 @@ def test_an_experiment_is_no_ladder(site):
 
 def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
     assert main(["reproduce"]) == 0
-    assert re.search("many-laws holds on \\d+ of 15", reading := text_of(site, "reading")) and "not in this run" not in reading
+    assert re.search("holds on \\d+ of 15", reading := text_of(site, "reading")) and "not in this run" not in reading
+    assert re.search("Of others +– *\\.", reading)
     before = (pages.get("liquid-digit").folder / "page.ipynb").read_bytes()
     capsys.readouterr()
 
@@ -96,13 +98,14 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
         page = pages.get(id)
         stamp = json.loads((page.folder / "stamp.json").read_text())
         assert stamp["fingerprint"]["parameters"]["ladders"] == ["tulip", "elm"]
-        assert "Other parameters than the book's" in (page.folder / "page.ipynb").read_text()
+        assert "Other parameters than in the book" in (page.folder / "page.ipynb").read_text()
     claims = json.loads((pages.get("overview").folder / "claims.json").read_text())
     assert {"many-laws@tulip", "many-laws@elm", "smaller-move@elm"} <= claims.keys()
     assert not [key for key in claims if "alpha" in key or key.startswith(("seed-named", "runs-"))]
     nucleation = json.loads((pages.get("nucleation-digit").folder / "claims.json").read_text())
     assert {"seed-in-base@tulip", "seed-shared@tulip", "seed-shared@elm"} <= nucleation.keys()
     assert "(not in this run, which shows tulip, elm)" in text_of(site, "reading")
+    assert len(re.findall("holds on \\d+ of 15 tasks", text_of(site, "index"))) == 2 * 6  # two ladders, a claim a row
     assert main(["reproduce", "--ladders", "tulip,elm"]) == 0 and "0 pages executed" in capsys.readouterr().out
 
     stale = {page.id: freshness.why(page) for page in pages.page_list().values() if not freshness.fresh(page)}  # without LADDERS

@@ -176,7 +176,7 @@ def test_runs_are_byte_stable_and_only_stale_pages_run(site):
 
     runs.run(page, {"quantile": 0.8})
     assert contents(page.folder)["line.csv"] == b"x,y\n0,0\n1,0.8\n"
-    assert b"Other parameters than the book's" in contents(page.folder)["page.ipynb"]
+    assert b"Other parameters than in the book" in contents(page.folder)["page.ipynb"]
     assert json.loads(contents(page.folder)["claims.json"])["rises@alpha"]["number"] == 0.8
     assert runs.run_all(say=lambda line: None) == ["a-digit"]
     assert contents(page.folder) == first

@@ -84,7 +84,7 @@ def begin(template: str, **parameters: Any) -> None:
     if _current.changed:
         rows = "\n".join(f"- `{name}` is `{used!r}` (in the book: `{listed!r}`)"
                          for name, (listed, used) in _current.changed.items())
-        tell(f"````{{admonition}} Other parameters than the book's\n:class: warning\n{rows}\n\n"
+        tell(f"````{{admonition}} Other parameters than in the book\n:class: warning\n{rows}\n\n"
              "`make reproduce` restores it.\n````")
 
 
