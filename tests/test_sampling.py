@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from laws import chi_square_p, enumerate_answers
 
 from crystal.ask.tasks import read
@@ -16,7 +18,7 @@ from crystal.errors import CrystalError
 from crystal.read.automaton import END, VOID
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
-from crystal.read.sampling import UNREADABLE, _multinomials, _Philox, draw, draw_many
+from crystal.read.sampling import UNREADABLE, _Level, _multinomials, _Philox, _tally, draw, draw_many
 
 PROMPT = (0, 5, 6, 7)
 
@@ -153,3 +155,22 @@ def test_end_token_ends_the_text() -> None:
     head.bias = torch.nn.Parameter(bias)
     assert draw(engine, PROMPT, 100, seed=0, max_tokens=5) == {"": 100}
     assert engine.computed == len(PROMPT)
+
+
+@given(st.data())
+def test_texts_are_decoded_as_the_whole_of_their_bytes(data: st.DataObject) -> None:
+    """Beginnings and tokens may end within a character, or be none; a token that stands for no text spoils the answer."""
+    some = st.lists(st.sampled_from([b"a", b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", b"\xff", " \u20ac".encode()]), max_size=3)
+    pieces = [VOID, END, *data.draw(st.lists(some.map(b"".join), min_size=1, max_size=6))]
+    begun = data.draw(st.lists(some.map(b"".join), min_size=1, max_size=4))
+    ends = [(i, t) for i in range(len(begun)) for t in range(len(pieces))]
+    node, token = np.array(ends).T
+    count, owner = np.arange(1, len(ends) + 1), np.arange(len(begun)) % 2
+    texts: list[dict[str, int]] = [{}, {}]
+    level = _Level(owner, np.ones(len(begun), int), np.zeros(len(begun), int), [b""] * len(begun), begun)
+    _tally(texts, level, pieces, node, token, count)
+    expected: list[Counter] = [Counter(), Counter()]
+    for (i, t), n in zip(ends, count.tolist(), strict=True):
+        whole = begun[i] + (b"" if pieces[t] is END else pieces[t]) if pieces[t] is not VOID else UNREADABLE.encode()
+        expected[owner[i]][whole.decode("utf-8", "replace")] += n
+    assert texts == expected
