@@ -70,7 +70,7 @@ def test_the_table_has_a_row_a_bar_and_a_column_a_ladder(monkeypatch):
     monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
     found = bench_bars.bars()
     head, rule, *rows = bench_bars.table(found).splitlines()
-    assert head == "| time ÷ time | mark | nano-olmo2 | nano-llama |" and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
+    assert head == "| measured | mark | nano-olmo2 | nano-llama |" and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
     assert {row.count("|") for row in rows} == {5} and sum("not measured" in row for row in rows) == 2 + 2 + 1
     rank = next(row for row in rows if "÷ read-out at 0.0001, card rank" in row)
     assert "| ≥\u00a0350 | **holds** 354 (in tokens 5.00) | **fails** 177 (in tokens 5.00) |" in rank

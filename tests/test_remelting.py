@@ -215,11 +215,11 @@ def test_figures_draw_what_was_measured(methods, shares, ends):
     assert drawn(remelting_figures.plot_steps(steps))
 
 
-def test_the_tables_have_every_method_once_and_raw_text_twice(methods, ends):
+def test_the_tables_have_every_method_once_and_raw_text_twice_where_a_base_is_compared(methods, ends):
     judged, others = (t.splitlines() for t in remelting_tables.table(ends, methods, remelting.judge(ends)).split("\n\n"))
-    assert len(judged) == 2 + len(remelting.METHODS) + 1 and len(others) == len(judged) + 3
-    for table in (judged, others):
-        assert len({line.count("|") for line in table}) == 1
-        assert sum(line.startswith("| raw text, against") for line in table) == 2
+    assert len(judged) == 2 + len(remelting.METHODS) + 1 and len(others) == 2 + len(remelting.METHODS) + 3
+    assert all(len({line.count("|") for line in table}) == 1 for table in (judged, others))
+    assert sum(line.startswith("| raw text, against") for line in judged) == 2
+    assert sum(line.startswith("| raw text ") for line in others) == 1
     assert len(remelting_tables.by_parent(ends, methods).splitlines()) == 2 + 3 + 2 * len(remelting.METHODS)
     assert len(remelting_tables.asked(methods).splitlines()) == 2 + 7

@@ -291,4 +291,5 @@ def test_numbers_in_words():
     assert telling.slug("liquidity of SFT, bits") == "liquidity-of-sft-bits"
     assert telling.interval(inf.Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
     assert telling.interval(inf.exactly(2)) == "2.00"
+    assert telling.interval(inf.NOTHING) == "–" and telling.interval(inf.Estimate(2.0, np.nan, np.nan)) == "2.00"
     assert telling.fmt(np.nan) == "–" and telling.fmt(np.inf) == "∞"

@@ -7,8 +7,8 @@ Knows what is asked for and what becomes of the answers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +91,7 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
                 if plan.ends(read.batch):  # now, while the next rung is loaded, which may take minutes
                     parts[-1].flush()
                 bar.update(plan.size(read.batch))
+                writer.check()
         finally:
             if parts:
                 parts[-1].flush()
@@ -109,23 +110,41 @@ def _refuse_drift(name: str, drifts: Sequence[Drift]) -> None:
 
 
 class _Writer:
-    """Writes one shard at a time beside the reading, lest the device wait for a disk. An error comes out at the next shard,
-    or at the end."""
+    """Writes one shard at a time beside the reading, lest the device wait for a disk."""
 
     def __init__(self) -> None:
-        self.thread, self.last = ThreadPoolExecutor(1), Future()
-        self.last.set_result(None)
+        self.thread: Thread | None = None
+        self.error: BaseException | None = None
 
-    def append(self, ladder: str, rows: Sequence[store.Row], producer: dict) -> None:
-        self.last.result()
-        self.last = self.thread.submit(store.append, ladder, rows, producer)
+    def append(self, *shard: object) -> None:
+        """As `store.append`, once the shard before is done; whatever came of that one, this one is tried."""
+        self._wait()
+        self.thread = Thread(target=self._write, args=shard, daemon=True)  # else a second Ctrl-C would wait for a lock, too
+        self.thread.start()
+
+    def check(self) -> None:
+        """Raises: what a write raised, once."""
+        if error := self.error:
+            self.error = None
+            raise error
+
+    def _write(self, *shard: object) -> None:
+        try:
+            store.append(*shard)
+        except BaseException as error:
+            self.error = self.error or error
+
+    def _wait(self) -> None:
+        thread, self.thread = self.thread, None
+        if thread:
+            thread.join()
 
     def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self.thread:
-            self.last.result()
+        self._wait()
+        self.check()
 
 
 @dataclass

@@ -78,7 +78,7 @@ def table(found: Sequence[Bar]) -> str:
     """Markdown: one row per bar, one column per ladder."""
     ladders, whats = (list(dict.fromkeys(getattr(bar, name) for bar in found)) for name in ("ladder", "what"))
     cells = {(bar.what, bar.ladder): f"**{bar.verdict}** {bar.found}" for bar in found}
-    rows = [["time ÷ time", "mark", *map(title_of, ladders)], ["---"] * (2 + len(ladders))]
+    rows = [["measured", "mark", *map(title_of, ladders)], ["---"] * (2 + len(ladders))]
     for what in whats:
         mark = next(bar.marked for bar in found if bar.what == what)
         rows.append([what, mark, *(cells.get((what, ladder), "not measured") for ladder in ladders)])
@@ -137,7 +137,7 @@ def _harness() -> list[Bar]:
                        worst["times"], worst["low"], worst["high"], 1.0, _label(worst["task"])))
         out.append(Bar(f"harness-most-faster-{budget}", model, "",
                        f"tasks on which the read-out at {_budget(name)} is faster than lm-eval",
-                       faster, None, None, len(part) / 2, f"of {len(part)}"))
+                       faster, None, None, len(part) // 2 + 1, f"of {len(part)}"))
     return out
 
 

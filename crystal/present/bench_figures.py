@@ -106,10 +106,8 @@ GROWTHS = {"options": ("options", "options of the task"), "prompts": ("prompts",
 
 
 def load_growth() -> pd.DataFrame:
-    """One row a point: growth (a key of GROWTHS), x, line (contestant, and the task where several are drawn), seconds, tokens.
-
-    Seconds and tokens are a prompt's.
-    """
+    """One row a point: growth (a key of GROWTHS), x, line (contestant, and the task where several are drawn), seconds and tokens
+    of a prompt."""
     out = []
     for part, (column, _) in GROWTHS.items():
         frame = load(part)

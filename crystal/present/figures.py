@@ -152,9 +152,11 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
         ax.axvline(inside, color=COLOURS["base"], label="mean over prompts")
         ax.axvline(whole, color=COLOURS["base"], ls="--", label="of the mean law")
         ax.annotate("", (whole, top * 1.1), (inside, top * 1.1), arrowprops={"arrowstyle": "<->", "color": COLOURS["seed"]})
-        ax.text(inside - ceiling / 100, top * 1.1, "liquidity", ha="right", va="center", color=COLOURS["seed"], weight="bold")
+        left = inside > 0.4 * ceiling  # of the gap stands its name, of the panel the legend, or both to the right
+        at, side = (inside - ceiling / 100, "right") if left else (whole + ceiling / 100, "left")
+        ax.text(at, top * 1.1, "liquidity", ha=side, va="center", color=COLOURS["seed"], weight="bold")
         ax.set(xlim=(0, ceiling), ylim=(0, top * 1.3), ylabel="prompts", title=title_of(ladder))
-        ax.legend(loc="upper left")
+        ax.legend(loc="upper left" if left else "upper right")
     axes[-1, 0].set_xlabel("entropy of the answer, bits (the axis ends at log2 of the number of options)")
     return fig
 

@@ -24,8 +24,8 @@ def fmt(x: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """`value [low, high]`; the value alone if the interval has no width."""
-    if estimate.low == estimate.high:
+    """`value [low, high]`; the value alone if there is no interval, or one without width."""
+    if not estimate.low < estimate.high:
         return fmt(estimate.value)
     return f"{fmt(estimate.value)} [{fmt(estimate.low)}, {fmt(estimate.high)}]"
 

@@ -78,7 +78,8 @@ def table(ends: pd.DataFrame, methods: pd.DataFrame, found: Mapping[str, Sequenc
         verdicts = [*(v.verdict for v in found[name]), remelting.reading(*found[name], pick(ends, name, "entropy_gained"))]
         label = name if name != RAW else f"{name}, against the base {'in chat form' if against == CHAT else 'as raw text'}"
         judged.append([label, len(values[0]), *map(told, values[:2]), *(verdicts if against == CHAT else [""] * 3)])
-        others.append([label, *map(told, values[2:])])
+        if against == CHAT:  # these are of no base
+            others.append([name, *map(told, values[2:])])
     return "\n\n".join([
         myst(["way", "parents", "liquidity regained", "distance to the base", "remelts", "widens", "what it is"], judged),
         myst(["way", "entropy, bits", "liquidity, bits", "mass on the seed's options", "facts right"], others)])
