@@ -19,7 +19,7 @@ import bench_growth as growth
 import torch
 from bench_grid import grid
 from bench_measure import installed, left_out, provenance, race, source, write
-from bench_peers import BATCHES, MODELS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice
+from bench_peers import BATCHES, SUBJECTS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice
 
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.ask.tasks import PHASE_TASKS, TASKS
@@ -31,12 +31,12 @@ from crystal.read.readout import readout
 def peers() -> list[dict]:
     """Every closed task, a hundred prompts as the book asks them: read-out, option scores, typed choices, samples. From texts."""
     rows = []
-    for model, form in MODELS.items():
-        engine = engine_of(model)
+    for subject in SUBJECTS:
+        engine, form = engine_of(subject), subject.form
         for name in PHASE_TASKS:
             task = TASKS[name]
             engine.table(task)
-            common = {"model": model, "form": form, "task": name, "options": len(task.options)}
+            common = {**subject._asdict(), "task": name, "options": len(task.options)}
             read = lambda budget, task=task, form=form, engine=engine: readout(  # noqa: E731
                 engine, encoded(engine, PROMPTS, task, form), task, budget=budget)
             contestants: dict[str, Callable[[], object]] = {
@@ -70,20 +70,20 @@ def _tuned(engine, task, form) -> tuple[int, Callable[[], object]]:
 def scores() -> list[dict]:
     """What option scores and typed choices get wrong, per task: their total variation from the law."""
     rows = []
-    for model, form in MODELS.items():
-        engine = engine_of(model)
+    for subject in SUBJECTS:
+        engine, form = engine_of(subject), subject.form
         lm = harness(engine, form, 64) if installed("lm_eval") else None
         for name in PHASE_TASKS:
             theirs = harness_scores(lm, PROBE, TASKS[name], form) if lm else None
-            rows += [{"model": model, "form": form, **row} for row in scoring(engine, PROBE, TASKS[name], form, theirs)]
+            rows += [subject._asdict() | row for row in scoring(engine, PROBE, TASKS[name], form, theirs)]
     return rows
 
 
 def generate() -> list[dict]:
     """Options of several tokens: read-out and tree sampler of a hundred prompts against a thousand samples of three, in turns."""
     rows = []
-    for model, form in MODELS.items():
-        engine = engine_of(model)
+    for subject in SUBJECTS:
+        engine, form = engine_of(subject), subject.form
         for name in growth.CLOSED:
             task = TASKS[name]
             ids = encoded(engine, PROMPTS, task, form)
@@ -94,7 +94,7 @@ def generate() -> list[dict]:
                 "generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES),
                 "generate, prompt once": growth.samples(engine, few, growth.SAMPLES, shared=True)}
             rows += [row | {"prompts": len(few if row["contestant"].startswith("generate") else ids)}
-                     for row in race(engine.model, contestants, growth.REPEATS, model=model, form=form, task=name)]
+                     for row in race(engine.model, contestants, growth.REPEATS, **subject._asdict(), task=name)]
     return rows
 
 

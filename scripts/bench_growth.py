@@ -11,16 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from bench_measure import Work, ceiling, child, installed, peak_mebibytes, race, said
-from bench_peers import MODELS, Ids, encoded, engine_of, generate, harness, harness_scores
+from bench_peers import BASES, SUBJECTS, Ids, encoded, engine_of, generate, harness, harness_scores
 from scipy.stats import binom
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from crystal.ask.prompts import CHAT, COMPLETION, PROBE, PROMPTS
+from crystal.ask.prompts import COMPLETION, PROBE, PROMPTS
 from crystal.ask.tasks import TASKS, Task
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
 from crystal.read.sampling import draw_many
 
+SUBJECT = BASES["nano-olmo2"]  # of all but `open_text`, `length` and `size`
 REPEATS = 5
 SAMPLES, NEW_TOKENS = 1000, 6  # of `generate`; the ladders' longest option is five tokens, and one more shows its boundary
 OPEN_TOKENS = 12  # of an open answer
@@ -49,8 +50,7 @@ def samples(engine: Engine, prompts: Sequence[Ids], n: int, tokens: int = NEW_TO
 
 def options() -> list[dict]:
     """Two options to a thousand."""
-    model, form, rows = "nano-olmo2", MODELS["nano-olmo2"], []
-    engine = engine_of(model)
+    engine, form, rows = engine_of(SUBJECT), SUBJECT.form, []
     for name in ("coin", "ten", "hundred", "thousand"):
         task = TASKS[name]
         ids = encoded(engine, PROBE, task, form)
@@ -58,7 +58,7 @@ def options() -> list[dict]:
         if installed("lm_eval"):
             lm = harness(engine, form, 256)
             contestants["lm-eval"] = lambda lm=lm, task=task: harness_scores(lm, PROBE, task, form)
-        common = {"model": model, "form": form, "task": name, "options": len(task.options)}
+        common = {**SUBJECT._asdict(), "task": name, "options": len(task.options)}
         rows += race(engine.model, contestants, REPEATS, **common, prompts=len(ids))
         rows += race(engine.model, {f"generate, {SAMPLES} samples": samples(engine, ids[:2], SAMPLES)}, 0, **common, prompts=2)
     return rows
@@ -66,22 +66,20 @@ def options() -> list[dict]:
 
 def prompts() -> list[dict]:
     """One prompt to a thousand: the hundred, then the hundred with a number before the question."""
-    model, form, task, rows = "nano-olmo2", MODELS["nano-olmo2"], TASKS["month"], []
-    engine = engine_of(model)
+    engine, form, task, rows = engine_of(SUBJECT), SUBJECT.form, TASKS["month"], []
     every = [engine.encode((f"Round {turn}. " if turn else "") + p.text(task, form), form) for turn in range(10) for p in PROMPTS]
     for size in (1, 10, 100, 1000):
         ids = every[:size] if size >= 100 else every[:: 100 // size][:size]
         contestants = read_outs(engine, ids, task) | {"tree sampler, 1e3 draws": tree(engine, ids, 1000, task)}
-        rows += race(engine.model, contestants, REPEATS, model=model, form=form, task=task.name, prompts=len(ids))
+        rows += race(engine.model, contestants, REPEATS, **SUBJECT._asdict(), task=task.name, prompts=len(ids))
     return rows
 
 
 def draws() -> list[dict]:
     """A hundred draws to a million by the tree sampler, of a closed and of an open answer; samples as far as is feasible."""
-    model, form, rows = "nano-olmo2", MODELS["nano-olmo2"], []
-    engine = engine_of(model)
+    engine, form, rows = engine_of(SUBJECT), SUBJECT.form, []
     for name in (*CLOSED, "word"):
-        task, common = TASKS[name], {"model": model, "form": form, "task": name}
+        task, common = TASKS[name], {**SUBJECT._asdict(), "task": name}
         ids = encoded(engine, PROBE[::4], task, form)
         closed, tokens = (task, NEW_TOKENS) if task.closed else (None, OPEN_TOKENS)
         ways = {f"tree sampler, {n}": tree(engine, ids, n, closed) for n in DRAWS[: None if closed else -1]}
@@ -98,13 +96,13 @@ def draws() -> list[dict]:
 def open_text() -> list[dict]:
     """A thousand whole answers to open questions: the tree against samples."""
     rows = []
-    for model, form in MODELS.items():
-        engine = engine_of(model)
+    for subject in SUBJECTS:
+        engine = engine_of(subject)
         for name in ("first_name", "city", "word"):
-            ids = encoded(engine, PROBE[::5], TASKS[name], form)
+            ids = encoded(engine, PROBE[::5], TASKS[name], subject.form)
             ways = {"tree sampler": tree(engine, ids, SAMPLES, None), "generate": samples(engine, ids, SAMPLES, OPEN_TOKENS),
                     "generate, prompt once": samples(engine, ids, SAMPLES, OPEN_TOKENS, shared=True)}
-            rows += race(engine.model, ways, REPEATS, model=model, form=form, task=name, draws=SAMPLES, prompts=len(ids))
+            rows += race(engine.model, ways, REPEATS, **subject._asdict(), task=name, draws=SAMPLES, prompts=len(ids))
     return rows
 
 
@@ -143,7 +141,7 @@ def _of_size(engine: Engine, ids: list[Ids], common: dict) -> list[dict]:
 
 def length() -> list[dict]:
     """A prompt of 50 tokens to 800: answered questions of other narrators stand before it. Trained context: 256 tokens."""
-    small, rows = engine_of("nano-llama"), []
+    small, rows = engine_of(BASES["nano-llama"]), []
     engine = widened(small, context=1024)
     task = TASKS["month"]
     pages = "".join(p.text(TASKS["digit"], COMPLETION) + " 7.\n\n" for p in PROMPTS)
@@ -153,13 +151,13 @@ def length() -> list[dict]:
         for n, short in enumerate(encoded(small, PROBE[::4], task, COMPLETION)):
             pad = filler[100 * n :][: size - len(short)]
             ids.append((*short[:1], *pad, *short[1:]))
-        rows += _of_size(engine, ids, {"model": "nano-llama", "form": COMPLETION, "length": size})
+        rows += _of_size(engine, ids, {**BASES["nano-llama"]._asdict(), "length": size})
     return rows
 
 
 def size() -> list[dict]:
     """One million parameters to a hundred, of one law; `difference`: the most that an option's probability is off."""
-    small, rows = engine_of("nano-llama"), []
+    small, rows = engine_of(BASES["nano-llama"]), []
     ids = encoded(small, PROBE[::4], TASKS["month"], COMPLETION)
     law = np.array([r.options for r in readout(small, ids, TASKS["month"])])
     for name, shape in SIZES.items():
@@ -167,8 +165,8 @@ def size() -> list[dict]:
         off = float(abs(np.array([r.options for r in readout(engine, ids, TASKS["month"])]) - law).max())
         parameters = sum(p.numel() for p in engine.model.parameters())
         most = ceiling()
-        rows += _of_size(engine, ids, {"model": f"nano-llama as {name}", "form": COMPLETION, "parameters": parameters,
-                                       "difference": off, "ceiling": (most + ceiling()) / 2})
+        rows += _of_size(engine, ids, {**BASES["nano-llama"]._asdict(), "model": f"nano-llama as {name}",
+                                       "parameters": parameters, "difference": off, "ceiling": (most + ceiling()) / 2})
     return rows
 
 
@@ -203,8 +201,7 @@ def error() -> list[dict]:
     counted as wrong. samples: of each prompt, for the same mean error, by closed form from the actual laws. Their seconds
     are computed, not measured: samples x the measured seconds of one in a batch of a thousand.
     """
-    model, form, rows = "nano-olmo2", MODELS["nano-olmo2"], []
-    engine = engine_of(model)
+    engine, form, rows = engine_of(SUBJECT), SUBJECT.form, []
     for name in ERROR_TASKS:
         task = TASKS[name]
         ids = encoded(engine, PROBE[::2], task, form)
@@ -214,7 +211,7 @@ def error() -> list[dict]:
             found = readout(engine, ids, task, budget=budget)
             tv = abs(_laws(found) - laws).sum(1) / 2 + np.array([r.unresolved for r in found]) / 2
             needed = draws_for(laws / laws.sum(1, keepdims=True), float(tv.mean()))
-            row = race(engine.model, read_outs(engine, ids, task, [budget]), REPEATS, model=model, form=form, task=name)[0]
+            row = race(engine.model, read_outs(engine, ids, task, [budget]), REPEATS, **SUBJECT._asdict(), task=name)[0]
             rows.append(row | {
                 "prompts": len(ids), "budget": budget, "tv": float(tv.mean()),
                 "unresolved": float(np.mean([r.unresolved for r in found])), "samples": needed,
@@ -239,7 +236,7 @@ def memory() -> list[dict]:
 def peak(name: str, task_name: str) -> None:
     """Run one contestant of `memory` and print its row."""
     torch.set_num_threads(1)
-    engine, form, task = engine_of("nano-olmo2"), MODELS["nano-olmo2"], TASKS[task_name]
+    engine, form, task = engine_of(SUBJECT), SUBJECT.form, TASKS[task_name]
     ids = encoded(engine, PROBE, task, form)
     contestants = read_outs(engine, ids, task, BUDGETS[2:]) | {
         "tree sampler, 1e6 draws": tree(engine, ids, 10**6, task), "generate, 1000 samples": samples(engine, ids[:1], SAMPLES)}
@@ -250,6 +247,6 @@ def peak(name: str, task_name: str) -> None:
     before = peak_mebibytes()
     contestants[name]()
     after = peak_mebibytes()
-    print(json.dumps({"model": "nano-olmo2", "form": CHAT, "task": task_name, "contestant": name,
+    print(json.dumps({**SUBJECT._asdict(), "task": task_name, "contestant": name,
                       "prompts": 1 if name.startswith("generate") else len(ids),
                       "mebibytes": None if before is None or after is None else after - before, "loaded": before}))

@@ -16,16 +16,17 @@ import functools
 import logging
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import CHAT, COMPLETION, Prompt
 from crystal.ask.tasks import Task
 from crystal.read.engine import Engine, load
 from crystal.read.readout import readout
 
-MODELS = {"nano-olmo2": CHAT, "nano-llama": COMPLETION}  # base rungs, and the form each is read in
 DELIMITER = {CHAT: "", COMPLETION: " "}  # what stands before an option's text in these corpora
 BATCHES = (16, 64, 256)  # of lm-eval; the fastest is measured
 LETTERS = 26  # most options that the endpoint lists by itself
@@ -33,9 +34,23 @@ LETTERS = 26  # most options that the endpoint lists by itself
 Ids = tuple[int, ...]
 
 
+class Subject(NamedTuple):
+    """A rung of a shipped ladder, and its native form, in which it is read."""
+
+    model: str
+    rung: str
+    form: str
+
+
+# Both ends of each ladder: of one rung each, nobody could tell what the ladder does from what rung and form do
+SUBJECTS = tuple(Subject(model, rung, load_ladder(model).rung(rung).native_form)
+                 for model in ("nano-llama", "nano-olmo2") for rung in ("base", "rlvr"))
+BASES = {subject.model: subject for subject in SUBJECTS if subject.rung == "base"}
+
+
 @functools.cache
-def engine_of(model: str) -> Engine:
-    return load(f"data/weights/{model}/base")
+def engine_of(subject: Subject) -> Engine:
+    return load(f"data/weights/{subject.model}/{subject.rung}")
 
 
 def encoded(engine: Engine, prompts: Sequence[Prompt], task: Task, form: str) -> list[Ids]:

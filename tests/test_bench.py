@@ -35,6 +35,7 @@ from crystal.read import shapes
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
 
+ASKED = peers.Subject("nano-olmo2", "base", CHAT)
 WEIGHTS = pytest.mark.skipif(not Path(bench_measure.root() / "data/weights/nano-olmo2/base/model.safetensors").exists(),
                              reason="the shipped weights are absent: make ladder LADDER=nano-olmo2")
 LETTERS = Task(name="letters", ask="pick", label="Pick", options=("A", "B"))
@@ -63,8 +64,8 @@ def test_scores_are_the_read_out_where_the_definitions_coincide() -> None:
 
 @WEIGHTS
 @pytest.mark.parametrize("name", ["die", "digit"])
-def test_one_token_options_of_the_shipped_base_agree(name: str) -> None:
-    engine, task = peers.engine_of("nano-olmo2"), TASKS[name]
+def test_one_token_options_of_a_shipped_base_agree(name: str) -> None:
+    engine, task = peers.engine_of(ASKED), TASKS[name]
     ids, answers = peers.encoded(engine, PROBE[:8], task, CHAT), peers.continuations(engine, task, CHAT)
     assert all(len(a) == 1 for a in answers)
     law = np.array([r.options for r in readout(engine, ids, task, budget=1e-5)])
@@ -73,10 +74,10 @@ def test_one_token_options_of_the_shipped_base_agree(name: str) -> None:
 
 
 @WEIGHTS
-@pytest.mark.parametrize(("model", "form"), peers.MODELS.items())
-def test_the_harness_scores_what_the_definition_says(model: str, form: str) -> None:
+@pytest.mark.parametrize("subject", peers.SUBJECTS, ids=lambda subject: f"{subject.model}-{subject.rung}")
+def test_the_harness_scores_what_the_definition_says(subject: peers.Subject) -> None:
     pytest.importorskip("lm_eval", reason="lm-eval is a peer, not a dependency: make bench says how to install it")
-    engine, task = peers.engine_of(model), TASKS["month"]
+    engine, form, task = peers.engine_of(subject), subject.form, TASKS["month"]
     theirs = peers.harness_scores(peers.harness(engine, form, 16), PROBE[:4], task, form)
     ours = peers.option_scores(engine, peers.encoded(engine, PROBE[:4], task, form), peers.continuations(engine, task, form))
     assert abs(theirs - ours).max() < 1e-4
@@ -84,7 +85,7 @@ def test_the_harness_scores_what_the_definition_says(model: str, form: str) -> N
 
 @WEIGHTS
 def test_a_typed_choice_is_the_score_among_its_labels() -> None:
-    engine, task = peers.engine_of("nano-olmo2"), TASKS["digit"]
+    engine, task = peers.engine_of(ASKED), TASKS["digit"]
     before = len(engine.tokenizer)
     pipeline = peers.typed_choice(engine, task, CHAT, letters=False)
     theirs = peers.chosen(pipeline, PROBE[:4], task, letters=False)
@@ -192,7 +193,7 @@ def test_a_rung_of_the_grid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert row["cells"] == 2 * 2 * 100 and row["unresolved_largest"] <= 1e-4
     assert row["prompt_tokens"] < row["fewest"] < row["tokens"] < 1.1 * row["fewest"]
     assert 0 < row["shared"] < row["prompt_tokens"]
-    engine, whole = peers.engine_of("nano-llama"), 0
+    engine, whole = peers.engine_of(peers.BASES["nano-llama"]), 0
     for form in (CHAT, COMPLETION):
         whole += sum(len(ids) for task in ("coin", "die") for ids in peers.encoded(engine, prompts.PROMPTS, TASKS[task], form))
     assert row["saved"] == whole - row["prompt_tokens"]

@@ -21,8 +21,8 @@ TASKS = ("hundred", "month", "rank")
 
 
 def row(contestant: str, seconds: float, prompts: int = 10, **more) -> dict:
-    return {"model": "nano-olmo2", "form": "chat", "contestant": contestant, "prompts": prompts, "seconds": seconds,
-            "low": 0.9 * seconds, "high": 1.1 * seconds, "runs": 5, "tokens": 100, **more}
+    return {"model": "nano-olmo2", "rung": "base", "form": "completion", "contestant": contestant, "prompts": prompts,
+            "seconds": seconds, "low": 0.9 * seconds, "high": 1.1 * seconds, "runs": 5, "tokens": 100, **more}
 
 
 def parts(gain: float, harness: float | None, million: float, open_gain: float) -> dict[str, list[dict]]:
@@ -63,25 +63,30 @@ def test_bars_that_are_missed_fail(monkeypatch):
     assert bars["harness-none-slower-coarse"].number == pytest.approx(1.8)
 
 
-def test_the_table_has_a_row_a_bar_and_a_column_a_ladder(monkeypatch):
+def test_the_table_has_a_row_a_bar_and_a_column_a_rung(monkeypatch):
     made = parts(gain=1.01, harness=1.2, million=3.6, open_gain=11.0)
-    made["generate"] += [r | {"model": "nano-llama", "seconds": r["seconds"] / 2} if r["contestant"] == bench.SAMPLES else
-                         r | {"model": "nano-llama"} for r in made["generate"]]
+    made["generate"] += [r | {"rung": "rlvr", "seconds": r["seconds"] / 2} if r["contestant"] == bench.SAMPLES else
+                         r | {"rung": "rlvr"} for r in made["generate"]]
     monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
     found = bench_bars.bars()
     head, rule, *rows = bench_bars.table(found).splitlines()
-    assert head == "| measured | mark | nano-olmo2 | nano-llama |" and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
+    assert head == "| measured | mark | nano-olmo2 base | nano-olmo2 rlvr |" and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
     assert {row.count("|") for row in rows} == {5} and sum("not measured" in row for row in rows) == 2 + 2 + 1
     rank = next(row for row in rows if "÷ read-out at 0.0001, card rank" in row)
     assert "| ≥\u00a0350 | **holds** 354 (in tokens 5.00) | **fails** 177 (in tokens 5.00) |" in rank
     assert "| ≤\u00a03.5 | **fails** 3.60" in next(row for row in rows if "a million draws ÷ a thousand" in row)
-    assert bench_bars.tally(found) == "11 of 14 hold on nano-olmo2, 3 of 9 hold on nano-llama"
+    assert bench_bars.tally(found) == "11 of 14 hold on nano-olmo2 base, 3 of 9 hold on nano-olmo2 rlvr"
 
 
 def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
     bars = judged(monkeypatch, gain=1.01, harness=None, million=3.4, open_gain=11.0)
     assert not [name for name in bars if name.startswith("harness")]
     assert not len(bench_bars.against_harness())
+
+
+def test_a_rung_that_was_not_measured_is_named():
+    with pytest.raises(CrystalError, match="unknown rung of the benchmark 'nano-olmo2 bass', did you mean 'nano-olmo2 base'"):
+        bench.of(bench.load("peers"), "nano-olmo2 bass")
 
 
 def test_a_part_that_was_not_measured_is_named(tmp_path, monkeypatch):
@@ -118,7 +123,8 @@ def test_the_page_runs_on_the_recorded_benchmark(recorded, monkeypatch):
     told, claims = told_by("bench", recorded, monkeypatch)
     assert told.count("```{figure}") == 4 and not re.search(r"\bnan\b", told)
     for task in TASKS:
-        assert claims[f"samples-{task}-fine@nano-olmo2"]["mark"] == bench_bars.FASTER[task]
+        for rung in ("base", "rlvr"):
+            assert claims[f"samples-{task}-fine-{rung}@nano-olmo2"]["mark"] == bench_bars.FASTER[task]
     assert all(name in told for name in SHAPES if name != "tiny")
 
 

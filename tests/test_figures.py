@@ -148,6 +148,14 @@ def test_the_overview_draws_every_verdict_and_counts_it(readouts):
     assert len(table) == 2 + len(counts) and len({line.count("|") for line in table}) == 1
     first = next(counts.itertuples())
     assert f"holds on {first.holds} of 3 tasks" in overview.sentence(first)
+    undecided = overview.load_undecided(found)
+    told = undecided.assign(tasks=undecided["tasks"].map(len)).groupby(["ladder", "claim"])["tasks"].sum()
+    assert told.to_dict() == counts[counts["undecided"] > 0].set_index(["ladder", "claim"])["undecided"].to_dict() != {}
+    part = next(part for _, part in undecided.groupby(["ladder", "claim"], sort=False))
+    assert overview.reasons(part).startswith(f"on {len(part['tasks'].iloc[0])}, {part['reason'].iloc[0]}")
+    assert list(part["tasks"].map(len)) == sorted(part["tasks"].map(len), reverse=True)
+    assert len(overview.undecided_table(undecided).splitlines()) == 2 + len(undecided)
+    assert not len(overview.load_undecided({"both": {"coin": []}}))
 
 
 def test_leftover_is_reported_as_stored(readouts):

@@ -12,7 +12,6 @@ import pandas as pd
 
 from ..ask.tasks import TASKS
 from .bench_figures import HARNESS, QUICK, READ, SAMPLES, load
-from .figures import title_of
 from .telling import fmt
 
 # Set before the run, from a trial on other weights: times faster than a thousand samples, at the finer budget
@@ -23,10 +22,11 @@ MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; l
 @dataclass(frozen=True)
 class Bar:
     """A measured number that has to be at least, or at most (`below`), its mark; low, high: from the fastest and slowest runs
-    of both contestants. what: the claim in words, the same on every ladder; noted: what else was seen on this one."""
+    of both contestants. subject: a model and its rung; what: the claim in words, the same for all of them; noted: what else
+    was seen on this one."""
 
     claim: str
-    ladder: str
+    subject: str
     task: str
     what: str
     number: float
@@ -53,9 +53,11 @@ class Bar:
         return f"{self.number if isinstance(self.number, int) else fmt(self.number)} ({self.noted})"
 
     def fields(self) -> dict:
-        """For `show.claim`."""
-        return {"ladder": self.ladder, "task": self.task, "verdict": self.verdict, "number": self.number, "low": self.low,
-                "high": self.high, "mark": self.mark, "sentence": f"{self.what}: {self.found}, mark {self.marked}"}
+        """Arguments of `show.claim`."""
+        ladder, rung = self.subject.split()
+        return {"name": f"{self.claim}-{rung}", "ladder": ladder, "task": self.task, "verdict": self.verdict,
+                "number": self.number, "low": self.low, "high": self.high, "mark": self.mark,
+                "sentence": f"{self.what}: {self.found}, mark {self.marked}"}
 
 
 def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
@@ -70,25 +72,27 @@ def token_ratio(slow: pd.Series, fast: pd.Series) -> float:
 
 
 def bars() -> list[Bar]:
-    """Every bar, of every ladder it was measured on, in the order of the page."""
+    """Every bar, of every rung it was measured on, in the order of the page."""
     return [*_samples(), *_harness(), *_million(), *_open()]
 
 
 def table(found: Sequence[Bar]) -> str:
-    """Markdown: one row per bar, one column per ladder."""
-    ladders, whats = (list(dict.fromkeys(getattr(bar, name) for bar in found)) for name in ("ladder", "what"))
-    cells = {(bar.what, bar.ladder): f"**{bar.verdict}** {bar.found}" for bar in found}
-    rows = [["measured", "mark", *map(title_of, ladders)], ["---"] * (2 + len(ladders))]
+    """Markdown: one row per bar, one column per rung."""
+    subjects, whats = (list(dict.fromkeys(getattr(bar, name) for bar in found)) for name in ("subject", "what"))
+    cells = {(bar.what, bar.subject): f"**{bar.verdict}** {bar.found}" for bar in found}
+    rows = [["measured", "mark", *subjects], ["---"] * (2 + len(subjects))]
     for what in whats:
         mark = next(bar.marked for bar in found if bar.what == what)
-        rows.append([what, mark, *(cells.get((what, ladder), "not measured") for ladder in ladders)])
+        rows.append([what, mark, *(cells.get((what, subject), "not measured") for subject in subjects)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def tally(found: Sequence[Bar]) -> str:
-    """How many bars hold on each ladder, in words."""
-    held = {ladder: [bar.holds for bar in found if bar.ladder == ladder] for ladder in dict.fromkeys(bar.ladder for bar in found)}
-    return ", ".join(f"{sum(holds)} of {len(holds)} hold on {title_of(ladder)}" for ladder, holds in held.items())
+    """How many bars hold on each rung, in words."""
+    held: dict[str, list[bool]] = {}
+    for bar in found:
+        held.setdefault(bar.subject, []).append(bar.holds)
+    return ", ".join(f"{sum(holds)} of {len(holds)} hold on {subject}" for subject, holds in held.items())
 
 
 def _rows(frame: pd.DataFrame, *by: str) -> Iterator[tuple]:
@@ -106,36 +110,36 @@ def _budget(contestant: str) -> str:
 
 def _samples() -> list[Bar]:
     out = []
-    for model, task, rows in _rows(load("generate"), "model", "task"):
+    for subject, task, rows in _rows(load("generate"), "subject", "task"):
         for name, budget in ((READ, "fine"), (QUICK, "coarse")):
             slow, fast = rows.loc[SAMPLES], rows.loc[name]
-            out.append(Bar(f"samples-{task}-{budget}", model, task,
+            out.append(Bar(f"samples-{task}-{budget}", subject, task,
                            f"a thousand samples ÷ read-out at {_budget(name)}, {_label(task)}",
                            *ratio(slow, fast), FASTER[task], f"in tokens {fmt(token_ratio(slow, fast))}"))
     return out
 
 
 def against_harness() -> pd.DataFrame:
-    """One row per model, task and budget: lm-eval's seconds over the read-out's (`times`), and tokens; empty without lm-eval."""
+    """One row per subject, task and budget: lm-eval's seconds over the read-out's (`times`), tokens; empty without lm-eval."""
     rows = []
-    for model, task, found in _rows(load("peers"), "model", "task"):
+    for subject, task, found in _rows(load("peers"), "subject", "task"):
         if HARNESS in found.index:
             for name in (READ, QUICK):
                 times, low, high = ratio(found.loc[HARNESS], found.loc[name])
-                rows.append({"model": model, "task": task, "contestant": name, "times": times, "low": low, "high": high,
+                rows.append({"subject": subject, "task": task, "contestant": name, "times": times, "low": low, "high": high,
                              "tokens": found.loc[HARNESS, "tokens"] / found.loc[name, "tokens"]})
     return pd.DataFrame(rows)
 
 
 def _harness() -> list[Bar]:
     frame, out = against_harness(), []
-    for (model, name), part in frame.groupby(["model", "contestant"], sort=False) if len(frame) else ():
+    for (subject, name), part in frame.groupby(["subject", "contestant"], sort=False) if len(frame) else ():
         budget = "fine" if name == READ else "coarse"
         worst, faster = part.loc[part["times"].idxmin()], int((part["times"] > 1).sum())
-        out.append(Bar(f"harness-none-slower-{budget}", model, worst["task"],
+        out.append(Bar(f"harness-none-slower-{budget}", subject, worst["task"],
                        f"lm-eval ÷ read-out at {_budget(name)}, the worst task",
                        worst["times"], worst["low"], worst["high"], 1.0, _label(worst["task"])))
-        out.append(Bar(f"harness-most-faster-{budget}", model, "",
+        out.append(Bar(f"harness-most-faster-{budget}", subject, "",
                        f"tasks on which the read-out at {_budget(name)} is faster than lm-eval",
                        faster, None, None, len(part) // 2 + 1, f"of {len(part)}"))
     return out
@@ -143,19 +147,19 @@ def _harness() -> list[Bar]:
 
 def _million() -> list[Bar]:
     out = []
-    for model, task, rows in _rows(load("generate"), "model", "task"):
+    for subject, task, rows in _rows(load("generate"), "subject", "task"):
         many, few = rows.loc["tree sampler, 1e6 draws"], rows.loc["tree sampler, 1e3 draws"]
-        out.append(Bar(f"million-{task}", model, task, f"a million draws ÷ a thousand, {_label(task)}",
+        out.append(Bar(f"million-{task}", subject, task, f"a million draws ÷ a thousand, {_label(task)}",
                        *ratio(many, few), MILLION, f"in tokens {fmt(token_ratio(many, few))}", below=True))
     return out
 
 
 def _open() -> list[Bar]:
     out = []
-    for model, task, rows in _rows(load("open"), "model", "task"):
+    for subject, task, rows in _rows(load("open"), "subject", "task"):
         tree, samples = rows.loc["tree sampler"], rows.loc["generate"]
         fair = ratio(rows.loc["generate, prompt once"], tree)[0]
-        out.append(Bar(f"open-{task.replace('_', '-')}", model, task,
+        out.append(Bar(f"open-{task.replace('_', '-')}", subject, task,
                        f"a thousand open samples ÷ tree sampler, {_label(task)}",
                        *ratio(samples, tree), OPEN, f"in tokens {fmt(token_ratio(samples, tree))}; prompt once {fmt(fair)}"))
     return out

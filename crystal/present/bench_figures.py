@@ -1,7 +1,8 @@
 """What the read-out costs beside its peers, as `make bench` measured it: loaded, drawn, put into tables.
 
 Pairs as in `crystal.present.figures`. Knows the files under data/bench and nothing of how they came about; loads no torch.
-Seconds are medians over runs, and per prompt wherever contestants answered different numbers of prompts.
+Seconds are medians over runs, and per prompt wherever contestants answered different numbers of prompts. What was read is a
+rung of a model in its native form: `subject`, such as "nano-llama base".
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from ..ask.tasks import TASKS
-from ..errors import CrystalError
+from ..errors import CrystalError, known
 from ..files import root
 from ..read.shapes import SHAPES, forward_bytes, operations
-from .figures import panels, title_of
+from .figures import panels
 from .telling import fmt
 
 if TYPE_CHECKING:
@@ -33,12 +34,20 @@ MARKERS = {READ: "o", QUICK: "o", HARNESS: "s", SAMPLES: "D", "typed choice, opt
 
 
 def load(part: str) -> pd.DataFrame:
-    """The rows of one part as they were written, with `prompt_seconds` where seconds are of several prompts.
+    """The rows of one part as they were written, with `subject`, and `prompt_seconds` where seconds are of several prompts.
 
     Raises: CrystalError if the part was never measured.
     """
     frame = pd.DataFrame(_file(part)["rows"])
+    if {"model", "rung"} <= {*frame}:
+        frame["subject"] = frame["model"] + " " + frame["rung"]
     return frame.assign(prompt_seconds=frame["seconds"] / frame["prompts"]) if {"seconds", "prompts"} <= {*frame} else frame
+
+
+def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
+    """Its rows of one subject. Raises: CrystalError, naming those that were measured, if it is none of them."""
+    known(subject, list(frame["subject"].unique()), "rung of the benchmark")
+    return frame[frame["subject"] == subject]
 
 
 def _file(part: str) -> dict:
@@ -69,15 +78,16 @@ def provenance() -> str:
 
 
 def _by_task(frame: pd.DataFrame, column: str, xlabel: str, styles: Mapping[str, Mapping[str, str]]) -> Figure:
-    """A column of `frame`, tasks in rows, a panel a model; styles: of the contestants that are drawn, in the legend's order."""
-    models, tasks = frame["model"].unique(), frame["task"].unique()
-    fig, axes = panels(1, len(models), 7.2, 0.24 * len(tasks) + 1.2, sharey=True, sharex=True)
-    for ax, model in zip(axes[0], models):
-        mine = frame[frame["model"] == model]
+    """A column of `frame`, tasks in rows, a panel a subject; styles: of the contestants that are drawn, in the legend's order."""
+    subjects, tasks = frame["subject"].unique(), frame["task"].unique()
+    fig, axes = panels(1, len(subjects), 7.2, 0.24 * len(tasks) + 1.2, sharey=True, sharex=True)
+    fig.supxlabel(xlabel, fontsize="medium")
+    for ax, subject in zip(axes[0], subjects):
+        mine = frame[frame["subject"] == subject]
         for name in (name for name in styles if name in set(mine["contestant"])):
             part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
             ax.plot(part[column], np.arange(len(tasks)), label=name, ls="none", **styles[name])
-        ax.set(xscale="log", xlabel=xlabel, title=title_of(model))
+        ax.set(xscale="log", title=subject)
     axes[0, 0].set_yticks(np.arange(len(tasks)), tasks)
     axes[0, 0].invert_yaxis()
     _legend(fig, axes)
@@ -85,7 +95,7 @@ def _by_task(frame: pd.DataFrame, column: str, xlabel: str, styles: Mapping[str,
 
 
 def plot_peers(frame: pd.DataFrame) -> Figure:
-    """`load("peers")`: milliseconds a prompt, tasks in rows, a panel a model."""
+    """`load("peers")`: milliseconds a prompt, tasks in rows, a panel a subject."""
     styles = {name: {"marker": marker, "color": COLOURS[name]} for name, marker in MARKERS.items()}
     styles[QUICK]["mfc"] = "white"
     return _by_task(frame.assign(milliseconds=1000 * frame["prompt_seconds"]), "milliseconds", "milliseconds a prompt", styles)
@@ -97,7 +107,7 @@ SCORED = {"option scores": {"marker": "s", "color": "#D55E00"}, "option scores a
 
 
 def plot_scores(frame: pd.DataFrame) -> Figure:
-    """`load("scores")`: total variation from the law, tasks in rows, a panel a model."""
+    """`load("scores")`: total variation from the law, tasks in rows, a panel a subject."""
     return _by_task(frame, "tv", "total variation from the law", SCORED)
 
 

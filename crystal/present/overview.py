@@ -71,6 +71,29 @@ def table(counts: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def load_undecided(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
+    """One row per ladder, claim and reason why it is undecided: on which `tasks`, most first within a claim."""
+    rows = [{"ladder": ladder, "claim": v.claim, "reason": v.reason, "task": task}
+            for ladder, tasks in found.items() for task, verdicts in tasks.items() for v in verdicts if v.verdict == "undecided"]
+    frame = pd.DataFrame(rows, columns=["ladder", "claim", "reason", "task"])
+    whys = frame.groupby(["ladder", "claim", "reason"], sort=False)["task"].agg(tasks=list).reset_index()
+    order = {claim: n for n, claim in enumerate(MARKS)}
+    return whys.iloc[np.lexsort((-whys["tasks"].map(len), whys["claim"].map(order), whys["ladder"].map(list(found).index)))]
+
+
+def reasons(undecided: pd.DataFrame) -> str:
+    """The rows of one ladder and claim of `load_undecided` in words: on how many tasks for which reason."""
+    return "; ".join(f"on {len(row.tasks)}, {row.reason}" for row in undecided.itertuples())
+
+
+def undecided_table(undecided: pd.DataFrame) -> str:
+    """`load_undecided` as a MyST table."""
+    lines = ["| ladder | claim | why | tasks |", "|---|---|---|---|"]
+    lines += [f"| {title_of(row.ladder)} | {row.claim} | {row.reason} | {', '.join(row.tasks)} |"
+              for row in undecided.itertuples()]
+    return "\n".join(lines)
+
+
 def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     """One row per ladder and stage's end, native form: mean off-support and unresolved mass; most: the worst task"""
     forms = dict(NATIVE)
