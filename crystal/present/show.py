@@ -181,13 +181,13 @@ def source(*functions: Callable) -> None:
 
 
 def fmt(number: float | None) -> str:
-    """A number as prose prints it: three significant digits, no exponent above 0.00001; None is a dash."""
+    """A number as prose prints it: three significant digits, no exponent from 0.0001 on; None is a dash."""
     if number is None:
         return "–"
     if isinstance(number, int) or (abs(number) >= 100 and math.isfinite(number)):
         return f"{number:,.0f}"
-    if number and abs(number) < 1e-5:
-        return f"{number:.1e}"
+    if number and abs(number) < 1e-4:
+        return f"{number:.2e}"
     exponent = int(f"{number:.2e}".partition("e")[2])  # after rounding: 0.009999 is 0.0100
     return f"{number:.{max(0, 2 - exponent)}f}"
 
