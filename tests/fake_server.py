@@ -16,12 +16,14 @@ import numpy as np
 class Fake:
     """What the server does, and what it has been asked.
 
-    law: text sent -> token text -> probability, of answers of one token. Temperature above 50 makes it flat over `words`.
+    law: text sent -> token text -> probability, of answers of one token. A temperature from 2 on makes it flat over `words`; one
+    above `hottest` is refused.
     mischief: called with the number of the request; returns what goes wrong with it, or None.
     """
 
     law: Callable[[str], dict[str, float]] = lambda text: {" 7": 0.75, " 3, sure.\nMore": 0.2, "?": 0.05}
     words: Sequence[str] = tuple(f"w{i}" for i in range(500))
+    hottest: float = np.inf
     model: str = "served"
     root: str | None = None
     ends: str = "stop"
@@ -37,7 +39,7 @@ class Fake:
     url: str = ""
 
     def answers(self, body: dict, text: str) -> list[str]:
-        law = dict.fromkeys(self.words, 1 / len(self.words)) if body["temperature"] > 50 else self.law(text)
+        law = dict.fromkeys(self.words, 1 / len(self.words)) if body["temperature"] >= 2 else self.law(text)
         n = min(body.get("n", 1), self.most)
         draws = [np.random.default_rng(self.seeds(body["seed"], i)).choice(len(law), p=list(law.values())) for i in range(n)]
         return [list(law)[k] for k in draws]
@@ -76,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         usual = {"model", "prompt", "messages", "n", "max_tokens", "seed", "temperature", *fake.known}
         if odd := body.keys() - usual:
             return self._send(422, {"detail": f"Unexpected fields in the request: {odd}"})
+        if body["temperature"] > fake.hottest:
+            return self._send(400, {"error": {"message": f"temperature must be in [0, {fake.hottest:g}]"}})
         text = body["prompt"] if path == "completions" else body["messages"][0]["content"]
         if "logprobs" in body:
             return self._send(200, fake.echo(text, body["logprobs"]))

@@ -198,11 +198,27 @@ def test_answers_that_repeat_within_a_request_are_asked_for_one_by_one(fake):
     assert there.batch == 1
 
 
+def test_a_server_that_takes_no_more_than_two_is_probed_there(fake):
+    """As vLLM and OpenAI. Few tokens prove a top-k only where a temperature makes all likely."""
+    fake.hottest = 2.0
+    assert re.fullmatch(r"\d+ of 128 hot tokens differ", dialects.probe(client(fake), CHAT))
+    fake.words = [f"w{i}" for i in range(50)]
+    there = client(fake)
+    assert re.fullmatch(r"not probed: \d\d of 128 hot tokens differ, and at 2, .*", dialects.probe(there, CHAT))
+    assert there.batch == 50
+    fake.seeds = lambda seed, index: seed  # answers to one request repeat each other
+    assert dialects.probe(there, CHAT).startswith("not probed") and there.batch == 1
+    for unseeded in (lambda seed, index: 0, lambda seed, index: index):
+        fake.seeds = unseeded
+        with pytest.raises(CrystalError, match="does not draw from the model's whole law"):
+            dialects.probe(client(fake), CHAT)
+
+
 def test_what_cannot_be_probed_is_said(fake):
     fake.words = ("\ufffd", "", "a")
     assert "have a text" in dialects.probe(client(fake), CHAT)
     fake.mischief = lambda number: "400 too hot"
-    assert dialects.probe(client(fake), CHAT) == "not probed: it refuses a temperature of 100"
+    assert dialects.probe(client(fake), CHAT) == "not probed: it refuses a temperature of 2"
 
 
 # -- draws of a ladder

@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from ..errors import CrystalError
 from .servers import Refused, Server
 
-HOT, PROBES, ASKED, SHARE = 100.0, 128, 16, 0.7  # see `probe`
+HOT, WARM, PROBES, ASKED, SHARE = 100.0, 2.0, 128, 16, 0.7  # see `probe`
 
 
 def everything(temperature: float) -> dict:
@@ -76,35 +76,46 @@ def probe(server: Server, template: str, workers: int = 4) -> str:
     of those with a text are different. A whole vocabulary of 500 such tokens gives 0.88 with standard deviation 0.03: false
     alarm below 1e-9. K = 50 gives 0.39 at most, K = 100 gives 0.57; a K of 200 passes more often than not.
     Where several answers to one request repeat each other, one is asked for at a time (`server.batch` = 1).
+
+    Some servers (OpenAI, vLLM) take no temperature above 2. As many different tokens prove a whole law there, too; fewer prove
+    nothing, as the model may be so sure, unless every seed gives the same answers.
     Raises: CrystalError if the server does not draw from its whole law.
     """
-    for batch in (ASKED, 1):
+    for temperature in (HOT, WARM):
         try:
-            seen = _hot(server, template, batch, workers)
+            return _probed(server, template, workers, temperature)
         except CrystalError as error:
-            if isinstance(error.__cause__, Refused):
-                return f"not probed: it refuses a temperature of {HOT:g}"
-            raise
-        readable = [text for text in seen if text and "\ufffd" not in text]
+            if not isinstance(error.__cause__, Refused):
+                raise
+    return f"not probed: it refuses a temperature of {WARM:g}"
+
+
+def _probed(server: Server, template: str, workers: int, temperature: float) -> str:
+    for batch in (ASKED, 1):
+        seen = _hot(server, template, batch, workers, temperature)
+        readable = [text for part in seen for text in part if text and "\ufffd" not in text]
         said = f"{len({*readable})} of {len(readable)} hot tokens differ"
         if len(readable) < PROBES // 3:
-            return f"not probed: only {len(readable)} of {len(seen)} hot tokens have a text"
-        if len({*readable}) >= SHARE * len(readable):
-            server.batch = server.batch if batch > 1 else 1
-            return said
+            return f"not probed: only {len(readable)} of {PROBES} hot tokens have a text"
+        whole, alone = len({*readable}) >= SHARE * len(readable), batch == 1
+        unseeded = len({*map(tuple, seen)}) == 1
+        repeating = not alone and all(len({*part}) == 1 for part in seen)
+        if whole or (temperature == WARM and not unseeded and not repeating):
+            server.batch = 1 if alone else server.batch
+            return said if whole else f"not probed: {said}, and at {WARM:g}, the most it takes, a model may be so sure"
     raise CrystalError(f"the server does not draw from the model's whole law: {said}, where nearly all should",
                        where=f"{server.url}, asked as {server.settings.__name__}",
                        mend="start it so that it samples, without top-k, and minds seeds (vLLM: --generation-config vllm)")
 
 
-def _hot(server: Server, template: str, batch: int, workers: int) -> list[str]:
-    """PROBES texts of one token each, in requests of at most `batch` answers, each request with a seed of its own."""
+def _hot(server: Server, template: str, batch: int, workers: int, temperature: float) -> list[list[str]]:
+    """PROBES texts of one token each, ASKED to a part, in requests of at most `batch` answers, each with a seed of its own."""
     def some(part: int) -> list[str]:
         texts: list[str] = []
         while len(texts) < ASKED:
             n, seed = min(batch, ASKED - len(texts)), 1 + part * ASKED + len(texts)
-            texts += server.ask(template, "A word:", n=n, max_tokens=1, seed=seed, temperature=HOT).texts
+            texts += server.ask(template, "A word:", n=n, max_tokens=1, seed=seed, temperature=temperature).texts
         return texts
 
     with ThreadPoolExecutor(workers) as pool:
-        return [text for part in pool.map(some, range(PROBES // ASKED)) for text in part]
+        return list(pool.map(some, range(PROBES // ASKED)))
