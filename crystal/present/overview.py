@@ -61,7 +61,7 @@ def sentence(row) -> str:
 
 def table(counts: pd.DataFrame) -> str:
     """`load_counts` as a MyST table."""
-    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "all tasks together, p", "holds, held-out tasks"]
+    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "chance alone, all tasks, p", "holds, held-out tasks"]
     lines = [head, ["---"] * len(head)]
     for row in counts.itertuples():
         pooled = "–" if np.isnan(row.pooled_p) else f"{row.pooled_p:.2g}"

