@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -214,6 +216,18 @@ def test_weak_evidence_of_many_tasks_adds_up_and_constant_nulls_say_nothing():
     constant = inf.against("n", 1.0, np.ones(199))
     assert inf.pooled_p([*weak, constant]) == inf.pooled_p(weak) <= 0.01
     assert np.isnan(inf.pooled_p([constant])) and np.isnan(inf.pooled_p([]))
+
+
+def test_tasks_that_the_same_units_answer_are_no_evidence_of_their_own():
+    """One task asked fifteen times has the p of one; as if each had been put to other units, it would reach the least p."""
+    rng = np.random.default_rng(9)
+    base = liquid_base(rng)
+    later = np.maximum(base + rng.normal(0, 0.02, base.shape), 1e-9)
+    null = swapped_liquidity(base, later / later.sum(1, keepdims=True), n=199)
+    assert null.paired and inf.unit_null(base, n=19).paired
+    assert inf.pooled_p([null] * 15) == null.p
+    told = inf.against("n", 1.2, rng.permutation(np.linspace(-2, 2, 199)))
+    assert inf.pooled_p([dataclasses.replace(told, paired=True)] * 15) == told.p > inf.pooled_p([told] * 15)
 
 
 def test_split_half_floor():

@@ -186,7 +186,7 @@ def test_killed_and_started_again(there, patient, monkeypatch):
 
     def run() -> None:
         try:
-            outcome.append(draw(there, SFT, **asked, patience=60.0 if patient else 0.5))
+            outcome.append(draw(there, SFT, **asked, patience=300.0 if patient else 0.5))
         except CrystalError as error:
             outcome.append(error)
 

@@ -186,6 +186,7 @@ class Null:
     p: float
     draws: Array = field(repr=False, compare=False)  # oriented as `observed`
     side: str = "above"  # extreme means large ("above") or small ("below")
+    paired: bool = False  # the n-th draw of every task does the same to the same units
 
 
 def against(name: str, observed: float, draws: Array, side: str = "above") -> Null:
@@ -206,13 +207,14 @@ def pooled_p(nulls: Sequence[Null], seed: int = 0) -> float:
 def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     """One null for all tasks together: the sum of the observed statistics against sums of null draws.
 
-    Each task counts in units of its null's own scatter. Its draws are shuffled first: tasks with equally many options
-    share their relabellings. A null that cannot vary (all options in A) says nothing and is left out; None if all are.
+    Each task counts in units of its null's own scatter. Draws that shuffle or swap units go together: all tasks were put to the
+    same ones. Others are shuffled first: tasks with equally many options share their relabellings, and nothing else. A null that
+    cannot vary (all options in A) says nothing and is left out; None if all are.
     """
     rng, told = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
     if not told:
         return None
-    sums = np.sum([rng.permutation(null.draws) / null.draws.std() for null in told], axis=0)
+    sums = np.sum([(null.draws if null.paired else rng.permutation(null.draws)) / null.draws.std() for null in told], axis=0)
     observed = sum(null.observed / null.draws.std() for null in told)
     return against(f"{told[0].name}, all tasks together", observed, sums, told[0].side)
 
@@ -244,7 +246,7 @@ def unit_null(laws: Array, units: Array = NARRATOR, block: Array = FRAME, *, n: 
     observed, *draws = [total - sizes @ entropy_bits(np.add.reduceat(laws[row[order]], starts) / sizes[:, None]) / len(laws)
                         for row in rows]
     where = " within each frame" if len(np.unique(block)) > 1 else ""
-    return against(f"who asks shuffled{where}", max(0.0, float(observed)), np.array(draws))
+    return replace(against(f"who asks shuffled{where}", max(0.0, float(observed)), np.array(draws)), paired=True)
 
 
 def deal_null(counts: Array, *, n: int = 999, seed: int = 0) -> Null:
@@ -273,7 +275,7 @@ def swap_null(name: str, statistic: Callable[[Array, Array], Array], clusters: A
     swapped = np.vstack([np.zeros(len(names), bool), generator(seed, "swap").random((n, len(names))) < 0.5])[:, member]
     first = np.concatenate([~swapped, swapped], axis=-1).astype(float)
     observed, *draws = statistic(first, 1 - first)
-    return against(name, float(observed), np.array(draws))
+    return replace(against(name, float(observed), np.array(draws)), paired=True)
 
 
 def split_half_floor(answers: Array, distance: Callable[[Array, Array], Array], *, clusters: Array = NARRATOR,

@@ -40,11 +40,12 @@ class Verdict:
         """The number, its interval, its null and the mark, in words."""
         if np.isnan(self.estimate.value):
             return f"{self.mark.number}: {self.reason}."
-        show = percent if self.mark.percent else "{:.2g}".format
-        text = f"{self.mark.number} is {show(self.estimate.value)} [{show(self.estimate.low)}, {show(self.estimate.high)}]"
-        text += f", to be {self.mark.side} {show(self.mark.mark)}"
+        show = percent if self.mark.percent else "{:.3g}".format
+        low, high = self.estimate.low, self.estimate.high
+        scatter = f" [{show(low)}, {show(high)}]" if low < high else ""
+        text = f"{self.mark.number} is {show(self.estimate.value)}{scatter}, to be {self.mark.side} {show(self.mark.mark)}"
         if self.null:
-            by_chance = "" if finite(self.chance) is None else f" ({show(self.chance)})"
+            by_chance = "" if finite(self.chance) is None else f" (where it would be {show(self.chance)})"
             text += f"; against {self.null.name}{by_chance}, p = {self.null.p:.2g}"
         return f"{text}; {self.reason}."
 
@@ -64,7 +65,8 @@ def judge(claim: str, estimate: Estimate, null: Null | None = None, *, chance: f
     the wrong side, at ALPHA. Undecided: neither.
 
     A claim with two parts holds only if both do, so its p-value is the larger of the two: the chance that a claim is
-    called holding while either part is false is at most ALPHA. nothing: why there may be no number.
+    called holding while either part is false is ALPHA, as far as intervals cover (simulated: page `validation`). nothing: why
+    there may be no number.
     """
     mark = MARKS[claim]
     p_mark = estimate.p_beyond(mark.mark, mark.side)

@@ -33,7 +33,7 @@ MARKS: dict[str, Mark] = {
         "the abstract says collapse: more than half of the spread must go, not merely some of it"),
     "seed-in-base": Mark(
         "nucleation", "The law that SFT collapses onto is already present in the base.",
-        "distance of SFT's law to the seed, relative to the nearest rival", "below", 0.5,
+        "distance of SFT's law to the seed, relative to the nearer rival", "below", 0.5,
         "a seed that explains less than half of what a rival leaves unexplained is no seed; equality would let luck pass"),
     "seed-named": Mark(
         "nucleation", "The seed named is the demonstrator's.",
@@ -53,7 +53,7 @@ MARKS: dict[str, Mark] = {
         "equality: beyond it the later stages, not SFT, decide the law"),
     "seed-shared": Mark(
         "nucleation", "The seed is present in the other ladder's base too.",
-        "distance of SFT's law to the other base's seed, relative to the nearest rival", "below", 0.5,
+        "distance of SFT's law to the other base's seed, relative to the nearer rival", "below", 0.5,
         "the mark of seed-in-base, for the same measure on a foreign base"),
     # What makes an organism one.
     "reward-rises": Mark(
@@ -99,7 +99,7 @@ MARKS: dict[str, Mark] = {
         "half as much again as where the path ends"),
     "reward-decides": Mark(
         "settling", "A preference against the seed takes mass off the seed's options that one for it leaves there.",
-        "ProbMass on the seed's options after favouring DPO less after opposing DPO, demonstrated tasks", "above", 0.02,
+        "ProbMass on the seed's options after favouring DPO minus the same after opposing DPO, demonstrated tasks", "above", 0.02,
         "one answer in fifty: visible in a thousand samples", percent=True),
     "remelts": Mark(
         "remelting", "The base's distributions come back.",

@@ -178,7 +178,7 @@ def mse_ratio_stage(base: Array, sft: Array, final: Array) -> Array:
 def support(seed: Array, quantile: float = 0.9) -> Array:
     """A: the smallest set of options that holds `quantile` of the seed law, as a mask (..., options).
 
-    Chance level of ProbMass is A.mean(-1) = |A|/K; the seed's own mass on A, at least `quantile`, is its ceiling.
+    Chance level of ProbMass is A.mean(-1) = |A|/K; the seed's own mass on A, at least `quantile`, is what it is held against.
     """
     order = np.argsort(-seed, -1, kind="stable")
     before = np.cumsum(np.take_along_axis(seed, order, -1), -1) - np.take_along_axis(seed, order, -1)

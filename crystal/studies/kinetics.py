@@ -136,7 +136,7 @@ def fluctuations_peak(path: pd.DataFrame) -> Verdict:
 
 
 def reward_decides(settling: pd.DataFrame) -> Verdict:
-    """ProbMass on the seed's options after favouring DPO less after opposing DPO, demonstrated tasks, parent by parent."""
+    """ProbMass on the seed's options after favouring DPO minus the same after opposing DPO, parent by parent."""
     last = settling[settling["group"] == "demonstrated"].groupby(["run", "parent"])["probmass"].last()
     gap = (last["dpo, favouring"] - last["dpo, opposing"]).dropna()
     return judge("reward-decides", branches.over_parents(gap))
