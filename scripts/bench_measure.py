@@ -20,7 +20,7 @@ import torch
 
 from crystal.files import root, write_file
 
-PEERS = {"lm_eval": "lm-eval", "vllm": "vllm"}  # module -> distribution; neither is a dependency of this repository
+PEERS = {"lm_eval": "lm-eval"}  # module -> distribution; no dependency of this repository
 PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
 MEASURED_WITH = ("scripts/bench*.py", "crystal/read/automaton.py", "crystal/read/tree.py", "crystal/read/engine.py",
                  "crystal/read/readout.py", "crystal/read/sampling.py", "crystal/read/least.py", "crystal/read/recorded.py",

@@ -48,9 +48,13 @@ SUBJECTS = tuple(Subject(model, rung, load_ladder(model).rung(rung).native_form)
 BASES = {subject.model: subject for subject in SUBJECTS if subject.rung == "base"}
 
 
+def weights(subject: Subject) -> str:
+    return f"data/weights/{subject.model}/{subject.rung}"
+
+
 @functools.cache
 def engine_of(subject: Subject) -> Engine:
-    return load(f"data/weights/{subject.model}/{subject.rung}")
+    return load(weights(subject))
 
 
 def encoded(engine: Engine, prompts: Sequence[Prompt], task: Task, form: str) -> list[Ids]:

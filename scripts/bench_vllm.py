@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 LONGEST = 256  # tokens of a sequence, prompt and answer: the context of the shipped ladders
 BLOCK = 16  # tokens of a prompt that are kept together: the fewest, so that of short prompts anything is
@@ -40,9 +41,16 @@ class Vllm:
             return json.loads(line)
         raise subprocess.CalledProcessError(self.process.wait(), self.process.args)
 
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+
+@contextmanager
+def running(folder: str) -> Iterator[Vllm]:
+    """One with the model of that folder, gone behind the block."""
+    there = Vllm(folder)
+    try:
+        yield there
+    finally:
+        there.process.stdin.close()
+        there.process.wait()
 
 
 def serve(folder: str) -> None:

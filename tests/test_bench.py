@@ -201,7 +201,7 @@ def test_a_rung_of_the_grid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_absent_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_measure, "installed", lambda module: False)
-    assert bench_measure.left_out() == {"lm-eval": "not installed, left out", "vllm": "not installed, left out"}
+    assert bench_measure.left_out() == {"lm-eval": "not installed, left out"}
 
 
 # -- shapes and the GPU script

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 PARTS = ("peers", "scores", "generate", "open", "options", "prompts", "draws", "length", "size", "error", "memory",
          "grid")
+OPTIONAL = ("vllm",)
 READ, QUICK, HARNESS, SAMPLES = "read-out, 0.0001", "read-out, 0.001", "lm-eval", "generate, 1000 samples"
+VLLM = "vLLM, 1000 samples"
 COLOURS = {READ: "#0072B2", QUICK: "#56B4E9", HARNESS: "#D55E00", SAMPLES: "#767c85", "typed choice, options": "#CC79A7",
            "typed choice, letters": "#E69F00", "tree sampler": "#009E73", "generate": "#767c85"}
 MARKERS = {READ: "o", QUICK: "o", HARNESS: "s", SAMPLES: "D", "typed choice, options": "^", "typed choice, letters": "v"}
@@ -50,6 +52,11 @@ def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     return frame[frame["subject"] == subject]
 
 
+def measured(part: str) -> bool:
+    """Part "vllm" needs an environment of its own, which not everybody has."""
+    return (root() / "data" / "bench" / f"{part}.json").is_file()
+
+
 def _file(part: str) -> dict:
     path = root() / "data" / "bench" / f"{part}.json"
     if not path.is_file():
@@ -59,7 +66,7 @@ def _file(part: str) -> dict:
 
 def provenance() -> str:
     """Markdown: with what the parts were measured, what each measures and how long it took, and the peers that were left out."""
-    files, alike = {part: _file(part) for part in PARTS}, {}
+    files, alike = {part: _file(part) for part in (*PARTS, *(part for part in OPTIONAL if measured(part)))}, {}
     for part, file in files.items():
         by = file["provenance"]
         how = (f"{by['processor']}, {by['threads']} thread{'s' * (by['threads'] > 1)}, torch {by['torch']}, "
@@ -198,6 +205,32 @@ def memory_table() -> str:
         by = part.set_index("task")
         lines.append(f"| {name} | " + " | ".join(fmt(by.loc[t, "mebibytes"]) for t in tasks) + f" | {by['prompts'].iloc[0]} |")
     return "\n".join(lines)
+
+
+def vllm_table() -> str:
+    """Markdown: part "vllm", a prompt's milliseconds and tokens; a sentence where it was not measured."""
+    if not measured("vllm"):
+        return "vLLM was not measured: `CRYSTAL_VLLM=PYTHON make bench PARTS=vllm`, the Python of an environment that has it."
+    frame = load("vllm")
+    names = list(frame["contestant"].unique())
+    head = ["rung", "task", *(f"{name}, {what}" for what in ("ms", "tokens") for name in names)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for (subject, task), part in frame.groupby(["subject", "task"], sort=False):
+        by = part.set_index("contestant")
+        cells = [fmt(1000 * by.loc[name, "prompt_seconds"]) for name in names]
+        cells += [fmt(by.loc[name, "tokens"] / by.loc[name, "prompts"]) for name in names]
+        lines.append(f"| {subject} | {TASKS[task].label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def vllm_gain() -> tuple[float, float] | None:
+    """Least and most over rungs and tasks of the seconds that a thousand samples of vLLM take, over the read-out's; None: not
+    measured."""
+    if not measured("vllm"):
+        return None
+    per = load("vllm").pivot_table(index=["subject", "task"], columns="contestant", values="prompt_seconds")
+    gain = per[VLLM] / per[READ]
+    return float(gain.min()), float(gain.max())
 
 
 def limits_table(shapes: Sequence[str] = ("llama-3.1-8b", "olmo-2-7b")) -> str:
