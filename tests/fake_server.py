@@ -27,7 +27,8 @@ class Fake:
     model: str = "served"
     root: str | None = None
     ends: str = "stop"
-    most: int = 1000  # answers a request may ask for
+    most: int = 1000  # answers a request gets at most
+    slots: int = 1000  # answers a request may ask for, or be refused
     known: Sequence[str] = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
     endpoints: Sequence[str] = ("completions", "chat/completions")
     seeds: Callable[[int, int], int] = lambda seed, index: seed * 1000 + index  # what the n-th answer is drawn with
@@ -78,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
         usual = {"model", "prompt", "messages", "n", "max_tokens", "seed", "temperature", *fake.known}
         if odd := body.keys() - usual:
             return self._send(422, {"detail": f"Unexpected fields in the request: {odd}"})
+        if body.get("n", 1) > fake.slots:
+            return self._send(400, {"error": {"message": f"Field 'n': Value must be between 1 <= value <= {fake.slots}"}})
         if body["temperature"] > fake.hottest:
             return self._send(400, {"error": {"message": f"temperature must be in [0, {fake.hottest:g}]"}})
         text = body["prompt"] if path == "completions" else body["messages"][0]["content"]

@@ -214,6 +214,18 @@ def test_a_server_that_takes_no_more_than_two_is_probed_there(fake):
             dialects.probe(client(fake), CHAT)
 
 
+def test_a_server_that_refuses_so_many_answers_is_asked_for_fewer(fake):
+    """As llama.cpp, which takes as many as it has slots."""
+    fake.slots = 4
+    there = client(fake)
+    assert len(there.ask(CHAT, "A digit:", n=50, max_tokens=4, seed=5).texts) == 4 and there.batch == 4
+    assert re.fullmatch(r"\d+ of 128 hot tokens differ", dialects.probe(there, CHAT)) and there.batch == 4
+    fake.hottest = 0.5
+    with pytest.raises(CrystalError, match="the server refuses: status 400: temperature"):
+        there.ask(CHAT, "A digit:", n=3, max_tokens=4, seed=5)
+    assert there.batch == 4  # that was not about answers
+
+
 def test_what_cannot_be_probed_is_said(fake):
     fake.words = ("\ufffd", "", "a")
     assert "have a text" in dialects.probe(client(fake), CHAT)

@@ -61,7 +61,7 @@ class Server:
     timeout: float = 120.0  # seconds for one reply
     patience: float = 300.0  # seconds a request may wait for a server that is busy or gone, all its tries together
     pause: float = 0.5  # seconds of the first wait, at most; each next one may be twice as long
-    batch: int = 50  # answers to ask for in one request; a server may return fewer
+    batch: int = 50  # answers to ask for in one request; a server may return fewer, or refuse so many and lower it
     settings: Callable[[float], dict] = lambda temperature: {"temperature": temperature}  # of the request; one of the dialects
     software: str = ""  # as it names itself in its replies
     halted: threading.Event = field(default_factory=threading.Event)  # set: no request is tried again
@@ -79,7 +79,16 @@ class Server:
         """The same. Raises: Refused; Passing, once patience is at its end."""
         put = {"prompt": text} if template == COMPLETION else {"messages": [{"role": "user", "content": text}]}
         body = {"model": self.model, **put, **self.settings(temperature), "n": n, "max_tokens": max_tokens, "seed": seed}
-        return self._tried(lambda: _reply(self._once(ENDPOINTS[template], body), template, n))
+        try:
+            return self._tried(lambda: _reply(self._once(ENDPOINTS[template], body), template, n))
+        except Refused as error:
+            if n == 1 or error.status not in (400, 422):
+                raise
+        # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
+        fewer = 1 << (n - 1).bit_length() - 1
+        reply = self.asked(template, text, n=fewer, max_tokens=max_tokens, seed=seed, temperature=temperature)
+        self.batch = min(self.batch, fewer)
+        return reply
 
     def echo(self, text: str, top: int) -> dict:
         """The one choice of a completion by one token that repeats its prompt, with log-probabilities of both, as it came.
