@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 LONGEST = 256  # tokens of a sequence, prompt and answer: the context of the shipped ladders
-BLOCK = 16  # tokens of a prompt that are kept together: the fewest, so that of short prompts anything is
+BLOCK = 32  # tokens of a prompt that its cache keeps together: the fewest that attention on a CPU takes
 
 
 def python() -> str | None:
@@ -26,9 +26,14 @@ class Vllm:
     """The process, with a model loaded and a request behind it. version: of vLLM; tokens: computed by the last request."""
 
     def __init__(self, folder: str) -> None:
+        from crystal.files import root  # here: the process itself has no `crystal`
+
+        self.log = root() / "_build" / "bench" / "vllm.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         settings = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen([python(), __file__, folder], env=os.environ | settings, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([python(), __file__, folder], env=os.environ | settings, stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, stderr=log, text=True)
         self.version, self.tokens = self._said()["version"], 0
 
     def sample(self, prompts: Sequence[Sequence[int]], n: int, tokens: int) -> None:
@@ -39,7 +44,9 @@ class Vllm:
     def _said(self) -> dict:
         if line := self.process.stdout.readline():
             return json.loads(line)
-        raise subprocess.CalledProcessError(self.process.wait(), self.process.args)
+        from crystal.errors import CrystalError
+
+        raise CrystalError(f"vLLM ended with status {self.process.wait()}", where=self.log, mend="see there, or leave vllm out")
 
 
 @contextmanager

@@ -26,11 +26,13 @@ import bench_grid
 import bench_growth as growth
 import bench_measure
 import bench_peers as peers
+import bench_vllm
 import gpu_bench
 
 from crystal.ask import prompts
 from crystal.ask.prompts import CHAT, COMPLETION, PROBE
 from crystal.ask.tasks import TASKS, Task
+from crystal.errors import CrystalError
 from crystal.read import shapes
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
@@ -197,6 +199,20 @@ def test_a_rung_of_the_grid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     for form in (CHAT, COMPLETION):
         whole += sum(len(ids) for task in ("coin", "die") for ids in peers.encoded(engine, prompts.PROMPTS, TASKS[task], form))
     assert row["saved"] == whole - row["prompt_tokens"]
+
+
+def test_vllm_is_left_out_or_says_why_it_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    monkeypatch.delenv("CRYSTAL_VLLM", raising=False)
+    monkeypatch.setattr(sys, "argv", ["bench.py", "vllm", "--out", str(tmp_path / "out")])
+    bench.main()
+    assert "vllm is left out: it needs libraries of its own: CRYSTAL_VLLM=PYTHON" in capsys.readouterr().out
+    monkeypatch.setenv("CRYSTAL_VLLM", sys.executable)  # which has none
+    with pytest.raises(CrystalError, match=r"vLLM ended with status 1 \(.*vllm.log\)"), bench_vllm.running("weights"):
+        pass
+    assert "No module named 'vllm'" in (tmp_path / "_build" / "bench" / "vllm.log").read_text()
 
 
 def test_absent_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

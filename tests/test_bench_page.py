@@ -145,6 +145,22 @@ def test_the_page_runs_without_the_harness_and_with_a_device(recorded, monkeypat
     assert not [name for name in claims if name.startswith("harness")]
 
 
+def test_vllm_is_told_where_it_was_measured(recorded, monkeypatch):
+    path = recorded / "data" / "bench" / "vllm.json"
+    path.unlink(missing_ok=True)
+    assert "CRYSTAL_VLLM=PYTHON make bench PARTS=vllm" in bench.vllm_table() and bench.vllm_gain() is None
+    rows = [r for task, gain in (("month", 30.0), ("rank", 90.0)) for r in (
+        row(bench.READ, 1.0, task=task), row(bench.SAMPLES, 9.0, 3, task=task),
+        row(bench.VLLM, 0.3 * gain, 3, task=task, version="1"))]
+    path.write_text(json.dumps(json.loads((recorded / "data" / "bench" / "generate.json").read_text()) | {"rows": rows}))
+    assert bench.vllm_gain() == pytest.approx((30.0, 90.0))
+    lines = bench.vllm_table().splitlines()
+    assert len(lines) == 4 and lines[0].startswith("| rung | task | read-out, 0.0001, ms |")
+    assert "| nano-olmo2 base | Card rank | 100 | 3,000 | 9,000 | 10.0 | 33.3 | 33.3 |" in lines
+    told, claims = told_by("bench", recorded, monkeypatch)
+    assert claims["vllm@both"]["high"] == pytest.approx(90.0) and "samples of vLLM 1 take 30.0 to 90.0 times as long" in told
+
+
 # -- the whole grid, and what a ladder costs
 
 
