@@ -88,13 +88,14 @@ def _by_task(frame: pd.DataFrame, column: str, xlabel: str, styles: Mapping[str,
     """A column of `frame`, tasks in rows, a panel a subject; styles: of the contestants that are drawn, in the legend's order."""
     subjects, tasks = frame["subject"].unique(), frame["task"].unique()
     fig, axes = panels(1, len(subjects), 7.2, 0.24 * len(tasks) + 1.2, sharey=True, sharex=True)
-    fig.supxlabel(xlabel, fontsize="medium")
     for ax, subject in zip(axes[0], subjects):
         mine = frame[frame["subject"] == subject]
         for name in (name for name in styles if name in set(mine["contestant"])):
             part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
             ax.plot(part[column], np.arange(len(tasks)), label=name, ls="none", **styles[name])
         ax.set(xscale="log", title=subject)
+    middle = len(subjects) // 2
+    axes[0, middle].set_xlabel(xlabel, x=0.5 if len(subjects) % 2 else 0.0)
     axes[0, 0].set_yticks(np.arange(len(tasks)), tasks)
     axes[0, 0].invert_yaxis()
     _legend(fig, axes)
