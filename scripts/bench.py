@@ -148,6 +148,8 @@ def main() -> None:
     if "vllm" in names and not bench_vllm.python():
         print(f"vllm is left out: {LEFT_OUT}")
         names.remove("vllm")
+    if not names:
+        return
     waiting = root() / "_build" / "bench"
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     warnings.filterwarnings("ignore")  # peers' own; they would stand between the lines

@@ -7,7 +7,7 @@ prompts, read out or drawn; `crystal.measure.evidence`) or the array that `cryst
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -175,8 +175,8 @@ def seed_named(base: Array, sft: Array, laws: Mapping[str, Array], holder: Seque
     number = inf.estimate(lambda w: named_share(base, sft, mine, w), inf.leave_one_out(among=mine), low=0, high=1)
     dealt = inf.generator(seed, "temperaments").permuted(np.tile(narrators, (permutations, 1)), axis=1)[:, inf.NARRATOR]
     null = inf.against("temperaments dealt anew to the narrators", float(named_share(base, sft, mine, even)),
-                       np.array([named_share(base, sft, held, even) for held in dealt]))
-    return judge("seed-named", number, replace(null, paired=True), chance=null.typical)
+                       np.array([named_share(base, sft, held, even) for held in dealt]), paired=True)
+    return judge("seed-named", number, null, chance=null.typical)
 
 
 def nucleation(base: Array | Evidence, sft: Array | Evidence, others: Sequence[Array] = (), *, seed: int = 0,

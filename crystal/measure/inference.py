@@ -189,13 +189,13 @@ class Null:
     paired: bool = False  # the n-th draw of every task does the same to the same units
 
 
-def against(name: str, observed: float, draws: Array, side: str = "above") -> Null:
+def against(name: str, observed: float, draws: Array, side: str = "above", *, paired: bool = False) -> Null:
     """Compare an observed statistic with its null draws; ties count as extreme, so the test is never too bold."""
     if len(draws) < FEWEST:
         raise CrystalError(f"{len(draws)} permutations cannot reach a p-value of {ALPHA}", mend=f"ask for {FEWEST} or more")
     slack = 1e-9 * max(1e-9, abs(observed))
     extreme = draws >= observed - slack if side == "above" else draws <= observed + slack
-    return Null(name, float(observed), float(np.median(draws)), (extreme.sum() + 1) / (len(draws) + 1), draws, side)
+    return Null(name, float(observed), float(np.median(draws)), (extreme.sum() + 1) / (len(draws) + 1), draws, side, paired)
 
 
 def pooled_p(nulls: Sequence[Null], seed: int = 0) -> float:
@@ -246,7 +246,7 @@ def unit_null(laws: Array, units: Array = NARRATOR, block: Array = FRAME, *, n: 
     observed, *draws = [total - sizes @ entropy_bits(np.add.reduceat(laws[row[order]], starts) / sizes[:, None]) / len(laws)
                         for row in rows]
     where = " within each frame" if len(np.unique(block)) > 1 else ""
-    return replace(against(f"who asks shuffled{where}", max(0.0, float(observed)), np.array(draws)), paired=True)
+    return against(f"who asks shuffled{where}", max(0.0, float(observed)), np.array(draws), paired=True)
 
 
 def deal_null(counts: Array, *, n: int = 999, seed: int = 0) -> Null:
@@ -275,7 +275,7 @@ def swap_null(name: str, statistic: Callable[[Array, Array], Array], clusters: A
     swapped = np.vstack([np.zeros(len(names), bool), generator(seed, "swap").random((n, len(names))) < 0.5])[:, member]
     first = np.concatenate([~swapped, swapped], axis=-1).astype(float)
     observed, *draws = statistic(first, 1 - first)
-    return replace(against(name, float(observed), np.array(draws)), paired=True)
+    return against(name, float(observed), np.array(draws), paired=True)
 
 
 def split_half_floor(answers: Array, distance: Callable[[Array, Array], Array], *, clusters: Array = NARRATOR,
