@@ -14,7 +14,7 @@ Modules marked (torch) there need torch or transformers; importing any other loa
     studies    past the paper: freezing, choosing the seed, remelting; experiments and training runs
     book       pages listed, run, bound and rendered
 
-Beside them: `errors`, `files` and `cores`, below every room; `commands`, `table_commands` and `cli`, above every room. Importing
+Beside them: `errors`, `texts`, `files` and `cores`, below every room; `commands`, `table_commands` and `cli`, above every room. Importing
 `crystal` loads neither torch nor transformers nor matplotlib.
 """
 

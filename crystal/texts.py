@@ -1,0 +1,154 @@
+"""Text from elsewhere: parsed strictly, shown harmlessly. The one place for both.
+
+Whoever wrote a table, a log or a model's answer may have written anything. Names are cleaned once, where they are read
+(`name`); whatever is shown is escaped for the place where it is shown: a page (`markdown`), a figure (`label`),
+a spreadsheet (`cell`), a terminal (`line`). Knows nothing of what the texts mean.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import CrystalError
+
+# Control characters, halves of characters, ends of lines, and the marks that turn the order of reading round.
+HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_FORMULA = re.compile(r"'*[=+\-@]")  # what a spreadsheet would compute
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+# -- parsed ----------------------------------------------------------------------------------------
+
+
+def read_text(path: Path, mend: str) -> str:
+    """The file's text in UTF-8. Raises: CrystalError with `mend` if it cannot be read as that."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        what = f"the file is not text in UTF-8 at byte {error.start}"
+        raise CrystalError(what, where=path, mend=mend) from error
+    except OSError as error:
+        what = f"the file cannot be read: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=mend) from error
+
+
+def parse_json(text: str, where: object, mend: str) -> Any:
+    """The value that JSON `text` holds.
+
+    Raises: CrystalError, with `where` and `mend`, for broken JSON, a key given twice in one object, numbers or
+    nesting beyond what Python holds.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise CrystalError(f"broken JSON: {line(str(error))}", where=where, mend=mend) from error
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.60} is given twice in one object")
+    return found
+
+
+class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML in which a key stands once and a number has no underscores."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [key for key, _ in node.value if names.count(key.value) > 1]:
+                said = f"the key {twice[-1].value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, said, twice[-1].start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _number(loader: _Strict, node: yaml.ScalarNode) -> int | float:
+    if "_" in node.value:
+        said = f"{node.value!r} is no number; write it without underscores"
+        raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+    kind = "int" if node.tag.endswith(":int") else "float"
+    return getattr(loader, f"construct_yaml_{kind}")(node)
+
+
+for _kind in ("int", "float"):
+    _Strict.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
+
+
+def parse_yaml(text: str, where: object, mend: str) -> Any:
+    """The value that YAML `text` holds: plain data, no objects.
+
+    Raises: CrystalError, with `where` and `mend`, for broken YAML, a key given twice, `1_000`, or nesting too deep.
+    """
+    try:
+        return yaml.load(text, Loader=_Strict)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        said = line(" ".join(str(error).split()))
+        raise CrystalError(f"broken YAML: {said}", where=where, mend=mend) from error
+
+
+def is_number(text: str) -> bool:
+    """Whether `text` is a decimal number as files write them: no `1_000`, no digits of other scripts, no nan."""
+    return bool(_NUMBER.fullmatch(text))
+
+
+def name(text: str) -> str:
+    """A name as it is compared: no space around it, accents composed (NFC), a whole number without its `.0`.
+
+    Raises: ValueError if it holds a character that no terminal or page should get (`HOSTILE`).
+    """
+    found = unicodedata.normalize("NFC", text).strip()
+    if bad := HOSTILE.search(found):
+        raise ValueError(f"the name {line(found)!r:.60} holds the control character U+{ord(bad[0]):04X}")
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", found, flags=re.ASCII)
+
+
+# -- shown -----------------------------------------------------------------------------------------
+
+
+def markdown(text: object) -> str:
+    """MyST that shows just `text`, inline, in a heading or in a table: no markup, link, role, directive or HTML.
+
+    CommonMark lets every ASCII punctuation character be escaped, so all of them are.
+    """
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(line(str(text)).split()))
+
+
+def code(text: object) -> str:
+    """MyST that shows `text` as inline code, where its characters allow that; else as plain text."""
+    shown = line(str(text))
+    plain = shown.strip() == shown and not re.search(r"[`|\\]", shown) and shown
+    return f"`{shown}`" if plain else markdown(shown)
+
+
+def label(text: object) -> str:
+    """`text` for a figure: a dollar sign begins no formula."""
+    return line(str(text)).replace("$", r"\$")
+
+
+def cell(text: object) -> object:
+    """`text` for CSV: what a spreadsheet would compute gets an apostrophe before it. Numbers stay as they are."""
+    if isinstance(text, str) and _FORMULA.match(text) and not is_number(text):
+        return f"'{text}"
+    return text
+
+
+def uncell(text: str) -> str:
+    """What `cell` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def line(text: str) -> str:
+    r"""`text` for a terminal: characters that would act on it, or that it cannot show, as `\x1b`."""
+    def shown(match: re.Match[str]) -> str:
+        return match[0] if match[0] == "\n" else match[0].encode("unicode_escape").decode()
+    return HOSTILE.sub(shown, text)
