@@ -5,6 +5,7 @@ Knows bytes and folders; knows nothing of what is in them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -25,6 +26,20 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def mend_of(error: OSError, path: Path) -> str:
+    """What to do where `path` could not be read or written: what helps depends on why it failed."""
+    if error.errno in _FULL:
+        return "free disk space, then run the same command again"
+    if error.errno in _FORBIDDEN:
+        near = next((at for at in (path, *path.parents) if os.path.lexists(at)), path.parent)
+        return f"ls -ld {near}: your user needs permission to read and write there"
+    return f"ls -ld {path}: see what is there, move it away if it is in the way, then try again"
 
 
 def write_file(path: Path, blob: bytes) -> None:
