@@ -6,42 +6,102 @@ A command is a row of COMMANDS; whatever is heavy is imported inside its `run`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__
+from .arguments import positive, whole
 from .ask.prompts import COMPLETION, FORMS
 from .ask.tasks import TASKS, Task, read
 from .commands import HOUSE, Command
 from .errors import CrystalError, known
+from .files import mend_of
 from .table_commands import TABLES
+from .texts import line
 
 FULL = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors", "huggingface_hub")  # of requirements/full.txt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a CrystalError is one sentence on stderr and exit status 2."""
+    """Run one command; whatever goes wrong is one sentence on stderr.
+
+    Exit status: 0; 2 bad input; 70 an error of ours, whose traceback is kept; 130 Ctrl-C; 141 nobody reads on.
+    """
+    _open_streams()
     arguments = _parser().parse_args(argv)
     try:
         status = arguments.run(arguments) or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains on its way out
-        return 128 + signal.SIGPIPE
+        return _silent(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        return _say(arguments, "stopped by Ctrl-C; what was finished is kept, the same command goes on", 130)
     except CrystalError as error:
-        print(f"crystal {arguments.command}: {error}", file=sys.stderr)
-        return 2
+        return _say(arguments, error, 2)
     except ModuleNotFoundError as error:
         if error.name not in FULL:
-            raise
-        needed = CrystalError(f"this command needs {error.name}, which reading the book does not",
-                              mend=f"{sys.executable} -m pip install -r requirements/full.txt, or make test, which installs it")
-        print(f"crystal {arguments.command}: {needed}", file=sys.stderr)
-        return 2
+            return _say(arguments, _unforeseen(error), 70)
+        mend = f"{sys.executable} -m pip install -r requirements/full.txt, or make test, which installs it"
+        what = f"this command needs {error.name}, which reading the book does not"
+        return _say(arguments, CrystalError(what, mend=mend), 2)
+    except OSError as error:
+        where = error.filename or "the output, or a file in use"
+        what = f"the disk or the system refused: {error.strerror or error}"
+        mend = mend_of(error, Path(where)) if error.filename else "free disk space, or write elsewhere"
+        return _say(arguments, CrystalError(what, where=where, mend=mend), 2)
+    except MemoryError:
+        what = "there is too little memory for that"
+        return _say(arguments, CrystalError(what, mend="give it a smaller part of the data, or a larger machine"), 2)
+    except Exception as error:  # no user should have to read a traceback; whoever mends it finds it in a file
+        return _say(arguments, _unforeseen(error), 70)
+
+
+def _open_streams() -> None:
+    """Give closed streams somewhere to go, and let none refuse a character or hide what it cannot show."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file opened would get its number, and whatever a child prints
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+        if number and hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(arguments: argparse.Namespace, sentence: object, status: int) -> int:
+    """One sentence on stderr, none of its characters acting on a terminal."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silent(status)
+    with contextlib.suppress(OSError):
+        print(f"crystal {arguments.command}: {line(str(sentence))}", file=sys.stderr, flush=True)
+    return status
+
+
+def _silent(status: int) -> int:
+    """Send what is left of stdout nowhere: else the interpreter complains of it on its way out."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def _unforeseen(error: Exception) -> CrystalError:
+    """The sentence for an error of ours; its traceback goes to a file."""
+    path = Path(tempfile.gettempdir()) / f"crystal-traceback-{os.getpid()}.txt"
+    with contextlib.suppress(OSError):
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return CrystalError(f"an error that should not happen: {said:.300}", where=path, mend="please report that file")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,15 +128,15 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
 def _readout_arguments(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser)
     parser.add_argument("--task", required=True, help="a closed task, such as digit")
-    parser.add_argument("--budget", type=float, default=1e-4, help="probability that may stay unresolved (default %(default)s)")
+    parser.add_argument("--budget", type=positive(), default=1e-4, help="probability that may stay unresolved (default %(default)s)")
 
 
 def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser)
     parser.add_argument("--task", help="a closed task stops an answer as soon as it is read; else answers run to their end")
-    parser.add_argument("-n", type=int, default=1000, help="number of draws (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--max-tokens", type=int, default=32, help="longest answer, in tokens (default %(default)s)")
+    parser.add_argument("-n", type=whole(1, 10**9), default=1000, help="number of draws (default %(default)s)")
+    parser.add_argument("--seed", type=whole(), default=0, help="default %(default)s")
+    parser.add_argument("--max-tokens", type=whole(1, 10**5), default=32, help="longest answer, in tokens (default %(default)s)")
 
 
 def _task(name: str) -> Task:

@@ -12,6 +12,15 @@ class CrystalError(Exception):
         said = what if where is None else f"{what} ({where})"
         super().__init__(said + ("" if said.endswith("?") else ".") + (f" Mend: {mend}" if mend else ""))
 
+    def __reduce__(self) -> tuple:
+        """How another process gets it: by its parts."""
+        where = None if self.where is None else str(self.where)
+        return _remade, (self.what, where, self.mend)
+
+
+def _remade(what: str, where: str | None, mend: str | None) -> CrystalError:
+    return CrystalError(what, where=where, mend=mend)
+
 
 def known(name: str, choices, kind: str, mend: str | None = None) -> str:
     """Return `name` if it is one of `choices`; else say which ones there are.

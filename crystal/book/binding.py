@@ -6,6 +6,7 @@ that `show` marked as MyST becomes a markdown cell. Knows nothing of how pages a
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -20,9 +21,10 @@ from pathlib import Path
 import yaml
 
 from ..errors import CrystalError
-from ..files import PACKAGE, root
+from ..files import PACKAGE, mend_of, root
 from ..present.show import MYST
-from .freshness import elsewhere, seconds
+from ..workers import Died, alone
+from .freshness import elsewhere, stamped
 from .pages import LOCK, Page, page_list, sha, spine
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
@@ -59,7 +61,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
         yield f"code/{name}", (PACKAGE / name).read_bytes()
     pages, claims = page_list(), {}
     for page in pages.values():
-        if not (page.folder / "stamp.json").is_file():
+        if stamped(page) is None:
             raise CrystalError(f"page {page.id} has not been run", where=page.folder, mend="make reproduce")
         yield f"{document(page.id)}.ipynb", _bound(page)
         for path in sorted(page.folder.glob("*.svg")) + sorted(page.folder.glob("*.csv")):
@@ -121,10 +123,10 @@ def _status(pages: dict[str, Page]) -> str:
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
     for page in pages.values():
-        stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
+        stamp = stamped(page)
         given = ", ".join(f"{name}={value}" for name, value in stamp["fingerprint"]["parameters"].items())
         mark = hashlib.sha256(json.dumps(stamp["fingerprint"], sort_keys=True).encode()).hexdigest()[:12]
-        table.writerow([page.id, page.template, given, seconds(page), mark])
+        table.writerow([page.id, page.template, given, stamp["seconds"], mark])
     return out.getvalue()
 
 
@@ -143,7 +145,7 @@ def build(*, whole: bool = True) -> Path | None:
     try:
         source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.json"
         state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
-        if index().is_file() and stamp.is_file() and json.loads(stamp.read_text()) in (state, state | {"whole": True}):
+        if index().is_file() and _stamped(stamp) in (state, state | {"whole": True}):
             return None
         _render(source, work, whole)
         stamp.unlink(missing_ok=True)
@@ -151,29 +153,48 @@ def build(*, whole: bool = True) -> Path | None:
         stamp.write_text(json.dumps(state))
         return index()
     except OSError as error:
-        raise CrystalError(f"the book could not be written: {error}",
-                           mend="free disk space, then run the command again") from error
+        raise CrystalError(f"the book could not be written: {error}", mend=mend_of(error, index().parent)) from error
+
+
+def _stamped(path: Path) -> object:
+    """What the last build was made of; None if that is not known."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
 
 
 def _swap(new: Path, html: Path) -> None:
     """Copy `new` beside the old book, then let it take its place; the engine keeps `new` for its next quick build."""
-    beside = html.with_suffix(".new")
+    beside, old = html.with_suffix(".new"), html.with_suffix(".old")
     shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(new, beside)
-    shutil.rmtree(html, ignore_errors=True)
+    if html.exists():
+        html.rename(old)  # a kill here is mended by the next build: its stamp is gone
     beside.rename(html)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _render(source: Path, work: Path, whole: bool) -> None:
     if whole:
         shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
     command = [sys.executable, *ENGINE, *STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"})
-    if done.returncode:
-        lines = (done.stdout + done.stderr).splitlines()
+    try:
+        status, printed = alone(_run, command)
+    except Died as error:
+        raise CrystalError(f"the book was not built: {error}", mend="make reproduce") from error
+    if status:
+        lines = printed.splitlines()
         said = [line for line in lines if "WARNING" in line or "ERROR" in line or "rror:" in line]
         raise CrystalError("the book was not built: " + "; ".join(said or lines[-5:]),
                            where=source, mend="mend the chapter or template named, then run the command again")
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Exit status and all output of a command."""
+    settings = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=settings)
+    return done.returncode, done.stdout + done.stderr
 
 
 def _tree_hash(folder: Path) -> str:

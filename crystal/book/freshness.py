@@ -8,7 +8,6 @@ what these were; `why` compares. Knows nothing of what a page says or how it is 
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,7 +16,7 @@ from typing import Any
 
 from ..errors import CrystalError
 from ..files import PACKAGE, root
-from .pages import LOCK, STYLE, Page, cells, sha, shortest, values
+from .pages import LOCK, STYLE, Page, cells, python, sha, shortest, values
 
 
 def fingerprint(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -58,6 +57,7 @@ def imported(notebook: Path) -> list[Path]:
     the `__init__` of every room they stand in."""
     code = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code")
     found: set[Path] = set()
+    python(code, notebook)  # raises where it is none
     queue = [*_imports(code)]
     while queue:
         for path in _files(queue.pop()) - found:
@@ -93,11 +93,9 @@ def why(page: Page, overrides: Mapping[str, Any] | None = None) -> list[str]:
 
     overrides: parameters it should have been run with, other than the page list's.
     """
-    try:
-        stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    now, stamp = fingerprint(page, overrides), stamped(page)
+    if stamp is None:
         return ["it has not been run yet"]
-    now = fingerprint(page, overrides)
     old = stamp["fingerprint"]
     reasons = [f"parameter {name}: {old['parameters'].get(name)!r} -> {now['parameters'].get(name)!r}"
                for name in sorted(old["parameters"].keys() | now["parameters"])
@@ -116,15 +114,25 @@ def fresh(page: Page, overrides: Mapping[str, Any] | None = None) -> bool:
     return not why(page, overrides)
 
 
+def stamped(page: Page) -> dict | None:
+    """The stamp of the page's last run; None if there is none, or none that is whole."""
+    try:
+        stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
+        parts = [stamp["outputs"], *(stamp["fingerprint"][name] for name in ("parameters", "source", "ladders", "files"))]
+        texts = [stamp["fingerprint"][name] for name in ("template", "style", "lock")]
+        whole = all(isinstance(part, dict) for part in parts) and all(isinstance(text, str) for text in texts)
+        return stamp if whole and isinstance(stamp["seconds"], int | float) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def elsewhere(page: Page) -> list[str]:
     """The ladders its last run showed, if they are not the page list's; else none."""
-    stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
-    shown = stamp["fingerprint"]["parameters"].get("ladders")
+    shown = (stamped(page) or {"fingerprint": {"parameters": {}}})["fingerprint"]["parameters"].get("ladders")
     return [] if shown == values(page).get("ladders") else shown
 
 
 def seconds(page: Page) -> float | None:
     """Wall time of the page's last run; None before the first."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))["seconds"]
-    return None
+    stamp = stamped(page)
+    return stamp["seconds"] if stamp else None

@@ -1,5 +1,6 @@
-"""The list of the reader's own pages, `book/own.yml`, which git does not see: rows like those of `book/pages.yml`.
+"""Page lists as they are written, and the reader's own: `book/own.yml`, which git does not see.
 
+A list is checked whole when it is read: ids and templates become paths, so they hold nothing that leaves a folder.
 Knows nothing of what the rows mean.
 """
 
@@ -12,10 +13,56 @@ from typing import Any
 import yaml
 
 from ..errors import CrystalError
-from ..files import root, write_file
+from ..files import mend_of, root, write_file
+from ..texts import line, parse_yaml, read_text
 
 OWN, YOURS = "book/own.yml", "Your ladders"  # the list, and the part of the book that its rows make
 HEAD = "# Pages of your own tables, one row each (make page TEMPLATE=phases DATA=answers.csv). Delete a row to remove its page.\n"
+
+_TEXT, _TITLE = {"type": "string"}, {"type": "string", "minLength": 1}
+_ROW = {
+    "type": "object",
+    "oneOf": [{"required": ["id"], "not": {"required": ["file"]}}, {"required": ["file"]}],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[a-z0-9-]+\\Z"},
+        "template": {"type": "string", "pattern": "^[a-z0-9_]+\\Z"},
+        "file": {"type": "string", "pattern": "^[a-z0-9_-]+\\Z"},  # a chapter beside the list
+        "title": _TITLE,
+        "params": {"type": "object", "propertyNames": {"pattern": "^[a-z_]+\\Z"}},
+        # patterns of files under the root
+        "reads": {"type": "array", "items": {"type": "string", "pattern": "^(?!/)(?!.*\\.\\.)[^\\x00-\\x1f]+\\Z"}},
+        "pages": {"type": "array", "items": {"$ref": "#/$defs/row"}},
+    },
+}
+ROWS = {"type": ["array", "null"], "items": {"$ref": "#/$defs/row"}, "$defs": {"row": _ROW}}
+SPINE_OF_BOOK = {
+    "type": "object", "required": ["root", "parts"], "additionalProperties": False, "$defs": {"row": _ROW},
+    "properties": {
+        "root": {"$ref": "#/$defs/row", "required": ["id"]},
+        "parts": {"type": "array", "items": {
+            "type": "object", "required": ["title", "chapters"], "additionalProperties": False,
+            "properties": {"title": _TITLE, "chapters": {"type": "array", "items": {"$ref": "#/$defs/row"}}}}},
+    },
+}
+
+
+def checked(text: str, schema: dict, where: object, mend: str) -> Any:
+    """What the YAML `text` holds, if it is of the schema.
+
+    Raises: CrystalError with the place in the list and what is wrong there.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    found = parse_yaml(text, where, mend)
+    try:
+        wrong = best_match(Draft202012Validator(schema).iter_errors(found))
+    except RecursionError as error:  # a row that holds itself
+        raise CrystalError("the list is nested without end", where=where, mend=mend) from error
+    if wrong is not None:
+        place = "/".join(map(str, wrong.absolute_path)) or "the whole list"
+        raise CrystalError(f"{place}: {line(wrong.message):.200}", where=where, mend=mend)
+    return found
 
 
 def own_rows() -> list[dict]:
@@ -24,22 +71,15 @@ def own_rows() -> list[dict]:
     Raises: CrystalError if it is not a list of rows with an id.
     """
     path = root() / OWN
-    try:
-        found = _parsed(path.read_text(encoding="utf-8")) or []
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CrystalError(f"the list of your own pages cannot be read: {' '.join(str(error).split())}", where=path,
-                           mend="correct it, or delete it") from error
-    if not isinstance(found, list) or not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in found):
-        raise CrystalError("the list of your own pages is no list of rows with an id", where=path,
-                           mend="correct it, or delete it")
-    return found
+    return _parsed(read_text(path, "correct it, or delete it"), str(path)) or []
 
 
 @lru_cache(maxsize=2)
-def _parsed(text: str) -> Any:
-    return yaml.safe_load(text)
+def _parsed(text: str, where: str) -> Any:
+    mend = "correct it, or delete it; an id is made of a-z, 0-9 and hyphens"
+    return checked(text, ROWS, where, mend)
 
 
 def put(row: dict) -> dict | None:
@@ -61,4 +101,4 @@ def _write(path: Path, text: str) -> None:
         write_file(path, text.encode())
     except OSError as error:
         raise CrystalError(f"the list of your own pages could not be written: {error}", where=path,
-                           mend="free disk space, then run the command again") from error
+                           mend=mend_of(error, path)) from error

@@ -16,14 +16,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import file_sha256, root
-from .own_rows import OWN, YOURS, own_rows
+from ..texts import is_number, parse_json, read_text
+from .own_rows import OWN, SPINE_OF_BOOK, YOURS, checked, own_rows
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
+RESTORE = f"git checkout -- {SPINE}"
 ON_ANY_LADDER = ("idea", "liquid", "nucleation", "settling", "overview")  # templates that need nothing but four read rungs
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}  # and list[...] of each
 
@@ -67,17 +67,14 @@ def spine() -> dict:
     The rows of book/own.yml, if there are any, are its last part. Parsed once for all callers: do not change it.
     """
     path = root() / SPINE
-    try:
-        listed = _parsed(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise CrystalError(f"the page list cannot be read: {error}", where=path, mend="git checkout book/pages.yml") from error
+    listed = _parsed(read_text(path, RESTORE), str(path))
     own = own_rows()
     return listed if not own else {**listed, "parts": [*listed["parts"], {"title": YOURS, "chapters": own, "listed": OWN}]}
 
 
 @lru_cache(maxsize=2)
-def _parsed(text: str) -> dict:
-    return yaml.safe_load(text)
+def _parsed(text: str, where: str) -> dict:
+    return checked(text, SPINE_OF_BOOK, where, f"correct it, or {RESTORE}")
 
 
 def rows(entries: Iterable[dict]) -> Iterator[dict]:
@@ -133,15 +130,16 @@ def _parameters(notebook: Path, content: str) -> dict[str, Parameter]:
     if len(tagged) != 1:
         raise CrystalError(f"{len(tagged)} cells are tagged parameters, not one", where=notebook.name, mend="tag one cell")
     text = "".join(tagged[0]["source"])
+    body = python(text, notebook)
     tokens = tokenize.generate_tokens(StringIO(text).readline)
     help = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     found = {}
-    for node in ast.parse(text).body:
+    for node in body:
         try:
             name, type, default = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
             found[name] = Parameter(name=name, type=type, default=default, help=help[node.end_lineno])
             _check(found[name], default)
-        except (AttributeError, ValueError, KeyError) as error:
+        except (AttributeError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
             raise CrystalError(f"not a parameter: {ast.unparse(node)}", where=notebook.name,
                                mend="write `name: type = literal  # help`, one a line") from error
     return found
@@ -207,7 +205,7 @@ def _read(type: str, text: str) -> Any:
     if type == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        return TYPES[type](text)
+        return TYPES[type](text) if type == "str" or is_number(text) else text
     except ValueError:
         return text  # of the wrong type: _check says so
 
@@ -236,12 +234,38 @@ def shortest(path: Path) -> str:
 
 
 def cells(notebook: Path) -> list[dict]:
-    """Cells of a notebook file, as in its JSON."""
-    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    """Cells of a notebook file, as in its JSON.
+
+    Raises: CrystalError if it is no notebook whose cells have a type, a source and metadata.
+    """
+    mend = f"correct it, or git checkout -- notebooks/{notebook.name}"
+    found = parse_json(read_text(notebook, mend), notebook, mend)
+    listed = found.get("cells") if isinstance(found, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(cell, dict) and _is_cell(cell) for cell in listed):
+        raise CrystalError("it is no notebook: its cells are not cells", where=notebook, mend=mend)
+    return listed
+
+
+def _is_cell(cell: dict) -> bool:
+    source, about = cell.get("source"), cell.get("metadata")
+    lines = source if isinstance(source, list) else [source]
+    tags = about.get("tags", []) if isinstance(about, dict) else None
+    return (cell.get("cell_type") in ("code", "markdown", "raw") and all(isinstance(text, str) for text in lines)
+            and isinstance(tags, list) and all(isinstance(tag, str) for tag in tags))
+
+
+def python(code: str, notebook: Path) -> list[ast.stmt]:
+    """The statements of a notebook's code. Raises: CrystalError if it is not Python."""
+    try:
+        return ast.parse(code).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise CrystalError(f"its code is not Python: {error}", where=notebook,
+                           mend=f"correct it, or git checkout -- notebooks/{notebook.name}") from error
 
 
 def sha(path: Path) -> str:
     try:
         return file_sha256(path)
-    except FileNotFoundError as error:
-        raise CrystalError("a file the pages depend on is missing", where=path, mend=f"git checkout -- {path}") from error
+    except OSError as error:
+        what = f"a file the pages depend on cannot be read: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=f"git checkout -- {path}") from error

@@ -1,7 +1,8 @@
 """Runs pages through papermill, the only executor: several at a time, each whole or not at all.
 
-A page is made in `_build/running/`, then its folder is renamed to `_build/pages/<id>/`: a failed or killed run leaves the
-old page and no half of a new one.
+A page is made in `_build/running/`, then its folder is renamed to `_build/pages/<id>/`: a failed or killed run
+leaves the old page and no half of a new one. Kernels speak over sockets in a private folder: free TCP ports, which
+Jupyter chooses half a second before it binds them, may by then be another kernel's.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from ..cores import cores
 from ..errors import CrystalError
-from ..files import PACKAGE, root
+from ..files import PACKAGE, mend_of, root
 from ..present.show import CONTEXT
 from ..present.views import check_read
+from ..texts import line
+from ..workers import Died, alone, kill_children, side_by_side
 from .freshness import fingerprint, fresh, seconds
 from .pages import STYLE, Page, on_ladders, page_list, parameters, sha, values
+
+RUNNING = "_build/running"  # pages in the making: <id>-<process>
+SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
+LONGEST = 107 - len("/s-5")  # bytes of a folder whose sockets' paths the system still takes (Linux 107, macOS 103)
 
 
 def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> list[str]:
@@ -37,6 +43,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     """
     if ladders:
         check_read(ladders)
+    sweep()
     _forget_unlisted(page_list())
     pages = page_list().values()
     alike = Counter(page.template for page in pages)  # never timed: pages that are one of a kind take longest
@@ -46,17 +53,14 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
         return []
     jobs = min(jobs or cores(), len(stale))
     failures, began = [], time.perf_counter()
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run, page, on_ladders(page, ladders)): page for page in stale}
-        for done, future in enumerate(as_completed(running), 1):
-            page = running[future]
-            try:
-                took = f"{future.result():.1f} s"
-            except CrystalError as error:
-                failures.append(error)
-                took = "failed"
-            left = (time.perf_counter() - began) / done * (len(stale) - done)
-            say(f"[{done:>{len(str(len(stale)))}}/{len(stale)}] {page.id}: {took}, {left:.0f} s left")
+    tasks = [(page, on_ladders(page, ladders)) for page in stale]
+    for number, done in enumerate(side_by_side(run_here, tasks, jobs), 1):
+        page, _ = done.task
+        if done.error:
+            failures.append(_failed(page, done.error))
+        took = "failed" if done.error else f"{done.result:.1f} s"
+        left = (time.perf_counter() - began) / number * (len(stale) - number)
+        say(f"[{number:>{len(str(len(stale)))}}/{len(stale)}] {page.id}: {took}, {left:.0f} s left")
     if failures:
         raise CrystalError(f"{len(failures)} of {len(stale)} pages failed\n" + "\n".join(map(str, failures)).rstrip("."))
     return [page.id for page in stale]
@@ -70,13 +74,52 @@ def _forget_unlisted(pages: Mapping[str, Page]) -> None:
 
 
 def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
-    """Run one page through papermill and put its folder in place; returns the seconds it took.
+    """Run one page through papermill, in a process of its own, and put its folder in place; returns seconds.
 
     The folder holds page.ipynb, what `show` wrote (svg, csv, json, claims.json) and, written last, stamp.json.
     Raises: CrystalError naming page, cell and exception; the old page, if any, stays.
     """
+    sweep()
+    try:
+        return alone(run_here, page, overrides)
+    except Exception as error:
+        raise _failed(page, error) from error
+
+
+def sweep() -> None:
+    """Remove what killed runs left: half-made pages and folders of sockets whose process is gone."""
+    for folder in (root() / RUNNING).glob("*-*"):
+        if not _alive(folder.name.rpartition("-")[2].partition(".")[0]):
+            shutil.rmtree(folder, ignore_errors=True) if folder.is_dir() else folder.unlink(missing_ok=True)
+    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS}*"):
+        if not _alive(folder.name.removeprefix(SOCKETS).partition("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)  # another user's stays
+
+
+def _alive(process: str) -> bool:
+    """Whether a process of that number runs; whoever it is, what it may be making is left alone."""
+    import psutil
+
+    try:
+        return process.isdecimal() and psutil.Process(int(process)).status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OverflowError):
+        return False
+
+
+def _failed(page: Page, error: BaseException) -> CrystalError:
+    """The sentence for a page that was not made, whatever the reason."""
+    if isinstance(error, CrystalError):
+        return error
+    said = line(" ".join(f"{type(error).__name__}: {error}".split()))
+    if isinstance(error, Died):
+        said = f"{error}: it was killed, or there was too little memory"
+    return CrystalError(f"page {page.id} was not made: {said}", mend="make reproduce runs it again; fewer JOBS take less memory")
+
+
+def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
+    """`run`, in this process: its kernel is a child of it."""
     began = time.perf_counter()
-    work = root() / "_build/running" / f"{page.id}-{os.getpid()}"
+    work = root() / RUNNING / f"{page.id}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
@@ -88,8 +131,7 @@ def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
         _replace(work, page.folder)
         return stamp["seconds"]
     except OSError as error:
-        raise CrystalError(f"page {page.id} could not be written: {error}",
-                           mend="free disk space, then run the command again") from error
+        raise CrystalError(f"page {page.id} could not be written: {error}", mend=mend_of(error, work)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -115,15 +157,22 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
         "help": {name: parameter.help for name, parameter in declared.items()},
         "changed": {name: [listed[name], value] for name, value in chosen.items() if value != listed[name]},
     }
-    output = work / "page.ipynb"
+    output, log = work / "page.ipynb", work.with_suffix(".log")
     try:
-        with _environment(context, work):
+        with _environment(context, work), _sockets() as config, _log(log):
             notebook = papermill.execute_notebook(
-                page.notebook, output, {n: v for n, v in chosen.items() if v != declared[n].default}, kernel_name="python3",
-                cwd=root(), progress_bar=False, request_save_on_cell_execute=False, autosave_cell_every=0,
+                page.notebook, output, {n: v for n, v in chosen.items() if v != declared[n].default},
+                kernel_name="python3", config=config, cwd=root(), progress_bar=False,
+                request_save_on_cell_execute=False, autosave_cell_every=0,
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # else it may print its own end as an error
     except PapermillExecutionError as error:
         raise _failure(page, output, error) from None  # the kernel's traceback is in the kept notebook
+    except Exception as error:  # the kernel died, or never began; of why, its log says most in its last line
+        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        raise RuntimeError(f"{error} {last}".strip()) from error
+    finally:
+        kill_children()  # a kernel that never answered is still there
+        log.unlink(missing_ok=True)
 
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index:02d}"
@@ -144,6 +193,31 @@ def _failure(page: Page, output: Path, error: Any) -> CrystalError:
     number = next(i for i, cell in enumerate(cells) if cell.get("execution_count") == error.exec_count)
     what = f"page {page.id} failed in cell {number} of notebooks/{page.template}.ipynb: {error.ename}: {error.evalue}"
     return CrystalError(what, mend=f"see {kept.relative_to(root())}; the old page, if any, is untouched")
+
+
+@contextlib.contextmanager
+def _sockets() -> Iterator[Any]:
+    """Settings of a kernel that listens in a private folder; on TCP where the folder's path is too long."""
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix=f"{SOCKETS}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        short = len(os.fsencode(folder)) <= LONGEST
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
+
+
+@contextlib.contextmanager
+def _log(path: Path) -> Iterator[None]:
+    """Send what this process and its kernel print to a file: a kernel that is left alone tells whoever listens."""
+    before = [os.dup(1), os.dup(2)]
+    with open(path, "wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    try:
+        yield
+    finally:
+        for number, old in zip((1, 2), before, strict=True):
+            os.dup2(old, number)
+            os.close(old)
 
 
 @contextlib.contextmanager

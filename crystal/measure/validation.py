@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +17,7 @@ import pandas as pd
 from ..cores import cores
 from ..errors import CrystalError
 from ..files import root, write_file
+from ..workers import side_by_side
 from . import simulation, synthetic
 from .marks import MARKS
 from .synthetic import Design
@@ -95,15 +94,16 @@ def validate(jobs: int | None = None, say=print) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, good)
     jobs = min(jobs or cores(), max(1, len(todo)))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, open(path, "a", encoding="utf-8") as file:
-        running = {pool.submit(simulation.row, *step): step for step in todo}
-        for done, future in enumerate(as_completed(running), 1):
-            for row in future.result():
+    with open(path, "a", encoding="utf-8") as file:
+        for number, done in enumerate(side_by_side(simulation.row, todo, jobs), 1):
+            if done.error:
+                raise done.error
+            for row in done.result:
                 file.write(json.dumps(row | {"draws": _finite(row["draws"]), "source": source}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-            kind, name, design, n = running[future]
-            say(f"[{done}/{len(todo)}] {kind} {name}, {design.name}: {n} trials")
+            kind, name, design, n = done.task
+            say(f"[{number}/{len(todo)}] {kind} {name}, {design.name}: {n} trials")
     _write(path, sorted(_kept(), key=lambda row: (*map(str, _key(row)), row["claim"])))  # one order, however many jobs
     return len(todo)
 

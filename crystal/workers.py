@@ -1,0 +1,135 @@
+"""Work done side by side, by processes that die alone and never outlive this one.
+
+A pool of the standard library breaks as a whole when one of its processes is killed, and leaves the others behind
+when its owner is. Here each process has pipes of its own: one that is killed costs the task it was at, and all of
+them, with whatever they started, go when the owner stops, however it stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from threading import Thread
+from typing import Any, NamedTuple
+
+SPAWN = get_context("spawn")  # a fork would copy threads, locks and open files
+
+
+class Done(NamedTuple):
+    """What came of one task."""
+
+    task: tuple  # arguments
+    result: Any  # None if it failed
+    error: BaseException | None  # `Died` if its process was killed
+
+
+class Died(Exception):
+    """The process of a task ended without an answer."""
+
+
+def side_by_side(function: Callable, tasks: Iterable[tuple], jobs: int) -> Iterator[Done]:
+    """`function(*task)` of every task, at most `jobs` at a time, in the order in which they end.
+
+    function: importable by name. Leaving the loop early, by an error or Ctrl-C, ends all processes and what they
+    started.
+    """
+    waiting, busy, idle = deque(tasks), {}, []
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                worker = idle.pop() if idle else _Worker(function)
+                worker.take(waiting.popleft())
+                busy[worker.pipe] = worker
+            for pipe in wait(list(busy)):
+                worker = busy.pop(pipe)
+                done = worker.answer()
+                if isinstance(done.error, Died):
+                    worker.stop()
+                else:
+                    idle.append(worker)
+                yield done
+    finally:
+        for worker in (*idle, *busy.values()):
+            worker.life.close()
+        for worker in (*idle, *busy.values()):
+            worker.stop()
+
+
+def alone(function: Callable, *task: Any) -> Any:
+    """`function(*task)` in a process of its own. Raises: what it raises, or `Died`."""
+    (done,) = side_by_side(function, [task], 1)
+    if done.error:
+        raise done.error
+    return done.result
+
+
+class _Worker:
+    """One process, kept for the next task."""
+
+    def __init__(self, function: Callable) -> None:
+        self.pipe, theirs = SPAWN.Pipe()
+        watched, self.life = SPAWN.Pipe(duplex=False)
+        self.process = SPAWN.Process(target=_serve, args=(function, theirs, watched), daemon=True)
+        self.process.start()
+        theirs.close()  # else the end of the process would not end the pipe
+        watched.close()
+
+    def take(self, task: tuple) -> None:
+        self.task = task
+        with contextlib.suppress(OSError):  # it died while it waited; `answer` says so
+            self.pipe.send(task)
+
+    def answer(self) -> Done:
+        try:
+            return Done(self.task, *self.pipe.recv())
+        except (EOFError, OSError):
+            self.process.join()
+            return Done(self.task, None, Died(f"its process ended with status {self.process.exitcode}"))
+
+    def stop(self) -> None:
+        """End the process and what it started."""
+        self.life.close()
+        self.process.join(timeout=10)
+        self.process.kill()
+        self.pipe.close()
+
+
+def _serve(function: Callable, pipe: Connection, life: Connection) -> None:
+    """A worker's main: answer tasks until nobody asks."""
+    os.setsid()  # Ctrl-C is the owner's to hear
+    Thread(target=_leave_with, args=(life,), daemon=True).start()
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = function(*task), None
+        except BaseException as error:
+            answer = None, error
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+        except Exception as error:  # an answer that cannot be pickled
+            pipe.send((None, RuntimeError(f"{function.__name__} gave what cannot be sent: {error}")))
+
+
+def _leave_with(life: Connection) -> None:
+    """Once the owner closes its end, or is gone: kill what this process started, and itself."""
+    wait([life])
+    kill_children()
+    os._exit(1)
+
+
+def kill_children() -> None:
+    """Kill every process that this one started, and theirs."""
+    import psutil  # here: most who import this start nothing
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
