@@ -98,11 +98,16 @@ clean: ## remove what was built; keeps the environment
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
 ifneq ($(strip $(VENV)),)
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Mend: make PYTHON=python3.11")'
-	@$(PYTHON) -m venv $(VENV)
+# Left half made, without a python that has pip, it is made again.
+ifneq ($(shell $(PY) -c 'import pip; print(1)' 2>/dev/null),1)
+$(shell rm -f $(LIGHT) $(FULL))
+endif
 
-$(LIGHT): requirements/light.txt pyproject.toml | $(VENV)/bin/python
+$(LIGHT): requirements/light.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ". Mend: make PYTHON=python3.11")'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(if $(filter .venv,$(VENV)),$(PYTHON) -m venv --clear .venv, \
+	  { test ! -e $(VENV) && $(PYTHON) -m venv $(VENV); } || { echo "$(VENV) has no python with pip. Mend: \
+	  make it whole, or name a folder that is not there yet: make VENV=FOLDER"; exit 2; })
 	@echo "installing requirements/light.txt into $(VENV) (once)"
 	@$(PY) $(PIP_INSTALL) -r requirements/light.txt
 	@$(PY) $(PIP_INSTALL) --no-deps --no-build-isolation -e .

@@ -37,6 +37,11 @@ def reproduce(arguments: Namespace) -> None:
     """Run the stale pages, then build the book if anything in it changed."""
     from .book import binding, runs
 
+    from .keep import sums
+
+    if others := [name for names in sums.differences()[:2] for name in names] if sums.recorded() else []:
+        print(f"note: pages show what is there now, which is not as recorded: {', '.join(others[:5])}"
+              + (f" and {len(others) - 5} more" if len(others) > 5 else "") + "; make verify says more", flush=True)
     began = time.perf_counter()
     shown = [name for name in arguments.ladders.split(",") if name]
     ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True), ladders=shown)
@@ -115,17 +120,23 @@ def params(arguments: Namespace) -> None:
 
 
 def verify_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladders", nargs="*", metavar="ladder", help="default: all")
+    parser.add_argument("ladders", nargs="*", metavar="ladder", help="default: all, and every other file that pages read")
+    parser.add_argument("--record", action="store_true", help="take the other files as they are now into data/SHA256SUMS")
 
 
 def verify(arguments: Namespace) -> None:
     """Check every stored read-out and draw; raises if anything is wrong."""
     from .ask.ladders import hub_names, ladder_names
-    from .keep import drawn, store
+    from .keep import drawn, store, sums
     from .keep.manifest import DRAWS, folder_of
 
     read = [name for name in hub_names() if folder_of(name).is_dir() or folder_of(name, DRAWS).is_dir()]
-    problems = 0
+    if arguments.record:
+        print(f"{sums.LIST}: {sums.record()} files recorded")
+    sentences = [] if arguments.ladders else sums.problems()
+    if not arguments.ladders:
+        print("\n".join(sentences) or f"{len(sums.recorded())} other files are as recorded")
+    problems = len(sentences)
     for ladder in arguments.ladders or [*ladder_names(), *read]:
         for report in [store.verify(ladder), *([drawn.verify(ladder)] if folder_of(ladder, DRAWS).is_dir() else [])]:
             print(report)
@@ -133,7 +144,7 @@ def verify(arguments: Namespace) -> None:
     if unread := [name for name in hub_names() if name not in read]:
         print(f"ladders of the hub that were never read here: {', '.join(unread)} (crystal pin says which are pinned)")
     if problems:
-        raise CrystalError(f"{problems} stored read-outs, draws or shards are not what their manifest says",
+        raise CrystalError(f"{problems} problems: stored read-outs, draws or other files are not what was recorded",
                            mend="see the sentences above")
 
 
@@ -175,8 +186,11 @@ def pin(arguments: Namespace) -> None:
         print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
         return
     from .ask.pinning import pin as write_down
+    from .keep import sums
 
-    for rung in write_down(arguments.ladder, arguments.rungs):
+    with sums.keeping():
+        found = write_down(arguments.ladder, arguments.rungs)
+    for rung in found:
         print(f"{rung.name}: {rung.source} at {rung.revision}, {rung.licence or 'no licence named'}"
               + (", gated" if rung.gated else ""))
 
@@ -228,12 +242,18 @@ def train_arguments(parser: ArgumentParser) -> None:
 
 def train(arguments: Namespace) -> None:
     """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
+    from .keep import sums
     from .lab import experiments
 
     if not arguments.all:
         there = [*experiments.recipe_names(("cpu", "cuda")), *experiments.experiment_names()]
         known(arguments.ladder, there, "ladder or experiment")
-    from .lab import growing
+    with sums.keeping():
+        _train(arguments)
+
+
+def _train(arguments: Namespace) -> None:
+    from .lab import experiments, growing
 
     if arguments.all:
         for name in experiments.recipe_names(growing.devices()):
@@ -267,9 +287,11 @@ def ship_arguments(parser: ArgumentParser) -> None:
 
 def ship(arguments: Namespace) -> None:
     """Take a trained ladder into data/."""
+    from .keep import sums
     from .lab import organism
 
-    print(organism.ship(arguments.ladder, root() / "runs" / arguments.ladder))
+    with sums.keeping():
+        print(organism.ship(arguments.ladder, root() / "runs" / arguments.ladder))
 
 
 def validate_arguments(parser: ArgumentParser) -> None:
@@ -278,9 +300,11 @@ def validate_arguments(parser: ArgumentParser) -> None:
 
 def validate(arguments: Namespace) -> None:
     """Try the claims on ladders of known truth, made of numbers: what is missing of data/validation."""
+    from .keep import sums
     from .measure.validation import validate as simulate
 
-    simulate(arguments.jobs, lambda line: print(line, flush=True))
+    with sums.keeping():
+        simulate(arguments.jobs, lambda line: print(line, flush=True))
 
 
 HOUSE: tuple[Command, ...] = (

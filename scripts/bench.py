@@ -25,6 +25,7 @@ from bench_peers import BATCHES, SUBJECTS, chosen, encoded, engine_of, harness, 
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError, known
+from crystal.keep import sums
 from crystal.files import root
 from crystal.read.readout import readout
 
@@ -158,8 +159,9 @@ def main() -> None:
     for name in names:
         measure(name, waiting)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        os.replace(waiting / f"{name}.json", arguments.out / f"{name}.json")
+    with sums.keeping():
+        for name in names:
+            os.replace(waiting / f"{name}.json", arguments.out / f"{name}.json")
     print(f"written to {arguments.out}; the page: make page PAGE=bench")
 
 

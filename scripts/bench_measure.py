@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from crystal.files import root, write_file
+from crystal.keep import sums
 
 PEERS = {"lm_eval": "lm-eval"}  # module -> distribution; no dependency of this repository
 PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
@@ -156,4 +157,5 @@ def drain(device: str) -> None:
 def write(path: Path, value: dict) -> None:
     """The whole file or the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, (json.dumps(value, indent=1) + "\n").encode())
+    with sums.keeping():
+        write_file(path, (json.dumps(value, indent=1) + "\n").encode())

@@ -165,7 +165,7 @@ def test_bad_arguments_are_a_sentence_and_nothing_is_written(stamped, capsys, ar
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("- {id: a", "broken YAML"), ("id: a\n", "is not of type"), ("- a\n", "is no list of rows"),
+    ("- {id: a", "broken YAML"), ("id: a\n", "is not of type"), ("- a\n", "is not of type"),
     ("- {id: a, template: laws}\n", r"page 'a' lacks a title \(book/own.yml\)"),
     ("- {id: plain, template: laws, title: T}\n", r"page 'plain' is listed twice \(book/own.yml\)"),
     ("- {id: a, template: gone, title: T}\n", r"no template notebooks/gone.ipynb \(book/own.yml\)"),

@@ -4,6 +4,7 @@ Knows cells and the files they lie in; whatever is written is whole or not there
 of what an answer means.
 
     progress     how far a long walk is
+    sums         a hash for every other file that pages read
     manifest     the durable log under a ladder's cells: files named by their hash
     store        exact read-outs, by cell
     drawn        drawn texts and their counts, by cell

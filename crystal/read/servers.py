@@ -11,6 +11,7 @@ import contextlib
 import email.utils
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import tenacity
 
 from ..ask.prompts import CHAT, COMPLETION
 from ..errors import CrystalError
+from ..texts import line
 
 ENDPOINTS = {COMPLETION: "completions", CHAT: "chat/completions"}  # of a template (`crystal.ask.prompts.template_of`)
 TRIES = 6  # of a reply that makes no sense, or of a server's own error: these may not pass, so patience is not the limit
@@ -185,12 +187,17 @@ def address(given: str | None) -> str:
     url = (given or os.environ.get("CRYSTAL_SERVER", "")).rstrip("/").removesuffix("/v1")
     if not url:
         raise CrystalError("which server?", mend="--server http://127.0.0.1:8000, or export CRYSTAL_SERVER=...")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        whole = parts.port != 0 and not re.search(r"[\s\x00-\x20\x7f]", url) and not (parts.query or parts.fragment)
+    except ValueError as error:  # an open bracket, a port beyond 65535
+        raise CrystalError(f"a server's address is no URL: {error}", where=line(url),
+                           mend="--server http://127.0.0.1:8000") from error
     if "@" in parts.netloc:
         raise CrystalError("a server's address must hold no user or password", where=f"{parts.scheme}://...",
                            mend="export CRYSTAL_API_KEY=...")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CrystalError("a server's address must begin with http:// or https://", where=url,
+    if parts.scheme not in ("http", "https") or not parts.hostname or not whole:
+        raise CrystalError("a server's address must begin with http:// or https:// and name a host", where=line(url),
                            mend="--server http://127.0.0.1:8000")
     return url
 
