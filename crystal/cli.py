@@ -72,7 +72,7 @@ def _open_streams() -> None:
         except OSError:  # else the next file opened would get its number, and whatever a child prints
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
         if number and hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
@@ -128,7 +128,8 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
 def _readout_arguments(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser)
     parser.add_argument("--task", required=True, help="a closed task, such as digit")
-    parser.add_argument("--budget", type=positive(), default=1e-4, help="probability that may stay unresolved (default %(default)s)")
+    parser.add_argument("--budget", type=positive(), default=1e-4,
+                        help="probability that may stay unresolved (default %(default)s)")
 
 
 def _sample_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,6 @@ def reproduce_arguments(parser: ArgumentParser) -> None:
 def reproduce(arguments: Namespace) -> None:
     """Run the stale pages, then build the book if anything in it changed."""
     from .book import binding, runs
-
     from .keep import sums
 
     if others := [name for names in sums.differences()[:2] for name in names] if sums.recorded() else []:
@@ -155,7 +154,8 @@ def resample_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--task", action="append", dest="tasks", help="only this task (may be repeated)")
     parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
     parser.add_argument("--cluster", action="store_true", help="read on Ray: at RAY_ADDRESS, else by workers on this machine")
-    parser.add_argument("--workers", type=whole(1, 4096), metavar="N", help="of the cluster (default: as many as it has room for)")
+    parser.add_argument("--workers", type=whole(1, 4096), metavar="N",
+                        help="of the cluster (default: as many as it has room for)")
     parser.add_argument("--gpus-per-worker", type=positive(1024), metavar="G", help="default: one, if the cluster has any")
 
 

@@ -25,8 +25,8 @@ from bench_peers import BATCHES, SUBJECTS, chosen, encoded, engine_of, harness, 
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError, known
-from crystal.keep import sums
 from crystal.files import root
+from crystal.keep import sums
 from crystal.read.readout import readout
 
 

@@ -6,7 +6,6 @@ Knows nothing of what a page says, whether it is fresh (`freshness`), how it is 
 from __future__ import annotations
 
 import ast
-import json
 import os
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
