@@ -95,9 +95,19 @@ def page_list() -> dict[str, Page]:
             page = _page(row, part.get("listed", SPINE))
             if page.id in pages:
                 raise CrystalError(f"page {page.id!r} is listed twice", where=page.listed, mend="give each page its own id")
-            values(page)
+            _check_values(page)
             pages[page.id] = page
     return pages
+
+
+def _check_values(page: Page) -> None:
+    """Raises: CrystalError as `values` does, naming the page and the file of its row."""
+    try:
+        values(page)
+    except CrystalError as error:
+        if error.where is not None:
+            raise
+        raise CrystalError(f"page {page.id!r}: {error.what}", where=page.listed, mend=error.mend) from error
 
 
 def _page(row: dict, listed: str) -> Page:
