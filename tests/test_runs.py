@@ -176,6 +176,15 @@ def test_half_made_pages_of_others_who_run_are_left_alone(site):
     assert mine.is_dir() and not old.exists()
 
 
+def test_a_kill_between_two_renames_keeps_the_old_page(site):
+    root = site("plain")
+    aside = root / runs.RUNNING / f"plain-{2**22 + 1}.old"
+    aside.mkdir(parents=True)
+    (aside / "page.ipynb").write_text("old")
+    runs.sweep()
+    assert text(root, "plain") == "old" and not aside.exists()
+
+
 # -- workers
 
 

@@ -143,6 +143,7 @@ def build(*, whole: bool = True) -> Path | None:
     Raises: CrystalError with the engine's warnings.
     """
     try:
+        _put_back(index().parent)
         source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.json"
         state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
         if index().is_file() and _stamped(stamp) in (state, state | {"whole": True}):
@@ -170,9 +171,16 @@ def _swap(new: Path, html: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(new, beside)
     if html.exists():
-        html.rename(old)  # a kill here is mended by the next build: its stamp is gone
+        html.rename(old)
     beside.rename(html)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(html: Path) -> None:
+    """The old book, where a kill came between taking it away and putting the new one in its place."""
+    old = html.with_suffix(".old")
+    if old.exists() and not html.exists():
+        old.rename(html)
 
 
 def _render(source: Path, work: Path, whole: bool) -> None:

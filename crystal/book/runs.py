@@ -87,10 +87,22 @@ def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
 
 
 def sweep() -> None:
-    """Remove what killed runs left: half-made pages and folders of sockets whose process is gone."""
-    for folder in (root() / RUNNING).glob("*-*"):
-        if not _alive(folder.name.rpartition("-")[2].partition(".")[0]):
-            shutil.rmtree(folder, ignore_errors=True) if folder.is_dir() else folder.unlink(missing_ok=True)
+    """Remove what killed runs left: half-made pages and folders of sockets whose process is gone.
+
+    An old page that was aside while the new one was put in place goes back, if the new one is not there.
+    """
+    for left in sorted((root() / RUNNING).glob("*-*")):
+        id, _, process = left.name.rpartition("-")
+        if _alive(process.partition(".")[0]):
+            continue
+        page = root() / "_build/pages" / id
+        if left.suffix == ".old" and not page.exists():
+            page.parent.mkdir(parents=True, exist_ok=True)
+            left.rename(page)
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
     for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS}*"):
         if not _alive(folder.name.removeprefix(SOCKETS).partition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)  # another user's stays
@@ -137,7 +149,7 @@ def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
 
 
 def _replace(new: Path, old: Path) -> None:
-    """Put folder `new` where `old` is. A kill in between leaves no folder, which reads as not run."""
+    """Put folder `new` where `old` is. A kill in between leaves the old one aside, for `sweep`."""
     old.parent.mkdir(parents=True, exist_ok=True)
     if old.exists():
         old.rename(new.with_suffix(".old"))
