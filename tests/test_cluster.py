@@ -158,7 +158,7 @@ def test_a_cluster_that_is_not_there(monkeypatch, capsys) -> None:
 
 
 def test_versions_must_agree_but_for_the_build(monkeypatch) -> None:
-    mine = store.versions()
+    mine = producers.versions()
     cluster._check_versions({name: f"{version.split('+')[0]}+cu126" for name, version in mine.items()})
     with pytest.raises(CrystalError, match=r"a worker has torch 2\.1\.0, and here it is"):
         cluster._check_versions({**mine, "torch": "2.1.0"})

@@ -4,9 +4,13 @@ Knows cells and the files they lie in; whatever is written is whole or not there
 of what an answer means.
 
     progress     how far a long walk is
+    producers    who computed a shard, and with what
     manifest     the durable log under a ladder's cells: files named by their hash
+    report       what a look through a whole log found
+    shards       rows of many cells as one parquet file, and back
     store        exact read-outs, by cell
     drawn        drawn texts and their counts, by cell
+    makings      with which config.json and tokenizer the cells of a checkpoint were read
     draw_tables  drawn answers to closed tasks as one table of counts
     batches      a ladder's grid cut into batches, and the reader of one checkpoint
     board        which batches wait, are done, are given up
