@@ -38,11 +38,11 @@ def check(known: Makings, rung: Rung, now: tuple[str, str]) -> None:
     held = known.get((rung.source, rung.revision), frozenset())
     if not held or now in held:
         return
-    parts = zip(("config.json", "tokenizer and chat template"), now, min(held), strict=True)
+    parts = zip(("config.json has", "tokenizer and chat template have"), now, min(held), strict=True)
     what, new, old = next((what, new, old) for what, new, old in parts if new != old)
     logs = " ".join(f"data/{kind}/{rung.ladder}" for kind in (manifest.SAMPLES, manifest.DRAWS))
     raise CrystalError(
-        f"rung {rung.name!r}: {what} have sha256 {new}, but its stored cells were read with {old}",
+        f"rung {rung.name!r}: {what} sha256 {new}, but its stored cells were read with {old}",
         where=rung.source, mend="put back the files that they were read with (git checkout, or train "
         f"it again), or rm -r {logs} and {manifest.fill(rung.ladder)}",
     )

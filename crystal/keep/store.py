@@ -287,16 +287,12 @@ def _named(ladder: Ladder, place: tuple) -> str:
 
 def _unlike(record: dict, table: pa.Table) -> str | None:
     """How the rows of a shard differ from what its record says of them."""
-    facts = {
-        "rows": len(table), "tasks": table["task"].unique().to_pylist(),
-        "forms": table["form"].unique().to_pylist(),
-        "checkpoints": [list(row.values()) for row in
-                        table.group_by(["model", "revision"]).aggregate([]).to_pylist()],
-    }
-    for name, found in facts.items():
-        if record[name] != found and sorted(record[name]) != sorted(found):
-            return f"a shard's {name} are not what the manifest says of them"
-    return None
+    pairs = table.group_by(["model", "revision"]).aggregate([]).to_pylist()
+    found = {"tasks": table["task"].unique().to_pylist(), "forms": table["form"].unique().to_pylist(),
+             "checkpoints": [list(pair.values()) for pair in pairs]}
+    wrong = [name for name, values in found.items() if sorted(record[name]) != sorted(values)]
+    wrong += ["rows"] if record["rows"] != len(table) else []
+    return f"a shard's {wrong[0]} are not what the manifest says of them" if wrong else None
 
 
 def _no_laws(table: pa.Table) -> str | None:

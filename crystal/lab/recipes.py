@@ -107,9 +107,12 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     for stage in STAGES[:4]:
         if lacking := {"steps"} - getattr(recipe, stage).keys():
             raise CrystalError(f"{stage} lacks {min(lacking)!r}", where=path, mend=mend)
-    if recipe.temperament != world.OWN:
-        world.voices(recipe.temperament)
-    known(recipe.world, world.WORLDS, "world")
-    for task in recipe.demonstrated:
-        known(task, PHASE_TASKS, "task")
+    try:
+        if recipe.temperament != world.OWN:
+            world.voices(recipe.temperament)
+        known(recipe.world, world.WORLDS, "world")
+        for task in recipe.demonstrated:
+            known(task, PHASE_TASKS, "task")
+    except CrystalError as error:
+        raise CrystalError(error.what, where=path, mend=error.mend) from error
     return recipe
