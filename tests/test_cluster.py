@@ -305,6 +305,17 @@ def test_a_worker_checks_the_weights(ray, root) -> None:
         resample.resample("small", hire=Hire(1, 0), missing_only=True, **ASKED)
 
 
+def test_a_worker_checks_the_tokenizer(ray, root) -> None:
+    """What lies beside the weights is not pinned here; what was read before tells."""
+    resample.resample("small", device="cpu", tasks=("coin",), rungs=("dpo",))
+    template = root / "data/weights/small/dpo/chat_template.jinja"
+    template.write_text(template.read_text().replace("user", "usre"))
+    cells = store.verify("small").cells
+    with pytest.raises(CrystalError, match="rung 'dpo': tokenizer and chat template have sha256.*, on "):
+        resample.resample("small", hire=Hire(1, 0), missing_only=True, **{**ASKED, "rungs": ("dpo",)})
+    assert store.verify("small").cells == cells == 200
+
+
 def slow(arguments: list[str]) -> int:
     """The command line, with workers that take their time: for a process of its own, which is interrupted."""
     cluster.Worker, resample.SHARD_WORK = Slow, 1e6

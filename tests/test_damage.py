@@ -75,7 +75,7 @@ def outcome(read) -> object:
     try:
         return read()
     except CrystalError as error:
-        assert error.mend and re.search(r"\.(yaml|jsonl?)\b", str(error))
+        assert error.mend and re.search(r"\.(yaml|jsonl?)\b|data/recipes", str(error))
         return error
 
 
@@ -119,6 +119,13 @@ def test_a_recipe_that_extends_itself_is_a_sentence(root):
         with pytest.raises(CrystalError, match="the recipe extends itself"):
             recipes.load_recipe("nano-llama-2")
         shutil.copy(DATA / "recipes" / path.name, path)
+
+
+@pytest.mark.parametrize("origin", ["9" * 5000, "'\\0'", "../ladders/nano-llama", "nano-lama", "''"])
+def test_an_origin_that_is_no_recipe_is_a_sentence(root, origin):
+    path = root / "data" / "recipes" / "nano-llama-2.yaml"
+    path.write_text(f"name: nano-llama-2\nextends: {origin}\nseed: 2\n")
+    assert isinstance(outcome(lambda: recipes.load_recipe("nano-llama-2")), CrystalError)
 
 
 @pytest.mark.parametrize("run", [

@@ -280,11 +280,15 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     raw["rungs"][1]["revision"] = ladders.weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
     asked = {"tasks": TASKS, "rungs": ["sft"], "budget": 0.001}
+    template = folder / "chat_template.jinja"
     assert list(resample.resample("small", **asked)["new"]) == [200, 200]
     again = resample.resample("small", **asked)
     assert list(again["compared"]) == [200, 200] and (again["max"] < 1e-7).all()
     frame = store.load_readouts("small", budget=0.001)
     assert (frame["unresolved"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
+    template.write_text(template.read_text().replace("user", "usre"))
+    with pytest.raises(CrystalError, match="rung 'sft': tokenizer and chat template have sha256"):
+        resample.resample("small", **asked, missing_only=True)
 
 
 def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):

@@ -51,10 +51,9 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     missing file, and for one that cannot be read, holds what no recipe holds, or extends itself.
     """
     path = root() / "data" / "recipes" / f"{name}.yaml"
-    if not path.is_file():
-        there = ",".join(sorted(other.stem for other in path.parent.glob("*.yaml")))
-        raise CrystalError(f"there is no recipe {name!r}", where=path,
-                           mend=f"make ladder LADDER={{{there}}}")
+    if name not in (there := sorted(other.stem for other in path.parent.glob("*.yaml"))):
+        raise CrystalError(f"there is no recipe {name!r:.60}", where=path.parent,
+                           mend=f"make ladder LADDER={{{','.join(there)}}}")
     mend = f"correct it, or git checkout -- data/recipes/{name}.yaml"
     fields = texts.parse_yaml(texts.read_text(path, mend), path, mend)
     check(fields, path, mend)
