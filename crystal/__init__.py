@@ -14,9 +14,9 @@ Modules marked (torch) there need torch or transformers; importing any other loa
     studies    past the paper: freezing, choosing the seed, remelting; experiments and training runs
     book       pages listed, run, bound and rendered
 
-Beside them: `errors`, `texts`, `files`, `cores` and `workers`, below every room; `arguments`, `commands`,
-`table_commands` and `cli`, above every room. Importing `crystal` loads neither torch nor transformers nor
-matplotlib.
+Beside them: `errors`, `texts`, `fits`, `files`, `cores` and `workers`, below every room; `arguments`,
+`commands`, `table_commands` and `cli`, above every room. Importing `crystal` loads neither torch nor
+transformers nor matplotlib.
 """
 
 __version__ = "0.1.0"

@@ -124,27 +124,51 @@ def verify_arguments(parser: ArgumentParser) -> None:
 
 
 def verify(arguments: Namespace) -> None:
-    """Check every stored read-out and draw; raises if anything is wrong."""
+    """Check every stored read-out and draw; raises if anything is wrong or missing."""
     from .ask.ladders import hub_names, ladder_names
-    from .keep import drawn, store, sums
-    from .keep.manifest import DRAWS, folder_of
+    from .keep import sums
+    from .keep.manifest import DRAWS, SAMPLES, logs
 
-    read = [name for name in hub_names() if folder_of(name).is_dir() or folder_of(name, DRAWS).is_dir()]
+    there = {kind: logs(kind) for kind in (SAMPLES, DRAWS)}
+    read = [name for name in hub_names() if name in there[SAMPLES] or name in there[DRAWS]]
+    described = [*ladder_names(), *read]
+    faults = sum(_faults(name) for name in arguments.ladders or described)
+    for kind, names in () if arguments.ladders else there.items():
+        for name in sorted({*names} - {*described}):
+            faults += 1
+            print(f"data/{kind}/{name} belongs to a ladder that no description names. "
+                  f"Mend: git checkout -- data/ladders, or rm -r data/{kind}/{name}")
     if arguments.record:
         print(f"{sums.LIST}: {sums.record()} files recorded")
-    sentences = [] if arguments.ladders else sums.problems()
     if not arguments.ladders:
-        print("\n".join(sentences) or f"{len(sums.recorded())} other files are as recorded")
-    problems = len(sentences)
-    for ladder in arguments.ladders or [*ladder_names(), *read]:
-        for report in [store.verify(ladder), *([drawn.verify(ladder)] if folder_of(ladder, DRAWS).is_dir() else [])]:
-            print(report)
-            problems += len(report.problems)
+        wrong = sums.problems()
+        print("\n".join(wrong) or f"{len(sums.recorded())} other files that pages read: as recorded")
+        faults += len(wrong)
     if unread := [name for name in hub_names() if name not in read]:
         print(f"ladders of the hub that were never read here: {', '.join(unread)} (crystal pin says which are pinned)")
-    if problems:
-        raise CrystalError(f"{problems} problems: stored read-outs, draws or other files are not what was recorded",
+    if faults:
+        raise CrystalError(f"{faults} faults: stored read-outs, draws or files are missing or not what was recorded",
                            mend="see the sentences above")
+
+
+def _faults(name: str) -> int:
+    """Check a ladder's read-outs, and its draws where it has or should have any; say what is wrong."""
+    from .ask.ladders import load_ladder
+    from .keep import drawn, store
+    from .keep.manifest import DRAWS, logs
+
+    faults, checks = 0, [store.verify]
+    try:
+        if name in logs(DRAWS) or load_ladder(name, unpinned=True).drawn:
+            checks.append(drawn.verify)
+        for check in checks:
+            report = check(name)
+            print(report)
+            faults += report.faults
+    except CrystalError as error:
+        print(f"{name}: {error}")
+        return faults + 1
+    return faults
 
 
 def resample_arguments(parser: ArgumentParser) -> None:

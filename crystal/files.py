@@ -29,17 +29,17 @@ def file_sha256(path: Path) -> str:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def mend_of(error: OSError, path: Path) -> str:
     """What to do where `path` could not be read or written: what helps depends on why it failed."""
     if error.errno in _FULL:
-        return "free disk space, then run the same command again"
-    if error.errno in _FORBIDDEN:
+        return "free disk space"
+    if error.errno in FORBIDDEN:
         near = next((at for at in (path, *path.parents) if os.path.lexists(at)), path.parent)
         return f"ls -ld {near}: your user needs permission to read and write there"
-    return f"ls -ld {path}: see what is there, move it away if it is in the way, then try again"
+    return f"ls -ld {path}: see what is there, move it away if it is in the way"
 
 
 def write_file(path: Path, blob: bytes) -> None:

@@ -113,7 +113,7 @@ def main() -> None:
             process.wait()
             assert not (alive := left_behind(below)), f"{command}: left behind {alive}"
             runs.sweep()
-            assert not [path for path in (root / runs.RUNNING).glob("*")], "half-made pages are left"
+            assert not list((root / runs.RUNNING).glob("*")), "half-made pages are left"
             now = whole_pages()
             assert finished <= now, f"{command}: lost {finished - now}"
             assert not (said := faults()), f"{command}: {said}"

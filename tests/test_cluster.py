@@ -27,7 +27,7 @@ from crystal.ask import ladders
 from crystal.ask.tasks import PHASE_TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import batches, board, cluster, manifest, nodes, resample, store
+from crystal.keep import batches, board, cluster, manifest, nodes, producers, resample, shards, store
 from crystal.keep.batches import Batch, Plan, Read
 from crystal.keep.cluster import Hire
 from crystal.read import engine
@@ -158,7 +158,7 @@ def test_a_cluster_that_is_not_there(monkeypatch, capsys) -> None:
 
 
 def test_versions_must_agree_but_for_the_build(monkeypatch) -> None:
-    mine = store.versions()
+    mine = producers.versions()
     cluster._check_versions({name: f"{version.split('+')[0]}+cu126" for name, version in mine.items()})
     with pytest.raises(CrystalError, match=r"a worker has torch 2\.1\.0, and here it is"):
         cluster._check_versions({**mine, "torch": "2.1.0"})
@@ -234,7 +234,7 @@ def ray() -> Iterator:
 def stored(folder: Path) -> list[tuple]:
     """All of the store but provenance: what each record says, in order, and the bytes of its shard."""
     assert folder == files.root()
-    return [({**record, "producer": None}, manifest.verified("small", record)) for record in manifest.records("small")]
+    return [({**record, "producers": None}, manifest.verified("small", record)) for record in manifest.records("small")]
 
 
 @pytest.fixture
@@ -282,17 +282,16 @@ def test_a_rung_that_kills_three_workers_as_it_is_loaded(ray, root, monkeypatch)
 
 
 def laws() -> dict[str, tuple]:
-    table = store.read("small").to_pylist()
-    return {row["key"]: (row["probability"], row["off_support"], row["unresolved"], row["tokens"]) for row in table}
+    return by_key(store.read("small"))
 
 
-def laws_of(shards: list[tuple]) -> dict[str, tuple]:
-    import io
+def laws_of(found: list[tuple]) -> dict[str, tuple]:
+    return {key: law for _, blob in found for key, law in by_key(shards.unpacked(blob)).items()}
 
-    import pyarrow.parquet as pq
 
-    rows = [row for _, blob in shards for row in pq.read_table(io.BytesIO(blob)).to_pylist()]
-    return {row["key"]: (row["probability"], row["off_support"], row["unresolved"], row["tokens"]) for row in rows}
+def by_key(table) -> dict[str, tuple]:
+    columns = table.select(["probability", "off_support", "unresolved", "tokens"]).to_pylist()
+    return dict(zip(shards.keys_of(table), map(tuple, map(dict.values, columns)), strict=True))
 
 
 def test_a_worker_checks_the_weights(ray, root) -> None:
@@ -304,6 +303,17 @@ def test_a_worker_checks_the_weights(ray, root) -> None:
     shutil.rmtree(weights.parent)
     with pytest.raises(CrystalError, match="a worker lacks the weights of rung 'dpo' of small.*CRYSTAL_ROOT"):
         resample.resample("small", hire=Hire(1, 0), missing_only=True, **ASKED)
+
+
+def test_a_worker_checks_the_tokenizer(ray, root) -> None:
+    """What lies beside the weights is not pinned here; what was read before tells."""
+    resample.resample("small", device="cpu", tasks=("coin",), rungs=("dpo",))
+    template = root / "data/weights/small/dpo/chat_template.jinja"
+    template.write_text(template.read_text().replace("user", "usre"))
+    cells = store.verify("small").cells
+    with pytest.raises(CrystalError, match="rung 'dpo': tokenizer and chat template have sha256.*, on "):
+        resample.resample("small", hire=Hire(1, 0), missing_only=True, **{**ASKED, "rungs": ("dpo",)})
+    assert store.verify("small").cells == cells == 200
 
 
 def slow(arguments: list[str]) -> int:

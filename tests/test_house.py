@@ -25,7 +25,8 @@ PROSE = sorted((REPOSITORY / "book").glob("*.md"))
 PACKAGE = REPOSITORY / "crystal"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
            for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("__")}
-BELOW, ABOVE = ("cores", "errors", "files", "texts", "workers"), ("arguments", "commands", "table_commands", "cli")  # all rooms
+BELOW = ("cores", "errors", "files", "fits", "texts", "workers")
+ABOVE = ("arguments", "commands", "table_commands", "cli")  # all rooms
 HEAVY = ("torch", "transformers", "trl", "datasets", "ray", "matplotlib", "seaborn")
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from crystal.ask import ladders
 from crystal.errors import CrystalError
-from crystal.files import root
+from crystal.files import file_sha256, root
 
 RUNGS = [
     {"name": name, "stage": stage, "step": step, "source": f"data/weights/toy/{name}", "revision": digit * 64}
@@ -90,6 +90,15 @@ def change(path, value):
         (["rungs", 0], "base", "rung 1 must be a mapping of fields, is str"),
         (["dtype"], "fp32", "unknown dtype 'fp32'"),
         (["demonstrated"], ["dice"], "unknown task 'dice', did you mean 'die'"),
+        (["demonstrated"], [1], "demonstrated must be of type"),
+        (["demonstrated"], [["die"]], "demonstrated must be of type"),
+        (["rungs"], [], "the ladder has no rungs"),
+        (["rungs"], [5], "rung 1 must be a mapping of fields, is int"),
+        (["rungs", 1, "step"], -1, "rung 2: step must be of type int"),
+        (["rungs", 0, "parameters"], 10**400, "parameters must be of type int, is a huge number"),
+        (["rungs", 0, "files"], {"config.json": "abc"}, "files must be of type"),
+        (["rungs", 0, "files"], ["config.json"], "files must be of type"),
+        (["drawn"], "yes", "drawn must be of type bool"),
         (["name"], "tyo", "the ladder calls itself 'tyo', its file 'toy.yaml'"),
     ],
 )
@@ -138,3 +147,59 @@ def test_weights_are_checked_against_the_description(write):
     write(change(["rungs", 0, "revision"], found))
     ladders.check_weights(ladders.load_ladder("toy").rung("base"))
     assert len(ladders.config_sha256(base)) == 64
+
+
+FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+         "chat_template.jinja", "special_tokens_map.json", "vocab.json", "merges.txt")
+
+
+@pytest.fixture
+def pinned(write):
+    """The base of a ladder whose description pins all that lies beside its weights."""
+    folder = root() / "data/weights/toy/base"
+    folder.mkdir(parents=True)
+    for name in ("model.safetensors", *FILES):
+        (folder / name).write_text(name)
+    raw = copy.deepcopy(TOY)
+    raw["rungs"][0] |= {"revision": ladders.weights_sha256(folder), "files": ladders.pins(folder)}
+    write(raw)
+    rung = ladders.load_ladder("toy").rung("base")
+    assert set(rung.files) == set(FILES)
+    ladders.check_weights(rung)
+    return rung
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_beside_the_weights_is_named(pinned, name):
+    path = pinned.location / name
+    path.write_text(name.upper())
+    found, said = file_sha256(path), pinned.files[name]
+    with pytest.raises(CrystalError, match=f"{name} of rung 'base' has sha256 {found}, but toy.yaml says {said}.*git checkout"):
+        ladders.check_weights(pinned)
+    path.unlink()
+    with pytest.raises(CrystalError, match=f"{name} of rung 'base' is missing; toy.yaml says sha256 {said}"):
+        ladders.check_weights(pinned)
+
+
+@pytest.mark.parametrize("name", ["added_tokens.json", "adapter_config.json", "adapter_model.safetensors", "tokenizer.model",
+                                  "additional_chat_templates/tool.jinja"])
+def test_a_file_too_many_beside_the_weights_is_named(pinned, name):
+    path = pinned.location / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    with pytest.raises(CrystalError, match=f"{name} of rung 'base' has sha256 .*names no such file.*Mend: mv "):
+        ladders.check_weights(pinned)
+    path.unlink()
+    (pinned.location / "README.md").write_text("No number depends on it.")
+    ladders.check_weights(pinned)
+
+
+def test_every_shipped_checkpoint_is_the_one_described():
+    """Weights of stage ends, and every file beside them, of every ladder and experiment."""
+    rungs = [rung for name in ladders.ladder_names() for rung in ladders.load_ladder(name).rungs
+             if ladders.shipped(rung)]
+    assert len({rung.source for rung in rungs}) == 8
+    for rung in rungs:
+        assert {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} <= rung.files.keys()
+        if ladders.is_here(rung):
+            ladders.check_weights(rung)

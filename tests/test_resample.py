@@ -75,6 +75,7 @@ def toy(tmp_path, monkeypatch):
     """A described ladder whose weights are a few bytes; a task of it is four batches."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setattr(batches, "BATCH", 32)
+    monkeypatch.setattr(store, "PHASE_TASKS", TASKS)
     synthetic.write_ladder(tmp_path, "toy", {rung: {} for rung in ladders.STAGES} | {"sft-1": {}})
     synthetic.write_weights(tmp_path, "toy")
     return tmp_path
@@ -234,6 +235,41 @@ def test_weights_are_checked_before_anything_is_loaded(toy, fake):
     assert fake.loads == []
 
 
+@pytest.mark.parametrize("missing_only", [False, True])
+def test_another_tokenizer_is_refused_before_it_reads(toy, fake, missing_only):
+    """Two letters of a chat template: the same weights, other cells. None of them is read or written."""
+    resample.resample("toy", tasks=["coin"], rungs=["dpo"], forms=["chat"])
+    fake.tokenizer_revision, read, cells = "1" * 64, len(fake.read), store.verify("toy").cells
+    said = f"rung 'dpo': tokenizer and chat template have sha256 {'1' * 64}, but its stored cells were read with {'0' * 64}"
+    with pytest.raises(CrystalError, match=said):
+        resample.resample("toy", tasks=TASKS, rungs=["dpo"], missing_only=missing_only)
+    assert len(fake.read) == read and store.verify("toy").cells == cells
+
+
+def test_another_config_is_refused_before_it_reads(toy, fake):
+    resample.resample("toy", tasks=["coin"], rungs=["dpo"], forms=["chat"])
+    (toy / "data/weights/toy/dpo/config.json").write_text('{"rope_theta": 1}')
+    with pytest.raises(CrystalError, match="rung 'dpo': config.json has sha256.*rm -r data/samples/toy data/draws/toy"):
+        resample.resample("toy", tasks=["die"], rungs=["dpo"], missing_only=True)
+
+
+def test_rungs_without_weights_are_left_out_and_named(toy, fake):
+    said = []
+    for rung in ("sft-1", "dpo"):
+        (toy / "data/weights/toy" / rung / "model.safetensors").unlink()
+    frame = resample.resample("toy", tasks=["coin"], say=said.append)
+    assert set(frame["rung"]) == {"base", "sft", "rlvr"} == set(fake.loads)
+    assert said == ["left out, since their weights are not here: sft-1, dpo (make ladder LADDER=toy trains them)"]
+    again = "not shipped, train it again: make ladder LADDER=toy, then make ship"
+    with pytest.raises(CrystalError, match=f"'sft-1' of toy are missing.*{again}"):
+        resample.resample("toy", rungs=["sft-1"])
+    for rung in ("base", "sft", "rlvr"):
+        (toy / "data/weights/toy" / rung / "model.safetensors").unlink()
+    with pytest.raises(CrystalError, match="weights of rung 'base' of toy are missing.*git checkout"):
+        resample.resample("toy", say=said.append)
+    assert len(said) == 1
+
+
 def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     """A tiny random Llama in hub layout, through crystal.read.engine and crystal.read.readout."""
     tiny = pytest.importorskip("tiny", reason="needs torch")
@@ -245,20 +281,25 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     raw["rungs"][1]["revision"] = ladders.weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
     asked = {"tasks": TASKS, "rungs": ["sft"], "budget": 0.001}
+    template = folder / "chat_template.jinja"
     assert list(resample.resample("small", **asked)["new"]) == [200, 200]
     again = resample.resample("small", **asked)
     assert list(again["compared"]) == [200, 200] and (again["max"] < 1e-7).all()
     frame = store.load_readouts("small", budget=0.001)
     assert (frame["unresolved"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
+    template.write_text(template.read_text().replace("user", "usre"))
+    with pytest.raises(CrystalError, match="rung 'sft': tokenizer and chat template have sha256"):
+        resample.resample("small", **asked, missing_only=True)
 
 
-def test_a_rung_is_asked_what_its_grid_says(toy, fake):
+def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
     """probe: one prompt a narrator in chat form; altered: raw text, instructed, and the temperatures."""
     path = toy / "data" / "ladders" / "toy.yaml"
     raw = yaml.safe_load(path.read_text())
     for rung in raw["rungs"]:
         rung["grid"] = {"sft-1": "probe", "rlvr": "altered"}.get(rung["name"], "full")
     path.write_text(yaml.safe_dump(raw))
+    monkeypatch.setattr(store, "PHASE_TASKS", ("coin",))
     filled = resample.resample("toy", tasks=["coin"]).set_index(["rung", "form", "temperature"])["cells"]
     assert filled["sft-1", "chat", 1.0] == 20 and ("sft-1", "completion", 1.0) not in filled.index
     assert filled["rlvr"].index.tolist() == [("completion", 1.0), ("instructed", 1.0), *(("chat", t) for t in grids.TEMPERATURES)]

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,18 +14,20 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import synthetic
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystal.ask import cells
+from crystal.ask import cells, ladders
 from crystal.ask.cells import Cell, Decoding, task_sha256
 from crystal.ask.prompts import PROMPTS
-from crystal.ask.tasks import PHASE_TASKS, TASKS
+from crystal.ask.tasks import TASKS
+from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import manifest, store
+from crystal.keep import drawn, manifest, shards, store
 
 CELL = Cell(
     model="data/weights/toy/base", revision="a" * 64, config_sha256="b" * 64, tokenizer_revision="c" * 64, dtype="float32",
@@ -41,8 +44,9 @@ def root(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def toy(root):
+def toy(root, monkeypatch):
     """A small synthetic ladder under a root of its own; the answers it was made of."""
+    monkeypatch.setattr(store, "PHASE_TASKS", ("coin", "digit"))
     answers = synthetic.crystallizing(seed=1)
     synthetic.write_ladder(root, "toy", answers, other={"sft": answers["sft"]}, off_support=0.1, title="Toy")
     return answers
@@ -98,9 +102,12 @@ def test_what_was_appended_comes_back(toy):
     first = frame[(frame["rung"] == "sft-1") & (frame["task"] == "digit")]
     assert list(first["prompt"]) == [p.id for p in PROMPTS] and list(first["narrator"]) == [p.narrator for p in PROMPTS]
     assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["frame"]) == [p.frame.name for p in PROMPTS]
-    for column, value in {"ladder": "toy", "stage": "sft", "step": 1, "form": "chat", "off_support": 0.1}.items():
+    said = {"ladder": "toy", "stage": "sft", "step": 1, "form": "chat", "off_support": np.float32(0.1)}
+    for column, value in said.items():
         assert first[column].eq(value).all()
-    np.testing.assert_array_equal(np.stack(first["probability"].tolist()), (toy["sft-1"]["digit"] * 0.9).astype(np.float32))
+    laws = np.stack(first["probability"].tolist())
+    np.testing.assert_array_equal(laws, (toy["sft-1"]["digit"] * 0.9).astype(np.float32))
+    assert laws.dtype == np.float64
     for rung in toy:
         np.testing.assert_allclose(store.answers(frame, rung, "coin"), toy[rung]["coin"], rtol=1.3e-7)  # float32's digits
     np.testing.assert_allclose(store.answers(frame, "sft", "coin", "completion"), toy["sft"]["coin"], rtol=1.3e-7)
@@ -202,18 +209,32 @@ def test_the_digest_sees_the_description(toy, root):
     assert store.manifest_digest("toy") != digest
 
 
-def test_loading_one_task_of_a_whole_ladder_is_fast(root):
-    """30,000 cells; the bar is 0.5 s, the least of three so that a busy machine does not fail it."""
-    rungs = ("base", *(f"sft-{2**k}" for k in range(6)), "sft", "dpo", "rlvr")
-    answers = synthetic.crystallizing(PHASE_TASKS, rungs, seed=2)
-    synthetic.write_ladder(root, "whole", answers, other=answers)
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        frame = store.load_readouts("whole", tasks=["digit"])
-        seconds.append(time.perf_counter() - start)
-    assert len(frame) == 2000 and min(seconds) < 0.5
-    assert store.verify("whole").missing == 0
+def test_loading_one_task_decodes_no_other(root, monkeypatch):
+    """A merged shard of a ladder holds a row group for each task: a page of one task reads only that."""
+    answers = synthetic.crystallizing(("coin", "digit", "die"), seed=2)
+    synthetic.write_ladder(root, "whole", answers)
+    decoded, read = [], shards.pq.ParquetFile.read_row_groups
+    monkeypatch.setattr(shards.pq.ParquetFile, "read_row_groups",
+                        lambda self, groups, **how: decoded.append(len(groups)) or read(self, groups, **how))
+    assert len(store.load_readouts("whole", tasks=["digit"])) == 500 and decoded == [1] * 5
+
+
+def test_a_shard_may_hold_many_checkpoints(root, monkeypatch):
+    """As those that ship do: what was read of one checkpoint comes back, and no more."""
+    rows = [row for name in "ab" for row in
+            synthetic.rows(RUNG | {"revision": name * 64}, "completion", COIN)]
+    blob = shards.packed(shards.table_of(rows))
+    parts = [{"checkpoint": i, "form": "completion", "rows": 100, "seconds": 1.5 * i, "created": "now"}
+             for i in range(2)]
+    made = {name: value for name, value in synthetic.PRODUCER.items() if name not in parts[0]}
+    facts = {"rows": 200, "tasks": ["coin"], "forms": ["completion"], "producers": [made | {"parts": parts}],
+             "checkpoints": [[RUNG["source"], name * 64] for name in "ab"]}
+    with manifest.alone("toy"):
+        manifest.write("toy", blob, facts)
+    assert len(store.keys("toy")) == 200 and len(store.keys("toy", revision="b" * 64)) == 100
+    assert [(part["revision"][0], part["seconds"]) for part in store.produced("toy")] == [("a", 0.0), ("b", 1.5)]
+    with pytest.raises(CrystalError, match="100 of 100 cells would be there twice"):
+        store.append("toy", rows[100:], synthetic.PRODUCER)
 
 
 # ---- corruption
@@ -252,20 +273,114 @@ def test_any_flipped_byte_is_found(kept, data):
 def test_a_missing_shard_is_named(toy):
     path = sorted((manifest.folder_of("toy") / "shards").iterdir())[0]
     path.unlink()
-    with pytest.raises(CrystalError, match=f"a shard cannot be read: No such file.*sha256 {path.stem}.*git checkout"):
+    said = f"a shard that the manifest names by sha256 {path.stem}.* cannot be read: No such file.*git checkout"
+    with pytest.raises(CrystalError, match=said):
         store.load_readouts("toy")
     report = store.verify("toy")
     assert len(report.problems) == 1 and str(path) in str(report) and report.missing == 5 * 2 * 200 - 1000
 
 
-def test_verify_finds_a_row_that_is_not_its_key(toy, monkeypatch):
+def rewritten(change):
+    """Write toy's first shard again after `change` to its table, and its line; as a forger would."""
+    folder, (first, *others) = manifest.folder_of("toy"), manifest.records("toy")
+    blob = shards.packed(change(shards.unpacked(manifest.verified("toy", first)).cast(shards.SCHEMA)))
+    record = first | {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)}
+    manifest.shard_path("toy", first).unlink()
+    manifest.shard_path("toy", record).write_bytes(blob)
+    (folder / "manifest.jsonl").write_bytes(b"".join(map(manifest._line, [record, *others])))
+
+
+def column(table, name, values):
+    place = table.column_names.index(name)
+    return table.set_column(place, shards.SCHEMA.field(name), pa.array(values, shards.SCHEMA.field(name).type))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda table: table.slice(1), "a shard's rows are not what the manifest says"),
+    (lambda table: column(table, "form", ["raw"] * len(table)), "a shard's forms are not what"),
+    (lambda table: column(table, "revision", ["f" * 64] * len(table)), "a shard's checkpoints are not what"),
+    (lambda table: column(table, "off_support", [0.3] * len(table)), "a stored law is none"),
+    (lambda table: column(table, "off_support", [-0.1] * len(table)), "a stored law is none"),
+    (lambda table: pa.concat_tables([table, table]), "cells are there twice"),
+], ids=["rows", "forms", "checkpoints", "sum", "negative", "twice"])
+def test_verify_reads_what_a_right_hash_hides(toy, change, said):
     assert store.verify("toy").problems == () and store.verify("toy").cells == 1200
-    rows = synthetic.rows(RUNG, "completion", COIN)
-    plain = store._plain
-    monkeypatch.setattr(store, "_plain", lambda row: plain(row) | {"prompt_ids": (7,)} if row is rows[5] else plain(row))
-    store.append("toy", rows, synthetic.PRODUCER)
-    (problem,) = store.verify("toy").problems
-    assert problem.startswith(f"cell {rows[5].cell.key} should have the key")
+    rewritten(change)
+    assert said in " ".join(store.verify("toy").problems)
+
+
+def test_what_is_no_shard_is_a_sentence(toy):
+    (first, *_), folder = manifest.records("toy"), manifest.folder_of("toy")
+    record = first | {"sha256": hashlib.sha256(b"none").hexdigest(), "bytes": 4}
+    manifest.shard_path("toy", record).write_bytes(b"none")
+    (folder / "manifest.jsonl").write_bytes(manifest._line(record))
+    with pytest.raises(CrystalError, match="a shard holds no read-outs.*git checkout"):
+        store.load_readouts("toy")
+    assert len(store.verify("toy").problems) == 1
+
+
+# ---- what is missing
+
+
+def manifest_of(name, kind=manifest.SAMPLES):
+    return manifest.folder_of(name, kind) / "manifest.jsonl"
+
+
+@pytest.fixture
+def full(root, monkeypatch):
+    """A ladder that holds all its description asks for."""
+    monkeypatch.setattr(store, "PHASE_TASKS", ("coin",))
+    answers = synthetic.crystallizing(("coin",), seed=4)
+    synthetic.write_ladder(root, "toy", answers, other=answers)
+    assert store.verify("toy").faults == 0 and main(["verify"]) == 0
+    return root
+
+
+@pytest.mark.parametrize("loss", [
+    lambda path: path.write_bytes(b""), lambda path: path.unlink(),
+    lambda path: shutil.rmtree(path.parent),
+    lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2])),
+], ids=["empty manifest", "no manifest", "no folder", "lines cut out"])
+def test_verify_reports_what_is_missing(full, loss, capsys):
+    loss(manifest_of("toy"))
+    report = store.verify("toy")
+    assert report.missing >= 200 and report.problems == () and report.faults == 1
+    assert main(["verify"]) == 2 and main(["verify", "toy"]) == 2
+    said = capsys.readouterr()
+    assert f"{report.missing} cells that the description of toy asks for are missing, first rung" in said.out
+    assert "git checkout -- data/samples/toy, or make resample LADDER=toy" in said.out
+    assert "safe to delete" not in said.out and "are missing or not what" in said.err
+    assert ("they may hold the missing cells, so keep them" in said.out) == bool(report.unlisted)
+
+
+def test_verify_names_logs_that_no_description_names(full, capsys):
+    (full / "data" / "ladders" / "toy.yaml").unlink()
+    (full / "data" / "draws" / "yot").mkdir(parents=True)
+    assert main(["verify"]) == 2
+    said = capsys.readouterr().out
+    for folder in ("data/samples/toy", "data/draws/yot"):
+        assert f"{folder} belongs to a ladder that no description names. Mend: git checkout" in said
+
+
+def test_a_hub_ladder_may_be_read_in_part(root, capsys):
+    answers = synthetic.crystallizing(("coin",), ladders.STAGES, seed=4)
+    synthetic.write_ladder(root, "far", answers, hub=True)
+    assert main(["verify"]) == 0 and store.verify("far").missing > 0
+    assert " missing" in capsys.readouterr().out
+
+
+def test_unlisted_files_are_safe_where_nothing_is_missing(full, capsys):
+    left = manifest.folder_of("toy") / "shards" / "0123456789abcdef.parquet"
+    left.write_bytes(b"half")
+    assert main(["verify"]) == 0 and "safe to delete" in capsys.readouterr().out
+
+
+def test_every_shipped_ladder_is_whole():
+    """What the repository ships: each cell of each grid in all fifteen tasks, and the draws."""
+    for name in ladders.ladder_names():
+        assert store.verify(name).faults == 0
+    drawn_ = [name for name in ladders.ladder_names() if ladders.load_ladder(name).drawn]
+    assert drawn_ == manifest.logs(manifest.DRAWS) and all(drawn.verify(name).faults == 0 for name in drawn_)
 
 
 # ---- writing
@@ -310,7 +425,8 @@ def test_a_line_cut_anywhere_is_a_shard_never_written(root):
 def test_half_a_shard_of_a_killed_writer_is_swept_up(toy):
     left = manifest.folder_of("toy") / "shards" / "0123456789abcdef.tmp"
     left.write_bytes(b"half")
-    assert manifest.unlisted("toy") == (left.name,) and "1 unlisted files (0123456789abcdef.tmp)" in str(store.verify("toy"))
+    assert manifest.unlisted("toy") == (left.name,)
+    assert "1 unlisted files (0123456789abcdef.tmp)" in str(store.verify("toy"))
     store.append("toy", synthetic.rows(RUNG, "completion", COIN), synthetic.PRODUCER)
     assert manifest.unlisted("toy") == ()
 
@@ -348,7 +464,7 @@ def test_a_full_disk_keeps_nothing_and_says_so(toy, root, nth, monkeypatch):
     before, rows = contents(root), synthetic.rows(RUNG, "completion", COIN)
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", Full(nth))
-        with pytest.raises(CrystalError, match="could not write 100 cells: No space left on device; none .* kept.*make room"):
+        with pytest.raises(CrystalError, match="could not write 100 cells: No space.*none .* kept.*free disk"):
             store.append("toy", rows, synthetic.PRODUCER)
     assert contents(root) == before
     store.append("toy", rows, synthetic.PRODUCER)
@@ -404,7 +520,7 @@ def child(root, body, **kwargs):
 
 def whole(parts=14):
     """All the cells are there, each once."""
-    keys = store.read("toy", columns=["key"])["key"].to_pylist()
+    keys = shards.keys_of(store.read("toy"))
     return len(keys) == len(set(keys)) == 100 * parts
 
 

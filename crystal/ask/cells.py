@@ -78,8 +78,13 @@ KEYED = tuple(field.name for field in dataclasses.fields(Cell) if field.type == 
 
 def key_of(row: dict) -> str:
     """The key that a stored row's fields make: KEYED, `prompt_ids`, and `decoding` as text."""
-    decoding = Decoding(**json.loads(row["decoding"]))
-    return Cell(decoding=decoding, prompt_ids=row["prompt_ids"], **{name: row[name] for name in KEYED}).key
+    fields = {name: row[name] for name in KEYED}
+    return Cell(decoding=_decoding(row["decoding"]), prompt_ids=row["prompt_ids"], **fields).key
+
+
+@functools.lru_cache(64)
+def _decoding(text: str) -> Decoding:
+    return Decoding(**json.loads(text))
 
 
 def task_sha256(task: Task) -> str:

@@ -13,10 +13,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from .. import texts
 from ..errors import CrystalError, known
-from ..files import file_sha256, root
+from ..files import file_sha256, mend_of, root
+from ..fits import Hex, anything, count, flag, misfit, shown, text
 from .grids import GRIDS
 from .tasks import TASKS
 
@@ -47,6 +47,8 @@ class Rung:
     licence: str = dataclasses.field(default="", repr=False)
     gated: bool = dataclasses.field(default=False, repr=False)
     parameters: int = dataclasses.field(default=0, repr=False)  # 0: not known
+    files: dict[str, str] = dataclasses.field(  # local only: what else lies beside the weights -> its sha256
+        default_factory=dict, repr=False, hash=False)
 
     @property
     def local(self) -> bool:
@@ -77,6 +79,7 @@ class Ladder:
     rungs: tuple[Rung, ...]
     seed: str | None = None  # model organisms only: the demonstrator's temperament
     demonstrated: tuple[str, ...] = ()  # model organisms only: tasks with random choices in the SFT data
+    drawn: bool = False  # whether its draws are shipped: `crystal.keep.drawn` says which
     kind: str = "ladder"  # or "branches": checkpoints of one experiment, grown from the rungs of several ladders
 
     def rung(self, name: str) -> Rung:
@@ -120,10 +123,7 @@ def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
     two rungs of one name or one checkpoint, stages out of order, a stage without its end, or a rung that is not pinned.
     """
     path = description(name)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _bad(f"not readable as YAML: {' '.join(str(error).split())}", path) from error
+    raw = texts.parse_yaml(texts.read_text(path, _mend(path)), path, _mend(path))
     raw = _fields(raw, Ladder, path, "the ladder")
     rungs = tuple(
         Rung(ladder=name, **_fields(row, Rung, path, f"rung {number}", given=("ladder",)))
@@ -144,33 +144,49 @@ def check_pinned(rung: Rung) -> None:
 
 
 def _bad(what: str, path: Path) -> CrystalError:
+    return CrystalError(what, where=path, mend=_mend(path))
+
+
+def _mend(path: Path) -> str:
     beside = path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path
-    return CrystalError(what, where=path, mend=f"correct it, or git checkout -- {beside}")
+    return f"correct it, or git checkout -- {beside}"
 
 
-_TYPES = {"str": str, "int": int, "bool": bool, "str | None": str, "tuple[str, ...]": list, "tuple[Rung, ...]": list}
+_TYPES = {"str": text, "int": count, "bool": flag, "str | None": text, "tuple[str, ...]": [text],
+          "tuple[Rung, ...]": [anything], "dict[str, str]": {text: Hex(64)}}
 
 
 def _fields(raw: object, kind: type, path: Path, what: str, given: tuple[str, ...] = ()) -> dict:
-    """`raw` as keyword arguments of the dataclass `kind`, less the `given` ones; sentences for what does not fit."""
+    """`raw` as keyword arguments of the dataclass `kind`, less the `given` ones.
+
+    Raises: CrystalError for what does not fit.
+    """
     if not isinstance(raw, dict):
         raise _bad(f"{what} must be a mapping of fields, is {type(raw).__name__}", path)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
     for name in raw.keys() - fields.keys():
-        raise _bad(f"{what} has an unknown field {name!r}; the fields are {', '.join(fields)}", path)
+        names = ", ".join(fields)
+        raise _bad(f"{what} has an unknown field {name!r:.60}; the fields are {names}", path)
     for name, field in fields.items():
-        if name not in raw and field.default is dataclasses.MISSING:
+        if name not in raw and _needed(field):
             raise _bad(f"{what} lacks the field {name!r}", path)
-        if name in raw and type(raw[name]) is not _TYPES[field.type]:  # `type`, not isinstance: True is no step
-            is_, quotes = f"{raw[name]!r} ({type(raw[name]).__name__})", "; put it in quotes" if _TYPES[field.type] is str else ""
-            raise _bad(f"{what}: {name} must be of type {field.type}, is {is_}{quotes}", path)
+        if name in raw and misfit(raw[name], _TYPES[field.type]):
+            quotes = "; put it in quotes" if _TYPES[field.type] is text else ""
+            is_ = f"{shown(raw[name])}{quotes}"
+            raise _bad(f"{what}: {name} must be of type {field.type}, is {is_}", path)
     return {name: tuple(value) if name == "demonstrated" else value for name, value in raw.items()}
+
+
+def _needed(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _check(ladder: Ladder, path: Path) -> None:
     """What a type cannot say."""
     if ladder.name != path.stem:
         raise _bad(f"the ladder calls itself {ladder.name!r}, its file {path.name!r}", path)
+    if not ladder.rungs:
+        raise _bad("the ladder has no rungs", path)
     known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
     known(ladder.kind, KINDS, "kind", f"correct {path}")
     for task in ladder.demonstrated:
@@ -203,9 +219,13 @@ def _refuse_twice(values: list[str], what: str, path: Path) -> None:
             raise _bad(f"two rungs share the {what} {value!r}", path)
 
 
+WEIGHTS = "model.safetensors"
+_READ = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".safetensors"}  # what may change a number
+
+
 def weights_sha256(folder: str | Path) -> str:
     """sha256 of `folder`/model.safetensors, 64 hex digits: the revision of a local rung."""
-    return file_sha256(Path(folder) / "model.safetensors")
+    return file_sha256(Path(folder) / WEIGHTS)
 
 
 def config_sha256(rung: Rung) -> str:
@@ -213,21 +233,82 @@ def config_sha256(rung: Rung) -> str:
     return file_sha256(root() / rung.source / "config.json") if rung.local else ""
 
 
-def check_weights(rung: Rung) -> None:
-    """Do nothing if the local weights of `rung` are those its ladder names; a hub commit is the hub's to check.
+def pins(folder: Path) -> dict[str, str]:
+    """sha256 of every file of a checkpoint, but its weights, that can change what it answers.
 
-    Raises: CrystalError with both hashes, or for missing weights, or for a rung of the hub that is not pinned.
+    Those are its configuration, tokenizer and chat template, whatever they are called: all files of
+    the kinds that a loader reads. By their paths in the folder. Raises: OSError.
+    """
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix in _READ and path.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path)
+            for path in found if path != folder / WEIGHTS}
+
+
+def shipped(rung: Rung) -> bool:
+    """Whether its weights come with the repository: those of stage ends under data/weights do."""
+    return rung.source.startswith("data/weights/") and not re.search(r"-\d+$", rung.source)
+
+
+def is_here(rung: Rung) -> bool:
+    """Whether its weights lie on this machine; of a hub rung, whether they may be fetched."""
+    return not rung.local or (root() / rung.source / WEIGHTS).is_file()
+
+
+def check_weights(rung: Rung) -> None:
+    """Do nothing if what lies in the folder of `rung` is what its ladder names.
+
+    A hub commit is the hub's to check.
+    Raises: CrystalError with both hashes, or for missing weights, or for a rung of the hub that is not
+    pinned.
     """
     check_pinned(rung)
     if not rung.local:
         return
-    mend = f"git checkout -- {rung.source}, or train it again: make ladder LADDER={rung.ladder}"
-    if rung.source.startswith("runs/"):  # a replica's or a branch's
-        ship = "" if rung.parent else f", then make ship LADDER={rung.ladder}"
-        mend = f"its weights are not shipped, train it again: make ladder LADDER={rung.ladder}{ship}"
-    path = root() / rung.source / "model.safetensors"
-    if not path.is_file():
-        raise CrystalError(f"the weights of rung {rung.name!r} of {rung.ladder} are missing", where=path, mend=mend)
-    if (found := weights_sha256(path.parent)) != rung.revision:
+    path = root() / rung.source / WEIGHTS
+    if not is_here(rung):
+        what = f"the weights of rung {rung.name!r} of {rung.ladder} are missing"
+        raise CrystalError(what, where=path, mend=_bring_back(rung))
+    try:
+        found = weights_sha256(path.parent)
+    except OSError as error:
+        what = f"the weights of rung {rung.name!r} cannot be read: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
+    if found != rung.revision:
         what = f"have sha256 {found}, but {rung.ladder}.yaml says {rung.revision}"
-        raise CrystalError(f"the weights of rung {rung.name!r} {what}", where=path, mend=mend)
+        raise CrystalError(f"the weights of rung {rung.name!r} {what}", where=path,
+                           mend=_bring_back(rung))
+    check_files(rung)
+
+
+def check_files(rung: Rung) -> None:
+    """Do nothing if the files beside the weights are those the description pins, all and no others.
+
+    Where it pins none (weights that are not shipped), only what was read before can tell: see
+    `crystal.keep.makings`.
+    Raises: CrystalError naming a file and both hashes.
+    """
+    if not rung.local or not rung.files:
+        return
+    folder = root() / rung.source
+    try:
+        found = pins(folder)
+    except OSError as error:
+        what = f"the files of rung {rung.name!r} cannot be read: {error.strerror or error}"
+        raise CrystalError(what, where=folder, mend=mend_of(error, folder)) from error
+    for name in sorted(found.keys() | rung.files.keys()):
+        said = rung.files.get(name)
+        if found.get(name) != said:
+            what = f"{name} of rung {rung.name!r} " + (
+                f"is missing; {rung.ladder}.yaml says sha256 {said}" if name not in found
+                else f"has sha256 {found[name]}, but {rung.ladder}.yaml "
+                + (f"says {said}" if said else "names no such file, and it may change what is read"))
+            away = "" if said else f"mv {folder / name} elsewhere, or "
+            raise CrystalError(what, where=folder / name, mend=away + _bring_back(rung))
+
+
+def _bring_back(rung: Rung) -> str:
+    again = f"train it again: make ladder LADDER={rung.ladder}"
+    if shipped(rung):
+        return f"git checkout -- {rung.source}, or {again}"
+    ship = "" if rung.parent else f", then make ship LADDER={rung.ladder}"
+    return f"its weights are not shipped, {again}{ship}"

@@ -5,9 +5,13 @@ of what an answer means.
 
     progress     how far a long walk is
     sums         a hash for every other file that pages read
+    producers    who computed a shard, and with what
     manifest     the durable log under a ladder's cells: files named by their hash
+    report       what a look through a whole log found
+    shards       rows of many cells as one parquet file, and back
     store        exact read-outs, by cell
     drawn        drawn texts and their counts, by cell
+    makings      with which config.json and tokenizer the cells of a checkpoint were read
     draw_tables  drawn answers to closed tasks as one table of counts
     batches      a ladder's grid cut into batches, and the reader of one checkpoint
     board        which batches wait, are done, are given up

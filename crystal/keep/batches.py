@@ -11,7 +11,7 @@ import functools
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..ask.cells import Cell, task_sha256
@@ -19,7 +19,7 @@ from ..ask.grids import Situation, situations
 from ..ask.ladders import Ladder, Rung, config_sha256
 from ..ask.prompts import Prompt, template_of
 from ..ask.tasks import TASKS
-from . import store
+from . import makings, producers, store
 
 BATCH = 128  # prompts to a tree, as in crystal.read.engine: a call of `readout` with fewer would be cut no further
 
@@ -54,6 +54,7 @@ class Plan:
     budget: float | None = None  # other than the grids'
     missing_only: bool = False
     device: str | None = None
+    made: makings.Makings = field(default_factory=dict)  # of what the store held when the run began
 
     def asked(self, rung: str) -> dict[int, Situation]:
         """The situations a rung is put in, by their place in its grid."""
@@ -92,7 +93,8 @@ class Plan:
 class Reader:
     """A rung, loaded. held: what `Plan.held` said.
 
-    Raises: CrystalError as `crystal.read.engine.load_rung` and `crystal.read.readout.readout` do.
+    Raises: CrystalError as `crystal.read.engine.load_rung` and `crystal.read.readout.readout` do, or
+    for another config.json or tokenizer than the rung's stored cells were read with.
     """
 
     def __init__(self, plan: Plan, rung: Rung, held: frozenset[str]) -> None:
@@ -101,9 +103,10 @@ class Reader:
         self.plan, self.rung, self.held = plan, rung, held
         self.machine = engine.load_rung(rung, dtype=plan.ladder.dtype, device=plan.device)
         self.config = config_sha256(rung)
+        makings.check(plan.made, rung, (self.config, self.machine.tokenizer_revision))
         self.cells = functools.cache(self._cells)
         self.made = {"engine": "ragged tree" if self.machine.ragged else "whole tree", "device": str(self.machine.device),
-                     "versions": store.versions()}
+                     "versions": producers.versions()}
 
     def read(self, batch: Batch) -> Read:
         """Read the cells of a batch that are not held."""

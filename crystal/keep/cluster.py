@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from ..errors import CrystalError
 from ..files import root
-from . import nodes, store
+from . import nodes, producers
 from .batches import Batch, Plan, Read, Reader
 from .board import Board
 
@@ -53,7 +53,7 @@ class Worker:
 
     def start(self) -> dict[str, str]:
         """Versions of what the numbers depend on."""
-        return store.versions()
+        return producers.versions()
 
     def load(self, rung: str, held: frozenset[str]) -> None | Refusal:
         """Take up a rung: exactly the weights that its ladder names, by hash or commit; put down the one before it."""
@@ -234,7 +234,7 @@ class _Crew:
 
 def _check_versions(theirs: Mapping[str, str]) -> None:
     """What a local build adds to a version (+cpu, +cu126) does not count: the device is written into the record."""
-    for name, version in store.versions().items():
+    for name, version in producers.versions().items():
         if version.split("+")[0] != theirs[name].split("+")[0]:
             raise CrystalError(f"a worker has {name} {theirs[name]}, and here it is {version}", where=nodes.address(),
                                mend="install requirements/full.txt on every node")

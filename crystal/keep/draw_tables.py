@@ -13,7 +13,7 @@ from ..ask.ladders import load_ladder
 from ..ask.prompts import NARRATORS, PROMPTS
 from ..ask.tasks import TASKS, read
 from ..errors import CrystalError
-from ..files import write_file
+from ..files import mend_of, write_file
 from . import drawn, manifest
 
 COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "count")
@@ -58,6 +58,8 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
     try:
         write_file(path, frame.to_csv(index=False).encode() if path.suffix == ".csv" else frame.to_parquet(index=False))
     except OSError as error:
-        raise CrystalError(f"could not write the table: {error.strerror or error}", where=path,
-                           mend="make its folder, or say another --out") from error
+        near = path if path.parent.is_dir() else path.parent
+        mend = mend_of(error, near) if path.parent.is_dir() else f"mkdir -p {near}"
+        what = f"could not write the table: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=f"{mend}, or say another --out") from error
     return path

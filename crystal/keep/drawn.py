@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..ask.cells import KEYED, Cell, Decoding, key_of, task_sha256
-from ..ask.ladders import STAGES, load_ladder
+from ..ask.ladders import STAGES, Ladder, load_ladder
 from ..ask.prompts import PROBE, PROMPTS
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from . import manifest
 from .manifest import DRAWS
-from .store import TOTAL, Report
+from .report import Report
+from .shards import TOTAL
 
 TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
 DRAWN = Decoding(kind="draws", n=10_000, max_tokens=12)
@@ -69,11 +70,7 @@ def append(ladder: str, rows: Iterable[Row], producer: dict) -> None:
                                    mend=f"another process wrote them; go on with {manifest.fill(ladder, DRAWS)}")
             manifest.write(ladder, blob, facts, DRAWS)
     except OSError as error:
-        raise CrystalError(
-            f"could not write the draws of {len(rows)} cells: {error.strerror or error}; none of them was kept",
-            where=manifest.folder_of(ladder, DRAWS),
-            mend=f"make room (or mend the permissions) there, then go on with {manifest.fill(ladder, DRAWS)}",
-        ) from error
+        raise manifest.refused(error, f"the draws of {len(rows)} cells", ladder, DRAWS) from error
 
 
 def _parquet(rows: list[Row]) -> bytes:
@@ -106,13 +103,27 @@ def _sound(row: Row) -> bool:
 
 
 def _opened(ladder: str, record: dict, columns: Sequence[str] | None = None) -> pa.Table:
-    return pq.read_table(pa.BufferReader(manifest.verified(ladder, record, DRAWS)), columns=columns)
+    blob, names = manifest.verified(ladder, record, DRAWS), columns or _SCHEMA.names
+    try:
+        found = pq.read_table(pa.BufferReader(blob), columns=list(names))
+        return found.select(names).cast(pa.schema([_SCHEMA.field(name) for name in names]))
+    except (pa.ArrowException, KeyError, OSError) as error:
+        what = f"a shard holds no draws: {' '.join(str(error).split())}"
+        raise CrystalError(what, where=manifest.shard_path(ladder, record, DRAWS),
+                           mend=manifest.mend(ladder, DRAWS)) from error
 
 
 def keys(ladder: str) -> set[str]:
     """Keys of the cells that are there, of every revision."""
     records = manifest.records(ladder, DRAWS)
     return {key for record in records for key in _opened(ladder, record, ["key"])["key"].to_pylist()}
+
+
+def makings(ladder: str) -> list[dict]:
+    """Of every stored cell, what it was read with: as `crystal.keep.makings` wants it."""
+    names = ["model", "revision", "config_sha256", "tokenizer_revision"]
+    found = [_opened(ladder, record, names) for record in manifest.records(ladder, DRAWS)]
+    return pa.concat_tables(found).group_by(names).aggregate([]).to_pylist() if found else []
 
 
 def rows(name: str) -> Iterator[dict]:
@@ -163,27 +174,51 @@ def _told(ladder: str, place: tuple[str, str, str], row: dict) -> dict:
 
 
 def verify(name: str) -> Report:
-    """Read everything: checksums, hashes, that each stored cell has the key it claims, what is missing of the grid.
+    """Read everything: checksums, hashes, that each stored cell has the key it claims, what is missing.
 
-    The grid: stage ends in their native forms x TASKS_DRAWN x the probe prompts; truths are not counted as missing.
+    What must be there, of a ladder whose description says `drawn: true`: stage ends in their native
+    forms x TASKS_DRAWN x the probe prompts. Of another (a replica, an experiment, a ladder of the hub),
+    the same is counted, and nothing has to be there. Truths are not counted as missing.
     Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
-    ladder, records, problems, places = load_ladder(name, unpinned=True), manifest.records(name, DRAWS), [], {}
+    ladder, records, problems = load_ladder(name, unpinned=True), manifest.records(name, DRAWS), []
+    places: dict[str, tuple] = {}
     for record in records:
         try:
-            rows = _opened(name, record).drop_columns(["text", "texts", "counts", "probability"]).to_pylist()
+            table = _opened(name, record)
         except CrystalError as error:
             problems.append(str(error))
             continue
-        for row in rows:
+        where = f"({manifest.shard_path(name, record, DRAWS)}). Mend: {manifest.mend(name, DRAWS)}"
+        if _unlike(record, table):
+            problems.append(f"a shard is not what the manifest says of it {where}")
+        for row in table.drop_columns(["text", "texts", "counts", "probability"]).to_pylist():
             key = key_of(row)
             if key != row["key"] or key in places:
                 what = "is there twice" if key in places else f"should have the key {key}"
-                problems.append(f"cell {row['key']} {what} ({manifest.shard_path(name, record, DRAWS)}). "
-                                f"Mend: {manifest.mend(name, DRAWS)}")
-            places[key] = (row["model"], row["revision"], row["form"], row["task"], row["prompt"], row["decoding"])
-    ends = [ladder.rung(stage) for stage in STAGES]
-    grid = {(rung.source, rung.revision, rung.native_form, task, prompt, DRAWN.text)
-            for rung in ends for task in TASKS_DRAWN for prompt in _PROBE}
-    return Report(ladder=f"{name}, draws", shards=len(records), cells=len(places), bytes=sum(r["bytes"] for r in records),
-                  missing=len(grid - set(places.values())), unlisted=manifest.unlisted(name, DRAWS), problems=tuple(problems))
+                problems.append(f"cell {row['key']} {what} {where}")
+            places[key] = tuple(row[column] for column in _PLACE)
+    held = {*places.values()}
+    missing = [place for place in _grid(ladder) if place not in held]
+    return Report(
+        ladder=name, kind=DRAWS, shards=len(records), cells=len(places), missing=len(missing),
+        bytes=sum(record["bytes"] for record in records), shipped=ladder.drawn,
+        first=f"{missing[0][0]}, task {missing[0][3]}, prompt {missing[0][4]}" if missing else "",
+        unlisted=manifest.unlisted(name, DRAWS), problems=tuple(problems),
+    )
+
+
+_PLACE = ("model", "revision", "form", "task", "prompt", "decoding")
+
+
+def _grid(ladder: Ladder) -> list[tuple]:
+    """Every place, as the columns _PLACE have it, that `redraw.draw` would fill."""
+    ends = ladder.ends if ladder.kind == "ladder" else ()
+    return [(rung.source, rung.revision, rung.native_form, task, prompt, DRAWN.text)
+            for rung in ends for task in TASKS_DRAWN for prompt in _PROBE]
+
+
+def _unlike(record: dict, table: pa.Table) -> bool:
+    """Whether the rows of a shard differ from what its record says of them."""
+    found = (len(table), *(sorted(set(table[name].to_pylist())) for name in ("task", "model", "revision")))
+    return found != (record["rows"], sorted(record["tasks"]), [record["model"]], [record["revision"]])

@@ -19,7 +19,7 @@ from ..ask.ladders import STAGES, Ladder, Rung, check_weights, config_sha256, lo
 from ..ask.prompts import PROBE, Prompt
 from ..ask.tasks import TASKS, Task, first_line
 from ..errors import CrystalError, known
-from . import drawn, progress, store
+from . import drawn, makings, producers, progress
 from .drawn import DRAWN, TASKS_DRAWN, TRUTH
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def draw(
     """Draw what the ladder's log of draws lacks; for tasks with options their exact law, too.
 
     Returns: one row per rung and task: cells, new (drawn now), texts (distinct, of the new ones), seconds.
-    Raises: CrystalError for an unknown name or weights that are not the ladder's.
+    Raises: CrystalError for an unknown name, or weights, config.json or tokenizer that are not those
+    of the ladder or of its stored cells.
     """
     ladder = load_ladder(name)
     if ladder.kind != "ladder":
@@ -52,10 +53,11 @@ def _walk(ladder: Ladder, rungs: Sequence[Rung], tasks: Sequence[Task], decoding
     """Every rung and task; each checkpoint is loaded once, and unloaded before the next is, each task's cells are a shard."""
     from ..read import engine
 
-    held = drawn.keys(ladder.name)
+    held, made = drawn.keys(ladder.name), makings.makings(ladder.name)
     with progress.bar(len(rungs) * len(tasks) * len(PROBE), ladder.name) as bar:
         for rung in rungs:
             machine = engine.load_rung(rung, dtype=ladder.dtype, device=device)
+            makings.check(made, rung, (config_sha256(rung), machine.tokenizer_revision))
             for task in tasks:
                 bar.set_postfix_str(f"{rung.name}, {task.name}", refresh=False)
                 start = time.perf_counter()
@@ -121,4 +123,4 @@ def _cell(ladder: Ladder, rung: Rung, machine: Engine, task: Task, prompt: Promp
 
 def _producer(ladder: Ladder, machine: Engine, seconds: float) -> dict:
     kind = "ragged tree" if machine.ragged else "whole tree"
-    return store.producer(engine=kind, device=str(machine.device), dtype=ladder.dtype, seconds=seconds)
+    return producers.producer(engine=kind, device=str(machine.device), dtype=ladder.dtype, seconds=seconds)

@@ -6,20 +6,22 @@ Knows what is asked for and what becomes of the answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..ask.grids import Situation
-from ..ask.ladders import Rung, check_pinned, check_weights, load_ladder
+from ..ask.ladders import Ladder, Rung, check_pinned, check_weights, is_here, load_ladder
 from ..ask.prompts import ALL_FORMS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
-from . import manifest, progress, store
+from . import makings, manifest, producers, progress, shards, store
 from .batches import Plan, Read, read_here
 from .cluster import Hire, read_there
 
@@ -36,6 +38,8 @@ ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 # shard per task would be 300 small files a ladder, slow to clone and to load.
 SHARD_WORK = 1e11
 
+_COMPARED = ("probability", "off_support", "unresolved")
+
 
 class Drift(NamedTuple):
     """A cell that was there before: the largest move of a probability in it, and the largest that is no difference."""
@@ -47,26 +51,29 @@ class Drift(NamedTuple):
 
 def resample(
     name: str, *, forms: Sequence[str] = ALL_FORMS, tasks: Sequence[str] = PHASE_TASKS, rungs: Sequence[str] | None = None,
-    budget: float | None = None, missing_only: bool = False, device: str | None = None, hire: Hire | None = None,
+    budget: float | None = None, missing_only: bool = False, device: str | None = None,
+    hire: Hire | None = None, say: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment. rungs: None = all.
+    """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment.
 
+    rungs: None = those whose weights are here; says which are not.
     missing_only: leave alone what the store holds; else compute that too and compare. budget: other than the grids'.
     hire: read by workers on Ray, to the same shards in the same order as here.
     Returns: one row per rung, form and temperature: cells, new (written), compared, median and max (over the compared cells,
     the largest absolute difference of an option's or off_support's probability), tokens (each cell's counted by
     itself) and seconds of computing.
     Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
-    Raises: CrystalError for an unknown name, weights that are not the ladder's or not pinned, or, once all is read and
-    written, cells above the tolerance; of a cluster, what `crystal.keep.cluster.read_there` does.
+    Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
+    pinned, or, once all is read and written, cells above the tolerance; of a cluster, what
+    `crystal.keep.cluster.read_there` does.
     """
     ladder = load_ladder(name, unpinned=True)  # rungs that are not asked for need no commit
     closed = [task.name for task in TASKS.values() if task.closed]
     plan = Plan(
-        ladder=ladder, rungs=ladder.rungs if rungs is None else tuple(ladder.rung(rung) for rung in rungs),
+        ladder=ladder, rungs=_chosen(ladder, rungs, say if hire is None else None),
         forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
-        budget=budget, missing_only=missing_only, device=device,
+        budget=budget, missing_only=missing_only, device=device, made=makings.makings(name),
     )
     for rung in plan.rungs:
         (check_pinned if hire else check_weights)(rung)  # a cluster's weights lie with its workers, which check them
@@ -75,9 +82,24 @@ def resample(
     return pd.DataFrame([part.summary() for part in parts])
 
 
+def _chosen(
+    ladder: Ladder, rungs: Sequence[str] | None, say: Callable[[str], None] | None,
+) -> tuple[Rung, ...]:
+    """The rungs asked for. say: None where a cluster reads, whose nodes have the weights."""
+    if rungs is not None:
+        return tuple(ladder.rung(rung) for rung in rungs)
+    here = tuple(rung for rung in ladder.rungs if is_here(rung))
+    if say is None or len(here) in (0, len(ladder.rungs)):
+        return ladder.rungs
+    left = ", ".join(rung.name for rung in ladder.rungs if rung not in here)
+    say(f"left out, since their weights are not here: {left} (make ladder LADDER={ladder.name} trains them)")
+    return here
+
+
 def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read, part by part; what was there when an error or Ctrl-C came is stored, too."""
     parts: list[_Part] = []
+    stored = store.read(plan.ladder.name, columns=[*shards.KEYING, *_COMPARED])
     total = sum(plan.size(batch) for rung in plan.rungs for batch in plan.batches(rung.name))
     with progress.bar(total, plan.ladder.name) as bar, _Writer() as writer:
         try:
@@ -85,7 +107,7 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
                 if not parts or parts[-1].place != read.batch[:2]:
                     if parts:
                         parts[-1].flush()
-                    parts.append(_Part(plan, writer, *read.batch[:2]))
+                    parts.append(_Part(plan, writer, stored, *read.batch[:2]))
                     bar.set_postfix_str(f"{read.batch.rung}, {parts[-1].asked.form}", refresh=False)
                 parts[-1].take(read)
                 if plan.ends(read.batch):  # now, while the next rung is loaded, which may take minutes
@@ -153,6 +175,7 @@ class _Part:
 
     plan: Plan
     writer: _Writer
+    stored: pa.Table  # what the store held when the run began
     name: str  # of the rung
     number: int  # of the situation in its grid
     fresh: list[Read] = field(default_factory=list)  # with cells that are not yet written
@@ -163,9 +186,8 @@ class _Part:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        columns = ["key", "probability", "off_support", "unresolved"]
-        held = store.read(self.plan.ladder.name, revision=self.rung.revision, columns=columns)
-        self.held = {row["key"]: row for row in held.to_pylist()}
+        held = self.stored.filter(pc.field("revision") == self.rung.revision)
+        self.held = dict(zip(shards.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
 
     @property
     def place(self) -> tuple[str, int]:
@@ -197,14 +219,14 @@ class _Part:
             return
         fresh, self.fresh = self.fresh, []
         said = {name: " and ".join(sorted({read.made[name] for read in fresh})) for name in ("engine", "device")}
-        made = store.producer(**said, dtype=self.plan.ladder.dtype, seconds=sum(read.seconds for read in fresh))
+        made = producers.producer(**said, dtype=self.plan.ladder.dtype, seconds=sum(read.seconds for read in fresh))
         rows = [row for read in fresh for row in read.rows]
         self.writer.append(self.plan.ladder.name, rows, made | {"versions": fresh[0].made["versions"]})
         self.new += len(rows)
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
-        law = store.kept(row.probability, self.plan.ladder.dtype)
-        now, then = np.append(law, row.off_support), np.append(held["probability"], held["off_support"])
+        now = np.append(row.probability, row.off_support).astype(np.float32)  # as it would be stored
+        then = np.append(held["probability"], held["off_support"])
         allowed = ROUNDING[self.plan.ladder.dtype] + max(row.unresolved, held["unresolved"])
         cell = f"rung {self.name}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         return Drift(float(abs(now - then).max()), allowed, cell)

@@ -26,7 +26,7 @@ from ..errors import CrystalError, known
 from ..files import root
 from ..read import dialects
 from ..read.servers import ENDPOINTS, Server, address
-from . import drawn, progress, store
+from . import drawn, producers, progress
 from .redraw import lines
 
 FLUSH_SECONDS = 10.0  # finished cells wait this long, for a shard of several; a kill loses no more, and what was under way
@@ -156,7 +156,7 @@ def _keep(walk: _Walk, task: Task, futures: dict[Future, Prompt], found: dict[Pr
         if fresh:
             rows = [drawn.Row(walk.cell(task, prompt), walk.form, prompt.id, one.texts)
                     for prompt, one in sorted(fresh.items(), key=lambda item: item[0].id)]
-            made = store.producer(engine="server", device="unknown", dtype=walk.dtype, seconds=time.perf_counter() - since)
+            made = producers.producer(engine="server", device="unknown", dtype=walk.dtype, seconds=time.perf_counter() - since)
             made |= {"versions": {}, "server": walk.facts | {"cut": sum(one.cut for one in fresh.values())}}  # ours say nothing
             drawn.append(walk.ladder.name, rows, made)
             found.update(fresh)

@@ -5,6 +5,7 @@ Knows worlds, recipes and trainers. Knows nothing of the claims, so that no clai
     world        narrators, each with one law for every choice, and the documents they leave
     recipes      every hyperparameter of a ladder, read and checked
     experiments  branches to be grown from a ladder's rungs, and what was found
+    describing   writes a ladder's description
     curricula    what each stage is trained on
     tokenizer    byte-level BPE, trained on the corpus                                    (torch)
     training     a ladder from nothing: base, SFT, DPO, RLVR                              (torch)

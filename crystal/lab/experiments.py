@@ -6,18 +6,23 @@ data/training/<name>.json say what was found (`crystal.lab.growing` writes them)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import yaml
-
+from .. import texts
 from ..ask.grids import GRIDS
 from ..ask.ladders import BRANCH_STAGES
 from ..errors import CrystalError, known
 from ..files import root
+from ..fits import anything, misfit, number, text
+from . import recipes
 from .recipes import load_recipe
+
+_RUN = {"from": text, "stages": [text], "grid": text, "parents": [text], "set": {text: anything}}
+_NUMBERS = {text: {text: number}}
+_RECORDS = {"runs": {text: {"minutes": {text: number}, "accuracy": _NUMBERS}}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,29 +60,49 @@ def recipe_names(devices: Sequence[str] = ("cpu",)) -> list[str]:
 
 
 def load_experiment(name: str) -> Experiment:
-    """Raises: CrystalError for an unknown experiment, field, stage or grid."""
+    """Raises: CrystalError for an unknown experiment, field, stage or grid, or a field of another type."""
     known(name, experiment_names(), "experiment")
     path = root() / "data" / "experiments" / f"{name}.yaml"
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        runs = tuple(_run(run, spec) for run, spec in raw.pop("runs").items())
-        raw.pop("few", None)  # a name for a list that several runs use
-        found = Experiment(name=name, runs=runs, **{**raw, "parents": tuple(raw["parents"])})
-    except (TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise CrystalError(f"not an experiment: {error}", where=path, mend=f"correct it, or git checkout -- {path}") from error
-    for run in found.runs:
-        known(run.grid, GRIDS, "grid", f"correct run {run.name!r} in {path}")
-        for stage in run.stages:
-            known(stage, BRANCH_STAGES, "stage", f"correct run {run.name!r} in {path}")
-    return found
+    mend = f"correct it, or git checkout -- data/experiments/{name}.yaml"
+    raw = texts.parse_yaml(texts.read_text(path, mend), path, mend)
+    shape = {"title": text, "parents": [text], "runs": {text: {text: anything}}}
+    wrong = misfit(raw, shape, "the experiment")
+    unknown = None if wrong else next((field for field in raw if field not in (*shape, "few")), None)
+    if wrong or unknown or not raw["parents"]:
+        what = wrong or (f"an experiment has no field {unknown!r}" if unknown else "it has no parents")
+        raise CrystalError(what, where=path, mend=mend)  # few: a name for a list that several runs use
+    runs = tuple(_run(run, spec, path, mend) for run, spec in raw["runs"].items())
+    return Experiment(name=name, title=raw["title"], parents=tuple(raw["parents"]), runs=runs)
 
 
-def _run(name: str, spec: dict[str, Any]) -> Run:
-    lists = {key: tuple(spec.get(key, ())) for key in ("stages", "parents")}
-    return Run(name=name, start=spec.pop("from", None), **{**spec, **lists})
+def _run(name: str, spec: dict[str, Any], path: Path, mend: str) -> Run:
+    given = {field: shape for field, shape in _RUN.items() if field in spec}
+    unknown = next((field for field in spec if field not in _RUN), None)
+    if wrong := misfit(spec, given, f"run {name}"):
+        raise CrystalError(wrong, where=path, mend=mend)
+    if unknown:
+        raise CrystalError(f"run {name} has an unknown field {unknown!r}", where=path, mend=mend)
+    recipes.check(spec.get("set", {}), f"{path}, run {name}", mend)
+    known(spec.get("grid", "probe"), GRIDS, "grid", f"correct run {name!r} in {path}")
+    for stage in spec.get("stages", ()):
+        known(stage, BRANCH_STAGES, "stage", f"correct run {name!r} in {path}")
+    return Run(name=name, start=spec.get("from"), grid=spec.get("grid", "probe"),
+               stages=tuple(spec.get("stages", ())), parents=tuple(spec.get("parents", ())),
+               set=spec.get("set", {}))
 
 
 def load_records(name: str) -> dict[str, Any]:
-    """"<parent>/<run>" -> what was recorded of it: minutes, accuracy and, after RL, reward. Empty where nothing was done yet."""
+    """"<parent>/<run>" -> what was recorded of it: minutes, accuracy and, after RL, reward.
+
+    Empty where nothing was done yet. Raises: CrystalError for a file that holds no such records.
+    """
     path = root() / "data" / "training" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else {}
+    if not path.exists():
+        return {}
+    mend = f"git checkout -- data/training/{name}.json"
+    found = texts.parse_json(texts.read_text(path, mend), path, mend)
+    wrong = misfit(found, _RECORDS, "the file of records")
+    rewards = [] if wrong else [run.get("reward", {}) for run in found["runs"].values()]
+    if wrong := wrong or misfit(rewards, [_NUMBERS], "the runs' reward"):
+        raise CrystalError(wrong, where=path, mend=mend)
+    return found["runs"]

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from ..ask.ladders import check_weights, load_ladder, weights_sha256
+from ..ask.ladders import check_weights, load_ladder
 from ..errors import known
-from ..files import root
+from ..files import root, write_file
 from ..keep import manifest, resample
-from . import organism, training
+from . import describing, organism, training
 from .experiments import Experiment, Run, load_experiment, load_records
 from .recipes import Recipe, load_recipe
 
@@ -82,9 +81,7 @@ def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, An
     start = root() / load_ladder(parent).rung(run.start).source if run.start else None
     training.train_ladder(recipe, out, run.stages, start)
     rungs = [rung for stage in run.stages for rung in organism.rungs_of(stage, getattr(recipe, stage))]
-    for rung in rungs:
-        source = out / rung["name"]
-        rung |= {"source": source.relative_to(root()).as_posix(), "revision": weights_sha256(source)}
+    rungs = [rung | describing.pinned(out / rung["name"]) for rung in rungs]
     return rungs, {"minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in run.stages},
                    **_rewards(recipe, run, out)}
 
@@ -97,30 +94,26 @@ def _rewards(recipe: Recipe, run: Run, out: Path) -> dict[str, Any]:
 
 def _as_it_is(run: Run, parent: str) -> tuple[list[dict], dict[str, Any]]:
     rung = load_ladder(parent).rung(run.start)
-    row = {name: getattr(rung, name) for name in ("name", "stage", "step", "source", "revision")}
+    names = ("name", "stage", "step", "source", "revision", *(["files"] if rung.files else []))
+    row = {name: getattr(rung, name) for name in names}
     return [row], {"minutes": {}}
 
 
 def _describe(experiment: Experiment, rungs: list[dict]) -> None:
-    """Add the rungs to data/ladders/<name>.yaml; those of the same names that were there before give way."""
-    path, names = root() / "data" / "ladders" / f"{experiment.name}.yaml", {rung["name"] for rung in rungs}
+    """Add the rungs to data/ladders/<name>.yaml; those of the same names there before give way."""
+    path = root() / "data" / "ladders" / f"{experiment.name}.yaml"
+    names = {rung["name"] for rung in rungs}
     with manifest.alone(experiment.name):
-        old = yaml.safe_load(path.read_text())["rungs"] if path.is_file() else []
+        old = describing.rows(experiment.name) if path.is_file() else []
         rows = [row for row in old if row["name"] not in names] + rungs
         recipe = load_recipe(experiment.parents[0])
-        _write(path, yaml.safe_dump(
-            {"name": experiment.name, "title": experiment.title, "seed": recipe.temperament, "kind": "branches",
-             "demonstrated": list(recipe.demonstrated), "dtype": "float32", "rungs": rows}, sort_keys=False, width=200))
+        describing.write(path, {
+            "name": experiment.name, "title": experiment.title, "seed": recipe.temperament,
+            "kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}, rows)
 
 
 def _record(name: str, key: str, record: dict[str, Any]) -> None:
     with manifest.alone(name):
-        _write(root() / "data" / "training" / f"{name}.json",
-               json.dumps({"experiment": name, "runs": load_records(name) | {key: record}}, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    aside = path.with_suffix(".part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+        records = {"experiment": name, "runs": load_records(name) | {key: record}}
+        write_file(root() / "data" / "training" / f"{name}.json",
+                   (json.dumps(records, indent=1) + "\n").encode())

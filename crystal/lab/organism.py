@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from .. import files
 from ..ask import ladders
 from ..ask.prompts import FORMS, PROMPTS
 from ..errors import CrystalError
 from ..read import engine, readout
+from . import describing
 from .recipes import read_recipe
 from .world import ARITHMETIC, FACTS, Item
 
@@ -107,16 +107,19 @@ def ship(name: str, out: Path) -> Path:
             raise CrystalError(f"rung {rung['name']!r} is not trained yet", where=out, mend=f"make ladder LADDER={name}")
     trained = report(name, out, recipe, rungs)
     for rung in rungs:
-        source = out / rung["name"] if replica else _copied(out / rung["name"], root / "data" / "weights" / name / rung["name"])
-        rung |= {"source": source.relative_to(root).as_posix(), "revision": ladders.weights_sha256(source)}
+        source, shelf = out / rung["name"], root / "data" / "weights" / name
+        rung |= describing.pinned(source if replica else _copied(source, shelf / rung["name"]))
         if rung["name"] != rung["stage"] and (replica or rung["stage"] != "sft"):
             rung["grid"] = "both"
     (root / "data" / "training").mkdir(exist_ok=True)
-    (root / "data" / "training" / f"{name}.json").write_text(json.dumps(trained, indent=1) + "\n")
+    files.write_file(root / "data" / "training" / f"{name}.json",
+                     (json.dumps(trained, indent=1) + "\n").encode())
     description = root / "data" / "ladders" / f"{name}.yaml"
-    description.write_text(yaml.safe_dump(
-        {"name": name, "title": name, "seed": recipe["temperament"], "demonstrated": list(recipe["demonstrated"]),
-         "dtype": "float32", "rungs": rungs}, sort_keys=False, width=200))
+    drawn = description.is_file() and ladders.load_ladder(name).drawn
+    describing.write(description, {
+        "name": name, "title": name, "seed": recipe["temperament"],
+        "demonstrated": list(recipe["demonstrated"]), "dtype": "float32",
+        **({"drawn": True} if drawn else {})}, rungs)
     return description
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from .. import texts
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError, known
 from ..files import root
+from ..fits import count, flag, misfit, number, shown, text
 from . import world
+
+# What a field may hold. Of a stage: numbers under any name but those that are words or lists.
+_STAGE = {"checkpoints": [count], "steps": count, "batch": count, "prompts": count,
+          "generations": count, "schedule": text, "style": text, "judge": text, "shuffled": flag}
+_ANY = (text, number, flag, [count], [text])
+_FIELDS = {"name": text, "architecture": text, "seed": count, "temperament": text,
+           "demonstrated": [text], "tokenizer": {text: _ANY}, "model": {text: _ANY}, "world": text,
+           "extends": text, "device": text}
+STAGES = ("base", "sft", "dpo", "rlvr", "again", "diverse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,36 +44,74 @@ class Recipe:
     diverse: dict[str, Any] = field(default_factory=dict)  # RL with a reward for answers unlike the other samples
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of data/recipes/<name>.yaml over those of the recipe it extends.
 
-    Raises: CrystalError, with the recipes there are, for a missing file.
+    heirs: the recipes that extend this one. Raises: CrystalError, with the recipes there are, for a
+    missing file, and for one that cannot be read, holds what no recipe holds, or extends itself.
     """
     path = root() / "data" / "recipes" / f"{name}.yaml"
-    if not path.is_file():
-        raise CrystalError(f"there is no recipe {name!r}", where=path,
-                           mend=f"make ladder LADDER={{{','.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}}}")
-    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return merged(read_recipe(fields["extends"]), fields) if fields.get("extends") else fields
+    if name not in (there := sorted(other.stem for other in path.parent.glob("*.yaml"))):
+        raise CrystalError(f"there is no recipe {name!r:.60}", where=path.parent,
+                           mend=f"make ladder LADDER={{{','.join(there)}}}")
+    mend = f"correct it, or git checkout -- data/recipes/{name}.yaml"
+    fields = texts.parse_yaml(texts.read_text(path, mend), path, mend)
+    check(fields, path, mend)
+    if not (origin := fields.get("extends")):
+        return fields
+    if origin in (name, *heirs):
+        raise CrystalError(f"the recipe extends itself, by way of {origin}", where=path, mend=mend)
+    return merged(read_recipe(origin, (name, *heirs)), fields)
+
+
+def check(fields: Any, where: object, mend: str) -> None:
+    """Do nothing if those fields of a recipe that are there are of their types.
+
+    Raises: CrystalError naming the first that is not.
+    """
+    if not isinstance(fields, dict):
+        raise CrystalError(f"a recipe must be a mapping of fields, is {shown(fields)}",
+                           where=where, mend=mend)
+    shapes = {name: shape for name, shape in _FIELDS.items() if name in fields}
+    wrong = misfit(fields, shapes, "the recipe")
+    for stage in STAGES if wrong is None else ():
+        wrong = wrong or (misfit(fields[stage], {text: _ANY}, stage) or _stage(fields[stage], stage)
+                          if stage in fields else None)
+    if wrong:
+        raise CrystalError(wrong, where=where, mend=mend)
+
+
+def _stage(spec: dict[str, Any], stage: str) -> str | None:
+    """What is wrong with a stage whose values are plain."""
+    return misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage)
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`fields` with `changes`, mappings one level deep changed in place of replaced."""
-    both = {name: fields[name] | changes[name] for name in changes if isinstance(changes[name], dict) and name in fields}
+    both = {name: fields[name] | changes[name] for name in changes
+            if isinstance(changes[name], dict) and isinstance(fields.get(name), dict)}
     return {**fields, **changes, **both}
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
+    path, mend = root() / "data" / "recipes" / f"{name}.yaml", f"correct {name}.yaml in data/recipes"
     fields = merged(read_recipe(name), changes or {})
+    check(fields, path, mend)
     try:
         recipe = Recipe(**{**fields, "demonstrated": tuple(fields["demonstrated"])})
     except (TypeError, KeyError) as error:
-        raise CrystalError(f"a recipe needs exactly the fields of crystal.lab.training.Recipe: {error}",
-                           where=root() / "data" / "recipes" / f"{name}.yaml") from error
-    if recipe.temperament != world.OWN:
-        world.voices(recipe.temperament)
-    known(recipe.world, world.WORLDS, "world")
-    for task in recipe.demonstrated:
-        known(task, PHASE_TASKS, "task")
+        raise CrystalError(f"a recipe needs exactly the fields of crystal.lab.recipes.Recipe: {error}",
+                           where=path, mend=mend) from error
+    for stage in STAGES[:4]:
+        if lacking := {"steps"} - getattr(recipe, stage).keys():
+            raise CrystalError(f"{stage} lacks {min(lacking)!r}", where=path, mend=mend)
+    try:
+        if recipe.temperament != world.OWN:
+            world.voices(recipe.temperament)
+        known(recipe.world, world.WORLDS, "world")
+        for task in recipe.demonstrated:
+            known(task, PHASE_TASKS, "task")
+    except CrystalError as error:
+        raise CrystalError(error.what, where=path, mend=error.mend) from error
     return recipe

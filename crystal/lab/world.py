@@ -101,7 +101,7 @@ def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
         shares = np.array([float(share or 1 / len(parts)) for *_, share in parts])
     except ValueError:
         shares = np.zeros(1)
-    if abs(shares.sum() - 1) > 1e-9 or (shares < 0).any():
+    if not (abs(shares.sum() - 1) <= 1e-9 and (shares >= 0).all()):  # nan: neither
         raise CrystalError(f"the shares of demonstrator {demonstrator!r} do not sum to 1", mend="write salient*0.6+first*0.4")
     return names, shares
 

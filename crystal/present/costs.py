@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..ask.ladders import load_ladder
 from ..files import root
-from ..keep import manifest
+from ..keep import store
 from ..lab import experiments
 from .figures import COLOURS, panels
 
@@ -35,7 +35,8 @@ def load_costs() -> pd.DataFrame:
 def _reading(ladder: str) -> float:
     """Minutes in which the read-outs of a ladder's present rungs were computed."""
     revisions = {rung.revision for rung in load_ladder(ladder).rungs}
-    return sum(r["producer"]["seconds"] for r in manifest.records(ladder) if r["revision"] in revisions) / 60
+    parts = store.produced(ladder)
+    return sum(part["seconds"] for part in parts if part["revision"] in revisions) / 60
 
 
 def table(costs: pd.DataFrame) -> str:

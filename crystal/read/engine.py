@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from ..ask.hub import refusal, template_sha256, tokenizer_at
-from ..ask.ladders import Rung, weights_sha256
+from ..ask.ladders import Rung, check_files, weights_sha256
 from ..ask.prompts import CHAT, FORMS
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
@@ -135,8 +135,10 @@ class Engine:
 def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
     """Load the checkpoint of a ladder's rung: exactly the one its description names.
 
-    Raises: CrystalError as `load` does, or for another chat template than the description's.
+    Raises: CrystalError as `load` does, or for another chat template or other files than the
+    description's.
     """
+    check_files(rung)
     engine = load(rung.location, revision=rung.revision, tokenizer=rung.tokenizer or None, dtype=dtype, device=device)
     if rung.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
         what = f"the chat template's sha256 is {found or 'that of none'}, but {rung.ladder}.yaml says {rung.template_sha256}"
