@@ -177,6 +177,8 @@ def test_two_tokenizers_are_ambiguous(toy):
     with pytest.raises(CrystalError, match="two read-outs of base completion coin 00-log"):
         store.load_readouts("toy")
     assert not store.load_readouts("toy", tasks=["digit"]).empty
+    (problem,) = store.verify("toy").problems
+    assert problem.startswith("cells of data/weights/toy/base were read with two tokenizers or config.json")
 
 
 def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):

@@ -237,7 +237,7 @@ def manifest_digest(name: str) -> str:
 
 
 def verify(name: str) -> Report:
-    """Read everything: checksums, hashes, laws, each cell once, and what is missing.
+    """Read everything: checksums, hashes, laws, each cell once, one tokenizer, and what is missing.
 
     What must be there: the rungs' grids x PHASE_TASKS. A ladder of the hub may be read in part, while
     its reader is at it; every other ladder ships whole.
@@ -245,7 +245,7 @@ def verify(name: str) -> Report:
     problem in the report.
     """
     ladder, records, problems = load_ladder(name, unpinned=True), manifest.records(name), []
-    cells, places, count = set(), set(), 0
+    cells, places, made, count = set(), set(), {}, 0
     for record in records:
         try:
             found = _opened(name, record)
@@ -259,6 +259,10 @@ def verify(name: str) -> Report:
         count, cells = count + len(found), cells | new
         places.update(zip(*(found[column].to_pylist() for column in _PLACE), strict=True))
         where = manifest.shard_path(name, record)
+        for pair in found.group_by(list(_MADE)).aggregate([]).to_pylist():
+            model, revision, *by = pair.values()
+            if made.setdefault((model, revision), by) != by:
+                wrong.append(f"cells of {model} were read with two tokenizers or config.json")
         problems += [f"{what} ({where}). Mend: {manifest.mend(name)}" for what in wrong if what]
     missing = [place for place in _grid(ladder) if place not in places]
     return Report(
@@ -268,6 +272,7 @@ def verify(name: str) -> Report:
     )
 
 
+_MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
 _PLACE = ("model", "revision", "dtype", "form", "decoding", "task", "prompt")
 
 
