@@ -134,12 +134,14 @@ def verify(arguments: Namespace) -> None:
     if unread := [name for name in hub_names() if name not in read]:
         print(f"ladders of the hub that were never read here: {', '.join(unread)} (crystal pin says which are pinned)")
     if faults:
-        raise CrystalError(f"{faults} stored read-outs, draws or shards are missing or not what their manifest says",
-                           mend="see the sentences above")
+        raise CrystalError(
+            f"{faults} stored read-outs, draws or shards are missing or not what their manifest says",
+            mend="see the sentences above",
+        )
 
 
 def _faults(name: str) -> int:
-    """Check a ladder's read-outs, and its draws where it has or should have any; say what is wrong."""
+    """Check a ladder's read-outs, and its draws if any are or should be there; count the faults."""
     from .ask.ladders import load_ladder
     from .keep import drawn, store
     from .keep.manifest import DRAWS, logs
