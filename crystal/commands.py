@@ -152,7 +152,7 @@ def verify(arguments: Namespace) -> None:
 
 
 def _faults(name: str) -> int:
-    """Check a ladder's read-outs, and its draws where it has or should have any; say what is wrong."""
+    """Check a ladder's read-outs, and its draws if any are or should be there; count the faults."""
     from .ask.ladders import load_ladder
     from .keep import drawn, store
     from .keep.manifest import DRAWS, logs

@@ -80,5 +80,5 @@ def _must_be(at: str, kind: str, value: object) -> str:
 
 def shown(value: object) -> str:
     """A value and its type, for a sentence."""
-    huge = isinstance(value, int) and value.bit_length() > 200  # Python refuses to write some of them
+    huge = isinstance(value, int) and value.bit_length() > 200  # Python cannot write all of them
     return f"{'a huge number' if huge else repr(value):.60} ({type(value).__name__})"

@@ -27,7 +27,17 @@ from crystal.ask import ladders
 from crystal.ask.tasks import PHASE_TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import batches, board, cluster, manifest, nodes, producers, resample, shards, store
+from crystal.keep import (
+    batches,
+    board,
+    cluster,
+    manifest,
+    nodes,
+    producers,
+    resample,
+    shards,
+    store,
+)
 from crystal.keep.batches import Batch, Plan, Read
 from crystal.keep.cluster import Hire
 from crystal.read import engine
@@ -234,7 +244,10 @@ def ray() -> Iterator:
 def stored(folder: Path) -> list[tuple]:
     """All of the store but provenance: what each record says, in order, and the bytes of its shard."""
     assert folder == files.root()
-    return [({**record, "producers": None}, manifest.verified("small", record)) for record in manifest.records("small")]
+    return [
+        ({**record, "producers": None}, manifest.verified("small", record))
+        for record in manifest.records("small")
+    ]
 
 
 @pytest.fixture
@@ -311,8 +324,12 @@ def test_a_worker_checks_the_tokenizer(ray, root) -> None:
     template = root / "data/weights/small/dpo/chat_template.jinja"
     template.write_text(template.read_text().replace("user", "usre"))
     cells = store.verify("small").cells
-    with pytest.raises(CrystalError, match="rung 'dpo': tokenizer and chat template have sha256.*, on "):
-        resample.resample("small", hire=Hire(1, 0), missing_only=True, **{**ASKED, "rungs": ("dpo",)})
+    with pytest.raises(
+        CrystalError, match="rung 'dpo': tokenizer and chat template have sha256.*, on "
+    ):
+        resample.resample(
+            "small", hire=Hire(1, 0), missing_only=True, **{**ASKED, "rungs": ("dpo",)}
+        )
     assert store.verify("small").cells == cells == 200
 
 

@@ -22,12 +22,30 @@ from crystal.lab import experiments, recipes
 
 SEED, TRIES = 14, 250
 DATA = PACKAGE.parent / "data"
-OTHERS = (5, -1, 0.5, 1e308, True, None, "x", "", [], {}, [1], ["x"], [[]], {"a": 1}, {"a": {}}, 2**70)
+OTHERS = (
+    5,
+    -1,
+    0.5,
+    1e308,
+    True,
+    None,
+    "x",
+    "",
+    [],
+    {},
+    [1],
+    ["x"],
+    [[]],
+    {"a": 1},
+    {"a": {}},
+    2**70,
+)
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Descriptions, recipes, experiments and reports as they ship, and a small ladder of each log."""
+    """Descriptions, recipes, experiments and reports as they ship, and a small ladder of each
+    log."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     for folder in ("ladders", "recipes", "experiments", "training"):
         shutil.copytree(DATA / folder, tmp_path / "data" / folder)
@@ -48,7 +66,9 @@ def flipped(blob: bytes, rng: random.Random) -> bytes:
         elif kind == 2:
             del found[place : place + rng.randrange(1, 40)]
         else:
-            found[place:place] = rng.choice((b"[", b"{", b": ", b"\n", b"- ", b"\x00", b'"', b"9" * 5000))
+            found[place:place] = rng.choice(
+                (b"[", b"{", b": ", b"\n", b"- ", b"\x00", b'"', b"9" * 5000)
+            )
         if not found:
             break
     return bytes(found)
@@ -71,7 +91,8 @@ def swapped(value: object, rng: random.Random) -> object:
 
 
 def outcome(read) -> object:
-    """What was read, or the CrystalError that came of it; another exception is the test's failure."""
+    """What was read, or the CrystalError that came of it; another exception is the test's
+    failure."""
     try:
         return read()
     except CrystalError as error:
@@ -94,7 +115,9 @@ FILES = {
 def test_a_damaged_description_is_a_sentence(root, name):
     path, read, rng = root / "data" / name, FILES[name], random.Random(SEED)
     whole, refused = path.read_bytes(), 0
-    dump, parse = (json.dumps, json.loads) if name.endswith("json") else (yaml.safe_dump, yaml.safe_load)
+    dump, parse = (
+        (json.dumps, json.loads) if name.endswith("json") else (yaml.safe_dump, yaml.safe_load)
+    )
     for number in range(TRIES):
         bad = flipped(whole, rng) if number % 2 else dump(swapped(parse(whole), rng)).encode()
         path.write_bytes(bad)
@@ -121,7 +144,9 @@ def test_a_recipe_that_extends_itself_is_a_sentence(root):
         shutil.copy(DATA / "recipes" / path.name, path)
 
 
-@pytest.mark.parametrize("origin", ["9" * 5000, "'\\0'", "../ladders/nano-llama", "nano-lama", "''"])
+@pytest.mark.parametrize(
+    "origin", ["9" * 5000, "'\\0'", "../ladders/nano-llama", "nano-lama", "''"]
+)
 def test_an_origin_that_is_no_recipe_is_a_sentence(root, origin):
     path = root / "data" / "recipes" / "nano-llama-2.yaml"
     path.write_text(f"name: nano-llama-2\nextends: {origin}\nseed: 2\n")
@@ -147,12 +172,23 @@ def logs(root):
     cell = synthetic.cell({"source": rung.source, "revision": rung.revision}, "chat",
                           redraw.PROBE[0], redraw.TASKS["city"])
     cell = cell.__class__(**{**vars(cell), "decoding": drawn.DRAWN})
-    drawn.append("toy", [drawn.Row(cell, "chat", redraw.PROBE[0].id, {"Oslo": 10_000})], synthetic.PRODUCER)
+    drawn.append(
+        "toy", [drawn.Row(cell, "chat", redraw.PROBE[0].id, {"Oslo": 10_000})], synthetic.PRODUCER
+    )
     samples = manifest.folder_of("toy") / "manifest.jsonl"
     draws = manifest.folder_of("toy", manifest.DRAWS) / "manifest.jsonl"
-    return ((samples, lambda: (store.load_readouts("toy").to_dict("list").keys(), store.produced("toy"),
-                               store.manifest_digest("toy")), manifest.SAMPLES),
-            (draws, lambda: (list(drawn.rows("toy")), drawn.keys("toy")), manifest.DRAWS))
+    return (
+        (
+            samples,
+            lambda: (
+                store.load_readouts("toy").to_dict("list").keys(),
+                store.produced("toy"),
+                store.manifest_digest("toy"),
+            ),
+            manifest.SAMPLES,
+        ),
+        (draws, lambda: (list(drawn.rows("toy")), drawn.keys("toy")), manifest.DRAWS),
+    )
 
 
 def test_a_flipped_byte_of_a_manifest_is_found(root):
@@ -161,7 +197,9 @@ def test_a_flipped_byte_of_a_manifest_is_found(root):
         last = whole.rstrip(b"\n").rfind(b"\n") + 1
         for _ in range(TRIES):
             place = rng.randrange(len(whole))
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ rng.randrange(1, 256)]) + whole[place + 1 :])
+            path.write_bytes(
+                whole[:place] + bytes([whole[place] ^ rng.randrange(1, 256)]) + whole[place + 1 :]
+            )
             found = outcome(read)
             assert isinstance(found, CrystalError) or found == good
         for cut in range(last, len(whole)):  # the last line, torn: a write that never was
@@ -171,7 +209,8 @@ def test_a_flipped_byte_of_a_manifest_is_found(root):
 
 
 def test_a_swapped_type_in_a_manifest_is_found(root):
-    """Even where the checksum was made anew: a record of another shape is refused before it is used."""
+    """Even where the checksum was made anew: a record of another shape is refused before it is
+    used."""
     for path, read, kind in logs(root):
         rng, whole = random.Random(SEED), path.read_bytes()
         first, *others = manifest.records("toy", kind)
@@ -181,16 +220,32 @@ def test_a_swapped_type_in_a_manifest_is_found(root):
                 continue
             path.write_bytes(b"".join(map(manifest._line, [bad, *others])))
             outcome(read)
-            report = outcome(lambda kind=kind: (store if kind == manifest.SAMPLES else drawn).verify("toy"))
+            report = outcome(
+                lambda kind=kind: (store if kind == manifest.SAMPLES else drawn).verify("toy")
+            )
             assert isinstance(report, CrystalError) or str(report)
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("change", [
-    {"sha256": 5}, {"sha256": "x"}, {"tasks": "x"}, {"tasks": [5]}, {"bytes": -1}, {"bytes": "5"}, {"rows": True},
-    {"checkpoints": [["a"]]}, {"checkpoints": []}, {"checkpoints": [["a", 5]]}, {"forms": None},
-    {"producers": {}}, {"producers": [{}]},
-], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": 5},
+        {"sha256": "x"},
+        {"tasks": "x"},
+        {"tasks": [5]},
+        {"bytes": -1},
+        {"bytes": "5"},
+        {"rows": True},
+        {"checkpoints": [["a"]]},
+        {"checkpoints": []},
+        {"checkpoints": [["a", 5]]},
+        {"forms": None},
+        {"producers": {}},
+        {"producers": [{}]},
+    ],
+    ids=str,
+)
 def test_a_record_of_another_shape_is_refused(root, change):
     path = manifest.folder_of("toy") / "manifest.jsonl"
     first, *others = manifest.records("toy")
@@ -210,7 +265,9 @@ def test_a_manifest_that_cannot_be_read_is_a_sentence(root, monkeypatch):
     path = manifest.folder_of("toy") / "manifest.jsonl"
     path.unlink()
     path.mkdir()
-    with pytest.raises(CrystalError, match="the manifest cannot be read: Is a directory.*git checkout"):
+    with pytest.raises(
+        CrystalError, match="the manifest cannot be read: Is a directory.*git checkout"
+    ):
         store.load_readouts("toy")
 
     def forbidden(self):
@@ -225,25 +282,44 @@ def test_a_manifest_that_cannot_be_read_is_a_sentence(root, monkeypatch):
 # -- what to do
 
 
-@pytest.mark.parametrize(("number", "said", "unsaid"), [
-    (errno.ENOSPC, "free disk space", "permission"), (errno.EDQUOT, "free disk space", "ls -ld"),
-    (errno.EFBIG, "free disk space", "ls -ld"), (errno.EACCES, "ls -ld", "space"), (errno.EPERM, "ls -ld", "space"),
-    (errno.EROFS, "permission", "space"), (errno.EISDIR, "ls -ld", "space"), (errno.EIO, "ls -ld", "space"),
-])
+@pytest.mark.parametrize(
+    ("number", "said", "unsaid"),
+    [
+        (errno.ENOSPC, "free disk space", "permission"),
+        (errno.EDQUOT, "free disk space", "ls -ld"),
+        (errno.EFBIG, "free disk space", "ls -ld"),
+        (errno.EACCES, "ls -ld", "space"),
+        (errno.EPERM, "ls -ld", "space"),
+        (errno.EROFS, "permission", "space"),
+        (errno.EISDIR, "ls -ld", "space"),
+        (errno.EIO, "ls -ld", "space"),
+    ],
+)
 def test_a_refusal_is_mended_by_why(root, monkeypatch, number, said, unsaid):
     error = OSError(number, os.strerror(number))
-    assert said in mend_of(error, root / "a" / "b") and unsaid not in mend_of(error, root / "a" / "b")
+    assert said in mend_of(error, root / "a" / "b") and unsaid not in mend_of(
+        error, root / "a" / "b"
+    )
 
     def refuse(*_):
         raise error
 
     rung = ladders.load_ladder("toy").rung("dpo")
-    place = {"source": rung.source, "revision": rung.revision}
-    rows = synthetic.rows(place, "completion", synthetic.crystallizing(seed=2)["dpo"])
+    rows = synthetic.rows(
+        {"source": rung.source, "revision": rung.revision},
+        "completion",
+        synthetic.crystallizing(seed=2)["dpo"],
+    )
     monkeypatch.setattr(os, "write", refuse)
-    with pytest.raises(CrystalError, match="could not write 200 cells.*none of them was kept") as caught:
+    with pytest.raises(
+        CrystalError, match="could not write 200 cells.*none of them was kept"
+    ) as caught:
         store.append("toy", rows, synthetic.PRODUCER)
-    assert said in caught.value.mend and unsaid not in caught.value.mend and "make resample LADDER=toy" in caught.value.mend
+    assert (
+        said in caught.value.mend
+        and unsaid not in caught.value.mend
+        and "make resample LADDER=toy" in caught.value.mend
+    )
 
 
 def test_a_forbidden_place_names_what_is_there(tmp_path):

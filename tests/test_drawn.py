@@ -233,12 +233,15 @@ def test_any_damage_is_found_by_loading_and_by_verify(toy, fake, capsys, monkeyp
 
 @pytest.mark.parametrize("ships", [False, True])
 def test_draws_that_ship_have_to_be_there(toy, fake, capsys, monkeypatch, ships):
-    """A description with `drawn: true` promises the grid; one without may have draws, or some, or none."""
+    """A description with `drawn: true` promises the grid; one without may have draws, or some, or
+    none."""
     monkeypatch.setattr(store, "PHASE_TASKS", ())
     path = toy / "data/ladders/toy.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"drawn": ships}))
     assert main(["verify"]) == (2 if ships else 0)
-    assert ("400 cells that the description of toy asks for are missing" in capsys.readouterr().out) == ships
+    assert (
+        "400 cells that the description of toy asks for are missing" in capsys.readouterr().out
+    ) == ships
     redraw.draw("toy", rungs=["base", "sft", "dpo"])
     assert main(["verify"]) == (2 if ships else 0)
     redraw.draw("toy")
@@ -248,7 +251,9 @@ def test_draws_that_ship_have_to_be_there(toy, fake, capsys, monkeypatch, ships)
 def test_another_tokenizer_is_refused_before_it_draws(toy, fake):
     redraw.draw("toy", rungs=["sft"], tasks=["city"])
     fake.tokenizer_revision, asked = "1" * 64, fake.asked
-    with pytest.raises(CrystalError, match=f"rung 'sft': tokenizer and chat template have sha256 {'1' * 64}, but"):
+    with pytest.raises(
+        CrystalError, match=f"rung 'sft': tokenizer and chat template have sha256 {'1' * 64}, but"
+    ):
         redraw.draw("toy", rungs=["sft"])
     assert fake.asked == asked
     redraw.draw("toy", rungs=["dpo"], tasks=["city"])  # nothing of it is stored yet

@@ -174,20 +174,35 @@ def test_a_changed_file_beside_the_weights_is_named(pinned, name):
     path = pinned.location / name
     path.write_text(name.upper())
     found, said = file_sha256(path), pinned.files[name]
-    with pytest.raises(CrystalError, match=f"{name} of rung 'base' has sha256 {found}, but toy.yaml says {said}.*git checkout"):
+    with pytest.raises(
+        CrystalError,
+        match=f"{name} of rung 'base' has sha256 {found}, but toy.yaml says {said}.*git checkout",
+    ):
         ladders.check_weights(pinned)
     path.unlink()
-    with pytest.raises(CrystalError, match=f"{name} of rung 'base' is missing; toy.yaml says sha256 {said}"):
+    with pytest.raises(
+        CrystalError, match=f"{name} of rung 'base' is missing; toy.yaml says sha256 {said}"
+    ):
         ladders.check_weights(pinned)
 
 
-@pytest.mark.parametrize("name", ["added_tokens.json", "adapter_config.json", "adapter_model.safetensors", "tokenizer.model",
-                                  "additional_chat_templates/tool.jinja"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "added_tokens.json",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.model",
+        "additional_chat_templates/tool.jinja",
+    ],
+)
 def test_a_file_too_many_beside_the_weights_is_named(pinned, name):
     path = pinned.location / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("{}")
-    with pytest.raises(CrystalError, match=f"{name} of rung 'base' has sha256 .*names no such file.*Mend: mv "):
+    with pytest.raises(
+        CrystalError, match=f"{name} of rung 'base' has sha256 .*names no such file.*Mend: mv "
+    ):
         ladders.check_weights(pinned)
     path.unlink()
     (pinned.location / "README.md").write_text("No number depends on it.")
@@ -200,6 +215,11 @@ def test_every_shipped_checkpoint_is_the_one_described():
              if ladders.shipped(rung)]
     assert len({rung.source for rung in rungs}) == 8
     for rung in rungs:
-        assert {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} <= rung.files.keys()
+        assert {
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+        } <= rung.files.keys()
         if ladders.is_here(rung):
             ladders.check_weights(rung)

@@ -237,7 +237,8 @@ def test_weights_are_checked_before_anything_is_loaded(toy, fake):
 
 @pytest.mark.parametrize("missing_only", [False, True])
 def test_another_tokenizer_is_refused_before_it_reads(toy, fake, missing_only):
-    """Two letters of a chat template: the same weights, other cells. None of them is read or written."""
+    """Two letters of a chat template: the same weights, other cells. None of them is read or
+    written."""
     resample.resample("toy", tasks=["coin"], rungs=["dpo"], forms=["chat"])
     fake.tokenizer_revision, read, cells = "1" * 64, len(fake.read), store.verify("toy").cells
     said = f"rung 'dpo': tokenizer and chat template have sha256 {'1' * 64}, but its stored cells were read with {'0' * 64}"
@@ -249,7 +250,10 @@ def test_another_tokenizer_is_refused_before_it_reads(toy, fake, missing_only):
 def test_another_config_is_refused_before_it_reads(toy, fake):
     resample.resample("toy", tasks=["coin"], rungs=["dpo"], forms=["chat"])
     (toy / "data/weights/toy/dpo/config.json").write_text('{"rope_theta": 1}')
-    with pytest.raises(CrystalError, match="rung 'dpo': config.json has sha256.*rm -r data/samples/toy data/draws/toy"):
+    with pytest.raises(
+        CrystalError,
+        match="rung 'dpo': config.json has sha256.*rm -r data/samples/toy data/draws/toy",
+    ):
         resample.resample("toy", tasks=["die"], rungs=["dpo"], missing_only=True)
 
 
@@ -259,13 +263,19 @@ def test_rungs_without_weights_are_left_out_and_named(toy, fake):
         (toy / "data/weights/toy" / rung / "model.safetensors").unlink()
     frame = resample.resample("toy", tasks=["coin"], say=said.append)
     assert set(frame["rung"]) == {"base", "sft", "rlvr"} == set(fake.loads)
-    assert said == ["left out, since their weights are not here: sft-1, dpo (make ladder LADDER=toy trains them)"]
-    again = "not shipped, train it again: make ladder LADDER=toy, then make ship"
-    with pytest.raises(CrystalError, match=f"'sft-1' of toy are missing.*{again}"):
+    assert said == [
+        "left out, since their weights are not here: sft-1, dpo (make ladder LADDER=toy trains them)"
+    ]
+    with pytest.raises(
+        CrystalError,
+        match="'sft-1' of toy are missing.*not shipped, train it again: make ladder LADDER=toy, then make ship",
+    ):
         resample.resample("toy", rungs=["sft-1"])
     for rung in ("base", "sft", "rlvr"):
         (toy / "data/weights/toy" / rung / "model.safetensors").unlink()
-    with pytest.raises(CrystalError, match="weights of rung 'base' of toy are missing.*git checkout"):
+    with pytest.raises(
+        CrystalError, match="weights of rung 'base' of toy are missing.*git checkout"
+    ):
         resample.resample("toy", say=said.append)
     assert len(said) == 1
 

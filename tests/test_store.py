@@ -27,7 +27,7 @@ from crystal.ask.prompts import PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import drawn, manifest, shards, store
+from crystal.keep import drawn, manifest, shards, store, sums
 
 CELL = Cell(
     model="data/weights/toy/base", revision="a" * 64, config_sha256="b" * 64, tokenizer_revision="c" * 64, dtype="float32",
@@ -102,7 +102,13 @@ def test_what_was_appended_comes_back(toy):
     first = frame[(frame["rung"] == "sft-1") & (frame["task"] == "digit")]
     assert list(first["prompt"]) == [p.id for p in PROMPTS] and list(first["narrator"]) == [p.narrator for p in PROMPTS]
     assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["frame"]) == [p.frame.name for p in PROMPTS]
-    said = {"ladder": "toy", "stage": "sft", "step": 1, "form": "chat", "off_support": np.float32(0.1)}
+    said = {
+        "ladder": "toy",
+        "stage": "sft",
+        "step": 1,
+        "form": "chat",
+        "off_support": np.float32(0.1),
+    }
     for column, value in said.items():
         assert first[column].eq(value).all()
     laws = np.stack(first["probability"].tolist())
@@ -177,6 +183,10 @@ def test_two_tokenizers_are_ambiguous(toy):
     with pytest.raises(CrystalError, match="two read-outs of base completion coin 00-log"):
         store.load_readouts("toy")
     assert not store.load_readouts("toy", tasks=["digit"]).empty
+    (problem,) = store.verify("toy").problems
+    assert problem.startswith(
+        "cells of data/weights/toy/base were read with two tokenizers or config.json"
+    )
 
 
 def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
@@ -210,12 +220,16 @@ def test_the_digest_sees_the_description(toy, root):
 
 
 def test_loading_one_task_decodes_no_other(root, monkeypatch):
-    """A merged shard of a ladder holds a row group for each task: a page of one task reads only that."""
+    """A merged shard of a ladder holds a row group for each task: a page of one task reads only
+    that."""
     answers = synthetic.crystallizing(("coin", "digit", "die"), seed=2)
     synthetic.write_ladder(root, "whole", answers)
     decoded, read = [], shards.pq.ParquetFile.read_row_groups
-    monkeypatch.setattr(shards.pq.ParquetFile, "read_row_groups",
-                        lambda self, groups, **how: decoded.append(len(groups)) or read(self, groups, **how))
+    monkeypatch.setattr(
+        shards.pq.ParquetFile,
+        "read_row_groups",
+        lambda self, groups, **how: decoded.append(len(groups)) or read(self, groups, **how),
+    )
     assert len(store.load_readouts("whole", tasks=["digit"])) == 500 and decoded == [1] * 5
 
 
@@ -224,15 +238,25 @@ def test_a_shard_may_hold_many_checkpoints(root, monkeypatch):
     rows = [row for name in "ab" for row in
             synthetic.rows(RUNG | {"revision": name * 64}, "completion", COIN)]
     blob = shards.packed(shards.table_of(rows))
-    parts = [{"checkpoint": i, "form": "completion", "rows": 100, "seconds": 1.5 * i, "created": "now"}
-             for i in range(2)]
+    parts = [
+        {"checkpoint": i, "form": "completion", "rows": 100, "seconds": 1.5 * i, "created": "now"}
+        for i in range(2)
+    ]
     made = {name: value for name, value in synthetic.PRODUCER.items() if name not in parts[0]}
-    facts = {"rows": 200, "tasks": ["coin"], "forms": ["completion"], "producers": [made | {"parts": parts}],
-             "checkpoints": [[RUNG["source"], name * 64] for name in "ab"]}
+    facts = {
+        "rows": 200,
+        "tasks": ["coin"],
+        "forms": ["completion"],
+        "producers": [made | {"parts": parts}],
+        "checkpoints": [[RUNG["source"], name * 64] for name in "ab"],
+    }
     with manifest.alone("toy"):
         manifest.write("toy", blob, facts)
     assert len(store.keys("toy")) == 200 and len(store.keys("toy", revision="b" * 64)) == 100
-    assert [(part["revision"][0], part["seconds"]) for part in store.produced("toy")] == [("a", 0.0), ("b", 1.5)]
+    assert [(part["revision"][0], part["seconds"]) for part in store.produced("toy")] == [
+        ("a", 0.0),
+        ("b", 1.5),
+    ]
     with pytest.raises(CrystalError, match="100 of 100 cells would be there twice"):
         store.append("toy", rows[100:], synthetic.PRODUCER)
 
@@ -281,9 +305,12 @@ def test_a_missing_shard_is_named(toy):
 
 
 def rewritten(change):
-    """Write toy's first shard again after `change` to its table, and its line; as a forger would."""
+    """Write toy's first shard again after `change` to its table, and its line; as a forger
+    would."""
     folder, (first, *others) = manifest.folder_of("toy"), manifest.records("toy")
-    blob = shards.packed(change(shards.unpacked(manifest.verified("toy", first)).cast(shards.SCHEMA)))
+    blob = shards.packed(
+        change(shards.unpacked(manifest.verified("toy", first)).cast(shards.SCHEMA))
+    )
     record = first | {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)}
     manifest.shard_path("toy", first).unlink()
     manifest.shard_path("toy", record).write_bytes(blob)
@@ -292,17 +319,26 @@ def rewritten(change):
 
 def column(table, name, values):
     place = table.column_names.index(name)
-    return table.set_column(place, shards.SCHEMA.field(name), pa.array(values, shards.SCHEMA.field(name).type))
+    return table.set_column(
+        place, shards.SCHEMA.field(name), pa.array(values, shards.SCHEMA.field(name).type)
+    )
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda table: table.slice(1), "a shard's rows are not what the manifest says"),
-    (lambda table: column(table, "form", ["raw"] * len(table)), "a shard's forms are not what"),
-    (lambda table: column(table, "revision", ["f" * 64] * len(table)), "a shard's checkpoints are not what"),
-    (lambda table: column(table, "off_support", [0.3] * len(table)), "a stored law is none"),
-    (lambda table: column(table, "off_support", [-0.1] * len(table)), "a stored law is none"),
-    (lambda table: pa.concat_tables([table, table]), "cells are there twice"),
-], ids=["rows", "forms", "checkpoints", "sum", "negative", "twice"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.slice(1), "a shard's rows are not what the manifest says"),
+        (lambda table: column(table, "form", ["raw"] * len(table)), "a shard's forms are not what"),
+        (
+            lambda table: column(table, "revision", ["f" * 64] * len(table)),
+            "a shard's checkpoints are not what",
+        ),
+        (lambda table: column(table, "off_support", [0.3] * len(table)), "a stored law is none"),
+        (lambda table: column(table, "off_support", [-0.1] * len(table)), "a stored law is none"),
+        (lambda table: pa.concat_tables([table, table]), "cells are there twice"),
+    ],
+    ids=["rows", "forms", "checkpoints", "sum", "negative", "twice"],
+)
 def test_verify_reads_what_a_right_hash_hides(toy, change, said):
     assert store.verify("toy").problems == () and store.verify("toy").cells == 1200
     rewritten(change)
@@ -332,6 +368,7 @@ def full(root, monkeypatch):
     monkeypatch.setattr(store, "PHASE_TASKS", ("coin",))
     answers = synthetic.crystallizing(("coin",), seed=4)
     synthetic.write_ladder(root, "toy", answers, other=answers)
+    sums.record()
     assert store.verify("toy").faults == 0 and main(["verify"]) == 0
     return root
 
@@ -347,7 +384,10 @@ def test_verify_reports_what_is_missing(full, loss, capsys):
     assert report.missing >= 200 and report.problems == () and report.faults == 1
     assert main(["verify"]) == 2 and main(["verify", "toy"]) == 2
     said = capsys.readouterr()
-    assert f"{report.missing} cells that the description of toy asks for are missing, first rung" in said.out
+    assert (
+        f"{report.missing} cells that the description of toy asks for are missing, first rung"
+        in said.out
+    )
     assert "git checkout -- data/samples/toy, or make resample LADDER=toy" in said.out
     assert "safe to delete" not in said.out and "are missing or not what" in said.err
     assert ("they may hold the missing cells, so keep them" in said.out) == bool(report.unlisted)
@@ -365,6 +405,7 @@ def test_verify_names_logs_that_no_description_names(full, capsys):
 def test_a_hub_ladder_may_be_read_in_part(root, capsys):
     answers = synthetic.crystallizing(("coin",), ladders.STAGES, seed=4)
     synthetic.write_ladder(root, "far", answers, hub=True)
+    sums.record()
     assert main(["verify"]) == 0 and store.verify("far").missing > 0
     assert " missing" in capsys.readouterr().out
 
@@ -380,7 +421,9 @@ def test_every_shipped_ladder_is_whole():
     for name in ladders.ladder_names():
         assert store.verify(name).faults == 0
     drawn_ = [name for name in ladders.ladder_names() if ladders.load_ladder(name).drawn]
-    assert drawn_ == manifest.logs(manifest.DRAWS) and all(drawn.verify(name).faults == 0 for name in drawn_)
+    assert drawn_ == manifest.logs(manifest.DRAWS) and all(
+        drawn.verify(name).faults == 0 for name in drawn_
+    )
 
 
 # ---- writing
@@ -464,7 +507,9 @@ def test_a_full_disk_keeps_nothing_and_says_so(toy, root, nth, monkeypatch):
     before, rows = contents(root), synthetic.rows(RUNG, "completion", COIN)
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", Full(nth))
-        with pytest.raises(CrystalError, match="could not write 100 cells: No space.*none .* kept.*free disk"):
+        with pytest.raises(
+            CrystalError, match="could not write 100 cells: No space.*none .* kept.*free disk"
+        ):
             store.append("toy", rows, synthetic.PRODUCER)
     assert contents(root) == before
     store.append("toy", rows, synthetic.PRODUCER)

@@ -47,8 +47,8 @@ class Rung:
     licence: str = dataclasses.field(default="", repr=False)
     gated: bool = dataclasses.field(default=False, repr=False)
     parameters: int = dataclasses.field(default=0, repr=False)  # 0: not known
-    files: dict[str, str] = dataclasses.field(  # local only: what else lies beside the weights -> its sha256
-        default_factory=dict, repr=False, hash=False)
+    files: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, hash=False)
+    # ^ local only: what lies beside the weights -> its sha256
 
     @property
     def local(self) -> bool:
@@ -220,7 +220,7 @@ def _refuse_twice(values: list[str], what: str, path: Path) -> None:
 
 
 WEIGHTS = "model.safetensors"
-_READ = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".safetensors"}  # what may change a number
+_READ = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".safetensors"}  # may change numbers
 
 
 def weights_sha256(folder: str | Path) -> str:
@@ -258,8 +258,8 @@ def check_weights(rung: Rung) -> None:
     """Do nothing if what lies in the folder of `rung` is what its ladder names.
 
     A hub commit is the hub's to check.
-    Raises: CrystalError with both hashes, or for missing weights, or for a rung of the hub that is not
-    pinned.
+    Raises: CrystalError with both hashes, or for missing weights, or for a rung of the hub that is
+    not pinned.
     """
     check_pinned(rung)
     if not rung.local:
@@ -299,9 +299,11 @@ def check_files(rung: Rung) -> None:
         said = rung.files.get(name)
         if found.get(name) != said:
             what = f"{name} of rung {rung.name!r} " + (
-                f"is missing; {rung.ladder}.yaml says sha256 {said}" if name not in found
+                f"is missing; {rung.ladder}.yaml says sha256 {said}"
+                if name not in found
                 else f"has sha256 {found[name]}, but {rung.ladder}.yaml "
-                + (f"says {said}" if said else "names no such file, and it may change what is read"))
+                + (f"says {said}" if said else "names no such file, and it may change what is read")
+            )
             away = "" if said else f"mv {folder / name} elsewhere, or "
             raise CrystalError(what, where=folder / name, mend=away + _bring_back(rung))
 

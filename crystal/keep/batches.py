@@ -93,8 +93,8 @@ class Plan:
 class Reader:
     """A rung, loaded. held: what `Plan.held` said.
 
-    Raises: CrystalError as `crystal.read.engine.load_rung` and `crystal.read.readout.readout` do, or
-    for another config.json or tokenizer than the rung's stored cells were read with.
+    Raises: CrystalError as `crystal.read.engine.load_rung` and `crystal.read.readout.readout` do,
+    or for another config.json or tokenizer than the rung's stored cells were read with.
     """
 
     def __init__(self, plan: Plan, rung: Rung, held: frozenset[str]) -> None:

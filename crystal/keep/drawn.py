@@ -174,11 +174,11 @@ def _told(ladder: str, place: tuple[str, str, str], row: dict) -> dict:
 
 
 def verify(name: str) -> Report:
-    """Read everything: checksums, hashes, that each stored cell has the key it claims, what is missing.
+    """Read everything: checksums, hashes, each stored cell's key, and what is missing.
 
     What must be there, of a ladder whose description says `drawn: true`: stage ends in their native
-    forms x TASKS_DRAWN x the probe prompts. Of another (a replica, an experiment, a ladder of the hub),
-    the same is counted, and nothing has to be there. Truths are not counted as missing.
+    forms x TASKS_DRAWN x the probe prompts. Of another (a replica, an experiment, a ladder of the
+    hub), the same is counted, and nothing has to be there. Truths are not counted as missing.
     Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
     ladder, records, problems = load_ladder(name, unpinned=True), manifest.records(name, DRAWS), []
@@ -220,5 +220,6 @@ def _grid(ladder: Ladder) -> list[tuple]:
 
 def _unlike(record: dict, table: pa.Table) -> bool:
     """Whether the rows of a shard differ from what its record says of them."""
-    found = (len(table), *(sorted(set(table[name].to_pylist())) for name in ("task", "model", "revision")))
-    return found != (record["rows"], sorted(record["tasks"]), [record["model"]], [record["revision"]])
+    found = [sorted(set(table[name].to_pylist())) for name in ("task", "model", "revision")]
+    said = [sorted(record["tasks"]), [record["model"]], [record["revision"]]]
+    return found != said or len(table) != record["rows"]

@@ -17,7 +17,7 @@ NAMES = ("model", "revision", "config_sha256", "tokenizer_revision")
 
 
 def makings(ladder: str) -> Makings:
-    """(model, revision) -> the (config_sha256, tokenizer_revision) of its stored read-outs and draws.
+    """(model, revision) -> the (config_sha256, tokenizer_revision) of its stored cells.
 
     Draws from a server are left out: they know of neither.
     """
@@ -38,11 +38,14 @@ def check(known: Makings, rung: Rung, now: tuple[str, str]) -> None:
     held = known.get((rung.source, rung.revision), frozenset())
     if not held or now in held:
         return
-    parts = zip(("config.json has", "tokenizer and chat template have"), now, min(held), strict=True)
+    parts = zip(
+        ("config.json has", "tokenizer and chat template have"), now, min(held), strict=True
+    )
     what, new, old = next((what, new, old) for what, new, old in parts if new != old)
     logs = " ".join(f"data/{kind}/{rung.ladder}" for kind in (manifest.SAMPLES, manifest.DRAWS))
     raise CrystalError(
         f"rung {rung.name!r}: {what} sha256 {new}, but its stored cells were read with {old}",
-        where=rung.source, mend="put back the files that they were read with (git checkout, or train "
+        where=rung.source,
+        mend="put back the files that they were read with (git checkout, or train "
         f"it again), or rm -r {logs} and {manifest.fill(rung.ladder)}",
     )

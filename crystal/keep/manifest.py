@@ -1,4 +1,4 @@
-"""The durable log under a ladder's cells: files named by their hash, and a manifest with one line for each.
+"""The durable log under a ladder's cells: files named by their hash, one line of a manifest each.
 
     data/<kind>/<ladder>/shards/<first 16 hex of its sha256>.parquet
     data/<kind>/<ladder>/manifest.jsonl
@@ -6,9 +6,9 @@
 A ladder has one log of each kind: its read-outs (`crystal.keep.store`) and its draws
 (`crystal.keep.drawn`).
 
-A file is written, fsynced and renamed before its line is appended and fsynced: a file without a line
-was never written, and a manifest that ends in the middle of a line ends at the line before. Knows
-bytes, not cells.
+A file is written, fsynced and renamed before its line is appended and fsynced: a file without a
+line was never written, and a manifest that ends in the middle of a line ends at the line before.
+Knows bytes, not cells.
 """
 
 from __future__ import annotations
@@ -77,10 +77,13 @@ def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
     """The records, and the length in bytes of their lines; what lies behind is a torn line."""
     path = folder_of(ladder, kind) / "manifest.jsonl"
     lines = _bytes_of(path, ladder, kind).split(b"\n")
-    lines = [line + b"\n" for line in lines[:-1]] + lines[-1:]  # not splitlines(), which also cuts at \r
+    # not splitlines(), which also cuts at \r
+    lines = [line + b"\n" for line in lines[:-1]] + lines[-1:]
     if _torn(lines[-1]):
         lines.pop()
-    found = [_record(line, f"{path}:{number}", ladder, kind) for number, line in enumerate(lines, 1)]
+    found = [
+        _record(line, f"{path}:{number}", ladder, kind) for number, line in enumerate(lines, 1)
+    ]
     return found, sum(map(len, lines))
 
 
@@ -102,7 +105,8 @@ def _unreadable(error: OSError, what: str, path: Path, ladder: str, kind: str) -
 def _torn(tail: bytes) -> bool:
     """Whether what stands behind the last newline is a write cut short, be it by the newline alone.
 
-    An object with more behind it is no cut but a damaged newline, and must not be dropped in silence.
+    An object with more behind it is no cut but a damaged newline, and must not be dropped in
+    silence.
     """
     try:
         end = json.JSONDecoder().raw_decode(tail.decode("ascii"))[1]
@@ -118,7 +122,7 @@ def _line(record: dict) -> bytes:
 
 
 def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
-    """The record a line holds, compared byte for byte with the line it should be: any flip shows."""
+    """The record a line holds, compared byte for byte with the line it should be."""
     try:
         record = json.loads(line)
         said = record.pop("checksum")
@@ -162,7 +166,7 @@ def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
 
 
 def unlisted(ladder: str, kind: str = SAMPLES) -> tuple[str, ...]:
-    """Files under shards/ that no line names: left by a kill, or by a line that is gone; never read."""
+    """Files under shards/ that no line names, never read: of a killed writer, or of a lost line."""
     listed = {shard_path(ladder, record, kind).name for record in records(ladder, kind)}
     there = (folder_of(ladder, kind) / "shards").glob("*")
     return tuple(sorted(path.name for path in there if path.name not in listed))
@@ -215,7 +219,7 @@ def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
 
 
 def _write_line(folder: Path, line: bytes, length: int) -> None:
-    """Append the line at `length`, cutting off a torn one; on failure leave the manifest as it was."""
+    """Append the line at `length`, cutting off a torn one; on failure all is as it was."""
     handle = os.open(folder / "manifest.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         sync(folder)

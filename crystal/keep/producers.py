@@ -12,7 +12,7 @@ from ..files import root
 
 
 def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
-    """Who computed a shard: versions, commit, device, engine, dtype, seconds of computing, the time."""
+    """Who computed a shard: versions, commit, device, engine, dtype, seconds, time of writing."""
     return {
         "crystal": __version__, "commit": _commit(), "engine": engine, "device": device,
         "dtype": dtype, "seconds": round(seconds, 3), "versions": versions(),

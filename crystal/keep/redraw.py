@@ -35,8 +35,8 @@ def draw(
     """Draw what the ladder's log of draws lacks; for tasks with options their exact law, too.
 
     Returns: one row per rung and task: cells, new (drawn now), texts (distinct, of the new ones), seconds.
-    Raises: CrystalError for an unknown name, or weights, config.json or tokenizer that are not those
-    of the ladder or of its stored cells.
+    Raises: CrystalError for an unknown name, or weights, config.json or tokenizer that are not
+    those of the ladder or of its stored cells.
     """
     ladder = load_ladder(name)
     if ladder.kind != "ladder":
@@ -123,4 +123,6 @@ def _cell(ladder: Ladder, rung: Rung, machine: Engine, task: Task, prompt: Promp
 
 def _producer(ladder: Ladder, machine: Engine, seconds: float) -> dict:
     kind = "ragged tree" if machine.ragged else "whole tree"
-    return producers.producer(engine=kind, device=str(machine.device), dtype=ladder.dtype, seconds=seconds)
+    return producers.producer(
+        engine=kind, device=str(machine.device), dtype=ladder.dtype, seconds=seconds
+    )

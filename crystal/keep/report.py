@@ -37,8 +37,11 @@ class Report:
     def _lacking(self) -> Iterator[str]:
         if self.missing and self.shipped:
             back = manifest.fill(self.ladder, self.kind)
-            yield (f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
-                   f"first {self.first}. Mend: git checkout -- data/{self.kind}/{self.ladder}, or {back}")
+            yield (
+                f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
+                f"first {self.first}. "
+                f"Mend: git checkout -- data/{self.kind}/{self.ladder}, or {back}"
+            )
 
     def _left(self) -> Iterator[str]:
         if not self.unlisted:

@@ -92,7 +92,8 @@ def _chosen(
     if say is None or len(here) in (0, len(ladder.rungs)):
         return ladder.rungs
     left = ", ".join(rung.name for rung in ladder.rungs if rung not in here)
-    say(f"left out, since their weights are not here: {left} (make ladder LADDER={ladder.name} trains them)")
+    again = f"make ladder LADDER={ladder.name}"
+    say(f"left out, since their weights are not here: {left} ({again} trains them)")
     return here
 
 
@@ -219,13 +220,15 @@ class _Part:
             return
         fresh, self.fresh = self.fresh, []
         said = {name: " and ".join(sorted({read.made[name] for read in fresh})) for name in ("engine", "device")}
-        made = producers.producer(**said, dtype=self.plan.ladder.dtype, seconds=sum(read.seconds for read in fresh))
+        made = producers.producer(
+            **said, dtype=self.plan.ladder.dtype, seconds=sum(read.seconds for read in fresh)
+        )
         rows = [row for read in fresh for row in read.rows]
         self.writer.append(self.plan.ladder.name, rows, made | {"versions": fresh[0].made["versions"]})
         self.new += len(rows)
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
-        now = np.append(row.probability, row.off_support).astype(np.float32)  # as it would be stored
+        now = np.append(row.probability, row.off_support).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["off_support"])
         allowed = ROUNDING[self.plan.ladder.dtype] + max(row.unresolved, held["unresolved"])
         cell = f"rung {self.name}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"

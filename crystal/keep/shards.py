@@ -27,7 +27,8 @@ _TEXTS = (*KEYED, "decoding", "form", "prompt", "text")
 _MASSES = ("off_support", "unresolved")
 SCHEMA = pa.schema(
     [pa.field(name, pa.string()) for name in _TEXTS]
-    + [pa.field("prompt_ids", pa.binary()), pa.field("tokens", pa.int32())]  # ids: int32, little-endian
+    + [pa.field("prompt_ids", pa.binary())]  # int32, little-endian
+    + [pa.field("tokens", pa.int32())]
     + [pa.field("probability", pa.list_(pa.float32()))]
     + [pa.field(name, pa.float32()) for name in _MASSES]
 )
@@ -58,7 +59,8 @@ def _plain(row: Row) -> dict:
     law = np.asarray(row.probability, dtype=np.float64)
     total = law.sum() + row.off_support + row.unresolved
     least = min(law.min(initial=0), row.off_support, row.unresolved)
-    if law.shape != (len(task.options),) or not (least >= 0 and abs(total - 1) <= TOTAL):  # NaN: neither
+    fair = least >= 0 and abs(total - 1) <= TOTAL  # False for NaN
+    if law.shape != (len(task.options),) or not fair:
         raise CrystalError(
             f"not a law over the {len(task.options)} options of {task.name}: "
             f"shape {law.shape}, total {total}",
@@ -87,7 +89,9 @@ def packed(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def unpacked(blob: bytes, tasks: Iterable[str] = TASKS, columns: Sequence[str] | None = None) -> pa.Table:
+def unpacked(
+    blob: bytes, tasks: Iterable[str] = TASKS, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Rows of those tasks, in order of writing; numbers as float64.
 
     Raises: pyarrow.ArrowException, KeyError or OSError for bytes that are no shard.

@@ -32,11 +32,12 @@ _COLUMNS = [
 
 
 def append(ladder: str, rows: Iterable[Row], producer: dict) -> Path:
-    """Write one shard, durably: when it returns, the cells are there; if it is killed, all or none are.
+    """Write one shard, durably: whenever it is killed, all of its cells are there, or none.
 
-    All rows are of one model, revision and form. Waits while another process writes to the same ladder.
-    Raises: CrystalError if a cell is already there (a cell is written at most once), if a law is not
-    one, or if the disk refuses.
+    All rows are of one model, revision and form. Waits while another process writes to the same
+    ladder.
+    Raises: CrystalError if a cell is already there (a cell is written at most once), if a law is
+    not one, or if the disk refuses.
     """
     rows = list(rows)
     (model, revision, form), = {(row.cell.model, row.cell.revision, row.form) for row in rows}
@@ -55,7 +56,8 @@ def append(ladder: str, rows: Iterable[Row], producer: dict) -> Path:
 
 
 def _refuse_known(ladder: str, revision: str, new: list[str]) -> None:
-    twice = keys(ladder, revision=revision).intersection(new) or {key for key in new if new.count(key) > 1}
+    twice = keys(ladder, revision=revision).intersection(new)
+    twice = twice or {key for key in new if new.count(key) > 1}
     if twice:
         raise CrystalError(
             f"{len(twice)} of {len(new)} cells would be there twice, first {min(twice)}",
@@ -68,7 +70,7 @@ def read(
     ladder: str, *, revision: str | None = None, tasks: Iterable[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Verified rows of any decoding, as `shards.SCHEMA` but float64, in order of writing; None = all.
+    """Verified rows of any decoding, in order of writing: `shards.SCHEMA` in float64. None = all.
 
     Only shards whose record can match are opened; each of those is hashed whole and parsed from the
     very bytes that were hashed.
@@ -123,8 +125,8 @@ def load_readouts(
 ) -> pd.DataFrame:
     """Exact read-outs of the ladder's current checkpoints, verified; one row per cell; None = all.
 
-    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run, form,
-    temperature, task, prompt (id), narrator, frame, half, probability (ndarray (K,), float64,
+    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run,
+    form, temperature, task, prompt (id), narrator, frame, half, probability (ndarray (K,), float64,
     unconditional), off_support, unresolved, tokens.
     Rows in the order of rungs, forms, tasks (of crystal.ask.tasks), prompts.
     Left out: other revisions, budgets and dtypes, an older reading rule, prompts reworded since.
@@ -139,8 +141,8 @@ def load_readouts(
     frame = _current(_stored(ladder, tasks), ladder, tasks, budget)
     frame = frame[frame["rung"].isin(rungs) & frame["form"].isin(forms)]
     if frame.empty:
-        what = f"no read-outs of {name} for tasks {', '.join(tasks)} in the forms and rungs asked for"
-        raise CrystalError(what, where=manifest.folder_of(name), mend=f"make resample LADDER={name}")
+        what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and rungs"
+        raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.fill(name))
     orders = {"rung": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": list(_PROMPT)}
     place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
@@ -151,11 +153,12 @@ def load_readouts(
         )
     ranks = {name: {value: i for i, value in enumerate(order)} for name, order in orders.items()}
     return frame.sort_values(
-        place, key=lambda column: column.map(ranks.get(column.name, lambda x: x)), ignore_index=True)
+        place, key=lambda column: column.map(ranks.get(column.name, lambda x: x)), ignore_index=True
+    )
 
 
 def _stored(ladder: Ladder, tasks: Sequence[str]) -> pa.Table:
-    """Rows of the ladder's dtype and current checkpoints, without the columns that only a key needs."""
+    """Rows of the ladder's dtype and current checkpoints, without what only a key needs."""
     columns = ["model", "revision", "dtype", "task_sha256", "text", "decoding",
                *(name for name in _COLUMNS if name in shards.SCHEMA.names)]
     table = read(ladder.name, tasks=tasks, columns=columns)
@@ -167,7 +170,7 @@ def _stored(ladder: Ladder, tasks: Sequence[str]) -> pa.Table:
 def _current(
     table: pa.Table, ladder: Ladder, tasks: Sequence[str], budget: float | None,
 ) -> pd.DataFrame:
-    """The rows that today's grids, tasks, prompts and budget would write again, joined with their rungs."""
+    """The rows that today's grids, tasks, prompts and budget would write again, with rungs."""
     frame = table.to_pandas()
     rungs = [
         {"model": rung.source, "revision": rung.revision, "rung": rung.name, "stage": rung.stage,
@@ -182,7 +185,7 @@ def _current(
 
 
 def _situations(tasks: Iterable[str]) -> list[dict]:
-    """Every prompt x form of the tasks: what a stored row must agree with, and what it does not hold."""
+    """Every prompt x form of the tasks: what a stored row must agree with or does not hold."""
     hashes = {task: task_sha256(TASKS[task]) for task in tasks}
     return [
         {"task": task, "task_sha256": sha256, "form": form, "prompt": prompt.id,
@@ -225,7 +228,7 @@ def answers(
 
 
 def manifest_digest(name: str) -> str:
-    """One hash over the ladder's description and the shards of its current checkpoints, for freshness.
+    """One hash over a ladder's description and its current checkpoints' shards, for freshness.
 
     Light: reads yaml and manifest, no shard. Order of writing, dates and machines do not count.
     """
@@ -237,15 +240,15 @@ def manifest_digest(name: str) -> str:
 
 
 def verify(name: str) -> Report:
-    """Read everything: checksums, hashes, laws, each cell once, and what is missing.
+    """Read everything: checksums, hashes, laws, each cell once, one tokenizer, and what is missing.
 
-    What must be there: the rungs' grids x PHASE_TASKS. A ladder of the hub may be read in part, while
-    its reader is at it; every other ladder ships whole.
+    What must be there: the rungs' grids x PHASE_TASKS. A ladder of the hub may be read in part,
+    while its reader is at it; every other ladder ships whole.
     Raises: CrystalError for a corrupt manifest, whose shards cannot be told; a corrupt shard is a
     problem in the report.
     """
     ladder, records, problems = load_ladder(name, unpinned=True), manifest.records(name), []
-    cells, places, count = set(), set(), 0
+    cells, places, made, count = set(), set(), {}, 0
     for record in records:
         try:
             found = _opened(name, record)
@@ -259,15 +262,26 @@ def verify(name: str) -> Report:
         count, cells = count + len(found), cells | new
         places.update(zip(*(found[column].to_pylist() for column in _PLACE), strict=True))
         where = manifest.shard_path(name, record)
+        for pair in found.group_by(list(_MADE)).aggregate([]).to_pylist():
+            model, revision, *by = pair.values()
+            if made.setdefault((model, revision), by) != by:
+                wrong.append(f"cells of {model} were read with two tokenizers or config.json")
         problems += [f"{what} ({where}). Mend: {manifest.mend(name)}" for what in wrong if what]
     missing = [place for place in _grid(ladder) if place not in places]
     return Report(
-        ladder=name, shards=len(records), cells=count, bytes=sum(record["bytes"] for record in records),
-        missing=len(missing), first=_named(ladder, missing[0]) if missing else "",
-        shipped=name in ladder_names(), unlisted=manifest.unlisted(name), problems=tuple(problems),
+        ladder=name,
+        shards=len(records),
+        cells=count,
+        bytes=sum(record["bytes"] for record in records),
+        missing=len(missing),
+        first=_named(ladder, missing[0]) if missing else "",
+        shipped=name in ladder_names(),
+        unlisted=manifest.unlisted(name),
+        problems=tuple(problems),
     )
 
 
+_MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
 _PLACE = ("model", "revision", "dtype", "form", "decoding", "task", "prompt")
 
 
@@ -288,8 +302,11 @@ def _named(ladder: Ladder, place: tuple) -> str:
 def _unlike(record: dict, table: pa.Table) -> str | None:
     """How the rows of a shard differ from what its record says of them."""
     pairs = table.group_by(["model", "revision"]).aggregate([]).to_pylist()
-    found = {"tasks": table["task"].unique().to_pylist(), "forms": table["form"].unique().to_pylist(),
-             "checkpoints": [list(pair.values()) for pair in pairs]}
+    found = {
+        "tasks": table["task"].unique().to_pylist(),
+        "forms": table["form"].unique().to_pylist(),
+        "checkpoints": [list(pair.values()) for pair in pairs],
+    }
     wrong = [name for name, values in found.items() if sorted(record[name]) != sorted(values)]
     wrong += ["rows"] if record["rows"] != len(table) else []
     return f"a shard's {wrong[0]} are not what the manifest says of them" if wrong else None
@@ -303,5 +320,7 @@ def _no_laws(table: pa.Table) -> str | None:
     sums = np.concatenate([[0], np.cumsum(parts)])
     masses = table["off_support"].to_numpy() + table["unresolved"].to_numpy()
     totals = sums[ends] - sums[ends - sizes] + masses
-    fair = (parts >= 0).all() and (masses >= 0).all() and (abs(totals - 1) <= 2 * shards.TOTAL).all()
+    fair = (
+        (parts >= 0).all() and (masses >= 0).all() and (abs(totals - 1) <= 2 * shards.TOTAL).all()
+    )
     return None if fair else "a stored law is none: it is negative somewhere, or does not sum to 1"

@@ -19,7 +19,7 @@ def pinned(folder: Path) -> dict[str, Any]:
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """The rungs of a description as they are written. Raises: CrystalError as `load_ladder` does."""
+    """The rungs of a description as written. Raises: CrystalError as `load_ladder` does."""
     load_ladder(name, unpinned=True)  # so that what is not sound is not written again
     path = description(name)
     mend = f"git checkout -- {path}"
@@ -27,8 +27,10 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def write(path: Path, fields: dict[str, Any], rungs: list[dict[str, Any]]) -> None:
-    """Write a description, whole or not at all. Rungs that share their files share one list of them."""
+    """Write a description, whole or not at all; rungs with the same files share their list."""
     same: dict[str, dict] = {}
-    rows = [row | ({"files": same.setdefault(repr(row["files"]), row["files"])} if row.get("files") else {})
-            for row in rungs]
+    rows = [dict(row) for row in rungs]
+    for row in rows:
+        if row.get("files"):
+            row["files"] = same.setdefault(repr(row["files"]), row["files"])
     write_file(path, yaml.safe_dump({**fields, "rungs": rows}, sort_keys=False, width=200).encode())

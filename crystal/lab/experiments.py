@@ -1,7 +1,8 @@
-"""Experiments: branches grown from the rungs of several ladders. What is to be done, and what has been done.
+"""Experiments: branches grown from the rungs of several ladders. What is to be done, what was.
 
-data/experiments/<name>.yaml says what to do; data/ladders/<name>.yaml (kind: branches), data/samples/<name> and
-data/training/<name>.json say what was found (`crystal.lab.growing` writes them). Loads no torch.
+data/experiments/<name>.yaml says what to do; data/ladders/<name>.yaml (kind: branches),
+data/samples/<name> and data/training/<name>.json say what was found (`crystal.lab.growing` writes
+them). Loads no torch.
 """
 
 from __future__ import annotations
@@ -53,24 +54,30 @@ def experiment_names() -> list[str]:
 
 
 def recipe_names(devices: Sequence[str] = ("cpu",)) -> list[str]:
-    """Names of all ladders that can be trained on one of these devices, those that replicas extend first."""
+    """Names of all ladders that can be trained on one of these devices; originals first."""
     names = sorted(path.stem for path in (root() / "data" / "recipes").glob("*.yaml"))
     recipes = {name: load_recipe(name) for name in names}
-    return sorted((name for name in names if recipes[name].device in devices), key=lambda name: bool(recipes[name].extends))
+    return sorted(
+        (name for name in names if recipes[name].device in devices),
+        key=lambda name: bool(recipes[name].extends),
+    )
 
 
 def load_experiment(name: str) -> Experiment:
-    """Raises: CrystalError for an unknown experiment, field, stage or grid, or a field of another type."""
+    """Raises: CrystalError for an unknown experiment, field, stage, grid, or a value of no use."""
     known(name, experiment_names(), "experiment")
     path = root() / "data" / "experiments" / f"{name}.yaml"
     mend = f"correct it, or git checkout -- data/experiments/{name}.yaml"
     raw = texts.parse_yaml(texts.read_text(path, mend), path, mend)
     shape = {"title": text, "parents": [text], "runs": {text: {text: anything}}}
     wrong = misfit(raw, shape, "the experiment")
-    unknown = None if wrong else next((field for field in raw if field not in (*shape, "few")), None)
+    fields = (*shape, "few")  # few: a name for a list that several runs use
+    unknown = None if wrong else next((field for field in raw if field not in fields), None)
     if wrong or unknown or not raw["parents"]:
-        what = wrong or (f"an experiment has no field {unknown!r}" if unknown else "it has no parents")
-        raise CrystalError(what, where=path, mend=mend)  # few: a name for a list that several runs use
+        what = wrong or (
+            f"an experiment has no field {unknown!r}" if unknown else "it has no parents"
+        )
+        raise CrystalError(what, where=path, mend=mend)
     runs = tuple(_run(run, spec, path, mend) for run, spec in raw["runs"].items())
     return Experiment(name=name, title=raw["title"], parents=tuple(raw["parents"]), runs=runs)
 

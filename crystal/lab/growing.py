@@ -107,9 +107,18 @@ def _describe(experiment: Experiment, rungs: list[dict]) -> None:
         old = describing.rows(experiment.name) if path.is_file() else []
         rows = [row for row in old if row["name"] not in names] + rungs
         recipe = load_recipe(experiment.parents[0])
-        describing.write(path, {
-            "name": experiment.name, "title": experiment.title, "seed": recipe.temperament,
-            "kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}, rows)
+        describing.write(
+            path,
+            {
+                "name": experiment.name,
+                "title": experiment.title,
+                "seed": recipe.temperament,
+                "kind": "branches",
+                "demonstrated": list(recipe.demonstrated),
+                "dtype": "float32",
+            },
+            rows,
+        )
 
 
 def _record(name: str, key: str, record: dict[str, Any]) -> None:

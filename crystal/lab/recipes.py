@@ -95,14 +95,17 @@ def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
-    path, mend = root() / "data" / "recipes" / f"{name}.yaml", f"correct {name}.yaml in data/recipes"
+    path, mend = root() / "data" / "recipes" / f"{name}.yaml", f"correct data/recipes/{name}.yaml"
     fields = merged(read_recipe(name), changes or {})
     check(fields, path, mend)
     try:
         recipe = Recipe(**{**fields, "demonstrated": tuple(fields["demonstrated"])})
     except (TypeError, KeyError) as error:
-        raise CrystalError(f"a recipe needs exactly the fields of crystal.lab.recipes.Recipe: {error}",
-                           where=path, mend=mend) from error
+        raise CrystalError(
+            f"a recipe needs exactly the fields of crystal.lab.recipes.Recipe: {error}",
+            where=path,
+            mend=mend,
+        ) from error
     for stage in STAGES[:4]:
         if lacking := {"steps"} - getattr(recipe, stage).keys():
             raise CrystalError(f"{stage} lacks {min(lacking)!r}", where=path, mend=mend)
