@@ -48,7 +48,8 @@ class Report:
             return
         said = f"{len(self.unlisted)} unlisted files ({', '.join(self.unlisted)}): "
         if self.missing or self.problems:
-            yield (said + "they may hold the missing cells, so keep them. "
-                   f"Mend: git checkout -- data/{self.kind}/{self.ladder}/manifest.jsonl")
+            lost = f"git checkout -- data/{self.kind}/{self.ladder}/manifest.jsonl"
+            back = lost if self.shipped else manifest.fill(self.ladder, self.kind)
+            yield said + f"they may hold the missing cells, so keep them. Mend: {back}"
         else:
             yield said + "left by a write that was cut short; safe to delete"
