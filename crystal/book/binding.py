@@ -22,7 +22,9 @@ import yaml
 from ..errors import CrystalError
 from ..files import PACKAGE, root
 from ..present.show import MYST
+from ..texts import markdown
 from .freshness import elsewhere, seconds
+from .own_rows import OWN
 from .pages import LOCK, Page, page_list, sha, spine
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
@@ -67,6 +69,8 @@ def _files() -> Iterator[tuple[str, bytes]]:
         if (page.folder / "claims.json").is_file():
             claims[page.id] = json.loads((page.folder / "claims.json").read_text(encoding="utf-8"))
     yield "elsewhere.json", json.dumps({page.id: shown for page in pages.values() if (shown := elsewhere(page))}).encode()
+    own = [document(page.id) for page in pages.values() if page.listed == OWN]
+    yield "own.json", json.dumps(own).encode()
     yield "claims.json", json.dumps(claims, indent=1, ensure_ascii=False).encode()
     yield "pages.csv", _status(pages).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
@@ -92,7 +96,8 @@ def contents() -> dict:
 def _bound(page: Page) -> bytes:
     """The executed notebook as the book wants it: titled as in the page list, code folded, MyST outputs hoisted into cells."""
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
-    cells = [{"id": "title", "cell_type": "markdown", "metadata": {}, "source": f"# {page.title}\n"}]
+    cells = [{"id": "title", "cell_type": "markdown", "metadata": {},
+              "source": f"# {markdown(page.title)}\n"}]
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and source.startswith("# "):  # the template's own title
@@ -116,7 +121,10 @@ def _text(value: str | list[str]) -> str:
 
 
 def _status(pages: dict[str, Page]) -> str:
-    """The table of the provenance page: what each page was made from, and how long it took."""
+    """The table of the provenance page: what each page was made from, and how long it took.
+
+    Its cells are MyST, as the engine reads those of every table.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
@@ -124,7 +132,7 @@ def _status(pages: dict[str, Page]) -> str:
         stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
         given = ", ".join(f"{name}={value}" for name, value in stamp["fingerprint"]["parameters"].items())
         mark = hashlib.sha256(json.dumps(stamp["fingerprint"], sort_keys=True).encode()).hexdigest()[:12]
-        table.writerow([page.id, page.template, given, seconds(page), mark])
+        table.writerow(map(markdown, (page.id, page.template, given, seconds(page), mark)))
     return out.getvalue()
 
 
