@@ -123,10 +123,11 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
         "alt": alt, "caption": caption,
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, csv)},
     })
-    at, quoted = f"/pages/{page.id}/{name}", json.dumps(" ".join(alt.split()), ensure_ascii=False)
+    at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
+    flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
     myst = (f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {quoted}\n"
             ":class: dark-light\n:width: 100%\n\n"
-            f"{' '.join(caption.split())} {{download}}`Plotted data (CSV) <{at}.csv>`\n````")
+            f"{flat} {{download}}`Plotted data (CSV) <{at}.csv>`\n````")
     picture = svg.read_text(encoding="utf-8").partition("<svg")
     told = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
     _display(myst, f"<figure><svg{picture[2]}{told}</figure>")
