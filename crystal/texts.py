@@ -21,7 +21,7 @@ from .errors import CrystalError
 
 # Control characters, halves of characters, ends of lines, and the marks that turn the order of reading round.
 HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")  # what a spreadsheet would compute, East Asian ones included
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")  # what a spreadsheet would compute
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 

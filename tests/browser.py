@@ -1,4 +1,4 @@
-"""A headless chromium for tests, spoken to over its own protocol: what a page did, not what it holds."""
+"""A headless chromium for tests, spoken to over its own protocol: what a page does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CALLED = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, CALLED)), None)
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
 
 
@@ -51,7 +52,8 @@ class Page:
 
     def run(self, script: str):
         """The value of an expression on the page, awaited if it is a promise."""
-        said = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        said = self.call("Runtime.evaluate", expression=script, returnByValue=True,
+                         awaitPromise=True)
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 

@@ -64,7 +64,7 @@ def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doc
 
 
 class AsWritten(SphinxTransform):
-    """No typographic quotes and dashes on the reader's own pages: a table's names may hold either."""
+    """No typographic quotes and dashes on the reader's own pages: a name may hold either."""
 
     default_priority = 740  # before Sphinx sets them
 

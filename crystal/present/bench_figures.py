@@ -262,4 +262,5 @@ def device_tables() -> str:
              for file in found for row in file["agreement"]]
     return "\n\n".join([
         show.table(["device", "shape", "dtype", *DEVICE.values()], grids),
-        show.table(["ladder", "device", "dtype", "largest difference of an option", "mean"], agree)])
+        show.table(["ladder", "device", "dtype", "largest difference of an option", "mean"],
+                   agree)])

@@ -2,8 +2,7 @@
 
 `readouts` is a frame of `crystal.keep.store.load_readouts`, of one or several ladders; ladders stand in rows of panels. Option
 probabilities are drawn as the model gave them, with the mass of answers that are no option (off-support) and that the
-walk left open (unresolved) beside them. Colours: Okabe-Ito and cividis, told apart with any kind of colour vision.
-matplotlib is loaded by the plot functions only.
+walk left open (unresolved) beside them. Colours: Okabe-Ito, cividis. Only plots load matplotlib.
 """
 
 from __future__ import annotations
@@ -49,10 +48,7 @@ def _option_ticks(ax: Axes, names: Sequence[str], at: Sequence[float]) -> None:
 
 
 def title_of(ladder: str) -> str:
-    """Its title as described; a name that no file describes, such as one of a table, as it is.
-
-    Plain text: `crystal.texts.label` goes around it in a figure, `markdown` on a page.
-    """
+    """Its title as described, plain; a name that no file describes, as it is."""
     return load_ladder(ladder, unpinned=True).title if ladder in (*ladder_names(), *hub_names()) else ladder
 
 
@@ -299,6 +295,7 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     quantities = list(frame["quantity"].unique())
     fig, axes = panels(frame["ladder"].nunique(), len(quantities), 7.2, 2.7, sharex=True)
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
+        row[0].set_title(label(title_of(ladder)))
         for ax, quantity in zip(row, quantities, strict=True):
             for form, colour, style in (("chat", COLOURS["sft"], "o-"), ("completion", COLOURS["base"], "s--")):
                 curve = mine[(mine["quantity"] == quantity) & (mine["form"] == form)].sort_values("step")
@@ -310,7 +307,6 @@ def plot_path(frame: pd.DataFrame) -> Figure:
             ax.set_xticks(list(named), [rung if short or not step else str(step) for step, rung in named.items()])
             ax.minorticks_off()
             ax.set(ylim=(0, None), ylabel=quantity)
-            ax.set_title(label(title_of(ladder)) if quantity == quantities[0] else "")
     for ax in axes[-1]:
         ax.set_xlabel("SFT steps")
     axes[0, 0].legend()

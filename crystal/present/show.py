@@ -15,7 +15,8 @@ that figures are numbered, captioned and can be referred to as `fig-<page>-<name
 
 `tell` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
 `table` or `listed` first. Alt texts, sentences of claims and cells of data are plain, whatever they
-hold. Knows nothing of tasks, ladders or quantities. Loads matplotlib and IPython only when a function is called.
+hold. Knows nothing of tasks, ladders or quantities. Loads matplotlib and IPython only when a
+function is called.
 """
 
 from __future__ import annotations
@@ -180,9 +181,9 @@ def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str
 
 def verdicts() -> None:
     """Put the claims recorded so far on the page, one line each: verdict first, then the sentence."""
-    lines = [f"- **{c['verdict']}** · {c['claim']}"
-             + (f" · {markdown(c['ladder'])}" if c["ladder"] else "") + f": {markdown(c['sentence'])}"
-             for c in _page().claims.values() if c["verdict"] != "measured"]
+    judged = [c for c in _page().claims.values() if c["verdict"] != "measured"]
+    lines = [f"- **{c['verdict']}** · " + markdown(
+        " · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}") for c in judged]
     tell("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
 
 

@@ -68,4 +68,5 @@ def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
     show.verdicts()
     marks = {v.claim: v.mark for verdicts in found.values() for v in verdicts}
     show.tell(show.table(["claim", "in words", "mark", "why this mark"], (
-        [name, mark.claim, f"{mark.side} {mark.mark:g}", mark.why] for name, mark in marks.items())))
+        [name, mark.claim, f"{mark.side} {mark.mark:g}", mark.why]
+        for name, mark in marks.items())))

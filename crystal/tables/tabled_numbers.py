@@ -57,11 +57,10 @@ def as_myst(every: pd.DataFrame) -> str:
     head = ["ladder", "task", "stage", "prompts", "mass on options", "entropy, bits",
             "TV from base", "TV from the stage before", "top option", "its probability",
             "its rank in the base"]
-    names, measured = ["ladder", "task", "stage"], ["prompts", "mass", "entropy", "from base",
-                                                    "from previous"]
-    return show.table(head, (
-        [*(row[name] for name in names), *(show.fmt(row[name]) for name in measured), row["top"],
-         show.fmt(row["p(top)"]), show.fmt(row["rank in base"])] for row in every.to_dict("records")))
+    shown = every[["ladder", "task", "stage", "prompts", "mass", "entropy", "from base",
+                   "from previous", "top", "p(top)", "rank in base"]]
+    return show.table(head, ([x if isinstance(x, str) else show.fmt(x) for x in row]
+                             for row in shown.itertuples(index=False)))
 
 
 def verdict_rows(found: dict[str, dict[str, list[Verdict]]]) -> pd.DataFrame:
