@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
 VERDICTS = ("holds", "fails", "undecided", "measured")  # "measured": a number that no claim hangs on
+PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\]-]|(?<=\d)\.(?=\d))*")  # no markup, inside a table
 FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "null", "mark", "sentence")
 
 
@@ -142,8 +143,13 @@ def tell(myst: str) -> None:
 
 def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
     """A MyST table of plain cells, each shown as it is, whatever it holds."""
-    lines = [map(markdown, head), ["---"] * len(head), *(map(markdown, row) for row in rows)]
+    lines = [map(_shown, head), ["---"] * len(head), *(map(_shown, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(text: object) -> str:
+    """A cell: words and numbers stay readable in the source, too, the rest is escaped."""
+    return str(text) if PLAIN.fullmatch(str(text)) else markdown(text)
 
 
 def listed(sentences: Iterable[object]) -> str:
