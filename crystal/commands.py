@@ -14,6 +14,7 @@ from .arguments import positive, whole
 from .ask.prompts import FORMS, PROMPTS
 from .errors import CrystalError, known
 from .files import root
+from .texts import line
 
 if TYPE_CHECKING:
     from .book.pages import Page
@@ -90,7 +91,7 @@ def own(arguments: Namespace) -> None:
     row = {"id": chosen.id, "template": chosen.template, "title": chosen.title, "params": chosen.params}
     before = own_rows.put(row)  # only now: a table that cannot be read leaves no row
     if before and before.get("params", {}).get("data") != chosen.params["data"]:
-        print(f"it takes the place of the page of {before.get('params', {}).get('data')}")
+        print(line(f"it takes the place of the page of {before.get('params', {}).get('data')}"))
     print(_bound(chosen, whole=before is None))  # a new page changes the contents, which stand beside every page
 
 
@@ -103,8 +104,8 @@ def why(arguments: Namespace) -> None:
     from .book import freshness, pages
 
     reasons = freshness.why(pages.get(arguments.page))
-    print("\n".join(f"{arguments.page}: {reason}" for reason in reasons)
-          or f"{arguments.page} is fresh: nothing it depends on has changed")
+    print(line("\n".join(f"{arguments.page}: {reason}" for reason in reasons)
+               or f"{arguments.page} is fresh: nothing it depends on has changed"))
 
 
 def params_arguments(parser: ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from .errors import CrystalError
 
 # Control characters, halves of characters, ends of lines, and the marks that turn the order of reading round.
 HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_FORMULA = re.compile(r"'*[=+\-@]")  # what a spreadsheet would compute
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")  # what a spreadsheet would compute
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
@@ -120,7 +121,7 @@ def markdown(text: object) -> str:
 
     CommonMark lets every ASCII punctuation character be escaped, so all of them are.
     """
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(line(str(text)).split()))
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", re.sub(" *[ \n]", " ", line(str(text))).strip(" "))
 
 
 def code(text: object) -> str:
@@ -130,9 +131,24 @@ def code(text: object) -> str:
     return f"`{shown}`" if plain else markdown(shown)
 
 
-def label(text: object) -> str:
-    """`text` for a figure: a dollar sign begins no formula."""
-    return line(str(text)).replace("$", r"\$")
+def plain(myst: str) -> str:
+    """The text that `markdown` was given, white space apart."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", myst)
+
+
+def label(text: object, most: int = 60, wide: int = 60) -> str:
+    """`text` for a figure: no formula, none hidden, none so long that nothing else has room.
+
+    A dollar sign begins no formula. Legends leave out what begins with an underscore: a space goes
+    before it. Of more than `most` characters the beginning and the end are shown, in lines of at
+    most `wide`.
+    """
+    shown = line(str(text)).replace("\n", " ")
+    if len(shown) > most:
+        shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3):]}"
+    if len(shown) > wide:
+        shown = "\n".join(textwrap.wrap(shown, wide))
+    return (" " * shown.startswith("_") + shown).replace("$", r"\$")
 
 
 def cell(text: object) -> object:

@@ -1,4 +1,4 @@
-"""What the book needs of its engine: a role that quotes claims, and a cure for a script it emits twice.
+"""What the book needs of its engine: a role that quotes claims, and cures for some of its habits.
 
     {claim}`liquid-digit/liquidity@nano-llama.number`     the number, formatted
     {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
@@ -7,13 +7,18 @@
 
 An unknown name without a question mark is a warning, and the strict build takes warnings for errors; but what a page that was
 run on other ladders than the page list's did not measure is said not to be there.
+The cures: it emits a script twice; it sets quotes and dashes in names as in prose; it takes titles
+for HTML, in its theme and on its search page.
 """
 
+import html
 import json
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.search import IndexBuilder
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
@@ -58,7 +63,39 @@ def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doc
                                if "thebe" not in f"{script.filename} {script.attributes.get('body')}".lower()]
 
 
+class AsWritten(SphinxTransform):
+    """No typographic quotes and dashes on the reader's own pages: a name may hold either."""
+
+    default_priority = 740  # before Sphinx sets them
+
+    def apply(self, **kwargs: object) -> None:
+        own = json.loads((Path(self.env.srcdir) / "own.json").read_text(encoding="utf-8"))
+        if self.env.docname in own:
+            self.document["support_smartquotes"] = False
+
+
+def escape_titles(freeze):
+    """`IndexBuilder.freeze` with titles as the HTML that the search page takes them for."""
+    def frozen(self: IndexBuilder) -> dict:
+        index = freeze(self)  # of a later build, some titles were escaped before
+        escaped = {html.escape(html.unescape(title)): found
+                   for title, found in index["alltitles"].items()}
+        return {**index, "alltitles": escaped}
+
+    return frozen
+
+
+def escape_title(app: Sphinx, pagename: str, templatename: str, context: dict,
+                 doctree: nodes.document | None) -> None:
+    """The theme puts the title as it is into the head of what is printed."""
+    for name in {"pagetitle", "root_title"} & context.keys():
+        context[name] = html.escape(context[name])
+
+
 def setup(app: Sphinx) -> dict:
+    IndexBuilder.freeze = escape_titles(IndexBuilder.freeze)
+    app.add_transform(AsWritten)
     app.add_role("claim", Claim())
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", escape_title, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

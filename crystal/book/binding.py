@@ -23,8 +23,10 @@ import yaml
 from ..errors import CrystalError
 from ..files import PACKAGE, mend_of, root
 from ..present.show import MYST
+from ..texts import markdown
 from ..workers import Died, alone
 from .freshness import elsewhere, stamped
+from .own_rows import OWN
 from .pages import LOCK, Page, page_list, sha, spine
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
@@ -69,6 +71,8 @@ def _files() -> Iterator[tuple[str, bytes]]:
         if (page.folder / "claims.json").is_file():
             claims[page.id] = json.loads((page.folder / "claims.json").read_text(encoding="utf-8"))
     yield "elsewhere.json", json.dumps({page.id: shown for page in pages.values() if (shown := elsewhere(page))}).encode()
+    own = [document(page.id) for page in pages.values() if page.listed == OWN]
+    yield "own.json", json.dumps(own).encode()
     yield "claims.json", json.dumps(claims, indent=1, ensure_ascii=False).encode()
     yield "pages.csv", _status(pages).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
@@ -94,7 +98,8 @@ def contents() -> dict:
 def _bound(page: Page) -> bytes:
     """The executed notebook as the book wants it: titled as in the page list, code folded, MyST outputs hoisted into cells."""
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
-    cells = [{"id": "title", "cell_type": "markdown", "metadata": {}, "source": f"# {page.title}\n"}]
+    cells = [{"id": "title", "cell_type": "markdown", "metadata": {},
+              "source": f"# {markdown(page.title)}\n"}]
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and source.startswith("# "):  # the template's own title
@@ -118,7 +123,10 @@ def _text(value: str | list[str]) -> str:
 
 
 def _status(pages: dict[str, Page]) -> str:
-    """The table of the provenance page: what each page was made from, and how long it took."""
+    """The table of the provenance page: what each page was made from, and how long it took.
+
+    Its cells are MyST, as the engine reads those of every table.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
@@ -126,7 +134,7 @@ def _status(pages: dict[str, Page]) -> str:
         stamp = stamped(page)
         given = ", ".join(f"{name}={value}" for name, value in stamp["fingerprint"]["parameters"].items())
         mark = hashlib.sha256(json.dumps(stamp["fingerprint"], sort_keys=True).encode()).hexdigest()[:12]
-        table.writerow([page.id, page.template, given, stamp["seconds"], mark])
+        table.writerow(map(markdown, (page.id, page.template, given, stamp["seconds"], mark)))
     return out.getvalue()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import CrystalError, known
 from ..files import root
 from ..tables.sheets import stem
+from ..texts import HOSTILE
 from .own_rows import OWN
 from .pages import Page, page_list, parameters, parse, shortest, values
 
@@ -30,6 +31,9 @@ def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
     path = Path(data).expanduser()
     if not path.is_file():
         raise CrystalError(f"there is no table {data!r}", mend=f"make page TEMPLATE={template} DATA=path/to/answers.csv")
+    if HOSTILE.search(shortest(path)):
+        raise CrystalError("the path of the table holds a control character", where=repr(data),
+                           mend="rename the file, or its folder")
     page = Page(id=f"{template}-{slug(path)}", template=template, title=stem(path), listed=OWN)
     given = parse(page, assignments)
     if "data" in given:
@@ -47,4 +51,4 @@ def slug(path: Path) -> str:
     if not (words := re.findall("[a-z0-9]+", plain)):
         raise CrystalError("the table's name has no letter or digit for a page to be called by", where=path,
                            mend="give it a name in plain letters")
-    return "-".join(words)
+    return "-".join(words)[:100].rstrip("-")  # what makes files and folders of it has its limits

@@ -18,6 +18,7 @@ from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import root
 from ..read.shapes import SHAPES, forward_bytes, operations
+from . import show
 from .figures import panels
 from .telling import fmt
 
@@ -255,12 +256,11 @@ def device_tables() -> str:
     """Markdown: every device; a sentence where there is none."""
     if not (found := devices()):
         return "No such run is recorded here: the machines this was made on have no GPU."
-    lines = ["| device | shape | dtype | " + " | ".join(DEVICE.values()) + " |", "|---|---|---|" + "---|" * len(DEVICE)]
-    for file in found:
-        lines += [f"| {file['device']} | {row['shape']} | {row['dtype']} | " + " | ".join(fmt(row[key]) for key in DEVICE) + " |"
-                  for row in file["rows"]]
-    lines += ["", "| ladder | device | dtype | largest difference of an option | mean |", "|---|---|---|---|---|"]
-    for file in found:
-        lines += [f"| {row['ladder']} | {file['device']} | {row['dtype']} | {fmt(row['largest'])} | {fmt(row['mean'])} |"
-                  for row in file["agreement"]]
-    return "\n".join(lines)
+    grids = [[file["device"], row["shape"], row["dtype"], *(fmt(row[key]) for key in DEVICE)]
+             for file in found for row in file["rows"]]
+    agree = [[row["ladder"], file["device"], row["dtype"], fmt(row["largest"]), fmt(row["mean"])]
+             for file in found for row in file["agreement"]]
+    return "\n\n".join([
+        show.table(["device", "shape", "dtype", *DEVICE.values()], grids),
+        show.table(["ladder", "device", "dtype", "largest difference of an option", "mean"],
+                   agree)])

@@ -2,8 +2,7 @@
 
 `readouts` is a frame of `crystal.keep.store.load_readouts`, of one or several ladders; ladders stand in rows of panels. Option
 probabilities are drawn as the model gave them, with the mass of answers that are no option (off-support) and that the
-walk left open (unresolved) beside them. Colours: Okabe-Ito and cividis, told apart with any kind of colour vision.
-matplotlib is loaded by the plot functions only.
+walk left open (unresolved) beside them. Colours: Okabe-Ito, cividis. Only plots load matplotlib.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from ..measure import claims
 from ..measure import inference as inf
 from ..measure import phases as ph
 from ..measure.claims import QUANTILE, rivals
+from ..texts import label
 from .views import LEFTOVER, NATIVE, each_ladder, given, was_read
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _option_ticks(ax: Axes, names: Sequence[str], at: Sequence[float]) -> None:
 
 
 def title_of(ladder: str) -> str:
-    """Its title as described; a name that no file describes, such as one of a table, as it is."""
+    """Its title as described, plain; a name that no file describes, as it is."""
     return load_ladder(ladder, unpinned=True).title if ladder in (*ladder_names(), *hub_names()) else ladder
 
 
@@ -104,7 +104,7 @@ def plot_heat(frame: pd.DataFrame, *, names: bool = True) -> Figure:
             row[0].set_yticks(np.arange(2, len(order), 5), [NARRATORS[n] for n in tellers], fontsize=6.5)
         else:
             row[0].set_yticks([])
-        row[0].set_ylabel(f"{title_of(ladder)}, {len(order)} prompts")
+        row[0].set_ylabel(f"{label(title_of(ladder))}, {len(order)} prompts")
     fig.colorbar(image, ax=axes, label="probability (square-root scale)", shrink=0.7, pad=0.01)
     return fig
 
@@ -120,8 +120,8 @@ def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm) -> objec
     _option_ticks(ax, options, range(len(options)))
     step = 1 if len(options) <= 30 else 10
     ax.set_xticks([*range(0, len(options), step), middle, middle + wide], [*options[::step], *LEFTOVER])
-    for label in ax.get_xticklabels()[-2:]:
-        label.set_rotation(90)
+    for tick in ax.get_xticklabels()[-2:]:
+        tick.set_rotation(90)
     ax.tick_params(length=0)
     ax.grid(False)
     ax.spines[:].set_visible(False)
@@ -155,7 +155,8 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
         left = inside > 0.4 * ceiling  # of the gap stands its name, of the panel the legend, or both to the right
         at, side = (inside - ceiling / 100, "right") if left else (whole + ceiling / 100, "left")
         ax.text(at, top * 1.1, "liquidity", ha=side, va="center", color=COLOURS["seed"], weight="bold")
-        ax.set(xlim=(0, ceiling), ylim=(0, top * 1.3), ylabel="prompts", title=title_of(ladder))
+        ax.set(xlim=(0, ceiling), ylim=(0, top * 1.3), ylabel="prompts")
+        ax.set_title(label(title_of(ladder)))
         ax.legend(loc="upper left" if left else "upper right")
     axes[-1, 0].set_xlabel("entropy of the answer, bits (the axis ends at log2 of the number of options)")
     return fig
@@ -181,7 +182,8 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
         for (pair, curve), law, style in zip(mine.groupby("pair", sort=False), ("base", "sft"), ("--", "-"), strict=True):
             ax.plot(curve["tv"], curve["share"], style, color=COLOURS[law], label=pair, drawstyle="steps-post")
-        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="total variation between the two laws", title=title_of(ladder))
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="total variation between the two laws")
+        ax.set_title(label(title_of(ladder)))
     axes[0, 0].set_ylabel("share of pairs at most so far apart")
     axes[0, -1].legend(loc="lower right")
     return fig
@@ -221,9 +223,10 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
             x, y = gap + (k - (len(others) - 1) / 2) * 0.22, mine.loc[mine["law"] == law, "probability"]
             ax.plot(x, y, MARKERS[law], color=COLOURS[law], ms=5 if len(seed) < 40 else 3, label=law)
         _option_ticks(ax, seed["option"].tolist()[:-2], gap.tolist()[:-2])
-        named = [label.get_text() for label in ax.get_xticklabels()]
+        named = [tick.get_text() for tick in ax.get_xticklabels()]
         ax.set_xticks([*ax.get_xticks(), *gap.tolist()[-2:]], [*named, *LEFTOVER], rotation=90)
-        ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability", title=title_of(ladder))
+        ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability")
+        ax.set_title(label(title_of(ladder)))
     axes[0, 0].legend(loc="upper right")
     return fig
 
@@ -259,7 +262,8 @@ def plot_rivals(frame: pd.DataFrame) -> Figure:
         ax.plot(others, np.full(len(others), -0.06 * top), "|", color=COLOURS["sft"], ms=9, mew=1.4, label="seeds of other tasks")
         ax.axvline(kinds["uniform law"][0], color=COLOURS["dpo"], ls="--", label="uniform law")
         ax.axvline(kinds["seed"][0], color=COLOURS["seed"], lw=2.6, label="seed")
-        ax.set(xlim=(0, 1.04 * right), ylim=(-0.12 * top, 1.1 * top), ylabel="permutations", title=title_of(ladder))
+        ax.set(xlim=(0, 1.04 * right), ylim=(-0.12 * top, 1.1 * top), ylabel="permutations")
+        ax.set_title(label(title_of(ladder)))
         ax.legend(loc="upper left" if np.median(permuted) > right / 2 else "upper right")
     axes[-1, 0].set_xlabel("distance to SFT's law (root of the mean squared difference per option)")
     return fig
@@ -291,6 +295,7 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     quantities = list(frame["quantity"].unique())
     fig, axes = panels(frame["ladder"].nunique(), len(quantities), 7.2, 2.7, sharex=True)
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
+        row[0].set_title(label(title_of(ladder)))
         for ax, quantity in zip(row, quantities, strict=True):
             for form, colour, style in (("chat", COLOURS["sft"], "o-"), ("completion", COLOURS["base"], "s--")):
                 curve = mine[(mine["quantity"] == quantity) & (mine["form"] == form)].sort_values("step")
@@ -301,7 +306,7 @@ def plot_path(frame: pd.DataFrame) -> Figure:
             short = len(named) == 2  # nothing read on the way, and perhaps nobody says how many steps that was
             ax.set_xticks(list(named), [rung if short or not step else str(step) for step, rung in named.items()])
             ax.minorticks_off()
-            ax.set(ylim=(0, None), ylabel=quantity, title=title_of(ladder) if quantity == quantities[0] else "")
+            ax.set(ylim=(0, None), ylabel=quantity)
     for ax in axes[-1]:
         ax.set_xlabel("SFT steps")
     axes[0, 0].legend()
@@ -334,12 +339,12 @@ def plot_probmass(frame: pd.DataFrame) -> Figure:
         ax.axhline(mine["own"].iloc[0], color=COLOURS["seed"], label="the seed's own mass")
         ax.axhline(mine["chance"].iloc[0], color=COLOURS["chance"], ls="--", label="chance: size of A over K")
         for x, rung in enumerate(mine.itertuples()):
-            label = None if x else "one random set in twenty"
-            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=COLOURS["chance"], label=label)
+            named = None if x else "one random set in twenty"
+            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=COLOURS["chance"], label=named)
             ax.plot([x, x], [rung.low, rung.high], color=COLOURS[rung.rung])
             ax.plot(x, rung.value, MARKERS[rung.rung], color=COLOURS[rung.rung], ms=7)
         ax.set_xticks(range(len(mine)), mine["rung"])
-        ax.set(ylim=(0, 1.03), xlim=(-0.5, len(mine) - 0.5), title=title_of(ladder))
+        ax.set(ylim=(0, 1.03), xlim=(-0.5, len(mine) - 0.5), title=label(title_of(ladder)))
     axes[0, 0].set_ylabel("ProbMass on A")
     axes[0, -1].legend(loc="lower right")
     return fig

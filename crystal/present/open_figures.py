@@ -18,6 +18,7 @@ from ..keep.store import answers
 from ..measure import coverage as cv
 from ..measure import inference as inf
 from ..measure import phases as ph
+from ..texts import label
 from .figures import COLOURS, MARKERS, panels, title_of
 from .open_numbers import mean_pair
 from .open_views import KINDS, counted, shares_of_kinds
@@ -66,7 +67,8 @@ def plot_kinds(frame: pd.DataFrame) -> Figure:
             ax.barh(y, mine[kind], left=left, height=0.9, color=KIND_COLOURS[kind], label=kind, edgecolor="white", lw=0.4)
             left += mine[kind].to_numpy()
         ax.set_yticks(y, [f"{label_of(row.task)}   {row.rung}" if row.rung == "base" else row.rung for row in mine.itertuples()])
-        ax.set(xlim=(0, 1), ylim=(y.max() + 0.6, -0.6), xlabel="share of all draws", title=title_of(ladder))
+        ax.set(xlim=(0, 1), ylim=(y.max() + 0.6, -0.6), xlabel="share of all draws")
+        ax.set_title(label(title_of(ladder)))
         ax.grid(False)
         ax.tick_params(axis="y", length=0)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -98,7 +100,7 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
                 ax.loglog(curve["rank"], curve["share"], MARKERS[rung] + "-", color=COLOURS[rung], label=rung, ms=3.5,
                           markevery=[0, *(10 ** np.arange(1, 4) - 1)[10 ** np.arange(1, 4) <= len(curve)]])
             ax.set(title=broken(task), xlabel="rank of the answer")
-        row[0].set_ylabel(f"{title_of(ladder)}\nshare of all draws")
+        row[0].set_ylabel(f"{label(title_of(ladder))}\nshare of all draws")
     axes[0, -1].legend(loc="lower left")
     return fig
 
@@ -162,7 +164,7 @@ def plot_convergence(frame: pd.DataFrame) -> Figure:
             ax.semilogx(curve["n"], curve["mean"], style, color=colour, label=estimator)
             if estimator in ("plug-in", "Chao-Wang-Jost"):
                 ax.fill_between(curve["n"], curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
-        ax.set(xlabel="draws", title=name)
+        ax.set(xlabel="draws", title=label(name))
     axes[0, 0].set_ylabel("estimated entropy, bits")
     axes[0, -1].legend(loc="lower right")
     return fig
@@ -218,7 +220,7 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
         k = np.array([mse["options"].min(), mine["options"].max()])
         height = np.exp((np.log(mse["value"]) - b * np.log(mse["options"])).mean())
         ax.plot(k, height * k**b, "--", color="#767c85", lw=1, label=f"slope {b:.2f}")
-        ax.set(xlabel="options K of the task", title=title_of(ladder))
+        ax.set(xlabel="options K of the task", title=label(title_of(ladder)))
     axes[0, 0].set_ylabel("mean distance between two narrators")
     axes[0, 0].legend(loc="lower left")
     return fig
@@ -279,7 +281,7 @@ def plot_agreement(frame: pd.DataFrame) -> Figure:
             ax.plot(x, marks["value"], MARKERS[rung], color=COLOURS[rung], label=rung, ms=6)
         ax.axhline(1, color="#767c85", lw=1, ls="--")
         ax.set_xticks(range(len(tasks)), [broken(task) for task in tasks], rotation=35, ha="right", rotation_mode="anchor")
-        ax.set(ylim=(0, None), title=title_of(ladder))
+        ax.set(ylim=(0, None), title=label(title_of(ladder)))
         ax.grid(False, axis="x")
     axes[0, 0].set_ylabel("agreement of the prompts")
     axes[0, -1].legend(loc="lower right", ncols=2)

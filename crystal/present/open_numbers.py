@@ -171,11 +171,11 @@ def table(frame: pd.DataFrame, columns: str, values: str = "value") -> str:
     several = "ladder" in frame and frame["ladder"].nunique() > 1
     index = [name for name in ("ladder", "task", "rung") if name in frame and name != columns and (name != "ladder" or several)]
     names = list(frame[columns].unique())
-    lines = [[*index, *names], ["---"] * (len(index) + len(names))]
+    lines = []
     for place, part in frame.groupby(index, sort=False):
         cells = {row[columns]: _cell(row, values) for row in part.to_dict("records")}
         lines.append([*place, *(cells.get(name, "–") for name in names)])
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return show.table([*index, *names], lines)
 
 
 def _cell(row: dict, values: str) -> str:
@@ -196,9 +196,12 @@ def one(frame: pd.DataFrame, **where: object) -> pd.Series:
 
 
 def measured(name: str, sentence: str, row: pd.Series | None = None, **fields: object) -> str:
-    """Record a measured number in the page's claims and give its sentence back; row: value, low, high, ladder and task."""
+    """Record a measured number in the page's claims and give its plain sentence back as MyST.
+
+    row: value, low, high, ladder and task.
+    """
     if row is not None:
         fields = {"ladder": row["ladder"], "task": row["task"], "number": row["value"], "low": row["low"],
                   "high": row["high"]} | fields
     show.claim(name, verdict="measured", sentence=sentence, **fields)
-    return f"- {sentence}"
+    return show.listed([sentence])

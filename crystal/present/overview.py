@@ -15,6 +15,8 @@ from ..ask.ladders import load_ladder
 from ..measure import inference as inf
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
+from ..texts import label
+from . import show
 from .figures import panels, title_of
 from .views import NATIVE, each_ladder
 
@@ -61,14 +63,15 @@ def sentence(row) -> str:
 
 def table(counts: pd.DataFrame) -> str:
     """`load_counts` as a MyST table."""
-    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "chance alone, all tasks, p", "holds, held-out tasks"]
-    lines = [head, ["---"] * len(head)]
+    head = ["ladder", "claim", "in words", "holds", "fails", "undecided",
+            "chance alone, all tasks, p", "holds, held-out tasks"]
+    lines = []
     for row in counts.itertuples():
         pooled = "–" if np.isnan(row.pooled_p) else f"{row.pooled_p:.2g}"
         held_out = f"{row.held_out_holds} of {row.held_out}" if row.held_out else "–"
-        lines.append([title_of(row.ladder), row.claim, MARKS[row.claim].claim, row.holds, row.fails, row.undecided,
-                      pooled, held_out])
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+        lines.append([title_of(row.ladder), row.claim, MARKS[row.claim].claim, row.holds, row.fails,
+                      row.undecided, pooled, held_out])
+    return show.table(head, lines)
 
 
 def load_undecided(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
@@ -88,10 +91,9 @@ def reasons(undecided: pd.DataFrame) -> str:
 
 def undecided_table(undecided: pd.DataFrame) -> str:
     """`load_undecided` as a MyST table."""
-    lines = ["| ladder | claim | why | tasks |", "|---|---|---|---|"]
-    lines += [f"| {title_of(row.ladder)} | {row.claim} | {row.reason} | {', '.join(row.tasks)} |"
-              for row in undecided.itertuples()]
-    return "\n".join(lines)
+    return show.table(["ladder", "claim", "why", "tasks"], (
+        [title_of(row.ladder), row.claim, row.reason, ", ".join(row.tasks)]
+        for row in undecided.itertuples()))
 
 
 def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
@@ -107,15 +109,18 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
 def plot_matrix(frame: pd.DataFrame) -> Figure:
     """Tasks down, claims across, a sign and a colour per verdict."""
     tasks, claims = list(frame["task"].unique()), list(frame["claim"].unique())
-    fig, axes = panels(1, frame["ladder"].nunique(), 7.2, 0.28 * len(tasks) + 1.6, sharey=True)
+    names, count = [label(task) for task in tasks], frame["ladder"].nunique()
+    width = max(7.2, 0.075 * max(map(len, names)) + 1.5 * count)
+    fig, axes = panels(1, count, width, 0.28 * len(tasks) + 1.6, sharey=True)
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
         for row in mine.itertuples():
             x, y = claims.index(row.claim), tasks.index(row.task)
             ax.add_patch(_square(x, y, COLOURS[row.verdict]))
             ax.text(x, y, SIGNS[row.verdict], ha="center", va="center", color="black")
         ax.set_xticks(range(len(claims)), claims, rotation=40, ha="right")
-        ax.set_yticks(range(len(tasks)), tasks)
-        ax.set(xlim=(-0.5, len(claims) - 0.5), ylim=(len(tasks) - 0.5, -0.5), title=title_of(ladder))
+        ax.set_yticks(range(len(tasks)), names)
+        ax.set(xlim=(-0.5, len(claims) - 0.5), ylim=(len(tasks) - 0.5, -0.5))
+        ax.set_title(label(title_of(ladder), wide=18))
         ax.grid(False)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -148,11 +153,12 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         mark, above = mine["mark"].iloc[0], mine["side"].iloc[0] == "above"
         ax.axvspan(mark if above else 0, limit if above else mark, color=COLOURS["holds"], alpha=0.1, lw=0)
         ax.axvline(mark, color="#767c85", lw=1)
-        ax.set_yticks(range(len(tasks)), tasks)
+        ax.set_yticks(range(len(tasks)), map(label, tasks))
         ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=claim)
     if len(ladders) > 1:
         shapes = [axes[0, 0].plot([], [], "os^D"[k % 4], color="#767c85", ms=4)[0] for k in range(len(ladders))]
-        fig.legend(shapes, map(title_of, ladders), loc="outside lower center", ncols=len(ladders))
+        names = [label(title_of(ladder)) for ladder in ladders]
+        fig.legend(shapes, names, loc="outside lower center", ncols=len(ladders))
     return fig
 
 
@@ -168,8 +174,8 @@ def plot_sources(frame: pd.DataFrame) -> Figure:
         for task, uniform in mine.groupby("task")["uniform"].first().items():
             ax.plot([tasks.index(task) - 0.35, tasks.index(task) + 0.35], [uniform] * 2, color="#767c85", lw=1.2)
         ax.plot([], [], color="#767c85", lw=1.2, label="uniform law")
-        ax.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
-        ax.set(ylim=(0, None), ylabel="TV to SFT's law", title=title_of(ladder))
+        ax.set_xticks(range(len(tasks)), map(label, tasks), rotation=45, ha="right")
+        ax.set(ylim=(0, None), ylabel="TV to SFT's law", title=label(title_of(ladder)))
     axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 

@@ -12,6 +12,7 @@ from ..ask.grids import situations
 from ..ask.ladders import DTYPES, Ladder, hub_names, load_ladder
 from ..ask.tasks import PHASE_TASKS
 from ..read.shapes import SHAPES, parameters
+from . import show
 from .bench_figures import READ, devices, load
 from .telling import fmt
 
@@ -86,12 +87,12 @@ def table(costs: pd.DataFrame) -> str:
     for name, part in costs.sort_values(["parameters", "ladder"]).groupby("ladder", sort=False):
         row = part.iloc[0]
         times = [span(r["seconds_low"], r["seconds_high"]) for _, r in part.iterrows()]
-        lines.append(f"| {name} | {row['rungs']} | {row['cells']:,} | {fmt(row['parameters'] / 1e9)} | "
-                     f"{fmt(row['gigabytes'])} ({row['dtype']}) | {fmt(row['tokens_low'] / 1e6)} to "
-                     f"{fmt(row['tokens_high'] / 1e6)} | " + " | ".join(times) + " |")
+        tokens = f"{fmt(row['tokens_low'] / 1e6)} to {fmt(row['tokens_high'] / 1e6)}"
+        lines.append([name, row["rungs"], f"{row['cells']:,}", fmt(row["parameters"] / 1e9),
+                      f"{fmt(row['gigabytes'])} ({row['dtype']})", tokens, *times])
     named = [f"{name}, time" for name in costs["machine"].unique()]
     head = ["ladder", "rungs", "cells", "parameters, billion", "weights of a rung, GB", "tokens, million", *named]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+    return show.table(head, lines)
 
 
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (0.0, "seconds"))

@@ -13,18 +13,22 @@ that figures are numbered, captioned and can be referred to as `fig-<page>-<name
     show.tell(f"Liquidity is {show.fmt(.63)} bit.")
     show.verdicts(); show.source(phases.liquidity_bits); show.parameters()
 
-Knows nothing of tasks, ladders or quantities. Loads matplotlib and IPython only when a function is called.
+`tell` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
+`table` or `listed` first. Alt texts, sentences of claims and cells of data are plain, whatever they
+hold. Knows nothing of tasks, ladders or quantities. Loads matplotlib and IPython only when a
+function is called.
 """
 
 from __future__ import annotations
 
 import hashlib
+import html
 import inspect
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -32,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CrystalError, known
 from ..files import root
+from ..texts import cell, code, markdown, plain
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
 VERDICTS = ("holds", "fails", "undecided", "measured")  # "measured": a number that no claim hangs on
+PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\]-]|(?<=\d)\.(?=\d))*")  # no markup, inside a table
 FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "null", "mark", "sentence")
 
 
@@ -82,7 +88,7 @@ def begin(template: str, **parameters: Any) -> None:
     matplotlib.style.use(Path(handed.get("style") or _style()))
     matplotlib.rcParams["svg.hashsalt"] = "crystal"  # element ids are random without it
     if _current.changed:
-        rows = "\n".join(f"- `{name}` is `{used!r}` (in the book: `{listed!r}`)"
+        rows = "\n".join(f"- {code(name)} is {code(repr(used))} (in the book: {code(repr(listed))})"
                          for name, (listed, used) in _current.changed.items())
         tell(f"````{{admonition}} Other parameters than in the book\n:class: warning\n{rows}\n\n"
              "`make reproduce` restores it.\n````")
@@ -92,9 +98,10 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
     """Put a figure on the page: `<name>.svg`, the plotted numbers `<name>.csv`, and where they come from `<name>.json`.
 
     name: lower-case words joined by hyphens, unique on the page; the book's label is `fig-<page>-<name>`.
-    alt: states the finding for those who cannot see the picture; plain text.
-    caption: MyST; numbers in it must come from code.
-    data: exactly what is drawn, one row per mark; floats are written with ten significant digits.
+    alt: states the finding for those who cannot see the picture; plain text, whatever it holds.
+    caption: MyST; numbers in it must come from code, names through `crystal.texts.markdown`.
+    data: exactly what is drawn, one row per mark; floats are written with ten significant digits,
+    texts that a spreadsheet would compute with an apostrophe before them.
     The same figure gives the same bytes in every file.
     """
     import matplotlib.pyplot as plt
@@ -111,23 +118,43 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
     svg, csv = page.folder / f"{name}.svg", page.folder / f"{name}.csv"
     fig.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(fig)  # else the inline backend draws it a second time
-    data.to_csv(csv, index=False, float_format="%.10g", lineterminator="\n")
+    safe = data.map(cell).rename(columns=cell)
+    safe.to_csv(csv, index=False, float_format="%.10g", lineterminator="\n")
     _write_json(page.folder / f"{name}.json", {
         "figure": name, "page": page.id, "template": page.template, "parameters": page.parameters, "inputs": page.inputs,
         "alt": alt, "caption": caption,
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, csv)},
     })
-    at, flat = f"/pages/{page.id}/{name}", " ".join(alt.split())
-    myst = (f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {flat}\n:class: dark-light\n:width: 100%\n\n"
-            f"{' '.join(caption.split())} {{download}}`Plotted data (CSV) <{at}.csv>`\n````")
-    picture = svg.read_text().partition("<svg")
-    _display(myst, f"<figure><svg{picture[2]}<figcaption>{_escape(caption)}</figcaption></figure>")
+    at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
+    flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
+    myst = (f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {quoted}\n"
+            ":class: dark-light\n:width: 100%\n\n"
+            f"{flat} {{download}}`Plotted data (CSV) <{at}.csv>`\n````")
+    picture = svg.read_text(encoding="utf-8").partition("<svg")
+    told = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
+    _display(myst, f"<figure><svg{picture[2]}{told}</figure>")
 
 
-def tell(markdown: str) -> None:
+def tell(myst: str) -> None:
     """Put MyST markdown on the page. Numbers in it come from code: f"{show.fmt(x)}"."""
     _page()
-    _display(markdown, None)
+    _display(myst, None)
+
+
+def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
+    """A MyST table of plain cells, each shown as it is, whatever it holds."""
+    lines = [map(_shown, head), ["---"] * len(head), *(map(_shown, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(text: object) -> str:
+    """A cell: words and numbers stay readable in the source, too, the rest is escaped."""
+    return str(text) if PLAIN.fullmatch(str(text)) else markdown(text)
+
+
+def listed(sentences: Iterable[object]) -> str:
+    """A MyST list of plain sentences, each shown as it is, whatever it holds."""
+    return "\n".join(f"- {markdown(sentence)}" for sentence in sentences)
 
 
 def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str = "", number: float | None = None,
@@ -136,7 +163,7 @@ def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str
 
     verdict: "holds", "fails", "undecided", or "measured" for a number that no claim hangs on.
     number, low, high: the estimate and its interval. null: what chance gives. mark: the figure `number` has to beat.
-    sentence: the verdict in words, with the number and its null in them.
+    sentence: the verdict in words, with the number and its null in them; plain text.
     Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given); fields: those of FIELDS,
     and `interval`.
     Raises: CrystalError for an unknown verdict, a number that is not finite, a claim recorded twice.
@@ -160,15 +187,17 @@ def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str
 
 def verdicts() -> None:
     """Put the claims recorded so far on the page, one line each: verdict first, then the sentence."""
-    lines = [f"- **{c['verdict']}** · {c['claim']}" + (f" · {c['ladder']}" if c["ladder"] else "") + f": {c['sentence']}"
-             for c in _page().claims.values() if c["verdict"] != "measured"]
+    judged = [c for c in _page().claims.values() if c["verdict"] != "measured"]
+    lines = [f"- **{c['verdict']}** · " + markdown(
+        " · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}") for c in judged]
     tell("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
 
 
 def parameters() -> None:
     """Put the page's parameters on the page: name, value, and what each means (from the comments of the parameters cell)."""
     page = _page()
-    rows = "\n".join(f"| `{name}` | `{value!r}` | {page.help.get(name, '')} |" for name, value in page.parameters.items())
+    rows = "\n".join(f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
+                     for name, value in page.parameters.items())
     tell(f"| parameter | value | meaning |\n|---|---|---|\n{rows}\n\n"
          f"Change one with `make page PAGE={page.id} P=\"name=value\"`.")
 
@@ -176,8 +205,9 @@ def parameters() -> None:
 def source(*functions: Callable) -> None:
     """Put the source of the estimators on the page, folded."""
     for function in functions:
-        code = inspect.getsource(function).rstrip()
-        tell(f"`````{{dropdown}} Source of {function.__module__}.{function.__qualname__}\n````python\n{code}\n````\n`````")
+        text = inspect.getsource(function).rstrip()
+        name = f"{function.__module__}.{function.__qualname__}"
+        tell(f"`````{{dropdown}} Source of {name}\n````python\n{text}\n````\n`````")
 
 
 def fmt(number: float | None) -> str:
@@ -206,11 +236,7 @@ def _write_json(path: Path, value: Mapping) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def _display(myst: str, html: str | None) -> None:
+def _display(myst: str, seen: str | None) -> None:
     from IPython.display import display
 
-    display({MYST: myst, **({"text/html": html} if html else {"text/markdown": myst})}, raw=True)
+    display({MYST: myst, **({"text/html": seen} if seen else {"text/markdown": myst})}, raw=True)

@@ -13,6 +13,7 @@ import numpy as np
 from ..ask.ladders import load_ladder
 from ..measure.inference import Estimate
 from ..measure.judging import Verdict, finite
+from ..texts import markdown
 from . import show
 
 Numbers = Mapping[str, Mapping[str, Estimate]]  # ladder -> what was measured -> estimate
@@ -31,9 +32,14 @@ def interval(estimate: Estimate) -> str:
 
 
 def each(numbers: Numbers, label: str) -> str:
-    """One measured number of every ladder, for captions and alt texts; a ladder alone goes without its title."""
+    """One measured number of every ladder, plain; a ladder alone goes without its title."""
     texts = {load_ladder(ladder).title: interval(found[label]) for ladder, found in numbers.items()}
     return ", ".join(f"{title} {text}" if len(texts) > 1 else text for title, text in texts.items())
+
+
+def captioned(numbers: Numbers, label: str) -> str:
+    """The same as `each`, as MyST."""
+    return markdown(each(numbers, label))
 
 
 def slug(label: str) -> str:
@@ -48,10 +54,10 @@ def tell_numbers(numbers: Numbers, task: str) -> None:
             show.claim(slug(label), ladder=ladder, task=task, verdict="measured", sentence=f"{label}: {interval(estimate)}",
                        number=finite(estimate.value), low=finite(estimate.low), high=finite(estimate.high))
     labels = list(dict.fromkeys(label for found in numbers.values() for label in found))
-    table = [["measured", *(load_ladder(ladder).title for ladder in numbers)], ["---"] * (1 + len(numbers))]
-    for label in labels:
-        table.append([label, *(interval(found[label]) if label in found else "–" for found in numbers.values())])
-    show.tell("\n".join(f"| {' | '.join(row)} |" for row in table))
+    cells = [[interval(found[label]) if label in found else "–" for found in numbers.values()]
+             for label in labels]
+    show.tell(show.table(["measured", *(load_ladder(ladder).title for ladder in numbers)],
+                         ([label, *row] for label, row in zip(labels, cells, strict=True))))
 
 
 def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
@@ -61,5 +67,6 @@ def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
             show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
     show.verdicts()
     marks = {v.claim: v.mark for verdicts in found.values() for v in verdicts}
-    show.tell("| claim | in words | mark | why this mark |\n|---|---|---|---|\n" + "\n".join(
-        f"| {name} | {mark.claim} | {mark.side} {mark.mark:g} | {mark.why} |" for name, mark in marks.items()))
+    show.tell(show.table(["claim", "in words", "mark", "why this mark"], (
+        [name, mark.claim, f"{mark.side} {mark.mark:g}", mark.why]
+        for name, mark in marks.items())))

@@ -23,6 +23,7 @@ from ..measure import phases
 from ..measure.inference import Estimate
 from ..measure.phases import Array
 from ..present.figures import panels, title_of
+from ..texts import label
 from . import parents
 from .parents import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, limits, titled
 
@@ -254,6 +255,6 @@ def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
     for ax in axes[0]:
         ax.axvspan(mark, right, color="#009E73", alpha=0.1, lw=0)
         ax.set_xlim(0, right)
-    axes[0, 0].set_yticks(range(len(ladders)), [title_of(name) for name in ladders])
+    axes[0, 0].set_yticks(range(len(ladders)), [label(title_of(name)) for name in ladders])
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig

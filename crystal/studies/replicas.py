@@ -16,6 +16,7 @@ import pandas as pd
 from ..measure.inference import ALPHA
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
+from ..present import show
 from ..present.figures import COLOURS, panels
 from .branches import family, over_parents
 
@@ -102,9 +103,9 @@ def anew(row) -> str:
 
 def table(families: pd.DataFrame, replicas: pd.DataFrame, fmt) -> str:
     """Markdown: claim and family; number with its three intervals; tasks on which it holds, run by run; agreement."""
-    head = ["claim", "ladder", "median over tasks", "over training runs", "over narrators", "over both", "holds, run by run",
-            "runs agree, where any decides"]
-    lines = [head, ["---"] * len(head)]
+    head = ["claim", "ladder", "median over tasks", "over training runs", "over narrators",
+            "over both", "holds, run by run", "runs agree, where any decides"]
+    lines = []
     for row in families.itertuples():
         mine = replicas[(replicas["family"] == row.family) & (replicas["claim"] == row.claim)]
         spans = [f"[{fmt(getattr(row, f'{kind}_low', np.nan))}, {fmt(getattr(row, f'{kind}_high', np.nan))}]"
@@ -112,7 +113,7 @@ def table(families: pd.DataFrame, replicas: pd.DataFrame, fmt) -> str:
         holds = ", ".join(f"{n} of {tasks}" for n, tasks in zip(mine["holds"], mine["tasks"], strict=True))
         agree = f"{100 * row.agree:.0f} % of {row.decided}" if row.decided else "–"
         lines.append([row.claim, row.family, fmt(row.number), *spans, holds, agree])
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return show.table(head, lines)
 
 
 def plot_replicas(replicas: pd.DataFrame) -> Figure:

@@ -9,8 +9,10 @@ import pandas as pd
 
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
+from ..present import show
 from ..present.figures import panels, title_of
 from ..present.overview import COLOURS, SIGNS, load_counts
+from ..texts import label
 from .tabled import POOLED
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def load_sides(ours: Found, shared: Found, theirs: Found) -> pd.DataFrame:
 
 
 def told(frame: pd.DataFrame) -> str:
-    """Every claim in half a sentence."""
+    """Every claim in half a sentence, plain."""
     said = []
     for claim, mine in frame.groupby("claim", sort=False):
         here = [
@@ -90,13 +92,13 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
             for verdict, colour in COLOURS.items():
                 ax.barh(claims.index(row.claim), getattr(row, verdict), left=left, color=colour, height=0.7)
                 left += getattr(row, verdict)
-        ax.set(title=title_of(ladder), xlabel="tasks")
+        ax.set(title=label(title_of(ladder)), xlabel="tasks")
     last = axes[0, -1]
     for row in theirs.itertuples():
         place = ladders[1].index(row.ladder), claims.index(row.claim)
         last.plot(*place, "s", color=COLOURS[row.verdict], ms=15)
         last.text(*place, SIGNS[row.verdict], ha="center", va="center", color="black")
-    last.set_xticks(range(len(ladders[1])), ladders[1], rotation=30, ha="right")
+    last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=30, ha="right")
     last.set(title="published, all tasks", xlim=(-0.6, len(ladders[1]) - 0.4))
     last.grid(False)
     axes[0, 0].set_yticks(range(len(claims)), claims)
@@ -110,7 +112,7 @@ def table(frame: pd.DataFrame, fmt: Callable[[float], str]) -> str:
     """Markdown: the claim as the paper is known to make it, our number for it, and what each ladder shows."""
     ladders = list(dict.fromkeys(frame["ladder"]))
     head = ["what is claimed", "measured as", *(title_of(ladder) for ladder in ladders)]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for claim, mine in frame.groupby("claim", sort=False):
         cells = {
             row.ladder: f"{row.holds:.0f} hold, {row.fails:.0f} fail, of {row.tasks:.0f}"
@@ -122,4 +124,4 @@ def table(frame: pd.DataFrame, fmt: Callable[[float], str]) -> str:
         lines.append(
             [SAID[claim], f"{mark.number}, {mark.side} {fmt(mark.mark)}", *(cells.get(ladder, "not known") for ladder in ladders)]
         )
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return show.table(head, lines)

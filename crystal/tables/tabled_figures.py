@@ -11,6 +11,7 @@ from ..measure.inference import Estimate, student
 from ..measure.judging import Verdict
 from ..present import overview
 from ..present.figures import panels
+from ..texts import label
 from . import tabled
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def plot_stages(frame: pd.DataFrame, stages: Sequence[str], label: str) -> Figure:
+def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Figure:
     """One line a ladder over the stages, mean over tasks with its interval. frame: of `over_tasks`."""
     fig, axes = panels(1, 1, 6.4, 3.0)
     ax, ladders = axes[0, 0], list(frame["ladder"].unique())
@@ -55,9 +56,9 @@ def plot_stages(frame: pd.DataFrame, stages: Sequence[str], label: str) -> Figur
         mine = frame[frame["ladder"] == ladder]
         at = mine["stage"].map(list(stages).index) + 0.06 * (number - (len(ladders) - 1) / 2)
         colour = LINES[number % len(LINES)]
-        ax.plot(at, mine["value"], "o-", color=colour, label=ladder)
+        ax.plot(at, mine["value"], "o-", color=colour, label=label(ladder))
         ax.vlines(at, mine["low"], mine["high"], color=colour, lw=1)
     ax.set_xticks(range(len(stages)), stages)
-    ax.set(ylabel=label, ylim=(0, None))
+    ax.set(ylabel=measured, ylim=(0, None))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig

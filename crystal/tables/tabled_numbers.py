@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from ..measure import evidence as ev
 from ..measure import phases as ph
 from ..measure.judging import Verdict, finite
+from ..present import show
 from . import tabled
 from .laws import Table
 
@@ -39,6 +42,25 @@ def numbers(table: Table) -> pd.DataFrame:
                 "from base": float(ph.tv(law, base)), "from previous": float(ph.tv(law, previous)),
                 "top": table.options[task][top], "p(top)": float(law[top]), "rank in base": int((base > base[top]).sum()) + 1})
     return pd.DataFrame(rows)
+
+
+def stages_told(table: Table, ladders: Iterable[str]) -> list[str]:
+    """Each ladder's stages in a plain sentence, with what stands in another's place."""
+    stages = {ladder: table.ladders[ladder] for ladder in ladders}
+    told = {ladder: tabled.roles(mine).told for ladder, mine in stages.items()}
+    return [f"{ladder}: {' → '.join(mine)}" + (f" ({told[ladder]})." if told[ladder] else ".")
+            for ladder, mine in stages.items()]
+
+
+def as_myst(every: pd.DataFrame) -> str:
+    """A MyST table of `numbers`."""
+    head = ["ladder", "task", "stage", "prompts", "mass on options", "entropy, bits",
+            "TV from base", "TV from the stage before", "top option", "its probability",
+            "its rank in the base"]
+    shown = every[["ladder", "task", "stage", "prompts", "mass", "entropy", "from base",
+                   "from previous", "top", "p(top)", "rank in base"]]
+    return show.table(head, ([x if isinstance(x, str) else show.fmt(x) for x in row]
+                             for row in shown.itertuples(index=False)))
 
 
 def verdict_rows(found: dict[str, dict[str, list[Verdict]]]) -> pd.DataFrame:
