@@ -21,9 +21,7 @@ from ..measure.claims import QUANTILE
 from ..measure.evidence import Evidence
 from ..measure.judging import Verdict, judge
 from ..measure.phases import Array
-from .laws import Table
-
-POOLED = "all tasks"
+from .laws import POOLED, Table
 
 
 class Roles(NamedTuple):
@@ -81,9 +79,10 @@ def survey(table: Table, ladder: str, *, quantile: float = QUANTILE, seed: int =
            permutations: int = 999) -> dict[str, list[Verdict]]:
     """Task -> verdicts of one ladder, every claim adjusted over the tasks by Holm's method; last, under POOLED, over all tasks.
 
-    Raises: CrystalError for a quantile that is none.
+    Raises: CrystalError for a quantile that is none, or too few or too many permutations.
     """
     claims.check_quantile(quantile)
+    inf.check_permutations(permutations)
     who, tasks = roles(table.ladders[ladder]), list(dict.fromkeys(table.frame.loc[table.frame["ladder"] == ladder, "task"]))
     every = {task: found for task in tasks if (found := rungs(table, ladder, task))}
     named = seeds(every, who)
