@@ -118,8 +118,8 @@ def name(text: str) -> str:
     """
     found = whole(text).strip()
     if bad := HOSTILE.search(found):
-        said = f"the name {line(found)!r:.60} holds the control character U+{ord(bad[0]):04X}"
-        raise ValueError(said)
+        kind = "half a character," if "\ud800" <= bad[0] <= "\udfff" else "the control character"
+        raise ValueError(f"the name {found!a:.60} holds {kind} U+{ord(bad[0]):04X}")
     return found
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import STAGES
 from .. import texts
+from ..ask.ladders import STAGES
 from ..errors import CrystalError, known
 from ..measure.evidence import FEWEST
-from .groups import (FEWER, GROUP, MOST_DRAWS, NEAR, NOISE, ROUNDING, gather, joint, laws, refuse_contradictions,
-                     rounded, some)
+from .groups import FEWER, GROUP, MOST_DRAWS, NEAR, ROUNDING, gather, joint, laws, refuse_contradictions, rounded, some
 from .sheets import at, empty, load_sheet, numbers, stem, words
 
 ORDER = (*STAGES, "instruct")  # "instruct": a last stage of which it is not known how it was reached
@@ -228,7 +227,8 @@ def _refuse_no_comparison(groups: pd.DataFrame, names: Mapping[str, list[str]], 
     for code, own in groups.groupby("ladder"):
         if not _compared(own):
             have = [ORDER[stage] for stage in sorted(own["stage"].unique())]
-            said = f"has only {', '.join(have)}" if "base" not in have or len(have) < 2 else "has no task at base and at a later stage"
+            lacking = "base" not in have or len(have) < 2
+            said = f"has only {', '.join(have)}" if lacking else "has no task at base and at a later stage"
             raise CrystalError(f"the ladder {names['ladder'][code]!r:.60} {said}: nothing to compare",
                                where=at(path, column="stage"), mend="add the rows of its base and of a later stage, or say which "
                                "they are: --stages base=NAME,sft=NAME")

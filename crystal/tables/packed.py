@@ -24,10 +24,10 @@ CELLS = 10**8  # of a table
 COLUMNS = 1000
 
 
-def check_size(size: int, where: object) -> None:
-    """Raises: CrystalError if something of `size` bytes would unpack beyond LARGEST."""
-    if not 0 <= size <= LARGEST:
-        raise CrystalError(f"it unpacks to more than {LARGEST >> 20} MiB", where=where,
+def check_size(size: int, where: object, most: int = LARGEST) -> None:
+    """Raises: CrystalError if something of `size` bytes would unpack beyond `most`."""
+    if not 0 <= size <= most:
+        raise CrystalError(f"it unpacks to more than {most >> 20} MiB", where=where,
                            mend="split it into smaller files, or look at what it holds")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from .. import texts
 from ..errors import CrystalError
 from . import packed
+from .groups import some
 from .sheets import column_names
 
 BOM = b"\xef\xbb\xbf"  # some programs begin UTF-8 with it
@@ -29,7 +30,7 @@ def rows(path: Path) -> Iterator[tuple[str, dict]]:
     if start.startswith(b"PAR1"):
         yield from _parquet_rows(path)
     elif start.removeprefix(BOM).lstrip().startswith(b"{"):
-        yield from json_lines(path)
+        yield from ((where, dict(zip(column_names(path, row), row.values()))) for where, row in json_lines(path))
     else:
         yield from _csv_rows(path)
 
@@ -41,17 +42,17 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    reader = csv.reader(io.StringIO(_decoded(path.read_bytes(), str(path)), newline=""), strict=True)
+    line, reader = 0, csv.reader(io.StringIO(_decoded(path.read_bytes(), str(path)), newline=""), strict=True)
     try:
         names = column_names(path, list(map(texts.uncell, next(reader, []))))
+        line = reader.line_num
         for cells in filter(None, reader):
-            where = f"{path}, line {reader.line_num}"
+            where = f"{path}, line {(line := reader.line_num)}"
             if len(cells) != len(names):
                 raise CrystalError(f"not {len(names)} cells", where=where, mend="quote cells that hold a comma")
             yield where, dict(zip(names, map(texts.uncell, cells), strict=True))
     except csv.Error as error:
-        where = f"{path}, line {reader.line_num + 1}"
-        raise CrystalError(f"not CSV: {error}", where=where, mend="write it again, or as JSONL") from error
+        raise CrystalError(f"not CSV: {error}", where=f"{path}, line {line + 1}", mend="write it again, or as JSONL") from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict]]:
@@ -107,11 +108,9 @@ def objects(record: Mapping, name: str, where: str) -> list[dict]:
 
 def field(fields: Mapping, name: str, where: str) -> str:
     """A name out of a record, as `texts.name` compares it; whole numbers are names, too."""
-    value, mend = fields.get(name), f"choose another field among: {some(map(str, fields), 12)}"
-    named = texts.written(value)
-    whole = not isinstance(value, str | bool) and texts.number(named) == texts.number(value)
-    if not (isinstance(value, str) or (whole and named.lstrip("-").isdigit())) or not named.strip():
-        said = f"{name} is {texts.shown(value)!r}" if name in fields else f"no {name}"
+    mend = f"choose another field among: {some(map(str, fields), 12)}"
+    if not (named := _text(fields.get(name)) or "").strip():
+        said = f"{name} is {texts.shown(fields[name])!r}" if name in fields else f"no {name}"
         raise CrystalError(f"{said}, where a name was looked for", where=where, mend=mend)
     try:
         return texts.name(named)
@@ -121,14 +120,19 @@ def field(fields: Mapping, name: str, where: str) -> str:
 
 def reply_text(value: Any, where: str) -> str | None:
     """A reply: text, a whole number, parts of which the text counts, or nothing."""
-    if value is None or isinstance(value, str):
-        return value
     if isinstance(value, list) and all(isinstance(one, dict) for one in value):
         return "\n".join(text_parts(value, where))
-    named = texts.written(value)
-    if isinstance(value, bool) or not named.lstrip("-").isdigit():
+    if value is not None and (text := _text(value)) is None:
         raise CrystalError(f"a reply is {texts.shown(value)}, not text", where=where, mend="write replies as text")
-    return named
+    return None if value is None else text
+
+
+def _text(value: Any) -> str | None:
+    """Text as it is, a whole number as text; None: neither."""
+    if isinstance(value, str):
+        return value
+    number = texts.written(value)
+    return number if number.lstrip("-").isdigit() else None
 
 
 def text_parts(parts: Iterable[Mapping], where: str) -> Iterator[str]:

@@ -75,14 +75,20 @@ def seeds(every: Mapping[str, Mapping[str, Evidence]], who: Roles) -> dict[str, 
             for task, (base, tuned) in pairs.items() if base is not None and tuned is not None and claims.splits(base, 1)}
 
 
+def check(*, quantile: float, seed: int, permutations: int) -> None:
+    """Raises: CrystalError for a quantile that is none, too few or many permutations, a negative seed."""
+    claims.check_quantile(quantile)
+    inf.check_permutations(permutations)
+    inf.generator(seed, "check")
+
+
 def survey(table: Table, ladder: str, *, quantile: float = QUANTILE, seed: int = 0,
            permutations: int = 999) -> dict[str, list[Verdict]]:
     """Task -> verdicts of one ladder, every claim adjusted over the tasks by Holm's method; last, under POOLED, over all tasks.
 
-    Raises: CrystalError for a quantile that is none, or too few or too many permutations.
+    Raises: CrystalError as `check` does.
     """
-    claims.check_quantile(quantile)
-    inf.check_permutations(permutations)
+    check(quantile=quantile, seed=seed, permutations=permutations)
     who, tasks = roles(table.ladders[ladder]), list(dict.fromkeys(table.frame.loc[table.frame["ladder"] == ladder, "task"]))
     every = {task: found for task in tasks if (found := rungs(table, ladder, task))}
     named = seeds(every, who)
