@@ -237,7 +237,9 @@ def _lines(path: Path, text: str) -> pd.DataFrame:
         whole = False
     if not whole:
         objects = [_object(path, number, line) for number, line in numbered]
-    packed.check_columns(len(set().union(*objects)), len(objects), path)
+    names = list(dict.fromkeys(name for one in objects for name in one))
+    packed.check_columns(len(names), len(objects), path)
+    column_names(path, names)  # pandas takes no half characters
     return pd.DataFrame(objects, index=pd.Index(rows), dtype=object)
 
 
