@@ -61,6 +61,7 @@ def phases_arguments(parser: ArgumentParser) -> None:
 
 def phases(arguments: Namespace) -> None:
     """Judge every claim on a table of answers of any ladder."""
+    from .keep.progress import bar
     from .tables import laws, tabled, tabled_numbers
 
     how = {"quantile": _number(arguments, "quantile"), "permutations": _whole(arguments, "permutations"),
@@ -68,7 +69,9 @@ def phases(arguments: Namespace) -> None:
     tabled.check(**how)
     table = laws.read_table(arguments.file, stages=laws.stage_names(arguments.stages), ladder=arguments.ladder,
                             normalise=arguments.normalise)
-    found = {ladder: tabled.survey(table, ladder, **how) for ladder in table.ladders}
+    every = table.frame[["ladder", "task"]].drop_duplicates()
+    with bar(tabled.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
+        found = {ladder: tabled.survey(table, ladder, tick=shown.update, **how) for ladder in table.ladders}
     if arguments.json:
         import json
 

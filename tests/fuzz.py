@@ -167,7 +167,8 @@ def phases_case(rng: np.random.Generator) -> Case:
     words = ["phases", "FILE", "--permutations", "19", *(["--json"] if rng.random() < 0.5 else [])]
     if rng.random() < 0.1:
         flag = pick(rng, ["--seed", "--quantile", "--stages", "--ladder"])
-        words.append(f"{flag}={pick(rng, ['-1', 'nan', '1_0', '1', '0.5', 'base=', 'base=base', 'sft=base', 'L', 'base=a,base=b'])}")
+        value = pick(rng, ["-1", "nan", "1_0", "1", "0.5", "base=", "base=base", "sft=base", "L", "base=a,base=b"])
+        words.append(f"{flag}={value}")
     if rng.random() < 0.3:
         words.append("--normalise")
     return Case(f"table{suffix}", data, tuple(words))
@@ -255,7 +256,7 @@ def import_case(rng: np.random.Generator) -> Case:
         data = spoil_bytes(data, rng)
     out = pick(rng, [".csv", ".jsonl", ".parquet"])
     task = pick(rng, [["--task", "digit"], ["--task", "mine", "--options", "7,3,42"], []])
-    if _COIN == name:
+    if name == _COIN:
         task = pick(rng, [["--task", "coin"], []])
     more = ["--stage", "base", "--ladder", "toy"]
     if rng.random() < 0.15:

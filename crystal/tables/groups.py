@@ -73,9 +73,10 @@ def gather(rows: pd.DataFrame, kind: str, path: Path, notes: list[str], slack: f
     both = stated & (np.bincount(code[~listed], minlength=len(groups)) > 0)
     _refuse(groups, both, path, "option", "the group has an empty option and a mass, which say the same twice",
             "remove one of them")
-    _refuse(groups, stated & ((groups["mass"] <= 0) | (groups["mass"] > 1)), path, "mass",
-            "the mass is not above 0 and at most 1",
-            "mass is the probability of answering with one of the options; remove groups that never do")
+    masses = groups["mass"].to_numpy()
+    far = stated & ((masses <= 0) | (masses > 1))
+    _refuse(groups, far, path, "mass", "the mass is not above 0 and at most 1", rounded(masses[far], slack)
+            or "mass is the probability of answering with one of the options; remove groups that never do")
     on = groups["on"].to_numpy()
     if kind == "count":
         groups["draws"] = on
