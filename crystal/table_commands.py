@@ -32,14 +32,20 @@ def import_(arguments: Namespace) -> None:
 
     from .tables.foreign import Named
     from .tables.importers import Asked, check_out, save, tally
-    from .tables.laws import given
+    from .tables.names import given
 
     out = Path(arguments.out)
     check_out(out, append=arguments.append)
     options = tuple(arguments.options.split(",")) if arguments.options else ()
     named = Named(*(name and given(name, flag) for name, flag in (
         (arguments.prompt_from, "--prompt-from"), (arguments.unit_from, "--unit-from"))))
-    asked = Asked(ladder=arguments.ladder, stage=arguments.stage, task=arguments.task, options=options, named=named)
+    asked = Asked(
+        ladder=arguments.ladder,
+        stage=arguments.stage,
+        task=arguments.task,
+        options=options,
+        named=named,
+    )
     found = tally(arguments.format, [Path(file) for file in arguments.files], asked)
     table = found.table()
     rows = save(table, out, append=arguments.append)
@@ -51,10 +57,19 @@ def phases_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", help="a table of answers: .csv, .tsv, .jsonl (each also .gz) or .parquet")
     parser.add_argument("--stages", default="", metavar="base=NAME,sft=NAME", help="what the stages are called in the file")
     parser.add_argument("--ladder", help="its name, if the file has no such column; else the only one to judge")
-    parser.add_argument("--normalise", action="store_true",
-                        help="probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off")
-    parser.add_argument("--quantile", default="0.9", help="share of a seed's mass that defines its options (default 0.9)")
-    parser.add_argument("--permutations", default="999", help="shuffles behind every p-value (default 999)")
+    parser.add_argument(
+        "--normalise",
+        action="store_true",
+        help="probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off",
+    )
+    parser.add_argument(
+        "--quantile",
+        default="0.9",
+        help="share of a seed's mass that defines its options (default 0.9)",
+    )
+    parser.add_argument(
+        "--permutations", default="999", help="shuffles behind every p-value (default 999)"
+    )
     parser.add_argument("--seed", default="0", help="of all chance")
     parser.add_argument("--json", action="store_true", help="verdicts, numbers and notes as JSON")
 
@@ -62,16 +77,26 @@ def phases_arguments(parser: ArgumentParser) -> None:
 def phases(arguments: Namespace) -> None:
     """Judge every claim on a table of answers of any ladder."""
     from .keep.progress import bar
-    from .tables import laws, tabled, tabled_numbers
+    from .tables import laws, names, tabled, tabled_numbers
 
-    how = {"quantile": _number(arguments, "quantile"), "permutations": _whole(arguments, "permutations"),
-           "seed": _whole(arguments, "seed")}
+    how = {
+        "quantile": _number(arguments, "quantile"),
+        "permutations": _whole(arguments, "permutations"),
+        "seed": _whole(arguments, "seed"),
+    }
     tabled.check(**how)
-    table = laws.read_table(arguments.file, stages=laws.stage_names(arguments.stages), ladder=arguments.ladder,
-                            normalise=arguments.normalise)
+    table = laws.read_table(
+        arguments.file,
+        stages=names.stage_names(arguments.stages),
+        ladder=arguments.ladder,
+        normalise=arguments.normalise,
+    )
     every = table.frame[["ladder", "task"]].drop_duplicates()
     with bar(tabled.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
-        found = {ladder: tabled.survey(table, ladder, tick=shown.update, **how) for ladder in table.ladders}
+        found = {
+            ladder: tabled.survey(table, ladder, tick=shown.update, **how)
+            for ladder in table.ladders
+        }
     if arguments.json:
         import json
 
@@ -84,14 +109,19 @@ def phases(arguments: Namespace) -> None:
 def _number(arguments: Namespace, name: str) -> float:
     text = str(getattr(arguments, name))
     if not is_number(text):
-        raise CrystalError(f"--{name} is {short(text)!r}, no number", mend=f"--{name} with digits and a decimal point")
+        raise CrystalError(
+            f"--{name} is {short(text)!r}, no number",
+            mend=f"--{name} with digits and a decimal point",
+        )
     return float(text)
 
 
 def _whole(arguments: Namespace, name: str) -> int:
     text = str(getattr(arguments, name))
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise CrystalError(f"--{name} is {short(text)!r}, not a whole number", mend=f"--{name} with digits only")
+        raise CrystalError(
+            f"--{name} is {short(text)!r}, not a whole number", mend=f"--{name} with digits only"
+        )
     return int(text)
 
 

@@ -133,7 +133,7 @@ def written(value: object) -> str:
 
 
 def number(value: object) -> float:
-    """A cell of any type as a number; nan if it is none, as `true`, `1_000`, digits of other scripts."""
+    """A cell of any type as a number; nan for `true`, `1_000`, digits of other scripts."""
     if isinstance(value, str) and (not value.isascii() or "_" in value):
         return math.nan
     if not isinstance(value, str | Real | Decimal) or isinstance(value, bool):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import csv
 import functools
 import gzip
@@ -41,11 +42,68 @@ MEMORY = 3 * 2**30  # bytes of data that an input may take
 SECONDS = 60
 DEEP = "@deep@"  # written as nested lists, deeper than any recursion
 
-NAMES = ["", " ", "42.0", "42", "-0.0", "1_000", "e\u0301t\u00e9", "\u00e9te\u0301", "\u0664\u0662", "=1+1",
-         "'=1", "-x", "@", "a\nb", "\x1b[31m", "\u202eab", "\ufeff", "\ud800", "all tasks", "All  Tasks", "base",
-         "sft", "digit", "7", "seven", "<script>", "x" * 5000, "\u2028", "null", "NA", "\x00", "|", '"', ","]
-VALUES = [1e308, -1, 0, -0.0, 1e-320, 5e-324, 1e9, 2**63, 10**400, 1.004, 1.02, 0.5, "nan", "inf", "-inf", "1_000",
-          "1e400", "\u0664", "", " 3 ", "0x10", "1,5", "3.0", "-0"]
+NAMES = [
+    "",
+    " ",
+    "42.0",
+    "42",
+    "-0.0",
+    "1_000",
+    "e\u0301t\u00e9",
+    "\u00e9te\u0301",
+    "\u0664\u0662",
+    "=1+1",
+    "'=1",
+    "-x",
+    "@",
+    "a\nb",
+    "\x1b[31m",
+    "\u202eab",
+    "\ufeff",
+    "\ud800",
+    "all tasks",
+    "All  Tasks",
+    "base",
+    "sft",
+    "digit",
+    "7",
+    "seven",
+    "<script>",
+    "x" * 5000,
+    "\u2028",
+    "null",
+    "NA",
+    "\x00",
+    "|",
+    '"',
+    ",",
+]
+VALUES = [
+    1e308,
+    -1,
+    0,
+    -0.0,
+    1e-320,
+    5e-324,
+    1e9,
+    2**63,
+    10**400,
+    1.004,
+    1.02,
+    0.5,
+    "nan",
+    "inf",
+    "-inf",
+    "1_000",
+    "1e400",
+    "\u0664",
+    "",
+    " 3 ",
+    "0x10",
+    "1,5",
+    "3.0",
+    "-0",
+]
 OTHERS = [None, True, False, [], {}, [1], {"a": 1}, DEEP, 42.0, 7, 7.5, "7", b"7"]
 
 
@@ -78,8 +136,14 @@ def sound_table(rng: np.random.Generator) -> list[dict]:
                 law = rng.dirichlet(np.full(len(options), pick(rng, [0.1, 1.0])))
                 values = rng.multinomial(40, law) if counted else law
                 for option, value in zip(options, values.tolist(), strict=True):
-                    row = {"ladder": "L", "stage": stage, "task": task, "prompt": f"p{prompt}", "option": option,
-                           "count" if counted else "probability": value}
+                    row = {
+                        "ladder": "L",
+                        "stage": stage,
+                        "task": task,
+                        "prompt": f"p{prompt}",
+                        "option": option,
+                        "count" if counted else "probability": value,
+                    }
                     rows.append(row | ({"unit": f"u{prompt // 2}"} if units else {}))
     return rows
 
@@ -92,19 +156,23 @@ def spoil_rows(rows: list[dict], rng: np.random.Generator) -> list[dict]:
         number = name in ("count", "probability", "mass")
         what = rng.random()
         if what < 0.35:
-            rows[row] = rows[row] | {name: pick(rng, pick(rng, [VALUES if number else NAMES, OTHERS]))}
+            rows[row] = rows[row] | {
+                name: pick(rng, pick(rng, [VALUES if number else NAMES, OTHERS]))
+            }
         elif what < 0.5:  # a whole column, or a name wherever it stands
             new, old = pick(rng, VALUES if number else NAMES), rows[row].get(name)
             rows = [one | {name: new} if one.get(name) == old or number else one for one in rows]
         elif what < 0.6:
-            rows = [*rows, *rows[row:row + int(rng.integers(1, 9))]]
+            rows = [*rows, *rows[row : row + int(rng.integers(1, 9))]]
         elif what < 0.7:
-            del rows[row:row + int(rng.integers(1, 9))]
+            del rows[row : row + int(rng.integers(1, 9))]
         elif what < 0.8:
             rows = [{key: value for key, value in one.items() if key != name} for one in rows]
         elif what < 0.9:
             new = pick(rng, [*NAMES, "mass", "count", "unit", *names])
-            rows = [{new if key == name else key: value for key, value in one.items()} for one in rows]
+            rows = [
+                {new if key == name else key: value for key, value in one.items()} for one in rows
+            ]
         else:
             rows = [one | {"mass": pick(rng, [0.9, 1, 1e-320, 1.004])} for one in rows]
         rows = [row for row in rows if row] or [{"ladder": "L"}]
@@ -121,7 +189,9 @@ def packed(rows: list[dict], suffix: str) -> bytes:
             try:
                 columns[_clean(name)] = pa.array(cells)
             except (pa.ArrowException, TypeError, OverflowError, UnicodeError):
-                columns[_clean(name)] = pa.array([None if cell is None else _clean(str(cell)) for cell in cells])
+                columns[_clean(name)] = pa.array(
+                    [None if cell is None else _clean(str(cell)) for cell in cells]
+                )
         sink = io.BytesIO()
         pq.write_table(pa.table(columns), sink)
         return sink.getvalue()
@@ -149,8 +219,20 @@ def spoil_bytes(data: bytes, rng: np.random.Generator) -> bytes:
     """Some bytes flipped, cut out or inserted."""
     for _ in range(int(rng.integers(1, 4))):
         place, n = int(rng.integers(len(data) + 1)), int(rng.integers(1, 30))
-        put = pick(rng, [bytes(rng.integers(0, 256, n, dtype=np.uint8)), b"", b"\r", b"\n", b"\x00", b'"', b"[" * 3000, b"9" * n])
-        data = data[:place] + put + data[place + pick(rng, [0, len(put), n]):]
+        put = pick(
+            rng,
+            [
+                bytes(rng.integers(0, 256, n, dtype=np.uint8)),
+                b"",
+                b"\r",
+                b"\n",
+                b"\x00",
+                b'"',
+                b"[" * 3000,
+                b"9" * n,
+            ],
+        )
+        data = data[:place] + put + data[place + pick(rng, [0, len(put), n]) :]
     return data
 
 
@@ -168,7 +250,21 @@ def phases_case(rng: np.random.Generator) -> Case:
     words = ["phases", "FILE", "--permutations", "19", *(["--json"] if rng.random() < 0.5 else [])]
     if rng.random() < 0.1:
         flag = pick(rng, ["--seed", "--quantile", "--stages", "--ladder"])
-        value = pick(rng, ["-1", "nan", "1_0", "1", "0.5", "base=", "base=base", "sft=base", "L", "base=a,base=b"])
+        value = pick(
+            rng,
+            [
+                "-1",
+                "nan",
+                "1_0",
+                "1",
+                "0.5",
+                "base=",
+                "base=base",
+                "sft=base",
+                "L",
+                "base=a,base=b",
+            ],
+        )
         words.append(f"{flag}={value}")
     if rng.random() < 0.3:
         words.append("--normalise")
@@ -181,7 +277,13 @@ def phases_case(rng: np.random.Generator) -> Case:
 def paths(value: object, above: tuple = ()) -> Iterator[tuple]:
     """Where every value within a JSON value stands."""
     yield above
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in items:
         yield from paths(inner, (*above, key))
 
@@ -193,15 +295,15 @@ def spoil_json(value, rng: np.random.Generator):
         where = pick(rng, list(paths(value)))
         if not where:
             if rng.random() < 0.05:
-                return pick(rng, OTHERS)
+                return copy.deepcopy(pick(rng, OTHERS))
             continue
         inner = value
         for key in where[:-1]:
             inner = inner[key]
         if rng.random() < 0.75:
-            inner[where[-1]] = pick(rng, pick(rng, [VALUES, NAMES, OTHERS]))
+            inner[where[-1]] = copy.deepcopy(pick(rng, pick(rng, [VALUES, NAMES, OTHERS])))
         elif isinstance(inner, list) and rng.random() < 0.5:
-            inner.append(inner[where[-1]])
+            inner.append(copy.deepcopy(inner[where[-1]]))
         else:
             del inner[where[-1]]
     return value
@@ -230,7 +332,9 @@ def inspect_eval(rng: np.random.Generator) -> Case:
     if rng.random() < 0.4:
         return Case("digit.eval", (FORMATS / "digit.eval").read_bytes(), ("inspect",))
     log, sink = json.loads((FORMATS / "digit.json").read_bytes()), io.BytesIO()
-    with zipfile.ZipFile(sink, "w", pick(rng, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])) as archive:
+    with zipfile.ZipFile(
+        sink, "w", pick(rng, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+    ) as archive:
         header = {name: value for name, value in log.items() if name != "samples"}
         archive.writestr("header.json", dumped(spoil_json(header, rng)))
         for number, sample in enumerate(log["samples"]):
@@ -239,7 +343,10 @@ def inspect_eval(rng: np.random.Generator) -> Case:
 
 
 def replies_case(rng: np.random.Generator) -> Case:
-    rows = [{"prompt": f"p{n % 3}", "reply": pick(rng, ["7", "7.0", "seven", "no", "42", "3."])} for n in range(12)]
+    rows = [
+        {"prompt": f"p{n % 3}", "reply": pick(rng, ["7", "7.0", "seven", "no", "42", "3."])}
+        for n in range(12)
+    ]
     rows = [row | {"task": "digit", "unit": "u"} for row in rows] if rng.random() < 0.3 else rows
     suffix = pick(rng, [".csv", ".jsonl", ".parquet"])
     return Case(f"replies{suffix}", packed(spoil_rows(rows, rng), suffix), ("replies",))
@@ -247,8 +354,18 @@ def replies_case(rng: np.random.Generator) -> Case:
 
 (_DIGIT,) = (path.name for path in FORMATS.glob("samples_digit_*.jsonl"))
 (_COIN,) = (path.name for path in FORMATS.glob("samples_coin_*.jsonl"))
-LOGS = [lined(_DIGIT, ["lm-eval"]), lined(_COIN, ["lm-eval"]), inspect_json, inspect_eval, replies_case, replies_case,
-        *(lined(f"batch_{kind}.jsonl", ["openai-batch"]) for kind in ("chat", "completions", "responses"))]
+LOGS = [
+    lined(_DIGIT, ["lm-eval"]),
+    lined(_COIN, ["lm-eval"]),
+    inspect_json,
+    inspect_eval,
+    replies_case,
+    replies_case,
+    *(
+        lined(f"batch_{kind}.jsonl", ["openai-batch"])
+        for kind in ("chat", "completions", "responses")
+    ),
+]
 
 
 def import_case(rng: np.random.Generator) -> Case:
@@ -286,10 +403,17 @@ def complaint(given: Case, folder: Path) -> str | None:
     for old in outs:
         old.unlink()
     path.write_bytes(given.data)
-    words = [str(path) if word == "FILE" else str(folder / word) if word.startswith("OUT.") else word for word in given.words]
+    words = [
+        str(path) if word == "FILE" else str(folder / word) if word.startswith("OUT.") else word
+        for word in given.words
+    ]
     out, err = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("error")
             status = main(words)
     except SystemExit as end:
@@ -299,7 +423,11 @@ def complaint(given: Case, folder: Path) -> str | None:
     made = list(folder.glob("OUT*"))
     if status == 2:
         said = err.getvalue()
-        if not re.fullmatch(r"crystal \w+: [^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+ Mend: .+\n", said):
+        if not re.fullmatch(
+            r"crystal \w+: [^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
+            r" Mend: .+\n",
+            said,
+        ):
             return f"no sentence: {said!r:.600}"
         return f"refused, but wrote {made}" if made else None
     if status != 0 or err.getvalue():
@@ -315,18 +443,28 @@ def _wrong_numbers(given: Case, said: str, made: list[Path]) -> str | None:
     if given.words[0] == "import":
         from crystal.tables.records import rows
 
-        values = [float(cells.get("count", cells.get("probability"))) for path in made for _, cells in rows(path)]
-        return None if values and all(0 <= value < math.inf for value in values) else f"values {values[:9]}"
+        values = [
+            float(cells.get("count", cells.get("probability")))
+            for path in made
+            for _, cells in rows(path)
+        ]
+        return (
+            None
+            if values and all(0 <= value < math.inf for value in values)
+            else f"values {values[:9]}"
+        )
     if "--json" in given.words:
         found = json.loads(said, parse_constant=lambda name: [].index(name))
         every = [value for value in _leaves(found) if isinstance(value, float)]
         return None if all(map(math.isfinite, every)) else "a number is not finite"
     bad = re.search(r"(?<![\w.])[-+]?(inf|nan)(?!\w)", said, re.IGNORECASE)
-    return f"text with {said[max(0, bad.start() - 80):bad.end() + 20]!r}" if bad else None
+    return f"text with {said[max(0, bad.start() - 80) : bad.end() + 20]!r}" if bad else None
 
 
 def _leaves(value: object) -> Iterator[object]:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    inner = (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    )
     if inner is None:
         yield value
     else:
@@ -396,7 +534,9 @@ def main() -> int:
     import crystal.cli  # noqa: F401  once, not in every worker
 
     count = 0
-    for number, found in findings(arguments.kind, range(arguments.first, arguments.first + arguments.n), arguments.seed):
+    for number, found in findings(
+        arguments.kind, range(arguments.first, arguments.first + arguments.n), arguments.seed
+    ):
         count += 1
         given = case(arguments.kind, arguments.seed, number)
         kept = ROOT / "_build/fuzz" / f"{arguments.kind}-{arguments.seed}-{number}-{given.name}"

@@ -1,4 +1,4 @@
-"""Tables and logs of strangers: the right numbers, or one sentence that says what, where and what to type."""
+"""Tables and logs of strangers: the right numbers, or a sentence: what, where, what to type."""
 
 from __future__ import annotations
 
@@ -36,9 +36,20 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz")
 
 def rows(counts: bool = False, options=("a", "b"), **more) -> list[dict]:
     """A valid table of three prompts."""
-    return [{"ladder": "L", "stage": stage, "task": "t", "prompt": f"p{prompt}", "option": option,
-             "count" if counts else "probability": 20 if counts else 1 / len(options)} | more
-            for stage in ("base", "sft") for prompt in range(3) for option in options]
+    return [
+        {
+            "ladder": "L",
+            "stage": stage,
+            "task": "t",
+            "prompt": f"p{prompt}",
+            "option": option,
+            "count" if counts else "probability": 20 if counts else 1 / len(options),
+        }
+        | more
+        for stage in ("base", "sft")
+        for prompt in range(3)
+        for option in options
+    ]
 
 
 def write(folder: Path, table: list[dict], name: str = "x.csv") -> Path:
@@ -62,7 +73,7 @@ def refusal(path: Path, **how) -> CrystalError:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_accents_composed_or_not_are_one_option(suffix, tmp_path):
     table = rows(options=("\u00e9t\u00e9", "b"))
-    for row in table[len(table) // 2:]:
+    for row in table[len(table) // 2 :]:
         row["option"] = row["option"].replace("\u00e9", "e\u0301")
     assert read_table(write(tmp_path, table, f"x{suffix}")).options == {"t": ("\u00e9t\u00e9", "b")}
     both = rows(options=("\u00e9", "e\u0301"))
@@ -73,7 +84,7 @@ def test_accents_composed_or_not_are_one_option(suffix, tmp_path):
 @pytest.mark.parametrize("number", [7.0, np.float32(7), "7.0", "7.00", 7])
 def test_whole_numbers_are_one_name_in_every_format(suffix, number, tmp_path):
     table = rows(options=("7", "b"))
-    for row in table[len(table) // 2:]:
+    for row in table[len(table) // 2 :]:
         row["option"] = {"7": getattr(number, "item", lambda: number)()}.get(row["option"], "b")
     assert read_table(write(tmp_path, table, f"x{suffix}")).options == {"t": ("7", "b")}
 
@@ -94,32 +105,55 @@ def test_half_a_character_and_bytes_are_no_names(tmp_path):
     table = rows()
     table[1]["option"] = "\ud800"
     assert "half a character" in str(refusal(write(tmp_path, table, "x.jsonl")))
-    pq.write_table(pa.Table.from_pylist(rows()).set_column(4, "option", [[b"a", b"b"] * 6]), tmp_path / "x.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(rows()).set_column(4, "option", [[b"a", b"b"] * 6]),
+        tmp_path / "x.parquet",
+    )
     assert "is bytes" in str(refusal(tmp_path / "x.parquet"))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_names_of_columns_are_checked_too(suffix, tmp_path):
-    assert "header, column 7" in str(refusal(write(tmp_path, rows(**{"a\x1bb": "x"}), f"x{suffix}")))
-    said = str(refusal(write(tmp_path, [row | {"\u00e9": 1, "e\u0301": 2} for row in rows()], f"y{suffix}")))
+    assert "header, column 7" in str(
+        refusal(write(tmp_path, rows(**{"a\x1bb": "x"}), f"x{suffix}"))
+    )
+    said = str(
+        refusal(
+            write(tmp_path, [row | {"\u00e9": 1, "e\u0301": 2} for row in rows()], f"y{suffix}")
+        )
+    )
     assert "two columns are called '\u00e9'" in said
 
 
 @pytest.mark.parametrize("task", ["all tasks", "All  Tasks", " ALL TASKS ", "\uff41ll tasks"])
 def test_no_task_is_called_as_all_of_them(task, tmp_path):
-    assert "no task may be called" in str(refusal(write(tmp_path, [row | {"task": task} for row in rows()])))
+    assert "no task may be called" in str(
+        refusal(write(tmp_path, [row | {"task": task} for row in rows()]))
+    )
     with pytest.raises(CrystalError, match="no task may be called"):
         Asked(task=task, options=("a", "b"))
 
 
-CELLS = st.text(st.characters(codec="utf-8").filter(lambda c: not texts.HOSTILE.match(c)), max_size=6)
+CELLS = st.text(
+    st.characters(codec="utf-8").filter(lambda c: not texts.HOSTILE.match(c)), max_size=6
+)
 
 
 @settings(max_examples=60)
-@given(st.lists(st.sampled_from("'=+-@1. ").flatmap(lambda c: CELLS.map(lambda text: c + text)).map(texts.name)
-                .filter(bool), min_size=2, max_size=6, unique=True), st.sampled_from([".csv", ".jsonl", ".parquet"]))
+@given(
+    st.lists(
+        st.sampled_from("'=+-@1. ")
+        .flatmap(lambda c: CELLS.map(lambda text: c + text))
+        .map(texts.name)
+        .filter(bool),
+        min_size=2,
+        max_size=6,
+        unique=True,
+    ),
+    st.sampled_from([".csv", ".jsonl", ".parquet"]),
+)
 def test_names_come_back_as_they_were_written(tmp_path_factory, options, suffix):
-    """Whatever a spreadsheet would compute, through every table that this package writes and reads."""
+    """Whatever a spreadsheet would compute, through every table that this package writes."""
     folder = tmp_path_factory.mktemp("cells")
     frame = pd.DataFrame(rows(counts=True, options=options))
     importers.save(frame, folder / f"x{suffix}")
@@ -128,7 +162,10 @@ def test_names_come_back_as_they_were_written(tmp_path_factory, options, suffix)
     assert back == frame["option"].tolist()
     draw_tables.write(frame, folder / "drawn.csv")
     assert read_table(folder / "drawn.csv").options == {"t": tuple(options)}
-    cells = [line.split(",")[4].strip('"') for line in (folder / "drawn.csv").read_text("utf-8").splitlines()[1:]]
+    cells = [
+        line.split(",")[4].strip('"')
+        for line in (folder / "drawn.csv").read_text("utf-8").splitlines()[1:]
+    ]
     assert not [cell for cell in cells if cell[:1] in ("=", "@")]
 
 
@@ -163,7 +200,9 @@ def test_the_smallest_probabilities_are_laws_or_refused(tmp_path):
     assert "sum to 1.48e-323" in str(refusal(write(tmp_path, table)))
 
 
-@pytest.mark.parametrize("number", ["1_000", "\u0661", "1\u06f0", "0x10", "1e", True, [1], {"a": 1}, "nan", None])
+@pytest.mark.parametrize(
+    "number", ["1_000", "\u0661", "1\u06f0", "0x10", "1e", True, [1], {"a": 1}, "nan", None]
+)
 @pytest.mark.parametrize("suffix", (".csv", ".jsonl", ".parquet"))
 def test_what_is_no_number_is_refused(number, suffix, tmp_path):
     table = rows(counts=True)
@@ -181,14 +220,19 @@ def test_rounded_probabilities_are_normalised_if_asked(law, above, tmp_path):
     assert "--normalise" in refusal(path).mend
     read = read_table(path, normalise=True)
     assert any(f"exceed 1 by at most {above}" in note for note in read.notes)
-    assert np.allclose([law.sum() for law in read.frame["law"]], 1) and (read.frame["mass"] == 1).all()
+    assert (
+        np.allclose([law.sum() for law in read.frame["law"]], 1) and (read.frame["mass"] == 1).all()
+    )
     assert main(["phases", str(path), "--normalise", "--permutations", "19"]) == 0
 
 
 def test_what_rounding_cannot_do_is_not_normalised(tmp_path):
     table = [row | {"probability": 0.51} for row in rows()]
     path = write(tmp_path, table)
-    assert "--normalise" not in refusal(path).mend and "--normalise" not in refusal(path, normalise=True).mend
+    assert (
+        "--normalise" not in refusal(path).mend
+        and "--normalise" not in refusal(path, normalise=True).mend
+    )
     table[0]["probability"], table[1]["probability"] = 1.02, 0
     assert "is above 1" in str(refusal(write(tmp_path, table), normalise=True))
 
@@ -241,12 +285,23 @@ def test_lines_that_end_as_on_an_old_mac_are_read(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
     assert read_table(path).notes == wanted
     (tmp_path / "r.csv").write_bytes(b"reply,prompt\r7,p1\r3,p1\r")
-    assert tally("replies", [tmp_path / "r.csv"], Asked(ladder="a", stage="b", task="digit")).table()["count"].sum() == 2
+    assert (
+        tally("replies", [tmp_path / "r.csv"], Asked(ladder="a", stage="b", task="digit"))
+        .table()["count"]
+        .sum()
+        == 2
+    )
 
 
-@pytest.mark.parametrize(("line", "said"), [
-    (b'{"option": "a", "option": "b"}', "given twice"), (b"[" * 100_000, "line 3 is not JSON"),
-    (b'{"option": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 3 is not JSON"), (b'{"count": 1_000}', "not JSON")])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"option": "a", "option": "b"}', "given twice"),
+        (b"[" * 100_000, "line 3 is not JSON"),
+        (b'{"option": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 3 is not JSON"),
+        (b'{"count": 1_000}', "not JSON"),
+    ],
+)
 def test_json_is_read_strictly(line, said, tmp_path):
     path = write(tmp_path, rows()[:2], "x.jsonl")
     path.write_bytes(path.read_bytes() + line + b"\n")
@@ -268,7 +323,7 @@ def test_damaged_parquet_is_a_table_or_a_sentence(tmp_path):
     whole = fuzz.packed(rows(counts=True), ".parquet")
     path, refused = tmp_path / "x.parquet", 0
     for place in range(0, len(whole), 11):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
             read_table(path)
         except CrystalError as error:
@@ -293,7 +348,10 @@ def bomb(folder: Path, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", ["phases .csv.gz", "phases .parquet", "import replies .parquet", "import inspect .eval"])
+@pytest.mark.parametrize(
+    "words",
+    ["phases .csv.gz", "phases .parquet", "import replies .parquet", "import inspect .eval"],
+)
 def test_what_unpacks_without_end_is_refused(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(packed, "LARGEST", 1 << 20)
     monkeypatch.setattr(packed.check_size, "__defaults__", (1 << 20,))
@@ -316,7 +374,9 @@ def test_columns_without_end_are_refused(tmp_path):
 def imported(path: Path, format: str, capsys, *more: str) -> str:
     """What the command says: its sentence if it refuses, else what was read."""
     out = path.parent / "out.csv"
-    status = main(["import", format, str(path), "--out", str(out), "--ladder", "a", "--stage", "base", *more])
+    status = main(
+        ["import", format, str(path), "--out", str(out), "--ladder", "a", "--stage", "base", *more]
+    )
     said, err = capsys.readouterr()
     assert status in (0, 2) and out.exists() == (status == 0)
     assert status == 0 or re.fullmatch(r"crystal import: [^\n]+ Mend: [^\n]+\n", err)
@@ -331,27 +391,82 @@ def test_replies_of_floats_are_whole_numbers(kind, reply, tmp_path, capsys):
 
 
 def test_nothing_read_as_an_option_is_an_error(tmp_path, capsys):
-    table = [{"prompt": "p", "task": task, "reply": reply} for task, reply in
-             [("coin", "heads"), ("digit", "x"), ("digit", "x"), ("digit", "y\x1b"), ("die", "99"), ("die", "")]]
+    table = [
+        {"prompt": "p", "task": task, "reply": reply}
+        for task, reply in [
+            ("coin", "heads"),
+            ("digit", "x"),
+            ("digit", "x"),
+            ("digit", "y\x1b"),
+            ("die", "99"),
+            ("die", ""),
+        ]
+    ]
     said = imported(write(tmp_path, table, "r.jsonl"), "replies", capsys)
-    assert r"nothing was read as an option of digit: 'x' (2), 'y\x1b' (1); die: '99' (1)" in said and "coin" not in said
+    assert (
+        r"nothing was read as an option of digit: 'x' (2), 'y\x1b' (1); die: '99' (1)" in said
+        and "coin" not in said
+    )
 
 
-BATCH = {"custom_id": "p", "response": {"status_code": 200, "body": {"choices": [{"message": {"content": "7"}}]}}}
-OUTPUT = {"status_code": 200, "body": {"output": [{"type": "message", "content": [{"type": "output_text", "text": "7"}]}]}}
-SAMPLE = {"doc_id": 0, "filter": "none", "arguments": {"g": {"a": "?", "b": {"until": []}}}, "resps": [["7"]], "doc": {}}
-SCORED = {"doc_id": 0, "filter": "none", "doc": {}, "resps": [[[-1.0, False]], [[-1.0, False]]],
-          "arguments": [["?", "heads"], ["?", "tails"]]}
-LOG = {"eval": {"task": "digit", "model_generate_config": {}}, "plan": {"config": {}}, "samples": [
-    {"id": 1, "epoch": 1, "metadata": {}, "uuid": "u", "attachments": {}, "output": {"choices": [
-        {"message": {"content": [{"type": "text", "text": "7"}]}, "stop_reason": "stop"}]}}]}
+BATCH = {
+    "custom_id": "p",
+    "response": {"status_code": 200, "body": {"choices": [{"message": {"content": "7"}}]}},
+}
+OUTPUT = {
+    "status_code": 200,
+    "body": {"output": [{"type": "message", "content": [{"type": "output_text", "text": "7"}]}]},
+}
+SAMPLE = {
+    "doc_id": 0,
+    "filter": "none",
+    "arguments": {"g": {"a": "?", "b": {"until": []}}},
+    "resps": [["7"]],
+    "doc": {},
+}
+SCORED = {
+    "doc_id": 0,
+    "filter": "none",
+    "doc": {},
+    "resps": [[[-1.0, False]], [[-1.0, False]]],
+    "arguments": [["?", "heads"], ["?", "tails"]],
+}
+LOG = {
+    "eval": {"task": "digit", "model_generate_config": {}},
+    "plan": {"config": {}},
+    "samples": [
+        {
+            "id": 1,
+            "epoch": 1,
+            "metadata": {},
+            "uuid": "u",
+            "attachments": {},
+            "output": {
+                "choices": [
+                    {"message": {"content": [{"type": "text", "text": "7"}]}, "stop_reason": "stop"}
+                ]
+            },
+        }
+    ],
+}
 WRONG = [5, 7.5, True, None, "x", "", [], [5], [[5]], {}, {"a": 5}, "\ud800", 10**400, [None], [{}]]
 
 
-@pytest.mark.parametrize(("format", "record", "name"), [
-    ("openai-batch", BATCH, "b.jsonl"), ("openai-batch", BATCH | {"response": OUTPUT}, "b.jsonl"),
-    ("lm-eval", SAMPLE, "s.jsonl"), ("lm-eval", SCORED, "s.jsonl"), ("inspect", LOG, "l.json"),
-    ("replies", {"prompt": "p", "reply": "7", "unit": "u", "ladder": "a", "stage": "base"}, "r.jsonl")])
+@pytest.mark.parametrize(
+    ("format", "record", "name"),
+    [
+        ("openai-batch", BATCH, "b.jsonl"),
+        ("openai-batch", BATCH | {"response": OUTPUT}, "b.jsonl"),
+        ("lm-eval", SAMPLE, "s.jsonl"),
+        ("lm-eval", SCORED, "s.jsonl"),
+        ("inspect", LOG, "l.json"),
+        (
+            "replies",
+            {"prompt": "p", "reply": "7", "unit": "u", "ladder": "a", "stage": "base"},
+            "r.jsonl",
+        ),
+    ],
+)
 def test_a_field_of_any_type_is_read_or_a_sentence(format, record, name, tmp_path, capsys):
     task = "coin" if record is SCORED else "digit"
     (tmp_path / name).write_text(json.dumps(record) + "\n")
@@ -368,27 +483,62 @@ def test_a_field_of_any_type_is_read_or_a_sentence(format, record, name, tmp_pat
             imported(tmp_path / name, format, capsys, "--task", task)
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    ("--task mine --options 1_000,2", "number with underscores"), ("--task mine --options e\u0301,\u00e9", "two or more"),
-    ("--task mine --options a\x1b,b", "control character"), ("--ladder a\u202eb", "control character"),
-    ("--out no/such/t.csv", "no such folder.*mkdir -p no/such"), ("--out t.txt", "ending of a table"),
-    ("--out . --append", "ending of a table"), ("--unit-from nobody", "no nobody")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--task mine --options 1_000,2", "number with underscores"),
+        ("--task mine --options e\u0301,\u00e9", "two or more"),
+        ("--task mine --options a\x1b,b", "control character"),
+        ("--ladder a\u202eb", "control character"),
+        ("--out no/such/t.csv", "no such folder.*mkdir -p no/such"),
+        ("--out t.txt", "ending of a table"),
+        ("--out . --append", "ending of a table"),
+        ("--unit-from nobody", "no nobody"),
+    ],
+)
 def test_bad_arguments_of_import_are_sentences(words, said, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, [{"prompt": "p", "reply": "7"}], "r.csv")
-    more = ["import", "replies", "r.csv", "--out", "out.csv", "--ladder", "a", "--stage", "base", "--task", "digit"]
+    more = [
+        "import",
+        "replies",
+        "r.csv",
+        "--out",
+        "out.csv",
+        "--ladder",
+        "a",
+        "--stage",
+        "base",
+        "--task",
+        "digit",
+    ]
     assert main([*more, *words.split(" ")]) == 2
     assert re.search(said, capsys.readouterr().err)
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    ("--permutations 18", "18 permutations"), ("--permutations -5", "-5 permutations"),
-    ("--permutations 10000000", "10000000 permutations"), ("--permutations 1_000", "not a whole number"),
-    ("--permutations 99.5", "not a whole number"), ("--seed -1", "the seed is -1"), ("--seed \u0664", "not a whole"),
-    ("--seed nan", "not a whole"), ("--quantile nan", "no number"), ("--quantile 0", "quantile is 0"),
-    ("--quantile 1e400", "quantile is inf"), ("--stages base", "not of the form"), ("--stages =", "not of the form"),
-    ("--stages base=a,base=b", "says twice"), ("--stages base=base,sft=base", "says twice"),
-    ("--stages base=x", "unknown stage"), ("--stages bas=base", "unknown stage"), ("--ladder M", "unknown ladder")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--permutations 18", "18 permutations"),
+        ("--permutations -5", "-5 permutations"),
+        ("--permutations 10000000", "10000000 permutations"),
+        ("--permutations 1_000", "not a whole number"),
+        ("--permutations 99.5", "not a whole number"),
+        ("--seed -1", "the seed is -1"),
+        ("--seed \u0664", "not a whole"),
+        ("--seed nan", "not a whole"),
+        ("--quantile nan", "no number"),
+        ("--quantile 0", "quantile is 0"),
+        ("--quantile 1e400", "quantile is inf"),
+        ("--stages base", "not of the form"),
+        ("--stages =", "not of the form"),
+        ("--stages base=a,base=b", "says twice"),
+        ("--stages base=base,sft=base", "says twice"),
+        ("--stages base=x", "unknown stage"),
+        ("--stages bas=base", "unknown stage"),
+        ("--ladder M", "unknown ladder"),
+    ],
+)
 def test_bad_arguments_of_phases_are_sentences(words, said, tmp_path, capsys):
     assert main(["phases", str(write(tmp_path, rows())), *words.split(" ")]) == 2
     assert re.search(said, capsys.readouterr().err)
@@ -412,10 +562,18 @@ def large(prompts: int, draws: float = np.inf) -> ev.Evidence:
 
 @pytest.mark.parametrize("draws", [np.inf, 30])
 def test_weights_never_written_out_give_the_same_numbers(draws, monkeypatch):
-    first, second = large(40, draws), ev.asked(large(40, draws).law[::-1], np.arange(40) // 2, np.full(40, draws))
+    first, second = (
+        large(40, draws),
+        ev.asked(large(40, draws).law[::-1], np.arange(40) // 2, np.full(40, draws)),
+    )
     half = (first.half == ev.EVALUATION).astype(float)
-    statistics = [lambda w: ev.liquidity(first, w), lambda w: ev.spread(first, w), lambda w: ev.mean_noise(first, w * half),
-                  lambda w: ev.distance(first, second, w), lambda w: ph.mean_law(first.law, w)[..., 0]]
+    statistics = [
+        lambda w: ev.liquidity(first, w),
+        lambda w: ev.spread(first, w),
+        lambda w: ev.mean_noise(first, w * half),
+        lambda w: ev.distance(first, second, w),
+        lambda w: ph.mean_law(first.law, w)[..., 0],
+    ]
     dense, among = inf.leave_one_out(first.units), inf.leave_one_out(first.units, half > 0)
     monkeypatch.setattr(leaving, "DENSE", 0)
     for whole, mask in ((dense, None), (among, half > 0)):
@@ -437,10 +595,19 @@ def test_the_memory_of_an_interval_grows_with_the_prompts():
 
 def test_nulls_in_parts_are_the_nulls_at_once(monkeypatch):
     first = large(30)
-    nulls = lambda: [inf.unit_null(first.law, first.units, first.block, n=99),  # noqa: E731
-                     inf.swap_null("s", lambda a, b: ph.mse(ph.mean_law(twice, a), ph.mean_law(twice, b)), first.units, n=99),
-                     inf.relabelled_seed_null(first.law, first.law[::-1], inf.relabellings(4, 99, 0), first.half)]
     twice = np.vstack([first.law, first.law[::-1]])
+
+    def move(one, two):
+        return ph.mse(ph.mean_law(twice, one), ph.mean_law(twice, two))
+
+    def nulls():
+        permuted = inf.relabellings(4, 99, 0)
+        return [
+            inf.unit_null(first.law, first.units, first.block, n=99),
+            inf.swap_null("s", move, first.units, n=99),
+            inf.relabelled_seed_null(first.law, first.law[::-1], permuted, first.half),
+        ]
+
     at_once = nulls()
     monkeypatch.setattr(inf.parts, "__defaults__", (500,))
     for one, two in zip(at_once, nulls(), strict=True):
@@ -470,7 +637,10 @@ def test_a_finding_of_the_fuzzer_is_told(monkeypatch, tmp_path):
     """It would notice a crash, an exception and a number that is none."""
     given = fuzz.Case("x.csv", fuzz.packed(rows(), ".csv"), ("phases", "FILE", "--json"))
     assert fuzz.complaint(given, tmp_path) is None
-    for wrong, said in ((lambda _: print('{"a": NaN}'), "Error"), (lambda _: 1 / 0, "ZeroDivisionError"),
-                        (lambda _: print(io.StringIO) or 3, "exit 3")):
+    for wrong, said in (
+        (lambda _: print('{"a": NaN}'), "Error"),
+        (lambda _: 1 / 0, "ZeroDivisionError"),
+        (lambda _: print(io.StringIO) or 3, "exit 3"),
+    ):
         monkeypatch.setattr("crystal.cli.main", lambda words, wrong=wrong: wrong(words) or 0)
         assert said in fuzz.complaint(given, tmp_path)

@@ -116,8 +116,11 @@ def test_openai_replies(endpoint, name):
 
 ODD = [*DIGIT.options, "seven", " 7.", "17", "NA", "None", "null", "1,5", '"', "a\rb", "\u2028"]
 TEXTS = st.one_of(st.none(), st.sampled_from(ODD), st.text(st.characters(codec="utf-8"), max_size=6))
-NAMES = st.text(st.characters(codec="utf-8").filter(lambda c: not texts.HOSTILE.match(c)), max_size=4
-                ).map(texts.name).filter(bool)
+NAMES = (
+    st.text(st.characters(codec="utf-8").filter(lambda c: not texts.HOSTILE.match(c)), max_size=4)
+    .map(texts.name)
+    .filter(bool)
+)
 
 
 @given(replies=st.lists(st.tuples(NAMES, TEXTS), min_size=1, max_size=12), kind=st.sampled_from(importers.SUFFIXES),

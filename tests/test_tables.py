@@ -67,7 +67,11 @@ def test_a_small_table(tmp_path):
 
 
 LETTERS = st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"))
-NAMES = st.text(LETTERS, min_size=1, max_size=6).map(texts.name).filter(lambda name: name and name not in TASKS)
+NAMES = (
+    st.text(LETTERS, min_size=1, max_size=6)
+    .map(texts.name)
+    .filter(lambda name: name and name not in TASKS)
+)
 
 
 @st.composite

@@ -57,8 +57,16 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
     if path.suffix not in (".csv", ".parquet"):
         raise CrystalError("a table is written as .csv or .parquet", where=path, mend=f"--out {path.with_suffix('.csv')}")
     try:
-        write_file(path, safe.to_csv(index=False).encode() if path.suffix == ".csv" else frame.to_parquet(index=False))
+        write_file(
+            path,
+            safe.to_csv(index=False).encode()
+            if path.suffix == ".csv"
+            else frame.to_parquet(index=False),
+        )
     except OSError as error:
-        raise CrystalError(f"could not write the table: {error.strerror or error}", where=path,
-                           mend="make its folder, or say another --out") from error
+        raise CrystalError(
+            f"could not write the table: {error.strerror or error}",
+            where=path,
+            mend="make its folder, or say another --out",
+        ) from error
     return path

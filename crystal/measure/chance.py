@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import CrystalError
 
 Array = np.ndarray
-FEWEST = 19   # permutations: the least p-value is 1/(n+1)
+FEWEST = 19  # permutations: the least p-value is 1/(n+1)
 MOST = 100_000
 BLOCK = 2**22  # numbers held at once of what is shuffled: memory does not grow with permutations
 DEALS = 2**24  # the same of tables dealt anew, which are looked at one by one
@@ -32,8 +32,10 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 def check_permutations(n: int) -> None:
     """Raises: CrystalError for fewer than FEWEST, which reach no p-value, or more than MOST."""
     if not FEWEST <= n <= MOST:
-        raise CrystalError(f"{n} permutations, where {FEWEST} to {MOST} make sense",
-                           mend="say 999, whose least p-value is 0.001")
+        raise CrystalError(
+            f"{n} permutations, where {FEWEST} to {MOST} make sense",
+            mend="say 999, whose least p-value is 0.001",
+        )
 
 
 def parts(n: int, size: int, block: int = BLOCK) -> list[int]:
@@ -49,8 +51,10 @@ def relabellings(options: int, n: int, seed: int) -> Array:
     """
     if n * options > CELLS:
         fewer = max(FEWEST, CELLS // options)
-        raise CrystalError(f"{n} permutations of {options} options are too many to hold",
-                           mend=f"merge the rare options into one, or say --permutations {fewer}")
+        raise CrystalError(
+            f"{n} permutations of {options} options are too many to hold",
+            mend=f"merge the rare options into one, or say --permutations {fewer}",
+        )
     return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
 
 

@@ -82,7 +82,9 @@ def spread(given: Evidence, w: Array) -> Array:
     """`phases.spread` less what sampling adds: E[MSE(p^_i, p^_j)] = MSE(p_i, p_j) + noise_i + noise_j. w: (..., prompts)."""
     even = _even(given, w)
     squares = even**2
-    return ph.spread(given.law, w) - ph.ratio(2 * (even @ given.noise - squares @ given.noise), 1 - squares.sum(-1))
+    return ph.spread(given.law, w) - ph.ratio(
+        2 * (even @ given.noise - squares @ given.noise), 1 - squares.sum(-1)
+    )
 
 
 def mean_noise(given: Evidence, w: Array) -> Array:

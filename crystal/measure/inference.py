@@ -26,7 +26,9 @@ from .leaving import leave_one_out as leave_one_out
 from .phases import TINY, Array, entropy_bits, mean_law, mse, seed_index
 from .phases import ratio as quotient
 
-FRAME = np.array([prompt.frame.name for prompt in PROMPTS])  # of every row of `answers`, as NARRATOR
+FRAME = np.array(
+    [prompt.frame.name for prompt in PROMPTS]
+)  # of every row of `answers`, as NARRATOR
 HALF = np.array([prompt.half for prompt in PROMPTS])
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
 
@@ -74,8 +76,14 @@ class Estimate:
 NOTHING = Estimate(np.nan, np.nan, np.nan)  # a number that does not exist, or has no interval
 
 
-def estimate(statistic: Callable[[Array], Array], weights: Array | LeftOut, *, low: float = -np.inf, high: float = np.inf,
-             scale: str = "linear") -> Estimate:
+def estimate(
+    statistic: Callable[[Array], Array],
+    weights: Array | LeftOut,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    scale: str = "linear",
+) -> Estimate:
     """`statistic(weights)` with its 95 % interval over units: delete-one jackknife and Student's t.
 
     statistic: (..., prompts) -> (...), such as `lambda w: liquidity_bits(base, w)`; weights: of `leave_one_out`. With n units,

@@ -28,8 +28,8 @@ class LeftOut:
 
     member: Array  # (prompts,) the unit of every prompt; `units` stands for a prompt always counted
     units: int
-    value: Array   # (prompts,)
-    scale: Array   # (1 + units, 1)
+    value: Array  # (prompts,)
+    scale: Array  # (1 + units, 1)
 
     __array_ufunc__ = None  # numpy leaves `array * w` to this class
 
@@ -61,7 +61,7 @@ class LeftOut:
         for column, out in zip(columns, found.T, strict=True):
             part = self.value * column
             out[0] = part.sum()
-            out[1:] = out[0] - np.bincount(self.member, part, self.units + 1)[:self.units]
+            out[1:] = out[0] - np.bincount(self.member, part, self.units + 1)[: self.units]
         found *= self.scale
         return found if np.ndim(answers) > 1 else found[:, 0]
 

@@ -6,7 +6,6 @@ what an answer means, or of the table made of it (`crystal.tables.importers`). N
 
 from __future__ import annotations
 
-import csv
 import lzma
 import re
 import reprlib
@@ -20,11 +19,20 @@ from .. import texts
 from ..errors import CrystalError
 from . import packed
 from .groups import some
-from .records import BOM, as_dict, field, json_lines, objects, parsed, part, reply_text, rows, text_parts
+from .records import (
+    as_dict,
+    field,
+    json_lines,
+    objects,
+    parsed,
+    part,
+    reply_text,
+    rows,
+    text_parts,
+)
 
 AGAIN = "run lm_eval again with --log_samples"
 ZSTD = 93  # compression method of a zip member; the standard library reads it from Python 3.14 on
-TABLE = {"ladder", "stage", "task", "prompt", "option"}  # what `crystal import` itself writes
 
 
 class Answer(NamedTuple):
@@ -58,7 +66,11 @@ def lm_eval(path: Path, named: Named) -> Iterator[Answer]:
     A document stands there once for each filter, with the same `resps`: it is read once. Its prompt is its doc_id, or the
     field `named.prompt` of the document (else of the line). Scores given no context (acc_mutual_info) are left out.
     """
-    task = texts.whole(match[1]) if (match := re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)) else None
+    task = (
+        texts.whole(match[1])
+        if (match := re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem))
+        else None
+    )
     seen: set[tuple[str, str]] = set()
     first: tuple[str, str] | None = None
     for where, row in json_lines(path):
@@ -93,14 +105,24 @@ def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
             first = replies[0] if replies else None
             score = first[0] if isinstance(first, list) and first else None
             if texts.number(score) != texts.number(score) and score != "nan":
-                raise CrystalError(f"{texts.shown(replies)} is not a log-likelihood", where=where, mend=AGAIN)
+                raise CrystalError(
+                    f"{texts.shown(replies)} is not a log-likelihood", where=where, mend=AGAIN
+                )
             score = texts.number(score)
             yield Answer(where, "", reply_text(arguments[1], where), score)
 
 
 def _decoding(settings: Mapping, *without: str) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((texts.short(name), texts.short(value if isinstance(value, str) else reprlib.repr(value)))
-                        for name, value in settings.items() if name not in without))
+    return tuple(
+        sorted(
+            (
+                texts.short(name),
+                texts.short(value if isinstance(value, str) else reprlib.repr(value)),
+            )
+            for name, value in settings.items()
+            if name not in without
+        )
+    )
 
 
 def inspect(path: Path, named: Named) -> Iterator[Answer]:
@@ -114,10 +136,13 @@ def inspect(path: Path, named: Named) -> Iterator[Answer]:
     header, samples = _eval(path) if zipped else _eval_json(path)
     spec, plan = part(header, "eval", str(path)), part(header, "plan", str(path))
     settings = part(spec, "model_generate_config", str(path)) | part(plan, "config", str(path))
-    common = {"task": field(spec, "task", str(path)).rpartition("/")[2] if spec.get("task") else None,
-              "decoding": _decoding(settings)}
+    common = {
+        "task": field(spec, "task", str(path)).rpartition("/")[2] if spec.get("task") else None,
+        "decoding": _decoding(settings),
+    }
     for sample in samples:
-        where = f"{path}, sample {texts.shown(sample.get('id'))} epoch {texts.shown(sample.get('epoch'))}"
+        number, epoch = (texts.shown(sample.get(name)) for name in ("id", "epoch"))
+        where = f"{path}, sample {number} epoch {epoch}"
         fields = {**part(sample, "metadata", where), "id": sample.get("id")}
         named_here = {"prompt": field(fields, named.prompt or "id", where),
                       "unit": field(fields, named.unit, where) if named.unit else None}
@@ -127,12 +152,16 @@ def inspect(path: Path, named: Named) -> Iterator[Answer]:
         if not choices:
             failed = as_dict(sample.get("error")).get("message") or sample.get("error")
             failed = failed or ("declared invalid" if sample.get("invalidation") else "no output")
-            yield Answer(where, **named_here, **common, identity=texts.shown(run), failed=texts.shown(failed))
+            yield Answer(
+                where, **named_here, **common, identity=texts.shown(run), failed=texts.shown(failed)
+            )
             continue
         for index, choice in enumerate(choices):
             content = part(choice, "message", where).get("content")
             if isinstance(content, str) and content.startswith("attachment://"):
-                content = part(sample, "attachments", where).get(content.removeprefix("attachment://"), content)
+                content = part(sample, "attachments", where).get(
+                    content.removeprefix("attachment://"), content
+                )
             yield Answer(where, text=reply_text(content, where), identity=f"{run} {index}", **named_here, **common,
                          cut=choice.get("stop_reason") in ("max_tokens", "model_length"))
 
@@ -148,7 +177,9 @@ def _eval(path: Path) -> tuple[dict, Iterator[dict]]:
     if not header:
         raise CrystalError("a zip archive without header.json, so no log of inspect_ai", where=path, mend="name an .eval file")
     samples = [name for name in starts if re.fullmatch(r"samples/.+\.json", name)]
-    packed.check_size(sum(archive.getinfo(name).file_size for name in samples), path, 8 * packed.LARGEST)
+    packed.check_size(
+        sum(archive.getinfo(name).file_size for name in samples), path, 8 * packed.LARGEST
+    )
     return (_member(archive, path, header, starts[header]),
             (_member(archive, path, name, starts[name]) for name in samples))
 
@@ -186,10 +217,22 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict
                 raise zipfile.BadZipFile("its checksum differs")
         else:
             data = archive.read(name)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, MemoryError,
-            ValueError, lzma.LZMAError) as error:
-        raise CrystalError(f"{texts.short(name)} could not be unpacked: {texts.short(str(error))}", where=path,
-                           mend=f"inspect log convert {path} --to json --output-dir json, then import that") from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        MemoryError,
+        ValueError,
+        lzma.LZMAError,
+    ) as error:
+        raise CrystalError(
+            f"{texts.short(name)} could not be unpacked: {texts.short(str(error))}",
+            where=path,
+            mend=f"inspect log convert {path} --to json --output-dir json, then import that",
+        ) from error
     return parsed(data, f"{path}, {name}")
 
 
@@ -210,7 +253,11 @@ def openai_batch(path: Path, named: Named) -> Iterator[Answer]:
         here = {"prompt": custom} | {name: _group(pattern, custom, where) for name, pattern in patterns.items()}
         response, error = part(row, "response", where), row.get("error")
         status = response.get("status_code")
-        error = error or as_dict(response.get("body")).get("error") or (None if status == 200 else status)
+        error = (
+            error
+            or as_dict(response.get("body")).get("error")
+            or (None if status == 200 else status)
+        )
         run = f"{row['id']} {custom}" if row.get("id") else None
         if error or not response:
             failed = texts.shown(as_dict(error).get("message") or error or "no response")
@@ -223,11 +270,23 @@ def openai_batch(path: Path, named: Named) -> Iterator[Answer]:
 def _openai_texts(body: Mapping, where: str) -> list[tuple[str | None, bool]]:
     """Each reply of a body, and whether it was cut at the limit of tokens."""
     if choices := objects(body, "choices", where):
-        return [(reply_text(choice["text"] if "text" in choice else part(choice, "message", where).get("content"), where),
-                 choice.get("finish_reason") == "length") for choice in choices]
+        return [
+            (
+                reply_text(
+                    choice["text"]
+                    if "text" in choice
+                    else part(choice, "message", where).get("content"),
+                    where,
+                ),
+                choice.get("finish_reason") == "length",
+            )
+            for choice in choices
+        ]
     if items := objects(body, "output", where):
         messages = [item for item in items if item.get("type") == "message"]
-        text = "".join(text for item in messages for text in text_parts(objects(item, "content", where), where))
+        text = "".join(
+            text for item in messages for text in text_parts(objects(item, "content", where), where)
+        )
         return [(text, body.get("status") == "incomplete")]
     raise CrystalError("the body has neither choices nor output", where=where,
                        mend="import a batch of /v1/chat/completions, /v1/completions or /v1/responses")
@@ -246,8 +305,11 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 def _group(pattern: re.Pattern[str], custom: str, where: str) -> str:
     if not (match := pattern.fullmatch(custom)) or not (match[1] or "").strip():
-        raise CrystalError(f"the regular expression {pattern.pattern!r} finds nothing in custom_id {custom!r:.60}", where=where,
-                           mend=r"give one that fits the whole of every custom_id, such as '(.*)-\d+'")
+        raise CrystalError(
+            f"the regular expression {pattern.pattern!r} finds nothing in custom_id {custom!r:.60}",
+            where=where,
+            mend=r"give one that fits the whole of every custom_id, such as '(.*)-\d+'",
+        )
     return texts.name(match[1])
 
 
@@ -262,65 +324,14 @@ def replies(path: Path, named: Named) -> Iterator[Answer]:
         asked = {name for name, given in named._asdict().items() if given} | {"prompt"}
         here = {name: field(row, column, where) for name, column in columns.items() if column in row or name in asked}
         if "reply" not in row:
-            raise CrystalError(f"no reply among {some(row, 12)}", where=where, mend="name the column of replies reply")
+            raise CrystalError(
+                f"no reply among {some(row, 12)}",
+                where=where,
+                mend="name the column of replies reply",
+            )
         yield Answer(where, text=reply_text(row["reply"], where), **here)
 
 
 READERS: dict[str, Callable[[Path, Named], Iterator[Answer]]] = {
     "lm-eval": lm_eval, "inspect": inspect, "openai-batch": openai_batch, "replies": replies,
 }
-
-
-def looks_like(path: Path) -> tuple[str | None, str]:
-    """The format a file is of, None if of none, and what it looks like, in words. Reads its first line, or all of a log."""
-    with open(path, "rb") as file:
-        line = next((line for line in file if line.strip()), b"").removeprefix(BOM).lstrip()
-    if not line.startswith((b"{", b"PK", b"PAR1")):
-        line = re.split(rb"[\r\n]", line, maxsplit=1)[0]  # lines that end as they once did on a Mac
-    if line.startswith(b"PK"):
-        return "inspect", "a zip archive"
-    if line.startswith(b"PAR1"):
-        return "replies", "a parquet file"
-    if line.startswith(b"\x1f\x8b"):
-        return None, f"compressed: gunzip {path}"
-    if b"\0" in line:
-        return None, f"not text in UTF-8: iconv -t UTF-8 -f UTF-16 {path} > OTHER, if another program calls it text"
-    if not line:
-        return None, "empty"
-    if not line.startswith(b"{"):
-        return _looks_csv(line)
-    try:
-        keys = parsed(line, f"{path}, line 1").keys()
-    except CrystalError as broken:
-        try:
-            keys = parsed(path.read_bytes(), str(path)).keys()
-        except CrystalError:
-            return None, f"no line of JSON, nor JSON as a whole: {broken.what}"
-    return next(((name, said) for fields, name, said in _LOOKS if fields <= keys),
-                (None, f"JSON with the keys {some(sorted(keys), 8)}"))
-
-
-_LOOKS = (
-    ({"doc_id", "resps"}, "lm-eval", "a per-sample log of lm-evaluation-harness"),
-    ({"custom_id", "response"}, "openai-batch", "the output of an OpenAI batch"),
-    ({"eval", "samples"}, "inspect", "a log of inspect_ai"),
-    ({"reply"}, "replies", "a table of replies"),
-    ({"custom_id", "body"}, None, "the input of an OpenAI batch, whose output file is wanted"),
-    ({"results", "configs"}, None, "a summary of lm-evaluation-harness; the samples_*.jsonl beside it are wanted"),
-    ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
-    (TABLE, None, "a table of counts already: crystal phases reads it as it is"),
-)
-
-
-def _looks_csv(line: bytes) -> tuple[str | None, str]:
-    text = line.decode("utf-8", errors="replace")
-    try:
-        header = next(csv.reader([text]))
-    except csv.Error:
-        header = []
-    cells = {texts.uncell(cell.strip()) for cell in header}
-    for fields, name, said in _LOOKS[-1:] + _LOOKS[3:4]:
-        if fields <= cells:
-            return name, said
-    begins = texts.short(text)
-    return None, f"text that begins {begins!r}, not with a header that has the column reply"

@@ -53,13 +53,18 @@ def _refuse_twice(rows: pd.DataFrame, answers: np.ndarray, names: Mapping[str, l
     """Refuse two rows with the same code of group and option."""
     if len(twice := np.flatnonzero(pd.Series(answers).duplicated())):
         pair = rows.iloc[np.flatnonzero(answers == answers[twice[0]])[:2]]
-        told = dict.fromkeys(f"{names['option'][code]!r:.60}" if code >= 0 else "the empty one" for code in pair["option"])
+        told = dict.fromkeys(
+            f"{names['option'][code]!r:.60}" if code >= 0 else "the empty one"
+            for code in pair["option"]
+        )
         raise CrystalError(f"rows {pair.index[0]} and {pair.index[1]} give the same option, {' and '.join(told)}, "
                            "for one stage, task and prompt", where=at(path, column="option"),
                            mend="remove one of them, add them up, or name their prompts apart")
 
 
-def gather(rows: pd.DataFrame, kind: str, path: Path, notes: list[str], slack: float = ROUNDING) -> pd.DataFrame:
+def gather(
+    rows: pd.DataFrame, kind: str, path: Path, notes: list[str], slack: float = ROUNDING
+) -> pd.DataFrame:
     """One row per group, indexed by its code: codes of names, its first row, on (summed over options), mass, draws.
 
     Refuses sums that no law has; leaves out groups of counts without a draw on the options.
@@ -75,14 +80,31 @@ def gather(rows: pd.DataFrame, kind: str, path: Path, notes: list[str], slack: f
             "remove one of them")
     masses = groups["mass"].to_numpy()
     far = stated & ((masses <= 0) | (masses > 1))
-    _refuse(groups, far, path, "mass", "the mass is not above 0 and at most 1", rounded(masses[far], slack)
-            or "mass is the probability of answering with one of the options; remove groups that never do")
+    _refuse(
+        groups,
+        far,
+        path,
+        "mass",
+        "the mass is not above 0 and at most 1",
+        rounded(masses[far], slack)
+        or "mass is the probability of answering with one of the options; "
+        "remove groups that never do",
+    )
     on = groups["on"].to_numpy()
     if kind == "count":
         groups["draws"] = on
-        together = pd.Series(total).groupby(joint(groups, ("ladder", "stage", "task"))).transform("sum")
-        _refuse(groups, together.to_numpy() > MOST_DRAWS, path, kind,
-                "its stage has {:.0f} draws on its task, above " + str(MOST_DRAWS), FEWER, together.to_numpy())
+        together = (
+            pd.Series(total).groupby(joint(groups, ("ladder", "stage", "task"))).transform("sum")
+        )
+        _refuse(
+            groups,
+            together.to_numpy() > MOST_DRAWS,
+            path,
+            kind,
+            "its stage has {:.0f} draws on its task, above " + str(MOST_DRAWS),
+            FEWER,
+            together.to_numpy(),
+        )
         mass = on / np.maximum(total, 1)
         notes.append(f"Answers are counts: {on.min():.0f} to {on.max():.0f} draws on the options per stage, task and prompt.")
         if (on == 0).any():
@@ -97,24 +119,60 @@ def gather(rows: pd.DataFrame, kind: str, path: Path, notes: list[str], slack: f
     if (lost := (groups["mass"] < 1 - NOISE).to_numpy() & (on > 0)).any():
         mean, least = (f"{share:.4g}" if share < 0.9999 else f"1 - {1 - share:.1g}"
                        for share in (groups["mass"][lost].mean(), groups["mass"][lost].min()))
-        notes.append(f"In {lost.sum()} of {len(on)} groups some answers are none of the options: the mass on the options is "
-                     f"{mean} on average, {least} at least"
-                     + (" (rounding alone could do that)" if (groups["mass"][lost] > 1 - slack).all() else "")
-                     + "; laws are conditional on an option.")
+        notes.append(
+            f"In {lost.sum()} of {len(on)} groups some answers are none of the options: "
+            "the mass on the options is "
+            f"{mean} on average, {least} at least"
+            + (
+                " (rounding alone could do that)"
+                if (groups["mass"][lost] > 1 - slack).all()
+                else ""
+            )
+            + "; laws are conditional on an option."
+        )
     return groups[on > 0]
 
 
-def _check_sums(groups: pd.DataFrame, on: np.ndarray, total: np.ndarray, stated: np.ndarray, path: Path,
-                notes: list[str], slack: float) -> None:
+def _check_sums(
+    groups: pd.DataFrame,
+    on: np.ndarray,
+    total: np.ndarray,
+    stated: np.ndarray,
+    path: Path,
+    notes: list[str],
+    slack: float,
+) -> None:
     """Refuse probabilities that do not sum as they must; note what rounding there is."""
-    _refuse(groups, on < LEAST, path, "probability", "the probabilities of the options sum to {:.3g}",
-            "remove the group: it holds no law", on)
+    _refuse(
+        groups,
+        on < LEAST,
+        path,
+        "probability",
+        "the probabilities of the options sum to {:.3g}",
+        "remove the group: it holds no law",
+        on,
+    )
     far = total > 1 + slack
-    _refuse(groups, far, path, "probability", "the probabilities of the group sum to {:.6g}, above 1",
-            rounded(total[far], slack) or "correct them, or give counts in a column count", total)
+    _refuse(
+        groups,
+        far,
+        path,
+        "probability",
+        "the probabilities of the group sum to {:.6g}, above 1",
+        rounded(total[far], slack) or "correct them, or give counts in a column count",
+        total,
+    )
     lacking = stated & (on < 1 - slack)
-    _refuse(groups, lacking, path, "probability", "the probabilities of a group with a mass sum to {:.6g}, not 1",
-            rounded(on[lacking], slack) or "divide them by their sum (they are conditional on the mass), or leave mass out", on)
+    _refuse(
+        groups,
+        lacking,
+        path,
+        "probability",
+        "the probabilities of a group with a mass sum to {:.6g}, not 1",
+        rounded(on[lacking], slack)
+        or "divide them by their sum (they are conditional on the mass), or leave mass out",
+        on,
+    )
     if (above := (total > 1 + NOISE)).any():
         notes.append(f"In {above.sum()} of {len(on)} groups the sums exceed 1 by at most {(total - 1).max():.2g} (rounding); "
                      "their laws are divided by their sums.")
@@ -126,7 +184,8 @@ def _check_sums(groups: pd.DataFrame, on: np.ndarray, total: np.ndarray, stated:
 def rounded(values: np.ndarray, slack: float) -> str:
     """The mend where values miss 1 by no more than rounding makes; empty where they miss more."""
     if slack < NEAR and np.all(np.abs(values - 1) <= NEAR):
-        return "--normalise (normalise=True on a page), if they are rounded, as bfloat16 is; else correct them"
+        told = "if they are rounded, as bfloat16 is; else correct them"
+        return f"--normalise (normalise=True on a page), {told}"
     return ""
 
 
@@ -149,8 +208,12 @@ def laws(groups: pd.DataFrame, rows: pd.DataFrame, names: Mapping[str, list[str]
         options[task], order = _options(task, [names["option"][option] for option in seen], notes)
         places, ids = pd.factorize(own["group"])
         if len(ids) * len(options[task]) > LARGEST:
-            raise CrystalError(f"task {task!r:.60} has {len(options[task])} options and {len(ids)} laws, too many to hold",
-                               where=at(path, column="option"), mend="merge the rare options into one, or split the table")
+            raise CrystalError(
+                f"task {task!r:.60} has {len(options[task])} options and {len(ids)} laws, "
+                "too many to hold",
+                where=at(path, column="option"),
+                mend="merge the rare options into one, or split the table",
+            )
         _refuse_twice(own, places * len(options[task]) + order[slots], names, path)  # two spellings of one option
         if not (task in TASKS and options[task] == TASKS[task].options):
             _refuse_apart(own, names, path)
@@ -174,12 +237,18 @@ def _refuse_apart(own: pd.DataFrame, names: Mapping[str, list[str]], path: Path)
         shared = set(first[1]["option"])
         for stage, rows in later:
             if shared.isdisjoint(rows["option"]):
-                here, there = (some((names["option"][code] for code in list(dict.fromkeys(part["option"]))), 3)
-                               for part in (first[1], rows))
+                here, there = (
+                    some((names["option"][code] for code in list(dict.fromkeys(part["option"]))), 3)
+                    for part in (first[1], rows)
+                )
                 called = f"{names['ladder'][ladder]} {names['task'][own['task'].iloc[0]]}"
-                raise CrystalError(f"{called}: {names['stage'][stage]} lists no option of {names['stage'][first[0]]} "
-                                   f"({there}; {here})", where=at(path, rows.index[0], "option"),
-                                   mend="spell options alike at every stage, and list with 0 those that none chose")
+                raise CrystalError(
+                    f"{called}: {names['stage'][stage]} lists no option of "
+                    f"{names['stage'][first[0]]} "
+                    f"({there}; {here})",
+                    where=at(path, rows.index[0], "option"),
+                    mend="spell options alike at every stage, and list unchosen ones with 0",
+                )
 
 
 def _options(task: str, seen: list[str], notes: list[str]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -22,9 +22,10 @@ from .. import texts
 from ..ask.tasks import TASKS, Task, read
 from ..errors import CrystalError, known
 from ..files import write_file
-from .foreign import READERS, Answer, Named, looks_like
+from .foreign import READERS, Answer, Named
 from .groups import some
-from .laws import given, refuse_reserved
+from .looks import looks_like
+from .names import given, refuse_reserved
 from .records import rows
 from .tally import Place, Tally
 
@@ -46,7 +47,9 @@ class Asked:
         for name in ("ladder", "stage", "task"):
             if (own := getattr(self, name)) is not None:
                 object.__setattr__(self, name, given(own, f"--{name}") or None)
-        object.__setattr__(self, "options", tuple(given(option, "--options") for option in self.options))
+        object.__setattr__(
+            self, "options", tuple(given(option, "--options") for option in self.options)
+        )
         if self.task:
             refuse_reserved(self.task, "--task")
 
@@ -61,8 +64,13 @@ class Asked:
         if self.task and own in TASKS and own != self.task:
             raise CrystalError(f"answers to the task {own}, not {self.task}", mend="leave out --task, or name other files")
         if name not in TASKS and not self.task:
-            raise CrystalError(f"the task {name!r:.60} is none of ours" if name else "the file does not say of which task",
-                               mend=f"--task with one of: {', '.join(TASKS)}; or --task with a new name and --options a,b,c")
+            raise CrystalError(
+                f"the task {name!r:.60} is none of ours"
+                if name
+                else "the file does not say of which task",
+                mend=f"--task with one of: {', '.join(TASKS)}; "
+                "or --task with a new name and --options a,b,c",
+            )
         task = TASKS[known(name, TASKS, "task", mend="list the options of a task of your own: --options a,b,c")]
         if not task.closed:
             raise CrystalError(f"the task {name} has no list of options",
@@ -73,7 +81,10 @@ class Asked:
         """Ladder or stage of an answer. Raises: CrystalError if neither file nor `self` says which, or if they disagree."""
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
-            raise CrystalError(f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}", mend=f"leave out --{name}")
+            raise CrystalError(
+                f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}",
+                mend=f"leave out --{name}",
+            )
         if not (own or asked):
             raise CrystalError(f"the file does not say of which {name}", mend=f"--{name} NAME")
         return own or asked
@@ -85,13 +96,18 @@ def _own_task(name: str | None, options: tuple[str, ...]) -> Task:
                            mend="give them another name, such as --task mine")
     refuse_reserved(name)
     if grouped := [option for option in options if re.fullmatch(r"[+-]?\d[\d_.]*_[\d_.]*", option)]:
-        raise CrystalError(f"the option {grouped[0]!r:.60} is a number with underscores", mend="write it without")
+        raise CrystalError(
+            f"the option {grouped[0]!r:.60} is a number with underscores", mend="write it without"
+        )
     task = Task(name=name, ask=name, label=name, options=options)
     if len(task.spellings) < max(len(options), 2) or not all(options):
         raise CrystalError(f"{','.join(options)!r:.60} does not list two or more different options",
                            mend="--options a,b,c, without regard to capitals")
     if unread := [option for option in options if read(option, task) != option]:
-        raise CrystalError(f"the option {unread[0]!r:.60} would not be read as itself", mend="let options be words or numbers")
+        raise CrystalError(
+            f"the option {unread[0]!r:.60} would not be read as itself",
+            mend="let options be words or numbers",
+        )
     return task
 
 
@@ -110,7 +126,9 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
                 owns.add(answer.task)
                 found.add(answer, *_placed(answer, asked, owns))
         except RecursionError as error:
-            raise CrystalError("a record is nested too deeply", where=path, mend="write it flat") from error
+            raise CrystalError(
+                "a record is nested too deeply", where=path, mend="write it flat"
+            ) from error
     _check_some(found, paths)
     return found
 
@@ -147,17 +165,28 @@ def _check_some(found: Tally, paths: Sequence[Path]) -> None:
         raise CrystalError(f"every reply is empty, {found.empty} of them", where=where,
                            mend="leave the model room for an answer; reasoning may have used up its tokens")
     if unread := list(found.nothing()):
-        raise CrystalError(f"nothing was read as an option of {'; '.join(unread)}", where=where,
-                           mend="--task with the task that was asked; or a new name, with --options a,b,c")
+        raise CrystalError(
+            f"nothing was read as an option of {'; '.join(unread)}",
+            where=where,
+            mend="--task with the task that was asked; or a new name, with --options a,b,c",
+        )
 
 
 def check_out(out: Path, *, append: bool = False) -> None:
-    """Raises: CrystalError if no table can be written there: another ending, no folder, or there already."""
+    """Raises: CrystalError if no table can be written there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
-        raise CrystalError("could not be written: there is no such folder", where=out, mend=f"mkdir -p {quote(str(out.parent))}")
+        raise CrystalError(
+            "could not be written: there is no such folder",
+            where=out,
+            mend=f"mkdir -p {quote(str(out.parent))}",
+        )
     if out.exists() and not append:
-        raise CrystalError("the table is there already", where=out, mend="--append adds to it; or choose another --out")
+        raise CrystalError(
+            "the table is there already",
+            where=out,
+            mend="--append adds to it; or choose another --out",
+        )
     if out.exists() and not out.is_file():
         raise CrystalError("this is no file", where=out, mend="choose another --out")
 
@@ -183,14 +212,22 @@ def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     """Rows of the table that is there, verbatim."""
     old = [cells for _, cells in rows(out)]
     if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
-        raise CrystalError(f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}", where=out,
-                           mend="choose another --out")
-    there = {tuple(texts.whole(texts.written(cells[name])) for name in Place._fields) for cells in old}
+        raise CrystalError(
+            f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}",
+            where=out,
+            mend="choose another --out",
+        )
+    there = {
+        tuple(texts.whole(texts.written(cells[name])) for name in Place._fields) for cells in old
+    }
     twice = [place for place in dict.fromkeys(tuple(cells[name] for name in Place._fields) for cells in new) if place in there]
     if twice:
         first = ", ".join(map(texts.short, twice[0]))
-        raise CrystalError(f"{len(twice)} prompts are in the table already, first {first}", where=out,
-                           mend="name all files of a prompt in one import, or choose another --out")
+        raise CrystalError(
+            f"{len(twice)} prompts are in the table already, first {first}",
+            where=out,
+            mend="name all files of a prompt in one import, or choose another --out",
+        )
     return old
 
 
@@ -201,7 +238,9 @@ def _bytes(records: list[dict], columns: list[str], out: Path) -> bytes:
         lines: list[str] = []  # written with the ending \r\n, or a name that holds \r would not be quoted
         writer = csv.DictWriter(SimpleNamespace(write=lines.append), columns)
         writer.writeheader()
-        writer.writerows({name: texts.cell(value) for name, value in record.items()} for record in records)
+        writer.writerows(
+            {name: texts.cell(value) for name, value in record.items()} for record in records
+        )
         return "".join(line.removesuffix("\r\n") + "\n" for line in lines).encode()
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -9,7 +9,6 @@ A group is one (ladder, stage, task, prompt). Knows nothing of what the laws mea
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +16,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import texts
-from ..ask.ladders import STAGES
 from ..errors import CrystalError, known
 from ..measure.evidence import FEWEST
-from .groups import FEWER, GROUP, MOST_DRAWS, NEAR, ROUNDING, gather, joint, laws, refuse_contradictions, rounded, some
+from .groups import (
+    FEWER,
+    GROUP,
+    MOST_DRAWS,
+    NEAR,
+    ROUNDING,
+    gather,
+    joint,
+    laws,
+    refuse_contradictions,
+    rounded,
+    some,
+)
+from .names import ORDER, given, refuse_reserved, staged
+from .names import stage_names as stage_names
 from .sheets import at, empty, load_sheet, numbers, stem, words
 
-ORDER = (*STAGES, "instruct")  # "instruct": a last stage of which it is not known how it was reached
-ALIASES = {stage: stage for stage in ORDER} | {
-    "pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr", "chat": "instruct", "it": "instruct"}
-POOLED = "all tasks"  # what the verdicts over all tasks are called: no task may be
 COLUMNS = (*GROUP, "unit", "option", "probability", "count", "mass")
 OTHER_NAMES = {  # what else these columns are called
     "model": "ladder", "family": "ladder", "rung": "stage", "checkpoint": "stage", "category": "task", "question": "prompt",
@@ -56,44 +63,18 @@ class Table:
         return {ladder: tuple(stage for stage in self.stages if stage in have) for ladder, have in found.items()}
 
 
-def stage_names(text: str) -> dict[str, str]:
-    """`base=step0,sft=step-1000` as canonical stage -> its name in the file.
-
-    Raises: CrystalError if it is not of that form, or names a stage or a name twice.
-    """
-    mend, found = "say --stages base=step0,sft=step-1000", {}
-    for pair in filter(str.strip, text.split(",")):
-        stage, _, name = (given(part, f"--stages {texts.short(text)}") for part in pair.partition("="))
-        if not (stage and name):
-            raise CrystalError(f"{texts.short(pair)!r} is not of the form stage=name", mend=mend)
-        if stage in found or name in found.values():
-            raise CrystalError(f"--stages says twice which stage {stage if stage in found else name!r:.60} is", mend=mend)
-        found[stage] = name
-    return found
-
-
-def given(name: str, where: object) -> str:
-    """A name that was typed, or comes with a file. Raises: CrystalError if it is hostile."""
-    try:
-        return texts.name(name)
-    except ValueError as error:
-        raise CrystalError(str(error), where=where, mend="give another name") from error
-
-
-def refuse_reserved(task: str, where: object = None) -> None:
-    """Raises: CrystalError for a task called as the row over all tasks, however it is spelled."""
-    if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
-        raise CrystalError(f"no task may be called {task!r}: the verdicts over all tasks are", where=where,
-                           mend="rename the task")
-
-
-def read_table(path: str | Path, *, stages: Mapping[str, str] | None = None, ladder: str | None = None,
-               normalise: bool = False) -> Table:
+def read_table(
+    path: str | Path,
+    *,
+    stages: Mapping[str, str] | None = None,
+    ladder: str | None = None,
+    normalise: bool = False,
+) -> Table:
     """The table of answers in `path`: .csv, .tsv, .jsonl (each also .gz) or .parquet.
 
     stages: canonical stage -> its name in the file, where `ALIASES` does not know it.
     ladder: the ladder's name if the file has no such column, else the only ladder of it to be read.
-    normalise: probabilities are rounded, as bfloat16 is: they may miss 1 by 1 %, and are divided by their sums.
+    normalise: probabilities are rounded, as bfloat16 is: they are divided by sums up to 1 % off.
     Raises: CrystalError naming file, row and column for whatever cannot be read as the laws it claims to hold.
     """
     path, notes, slack = Path(path), [], NEAR if normalise else ROUNDING
@@ -107,7 +88,9 @@ def read_table(path: str | Path, *, stages: Mapping[str, str] | None = None, lad
     rows, names = _coded(sheet, path, ladder)
     for task in names["task"]:
         refuse_reserved(task, at(path, column="task"))
-    rows["stage"], names["stage"] = _staged(rows["stage"].to_numpy(), names["stage"], stages or {}, path, notes)
+    rows["stage"], names["stage"] = staged(
+        rows["stage"].to_numpy(), names["stage"], stages or {}, path, notes
+    )
     kind, rows["value"] = _value(sheet, path, slack)
     rows["mass"] = _mass(sheet, path, slack) if "mass" in sheet else np.nan
     rows["group"] = joint(rows, GROUP)
@@ -165,29 +148,6 @@ def _coded(sheet: pd.DataFrame, path: Path, ladder: str) -> tuple[pd.DataFrame, 
     return rows, names
 
 
-def _staged(codes: np.ndarray, found: list[str], given: Mapping[str, str], path: Path, notes: list[str]
-            ) -> tuple[np.ndarray, list[str]]:
-    """Stages as codes into ORDER."""
-    for stage, name in given.items():
-        known(stage, ORDER, "stage")
-        known(name, found, f"stage in {path}")
-    chosen = {name: stage for stage, name in given.items()}
-    read: dict[str, str] = {}
-    for name in found:
-        stage = chosen.get(name) or ALIASES.get(name.lower())
-        if stage is None:
-            raise CrystalError(f"it is not known which stage {name!r:.60} is", where=at(path, column="stage"),
-                               mend=f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), or remove its rows")
-        if stage in read.values():
-            other = next(n for n, s in read.items() if s == stage)
-            raise CrystalError(f"the stages {other!r} and {name!r} are both read as {stage}", where=at(path, column="stage"),
-                               mend=f"remove the rows of one, or say which stage it is: --stages sft={name}")
-        read[name] = stage
-    if renamed := [f"{name} as {stage}" for name, stage in read.items() if name != stage]:
-        notes.append(f"Stages were read by their names: {', '.join(renamed)}.")
-    return np.array([ORDER.index(read[name]) for name in found])[codes], list(ORDER)
-
-
 def _value(sheet: pd.DataFrame, path: Path, slack: float) -> tuple[str, np.ndarray]:
     """Whether the answers are probabilities or counts, and what they are."""
     filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
@@ -199,9 +159,18 @@ def _value(sheet: pd.DataFrame, path: Path, slack: float) -> tuple[str, np.ndarr
     kind = (used or list(filled))[0]
     values = numbers(sheet, kind, path)
     if kind == "count":
-        _refuse_value(sheet, path, kind, values, values != np.floor(values), "is not a whole number",
-                      "call the column probability, if these are probabilities")
-        _refuse_value(sheet, path, kind, values, values > MOST_DRAWS, f"is above {MOST_DRAWS}", FEWER)
+        _refuse_value(
+            sheet,
+            path,
+            kind,
+            values,
+            values != np.floor(values),
+            "is not a whole number",
+            "call the column probability, if these are probabilities",
+        )
+        _refuse_value(
+            sheet, path, kind, values, values > MOST_DRAWS, f"is above {MOST_DRAWS}", FEWER
+        )
     else:
         above = values > (1 + NEAR if slack == NEAR else 1)
         _refuse_value(sheet, path, kind, values, above, "is above 1",
@@ -209,11 +178,22 @@ def _value(sheet: pd.DataFrame, path: Path, slack: float) -> tuple[str, np.ndarr
     return kind, values
 
 
-def _refuse_value(sheet: pd.DataFrame, path: Path, kind: str, values: np.ndarray, wrong: np.ndarray, said: str,
-                  mend: str) -> None:
+def _refuse_value(
+    sheet: pd.DataFrame,
+    path: Path,
+    kind: str,
+    values: np.ndarray,
+    wrong: np.ndarray,
+    said: str,
+    mend: str,
+) -> None:
     if wrong.any():
         first = np.argmax(wrong)
-        raise CrystalError(f"the {kind} {values[first]:g} {said}", where=at(path, sheet.index[first], kind), mend=mend)
+        raise CrystalError(
+            f"the {kind} {values[first]:g} {said}",
+            where=at(path, sheet.index[first], kind),
+            mend=mend,
+        )
 
 
 def _mass(sheet: pd.DataFrame, path: Path, slack: float) -> np.ndarray:
@@ -228,10 +208,17 @@ def _refuse_no_comparison(groups: pd.DataFrame, names: Mapping[str, list[str]], 
         if not _compared(own):
             have = [ORDER[stage] for stage in sorted(own["stage"].unique())]
             lacking = "base" not in have or len(have) < 2
-            said = f"has only {', '.join(have)}" if lacking else "has no task at base and at a later stage"
-            raise CrystalError(f"the ladder {names['ladder'][code]!r:.60} {said}: nothing to compare",
-                               where=at(path, column="stage"), mend="add the rows of its base and of a later stage, or say which "
-                               "they are: --stages base=NAME,sft=NAME")
+            said = (
+                f"has only {', '.join(have)}"
+                if lacking
+                else "has no task at base and at a later stage"
+            )
+            raise CrystalError(
+                f"the ladder {names['ladder'][code]!r:.60} {said}: nothing to compare",
+                where=at(path, column="stage"),
+                mend="add the rows of its base and of a later stage, or say which "
+                "they are: --stages base=NAME,sft=NAME",
+            )
 
 
 def _compared(groups: pd.DataFrame) -> bool:
@@ -240,19 +227,31 @@ def _compared(groups: pd.DataFrame) -> bool:
     return bool(((stages.min() == ORDER.index("base")) & (stages.nunique() > 1)).any())
 
 
-def _refuse_scarce(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, notes: list[str]) -> None:
+def _refuse_scarce(
+    groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, notes: list[str]
+) -> None:
     """Note the prompts with too few draws to be judged; refuse a ladder that has no others."""
     prompt = ["ladder", "task", "prompt"]
     enough = groups.groupby(prompt)["draws"].transform("min") >= FEWEST
     for code, own in groups.groupby("ladder"):
         if not _compared(own[enough[own.index]]):
             most = own["draws"].max()
-            raise CrystalError(f"no prompt of {names['ladder'][code]} has {FEWEST} or more draws on the options at "
-                               f"every stage; the most is {most:.0f}", where=at(path, column="count"), mend="draw more answers")
+            raise CrystalError(
+                f"no prompt of {names['ladder'][code]} has {FEWEST} or more draws on the options "
+                f"at every stage; the most is {most:.0f}",
+                where=at(path, column="count"),
+                mend="draw more answers",
+            )
     scarce = groups[~enough].drop_duplicates(prompt).groupby(["ladder", "task"]).size()
     if len(scarce):
-        called = (f"{names['ladder'][ladder]} {names['task'][task]} {n}" for (ladder, task), n in scarce.items())
-        notes.append(f"Prompts with fewer than {FEWEST} draws on the options at some stage are not judged: {some(called)}.")
+        called = (
+            f"{names['ladder'][ladder]} {names['task'][task]} {n}"
+            for (ladder, task), n in scarce.items()
+        )
+        notes.append(
+            f"Prompts with fewer than {FEWEST} draws on the options at some stage "
+            f"are not judged: {some(called)}."
+        )
 
 
 def _common(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, notes: list[str]) -> pd.DataFrame:

@@ -27,16 +27,22 @@ COLUMNS = 1000
 def check_size(size: int, where: object, most: int = LARGEST) -> None:
     """Raises: CrystalError if something of `size` bytes would unpack beyond `most`."""
     if not 0 <= size <= most:
-        raise CrystalError(f"it unpacks to more than {most >> 20} MiB", where=where,
-                           mend="split it into smaller files, or look at what it holds")
+        raise CrystalError(
+            f"it unpacks to more than {most >> 20} MiB",
+            where=where,
+            mend="split it into smaller files, or look at what it holds",
+        )
 
 
 def check_columns(columns: int, rows: int, path: Path) -> None:
     """Raises: CrystalError for more columns than COLUMNS, or more cells than CELLS."""
     if columns > COLUMNS or columns * rows > CELLS:
         said = f"more than {COLUMNS} columns" if columns > COLUMNS else f"more than {CELLS} cells"
-        raise CrystalError(f"the table has {said}", where=path,
-                           mend="write the columns that are needed, one answer a row")
+        raise CrystalError(
+            f"the table has {said}",
+            where=path,
+            mend="write the columns that are needed, one answer a row",
+        )
 
 
 def gunzip(path: Path) -> bytes:
@@ -45,8 +51,9 @@ def gunzip(path: Path) -> bytes:
         with gzip.open(path) as file:
             data = file.read(LARGEST + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CrystalError(f"not a whole gzip file: {error}", where=path,
-                           mend="write it again, or leave out .gz") from error
+        raise CrystalError(
+            f"not a whole gzip file: {error}", where=path, mend="write it again, or leave out .gz"
+        ) from error
     check_size(len(data), path)
     return data
 
@@ -68,13 +75,25 @@ def parquet(path: Path, convert: Callable[[pa.Table], T], mend: str) -> T:
         check_size(sum(leaf.total_uncompressed_size for leaf in leaves), path)
         check_columns(1, sum(leaf.num_values for leaf in leaves), path)
         texts = {leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"}
-        table = pq.ParquetFile(path, read_dictionary=sorted(texts), page_checksum_verification=True).read()
+        table = pq.ParquetFile(
+            path, read_dictionary=sorted(texts), page_checksum_verification=True
+        ).read()
         table.validate(full=True)
         check_size(sum(map(_written_out, table.columns)), path)
-        columns = [column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-                   for column in table.columns]
+        columns = [
+            column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+            for column in table.columns
+        ]
         return convert(pa.table(columns, names=table.column_names))
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         said = short(str(error) or type(error).__name__, 160).rstrip(".")
         raise CrystalError(f"not a whole parquet file: {said}", where=path, mend=mend) from error
 
@@ -86,4 +105,7 @@ def _written_out(column: pa.ChunkedArray) -> int:
 
     if not pa.types.is_dictionary(column.type) or pa.types.is_primitive(column.type.value_type):
         return column.nbytes
-    return sum(pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0 for chunk in column.chunks)
+    return sum(
+        pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+        for chunk in column.chunks
+    )

@@ -30,29 +30,44 @@ def rows(path: Path) -> Iterator[tuple[str, dict]]:
     if start.startswith(b"PAR1"):
         yield from _parquet_rows(path)
     elif start.removeprefix(BOM).lstrip().startswith(b"{"):
-        yield from ((where, dict(zip(column_names(path, row), row.values()))) for where, row in json_lines(path))
+        yield from (
+            (where, dict(zip(column_names(path, row), row.values())))
+            for where, row in json_lines(path)
+        )
     else:
         yield from _csv_rows(path)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    found = packed.parquet(path, lambda table: table.rename_columns(column_names(path, table.column_names)).to_pylist(),
-                           "write it again")
+    found = packed.parquet(
+        path,
+        lambda table: table.rename_columns(column_names(path, table.column_names)).to_pylist(),
+        "write it again",
+    )
     yield from ((f"{path}, row {number}", row) for number, row in enumerate(found, 1))
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    line, reader = 0, csv.reader(io.StringIO(_decoded(path.read_bytes(), str(path)), newline=""), strict=True)
+    line, reader = (
+        0,
+        csv.reader(io.StringIO(_decoded(path.read_bytes(), str(path)), newline=""), strict=True),
+    )
     try:
         names = column_names(path, list(map(texts.uncell, next(reader, []))))
         line = reader.line_num
         for cells in filter(None, reader):
             where = f"{path}, line {(line := reader.line_num)}"
             if len(cells) != len(names):
-                raise CrystalError(f"not {len(names)} cells", where=where, mend="quote cells that hold a comma")
+                raise CrystalError(
+                    f"not {len(names)} cells", where=where, mend="quote cells that hold a comma"
+                )
             yield where, dict(zip(names, map(texts.uncell, cells), strict=True))
     except csv.Error as error:
-        raise CrystalError(f"not CSV: {error}", where=f"{path}, line {line + 1}", mend="write it again, or as JSONL") from error
+        raise CrystalError(
+            f"not CSV: {error}",
+            where=f"{path}, line {line + 1}",
+            mend="write it again, or as JSONL",
+        ) from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict]]:
@@ -73,9 +88,13 @@ def _decoded(data: bytes, where: str) -> str:
 
 def parsed(data: bytes, where: str) -> dict:
     """The JSON object that `data` is."""
-    found = texts.parse_json(_decoded(data, where), where, "copy the file again; it may be cut short")
+    found = texts.parse_json(
+        _decoded(data, where), where, "copy the file again; it may be cut short"
+    )
     if not isinstance(found, dict):
-        raise CrystalError(f"JSON, but no object: {texts.shown(found)}", where=where, mend="one JSON object a line")
+        raise CrystalError(
+            f"JSON, but no object: {texts.shown(found)}", where=where, mend="one JSON object a line"
+        )
     return found
 
 
@@ -123,7 +142,9 @@ def reply_text(value: Any, where: str) -> str | None:
     if isinstance(value, list) and all(isinstance(one, dict) for one in value):
         return "\n".join(text_parts(value, where))
     if value is not None and (text := _text(value)) is None:
-        raise CrystalError(f"a reply is {texts.shown(value)}, not text", where=where, mend="write replies as text")
+        raise CrystalError(
+            f"a reply is {texts.shown(value)}, not text", where=where, mend="write replies as text"
+        )
     return None if value is None else text
 
 
@@ -141,5 +162,9 @@ def text_parts(parts: Iterable[Mapping], where: str) -> Iterator[str]:
         if one.get("type") in ("text", "output_text"):
             text = one.get("text")
             if not isinstance(text, str):
-                raise CrystalError(f"the text of a reply is {texts.shown(text)}", where=where, mend="write replies as text")
+                raise CrystalError(
+                    f"the text of a reply is {texts.shown(text)}",
+                    where=where,
+                    mend="write replies as text",
+                )
             yield text

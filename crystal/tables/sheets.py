@@ -61,7 +61,7 @@ def load_sheet(path: Path) -> pd.DataFrame:
 
 
 def column_names(path: Path, names: Sequence[object]) -> list[str]:
-    """Names of columns as they are compared. Raises: CrystalError for a hostile one, or two alike."""
+    """Names of columns as they are compared. Raises: CrystalError for a hostile one, or twins."""
     packed.check_columns(len(names), 0, path)
     found = []
     for number, name in enumerate(names, 1):
@@ -71,7 +71,9 @@ def column_names(path: Path, names: Sequence[object]) -> list[str]:
             raise CrystalError(str(error), where=f"{path}, header, column {number}",
                                mend="rename the column") from error
     if twice := [name for name in found if name and found.count(name) > 1]:
-        raise CrystalError(f"two columns are called {twice[0]!r}", where=path, mend="rename or remove one of them")
+        raise CrystalError(
+            f"two columns are called {twice[0]!r}", where=path, mend="rename or remove one of them"
+        )
     return found
 
 
@@ -101,7 +103,9 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> tuple[np.ndarray, lis
             found.append(texts.name(texts.written(value)))
         except ValueError as error:
             row = sheet.index[np.argmax(codes == code)]
-            raise CrystalError(str(error), where=at(path, row, column), mend="write the name without it") from error
+            raise CrystalError(
+                str(error), where=at(path, row, column), mend="write the name without it"
+            ) from error
     merged, names = pd.factorize(np.array(found or [""], dtype=object))
     if "" in (names := names.tolist()):
         blank = names.index("")
@@ -141,7 +145,9 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
         if wrong.any():
             first = np.argmax(wrong)
             row, cell = sheet.index[first], cells.iloc[first]
-            shown = "" if missing[first] else f" {texts.shown(getattr(cell, 'tolist', lambda: cell)())}"
+            shown = (
+                "" if missing[first] else f" {texts.shown(getattr(cell, 'tolist', lambda: cell)())}"
+            )
             raise CrystalError(f"the {column}{shown} {what}", where=at(path, row, column),
                                mend=f"correct row {row}: a number of 0 or more, with a decimal point")
 
@@ -205,8 +211,12 @@ def _check_header(path: Path, body: str, separator: str, above: int) -> None:
     packed.check_columns(len(names), 0, path)
     others = [mark for mark in (";", ",", "\t", "|") if mark in names[0]] if len(names) == 1 else []
     if others:
-        raise CrystalError(f"the header is one cell, {names[0]!r:.60}: its columns seem to be separated by {others[0]!r}",
-                           where=at(path, 1 + above), mend=f"separate them by {separator!r}")
+        raise CrystalError(
+            f"the header is one cell, {names[0]!r:.60}: "
+            f"its columns seem to be separated by {others[0]!r}",
+            where=at(path, 1 + above),
+            mend=f"separate them by {separator!r}",
+        )
 
 
 def _uncelled(cells: pd.Series) -> pd.Series:
@@ -248,8 +258,11 @@ def _object(path: Path, number: int, line: str) -> dict:
     try:
         found = texts.parse_json(line, path, mend)
     except CrystalError as error:
-        raise CrystalError(f"line {number} is not JSON: {error.what.removeprefix('broken JSON: ')}", where=path,
-                           mend=mend) from error
+        raise CrystalError(
+            f"line {number} is not JSON: {error.what.removeprefix('broken JSON: ')}",
+            where=path,
+            mend=mend,
+        ) from error
     if not isinstance(found, dict):
         raise CrystalError(f"line {number} is no JSON object", where=path, mend="write one JSON object a line, and no list")
     return found
@@ -258,7 +271,12 @@ def _object(path: Path, number: int, line: str) -> dict:
 def _parquet(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise CrystalError("there is no such table", where=path, mend="check the path")
-    frame = packed.parquet(path, lambda table: table.rename_columns(column_names(path, table.column_names))
-                           .to_pandas(ignore_metadata=True), "write it again, or give it the extension of its format")
+    frame = packed.parquet(
+        path,
+        lambda table: table.rename_columns(column_names(path, table.column_names)).to_pandas(
+            ignore_metadata=True
+        ),
+        "write it again, or give it the extension of its format",
+    )
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     return frame

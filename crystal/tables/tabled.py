@@ -21,7 +21,8 @@ from ..measure.claims import QUANTILE
 from ..measure.evidence import Evidence
 from ..measure.judging import Verdict, judge
 from ..measure.phases import Array
-from .laws import POOLED, Table
+from .laws import Table
+from .names import POOLED
 
 PHASES = 3  # that a task goes through
 
@@ -58,9 +59,9 @@ def rungs(table: Table, ladder: str, task: str) -> dict[str, Evidence]:
 
 def of_task(found: Mapping[str, Evidence], who: Roles, others: Sequence[Array] = (), *, quantile: float = QUANTILE, seed: int = 0,
             permutations: int = 999, tick: Callable[[], object] = bool) -> list[Verdict]:
-    """The verdicts on one task that its stages allow, not adjusted. others: seeds of the ladder's other tasks.
+    """The verdicts on one task that its stages allow, not adjusted.
 
-    tick: called after each of the PHASES.
+    others: seeds of the ladder's other tasks. tick: called after each of the PHASES.
     """
     how, out = {"seed": seed, "permutations": permutations}, []
     base, tuned, final = (found.get(stage) for stage in who)
@@ -84,14 +85,21 @@ def seeds(every: Mapping[str, Mapping[str, Evidence]], who: Roles) -> dict[str, 
 
 
 def check(*, quantile: float, seed: int, permutations: int) -> None:
-    """Raises: CrystalError for a quantile that is none, too few or many permutations, a negative seed."""
+    """Raises: CrystalError for a quantile, number of permutations or seed that is none."""
     claims.check_quantile(quantile)
     inf.check_permutations(permutations)
     inf.generator(seed, "check")
 
 
-def survey(table: Table, ladder: str, *, quantile: float = QUANTILE, seed: int = 0, permutations: int = 999,
-           tick: Callable[[], object] = bool) -> dict[str, list[Verdict]]:
+def survey(
+    table: Table,
+    ladder: str,
+    *,
+    quantile: float = QUANTILE,
+    seed: int = 0,
+    permutations: int = 999,
+    tick: Callable[[], object] = bool,
+) -> dict[str, list[Verdict]]:
     """Task -> verdicts of one ladder, every claim adjusted over the tasks by Holm's method; last, under POOLED, over all tasks.
 
     tick: called after each of the PHASES of each task. Raises: CrystalError as `check` does.

@@ -49,7 +49,9 @@ class Tally:
     decodings: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
     empty: int = 0  # replies without text
     cut: int = 0  # replies whose answer might have gone on, had there been room: 1 of 17, seven of seventeen
-    unread: dict[str, Counter[str]] = field(default_factory=dict)  # task -> beginning of a reply that is no option -> how often
+    unread: dict[str, Counter[str]] = field(
+        default_factory=dict
+    )  # task -> beginning of a reply that is no option -> how often
 
     @property
     def kind(self) -> str:
@@ -67,8 +69,12 @@ class Tally:
             return
         self.tasks[task.name] = task
         if self.units.setdefault(place, answer.unit) != answer.unit:
-            raise CrystalError(f"prompt {place.prompt!r:.60} is of unit {self.units[place]!r:.60} and of {answer.unit!r:.60}",
-                               where=answer.where, mend="give prompts of two units two names")
+            raise CrystalError(
+                f"prompt {place.prompt!r:.60} is of unit {self.units[place]!r:.60} "
+                f"and of {answer.unit!r:.60}",
+                where=answer.where,
+                mend="give prompts of two units two names",
+            )
         if answer.score is None:
             self._count(answer, task, place)
         else:
@@ -88,11 +94,16 @@ class Tally:
 
     def _score(self, text: str, score: float, place: Place, where: str) -> None:
         if not score <= EXCESS:  # NaN, too
-            raise CrystalError(f"{score} is no log-likelihood of {text!r:.60}", where=where, mend=AGAIN)
+            raise CrystalError(
+                f"{score} is no log-likelihood of {text!r:.60}", where=where, mend=AGAIN
+            )
         scored = self.scores.setdefault(place, {})
         if text in scored:
-            raise CrystalError(f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}", where=where,
-                               mend="name every log once, and prompts by what tells them apart (--prompt-from)")
+            raise CrystalError(
+                f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}",
+                where=where,
+                mend="name every log once, and prompts by what tells them apart (--prompt-from)",
+            )
         scored[text] = math.exp(score)
 
     def table(self) -> pd.DataFrame:
@@ -122,7 +133,9 @@ class Tally:
                 law[option] += self.scores[place][text]
         total = math.fsum(law.values())
         if total == 0:
-            raise CrystalError("every option has the probability 0", where=where, mend="leave that prompt out")
+            raise CrystalError(
+                "every option has the probability 0", where=where, mend="leave that prompt out"
+            )
         if total > 1 + EXCESS:
             raise CrystalError(f"the scores sum to {total:.6g}", where=where,
                                mend="let no choice begin another (1 and 14), or import replies of generate_until")
@@ -153,9 +166,13 @@ class Tally:
 
 
     def nothing(self) -> Iterator[str]:
-        """The tasks of which no reply was read as an option, each with its most frequent replies."""
+        """The tasks of which no reply was read as an option, with their most frequent replies."""
         for task, unread in self.unread.items():
-            if not any(counts.total() - counts[""] for place, counts in self.draws.items() if place.task == task):
+            if not any(
+                counts.total() - counts[""]
+                for place, counts in self.draws.items()
+                if place.task == task
+            ):
                 yield f"{task}: {most_often(unread) or 'every reply is empty'}"
 
 
