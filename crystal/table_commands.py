@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser, Namespace
 
 from .ask.prompts import FORMS
 from .commands import Command
+from .errors import CrystalError
+from .texts import is_number, line, short
 
 
 def import_arguments(parser: ArgumentParser) -> None:
@@ -28,12 +31,22 @@ def import_(arguments: Namespace) -> None:
     from pathlib import Path
 
     from .tables.foreign import Named
-    from .tables.importers import Asked, save, tally
+    from .tables.importers import Asked, check_out, save, tally
+    from .tables.names import given
 
-    options = tuple(option.strip() for option in arguments.options.split(",")) if arguments.options else ()
-    asked = Asked(ladder=arguments.ladder, stage=arguments.stage, task=arguments.task, options=options,
-                  named=Named(arguments.prompt_from, arguments.unit_from))
-    found, out = tally(arguments.format, [Path(file) for file in arguments.files], asked), Path(arguments.out)
+    out = Path(arguments.out)
+    check_out(out, append=arguments.append)
+    options = tuple(arguments.options.split(",")) if arguments.options else ()
+    named = Named(*(name and given(name, flag) for name, flag in (
+        (arguments.prompt_from, "--prompt-from"), (arguments.unit_from, "--unit-from"))))
+    asked = Asked(
+        ladder=arguments.ladder,
+        stage=arguments.stage,
+        task=arguments.task,
+        options=options,
+        named=named,
+    )
+    found = tally(arguments.format, [Path(file) for file in arguments.files], asked)
     table = found.table()
     rows = save(table, out, append=arguments.append)
     print(f"{out}: {len(table)} rows written" + (f", {rows} in all" if rows > len(table) else ""))
@@ -44,26 +57,72 @@ def phases_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", help="a table of answers: .csv, .tsv, .jsonl (each also .gz) or .parquet")
     parser.add_argument("--stages", default="", metavar="base=NAME,sft=NAME", help="what the stages are called in the file")
     parser.add_argument("--ladder", help="its name, if the file has no such column; else the only one to judge")
-    parser.add_argument("--quantile", type=float, default=0.9,
-                        help="share of a seed's mass that defines its options (default 0.9)")
-    parser.add_argument("--permutations", type=int, default=999, help="shuffles behind every p-value (default 999)")
-    parser.add_argument("--seed", type=int, default=0, help="of all chance")
+    parser.add_argument(
+        "--normalise",
+        action="store_true",
+        help="probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off",
+    )
+    parser.add_argument(
+        "--quantile",
+        default="0.9",
+        help="share of a seed's mass that defines its options (default 0.9)",
+    )
+    parser.add_argument(
+        "--permutations", default="999", help="shuffles behind every p-value (default 999)"
+    )
+    parser.add_argument("--seed", default="0", help="of all chance")
     parser.add_argument("--json", action="store_true", help="verdicts, numbers and notes as JSON")
 
 
 def phases(arguments: Namespace) -> None:
     """Judge every claim on a table of answers of any ladder."""
-    from .tables import laws, tabled, tabled_numbers
+    from .keep.progress import bar
+    from .tables import laws, names, tabled, tabled_numbers
 
-    table = laws.read_table(arguments.file, stages=laws.stage_names(arguments.stages), ladder=arguments.ladder)
-    how = {"quantile": arguments.quantile, "permutations": arguments.permutations, "seed": arguments.seed}
-    found = {ladder: tabled.survey(table, ladder, **how) for ladder in table.ladders}
+    how = {
+        "quantile": _number(arguments, "quantile"),
+        "permutations": _whole(arguments, "permutations"),
+        "seed": _whole(arguments, "seed"),
+    }
+    tabled.check(**how)
+    table = laws.read_table(
+        arguments.file,
+        stages=names.stage_names(arguments.stages),
+        ladder=arguments.ladder,
+        normalise=arguments.normalise,
+    )
+    every = table.frame[["ladder", "task"]].drop_duplicates()
+    with bar(tabled.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
+        found = {
+            ladder: tabled.survey(table, ladder, tick=shown.update, **how)
+            for ladder in table.ladders
+        }
     if arguments.json:
         import json
 
-        print(json.dumps({"file": arguments.file} | how | tabled_numbers.as_json(table, found), indent=1, ensure_ascii=False))
+        said = {"file": line(arguments.file)} | how | tabled_numbers.as_json(table, found)
+        print(json.dumps(said, indent=1, ensure_ascii=False))
     else:
         print(tabled_numbers.as_text(table, found))
+
+
+def _number(arguments: Namespace, name: str) -> float:
+    text = str(getattr(arguments, name))
+    if not is_number(text):
+        raise CrystalError(
+            f"--{name} is {short(text)!r}, no number",
+            mend=f"--{name} with digits and a decimal point",
+        )
+    return float(text)
+
+
+def _whole(arguments: Namespace, name: str) -> int:
+    text = str(getattr(arguments, name))
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise CrystalError(
+            f"--{name} is {short(text)!r}, not a whole number", mend=f"--{name} with digits only"
+        )
+    return int(text)
 
 
 def draws_table_arguments(parser: ArgumentParser) -> None:

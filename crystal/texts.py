@@ -8,10 +8,14 @@ a spreadsheet (`cell`), a terminal (`line`). Knows nothing of what the texts mea
 from __future__ import annotations
 
 import json
+import math
 import re
+import reprlib
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +106,56 @@ def is_number(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text))
 
 
+def whole(text: str) -> str:
+    """`text` with accents composed (NFC) and, if it is but a whole number, without its `.0`."""
+    found = unicodedata.normalize("NFC", text)
+    return re.sub(r"^(\s*)(?:-(?=0+\.))?([+-]?\d+)\.0+(?=\s*$)", r"\1\2", found, flags=re.ASCII)
+
+
 def name(text: str) -> str:
-    """A name as it is compared: no space around it, accents composed (NFC), a whole number without its `.0`.
+    """A name as it is compared: `whole`, and no space around it.
 
     Raises: ValueError if it holds a character that no terminal or page should get (`HOSTILE`).
     """
-    found = unicodedata.normalize("NFC", text).strip()
+    found = whole(text).strip()
     if bad := HOSTILE.search(found):
-        raise ValueError(f"the name {line(found)!r:.60} holds the control character U+{ord(bad[0]):04X}")
-    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", found, flags=re.ASCII)
+        kind = "half a character," if "\ud800" <= bad[0] <= "\udfff" else "the control character"
+        raise ValueError(f"the name {found!a:.60} holds {kind} U+{ord(bad[0]):04X}")
+    return found
+
+
+def written(value: object) -> str:
+    """A cell of any type as text: a whole number without `.0`."""
+    try:
+        number = isinstance(value, Real | Decimal) and not isinstance(value, bool)
+        return str(int(value)) if number and value == int(value) else str(value)
+    except (OverflowError, ValueError):  # neither inf nor nan is a whole number
+        return str(value)
+
+
+def number(value: object) -> float:
+    """A cell of any type as a number; nan for `true`, `1_000`, digits of other scripts."""
+    if isinstance(value, str) and (not value.isascii() or "_" in value):
+        return math.nan
+    if not isinstance(value, str | Real | Decimal) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+    except OverflowError:
+        return math.inf
+
+
+def shown(value: object) -> str:
+    """A value of any type in a complaint: in one line, cut where it is long or deep."""
+    return short(value) if isinstance(value, str) else short(reprlib.repr(value))
+
+
+def short(text: str, most: int = 60) -> str:
+    """`text` in one line for a terminal, cut to `most` characters."""
+    found = " ".join(line(text).split())
+    return found if len(found) <= most else f"{found[:most - 3]}..."
 
 
 # -- shown -----------------------------------------------------------------------------------------

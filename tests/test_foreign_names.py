@@ -229,7 +229,7 @@ def test_nothing_of_another_file_is_in_the_book(site):
 
 
 def test_no_csv_of_the_book_holds_a_formula(site):
-    tables = [path for path in (site / "_build/pages").rglob("*.csv")]
+    tables = list((site / "_build/pages").rglob("*.csv"))
     assert len(tables) > 6
     for path in tables:
         cells = [cell for row in csv.reader(path.open(encoding="utf-8")) for cell in row]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crystal import texts
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
 from crystal.tables import groups, sheets
@@ -66,7 +67,11 @@ def test_a_small_table(tmp_path):
 
 
 LETTERS = st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"))
-NAMES = st.text(LETTERS, min_size=1, max_size=6).map(str.strip).filter(lambda name: name and name not in TASKS)
+NAMES = (
+    st.text(LETTERS, min_size=1, max_size=6)
+    .map(texts.name)
+    .filter(lambda name: name and name not in TASKS)
+)
 
 
 @st.composite

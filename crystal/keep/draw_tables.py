@@ -14,6 +14,7 @@ from ..ask.prompts import NARRATORS, PROMPTS
 from ..ask.tasks import TASKS, read
 from ..errors import CrystalError
 from ..files import mend_of, write_file
+from ..texts import cell
 from . import drawn, manifest
 
 COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "count")
@@ -52,11 +53,16 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
 
 def write(frame: pd.DataFrame, path: str | Path) -> Path:
     """Write the table as .csv or .parquet, whole or not at all; returns the path. Raises: CrystalError for another ending."""
-    path = Path(path)
+    path, safe = Path(path), frame.map(cell)
     if path.suffix not in (".csv", ".parquet"):
         raise CrystalError("a table is written as .csv or .parquet", where=path, mend=f"--out {path.with_suffix('.csv')}")
     try:
-        write_file(path, frame.to_csv(index=False).encode() if path.suffix == ".csv" else frame.to_parquet(index=False))
+        write_file(
+            path,
+            safe.to_csv(index=False).encode()
+            if path.suffix == ".csv"
+            else frame.to_parquet(index=False),
+        )
     except OSError as error:
         near = path if path.parent.is_dir() else path.parent
         mend = mend_of(error, near) if path.parent.is_dir() else f"mkdir -p {near}"

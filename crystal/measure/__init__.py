@@ -3,6 +3,8 @@
 Arrays in, numbers and verdicts out. Knows no model, no ladder and no store, so that it can be tried on laws of known truth.
 
     phases      the quantities of the three phases
+    chance      streams of random numbers, and what is shuffled with them
+    leaving     leaving out one unit at a time, without writing every row out
     inference   intervals, nulls and floors for them
     coverage    the same for supports that no list can hold: what a sample has not seen
     evidence    answers with what they rest on: who was asked, how many draws

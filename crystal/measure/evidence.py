@@ -81,7 +81,10 @@ def _even(given: Evidence, w: Array) -> Array:
 def spread(given: Evidence, w: Array) -> Array:
     """`phases.spread` less what sampling adds: E[MSE(p^_i, p^_j)] = MSE(p_i, p_j) + noise_i + noise_j. w: (..., prompts)."""
     even = _even(given, w)
-    return ph.spread(given.law, w) - ph.ratio(2 * (even * (1 - even)) @ given.noise, 1 - (even**2).sum(-1))
+    squares = even**2
+    return ph.spread(given.law, w) - ph.ratio(
+        2 * (even @ given.noise - squares @ given.noise), 1 - squares.sum(-1)
+    )
 
 
 def mean_noise(given: Evidence, w: Array) -> Array:
@@ -135,9 +138,6 @@ def floor_bits(given: Evidence, rng: np.random.Generator, deals: int = 20) -> fl
     """
     if given.exact:
         return 0.0
-    from scipy import stats
-
-    sizes, pooled = given.counts.sum(1), given.counts.sum(0)
-    dealt = stats.random_table(sizes, pooled).rvs(deals, random_state=rng)
-    every = np.ones(len(sizes))
-    return float(np.mean([liquidity(replace(given, law=hands / sizes[:, None]), every) for hands in dealt]))
+    sizes, every = given.counts.sum(1), np.ones(len(given.law))
+    return float(np.mean([liquidity(replace(given, law=hands / sizes[:, None]), every)
+                          for hands in inf.dealt(given.counts, deals, rng)]))

@@ -7,8 +7,6 @@ prompts one by one would make every interval about half as wide as it should be.
 
 One kind of interval everywhere: leave out one unit at a time, and let Student's t say how far the mean of what the units
 contribute may be off. Of a plain mean, over training runs say, that is the textbook's interval.
-
-All randomness is counter-based (Philox), keyed by the seed handed in and by what it is for.
 """
 
 from __future__ import annotations
@@ -20,19 +18,19 @@ import numpy as np
 
 from ..ask.prompts import PROMPTS
 from ..errors import CrystalError
+from .chance import FEWEST, dealt, generator, parts
+from .chance import check_permutations as check_permutations
+from .chance import relabellings as relabellings
+from .leaving import NARRATOR, LeftOut
+from .leaving import leave_one_out as leave_one_out
 from .phases import TINY, Array, entropy_bits, mean_law, mse, seed_index
 from .phases import ratio as quotient
 
-NARRATOR = np.array([prompt.narrator for prompt in PROMPTS])  # of every row of `answers`
-FRAME = np.array([prompt.frame.name for prompt in PROMPTS])
+FRAME = np.array(
+    [prompt.frame.name for prompt in PROMPTS]
+)  # of every row of `answers`, as NARRATOR
 HALF = np.array([prompt.half for prompt in PROMPTS])
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
-FEWEST = 19   # permutations: the least p-value is 1/(n+1)
-
-
-def generator(seed: int, purpose: str) -> np.random.Generator:
-    """Independent streams for each (seed, purpose): adding a test does not shift the numbers of another."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode()])))
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
@@ -78,20 +76,14 @@ class Estimate:
 NOTHING = Estimate(np.nan, np.nan, np.nan)  # a number that does not exist, or has no interval
 
 
-def leave_one_out(units: Array = NARRATOR, among: Array | None = None) -> Array:
-    """Weights (1 + units, prompts): every prompt, then all but those of each unit in turn; of one unit (1, prompts).
-
-    among: mask of the prompts that the number is a statistic of, such as the evaluation half; others always count.
-    """
-    units = np.asarray(units)
-    names = np.unique(units if among is None else units[among])
-    if len(names) < 2:  # without it nobody is left
-        return np.ones((1, len(units)))
-    return np.vstack([np.ones(len(units)), (units[None] != names[:, None]).astype(float)])
-
-
-def estimate(statistic: Callable[[Array], Array], weights: Array, *, low: float = -np.inf, high: float = np.inf,
-             scale: str = "linear") -> Estimate:
+def estimate(
+    statistic: Callable[[Array], Array],
+    weights: Array | LeftOut,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    scale: str = "linear",
+) -> Estimate:
     """`statistic(weights)` with its 95 % interval over units: delete-one jackknife and Student's t.
 
     statistic: (..., prompts) -> (...), such as `lambda w: liquidity_bits(base, w)`; weights: of `leave_one_out`. With n units,
@@ -112,8 +104,8 @@ def estimate(statistic: Callable[[Array], Array], weights: Array, *, low: float 
     return student(n * forth(whole) - (n - 1) * forth(without), low=low, high=high, scale=taken)
 
 
-def ratio(numerator: Callable[[Array], Array], denominator: Callable[[Array], Array], weights: Array, *,
-          high: float = np.inf) -> Estimate:
+def ratio(numerator: Callable[[Array], Array], denominator: Callable[[Array], Array],
+          weights: Array | LeftOut, *, high: float = np.inf) -> Estimate:
     """numerator over denominator, both never negative in truth, with the interval of `estimate` on the logarithm.
 
     A ratio to something that cannot be told from zero has no interval that covers: where the denominator's own interval reaches
@@ -225,26 +217,28 @@ def flip_null(name: str, differences: Array, *, n: int = 999, seed: int = 0) -> 
     return against(name, float(differences.mean()), signs @ differences / len(differences))
 
 
-def relabellings(options: int, n: int, seed: int) -> Array:
-    """n random permutations of the options, (n, options): a law keeps its shape and loses its meaning."""
-    return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
-
-
 def unit_null(laws: Array, units: Array = NARRATOR, block: Array = FRAME, *, n: int = 999, seed: int = 0) -> Null:
     """Does it matter who asks, beyond how? The units' labels are shuffled over the prompts of each block (frame), n times.
 
     The statistic is the liquidity between units' mean laws, in bits: all liquidity less the floor among a unit's own prompts.
     """
     names, member = np.unique(units, return_inverse=True)
-    rng, rows = generator(seed, "units"), np.tile(np.arange(len(laws)), (n + 1, 1))
-    for one in np.unique(block):
-        inside = np.flatnonzero(block == one)
-        rows[1:, inside] = rng.permuted(rows[1:, inside], axis=1)
     order = np.argsort(member, kind="stable")  # places of the first unit, of the second, ...
     sizes, total = np.bincount(member), entropy_bits(laws.mean(0))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    observed, *draws = [total - sizes @ entropy_bits(np.add.reduceat(laws[row[order]], starts) / sizes[:, None]) / len(laws)
-                        for row in rows]
+
+    def between(row: Array) -> float:
+        means = np.add.reduceat(laws[row[order]], starts) / sizes[:, None]
+        return total - sizes @ entropy_bits(means) / len(laws)
+
+    rng, draws = generator(seed, "units"), []
+    for part in parts(n, len(laws)):
+        rows = np.tile(np.arange(len(laws)), (part, 1))
+        for one in np.unique(block):
+            inside = np.flatnonzero(block == one)
+            rows[:, inside] = rng.permuted(rows[:, inside], axis=1)
+        draws += map(between, rows)
+    observed = between(np.arange(len(laws)))
     where = " within each frame" if len(np.unique(block)) > 1 else ""
     return against(f"who asks shuffled{where}", max(0.0, float(observed)), np.array(draws), paired=True)
 
@@ -255,12 +249,13 @@ def deal_null(counts: Array, *, n: int = 999, seed: int = 0) -> Null:
     counts: (prompts, options) whole numbers. Dealt without replacement, so that every prompt keeps its draws: exact, given the
     pooled counts.
     """
-    from scipy import stats
-
     sizes, pooled = counts.sum(1), counts.sum(0)
     total, share = entropy_bits(pooled / pooled.sum()), sizes / sizes.sum()
-    dealt = stats.random_table(sizes, pooled).rvs(n, random_state=generator(seed, "deal"))
-    observed, *draws = [total - share @ entropy_bits(hands / sizes[:, None]) for hands in (counts, *dealt)]
+
+    def left(hands: Array) -> float:
+        return total - share @ entropy_bits(hands / sizes[:, None])
+
+    observed, draws = left(counts), list(map(left, dealt(counts, n, generator(seed, "deal"))))
     return against("all draws dealt anew over the prompts", float(observed), np.array(draws))
 
 
@@ -272,9 +267,14 @@ def swap_null(name: str, statistic: Callable[[Array, Array], Array], clusters: A
     the two rungs stacked, (..., 2 prompts), those that count as the first rung and those that count as the second.
     """
     names, member = np.unique(clusters, return_inverse=True)
-    swapped = np.vstack([np.zeros(len(names), bool), generator(seed, "swap").random((n, len(names))) < 0.5])[:, member]
-    first = np.concatenate([~swapped, swapped], axis=-1).astype(float)
-    observed, *draws = statistic(first, 1 - first)
+    rng, found = generator(seed, "swap"), []
+    for part in parts(n + 1, 2 * len(member)):
+        swapped = rng.random((part - (not found), len(names))) < 0.5
+        if not found:  # as they are
+            swapped = np.vstack([np.zeros(len(names), bool), swapped])
+        first = np.concatenate([~swapped[:, member], swapped[:, member]], axis=-1).astype(float)
+        found.append(statistic(first, 1 - first))
+    observed, *draws = np.concatenate(found)
     return against(name, float(observed), np.array(draws), paired=True)
 
 
@@ -329,8 +329,9 @@ def relabelled_seed_null(base: Array, sft: Array, relabelled: Array, half: Array
     """
     observed, draws = [], []
     for chosen, _ in folds(half):
-        split = split_seed(base, sft, chosen=chosen)
-        found = seed_index(base, sft[chosen].mean(0)[relabelled])
-        draws.append(mse(base[found], split.target[relabelled]))
+        split, mean, far = split_seed(base, sft, chosen=chosen), sft[chosen].mean(0), []
+        for part in np.split(relabelled, np.cumsum(parts(len(relabelled), max(base.shape)))[:-1]):
+            far.append(mse(base[seed_index(base, mean[part])], split.target[part]))
+        draws.append(np.concatenate(far))
         observed.append(mse(split.seed, split.target))
     return against("options of the SFT law permuted", float(np.mean(observed)), np.mean(draws, axis=0), "below")

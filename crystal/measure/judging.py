@@ -40,7 +40,7 @@ class Verdict:
         """The number, its interval, its null and the mark, in words."""
         if np.isnan(self.estimate.value):
             return f"{self.mark.number}: {self.reason}."
-        show = percent if self.mark.percent else "{:.3g}".format
+        show = percent if self.mark.percent else plain
         low, high = self.estimate.low, self.estimate.high
         scatter = f" [{show(low)}, {show(high)}]" if low < high else ""
         text = f"{self.mark.number} is {show(self.estimate.value)}{scatter}, to be {self.mark.side} {show(self.mark.mark)}"
@@ -50,8 +50,15 @@ class Verdict:
         return f"{text}; {self.reason}."
 
 
+def plain(number: float) -> str:
+    """Three digits; what lies over exactly nothing is without end."""
+    return f"{number:.3g}" if np.isfinite(number) else "∞"
+
+
 def percent(share: float) -> str:
     """Whole per cent, but two digits below one."""
+    if not np.isfinite(share):
+        return "∞"
     return f"{100 * share:.0f} %" if abs(share) >= 0.01 else f"{100 * share:.2g} %"
 
 

@@ -217,10 +217,10 @@ def plot_moves(frame: pd.DataFrame) -> Figure:
     names = [f"{row.task}*" if row.group == DEMONSTRATED else row.task for row in order.itertuples()]
     fig, axes = panels(1, 1, 7.2, 0.27 * len(names) + 1.3)
     ax = axes[0, 0]
-    for shift, (part, (label, colour, marker)) in zip((-0.2, 0.2, 0), PARTS.items(), strict=True):
+    for shift, (part, (name, colour, marker)) in zip((-0.2, 0.2, 0), PARTS.items(), strict=True):
         mine = frame[(frame["part"] == part) & (frame["parent"] == MEAN)].set_index("task").loc[order["task"]]
         y = np.arange(len(names)) + shift
-        ax.plot(mine["value"], y, marker, color=colour, label=label, ms=4.5)
+        ax.plot(mine["value"], y, marker, color=colour, label=name, ms=4.5)
         ax.hlines(y, mine["low"].clip(lower=0), mine["high"], color=colour, lw=1.1)
     ax.axhline((order["group"] == DEMONSTRATED).sum() - 0.5, color="#767c85", lw=0.8)
     ax.set_yticks(range(len(names)), names)

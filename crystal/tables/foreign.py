@@ -6,19 +6,33 @@ what an answer means, or of the table made of it (`crystal.tables.importers`). N
 
 from __future__ import annotations
 
-import csv
+import lzma
 import re
+import reprlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import texts
 from ..errors import CrystalError
-from .records import BOM, as_dict, field, json_lines, parsed, reply_text, rows
+from . import packed
+from .groups import some
+from .records import (
+    as_dict,
+    field,
+    json_lines,
+    objects,
+    parsed,
+    part,
+    reply_text,
+    rows,
+    text_parts,
+)
 
+AGAIN = "run lm_eval again with --log_samples"
 ZSTD = 93  # compression method of a zip member; the standard library reads it from Python 3.14 on
-TABLE = {"ladder", "stage", "task", "prompt", "option"}  # what `crystal import` itself writes
 
 
 class Answer(NamedTuple):
@@ -52,11 +66,15 @@ def lm_eval(path: Path, named: Named) -> Iterator[Answer]:
     A document stands there once for each filter, with the same `resps`: it is read once. Its prompt is its doc_id, or the
     field `named.prompt` of the document (else of the line). Scores given no context (acc_mutual_info) are left out.
     """
-    task = match[1] if (match := re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)) else None
+    task = (
+        texts.whole(match[1])
+        if (match := re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem))
+        else None
+    )
     seen: set[tuple[str, str]] = set()
     first: tuple[str, str] | None = None
     for where, row in json_lines(path):
-        key = (str(row.get("filter")), str(row.get("doc_id")))
+        key = (texts.short(str(row.get("filter"))), field(row, "doc_id", where))
         first = first or key
         if key in seen:
             raise CrystalError(f"document {key[1]} is there twice", where=where, mend="import the file of one run")
@@ -71,11 +89,11 @@ def lm_eval(path: Path, named: Named) -> Iterator[Answer]:
 
 def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
     asked, resps = row.get("arguments"), row.get("resps")
-    asked = [list(one.values()) for one in asked.values()] if isinstance(asked, dict) else asked  # before 0.4.3: lists
+    if isinstance(asked, dict) and all(isinstance(one, dict) for one in asked.values()):
+        asked = [list(one.values()) for one in asked.values()]  # before 0.4.3: lists
     if not (isinstance(asked, list) and isinstance(resps, list) and len(asked) == len(resps)
             and all(isinstance(one, list) for one in (*asked, *resps))):
-        raise CrystalError("arguments and resps are not those of a sample", where=where,
-                           mend="run lm_eval again with --log_samples")
+        raise CrystalError("arguments and resps are not those of a sample", where=where, mend=AGAIN)
     for arguments, replies in zip(asked, resps, strict=True):
         if len(arguments) < 2:
             raise CrystalError("loglikelihood_rolling scores whole texts: there is neither a reply nor an option", where=where,
@@ -84,16 +102,27 @@ def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
             decoding = _decoding({"temperature": 0.0, **arguments[1]}, "until")  # what lm_eval takes where none is given
             yield from (Answer(where, "", reply_text(reply, where), decoding=decoding) for reply in replies)
         elif arguments[0]:
-            try:
-                score = float(replies[0][0])
-            except (TypeError, ValueError, IndexError, KeyError) as error:
-                raise CrystalError(f"{replies!r:.60} is not a log-likelihood", where=where,
-                                   mend="run lm_eval again with --log_samples") from error
+            first = replies[0] if replies else None
+            score = first[0] if isinstance(first, list) and first else None
+            if texts.number(score) != texts.number(score) and score != "nan":
+                raise CrystalError(
+                    f"{texts.shown(replies)} is not a log-likelihood", where=where, mend=AGAIN
+                )
+            score = texts.number(score)
             yield Answer(where, "", reply_text(arguments[1], where), score)
 
 
 def _decoding(settings: Mapping, *without: str) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((name, str(value)) for name, value in settings.items() if name not in without))
+    return tuple(
+        sorted(
+            (
+                texts.short(name),
+                texts.short(value if isinstance(value, str) else reprlib.repr(value)),
+            )
+            for name, value in settings.items()
+            if name not in without
+        )
+    )
 
 
 def inspect(path: Path, named: Named) -> Iterator[Answer]:
@@ -105,28 +134,36 @@ def inspect(path: Path, named: Named) -> Iterator[Answer]:
     with open(path, "rb") as file:
         zipped = file.read(2) == b"PK"
     header, samples = _eval(path) if zipped else _eval_json(path)
-    spec, plan = as_dict(header.get("eval")), as_dict(header.get("plan"))
-    settings = {**as_dict(spec.get("model_generate_config")), **as_dict(plan.get("config"))}
-    common = {"task": str(spec["task"]).rpartition("/")[2] if spec.get("task") else None,
-              "decoding": _decoding(settings)}
+    spec, plan = part(header, "eval", str(path)), part(header, "plan", str(path))
+    settings = part(spec, "model_generate_config", str(path)) | part(plan, "config", str(path))
+    common = {
+        "task": field(spec, "task", str(path)).rpartition("/")[2] if spec.get("task") else None,
+        "decoding": _decoding(settings),
+    }
     for sample in samples:
-        where = f"{path}, sample {sample.get('id')} epoch {sample.get('epoch')}"
-        fields = {**as_dict(sample.get("metadata")), "id": sample.get("id")}
+        number, epoch = (texts.shown(sample.get(name)) for name in ("id", "epoch"))
+        where = f"{path}, sample {number} epoch {epoch}"
+        fields = {**part(sample, "metadata", where), "id": sample.get("id")}
         named_here = {"prompt": field(fields, named.prompt or "id", where),
                       "unit": field(fields, named.unit, where) if named.unit else None}
         run = sample.get("uuid") or f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
-        choices = as_dict(sample.get("output")).get("choices") or []
-        if sample.get("error") or sample.get("invalidation") or not choices:
-            failed = as_dict(sample.get("error")).get("message")
+        bad = sample.get("error") or sample.get("invalidation")
+        choices = [] if bad else objects(part(sample, "output", where), "choices", where)
+        if not choices:
+            failed = as_dict(sample.get("error")).get("message") or sample.get("error")
             failed = failed or ("declared invalid" if sample.get("invalidation") else "no output")
-            yield Answer(where, **named_here, **common, identity=run, failed=str(failed))
+            yield Answer(
+                where, **named_here, **common, identity=texts.shown(run), failed=texts.shown(failed)
+            )
             continue
         for index, choice in enumerate(choices):
-            content = as_dict(as_dict(choice).get("message")).get("content")
+            content = part(choice, "message", where).get("content")
             if isinstance(content, str) and content.startswith("attachment://"):
-                content = as_dict(sample.get("attachments")).get(content.removeprefix("attachment://"), content)
+                content = part(sample, "attachments", where).get(
+                    content.removeprefix("attachment://"), content
+                )
             yield Answer(where, text=reply_text(content, where), identity=f"{run} {index}", **named_here, **common,
-                         cut=as_dict(choice).get("stop_reason") in ("max_tokens", "model_length"))
+                         cut=choice.get("stop_reason") in ("max_tokens", "model_length"))
 
 
 def _eval(path: Path) -> tuple[dict, Iterator[dict]]:
@@ -140,6 +177,9 @@ def _eval(path: Path) -> tuple[dict, Iterator[dict]]:
     if not header:
         raise CrystalError("a zip archive without header.json, so no log of inspect_ai", where=path, mend="name an .eval file")
     samples = [name for name in starts if re.fullmatch(r"samples/.+\.json", name)]
+    packed.check_size(
+        sum(archive.getinfo(name).file_size for name in samples), path, 8 * packed.LARGEST
+    )
     return (_member(archive, path, header, starts[header]),
             (_member(archive, path, name, starts[name]) for name in samples))
 
@@ -167,6 +207,7 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict
     import pyarrow as pa
 
     info = archive.getinfo(name)
+    packed.check_size(info.file_size, f"{path}, {texts.short(name)}")
     try:
         if info.compress_type == ZSTD:
             with open(path, "rb") as file:
@@ -176,16 +217,28 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict
                 raise zipfile.BadZipFile("its checksum differs")
         else:
             data = archive.read(name)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, MemoryError) as error:
-        raise CrystalError(f"{name} could not be unpacked: {error}", where=path,
-                           mend=f"inspect log convert {path} --to json --output-dir json, then import that") from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        MemoryError,
+        ValueError,
+        lzma.LZMAError,
+    ) as error:
+        raise CrystalError(
+            f"{texts.short(name)} could not be unpacked: {texts.short(str(error))}",
+            where=path,
+            mend=f"inspect log convert {path} --to json --output-dir json, then import that",
+        ) from error
     return parsed(data, f"{path}, {name}")
 
 
 def _eval_json(path: Path) -> tuple[dict, Iterable[dict]]:
     log = parsed(path.read_bytes(), str(path))
-    samples = log.get("samples") or []
-    return log, [as_dict(sample) for sample in samples] if isinstance(samples, list) else []
+    return log, objects(log, "samples", str(path))
 
 
 def openai_batch(path: Path, named: Named) -> Iterator[Answer]:
@@ -198,26 +251,42 @@ def openai_batch(path: Path, named: Named) -> Iterator[Answer]:
     for where, row in json_lines(path):
         custom = field(row, "custom_id", where)
         here = {"prompt": custom} | {name: _group(pattern, custom, where) for name, pattern in patterns.items()}
-        response = as_dict(row.get("response"))
-        body, error = as_dict(response.get("body")), row.get("error")
-        error = error or body.get("error") or (None if response.get("status_code") == 200 else response.get("status_code"))
+        response, error = part(row, "response", where), row.get("error")
+        status = response.get("status_code")
+        error = (
+            error
+            or as_dict(response.get("body")).get("error")
+            or (None if status == 200 else status)
+        )
         run = f"{row['id']} {custom}" if row.get("id") else None
         if error or not response:
-            yield Answer(where, **here, identity=run, failed=str(as_dict(error).get("message") or error or "no response"))
+            failed = texts.shown(as_dict(error).get("message") or error or "no response")
+            yield Answer(where, **here, identity=run, failed=failed)
             continue
-        for index, (text, cut) in enumerate(_openai_texts(body, where)):
+        for index, (text, cut) in enumerate(_openai_texts(part(response, "body", where), where)):
             yield Answer(where, text=text, identity=run and f"{run} {index}", cut=cut, **here)
 
 
 def _openai_texts(body: Mapping, where: str) -> list[tuple[str | None, bool]]:
     """Each reply of a body, and whether it was cut at the limit of tokens."""
-    if isinstance(body.get("choices"), list) and body["choices"]:
-        choices = [as_dict(choice) for choice in body["choices"]]
-        return [(reply_text(choice["text"] if "text" in choice else as_dict(choice.get("message")).get("content"), where),
-                 choice.get("finish_reason") == "length") for choice in choices]
-    if isinstance(body.get("output"), list):
-        parts = [part for item in body["output"] if as_dict(item).get("type") == "message" for part in item.get("content") or []]
-        text = "".join(str(part.get("text", "")) for part in parts if as_dict(part).get("type") == "output_text")
+    if choices := objects(body, "choices", where):
+        return [
+            (
+                reply_text(
+                    choice["text"]
+                    if "text" in choice
+                    else part(choice, "message", where).get("content"),
+                    where,
+                ),
+                choice.get("finish_reason") == "length",
+            )
+            for choice in choices
+        ]
+    if items := objects(body, "output", where):
+        messages = [item for item in items if item.get("type") == "message"]
+        text = "".join(
+            text for item in messages for text in text_parts(objects(item, "content", where), where)
+        )
         return [(text, body.get("status") == "incomplete")]
     raise CrystalError("the body has neither choices nor output", where=where,
                        mend="import a batch of /v1/chat/completions, /v1/completions or /v1/responses")
@@ -235,10 +304,13 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _group(pattern: re.Pattern[str], custom: str, where: str) -> str:
-    if not (match := pattern.fullmatch(custom)) or not match[1]:
-        raise CrystalError(f"the regular expression {pattern.pattern!r} finds nothing in custom_id {custom!r}", where=where,
-                           mend=r"give one that fits the whole of every custom_id, such as '(.*)-\d+'")
-    return match[1]
+    if not (match := pattern.fullmatch(custom)) or not (match[1] or "").strip():
+        raise CrystalError(
+            f"the regular expression {pattern.pattern!r} finds nothing in custom_id {custom!r:.60}",
+            where=where,
+            mend=r"give one that fits the whole of every custom_id, such as '(.*)-\d+'",
+        )
+    return texts.name(match[1])
 
 
 def replies(path: Path, named: Named) -> Iterator[Answer]:
@@ -252,59 +324,14 @@ def replies(path: Path, named: Named) -> Iterator[Answer]:
         asked = {name for name, given in named._asdict().items() if given} | {"prompt"}
         here = {name: field(row, column, where) for name, column in columns.items() if column in row or name in asked}
         if "reply" not in row:
-            raise CrystalError(f"no reply among {', '.join(row)}", where=where, mend="name the column of replies reply")
+            raise CrystalError(
+                f"no reply among {some(row, 12)}",
+                where=where,
+                mend="name the column of replies reply",
+            )
         yield Answer(where, text=reply_text(row["reply"], where), **here)
 
 
 READERS: dict[str, Callable[[Path, Named], Iterator[Answer]]] = {
     "lm-eval": lm_eval, "inspect": inspect, "openai-batch": openai_batch, "replies": replies,
 }
-
-
-def looks_like(path: Path) -> tuple[str | None, str]:
-    """The format a file is of, None if of none, and what it looks like, in words. Reads its first line, or all of a log."""
-    with open(path, "rb") as file:
-        line = next((line for line in file if line.strip()), b"").removeprefix(BOM).lstrip()
-    if line.startswith(b"PK"):
-        return "inspect", "a zip archive"
-    if line.startswith(b"PAR1"):
-        return "replies", "a parquet file"
-    if line.startswith(b"\x1f\x8b"):
-        return None, f"compressed: gunzip {path}"
-    if b"\0" in line:
-        return None, f"not text in UTF-8: iconv -t UTF-8 -f UTF-16 {path} > OTHER, if another program calls it text"
-    if not line:
-        return None, "empty"
-    if not line.startswith(b"{"):
-        return _looks_csv(line)
-    try:
-        keys = parsed(line, f"{path}, line 1").keys()
-    except CrystalError as broken:
-        try:
-            keys = parsed(path.read_bytes(), str(path)).keys()
-        except CrystalError:
-            return None, f"no line of JSON, nor JSON as a whole: {broken.what}"
-    return next(((name, said) for fields, name, said in _LOOKS if fields <= keys),
-                (None, f"JSON with the keys {', '.join(sorted(map(str, keys))[:8])}"))
-
-
-_LOOKS = (
-    ({"doc_id", "resps"}, "lm-eval", "a per-sample log of lm-evaluation-harness"),
-    ({"custom_id", "response"}, "openai-batch", "the output of an OpenAI batch"),
-    ({"eval", "samples"}, "inspect", "a log of inspect_ai"),
-    ({"reply"}, "replies", "a table of replies"),
-    ({"custom_id", "body"}, None, "the input of an OpenAI batch, whose output file is wanted"),
-    ({"results", "configs"}, None, "a summary of lm-evaluation-harness; the samples_*.jsonl beside it are wanted"),
-    ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
-    (TABLE, None, "a table of counts already: crystal phases reads it as it is"),
-)
-
-
-def _looks_csv(line: bytes) -> tuple[str | None, str]:
-    header = next(csv.reader([line.decode("utf-8", errors="replace")]))
-    cells = {cell.strip() for cell in header}
-    for fields, name, said in _LOOKS[-1:] + _LOOKS[3:4]:
-        if fields <= cells:
-            return name, said
-    begins = line[:60].decode("utf-8", errors="replace").strip()
-    return None, f"text that begins {begins!r}, not with a header that has the column reply"

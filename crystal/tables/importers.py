@@ -9,17 +9,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import SimpleNamespace
 
 import pandas as pd
 
+from .. import texts
 from ..ask.tasks import TASKS, Task, read
 from ..errors import CrystalError, known
 from ..files import write_file
-from .foreign import READERS, Answer, Named, looks_like
+from .foreign import READERS, Answer, Named
+from .groups import some
+from .looks import looks_like
+from .names import given, refuse_reserved
 from .records import rows
 from .tally import Place, Tally
 
@@ -36,6 +42,17 @@ class Asked:
     options: tuple[str, ...] = ()  # of a task that is not one of ours
     named: Named = Named()
 
+    def __post_init__(self) -> None:
+        """Names as they are compared. Raises: CrystalError for a hostile or a reserved one."""
+        for name in ("ladder", "stage", "task"):
+            if (own := getattr(self, name)) is not None:
+                object.__setattr__(self, name, given(own, f"--{name}") or None)
+        object.__setattr__(
+            self, "options", tuple(given(option, "--options") for option in self.options)
+        )
+        if self.task:
+            refuse_reserved(self.task, "--task")
+
     def task_of(self, own: str | None) -> Task:
         """The task of answers to what their file calls `own`.
 
@@ -47,8 +64,13 @@ class Asked:
         if self.task and own in TASKS and own != self.task:
             raise CrystalError(f"answers to the task {own}, not {self.task}", mend="leave out --task, or name other files")
         if name not in TASKS and not self.task:
-            raise CrystalError(f"the task {name!r} is none of ours" if name else "the file does not say of which task",
-                               mend=f"--task with one of: {', '.join(TASKS)}; or --task with a new name and --options a,b,c")
+            raise CrystalError(
+                f"the task {name!r:.60} is none of ours"
+                if name
+                else "the file does not say of which task",
+                mend=f"--task with one of: {', '.join(TASKS)}; "
+                "or --task with a new name and --options a,b,c",
+            )
         task = TASKS[known(name, TASKS, "task", mend="list the options of a task of your own: --options a,b,c")]
         if not task.closed:
             raise CrystalError(f"the task {name} has no list of options",
@@ -57,24 +79,35 @@ class Asked:
 
     def one(self, name: str, answer: Answer) -> str:
         """Ladder or stage of an answer. Raises: CrystalError if neither file nor `self` says which, or if they disagree."""
-        own, given = getattr(answer, name), getattr(self, name)
-        if own and given and own != given:
-            raise CrystalError(f"the {name} is {own} in the file, but --{name} is {given}", mend=f"leave out --{name}")
-        if not (own or given):
+        own, asked = getattr(answer, name), getattr(self, name)
+        if own and asked and own != asked:
+            raise CrystalError(
+                f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}",
+                mend=f"leave out --{name}",
+            )
+        if not (own or asked):
             raise CrystalError(f"the file does not say of which {name}", mend=f"--{name} NAME")
-        return own or given
+        return own or asked
 
 
 def _own_task(name: str | None, options: tuple[str, ...]) -> Task:
     if not name or name in TASKS:
         raise CrystalError(f"the task {name} has options of its own" if name else "options of a task without a name",
                            mend="give them another name, such as --task mine")
+    refuse_reserved(name)
+    if grouped := [option for option in options if re.fullmatch(r"[+-]?\d[\d_.]*_[\d_.]*", option)]:
+        raise CrystalError(
+            f"the option {grouped[0]!r:.60} is a number with underscores", mend="write it without"
+        )
     task = Task(name=name, ask=name, label=name, options=options)
     if len(task.spellings) < max(len(options), 2) or not all(options):
-        raise CrystalError(f"{','.join(options)!r} does not list two or more different options",
+        raise CrystalError(f"{','.join(options)!r:.60} does not list two or more different options",
                            mend="--options a,b,c, without regard to capitals")
     if unread := [option for option in options if read(option, task) != option]:
-        raise CrystalError(f"the option {unread[0]!r} would not be read as itself", mend="let options be words or numbers")
+        raise CrystalError(
+            f"the option {unread[0]!r:.60} would not be read as itself",
+            mend="let options be words or numbers",
+        )
     return task
 
 
@@ -88,9 +121,14 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
         raise CrystalError("a file is named twice", mend="name every file once")
     for path in paths:
         _check_format(path, format)
-        for answer in reader(path, asked.named):
-            owns.add(answer.task)
-            found.add(answer, *_placed(answer, asked, owns))
+        try:
+            for answer in reader(path, asked.named):
+                owns.add(answer.task)
+                found.add(answer, *_placed(answer, asked, owns))
+        except RecursionError as error:
+            raise CrystalError(
+                "a record is nested too deeply", where=path, mend="write it flat"
+            ) from error
     _check_some(found, paths)
     return found
 
@@ -126,6 +164,31 @@ def _check_some(found: Tally, paths: Sequence[Path]) -> None:
     if 0 < sum(counts.total() for counts in found.draws.values()) == found.empty:
         raise CrystalError(f"every reply is empty, {found.empty} of them", where=where,
                            mend="leave the model room for an answer; reasoning may have used up its tokens")
+    if unread := list(found.nothing()):
+        raise CrystalError(
+            f"nothing was read as an option of {'; '.join(unread)}",
+            where=where,
+            mend="--task with the task that was asked; or a new name, with --options a,b,c",
+        )
+
+
+def check_out(out: Path, *, append: bool = False) -> None:
+    """Raises: CrystalError if no table can be written there."""
+    known(out.suffix, SUFFIXES, "ending of a table")
+    if not out.parent.is_dir():
+        raise CrystalError(
+            "could not be written: there is no such folder",
+            where=out,
+            mend=f"mkdir -p {quote(str(out.parent))}",
+        )
+    if out.exists() and not append:
+        raise CrystalError(
+            "the table is there already",
+            where=out,
+            mend="--append adds to it; or choose another --out",
+        )
+    if out.exists() and not out.is_file():
+        raise CrystalError("this is no file", where=out, mend="choose another --out")
 
 
 def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
@@ -134,9 +197,7 @@ def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
 
     Raises: CrystalError if `out` exists and is not to be added to, if one of the prompts or another kind is there already.
     """
-    known(out.suffix, SUFFIXES, "ending of a table")
-    if out.exists() and not append:
-        raise CrystalError("the table is there already", where=out, mend="--append adds to it; or choose another --out")
+    check_out(out, append=append)
     columns, records = list(table.columns), table.to_dict("records")
     try:
         records = (_existing(out, columns, records) if out.exists() else []) + records
@@ -151,13 +212,22 @@ def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     """Rows of the table that is there, verbatim."""
     old = [cells for _, cells in rows(out)]
     if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
-        raise CrystalError(f"the table has the columns {', '.join(wrong)}, not {', '.join(columns)}", where=out,
-                           mend="choose another --out")
-    there = {tuple(str(cells[name]) for name in Place._fields) for cells in old}
+        raise CrystalError(
+            f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}",
+            where=out,
+            mend="choose another --out",
+        )
+    there = {
+        tuple(texts.whole(texts.written(cells[name])) for name in Place._fields) for cells in old
+    }
     twice = [place for place in dict.fromkeys(tuple(cells[name] for name in Place._fields) for cells in new) if place in there]
     if twice:
-        raise CrystalError(f"{len(twice)} prompts are in the table already, first {', '.join(twice[0])}", where=out,
-                           mend="name all files of a prompt in one import, or choose another --out")
+        first = ", ".join(map(texts.short, twice[0]))
+        raise CrystalError(
+            f"{len(twice)} prompts are in the table already, first {first}",
+            where=out,
+            mend="name all files of a prompt in one import, or choose another --out",
+        )
     return old
 
 
@@ -168,14 +238,16 @@ def _bytes(records: list[dict], columns: list[str], out: Path) -> bytes:
         lines: list[str] = []  # written with the ending \r\n, or a name that holds \r would not be quoted
         writer = csv.DictWriter(SimpleNamespace(write=lines.append), columns)
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows(
+            {name: texts.cell(value) for name, value in record.items()} for record in records
+        )
         return "".join(line.removesuffix("\r\n") + "\n" for line in lines).encode()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
     try:
-        pq.write_table(pa.Table.from_pylist(records), sink)
+        pq.write_table(pa.Table.from_pylist(records), sink, write_page_checksum=True)
     except pa.ArrowException as error:
         raise CrystalError(f"the rows that are there are of other types: {error}", where=out,
                            mend="choose another --out") from error

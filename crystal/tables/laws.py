@@ -16,14 +16,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import STAGES
 from ..errors import CrystalError, known
-from .groups import GROUP, gather, joint, laws, refuse_contradictions, some
+from ..measure.evidence import FEWEST
+from .groups import (
+    FEWER,
+    GROUP,
+    MOST_DRAWS,
+    NEAR,
+    ROUNDING,
+    gather,
+    joint,
+    laws,
+    refuse_contradictions,
+    rounded,
+    some,
+)
+from .names import ORDER, given, refuse_reserved, staged
+from .names import stage_names as stage_names
 from .sheets import at, empty, load_sheet, numbers, stem, words
 
-ORDER = (*STAGES, "instruct")  # "instruct": a last stage of which it is not known how it was reached
-ALIASES = {stage: stage for stage in ORDER} | {
-    "pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr", "chat": "instruct", "it": "instruct"}
 COLUMNS = (*GROUP, "unit", "option", "probability", "count", "mass")
 OTHER_NAMES = {  # what else these columns are called
     "model": "ladder", "family": "ladder", "rung": "stage", "checkpoint": "stage", "category": "task", "question": "prompt",
@@ -52,38 +63,43 @@ class Table:
         return {ladder: tuple(stage for stage in self.stages if stage in have) for ladder, have in found.items()}
 
 
-def stage_names(text: str) -> dict[str, str]:
-    """`base=step0,sft=step-1000` as canonical stage -> its name in the file. Raises: CrystalError if it is not of that form."""
-    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
-    if wrong := [a + b + c for a, b, c in pairs if not (a and c)]:
-        raise CrystalError(f"{wrong[0]!r} is not of the form stage=name", mend="say --stages base=step0,sft=step-1000")
-    return {stage.strip(): name.strip() for stage, _, name in pairs}
-
-
-def read_table(path: str | Path, *, stages: Mapping[str, str] | None = None, ladder: str | None = None) -> Table:
+def read_table(
+    path: str | Path,
+    *,
+    stages: Mapping[str, str] | None = None,
+    ladder: str | None = None,
+    normalise: bool = False,
+) -> Table:
     """The table of answers in `path`: .csv, .tsv, .jsonl (each also .gz) or .parquet.
 
     stages: canonical stage -> its name in the file, where `ALIASES` does not know it.
     ladder: the ladder's name if the file has no such column, else the only ladder of it to be read.
+    normalise: probabilities are rounded, as bfloat16 is: they are divided by sums up to 1 % off.
     Raises: CrystalError naming file, row and column for whatever cannot be read as the laws it claims to hold.
     """
-    path, notes = Path(path), []
+    path, notes, slack = Path(path), [], NEAR if normalise else ROUNDING
     sheet = load_sheet(path)
     _check_columns(sheet, path, notes)
+    ladder = given(ladder or "", "--ladder")
     if ladder and "ladder" in sheet:
         codes, names = words(sheet, "ladder", path)
         known(ladder, names, f"ladder of {path}")
         sheet = sheet[codes == names.index(ladder)]
-    rows, names = _coded(sheet, path, ladder or stem(path))
-    rows["stage"], names["stage"] = _staged(rows["stage"].to_numpy(), names["stage"], stages or {}, path, notes)
-    kind, rows["value"] = _value(sheet, path)
-    rows["mass"] = numbers(sheet, "mass", path, blank=True) if "mass" in sheet else np.nan
+    rows, names = _coded(sheet, path, ladder)
+    for task in names["task"]:
+        refuse_reserved(task, at(path, column="task"))
+    rows["stage"], names["stage"] = staged(
+        rows["stage"].to_numpy(), names["stage"], stages or {}, path, notes
+    )
+    kind, rows["value"] = _value(sheet, path, slack)
+    rows["mass"] = _mass(sheet, path, slack) if "mass" in sheet else np.nan
     rows["group"] = joint(rows, GROUP)
     refuse_contradictions(rows, names, path)
-    groups = gather(rows, kind, path, notes)
+    groups = gather(rows, kind, path, notes, slack)
     _refuse_no_comparison(groups, names, path)
     groups["law"], options = laws(groups, rows, names, path, notes)
     groups = _common(groups, names, path, notes)
+    _refuse_scarce(groups, names, path, notes)
     return _finished(groups, names, options, notes)
 
 
@@ -93,7 +109,7 @@ def _check_columns(sheet: pd.DataFrame, path: Path, notes: list[str]) -> None:
     meant = {near: name for name in reversed(spare) if (near := _near(name))}
     wanted = [name for name in ("stage", "task", "prompt", "option") if name not in sheet]
     wanted += [] if {"probability", "count"} & set(sheet.columns) else ["probability", "count"]
-    found = ", ".join(map(str, sheet.columns))
+    found = some(map(str, sheet.columns), 12)
     for name in wanted:
         if name in meant:
             raise CrystalError(f"there is no column {name}; the columns are {found}", where=path,
@@ -106,7 +122,7 @@ def _check_columns(sheet: pd.DataFrame, path: Path, notes: list[str]) -> None:
             raise CrystalError(f"the column {name!r} is not spelled {plain!r}", where=path, mend="rename it, or remove it")
     if spare:
         hints = [f"{name} (did you mean {near}?)" if (near := _near(name)) and near not in sheet else name for name in spare]
-        notes.append(f"Columns not used: {', '.join(hints)}.")
+        notes.append(f"Columns not used: {some(hints, 12)}.")
 
 
 def _near(name: str) -> str | None:
@@ -122,38 +138,17 @@ def _coded(sheet: pd.DataFrame, path: Path, ladder: str) -> tuple[pd.DataFrame, 
     for column in (*GROUP, "unit", "option"):
         if column in sheet:
             rows[column], names[column] = words(sheet, column, path)
+        elif column == "ladder":
+            rows[column], names[column] = 0, [ladder or given(stem(path), f"{path}, its name")]
         else:
-            rows[column], names[column] = (0, [ladder]) if column == "ladder" else (-1, [])
+            rows[column], names[column] = -1, []
         if column in GROUP and (rows[column] < 0).any():
             row = rows.index[np.argmax(rows[column] < 0)]
             raise CrystalError(f"the {column} is empty", where=at(path, row, column), mend="fill it in, or remove the row")
     return rows, names
 
 
-def _staged(codes: np.ndarray, found: list[str], given: Mapping[str, str], path: Path, notes: list[str]
-            ) -> tuple[np.ndarray, list[str]]:
-    """Stages as codes into ORDER."""
-    for stage, name in given.items():
-        known(stage, ORDER, "stage")
-        known(name, found, f"stage in {path}")
-    chosen = {name: stage for stage, name in given.items()}
-    read: dict[str, str] = {}
-    for name in found:
-        stage = chosen.get(name) or ALIASES.get(name.lower())
-        if stage is None:
-            raise CrystalError(f"it is not known which stage {name!r} is", where=at(path, column="stage"),
-                               mend=f"say --stages sft={name} (or another of {', '.join(ORDER)}), or remove its rows")
-        if stage in read.values():
-            other = next(n for n, s in read.items() if s == stage)
-            raise CrystalError(f"the stages {other!r} and {name!r} are both read as {stage}", where=at(path, column="stage"),
-                               mend=f"remove the rows of one, or say which stage it is: --stages sft={name}")
-        read[name] = stage
-    if renamed := [f"{name} as {stage}" for name, stage in read.items() if name != stage]:
-        notes.append(f"Stages were read by their names: {', '.join(renamed)}.")
-    return np.array([ORDER.index(read[name]) for name in found])[codes], list(ORDER)
-
-
-def _value(sheet: pd.DataFrame, path: Path) -> tuple[str, np.ndarray]:
+def _value(sheet: pd.DataFrame, path: Path, slack: float) -> tuple[str, np.ndarray]:
     """Whether the answers are probabilities or counts, and what they are."""
     filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
     used = [kind for kind, cells in filled.items() if cells.any()]
@@ -163,23 +158,100 @@ def _value(sheet: pd.DataFrame, path: Path) -> tuple[str, np.ndarray]:
                            where=path, mend="give one of the two for all rows, and leave the other column out")
     kind = (used or list(filled))[0]
     values = numbers(sheet, kind, path)
-    wrong = values > 1 if kind == "probability" else values != np.floor(values)
-    if wrong.any():
-        first = np.argmax(wrong)
-        said = "is above 1" if kind == "probability" else "is not a whole number"
-        raise CrystalError(f"the {kind} {values[first]:g} {said}", where=at(path, sheet.index[first], kind),
-                           mend="call the column count, if these are counts" if kind == "probability" else
-                           "call the column probability, if these are probabilities")
+    if kind == "count":
+        _refuse_value(
+            sheet,
+            path,
+            kind,
+            values,
+            values != np.floor(values),
+            "is not a whole number",
+            "call the column probability, if these are probabilities",
+        )
+        _refuse_value(
+            sheet, path, kind, values, values > MOST_DRAWS, f"is above {MOST_DRAWS}", FEWER
+        )
+    else:
+        above = values > (1 + NEAR if slack == NEAR else 1)
+        _refuse_value(sheet, path, kind, values, above, "is above 1",
+                      rounded(values[above], slack) or "call the column count, if these are counts")
     return kind, values
 
 
+def _refuse_value(
+    sheet: pd.DataFrame,
+    path: Path,
+    kind: str,
+    values: np.ndarray,
+    wrong: np.ndarray,
+    said: str,
+    mend: str,
+) -> None:
+    if wrong.any():
+        first = np.argmax(wrong)
+        raise CrystalError(
+            f"the {kind} {values[first]:g} {said}",
+            where=at(path, sheet.index[first], kind),
+            mend=mend,
+        )
+
+
+def _mass(sheet: pd.DataFrame, path: Path, slack: float) -> np.ndarray:
+    """The masses; of rounded ones those just above 1 are 1."""
+    mass = numbers(sheet, "mass", path, blank=True)
+    return np.where((mass > 1) & (mass <= 1 + NEAR), 1.0, mass) if slack == NEAR else mass
+
+
 def _refuse_no_comparison(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path) -> None:
-    for code, stages in groups.groupby("ladder")["stage"]:
-        have = [ORDER[stage] for stage in sorted(stages.unique())]
-        if "base" not in have or len(have) < 2:
-            raise CrystalError(f"the ladder {names['ladder'][code]!r} has only {', '.join(have)}: nothing to compare",
-                               where=at(path, column="stage"), mend="add the rows of its base and of a later stage, or say which "
-                               "they are: --stages base=NAME,sft=NAME")
+    """Refuse a ladder of which no task has its base and a later stage."""
+    for code, own in groups.groupby("ladder"):
+        if not _compared(own):
+            have = [ORDER[stage] for stage in sorted(own["stage"].unique())]
+            lacking = "base" not in have or len(have) < 2
+            said = (
+                f"has only {', '.join(have)}"
+                if lacking
+                else "has no task at base and at a later stage"
+            )
+            raise CrystalError(
+                f"the ladder {names['ladder'][code]!r:.60} {said}: nothing to compare",
+                where=at(path, column="stage"),
+                mend="add the rows of its base and of a later stage, or say which "
+                "they are: --stages base=NAME,sft=NAME",
+            )
+
+
+def _compared(groups: pd.DataFrame) -> bool:
+    """Whether some task has its base and a later stage."""
+    stages = groups.groupby("task")["stage"]
+    return bool(((stages.min() == ORDER.index("base")) & (stages.nunique() > 1)).any())
+
+
+def _refuse_scarce(
+    groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, notes: list[str]
+) -> None:
+    """Note the prompts with too few draws to be judged; refuse a ladder that has no others."""
+    prompt = ["ladder", "task", "prompt"]
+    enough = groups.groupby(prompt)["draws"].transform("min") >= FEWEST
+    for code, own in groups.groupby("ladder"):
+        if not _compared(own[enough[own.index]]):
+            most = own["draws"].max()
+            raise CrystalError(
+                f"no prompt of {names['ladder'][code]} has {FEWEST} or more draws on the options "
+                f"at every stage; the most is {most:.0f}",
+                where=at(path, column="count"),
+                mend="draw more answers",
+            )
+    scarce = groups[~enough].drop_duplicates(prompt).groupby(["ladder", "task"]).size()
+    if len(scarce):
+        called = (
+            f"{names['ladder'][ladder]} {names['task'][task]} {n}"
+            for (ladder, task), n in scarce.items()
+        )
+        notes.append(
+            f"Prompts with fewer than {FEWEST} draws on the options at some stage "
+            f"are not judged: {some(called)}."
+        )
 
 
 def _common(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, notes: list[str]) -> pd.DataFrame:

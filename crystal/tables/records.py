@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import texts
 from ..errors import CrystalError
+from . import packed
+from .groups import some
+from .sheets import column_names
 
 BOM = b"\xef\xbb\xbf"  # some programs begin UTF-8 with it
 
@@ -27,33 +30,44 @@ def rows(path: Path) -> Iterator[tuple[str, dict]]:
     if start.startswith(b"PAR1"):
         yield from _parquet_rows(path)
     elif start.removeprefix(BOM).lstrip().startswith(b"{"):
-        yield from json_lines(path)
+        yield from (
+            (where, dict(zip(column_names(path, row), row.values())))
+            for where, row in json_lines(path)
+        )
     else:
         yield from _csv_rows(path)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        found = pq.read_table(path, partitioning=None).to_pylist()  # a folder named a=b is no column
-    except (pa.ArrowException, OSError) as error:
-        raise CrystalError(f"not a whole parquet file: {error}", where=path, mend="write it again") from error
+    found = packed.parquet(
+        path,
+        lambda table: table.rename_columns(column_names(path, table.column_names)).to_pylist(),
+        "write it again",
+    )
     yield from ((f"{path}, row {number}", row) for number, row in enumerate(found, 1))
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    reader = csv.DictReader(io.StringIO(_decoded(path.read_bytes(), str(path)), newline=""), strict=True)
+    line, reader = (
+        0,
+        csv.reader(io.StringIO(_decoded(path.read_bytes(), str(path)), newline=""), strict=True),
+    )
     try:
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row or None in row.values():
-                raise CrystalError(f"not {len(reader.fieldnames or ())} cells", where=where, mend="quote cells that hold a comma")
-            yield where, row
+        names = column_names(path, list(map(texts.uncell, next(reader, []))))
+        line = reader.line_num
+        for cells in filter(None, reader):
+            where = f"{path}, line {(line := reader.line_num)}"
+            if len(cells) != len(names):
+                raise CrystalError(
+                    f"not {len(names)} cells", where=where, mend="quote cells that hold a comma"
+                )
+            yield where, dict(zip(names, map(texts.uncell, cells), strict=True))
     except csv.Error as error:
-        where = f"{path}, line {reader.line_num + 1}"
-        raise CrystalError(f"not CSV: {error}", where=where, mend="write it again, or as JSONL") from error
+        raise CrystalError(
+            f"not CSV: {error}",
+            where=f"{path}, line {line + 1}",
+            mend="write it again, or as JSONL",
+        ) from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict]]:
@@ -74,41 +88,83 @@ def _decoded(data: bytes, where: str) -> str:
 
 def parsed(data: bytes, where: str) -> dict:
     """The JSON object that `data` is."""
-    text = _decoded(data, where)
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CrystalError(f"broken JSON: {error}", where=where, mend="copy the file again; it may be cut short") from error
+    found = texts.parse_json(
+        _decoded(data, where), where, "copy the file again; it may be cut short"
+    )
     if not isinstance(found, dict):
-        raise CrystalError(f"JSON, but no object: {text.strip()!r:.60}", where=where, mend="one JSON object a line")
+        raise CrystalError(
+            f"JSON, but no object: {texts.shown(found)}", where=where, mend="one JSON object a line"
+        )
     return found
 
 
 def as_dict(value: Any) -> dict:
-    """A JSON object, or an empty one for whatever else stands there: null, above all."""
+    """A JSON object, or an empty one for whatever else stands there, where nothing hangs on it."""
     return value if isinstance(value, dict) else {}
 
 
-def field(fields: Mapping, name: str, where: str) -> str:
-    """A name out of a record; whole numbers are names, too."""
-    value = fields.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not value:
-        said = f"{name} is {value!r:.60}" if name in fields else f"no {name}"
-        raise CrystalError(f"{said}, where a name was looked for", where=where,
-                           mend=f"choose another field among: {', '.join(map(str, fields))}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise CrystalError(f"{name} holds half a character, {value!r:.60}", where=where, mend="name it by another field")
+def part(record: Mapping, name: str, where: str, kind: type = dict) -> Any:
+    """The object (or list) called `name` in a record; an empty one if there is none, or null.
+
+    Raises: CrystalError for anything else.
+    """
+    if (value := record.get(name)) is None:
+        return kind()
+    if not isinstance(value, kind):
+        wanted = "an object" if kind is dict else "a list"
+        raise CrystalError(f"{name} is {texts.shown(value)}, not {wanted}", where=where,
+                           mend="let the tool write its log again")
     return value
+
+
+def objects(record: Mapping, name: str, where: str) -> list[dict]:
+    """The list of objects called `name` in a record. Raises: CrystalError for anything else."""
+    found = part(record, name, where, list)
+    for value in found:
+        part({f"an item of {name}": value}, f"an item of {name}", where)
+    return [value or {} for value in found]
+
+
+def field(fields: Mapping, name: str, where: str) -> str:
+    """A name out of a record, as `texts.name` compares it; whole numbers are names, too."""
+    mend = f"choose another field among: {some(map(str, fields), 12)}"
+    if not (named := _text(fields.get(name)) or "").strip():
+        said = f"{name} is {texts.shown(fields[name])!r}" if name in fields else f"no {name}"
+        raise CrystalError(f"{said}, where a name was looked for", where=where, mend=mend)
+    try:
+        return texts.name(named)
+    except ValueError as error:
+        raise CrystalError(f"{name}: {error}", where=where, mend=mend) from error
 
 
 def reply_text(value: Any, where: str) -> str | None:
     """A reply: text, a whole number, parts of which the text counts, or nothing."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
-        return "\n".join(str(part.get("text", "")) for part in value if part.get("type") == "text")
-    if value is None or isinstance(value, str):
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return "\n".join(text_parts(value, where))
+    if value is not None and (text := _text(value)) is None:
+        raise CrystalError(
+            f"a reply is {texts.shown(value)}, not text", where=where, mend="write replies as text"
+        )
+    return None if value is None else text
+
+
+def _text(value: Any) -> str | None:
+    """Text as it is, a whole number as text; None: neither."""
+    if isinstance(value, str):
         return value
-    raise CrystalError(f"a reply is {value!r:.60}, not text", where=where, mend="write replies as text")
+    number = texts.written(value)
+    return number if number.lstrip("-").isdigit() else None
+
+
+def text_parts(parts: Iterable[Mapping], where: str) -> Iterator[str]:
+    """The texts among the parts of a reply. Raises: CrystalError for a text that is none."""
+    for one in parts:
+        if one.get("type") in ("text", "output_text"):
+            text = one.get("text")
+            if not isinstance(text, str):
+                raise CrystalError(
+                    f"the text of a reply is {texts.shown(text)}",
+                    where=where,
+                    mend="write replies as text",
+                )
+            yield text

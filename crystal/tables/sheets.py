@@ -6,22 +6,19 @@ in JSON lines a row is its line, in parquet the first row is 1.
 
 from __future__ import annotations
 
-import gzip
+import csv
 import io
-import json
-import numbers as kinds
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from .. import texts
 from ..errors import CrystalError
+from . import packed
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")  # the first three also with .gz behind
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -50,17 +47,34 @@ def load_sheet(path: Path) -> pd.DataFrame:
     """
     if path.is_dir():
         raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it")
-    kind, data = format_of(path), _bytes(path)
+    kind = format_of(path)
     if kind == ".parquet":
-        sheet = _parquet(path, data)
+        sheet = _parquet(path)
     else:
-        text = _text(path, data)
+        text = _text(path, _bytes(path))
         if not text.strip():
             raise CrystalError("the table is empty", where=path, mend="write a header and one row per answer")
         sheet = _lines(path, text) if kind == ".jsonl" else _delimited(path, text, SEPARATORS[kind])
     if sheet.empty:
         raise CrystalError("the table has no rows", where=path, mend="write one row per answer below the header")
-    return sheet
+    return sheet.set_axis(column_names(path, sheet.columns), axis=1)
+
+
+def column_names(path: Path, names: Sequence[object]) -> list[str]:
+    """Names of columns as they are compared. Raises: CrystalError for a hostile one, or twins."""
+    packed.check_columns(len(names), 0, path)
+    found = []
+    for number, name in enumerate(names, 1):
+        try:
+            found.append(texts.name(texts.written(name)))
+        except ValueError as error:
+            raise CrystalError(str(error), where=f"{path}, header, column {number}",
+                               mend="rename the column") from error
+    if twice := [name for name in found if name and found.count(name) > 1]:
+        raise CrystalError(
+            f"two columns are called {twice[0]!r}", where=path, mend="rename or remove one of them"
+        )
+    return found
 
 
 def at(path: Path, row: object = None, column: str | None = None) -> str:
@@ -72,15 +86,27 @@ def at(path: Path, row: object = None, column: str | None = None) -> str:
 def words(sheet: pd.DataFrame, column: str, path: Path) -> tuple[np.ndarray, list[str]]:
     """A column of names: codes, shape (rows,), and the distinct names they index, in order of appearance; -1 is an empty cell.
 
-    Space around a name is no part of it; whole numbers lose their ".0". Raises: CrystalError for a cell that holds a list.
+    Names are compared as `texts.name` writes them. Raises: CrystalError for a cell that holds a
+    list or bytes, or a name that holds a control character.
     """
     try:
         codes, values = pd.factorize(sheet[column])
     except TypeError as error:
-        row = next(row for row, cell in sheet[column].items() if isinstance(cell, list | dict | np.ndarray))
+        row = next(row for row, cell in sheet[column].items() if not _hashable(cell))
         raise CrystalError("the cell is a list or an object, not a name", where=at(path, row, column),
                            mend="write one row per option, each with one name") from error
-    merged, names = pd.factorize(np.array([_word(value) for value in values] or [""], dtype=object))
+    found = []
+    for code, value in enumerate(values):
+        try:
+            if isinstance(value, bytes):
+                raise ValueError(f"the cell is bytes, {texts.shown(value)}, not text")
+            found.append(texts.name(texts.written(value)))
+        except ValueError as error:
+            row = sheet.index[np.argmax(codes == code)]
+            raise CrystalError(
+                str(error), where=at(path, row, column), mend="write the name without it"
+            ) from error
+    merged, names = pd.factorize(np.array(found or [""], dtype=object))
     if "" in (names := names.tolist()):
         blank = names.index("")
         order = np.array([-1 if i == blank else i - (i > blank) for i in range(len(names))])
@@ -88,10 +114,12 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> tuple[np.ndarray, lis
     return np.append(merged, -1)[codes], names  # code -1 takes the last one, -1
 
 
-def _word(value: object) -> str:
-    if isinstance(value, kinds.Real) and not isinstance(value, kinds.Integral) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
+def _hashable(cell: object) -> bool:
+    try:
+        hash(cell)
+    except TypeError:
+        return False
+    return True
 
 
 def empty(cells: pd.Series) -> np.ndarray:
@@ -108,16 +136,18 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
     Raises: CrystalError naming the first cell that is not one.
     """
     cells, missing = sheet[column], empty(sheet[column])
-    plain = pd.api.types.infer_dtype(cells[~missing]) in ("string", "integer", "floating", "mixed-integer-float", "decimal")
-    try:
-        values = cells.mask(missing).astype(float).to_numpy() if plain else cells.map(_number).to_numpy(float)
-    except (ValueError, OverflowError):
-        values = cells.map(_number).to_numpy(float)
+    if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
+        values = cells.to_numpy(float, na_value=np.nan)
+    else:
+        values = np.array([texts.number(cell) for cell in cells])
 
     def refuse(wrong: np.ndarray, what: str) -> None:
         if wrong.any():
             first = np.argmax(wrong)
-            row, shown = sheet.index[first], "" if missing[first] else f" {cells.iloc[first]}"
+            row, cell = sheet.index[first], cells.iloc[first]
+            shown = (
+                "" if missing[first] else f" {texts.shown(getattr(cell, 'tolist', lambda: cell)())}"
+            )
             raise CrystalError(f"the {column}{shown} {what}", where=at(path, row, column),
                                mend=f"correct row {row}: a number of 0 or more, with a decimal point")
 
@@ -128,31 +158,18 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
     return values
 
 
-def _number(cell: object) -> float:
-    """A cell as a number, nan if it is none; `true` is none."""
-    try:
-        return float("nan") if isinstance(cell, bool | np.bool_) else float(cell)
-    except (ValueError, TypeError):
-        return float("nan")
-    except OverflowError:
-        return float("inf")
-
-
 def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        return packed.gunzip(path) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError as error:
         raise CrystalError("there is no such table", where=path, mend="check the path") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CrystalError(f"not a whole gzip file: {error}", where=path, mend="write it again, or leave out .gz") from error
     except OSError as error:
         raise CrystalError(f"the table cannot be read: {error.strerror}", where=path, mend=f"ls -l {path}") from error
 
 
 def _text(path: Path, data: bytes) -> str:
     """The file as text. UTF-16 without non-ASCII letters is valid UTF-8 full of zero bytes, hence the search for them."""
-    zero = 0 in data[:4096]
+    zero = 0 in data
     try:
         text = data.decode("utf-8-sig")
         offset = data.index(0) if zero else None
@@ -167,23 +184,45 @@ def _text(path: Path, data: bytes) -> str:
 
 
 def _delimited(path: Path, text: str, separator: str) -> pd.DataFrame:
+    if "\n" not in text:  # lines that end as they once did on a Mac
+        text = text.replace("\r", "\n")
     body = text.lstrip("\r\n")
     above = text[: len(text) - len(body)].count("\n")  # blank lines before the header
+    _check_header(path, body, separator, above)
     try:
         cells = pd.read_csv(io.StringIO(body), sep=separator, header=None, dtype=str, na_filter=False, skip_blank_lines=False,
                             low_memory=False)
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise _torn(path, str(error), above) from error
     cells.index += 1 + above
+    cells = cells.apply(_uncelled)
     names = [name.strip() for name in cells.iloc[0]]
-    others = [mark for mark in (";", ",", "\t", "|") if mark in names[0]]
-    if len(names) == 1 and others:
-        raise CrystalError(f"the header is one cell, {names[0]!r}: its columns seem to be separated by {others[0]!r}",
-                           where=at(path, 1 + above), mend=f"separate them by {separator!r}")
-    _refuse_twice(path, names)
     named = [i for i, name in enumerate(names) if name]
     sheet = cells.iloc[1:, named].set_axis([names[i] for i in named], axis=1)
     return sheet[(sheet != "").any(axis=1)]
+
+
+def _check_header(path: Path, body: str, separator: str, above: int) -> None:
+    """Refuse a header that is one cell because of its separators, or far too many."""
+    try:
+        names = [name.strip() for name in next(csv.reader(io.StringIO(body), delimiter=separator))]
+    except (csv.Error, StopIteration) as error:
+        raise _torn(path, str(error), above) from error
+    packed.check_columns(len(names), 0, path)
+    others = [mark for mark in (";", ",", "\t", "|") if mark in names[0]] if len(names) == 1 else []
+    if others:
+        raise CrystalError(
+            f"the header is one cell, {names[0]!r:.60}: "
+            f"its columns seem to be separated by {others[0]!r}",
+            where=at(path, 1 + above),
+            mend=f"separate them by {separator!r}",
+        )
+
+
+def _uncelled(cells: pd.Series) -> pd.Series:
+    """A column without the apostrophes that keep a spreadsheet from computing its cells."""
+    marked = cells.str.startswith("'")
+    return cells.where(~marked, cells[marked].map(texts.uncell)) if marked.any() else cells
 
 
 def _torn(path: Path, said: str, above: int) -> CrystalError:
@@ -198,43 +237,46 @@ def _torn(path: Path, said: str, above: int) -> CrystalError:
                         mend='close it, or write "" for a quote inside a quoted cell')
 
 
-def _refuse_twice(path: Path, names: Sequence[str]) -> None:
-    for name in names:
-        if name and names.count(name) > 1:
-            raise CrystalError(f"two columns are called {name!r}", where=path, mend="rename or remove one of them")
-
-
 def _lines(path: Path, text: str) -> pd.DataFrame:
     numbered = [(number, line) for number, line in enumerate(map(str.strip, text.split("\n")), 1) if line]
     rows, lines = zip(*numbered)
     try:  # all at once is much faster; the line end in between keeps a string from running over it
-        objects = json.loads("[" + ",\n".join(lines) + "]")
+        objects = texts.parse_json("[" + ",\n".join(lines) + "]", path, "")
         whole = len(objects) == len(lines) and all(line[0] == "{" and line[-1] == "}" for line in lines)
-    except ValueError:
+    except CrystalError:
         whole = False
     if not whole:
         objects = [_object(path, number, line) for number, line in numbered]
+    names = list(dict.fromkeys(name for one in objects for name in one))
+    packed.check_columns(len(names), len(objects), path)
+    column_names(path, names)  # pandas takes no half characters
     return pd.DataFrame(objects, index=pd.Index(rows), dtype=object)
 
 
 def _object(path: Path, number: int, line: str) -> dict:
+    mend = "write one whole JSON object a line"
     try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise CrystalError(f"line {number} is not JSON: {error}", where=path,
-                           mend="write one whole JSON object a line") from error
+        found = texts.parse_json(line, path, mend)
+    except CrystalError as error:
+        raise CrystalError(
+            f"line {number} is not JSON: {error.what.removeprefix('broken JSON: ')}",
+            where=path,
+            mend=mend,
+        ) from error
     if not isinstance(found, dict):
         raise CrystalError(f"line {number} is no JSON object", where=path, mend="write one JSON object a line, and no list")
     return found
 
 
-def _parquet(path: Path, data: bytes) -> pd.DataFrame:
-    try:
-        table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise CrystalError(f"not a parquet file: {error}".splitlines()[0].rstrip("."), where=path,
-                           mend="write it again, or give it the extension of its format") from error
-    _refuse_twice(path, table.column_names)
-    frame = table.to_pandas(ignore_metadata=True)
+def _parquet(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise CrystalError("there is no such table", where=path, mend="check the path")
+    frame = packed.parquet(
+        path,
+        lambda table: table.rename_columns(column_names(path, table.column_names)).to_pandas(
+            ignore_metadata=True
+        ),
+        "write it again, or give it the extension of its format",
+    )
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     return frame

@@ -22,8 +22,9 @@ from ..measure.evidence import Evidence
 from ..measure.judging import Verdict, judge
 from ..measure.phases import Array
 from .laws import Table
+from .names import POOLED
 
-POOLED = "all tasks"
+PHASES = 3  # that a task goes through
 
 
 class Roles(NamedTuple):
@@ -57,16 +58,22 @@ def rungs(table: Table, ladder: str, task: str) -> dict[str, Evidence]:
 
 
 def of_task(found: Mapping[str, Evidence], who: Roles, others: Sequence[Array] = (), *, quantile: float = QUANTILE, seed: int = 0,
-            permutations: int = 999) -> list[Verdict]:
-    """The verdicts on one task that its stages allow, not adjusted. others: seeds of the ladder's other tasks."""
+            permutations: int = 999, tick: Callable[[], object] = bool) -> list[Verdict]:
+    """The verdicts on one task that its stages allow, not adjusted.
+
+    others: seeds of the ladder's other tasks. tick: called after each of the PHASES.
+    """
     how, out = {"seed": seed, "permutations": permutations}, []
     base, tuned, final = (found.get(stage) for stage in who)
     if base is not None:
         out += claims.liquid(base, **how)
+    tick()
     if base is not None and tuned is not None:
         out += claims.nucleation(base, tuned, others, **how)
-        if final is not None:
-            out += claims.settling(base, tuned, final, quantile=quantile, **how)
+    tick()
+    if base is not None and tuned is not None and final is not None:
+        out += claims.settling(base, tuned, final, quantile=quantile, **how)
+    tick()
     return out
 
 
@@ -77,18 +84,32 @@ def seeds(every: Mapping[str, Mapping[str, Evidence]], who: Roles) -> dict[str, 
             for task, (base, tuned) in pairs.items() if base is not None and tuned is not None and claims.splits(base, 1)}
 
 
-def survey(table: Table, ladder: str, *, quantile: float = QUANTILE, seed: int = 0,
-           permutations: int = 999) -> dict[str, list[Verdict]]:
+def check(*, quantile: float, seed: int, permutations: int) -> None:
+    """Raises: CrystalError for a quantile, number of permutations or seed that is none."""
+    claims.check_quantile(quantile)
+    inf.check_permutations(permutations)
+    inf.generator(seed, "check")
+
+
+def survey(
+    table: Table,
+    ladder: str,
+    *,
+    quantile: float = QUANTILE,
+    seed: int = 0,
+    permutations: int = 999,
+    tick: Callable[[], object] = bool,
+) -> dict[str, list[Verdict]]:
     """Task -> verdicts of one ladder, every claim adjusted over the tasks by Holm's method; last, under POOLED, over all tasks.
 
-    Raises: CrystalError for a quantile that is none.
+    tick: called after each of the PHASES of each task. Raises: CrystalError as `check` does.
     """
-    claims.check_quantile(quantile)
+    check(quantile=quantile, seed=seed, permutations=permutations)
     who, tasks = roles(table.ladders[ladder]), list(dict.fromkeys(table.frame.loc[table.frame["ladder"] == ladder, "task"]))
     every = {task: found for task in tasks if (found := rungs(table, ladder, task))}
     named = seeds(every, who)
     raw = {task: of_task(found, who, [law for name, law in named.items() if name != task], quantile=quantile, seed=seed,
-                         permutations=permutations) for task, found in every.items()}
+                         permutations=permutations, tick=tick) for task, found in every.items()}
     out = adjusted(raw)
     over = over_tasks(every, who, named, raw, quantile=quantile, seed=seed, permutations=permutations)
     return out | ({POOLED: over} if over else {})

@@ -37,7 +37,8 @@ def numbers(table: Table) -> pd.DataFrame:
             rows.append({
                 "ladder": ladder, "task": task, "stage": stage, "prompts": len(given.law), "options": len(law),
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
-                "entropy": float(ph.entropy_bits(law)), "normalised": float(ph.normalised_entropy(law)),
+                "entropy": float(ph.entropy_bits(law)),
+                "normalised": float(ph.normalised_entropy(law)) if len(law) > 1 else np.nan,
                 "liquidity": float(ev.liquidity(given, every)) if len(given.law) > 1 else np.nan,
                 "from base": float(ph.tv(law, base)), "from previous": float(ph.tv(law, previous)),
                 "top": table.options[task][top], "p(top)": float(law[top]), "rank in base": int((base > base[top]).sum()) + 1})

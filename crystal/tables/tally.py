@@ -20,11 +20,11 @@ import pandas as pd
 
 from ..ask.tasks import Task, read
 from ..errors import CrystalError
-from .foreign import Answer
+from ..texts import whole
+from .foreign import AGAIN, Answer
 
 SHOWN = 30  # characters of a reply that is no option
 EXCESS = 1e-6  # by which scores may sum to more than 1: rounding
-AGAIN = "run lm_eval again with --log_samples"
 
 
 class Place(NamedTuple):
@@ -49,7 +49,9 @@ class Tally:
     decodings: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
     empty: int = 0  # replies without text
     cut: int = 0  # replies whose answer might have gone on, had there been room: 1 of 17, seven of seventeen
-    unread: Counter[str] = field(default_factory=Counter)  # beginning of a reply that is no option -> how often
+    unread: dict[str, Counter[str]] = field(
+        default_factory=dict
+    )  # task -> beginning of a reply that is no option -> how often
 
     @property
     def kind(self) -> str:
@@ -67,8 +69,12 @@ class Tally:
             return
         self.tasks[task.name] = task
         if self.units.setdefault(place, answer.unit) != answer.unit:
-            raise CrystalError(f"prompt {place.prompt!r} is of unit {self.units[place]!r} and of {answer.unit!r}",
-                               where=answer.where, mend="give prompts of two units two names")
+            raise CrystalError(
+                f"prompt {place.prompt!r:.60} is of unit {self.units[place]!r:.60} "
+                f"and of {answer.unit!r:.60}",
+                where=answer.where,
+                mend="give prompts of two units two names",
+            )
         if answer.score is None:
             self._count(answer, task, place)
         else:
@@ -78,21 +84,26 @@ class Tally:
                                mend="import them into two tables")
 
     def _count(self, answer: Answer, task: Task, place: Place) -> None:
-        text = answer.text or ""
+        text = whole(answer.text or "")
         option = read(text, task)
         self.draws.setdefault(place, Counter())[option or ""] += 1
         self.empty += not text.strip()
         self.cut += answer.cut and option is not None and read(text + "x", task) != option
-        self.unread[text.strip()[:SHOWN]] += option is None
+        self.unread.setdefault(task.name, Counter())[text.strip()[:SHOWN]] += option is None
         self.decodings |= {answer.decoding} if answer.decoding else set()
 
     def _score(self, text: str, score: float, place: Place, where: str) -> None:
         if not score <= EXCESS:  # NaN, too
-            raise CrystalError(f"{score} is no log-likelihood of {text!r}", where=where, mend=AGAIN)
+            raise CrystalError(
+                f"{score} is no log-likelihood of {text!r:.60}", where=where, mend=AGAIN
+            )
         scored = self.scores.setdefault(place, {})
         if text in scored:
-            raise CrystalError(f"{text!r} is scored twice for prompt {place.prompt!r}", where=where,
-                               mend="name every log once, and prompts by what tells them apart (--prompt-from)")
+            raise CrystalError(
+                f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}",
+                where=where,
+                mend="name every log once, and prompts by what tells them apart (--prompt-from)",
+            )
         scored[text] = math.exp(score)
 
     def table(self) -> pd.DataFrame:
@@ -112,7 +123,7 @@ class Tally:
 
     def _law(self, place: Place, task: Task) -> dict[str, float]:
         where = f"task {task.name}, prompt {place.prompt}"
-        named = {text: read(text, task) for text in self.scores[place]}
+        named = {text: read(whole(text), task) for text in self.scores[place]}
         if lacking := [option for option in task.options if option not in named.values()]:
             raise CrystalError(f"{len(lacking)} of {len(task.options)} options have no score, first {lacking[0]}", where=where,
                                mend="score every option; or say --task with a new name and --options with those that are scored")
@@ -120,7 +131,12 @@ class Tally:
         for text, option in named.items():
             if option is not None:
                 law[option] += self.scores[place][text]
-        if (total := math.fsum(law.values())) > 1 + EXCESS:
+        total = math.fsum(law.values())
+        if total == 0:
+            raise CrystalError(
+                "every option has the probability 0", where=where, mend="leave that prompt out"
+            )
+        if total > 1 + EXCESS:
             raise CrystalError(f"the scores sum to {total:.6g}", where=where,
                                mend="let no choice begin another (1 and 14), or import replies of generate_until")
         return law | {"": max(0.0, 1 - total)}
@@ -137,8 +153,8 @@ class Tally:
             yield f"{len(self.draws)} prompts, {draws} draws, {1 - lost / draws:.1%} read as an option"
         if self.empty:
             yield f"empty replies, counted as none of the options: {self.empty}"
-        if often := [f"{text!r} ({count})" for text, count in self.unread.most_common(4) if text and count][:3]:
-            yield f"read as no option, most often: {', '.join(often)}"
+        if often := most_often(sum(self.unread.values(), Counter())):
+            yield f"read as no option, most often: {often}"
         if self.cut:
             yield f"replies cut at the limit of tokens right behind the option, which a longer answer may begin with: {self.cut}"
         if self.failed:
@@ -147,6 +163,23 @@ class Tally:
         for decoding in sorted(self.decodings):
             yield f"decoding as logged: {', '.join(' '.join(pair) for pair in decoding)}" + (
                 "; this is greedy: repeats of one answer are not draws" if _greedy(dict(decoding)) else "")
+
+
+    def nothing(self) -> Iterator[str]:
+        """The tasks of which no reply was read as an option, with their most frequent replies."""
+        for task, unread in self.unread.items():
+            if not any(
+                counts.total() - counts[""]
+                for place, counts in self.draws.items()
+                if place.task == task
+            ):
+                yield f"{task}: {most_often(unread) or 'every reply is empty'}"
+
+
+def most_often(unread: Counter[str]) -> str:
+    """The three most frequent texts, with how often; "" if all are empty."""
+    often = [f"{text!r} ({count})" for text, count in unread.most_common(4) if text and count]
+    return ", ".join(often[:3])
 
 
 def _greedy(decoding: dict[str, str]) -> bool:
