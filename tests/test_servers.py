@@ -415,7 +415,7 @@ def test_the_table_says_what_is_wrong(toy, fake, tmp_path):
     with pytest.raises(CrystalError, match="no draws of toy's closed tasks.*crystal draw toy --server URL --model NAME"):
         draw_tables.counts("toy")
     draw(fake, tasks=["coin"])
-    for place, said in ("a.txt", "as .csv or .parquet"), ("no/a.csv", "could not write the table.*make its folder"):
+    for place, said in ("a.txt", "as .csv or .parquet"), ("no/a.csv", "could not write the table.*Mend: mkdir -p"):
         with pytest.raises(CrystalError, match=said):
             draw_tables.write(draw_tables.counts("toy"), tmp_path / place)
 

@@ -77,7 +77,7 @@ def load_experiment(name: str) -> Experiment:
         what = wrong or (
             f"an experiment has no field {unknown!r}" if unknown else "it has no parents"
         )
-        raise CrystalError(what, where=path, mend=mend)
+        raise CrystalError(f"not an experiment: {what}", where=path, mend=mend)
     runs = tuple(_run(run, spec, path, mend) for run, spec in raw["runs"].items())
     return Experiment(name=name, title=raw["title"], parents=tuple(raw["parents"]), runs=runs)
 

@@ -106,9 +106,9 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
             where=path,
             mend=mend,
         ) from error
-    for stage in STAGES[:4]:
-        if lacking := {"steps"} - getattr(recipe, stage).keys():
-            raise CrystalError(f"{stage} lacks {min(lacking)!r}", where=path, mend=mend)
+    for stage in STAGES:
+        if (spec := getattr(recipe, stage)) and "steps" not in spec and stage != "again":
+            raise CrystalError(f"{stage} lacks 'steps'", where=path, mend=mend)
     try:
         if recipe.temperament != world.OWN:
             world.voices(recipe.temperament)
