@@ -94,6 +94,14 @@ def test_any_row_of_signs_is_text(text):
         assert shown(found.astext()).endswith(shown(text))
 
 
+@given(st.text(st.sampled_from("[]() ,.%-ab1"), min_size=1, max_size=12))
+def test_any_cell_of_a_table_is_text(text):
+    text = texts.name(text) or "a"
+    found = show.table(["h"], [[text]])
+    assert shape(found) == shape(show.table(["h"], [["a"]]))
+    assert shown(doctree(found).astext()).endswith(shown(text))
+
+
 @pytest.mark.parametrize("text", MARKUP)
 def test_code_shows_what_it_was_given(text):
     for around in ("{}", "| a |\n|---|\n| {} |"):

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
 VERDICTS = ("holds", "fails", "undecided", "measured")  # "measured": a number that no claim hangs on
-PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\]-]|(?<=\d)\.(?=\d))*")  # no markup, inside a table
+PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "null", "mark", "sentence")
 
 
