@@ -23,7 +23,7 @@ from .marks import MARKS
 from .synthetic import Design
 
 FILE = "data/validation/trials.jsonl"
-SOURCE = ("phases", "coverage", "inference", "evidence", "judging", "claims", "synthetic", "simulation")
+SOURCE = ("phases", "chance", "leaving", "coverage", "inference", "evidence", "judging", "claims", "synthetic", "simulation")
 K, MAIN, DRAWS, EXACT = (2, 6, 10, 26, 100), (2, 10, 100), (50, 100, 300, 1000), float("inf")
 SETTLED = "frozen onto a base law"  # and there it stays: every claim is true
 COUNTED = ("n", "interval", "covered", "below", "above", "holds", "fails", "not_true", "false_holds", "not_false", "false_fails")
