@@ -56,6 +56,12 @@ def parse_json(text: str, where: object, mend: str) -> Any:
         raise CrystalError(f"broken JSON: {line(str(error))}", where=where, mend=mend) from error
 
 
+def load_json(path: Path, mend: str | None = None) -> Any:
+    """The value that a file of this repository holds. Raises: CrystalError as `read_text` and `parse_json` do."""
+    mend = mend or f"git checkout -- {path}"
+    return parse_json(read_text(path, mend), path, mend)
+
+
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -17,6 +17,7 @@ import pandas as pd
 from ..cores import cores
 from ..errors import CrystalError
 from ..files import root, write_file
+from ..texts import parse_json, read_text
 from ..workers import side_by_side
 from . import simulation, synthetic
 from .marks import MARKS
@@ -82,7 +83,8 @@ def _kept() -> list[dict]:
     path = root() / FILE
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    mend = f"git checkout -- {FILE}"
+    return [parse_json(line, path, mend) for line in read_text(path, mend).splitlines() if line]
 
 
 def validate(jobs: int | None = None, say=print) -> int:

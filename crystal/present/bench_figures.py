@@ -7,7 +7,6 @@ rung of a model in its native form: `subject`, such as "nano-llama base".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import root
 from ..read.shapes import SHAPES, forward_bytes, operations
+from ..texts import load_json
 from . import show
 from .figures import panels
 from .telling import fmt
@@ -62,7 +62,7 @@ def _file(part: str) -> dict:
     path = root() / "data" / "bench" / f"{part}.json"
     if not path.is_file():
         raise CrystalError(f"part {part!r} of the benchmark was not measured", where=path, mend=f"make bench PARTS={part}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return load_json(path)
 
 
 def provenance() -> str:
@@ -249,7 +249,7 @@ DEVICE = {"cells_a_second": "cells a second", "tokens_a_second": "tokens a secon
 
 def devices() -> list[dict]:
     """What `scripts/gpu_bench.py` left behind: every data/bench/gpu-*.json."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root() / "data" / "bench").glob("gpu-*.json"))]
+    return [load_json(path) for path in sorted((root() / "data" / "bench").glob("gpu-*.json"))]
 
 
 def device_tables() -> str:

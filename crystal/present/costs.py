@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,6 +10,7 @@ from ..ask.ladders import load_ladder
 from ..files import root
 from ..keep import store
 from ..lab import experiments
+from ..texts import load_json
 from .figures import COLOURS, panels
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def load_costs() -> pd.DataFrame:
     """Columns of, run (stage of a ladder, run of an experiment), kind (training, reading), runs, minutes: sums over parents."""
     rows = []
     for path in sorted((root() / "data" / "training").glob("*.json")):
-        report, name = json.loads(path.read_text(encoding="utf-8")), path.stem
+        report, name = load_json(path), path.stem
         if name in experiments.experiment_names():
             rows += [{"of": name, "run": key.split("/")[1], "kind": "reading" if part == "read" else "training", "minutes": m}
                      for key, record in report["runs"].items() for part, m in record["minutes"].items()]

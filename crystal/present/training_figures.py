@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..lab import world
 from ..measure.inference import Estimate, student
 from ..measure.marks import MARKS
 from ..measure.phases import jsd_bits
+from ..texts import load_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def load_report(ladder: str) -> dict[str, Any]:
     if not path.is_file():
         raise CrystalError(f"ladder {ladder!r} has no training report", where=path,
                            mend=f"git checkout -- data/training, or make ladder LADDER={ladder}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return load_json(path)
 
 
 def load_curves(report: dict[str, Any]) -> pd.DataFrame:

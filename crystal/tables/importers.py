@@ -21,7 +21,7 @@ import pandas as pd
 from .. import texts
 from ..ask.tasks import TASKS, Task, read
 from ..errors import CrystalError, known
-from ..files import write_file
+from ..files import mend_of, write_file
 from .foreign import READERS, Answer, Named
 from .groups import some
 from .looks import looks_like
@@ -204,7 +204,7 @@ def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
         write_file(out, _bytes(records, columns, out))
     except OSError as error:
         raise CrystalError(f"could not be written: {error.strerror or error}", where=out,
-                           mend="make its folder, or room in it") from error
+                           mend=mend_of(error, out) if out.parent.is_dir() else f"mkdir -p {out.parent}") from error
     return len(records)
 
 
