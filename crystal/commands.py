@@ -39,9 +39,8 @@ def reproduce(arguments: Namespace) -> None:
     from .book import binding, runs
     from .keep import sums
 
-    if others := [name for names in sums.differences()[:2] for name in names] if sums.recorded() else []:
-        print(f"note: pages show what is there now, which is not as recorded: {', '.join(others[:5])}"
-              + (f" and {len(others) - 5} more" if len(others) > 5 else "") + "; make verify says more", flush=True)
+    if note := sums.note():
+        print(note, flush=True)
     began = time.perf_counter()
     shown = [name for name in arguments.ladders.split(",") if name]
     ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True), ladders=shown)

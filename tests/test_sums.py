@@ -73,10 +73,11 @@ def test_verify_says_what_changed_and_takes_it_in(house, capsys):
     (house / "data/mine.csv").write_text("new")
     assert main(["verify"]) == 2
     said = capsys.readouterr()
+    assert "not as recorded: notebooks/n.ipynb; make verify" in sums.note()
     assert "notebooks/n.ipynb is not what was recorded" in said.out and "verify --record" in said.out
     assert "1 faults" in said.err
     assert main(["verify", "--record"]) == 0
-    assert sums.recorded()["data/mine.csv"] and sums.problems() == []
+    assert sums.recorded()["data/mine.csv"] and sums.problems() == [] and sums.note() == ""
 
 
 def test_what_a_command_writes_is_taken_in_and_nothing_else(house):

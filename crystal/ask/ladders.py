@@ -185,6 +185,8 @@ def _check(ladder: Ladder, path: Path) -> None:
     """What a type cannot say."""
     if ladder.name != path.stem:
         raise _bad(f"the ladder calls itself {ladder.name!r}, its file {path.name!r}", path)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", ladder.name):  # it stands in paths and on pages
+        raise _bad("a ladder's name is made of letters, digits, dots, hyphens and underscores", path)
     if not ladder.rungs:
         raise _bad("the ladder has no rungs", path)
     known(ladder.dtype, DTYPES, "dtype", f"correct {path}")

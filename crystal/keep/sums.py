@@ -79,6 +79,17 @@ def problems() -> list[str]:
             for name in names]
 
 
+def note() -> str:
+    """One line that names what is not as recorded; empty if all is, or if there is no list."""
+    found = differences() if recorded() else Differences((), (), ())
+    names = (*found.missing, *found.changed)
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    shown = ", ".join(names[:5])
+    return f"note: pages show what is there now, which is not as recorded: {shown}{more}; make verify says more"
+
+
 def record(hashes: dict[str, str] | None = None) -> int:
     """Write the list, of what is there now if nothing is given; returns its length. Raises: OSError."""
     hashes = there() if hashes is None else hashes
