@@ -15,7 +15,10 @@ TABLE = {"ladder", "stage", "task", "prompt", "option"}  # what `crystal import`
 
 
 def looks_like(path: Path) -> tuple[str | None, str]:
-    """The format a file is of, None if of none, and what it looks like, in words. Reads its first line, or all of a log."""
+    """The format a file is of, None if of none, and what it looks like, in words.
+
+    Reads its first line, or all of a log.
+    """
     with open(path, "rb") as file:
         line = next((line for line in file if line.strip()), b"").removeprefix(BOM).lstrip()
     if not line.startswith((b"{", b"PK", b"PAR1")):
@@ -29,7 +32,8 @@ def looks_like(path: Path) -> tuple[str | None, str]:
     if b"\0" in line:
         return (
             None,
-            f"not text in UTF-8: iconv -t UTF-8 -f UTF-16 {path} > OTHER, if another program calls it text",
+            f"not text in UTF-8: iconv -t UTF-8 -f UTF-16 {path} > OTHER, "
+            "if another program calls it text",
         )
     if not line:
         return None, "empty"

@@ -1,4 +1,4 @@
-"""Names that a table, a log or a command gives: checked, stages put in order, reserved ones refused."""
+"""Names that a table, a log or a command gives: checked, and stages put in order."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def staged(
             raise CrystalError(
                 f"it is not known which stage {name!r:.60} is",
                 where=at(path, column="stage"),
-                mend=f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), or remove its rows",
+                mend=f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), "
+                "or remove its rows",
             )
         if stage in read.values():
             other = next(n for n, s in read.items() if s == stage)
