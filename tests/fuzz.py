@@ -265,6 +265,7 @@ def phases_case(rng: np.random.Generator) -> Case:
                 "base=a,base=b",
             ],
         )
+        value = "M" if flag == "--ladder" and value == "nan" else value  # a name, and no number
         words.append(f"{flag}={value}")
     if rng.random() < 0.3:
         words.append("--normalise")

@@ -49,12 +49,14 @@ class Table:
     conditional on answering with an option, sums to 1; mass, the probability of that; draws on the options, inf if the
     law was given as probabilities. Within a ladder and task every stage has the same prompts.
     options: by task, in the order of the laws. stages: those there are, in canonical order. notes: sentences.
+    path: the file it was read from.
     """
 
     frame: pd.DataFrame
     options: dict[str, tuple[str, ...]]
     stages: tuple[str, ...]
     notes: tuple[str, ...]
+    path: Path
 
     @property
     def ladders(self) -> dict[str, tuple[str, ...]]:
@@ -99,8 +101,8 @@ def read_table(
     _refuse_no_comparison(groups, names, path)
     groups["law"], options = laws(groups, rows, names, path, notes)
     groups = _common(groups, names, path, notes)
-    _refuse_scarce(groups, names, path, notes)
-    return _finished(groups, names, options, notes)
+    _note_scarce(groups, names, notes)
+    return _finished(groups, names, options, notes, path)
 
 
 def _check_columns(sheet: pd.DataFrame, path: Path, notes: list[str]) -> None:
@@ -227,21 +229,12 @@ def _compared(groups: pd.DataFrame) -> bool:
     return bool(((stages.min() == ORDER.index("base")) & (stages.nunique() > 1)).any())
 
 
-def _refuse_scarce(
-    groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, notes: list[str]
+def _note_scarce(
+    groups: pd.DataFrame, names: Mapping[str, list[str]], notes: list[str]
 ) -> None:
-    """Note the prompts with too few draws to be judged; refuse a ladder that has no others."""
+    """Note the prompts with too few draws to be judged."""
     prompt = ["ladder", "task", "prompt"]
     enough = groups.groupby(prompt)["draws"].transform("min") >= FEWEST
-    for code, own in groups.groupby("ladder"):
-        if not _compared(own[enough[own.index]]):
-            most = own["draws"].max()
-            raise CrystalError(
-                f"no prompt of {names['ladder'][code]} has {FEWEST} or more draws on the options "
-                f"at every stage; the most is {most:.0f}",
-                where=at(path, column="count"),
-                mend="draw more answers",
-            )
     scarce = groups[~enough].drop_duplicates(prompt).groupby(["ladder", "task"]).size()
     if len(scarce):
         called = (
@@ -281,8 +274,13 @@ def _common(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path, no
     return kept
 
 
-def _finished(groups: pd.DataFrame, names: Mapping[str, list[str]], options: dict[str, tuple[str, ...]], notes: list[str]
-              ) -> Table:
+def _finished(
+    groups: pd.DataFrame,
+    names: Mapping[str, list[str]],
+    options: dict[str, tuple[str, ...]],
+    notes: list[str],
+    path: Path,
+) -> Table:
     """Codes back to names."""
     groups = groups.sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
     frame = pd.DataFrame({column: _named(groups[column], names[column]) for column in GROUP})
@@ -294,8 +292,13 @@ def _finished(groups: pd.DataFrame, names: Mapping[str, list[str]], options: dic
     for column in ("law", "mass", "draws"):
         frame[column] = groups[column].to_numpy()
     have = set(frame["stage"])
-    return Table(frame=frame.reset_index(drop=True), options={task: options[task] for task in frame["task"].unique()},
-                 stages=tuple(stage for stage in ORDER if stage in have), notes=tuple(notes))
+    return Table(
+        frame=frame.reset_index(drop=True),
+        options={task: options[task] for task in frame["task"].unique()},
+        stages=tuple(stage for stage in ORDER if stage in have),
+        notes=tuple(notes),
+        path=path,
+    )
 
 
 def _named(codes: pd.Series, names: list[str]) -> np.ndarray:

@@ -15,7 +15,10 @@ TABLE = {"ladder", "stage", "task", "prompt", "option"}  # what `crystal import`
 
 
 def looks_like(path: Path) -> tuple[str | None, str]:
-    """The format a file is of, None if of none, and what it looks like, in words. Reads its first line, or all of a log."""
+    """The format a file is of, None if of none, and what it looks like, in words.
+
+    Reads its first line, or all of a log.
+    """
     with open(path, "rb") as file:
         line = next((line for line in file if line.strip()), b"").removeprefix(BOM).lstrip()
     if not line.startswith((b"{", b"PK", b"PAR1")):
@@ -27,7 +30,11 @@ def looks_like(path: Path) -> tuple[str | None, str]:
     if line.startswith(b"\x1f\x8b"):
         return None, f"compressed: gunzip {path}"
     if b"\0" in line:
-        return None, f"not text in UTF-8: iconv -t UTF-8 -f UTF-16 {path} > OTHER, if another program calls it text"
+        return (
+            None,
+            f"not text in UTF-8: iconv -t UTF-8 -f UTF-16 {path} > OTHER, "
+            "if another program calls it text",
+        )
     if not line:
         return None, "empty"
     if not line.startswith(b"{"):
@@ -49,7 +56,11 @@ _LOOKS = (
     ({"eval", "samples"}, "inspect", "a log of inspect_ai"),
     ({"reply"}, "replies", "a table of replies"),
     ({"custom_id", "body"}, None, "the input of an OpenAI batch, whose output file is wanted"),
-    ({"results", "configs"}, None, "a summary of lm-evaluation-harness; the samples_*.jsonl beside it are wanted"),
+    (
+        {"results", "configs"},
+        None,
+        "a summary of lm-evaluation-harness; the samples_*.jsonl beside it are wanted",
+    ),
     ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
     (TABLE, None, "a table of counts already: crystal phases reads it as it is"),
 )

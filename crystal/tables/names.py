@@ -1,4 +1,4 @@
-"""Names that a table, a log or a command gives: checked, stages put in order, reserved ones refused."""
+"""Names that a table, a log or a command gives: checked, and stages put in order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,19 @@ from ..ask.ladders import STAGES
 from ..errors import CrystalError, known
 from .sheets import at
 
-ORDER = (*STAGES, "instruct")  # "instruct": a last stage of which it is not known how it was reached
+ORDER = (
+    *STAGES,
+    "instruct",
+)  # "instruct": a last stage of which it is not known how it was reached
 ALIASES = {stage: stage for stage in ORDER} | {
-    "pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr", "chat": "instruct", "it": "instruct"}
+    "pretrained": "base",
+    "pt": "base",
+    "rl": "rlvr",
+    "grpo": "rlvr",
+    "final": "rlvr",
+    "chat": "instruct",
+    "it": "instruct",
+}
 POOLED = "all tasks"  # what the verdicts over all tasks are called: no task may be
 
 
@@ -58,8 +68,9 @@ def refuse_reserved(task: str, where: object = None) -> None:
         )
 
 
-def staged(codes: np.ndarray, found: list[str], given: Mapping[str, str], path: Path, notes: list[str]
-            ) -> tuple[np.ndarray, list[str]]:
+def staged(
+    codes: np.ndarray, found: list[str], given: Mapping[str, str], path: Path, notes: list[str]
+) -> tuple[np.ndarray, list[str]]:
     """Stages as codes into ORDER."""
     for stage, name in given.items():
         known(stage, ORDER, "stage")
@@ -72,12 +83,16 @@ def staged(codes: np.ndarray, found: list[str], given: Mapping[str, str], path: 
             raise CrystalError(
                 f"it is not known which stage {name!r:.60} is",
                 where=at(path, column="stage"),
-                mend=f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), or remove its rows",
+                mend=f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), "
+                "or remove its rows",
             )
         if stage in read.values():
             other = next(n for n, s in read.items() if s == stage)
-            raise CrystalError(f"the stages {other!r} and {name!r} are both read as {stage}", where=at(path, column="stage"),
-                               mend=f"remove the rows of one, or say which stage it is: --stages sft={name}")
+            raise CrystalError(
+                f"the stages {other!r} and {name!r} are both read as {stage}",
+                where=at(path, column="stage"),
+                mend=f"remove the rows of one, or say which stage it is: --stages sft={name}",
+            )
         read[name] = stage
     if renamed := [f"{name} as {stage}" for name, stage in read.items() if name != stage]:
         notes.append(f"Stages were read by their names: {', '.join(renamed)}.")

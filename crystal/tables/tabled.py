@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import CrystalError
 from ..measure import claims
 from ..measure import evidence as ev
 from ..measure import inference as inf
@@ -107,6 +108,10 @@ def survey(
     check(quantile=quantile, seed=seed, permutations=permutations)
     who, tasks = roles(table.ladders[ladder]), list(dict.fromkeys(table.frame.loc[table.frame["ladder"] == ladder, "task"]))
     every = {task: found for task in tasks if (found := rungs(table, ladder, task))}
+    if not any(who.base in found and len(found) > 1 for found in every.values()):
+        said = f"has {ev.FEWEST} or more draws on the options at every stage"
+        raise CrystalError(f"no prompt of the ladder {ladder!r:.60} {said}", where=table.path,
+                           mend="draw more answers, or judge another ladder: --ladder NAME")
     named = seeds(every, who)
     raw = {task: of_task(found, who, [law for name, law in named.items() if name != task], quantile=quantile, seed=seed,
                          permutations=permutations, tick=tick) for task, found in every.items()}
