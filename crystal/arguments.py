@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 
+from .errors import CrystalError
 from .texts import is_number, line
 
 MOST = 2**31 - 1  # of whole numbers: more is a slip, and no count, seed or size here needs it
+
+
+class Parser(ArgumentParser):
+    """Says in a sentence which number is none; of whatever else is wrong, argparse tells the usage."""
+
+    def error(self, message: str) -> None:
+        """Raises: CrystalError, or SystemExit(2)."""
+        if re.match(r"argument \S+: .* is not a (whole )?number", message):
+            raise CrystalError(message.removeprefix("argument "), mend=f"{self.prog} --help")
+        super().error(line(message))
 
 
 def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .arguments import positive, whole
+from .arguments import Parser, positive, whole
 from .ask.prompts import COMPLETION, FORMS
 from .ask.tasks import TASKS, Task, read
 from .commands import HOUSE, Command
@@ -35,7 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Exit status: 0; 2 bad input; 70 an error of ours, whose traceback is kept; 130 Ctrl-C; 141 nobody reads on.
     """
     _open_streams()
-    arguments = _parser().parse_args(argv)
+    try:
+        arguments = _parser().parse_args(argv)
+    except CrystalError as error:
+        return _say("crystal", error, 2)
+    name = f"crystal {arguments.command}"
     try:
         status = arguments.run(arguments) or 0
         sys.stdout.flush()
@@ -43,25 +47,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         return _silent(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
-        return _say(arguments, "stopped by Ctrl-C; what was finished is kept, the same command goes on", 130)
+        return _say(name, "stopped by Ctrl-C; what was finished is kept, the same command goes on", 130)
     except CrystalError as error:
-        return _say(arguments, error, 2)
+        return _say(name, error, 2)
     except ModuleNotFoundError as error:
         if error.name not in FULL:
-            return _say(arguments, _unforeseen(error), 70)
+            return _say(name, _unforeseen(error), 70)
         mend = f"{sys.executable} -m pip install -r requirements/full.txt, or make test, which installs it"
         what = f"this command needs {error.name}, which reading the book does not"
-        return _say(arguments, CrystalError(what, mend=mend), 2)
+        return _say(name, CrystalError(what, mend=mend), 2)
     except OSError as error:
         where = error.filename or "the output, or a file in use"
         what = f"the disk or the system refused: {error.strerror or error}"
         mend = mend_of(error, Path(where)) if error.filename else "free disk space, or write elsewhere"
-        return _say(arguments, CrystalError(what, where=where, mend=mend), 2)
+        return _say(name, CrystalError(what, where=where, mend=mend), 2)
     except MemoryError:
         what = "there is too little memory for that"
-        return _say(arguments, CrystalError(what, mend="give it a smaller part of the data, or a larger machine"), 2)
+        return _say(name, CrystalError(what, mend="give it a smaller part of the data, or a larger machine"), 2)
     except Exception as error:  # no user should have to read a traceback; whoever mends it finds it in a file
-        return _say(arguments, _unforeseen(error), 70)
+        return _say(name, _unforeseen(error), 70)
 
 
 def _open_streams() -> None:
@@ -77,14 +81,14 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _say(arguments: argparse.Namespace, sentence: object, status: int) -> int:
+def _say(name: str, sentence: object, status: int) -> int:
     """One sentence on stderr, none of its characters acting on a terminal."""
     try:
         sys.stdout.flush()
     except OSError:
         _silent(status)
     with contextlib.suppress(OSError):
-        print(f"crystal {arguments.command}: {line(str(sentence))}", file=sys.stderr, flush=True)
+        print(f"{name}: {line(str(sentence))}", file=sys.stderr, flush=True)
     return status
 
 
@@ -105,7 +109,7 @@ def _unforeseen(error: Exception) -> CrystalError:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="crystal", description="Measure how post-training crystallizes random choices.")
+    parser = Parser(prog="crystal", description="Measure how post-training crystallizes random choices.")
     parser.add_argument("--version", action="version", version=f"crystal {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for command in COMMANDS:

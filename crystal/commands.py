@@ -107,10 +107,6 @@ def why(arguments: Namespace) -> None:
                or f"{arguments.page} is fresh: nothing it depends on has changed"))
 
 
-def params_arguments(parser: ArgumentParser) -> None:
-    """None."""
-
-
 def params(arguments: Namespace) -> None:
     """List every template's parameters."""
     from .book import pages
@@ -125,10 +121,12 @@ def verify_arguments(parser: ArgumentParser) -> None:
 
 def verify(arguments: Namespace) -> None:
     """Check every stored read-out and draw; raises if anything is wrong or missing."""
-    from .ask.ladders import hub_names, ladder_names
+    from .ask.ladders import description, hub_names, ladder_names
     from .keep import sums
     from .keep.manifest import DRAWS, SAMPLES, logs
 
+    for name in arguments.ladders:
+        description(name)  # raises for an unknown one
     there = {kind: logs(kind) for kind in (SAMPLES, DRAWS)}
     read = [name for name in hub_names() if name in there[SAMPLES] or name in there[DRAWS]]
     described = [*ladder_names(), *read]

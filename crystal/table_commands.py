@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentParser, Namespace
 
+from .arguments import positive, whole
 from .ask.prompts import FORMS
 from .commands import Command
-from .errors import CrystalError
-from .texts import is_number, line, short
+from .texts import line
 
 
 def import_arguments(parser: ArgumentParser) -> None:
@@ -64,13 +63,14 @@ def phases_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quantile",
-        default="0.9",
+        type=positive(),
+        default=0.9,
         help="share of a seed's mass that defines its options (default 0.9)",
     )
     parser.add_argument(
-        "--permutations", default="999", help="shuffles behind every p-value (default 999)"
+        "--permutations", type=whole(), default=999, help="shuffles behind every p-value (default 999)"
     )
-    parser.add_argument("--seed", default="0", help="of all chance")
+    parser.add_argument("--seed", type=whole(), default=0, help="of all chance")
     parser.add_argument("--json", action="store_true", help="verdicts, numbers and notes as JSON")
 
 
@@ -79,11 +79,7 @@ def phases(arguments: Namespace) -> None:
     from .keep.progress import bar
     from .tables import laws, names, tabled, tabled_numbers
 
-    how = {
-        "quantile": _number(arguments, "quantile"),
-        "permutations": _whole(arguments, "permutations"),
-        "seed": _whole(arguments, "seed"),
-    }
+    how = {name: getattr(arguments, name) for name in ("quantile", "permutations", "seed")}
     tabled.check(**how)
     table = laws.read_table(
         arguments.file,
@@ -104,25 +100,6 @@ def phases(arguments: Namespace) -> None:
         print(json.dumps(said, indent=1, ensure_ascii=False))
     else:
         print(tabled_numbers.as_text(table, found))
-
-
-def _number(arguments: Namespace, name: str) -> float:
-    text = str(getattr(arguments, name))
-    if not is_number(text):
-        raise CrystalError(
-            f"--{name} is {short(text)!r}, no number",
-            mend=f"--{name} with digits and a decimal point",
-        )
-    return float(text)
-
-
-def _whole(arguments: Namespace, name: str) -> int:
-    text = str(getattr(arguments, name))
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise CrystalError(
-            f"--{name} is {short(text)!r}, not a whole number", mend=f"--{name} with digits only"
-        )
-    return int(text)
 
 
 def draws_table_arguments(parser: ArgumentParser) -> None:

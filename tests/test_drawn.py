@@ -24,7 +24,7 @@ from crystal.ask.prompts import PROBE
 from crystal.ask.tasks import TASKS, first_answer, first_line, read
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import drawn, manifest, redraw, store
+from crystal.keep import drawn, manifest, redraw, store, sums
 from crystal.keep.drawn import DRAWN, TRUTH
 from crystal.measure import coverage
 from crystal.present import open_views
@@ -238,6 +238,7 @@ def test_draws_that_ship_have_to_be_there(toy, fake, capsys, monkeypatch, ships)
     monkeypatch.setattr(store, "PHASE_TASKS", ())
     path = toy / "data/ladders/toy.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"drawn": ships}))
+    sums.record()
     assert main(["verify"]) == (2 if ships else 0)
     assert (
         "400 cells that the description of toy asks for are missing" in capsys.readouterr().out

@@ -26,7 +26,7 @@ from crystal.ask.prompts import PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import resample, shards, store
+from crystal.keep import resample, shards, store, sums
 from crystal.read import engine
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
@@ -150,6 +150,7 @@ def test_what_is_not_pinned_says_so_and_crashes_nothing(described: Path, capsys:
         assert "toy is not pinned" in (said := capsys.readouterr().err) and "Mend: crystal pin toy" in said
     with pytest.raises(CrystalError, match="not pinned"):
         store.load_readouts("toy")
+    sums.record()
     assert main(["verify"]) == 0
     assert "never read here: toy" in capsys.readouterr().out
     assert main(["verify", "toy"]) == 0 and "0 cells" in capsys.readouterr().out

@@ -78,8 +78,10 @@ def until(condition, seconds: float = 60.0):
 
 
 def start(root: Path, *command: str) -> subprocess.Popen:
+    """It hears Ctrl-C, whoever started the tests: what runs in the background may be deaf to it."""
     return subprocess.Popen([sys.executable, "-m", "crystal", *command], env=os.environ | {"CRYSTAL_ROOT": str(root)},
-                            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def kernel_of(process: subprocess.Popen) -> list[psutil.Process]:
