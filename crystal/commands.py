@@ -176,7 +176,7 @@ def resample_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--task", action="append", dest="tasks", help="only this task (may be repeated)")
     parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
     parser.add_argument("--cluster", action="store_true", help="read on Ray: at RAY_ADDRESS, else by workers on this machine")
-    parser.add_argument("--workers", type=whole(1, 4096), metavar="N",
+    parser.add_argument("--workers", type=whole(), metavar="N",
                         help="of the cluster (default: as many as it has room for)")
     parser.add_argument("--gpus-per-worker", type=positive(1024), metavar="G", help="default: one, if the cluster has any")
 
@@ -226,13 +226,13 @@ def draw_arguments(parser: ArgumentParser) -> None:
     served.add_argument("--rung", help="which rung that is, where its name does not tell")
     served.add_argument("--tasks", nargs="+", metavar="TASK", help="default: the closed tasks of the phase pages")
     served.add_argument("--prompts", nargs="+", metavar="ID", help="default: all hundred")
-    served.add_argument("-n", "--n", type=whole(1, 10**9), help="answers to each prompt (default 1000)")
+    served.add_argument("-n", "--n", type=whole(), help="answers to each prompt (default 1000)")
     served.add_argument("--seed", type=whole(), help="another one draws anew (default 0)")
-    served.add_argument("--max-tokens", type=whole(1, 10**5), help="longest answer (default 12)")
+    served.add_argument("--max-tokens", type=whole(), help="longest answer (default 12)")
     served.add_argument("--form", choices=FORMS, help="default: raw text for a base, chat once tuned")
     served.add_argument("--dtype", help="what the server computes in (default: the ladder's)")
-    served.add_argument("--workers", type=whole(1, 4096), help="requests under way at a time (default 4)")
-    served.add_argument("--batch", type=whole(1, 10**5), help="answers to ask for in one request (default 50)")
+    served.add_argument("--workers", type=whole(), help="requests under way at a time (default 4)")
+    served.add_argument("--batch", type=whole(), help="answers to ask for in one request (default 50)")
     served.add_argument("--patience", type=positive(), metavar="SECONDS", help="to wait for a server that is gone (default 300)")
 
 
