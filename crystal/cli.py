@@ -35,10 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Exit status: 0; 2 bad input; 70 an error of ours, whose traceback is kept; 130 Ctrl-C; 141 nobody reads on.
     """
     _open_streams()
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        arguments = _parser().parse_args(argv)
-    except CrystalError as error:
-        return _say("crystal", error, 2)
+        arguments = _parser().parse_args(given)
+    except CrystalError as error:  # a number of a command's
+        return _say(f"crystal {given[0]}", error, 2)
     name = f"crystal {arguments.command}"
     try:
         status = arguments.run(arguments) or 0
