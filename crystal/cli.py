@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = error.filename or "the output, or a file in use"
         what = f"the disk or the system refused: {error.strerror or error}"
-        mend = mend_of(error, Path(where)) if error.filename else "free disk space, or write elsewhere"
+        again = "free disk space, or write elsewhere" if error.errno == errno.ENOSPC else "run the command again"
+        mend = mend_of(error, Path(where)) if error.filename else again
         return _say(name, CrystalError(what, where=where, mend=mend), 2)
     except MemoryError:
         what = "there is too little memory for that"

@@ -30,7 +30,7 @@ from .pages import STYLE, Page, on_ladders, page_list, parameters, sha, values
 
 RUNNING = "_build/running"  # pages in the making: <id>-<process>
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
-LONGEST = 107 - len("/s-5")  # bytes of a folder whose sockets' paths the system still takes (Linux 107, macOS 103)
+LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets' paths every system takes (macOS 103, Linux 107)
 
 
 def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> list[str]:
@@ -179,6 +179,8 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # else it may print its own end as an error
     except PapermillExecutionError as error:
         raise _failure(page, output, error) from None  # the kernel's traceback is in the kept notebook
+    except OSError:  # a full disk, say: `run_here` says so
+        raise
     except Exception as error:  # the kernel died, or never began; of why, its log says most in its last line
         last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         raise RuntimeError(f"{error} {last}".strip()) from error
