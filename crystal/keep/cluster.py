@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from ..ask.ladders import is_here
 from ..errors import CrystalError
 from ..files import root
 from . import nodes, producers
@@ -64,7 +65,7 @@ class Worker:
             if self.reader:
                 self.reader.unload()
             self.reader, wanted = None, self.plan.ladder.rung(rung)
-            if wanted.local and not (root() / wanted.source).is_dir():
+            if not is_here(wanted):
                 raise CrystalError(f"a worker lacks the weights of rung {rung!r} of {wanted.ladder}",
                                    where=root() / wanted.source,
                                    mend="keep the repository where all nodes see it (CRYSTAL_ROOT names the place on a node)")

