@@ -151,6 +151,18 @@ def test_what_the_loader_would_leave_out_is_refused(more, keys, said: str, tmp_p
         engine.load(tmp_path / "odd.gguf")
 
 
+def test_digits_are_cut_as_the_file_says(tmp_path: Path) -> None:
+    tiny_gguf.write(tmp_path / "smol.gguf", pre="smollm")
+    cuts = engine.load(tmp_path / "smol.gguf").tokenizer.backend_tokenizer.pre_tokenizer
+    assert [text for text, _ in cuts.pre_tokenize_str("a\n\n17")] == ["a", "ĊĊ", "1", "7"]
+
+
+def test_an_unknown_way_to_cut_is_refused(tmp_path: Path) -> None:
+    tiny_gguf.write(tmp_path / "odd.gguf", pre="nonesuch")
+    with pytest.raises(CrystalError, match="nonesuch"):
+        engine.load(tmp_path / "odd.gguf")
+
+
 @pytest.mark.parametrize("damage", [lambda d: d[:3000], lambda d: b"", lambda d: b"PK" + d, lambda d: d[:8] + b"\xff" * 64])
 def test_a_damaged_file_is_refused(damage, file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(damage(file.read_bytes()))

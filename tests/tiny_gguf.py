@@ -21,8 +21,9 @@ NAMES = {"embed_tokens": "token_embd", "self_attn.q_proj": "attn_q", "self_attn.
 
 
 def write(path: Path, *, more: dict[str, np.ndarray] | None = None, keys: dict[str, float] | None = None,
-          seed: int = 5) -> PreTrainedModel:
-    """A tiny Llama in 32-bit floats; returns the model. more: tensors beside its own. keys: metadata."""
+          pre: str = "default", seed: int = 5) -> PreTrainedModel:
+    """A tiny Llama in 32-bit floats; returns the model. more: tensors beside its own. keys: metadata. pre: how
+    its tokenizer cuts a text before merging."""
     tokens = ["<s>", "</s>", *sorted(ALPHABET), "ab"]
     model = tiny.model("llama", len(tokens), seed=seed)
     config, out = model.config, GGUFWriter(path, "llama")
@@ -42,7 +43,7 @@ def write(path: Path, *, more: dict[str, np.ndarray] | None = None, keys: dict[s
     for key, value in (keys or {}).items():
         out.add_float32(key, value)
     out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre("default")
+    out.add_tokenizer_pre(pre)
     out.add_token_list(tokens)
     out.add_token_types([3, 3, *[1] * (len(tokens) - 2)])
     out.add_token_merges(["a b"])

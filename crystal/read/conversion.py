@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .. import texts
@@ -30,6 +31,10 @@ _ASIDE = {
     "attention.value_length": "head_dim", "rope.dimension_count": "head_dim",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping", "vocab_size": "vocab_size",
+}
+# What stands before GPT-2's own pattern, by GGUF's names.
+_PRE_TOKENIZERS = {
+    "default": (), "gpt-2": (), "smollm": (pre_tokenizers.Digits(individual_digits=True),),
 }
 
 
@@ -110,6 +115,7 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
         first = (str(error).strip().split("\n") or [""])[0][:200]
         raise _refused(f"transformers cannot read it: {first or type(error).__name__}", file) from error
     check_loaded(info, file)
+    _cut_as_told(tokenizer, told, file)
     _check_whole(model, told, tensors, file)
     model.hf_quantizer, model.is_quantized = None, False  # else it is saved as what it was before
     del model.config.quantization_config
@@ -117,6 +123,21 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
     tokenizer.save_pretrained(folder)
     return {"scheme": _scheme(told), "name": str(told.get("general.name", "")),
             "licence": str(told.get("general.license", ""))}
+
+
+def _cut_as_told(tokenizer: Any, told: dict[str, Any], file: Path) -> None:
+    """Give the tokenizer the pre-tokenizer that the file names, which transformers' conversion ignores.
+
+    Raises: CrystalError for one of which we do not know what it means.
+    """
+    if told.get("tokenizer.ggml.model") == "llama":  # SentencePiece, which needs none
+        return
+    name = told.get("tokenizer.ggml.pre", "")
+    if name not in _PRE_TOKENIZERS:
+        raise _refused(f"how its tokenizer cuts a text ({str(name)[:40]!r}) is not known here", file)
+    parts = [*_PRE_TOKENIZERS[name], pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer.backend_tokenizer.pre_tokenizer = (
+        pre_tokenizers.Sequence(parts) if len(parts) > 1 else parts[0])
 
 
 def _refused(what: str, file: Path) -> CrystalError:
@@ -129,8 +150,8 @@ def _told(file: Path) -> tuple[dict[str, Any], int]:
         from gguf import GGUFReader
 
         reader = GGUFReader(file)
-        told = {key: field.contents() for key, field in reader.fields.items()
-                if not key.startswith("tokenizer.ggml.")}
+        told = {key: value for key, field in reader.fields.items()
+                if not isinstance(value := field.contents(), list)}
         return told, sum(int(tensor.n_elements) for tensor in reader.tensors)
     except ModuleNotFoundError:
         raise
