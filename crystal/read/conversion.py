@@ -26,6 +26,7 @@ from ..files import cache, mend_of
 from .checkpoints import check_loaded
 
 NOTE = "converted.json"
+VERSION = 1  # raise it whenever a conversion can come out differently
 # Keys of an architecture that transformers leaves aside, and what it must have set instead.
 _ASIDE = {
     "attention.value_length": "head_dim", "rope.dimension_count": "head_dim",
@@ -64,7 +65,8 @@ def converted(source: str, revision: str | None = None) -> tuple[Path, Converted
     leaves out.
     """
     file, sha256 = sources.fetch(source, revision)
-    folder = cache() / "checkpoints" / f"{sha256[:16]}-transformers-{transformers.__version__}"
+    made_by = f"{VERSION}-transformers-{transformers.__version__}"
+    folder = cache() / "checkpoints" / f"{sha256[:16]}-{made_by}"
     if not (folder / NOTE).is_file():
         _convert(file, sha256, folder)
     return folder, _checked(folder)
