@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from crystal.ask.tasks import Task, read
-from crystal.read.automaton import END, VOID
+from crystal.read.vocabulary import END, VOID
 
 
 def enumerate_answers(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from crystal.ask.tasks import DIGIT_JOINERS, JOINERS, LEAD, TASKS, Task, read
 from crystal.errors import CrystalError
-from crystal.read.automaton import END, OFF, START, VOID, Automaton, Table, Vocabulary, option_code
+from crystal.read.automaton import OFF, START, Automaton, Table, option_code
+from crystal.read.vocabulary import END, VOID, Vocabulary
 
 NESTED = Task(name="nested", ask="", label="", options=("A", "A B", "A B C", "1", "12", "1,2", "1.5.2", "ten", "ten-two"))
 WIDE = Task(name="wide", ask="", label="", options=("é", "éa", "中", "中文", "♥", "naïve", "a’b", "b\ufffd!", "x_"),

@@ -15,10 +15,10 @@ from laws import chi_square_p, enumerate_answers
 
 from crystal.ask.tasks import read
 from crystal.errors import CrystalError
-from crystal.read.automaton import END, VOID
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
 from crystal.read.sampling import UNREADABLE, _Level, _multinomials, _Philox, _tally, draw, draw_many
+from crystal.read.vocabulary import END, VOID
 
 PROMPT = (0, 5, 6, 7)
 

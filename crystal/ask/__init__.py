@@ -8,6 +8,7 @@ Knows questions and the checkpoints they are put to. Knows no model's answers, a
     grids      sets of prompts, forms and decodings, by name
     sources    checkpoints in a GGUF file, or in a package that holds one
     ladders    the checkpoints of one lineage, pinned by hash, from their description
+    cuts       whether a tokenizer cuts text as its own file says                                 (torch)
     hub        checkpoints that somebody else keeps: tokenizers, refusals in a sentence           (torch)
     pinning    ladders of the hub: commits found and written into the description    (torch)
 """

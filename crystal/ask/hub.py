@@ -20,10 +20,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from ..errors import CrystalError
+from .cuts import faithful
 
 UNREACHABLE = (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, ConnectionError)
 
@@ -31,10 +32,15 @@ UNREACHABLE = (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, Connect
 def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, str]:
     """The tokenizer of a folder or hub id, and its own revision: sha256 over tokenizer.json and chat template, 64 hex digits.
 
-    Raises: whatever transformers does; see `refusal`.
+    Raises: CrystalError without tokenizer.json, or where transformers does not cut as it says; else whatever
+    transformers does; see `refusal`.
     """
-    tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
-    file = Path(cached_file(place, "tokenizer.json", revision=revision))
+    found = cached_file(place, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+    if found is None:
+        raise CrystalError("the tokenizer has no tokenizer.json, which says how it cuts text", where=place,
+                           mend="save it as one: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)")
+    file = Path(found)
+    tokenizer = faithful(place, revision, file)
     return tokenizer, hashlib.sha256(file.read_bytes() + str(tokenizer.chat_template).encode()).hexdigest()
 
 

@@ -2,6 +2,9 @@
 
 Knows one model and one prompt at a time. Knows nothing of stages or stores.
 
+    vocabulary a tokenizer's tokens as bytes, sorted into a trie and kept
+    spelling   the bytes of every token, checked against its tokenizer
+    encoding   prompts as token ids: raw text, or a message in the chat template
     automaton  the reading rule, byte by byte, and a whole vocabulary pushed through it
     tree       forward passes over trees of tokens                                        (torch)
     memory     work that is cut smaller when the memory does not hold it                  (torch)

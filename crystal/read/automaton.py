@@ -1,16 +1,15 @@
 """The reading rule as an automaton over bytes, and a tokenizer's whole vocabulary pushed through it.
 
-Numpy only: knows no model. A token is the bytes it stands for, because half a character has no text of its own.
+Numpy only: knows no model.
 
     Automaton       task -> what every byte does to an answer that is still being read
-    Vocabulary      the bytes of every token, sorted, so that tokens with a common beginning are one range
     Table           both: which tokens leave an answer open, and which decide it, as ranges of sorted tokens
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,11 +17,10 @@ import numpy as np
 
 from ..ask.tasks import DIGIT_JOINERS, JOINERS, LEAD, Task
 from ..errors import CrystalError
+from .vocabulary import Vocabulary
 
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
-END = object()  # marks a token that ends the answer, in place of its bytes
-VOID = object()  # marks an id that stands for no text at all (padding of the output layer): always OFF
 _UNKNOWN = np.iinfo(np.int32).min
 _WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # any word character, any other: the first that no spelling holds is used
 
@@ -71,7 +69,8 @@ class Automaton:
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
         found = self._next[states, bytes_]
-        for state, byte in {*zip(states[found == _UNKNOWN].tolist(), bytes_[found == _UNKNOWN].tolist(), strict=True)}:
+        new = np.unique(states[found == _UNKNOWN] * 256 + bytes_[found == _UNKNOWN])
+        for state, byte in zip(*(half.tolist() for half in np.divmod(new, 256)), strict=True):
             code = self._read_byte(state, byte)  # first: it may add states, which may move the array
             self._next[state, byte] = code
         return self._next[states, bytes_]
@@ -145,44 +144,6 @@ def _may_join(before: str, char: str) -> bool:
     return char != "" and (char in JOINERS or (char in DIGIT_JOINERS and _digit(before)))
 
 
-class Vocabulary:
-    """The tokens in the order of their bytes, as a trie in which every node is a range of ranks.
-
-    pieces: per token id its bytes, END or VOID. `order` (tokens,) rank -> id; texts first, then END, then VOID.
-    """
-
-    def __init__(self, pieces: Sequence[object]) -> None:
-        texts = [i for i, piece in enumerate(pieces) if isinstance(piece, bytes)]
-        texts.sort(key=pieces.__getitem__)
-        ends, voids = ([i for i, piece in enumerate(pieces) if piece is kind] for kind in (END, VOID))
-        self.order = np.array(texts + ends + voids, np.int64)
-        self.rank = np.empty_like(self.order)
-        self.rank[self.order] = np.arange(len(self.order))
-        self.texts, self.ends = len(texts), len(texts) + len(ends)
-        self._grow([pieces[i] for i in texts])
-
-    def _grow(self, texts: list[bytes]) -> None:
-        """Build the trie breadth first; children of a node are consecutive, in the order of their byte."""
-        length = np.array([len(t) for t in texts], np.int64)
-        offset = np.concatenate([[0], np.cumsum(length)])
-        flat = np.frombuffer(b"".join(texts), np.uint8)
-        node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
-        layers = [(np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([len(texts)]), np.zeros(1, np.uint8))]
-        total, depth = 1, 0
-        while (longer := np.flatnonzero(length > depth)).size:
-            byte = flat[offset[longer] + depth]
-            first = np.concatenate([[True], (node[longer][1:] != node[longer][:-1]) | (byte[1:] != byte[:-1])])
-            begin = np.flatnonzero(first)
-            low, high = longer[begin], longer[np.concatenate([begin[1:], [len(longer)]]) - 1] + 1
-            layers.append((node[longer[begin]], low, high, byte[begin]))
-            node[longer] = total + np.cumsum(first) - 1
-            total, depth = total + len(begin), depth + 1
-        parent, self.low, self.high, self.byte = map(np.concatenate, zip(*layers, strict=True))
-        self.child = np.searchsorted(parent[1:], np.arange(total + 1)) + 1  # children of i: child[i] .. child[i + 1]
-        leafless = np.where(np.diff(self.child) > 0, self.low[np.minimum(self.child[:-1], total - 1)], self.high)
-        self.own = leafless  # texts low .. own end exactly at the node
-
-
 @dataclass(frozen=True)
 class Row:
     """One state's tokens, as ranks in `Vocabulary.order`; the two halves together hold every token exactly once."""
@@ -227,15 +188,13 @@ class Table:
 
     def _push(self, state: int) -> Row:
         """Walk the vocabulary's trie from `state`; a subtree whose beginning decides is one range."""
-        vocab, live, decided = self.vocabulary, [], [self._specials(state)]
-        for low, high, code in self._visit(state):
-            if len(code) and (code < 0).any():
-                decided.append(np.stack([low, high, code])[:, code < 0])
-            live += [(rank, to) for a, b, to in zip(low, high, code, strict=True) if to >= 0 for rank in range(a, b)]
-        live = np.array(sorted(live), np.int64).reshape(-1, 2)
-        low, high, code = _merged(np.concatenate(decided, axis=1))
-        assert len(live) + int((high - low).sum()) == len(vocab.order), "a token is counted twice or not at all"
-        return Row(live[:, 0], live[:, 1], low, high, code)
+        seen = [np.stack(found) for found in self._visit(state)]
+        low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
+        live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
+        low, high, code = _merged(np.stack([low, high, code])[:, code < 0])
+        counted = len(live) + int((high - low).sum())
+        assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
+        return Row(live, to, low, high, code)
 
     def _visit(self, state: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(low, high, code): texts that end at a visited node, then whole subtrees that are decided."""
@@ -258,6 +217,13 @@ def spans(start: np.ndarray, count: np.ndarray) -> np.ndarray:
     """start[0], start[0]+1, ... count[0] of them, then from start[1], ..."""
     begin = np.cumsum(count) - count
     return np.repeat(start - begin, count) + np.arange(int(count.sum()))
+
+
+def _each(low: np.ndarray, high: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every rank of the ranges (n,), ascending, and its code."""
+    ranks, codes = spans(low, high - low), np.repeat(code, high - low)
+    order = np.argsort(ranks)
+    return ranks[order], codes[order]
 
 
 def _merged(ranges: np.ndarray) -> np.ndarray:

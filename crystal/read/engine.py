@@ -6,7 +6,6 @@ Never looks at `generation_config.json`'s sampling settings: they truncate the d
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -20,15 +19,17 @@ import transformers
 from ..ask import sources
 from ..ask.hub import refusal, template_sha256, tokenizer_at
 from ..ask.ladders import Rung, check_files, weights_sha256
-from ..ask.prompts import CHAT, FORMS
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import root
-from .automaton import END, VOID, Automaton, Table, Vocabulary
+from .automaton import Automaton, Table
 from .checkpoints import check_causal, weights_of
 from .conversion import converted
+from .encoding import Encoder, end_ids
 from .memory import release
+from .spelling import vocabulary_of
 from .tree import RaggedTree, WholeTree
+from .vocabulary import Pieces, Vocabulary
 
 # Architectures whose attention is one softmax over keys, through the registered function; each is compared with
 # whole-sequence forwards in tests/test_readout.py. Any other is read through WholeTree.
@@ -50,7 +51,7 @@ class Engine:
     source: str
     tokenizer_revision: str
     vocabulary: Vocabulary
-    pieces: list[object]
+    pieces: Pieces
     chunk: int
     ragged: bool
     batch: int = 128
@@ -78,26 +79,21 @@ class Engine:
         """Longest sequence, in tokens, that the model was made for; recurrent ones name none, and get 2**20."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**20
 
-    def encode(self, text: str, form: str) -> tuple[int, ...]:
-        """Token ids of a prompt: raw text as the tokenizer begins a text, or a user's message in the chat template.
+    def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
+        """Token ids of a prompt in a form, and of the beginning of the answer: see `crystal.read.encoding`.
 
-        A template that writes the beginning-of-sequence token and a tokenizer that adds it give one, not two.
-        Raises: CrystalError for an unknown form, a tokenizer without a template, a prompt that leaves no room to answer.
+        Raises: CrystalError as there, and for a prompt that leaves no room to answer.
         """
-        known(form, FORMS, "form")
-        ids = self._chat(text) if form == CHAT else self.tokenizer(text)["input_ids"]
-        while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
-            ids = ids[1:]
+        ids = self._encoder.encode(text, form, reply)
         self.room(ids)
-        return tuple(ids)
+        if (most := max(ids)) >= len(self.pieces):
+            raise CrystalError(f"the prompt holds token {most}, for which the model has no place", where=self.source,
+                               mend="leave such marks out of the prompt, or take the tokenizer of this checkpoint")
+        return ids
 
-    def _chat(self, text: str) -> list[int]:
-        if not self.tokenizer.chat_template:
-            raise CrystalError("the tokenizer has no chat template", where=self.source,
-                               mend="ask in completion form: --form completion")
-        message = [{"role": "user", "content": text}]
-        rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    @functools.cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, end_ids(self.model, self.tokenizer), self.source)
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens of answer fit behind these ids; the last one need not be computed.
@@ -186,10 +182,10 @@ def load(
 def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
     """An engine around a model and a tokenizer that are already there."""
     width = model.get_output_embeddings().weight.shape[0]
-    pieces = token_pieces(tokenizer, _end_ids(model, tokenizer), width)
+    vocabulary = vocabulary_of(tokenizer, _end_ids(model, tokenizer), width)
     return Engine(
         model=model.eval(), tokenizer=tokenizer, source=source, tokenizer_revision=tokenizer_revision,
-        pieces=pieces, vocabulary=Vocabulary(pieces), ragged=model.config.model_type in RAGGED,
+        pieces=vocabulary.pieces, vocabulary=vocabulary, ragged=model.config.model_type in RAGGED,
         # the widest arrays, a row of the vocabulary a node in float64, stay at 256 MiB; at 1 GiB on a GPU, which starves on fewer
         # rows; half as much again for a round's last chunk
         chunk=max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width)),
@@ -215,49 +211,5 @@ def _locate(source: str, revision: str | None) -> str:
 
 def _end_ids(model, tokenizer) -> set[int]:
     """Ids after which there is no more answer: every special token, and every end the model names."""
-    ends = set(tokenizer.all_special_ids) | {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    for config in (model.config, model.generation_config):
-        eos = getattr(config, "eos_token_id", None)
-        ends |= set(eos) if isinstance(eos, list) else {eos}
-    return ends - {None}
-
-
-def token_pieces(tokenizer, ends: set[int], width: int) -> list[object]:
-    """The bytes of every id up to `width`, END for the ids in `ends`, VOID for ids that are no token.
-
-    Read from the vocabulary's own strings: `decode([i])` loses leading spaces and halves of characters.
-    Raises: CrystalError for a vocabulary that is neither byte-level nor SentencePiece.
-    """
-    kinds = set(re.findall(r'"type": ?"(\w+)"', json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])))
-    if "ByteLevel" in kinds:
-        spell = _byte_level
-    elif kinds & {"ByteFallback", "Metaspace"}:
-        spell = _sentencepiece
-    else:
-        found = ", ".join(sorted(kinds)) or "none"
-        raise CrystalError(f"the tokenizer is neither byte-level nor SentencePiece (decoder: {found})",
-                           where=tokenizer.name_or_path, mend="choose a model with a byte-level BPE or SentencePiece tokenizer")
-    pieces: list[object] = [VOID] * width
-    for text, i in tokenizer.get_vocab().items():
-        if i < width:
-            pieces[i] = END if i in ends else text.encode() if i in tokenizer.added_tokens_decoder else spell(text)
-    return pieces
-
-
-def _alphabet() -> dict[str, int]:
-    """The byte-level alphabet: printable bytes stand for themselves, the rest are moved to U+0100 and on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    moved = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(moved)}
-
-
-ALPHABET = _alphabet()
-
-
-def _byte_level(text: str) -> bytes:
-    return bytes(ALPHABET[c] for c in text)
-
-
-def _sentencepiece(text: str) -> bytes:
-    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", text)
-    return bytes([int(byte[1], 16)]) if byte else text.replace("\u2581", " ").encode()
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return special | {*tokenizer.all_special_ids} | end_ids(model, tokenizer)

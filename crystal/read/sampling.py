@@ -17,10 +17,11 @@ import torch
 
 from ..ask.tasks import Task
 from ..errors import CrystalError
-from .automaton import END, START, VOID
+from .automaton import START
 from .engine import Engine
 from .memory import in_parts
 from .tree import ROOT
+from .vocabulary import END, VOID
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
 BLOCK = 256  # nodes whose float64 probabilities are held at once: whole chunks leave the cache, and the heap is trimmed
@@ -175,7 +176,8 @@ def _longer(text: bytes, piece: object) -> bytes:
 
 
 def _tally(
-    texts: list[dict[str, int]], level: _Level, pieces: list[object], parent: np.ndarray, token: np.ndarray, count: np.ndarray,
+    texts: list[dict[str, int]], level: _Level, pieces: Sequence[object], parent: np.ndarray,
+    token: np.ndarray, count: np.ndarray,
 ) -> None:
     """Add finished answers to each prompt's `texts`; several paths may spell one text."""
     begun = [_whole(text) for text in level.text]
@@ -198,7 +200,8 @@ def _whole(text: bytes) -> str | None:
 
 
 def _below(
-    level: _Level, pieces: list[object], parent: np.ndarray, token: np.ndarray, count: np.ndarray, state: np.ndarray,
+    level: _Level, pieces: Sequence[object], parent: np.ndarray, token: np.ndarray, count: np.ndarray,
+    state: np.ndarray,
 ) -> _Level:
     path = list(zip(parent.tolist(), token.tolist(), strict=True))
     return _Level(

@@ -1,0 +1,149 @@
+"""The bytes of every token: what its tokenizer decodes in context, or a refusal; and the cache they are kept in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
+
+from crystal.errors import CrystalError
+from crystal.read import vocabulary
+from crystal.read.spelling import ALPHABET, token_pieces, vocabulary_of
+from crystal.read.vocabulary import END, VOID, Pieces, Vocabulary
+
+SPACE = "\u2581"
+BYTES = [f"<0x{b:02X}>" for b in range(256)]
+LLAMA = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+LETTERS = {byte: char for char, byte in ALPHABET.items()}
+
+
+def wrapped(names: list[str], decoder, added: tuple[str, ...] = (), **flags) -> PreTrainedTokenizerFast:
+    """A vocabulary of `</s>` and these names; added: plain text that is not special."""
+    vocab = {name: i for i, name in enumerate(["</s>", *names])}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="</s>"))
+    backend.decoder = decoder
+    backend.add_tokens([AddedToken(text, special=False, **flags) for text in added])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+
+
+def pieces(tokenizer: PreTrainedTokenizerFast, width: int | None = None) -> list[object]:
+    return [*token_pieces(tokenizer, {0}, width or len(tokenizer))]
+
+
+@pytest.mark.parametrize("flags", [
+    {}, {"normalized": True}, {"lstrip": True}, {"rstrip": True}, {"single_word": True},
+], ids=str)
+def test_added_spaces_are_spaces(flags: dict) -> None:
+    """As in Gemma: runs of spaces are added tokens, spelled with the mark of SentencePiece."""
+    tokenizer = wrapped([*BYTES, SPACE, "x"], decoders.Sequence(LLAMA), (SPACE * 2, f"{SPACE}so{SPACE}"), **flags)
+    assert pieces(tokenizer)[-2:] == [b"  ", b" so "]
+
+
+def test_added_tokens_of_byte_level_are_text_unless_all_letters_are_bytes() -> None:
+    added = ("<tool call>", "  ", "中文", "<|user|>", "caf\u00e9", "\u0120x")
+    tokenizer = wrapped([*LETTERS.values()], decoders.ByteLevel(), added)
+    assert pieces(tokenizer)[-6:] == [b"<tool call>", b"  ", "中文".encode(), b"<|user|>", b"caf\xe9", b" x"]
+
+
+def test_halves_of_characters() -> None:
+    halves = [b"\xe4\xb8", b"\xad\xe6", b"\x87a", b"x\xf0\x9f", b"\x98\x80y", b"\xff\xfe", b"\x80\x80\x80\x80"]
+    names = ["".join(LETTERS[b] for b in half) for half in halves]
+    assert pieces(wrapped([*LETTERS.values(), *names], decoders.ByteLevel()))[-7:] == halves
+    assert pieces(wrapped([*BYTES, "x"], decoders.Sequence(LLAMA)))[1:257] == [bytes([b]) for b in range(256)]
+
+
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+def test_the_space_that_begins_a_text_is_a_tokens_own(scheme: str) -> None:
+    tokenizer = wrapped([f"{SPACE}7", "7", "x", "<0x41>"], decoders.Metaspace(prepend_scheme=scheme))
+    assert pieces(tokenizer)[1:] == [b" 7", b"7", b"x", b"<0x41>"]  # no byte fall-back: the name is the text
+
+
+def test_a_decoder_that_strips_every_token_is_believed() -> None:
+    tokenizer = wrapped([f"{SPACE}7", "7", "x", "y"], decoders.Sequence([*LLAMA[:2], decoders.Strip(" ", 1, 0)]))
+    assert pieces(tokenizer)[1:] == [b"7", b"7", b"x", b"y"]
+
+
+def test_a_decoder_that_rewrites_some_tokens_is_believed() -> None:
+    rewrites = decoders.Sequence([decoders.Replace("q", "7"), *LLAMA])
+    assert pieces(wrapped(["q", "x", "y"], rewrites))[1:] == [b"7", b"x", b"y"]
+
+
+@pytest.mark.parametrize("decoder", [
+    decoders.Sequence([*LLAMA, decoders.Replace(Regex("[a-z]7"), "9")]),
+    decoders.Sequence([*LLAMA[:2], decoders.WordPiece()]),
+    decoders.Sequence([*LLAMA[:2], decoders.CTC(pad_token="x")]),
+], ids=["rewrites pairs", "puts spaces between", "drops repetitions"])
+def test_decoding_that_depends_on_neighbours_is_refused(decoder) -> None:
+    with pytest.raises(CrystalError, match="depends on the tokens beside it|no token .* so none can be checked"):
+        pieces(wrapped(["7", "x", "y"], decoder))
+
+
+def test_nothing_to_compare_with_is_refused() -> None:
+    with pytest.raises(CrystalError, match="no token .* plain letters"):
+        pieces(wrapped([SPACE, "中"], decoders.Sequence(LLAMA)))
+
+
+def test_ids_without_a_token_and_tokens_without_a_place() -> None:
+    tokenizer = wrapped(["x", "7"], decoders.Sequence(LLAMA))
+    assert pieces(tokenizer, 5) == [END, b"x", b"7", VOID, VOID] and pieces(tokenizer, 2) == [END, b"x"]
+
+
+ANY = st.lists(st.one_of(st.binary(max_size=6), st.sampled_from([END, VOID])), min_size=1, max_size=30)
+
+
+@given(ANY)
+def test_pieces_are_a_list_that_costs_nothing(found: list[object]) -> None:
+    made = Pieces.of(found)
+    assert [*made] == found and len(made) == len(found) and made[-1] == found[-1]
+    with pytest.raises(IndexError):
+        made[len(found)]
+
+
+@given(ANY, st.data())
+def test_a_kept_vocabulary_is_the_same_or_damaged(found: list[object], data: st.DataObject) -> None:
+    made = Vocabulary(found)
+    blob = made.to_bytes()
+    again = Vocabulary.from_bytes(blob)
+    assert [*again.pieces] == found and (again.texts, again.ends) == (made.texts, made.ends)
+    for name in ("order", "rank", "low", "high", "byte", "child", "own"):
+        assert (getattr(again, name) == getattr(made, name)).all()
+    at = data.draw(st.integers(0, len(blob) - 1))
+    assert Vocabulary.from_bytes(blob[:at] + bytes([blob[at] ^ 1]) + blob[at + 1 :]) is None
+    assert Vocabulary.from_bytes(blob[:at]) is None
+
+
+def test_a_large_vocabulary_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other ends or another width are another vocabulary; a damaged file is made again; small ones are not kept."""
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
+    tokenizer, ends = tiny.trained_tokenizer(), {0, 1}
+    first = vocabulary_of(tokenizer, ends, len(tokenizer))
+    assert not [*tmp_path.rglob("*")]
+    monkeypatch.setattr(vocabulary, "LARGE", 100)
+    vocabulary_of(tokenizer, ends, len(tokenizer))
+    file, = (path for path in tmp_path.rglob("*") if path.is_file())
+    whole = file.read_bytes()
+    monkeypatch.setattr("crystal.read.spelling.token_pieces", lambda *_: pytest.fail("made again"))
+    again = vocabulary_of(tokenizer, ends, len(tokenizer))
+    assert [*again.pieces] == [*first.pieces] and np.array_equal(again.own, first.own)
+    monkeypatch.undo()
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
+    monkeypatch.setattr(vocabulary, "LARGE", 100)
+    file.write_bytes(whole[:-7])
+    vocabulary_of(tokenizer, ends, len(tokenizer))
+    assert file.read_bytes() == whole
+    vocabulary_of(tokenizer, {1}, len(tokenizer))
+    vocabulary_of(tokenizer, ends, len(tokenizer) + 1)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(vocabulary, "LARGE", 100)
+    assert vocabulary_of(tiny.trained_tokenizer(), {0, 1}, 600).texts == 598
