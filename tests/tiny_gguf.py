@@ -12,7 +12,7 @@ import tiny
 from gguf import GGUFWriter, LlamaFileType
 from transformers import PreTrainedModel
 
-from crystal.read.engine import ALPHABET
+from crystal.read.spelling import ALPHABET
 
 NAMES = {"embed_tokens": "token_embd", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
          "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
