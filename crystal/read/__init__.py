@@ -5,6 +5,7 @@ Knows one model and one prompt at a time. Knows nothing of stages or stores.
     automaton  the reading rule, byte by byte, and a whole vocabulary pushed through it
     tree       forward passes over trees of tokens                                        (torch)
     memory     work that is cut smaller when the memory does not hold it                  (torch)
+    proof      whether a model may be read through the fast tree: it is tried             (torch)
     engine     a checkpoint made ready to be read                                         (torch)
     readout    the exact law of an answer, not one sample drawn                           (torch)
     least      the fewest tokens from which a law could be known: a bound

@@ -17,6 +17,7 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START, Row, Table, spans
 from .engine import Engine
+from .masses import Asked, masses, padded
 from .memory import in_parts
 from .tree import ROOT
 
@@ -105,20 +106,19 @@ class Seen:
 
     nodes: Nodes  # (n,)
     numbers: np.ndarray  # (n,) in the tree
-    values: torch.Tensor  # (n + 2 m + a,) in float64: sums of weights of all tokens, to a range's end, before it; single weights
+    values: torch.Tensor  # (n + m + a,) weights, see `masses`
     node: np.ndarray  # (m,) which of the n
-    cut: np.ndarray  # (m,) whether anything is before the range
-    code: np.ndarray  # (m,) what it decides
+    code: np.ndarray  # (m,) what the range decides
     alive: np.ndarray  # (a,) which of the n
     token: np.ndarray  # (a,)
     to: np.ndarray  # (a,) the state
 
-    def masses(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def shares(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fetched `values` -> all weights of a node (n,); the probability of the path and each range (m,), each rank (a,)."""
         n, m = len(self.nodes), len(self.node)
-        total, upto, before, alive = np.split(values, [n, n + m, n + 2 * m])
+        total, decided, alive = np.split(values, [n, n + m])
         share = self.nodes.mass / total
-        return total, (upto - np.where(self.cut, before, 0)) * share[self.node], alive * share[self.alive]
+        return total, decided * share[self.node], alive * share[self.alive]
 
 
 class Walk:
@@ -144,7 +144,7 @@ class Walk:
         self.classes = np.zeros((len(prompts), len(table.automaton.task.options) + 1))
         self.unresolved = np.zeros(len(prompts))  # left for good, and by the state that it was left in
         self.left = np.zeros((len(prompts), 1))
-        self.order = engine.there(table.vocabulary.order)
+        self.order = engine.there(padded(table.vocabulary.order))
 
     def run(self, states: np.ndarray) -> list[Readout]:
         """states (prompts,): where each answer stands."""
@@ -164,23 +164,19 @@ class Walk:
 
     def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
         """Everything that is to be known of the next token of some nodes, still on the device and perhaps not yet computed."""
-        weight = _weights(logits, self.order, self.temperature)
-        upto, there, width = weight.cumsum(-1), self.engine.there, weight.shape[1]
         states, which = np.unique(nodes.state, return_inverse=True)
         rows = [self.table.row(s) for s in states.tolist()]
         node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
         alive, (rank, to) = _per_node(rows, which, ("live", "to"))
-        before = np.where(low > 0, node * width + low - 1, 0)
-        values = [upto[:, -1], upto.flatten().index_select(0, there(node * width + high - 1)),
-                  upto.flatten().index_select(0, there(before)), weight.flatten().index_select(0, there(alive * width + rank))]
-        return Seen(nodes, numbers, torch.cat(values), node, low > 0, code, alive, self.table.vocabulary.order[rank], to)
+        values = masses(logits, self.order, self.temperature, Asked(node, low, high, alive, rank), self.engine.there)
+        return Seen(nodes, numbers, values, node, code, alive, self.table.vocabulary.order[rank], to)
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open. Here the device is waited for, once."""
         values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
         width = self.classes.shape[1]
         for s, mine in zip(seen, np.split(values, np.cumsum([len(s.values) for s in seen])[:-1]), strict=True):
-            total, decided, alive = s.masses(mine)
+            total, decided, alive = s.shares(mine)
             if not np.isfinite(total).all():
                 raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
             # code -1 (OFF) is column K, code -2 - k is column k
@@ -239,13 +235,6 @@ class Walk:
                                mend="check the weights (make verify) and the dtype")
         return Readout(self.classes[i, :-1], float(self.classes[i, -1]), float(self.unresolved[i]), reach,
                        len(self.prompts[i]) + int(self.expanded[i]))
-
-
-def _weights(logits: torch.Tensor, order: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Probabilities of the tokens in this order, not normalised, (n, V) in float64; the largest of a row is 1."""
-    weight = logits.index_select(1, order).double()  # a copy already, so all else can be done in place
-    weight -= weight.amax(-1, keepdim=True)
-    return (weight if temperature == 1 else weight.div_(temperature)).exp_()
 
 
 def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
