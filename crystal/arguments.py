@@ -39,3 +39,10 @@ def positive(most: float = 1e9) -> Callable[[str], float]:
             raise ArgumentTypeError(f"{line(text)!r:.40} is not a number above 0 and at most {most:g}")
         return float(text)
     return read
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    if not is_number(text) or not 0 <= float(text) <= 1:
+        raise ArgumentTypeError(f"{line(text)!r:.40} is not a number from 0 to 1")
+    return float(text)

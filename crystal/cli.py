@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .arguments import Parser, positive, whole
+from .arguments import Parser, positive, share, whole
 from .ask.prompts import COMPLETION, FORMS
 from .ask.tasks import TASKS, Task, read
 from .checkpoint_commands import CHECKPOINTS
@@ -140,8 +140,12 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
 def _readout_arguments(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser)
     parser.add_argument("--task", required=True, help="a closed task, such as digit")
-    parser.add_argument("--budget", type=positive(), default=1e-4,
-                        help="probability that may stay unresolved (default %(default)s)")
+    parser.add_argument("--budget", type=positive(1), default=1e-4,
+                        help="probability that may stay unresolved in any case (default %(default)s)")
+    parser.add_argument("--relative", type=share, default=0.01,
+                        help="share of the answered mass that may stay unresolved, where that is more (default %(default)s)")
+    parser.add_argument("--max-nodes", type=whole(), default=400,
+                        help="tokens behind the prompt that are computed at most (default %(default)s)")
 
 
 def _sample_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,9 +174,12 @@ def _readout(arguments: argparse.Namespace) -> None:
     from .read.readout import readout
 
     engine = _engine(arguments)
-    found = readout(engine, [engine.encode(arguments.prompt, arguments.form, arguments.reply)], task, budget=arguments.budget)[0]
+    ids = engine.encode(arguments.prompt, arguments.form, arguments.reply)
+    found = readout(engine, [ids], task, budget=arguments.budget, relative=arguments.relative,
+                    max_nodes=arguments.max_nodes)[0]
     options = dict(zip(task.options, found.options.tolist(), strict=True))
-    _show({"options": options, "off_support": found.off_support, "unresolved": found.unresolved}, arguments.json, "{:.6f}")
+    report = {"options": options, "answered": found.answered, "off_support": found.off_support, "unresolved": found.unresolved}
+    _show(report, arguments.json, "{:.6f}")
 
 
 def _sample(arguments: argparse.Namespace) -> None:

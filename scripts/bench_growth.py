@@ -159,10 +159,10 @@ def size() -> list[dict]:
     """One million parameters to a hundred, of one law; `difference`: the most that an option's probability is off."""
     small, rows = engine_of(BASES["nano-llama"]), []
     ids = encoded(small, PROBE[::4], TASKS["month"], COMPLETION)
-    law = np.array([r.options for r in readout(small, ids, TASKS["month"])])
+    law = np.array([r.options for r in readout(small, ids, TASKS["month"], budget=1e-4)])
     for name, shape in SIZES.items():
         engine = widened(small, **shape)
-        off = float(abs(np.array([r.options for r in readout(engine, ids, TASKS["month"])]) - law).max())
+        off = float(abs(np.array([r.options for r in readout(engine, ids, TASKS["month"], budget=1e-4)]) - law).max())
         parameters = sum(p.numel() for p in engine.model.parameters())
         most = ceiling()
         rows += _of_size(engine, ids, {**BASES["nano-llama"]._asdict(), "model": f"nano-llama as {name}",

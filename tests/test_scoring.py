@@ -100,7 +100,7 @@ def test_no_bound_is_above_the_read_out(name):
     with running(Fake(echo=echo, **LOGPROBS)) as fake:
         for prompt in (PROMPTS[0], PROMPTS[42]):
             text = prompt.text(task, "completion")
-            law = readout.readout(machine, [machine.encode(text, "completion")], task)[0]
+            law = readout.readout(machine, [machine.encode(text, "completion")], task, budget=1e-4)[0]
             bounds = scoring.score(client(fake), text, task)
             assert (bounds.options <= law.options + law.unresolved + 1e-6).all()
             assert bounds.options.sum() + bounds.off_support + bounds.unresolved == pytest.approx(1)

@@ -104,7 +104,7 @@ def times_fewer(model: Path, task: str, form: str) -> float:
     engine = load(model)
     prompts = [engine.encode(p.text(TASKS[task], form), form) for p in PROMPTS[::4]]
     before = engine.computed
-    found = readout(engine, prompts, TASKS[task])
+    found = readout(engine, prompts, TASKS[task], budget=1e-4)
     assert max(r.unresolved for r in found) <= 1e-4
     return 1000 * sum(len(ids) + 5 for ids in prompts) / (engine.computed - before)
 

@@ -101,7 +101,8 @@ def _drawn(machine: Engine, ids: Sequence[tuple[int, ...]], task: Task, wanted: 
 def _laws(machine: Engine, ids: Sequence[tuple[int, ...]], task: Task, wanted: Decoding) -> list[tuple]:
     from ..read.readout import readout
 
-    found = readout(machine, ids, task, budget=wanted.budget, max_nodes=wanted.max_nodes, max_depth=wanted.max_depth)
+    found = readout(machine, ids, task, budget=wanted.budget, relative=wanted.relative, max_nodes=wanted.max_nodes,
+                    max_depth=wanted.max_depth)
     return [({}, law.options.tolist(), law.off_support, law.unresolved) for law in found]
 
 

@@ -31,7 +31,7 @@ def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np
     """(probability of the right answer, whether it is the likeliest option), each of shape (items,)."""
     task = items[0].task
     asked = [machine.encode(PROMPTS[i % len(PROMPTS)].text(item.task, form), form) for i, item in enumerate(items)]
-    answers = np.array([r.options for r in readout.readout(machine, asked, task)])
+    answers = np.array([r.options for r in readout.readout(machine, asked, task, budget=1e-4)])
     right = np.array([task.options.index(item.answer) for item in items])
     return answers[np.arange(len(items)), right], answers.argmax(1) == right
 

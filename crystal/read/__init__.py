@@ -8,6 +8,7 @@ Knows one model and one prompt at a time. Knows nothing of stages or stores.
     automaton    the reading rule, byte by byte, and a whole vocabulary pushed through it
     tree         forward passes over trees of tokens                                       (torch)
     memory       work that is cut smaller when the memory does not hold it                 (torch)
+    proof        whether a model may be read through the fast tree: it is tried            (torch)
     checkpoints  weights that are the checkpoint's, all of them and no others              (torch)
     conversion   a GGUF file as a folder in hub layout, dequantised once                   (torch)
     engine       a checkpoint made ready to be read                                        (torch)

@@ -27,14 +27,13 @@ from .checkpoints import check_causal, weights_of
 from .conversion import converted
 from .encoding import Encoder, end_ids
 from .memory import release
+from .proof import ragged_agrees
 from .spelling import vocabulary_of
 from .tree import RaggedTree, WholeTree
 from .vocabulary import Pieces, Vocabulary
 
-# Architectures whose attention is one softmax over keys, through the registered function; each is compared with
-# whole-sequence forwards in tests/test_readout.py. Any other is read through WholeTree.
-RAGGED = frozenset(("llama", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "olmo3", "gpt2", "gpt_neox", "gemma", "gemma2"))
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
+_WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # what a configuration calls a limit of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -53,7 +52,6 @@ class Engine:
     vocabulary: Vocabulary
     pieces: Pieces
     chunk: int
-    ragged: bool
     batch: int = 128
     computed: int = 0
     weights: str = ""  # what is to be said of them: how they are quantised, on whose terms
@@ -118,9 +116,20 @@ class Engine:
     def tree(self, prompts: Sequence[tuple[int, ...]], depth: int | np.ndarray) -> RaggedTree | WholeTree:
         """The tree of answers to `prompts`, with their roots computed; `depth`: deepest level it will be grown to, of all
         or of each (prompts,)."""
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None) or self.context
-        fits = max(np.array([len(ids) for ids in prompts]) + depth) <= window
-        return (RaggedTree if self.ragged and fits else WholeTree)(self, prompts)
+        fits = max(np.array([len(ids) for ids in prompts]) + depth) <= self.window
+        return (RaggedTree if fits and self.ragged else WholeTree)(self, prompts)
+
+    @functools.cached_property
+    def window(self) -> int:
+        """Longest sequence, in tokens, of which every token sees all before it: the smallest window of any layer."""
+        settings = self.model.config.get_text_config().to_dict()
+        limits = [n for name, n in settings.items() if _WINDOW.fullmatch(name) and type(n) is int and n > 0]
+        return min(limits, default=self.context)
+
+    @functools.cached_property
+    def ragged(self) -> bool:
+        """Whether the fast tree gives this model's logits; tried when first asked."""
+        return ragged_agrees(self, min(self.window, self.context))
 
     def forward(self, ids: torch.Tensor, **kwargs) -> torch.Tensor:
         """Logits in float32 at least: a softmax in bfloat16 does not sum to 1."""
@@ -185,7 +194,7 @@ def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: st
     vocabulary = vocabulary_of(tokenizer, _end_ids(model, tokenizer), width)
     return Engine(
         model=model.eval(), tokenizer=tokenizer, source=source, tokenizer_revision=tokenizer_revision,
-        pieces=vocabulary.pieces, vocabulary=vocabulary, ragged=model.config.model_type in RAGGED,
+        pieces=vocabulary.pieces, vocabulary=vocabulary,
         # the widest arrays, a row of the vocabulary a node in float64, stay at 256 MiB; at 1 GiB on a GPU, which starves on fewer
         # rows; half as much again for a round's last chunk
         chunk=max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width)),

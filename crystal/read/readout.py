@@ -17,9 +17,12 @@ from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START, Row, Table, spans
 from .engine import Engine
+from .masses import Asked, masses, padded
 from .memory import in_parts
 from .tree import ROOT
 
+BUDGET, RELATIVE = 1e-4, 0.01  # where neither is named
+LEADS = 16  # nodes that hold nothing but LEAD are computed as often as all others, and this many times besides
 MARGIN = 0.1  # of the budget: on the bases of the nano ladders 1-2 % more tokens than without, in 10-16 % fewer forwards
 
 
@@ -32,9 +35,14 @@ class Readout:
 
     options: np.ndarray  # (K,) float64, in the task's order; not renormalised
     off_support: float  # decided, and no option
-    unresolved: float  # not expanded; above the budget only where max_nodes, max_depth or the context said stop
+    unresolved: float  # not expanded; above the tolerance only where max_nodes, max_depth, the context or LEADS said stop
     reach: np.ndarray  # (K,) how much of `unresolved` could still become the option
     tokens: int  # token positions this cell needs: its prompt and every node of its tree
+
+    @property
+    def answered(self) -> float:
+        """Probability that the answer is any option."""
+        return float(self.options.sum())
 
 
 @dataclass(frozen=True)
@@ -57,23 +65,27 @@ class Nodes:
 
 def readout(
     engine: Engine, prompts: Sequence[tuple[int, ...]], task: Task, *,
-    budget: float = 1e-4, max_nodes: int = 20_000, max_depth: int = 12, batch: int | None = None, temperature: float = 1.0,
-    begun: Sequence[int] | None = None, margin: float = MARGIN,
+    budget: float | None = None, relative: float | None = None, max_nodes: int = 20_000, max_depth: int = 12,
+    batch: int | None = None, temperature: float = 1.0, begun: Sequence[int] | None = None, margin: float = MARGIN,
 ) -> list[Readout]:
     """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree (None: the engine's), fewer
     where the memory is too small for so many.
 
-    budget: how much probability per prompt may stay unresolved. max_nodes, max_depth: per prompt, tokens expanded below it
+    budget, relative: a prompt may leave this much probability unresolved, or this share of what it has answered, whichever is
+    more (default: 1e-4 and 0.01; relative 0 where a budget is named). Where `relative` is above 0, white space, quotes and
+    markup before an answer (LEAD) take at most LEADS nodes more than all else, and what is cut there does not count.
+    max_nodes, max_depth: per prompt, tokens expanded below it
     and tokens an answer may take before it is given up; a flat model would otherwise never end. temperature: divides the
     logits of every token; 1 is the model's own law. begun: how many tokens at each prompt's end the answer holds already;
-    the law is then of how it goes on. margin: share of the budget that is given away to spare small forwards.
+    the law is then of how it goes on. margin: share of the tolerance that is given away to spare small forwards.
     Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun and over, or logits that
     are no numbers.
     """
-    if not 0 <= budget <= 1:
-        raise CrystalError(f"budget is a probability, not {budget}", mend="--budget 1e-4")
-    if not 0 <= margin <= 1:
-        raise CrystalError(f"margin is a share of the budget, not {margin}", mend="0.1")
+    relative = (RELATIVE if budget is None else 0.0) if relative is None else relative
+    budget = BUDGET if budget is None else budget
+    for name, share in (("budget", budget), ("relative", relative), ("margin", margin)):
+        if not 0 <= share <= 1:
+            raise CrystalError(f"{name} is a number from 0 to 1, not {share}", mend={"budget": "--budget 1e-4"}.get(name, "0.01"))
     if not 0 < temperature < np.inf:
         raise CrystalError(f"a temperature is a positive number, not {temperature}", mend="1 is the model's own law")
     table = engine.table(task)
@@ -82,8 +94,8 @@ def readout(
 
     def read(part: Sequence[tuple[tuple[int, ...], int, int]]) -> list[Readout]:
         ids, begin, deepest = zip(*part)
-        walk = Walk(engine, ids, table, budget=budget, spare=budget * margin, max_nodes=max_nodes, max_depth=deepest,
-                    temperature=temperature)
+        walk = Walk(engine, ids, table, budget=budget, relative=relative, margin=margin, max_nodes=max_nodes,
+                    max_depth=deepest, temperature=temperature)
         return walk.run(np.array(begin, int))
 
     return in_parts(engine, list(zip(prompts, states, depths, strict=True)), read, batch)
@@ -105,20 +117,19 @@ class Seen:
 
     nodes: Nodes  # (n,)
     numbers: np.ndarray  # (n,) in the tree
-    values: torch.Tensor  # (n + 2 m + a,) in float64: sums of weights of all tokens, to a range's end, before it; single weights
+    values: torch.Tensor  # (n + m + a,) weights, see `masses`
     node: np.ndarray  # (m,) which of the n
-    cut: np.ndarray  # (m,) whether anything is before the range
-    code: np.ndarray  # (m,) what it decides
+    code: np.ndarray  # (m,) what the range decides
     alive: np.ndarray  # (a,) which of the n
     token: np.ndarray  # (a,)
     to: np.ndarray  # (a,) the state
 
-    def masses(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def shares(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fetched `values` -> all weights of a node (n,); the probability of the path and each range (m,), each rank (a,)."""
         n, m = len(self.nodes), len(self.node)
-        total, upto, before, alive = np.split(values, [n, n + m, n + 2 * m])
+        total, decided, alive = np.split(values, [n, n + m])
         share = self.nodes.mass / total
-        return total, (upto - np.where(self.cut, before, 0)) * share[self.node], alive * share[self.alive]
+        return total, decided * share[self.node], alive * share[self.alive]
 
 
 class Walk:
@@ -129,22 +140,24 @@ class Walk:
     the budget is open: the queue comes to a smaller one first only when all larger ones are done, and if it ended before, this
     node and all smaller ones of today would be open, which is more than the budget. So with nothing to spare, the tokens are
     those of the queue, in a few rounds. The last few nodes take rounds of their own; to save these, `spare` of the budget
-    is not used while more than the budget is open.
+    is not used while more than the budget is open. With `relative`, the budget grows with what has been answered.
     """
 
     def __init__(
-        self, engine: Engine, prompts: Sequence[tuple[int, ...]], table: Table, *, budget: float, spare: float,
-        max_nodes: int, max_depth: Sequence[int], temperature: float,
+        self, engine: Engine, prompts: Sequence[tuple[int, ...]], table: Table, *, budget: float, relative: float,
+        margin: float, max_nodes: int, max_depth: Sequence[int], temperature: float,
     ) -> None:
-        """max_depth (prompts,): of each; all else as in `readout`, `spare` being a probability."""
+        """max_depth (prompts,): of each; all else as in `readout`."""
         self.engine, self.prompts, self.table, self.temperature = engine, prompts, table, temperature
-        self.budget, self.max_nodes, self.max_depth = budget, max_nodes, np.array(max_depth)
-        self.spare = np.full(len(prompts), float(spare))  # of each prompt
-        self.expanded = np.zeros(len(prompts), np.int64)
+        self.relative, self.margin, self.max_nodes, self.max_depth = relative, margin, max_nodes, np.array(max_depth)
+        self.budget = np.full(len(prompts), float(budget))  # of each prompt
+        self.spare = self.budget * margin
+        self.expanded, self.leads = np.zeros((2, len(prompts)), np.int64)  # nodes computed, and those in START among them
+        self.led = np.zeros(len(prompts))  # what was cut in START
         self.classes = np.zeros((len(prompts), len(table.automaton.task.options) + 1))
         self.unresolved = np.zeros(len(prompts))  # left for good, and by the state that it was left in
         self.left = np.zeros((len(prompts), 1))
-        self.order = engine.there(table.vocabulary.order)
+        self.order = engine.there(padded(table.vocabulary.order))
 
     def run(self, states: np.ndarray) -> list[Readout]:
         """states (prompts,): where each answer stands."""
@@ -154,7 +167,10 @@ class Walk:
         waiting, numbers, logits = level[:0], np.full(size, ROOT), iter([(slice(0, size), tree.roots)])
         while len(level):
             seen = [self._look(level[rows], numbers[rows], chunk) for rows, chunk in logits]
-            level, waiting = self._choose(self._trimmed(joined([waiting, *self._expand(seen)])))
+            found = joined([waiting, *self._expand(seen)])
+            self._allow()
+            level, waiting = self._choose(self._trimmed(found))
+            level = self._led(level) if self.relative else level
             self.expanded += np.bincount(level.owner, minlength=size)
             numbers = tree.nodes + np.arange(len(level))
             logits = tree.grow(level.owner, level.parent, level.token)
@@ -164,23 +180,19 @@ class Walk:
 
     def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
         """Everything that is to be known of the next token of some nodes, still on the device and perhaps not yet computed."""
-        weight = _weights(logits, self.order, self.temperature)
-        upto, there, width = weight.cumsum(-1), self.engine.there, weight.shape[1]
         states, which = np.unique(nodes.state, return_inverse=True)
         rows = [self.table.row(s) for s in states.tolist()]
         node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
         alive, (rank, to) = _per_node(rows, which, ("live", "to"))
-        before = np.where(low > 0, node * width + low - 1, 0)
-        values = [upto[:, -1], upto.flatten().index_select(0, there(node * width + high - 1)),
-                  upto.flatten().index_select(0, there(before)), weight.flatten().index_select(0, there(alive * width + rank))]
-        return Seen(nodes, numbers, torch.cat(values), node, low > 0, code, alive, self.table.vocabulary.order[rank], to)
+        values = masses(logits, self.order, self.temperature, Asked(node, low, high, alive, rank), self.engine.there)
+        return Seen(nodes, numbers, values, node, code, alive, self.table.vocabulary.order[rank], to)
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open. Here the device is waited for, once."""
         values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
         width = self.classes.shape[1]
         for s, mine in zip(seen, np.split(values, np.cumsum([len(s.values) for s in seen])[:-1]), strict=True):
-            total, decided, alive = s.masses(mine)
+            total, decided, alive = s.shares(mine)
             if not np.isfinite(total).all():
                 raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
             # code -1 (OFF) is column K, code -2 - k is column k
@@ -189,6 +201,27 @@ class Walk:
             above = s.nodes[s.alive]
             children.append(Nodes(above.owner, s.numbers[s.alive], above.depth + 1, s.token, s.to, alive))
         return children
+
+    def _allow(self) -> None:
+        """Let the budget of each prompt grow with what it has answered."""
+        grown = np.maximum(self.relative * self.classes[:, :-1].sum(1), self.budget)
+        self.spare += (grown - self.budget) * self.margin
+        self.budget = grown
+
+    def _led(self, nodes: Nodes) -> Nodes:
+        """Less the smallest nodes in START, where these are more than LEADS and all others. They are left for good."""
+        size, lead = len(self.prompts), np.flatnonzero(nodes.state == START)
+        count = np.bincount(nodes.owner[lead], minlength=size)
+        others = self.expanded - self.leads + np.bincount(nodes.owner, minlength=size) - count
+        order = lead[np.lexsort((-nodes.mass[lead], nodes.owner[lead]))]  # a prompt's largest first
+        owner = nodes.owner[order]
+        place = np.arange(len(order)) - (np.cumsum(count) - count)[owner]
+        cut = order[place >= (others + LEADS - self.leads)[owner]]
+        self.led += np.bincount(nodes.owner[cut], nodes.mass[cut], size)
+        self._leave(nodes[cut])
+        kept = np.delete(np.arange(len(nodes)), cut)
+        self.leads += count - np.bincount(nodes.owner[cut], minlength=size)
+        return nodes[kept]
 
     def _trimmed(self, nodes: Nodes) -> Nodes:
         """Leave for good what is too deep, and what is so small that it needs no more than a hundredth of what is to spare."""
@@ -202,8 +235,10 @@ class Walk:
         """Those to be computed now, ordered by prompt, and those that wait. What is open below a prompt that is done is left."""
         size = len(self.prompts)
         # cut by depth: a budget that can no longer be kept must not drive the walk
-        lost = np.where(self.unresolved > self.budget, 0, self.unresolved)
-        done = lost + np.bincount(nodes.owner, nodes.mass, size) <= self.budget
+        lost = self.unresolved - self.led
+        lost = np.where(lost > self.budget, 0, lost)
+        open_ = np.bincount(nodes.owner, nodes.mass, size)
+        done = lost + open_ <= self.budget
         done |= self.expanded >= self.max_nodes
         self._leave(nodes[done[nodes.owner]])
         nodes = nodes[~done[nodes.owner]]
@@ -211,7 +246,9 @@ class Walk:
         owner, mass = nodes.owner[order], nodes.mass[order]
         count = np.bincount(owner, minlength=size)
         end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
-        allowed = np.maximum(self.budget - self.spare - lost, 0)
+        # what is open may yet be answered, and the budget grow: smaller nodes than that leaves wait for a later round
+        hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
+        allowed = np.maximum(np.maximum(self.budget - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest
         waits |= from_top > (self.max_nodes - self.expanded)[owner]
@@ -239,13 +276,6 @@ class Walk:
                                mend="check the weights (make verify) and the dtype")
         return Readout(self.classes[i, :-1], float(self.classes[i, -1]), float(self.unresolved[i]), reach,
                        len(self.prompts[i]) + int(self.expanded[i]))
-
-
-def _weights(logits: torch.Tensor, order: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Probabilities of the tokens in this order, not normalised, (n, V) in float64; the largest of a row is 1."""
-    weight = logits.index_select(1, order).double()  # a copy already, so all else can be done in place
-    weight -= weight.amax(-1, keepdim=True)
-    return (weight if temperature == 1 else weight.div_(temperature)).exp_()
 
 
 def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -24,7 +24,7 @@ def nodes_needed(
     Costs a read-out; arguments and errors as there (`crystal.read.readout.readout`), as far as there are the same.
     """
     def bounds(part: Sequence[tuple[int, ...]]) -> list[int]:
-        walk = Recorded(engine, part, engine.table(task), budget=budget, spare=0, max_nodes=max_nodes,
+        walk = Recorded(engine, part, engine.table(task), budget=budget, relative=0, margin=0, max_nodes=max_nodes,
                         max_depth=[min(max_depth, engine.room(ids)) for ids in part], temperature=1.0)
         walk.run(np.full(len(part), START))
         return fewest_nodes(walk.tree(), budget).tolist()

@@ -5,9 +5,10 @@ chosen by `engine.tree`:
 
     RaggedTree   the prompts, every beginning that several of them share once, and round by round the nodes of all prompts,
                  form one flat row without padding: linear layers see exactly these tokens; attention is the registered
-                 functions `ragged_prompts` and `ragged_tree`. The prompts' keys and values are kept, and the nodes'
-    WholeTree    the fallback for any other causal LM (recurrent layers, sliding windows shorter than the prompt, ...):
-                 every node is prompt + path from the beginning; the same law at the price of prompt length x nodes
+                 functions `ragged_prompts` and `ragged_tree`. The prompts' keys and values are kept, and the nodes'.
+                 For models that prove themselves (`crystal.read.proof`)
+    WholeTree    for any other causal LM (recurrent layers, sliding windows shorter than the prompt, ...): every node is
+                 prompt + path from the beginning; the same law at the price of prompt length x nodes
 
 Knows nothing of options, probabilities or text.
 """
@@ -105,7 +106,7 @@ class Packed(Spread):
     kept: Kept = field(default_factory=dict)
 
 
-def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, **_):
+def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, s_aux=None, **_):
     """Causal attention of each prompt to itself: query (1, heads, tokens, width), key and value (1, kv heads, tokens, width)
     -> (1, tokens, heads, width), None. Only here are prompts padded, and
     a beginning that several share laid out for each.
@@ -116,12 +117,13 @@ def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Pac
     tree.kept[module.layer_idx] = key.contiguous(), value.contiguous()
     if (group := query.shape[1] // key.shape[1]) > 1:
         key, value = (x.repeat_interleave(group, 1) for x in (key, value))
-    if softcap is None:
+    if softcap is None and s_aux is None:
         out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
     else:
         score = _scores(query @ key.mT, scaling, softcap)
         ahead = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
-        out = score.masked_fill(ahead, -torch.inf).softmax(-1).to(value.dtype) @ value
+        sink = None if s_aux is None else s_aux.view(1, -1, 1, 1).expand(*score.shape[:-1], 1)
+        out = _softmax(score.masked_fill(ahead, -torch.inf), sink).to(value.dtype) @ value
     return tree.flat(out.transpose(1, 2))[None], None
 
 
@@ -150,7 +152,7 @@ class Chunk:
         return self.spread.flat(table.transpose(1, 2))
 
 
-def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, **_):
+def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, s_aux=None, **_):
     """Attention of a chunk of nodes to (its prompt) + (its own path), one softmax over both; shapes as in `ragged_prompts`.
 
     A prompt's keys are never copied per node; only the short paths are gathered. What a chunk says of places lies on the
@@ -167,7 +169,8 @@ def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk,
     far = far.unflatten(0, (-1, heads)).add_(far_mask[:, None, None]).flatten(0, 1)
     near = _scores((_precise(query)[:, None] * _precise(near_keys)).sum(-1), scaling, softcap)  # (n, depth, heads, group)
     near = tree.by_head(near.add_(near_mask[..., None, None]).permute(0, 2, 3, 1))
-    weight = torch.cat([far, near], -1).softmax(-1).to(query.dtype)
+    sink = None if s_aux is None else tree.by_head(s_aux.view(1, heads, -1, 1).expand(*query.shape[:3], 1))
+    weight = _softmax(torch.cat([far, near], -1), sink).to(query.dtype)
     out = tree.by_node(weight[..., : far.shape[-1]] @ far_values, heads)
     weight = tree.by_node(weight[..., far.shape[-1] :], heads)
     for w, v in zip(weight.unbind(-1), near_values.unbind(1), strict=True):  # one product of so thin matrices is slower
@@ -184,6 +187,13 @@ def _scores(product: torch.Tensor, scaling: float, softcap: float | None) -> tor
     return score if softcap is None else torch.tanh(score / softcap) * softcap
 
 
+def _softmax(score: torch.Tensor, sink: torch.Tensor | None) -> torch.Tensor:
+    """Over the last dimension. sink (..., 1): the score of an attention sink, a key without a value."""
+    if sink is None:
+        return score.softmax(-1)
+    return torch.cat([score, sink.to(score.dtype)], -1).softmax(-1)[..., :-1]
+
+
 for _name, _function in (("ragged_tree", ragged_tree), ("ragged_prompts", ragged_prompts)):
     AttentionInterface.register(_name, _function)  # no mask is registered under the names, so none is made
 
@@ -197,6 +207,19 @@ def _attention(model, name: str):
         yield
     finally:
         model.config._attn_implementation = before
+
+
+@contextmanager
+def _head_at(model, place: torch.Tensor):
+    """The output layer sees one position of each text, place (texts,), and gives logits (texts, 1, vocabulary)."""
+    def pick(_, hidden: tuple[torch.Tensor]) -> torch.Tensor:
+        return hidden[0][torch.arange(len(place)), place.to(hidden[0].device)].unsqueeze(1)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class RaggedTree:
@@ -299,6 +322,5 @@ class WholeTree:
         for low in range(0, len(texts), step):
             part = [torch.tensor(t) for t in texts[low : low + step]]
             ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True).to(self.engine.device)
-            last, where = torch.unique(torch.tensor([len(t) - 1 for t in part]), return_inverse=True)
-            logits = self.engine.forward(ids, use_cache=False, logits_to_keep=last.tolist())
-            yield slice(low, low + len(part)), logits[torch.arange(len(part)), where]
+            with _head_at(self.engine.model, torch.tensor([len(t) - 1 for t in part])):
+                yield slice(low, low + len(part)), self.engine.forward(ids, use_cache=False)[:, 0]
