@@ -119,7 +119,8 @@ class Reader:
         decoding = cells[0][1].decoding
         found = readout.readout(
             self.machine, [cell.prompt_ids for _, cell in cells], TASKS[batch.task], budget=decoding.budget,
-            relative=decoding.relative, max_nodes=decoding.max_nodes, max_depth=decoding.max_depth, temperature=decoding.temperature,
+            relative=decoding.relative, max_nodes=decoding.max_nodes,
+            max_depth=decoding.max_depth, temperature=decoding.temperature,
         )
         rows = tuple(store.Row(cell, form, prompt, law.options, law.off_support, law.unresolved, law.tokens)
                      for (prompt, cell), law in zip(cells, found, strict=True))

@@ -12,6 +12,7 @@ Knows one model and one prompt at a time. Knows nothing of stages or stores.
     checkpoints  weights that are the checkpoint's, all of them and no others              (torch)
     conversion   a GGUF file as a folder in hub layout, dequantised once                   (torch)
     engine       a checkpoint made ready to be read                                        (torch)
+    masses       probabilities of a next token, summed over ranges of a vocabulary         (torch)
     readout      the exact law of an answer, not one sample drawn                          (torch)
     least        the fewest tokens from which a law could be known: a bound
     recorded     walks that keep their tree, for that bound                                (torch)
