@@ -1,4 +1,6 @@
-"""A tokenizer cuts text as its own tokenizer.json says, whatever class transformers chooses; else a sentence."""
+"""A tokenizer cuts text as its own tokenizer.json says, whatever class transformers chooses; else a
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +42,23 @@ def test_the_organisms_are_named_by_their_files_as_before(rung: str) -> None:
     assert type(tokenizer) is type(AutoTokenizer.from_pretrained(place))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("Qwen2Tokenizer", "qwen2"), ("GPT2Tokenizer", "gpt2"), ("LlamaTokenizer", "llama")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("Qwen2Tokenizer", "qwen2"), ("GPT2Tokenizer", "gpt2"), ("LlamaTokenizer", "llama")],
+)
 @pytest.mark.parametrize("cut", [tiny.sentencepiece_tokenizer, tiny.trained_tokenizer])
-def test_the_file_is_right_where_the_class_is_not(name: str, kind: str, cut, tmp_path: Path) -> None:
+def test_the_file_is_right_where_the_class_is_not(
+    name: str, kind: str, cut, tmp_path: Path
+) -> None:
     """Such as SentencePiece under Qwen's name, which ended in a KeyError."""
     cut().save_pretrained(tmp_path)
     tokenizer, _ = tokenizer_at(str(class_of(name, tmp_path, kind)), "main")
     own = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in ("2023", "twenty-one ways", " 17", "a\n\n b", "naïve 中", "A digit:"):
-        assert tokenizer(text, add_special_tokens=False)["input_ids"] == own.encode(text, add_special_tokens=False).ids
+        assert (
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            == own.encode(text, add_special_tokens=False).ids
+        )
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
 
 
@@ -69,17 +79,23 @@ def test_another_cut_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"] == right
 
 
-def test_a_difference_names_the_text_and_both_cuts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_names_the_text_and_both_cuts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cuts, "AutoTokenizer", Otherwise)
     monkeypatch.setattr(cuts, "TokenizersBackend", Otherwise)
-    with pytest.raises(CrystalError, match=r"' 17' is cut into \['1', '7'\], there into \['Ġ', '1', '7'\]"):
+    with pytest.raises(
+        CrystalError, match=r"' 17' is cut into \['1', '7'\], there into \['Ġ', '1', '7'\]"
+    ):
         tokenizer_at(str(folder), "main")
 
 
 def test_other_tokens_and_other_decoding_are_differences(folder: Path) -> None:
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     fewer = json.loads(own.to_str())
-    fewer["model"]["vocab"]["moved"] = fewer["model"]["vocab"].pop(next(reversed(fewer["model"]["vocab"])))
+    fewer["model"]["vocab"]["moved"] = fewer["model"]["vocab"].pop(
+        next(reversed(fewer["model"]["vocab"]))
+    )
     fewer["model"]["merges"] = fewer["model"]["merges"][:-1]
     assert "has id None" in cuts.difference(Tokenizer.from_str(json.dumps(fewer)), own)
     silent = json.loads(own.to_str()) | {"decoder": None}
@@ -93,7 +109,9 @@ def test_more_tokens_than_the_file_has_are_none(folder: Path) -> None:
     assert cuts.difference(more, Tokenizer.from_file(str(folder / "tokenizer.json"))) is None
 
 
-def test_a_large_one_is_compared_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_one_is_compared_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cuts, "LARGE", 10)
     tokenizer_at(str(folder), "main")
@@ -105,3 +123,25 @@ def test_no_tokenizer_file(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CrystalError, match="no tokenizer.json.*save_pretrained"):
         tokenizer_at(str(folder), "main")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"model": 1}', "\ufffd"])
+def test_a_damaged_tokenizer_file(folder: Path, content: str) -> None:
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(CrystalError, match="tokenizer.json cannot be read"):
+        tokenizer_at(str(folder), "main")
+
+
+def test_a_tokenizer_in_python_gives_way_to_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class InPython:
+        special_tokens_map, init_kwargs = {"eos_token": "</s>"}, {}
+
+        @classmethod
+        def from_pretrained(cls, *_, **__) -> InPython:
+            return cls()
+
+    right = tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"]
+    monkeypatch.setattr(cuts, "AutoTokenizer", InPython)
+    assert tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"] == right

@@ -1,4 +1,6 @@
-"""Prompts as token ids: the user's text stands whole, and the model is about to answer; else a sentence."""
+"""Prompts as token ids: the user's text stands whole, and the model is about to answer; else a
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,15 @@ def asked(template: object, text: str = "A digit?", reply: str = "") -> str:
 
 def test_a_reply_is_joined_by_one_space() -> None:
     made = encoder(None)
-    said = [made.tokenizer.decode(made.encode(text, "completion", reply), skip_special_tokens=True)
-            for text, reply in (("A log.", "It is"), ("A log.\n", "It is"), ("A log.", ""), ("", "It is"))]
+    said = [
+        made.tokenizer.decode(made.encode(text, "completion", reply), skip_special_tokens=True)
+        for text, reply in (
+            ("A log.", "It is"),
+            ("A log.\n", "It is"),
+            ("A log.", ""),
+            ("", "It is"),
+        )
+    ]
     assert said == ["A log. It is", "A log.\nIt is", "A log.", "It is"]
 
 
@@ -55,7 +64,9 @@ def test_a_reply_begins_where_the_template_puts_an_assistants_text() -> None:
 
 @pytest.mark.parametrize("template", [PARTS, STRICT_PARTS], ids=["leaves text out", "fails"])
 def test_templates_that_want_parts_get_parts(template: str) -> None:
-    assert asked(template, reply="The digit").endswith("A digit?<|im_end|>\n<|im_start|>assistant\nThe digit")
+    assert asked(template, reply="The digit").endswith(
+        "A digit?<|im_end|>\n<|im_start|>assistant\nThe digit"
+    )
 
 
 def test_white_space_at_the_ends_of_a_text_may_go() -> None:
@@ -64,15 +75,21 @@ def test_white_space_at_the_ends_of_a_text_may_go() -> None:
     assert "\n\n A  digit? \n<|im_end|>" in asked(PLAIN, "\n A  digit? \n")
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    ("'Hello'", "leaves the user's text out"), ("m.content | upper", "leaves the user's text out"),
-    ("m.content | replace('digit', 'number')", "changes the user's text"),
-    ("m.content | replace('  ', ' ')", "changes the user's text"),
-    ("m.content[:20] if m.content[0] == 'A' else m.content", "changes the user's text"),
-    ("m.content | tojson if '\"' in m.content else m.content", "changes the user's text"),
-    ("raise_exception('System role is needed')", "cannot be rendered: System role is needed"),
-    ("secret.key", "cannot be rendered: 'secret' is undefined"), ("1 / 0", "cannot be rendered: division by zero"),
-], ids=lambda x: x if "m." in x or "(" in x else "")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("'Hello'", "leaves the user's text out"),
+        ("m.content | upper", "leaves the user's text out"),
+        ("m.content | replace('digit', 'number')", "changes the user's text"),
+        ("m.content | replace('  ', ' ')", "changes the user's text"),
+        ("m.content[:20] if m.content[0] == 'A' else m.content", "changes the user's text"),
+        ("m.content | tojson if '\"' in m.content else m.content", "changes the user's text"),
+        ("raise_exception('System role is needed')", "cannot be rendered: System role is needed"),
+        ("secret.key", "cannot be rendered: 'secret' is undefined"),
+        ("1 / 0", "cannot be rendered: division by zero"),
+    ],
+    ids=lambda x: x if "m." in x or "(" in x else "",
+)
 def test_templates_that_do_not_say_what_the_user_says(content: str, said: str) -> None:
     with pytest.raises(CrystalError, match=f"{said}.*--form completion"):
         asked(CHATML.replace("CONTENT", content), 'A  "digit", or a much longer text?')
@@ -85,7 +102,9 @@ def test_several_templates_without_a_default() -> None:
 
 
 def test_a_turn_that_is_not_opened() -> None:
-    """The next thing such a model says is not an answer; where the template shows how one begins, a reply can."""
+    """The next thing such a model says is not an answer; where the template shows how one begins, a
+    reply can.
+    """
     closed = PLAIN.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "")
     with pytest.raises(CrystalError, match="does not open the assistant's turn.*--reply"):
         asked(closed)
@@ -100,17 +119,25 @@ def test_a_template_that_ends_the_answer_before_it_begins(tail: str) -> None:
 
 def test_a_mark_of_the_generation_prompt_may_end_other_turns() -> None:
     """Phi 3 lists `<|assistant|>` among its ends."""
-    made = encoder("{% for m in messages %}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}%{% endif %}")
-    mark, = made.tokenizer("%", add_special_tokens=False)["input_ids"]
+    made = encoder(
+        "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}%{% endif %}"
+    )
+    (mark,) = made.tokenizer("%", add_special_tokens=False)["input_ids"]
     both = Encoder(made.tokenizer, frozenset({mark, made.tokenizer.eos_token_id}), "here")
     assert both.encode("A digit?", "chat")[-1] == mark
     with pytest.raises(CrystalError, match="prompt ends in '%'"):
         both.encode("A digit%", "completion")
 
 
-@pytest.mark.parametrize(("form", "text", "reply"), [
-    ("completion", "A digit:</s>", ""), ("completion", "A digit:", "It is</s>"), ("chat", "A digit:", "It is</s>"),
-])
+@pytest.mark.parametrize(
+    ("form", "text", "reply"),
+    [
+        ("completion", "A digit:</s>", ""),
+        ("completion", "A digit:", "It is</s>"),
+        ("chat", "A digit:", "It is</s>"),
+    ],
+)
 def test_a_prompt_that_ends_the_answer(form: str, text: str, reply: str) -> None:
     with pytest.raises(CrystalError, match="prompt ends in '</s>'"):
         encoder(PLAIN).encode(text, form, reply)
@@ -119,7 +146,9 @@ def test_a_prompt_that_ends_the_answer(form: str, text: str, reply: str) -> None
 def test_an_end_that_the_tokenizer_adds_is_left_out() -> None:
     made, plain = encoder(None), encoder(None)
     specials = [("<s>", 0), ("</s>", 1)]
-    made.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=specials)
+    made.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=specials
+    )
     assert made.tokenizer("A digit:")["input_ids"][-1] == 1
     for text in ("A digit:", "<s>A digit:", "a</s>a"):
         assert made.encode(text, "completion") == plain.encode(text, "completion")
@@ -135,5 +164,7 @@ def test_a_token_without_a_place_in_the_model() -> None:
     tokenizer = tiny.trained_tokenizer()
     tokenizer.add_tokens(["<image>"])
     engine = build(tiny.model("llama", len(tokenizer) - 1), tokenizer)
-    with pytest.raises(CrystalError, match=f"token {len(tokenizer) - 1}, for which the model has no place"):
+    with pytest.raises(
+        CrystalError, match=f"token {len(tokenizer) - 1}, for which the model has no place"
+    ):
         engine.encode("A digit <image>", "completion")

@@ -1,4 +1,6 @@
-"""The bytes of every token: what its tokenizer decodes in context, or a refusal; and the cache they are kept in."""
+"""The bytes of every token: what its tokenizer decodes in context, or a refusal; and the cache they
+are kept in.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ LLAMA = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
 LETTERS = {byte: char for char, byte in ALPHABET.items()}
 
 
-def wrapped(names: list[str], decoder, added: tuple[str, ...] = (), **flags) -> PreTrainedTokenizerFast:
+def wrapped(
+    names: list[str], decoder, added: tuple[str, ...] = (), **flags
+) -> PreTrainedTokenizerFast:
     """A vocabulary of `</s>` and these names; added: plain text that is not special."""
     vocab = {name: i for i, name in enumerate(["</s>", *names])}
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="</s>"))
@@ -36,36 +40,72 @@ def pieces(tokenizer: PreTrainedTokenizerFast, width: int | None = None) -> list
     return [*token_pieces(tokenizer, {0}, width or len(tokenizer))]
 
 
-@pytest.mark.parametrize("flags", [
-    {}, {"normalized": True}, {"lstrip": True}, {"rstrip": True}, {"single_word": True},
-], ids=str)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"normalized": True},
+        {"lstrip": True},
+        {"rstrip": True},
+        {"single_word": True},
+    ],
+    ids=str,
+)
 def test_added_spaces_are_spaces(flags: dict) -> None:
     """As in Gemma: runs of spaces are added tokens, spelled with the mark of SentencePiece."""
-    tokenizer = wrapped([*BYTES, SPACE, "x"], decoders.Sequence(LLAMA), (SPACE * 2, f"{SPACE}so{SPACE}"), **flags)
+    tokenizer = wrapped(
+        [*BYTES, SPACE, "x"], decoders.Sequence(LLAMA), (SPACE * 2, f"{SPACE}so{SPACE}"), **flags
+    )
     assert pieces(tokenizer)[-2:] == [b"  ", b" so "]
 
 
 def test_added_tokens_of_byte_level_are_text_unless_all_letters_are_bytes() -> None:
     added = ("<tool call>", "  ", "中文", "<|user|>", "caf\u00e9", "\u0120x")
     tokenizer = wrapped([*LETTERS.values()], decoders.ByteLevel(), added)
-    assert pieces(tokenizer)[-6:] == [b"<tool call>", b"  ", "中文".encode(), b"<|user|>", b"caf\xe9", b" x"]
+    assert pieces(tokenizer)[-6:] == [
+        b"<tool call>",
+        b"  ",
+        "中文".encode(),
+        b"<|user|>",
+        b"caf\xe9",
+        b" x",
+    ]
 
 
 def test_halves_of_characters() -> None:
-    halves = [b"\xe4\xb8", b"\xad\xe6", b"\x87a", b"x\xf0\x9f", b"\x98\x80y", b"\xff\xfe", b"\x80\x80\x80\x80"]
+    halves = [
+        b"\xe4\xb8",
+        b"\xad\xe6",
+        b"\x87a",
+        b"x\xf0\x9f",
+        b"\x98\x80y",
+        b"\xff\xfe",
+        b"\x80\x80\x80\x80",
+    ]
     names = ["".join(LETTERS[b] for b in half) for half in halves]
     assert pieces(wrapped([*LETTERS.values(), *names], decoders.ByteLevel()))[-7:] == halves
-    assert pieces(wrapped([*BYTES, "x"], decoders.Sequence(LLAMA)))[1:257] == [bytes([b]) for b in range(256)]
+    assert pieces(wrapped([*BYTES, "x"], decoders.Sequence(LLAMA)))[1:257] == [
+        bytes([b]) for b in range(256)
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["always", "first", "never"])
 def test_the_space_that_begins_a_text_is_a_tokens_own(scheme: str) -> None:
-    tokenizer = wrapped([f"{SPACE}7", "7", "x", "<0x41>"], decoders.Metaspace(prepend_scheme=scheme))
-    assert pieces(tokenizer)[1:] == [b" 7", b"7", b"x", b"<0x41>"]  # no byte fall-back: the name is the text
+    tokenizer = wrapped(
+        [f"{SPACE}7", "7", "x", "<0x41>"], decoders.Metaspace(prepend_scheme=scheme)
+    )
+    assert pieces(tokenizer)[1:] == [
+        b" 7",
+        b"7",
+        b"x",
+        b"<0x41>",
+    ]  # no byte fall-back: the name is the text
 
 
 def test_a_decoder_that_strips_every_token_is_believed() -> None:
-    tokenizer = wrapped([f"{SPACE}7", "7", "x", "y"], decoders.Sequence([*LLAMA[:2], decoders.Strip(" ", 1, 0)]))
+    tokenizer = wrapped(
+        [f"{SPACE}7", "7", "x", "y"], decoders.Sequence([*LLAMA[:2], decoders.Strip(" ", 1, 0)])
+    )
     assert pieces(tokenizer)[1:] == [b"7", b"7", b"x", b"y"]
 
 
@@ -74,13 +114,19 @@ def test_a_decoder_that_rewrites_some_tokens_is_believed() -> None:
     assert pieces(wrapped(["q", "x", "y"], rewrites))[1:] == [b"7", b"x", b"y"]
 
 
-@pytest.mark.parametrize("decoder", [
-    decoders.Sequence([*LLAMA, decoders.Replace(Regex("[a-z]7"), "9")]),
-    decoders.Sequence([*LLAMA[:2], decoders.WordPiece()]),
-    decoders.Sequence([*LLAMA[:2], decoders.CTC(pad_token="x")]),
-], ids=["rewrites pairs", "puts spaces between", "drops repetitions"])
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        decoders.Sequence([*LLAMA, decoders.Replace(Regex("[a-z]7"), "9")]),
+        decoders.Sequence([*LLAMA[:2], decoders.WordPiece()]),
+        decoders.Sequence([*LLAMA[:2], decoders.CTC(pad_token="x")]),
+    ],
+    ids=["rewrites pairs", "puts spaces between", "drops repetitions"],
+)
 def test_decoding_that_depends_on_neighbours_is_refused(decoder) -> None:
-    with pytest.raises(CrystalError, match="depends on the tokens beside it|no token .* so none can be checked"):
+    with pytest.raises(
+        CrystalError, match="depends on the tokens beside it|no token .* so none can be checked"
+    ):
         pieces(wrapped(["7", "x", "y"], decoder))
 
 
@@ -91,10 +137,15 @@ def test_nothing_to_compare_with_is_refused() -> None:
 
 def test_ids_without_a_token_and_tokens_without_a_place() -> None:
     tokenizer = wrapped(["x", "7"], decoders.Sequence(LLAMA))
-    assert pieces(tokenizer, 5) == [END, b"x", b"7", VOID, VOID] and pieces(tokenizer, 2) == [END, b"x"]
+    assert pieces(tokenizer, 5) == [END, b"x", b"7", VOID, VOID] and pieces(tokenizer, 2) == [
+        END,
+        b"x",
+    ]
 
 
-ANY = st.lists(st.one_of(st.binary(max_size=6), st.sampled_from([END, VOID])), min_size=1, max_size=30)
+ANY = st.lists(
+    st.one_of(st.binary(max_size=6), st.sampled_from([END, VOID])), min_size=1, max_size=30
+)
 
 
 @given(ANY)
@@ -118,15 +169,19 @@ def test_a_kept_vocabulary_is_the_same_or_damaged(found: list[object], data: st.
     assert Vocabulary.from_bytes(blob[:at]) is None
 
 
-def test_a_large_vocabulary_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other ends or another width are another vocabulary; a damaged file is made again; small ones are not kept."""
+def test_a_large_vocabulary_is_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other ends or another width are another vocabulary; a damaged file is made again; small ones
+    are not kept.
+    """
     monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
     tokenizer, ends = tiny.trained_tokenizer(), {0, 1}
     first = vocabulary_of(tokenizer, ends, len(tokenizer))
     assert not [*tmp_path.rglob("*")]
     monkeypatch.setattr(vocabulary, "LARGE", 100)
     vocabulary_of(tokenizer, ends, len(tokenizer))
-    file, = (path for path in tmp_path.rglob("*") if path.is_file())
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
     whole = file.read_bytes()
     monkeypatch.setattr("crystal.read.spelling.token_pieces", lambda *_: pytest.fail("made again"))
     again = vocabulary_of(tokenizer, ends, len(tokenizer))
@@ -142,7 +197,9 @@ def test_a_large_vocabulary_is_checked_once(tmp_path: Path, monkeypatch: pytest.
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
 
 
-def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(vocabulary, "LARGE", 100)

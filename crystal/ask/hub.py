@@ -35,11 +35,10 @@ def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, st
     Raises: CrystalError without tokenizer.json, or where transformers does not cut as it says; else whatever
     transformers does; see `refusal`.
     """
-    found = cached_file(place, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False)
-    if found is None:
+    if Path(place).is_dir() and not (Path(place) / "tokenizer.json").is_file():
         raise CrystalError("the tokenizer has no tokenizer.json, which says how it cuts text", where=place,
                            mend="save it as one: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)")
-    file = Path(found)
+    file = Path(cached_file(place, "tokenizer.json", revision=revision))
     tokenizer = faithful(place, revision, file)
     return tokenizer, hashlib.sha256(file.read_bytes() + str(tokenizer.chat_template).encode()).hexdigest()
 

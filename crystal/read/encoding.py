@@ -1,8 +1,10 @@
-"""Prompts as token ids: raw text, or a user's message in the chat template; and an answer that is begun.
+"""Prompts as token ids: raw text, or a user's message in the chat template; and an answer that is
+begun.
 
-What is asked must be what the user wrote, and the model must be about to answer. So a chat template is tried on words
-of ours before it is used: it must render a user's text whole, white space at its ends apart, and leave the assistant's
-turn open. A template that does otherwise is refused in a sentence.
+What is asked must be what the user wrote, and the model must be about to answer. So a chat template
+is tried on words of ours before it is used: it must render a user's text whole, white space at its
+ends apart, and leave the assistant's turn open. A template that does otherwise is refused in a
+sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from functools import cached_property
 from ..ask.prompts import CHAT, FORMS
 from ..errors import CrystalError, known
 
-DAY = datetime.datetime(2024, 7, 26)  # told to templates that tell the date, lest a prompt change overnight
+DAY = datetime.datetime(
+    2024, 7, 26
+)  # told to templates that tell the date, lest a prompt change overnight
 _USER, _ASSISTANT = "\ue000what the user says\ue001", "\ue002what the assistant says\ue003"
 _NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _RAW = "ask in completion form: --form completion"
@@ -33,7 +37,9 @@ def end_ids(model, tokenizer) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Prompts of one tokenizer. ends: ids that end an answer. where: the checkpoint, for what is refused."""
+    """Prompts of one tokenizer. ends: ids that end an answer. where: the checkpoint, for what is
+    refused.
+    """
 
     tokenizer: object
     ends: Set[int]
@@ -42,12 +48,13 @@ class Encoder:
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
 
-        Completion form: text and reply, joined by one space unless the text ends in white space, as the tokenizer
-        begins a text; what it puts behind a text is left out. Chat form: the user's message in the template, then the
-        reply where the template puts an assistant's message. A beginning of sequence that template and tokenizer both
-        write is there once.
-        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that does not render the
-        text whole or open the assistant's turn, a prompt that ends in an end token.
+        Completion form: text and reply, joined by one space unless the text ends in white space, as
+        the tokenizer begins a text; what it puts behind a text is left out. Chat form: the user's
+        message in the template, then the reply where the template puts an assistant's message. A
+        beginning of sequence that template and tokenizer both write is there once.
+        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that
+        does not render the text whole or open the assistant's turn, a prompt that ends in an end
+        token.
         """
         known(form, FORMS, "form")
         ids = self._chat(text, reply) if form == CHAT else self._completion(_joined(text, reply))
@@ -78,11 +85,16 @@ class Encoder:
         return _ids(self.tokenizer, asked.replace(_USER, said))
 
     def _awaits(self, ids: list[int], marks: Set[int]) -> None:
-        """Refuse a prompt after whose last token nothing is to be said; marks: ids of a generation prompt."""
+        """Refuse a prompt after whose last token nothing is to be said; marks: ids of a generation
+        prompt.
+        """
         if ids and ids[-1] in self.ends - {*marks}:
             token = self.tokenizer.convert_ids_to_tokens(ids[-1])
-            raise CrystalError(f"the prompt ends in {token!r}, which ends an answer", where=self.where,
-                               mend=f"leave it out, or {_RAW}")
+            raise CrystalError(
+                f"the prompt ends in {token!r}, which ends an answer",
+                where=self.where,
+                mend=f"leave it out, or {_RAW}",
+            )
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,9 @@ class Template:
         for said in (text, text.strip(), text.rstrip(), text.lstrip()):
             if rendered == self.asked.replace(_USER, said):
                 return said
-        raise CrystalError(f"the chat template changes the user's text {text[:60]!r}", where=self.where, mend=_RAW)
+        raise CrystalError(
+            f"the chat template changes the user's text {text[:60]!r}", where=self.where, mend=_RAW
+        )
 
     @cached_property
     def asked(self) -> str:
@@ -111,21 +125,30 @@ class Template:
     @cached_property
     def opened(self) -> str:
         """The same. Raises: CrystalError if the assistant's turn is not open at its end."""
-        header = self._turn.removeprefix(self._closed) if self._turn.startswith(self._closed) else ""
+        header = (
+            self._turn.removeprefix(self._closed) if self._turn.startswith(self._closed) else ""
+        )
         if self.asked == self._closed and header.strip():
             raise CrystalError(
-                "the chat template does not open the assistant's turn (it ignores add_generation_prompt)",
-                where=self.where, mend=f"begin the answer with --reply, or {_RAW}")
+                "the chat template does not open the assistant's turn "
+                "(it ignores add_generation_prompt)",
+                where=self.where,
+                mend=f"begin the answer with --reply, or {_RAW}",
+            )
         return self.asked
 
     @cached_property
     def begun(self) -> str:
-        """The template up to where our assistant's message begins, if it renders one; else as it asks for one."""
+        """The template up to where our assistant's message begins, if it renders one; else as it
+        asks for one.
+        """
         return self._turn or self.opened
 
     @cached_property
     def marks(self) -> frozenset[int]:
-        """Ids of the generation prompt: some models list its marks among their ends, as they end a user's turn."""
+        """Ids of the generation prompt: some models list its marks among their ends, as they end a
+        user's turn.
+        """
         added = self.asked.removeprefix(self._closed) if self.asked.startswith(self._closed) else ""
         return frozenset(_ids(self.tokenizer, added)) - {self.tokenizer.eos_token_id}
 
@@ -155,7 +178,9 @@ class Template:
                     return parts
             except CrystalError as error:
                 failed = failed or error
-        raise failed or CrystalError("the chat template leaves the user's text out", where=self.where, mend=_RAW)
+        raise failed or CrystalError(
+            "the chat template leaves the user's text out", where=self.where, mend=_RAW
+        )
 
     @cached_property
     def _text(self) -> str:
@@ -168,10 +193,13 @@ class Template:
     def _rendered(self, *messages: dict, opening: bool = True) -> str:
         try:
             return self.tokenizer.apply_chat_template(
-                [*messages], tokenize=False, add_generation_prompt=opening, chat_template=self._text)
+                [*messages], tokenize=False, add_generation_prompt=opening, chat_template=self._text
+            )
         except Exception as error:  # a template is a program of its own, and raises what it likes
             said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-            raise CrystalError(f"the chat template cannot be rendered: {said}", where=self.where, mend=_RAW) from error
+            raise CrystalError(
+                f"the chat template cannot be rendered: {said}", where=self.where, mend=_RAW
+            ) from error
 
 
 def _message(role: str, text: str, parts: bool) -> dict:

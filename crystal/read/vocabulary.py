@@ -1,10 +1,10 @@
-"""A tokenizer's tokens as bytes, sorted into a trie; kept in a cache, as a large one takes seconds to make.
+"""A tokenizer's tokens as bytes, sorted into a trie; a large one is kept in a cache.
 
-Numpy only: knows no model, and no tokenizer. A token is the bytes it stands for, because half a character has
-no text of its own.
+Numpy only: knows no model, and no tokenizer. A token is the bytes it stands for, because half a
+character has no text of its own.
 
     Pieces          the bytes of every token id, looked up when they are asked for
-    Vocabulary      the tokens in the order of their bytes, so that tokens with a common beginning are one range
+    Vocabulary      the tokens in the order of their bytes, a trie of ranges
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import numpy as np
 from ..files import cache, write_file
 
 END = object()  # marks a token that ends the answer, in place of its bytes
-VOID = object()  # marks an id that stands for no text at all (padding of the output layer): always OFF
+VOID = (
+    object()
+)  # marks an id that stands for no text at all (padding of the output layer): always OFF
 _MARKS = (None, END, VOID)
 _TEXT, _END, _VOID = range(3)
-LARGE = 20_000  # tokens from which on a vocabulary is kept: a smaller one is made in less time than a file takes
+LARGE = 20_000  # tokens from which on a vocabulary is kept: a smaller one is made in no time
 VERSION = 1  # of what a kept file holds, and of how bytes are found and checked
 
 
@@ -38,7 +40,9 @@ class Pieces(Sequence[object]):
     @classmethod
     def of(cls, pieces: Iterable[object]) -> Pieces:
         pieces = list(pieces)
-        kind = np.array([_TEXT if isinstance(p, bytes) else _MARKS.index(p) for p in pieces], np.uint8)
+        kind = np.array(
+            [_TEXT if isinstance(p, bytes) else _MARKS.index(p) for p in pieces], np.uint8
+        )
         texts = [p if isinstance(p, bytes) else b"" for p in pieces]
         offset = np.cumsum([0, *map(len, texts)], dtype=np.int64)
         return cls(kind, offset, np.frombuffer(b"".join(texts), np.uint8))
@@ -59,11 +63,15 @@ class Vocabulary:
     `order` (tokens,) rank -> id; texts first, then END, then VOID. `rank` (tokens,) is its inverse.
     """
 
-    def __init__(self, pieces: Iterable[object], made: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self, pieces: Iterable[object], made: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         """pieces: per token id its bytes, END or VOID. made: the arrays, where they are known."""
         self.pieces = pieces if isinstance(pieces, Pieces) else Pieces.of(pieces)
         made = made or _made(self.pieces)
-        self.order, self.low, self.high, self.byte = (made[name] for name in ("order", "low", "high", "byte"))
+        self.order, self.low, self.high, self.byte = (
+            made[name] for name in ("order", "low", "high", "byte")
+        )
         self.child = made["child"]  # children of node i: child[i] .. child[i + 1]
         self.own = made["own"]  # texts low .. own end exactly at the node
         self.rank = np.empty_like(self.order)
@@ -74,8 +82,18 @@ class Vocabulary:
     def to_bytes(self) -> bytes:
         """The file of a kept vocabulary; `from_bytes` is its inverse."""
         file, pieces = io.BytesIO(), self.pieces
-        np.savez(file, kind=pieces.kind, offset=pieces.offset, flat=pieces.flat, order=self.order, low=self.low,
-                 high=self.high, byte=self.byte, child=self.child, own=self.own)
+        np.savez(
+            file,
+            kind=pieces.kind,
+            offset=pieces.offset,
+            flat=pieces.flat,
+            order=self.order,
+            low=self.low,
+            high=self.high,
+            byte=self.byte,
+            child=self.child,
+            own=self.own,
+        )
         return _sum(file.getvalue()) + file.getvalue()
 
     @classmethod
@@ -90,8 +108,8 @@ class Vocabulary:
 def kept(parts: Sequence[str], size: int, make: Callable[[], Vocabulary]) -> Vocabulary:
     """A vocabulary from the cache; else made, and kept if it is of LARGE size.
 
-    parts: everything it rests on. size: its tokens. A damaged file is made again; a cache that cannot be
-    written is no failure.
+    parts: everything it rests on. size: its tokens. A damaged file is made again; a cache that
+    cannot be written is no failure.
     """
     if size < LARGE:
         return make()
@@ -105,7 +123,9 @@ def kept(parts: Sequence[str], size: int, make: Callable[[], Vocabulary]) -> Voc
 
 def place(kind: str, parts: Sequence[str]) -> Path:
     """Where what rests on `parts` is kept."""
-    digest = hashlib.sha256("\0".join([kind, str(VERSION), *parts]).encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256(
+        "\0".join([kind, str(VERSION), *parts]).encode("utf-8", "surrogatepass")
+    )
     return cache() / "vocabularies" / digest.hexdigest()
 
 
@@ -131,16 +151,27 @@ def _made(pieces: Pieces) -> dict[str, np.ndarray]:
 
 
 def _trie(texts: list[bytes]) -> dict[str, np.ndarray]:
-    """The trie of sorted texts, breadth first; children of a node are consecutive, in the order of their byte."""
+    """The trie of sorted texts, breadth first; children of a node are consecutive, in the order of
+    their byte.
+    """
     length = np.array([len(t) for t in texts], np.int64)
     offset = np.concatenate([[0], np.cumsum(length)])
     flat = np.frombuffer(b"".join(texts), np.uint8)
     node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
-    layers = [(np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([len(texts)]), np.zeros(1, np.uint8))]
+    layers = [
+        (
+            np.zeros(1, np.int64),
+            np.zeros(1, np.int64),
+            np.array([len(texts)]),
+            np.zeros(1, np.uint8),
+        )
+    ]
     total, depth = 1, 0
     while (longer := np.flatnonzero(length > depth)).size:
         byte = flat[offset[longer] + depth]
-        first = np.concatenate([[True], (node[longer][1:] != node[longer][:-1]) | (byte[1:] != byte[:-1])])
+        first = np.concatenate(
+            [[True], (node[longer][1:] != node[longer][:-1]) | (byte[1:] != byte[:-1])]
+        )
         begin = np.flatnonzero(first)
         low, high = longer[begin], longer[np.concatenate([begin[1:], [len(longer)]]) - 1] + 1
         layers.append((node[longer[begin]], low, high, byte[begin]))
@@ -148,5 +179,7 @@ def _trie(texts: list[bytes]) -> dict[str, np.ndarray]:
         total, depth = total + len(begin), depth + 1
     parent, low, high, byte = map(np.concatenate, zip(*layers, strict=True))
     child = np.searchsorted(parent[1:], np.arange(total + 1)) + 1
-    own = np.where(np.diff(child) > 0, low[np.minimum(child[:-1], total - 1)], high)  # no child: all of them
+    own = np.where(
+        np.diff(child) > 0, low[np.minimum(child[:-1], total - 1)], high
+    )  # no child: all of them
     return {"low": low, "high": high, "byte": byte, "child": child, "own": own}
