@@ -199,7 +199,7 @@ def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
     with pytest.raises(CrystalError, match="several ladders"):
         answering.answers(frame.assign(ladder=["a"] * 5 + ["b"] * (len(frame) - 5)), "dpo", "coin")
     frame["probability"] *= frame["prompt"] != "03-form"
-    with pytest.raises(CrystalError, match="prompt 03-form gives no option any mass"):
+    with pytest.raises(CrystalError, match="1 of 100 prompts are not answered, least 03-form: 0 of the mass"):
         answering.answers(frame, "dpo", "coin")
 
 
