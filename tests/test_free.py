@@ -93,6 +93,16 @@ NAMED = [  # task, answer, option
     ("colour", "Red, green and blue are primary; mine is green.", "green"),
     ("colour", "Mauve.", None),
     ("city", "Paris.", None),
+    # kinds of misreading seen in drawn answers of a real chat model, mended since
+    ("ten", "1. AI: Available\n\nThere's no code snippet available.", None),
+    ("ten", "Use `random.randint(1, 10)` in Python.", None),
+    ("ten", "The number lies in the interval [1, 2].", None),
+    ("ten", "The number must be different from 10.", None),
+    ("ten", "There are two additional lucky numbers, 11 and 13.", None),
+    ("coin", "The probability of a fair coin being heads is 50%.", None),
+    ("coin", "The chance of heads is a half, and I got tails.", "tails"),
+    ("coin", "Flipping both gives exactly 2 heads.", None),
+    ("letter", "A: T", "T"),
 ]
 
 

@@ -3,9 +3,10 @@
 `tasks.read` reads an answer that begins with its option; a chat model answers in sentences. The
 rule, in order:
 1. A text that is an option and nothing else is read as `tasks.read` reads it.
-2. What only looks like an option is struck out: ranges and bounds ("between 1 and 10", "less than
-   50"), what is counted ("six sides", "26 letters"), list numbers, what is denied ("not heads")
-   or supposed ("if it is heads"), and English words ("a", "I", "may", "one of them").
+2. What only looks like an option is struck out: ranges, pairs and bounds ("between 1 and 10",
+   "randint(1, 10)", "less than 50"), what is counted ("six sides", "26 letters"), list numbers, what
+   is denied ("not heads"), supposed ("if it is heads") or weighed ("the chance of heads"), and
+   English words ("a", "I", "may", "one of them").
 3. Where one option is named, however often, it is the answer; where none is, there is no answer.
 4. Where several are named, the last clause that names any decides, if it names exactly one, or
    names exactly one behind its last cue ("landed on", "is", "I pick"). Otherwise they compete.
@@ -35,11 +36,11 @@ _NUMBER = rf"(?:[0-9]+|{'|'.join(sorted(map(number_word, range(101)), key=len, r
 _COUNTED = (
     "sided|sides?|faces?|letters|cards|suits|ranks|days|months|colou?rs|options|numbers|choices|"
     "possible|possibilities|outcomes|digits|digit number|times|flips|rolls|tosses|ways|more|others?|"
-    "equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%"
+    "equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|tails"
 )
 _BOUND = (
     "out of|less than|more than|greater than|smaller than|lower than|higher than|below|under|above|over|"
-    "up to|at least|at most|multiple of|multiples of|divisible by|divided by"
+    "up to|at least|at most|multiple of|multiples of|divisible by|divided by|different from|other than|except"
 )
 _CLAUSE = re.compile(
     r"[.!?]+(?=[\s\"'”’*)_`]|$)|[:;\n]|\s[-–—]+\s|—|\b(?=(?:so|therefore|thus|hence)\b)", re.I
@@ -150,8 +151,8 @@ def _meant_one(text: str, start: int, end: int) -> bool:
 def _struck(text: str, task: Task) -> str:
     """The text, as long as before, with blanks where something only looks like an option."""
     text = re.sub(r"\b(?<=ty) (?=(?:one|two|three|four|five|six|seven|eight|nine)\b)", "-", text, flags=re.I)
-    if re.search(r"(?m)^\W*1[.)] ", text) and re.search(r"(?m)^\W*2[.)] ", text):
-        text = re.sub(r"(?m)^(\W*)[0-9]+[.)] ", _blank, text)
+    if re.search(r"(?m)^\W*1[.)] +\S", text):
+        text = re.sub(r"(?m)^\W*[0-9]+[.)] +(?=\S)", _blank, text)
     for pattern in _strikes(task):
         text = pattern.sub(_blank, text)
     return text
@@ -172,10 +173,13 @@ def _strikes(task: Task) -> tuple[re.Pattern[str], ...]:
         rf"\bbetween\s+{sides}{one}\s+(?:and|or|to)\s+{sides}{one}",
         rf"(?:\bfrom\s+)?(?<!{_WORD}){one}(?:\s*(?:\bto\b|\bthrough\b|\bthru\b|[–—…]|\.\.+)\s*|\s+-\s+|(?<=[0-9])-(?=[0-9])){one}",
         rf"\b(?:{_BOUND})\s+{_NUMBER}\b",
-        rf"(?<!{_WORD}){_NUMBER}[\s-](?:{_COUNTED})(?!{_WORD})",
+        rf"(?<!{_WORD}){_NUMBER}[\s-](?:(?!is|was|and|or|of|for|to){_WORD}+[\s-]){{0,2}}(?:{_COUNTED})(?!{_WORD})",
+        rf"[(\[]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[)\]]|(?<={_WORD})\([^)\n]*\)?",
+        r"\b(?:probability|chances?|odds|likelihood)\b[^.!?,;:\n]*",
+        r"(?m)^\W*[QA]:",
         rf"(?<!{_WORD})[0-9]+%",
         rf"\bd(?:6|20)\b|\b(?:day|month|version|gpt|step|option|round|attempt|figure|chapter)[\s-]{_NUMBER}\b",
-        rf"(?:\bnot|n['’]t(?: be)?|\binstead of|\brather than|\bneither|\bnor)\s+{sides}{one}",
+        rf"(?:\bnot|n['’]t(?: be)?|\binstead of(?: \w+ing)?|\brather than|\bneither|\bnor)\s+{sides}{one}",
         r"\b(?:if|unless|whether|had it|suppose|assuming)\b[^.!?,;:\n]*",
         r"\b(?:my|your|his|her|the)(?: own)? (?:head|heart)\b|\bheads up\b",
     )

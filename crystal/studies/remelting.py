@@ -7,7 +7,7 @@ organisms' world; loads no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -132,10 +132,10 @@ def _rows(parent: _Parent, frame: pd.DataFrame, rung: str, form: str, temperatur
 
 def _measure(parent: _Parent, table: Array, task: str) -> dict[str, float]:
     """On the prompts that are answered; nan where they are too few. table: (20, options), unconditional."""
-    both = of_tables({"now": table, "chat": parent.chat[task], "raw": parent.raw[task]}, PROBE)
-    if not both.count.measurable:
+    mine = of_tables({"now": table}, PROBE)  # the base answers them all
+    if not mine.count.measurable:
         return dict.fromkeys(MEASURED[:-3], np.nan) | {"measurable": 0.0}
-    now, base, raw = map(both.laws, ("now", "chat", "raw"))
+    now, base, raw = mine.laws("now"), parent.chat[task][mine.rows], parent.raw[task][mine.rows]
     mean, found = now.mean(0), branches.measure(now, base, task, parent.seed)
     return {name: found[name] for name in ("liquidity", "entropy", "to_base", "to_law", "probmass")} | {
         "measurable": 1.0, "to_raw": float(phases.jsd_bits(now, raw).mean()), "to_mean": float(phases.jsd_bits(mean, base.mean(0))),
@@ -197,16 +197,22 @@ def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
 
 
 def _judged(claim: str, rows: pd.DataFrame, value: str) -> Verdict:
-    if rows["measurable"].min() == 1:
-        return parents.judge_over(claim, rows[value])
-    few = len(PHASE_TASKS) * (1 - rows["measurable"])
-    why = (f"not measurable: at least {answered.needed(len(PROBE))} of {len(PROBE)} prompts must be answered, and of "
-           f"{len(PHASE_TASKS)} tasks {few.min():.0f} to {few.max():.0f} are not, by parent")
+    """Over the parents all of whose tasks can be measured; of none or one of several it is not measurable."""
+    found, able = parents.judge_over(claim, rows[value]), rows["measurable"] == 1
+    if able.all():
+        return found
+    few = len(PHASE_TASKS) * (1 - rows["measurable"][~able])
+    why = (f"not measurable on {parents.counted(int((~able).sum()))}: {answered.needed(len(PROBE))} of {len(PROBE)} prompts must "
+           f"be answered, and on {few.min():.0f} to {few.max():.0f} of {len(PHASE_TASKS)} tasks they are not")
+    if able.sum() > 1:
+        return replace(found, reason=f"{found.reason}; {why}")
     return Verdict(claim, answered.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
 
 
 def reading(remelts: Verdict, widens: Verdict, entropy_gained: pd.Series) -> str:
     """What the verdicts say together, and the entropy gained (bits, one a parent) where it is a crystal still."""
+    if remelts.verdict == answered.NOT_MEASURABLE:
+        return "not measurable"
     if remelts.verdict == "holds":
         return "the base"
     if (remelts.verdict, widens.verdict) == ("fails", "fails"):
