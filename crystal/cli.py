@@ -145,7 +145,11 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="a closed task stops an answer as soon as it is read; else answers run to their end")
     parser.add_argument("-n", type=whole(1, 10**9), default=1000, help="number of draws (default %(default)s)")
     parser.add_argument("--seed", type=whole(), default=0, help="default %(default)s")
-    parser.add_argument("--free", action="store_true", help="let answers run on, and read each by the option that it names")
+    parser.add_argument(
+        "--free",
+        action="store_true",
+        help="let answers run on, and read each by the option that it names",
+    )
     parser.add_argument("--max-tokens", type=whole(1, 10**5),
                         help=f"longest answer, in tokens (default 32; with --free {FREE_TOKENS})")
 
@@ -174,8 +178,11 @@ def _sample(arguments: argparse.Namespace) -> None:
     task = _task(arguments.task) if arguments.task else None
     closed = task if task and task.closed else None
     if arguments.free and not closed:
-        raise CrystalError("free answers are read as options, and no task says which",
-                           where="crystal sample --free", mend="--task with a closed task, such as coin")
+        raise CrystalError(
+            "free answers are read as options, and no task says which",
+            where="crystal sample --free",
+            mend="--task with a closed task, such as coin",
+        )
     most = arguments.max_tokens or (FREE_TOKENS if arguments.free else 32)
     from .read.sampling import draw
 

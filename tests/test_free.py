@@ -1,4 +1,6 @@
-"""The second reading rule: sentences with the option that they name, judged by hand before any model had spoken."""
+"""The second reading rule: sentences with the option that they name, judged by hand before any
+model had spoken.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ NAMED = [  # task, answer, option
     ("letter", "A random letter is Q.", "Q"),
     ("letter", "I think a good letter is B.", "B"),
     ("letter", "The letter is I.", "I"),
-    ("letter", "I pick \"A\".", "A"),
+    ("letter", 'I pick "A".', "A"),
     ("letter", "A is the letter for me.", "A"),
     ("letter", "I pick a letter.", None),
     ("letter", "a", "A"),
@@ -114,9 +116,17 @@ def test_an_answer_in_sentences_is_read(task, text, option):
 TAILS = st.sampled_from(["", ".", "!", "\n", " ", "**", '"', ".\n\n", ", ", "…", ")."])
 
 
-@given(st.sampled_from(PHASE_TASKS).flatmap(lambda name: st.tuples(
-    st.just(name), st.sampled_from(sorted(TASKS[name].spellings)), st.text(LEAD, max_size=3), TAILS,
-    st.sampled_from([str, str.upper, str.title]))))
+@given(
+    st.sampled_from(PHASE_TASKS).flatmap(
+        lambda name: st.tuples(
+            st.just(name),
+            st.sampled_from(sorted(TASKS[name].spellings)),
+            st.text(LEAD, max_size=3),
+            TAILS,
+            st.sampled_from([str, str.upper, str.title]),
+        )
+    )
+)
 def test_an_option_alone_is_read_as_ever(given_):
     name, spelling, lead, tail, cased = given_
     text = f"{lead}{cased(spelling)}{tail}"
@@ -128,15 +138,27 @@ def test_any_text_gives_an_option_or_none(name, text):
     assert read_free(text, TASKS[name]) in (*TASKS[name].options, None)
 
 
-@given(st.sampled_from(PHASE_TASKS).flatmap(lambda name: st.tuples(st.just(name), st.sampled_from(TASKS[name].options))),
-       st.sampled_from(["The answer is {}.", "Sure! I pick {}.", "Okay: **{}**", 'It was "{}"!', "Result: {}"]))
+@given(
+    st.sampled_from(PHASE_TASKS).flatmap(
+        lambda name: st.tuples(st.just(name), st.sampled_from(TASKS[name].options))
+    ),
+    st.sampled_from(
+        ["The answer is {}.", "Sure! I pick {}.", "Okay: **{}**", 'It was "{}"!', "Result: {}"]
+    ),
+)
 def test_a_plain_sentence_names_its_option(pair, sentence):
     name, option = pair
     assert read_free(sentence.format(option), TASKS[name]) == option
 
 
-@given(st.sampled_from(PHASE_TASKS).flatmap(lambda name: st.tuples(
-    st.just(name), st.lists(st.sampled_from(TASKS[name].options), min_size=2, max_size=2, unique=True))))
+@given(
+    st.sampled_from(PHASE_TASKS).flatmap(
+        lambda name: st.tuples(
+            st.just(name),
+            st.lists(st.sampled_from(TASKS[name].options), min_size=2, max_size=2, unique=True),
+        )
+    )
+)
 def test_two_options_in_one_clause_compete(pair):
     name, (first, second) = pair
     assert read_free(f'"{first}" or "{second}"', TASKS[name]) is None
@@ -149,7 +171,10 @@ def test_counts_are_kept_and_what_names_nothing_is_none():
 
 
 def test_thousands_of_answers_take_seconds():
-    texts = [f"Sure! Here is a random number between 1 and 100 for you, number {i}: {i % 100 + 1}." for i in range(2000)]
+    texts = [
+        f"Sure! Here is a random number between 1 and 100 for you, number {i}: {i % 100 + 1}."
+        for i in range(2000)
+    ]
     start = time.perf_counter()
     assert sum(read_free(text, TASKS["hundred"]) is not None for text in texts) > 0
     assert time.perf_counter() - start < 10

@@ -1,17 +1,17 @@
-"""The second reading rule: which option a free answer names. "Sure! The coin landed on heads." is heads.
+"""The second reading rule: which option a free answer names. "Sure! The coin landed on heads." is
+heads.
 
 `tasks.read` reads an answer that begins with its option; a chat model answers in sentences. The
-rule, in order:
-1. A text that is an option and nothing else is read as `tasks.read` reads it.
-2. What only looks like an option is struck out: ranges, pairs and bounds ("between 1 and 10",
-   "randint(1, 10)", "less than 50"), what is counted ("six sides", "26 letters"), list numbers, what
-   is denied ("not heads"), supposed ("if it is heads") or weighed ("the chance of heads"), and
-   English words ("a", "I", "may", "one of them").
-3. Where one option is named, however often, it is the answer; where none is, there is no answer.
-4. Where several are named, the last clause that names any decides, if it names exactly one, or
-   names exactly one behind its last cue ("landed on", "is", "I pick"). Otherwise they compete.
-A clause ends at a full stop, a question or exclamation mark, a colon, a semicolon, a dash between
-spaces, the end of a line, or before "so", "therefore" and the like.
+rule, in order: 1. A text that is an option and nothing else is read as `tasks.read` reads it. 2.
+What only looks like an option is struck out: ranges, pairs and bounds ("between 1 and 10",
+"randint(1, 10)", "less than 50"), what is counted ("six sides", "26 letters"), list numbers, what
+is denied ("not heads"), supposed ("if it is heads") or weighed ("the chance of heads"), and English
+words ("a", "I", "may", "one of them"). 3. Where one option is named, however often, it is the
+answer; where none is, there is no answer. 4. Where several are named, the last clause that names
+any decides, if it names exactly one, or names exactly one behind its last cue ("landed on", "is",
+"I pick"). Otherwise they compete. A clause ends at a full stop, a question or exclamation mark, a
+colon, a semicolon, a dash between spaces, the end of a line, or before "so", "therefore" and the
+like.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ FREE_TOKENS = 48  # of a free answer
 
 _WORD = r"[^\W_]"
 _QUOTE = "\"'“”‘’*`("
-_BEFORE = rf"(?<!{_WORD})(?<!{_WORD}[{re.escape(JOINERS)}])(?:(?<![0-9][{DIGIT_JOINERS}])(?<![-$€£])|(?![0-9]))"
+_BEFORE = (
+    rf"(?<!{_WORD})(?<!{_WORD}[{re.escape(JOINERS)}])"
+    rf"(?:(?<![0-9][{DIGIT_JOINERS}])(?<![-$€£])|(?![0-9]))"
+)
 _AFTER = (
     rf"(?!{_WORD})(?![{re.escape(JOINERS)}]{_WORD})(?!(?<=[0-9])[{DIGIT_JOINERS}][0-9])"
     r"(?! (?:hundred|thousand|million)\b)"
@@ -35,31 +38,43 @@ _AFTER = (
 _NUMBER = rf"(?:[0-9]+|{'|'.join(sorted(map(number_word, range(101)), key=len, reverse=True))})"
 _COUNTED = (
     "sided|sides?|faces?|letters|cards|suits|ranks|days|months|colou?rs|options|numbers|choices|"
-    "possible|possibilities|outcomes|digits|digit number|times|flips|rolls|tosses|ways|more|others?|"
+    "possible|possibilities|outcomes|digits|digit number|times|flips|rolls|tosses|ways|more|"
+    "others?|"
     "equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|tails"
 )
 _BOUND = (
-    "out of|less than|more than|greater than|smaller than|lower than|higher than|below|under|above|over|"
-    "up to|at least|at most|multiple of|multiples of|divisible by|divided by|different from|other than|except"
+    "out of|less than|more than|greater than|smaller than|lower than|higher than|below|under|"
+    "above|over|up to|at least|at most|multiples? of|divisible by|divided by|different from|"
+    "other than|except"
 )
+_ADJECTIVES = rf"(?:(?!is|was|and|or|of|for|to){_WORD}+[\s-]){{0,2}}"
+_RANGE = (
+    r"(?:\s*(?:\bto\b|\bthrough\b|\bthru\b|[–—…]|\.\.+)\s*|\s+-\s+|(?<=[0-9])-(?=[0-9]))"
+)
+_DENIED = r"\bnot|n['’]t(?: be)?|\binstead of(?: \w+ing)?|\brather than|\bneither|\bnor"
 _CLAUSE = re.compile(
     r"[.!?]+(?=[\s\"'”’*)_`]|$)|[:;\n]|\s[-–—]+\s|—|\b(?=(?:so|therefore|thus|hence)\b)", re.I
 )
 _CUE = re.compile(
     r"\b(?:lands?(?:ed)?(?: on)?|c[ao]mes? up|turn(?:s|ed) up|is|was|it's|be|got|get|roll(?:s|ed)?|"
     r"pick(?:s|ed)?|choose|chose|chosen|select(?:s|ed)?|dr[ae]w|drawn|go(?:ing)? with|say|answer|"
-    r"choice|result)\b", re.I
+    r"choice|result)\b",
+    re.I,
 )
 _ALIKE = {"may", "march", "mar", "sat", "sun", "wed", "mon", "thu", "fri", "sep", "dec", "jun"}
 _NUMERAL = re.compile(  # what may stand before "one" where it is the number
-    r"(?:^|[.!?:;,\n]\s*|\b(?:is|was|be|it's|number|digit|an?|got|on|up|shows?|say|said|rolled|with)\s+)[\"'“‘*(]*$", re.I
+    r"(?:^|[.!?:;,\n]\s*|\b(?:is|was|be|it's|number|digit|an?|got|on|up|shows?|say|said|rolled|"
+    r"with)\s+)[\"'“‘*(]*$",
+    re.I,
 )
 
 
 def read_free(text: str, task: Task) -> str | None:
-    """The option of `task` that a whole answer names, or None: an open task, none named, or several that compete.
+    """The option of `task` that a whole answer names, or None: an open task, none named, or several
+    that compete.
 
-    A text that was cut at a limit of tokens is read as it stands: a number at its very end may be the beginning of another.
+    A text that was cut at a limit of tokens is read as it stands: a number at its very end may be
+    the beginning of another.
     """
     if not task.closed:
         return None
@@ -72,7 +87,9 @@ def read_free(text: str, task: Task) -> str | None:
 
 
 def read_all(texts: Mapping[str, int], task: Task) -> dict[str | None, int]:
-    """Option -> how many of the drawn `texts` (text -> count) name it, in the order of options; None: no option."""
+    """Option -> how many of the drawn `texts` (text -> count) name it, in the order of options;
+    None: no option.
+    """
     found: dict[str | None, int] = dict.fromkeys((*task.options, None), 0)
     for text, count in texts.items():
         found[read_free(text, task)] += count
@@ -104,12 +121,14 @@ def _last_clause(text: str, named: list[tuple[int, str]]) -> str | None:
     return None
 
 
-# --- what is named ---------------------------------------------------------------------------------------------------
+# --- what is named ------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=64)
 def _names(task: Task) -> re.Pattern[str]:
-    """Every spelling as a whole word of case-folded text, with the boundaries of `tasks.read` on both sides."""
+    """Every spelling as a whole word of case-folded text, with the boundaries of `tasks.read` on
+    both sides.
+    """
     ordered = sorted(task.spellings, key=len, reverse=True)
     return re.compile(rf"{_BEFORE}(?:{'|'.join(map(re.escape, ordered))}){_AFTER}")
 
@@ -128,15 +147,23 @@ def _meant(text: str, start: int, end: int) -> bool:
 
 
 def _meant_letter(text: str, start: int, end: int) -> bool:
-    """A capital that stands alone; of A and I, and of small letters, one that is quoted, called a letter, or ends a clause."""
+    """A capital that stands alone; of A and I, and of small letters, one that is quoted, called a
+    letter, or ends a clause.
+    """
     if re.match(r"\.[A-Za-z]", text[end:]) or re.search(r"[A-Za-z]\.$", text[:start]):
         return False  # U.S.
     quoted = text[start - 1 : start] in (*_QUOTE,) and text[end : end + 1] in (*_QUOTE, ")")
     called = re.search(r"\bletter:? [\"'“‘*]*$", text[:start], re.I)
-    if (quoted and text[start - 1 : start]) or called or text[start] not in "AI" + text[start].lower():
+    if (
+        (quoted and text[start - 1 : start])
+        or called
+        or text[start] not in "AI" + text[start].lower()
+    ):
         return True
     last = re.match(r"[\"'”’*)_`]*(?:[.!?,;:\n]|$)", text[end:])
-    return text[start].isupper() and bool(last or (text[start] == "A" and re.match(r" (?:is|for)\b", text[end:])))
+    return text[start].isupper() and bool(
+        last or (text[start] == "A" and re.match(r" (?:is|for)\b", text[end:]))
+    )
 
 
 def _meant_one(text: str, start: int, end: int) -> bool:
@@ -145,12 +172,14 @@ def _meant_one(text: str, start: int, end: int) -> bool:
     return bool(last and _NUMERAL.search(text[:start]))
 
 
-# --- what is struck out ----------------------------------------------------------------------------------------------
+# --- what is struck out -------------------------------------------------------------------------
 
 
 def _struck(text: str, task: Task) -> str:
     """The text, as long as before, with blanks where something only looks like an option."""
-    text = re.sub(r"\b(?<=ty) (?=(?:one|two|three|four|five|six|seven|eight|nine)\b)", "-", text, flags=re.I)
+    text = re.sub(
+        r"\b(?<=ty) (?=(?:one|two|three|four|five|six|seven|eight|nine)\b)", "-", text, flags=re.I
+    )
     if re.search(r"(?m)^\W*1[.)] +\S", text):
         text = re.sub(r"(?m)^\W*[0-9]+[.)] +(?=\S)", _blank, text)
     for pattern in _strikes(task):
@@ -171,15 +200,15 @@ def _strikes(task: Task) -> tuple[re.Pattern[str], ...]:
     sides = "(?:a |an |the )?"
     phrases = (
         rf"\bbetween\s+{sides}{one}\s+(?:and|or|to)\s+{sides}{one}",
-        rf"(?:\bfrom\s+)?(?<!{_WORD}){one}(?:\s*(?:\bto\b|\bthrough\b|\bthru\b|[–—…]|\.\.+)\s*|\s+-\s+|(?<=[0-9])-(?=[0-9])){one}",
+        rf"(?:\bfrom\s+)?(?<!{_WORD}){one}{_RANGE}{one}",
         rf"\b(?:{_BOUND})\s+{_NUMBER}\b",
-        rf"(?<!{_WORD}){_NUMBER}[\s-](?:(?!is|was|and|or|of|for|to){_WORD}+[\s-]){{0,2}}(?:{_COUNTED})(?!{_WORD})",
+        rf"(?<!{_WORD}){_NUMBER}[\s-]{_ADJECTIVES}(?:{_COUNTED})(?!{_WORD})",
         rf"[(\[]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[)\]]|(?<={_WORD})\([^)\n]*\)?",
         r"\b(?:probability|chances?|odds|likelihood)\b[^.!?,;:\n]*",
         r"(?m)^\W*[QA]:",
         rf"(?<!{_WORD})[0-9]+%",
-        rf"\bd(?:6|20)\b|\b(?:day|month|version|gpt|step|option|round|attempt|figure|chapter)[\s-]{_NUMBER}\b",
-        rf"(?:\bnot|n['’]t(?: be)?|\binstead of(?: \w+ing)?|\brather than|\bneither|\bnor)\s+{sides}{one}",
+        rf"\bd(?:6|20)\b|\b(?:day|month|version|gpt|step|option|round|chapter)[\s-]{_NUMBER}\b",
+        rf"(?:{_DENIED})\s+{sides}{one}",
         r"\b(?:if|unless|whether|had it|suppose|assuming)\b[^.!?,;:\n]*",
         r"\b(?:my|your|his|her|the)(?: own)? (?:head|heart)\b|\bheads up\b",
     )

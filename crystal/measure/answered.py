@@ -1,8 +1,10 @@
-"""Answered or not: which prompts count, and whether enough of them do. One rule for pages, tables and comparisons.
+"""Answered or not: which prompts count, and whether enough of them do. One rule for pages, tables
+and comparisons.
 
-A law is conditional on an option. Where a thousandth of the mass is on an option, that law says what a model would
-choose if it did what it hardly ever does; a few such prompts look like a crystal. So a prompt that is not answered counts
-for nothing but their number, and a task that too few prompts answer has no numbers there.
+A law is conditional on an option. Where a thousandth of the mass is on an option, that law says
+what a model would choose if it did what it hardly ever does; a few such prompts look like a
+crystal. So a prompt that is not answered counts for nothing but their number, and a task that too
+few prompts answer has no numbers there.
 """
 
 from __future__ import annotations
@@ -22,27 +24,33 @@ NOT_MEASURABLE = "not-measurable"
 
 
 def answers(mass: Array) -> Array:
-    """Which prompts are answered, bool, the shape of `mass`: the sum of the options' probabilities, before any division."""
+    """Which prompts are answered, bool, the shape of `mass`: the sum of the options' probabilities,
+    before any division.
+    """
     return np.asarray(mass, float) >= LEAST
 
 
 def both(*masses: Array) -> Array:
-    """(prompts,) which prompts every one of the compared checkpoints answers. masses: each (prompts,)."""
+    """(prompts,) which prompts every one of the compared checkpoints answers. masses: each
+    (prompts,).
+    """
     return np.logical_and.reduce([answers(mass) for mass in masses])
 
 
 def needed(asked: int) -> int:
     """How many prompts must be answered: FEWEST; where fewer were asked, half of them.
 
-    Two halves of 25 are what a seed is chosen and scored by. A probe of twenty was never meant to give that: there the
-    rule only keeps a task from resting on the minority that still answers.
+    Two halves of 25 are what a seed is chosen and scored by. A probe of twenty was never meant to
+    give that: there the rule only keeps a task from resting on the minority that still answers.
     """
     return FEWEST if asked >= FEWEST else (asked + 1) // 2
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many prompts a checkpoint, or each of several, answered; and the median over prompts of the mass answered."""
+    """How many prompts a checkpoint, or each of several, answered; and the median over prompts of
+    the mass answered.
+    """
 
     answered: int
     asked: int
@@ -55,7 +63,8 @@ class Count:
     @property
     def said(self) -> str:
         """`97 of 100 prompts answered (median mass .91)`."""
-        return f"{self.answered} of {self.asked} prompts answered (median mass {self.median:.2f})".replace("(median mass 0.", "(median mass .")
+        median = f"{self.median:.2f}".removeprefix("0")
+        return f"{self.answered} of {self.asked} prompts answered (median mass {median})"
 
     @property
     def why(self) -> str:
@@ -71,4 +80,6 @@ def count(*masses: Array) -> Count:
 
 def no_verdicts(claims: Sequence[str], found: Count) -> list[Verdict]:
     """The verdicts on claims that too few prompts answer: no number, and the reason."""
-    return [Verdict(claim, NOT_MEASURABLE, found.why, NOTHING, None, None, 1.0, 1.0) for claim in claims]
+    return [
+        Verdict(claim, NOT_MEASURABLE, found.why, NOTHING, None, None, 1.0, 1.0) for claim in claims
+    ]

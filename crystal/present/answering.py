@@ -1,8 +1,9 @@
-"""The one place where rows of read-outs become arrays to be measured: only answered prompts, and of those compared only what
-every one of them answers.
+"""The one place where rows of read-outs become arrays to be measured: only answered prompts, and of
+those compared only what every one of them answers.
 
-`compared` finds these prompts and gives their laws; `answers` takes all prompts and refuses one that is not answered, so that
-no number rests on it unseen. Prompts stay in the order in which they were asked.
+`compared` finds these prompts and gives their laws; `answers` takes all prompts and refuses one
+that is not answered, so that no number rests on it unseen. Prompts stay in the order in which they
+were asked.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
 
 def answers(
-    frame: pd.DataFrame, rung: str, task: str, form: str | None = None, *,
-    prompts: Sequence[Prompt] = PROMPTS, temperature: float = 1.0,
+    frame: pd.DataFrame,
+    rung: str,
+    task: str,
+    form: str | None = None,
+    *,
+    prompts: Sequence[Prompt] = PROMPTS,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """Shape (prompts, options): how `rung` answers `task`, given that it answers with an option.
 
@@ -40,23 +46,34 @@ def answers(
         raise CrystalError(
             f"{len(low)} of {len(mass)} prompts are not answered, least {prompts[least].id}: "
             f"{mass[least]:.2g} of the mass is on an option",
-            where=f"rung {rung}, task {task}", mend="choose another task or form",
+            where=f"rung {rung}, task {task}",
+            mend="choose another task or form",
         )
     return table / mass[:, None]
 
 
 def unconditional(
-    frame: pd.DataFrame, rung: str, task: str, form: str | None = None, *,
-    prompts: Sequence[Prompt] = PROMPTS, temperature: float = 1.0,
+    frame: pd.DataFrame,
+    rung: str,
+    task: str,
+    form: str | None = None,
+    *,
+    prompts: Sequence[Prompt] = PROMPTS,
+    temperature: float = 1.0,
 ) -> np.ndarray:
-    """(prompts, options): probabilities as they were read, whatever their sum; else as `answers`."""
+    """(prompts, options): probabilities as they were read, whatever their sum; else as
+    `answers`.
+    """
     ladder, *others = frame["ladder"].unique()
     rows = frame[(frame["rung"] == rung) & (frame["task"] == task)]
     form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
     where = f"{ladder}, rung {rung}, task {task}, form {form}"
     if others:
-        raise CrystalError("the frame holds several ladders", where=where,
-                           mend="select one: frame[frame.ladder == ...]")
+        raise CrystalError(
+            "the frame holds several ladders",
+            where=where,
+            mend="select one: frame[frame.ladder == ...]",
+        )
     rows = rows[(rows["form"] == form) & (rows["temperature"] == temperature)]
     wanted = [prompt.id for prompt in prompts]
     laws = dict(zip(rows["prompt"], rows["probability"], strict=True))
@@ -68,7 +85,9 @@ def unconditional(
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """One task on the prompts that all of some checkpoints answer; arrays have these prompts' rows only."""
+    """One task on the prompts that all of some checkpoints answer; arrays have these prompts' rows
+    only.
+    """
 
     prompts: tuple[Prompt, ...]
     rows: np.ndarray  # (prompts,) their places among those that were asked
@@ -115,10 +134,14 @@ class Compared:
 
 
 def compared(
-    readouts: pd.DataFrame, task: str, *places: Place, prompts: Sequence[Prompt] = PROMPTS,
+    readouts: pd.DataFrame,
+    task: str,
+    *places: Place,
+    prompts: Sequence[Prompt] = PROMPTS,
     temperature: float = 1.0,
 ) -> Compared:
-    """`task` on the prompts that every place answers. readouts: of one ladder, from `store.load_readouts`.
+    """`task` on the prompts that every place answers. readouts: of one ladder, from
+    `store.load_readouts`.
 
     Raises: CrystalError for a prompt that was not read.
     """

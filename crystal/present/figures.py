@@ -43,9 +43,10 @@ def narrator_order(base: np.ndarray) -> np.ndarray:
 def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]] = NATIVE) -> pd.DataFrame:
     """One row per ladder, (rung, form) in `views` and prompt; one column per option, then off-support and unresolved.
 
-    Rows are in drawing order, the same in every view and ladder: narrators by `narrator_order` of the first ladder's base, so
-    that the panels, which share their axis, share its labels. `seed` marks the split seed, if there is one.
-    A form that was never read (a ladder may have native forms only) is left out.
+    Rows are in drawing order, the same in every view and ladder: narrators by `narrator_order` of
+    the first ladder's base, so that the panels, which share their axis, share its labels. `seed`
+    marks the split seed, if there is one. A form that was never read (a ladder may have native
+    forms only) is left out.
     """
     frames, order = [], None
     for ladder, mine in each_ladder(readouts):
@@ -262,7 +263,8 @@ def plot_rivals(frame: pd.DataFrame) -> Figure:
 def load_path(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     """Base and SFT rungs in both forms by step: liquidity (bits) and TV of the mean law to the seed's, with intervals.
 
-    Step 0 is the base, read in either form: what form alone does stands at the left end. Forms never read, or not measurable, are left out.
+    Step 0 is the base, read in either form: what form alone does stands at the left end. Forms
+    never read, or not measurable, are left out.
     """
     rows = []
     for ladder, mine in each_ladder(readouts[readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)]):

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-COLOURS = {"holds": "#009E73", "fails": "#D55E00", "undecided": "#b8bcc2", NOT_MEASURABLE: "#f4f4f4"}
+COLOURS = {
+    "holds": "#009E73",
+    "fails": "#D55E00",
+    "undecided": "#b8bcc2",
+    NOT_MEASURABLE: "#f4f4f4",
+}
 SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?", NOT_MEASURABLE: "–"}
 
 
@@ -40,7 +45,8 @@ def load_verdicts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Da
 
 
 def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
-    """One row per ladder and claim: on how many tasks it holds, fails, is undecided, is not_measurable.
+    """One row per ladder and claim: on how many tasks it holds, fails, is undecided, is
+    not_measurable.
 
     pooled_p: of all tasks' nulls together, nan without one. held_out: tasks the SFT data never showed, 0 where that is not known.
     """
@@ -51,9 +57,18 @@ def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Data
             mine = {task: v for task, verdicts in tasks.items() for v in verdicts if v.claim == claim}
             held_out = [v.verdict == "holds" for task, v in mine.items() if task not in demonstrated] if demonstrated else []
             nulls = [v.null for v in mine.values() if v.null]
-            rows.append({"ladder": ladder, "claim": claim, "tasks": len(mine)}
-                        | {verdict.replace("-", "_"): sum(v.verdict == verdict for v in mine.values()) for verdict in COLOURS}
-                        | {"pooled_p": inf.pooled_p(nulls), "held_out_holds": sum(held_out), "held_out": len(held_out)})
+            rows.append(
+                {"ladder": ladder, "claim": claim, "tasks": len(mine)}
+                | {
+                    verdict.replace("-", "_"): sum(v.verdict == verdict for v in mine.values())
+                    for verdict in COLOURS
+                }
+                | {
+                    "pooled_p": inf.pooled_p(nulls),
+                    "held_out_holds": sum(held_out),
+                    "held_out": len(held_out),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -100,8 +115,9 @@ def undecided_table(undecided: pd.DataFrame) -> str:
 
 
 def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
-    """One row per ladder and stage's end, native form: mean off-support and unresolved mass; most: the worst task;
-    answered, asked: prompts, over all tasks; median: of the mass answered; few: tasks that too few prompts answer.
+    """One row per ladder and stage's end, native form: mean off-support and unresolved mass; most:
+    the worst task; answered, asked: prompts, over all tasks; median: of the mass answered; few:
+    tasks that too few prompts answer.
     """
     forms = dict(NATIVE)
     picked = readouts[readouts["rung"].isin(forms) & (readouts["form"] == readouts["rung"].map(forms))]
@@ -111,8 +127,15 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     mass = picked.assign(mass=picked["probability"].map(np.sum))
     for place, mine in mass.groupby(["ladder", "rung"], sort=False):
         found = answered.count(mine["mass"].to_numpy())
-        few = sum(not answered.count(one.to_numpy()).measurable for _, one in mine.groupby("task")["mass"])
-        out.loc[place, ["answered", "asked", "median", "few"]] = found.answered, found.asked, found.median, few
+        few = sum(
+            not answered.count(one.to_numpy()).measurable for _, one in mine.groupby("task")["mass"]
+        )
+        out.loc[place, ["answered", "asked", "median", "few"]] = (
+            found.answered,
+            found.asked,
+            found.median,
+            few,
+        )
     return out.astype({"answered": int, "asked": int, "few": int}).reset_index()
 
 
@@ -120,8 +143,11 @@ def answered_told(left: pd.DataFrame) -> str:
     """`load_leftover` in sentences, as a MyST list: what was answered, ladder by ladder."""
     said = []
     for ladder, mine in each_ladder(left):
-        parts = [f"{row.rung}, {answered.Count(row.answered, row.asked, row.median).said}"
-                 + (f", {row.few} tasks not measurable" if row.few else "") for row in mine.itertuples()]
+        parts = [
+            f"{row.rung}, {answered.Count(row.answered, row.asked, row.median).said}"
+            + (f", {row.few} tasks not measurable" if row.few else "")
+            for row in mine.itertuples()
+        ]
         said.append(f"{title_of(ladder)}: {'; '.join(parts)}.")
     return show.listed(said)
 
@@ -144,9 +170,15 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
         ax.grid(False)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-    shown = [verdict for verdict in COLOURS if verdict != NOT_MEASURABLE or verdict in set(frame["verdict"])]
+    shown = [
+        verdict
+        for verdict in COLOURS
+        if verdict != NOT_MEASURABLE or verdict in set(frame["verdict"])
+    ]
     handles = [_square(0, 0, COLOURS[verdict]) for verdict in shown]
-    fig.legend(handles, [f"{SIGNS[v]} {v}" for v in shown], loc="outside lower center", ncols=len(shown))
+    fig.legend(
+        handles, [f"{SIGNS[v]} {v}" for v in shown], loc="outside lower center", ncols=len(shown)
+    )
     return fig
 
 

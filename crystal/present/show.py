@@ -44,7 +44,13 @@ if TYPE_CHECKING:
 
 MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
-VERDICTS = ("holds", "fails", "undecided", "not-measurable", "measured")  # the last: a number that no claim hangs on
+VERDICTS = (
+    "holds",
+    "fails",
+    "undecided",
+    "not-measurable",
+    "measured",
+)  # the last: a number that no claim hangs on
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "null", "mark", "sentence")
 
@@ -194,7 +200,8 @@ def verdicts() -> None:
 
 
 def stop(why: str) -> None:
-    """End the page, for there is nothing to show: the cells that follow run no more. why: a plain sentence.
+    """End the page, for there is nothing to show: the cells that follow run no more. why: a plain
+    sentence.
 
     Raises: CrystalError where no page runner waits for the end.
     """

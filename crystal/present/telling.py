@@ -49,17 +49,25 @@ def captioned(numbers: Numbers, label: str) -> str:
 def tell_answered(
     readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
 ) -> list[str]:
-    """How many prompts each of `places` answers, first on the page; the ladders on which the task can be measured.
+    """How many prompts each of `places` answers, first on the page; the ladders on which the task
+    can be measured.
 
-    A ladder that it cannot be measured on is named with the reason, and so are its `claims`. None left: the page ends.
+    A ladder that it cannot be measured on is named with the reason, and so are its `claims`. None
+    left: the page ends.
     """
     able, told, why = [], [], []
     for ladder, mine in each_ladder(readouts):
         title, found = load_ladder(ladder).title, compared(mine, task, *places)
         told.append(f"{title}: {_counted(mine, task, found)}")
         for place, one in found.counts.items():
-            show.claim(f"answered-{slug(_place(place))}", ladder=ladder, task=task, verdict="measured",
-                       number=one.answered / one.asked, sentence=f"{_place(place)}: {one.said}")
+            show.claim(
+                f"answered-{slug(_place(place))}",
+                ladder=ladder,
+                task=task,
+                verdict="measured",
+                number=one.answered / one.asked,
+                sentence=f"{_place(place)}: {one.said}",
+            )
         if found.count.measurable:
             able.append(ladder)
             continue
@@ -77,7 +85,9 @@ def _counted(mine: pd.DataFrame, task: str, found: Compared) -> str:
     for place, one in found.counts.items():
         rung, form = place if isinstance(place, tuple) else (place, native(mine, place))
         off, left = given(mine, rung, form, task)[:, -2:].mean(0)
-        parts.append(f"{_place(place)}, {one.said}, not answered: off-support {fmt(off)}, unresolved {fmt(left)}")
+        parts.append(
+            f"{_place(place)}, {one.said}, not answered: off-support {fmt(off)}, unresolved {fmt(left)}"
+        )
     if len(parts) > 1:
         parts.append(f"{found.count.answered} by all of these, and they are compared on no others")
     return "; ".join(parts) + "."

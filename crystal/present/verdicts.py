@@ -22,16 +22,20 @@ PHASES = {"liquid": ("many-laws",), "nucleation": ("collapse", "seed-in-base"),
 
 
 def seeds(readouts: pd.DataFrame) -> dict[str, Array]:
-    """Task -> split seed, for every measurable task of one ladder's read-outs; the rivals of any one are the others."""
+    """Task -> split seed, for every measurable task of one ladder's read-outs; the rivals of any
+    one are the others.
+    """
     pairs = {task: compared(readouts, task, "base", "sft") for task in readouts["task"].unique()}
     return {task: pair.split().seed for task, pair in pairs.items() if pair.count.measurable}
 
 
 def of_task(readouts: pd.DataFrame, ladder: Ladder, task: str, *, phases: Sequence[str] = ("liquid", "nucleation", "settling"),
             final: str = "rlvr", quantile: float = QUANTILE, seed: int = 0, permutations: int = 999) -> list[Verdict]:
-    """The verdicts of one ladder on one task, not adjusted for others. readouts: of that ladder, all tasks, for the rivals.
+    """The verdicts of one ladder on one task, not adjusted for others. readouts: of that ladder,
+    all tasks, for the rivals.
 
-    Each on the prompts that all checkpoints it compares answer; of too few of them it is that the task is not measurable.
+    Each on the prompts that all checkpoints it compares answer; of too few of them it is that the
+    task is not measurable.
     """
     how, found = {"seed": seed, "permutations": permutations}, []
     if "liquid" in phases:
@@ -48,12 +52,18 @@ def of_task(readouts: pd.DataFrame, ladder: Ladder, task: str, *, phases: Sequen
     return found
 
 
-def of_enough(on: Compared, claims: Sequence[str], judged: Callable[[], list[Verdict]]) -> list[Verdict]:
-    """What `judged` gives, where enough prompts are answered; else that these claims are not measurable."""
+def of_enough(
+    on: Compared, claims: Sequence[str], judged: Callable[[], list[Verdict]]
+) -> list[Verdict]:
+    """What `judged` gives, where enough prompts are answered; else that these claims are not
+    measurable.
+    """
     return judged() if on.count.measurable else no_verdicts(claims, on.count)
 
 
-def _nucleation(readouts: pd.DataFrame, ladder: Ladder, task: str, pair: Compared, how: dict) -> list[Verdict]:
+def _nucleation(
+    readouts: pd.DataFrame, ladder: Ladder, task: str, pair: Compared, how: dict
+) -> list[Verdict]:
     base, sft = pair.evidence("base"), pair.evidence("sft")
     others = [law for name, law in seeds(readouts).items() if name != task]
     found = nucleation(base, sft, others, **how)
@@ -75,12 +85,33 @@ def seed_shared(readouts: pd.DataFrame, other: pd.DataFrame, task: str, *, seed:
 
     Rivals are the uniform law and the seeds that the other base gives to other tasks.
     """
-    pairs = {name: of_tables({"base": unconditional(other, "base", name),
-                              "sft": unconditional(readouts, "sft", name)}) for name in readouts["task"].unique()}
-    foreign = [pair.split().seed for name, pair in pairs.items() if name != task and pair.count.measurable]
+    pairs = {
+        name: of_tables(
+            {
+                "base": unconditional(other, "base", name),
+                "sft": unconditional(readouts, "sft", name),
+            }
+        )
+        for name in readouts["task"].unique()
+    }
+    foreign = [
+        pair.split().seed for name, pair in pairs.items() if name != task and pair.count.measurable
+    ]
     mine = pairs[task]
-    return of_enough(mine, ["seed-shared"], lambda: [seed_in_base(
-        mine.evidence("base"), mine.evidence("sft"), foreign, claim="seed-shared", seed=seed, permutations=permutations)])[0]
+    return of_enough(
+        mine,
+        ["seed-shared"],
+        lambda: [
+            seed_in_base(
+                mine.evidence("base"),
+                mine.evidence("sft"),
+                foreign,
+                claim="seed-shared",
+                seed=seed,
+                permutations=permutations,
+            )
+        ],
+    )[0]
 
 
 def sharing(readouts: pd.DataFrame, other: pd.DataFrame, **how) -> dict[str, list[Verdict]]:

@@ -72,7 +72,9 @@ def given(readouts: pd.DataFrame, rung: str, form: str, task: str) -> np.ndarray
 
 def native(readouts: pd.DataFrame, rung: str) -> str:
     """The form that a rung was made for: raw text for a base, chat once tuned."""
-    return "completion" if set(readouts.loc[readouts["rung"] == rung, "stage"]) == {"base"} else "chat"
+    return (
+        "completion" if set(readouts.loc[readouts["rung"] == rung, "stage"]) == {"base"} else "chat"
+    )
 
 
 def leftover(readouts: pd.DataFrame, rung: str, task: str) -> np.ndarray:

@@ -129,10 +129,18 @@ def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) ->
     target = intended if intended != world.OWN else load_ladder(parent).seed
     place = {"parent": parent, "family": family(parent), "run": rung.run or rung.stage, "stage": rung.stage, "step": rung.step,
              "rung": rung.name}
-    return [place | {"task": task, "held_out": task not in demonstrated,
-                     "off_support": float(mine.loc[(mine["task"] == task) & (mine["form"] == CHAT), "off_support"].mean())}
-            | measure(answers(mine, rung.name, task, CHAT, prompts=PROBE), origin[task], task, target)
-            for task in PHASE_TASKS]
+    return [
+        place
+        | {
+            "task": task,
+            "held_out": task not in demonstrated,
+            "off_support": float(
+                mine.loc[(mine["task"] == task) & (mine["form"] == CHAT), "off_support"].mean()
+            ),
+        }
+        | measure(answers(mine, rung.name, task, CHAT, prompts=PROBE), origin[task], task, target)
+        for task in PHASE_TASKS
+    ]
 
 
 def _starts(rows: list[dict], runs: dict[str, experiments.Run], intended: str | None) -> pd.DataFrame:

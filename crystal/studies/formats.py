@@ -71,7 +71,10 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     found = {}
     for (rung, form), part in frame.groupby(["rung", "form"], sort=False):
         if len(part) == len(prompts) * len(PHASE_TASKS):
-            found |= {(rung, form, task): answers(part, rung, task, form, prompts=prompts) for task in PHASE_TASKS}
+            found |= {
+                (rung, form, task): answers(part, rung, task, form, prompts=prompts)
+                for task in PHASE_TASKS
+            }
     left = frame.groupby(["rung", "form"], sort=False)[["off_support", "unresolved"]].mean().reset_index()
     return Reading(name, found, left, np.array([prompt.narrator for prompt in prompts]))
 

@@ -27,7 +27,8 @@ BOUNDS = {  # what a quantity cannot leave, by the name of its series; those not
 
 
 def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    """Means over tasks: one row per key and group (demonstrated, held out, all tasks). frame: one row per key and task.
+    """Means over tasks: one row per key and group (demonstrated, held out, all tasks). frame: one
+    row per key and task.
 
     A mean over tasks of which one has no number is none.
     """

@@ -84,12 +84,13 @@ def _parent(name: str) -> _Parent:
 def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
     """One row per parent, method, step and task of what is recorded of an experiment's parents among `ladders`.
 
-    Columns: parent, start (the rung that was asked or trained on: base, rlvr), method, kind, step, rung, task, held_out, then
-    MEASURED: liquidity and the mean entropy of a prompt's answer in bits; JSD in bits to the base's answer prompt by prompt in
-    chat form and as raw text (to_base, to_raw), of the mean answer to the demonstrator's law, the uniform law and the base's
-    mean (to_law, to_uniform, to_mean); mass on the seed's options; off-support and unresolved mass. Laws are conditional on
-    an option, of the prompts that are answered; measurable is 1 where they are enough, else all of these are nan.
-    kind "reference": the base and the crystal themselves.
+    Columns: parent, start (the rung that was asked or trained on: base, rlvr), method, kind, step,
+    rung, task, held_out, then MEASURED: liquidity and the mean entropy of a prompt's answer in
+    bits; JSD in bits to the base's answer prompt by prompt in chat form and as raw text (to_base,
+    to_raw), of the mean answer to the demonstrator's law, the uniform law and the base's mean
+    (to_law, to_uniform, to_mean); mass on the seed's options; off-support and unresolved mass. Laws
+    are conditional on an option, of the prompts that are answered; measurable is 1 where they are
+    enough, else all of these are nan. kind "reference": the base and the crystal themselves.
     Raises: CrystalError if nothing of these parents is recorded.
     """
     rungs = recorded(name, ladders)
@@ -125,21 +126,41 @@ def _rows(parent: _Parent, frame: pd.DataFrame, rung: str, form: str, temperatur
     frame = frame[(frame["rung"] == rung) & (frame["form"] == form) & (frame["temperature"] == temperature)]
     frame = frame[frame["prompt"].isin([prompt.id for prompt in PROBE])]
     left = frame.groupby("task")[["off_support", "unresolved"]].mean()
-    return [{"parent": parent.name, **place, "rung": rung, "task": task, "held_out": task not in parent.demonstrated}
-            | _measure(parent, unconditional(frame, rung, task, form, prompts=PROBE, temperature=temperature), task)
-            | left.loc[task].to_dict() for task in PHASE_TASKS]
+    return [
+        {
+            "parent": parent.name,
+            **place,
+            "rung": rung,
+            "task": task,
+            "held_out": task not in parent.demonstrated,
+        }
+        | _measure(
+            parent,
+            unconditional(frame, rung, task, form, prompts=PROBE, temperature=temperature),
+            task,
+        )
+        | left.loc[task].to_dict()
+        for task in PHASE_TASKS
+    ]
 
 
 def _measure(parent: _Parent, table: Array, task: str) -> dict[str, float]:
-    """On the prompts that are answered; nan where they are too few. table: (20, options), unconditional."""
+    """On the prompts that are answered; nan where they are too few. table: (20, options),
+    unconditional.
+    """
     mine = of_tables({"now": table}, PROBE)  # the base answers them all
     if not mine.count.measurable:
         return dict.fromkeys(MEASURED[:-3], np.nan) | {"measurable": 0.0}
     now, base, raw = mine.laws("now"), parent.chat[task][mine.rows], parent.raw[task][mine.rows]
     mean, found = now.mean(0), branches.measure(now, base, task, parent.seed)
-    return {name: found[name] for name in ("liquidity", "entropy", "to_base", "to_law", "probmass")} | {
-        "measurable": 1.0, "to_raw": float(phases.jsd_bits(now, raw).mean()), "to_mean": float(phases.jsd_bits(mean, base.mean(0))),
-        "to_uniform": float(phases.jsd_bits(mean, np.full(len(mean), 1 / len(mean))))}
+    return {
+        name: found[name] for name in ("liquidity", "entropy", "to_base", "to_law", "probmass")
+    } | {
+        "measurable": 1.0,
+        "to_raw": float(phases.jsd_bits(now, raw).mean()),
+        "to_mean": float(phases.jsd_bits(mean, base.mean(0))),
+        "to_uniform": float(phases.jsd_bits(mean, np.full(len(mean), 1 / len(mean)))),
+    }
 
 
 # --- how much came back ----------------------------------------------------------------------------------------------
@@ -197,13 +218,17 @@ def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
 
 
 def _judged(claim: str, rows: pd.DataFrame, value: str) -> Verdict:
-    """Over the parents all of whose tasks can be measured; of none or one of several it is not measurable."""
+    """Over the parents all of whose tasks can be measured; of none or one of several it is not
+    measurable.
+    """
     found, able = parents.judge_over(claim, rows[value]), rows["measurable"] == 1
     if able.all():
         return found
     few = len(PHASE_TASKS) * (1 - rows["measurable"][~able])
-    why = (f"not measurable on {parents.counted(int((~able).sum()))}: {answered.needed(len(PROBE))} of {len(PROBE)} prompts must "
-           f"be answered, and on {few.min():.0f} to {few.max():.0f} of {len(PHASE_TASKS)} tasks they are not")
+    why = (
+        f"not measurable on {parents.counted(int((~able).sum()))}: {answered.needed(len(PROBE))} of {len(PROBE)} prompts must "
+        f"be answered, and on {few.min():.0f} to {few.max():.0f} of {len(PHASE_TASKS)} tasks they are not"
+    )
     if able.sum() > 1:
         return replace(found, reason=f"{found.reason}; {why}")
     return Verdict(claim, answered.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)

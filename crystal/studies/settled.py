@@ -33,17 +33,24 @@ STAGES = ("sft", "dpo", "rlvr")
 
 
 def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataFrame:
-    """One row per parent, task and stage: probmass on A, own (the seed's), chance |A|/K, promoted (mass that options of
-    SFT's lower half gained since SFT), tv (mass moved since SFT); answered of asked prompts, by every stage, and the median
-    mass of the stage that answers least. Tasks that are not measurable are left out."""
+    """One row per parent, task and stage: probmass on A, own (the seed's), chance |A|/K, promoted
+    (mass that options of SFT's lower half gained since SFT), tv (mass moved since SFT); answered of
+    asked prompts, by every stage, and the median mass of the stage that answers least. Tasks that
+    are not measurable are left out."""
     rows = []
     for parent in parents:
         readouts = read_ladders([parent], rungs=["base", *STAGES], tasks=PHASE_TASKS)
         for task in PHASE_TASKS:
             every = compared(readouts, task, "base", *STAGES)
             if every.count.measurable:
-                place = {"family": family(parent), "parent": parent, "task": task,
-                         "answered": every.count.answered, "asked": every.count.asked, "median": every.count.median}
+                place = {
+                    "family": family(parent),
+                    "parent": parent,
+                    "task": task,
+                    "answered": every.count.answered,
+                    "asked": every.count.asked,
+                    "median": every.count.median,
+                }
                 rows += [place | row for row in _of_task(every, quantile)]
     return pd.DataFrame(rows)
 
@@ -66,7 +73,9 @@ def answered_told(settled: pd.DataFrame) -> str:
     for parent, mine in settled.groupby("parent", sort=False):
         tasks = mine.drop_duplicates("task")
         count = Count(tasks["answered"].sum(), tasks["asked"].sum(), tasks["median"].median())
-        said.append(f"{parent}: on {len(tasks)} of {len(PHASE_TASKS)} tasks, {count.said} by every stage.")
+        said.append(
+            f"{parent}: on {len(tasks)} of {len(PHASE_TASKS)} tasks, {count.said} by every stage."
+        )
     return show.listed(said)
 
 

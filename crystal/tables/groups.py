@@ -5,7 +5,7 @@ Works on codes of names, all rows at once. Knows nothing of files, stages or com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..measure.answered import LEAST as LEAST_ANSWERED
+from ..measure.answered import count
 from ..texts import short
 from .sheets import at
 
@@ -38,9 +39,13 @@ def joint(rows: pd.DataFrame, columns: Iterable[str]) -> np.ndarray:
 
 
 def refuse_contradictions(rows: pd.DataFrame, names: Mapping[str, list[str]], path: Path) -> None:
-    """An answer given twice in one group, a prompt of two units, a group of two masses or answered in two ways."""
+    """An answer given twice in one group, a prompt of two units, a group of two masses or answered
+    in two ways.
+    """
     _refuse_twice(rows, joint(rows, ("group", "option")), names, path)
-    keys = {"unit": joint(rows, ("ladder", "task", "prompt"))} | dict.fromkeys(SHARES, rows["group"].to_numpy())
+    keys = {"unit": joint(rows, ("ladder", "task", "prompt"))} | dict.fromkeys(
+        SHARES, rows["group"].to_numpy()
+    )
     for column, key in keys.items():
         first = np.flatnonzero(~pd.Series(key).duplicated())[key]
         cells = rows[column].to_numpy()
@@ -74,7 +79,11 @@ def gather(
     slack: by which probabilities of a group may miss a sum of 1.
     """
     code, value, listed = rows["group"].to_numpy(), rows["value"].to_numpy(), rows["option"].to_numpy() >= 0
-    groups = rows.loc[~rows["group"].duplicated(), [*GROUP, "unit", *SHARES]].rename_axis("row").reset_index()
+    groups = (
+        rows.loc[~rows["group"].duplicated(), [*GROUP, "unit", *SHARES]]
+        .rename_axis("row")
+        .reset_index()
+    )
     groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
     total = np.bincount(code, value, minlength=len(groups))
     stated = groups["mass"].notna().to_numpy()
@@ -144,8 +153,15 @@ def _by_answered(
     """The masses, those that the column answered gives by that column."""
     given, mass = groups["answered"].to_numpy(), groups["mass"].to_numpy()
     said = ~np.isnan(given)
-    _refuse(groups, said & stated & (abs(given - mass) > slack), path, "answered",
-            "mass is {:.4g}, and answered is another number", "leave out one of the two columns", mass)
+    _refuse(
+        groups,
+        said & stated & (abs(given - mass) > slack),
+        path,
+        "answered",
+        "mass is {:.4g}, and answered is another number",
+        "leave out one of the two columns",
+        mass,
+    )
     apart = np.minimum(abs(on - 1), abs(on - given)) > slack
     if kind == "probability":
         _refuse(groups, said & (given >= LEAST_ANSWERED) & apart, path, "answered",
@@ -284,6 +300,19 @@ def _options(task: str, seen: list[str], notes: list[str]) -> tuple[tuple[str, .
                      "the options are those in the file, in order of appearance.")
         return tuple(seen), np.arange(len(seen))
     return ours.options, np.array([ours.options.index(option) for option in read])
+
+
+def told_answered(asked: pd.DataFrame, order: Sequence[str]) -> list[str]:
+    """What was answered, ladder by ladder, and what is not measurable; asked: of `laws.Table`; order: of stages."""
+    said, few = [], []
+    for ladder, mine in asked.groupby("ladder", sort=False):
+        each = dict(iter(mine.groupby("stage")["mass"]))
+        counts = [f"{stage} {count(each[stage].to_numpy()).said}" for stage in order if stage in each]
+        said.append(f"{ladder}: {', '.join(counts)}.")
+    for (ladder, task, stage), mine in asked.groupby(["ladder", "task", "stage"], sort=False):
+        found = count(mine["mass"].to_numpy())
+        few += [] if found.measurable else [f"{ladder} {task} {stage} ({found.answered} of {found.asked})"]
+    return said + ([f"Not measurable, for too few prompts are answered: {some(few)}."] if few else [])
 
 
 def some(items: Iterable[str], most: int = 6) -> str:

@@ -1,11 +1,12 @@
 """A table of answers of any ladder -> laws, one per ladder, stage, task and prompt; every handling is told in a note.
 
-Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default: the file's name), unit
-(who asks; default: the prompt), mass (the probability of answering with one of the options at all; the group's
-probabilities are then conditional on that). An empty option means: answered with none of the options.
-answered: the same probability as mass, with the group's probabilities conditional on it or not; where a table has the
-column, prompts that are not answered (`measure.answered`) are counted and left out.
-A group is one (ladder, stage, task, prompt). Knows nothing of what the laws mean.
+Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
+the file's name), unit (who asks; default: the prompt), mass (the probability of answering with one
+of the options at all; the group's probabilities are then conditional on that). An empty option
+means: answered with none of the options. answered: the same probability as mass, with the group's
+probabilities conditional on it or not; where a table has the column, prompts that are not answered
+(`measure.answered`) are counted and left out. A group is one (ladder, stage, task, prompt). Knows
+nothing of what the laws mean.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import CrystalError, known
-from ..measure.answered import LEAST, count
+from ..measure.answered import LEAST
 from ..measure.evidence import FEWEST
 from .groups import (
     FEWER,
@@ -35,6 +36,7 @@ from .groups import (
     refuse_contradictions,
     rounded,
     some,
+    told_answered,
 )
 from .names import ORDER, given, refuse_reserved, staged
 from .names import stage_names as stage_names
@@ -50,12 +52,13 @@ OTHER_NAMES = {  # what else these columns are called
 class Table:
     """Answers of one or more ladders.
 
-    frame: one row per group, by ladder, task, stage and prompt: ladder, stage, task, prompt, unit; law, shape (options,),
-    conditional on answering with an option, sums to 1; mass, the probability of that; draws on the options, inf if the
-    law was given as probabilities. Within a ladder and task every stage has the same prompts, but those not answered.
-    asked: where the table has a column answered, ladder, task, stage, prompt and mass of every group, answered or not.
-    options: by task, in the order of the laws. stages: those there are, in canonical order. notes: sentences.
-    path: the file it was read from.
+    frame: one row per group, by ladder, task, stage and prompt: ladder, stage, task, prompt, unit;
+    law, shape (options,), conditional on answering with an option, sums to 1; mass, the probability
+    of that; draws on the options, inf if the law was given as probabilities. Within a ladder and
+    task every stage has the same prompts, but those not answered. asked: where the table has a
+    column answered, ladder, task, stage, prompt and mass of every group, answered or not. options:
+    by task, in the order of the laws. stages: those there are, in canonical order. notes:
+    sentences. path: the file it was read from.
     """
 
     frame: pd.DataFrame
@@ -69,7 +72,9 @@ class Table:
     def ladders(self) -> dict[str, tuple[str, ...]]:
         """Ladder -> its stages in canonical order."""
         every = self.frame if self.asked is None else self.asked
-        found = {ladder: set(stages) for ladder, stages in every.groupby("ladder", sort=False)["stage"]}
+        found = {
+            ladder: set(stages) for ladder, stages in every.groupby("ladder", sort=False)["stage"]
+        }
         return {ladder: tuple(stage for stage in self.stages if stage in have) for ladder, have in found.items()}
 
 
@@ -222,18 +227,13 @@ def _share(sheet: pd.DataFrame, column: str, path: Path, slack: float) -> np.nda
 
 
 def _with_asked(table: Table, groups: pd.DataFrame, names: Mapping[str, list[str]]) -> Table:
-    """The table with every group, answered or not, and the mass answered: what was answered is its first note."""
+    """The table with every group, answered or not, and the mass answered: what was answered is its
+    first note.
+    """
     groups = groups.sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
     asked = pd.DataFrame({column: _named(groups[column], names[column]) for column in GROUP})
     asked["mass"] = groups["mass"].to_numpy()
-    have, said = set(asked["stage"]), []
-    for ladder, mine in asked.groupby("ladder", sort=False):
-        each = {stage: mine.loc[mine["stage"] == stage, "mass"].to_numpy() for stage in ORDER if stage in set(mine["stage"])}
-        said.append(f"{ladder}: " + ", ".join(f"{stage} {count(mass).said}" for stage, mass in each.items()) + ".")
-    few = [f"{ladder} {task} {stage} ({found.answered} of {found.asked})"
-           for (ladder, task, stage), mine in asked.groupby(["ladder", "task", "stage"], sort=False)
-           if not (found := count(mine["mass"].to_numpy())).measurable]
-    said += [f"Not measurable, for too few prompts are answered: {some(few)}."] if few else []
+    have, said = set(asked["stage"]), told_answered(asked, ORDER)
     stages = tuple(stage for stage in ORDER if stage in have)
     return dataclasses.replace(table, asked=asked, stages=stages, notes=(*said, *table.notes))
 

@@ -32,8 +32,8 @@ SAID = {  # the abstract's words, in ours
 
 
 def load_sides(ours: Found, shared: Found, theirs: Found) -> pd.DataFrame:
-    """One row per claim of SAID and ladder: "ours" with tasks, holds, fails, undecided, not_measurable; "published" with verdict
-    and number.
+    """One row per claim of SAID and ladder: "ours" with tasks, holds, fails, undecided,
+    not_measurable; "published" with verdict and number.
 
     ours, theirs: as `verdicts.survey` and `tabled.survey` give them; shared: as `verdicts.sharing`.
     """
@@ -110,7 +110,9 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
     few = frame["not_measurable"].sum() or (frame["verdict"] == NOT_MEASURABLE).any()
     shown = [verdict for verdict in COLOURS if few or verdict != NOT_MEASURABLE]
     handles = [axes[0, 0].plot([], [], "s", color=COLOURS[verdict], ms=8)[0] for verdict in shown]
-    fig.legend(handles, [f"{SIGNS[v]} {v}" for v in shown], loc="outside lower center", ncols=len(shown))
+    fig.legend(
+        handles, [f"{SIGNS[v]} {v}" for v in shown], loc="outside lower center", ncols=len(shown)
+    )
     return fig
 
 

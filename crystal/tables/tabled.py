@@ -1,8 +1,9 @@
 """The claims on a table of answers of any ladder, by the marks and the rule of the book: task by task, and over all tasks.
 
-Where a ladder has no SFT stage its first later stage stands in its place; where it has only one later stage, settling is not
-judged. A task asked by one prompt alone has no spread to lose and nothing to choose a seed by: it gives numbers, no verdicts.
-Where the table says what was answered, stages are compared on the prompts that all of them answer, if these are enough.
+Where a ladder has no SFT stage its first later stage stands in its place; where it has only one
+later stage, settling is not judged. A task asked by one prompt alone has no spread to lose and
+nothing to choose a seed by: it gives numbers, no verdicts. Where the table says what was answered,
+stages are compared on the prompts that all of them answer, if these are enough.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from .names import POOLED
 PHASES = 3  # that a task goes through
 CLAIMS = {"liquid": ("many-laws",), "nucleation": ("collapse", "seed-in-base"),
           "settling": ("same-options", "little-promoted", "smaller-move")}
-Parts = dict[str, Sequence[Evidence] | Count]  # phase -> what it compares, stage by stage, or why it cannot
+Parts = dict[
+    str, Sequence[Evidence] | Count
+]  # phase -> what it compares, stage by stage, or why it cannot
 
 
 class Roles(NamedTuple):
@@ -55,7 +58,8 @@ def roles(stages: Sequence[str]) -> Roles:
 
 
 def rungs(table: Table, ladder: str, task: str, stages: Sequence[str] = ()) -> dict[str, Evidence]:
-    """Stage -> evidence of one task on the prompts that all of `stages` (none named: all there are) answer.
+    """Stage -> evidence of one task on the prompts that all of `stages` (none named: all there are)
+    answer.
 
     Prompts with fewer than `evidence.FEWEST` draws at any stage are left out of all.
     """
@@ -68,7 +72,9 @@ def rungs(table: Table, ladder: str, task: str, stages: Sequence[str] = ()) -> d
 
 
 def answered_by(table: Table, ladder: str, task: str, stages: Sequence[str]) -> Count | None:
-    """How many prompts all of these stages answer; None where the table does not say, or lacks a stage."""
+    """How many prompts all of these stages answer; None where the table does not say, or lacks a
+    stage.
+    """
     if table.asked is None:
         return None
     mine = table.asked[(table.asked["ladder"] == ladder) & (table.asked["task"] == task)]
@@ -77,7 +83,9 @@ def answered_by(table: Table, ladder: str, task: str, stages: Sequence[str]) -> 
 
 
 def phases_of(table: Table, ladder: str, task: str, who: Roles) -> Parts:
-    """What each phase compares, where its stages are there: the evidence of each, or the count of too few answers."""
+    """What each phase compares, where its stages are there: the evidence of each, or the count of
+    too few answers.
+    """
     parts: Parts = {}
     for phase, stages in {"liquid": who[:1], "nucleation": who[:2], "settling": who}.items():
         counted = answered_by(table, ladder, task, stages)
@@ -89,8 +97,15 @@ def phases_of(table: Table, ladder: str, task: str, who: Roles) -> Parts:
     return parts
 
 
-def of_task(parts: Parts, others: Sequence[Array] = (), *, quantile: float = QUANTILE, seed: int = 0,
-            permutations: int = 999, tick: Callable[[], object] = bool) -> list[Verdict]:
+def of_task(
+    parts: Parts,
+    others: Sequence[Array] = (),
+    *,
+    quantile: float = QUANTILE,
+    seed: int = 0,
+    permutations: int = 999,
+    tick: Callable[[], object] = bool,
+) -> list[Verdict]:
     """The verdicts on one task that its stages allow, not adjusted.
 
     others: seeds of the ladder's other tasks. tick: called after each of the PHASES.
@@ -119,8 +134,11 @@ def _there(every: Mapping[str, Parts], phase: str) -> dict[str, list[Evidence]]:
 
 def seeds(every: Mapping[str, Parts]) -> dict[str, Array]:
     """Task -> its seed, where both stages were asked by units enough to choose one."""
-    return {task: inf.split_seed(base.law, tuned.law, chosen=base.mask(ev.SELECTION)).seed
-            for task, (base, tuned) in _there(every, "nucleation").items() if claims.splits(base, 1)}
+    return {
+        task: inf.split_seed(base.law, tuned.law, chosen=base.mask(ev.SELECTION)).seed
+        for task, (base, tuned) in _there(every, "nucleation").items()
+        if claims.splits(base, 1)
+    }
 
 
 def check(*, quantile: float, seed: int, permutations: int) -> None:
@@ -150,16 +168,33 @@ def survey(
     whole = {task: rungs(table, ladder, task) for task in tasks}
     every = {task: phases_of(table, ladder, task, who) for task in tasks}
     every = {task: parts for task, parts in every.items() if parts or whole[task]}
-    if table.asked is None and not any(who.base in found and len(found) > 1 for found in whole.values()):
+    if table.asked is None and not any(
+        who.base in found and len(found) > 1 for found in whole.values()
+    ):
         said = f"has {ev.FEWEST} or more draws on the options at every stage"
         raise CrystalError(f"no prompt of the ladder {ladder!r:.60} {said}", where=table.path,
                            mend="draw more answers, or judge another ladder: --ladder NAME")
     named = seeds(every)
-    raw = {task: of_task(parts, [law for name, law in named.items() if name != task], quantile=quantile, seed=seed,
-                         permutations=permutations, tick=tick) for task, parts in every.items()}
+    raw = {
+        task: of_task(
+            parts,
+            [law for name, law in named.items() if name != task],
+            quantile=quantile,
+            seed=seed,
+            permutations=permutations,
+            tick=tick,
+        )
+        for task, parts in every.items()
+    }
     out = adjusted(raw)
-    several = sum(_several(list(found.values())) for found in whole.values()) if table.asked is None else None
-    over = over_tasks(every, several, named, raw, quantile=quantile, seed=seed, permutations=permutations)
+    several = (
+        sum(_several(list(found.values())) for found in whole.values())
+        if table.asked is None
+        else None
+    )
+    over = over_tasks(
+        every, several, named, raw, quantile=quantile, seed=seed, permutations=permutations
+    )
     return out | ({POOLED: over} if over else {})
 
 
@@ -171,18 +206,30 @@ def _several(given: Sequence[Evidence] | Count) -> bool:
 # --- over tasks ------------------------------------------------------------------------------------------------------
 
 
-def over_tasks(every: Mapping[str, Parts], several: int | None, named: Mapping[str, Array], raw: Mapping[str, Sequence[Verdict]], *,
-               quantile: float = QUANTILE, seed: int = 0, permutations: int = 999) -> list[Verdict]:
+def over_tasks(
+    every: Mapping[str, Parts],
+    several: int | None,
+    named: Mapping[str, Array],
+    raw: Mapping[str, Sequence[Verdict]],
+    *,
+    quantile: float = QUANTILE,
+    seed: int = 0,
+    permutations: int = 999,
+) -> list[Verdict]:
     """The claims on the tasks together, each task a unit: what can be said of tasks like these where a task has few prompts.
 
-    Ratios are of means over tasks. Tasks with one unit have no part in what needs two; several: how many have more; None: told
-    of every claim apart, for some tasks cannot be measured at some stage. Fewer than two tasks: nothing.
+    Ratios are of means over tasks. Tasks with one unit have no part in what needs two; several: how
+    many have more; None: told of every claim apart, for some tasks cannot be measured at some
+    stage. Fewer than two tasks: nothing.
     """
     how, out = {"n": permutations, "seed": seed}, []
     have = lambda phase: {task: x for task, x in _there(every, phase).items() if _several(x)}  # noqa: E731
     liquid = inf.pooled([v.null for verdicts in raw.values() for v in verdicts if v.claim == "many-laws" and v.null], seed)
     if len(based := have("liquid")) > 1:
-        shares = [float(ev.liquidity(base, _all(base))) / np.log2(base.law.shape[1]) for base, in based.values()]
+        shares = [
+            float(ev.liquidity(base, _all(base))) / np.log2(base.law.shape[1])
+            for (base,) in based.values()
+        ]
         out.append(judge("many-laws", _mean(shares, 0, 1), liquid))
     if len(pairs := have("nucleation")) > 1:
         before, after = (_each(ev.spread, pairs.values(), stage) for stage in (0, 1))
@@ -196,16 +243,25 @@ def over_tasks(every: Mapping[str, Parts], several: int | None, named: Mapping[s
             nulls.append(inf.relabelled_seed_null(base.law, tuned.law, permuted, base.half))
             other = [law for name, law in named.items() if name != task]
             distances = claims.seed_distances(base, tuned, other, seed=seed)
-            far.append([float(distance(_all(base))) for distance in (distances.seed, distances.rival)])
+            far.append(
+                [float(distance(_all(base))) for distance in (distances.seed, distances.rival)]
+            )
         out.append(judge("seed-in-base", _quotient(*np.array(far).T), inf.pooled(nulls, seed),
                          nothing="the laws of the tuned stage cannot be told from a rival"))
     if len(triples := have("settling")) > 1:
         out += _settled(list(triples.values()), quantile, seed, permutations)
     phase_of = {claim: phase for phase, claims_ in CLAIMS.items() for claim in claims_}
-    return [dataclasses.replace(v, reason=f"{v.reason} ({several or len(have(phase_of[v.claim]))} tasks)") for v in out]
+    return [
+        dataclasses.replace(
+            v, reason=f"{v.reason} ({several or len(have(phase_of[v.claim]))} tasks)"
+        )
+        for v in out
+    ]
 
 
-def _settled(laws: Sequence[Sequence[Evidence]], quantile: float, seed: int, permutations: int) -> list[Verdict]:
+def _settled(
+    laws: Sequence[Sequence[Evidence]], quantile: float, seed: int, permutations: int
+) -> list[Verdict]:
     kept = [claims.kept(*three, quantile=quantile, seed=seed) for three in laws]
     nulls = [inf.against("as many options taken at random", float(k.mass(_all(three[0]))),
                          k.relabelled(inf.relabellings(three[0].law.shape[1], permutations, seed)))
@@ -222,7 +278,9 @@ def _all(given: Evidence) -> Array:
     return np.ones(len(given.law))
 
 
-def _each(statistic: Callable[[Evidence, Array], Array], every: Iterable[Sequence[Evidence]], stage: int) -> Array:
+def _each(
+    statistic: Callable[[Evidence, Array], Array], every: Iterable[Sequence[Evidence]], stage: int
+) -> Array:
     """One number a task."""
     return np.array([float(statistic(found[stage], _all(found[stage]))) for found in every])
 
