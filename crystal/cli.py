@@ -19,6 +19,7 @@ from pathlib import Path
 
 from . import __version__
 from .arguments import Parser, positive, share, whole
+from .ask.free import FREE_TOKENS, read_all
 from .ask.prompts import COMPLETION, FORMS
 from .ask.tasks import TASKS, Task, read
 from .checkpoint_commands import CHECKPOINTS
@@ -153,7 +154,13 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="a closed task stops an answer as soon as it is read; else answers run to their end")
     parser.add_argument("-n", type=whole(1, 10**9), default=1000, help="number of draws (default %(default)s)")
     parser.add_argument("--seed", type=whole(), default=0, help="default %(default)s")
-    parser.add_argument("--max-tokens", type=whole(1, 10**5), default=32, help="longest answer, in tokens (default %(default)s)")
+    parser.add_argument(
+        "--free",
+        action="store_true",
+        help="let answers run on, and read each by the option that it names",
+    )
+    parser.add_argument("--max-tokens", type=whole(1, 10**5),
+                        help=f"longest answer, in tokens (default 32; with --free {FREE_TOKENS})")
 
 
 def _task(name: str) -> Task:
@@ -185,13 +192,25 @@ def _readout(arguments: argparse.Namespace) -> None:
 def _sample(arguments: argparse.Namespace) -> None:
     task = _task(arguments.task) if arguments.task else None
     closed = task if task and task.closed else None
+    if arguments.free and not closed:
+        raise CrystalError(
+            "free answers are read as options, and no task says which",
+            where="crystal sample --free",
+            mend="--task with a closed task, such as coin",
+        )
+    most = arguments.max_tokens or (FREE_TOKENS if arguments.free else 32)
     from .read.sampling import draw
 
     engine = _engine(arguments)
     ids = engine.encode(arguments.prompt, arguments.form, arguments.reply)
-    texts = draw(engine, ids, arguments.n, seed=arguments.seed, max_tokens=arguments.max_tokens, task=closed)
+    stop = None if arguments.free else closed
+    texts = draw(engine, ids, arguments.n, seed=arguments.seed, max_tokens=most, task=stop)
     report: dict[str, object] = {"texts": texts}
-    if closed:
+    if arguments.free:
+        options = read_all(texts, closed)
+        report = {"not_read": options.pop(None), **report}
+        report = {"options": options, **report}
+    elif closed:
         options = dict.fromkeys(closed.options, 0)
         for text, count in texts.items():
             if (option := read(text, closed)) is not None:

@@ -21,8 +21,8 @@ PRODUCER = producers.producer(engine="synthetic", device="none", dtype="float32"
 
 
 def write_ladder(
-    root: str | Path, name: str, answers: Answers, *, other: Answers | None = None, off_support: float = 0.0, hub: bool = False,
-    **fields,
+    root: str | Path, name: str, answers: Answers, *, other: Answers | None = None,
+    off_support: float | Mapping[tuple[str, str], int] = 0.0, hub: bool = False, **fields,
 ) -> Path:
     """Write data/ladders/<name>.yaml and data/samples/<name> under `root`; point CRYSTAL_ROOT at it to read them.
 
@@ -30,7 +30,7 @@ def write_ladder(
 
     answers: native form (base completion, others chat), conditional on an option, rows in PROMPTS order; the four ends
     base, sft, dpo, rlvr at least, and sft-<step> if wanted. other: the same for the other form (default: none is written).
-    off_support: probability of no option, in every cell. fields: of the yaml, such as title, seed, demonstrated.
+    off_support: as in `rows`. fields: of the yaml, such as title, seed, demonstrated.
     Returns: root.
     """
     rungs = [_rung(name, rung) | (_on_the_hub(name, rung) if hub else {}) for rung in sorted(answers, key=_order)]
@@ -63,16 +63,24 @@ def write_weights(root: str | Path, name: str) -> None:
     path.write_text(yaml.safe_dump(raw))
 
 
-def rows(rung: dict, form: str, laws: Mapping[str, np.ndarray], off_support: float = 0.0) -> list[store.Row]:
-    """One store row per task and prompt; the prompt's characters stand in for its token ids."""
-    return [
-        store.Row(
-            cell=cell(rung, form, prompt, TASKS[task]), form=form, prompt=prompt.id,
-            probability=np.asarray(law) * (1 - off_support), off_support=off_support, unresolved=0.0, tokens=1,
-        )
-        for task, table in laws.items()
-        for prompt, law in zip(PROMPTS, table, strict=True)
-    ]
+def rows(
+    rung: dict, form: str, laws: Mapping[str, np.ndarray],
+    off_support: float | Mapping[tuple[str, str], int] = 0.0,
+) -> list[store.Row]:
+    """One store row per task and prompt; the prompt's characters stand in for its token ids.
+
+    off_support: of every cell; or (rung, task) -> how many of the first prompts are hardly answered.
+    """
+    found = []
+    for task, table in laws.items():
+        for place, (prompt, law) in enumerate(zip(PROMPTS, table, strict=True)):
+            off = off_support if isinstance(off_support, float) else 0.999 * (
+                place < off_support.get((rung["name"], task), 0))
+            found.append(store.Row(
+                cell=cell(rung, form, prompt, TASKS[task]), form=form, prompt=prompt.id,
+                probability=np.asarray(law) * (1 - off), off_support=off, unresolved=0.0, tokens=1,
+            ))
+    return found
 
 
 def cell(rung: dict, form: str, prompt: Prompt, task: Task) -> Cell:

@@ -14,9 +14,9 @@ import synthetic
 
 from crystal.ask.ladders import load_ladder
 from crystal.ask.tasks import TASKS
-from crystal.keep.store import answers
 from crystal.measure import phases as ph
 from crystal.present import figures, overview, verdicts, views
+from crystal.present.answering import answers
 
 TASKS_SHOWN = ("coin", "digit", "month")
 OFF = 0.125

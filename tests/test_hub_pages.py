@@ -53,6 +53,10 @@ def site(tmp_path_factory):
         laws = synthetic.crystallizing(PHASE_TASKS, rungs=FOUR, seed=seed)
         others = {rung: {"digit": laws[rung]["digit"]} for rung in FOUR[1:]}  # a base of the hub is read as raw text only
         synthetic.write_ladder(folder, name, laws, other=others, hub=True, off_support=0.1)
+    mute = {("base", "digit"): 30, ("sft", "digit"): 10, ("rlvr", "digit"): 40, ("base", "coin"): 51, ("dpo", "die"): 100}
+    synthetic.write_ladder(folder, "mute", laws, hub=True, off_support=mute)
+    dumb = {(rung, task): 100 for rung in FOUR for task in PHASE_TASKS}
+    synthetic.write_ladder(folder, "dumb", laws, hub=True, off_support=dumb)
     few = {rung: {task: law for task, law in laws[rung].items() if task != "month"} for rung in FOUR}
     synthetic.write_ladder(folder, "few", few, hub=True)
     synthetic.write_ladder(folder, "unread", {rung: {} for rung in FOUR}, hub=True)
@@ -119,6 +123,52 @@ def test_one_ladder_alone(site):
     page = pages.get("nucleation-digit")
     assert runs.run(page, pages.on_ladders(page, ["elm"])) > 0
     assert not [key for key in json.loads((page.folder / "claims.json").read_text()) if "seed-shared" in key or "seed-of" in key]
+
+
+PHASES = ("liquid-digit", "nucleation-digit", "settling-digit")
+
+
+def claims_of(id: str) -> dict:
+    return json.loads((pages.get(id).folder / "claims.json").read_text())
+
+
+@pytest.mark.parametrize("id", [*PHASES, "index", "overview"])
+def test_pages_say_first_what_was_answered_and_leave_out_what_was_not(site, id):
+    page = pages.get(id)
+    assert runs.run(page, pages.on_ladders(page, ["mute"])) > 0
+    told, found = (page.folder / "page.ipynb").read_text(), claims_of(id)
+    assert told.index("prompts answered") < told.index("Verdict" if id in PHASES else "holds")
+    if id == "overview":
+        assert found["undecided-many-laws@mute" if "undecided-many-laws@mute" in found else "many-laws@mute"]
+        assert ", not measurable on 1" in found["many-laws@mute"]["sentence"]
+        assert found["answered-base@mute"]["sentence"] == "base: 1419 of 1500 prompts answered, 1 tasks not measurable"
+    else:
+        assert found["answered-base@mute"]["sentence"].startswith("base: 70 of 100 prompts answered")
+    judged = {name: claim["verdict"] for name, claim in found.items() if claim["verdict"] != "measured"}
+    assert not judged or set(judged.values()) <= {"holds", "fails", "undecided"}
+
+
+@pytest.mark.parametrize("id", [*PHASES, "index"])
+def test_a_page_that_has_nothing_to_measure_ends_in_a_sentence(site, id):
+    page = pages.get(id)
+    assert runs.run(page, pages.on_ladders(page, ["dumb"])) > 0
+    told, found = (page.folder / "page.ipynb").read_text(), claims_of(id)
+    assert "not measurable" in told and "Nothing is shown below" in told and not list(page.folder.glob("*.svg"))
+    judged = [claim["verdict"] for claim in found.values() if claim["verdict"] != "measured"]
+    assert judged and set(judged) == {"not-measurable"}
+
+
+def test_a_ladder_that_cannot_be_measured_leaves_the_other_on_the_page(site):
+    page = pages.get("nucleation-digit")
+    assert runs.run(page, pages.on_ladders(page, ["dumb", "elm"])) > 0
+    found = claims_of(page.id)
+    assert found["collapse@dumb"]["verdict"] == "not-measurable" != found["collapse@elm"]["verdict"]
+
+
+def test_an_overview_without_a_measurable_task_is_made(site):
+    page = pages.get("overview")
+    assert runs.run(page, pages.on_ladders(page, ["dumb"])) > 0
+    assert "not measurable on 15" in claims_of("overview")["collapse@dumb"]["sentence"]
 
 
 def test_other_templates_keep_their_ladders(site):

@@ -16,6 +16,7 @@ from crystal.ask import grids, ladders
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.errors import CrystalError
 from crystal.keep import batches, progress, resample, store
+from crystal.present import answering
 
 TASKS = ("coin", "die")
 
@@ -88,7 +89,7 @@ def test_fills_the_grid_then_compares_it(toy, fake):
     assert (filled["new"] == 200).all() and (filled["compared"] == 0).all() and (filled["tokens"] == 400).all()
     assert fake.loads == ["base", "sft-1", "sft", "dpo", "rlvr"]
     assert store.verify("toy").missing == 0
-    stored = store.answers(store.load_readouts("toy"), "dpo", "die")
+    stored = answering.answers(store.load_readouts("toy"), "dpo", "die")
     ids = fake.encode(PROMPTS[7].text(resample.TASKS["die"], "chat"), "chat")
     np.testing.assert_allclose(stored[7], fake.law(ids, 6).options / 0.9, rtol=2e-7)
     again = resample.resample("toy", tasks=TASKS)
@@ -315,10 +316,10 @@ def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
     assert filled["rlvr"].index.tolist() == [("completion", 1.0), ("instructed", 1.0), *(("chat", t) for t in grids.TEMPERATURES)]
     assert filled.sum() == 3 * 200 + 20 + 7 * 20 and store.verify("toy").missing == 0
     frame = store.load_readouts("toy")
-    assert store.answers(frame, "rlvr", "coin", "chat", prompts=PROBE, temperature=2.0).shape == (20, 2)
-    assert store.answers(frame, "sft-1", "coin", prompts=PROBE).shape == (20, 2)
+    assert answering.answers(frame, "rlvr", "coin", "chat", prompts=PROBE, temperature=2.0).shape == (20, 2)
+    assert answering.answers(frame, "sft-1", "coin", prompts=PROBE).shape == (20, 2)
     with pytest.raises(CrystalError, match="80 of 100 prompts are missing"):
-        store.answers(frame, "sft-1", "coin")
+        answering.answers(frame, "sft-1", "coin")
     text = frame[frame["form"] == "instructed"].iloc[0]
     assert text["prompt"] in {prompt.id for prompt in PROBE}
 

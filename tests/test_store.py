@@ -28,6 +28,7 @@ from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.keep import drawn, manifest, shards, store, sums
+from crystal.present import answering
 
 CELL = Cell(
     model="data/weights/toy/base", revision="a" * 64, config_sha256="b" * 64, tokenizer_revision="c" * 64, dtype="float32",
@@ -115,8 +116,8 @@ def test_what_was_appended_comes_back(toy):
     np.testing.assert_array_equal(laws, (toy["sft-1"]["digit"] * 0.9).astype(np.float32))
     assert laws.dtype == np.float64
     for rung in toy:
-        np.testing.assert_allclose(store.answers(frame, rung, "coin"), toy[rung]["coin"], rtol=1.3e-7)  # float32's digits
-    np.testing.assert_allclose(store.answers(frame, "sft", "coin", "completion"), toy["sft"]["coin"], rtol=1.3e-7)
+        np.testing.assert_allclose(answering.answers(frame, rung, "coin"), toy[rung]["coin"], rtol=1.3e-7)  # float32's digits
+    np.testing.assert_allclose(answering.answers(frame, "sft", "coin", "completion"), toy["sft"]["coin"], rtol=1.3e-7)
 
 
 def test_loading_selects(toy):
@@ -172,7 +173,7 @@ def test_a_reworded_prompt_is_not_loaded(toy, monkeypatch):
     monkeypatch.setattr(store, "PROMPTS", [
         dataclasses.replace(p, frame=dataclasses.replace(frame, item="{label}?")) if p.frame is frame else p for p in PROMPTS])
     with pytest.raises(CrystalError, match="20 of 100 prompts are missing, first 00-log.*rung base, task coin.*make resample"):
-        store.answers(store.load_readouts("toy"), "base", "coin")
+        answering.answers(store.load_readouts("toy"), "base", "coin")
 
 
 def test_two_tokenizers_are_ambiguous(toy):
@@ -192,14 +193,14 @@ def test_two_tokenizers_are_ambiguous(toy):
 def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
     frame = store.load_readouts("toy")
     with pytest.raises(CrystalError, match="100 of 100 prompts are missing, first 00-log.*rung dpo, task coin, form completion"):
-        store.answers(frame, "dpo", "coin", "completion")
+        answering.answers(frame, "dpo", "coin", "completion")
     with pytest.raises(CrystalError, match="1 of 100 prompts are missing, first 03-form"):
-        store.answers(frame[(frame["prompt"] != "03-form")], "dpo", "coin")
+        answering.answers(frame[(frame["prompt"] != "03-form")], "dpo", "coin")
     with pytest.raises(CrystalError, match="several ladders"):
-        store.answers(frame.assign(ladder=["a"] * 5 + ["b"] * (len(frame) - 5)), "dpo", "coin")
+        answering.answers(frame.assign(ladder=["a"] * 5 + ["b"] * (len(frame) - 5)), "dpo", "coin")
     frame["probability"] *= frame["prompt"] != "03-form"
-    with pytest.raises(CrystalError, match="prompt 03-form gives no option any mass"):
-        store.answers(frame, "dpo", "coin")
+    with pytest.raises(CrystalError, match="1 of 100 prompts are not answered, least 03-form: 0 of the mass"):
+        answering.answers(frame, "dpo", "coin")
 
 
 @pytest.mark.parametrize(

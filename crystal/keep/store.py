@@ -1,6 +1,6 @@
 """Cells on disk: what was read in each, append-only, verified before anything is returned.
 
-Rows go through `append` and come back through `load_readouts` and `answers`; `shards` makes bytes
+Rows go through `append` and come back through `load_readouts`; `shards` makes bytes
 of them, `manifest` keeps the bytes. Knows nothing of how cells are computed.
 """
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ..ask.cells import digest, task_sha256
 from ..ask.grids import situations
 from ..ask.ladders import Ladder, ladder_names, load_ladder
-from ..ask.prompts import ALL_FORMS, PROMPTS, Prompt
+from ..ask.prompts import ALL_FORMS, PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from . import manifest, shards
@@ -27,7 +27,7 @@ from .shards import Row
 _PROMPT = {prompt.id: prompt for prompt in PROMPTS}
 _COLUMNS = [
     "ladder", "rung", "stage", "step", "parent", "run", "form", "temperature", "task", "prompt",
-    "narrator", "frame", "half", "probability", "off_support", "unresolved", "tokens",
+    "narrator", "frame", "half", "probability", "answered", "off_support", "unresolved", "tokens",
 ]
 
 
@@ -127,7 +127,7 @@ def load_readouts(
 
     budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run,
     form, temperature, task, prompt (id), narrator, frame, half, probability (ndarray (K,), float64,
-    unconditional), off_support, unresolved, tokens.
+    unconditional), answered (their sum), off_support, unresolved, tokens.
     Rows in the order of rungs, forms, tasks (of crystal.ask.tasks), prompts.
     Left out: other revisions, budgets and dtypes, an older reading rule, prompts reworded since.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, nothing found, or two
@@ -181,7 +181,8 @@ def _current(
     for today in (rungs, _situations(tasks)):
         today = pd.DataFrame(today)
         frame = frame.merge(today, on=[column for column in today if column in frame])
-    return frame.assign(ladder=ladder.name)[_COLUMNS]
+    mass = [float(law.sum()) for law in frame["probability"]]
+    return frame.assign(ladder=ladder.name, answered=mass)[_COLUMNS]
 
 
 def _situations(tasks: Iterable[str]) -> list[dict]:
@@ -193,38 +194,6 @@ def _situations(tasks: Iterable[str]) -> list[dict]:
          "frame": prompt.frame.name, "half": prompt.half}
         for task, sha256 in hashes.items() for form in ALL_FORMS for prompt in PROMPTS
     ]
-
-
-def answers(
-    frame: pd.DataFrame, rung: str, task: str, form: str | None = None, *,
-    prompts: Sequence[Prompt] = PROMPTS, temperature: float = 1.0,
-) -> np.ndarray:
-    """Shape (prompts, options): how `rung` answers `task`, given that it answers with an option.
-
-    Rows in the order of prompts. frame: of one ladder, from `load_readouts`. form=None: the rung's
-    native form, raw text for a base, chat once tuned.
-    The mass that was divided out stands in the frame beside it (off_support, unresolved).
-    Raises: CrystalError if any of the prompts is missing or gives no option any mass.
-    """
-    ladder, *others = frame["ladder"].unique()
-    rows = frame[(frame["rung"] == rung) & (frame["task"] == task)]
-    form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
-    where = f"{ladder}, rung {rung}, task {task}, form {form}"
-    if others:
-        raise CrystalError("the frame holds several ladders", where=where,
-                           mend="select one: frame[frame.ladder == ...]")
-    rows = rows[(rows["form"] == form) & (rows["temperature"] == temperature)]
-    wanted = [prompt.id for prompt in prompts]
-    laws = dict(zip(rows["prompt"], rows["probability"], strict=True))
-    if absent := [prompt for prompt in wanted if prompt not in laws]:
-        what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
-        raise CrystalError(what, where=where, mend=f"make resample LADDER={ladder}")
-    table = np.stack([laws[prompt] for prompt in wanted])
-    mass = table.sum(axis=1, keepdims=True)
-    if (mass <= 0).any():
-        what = f"prompt {wanted[mass.argmin()]} gives no option any mass"
-        raise CrystalError(what, where=where, mend="choose another task or form")
-    return table / mass
 
 
 def manifest_digest(name: str) -> str:

@@ -10,6 +10,7 @@ Arrays in, numbers and verdicts out. Knows no model, no ladder and no store, so 
     evidence    answers with what they rest on: who was asked, how many draws
     marks       every claim, and the figure its number must pass
     judging     the one rule that turns a number into a verdict
+    answered    which prompts count: not answered, not measurable
     adjusting   one claim on many tasks
     claims      the claims on one task: statistic, interval, null
     synthetic   ladders of known truth, made of numbers alone

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .answered import NOT_MEASURABLE
 from .inference import ALPHA
 from .judging import Verdict
 
@@ -43,10 +44,12 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def adjusted(raw: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
-    """Task -> verdicts, each claim adjusted over the tasks that have it."""
+    """Task -> verdicts, each claim adjusted over the tasks on which it can be measured."""
     out: dict[str, list[Verdict]] = {task: [] for task in raw}
     for claim in dict.fromkeys(v.claim for verdicts in raw.values() for v in verdicts):
         mine = {task: v for task, verdicts in raw.items() for v in verdicts if v.claim == claim}
-        for task, verdict in zip(mine, adjust(list(mine.values())), strict=True):
+        judged = {task: v for task, v in mine.items() if v.verdict != NOT_MEASURABLE}
+        mine |= zip(judged, adjust(list(judged.values())), strict=True)
+        for task, verdict in mine.items():
             out[task].append(verdict)
     return out

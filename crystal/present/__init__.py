@@ -4,9 +4,11 @@ Knows the store and the measures. Knows no page list, and nothing of how a page 
 `load_x(...)` is the tidy frame, `plot_x(frame)` the figure. matplotlib is loaded when something is drawn.
 
     show                what a notebook puts on its page: figures, text, claims
-    telling             estimates and verdicts as text
+    answering           rows as arrays: answered prompts only
     views               read-outs of several ladders, checked, in one frame
+    telling             estimates and verdicts as text, what was answered first
     verdicts            the claims on every task of a ladder, adjusted for their number
+    axes                what figures share: panels, names, colours
     figures             the pages of the phases
     overview            across tasks: which claim held where
     open_views          draws read as answers and counted

@@ -13,43 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import hub_names, ladder_names, load_ladder
 from ..ask.prompts import NARRATORS, PROMPTS
 from ..ask.tasks import TASKS
-from ..keep.store import answers
 from ..measure import claims
 from ..measure import inference as inf
 from ..measure import phases as ph
 from ..measure.claims import QUANTILE, rivals
 from ..texts import label
+from .answering import compared
+from .axes import COLOURS, MARKERS, option_ticks
+from .axes import panels as panels
+from .axes import title_of as title_of
 from .views import LEFTOVER, NATIVE, each_ladder, given, was_read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-COLOURS = {"base": "#767c85", "seed": "#E69F00", "sft": "#0072B2", "dpo": "#CC79A7", "rlvr": "#009E73", "chance": "#767c85"}
-MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
-
-
-def panels(rows: int, columns: int, width: float, height: float, **shared) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns axes, each row `height` inches high, not registered with pyplot."""
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(width, height * rows), layout="constrained")
-    return fig, fig.subplots(rows, columns, squeeze=False, **shared)
-
-
-def _option_ticks(ax: Axes, names: Sequence[str], at: Sequence[float]) -> None:
-    """Name options along x; every so many of them if there are too many to read."""
-    step = 1 if len(names) <= 30 else 10
-    ax.set_xticks(list(at)[::step], list(names)[::step], rotation=90 if max(map(len, names)) > 2 else 0)
-    ax.grid(False, axis="x")
-
-
-def title_of(ladder: str) -> str:
-    """Its title as described, plain; a name that no file describes, as it is."""
-    return load_ladder(ladder, unpinned=True).title if ladder in (*ladder_names(), *hub_names()) else ladder
 
 
 # --- heat map: every prompt's law ------------------------------------------------------------------------------------
@@ -64,16 +43,19 @@ def narrator_order(base: np.ndarray) -> np.ndarray:
 def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]] = NATIVE) -> pd.DataFrame:
     """One row per ladder, (rung, form) in `views` and prompt; one column per option, then off-support and unresolved.
 
-    Rows are in drawing order, the same in every view and ladder: narrators by `narrator_order` of the first ladder's base, so
-    that the panels, which share their axis, share its labels. `seed` marks the split seed.
-    A form that was never read (a ladder may have native forms only) is left out.
+    Rows are in drawing order, the same in every view and ladder: narrators by `narrator_order` of
+    the first ladder's base, so that the panels, which share their axis, share its labels. `seed`
+    marks the split seed, if there is one. A form that was never read (a ladder may have native
+    forms only) is left out.
     """
     frames, order = [], None
     for ladder, mine in each_ladder(readouts):
-        base, sft = answers(mine, "base", task), answers(mine, "sft", task)
+        pair = compared(mine, task, "base", "sft")
         if order is None:
-            order = np.concatenate([np.flatnonzero(n == inf.NARRATOR) for n in narrator_order(base)])
-        seed = inf.split_seed(base, sft).index
+            base = given(mine, "base", "completion", task)[:, :-2]
+            order = narrator_order(base / np.maximum(base.sum(1, keepdims=True), ph.TINY))
+            order = np.concatenate([np.flatnonzero(n == inf.NARRATOR) for n in order])
+        seed = pair.rows[pair.split().index] if pair.count.measurable else -1
         for rung, form in [view for view in views if view in NATIVE or was_read(mine, *view)]:
             frame = pd.DataFrame(given(mine, rung, form, task)[order], columns=[*TASKS[task].options, *LEFTOVER])
             prompts = [PROMPTS[i].id for i in order]
@@ -117,7 +99,7 @@ def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm) -> objec
     table = np.column_stack([picked[options].to_numpy(), gap, left])
     image = ax.imshow(table, aspect="auto", norm=norm, cmap="cividis", interpolation="none")  # "none" embeds the cells themselves
     middle = len(options) + wide + (wide - 1) / 2
-    _option_ticks(ax, options, range(len(options)))
+    option_ticks(ax, options, range(len(options)))
     step = 1 if len(options) <= 30 else 10
     ax.set_xticks([*range(0, len(options), step), middle, middle + wide], [*options[::step], *LEFTOVER])
     for tick in ax.get_xticklabels()[-2:]:
@@ -125,7 +107,7 @@ def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm) -> objec
     ax.tick_params(length=0)
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    if picked["rung"].iloc[0] == "base":
+    if picked["rung"].iloc[0] == "base" and picked["seed"].any():
         ax.plot(len(options) - 0.5 + wide / 2, int(np.argmax(picked["seed"])), "<", color=COLOURS["seed"], ms=6, clip_on=False)
     return image
 
@@ -137,8 +119,9 @@ def load_entropies(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     """One row per ladder and prompt of the base: entropy of its law in bits; `mean_law`: entropy of the mean over prompts."""
     frames = []
     for ladder, mine in each_ladder(readouts):
-        base = answers(mine, "base", task)
-        frames.append(pd.DataFrame({"ladder": ladder, "prompt": [p.id for p in PROMPTS], "entropy": ph.entropy_bits(base),
+        alone = compared(mine, task, "base")
+        base, prompts = alone.laws("base"), [p.id for p in alone.prompts]
+        frames.append(pd.DataFrame({"ladder": ladder, "prompt": prompts, "entropy": ph.entropy_bits(base),
                                     "mean_law": float(ph.entropy_bits(base.mean(0))), "ceiling": np.log2(base.shape[1])}))
     return pd.concat(frames, ignore_index=True)
 
@@ -164,14 +147,14 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
 
 def load_pairs(readouts: pd.DataFrame, task: str, grid: int = 101) -> pd.DataFrame:
     """Share of pairs of base prompts that differ by at most `tv`, for pairs of one narrator and of two."""
-    i, j = np.triu_indices(len(PROMPTS), 1)
-    alike, x = inf.NARRATOR[i] == inf.NARRATOR[j], np.linspace(0, 1, grid)
-    frames = []
+    x, frames = np.linspace(0, 1, grid), []
     for ladder, mine in each_ladder(readouts):
-        base = answers(mine, "base", task)
+        alone = compared(mine, task, "base")
+        base, (i, j) = alone.laws("base"), np.triu_indices(len(alone.prompts), 1)
+        alike = alone.units[i] == alone.units[j]
         apart = ph.tv(base[i], base[j])
         for pair, chosen in (("one narrator, two frames", alike), ("two narrators", ~alike)):
-            share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / chosen.sum()
+            share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
             frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
     return pd.concat(frames, ignore_index=True)
 
@@ -199,15 +182,22 @@ def load_laws(readouts: pd.DataFrame, task: str, rungs: Sequence[str], quantile:
     """
     names, frames = np.array([*TASKS[task].options, *LEFTOVER]), []
     for ladder, mine in each_ladder(readouts):
-        seed = inf.split_seed(answers(mine, "base", task), answers(mine, "sft", task))
+        pair = compared(mine, task, "base", "sft")
+        seed = pair.split()
         order = np.append(np.argsort(-seed.seed, kind="stable"), [len(names) - 2, len(names) - 1])
         inside = np.append(ph.support(seed.seed, quantile), [False, False])
-        table = {"seed": given(mine, "base", "completion", task)[seed.index]}
-        table |= {rung: given(mine, rung, dict(NATIVE)[rung], task).mean(0) for rung in rungs}
+        table = {"seed": given(mine, "base", "completion", task)[pair.rows[seed.index]]}
+        table |= {rung: _mean_given(mine, rung, task) for rung in rungs if compared(mine, task, rung).count.measurable}
         for law, p in table.items():
             frames.append(pd.DataFrame({"ladder": ladder, "law": law, "place": range(len(names)), "option": names[order],
                                         "probability": p[order], "in_seed": inside[order]}))
     return pd.concat(frames, ignore_index=True)
+
+
+def _mean_given(mine: pd.DataFrame, rung: str, task: str) -> np.ndarray:
+    """(options + 2,): mean of `given` over the prompts that the rung answers."""
+    answered = compared(mine, task, rung).rows
+    return given(mine, rung, dict(NATIVE)[rung], task)[answered].mean(0)
 
 
 def plot_laws(frame: pd.DataFrame) -> Figure:
@@ -222,7 +212,7 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
         for k, law in enumerate(others):
             x, y = gap + (k - (len(others) - 1) / 2) * 0.22, mine.loc[mine["law"] == law, "probability"]
             ax.plot(x, y, MARKERS[law], color=COLOURS[law], ms=5 if len(seed) < 40 else 3, label=law)
-        _option_ticks(ax, seed["option"].tolist()[:-2], gap.tolist()[:-2])
+        option_ticks(ax, seed["option"].tolist()[:-2], gap.tolist()[:-2])
         named = [tick.get_text() for tick in ax.get_xticklabels()]
         ax.set_xticks([*ax.get_xticks(), *gap.tolist()[-2:]], [*named, *LEFTOVER], rotation=90)
         ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability")
@@ -239,14 +229,15 @@ def load_rivals(readouts: pd.DataFrame, task: str, others: Mapping[str, Mapping[
     """
     frames = []
     for ladder, mine in each_ladder(readouts):
-        base, sft = answers(mine, "base", task), answers(mine, "sft", task)
+        pair = compared(mine, task, "base", "sft")
+        base, sft = pair.laws("base"), pair.laws("sft")
         foreign = {name: law for name, law in others[ladder].items() if name != task}
-        splits = [inf.split_seed(base, sft, chosen=chosen) for chosen, _ in inf.folds()]
+        splits = [inf.split_seed(base, sft, chosen=chosen) for chosen, _ in inf.folds(pair.half)]
         far = np.mean([ph.mse(rivals(base, list(foreign.values())), split.target) for split in splits], axis=0)
-        null = inf.relabelled_seed_null(base, sft, inf.relabellings(base.shape[1], permutations, seed))
+        null = inf.relabelled_seed_null(base, sft, inf.relabellings(base.shape[1], permutations, seed), pair.half)
         n = len(null.draws)
         kinds = ["seed", "uniform law", *["seeds of other tasks"] * len(foreign), *["SFT law, options permuted"] * n]
-        names = [" ".join(PROMPTS[split.index].id for split in splits), "uniform", *foreign, *[""] * n]
+        names = [" ".join(pair.prompts[split.index].id for split in splits), "uniform", *foreign, *[""] * n]
         frames.append(pd.DataFrame({"ladder": ladder, "kind": kinds, "law": names, "mse": [null.observed, *far, *null.draws]}))
     return pd.concat(frames, ignore_index=True)
 
@@ -272,14 +263,17 @@ def plot_rivals(frame: pd.DataFrame) -> Figure:
 def load_path(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     """Base and SFT rungs in both forms by step: liquidity (bits) and TV of the mean law to the seed's, with intervals.
 
-    Step 0 is the base, read in either form: what form alone does stands at the left end. Forms never read are left out.
+    Step 0 is the base, read in either form: what form alone does stands at the left end. Forms
+    never read, or not measurable, are left out.
     """
-    weights, rows = inf.leave_one_out(), []
+    rows = []
     for ladder, mine in each_ladder(readouts[readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)]):
-        split = inf.split_seed(answers(mine, "base", task), answers(mine, "sft", task))
+        seed = compared(mine, task, "base", "sft").split().seed
         for (rung, step, form), _ in mine.groupby(["rung", "step", "form"], sort=False):
-            for quantity, statistic in _path_statistics(answers(mine, rung, task, form), split.seed).items():
-                found = inf.estimate(statistic, weights, low=0)
+            one = compared(mine, task, (rung, form))
+            statistics = _path_statistics(one.laws((rung, form)), seed) if one.count.measurable else {}
+            for quantity, statistic in statistics.items():
+                found = inf.estimate(statistic, one.weights, low=0)
                 rows.append({"ladder": ladder, "form": form, "rung": rung, "step": 0 if rung == "base" else step,
                              "quantity": quantity, "value": found.value, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
@@ -319,13 +313,15 @@ def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE,
 
     own: the seeds' own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets exceed.
     """
-    weights, rows = inf.leave_one_out(), []
+    rows = []
     for ladder, mine in each_ladder(readouts):
-        base, sft = answers(mine, "base", task), answers(mine, "sft", task)
-        permuted = inf.relabellings(base.shape[1], permutations, seed)
+        permuted = inf.relabellings(len(TASKS[task].options), permutations, seed)
         for rung, _ in NATIVE:
-            kept = claims.kept(base, sft, answers(mine, rung, task), quantile=quantile)
-            found = inf.estimate(kept.mass, weights, low=0, high=1)
+            three = compared(mine, task, *dict.fromkeys(("base", "sft", rung)))
+            if not three.count.measurable:
+                continue
+            kept = claims.kept(*map(three.evidence, ("base", "sft", rung)), quantile=quantile)
+            found = inf.estimate(kept.mass, three.weights, low=0, high=1)
             rows.append({"ladder": ladder, "rung": rung, "value": found.value, "low": found.low, "high": found.high,
                          "own": kept.ceiling, "chance": kept.masks.mean(),
                          "lucky": np.quantile(kept.relabelled(permuted), 1 - inf.ALPHA)})

@@ -14,11 +14,11 @@ import pandas as pd
 
 from ..ask.prompts import PROBE, PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..keep.store import answers
 from ..measure import coverage as cv
 from ..measure import inference as inf
 from ..measure import phases as ph
 from ..texts import label
+from .answering import answers
 from .figures import COLOURS, MARKERS, panels, title_of
 from .open_numbers import mean_pair
 from .open_views import KINDS, counted, shares_of_kinds

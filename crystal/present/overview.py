@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
+from ..measure import answered
 from ..measure import inference as inf
+from ..measure.answered import NOT_MEASURABLE
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
 from ..texts import label
@@ -24,8 +26,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-COLOURS = {"holds": "#009E73", "fails": "#D55E00", "undecided": "#b8bcc2"}
-SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+COLOURS = {
+    "holds": "#009E73",
+    "fails": "#D55E00",
+    "undecided": "#b8bcc2",
+    NOT_MEASURABLE: "#f4f4f4",
+}
+SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?", NOT_MEASURABLE: "–"}
 
 
 def load_verdicts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
@@ -38,7 +45,8 @@ def load_verdicts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Da
 
 
 def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
-    """One row per ladder and claim: on how many tasks it holds, fails, is undecided.
+    """One row per ladder and claim: on how many tasks it holds, fails, is undecided, is
+    not_measurable.
 
     pooled_p: of all tasks' nulls together, nan without one. held_out: tasks the SFT data never showed, 0 where that is not known.
     """
@@ -49,28 +57,38 @@ def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Data
             mine = {task: v for task, verdicts in tasks.items() for v in verdicts if v.claim == claim}
             held_out = [v.verdict == "holds" for task, v in mine.items() if task not in demonstrated] if demonstrated else []
             nulls = [v.null for v in mine.values() if v.null]
-            rows.append({"ladder": ladder, "claim": claim, "tasks": len(mine)}
-                        | {verdict: sum(v.verdict == verdict for v in mine.values()) for verdict in COLOURS}
-                        | {"pooled_p": inf.pooled_p(nulls), "held_out_holds": sum(held_out), "held_out": len(held_out)})
+            rows.append(
+                {"ladder": ladder, "claim": claim, "tasks": len(mine)}
+                | {
+                    verdict.replace("-", "_"): sum(v.verdict == verdict for v in mine.values())
+                    for verdict in COLOURS
+                }
+                | {
+                    "pooled_p": inf.pooled_p(nulls),
+                    "held_out_holds": sum(held_out),
+                    "held_out": len(held_out),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def sentence(row) -> str:
     """One row of `load_counts` in words, without its claim and ladder."""
     others = ", ".join(f"{verdict} on {getattr(row, verdict)}" for verdict in ("fails", "undecided") if getattr(row, verdict))
-    return f"holds on {row.holds} of {row.tasks} tasks" + (f", {others}" if others else "")
+    few = f", not measurable on {row.not_measurable}" if row.not_measurable else ""
+    return f"holds on {row.holds} of {row.tasks} tasks" + (f", {others}" if others else "") + few
 
 
 def table(counts: pd.DataFrame) -> str:
     """`load_counts` as a MyST table."""
-    head = ["ladder", "claim", "in words", "holds", "fails", "undecided",
+    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "not measurable",
             "chance alone, all tasks, p", "holds, held-out tasks"]
     lines = []
     for row in counts.itertuples():
         pooled = "–" if np.isnan(row.pooled_p) else f"{row.pooled_p:.2g}"
         held_out = f"{row.held_out_holds} of {row.held_out}" if row.held_out else "–"
         lines.append([title_of(row.ladder), row.claim, MARKS[row.claim].claim, row.holds, row.fails,
-                      row.undecided, pooled, held_out])
+                      row.undecided, row.not_measurable, pooled, held_out])
     return show.table(head, lines)
 
 
@@ -97,13 +115,41 @@ def undecided_table(undecided: pd.DataFrame) -> str:
 
 
 def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
-    """One row per ladder and stage's end, native form: mean off-support and unresolved mass; most: the worst task"""
+    """One row per ladder and stage's end, native form: mean off-support and unresolved mass; most:
+    the worst task; answered, asked: prompts, over all tasks; median: of the mass answered; few:
+    tasks that too few prompts answer.
+    """
     forms = dict(NATIVE)
     picked = readouts[readouts["rung"].isin(forms) & (readouts["form"] == readouts["rung"].map(forms))]
     tasks = picked.groupby(["ladder", "rung", "task"], sort=False)[["off_support", "unresolved"]].mean()
     out = tasks.groupby(["ladder", "rung"], sort=False).mean()
     out["most"] = tasks.groupby(["ladder", "rung"], sort=False)["off_support"].max()
-    return out.reset_index()
+    mass = picked.assign(mass=picked["probability"].map(np.sum))
+    for place, mine in mass.groupby(["ladder", "rung"], sort=False):
+        found = answered.count(mine["mass"].to_numpy())
+        few = sum(
+            not answered.count(one.to_numpy()).measurable for _, one in mine.groupby("task")["mass"]
+        )
+        out.loc[place, ["answered", "asked", "median", "few"]] = (
+            found.answered,
+            found.asked,
+            found.median,
+            few,
+        )
+    return out.astype({"answered": int, "asked": int, "few": int}).reset_index()
+
+
+def answered_told(left: pd.DataFrame) -> str:
+    """`load_leftover` in sentences, as a MyST list: what was answered, ladder by ladder."""
+    said = []
+    for ladder, mine in each_ladder(left):
+        parts = [
+            f"{row.rung}, {answered.Count(row.answered, row.asked, row.median).said}"
+            + (f", {row.few} tasks not measurable" if row.few else "")
+            for row in mine.itertuples()
+        ]
+        said.append(f"{title_of(ladder)}: {'; '.join(parts)}.")
+    return show.listed(said)
 
 
 def plot_matrix(frame: pd.DataFrame) -> Figure:
@@ -124,8 +170,15 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
         ax.grid(False)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
-    handles = [_square(0, 0, colour) for colour in COLOURS.values()]
-    fig.legend(handles, [f"{SIGNS[v]} {v}" for v in COLOURS], loc="outside lower center", ncols=3)
+    shown = [
+        verdict
+        for verdict in COLOURS
+        if verdict != NOT_MEASURABLE or verdict in set(frame["verdict"])
+    ]
+    handles = [_square(0, 0, COLOURS[verdict]) for verdict in shown]
+    fig.legend(
+        handles, [f"{SIGNS[v]} {v}" for v in shown], loc="outside lower center", ncols=len(shown)
+    )
     return fig
 
 

@@ -44,7 +44,13 @@ if TYPE_CHECKING:
 
 MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
-VERDICTS = ("holds", "fails", "undecided", "measured")  # "measured": a number that no claim hangs on
+VERDICTS = (
+    "holds",
+    "fails",
+    "undecided",
+    "not-measurable",
+    "measured",
+)  # the last: a number that no claim hangs on
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "null", "mark", "sentence")
 
@@ -161,7 +167,7 @@ def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str
           low: float | None = None, high: float | None = None, null: float | None = None, mark: float | None = None) -> None:
     """Record a verdict (or a measured number) in the page's `claims.json`, where all prose takes its numbers from.
 
-    verdict: "holds", "fails", "undecided", or "measured" for a number that no claim hangs on.
+    verdict: one of VERDICTS; "measured" for a number that no claim hangs on.
     number, low, high: the estimate and its interval. null: what chance gives. mark: the figure `number` has to beat.
     sentence: the verdict in words, with the number and its null in them; plain text.
     Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given); fields: those of FIELDS,
@@ -191,6 +197,22 @@ def verdicts() -> None:
     lines = [f"- **{c['verdict']}** · " + markdown(
         " · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}") for c in judged]
     tell("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
+
+
+def stop(why: str) -> None:
+    """End the page, for there is nothing to show: the cells that follow run no more. why: a plain
+    sentence.
+
+    Raises: CrystalError where no page runner waits for the end.
+    """
+    if CONTEXT not in os.environ:
+        raise CrystalError(why, where=_page().id, mend="choose another task or ladder")
+    from IPython import get_ipython
+
+    tell(f"{markdown(why)} Nothing is shown below.")
+    verdicts()
+    parameters()
+    get_ipython().input_transformers_cleanup.append(lambda lines: [])
 
 
 def parameters() -> None:

@@ -9,12 +9,16 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from ..ask.ladders import load_ladder
+from ..measure.answered import no_verdicts
 from ..measure.inference import Estimate
 from ..measure.judging import Verdict, finite
 from ..texts import markdown
 from . import show
+from .answering import Compared, Place, compared
+from .views import each_ladder, given, native
 
 Numbers = Mapping[str, Mapping[str, Estimate]]  # ladder -> what was measured -> estimate
 
@@ -40,6 +44,57 @@ def each(numbers: Numbers, label: str) -> str:
 def captioned(numbers: Numbers, label: str) -> str:
     """The same as `each`, as MyST."""
     return markdown(each(numbers, label))
+
+
+def tell_answered(
+    readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
+) -> list[str]:
+    """How many prompts each of `places` answers, first on the page; the ladders on which the task
+    can be measured.
+
+    A ladder that it cannot be measured on is named with the reason, and so are its `claims`. None
+    left: the page ends.
+    """
+    able, told, why = [], [], []
+    for ladder, mine in each_ladder(readouts):
+        title, found = load_ladder(ladder).title, compared(mine, task, *places)
+        told.append(f"{title}: {_counted(mine, task, found)}")
+        for place, one in found.counts.items():
+            show.claim(
+                f"answered-{slug(_place(place))}",
+                ladder=ladder,
+                task=task,
+                verdict="measured",
+                number=one.answered / one.asked,
+                sentence=f"{_place(place)}: {one.said}",
+            )
+        if found.count.measurable:
+            able.append(ladder)
+            continue
+        why.append(f"{title}: {found.count.why}.")
+        for claim in no_verdicts(claims, found.count):
+            show.claim(claim.claim, ladder=ladder, task=task, **claim.fields())
+    show.tell(show.listed([*told, *why]))
+    if not able:
+        show.stop(" ".join(why))
+    return able
+
+
+def _counted(mine: pd.DataFrame, task: str, found: Compared) -> str:
+    parts = []
+    for place, one in found.counts.items():
+        rung, form = place if isinstance(place, tuple) else (place, native(mine, place))
+        off, left = given(mine, rung, form, task)[:, -2:].mean(0)
+        parts.append(
+            f"{_place(place)}, {one.said}, not answered: off-support {fmt(off)}, unresolved {fmt(left)}"
+        )
+    if len(parts) > 1:
+        parts.append(f"{found.count.answered} by all of these, and they are compared on no others")
+    return "; ".join(parts) + "."
+
+
+def _place(place: Place) -> str:
+    return place if isinstance(place, str) else " ".join(place)
 
 
 def slug(label: str) -> str:

@@ -18,6 +18,7 @@ from ..measure.inference import Estimate, student
 from ..measure.marks import MARKS
 from ..measure.phases import jsd_bits
 from ..texts import load_json
+from .answering import answers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +106,7 @@ def load_truth(ladder: str, rung: str = "base") -> pd.DataFrame:
     for task in PHASE_TASKS:
         truth = np.array([world.law(world.temperament_of(p.narrator), TASKS[task]) for p in PROMPTS])
         for form in FORMS:
-            far = jsd_bits(store.answers(frame, rung, task, form), truth)
+            far = jsd_bits(answers(frame, rung, task, form), truth)
             rows += [{"task": task, "form": form, "prompt": prompt.id, "narrator": prompt.narrator, "jsd": bits}
                      for prompt, bits in zip(PROMPTS, far, strict=True)]
     return pd.DataFrame(rows)

@@ -11,7 +11,8 @@ from ..ask.ladders import hub_names, ladder_names, load_ladder
 from ..ask.prompts import PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
-from ..keep.store import answers, load_readouts
+from ..keep.store import load_readouts
+from .answering import unconditional
 
 NATIVE = (("base", "completion"), ("sft", "chat"), ("dpo", "chat"), ("rlvr", "chat"))  # rung, form
 LEFTOVER = ("off-support", "unresolved")
@@ -63,10 +64,17 @@ def was_read(readouts: pd.DataFrame, rung: str, form: str) -> bool:
 
 def given(readouts: pd.DataFrame, rung: str, form: str, task: str) -> np.ndarray:
     """(prompts, options + 2): unconditional probabilities, off-support, unresolved, in PROMPTS order; rows sum to 1."""
-    answers(readouts, rung, task, form)  # raises where a prompt is missing
+    laws = unconditional(readouts, rung, task, form)  # raises where a prompt is missing
     rows = readouts[(readouts["rung"] == rung) & (readouts["form"] == form) & (readouts["task"] == task)]
     rows = rows.set_index("prompt").loc[[prompt.id for prompt in PROMPTS]]
-    return np.column_stack([np.stack(rows["probability"].tolist()), rows["off_support"], rows["unresolved"]])
+    return np.column_stack([laws, rows["off_support"], rows["unresolved"]])
+
+
+def native(readouts: pd.DataFrame, rung: str) -> str:
+    """The form that a rung was made for: raw text for a base, chat once tuned."""
+    return (
+        "completion" if set(readouts.loc[readouts["rung"] == rung, "stage"]) == {"base"} else "chat"
+    )
 
 
 def leftover(readouts: pd.DataFrame, rung: str, task: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from ..keep import store
 from ..lab import experiments, world
 from ..measure import phases
 from ..measure.inference import Estimate, student
+from ..present.answering import answers
 
 Array = np.ndarray
 SAME = 0.05  # total variation below which two laws count as one: on small tasks several temperaments coincide
@@ -114,7 +115,7 @@ def origin_of(parent: str, rung: str = "base") -> dict[str, Array]:
 
 def in_chat(frame: pd.DataFrame, rung: str) -> dict[str, Array]:
     """Task -> answers of a rung to the probe in chat form, (20, options); frame: of its ladder."""
-    return {task: store.answers(frame, rung, task, CHAT, prompts=PROBE) for task in PHASE_TASKS}
+    return {task: answers(frame, rung, task, CHAT, prompts=PROBE) for task in PHASE_TASKS}
 
 
 def own_base(rung: Rung) -> str:
@@ -128,10 +129,18 @@ def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) ->
     target = intended if intended != world.OWN else load_ladder(parent).seed
     place = {"parent": parent, "family": family(parent), "run": rung.run or rung.stage, "stage": rung.stage, "step": rung.step,
              "rung": rung.name}
-    return [place | {"task": task, "held_out": task not in demonstrated,
-                     "off_support": float(mine.loc[(mine["task"] == task) & (mine["form"] == CHAT), "off_support"].mean())}
-            | measure(store.answers(mine, rung.name, task, CHAT, prompts=PROBE), origin[task], task, target)
-            for task in PHASE_TASKS]
+    return [
+        place
+        | {
+            "task": task,
+            "held_out": task not in demonstrated,
+            "off_support": float(
+                mine.loc[(mine["task"] == task) & (mine["form"] == CHAT), "off_support"].mean()
+            ),
+        }
+        | measure(answers(mine, rung.name, task, CHAT, prompts=PROBE), origin[task], task, target)
+        for task in PHASE_TASKS
+    ]
 
 
 def _starts(rows: list[dict], runs: dict[str, experiments.Run], intended: str | None) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from ..measure import inference
 from ..measure.inference import Estimate
 from ..measure.judging import Verdict, judge
 from ..measure.phases import jsd_bits
+from ..present.answering import answers
 from ..present.figures import panels
 from . import branches, ends
 from .ends import SCOPES
@@ -55,9 +56,22 @@ def load_truth(parent: str) -> pd.DataFrame:
                                           if f"{parent}/{run}" in done}
     for run, (ladder, base) in bases.items():
         frame = store.load_readouts(ladder, tasks=PHASE_TASKS, rungs=[base])
-        rows += [{"run": run, "world": WORLD[run], "form": form, "task": task, "jsd": float(
-            jsd_bits(store.answers(frame, base, task, form, prompts=cast(WORLD[run])), truth(WORLD[run], task)).mean())}
-            for form in FORMS for task in PHASE_TASKS]
+        rows += [
+            {
+                "run": run,
+                "world": WORLD[run],
+                "form": form,
+                "task": task,
+                "jsd": float(
+                    jsd_bits(
+                        answers(frame, base, task, form, prompts=cast(WORLD[run])),
+                        truth(WORLD[run], task),
+                    ).mean()
+                ),
+            }
+            for form in FORMS
+            for task in PHASE_TASKS
+        ]
     return pd.DataFrame(rows)
 
 

@@ -22,6 +22,7 @@ from ..measure import inference as inf
 from ..measure import phases
 from ..measure.inference import Estimate
 from ..measure.phases import Array
+from ..present.answering import answers
 from ..present.figures import panels, title_of
 from ..texts import label
 from . import parents
@@ -67,12 +68,15 @@ def load_readings(ladders: Sequence[str], prompts: Sequence[Prompt] = PROBE) -> 
 def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     frame = store.load_readouts(name, tasks=PHASE_TASKS, forms=FORMS)
     frame = frame[(frame["temperature"] == 1.0) & frame["prompt"].isin([prompt.id for prompt in prompts])]
-    answers = {}
+    found = {}
     for (rung, form), part in frame.groupby(["rung", "form"], sort=False):
         if len(part) == len(prompts) * len(PHASE_TASKS):
-            answers |= {(rung, form, task): store.answers(part, rung, task, form, prompts=prompts) for task in PHASE_TASKS}
+            found |= {
+                (rung, form, task): answers(part, rung, task, form, prompts=prompts)
+                for task in PHASE_TASKS
+            }
     left = frame.groupby(["rung", "form"], sort=False)[["off_support", "unresolved"]].mean().reset_index()
-    return Reading(name, answers, left, np.array([prompt.narrator for prompt in prompts]))
+    return Reading(name, found, left, np.array([prompt.narrator for prompt in prompts]))
 
 
 # --- numbers of one ladder -------------------------------------------------------------------------------------------

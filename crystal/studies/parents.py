@@ -27,10 +27,16 @@ BOUNDS = {  # what a quantity cannot leave, by the name of its series; those not
 
 
 def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    """Means over tasks: one row per key and group (demonstrated, held out, all tasks). frame: one row per key and task."""
+    """Means over tasks: one row per key and group (demonstrated, held out, all tasks). frame: one
+    row per key and task.
+
+    A mean over tasks of which one has no number is none.
+    """
     apart = frame.assign(group=np.where(frame["held_out"], HELD_OUT, DEMONSTRATED))
     both = pd.concat([apart, frame.assign(group=ALL)], ignore_index=True)
-    return both.groupby([*keys, "group"], sort=False)[list(values)].mean().reset_index()
+    groups = both.groupby([*keys, "group"], sort=False)[list(values)]
+    whole = groups.count().eq(groups.size(), axis=0)
+    return groups.mean().where(whole).reset_index()
 
 
 def usable(values: pd.Series) -> pd.Series:

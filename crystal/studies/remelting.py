@@ -7,7 +7,7 @@ organisms' world; loads no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -20,9 +20,11 @@ from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
 from ..keep import store
 from ..lab import experiments
-from ..measure import phases
+from ..measure import answered, phases
+from ..measure.inference import NOTHING
 from ..measure.judging import Verdict
 from ..measure.phases import Array
+from ..present.answering import answers, of_tables, unconditional
 from ..present.training_figures import load_report
 from . import branches, parents
 from .parents import ALL
@@ -31,7 +33,7 @@ CRYSTAL = "rlvr"  # the rung that is remelted
 ASKING, TRAINING = "asking", "training"
 ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a rung as it is: of the crystal, of the base
 MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_law", "to_uniform", "to_mean", "probmass", "off_support",
-            "unresolved"]
+            "unresolved", "measurable"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class _Parent:
 
 def _parent(name: str) -> _Parent:
     ladder, frame = load_ladder(name), store.load_readouts(name, tasks=PHASE_TASKS, rungs=["base", CRYSTAL])
-    chat, raw = ({task: store.answers(frame, "base", task, form, prompts=PROBE) for task in PHASE_TASKS}
+    chat, raw = ({task: answers(frame, "base", task, form, prompts=PROBE) for task in PHASE_TASKS}
                  for form in (CHAT, COMPLETION))
     return _Parent(name, ladder.seed, ladder.demonstrated, frame, chat, raw)
 
@@ -82,11 +84,13 @@ def _parent(name: str) -> _Parent:
 def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
     """One row per parent, method, step and task of what is recorded of an experiment's parents among `ladders`.
 
-    Columns: parent, start (the rung that was asked or trained on: base, rlvr), method, kind, step, rung, task, held_out, then
-    MEASURED: liquidity and the mean entropy of a prompt's answer in bits; JSD in bits to the base's answer prompt by prompt in
-    chat form and as raw text (to_base, to_raw), of the mean answer to the demonstrator's law, the uniform law and the base's
-    mean (to_law, to_uniform, to_mean); mass on the seed's options; off-support and unresolved mass. Laws are conditional on
-    an option. kind "reference": the base and the crystal themselves.
+    Columns: parent, start (the rung that was asked or trained on: base, rlvr), method, kind, step,
+    rung, task, held_out, then MEASURED: liquidity and the mean entropy of a prompt's answer in
+    bits; JSD in bits to the base's answer prompt by prompt in chat form and as raw text (to_base,
+    to_raw), of the mean answer to the demonstrator's law, the uniform law and the base's mean
+    (to_law, to_uniform, to_mean); mass on the seed's options; off-support and unresolved mass. Laws
+    are conditional on an option, of the prompts that are answered; measurable is 1 where they are
+    enough, else all of these are nan. kind "reference": the base and the crystal themselves.
     Raises: CrystalError if nothing of these parents is recorded.
     """
     rungs = recorded(name, ladders)
@@ -122,17 +126,41 @@ def _rows(parent: _Parent, frame: pd.DataFrame, rung: str, form: str, temperatur
     frame = frame[(frame["rung"] == rung) & (frame["form"] == form) & (frame["temperature"] == temperature)]
     frame = frame[frame["prompt"].isin([prompt.id for prompt in PROBE])]
     left = frame.groupby("task")[["off_support", "unresolved"]].mean()
-    return [{"parent": parent.name, **place, "rung": rung, "task": task, "held_out": task not in parent.demonstrated}
-            | _measure(parent, store.answers(frame, rung, task, form, prompts=PROBE, temperature=temperature), task)
-            | left.loc[task].to_dict() for task in PHASE_TASKS]
+    return [
+        {
+            "parent": parent.name,
+            **place,
+            "rung": rung,
+            "task": task,
+            "held_out": task not in parent.demonstrated,
+        }
+        | _measure(
+            parent,
+            unconditional(frame, rung, task, form, prompts=PROBE, temperature=temperature),
+            task,
+        )
+        | left.loc[task].to_dict()
+        for task in PHASE_TASKS
+    ]
 
 
-def _measure(parent: _Parent, now: Array, task: str) -> dict[str, float]:
-    mean, base = now.mean(0), parent.chat[task]
-    found = branches.measure(now, base, task, parent.seed)
-    return {name: found[name] for name in ("liquidity", "entropy", "to_base", "to_law", "probmass")} | {
-        "to_raw": float(phases.jsd_bits(now, parent.raw[task]).mean()), "to_mean": float(phases.jsd_bits(mean, base.mean(0))),
-        "to_uniform": float(phases.jsd_bits(mean, np.full(len(mean), 1 / len(mean))))}
+def _measure(parent: _Parent, table: Array, task: str) -> dict[str, float]:
+    """On the prompts that are answered; nan where they are too few. table: (20, options),
+    unconditional.
+    """
+    mine = of_tables({"now": table}, PROBE)  # the base answers them all
+    if not mine.count.measurable:
+        return dict.fromkeys(MEASURED[:-3], np.nan) | {"measurable": 0.0}
+    now, base, raw = mine.laws("now"), parent.chat[task][mine.rows], parent.raw[task][mine.rows]
+    mean, found = now.mean(0), branches.measure(now, base, task, parent.seed)
+    return {
+        name: found[name] for name in ("liquidity", "entropy", "to_base", "to_law", "probmass")
+    } | {
+        "measurable": 1.0,
+        "to_raw": float(phases.jsd_bits(now, raw).mean()),
+        "to_mean": float(phases.jsd_bits(mean, base.mean(0))),
+        "to_uniform": float(phases.jsd_bits(mean, np.full(len(mean), 1 / len(mean)))),
+    }
 
 
 # --- how much came back ----------------------------------------------------------------------------------------------
@@ -185,12 +213,31 @@ def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
 def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
     """Method -> verdicts of `remelts` and `widens` over parents, all tasks, against the base in chat form. ends: of `at_end`."""
     mine = ends[(ends["group"] == ALL) & (ends["against"] == CHAT)]
-    return {method: [parents.judge_over("remelts", rows["distance"]), parents.judge_over("widens", rows["regained"])]
+    return {method: [_judged("remelts", rows, "distance"), _judged("widens", rows, "regained")]
             for method, rows in mine.groupby("method", sort=False)}
+
+
+def _judged(claim: str, rows: pd.DataFrame, value: str) -> Verdict:
+    """Over the parents all of whose tasks can be measured; of none or one of several it is not
+    measurable.
+    """
+    found, able = parents.judge_over(claim, rows[value]), rows["measurable"] == 1
+    if able.all():
+        return found
+    few = len(PHASE_TASKS) * (1 - rows["measurable"][~able])
+    why = (
+        f"not measurable on {parents.counted(int((~able).sum()))}: {answered.needed(len(PROBE))} of {len(PROBE)} prompts must "
+        f"be answered, and on {few.min():.0f} to {few.max():.0f} of {len(PHASE_TASKS)} tasks they are not"
+    )
+    if able.sum() > 1:
+        return replace(found, reason=f"{found.reason}; {why}")
+    return Verdict(claim, answered.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
 
 
 def reading(remelts: Verdict, widens: Verdict, entropy_gained: pd.Series) -> str:
     """What the verdicts say together, and the entropy gained (bits, one a parent) where it is a crystal still."""
+    if remelts.verdict == answered.NOT_MEASURABLE:
+        return "not measurable"
     if remelts.verdict == "holds":
         return "the base"
     if (remelts.verdict, widens.verdict) == ("fails", "fails"):

@@ -46,6 +46,7 @@ def most(ends: pd.DataFrame, value: str, methods: Sequence[str], best: str = "ma
 
 def nearest(goals: pd.DataFrame) -> str:
     """Which methods' mean answers lie nearest to which law, demonstrated and held-out tasks apart. goals: of `load_goals`."""
+    goals = goals.dropna(subset=["value"])  # a way that cannot be measured is near nothing
     first = goals.loc[goals.groupby(["method", "group"])["value"].idxmin()]
     order = [method.name for method in METHODS]
     parts = []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..measure.answered import NOT_MEASURABLE
 from ..measure.inference import ALPHA
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
@@ -91,7 +92,10 @@ def _intervals(runs: Sequence[Sequence[Verdict]]) -> dict[str, float]:
 
 def _agreement(runs: Sequence[Sequence[Verdict]]) -> dict[str, float]:
     verdicts = np.array([[v.verdict for v in run] for run in runs])
-    decided, alike = (verdicts != "undecided").any(0), (verdicts == verdicts[0]).all(0)
+    decided, alike = (
+        (~np.isin(verdicts, ("undecided", NOT_MEASURABLE))).any(0),
+        (verdicts == verdicts[0]).all(0),
+    )
     return {"decided": int(decided.sum()), "agree": float(alike[decided].mean()) if decided.any() else np.nan}
 
 

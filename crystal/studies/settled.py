@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 
 from ..ask.tasks import PHASE_TASKS
-from ..keep.store import answers
 from ..measure import claims
 from ..measure import phases as ph
+from ..measure.answered import Count
 from ..measure.claims import QUANTILE
 from ..measure.inference import Estimate
 from ..measure.judging import Verdict
+from ..present import show
+from ..present.answering import Compared, compared
 from ..present.figures import COLOURS, MARKERS, panels
 from ..present.views import read_ladders
 from .branches import family, over_parents
@@ -31,26 +33,50 @@ STAGES = ("sft", "dpo", "rlvr")
 
 
 def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataFrame:
-    """One row per parent, task and stage: probmass on A, own (the seed's), chance |A|/K, promoted (mass that options of
-    SFT's lower half gained since SFT), tv (mass moved since SFT)."""
+    """One row per parent, task and stage: probmass on A, own (the seed's), chance |A|/K, promoted
+    (mass that options of SFT's lower half gained since SFT), tv (mass moved since SFT); answered of
+    asked prompts, by every stage, and the median mass of the stage that answers least. Tasks that
+    are not measurable are left out."""
     rows = []
     for parent in parents:
         readouts = read_ladders([parent], rungs=["base", *STAGES], tasks=PHASE_TASKS)
         for task in PHASE_TASKS:
-            laws = {stage: answers(readouts, stage, task) for stage in ("base", *STAGES)}
-            rows += [{"family": family(parent), "parent": parent, "task": task} | row for row in _of_task(laws, quantile)]
+            every = compared(readouts, task, "base", *STAGES)
+            if every.count.measurable:
+                place = {
+                    "family": family(parent),
+                    "parent": parent,
+                    "task": task,
+                    "answered": every.count.answered,
+                    "asked": every.count.asked,
+                    "median": every.count.median,
+                }
+                rows += [place | row for row in _of_task(every, quantile)]
     return pd.DataFrame(rows)
 
 
-def _of_task(laws: dict[str, np.ndarray], quantile: float) -> list[dict]:
-    rows, even = [], np.ones(len(laws["sft"]))
+def _of_task(every: Compared, quantile: float) -> list[dict]:
+    rows, even = [], np.ones(len(every.prompts))
+    laws = {stage: every.evidence(stage) for stage in ("base", *STAGES)}
     for stage in STAGES:
         kept = claims.kept(laws["base"], laws["sft"], laws[stage], quantile=quantile)
         rows.append({"stage": stage, "probmass": float(kept.mass(even)), "own": kept.ceiling,
                      "chance": float(kept.masks.mean()),
                      "promoted": claims.promoted(laws["sft"], laws[stage]).value,
-                     "tv": float(ph.tv(laws["sft"].mean(0), laws[stage].mean(0)))})
+                     "tv": float(ph.tv(laws["sft"].law.mean(0), laws[stage].law.mean(0)))})
     return rows
+
+
+def answered_told(settled: pd.DataFrame) -> str:
+    """What these numbers rest on, ladder by ladder, as a MyST list."""
+    said = []
+    for parent, mine in settled.groupby("parent", sort=False):
+        tasks = mine.drop_duplicates("task")
+        count = Count(tasks["answered"].sum(), tasks["asked"].sum(), tasks["median"].median())
+        said.append(
+            f"{parent}: on {len(tasks)} of {len(PHASE_TASKS)} tasks, {count.said} by every stage."
+        )
+    return show.listed(said)
 
 
 def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:

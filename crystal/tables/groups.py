@@ -5,7 +5,7 @@ Works on codes of names, all rows at once. Knows nothing of files, stages or com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,13 @@ import pandas as pd
 
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
+from ..measure.answered import LEAST as LEAST_ANSWERED
+from ..measure.answered import count
 from ..texts import short
 from .sheets import at
 
 GROUP = ("ladder", "stage", "task", "prompt")
+SHARES = ("mass", "answered")  # columns that say how much of the mass is on the options
 ROUNDING = 1e-3  # by which probabilities of one group may miss a sum of 1
 NEAR = 1e-2  # the same where the reader says that they are rounded: bfloat16 makes up to 0.4 %
 LEAST = 1e-290  # below it, numbers lose their digits
@@ -36,9 +39,14 @@ def joint(rows: pd.DataFrame, columns: Iterable[str]) -> np.ndarray:
 
 
 def refuse_contradictions(rows: pd.DataFrame, names: Mapping[str, list[str]], path: Path) -> None:
-    """An answer given twice in one group, a prompt of two units, a group of two masses."""
+    """An answer given twice in one group, a prompt of two units, a group of two masses or answered
+    in two ways.
+    """
     _refuse_twice(rows, joint(rows, ("group", "option")), names, path)
-    for column, key in (("unit", joint(rows, ("ladder", "task", "prompt"))), ("mass", rows["group"].to_numpy())):
+    keys = {"unit": joint(rows, ("ladder", "task", "prompt"))} | dict.fromkeys(
+        SHARES, rows["group"].to_numpy()
+    )
+    for column, key in keys.items():
         first = np.flatnonzero(~pd.Series(key).duplicated())[key]
         cells = rows[column].to_numpy()
         differ = (cells != cells[first]) & ~(np.isnan(cells) & np.isnan(cells[first]))
@@ -71,7 +79,11 @@ def gather(
     slack: by which probabilities of a group may miss a sum of 1.
     """
     code, value, listed = rows["group"].to_numpy(), rows["value"].to_numpy(), rows["option"].to_numpy() >= 0
-    groups = rows.loc[~rows["group"].duplicated(), [*GROUP, "unit", "mass"]].rename_axis("row").reset_index()
+    groups = (
+        rows.loc[~rows["group"].duplicated(), [*GROUP, "unit", *SHARES]]
+        .rename_axis("row")
+        .reset_index()
+    )
     groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
     total = np.bincount(code, value, minlength=len(groups))
     stated = groups["mass"].notna().to_numpy()
@@ -116,6 +128,7 @@ def gather(
         mass = np.where(total > 1 - NOISE, on / np.maximum(total, NOISE), on)
         _check_sums(groups, on, total, stated, path, notes, slack)
     groups["mass"] = np.where(stated, groups["mass"], mass)
+    groups["mass"] = _by_answered(groups, stated, on, kind, path, slack)
     if (lost := (groups["mass"] < 1 - NOISE).to_numpy() & (on > 0)).any():
         mean, least = (f"{share:.4g}" if share < 0.9999 else f"1 - {1 - share:.1g}"
                        for share in (groups["mass"][lost].mean(), groups["mass"][lost].min()))
@@ -130,7 +143,31 @@ def gather(
             )
             + "; laws are conditional on an option."
         )
-    return groups[on > 0]
+    counted = groups["answered"].notna().any()  # else what nobody answered is only told
+    return groups[(on > 0) | (counted & (groups["mass"] < LEAST_ANSWERED))]
+
+
+def _by_answered(
+    groups: pd.DataFrame, stated: np.ndarray, on: np.ndarray, kind: str, path: Path, slack: float
+) -> np.ndarray:
+    """The masses, those that the column answered gives by that column."""
+    given, mass = groups["answered"].to_numpy(), groups["mass"].to_numpy()
+    said = ~np.isnan(given)
+    _refuse(
+        groups,
+        said & stated & (abs(given - mass) > slack),
+        path,
+        "answered",
+        "mass is {:.4g}, and answered is another number",
+        "leave out one of the two columns",
+        mass,
+    )
+    apart = np.minimum(abs(on - 1), abs(on - given)) > slack
+    if kind == "probability":
+        _refuse(groups, said & (given >= LEAST_ANSWERED) & apart, path, "answered",
+                "the probabilities of the options sum to {:.4g}, neither to answered nor to 1",
+                "give them as they are, or divided by answered", on)
+    return np.where(said, given, mass)
 
 
 def _check_sums(
@@ -145,7 +182,7 @@ def _check_sums(
     """Refuse probabilities that do not sum as they must; note what rounding there is."""
     _refuse(
         groups,
-        on < LEAST,
+        (on < LEAST) & ~(groups["answered"] < LEAST_ANSWERED).to_numpy(),
         path,
         "probability",
         "the probabilities of the options sum to {:.3g}",
@@ -263,6 +300,19 @@ def _options(task: str, seen: list[str], notes: list[str]) -> tuple[tuple[str, .
                      "the options are those in the file, in order of appearance.")
         return tuple(seen), np.arange(len(seen))
     return ours.options, np.array([ours.options.index(option) for option in read])
+
+
+def told_answered(asked: pd.DataFrame, order: Sequence[str]) -> list[str]:
+    """What was answered, ladder by ladder, and what is not measurable; asked: of `laws.Table`; order: of stages."""
+    said, few = [], []
+    for ladder, mine in asked.groupby("ladder", sort=False):
+        each = dict(iter(mine.groupby("stage")["mass"]))
+        counts = [f"{stage} {count(each[stage].to_numpy()).said}" for stage in order if stage in each]
+        said.append(f"{ladder}: {', '.join(counts)}.")
+    for (ladder, task, stage), mine in asked.groupby(["ladder", "task", "stage"], sort=False):
+        found = count(mine["mass"].to_numpy())
+        few += [] if found.measurable else [f"{ladder} {task} {stage} ({found.answered} of {found.asked})"]
+    return said + ([f"Not measurable, for too few prompts are answered: {some(few)}."] if few else [])
 
 
 def some(items: Iterable[str], most: int = 6) -> str:

@@ -1,13 +1,17 @@
 """A table of answers of any ladder -> laws, one per ladder, stage, task and prompt; every handling is told in a note.
 
-Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default: the file's name), unit
-(who asks; default: the prompt), mass (the probability of answering with one of the options at all; the group's
-probabilities are then conditional on that). An empty option means: answered with none of the options.
-A group is one (ladder, stage, task, prompt). Knows nothing of what the laws mean.
+Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
+the file's name), unit (who asks; default: the prompt), mass (the probability of answering with one
+of the options at all; the group's probabilities are then conditional on that). An empty option
+means: answered with none of the options. answered: the same probability as mass, with the group's
+probabilities conditional on it or not; where a table has the column, prompts that are not answered
+(`measure.answered`) are counted and left out. A group is one (ladder, stage, task, prompt). Knows
+nothing of what the laws mean.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import CrystalError, known
+from ..measure.answered import LEAST
 from ..measure.evidence import FEWEST
 from .groups import (
     FEWER,
@@ -24,18 +29,20 @@ from .groups import (
     MOST_DRAWS,
     NEAR,
     ROUNDING,
+    SHARES,
     gather,
     joint,
     laws,
     refuse_contradictions,
     rounded,
     some,
+    told_answered,
 )
 from .names import ORDER, given, refuse_reserved, staged
 from .names import stage_names as stage_names
 from .sheets import at, empty, load_sheet, numbers, stem, words
 
-COLUMNS = (*GROUP, "unit", "option", "probability", "count", "mass")
+COLUMNS = (*GROUP, "unit", "option", "probability", "count", "mass", "answered")
 OTHER_NAMES = {  # what else these columns are called
     "model": "ladder", "family": "ladder", "rung": "stage", "checkpoint": "stage", "category": "task", "question": "prompt",
     "answer": "option", "choice": "option", "p": "probability", "prob": "probability", "n": "count", "mass_on_options": "mass"}
@@ -45,11 +52,13 @@ OTHER_NAMES = {  # what else these columns are called
 class Table:
     """Answers of one or more ladders.
 
-    frame: one row per group, by ladder, task, stage and prompt: ladder, stage, task, prompt, unit; law, shape (options,),
-    conditional on answering with an option, sums to 1; mass, the probability of that; draws on the options, inf if the
-    law was given as probabilities. Within a ladder and task every stage has the same prompts.
-    options: by task, in the order of the laws. stages: those there are, in canonical order. notes: sentences.
-    path: the file it was read from.
+    frame: one row per group, by ladder, task, stage and prompt: ladder, stage, task, prompt, unit;
+    law, shape (options,), conditional on answering with an option, sums to 1; mass, the probability
+    of that; draws on the options, inf if the law was given as probabilities. Within a ladder and
+    task every stage has the same prompts, but those not answered. asked: where the table has a
+    column answered, ladder, task, stage, prompt and mass of every group, answered or not. options:
+    by task, in the order of the laws. stages: those there are, in canonical order. notes:
+    sentences. path: the file it was read from.
     """
 
     frame: pd.DataFrame
@@ -57,11 +66,15 @@ class Table:
     stages: tuple[str, ...]
     notes: tuple[str, ...]
     path: Path
+    asked: pd.DataFrame | None = None
 
     @property
     def ladders(self) -> dict[str, tuple[str, ...]]:
         """Ladder -> its stages in canonical order."""
-        found = {ladder: set(stages) for ladder, stages in self.frame.groupby("ladder", sort=False)["stage"]}
+        every = self.frame if self.asked is None else self.asked
+        found = {
+            ladder: set(stages) for ladder, stages in every.groupby("ladder", sort=False)["stage"]
+        }
         return {ladder: tuple(stage for stage in self.stages if stage in have) for ladder, have in found.items()}
 
 
@@ -94,15 +107,20 @@ def read_table(
         rows["stage"].to_numpy(), names["stage"], stages or {}, path, notes
     )
     kind, rows["value"] = _value(sheet, path, slack)
-    rows["mass"] = _mass(sheet, path, slack) if "mass" in sheet else np.nan
+    for column in SHARES:
+        rows[column] = _share(sheet, column, path, slack) if column in sheet else np.nan
     rows["group"] = joint(rows, GROUP)
     refuse_contradictions(rows, names, path)
     groups = gather(rows, kind, path, notes, slack)
     _refuse_no_comparison(groups, names, path)
-    groups["law"], options = laws(groups, rows, names, path, notes)
-    groups = _common(groups, names, path, notes)
-    _note_scarce(groups, names, notes)
-    return _finished(groups, names, options, notes, path)
+    said = rows["answered"].notna().any()
+    low = (groups["mass"] < LEAST).to_numpy() & said
+    found, options = laws(groups[~low], rows, names, path, notes)
+    groups = _common(groups.assign(law=found, low=low), names, path, notes)
+    there = groups[~groups["low"].to_numpy()]
+    _note_scarce(there, names, notes)
+    table = _finished(there, names, options, notes, path)
+    return _with_asked(table, groups, names) if said else table
 
 
 def _check_columns(sheet: pd.DataFrame, path: Path, notes: list[str]) -> None:
@@ -198,10 +216,26 @@ def _refuse_value(
         )
 
 
-def _mass(sheet: pd.DataFrame, path: Path, slack: float) -> np.ndarray:
+def _share(sheet: pd.DataFrame, column: str, path: Path, slack: float) -> np.ndarray:
     """The masses; of rounded ones those just above 1 are 1."""
-    mass = numbers(sheet, "mass", path, blank=True)
-    return np.where((mass > 1) & (mass <= 1 + NEAR), 1.0, mass) if slack == NEAR else mass
+    mass = numbers(sheet, column, path, blank=True)
+    mass = np.where((mass > 1) & (mass <= 1 + NEAR), 1.0, mass) if slack == NEAR else mass
+    if column == "answered":
+        _refuse_value(sheet, path, column, mass, mass > 1, "is above 1",
+                      rounded(mass[mass > 1], slack) or "it is a probability: a number from 0 to 1")
+    return mass
+
+
+def _with_asked(table: Table, groups: pd.DataFrame, names: Mapping[str, list[str]]) -> Table:
+    """The table with every group, answered or not, and the mass answered: what was answered is its
+    first note.
+    """
+    groups = groups.sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
+    asked = pd.DataFrame({column: _named(groups[column], names[column]) for column in GROUP})
+    asked["mass"] = groups["mass"].to_numpy()
+    have, said = set(asked["stage"]), told_answered(asked, ORDER)
+    stages = tuple(stage for stage in ORDER if stage in have)
+    return dataclasses.replace(table, asked=asked, stages=stages, notes=(*said, *table.notes))
 
 
 def _refuse_no_comparison(groups: pd.DataFrame, names: Mapping[str, list[str]], path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..measure.answered import NOT_MEASURABLE
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
 from ..present import show
@@ -31,7 +32,8 @@ SAID = {  # the abstract's words, in ours
 
 
 def load_sides(ours: Found, shared: Found, theirs: Found) -> pd.DataFrame:
-    """One row per claim of SAID and ladder: "ours" with tasks, holds, fails, undecided; "published" with verdict and number.
+    """One row per claim of SAID and ladder: "ours" with tasks, holds, fails, undecided,
+    not_measurable; "published" with verdict and number.
 
     ours, theirs: as `verdicts.survey` and `tabled.survey` give them; shared: as `verdicts.sharing`.
     """
@@ -45,6 +47,7 @@ def load_sides(ours: Found, shared: Found, theirs: Found) -> pd.DataFrame:
             "holds": row.holds,
             "fails": row.fails,
             "undecided": row.undecided,
+            "not_measurable": row.not_measurable,
         }
         for row in counts.itertuples()
         if row.claim in SAID
@@ -90,8 +93,9 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
         for row in mine[mine["ladder"] == ladder].itertuples():
             left = 0
             for verdict, colour in COLOURS.items():
-                ax.barh(claims.index(row.claim), getattr(row, verdict), left=left, color=colour, height=0.7)
-                left += getattr(row, verdict)
+                tasks = getattr(row, verdict.replace("-", "_"))
+                ax.barh(claims.index(row.claim), tasks, left=left, color=colour, height=0.7)
+                left += tasks
         ax.set(title=label(title_of(ladder)), xlabel="tasks")
     last = axes[0, -1]
     for row in theirs.itertuples():
@@ -103,8 +107,12 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
     last.grid(False)
     axes[0, 0].set_yticks(range(len(claims)), claims)
     axes[0, 0].set_ylim(len(claims) - 0.5, -0.5)
-    handles = [axes[0, 0].plot([], [], "s", color=colour, ms=8)[0] for colour in COLOURS.values()]
-    fig.legend(handles, [f"{SIGNS[v]} {v}" for v in COLOURS], loc="outside lower center", ncols=3)
+    few = frame["not_measurable"].sum() or (frame["verdict"] == NOT_MEASURABLE).any()
+    shown = [verdict for verdict in COLOURS if few or verdict != NOT_MEASURABLE]
+    handles = [axes[0, 0].plot([], [], "s", color=COLOURS[verdict], ms=8)[0] for verdict in shown]
+    fig.legend(
+        handles, [f"{SIGNS[v]} {v}" for v in shown], loc="outside lower center", ncols=len(shown)
+    )
     return fig
 
 

@@ -2,47 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from ..measure import evidence as ev
 from ..measure import phases as ph
+from ..measure.answered import NOT_MEASURABLE
+from ..measure.evidence import Evidence
 from ..measure.judging import Verdict, finite
 from ..present import show
 from . import tabled
 from .laws import Table
 
+NUMBERS = [
+    "ladder",
+    "task",
+    "stage",
+    "prompts",
+    "options",
+    "mass",
+    "entropy",
+    "normalised",
+    "liquidity",
+    "from base",
+    "from previous",
+    "top",
+    "p(top)",
+    "rank in base",
+]
 COLUMNS = ("entropy", "normalised", "liquidity", "from base", "from previous", "p(top)")
 
 
 def numbers(table: Table) -> pd.DataFrame:
-    """One row per ladder, task and stage, of laws meaned over prompts.
+    """One row per ladder, task and stage, of laws meaned over the prompts that it answers; none
+    where they are too few.
 
-    prompts, options; mass (on options); entropy (bits), normalised; liquidity (bits; nan of one prompt); from base, from
-    previous: total variation; top, its probability, and the rank the base gave it, from 1.
+    prompts, options; mass (on options); where the table says it, answered of asked prompts; entropy
+    (bits), normalised; liquidity (bits; nan of one prompt); from base, from previous: total
+    variation, on the prompts that both stages answer; top, its probability, and the rank the base
+    gave it, from 1.
     """
     rows = []
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
-        found, means = tabled.rungs(table, ladder, task), {}
-        for stage in table.ladders[ladder]:
-            if stage not in found:
+        counts = {
+            stage: tabled.answered_by(table, ladder, task, [stage])
+            for stage in table.ladders[ladder]
+        }
+        whole, passed = tabled.rungs(table, ladder, task), []
+        first = next((stage for stage, counted in counts.items() if counted or stage in whole), "")
+        for stage, counted in counts.items():
+            found = tabled.rungs(table, ladder, task, [stage]) if counted else whole
+            if stage not in found or (counted and not counted.measurable):
                 continue
             given = found[stage]
             law = given.law.mean(0)
-            previous = next(reversed(means.values()), law)
-            means[stage] = law
-            base, top, every = next(iter(means.values())), int(law.argmax()), np.ones(len(given.law))
-            rows.append({
-                "ladder": ladder, "task": task, "stage": stage, "prompts": len(given.law), "options": len(law),
-                "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
-                "entropy": float(ph.entropy_bits(law)),
-                "normalised": float(ph.normalised_entropy(law)) if len(law) > 1 else np.nan,
-                "liquidity": float(ev.liquidity(given, every)) if len(given.law) > 1 else np.nan,
-                "from base": float(ph.tv(law, base)), "from previous": float(ph.tv(law, previous)),
-                "top": table.options[task][top], "p(top)": float(law[top]), "rank in base": int((base > base[top]).sum()) + 1})
-    return pd.DataFrame(rows)
+            passed.append(stage)
+            base, own = _means(table, ladder, task, first, stage, whole)
+            previous, now = _means(
+                table, ladder, task, passed[max(0, len(passed) - 2)], stage, whole
+            )
+            top, every = int(law.argmax()), np.ones(len(given.law))
+            rows.append(
+                {
+                    "ladder": ladder,
+                    "task": task,
+                    "stage": stage,
+                    "prompts": len(given.law),
+                    "options": len(law),
+                    "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
+                    "entropy": float(ph.entropy_bits(law)),
+                    "normalised": float(ph.normalised_entropy(law)) if len(law) > 1 else np.nan,
+                    "liquidity": float(ev.liquidity(given, every))
+                    if len(given.law) > 1
+                    else np.nan,
+                    "from base": float(ph.tv(own, base)),
+                    "from previous": float(ph.tv(now, previous)),
+                    "top": table.options[task][top],
+                    "p(top)": float(law[top]),
+                    "rank in base": int((base > base[top]).sum()) + 1
+                    if np.isfinite(base[top])
+                    else np.nan,
+                }
+                | ({"answered": counted.answered, "asked": counted.asked} if counted else {})
+            )
+    return pd.DataFrame(rows, columns=None if rows else NUMBERS)
+
+
+def _means(
+    table: Table, ladder: str, task: str, first: str, second: str, whole: Mapping[str, Evidence]
+) -> list[np.ndarray]:
+    """The mean laws of two stages on the prompts that both answer; nan where these are too few."""
+    count = tabled.answered_by(table, ladder, task, [first, second])
+    both = (
+        tabled.rungs(table, ladder, task, [first, second])
+        if count and count.measurable
+        else {}
+        if count
+        else whole
+    )
+    nothing = np.full(len(table.options[task]), np.nan)
+    return [both[stage].law.mean(0) if stage in both else nothing for stage in (first, second)]
 
 
 def stages_told(table: Table, ladders: Iterable[str]) -> list[str]:
@@ -60,6 +121,9 @@ def as_myst(every: pd.DataFrame) -> str:
             "its rank in the base"]
     shown = every[["ladder", "task", "stage", "prompts", "mass", "entropy", "from base",
                    "from previous", "top", "p(top)", "rank in base"]]
+    if "asked" in every:
+        shown.insert(4, "asked", every["asked"])
+        head.insert(4, "of these asked")
     return show.table(head, ([x if isinstance(x, str) else show.fmt(x) for x in row]
                              for row in shown.itertuples(index=False)))
 
@@ -69,6 +133,7 @@ def verdict_rows(found: dict[str, dict[str, list[Verdict]]]) -> pd.DataFrame:
     return pd.DataFrame([
         {"ladder": ladder, "task": task, "claim": v.claim, "p": v.p, "p_against": v.p_against, "side": v.mark.side,
          "null_name": v.null.name if v.null else None, "null_p": v.null.p if v.null else None} | v.fields()
+        | ({"reason": v.reason} if v.verdict == NOT_MEASURABLE else {})
         for ladder, tasks in found.items() for task, verdicts in tasks.items() for v in verdicts])
 
 
@@ -83,8 +148,14 @@ def as_json(table: Table, found: dict[str, dict[str, list[Verdict]]]) -> dict:
 
 def _plain(frame: pd.DataFrame) -> list[dict]:
     rows = frame.drop(columns="ladder").to_dict("records")
-    return [{name: finite(x) if isinstance(x, float) else getattr(x, "item", lambda x=x: x)() for name, x in row.items()}
-            for row in rows]
+    return [
+        {
+            name: finite(x) if isinstance(x, float) else getattr(x, "item", lambda x=x: x)()
+            for name, x in row.items()
+            if not (name == "reason" and x != x)
+        }
+        for row in rows
+    ]
 
 
 def as_text(table: Table, found: dict[str, dict[str, list[Verdict]]]) -> str:
@@ -99,8 +170,22 @@ def as_text(table: Table, found: dict[str, dict[str, list[Verdict]]]) -> str:
         alone = {task: verdicts for task, verdicts in tasks.items() if task != tabled.POOLED}
         width = max(map(len, alone))
         claims = list(dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts))
-        lines.append("  " + " " * width + "  " + "  ".join(claims))
+        few = {
+            task: next((v.reason for v in verdicts if v.verdict == NOT_MEASURABLE), "")
+            for task, verdicts in alone.items()
+        }
+        wide = {
+            claim: max(len(claim), len(NOT_MEASURABLE) if any(few.values()) else 0)
+            for claim in claims
+        }
+        lines.append(
+            "  "
+            + " " * width
+            + "  "
+            + "  ".join(f"{claim:<{wide[claim]}}" for claim in claims).rstrip()
+        )
         for task, verdicts in alone.items():
             by = {v.claim: v.verdict for v in verdicts}
-            lines.append(f"  {task:<{width}}  " + "  ".join(f"{by.get(claim, '-'):<{len(claim)}}" for claim in claims).rstrip())
+            row = "  ".join(f"{by.get(claim, '-'):<{wide[claim]}}" for claim in claims).rstrip()
+            lines.append(f"  {task:<{width}}  {row}" + (f"  ({few[task]})" if few[task] else ""))
     return "\n".join(lines)
