@@ -24,6 +24,7 @@ from .ask.tasks import TASKS, Task, read
 from .commands import HOUSE, Command
 from .errors import CrystalError, known
 from .files import mend_of
+from .screen_commands import SCREENS
 from .table_commands import TABLES
 from .texts import line
 
@@ -201,5 +202,5 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("readout", "print the exact distribution of a model's answer to a prompt", _readout_arguments, _readout),
     Command("sample", "draw answers to a prompt and count their texts", _sample_arguments, _sample),
-    *HOUSE, *TABLES,
+    *HOUSE, *TABLES, *SCREENS,
 )

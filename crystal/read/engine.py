@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from ..ask.hub import refusal, template_sha256, tokenizer_at
 from ..ask.ladders import Rung, check_files, weights_sha256
-from ..ask.prompts import CHAT, FORMS
+from ..ask.prompts import CHAT, FORMS, joined
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import root
@@ -76,26 +76,26 @@ class Engine:
         """Longest sequence, in tokens, that the model was made for; recurrent ones name none, and get 2**20."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**20
 
-    def encode(self, text: str, form: str) -> tuple[int, ...]:
+    def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt: raw text as the tokenizer begins a text, or a user's message in the chat template.
 
         A template that writes the beginning-of-sequence token and a tokenizer that adds it give one, not two.
         Raises: CrystalError for an unknown form, a tokenizer without a template, a prompt that leaves no room to answer.
         """
         known(form, FORMS, "form")
-        ids = self._chat(text) if form == CHAT else self.tokenizer(text)["input_ids"]
+        ids = self._chat(text, reply) if form == CHAT else self.tokenizer(joined(text, reply))["input_ids"]
         while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             ids = ids[1:]
         self.room(ids)
         return tuple(ids)
 
-    def _chat(self, text: str) -> list[int]:
+    def _chat(self, text: str, reply: str = "") -> list[int]:
         if not self.tokenizer.chat_template:
             raise CrystalError("the tokenizer has no chat template", where=self.source,
                                mend="ask in completion form: --form completion")
         message = [{"role": "user", "content": text}]
         rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        return self.tokenizer(rendered + reply, add_special_tokens=False)["input_ids"]
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens of answer fit behind these ids; the last one need not be computed.

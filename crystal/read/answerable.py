@@ -1,0 +1,148 @@
+"""How much of the probability the candidates for natural prompts get on options, and which are kept.
+
+A candidate is (task, context, cue). The table holds its answered mass, the sum over all options,
+on every checkpoint that was asked; which option has the mass is never stored, so nothing here can
+look at it. The rule was fixed before anything was measured:
+
+    worth        of a candidate: its answered mass, at most ENOUGH, on the checkpoint where it is least
+    cues         every task's WORDINGS of the largest mean worth over the pool's first FIRST contexts
+    contexts     the CONTEXTS of the largest mean worth over all tasks and the chosen cues
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from ..ask.natural import ANSWERED, CHOSEN, CONTEXTS, WORDINGS, Pool, folder
+from ..errors import CrystalError
+from ..files import write_file
+from ..texts import is_number, read_text
+
+ENOUGH = 0.6  # mass beyond which a candidate is not preferred to another
+LEAST = 0.2  # a prompt with less on the options is not answered
+FIRST = 10  # contexts in which all cues are tried
+
+
+class Candidate(NamedTuple):
+    """A prompt that may be chosen. context: its id; cue: its number among the task's, from 1."""
+
+    task: str
+    context: str
+    cue: int
+
+
+class Asked(NamedTuple):
+    """A checkpoint, by the name it has in the table, and the form in which it was asked."""
+
+    checkpoint: str
+    form: str
+
+
+Measured = dict[Asked, dict[Candidate, float]]
+_COLUMNS = ["task", "context", "cue", "checkpoint", "form", "answered"]
+
+
+def load_measured() -> Measured:
+    """What was measured so far; empty without a file.
+
+    Raises: CrystalError for a row that is none.
+    """
+    path = folder() / ANSWERED
+    if not path.exists():
+        return {}
+    found: Measured = {}
+    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path, _mend(path)))), 2):
+        fair = set(row) == set(_COLUMNS) and row["cue"].isdecimal() and is_number(row["answered"])
+        if not fair:
+            raise CrystalError(f"line {number} is no measurement", where=path, mend=_mend(path))
+        mine = found.setdefault(Asked(row["checkpoint"], row["form"]), {})
+        mine[Candidate(row["task"], row["context"], int(row["cue"]))] = float(row["answered"])
+    return found
+
+
+def save_measured(measured: Measured, pool: Pool) -> None:
+    """Write the table, in the order of checkpoints, tasks, contexts, cues. Raises: OSError."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for asked, mine in measured.items():
+        kept = [candidate for candidate in candidates(pool) if candidate in mine]
+        writer.writerows([*candidate, *asked, f"{mine[candidate]:.3f}"] for candidate in kept)
+    write_file(folder() / ANSWERED, out.getvalue().encode())
+
+
+def candidates(
+    pool: Pool, cues: Mapping[str, Iterable[int]] | None = None, contexts: int | None = None
+) -> list[Candidate]:
+    """Those of the first `contexts` contexts (None: all) and of these cues of every task (None: all)."""
+    every = {task: range(1, len(mine) + 1) for task, mine in pool.cues.items()}
+    return [
+        Candidate(task, context.id, cue) for task, mine in (cues or every).items()
+        for context in pool.contexts[:contexts] for cue in mine
+    ]
+
+
+def choose_cues(pool: Pool, measured: Measured) -> dict[str, list[int]]:
+    """Each task's cues, the best first. Raises: CrystalError where a cue was not measured."""
+    contexts, found = [context.id for context in pool.contexts[:FIRST]], {}
+    for task, mine in pool.cues.items():
+        worth = _worth(measured, task, contexts, range(1, len(mine) + 1)).mean(0)
+        found[task] = [i + 1 for i in _largest(worth, WORDINGS)]
+    return found
+
+
+def choose_contexts(pool: Pool, measured: Measured, cues: Mapping[str, Sequence[int]]) -> list[str]:
+    """Ids of the contexts, in the pool's order. Raises: CrystalError where one was not measured."""
+    every = [context.id for context in pool.contexts]
+    worth = np.mean([_worth(measured, task, every, mine) for task, mine in cues.items()], axis=(0, 2))
+    return [every[i] for i in sorted(_largest(worth, CONTEXTS))]
+
+
+def save_chosen(pool: Pool, contexts: Sequence[str], cues: Mapping[str, Sequence[int]]) -> Path:
+    """Write the choice down; the prompts are made from it. Raises: OSError."""
+    said = {"contexts": list(contexts),
+            "cues": {task: [pool.cues[task][cue - 1] for cue in mine] for task, mine in cues.items()}}
+    head = "# Written by `crystal screen`: what was chosen of natural.yaml, by answered mass alone.\n"
+    path = folder() / CHOSEN
+    write_file(path, (head + yaml.safe_dump(said, sort_keys=False, width=95)).encode())
+    return path
+
+
+def report(
+    measured: Measured, contexts: Sequence[str], cues: Mapping[str, Sequence[int]]
+) -> Iterator[str]:
+    """How much is answered of what was chosen: a line for every checkpoint and task."""
+    for asked, mine in measured.items():
+        for task, chosen in cues.items():
+            mass = np.array([mine[Candidate(task, of, cue)] for of in contexts for cue in chosen])
+            yield (f"{asked.checkpoint} {asked.form} {task}: answered {np.median(mass):.2f} (median), "
+                   f"{(mass < LEAST).sum()} of {len(mass)} under {LEAST}")
+
+
+def _worth(
+    measured: Measured, task: str, contexts: Sequence[str], cues: Sequence[int]
+) -> np.ndarray:
+    """(contexts, cues): the smallest over checkpoints of the answered mass, cut at ENOUGH."""
+    wanted = [[Candidate(task, context, cue) for cue in cues] for context in contexts]
+    lacking = [one for row in wanted for one in row for mine in measured.values() if one not in mine]
+    if lacking or not measured:
+        what = f"{len(lacking)} candidates of task {task} were not measured on every checkpoint"
+        raise CrystalError(what, where=folder() / ANSWERED, mend="crystal screen --model NAME=DIR")
+    mass = [[[mine[one] for one in row] for row in wanted] for mine in measured.values()]
+    return np.minimum(mass, ENOUGH).min(0)
+
+
+def _largest(values: np.ndarray, n: int) -> list[int]:
+    """Places of the n largest, the largest first, of equal ones the earlier."""
+    return np.argsort(-values, kind="stable")[:n].tolist()
+
+
+def _mend(path: Path) -> str:
+    return f"git checkout -- data/prompts/{path.name}"

@@ -1,0 +1,87 @@
+"""Candidates for natural prompts put to checkpoints: how much of the mass is on options at all.
+
+Read coarsely, for a choice needs no more: up to BUDGET may stay open, and of that the same share is
+taken to be answered as of the rest. The table grows batch by batch, and a stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ..ask.natural import Pool, before, begun
+from ..ask.tasks import TASKS
+from . import answerable
+from .answerable import FIRST, Asked, Candidate, Measured
+from .engine import Engine, load
+from .readout import Readout, readout
+
+BUDGET, NODES, DEPTH = 0.05, 40, 6
+BATCH = 96  # candidates to a tree; neighbours share their context, which is computed once
+
+
+def measure(
+    engine: Engine, pool: Pool, wanted: Sequence[Candidate], form: str
+) -> Iterator[dict[Candidate, float]]:
+    """The answered mass of each candidate, a batch at a time."""
+    contexts = {context.id: context for context in pool.contexts}
+    for name, mine in itertools.groupby(wanted, lambda candidate: candidate.task):
+        task = TASKS[name]
+        mine = list(mine)
+        for low in range(0, len(mine), BATCH):
+            batch = mine[low : low + BATCH]
+            prompts = [
+                engine.encode(before(contexts[of], form), form,
+                              begun(pool.cues[name][cue - 1], task, contexts[of]))
+                for _, of, cue in batch
+            ]
+            found = readout(engine, prompts, task, budget=BUDGET, max_nodes=NODES, max_depth=DEPTH)
+            yield {one: _answered(law) for one, law in zip(batch, found, strict=True)}
+
+
+def _answered(law: Readout) -> float:
+    return float(law.options.sum()) / (1 - law.unresolved)
+
+
+def screen(
+    pool: Pool, subjects: Sequence[tuple[Asked, str]], *, dtype: str, device: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Measured:
+    """Measure what the rule of `answerable` needs on (name and form, source) of every checkpoint.
+
+    First all cues in the first contexts, then the chosen ones in all; what is in the table is not
+    measured again.
+    """
+    measured = answerable.load_measured()
+    for asked, _ in subjects:
+        measured.setdefault(asked, {})
+    _fill(measured, pool, subjects, answerable.candidates(pool, contexts=FIRST), dtype, device, say)
+    cues = answerable.choose_cues(pool, measured)
+    _fill(measured, pool, subjects, answerable.candidates(pool, cues), dtype, device, say)
+    return measured
+
+
+def _fill(
+    measured: Measured, pool: Pool, subjects: Sequence[tuple[Asked, str]],
+    wanted: Sequence[Candidate], dtype: str, device: str | None, say: Callable[[str], None],
+) -> None:
+    for asked, source in subjects:
+        mine, start = measured[asked], time.perf_counter()
+        missing = [candidate for candidate in wanted if candidate not in mine]
+        if not missing:
+            continue
+        engine, done = load(source, dtype=dtype, device=device), 0
+        for found in measure(engine, pool, missing, asked.form):
+            mine |= found
+            done += len(found)
+            answerable.save_measured(measured, pool)
+            say(f"{asked.checkpoint}: {done} of {len(missing)} candidates, "
+                f"{time.perf_counter() - start:.0f} s")
+        engine.unload()
+
+
+def local_name(source: str) -> str:
+    """What a checkpoint is called in the table where nobody says: no folder of this machine."""
+    return Path(source).name
