@@ -10,10 +10,10 @@ from .errors import CrystalError
 
 
 def screen_arguments(parser: ArgumentParser) -> None:
-    for form, what in ((COMPLETION, "goes on with raw text"), (CHAT, "answers in its chat template")):
+    for form, what in ((COMPLETION, "goes on with raw text"), (CHAT, "answers in its template")):
         parser.add_argument(f"--{form}", action="append", default=[], metavar="NAME=DIR_OR_ID",
-                            help=f"a checkpoint that {what}, and its name in the table (may be repeated)")
-    parser.add_argument("--dtype", default="float32", help="precision of the weights (default %(default)s)")
+                            help=f"a checkpoint that {what}, by its name in the table; repeatable")
+    parser.add_argument("--dtype", default="float32", help="of the weights (default %(default)s)")
     parser.add_argument("--device", help="default: cuda when there is one, else cpu")
 
 
@@ -51,7 +51,7 @@ def _subject(text: str, form: str):
 
 
 def prompts_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("set", choices=("natural", "world"), help="the natural ones, or the organisms'")
+    parser.add_argument("set", choices=("natural", "world"), help="natural, or the organisms'")
     parser.add_argument("--out", required=True, metavar="FILE", help="where the table goes: .csv")
 
 

@@ -45,8 +45,8 @@ class Fake:
     def unload(self):
         self.unloads += 1
 
-    def encode(self, text, form):
-        return tuple(text.encode())
+    def encode(self, text, form, reply=""):
+        return tuple((text + reply).encode())
 
     def readout(self, engine, prompts, task, *, budget, max_nodes, max_depth, temperature):
         if len(self.read) == self.die_after:

@@ -127,7 +127,8 @@ def _prompts(place: Path) -> tuple[NaturalPrompt, ...]:
     raw = _loaded(path, {"contexts": [text], "cues": {task: [text] for task in PHASE_TASKS}})
     by_id = {context.id: context for context in pool.contexts}
     if strange := [name for name in raw["contexts"] if name not in by_id]:
-        raise CrystalError(f"the pool holds no context {strange[0]!r}", where=path, mend=_mend(path))
+        what = f"the pool holds no context {strange[0]!r}"
+        raise CrystalError(what, where=path, mend=_mend(path))
     return prompts_of([by_id[name] for name in raw["contexts"]], raw["cues"])
 
 

@@ -1,8 +1,8 @@
 """The prompts as a table, for whoever puts them to a model with another framework.
 
-A row is one prompt of one task in one form. Whoever runs it gives the model `text`, in the chat form
-as a user's message, and begins its answer with `reply`; raw text and reply are joined by a space
-where the text does not end in white space.
+A row is one prompt of one task in one form. Whoever runs it gives the model `text`, in the chat
+form as a user's message, and begins its answer with `reply`; raw text and reply are joined by a
+space where the text does not end in white space.
 """
 
 from __future__ import annotations

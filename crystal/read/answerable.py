@@ -1,12 +1,12 @@
-"""How much of the probability the candidates for natural prompts get on options, and which are kept.
+"""How much of the mass is on options, for candidates for natural prompts, and which are kept.
 
 A candidate is (task, context, cue). The table holds its answered mass, the sum over all options,
 on every checkpoint that was asked; which option has the mass is never stored, so nothing here can
 look at it. The rule was fixed before anything was measured:
 
-    worth        of a candidate: its answered mass, at most ENOUGH, on the checkpoint where it is least
-    cues         every task's WORDINGS of the largest mean worth over the pool's first FIRST contexts
-    contexts     the CONTEXTS of the largest mean worth over all tasks and the chosen cues
+    worth     of a candidate: its answered mass, at most ENOUGH, on the checkpoint where it is least
+    cues      every task's WORDINGS of the largest mean worth over the pool's first FIRST contexts
+    contexts  the CONTEXTS of the largest mean worth over all tasks, each put by its best cue
 """
 
 from __future__ import annotations
@@ -79,19 +79,24 @@ def save_measured(measured: Measured, pool: Pool) -> None:
 
 
 def candidates(
-    pool: Pool, cues: Mapping[str, Iterable[int]] | None = None, contexts: int | None = None
+    pool: Pool, cues: Mapping[str, Iterable[int]] | None = None,
+    contexts: Iterable[str] | None = None,
 ) -> list[Candidate]:
-    """Those of the first `contexts` contexts (None: all) and of these cues of every task (None: all)."""
+    """Those of these contexts, by id, and of these cues of every task. None: all."""
     every = {task: range(1, len(mine) + 1) for task, mine in pool.cues.items()}
-    return [
-        Candidate(task, context.id, cue) for task, mine in (cues or every).items()
-        for context in pool.contexts[:contexts] for cue in mine
-    ]
+    contexts = ids(pool) if contexts is None else contexts
+    return [Candidate(task, of, cue) for task, mine in (cues or every).items()
+            for of in contexts for cue in mine]
+
+
+def ids(pool: Pool, first: int | None = None) -> list[str]:
+    """Ids of the pool's contexts, or of the first of them."""
+    return [context.id for context in pool.contexts[:first]]
 
 
 def choose_cues(pool: Pool, measured: Measured) -> dict[str, list[int]]:
     """Each task's cues, the best first. Raises: CrystalError where a cue was not measured."""
-    contexts, found = [context.id for context in pool.contexts[:FIRST]], {}
+    contexts, found = ids(pool, FIRST), {}
     for task, mine in pool.cues.items():
         worth = _worth(measured, task, contexts, range(1, len(mine) + 1)).mean(0)
         found[task] = [i + 1 for i in _largest(worth, WORDINGS)]
@@ -99,17 +104,20 @@ def choose_cues(pool: Pool, measured: Measured) -> dict[str, list[int]]:
 
 
 def choose_contexts(pool: Pool, measured: Measured, cues: Mapping[str, Sequence[int]]) -> list[str]:
-    """Ids of the contexts, in the pool's order. Raises: CrystalError where one was not measured."""
-    every = [context.id for context in pool.contexts]
-    worth = np.mean([_worth(measured, task, every, mine) for task, mine in cues.items()], axis=(0, 2))
+    """Ids of the contexts, in the pool's order; cues: of every task, the best first.
+
+    Raises: CrystalError where one was not measured.
+    """
+    every = ids(pool)
+    worth = np.mean([_worth(measured, task, every, mine[:1])[:, 0] for task, mine in cues.items()], 0)
     return [every[i] for i in sorted(_largest(worth, CONTEXTS))]
 
 
 def save_chosen(pool: Pool, contexts: Sequence[str], cues: Mapping[str, Sequence[int]]) -> Path:
     """Write the choice down; the prompts are made from it. Raises: OSError."""
-    said = {"contexts": list(contexts),
-            "cues": {task: [pool.cues[task][cue - 1] for cue in mine] for task, mine in cues.items()}}
-    head = "# Written by `crystal screen`: what was chosen of natural.yaml, by answered mass alone.\n"
+    texts = {task: [pool.cues[task][cue - 1] for cue in mine] for task, mine in cues.items()}
+    said = {"contexts": list(contexts), "cues": texts}
+    head = "# Written by `crystal screen`: chosen of natural.yaml by answered mass alone.\n"
     path = folder() / CHOSEN
     write_file(path, (head + yaml.safe_dump(said, sort_keys=False, width=95)).encode())
     return path
@@ -118,12 +126,12 @@ def save_chosen(pool: Pool, contexts: Sequence[str], cues: Mapping[str, Sequence
 def report(
     measured: Measured, contexts: Sequence[str], cues: Mapping[str, Sequence[int]]
 ) -> Iterator[str]:
-    """How much is answered of what was chosen: a line for every checkpoint and task."""
+    """The median answered mass of what was chosen: a line for every checkpoint and task."""
     for asked, mine in measured.items():
         for task, chosen in cues.items():
             mass = np.array([mine[Candidate(task, of, cue)] for of in contexts for cue in chosen])
-            yield (f"{asked.checkpoint} {asked.form} {task}: answered {np.median(mass):.2f} (median), "
-                   f"{(mass < LEAST).sum()} of {len(mass)} under {LEAST}")
+            few = f"{(mass < LEAST).sum()} of {len(mass)} under {LEAST}"
+            yield f"{asked.checkpoint} {asked.form} {task}: answered {np.median(mass):.2f}, {few}"
 
 
 def _worth(
@@ -131,7 +139,7 @@ def _worth(
 ) -> np.ndarray:
     """(contexts, cues): the smallest over checkpoints of the answered mass, cut at ENOUGH."""
     wanted = [[Candidate(task, context, cue) for cue in cues] for context in contexts]
-    lacking = [one for row in wanted for one in row for mine in measured.values() if one not in mine]
+    lacking = [one for mine in measured.values() for row in wanted for one in row if one not in mine]
     if lacking or not measured:
         what = f"{len(lacking)} candidates of task {task} were not measured on every checkpoint"
         raise CrystalError(what, where=folder() / ANSWERED, mend="crystal screen --model NAME=DIR")

@@ -1,7 +1,8 @@
 """Candidates for natural prompts put to checkpoints: how much of the mass is on options at all.
 
 Read coarsely, for a choice needs no more: up to BUDGET may stay open, and of that the same share is
-taken to be answered as of the rest. The table grows batch by batch, and a stopped run goes on where it was.
+taken to be answered as of the rest. The table grows batch by batch; a stopped run goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from ..ask.natural import Pool, before, begun
 from ..ask.tasks import TASKS
@@ -28,21 +28,21 @@ def measure(
     """The answered mass of each candidate, a batch at a time."""
     contexts = {context.id: context for context in pool.contexts}
     for name, mine in itertools.groupby(wanted, lambda candidate: candidate.task):
-        task = TASKS[name]
-        mine = list(mine)
+        task, mine = TASKS[name], list(mine)
         for low in range(0, len(mine), BATCH):
             batch = mine[low : low + BATCH]
-            prompts = [
-                engine.encode(before(contexts[of], form), form,
-                              begun(pool.cues[name][cue - 1], task, contexts[of]))
-                for _, of, cue in batch
-            ]
+            prompts = []
+            for _, of, cue in batch:
+                reply = begun(pool.cues[name][cue - 1], task, contexts[of])
+                prompts.append(engine.encode(before(contexts[of], form), form, reply))
             found = readout(engine, prompts, task, budget=BUDGET, max_nodes=NODES, max_depth=DEPTH)
             yield {one: _answered(law) for one, law in zip(batch, found, strict=True)}
 
 
 def _answered(law: Readout) -> float:
-    return float(law.options.sum()) / (1 - law.unresolved)
+    """Of what is decided. At least the root is computed, so something is."""
+    options = float(law.options.sum())
+    return options / (options + law.off_support) if options else 0.0
 
 
 def screen(
@@ -51,15 +51,21 @@ def screen(
 ) -> Measured:
     """Measure what the rule of `answerable` needs on (name and form, source) of every checkpoint.
 
-    First all cues in the first contexts, then the chosen ones in all; what is in the table is not
-    measured again.
+    First all cues in the first contexts; then the best cue of every task in all contexts; then all
+    that was chosen. What is in the table is not measured again.
     """
     measured = answerable.load_measured()
     for asked, _ in subjects:
         measured.setdefault(asked, {})
-    _fill(measured, pool, subjects, answerable.candidates(pool, contexts=FIRST), dtype, device, say)
+
+    def fill(*which) -> None:
+        wanted = answerable.candidates(pool, *which)
+        _fill(measured, pool, subjects, wanted, dtype, device, say)
+
+    fill(None, answerable.ids(pool, FIRST))
     cues = answerable.choose_cues(pool, measured)
-    _fill(measured, pool, subjects, answerable.candidates(pool, cues), dtype, device, say)
+    fill({task: mine[:1] for task, mine in cues.items()})
+    fill(cues, answerable.choose_contexts(pool, measured, cues))
     return measured
 
 
@@ -80,8 +86,3 @@ def _fill(
             say(f"{asked.checkpoint}: {done} of {len(missing)} candidates, "
                 f"{time.perf_counter() - start:.0f} s")
         engine.unload()
-
-
-def local_name(source: str) -> str:
-    """What a checkpoint is called in the table where nobody says: no folder of this machine."""
-    return Path(source).name
