@@ -40,7 +40,8 @@ def named(text: str, task: str) -> list[str]:
 
 @pytest.mark.parametrize("text, task", [
     ("It was heads.", "coin"), ("On MONDAY", "weekday"), ("17th, no: 17", "d20"),
-    ("row B", "letter"), ("twenty-one of them", "hundred"), ("the 7♥", "suit"), ("Monday's child", "weekday"),
+    ("row B", "letter"), ("twenty-one of them", "hundred"), ("the 7♥", "suit"),
+    ("Monday's child", "weekday"),
 ])
 def test_a_text_that_names_an_option_is_seen(text, task):
     assert named(text, task)
@@ -196,7 +197,7 @@ def test_what_was_chosen_is_answered_as_the_book_says():
 
 
 CONTEXTS = tuple(Context(f"c{i}", "none", f"Number {i}.") for i in range(60))
-SMALL = Pool(CONTEXTS, {task: ("Left", "Right", "Up") for task in ("coin", "die")})
+SMALL = Pool(CONTEXTS, dict.fromkeys(("coin", "die"), ("Left", "Right", "Up")))
 
 
 def measurement(worth) -> dict[Asked, dict[Candidate, float]]:

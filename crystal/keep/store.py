@@ -186,9 +186,10 @@ def _current(
 
 
 def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
-    """Every prompt that a rung's grid puts, once, those of PROMPTS in their order."""
-    asked = [prompt for rung in ladder.rungs for s in situations(rung.grid) for prompt in s.prompts]
-    every = {prompt.id: prompt for prompt in (*PROMPTS, *asked)}
+    """PROMPTS, then whatever else a rung's grid puts, each once."""
+    every = {prompt.id: prompt for prompt in PROMPTS}
+    for prompt in (p for rung in ladder.rungs for s in situations(rung.grid) for p in s.prompts):
+        every.setdefault(prompt.id, prompt)
     return list(every.values())
 
 

@@ -109,7 +109,8 @@ def choose_contexts(pool: Pool, measured: Measured, cues: Mapping[str, Sequence[
     Raises: CrystalError where one was not measured.
     """
     every = ids(pool)
-    worth = np.mean([_worth(measured, task, every, mine[:1])[:, 0] for task, mine in cues.items()], 0)
+    by_task = [_worth(measured, task, every, mine[:1])[:, 0] for task, mine in cues.items()]
+    worth = np.mean(by_task, axis=0)
     return [every[i] for i in sorted(_largest(worth, CONTEXTS))]
 
 
@@ -139,7 +140,8 @@ def _worth(
 ) -> np.ndarray:
     """(contexts, cues): the smallest over checkpoints of the answered mass, cut at ENOUGH."""
     wanted = [[Candidate(task, context, cue) for cue in cues] for context in contexts]
-    lacking = [one for mine in measured.values() for row in wanted for one in row if one not in mine]
+    every = [one for row in wanted for one in row]
+    lacking = [one for mine in measured.values() for one in every if one not in mine]
     if lacking or not measured:
         what = f"{len(lacking)} candidates of task {task} were not measured on every checkpoint"
         raise CrystalError(what, where=folder() / ANSWERED, mend="crystal screen --model NAME=DIR")

@@ -7,7 +7,6 @@ was.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,14 +26,13 @@ def measure(
 ) -> Iterator[dict[Candidate, float]]:
     """The answered mass of each candidate, a batch at a time."""
     contexts = {context.id: context for context in pool.contexts}
-    for name, mine in itertools.groupby(wanted, lambda candidate: candidate.task):
-        task, mine = TASKS[name], list(mine)
+    for name in dict.fromkeys(candidate.task for candidate in wanted):
+        task, mine = TASKS[name], [candidate for candidate in wanted if candidate.task == name]
         for low in range(0, len(mine), BATCH):
             batch = mine[low : low + BATCH]
-            prompts = []
-            for _, of, cue in batch:
-                reply = begun(pool.cues[name][cue - 1], task, contexts[of])
-                prompts.append(engine.encode(before(contexts[of], form), form, reply))
+            texts = [(before(contexts[of], form), begun(pool.cues[name][cue - 1], task, contexts[of]))
+                     for _, of, cue in batch]
+            prompts = [engine.encode(text, form, reply) for text, reply in texts]
             found = readout(engine, prompts, task, budget=BUDGET, max_nodes=NODES, max_depth=DEPTH)
             yield {one: _answered(law) for one, law in zip(batch, found, strict=True)}
 
