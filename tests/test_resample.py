@@ -1,21 +1,25 @@
 """The walk over a ladder's grid: nothing computed twice, nothing lost to a kill, every moved cell noticed."""
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
 import types
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 import synthetic
 import yaml
 
-from crystal.ask import grids, ladders
+from crystal.ask import grids, ladders, natural
+from crystal.ask import tasks as ask_tasks
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.errors import CrystalError
-from crystal.keep import batches, progress, resample, store
+from crystal.keep import batches, progress, resample, shards, store
+from crystal.studies import contexts
 
 TASKS = ("coin", "die")
 
@@ -321,6 +325,28 @@ def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
         store.answers(frame, "sft-1", "coin")
     text = frame[frame["form"] == "instructed"].iloc[0]
     assert text["prompt"] in {prompt.id for prompt in PROBE}
+
+
+def test_natural_prompts_are_read_with_their_begun_reply(toy, fake, monkeypatch):
+    shutil.copytree(Path(__file__).parent.parent / "data" / "prompts", toy / "data" / "prompts")
+    path = toy / "data" / "ladders" / "toy.yaml"
+    raw = yaml.safe_load(path.read_text())
+    for rung in raw["rungs"]:
+        rung["grid"] = "natural"
+    path.write_text(yaml.safe_dump(raw))
+    filled = resample.resample("toy", tasks=["coin"], rungs=["base"])
+    assert filled["form"].tolist() == ["completion", "chat"] and filled["new"].tolist() == [100, 100]
+    frame = store.load_readouts("toy")
+    first, tasks = natural.load_prompts()[0], {*frame["task"]}
+    assert frame["prompt"].tolist() == [p.id for p in natural.load_prompts()] * 2 and tasks == {"coin"}
+    stored = store.read("toy", columns=["prompt", "form", "text", "prompt_ids"]).to_pandas()
+    row = stored[(stored["prompt"] == first.id) & (stored["form"] == "chat")].iloc[0]
+    reply = first.reply(ask_tasks.TASKS["coin"])
+    assert row["text"].endswith(reply) and "Please continue." in row["text"]
+    assert bytes(shards.ids_of(row["prompt_ids"])).decode().endswith(reply)
+    found = contexts.table(frame)
+    assert found["form"].tolist() == ["completion", "chat"] and (found["prompts"] == 100).all()
+    assert (found["contexts"] == 50).all() and (found["lead_low"] < 0).all()
 
 
 def test_a_log_is_not_filled_with_looks_at_the_bar(capsys):
