@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .tasks import READ_VERSION, Task
 
+_LATER = ("endpoint", "relative")  # fields of `Decoding` that came after the first cells were stored
 _CAST = {"str": str, "int": int, "float": float, "tuple[int, ...]": lambda ids: list(map(int, ids))}  # 1 and 1.0 are one budget
 
 
@@ -34,6 +35,7 @@ class Decoding:
 
     kind: str = "exact"  # "exact": the read-out; "draws": sampled texts
     budget: float = 1e-4  # probability the walk may leave unresolved
+    relative: float = 0.0  # share of the answered mass that it may leave, where that is more than the budget
     max_nodes: int = 20_000  # per prompt; the cap that ends a flat model
     max_depth: int = 12  # tokens of an answer
     temperature: float = 1.0
@@ -44,8 +46,8 @@ class Decoding:
 
     @functools.cached_property
     def text(self) -> str:
-        """Canonical JSON, as stored. Without the endpoint where there is none, as before there was such a field."""
-        return canonical({name: value for name, value in _plain(self).items() if name != "endpoint" or value})
+        """Canonical JSON, as stored. Without what is empty of _LATER, as before there were such fields."""
+        return canonical({name: value for name, value in _plain(self).items() if name not in _LATER or value})
 
 
 @dataclass(frozen=True, kw_only=True)
