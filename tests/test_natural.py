@@ -212,6 +212,17 @@ def test_cues_are_chosen_where_they_are_answered_least():
     assert answerable.choose_cues(SMALL, measured) == {"coin": [2, 1], "die": [2, 1]}
 
 
+def test_contexts_are_tried_by_cues_that_do_not_name_the_options():
+    """A task whose best cue lists the options needs no measurement in all contexts."""
+    mixed = Pool(CONTEXTS, {"coin": ("Left",), "die": (f"Of {natural.OPTIONS}", "Up")})
+    cues = {"coin": [1], "die": [1, 2]}
+    assert answerable.best_bare(mixed, cues) == {"coin": [1]}
+    measured = {Asked("x", CHAT): {Candidate("coin", f"c{i}", 1): 0.1 * (i > 9) for i in range(60)}}
+    assert answerable.choose_contexts(mixed, measured, cues) == [f"c{i}" for i in range(10, 60)]
+    with pytest.raises(CrystalError, match="every cue names the options"):
+        answerable.best_bare(mixed, {"die": [1, 2]})
+
+
 def test_contexts_are_chosen_for_all_tasks_at_once():
     poor = ("c3", "c9")
     measured = measurement(lambda _, one: 0.1 if one.context in poor and one.task == "die" else 0.3)
@@ -271,9 +282,9 @@ def test_a_screen_that_was_stopped_goes_on(elsewhere, tmp_path, monkeypatch, cap
     with pytest.raises(KeyboardInterrupt):
         screening.screen(few, subjects, dtype="float32", say=stop)
     kept = answerable.load_measured()
-    assert sum(map(len, kept.values())) == 30  # of coin; a batch is of one task: 16, then 14
+    assert sum(map(len, kept.values())) == 18  # of coin; a batch is of one task: 16, then 2
     found = screening.screen(few, subjects, dtype="float32", say=said.append)
-    assert [len(mine) for mine in found.values()] == [2 * 10 * 3 + 2 * 2 + 2 * 2] * 2
+    assert [len(mine) for mine in found.values()] == [2 * 6 * 3 + 6 + (6 + 12)] * 2
     assert all(0 <= mass <= 1 for mine in found.values() for mass in mine.values())
 
 

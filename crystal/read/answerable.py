@@ -6,7 +6,8 @@ look at it. The rule was fixed before anything was measured:
 
     worth     of a candidate: its answered mass, at most ENOUGH, on the checkpoint where it is least
     cues      every task's WORDINGS of the largest mean worth over the pool's first FIRST contexts
-    contexts  the CONTEXTS of the largest mean worth over all tasks, each put by its best cue
+    contexts  the CONTEXTS of the largest mean worth over the tasks, each put by its best cue; tasks
+              whose best cue names the options are left out, for there the context hardly matters
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from ..ask.natural import ANSWERED, CHOSEN, CONTEXTS, WORDINGS, Pool, folder
+from ..ask.natural import ANSWERED, CHOSEN, CONTEXTS, OPTIONS, WORDINGS, Pool, folder
 from ..errors import CrystalError
 from ..files import write_file
 from ..texts import is_number, read_text
 
 ENOUGH = 0.6  # mass beyond which a candidate is not preferred to another
 LEAST = 0.2  # a prompt with less on the options is not answered
-FIRST = 10  # contexts in which all cues are tried
+FIRST = 6  # contexts in which all cues are tried
 
 
 class Candidate(NamedTuple):
@@ -108,10 +109,18 @@ def choose_contexts(pool: Pool, measured: Measured, cues: Mapping[str, Sequence[
 
     Raises: CrystalError where one was not measured.
     """
-    every = ids(pool)
-    by_task = [_worth(measured, task, every, mine[:1])[:, 0] for task, mine in cues.items()]
-    worth = np.mean(by_task, axis=0)
+    every, tried = ids(pool), best_bare(pool, cues)
+    worth = np.mean([_worth(measured, task, every, best)[:, 0] for task, best in tried.items()], 0)
     return [every[i] for i in sorted(_largest(worth, CONTEXTS))]
+
+
+def best_bare(pool: Pool, cues: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """The best cue of every task, where it does not name the options: what contexts are tried by."""
+    bare = {task: list(mine[:1]) for task, mine in cues.items()
+            if OPTIONS not in pool.cues[task][mine[0] - 1]}
+    if not bare:
+        raise CrystalError("every cue names the options", where=folder(), mend="add cues that do not")
+    return bare
 
 
 def save_chosen(pool: Pool, contexts: Sequence[str], cues: Mapping[str, Sequence[int]]) -> Path:

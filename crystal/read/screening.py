@@ -49,8 +49,8 @@ def screen(
 ) -> Measured:
     """Measure what the rule of `answerable` needs on (name and form, source) of every checkpoint.
 
-    First all cues in the first contexts; then the best cue of every task in all contexts; then all
-    that was chosen. What is in the table is not measured again.
+    First all cues in the first contexts; then the best cues in all contexts; then all that was
+    chosen. What is in the table is not measured again.
     """
     measured = answerable.load_measured()
     for asked, _ in subjects:
@@ -62,7 +62,7 @@ def screen(
 
     fill(None, answerable.ids(pool, FIRST))
     cues = answerable.choose_cues(pool, measured)
-    fill({task: mine[:1] for task, mine in cues.items()})
+    fill(answerable.best_bare(pool, cues))
     fill(cues, answerable.choose_contexts(pool, measured, cues))
     return measured
 
