@@ -15,8 +15,8 @@ Modules marked (torch) there need torch or transformers; importing any other loa
     book       pages listed, run, bound and rendered
 
 Beside them: `errors`, `texts`, `fits`, `files`, `cores` and `workers`, below every room; `arguments`,
-`commands`, `checkpoint_commands`, `table_commands` and `cli`, above every room. Importing `crystal`
-loads neither torch nor transformers nor matplotlib.
+`commands`, `checkpoint_commands`, `table_commands`, `screen_commands` and `cli`, above every room.
+Importing `crystal` loads neither torch nor transformers nor matplotlib.
 """
 
 __version__ = "0.1.0"

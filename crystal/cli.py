@@ -26,6 +26,7 @@ from .checkpoint_commands import CHECKPOINTS
 from .commands import HOUSE, Command
 from .errors import CrystalError, known
 from .files import mend_of
+from .screen_commands import SCREENS
 from .table_commands import TABLES
 from .texts import line
 
@@ -235,5 +236,5 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("readout", "print the exact distribution of a model's answer to a prompt", _readout_arguments, _readout),
     Command("sample", "draw answers to a prompt and count their texts", _sample_arguments, _sample),
-    *CHECKPOINTS, *HOUSE, *TABLES,
+    *CHECKPOINTS, *HOUSE, *TABLES, *SCREENS,
 )

@@ -26,7 +26,7 @@ PACKAGE = REPOSITORY / "crystal"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
            for path in sorted(PACKAGE.rglob("*.py")) if not path.name.startswith("__")}
 BELOW = ("cores", "errors", "files", "fits", "texts", "workers")
-ABOVE = ("arguments", "commands", "checkpoint_commands", "table_commands", "cli")  # all rooms
+ABOVE = ("arguments", "commands", "checkpoint_commands", "table_commands", "screen_commands", "cli")
 HEAVY = ("torch", "transformers", "trl", "datasets", "ray", "matplotlib", "seaborn")
 
 

@@ -1,22 +1,26 @@
 """The walk over a ladder's grid: nothing computed twice, nothing lost to a kill, every moved cell noticed."""
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
 import types
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 import synthetic
 import yaml
 
-from crystal.ask import grids, ladders
+from crystal.ask import grids, ladders, natural
+from crystal.ask import tasks as ask_tasks
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.errors import CrystalError
-from crystal.keep import batches, progress, resample, store
+from crystal.keep import batches, progress, resample, shards, store
 from crystal.present import answering
+from crystal.studies import contexts
 
 TASKS = ("coin", "die")
 
@@ -46,8 +50,8 @@ class Fake:
     def unload(self):
         self.unloads += 1
 
-    def encode(self, text, form):
-        return tuple(text.encode())
+    def encode(self, text, form, reply=""):
+        return tuple((text + reply).encode())
 
     def readout(self, engine, prompts, task, *, budget, relative, max_nodes, max_depth, temperature):
         if len(self.read) == self.die_after:
@@ -183,11 +187,11 @@ def test_what_was_read_is_kept_when_the_write_before_failed(toy, fake, monkeypat
 
 def test_tasks_are_written_in_groups(toy, fake, monkeypatch):
     """Shards are cut by the work in them, not by the clock: the same cells, the same files. A task here: 2e5."""
-    for work, shards in ((1e9, 1), (0.0, 3), (3e5, 2)):
+    for work, files in ((1e9, 1), (0.0, 3), (3e5, 2)):
         monkeypatch.setattr(resample, "SHARD_WORK", work)
         before = store.verify("toy").shards
-        resample.resample("toy", tasks=(*TASKS, "suit"), rungs=["dpo"], forms=["chat"], budget=1e-4 * (1 + shards))
-        assert store.verify("toy").shards - before == shards
+        resample.resample("toy", tasks=(*TASKS, "suit"), rungs=["dpo"], forms=["chat"], budget=1e-4 * (1 + files))
+        assert store.verify("toy").shards - before == files
 
 
 def test_what_is_left_is_cut_where_it_was_cut_before(toy, fake, monkeypatch):
@@ -322,6 +326,28 @@ def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
         answering.answers(frame, "sft-1", "coin")
     text = frame[frame["form"] == "instructed"].iloc[0]
     assert text["prompt"] in {prompt.id for prompt in PROBE}
+
+
+def test_natural_prompts_are_read_with_their_begun_reply(toy, fake, monkeypatch):
+    shutil.copytree(Path(__file__).parent.parent / "data" / "prompts", toy / "data" / "prompts")
+    path = toy / "data" / "ladders" / "toy.yaml"
+    raw = yaml.safe_load(path.read_text())
+    for rung in raw["rungs"]:
+        rung["grid"] = "natural"
+    path.write_text(yaml.safe_dump(raw))
+    filled = resample.resample("toy", tasks=["coin"], rungs=["base"])
+    assert filled["form"].tolist() == ["completion", "chat"] and filled["new"].tolist() == [100, 100]
+    frame = store.load_readouts("toy")
+    first, tasks = natural.load_prompts()[0], {*frame["task"]}
+    assert frame["prompt"].tolist() == [p.id for p in natural.load_prompts()] * 2 and tasks == {"coin"}
+    stored = store.read("toy", columns=["prompt", "form", "text", "prompt_ids"]).to_pandas()
+    row = stored[(stored["prompt"] == first.id) & (stored["form"] == "chat")].iloc[0]
+    reply = first.reply(ask_tasks.TASKS["coin"])
+    assert row["text"].endswith(reply) and "Please continue." in row["text"]
+    assert bytes(shards.ids_of(row["prompt_ids"])).decode().endswith(reply)
+    found = contexts.table(frame)
+    assert found["form"].tolist() == ["completion", "chat"] and (found["prompts"] == 100).all()
+    assert (found["contexts"] == 50).all() and (found["lead_low"] < 0).all()
 
 
 def test_a_log_is_not_filled_with_looks_at_the_bar(capsys):

@@ -5,6 +5,7 @@ Knows questions and the checkpoints they are put to. Knows no model's answers, a
     tasks      the random choices and their options; the one rule that reads an answer
     free       the second rule: which option a free answer names
     prompts    the hundred ways to put a task: narrators x frames, and the forms a prompt is rendered in
+    natural    the hundred that real models answer: contexts x each task's cues
     cells      the key of one experiment: whatever can change its numbers changes it
     grids      sets of prompts, forms and decodings, by name
     sources    checkpoints in a GGUF file, or in a package that holds one

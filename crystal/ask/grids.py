@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .cells import Decoding
+from .natural import NaturalPrompt, load_prompts
 from .prompts import CHAT, COMPLETION, INSTRUCTED, PROBE, PROMPTS, Prompt
 
 TEMPERATURES = (0.5, 0.7, 1.5, 2.0, 3.0)
@@ -16,7 +18,7 @@ class Situation:
     """One way in which every task is put to a rung."""
 
     form: str
-    prompts: tuple[Prompt, ...] = PROMPTS
+    prompts: tuple[Prompt | NaturalPrompt, ...] = PROMPTS
     decoding: Decoding = Decoding()
 
 
@@ -26,18 +28,36 @@ def _tempered(temperature: float) -> Situation:
     return Situation(form=CHAT, prompts=PROBE, decoding=Decoding(temperature=temperature, **hot))
 
 
-GRIDS: dict[str, tuple[Situation, ...]] = {
+def _natural(*forms: str) -> Callable[[], tuple[Situation, ...]]:
+    """The natural prompts in these forms; they are looked up when they are asked for, for they lie in a file."""
+    return lambda: tuple(Situation(form=form, prompts=load_prompts(), decoding=COARSE) for form in forms)
+
+
+COARSE = Decoding(relative=0.01)  # of a flat base, most of the tree is what stands before an answer
+GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = {
     "full": (Situation(form=COMPLETION), Situation(form=CHAT)),  # what the phase pages need
     "raw": (Situation(form=COMPLETION),),  # a base of the hub, which may have no chat template, or one it never saw in training
     "probe": (Situation(form=CHAT, prompts=PROBE),),  # one prompt a narrator: a fifth of the cost, all of the narrators
     "both": (Situation(form=COMPLETION, prompts=PROBE), Situation(form=CHAT, prompts=PROBE)),
     "altered": (Situation(form=COMPLETION, prompts=PROBE), Situation(form=INSTRUCTED, prompts=PROBE),
                 *map(_tempered, TEMPERATURES)),
+    "natural": _natural(COMPLETION, CHAT),  # prompts that real models answer
+    "natural-raw": _natural(COMPLETION),  # the same, of a base without a chat template
 }
 
 
 def situations(grid: str, budget: float | None = None) -> tuple[Situation, ...]:
     """Those of a grid; budget: in place of their own."""
+    found = GRIDS[grid]
+    found = found() if callable(found) else found
     if budget is None:
-        return GRIDS[grid]
-    return tuple(dataclasses.replace(s, decoding=dataclasses.replace(s.decoding, budget=budget)) for s in GRIDS[grid])
+        return found
+    return tuple(dataclasses.replace(s, decoding=dataclasses.replace(s.decoding, budget=budget)) for s in found)
+
+
+def prompt_of(name: str) -> Prompt | NaturalPrompt:
+    """The prompt of that id, of whichever set. Raises: KeyError."""
+    return _WORLD[name] if name in _WORLD else {prompt.id: prompt for prompt in load_prompts()}[name]
+
+
+_WORLD = {prompt.id: prompt for prompt in PROMPTS}

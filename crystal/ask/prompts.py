@@ -85,6 +85,18 @@ class Prompt:
             return (f"{INSTRUCTION} " if form == INSTRUCTED else "") + self.frame.message(task, self.who)
         return self.frame.opening(self.who) + self.frame.put(task, self.who)
 
+    def reply(self, task: Task) -> str:
+        """How the answer is begun: not at all."""
+        return ""
+
+    @property
+    def wording(self) -> str:
+        return self.frame.name
+
+    @property
+    def unit(self) -> str:
+        return self.who
+
 
 def half_of(narrator: int) -> str:
     """Blocks of five narrators alternate, so that any law given to every fifth narrator is even over the halves."""
@@ -99,6 +111,11 @@ PROMPTS: tuple[Prompt, ...] = tuple(
 
 # One prompt a narrator. Frames go round so that the four narrators of a temperament (every fifth) speak in four frames.
 PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(NARRATORS)))
+
+
+def joined(text: str, reply: str) -> str:
+    """A text and the reply that it begins, as one text: a space between them where none is."""
+    return text + (" " if reply and text and not text[-1].isspace() else "") + reply
 
 
 def template_of(form: str) -> str:

@@ -13,6 +13,7 @@ of what an answer means.
     drawn        drawn texts and their counts, by cell
     makings      with which config.json and tokenizer the cells of a checkpoint were read
     draw_tables  drawn answers to closed tasks as one table of counts
+    prompt_tables  prompts of every task as a table, for other frameworks
     batches      a ladder's grid cut into batches, and the reader of one checkpoint
     board        which batches wait, are done, are given up
     nodes        a Ray cluster, joined or made, and the room on it

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from ..ask.cells import Cell, task_sha256
 from ..ask.grids import Situation, situations
 from ..ask.ladders import Ladder, Rung, config_sha256
+from ..ask.natural import NaturalPrompt
 from ..ask.prompts import Prompt, template_of
-from ..ask.tasks import TASKS
+from ..ask.tasks import TASKS, Task
 from . import makings, producers, store
 
 BATCH = 128  # prompts to a tree, as in crystal.read.engine: a call of `readout` with fewer would be cut no further
@@ -82,7 +83,7 @@ class Plan:
         form, prompts = self.asked(batch.rung)[batch.place].form, self._prompts(batch)
         return f"rung {batch.rung}, {form}, task {batch.task}, prompts {prompts[0].id} to {prompts[-1].id}"
 
-    def _prompts(self, batch: Batch) -> tuple[Prompt, ...]:
+    def _prompts(self, batch: Batch) -> tuple[Prompt | NaturalPrompt, ...]:
         return self.asked(batch.rung)[batch.place].prompts[batch.number * BATCH : (batch.number + 1) * BATCH]
 
     def held(self, rung: Rung) -> frozenset[str]:
@@ -130,10 +131,11 @@ class Reader:
     def _cells(self, place: int, task: str) -> list[tuple[str, Cell]]:
         """The cells of a task that are not held, each with the id of its prompt."""
         asked = self.plan.asked(self.rung.name)[place]
-        template = template_of(asked.form)
-        every = [(p.id, self._cell(asked, task, self.machine.encode(p.text(TASKS[task], asked.form), template)))
-                 for p in asked.prompts]
+        every = [(p.id, self._cell(asked, task, self._encoded(p, TASKS[task], asked.form))) for p in asked.prompts]
         return [(prompt, cell) for prompt, cell in every if cell.key not in self.held]
+
+    def _encoded(self, prompt: Prompt | NaturalPrompt, task: Task, form: str) -> tuple[int, ...]:
+        return self.machine.encode(prompt.text(task, form), template_of(form), prompt.reply(task))
 
     def _cell(self, asked: Situation, task: str, ids: tuple[int, ...]) -> Cell:
         return Cell(

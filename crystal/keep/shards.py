@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..ask.cells import KEYED, Cell, key_of
-from ..ask.prompts import PROMPTS
+from ..ask.grids import prompt_of
+from ..ask.prompts import joined
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 
-_PROMPT = {prompt.id: prompt for prompt in PROMPTS}
 _TEXTS = (*KEYED, "decoding", "form", "prompt", "text")
 _MASSES = ("off_support", "unresolved")
 SCHEMA = pa.schema(
@@ -56,6 +56,7 @@ def table_of(rows: Iterable[Row]) -> pa.Table:
 
 def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
+    prompt = prompt_of(row.prompt)
     law = np.asarray(row.probability, dtype=np.float64)
     total = law.sum() + row.off_support + row.unresolved
     least = min(law.min(initial=0), row.off_support, row.unresolved)
@@ -69,7 +70,7 @@ def _plain(row: Row) -> dict:
         )
     return {name: getattr(cell, name) for name in KEYED} | {
         "decoding": cell.decoding.text, "form": row.form, "prompt": row.prompt,
-        "text": _PROMPT[row.prompt].text(task, row.form), "tokens": int(row.tokens),
+        "text": joined(prompt.text(task, row.form), prompt.reply(task)), "tokens": int(row.tokens),
         "prompt_ids": np.asarray(cell.prompt_ids, "<i4").tobytes(),
         "probability": law.astype(np.float32), "off_support": row.off_support,
         "unresolved": row.unresolved,

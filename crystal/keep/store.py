@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 from ..ask.cells import digest, task_sha256
 from ..ask.grids import situations
 from ..ask.ladders import Ladder, ladder_names, load_ladder
-from ..ask.prompts import ALL_FORMS, PROMPTS
+from ..ask.natural import NaturalPrompt
+from ..ask.prompts import ALL_FORMS, PROMPTS, Prompt, joined
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from . import manifest, shards
 from .report import Report
 from .shards import Row
 
-_PROMPT = {prompt.id: prompt for prompt in PROMPTS}
 _COLUMNS = [
     "ladder", "rung", "stage", "step", "parent", "run", "form", "temperature", "task", "prompt",
     "narrator", "frame", "half", "probability", "answered", "off_support", "unresolved", "tokens",
@@ -143,7 +143,8 @@ def load_readouts(
     if frame.empty:
         what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and rungs"
         raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.fill(name))
-    orders = {"rung": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": list(_PROMPT)}
+    prompts = [prompt.id for prompt in _prompts(ladder)]
+    orders = {"rung": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": prompts}
     place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
         first = " ".join(map(str, frame.loc[twice, place].iloc[0]))
@@ -178,21 +179,29 @@ def _current(
          "decoding": s.decoding.text, "temperature": s.decoding.temperature}
         for rung in ladder.rungs for s in situations(rung.grid, budget)
     ]
-    for today in (rungs, _situations(tasks)):
+    for today in (rungs, _situations(tasks, _prompts(ladder))):
         today = pd.DataFrame(today)
         frame = frame.merge(today, on=[column for column in today if column in frame])
     mass = [float(law.sum()) for law in frame["probability"]]
     return frame.assign(ladder=ladder.name, answered=mass)[_COLUMNS]
 
 
-def _situations(tasks: Iterable[str]) -> list[dict]:
+def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
+    """PROMPTS, then whatever else a rung's grid puts, each once."""
+    every = {prompt.id: prompt for prompt in PROMPTS}
+    for prompt in (p for rung in ladder.rungs for s in situations(rung.grid) for p in s.prompts):
+        every.setdefault(prompt.id, prompt)
+    return list(every.values())
+
+
+def _situations(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:
     """Every prompt x form of the tasks: what a stored row must agree with or does not hold."""
     hashes = {task: task_sha256(TASKS[task]) for task in tasks}
     return [
         {"task": task, "task_sha256": sha256, "form": form, "prompt": prompt.id,
-         "text": prompt.text(TASKS[task], form), "narrator": prompt.narrator,
-         "frame": prompt.frame.name, "half": prompt.half}
-        for task, sha256 in hashes.items() for form in ALL_FORMS for prompt in PROMPTS
+         "text": joined(prompt.text(TASKS[task], form), prompt.reply(TASKS[task])),
+         "narrator": prompt.narrator, "frame": prompt.wording, "half": prompt.half}
+        for task, sha256 in hashes.items() for form in ALL_FORMS for prompt in prompts
     ]
 
 

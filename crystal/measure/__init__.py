@@ -6,6 +6,7 @@ Arrays in, numbers and verdicts out. Knows no model, no ladder and no store, so 
     chance      streams of random numbers, and what is shuffled with them
     leaving     leaving out one unit at a time, without writing every row out
     inference   intervals, nulls and floors for them
+    crossed     liquidity between contexts against liquidity between wordings
     coverage    the same for supports that no list can hold: what a sample has not seen
     evidence    answers with what they rest on: who was asked, how many draws
     marks       every claim, and the figure its number must pass

@@ -15,7 +15,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..ask.prompts import CHAT, FORMS
+from ..ask.prompts import CHAT, FORMS, joined
 from ..errors import CrystalError, known
 
 DAY = datetime.datetime(
@@ -57,7 +57,7 @@ class Encoder:
         token.
         """
         known(form, FORMS, "form")
-        ids = self._chat(text, reply) if form == CHAT else self._completion(_joined(text, reply))
+        ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
         while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             ids = ids[1:]
         if ids != [self.tokenizer.bos_token_id]:
@@ -208,7 +208,3 @@ def _message(role: str, text: str, parts: bool) -> dict:
 
 def _ids(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _joined(text: str, reply: str) -> str:
-    return text + (" " if reply and text and not text[-1].isspace() else "") + reply
