@@ -7,6 +7,7 @@ Knows one model and one prompt at a time. Knows nothing of stages or stores.
     memory     work that is cut smaller when the memory does not hold it                  (torch)
     proof      whether a model may be read through the fast tree: it is tried             (torch)
     engine     a checkpoint made ready to be read                                         (torch)
+    masses     next-token probabilities, summed over ranges of a vocabulary              (torch)
     readout    the exact law of an answer, not one sample drawn                           (torch)
     least      the fewest tokens from which a law could be known: a bound
     recorded   walks that keep their tree, for that bound                                 (torch)
