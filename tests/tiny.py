@@ -102,7 +102,7 @@ def model(kind: str, vocabulary: int, *, seed: int = 0, sharpness: float = 3.0, 
     shape = {"gpt2": _GPT2, "mamba": _STATE_SPACE}.get(kind, _SHAPE)
     config = AutoConfig.for_model(
         kind, vocab_size=vocabulary, bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=False,
-        initializer_range=0.3, **{} if kind == "mamba" else {"max_position_embeddings": context}, **{**shape, **more})
+        **{} if kind == "mamba" else {"max_position_embeddings": context}, **{"initializer_range": 0.3, **shape, **more})
     torch.manual_seed(seed)
     out = AutoModelForCausalLM.from_config(config).eval()
     with torch.inference_mode():
