@@ -11,6 +11,7 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     settled            settling, over all tasks and runs
     seed_control       can the seed be chosen
     contexts           liquidity between contexts against between wordings, by natural prompts
+    contexts_figures   real checkpoints: what they answer, and free answers against begun ones
     controls           worlds in which it cannot, demonstrations that mean nothing
     doses              how few demonstrations it takes
     mixtures           demonstrators that are no single narrator
