@@ -70,6 +70,7 @@ def test_a_count_is_said_in_words():
     found = answered.count(np.repeat([0.9, 0.1], [60, 40]))
     assert found.said == "60 of 100 prompts answered (median mass .90)"
     assert answered.count(np.ones(100)).said.endswith("(median mass 1.00)")
+    assert telling.show.fmt(float("nan")) == telling.show.fmt(None) == "–"
     (verdict,) = answered.no_verdicts(["collapse"], answered.count(np.full(100, 0.01)))
     assert (
         verdict.verdict == NOT_MEASURABLE

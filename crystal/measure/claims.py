@@ -1,7 +1,7 @@
 """The claims of the phases on one task: a statistic over prompts, its interval, its null.
 
 Each function makes the ten lines behind a claim and hands them to `crystal.measure.judging.judge`. Answers are Evidence (any
-prompts, read out or drawn; `crystal.measure.evidence`) or the array that `crystal.keep.store.answers` gives.
+prompts, read out or drawn; `crystal.measure.evidence`) or the array that `crystal.present.answering.answers` gives.
 """
 
 from __future__ import annotations

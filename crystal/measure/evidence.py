@@ -51,7 +51,9 @@ class Evidence:
 
 
 def evidence(answers: Array | Evidence) -> Evidence:
-    """Answers to the 100 prompts as `crystal.keep.store.answers` gives them, with the narrators as units; Evidence as it is."""
+    """Answers to the 100 prompts as `crystal.present.answering.answers` gives them, with the narrators
+    as units; Evidence as it is.
+    """
     if isinstance(answers, Evidence):
         return answers
     return Evidence(answers, inf.NARRATOR, inf.HALF, inf.FRAME, np.full(len(answers), np.inf))

@@ -32,7 +32,7 @@ KIND_COLOURS = dict(zip(KINDS, ("#0072B2", "#E69F00", "#56B4E9", "#009E73", "#F0
                                 "#9aa0a8", "#d9dce0"), strict=True))
 ESTIMATORS = {"plug-in": ("#767c85", ":"), "Miller-Madow": ("#E69F00", "--"), "Chao-Shen": ("#CC79A7", "-."),
               "Chao-Wang-Jost": ("#0072B2", "-")}
-IN_PROBE = np.array([PROMPTS.index(prompt) for prompt in PROBE])  # rows of `crystal.keep.store.answers`
+IN_PROBE = np.array([PROMPTS.index(prompt) for prompt in PROBE])  # rows of `crystal.present.answering.answers`
 
 
 def label_of(task: str) -> str:

@@ -233,8 +233,8 @@ def source(*functions: Callable) -> None:
 
 
 def fmt(number: float | None) -> str:
-    """A number as prose prints it: three significant digits, no exponent from 0.0001 on; None is a dash."""
-    if number is None:
+    """A number as prose prints it: three significant digits, no exponent from 0.0001 on; None and nan are a dash."""
+    if number is None or math.isnan(number):
         return "–"
     if isinstance(number, int) or (abs(number) >= 100 and math.isfinite(number)):
         return f"{number:,.0f}"
