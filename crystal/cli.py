@@ -179,6 +179,7 @@ def _engine(arguments: argparse.Namespace):
 
 def _readout(arguments: argparse.Namespace) -> None:
     task = _task(arguments.task)
+    from .measure.answered import answers
     from .read.readout import readout
 
     engine = _engine(arguments)
@@ -186,7 +187,11 @@ def _readout(arguments: argparse.Namespace) -> None:
     found = readout(engine, [ids], task, budget=arguments.budget, relative=arguments.relative,
                     max_nodes=arguments.max_nodes)[0]
     options = dict(zip(task.options, found.options.tolist(), strict=True))
-    report = {"options": options, "answered": found.answered, "off_support": found.off_support, "unresolved": found.unresolved}
+    report = {"options": options, "answered": found.answered, "off_support": found.off_support,
+              "unresolved": found.unresolved}
+    if not answers(found.answered):
+        print(f"note: not answered: {found.answered:.2g} of the mass is on an option; "
+              "--reply can begin the answer", file=sys.stderr)
     _show(report, arguments.json, "{:.6f}")
 
 

@@ -145,3 +145,13 @@ def test_a_command_that_needs_torch_says_so_without_it(monkeypatch, capsys):
 def test_an_unknown_ladder_or_experiment_is_named_before_anything_is_loaded(capsys):
     assert main(["ladder", "kinetic"]) == 2
     assert "unknown ladder or experiment 'kinetic', did you mean 'kinetics'?" in capsys.readouterr().err
+
+
+def test_a_prompt_that_is_not_answered_says_so(tmp_path, capsys):
+    folder = tiny.save(tmp_path, seed=1)
+    asked = ["readout", "--model", str(folder), "--prompt", "A digit:", "--json", "--task"]
+    assert main([*asked, "suit"]) == 0
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert said["answered"] == pytest.approx(sum(said["options"].values()))
+    assert ("not answered" in captured.err) == (said["answered"] < 0.2)

@@ -33,7 +33,8 @@ def _natural(*forms: str) -> Callable[[], tuple[Situation, ...]]:
     return lambda: tuple(Situation(form=form, prompts=load_prompts(), decoding=COARSE) for form in forms)
 
 
-COARSE = Decoding(relative=0.01)  # of a flat base, most of the tree is what stands before an answer
+# Of a flat base, most of the tree is what stands before an answer.
+COARSE = Decoding(relative=0.01, max_nodes=400)
 GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = {
     "full": (Situation(form=COMPLETION), Situation(form=CHAT)),  # what the phase pages need
     "raw": (Situation(form=COMPLETION),),  # a base of the hub, which may have no chat template, or one it never saw in training
