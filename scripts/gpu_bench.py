@@ -131,7 +131,7 @@ def throughput(engine: Engine, shape: str, device: str, dtype: str, tasks: list[
     grid = {name: [engine.encode(p.text(TASKS[name], COMPLETION), COMPLETION) for p in PROMPTS[:prompts]] for name in tasks}
     for name, ids in grid.items():
         lean(engine, name)
-        readout(engine, ids[:1], TASKS[name])
+        readout(engine, ids[:1], TASKS[name], budget=1e-4)
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     found = []
@@ -140,7 +140,7 @@ def throughput(engine: Engine, shape: str, device: str, dtype: str, tasks: list[
         began = time.perf_counter()
         for name, ids in grid.items():
             lean(engine, name)
-            found += readout(engine, ids, TASKS[name], batch=batch)
+            found += readout(engine, ids, TASKS[name], budget=1e-4, batch=batch)
         drain(device)
         took = time.perf_counter() - began
     cells, tokens = len(found), sum(forwards)
