@@ -23,10 +23,12 @@ from crystal.keep import sums
 
 PEERS = {"lm_eval": "lm-eval"}  # module -> distribution; no dependency of this repository
 PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
-MEASURED_WITH = ("scripts/bench*.py", "crystal/read/automaton.py", "crystal/read/tree.py", "crystal/read/engine.py",
-                 "crystal/read/masses.py",
-                 "crystal/read/proof.py", "crystal/read/readout.py", "crystal/read/sampling.py", "crystal/read/least.py", "crystal/read/recorded.py",
-                 "crystal/keep/batches.py")
+MEASURED_WITH = (
+    "scripts/bench*.py", "crystal/read/automaton.py", "crystal/read/tree.py",
+    "crystal/read/engine.py", "crystal/read/masses.py", "crystal/read/proof.py",
+    "crystal/read/readout.py", "crystal/read/sampling.py", "crystal/read/least.py",
+    "crystal/read/recorded.py", "crystal/keep/batches.py",
+)
 
 Work = Callable[[], object]
 

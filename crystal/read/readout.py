@@ -74,9 +74,11 @@ def readout(
     budget, relative: a prompt may leave this much probability unresolved, or this share of what it has answered, whichever is
     more (default: 1e-4 and 0.01; relative 0 where a budget is named). Where `relative` is above 0, white space, quotes and
     markup before an answer (LEAD) take at most LEADS nodes more than all else, and what is cut there does not count.
-    max_nodes, max_depth: per prompt, tokens expanded below it and tokens an answer may take before it is given up; a flat
-    model would otherwise never end. temperature: divides the logits of every token; 1 is the model's own law. begun: how many tokens at each prompt's end the answer holds already;
-    the law is then of how it goes on. margin: share of the tolerance that is given away to spare small forwards.
+    max_nodes, max_depth: per prompt, tokens expanded below it and tokens an answer may take before
+    it is given up; a flat model would otherwise never end. temperature: divides the logits of every
+    token; 1 is the model's own law. begun: how many tokens at each prompt's end the answer holds
+    already; the law is then of how it goes on. margin: share of the tolerance that is given away to
+    spare small forwards.
     Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun and over, or logits that
     are no numbers.
     """
