@@ -22,7 +22,14 @@ import numpy as np
 import yaml
 
 from ..ask.natural import (
-    ANSWERED, CHOSEN, CONTEXTS, OPTIONS, POOL, WORDINGS, Pool, folder,
+    ANSWERED,
+    CHOSEN,
+    CONTEXTS,
+    OPTIONS,
+    POOL,
+    WORDINGS,
+    Pool,
+    folder,
 )
 from ..errors import CrystalError
 from ..files import write_file
