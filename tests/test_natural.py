@@ -219,7 +219,7 @@ def test_contexts_are_tried_by_cues_that_do_not_name_the_options():
     assert answerable.best_bare(mixed, cues) == {"coin": [1]}
     measured = {Asked("x", CHAT): {Candidate("coin", f"c{i}", 1): 0.1 * (i > 9) for i in range(60)}}
     assert answerable.choose_contexts(mixed, measured, cues) == [f"c{i}" for i in range(10, 60)]
-    with pytest.raises(CrystalError, match="every cue names the options"):
+    with pytest.raises(CrystalError, match="every best cue names the options"):
         answerable.best_bare(mixed, {"die": [1, 2]})
 
 

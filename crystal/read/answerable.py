@@ -21,7 +21,16 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from ..ask.natural import ANSWERED, CHOSEN, CONTEXTS, OPTIONS, WORDINGS, Pool, folder
+from ..ask.natural import (
+    ANSWERED,
+    CHOSEN,
+    CONTEXTS,
+    OPTIONS,
+    POOL,
+    WORDINGS,
+    Pool,
+    folder,
+)
 from ..errors import CrystalError
 from ..files import write_file
 from ..texts import is_number, read_text
@@ -115,11 +124,15 @@ def choose_contexts(pool: Pool, measured: Measured, cues: Mapping[str, Sequence[
 
 
 def best_bare(pool: Pool, cues: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
-    """The best cue of every task, where it does not name the options: what contexts are tried by."""
+    """The best cue of every task, where it does not name the options: contexts are tried by it.
+
+    Raises: CrystalError where all of them do.
+    """
     bare = {task: list(mine[:1]) for task, mine in cues.items()
             if OPTIONS not in pool.cues[task][mine[0] - 1]}
     if not bare:
-        raise CrystalError("every cue names the options", where=folder(), mend="add cues that do not")
+        mend = f"add cues that do not to {folder() / POOL}"
+        raise CrystalError("every best cue names the options", where=folder(), mend=mend)
     return bare
 
 
