@@ -69,6 +69,10 @@ class NaturalPrompt:
     def half(self) -> str:
         return SELECTION if self.narrator % 2 == 0 else EVALUATION
 
+    def puts(self, task: Task) -> bool:
+        """Whether there are cues of `task`."""
+        return task.name in self.cues
+
     def text(self, task: Task, form: str) -> str:
         """What stands before the cue: the context, or the user's message."""
         return before(self.context, form)
@@ -78,7 +82,7 @@ class NaturalPrompt:
 
         Raises: CrystalError for a task without cues.
         """
-        if task.name not in self.cues:
+        if not self.puts(task):
             raise CrystalError(f"no natural prompt puts the task {task.name!r}",
                                mend=f"choose one of: {', '.join(self.cues)}")
         return begun(self.cues[task.name], task, self.context)

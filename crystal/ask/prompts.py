@@ -85,6 +85,10 @@ class Prompt:
             return (f"{INSTRUCTION} " if form == INSTRUCTED else "") + self.frame.message(task, self.who)
         return self.frame.opening(self.who) + self.frame.put(task, self.who)
 
+    def puts(self, task: Task) -> bool:
+        """Whether it can put `task`: any."""
+        return True
+
     def reply(self, task: Task) -> str:
         """How the answer is begun: not at all."""
         return ""

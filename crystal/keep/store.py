@@ -202,6 +202,7 @@ def _situations(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt])
          "text": joined(prompt.text(TASKS[task], form), prompt.reply(TASKS[task])),
          "narrator": prompt.narrator, "frame": prompt.wording, "half": prompt.half}
         for task, sha256 in hashes.items() for form in ALL_FORMS for prompt in prompts
+        if prompt.puts(TASKS[task])
     ]
 
 
