@@ -20,12 +20,12 @@ def screen_arguments(parser: ArgumentParser) -> None:
 def screen(arguments: Namespace) -> None:
     """Measure what the table lacks; then choose, and write the choice down."""
     from .ask.natural import load_pool
-    from .read import answerable
+    from .studies import answerable
 
     pool, given = load_pool(), {form: getattr(arguments, form) for form in (COMPLETION, CHAT)}
     subjects = [_subject(text, form) for form, texts in given.items() for text in texts]
     if subjects:
-        from .read.screening import screen
+        from .studies.screening import screen
 
         def say(line: str) -> None:
             print(line, flush=True)
@@ -42,7 +42,7 @@ def screen(arguments: Namespace) -> None:
 
 def _subject(text: str, form: str):
     """(what the table calls a checkpoint, where it is) from NAME=SOURCE."""
-    from .read.answerable import Asked
+    from .studies.answerable import Asked
 
     name, is_, source = text.partition("=")
     if not (name and is_ and source):

@@ -20,8 +20,8 @@ from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.files import root
-from crystal.read import answerable
-from crystal.read.answerable import Asked, Candidate
+from crystal.studies import answerable
+from crystal.studies.answerable import Asked, Candidate
 
 POOL = load_pool()
 WORDS = ("a", "A", "I")  # letters that are words, too: only these may stand alone
@@ -265,7 +265,7 @@ def test_a_checkpoint_without_a_name_is_refused(capsys):
 def test_a_screen_that_was_stopped_goes_on(elsewhere, tmp_path, monkeypatch, capsys):
     """A tiny model, 12 contexts, two tasks: the second run measures only what is missing."""
     tiny = pytest.importorskip("tiny", reason="needs torch")
-    from crystal.read import screening
+    from crystal.studies import screening
 
     few = Pool(POOL.contexts[:12], {task: POOL.cues[task][:3] for task in ("coin", "prime")})
     folder = str(tiny.save(tmp_path / "tiny"))

@@ -16,8 +16,6 @@ Knows one model and one prompt at a time. Knows nothing of stages or stores.
     readout      the exact law of an answer, not one sample drawn                          (torch)
     least        the fewest tokens from which a law could be known: a bound
     recorded     walks that keep their tree, for that bound                                (torch)
-    answerable   which candidates for natural prompts are answered, and the rule that chooses
-    screening    candidates for natural prompts put to checkpoints                         (torch)
     sampling     independent draws, for the price of the distinct ones                     (torch)
     shapes       published shapes, and the least that a read-out of them can cost
     servers      a model behind an OpenAI-compatible server, asked over HTTP

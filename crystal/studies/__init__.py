@@ -2,6 +2,8 @@
 
 Knows the runs of experiments and replicas, the measures, and how they are shown. Knows no trainer.
 
+    answerable         which candidates for natural prompts are answered, and the rule that chooses
+    screening          candidates for natural prompts put to checkpoints          (torch)
     branches           every run of every parent, measured on the probe
     parents            what is said of several parents at once
     ends               where the runs began and ended

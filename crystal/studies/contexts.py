@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..ask.natural import WORDINGS
+from ..measure.answered import LEAST
 from ..measure.crossed import Crossed
-from ..read.answerable import LEAST
 
 FEWEST = 10  # contexts that must count: with fewer there is no number
 _PLACE = ["ladder", "rung", "form", "task"]

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..ask.natural import Pool, before, begun
 from ..ask.tasks import TASKS
+from ..read.engine import Engine, load
+from ..read.readout import Readout, readout
 from . import answerable
 from .answerable import FIRST, Asked, Candidate, Measured
-from .engine import Engine, load
-from .readout import Readout, readout
 
 BUDGET, NODES, DEPTH = 0.05, 40, 6
 BATCH = 96  # candidates to a tree; neighbours share their context, which is computed once

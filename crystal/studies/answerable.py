@@ -33,10 +33,10 @@ from ..ask.natural import (
 )
 from ..errors import CrystalError
 from ..files import write_file
+from ..measure.answered import LEAST
 from ..texts import is_number, read_text
 
 ENOUGH = 0.6  # mass beyond which a candidate is not preferred to another
-LEAST = 0.2  # a prompt with less on the options is not answered
 FIRST = 6  # contexts in which all cues are tried
 
 
