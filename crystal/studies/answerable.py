@@ -2,7 +2,7 @@
 
 A candidate is (task, context, cue). The table holds its answered mass, the sum over all options,
 on every checkpoint that was asked; which option has the mass is never stored, so nothing here can
-look at it. The rule was fixed before anything was measured:
+look at it. The rule (`data/prompts/README.md` says when which part of it was fixed):
 
     worth     of a candidate: its answered mass, at most ENOUGH, on the checkpoint where it is least
     cues      every task's WORDINGS of the largest mean worth over the pool's first FIRST contexts
