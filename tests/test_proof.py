@@ -92,3 +92,15 @@ def test_want_of_memory_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(proof, "_ragged", full)
         _ = engine.ragged
     assert engine.ragged
+
+
+def test_a_kept_proof_is_asked_once_for_each_code(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
+    monkeypatch.setattr(proof, "LARGE", 0)
+    asked = []
+    monkeypatch.setattr(proof, "ragged_agrees", lambda *_: asked.append(1) or True)
+    machine = engine_of("llama")
+    assert proof.proven(machine, 9) and proof.proven(machine, 9) and len(asked) == 1
+    assert proof.proven(machine, 8) and len(asked) == 2
+    monkeypatch.setattr(proof, "version", lambda _: "another")
+    assert proof.proven(machine, 9) and len(asked) == 3

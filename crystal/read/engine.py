@@ -27,7 +27,7 @@ from .checkpoints import check_causal, weights_of
 from .conversion import converted
 from .encoding import Encoder, end_ids
 from .memory import release
-from .proof import ragged_agrees
+from .proof import proven
 from .spelling import vocabulary_of
 from .tree import RaggedTree, WholeTree
 from .vocabulary import Pieces, Vocabulary
@@ -129,7 +129,7 @@ class Engine:
     @functools.cached_property
     def ragged(self) -> bool:
         """Whether the fast tree gives this model's logits; tried when first asked."""
-        return ragged_agrees(self, min(self.window, self.context))
+        return proven(self, min(self.window, self.context))
 
     def forward(self, ids: torch.Tensor, **kwargs) -> torch.Tensor:
         """Logits in float32 at least: a softmax in bfloat16 does not sum to 1."""

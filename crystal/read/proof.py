@@ -7,17 +7,23 @@ carries anything along the row. A model whose logits agree is read through Ragge
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+from importlib.metadata import version
+
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from ..files import PACKAGE, cache, file_sha256, write_file
 from .memory import lacking
 from .tree import ROOT, RaggedTree, WholeTree
 
 # Largest root-mean-square difference of a row of logits, in units of the logits' standard deviation. Rounding gives a
 # fortieth of it on real checkpoints; a forgotten mask, bias or position gives a hundred times as much.
 AGREED = 1e-3
+LARGE = 50_000_000  # parameters from which on a proof takes a while, and is kept
 LONGEST, DEPTH = 7, 3  # tokens of the longest prompt, and of the deepest path
 OWNER = np.array([0, 0, 1, 2]), np.array([0, 0, 2]), np.array([0, 2])  # the prompt of each node, by round
 PARENT = np.full(4, ROOT), np.array([1, 1, ROOT]), np.array([5, 3])  # the node above, counted over all rounds
@@ -35,12 +41,37 @@ def ragged_agrees(engine, longest: int) -> bool:
     try:
         with _InFloat32():
             return _difference(_ragged(engine, prompts, tokens), _whole(engine, prompts, tokens)) <= AGREED
-    except Exception as error:  # noqa: BLE001: code of any architecture runs here, with arguments that it may not know
+    except Exception as error:  # code of any architecture runs here, with arguments that it may not know
         if lacking(error):
             raise
         return False
     finally:
         engine.computed = before
+
+
+def proven(engine, longest: int) -> bool:
+    """As `ragged_agrees`; what came out for a large model is kept, for that architecture, precision
+    and code.
+    """
+    if engine.model.num_parameters() < LARGE:
+        return ragged_agrees(engine, longest)
+    mark = cache() / "proofs" / _rests_on(engine, longest)
+    if not mark.is_file():
+        agrees = ragged_agrees(engine, longest)
+        with contextlib.suppress(OSError):  # a cache that cannot be written is no failure
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            write_file(mark, b"yes" if agrees else b"no")
+        return agrees
+    return mark.read_bytes() == b"yes"
+
+
+def _rests_on(engine, longest: int) -> str:
+    """A digest of everything that decides how a model computes, but its weights."""
+    model = engine.model
+    code = [file_sha256(PACKAGE / "read" / name) for name in ("tree.py", "proof.py")]
+    parts = [type(model).__name__, model.config.to_json_string(use_diff=False), model.dtype,
+             engine.device.type, longest, *map(version, ("torch", "transformers")), *code]
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
 class _InFloat32(TorchFunctionMode):
