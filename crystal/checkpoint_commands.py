@@ -21,8 +21,11 @@ def fetch(arguments: Namespace) -> None:
     ladder = load_ladder(arguments.ladder)
     rungs = [rung for rung in ladder.rungs if packaged(rung.source)]
     if not rungs:
-        raise CrystalError(f"no checkpoint of {ladder.name} comes in a package", where=ladder.rungs[0].source,
-                           mend="those of the hub are fetched when they are read; make ladder trains ours")
+        raise CrystalError(
+            f"no checkpoint of {ladder.name} comes in a package",
+            where=ladder.rungs[0].source,
+            mend="those of the hub are fetched when they are read; make ladder trains ours",
+        )
     from .read.conversion import converted
 
     for rung in rungs:
@@ -31,6 +34,10 @@ def fetch(arguments: Namespace) -> None:
 
 
 CHECKPOINTS: tuple[Command, ...] = (
-    Command("fetch", "fetch a ladder's checkpoints that come in packages, and convert them",
-            fetch_arguments, fetch),
+    Command(
+        "fetch",
+        "fetch a ladder's checkpoints that come in packages, and convert them",
+        fetch_arguments,
+        fetch,
+    ),
 )

@@ -2,7 +2,7 @@
 
     python scripts/free_answers.py smollm2-135m-instruct
 
-One question a task in every tenth natural context. Resumable: tasks that stand in the file are kept.
+One question a task in every tenth natural context. Resumable: tasks in the file are kept.
 """
 
 from __future__ import annotations
@@ -29,10 +29,21 @@ def ask(engine: Engine, ladder: str, name: str) -> pd.DataFrame:
     """Both ways of one task."""
     task, prompts = TASKS[name], natural.load_prompts()[::EVERY]
     texts = [f"{prompt.context.text.rstrip()}\n\nPlease {task.ask}." for prompt in prompts]
-    free = draw_many(engine, [engine.encode(text, CHAT) for text in texts], DRAWS, seed=SEED,
-                     max_tokens=FREE_TOKENS)
-    begun = readout(engine, [engine.encode(text, CHAT, prompt.reply(task))
-                             for text, prompt in zip(texts, prompts, strict=True)], task)
+    free = draw_many(
+        engine,
+        [engine.encode(text, CHAT) for text in texts],
+        DRAWS,
+        seed=SEED,
+        max_tokens=FREE_TOKENS,
+    )
+    begun = readout(
+        engine,
+        [
+            engine.encode(text, CHAT, prompt.reply(task))
+            for text, prompt in zip(texts, prompts, strict=True)
+        ],
+        task,
+    )
     rows = []
     for prompt, drawn, law in zip(prompts, free, begun, strict=True):
         named = {option or "": count / DRAWS for option, count in read_all(drawn, task).items()}
@@ -44,7 +55,9 @@ def ask(engine: Engine, ladder: str, name: str) -> pd.DataFrame:
 
 def main(ladder: str) -> None:
     path, engine = root() / "data/prompts/free-answers.csv", None
-    done = pd.read_csv(path, dtype={"option": str}, keep_default_na=False) if path.exists() else None
+    done = (
+        pd.read_csv(path, dtype={"option": str}, keep_default_na=False) if path.exists() else None
+    )
     for name in PHASE_TASKS:
         if done is not None and name in set(done["task"]):
             continue

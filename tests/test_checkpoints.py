@@ -33,12 +33,18 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 def digits(folder: Path) -> np.ndarray:
     machine = engine.load(folder)
-    return readout(machine, [machine.encode("A digit:", "completion")], TASKS["digit"], budget=1e-2)[0].options
+    return readout(
+        machine, [machine.encode("A digit:", "completion")], TASKS["digit"], budget=1e-2
+    )[0].options
 
 
 def weights(folder: Path, change: Callable[[Weights], Weights]) -> None:
     file = folder / "model.safetensors"
-    save_file({name: tensor.clone() for name, tensor in change(load_file(file)).items()}, file, {"format": "pt"})
+    save_file(
+        {name: tensor.clone() for name, tensor in change(load_file(file)).items()},
+        file,
+        {"format": "pt"},
+    )
 
 
 def configure(folder: Path, **changes: object) -> None:
@@ -49,46 +55,101 @@ def configure(folder: Path, **changes: object) -> None:
 LAYER = "model.layers.1."
 DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "names with a prefix": (
-        lambda f: weights(f, lambda w: {f"_orig_mod.{name}": t for name, t in w.items()}), "they lack"),
+        lambda f: weights(f, lambda w: {f"_orig_mod.{name}": t for name, t in w.items()}),
+        "they lack",
+    ),
     "names of a wrapper": (
-        lambda f: weights(f, lambda w: {f"module.{name}": t for name, t in w.items()}), "they lack"),
+        lambda f: weights(f, lambda w: {f"module.{name}": t for name, t in w.items()}),
+        "they lack",
+    ),
     "one name misspelt": (
-        lambda f: weights(f, lambda w: {name.replace("norm.weight", "norm.gamma") if name == "model.norm.weight"
-                                        else name: t for name, t in w.items()}), "model.norm.weight"),
+        lambda f: weights(
+            f,
+            lambda w: {
+                name.replace("norm.weight", "norm.gamma")
+                if name == "model.norm.weight"
+                else name: t
+                for name, t in w.items()
+            },
+        ),
+        "model.norm.weight",
+    ),
     "a lost head": (
-        lambda f: weights(f, lambda w: {n: t for n, t in w.items() if n != "lm_head.weight"}), "lm_head.weight"),
+        lambda f: weights(f, lambda w: {n: t for n, t in w.items() if n != "lm_head.weight"}),
+        "lm_head.weight",
+    ),
     "a lost embedding": (
-        lambda f: weights(f, lambda w: {n: t for n, t in w.items() if "embed" not in n}), "embed_tokens"),
+        lambda f: weights(f, lambda w: {n: t for n, t in w.items() if "embed" not in n}),
+        "embed_tokens",
+    ),
     "a missing layer": (
-        lambda f: weights(f, lambda w: {n: t for n, t in w.items() if not n.startswith(LAYER)}), "and 7 more"),
-    "a layer more than configured": (lambda f: configure(f, num_hidden_layers=1), "configuration does not know"),
+        lambda f: weights(f, lambda w: {n: t for n, t in w.items() if not n.startswith(LAYER)}),
+        "and 7 more",
+    ),
+    "a layer more than configured": (
+        lambda f: configure(f, num_hidden_layers=1),
+        "configuration does not know",
+    ),
     "a layer fewer than configured": (lambda f: configure(f, num_hidden_layers=3), "they lack"),
     "another width": (lambda f: configure(f, intermediate_size=40), "shape"),
     "another vocabulary": (lambda f: configure(f, vocab_size=700), "shape"),
     "biases that are nobody's": (
-        lambda f: weights(f, lambda w: w | {f"{LAYER}self_attn.q_proj.bias": torch.zeros(32)}), "bias"),
-    "not numbers": (lambda f: weights(f, lambda w: w | {"model.norm.weight": w["model.norm.weight"] / 0}), "not numbers"),
+        lambda f: weights(f, lambda w: w | {f"{LAYER}self_attn.q_proj.bias": torch.zeros(32)}),
+        "bias",
+    ),
+    "not numbers": (
+        lambda f: weights(f, lambda w: w | {"model.norm.weight": w["model.norm.weight"] / 0}),
+        "not numbers",
+    ),
     "half a file": (
-        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]), "cannot load"),
+        lambda f: (f / "model.safetensors").write_bytes(
+            (f / "model.safetensors").read_bytes()[:5000]
+        ),
+        "cannot load",
+    ),
     "an empty file": (lambda f: (f / "model.safetensors").write_bytes(b""), "cannot load"),
     "a pointer in place of weights": (
-        lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"), "cannot load"),
+        lambda f: (f / "model.safetensors").write_text(
+            "version https://git-lfs.github.com/spec/v1\n"
+        ),
+        "cannot load",
+    ),
     "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "adapter"),
     "no configuration": (lambda f: (f / "config.json").unlink(), "cannot load"),
-    "a configuration that is no object": (lambda f: (f / "config.json").write_text("[]"), "cannot load"),
+    "a configuration that is no object": (
+        lambda f: (f / "config.json").write_text("[]"),
+        "cannot load",
+    ),
     "an unknown architecture": (lambda f: configure(f, model_type="nonesuch"), "nonesuch"),
     "an encoder": (lambda f: configure(f, model_type="vit"), "cannot load"),
     "an unknown scheme of quantisation": (
-        lambda f: configure(f, quantization_config={"quant_method": "nonesuch"}), "nonesuch"),
+        lambda f: configure(f, quantization_config={"quant_method": "nonesuch"}),
+        "nonesuch",
+    ),
     "a scheme without its library": (
-        lambda f: configure(f, quantization_config={"quant_method": "gptq", "bits": 4}), "cannot load"),
+        lambda f: configure(f, quantization_config={"quant_method": "gptq", "bits": 4}),
+        "cannot load",
+    ),
     "an eight-bit scheme without its library": (
-        lambda f: configure(f, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
-        "cannot load"),
+        lambda f: configure(
+            f, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}
+        ),
+        "cannot load",
+    ),
     "a listed shard that is not there": (
-        lambda f: ((f / "model.safetensors").rename(f / "model-00001-of-00002.safetensors"),
-                   (f / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {
-                       "lm_head.weight": "model-00002-of-00002.safetensors"}}))), "cannot load"),
+        lambda f: (
+            (f / "model.safetensors").rename(f / "model-00001-of-00002.safetensors"),
+            (f / "model.safetensors.index.json").write_text(
+                json.dumps(
+                    {
+                        "metadata": {},
+                        "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"},
+                    }
+                )
+            ),
+        ),
+        "cannot load",
+    ),
     "heads that do not divide": (lambda f: configure(f, num_attention_heads=5), "cannot load"),
 }
 
@@ -104,7 +165,8 @@ def test_a_damaged_checkpoint_is_refused(kind: str, folder: Path) -> None:
 
 SOUND: dict[str, Callable[[Path], None]] = {
     "a buffer that old versions saved": lambda f: weights(
-        f, lambda w: w | {f"{LAYER}self_attn.rotary_emb.inv_freq": torch.ones(4)}),
+        f, lambda w: w | {f"{LAYER}self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    ),
     "sixty-four bits": lambda f: weights(f, lambda w: {n: t.double() for n, t in w.items()}),
 }
 
@@ -137,8 +199,15 @@ def test_an_encoder_that_looks_ahead_is_refused(tmp_path: Path) -> None:
     from transformers import BertConfig, BertLMHeadModel
 
     tokenizer = tiny.trained_tokenizer()
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                        intermediate_size=16, max_position_embeddings=64, initializer_range=1.0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        initializer_range=1.0,
+    )
     torch.manual_seed(0)
     BertLMHeadModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

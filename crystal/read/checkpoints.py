@@ -21,20 +21,32 @@ from ..errors import CrystalError
 _LISTED = {"missing_keys": "lack", "unexpected_keys": "hold", "mismatched_keys": "hold"}
 
 
-def weights_of(place: str, source: object, *, revision: str, dtype: str, spread: dict) -> PreTrainedModel:
+def weights_of(
+    place: str, source: object, *, revision: str, dtype: str, spread: dict
+) -> PreTrainedModel:
     """The model of a folder or hub id, with exactly the weights of its files.
 
     Raises: CrystalError for weights that are missing, surplus, of other shapes, not numbers, or
     that cannot be loaded; for an adapter; for a model that is not causal.
     """
     if (Path(place) / "adapter_config.json").is_file():
-        raise CrystalError("the folder holds an adapter, not a whole model", where=source,
-                           mend="merge it first: peft's merge_and_unload(), then save_pretrained()")
+        raise CrystalError(
+            "the folder holds an adapter, not a whole model",
+            where=source,
+            mend="merge it first: peft's merge_and_unload(), then save_pretrained()",
+        )
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
-                place, revision=revision, trust_remote_code=False, dtype=getattr(torch, dtype),
-                use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **spread)
+                place,
+                revision=revision,
+                trust_remote_code=False,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **spread,
+            )
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # foreign files go through much code that expects sound ones
@@ -49,8 +61,11 @@ def check_scheme(model: PreTrainedModel, source: object) -> None:
     scheme = getattr(model.config, "quantization_config", None)
     if scheme and getattr(model, "hf_quantizer", None) is None:
         method = scheme.get("quant_method") if isinstance(scheme, dict) else scheme.quant_method
-        raise CrystalError(f"the weights are quantised by {str(method)[:40]!r}, which transformers does not know",
-                           where=source, mend="choose a checkpoint that is not, or one that it knows")
+        raise CrystalError(
+            f"the weights are quantised by {str(method)[:40]!r}, which transformers does not know",
+            where=source,
+            mend="choose a checkpoint that is not, or one that it knows",
+        )
 
 
 @contextmanager
@@ -65,18 +80,29 @@ def quiet() -> Iterator[None]:
 
 
 def check_loaded(info: Mapping[str, Any], source: object) -> None:
-    """Raises: CrystalError if the files are not exactly the weights that the configuration asks for."""
+    """Raises: CrystalError if the files are not exactly the weights that the model has."""
     for kind, verb in _LISTED.items():
-        if names := sorted(name if isinstance(name, str) else name[0] for name in info.get(kind, ())):
+        if names := sorted(
+            name if isinstance(name, str) else name[0] for name in info.get(kind, ())
+        ):
             more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-            of = {"missing_keys": "", "unexpected_keys": ", which the configuration does not know",
-                  "mismatched_keys": " in another shape than the configuration's"}[kind]
+            of = {
+                "missing_keys": "",
+                "unexpected_keys": ", which the configuration does not know",
+                "mismatched_keys": " in another shape than the configuration's",
+            }[kind]
             raise CrystalError(
-                f"the weights are not this checkpoint's: they {verb} {', '.join(names[:2])}{more}{of}",
-                where=source, mend="save the model again with model.save_pretrained(folder), or fetch it again")
+                "the weights are not this checkpoint's: "
+                f"they {verb} {', '.join(names[:2])}{more}{of}",
+                where=source,
+                mend="save the model again with model.save_pretrained(folder), or fetch it again",
+            )
     if errors := info.get("error_msgs"):
-        raise CrystalError(f"the weights cannot be loaded: {str(errors[0])[:200]}", where=source,
-                           mend="save the model again with model.save_pretrained(folder)")
+        raise CrystalError(
+            f"the weights cannot be loaded: {str(errors[0])[:200]}",
+            where=source,
+            mend="save the model again with model.save_pretrained(folder)",
+        )
 
 
 def check_causal(model: PreTrainedModel, source: object) -> None:
@@ -88,8 +114,14 @@ def check_causal(model: PreTrainedModel, source: object) -> None:
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
     if not torch.isfinite(logits).all():
-        raise CrystalError("the logits are not numbers", where=source,
-                           mend="fetch the weights again, or a wider --dtype")
+        raise CrystalError(
+            "the logits are not numbers",
+            where=source,
+            mend="fetch the weights again, or a wider --dtype",
+        )
     if (logits[0] - logits[1]).abs().max() > 1e-2 * (1 + logits[0].abs().max()):
-        raise CrystalError("the model is not causal: later tokens change what it says before them",
-                           where=source, mend="choose a decoder, or set is_decoder in its configuration")
+        raise CrystalError(
+            "the model is not causal: later tokens change what it says before them",
+            where=source,
+            mend="choose a decoder, or set is_decoder in its configuration",
+        )

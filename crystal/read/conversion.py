@@ -29,13 +29,17 @@ NOTE = "converted.json"
 VERSION = 1  # raise it whenever a conversion can come out differently
 # Keys of an architecture that transformers leaves aside, and what it must have set instead.
 _ASIDE = {
-    "attention.value_length": "head_dim", "rope.dimension_count": "head_dim",
+    "attention.value_length": "head_dim",
+    "rope.dimension_count": "head_dim",
     "attn_logit_softcapping": "attn_logit_softcapping",
-    "final_logit_softcapping": "final_logit_softcapping", "vocab_size": "vocab_size",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "vocab_size": "vocab_size",
 }
 # What stands before GPT-2's own pattern, by GGUF's names.
 _PRE_TOKENIZERS = {
-    "default": (), "gpt-2": (), "smollm": (pre_tokenizers.Digits(individual_digits=True),),
+    "default": (),
+    "gpt-2": (),
+    "smollm": (pre_tokenizers.Digits(individual_digits=True),),
 }
 
 
@@ -53,8 +57,10 @@ class Converted:
 
     def __str__(self) -> str:
         """In a line, for whoever reads its numbers."""
-        return (f"{self.name or 'the checkpoint'}: quantised weights ({self.scheme}), computed in "
-                f"float32; terms: {self.licence or 'not stated in the file'}")
+        return (
+            f"{self.name or 'the checkpoint'}: quantised weights ({self.scheme}), computed in "
+            f"float32; terms: {self.licence or 'not stated in the file'}"
+        )
 
 
 def converted(source: str, revision: str | None = None) -> tuple[Path, Converted]:
@@ -79,7 +85,9 @@ def _checked(folder: Path) -> Converted:
         note = Converted(**texts.load_json(folder / NOTE, mend))
         whole = note.weights == weights_sha256(folder) and note.files == _beside(folder)
     except (TypeError, OSError) as error:
-        raise CrystalError("the converted checkpoint is damaged", where=folder, mend=mend) from error
+        raise CrystalError(
+            "the converted checkpoint is damaged", where=folder, mend=mend
+        ) from error
     if not whole:
         raise CrystalError("the converted checkpoint is damaged", where=folder, mend=mend)
     return note
@@ -96,14 +104,22 @@ def _convert(file: Path, sha256: str, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as aside:
             whole = Path(aside) / "whole"
             told = _write(file, whole)
-            note = Converted(sha256=sha256, transformers=transformers.__version__, **told,
-                             files=_beside(whole), weights=weights_sha256(whole))
+            note = Converted(
+                sha256=sha256,
+                transformers=transformers.__version__,
+                **told,
+                files=_beside(whole),
+                weights=weights_sha256(whole),
+            )
             (whole / NOTE).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
             if not folder.exists():  # another process may have made it meanwhile
                 os.replace(whole, folder)
     except OSError as error:
-        raise CrystalError(f"the checkpoint cannot be converted: {error.strerror or error}",
-                           where=folder, mend=mend_of(error, folder)) from error
+        raise CrystalError(
+            f"the checkpoint cannot be converted: {error.strerror or error}",
+            where=folder,
+            mend=mend_of(error, folder),
+        ) from error
 
 
 def _write(file: Path, folder: Path) -> dict[str, str]:
@@ -111,11 +127,14 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
     told, tensors = _told(file)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True)
+            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # foreign bytes go through much code that expects sound ones
         first = (str(error).strip().split("\n") or [""])[0][:200]
-        raise _refused(f"transformers cannot read it: {first or type(error).__name__}", file) from error
+        raise _refused(
+            f"transformers cannot read it: {first or type(error).__name__}", file
+        ) from error
     check_loaded(info, file)
     _cut_as_told(tokenizer, told, file)
     _check_whole(model, told, tensors, file)
@@ -123,12 +142,15 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
     del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return {"scheme": _scheme(told), "name": str(told.get("general.name", "")),
-            "licence": str(told.get("general.license", ""))}
+    return {
+        "scheme": _scheme(told),
+        "name": str(told.get("general.name", "")),
+        "licence": str(told.get("general.license", "")),
+    }
 
 
 def _cut_as_told(tokenizer: Any, told: dict[str, Any], file: Path) -> None:
-    """Give the tokenizer the pre-tokenizer that the file names, which transformers' conversion ignores.
+    """Give the tokenizer the pre-tokenizer that the file names; transformers ignores the name.
 
     Raises: CrystalError for one of which we do not know what it means.
     """
@@ -136,14 +158,19 @@ def _cut_as_told(tokenizer: Any, told: dict[str, Any], file: Path) -> None:
         return
     name = told.get("tokenizer.ggml.pre", "")
     if name not in _PRE_TOKENIZERS:
-        raise _refused(f"how its tokenizer cuts a text ({str(name)[:40]!r}) is not known here", file)
+        raise _refused(
+            f"how its tokenizer cuts a text ({str(name)[:40]!r}) is not known here", file
+        )
     parts = [*_PRE_TOKENIZERS[name], pre_tokenizers.ByteLevel(add_prefix_space=False)]
     tokenizer.backend_tokenizer.pre_tokenizer = (
-        pre_tokenizers.Sequence(parts) if len(parts) > 1 else parts[0])
+        pre_tokenizers.Sequence(parts) if len(parts) > 1 else parts[0]
+    )
 
 
 def _refused(what: str, file: Path) -> CrystalError:
-    return CrystalError(what, where=file, mend="choose a checkpoint in hub layout, or another GGUF file")
+    return CrystalError(
+        what, where=file, mend="choose a checkpoint in hub layout, or another GGUF file"
+    )
 
 
 def _told(file: Path) -> tuple[dict[str, Any], int]:
@@ -152,8 +179,11 @@ def _told(file: Path) -> tuple[dict[str, Any], int]:
         from gguf import GGUFReader
 
         reader = GGUFReader(file)
-        told = {key: value for key, field in reader.fields.items()
-                if not isinstance(value := field.contents(), list)}
+        told = {
+            key: value
+            for key, field in reader.fields.items()
+            if not isinstance(value := field.contents(), list)
+        }
         return told, sum(int(tensor.n_elements) for tensor in reader.tensors)
     except ModuleNotFoundError:
         raise
@@ -171,7 +201,9 @@ def _check_whole(model: Any, told: dict[str, Any], tensors: int, file: Path) -> 
         if name == "rope.scaling.type" and told[key] == "none":
             continue
         if name not in _ASIDE or getattr(model.config, _ASIDE[name], None) != told[key]:
-            raise _refused(f"it states {key} = {str(told[key])[:60]}, which transformers leaves out", file)
+            raise _refused(
+                f"it states {key} = {str(told[key])[:60]}, which transformers leaves out", file
+            )
 
 
 def _left_out(told: dict[str, Any]) -> list[str]:
@@ -180,8 +212,11 @@ def _left_out(told: dict[str, Any]) -> list[str]:
 
     architecture = told.get("general.architecture", "")
     known = GGUF_CONFIG_MAPPING.get(architecture, {})
-    return [key for key in told if key.startswith(f"{architecture}.")
-            and known.get(key.split(".", 1)[1]) is None]
+    return [
+        key
+        for key in told
+        if key.startswith(f"{architecture}.") and known.get(key.split(".", 1)[1]) is None
+    ]
 
 
 def _scheme(told: dict[str, Any]) -> str:

@@ -41,8 +41,12 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     (that count), and each number of `crystal.measure.crossed` as name, name_low, name_high; nan
     where fewer than FEWEST contexts count.
     """
-    return pd.DataFrame([dict(zip(_PLACE, place, strict=True)) | _row(rows)
-                         for place, rows in frame.groupby(_PLACE, sort=False)])
+    return pd.DataFrame(
+        [
+            dict(zip(_PLACE, place, strict=True)) | _row(rows)
+            for place, rows in frame.groupby(_PLACE, sort=False)
+        ]
+    )
 
 
 def _row(rows: pd.DataFrame) -> dict[str, float]:
@@ -52,6 +56,8 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     numbers = Crossed(laws) if len(laws) >= FEWEST else None
     for name in _NUMBERS:
         number = getattr(numbers, name, None)
-        found |= {name + end: getattr(number, what, np.nan)
-                  for end, what in (("", "value"), ("_low", "low"), ("_high", "high"))}
+        found |= {
+            name + end: getattr(number, what, np.nan)
+            for end, what in (("", "value"), ("_low", "low"), ("_high", "high"))
+        }
     return found

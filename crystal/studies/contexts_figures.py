@@ -42,7 +42,9 @@ def answered_in_words(numbers: pd.DataFrame) -> str:
     return " ".join(
         f"{title_of(ladder)}, {form}: at least half of the mass on "
         f"{int((_mine(numbers, (ladder, form))['answered'] >= 0.5).sum())} of "
-        f"{len(_mine(numbers, (ladder, form)))} tasks." for ladder, form in _places(numbers))
+        f"{len(_mine(numbers, (ladder, form)))} tasks."
+        for ladder, form in _places(numbers)
+    )
 
 
 def plot_answered(numbers: pd.DataFrame) -> Figure:
@@ -61,8 +63,11 @@ def plot_answered(numbers: pd.DataFrame) -> Figure:
 
 def apart(numbers: pd.DataFrame) -> pd.DataFrame:
     """What `plot_apart` draws: the two divergences of each checkpoint, form and task, in bits."""
-    ends = [name + end for name in ("contexts_apart", "wordings_apart", "lead")
-            for end in ("", "_low", "_high")]
+    ends = [
+        name + end
+        for name in ("contexts_apart", "wordings_apart", "lead")
+        for end in ("", "_low", "_high")
+    ]
     return numbers[["ladder", "form", "task", *ends]]
 
 
@@ -73,22 +78,34 @@ def apart_in_words(numbers: pd.DataFrame) -> str:
         f"{int((_mine(numbers, (ladder, form))['lead_low'] > 0).sum())} of "
         f"{len(_mine(numbers, (ladder, form)))} tasks, the wording on "
         f"{int((_mine(numbers, (ladder, form))['lead_high'] < 0).sum())}."
-        for ladder, form in _places(numbers))
+        for ladder, form in _places(numbers)
+    )
 
 
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
     places, tasks = _places(numbers), list(dict.fromkeys(numbers["task"]))
     fig, axes = panels(1, len(places), 3.0 * len(places) + 0.8, 4.6, sharey=True, sharex=True)
-    kinds = (("contexts_apart", "another context", -0.15), ("wordings_apart", "another wording", 0.15))
+    kinds = (
+        ("contexts_apart", "another context", -0.15),
+        ("wordings_apart", "another wording", 0.15),
+    )
     for ax, place in zip(axes[0], places, strict=True):
         mine = _mine(numbers, place)
         at = np.array([tasks.index(task) for task in mine["task"]], float)
         for number, (name, label, shift) in enumerate(kinds):
             value = mine[name].to_numpy()
             reach = np.abs([value - mine[f"{name}_low"], mine[f"{name}_high"] - value])
-            ax.errorbar(value, at + shift, xerr=reach, fmt=_SIGNS[number], color=_SERIES[number],
-                        label=label, ms=4, lw=1)
+            ax.errorbar(
+                value,
+                at + shift,
+                xerr=reach,
+                fmt=_SIGNS[number],
+                color=_SERIES[number],
+                label=label,
+                ms=4,
+                lw=1,
+            )
         _tasks_down(ax, tasks, "divergence, bits")
         ax.set_title(_label(place), fontsize="small")
     return _keyed(fig, axes[0, 0])
@@ -96,8 +113,10 @@ def plot_apart(numbers: pd.DataFrame) -> Figure:
 
 def cells(row: tuple, name: str) -> tuple[str, str]:
     """A number of a row of `contexts.table`, and its interval, as a table shows them."""
-    return (fmt(getattr(row, name)),
-            f"[{fmt(getattr(row, f'{name}_low'))}, {fmt(getattr(row, f'{name}_high'))}]")
+    return (
+        fmt(getattr(row, name)),
+        f"[{fmt(getattr(row, f'{name}_low'))}, {fmt(getattr(row, f'{name}_high'))}]",
+    )
 
 
 def load_ways(file: str) -> pd.DataFrame:
@@ -119,22 +138,37 @@ def load_ways(file: str) -> pd.DataFrame:
 
 def _way(ladder: str, task: str, frame: pd.DataFrame) -> dict:
     options = list(TASKS[task].options)
-    mean = {way: mine.groupby("option")["mass"].sum() / mine["context"].nunique()
-            for way, mine in frame.groupby("way")}
-    free, begun = (mean[way].reindex(options, fill_value=0.0).to_numpy() for way in ("free", "begun"))
+    mean = {
+        way: mine.groupby("option")["mass"].sum() / mine["context"].nunique()
+        for way, mine in frame.groupby("way")
+    }
+    free, begun = (
+        mean[way].reindex(options, fill_value=0.0).to_numpy() for way in ("free", "begun")
+    )
     prompts, draws = frame["context"].nunique(), int(frame["draws"].max())
     p, q = (law / max(law.sum(), 1e-12) for law in (free, begun))
     count = max(1.0, prompts * draws * free.sum())
-    return {"ladder": ladder, "task": task, "prompts": prompts, "draws": draws, "named": free.sum(),
-            "answered": begun.sum(), "tv": float(np.abs(p - q).sum() / 2),
-            "noise": float(np.sqrt(2 * q * (1 - q) / (np.pi * count)).sum() / 2),
-            "top_free": options[p.argmax()], "top_begun": options[q.argmax()]}
+    return {
+        "ladder": ladder,
+        "task": task,
+        "prompts": prompts,
+        "draws": draws,
+        "named": free.sum(),
+        "answered": begun.sum(),
+        "tv": float(np.abs(p - q).sum() / 2),
+        "noise": float(np.sqrt(2 * q * (1 - q) / (np.pi * count)).sum() / 2),
+        "top_free": options[p.argmax()],
+        "top_begun": options[q.argmax()],
+    }
 
 
-def way_rows(ladder: str, task: str, context: str, way: str, laws: Iterable[tuple[str, float]], draws: int) -> pd.DataFrame:
+def way_rows(
+    ladder: str, task: str, context: str, way: str, laws: Iterable[tuple[str, float]], draws: int
+) -> pd.DataFrame:
     """Rows of the file that `load_ways` reads; an option "" is no option."""
-    return pd.DataFrame([(ladder, task, context, way, option, mass, draws) for option, mass in laws],
-                        columns=_WAYS)
+    return pd.DataFrame(
+        [(ladder, task, context, way, option, mass, draws) for option, mass in laws], columns=_WAYS
+    )
 
 
 def _tasks_down(ax, tasks: list[str], name: str) -> None:
