@@ -101,6 +101,12 @@ DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda f: weights(f, lambda w: w | {"model.norm.weight": w["model.norm.weight"] / 0}),
         "not numbers",
     ),
+    "integers in place of weights": (
+        lambda f: weights(
+            f, lambda w: {n: (t * 50).to(torch.int8) if "mlp" in n else t for n, t in w.items()}
+        ),
+        "I8",
+    ),
     "half a file": (
         lambda f: (f / "model.safetensors").write_bytes(
             (f / "model.safetensors").read_bytes()[:5000]

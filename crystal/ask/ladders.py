@@ -24,7 +24,7 @@ from .tasks import TASKS
 STAGES = ("base", "sft", "dpo", "rlvr")
 BRANCH_STAGES = (*STAGES, "again", "diverse")  # back to pretraining; RL for diverse answers
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a parameter
-KINDS = ("ladder", "branches", "checkpoint")
+KINDS = {"ladder": "a ladder", "branches": "an experiment", "checkpoint": "a single checkpoint"}
 HUB = "hub"  # the folder of ladders whose weights lie on the hub
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -199,7 +199,7 @@ def _check(ladder: Ladder, path: Path) -> None:
     if not ladder.rungs:
         raise _bad("the ladder has no rungs", path)
     known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
-    known(ladder.kind, KINDS, "kind", f"correct {path}")
+    known(ladder.kind, tuple(KINDS), "kind", f"correct {path}")
     for task in ladder.demonstrated:
         known(task, TASKS, "task", f"correct `demonstrated` in {path}")
     for rung in ladder.rungs:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..ask.cells import Cell, Decoding, task_sha256
-from ..ask.ladders import STAGES, Ladder, Rung, check_weights, config_sha256, load_ladder
+from ..ask.ladders import KINDS, STAGES, Ladder, Rung, check_weights, config_sha256, load_ladder
 from ..ask.prompts import PROBE, Prompt
 from ..ask.tasks import TASKS, Task, first_line
 from ..errors import CrystalError, known
@@ -40,8 +40,8 @@ def draw(
     """
     ladder = load_ladder(name)
     if ladder.kind != "ladder":
-        raise CrystalError(f"{name} is an experiment, and draws are of a ladder's four stages",
-                           mend="make draw LADDER=nano-llama")
+        what = f"{name} is {KINDS[ladder.kind]}, and draws are of a ladder's four stages"
+        raise CrystalError(what, mend="make draw LADDER=nano-llama")
     chosen = [ladder.rung(rung) for rung in rungs]
     asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
     for rung in chosen:

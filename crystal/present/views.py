@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import hub_names, ladder_names, load_ladder
+from ..ask.ladders import KINDS, hub_names, ladder_names, load_ladder
 from ..ask.prompts import PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
@@ -39,9 +39,9 @@ def check_read(ladders: Sequence[str]) -> None:
     Raises: CrystalError for an unknown or unpinned ladder, an experiment, one named twice, or whatever was not read.
     """
     for name in ladders:
-        if load_ladder(name).kind != "ladder":
-            raise CrystalError(f"{name} is an experiment, and the pages show ladders: base, sft, dpo, rlvr",
-                               mend=f"choose from: {', '.join([*ladder_names(), *hub_names()])}")
+        if (kind := load_ladder(name).kind) != "ladder":
+            what = f"{name} is {KINDS[kind]}, and the pages show ladders: base, sft, dpo, rlvr"
+            raise CrystalError(what, mend=f"choose from: {', '.join([*ladder_names(), *hub_names()])}")
     read = read_ladders(ladders, tasks=PHASE_TASKS, rungs=[rung for rung, _ in NATIVE])
     read = read[(read["form"] == read["rung"].map(dict(NATIVE))) & (read["temperature"] == 1.0)]
     for name in ladders:

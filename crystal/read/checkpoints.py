@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..ask.hub import refusal
 from ..errors import CrystalError
 
+_REALS = ("F64", "F32", "F16", "BF16")
 _LISTED = {"missing_keys": "lack", "unexpected_keys": "hold", "mismatched_keys": "hold"}
 
 
@@ -53,6 +55,7 @@ def weights_of(
         raise refusal(error, source) from error
     check_loaded(info, source)
     check_scheme(model, source)
+    check_numbers(model, place, source)
     return model
 
 
@@ -66,6 +69,24 @@ def check_scheme(model: PreTrainedModel, source: object) -> None:
             where=source,
             mend="choose a checkpoint that is not, or one that it knows",
         )
+
+
+def check_numbers(model: PreTrainedModel, place: str, source: object) -> None:
+    """Raises: CrystalError for weights kept as integers or in eight bits, where no scheme says what
+    they stand for: transformers would take each for the number it looks like.
+    """
+    if getattr(model, "hf_quantizer", None) is not None or not Path(place).is_dir():
+        return
+    wanted = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    for file in sorted(Path(place).glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            for name in wanted.intersection(weights.keys()):
+                if (kind := weights.get_slice(name).get_dtype()) not in _REALS:
+                    raise CrystalError(
+                        f"the weights {name} are stored as {kind}, and nothing says what for",
+                        where=source,
+                        mend="save the model in float32, float16 or bfloat16",
+                    )
 
 
 @contextmanager
