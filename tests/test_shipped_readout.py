@@ -92,11 +92,13 @@ def test_the_tokenizer_splits_options(ladder: str, task: str) -> None:
     assert sum(n > 1 for n in lengths) > len(lengths) / 2 and max(lengths) >= 2
 
 
-@pytest.mark.parametrize(("task", "prompt"), [("month", 7), ("rank", 33), ("hundred", 58)])
-@pytest.mark.parametrize("name", FORMS)
+CELLS = [("base", "month", 7), ("sft", "rank", 33), ("rlvr", "hundred", 58)]
+
+
+@pytest.mark.parametrize(("name", "task", "prompt"), CELLS)
 def test_read_out_is_the_law_of_generate(name: str, task: str, prompt: int) -> None:
-    """20,000 samples each; false alarm probability 1e-3 for the nine together."""
-    assert p_value(name, task, prompt) > 1e-3 / 9
+    """20,000 samples each; false alarm probability 1e-3 for the three together."""
+    assert p_value(name, task, prompt) > 1e-3 / 3
 
 
 def times_fewer(model: Path, task: str, form: str) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe-Ito
 _SIGNS = ("o", "s", "^", "D")
+FEWEST = 10  # free answers that name an option: of fewer there is no distribution
 _WAYS = ["ladder", "task", "context", "way", "option", "mass", "draws"]
 
 
@@ -119,13 +120,19 @@ def cells(row: tuple, name: str) -> tuple[str, str]:
     )
 
 
+def number(value: float) -> str:
+    """A number as prose prints it; a dash where there is none."""
+    return fmt(None if np.isnan(value) else value)
+
+
 def load_ways(file: str) -> pd.DataFrame:
     """Free answers against begun ones, one row for each ladder and task, tasks in their order.
 
     Columns: prompts, draws (of each prompt), named (share of free answers that name one option),
     answered (mean answered mass of the begun reply), tv (total variation between the mean
     conditional distributions), noise (what drawing alone gives to be expected, by the normal
-    approximation), top_free and top_begun (the likeliest options).
+    approximation), top_free and top_begun (the likeliest options). tv and noise are nan, top_free a
+    dash, where fewer than FEWEST free answers name an option.
     Raises: CrystalError for a missing file.
     """
     path = root() / file
@@ -147,7 +154,9 @@ def _way(ladder: str, task: str, frame: pd.DataFrame) -> dict:
     )
     prompts, draws = frame["context"].nunique(), int(frame["draws"].max())
     p, q = (law / max(law.sum(), 1e-12) for law in (free, begun))
-    count = max(1.0, prompts * draws * free.sum())
+    count = prompts * draws * free.sum()
+    enough = round(count) >= FEWEST
+    noise = np.sqrt(2 * q * (1 - q) / (np.pi * max(count, 1))).sum() / 2
     return {
         "ladder": ladder,
         "task": task,
@@ -155,9 +164,9 @@ def _way(ladder: str, task: str, frame: pd.DataFrame) -> dict:
         "draws": draws,
         "named": free.sum(),
         "answered": begun.sum(),
-        "tv": float(np.abs(p - q).sum() / 2),
-        "noise": float(np.sqrt(2 * q * (1 - q) / (np.pi * count)).sum() / 2),
-        "top_free": options[p.argmax()],
+        "tv": float(np.abs(p - q).sum() / 2) if enough else np.nan,
+        "noise": float(noise) if enough else np.nan,
+        "top_free": options[p.argmax()] if enough else "–",
         "top_begun": options[q.argmax()],
     }
 
