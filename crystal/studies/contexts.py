@@ -38,8 +38,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each ladder, rung, form and task of `frame`: numbers in bits with intervals.
 
     Columns: ladder, rung, form, task, answered (median mass), prompts (answered, of all), contexts
-    (that count), and each number of `crystal.measure.crossed` as name, name_low, name_high; nan
-    where fewer than FEWEST contexts count.
+    (that count), left_open (largest mass that a read-out left unresolved), and each number of
+    `crystal.measure.crossed` as name, name_low, name_high; nan where fewer than FEWEST contexts
+    count.
     """
     return pd.DataFrame(
         [
@@ -52,7 +53,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 def _row(rows: pd.DataFrame) -> dict[str, float]:
     mass, laws = rows["probability"].map(np.sum), crossed(rows)
     found = {"answered": mass.median(), "prompts": int((mass >= LEAST).sum())}
-    found["contexts"] = len(laws)
+    found |= {"contexts": len(laws), "left_open": rows["unresolved"].max()}
     numbers = Crossed(laws) if len(laws) >= FEWEST else None
     for name in _NUMBERS:
         number = getattr(numbers, name, None)
