@@ -56,6 +56,9 @@ class Automaton:
         self._next = np.full((64, 256), _UNKNOWN, np.int32)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._reachable: dict[str, np.ndarray] = {}
+        self._spelt: dict[tuple[bytes, int], tuple[list[str], bytes]] = {}
+        self._outcomes: dict[tuple[str, str], str | int] = {}
+        self._possible: dict[bytes, list[str]] = {}
 
     def run(self, text: bytes) -> int:
         """The code of a whole answer: `option_code(k)` or OFF."""
@@ -94,18 +97,39 @@ class Automaton:
 
     def _read_byte(self, state: int, byte: int) -> int:
         text, pending = self.states[state]
-        self._decoder.setstate((pending, 0))
-        for char in self._decoder.decode(bytes([byte])):
-            text = self._read_char(text, char)
+        chars, pending = self._decoded(pending, byte)
+        for char in chars:
+            text = self._outcome(text, char)
             if isinstance(text, int):
                 return text
-        return self._settle(text, self._decoder.getstate()[0])
+        return self._settle(text, pending)
+
+    def _decoded(self, pending: bytes, byte: int) -> tuple[list[str], bytes]:
+        """The characters that a byte completes, and what is unfinished then.
+
+        A character that no spelling, joiner or LEAD holds stands for all of its kind, so that few
+        outcomes are ever computed.
+        """
+        if (pending, byte) not in self._spelt:
+            self._decoder.setstate((pending, 0))
+            chars = [c if c.isascii() or c in self._wide else self._generic[not c.isalnum()]
+                     for c in self._decoder.decode(bytes([byte]))]
+            self._spelt[pending, byte] = chars, self._decoder.getstate()[0]
+        return self._spelt[pending, byte]
+
+    def _outcome(self, text: str, char: str) -> str | int:
+        """`_read_char`, once for each."""
+        if (text, char) not in self._outcomes:
+            self._outcomes[text, char] = self._read_char(text, char)
+        return self._outcomes[text, char]
 
     def _settle(self, text: str, pending: bytes) -> int:
         """Number the state, unless whatever the unfinished character turns out to be decides the same."""
         if pending:
-            chars = self._generic + [c for c in self._wide if c.encode().startswith(pending)]
-            outcomes = {self._read_char(text, char) for char in chars}
+            if pending not in self._possible:
+                wide = [c for c in self._wide if c.encode().startswith(pending)]
+                self._possible[pending] = self._generic + wide
+            outcomes = {self._outcome(text, char) for char in self._possible[pending]}
             if len(outcomes) == 1 and isinstance(only := outcomes.pop(), int):
                 return only
         key = (text, pending)
