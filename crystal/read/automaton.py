@@ -55,6 +55,7 @@ class Automaton:
         self._index = {("", b""): START}
         self._next = np.full((64, 256), _UNKNOWN, np.int32)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._wide_leads = {c.encode()[0] for c in self._wide}
         self._reachable: dict[str, np.ndarray] = {}
         self._spelt: dict[tuple[bytes, int], tuple[list[str], bytes]] = {}
         self._outcomes: dict[tuple[str, str], str | int] = {}
@@ -62,12 +63,8 @@ class Automaton:
 
     def run(self, text: bytes) -> int:
         """The code of a whole answer: `option_code(k)` or OFF."""
-        state = START
-        for byte in text:
-            state = int(self.step(np.array([state]), np.array([byte]))[0])
-            if state < 0:
-                return state
-        return self.end(state)
+        state = self.follow(START, text)
+        return state if state < 0 else self.end(state)
 
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
@@ -103,6 +100,28 @@ class Automaton:
             if isinstance(text, int):
                 return text
         return self._settle(text, pending)
+
+    def follow(self, state: int, text: bytes) -> int:
+        """The code after these bytes: a state, or what they decide."""
+        for byte in text:
+            if state < 0:
+                break
+            state = int(self.step(np.array([state]), np.array([byte]))[0])
+        return state
+
+    def within(self, state: int, pending: bytes) -> int:
+        """The code after the first bytes of a character, from a state that is within none."""
+        return self._settle(self.states[state][0], pending)
+
+    def by_kind(self, state: int, lead: int) -> tuple[int, int] | None:
+        """What a letter or digit, and any other character, decides, where `lead` is the first byte
+        of a character beyond ASCII and nothing but its kind matters; else None.
+        """
+        text, pending = self.states[state]
+        if pending or lead in self._wide_leads:
+            return None
+        outcomes = tuple(self._outcome(text, char) for char in self._generic[:2])
+        return outcomes if all(isinstance(one, int) for one in outcomes) else None
 
     def _decoded(self, pending: bytes, byte: int) -> tuple[list[str], bytes]:
         """The characters that a byte completes, and what is unfinished then.
@@ -227,10 +246,41 @@ class Table:
             yield vocab.low[nodes], vocab.own[nodes], states
             count = vocab.child[nodes + 1] - vocab.child[nodes]
             nodes, states = spans(vocab.child[nodes], count), np.repeat(states, count)
+            ranges, nodes, states = self._whole_characters(nodes, states)
+            yield from ranges
             code = self.automaton.step(states, vocab.byte[nodes])
             done = code < 0
             yield vocab.low[nodes[done]], vocab.high[nodes[done]], code[done]
             nodes, states = nodes[~done], code[~done]
+
+    def _whole_characters(
+        self, nodes: np.ndarray, states: np.ndarray
+    ) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray, np.ndarray]:
+        """Nodes (n,) that begin a character of which only the kind matters: decided at once.
+
+        Returns ranges as `_visit` gives them, and the nodes and states that are left.
+        """
+        byte, ranges, odd, done = self.vocabulary.byte[nodes], [], [], []
+        for i in np.flatnonzero((byte >= 0xC2) & (byte <= 0xF4)).tolist():
+            state = int(states[i])
+            if not (outcomes := self.automaton.by_kind(state, int(byte[i]))):
+                continue
+            done.append(i)
+            found = self.vocabulary.characters(int(nodes[i]))
+            ranges.append((found.low, found.high, np.where(found.word, *outcomes)))
+            for low, own, text in found.unfinished:
+                code = self.automaton.within(state, text)
+                ranges.append(tuple(np.array([x]) for x in (low, own, code)))
+            for node, text in found.invalid:
+                code = self.automaton.within(state, text[:-1])
+                if code >= 0:
+                    odd.append((node, code))
+                else:
+                    whole = self.vocabulary.low[node], self.vocabulary.high[node], code
+                    ranges.append(tuple(np.array([x]) for x in whole))
+        more = np.array(odd, np.int64).reshape(-1, 2)
+        return (ranges, np.append(np.delete(nodes, done), more[:, 0]),
+                np.append(np.delete(states, done), more[:, 1]))
 
     def _specials(self, state: int) -> np.ndarray:
         vocab = self.vocabulary

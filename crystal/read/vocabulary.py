@@ -57,6 +57,17 @@ class Pieces(Sequence[object]):
         return self.flat[self.offset[i] : self.offset[i + 1]].tobytes()
 
 
+@dataclass(frozen=True)
+class Characters:
+    """Tokens below a node, by the character that begins there."""
+
+    low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
+    high: np.ndarray
+    word: np.ndarray  # (n,) bool: a letter or digit
+    unfinished: list[tuple[int, int, bytes]]  # texts low .. own that end within it, by these bytes
+    invalid: list[tuple[int, bytes]]  # nodes, and their bytes, that are of no character
+
+
 class Vocabulary:
     """The tokens in the order of their bytes, as a trie in which every node is a range of ranks.
 
@@ -78,6 +89,32 @@ class Vocabulary:
         self.rank[self.order] = np.arange(len(self.order))
         self.texts, ends, _ = np.bincount(self.pieces.kind, minlength=3).tolist()
         self.ends = self.texts + ends
+        self._characters: dict[int, Characters] = {}
+
+    def characters(self, node: int) -> Characters:
+        """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
+        if node not in self._characters:
+            self._characters[node] = self._by_character(node)
+        return self._characters[node]
+
+    def _by_character(self, node: int) -> Characters:
+        left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
+        while left:
+            at, text = left.pop()
+            try:
+                whole.append((self.low[at], self.high[at], text.decode().isalnum()))
+            except UnicodeDecodeError as error:
+                if error.reason != "unexpected end of data":
+                    invalid.append((at, text))
+                    continue
+                if self.low[at] < self.own[at]:
+                    unfinished.append((self.low[at], self.own[at], text))
+                below = range(self.child[at], self.child[at + 1])
+                left += [(one, text + bytes([self.byte[one]])) for one in below]
+        low, high, word = np.array(sorted(whole), np.int64).reshape(-1, 3).T
+        first = np.append(True, (low[1:] != high[:-1]) | (word[1:] != word[:-1]))[: len(low)]
+        last = np.append(first[1:], True)[: len(low)]
+        return Characters(low[first], high[last], word[first] == 1, unfinished, invalid)
 
     def to_bytes(self) -> bytes:
         """The file of a kept vocabulary; `from_bytes` is its inverse."""
