@@ -12,9 +12,9 @@ from crystal.studies import contexts
 def frame(mass: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """One checkpoint's rows on a task of three options, so much answered: contexts x wordings."""
     laws = np.random.default_rng(seed).dirichlet(np.ones(3), mass.shape)
-    rows = [{"narrator": c, "frame": f"cue-{w + 1}", "unresolved": 0.0, "probability": laws[c, w] * mass[c, w]}
+    rows = [{"narrator": c, "frame": f"cue-{w + 1}", "probability": laws[c, w] * mass[c, w]}
             for c, w in np.ndindex(mass.shape)]
-    return pd.DataFrame(rows).assign(ladder="toy", rung="base", form="completion", task="coin")
+    return pd.DataFrame(rows).assign(unresolved=0.0, ladder="toy", rung="base", form="completion", task="coin")
 
 
 def test_laws_are_conditional_on_an_option_and_in_order():
