@@ -14,7 +14,8 @@ def frame(mass: np.ndarray, seed: int = 0) -> pd.DataFrame:
     laws = np.random.default_rng(seed).dirichlet(np.ones(3), mass.shape)
     rows = [{"narrator": c, "frame": f"cue-{w + 1}", "probability": laws[c, w] * mass[c, w]}
             for c, w in np.ndindex(mass.shape)]
-    return pd.DataFrame(rows).assign(unresolved=0.0, ladder="toy", rung="base", form="completion", task="coin")
+    place = {"ladder": "toy", "rung": "base", "form": "completion", "task": "coin"}
+    return pd.DataFrame(rows).assign(unresolved=0.0, **place)
 
 
 def test_laws_are_conditional_on_an_option_and_in_order():
