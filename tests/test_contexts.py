@@ -37,3 +37,10 @@ def test_a_context_counts_only_if_both_wordings_are_answered():
 def test_a_task_that_is_not_answered_has_no_number(mass):
     found = contexts.table(frame(np.full((20, 2), mass))).iloc[0]
     assert found["contexts"] == found["prompts"] == 0 and np.isnan(found["lead"])
+
+
+def test_a_task_that_too_few_prompts_answer_has_no_number():
+    mass = np.full((50, 2), 0.4)
+    mass[24:] = 0.1
+    found = contexts.table(frame(mass)).iloc[0]
+    assert (found["contexts"], found["prompts"]) == (24, 48) and np.isnan(found["lead"])

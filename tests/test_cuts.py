@@ -17,6 +17,7 @@ from crystal.ask import cuts
 from crystal.ask.hub import tokenizer_at
 from crystal.errors import CrystalError
 from crystal.files import root
+from crystal.read import engine
 
 
 @pytest.fixture
@@ -145,3 +146,12 @@ def test_a_tokenizer_in_python_gives_way_to_the_file(
     right = tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"]
     monkeypatch.setattr(cuts, "AutoTokenizer", InPython)
     assert tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"] == right
+
+
+def test_a_refusal_of_a_tokenizer_is_said_once(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CrystalError) as refused:
+        engine.load(folder)
+    assert str(refused.value).startswith("the tokenizer has no tokenizer.json")
+    assert str(refused.value).count("Mend:") == 1

@@ -50,6 +50,8 @@ def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def refusal(error: Exception, source: object) -> CrystalError:
     """The sentence for a checkpoint that could not be fetched or loaded. transformers wraps the hub's errors: causes count."""
+    if isinstance(error, CrystalError):  # a sentence already
+        return error
     causes = list(_causes(error))
     said = " ".join(str(cause) for cause in causes)
 

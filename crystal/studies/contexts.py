@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.natural import WORDINGS
-from ..measure.answered import LEAST
+from ..measure.answered import answers, count
 from ..measure.crossed import Crossed
 
 FEWEST = 10  # contexts that must count: with fewer there is no number
@@ -24,7 +24,7 @@ def crossed(rows: pd.DataFrame) -> np.ndarray:
     rows: of `crystal.keep.store.load_readouts`, read by natural prompts.
     """
     mass = rows["probability"].map(np.sum)
-    answered = rows[mass >= LEAST].sort_values(["narrator", "frame"])
+    answered = rows[answers(mass)].sort_values(["narrator", "frame"])
     whole = answered.groupby("narrator")["frame"].transform("size") == WORDINGS
     found = np.stack([np.zeros_like(rows["probability"].iloc[0]), *answered["probability"][whole]])
     return _laws(found[1:]).reshape(-1, WORDINGS, found.shape[1])
@@ -39,8 +39,8 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ladder, rung, form, task, answered (median mass), prompts (answered, of all), contexts
     (that count), left_open (largest mass that a read-out left unresolved), and each number of
-    `crystal.measure.crossed` as name, name_low, name_high; nan where fewer than FEWEST contexts
-    count.
+    `crystal.measure.crossed` as name, name_low, name_high; nan where the task is not measurable
+    (`crystal.measure.answered`) or fewer than FEWEST contexts count.
     """
     return pd.DataFrame(
         [
@@ -52,9 +52,10 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _row(rows: pd.DataFrame) -> dict[str, float]:
     mass, laws = rows["probability"].map(np.sum), crossed(rows)
-    found = {"answered": mass.median(), "prompts": int((mass >= LEAST).sum())}
+    asked = count(mass.to_numpy())
+    found = {"answered": asked.median, "prompts": asked.answered}
     found |= {"contexts": len(laws), "left_open": rows["unresolved"].max()}
-    numbers = Crossed(laws) if len(laws) >= FEWEST else None
+    numbers = Crossed(laws) if asked.measurable and len(laws) >= FEWEST else None
     for name in _NUMBERS:
         number = getattr(numbers, name, None)
         found |= {
