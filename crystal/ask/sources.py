@@ -82,7 +82,8 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
         raise CrystalError("the file is empty", where=path, mend="fetch or copy it again")
     found = file_sha256(path)
     if revision and found != revision:
-        away = f"rm {path}, then crystal fetch" if packaged(source) else "copy it again"
+        away = f"check the revision; or rm {path}, and the next command fetches it again"
+        away = away if packaged(source) else "check the revision, or copy the file again"
         raise CrystalError(f"the file's sha256 is {found}, not {revision}", where=path, mend=away)
     return path, found
 
