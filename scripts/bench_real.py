@@ -37,15 +37,21 @@ def real(quick: bool = False) -> list[dict]:
     quick: ten prompts a task, two tasks compared.
     """
     rows = []
+    for row in _rows(quick):
+        rows.append(row)
+        print(*(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+    return rows
+
+
+def _rows(quick: bool) -> Iterator[dict]:
     for name in LADDERS:
         engine = load_rung(load_ladder(name).rungs[0], dtype="float32")
         _ = engine.ragged  # the proof belongs to loading
         prompts = load_prompts()[: 10 if quick else None]
         for task in PHASE_TASKS:
-            rows += [{"model": name, **row} for row in _reading(engine, TASKS[task], prompts)]
+            yield from ({"model": name, **row} for row in _reading(engine, TASKS[task], prompts))
         for task in COMPARED[: 2 if quick else None]:
-            rows += [{"model": name, **row} for row in _compared(engine, TASKS[task], prompts[0])]
-    return rows
+            yield from ({"model": name, **row} for row in _compared(engine, TASKS[task], prompts[0]))
 
 
 def _ids(engine: Engine, task: Task, prompt: NaturalPrompt) -> Ids:
@@ -61,7 +67,7 @@ def _read(engine: Engine, prompts: Sequence[Ids], task: Task) -> list[Readout]:
 def _reading(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iterator[dict]:
     """One task: what it took, and what arithmetic takes at the rate measured before and after."""
     prompts = [_ids(engine, task, prompt) for prompt in asked]
-    _read(engine, prompts, task)  # the rows of the task's table are made once a vocabulary
+    _read(engine, prompts[:2], task)  # the rows of the task's table are made once a vocabulary
     head, seen = engine.model.get_output_embeddings(), []
     handle = head.register_forward_hook(lambda _, __, out: seen.append(out.shape[:-1].numel()))
     rate = matmul_rate(engine)
