@@ -77,10 +77,11 @@ def phases_arguments(parser: ArgumentParser) -> None:
 def phases(arguments: Namespace) -> None:
     """Judge every claim on a table of answers of any ladder."""
     from .keep.progress import bar
+    from .measure.chain import check
     from .tables import laws, names, tabled, tabled_numbers
 
     how = {name: getattr(arguments, name) for name in ("quantile", "permutations", "seed")}
-    tabled.check(**how)
+    check(**how)
     table = laws.read_table(
         arguments.file,
         stages=names.stage_names(arguments.stages),

@@ -6,11 +6,10 @@ Apart from `judging`, so that one claim can be tried on ladders of known truth w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from .answered import NOT_MEASURABLE
 from .inference import ALPHA
 from .judging import Verdict
 
@@ -41,15 +40,3 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
             new = dataclasses.replace(new, verdict="undecided", reason=reason)
         judged.append(new)
     return judged
-
-
-def adjusted(raw: Mapping[str, Sequence[Verdict]]) -> dict[str, list[Verdict]]:
-    """Task -> verdicts, each claim adjusted over the tasks on which it can be measured."""
-    out: dict[str, list[Verdict]] = {task: [] for task in raw}
-    for claim in dict.fromkeys(v.claim for verdicts in raw.values() for v in verdicts):
-        mine = {task: v for task, verdicts in raw.items() for v in verdicts if v.claim == claim}
-        judged = {task: v for task, v in mine.items() if v.verdict != NOT_MEASURABLE}
-        mine |= zip(judged, adjust(list(judged.values())), strict=True)
-        for task, verdict in mine.items():
-            out[task].append(verdict)
-    return out

@@ -38,6 +38,11 @@ def check_permutations(n: int) -> None:
         )
 
 
+def log_factorial(n: Array) -> Array:
+    """log n!, elementwise."""
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, np.max(n) + 1)))])[n]
+
+
 def parts(n: int, size: int, block: int = BLOCK) -> list[int]:
     """How many of n things of `size` numbers each are taken at a time, `block` numbers at most."""
     most = max(1, block // size)

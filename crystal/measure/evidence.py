@@ -30,6 +30,7 @@ class Evidence:
     half: Array   # (prompts,) "selection" or "evaluation", alike within a unit
     block: Array  # (prompts,) prompts that may swap their units if units do not matter: the frame, where it is known
     draws: Array  # (prompts,) how many draws fell on an option; inf: the law was read out
+    strata: Array | None = None  # (prompts,) the group that each unit was chosen from, if any
 
     @property
     def exact(self) -> bool:
@@ -45,6 +46,11 @@ class Evidence:
         """(prompts,) expected MSE of a row to its own law, sum p (1 - p) / (K (n - 1)): unbiased; 0 for a read-out."""
         with np.errstate(divide="ignore"):
             return np.where(np.isinf(self.draws), 0.0, (1 - (self.law**2).sum(-1)) / (self.law.shape[1] * (self.draws - 1)))
+
+    @property
+    def weights(self) -> Array | inf.LeftOut:
+        """(1 + units, prompts): `inference.leave_one_out` of this design."""
+        return inf.leave_one_out(self.units, strata=self.strata)
 
     def mask(self, half: str) -> Array:
         return self.half == half

@@ -49,7 +49,9 @@ class Estimate:
     centre: float = field(default=np.nan, repr=False)
     error: float = field(default=np.nan, repr=False)
     freedom: float = field(default=np.nan, repr=False)
-    scale: str = field(default="linear", repr=False)  # or "log": centre and error are those of the logarithm
+    scale: str = field(default="linear", repr=False)  # or "log": centre and error are of the log
+    here: float = field(default=np.nan, repr=False)  # the number of these very prompts; value: of
+    # prompts as they might have been, free of the bias that few units give
 
     def p_beyond(self, mark: float, side: str) -> float:
         """Two-sided p-value of "on the `side` ("above", "below") of the mark": at most ALPHA only if the interval is.
@@ -96,12 +98,19 @@ def estimate(
     found = np.asarray(statistic(weights), float)
     whole, without = found[0], found[1:]
     if len(without) < 2 or np.isnan(whole):
-        return Estimate(float(whole), np.nan, np.nan)
+        return Estimate(float(whole), np.nan, np.nan, here=float(whole))
     if not np.isfinite(found).all():  # over nothing, with every unit or without some
-        return exactly(whole) if np.isinf(found).all() else Estimate(float(whole), np.nan, np.nan)
+        if np.isinf(found).all():
+            return exactly(whole)
+        return Estimate(float(whole), np.nan, np.nan, here=float(whole))
     taken = scale if scale == "log" and (found > TINY).all() else "linear"
-    forth, n = np.log if taken == "log" else np.asarray, len(without)
-    return student(n * forth(whole) - (n - 1) * forth(without), low=low, high=high, scale=taken)
+    forth = np.log if taken == "log" else np.asarray
+    strata = getattr(weights, "strata", None)
+    strata = np.zeros(len(without), int) if strata is None else strata
+    n = np.bincount(strata)[strata]
+    values = n * forth(whole) - (n - 1) * forth(without)
+    guess = student(values, low=low, high=high, scale=taken, strata=strata, about=forth(whole))
+    return replace(guess, here=float(whole))
 
 
 def ratio(numerator: Callable[[Array], Array], denominator: Callable[[Array], Array],
@@ -117,12 +126,38 @@ def ratio(numerator: Callable[[Array], Array], denominator: Callable[[Array], Ar
     return estimate(lambda w: quotient(numerator(w), below), weights, low=0, high=high, scale="log")
 
 
-def student(values: Array, *, low: float = -np.inf, high: float = np.inf, scale: str = "linear") -> Estimate:
-    """Mean of independent values with Student's 95 % interval, cut to its bounds; scale "log": the values are logarithms."""
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+def student(
+    values: Array,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    scale: str = "linear",
+    strata: Array | None = None,
+    about: float = 0.0,
+) -> Estimate:
+    """Mean of independent values with Student's 95 % interval, cut to its bounds.
+
+    scale "log": the values are logarithms. strata: (values,) groups that were chosen apart; only
+    the scatter inside them is error, and the values are pseudo-values of one number `about` which
+    the groups' corrections are added up (stratified jackknife: Jones 1974). Degrees of freedom:
+    Welch and Satterthwaite, or `freedom` of the values less their groups' means if that is fewer.
+    """
+    strata = np.zeros(len(values), int) if strata is None else strata
+    parts = [values[strata == group] for group in np.unique(strata)]
+    means = np.array([part.mean() for part in parts])
+    mean = float(means[0]) if len(parts) == 1 else float(about + (means - about).sum())
+    errors = np.array([part.var(ddof=1) / len(part) for part in parts])
+    error = float(np.sqrt(errors.sum()))
     if error < TINY * max(1.0, abs(mean)):  # rounding is no scatter
         error = 0.0
-    law = Estimate(mean, mean, mean, mean, error, freedom(values) if error else len(values) - 1.0, scale)
+    free = len(values) - float(len(parts))
+    if error:
+        inside = np.concatenate([p - m for p, m in zip(parts, means, strict=True)])
+        free = freedom(inside) * free / (len(values) - 1)
+        if len(parts) > 1:
+            each = np.array([len(part) - 1 for part in parts])
+            free = min(free, float(errors.sum() ** 2 / (errors**2 / each).sum()))
+    law = Estimate(mean, mean, mean, mean, error, free, scale)
     ends = np.clip(law.quantiles(np.array([0.5, ALPHA / 2, 1 - ALPHA / 2])), low, high)
     return replace(law, value=float(ends[0]), low=float(ends[1]), high=float(ends[2]))
 
@@ -156,7 +191,8 @@ def freedom(values: Array) -> float:
 
 def exactly(value: float) -> Estimate:
     """A number that no other prompts would change."""
-    return Estimate(float(value), float(value), float(value), float(value), 0.0, np.inf)
+    value = float(value)
+    return Estimate(value, value, value, value, 0.0, np.inf, here=value)
 
 
 def spread_of(draws: Array) -> Estimate:

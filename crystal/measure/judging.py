@@ -18,7 +18,7 @@ class Verdict:
     """One claim on one ladder and task. `p` is the larger of the p-values against the mark and against the null."""
 
     claim: str
-    verdict: str  # holds, fails, undecided
+    verdict: str  # one of `crystal.measure.chain.VERDICTS`
     reason: str
     estimate: Estimate
     null: Null | None
@@ -32,7 +32,8 @@ class Verdict:
 
     def fields(self) -> dict:
         """What `show.claim` records; a number that does not exist is None."""
-        numbers = {"number": self.estimate.value, "low": self.estimate.low, "high": self.estimate.high, "null": self.chance}
+        numbers = {"number": self.estimate.value, "low": self.estimate.low,
+                   "high": self.estimate.high, "here": self.estimate.here, "null": self.chance}
         said = {"verdict": self.verdict, "mark": self.mark.mark, "sentence": self.sentence()}
         return said | {name: finite(x) for name, x in numbers.items()}
 
@@ -43,7 +44,9 @@ class Verdict:
         show = percent if self.mark.percent else plain
         low, high = self.estimate.low, self.estimate.high
         scatter = f" [{show(low)}, {show(high)}]" if low < high else ""
-        text = f"{self.mark.number} is {show(self.estimate.value)}{scatter}, to be {self.mark.side} {show(self.mark.mark)}"
+        here = "" if finite(self.estimate.here) is None else f" (here {show(self.estimate.here)})"
+        text = (f"{self.mark.number} is {show(self.estimate.value)}{scatter}{here}, "
+                f"to be {self.mark.side} {show(self.mark.mark)}")
         if self.null:
             by_chance = "" if finite(self.chance) is None else f" (where it would be {show(self.chance)})"
             text += f"; against {self.null.name}{by_chance}, p = {self.null.p:.2g}"

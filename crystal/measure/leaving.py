@@ -71,12 +71,22 @@ class LeftOut:
         return found[:, None] if keepdims else found
 
 
-def leave_one_out(units: Array = NARRATOR, among: Array | None = None) -> Array | LeftOut:
+class Stratified(np.ndarray):
+    """Rows of `leave_one_out` where units were chosen by strata; `strata`: (units,)."""
+
+    strata: Array | None = None
+
+
+def leave_one_out(
+    units: Array = NARRATOR, among: Array | None = None, strata: Array | None = None
+) -> Array | LeftOut:
     """Weights (1 + units, prompts): every prompt, then all but those of each unit in turn.
 
     Of one unit (1, prompts). An array up to DENSE numbers, beyond that a `LeftOut`.
     among: mask of the prompts that the number is a statistic of, such as the evaluation half;
-    the others always count.
+    the others always count. strata: (prompts,) the group that each unit was chosen from, such as a
+    law that so many narrators of the cast hold; the rest of a group stands in for the unit left
+    out, so that groups keep their size. Groups of one unit: strata are not used.
     """
     units = np.asarray(units)
     names, member = np.unique(units, return_inverse=True)
@@ -89,4 +99,19 @@ def leave_one_out(units: Array = NARRATOR, among: Array | None = None) -> Array 
     if (1 + len(names)) * len(units) > DENSE:
         return LeftOut(member, len(names), np.ones(len(units)), np.ones((1 + len(names), 1)))
     left = (member[None] != np.arange(len(names))[:, None]).astype(float)
-    return np.vstack([np.ones(len(units)), left])
+    if strata is None or among is not None:
+        return np.vstack([np.ones(len(units)), left])
+    return _stratified(left, member, np.unique(strata, return_inverse=True)[1])
+
+
+def _stratified(left: Array, member: Array, group: Array) -> Array:
+    of_unit = np.zeros(len(left), int)
+    of_unit[member] = group
+    size = np.bincount(of_unit)
+    if size[of_unit].min() < 2:
+        return np.vstack([np.ones(len(member)), left])
+    beside = of_unit[:, None] == group
+    left *= np.where(beside, (size / np.maximum(size - 1, 1))[group], 1.0)
+    found = np.vstack([np.ones(len(member)), left]).view(Stratified)
+    found.strata = of_unit
+    return found

@@ -31,14 +31,19 @@ MARKS: dict[str, Mark] = {
         "nucleation", "Behaviour collapses at SFT, whatever the prompt.",
         "spread among prompts, SFT over base", "below", 0.5,
         "the abstract says collapse: more than half of the spread must go, not merely some of it"),
-    "seed-in-base": Mark(
-        "nucleation", "The law that SFT collapses onto is already present in the base.",
-        "distance of SFT's law to the seed, relative to the nearer rival", "below", 0.5,
-        "a seed that explains less than half of what a rival leaves unexplained is no seed; equality would let luck pass"),
-    "seed-named": Mark(
-        "nucleation", "The seed named is the demonstrator's.",
-        "share of the nearest base prompts whose narrator holds the demonstrator's law", "above", 0.5,
-        "a majority: the law named most often is then the true one", percent=True),
+    "one-seed": Mark(
+        "nucleation", "SFT moves all tasks towards what one context of the base says.",
+        "progress towards the context that the other tasks name", "above", 0.10,
+        "of the thresholds tried on ladders of known truth the least that chance and sharpening "
+        "pass in less than one of forty (data/registered/2026-11-29-claims.md)"),
+    "unmixed": Mark(
+        "nucleation", "One group of contexts explains the move, not a mixture of several.",
+        "share of the largest group in the weights that explain the move", "above", 0.8,
+        "a mixture of two in the proportion 60 to 40 stays below, one persona above", percent=True),
+    "stays-frozen": Mark(
+        "settling", "The last stage gives no liquidity back.",
+        "liquidity gained after SFT as a share of the base's", "below", 0.05,
+        "one twentieth; equality would fail by rounding where nothing changes", percent=True),
     "same-options": Mark(
         "settling", "The final stage stays on the seed's options.",
         "ProbMass over the seed's own mass on its options", "above", 0.9,
@@ -47,14 +52,6 @@ MARKS: dict[str, Mark] = {
         "settling", "The final stage promotes little that SFT ranked low.",
         "mass gained by options in the lower half of SFT's ranking", "below", 0.05,
         "one answer in twenty; more would be seen in any sample of a hundred", percent=True),
-    "smaller-move": Mark(
-        "settling", "The final stage moves the law less than SFT did.",
-        "MSE(SFT, final) over MSE(base, SFT)", "below", 1.0,
-        "equality: beyond it the later stages, not SFT, decide the law"),
-    "seed-shared": Mark(
-        "nucleation", "The seed is present in the other ladder's base too.",
-        "distance of SFT's law to the other base's seed, relative to the nearer rival", "below", 0.5,
-        "the mark of seed-in-base, for the same measure on a foreign base"),
     # What makes an organism one.
     "reward-rises": Mark(
         "organism", "The last stage is reinforcement learning: the sampled reward rises.",
@@ -85,18 +82,6 @@ MARKS: dict[str, Mark] = {
         "kinetics", "Demonstrated tasks freeze before held-out ones.",
         "step at which half of the liquidity is gone, demonstrated over held out", "below", 1.0,
         "equality: below it the demonstrated tasks are first"),
-    "steps-times-rate": Mark(
-        "kinetics", "The transition is a matter of steps times learning rate.",
-        "factor between the half-life in steps times rate at the highest and the lowest rate", "below", 2.0,
-        "the rates differ by nine: two is within what a schedule-free optimiser may add"),
-    "held-out-recedes": Mark(
-        "kinetics", "Long SFT takes held-out tasks away from the seed again.",
-        "distance to the demonstrator's law at the last step over the smallest on the way, held-out tasks", "above", 1.2,
-        "a fifth: more than the steps next to the smallest differ by"),
-    "fluctuations-peak": Mark(
-        "kinetics", "Narrators differ most in how far they have come near the transition.",
-        "variance of progress over narrators, peak over last step", "above", 1.5,
-        "half as much again as where the path ends"),
     "reward-decides": Mark(
         "settling", "A preference against the seed takes mass off the seed's options that one for it leaves there.",
         "ProbMass on the seed's options after favouring DPO minus the same after opposing DPO, demonstrated tasks", "above", 0.02,
@@ -105,10 +90,6 @@ MARKS: dict[str, Mark] = {
         "remelting", "The base's distributions come back.",
         "mean distance to the base's answers, prompt by prompt, over that of the crystal", "below", 0.5,
         "more than half of the way back"),
-    "widens": Mark(
-        "remelting", "What is gained is only a wider crystal.",
-        "liquidity regained, as a share of what was lost", "below", 0.25,
-        "entropy without this much liquidity is the same wider law for every prompt", percent=True),
     "raw-text-stays-liquid": Mark(
         "format", "Chat SFT crystallizes the chat form only.",
         "liquidity of SFT over liquidity of the base, both as raw text", "above", 0.5,

@@ -17,9 +17,10 @@ import pandas as pd
 
 from ..ask.prompts import PROMPTS, Prompt
 from ..errors import CrystalError
+from ..lab.world import temperament_of
 from ..measure import answered
 from ..measure.evidence import Evidence
-from ..measure.inference import Split, leave_one_out, split_seed
+from ..measure.inference import leave_one_out
 
 Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
@@ -103,7 +104,8 @@ class Compared:
     def evidence(self, place: Place) -> Evidence:
         """The same with what it rests on."""
         law = self.laws(place)
-        return Evidence(law, self.units, self.half, self.frames, np.full(len(law), np.inf))
+        draws = np.full(len(law), np.inf)
+        return Evidence(law, self.units, self.half, self.frames, draws, self.strata)
 
     @cached_property
     def units(self) -> np.ndarray:
@@ -119,18 +121,14 @@ class Compared:
         return np.array([prompt.frame.name for prompt in self.prompts])
 
     @cached_property
-    def chosen(self) -> np.ndarray:
-        """(prompts,) the half that chooses a seed."""
-        return self.half == "selection"
+    def strata(self) -> np.ndarray:
+        """(prompts,) the cast is balanced: so many narrators of each temperament were chosen."""
+        return np.array([temperament_of(prompt.narrator) for prompt in self.prompts])
 
     @cached_property
     def weights(self) -> np.ndarray:
         """(1 + units, prompts): all, then one narrator left out at a time."""
-        return leave_one_out(self.units)
-
-    def split(self, weights: np.ndarray | None = None) -> Split:
-        """The seed of SFT in the base, as `inference.split_seed` chooses it by one half."""
-        return split_seed(self.laws("base"), self.laws("sft"), weights, self.chosen)
+        return leave_one_out(self.units, strata=self.strata)
 
 
 def compared(

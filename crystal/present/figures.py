@@ -18,7 +18,7 @@ from ..ask.tasks import TASKS
 from ..measure import claims
 from ..measure import inference as inf
 from ..measure import phases as ph
-from ..measure.claims import QUANTILE, rivals
+from ..measure.claims import QUANTILE
 from ..texts import label
 from .answering import compared
 from .axes import COLOURS, MARKERS, option_ticks
@@ -40,26 +40,29 @@ def narrator_order(base: np.ndarray) -> np.ndarray:
     return np.lexsort((-law.max(1), law.argmax(1)))
 
 
-def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]] = NATIVE) -> pd.DataFrame:
+Seeds = Mapping[str, str]  # ladder -> the narrator whose answer is the seed, as other tasks name it
+
+
+def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]] = NATIVE,
+              seeds: Seeds = {}) -> pd.DataFrame:  # noqa: B006, nobody changes it
     """One row per ladder, (rung, form) in `views` and prompt; one column per option, then off-support and unresolved.
 
     Rows are in drawing order, the same in every view and ladder: narrators by `narrator_order` of
     the first ladder's base, so that the panels, which share their axis, share its labels. `seed`
-    marks the split seed, if there is one. A form that was never read (a ladder may have native
+    marks the prompts of the seed, if one is named. A form that was never read (a ladder may have native
     forms only) is left out.
     """
     frames, order = [], None
     for ladder, mine in each_ladder(readouts):
-        pair = compared(mine, task, "base", "sft")
         if order is None:
             base = given(mine, "base", "completion", task)[:, :-2]
             order = narrator_order(base / np.maximum(base.sum(1, keepdims=True), ph.TINY))
             order = np.concatenate([np.flatnonzero(n == inf.NARRATOR) for n in order])
-        seed = pair.rows[pair.split().index] if pair.count.measurable else -1
+        seed = inf.NARRATOR[order].astype(str) == seeds.get(ladder, "")
         for rung, form in [view for view in views if view in NATIVE or was_read(mine, *view)]:
             frame = pd.DataFrame(given(mine, rung, form, task)[order], columns=[*TASKS[task].options, *LEFTOVER])
             prompts = [PROMPTS[i].id for i in order]
-            labels = {"ladder": ladder, "rung": rung, "form": form, "prompt": prompts, "seed": np.equal(order, seed)}
+            labels = {"ladder": ladder, "rung": rung, "form": form, "prompt": prompts, "seed": seed}
             frames.append(pd.concat([pd.DataFrame(labels), frame], axis=1))
     return pd.concat(frames, ignore_index=True)
 
@@ -108,7 +111,7 @@ def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm) -> objec
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if picked["rung"].iloc[0] == "base" and picked["seed"].any():
-        ax.plot(len(options) - 0.5 + wide / 2, int(np.argmax(picked["seed"])), "<", color=COLOURS["seed"], ms=6, clip_on=False)
+        ax.plot(len(options) - 0.5 + wide / 2, np.flatnonzero(picked["seed"]).mean(), "<", color=COLOURS["seed"], ms=6, clip_on=False)
     return image
 
 
@@ -175,18 +178,32 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
 # --- nucleation and settling -----------------------------------------------------------------------------------------
 
 
-def load_laws(readouts: pd.DataFrame, task: str, rungs: Sequence[str], quantile: float = QUANTILE) -> pd.DataFrame:
-    """Mean laws of `rungs` (native form) and the split seed: one row per ladder, law and option, options ordered by the seed.
+def seed_of(mine: pd.DataFrame, task: str, narrator: str,
+            quantile: float = QUANTILE) -> claims.Seed | None:
+    """The seed of one ladder; None where the base does not answer that narrator, or too few."""
+    alone = compared(mine, task, "base")
+    if not alone.count.measurable or narrator not in alone.units.astype(str):
+        return None
+    return claims.seed_of(alone.evidence("base"), narrator, quantile=quantile)
 
-    probability is unconditional, off-support and unresolved follow as two more options. in_seed: the option belongs to A.
+
+def load_laws(readouts: pd.DataFrame, task: str, rungs: Sequence[str], seeds: Seeds,
+              quantile: float = QUANTILE) -> pd.DataFrame:
+    """Mean laws of `rungs` (native form) and the seed: one row per ladder, law and option, options
+    ordered by the seed.
+
+    probability is unconditional, off-support and unresolved follow as two more options. in_seed:
+    the option belongs to A. Ladders without a seed are left out.
     """
     names, frames = np.array([*TASKS[task].options, *LEFTOVER]), []
     for ladder, mine in each_ladder(readouts):
-        pair = compared(mine, task, "base", "sft")
-        seed = pair.split()
-        order = np.append(np.argsort(-seed.seed, kind="stable"), [len(names) - 2, len(names) - 1])
-        inside = np.append(ph.support(seed.seed, quantile), [False, False])
-        table = {"seed": given(mine, "base", "completion", task)[pair.rows[seed.index]]}
+        seed = seed_of(mine, task, seeds.get(ladder, ""), quantile)
+        if seed is None:
+            continue
+        order = np.append(np.argsort(-seed.law, kind="stable"), [len(names) - 2, len(names) - 1])
+        inside = np.append(seed.mask, [False, False])
+        asked = inf.NARRATOR.astype(str) == seeds[ladder]
+        table = {"seed": given(mine, "base", "completion", task)[asked].mean(0)}
         table |= {rung: _mean_given(mine, rung, task) for rung in rungs if compared(mine, task, rung).count.measurable}
         for law, p in table.items():
             frames.append(pd.DataFrame({"ladder": ladder, "law": law, "place": range(len(names)), "option": names[order],
@@ -207,7 +224,7 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
         seed = mine[mine["law"] == "seed"]
         gap = seed["place"] + np.clip(seed["place"] - len(seed) + 3, 0, None) * max(1, len(seed) // 25)  # sets the last two apart
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, color=COLOURS["seed"], alpha=0.12, lw=0, label="A, the seed's options")
-        ax.bar(gap, seed["probability"], width=0.8, color=COLOURS["seed"], alpha=0.6, label="seed (a base prompt)")
+        ax.bar(gap, seed["probability"], width=0.8, color=COLOURS["seed"], alpha=0.6, label="seed (a narrator in the base)")
         others = [law for law in mine["law"].unique() if law != "seed"]
         for k, law in enumerate(others):
             x, y = gap + (k - (len(others) - 1) / 2) * 0.22, mine.loc[mine["law"] == law, "probability"]
@@ -221,46 +238,7 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def load_rivals(readouts: pd.DataFrame, task: str, others: Mapping[str, Mapping[str, np.ndarray]], *, seed: int = 0,
-                permutations: int = 999) -> pd.DataFrame:
-    """MSE to SFT's law of the seed and all it must beat, each half's seed scored on the other: one row per ladder, kind and law.
-
-    others: ladder -> other task -> its seed (`crystal.present.verdicts.seeds`).
-    """
-    frames = []
-    for ladder, mine in each_ladder(readouts):
-        pair = compared(mine, task, "base", "sft")
-        base, sft = pair.laws("base"), pair.laws("sft")
-        foreign = {name: law for name, law in others[ladder].items() if name != task}
-        splits = [inf.split_seed(base, sft, chosen=chosen) for chosen, _ in inf.folds(pair.half)]
-        far = np.mean([ph.mse(rivals(base, list(foreign.values())), split.target) for split in splits], axis=0)
-        null = inf.relabelled_seed_null(base, sft, inf.relabellings(base.shape[1], permutations, seed), pair.half)
-        n = len(null.draws)
-        kinds = ["seed", "uniform law", *["seeds of other tasks"] * len(foreign), *["SFT law, options permuted"] * n]
-        names = [" ".join(pair.prompts[split.index].id for split in splits), "uniform", *foreign, *[""] * n]
-        frames.append(pd.DataFrame({"ladder": ladder, "kind": kinds, "law": names, "mse": [null.observed, *far, *null.draws]}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def plot_rivals(frame: pd.DataFrame) -> Figure:
-    """Root of the MSE to SFT's law: a histogram for permuted laws, ticks for other seeds, lines for uniform and seed."""
-    fig, axes = panels(frame["ladder"].nunique(), 1, 7.2, 2.6, sharex=True)
-    right = float(np.sqrt(frame["mse"].max()))
-    for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame), strict=True):
-        kinds = {kind: np.sqrt(group["mse"].to_numpy()) for kind, group in mine.groupby("kind")}
-        permuted, others = kinds["SFT law, options permuted"], kinds.get("seeds of other tasks", np.empty(0))
-        top = ax.hist(permuted, bins=40, color=COLOURS["chance"], alpha=0.5, label="SFT law, options permuted")[0].max()
-        ax.plot(others, np.full(len(others), -0.06 * top), "|", color=COLOURS["sft"], ms=9, mew=1.4, label="seeds of other tasks")
-        ax.axvline(kinds["uniform law"][0], color=COLOURS["dpo"], ls="--", label="uniform law")
-        ax.axvline(kinds["seed"][0], color=COLOURS["seed"], lw=2.6, label="seed")
-        ax.set(xlim=(0, 1.04 * right), ylim=(-0.12 * top, 1.1 * top), ylabel="permutations")
-        ax.set_title(label(title_of(ladder)))
-        ax.legend(loc="upper left" if np.median(permuted) > right / 2 else "upper right")
-    axes[-1, 0].set_xlabel("distance to SFT's law (root of the mean squared difference per option)")
-    return fig
-
-
-def load_path(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
+def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
     """Base and SFT rungs in both forms by step: liquidity (bits) and TV of the mean law to the seed's, with intervals.
 
     Step 0 is the base, read in either form: what form alone does stands at the left end. Forms
@@ -268,10 +246,10 @@ def load_path(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     """
     rows = []
     for ladder, mine in each_ladder(readouts[readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)]):
-        seed = compared(mine, task, "base", "sft").split().seed
+        seed = seed_of(mine, task, seeds.get(ladder, ""))
         for (rung, step, form), _ in mine.groupby(["rung", "step", "form"], sort=False):
             one = compared(mine, task, (rung, form))
-            statistics = _path_statistics(one.laws((rung, form)), seed) if one.count.measurable else {}
+            statistics = _path_statistics(one.laws((rung, form)), seed and seed.law) if one.count.measurable else {}
             for quantity, statistic in statistics.items():
                 found = inf.estimate(statistic, one.weights, low=0)
                 rows.append({"ladder": ladder, "form": form, "rung": rung, "step": 0 if rung == "base" else step,
@@ -279,9 +257,11 @@ def load_path(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _path_statistics(laws: np.ndarray, seed: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    return {"liquidity, bits": lambda w: ph.liquidity_bits(laws, w),
-            "TV to the seed": lambda w: ph.tv(ph.mean_law(laws, w), seed)}
+def _path_statistics(laws: np.ndarray, seed: np.ndarray | None) -> dict[str, Callable]:
+    found = {"liquidity, bits": lambda w: ph.liquidity_bits(laws, w)}
+    if seed is not None:
+        found["TV to the seed"] = lambda w: ph.tv(ph.mean_law(laws, w), seed)
+    return found
 
 
 def plot_path(frame: pd.DataFrame) -> Figure:
@@ -307,24 +287,27 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def load_probmass(readouts: pd.DataFrame, task: str, quantile: float = QUANTILE, *, seed: int = 0,
-                  permutations: int = 999) -> pd.DataFrame:
-    """ProbMass on the split seeds' options, native forms: one row per ladder and rung, with its interval (`claims.kept`).
+def load_probmass(readouts: pd.DataFrame, task: str, seeds: Seeds, quantile: float = QUANTILE, *,
+                  seed: int = 0, permutations: int = 999) -> pd.DataFrame:
+    """ProbMass on the seed's options, native forms: one row per ladder and rung, with interval.
 
-    own: the seeds' own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets exceed.
+    own: the seed's own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets
+    exceed. Ladders without a seed are left out.
     """
     rows = []
+    permuted = inf.relabellings(len(TASKS[task].options), permutations, seed)
     for ladder, mine in each_ladder(readouts):
-        permuted = inf.relabellings(len(TASKS[task].options), permutations, seed)
-        for rung, _ in NATIVE:
-            three = compared(mine, task, *dict.fromkeys(("base", "sft", rung)))
-            if not three.count.measurable:
+        own = seed_of(mine, task, seeds.get(ladder, ""), quantile)
+        for rung, _ in NATIVE if own else ():
+            one = compared(mine, task, rung)
+            if not one.count.measurable:
                 continue
-            kept = claims.kept(*map(three.evidence, ("base", "sft", rung)), quantile=quantile)
-            found = inf.estimate(kept.mass, three.weights, low=0, high=1)
-            rows.append({"ladder": ladder, "rung": rung, "value": found.value, "low": found.low, "high": found.high,
-                         "own": kept.ceiling, "chance": kept.masks.mean(),
-                         "lucky": np.quantile(kept.relabelled(permuted), 1 - inf.ALPHA)})
+            later = one.evidence(rung)
+            found = inf.estimate(claims.kept_mass(later, own), later.weights, low=0, high=1)
+            lucky = ph.probmass(later.law.mean(0), own.mask[permuted])
+            rows.append({"ladder": ladder, "rung": rung, "value": found.value, "low": found.low,
+                         "high": found.high, "own": own.ceiling, "chance": own.mask.mean(),
+                         "lucky": np.quantile(lucky, 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
 
 

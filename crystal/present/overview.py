@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..measure import answered
-from ..measure import inference as inf
-from ..measure.answered import NOT_MEASURABLE
+from ..ask.prompts import NARRATORS
+from ..measure import answered, chain
+from ..measure.joint import Account
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
 from ..texts import label
 from . import show
+from .axes import COLOURS as HUES
 from .figures import panels, title_of
 from .views import NATIVE, each_ladder
 
@@ -30,9 +31,12 @@ COLOURS = {
     "holds": "#009E73",
     "fails": "#D55E00",
     "undecided": "#b8bcc2",
-    NOT_MEASURABLE: "#f4f4f4",
+    chain.NOT_TESTABLE: "#e3e6ea",
+    chain.NOT_REACHED: "#eef0f2",
+    chain.NOT_MEASURABLE: "#f4f4f4",
 }
-SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?", NOT_MEASURABLE: "–"}
+SIGNS = {"holds": "✓", "fails": "✗", "undecided": "?", chain.NOT_TESTABLE: "∅",
+         chain.NOT_REACHED: "·", chain.NOT_MEASURABLE: "–"}
 
 
 def load_verdicts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
@@ -45,18 +49,19 @@ def load_verdicts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Da
 
 
 def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.DataFrame:
-    """One row per ladder and claim: on how many tasks it holds, fails, is undecided, is
-    not_measurable.
+    """One row per ladder and claim: on how many tasks it holds, fails, and so on, by verdict.
 
-    pooled_p: of all tasks' nulls together, nan without one. held_out: tasks the SFT data never showed, 0 where that is not known.
+    over_tasks: the verdict on all tasks together. held_out: tasks the SFT data never showed, 0
+    where that is not known. Claims about all tasks at once have no rows.
     """
     rows = []
     for ladder, tasks in found.items():
         demonstrated = load_ladder(ladder).demonstrated
-        for claim in dict.fromkeys(v.claim for verdicts in tasks.values() for v in verdicts):
-            mine = {task: v for task, verdicts in tasks.items() for v in verdicts if v.claim == claim}
+        whole = {v.claim: v.verdict for v in tasks.get(chain.POOLED, ())}
+        alone = {task: verdicts for task, verdicts in tasks.items() if task != chain.POOLED}
+        for claim in dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts):
+            mine = {task: v for task, verdicts in alone.items() for v in verdicts if v.claim == claim}
             held_out = [v.verdict == "holds" for task, v in mine.items() if task not in demonstrated] if demonstrated else []
-            nulls = [v.null for v in mine.values() if v.null]
             rows.append(
                 {"ladder": ladder, "claim": claim, "tasks": len(mine)}
                 | {
@@ -64,7 +69,7 @@ def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Data
                     for verdict in COLOURS
                 }
                 | {
-                    "pooled_p": inf.pooled_p(nulls),
+                    "over_tasks": whole.get(claim, "–"),
                     "held_out_holds": sum(held_out),
                     "held_out": len(held_out),
                 }
@@ -74,21 +79,20 @@ def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Data
 
 def sentence(row) -> str:
     """One row of `load_counts` in words, without its claim and ladder."""
-    others = ", ".join(f"{verdict} on {getattr(row, verdict)}" for verdict in ("fails", "undecided") if getattr(row, verdict))
-    few = f", not measurable on {row.not_measurable}" if row.not_measurable else ""
-    return f"holds on {row.holds} of {row.tasks} tasks" + (f", {others}" if others else "") + few
+    counts = {verdict: getattr(row, verdict.replace("-", "_")) for verdict in chain.VERDICTS[1:]}
+    others = [f"{verdict.replace('-', ' ')} on {n}" for verdict, n in counts.items() if n]
+    return ", ".join([f"holds on {row.holds} of {row.tasks} tasks", *others])
 
 
 def table(counts: pd.DataFrame) -> str:
     """`load_counts` as a MyST table."""
-    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "not measurable",
-            "chance alone, all tasks, p", "holds, held-out tasks"]
+    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "not testable",
+            "not reached", "all tasks together", "holds, held-out tasks"]
     lines = []
     for row in counts.itertuples():
-        pooled = "–" if np.isnan(row.pooled_p) else f"{row.pooled_p:.2g}"
         held_out = f"{row.held_out_holds} of {row.held_out}" if row.held_out else "–"
         lines.append([title_of(row.ladder), row.claim, MARKS[row.claim].claim, row.holds, row.fails,
-                      row.undecided, row.not_measurable, pooled, held_out])
+                      row.undecided, row.not_testable, row.not_reached, row.over_tasks, held_out])
     return show.table(head, lines)
 
 
@@ -173,7 +177,7 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
     shown = [
         verdict
         for verdict in COLOURS
-        if verdict != NOT_MEASURABLE or verdict in set(frame["verdict"])
+        if verdict in (*chain.TESTED, *frame["verdict"])
     ]
     handles = [_square(0, 0, COLOURS[verdict]) for verdict in shown]
     fig.legend(
@@ -215,21 +219,46 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def plot_sources(frame: pd.DataFrame) -> Figure:
-    """Total variation from SFT's law to a seed, tasks along x, one mark per base it was chosen in; a dash is the uniform law."""
-    looks = {"own base": ("#0072B2", "o"), "a replica's base": ("#56B4E9", "s"), "the other ladder's base": ("#D55E00", "^")}
-    tasks = list(frame["task"].unique())
-    fig, axes = panels(frame["ladder"].nunique(), 1, 7.6, 2.5, sharex=True)
+def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
+    """The joint test: one row per ladder, context and task: cosine of SFT's move with the way to
+    what the context says in the base; mean over tasks; group of contexts; this: the page's task.
+
+    accounts: ladder -> `crystal.measure.joint.account`.
+    """
+    frames = []
+    for ladder, found in accounts.items():
+        cosine = np.array(found.cosine, float)
+        mean = np.nanmean(cosine, axis=0)
+        place = np.argsort(np.argsort(-mean, kind="stable"))
+        for row, name in zip(cosine, found.tasks, strict=True):
+            frames.append(pd.DataFrame({
+                "ladder": ladder, "context": found.contexts, "place": place, "task": name,
+                "this": name == task, "cosine": row, "mean": mean,
+                "group": [found.group[context] for context in found.contexts],
+                "named": np.equal(found.contexts, found.seeds.get(task, ""))}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_contexts(frame: pd.DataFrame) -> Figure:
+    """Contexts in order of their mean cosine (bars, coloured by group), tasks as dots; this page's
+    task is the diamond."""
+    fig, axes = panels(frame["ladder"].nunique(), 1, 7.2, 2.9)
+    hues = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#767c85")
     for ax, (ladder, mine) in zip(axes[:, 0], each_ladder(frame), strict=True):
-        for shift, (kind, (colour, marker)) in zip((-0.2, 0.0, 0.2), looks.items(), strict=True):
-            part = mine[mine["seed of"] == kind]
-            ax.plot(part["task"].map(tasks.index) + shift, part["tv"], marker, color=colour, ms=4.5, label=kind)
-        for task, uniform in mine.groupby("task")["uniform"].first().items():
-            ax.plot([tasks.index(task) - 0.35, tasks.index(task) + 0.35], [uniform] * 2, color="#767c85", lw=1.2)
-        ax.plot([], [], color="#767c85", lw=1.2, label="uniform law")
-        ax.set_xticks(range(len(tasks)), map(label, tasks), rotation=45, ha="right")
-        ax.set(ylim=(0, None), ylabel="TV to SFT's law", title=label(title_of(ladder)))
-    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+        each = mine.drop_duplicates("context").sort_values("place")
+        ax.bar(each["place"], each["mean"], color=[hues[g % len(hues)] for g in each["group"]],
+               alpha=0.55, width=0.8)
+        ax.plot(mine["place"], mine["cosine"], ".", color=HUES["chance"], ms=3, label="a task")
+        this = mine[mine["this"]]
+        ax.plot(this["place"], this["cosine"], "D", color=HUES["sft"], ms=4, label="this task")
+        who = [NARRATORS[int(c)] if c.isdecimal() and int(c) < len(NARRATORS) else c
+               for c in each["context"]]
+        ax.set_xticks(each["place"], map(label, who), rotation=90)
+        for tick, named in zip(ax.get_xticklabels(), each["named"], strict=True):
+            tick.set_weight("bold" if named else "normal")
+        ax.axhline(0, color=HUES["chance"], lw=0.8)
+        ax.set(ylim=(-1.05, 1.05), ylabel="cosine with SFT's move", title=label(title_of(ladder)))
+    axes[0, 0].legend(loc="lower left")
     return fig
 
 

@@ -1,119 +1,99 @@
-"""The claims on every task of a ladder of the store, adjusted for their number, and on a seed taken from another ladder."""
+"""The claims on a ladder of the store: every number, interval and verdict computed once.
+
+`measured` is what pages, overview and experiments read. What it computes is kept in
+_build/measured under the hash of what it rests on: the ladder's read-outs, the code that measures
+and the parameters. `make reproduce` measures what changed before it runs a page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import hashlib
+import json
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from ..ask.ladders import Ladder
-from ..ask.prompts import NARRATORS, PROMPTS
-from ..ask.tasks import TASKS
-from ..lab import world
-from ..measure.adjusting import adjusted
-from ..measure.answered import no_verdicts
-from ..measure.claims import QUANTILE, liquid, nucleation, seed_in_base, seed_named, settling
+from ..ask.tasks import PHASE_TASKS
+from ..files import PACKAGE, root, write_file
+from ..measure import chain
+from ..measure.chain import Survey
+from ..measure.claims import QUANTILE
+from ..measure.inference import Estimate, Null
+from ..measure.joint import Account
 from ..measure.judging import Verdict
-from ..measure.phases import Array
-from .answering import Compared, compared, of_tables, unconditional
+from .answering import compared
 
-PHASES = {"liquid": ("many-laws",), "nucleation": ("collapse", "seed-in-base"),
-          "settling": ("same-options", "little-promoted", "smaller-move")}
+PHASES = chain.CLAIMS
+FOLDER = "_build/measured"
 
 
-def seeds(readouts: pd.DataFrame) -> dict[str, Array]:
-    """Task -> split seed, for every measurable task of one ladder's read-outs; the rivals of any
-    one are the others.
+def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts:
+    """What each phase compares: evidence on the prompts that all its checkpoints answer, or the
+    count of too few. readouts: of one ladder.
     """
-    pairs = {task: compared(readouts, task, "base", "sft") for task in readouts["task"].unique()}
-    return {task: pair.split().seed for task, pair in pairs.items() if pair.count.measurable}
-
-
-def of_task(readouts: pd.DataFrame, ladder: Ladder, task: str, *, phases: Sequence[str] = ("liquid", "nucleation", "settling"),
-            final: str = "rlvr", quantile: float = QUANTILE, seed: int = 0, permutations: int = 999) -> list[Verdict]:
-    """The verdicts of one ladder on one task, not adjusted for others. readouts: of that ladder,
-    all tasks, for the rivals.
-
-    Each on the prompts that all checkpoints it compares answer; of too few of them it is that the
-    task is not measurable.
-    """
-    how, found = {"seed": seed, "permutations": permutations}, []
-    if "liquid" in phases:
-        alone = compared(readouts, task, "base")
-        found += of_enough(alone, PHASES["liquid"], lambda: liquid(alone.evidence("base"), **how))
-    if "nucleation" in phases:
-        pair = compared(readouts, task, "base", "sft")
-        claims = [*PHASES["nucleation"], *(["seed-named"] if ladder.seed else [])]
-        found += of_enough(pair, claims, lambda: _nucleation(readouts, ladder, task, pair, how))
-    if "settling" in phases:
-        three = compared(readouts, task, "base", "sft", final)
-        found += of_enough(three, PHASES["settling"], lambda: settling(
-            *map(three.evidence, ("base", "sft", final)), quantile=quantile, **how))
+    found: dict[str, Any] = {}
+    for phase, places in zip(PHASES, (("base",), ("base", "sft"), ("base", "sft", final)),
+                             strict=True):
+        on = compared(readouts, task, *places)
+        found[phase] = [on.evidence(place) for place in places] if on.count.measurable else on.count
     return found
 
 
-def of_enough(
-    on: Compared, claims: Sequence[str], judged: Callable[[], list[Verdict]]
-) -> list[Verdict]:
-    """What `judged` gives, where enough prompts are answered; else that these claims are not
-    measurable.
-    """
-    return judged() if on.count.measurable else no_verdicts(claims, on.count)
+def survey(readouts: pd.DataFrame, *, final: str = "rlvr", **how) -> Survey:
+    """Every claim on all tasks of one ladder's read-outs; `how` as in `chain.survey`."""
+    tasks = readouts["task"].unique()
+    return chain.survey({task: parts(readouts, task, final) for task in tasks}, **how)
 
 
-def _nucleation(
-    readouts: pd.DataFrame, ladder: Ladder, task: str, pair: Compared, how: dict
-) -> list[Verdict]:
-    base, sft = pair.evidence("base"), pair.evidence("sft")
-    others = [law for name, law in seeds(readouts).items() if name != task]
-    found = nucleation(base, sft, others, **how)
-    if ladder.seed and len(pair.prompts) == len(PROMPTS):
-        laws = {name: world.law(name, TASKS[task]) for name in world.LAWS}
-        holder = [world.temperament_of(n) for n in range(len(NARRATORS))]
-        found.append(seed_named(base.law, sft.law, laws, holder, ladder.seed, **how))
-    return found
+def measured(ladder: str, *, final: str = "rlvr", quantile: float = QUANTILE, seed: int = 0,
+             permutations: int = 999) -> Survey:
+    """`survey` of a ladder's read-outs in the store, computed where it is not kept already."""
+    from ..keep import store
+
+    how = {"final": final, "quantile": quantile, "seed": seed, "permutations": permutations}
+    rests_on = [ladder, how, store.manifest_digest(ladder), code()]
+    key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
+    path = root() / FOLDER / f"{ladder}-{key}.json"
+    try:
+        return unpacked(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
+        chain.check(quantile=quantile, seed=seed, permutations=permutations)
+        readouts = store.load_readouts(ladder, rungs=["base", "sft", final], tasks=PHASE_TASKS)
+        found = survey(readouts, **how)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps(packed(found)).encode())
+        return found
 
 
-def survey(readouts: pd.DataFrame, ladder: Ladder, **how) -> dict[str, list[Verdict]]:
-    """Task -> verdicts of one ladder, every claim adjusted over the tasks by Holm's method; `how` as in `of_task`."""
-    raw = {task: of_task(readouts, ladder, task, **how) for task in readouts["task"].unique()}
-    return adjusted(raw)
+def code() -> str:
+    """sha256 of the code that a number rests on."""
+    files = [*sorted((PACKAGE / "measure").glob("*.py")),
+             *(PACKAGE / "present" / f"{name}.py" for name in ("verdicts", "answering"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def seed_shared(readouts: pd.DataFrame, other: pd.DataFrame, task: str, *, seed: int = 0, permutations: int = 999) -> Verdict:
-    """The seed chosen in the base of `other`, scored on the SFT of `readouts`: both hold all tasks of one ladder.
-
-    Rivals are the uniform law and the seeds that the other base gives to other tasks.
-    """
-    pairs = {
-        name: of_tables(
-            {
-                "base": unconditional(other, "base", name),
-                "sft": unconditional(readouts, "sft", name),
-            }
-        )
-        for name in readouts["task"].unique()
-    }
-    foreign = [
-        pair.split().seed for name, pair in pairs.items() if name != task and pair.count.measurable
-    ]
-    mine = pairs[task]
-    return of_enough(
-        mine,
-        ["seed-shared"],
-        lambda: [
-            seed_in_base(
-                mine.evidence("base"),
-                mine.evidence("sft"),
-                foreign,
-                claim="seed-shared",
-                seed=seed,
-                permutations=permutations,
-            )
-        ],
-    )[0]
+def packed(found: Survey) -> dict[str, Any]:
+    """A survey as JSON; of a null's draws only what is said of them."""
+    verdicts = {task: [_plain(v) for v in mine] for task, mine in found.verdicts.items()}
+    account = dataclasses.asdict(found.account) if found.account else None
+    return {"verdicts": verdicts, "account": account}
 
 
-def sharing(readouts: pd.DataFrame, other: pd.DataFrame, **how) -> dict[str, list[Verdict]]:
-    """Task -> [seed-shared], adjusted over tasks; `how` as in `seed_shared`."""
-    return adjusted({task: [seed_shared(readouts, other, task, **how)] for task in readouts["task"].unique()})
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    fields = dataclasses.asdict(verdict)
+    if verdict.null:
+        fields["null"]["draws"] = []
+    return fields
+
+
+def unpacked(fields: dict[str, Any]) -> Survey:
+    """The same of JSON."""
+    verdicts = {task: [_verdict(v) for v in mine] for task, mine in fields["verdicts"].items()}
+    return Survey(verdicts, Account(**fields["account"]) if fields["account"] else None)
+
+
+def _verdict(fields: dict[str, Any]) -> Verdict:
+    null = fields["null"] and Null(**fields["null"] | {"draws": np.array(fields["null"]["draws"])})
+    return Verdict(**fields | {"estimate": Estimate(**fields["estimate"]), "null": null})

@@ -11,6 +11,7 @@ import numpy as np
 from .. import texts
 from ..ask.ladders import STAGES
 from ..errors import CrystalError, known
+from ..measure.chain import POOLED
 from .sheets import at
 
 ORDER = (
@@ -26,7 +27,6 @@ ALIASES = {stage: stage for stage in ORDER} | {
     "chat": "instruct",
     "it": "instruct",
 }
-POOLED = "all tasks"  # what the verdicts over all tasks are called: no task may be
 
 
 def stage_names(text: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..measure.answered import NOT_MEASURABLE
+from ..measure import chain
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
 from ..present import show
@@ -23,11 +23,10 @@ Found = Mapping[str, Mapping[str, Sequence[Verdict]]]
 SAID = {  # the abstract's words, in ours
     "many-laws": "the pretrained model is liquid: many answer distributions can be prompted out of it",
     "collapse": "at SFT all prompts collapse",
-    "seed-in-base": "onto a seed distribution that the base already held",
-    "seed-shared": "seeds are shared between the two ladders (two summaries)",
+    "one-seed": "onto a seed distribution that the base already held",
+    "stays-frozen": "and the crystal stays one (our reading)",
     "same-options": "DPO and RL move probability, but largely on the seed's options",
     "little-promoted": "the same, from below: what ranked low stays low (our reading)",
-    "smaller-move": "the same, as a size: later stages move less than SFT (our reading)",
 }
 
 

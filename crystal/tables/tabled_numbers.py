@@ -10,6 +10,7 @@ import pandas as pd
 from ..measure import evidence as ev
 from ..measure import phases as ph
 from ..measure.answered import NOT_MEASURABLE
+from ..measure.chain import TESTED
 from ..measure.evidence import Evidence
 from ..measure.judging import Verdict, finite
 from ..present import show
@@ -133,7 +134,7 @@ def verdict_rows(found: dict[str, dict[str, list[Verdict]]]) -> pd.DataFrame:
     return pd.DataFrame([
         {"ladder": ladder, "task": task, "claim": v.claim, "p": v.p, "p_against": v.p_against, "side": v.mark.side,
          "null_name": v.null.name if v.null else None, "null_p": v.null.p if v.null else None} | v.fields()
-        | ({"reason": v.reason} if v.verdict == NOT_MEASURABLE else {})
+        | ({"reason": v.reason} if v.verdict not in TESTED else {})
         for ladder, tasks in found.items() for task, verdicts in tasks.items() for v in verdicts])
 
 
@@ -166,18 +167,14 @@ def as_text(table: Table, found: dict[str, dict[str, list[Verdict]]]) -> str:
         told = tabled.roles(stages).told
         lines += ["", f"{ladder}: {' -> '.join(stages)}" + (f" ({told})" if told else "")]
         pooled = tasks.get(tabled.POOLED, [])
-        lines += [f"  {v.verdict:<9} {v.claim}: {v.sentence()}" for v in pooled]
+        lines += [f"  {v.verdict:<12} {v.claim}: {v.sentence()}" for v in pooled]
         alone = {task: verdicts for task, verdicts in tasks.items() if task != tabled.POOLED}
         width = max(map(len, alone))
         claims = list(dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts))
-        few = {
-            task: next((v.reason for v in verdicts if v.verdict == NOT_MEASURABLE), "")
-            for task, verdicts in alone.items()
-        }
-        wide = {
-            claim: max(len(claim), len(NOT_MEASURABLE) if any(few.values()) else 0)
-            for claim in claims
-        }
+        few = {task: next((v.reason for v in verdicts if v.verdict == NOT_MEASURABLE), "")
+               for task, verdicts in alone.items()}
+        wide = {claim: max(len(claim), *(len(v.verdict) for mine in alone.values() for v in mine))
+                for claim in claims}
         lines.append(
             "  "
             + " " * width

@@ -1,0 +1,232 @@
+"""One context for all tasks: does SFT move every task towards what ONE context of the base says?
+
+"Onto one seed that is present in the base" is a claim about all tasks at once: the same context
+must explain each of them. Per task t, m_t is the move of the mean distribution from base to SFT,
+and u_ti the direction of context i: its distribution in the base less the base's mean.
+
+    statistic   the largest over contexts of the mean over tasks of cos(m_t, u_ti)
+    null        the contexts' labels dealt anew within each task
+    progress    sum_t <m_t, u_ti> / s_t over sum_t <u_ti, u_ti> / s_t, where s_t is the mean of
+                <u_tj, u_tj> over contexts and i is chosen on the other tasks; 0: no move that way,
+                1: SFT's mean is as far from the base's mean as that context is
+    share       of the largest of the non-negative weights by which groups of contexts explain the
+                moves: 1 if one group explains them
+
+A context that some task lacks takes part in the others. Knows nothing of tasks, ladders or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import inference as inf
+from .chance import generator
+from .evidence import Evidence
+from .inference import Estimate, Null
+from .phases import Array, ratio
+
+FEWEST_TASKS, FEWEST_CONTEXTS = 3, 3  # leave one task out, and two are left to choose by
+MOST_GROUPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """The moves of one ladder; a context that a task lacks has nan there.
+
+    move: by task (options,), m_t. toward: by task (contexts, options), u_ti. scale: (tasks,) s_t.
+    inner, square: (tasks, contexts), <m_t, u_ti> and <u_ti, u_ti>, both less what sampling adds.
+    """
+
+    tasks: tuple[str, ...]
+    contexts: tuple[str, ...]
+    move: tuple[Array, ...]
+    toward: tuple[Array, ...]
+    inner: Array
+    square: Array
+
+    @property
+    def scale(self) -> Array:
+        return np.nanmean(self.square, axis=1)
+
+    @property
+    def cosine(self) -> Array:
+        """(tasks, contexts); 0 where a context is the base's mean."""
+        size = np.array([np.linalg.norm(m) for m in self.move])[:, None]
+        length = np.stack([np.linalg.norm(u, axis=1) for u in self.toward])
+        whole = np.where(np.isnan(self.inner), np.nan, 0.0)
+        return np.divide(self.raw, size * length, out=whole, where=(size * length) > 1e-12)
+
+    @property
+    def raw(self) -> Array:
+        """(tasks, contexts) <m_t, u_ti> as observed."""
+        return np.stack([u @ m for u, m in zip(self.toward, self.move, strict=True)])
+
+
+def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
+    """pairs: task -> base and SFT on the same prompts; a context is a cluster (`Evidence.units`).
+
+    Tasks whose base gives every context the same answer have no direction and are left out. None
+    if fewer than FEWEST_TASKS tasks or FEWEST_CONTEXTS contexts are left; contexts count if at
+    least half of the tasks asked them.
+    """
+    found, asked = {}, {}
+    for task, (base, sft) in pairs.items():
+        names, member = np.unique(np.asarray(base.units).astype(str), return_inverse=True)
+        sizes = np.bincount(member)
+        deal = (member == np.arange(len(names))[:, None]) / sizes[:, None]  # (contexts, prompts)
+        own, mean = deal @ base.law, base.law.mean(0)
+        noise = (deal**2) @ base.noise * base.law.shape[1]  # expected squared error of own
+        weight = sizes / sizes.sum()
+        toward, average = own - mean, float(weight**2 @ noise)
+        if not (toward**2).sum(-1).max() > 1e-12:
+            continue
+        found[task] = sft.law.mean(0) - mean, toward, (weight * noise, noise, average)
+        asked[task] = dict(zip(names.tolist(), range(len(names)), strict=True))
+    every = sorted({name for mine in asked.values() for name in mine})
+    often = [c for c in every if 2 * sum(c in mine for mine in asked.values()) >= len(asked)]
+    if len(found) < FEWEST_TASKS or len(often) < FEWEST_CONTEXTS:
+        return None
+    inner, square, toward = [], [], []
+    for task, (move, directions, (cross, noise, average)) in found.items():
+        place = np.array([asked[task].get(name, -1) for name in often])
+        there = place >= 0
+        u = np.where(there[:, None], directions[place], np.nan)
+        toward.append(u)
+        shared = np.where(there, average - cross[place], np.nan)  # the base's mean is in both
+        inner.append(u @ move - shared)
+        square.append((u**2).sum(-1) - np.where(there, noise[place], 0) + 2 * np.where(
+            there, cross[place], 0) - average)
+    return Moves(tuple(found), tuple(often), tuple(found[task][0] for task in found),
+                 tuple(toward), np.array(inner), np.array(square))
+
+
+def fit(cosine: Array) -> Array:
+    """(..., contexts) mean over tasks, (..., tasks, contexts); nan where under half the tasks ask."""
+    there = ~np.isnan(cosine)
+    count = there.sum(-2)
+    mean = np.where(there, cosine, 0).sum(-2) / np.maximum(count, 1)
+    return np.where(2 * count >= cosine.shape[-2], mean, np.nan)
+
+
+def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
+    """The largest mean cosine, against contexts whose labels are dealt anew within each task."""
+    cosine, rng = found.cosine, generator(seed, "contexts")
+    dealt = np.repeat(cosine[:, None], permutations, axis=1)  # (tasks, draws, contexts)
+    for row, each in zip(cosine, dealt, strict=True):
+        there = ~np.isnan(row)
+        each[:, there] = rng.permuted(each[:, there], axis=1)
+    draws = np.nanmax(fit(dealt.swapaxes(0, 1)), axis=-1)
+    return inf.against("contexts dealt anew within each task", float(np.nanmax(fit(cosine))), draws)
+
+
+def named(found: Moves, among: Sequence[int], asked: int) -> int:
+    """The context that the tasks `among` name, of those that task `asked` asks."""
+    score = np.where(np.isnan(found.inner[asked]), np.nan, fit(found.cosine[list(among)]))
+    return int(np.nanargmax(score))
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the joint test rests on, for figures; plain numbers, None where a task lacks a context.
+
+    cosine: (tasks, contexts). seeds: task -> the context that the other tasks name; progress: task
+    -> how far it went towards that. group: context -> number of its group; shares: of the excess
+    weights, by group.
+    """
+
+    tasks: list[str]
+    contexts: list[str]
+    cosine: list[list[float | None]]
+    seeds: dict[str, str]
+    progress: dict[str, float]
+    group: dict[str, int]
+    shares: list[float]
+
+
+def account(found: Moves) -> Account:
+    """See `Account`."""
+    every = range(len(found.tasks))
+    chosen = [named(found, [o for o in every if o != t], t) for t in every]
+    part = ratio(found.inner[every, chosen], found.square[every, chosen])
+    member = groups(found)
+    return Account(
+        list(found.tasks), list(found.contexts),
+        [[None if np.isnan(x) else float(x) for x in row] for row in found.cosine],
+        {task: found.contexts[i] for task, i in zip(found.tasks, chosen, strict=True)},
+        dict(zip(found.tasks, part.tolist(), strict=True)),
+        dict(zip(found.contexts, member.tolist(), strict=True)),
+        _shares(found, member, tuple(every)).tolist())
+
+
+def progress(found: Moves) -> Estimate:
+    """How far SFT went towards the context that the other tasks name; jackknife over tasks.
+
+    Interval: Student's t of the pseudo-values, tasks as units.
+    """
+    every = range(len(found.tasks))
+    chosen = [named(found, [other for other in every if other != t], t) for t in every]
+    above, below = (part[every, chosen] / found.scale for part in (found.inner, found.square))
+    return inf.estimate(lambda w: ratio(w @ above, w @ below), inf.leave_one_out(np.array(every)))
+
+
+def groups(found: Moves) -> Array:
+    """(contexts,) the group of each context: those that say alike in all tasks together.
+
+    Average linkage of their directions, each task in units of its own scatter; of 2 to MOST_GROUPS
+    groups the number with the largest mean silhouette. A task that a context lacks counts as 0.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import pdist, squareform
+
+    points = np.concatenate([np.nan_to_num(u) / np.sqrt(s)
+                             for u, s in zip(found.toward, found.scale, strict=True)], axis=1)
+    tree, far = linkage(points, "average"), squareform(pdist(points))
+    cuts = [fcluster(tree, count, "maxclust")
+            for count in range(2, min(MOST_GROUPS, len(points) - 1) + 1)]
+    return max(cuts, key=lambda cut: _silhouette(far, cut)) - 1
+
+
+def _silhouette(far: Array, cut: Array) -> float:
+    """Mean silhouette (Rousseeuw 1987); 0 for a context that is a group by itself."""
+    member = cut == np.unique(cut)[:, None]
+    sums, sizes = far @ member.T, member.sum(1)
+    own = member.argmax(0)
+    inside = sums[np.arange(len(cut)), own] / np.maximum(sizes[own] - 1, 1)
+    nearest = np.where(member.T, np.inf, sums / sizes).min(1)
+    width = (nearest - inside) / np.maximum(np.maximum(inside, nearest), 1e-12)
+    return float(np.where(sizes[own] > 1, width, 0.0).mean())
+
+
+def largest_share(found: Moves) -> Estimate:
+    """Of the weights by which groups of contexts explain the moves, the share of the largest.
+
+    Weights are non-negative and least-squares, over all tasks in units of their scatter. The groups'
+    directions, weighted by size, sum to nothing, so a multiple of the sizes may be taken from the
+    weights: as much as leaves none negative. Jackknife over tasks; the groups are those of all.
+    """
+    member = groups(found)
+    every = tuple(range(len(found.tasks)))
+    whole = float(np.max(_shares(found, member, every), initial=0))
+    without = np.array([np.max(_shares(found, member, tuple(t for t in every if t != out)),
+                               initial=0) for out in every])
+    n = len(every)
+    return replace(inf.student(n * whole - (n - 1) * without, low=0, high=1), here=whole)
+
+
+def _shares(found: Moves, member: Array, among: tuple[int, ...]) -> Array:
+    """(groups,) shares of the excess weights; all 0 if nothing is explained."""
+    from scipy.optimize import nnls
+
+    names, sizes = np.unique(member, return_counts=True)
+    columns, target = [], []
+    for t in among:
+        weight = 1 / np.sqrt(found.scale[t])
+        columns.append(weight * np.stack([np.nanmean(found.toward[t][member == g], axis=0)
+                                          for g in names], axis=1))
+        target.append(weight * found.move[t])
+    weights, _ = nnls(np.nan_to_num(np.concatenate(columns)), np.concatenate(target))
+    excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())
+    return excess / excess.sum() if excess.sum() > 0 else excess
