@@ -223,7 +223,8 @@ def against(name: str, observed: float, draws: Array, side: str = "above", *, pa
         raise CrystalError(f"{len(draws)} permutations cannot reach a p-value of {ALPHA}", mend=f"ask for {FEWEST} or more")
     slack = 1e-9 * max(1e-9, abs(observed))
     extreme = draws >= observed - slack if side == "above" else draws <= observed + slack
-    return Null(name, float(observed), float(np.median(draws)), (extreme.sum() + 1) / (len(draws) + 1), draws, side, paired)
+    p = float((extreme.sum() + 1) / (len(draws) + 1))
+    return Null(name, float(observed), float(np.median(draws)), p, draws, side, paired)
 
 
 def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:

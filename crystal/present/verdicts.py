@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
+import time
 from typing import Any
 
 import numpy as np
@@ -52,10 +54,10 @@ def measured(ladder: str, *, final: str = "rlvr", quantile: float = QUANTILE, se
     """`survey` of a ladder's read-outs in the store, computed where it is not kept already."""
     from ..keep import store
 
-    how = {"final": final, "quantile": quantile, "seed": seed, "permutations": permutations}
-    rests_on = [ladder, how, store.manifest_digest(ladder), code()]
+    how = {"final": final, "quantile": float(quantile), "seed": seed, "permutations": permutations}
+    rests_on = [ladder, how, store.manifest_digest(ladder)]
     key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
-    path = root() / FOLDER / f"{ladder}-{key}.json"
+    path = root() / FOLDER / code() / f"{ladder}-{key}.json"
     try:
         return unpacked(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
@@ -63,15 +65,27 @@ def measured(ladder: str, *, final: str = "rlvr", quantile: float = QUANTILE, se
         readouts = store.load_readouts(ladder, rungs=["base", "sft", final], tasks=PHASE_TASKS)
         found = survey(readouts, **how)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.parent.iterdir():
+            if other != path.parent:  # of code that is no more
+                shutil.rmtree(other, ignore_errors=True)
         write_file(path, json.dumps(packed(found)).encode())
         return found
+
+
+def measure(ladder: str, how: dict[str, Any]) -> float:
+    """Seconds that `measured` took; 0 where all was kept."""
+    began, kept = time.perf_counter(), root() / FOLDER / code()
+    before = set(kept.glob("*"))
+    measured(ladder, **how)
+    fresh = set(kept.glob("*")) - before
+    return time.perf_counter() - began if fresh else 0.0
 
 
 def code() -> str:
     """sha256 of the code that a number rests on."""
     files = [*sorted((PACKAGE / "measure").glob("*.py")),
              *(PACKAGE / "present" / f"{name}.py" for name in ("verdicts", "answering"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def packed(found: Survey) -> dict[str, Any]:
