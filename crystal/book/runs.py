@@ -30,7 +30,7 @@ from ..workers import Died, alone, kill_children, side_by_side
 from .freshness import fingerprint, fresh, seconds
 from .pages import STYLE, Page, on_ladders, page_list, parameters, sha, values
 
-HOW = ("final", "quantile", "seed", "permutations")  # parameters that a survey depends on
+HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # what a survey depends on
 RUNNING = "_build/running"  # pages in the making: <id>-<process>
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
 LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets' paths every system takes (macOS 103, Linux 107)
@@ -77,7 +77,7 @@ def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
     """
     wanted: dict[str, tuple[str, dict[str, Any]]] = {}
     for given in chosen:
-        how = {name: given[name] for name in HOW if name in given}
+        how = {name: given.get(name, usual) for name, usual in HOW.items()}
         for name in (*given.get("ladders", ()), *given.get("parents", ())):
             wanted[json.dumps([name, how], sort_keys=True)] = name, how
     todo = [one for one in wanted.values() if load_ladder(one[0]).kind == "ladder"]

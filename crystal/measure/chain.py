@@ -224,16 +224,10 @@ def _collapse_of_all(found: _Found, given: Mapping, how: dict) -> Verdict | None
         return None
     nulls = [mine["collapse"].null for mine in found.tasks.values()
              if "collapse" in mine and mine["collapse"].null]
-    best = testable.by_chance(-len(parts) * np.log(2), how["permutations"])
-    if best > ALPHA and not nulls:
-        return not_testable("collapse", best)
+    if not (null := inf.pooled(nulls, how["seed"])):  # as of two paraphrases a task
+        return not_testable("collapse", 1.0)
     # the sum over options, not their mean: a coin would outweigh fifty times a number of a hundred
     before, after = (each(_distance, parts, stage) for stage in (0, 1))
-    null = inf.pooled(nulls, how["seed"])
-    if null is None:  # too few contexts in a task: tasks are what is swapped
-        fall = each(ev.liquidity, parts, 0) - each(ev.liquidity, parts, 1)
-        null = inf.flip_null("the liquidity lost with the rungs' names swapped task by task", fall,
-                             n=how["permutations"], seed=how["seed"])
     return _counted(judge("collapse", _quotient(after, before), null, chance=1.0,
                           nothing="the base has no spread that can be told"), parts)
 

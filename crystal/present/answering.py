@@ -22,6 +22,7 @@ from ..measure import answered
 from ..measure.evidence import Evidence
 from ..measure.inference import leave_one_out
 
+_READ = ("ladder", "stage", "form", "temperature", "prompt", "probability")
 Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
 
@@ -65,19 +66,20 @@ def unconditional(
     """(prompts, options): probabilities as they were read, whatever their sum; else as
     `answers`.
     """
-    ladder, *others = frame["ladder"].unique()
-    rows = frame[(frame["rung"] == rung) & (frame["task"] == task)]
+    places = np.flatnonzero((frame["rung"] == rung).to_numpy() & (frame["task"] == task).to_numpy())
+    rows = {name: frame[name].to_numpy()[places] for name in _READ}
     form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
+    ladder = frame["ladder"].iloc[0] if len(frame) else ""
     where = f"{ladder}, rung {rung}, task {task}, form {form}"
-    if others:
+    if len(set(rows["ladder"])) > 1:
         raise CrystalError(
             "the frame holds several ladders",
             where=where,
             mend="select one: frame[frame.ladder == ...]",
         )
-    rows = rows[(rows["form"] == form) & (rows["temperature"] == temperature)]
+    asked = (rows["form"] == form) & (rows["temperature"] == temperature)
     wanted = [prompt.id for prompt in prompts]
-    laws = dict(zip(rows["prompt"], rows["probability"], strict=True))
+    laws = dict(zip(rows["prompt"][asked], rows["probability"][asked], strict=True))
     if absent := [prompt for prompt in wanted if prompt not in laws]:
         what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
         raise CrystalError(what, where=where, mend=f"make resample LADDER={ladder}")

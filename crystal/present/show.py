@@ -165,7 +165,8 @@ def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str
     """Record a verdict (or a measured number) in the page's `claims.json`, where all prose takes its numbers from.
 
     verdict: one of VERDICTS; "measured" for a number that no claim hangs on.
-    number, low, high: the estimate and its interval. here: the number of these prompts. null: what chance gives. mark: the figure `number` has to beat.
+    number, low, high: the estimate and its interval. here: the number of these prompts. null: what
+    chance gives. mark: the figure `number` has to beat.
     sentence: the verdict in words, with the number and its null in them; plain text.
     Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given); fields: those of FIELDS,
     and `interval`.
