@@ -92,7 +92,7 @@ def survey(every: Mapping[str, Parts], *, quantile: float = QUANTILE, seed: int 
          lambda task, base, sft: testable.swapped(base, permutations))
     _pool(found, "collapse", _collapse_of_all(found, pairs, how))
     moves = joint.moves({task: (base, sft) for task, (base, sft) in pairs.items()})
-    for v in _joint(found, moves, pairs, how):
+    for v in _joint(found, moves, pairs, how) if _asked(every, NUCLEATION) else ():
         found.pooled[v.claim] = v
     for _ in every:
         tick()
@@ -101,7 +101,7 @@ def survey(every: Mapping[str, Parts], *, quantile: float = QUANTILE, seed: int 
     own = {task: claims.seed_of(base, seeds[task], quantile=quantile, seed=seed)
            for task, (base, *_) in threes.items()
            if task in seeds and seeds[task] in base.units.astype(str)}
-    if threes or any(SETTLING in parts for parts in every.values()):
+    if _asked(every, SETTLING):
         _settle(found, threes, own, how)
     for _ in every:
         tick()
@@ -192,6 +192,10 @@ def not_testable(claim: str, best: float, others: int = 0) -> Verdict:
     if best <= ALPHA:
         said += f", too much beside {others} others"
     return Verdict(claim, NOT_TESTABLE, said, NOTHING, None, None, 1.0, 1.0)
+
+
+def _asked(every: Mapping[str, Parts], phase: str) -> bool:
+    return any(phase in parts for parts in every.values())
 
 
 def _there(every: Mapping[str, Parts], phase: str) -> dict[str, Sequence[Evidence]]:

@@ -120,11 +120,15 @@ class Compared:
 
     @cached_property
     def frames(self) -> np.ndarray:
-        return np.array([prompt.frame.name for prompt in self.prompts])
+        return np.array([prompt.wording for prompt in self.prompts])
 
     @cached_property
-    def strata(self) -> np.ndarray:
-        """(prompts,) the cast is balanced: so many narrators of each temperament were chosen."""
+    def strata(self) -> np.ndarray | None:
+        """(prompts,) the cast is balanced: so many narrators of each temperament were chosen. None
+        for the natural prompts, whose contexts are of no groups.
+        """
+        if not all(isinstance(prompt, Prompt) for prompt in self.prompts):
+            return None
         return np.array([temperament_of(prompt.narrator) for prompt in self.prompts])
 
     @cached_property

@@ -12,11 +12,15 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..ask.ladders import load_ladder
+from ..ask.natural import load_prompts
+from ..ask.prompts import PROMPTS, Prompt
 from ..ask.tasks import PHASE_TASKS
 from ..files import PACKAGE, root, write_file
 from ..measure import chain
@@ -32,15 +36,25 @@ FOLDER = "_build/measured"
 
 
 def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts:
-    """What each phase compares: evidence on the prompts that all its checkpoints answer, or the
-    count of too few. readouts: of one ladder.
+    """What each phase compares, where its checkpoints were read: evidence on the prompts that all
+    of them answer, or the count of too few. readouts: of one ladder, on the prompts of the cast
+    or, where it was read on these, the natural ones.
     """
     found: dict[str, Any] = {}
+    prompts = asked(readouts)
     for phase, places in zip(PHASES, (("base",), ("base", "sft"), ("base", "sft", final)),
                              strict=True):
-        on = compared(readouts, task, *places)
+        if not set(places) <= set(readouts["rung"]):
+            continue
+        on = compared(readouts, task, *places, prompts=prompts)
         found[phase] = [on.evidence(place) for place in places] if on.count.measurable else on.count
     return found
+
+
+def asked(readouts: pd.DataFrame) -> Sequence[Prompt]:
+    """The set of prompts that a ladder was read on."""
+    natural = load_prompts()
+    return natural if natural[0].id in set(readouts["prompt"]) else PROMPTS
 
 
 def survey(readouts: pd.DataFrame, *, final: str = "rlvr", **how) -> Survey:
@@ -62,7 +76,9 @@ def measured(ladder: str, *, final: str = "rlvr", quantile: float = QUANTILE, se
         return unpacked(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
         chain.check(quantile=quantile, seed=seed, permutations=permutations)
-        readouts = store.load_readouts(ladder, rungs=["base", "sft", final], tasks=PHASE_TASKS)
+        there = {rung.name for rung in load_ladder(ladder).rungs}
+        rungs = [rung for rung in ("base", "sft", final) if rung in there]
+        readouts = store.load_readouts(ladder, rungs=rungs, tasks=PHASE_TASKS)
         found = survey(readouts, **how)
         path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.parent.iterdir():
