@@ -53,8 +53,8 @@ def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts
 
 def asked(readouts: pd.DataFrame) -> Sequence[Prompt]:
     """The set of prompts that a ladder was read on."""
-    natural = load_prompts()
-    return natural if natural[0].id in set(readouts["prompt"]) else PROMPTS
+    there = set(readouts["prompt"])
+    return PROMPTS if any(prompt.id in there for prompt in PROMPTS) else load_prompts()
 
 
 def survey(readouts: pd.DataFrame, *, final: str = "rlvr", **how) -> Survey:
