@@ -4,8 +4,8 @@ reading    seconds x matmul rate / (2 x parameters used x positions), where 1 is
            natural prompts a task. Parameters used: the body's at every position computed, the
            output layer's where logits are wanted
 generate   a thousand samples by `generate`, scaled from fewer, beside `readout` of the same prompt
-scores     every option's log-likelihood behind the prompt, as lm-eval defines it, and the total
-           variation of these scores from the distribution
+scores     every option's log-likelihood behind the prompt, as lm-eval defines it: written out, and by
+           lm-eval itself where it is installed; the total variation of these scores from the law
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from bench_measure import counted
-from bench_peers import Ids, generate, option_scores, total_variation
+from bench_measure import counted, installed
+from bench_peers import Ids, generate, harness, option_scores, total_variation
 
 from crystal.ask.ladders import load_ladder
 from crystal.ask.natural import NaturalPrompt, load_prompts
@@ -29,6 +29,7 @@ LADDERS = ("gemma3-270m", "smollm2-135m-instruct")
 COMPARED = ("coin", "month", "weekday", "ten", "letter")
 SAMPLES, DRAWN, NEW_TOKENS = 1000, 50, 6  # compared with; drawn and scaled; tokens of an answer
 MAX_NODES = 400  # as the command line's
+TOGETHER = 16  # option scores in a batch: a wide vocabulary's logits at every position are large
 
 
 def real(quick: bool = False) -> list[dict]:
@@ -92,7 +93,10 @@ def _reading(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iter
 
 
 def _compared(engine: Engine, task: Task, prompt: NaturalPrompt) -> Iterator[dict]:
-    """One prompt: read-out, samples, option scores, in two turns, of which the faster counts."""
+    """One prompt: read-out, samples, option scores.
+
+    The faster of two turns counts; samples, for which that is nothing, take one.
+    """
     ids = _ids(engine, task, prompt)
     answers = [
         tuple(engine.tokenizer(" " + o, add_special_tokens=False)["input_ids"])
@@ -100,22 +104,32 @@ def _compared(engine: Engine, task: Task, prompt: NaturalPrompt) -> Iterator[dic
     ]
     works: dict[str, Callable[[], object]] = {
         "read-out": lambda: _read(engine, [ids], task),
-        "option scores": lambda: option_scores(engine, [ids], answers),
+        "option scores": lambda: option_scores(engine, [ids], answers, TOGETHER),
         "generate, 1000 samples": lambda: generate(engine, ids, DRAWN, NEW_TOKENS),
     }
+    if installed("lm_eval"):
+        lm = harness(engine, CHAT, TOGETHER)  # the ids have their beginning already
+        asked = [(("", ""), list(ids), list(answer)) for answer in answers]
+        works["lm-eval"] = lambda: lm._loglikelihood_tokens(asked, disable_tqdm=True)
     law = np.array([law.options for law in _read(engine, [ids], task)])
-    apart = float(total_variation(option_scores(engine, [ids], answers), law)[0])
+    scored = option_scores(engine, [ids], answers, TOGETHER)
+    tv = {"option scores": float(total_variation(scored, law)[0])}
+    if "lm-eval" in works:
+        found = np.exp([[score for score, _ in works["lm-eval"]()]])
+        tv["lm-eval"] = float(total_variation(found, law)[0])
     for name, work in works.items():
+        turns, scale = (1, SAMPLES / DRAWN) if name.startswith("generate") else (2, 1)
         with counted(engine.model) as positions:
-            seconds = min(_timed(work)[0] for _ in range(2))
-        scale = SAMPLES / DRAWN if name.startswith("generate") else 1
+            seconds = min(_timed(work)[0] for _ in range(turns))
         yield {
             "contestant": name,
             "task": task.name,
             "prompts": 1,
             "seconds": seconds * scale,
-            "tokens": round(sum(positions) / 2 * scale),
-            "tv": apart if name == "option scores" else None,
+            "tokens": round(sum(positions) / turns * scale),
+            "options": len(answers),
+            "one_token": float(np.mean([len(answer) == 1 for answer in answers])),
+            "tv": tv.get(name),
         }
 
 
