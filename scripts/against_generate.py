@@ -42,7 +42,8 @@ Ids = tuple[int, ...]
 def drawn(engine: Engine, ids: Ids, task: Task) -> Counter[str | None]:
     """How often `generate` answers each option, None for no option."""
     torch.manual_seed(SEED)
-    model, end = engine.model, set(np.flatnonzero(engine.vocabulary.rank >= engine.vocabulary.texts))
+    model, texts_end = engine.model, engine.vocabulary.texts
+    end = set(np.flatnonzero(engine.vocabulary.rank >= texts_end).tolist())
     counts: Counter[str | None] = Counter()
     still, start = [()] * DRAWS, started(engine, ids)
     plain, model.forward = model.forward, None
@@ -133,8 +134,8 @@ def main() -> None:
         for name in left:
             engine = engine or load_rung(load_ladder(ladder).rungs[0], dtype="float32")
             rows.append(cell(engine, ladder, TASKS[name]))
-            what = __doc__.split("\n")[0]
-            write(path, {"part": "against-generate", "what": what, "provenance": provenance(), "rows": rows})
+            about = {"part": "against-generate", "what": __doc__.split("\n")[0]}
+            write(path, about | {"provenance": provenance(), "rows": rows})
             print(rows[-1], flush=True)
 
 

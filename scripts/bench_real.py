@@ -2,7 +2,7 @@
 
 reading    seconds x matmul rate / (2 x parameters used x positions), where 1 is the limit; a hundred
            natural prompts a task. Parameters used: the body's at every position computed, the
-           output layer's where logits are wanted
+           output layer's where logits are wanted. Seconds are the processor's
 generate   a thousand samples by `generate`, scaled from fewer, beside `readout` of the same prompt
 scores     every option's log-likelihood behind the prompt, as lm-eval defines it: written out, and by
            lm-eval itself where it is installed; the total variation of these scores from the law
@@ -10,18 +10,20 @@ scores     every option's log-likelihood behind the prompt, as lm-eval defines i
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from bench_measure import counted, installed
+from bench_measure import counted, installed, source, write
 from bench_peers import Ids, generate, harness, option_scores, total_variation
 
 from crystal.ask.ladders import load_ladder
 from crystal.ask.natural import NaturalPrompt, load_prompts
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.ask.tasks import PHASE_TASKS, TASKS, Task
+from crystal.files import root
 from crystal.read.engine import Engine, load_rung
 from crystal.read.readout import Readout, readout
 
@@ -29,30 +31,48 @@ LADDERS = ("gemma3-270m", "smollm2-135m-instruct")
 COMPARED = ("coin", "month", "weekday", "ten", "letter")
 SAMPLES, DRAWN, NEW_TOKENS = 1000, 50, 6  # compared with; drawn and scaled; tokens of an answer
 MAX_NODES = 400  # as the command line's
+READING, COMPARING = "reading", "comparing"
+KEPT = "_build/bench/real-rows.json"
 TOGETHER = 16  # option scores in a batch: a wide vocabulary's logits at every position are large
 
 
 def real(quick: bool = False) -> list[dict]:
     """Both real checkpoints: reading against the limit, samples and option scores.
 
-    quick: ten prompts a task, two tasks compared.
+    quick: ten prompts a task, two tasks compared. Else resumable: rows measured with the code as
+    it is now are kept in KEPT.
     """
-    rows = []
-    for row in _rows(quick):
-        rows.append(row)
-        print(*(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+    rows = [] if quick else _kept()
+    prompts = load_prompts()[: 10 if quick else None]
+    for name in LADDERS:
+        engine = None
+        for work, task in _works(quick):
+            if any((row["model"], row["work"], row["task"]) == (name, work, task) for row in rows):
+                continue
+            if engine is None:
+                engine = load_rung(load_ladder(name).rungs[0], dtype="float32")
+                _ = engine.ragged  # the proof belongs to loading
+            asked = prompts if work == READING else prompts[:1]
+            found = (_reading if work == READING else _compared)(engine, TASKS[task], asked)
+            for row in found:
+                rows.append({"model": name, "work": work, **row})
+                shown = (f"{v:.4g}" if isinstance(v, float) else v for v in rows[-1].values())
+                print(*shown, flush=True)
+            if not quick:
+                write(root() / KEPT, {"source": source(), "rows": rows})
     return rows
 
 
-def _rows(quick: bool) -> Iterator[dict]:
-    for name in LADDERS:
-        engine = load_rung(load_ladder(name).rungs[0], dtype="float32")
-        _ = engine.ragged  # the proof belongs to loading
-        prompts = load_prompts()[: 10 if quick else None]
-        for task in PHASE_TASKS:
-            yield from ({"model": name, **row} for row in _reading(engine, TASKS[task], prompts))
-        for task in COMPARED[: 2 if quick else None]:
-            yield from ({"model": name, **row} for row in _compared(engine, TASKS[task], prompts[0]))
+def _works(quick: bool) -> list[tuple[str, str]]:
+    """What is to be measured: (kind, task)."""
+    compared = COMPARED[: 2 if quick else None]
+    return [*((COMPARING, task) for task in compared), *((READING, task) for task in PHASE_TASKS)]
+
+
+def _kept() -> list[dict]:
+    path = root() / KEPT
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found["rows"] if found.get("source") == source() else []
 
 
 def _ids(engine: Engine, task: Task, prompt: NaturalPrompt) -> Ids:
@@ -92,12 +112,12 @@ def _reading(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iter
     }
 
 
-def _compared(engine: Engine, task: Task, prompt: NaturalPrompt) -> Iterator[dict]:
+def _compared(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iterator[dict]:
     """One prompt: read-out, samples, option scores.
 
     The faster of two turns counts; samples, for which that is nothing, take one.
     """
-    ids = _ids(engine, task, prompt)
+    ids = _ids(engine, task, asked[0])
     answers = [
         tuple(engine.tokenizer(" " + o, add_special_tokens=False)["input_ids"])
         for o in task.options
@@ -156,6 +176,7 @@ def matmul_rate(engine: Engine, rows: int = 128, repeats: int = 40) -> float:
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, object]:
-    began = time.perf_counter()
+    """Seconds of the processor, on one thread: what others do beside us does not count."""
+    began = time.process_time()
     out = work()
-    return time.perf_counter() - began, out
+    return time.process_time() - began, out
