@@ -1,6 +1,6 @@
 """The read-out of real checkpoints against draws of transformers' own `generate`: Pearson's test.
 
-    python scripts/against_generate.py
+    python scripts/against_generate.py [LADDER ...]
 
 Writes data/bench/against-generate.json. Resumable: cells in the file are kept. `generate` draws
 one token for all answers that are still open, and again, with nothing truncated. Rows that are
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -124,13 +125,13 @@ def cell(engine: Engine, ladder: str, task: Task) -> dict:
     }
 
 
-def main() -> None:
+def main(ladders: list[str]) -> None:
     torch.set_num_threads(1)
     path = root() / "data/bench/against-generate.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     done = {(row["model"], row["task"]) for row in rows}
-    for ladder, names in CELLS.items():
-        left, engine = [name for name in names if (ladder, name) not in done], None
+    for ladder in ladders or CELLS:
+        left, engine = [name for name in CELLS[ladder] if (ladder, name) not in done], None
         for name in left:
             engine = engine or load_rung(load_ladder(ladder).rungs[0], dtype="float32")
             rows.append(cell(engine, ladder, TASKS[name]))
@@ -140,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -44,9 +44,9 @@ def real(quick: bool = False) -> list[dict]:
     """
     rows = [] if quick else _kept()
     prompts = load_prompts()[: 10 if quick else None]
-    for name in LADDERS:
+    for name, work, tasks in _works(quick):
         engine = None
-        for work, task in _works(quick):
+        for task in tasks:
             if any((row["model"], row["work"], row["task"]) == (name, work, task) for row in rows):
                 continue
             if engine is None:
@@ -63,10 +63,12 @@ def real(quick: bool = False) -> list[dict]:
     return rows
 
 
-def _works(quick: bool) -> list[tuple[str, str]]:
-    """What is to be measured: (kind, task)."""
+def _works(quick: bool) -> list[tuple[str, str, Sequence[str]]]:
+    """What is to be measured: (ladder, kind, tasks), what takes longest last."""
+    tasks = sorted(PHASE_TASKS, key=lambda task: len(TASKS[task].options))
     compared = COMPARED[: 2 if quick else None]
-    return [*((COMPARING, task) for task in compared), *((READING, task) for task in PHASE_TASKS)]
+    kinds = ((COMPARING, compared), (READING, tasks))
+    return [(name, kind, tasks) for kind, tasks in kinds for name in LADDERS]
 
 
 def _kept() -> list[dict]:
@@ -107,6 +109,7 @@ def _reading(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iter
         "logits": sum(seen),
         "rate": rate,
         "ratio": seconds * rate / needed,
+        "clock": "processor",
         "answered": float(np.median(answered)),
         "unresolved": float(np.median([law.unresolved for law in found])),
     }
