@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -66,6 +65,7 @@ CASTS = {
     "balanced": Design(10, 20, balanced=True),
     "natural": Design(10, 50, 2),
 }  # the designs of the book
+WIDTHS = {"at random": (2, 10), "balanced": MAIN, "natural": (10,)}  # options tried
 SETTLED = "frozen onto a base law"  # and there it stays: every claim is true
 VARIED = (
     joint_synthetic.FROZEN,
@@ -94,9 +94,15 @@ def plan() -> Iterator[Step]:
     draws. Power: two wordings of every context, on a ladder where every claim is true. The joint
     test: every scenario, and some of them in other designs.
     """
-    for design in CASTS.values():
-        for options in MAIN if design.frames == 5 else (10,):
-            mine = Design(**asdict(design) | {"options": options})
+    for name in joint_synthetic.SCENARIOS:
+        yield "joint", name, Panel(), 2000
+        yield "threshold", name, Panel(), 400
+    for panel in PANELS:
+        for name in VARIED:
+            yield "joint", name, panel, 200
+    for cast, design in CASTS.items():
+        for options in WIDTHS[cast]:
+            mine = Design(**vars(design) | {"options": options})
             for name in synthetic.SCENARIOS:
                 yield "scenario", name, mine, 400
             for claim in simulation.JUDGED:
@@ -108,12 +114,6 @@ def plan() -> Iterator[Step]:
         for units in (10, 20, 50, 100):
             for draws in (*DRAWS, EXACT):
                 yield "power", SETTLED, Design(options, units, 2, draws), 96
-    for name in joint_synthetic.SCENARIOS:
-        yield "joint", name, Panel(), 2000
-        yield "threshold", name, Panel(), 400
-    for panel in PANELS:
-        for name in VARIED:
-            yield "joint", name, panel, 200
 
 
 @functools.cache
@@ -174,20 +174,26 @@ def _kept(file: str) -> list[dict]:
 
 
 def validate(jobs: int | None = None, say=print) -> int:
-    """Make the rows that are missing or of another source; returns how many steps. Stopped, it goes
-    on where it was.
+    """Make the rows that are missing or of another source, drop those that no plan has; returns how
+    many steps were taken. Stopped, it goes on where it was.
     """
-    have = set()
+    steps, have = (
+        {
+            _key({"kind": kind, "name": name} | vars(design)): (kind, name, design, n)
+            for kind, name, design, n in plan()
+        },
+        set(),
+    )
     for file in SOURCE:
-        good = [row for row in _kept(file) if row["source"] == source_sha256(file)]
+        good = [
+            row
+            for row in _kept(file)
+            if row["source"] == source_sha256(file) and _key(row) in steps
+        ]
         have |= {_key(row) for row in good}
         (root() / file).parent.mkdir(parents=True, exist_ok=True)
         _write(file, good)
-    todo = [
-        step
-        for step in plan()
-        if _key({"kind": step[0], "name": step[1]} | vars(step[2])) not in have
-    ]
+    todo = [step for key, step in steps.items() if key not in have]
     for number, done in enumerate(
         side_by_side(made, todo, min(jobs or cores(), max(1, len(todo)))), 1
     ):
