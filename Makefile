@@ -76,7 +76,7 @@ ladder: $(FULL) ## train a ladder or an experiment: LADDER=nano-llama, LADDER=ki
 ship: $(FULL) ## a trained ladder into data/: weights, report, ladder file: LADDER=nano-llama
 	@$(PY) -m crystal ship $(LADDER)
 
-validate: $(LIGHT) ## try the claims on ladders of known truth, if anything about them changed (an hour)
+validate: $(LIGHT) ## try the claims on ladders of known truth, if anything about them changed (a quarter of an hour)
 	@$(PY) -m crystal validate $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(FULL) ## the read-out beside its peers, one thread: PARTS="peers scores", or all; says how to install the peers

@@ -1,7 +1,10 @@
-"""The simulation itself: ladders are what they are said to be, trials can be made again, what is kept is of today's claims."""
+"""The simulation itself: ladders are what they are said to be, trials are repeatable, and what is
+kept is of today's claims.
+"""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 
@@ -9,14 +12,25 @@ import numpy as np
 import pytest
 
 from crystal.errors import CrystalError
+from crystal.measure import claims, joint_synthetic, readings, simulation, synthetic, validation
 from crystal.measure import evidence as ev
 from crystal.measure import phases as ph
-from crystal.measure import readings, simulation, synthetic, validation
+from crystal.measure.joint_synthetic import Panel
 from crystal.measure.marks import MARKS
 from crystal.measure.synthetic import SCENARIOS, Design
-from crystal.present import validation_figures
+from crystal.present import joint_figures, validation_figures
+from crystal.studies import named
 
 SMALL = Design(6, 12, 2)
+CAST = Design(6, 20, 2, balanced=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """Marks and sources may be changed by a test; what was read of them is forgotten."""
+    validation.source_sha256.cache_clear()
+    yield
+    validation.source_sha256.cache_clear()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -27,28 +41,50 @@ def test_scenarios_are_what_their_names_say(scenario, options):
         assert laws.shape == (synthetic.POPULATION, 5, options)
         assert laws.sum(-1) == pytest.approx(1) and (laws >= 0).all()
     whole = synthetic.whole(stages)
-    kept = float(ph.compression(whole["sft"].law, whole["base"].law))
+    kept = float(ph.compression(whole.sft.law, whole.base.law))
     if scenario in ("liquid kept", "sharpened"):
         assert kept > 0.9
     else:
         assert kept < 0.5
-    nearest = ph.distances(whole["base"].law, whole["sft"].law.mean(0)).min() * options
+    nearest = ph.distances(whole.base.law, whole.sft.law.mean(0)).min() * options
     if scenario == "frozen onto a base law":
         assert nearest < 0.01
     if scenario == "frozen onto a law the base lacks" and options == 10:
         assert nearest > 0.05
-    back = float(ph.compression(whole["final"].law, whole["base"].law))
+    back = float(ph.compression(whole.final.law, whole.base.law))
     assert (back > 0.9) == (scenario in ("re-melted", "liquid kept", "sharpened"))
 
 
 def test_a_sample_is_of_whole_units_the_same_at_every_stage_and_drawn_as_asked():
     stages = synthetic.population("frozen with leak", 6, frames=2)
     read = synthetic.sample(stages, SMALL, np.random.default_rng(1))
-    assert all(len(found.law) == 24 and found.exact for found in read.values())
-    assert (np.bincount(read["base"].units) == 2).all() and read["base"].half[0] == ev.SELECTION
+    rungs = read.base, read.sft, read.final, read.truth
+    assert all(len(found.law) == 24 and found.exact for found in rungs)
+    assert (np.bincount(read.base.units) == 2).all() and read.base.half[0] == ev.SELECTION
     drawn = synthetic.sample(stages, dataclasses.replace(SMALL, draws=50), np.random.default_rng(1))
-    assert drawn["base"].law * 50 == pytest.approx(np.round(drawn["base"].law * 50))
-    assert (drawn["base truth"].law == read["base"].law).all()
+    assert drawn.base.law * 50 == pytest.approx(np.round(drawn.base.law * 50))
+    assert (drawn.truth.law == read.base.law).all() and drawn.seed == read.seed
+
+
+def test_a_balanced_cast_has_as_many_of_each_voice_in_either_half():
+    stages = synthetic.population("frozen with leak", 6, frames=2)
+    units = synthetic.chosen(synthetic.POPULATION, CAST, np.random.default_rng(2))
+    assert len(set(units)) == 20 and (np.bincount(units % synthetic.VOICES) == 4).all()
+    cast = synthetic.sample(stages, CAST, np.random.default_rng(2))
+    first = cast.base.strata[cast.base.half == ev.SELECTION]
+    assert (np.bincount(first) == 4).all()  # two units of two prompts
+    assert cast.base.strata[cast.base.units == cast.seed][0] == 0  # the voice that SFT goes to
+    assert synthetic.sample(stages, SMALL, np.random.default_rng(2)).base.strata is None
+
+
+def test_strata_shorten_the_interval_of_a_balanced_cast():
+    """Between voices lies most of the scatter, and as many of each voice were taken."""
+    found = synthetic.sample(
+        synthetic.population("liquid kept", 6, frames=2), CAST, np.random.default_rng(3)
+    )
+    apart = dataclasses.replace(found.base, strata=None)
+    one, two = (claims.liquid(x, permutations=19).estimate for x in (found.base, apart))
+    assert one.high / one.low < two.high / two.low
 
 
 def test_a_trial_is_the_same_whatever_their_number():
@@ -61,7 +97,7 @@ def test_a_trial_is_the_same_whatever_their_number():
 @pytest.mark.parametrize("claim", simulation.JUDGED)
 def test_ladders_at_the_mark_are_there(claim):
     for trial in range(3):
-        made = simulation.at_mark(claim, Design(10, 12, 2), 0, trial)
+        made = simulation.at_mark(claim, Design(10, 20, 2, balanced=True), 0, trial)
         if made:
             stages, found = made
             truth = simulation.TRUE[claim](synthetic.whole(stages), found, trial)
@@ -72,91 +108,149 @@ def test_ladders_at_the_mark_are_there(claim):
 
 
 def test_counts_of_trials_add_up():
-    pairs = simulation.trials(synthetic.population("liquid kept", 6, frames=2), SMALL, 6, permutations=19)["collapse"]
-    counts = simulation.summarised(pairs)
-    assert counts["n"] == 6 == counts["interval"] and counts["covered"] + counts["below"] + counts["above"] == 6
+    stages = synthetic.population("liquid kept", 6, frames=2)
+    counts = simulation.summarised(simulation.trials(stages, SMALL, 6, permutations=19)["collapse"])
+    assert counts["n"] == 6 == counts["interval"]
+    assert counts["covered"] + counts["below"] + counts["above"] == 6
     assert counts["not_true"] == 6 and counts["not_false"] == 0 and counts["false_fails"] == 0
     assert simulation.summarised([])["n"] == 0
 
 
-def test_half_the_noise_goes_by_hand():
-    """At its mark a verdict is wrong either way, and one wrong verdict is counted as such."""
-    found = simulation.row("mark", "little-promoted", SMALL, 16, permutations=19)
-    assert len(found) == 1 and found[0]["n"] <= 16
-    assert found[0]["not_true"] == found[0]["not_false"] == found[0]["n"]
-    assert found[0]["false_holds"] == found[0]["holds"] and found[0]["false_fails"] == found[0]["fails"]
+def test_at_its_mark_a_verdict_is_wrong_either_way():
+    """And one wrong verdict is counted as such."""
+    (found,) = simulation.row("mark", "little-promoted", SMALL, 16, permutations=19)
+    assert found["n"] <= 16
+    assert found["not_true"] == found["not_false"] == found["n"]
+    assert found["false_holds"] == found["holds"] and found["false_fails"] == found["fails"]
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------------
+# --- what is kept --------------------------------------------------------------------------------
+
+TINY = Panel(tasks=3, contexts=6)
 
 
 def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    monkeypatch.setattr(validation, "plan", lambda: [("scenario", "sharpened", SMALL, 8), ("mark", "collapse", SMALL, 8)])
-    with pytest.raises(CrystalError, match="nothing was simulated yet"):
-        validation.load_trials()
-    assert validation.validate(1, lambda line: None) == 2
+    steps = [
+        ("scenario", "sharpened", SMALL, 8),
+        ("mark", "collapse", CAST, 8),
+        ("joint", joint_synthetic.FROZEN, TINY, 3),
+    ]
+    monkeypatch.setattr(validation, "plan", lambda: steps)
+    for load in (validation.load_trials, validation.load_joint):
+        with pytest.raises(CrystalError, match="nothing was simulated yet"):
+            load()
+    assert validation.validate(1, lambda line: None) == 3
     assert validation.validate(1, lambda line: None) == 0
-    frame = validation.load_trials()
-    assert len(frame) == 7 and frame["current"].all() and (frame["draws"] == np.inf).all()
-    path = tmp_path / validation.FILE
+    frame, ladders = validation.load_trials(), validation.load_joint()
+    assert len(frame) == len(simulation.JUDGED) + 1 and frame["current"].all()
+    assert (frame["draws"] == np.inf).all() and list(ladders["n"]) == [3]
+    path = tmp_path / validation.TRIALS
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(row | ({"source": "other"} if row["kind"] == "mark" else {})) + "\n" for row in rows))
+    other = [row | ({"source": "other"} if row["kind"] == "mark" else {}) for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in other))
     assert not validation.load_trials()["current"].all()
     assert validation.validate(1, lambda line: None) == 1
     assert validation.load_trials()["current"].all()
 
 
-def test_the_source_is_code_and_marks_without_words(monkeypatch):
-    before = validation.source_sha256()
-    monkeypatch.setitem(MARKS, "collapse", dataclasses.replace(MARKS["collapse"], why="another reason"))
-    assert validation.source_sha256() == before
+def test_the_source_is_code_that_is_called_and_marks_without_words(monkeypatch):
+    def sources():
+        validation.source_sha256.cache_clear()
+        return [validation.source_sha256(file) for file in validation.SOURCE]
+
+    before = sources()
+    monkeypatch.setitem(MARKS, "collapse", dataclasses.replace(MARKS["collapse"], why="else"))
+    assert sources() == before
     monkeypatch.setitem(MARKS, "collapse", dataclasses.replace(MARKS["collapse"], mark=0.4))
-    assert validation.source_sha256() != before
+    after = sources()
+    assert after[0] != before[0] and after[1] == before[1]
+    nodes = validation._nodes
+
+    def more(module):
+        yield from nodes(module)
+        if module == "phases":
+            yield "called_by_nobody", ast.parse("called_by_nobody = 1").body[0]
+
+    monkeypatch.setattr(validation, "_nodes", more)
+    assert sources() == after
 
 
 def test_the_shipped_trials_are_of_todays_claims_and_whole():
-    frame = validation.load_trials()
-    assert frame["current"].all(), "the claims changed after they were tried: make validate"
-    have = set(frame[["kind", "name", "options", "units", "frames", "draws"]].itertuples(index=False, name=None))
-    wanted = {(kind, name, d.options, d.units, d.frames, d.draws) for kind, name, d, _ in validation.plan()}
-    assert wanted <= have
+    frame, ladders = validation.load_trials(), validation.load_joint()
+    for found in (frame, ladders):
+        assert found["current"].all(), "the claims changed after they were tried: make validate"
+    have = {validation._key(row) for found in (frame, ladders) for row in found.to_dict("records")}
+    wanted = {
+        validation._key({"kind": kind, "name": name} | vars(design))
+        for kind, name, design, _ in validation.plan()
+    }
+    assert wanted == have
 
 
 def test_shipped_rates_are_found_again_by_fresh_trials():
     """Sixteen fresh trials of one shipped row: the power of collapse on a frozen ladder.
 
-    False alarm: at least 12 of 16 hold if 95 % do: 0.9998; none may hold on a ladder that stayed liquid.
+    False alarm: at least 12 of 16 hold if 95 % do: 0.9998; none may hold on a ladder that stayed
+    liquid.
     """
     design = Design(10, 20)
     frozen = simulation.row("scenario", "frozen onto a base law", design, 16, permutations=99)
     assert next(row for row in frozen if row["claim"] == "collapse")["holds"] >= 12
     liquid = simulation.row("scenario", "liquid kept", design, 16, permutations=99)
     assert next(row for row in liquid if row["claim"] == "collapse")["holds"] == 0
-    trials = validation.load_trials()
-    kept = validation_figures.ours(trials, "scenario").set_index(["name", "options", "claim"])["power"]
-    assert kept["frozen onto a base law", 10, "collapse"] > 0.9 and kept["liquid kept", 10, "collapse"] < 0.01
+    trials = validation_figures.ours(validation.load_trials(), "scenario")
+    kept = trials.set_index(["name", "options", "cast", "claim"])["power"].sort_index()
+    assert kept["frozen onto a base law", 10, "at random", "collapse"] > 0.9
+    assert kept["liquid kept", 10, "at random", "collapse"] < 0.01
 
 
-# --- readings and figures --------------------------------------------------------------------------------------------
+def test_the_marks_of_the_joint_test_follow_from_the_ladders_that_set_them():
+    """The registered rule: the mark taken makes few false alarms and keeps its power."""
+    marks = joint_figures.load_thresholds(validation.load_joint())
+    taken = marks[marks["taken"]].set_index("claim")
+    assert list(taken.index) == ["one-seed", "unmixed"]
+    assert (taken["false alarms"] <= joint_figures.ALLOWED).all()
+    assert (taken["power"] >= joint_figures.POWER).all()
+
+
+# --- readings, organisms and figures -------------------------------------------------------------
 
 
 def test_readings_by_hand():
     base, sft = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
     found = readings.of_laws(base, sft, np.array([[0.0, 1.0], [0.0, 1.0]]))
-    assert all(found["compression", name] == 0 for name in (*readings.DISTANCES, readings.INFORMATION))
+    names = (*readings.DISTANCES, readings.INFORMATION)
+    assert all(found["compression", name] == 0 for name in names)
     assert found["seed", "MSE"] == found["seed", "TV"] == found["seed", "JSD"] == 0
     assert found["stage", "MSE"] == pytest.approx(4) and found["stage", "TV"] == pytest.approx(2)
 
 
+def test_the_joint_test_names_the_demonstrator_of_organisms_and_none_without(monkeypatch):
+    """Shipped read-outs of two runs from every parent: no chance in it."""
+    monkeypatch.setattr(named, "RUNS", {"averse": named.ONE, "own": named.NONE})
+    found = named.load_named(permutations=99).set_index(["run", "parent"])
+    one, none = found.loc["averse"], found.loc["own"]
+    assert len(one) == len(none) == 6
+    assert (one["one-seed"] == "holds").all() and (one["named"] == 1).all()
+    assert (none["one-seed"] != "holds").all() and none["named"].isna().all()
+    assert joint_figures.plot_named(found.reset_index()).axes
+
+
 def test_figures_draw_what_is_shipped(tmp_path):
-    trials = validation.load_trials()
+    trials, ladders = validation.load_trials(), validation.load_joint()
     power = validation_figures.load_power(trials)
-    for number, fig in enumerate((
+    for number, fig in enumerate(
+        (
             validation_figures.plot_coverage(validation_figures.load_coverage(trials)),
             validation_figures.plot_alarms(validation_figures.load_alarms(trials)),
             validation_figures.plot_smallest(validation_figures.smallest(power)),
-            validation_figures.plot_readings(readings.load_readings((2,), tries=1)))):
+            validation_figures.plot_readings(readings.load_readings((2,), tries=1)),
+            joint_figures.plot_scenarios(joint_figures.load_scenarios(ladders)),
+        )
+    ):
         fig.savefig(tmp_path / f"{number}.svg")
-    fewest = validation_figures.smallest(power).set_index(["claim", "options", "draws"])["prompts"]
+    fewest = validation_figures.smallest(power).set_index(["claim", "options", "draws"])["contexts"]
     assert fewest["little-promoted", 10, np.inf] <= 20
+    designs = joint_figures.load_designs(ladders)
+    assert designs["varied"].iloc[0] == "main" and len(designs) == 1 + len(validation.PANELS)

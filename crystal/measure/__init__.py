@@ -19,6 +19,7 @@ Arrays in, numbers and verdicts out. Knows no model, no ladder and no store, so 
     chain       all claims of one series, in their order
     synthetic   ladders of known truth, made of numbers alone
     simulation  the claims tried on them: coverage, false alarms, power
+    joint_synthetic  ladders of many tasks: the joint test tried on them
     validation  what was simulated, kept row by row in data/validation
     readings    the three readings of the paper's ratio, on ladders of known truth
 """

@@ -44,7 +44,7 @@ def load_readings(options: tuple[int, ...], units: int = 20, tries: int = 20) ->
             for world in range(tries):
                 stages = synthetic.population(scenario, k, world)
                 drawn = synthetic.sample(stages, Design(k, units), generator(world, "readings"))
-                for key, value in of_laws(*(drawn[stage].law for stage in synthetic.STAGES)).items():
+                for key, value in of_laws(*(getattr(drawn, stage).law for stage in synthetic.STAGES)).items():
                     found.setdefault(key, []).append(value)
             rows += [{"scenario": scenario, "options": k, "reading": reading, "distance": distance,
                       "value": float(np.median(values)), "below": float(np.mean(np.array(values) < FIGURES[reading]))}

@@ -1,14 +1,15 @@
-"""Ladders with known truth, made of numbers alone: what the claims are tried on before they are believed.
+"""Ladders with known truth, made of numbers alone: the claims are tried on them, then believed.
 
-A *population* holds many units (askers) with a few prompts each; a ladder is what a handful of them, taken at random, were
-answered. The truth of a number is its value over the whole population. Units hold one of a few *voices*, as the narrators of the
-organisms' world do, each with an accent of its own; frames add a little more.
+A *population* holds many units (askers) with a few prompts each; a ladder is what a handful of them
+were answered, taken at random or as many of each voice. The truth of a number is its value over the
+whole population. Units hold one of a few *voices*, as the narrators of the organisms' world do, as
+many each: unit i holds voice i % VOICES. Each has an accent of its own; frames add a little more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from .phases import Array
 
 VOICES = 5
 POPULATION = 600  # units
-ACCENT, FRAME = 6.0, 20.0  # concentration per option: of a unit's law around its voice, of a prompt's around its unit's law
+ACCENT, FRAME = (
+    6.0,
+    20.0,
+)  # concentration per option: of a unit's law around its voice, of a prompt's around its unit's law
 UNEVEN = 0.5  # standard deviation of the logarithm of what is left of a unit's own law
 STAGES = ("base", "sft", "final")
 Stages = dict[str, Array]  # stage -> (units, frames, options)
@@ -32,15 +36,17 @@ def jittered(laws: Array, concentration: float, rng: np.random.Generator) -> Arr
     return drawn / drawn.sum(-1, keepdims=True)
 
 
-def voices(options: int, rng: np.random.Generator) -> Array:
-    """(VOICES, options): uneven laws, no option quite impossible."""
-    return 0.95 * rng.dirichlet(np.full(options, 0.5), VOICES) + 0.05 / options
+def voices(options: int, rng: np.random.Generator, count: int = VOICES) -> Array:
+    """(count, options): uneven laws, no option quite impossible."""
+    return 0.95 * rng.dirichlet(np.full(options, 0.5), count) + 0.05 / options
 
 
-def liquid_base(options: int, rng: np.random.Generator, frames: int = 5, units: int = POPULATION) -> tuple[Array, Array]:
-    """(voices, base): base (units, frames, options), every unit of a voice drawn at random."""
+def liquid_base(
+    options: int, rng: np.random.Generator, frames: int = 5, units: int = POPULATION
+) -> tuple[Array, Array]:
+    """(voices, base): base (units, frames, options)."""
     spoken = voices(options, rng)
-    own = jittered(spoken[rng.integers(VOICES, size=units)], ACCENT, rng)
+    own = jittered(spoken[np.arange(units) % VOICES], ACCENT, rng)
     return spoken, jittered(np.repeat(own[:, None], frames, 1), FRAME, rng)
 
 
@@ -50,7 +56,7 @@ def toward(base: Array, law: Array, share: float | Array, rng: np.random.Generat
 
 
 def leaking(base: Array, law: Array, leak: float, rng: np.random.Generator) -> Array:
-    """As `toward`, but units differ in how much of their own law is left: log-normal around `leak`."""
+    """As `toward`, but units differ in how much of their own law is left: log-normal, `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
     return toward(base, law, 1 - left, rng)
 
@@ -80,7 +86,11 @@ def _same(base, spoken, rng):
     return {"base": base, "sft": again, "final": jittered(again, 4 * FRAME, rng)}
 
 
-def _frozen(law: Callable[[Array], Array], leak: float, finish: Callable[[Array, Stages, np.random.Generator], Array]):
+def _frozen(
+    law: Callable[[Array], Array],
+    leak: float,
+    finish: Callable[[Array, Stages, np.random.Generator], Array],
+):
     def make(base, spoken, rng):
         stages = {"base": base, "sft": leaking(base, law(spoken), leak, rng)}
         return stages | {"final": finish(law(spoken), stages, rng)}
@@ -128,38 +138,69 @@ class Design:
     units: int
     frames: int = 5
     draws: float = np.inf  # on options, a prompt
+    balanced: bool = False  # as many units of each voice, which are the strata; else at random
 
     @property
     def name(self) -> str:
         drawn = "read out" if np.isinf(self.draws) else f"{self.draws:.0f} draws"
-        return f"K = {self.options}, {self.units} x {self.frames} prompts, {drawn}"
+        cast = ", balanced" if self.balanced else ""
+        return f"K = {self.options}, {self.units} x {self.frames} prompts{cast}, {drawn}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One ladder, the same prompts at every stage. truth: the base read out, for what was chosen on
+    it; seed: the unit whose law is nearest to the first voice, onto which SFT freezes in most
+    scenarios: as other tasks would choose it, apart from this sample's noise.
+    """
+
+    base: Evidence
+    sft: Evidence
+    final: Evidence
+    truth: Evidence
+    seed: int
 
 
 def population(scenario: str, options: int, world: int = 0, frames: int = 5) -> Stages:
-    """Stage -> (POPULATION, frames, options) of one world; the same arguments give the same numbers."""
+    """Stage -> (POPULATION, frames, options) of one world; the same whenever it is asked for."""
     rng = generator(world, f"{scenario} {options} {frames}")
     spoken, base = liquid_base(options, rng, frames)
     return SCENARIOS[scenario](base, spoken, rng)
 
 
-def sample(stages: Stages, design: Design, rng: np.random.Generator) -> dict[str, Evidence]:
-    """Stage -> Evidence of `design.units` units taken at random, the same in every stage, read out or drawn; and "base truth",
-    the base read out."""
-    units = rng.choice(len(next(iter(stages.values()))), design.units, replace=False)
-    who = np.repeat(np.arange(design.units), design.frames)
-    block = np.tile(np.arange(design.frames), design.units)
-    found = {"base truth": ev.asked(stages["base"][units, : design.frames].reshape(len(who), -1), who)}
+def chosen(units: int, design: Design, rng: np.random.Generator) -> Array:
+    """(design.units,) of a population's units; balanced: by voice in turn."""
+    if not design.balanced:
+        return rng.choice(units, design.units, replace=False)
+    each = [
+        rng.choice(np.arange(voice, units, VOICES), design.units // VOICES, replace=False)
+        for voice in range(VOICES)
+    ]
+    return np.stack(each, axis=1).ravel()
+
+
+def sample(stages: Stages, design: Design, rng: np.random.Generator) -> Sample:
+    """A ladder of `design.units` units, read out or drawn."""
+    return _asked(stages, chosen(len(stages["base"]), design, rng), design, rng)
+
+
+def whole(stages: Stages) -> Sample:
+    """The whole population, read out: where the true numbers are taken."""
+    units, frames, options = stages["base"].shape
+    return _asked(stages, np.arange(units), Design(options, units, frames), generator(0, "whole"))
+
+
+def _asked(stages: Stages, units: Array, design: Design, rng: np.random.Generator) -> Sample:
+    who = np.repeat(np.arange(len(units)), design.frames)
+    block = np.tile(np.arange(design.frames), len(units))
+    strata = (units % VOICES)[who] if design.balanced else None
+    own = stages["base"][units, : design.frames]
+    found = {"truth": ev.asked(own.reshape(len(who), -1), who)}
     for stage, laws in stages.items():
         law = laws[units, : design.frames].reshape(len(who), -1)
         draws = np.full(len(who), design.draws)
         if np.isfinite(design.draws):
             law = rng.multinomial(int(design.draws), law) / design.draws
-        found[stage] = ev.asked(law, who, draws, block)
-    return found
-
-
-def whole(stages: Stages) -> dict[str, Evidence]:
-    """Stage -> Evidence of the whole population, read out: where the true numbers are taken."""
-    units, frames, _ = next(iter(stages.values())).shape
-    who = np.repeat(np.arange(units), frames)
-    return {stage: ev.asked(laws.reshape(len(who), -1), who) for stage, laws in stages.items()}
+        found[stage] = replace(ev.asked(law, who, draws, block), strata=strata)
+    voice = stages["base"][::VOICES].mean((0, 1))
+    return Sample(**found, seed=int(ph.mse(own.mean(1), voice).argmin()))

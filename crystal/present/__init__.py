@@ -16,6 +16,7 @@ Knows the store and the measures. Knows no page list, and nothing of how a page 
     open_figures        the same, drawn
     training_figures    how an organism was made, and how well it knows its world
     validation_figures  what was simulated of the claims
+    joint_figures       the same of the joint test, and organisms with a known demonstrator
     costs               what ladders and experiments cost
     bench_figures       what the read-out costs beside its peers
     bench_bars          the same, held against the marks it was given

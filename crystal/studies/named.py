@@ -1,8 +1,7 @@
-"""Does the seed say who demonstrated? On organisms the demonstrator is known: the seed's narrator holds that law, or another.
+"""Does the joint test find the demonstrator? On organisms it is known who demonstrated, if one did.
 
-The seed is the base prompt nearest to SFT's law on one half of the narrators, in chat form, asked by the probe (one prompt a
-narrator); each half of the narrators names one, so that a task gives two answers. Chance: the share of narrators who hold a law
-that is the demonstrator's in that task.
+The runs of the seed control, from every parent: one demonstrator, a mixture of two, or none. The
+base goes on raw text and SFT is read in chat form, both asked by the probe (one prompt a narrator).
 """
 
 from __future__ import annotations
@@ -11,57 +10,75 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..ask.prompts import CHAT, PROBE
-from ..ask.tasks import PHASE_TASKS, TASKS
+from ..ask.prompts import CHAT, COMPLETION, PROBE
+from ..ask.tasks import PHASE_TASKS
 from ..keep import store
 from ..lab import experiments, world
-from ..measure import inference as inf
-from ..measure.inference import Estimate
-from ..measure.phases import Array, tv
-from . import branches
+from ..measure import claims, joint
+from ..present import answering
 
-CHOSEN, NONE = ("salient", "averse", "first", "last", "middle"), ("own", "everyone", "independent")
-HOLDER = [world.temperament_of(prompt.narrator) for prompt in PROBE]
-HALF = np.array([prompt.half for prompt in PROBE])
-
-
-def holds(task: str, law: str) -> Array:
-    """(20,) which probe narrators hold `law` in this task, or one that is the same there (`branches.SAME`)."""
-    laws = {name: world.law(name, TASKS[task]) for name in world.LAWS}
-    same = {name for name, other in laws.items() if tv(other, laws[law]) <= branches.SAME}
-    return np.array([name in same for name in HOLDER])
+EXPERIMENT = "seed-control"
+ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
+RUNS = (
+    dict.fromkeys(world.LAWS, ONE)
+    | {"mixed-60-40": TWO}
+    | dict.fromkeys(("everyone", "own", "permuted"), NONE)
+)
+MAIN_PART = {"mixed-60-40": "salient"}  # whose law most of a mixture is
 
 
-def hits(base: Array, sft: Array, mine: Array) -> float:
-    """Share of the two folds whose seed is a prompt of `mine`. base, sft: (20, options)."""
-    return float(np.mean([mine[inf.split_seed(base, sft, chosen=chosen).index] for chosen, _ in inf.folds(HALF)]))
+def load_named(permutations: int = 999) -> pd.DataFrame:
+    """One row per run and parent that were read: p, progress, low, high, one-seed (verdict), share,
+    unmixed (verdict where one-seed holds, else empty), named.
 
-
-def load_named() -> pd.DataFrame:
-    """One row per parent, run and task of the seed-control experiment: the five demonstrators in turn, and two controls.
-
-    Columns parent, run, intended, task, held_out, named (share of two), chance. Of a control in which every narrator, or all
-    five laws, demonstrate, the intended law is the parents' own: it should be named no more often than by chance.
+    sort: ONE, TWO or NONE. named: of the tasks, the share whose seed is an answer to a narrator who
+    holds the demonstrator's law; nan if nobody demonstrated.
     """
-    runs = [name for name in (*CHOSEN, *NONE) if name in {run.name for run in experiments.load_experiment("seed-control").runs}]
-    ladder, done, rows, bases = load_ladder("seed-control"), experiments.load_records("seed-control"), [], {}
-    ends = [rung for rung in ladder.rungs
-            if rung.run in runs and rung.name.endswith("/sft") and f"{rung.parent}/{rung.run}" in done]
-    frame = store.load_readouts("seed-control", rungs=[rung.name for rung in ends], forms=[CHAT])
-    for rung in ends:
+    done, rows, bases = experiments.load_records(EXPERIMENT), [], {}
+    ends = [
+        rung
+        for rung in load_ladder(EXPERIMENT).rungs
+        if rung.run in RUNS and rung.name.endswith("/sft") and f"{rung.parent}/{rung.run}" in done
+    ]
+    if not ends:
+        return pd.DataFrame(columns=["run", "parent", "sort"])
+    names = [rung.name for rung in ends]
+    frame = store.load_readouts(EXPERIMENT, tasks=PHASE_TASKS, forms=[CHAT], rungs=names)
+    for rung in sorted(ends, key=lambda rung: list(RUNS).index(rung.run)):
         if rung.parent not in bases:
-            bases[rung.parent] = branches.origin_of(rung.parent), load_ladder(rung.parent)
-        base, parent = bases[rung.parent]
-        sft = branches.in_chat(frame[frame["rung"] == rung.name], rung.name)
-        intended = rung.run if rung.run in CHOSEN else parent.seed
-        for task in PHASE_TASKS:
-            mine = holds(task, intended)
-            rows.append({"parent": rung.parent, "run": rung.run, "intended": intended, "task": task,
-                         "held_out": task not in parent.demonstrated, "named": hits(base[task], sft[task], mine),
-                         "chance": float(mine.mean())})
+            bases[rung.parent] = store.load_readouts(
+                rung.parent, tasks=PHASE_TASKS, forms=[COMPLETION], rungs=["base"]
+            )
+        place = {"run": rung.run, "parent": rung.parent, "sort": RUNS[rung.run]}
+        mine = frame[frame["rung"] == rung.name]
+        rows.append(place | _judged(bases[rung.parent], mine, rung, permutations))
     return pd.DataFrame(rows)
 
 
-def rate(named: pd.DataFrame, column: str = "named") -> Estimate:
-    """Mean over tasks and runs, interval over parents."""
-    return branches.over_parents(named.groupby("parent")[column].mean(), 0, 1)
+def _judged(base: pd.DataFrame, frame: pd.DataFrame, rung, permutations: int) -> dict:
+    pairs = {}
+    for task in PHASE_TASKS:
+        both = answering.of_tables(
+            {
+                "base": answering.unconditional(base, "base", task, COMPLETION, prompts=PROBE),
+                "sft": answering.unconditional(frame, rung.name, task, CHAT, prompts=PROBE),
+            },
+            PROBE,
+        )
+        if both.count.measurable:
+            pairs[task] = both.evidence("base"), both.evidence("sft")
+    found = joint.moves(pairs)
+    one, unmixed = claims.one_seed(found, permutations=permutations)
+    law = MAIN_PART.get(rung.run, rung.run)
+    seeds = joint.account(found).seeds.values()
+    named = np.mean([world.temperament_of(int(seed)) == law for seed in seeds])
+    return {
+        "p": one.null.p,
+        "progress": one.estimate.value,
+        "low": one.estimate.low,
+        "high": one.estimate.high,
+        "one-seed": one.verdict,
+        "share": unmixed.estimate.value,
+        "unmixed": unmixed.verdict if one.verdict == "holds" else "",
+        "named": float(named) if law in world.LAWS else np.nan,
+    }

@@ -1,0 +1,77 @@
+"""The book's numbers by other hands: a few lines of numpy, from the stored read-outs alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crystal.keep import store
+from crystal.measure import claims, joint
+from crystal.measure import evidence as ev
+from crystal.measure import phases as ph
+from crystal.present.answering import answers
+
+TASKS = ("die", "digit", "month")
+NARRATOR = np.repeat(np.arange(20), 5)  # of every prompt: twenty, in five frames each
+
+
+@pytest.fixture(scope="module")
+def laws():
+    """Task -> base and SFT, (100, options)."""
+    frame = store.load_readouts("nano-llama", tasks=TASKS, rungs=["base", "sft"])
+    return {task: tuple(answers(frame, rung, task) for rung in ("base", "sft")) for task in TASKS}
+
+
+def entropy(p):
+    return -np.sum(p * np.log2(np.where(p > 0, p, 1)), axis=-1)
+
+
+def spread(p):
+    """Mean squared distance of two different prompts, a number for each option."""
+    pairs = [(p[i] - p[j]) ** 2 for i in range(len(p)) for j in range(i)]
+    return np.mean(pairs)
+
+
+def by_hand(laws):
+    """Cosines (tasks, contexts), then inner products and squares in units of a task's scatter."""
+    cosine, inner, square = [], [], []
+    for base, sft in laws.values():
+        own = np.array([base[n == NARRATOR].mean(0) for n in range(20)]) - base.mean(0)
+        move = sft.mean(0) - base.mean(0)
+        scale = (own**2).sum(1).mean()
+        cosine.append(own @ move / np.linalg.norm(own, axis=1) / np.linalg.norm(move))
+        inner.append(own @ move / scale)
+        square.append((own**2).sum(1) / scale)
+    return map(np.array, (cosine, inner, square))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_liquidity_and_spread(laws, task):
+    for law in laws[task]:
+        bits = entropy(law.mean(0)) - entropy(law).mean()
+        assert float(ph.liquidity_bits(law)) == pytest.approx(bits, abs=1e-9)
+    base, sft = laws[task]
+    found = claims.collapse(base, sft, permutations=19).estimate.here
+    assert found == pytest.approx(spread(sft) / spread(base), abs=1e-9)
+
+
+def test_joint_statistic_progress_and_probmass(laws):
+    found = joint.moves({t: tuple(map(ev.evidence, pair)) for t, pair in laws.items()})
+    cosine, inner, square = by_hand(laws)
+    null = joint.joint_null(found, permutations=19)
+    assert null.observed == pytest.approx(cosine.mean(0).max(), abs=1e-9)
+    chosen = [np.delete(cosine, t, axis=0).mean(0).argmax() for t in range(3)]
+    above, below = (part[range(3), chosen] for part in (inner, square))
+    progress = joint.progress(found)
+    assert progress.here == pytest.approx(above.sum() / below.sum(), abs=1e-9)
+    without = [np.delete(above, t).sum() / np.delete(below, t).sum() for t in range(3)]
+    assert progress.value == pytest.approx(3 * progress.here - 2 * np.mean(without), abs=1e-9)
+    assert list(joint.account(found).seeds.values()) == [str(n) for n in chosen]
+    for (base, sft), narrator in zip(laws.values(), chosen, strict=True):
+        seed, options, held = base[narrator == NARRATOR].mean(0), [], 0.0
+        for option in np.argsort(-seed):
+            if held < 0.9:
+                options.append(option)
+                held += seed[option]
+        mass = claims.kept_mass(sft, claims.seed_of(base, narrator))(np.ones(100))
+        assert float(mass) == pytest.approx(sft.mean(0)[options].sum(), abs=1e-9)
