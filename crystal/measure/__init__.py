@@ -16,6 +16,7 @@ Arrays in, numbers and verdicts out. Knows no model, no ladder and no store, so 
     adjusting   one claim on many tasks
     testable    what could come out at best, before any data
     claims      each claim: statistic, interval, null
+    pooled      the claims over all tasks together, each a unit
     chain       all claims of one series, in their order
     synthetic   ladders of known truth, made of numbers alone
     simulation  the claims tried on them: coverage, false alarms, power

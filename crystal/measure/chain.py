@@ -11,30 +11,35 @@ unit: the same, and one-seed and unmixed, which are claims about all tasks at on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import claims, joint, testable
-from . import evidence as ev
-from . import inference as inf
-from . import phases as ph
+from . import claims, joint, pooled, testable
 from .adjusting import adjust
 from .answered import NOT_MEASURABLE, Count, no_verdicts
 from .chance import check_permutations, generator
 from .claims import QUANTILE
 from .evidence import Evidence
-from .inference import ALPHA, NOTHING, Estimate
+from .inference import ALPHA, NOTHING, Null
 from .joint import Account, Moves
-from .judging import Verdict, judge
-from .phases import Array
+from .judging import Verdict
 
 LIQUID, NUCLEATION, SETTLING = "liquid", "nucleation", "settling"
-CLAIMS = {LIQUID: ("many-laws",), NUCLEATION: ("collapse", "one-seed", "unmixed"),
-          SETTLING: ("stays-frozen", "same-options", "little-promoted")}
-RESTS_ON = {"collapse": "many-laws", "one-seed": "collapse", "unmixed": "one-seed",
-            "stays-frozen": "collapse", "same-options": "one-seed", "little-promoted": "collapse"}
+CLAIMS = {
+    LIQUID: ("many-laws",),
+    NUCLEATION: ("collapse", "one-seed", "unmixed"),
+    SETTLING: ("stays-frozen", "same-options", "little-promoted"),
+}
+RESTS_ON = {
+    "collapse": "many-laws",
+    "one-seed": "collapse",
+    "unmixed": "one-seed",
+    "stays-frozen": "collapse",
+    "same-options": "one-seed",
+    "little-promoted": "collapse",
+}
 OVER_TASKS = ("one-seed", "unmixed")  # claims about all tasks at once
 NOT_TESTABLE, NOT_REACHED = "not-testable", "not-reached"
 TESTED = ("holds", "fails", "undecided")
@@ -71,8 +76,14 @@ def check(*, quantile: float, seed: int, permutations: int) -> None:
     generator(seed, "check")
 
 
-def survey(every: Mapping[str, Parts], *, quantile: float = QUANTILE, seed: int = 0,
-           permutations: int = 999, tick: Callable[[], object] = bool) -> Survey:
+def survey(
+    every: Mapping[str, Parts],
+    *,
+    quantile: float = QUANTILE,
+    seed: int = 0,
+    permutations: int = 999,
+    tick: Callable[[], object] = bool,
+) -> Survey:
     """The verdicts on every claim that the stages allow. every: task -> phase -> evidence of its
     stages: the base; base and SFT; base, SFT and the last one; on the prompts that these answer.
 
@@ -82,25 +93,39 @@ def survey(every: Mapping[str, Parts], *, quantile: float = QUANTILE, seed: int 
     check(quantile=quantile, seed=seed, permutations=permutations)
     how = {"seed": seed, "permutations": permutations}
     found = _Found({task: {} for task in every}, {})
-    _ask(found, "many-laws", _there(every, LIQUID), lambda task, base: claims.liquid(base, **how),
-         lambda task, base: testable.many_laws(base, permutations))
-    _pool(found, "many-laws", _liquid_of_all(found, _there(every, LIQUID), seed))
-    pairs = _there(every, NUCLEATION)
+    bases, pairs, threes = (_there(every, phase) for phase in CLAIMS)
+    _ask(
+        found,
+        "many-laws",
+        bases,
+        lambda task, base: claims.liquid(base, **how),
+        lambda task, base: testable.many_laws(base, permutations),
+    )
+    if pooled.several(bases):
+        _pool(found, "many-laws", pooled.liquid(bases, found.nulls("many-laws"), seed))
     for _ in every:
         tick()
-    _ask(found, "collapse", pairs, lambda task, base, sft: claims.collapse(base, sft, **how),
-         lambda task, base, sft: testable.swapped(base, permutations))
-    _pool(found, "collapse", _collapse_of_all(found, pairs, how))
+    _ask(
+        found,
+        "collapse",
+        pairs,
+        lambda task, base, sft: claims.collapse(base, sft, **how),
+        lambda task, base, sft: testable.swapped(base, permutations),
+    )
+    if pooled.several(pairs):
+        _pool(found, "collapse", pooled.collapse(pairs, found.nulls("collapse"), seed))
     moves = joint.moves({task: (base, sft) for task, (base, sft) in pairs.items()})
     for v in _joint(found, moves, pairs, how) if _asked(every, NUCLEATION) else ():
         found.pooled[v.claim] = v
     for _ in every:
         tick()
     account = joint.account(moves) if moves else None
-    threes, seeds = _there(every, SETTLING), account.seeds if account else {}
-    own = {task: claims.seed_of(base, seeds[task], quantile=quantile, seed=seed)
-           for task, (base, *_) in threes.items()
-           if task in seeds and seeds[task] in base.units.astype(str)}
+    seeds = account.seeds if account else {}
+    own = {
+        task: claims.seed_of(base, seeds[task], quantile=quantile, seed=seed)
+        for task, (base, *_) in threes.items()
+        if task in seeds and seeds[task] in base.units.astype(str)
+    }
     if _asked(every, SETTLING):
         _settle(found, threes, own, how)
     for _ in every:
@@ -111,8 +136,10 @@ def survey(every: Mapping[str, Parts], *, quantile: float = QUANTILE, seed: int 
                 alone = [claim for claim in claimed if claim not in OVER_TASKS]
                 found.tasks[task] |= {v.claim: v for v in no_verdicts(alone, count)}
     order = {claim: n for n, claim in enumerate(sum(CLAIMS.values(), ()))}
-    verdicts = {task: sorted(mine.values(), key=lambda v: order[v.claim])
-                for task, mine in found.tasks.items()}
+    verdicts = {
+        task: sorted(mine.values(), key=lambda v: order[v.claim])
+        for task, mine in found.tasks.items()
+    }
     if found.pooled:
         verdicts[POOLED] = sorted(found.pooled.values(), key=lambda v: order[v.claim])
     return Survey(verdicts, account)
@@ -128,6 +155,11 @@ class _Found:
     tasks: dict[str, dict[str, Verdict]]
     pooled: dict[str, Verdict]
 
+    def nulls(self, claim: str) -> dict[str, Null]:
+        """Task -> null of a claim, where it was tested."""
+        verdicts = {task: mine.get(claim) for task, mine in self.tasks.items()}
+        return {task: v.null for task, v in verdicts.items() if v and v.null}
+
     def earlier(self, claim: str, task: str) -> Verdict | None:
         """The verdict that `claim` rests on, where it stops it."""
         name = RESTS_ON.get(claim)
@@ -140,8 +172,13 @@ class _Found:
         return None if passes else before
 
 
-def _ask(found: _Found, claim: str, given: Mapping[str, Sequence[Evidence]],
-         judged: Callable[..., Verdict], best: Callable[..., float] | None = None) -> None:
+def _ask(
+    found: _Found,
+    claim: str,
+    given: Mapping[str, Sequence[Evidence]],
+    judged: Callable[..., Verdict],
+    best: Callable[..., float] | None = None,
+) -> None:
     """One claim task by task: first whether it is reached, then whether it can hold, then the test.
 
     best: the least p-value that could come out.
@@ -154,8 +191,10 @@ def _ask(found: _Found, claim: str, given: Mapping[str, Sequence[Evidence]],
         else:
             reached[task] = parts
     least = {task: best(task, *parts) if best else 0.0 for task, parts in reached.items()}
-    alone = {task: 1.0 if len(np.unique(parts[0].units)) < 2 else p
-             for (task, p), parts in zip(least.items(), reached.values(), strict=True)}
+    alone = {
+        task: 1.0 if len(np.unique(parts[0].units)) < 2 else p
+        for (task, p), parts in zip(least.items(), reached.values(), strict=True)
+    }
     members = testable.family(alone)
     for task in reached:
         if task not in members:
@@ -172,18 +211,33 @@ def _on_the_way(found: _Found, claim: str, task: str) -> Verdict | None:
 
 
 def _pool(found: _Found, claim: str, verdict: Verdict | None) -> None:
-    if verdict is not None:
-        before = found.earlier(claim, POOLED)
-        found.pooled[claim] = not_reached(claim, before) if before else verdict
+    """The verdict over all tasks, if it is reached; None: it cannot be tested."""
+    before = found.earlier(claim, POOLED)
+    found.pooled[claim] = (
+        not_reached(claim, before) if before else verdict or not_testable(claim, 1.0)
+    )
 
 
 def not_reached(claim: str, before: Verdict) -> Verdict:
     """No test, for what the claim rests on does not hold."""
-    how = {"holds": "holds", "fails": "fails", "undecided": "is undecided",
-           NOT_TESTABLE: "is not testable", NOT_REACHED: "is not reached"}
+    how = {
+        "holds": "holds",
+        "fails": "fails",
+        "undecided": "is undecided",
+        NOT_TESTABLE: "is not testable",
+        NOT_REACHED: "is not reached",
+    }
     said = how.get(before.verdict, "is not measurable")
-    return Verdict(claim, NOT_REACHED, f"not reached, for {before.claim} {said} here", NOTHING,
-                   None, None, 1.0, 1.0)
+    return Verdict(
+        claim,
+        NOT_REACHED,
+        f"not reached, for {before.claim} {said} here",
+        NOTHING,
+        None,
+        None,
+        1.0,
+        1.0,
+    )
 
 
 def not_testable(claim: str, best: float, others: int = 0) -> Verdict:
@@ -204,36 +258,7 @@ def _there(every: Mapping[str, Parts], phase: str) -> dict[str, Sequence[Evidenc
     return {task: given for task, given in found.items() if given and not isinstance(given, Count)}
 
 
-# --- over all tasks, each a unit ---------------------------------------------------------------
-
-
-def _several(given: Mapping[str, Sequence[Evidence]]) -> list[Sequence[Evidence]]:
-    """The tasks that were asked in more than one context, if they are two or more."""
-    parts = [each for each in given.values() if len(np.unique(each[0].units)) > 1]
-    return parts if len(parts) > 1 else []
-
-
-def _liquid_of_all(found: _Found, given: Mapping, seed: int) -> Verdict | None:
-    nulls = {task: mine["many-laws"].null for task, mine in found.tasks.items()
-             if "many-laws" in mine and mine["many-laws"].null}
-    if not (parts := _several({task: given[task] for task in nulls})):
-        return not_testable("many-laws", 1.0) if _several(given) else None
-    shares = [float(ev.liquidity(base, ones(base))) / np.log2(base.law.shape[1])
-              for (base,) in parts]
-    return _counted(judge("many-laws", _mean(shares, 0, 1), inf.pooled(list(nulls.values()), seed)), parts)
-
-
-def _collapse_of_all(found: _Found, given: Mapping, how: dict) -> Verdict | None:
-    if not (parts := _several(given)):
-        return None
-    nulls = [mine["collapse"].null for mine in found.tasks.values()
-             if "collapse" in mine and mine["collapse"].null]
-    if not (null := inf.pooled(nulls, how["seed"])):  # as of two paraphrases a task
-        return not_testable("collapse", 1.0)
-    # the sum over options, not their mean: a coin would outweigh fifty times a number of a hundred
-    before, after = (each(_distance, parts, stage) for stage in (0, 1))
-    return _counted(judge("collapse", _quotient(after, before), null, chance=1.0,
-                          nothing="the base has no spread that can be told"), parts)
+# --- one seed, and what comes after it ---------------------------------------------------------
 
 
 def _joint(found: _Found, moves: Moves | None, pairs: Mapping, how: dict) -> list[Verdict]:
@@ -243,86 +268,45 @@ def _joint(found: _Found, moves: Moves | None, pairs: Mapping, how: dict) -> lis
     size = (len(moves.tasks), len(moves.contexts)) if moves else (1, 1)
     if (best := testable.aligned(*size, how["permutations"])) > ALPHA:
         return [_no_joint(claim, moves, best) for claim in OVER_TASKS]
-    one, unmixed = (dataclasses.replace(v, reason=f"{v.reason} ({size[0]} tasks)")
-                    for v in claims.one_seed(moves, **how))
+    one, unmixed = (
+        dataclasses.replace(v, reason=f"{v.reason} ({size[0]} tasks)")
+        for v in claims.one_seed(moves, **how)
+    )
     return [one, unmixed if one.verdict == "holds" else not_reached("unmixed", one)]
 
 
 def _no_joint(claim: str, moves: Moves | None, best: float) -> Verdict:
     if moves:
         return not_testable(claim, best)
-    few = (f"not testable here: {joint.FEWEST_TASKS} tasks that can move and "
-           f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed")
+    few = (
+        f"not testable here: {joint.FEWEST_TASKS} tasks that can move and "
+        f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
+    )
     return dataclasses.replace(not_testable(claim, 1.0), reason=few)
 
 
 def _settle(found: _Found, threes: Mapping, own: Mapping[str, claims.Seed], how: dict) -> None:
     """The claims about the last stage."""
     _ask(found, "stays-frozen", threes, lambda task, *three: claims.stays_frozen(*three))
-    _ask(found, "same-options", threes,
-         lambda task, base, sft, final: claims.same_options(final, own[task], **how),
-         lambda task, *three: testable.chosen(
-             int(own[task].mask.sum()), len(own[task].mask), how["permutations"])
-         if task in own else 1.0)
-    _ask(found, "little-promoted", threes,
-         lambda task, base, sft, final: claims.little_promoted(sft, final),
-         lambda task, base, *_: 0.0 if claims.splits(base) else 1.0)
-    if not (parts := _several(threes)):
-        return
-    before, sft, final = (each(ev.liquidity, parts, stage) for stage in range(3))
-    back = inf.estimate(lambda w: ph.ratio(w @ (final - sft), w @ before),
-                        inf.leave_one_out(np.arange(len(parts))))
-    _pool(found, "stays-frozen", _counted(judge("stays-frozen", back), parts))
-    several = {task: threes[task] for task in own if len(np.unique(threes[task][0].units)) > 1}
-    _pool(found, "same-options", _options_of_all(several, own, how))
-    halves = [three for three in parts if claims.splits(three[0], 1)]
-    if len(halves) > 1:
-        gained = [claims.promoted(sft, final).here for _, sft, final in halves]
-        _pool(found, "little-promoted",
-              _counted(judge("little-promoted", _mean(gained)), halves))
-
-
-def _options_of_all(threes: Mapping, own: Mapping[str, claims.Seed], how: dict) -> Verdict:
-    share, nulls = [], []
-    for task, (*_, final) in threes.items():
-        mass, kept = claims.kept_mass(final, own[task]), own[task]
-        observed = float(mass(ones(final)))
-        share.append(float(ph.ratio(observed, kept.ceiling)))
-        draws = ph.probmass(final.law.mean(0), kept.mask[inf.relabellings(
-            len(kept.mask), how["permutations"], how["seed"])])
-        nulls.append(inf.against("as many options taken at random", observed, draws))
-    null = inf.pooled(nulls, how["seed"])
-    if null is None or len(share) < 2:
-        return not_testable("same-options", 1.0)
-    return _counted(judge("same-options", _mean(share, 0), null), share)
-
-
-def _counted(verdict: Verdict, parts: Sequence) -> Verdict:
-    return dataclasses.replace(verdict, reason=f"{verdict.reason} ({len(parts)} tasks)")
-
-
-def ones(given: Evidence) -> Array:
-    """Every prompt alike."""
-    return np.ones(len(given.law))
-
-
-def each(statistic: Callable[[Evidence, Array], Array], parts: Iterable[Sequence[Evidence]],
-         stage: int) -> Array:
-    """One number a task."""
-    return np.array([float(statistic(found[stage], ones(found[stage]))) for found in parts])
-
-
-def _mean(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -> Estimate:
-    return inf.student(np.asarray(values, float), low=low, high=high) if len(values) > 1 \
-        else NOTHING
-
-
-def _distance(given: Evidence, w: Array) -> Array:
-    """Mean squared distance between two prompts' distributions."""
-    return ev.spread(given, w) * given.law.shape[1]
-
-
-def _quotient(upper: Array, lower: Array) -> Estimate:
-    """Ratio of means over tasks."""
-    weights = inf.leave_one_out(np.arange(len(upper)))
-    return inf.ratio(lambda w: w @ upper / w.sum(-1), lambda w: w @ lower / w.sum(-1), weights)
+    _ask(
+        found,
+        "same-options",
+        threes,
+        lambda task, base, sft, final: claims.same_options(final, own[task], **how),
+        lambda task, *three: (
+            testable.chosen(int(own[task].mask.sum()), len(own[task].mask), how["permutations"])
+            if task in own
+            else 1.0
+        ),
+    )
+    _ask(
+        found,
+        "little-promoted",
+        threes,
+        lambda task, base, sft, final: claims.little_promoted(sft, final),
+        lambda task, base, *_: 0.0 if claims.splits(base) else 1.0,
+    )
+    if pooled.several(threes):
+        _pool(found, "stays-frozen", pooled.stays_frozen(threes))
+        _pool(found, "same-options", pooled.same_options(threes, own, **how))
+        _pool(found, "little-promoted", pooled.little_promoted(threes))

@@ -37,8 +37,9 @@ def liquid(base: Array | Evidence, *, seed: int = 0, permutations: int = 999) ->
     base = ev.evidence(base)
     bits = np.log2(base.law.shape[1])
     bias = ev.floor_bits(base, inf.generator(seed, "deal"))
-    share = inf.estimate(lambda w: (ev.liquidity(base, w) - bias) / bits, base.weights,
-                         low=0, high=1, scale="log")
+    share = inf.estimate(
+        lambda w: (ev.liquidity(base, w) - bias) / bits, base.weights, low=0, high=1, scale="log"
+    )
     null = inf.unit_null(base.law, base.units, base.block, n=permutations, seed=seed)
     floor = float(ph.frame_floor_bits(base.law, base.units)) / bits
     return judge("many-laws", share, null, chance=floor)
@@ -59,33 +60,44 @@ def collapse(
     fall = inf.swap_null(
         "the liquidity lost with the rungs' names swapped at random",
         lambda first, second: ev.liquidity(both, first) - ev.liquidity(both, second),
-        base.units, n=permutations, seed=seed)
-    nothing = ("the base gives every prompt the same answer, as far as these prompts tell, so "
-               "nothing can collapse")
+        base.units,
+        n=permutations,
+        seed=seed,
+    )
+    nothing = (
+        "the base gives every prompt the same answer, as far as these prompts tell, so "
+        "nothing can collapse"
+    )
     return judge("collapse", number, fall, chance=1.0, nothing=nothing)
 
 
 def one_seed(found: Moves, *, seed: int = 0, permutations: int = 999) -> list[Verdict]:
     """one-seed and unmixed, of all tasks together (`crystal.measure.joint`)."""
     null = joint.joint_null(found, permutations=permutations, seed=seed)
-    return [judge("one-seed", joint.progress(found), null, chance=0.0,
-                  nothing="SFT moved no task, as far as can be told"),
-            judge("unmixed", joint.largest_share(found))]
+    return [
+        judge(
+            "one-seed",
+            joint.progress(found),
+            null,
+            chance=0.0,
+            nothing="SFT moved no task, as far as can be told",
+        ),
+        judge("unmixed", joint.largest_share(found)),
+    ]
 
 
 # --- settling ----------------------------------------------------------------------------------
 
 
-def stays_frozen(
-    base: Array | Evidence, sft: Array | Evidence, final: Array | Evidence
-) -> Verdict:
+def stays_frozen(base: Array | Evidence, sft: Array | Evidence, final: Array | Evidence) -> Verdict:
     """The liquidity that the last stage gives back, as a share of the base's; no null, for a
     threshold above nothing is the test.
     """
     base, sft, final = map(ev.evidence, (base, sft, final))
     back = inf.estimate(
         lambda w: ph.ratio(ev.liquidity(final, w) - ev.liquidity(sft, w), ev.liquidity(base, w)),
-        base.weights)
+        base.weights,
+    )
     return judge("stays-frozen", back, nothing="the base has no liquidity to give back")
 
 
@@ -94,17 +106,18 @@ def check_quantile(quantile: float) -> None:
     if not 0 < quantile < 1:
         raise CrystalError(
             f"quantile is {quantile}, but no set of options holds that share of a law",
-            mend="choose one between 0 and 1, such as 0.9")
+            mend="choose one between 0 and 1, such as 0.9",
+        )
 
 
 @dataclass(frozen=True)
 class Seed:
     """A seed: what the base answers to one context. Its options A hold QUANTILE of its mass."""
 
-    law: Array      # (options,)
-    mask: Array     # (options,) bool: A
+    law: Array  # (options,)
+    mask: Array  # (options,) bool: A
     ceiling: float  # the seed's own mass on A
-    error: float    # its standard error by the draws behind it; 0 of read-outs
+    error: float  # its standard error by the draws behind it; 0 of read-outs
 
 
 def seed_of(
@@ -142,10 +155,16 @@ def same_options(
     number = inf.widened(number, float(number.value * ph.ratio(own.error, own.ceiling)), low=0)
     relabelled = inf.relabellings(final.law.shape[1], permutations, seed)
     draws = ph.probmass(final.law.mean(0), own.mask[relabelled])
-    null = inf.against("as many options taken at random", float(mass(np.ones(len(final.law)))),
-                       draws)
-    return judge("same-options", number, null, chance=float(ph.ratio(null.typical, own.ceiling)),
-                 nothing="the seed puts nothing on its own options")
+    null = inf.against(
+        "as many options taken at random", float(mass(np.ones(len(final.law)))), draws
+    )
+    return judge(
+        "same-options",
+        number,
+        null,
+        chance=float(ph.ratio(null.typical, own.ceiling)),
+        nothing="the seed puts nothing on its own options",
+    )
 
 
 def splits(given: Evidence, each: int = 2) -> bool:

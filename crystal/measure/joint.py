@@ -98,10 +98,20 @@ def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
         toward.append(u)
         shared = np.where(there, average - cross[place], np.nan)  # the base's mean is in both
         inner.append(u @ move - shared)
-        square.append((u**2).sum(-1) - np.where(there, noise[place], 0) + 2 * np.where(
-            there, cross[place], 0) - average)
-    return Moves(tuple(found), tuple(often), tuple(found[task][0] for task in found),
-                 tuple(toward), np.array(inner), np.array(square))
+        square.append(
+            (u**2).sum(-1)
+            - np.where(there, noise[place], 0)
+            + 2 * np.where(there, cross[place], 0)
+            - average
+        )
+    return Moves(
+        tuple(found),
+        tuple(often),
+        tuple(found[task][0] for task in found),
+        tuple(toward),
+        np.array(inner),
+        np.array(square),
+    )
 
 
 def fit(cosine: Array) -> Array:
@@ -154,12 +164,14 @@ def account(found: Moves) -> Account:
     part = ratio(found.inner[every, chosen], found.square[every, chosen])
     member = groups(found)
     return Account(
-        list(found.tasks), list(found.contexts),
+        list(found.tasks),
+        list(found.contexts),
         [[None if np.isnan(x) else float(x) for x in row] for row in found.cosine],
         {task: found.contexts[i] for task, i in zip(found.tasks, chosen, strict=True)},
         dict(zip(found.tasks, part.tolist(), strict=True)),
         dict(zip(found.contexts, member.tolist(), strict=True)),
-        _shares(found, member, tuple(every)).tolist())
+        _shares(found, member, tuple(every)).tolist(),
+    )
 
 
 def progress(found: Moves) -> Estimate:
@@ -182,11 +194,15 @@ def groups(found: Moves) -> Array:
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist, squareform
 
-    points = np.concatenate([np.nan_to_num(u) / np.sqrt(s)
-                             for u, s in zip(found.toward, found.scale, strict=True)], axis=1)
+    points = np.concatenate(
+        [np.nan_to_num(u) / np.sqrt(s) for u, s in zip(found.toward, found.scale, strict=True)],
+        axis=1,
+    )
     tree, far = linkage(points, "average"), squareform(pdist(points))
-    cuts = [fcluster(tree, count, "maxclust")
-            for count in range(2, min(MOST_GROUPS, len(points) - 1) + 1)]
+    cuts = [
+        fcluster(tree, count, "maxclust")
+        for count in range(2, min(MOST_GROUPS, len(points) - 1) + 1)
+    ]
     return max(cuts, key=lambda cut: _silhouette(far, cut)) - 1
 
 
@@ -211,8 +227,12 @@ def largest_share(found: Moves) -> Estimate:
     member = groups(found)
     every = tuple(range(len(found.tasks)))
     whole = float(np.max(_shares(found, member, every), initial=0))
-    without = np.array([np.max(_shares(found, member, tuple(t for t in every if t != out)),
-                               initial=0) for out in every])
+    without = np.array(
+        [
+            np.max(_shares(found, member, tuple(t for t in every if t != out)), initial=0)
+            for out in every
+        ]
+    )
     n = len(every)
     return replace(inf.student(n * whole - (n - 1) * without, low=0, high=1), here=whole)
 
@@ -225,8 +245,10 @@ def _shares(found: Moves, member: Array, among: tuple[int, ...]) -> Array:
     columns, target = [], []
     for t in among:
         weight = 1 / np.sqrt(found.scale[t])
-        columns.append(weight * np.stack([np.nanmean(found.toward[t][member == g], axis=0)
-                                          for g in names], axis=1))
+        columns.append(
+            weight
+            * np.stack([np.nanmean(found.toward[t][member == g], axis=0) for g in names], axis=1)
+        )
         target.append(weight * found.move[t])
     weights, _ = nnls(np.nan_to_num(np.concatenate(columns)), np.concatenate(target))
     excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())

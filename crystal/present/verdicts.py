@@ -42,8 +42,9 @@ def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts
     """
     found: dict[str, Any] = {}
     prompts = asked(readouts)
-    for phase, places in zip(PHASES, (("base",), ("base", "sft"), ("base", "sft", final)),
-                             strict=True):
+    for phase, places in zip(
+        PHASES, (("base",), ("base", "sft"), ("base", "sft", final)), strict=True
+    ):
         if not set(places) <= set(readouts["rung"]):
             continue
         on = compared(readouts, task, *places, prompts=prompts)
@@ -63,8 +64,14 @@ def survey(readouts: pd.DataFrame, *, final: str = "rlvr", **how) -> Survey:
     return chain.survey({task: parts(readouts, task, final) for task in tasks}, **how)
 
 
-def measured(ladder: str, *, final: str = "rlvr", quantile: float = QUANTILE, seed: int = 0,
-             permutations: int = 999) -> Survey:
+def measured(
+    ladder: str,
+    *,
+    final: str = "rlvr",
+    quantile: float = QUANTILE,
+    seed: int = 0,
+    permutations: int = 999,
+) -> Survey:
     """`survey` of a ladder's read-outs in the store, computed where it is not kept already."""
     from ..keep import store
 
@@ -99,8 +106,10 @@ def measure(ladder: str, how: dict[str, Any]) -> float:
 
 def code() -> str:
     """sha256 of the code that a number rests on."""
-    files = [*sorted((PACKAGE / "measure").glob("*.py")),
-             *(PACKAGE / "present" / f"{name}.py" for name in ("verdicts", "answering"))]
+    files = [
+        *sorted((PACKAGE / "measure").glob("*.py")),
+        *(PACKAGE / "present" / f"{name}.py" for name in ("verdicts", "answering")),
+    ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 

@@ -37,11 +37,19 @@ def load_runs(found: Found) -> pd.DataFrame:
         alone = [v for task, mine in tasks.items() if task != chain.POOLED for v in mine]
         for claim in (claim for claim in CLAIMS if claim in whole):
             v = whole[claim]
-            rows.append({
-                "family": family(run), "run": run, "claim": claim, "verdict": v.verdict,
-                "number": v.estimate.value, "low": v.estimate.low, "high": v.estimate.high,
-                "tasks": sum(o.claim == claim for o in alone),
-                "holds": sum(o.claim == claim and o.verdict == "holds" for o in alone)})
+            rows.append(
+                {
+                    "family": family(run),
+                    "run": run,
+                    "claim": claim,
+                    "verdict": v.verdict,
+                    "number": v.estimate.value,
+                    "low": v.estimate.low,
+                    "high": v.estimate.high,
+                    "tasks": sum(o.claim == claim for o in alone),
+                    "holds": sum(o.claim == claim and o.verdict == "holds" for o in alone),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -53,19 +61,28 @@ def load_families(runs: pd.DataFrame) -> pd.DataFrame:
     for (name, claim), mine in runs.groupby(["family", "claim"], sort=False):
         numbers = mine["number"].dropna()
         over = over_parents(numbers) if len(numbers) > 1 else None
-        rows.append({
-            "family": name, "claim": claim, "runs": len(mine),
-            "verdicts": mine["verdict"].tolist(),
-            "number": float(numbers.mean()) if len(numbers) else np.nan,
-            "low": over.low if over else np.nan, "high": over.high if over else np.nan})
+        rows.append(
+            {
+                "family": name,
+                "claim": claim,
+                "runs": len(mine),
+                "verdicts": mine["verdict"].tolist(),
+                "number": float(numbers.mean()) if len(numbers) else np.nan,
+                "low": over.low if over else np.nan,
+                "high": over.high if over else np.nan,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def said(row) -> str:
     """One row of `load_families` in words: holds in 2 of 3 training runs, undecided in 1."""
     counts = {verdict: row.verdicts.count(verdict) for verdict in chain.VERDICTS}
-    others = [f"{verdict.replace('-', ' ')} in {n}" for verdict, n in counts.items()
-              if n and verdict != "holds"]
+    others = [
+        f"{verdict.replace('-', ' ')} in {n}"
+        for verdict, n in counts.items()
+        if n and verdict != "holds"
+    ]
     return ", ".join([f"holds in {counts['holds']} of {row.runs} training runs", *others])
 
 
@@ -77,10 +94,16 @@ def table(families: pd.DataFrame, runs: pd.DataFrame, fmt) -> str:
     lines = []
     for row in families.itertuples():
         mine = runs[(runs["family"] == row.family) & (runs["claim"] == row.claim)]
-        alone = ", ".join(f"{n} of {tasks}" if tasks else "–"
-                          for n, tasks in zip(mine["holds"], mine["tasks"], strict=True))
-        number = "–" if np.isnan(row.number) else fmt(row.number) + (
-            "" if np.isnan(row.low) else f" [{fmt(row.low)}, {fmt(row.high)}]")
+        alone = ", ".join(
+            f"{n} of {tasks}" if tasks else "–"
+            for n, tasks in zip(mine["holds"], mine["tasks"], strict=True)
+        )
+        number = (
+            "–"
+            if np.isnan(row.number)
+            else fmt(row.number)
+            + ("" if np.isnan(row.low) else f" [{fmt(row.low)}, {fmt(row.high)}]")
+        )
         lines.append([row.claim, row.family, ", ".join(row.verdicts), number, alone])
     return show.table(head, lines)
 
@@ -90,9 +113,10 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
     run without a number has the sign of its verdict at the left edge.
     """
     claims, names, columns = list(runs["claim"].unique()), list(runs["run"].unique()), 4
-    fig, axes = panels(-(-len(claims) // columns), columns, 9.6, 0.22 * len(names) + 1.0,
-                       sharey=True)
-    for ax in axes.flat[len(claims):]:
+    fig, axes = panels(
+        -(-len(claims) // columns), columns, 9.6, 0.22 * len(names) + 1.0, sharey=True
+    )
+    for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, runs.groupby("claim", sort=False), strict=False):
         mark = MARKS[claim]
