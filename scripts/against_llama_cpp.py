@@ -114,10 +114,10 @@ def main() -> None:
     llama_cpp.disable_logging()
     llama_cpp.ggml_backend_load_all()
     found = [row for name in LADDERS for row in rows(name)]
-    what = __doc__.split("\n")[0]
+    about = {"part": "against-llama-cpp", "what": __doc__.split("\n")[0]}
     write(
         root() / "data/bench/against-llama-cpp.json",
-        {"part": "against-llama-cpp", "what": what, "provenance": provenance(), "rows": found},
+        about | {"provenance": provenance(), "left_out": {}, "rows": found},
     )
 
 
