@@ -136,7 +136,7 @@ def main(ladders: list[str]) -> None:
             engine = engine or load_rung(load_ladder(ladder).rungs[0], dtype="float32")
             rows.append(cell(engine, ladder, TASKS[name]))
             about = {"part": "against-generate", "what": __doc__.split("\n")[0]}
-            write(path, about | {"provenance": provenance(), "rows": rows})
+            write(path, about | {"provenance": provenance(), "left_out": {}, "rows": rows})
             print(rows[-1], flush=True)
 
 

@@ -4,8 +4,8 @@
 
 Writes data/bench/against-llama-cpp.json. Needs `pip install cyllama`, a wheel of llama.cpp; no
 dependency of this repository. llama.cpp reads each file twice: as it is, where its kernels round
-activations to eight bits, and with the same weights written out in float32, where nothing is
-rounded. The second differs from ours by arithmetic alone; what the first adds is the rounding.
+activations to eight bits, and with the same weights written out in float32, where they do not.
+What the first differs by beyond the second is that rounding.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def main() -> None:
     llama_cpp.disable_logging()
     llama_cpp.ggml_backend_load_all()
     found = [row for name in LADDERS for row in rows(name)]
-    what = __doc__.split("\n")[0]
+    about = {"part": "against-llama-cpp", "what": __doc__.split("\n")[0]}
     write(
         root() / "data/bench/against-llama-cpp.json",
-        {"part": "against-llama-cpp", "what": what, "provenance": provenance(), "rows": found},
+        about | {"provenance": provenance(), "left_out": {}, "rows": found},
     )
 
 
