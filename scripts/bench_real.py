@@ -2,26 +2,28 @@
 
 reading    seconds x matmul rate / (2 x parameters used x positions), where 1 is the limit; a hundred
            natural prompts a task. Parameters used: the body's at every position computed, the
-           output layer's where logits are wanted
+           output layer's where logits are wanted. Seconds are the processor's
 generate   a thousand samples by `generate`, scaled from fewer, beside `readout` of the same prompt
-scores     every option's log-likelihood behind the prompt, as lm-eval defines it, and the total
-           variation of these scores from the distribution
+scores     every option's log-likelihood behind the prompt, as lm-eval defines it: written out, and by
+           lm-eval itself where it is installed; the total variation of these scores from the law
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from bench_measure import counted
-from bench_peers import Ids, generate, option_scores, total_variation
+from bench_measure import counted, installed, source, write
+from bench_peers import Ids, generate, harness, option_scores, total_variation
 
 from crystal.ask.ladders import load_ladder
 from crystal.ask.natural import NaturalPrompt, load_prompts
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.ask.tasks import PHASE_TASKS, TASKS, Task
+from crystal.files import root
 from crystal.read.engine import Engine, load_rung
 from crystal.read.readout import Readout, readout
 
@@ -29,29 +31,50 @@ LADDERS = ("gemma3-270m", "smollm2-135m-instruct")
 COMPARED = ("coin", "month", "weekday", "ten", "letter")
 SAMPLES, DRAWN, NEW_TOKENS = 1000, 50, 6  # compared with; drawn and scaled; tokens of an answer
 MAX_NODES = 400  # as the command line's
+READING, COMPARING = "reading", "comparing"
+KEPT = "_build/bench/real-rows.json"
+TOGETHER = 16  # option scores in a batch: a wide vocabulary's logits at every position are large
 
 
 def real(quick: bool = False) -> list[dict]:
     """Both real checkpoints: reading against the limit, samples and option scores.
 
-    quick: ten prompts a task, two tasks compared.
+    quick: ten prompts a task, two tasks compared. Else resumable: rows measured with the code as
+    it is now are kept in KEPT.
     """
-    rows = []
-    for row in _rows(quick):
-        rows.append(row)
-        print(*(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+    rows = [] if quick else _kept()
+    prompts = load_prompts()[: 10 if quick else None]
+    for name, work, tasks in _works(quick):
+        engine = None
+        for task in tasks:
+            if any((row["model"], row["work"], row["task"]) == (name, work, task) for row in rows):
+                continue
+            if engine is None:
+                engine = load_rung(load_ladder(name).rungs[0], dtype="float32")
+                _ = engine.ragged  # the proof belongs to loading
+            asked = prompts if work == READING else prompts[:1]
+            found = (_reading if work == READING else _compared)(engine, TASKS[task], asked)
+            for row in found:
+                rows.append({"model": name, "work": work, **row})
+                shown = (f"{v:.4g}" if isinstance(v, float) else v for v in rows[-1].values())
+                print(*shown, flush=True)
+            if not quick:
+                write(root() / KEPT, {"source": source(), "rows": rows})
     return rows
 
 
-def _rows(quick: bool) -> Iterator[dict]:
-    for name in LADDERS:
-        engine = load_rung(load_ladder(name).rungs[0], dtype="float32")
-        _ = engine.ragged  # the proof belongs to loading
-        prompts = load_prompts()[: 10 if quick else None]
-        for task in PHASE_TASKS:
-            yield from ({"model": name, **row} for row in _reading(engine, TASKS[task], prompts))
-        for task in COMPARED[: 2 if quick else None]:
-            yield from ({"model": name, **row} for row in _compared(engine, TASKS[task], prompts[0]))
+def _works(quick: bool) -> list[tuple[str, str, Sequence[str]]]:
+    """What is to be measured: (ladder, kind, tasks), what takes longest last."""
+    tasks = sorted(PHASE_TASKS, key=lambda task: len(TASKS[task].options))
+    compared = COMPARED[: 2 if quick else None]
+    kinds = ((COMPARING, compared), (READING, tasks))
+    return [(name, kind, tasks) for kind, tasks in kinds for name in LADDERS]
+
+
+def _kept() -> list[dict]:
+    path = root() / KEPT
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found["rows"] if found.get("source") == source() else []
 
 
 def _ids(engine: Engine, task: Task, prompt: NaturalPrompt) -> Ids:
@@ -86,36 +109,50 @@ def _reading(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iter
         "logits": sum(seen),
         "rate": rate,
         "ratio": seconds * rate / needed,
+        "clock": "processor",
         "answered": float(np.median(answered)),
         "unresolved": float(np.median([law.unresolved for law in found])),
     }
 
 
-def _compared(engine: Engine, task: Task, prompt: NaturalPrompt) -> Iterator[dict]:
-    """One prompt: read-out, samples, option scores, in two turns, of which the faster counts."""
-    ids = _ids(engine, task, prompt)
+def _compared(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iterator[dict]:
+    """One prompt: read-out, samples, option scores.
+
+    The faster of two turns counts; samples, for which that is nothing, take one.
+    """
+    ids = _ids(engine, task, asked[0])
     answers = [
         tuple(engine.tokenizer(" " + o, add_special_tokens=False)["input_ids"])
         for o in task.options
     ]
     works: dict[str, Callable[[], object]] = {
         "read-out": lambda: _read(engine, [ids], task),
-        "option scores": lambda: option_scores(engine, [ids], answers),
+        "option scores": lambda: option_scores(engine, [ids], answers, TOGETHER),
         "generate, 1000 samples": lambda: generate(engine, ids, DRAWN, NEW_TOKENS),
     }
+    if installed("lm_eval"):
+        lm = harness(engine, CHAT, TOGETHER)  # the ids have their beginning already
+        asked = [(("", ""), list(ids), list(answer)) for answer in answers]
+        works["lm-eval"] = lambda: lm._loglikelihood_tokens(asked, disable_tqdm=True)
     law = np.array([law.options for law in _read(engine, [ids], task)])
-    apart = float(total_variation(option_scores(engine, [ids], answers), law)[0])
+    scored = option_scores(engine, [ids], answers, TOGETHER)
+    tv = {"option scores": float(total_variation(scored, law)[0])}
+    if "lm-eval" in works:
+        found = np.exp([[score for score, _ in works["lm-eval"]()]])
+        tv["lm-eval"] = float(total_variation(found, law)[0])
     for name, work in works.items():
+        turns, scale = (1, SAMPLES / DRAWN) if name.startswith("generate") else (2, 1)
         with counted(engine.model) as positions:
-            seconds = min(_timed(work)[0] for _ in range(2))
-        scale = SAMPLES / DRAWN if name.startswith("generate") else 1
+            seconds = min(_timed(work)[0] for _ in range(turns))
         yield {
             "contestant": name,
             "task": task.name,
             "prompts": 1,
             "seconds": seconds * scale,
-            "tokens": round(sum(positions) / 2 * scale),
-            "tv": apart if name == "option scores" else None,
+            "tokens": round(sum(positions) / turns * scale),
+            "options": len(answers),
+            "one_token": float(np.mean([len(answer) == 1 for answer in answers])),
+            "tv": tv.get(name),
         }
 
 
@@ -142,6 +179,7 @@ def matmul_rate(engine: Engine, rows: int = 128, repeats: int = 40) -> float:
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, object]:
-    began = time.perf_counter()
+    """Seconds of the processor, on one thread: what others do beside us does not count."""
+    began = time.process_time()
     out = work()
-    return time.perf_counter() - began, out
+    return time.process_time() - began, out

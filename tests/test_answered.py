@@ -4,6 +4,7 @@ measurable.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -16,12 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from crystal import cli
-from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import PROMPTS
 from crystal.errors import CrystalError
 from crystal.keep import store
-from crystal.measure import answered, claims
-from crystal.measure.adjusting import adjusted
+from crystal.measure import answered, chain, claims
+from crystal.measure import evidence as ev
 from crystal.measure.answered import NOT_MEASURABLE
 from crystal.present import answering, figures, overview, telling, verdicts
 from crystal.studies import remelting
@@ -83,21 +83,11 @@ def test_what_cannot_be_measured_is_no_member_of_the_family(readouts):
     """Holm's factor is the number of tasks judged: a hundred tasks without a number change no
     p-value.
     """
-    alone = {
-        "digit": claims.liquid(
-            answering.compared(readouts, "digit", "base").evidence("base"), **HOW
-        )
-    }
-    few = {
-        f"t{i}": answered.no_verdicts(["many-laws"], answered.count(np.zeros(100)))
-        for i in range(100)
-    }
-    found = adjusted(alone | few)
-    assert found["digit"][0] == adjusted(alone)["digit"][0]
-    assert {found[task][0].verdict for task in few} == {NOT_MEASURABLE} and list(found) == [
-        "digit",
-        *few,
-    ]
+    alone = {"digit": verdicts.parts(readouts, "digit")}
+    few = {f"t{i}": dict.fromkeys(chain.CLAIMS, answered.count(np.zeros(100))) for i in range(100)}
+    found = chain.survey(alone | few, **HOW).verdicts
+    assert str(found["digit"]) == str(chain.survey(alone, **HOW).verdicts["digit"])
+    assert {v.verdict for task in few for v in found[task]} == {NOT_MEASURABLE}
 
 
 # --- read-outs -------------------------------------------------------------------------------------------------------
@@ -155,11 +145,9 @@ def test_checkpoints_are_compared_on_what_both_answer(readouts):
 def test_where_every_prompt_is_answered_nothing_changes(readouts):
     pair = answering.compared(readouts, "digit", "base", "sft")
     laws = [answering.answers(readouts, rung, "digit") for rung in ("base", "sft")]
-    as_before = claims.collapse(*laws, **HOW), claims.seed_in_base(*laws, **HOW)
-    assert (
-        claims.collapse(pair.evidence("base"), pair.evidence("sft"), **HOW),
-        claims.seed_in_base(pair.evidence("base"), pair.evidence("sft"), **HOW),
-    ) == as_before
+    cast = [dataclasses.replace(ev.evidence(law), strata=pair.strata) for law in laws]
+    as_before = claims.collapse(*cast, **HOW)
+    assert claims.collapse(pair.evidence("base"), pair.evidence("sft"), **HOW) == as_before
 
 
 def test_unanswered_prompts_move_no_verdict(readouts):
@@ -167,25 +155,22 @@ def test_unanswered_prompts_move_no_verdict(readouts):
     other = readouts.copy()
     low = other["probability"].map(np.sum) < 0.2
     other.loc[low, "probability"] = other.loc[low, "probability"].map(lambda law: law[::-1].copy())
-    first, second = (
-        verdicts.of_task(frame, load_ladder("made"), "die", **HOW) for frame in (readouts, other)
-    )
-    assert first == second and {v.verdict for v in first} <= {"holds", "fails", "undecided"}
+    first, second = (verdicts.survey(frame, **HOW).verdicts["die"] for frame in (readouts, other))
+    assert str(first) == str(second) and NOT_MEASURABLE not in {v.verdict for v in first}
 
 
 def test_a_task_that_too_few_answer_is_not_measurable(readouts):
-    found = {v.claim: v for v in verdicts.of_task(readouts, load_ladder("made"), "coin", **HOW)}
-    assert set(found) == {claim for claims_ in verdicts.PHASES.values() for claim in claims_}
+    every = verdicts.survey(readouts, **HOW)
+    found = {v.claim: v for v in every.verdicts["coin"]}
+    wanted = {claim for claims_ in verdicts.PHASES.values() for claim in claims_}
+    assert set(found) == wanted - set(chain.OVER_TASKS)
     assert {v.verdict for v in found.values()} == {NOT_MEASURABLE}
     assert found["many-laws"].reason == "not measurable: 20 of 100 prompts answered"
-    assert "coin" not in verdicts.seeds(readouts) and set(verdicts.seeds(readouts)) == {
-        "die",
-        "digit",
-    }
+    assert "coin" not in every.seeds
 
 
 def test_the_overview_counts_and_shows_it(readouts):
-    found = {"made": verdicts.survey(readouts, load_ladder("made"), **HOW)}
+    found = {"made": verdicts.survey(readouts, **HOW).verdicts}
     counts = overview.load_counts(found).set_index("claim")
     assert (counts["not_measurable"] == 1).all() and (counts["tasks"] == 3).all()
     assert overview.sentence(counts.loc["collapse"]).endswith(", not measurable on 1")
@@ -206,9 +191,10 @@ def test_figures_leave_unanswered_prompts_out(readouts):
         len(figures.load_heat(readouts, "die")) == 4 * 100
     )  # as the model gave them, whatever they are
     assert figures.load_heat(readouts, "coin")["seed"].sum() == 0
-    for load in (figures.load_pairs, figures.load_path, figures.load_probmass):
-        assert np.isfinite(load(readouts, "die").select_dtypes(float)).all().all()
-    assert set(figures.load_path(readouts, "die")["rung"]) == {"base", "sft"}
+    seeds = {"made": str(answering.compared(readouts, "die", "base").units[0])}
+    for load, *more in ((figures.load_pairs,), (figures.load_path, seeds), (figures.load_probmass, seeds)):
+        assert np.isfinite(load(readouts, "die", *more).select_dtypes(float)).all().all()
+    assert set(figures.load_path(readouts, "die", seeds)["rung"]) == {"base", "sft"}
 
 
 class _Page:
@@ -338,7 +324,7 @@ def test_both_may_answer_too_few_where_each_answers_enough(tmp_path):
     frame.loc[last & (frame["stage"] == "sft") & (frame["task"] == "one"), "answered"] = 0.1
     frame.to_csv(path, index=False)
     found = {v.claim: v for v in tabled.survey(read_table(path), "t", **HOW)["one"]}
-    assert found["many-laws"].verdict == "holds"
+    assert found["many-laws"].verdict == "not-testable"
     assert found["collapse"].reason == "not measurable: 41 of 60 prompts answered"
 
 

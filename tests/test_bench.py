@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
+import against_generate
 import bench
 import bench_grid
 import bench_growth as growth
@@ -31,7 +32,7 @@ import gpu_bench
 
 from crystal.ask import prompts
 from crystal.ask.prompts import CHAT, COMPLETION, PROBE
-from crystal.ask.tasks import TASKS, Task
+from crystal.ask.tasks import TASKS, Task, read
 from crystal.errors import CrystalError
 from crystal.read import shapes
 from crystal.read.engine import Engine, build
@@ -260,3 +261,13 @@ def test_the_gpu_script_runs_without_a_gpu(tmp_path: Path) -> None:
     assert {a["ladder"] for a in file["agreement"]} == {"nano-llama", "nano-olmo2"}
     assert all(a["largest"] == 0 for a in file["agreement"] if a["dtype"] == "float32")  # the CPU against itself
     assert all(0 < a["largest"] < 0.05 for a in file["agreement"] if a["dtype"] == "bfloat16")
+
+
+@given(st.sampled_from(["coin", "rank", "letter", "d20", "colour"]), st.data())
+def test_an_answer_that_is_over_is_read_alike_however_it_goes_on(name: str, data) -> None:
+    task = TASKS[name]
+    tail = st.text(st.sampled_from(" .-'/17aszT\n"), max_size=4)
+    text = data.draw(st.sampled_from(["", " ", '"'])) + data.draw(st.sampled_from([*task.spellings]))
+    text += data.draw(tail)
+    if not against_generate.is_open(text, task):
+        assert read(text, task) == read(text + data.draw(tail), task)

@@ -601,11 +601,9 @@ def test_nulls_in_parts_are_the_nulls_at_once(monkeypatch):
         return ph.mse(ph.mean_law(twice, one), ph.mean_law(twice, two))
 
     def nulls():
-        permuted = inf.relabellings(4, 99, 0)
         return [
             inf.unit_null(first.law, first.units, first.block, n=99),
             inf.swap_null("s", move, first.units, n=99),
-            inf.relabelled_seed_null(first.law, first.law[::-1], permuted, first.half),
         ]
 
     at_once = nulls()

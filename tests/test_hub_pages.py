@@ -104,12 +104,12 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
         assert stamp["fingerprint"]["parameters"]["ladders"] == ["tulip", "elm"]
         assert "Other parameters than in the book" in (page.folder / "page.ipynb").read_text()
     claims = json.loads((pages.get("overview").folder / "claims.json").read_text())
-    assert {"many-laws@tulip", "many-laws@elm", "smaller-move@elm"} <= claims.keys()
-    assert not [key for key in claims if "alpha" in key or key.startswith(("seed-named", "runs-"))]
+    assert {"many-laws@tulip", "many-laws@elm", "little-promoted@elm"} <= claims.keys()
+    assert not [key for key in claims if "alpha" in key or key.startswith("runs-")]
     nucleation = json.loads((pages.get("nucleation-digit").folder / "claims.json").read_text())
-    assert {"seed-in-base@tulip", "seed-shared@tulip", "seed-shared@elm"} <= nucleation.keys()
+    assert {"collapse@tulip", "one-seed@tulip", "unmixed@elm"} <= nucleation.keys()
     assert "(not in this run, which shows tulip, elm)" in text_of(site, "reading")
-    assert len(re.findall("holds on \\d+ of 15 tasks", text_of(site, "index"))) == 2 * 6  # two ladders, a claim a row
+    assert len(re.findall("holds on \\d+ of 15 tasks", text_of(site, "index"))) == 2 * 5  # two ladders, a claim a row
     assert main(["reproduce", "--ladders", "tulip,elm"]) == 0 and "0 pages executed" in capsys.readouterr().out
 
     stale = {page.id: freshness.why(page) for page in pages.page_list().values() if not freshness.fresh(page)}  # without LADDERS
@@ -119,10 +119,10 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
 
 
 def test_one_ladder_alone(site):
-    """Panels of one row, no seed from another ladder."""
+    """Panels of one row."""
     page = pages.get("nucleation-digit")
     assert runs.run(page, pages.on_ladders(page, ["elm"])) > 0
-    assert not [key for key in json.loads((page.folder / "claims.json").read_text()) if "seed-shared" in key or "seed-of" in key]
+    assert {key.partition("@")[2] for key in json.loads((page.folder / "claims.json").read_text())} == {"elm"}
 
 
 PHASES = ("liquid-digit", "nucleation-digit", "settling-digit")

@@ -62,10 +62,9 @@ def test_remelting_tells_the_ways_apart(root, tmp_path, monkeypatch):
     told, claims = run("remelting", tmp_path, monkeypatch, ladders=list(made.PARENTS))
     assert claims["remelts@back-to-pretraining"]["verdict"] == "holds"
     assert claims["regained@back-to-pretraining"]["number"] == pytest.approx(1)
-    assert claims["widens@sft-on-uniform-answers"]["verdict"] == "holds" and claims["remelts@temperature-3"]["verdict"] == "fails"
+    assert claims["remelts@temperature-3"]["verdict"] == "fails"
     assert claims["kept@temperature-3"]["number"] is None and claims["kept@raw-text"]["number"] == pytest.approx(0.5)
     assert claims["remelts@reward-for-diversity"]["verdict"] == "undecided" and "the only parent read" in told
-    assert "what comes out of further pretraining is **the base**" in told
     assert "neither more nor less liquid" in claims["hysteresis-all-tasks"]["sentence"]
     assert told.count("```{figure}") == 5 and not re.search(r"\bnan\b", told)
 

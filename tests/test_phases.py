@@ -136,7 +136,6 @@ def test_seed_is_the_nearest_prompt(answers):
     base, target = answers[1:], answers[0]
     brute = np.array([ph.mse(row, target) for row in base])
     assert ph.distances(base, target) == pytest.approx(brute, abs=1e-12)
-    assert brute[ph.seed_index(base, target)] == pytest.approx(brute.min(), abs=1e-12)
     if brute.mean() > ph.TINY:
         assert ph.mse_ratio_seed(base, target) == pytest.approx(brute.min() / brute.mean(), abs=1e-9)
 
@@ -184,16 +183,3 @@ def test_promoted_mass_counts_gains_of_the_bottom_only():
     assert ph.promoted_mass(sft, final) == pytest.approx(0.2)
 
 
-@quick
-@given(tables(rows=st.integers(3, 6)))
-def test_a_base_shares_its_seed_with_itself(answers):
-    shared = ph.seed_sharing(answers[1:], answers[1:], answers[0])
-    assert np.isnan(shared.mse_ratio) or shared.mse_ratio == 1
-    assert 0.9 - 1e-9 <= shared.ceiling <= 1 + 1e-9
-
-
-def test_a_foreign_seed_that_is_farther_says_so():
-    own, other, sft = np.array([[0.6, 0.4], [0.0, 1.0]]), np.array([[0.2, 0.8]]), np.array([0.8, 0.2])
-    shared = ph.seed_sharing(own, other, sft, quantile=0.5)
-    assert shared.mse_ratio == pytest.approx(0.6**2 / 0.2**2)
-    assert (shared.probmass, shared.ceiling) == pytest.approx((0.2, 0.8))

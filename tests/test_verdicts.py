@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import synthetic
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from crystal.ask.ladders import load_ladder
-from crystal.ask.prompts import NARRATORS
-from crystal.ask.tasks import TASKS
+from crystal.ask.tasks import PHASE_TASKS
 from crystal.errors import CrystalError
-from crystal.lab import world
-from crystal.measure import adjusting, claims, judging, marks
+from crystal.measure import adjusting, chain, claims, judging, marks, testable
+from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
 from crystal.measure.judging import judge
 from crystal.present import telling, verdicts, views
 
 K = 20
-HOW = {"permutations": 399}
+HOW = {"permutations": 199}
 
 
 def number(value: float, width: float) -> inf.Estimate:
@@ -53,10 +55,10 @@ def test_the_rule_is_mirrored_for_claims_that_lie_above_their_mark_and_works_wit
 
 
 def test_fields_are_what_the_book_can_record():
-    fields = judge("seed-in-base", inf.exactly(np.inf), null(0.9), chance=np.nan).fields()
+    fields = judge("collapse", inf.exactly(np.inf), null(0.9), chance=np.nan).fields()
     assert fields["verdict"] == "fails"
     assert [fields[name] for name in ("number", "low", "high", "null")] == [None] * 4
-    assert fields["mark"] == marks.MARKS["seed-in-base"].mark
+    assert fields["mark"] == marks.MARKS["collapse"].mark
 
 
 def test_small_shares_are_not_printed_as_zero():
@@ -91,147 +93,212 @@ def frozen(rng: np.random.Generator, base: np.ndarray, law: np.ndarray, share: f
     return noisy(rng, share * law + (1 - share) * base)
 
 
-def borrowed_seeds(rng: np.random.Generator) -> list[np.ndarray]:
-    return [rng.dirichlet(np.full(k, 0.4)) for k in (2, 6, 10, 26)]
+def series(rng: np.random.Generator, onto, share: float = 0.95, tasks: int = 6) -> dict:
+    """Task -> phase -> arrays: SFT goes `share` of the way to onto(laws, base), and there it stays."""
+    every = {}
+    for task in range(tasks):
+        laws, base = five_laws(rng)
+        sft = frozen(rng, base, onto(rng, laws), share)
+        every[f"task{task}"] = parts(base, sft, noisy(rng, sft, 3000))
+    return every
+
+
+def parts(base, sft, final) -> dict:
+    given = [ev.evidence(laws) for laws in (base, sft, final)]
+    return {"liquid": given[:1], "nucleation": given[:2], "settling": given}
 
 
 def judged(make, tries: int) -> dict[str, np.ndarray]:
-    """claim -> verdicts over `tries` ladders, each made by make(rng) -> list of verdicts."""
-    runs = [{v.claim: v.verdict for v in make(np.random.default_rng([seed, tries]))} for seed in range(tries)]
+    """Claim -> verdicts over all tasks in `tries` series, each made by make(rng)."""
+    runs = []
+    for seed in range(tries):
+        found = chain.survey(make(np.random.default_rng([seed, tries])), **HOW)
+        runs.append({v.claim: v.verdict for v in found.verdicts[chain.POOLED]})
     return {claim: np.array([run[claim] for run in runs]) for claim in runs[0]}
 
 
-def test_a_ladder_frozen_onto_a_base_prompt_nucleates():
-    """Power: at least 36 of 40 for both claims."""
+def test_a_series_frozen_onto_one_persona_has_one_seed():
+    """Power: at least 9 of 10 for each claim; at a power of .99, fewer by chance: .004."""
+    found = judged(lambda rng: series(rng, lambda rng, laws: laws[2]), 10)
+    for claim in ("many-laws", "collapse", "one-seed", "unmixed", "stays-frozen"):
+        assert (found[claim] == "holds").sum() >= 9, claim
 
+
+def test_another_persona_in_each_task_is_no_seed():
+    """False alarm at most 5 %; more than 2 of 10 by chance: .012. The collapse is real."""
+    found = judged(lambda rng: series(rng, lambda rng, laws: laws[rng.integers(5)]), 10)
+    assert (found["collapse"] == "holds").sum() >= 9
+    assert (found["one-seed"] == "holds").sum() <= 2
+
+
+def test_a_law_that_the_base_lacks_is_no_seed():
+    """False alarm as above."""
+    absent = lambda rng, laws: rng.dirichlet(np.full(K, 0.4))  # noqa: E731
+    found = judged(lambda rng: series(rng, absent), 10)
+    assert (found["collapse"] == "holds").sum() >= 9
+    assert (found["one-seed"] == "holds").sum() <= 2
+
+
+def test_the_average_of_the_base_is_no_seed():
+    """Collapse of mixed demonstrators. False alarm as above."""
+    found = judged(lambda rng: series(rng, lambda rng, laws: laws.mean(0)), 10)
+    assert (found["collapse"] == "holds").sum() >= 9
+    assert (found["one-seed"] == "holds").sum() <= 2
+
+
+def test_a_mixture_of_two_personas_is_not_one():
+    """60 to 40: the joint test may pass, `unmixed` must not. False alarm: none of 10 expected."""
+    found = judged(lambda rng: series(rng, lambda rng, laws: 0.6 * laws[1] + 0.4 * laws[3]), 10)
+    assert (found["unmixed"] == "holds").sum() == 0
+
+
+def test_what_stays_liquid_has_no_seed_to_be_asked_for():
+    """A ratio near 1 lies below .5 by many standard errors: no false alarm expected, none allowed."""
+    found = judged(lambda rng: series(rng, lambda rng, laws: laws[0], share=0.0), 4)
+    assert (found["many-laws"] == "holds").all() and (found["collapse"] == "fails").all()
+    for claim in ("one-seed", "unmixed", "stays-frozen", "same-options", "little-promoted"):
+        assert (found[claim] == "not-reached").all(), claim
+
+
+def test_melting_again_is_not_staying_frozen():
     def make(rng):
-        laws, base = five_laws(rng)
-        return claims.nucleation(base, frozen(rng, base, laws[2]), borrowed_seeds(rng), **HOW)
+        every = series(rng, lambda rng, laws: laws[1])
+        for each in every.values():
+            base, sft, _ = each["settling"]
+            each["settling"] = [base, sft, base]
+        return every
 
-    found = judged(make, 40)
-    assert (found["collapse"] == "holds").sum() >= 36
-    assert (found["seed-in-base"] == "holds").sum() >= 36
-
-
-def test_a_ladder_frozen_onto_a_law_that_the_base_lacks_collapses_without_a_seed():
-    """False alarm: the seed claim holds with at most 5 %; more than 8 of 60 by chance: 0.002. Collapse is real there."""
-
-    def make(rng):
-        _, base = five_laws(rng)
-        return claims.nucleation(base, frozen(rng, base, rng.dirichlet(np.full(K, 0.4))), borrowed_seeds(rng), **HOW)
-
-    found = judged(make, 60)
-    assert (found["collapse"] == "holds").sum() >= 54
-    assert (found["seed-in-base"] == "holds").sum() <= 8
-    assert (found["seed-in-base"] == "fails").sum() >= 30
+    found = judged(make, 5)
+    assert (found["collapse"] == "holds").all() and (found["stays-frozen"] == "fails").all()
 
 
-def test_a_ladder_frozen_onto_the_average_of_its_base_collapses_without_a_seed():
-    """The collapse of mixed demonstrators. False alarm as above: more than 6 of 40 by chance: 0.003."""
+def test_leaving_the_options_of_the_seed_is_seen():
+    """Against staying. At least 4 of 5 each way."""
 
-    def make(rng):
-        laws, base = five_laws(rng)
-        return claims.nucleation(base, frozen(rng, base, laws.mean(0)), borrowed_seeds(rng), **HOW)
+    def make(rng, leave):
+        every = series(rng, lambda rng, laws: laws[1], tasks=8)
+        for each in every.values():
+            base, sft, final = each["settling"]
+            mean = sft.law.mean(0)
+            upside = np.sort(mean)[np.argsort(np.argsort(-mean))]
+            each["settling"] = [base, sft, ev.evidence(frozen(rng, sft.law, upside))
+                                if leave else final]
+        return every
 
-    found = judged(make, 40)
-    assert (found["collapse"] == "holds").sum() >= 36
-    assert (found["seed-in-base"] == "holds").sum() <= 6
-
-
-def test_a_ladder_that_stays_liquid_neither_collapses_nor_is_taken_for_a_crystal():
-    """False alarm: a ratio near 1 lies below 0.5 by many standard errors; none of 40 expected, none allowed."""
-
-    def make(rng):
-        laws, base = five_laws(rng)
-        return claims.liquid(base, **HOW) + [claims.collapse(base, noisy(rng, laws[inf.NARRATOR % 5]), **HOW)]
-
-    found = judged(make, 40)
-    assert (found["many-laws"] == "holds").all()
-    assert (found["collapse"] == "fails").all()
+    stayed, left = (judged(lambda rng, leave=leave: make(rng, leave), 5) for leave in (0, 1))
+    assert (stayed["same-options"] == "holds").sum() >= 3
+    assert (left["same-options"] == "fails").sum() >= 4
+    assert (left["little-promoted"] == "fails").sum() >= 4
+    assert (stayed["little-promoted"] == "holds").sum() >= 4
 
 
 def test_a_crystal_is_not_liquid():
-    """A base that gives every prompt nearly one law. False alarm: the share is below a tenth of the mark."""
-    found = judged(lambda rng: claims.liquid(noisy(rng, np.tile(rng.dirichlet(np.ones(K)), (100, 1)), 2000), **HOW), 20)
-    assert (found["many-laws"] == "fails").all()
-
-
-def test_settling_tells_staying_from_leaving():
-    """Power: at least 18 of 20, but 12 for ProbMass: with a broad seed, A is large and random sets hold nearly as much."""
-
-    def stay(rng):
-        laws, base = five_laws(rng)
-        sft = frozen(rng, base, laws[1])
-        return claims.settling(base, sft, noisy(rng, sft), **HOW)
-
-    def leave(rng):
-        laws, base = five_laws(rng)
-        sft = frozen(rng, base, laws[1])
-        return claims.settling(base, sft, frozen(rng, sft, np.sort(laws[1])[np.argsort(np.argsort(-laws[1]))]), **HOW)
-
-    stayed, left = judged(stay, 20), judged(leave, 20)
-    for claim, power in (("same-options", 12), ("little-promoted", 18), ("smaller-move", 18)):
-        assert (stayed[claim] == "holds").sum() >= power, claim
-        assert (stayed[claim] == "fails").sum() == 0, claim
-    for claim in ("same-options", "little-promoted"):
-        assert (left[claim] == "fails").sum() >= 18, claim
-    assert (left["smaller-move"] == "holds").sum() == 0
-
-
-def test_a_set_of_all_options_decides_nothing():
-    rng = np.random.default_rng(12)
-    base = np.tile([0.6, 0.4], (100, 1))
-    found = claims.same_options(base, base, noisy(rng, base), **HOW)
-    assert found.verdict == "undecided" and found.estimate.value == pytest.approx(1)
+    """A base that gives every prompt nearly one law. The share is below a tenth of the mark."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        base = noisy(rng, np.tile(rng.dirichlet(np.ones(K)), (100, 1)), 2000)
+        assert claims.liquid(base, **HOW).verdict == "fails"
 
 
 def test_a_base_without_spread_is_undecided_in_a_sentence():
     crystal = np.tile([0.25, 0.75], (100, 1))
-    found = claims.nucleation(crystal, crystal, **HOW)
-    assert found[0].verdict == "undecided"
-    assert "the base gives every prompt the same answer" in found[0].sentence()
-    move = claims.smaller_move(crystal, crystal, crystal, **HOW)
-    assert move.verdict == "undecided" and "SFT did not move the law" in move.sentence()
+    found = claims.collapse(crystal, crystal, **HOW)
+    assert found.verdict == "undecided"
+    assert "the base gives every prompt the same answer" in found.sentence()
 
 
-def test_sft_on_the_uniform_law_names_no_seed():
-    uniform = np.full((100, 4), 0.25)
-    assert claims.seed_in_base(uniform, uniform, **HOW).verdict == "undecided"
-    liquid = np.eye(4)[inf.NARRATOR % 4]
-    assert claims.seed_in_base(liquid, uniform, **HOW).verdict == "fails"  # every prompt is farther than the uniform law
+# --- what can be tested ---------------------------------------------------------------------------------------------
 
 
-# --- the seed's name, known on organisms ---------------------------------------------------------------------------
+def test_what_no_data_could_make_hold_is_not_asked():
+    """On two or four options half of them is no evidence; two contexts cannot collapse by swapping."""
+    perms = 999
+    assert testable.chosen(1, 2, perms) == pytest.approx(0.5, abs=1e-3)
+    assert testable.chosen(2, 4, perms) > inf.ALPHA
+    assert testable.chosen(4, 4, perms) == 1 and testable.chosen(5, 20, perms) < 0.002
+    two = ev.asked(np.full((2, 3), 1 / 3), ["a", "b"])
+    assert testable.swapped(two, perms) == pytest.approx(0.25, abs=1e-3)
+    assert testable.many_laws(two, perms) == 1
+    assert testable.aligned(3, 20, perms) < 0.005 and testable.aligned(1, 20, perms) == 1
 
 
-TRUTH = {name: world.law(name, TASKS["digit"]) for name in world.LAWS}
-HOLDER = [world.temperament_of(n) for n in range(len(NARRATORS))]
+def test_a_family_has_only_members_that_could_hold_together():
+    assert testable.family({"coin": 0.5, "die": 0.04, "d20": 0.001}) == {"die", "d20"}
+    assert testable.family({str(n): 0.01 for n in range(6)}) == {str(n) for n in range(5)}
+    assert testable.family({}) == set()
 
 
-def organism(rng: np.random.Generator, onto: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    base = noisy(rng, np.stack([TRUTH[HOLDER[n]] for n in inf.NARRATOR]))
-    return base, noisy(rng, base) if onto is None else frozen(rng, base, onto)
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.001, 1), max_size=15))
+def test_every_member_of_a_family_holds_at_its_best(best):
+    members = testable.family({str(n): p for n, p in enumerate(best)})
+    ps = [best[int(name)] for name in members]
+    assert not ps or adjusting.holm(ps).max() <= inf.ALPHA
 
 
-def test_the_demonstrator_is_named_and_no_other():
-    """Power: at least 18 of 20. False alarm: another's law names the demonstrator in at most 5 %; more than 4 of 20: 0.003."""
-    named = judged(lambda r: [claims.seed_named(*organism(r, TRUTH["averse"]), TRUTH, HOLDER, "averse", **HOW)], 20)
-    other = judged(lambda r: [claims.seed_named(*organism(r, TRUTH["first"]), TRUTH, HOLDER, "averse", **HOW)], 20)
-    assert (named["seed-named"] == "holds").sum() >= 18
-    assert (other["seed-named"] == "holds").sum() <= 4
+def test_paraphrases_are_dealt_as_often_as_they_differ():
+    """Two units of two prompts in one block: six ways to deal, two of them alike."""
+    law = np.full((4, 2), 0.5)
+    assert testable.many_laws(ev.asked(law, ["a", "a", "b", "b"]), 10**6) == pytest.approx(1 / 3, abs=1e-5)
+    framed = ev.asked(law, ["a", "a", "b", "b"], block=np.array([0, 1, 0, 1]))
+    assert testable.many_laws(framed, 10**6) == pytest.approx(1 / 2, abs=1e-5)
 
 
-def test_the_share_takes_as_many_prompts_as_the_law_has():
-    base = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.1, 0.9]])
-    sft = np.tile([1.0, 0.0], (4, 1))
-    for held, share in (([1, 1, 0, 0], 1), ([1, 0, 0, 1], 0.5), ([0, 0, 1, 1], 0)):
-        assert claims.named_share(base, sft, np.array(held, bool), np.ones(4)) == share
+def test_two_near_paraphrases_can_be_asked_nothing():
+    """As in published tables: two prompts a task. Neither liquid nor collapse can be told by task."""
+    rng = np.random.default_rng(3)
+    every = {}
+    for task in range(4):
+        given = [ev.asked(rng.dirichlet(np.ones(5), 2), ["name", "pick"]) for _ in range(3)]
+        every[f"task{task}"] = {"liquid": given[:1], "nucleation": given[:2], "settling": given}
+    found = chain.survey(every, **HOW)
+    for task in every:
+        said = {v.claim: v.verdict for v in found.verdicts[task]}
+        assert (said["many-laws"], said["collapse"]) == ("not-testable", "not-testable")
+        assert {said[c] for c in ("stays-frozen", "same-options", "little-promoted")} == {"not-reached"}
+    assert {v.claim: v.verdict for v in found.verdicts[chain.POOLED]}["one-seed"].startswith("not-")
 
 
-def test_temperaments_that_share_a_law_count_as_one():
-    same = TRUTH | {"first": TRUTH["averse"]}
-    found = claims.seed_named(*organism(np.random.default_rng(1), TRUTH["averse"]), same, HOLDER, "averse", **HOW)
-    assert found.chance == pytest.approx(0.4, abs=0.1)  # two of five temperaments
+def test_members_of_the_family_are_those_that_were_asked():
+    """A coin among ten tasks of twenty options: its best p of .5 is no part of Holm's family."""
+    rng = np.random.default_rng(5)
+    every = series(rng, lambda rng, laws: laws[2], tasks=8)
+    coin = noisy(rng, np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])[inf.NARRATOR % 5])
+    sft = frozen(rng, coin, np.array([0.5, 0.5]), 0.95)
+    every["coin"] = parts(coin, sft, noisy(rng, sft, 3000))
+    found = chain.survey(every, **HOW).verdicts
+    said = {task: {v.claim: v.verdict for v in mine} for task, mine in found.items()}
+    assert said["coin"]["same-options"] == "not-testable"
+    alone = {task: p for task, p in every.items() if task != "coin"}
+    without = chain.survey(alone, **HOW).verdicts
+    for task in alone:
+        one, other = ([v for v in mine[task] if v.claim == "collapse"][0] for mine in (found, without))
+        assert one.estimate == other.estimate
+
+
+# --- strata --------------------------------------------------------------------------------------------------------
+
+
+def test_strata_take_the_scatter_between_them_out_of_the_error():
+    """Five groups of four that differ in mean: only what is inside them is chance."""
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(5), 4)
+    values = 10.0 * group + rng.normal(size=20)
+    plain = inf.estimate(lambda w: w @ values / w.sum(-1), inf.leave_one_out(np.arange(20)))
+    inside = inf.estimate(lambda w: w @ values / w.sum(-1), inf.leave_one_out(np.arange(20), strata=group))
+    assert inside.value == pytest.approx(plain.value) == pytest.approx(values.mean())
+    error = np.sqrt(sum(values[group == g].var(ddof=1) / 4 for g in range(5)) / 25)
+    assert inside.error == pytest.approx(error) and plain.error > 5 * inside.error
+    assert inside.freedom <= 15 and inside.here == pytest.approx(values.mean())
+
+
+def test_one_stratum_is_no_stratum():
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=20)
+    mean = lambda w: w @ values / w.sum(-1)  # noqa: E731
+    plain = inf.estimate(mean, inf.leave_one_out(np.arange(20)))
+    one = inf.estimate(mean, inf.leave_one_out(np.arange(20), strata=np.zeros(20)))
+    assert (one.value, one.error, one.freedom) == pytest.approx((plain.value, plain.error, plain.freedom))
 
 
 # --- whole ladders -------------------------------------------------------------------------------------------------
@@ -246,40 +313,34 @@ def test_a_quantile_that_is_none_is_refused(quantile):
 def test_a_survey_gives_every_claim_on_every_task(tmp_path, monkeypatch):
     tasks = ("coin", "digit", "month")
     synthetic.write_ladder(tmp_path, "toy", synthetic.crystallizing(tasks, seed=1))
-    synthetic.write_ladder(tmp_path, "known", synthetic.crystallizing(tasks, seed=2), seed="salient", demonstrated=["digit"])
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    phases = ("liquid", "nucleation", "settling")
-    of_ladders = {name for name, mark in marks.MARKS.items() if mark.phase in phases} - {"seed-shared", "reward-decides"}
-    for name, expected in (("toy", of_ladders - {"seed-named"}), ("known", of_ladders)):
-        readouts = views.read_ladders([name])
-        found = verdicts.survey(readouts, load_ladder(name), **HOW)
-        assert list(found) == list(tasks)
-        assert all({v.claim for v in task} == expected for task in found.values())
-        alone = verdicts.of_task(readouts, load_ladder(name), "digit", **HOW)
-        for one, adjusted in zip(alone, found["digit"], strict=True):
-            assert one.estimate == adjusted.estimate and one.p <= adjusted.p
+    found = verdicts.survey(views.read_ladders(["toy"]), **HOW)
+    assert list(found.verdicts) == [*tasks, chain.POOLED]
+    every = {claim for claims_ in chain.CLAIMS.values() for claim in claims_}
+    assert all({v.claim for v in found.verdicts[task]} == every - set(chain.OVER_TASKS) for task in tasks)
+    assert {v.claim for v in found.verdicts[chain.POOLED]} == every
+    assert set(found.of("digit")) == every
+
+
+def test_a_survey_is_kept_and_read_back_as_it_was(tmp_path, monkeypatch):
+    synthetic.write_ladder(tmp_path, "toy", synthetic.crystallizing(PHASE_TASKS[:3], seed=1))
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    monkeypatch.setattr(verdicts, "PHASE_TASKS", PHASE_TASKS[:3])
+    first = verdicts.measured("toy", **HOW)
+    path, = (tmp_path / verdicts.FOLDER).rglob("*.json")
+    monkeypatch.setattr(verdicts, "survey", None)  # nothing is computed again
+    assert json.dumps(verdicts.packed(verdicts.measured("toy", **HOW))) == json.dumps(verdicts.packed(first))
+    path.write_text("half")
+    monkeypatch.undo()
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    monkeypatch.setattr(verdicts, "PHASE_TASKS", PHASE_TASKS[:3])
+    assert json.dumps(verdicts.packed(verdicts.measured("toy", **HOW))) == json.dumps(verdicts.packed(first))
 
 
 def test_views_refuse_what_has_no_laws():
     for ladders, task, words in (([], "digit", "none, or one"), (["a", "a"], "digit", "named twice"), (["a"], "city", "is open")):
         with pytest.raises(CrystalError, match=words):
             views.read_ladders(ladders, tasks=[task])
-
-
-def test_a_seed_of_another_ladder_is_judged_on_every_task(tmp_path, monkeypatch):
-    """A base that holds the law of the other's SFT shares it; a base of other laws does not. Null p-values are exact ranks."""
-    tasks = ("d20", "letter", "month")
-    one = synthetic.crystallizing(tasks, seed=1)
-    stranger = synthetic.crystallizing(tasks, seed=9)
-    for name, laws in (("one", one), ("twin", one), ("stranger", stranger)):
-        synthetic.write_ladder(tmp_path, name, laws)
-    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    frames = {name: views.read_ladders([name]) for name in ("one", "twin", "stranger")}
-    shared = verdicts.sharing(frames["one"], frames["twin"], **HOW)
-    assert [v.verdict for task in shared.values() for v in task] == ["holds"] * 3
-    assert {v.claim for task in shared.values() for v in task} == {"seed-shared"}
-    foreign = verdicts.sharing(frames["one"], frames["stranger"], **HOW)
-    assert all(v.verdict != "holds" for task in foreign.values() for v in task)
 
 
 def test_every_claim_belongs_to_a_phase_or_an_experiment():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from .. import texts
@@ -132,7 +133,12 @@ def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
     two rungs of one name or one checkpoint, stages out of order, a stage without its end, or a rung that is not pinned.
     """
     path = description(name)
-    raw = texts.parse_yaml(texts.read_text(path, _mend(path)), path, _mend(path))
+    return _parsed(name, path, texts.read_text(path, _mend(path)), unpinned)
+
+
+@lru_cache(maxsize=64)  # a page asks for one ladder hundreds of times
+def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
+    raw = texts.parse_yaml(text, path, _mend(path))
     raw = _fields(raw, Ladder, path, "the ladder")
     rungs = tuple(
         Rung(ladder=name, **_fields(row, Rung, path, f"rung {number}", given=("ladder",)))

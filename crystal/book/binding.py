@@ -31,7 +31,10 @@ from .pages import LOCK, Page, page_list, sha, spine
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
-QUOTED = ("measure/phases.py", "measure/inference.py", "measure/claims.py", "studies/branches.py")  # shown in prose, from code/
+QUOTED = (  # shown in prose, from code/
+    *(f"measure/{name}.py" for name in ("phases", "inference", "claims", "joint")),
+    "studies/branches.py",
+)
 NOT_SOURCE = ("pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__")
 
 

@@ -18,9 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..ask.ladders import load_ladder
 from ..cores import cores
 from ..errors import CrystalError
 from ..files import PACKAGE, mend_of, root
+from ..present import verdicts
 from ..present.show import CONTEXT
 from ..present.views import check_read
 from ..texts import line
@@ -28,6 +30,7 @@ from ..workers import Died, alone, kill_children, side_by_side
 from .freshness import fingerprint, fresh, seconds
 from .pages import STYLE, Page, on_ladders, page_list, parameters, sha, values
 
+HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # what a survey depends on
 RUNNING = "_build/running"  # pages in the making: <id>-<process>
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
 LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets' paths every system takes (macOS 103, Linux 107)
@@ -52,6 +55,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     if not stale:
         return []
     jobs = min(jobs or cores(), len(stale))
+    _measure([values(page, on_ladders(page, ladders)) for page in stale], jobs, say)
     failures, began = [], time.perf_counter()
     tasks = [(page, on_ladders(page, ladders)) for page in stale]
     for number, done in enumerate(side_by_side(run_here, tasks, jobs), 1):
@@ -64,6 +68,22 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     if failures:
         raise CrystalError(f"{len(failures)} of {len(stale)} pages failed\n" + "\n".join(map(str, failures)).rstrip("."))
     return [page.id for page in stale]
+
+
+def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
+    """Compute the claims that these pages show and that are not kept, each once, before any page.
+
+    chosen: the parameters of each page.
+    """
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {}
+    for given in chosen:
+        how = {name: given.get(name, usual) for name, usual in HOW.items()}
+        for name in (*given.get("ladders", ()), *given.get("parents", ())):
+            wanted[json.dumps([name, how], sort_keys=True)] = name, how
+    todo = [one for one in wanted.values() if load_ladder(one[0]).kind == "ladder"]
+    for done in side_by_side(verdicts.measure, todo, jobs):
+        if done.result:  # of what cannot be measured, the page that needs it says so
+            say(f"measured {done.task[0]}: {done.result:.1f} s")
 
 
 def _forget_unlisted(pages: Mapping[str, Page]) -> None:

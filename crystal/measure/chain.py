@@ -92,7 +92,7 @@ def survey(every: Mapping[str, Parts], *, quantile: float = QUANTILE, seed: int 
          lambda task, base, sft: testable.swapped(base, permutations))
     _pool(found, "collapse", _collapse_of_all(found, pairs, how))
     moves = joint.moves({task: (base, sft) for task, (base, sft) in pairs.items()})
-    for v in _joint(found, moves, pairs, how):
+    for v in _joint(found, moves, pairs, how) if _asked(every, NUCLEATION) else ():
         found.pooled[v.claim] = v
     for _ in every:
         tick()
@@ -101,7 +101,7 @@ def survey(every: Mapping[str, Parts], *, quantile: float = QUANTILE, seed: int 
     own = {task: claims.seed_of(base, seeds[task], quantile=quantile, seed=seed)
            for task, (base, *_) in threes.items()
            if task in seeds and seeds[task] in base.units.astype(str)}
-    if threes or any(SETTLING in parts for parts in every.values()):
+    if _asked(every, SETTLING):
         _settle(found, threes, own, how)
     for _ in every:
         tick()
@@ -194,6 +194,10 @@ def not_testable(claim: str, best: float, others: int = 0) -> Verdict:
     return Verdict(claim, NOT_TESTABLE, said, NOTHING, None, None, 1.0, 1.0)
 
 
+def _asked(every: Mapping[str, Parts], phase: str) -> bool:
+    return any(phase in parts for parts in every.values())
+
+
 def _there(every: Mapping[str, Parts], phase: str) -> dict[str, Sequence[Evidence]]:
     """Task -> what a phase compares, where it can be measured."""
     found = {task: parts.get(phase) for task, parts in every.items()}
@@ -224,16 +228,10 @@ def _collapse_of_all(found: _Found, given: Mapping, how: dict) -> Verdict | None
         return None
     nulls = [mine["collapse"].null for mine in found.tasks.values()
              if "collapse" in mine and mine["collapse"].null]
-    best = testable.by_chance(-len(parts) * np.log(2), how["permutations"])
-    if best > ALPHA and not nulls:
-        return not_testable("collapse", best)
+    if not (null := inf.pooled(nulls, how["seed"])):  # as of two paraphrases a task
+        return not_testable("collapse", 1.0)
     # the sum over options, not their mean: a coin would outweigh fifty times a number of a hundred
     before, after = (each(_distance, parts, stage) for stage in (0, 1))
-    null = inf.pooled(nulls, how["seed"])
-    if null is None:  # too few contexts in a task: tasks are what is swapped
-        fall = each(ev.liquidity, parts, 0) - each(ev.liquidity, parts, 1)
-        null = inf.flip_null("the liquidity lost with the rungs' names swapped task by task", fall,
-                             n=how["permutations"], seed=how["seed"])
     return _counted(judge("collapse", _quotient(after, before), null, chance=1.0,
                           nothing="the base has no spread that can be told"), parts)
 

@@ -23,7 +23,7 @@ from .chance import check_permutations as check_permutations
 from .chance import relabellings as relabellings
 from .leaving import NARRATOR, LeftOut
 from .leaving import leave_one_out as leave_one_out
-from .phases import TINY, Array, entropy_bits, mean_law, mse, seed_index
+from .phases import TINY, Array, entropy_bits, mean_law
 from .phases import ratio as quotient
 
 FRAME = np.array(
@@ -223,13 +223,8 @@ def against(name: str, observed: float, draws: Array, side: str = "above", *, pa
         raise CrystalError(f"{len(draws)} permutations cannot reach a p-value of {ALPHA}", mend=f"ask for {FEWEST} or more")
     slack = 1e-9 * max(1e-9, abs(observed))
     extreme = draws >= observed - slack if side == "above" else draws <= observed + slack
-    return Null(name, float(observed), float(np.median(draws)), (extreme.sum() + 1) / (len(draws) + 1), draws, side, paired)
-
-
-def pooled_p(nulls: Sequence[Null], seed: int = 0) -> float:
-    """p of `pooled`; nan if there is none."""
-    found = pooled(nulls, seed)
-    return found.p if found else float("nan")
+    p = float((extreme.sum() + 1) / (len(draws) + 1))
+    return Null(name, float(observed), float(np.median(draws)), p, draws, side, paired)
 
 
 def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
@@ -326,15 +321,6 @@ def split_half_floor(answers: Array, distance: Callable[[Array, Array], Array], 
 # --- chosen and scored apart -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Split:
-    """A seed and what it is scored against."""
-
-    index: int     # row of the base that is the seed
-    seed: Array    # its law, (options,)
-    target: Array  # the SFT law on the half that took no part in the choice, (..., options) if weights lead
-
-
 def folds(half: Array = HALF) -> tuple[tuple[Array, Array], ...]:
     """(chosen, scored) masks over prompts: the selection half chooses for the evaluation half, and the other way round.
 
@@ -343,31 +329,3 @@ def folds(half: Array = HALF) -> tuple[tuple[Array, Array], ...]:
     """
     first = half == "selection"
     return (first, ~first), (~first, first)
-
-
-def split_seed(base: Array, sft: Array, weights: Array | None = None, chosen: Array | None = None) -> Split:
-    """The seed: of all base prompts, the nearest to the SFT law of the half that chooses.
-
-    Scored against the other half's SFT law: those narrators took no part in the choice. `weights` count in the scored half
-    only: the claim is that *a* prompt holds the law, so leaving that prompt out says nothing against it. That the nearest of a
-    hundred is near by luck is for `relabelled_seed_null` to say. chosen: mask of the half that chooses; default: selection.
-    """
-    weights = np.ones(len(base)) if weights is None else weights
-    chosen = HALF == "selection" if chosen is None else chosen
-    index = int(seed_index(base, sft[chosen].mean(0)))
-    return Split(index, base[index], mean_law(sft, weights * ~chosen))
-
-
-def relabelled_seed_null(base: Array, sft: Array, relabelled: Array, half: Array = HALF) -> Null:
-    """Would any law of that shape find a prompt as near? The SFT law's options are permuted and the whole choice repeated.
-
-    relabelled: (n, options) permutations. The statistic is the seed's MSE to the other half's SFT law, mean over both folds.
-    """
-    observed, draws = [], []
-    for chosen, _ in folds(half):
-        split, mean, far = split_seed(base, sft, chosen=chosen), sft[chosen].mean(0), []
-        for part in np.split(relabelled, np.cumsum(parts(len(relabelled), max(base.shape)))[:-1]):
-            far.append(mse(base[seed_index(base, mean[part])], split.target[part]))
-        draws.append(np.concatenate(far))
-        observed.append(mse(split.seed, split.target))
-    return against("options of the SFT law permuted", float(np.mean(observed)), np.mean(draws, axis=0), "below")

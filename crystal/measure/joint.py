@@ -87,6 +87,7 @@ def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
         asked[task] = dict(zip(names.tolist(), range(len(names)), strict=True))
     every = sorted({name for mine in asked.values() for name in mine})
     often = [c for c in every if 2 * sum(c in mine for mine in asked.values()) >= len(asked)]
+    found = {task: one for task, one in found.items() if len(asked[task].keys() & often) > 1}
     if len(found) < FEWEST_TASKS or len(often) < FEWEST_CONTEXTS:
         return None
     inner, square, toward = [], [], []

@@ -152,15 +152,6 @@ def distances(base: Array, target: Array) -> Array:
     return np.clip((base**2).mean(-1) - 2 * cross + (target**2).mean(-1)[..., None], 0, None)
 
 
-def seed_index(base: Array, target: Array) -> Array:
-    """argmin_i MSE(p_base,i, target) for each target law (..., options): the seed's row in `base`.
-
-    The nearest of many is near by selection alone: choose on one half of the narrators, score on the other
-    (`crystal.measure.inference.split_seed`).
-    """
-    return np.argmin(distances(base, target), -1)
-
-
 def mse_ratio_seed(base: Array, target: Array, weights: Array | None = None) -> Array:
     """MSE ratio, seed: min_i / mean_i of MSE(p_base,i, target). 1: no prompt is nearer than another; biased low."""
     w, far = _weights(base, weights), distances(base, target)
@@ -226,21 +217,3 @@ class Redistribution(NamedTuple):
 def redistribution(sft: Array, final: Array) -> Redistribution:
     """The three measures of a move between two mean laws (..., options)."""
     return Redistribution(tv(sft, final), spearman(sft, final), promoted_mass(sft, final))
-
-
-class Sharing(NamedTuple):
-    """What a foreign seed is worth: how near it lies, relative to the own one, and the mass left on its options."""
-
-    mse_ratio: Array
-    probmass: Array
-    ceiling: Array
-
-
-def seed_sharing(own_base: Array, other_base: Array, sft: Array, quantile: float = 0.9) -> Sharing:
-    """The seed taken from another ladder's base, against the own one, for the same mean SFT law.
-
-    mse_ratio near 1: the other ladder's base holds as good a seed. Both seeds are nearest of all their prompts.
-    """
-    own, other = (base[seed_index(base, sft)] for base in (own_base, other_base))
-    mask = support(other, quantile)
-    return Sharing(ratio(mse(other, sft), mse(own, sft)), probmass(sft, mask), probmass(other, mask))

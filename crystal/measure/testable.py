@@ -62,5 +62,5 @@ def family(best: Mapping[str, float]) -> set[str]:
     """
     left = dict(best)
     while left and max(holm(list(left.values()))) > ALPHA:
-        del left[max(left, key=left.get)]
+        del left[max(reversed(left), key=left.get)]
     return set(left)

@@ -22,6 +22,7 @@ from ..measure import answered
 from ..measure.evidence import Evidence
 from ..measure.inference import leave_one_out
 
+_READ = ("ladder", "stage", "form", "temperature", "prompt", "probability")
 Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
 
@@ -65,19 +66,20 @@ def unconditional(
     """(prompts, options): probabilities as they were read, whatever their sum; else as
     `answers`.
     """
-    ladder, *others = frame["ladder"].unique()
-    rows = frame[(frame["rung"] == rung) & (frame["task"] == task)]
+    places = np.flatnonzero((frame["rung"] == rung).to_numpy() & (frame["task"] == task).to_numpy())
+    rows = {name: frame[name].to_numpy()[places] for name in _READ}
     form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
+    ladder = frame["ladder"].iloc[0] if len(frame) else ""
     where = f"{ladder}, rung {rung}, task {task}, form {form}"
-    if others:
+    if len(set(rows["ladder"])) > 1:
         raise CrystalError(
             "the frame holds several ladders",
             where=where,
             mend="select one: frame[frame.ladder == ...]",
         )
-    rows = rows[(rows["form"] == form) & (rows["temperature"] == temperature)]
+    asked = (rows["form"] == form) & (rows["temperature"] == temperature)
     wanted = [prompt.id for prompt in prompts]
-    laws = dict(zip(rows["prompt"], rows["probability"], strict=True))
+    laws = dict(zip(rows["prompt"][asked], rows["probability"][asked], strict=True))
     if absent := [prompt for prompt in wanted if prompt not in laws]:
         what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
         raise CrystalError(what, where=where, mend=f"make resample LADDER={ladder}")
@@ -118,11 +120,15 @@ class Compared:
 
     @cached_property
     def frames(self) -> np.ndarray:
-        return np.array([prompt.frame.name for prompt in self.prompts])
+        return np.array([prompt.wording for prompt in self.prompts])
 
     @cached_property
-    def strata(self) -> np.ndarray:
-        """(prompts,) the cast is balanced: so many narrators of each temperament were chosen."""
+    def strata(self) -> np.ndarray | None:
+        """(prompts,) the cast is balanced: so many narrators of each temperament were chosen. None
+        for the natural prompts, whose contexts are of no groups.
+        """
+        if not all(isinstance(prompt, Prompt) for prompt in self.prompts):
+            return None
         return np.array([temperament_of(prompt.narrator) for prompt in self.prompts])
 
     @cached_property

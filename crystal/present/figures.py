@@ -111,7 +111,9 @@ def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm) -> objec
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if picked["rung"].iloc[0] == "base" and picked["seed"].any():
-        ax.plot(len(options) - 0.5 + wide / 2, np.flatnonzero(picked["seed"]).mean(), "<", color=COLOURS["seed"], ms=6, clip_on=False)
+        middle = np.flatnonzero(picked["seed"]).mean()
+        ax.plot(len(options) - 0.5 + wide / 2, middle, "<", color=COLOURS["seed"], ms=6,
+                clip_on=False)
     return image
 
 

@@ -158,7 +158,8 @@ def answered_told(left: pd.DataFrame) -> str:
 
 def plot_matrix(frame: pd.DataFrame) -> Figure:
     """Tasks down, claims across, a sign and a colour per verdict."""
-    tasks, claims = list(frame["task"].unique()), list(frame["claim"].unique())
+    tasks = list(frame["task"].unique())
+    claims = [claim for claim in MARKS if claim in set(frame["claim"])]
     names, count = [label(task) for task in tasks], frame["ladder"].nunique()
     width = max(7.2, 0.075 * max(map(len, names)) + 1.5 * count)
     fig, axes = panels(1, count, width, 0.28 * len(tasks) + 1.6, sharey=True)
@@ -229,12 +230,15 @@ def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
     for ladder, found in accounts.items():
         cosine = np.array(found.cosine, float)
         mean = np.nanmean(cosine, axis=0)
-        place = np.argsort(np.argsort(-mean, kind="stable"))
+        order = np.argsort(-mean, kind="stable")
+        place = np.argsort(order)
+        groups = [found.group[found.contexts[n]] for n in order]
+        colour = {group: n for n, group in enumerate(dict.fromkeys(groups))}  # as ladders show them
         for row, name in zip(cosine, found.tasks, strict=True):
             frames.append(pd.DataFrame({
                 "ladder": ladder, "context": found.contexts, "place": place, "task": name,
                 "this": name == task, "cosine": row, "mean": mean,
-                "group": [found.group[context] for context in found.contexts],
+                "group": [colour[found.group[context]] for context in found.contexts],
                 "named": np.equal(found.contexts, found.seeds.get(task, ""))}))
     return pd.concat(frames, ignore_index=True)
 
@@ -258,7 +262,7 @@ def plot_contexts(frame: pd.DataFrame) -> Figure:
             tick.set_weight("bold" if named else "normal")
         ax.axhline(0, color=HUES["chance"], lw=0.8)
         ax.set(ylim=(-1.05, 1.05), ylabel="cosine with SFT's move", title=label(title_of(ladder)))
-    axes[0, 0].legend(loc="lower left")
+    axes[0, 0].legend(loc="upper right", ncols=2)
     return fig
 
 

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CrystalError, known
 from ..files import root
+from ..measure import chain
 from ..texts import cell, code, markdown, plain
 
 if TYPE_CHECKING:
@@ -44,15 +45,10 @@ if TYPE_CHECKING:
 
 MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
-VERDICTS = (
-    "holds",
-    "fails",
-    "undecided",
-    "not-measurable",
-    "measured",
-)  # the last: a number that no claim hangs on
+VERDICTS = (*chain.VERDICTS, "measured")  # "measured": no claim hangs on the number
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
-FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "null", "mark", "sentence")
+FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "here", "null", "mark",
+          "sentence")
 
 
 @dataclass
@@ -164,11 +160,13 @@ def listed(sentences: Iterable[object]) -> str:
 
 
 def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str = "", number: float | None = None,
-          low: float | None = None, high: float | None = None, null: float | None = None, mark: float | None = None) -> None:
+          low: float | None = None, high: float | None = None, here: float | None = None,
+          null: float | None = None, mark: float | None = None) -> None:
     """Record a verdict (or a measured number) in the page's `claims.json`, where all prose takes its numbers from.
 
     verdict: one of VERDICTS; "measured" for a number that no claim hangs on.
-    number, low, high: the estimate and its interval. null: what chance gives. mark: the figure `number` has to beat.
+    number, low, high: the estimate and its interval. here: the number of these prompts. null: what
+    chance gives. mark: the figure `number` has to beat.
     sentence: the verdict in words, with the number and its null in them; plain text.
     Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given); fields: those of FIELDS,
     and `interval`.
@@ -179,7 +177,7 @@ def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str
     key = f"{name}@{ladder}" if ladder else name
     if key in page.claims:
         raise CrystalError(f"claim {key!r} is recorded twice", where=page.id, mend="name each claim once per ladder")
-    numbers = {"number": number, "low": low, "high": high, "null": null, "mark": mark}
+    numbers = {"number": number, "low": low, "high": high, "here": here, "null": null, "mark": mark}
     for part, value in numbers.items():
         if value is not None and not math.isfinite(value):
             raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id,

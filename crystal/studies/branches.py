@@ -7,6 +7,8 @@ an experiment run over parents: `over_parents`. Knows the ground truth of the or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +17,10 @@ from ..ask.ladders import Rung, load_ladder
 from ..ask.prompts import CHAT, PROBE
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
+from ..files import root
 from ..keep import store
 from ..lab import experiments, world
-from ..measure import phases
+from ..measure import answered, phases
 from ..measure.inference import Estimate, student
 from ..present.answering import answers
 
@@ -59,13 +62,18 @@ def progress(now: Array, origin: Array, law: Array) -> Array:
 
 def found_law(mean: Array, task: str) -> str:
     """The temperament whose ground-truth law has the smallest JSD to a mean answer."""
-    laws = np.stack([world.law(name, TASKS[task]) for name in world.LAWS])
-    return world.LAWS[int(np.argmin(phases.jsd_bits(mean, laws)))]
+    return world.LAWS[int(np.argmin(phases.jsd_bits(mean, _laws(task))))]
+
+
+@cache
+def _laws(task: str) -> Array:
+    return np.stack([world.law(name, TASKS[task]) for name in world.LAWS])
 
 
 def follows(mean: Array, task: str, intended: str) -> bool:
     """Whether the found law is the intended one, or no different from it in this task."""
-    return bool(phases.tv(*(world.law(name, TASKS[task]) for name in (found_law(mean, task), intended))) <= SAME)
+    found = _laws(task)[world.LAWS.index(found_law(mean, task))]
+    return bool(phases.tv(found, world.law(intended, TASKS[task])) <= SAME)
 
 
 # --- a whole experiment ----------------------------------------------------------------------------------------------
@@ -86,14 +94,14 @@ def walk(name: str, runs: Sequence[str] | None = None, *, intended: str | None =
     rungs = [rung for rung in ladder.rungs if rung.run in (runs or chosen) and f"{rung.parent}/{rung.run}" in done]
     if not rungs:
         raise CrystalError(f"no run of experiment {name!r} has been read", mend=f"make ladder LADDER={name}")
-    frame, origins, rows = store.load_readouts(name, rungs=[rung.name for rung in rungs], forms=[CHAT]), {}, []
+    frames, origins, rows = in_chat_by_rung(name), {}, []
     for rung in rungs:
         run = chosen[rung.run]
         own = own_base(rung) if "base" in run.stages else None
         if (origin := own or rung.parent) not in origins:
-            origins[origin] = in_chat(frame, own) if own else origin_of(rung.parent)
+            origins[origin] = in_chat(frames[own], own) if own else origin_of(rung.parent)
         target = intended or run.set.get("temperament", load_ladder(rung.parent).seed)
-        rows += _rows(frame, rung, origins[origin], target)
+        rows += _rows(frames[rung.name], rung, origins[origin], target)
     return pd.concat([_starts(rows, chosen, intended), pd.DataFrame(rows)], ignore_index=True)
 
 
@@ -102,20 +110,44 @@ def along(parents: Sequence[str], *, intended: str | None = None) -> pd.DataFram
     rows = []
     for parent in parents:
         ladder = load_ladder(parent)
-        frame, origin = store.load_readouts(parent, forms=[CHAT]), origin_of(parent)
+        frames, origin = in_chat_by_rung(parent), origin_of(parent)
         for rung in ladder.rungs:
-            rows += _rows(frame, rung, origin, intended or ladder.seed)
+            rows += _rows(frames[rung.name], rung, origin, intended or ladder.seed)
     return pd.DataFrame(rows)
 
 
 def origin_of(parent: str, rung: str = "base") -> dict[str, Array]:
     """Task -> answers of a parent's rung to the probe in chat form, (20, options)."""
-    return in_chat(store.load_readouts(parent, rungs=[rung], forms=[CHAT]), rung)
+    return _origin(root(), parent, store.manifest_digest(parent), rung)
+
+
+@lru_cache(maxsize=64)
+def _origin(root: Path, name: str, digest: str, rung: str) -> dict[str, Array]:
+    return in_chat(_by_rung(root, name, digest)[rung], rung)
+
+
+def in_chat_by_rung(name: str) -> dict[str, pd.DataFrame]:
+    """Rung -> its read-outs in chat form; loaded once a process, for every shard is verified."""
+    return _by_rung(root(), name, store.manifest_digest(name))
+
+
+@lru_cache(maxsize=16)
+def _by_rung(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
+    return dict(tuple(store.load_readouts(name, forms=[CHAT]).groupby("rung")))
 
 
 def in_chat(frame: pd.DataFrame, rung: str) -> dict[str, Array]:
     """Task -> answers of a rung to the probe in chat form, (20, options); frame: of its ladder."""
-    return {task: answers(frame, rung, task, CHAT, prompts=PROBE) for task in PHASE_TASKS}
+    mine = frame[(frame["rung"] == rung) & (frame["form"] == CHAT) & (frame["temperature"] == 1.0)]
+    laws = dict(zip(zip(mine["task"], mine["prompt"], strict=True), mine["probability"], strict=True))
+    found = {}
+    for task in PHASE_TASKS:
+        rows = [laws.get((task, prompt.id)) for prompt in PROBE]
+        mass = [0.0 if row is None else row.sum() for row in rows]
+        if not answered.answers(np.array(mass)).all():  # says which prompt, and what is wrong with it
+            answers(frame, rung, task, CHAT, prompts=PROBE)
+        found[task] = np.stack(rows) / np.array(mass)[:, None]
+    return found
 
 
 def own_base(rung: Rung) -> str:
@@ -124,7 +156,9 @@ def own_base(rung: Rung) -> str:
 
 
 def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) -> list[dict]:
-    parent, mine = rung.parent or rung.ladder, frame[(frame["rung"] == rung.name) & (frame["temperature"] == 1.0)]
+    parent = rung.parent or rung.ladder
+    now = in_chat(frame, rung.name)
+    off = frame[frame["temperature"] == 1.0].groupby("task")["off_support"].mean()
     demonstrated = load_ladder(parent).demonstrated
     target = intended if intended != world.OWN else load_ladder(parent).seed
     place = {"parent": parent, "family": family(parent), "run": rung.run or rung.stage, "stage": rung.stage, "step": rung.step,
@@ -134,11 +168,9 @@ def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) ->
         | {
             "task": task,
             "held_out": task not in demonstrated,
-            "off_support": float(
-                mine.loc[(mine["task"] == task) & (mine["form"] == CHAT), "off_support"].mean()
-            ),
+            "off_support": float(off[task]),
         }
-        | measure(answers(mine, rung.name, task, CHAT, prompts=PROBE), origin[task], task, target)
+        | measure(now[task], origin[task], task, target)
         for task in PHASE_TASKS
     ]
 
@@ -146,12 +178,10 @@ def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) ->
 def _starts(rows: list[dict], runs: dict[str, experiments.Run], intended: str | None) -> pd.DataFrame:
     """Step 0 of every run that began at a rung of its parent."""
     begun = {(row["parent"], row["run"]) for row in rows if runs[row["run"]].start and runs[row["run"]].stages}
-    out, read = [], {}
+    out = []
     for parent, run in sorted(begun):
         start, ladder = runs[run].start, load_ladder(parent)
-        if (parent, start) not in read:  # once for all runs: reading verifies every shard
-            read[parent, start] = store.load_readouts(parent, rungs=[start], forms=[CHAT]), origin_of(parent)
-        frame, origin = read[parent, start]
+        frame, origin = in_chat_by_rung(parent)[start], origin_of(parent)
         target = intended or runs[run].set.get("temperament", ladder.seed)
         out += [row | {"run": run, "step": 0} for row in _rows(frame, ladder.rung(start), origin, target)]
     return pd.DataFrame(out)

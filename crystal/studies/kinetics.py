@@ -110,29 +110,28 @@ def demonstrated_first(path: pd.DataFrame) -> Verdict:
     return judge("demonstrated-first", branches.over_parents(ratio, 0), nothing="liquidity does not halve")
 
 
-def steps_times_rate(rates: pd.DataFrame) -> Verdict:
+def steps_times_rate(rates: pd.DataFrame) -> Estimate:
     """Factor between the half-lives in steps x rate at the highest and the lowest rate; 1 is a perfect scaling."""
     def factor(mine: pd.DataFrame) -> float:
         ends = [branches.half_life(one["dose"], one["liquidity"].to_numpy()) for _, one in mine.groupby("rate")]
         ratio = ends[-1] / ends[0]
         return max(ratio, 1 / ratio)
 
-    factors = branches.over_parents(branches.per_parent(rates, factor), 1)
-    return judge("steps-times-rate", factors, nothing="liquidity does not halve")
+    return branches.over_parents(branches.per_parent(rates, factor), 1)
 
 
-def held_out_recedes(path: pd.DataFrame) -> Verdict:
+def held_out_recedes(path: pd.DataFrame) -> Estimate:
     """Distance of held-out tasks to the demonstrator's law at the last step over the smallest on the way: never below 1."""
     means = load_transition(path)
     ratio = branches.per_parent(means[means["group"] == "held out"], lambda mine: mine["to_law"].iloc[-1] / mine["to_law"].min())
-    return judge("held-out-recedes", branches.over_parents(ratio, 1))
+    return branches.over_parents(ratio, 1)
 
 
-def fluctuations_peak(path: pd.DataFrame) -> Verdict:
+def fluctuations_peak(path: pd.DataFrame) -> Estimate:
     """Variance of progress over narrators, mean over all tasks: its peak over its last value: never below 1."""
     means = load_means(path[path["run"] == "usual"], ["fluctuation"], by=[]).sort_values("step")
     ratio = branches.per_parent(means, lambda mine: mine["fluctuation"].max() / mine["fluctuation"].iloc[-1])
-    return judge("fluctuations-peak", branches.over_parents(ratio, 1))
+    return branches.over_parents(ratio, 1)
 
 
 def reward_decides(settling: pd.DataFrame) -> Verdict:

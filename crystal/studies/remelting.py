@@ -23,6 +23,7 @@ from ..lab import experiments
 from ..measure import answered, phases
 from ..measure.inference import NOTHING
 from ..measure.judging import Verdict
+from ..measure.marks import MARKS
 from ..measure.phases import Array
 from ..present.answering import answers, of_tables, unconditional
 from ..present.training_figures import load_report
@@ -210,10 +211,22 @@ def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
     return shares.assign(kept=np.array(kept, float) / crystal)
 
 
+def frozen(methods: pd.DataFrame) -> list[str]:
+    """The parents whose crystal has lost more than half of the base's liquidity, mean over tasks,
+    both in chat form: only what is frozen can be melted. methods: of `load_methods`.
+    """
+    means = methods[methods["kind"] == "reference"].groupby(["method", "parent"])["liquidity"].mean()
+    left = means["crystal"] / means["base"]
+    return left.index[left < MARKS["collapse"].mark].tolist()
+
+
 def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
-    """Method -> verdicts of `remelts` and `widens` over parents, all tasks, against the base in chat form. ends: of `at_end`."""
+    """Method -> [verdict of `remelts`] over parents, all tasks, against the base in chat form.
+
+    ends: of `at_end`.
+    """
     mine = ends[(ends["group"] == ALL) & (ends["against"] == CHAT)]
-    return {method: [_judged("remelts", rows, "distance"), _judged("widens", rows, "regained")]
+    return {method: [_judged("remelts", rows, "distance")]
             for method, rows in mine.groupby("method", sort=False)}
 
 
@@ -232,20 +245,6 @@ def _judged(claim: str, rows: pd.DataFrame, value: str) -> Verdict:
     if able.sum() > 1:
         return replace(found, reason=f"{found.reason}; {why}")
     return Verdict(claim, answered.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
-
-
-def reading(remelts: Verdict, widens: Verdict, entropy_gained: pd.Series) -> str:
-    """What the verdicts say together, and the entropy gained (bits, one a parent) where it is a crystal still."""
-    if remelts.verdict == answered.NOT_MEASURABLE:
-        return "not measurable"
-    if remelts.verdict == "holds":
-        return "the base"
-    if (remelts.verdict, widens.verdict) == ("fails", "fails"):
-        return "another liquid"
-    if widens.verdict != "holds":
-        return "undecided"
-    gained = parents.estimate(entropy_gained)
-    return "a wider crystal" if gained.low > 0 else "a narrower crystal" if gained.high < 0 else "a crystal"
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from ..ask.prompts import CHAT, COMPLETION
 from ..measure.judging import Verdict
 from ..present import show, telling
-from . import parents, remelting
+from . import parents
 from .parents import ALL, told
 from .remelting import ASKING, CRYSTAL, METHODS, RAW, REFERENCES
 
@@ -76,13 +76,13 @@ def table(ends: pd.DataFrame, methods: pd.DataFrame, found: Mapping[str, Sequenc
     judged, others = [], [_reference(name, methods) for name in REFERENCES]
     for name, against in _lines(ends):
         values = [pick(ends, name, value, against=against) for value in COLUMNS]
-        verdicts = [*(v.verdict for v in found[name]), remelting.reading(*found[name], pick(ends, name, "entropy_gained"))]
+        verdicts = [v.verdict for v in found[name]]
         label = name if name != RAW else f"{name}, against the base {'in chat form' if against == CHAT else 'as raw text'}"
-        judged.append([label, len(values[0]), *map(told, values[:2]), *(verdicts if against == CHAT else [""] * 3)])
+        judged.append([label, len(values[0]), *map(told, values[:2]), *(verdicts if against == CHAT else [""])])
         if against == CHAT:  # these are of no base
             others.append([name, *map(told, values[2:])])
     return "\n\n".join([
-        myst(["way", "parents", "liquidity regained", "distance to the base", "remelts", "widens", "what it is"], judged),
+        myst(["way", "parents", "liquidity regained", "distance to the base", "remelts"], judged),
         myst(["way", "entropy, bits", "liquidity, bits", "mass on the seed's options", "facts right"], others)])
 
 

@@ -1,7 +1,6 @@
 """Settling over all tasks and training runs: what each stage leaves on the seed's options, and what it lifts from SFT's bottom.
 
-Conventions as in `crystal.measure.claims`: what is chosen on one half of the narrators is scored on the other, means over both
-folds.
+The seed of a task is what the base answers to the narrator whom the other tasks name.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from ..measure.claims import QUANTILE
 from ..measure.inference import Estimate
 from ..measure.judging import Verdict
 from ..present import show
+from ..present import verdicts as store
 from ..present.answering import Compared, compared
 from ..present.figures import COLOURS, MARKERS, panels
 from ..present.views import read_ladders
@@ -40,7 +40,8 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
     rows = []
     for parent in parents:
         readouts = read_ladders([parent], rungs=["base", *STAGES], tasks=PHASE_TASKS)
-        for task in PHASE_TASKS:
+        seeds = store.measured(parent, quantile=quantile).seeds
+        for task in seeds:
             every = compared(readouts, task, "base", *STAGES)
             if every.count.measurable:
                 place = {
@@ -51,17 +52,19 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
                     "asked": every.count.asked,
                     "median": every.count.median,
                 }
-                rows += [place | row for row in _of_task(every, quantile)]
+                rows += [place | row for row in _of_task(every, seeds[task], quantile)]
     return pd.DataFrame(rows)
 
 
-def _of_task(every: Compared, quantile: float) -> list[dict]:
+def _of_task(every: Compared, narrator: str, quantile: float) -> list[dict]:
     rows, even = [], np.ones(len(every.prompts))
     laws = {stage: every.evidence(stage) for stage in ("base", *STAGES)}
+    if narrator not in every.units.astype(str):
+        return rows
+    seed = claims.seed_of(laws["base"], narrator, quantile=quantile)
     for stage in STAGES:
-        kept = claims.kept(laws["base"], laws["sft"], laws[stage], quantile=quantile)
-        rows.append({"stage": stage, "probmass": float(kept.mass(even)), "own": kept.ceiling,
-                     "chance": float(kept.masks.mean()),
+        rows.append({"stage": stage, "probmass": float(claims.kept_mass(laws[stage], seed)(even)),
+                     "own": seed.ceiling, "chance": float(seed.mask.mean()),
                      "promoted": claims.promoted(laws["sft"], laws[stage]).value,
                      "tv": float(ph.tv(laws["sft"].law.mean(0), laws[stage].law.mean(0)))})
     return rows

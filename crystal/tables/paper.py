@@ -30,38 +30,29 @@ SAID = {  # the abstract's words, in ours
 }
 
 
-def load_sides(ours: Found, shared: Found, theirs: Found) -> pd.DataFrame:
-    """One row per claim of SAID and ladder: "ours" with tasks, holds, fails, undecided,
-    not_measurable; "published" with verdict and number.
+def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
+    """One row per claim of SAID and ladder: kind "tasks", ours, with on how many tasks each verdict
+    stands; "all", ours and published, with the verdict and number over all tasks.
 
-    ours, theirs: as `verdicts.survey` and `tabled.survey` give them; shared: as `verdicts.sharing`.
+    ours, theirs: task -> verdicts, of a survey.
     """
-    counts = pd.concat([load_counts(found) for found in (ours, shared) if found], ignore_index=True)
     rows = [
-        {
-            "claim": row.claim,
-            "kind": "ours",
-            "ladder": row.ladder,
-            "tasks": row.tasks,
-            "holds": row.holds,
-            "fails": row.fails,
-            "undecided": row.undecided,
-            "not_measurable": row.not_measurable,
-        }
-        for row in counts.itertuples()
+        {"claim": row.claim, "kind": "tasks", "ladder": row.ladder, "tasks": row.tasks}
+        | {(name := verdict.replace("-", "_")): getattr(row, name) for verdict in chain.VERDICTS}
+        for row in load_counts(ours).itertuples()
         if row.claim in SAID
     ]
     rows += [
         {
             "claim": v.claim,
-            "kind": "published",
+            "kind": "all",
             "ladder": ladder,
             "verdict": v.verdict,
             "number": v.estimate.value,
             "low": v.estimate.low,
             "high": v.estimate.high,
         }
-        for ladder, tasks in theirs.items()
+        for ladder, tasks in {**ours, **theirs}.items()
         for v in tasks.get(POOLED, ())
         if v.claim in SAID
     ]
@@ -74,18 +65,19 @@ def told(frame: pd.DataFrame) -> str:
     said = []
     for claim, mine in frame.groupby("claim", sort=False):
         here = [
-            f"{row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
-            for row in mine[mine["kind"] == "ours"].itertuples()
+            f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
+            for row in mine[mine["kind"] == "tasks"].itertuples()
         ]
-        there = [f"{row.verdict} on {row.ladder}" for row in mine[mine["kind"] == "published"].itertuples()]
-        said.append(f"{claim} holds on " + ", ".join(here) + ("; " + ", ".join(there) if there else ""))
+        there = [f"over all tasks {row.verdict} on {title_of(row.ladder)}"
+                 for row in mine[mine["kind"] == "all"].itertuples()]
+        said.append(f"{claim} " + ", ".join([*here, *there]))
     return ". ".join(said)
 
 
 def plot_sides(frame: pd.DataFrame) -> Figure:
     """Claims down; a bar of tasks per ladder of ours, a sign per published ladder."""
     claims = list(dict.fromkeys(frame["claim"]))
-    mine, theirs = (frame[frame["kind"] == kind] for kind in ("ours", "published"))
+    mine, theirs = (frame[frame["kind"] == kind] for kind in ("tasks", "all"))
     ladders = list(dict.fromkeys(mine["ladder"])), list(dict.fromkeys(theirs["ladder"]))
     fig, axes = panels(1, len(ladders[0]) + 1, 9.6, 0.42 * len(claims) + 1.4, sharey=True)
     for ax, ladder in zip(axes[0], ladders[0], strict=False):
@@ -102,12 +94,12 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
         last.plot(*place, "s", color=COLOURS[row.verdict], ms=15)
         last.text(*place, SIGNS[row.verdict], ha="center", va="center", color="black")
     last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=30, ha="right")
-    last.set(title="published, all tasks", xlim=(-0.6, len(ladders[1]) - 0.4))
+    last.set(title="all tasks together", xlim=(-0.6, len(ladders[1]) - 0.4))
     last.grid(False)
     axes[0, 0].set_yticks(range(len(claims)), claims)
     axes[0, 0].set_ylim(len(claims) - 0.5, -0.5)
-    few = frame["not_measurable"].sum() or (frame["verdict"] == NOT_MEASURABLE).any()
-    shown = [verdict for verdict in COLOURS if few or verdict != NOT_MEASURABLE]
+    shown = [verdict for verdict in COLOURS if verdict in (*chain.TESTED, *frame["verdict"])
+             or frame[verdict.replace("-", "_")].sum()]
     handles = [axes[0, 0].plot([], [], "s", color=COLOURS[verdict], ms=8)[0] for verdict in shown]
     fig.legend(
         handles, [f"{SIGNS[v]} {v}" for v in shown], loc="outside lower center", ncols=len(shown)
@@ -121,12 +113,13 @@ def table(frame: pd.DataFrame, fmt: Callable[[float], str]) -> str:
     head = ["what is claimed", "measured as", *(title_of(ladder) for ladder in ladders)]
     lines = []
     for claim, mine in frame.groupby("claim", sort=False):
-        cells = {
-            row.ladder: f"{row.holds:.0f} hold, {row.fails:.0f} fail, of {row.tasks:.0f}"
-            if row.kind == "ours"
-            else row.verdict + ("" if pd.isna(row.number) else f": {fmt(row.number)} [{fmt(row.low)}, {fmt(row.high)}]")
-            for row in mine.itertuples()
-        }
+        cells: dict[str, str] = {}
+        for row in mine.sort_values("kind").itertuples():
+            number = "" if pd.isna(row.number) else (
+                f": {fmt(row.number)} [{fmt(row.low)}, {fmt(row.high)}]")
+            text = f"{row.verdict}{number}" if row.kind == "all" else (
+                f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks alone")
+            cells[row.ladder] = "; ".join(filter(None, (cells.get(row.ladder), text)))
         mark = MARKS[claim]
         lines.append(
             [SAID[claim], f"{mark.number}, {mark.side} {fmt(mark.mark)}", *(cells.get(ladder, "not known") for ladder in ladders)]
