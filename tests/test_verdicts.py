@@ -152,6 +152,19 @@ def test_a_mixture_of_two_personas_is_not_one():
     assert (found["unmixed"] == "holds").sum() == 0
 
 
+def test_contexts_without_groups_cannot_tell_one_from_several():
+    """Every context has a law of its own: one of them may be the seed, a mixture cannot be told."""
+    rng, every = np.random.default_rng(4), {}
+    for task in range(8):
+        own = rng.dirichlet(np.full(K, 0.4), 20)
+        base = noisy(rng, own[inf.NARRATOR])
+        sft = frozen(rng, base, own[3], 0.95)
+        every[f"task{task}"] = parts(base, sft, noisy(rng, sft, 3000))
+    said = {v.claim: v for v in chain.survey(every, **HOW).verdicts[chain.POOLED]}
+    assert said["one-seed"].verdict == "holds" and said["unmixed"].verdict == "not-testable"
+    assert "form no groups" in said["unmixed"].reason
+
+
 def test_what_stays_liquid_has_no_seed_to_be_asked_for():
     """A ratio near 1 lies below .5 by many standard errors: no false alarm expected, none allowed."""
     found = judged(lambda rng: series(rng, lambda rng, laws: laws[0], share=0.0), 4)

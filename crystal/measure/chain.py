@@ -272,7 +272,13 @@ def _joint(found: _Found, moves: Moves | None, pairs: Mapping, how: dict) -> lis
         dataclasses.replace(v, reason=f"{v.reason} ({size[0]} tasks)")
         for v in claims.one_seed(moves, **how)
     )
-    return [one, unmixed if one.verdict == "holds" else not_reached("unmixed", one)]
+    if one.verdict != "holds":
+        return [one, not_reached("unmixed", one)]
+    _, apart = joint.groups(moves)
+    if apart <= joint.APART:
+        why = f"not testable here: the contexts form no groups (mean silhouette {apart:.2f})"
+        unmixed = dataclasses.replace(not_testable("unmixed", 1.0), reason=why)
+    return [one, unmixed]
 
 
 def _no_joint(claim: str, moves: Moves | None, best: float) -> Verdict:

@@ -10,7 +10,7 @@ and u_ti the direction of context i: its distribution in the base less the base'
                 <u_tj, u_tj> over contexts and i is chosen on the other tasks; 0: no move that way,
                 1: SFT's mean is as far from the base's mean as that context is
     share       of the largest of the non-negative weights by which groups of contexts explain the
-                moves: 1 if one group explains them
+                moves: 1 if one group explains them; says nothing where contexts form no groups
 
 A context that some task lacks takes part in the others. Knows nothing of tasks, ladders or files.
 """
@@ -28,6 +28,7 @@ from .evidence import Evidence
 from .inference import Estimate, Null
 from .phases import Array, ratio
 
+APART = 0.25  # mean silhouette up to which there are no groups (Kaufman and Rousseeuw 1990)
 FEWEST_TASKS, FEWEST_CONTEXTS = 3, 3  # leave one task out, and two are left to choose by
 MOST_GROUPS = 8
 
@@ -104,13 +105,17 @@ def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
             + 2 * np.where(there, cross[place], 0)
             - average
         )
+    told = [t for t, row in enumerate(square) if np.nanmean(row) > 1e-12]  # beyond what draws add
+    if len(told) < FEWEST_TASKS:
+        return None
+    tasks = [list(found)[t] for t in told]
     return Moves(
-        tuple(found),
+        tuple(tasks),
         tuple(often),
-        tuple(found[task][0] for task in found),
-        tuple(toward),
-        np.array(inner),
-        np.array(square),
+        tuple(found[task][0] for task in tasks),
+        tuple(toward[t] for t in told),
+        np.array(inner)[told],
+        np.array(square)[told],
     )
 
 
@@ -162,7 +167,7 @@ def account(found: Moves) -> Account:
     every = range(len(found.tasks))
     chosen = [named(found, [o for o in every if o != t], t) for t in every]
     part = ratio(found.inner[every, chosen], found.square[every, chosen])
-    member = groups(found)
+    member, _ = groups(found)
     return Account(
         list(found.tasks),
         list(found.contexts),
@@ -185,8 +190,9 @@ def progress(found: Moves) -> Estimate:
     return inf.estimate(lambda w: ratio(w @ above, w @ below), inf.leave_one_out(np.array(every)))
 
 
-def groups(found: Moves) -> Array:
-    """(contexts,) the group of each context: those that say alike in all tasks together.
+def groups(found: Moves) -> tuple[Array, float]:
+    """(contexts,) the group of each context: those that say alike in all tasks together; and how
+    well they are apart, the mean silhouette.
 
     Average linkage of their directions, each task in units of its own scatter; of 2 to MOST_GROUPS
     groups the number with the largest mean silhouette. A task that a context lacks counts as 0.
@@ -203,7 +209,9 @@ def groups(found: Moves) -> Array:
         fcluster(tree, count, "maxclust")
         for count in range(2, min(MOST_GROUPS, len(points) - 1) + 1)
     ]
-    return max(cuts, key=lambda cut: _silhouette(far, cut)) - 1
+    widths = [_silhouette(far, cut) for cut in cuts]
+    best = int(np.argmax(widths))
+    return cuts[best] - 1, widths[best]
 
 
 def _silhouette(far: Array, cut: Array) -> float:
@@ -224,7 +232,7 @@ def largest_share(found: Moves) -> Estimate:
     directions, weighted by size, sum to nothing, so a multiple of the sizes may be taken from the
     weights: as much as leaves none negative. Jackknife over tasks; the groups are those of all.
     """
-    member = groups(found)
+    member, _ = groups(found)
     every = tuple(range(len(found.tasks)))
     whole = float(np.max(_shares(found, member, every), initial=0))
     without = np.array(

@@ -86,13 +86,15 @@ def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
     """One row per design: what is varied, to what, then by scenario the share of ladders of which
     one-seed holds; of the mixture also unmixed. The main design first.
     """
-    rows, frame = [], joint[joint["kind"] == "joint"]
+    frame = joint[joint["kind"] == "joint"]
     fields, main = list(Panel.__dataclass_fields__), vars(Panel())
     names = list(dict.fromkeys(frame.loc[frame["n"] < frame["n"].max(), "name"]))
-    for place, mine in frame.groupby(fields, sort=False):
+    rows = {}
+    for place, mine in frame.groupby(fields):
         changed = {f: x for f, x in zip(fields, place, strict=True) if x != main[f]}
         mine = mine.set_index("name")
-        rows.append(
+        order = [(fields.index(f), x) for f, x in changed.items()]
+        rows[tuple(order)] = (
             {
                 "varied": ", ".join(changed) or "main",
                 "to": _said(changed),
@@ -101,9 +103,7 @@ def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
             | {name: mine["one-seed"].get(name, np.nan) for name in names}
             | {f"{MIXED}, unmixed": mine["unmixed"].get(MIXED, np.nan)}
         )
-    found = pd.DataFrame(rows)
-    order = found["varied"].map(lambda x: -1 if x == "main" else fields.index(x.split(", ")[0]))
-    return found.iloc[np.lexsort([found.index, order])].reset_index(drop=True)
+    return pd.DataFrame([rows[order] for order in sorted(rows)])
 
 
 def _said(changed: dict) -> str:

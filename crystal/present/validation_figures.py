@@ -83,7 +83,8 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
         ax.annotate(cast, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center")
     for ax in axes[-1]:
         ax.set_xlabel("coverage")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    widest = max(axes.flat, key=lambda ax: len(ax.get_legend_handles_labels()[1]))
+    fig.legend(*widest.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig
 
 
