@@ -145,7 +145,7 @@ def test_pages_say_first_what_was_answered_and_leave_out_what_was_not(site, id):
     else:
         assert found["answered-base@mute"]["sentence"].startswith("base: 70 of 100 prompts answered")
     judged = {name: claim["verdict"] for name, claim in found.items() if claim["verdict"] != "measured"}
-    assert not judged or set(judged.values()) <= {"holds", "fails", "undecided"}
+    assert not judged or "not-measurable" not in judged.values()
 
 
 @pytest.mark.parametrize("id", [*PHASES, "index"])
