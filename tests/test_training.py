@@ -264,6 +264,24 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
         grown.perform("trial", runs=["frist"])
 
 
+def test_a_run_whose_parent_or_rule_changed_is_made_anew(grown, capsys):
+    """Neither the record nor what lies in runs/ of the old one is taken for the new one."""
+    grown.perform("trial")
+    record = experiments.load_records("trial")["toy/first"]
+    assert record["from"] == ladders.load_ladder("toy").rung("base").revision
+    assert record["steps"] == {"sft": 4} and "rule" not in record
+    path = root() / "data" / "training" / "trial.json"
+    path.write_text(path.read_text().replace(record["from"], "0" * 64))
+    made = root() / "runs" / "trial" / "toy" / "first"
+    (made / "makings.json").write_text("{}")
+    (made / "sft-99").mkdir()
+    capsys.readouterr()
+    grown.perform("trial")
+    assert "[1/1] trial: first from toy" in capsys.readouterr().out
+    assert experiments.load_records("trial")["toy/first"]["from"] == record["from"]
+    assert not (made / "sft-99").exists()
+
+
 def test_a_fresh_clone_grows_its_branches_again(grown, capsys):
     """A record without weights is another machine's; a parent without weights is named with the command that trains it."""
     grown.perform("trial")
