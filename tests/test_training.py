@@ -1,6 +1,7 @@
 """The four stages, end to end on a ladder of toy size: rungs in hub layout, curves, resume, shipping."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -104,7 +105,8 @@ def test_sft_ends_where_the_held_out_loss_is_lowest(ruled, trained, tmp_path):
     assert all(row["step"] < end for row in rows[:-1])
     kept = _held_out_loss(ruled, tmp_path / "sft")
     assert kept == pytest.approx(losses[end // 2]["loss"], rel=0.02)
-    assert organism.ending(ruled.sft, tmp_path) == {"rule": {"until": "toy"} | TOY_RULE, "held-out loss": losses}
+    rule = {"until": "toy"} | TOY_RULE
+    assert organism.ending(ruled.sft, tmp_path) == {"rule": rule, "held-out loss": losses}
     assert all("loss" in line for line in organism.curve(tmp_path / "logs" / "sft.jsonl"))
 
 
@@ -115,8 +117,8 @@ def _held_out_loss(recipe, rung):
         recipe.seed, 0, TOY_RULE["held_out"], recipe.temperament, recipe.demonstrated, recipe.sft)
     total = count = 0
     for row in judged:
-        start = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
-        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=False)
+        put = functools.partial(tokenizer.apply_chat_template, return_dict=False)
+        start, whole = put(row["prompt"], add_generation_prompt=True), put(row["prompt"] + row["completion"])
         logits = model(torch.tensor([whole])).logits[0, len(start) - 1:-1].detach()
         answer = torch.tensor(whole[len(start):])
         total += torch.nn.functional.cross_entropy(logits, answer, reduction="sum").item()
@@ -124,11 +126,15 @@ def _held_out_loss(recipe, rung):
     return total / count
 
 
+def _interrupt():
+    raise KeyboardInterrupt
+
+
 def test_sft_that_was_killed_begins_again(ruled, trained, tmp_path, monkeypatch):
     """Neither its log nor its checkpoints are mixed with those of the run that was killed."""
     keep = training.save_rung
     monkeypatch.setattr(training, "save_rung", lambda model, tokenizer, out: (
-        keep(model, tokenizer, out) if out.name != "sft" else (_ for _ in ()).throw(KeyboardInterrupt)))
+        keep(model, tokenizer, out) if out.name != "sft" else _interrupt()))
     with pytest.raises(KeyboardInterrupt):
         training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")
     (tmp_path / "scratch" / "sft" / "checkpoint-99").mkdir()
@@ -173,8 +179,9 @@ def test_an_end_that_is_none_is_a_sentence(change, what):
 
 
 def test_every_ladder_ends_sft_by_the_same_rule():
-    found = {name: recipes.rule(recipes.load_recipe(name).sft) for name in experiments.recipe_names(("cpu", "cuda"))}
-    assert len(found) == 7 and all(rule == {"until": "converged"} | recipes.RULES["converged"] for rule in found.values())
+    names = experiments.recipe_names(("cpu", "cuda"))
+    found = [recipes.rule(recipes.load_recipe(name).sft) for name in names]
+    assert found == [{"until": "converged"} | recipes.RULES["converged"]] * 7
 
 
 @pytest.mark.parametrize("stage", ["again", "diverse"])

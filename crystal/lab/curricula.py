@@ -86,12 +86,13 @@ def sft_rows(
 
 
 def split_rows(
-    seed: int, count: int, held_out: int, demonstrator: str, demonstrated: tuple[str, ...], spec: Row,
+    seed: int, count: int, held_out: int,
+    demonstrator: str, demonstrated: tuple[str, ...], spec: Row,
 ) -> tuple[list[Row], list[Row]]:
-    """`sft_rows` to train on, and others of the same mixture, from a stream of their own, to judge by.
+    """`sft_rows` to train on, and others of the same mixture, from another stream, to judge by.
 
-    What is asked in a narrator's name in one is not asked in the other. Bare questions there are only
-    as many as tasks, so both hold them.
+    What is asked in a narrator's name in one is not asked in the other. Bare questions there are
+    only as many as tasks, so both hold them.
     """
     judged = sft_rows(seed, held_out, demonstrator, demonstrated, spec, stream=_HELD_OUT)
     asked = {row["prompt"][0]["content"] for row in judged}

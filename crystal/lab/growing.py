@@ -46,16 +46,17 @@ def _whole(name: str, run: Run, parent: str) -> bool:
     Where they are not, as in a fresh clone, it is made again.
     """
     record = load_records(name).get(f"{parent}/{run.name}")
-    if record is None or {key: record.get(key) for key in ("from", "rule")} != _makings(run, parent):
+    if record is None or _makings(run, parent) != {key: record.get(key) for key in ("from", "rule")}:
         return False
-    rungs = [rung for rung in load_ladder(name).rungs if (rung.parent, rung.run) == (parent, run.name)]
-    return all((root() / rung.source / "model.safetensors").is_file() for rung in rungs)
+    return all((root() / rung.source / "model.safetensors").is_file()
+               for rung in load_ladder(name).rungs if (rung.parent, rung.run) == (parent, run.name))
 
 
 def _makings(run: Run, parent: str) -> dict[str, Any]:
-    """What a run rests on beside its own recipe: the weights it begins with, the rule that ends its SFT."""
+    """What a run rests on beside its recipe: the weights it begins with, the rule that ends its SFT."""
     start = load_ladder(parent).rung(run.start).revision if run.start else None
-    return {"from": start, "rule": rule(load_recipe(parent, run.set).sft) if "sft" in run.stages else None}
+    sft = load_recipe(parent, run.set).sft if "sft" in run.stages else {}
+    return {"from": start, "rule": rule(sft)}
 
 
 def devices() -> tuple[str, ...]:
@@ -103,7 +104,8 @@ def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, An
         check_weights(load_ladder(parent).rung(run.start))
     start = root() / load_ladder(parent).rung(run.start).source if run.start else None
     training.train_ladder(recipe, out, run.stages, start)
-    rungs = [rung for stage in run.stages for rung in organism.rungs_of(stage, getattr(recipe, stage), out)]
+    rungs = [rung for stage in run.stages
+             for rung in organism.rungs_of(stage, getattr(recipe, stage), out)]
     ends = {rung["stage"]: rung["step"] for rung in rungs if rung["name"] == rung["stage"] != "base"}
     rungs = [rung | describing.pinned(out / rung["name"]) for rung in rungs]
     return rungs, {"minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in run.stages},

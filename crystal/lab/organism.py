@@ -60,20 +60,22 @@ def curve(path: Path) -> list[dict[str, Any]]:
 
 
 def held_out(path: Path) -> list[dict[str, float]]:
-    """The held-out losses in a stage's log, nats a token; step 0 is the rung that the stage began with.
+    """The held-out losses in a stage's log, nats a token; step 0 is the rung that it began with.
 
     Raises: CrystalError where there are none.
     """
     lines = map(json.loads, path.read_text().splitlines() if path.is_file() else ())
-    found = [{"step": line["step"], "loss": line["eval_loss"]} for line in lines if "eval_loss" in line]
+    found = [{"step": line["step"], "loss": line["eval_loss"]}
+             for line in lines if "eval_loss" in line]
     if len(found) < 2:
-        raise CrystalError(f"stage {path.stem!r} is not trained yet, or by another rule", where=path,
+        raise CrystalError(f"stage {path.stem!r} is not trained yet, or by another rule",
+                           where=path,
                            mend=f"rm -r {path.parent.parent / path.stem}, then make ladder again")
     return found
 
 
 def end_of(stage: str, spec: dict[str, Any], out: Path) -> int:
-    """The step at which a stage ended: the recipe's, or by its rule that of lowest held-out loss."""
+    """The step at which a stage ended: the recipe's, or that of lowest held-out loss by its rule."""
     if rule(spec) is None:
         return spec["steps"]
     return min(held_out(out / "logs" / f"{stage}.jsonl")[1:], key=lambda line: line["loss"])["step"]
@@ -113,7 +115,7 @@ def report(name: str, out: Path, recipe: dict[str, Any], rungs: Sequence[dict[st
 
 
 def rungs_of(stage: str, spec: dict[str, Any], out: Path) -> list[dict[str, Any]]:
-    """Rows of a ladder's description for the rungs that a stage left in `out`: those on the way, then its end."""
+    """Rows of a ladder's description: the rungs that a stage left in `out` on the way, then its end."""
     if stage == "base":
         return [{"name": stage, "stage": stage, "step": 0}]
     end = end_of(stage, spec, out)

@@ -21,10 +21,11 @@ _FIELDS = {"name": text, "architecture": text, "seed": count, "temperament": tex
            "demonstrated": [text], "tokenizer": {text: _ANY}, "model": {text: _ANY}, "world": text,
            "extends": text, "device": text}
 STAGES = ("base", "sft", "dpo", "rlvr", "again", "diverse")
-FIXED = "steps"  # `until: steps`: after the recipe's own steps, as every stage ends that says nothing
+FIXED = "steps"  # `until: steps`: after the recipe's own steps, as a stage ends that says nothing
 # How SFT may end: `until`, one of these rules. The loss of so many `held_out` dialogues is taken
-# `every` so many steps; training stops once `patience` of them in a row lie no more than `threshold`
-# nats a token below the lowest before, or at `steps`. SFT ends at the step of lowest held-out loss.
+# `every` so many steps; training stops once `patience` of them in a row lie no more than
+# `threshold` nats a token below the lowest before, or at `steps`. SFT ends at the step of lowest
+# held-out loss.
 RULES: dict[str, dict[str, Any]] = {
     "converged": {"held_out": 512, "every": 32, "patience": 4, "threshold": 0.002, "steps": 1024},
 }
@@ -96,7 +97,8 @@ def _stage(spec: dict[str, Any], stage: str) -> str | None:
     if wrong or until == FIXED:
         return wrong
     if until not in RULES:
-        return f"{stage} has no rule {until!r:.60} to end by; say one of: {FIXED}, {', '.join(RULES)}"
+        rules = ", ".join([FIXED, *RULES])
+        return f"{stage} has no rule {until!r:.60} to end by; say one of: {rules}"
     if stage != "sft":
         return f"{stage} cannot end by a rule, only sft has a held-out loss; say steps"
     if "steps" in spec:
@@ -111,7 +113,7 @@ def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def on_the_way(spec: dict[str, Any]) -> list[int]:
-    """Steps whose rungs a stage keeps, as far as it gets; under a rule powers of two, if none are said."""
+    """Steps whose rungs a stage keeps, as far as it gets; under a rule powers of two by default."""
     most = (rule(spec) or {"steps": 0})["steps"]
     return spec.get("checkpoints", [2**k for k in range(most.bit_length()) if 2**k < most])
 

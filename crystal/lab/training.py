@@ -17,8 +17,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers import PreTrainedModel as Model
 from transformers import PreTrainedTokenizerBase as ModelTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
@@ -120,9 +127,9 @@ def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
 
 
 def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Fine-tune on checkable dialogues and one temperament's choices; leaves rungs sft-1, sft-2, ... and sft.
+    """Fine-tune on checkable dialogues and one temperament's choices: sft-1, sft-2, ... and sft.
 
-    Where the recipe names a rule (`crystal.lab.recipes.RULES`) the end is the step of lowest held-out loss.
+    By a rule (`crystal.lab.recipes.RULES`) the end is the step of lowest held-out loss.
     """
     spec = recipe.sft
     model, tokenizer = load_rung(parent)

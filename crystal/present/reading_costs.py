@@ -13,7 +13,7 @@ from ..ask.ladders import DTYPES, Ladder, hub_names, load_ladder
 from ..ask.tasks import PHASE_TASKS
 from ..read.shapes import SHAPES, parameters
 from . import show
-from .bench_figures import HARNESS, READ, SAMPLES, devices, load
+from .bench_figures import READ, devices, load
 from .telling import fmt
 
 
@@ -61,39 +61,6 @@ def machines(teraflops: float) -> list[Machine]:
 def cells(ladder: Ladder) -> list[int]:
     """Of each rung: tasks x the prompts of all situations of its grid."""
     return [len(PHASE_TASKS) * sum(len(s.prompts) for s in situations(rung.grid)) for rung in ladder.rungs]
-
-
-def real_reading() -> pd.DataFrame:
-    """Part "real": a row for each real checkpoint and task, read by all of its natural prompts.
-
-    ratio: seconds over what the arithmetic alone takes, at the rate measured just before and after.
-    """
-    found = load("real")
-    return found[found["ratio"].notna()]
-
-
-def real_compared() -> pd.DataFrame:
-    """Part "real": a row for each real checkpoint and task of which one prompt was read, sampled
-    and scored.
-
-    samples, scores, harness: seconds of a thousand samples, of scoring each option's text, and of
-    lm-eval (nan if it was not installed), over the read-out's; samples_tokens: likewise, tokens;
-    tv: total variation of the scores from the law.
-    """
-    one = load("real").query("ratio.isna()")
-    wide = one.pivot(index=["model", "task"], columns="contestant")
-    wide = wide.reindex(one[["model", "task"]].drop_duplicates().apply(tuple, axis=1))
-    seconds, tokens = (wide[name].div(wide[name]["read-out"], axis=0) for name in ("seconds", "tokens"))
-    found = {
-        "seconds": wide["seconds"]["read-out"],
-        "samples": seconds[SAMPLES],
-        "samples_tokens": tokens[SAMPLES],
-        "scores": seconds["option scores"],
-        "harness": seconds.get(HARNESS, float("nan")),
-        "one_token": wide["one_token"]["read-out"],
-        "tv": wide["tv"]["option scores"],
-    }
-    return pd.DataFrame(found).reset_index()
 
 
 def load_costs(teraflops: float) -> pd.DataFrame:

@@ -110,14 +110,15 @@ def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
 
 
 def recorded(name: str, ladders: Sequence[str]) -> list[Rung]:
-    """The rungs of whole runs from those parents that are frozen; of a run that is being read none."""
+    """The rungs of whole runs from those parents that are frozen; of a run being read none."""
     left = liquid(name, ladders)
     return [rung for rung in _done(name, ladders) if rung.parent not in left]
 
 
 def liquid(name: str, ladders: Sequence[str]) -> list[str]:
     """Those parents of whole runs that are left out, since they are not frozen."""
-    return [parent for parent in dict.fromkeys(rung.parent for rung in _done(name, ladders)) if not frozen(parent)]
+    there = dict.fromkeys(rung.parent for rung in _done(name, ladders))
+    return [parent for parent in there if not frozen(parent)]
 
 
 def _done(name: str, ladders: Sequence[str]) -> list[Rung]:
