@@ -73,6 +73,13 @@ def test_a_stage_that_is_there_is_not_run_again(toy, trained):
     assert os.stat(out / "rlvr" / "model.safetensors").st_mtime_ns == before
 
 
+def test_what_grew_from_a_stage_is_trained_again_with_it(toy, trained, tmp_path):
+    out = tmp_path / "toy"
+    shutil.copytree(trained[0], out)
+    shutil.rmtree(out / "sft")
+    assert set(training.train_ladder(toy, out, ["base", "sft", "dpo"])) == {"sft", "dpo"}
+
+
 def test_half_a_rung_is_not_taken_for_whole(toy, trained, tmp_path, monkeypatch):
     """A kill while a rung is written leaves `<rung>.part`, never the rung."""
     out, _ = trained

@@ -233,9 +233,11 @@ def train_ladder(recipe: Recipe, out: Path, stages: Iterable[str] = STAGES, pare
     Returns minutes of each stage run.
     """
     (out / "logs").mkdir(parents=True, exist_ok=True)
-    minutes = {}
-    for stage in stages:
+    minutes, stages = {}, list(stages)
+    for place, stage in enumerate(stages):
         if not (out / stage / "model.safetensors").is_file():
+            for later in stages[place + 1:]:  # they grew from another rung
+                shutil.rmtree(out / later, ignore_errors=True)
             if stage != "base":  # it begins again; only the base goes on where it was stopped
                 (out / "logs" / f"{stage}.jsonl").unlink(missing_ok=True)
                 shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
