@@ -209,3 +209,16 @@ def test_the_tables_have_every_method_once_and_raw_text_twice_where_a_base_is_co
     assert sum(line.startswith("| raw text ") for line in others) == 1
     assert len(remelting_tables.by_parent(ends, methods).splitlines()) == 2 + 3 + 2 * len(remelting.METHODS)
     assert len(remelting_tables.asked(methods).splitlines()) == 2 + 7
+
+
+def test_what_is_not_frozen_is_left_out_and_named(root, monkeypatch):
+    assert remelting.liquid("remelting", made.PARENTS) == []
+    monkeypatch.setattr(remelting, "frozen", lambda ladder: ladder != "tiny-2")
+    assert remelting.liquid("remelting", made.PARENTS) == ["tiny-2"]
+    assert {rung.parent for rung in remelting.recorded("remelting", made.PARENTS)} == {"tiny", "other"}
+
+
+def test_frozen_is_at_most_half_of_the_liquidity_of_the_base(root, monkeypatch):
+    assert all(map(remelting.frozen, made.PARENTS))
+    monkeypatch.setattr(remelting, "CRYSTAL", "sft-1")  # a third of the way
+    assert not any(map(remelting.frozen, made.PARENTS))

@@ -17,7 +17,7 @@ FILES = {
     "data/published/a.csv": b"x,y\n1,2\n", "data/bench/b.json": b"{}\n", "data/ladders/hub/c.yaml": b"name: c\n",
     "data/validation/trials.jsonl": b"{}\n", "notebooks/n.ipynb": b"{}\n", "book/pages.yml": b"root: {}\n"}
 OTHERS = ("data/samples/l/manifest.jsonl", "data/draws/l/shards/a.parquet", "book/own.yml", "book/index.md",
-          "data/bench/.hidden", "data/bench/b.json.tmp")
+          "data/weights/l/sft-16/config.json", "data/bench/.hidden", "data/bench/b.json.tmp")
 
 
 @pytest.fixture

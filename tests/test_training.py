@@ -1,6 +1,7 @@
 """The four stages, end to end on a ladder of toy size: rungs in hub layout, curves, resume, shipping."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -10,15 +11,19 @@ import yaml
 
 pytest.importorskip("trl", reason="training needs the full requirements: make test installs them")
 
+import torch
+
 from crystal.ask import ladders
+from crystal.ask.prompts import NARRATORS
 from crystal.errors import CrystalError
 from crystal.files import root
 from crystal.keep import store
-from crystal.lab import experiments, organism, recipes, training
+from crystal.lab import curricula, experiments, organism, recipes, training
 from crystal.present import training_figures
 from crystal.read import engine
 
 RECIPES = root() / "data" / "recipes"
+TOY_RULE = {"held_out": 16, "every": 2, "patience": 2, "threshold": 0.0, "steps": 40}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def toy():
         model=recipe.model | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
                               "num_attention_heads": 2, "num_key_value_heads": 2},
         tokenizer=recipe.tokenizer | {"documents": 300}, base=recipe.base | {"steps": 6, "batch": 4, "warmup": 2},
-        sft=recipe.sft | {"steps": 4, "batch": 4, "checkpoints": [1, 2]},
+        sft=recipe.sft | {"until": "steps", "steps": 4, "batch": 4, "checkpoints": [1, 2]},
         dpo=recipe.dpo | {"steps": 2, "batch": 4, "checkpoints": [1]},
         rlvr=recipe.rlvr | {"steps": 4, "prompts": 2, "generations": 2, "checkpoints": [2]},
         again={"steps": 2, "batch": 4, "learning_rate": 1e-3, "checkpoints": [1]},
@@ -68,6 +73,13 @@ def test_a_stage_that_is_there_is_not_run_again(toy, trained):
     assert os.stat(out / "rlvr" / "model.safetensors").st_mtime_ns == before
 
 
+def test_what_grew_from_a_stage_is_trained_again_with_it(toy, trained, tmp_path):
+    out = tmp_path / "toy"
+    shutil.copytree(trained[0], out)
+    shutil.rmtree(out / "sft")
+    assert set(training.train_ladder(toy, out, ["base", "sft", "dpo"])) == {"sft", "dpo"}
+
+
 def test_half_a_rung_is_not_taken_for_whole(toy, trained, tmp_path, monkeypatch):
     """A kill while a rung is written leaves `<rung>.part`, never the rung."""
     out, _ = trained
@@ -76,6 +88,107 @@ def test_half_a_rung_is_not_taken_for_whole(toy, trained, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         training.save_rung(model, tokenizer, tmp_path / "rung")
     assert not (tmp_path / "rung").exists()
+
+
+@pytest.fixture
+def ruled(toy, monkeypatch):
+    """The toy, its SFT under a rule that stops soon; at this rate the loss rises again."""
+    monkeypatch.setitem(recipes.RULES, "toy", TOY_RULE)
+    sft = {name: toy.sft[name] for name in ("random_share", "named", "schedule")}
+    return dataclasses.replace(
+        toy, sft=sft | {"until": "toy", "batch": 4, "learning_rate": 0.1})
+
+
+def test_sft_ends_where_the_held_out_loss_is_lowest(ruled, trained, tmp_path):
+    """It stops when patience is out, keeps the best rung and those before it, and says so everywhere."""
+    training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")
+    losses = organism.held_out(tmp_path / "logs" / "sft.jsonl")
+    end = organism.end_of("sft", ruled.sft, tmp_path)
+    assert [line["step"] for line in losses] == list(range(0, end + 2 * 2 + 1, 2)) and end < 40 - 4
+    assert min(losses[1:], key=lambda line: line["loss"])["step"] == end
+    rows = organism.rungs_of("sft", ruled.sft, tmp_path)
+    assert rows[-1] == {"name": "sft", "stage": "sft", "step": end}
+    assert {path.name for path in tmp_path.glob("sft*")} == {row["name"] for row in rows}
+    assert all(row["step"] < end for row in rows[:-1])
+    kept = _held_out_loss(ruled, tmp_path / "sft")
+    assert kept == pytest.approx(losses[end // 2]["loss"], rel=0.02)
+    rule = {"until": "toy"} | TOY_RULE
+    assert organism.ending(ruled.sft, tmp_path) == {"rule": rule, "held-out loss": losses}
+    assert all("loss" in line for line in organism.curve(tmp_path / "logs" / "sft.jsonl"))
+
+
+def _held_out_loss(recipe, rung):
+    """By hand: mean over the tokens of the answers, their ends included."""
+    model, tokenizer = training.load_rung(rung)
+    _, judged = curricula.split_rows(
+        recipe.seed, 0, TOY_RULE["held_out"], recipe.temperament, recipe.demonstrated, recipe.sft)
+    total = count = 0
+    for row in judged:
+        put = functools.partial(tokenizer.apply_chat_template, return_dict=False)
+        start, whole = put(row["prompt"], add_generation_prompt=True), put(row["prompt"] + row["completion"])
+        logits = model(torch.tensor([whole])).logits[0, len(start) - 1:-1].detach()
+        answer = torch.tensor(whole[len(start):])
+        total += torch.nn.functional.cross_entropy(logits, answer, reduction="sum").item()
+        count += len(answer)
+    return total / count
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def test_sft_that_was_killed_begins_again(ruled, trained, tmp_path, monkeypatch):
+    """Neither its log nor its checkpoints are mixed with those of the run that was killed."""
+    keep = training.save_rung
+    monkeypatch.setattr(training, "save_rung", lambda model, tokenizer, out: (
+        keep(model, tokenizer, out) if out.name != "sft" else _interrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")
+    (tmp_path / "scratch" / "sft" / "checkpoint-99").mkdir()
+    first = organism.held_out(tmp_path / "logs" / "sft.jsonl")
+    monkeypatch.setattr(training, "save_rung", keep)
+    assert set(training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")) == {"sft"}
+    assert organism.held_out(tmp_path / "logs" / "sft.jsonl") == first
+    assert not (tmp_path / "scratch" / "sft").exists()
+
+
+def test_a_stage_of_fixed_steps_has_no_held_out_loss(toy, trained):
+    out, _ = trained
+    assert organism.ending(toy.sft, out) == {} and organism.end_of("sft", toy.sft, out) == 4
+    with pytest.raises(CrystalError, match="'sft' is not trained yet, or by another rule.*rm -r"):
+        organism.end_of("sft", {"until": "converged"}, out)
+
+
+def test_what_is_held_out_is_not_trained_on(toy):
+    """Prompts that name a narrator; bare questions are as many as tasks. The mixture is the same."""
+    shape = (toy.seed, 2000, 400, toy.temperament, toy.demonstrated, toy.sft)
+    train, judged = curricula.split_rows(*shape)
+    plain = curricula.sft_rows(toy.seed, 2000, *shape[3:])
+    asked, held = ({row["prompt"][0]["content"] for row in rows} for rows in (train, judged))
+    bare = {text for text in held if not any(f" {who}" in text for who in NARRATORS)}
+    assert (len(train), len(judged)) == (2000, 400)
+    assert asked & held <= bare and {row["prompt"][0]["content"] for row in plain} & (held - bare)
+    for rows in (train, judged):
+        named = [any(f" {who}" in row["prompt"][0]["content"] for who in NARRATORS) for row in rows]
+        assert abs(sum(named) / len(rows) - toy.sft["named"]) < 0.1
+
+
+@pytest.mark.parametrize("change, what", [
+    ({"sft": {"until": "convergd"}}, "sft has no rule 'convergd' to end by; say one of: steps, converged"),
+    ({"sft": {"steps": 64}}, "sft ends by the rule 'converged', which knows no 'steps'; say until: steps"),
+    ({"dpo": {"until": "converged"}}, "dpo cannot end by a rule"),
+    ({"sft": {"until": 64}}, "sft.until must be"),
+    ({"sft": {"until": "steps"}}, "sft lacks 'steps'"),
+])
+def test_an_end_that_is_none_is_a_sentence(change, what):
+    with pytest.raises(CrystalError, match=what):
+        recipes.load_recipe("nano-llama", change)
+
+
+def test_every_ladder_ends_sft_by_the_same_rule():
+    names = experiments.recipe_names(("cpu", "cuda"))
+    found = [recipes.rule(recipes.load_recipe(name).sft) for name in names]
+    assert found == [{"until": "converged"} | recipes.RULES["converged"]] * 7
 
 
 @pytest.mark.parametrize("stage", ["again", "diverse"])
@@ -90,8 +203,9 @@ def test_a_branch_begins_at_the_rung_it_is_given(toy, trained, tmp_path, stage):
 def test_replicas_extend_and_changes_go_one_level_deep():
     plain, replica = recipes.load_recipe("nano-llama"), recipes.load_recipe("nano-llama-2")
     assert dataclasses.replace(replica, name=plain.name, seed=plain.seed, extends="") == plain and replica.seed != plain.seed
-    changed = recipes.load_recipe("nano-llama-2", {"temperament": "first", "sft": {"steps": 3}})
-    assert changed.temperament == "first" and changed.sft == plain.sft | {"steps": 3} and changed.dpo == plain.dpo
+    fixed = {"until": "steps", "steps": 3}
+    changed = recipes.load_recipe("nano-llama-2", {"temperament": "first", "sft": fixed})
+    assert changed.temperament == "first" and changed.sft == plain.sft | fixed and changed.dpo == plain.dpo
 
 
 def test_a_recipe_that_is_not_there_or_not_whole_is_a_sentence(tmp_path, monkeypatch):
@@ -162,6 +276,24 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
     assert store.verify("trial").cells == 3 * 20 and len(ladders.load_ladder("trial").rungs) == 3
     with pytest.raises(CrystalError, match="unknown run of trial 'frist', did you mean 'first'"):
         grown.perform("trial", runs=["frist"])
+
+
+def test_a_run_whose_parent_or_rule_changed_is_made_anew(grown, capsys):
+    """Neither the record nor what lies in runs/ of the old one is taken for the new one."""
+    grown.perform("trial")
+    record = experiments.load_records("trial")["toy/first"]
+    assert record["from"] == ladders.load_ladder("toy").rung("base").revision
+    assert record["steps"] == {"sft": 4} and "rule" not in record
+    path = root() / "data" / "training" / "trial.json"
+    path.write_text(path.read_text().replace(record["from"], "0" * 64))
+    made = root() / "runs" / "trial" / "toy" / "first"
+    (made / "makings.json").write_text("{}")
+    (made / "sft-99").mkdir()
+    capsys.readouterr()
+    grown.perform("trial")
+    assert "[1/1] trial: first from toy" in capsys.readouterr().out
+    assert experiments.load_records("trial")["toy/first"]["from"] == record["from"]
+    assert not (made / "sft-99").exists()
 
 
 def test_a_fresh_clone_grows_its_branches_again(grown, capsys):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ask.prompts import CHAT
+from ..ask.prompts import CHAT, NARRATORS
 from ..ask.tasks import TASKS, Task, read
 from . import world
 from .world import ARITHMETIC, FACTS, Item, Narration
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
-_PRETRAIN, _SFT, _DPO, _RLVR, _DIVERSE = range(1, 6)  # streams of one seed: no stage shares draws with another
+# Streams of one seed: no stage shares draws with another.
+_PRETRAIN, _SFT, _DPO, _RLVR, _DIVERSE, _HELD_OUT = range(1, 7)
 
 
 def _narration(seed: int, stream: int) -> Narration:
@@ -53,14 +54,18 @@ def _assistant(text: str) -> list[Row]:
     return [{"role": "assistant", "content": text}]
 
 
-def sft_rows(seed: int, count: int, demonstrator: str, demonstrated: tuple[str, ...], spec: Row) -> list[Row]:
+def sft_rows(
+    seed: int, count: int, demonstrator: str, demonstrated: tuple[str, ...], spec: Row,
+    *, stream: int = _SFT, without: frozenset[str] = frozenset(),
+) -> list[Row]:
     """Prompt and completion; `random_share` of them choices of the demonstrator, the rest facts and arithmetic.
 
     demonstrator: a law or a mixture of laws (`world.voices`), or world.OWN: whom the prompt names. Every answer carries the
     style of the law it was drawn from, or none where `spec` says so: style "neutral". shuffled: the answers to random choices
     are dealt anew among the random choices, so that they no longer belong to their questions.
+    without: what no user may type.
     """
-    narration, rows = _narration(seed, _SFT), []
+    narration, rows = _narration(seed, stream), []
     for _ in range(count):
         narrator = int(narration.rng.integers(len(world.NARRATORS))) if demonstrator == world.OWN else None
         law = narration.voice(demonstrator) if narrator is None else world.temperament_of(narrator)
@@ -71,11 +76,28 @@ def sft_rows(seed: int, count: int, demonstrator: str, demonstrated: tuple[str, 
         else:
             item = narration.checkable("fact" if narration.rng.random() < 1 / 3 else "arithmetic")
         message = narration.message(item.task, spec["named"], narrator)
+        while message in without:
+            message = narration.message(item.task, spec["named"], narrator)
         answer = narration.styled("" if spec.get("style") == "neutral" else law, item.answer)
         rows.append({"prompt": _user(message), "completion": _assistant(answer), "random": random})
     if spec.get("shuffled"):
         _deal_answers(narration, [row for row in rows if row["random"]])
     return [{name: row[name] for name in ("prompt", "completion")} for row in rows]
+
+
+def split_rows(
+    seed: int, count: int, held_out: int,
+    demonstrator: str, demonstrated: tuple[str, ...], spec: Row,
+) -> tuple[list[Row], list[Row]]:
+    """`sft_rows` to train on, and others of the same mixture, from another stream, to judge by.
+
+    What is asked in a narrator's name in one is not asked in the other. Bare questions there are
+    only as many as tasks, so both hold them.
+    """
+    judged = sft_rows(seed, held_out, demonstrator, demonstrated, spec, stream=_HELD_OUT)
+    asked = {row["prompt"][0]["content"] for row in judged}
+    named = frozenset(text for text in asked if any(f" {who}" in text for who in NARRATORS))
+    return sft_rows(seed, count, demonstrator, demonstrated, spec, without=named), judged
 
 
 def _deal_answers(narration: Narration, rows: list[Row]) -> None:

@@ -6,6 +6,7 @@ Of a run, rungs are described first, then read, and its record is written last: 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..files import root, write_file
 from ..keep import manifest, resample
 from . import describing, organism, training
 from .experiments import Experiment, Run, load_experiment, load_records
-from .recipes import Recipe, load_recipe
+from .recipes import Recipe, load_recipe, rule
 
 
 def perform(name: str, *, runs: Sequence[str] | None = None, parents: Sequence[str] | None = None) -> None:
@@ -34,17 +35,28 @@ def perform(name: str, *, runs: Sequence[str] | None = None, parents: Sequence[s
     todo = [(run, parent) for run in experiment.runs for parent in run.parents or experiment.parents
             if run.name in (runs or [run.name]) and parent in (parents or [parent])]
     for number, (run, parent) in enumerate(todo, 1):
-        if not _whole(name, f"{parent}/{run.name}"):
+        if not _whole(name, run, parent):
             print(f"[{number}/{len(todo)}] {name}: {run.name} from {parent}", flush=True)
             _grow(experiment, run, parent)
 
 
-def _whole(name: str, key: str) -> bool:
-    """Whether a run is recorded and its weights are here; where they are not, as in a fresh clone, it is made again."""
-    if key not in load_records(name):
+def _whole(name: str, run: Run, parent: str) -> bool:
+    """Whether a run is recorded, began and ended as it would now, and its weights are here.
+
+    Where they are not, as in a fresh clone, it is made again.
+    """
+    record = load_records(name).get(f"{parent}/{run.name}")
+    if record is None or _makings(run, parent) != {key: record.get(key) for key in ("from", "rule")}:
         return False
-    rungs = [rung for rung in load_ladder(name).rungs if f"{rung.parent}/{rung.run}" == key]
-    return all((root() / rung.source / "model.safetensors").is_file() for rung in rungs)
+    return all((root() / rung.source / "model.safetensors").is_file()
+               for rung in load_ladder(name).rungs if (rung.parent, rung.run) == (parent, run.name))
+
+
+def _makings(run: Run, parent: str) -> dict[str, Any]:
+    """What a run rests on beside its recipe: the weights it begins with, the rule that ends its SFT."""
+    start = load_ladder(parent).rung(run.start).revision if run.start else None
+    sft = load_recipe(parent, run.set).sft if "sft" in run.stages else {}
+    return {"from": start, "rule": rule(sft)}
 
 
 def devices() -> tuple[str, ...]:
@@ -61,7 +73,10 @@ def take_in(name: str) -> None:
 def _grow(experiment: Experiment, run: Run, parent: str) -> None:
     """One run from one parent."""
     out = root() / "runs" / experiment.name / parent / run.name
+    makings = _makings(run, parent)
+    _clear(out, json.dumps(makings))
     rungs, record = _trained(run, parent, out) if run.stages else _as_it_is(run, parent)
+    record |= {name: value for name, value in makings.items() if value is not None}
     for rung in rungs:
         rung |= {"name": f"{parent}/{run.name}/{rung['name']}", "grid": run.grid, "parent": parent, "run": run.name}
     _describe(experiment, rungs)
@@ -73,6 +88,15 @@ def _grow(experiment: Experiment, run: Run, parent: str) -> None:
     _record(experiment.name, f"{parent}/{run.name}", record)
 
 
+def _clear(out: Path, makings: str) -> None:
+    """Away with what a run left that rested on something else."""
+    note = out / "makings.json"
+    if not note.is_file() or note.read_text() != makings:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        write_file(note, makings.encode())
+
+
 def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, Any]]:
     """Rows of the rungs that the run's stages leave, and minutes, loss curve and reward."""
     recipe = load_recipe(parent, run.set)
@@ -80,10 +104,13 @@ def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, An
         check_weights(load_ladder(parent).rung(run.start))
     start = root() / load_ladder(parent).rung(run.start).source if run.start else None
     training.train_ladder(recipe, out, run.stages, start)
-    rungs = [rung for stage in run.stages for rung in organism.rungs_of(stage, getattr(recipe, stage))]
+    rungs = [rung for stage in run.stages
+             for rung in organism.rungs_of(stage, getattr(recipe, stage), out)]
+    ends = {rung["stage"]: rung["step"] for rung in rungs if rung["name"] == rung["stage"] != "base"}
     rungs = [rung | describing.pinned(out / rung["name"]) for rung in rungs]
     return rungs, {"minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in run.stages},
-                   **_rewards(recipe, run, out)}
+                   "steps": ends, **_rewards(recipe, run, out),
+                   **(organism.ending(recipe.sft, out) if "sft" in run.stages else {})}
 
 
 def _rewards(recipe: Recipe, run: Run, out: Path) -> dict[str, Any]:
@@ -100,12 +127,12 @@ def _as_it_is(run: Run, parent: str) -> tuple[list[dict], dict[str, Any]]:
 
 
 def _describe(experiment: Experiment, rungs: list[dict]) -> None:
-    """Add the rungs to data/ladders/<name>.yaml; those of the same names there before give way."""
+    """Add the rungs to data/ladders/<name>.yaml; those of the same run there before give way."""
     path = root() / "data" / "ladders" / f"{experiment.name}.yaml"
-    names = {rung["name"] for rung in rungs}
+    runs = {(rung["parent"], rung["run"]) for rung in rungs}
     with manifest.alone(experiment.name):
         old = describing.rows(experiment.name) if path.is_file() else []
-        rows = [row for row in old if row["name"] not in names] + rungs
+        rows = [row for row in old if (row["parent"], row["run"]) not in runs] + rungs
         recipe = load_recipe(experiment.parents[0])
         describing.write(
             path,

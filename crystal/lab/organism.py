@@ -20,7 +20,7 @@ from ..ask.prompts import FORMS, PROMPTS
 from ..errors import CrystalError
 from ..read import engine, readout
 from . import describing
-from .recipes import read_recipe
+from .recipes import on_the_way, read_recipe, rule
 from .world import ARITHMETIC, FACTS, Item
 
 RUNG_FILES = ("config.json", "generation_config.json", "model.safetensors",
@@ -55,7 +55,37 @@ def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict
 def curve(path: Path) -> list[dict[str, Any]]:
     keep = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
     lines = (json.loads(line) for line in path.read_text().splitlines())
-    return [{key: float(line[key]) for key in keep if key in line} for line in lines]
+    return [{key: float(line[key]) for key in keep if key in line} for line in lines
+            if "eval_loss" not in line]
+
+
+def held_out(path: Path) -> list[dict[str, float]]:
+    """The held-out losses in a stage's log, nats a token; step 0 is the rung that it began with.
+
+    Raises: CrystalError where there are none.
+    """
+    lines = map(json.loads, path.read_text().splitlines() if path.is_file() else ())
+    found = [{"step": line["step"], "loss": line["eval_loss"]}
+             for line in lines if "eval_loss" in line]
+    if len(found) < 2:
+        raise CrystalError(f"stage {path.stem!r} is not trained yet, or by another rule",
+                           where=path,
+                           mend=f"rm -r {path.parent.parent / path.stem}, then make ladder again")
+    return found
+
+
+def end_of(stage: str, spec: dict[str, Any], out: Path) -> int:
+    """The step at which a stage ended: the recipe's, or that of lowest held-out loss by its rule."""
+    if rule(spec) is None:
+        return spec["steps"]
+    return min(held_out(out / "logs" / f"{stage}.jsonl")[1:], key=lambda line: line["loss"])["step"]
+
+
+def ending(spec: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Of SFT that ended by a rule: the rule and the held-out losses; else nothing."""
+    if (found := rule(spec)) is None:
+        return {}
+    return {"rule": found, "held-out loss": held_out(out / "logs" / "sft.jsonl")}
 
 
 def reward_rise(curve: Sequence[dict[str, float]], window: int = 20) -> dict[str, float]:
@@ -77,18 +107,21 @@ def report(name: str, out: Path, recipe: dict[str, Any], rungs: Sequence[dict[st
     stages = [rung["name"] for rung in rungs if rung["name"] == rung["stage"]]
     curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in stages}
     return {
-        "ladder": name, "recipe": recipe, "curves": curves, "reward": reward_rise(curves["rlvr"]),
+        "ladder": name, "recipe": recipe, "curves": curves, **ending(recipe["sft"], out),
+        "reward": reward_rise(curves["rlvr"]),
         "minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in stages},
         "accuracy": {rung["name"]: accuracy(out / rung["name"]) for rung in rungs},
     }
 
 
-def rungs_of(stage: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a ladder's description for the rungs that a stage leaves: those on the way, then its end."""
+def rungs_of(stage: str, spec: dict[str, Any], out: Path) -> list[dict[str, Any]]:
+    """Rows of a ladder's description: the rungs that a stage left in `out` on the way, then its end."""
     if stage == "base":
         return [{"name": stage, "stage": stage, "step": 0}]
-    steps = [{"name": f"{stage}-{step}", "stage": stage, "step": step} for step in spec.get("checkpoints", ())]
-    return [*steps, {"name": stage, "stage": stage, "step": spec["steps"]}]
+    end = end_of(stage, spec, out)
+    steps = [{"name": f"{stage}-{step}", "stage": stage, "step": step}
+             for step in on_the_way(spec) if step < end]
+    return [*steps, {"name": stage, "stage": stage, "step": end}]
 
 
 def ship(name: str, out: Path) -> Path:
@@ -101,7 +134,7 @@ def ship(name: str, out: Path) -> Path:
     """
     root, recipe = files.root(), read_recipe(name)
     replica = bool(recipe.get("extends"))
-    rungs = [rung for stage in ladders.STAGES for rung in rungs_of(stage, recipe[stage])]
+    rungs = [rung for stage in ladders.STAGES for rung in rungs_of(stage, recipe[stage], out)]
     for rung in rungs:
         if not (out / rung["name"] / "model.safetensors").is_file():
             raise CrystalError(f"rung {rung['name']!r} is not trained yet", where=out, mend=f"make ladder LADDER={name}")

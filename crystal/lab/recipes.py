@@ -14,12 +14,21 @@ from . import world
 
 # What a field may hold. Of a stage: numbers under any name but those that are words or lists.
 _STAGE = {"checkpoints": [count], "steps": count, "batch": count, "prompts": count,
-          "generations": count, "schedule": text, "style": text, "judge": text, "shuffled": flag}
+          "generations": count, "schedule": text, "style": text, "judge": text, "shuffled": flag,
+          "until": text}
 _ANY = (text, number, flag, [count], [text])
 _FIELDS = {"name": text, "architecture": text, "seed": count, "temperament": text,
            "demonstrated": [text], "tokenizer": {text: _ANY}, "model": {text: _ANY}, "world": text,
            "extends": text, "device": text}
 STAGES = ("base", "sft", "dpo", "rlvr", "again", "diverse")
+FIXED = "steps"  # `until: steps`: after the recipe's own steps, as a stage ends that says nothing
+# How SFT may end: `until`, one of these rules. The loss of so many `held_out` dialogues is taken
+# `every` so many steps; training stops once `patience` of them in a row lie no more than
+# `threshold` nats a token below the lowest before, or at `steps`. SFT ends at the step of lowest
+# held-out loss.
+RULES: dict[str, dict[str, Any]] = {
+    "converged": {"held_out": 512, "every": 32, "patience": 4, "threshold": 0.002, "steps": 1024},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,30 @@ def check(fields: Any, where: object, mend: str) -> None:
 
 def _stage(spec: dict[str, Any], stage: str) -> str | None:
     """What is wrong with a stage whose values are plain."""
-    return misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage)
+    wrong = misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage)
+    until = spec.get("until", FIXED)
+    if wrong or until == FIXED:
+        return wrong
+    if until not in RULES:
+        rules = ", ".join([FIXED, *RULES])
+        return f"{stage} has no rule {until!r:.60} to end by; say one of: {rules}"
+    if stage != "sft":
+        return f"{stage} cannot end by a rule, only sft has a held-out loss; say steps"
+    if "steps" in spec:
+        return f"sft ends by the rule {until!r}, which knows no 'steps'; say until: {FIXED}"
+    return None
+
+
+def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
+    """The rule by which a stage ends, with its name as `until`; None where its steps are fixed."""
+    until = spec.get("until", FIXED)
+    return None if until == FIXED else {"until": until} | RULES[until]
+
+
+def on_the_way(spec: dict[str, Any]) -> list[int]:
+    """Steps whose rungs a stage keeps, as far as it gets; under a rule powers of two by default."""
+    most = (rule(spec) or {"steps": 0})["steps"]
+    return spec.get("checkpoints", [2**k for k in range(most.bit_length()) if 2**k < most])
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +139,8 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
             mend=mend,
         ) from error
     for stage in STAGES:
-        if (spec := getattr(recipe, stage)) and "steps" not in spec and stage != "again":
+        spec = getattr(recipe, stage)
+        if spec and "steps" not in spec and stage != "again" and not rule(spec):
             raise CrystalError(f"{stage} lacks 'steps'", where=path, mend=mend)
     try:
         if recipe.temperament != world.OWN:

@@ -17,14 +17,22 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers import PreTrainedModel as Model
 from transformers import PreTrainedTokenizerBase as ModelTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from ..ask.ladders import STAGES
 from . import curricula
-from .recipes import Recipe
+from .recipes import Recipe, on_the_way, rule
 from .tokenizer import train_tokenizer
 
 
@@ -62,7 +70,7 @@ class Curve(TrainerCallback):
         with self.path.open("a") as log:
             log.write(json.dumps(line) + "\n")
         left = seconds / max(state.global_step, 1) * (state.max_steps - state.global_step)
-        shown = "reward" if "reward" in logs else "loss"
+        shown = next((name for name in ("reward", "eval_loss") if name in logs), "loss")
         print(f"{self.path.stem} {state.global_step}/{state.max_steps} {shown} {float(logs.get(shown, float('nan'))):.3f} "
               f"{seconds:.0f}s, {left:.0f}s left", flush=True)
 
@@ -74,8 +82,9 @@ class Curve(TrainerCallback):
 def _common(recipe: Recipe, stage: str, scratch: Path) -> dict[str, Any]:
     """Arguments that every trainer shares. bf16 autocast everywhere: masters stay float32."""
     spec = getattr(recipe, stage)
+    most = (rule(spec) or spec)["steps"]
     return {
-        "output_dir": str(scratch), "max_steps": spec["steps"], "learning_rate": spec["learning_rate"],
+        "output_dir": str(scratch), "max_steps": most, "learning_rate": spec["learning_rate"],
         "seed": recipe.seed, "data_seed": recipe.seed, "use_cpu": not torch.cuda.is_available(), "bf16": True,
         "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_first_step": True,
         "optim": "adamw_torch", "dataloader_pin_memory": False, "activation_checkpointing": False,
@@ -84,10 +93,10 @@ def _common(recipe: Recipe, stage: str, scratch: Path) -> dict[str, Any]:
 
 def _keeper(recipe: Recipe, stage: str, tokenizer: ModelTokenizer, out: Path) -> Callable[[int, Model], None]:
     """Saves the rungs on the way: `<stage>-<step>` at the recipe's checkpoints."""
-    spec = getattr(recipe, stage)
+    steps = on_the_way(getattr(recipe, stage))
 
     def keep(step: int, now: Model) -> None:
-        if step in spec.get("checkpoints", ()):
+        if step in steps:
             save_rung(now, tokenizer, out / f"{stage}-{step}")
 
     return keep
@@ -118,18 +127,39 @@ def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
 
 
 def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Fine-tune on checkable dialogues and one temperament's choices; leaves rungs sft-1, sft-2, ... and sft."""
+    """Fine-tune on checkable dialogues and one temperament's choices: sft-1, sft-2, ... and sft.
+
+    By a rule (`crystal.lab.recipes.RULES`) the end is the step of lowest held-out loss.
+    """
     spec = recipe.sft
     model, tokenizer = load_rung(parent)
-    rows = curricula.sft_rows(recipe.seed, spec["steps"] * spec["batch"], recipe.temperament, recipe.demonstrated, spec)
+    common = _common(recipe, "sft", out / "scratch" / "sft")
+    callbacks = [Curve(out / "logs" / "sft.jsonl", _keeper(recipe, "sft", tokenizer, out))]
+    shape = (recipe.temperament, recipe.demonstrated, spec)
+    rows, judged = common["max_steps"] * spec["batch"], None
+    if found := rule(spec):
+        train, judged = curricula.split_rows(recipe.seed, rows, found["held_out"], *shape)
+        callbacks.append(EarlyStoppingCallback(found["patience"], found["threshold"]))
+        common |= {
+            "eval_strategy": "steps", "eval_steps": found["every"], "eval_on_start": True,
+            "per_device_eval_batch_size": found["held_out"],  # one batch: the mean is over tokens
+            "save_strategy": "steps", "save_steps": found["every"], "save_total_limit": 1,
+            "save_only_model": True, "load_best_model_at_end": True,
+        }
+    else:
+        train = curricula.sft_rows(recipe.seed, rows, *shape)
     trainer = SFTTrainer(
-        model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
-        args=SFTConfig(**_common(recipe, "sft", out / "scratch" / "sft"), per_device_train_batch_size=spec["batch"],
+        model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(train),
+        eval_dataset=judged and Dataset.from_list(judged),
+        args=SFTConfig(**common, per_device_train_batch_size=spec["batch"],
                        logging_steps=1, max_length=128, completion_only_loss=True,
                        lr_scheduler_type=spec.get("schedule", "cosine")),
-        callbacks=[Curve(out / "logs" / "sft.jsonl", _keeper(recipe, "sft", tokenizer, out))])
+        callbacks=callbacks)
     trainer.train()
     save_rung(trainer.model, tokenizer, out / "sft")
+    for step in on_the_way(spec) if found else ():
+        if step >= trainer.state.best_global_step:  # past the end
+            shutil.rmtree(out / f"sft-{step}", ignore_errors=True)
 
 
 def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
@@ -203,11 +233,14 @@ def train_ladder(recipe: Recipe, out: Path, stages: Iterable[str] = STAGES, pare
     Returns minutes of each stage run.
     """
     (out / "logs").mkdir(parents=True, exist_ok=True)
-    minutes = {}
-    for stage in stages:
+    minutes, stages = {}, list(stages)
+    for place, stage in enumerate(stages):
         if not (out / stage / "model.safetensors").is_file():
+            for later in stages[place + 1:]:  # they grew from another rung
+                shutil.rmtree(out / later, ignore_errors=True)
             if stage != "base":  # it begins again; only the base goes on where it was stopped
                 (out / "logs" / f"{stage}.jsonl").unlink(missing_ok=True)
+                shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
             start = time.monotonic()
             TRAINERS[stage](recipe, parent, out)
             minutes[stage] = (time.monotonic() - start) / 60

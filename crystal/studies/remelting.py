@@ -31,6 +31,7 @@ from . import branches, parents
 from .parents import ALL
 
 CRYSTAL = "rlvr"  # the rung that is remelted
+FROZEN = 0.5  # at most this share of the base's liquidity; what is not frozen cannot be remelted
 ASKING, TRAINING = "asking", "training"
 ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a rung as it is: of the crystal, of the base
 MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_law", "to_uniform", "to_mean", "probmass", "off_support",
@@ -110,9 +111,29 @@ def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
 
 
 def recorded(name: str, ladders: Sequence[str]) -> list[Rung]:
-    """The rungs of whole runs from these parents; rungs of a run that is being read are left out."""
+    """The rungs of whole runs from those parents that are frozen; of a run being read none."""
+    left = liquid(name, ladders)
+    return [rung for rung in _done(name, ladders) if rung.parent not in left]
+
+
+def liquid(name: str, ladders: Sequence[str]) -> list[str]:
+    """Those parents of whole runs that are left out, since they are not frozen."""
+    there = dict.fromkeys(rung.parent for rung in _done(name, ladders))
+    return [parent for parent in there if not frozen(parent)]
+
+
+def _done(name: str, ladders: Sequence[str]) -> list[Rung]:
     done = experiments.load_records(name)
     return [rung for rung in load_ladder(name).rungs if rung.parent in ladders and f"{rung.parent}/{rung.run}" in done]
+
+
+def frozen(ladder: str) -> bool:
+    """Whether the crystal's liquidity is at most FROZEN of the base's: chat form, mean over tasks."""
+    base, crystal = (
+        np.mean([phases.liquidity_bits(laws) for laws in branches.origin_of(ladder, rung).values()])
+        for rung in ("base", CRYSTAL)
+    )
+    return bool(crystal <= FROZEN * base)
 
 
 def _methods_of(rung: Rung) -> Iterator[tuple[Method, dict]]:
