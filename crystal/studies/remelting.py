@@ -23,7 +23,6 @@ from ..lab import experiments
 from ..measure import answered, phases
 from ..measure.inference import NOTHING
 from ..measure.judging import Verdict
-from ..measure.marks import MARKS
 from ..measure.phases import Array
 from ..present.answering import answers, of_tables, unconditional
 from ..present.training_figures import load_report
@@ -230,15 +229,6 @@ def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
             for row in shares.itertuples()]
     crystal = np.array([reports[parent][CHAT]["facts"] for parent in shares["parent"]])
     return shares.assign(kept=np.array(kept, float) / crystal)
-
-
-def frozen(methods: pd.DataFrame) -> list[str]:
-    """The parents whose crystal has lost more than half of the base's liquidity, mean over tasks,
-    both in chat form: only what is frozen can be melted. methods: of `load_methods`.
-    """
-    means = methods[methods["kind"] == "reference"].groupby(["method", "parent"])["liquidity"].mean()
-    left = means["crystal"] / means["base"]
-    return left.index[left < MARKS["collapse"].mark].tolist()
 
 
 def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
