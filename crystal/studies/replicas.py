@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..files import root
 from ..measure import chain
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
 from ..present import show
 from ..present.figures import panels
 from ..present.overview import COLOURS, SIGNS
+from ..present.training_figures import load_report
 from .branches import family, over_parents
 
 if TYPE_CHECKING:
@@ -136,3 +138,9 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
         ax.set_yticks(range(len(names)), names)
         ax.set(xlim=(left, right), ylim=(len(names) - 0.5, -0.5), title=claim)
     return fig
+
+
+def unconverged(runs: Sequence[str]) -> list[str]:
+    """The runs whose SFT ended after a fixed number of steps, by their training reports."""
+    there = [run for run in runs if (root() / "data/training" / f"{run}.json").is_file()]
+    return [run for run in there if "until" not in load_report(run)["recipe"]["sft"]]
