@@ -22,11 +22,13 @@ from ..keep import store
 from ..lab import experiments, world
 from ..measure import answered, phases
 from ..measure.inference import Estimate, student
-from ..present.answering import answers
+from ..present.answering import unconditional
 
 Array = np.ndarray
 SAME = 0.05  # total variation below which two laws count as one: on small tasks several temperaments coincide
 QUANTILE = 0.9
+MEASURED = ("liquidity", "entropy", "to_law", "to_base", "progress", "fluctuation", "probmass", "found",
+            "follows")
 
 
 # --- one rung, one task ----------------------------------------------------------------------------------------------
@@ -37,8 +39,13 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
 
     liquidity, entropy (of a prompt's answer, mean): bits. to_law, to_base: JSD in bits of the mean answer to the intended
     law, and of every prompt's answer to the base's, mean. progress, fluctuation: mean and variance over narrators of the way
-    gone. probmass: mass on the smallest set holding QUANTILE of the intended law. follows: the nearest law is the intended.
+    gone. probmass: mass on the smallest set holding QUANTILE of the intended law. follows: the
+    nearest law is the intended. Of the prompts that both answer; nan where these are too few.
     """
+    both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
+    if both.sum() < answered.needed(len(both)):
+        return dict.fromkeys(MEASURED, np.nan) | {"found": ""}
+    now, origin = now[both], origin[both]
     law, mean = world.law(intended, TASKS[task]), now.mean(0)
     way = progress(now, origin, law)
     return {
@@ -137,16 +144,21 @@ def _by_rung(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
 
 
 def in_chat(frame: pd.DataFrame, rung: str) -> dict[str, Array]:
-    """Task -> answers of a rung to the probe in chat form, (20, options); frame: of its ladder."""
+    """Task -> answers of a rung to the probe in chat form, (20, options); frame: of its ladder.
+
+    Rows of prompts that are not answered (`measure.answered`) are nan.
+    Raises: CrystalError for a prompt that was not read.
+    """
     mine = frame[(frame["rung"] == rung) & (frame["form"] == CHAT) & (frame["temperature"] == 1.0)]
     laws = dict(zip(zip(mine["task"], mine["prompt"], strict=True), mine["probability"], strict=True))
     found = {}
     for task in PHASE_TASKS:
         rows = [laws.get((task, prompt.id)) for prompt in PROBE]
-        mass = [0.0 if row is None else row.sum() for row in rows]
-        if not answered.answers(np.array(mass)).all():  # says which prompt, and what is wrong with it
-            answers(frame, rung, task, CHAT, prompts=PROBE)
-        found[task] = np.stack(rows) / np.array(mass)[:, None]
+        if any(row is None for row in rows):  # says which prompt
+            unconditional(frame, rung, task, CHAT, prompts=PROBE)
+        table = np.stack(rows)
+        mass = table.sum(1, keepdims=True)
+        found[task] = np.where(answered.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
     return found
 
 

@@ -129,7 +129,8 @@ def _done(name: str, ladders: Sequence[str]) -> list[Rung]:
 def frozen(ladder: str) -> bool:
     """Whether the crystal's liquidity is at most FROZEN of the base's: chat form, mean over tasks."""
     base, crystal = (
-        np.mean([phases.liquidity_bits(laws) for laws in branches.origin_of(ladder, rung).values()])
+        np.mean([phases.liquidity_bits(laws[~np.isnan(laws).any(1)])
+                 for laws in branches.origin_of(ladder, rung).values()])
         for rung in ("base", CRYSTAL)
     )
     return bool(crystal <= FROZEN * base)
