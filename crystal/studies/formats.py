@@ -18,11 +18,12 @@ from ..ask.ladders import load_ladder
 from ..ask.prompts import CHAT, COMPLETION, FORMS, PROBE, Prompt
 from ..ask.tasks import PHASE_TASKS
 from ..keep import store
+from ..measure import answered, phases
 from ..measure import inference as inf
-from ..measure import phases
+from ..measure.answered import needed
 from ..measure.inference import Estimate
 from ..measure.phases import Array
-from ..present.answering import answers
+from ..present.answering import unconditional
 from ..present.figures import panels, title_of
 from ..texts import label
 from . import parents
@@ -47,14 +48,22 @@ class Reading:
     answers: Answers  # (rung, form, task) -> (prompts, options)
     left: pd.DataFrame  # rung, form: mean off_support and unresolved
     narrators: Array  # of every prompt
+    answered: Mapping[str, Array]  # task -> (prompts,) 1 for those that every rung answers, else 0
 
     def tasks(self, group: str) -> list[str]:
+        """Those of a group that enough prompts answer."""
         shown = load_ladder(self.ladder).demonstrated
-        return [task for task in PHASE_TASKS if group == ALL or (task in shown) == (group == DEMONSTRATED)]
+        return [task for task in PHASE_TASKS
+                if (group == ALL or (task in shown) == (group == DEMONSTRATED))
+                and self.answered[task].sum() >= needed(len(self.narrators))]
 
     def of(self, rung: str, form: str, group: str) -> list[Array]:
         """The answers to every task of a group."""
         return [self.answers[rung, form, task] for task in self.tasks(group)]
+
+    def weights(self, task: str, w: Array | None = None) -> Array:
+        """Weights without the prompts that some rung does not answer."""
+        return self.answered[task] if w is None else w * self.answered[task]
 
     def read(self, rung: str, form: str) -> bool:
         return (rung, form, PHASE_TASKS[0]) in self.answers
@@ -68,15 +77,18 @@ def load_readings(ladders: Sequence[str], prompts: Sequence[Prompt] = PROBE) -> 
 def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     frame = store.load_readouts(name, tasks=PHASE_TASKS, forms=FORMS)
     frame = frame[(frame["temperature"] == 1.0) & frame["prompt"].isin([prompt.id for prompt in prompts])]
-    found = {}
+    found, both = {}, {task: np.ones(len(prompts)) for task in PHASE_TASKS}
     for (rung, form), part in frame.groupby(["rung", "form"], sort=False):
-        if len(part) == len(prompts) * len(PHASE_TASKS):
-            found |= {
-                (rung, form, task): answers(part, rung, task, form, prompts=prompts)
-                for task in PHASE_TASKS
-            }
+        for task in PHASE_TASKS if len(part) == len(prompts) * len(PHASE_TASKS) else ():
+            table = unconditional(part, rung, task, form, prompts=prompts)
+            mass = table.sum(1, keepdims=True)
+            both[task] *= answered.answers(mass[:, 0])
+            # a row that is not answered weighs nothing, whatever it holds
+            found[rung, form, task] = np.where(mass > 0, table, 1) / np.where(
+                mass > 0, mass, table.shape[1])
     left = frame.groupby(["rung", "form"], sort=False)[["off_support", "unresolved"]].mean().reset_index()
-    return Reading(name, found, left, np.array([prompt.narrator for prompt in prompts]))
+    narrators = np.array([prompt.narrator for prompt in prompts])
+    return Reading(name, found, left, narrators, both)
 
 
 # --- numbers of one ladder -------------------------------------------------------------------------------------------
@@ -84,8 +96,9 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
 
 def liquidity(reading: Reading, rung: str, form: str, group: str) -> Callable[[Array], Array]:
     """Weights over prompts -> liquidity in bits, mean over the tasks of a group."""
-    laws = reading.of(rung, form, group)
-    return lambda w: np.mean([phases.liquidity_bits(law, w) for law in laws], axis=0)
+    laws = dict(zip(reading.tasks(group), reading.of(rung, form, group), strict=True))
+    return lambda w: np.mean([phases.liquidity_bits(law, reading.weights(task, w))
+                              for task, law in laws.items()], axis=0)
 
 
 def kept(reading: Reading, rung: str, group: str, form: str = COMPLETION) -> Callable[[Array], Array]:
@@ -103,6 +116,7 @@ def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str
 
     along, length: the form's move projected on the whole one, and that one's squared length (sums of squares).
     """
+    weights = reading.weights(task, weights)
     laws = {(rung, form): phases.mean_law(reading.answers[rung, form, task], weights)
             for rung in ("base", "sft") for form in FORMS}
     start, form, whole = laws["base", COMPLETION], laws["base", CHAT], laws["sft", CHAT]
@@ -211,7 +225,8 @@ def load_moves(readings: Sequence[Reading]) -> pd.DataFrame:
     """One row per task and part of PARTS: TV of mean laws from the base as raw text; rows of `parents.intervals`."""
     rows = [{"parent": reading.ladder, "task": task, "group": DEMONSTRATED if task in reading.tasks(DEMONSTRATED) else HELD_OUT,
              "part": part, "tv": float(value)}
-            for reading in readings for task in PHASE_TASKS for part, value in moves(reading, task).items() if part in PARTS]
+            for reading in readings for task in reading.tasks(ALL)
+            for part, value in moves(reading, task).items() if part in PARTS]
     return parents.intervals(pd.DataFrame(rows), ["group", "task", "part"], "tv")
 
 
