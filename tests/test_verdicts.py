@@ -369,3 +369,7 @@ def test_numbers_in_words():
     assert telling.fmt(np.nan) == "–" and telling.fmt(np.inf) == "∞"
     assert [telling.fmt(x) for x in (0.0, 0.0000741, 5.1e-7, 0.0001, 0.009999, 0.5, 99.96, 1234.5)] == [
         "0.00", "7.41e-05", "5.10e-07", "0.000100", "0.0100", "0.500", "100", "1,234"]
+
+
+def test_pages_and_claims_know_the_same_verdicts():
+    assert (*chain.VERDICTS, "measured") == telling.show.VERDICTS

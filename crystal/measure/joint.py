@@ -253,11 +253,11 @@ def _shares(found: Moves, member: Array, among: tuple[int, ...]) -> Array:
     columns, target = [], []
     for t in among:
         weight = 1 / np.sqrt(found.scale[t])
-        columns.append(
-            weight
-            * np.stack([np.nanmean(found.toward[t][member == g], axis=0) for g in names], axis=1)
-        )
+        there = ~np.isnan(found.inner[t])  # a group that a task did not ask explains nothing there
+        inside = (member == names[:, None]) & there
+        sums = inside @ np.where(there[:, None], found.toward[t], 0)
+        columns.append(weight * (sums / np.maximum(inside.sum(1), 1)[:, None]).T)
         target.append(weight * found.move[t])
-    weights, _ = nnls(np.nan_to_num(np.concatenate(columns)), np.concatenate(target))
+    weights, _ = nnls(np.concatenate(columns), np.concatenate(target))
     excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())
     return excess / excess.sum() if excess.sum() > 0 else excess

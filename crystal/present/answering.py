@@ -22,7 +22,7 @@ from ..measure import answered
 from ..measure.evidence import Evidence
 from ..measure.inference import leave_one_out
 
-_READ = ("ladder", "stage", "form", "temperature", "prompt", "probability")
+_READ = ("stage", "form", "temperature", "prompt", "probability")
 Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
 
@@ -71,7 +71,7 @@ def unconditional(
     form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
     ladder = frame["ladder"].iloc[0] if len(frame) else ""
     where = f"{ladder}, rung {rung}, task {task}, form {form}"
-    if len(set(rows["ladder"])) > 1:
+    if (frame["ladder"].to_numpy() != ladder).any():
         raise CrystalError(
             "the frame holds several ladders",
             where=where,

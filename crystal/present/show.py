@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CrystalError, known
 from ..files import root
-from ..measure import chain
 from ..texts import cell, code, markdown, plain
 
 if TYPE_CHECKING:
@@ -45,7 +44,10 @@ if TYPE_CHECKING:
 
 MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
-VERDICTS = (*chain.VERDICTS, "measured")  # "measured": no claim hangs on the number
+VERDICTS = (  # as `measure.chain` has them, and "measured": no claim hangs on the number
+    *("holds", "fails", "undecided", "not-testable", "not-reached", "not-measurable"),
+    "measured",
+)
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "here", "null", "mark",
           "sentence")
