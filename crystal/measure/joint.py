@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -48,11 +49,11 @@ class Moves:
     inner: Array
     square: Array
 
-    @property
+    @cached_property
     def scale(self) -> Array:
         return np.nanmean(self.square, axis=1)
 
-    @property
+    @cached_property
     def cosine(self) -> Array:
         """(tasks, contexts); 0 where a context is the base's mean."""
         size = np.array([np.linalg.norm(m) for m in self.move])[:, None]
@@ -175,7 +176,7 @@ def account(found: Moves) -> Account:
         {task: found.contexts[i] for task, i in zip(found.tasks, chosen, strict=True)},
         dict(zip(found.tasks, part.tolist(), strict=True)),
         dict(zip(found.contexts, member.tolist(), strict=True)),
-        _shares(found, member, tuple(every)).tolist(),
+        _shares(_parts(found, member), np.bincount(member)).tolist(),
     )
 
 
@@ -229,35 +230,41 @@ def largest_share(found: Moves) -> Estimate:
     """Of the weights by which groups of contexts explain the moves, the share of the largest.
 
     Weights are non-negative and least-squares, over all tasks in units of their scatter. The groups'
-    directions, weighted by size, sum to nothing, so a multiple of the sizes may be taken from the
-    weights: as much as leaves none negative. Jackknife over tasks; the groups are those of all.
+    directions, weighted by size, sum to nothing, so weights are told up to a multiple of the sizes:
+    a group's excess is what its weight exceeds its share of the contexts by. Jackknife over tasks;
+    the groups are those of all.
     """
     member, _ = groups(found)
-    every = tuple(range(len(found.tasks)))
-    whole = float(np.max(_shares(found, member, every), initial=0))
+    parts, sizes = _parts(found, member), np.bincount(member)
+    whole = float(np.max(_shares(parts, sizes), initial=0))
     without = np.array(
         [
-            np.max(_shares(found, member, tuple(t for t in every if t != out)), initial=0)
-            for out in every
+            np.max(_shares(parts[:out] + parts[out + 1 :], sizes), initial=0)
+            for out in range(len(parts))
         ]
     )
-    n = len(every)
+    n = len(parts)
     return replace(inf.student(n * whole - (n - 1) * without, low=0, high=1), here=whole)
 
 
-def _shares(found: Moves, member: Array, among: tuple[int, ...]) -> Array:
+def _parts(found: Moves, member: Array) -> list[tuple[Array, Array]]:
+    """By task, in units of its scatter: (options, groups) directions of the groups, and the move."""
+    parts = []
+    for t in range(len(found.tasks)):
+        weight = 1 / np.sqrt(found.scale[t])
+        there = ~np.isnan(found.inner[t])  # a group that a task did not ask explains nothing there
+        inside = (member == np.unique(member)[:, None]) & there
+        sums = inside @ np.where(there[:, None], found.toward[t], 0)
+        means = (sums / np.maximum(inside.sum(1), 1)[:, None]).T
+        parts.append((weight * means, weight * found.move[t]))
+    return parts
+
+
+def _shares(parts: Sequence[tuple[Array, Array]], sizes: Array) -> Array:
     """(groups,) shares of the excess weights; all 0 if nothing is explained."""
     from scipy.optimize import nnls
 
-    names, sizes = np.unique(member, return_counts=True)
-    columns, target = [], []
-    for t in among:
-        weight = 1 / np.sqrt(found.scale[t])
-        there = ~np.isnan(found.inner[t])  # a group that a task did not ask explains nothing there
-        inside = (member == names[:, None]) & there
-        sums = inside @ np.where(there[:, None], found.toward[t], 0)
-        columns.append(weight * (sums / np.maximum(inside.sum(1), 1)[:, None]).T)
-        target.append(weight * found.move[t])
-    weights, _ = nnls(np.concatenate(columns), np.concatenate(target))
+    columns, target = (np.concatenate(part) for part in zip(*parts, strict=True))
+    weights, _ = nnls(columns, target)
     excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())
     return excess / excess.sum() if excess.sum() > 0 else excess

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from . import evidence as ev
 from . import joint, synthetic
 from .evidence import Evidence
 from .inference import ALPHA, generator
-from .joint import Moves
 from .judging import Verdict, judge
 from .phases import Array
 from .synthetic import jittered, leaking, toward
@@ -145,13 +143,6 @@ def _drawn(laws: Array, asked: Evidence, draws: float, rng: np.random.Generator)
     return replace(asked, law=law)
 
 
-class _Once(Moves):
-    """The same numbers, each computed once: it takes a third off the time of a trial."""
-
-    scale = cached_property(Moves.scale.fget)
-    cosine = cached_property(Moves.cosine.fget)
-
-
 def trial(
     name: str, panel: Panel, world: int, whole: bool = True
 ) -> tuple[Verdict, Verdict | None, float] | None:
@@ -163,7 +154,6 @@ def trial(
     found = joint.moves(ladder(name, panel, world))
     if found is None:
         return None
-    found = _Once(**vars(found))
     null = joint.joint_null(found, permutations=PERMUTATIONS, seed=world)
     one = judge("one-seed", joint.progress(found), null, chance=0.0)
     if not whole or one.verdict != "holds":
