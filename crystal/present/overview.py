@@ -86,13 +86,13 @@ def sentence(row) -> str:
 
 def table(counts: pd.DataFrame) -> str:
     """`load_counts` as a MyST table."""
-    head = ["ladder", "claim", "in words", "holds", "fails", "undecided", "not testable",
-            "not reached", "all tasks together", "holds, held-out tasks"]
+    head = ["ladder", "claim", "all tasks", "holds", "fails", "undecided", "not testable",
+            "not reached", "held out"]
     lines = []
     for row in counts.itertuples():
         held_out = f"{row.held_out_holds} of {row.held_out}" if row.held_out else "–"
-        lines.append([title_of(row.ladder), row.claim, MARKS[row.claim].claim, row.holds, row.fails,
-                      row.undecided, row.not_testable, row.not_reached, row.over_tasks, held_out])
+        lines.append([title_of(row.ladder), row.claim, row.over_tasks, row.holds, row.fails,
+                      row.undecided, row.not_testable, row.not_reached, held_out])
     return show.table(head, lines)
 
 
