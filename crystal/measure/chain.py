@@ -274,9 +274,11 @@ def _joint(found: _Found, moves: Moves | None, pairs: Mapping, how: dict) -> lis
     )
     if one.verdict != "holds":
         return [one, not_reached("unmixed", one)]
-    _, apart = joint.groups(moves)
+    _, apart = moves.grouped
     if apart <= joint.APART:
         why = f"not testable here: the contexts form no groups (mean silhouette {apart:.2f})"
+        if size[1] > joint.MOST_CONTEXTS:
+            why = f"not testable here: {size[1]} contexts are too many to group"
         unmixed = dataclasses.replace(not_testable("unmixed", 1.0), reason=why)
     return [one, unmixed]
 

@@ -24,14 +24,14 @@ from functools import cached_property
 import numpy as np
 
 from . import inference as inf
-from .chance import generator
+from .chance import generator, parts
 from .evidence import Evidence
 from .inference import Estimate, Null
 from .phases import Array, ratio
 
 APART = 0.25  # mean silhouette up to which there are no groups (Kaufman and Rousseeuw 1990)
 FEWEST_TASKS, FEWEST_CONTEXTS = 3, 3  # leave one task out, and two are left to choose by
-MOST_GROUPS = 8
+MOST_GROUPS, MOST_CONTEXTS = 8, 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,11 @@ class Moves:
         whole = np.where(np.isnan(self.inner), np.nan, 0.0)
         return np.divide(self.raw, size * length, out=whole, where=(size * length) > 1e-12)
 
+    @cached_property
+    def grouped(self) -> tuple[Array, float]:
+        """Of `groups`."""
+        return groups(self)
+
     @property
     def raw(self) -> Array:
         """(tasks, contexts) <m_t, u_ti> as observed."""
@@ -77,10 +82,9 @@ def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
     found, asked = {}, {}
     for task, (base, sft) in pairs.items():
         names, member = np.unique(np.asarray(base.units).astype(str), return_inverse=True)
-        sizes = np.bincount(member)
-        deal = (member == np.arange(len(names))[:, None]) / sizes[:, None]  # (contexts, prompts)
-        own, mean = deal @ base.law, base.law.mean(0)
-        noise = (deal**2) @ base.noise * base.law.shape[1]  # expected squared error of own
+        sizes, mean = np.bincount(member), base.law.mean(0)
+        own = np.stack([np.bincount(member, column) for column in base.law.T], 1) / sizes[:, None]
+        noise = np.bincount(member, base.noise) / sizes**2 * base.law.shape[1]  # squared error of own
         weight = sizes / sizes.sum()
         toward, average = own - mean, float(weight**2 @ noise)
         if not (toward**2).sum(-1).max() > 1e-12:
@@ -131,12 +135,15 @@ def fit(cosine: Array) -> Array:
 def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
     """The largest mean cosine, against contexts whose labels are dealt anew within each task."""
     cosine, rng = found.cosine, generator(seed, "contexts")
-    dealt = np.repeat(cosine[:, None], permutations, axis=1)  # (tasks, draws, contexts)
-    for row, each in zip(cosine, dealt, strict=True):
-        there = ~np.isnan(row)
-        each[:, there] = rng.permuted(each[:, there], axis=1)
-    draws = np.nanmax(fit(dealt.swapaxes(0, 1)), axis=-1)
-    return inf.against("contexts dealt anew within each task", float(np.nanmax(fit(cosine))), draws)
+    draws = []
+    for part in parts(permutations, cosine.size):
+        dealt = np.repeat(cosine[:, None], part, axis=1)  # (tasks, draws, contexts)
+        for row, each in zip(cosine, dealt, strict=True):
+            there = ~np.isnan(row)
+            each[:, there] = rng.permuted(each[:, there], axis=1)
+        draws.append(np.nanmax(fit(dealt.swapaxes(0, 1)), axis=-1))
+    observed = float(np.nanmax(fit(cosine)))
+    return inf.against("contexts dealt anew within each task", observed, np.concatenate(draws))
 
 
 def named(found: Moves, among: Sequence[int], asked: int) -> int:
@@ -168,7 +175,7 @@ def account(found: Moves) -> Account:
     every = range(len(found.tasks))
     chosen = [named(found, [o for o in every if o != t], t) for t in every]
     part = ratio(found.inner[every, chosen], found.square[every, chosen])
-    member, _ = groups(found)
+    member, _ = found.grouped
     return Account(
         list(found.tasks),
         list(found.contexts),
@@ -197,7 +204,10 @@ def groups(found: Moves) -> tuple[Array, float]:
 
     Average linkage of their directions, each task in units of its own scatter; of 2 to MOST_GROUPS
     groups the number with the largest mean silhouette. A task that a context lacks counts as 0.
+    More than MOST_CONTEXTS are one group: every pair of them would be too much to hold.
     """
+    if len(found.contexts) > MOST_CONTEXTS:
+        return np.zeros(len(found.contexts), int), 0.0
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist, squareform
 
@@ -234,37 +244,37 @@ def largest_share(found: Moves) -> Estimate:
     a group's excess is what its weight exceeds its share of the contexts by. Jackknife over tasks;
     the groups are those of all.
     """
-    member, _ = groups(found)
-    parts, sizes = _parts(found, member), np.bincount(member)
-    whole = float(np.max(_shares(parts, sizes), initial=0))
+    member, _ = found.grouped
+    by_task, sizes = _parts(found, member), np.bincount(member)
+    whole = float(np.max(_shares(by_task, sizes), initial=0))
     without = np.array(
         [
-            np.max(_shares(parts[:out] + parts[out + 1 :], sizes), initial=0)
-            for out in range(len(parts))
+            np.max(_shares(by_task[:out] + by_task[out + 1 :], sizes), initial=0)
+            for out in range(len(by_task))
         ]
     )
-    n = len(parts)
+    n = len(by_task)
     return replace(inf.student(n * whole - (n - 1) * without, low=0, high=1), here=whole)
 
 
 def _parts(found: Moves, member: Array) -> list[tuple[Array, Array]]:
     """By task, in units of its scatter: (options, groups) directions of the groups, and the move."""
-    parts = []
+    by_task = []
     for t in range(len(found.tasks)):
         weight = 1 / np.sqrt(found.scale[t])
         there = ~np.isnan(found.inner[t])  # a group that a task did not ask explains nothing there
         inside = (member == np.unique(member)[:, None]) & there
         sums = inside @ np.where(there[:, None], found.toward[t], 0)
         means = (sums / np.maximum(inside.sum(1), 1)[:, None]).T
-        parts.append((weight * means, weight * found.move[t]))
-    return parts
+        by_task.append((weight * means, weight * found.move[t]))
+    return by_task
 
 
-def _shares(parts: Sequence[tuple[Array, Array]], sizes: Array) -> Array:
+def _shares(by_task: Sequence[tuple[Array, Array]], sizes: Array) -> Array:
     """(groups,) shares of the excess weights; all 0 if nothing is explained."""
     from scipy.optimize import nnls
 
-    columns, target = (np.concatenate(part) for part in zip(*parts, strict=True))
+    columns, target = (np.concatenate(part) for part in zip(*by_task, strict=True))
     weights, _ = nnls(columns, target)
     excess = np.maximum(0, weights - weights.sum() * sizes / sizes.sum())
     return excess / excess.sum() if excess.sum() > 0 else excess
