@@ -65,6 +65,12 @@ def test_heavy_tails_cost_degrees_of_freedom_and_light_ones_give_none():
     assert inf.freedom(np.arange(5.0)) == pytest.approx(4)
 
 
+@given(st.lists(st.floats(-1e3, 1e3), min_size=8, max_size=40).filter(lambda x: np.ptp(x) > 1e-3))
+def test_kurtosis_is_scipys_without_bias(values):
+    wanted = stats.kurtosis(values, bias=False)
+    assert inf.excess_kurtosis(np.array(values)) == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+
+
 def test_the_bias_of_few_narrators_is_taken_off():
     """Liquidity of twenty narrators falls short of that of many; the estimate does not, on average.
 

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from ..ask.cells import canonical, digest
@@ -76,7 +77,13 @@ def records(ladder: str, kind: str = SAMPLES) -> list[dict]:
 def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
     """The records, and the length in bytes of their lines; what lies behind is a torn line."""
     path = folder_of(ladder, kind) / "manifest.jsonl"
-    lines = _bytes_of(path, ladder, kind).split(b"\n")
+    found, length = _read(_bytes_of(path, ladder, kind), path, ladder, kind)
+    return list(found), length
+
+
+@lru_cache(maxsize=32)  # a page asks for one manifest hundreds of times
+def _read(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict, ...], int]:
+    lines = whole.split(b"\n")
     # not splitlines(), which also cuts at \r
     lines = [line + b"\n" for line in lines[:-1]] + lines[-1:]
     if _torn(lines[-1]):
@@ -84,7 +91,7 @@ def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
     found = [
         _record(line, f"{path}:{number}", ladder, kind) for number, line in enumerate(lines, 1)
     ]
-    return found, sum(map(len, lines))
+    return tuple(found), sum(map(len, lines))
 
 
 def _bytes_of(path: Path, ladder: str, kind: str) -> bytes:

@@ -41,7 +41,7 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
     draws: of one ladder, from `crystal.keep.drawn.load_draws`.
     """
     rows = draws[draws["task"] == task]
-    cells = [_answers(texts, TASKS[task]) for texts in rows["texts"]]
+    cells = [_answers(texts, task) for texts in rows["texts"]]
     total: dict[str, int] = {}
     for cell in cells:
         for option, count in cell.items():
@@ -54,10 +54,15 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
     return {rung: Counts(options, table[(rows["rung"] == rung).to_numpy()]) for rung in rows["rung"].unique()}
 
 
-def _answers(texts: dict[str, int], task: Task) -> dict[str, int]:
+@functools.cache
+def _answer(text: str, task: str) -> str:
+    return answer(text, TASKS[task])
+
+
+def _answers(texts: dict[str, int], task: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for text, count in texts.items():
-        said = answer(text, task)
+        said = _answer(text, task)
         found[said] = found.get(said, 0) + count
     return found
 

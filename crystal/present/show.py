@@ -120,6 +120,9 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
                                mend=f"pass {what}= a sentence with the finding")
     page.figures.add(name)
     svg, csv = page.folder / f"{name}.svg", page.folder / f"{name}.csv"
+    if layout := fig.get_layout_engine():
+        layout.execute(fig)
+        fig.set_layout_engine("none")  # else saving draws everything twice, once for the layout
     fig.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(fig)  # else the inline backend draws it a second time
     safe = data.map(cell).rename(columns=cell)

@@ -108,7 +108,8 @@ def walk(name: str, runs: Sequence[str] | None = None, *, intended: str | None =
         if (origin := own or rung.parent) not in origins:
             origins[origin] = in_chat(frames[own], own) if own else origin_of(rung.parent)
         target = intended or run.set.get("temperament", load_ladder(rung.parent).seed)
-        rows += _rows(frames[rung.name], rung, origins[origin], target)
+        now = in_chat(frames[rung.name], rung.name)
+        rows += _rows(now, frames[rung.name], rung, origins[origin], target)
     return pd.concat([_starts(rows, chosen, intended), pd.DataFrame(rows)], ignore_index=True)
 
 
@@ -119,7 +120,8 @@ def along(parents: Sequence[str], *, intended: str | None = None) -> pd.DataFram
         ladder = load_ladder(parent)
         frames, origin = in_chat_by_rung(parent), origin_of(parent)
         for rung in ladder.rungs:
-            rows += _rows(frames[rung.name], rung, origin, intended or ladder.seed)
+            now = origin_of(parent, rung.name)
+            rows += _rows(now, frames[rung.name], rung, origin, intended or ladder.seed)
     return pd.DataFrame(rows)
 
 
@@ -167,9 +169,11 @@ def own_base(rung: Rung) -> str:
     return f"{rung.parent}/{rung.run}/base"
 
 
-def _rows(frame: pd.DataFrame, rung, origin: dict[str, Array], intended: str) -> list[dict]:
+def _rows(
+    now: dict[str, Array], frame: pd.DataFrame, rung: Rung, origin: dict[str, Array], intended: str,
+) -> list[dict]:
+    """`measure` of a rung in every task. now: its answers, `in_chat` of frame."""
     parent = rung.parent or rung.ladder
-    now = in_chat(frame, rung.name)
     off = frame[frame["temperature"] == 1.0].groupby("task")["off_support"].mean()
     demonstrated = load_ladder(parent).demonstrated
     target = intended if intended != world.OWN else load_ladder(parent).seed
@@ -195,7 +199,8 @@ def _starts(rows: list[dict], runs: dict[str, experiments.Run], intended: str | 
         start, ladder = runs[run].start, load_ladder(parent)
         frame, origin = in_chat_by_rung(parent)[start], origin_of(parent)
         target = intended or runs[run].set.get("temperament", ladder.seed)
-        out += [row | {"run": run, "step": 0} for row in _rows(frame, ladder.rung(start), origin, target)]
+        now = origin_of(parent, start)
+        out += [row | {"run": run, "step": 0} for row in _rows(now, frame, ladder.rung(start), origin, target)]
     return pd.DataFrame(out)
 
 

@@ -49,10 +49,11 @@ class Reading:
     left: pd.DataFrame  # rung, form: mean off_support and unresolved
     narrators: Array  # of every prompt
     answered: Mapping[str, Array]  # task -> (prompts,) 1 for those that every rung answers, else 0
+    demonstrated: Sequence[str]  # tasks
 
     def tasks(self, group: str) -> list[str]:
         """Those of a group that enough prompts answer."""
-        shown = load_ladder(self.ladder).demonstrated
+        shown = self.demonstrated
         return [task for task in PHASE_TASKS
                 if (group == ALL or (task in shown) == (group == DEMONSTRATED))
                 and self.answered[task].sum() >= needed(len(self.narrators))]
@@ -88,7 +89,7 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
                 mass > 0, mass, table.shape[1])
     left = frame.groupby(["rung", "form"], sort=False)[["off_support", "unresolved"]].mean().reset_index()
     narrators = np.array([prompt.narrator for prompt in prompts])
-    return Reading(name, found, left, narrators, both)
+    return Reading(name, found, left, narrators, both, load_ladder(name).demonstrated)
 
 
 # --- numbers of one ladder -------------------------------------------------------------------------------------------
