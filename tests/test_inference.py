@@ -71,6 +71,12 @@ def test_kurtosis_is_scipys_without_bias(values):
     assert inf.excess_kurtosis(np.array(values)) == pytest.approx(wanted, rel=1e-6, abs=1e-6)
 
 
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_of_a_share_is_the_binomials(trial):
+    wanted = stats.binomtest(*trial).proportion_ci()
+    assert inf.share(*trial) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+
+
 def test_the_bias_of_few_narrators_is_taken_off():
     """Liquidity of twenty narrators falls short of that of many; the estimate does not, on average.
 

@@ -197,6 +197,15 @@ def excess_kurtosis(values: Array) -> float:
     return float((n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * heavy - 3 * (n - 1)))
 
 
+def share(hits: int, n: int) -> tuple[float, float]:
+    """Exact 95 % interval of a share of n independent trials (Clopper and Pearson 1934)."""
+    from scipy import special
+
+    low = special.betaincinv(hits, n - hits + 1, ALPHA / 2) if hits else 0.0
+    high = special.betaincinv(hits + 1, n - hits, 1 - ALPHA / 2) if hits < n else 1.0
+    return float(low), float(high)
+
+
 def exactly(value: float) -> Estimate:
     """A number that no other prompts would change."""
     value = float(value)

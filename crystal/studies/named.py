@@ -1,7 +1,8 @@
 """Does the joint test find the demonstrator? On organisms it is known who demonstrated, if one did.
 
-The runs of the seed control, from every parent: one demonstrator, a mixture of two, or none. The
-base goes on raw text and SFT is read in chat form, both asked by the probe (one prompt a narrator).
+Runs made for this question alone and registered before they were trained: one demonstrator, a
+mixture of two, or none. The base goes on raw text and SFT is read in chat form, both asked by the
+probe (one prompt a narrator).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from ..lab import experiments, world
 from ..measure import claims, joint
 from ..present import answering
 
-EXPERIMENT = "seed-control"
+EXPERIMENT = "joint-test"
 ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
 RUNS = (
     dict.fromkeys(world.LAWS, ONE)
     | {"mixed-60-40": TWO}
-    | dict.fromkeys(("everyone", "own", "permuted"), NONE)
+    | dict.fromkeys(("everyone", "own", "permuted", "shuffled", "no-choice"), NONE)
 )
 MAIN_PART = {"mixed-60-40": "salient"}  # whose law most of a mixture is
 
