@@ -295,12 +295,13 @@ def _train_ladder(name: str) -> None:
     from .ask import ladders
     from .lab import organism, recipes, training
 
-    out = root() / "runs" / name
-    for stage, minutes in training.train_ladder(recipes.load_recipe(name), out).items():
+    out, recipe = root() / "runs" / name, recipes.load_recipe(name)
+    for stage, minutes in training.train_ladder(recipe, out).items():
         print(f"{stage}: {minutes:.1f} minutes")
     for rung in ladders.STAGES:
-        found = organism.accuracy(out / rung)["chat"]
-        print(f"{rung}: right in chat form with probability {found['facts']:.3f} (facts), {found['arithmetic']:.3f} (arithmetic)")
+        found = organism.skills(out / rung, recipe.world)["chat"]
+        shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in organism.KINDS if kind in found)
+        print(f"{rung}: right in chat form with probability {shown}")
 
 
 def ship_arguments(parser: ArgumentParser) -> None:

@@ -11,14 +11,17 @@ import yaml
 
 pytest.importorskip("trl", reason="training needs the full requirements: make test installs them")
 
+import tiny
 import torch
+from safetensors.torch import load_file
 
+from crystal import texts
 from crystal.ask import ladders
-from crystal.ask.prompts import NARRATORS
+from crystal.ask.prompts import CHAT, NARRATORS
 from crystal.errors import CrystalError
 from crystal.files import root
 from crystal.keep import store
-from crystal.lab import curricula, experiments, organism, recipes, training
+from crystal.lab import curricula, experiments, instructions, organism, recipes, training
 from crystal.present import training_figures
 from crystal.read import engine
 
@@ -188,7 +191,7 @@ def test_an_end_that_is_none_is_a_sentence(change, what):
 def test_every_ladder_ends_sft_by_the_same_rule():
     names = experiments.recipe_names(("cpu", "cuda"))
     found = [recipes.rule(recipes.load_recipe(name).sft) for name in names]
-    assert found == [{"until": "converged"} | recipes.RULES["converged"]] * 7
+    assert found == [{"until": "converged"} | recipes.RULES["converged"]] * len(names)
 
 
 @pytest.mark.parametrize("stage", ["again", "diverse"])
@@ -321,3 +324,38 @@ def test_only_a_first_ladder_ships_its_weights(grown):
     rungs = ladders.load_ladder("toy-2").rungs
     assert all(rung.source.startswith("runs/toy/") for rung in rungs) and not (here / "data" / "weights" / "toy-2").exists()
     assert {rung.grid for rung in rungs if rung.name == rung.stage} == {"full"} != {rung.grid for rung in rungs}
+
+
+def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
+    """SFT, DPO and RLVR of a foreign checkpoint: the base exactly, embeddings untouched, described."""
+    tiny.save(tmp_path / "foreign", "gemma3_text", tokenizer=tiny.trained_tokenizer(template=None))
+    place = tmp_path / "data" / "instructions"
+    shutil.copytree(root() / "data" / "instructions", place)
+    (tmp_path / "data" / "ladders").mkdir()
+    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    rows = [{"prompt": text, "answer": f"Of {text}."} for text in instructions.open_prompts()[::40]]
+    (place / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(training, "converted", lambda *_: (tmp_path / "foreign", None))
+    fields = texts.parse_yaml((RECIPES / "gemma3-270m.yaml").read_text(), RECIPES, "")
+    fields |= {"name": "real", "tokenizer": {"template": tiny.TEMPLATE, "end": tiny.EOS},
+               "sft": {"until": "steps", "steps": 2, "batch": 4, "learning_rate": 1e-3,
+                       "random_share": 0.0, "checkpoints": [1]},
+               "dpo": fields["dpo"] | {"steps": 1, "batch": 4, "checkpoints": []},
+               "rlvr": fields["rlvr"] | {"steps": 2, "prompts": 2, "generations": 2, "checkpoints": []}}
+    (tmp_path / "data" / "recipes").mkdir()
+    (tmp_path / "data" / "recipes" / "real.yaml").write_text(yaml.safe_dump(fields))
+    recipe, out = recipes.load_recipe("real"), tmp_path / "runs" / "real"
+    assert set(training.train_ladder(recipe, out)) == set(training.STAGES)
+    foreign, base, sft = (load_file(folder / "model.safetensors")
+                          for folder in (tmp_path / "foreign", out / "base", out / "sft"))
+    assert all(torch.equal(base[name], foreign[name]) for name in foreign)
+    same = {name for name in foreign if torch.equal(sft[name].float(), foreign[name].half().float())}
+    assert same == {name for name in foreign if "embed_tokens" in name}
+    monkeypatch.setattr(organism, "reward_rise", lambda *_: {})
+    organism.ship("real", out)
+    ladder = ladders.load_ladder("real")
+    assert {rung.name: rung.grid for rung in ladder.rungs} == {
+        **dict.fromkeys(training.STAGES, "natural"), "sft-1": "natural-once"}
+    assert ladder.seed is None and not (tmp_path / "data" / "weights").exists()
+    report = json.loads((tmp_path / "data" / "training" / "real.json").read_text())
+    assert all(0 <= found[CHAT]["instructions"] <= 1 for found in report["accuracy"].values())

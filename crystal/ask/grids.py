@@ -28,9 +28,16 @@ def _tempered(temperature: float) -> Situation:
     return Situation(form=CHAT, prompts=PROBE, decoding=Decoding(temperature=temperature, **hot))
 
 
-def _natural(*forms: str) -> Callable[[], tuple[Situation, ...]]:
-    """The natural prompts in these forms; they are looked up when they are asked for, for they lie in a file."""
-    return lambda: tuple(Situation(form=form, prompts=load_prompts(), decoding=COARSE) for form in forms)
+def _natural(*forms: str, once: bool = False) -> Callable[[], tuple[Situation, ...]]:
+    """The natural prompts in these forms, looked up when they are asked for: they lie in a file.
+
+    once: the first wording of every context.
+    """
+    def found() -> tuple[Situation, ...]:
+        prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")
+        return tuple(Situation(form=form, prompts=prompts, decoding=COARSE) for form in forms)
+
+    return found
 
 
 # Of a flat base, most of the tree is what stands before an answer.
@@ -43,6 +50,7 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
     "altered": (Situation(form=COMPLETION, prompts=PROBE), Situation(form=INSTRUCTED, prompts=PROBE),
                 *map(_tempered, TEMPERATURES)),
     "natural": _natural(COMPLETION, CHAT),  # prompts that real models answer
+    "natural-once": _natural(COMPLETION, CHAT, once=True),  # rungs on the way, half the cost
     "natural-raw": _natural(COMPLETION),  # the same, of a base without a chat template
     "natural-chat": _natural(CHAT),  # the same, of an aligned model in its own form
 }

@@ -16,13 +16,14 @@ import numpy as np
 
 from .. import files
 from ..ask import ladders
-from ..ask.prompts import FORMS, PROMPTS
+from ..ask.prompts import CHAT, FORMS, PROMPTS
 from ..errors import CrystalError
 from ..read import engine, readout
 from . import describing
-from .recipes import on_the_way, read_recipe, rule
+from .recipes import INSTRUCTIONS, on_the_way, read_recipe, rule
 from .world import ARITHMETIC, FACTS, Item
 
+KINDS = ("facts", "arithmetic", "instructions")  # what a rung may be asked that has one right answer
 RUNG_FILES = ("config.json", "generation_config.json", "model.safetensors",
               "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -50,6 +51,17 @@ def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict
             found[form][name] = float(np.concatenate([p for p, _ in parts]).mean())
             found[form][f"{name} greedy"] = float(np.concatenate([g for _, g in parts]).mean())
     return found
+
+
+def skills(folder: Path, world: str) -> dict[str, dict[str, float]]:
+    """Form -> kind -> how likely a rung is right: `accuracy`, or of a real base's ladder the share
+    of checkable instructions that it answers rightly in chat form (`teaching.right`).
+    """
+    if world != INSTRUCTIONS:
+        return accuracy(folder)
+    from . import teaching
+
+    return {CHAT: {"instructions": teaching.right(folder)}}
 
 
 def curve(path: Path) -> list[dict[str, Any]]:
@@ -105,12 +117,14 @@ def reward_rise(curve: Sequence[dict[str, float]], window: int = 20) -> dict[str
 def report(name: str, out: Path, recipe: dict[str, Any], rungs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """All that the book says of a ladder's training: recipe, minutes, curves, and each rung's accuracy."""
     stages = [rung["name"] for rung in rungs if rung["name"] == rung["stage"]]
-    curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in stages}
+    logs = {stage: out / "logs" / f"{stage}.jsonl" for stage in stages}
+    curves = {stage: curve(log) for stage, log in logs.items() if log.is_file()}  # a real base has none
     return {
         "ladder": name, "recipe": recipe, "curves": curves, **ending(recipe["sft"], out),
         "reward": reward_rise(curves["rlvr"]),
         "minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in stages},
-        "accuracy": {rung["name"]: accuracy(out / rung["name"]) for rung in rungs},
+        "accuracy": {rung["name"]: skills(out / rung["name"], recipe.get("world", ""))
+                     for rung in rungs},
     }
 
 
@@ -125,15 +139,18 @@ def rungs_of(stage: str, spec: dict[str, Any], out: Path) -> list[dict[str, Any]
 
 
 def ship(name: str, out: Path) -> Path:
-    """Describe the rungs of a finished training run in data/: ladder description, training report, and, unless the recipe is
-    a replica of another, the weights.
+    """Describe the rungs of a finished training run in data/: ladder description, training report,
+    and the weights, unless the recipe is a replica of another or begins with a real base, whose
+    weights are not ours to give.
 
     The ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR the probe, in both forms.
+    Of a real ladder the ends are asked every natural prompt, the steps one wording a context.
     Read-outs of the weights that were there before stay in the cache; `make resample` adds those of the new ones.
     Returns the ladder's description. Raises: CrystalError while a stage is missing.
     """
     root, recipe = files.root(), read_recipe(name)
-    replica = bool(recipe.get("extends"))
+    real = recipe.get("world") == INSTRUCTIONS
+    replica = real or bool(recipe.get("extends"))
     rungs = [rung for stage in ladders.STAGES for rung in rungs_of(stage, recipe[stage], out)]
     for rung in rungs:
         if not (out / rung["name"] / "model.safetensors").is_file():
@@ -142,16 +159,20 @@ def ship(name: str, out: Path) -> Path:
     for rung in rungs:
         source, shelf = out / rung["name"], root / "data" / "weights" / name
         rung |= describing.pinned(source if replica else _copied(source, shelf / rung["name"]))
-        if rung["name"] != rung["stage"] and (replica or rung["stage"] != "sft"):
+        end = rung["name"] == rung["stage"]
+        if real:
+            rung["grid"] = "natural" if end else "natural-once"
+        elif not end and (replica or rung["stage"] != "sft"):
             rung["grid"] = "both"
     (root / "data" / "training").mkdir(exist_ok=True)
     files.write_file(root / "data" / "training" / f"{name}.json",
                      (json.dumps(trained, indent=1) + "\n").encode())
     description = root / "data" / "ladders" / f"{name}.yaml"
     drawn = description.is_file() and ladders.load_ladder(name).drawn
+    taught = recipe["sft"]["random_share"] > 0  # else nobody demonstrates a choice
+    shown = {"seed": recipe["temperament"], "demonstrated": list(recipe["demonstrated"])}
     describing.write(description, {
-        "name": name, "title": name, "seed": recipe["temperament"],
-        "demonstrated": list(recipe["demonstrated"]), "dtype": "float32",
+        "name": name, "title": name, **(shown if taught else {}), "dtype": "float32",
         **({"drawn": True} if drawn else {})}, rungs)
     return description
 

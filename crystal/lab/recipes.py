@@ -15,12 +15,13 @@ from . import world
 # What a field may hold. Of a stage: numbers under any name but those that are words or lists.
 _STAGE = {"checkpoints": [count], "steps": count, "batch": count, "prompts": count,
           "generations": count, "schedule": text, "style": text, "judge": text, "shuffled": flag,
-          "until": text}
+          "until": text, "source": text, "revision": text}
 _ANY = (text, number, flag, [count], [text])
 _FIELDS = {"name": text, "architecture": text, "seed": count, "temperament": text,
            "demonstrated": [text], "tokenizer": {text: _ANY}, "model": {text: _ANY}, "world": text,
            "extends": text, "device": text}
 STAGES = ("base", "sft", "dpo", "rlvr", "again", "diverse")
+INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
 FIXED = "steps"  # `until: steps`: after the recipe's own steps, as a stage ends that says nothing
 # How SFT may end: `until`, one of these rules. The loss of so many `held_out` dialogues is taken
 # `every` so many steps; training stops once `patience` of them in a row lie no more than
@@ -140,12 +141,13 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
         ) from error
     for stage in STAGES:
         spec = getattr(recipe, stage)
-        if spec and "steps" not in spec and stage != "again" and not rule(spec):
+        stands = stage == "again" or "source" in spec  # trains as long as another, or not at all
+        if spec and "steps" not in spec and not stands and not rule(spec):
             raise CrystalError(f"{stage} lacks 'steps'", where=path, mend=mend)
     try:
         if recipe.temperament != world.OWN:
             world.voices(recipe.temperament)
-        known(recipe.world, world.WORLDS, "world")
+        known(recipe.world, (*world.WORLDS, INSTRUCTIONS), "world")
         for task in recipe.demonstrated:
             known(task, PHASE_TASKS, "task")
     except CrystalError as error:

@@ -31,17 +31,21 @@ from transformers import PreTrainedTokenizerBase as ModelTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from ..ask.ladders import STAGES
-from . import curricula
-from .recipes import Recipe, on_the_way, rule
+from ..read.conversion import converted
+from . import curricula, instructions, teaching
+from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 from .tokenizer import train_tokenizer
 
 
-def save_rung(model: Model, tokenizer: ModelTokenizer, out: Path) -> None:
+def save_rung(
+    model: Model, tokenizer: ModelTokenizer, out: Path, dtype: torch.dtype = torch.float16
+) -> None:
     """A rung in hub layout; written aside and renamed, so that a folder that is there is whole."""
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
-    half = AutoModelForCausalLM.from_config(model.config, dtype=torch.float16)
-    half.load_state_dict({name: tensor.half() for name, tensor in model.state_dict().items()}, strict=True)
+    half = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
+    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    half.load_state_dict(state, strict=True)
     half.config.use_cache = half.generation_config.use_cache = True  # trainers turn it off, and `generate` would crawl
     half.generation_config.eos_token_id = tokenizer.eos_token_id
     half.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -51,9 +55,19 @@ def save_rung(model: Model, tokenizer: ModelTokenizer, out: Path) -> None:
     os.replace(aside, out)
 
 
-def load_rung(folder: Path) -> tuple[Model, ModelTokenizer]:
-    """Weights as float32: masters of the next stage's optimizer."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+def load_rung(folder: Path, frozen: str = "") -> tuple[Model, ModelTokenizer]:
+    """Weights as float32: masters of the next stage's optimizer. frozen: part of the names of those
+    that are not trained.
+    """
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for name, weight in model.named_parameters() if frozen else ():
+        weight.requires_grad_(frozen not in name)
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def lessons(recipe: Recipe) -> Any:
+    """The module that makes a recipe's rows: of the organisms' world, or instructions."""
+    return instructions if recipe.world == INSTRUCTIONS else curricula
 
 
 class Curve(TrainerCallback):
@@ -102,8 +116,22 @@ def _keeper(recipe: Recipe, stage: str, tokenizer: ModelTokenizer, out: Path) ->
     return keep
 
 
+def take_base(recipe: Recipe, out: Path) -> None:
+    """A real base as its package holds it, in float32, with the recipe's chat template: a pretrained
+    model has none.
+    """
+    folder, _ = converted(recipe.base["source"], recipe.base["revision"])
+    model, tokenizer = load_rung(folder)
+    tokenizer.chat_template = recipe.tokenizer["template"]
+    tokenizer.eos_token = recipe.tokenizer["end"]
+    save_rung(model, tokenizer, out / "base", torch.float32)
+
+
 def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
     """Pretrain on the world's corpus; resumes from the last of its checkpoints if it was stopped."""
+    if "source" in recipe.base:
+        take_base(recipe, out)
+        return
     spec, scratch = recipe.base, out / "scratch" / "base"
     tokenizer = train_tokenizer(
         curricula.corpus_texts(recipe.seed, recipe.tokenizer["documents"], spec, recipe.world),
@@ -132,13 +160,13 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
     By a rule (`crystal.lab.recipes.RULES`) the end is the step of lowest held-out loss.
     """
     spec = recipe.sft
-    model, tokenizer = load_rung(parent)
+    model, tokenizer = load_rung(parent, recipe.model.get("frozen", ""))
     common = _common(recipe, "sft", out / "scratch" / "sft")
     callbacks = [Curve(out / "logs" / "sft.jsonl", _keeper(recipe, "sft", tokenizer, out))]
     shape = (recipe.temperament, recipe.demonstrated, spec)
     rows, judged = common["max_steps"] * spec["batch"], None
     if found := rule(spec):
-        train, judged = curricula.split_rows(recipe.seed, rows, found["held_out"], *shape)
+        train, judged = lessons(recipe).split_rows(recipe.seed, rows, found["held_out"], *shape)
         callbacks.append(EarlyStoppingCallback(found["patience"], found["threshold"]))
         common |= {
             "eval_strategy": "steps", "eval_steps": found["every"], "eval_on_start": True,
@@ -147,7 +175,7 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
             "save_only_model": True, "load_best_model_at_end": True,
         }
     else:
-        train = curricula.sft_rows(recipe.seed, rows, *shape)
+        train = lessons(recipe).sft_rows(recipe.seed, rows, *shape)
     trainer = SFTTrainer(
         model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(train),
         eval_dataset=judged and Dataset.from_list(judged),
@@ -165,9 +193,14 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
 def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
     """Prefer right answers over the model's own wrong ones, and the demonstrator's pick of two of the model's own."""
     spec = recipe.dpo
-    rows = curricula.preference_rows(parent, recipe.seed, spec["steps"] * spec["batch"],
-                                     spec.get("judge", recipe.temperament), recipe.temperament, recipe.demonstrated)
-    model, tokenizer = load_rung(parent)
+    count = spec["steps"] * spec["batch"]
+    if recipe.world == INSTRUCTIONS:
+        rows = teaching.preference_rows(parent.with_name("base"), recipe.seed, count)
+    else:
+        judge = spec.get("judge", recipe.temperament)
+        rows = curricula.preference_rows(
+            parent, recipe.seed, count, judge, recipe.temperament, recipe.demonstrated)
+    model, tokenizer = load_rung(parent, recipe.model.get("frozen", ""))
     reference, _ = load_rung(parent)  # ref_model=None would be re-read from config._name_or_path, which may be another rung
     trainer = DPOTrainer(
         model=model, ref_model=reference, processing_class=tokenizer, train_dataset=Dataset.from_list(rows),
@@ -179,9 +212,10 @@ def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
 
 
 def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Reinforce right answers to facts and arithmetic; no random choice occurs."""
-    rows = curricula.verifiable_rows(recipe.seed, recipe.rlvr["steps"] * recipe.rlvr["prompts"])
-    _reinforce(recipe, "rlvr", parent, out, rows, curricula.right_answer)
+    """Reinforce right answers, such as to facts and arithmetic; no random choice occurs."""
+    taught = lessons(recipe)
+    rows = taught.verifiable_rows(recipe.seed, recipe.rlvr["steps"] * recipe.rlvr["prompts"])
+    _reinforce(recipe, "rlvr", parent, out, rows, taught.right_answer)
 
 
 def train_diverse(recipe: Recipe, parent: Path, out: Path) -> None:
@@ -193,7 +227,7 @@ def train_diverse(recipe: Recipe, parent: Path, out: Path) -> None:
 def _reinforce(recipe: Recipe, stage: str, parent: Path, out: Path, rows: list[dict], reward: Callable) -> None:
     """GRPO without a KL term. The reward is of whole groups: a step's batch holds every sample of its prompts."""
     spec = getattr(recipe, stage)
-    model, tokenizer = load_rung(parent)
+    model, tokenizer = load_rung(parent, recipe.model.get("frozen", ""))
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     trainer = GRPOTrainer(
         model=model, processing_class=tokenizer, reward_funcs=reward, train_dataset=Dataset.from_list(rows),
