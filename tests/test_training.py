@@ -359,3 +359,13 @@ def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
     assert ladder.seed is None and not (tmp_path / "data" / "weights").exists()
     report = json.loads((tmp_path / "data" / "training" / "real.json").read_text())
     assert all(0 <= found[CHAT]["instructions"] <= 1 for found in report["accuracy"].values())
+
+
+def test_runs_that_ended_by_another_rule_are_told(grown):
+    grown.perform("trial")
+    assert experiments.outdated("trial") == []
+    path = root() / "data" / "recipes" / "toy.yaml"
+    fields = texts.parse_yaml(path.read_text(), path, "")
+    fields["sft"] = {"until": "converged", "batch": 4, "learning_rate": 1e-3, "random_share": 0.3}
+    path.write_text(yaml.safe_dump(fields))
+    assert experiments.outdated("trial") == ["toy/first"]

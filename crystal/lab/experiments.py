@@ -98,6 +98,16 @@ def _run(name: str, spec: dict[str, Any], path: Path, mend: str) -> Run:
                set=spec.get("set", {}))
 
 
+def outdated(name: str) -> list[str]:
+    """"<parent>/<run>" of the records whose SFT ended by another rule than their recipe says now."""
+    experiment, records = load_experiment(name), load_records(name)
+    ends = {}
+    for run in (run for run in experiment.runs if "sft" in run.stages):
+        for parent in run.parents or experiment.parents:
+            ends[f"{parent}/{run.name}"] = recipes.rule(load_recipe(parent, run.set).sft)
+    return [key for key, end in ends.items() if key in records and records[key].get("rule") != end]
+
+
 def load_records(name: str) -> dict[str, Any]:
     """"<parent>/<run>" -> what was recorded of it: minutes, accuracy and, after RL, reward.
 

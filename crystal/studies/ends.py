@@ -125,9 +125,15 @@ def recorded(name: str, frame: pd.DataFrame) -> str:
     experiment = experiments.load_experiment(name)
     planned = {run.name: len(run.parents or experiment.parents) for run in experiment.runs}
     there = frame.groupby("run")["parent"].nunique().reindex(list(planned), fill_value=0)
-    text = f"Of {sum(planned.values())} runs planned, {there.sum()} are in these numbers, from {count(frame['parent'].nunique())}"
-    short = [f"`{run}` {there[run]} of {parents}" for run, parents in planned.items() if there[run] < parents]
-    return f"{text}. Parents still missing: {', '.join(short)}." if short else f"{text}."
+    total, parents = there.sum(), count(frame["parent"].nunique())
+    text = f"Of {sum(planned.values())} runs planned, {total} are in these numbers, from {parents}."
+    short = [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]
+    if short:
+        text += f" Parents still missing: {', '.join(short)}."
+    if old := set(frame["parent"] + "/" + frame["run"]) & set(experiments.outdated(name)):
+        text += (f" SFT of {len(old)} of them ended after a fixed number of steps, by an older rule "
+                 f"and in transition; of {total - len(old)} it had converged. They are not one kind.")
+    return text
 
 
 def interval(row) -> str:
