@@ -100,12 +100,14 @@ def _run(name: str, spec: dict[str, Any], path: Path, mend: str) -> Run:
 
 def outdated(name: str) -> list[str]:
     """"<parent>/<run>" of the records whose SFT ended by another rule than their recipe says now."""
-    experiment, records = load_experiment(name), load_records(name)
-    ends = {}
-    for run in (run for run in experiment.runs if "sft" in run.stages):
-        for parent in run.parents or experiment.parents:
-            ends[f"{parent}/{run.name}"] = recipes.rule(load_recipe(parent, run.set).sft)
-    return [key for key, end in ends.items() if key in records and records[key].get("rule") != end]
+    runs = {run.name: run for run in load_experiment(name).runs if "sft" in run.stages}
+    there, found = recipe_names(("cpu", "cuda")), []
+    for key, record in load_records(name).items():
+        parent, _, run = key.partition("/")
+        if run in runs and parent in there:
+            end = recipes.rule(load_recipe(parent, runs[run].set).sft)
+            found += [key] if record.get("rule") != end else []
+    return found
 
 
 def load_records(name: str) -> dict[str, Any]:
