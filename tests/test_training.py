@@ -22,6 +22,7 @@ from crystal.errors import CrystalError
 from crystal.files import root
 from crystal.keep import store
 from crystal.lab import curricula, experiments, instructions, organism, recipes, training
+from crystal.lab.tokenizer import split_pattern
 from crystal.present import training_figures
 from crystal.read import engine
 
@@ -369,3 +370,12 @@ def test_runs_that_ended_by_another_rule_are_told(grown):
     fields["sft"] = {"until": "converged", "batch": 4, "learning_rate": 1e-3, "random_share": 0.3}
     path.write_text(yaml.safe_dump(fields))
     assert experiments.outdated("trial") == ["toy/first"]
+
+
+@pytest.mark.parametrize("name", ["nano-llama", "nano-olmo2"])
+def test_a_tokenizer_trained_again_cuts_as_the_shipped_one(name):
+    """Spelled alike, too: its hash is part of every stored answer."""
+    recipe = recipes.load_recipe(name).tokenizer
+    folder = root() / "data" / "weights" / name / "base"
+    shipped = texts.load_json(folder / "tokenizer.json")["pre_tokenizer"]["pretokenizers"][0]
+    assert shipped["pattern"]["Regex"] == split_pattern(recipe["digits"], recipe.get("letters"))

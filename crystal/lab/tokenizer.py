@@ -24,7 +24,8 @@ CHAT_TEMPLATE = (
 
 def split_pattern(digits: int, letters: int | None = None) -> str:
     """Where BPE may not merge: runs of at most `letters` letters (None: words) with their leading space, of `digits` digits."""
-    return rf"\p{{N}}{{1,{digits}}}| ?\p{{L}}{{1,{letters or ''}}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+"
+    word = rf"\p{{L}}{{1,{letters}}}" if letters else r"\p{L}+"  # spelled as in the pinned rungs
+    return rf"\p{{N}}{{1,{digits}}}| ?{word}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+"
 
 
 def train_tokenizer(
