@@ -6,6 +6,7 @@ reading    seconds x matmul rate / (2 x parameters used x positions), where 1 is
 generate   a thousand samples by `generate`, scaled from fewer, beside `readout` of the same prompt
 scores     every option's log-likelihood behind the prompt, as lm-eval defines it: written out, and by
            lm-eval itself where it is installed; the total variation of these scores from the law
+together   read-out and lm-eval on the same 25 prompts of a task, each in its own batches
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ LADDERS = ("gemma3-270m", "smollm2-135m-instruct")
 COMPARED = ("coin", "month", "weekday", "ten", "letter")
 SAMPLES, DRAWN, NEW_TOKENS = 1000, 50, 6  # compared with; drawn and scaled; tokens of an answer
 MAX_NODES = 400  # as the command line's
-READING, COMPARING = "reading", "comparing"
+READING, COMPARING, TOGETHER = "reading", "comparing", "together"
+EVERY = 4  # of the hundred prompts, where lm-eval is put many at a time
 KEPT = "_build/bench/real-rows.json"
-TOGETHER = 16  # option scores in a batch: a wide vocabulary's logits at every position are large
+BATCH = 16  # option scores in a batch: a wide vocabulary's logits at every position are large
 
 
 def real(quick: bool = False) -> list[dict]:
@@ -52,9 +54,9 @@ def real(quick: bool = False) -> list[dict]:
             if engine is None:
                 engine = load_rung(load_ladder(name).rungs[0], dtype="float32")
                 _ = engine.ragged  # the proof belongs to loading
-            asked = prompts if work == READING else prompts[:1]
-            found = (_reading if work == READING else _compared)(engine, TASKS[task], asked)
-            for row in found:
+            asked = {READING: prompts, COMPARING: prompts[:1], TOGETHER: prompts[::EVERY]}[work]
+            measured = {READING: _reading, COMPARING: _compared, TOGETHER: _together}[work]
+            for row in measured(engine, TASKS[task], asked):
                 rows.append({"model": name, "work": work, **row})
                 shown = (f"{v:.4g}" if isinstance(v, float) else v for v in rows[-1].values())
                 print(*shown, flush=True)
@@ -67,7 +69,8 @@ def _works(quick: bool) -> list[tuple[str, str, Sequence[str]]]:
     """What is to be measured: (ladder, kind, tasks), what takes longest last."""
     tasks = sorted(PHASE_TASKS, key=lambda task: len(TASKS[task].options))
     compared = COMPARED[: 2 if quick else None]
-    kinds = ((COMPARING, compared), (READING, tasks))
+    many = compared if installed("lm_eval") else ()
+    kinds = ((COMPARING, compared), (TOGETHER, many), (READING, tasks))
     return [(name, kind, tasks) for kind, tasks in kinds for name in LADDERS]
 
 
@@ -120,22 +123,18 @@ def _compared(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Ite
 
     The faster of two turns counts; samples, for which that is nothing, take one.
     """
-    ids = _ids(engine, task, asked[0])
-    answers = [
-        tuple(engine.tokenizer(" " + o, add_special_tokens=False)["input_ids"])
-        for o in task.options
-    ]
+    ids, answers = _ids(engine, task, asked[0]), _answers(engine, task)
     works: dict[str, Callable[[], object]] = {
         "read-out": lambda: _read(engine, [ids], task),
-        "option scores": lambda: option_scores(engine, [ids], answers, TOGETHER),
+        "option scores": lambda: option_scores(engine, [ids], answers, BATCH),
         "generate, 1000 samples": lambda: generate(engine, ids, DRAWN, NEW_TOKENS),
     }
     if installed("lm_eval"):
-        lm = harness(engine, CHAT, TOGETHER)  # the ids have their beginning already
+        lm = harness(engine, CHAT, BATCH)  # the ids have their beginning already
         asked = [(("", ""), list(ids), list(answer)) for answer in answers]
         works["lm-eval"] = lambda: lm._loglikelihood_tokens(asked, disable_tqdm=True)
     law = np.array([law.options for law in _read(engine, [ids], task)])
-    scored = option_scores(engine, [ids], answers, TOGETHER)
+    scored = option_scores(engine, [ids], answers, BATCH)
     tv = {"option scores": float(total_variation(scored, law)[0])}
     if "lm-eval" in works:
         found = np.exp([[score for score, _ in works["lm-eval"]()]])
@@ -153,6 +152,43 @@ def _compared(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Ite
             "options": len(answers),
             "one_token": float(np.mean([len(answer) == 1 for answer in answers])),
             "tv": tv.get(name),
+        }
+
+
+def _answers(engine: Engine, task: Task) -> list[Ids]:
+    """The one tokenization of every option that a scorer looks at."""
+    cut = [engine.tokenizer(" " + o, add_special_tokens=False)["input_ids"] for o in task.options]
+    return [tuple(ids) for ids in cut]
+
+
+def _together(engine: Engine, task: Task, asked: Sequence[NaturalPrompt]) -> Iterator[dict]:
+    """Many prompts of one task, by the read-out and by lm-eval."""
+    prompts, answers = [_ids(engine, task, prompt) for prompt in asked], _answers(engine, task)
+    lm = harness(engine, CHAT, BATCH)  # the ids have their beginning already
+    pairs = [(("", ""), list(ids), list(answer)) for ids in prompts for answer in answers]
+    works = {
+        "read-out": lambda: _read(engine, prompts, task),
+        "lm-eval": lambda: lm._loglikelihood_tokens(pairs, disable_tqdm=True),
+    }
+    _read(engine, prompts[:2], task)  # the rows of the task's table are made once a vocabulary
+    found = {}
+    for name, work in works.items():
+        with counted(engine.model) as positions:
+            seconds, found[name] = _timed(work)
+        tv = None
+        if name == "lm-eval":
+            law = np.array([law.options for law in found["read-out"]])
+            scores = np.exp([score for score, _ in found[name]]).reshape(law.shape)
+            tv = float(np.median(total_variation(scores, law)))
+        yield {
+            "contestant": name,
+            "task": task.name,
+            "prompts": len(prompts),
+            "seconds": seconds,
+            "tokens": sum(positions),
+            "options": len(answers),
+            "one_token": float(np.mean([len(answer) == 1 for answer in answers])),
+            "tv": tv,
         }
 
 

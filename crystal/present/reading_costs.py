@@ -78,10 +78,13 @@ def real_compared() -> pd.DataFrame:
 
     samples, scores, harness: seconds of a thousand samples, of scoring each option's text, and of
     lm-eval (nan if it was not installed), over the read-out's; samples_tokens: likewise, tokens;
-    tv: total variation of the scores from the law.
+    many: as harness, where both were put many prompts; tv: total variation of the scores from the
+    law.
     """
-    one = load("real").query("ratio.isna()")
+    every = load("real")
+    one, many = every[every["work"] == "comparing"], every[every["work"] == "together"]
     wide = one.pivot(index=["model", "task"], columns="contestant")
+    together = many.pivot(index=["model", "task"], columns="contestant", values="seconds")
     wide = wide.reindex(one[["model", "task"]].drop_duplicates().apply(tuple, axis=1))
     seconds, tokens = (wide[name].div(wide[name]["read-out"], axis=0) for name in ("seconds", "tokens"))
     found = {
@@ -90,6 +93,7 @@ def real_compared() -> pd.DataFrame:
         "samples_tokens": tokens[SAMPLES],
         "scores": seconds["option scores"],
         "harness": seconds.get(HARNESS, float("nan")),
+        "many": together[HARNESS] / together["read-out"] if len(many) else float("nan"),
         "one_token": wide["one_token"]["read-out"],
         "tv": wide["tv"]["option scores"],
     }
