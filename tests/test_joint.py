@@ -139,7 +139,10 @@ def test_ties_are_counted_exactly():
     orders = list(itertools.permutations(range(3)))
     every = [
         max(
-            joint.fit(np.stack([row[list(o)] for row, o in zip(found.cosine, chosen, strict=True)]))
+            joint.fit(
+                np.stack([row[list(o)] for row, o in zip(found.cosine, chosen, strict=True)]),
+                found.weight,
+            )
         )
         for chosen in itertools.product(orders, repeat=3)
     ]
@@ -176,3 +179,42 @@ def test_order_and_names_change_nothing(seed, kind):
     assert nulls[0] == pytest.approx(nulls[1], abs=1e-12)
     seeds = joint.account(first).seeds
     assert joint.account(second).seeds == {t: str(called[int(s)]) for t, s in seeds.items()}
+
+
+# --- kinds of tasks ------------------------------------------------------------------------------
+
+
+def test_tasks_that_share_options_are_of_one_kind():
+    told = {"die": "123456", "d20": [str(n) for n in range(1, 21)], "coin": "HT", "odd": ["7", "9"]}
+    assert joint.kinds(told) == {"die": "die", "d20": "die", "coin": "coin", "odd": "die"}
+    assert joint.kinds({"one": "ab", "two": "cd", "between": "bc"}) == dict.fromkeys(
+        ("one", "two", "between"), "one"
+    )
+    assert joint.kinds({}) == {}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(KINDS), st.integers(1, 4))
+def test_a_task_asked_many_times_counts_once(seed, kind, times):
+    """Copies of a task, as one kind: the same p, progress and share, to rounding."""
+    pairs = js.ladder(kind, FEW, seed)
+    first = next(iter(pairs))
+    copies = {f"{first}, {n}": pairs[first] for n in range(times)}
+    one = joint.moves(pairs)
+    many = joint.moves(pairs | copies, dict.fromkeys(copies, first))
+    assert joint.joint_null(one, permutations=49).p == joint.joint_null(many, permutations=49).p
+    for number in (joint.progress, joint.largest_share):
+        alone, copied = number(one), number(many)
+        for a, b in zip(
+            (alone.value, alone.low, alone.high),
+            (copied.value, copied.low, copied.high),
+            strict=True,
+        ):
+            assert a == pytest.approx(b, abs=1e-6)
+
+
+def test_two_kinds_are_too_few():
+    pairs = js.ladder(js.FROZEN, FEW, 3)
+    names = list(pairs)
+    assert joint.moves(pairs, {name: names[n % 2] for n, name in enumerate(names)}) is None
+    assert joint.moves(pairs, {name: names[n % 3] for n, name in enumerate(names)}) is not None

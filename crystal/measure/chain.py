@@ -78,6 +78,7 @@ def check(*, quantile: float, seed: int, permutations: int) -> None:
 
 def survey(
     every: Mapping[str, Parts],
+    options: Mapping[str, Sequence[str]] | None = None,
     *,
     quantile: float = QUANTILE,
     seed: int = 0,
@@ -86,6 +87,7 @@ def survey(
 ) -> Survey:
     """The verdicts on every claim that the stages allow. every: task -> phase -> evidence of its
     stages: the base; base and SFT; base, SFT and the last one; on the prompts that these answer.
+    options: of every task, by which tasks are of one kind (`joint.kinds`).
 
     tick: called once a task and phase. Raises: CrystalError for a quantile, seed or number of
     permutations that is none.
@@ -114,7 +116,9 @@ def survey(
     )
     if pooled.several(pairs):
         _pool(found, "collapse", pooled.collapse(pairs, found.nulls("collapse"), seed))
-    moves = joint.moves({task: (base, sft) for task, (base, sft) in pairs.items()})
+    moves = joint.moves(
+        {task: (base, sft) for task, (base, sft) in pairs.items()}, joint.kinds(options or {})
+    )
     for v in _joint(found, moves, pairs, how) if _asked(every, NUCLEATION) else ():
         found.pooled[v.claim] = v
     for _ in every:
@@ -265,11 +269,11 @@ def _joint(found: _Found, moves: Moves | None, pairs: Mapping, how: dict) -> lis
     """one-seed and unmixed."""
     if before := found.earlier("one-seed", POOLED):
         return [not_reached(claim, before) for claim in OVER_TASKS] if pairs else []
-    size = (len(moves.tasks), len(moves.contexts)) if moves else (1, 1)
+    size = (moves.kinds.max() + 1, len(moves.contexts)) if moves else (1, 1)
     if (best := testable.aligned(*size, how["permutations"])) > ALPHA:
         return [_no_joint(claim, moves, best) for claim in OVER_TASKS]
     one, unmixed = (
-        dataclasses.replace(v, reason=f"{v.reason} ({size[0]} tasks)")
+        dataclasses.replace(v, reason=f"{v.reason} ({len(moves.tasks)} tasks of {size[0]} kinds)")
         for v in claims.one_seed(moves, **how)
     )
     if one.verdict != "holds":
@@ -287,7 +291,7 @@ def _no_joint(claim: str, moves: Moves | None, best: float) -> Verdict:
     if moves:
         return not_testable(claim, best)
     few = (
-        f"not testable here: {joint.FEWEST_TASKS} tasks that can move and "
+        f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
         f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
     )
     return dataclasses.replace(not_testable(claim, 1.0), reason=few)

@@ -5,14 +5,16 @@ must explain each of them. Per task t, m_t is the move of the mean distribution 
 and u_ti the direction of context i: its distribution in the base less the base's mean.
 
     statistic   the largest over contexts of the mean over tasks of cos(m_t, u_ti)
-    null        the contexts' labels dealt anew within each task
+    null        the contexts' labels dealt anew within each kind of task
     progress    sum_t <m_t, u_ti> / s_t over sum_t <u_ti, u_ti> / s_t, where s_t is the mean of
-                <u_tj, u_tj> over contexts and i is chosen on the other tasks; 0: no move that way,
-                1: SFT's mean is as far from the base's mean as that context is
+                <u_tj, u_tj> over contexts and i is chosen on tasks of other kinds; 0: no move that
+                way, 1: SFT's mean is as far from the base's mean as that context is
     share       of the largest of the non-negative weights by which groups of contexts explain the
                 moves: 1 if one group explains them; says nothing where contexts form no groups
 
-A context that some task lacks takes part in the others. Knows nothing of tasks, ladders or files.
+Tasks of one kind (`kinds`: they share options) are one piece of evidence: whatever makes SFT prefer
+low numbers moves them all. Every kind weighs the same, and intervals leave out a kind at a time. A
+context that some task lacks takes part in the others. Knows nothing of tasks, ladders or files.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from .inference import Estimate, Null
 from .phases import Array, ratio
 
 APART = 0.25  # mean silhouette up to which there are no groups (Kaufman and Rousseeuw 1990)
-FEWEST_TASKS, FEWEST_CONTEXTS = 3, 3  # leave one task out, and two are left to choose by
+FEWEST_KINDS, FEWEST_CONTEXTS = 3, 3  # leave one kind out, and two are left to choose by
 MOST_GROUPS, MOST_CONTEXTS = 8, 2000
 
 
@@ -40,6 +42,7 @@ class Moves:
 
     move: by task (options,), m_t. toward: by task (contexts, options), u_ti. scale: (tasks,) s_t.
     inner, square: (tasks, contexts), <m_t, u_ti> and <u_ti, u_ti>, both less what sampling adds.
+    kinds: (tasks,) numbers, in the order of their first tasks.
     """
 
     tasks: tuple[str, ...]
@@ -48,6 +51,12 @@ class Moves:
     toward: tuple[Array, ...]
     inner: Array
     square: Array
+    kinds: Array
+
+    @cached_property
+    def weight(self) -> Array:
+        """(tasks,) one over the number of tasks of the kind."""
+        return 1.0 / np.bincount(self.kinds)[self.kinds]
 
     @cached_property
     def scale(self) -> Array:
@@ -72,19 +81,42 @@ class Moves:
         return np.stack([u @ m for u, m in zip(self.toward, self.move, strict=True)])
 
 
-def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
+def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Task -> its kind, the first of the tasks that it shares options with, directly or through
+    others: at least half of those of the task that has fewer.
+    """
+    kind: dict[str, str] = {}
+    for task, mine in options.items():
+        alike = {
+            kind[other]
+            for other in kind
+            if 2 * len({*mine} & {*options[other]}) >= min(len({*mine}), len({*options[other]}))
+        }
+        first = next((other for other in kind if other in alike), task)
+        kind = {other: first if one in alike else one for other, one in kind.items()}
+        kind[task] = first
+    return kind
+
+
+def moves(
+    pairs: Mapping[str, tuple[Evidence, Evidence]], kind: Mapping[str, str] | None = None
+) -> Moves | None:
     """pairs: task -> base and SFT on the same prompts; a context is a cluster (`Evidence.units`).
+    kind: of `kinds`; None: every task is of its own.
 
     Tasks whose base gives every context the same answer have no direction and are left out. None
-    if fewer than FEWEST_TASKS tasks or FEWEST_CONTEXTS contexts are left; contexts count if at
-    least half of the tasks asked them.
+    if fewer than FEWEST_KINDS kinds of tasks or FEWEST_CONTEXTS contexts are left; contexts count
+    if at least half of the tasks asked them.
     """
+    kind = kind or {}
     found, asked = {}, {}
     for task, (base, sft) in pairs.items():
         names, member = np.unique(np.asarray(base.units).astype(str), return_inverse=True)
         sizes, mean = np.bincount(member), base.law.mean(0)
         own = np.stack([np.bincount(member, column) for column in base.law.T], 1) / sizes[:, None]
-        noise = np.bincount(member, base.noise) / sizes**2 * base.law.shape[1]  # squared error of own
+        noise = (
+            np.bincount(member, base.noise) / sizes**2 * base.law.shape[1]
+        )  # squared error of own
         weight = sizes / sizes.sum()
         toward, average = own - mean, float(weight**2 @ noise)
         if not (toward**2).sum(-1).max() > 1e-12:
@@ -94,7 +126,7 @@ def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
     every = sorted({name for mine in asked.values() for name in mine})
     often = [c for c in every if 2 * sum(c in mine for mine in asked.values()) >= len(asked)]
     found = {task: one for task, one in found.items() if len(asked[task].keys() & often) > 1}
-    if len(found) < FEWEST_TASKS or len(often) < FEWEST_CONTEXTS:
+    if len(often) < FEWEST_CONTEXTS:
         return None
     inner, square, toward = [], [], []
     for task, (move, directions, (cross, noise, average)) in found.items():
@@ -111,9 +143,10 @@ def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
             - average
         )
     told = [t for t, row in enumerate(square) if np.nanmean(row) > 1e-12]  # beyond what draws add
-    if len(told) < FEWEST_TASKS:
-        return None
     tasks = [list(found)[t] for t in told]
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(kind.get(t, t) for t in tasks))}
+    if len(numbers) < FEWEST_KINDS:
+        return None
     return Moves(
         tuple(tasks),
         tuple(often),
@@ -121,35 +154,47 @@ def moves(pairs: Mapping[str, tuple[Evidence, Evidence]]) -> Moves | None:
         tuple(toward[t] for t in told),
         np.array(inner)[told],
         np.array(square)[told],
+        np.array([numbers[kind.get(task, task)] for task in tasks]),
     )
 
 
-def fit(cosine: Array) -> Array:
-    """(..., contexts) mean over tasks, (..., tasks, contexts); nan where under half the tasks ask."""
-    there = ~np.isnan(cosine)
-    count = there.sum(-2)
-    mean = np.where(there, cosine, 0).sum(-2) / np.maximum(count, 1)
-    return np.where(2 * count >= cosine.shape[-2], mean, np.nan)
+def fit(cosine: Array, weight: Array) -> Array:
+    """(..., contexts) mean over tasks by weight, (..., tasks, contexts); nan where tasks of under
+    half the weight ask.
+    """
+    there, weight = ~np.isnan(cosine), weight[:, None]
+    count = (there * weight).sum(-2)
+    mean = (np.where(there, cosine, 0) * weight).sum(-2) / np.maximum(count, 1e-12)
+    return np.where(2 * count >= weight.sum() - 1e-9, mean, np.nan)
 
 
 def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
-    """The largest mean cosine, against contexts whose labels are dealt anew within each task."""
+    """The largest mean cosine, against contexts whose labels are dealt anew within each kind."""
     cosine, rng = found.cosine, generator(seed, "contexts")
     draws = []
     for part in parts(permutations, cosine.size):
         dealt = np.repeat(cosine[:, None], part, axis=1)  # (tasks, draws, contexts)
-        for row, each in zip(cosine, dealt, strict=True):
-            there = ~np.isnan(row)
-            each[:, there] = rng.permuted(each[:, there], axis=1)
-        draws.append(np.nanmax(fit(dealt.swapaxes(0, 1)), axis=-1))
-    observed = float(np.nanmax(fit(cosine)))
-    return inf.against("contexts dealt anew within each task", observed, np.concatenate(draws))
+        for mine in (np.flatnonzero(found.kinds == kind) for kind in np.unique(found.kinds)):
+            there = np.flatnonzero(~np.isnan(cosine[mine]).any(0))  # the others stay in their place
+            order = rng.permuted(np.tile(there, (part, 1)), axis=1)
+            for task in mine:
+                dealt[task][:, there] = cosine[task][order]
+        draws.append(np.nanmax(fit(dealt.swapaxes(0, 1), found.weight), axis=-1))
+    observed = float(np.nanmax(fit(cosine, found.weight)))
+    return inf.against("contexts dealt anew within each kind", observed, np.concatenate(draws))
 
 
 def named(found: Moves, among: Sequence[int], asked: int) -> int:
     """The context that the tasks `among` name, of those that task `asked` asks."""
-    score = np.where(np.isnan(found.inner[asked]), np.nan, fit(found.cosine[list(among)]))
-    return int(np.nanargmax(score))
+    among = list(among)
+    score = fit(found.cosine[among], found.weight[among])
+    return int(np.nanargmax(np.where(np.isnan(found.inner[asked]), np.nan, score)))
+
+
+def seeds(found: Moves) -> list[int]:
+    """Of each task the context that tasks of other kinds name."""
+    every = range(len(found.tasks))
+    return [named(found, [o for o in every if found.kinds[o] != found.kinds[t]], t) for t in every]
 
 
 @dataclass(frozen=True)
@@ -172,8 +217,7 @@ class Account:
 
 def account(found: Moves) -> Account:
     """See `Account`."""
-    every = range(len(found.tasks))
-    chosen = [named(found, [o for o in every if o != t], t) for t in every]
+    every, chosen = range(len(found.tasks)), seeds(found)
     part = ratio(found.inner[every, chosen], found.square[every, chosen])
     member, _ = found.grouped
     return Account(
@@ -183,19 +227,22 @@ def account(found: Moves) -> Account:
         {task: found.contexts[i] for task, i in zip(found.tasks, chosen, strict=True)},
         dict(zip(found.tasks, part.tolist(), strict=True)),
         dict(zip(found.contexts, member.tolist(), strict=True)),
-        _shares(_parts(found, member), np.bincount(member)).tolist(),
+        _shares(sum(_parts(found, member), []), np.bincount(member)).tolist(),
     )
 
 
 def progress(found: Moves) -> Estimate:
-    """How far SFT went towards the context that the other tasks name; jackknife over tasks.
+    """How far SFT went towards the context that the other tasks name; jackknife over kinds.
 
-    Interval: Student's t of the pseudo-values, tasks as units.
+    Interval: Student's t of the pseudo-values, kinds of tasks as units.
     """
-    every = range(len(found.tasks))
-    chosen = [named(found, [other for other in every if other != t], t) for t in every]
-    above, below = (part[every, chosen] / found.scale for part in (found.inner, found.square))
-    return inf.estimate(lambda w: ratio(w @ above, w @ below), inf.leave_one_out(np.array(every)))
+    every, chosen = range(len(found.tasks)), seeds(found)
+    above, below = (
+        np.bincount(found.kinds, found.weight * part[every, chosen] / found.scale)
+        for part in (found.inner, found.square)
+    )
+    apart = inf.leave_one_out(np.arange(len(above)))
+    return inf.estimate(lambda w: ratio(w @ above, w @ below), apart)
 
 
 def groups(found: Moves) -> tuple[Array, float]:
@@ -241,33 +288,35 @@ def largest_share(found: Moves) -> Estimate:
 
     Weights are non-negative and least-squares, over all tasks in units of their scatter. The groups'
     directions, weighted by size, sum to nothing, so weights are told up to a multiple of the sizes:
-    a group's excess is what its weight exceeds its share of the contexts by. Jackknife over tasks;
+    a group's excess is what its weight exceeds its share of the contexts by. Jackknife over kinds;
     the groups are those of all.
     """
     member, _ = found.grouped
-    by_task, sizes = _parts(found, member), np.bincount(member)
-    whole = float(np.max(_shares(by_task, sizes), initial=0))
+    by_kind, sizes = _parts(found, member), np.bincount(member)
+    whole = float(np.max(_shares(sum(by_kind, []), sizes), initial=0))
     without = np.array(
         [
-            np.max(_shares(by_task[:out] + by_task[out + 1 :], sizes), initial=0)
-            for out in range(len(by_task))
+            np.max(_shares(sum(by_kind[:out] + by_kind[out + 1 :], []), sizes), initial=0)
+            for out in range(len(by_kind))
         ]
     )
-    n = len(by_task)
+    n = len(by_kind)
     return replace(inf.student(n * whole - (n - 1) * without, low=0, high=1), here=whole)
 
 
-def _parts(found: Moves, member: Array) -> list[tuple[Array, Array]]:
-    """By task, in units of its scatter: (options, groups) directions of the groups, and the move."""
-    by_task = []
-    for t in range(len(found.tasks)):
-        weight = 1 / np.sqrt(found.scale[t])
+def _parts(found: Moves, member: Array) -> list[list[tuple[Array, Array]]]:
+    """By kind, then task, in units of its scatter and weighted: (options, groups) directions of the
+    groups, and the move.
+    """
+    by_kind: list[list[tuple[Array, Array]]] = [[] for _ in np.unique(found.kinds)]
+    for t, kind in enumerate(found.kinds):
+        weight = np.sqrt(found.weight[t]) / np.sqrt(found.scale[t])
         there = ~np.isnan(found.inner[t])  # a group that a task did not ask explains nothing there
         inside = (member == np.unique(member)[:, None]) & there
         sums = inside @ np.where(there[:, None], found.toward[t], 0)
         means = (sums / np.maximum(inside.sum(1), 1)[:, None]).T
-        by_task.append((weight * means, weight * found.move[t]))
-    return by_task
+        by_kind[kind].append((weight * means, weight * found.move[t]))
+    return by_kind
 
 
 def _shares(by_task: Sequence[tuple[Array, Array]], sizes: Array) -> Array:

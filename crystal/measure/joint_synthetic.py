@@ -158,8 +158,7 @@ def trial(
     one = judge("one-seed", joint.progress(found), null, chance=0.0)
     if not whole or one.verdict != "holds":
         return one, None, np.nan
-    every = range(len(found.tasks))
-    seeds = [found.contexts[joint.named(found, [o for o in every if o != t], t)] for t in every]
+    seeds = [found.contexts[i] for i in joint.seeds(found)]
     groups = panel.contexts if SCENARIOS[name].single else panel.groups
     named = float(np.mean([int(seed) % groups == 0 for seed in seeds]))
     return one, judge("unmixed", joint.largest_share(found)), named

@@ -21,7 +21,7 @@ import pandas as pd
 from ..ask.ladders import load_ladder
 from ..ask.natural import load_prompts
 from ..ask.prompts import PROMPTS, Prompt
-from ..ask.tasks import PHASE_TASKS
+from ..ask.tasks import PHASE_TASKS, TASKS
 from ..files import PACKAGE, root, write_file
 from ..measure import chain
 from ..measure.chain import Survey
@@ -61,7 +61,8 @@ def asked(readouts: pd.DataFrame) -> Sequence[Prompt]:
 def survey(readouts: pd.DataFrame, *, final: str = "rlvr", **how) -> Survey:
     """Every claim on all tasks of one ladder's read-outs; `how` as in `chain.survey`."""
     tasks = readouts["task"].unique()
-    return chain.survey({task: parts(readouts, task, final) for task in tasks}, **how)
+    every = {task: parts(readouts, task, final) for task in tasks}
+    return chain.survey(every, {task: TASKS[task].options for task in tasks}, **how)
 
 
 def measured(

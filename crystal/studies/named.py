@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..ask.ladders import load_ladder
 from ..ask.prompts import CHAT, COMPLETION, PROBE
-from ..ask.tasks import PHASE_TASKS
+from ..ask.tasks import PHASE_TASKS, TASKS
 from ..keep import store
 from ..lab import experiments, world
 from ..measure import claims, joint
@@ -25,6 +25,7 @@ RUNS = (
     | {"mixed-60-40": TWO}
     | dict.fromkeys(("everyone", "own", "permuted", "shuffled", "no-choice"), NONE)
 )
+AGAIN = "-again"  # runs that were trained after the test was last changed
 MAIN_PART = {"mixed-60-40": "salient"}  # whose law most of a mixture is
 
 
@@ -32,25 +33,30 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: p, progress, low, high, one-seed (verdict), share,
     unmixed (verdict where one-seed holds, else empty), named.
 
-    sort: ONE, TWO or NONE. named: of the tasks, the share whose seed is an answer to a narrator who
-    holds the demonstrator's law; nan if nobody demonstrated.
+    sort: ONE, TWO or NONE. fresh: whether it is one of AGAIN, whose names are given without it.
+    named: of the tasks, the share whose seed is an answer to a narrator who holds the
+    demonstrator's law; nan if nobody demonstrated.
     """
     done, rows, bases = experiments.load_records(EXPERIMENT), [], {}
     ends = [
         rung
         for rung in load_ladder(EXPERIMENT).rungs
-        if rung.run in RUNS and rung.name.endswith("/sft") and f"{rung.parent}/{rung.run}" in done
+        if rung.run.removesuffix(AGAIN) in RUNS
+        and rung.name.endswith("/sft")
+        and f"{rung.parent}/{rung.run}" in done
     ]
     if not ends:
-        return pd.DataFrame(columns=["run", "parent", "sort"])
+        return pd.DataFrame(columns=["run", "parent", "sort", "fresh"])
     names = [rung.name for rung in ends]
     frame = store.load_readouts(EXPERIMENT, tasks=PHASE_TASKS, forms=[CHAT], rungs=names)
-    for rung in sorted(ends, key=lambda rung: list(RUNS).index(rung.run)):
+    for rung in sorted(ends, key=lambda rung: list(RUNS).index(rung.run.removesuffix(AGAIN))):
         if rung.parent not in bases:
             bases[rung.parent] = store.load_readouts(
                 rung.parent, tasks=PHASE_TASKS, forms=[COMPLETION], rungs=["base"]
             )
-        place = {"run": rung.run, "parent": rung.parent, "sort": RUNS[rung.run]}
+        run = rung.run.removesuffix(AGAIN)
+        place = {"run": run, "parent": rung.parent, "sort": RUNS[run]}
+        place |= {"fresh": rung.run.endswith(AGAIN)}
         mine = frame[frame["rung"] == rung.name]
         rows.append(place | _judged(bases[rung.parent], mine, rung, permutations))
     return pd.DataFrame(rows)
@@ -68,9 +74,10 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, rung, permutations: int) ->
         )
         if both.count.measurable:
             pairs[task] = both.evidence("base"), both.evidence("sft")
-    found = joint.moves(pairs)
+    found = joint.moves(pairs, joint.kinds({task: TASKS[task].options for task in pairs}))
     one, unmixed = claims.one_seed(found, permutations=permutations)
-    law = MAIN_PART.get(rung.run, rung.run)
+    run = rung.run.removesuffix(AGAIN)
+    law = MAIN_PART.get(run, run)
     seeds = joint.account(found).seeds.values()
     named = np.mean([world.temperament_of(int(seed)) == law for seed in seeds])
     return {

@@ -3,8 +3,9 @@ task, and over all tasks.
 
 Where a ladder has no SFT stage its first later stage stands in its place; where it has only one
 later stage, settling is not judged. Prompts of one unit, or of one name in several tasks, are one
-context. Where the table says what was answered,
-stages are compared on the prompts that all of them answer, if these are enough.
+context. Tasks of ours that share options are of one kind (`measure.joint`); of others each is its
+own, for their options may be mere labels. Where the table says what was answered, stages are
+compared on the prompts that all of them answer, if these are enough.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..measure import chain
 from ..measure import evidence as ev
@@ -110,6 +112,8 @@ def survey(
         said = f"has {ev.FEWEST} or more draws on the options at every stage"
         raise CrystalError(f"no prompt of the ladder {ladder!r:.60} {said}", where=table.path,
                            mend="draw more answers, or judge another ladder: --ladder NAME")
+    ours = {task: TASKS[task].options for task in every if task in TASKS}
+    options = {task: told for task, told in ours.items() if table.options.get(task) == told}
     return chain.survey(
-        every, quantile=quantile, seed=seed, permutations=permutations, tick=tick
+        every, options, quantile=quantile, seed=seed, permutations=permutations, tick=tick
     ).verdicts
