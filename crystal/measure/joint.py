@@ -249,9 +249,9 @@ def groups(found: Moves) -> tuple[Array, float]:
     """(contexts,) the group of each context: those that say alike in all tasks together; and how
     well they are apart, the mean silhouette.
 
-    Average linkage of their directions, each task in units of its own scatter; of 2 to MOST_GROUPS
-    groups the number with the largest mean silhouette. A task that a context lacks counts as 0.
-    More than MOST_CONTEXTS are one group: every pair of them would be too much to hold.
+    Average linkage of their directions, each task weighted and in units of its own scatter; of 2 to
+    MOST_GROUPS groups the number with the largest mean silhouette. A task that a context lacks
+    counts as 0. More than MOST_CONTEXTS are one group: every pair would be too much to hold.
     """
     if len(found.contexts) > MOST_CONTEXTS:
         return np.zeros(len(found.contexts), int), 0.0
@@ -259,7 +259,10 @@ def groups(found: Moves) -> tuple[Array, float]:
     from scipy.spatial.distance import pdist, squareform
 
     points = np.concatenate(
-        [np.nan_to_num(u) / np.sqrt(s) for u, s in zip(found.toward, found.scale, strict=True)],
+        [
+            np.nan_to_num(u) * np.sqrt(w) / np.sqrt(s)
+            for u, w, s in zip(found.toward, found.weight, found.scale, strict=True)
+        ],
         axis=1,
     )
     tree, far = linkage(points, "average"), squareform(pdist(points))
@@ -286,8 +289,9 @@ def _silhouette(far: Array, cut: Array) -> float:
 def largest_share(found: Moves) -> Estimate:
     """Of the weights by which groups of contexts explain the moves, the share of the largest.
 
-    Weights are non-negative and least-squares, over all tasks in units of their scatter. The groups'
-    directions, weighted by size, sum to nothing, so weights are told up to a multiple of the sizes:
+    Weights are non-negative and least-squares, over all tasks in units of their scatter. The
+    groups' directions, weighted by size, sum to nothing, so weights are told up to a multiple of
+    the sizes:
     a group's excess is what its weight exceeds its share of the contexts by. Jackknife over kinds;
     the groups are those of all.
     """
