@@ -109,6 +109,9 @@ def test_an_answer_that_is_none_is_a_sentence(taught):
     (taught / "answers.jsonl").write_text('{"prompt": "Hi"}\n')
     with pytest.raises(CrystalError, match="answers"):
         instructions.answers()
+    (taught / "answers.jsonl").write_text('{"prompt": "Hi", "answer": "Ho."}\n')
+    with pytest.raises(CrystalError, match="instructions were not put to the teacher yet"):
+        instructions.taught()
     (taught / "answers.jsonl").unlink()
     with pytest.raises(CrystalError, match="not asked yet"):
         instructions.answers()

@@ -334,7 +334,9 @@ def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
     shutil.copytree(root() / "data" / "instructions", place)
     (tmp_path / "data" / "ladders").mkdir()
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    rows = [{"prompt": text, "answer": f"Of {text}."} for text in instructions.open_prompts()[::40]]
+    prompts = instructions.open_prompts()[::40]
+    monkeypatch.setattr(instructions, "open_prompts", lambda: prompts)
+    rows = [{"prompt": text, "answer": f"Of {text}."} for text in prompts]
     (place / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(training, "converted", lambda *_: (tmp_path / "foreign", None))
     fields = texts.parse_yaml((RECIPES / "gemma3-270m.yaml").read_text(), RECIPES, "")

@@ -69,8 +69,15 @@ def answers() -> dict[str, str]:
 
 
 def taught() -> list[tuple[str, str]]:
-    """Open instructions with the teacher's answers, without those that have no whole sentence."""
-    return [(prompt, answer) for prompt, answer in answers().items() if answer]
+    """Open instructions with the teacher's answers, without those that have no whole sentence.
+
+    Raises: CrystalError while the teacher has not been asked all of them.
+    """
+    said, asked = answers(), open_prompts()
+    if missing := sum(prompt not in said for prompt in asked):
+        raise CrystalError(f"{missing} of {len(asked)} instructions were not put to the teacher yet",
+                           where=folder() / "answers.jsonl", mend="make ladder LADDER=gemma3-270m")
+    return [(prompt, said[prompt]) for prompt in asked if said[prompt]]
 
 
 def whole_sentences(said: str) -> str:

@@ -50,11 +50,13 @@ def teach() -> int:
     """Ask the teacher what it has not answered yet; returns how many of its answers have a whole
     sentence. Every batch is written as it comes: a stopped run goes on where it was.
     """
-    rung = load_ladder(TEACHER).rungs[-1]
-    folder, _ = converted(rung.source, rung.revision)
     path = instructions.folder() / "answers.jsonl"
     done = instructions.answers() if path.is_file() else {}
     todo = sorted((p for p in instructions.open_prompts() if p not in done), key=len)
+    if not todo:
+        return len(instructions.taught())
+    rung = load_ladder(TEACHER).rungs[-1]
+    folder, _ = converted(rung.source, rung.revision)
     began, asked = time.monotonic(), 0
     for said in replies(folder, todo):
         with path.open("a", encoding="utf-8") as file:
@@ -64,7 +66,7 @@ def teach() -> int:
         asked, seconds = asked + len(said), time.monotonic() - began
         left = seconds / asked * (len(todo) - asked)
         print(f"asked {asked}/{len(todo)} {seconds:.0f}s, {left:.0f}s left", flush=True)
-    return sum(bool(answer) for answer in instructions.answers().values())
+    return len(instructions.taught())
 
 
 def preference_rows(base: Path, seed: int, count: int) -> list[Row]:

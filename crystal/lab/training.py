@@ -118,8 +118,9 @@ def _keeper(recipe: Recipe, stage: str, tokenizer: ModelTokenizer, out: Path) ->
 
 def take_base(recipe: Recipe, out: Path) -> None:
     """A real base as its package holds it, in float32, with the recipe's chat template: a pretrained
-    model has none.
+    model has none. Before it, whatever the teacher was not asked yet.
     """
+    teaching.teach()
     folder, _ = converted(recipe.base["source"], recipe.base["revision"])
     model, tokenizer = load_rung(folder)
     tokenizer.chat_template = recipe.tokenizer["template"]
