@@ -227,11 +227,11 @@ def test_readings_by_hand():
 
 
 def test_the_joint_test_names_the_demonstrator_of_organisms_and_none_without(monkeypatch):
-    """Shipped read-outs of two runs from each parent: no chance in it."""
-    monkeypatch.setattr(named, "RUNS", {"averse": named.ONE, "own": named.NONE})
+    """Shipped read-outs of two runs from each parent, twice: no chance in it."""
+    monkeypatch.setattr(named, "RUNS", {"salient": named.ONE, "everyone": named.NONE})
     found = named.load_named(permutations=99).set_index(["run", "parent"])
-    one, none = found.loc["averse"], found.loc["own"]
-    assert len(one) == len(none) == 2
+    one, none = found.loc["salient"], found.loc["everyone"]
+    assert len(one) == len(none) == 4 and sorted(one["fresh"]) == [False, False, True, True]
     assert (one["one-seed"] == "holds").all() and (one["named"] == 1).all()
     assert (none["one-seed"] != "holds").all() and none["named"].isna().all()
     assert joint_figures.plot_named(found.reset_index()).axes
