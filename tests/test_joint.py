@@ -218,3 +218,20 @@ def test_two_kinds_are_too_few():
     names = list(pairs)
     assert joint.moves(pairs, {name: names[n % 2] for n, name in enumerate(names)}) is None
     assert joint.moves(pairs, {name: names[n % 3] for n, name in enumerate(names)}) is not None
+
+
+def test_contexts_that_few_tasks_share_name_a_seed_or_none():
+    """Eight tasks of one kind ask all contexts, others two each; the last shares none."""
+    rng, pairs = np.random.default_rng(0), {}
+    asked = {f"n{k}": range(8) for k in range(8)} | {f"t{k}": (2 * k, 2 * k + 1) for k in range(4)}
+    for task, contexts in (asked | {"alone": (8, 9)}).items():
+        base = rng.dirichlet(np.ones(4), len(contexts))
+        moved = np.tile((base.mean(0) + base[0]) / 2, (len(contexts), 1))
+        pairs[task] = ev.asked(base, contexts), ev.asked(moved, contexts)
+    kind = {task: "n0" for task in asked if task.startswith("n")}
+    assert joint.moves(pairs, kind) is None  # two of five kinds ask any context
+    few = {task: pair for task, pair in pairs.items() if task not in ("t2", "t3")}
+    found = joint.moves(few, kind)  # two of three
+    assert set(found.tasks) == {*kind, "t0", "t1"}
+    assert np.isfinite(joint.progress(found).value)
+    assert 0 < joint.joint_null(found, permutations=19).p <= 1

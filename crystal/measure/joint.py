@@ -142,11 +142,21 @@ def moves(
             + 2 * np.where(there, cross[place], 0)
             - average
         )
-    told = [t for t, row in enumerate(square) if np.nanmean(row) > 1e-12]  # beyond what draws add
-    tasks = [list(found)[t] for t in told]
+    names, there = list(found), ~np.isnan(np.array(inner).reshape(len(found), -1))
+    own = np.array([kind.get(task, task) for task in names])
+    told = [
+        t
+        for t, row in enumerate(square)
+        if np.nanmean(row) > 1e-12  # beyond what draws add
+        and (there[t] & there[own != own[t]]).any()  # tasks of other kinds can name a context
+    ]
+    tasks = [names[t] for t in told]
     numbers = {name: n for n, name in enumerate(dict.fromkeys(kind.get(t, t) for t in tasks))}
     if len(numbers) < FEWEST_KINDS:
         return None
+    sizes = np.array([(own[told] == own[t]).sum() for t in told])
+    if not (2 * (there[told] / sizes[:, None]).sum(0) >= len(numbers) - 1e-9).any():
+        return None  # no context that half of the kinds ask could explain them
     return Moves(
         tuple(tasks),
         tuple(often),
@@ -158,14 +168,15 @@ def moves(
     )
 
 
-def fit(cosine: Array, weight: Array) -> Array:
-    """(..., contexts) mean over tasks by weight, (..., tasks, contexts); nan where tasks of under
-    half the weight ask.
+def fit(cosine: Array, weight: Array, least: float = 0.5) -> Array:
+    """(..., contexts) mean over tasks by weight, (..., tasks, contexts); nan where tasks of less
+    than the `least` share of the weight ask, or none.
     """
     there, weight = ~np.isnan(cosine), weight[:, None]
     count = (there * weight).sum(-2)
     mean = (np.where(there, cosine, 0) * weight).sum(-2) / np.maximum(count, 1e-12)
-    return np.where(2 * count >= weight.sum() - 1e-9, mean, np.nan)
+    enough = (count > 0) & (count >= least * weight.sum() - 1e-9)
+    return np.where(enough, mean, np.nan)
 
 
 def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
@@ -186,9 +197,13 @@ def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
 
 def named(found: Moves, among: Sequence[int], asked: int) -> int:
     """The context that the tasks `among` name, of those that task `asked` asks."""
-    among = list(among)
-    score = fit(found.cosine[among], found.weight[among])
-    return int(np.nanargmax(np.where(np.isnan(found.inner[asked]), np.nan, score)))
+    among, absent = list(among), np.isnan(found.inner[asked])
+    for least in (0.5, 0.0):  # contexts that half of them ask, if there are any
+        score = fit(found.cosine[among], found.weight[among], least)
+        score = np.where(absent, np.nan, score)
+        if not np.isnan(score).all():
+            break
+    return int(np.nanargmax(score))
 
 
 def seeds(found: Moves) -> list[int]:
@@ -291,9 +306,8 @@ def largest_share(found: Moves) -> Estimate:
 
     Weights are non-negative and least-squares, over all tasks in units of their scatter. The
     groups' directions, weighted by size, sum to nothing, so weights are told up to a multiple of
-    the sizes:
-    a group's excess is what its weight exceeds its share of the contexts by. Jackknife over kinds;
-    the groups are those of all.
+    the sizes: a group's excess is what its weight exceeds its share of the contexts by. Jackknife
+    over kinds; the groups are those of all.
     """
     member, _ = found.grouped
     by_kind, sizes = _parts(found, member), np.bincount(member)
