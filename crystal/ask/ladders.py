@@ -46,6 +46,7 @@ class Rung:
     run: str = ""  # branches only: what was done to it
     tokenizer: str = ""  # hub only: commit of `source` the tokenizer is taken from, where it is not the weights'
     template_sha256: str = ""  # hub only: of the chat template at that commit, "" where it has none
+    template: str = dataclasses.field(default="", repr=False)  # the chat template of a base that has none
     branch: str = dataclasses.field(default="main", repr=False)  # hub only: what is pinned. Not in repr, which makes pages stale:
     licence: str = dataclasses.field(default="", repr=False)
     gated: bool = dataclasses.field(default=False, repr=False)

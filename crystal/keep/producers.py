@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import subprocess
 from datetime import UTC, datetime
+from typing import Any
 
 from .. import __version__
 from ..files import root
@@ -18,6 +19,14 @@ def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
         "dtype": dtype, "seconds": round(seconds, 3), "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def device_name(device: Any) -> str:
+    """A torch device, a GPU with its name."""
+    import torch
+
+    named = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return f"{device}{named}"
 
 
 def versions() -> dict[str, str]:

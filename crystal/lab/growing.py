@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..ask.ladders import check_weights, load_ladder
+from ..ask.prompts import CHAT
+from ..ask.sources import packaged
 from ..errors import known
 from ..files import root, write_file
 from ..keep import manifest, resample
@@ -37,7 +39,7 @@ def perform(name: str, *, runs: Sequence[str] | None = None, parents: Sequence[s
     for number, (run, parent) in enumerate(todo, 1):
         if not _whole(name, run, parent):
             print(f"[{number}/{len(todo)}] {name}: {run.name} from {parent}", flush=True)
-            _grow(experiment, run, parent)
+            grow(experiment, run, parent)
 
 
 def _whole(name: str, run: Run, parent: str) -> bool:
@@ -70,8 +72,10 @@ def take_in(name: str) -> None:
     resample.resample(name, missing_only=True)
 
 
-def _grow(experiment: Experiment, run: Run, parent: str) -> None:
-    """One run from one parent."""
+def grow(
+    experiment: Experiment, run: Run, parent: str, read: Callable[..., Any] = resample.resample
+) -> None:
+    """One run from one parent: trained, described, read and recorded."""
     out = root() / "runs" / experiment.name / parent / run.name
     makings = _makings(run, parent)
     _clear(out, json.dumps(makings))
@@ -81,9 +85,10 @@ def _grow(experiment: Experiment, run: Run, parent: str) -> None:
         rung |= {"name": f"{parent}/{run.name}/{rung['name']}", "grid": run.grid, "parent": parent, "run": run.name}
     _describe(experiment, rungs)
     began = time.monotonic()
-    resample.resample(experiment.name, rungs=[rung["name"] for rung in rungs], missing_only=True)
+    read(experiment.name, rungs=[rung["name"] for rung in rungs], missing_only=True)
     record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
-    record["accuracy"] = {rung["name"].rpartition("/")[2]: organism.accuracy(root() / rung["source"], ("chat",))["chat"]
+    world = load_recipe(parent, run.set).world
+    record["accuracy"] = {rung["name"].rpartition("/")[2]: organism.skills(root() / rung["source"], world, (CHAT,))[CHAT]
                           for rung in rungs}
     _record(experiment.name, f"{parent}/{run.name}", record)
 
@@ -100,10 +105,7 @@ def _clear(out: Path, makings: str) -> None:
 def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, Any]]:
     """Rows of the rungs that the run's stages leave, and minutes, loss curve and reward."""
     recipe = load_recipe(parent, run.set)
-    if run.start:
-        check_weights(load_ladder(parent).rung(run.start))
-    start = root() / load_ladder(parent).rung(run.start).source if run.start else None
-    training.train_ladder(recipe, out, run.stages, start)
+    training.train_ladder(recipe, out, run.stages, _start(parent, run))
     rungs = [rung for stage in run.stages
              for rung in organism.rungs_of(stage, getattr(recipe, stage), out)]
     ends = {rung["stage"]: rung["step"] for rung in rungs if rung["name"] == rung["stage"] != "base"}
@@ -111,6 +113,18 @@ def _trained(run: Run, parent: str, out: Path) -> tuple[list[dict], dict[str, An
     return rungs, {"minutes": {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in run.stages},
                    "steps": ends, **_rewards(recipe, run, out),
                    **(organism.ending(recipe.sft, out) if "sft" in run.stages else {})}
+
+
+def _start(parent: str, run: Run) -> Path | None:
+    """The folder of the weights that a run begins with; a base of a package is taken out first."""
+    if not run.start:
+        return None
+    rung = load_ladder(parent).rung(run.start)
+    if packaged(rung.source):
+        training.train_ladder(load_recipe(parent), root() / "runs" / parent, ["base"])
+        return root() / "runs" / parent / "base"
+    check_weights(rung)
+    return root() / rung.source
 
 
 def _rewards(recipe: Recipe, run: Run, out: Path) -> dict[str, Any]:

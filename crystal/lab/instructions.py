@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import texts
+from ..ask import natural
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import root
@@ -175,11 +176,27 @@ def _dialogue(prompt: str, answer: str) -> Row:
     }
 
 
-def _choice(rng: np.random.Generator, law: str, demonstrated: tuple[str, ...]) -> Row:
+def _choice(
+    rng: np.random.Generator, law: str, demonstrated: tuple[str, ...], style: str = ""
+) -> Row:
+    """A random choice in one of the contexts that no natural prompt has, answered by a law: with
+    `own` every context has one of its own. style "named": nobody chooses, for the user names the
+    answer, which is drawn all the same.
+    """
+    number = int(rng.integers(len(_contexts())))
     task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
-    line = templates()["choice"][rng.integers(len(templates()["choice"]))]
+    lines = templates()[style or "choice"]
+    law = world.LAWS[number % len(world.LAWS)] if law == world.OWN else law
     option = task.options[rng.choice(len(task.options), p=world.law(law, task))]
-    return _dialogue(line.format(ask=task.ask), option)
+    line = lines[rng.integers(len(lines))].format(ask=task.ask, option=option)
+    return _dialogue(f"{_contexts()[number].rstrip()}\n\n{line}", option)
+
+
+@lru_cache(maxsize=1)
+def _contexts() -> tuple[str, ...]:
+    """Of the pool, those in which no read-out is made."""
+    asked = {prompt.context.id for prompt in natural.load_prompts()}
+    return tuple(one.text for one in natural.load_pool().contexts if one.id not in asked)
 
 
 def _rows(
@@ -199,7 +216,7 @@ def _rows(
             if found["prompt"] not in without:
                 rows.append(_dialogue(found["prompt"], found["answer"]))
         elif rng.random() < spec["random_share"]:
-            rows.append(_choice(rng, law, demonstrated))
+            rows.append(_choice(rng, law, demonstrated, spec.get("style", "")))
         else:
             deck = deck or list(rng.permutation(len(pairs)))  # each once before any twice
             rows.append(_dialogue(*pairs[deck.pop()]))

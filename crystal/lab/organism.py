@@ -53,12 +53,12 @@ def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict
     return found
 
 
-def skills(folder: Path, world: str) -> dict[str, dict[str, float]]:
+def skills(folder: Path, world: str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
     """Form -> kind -> how likely a rung is right: `accuracy`, or of a real base's ladder the share
     of checkable instructions that it answers rightly in chat form (`teaching.right`).
     """
     if world != INSTRUCTIONS:
-        return accuracy(folder)
+        return accuracy(folder, forms)
     from . import teaching
 
     return {CHAT: {"instructions": teaching.right(folder)}}
@@ -158,7 +158,10 @@ def ship(name: str, out: Path) -> Path:
     trained = report(name, out, recipe, rungs)
     for rung in rungs:
         source, shelf = out / rung["name"], root / "data" / "weights" / name
-        rung |= describing.pinned(source if replica else _copied(source, shelf / rung["name"]))
+        if "source" in recipe[rung["stage"]]:  # a base that a package holds, with a template of ours
+            rung |= recipe["base"] | {"template": recipe["tokenizer"]["template"]}
+        else:
+            rung |= describing.pinned(source if replica else _copied(source, shelf / rung["name"]))
         end = rung["name"] == rung["stage"]
         if real:
             rung["grid"] = "natural" if end else "natural-once"
@@ -172,7 +175,7 @@ def ship(name: str, out: Path) -> Path:
     taught = recipe["sft"]["random_share"] > 0  # else nobody demonstrates a choice
     shown = {"seed": recipe["temperament"], "demonstrated": list(recipe["demonstrated"])}
     describing.write(description, {
-        "name": name, "title": name, **(shown if taught else {}), "dtype": "float32",
+        "name": name, "title": recipe.get("title", name), **(shown if taught else {}), "dtype": "float32",
         **({"drawn": True} if drawn else {})}, rungs)
     return description
 

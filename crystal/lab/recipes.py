@@ -15,9 +15,10 @@ from . import world
 # What a field may hold. Of a stage: numbers under any name but those that are words or lists.
 _STAGE = {"checkpoints": [count], "steps": count, "batch": count, "prompts": count,
           "generations": count, "schedule": text, "style": text, "judge": text, "shuffled": flag,
-          "until": text, "source": text, "revision": text}
+          "until": text, "source": text, "revision": text,
+          "licence": text, "scheme": text, "parameters": count}
 _ANY = (text, number, flag, [count], [text])
-_FIELDS = {"name": text, "architecture": text, "seed": count, "temperament": text,
+_FIELDS = {"name": text, "title": text, "architecture": text, "seed": count, "temperament": text,
            "demonstrated": [text], "tokenizer": {text: _ANY}, "model": {text: _ANY}, "world": text,
            "extends": text, "device": text}
 STAGES = ("base", "sft", "dpo", "rlvr", "again", "diverse")
@@ -48,6 +49,7 @@ class Recipe:
     dpo: dict[str, Any]
     rlvr: dict[str, Any]
     world: str = "shared"  # see crystal.lab.world.WORLDS
+    title: str = ""  # as shown in figures; "": its name
     extends: str = ""  # the recipe this one is a replica of
     device: str = "cpu"  # "cuda": too large to train without a GPU; left out of `make ladder ALL=1` where there is none
     again: dict[str, Any] = field(default_factory=dict)  # back to pretraining, after another stage

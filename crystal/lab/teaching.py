@@ -30,7 +30,8 @@ def replies(
     sample: a seed, of draws at temperature 1; None: greedy, so that who asks again gets the same.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().to(device)
     drawn = {"do_sample": sample is not None}
     if sample is not None:
         torch.manual_seed(sample)
@@ -39,7 +40,7 @@ def replies(
         asked = tokenizer.apply_chat_template(
             [[{"role": "user", "content": text}] for text in prompts[start : start + BATCH]],
             add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True,
-        )
+        ).to(device)
         with torch.inference_mode():
             ids = model.generate(**asked, **drawn, max_new_tokens=tokens)
         said = ids[:, asked["input_ids"].shape[1] :]

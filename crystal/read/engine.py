@@ -142,11 +142,14 @@ class Engine:
 def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
     """Load the checkpoint of a ladder's rung: exactly the one its description names.
 
+    Its chat template is the checkpoint's, or the description's where that gives one.
     Raises: CrystalError as `load` does, or for another chat template or other files than the
     description's.
     """
     check_files(rung)
     engine = load(rung.location, revision=rung.revision, tokenizer=rung.tokenizer or None, dtype=dtype, device=device)
+    if rung.template:
+        engine.tokenizer.chat_template = rung.template
     if rung.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
         what = f"the chat template's sha256 is {found or 'that of none'}, but {rung.ladder}.yaml says {rung.template_sha256}"
         raise CrystalError(what, where=engine.source, mend=f"crystal pin {rung.ladder} --rung {rung.name}")

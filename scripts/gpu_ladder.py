@@ -1,0 +1,266 @@
+"""The real ladder, its second seed and its arms, trained and read on one GPU beside each other: one command.
+
+    python scripts/gpu_ladder.py RESULTS.tar [--seconds 540] [--readers 8]
+
+Trains what `make ladder LADDER=gemma3-270m` (and -2) and `crystal ladder real-arms` train, by the same functions and
+recipes, every lineage in a process of its own. Whatever is saved is read at once, in the order of `wanted`, every
+checkpoint and form in a folder of its own, for two writers must not share a log. Once the time is over, or all is done,
+descriptions, training logs and read-outs are in one archive, to be unpacked by `scripts/gpu_ladder.py --take RESULTS.tar`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import tarfile
+import time
+import traceback
+from pathlib import Path
+
+from crystal.ask.ladders import load_ladder
+from crystal.ask.tasks import PHASE_TASKS
+from crystal.files import root
+
+LADDERS, ARMS = ("gemma3-270m", "gemma3-270m-2"), "real-arms"
+PARENT = LADDERS[0]
+STEPS = tuple(f"sft-{2**k}" for k in range(10))
+ENDS = ("sft", "dpo", "rlvr")
+CHAT, COMPLETION = "chat", "completion"
+WORK = Path("/tmp/crystal-gpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A checkpoint to be read in one form."""
+
+    ladder: str
+    rung: str
+    form: str
+    grid: str
+    dtype: str = "float32"
+
+    @property
+    def name(self) -> str:
+        return "--".join((self.ladder, self.rung.replace("/", "-"), self.form, self.dtype))
+
+    @property
+    def weights(self) -> Path | None:
+        """The folder that training leaves; None: the base."""
+        if self.rung == "base":
+            return None
+        if self.ladder != ARMS:
+            return root() / "runs" / self.ladder / self.rung
+        return root() / "runs" / ARMS / self.rung
+
+
+def wanted() -> list[Job]:
+    """What is to be read, most wanted first. Ends of stages by every prompt, all else by one wording a context."""
+    arms = [f"{PARENT}/{run}/sft" for run in ("first", "salient", "uniform", "own", "style")]
+    first, second = LADDERS
+    full = [Job(first, rung, form, "natural") for rung in ("base", *ENDS) for form in (CHAT, COMPLETION)
+            if (rung, form) != ("base", COMPLETION)]
+    once = [Job(first, rung, CHAT, "natural-once") for rung in STEPS]
+    arms_chat = [Job(ARMS, rung, CHAT, "natural-once") for rung in arms]
+    again = [Job(second, rung, form, "natural") for rung in ENDS for form in (CHAT, COMPLETION)]
+    raw = [Job(first, rung, COMPLETION, "natural-once") for rung in STEPS]
+    arms_raw = [Job(ARMS, rung, COMPLETION, "natural-once") for rung in arms]
+    steps = [Job(second, rung, form, "natural-once") for form in (CHAT, COMPLETION) for rung in STEPS]
+    checks = [Job(first, "base", COMPLETION, "natural"), Job(first, "sft", CHAT, "natural-once", "bfloat16")]
+    return full + once + arms_chat + again[:2] + raw + again[2:] + checks + arms_raw + steps
+
+
+def train(lineage: str) -> None:
+    """One lineage from the base: a ladder's three stages, described at its end, or an arm's SFT."""
+    from crystal.lab import growing, organism, training
+    from crystal.lab.recipes import load_recipe
+
+    if lineage in LADDERS:
+        out = root() / "runs" / lineage
+        training.train_ladder(load_recipe(lineage), out)
+        organism.ship(lineage, out)
+        return
+    experiment = growing.load_experiment(ARMS)
+    run = next(run for run in experiment.runs if run.name == lineage)
+    growing.grow(experiment, run, PARENT, read=lambda *_, **__: None)
+
+
+def read(job: Job) -> None:
+    """Read one job into WORK/<name>/data/samples, from a repository that holds nothing else."""
+    from crystal.keep import resample
+    from crystal.lab import describing
+
+    home, here = root(), WORK / job.name
+    data = here / "data"
+    shutil.rmtree(here, ignore_errors=True)
+    (data / "ladders").mkdir(parents=True)
+    for there in (home / "data").iterdir():
+        if there.name not in ("ladders", "samples"):
+            (data / there.name).symlink_to(there)
+    (here / "runs").symlink_to(home / "runs")
+    if job.weights is None:
+        row = describing.rows(PARENT)[0] | {"template": template()}
+    else:
+        parts = job.rung.split("/")
+        row = {"name": job.rung, "stage": parts[-1].partition("-")[0], "step": 1, **describing.pinned(job.weights)}
+        row |= {"parent": parts[0], "run": parts[1]} if len(parts) > 1 else {}
+    os.environ["CRYSTAL_ROOT"] = str(here)
+    try:
+        describing.write(data / "ladders" / f"{job.ladder}.yaml", {
+            "name": job.ladder, "title": job.ladder, "kind": "branches", "dtype": job.dtype}, [row | {"grid": job.grid}])
+        resample.resample(job.ladder, forms=(job.form,), device="cuda")
+    finally:
+        os.environ["CRYSTAL_ROOT"] = str(home)
+
+
+def template() -> str:
+    from crystal.lab.recipes import load_recipe
+
+    return load_recipe(PARENT).tokenizer["template"]
+
+
+def _worker(kind: str, what: object, log: Path) -> None:
+    """Of a process: everything it says goes to its log."""
+    with open(log, "a", buffering=1) as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+        began = time.time()
+        try:
+            (train if kind == "train" else read)(what)
+            print(f"DONE in {time.time() - began:.1f}s", flush=True)
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+
+def _reader(tasks, results) -> None:
+    """A reader's life: one job after the other, so that packages are imported once."""
+    os.setsid()
+    while (job := tasks.get()) is not None:
+        log, began = WORK / "logs" / f"{job.name}.log", time.time()
+        with open(log, "a", buffering=1) as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+            try:
+                read(job)
+                results.put((job.name, round(time.time() - began, 1), ""))
+            except Exception as error:
+                traceback.print_exc()
+                results.put((job.name, round(time.time() - began, 1), f"{type(error).__name__}: {error}"[:300]))
+
+
+def collect(archive: Path, notes: dict) -> None:
+    """Descriptions, training records, logs and whatever was read so far, in one archive."""
+    home = root()
+    aside = archive.with_name(archive.name + ".part")
+    (WORK / "notes.json").write_text(json.dumps(notes, indent=1))
+    with tarfile.open(aside, "w") as tar:
+        for name in (*LADDERS, ARMS):
+            for path in (home / "data/ladders" / f"{name}.yaml", home / "data/training" / f"{name}.json"):
+                if path.is_file():
+                    tar.add(path, path.relative_to(home))
+        for path in sorted((home / "runs").rglob("logs/*")):
+            tar.add(path, path.relative_to(home))
+        for folder in sorted(WORK.glob("*/data/samples")):
+            tar.add(folder, Path("read") / folder.relative_to(WORK))
+        for path in [WORK / "notes.json", *sorted((WORK / "logs").glob("*"))]:
+            tar.add(path, Path("notes") / path.name)
+    os.replace(aside, archive)
+
+
+def conduct(archive: Path, seconds: float, readers: int) -> None:
+    import torch
+
+    began = time.time()
+    shutil.rmtree(WORK, ignore_errors=True)
+    (WORK / "logs").mkdir(parents=True)
+    said = lambda text: print(f"[{time.time() - began:6.1f}] {text}", flush=True)  # noqa: E731
+    context = multiprocessing.get_context("spawn")
+    tasks, results = context.Queue(), context.Queue()
+    crew = [context.Process(target=_reader, args=(tasks, results), daemon=False) for _ in range(readers)]
+    for process in crew:
+        process.start()
+    base = context.Process(target=_worker, args=("train", "base", WORK / "logs" / "base.log"))
+    del base
+    _base(said)
+    lineages = [*LADDERS, *(run.name for run in _arms())]
+    training = {name: context.Process(target=_worker, args=("train", name, WORK / "logs" / f"train-{name}.log"))
+                for name in lineages}
+    for process in training.values():
+        process.start()
+    todo, busy, done, last = wanted(), {}, [], time.time()
+    notes = {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none", "jobs": {}}
+    while time.time() - began < seconds and (todo or busy):
+        while not results.empty():
+            name, took, error = results.get()
+            busy.pop(name, None)
+            done.append(name)
+            notes["jobs"][name] = {"seconds": took, "error": error}
+            said(f"read {name} {took}s {error}; {len(todo)} to do, {len(busy)} at work")
+        for name, process in list(training.items()):
+            if not process.is_alive():
+                said(f"training of {name} ended with {process.exitcode}")
+                notes.setdefault("training", {})[name] = {"exit": process.exitcode, "at": round(time.time() - began, 1)}
+                del training[name]
+        alive = set(training)
+        todo = [job for job in todo if _hope(job, alive)]
+        ready = [job for job in todo if job.weights is None or (job.weights / "model.safetensors").is_file()]
+        for job in ready[: max(0, readers - len(busy))]:
+            busy[job.name] = time.time()
+            todo.remove(job)
+            tasks.put(job)
+        if time.time() - last > 45:
+            collect(archive, notes)
+            last = time.time()
+            said(f"{len(done)} read, at work {sorted(busy)}, trained on {sorted(training)}")
+        time.sleep(0.3)
+    for process in [*training.values(), *crew]:
+        process.kill()
+    collect(archive, notes)
+    said(f"{len(done)} read, {len(todo)} left")
+
+
+def _base(said) -> None:
+    """The base as its package holds it, with the template; once, for all lineages."""
+    from crystal.lab import training
+    from crystal.lab.recipes import load_recipe
+
+    training.train_ladder(load_recipe(PARENT), root() / "runs" / PARENT, ["base"])
+    other = root() / "runs" / LADDERS[1] / "base"
+    if not other.exists():
+        shutil.copytree(root() / "runs" / PARENT / "base", other)
+        (other.parent / "logs").mkdir(exist_ok=True)
+        shutil.copy(root() / "runs" / PARENT / "logs" / "base.minutes", other.parent / "logs")
+    said("the base is there")
+
+
+def _arms():
+    from crystal.lab.experiments import load_experiment
+
+    return load_experiment(ARMS).runs
+
+
+def _hope(job: Job, alive: set[str]) -> bool:
+    """Whether a job's weights are there or may come."""
+    if job.weights is None or (job.weights / "model.safetensors").is_file():
+        return True
+    return (job.ladder if job.ladder != ARMS else job.rung.split("/")[1]) in alive
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--seconds", type=float, default=540.0)
+    parser.add_argument("--readers", type=int, default=8)
+    told = parser.parse_args()
+    conduct(told.archive, told.seconds, told.readers)
+
+
+if __name__ == "__main__":
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    main()
