@@ -1,11 +1,11 @@
 """The real ladder, its second seed and its arms, trained and read on one GPU beside each other: one command.
 
-    python scripts/gpu_ladder.py RESULTS.tar [--seconds 540] [--readers 8]
+    python scripts/gpu_ladder.py FOLDER [--seconds 540] [--readers 8]
 
 Trains what `make ladder LADDER=gemma3-270m` (and -2) and `crystal ladder real-arms` train, by the same functions and
 recipes, every lineage in a process of its own. Whatever is saved is read at once, in the order of `wanted`, every
 checkpoint and form in a folder of its own, for two writers must not share a log. Once the time is over, or all is done,
-descriptions, training logs and read-outs are in one archive, to be unpacked by `scripts/gpu_ladder.py --take RESULTS.tar`.
+descriptions, training logs and read-outs lie in FOLDER, an archive a ladder.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import time
 import traceback
 from pathlib import Path
 
-from crystal.ask.ladders import load_ladder
-from crystal.ask.tasks import PHASE_TASKS
 from crystal.files import root
 
 LADDERS, ARMS = ("gemma3-270m", "gemma3-270m-2"), "real-arms"
@@ -31,7 +30,7 @@ PARENT = LADDERS[0]
 STEPS = tuple(f"sft-{2**k}" for k in range(10))
 ENDS = ("sft", "dpo", "rlvr")
 CHAT, COMPLETION = "chat", "completion"
-WORK = Path("/tmp/crystal-gpu")
+WORK = Path(os.environ.get("CRYSTAL_WORK", "/tmp/crystal-gpu"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def read(job: Job) -> None:
     try:
         describing.write(data / "ladders" / f"{job.ladder}.yaml", {
             "name": job.ladder, "title": job.ladder, "kind": "branches", "dtype": job.dtype}, [row | {"grid": job.grid}])
-        resample.resample(job.ladder, forms=(job.form,), device="cuda")
+        resample.resample(job.ladder, forms=(job.form,))
     finally:
         os.environ["CRYSTAL_ROOT"] = str(home)
 
@@ -153,26 +152,35 @@ def _reader(tasks, results) -> None:
                 results.put((job.name, round(time.time() - began, 1), f"{type(error).__name__}: {error}"[:300]))
 
 
-def collect(archive: Path, notes: dict) -> None:
-    """Descriptions, training records, logs and whatever was read so far, in one archive."""
+def collect(folder: Path, notes: dict) -> None:
+    """What came of it so far, an archive a ladder: description, training record and logs, read-outs."""
     home = root()
-    aside = archive.with_name(archive.name + ".part")
     (WORK / "notes.json").write_text(json.dumps(notes, indent=1))
-    with tarfile.open(aside, "w") as tar:
-        for name in (*LADDERS, ARMS):
-            for path in (home / "data/ladders" / f"{name}.yaml", home / "data/training" / f"{name}.json"):
+    for name in (*LADDERS, ARMS):
+        aside = folder / f"{name}.part"
+        with tarfile.open(aside, "w") as tar:
+            beside = [home / "data/ladders" / f"{name}.yaml", home / "data/training" / f"{name}.json"]
+            for path in (*beside, *sorted((home / "runs" / name).rglob("logs/*"))):
                 if path.is_file():
                     tar.add(path, path.relative_to(home))
-        for path in sorted((home / "runs").rglob("logs/*")):
-            tar.add(path, path.relative_to(home))
-        for folder in sorted(WORK.glob("*/data/samples")):
-            tar.add(folder, Path("read") / folder.relative_to(WORK))
-        for path in [WORK / "notes.json", *sorted((WORK / "logs").glob("*"))]:
-            tar.add(path, Path("notes") / path.name)
-    os.replace(aside, archive)
+            for there in sorted(WORK.glob(f"{name}--*/data/samples")):
+                tar.add(there, Path("read") / there.relative_to(WORK))
+            if name == PARENT:
+                for path in [WORK / "notes.json", *sorted((WORK / "logs").glob("*"))]:
+                    tar.add(path, Path("notes") / path.name)
+        os.replace(aside, folder / f"{name}.tar")
 
 
-def conduct(archive: Path, seconds: float, readers: int) -> None:
+def busyness() -> str:
+    """How busy the GPU is, and how full."""
+    asked = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return "no GPU"
+
+
+def conduct(folder: Path, seconds: float, readers: int) -> None:
     import torch
 
     began = time.time()
@@ -184,8 +192,6 @@ def conduct(archive: Path, seconds: float, readers: int) -> None:
     crew = [context.Process(target=_reader, args=(tasks, results), daemon=False) for _ in range(readers)]
     for process in crew:
         process.start()
-    base = context.Process(target=_worker, args=("train", "base", WORK / "logs" / "base.log"))
-    del base
     _base(said)
     lineages = [*LADDERS, *(run.name for run in _arms())]
     training = {name: context.Process(target=_worker, args=("train", name, WORK / "logs" / f"train-{name}.log"))
@@ -214,13 +220,13 @@ def conduct(archive: Path, seconds: float, readers: int) -> None:
             todo.remove(job)
             tasks.put(job)
         if time.time() - last > 45:
-            collect(archive, notes)
+            collect(folder, notes)
             last = time.time()
-            said(f"{len(done)} read, at work {sorted(busy)}, trained on {sorted(training)}")
+            said(f"{len(done)} read, at work {sorted(busy)}, trained on {sorted(training)}; {busyness()}")
         time.sleep(0.3)
     for process in [*training.values(), *crew]:
         process.kill()
-    collect(archive, notes)
+    collect(folder, notes)
     said(f"{len(done)} read, {len(todo)} left")
 
 
@@ -253,14 +259,15 @@ def _hope(job: Job, alive: set[str]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("archive", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=540.0)
     parser.add_argument("--readers", type=int, default=8)
     told = parser.parse_args()
-    conduct(told.archive, told.seconds, told.readers)
+    conduct(told.folder, told.seconds, told.readers)
 
 
 if __name__ == "__main__":
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
+                   "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
     sys.path.insert(0, str(Path(__file__).parent.parent))
     main()
