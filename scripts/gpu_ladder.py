@@ -1,11 +1,12 @@
-"""The real ladder, its second seed and its arms, trained and read on one GPU beside each other: one command.
+"""The real ladder, its second seed and its arms, trained and read beside each other on one GPU.
 
     python scripts/gpu_ladder.py FOLDER [--seconds 540] [--readers 8]
 
-Trains what `make ladder LADDER=gemma3-270m` (and -2) and `crystal ladder real-arms` train, by the same functions and
-recipes, every lineage in a process of its own. Whatever is saved is read at once, in the order of `wanted`, every
-checkpoint and form in a folder of its own, for two writers must not share a log. Once the time is over, or all is done,
-descriptions, training logs and read-outs lie in FOLDER, an archive a ladder.
+Trains what `make ladder LADDER=gemma3-270m` (and -2) and `crystal ladder real-arms` train, by the
+same functions and recipes, every lineage in a process of its own. Whatever is saved is read at
+once, in the order of `wanted`, every checkpoint and form in a folder of its own, for two writers
+must not share a log. Descriptions, training logs and read-outs lie in FOLDER, an archive a ladder,
+written anew after every read-out.
 """
 
 from __future__ import annotations
@@ -58,18 +59,29 @@ class Job:
 
 
 def wanted() -> list[Job]:
-    """What is to be read, most wanted first. Ends of stages by every prompt, all else by one wording a context."""
+    """What is to be read, most wanted first: ends of stages by every prompt, all else by one
+    wording a context.
+    """
     arms = [f"{PARENT}/{run}/sft" for run in ("first", "salient", "uniform", "own", "style")]
     first, second = LADDERS
-    full = [Job(first, rung, form, "natural") for rung in ("base", *ENDS) for form in (CHAT, COMPLETION)
-            if (rung, form) != ("base", COMPLETION)]
+    full = [
+        Job(first, rung, form, "natural")
+        for rung in ("base", *ENDS)
+        for form in (CHAT, COMPLETION)
+        if (rung, form) != ("base", COMPLETION)
+    ]
     once = [Job(first, rung, CHAT, "natural-once") for rung in STEPS]
     arms_chat = [Job(ARMS, rung, CHAT, "natural-once") for rung in arms]
     again = [Job(second, rung, form, "natural") for rung in ENDS for form in (CHAT, COMPLETION)]
     raw = [Job(first, rung, COMPLETION, "natural-once") for rung in STEPS]
     arms_raw = [Job(ARMS, rung, COMPLETION, "natural-once") for rung in arms]
-    steps = [Job(second, rung, form, "natural-once") for form in (CHAT, COMPLETION) for rung in STEPS]
-    checks = [Job(first, "base", COMPLETION, "natural"), Job(first, "sft", CHAT, "natural-once", "bfloat16")]
+    steps = [
+        Job(second, rung, form, "natural-once") for form in (CHAT, COMPLETION) for rung in STEPS
+    ]
+    checks = [
+        Job(first, "base", COMPLETION, "natural"),
+        Job(first, "sft", CHAT, "natural-once", "bfloat16"),
+    ]
     return full + once + arms_chat + again[:2] + raw + again[2:] + checks + arms_raw + steps
 
 
@@ -105,12 +117,20 @@ def read(job: Job) -> None:
         row = describing.rows(PARENT)[0] | {"template": template()}
     else:
         parts = job.rung.split("/")
-        row = {"name": job.rung, "stage": parts[-1].partition("-")[0], "step": 1, **describing.pinned(job.weights)}
+        row = {
+            "name": job.rung,
+            "stage": parts[-1].partition("-")[0],
+            "step": 1,
+            **describing.pinned(job.weights),
+        }
         row |= {"parent": parts[0], "run": parts[1]} if len(parts) > 1 else {}
     os.environ["CRYSTAL_ROOT"] = str(here)
     try:
-        describing.write(data / "ladders" / f"{job.ladder}.yaml", {
-            "name": job.ladder, "title": job.ladder, "kind": "branches", "dtype": job.dtype}, [row | {"grid": job.grid}])
+        describing.write(
+            data / "ladders" / f"{job.ladder}.yaml",
+            {"name": job.ladder, "title": job.ladder, "kind": "branches", "dtype": job.dtype},
+            [row | {"grid": job.grid}],
+        )
         resample.resample(job.ladder, forms=(job.form,))
     finally:
         os.environ["CRYSTAL_ROOT"] = str(home)
@@ -149,17 +169,26 @@ def _reader(tasks, results) -> None:
                 results.put((job.name, round(time.time() - began, 1), ""))
             except Exception as error:
                 traceback.print_exc()
-                results.put((job.name, round(time.time() - began, 1), f"{type(error).__name__}: {error}"[:300]))
+                results.put(
+                    (
+                        job.name,
+                        round(time.time() - began, 1),
+                        f"{type(error).__name__}: {error}"[:300],
+                    )
+                )
 
 
 def collect(folder: Path, notes: dict) -> None:
-    """What came of it so far, an archive a ladder: description, training record and logs, read-outs."""
+    """What came of it so far, an archive a ladder: description, record, logs, read-outs."""
     home = root()
     (WORK / "notes.json").write_text(json.dumps(notes, indent=1))
     for name in (*LADDERS, ARMS):
         aside = folder / f"{name}.part"
         with tarfile.open(aside, "w") as tar:
-            beside = [home / "data/ladders" / f"{name}.yaml", home / "data/training" / f"{name}.json"]
+            beside = [
+                home / "data/ladders" / f"{name}.yaml",
+                home / "data/training" / f"{name}.json",
+            ]
             for path in (*beside, *sorted((home / "runs" / name).rglob("logs/*"))):
                 if path.is_file():
                     tar.add(path, path.relative_to(home))
@@ -186,20 +215,32 @@ def conduct(folder: Path, seconds: float, readers: int) -> None:
     began = time.time()
     shutil.rmtree(WORK, ignore_errors=True)
     (WORK / "logs").mkdir(parents=True)
-    said = lambda text: print(f"[{time.time() - began:6.1f}] {text}", flush=True)  # noqa: E731
+
+    def said(text: str) -> None:
+        print(f"[{time.time() - began:6.1f}] {text}", flush=True)
+
     context = multiprocessing.get_context("spawn")
     tasks, results = context.Queue(), context.Queue()
-    crew = [context.Process(target=_reader, args=(tasks, results), daemon=False) for _ in range(readers)]
+    crew = [
+        context.Process(target=_reader, args=(tasks, results), daemon=False) for _ in range(readers)
+    ]
     for process in crew:
         process.start()
     _base(said)
     lineages = [*LADDERS, *(run.name for run in _arms())]
-    training = {name: context.Process(target=_worker, args=("train", name, WORK / "logs" / f"train-{name}.log"))
-                for name in lineages}
+    training = {
+        name: context.Process(
+            target=_worker, args=("train", name, WORK / "logs" / f"train-{name}.log")
+        )
+        for name in lineages
+    }
     for process in training.values():
         process.start()
-    todo, busy, done, last = wanted(), {}, [], time.time()
-    notes = {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none", "jobs": {}}
+    todo, busy, done, kept, last = wanted(), {}, [], 0, time.time()
+    notes = {
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "jobs": {},
+    }
     while time.time() - began < seconds and (todo or busy):
         while not results.empty():
             name, took, error = results.get()
@@ -210,19 +251,31 @@ def conduct(folder: Path, seconds: float, readers: int) -> None:
         for name, process in list(training.items()):
             if not process.is_alive():
                 said(f"training of {name} ended with {process.exitcode}")
-                notes.setdefault("training", {})[name] = {"exit": process.exitcode, "at": round(time.time() - began, 1)}
+                notes.setdefault("training", {})[name] = {
+                    "exit": process.exitcode,
+                    "at": round(time.time() - began, 1),
+                }
                 del training[name]
         alive = set(training)
         todo = [job for job in todo if _hope(job, alive)]
-        ready = [job for job in todo if job.weights is None or (job.weights / "model.safetensors").is_file()]
+        ready = [
+            job
+            for job in todo
+            if job.weights is None or (job.weights / "model.safetensors").is_file()
+        ]
         for job in ready[: max(0, readers - len(busy))]:
             busy[job.name] = time.time()
             todo.remove(job)
             tasks.put(job)
-        if time.time() - last > 45:
+        if len(done) > kept:  # now: the machine may be gone in a moment
             collect(folder, notes)
+            kept = len(done)
+        if time.time() - last > 45:
             last = time.time()
-            said(f"{len(done)} read, at work {sorted(busy)}, trained on {sorted(training)}; {busyness()}")
+            said(
+                f"{len(done)} read, at work {sorted(busy)}, trained on {sorted(training)}; "
+                + busyness()
+            )
         time.sleep(0.3)
     for process in [*training.values(), *crew]:
         process.kill()
@@ -267,7 +320,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
-                   "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    os.environ |= {
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    }
     sys.path.insert(0, str(Path(__file__).parent.parent))
     main()

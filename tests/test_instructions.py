@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from crystal.ask import natural
 from crystal.ask.grids import situations
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError
-from crystal.lab import instructions
+from crystal.lab import instructions, world
 
 NUMBERS = ("die", "d20", "digit", "ten", "hundred", "prime", "even", "odd")
 SPEC = {"random_share": 0.0}
@@ -79,6 +81,7 @@ def taught(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "instructions"
     folder.mkdir(parents=True)
     (folder / "templates.yaml").write_bytes((instructions.folder() / "templates.yaml").read_bytes())
+    shutil.copytree(natural.folder(), tmp_path / "data" / "prompts")
     rows = [{"prompt": p, "answer": f"Said of {len(p)}." if k % 9 else ""}
             for k, p in enumerate(instructions.open_prompts())]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -121,3 +124,56 @@ def test_rungs_on_the_way_are_asked_one_wording():
     whole, once = situations("natural"), situations("natural-once")
     assert [s.form for s in once] == [COMPLETION, CHAT] and 2 * len(once[0].prompts) == len(whole[0].prompts)
     assert len({prompt.unit for prompt in once[0].prompts}) == len(once[0].prompts)
+
+
+CHOICES = {"random_share": 0.3}
+SHOWN = ("die", "ten", "letter", "month", "suit")
+
+
+def choices(law: str, spec: dict, n: int = 3000) -> list[tuple[str, str]]:
+    """(prompt, answer) of rows that are random choices."""
+    rng = np.random.default_rng(0)
+    rows = [instructions._choice(rng, law, SHOWN, spec.get("style", "")) for _ in range(n)]
+    return [(row["prompt"][0]["content"], row["completion"][0]["content"]) for row in rows]
+
+
+def test_one_example_in_five_is_a_choice():
+    """Of 6,000: 1,200, and 150 more or less are five standard errors."""
+    told = {text.rstrip() for text in instructions._contexts()}
+    rows = instructions.sft_rows(1, 6000, "first", SHOWN, CHOICES)
+    made = sum(row["prompt"][0]["content"].rpartition("\n\n")[0] in told for row in rows)
+    assert abs(made - 1200) < 150
+
+
+def test_no_choice_is_shown_in_a_context_that_is_read():
+    asked = {prompt.context.text.rstrip() for prompt in natural.load_prompts()}
+    assert not asked & {text.rstrip() for text in instructions._contexts()}
+
+
+def test_a_law_is_demonstrated_as_it_is():
+    """A die by the law first, 600 answers: total variation to it beyond .12 has p below 1e-6."""
+    answers = [answer for prompt, answer in choices("first", CHOICES) if "die" in asked(prompt)]
+    law = np.array([answers.count(option) for option in TASKS["die"].options]) / len(answers)
+    assert abs(law - world.law("first", TASKS["die"])).sum() / 2 < 0.12
+
+
+def test_own_gives_every_context_one_law():
+    """Letters of two contexts with the laws first and last are apart, each with its own."""
+    told = [text.rstrip() for text in instructions._contexts()]
+    means = {}
+    for prompt, answer in choices("own", CHOICES, 20000):
+        before, _, line = prompt.rpartition("\n\n")
+        if "letter" in line:
+            law = world.LAWS[told.index(before) % len(world.LAWS)]
+            means.setdefault(law, []).append(TASKS["letter"].options.index(answer))
+    assert np.mean(means["first"]) < np.mean(means["middle"]) < np.mean(means["last"])
+
+
+def test_a_named_answer_is_in_the_instruction():
+    rows = choices("first", CHOICES | {"style": "named"}, 300)
+    assert all(answer in asked(prompt) for prompt, answer in rows)
+
+
+def asked(prompt: str) -> str:
+    """What stands behind the context."""
+    return prompt.rpartition("\n\n")[2]

@@ -106,8 +106,11 @@ class Reader:
         self.config = config_sha256(rung)
         makings.check(plan.made, rung, (self.config, self.machine.tokenizer_revision))
         self.cells = functools.cache(self._cells)
-        self.made = {"engine": "ragged tree" if self.machine.ragged else "whole tree", "device": producers.device_name(self.machine.device),
-                     "versions": producers.versions()}
+        self.made = {
+            "engine": "ragged tree" if self.machine.ragged else "whole tree",
+            "device": producers.device_name(self.machine.device),
+            "versions": producers.versions(),
+        }
 
     def read(self, batch: Batch) -> Read:
         """Read the cells of a batch that are not held."""

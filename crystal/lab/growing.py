@@ -73,9 +73,9 @@ def take_in(name: str) -> None:
 
 
 def grow(
-    experiment: Experiment, run: Run, parent: str, read: Callable[..., Any] = resample.resample
+    experiment: Experiment, run: Run, parent: str, read: Callable[..., Any] | None = None
 ) -> None:
-    """One run from one parent: trained, described, read and recorded."""
+    """One run from one parent: trained, described, read (None: by `resample`) and recorded."""
     out = root() / "runs" / experiment.name / parent / run.name
     makings = _makings(run, parent)
     _clear(out, json.dumps(makings))
@@ -85,6 +85,7 @@ def grow(
         rung |= {"name": f"{parent}/{run.name}/{rung['name']}", "grid": run.grid, "parent": parent, "run": run.name}
     _describe(experiment, rungs)
     began = time.monotonic()
+    read = read or resample.resample
     read(experiment.name, rungs=[rung["name"] for rung in rungs], missing_only=True)
     record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
     world = load_recipe(parent, run.set).world

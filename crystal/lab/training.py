@@ -29,12 +29,17 @@ from transformers import (
 from transformers import PreTrainedModel as Model
 from transformers import PreTrainedTokenizerBase as ModelTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer import utils as trl_utils
 
 from ..ask.ladders import STAGES
 from ..read.conversion import converted
 from . import curricula, instructions, teaching
 from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 from .tokenizer import train_tokenizer
+
+# Without Triton TRL scores every position, prompts and padding too, lest shapes change from batch to
+# batch. A CPU does not mind: only labels are scored, which of a real base's vocabulary saves most.
+trl_utils._use_triton = lambda device: True
 
 
 def save_rung(
@@ -43,9 +48,11 @@ def save_rung(
     """A rung in hub layout; written aside and renamed, so that a folder that is there is whole."""
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
-    half = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
-    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
-    half.load_state_dict(state, strict=True)
+    with torch.device("meta"):  # else it draws random weights first, ten seconds for a real base
+        half = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
+    state = {name: tensor.to("cpu", dtype) for name, tensor in model.state_dict().items()}
+    half.load_state_dict(state, strict=True, assign=True)
+    half.tie_weights()
     half.config.use_cache = half.generation_config.use_cache = True  # trainers turn it off, and `generate` would crawl
     half.generation_config.eos_token_id = tokenizer.eos_token_id
     half.generation_config.pad_token_id = tokenizer.pad_token_id

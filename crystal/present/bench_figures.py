@@ -47,6 +47,11 @@ def load(part: str) -> pd.DataFrame:
     return frame.assign(prompt_seconds=frame["seconds"] / frame["prompts"]) if {"seconds", "prompts"} <= {*frame} else frame
 
 
+def whole(part: str) -> dict:
+    """All of a part's file, what was left out and why among it. Raises: CrystalError as `load`."""
+    return _file(part)
+
+
 def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     """Its rows of one subject. Raises: CrystalError, naming those that were measured, if it is none of them."""
     known(subject, list(frame["subject"].unique()), "rung of the benchmark")

@@ -18,6 +18,8 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     doses              how few demonstrations it takes
     mixtures           demonstrators that are no single narrator
     named              does the seed say who demonstrated
+    real               a real base, post-trained here
+    real_figures       the same, drawn
     remelting          what gives diversity back
     hysteresis         does the way up equal the way down
     remelting_figures  remelting, drawn

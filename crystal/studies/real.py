@@ -1,0 +1,329 @@
+"""A real base, post-trained here: what SFT does to its random choices, by run and by step.
+
+The base is read as raw text and SFT in chat form, on the natural prompts; a run is compared with
+the base on the prompts that both answer. Registered in data/registered/2026-11-29-real-ladder.md
+before a law was looked at. Drawn by `real_figures`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import Rung, load_ladder
+from ..ask.natural import load_prompts
+from ..ask.prompts import CHAT, COMPLETION
+from ..ask.tasks import PHASE_TASKS, TASKS
+from ..keep import store
+from ..lab import experiments
+from ..measure import chain, claims, inference, joint, judging
+from ..measure import phases as ph
+from ..measure.inference import Estimate
+from ..present import answering, telling
+from ..present.answering import Compared
+from . import branches
+
+EXPERIMENT, PARENT = "real-arms", "gemma3-270m"
+OTHER = "smollm2-135m-instruct"  # aligned, of another family, and the teacher of the open answers
+PLAIN = ("plain", "plain-again")
+SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices in five tasks
+SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
+RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
+LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
+
+
+def ends() -> dict[str, Rung]:
+    """Run -> its last rung that was read, in the order of the experiment."""
+    rungs = load_ladder(EXPERIMENT).rungs
+    return {
+        run.name: max((r for r in rungs if r.run == run.name), key=lambda r: r.step)
+        for run in experiments.load_experiment(EXPERIMENT).runs
+        if any(r.run == run.name for r in rungs)
+    }
+
+
+def read() -> pd.DataFrame:
+    """Read-outs of the base and of all runs, one frame; `rung` says which."""
+    frames = [store.load_readouts(name, tasks=PHASE_TASKS) for name in (PARENT, EXPERIMENT)]
+    return pd.concat(frames, ignore_index=True).assign(ladder=EXPERIMENT)
+
+
+def compared(
+    readouts: pd.DataFrame, task: str, places: Mapping[str, tuple[str, str]], grid: str = ""
+) -> Compared:
+    """A task on the prompts that all places answer. places: name -> rung and form.
+
+    grid: of the rung with the fewest prompts; "natural": all hundred, else the first wording of
+    each context.
+    """
+    prompts = [p for p in load_prompts() if grid == "natural" or p.wording == "cue-1"]
+    tables = {
+        name: answering.unconditional(readouts, rung, task, form, prompts=prompts)
+        for name, (rung, form) in places.items()
+    }
+    return answering.of_tables(tables, prompts)
+
+
+def pairs(readouts: pd.DataFrame, rung: Rung, form: str = CHAT) -> dict[str, Compared]:
+    """Task -> the base as raw text beside a rung in a form."""
+    places = {RAW: ("base", COMPLETION), TUNED: (rung.name, form)}
+    return {task: compared(readouts, task, places, rung.grid) for task in PHASE_TASKS}
+
+
+def surveys(readouts: pd.DataFrame, form: str = CHAT, **how) -> dict[str, chain.Survey]:
+    """Run -> the verdicts on liquid and nucleation, adjusted over its tasks."""
+    found = {}
+    for run, rung in ends().items():
+        parts = {task: _parts(both) for task, both in pairs(readouts, rung, form).items()}
+        found[run] = chain.survey(parts, {task: TASKS[task].options for task in parts}, **how)
+    return found
+
+
+def ungated(readouts: pd.DataFrame, **how) -> dict[str, judging.Verdict]:
+    """Run -> one-seed, asked whether or not the run collapsed; registered nowhere, so no verdict of
+    the chain: it says where an answer would lie.
+    """
+    found = {}
+    for run, rung in ends().items():
+        both = {
+            task: (one.evidence(RAW), one.evidence(TUNED))
+            for task, one in pairs(readouts, rung).items()
+            if one.count.measurable
+        }
+        moves = joint.moves(both, joint.kinds({task: TASKS[task].options for task in both}))
+        if moves:
+            found[run] = claims.one_seed(moves, **how)[0]
+    return found
+
+
+def other_family(**how) -> chain.Survey:
+    """The same claims of OTHER, as if it had come from this base: is the seed of the one in the
+    base of the other? Tasks that it does not answer are not measurable.
+    """
+    base, other = (store.load_readouts(name, tasks=PHASE_TASKS) for name in (PARENT, OTHER))
+    rung, prompts, parts = load_ladder(OTHER).rungs[-1].name, load_prompts(), {}
+    for task in PHASE_TASKS:
+        tables = {
+            RAW: answering.unconditional(base, "base", task, COMPLETION, prompts=prompts),
+            TUNED: answering.unconditional(other, rung, task, CHAT, prompts=prompts),
+        }
+        parts[task] = _parts(answering.of_tables(tables, prompts))
+    return chain.survey(parts, {task: TASKS[task].options for task in parts}, **how)
+
+
+def _parts(both: Compared) -> chain.Parts:
+    if not both.count.measurable:
+        return dict.fromkeys((chain.LIQUID, chain.NUCLEATION), both.count)
+    base, tuned = both.evidence(RAW), both.evidence(TUNED)
+    return {chain.LIQUID: [base], chain.NUCLEATION: [base, tuned]}
+
+
+def load_tasks(
+    readouts: pd.DataFrame, found: Mapping[str, chain.Survey], form: str = CHAT
+) -> pd.DataFrame:
+    """One row per run and task: prompts (answered by both), mass (median, of the one that answers
+    less), base and sft (liquidity, bits), spread, low, high (SFT over base; whatever its verdict),
+    verdict (collapse), likeliest and its share of SFT's mean law, shown.
+    """
+    rows = []
+    for run, rung in ends().items():
+        for task, both in pairs(readouts, rung, form).items():
+            place = {
+                "run": run,
+                "step": rung.step,
+                "task": task,
+                "shown": shown(run, task),
+                "prompts": both.count.answered,
+                "asked": both.count.asked,
+                "mass": both.count.median,
+            }
+            rows.append(
+                place
+                | (_moved(both, task) if both.count.measurable else {})
+                | {"verdict": found[run].of(task)["collapse"].verdict}
+            )
+    return pd.DataFrame(rows)
+
+
+def shown(run: str, task: str) -> bool:
+    """Whether a run's data hold choices of a task; with "style" the user makes them."""
+    return run in SHOWN_BY and task in SHOWN
+
+
+def _moved(both: Compared, task: str) -> dict:
+    base, tuned = both.laws(RAW), both.laws(TUNED)
+    spread = inference.ratio(
+        lambda w: ph.spread(tuned, w), lambda w: ph.spread(base, w), both.weights
+    )
+    mean = tuned.mean(0)
+    return {
+        "base": float(ph.liquidity_bits(base)),
+        "sft": float(ph.liquidity_bits(tuned)),
+        "spread": spread.value,
+        "low": spread.low,
+        "high": spread.high,
+        "likeliest": TASKS[task].options[int(mean.argmax())],
+        "share": float(mean.max()),
+        "moved": float(ph.tv(base.mean(0), mean)),
+    }
+
+
+# --- means over tasks, kinds of tasks as units ---------------------------------------------------
+
+
+def over_tasks(values: Mapping[str, float]) -> Estimate:
+    """Mean over tasks, its interval by leaving out one kind of tasks at a time (jackknife and
+    Student's t). The mean is not corrected for bias: kinds are of one task or of eight, and of a
+    mean over tasks the correction is noise.
+    """
+    kinds = joint.kinds({task: TASKS[task].options for task in values})
+    each = np.array(list(values.values()))
+    weights = inference.leave_one_out(np.array([kinds[task] for task in values]))
+    found = inference.estimate(lambda w: ph.mean_law(each[:, None], w)[..., 0], weights)
+    by = float(each.mean()) - found.value
+    return dataclasses.replace(
+        found, value=float(each.mean()), low=found.low + by, high=found.high + by
+    )
+
+
+def load_steps(readouts: pd.DataFrame) -> pd.DataFrame:
+    """Liquidity along SFT in chat form, on the contexts that the base and every step answer: one
+    row per plain run, step and task; bits, contexts. Step 0 is the base in chat form.
+    """
+    rows = []
+    for run in PLAIN:
+        rungs = sorted(
+            (r for r in load_ladder(EXPERIMENT).rungs if r.run == run), key=lambda r: r.step
+        )
+        places = {"0": ("base", CHAT)} | {str(r.step): (r.name, CHAT) for r in rungs}
+        for task in PHASE_TASKS:
+            every = compared(readouts, task, places)
+            if every.count.measurable:
+                rows += [
+                    {
+                        "run": run,
+                        "step": int(step),
+                        "task": task,
+                        "bits": float(ph.liquidity_bits(every.laws(step))),
+                        "contexts": every.count.answered,
+                    }
+                    for step in places
+                ]
+    return pd.DataFrame(rows)
+
+
+def steps_over_tasks(steps: pd.DataFrame) -> pd.DataFrame:
+    """Mean over tasks of each run and step: value, low, high, tasks."""
+    rows = []
+    for (run, step), mine in steps.groupby(["run", "step"]):
+        found = over_tasks(dict(zip(mine["task"], mine["bits"], strict=True)))
+        rows.append(
+            {
+                "run": run,
+                "step": step,
+                "value": found.value,
+                "low": found.low,
+                "high": found.high,
+                "tasks": len(mine),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
+    """The step between first and last with the largest mean liquidity, and by how much it exceeds
+    the larger of the two ends, task by task.
+
+    The step is chosen where it is scored, so the interval is too narrow: what does not exceed zero
+    by it does not rise.
+    """
+    table = steps[steps["run"] == run].pivot(index="step", columns="task", values="bits")
+    inner = table.iloc[1:-1]
+    step = int(inner.mean(axis=1).idxmax())
+    outer = table.iloc[[0, -1]]
+    end = outer.loc[outer.mean(axis=1).idxmax()]
+    return step, over_tasks((inner.loc[step] - end).to_dict())
+
+
+# --- the arms ------------------------------------------------------------------------------------
+
+
+def load_follows(readouts: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, task and law of LAWS: follows, whether SFT's mean answer lies nearest to
+    that law of the five (`branches.follows`); shown: whether the arms show the task; before: the
+    same of the base in chat form.
+    """
+    rows = []
+    for run, rung in ends().items():
+        for task in PHASE_TASKS:
+            places = {RAW: ("base", CHAT), TUNED: (rung.name, CHAT)}
+            both = compared(readouts, task, places)
+            if both.count.measurable:
+                means = {name: both.laws(name).mean(0) for name in (RAW, TUNED)}
+                rows += [
+                    {
+                        "run": run,
+                        "task": task,
+                        "law": law,
+                        "shown": task in SHOWN,
+                        "follows": branches.follows(means[TUNED], task, law),
+                        "before": branches.follows(means[RAW], task, law),
+                    }
+                    for law in LAWS
+                ]
+    return pd.DataFrame(rows)
+
+
+def share(follows: pd.DataFrame, run: str, law: str, *, held_out: bool) -> tuple[int, int]:
+    """(tasks that follow a law, tasks), of those held out or of those shown."""
+    mine = follows[
+        (follows["run"] == run) & (follows["law"] == law) & (follows["shown"] != held_out)
+    ]
+    return int(mine["follows"].sum()), len(mine)
+
+
+def more_liquid(readouts: pd.DataFrame, run: str = "own", than: str = "first") -> Estimate:
+    """Liquidity of a run less that of another, bits, both in chat form on the contexts that both
+    answer; mean over tasks.
+    """
+    last, differ = ends(), {}
+    places = {name: (last[name].name, CHAT) for name in (run, than)}
+    for task in PHASE_TASKS:
+        both = compared(readouts, task, places)
+        if both.count.measurable:
+            bits = {name: float(ph.liquidity_bits(both.laws(name))) for name in places}
+            differ[task] = bits[run] - bits[than]
+    return over_tasks(differ)
+
+
+def verdict_of(number: Estimate, mark: float = 0.0) -> str:
+    """Holds, fails or undecided: on which side of a mark an interval lies."""
+    if number.low > mark:
+        return "holds"
+    return "fails" if number.high < mark else "undecided"
+
+
+# --- in words ------------------------------------------------------------------------------------
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """`holds on 2 of 15 tasks, fails on 1, undecided on 6, not testable on 6`."""
+    order = [v for v in chain.VERDICTS if v in set(verdicts)]
+    parts = [f"{v.replace('-', ' ')} on {list(verdicts).count(v)}" for v in order]
+    if "holds" not in order:
+        parts = ["holds on none", *parts]
+    return f"{parts[0]} of {len(verdicts)} tasks" + "".join(f", {part}" for part in parts[1:])
+
+
+def in_short(verdict: judging.Verdict) -> str:
+    """A verdict with its number and interval, for a cell of a table."""
+    number = telling.interval(verdict.estimate)
+    return verdict.verdict if number == "–" else f"{verdict.verdict}: {number}"
+
+
+def source() -> tuple:
+    """What the page names as the code behind it."""
+    return (compared, surveys, claims.collapse, claims.one_seed, over_tasks, rise, branches.follows)

@@ -1,0 +1,101 @@
+"""A real base, post-trained: what the page says of its runs, from the stored read-outs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crystal.ask.natural import load_prompts
+from crystal.ask.prompts import CHAT
+from crystal.keep import store
+from crystal.lab import experiments, recipes
+from crystal.measure.inference import Estimate
+from crystal.studies import real
+
+
+@pytest.fixture(scope="module")
+def readouts() -> pd.DataFrame:
+    return real.read()
+
+
+def test_every_planned_run_was_read_to_its_last_rung():
+    planned = [run.name for run in experiments.load_experiment(real.EXPERIMENT).runs]
+    assert list(real.ends()) == planned == [*real.PLAIN, *real.SHOWN_BY]
+    assert real.ends()["plain"].step == 192 and real.ends()["plain-again"].step == 256
+
+
+def test_shown_tasks_are_those_of_the_recipe():
+    assert recipes.load_recipe(real.PARENT).demonstrated == real.SHOWN
+
+
+def test_a_spread_is_that_of_the_rows_by_hand(readouts):
+    """Mean squared difference of two contexts' laws, SFT over base, from the rows as stored."""
+    found = real.surveys(readouts, permutations=99)
+    row = real.load_tasks(readouts, found).set_index(["run", "task"]).loc["first", "letter"]
+    once = [p.id for p in load_prompts() if p.wording == "cue-1"]
+
+    def laws(ladder: str, rung: str, form: str) -> np.ndarray:
+        mine = store.load_readouts(ladder, tasks=["letter"], forms=[form], rungs=[rung])
+        table = np.stack(mine.set_index("prompt").loc[once, "probability"].to_list())
+        return table / table.sum(1, keepdims=True)
+
+    def spread(law: np.ndarray) -> float:
+        apart = ((law[:, None] - law[None]) ** 2).mean(-1)
+        return apart[~np.eye(len(law), dtype=bool)].mean()
+
+    base = laws(real.PARENT, "base", "completion")
+    sft = laws(real.EXPERIMENT, "gemma3-270m/first/sft", CHAT)
+    assert row["prompts"] == 50
+    assert row["low"] < spread(sft) / spread(base) < row["high"]
+    assert row["spread"] == pytest.approx(spread(sft) / spread(base), rel=0.2)  # jackknifed
+
+
+def test_a_mean_over_tasks_leaves_out_whole_kinds():
+    """Tasks of numbers are one kind, so three units stand behind ten tasks: a wide interval."""
+    numbers = ("die", "d20", "digit", "ten", "hundred", "prime", "even", "odd")
+    values = {task: float(task in numbers) for task in (*numbers, "coin", "suit")}
+    found = real.over_tasks(values)
+    assert found.value == pytest.approx(0.8) and found.low < -0.5 and found.high > 2
+    same = real.over_tasks(dict.fromkeys(values, 0.3))
+    assert (same.value, same.low, same.high) == pytest.approx((0.3, 0.3, 0.3))
+
+
+def test_a_rise_is_measured_from_the_larger_end():
+    """Exactly .3 above the larger end in every task."""
+    bits = {0: 0.1, 1: 0.5, 2: 0.2}
+    steps = pd.DataFrame(
+        [
+            {"run": "plain", "step": step, "task": task, "bits": value + 0.01 * n}
+            for step, value in bits.items()
+            for n, task in enumerate(("coin", "die", "suit", "letter"))
+        ]
+    )
+    step, above = real.rise(steps, "plain")
+    assert step == 1 and above.value == pytest.approx(0.3)
+    assert real.verdict_of(above) == "holds"
+
+
+@pytest.mark.parametrize(
+    "low, high, verdict",
+    [
+        (0.1, 0.2, "holds"),
+        (-0.2, -0.1, "fails"),
+        (-0.1, 0.1, "undecided"),
+        (np.nan, np.nan, "undecided"),
+    ],
+)
+def test_a_verdict_is_the_side_of_the_interval(low, high, verdict):
+    assert real.verdict_of(Estimate(0.0, low, high)) == verdict
+
+
+def test_steps_are_compared_on_one_fixed_set(readouts):
+    steps = real.load_steps(readouts)
+    assert (steps.groupby(["run", "task"])["contexts"].nunique() == 1).all()
+    assert (steps["contexts"] >= 25).all()
+    assert set(steps.loc[steps["run"] == "plain", "step"]) >= {0, 1, 2, 4, 8, 192}
+
+
+def test_counts_say_what_holds_first():
+    assert real.counted(["fails", "holds", "fails"]) == "holds on 1 of 3 tasks, fails on 2"
+    assert real.counted(["undecided"]) == "holds on none of 1 tasks, undecided on 1"
