@@ -15,7 +15,7 @@ from crystal.studies import real
 
 
 @pytest.fixture(scope="module")
-def readouts() -> pd.DataFrame:
+def readouts() -> real.Laws:
     return real.read()
 
 

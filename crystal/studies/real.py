@@ -32,6 +32,7 @@ PLAIN = ("plain", "plain-again")
 SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices in five tasks
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
 RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
+Laws = dict[tuple[str, str, str], dict[str, np.ndarray]]
 LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
 
 
@@ -45,14 +46,20 @@ def ends() -> dict[str, Rung]:
     }
 
 
-def read() -> pd.DataFrame:
-    """Read-outs of the base and of all runs, one frame; `rung` says which."""
-    frames = [store.load_readouts(name, tasks=PHASE_TASKS) for name in (PARENT, EXPERIMENT)]
-    return pd.concat(frames, ignore_index=True).assign(ladder=EXPERIMENT)
+def read() -> Laws:
+    """Read-outs of the base, of all runs and of OTHER: (rung, form, task) -> prompt -> law."""
+    found: Laws = {}
+    for name in (PARENT, EXPERIMENT, OTHER):
+        frame = store.load_readouts(name, tasks=PHASE_TASKS)
+        columns = (frame[column] for column in ("rung", "form", "task", "prompt", "probability"))
+        for rung, form, task, prompt, law in zip(*columns, strict=True):
+            place = OTHER if name == OTHER else rung, form, task
+            found.setdefault(place, {})[prompt] = law
+    return found
 
 
 def compared(
-    readouts: pd.DataFrame, task: str, places: Mapping[str, tuple[str, str]], grid: str = ""
+    readouts: Laws, task: str, places: Mapping[str, tuple[str, str]], grid: str = ""
 ) -> Compared:
     """A task on the prompts that all places answer. places: name -> rung and form.
 
@@ -61,19 +68,19 @@ def compared(
     """
     prompts = [p for p in load_prompts() if grid == "natural" or p.wording == "cue-1"]
     tables = {
-        name: answering.unconditional(readouts, rung, task, form, prompts=prompts)
+        name: np.stack([readouts[rung, form, task][prompt.id] for prompt in prompts])
         for name, (rung, form) in places.items()
     }
     return answering.of_tables(tables, prompts)
 
 
-def pairs(readouts: pd.DataFrame, rung: Rung, form: str = CHAT) -> dict[str, Compared]:
+def pairs(readouts: Laws, rung: Rung, form: str = CHAT) -> dict[str, Compared]:
     """Task -> the base as raw text beside a rung in a form."""
     places = {RAW: ("base", COMPLETION), TUNED: (rung.name, form)}
     return {task: compared(readouts, task, places, rung.grid) for task in PHASE_TASKS}
 
 
-def surveys(readouts: pd.DataFrame, form: str = CHAT, **how) -> dict[str, chain.Survey]:
+def surveys(readouts: Laws, form: str = CHAT, **how) -> dict[str, chain.Survey]:
     """Run -> the verdicts on liquid and nucleation, adjusted over its tasks."""
     found = {}
     for run, rung in ends().items():
@@ -82,7 +89,7 @@ def surveys(readouts: pd.DataFrame, form: str = CHAT, **how) -> dict[str, chain.
     return found
 
 
-def ungated(readouts: pd.DataFrame, **how) -> dict[str, judging.Verdict]:
+def ungated(readouts: Laws, **how) -> dict[str, judging.Verdict]:
     """Run -> one-seed, asked whether or not the run collapsed; registered nowhere, so no verdict of
     the chain: it says where an answer would lie.
     """
@@ -99,19 +106,14 @@ def ungated(readouts: pd.DataFrame, **how) -> dict[str, judging.Verdict]:
     return found
 
 
-def other_family(**how) -> chain.Survey:
+def other_family(readouts: Laws, **how) -> chain.Survey:
     """The same claims of OTHER, as if it had come from this base: is the seed of the one in the
     base of the other? Tasks that it does not answer are not measurable.
     """
-    base, other = (store.load_readouts(name, tasks=PHASE_TASKS) for name in (PARENT, OTHER))
-    rung, prompts, parts = load_ladder(OTHER).rungs[-1].name, load_prompts(), {}
-    for task in PHASE_TASKS:
-        tables = {
-            RAW: answering.unconditional(base, "base", task, COMPLETION, prompts=prompts),
-            TUNED: answering.unconditional(other, rung, task, CHAT, prompts=prompts),
-        }
-        parts[task] = _parts(answering.of_tables(tables, prompts))
-    return chain.survey(parts, {task: TASKS[task].options for task in parts}, **how)
+    places = {RAW: ("base", COMPLETION), TUNED: (OTHER, CHAT)}
+    both = {task: compared(readouts, task, places, "natural") for task in PHASE_TASKS}
+    options = {task: TASKS[task].options for task in PHASE_TASKS}
+    return chain.survey({task: _parts(one) for task, one in both.items()}, options, **how)
 
 
 def _parts(both: Compared) -> chain.Parts:
@@ -121,9 +123,7 @@ def _parts(both: Compared) -> chain.Parts:
     return {chain.LIQUID: [base], chain.NUCLEATION: [base, tuned]}
 
 
-def load_tasks(
-    readouts: pd.DataFrame, found: Mapping[str, chain.Survey], form: str = CHAT
-) -> pd.DataFrame:
+def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey], form: str = CHAT) -> pd.DataFrame:
     """One row per run and task: prompts (answered by both), mass (median, of the one that answers
     less), base and sft (liquidity, bits), spread, low, high (SFT over base; whatever its verdict),
     verdict (collapse), likeliest and its share of SFT's mean law, shown.
@@ -189,7 +189,7 @@ def over_tasks(values: Mapping[str, float]) -> Estimate:
     )
 
 
-def load_steps(readouts: pd.DataFrame) -> pd.DataFrame:
+def load_steps(readouts: Laws) -> pd.DataFrame:
     """Liquidity along SFT in chat form, on the contexts that the base and every step answer: one
     row per plain run, step and task; bits, contexts. Step 0 is the base in chat form.
     """
@@ -251,7 +251,7 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
 # --- the arms ------------------------------------------------------------------------------------
 
 
-def load_follows(readouts: pd.DataFrame) -> pd.DataFrame:
+def load_follows(readouts: Laws) -> pd.DataFrame:
     """One row per run, task and law of LAWS: follows, whether SFT's mean answer lies nearest to
     that law of the five (`branches.follows`); shown: whether the arms show the task; before: the
     same of the base in chat form.
@@ -285,7 +285,7 @@ def share(follows: pd.DataFrame, run: str, law: str, *, held_out: bool) -> tuple
     return int(mine["follows"].sum()), len(mine)
 
 
-def more_liquid(readouts: pd.DataFrame, run: str = "own", than: str = "first") -> Estimate:
+def more_liquid(readouts: Laws, run: str = "own", than: str = "first") -> Estimate:
     """Liquidity of a run less that of another, bits, both in chat form on the contexts that both
     answer; mean over tasks.
     """
