@@ -2,7 +2,7 @@
 
     python scripts/free_answers.py smollm2-135m-instruct
 
-One question a task in three of the natural contexts. Resumable: tasks in the file are kept.
+One question a task in ten of the natural contexts. Resumable: tasks in the file are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crystal.read.readout import readout
 from crystal.read.sampling import draw_many
 from crystal.studies.contexts_figures import way_rows
 
-DRAWS, EVERY, SEED = 20, 34, 0  # answers to a prompt; every so many of the hundred prompts
+DRAWS, EVERY, SEED = 20, 10, 0  # answers to a prompt; every so many of the hundred prompts
 
 
 def ask(engine: Engine, ladder: str, name: str) -> pd.DataFrame:

@@ -159,14 +159,6 @@ def test_too_few_permutations_are_refused_in_a_sentence():
         inf.against("n", 1, np.zeros(12))
 
 
-def test_draws_of_one_law_are_seldom_taken_for_many():
-    """False alarm: see FALSE_ALARMS."""
-    rng, law = np.random.default_rng(12), np.random.default_rng(13).dirichlet(np.ones(K))
-    p = [inf.deal_null(rng.multinomial(60, law, size=30), n=99, seed=i).p for i in range(200)]
-    assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
-    assert inf.deal_null(rng.multinomial(60, rng.dirichlet(np.ones(K), 30)), n=99).p == 1 / 100
-
-
 def test_units_may_have_unequal_numbers_of_prompts():
     rng, units = np.random.default_rng(14), np.repeat([0, 1, 2, 3], [2, 3, 4, 5])
     laws = rng.dirichlet(np.full(K, 0.3), 4)[units]

@@ -42,12 +42,6 @@ def sample(counts: Array) -> Sample:
 # --- coverage and richness -------------------------------------------------------------------------------------------
 
 
-def good_turing(counts: Array) -> Array:
-    """1 - f1/n: estimated mass of the options that were seen (Good 1953). Its error has mean f1/n/n, about."""
-    s = sample(counts)
-    return 1 - s.f1 / s.n
-
-
 def coverage(counts: Array) -> Array:
     """Estimated mass of the options that were seen: Good-Turing with the correction of Chao and Jost (2012).
 
@@ -167,14 +161,6 @@ def collision(counts: Array) -> Array:
 def cross_collision(first: Array, second: Array) -> Array:
     """Unbiased estimate of sum p q, the chance that a draw from one law and one from the other agree."""
     return (first * np.asarray(second, float)).sum(-1) / (sample(first).n * sample(second).n.astype(float))
-
-
-def squared_distance(first: Array, second: Array) -> Array:
-    """Unbiased estimate of sum (p - q)^2 = K MSE from counts over one list of options; may come out below 0.
-
-    The plug-in less sum p(1-p)/(n-1) of each sample: written with collisions, options nobody drew, hence K, drop out.
-    """
-    return collision(first) + collision(second) - 2 * cross_collision(first, second)
 
 
 def overlap(first: Array, second: Array) -> Array:

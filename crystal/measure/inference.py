@@ -18,7 +18,8 @@ import numpy as np
 
 from ..ask.prompts import PROMPTS
 from ..errors import CrystalError
-from .chance import FEWEST, dealt, generator, parts
+from .chance import FEWEST, generator, parts
+from .chance import dealt as dealt
 from .chance import check_permutations as check_permutations
 from .chance import relabellings as relabellings
 from .leaving import NARRATOR, LeftOut
@@ -259,12 +260,6 @@ def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     return against(f"{told[0].name}, all tasks together", observed, sums, told[0].side)
 
 
-def flip_null(name: str, differences: Array, *, n: int = 999, seed: int = 0) -> Null:
-    """May the differences of independent units, such as tasks, be as well below zero? Their signs are drawn anew, n times."""
-    signs = generator(seed, "flip").choice([-1.0, 1.0], size=(n, len(differences)))
-    return against(name, float(differences.mean()), signs @ differences / len(differences))
-
-
 def unit_null(laws: Array, units: Array = NARRATOR, block: Array = FRAME, *, n: int = 999, seed: int = 0) -> Null:
     """Does it matter who asks, beyond how? The units' labels are shuffled over the prompts of each block (frame), n times.
 
@@ -289,22 +284,6 @@ def unit_null(laws: Array, units: Array = NARRATOR, block: Array = FRAME, *, n: 
     observed = between(np.arange(len(laws)))
     where = " within each frame" if len(np.unique(block)) > 1 else ""
     return against(f"who asks shuffled{where}", max(0.0, float(observed)), np.array(draws), paired=True)
-
-
-def deal_null(counts: Array, *, n: int = 999, seed: int = 0) -> Null:
-    """May all prompts have one law? All draws are dealt out again over the prompts, n times; the statistic is plug-in liquidity.
-
-    counts: (prompts, options) whole numbers. Dealt without replacement, so that every prompt keeps its draws: exact, given the
-    pooled counts.
-    """
-    sizes, pooled = counts.sum(1), counts.sum(0)
-    total, share = entropy_bits(pooled / pooled.sum()), sizes / sizes.sum()
-
-    def left(hands: Array) -> float:
-        return total - share @ entropy_bits(hands / sizes[:, None])
-
-    observed, draws = left(counts), list(map(left, dealt(counts, n, generator(seed, "deal"))))
-    return against("all draws dealt anew over the prompts", float(observed), np.array(draws))
 
 
 def swap_null(name: str, statistic: Callable[[Array, Array], Array], clusters: Array = NARRATOR, *, n: int = 999,

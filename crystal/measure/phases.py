@@ -161,11 +161,6 @@ def mse_ratio_seed(base: Array, target: Array, weights: Array | None = None) -> 
 # --- settling: redistribution on the same options --------------------------------------------------------------------
 
 
-def mse_ratio_stage(base: Array, sft: Array, final: Array) -> Array:
-    """MSE ratio, stage: MSE(p_sft, p_final) / MSE(p_base, p_sft), of mean laws. Below 1: SFT made the larger move."""
-    return ratio(mse(sft, final), mse(base, sft))
-
-
 def support(seed: Array, quantile: float = 0.9) -> Array:
     """A: the smallest set of options that holds `quantile` of the seed law, as a mask (..., options).
 
