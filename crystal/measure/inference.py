@@ -19,8 +19,8 @@ import numpy as np
 from ..ask.prompts import PROMPTS
 from ..errors import CrystalError
 from .chance import FEWEST, generator, parts
-from .chance import dealt as dealt
 from .chance import check_permutations as check_permutations
+from .chance import dealt as dealt
 from .chance import relabellings as relabellings
 from .leaving import NARRATOR, LeftOut
 from .leaving import leave_one_out as leave_one_out

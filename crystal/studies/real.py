@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from ..lab import experiments
 from ..measure import chain, claims, inference, joint, judging
 from ..measure import phases as ph
 from ..measure.inference import Estimate
-from ..present import answering, telling
+from ..present import answering, show, telling
 from ..present.answering import Compared
 from . import branches
 
@@ -316,6 +317,17 @@ def counted(verdicts: Sequence[str]) -> str:
     if "holds" not in order:
         parts = ["holds on none", *parts]
     return f"{parts[0]} of {len(verdicts)} tasks" + "".join(f", {part}" for part in parts[1:])
+
+
+def of_task(row: Any) -> str:
+    """A row of `load_tasks` as a sentence: verdict, spread with interval, what it rests on."""
+    rests = f"{row.prompts:.0f} of {row.asked:.0f} prompts answered by both"
+    if not np.isfinite(row.spread):
+        return f"collapse is {row.verdict.replace('-', ' ')} ({rests})"
+    spread = f"{show.fmt(row.spread)} [{show.fmt(row.low)}, {show.fmt(row.high)}]"
+    said = {"holds": "holds", "fails": "fails"}
+    verdict = said.get(row.verdict, f"is {row.verdict.replace('-', ' ')}")
+    return f"collapse {verdict}, the spread is {spread} times the base's ({rests})"
 
 
 def in_short(verdict: judging.Verdict) -> str:
