@@ -307,6 +307,17 @@ def verdict_of(number: Estimate, mark: float = 0.0) -> str:
     return "fails" if number.high < mark else "undecided"
 
 
+def against_plain(tasks: pd.DataFrame, run: str) -> Estimate:
+    """Spread that a run leaves over that which the first plain run leaves, geometric mean over
+    tasks; registered nowhere. tasks: of `load_tasks`.
+    """
+    spreads = tasks[tasks["spread"] > 0].pivot(index="task", columns="run", values="spread")
+    both = np.log(spreads[[run, PLAIN[0]]].dropna())
+    found = over_tasks((both[run] - both[PLAIN[0]]).to_dict())
+    value, low, high = np.exp([found.value, found.low, found.high]).tolist()
+    return Estimate(value, low, high, here=value)
+
+
 # --- in words ------------------------------------------------------------------------------------
 
 
@@ -325,8 +336,8 @@ def of_task(row: Any) -> str:
     if not np.isfinite(row.spread):
         return f"collapse is {row.verdict.replace('-', ' ')} ({rests})"
     spread = f"{show.fmt(row.spread)} [{show.fmt(row.low)}, {show.fmt(row.high)}]"
-    said = {"holds": "holds", "fails": "fails"}
-    verdict = said.get(row.verdict, f"is {row.verdict.replace('-', ' ')}")
+    tested = row.verdict in ("holds", "fails")
+    verdict = row.verdict if tested else f"is {row.verdict.replace('-', ' ')}"
     return f"collapse {verdict}, the spread is {spread} times the base's ({rests})"
 
 
@@ -334,8 +345,3 @@ def in_short(verdict: judging.Verdict) -> str:
     """A verdict with its number and interval, for a cell of a table."""
     number = telling.interval(verdict.estimate)
     return verdict.verdict if number == "–" else f"{verdict.verdict}: {number}"
-
-
-def source() -> tuple:
-    """What the page names as the code behind it."""
-    return (compared, surveys, claims.collapse, claims.one_seed, over_tasks, rise, branches.follows)
