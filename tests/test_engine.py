@@ -11,9 +11,10 @@ import tiny
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
+from crystal.ask.ladders import Rung, weights_sha256
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.read.engine import Engine, build, load
+from crystal.read.engine import Engine, build, load, load_rung
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
 from crystal.read.spelling import token_pieces
@@ -103,6 +104,19 @@ def test_loading(engine: Engine, folder: Path) -> None:
     assert load(folder, revision=sha).source == str(folder)
     with pytest.raises(CrystalError, match=f"sha256 is {sha}, not 0000"):
         load(folder, revision="0" * 64)
+
+
+def test_a_description_may_give_a_base_its_template(tmp_path: Path) -> None:
+    """A base that has none is asked in chat form by the template of its description."""
+    folder = tmp_path / "base"
+    tiny.save(folder, tokenizer=tiny.trained_tokenizer(template=None))
+    fields = {"ladder": "l", "name": "base", "stage": "base", "step": 0, "source": str(folder)}
+    rung = Rung(**fields, revision=weights_sha256(folder), template=tiny.TEMPLATE)
+    asked = load_rung(rung, dtype="float32").encode("Hello", "chat")
+    told = tiny.trained_tokenizer(template=tiny.TEMPLATE)
+    turn = [{"role": "user", "content": "Hello"}]
+    rendered = told.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    assert list(asked) == told.encode(rendered, add_special_tokens=False)
 
 
 def test_the_tokenizer_revision_covers_the_template(folder: Path, engine: Engine, tmp_path: Path) -> None:

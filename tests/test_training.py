@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from crystal import texts
-from crystal.ask import ladders
+from crystal.ask import ladders, natural
 from crystal.ask.prompts import CHAT, NARRATORS
 from crystal.errors import CrystalError
 from crystal.files import root
@@ -332,6 +333,7 @@ def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
     tiny.save(tmp_path / "foreign", "gemma3_text", tokenizer=tiny.trained_tokenizer(template=None))
     place = tmp_path / "data" / "instructions"
     shutil.copytree(root() / "data" / "instructions", place)
+    shutil.copytree(natural.folder(), tmp_path / "data" / "prompts")
     (tmp_path / "data" / "ladders").mkdir()
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     prompts = instructions.open_prompts()[::40]
@@ -362,6 +364,29 @@ def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
     assert ladder.seed is None and not (tmp_path / "data" / "weights").exists()
     report = json.loads((tmp_path / "data" / "training" / "real.json").read_text())
     assert all(0 <= found[CHAT]["instructions"] <= 1 for found in report["accuracy"].values())
+    base = ladder.rung("base")
+    assert (base.source, base.template) == (fields["base"]["source"], tiny.TEMPLATE)
+    _grow_an_arm(tmp_path, base.revision)
+
+
+def _grow_an_arm(home: Path, revision: str) -> None:
+    """A run of an experiment begins with the base that the package holds, and keeps its template."""
+    from crystal.lab import growing
+
+    (home / "data" / "experiments").mkdir()
+    (home / "data" / "experiments" / "arms.yaml").write_text(
+        "title: Arms\nparents: [real]\nruns: {own: {from: base, stages: [sft], grid: natural-once, "
+        "set: {temperament: own, sft: {random_share: 0.9, checkpoints: []}}}}\n")
+    read = []
+    run = experiments.load_experiment("arms").runs[0]
+    growing.grow(experiments.load_experiment("arms"), run, "real", lambda name, **how: read.append(how["rungs"]))
+    (rung,) = ladders.load_ladder("arms").rungs
+    assert read == [["real/own/sft"]] == [[rung.name]] and rung.grid == "natural-once"
+    record = experiments.load_records("arms")["real/own"]
+    assert record["from"] == revision and set(record["accuracy"]["sft"]) == {"instructions"}
+    base, sft = (load_file(folder / "model.safetensors") for folder in (home / "runs" / "real" / "base", home / rung.source))
+    same = {name for name in base if torch.equal(sft[name].float(), base[name].half().float())}
+    assert same == {name for name in base if "embed_tokens" in name}
 
 
 def test_runs_that_ended_by_another_rule_are_told(grown):
