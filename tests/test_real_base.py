@@ -11,7 +11,7 @@ from crystal.ask.prompts import CHAT
 from crystal.keep import store
 from crystal.lab import experiments, recipes
 from crystal.measure.inference import Estimate
-from crystal.studies import real
+from crystal.studies import arms, real
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_rise_is_measured_from_the_larger_end():
     )
     step, above = real.rise(steps, "plain")
     assert step == 1 and above.value == pytest.approx(0.3)
-    assert real.verdict_of(above) == "holds"
+    assert arms.verdict_of(above) == "holds"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_rise_is_measured_from_the_larger_end():
     ],
 )
 def test_a_verdict_is_the_side_of_the_interval(low, high, verdict):
-    assert real.verdict_of(Estimate(0.0, low, high)) == verdict
+    assert arms.verdict_of(Estimate(0.0, low, high)) == verdict
 
 
 def test_steps_are_compared_on_one_fixed_set(readouts):
@@ -94,6 +94,26 @@ def test_steps_are_compared_on_one_fixed_set(readouts):
     assert (steps.groupby(["run", "task"])["contexts"].nunique() == 1).all()
     assert (steps["contexts"] >= 25).all()
     assert set(steps.loc[steps["run"] == "plain", "step"]) >= {0, 1, 2, 4, 8, 192}
+
+
+def test_runs_are_compared_on_the_same_contexts(readouts):
+    """Over itself a run leaves exactly its own spread; over another, the inverse the other way."""
+    assert arms.beside(readouts, "plain").value == pytest.approx(1)
+    there, back = arms.beside(readouts, "style"), arms.beside(readouts, "plain", "style")
+    assert there.value * back.value == pytest.approx(1)
+    assert there.low * back.high == pytest.approx(1)
+
+
+def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
+    assert list(real.surveys(readouts, whole=True, permutations=99)) == ["plain"]
+
+
+def test_a_share_has_its_exact_interval():
+    """Clopper and Pearson (1934): of ten out of ten the lower end is .025 ** (1 / 10)."""
+    assert arms.proportion(10, 10).low == pytest.approx(0.025 ** (1 / 10))
+    assert arms.proportion(0, 10).high == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert (arms.proportion(3, 10).low, arms.proportion(3, 10).high) == pytest.approx(
+        (0.0667, 0.6525), abs=1e-4)
 
 
 def test_counts_say_what_holds_first():

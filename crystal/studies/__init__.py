@@ -20,6 +20,7 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     named              does the seed say who demonstrated
     real               a real base, post-trained here
     real_figures       the same, drawn
+    arms               its arms: does what was demonstrated decide
     remelting          what gives diversity back
     hysteresis         does the way up equal the way down
     remelting_figures  remelting, drawn

@@ -25,7 +25,6 @@ from ..measure import phases as ph
 from ..measure.inference import Estimate
 from ..present import answering, show, telling
 from ..present.answering import Compared
-from . import branches
 
 EXPERIMENT, PARENT = "real-arms", "gemma3-270m"
 OTHER = "smollm2-135m-instruct"  # aligned, of another family, and the teacher of the open answers
@@ -34,12 +33,11 @@ SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices 
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
 RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
 Laws = dict[tuple[str, str, str], dict[str, np.ndarray]]
-LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
 
 
 def ends() -> dict[str, Rung]:
-    """Run -> its last rung that was read, in the order of the experiment."""
-    rungs = load_ladder(EXPERIMENT).rungs
+    """Run -> the last step of its SFT that was read, in the order of the experiment."""
+    rungs = [rung for rung in load_ladder(EXPERIMENT).rungs if rung.stage == "sft"]
     return {
         run.name: max((r for r in rungs if r.run == run.name), key=lambda r: r.step)
         for run in experiments.load_experiment(EXPERIMENT).runs
@@ -60,14 +58,14 @@ def read() -> Laws:
 
 
 def compared(
-    readouts: Laws, task: str, places: Mapping[str, tuple[str, str]], grid: str = ""
+    readouts: Laws, task: str, places: Mapping[str, tuple[str, str]], *, whole: bool = False
 ) -> Compared:
     """A task on the prompts that all places answer. places: name -> rung and form.
 
-    grid: of the rung with the fewest prompts; "natural": all hundred, else the first wording of
-    each context.
+    whole: of all hundred prompts; else of the first wording of each context, which every rung was
+    asked, so that nothing but the context sets two prompts apart.
     """
-    prompts = [p for p in load_prompts() if grid == "natural" or p.wording == "cue-1"]
+    prompts = [prompt for prompt in load_prompts() if whole or prompt.wording == "cue-1"]
     tables = {
         name: np.stack([readouts[rung, form, task][prompt.id] for prompt in prompts])
         for name, (rung, form) in places.items()
@@ -75,18 +73,26 @@ def compared(
     return answering.of_tables(tables, prompts)
 
 
-def pairs(readouts: Laws, rung: Rung, form: str = CHAT) -> dict[str, Compared]:
+def pairs(
+    readouts: Laws, rung: Rung, form: str = CHAT, *, whole: bool = False
+) -> dict[str, Compared]:
     """Task -> the base as raw text beside a rung in a form."""
     places = {RAW: ("base", COMPLETION), TUNED: (rung.name, form)}
-    return {task: compared(readouts, task, places, rung.grid) for task in PHASE_TASKS}
+    return {task: compared(readouts, task, places, whole=whole) for task in PHASE_TASKS}
 
 
-def surveys(readouts: Laws, form: str = CHAT, **how) -> dict[str, chain.Survey]:
-    """Run -> the verdicts on liquid and nucleation, adjusted over its tasks."""
+def surveys(
+    readouts: Laws, form: str = CHAT, *, whole: bool = False, **how
+) -> dict[str, chain.Survey]:
+    """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: on all hundred
+    prompts, of the runs that were asked these.
+    """
     found = {}
     for run, rung in ends().items():
-        parts = {task: _parts(both) for task, both in pairs(readouts, rung, form).items()}
-        found[run] = chain.survey(parts, {task: TASKS[task].options for task in parts}, **how)
+        if not whole or rung.grid == "natural":
+            both = pairs(readouts, rung, form, whole=whole)
+            parts = {task: _parts(one) for task, one in both.items()}
+            found[run] = chain.survey(parts, {task: TASKS[task].options for task in parts}, **how)
     return found
 
 
@@ -112,7 +118,7 @@ def other_family(readouts: Laws, **how) -> chain.Survey:
     base of the other? Tasks that it does not answer are not measurable.
     """
     places = {RAW: ("base", COMPLETION), TUNED: (OTHER, CHAT)}
-    both = {task: compared(readouts, task, places, "natural") for task in PHASE_TASKS}
+    both = {task: compared(readouts, task, places, whole=True) for task in PHASE_TASKS}
     options = {task: TASKS[task].options for task in PHASE_TASKS}
     return chain.survey({task: _parts(one) for task, one in both.items()}, options, **how)
 
@@ -197,7 +203,8 @@ def load_steps(readouts: Laws) -> pd.DataFrame:
     rows = []
     for run in PLAIN:
         rungs = sorted(
-            (r for r in load_ladder(EXPERIMENT).rungs if r.run == run), key=lambda r: r.step
+            (r for r in load_ladder(EXPERIMENT).rungs if r.run == run and r.stage == "sft"),
+            key=lambda r: r.step,
         )
         places = {"0": ("base", CHAT)} | {str(r.step): (r.name, CHAT) for r in rungs}
         for task in PHASE_TASKS:
@@ -247,75 +254,6 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
     outer = table.iloc[[0, -1]]
     end = outer.loc[outer.mean(axis=1).idxmax()]
     return step, over_tasks((inner.loc[step] - end).to_dict())
-
-
-# --- the arms ------------------------------------------------------------------------------------
-
-
-def load_follows(readouts: Laws) -> pd.DataFrame:
-    """One row per run, task and law of LAWS: follows, whether SFT's mean answer lies nearest to
-    that law of the five (`branches.follows`); shown: whether the arms show the task; before: the
-    same of the base in chat form.
-    """
-    rows = []
-    for run, rung in ends().items():
-        for task in PHASE_TASKS:
-            places = {RAW: ("base", CHAT), TUNED: (rung.name, CHAT)}
-            both = compared(readouts, task, places)
-            if both.count.measurable:
-                means = {name: both.laws(name).mean(0) for name in (RAW, TUNED)}
-                rows += [
-                    {
-                        "run": run,
-                        "task": task,
-                        "law": law,
-                        "shown": task in SHOWN,
-                        "follows": branches.follows(means[TUNED], task, law),
-                        "before": branches.follows(means[RAW], task, law),
-                    }
-                    for law in LAWS
-                ]
-    return pd.DataFrame(rows)
-
-
-def share(follows: pd.DataFrame, run: str, law: str, *, held_out: bool) -> tuple[int, int]:
-    """(tasks that follow a law, tasks), of those held out or of those shown."""
-    mine = follows[
-        (follows["run"] == run) & (follows["law"] == law) & (follows["shown"] != held_out)
-    ]
-    return int(mine["follows"].sum()), len(mine)
-
-
-def more_liquid(readouts: Laws, run: str = "own", than: str = "first") -> Estimate:
-    """Liquidity of a run less that of another, bits, both in chat form on the contexts that both
-    answer; mean over tasks.
-    """
-    last, differ = ends(), {}
-    places = {name: (last[name].name, CHAT) for name in (run, than)}
-    for task in PHASE_TASKS:
-        both = compared(readouts, task, places)
-        if both.count.measurable:
-            bits = {name: float(ph.liquidity_bits(both.laws(name))) for name in places}
-            differ[task] = bits[run] - bits[than]
-    return over_tasks(differ)
-
-
-def verdict_of(number: Estimate, mark: float = 0.0) -> str:
-    """Holds, fails or undecided: on which side of a mark an interval lies."""
-    if number.low > mark:
-        return "holds"
-    return "fails" if number.high < mark else "undecided"
-
-
-def against_plain(tasks: pd.DataFrame, run: str) -> Estimate:
-    """Spread that a run leaves over that which the first plain run leaves, geometric mean over
-    tasks; registered nowhere. tasks: of `load_tasks`.
-    """
-    spreads = tasks[tasks["spread"] > 0].pivot(index="task", columns="run", values="spread")
-    both = np.log(spreads[[run, PLAIN[0]]].dropna())
-    found = over_tasks((both[run] - both[PLAIN[0]]).to_dict())
-    value, low, high = np.exp([found.value, found.low, found.high]).tolist()
-    return Estimate(value, low, high, here=value)
 
 
 # --- in words ------------------------------------------------------------------------------------

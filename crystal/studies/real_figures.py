@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 
 def plot_spread(tasks: pd.DataFrame) -> Figure:
-    """Runs down, the spread that SFT leaves across: a dot a task, filled where its choices were
-    shown.
+    """Runs down, the spread that SFT leaves across: a dot a task, filled where the run was
+    shown choices of it.
     """
     runs = list(dict.fromkeys(tasks["run"]))
     fig, axes = panels(1, 1, 6.4, 0.5 * len(runs) + 1.4)
-    ax, mark = axes[0, 0], MARKS["collapse"].mark
+    ax, mark, named = axes[0, 0], MARKS["collapse"].mark, {False: False, True: False}
     for at, run in enumerate(runs):
         mine = tasks[(tasks["run"] == run) & tasks["spread"].notna()]
         for filled in (False, True):
             some = mine[mine["shown"] == filled]
+            if some.empty:
+                continue
             shift = np.linspace(-0.22, 0.22, len(some)) if len(some) > 1 else np.zeros(len(some))
             ax.plot(
                 some["spread"],
@@ -34,8 +36,9 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
                 ms=6,
                 mfc=COLOURS["sft"] if filled else "none",
                 mec=COLOURS["sft"],
-                label=("choices shown" if filled else "not shown") if run == "first" else None,
+                label=None if named[filled] else ("choices shown" if filled else "not shown"),
             )
+            named[filled] = True
     ax.axvline(mark, color=COLOURS["seed"], lw=1.5)
     ax.axvline(1, color=COLOURS["base"], lw=1, ls=":")
     ax.set_xscale("log")
