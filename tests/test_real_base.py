@@ -108,6 +108,16 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
     assert list(real.surveys(readouts, whole=True, permutations=99)) == ["plain"]
 
 
+def test_the_first_page_says_what_was_found(readouts):
+    """Its sentence is prose: liquid is undecided, collapse not shown, settling not read."""
+    (whole,) = real.surveys(readouts, whole=True, permutations=99).values()
+    assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
+    once = real.surveys(readouts, permutations=99)
+    pooled = [v for run in real.PLAIN for v in once[run].verdicts["all tasks"]]
+    assert "holds" not in {v.verdict for v in pooled if v.claim == "collapse"}
+    assert not any(rung in ("dpo", "rlvr") for rung, _, _ in readouts)
+
+
 def test_a_share_has_its_exact_interval():
     """Clopper and Pearson (1934): of ten out of ten the lower end is .025 ** (1 / 10)."""
     assert arms.proportion(10, 10).low == pytest.approx(0.025 ** (1 / 10))

@@ -1,9 +1,10 @@
-"""What the book needs of its engine: a role that quotes claims, and cures for some of its habits.
+"""What the book needs of its engine: roles that quote claims and link pages, and cures for some of its habits.
 
     {claim}`liquid-digit/liquidity@nano-llama.number`     the number, formatted
     {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
     {claim}`liquid-digit/liquidity@nano-llama.interval`   low to high
     {claim}`overview/collapse@tulu3-8b.sentence?`         the same, or a dash where nobody measured it
+    {page}`a real base <real-base>`                       a link to a page; mere text where the book lacks it
 
 An unknown name without a question mark is a warning, and the strict build takes warnings for errors; but what a page that was
 run on other ladders than the page list's did not measure is said not to be there.
@@ -16,11 +17,12 @@ import json
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.search import IndexBuilder
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxRole
+from sphinx.util.docutils import ReferenceRole, SphinxRole
 
 from crystal.present.show import FIELDS, fmt
 
@@ -55,6 +57,17 @@ class Claim(SphinxRole):
                 return [nodes.inline(self.rawtext, f"(not in this run, which shows {', '.join(shown)})")], []
             log.warning("claim %r: %s is not in claims.json", self.text, missing, location=self.get_location())
             return [nodes.inline(self.rawtext, f"?{self.text}?")], []
+
+
+class Page(ReferenceRole):
+    def run(self) -> tuple[list[nodes.Node], list]:
+        text = nodes.inline(self.rawtext, self.title)
+        if f"pages/{self.target}" not in self.env.found_docs:
+            return [text], []
+        link = addnodes.pending_xref(
+            self.rawtext, text, refdomain="std", reftype="doc", refexplicit=True, refwarn=True,
+            reftarget=f"/pages/{self.target}", refdoc=self.env.docname)
+        return [link], []
 
 
 def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
@@ -96,6 +109,7 @@ def setup(app: Sphinx) -> dict:
     IndexBuilder.freeze = escape_titles(IndexBuilder.freeze)
     app.add_transform(AsWritten)
     app.add_role("claim", Claim())
+    app.add_role("page", Page())
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", escape_title, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

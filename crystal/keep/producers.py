@@ -23,10 +23,11 @@ def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
 
 def device_name(device: Any) -> str:
     """A torch device, a GPU with its name."""
+    if not str(device).startswith("cuda"):
+        return str(device)
     import torch
 
-    named = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    return f"{device}{named}"
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def versions() -> dict[str, str]:

@@ -59,10 +59,10 @@ def plain(number: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Whole per cent, but two digits below one."""
+    """Whole per cent, but two digits below ten."""
     if not np.isfinite(share):
         return "∞"
-    return f"{100 * share:.0f} %" if abs(share) >= 0.01 else f"{100 * share:.2g} %"
+    return f"{100 * share:.0f} %" if abs(share) >= 0.0995 else f"{100 * share:.2g} %"
 
 
 def finite(x: float | None) -> float | None:
