@@ -110,7 +110,7 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
 
 def test_the_first_page_says_what_was_found(readouts):
     """Its sentence is prose: liquid is undecided, collapse not shown, settling not read."""
-    (whole,) = real.surveys(readouts, whole=True, permutations=99).values()
+    (whole,) = real.surveys(readouts, whole=True).values()
     assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
     once = real.surveys(readouts, permutations=99)
     pooled = [v for run in real.PLAIN for v in once[run].verdicts["all tasks"]]

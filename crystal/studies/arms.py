@@ -15,6 +15,7 @@ from ..measure import phases as ph
 from ..measure.inference import Estimate
 from . import branches, real
 
+MAJORITY = 0.5  # of the held-out tasks: from there on a demonstrated law is followed
 LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
 
 
