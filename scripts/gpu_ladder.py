@@ -1,6 +1,7 @@
 """The real ladder, its second seed and its arms, trained and read beside each other on one GPU.
 
     python scripts/gpu_ladder.py FOLDER [--seconds 540] [--readers 8]
+    python scripts/gpu_ladder.py FOLDER --take     what came of it into data/, here or elsewhere
 
 Trains what `make ladder LADDER=gemma3-270m` (and -2) and `crystal ladder real-arms` train, by the
 same functions and recipes, every lineage in a process of its own. Whatever is saved is read at
@@ -20,9 +21,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import traceback
 from pathlib import Path
+
+import pyarrow as pa
 
 from crystal.files import root
 
@@ -310,12 +314,80 @@ def _hope(job: Job, alive: set[str]) -> bool:
     return (job.ladder if job.ladder != ARMS else job.rung.split("/")[1]) in alive
 
 
+def take(folder: Path) -> None:
+    """Archives into data/: descriptions, training records, and every new read-out as one shard a
+    ladder, with who made it.
+    """
+    for archive in sorted(folder.glob("*.tar")):
+        name = archive.stem
+        with tempfile.TemporaryDirectory() as aside, tarfile.open(archive) as tar:
+            tar.extractall(aside, filter="data")
+            for kind in ("ladders", "training"):
+                for path in Path(aside, "data", kind).glob(f"{name}.*"):
+                    shutil.copy(path, root() / "data" / kind)
+            adopt(name, sorted(Path(aside, "read").glob("*")))
+
+
+def adopt(ladder: str, homes: list[Path]) -> None:
+    """Add what the logs of other roots hold of a ladder, and its own does not, as one shard."""
+    from crystal.keep import manifest, shards, store
+
+    here, known = os.environ.get("CRYSTAL_ROOT", str(root())), store.keys(ladder)
+    tables, made = [], {}
+    for home in homes:
+        os.environ["CRYSTAL_ROOT"] = str(home)
+        table, records = store.read(ladder), manifest.records(ladder)
+        os.environ["CRYSTAL_ROOT"] = here
+        if known.intersection(shards.keys_of(table)) or not len(table):
+            continue
+        tables.append(table.cast(shards.SCHEMA))
+        for record in records:
+            for producer in record["producers"]:
+                who = json.dumps(
+                    {k: v for k, v in producer.items() if k != "parts"}, sort_keys=True
+                )
+                for part in producer["parts"]:
+                    place = (*record["checkpoints"][part["checkpoint"]], part["form"])
+                    old = made.setdefault(who, {}).get(place, {"rows": 0, "seconds": 0.0})
+                    made[who][place] = part | {
+                        "rows": part["rows"] + old["rows"],
+                        "seconds": round(part["seconds"] + old["seconds"], 3),
+                    }
+    if not tables:
+        return
+    checkpoints = sorted({place[:2] for parts in made.values() for place in parts})
+    table = pa.concat_tables(tables).sort_by([("task", "ascending"), ("revision", "ascending")])
+    facts = {
+        "rows": len(table),
+        "tasks": sorted(set(table["task"].to_pylist())),
+        "forms": sorted(set(table["form"].to_pylist())),
+        "checkpoints": [list(place) for place in checkpoints],
+        "producers": [
+            json.loads(who)
+            | {
+                "parts": [
+                    part | {"checkpoint": checkpoints.index(place[:2])}
+                    for place, part in parts.items()
+                ]
+            }
+            for who, parts in made.items()
+        ],
+    }
+    with manifest.alone(ladder):
+        manifest.write(ladder, shards.packed(table), facts)
+    print(f"{ladder}: {len(table)} cells")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=540.0)
     parser.add_argument("--readers", type=int, default=8)
+    parser.add_argument("--take", action="store_true")
     told = parser.parse_args()
+    if told.take:
+        take(told.folder)
+        return
     conduct(told.folder, told.seconds, told.readers)
 
 
