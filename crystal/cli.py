@@ -191,8 +191,20 @@ def _readout(arguments: argparse.Namespace) -> None:
               "unresolved": found.unresolved}
     if not answers(found.answered):
         print(f"note: not answered: {found.answered:.2g} of the mass is on an option; "
-              "--reply can begin the answer", file=sys.stderr)
+              f"{_hint(task, arguments.reply)}", file=sys.stderr)
     _show(report, arguments.json, "{:.6f}")
+
+
+def _hint(task: Task, reply: str) -> str:
+    """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
+    from .ask.natural import load_prompts
+
+    try:
+        cues = [prompt.reply(task) for prompt in load_prompts()[:2]]
+    except CrystalError:
+        return "--reply can begin the answer"
+    cue = next((cue for cue in cues if cue.strip() != reply.strip()), cues[0])
+    return f"begin the answer as the natural prompts do: --reply {json.dumps(cue)}"
 
 
 def _sample(arguments: argparse.Namespace) -> None:

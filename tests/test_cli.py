@@ -155,3 +155,4 @@ def test_a_prompt_that_is_not_answered_says_so(tmp_path, capsys):
     said = json.loads(captured.out)
     assert said["answered"] == pytest.approx(sum(said["options"].values()))
     assert ("not answered" in captured.err) == (said["answered"] < 0.2)
+    assert captured.err.count("--reply \"") == captured.err.count("not answered")  # a cue to try
