@@ -81,6 +81,8 @@ def grow(
     _clear(out, json.dumps(makings))
     rungs, record = _trained(run, parent, out) if run.stages else _as_it_is(run, parent)
     record |= {name: value for name, value in makings.items() if value is not None}
+    if torch.cuda.is_available():
+        record["device"] = torch.cuda.get_device_name()
     for rung in rungs:
         rung |= {"name": f"{parent}/{run.name}/{rung['name']}", "grid": run.grid, "parent": parent, "run": run.name}
     _describe(experiment, rungs)

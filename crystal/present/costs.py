@@ -23,8 +23,13 @@ def load_costs() -> pd.DataFrame:
     for path in sorted((root() / "data" / "training").glob("*.json")):
         report, name = load_json(path), path.stem
         if name in experiments.experiment_names():
-            rows += [{"of": name, "run": key.split("/")[1], "kind": "reading" if part == "read" else "training", "minutes": m}
-                     for key, record in report["runs"].items() for part, m in record["minutes"].items()]
+            for key, record in report["runs"].items():
+                of = ", on ".join([name, *([record["device"]] if "device" in record else [])])
+                rows += [
+                    {"of": of, "run": key.split("/")[1], "minutes": minutes,
+                     "kind": "reading" if part == "read" else "training"}
+                    for part, minutes in record["minutes"].items()
+                ]
         else:
             rows += [{"of": name, "run": stage, "kind": "training", "minutes": m} for stage, m in report["minutes"].items()]
             rows.append({"of": name, "run": "all rungs", "kind": "reading", "minutes": _reading(name)})
