@@ -60,7 +60,7 @@ class Survey:
 
     @property
     def seeds(self) -> dict[str, str]:
-        """Task -> the context whose answer in the base is the seed, as the other tasks name it."""
+        """Task -> the context whose answer in the base is the seed; tasks of other kinds name it."""
         return self.account.seeds if self.account else {}
 
     def of(self, task: str) -> dict[str, Verdict]:

@@ -216,9 +216,9 @@ def seeds(found: Moves) -> list[int]:
 class Account:
     """What the joint test rests on, for figures; plain numbers, None where a task lacks a context.
 
-    cosine: (tasks, contexts). seeds: task -> the context that the other tasks name; progress: task
-    -> how far it went towards that. group: context -> number of its group; shares: of the excess
-    weights, by group.
+    cosine: (tasks, contexts). seeds: task -> the context that tasks of other kinds name; progress:
+    task -> how far it went towards that. group: context -> number of its group; shares: of the
+    excess weights, by group.
     """
 
     tasks: list[str]
@@ -247,7 +247,7 @@ def account(found: Moves) -> Account:
 
 
 def progress(found: Moves) -> Estimate:
-    """How far SFT went towards the context that the other tasks name; jackknife over kinds.
+    """How far SFT went towards the context that tasks of other kinds name; jackknife over kinds.
 
     Interval: Student's t of the pseudo-values, kinds of tasks as units.
     """

@@ -33,7 +33,7 @@ MARKS: dict[str, Mark] = {
         "the abstract says collapse: more than half of the spread must go, not merely some of it"),
     "one-seed": Mark(
         "nucleation", "SFT moves all tasks towards what one context of the base says.",
-        "progress towards the context that the other tasks name", "above", 0.15,
+        "progress towards the context that tasks of other kinds name", "above", 0.15,
         "of the thresholds tried on ladders of known truth the least that ladders without a seed "
         "pass in at most one of forty (data/registered/2026-11-29-claims.md)"),
     "unmixed": Mark(

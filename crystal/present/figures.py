@@ -40,7 +40,7 @@ def narrator_order(base: np.ndarray) -> np.ndarray:
     return np.lexsort((-law.max(1), law.argmax(1)))
 
 
-Seeds = Mapping[str, str]  # ladder -> the narrator whose answer is the seed, as other tasks name it
+Seeds = Mapping[str, str]  # ladder -> the narrator whose answer is the seed, as tasks of other kinds name it
 
 
 def load_heat(readouts: pd.DataFrame, task: str, views: Sequence[tuple[str, str]] = NATIVE,

@@ -115,7 +115,7 @@ def _at(joint: pd.DataFrame, panel: Panel) -> pd.DataFrame:
 
 
 def plot_named(frame: pd.DataFrame) -> Figure:
-    """Runs along, one mark a parent and seed: progress towards the context that the other tasks name
+    """Runs along, one mark a parent and seed: progress towards the context that tasks of other kinds name
     with its interval; filled where one-seed holds. The line is the mark.
     """
     runs = list(dict.fromkeys(frame["run"]))

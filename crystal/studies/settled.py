@@ -1,6 +1,6 @@
 """Settling over all tasks and training runs: what each stage leaves on the seed's options, and what it lifts from SFT's bottom.
 
-The seed of a task is what the base answers to the narrator whom the other tasks name.
+The seed of a task is what the base answers to the narrator whom tasks of other kinds name.
 """
 
 from __future__ import annotations
