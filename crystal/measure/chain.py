@@ -1,4 +1,4 @@
-"""All claims of one checkpoint series, in their order: answered, liquid, collapsed, one seed, frozen.
+"""All claims of one checkpoint series, in order: answered, liquid, collapsed, one seed, frozen.
 
 What a claim rests on comes first, and what is not reached is said, not tested: a series that has
 not collapsed has no seed to be asked for. What no data of the design could make hold is not
@@ -51,8 +51,8 @@ Parts = Mapping[str, Sequence[Evidence] | Count]  # phase -> what it compares, o
 
 @dataclass(frozen=True)
 class Survey:
-    """One series. verdicts: task -> verdicts, adjusted over tasks; those over all tasks under POOLED
-    if there are two. account: what one-seed rests on; None if that cannot be asked.
+    """One series. verdicts: task -> verdicts, adjusted over tasks; those over all tasks under
+    POOLED if there are two. account: what one-seed rests on; None if that cannot be asked.
     """
 
     verdicts: dict[str, list[Verdict]]
@@ -60,7 +60,7 @@ class Survey:
 
     @property
     def seeds(self) -> dict[str, str]:
-        """Task -> the context whose answer in the base is the seed; tasks of other kinds name it."""
+        """Task -> the context whose answer in the base is the seed, named by other kinds of tasks."""
         return self.account.seeds if self.account else {}
 
     def of(self, task: str) -> dict[str, Verdict]:
