@@ -60,7 +60,7 @@ class Survey:
 
     @property
     def seeds(self) -> dict[str, str]:
-        """Task -> the context whose answer in the base is the seed, named by other kinds of tasks."""
+        """Task -> context whose answer in the base is the seed, named by tasks of other kinds."""
         return self.account.seeds if self.account else {}
 
     def of(self, task: str) -> dict[str, Verdict]:
