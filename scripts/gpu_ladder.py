@@ -271,7 +271,7 @@ def conduct(folder: Path, seconds: float, readers: int) -> None:
             busy[job.name] = time.time()
             todo.remove(job)
             tasks.put(job)
-        if len(done) > kept:  # now: the machine may be gone in a moment
+        if len(done) > kept:  # now: the time on the machine may be over at any moment
             collect(folder, notes)
             kept = len(done)
         if time.time() - last > 45:
