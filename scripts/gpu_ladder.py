@@ -146,14 +146,15 @@ def template() -> str:
     return load_recipe(PARENT).tokenizer["template"]
 
 
-def _worker(kind: str, what: object, log: Path) -> None:
-    """Of a process: everything it says goes to its log."""
+def _lane(lineage: str) -> None:
+    """A lineage's process: everything it says goes to its log."""
+    log = WORK / "logs" / f"train-{lineage}.log"
     with open(log, "a", buffering=1) as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
         began = time.time()
         try:
-            (train if kind == "train" else read)(what)
+            train(lineage)
             print(f"DONE in {time.time() - began:.1f}s", flush=True)
         except BaseException:
             traceback.print_exc()
@@ -232,12 +233,7 @@ def conduct(folder: Path, seconds: float, readers: int) -> None:
         process.start()
     _base(said)
     lineages = [*LADDERS, *(run.name for run in _arms())]
-    training = {
-        name: context.Process(
-            target=_worker, args=("train", name, WORK / "logs" / f"train-{name}.log")
-        )
-        for name in lineages
-    }
+    training = {name: context.Process(target=_lane, args=(name,)) for name in lineages}
     for process in training.values():
         process.start()
     todo, busy, done, kept, last = wanted(), {}, [], 0, time.time()

@@ -10,7 +10,7 @@ from crystal.ask.natural import load_prompts
 from crystal.ask.prompts import CHAT
 from crystal.keep import store
 from crystal.lab import experiments, recipes
-from crystal.measure.inference import Estimate
+from crystal.measure import judging
 from crystal.studies import arms, real
 
 
@@ -73,20 +73,16 @@ def test_a_rise_is_measured_from_the_larger_end():
     )
     step, above = real.rise(steps, "plain")
     assert step == 1 and above.value == pytest.approx(0.3)
-    assert arms.verdict_of(above) == "holds"
+    assert judging.judge("rises-first", above).verdict == "holds"
 
 
-@pytest.mark.parametrize(
-    "low, high, verdict",
-    [
-        (0.1, 0.2, "holds"),
-        (-0.2, -0.1, "fails"),
-        (-0.1, 0.1, "undecided"),
-        (np.nan, np.nan, "undecided"),
-    ],
-)
-def test_a_verdict_is_the_side_of_the_interval(low, high, verdict):
-    assert arms.verdict_of(Estimate(0.0, low, high)) == verdict
+@pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.1, 0.5])
+def test_a_mean_over_tasks_is_judged_by_its_interval(shift):
+    """What `judge` says of it is which side of the mark the interval shown lies on."""
+    values = {"coin": 0.1, "die": 0.2, "d20": 0.25, "ten": 0.1, "suit": 0.0, "letter": -0.1}
+    found = real.over_tasks({task: value + shift for task, value in values.items()})
+    said = judging.judge("rises-first", found).verdict
+    assert (said == "holds") == (found.low > 0) and (said == "fails") == (found.high < 0)
 
 
 def test_steps_are_compared_on_one_fixed_set(readouts):
@@ -123,9 +119,10 @@ def test_a_share_has_its_exact_interval():
     assert arms.proportion(10, 10).low == pytest.approx(0.025 ** (1 / 10))
     assert arms.proportion(0, 10).high == pytest.approx(1 - 0.025 ** (1 / 10))
     assert (arms.proportion(3, 10).low, arms.proportion(3, 10).high) == pytest.approx(
-        (0.0667, 0.6525), abs=1e-4)
+        (0.0667, 0.6525), abs=1e-4
+    )
 
 
 def test_counts_say_what_holds_first():
     assert real.counted(["fails", "holds", "fails"]) == "holds on 1 of 3 tasks, fails on 2"
-    assert real.counted(["undecided"]) == "holds on none of 1 tasks, undecided on 1"
+    assert real.counted(["undecided"]) == "holds on 0 of 1 tasks, undecided on 1"

@@ -82,6 +82,15 @@ MARKS: dict[str, Mark] = {
         "kinetics", "Demonstrated tasks freeze before held-out ones.",
         "step at which half of the liquidity is gone, demonstrated over held out", "below", 1.0,
         "equality: below it the demonstrated tasks are first"),
+    # A real base (data/registered/2026-11-29-real-ladder.md).
+    "own-more-liquid": Mark(
+        "control", "Where every context has a law of its own, more liquidity is left than where one law is shown.",
+        "liquidity after SFT by every context's own law less that after SFT by one, bits", "above", 0.0,
+        "equality: above it the laws shown decide, and not that choices are shown"),
+    "rises-first": Mark(
+        "kinetics", "Along SFT liquidity rises before it falls.",
+        "largest mean liquidity of the steps between less that of the larger end, bits", "above", 0.0,
+        "equality: a trial on other data saw it rise"),
     "reward-decides": Mark(
         "settling", "A preference against the seed takes mass off the seed's options that one for it leaves there.",
         "ProbMass on the seed's options after favouring DPO minus the same after opposing DPO, demonstrated tasks", "above", 0.02,

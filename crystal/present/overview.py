@@ -18,7 +18,7 @@ from ..measure.joint import Account
 from ..measure.judging import Verdict
 from ..measure.marks import MARKS
 from ..texts import label
-from . import show
+from . import show, telling
 from .axes import COLOURS as HUES
 from .figures import panels, title_of
 from .views import NATIVE, each_ladder
@@ -79,9 +79,7 @@ def load_counts(found: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> pd.Data
 
 def sentence(row) -> str:
     """One row of `load_counts` in words, without its claim and ladder."""
-    counts = {verdict: getattr(row, verdict.replace("-", "_")) for verdict in chain.VERDICTS[1:]}
-    others = [f"{verdict.replace('-', ' ')} on {n}" for verdict, n in counts.items() if n]
-    return ", ".join([f"holds on {row.holds} of {row.tasks} tasks", *others])
+    return telling.counted({v: getattr(row, v.replace("-", "_")) for v in chain.VERDICTS}, row.tasks)
 
 
 def table(counts: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..ask.ladders import load_ladder
 from ..measure.answered import no_verdicts
+from ..measure.chain import VERDICTS
 from ..measure.inference import Estimate
 from ..measure.judging import Verdict, finite
 from ..texts import markdown
@@ -100,6 +101,12 @@ def _place(place: Place) -> str:
 def slug(label: str) -> str:
     """A label as a claim's name: lower-case words joined by hyphens."""
     return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def counted(counts: Mapping[str, int], tasks: int) -> str:
+    """`holds on 2 of 15 tasks, fails on 1, undecided on 12`. counts: of each verdict."""
+    others = [f"{v.replace('-', ' ')} on {counts[v]}" for v in VERDICTS[1:] if counts.get(v)]
+    return ", ".join([f"holds on {counts.get('holds', 0)} of {tasks} tasks", *others])
 
 
 def tell_numbers(numbers: Numbers, task: str) -> None:

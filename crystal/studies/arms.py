@@ -15,7 +15,6 @@ from ..measure import phases as ph
 from ..measure.inference import Estimate
 from . import branches, real
 
-MAJORITY = 0.5  # of the held-out tasks: from there on a demonstrated law is followed
 LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
 
 
@@ -71,11 +70,12 @@ def more_liquid(readouts: real.Laws, run: str = "own", than: str = "first") -> E
     return real.over_tasks(differ)
 
 
-def verdict_of(number: Estimate, mark: float = 0.0) -> str:
-    """Holds, fails or undecided: on which side of a mark an interval lies."""
-    if number.low > mark:
-        return "holds"
-    return "fails" if number.high < mark else "undecided"
+def followed(follows: pd.DataFrame, law: str) -> Estimate:
+    """Of the tasks held out, the share that follows the law that a run of its name demonstrated;
+    interval over kinds of tasks.
+    """
+    mine = follows[(follows["run"] == law) & (follows["law"] == law) & ~follows["shown"]]
+    return real.over_tasks(dict(zip(mine["task"], mine["follows"].astype(float), strict=True)))
 
 
 def beside(readouts: real.Laws, run: str, other: str = real.PLAIN[0]) -> Estimate:

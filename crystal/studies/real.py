@@ -8,6 +8,7 @@ before a law was looked at. Drawn by `real_figures`.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -190,10 +191,9 @@ def over_tasks(values: Mapping[str, float]) -> Estimate:
     each = np.array(list(values.values()))
     weights = inference.leave_one_out(np.array([kinds[task] for task in values]))
     found = inference.estimate(lambda w: ph.mean_law(each[:, None], w)[..., 0], weights)
-    by = float(each.mean()) - found.value
-    return dataclasses.replace(
-        found, value=float(each.mean()), low=found.low + by, high=found.high + by
-    )
+    mean = float(each.mean())
+    low, high = (end + mean - found.value for end in (found.low, found.high))
+    return dataclasses.replace(found, value=mean, centre=mean, low=low, high=high)
 
 
 def load_steps(readouts: Laws) -> pd.DataFrame:
@@ -260,12 +260,8 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
 
 
 def counted(verdicts: Sequence[str]) -> str:
-    """`holds on 2 of 15 tasks, fails on 1, undecided on 6, not testable on 6`."""
-    order = [v for v in chain.VERDICTS if v in set(verdicts)]
-    parts = [f"{v.replace('-', ' ')} on {list(verdicts).count(v)}" for v in order]
-    if "holds" not in order:
-        parts = ["holds on none", *parts]
-    return f"{parts[0]} of {len(verdicts)} tasks" + "".join(f", {part}" for part in parts[1:])
+    """`telling.counted` of one verdict a task."""
+    return telling.counted(Counter(verdicts), len(verdicts))
 
 
 def of_task(row: Any) -> str:

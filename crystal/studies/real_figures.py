@@ -19,7 +19,7 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
     shown choices of it.
     """
     runs = list(dict.fromkeys(tasks["run"]))
-    fig, axes = panels(1, 1, 6.4, 0.5 * len(runs) + 1.4)
+    fig, axes = panels(1, 1, 4.2, 0.5 * len(runs) + 1.4)
     ax, mark, named = axes[0, 0], MARKS["collapse"].mark, {False: False, True: False}
     for at, run in enumerate(runs):
         mine = tasks[(tasks["run"] == run) & tasks["spread"].notna()]
@@ -54,8 +54,8 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
 def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """A panel a run: liquidity of every task along SFT, and their mean with its interval."""
     runs = list(dict.fromkeys(means["run"]))
-    fig, axes = panels(1, len(runs), 3.4 * len(runs), 3.0, sharey=True)
-    for ax, run in zip(axes[0], runs, strict=True):
+    fig, axes = panels(len(runs), 1, 4.2, 2.6, sharey=True)
+    for ax, run in zip(axes[:, 0], runs, strict=True):
         mine = means[means["run"] == run]
         order = list(mine["step"])
         for _, one in steps[steps["run"] == run].groupby("task"):
@@ -77,6 +77,5 @@ def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
             capsize=2,
         )
         ax.set_xticks(range(len(order)), ["base", *map(str, order[1:])], rotation=60)
-        ax.set(title=run, xlabel="SFT steps")
-    axes[0, 0].set_ylabel("liquidity, bits")
+        ax.set(title=run, xlabel="SFT steps", ylabel="liquidity, bits")
     return fig
