@@ -5,6 +5,8 @@ The runs of `real` beside each other, in chat form, on the contexts that all com
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 from scipy.special import betaincinv
@@ -75,7 +77,8 @@ def followed(follows: pd.DataFrame, law: str) -> Estimate:
     interval over kinds of tasks.
     """
     mine = follows[(follows["run"] == law) & (follows["law"] == law) & ~follows["shown"]]
-    return real.over_tasks(dict(zip(mine["task"], mine["follows"].astype(float), strict=True)))
+    found = real.over_tasks(dict(zip(mine["task"], mine["follows"].astype(float), strict=True)))
+    return dataclasses.replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def beside(readouts: real.Laws, run: str, other: str = real.PLAIN[0]) -> Estimate:
