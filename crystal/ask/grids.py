@@ -51,6 +51,7 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
                 *map(_tempered, TEMPERATURES)),
     "natural": _natural(COMPLETION, CHAT),  # prompts that real models answer
     "natural-once": _natural(COMPLETION, CHAT, once=True),  # rungs on the way, half the cost
+    "natural-once-chat": _natural(CHAT, once=True),
     "natural-raw": _natural(COMPLETION),  # the same, of a base without a chat template
     "natural-chat": _natural(CHAT),  # the same, of an aligned model in its own form
 }

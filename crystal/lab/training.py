@@ -33,6 +33,7 @@ from trl.trainer import utils as trl_utils
 
 from ..ask.ladders import STAGES
 from ..read.conversion import converted
+from ..read.memory import hold
 from . import curricula, instructions, teaching
 from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 from .tokenizer import train_tokenizer
@@ -274,6 +275,7 @@ def train_ladder(recipe: Recipe, out: Path, stages: Iterable[str] = STAGES, pare
 
     Returns minutes of each stage run.
     """
+    hold()
     (out / "logs").mkdir(parents=True, exist_ok=True)
     minutes, stages = {}, list(stages)
     for place, stage in enumerate(stages):
