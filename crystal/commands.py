@@ -1,152 +1,212 @@
-"""Commands of the house: pages and book, stored read-outs, ladders. Parsed arguments in, sentences on stdout.
+"""How a command is declared, and those on the book, on tables and on training.
 
-`crystal.cli` lists `HOUSE` beside its own commands. Nothing heavy is loaded before a command runs.
+Arguments in, sentences on stdout; whatever is heavy is imported inside a command. Those on
+checkpoints stand in `checkpoint_commands`. Numbers are checked before anything is done.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .arguments import positive, whole
-from .ask.prompts import FORMS, PROMPTS
 from .errors import CrystalError, known
 from .files import root
-from .texts import line
+from .texts import is_number, line
 
 if TYPE_CHECKING:
     from .book.pages import Page
 
+MOST = 2**31 - 1  # of whole numbers: more is a slip
+
 
 class Command(NamedTuple):
-    """One subcommand. run: arguments -> exit status (None is 0)."""
+    """One subcommand. run: takes its arguments by name, returns an exit status (None is 0)."""
 
     name: str
     help: str
-    add_arguments: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], int | None]
+    arguments: Sequence[tuple[Sequence[str], dict[str, Any]]]
+    run: Callable[..., int | None]
 
 
-def reproduce_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=whole(1, 1024), help="pages run at a time (default: one per processor)")
-    parser.add_argument("--ladders", default="", metavar="A,B", help="what phase pages and overview show this time")
+COMMANDS: list[Command] = []
 
 
-def reproduce(arguments: Namespace) -> None:
-    """Run the stale pages, then build the book if anything in it changed."""
+def command(*arguments: tuple) -> Callable:
+    """List the function below as a command; its help is the function's docstring."""
+
+    def add(run: Callable[..., int | None]) -> Callable:
+        said = " ".join(run.__doc__.split()).rstrip(".")
+        COMMANDS.append(Command(run.__name__.rstrip("_"), said, arguments, run))
+        return run
+
+    return add
+
+
+def arg(names: str, help: str | None = None, **how: Any) -> tuple[list[str], dict[str, Any]]:
+    """What `add_argument` is given; names: with spaces between them."""
+    shown = how.get("default") not in (None, "", [])
+    return names.split(), {"help": f"{help}" if shown else help, **how}
+
+
+def flag(name: str, help: str, **how: Any) -> tuple:
+    return arg(name, help, action="store_true", **how)
+
+
+def several(name: str, help: str) -> tuple:
+    return arg(name, f"{help} (may be repeated)", action="append", dest=f"{name[2:]}s")
+
+
+def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`, in plain digits."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or not least <= int(text) <= most:
+            said = f"of {least} or more" if most == MOST else f"from {least} to {most}"
+            raise ArgumentTypeError(f"{line(text)!r:.40} is not a whole number {said}")
+        return int(text)
+
+    return read
+
+
+def positive(most: float = 1e9, zero: bool = False) -> Callable[[str], float]:
+    """An argparse type: a number above 0, or from 0 on, and at most `most`."""
+
+    def read(text: str) -> float:
+        if not is_number(text) or not 0 <= float(text) <= most or not (zero or float(text)):
+            said = f"from 0 to {most:g}" if zero else f"above 0 and at most {most:g}"
+            raise ArgumentTypeError(f"{line(text)!r:.40} is not a number {said}")
+        return float(text)
+
+    return read
+
+
+def say(text: object) -> None:
+    print(text, flush=True)
+
+
+JOBS = arg("--jobs", "processes at a time (default: one per processor)", type=whole(1, 1024))
+
+
+# -- the book
+
+
+@command(
+    JOBS,
+    arg("--ladders", "what phase pages and overview show this time", default="", metavar="A,B"),
+)
+def reproduce(jobs: int | None, ladders: str) -> None:
+    """run the stale pages and build the book"""
     from .book import binding, runs
     from .keep import sums
 
     if note := sums.note():
-        print(note, flush=True)
+        say(note)
     began = time.perf_counter()
-    shown = [name for name in arguments.ladders.split(",") if name]
-    ran = runs.run_all(arguments.jobs, say=lambda line: print(line, flush=True), ladders=shown)
+    shown = [name for name in ladders.split(",") if name]
+    ran = runs.run_all(jobs, say=say, ladders=shown)
     bound = time.perf_counter()
-    index = binding.build()
-    print(f"{len(ran)} pages executed in {bound - began:.1f} s; book "
-          + (f"built in {time.perf_counter() - bound:.1f} s" if index else "unchanged") + f": {binding.index()}")
+    built = binding.build()
+    took = f"built in {time.perf_counter() - bound:.1f} s" if built else "unchanged"
+    executed = f"{len(ran)} pages executed in {bound - began:.1f} s"
+    print(f"{executed}; book {took}: {binding.index()}")
 
 
-def page_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("page", help="id of a page, such as liquid-digit")
-    parser.add_argument("assignments", nargs="*", metavar="name=value", help="parameters that differ from the page list")
-
-
-def page(arguments: Namespace) -> None:
-    """Run one page, with other parameters if given, and show it in the book if there is one."""
+@command(
+    arg("page", "id of a page, such as liquid-digit; with --data, a template", nargs="?"),
+    arg("assignments", "parameters other than the page list's", nargs="*", metavar="name=value"),
+    arg("--data", "your table: .csv, .tsv, .jsonl or .parquet", metavar="TABLE"),
+    flag("--why", "say what makes the page stale, and run nothing"),
+)
+def page(page: str | None, assignments: list[str], data: str | None, why: bool) -> None:
+    """run one page with other parameters, or over your own table; alone: list the parameters"""
     from .book import pages, runs
 
-    chosen = pages.get(arguments.page)
-    given = pages.parse(chosen, arguments.assignments)
-    print(f"{chosen.id}: executed in {runs.run(chosen, given):.1f} s", flush=True)
-    print(_bound(chosen, whole=False))
+    if page is None:
+        print(pages.describe())
+        return
+    if data is not None:
+        _own_page(page, data, assignments)
+        return
+    chosen = pages.get(page)
+    given = pages.parse(chosen, assignments)
+    if why:
+        fresh = f"{page} is fresh: nothing it depends on has changed"
+        reasons = "\n".join(f"{page}: {reason}" for reason in runs.why(chosen, given))
+        print(line(reasons or fresh))
+    else:
+        say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
+        print(_bound(chosen, whole=False))
+
+
+def _own_page(template: str, data: str, assignments: list[str]) -> None:
+    """Run a template over a table of the reader's own, and list the page in book/own.yml."""
+    from .book import pages, runs
+
+    chosen = pages.page_of(template, data, assignments)
+    say(f"{chosen.id}: executed in {runs.run(chosen):.1f} s")
+    row = {name: getattr(chosen, name) for name in ("id", "template", "title", "params")}
+    before = pages.put(row)  # only now: a table that cannot be read leaves no row
+    if before and (old := before.get("params", {}).get("data")) != chosen.params["data"]:
+        print(line(f"it takes the place of the page of {old}"))
+    print(_bound(chosen, whole=before is None))  # a new page changes the contents of every page
 
 
 def _bound(page: Page, whole: bool) -> str:
     """Build the book, if all its pages have been run, and say where the page is."""
-    from .book import binding, freshness, pages
+    from .book import binding, pages, runs
 
-    if any(freshness.seconds(other) is None for other in pages.page_list().values()):
+    if any(runs.seconds(other) is None for other in pages.page_list().values()):
         return f"{page.folder}; the book needs the other pages, too: make reproduce"
     binding.build(whole=whole)
     return str(binding.index().parent / f"{binding.document(page.id)}.html")
 
 
-def own_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("template", help="a template that takes a table, such as phases")
-    parser.add_argument("data", help="the table: .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("assignments", nargs="*", metavar="name=value", help="other parameters of the page")
-
-
-def own(arguments: Namespace) -> None:
-    """Run a template over a table of the reader's own, list the page in book/own.yml, and show it in the book."""
-    from .book import own_pages, own_rows, runs
-
-    chosen = own_pages.page_of(arguments.template, arguments.data, arguments.assignments)
-    print(f"{chosen.id}: executed in {runs.run(chosen):.1f} s", flush=True)
-    row = {"id": chosen.id, "template": chosen.template, "title": chosen.title, "params": chosen.params}
-    before = own_rows.put(row)  # only now: a table that cannot be read leaves no row
-    if before and before.get("params", {}).get("data") != chosen.params["data"]:
-        print(line(f"it takes the place of the page of {before.get('params', {}).get('data')}"))
-    print(_bound(chosen, whole=before is None))  # a new page changes the contents, which stand beside every page
-
-
-def why_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("page", help="id of a page, such as liquid-digit")
-
-
-def why(arguments: Namespace) -> None:
-    """Say what makes a page stale."""
-    from .book import freshness, pages
-
-    reasons = freshness.why(pages.get(arguments.page))
-    print(line("\n".join(f"{arguments.page}: {reason}" for reason in reasons)
-               or f"{arguments.page} is fresh: nothing it depends on has changed"))
-
-
-def params(arguments: Namespace) -> None:
-    """List every template's parameters."""
-    from .book import pages
-
-    print(pages.describe())
-
-
-def verify_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladders", nargs="*", metavar="ladder", help="default: all, and every other file that pages read")
-    parser.add_argument("--record", action="store_true", help="take the other files as they are now into data/SHA256SUMS")
-
-
-def verify(arguments: Namespace) -> None:
-    """Check every stored read-out and draw; raises if anything is wrong or missing."""
+@command(
+    arg("ladders", "default: all, and every other file", nargs="*", metavar="ladder"),
+    flag("--record", "take the other files as they are now into data/SHA256SUMS"),
+    flag("--claims", "instead: try every claim on ladders of known truth, a quarter of an hour"),
+    JOBS,
+)
+def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> None:
+    """check every stored read-out, draw and other file that pages read"""
     from .ask.ladders import description, hub_names, ladder_names
     from .keep import sums
     from .keep.manifest import DRAWS, SAMPLES, logs
 
-    for name in arguments.ladders:
+    if claims:
+        from .measure.validation import validate
+
+        with sums.keeping():
+            validate(jobs, say)
+        return
+    for name in ladders:
         description(name)  # raises for an unknown one
     there = {kind: logs(kind) for kind in (SAMPLES, DRAWS)}
     read = [name for name in hub_names() if name in there[SAMPLES] or name in there[DRAWS]]
     described = [*ladder_names(), *read]
-    faults = sum(_faults(name) for name in arguments.ladders or described)
-    for kind, names in () if arguments.ladders else there.items():
+    faults = sum(_faults(name) for name in ladders or described)
+    for kind, names in () if ladders else there.items():
         for name in sorted({*names} - {*described}):
             faults += 1
-            print(f"data/{kind}/{name} belongs to a ladder that no description names. "
-                  f"Mend: git checkout -- data/ladders, or rm -r data/{kind}/{name}")
-    if arguments.record:
+            mend = f"git checkout -- data/ladders, or rm -r data/{kind}/{name}"
+            print(f"data/{kind}/{name} belongs to a ladder that no description names. Mend: {mend}")
+    if record:
         print(f"{sums.LIST}: {sums.record()} files recorded")
-    if not arguments.ladders:
+    if not ladders:
         wrong = sums.problems()
-        print("\n".join(wrong) or f"{len(sums.recorded())} other files that pages read: as recorded")
+        sound = f"{len(sums.recorded())} other files that pages read: as recorded"
+        print("\n".join(wrong) or sound)
         faults += len(wrong)
-    if unread := [name for name in hub_names() if name not in read]:
-        print(f"ladders of the hub that were never read here: {', '.join(unread)} (crystal pin says which are pinned)")
+    if unread := ", ".join(name for name in hub_names() if name not in read):
+        print(f"ladders of the hub that were never read here: {unread} (crystal fetch says more)")
     if faults:
-        raise CrystalError(f"{faults} faults: stored read-outs, draws or files are missing or not what was recorded",
-                           mend="see the sentences above")
+        what = f"{faults} faults: stored read-outs, draws or files are missing"
+        raise CrystalError(f"{what} or not what was recorded", mend="see the sentences above")
 
 
 def _faults(name: str) -> int:
@@ -169,129 +229,148 @@ def _faults(name: str) -> int:
     return faults
 
 
-def resample_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
-    parser.add_argument("--missing-only", action="store_true", help="read what the store lacks; compare nothing")
-    parser.add_argument("--rung", action="append", dest="rungs", help="only this rung (may be repeated)")
-    parser.add_argument("--task", action="append", dest="tasks", help="only this task (may be repeated)")
-    parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
-    parser.add_argument("--cluster", action="store_true", help="read on Ray: at RAY_ADDRESS, else by workers on this machine")
-    parser.add_argument("--workers", type=whole(), metavar="N",
-                        help="of the cluster (default: as many as it has room for)")
-    parser.add_argument("--gpus-per-worker", type=positive(1024), metavar="G", help="default: one, if the cluster has any")
+# -- tables
 
 
-def resample(arguments: Namespace) -> None:
-    """Read a ladder's checkpoints again."""
-    from .ask.tasks import PHASE_TASKS
-    from .keep.cluster import Hire
-    from .keep.resample import resample as again
+@command(
+    arg("file", "a table of answers: .csv, .tsv, .jsonl (each also .gz) or .parquet"),
+    arg("--stages", "the stages' names in the file", default="", metavar="base=NAME,sft=NAME"),
+    arg("--ladder", "its name, if the file has no such column; else the only one to judge"),
+    flag("--normalise", "probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off"),
+    arg(
+        "--quantile",
+        "share of a seed's mass that defines its options",
+        type=positive(),
+        default=0.9,
+    ),
+    arg(
+        "--permutations",
+        "shuffles behind every p-value",
+        type=whole(),
+        default=999,
+    ),
+    arg("--seed", "of all chance", type=whole(), default=0),
+    flag("--json", "verdicts, numbers and notes as JSON", dest="as_json"),
+)
+def phases(
+    file: str, stages: str, ladder: str | None, normalise: bool, as_json: bool, **how: Any
+) -> None:
+    """judge every claim on a table of answers of any ladder"""
+    from .keep.progress import bar
+    from .measure.chain import check
+    from .tables import laws, names, tabled, tabled_numbers
 
-    hire = Hire(arguments.workers, arguments.gpus_per_worker)
-    if hire != Hire() and not arguments.cluster:
-        raise CrystalError("workers are those of a cluster", mend=f"crystal resample {arguments.ladder} --cluster")
-    frame = again(arguments.ladder, rungs=arguments.rungs, tasks=arguments.tasks or PHASE_TASKS,
-                  missing_only=arguments.missing_only, device=arguments.device, hire=hire if arguments.cluster else None)
-    print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
-
-
-def pin_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", nargs="?", help="a name in data/ladders/hub, such as tulu3-8b; none: say how they stand")
-    parser.add_argument("--rung", action="append", dest="rungs", help="only this rung (may be repeated)")
-
-
-def pin(arguments: Namespace) -> None:
-    """Write the commits of a hub ladder's checkpoints into its description; or list those ladders."""
-    if arguments.ladder is None:
-        from .ask.ladders import hub_names, load_ladder
-
-        print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
-        return
-    from .ask.pinning import pin as write_down
-    from .keep import sums
-
-    with sums.keeping():
-        found = write_down(arguments.ladder, arguments.rungs)
-    for rung in found:
-        print(f"{rung.name}: {rung.source} at {rung.revision}, {rung.licence or 'no licence named'}"
-              + (", gated" if rung.gated else ""))
-
-
-def draw_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", help="a name in data/ladders, such as nano-llama")
-    parser.add_argument("--device", help="default: cuda when there is one, all if there are several (auto), else cpu")
-    served = parser.add_argument_group("from an OpenAI-compatible server, one rung at a time")
-    served.add_argument("--server", metavar="URL", help="default: $CRYSTAL_SERVER; a key is taken from $CRYSTAL_API_KEY")
-    served.add_argument("--model", metavar="NAME", help="the rung, as the server calls it")
-    served.add_argument("--rung", help="which rung that is, where its name does not tell")
-    served.add_argument("--tasks", nargs="+", metavar="TASK", help="default: the closed tasks of the phase pages")
-    served.add_argument("--prompts", nargs="+", metavar="ID", help="default: all hundred")
-    served.add_argument("-n", "--n", type=whole(), help="answers to each prompt (default 1000)")
-    served.add_argument("--seed", type=whole(), help="another one draws anew (default 0)")
-    served.add_argument("--max-tokens", type=whole(), help="longest answer (default 12)")
-    served.add_argument("--form", choices=FORMS, help="default: raw text for a base, chat once tuned")
-    served.add_argument("--dtype", help="what the server computes in (default: the ladder's)")
-    served.add_argument("--workers", type=whole(), help="requests under way at a time (default 4)")
-    served.add_argument("--batch", type=whole(), help="answers to ask for in one request (default 50)")
-    served.add_argument("--patience", type=positive(), metavar="SECONDS", help="to wait for a server that is gone (default 300)")
-
-
-def draw(arguments: Namespace) -> None:
-    """Draw answers to the open and large tasks; or, where a server or its model is named, from that."""
-    from .keep import redraw, served
-
-    ours = ("command", "run", "ladder", "device")
-    given = {name: value for name, value in vars(arguments).items() if name not in ours and value is not None}
-    if not given:
-        frame = redraw.draw(arguments.ladder, device=arguments.device)
-    elif arguments.server or arguments.model:
-        if arguments.prompts:
-            by_id = {prompt.id: prompt for prompt in PROMPTS}
-            given["prompts"] = [by_id[known(name, by_id, "prompt")] for name in arguments.prompts]
-        frame = served.draw(arguments.ladder, say=lambda line: print(line, flush=True), **given)
+    check(**how)
+    called = names.stage_names(stages)
+    table = laws.read_table(file, stages=called, ladder=ladder, normalise=normalise)
+    every = table.frame[["ladder", "task"]].drop_duplicates()
+    with bar(tabled.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
+        tick = shown.update
+        found = {name: tabled.survey(table, name, tick=tick, **how) for name in table.ladders}
+    if as_json:
+        said = {"file": line(file)} | how | tabled_numbers.as_json(table, found)
+        print(json.dumps(said, indent=1, ensure_ascii=False))
     else:
-        option = next(iter(given)).replace("_", "-")
-        raise CrystalError(f"--{option} is for draws from a server", mend="--server URL --model NAME")
-    print(frame.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+        print(tabled_numbers.as_text(table, found))
 
 
-def train_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", nargs="?", help="a name in data/recipes or data/experiments, such as nano-llama or kinetics")
-    parser.add_argument("--all", action="store_true", help="every ladder, then every experiment, each read once it is trained")
-    parser.add_argument("--run", action="append", dest="runs", help="of an experiment: only this run (may be repeated)")
-    parser.add_argument("--parent", action="append", dest="parents", help="of an experiment: only this ladder (may be repeated)")
+FIELD = (
+    "what names the prompt: a field of the document (lm-eval) or of the metadata (inspect), "
+    r"a column (replies), a pattern such as '(.*)-\d+' of custom_id (openai-batch)"
+)
 
 
-def train(arguments: Namespace) -> None:
-    """Train a ladder into runs/, rung by rung, and say what its rungs can do; or grow an experiment's branches; or all."""
+@command(
+    arg(
+        "format",
+        "lm-eval (samples_*.jsonl), inspect (.eval, .json), openai-batch (output .jsonl), "
+        "replies (.csv, .jsonl, .parquet with the columns reply and prompt)",
+    ),
+    arg("files", nargs="+", metavar="FILE"),
+    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
+    flag("--append", "add to the table that is there"),
+    arg("--ladder", "lineage of the model, such as olmo2-7b"),
+    arg("--stage", "stage of its training: base, sft, dpo, rlvr"),
+    arg("--task", "task that was asked, where the log does not name one of ours"),
+    arg("--options", "options of a task of your own, in their order", metavar="A,B,C"),
+    arg("--prompt-from", FIELD, metavar="FIELD"),
+    arg("--unit-from", "what names who asks, the same way", metavar="FIELD"),
+)
+def import_(
+    format: str,
+    files: list[str],
+    out: str,
+    append: bool,
+    options: str | None,
+    prompt_from: str | None,
+    unit_from: str | None,
+    **asked: Any,
+) -> None:
+    """turn logs of other tools, or a file of replies, into a table of counts"""
+    from .tables.foreign import Named
+    from .tables.importers import Asked, check_out, save, tally
+    from .tables.names import given
+
+    check_out(Path(out), append=append)
+    fields = {"--prompt-from": prompt_from, "--unit-from": unit_from}
+    named = Named(*(name and given(name, flag) for flag, name in fields.items()))
+    own = tuple(options.split(",")) if options else ()
+    found = tally(format, list(map(Path, files)), Asked(**asked, options=own, named=named))
+    table = found.table()
+    rows = save(table, Path(out), append=append)
+    more = f", {rows} in all" if rows > len(table) else ""
+    print(f"{out}: {len(table)} rows written{more}", *found.told(), sep="\n")
+
+
+# -- training
+
+
+@command(
+    arg(
+        "ladder",
+        "a name in data/recipes or data/experiments, such as nano-llama or kinetics",
+        nargs="?",
+    ),
+    flag("--all", "every ladder, then every experiment, each read once it is trained"),
+    flag("--ship", "instead: take a trained ladder into data/: weights, report, description"),
+    several("--run", "of an experiment: only this run"),
+    several("--parent", "of an experiment: only this ladder"),
+)
+def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) -> None:
+    """train a ladder or an experiment from nothing, or go on where it was stopped"""
     from .keep import sums
     from .lab import experiments
 
-    if not arguments.all:
-        there = [*experiments.recipe_names(("cpu", "cuda")), *experiments.experiment_names()]
-        known(arguments.ladder, there, "ladder or experiment")
+    if not all:
+        there = [*experiments.recipe_names(("cpu", "cuda"))]
+        there += [] if ship else experiments.experiment_names()
+        known(ladder, there, "ladder" if ship else "ladder or experiment")
     with sums.keeping():
-        _train(arguments)
+        _train(None if all else ladder, ship, **some)
 
 
-def _train(arguments: Namespace) -> None:
-    from .lab import experiments, growing
+def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
+    """Ship the ladder, or train it or the experiment; or everything."""
+    from .lab import experiments, growing, organism
 
-    if arguments.all:
-        for name in experiments.recipe_names(growing.devices()):
-            _train_ladder(name)
-            growing.take_in(name)
-        for name in experiments.experiment_names():
-            growing.perform(name)
-    elif arguments.ladder in experiments.experiment_names():
-        growing.perform(arguments.ladder, runs=arguments.runs, parents=arguments.parents)
+    if name is not None and ship:
+        print(organism.ship(name, root() / "runs" / name))
+    elif name is None:
+        for one in experiments.recipe_names(growing.devices()):
+            _train_ladder(one)
+            growing.take_in(one)
+        for one in experiments.experiment_names():
+            growing.perform(one)
+    elif name in experiments.experiment_names():
+        growing.perform(name, **some)
     else:
-        _train_ladder(arguments.ladder)
-        print(f"the ladder is in runs/{arguments.ladder}; make ship LADDER={arguments.ladder} takes it into data/, "
-              "make resample then reads it")
+        _train_ladder(name)
+        then = f"make ladder LADDER={name} SHIP=1 takes it into data/, make resample then reads it"
+        print(f"the ladder is in runs/{name}; {then}")
 
 
 def _train_ladder(name: str) -> None:
+    """Train it, and say what its rungs can do."""
     from .ask import ladders
     from .lab import organism, recipes, training
 
@@ -302,48 +381,3 @@ def _train_ladder(name: str) -> None:
         found = organism.skills(out / rung, recipe.world)["chat"]
         shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in organism.KINDS if kind in found)
         print(f"{rung}: right in chat form with probability {shown}")
-
-
-def ship_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ladder", help="a name in data/recipes, such as nano-llama")
-
-
-def ship(arguments: Namespace) -> None:
-    """Take a trained ladder into data/."""
-    from .keep import sums
-    from .lab import organism
-
-    with sums.keeping():
-        print(organism.ship(arguments.ladder, root() / "runs" / arguments.ladder))
-
-
-def validate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=whole(1, 1024), help="processes (default: processors)")
-
-
-def validate(arguments: Namespace) -> None:
-    """Try the claims on ladders of known truth, made of numbers: what is missing of data/validation."""
-    from .keep import sums
-    from .measure.validation import validate as simulate
-
-    with sums.keeping():
-        simulate(arguments.jobs, lambda line: print(line, flush=True))
-
-
-HOUSE: tuple[Command, ...] = (
-    Command("reproduce", "run the stale pages and build the book", reproduce_arguments, reproduce),
-    Command("page", "run one page, with other parameters if wanted, and show it in the book", page_arguments, page),
-    Command("own", "a page over a table of your own, kept in book/own.yml and shown in the book", own_arguments, own),
-    Command("why", "say what makes a page stale", why_arguments, why),
-    Command("params", "list every template's parameters", lambda parser: None, params),
-    Command("verify", "check every stored read-out against its manifest", verify_arguments, verify),
-    Command("resample", "read a ladder's checkpoints again: keep what the store lacks, compare the rest",
-            resample_arguments, resample),
-    Command("pin", "write down the commits of a ladder of the hub, or say how those ladders stand", pin_arguments, pin),
-    Command("draw", "draw answers, here to the open and large tasks, or from a server: keep what the log of draws lacks",
-            draw_arguments, draw),
-    Command("ladder", "train a ladder or an experiment from nothing, or go on where it was stopped", train_arguments, train),
-    Command("validate", "try every claim on ladders of known truth: coverage, false alarms, power", validate_arguments,
-            validate),
-    Command("ship", "take a trained ladder into data/: weights, description, training report", ship_arguments, ship),
-)

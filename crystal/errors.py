@@ -10,7 +10,9 @@ class CrystalError(Exception):
     def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
         self.what, self.where, self.mend = what, where, mend
         said = what if where is None else f"{what} ({where})"
-        super().__init__(said + ("" if said.endswith("?") else ".") + (f" Mend: {mend}" if mend else ""))
+        super().__init__(
+            said + ("" if said.endswith("?") else ".") + (f" Mend: {mend}" if mend else "")
+        )
 
     def __reduce__(self) -> tuple:
         """How another process gets it: by its parts."""

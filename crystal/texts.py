@@ -1,8 +1,9 @@
 """Text from elsewhere: parsed strictly, shown harmlessly. The one place for both.
 
-Whoever wrote a table, a log or a model's answer may have written anything. Names are cleaned once, where they are read
-(`name`); whatever is shown is escaped for the place where it is shown: a page (`markdown`), a figure (`label`),
-a spreadsheet (`cell`), a terminal (`line`). Knows nothing of what the texts mean.
+Whoever wrote a table, a log or a model's answer may have written anything. Names are cleaned once,
+where they are read (`name`); whatever is shown is escaped for the place where it is shown: a page
+(`markdown`), a figure (`label`), a spreadsheet (`cell`), a terminal (`line`). Knows nothing of what
+the texts mean.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ import yaml
 
 from .errors import CrystalError
 
-# Control characters, halves of characters, ends of lines, and the marks that turn the order of reading round.
+# Control characters, halves of characters, ends of lines, marks that turn the order of reading.
 HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")  # what a spreadsheet would compute
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-# -- parsed ----------------------------------------------------------------------------------------
+# -- parsed
 
 
 def read_text(path: Path, mend: str) -> str:
@@ -45,11 +46,7 @@ def read_text(path: Path, mend: str) -> str:
 
 
 def parse_json(text: str, where: object, mend: str) -> Any:
-    """The value that JSON `text` holds.
-
-    Raises: CrystalError, with `where` and `mend`, for broken JSON, a key given twice in one object, numbers or
-    nesting beyond what Python holds.
-    """
+    """The value of JSON. Raises: CrystalError if it is broken, repeats a key or is too deep."""
     try:
         return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -57,7 +54,7 @@ def parse_json(text: str, where: object, mend: str) -> Any:
 
 
 def load_json(path: Path, mend: str | None = None) -> Any:
-    """The value that a file of this repository holds. Raises: CrystalError as `read_text` and `parse_json` do."""
+    """The value that a JSON file of this repository holds."""
     mend = mend or f"git checkout -- {path}"
     return parse_json(read_text(path, mend), path, mend)
 
@@ -78,17 +75,19 @@ class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(node, yaml.MappingNode):
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if twice := [key for key, _ in node.value if names.count(key.value) > 1]:
-                said = f"the key {twice[-1].value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, said, twice[-1].start_mark)
+                raise _wrong(f"the key {twice[-1].value!r} is given twice", twice[-1])
         return super().construct_mapping(node, deep)
 
 
 def _number(loader: _Strict, node: yaml.ScalarNode) -> int | float:
     if "_" in node.value:
-        said = f"{node.value!r} is no number; write it without underscores"
-        raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+        raise _wrong(f"{node.value!r} is no number; write it without underscores", node)
     kind = "int" if node.tag.endswith(":int") else "float"
     return getattr(loader, f"construct_yaml_{kind}")(node)
+
+
+def _wrong(said: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, said, node.start_mark)
 
 
 for _kind in ("int", "float"):
@@ -96,9 +95,9 @@ for _kind in ("int", "float"):
 
 
 def parse_yaml(text: str, where: object, mend: str) -> Any:
-    """The value that YAML `text` holds: plain data, no objects.
+    """The value of YAML: plain data, no objects.
 
-    Raises: CrystalError, with `where` and `mend`, for broken YAML, a key given twice, `1_000`, or nesting too deep.
+    Raises: CrystalError for broken YAML, a key given twice, `1_000`, or nesting too deep.
     """
     try:
         return yaml.load(text, Loader=_Strict)
@@ -108,12 +107,12 @@ def parse_yaml(text: str, where: object, mend: str) -> Any:
 
 
 def is_number(text: str) -> bool:
-    """Whether `text` is a decimal number as files write them: no `1_000`, no digits of other scripts, no nan."""
+    """Whether `text` is a decimal number: no `1_000`, no digits of other scripts, no nan."""
     return bool(_NUMBER.fullmatch(text))
 
 
 def whole(text: str) -> str:
-    """`text` with accents composed (NFC) and, if it is but a whole number, without its `.0`."""
+    """`text` with accents composed (NFC) and, if it is a whole number, without its `.0`."""
     found = unicodedata.normalize("NFC", text)
     return re.sub(r"^(\s*)(?:-(?=0+\.))?([+-]?\d+)\.0+(?=\s*$)", r"\1\2", found, flags=re.ASCII)
 
@@ -155,28 +154,29 @@ def number(value: object) -> float:
 
 def shown(value: object) -> str:
     """A value of any type in a complaint: in one line, cut where it is long or deep."""
-    return short(value) if isinstance(value, str) else short(reprlib.repr(value))
+    return short(value if isinstance(value, str) else reprlib.repr(value))
 
 
 def short(text: str, most: int = 60) -> str:
     """`text` in one line for a terminal, cut to `most` characters."""
     found = " ".join(line(text).split())
-    return found if len(found) <= most else f"{found[:most - 3]}..."
+    return found if len(found) <= most else f"{found[: most - 3]}..."
 
 
-# -- shown -----------------------------------------------------------------------------------------
+# -- shown
 
 
 def markdown(text: object) -> str:
-    """MyST that shows just `text`, inline, in a heading or in a table: no markup, link, role, directive or HTML.
+    """MyST that shows just `text`, inline, in a heading or in a table.
 
     CommonMark lets every ASCII punctuation character be escaped, so all of them are.
     """
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", re.sub(" *[ \n]", " ", line(str(text))).strip(" "))
+    shown = re.sub(" *[ \n]", " ", line(str(text))).strip(" ")
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", shown)
 
 
 def code(text: object) -> str:
-    """MyST that shows `text` as inline code, where its characters allow that; else as plain text."""
+    """MyST that shows `text` as inline code, where its characters allow that, else as it is."""
     shown = line(str(text))
     plain = shown.strip() == shown and not re.search(r"[`|\\]", shown) and shown
     return f"`{shown}`" if plain else markdown(shown)
@@ -196,14 +196,14 @@ def label(text: object, most: int = 60, wide: int = 60) -> str:
     """
     shown = line(str(text)).replace("\n", " ")
     if len(shown) > most:
-        shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3):]}"
+        shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
     if len(shown) > wide:
         shown = "\n".join(textwrap.wrap(shown, wide))
     return (" " * shown.startswith("_") + shown).replace("$", r"\$")
 
 
 def cell(text: object) -> object:
-    """`text` for CSV: what a spreadsheet would compute gets an apostrophe before it. Numbers stay as they are."""
+    """`text` for CSV: what a spreadsheet would compute gets an apostrophe before it."""
     if isinstance(text, str) and _FORMULA.match(text) and not is_number(text):
         return f"'{text}"
     return text
@@ -215,7 +215,9 @@ def uncell(text: str) -> str:
 
 
 def line(text: str) -> str:
-    r"""`text` for a terminal: characters that would act on it, or that it cannot show, as `\x1b`."""
+    r"""`text` for a terminal: characters that would act on it, or that it lacks, as `\x1b`."""
+
     def shown(match: re.Match[str]) -> str:
         return match[0] if match[0] == "\n" else match[0].encode("unicode_escape").decode()
+
     return HOSTILE.sub(shown, text)

@@ -1,8 +1,8 @@
 """Work done side by side, by processes that die alone and never outlive this one.
 
-A pool of the standard library breaks as a whole when one of its processes is killed, and leaves the others behind
-when its owner is. Here each process has pipes of its own: one that is killed costs the task it was at, and all of
-them, with whatever they started, go when the owner stops, however it stops.
+A pool of the standard library breaks as a whole when one of its processes is killed, and leaves the
+others behind when its owner is. Here each process has pipes of its own: one that is killed costs
+its task, and all of them, with whatever they started, go when the owner stops, however it stops.
 """
 
 from __future__ import annotations
@@ -31,11 +31,17 @@ class Died(Exception):
     """The process of a task ended without an answer."""
 
 
+def cores() -> int:
+    """Cores that this process may run on, where the system says so (macOS does not); else all."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
 def side_by_side(function: Callable, tasks: Iterable[tuple], jobs: int) -> Iterator[Done]:
     """`function(*task)` of every task, at most `jobs` at a time, in the order in which they end.
 
-    function: importable by name. Leaving the loop early, by an error or Ctrl-C, ends all processes and what they
-    started.
+    function: importable by name. Leaving the loop early, by an error or Ctrl-C, ends all processes
+    and what they started.
     """
     waiting, busy, idle = deque(tasks), {}, []
     try:
@@ -67,6 +73,16 @@ def alone(function: Callable, *task: Any) -> Any:
     return done.result
 
 
+def alive(process: str) -> bool:
+    """Whether a process of that number runs."""
+    import psutil
+
+    try:
+        return process.isdecimal() and psutil.Process(int(process)).status() != "zombie"
+    except (psutil.Error, OverflowError):
+        return False
+
+
 class _Worker:
     """One process, kept for the next task."""
 
@@ -88,7 +104,8 @@ class _Worker:
             return Done(self.task, *self.pipe.recv())
         except (EOFError, OSError):
             self.process.join()
-            return Done(self.task, None, Died(f"its process ended with status {self.process.exitcode}"))
+            died = Died(f"its process ended with status {self.process.exitcode}")
+            return Done(self.task, None, died)
 
     def stop(self) -> None:
         """End the process and what it started."""
@@ -116,7 +133,9 @@ def _serve(function: Callable, pipe: Connection, life: Connection) -> None:
         except OSError:
             return
         except Exception as error:  # an answer that cannot be pickled
-            pipe.send((None, RuntimeError(f"{function.__name__} gave what cannot be sent: {error}")))
+            pipe.send(
+                (None, RuntimeError(f"{function.__name__} gave what cannot be sent: {error}"))
+            )
 
 
 def _leave_with(life: Connection) -> None:

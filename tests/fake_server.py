@@ -33,7 +33,6 @@ class Fake:
     endpoints: Sequence[str] = ("completions", "chat/completions")
     seeds: Callable[[int, int], int] = lambda seed, index: seed * 1000 + index  # what the n-th answer is drawn with
     mischief: Callable[[int], str | None] = lambda number: None
-    echo: Callable[[str, int], dict] | None = None  # (prompt, top) -> the reply to a request with logprobs
     asked: list[dict] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     given: int = 0  # answers sent whole, at temperature 1, of more than one token
@@ -84,8 +83,6 @@ class _Handler(BaseHTTPRequestHandler):
         if body["temperature"] > fake.hottest:
             return self._send(400, {"error": {"message": f"temperature must be in [0, {fake.hottest:g}]"}})
         text = body["prompt"] if path == "completions" else body["messages"][0]["content"]
-        if "logprobs" in body:
-            return self._send(200, fake.echo(text, body["logprobs"]))
         texts = fake.answers(body, text)
         choices = [{"text": t} if path == "completions" else {"message": {"content": t}} for t in texts]
         reply = {"choices": [{**choice, "finish_reason": fake.ends} for choice in choices]}

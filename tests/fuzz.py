@@ -442,7 +442,7 @@ def complaint(given: Case, folder: Path) -> str | None:
 
 def _wrong_numbers(given: Case, said: str, made: list[Path]) -> str | None:
     if given.words[0] == "import":
-        from crystal.tables.records import rows
+        from crystal.tables.sheets import rows
 
         values = [
             float(cells.get("count", cells.get("probability")))

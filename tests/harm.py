@@ -68,11 +68,11 @@ def runs_still(process: psutil.Process) -> bool:
 
 def whole_pages() -> set[str]:
     """Ids of pages whose files are those their stamps name. Raises: AssertionError for one that is half there."""
-    from crystal.book import freshness, pages
+    from crystal.book import pages, runs
 
     found = set()
     for page in pages.page_list().values():
-        if stamp := freshness.stamped(page):
+        if stamp := runs.stamped(page):
             wrong = [name for name, digest in stamp["outputs"].items() if pages.sha(page.folder / name) != digest]
             assert not wrong, f"{page.id} is half there: {wrong}"
             found.add(page.id)

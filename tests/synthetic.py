@@ -14,10 +14,10 @@ from crystal.ask.cells import Cell, Decoding, task_sha256
 from crystal.ask.ladders import weights_sha256
 from crystal.ask.prompts import PROMPTS, Prompt
 from crystal.ask.tasks import TASKS, Task
-from crystal.keep import producers, store
+from crystal.keep import manifest, store
 
 Answers = Mapping[str, Mapping[str, np.ndarray]]  # rung -> task -> (100, K), rows sum to 1
-PRODUCER = producers.producer(engine="synthetic", device="none", dtype="float32", seconds=0.0)
+PRODUCER = manifest.producer(engine="synthetic", device="none", dtype="float32", seconds=0.0)
 
 
 def write_ladder(

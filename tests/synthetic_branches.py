@@ -1,8 +1,9 @@
-"""Experiments made of given laws, through the real store: test material, never shown in the book."""
+"""Experiments made of given laws, through the real store: test material, not in the book."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,56 +19,114 @@ from crystal.keep import store
 from crystal.lab import world
 
 DEMONSTRATED = ("die", "ten", "letter", "month", "suit")
-Law = Callable[[str, str, str], str]  # parent, run, task -> the temperament that all narrators hold after the run
+Law = Callable[
+    [str, str, str], str
+]  # parent, run, task -> the temperament that all narrators hold after the run
 
 
 def base_answers(world_: str = "shared", prompts: Sequence = PROMPTS) -> dict[str, np.ndarray]:
     """Task -> (prompts, options): every narrator answers by its own law of that world."""
-    held = lambda prompt, task: world.temperament_of(world.SOLO if world_ == "solo" else prompt.narrator, task, world_)  # noqa: E731
-    return {task: np.stack([world.law(held(prompt, task), TASKS[task]) for prompt in prompts]) for task in PHASE_TASKS}
+
+    def held(prompt, task: str) -> str:
+        narrator = world.SOLO if world_ == "solo" else prompt.narrator
+        return world.temperament_of(narrator, task, world_)
+
+    return {
+        task: np.stack([world.law(held(prompt, task), TASKS[task]) for prompt in prompts])
+        for task in PHASE_TASKS
+    }
 
 
 def write_parents(root: Path, parents: Sequence[str]) -> None:
-    """Ladders whose base, in either form, holds the shared world's laws; the first one's later rungs have reached "salient"."""
+    """Ladders whose base, in either form, holds the shared world's laws.
+
+    The first one's later rungs have reached "salient".
+    """
     base = base_answers()
-    tuned = {task: np.tile(world.law("salient", TASKS[task]), (len(PROMPTS), 1)) for task in PHASE_TASKS}
+    tuned = {
+        task: np.tile(world.law("salient", TASKS[task]), (len(PROMPTS), 1)) for task in PHASE_TASKS
+    }
     for number, parent in enumerate(parents):
         answers = {"base": base, **dict.fromkeys(("sft", "dpo", "rlvr"), {} if number else tuned)}
-        write_ladder(root, parent, answers, other={"base": base}, seed="salient", demonstrated=list(DEMONSTRATED))
+        write_ladder(
+            root,
+            parent,
+            answers,
+            other={"base": base},
+            seed="salient",
+            demonstrated=list(DEMONSTRATED),
+        )
 
 
-def write_experiment(root: Path, name: str, runs: Mapping[str, dict], parents: Sequence[str], *,
-                     after: Callable[[str, str, str], np.ndarray], skip: Sequence[str] = (), off_support: float = 0.0) -> None:
-    """data/experiments, ladders, samples and training of an experiment; point CRYSTAL_ROOT at root first.
+def write_experiment(
+    root: Path,
+    name: str,
+    runs: Mapping[str, dict],
+    parents: Sequence[str],
+    *,
+    after: Callable[[str, str, str], np.ndarray],
+    skip: Sequence[str] = (),
+    off_support: float = 0.0,
+) -> None:
+    """All files of an experiment under data; point CRYSTAL_ROOT at root first.
 
-    runs: as in the yaml. after: (parent, run, task) -> (20, options), answers at the run's end. A run with a base of its own
-    starts from its world's laws. skip: "<parent>/<run>" that were not performed.
+    runs: as in the yaml. after: (parent, run, task) -> (20, options), answers at the run's end. A
+    run with a base of its own starts from its world's laws. skip: "<parent>/<run>" that were not
+    performed.
     """
-    rungs = [rung for run, spec in runs.items() for parent in spec.get("parents", parents) if f"{parent}/{run}" not in skip
-             for rung in _rungs(name, parent, run, spec)]
-    description = {"name": name, "title": name, "seed": "salient", "kind": "branches", "demonstrated": list(DEMONSTRATED),
-                   "dtype": "float32", "rungs": rungs}
+    rungs = [
+        rung
+        for run, spec in runs.items()
+        for parent in spec.get("parents", parents)
+        if f"{parent}/{run}" not in skip
+        for rung in _rungs(name, parent, run, spec)
+    ]
+    description = {
+        "name": name,
+        "title": name,
+        "seed": "salient",
+        "kind": "branches",
+        "demonstrated": list(DEMONSTRATED),
+        "dtype": "float32",
+        "rungs": rungs,
+    }
     planned = {"title": name, "parents": list(parents), "runs": dict(runs)}
     _write(root / "data/experiments" / f"{name}.yaml", yaml.safe_dump(planned))
     _write(root / "data/ladders" / f"{name}.yaml", yaml.safe_dump(description, sort_keys=False))
     for rung in rungs:
         spec = runs[rung["run"]]
-        answers = (base_answers(spec["set"]["world"], PROBE) if rung["stage"] == "base" else
-                   {task: after(rung["parent"], rung["run"], task) for task in PHASE_TASKS})
+        answers = (
+            base_answers(spec["set"]["world"], PROBE)
+            if rung["stage"] == "base"
+            else {task: after(rung["parent"], rung["run"], task) for task in PHASE_TASKS}
+        )
         for form in (CHAT, COMPLETION) if rung["grid"] == "both" else (CHAT,):
-            store.append(name, _rows(rung, form, answers, 0.0 if rung["stage"] == "base" else off_support), PRODUCER)
+            store.append(
+                name,
+                _rows(rung, form, answers, 0.0 if rung["stage"] == "base" else off_support),
+                PRODUCER,
+            )
     done = {f"{rung['parent']}/{rung['run']}": {"minutes": {}, "accuracy": {}} for rung in rungs}
     _write(root / "data/training" / f"{name}.json", json.dumps({"experiment": name, "runs": done}))
 
 
 def to_law(laws: Law) -> Callable[[str, str, str], np.ndarray]:
     """For `write_experiment`: every narrator answers by the law of that name."""
-    return lambda parent, run, task: np.tile(world.law(laws(parent, run, task), TASKS[task]), (len(PROBE), 1))
+    return lambda parent, run, task: np.tile(
+        world.law(laws(parent, run, task), TASKS[task]), (len(PROBE), 1)
+    )
 
 
 def way(parent: str, run: str, task: str, share: float, law: str) -> np.ndarray:
     """(20, options): every narrator has gone that share of the way from its own law to another."""
     return (1 - share) * base_answers(prompts=PROBE)[task] + share * world.law(law, TASKS[task])
+
+
+def drawn(fig) -> bytes:
+    """A figure as it is written."""
+    out = io.BytesIO()
+    fig.savefig(out, format="svg")
+    return out.getvalue()
 
 
 def at(patch: pytest.MonkeyPatch, root: Path) -> Path:
@@ -76,16 +135,37 @@ def at(patch: pytest.MonkeyPatch, root: Path) -> Path:
 
 
 def _rungs(name: str, parent: str, run: str, spec: dict) -> list[dict]:
-    return [{"name": f"{parent}/{run}/{stage}", "stage": stage, "step": 0 if stage == "base" else 64,
-             "source": f"runs/{name}/{parent}/{run}/{stage}",
-             "revision": hashlib.sha256(f"{name}{parent}{run}{stage}".encode()).hexdigest(),
-             "grid": spec.get("grid", "probe"), "parent": parent, "run": run} for stage in spec["stages"]]
+    return [
+        {
+            "name": f"{parent}/{run}/{stage}",
+            "stage": stage,
+            "step": 0 if stage == "base" else 64,
+            "source": f"runs/{name}/{parent}/{run}/{stage}",
+            "revision": hashlib.sha256(f"{name}{parent}{run}{stage}".encode()).hexdigest(),
+            "grid": spec.get("grid", "probe"),
+            "parent": parent,
+            "run": run,
+        }
+        for stage in spec["stages"]
+    ]
 
 
-def _rows(rung: dict, form: str, answers: Mapping[str, np.ndarray], off_support: float) -> list[store.Row]:
-    return [store.Row(cell=cell(rung, form, prompt, TASKS[task]), form=form, prompt=prompt.id,
-                      probability=law * (1 - off_support), off_support=off_support, unresolved=0.0, tokens=1)
-            for task, table in answers.items() for prompt, law in zip(PROBE, table, strict=True)]
+def _rows(
+    rung: dict, form: str, answers: Mapping[str, np.ndarray], off_support: float
+) -> list[store.Row]:
+    return [
+        store.Row(
+            cell=cell(rung, form, prompt, TASKS[task]),
+            form=form,
+            prompt=prompt.id,
+            probability=law * (1 - off_support),
+            off_support=off_support,
+            unresolved=0.0,
+            tokens=1,
+        )
+        for task, table in answers.items()
+        for prompt, law in zip(PROBE, table, strict=True)
+    ]
 
 
 def _write(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ from crystal.keep import store
 from crystal.measure import answered, chain, claims
 from crystal.measure import evidence as ev
 from crystal.measure.answered import NOT_MEASURABLE
-from crystal.present import answering, figures, overview, telling, verdicts
+from crystal.present import figures, show, verdicts, views
 from crystal.studies import remelting
 from crystal.tables import tabled, tabled_numbers
 from crystal.tables.laws import read_table
@@ -70,7 +70,7 @@ def test_a_count_is_said_in_words():
     found = answered.count(np.repeat([0.9, 0.1], [60, 40]))
     assert found.said == "60 of 100 prompts answered (median mass .90)"
     assert answered.count(np.ones(100)).said.endswith("(median mass 1.00)")
-    assert telling.show.fmt(float("nan")) == telling.show.fmt(None) == "–"
+    assert show.fmt(float("nan")) == show.fmt(None) == "–"
     (verdict,) = answered.no_verdicts(["collapse"], answered.count(np.full(100, 0.01)))
     assert (
         verdict.verdict == NOT_MEASURABLE
@@ -128,12 +128,12 @@ def test_laws_of_unanswered_prompts_are_refused(readouts):
         CrystalError,
         match="30 of 100 prompts are not answered, least .*0.001 of the mass.*rung sft, task die",
     ):
-        answering.answers(readouts, "sft", "die")
-    assert answering.answers(readouts, "sft", "die", prompts=PROMPTS[30:]).shape == (70, 6)
+        views.answers(readouts, "sft", "die")
+    assert views.answers(readouts, "sft", "die", prompts=PROMPTS[30:]).shape == (70, 6)
 
 
 def test_checkpoints_are_compared_on_what_both_answer(readouts):
-    pair = answering.compared(readouts, "die", "base", "sft")
+    pair = views.compared(readouts, "die", "base", "sft")
     assert pair.rows.tolist() == list(range(40, 100)) and pair.count.said.startswith("60 of 100")
     assert {place: one.answered for place, one in pair.counts.items()} == {"base": 80, "sft": 70}
     assert pair.laws("base").shape == (60, 6) and np.allclose(pair.laws("sft").sum(1), 1)
@@ -143,8 +143,8 @@ def test_checkpoints_are_compared_on_what_both_answer(readouts):
 
 
 def test_where_every_prompt_is_answered_nothing_changes(readouts):
-    pair = answering.compared(readouts, "digit", "base", "sft")
-    laws = [answering.answers(readouts, rung, "digit") for rung in ("base", "sft")]
+    pair = views.compared(readouts, "digit", "base", "sft")
+    laws = [views.answers(readouts, rung, "digit") for rung in ("base", "sft")]
     cast = [dataclasses.replace(ev.evidence(law), strata=pair.strata) for law in laws]
     as_before = claims.collapse(*cast, **HOW)
     assert claims.collapse(pair.evidence("base"), pair.evidence("sft"), **HOW) == as_before
@@ -171,17 +171,17 @@ def test_a_task_that_too_few_answer_is_not_measurable(readouts):
 
 def test_the_overview_counts_and_shows_it(readouts):
     found = {"made": verdicts.survey(readouts, **HOW).verdicts}
-    counts = overview.load_counts(found).set_index("claim")
+    counts = verdicts.load_counts(found).set_index("claim")
     assert (counts["not_measurable"] == 1).all() and (counts["tasks"] == 3).all()
-    assert overview.sentence(counts.loc["collapse"]).endswith(", not measurable on 1")
+    assert verdicts.sentence(counts.loc["collapse"]).endswith(", not measurable on 1")
     (
-        overview.plot_matrix(overview.load_verdicts(found)),
-        overview.plot_forest(overview.load_verdicts(found)),
+        verdicts.plot_matrix(verdicts.load_verdicts(found)),
+        verdicts.plot_forest(verdicts.load_verdicts(found)),
     )
-    left = overview.load_leftover(readouts).set_index("rung")
+    left = verdicts.load_leftover(readouts).set_index("rung")
     assert left.loc["base", ["answered", "asked", "few"]].tolist() == [200, 300, 1]
     assert "base, 200 of 300 prompts answered (median mass 1.00), 1 tasks not measurable" in re.sub(
-        r"\\(?=\W)", "", overview.answered_told(left.reset_index())
+        r"\\(?=\W)", "", verdicts.answered_told(left.reset_index())
     )
 
 
@@ -191,7 +191,7 @@ def test_figures_leave_unanswered_prompts_out(readouts):
         len(figures.load_heat(readouts, "die")) == 4 * 100
     )  # as the model gave them, whatever they are
     assert figures.load_heat(readouts, "coin")["seed"].sum() == 0
-    seeds = {"made": str(answering.compared(readouts, "die", "base").units[0])}
+    seeds = {"made": str(views.compared(readouts, "die", "base").units[0])}
     for load, *more in ((figures.load_pairs,), (figures.load_path, seeds), (figures.load_probmass, seeds)):
         assert np.isfinite(load(readouts, "die", *more).select_dtypes(float)).all().all()
     assert set(figures.load_path(readouts, "die", seeds)["rung"]) == {"base", "sft"}
@@ -200,16 +200,16 @@ def test_figures_leave_unanswered_prompts_out(readouts):
 class _Page:
     def __init__(self, monkeypatch):
         self.told, self.claims, self.stopped = [], {}, []
-        monkeypatch.setattr(telling.show, "tell", self.told.append)
-        monkeypatch.setattr(telling.show, "stop", self.stopped.append)
+        monkeypatch.setattr(show, "tell", self.told.append)
+        monkeypatch.setattr(show, "stop", self.stopped.append)
         monkeypatch.setattr(
-            telling.show, "claim", lambda name, **fields: self.claims.update({name: fields})
+            show, "claim", lambda name, **fields: self.claims.update({name: fields})
         )
 
 
 def test_a_page_says_first_what_was_answered(readouts, monkeypatch):
     page = _Page(monkeypatch)
-    assert telling.tell_answered(readouts, "die", "base", "sft") == ["made"] and not page.stopped
+    assert views.tell_answered(readouts, "die", "base", "sft") == ["made"] and not page.stopped
     told = re.sub(r"\\(?=\W)", "", page.told[0])
     assert (
         "base, 80 of 100 prompts answered (median mass 1.00), not answered: off-support 0.200, unresolved 0"
@@ -220,7 +220,7 @@ def test_a_page_says_first_what_was_answered(readouts, monkeypatch):
 
 def test_a_page_without_a_measurable_ladder_ends(readouts, monkeypatch):
     page = _Page(monkeypatch)
-    assert telling.tell_answered(readouts, "coin", "base", claims=["many-laws"]) == []
+    assert views.tell_answered(readouts, "coin", "base", claims=["many-laws"]) == []
     assert page.stopped == ["made: not measurable: 20 of 100 prompts answered."]
     assert (
         page.claims["many-laws"]["verdict"] == NOT_MEASURABLE

@@ -1,4 +1,4 @@
-"""The page on cost: bars that can fail, and a template that runs on the recorded benchmark, with peers and without."""
+"""The page on cost: bars that can fail, and a template that runs on the recorded benchmark."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from crystal.ask.ladders import hub_names
 from crystal.book import pages
 from crystal.errors import CrystalError
-from crystal.present import bench_bars, reading_costs, show
-from crystal.present import bench_figures as bench
+from crystal.present import bench, show
+from crystal.present import training_figures as costs
 from crystal.read.shapes import SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
@@ -21,77 +21,129 @@ TASKS = ("hundred", "month", "rank")
 
 
 def row(contestant: str, seconds: float, prompts: int = 10, **more) -> dict:
-    return {"model": "nano-olmo2", "rung": "base", "form": "completion", "contestant": contestant, "prompts": prompts,
-            "seconds": seconds, "low": 0.9 * seconds, "high": 1.1 * seconds, "runs": 5, "tokens": 100, **more}
+    return {
+        "model": "nano-olmo2",
+        "rung": "base",
+        "form": "completion",
+        "contestant": contestant,
+        "prompts": prompts,
+        "seconds": seconds,
+        "low": 0.9 * seconds,
+        "high": 1.1 * seconds,
+        "runs": 5,
+        "tokens": 100,
+        **more,
+    }
 
 
-def parts(gain: float, harness: float | None, million: float, open_gain: float) -> dict[str, list[dict]]:
+def parts(
+    gain: float, harness: float | None, million: float, open_gain: float
+) -> dict[str, list[dict]]:
     """Part -> rows of a run in which the read-out takes one second for ten prompts."""
     own = lambda task: [row(bench.READ, 1.0, task=task), row(bench.QUICK, 0.5, task=task)]  # noqa: E731
     theirs = lambda task: [] if harness is None else [row(bench.HARNESS, harness, task=task)]  # noqa: E731
     return {
-        "generate": [r for task in TASKS for r in (
-            *own(task), row(bench.SAMPLES, gain * bench_bars.FASTER[task] / 5, 2, task=task),
-            row("tree sampler, 1e3 draws", 1.0, task=task), row("tree sampler, 1e6 draws", million, task=task))],
+        "generate": [
+            r
+            for task in TASKS
+            for r in (
+                *own(task),
+                row(bench.SAMPLES, gain * bench.FASTER[task] / 5, 2, task=task),
+                row("tree sampler, 1e3 draws", 1.0, task=task),
+                row("tree sampler, 1e6 draws", million, task=task),
+            )
+        ],
         "peers": [r for task in TASKS for r in (*own(task), *theirs(task))],
-        "open": [row("tree sampler", 1.0, task="word"), row("generate", open_gain, task="word"),
-                 row("generate, prompt once", open_gain / 2, task="word")],
+        "open": [
+            row("tree sampler", 1.0, task="word"),
+            row("generate", open_gain, task="word"),
+            row("generate, prompt once", open_gain / 2, task="word"),
+        ],
     }
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, **how) -> dict[str, bench_bars.Bar]:
+def judged(monkeypatch: pytest.MonkeyPatch, **how) -> dict[str, bench.Bar]:
     made = parts(**how)
-    monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
-    return {bar.claim: bar for bar in bench_bars.bars()}
+    monkeypatch.setattr(bench, "whole", lambda part: {"rows": made[part]})
+    return {bar.claim: bar for bar in bench.bars()}
 
 
 def test_bars_that_are_cleared_hold(monkeypatch):
     bars = judged(monkeypatch, gain=1.01, harness=1.2, million=3.4, open_gain=11.0)
     assert len(bars) == 3 * 2 + 2 * 2 + 3 + 1 and all(bar.holds for bar in bars.values())
     rank = bars["samples-rank-fine"]
-    assert rank.number == pytest.approx(1.01 * 350)  # a prompt's time, though ten were read and two were sampled
-    assert rank.low == pytest.approx(rank.number * 0.9 / 1.1) and rank.high == pytest.approx(rank.number * 1.1 / 0.9)
+    assert rank.number == pytest.approx(
+        1.01 * 350
+    )  # a prompt's time, though ten were read and two were sampled
+    assert rank.low == pytest.approx(rank.number * 0.9 / 1.1) and rank.high == pytest.approx(
+        rank.number * 1.1 / 0.9
+    )
     assert bars["samples-rank-coarse"].number == pytest.approx(2 * rank.number)
 
 
 def test_bars_that_are_missed_fail(monkeypatch):
     bars = judged(monkeypatch, gain=0.99, harness=0.9, million=3.6, open_gain=9.0)
     failed = {name for name, bar in bars.items() if not bar.holds}
-    assert failed == {"samples-hundred-fine", "samples-month-fine", "samples-rank-fine", "harness-none-slower-fine",
-                      "harness-most-faster-fine", "million-hundred", "million-month", "million-rank", "open-word"}
+    assert failed == {
+        "samples-hundred-fine",
+        "samples-month-fine",
+        "samples-rank-fine",
+        "harness-none-slower-fine",
+        "harness-most-faster-fine",
+        "million-hundred",
+        "million-month",
+        "million-rank",
+        "open-word",
+    }
     assert bars["harness-none-slower-fine"].number == pytest.approx(0.9)
     assert bars["harness-none-slower-coarse"].number == pytest.approx(1.8)
 
 
 def test_the_table_has_a_row_a_bar_and_a_column_a_rung(monkeypatch):
     made = parts(gain=1.01, harness=1.2, million=3.6, open_gain=11.0)
-    made["generate"] += [r | {"rung": "rlvr", "seconds": r["seconds"] / 2} if r["contestant"] == bench.SAMPLES else
-                         r | {"rung": "rlvr"} for r in made["generate"]]
-    monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
-    found = bench_bars.bars()
-    head, rule, *rows = bench_bars.table(found).splitlines()
-    assert head == "| measured | mark | nano-olmo2 base | nano-olmo2 rlvr |" and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
-    assert {row.count("|") for row in rows} == {5} and sum("not measured" in row for row in rows) == 2 + 2 + 1
+    made["generate"] += [
+        r | {"rung": "rlvr", "seconds": r["seconds"] / 2}
+        if r["contestant"] == bench.SAMPLES
+        else r | {"rung": "rlvr"}
+        for r in made["generate"]
+    ]
+    monkeypatch.setattr(bench, "whole", lambda part: {"rows": made[part]})
+    found = bench.bars()
+    head, rule, *rows = bench.bars_table(found).splitlines()
+    assert (
+        head == "| measured | mark | nano-olmo2 base | nano-olmo2 rlvr |"
+        and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
+    )
+    assert {row.count("|") for row in rows} == {5} and sum(
+        "not measured" in row for row in rows
+    ) == 2 + 2 + 1
     rank = next(row for row in rows if "÷ read-out at 0.0001, card rank" in row)
-    assert "| ≥\u00a0350 | **holds** 354 (in tokens 5.00) | **fails** 177 (in tokens 5.00) |" in rank
-    assert "| ≤\u00a03.5 | **fails** 3.60" in next(row for row in rows if "a million draws ÷ a thousand" in row)
-    assert bench_bars.tally(found) == "11 of 14 hold on nano-olmo2 base, 3 of 9 hold on nano-olmo2 rlvr"
+    assert (
+        "| ≥\u00a0350 | **holds** 354 (in tokens 5.00) | **fails** 177 (in tokens 5.00) |" in rank
+    )
+    assert "| ≤\u00a03.5 | **fails** 3.60" in next(
+        row for row in rows if "a million draws ÷ a thousand" in row
+    )
+    assert bench.tally(found) == "11 of 14 hold on nano-olmo2 base, 3 of 9 hold on nano-olmo2 rlvr"
 
 
 def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
     bars = judged(monkeypatch, gain=1.01, harness=None, million=3.4, open_gain=11.0)
     assert not [name for name in bars if name.startswith("harness")]
-    assert not len(bench_bars.against_harness())
+    assert not len(bench.against_harness())
 
 
 def test_a_rung_that_was_not_measured_is_named():
-    with pytest.raises(CrystalError, match="unknown rung of the benchmark 'nano-olmo2 bass', did you mean 'nano-olmo2 base'"):
+    with pytest.raises(
+        CrystalError,
+        match="unknown rung of the benchmark 'nano-olmo2 bass', did you mean 'nano-olmo2 base'",
+    ):
         bench.of(bench.load("peers"), "nano-olmo2 bass")
 
 
 def test_a_part_that_was_not_measured_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    with pytest.raises(CrystalError, match="make bench PARTS=peers"):
+    with pytest.raises(CrystalError, match="git checkout -- data/bench"):
         bench.load("peers")
 
 
@@ -101,11 +153,15 @@ def told_by(template: str, folder: Path, patch: pytest.MonkeyPatch) -> tuple[str
     patch.chdir(folder)
     patch.setattr(show, "_display", lambda myst, html: told.append(myst))
     space: dict = {}
-    for cell in json.loads((REPOSITORY / "notebooks" / f"{template}.ipynb").read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(
+        (REPOSITORY / "notebooks" / f"{template}.ipynb").read_text(encoding="utf-8")
+    )["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), space)
     claims = folder / "_build" / "interactive" / template / "claims.json"
-    return "\n".join(text for text in told if "Source of" not in text), json.loads(claims.read_text(encoding="utf-8"))
+    return "\n".join(text for text in told if "Source of" not in text), json.loads(
+        claims.read_text(encoding="utf-8")
+    )
 
 
 @pytest.fixture
@@ -124,41 +180,39 @@ def test_the_page_runs_on_the_recorded_benchmark(recorded, monkeypatch):
     assert told.count("```{figure}") == 4 and not re.search(r"\bnan\b", told)
     for task in TASKS:
         for rung in ("base", "rlvr"):
-            assert claims[f"samples-{task}-fine-{rung}@nano-olmo2"]["mark"] == bench_bars.FASTER[task]
+            assert claims[f"samples-{task}-fine-{rung}@nano-olmo2"]["mark"] == bench.FASTER[task]
     assert all(name in told for name in SHAPES if name != "tiny")
 
 
-def test_the_page_runs_without_the_harness_and_with_a_device(recorded, monkeypatch):
+def test_the_page_runs_without_the_harness(recorded, monkeypatch):
     for path in (recorded / "data" / "bench").glob("*.json"):
         file = json.loads(path.read_text())
-        file["rows"] = [r | ({"difference": None} if "difference" in r and path.stem == "scores" else {})
-                        for r in file["rows"] if r.get("contestant") != bench.HARNESS]
+        file["rows"] = [
+            r | ({"difference": None} if "difference" in r and path.stem == "scores" else {})
+            for r in file["rows"]
+            if r.get("contestant") != bench.HARNESS
+        ]
         file["left_out"]["lm-eval"] = "not installed, left out"
         path.write_text(json.dumps(file))
-    device = {"device": "A device", "flops": 1e14,
-              "rows": [{"shape": "tiny", "dtype": "float32", **dict.fromkeys(bench.DEVICE, 0.5)}],
-              "agreement": [{"ladder": "nano-llama", "dtype": "float32", "largest": 1e-7, "mean": 1e-9}]}
-    (recorded / "data" / "bench" / "gpu-a-device.json").write_text(json.dumps(device))
     told, claims = told_by("bench", recorded, monkeypatch)
-    assert "`lm-eval`: not installed, left out." in told and "A device" in told
-    assert "A device as on tiny, time" in told and "TFLOP/s, time" not in told  # a GPU that was measured replaces the one assumed
+    assert "`lm-eval`: not installed, left out." in told
     assert not [name for name in claims if name.startswith("harness")]
 
 
-def test_vllm_is_told_where_it_was_measured(recorded, monkeypatch):
+def test_vllm_is_held_against_the_read_out(recorded, monkeypatch):
     path = recorded / "data" / "bench" / "vllm.json"
-    path.unlink(missing_ok=True)
-    assert "CRYSTAL_VLLM=PYTHON make bench PARTS=vllm" in bench.vllm_table() and bench.vllm_gain() is None
-    rows = [r for task, gain in (("month", 30.0), ("rank", 90.0)) for r in (
-        row(bench.READ, 1.0, task=task), row(bench.SAMPLES, 9.0, 3, task=task),
-        row(bench.VLLM, 0.3 * gain, 3, task=task, version="1"))]
-    path.write_text(json.dumps(json.loads((recorded / "data" / "bench" / "generate.json").read_text()) | {"rows": rows}))
+    rows = []
+    for task, gain in (("month", 30.0), ("rank", 90.0)):
+        rows += [row(bench.READ, 1.0, task=task), row(bench.SAMPLES, 9.0, 3, task=task)]
+        rows.append(row(bench.VLLM, 0.3 * gain, 3, task=task, version="1"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": rows}))
     assert bench.vllm_gain() == pytest.approx((30.0, 90.0))
     lines = bench.vllm_table().splitlines()
     assert len(lines) == 4 and lines[0].startswith("| rung | task | read-out, 0.0001, ms |")
     assert "| nano-olmo2 base | Card rank | 100 | 3,000 | 9,000 | 10.0 | 33.3 | 33.3 |" in lines
     told, claims = told_by("bench", recorded, monkeypatch)
-    assert claims["vllm@both"]["high"] == pytest.approx(90.0) and "samples of vLLM 1 take 30.0 to 90.0 times as long" in told
+    assert claims["vllm@both"]["high"] == pytest.approx(90.0)
+    assert "samples of vLLM 1 take 30.0 to 90.0 times as long" in told
 
 
 # -- the whole grid, and what a ladder costs
@@ -166,32 +220,52 @@ def test_vllm_is_told_where_it_was_measured(recorded, monkeypatch):
 
 def test_the_recorded_grid_is_whole_and_near_the_fewest_tokens():
     """Deterministic but for rounding: how much is computed, not how long it takes."""
-    whole = reading_costs.whole_grid()
-    assert list(whole["cells"]) == [4 * 2 * 15 * 100] * 2 and (whole["unresolved_largest"] <= 1e-4).all()
-    assert (whole["fewest"] <= whole["tokens"]).all() and (whole["tokens"] < 1.1 * whole["fewest"]).all()
+    whole = costs.whole_grid()
+    assert (
+        list(whole["cells"]) == [4 * 2 * 15 * 100] * 2
+        and (whole["unresolved_largest"] <= 1e-4).all()
+    )
+    assert (whole["fewest"] <= whole["tokens"]).all() and (
+        whole["tokens"] < 1.1 * whole["fewest"]
+    ).all()
     assert (whole["prompt_tokens"] < whole["fewest"]).all()
 
 
 def test_a_ladders_cost_is_its_cells_times_what_was_measured(monkeypatch):
-    made = {"grid": [{"cells": 100, "tokens": 8000}, {"cells": 100, "tokens": 12000}],
-            "size": [row(bench.READ, 2.0, parameters=10**8, tokens=500, ceiling=1e11),
-                     row(bench.READ, 1.0, parameters=10**6, tokens=500, ceiling=1e11)]}
-    monkeypatch.setattr(bench, "_file", lambda part: {"rows": made[part]})
-    assert reading_costs.share_reached() == pytest.approx(2e8 * 500 / 2.0 / 1e11)
-    costs = reading_costs.load_costs(teraflops=200.0)
-    assert len(costs) == 2 * len(hub_names()) and set(costs["machine"]) == {"one core here", "a GPU of 200 TFLOP/s"}
-    here, there = (row for _, row in costs[costs["ladder"] == "Tülu 3 8B"].iterrows())
+    made = {
+        "grid": [{"cells": 100, "tokens": 8000}, {"cells": 100, "tokens": 12000}],
+        "size": [
+            row(bench.READ, 2.0, parameters=10**8, tokens=500, ceiling=1e11),
+            row(bench.READ, 1.0, parameters=10**6, tokens=500, ceiling=1e11),
+        ],
+    }
+    monkeypatch.setattr(bench, "whole", lambda part: {"rows": made[part]})
+    assert costs.share_reached() == pytest.approx(2e8 * 500 / 2.0 / 1e11)
+    found = costs.load_reading(teraflops=200.0)
+    assert len(found) == 2 * len(hub_names()) and set(found["machine"]) == {
+        "one core here",
+        "a GPU of 200 TFLOP/s",
+    }
+    here, there = (row for _, row in found[found["ladder"] == "Tülu 3 8B"].iterrows())
     assert here["cells"] == 15 * 100 * (1 + 2 * 3)  # the base in raw text only
     assert here["gigabytes"] == there["gigabytes"] == 16
     for low, tokens, share in (("low", 80, 1.0), ("high", 120, 0.5)):
         work = 2 * 8e9 * tokens * here["cells"]
         assert here[f"seconds_{low}"] == pytest.approx(work / 1e11 / 0.5)
-        assert there[f"seconds_{low}"] == pytest.approx(work / 2e14 / share)  # unknown, so from the share here to everything
-    assert "Tülu 3 8B | 4 | 10,500 | 8.00 | 16.0 (bfloat16) |" in reading_costs.table(costs)
+        assert there[f"seconds_{low}"] == pytest.approx(
+            work / 2e14 / share
+        )  # unknown, so from the share here to everything
+    assert "Tülu 3 8B | 4 | 10,500 | 8.00 | 16.0 (bfloat16) |" in costs.reading_table(found)
 
 
-@pytest.mark.parametrize(("low", "high", "said"), [
-    (15, 30, "15.0 to 30.0 seconds"), (30, 90, "0.500 to 1.50 minutes"), (1800, 7200, "0.500 to 2.00 hours"),
-    (86400, 864000, "1.00 to 10.0 days")])
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (15, 30, "15.0 to 30.0 seconds"),
+        (30, 90, "0.500 to 1.50 minutes"),
+        (1800, 7200, "0.500 to 2.00 hours"),
+        (86400, 864000, "1.00 to 10.0 days"),
+    ],
+)
 def test_a_span_of_time_has_the_unit_of_its_end(low, high, said):
-    assert reading_costs.span(low, high) == said
+    assert costs.span(low, high) == said

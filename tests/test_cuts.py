@@ -13,8 +13,8 @@ import tiny
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer, TokenizersBackend
 
-from crystal.ask import cuts
-from crystal.ask.hub import tokenizer_at
+from crystal.ask import sources
+from crystal.ask.sources import tokenizer_at
 from crystal.errors import CrystalError
 from crystal.files import root
 from crystal.read import engine
@@ -75,7 +75,7 @@ class Otherwise:
 
 def test_another_cut_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"]
-    monkeypatch.setattr(cuts, "AutoTokenizer", Otherwise)
+    monkeypatch.setattr(sources, "AutoTokenizer", Otherwise)
     assert Otherwise.from_pretrained(str(folder))(" 17 is")["input_ids"] != right
     assert tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"] == right
 
@@ -83,8 +83,8 @@ def test_another_cut_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_difference_names_the_text_and_both_cuts(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuts, "AutoTokenizer", Otherwise)
-    monkeypatch.setattr(cuts, "TokenizersBackend", Otherwise)
+    monkeypatch.setattr(sources, "AutoTokenizer", Otherwise)
+    monkeypatch.setattr(sources, "TokenizersBackend", Otherwise)
     with pytest.raises(
         CrystalError, match=r"' 17' is cut into \['1', '7'\], there into \['Ġ', '1', '7'\]"
     ):
@@ -98,26 +98,16 @@ def test_other_tokens_and_other_decoding_are_differences(folder: Path) -> None:
         next(reversed(fewer["model"]["vocab"]))
     )
     fewer["model"]["merges"] = fewer["model"]["merges"][:-1]
-    assert "has id None" in cuts.difference(Tokenizer.from_str(json.dumps(fewer)), own)
+    assert "has id None" in sources.difference(Tokenizer.from_str(json.dumps(fewer)), own)
     silent = json.loads(own.to_str()) | {"decoder": None}
-    assert "are decoded as" in cuts.difference(Tokenizer.from_str(json.dumps(silent)), own)
+    assert "are decoded as" in sources.difference(Tokenizer.from_str(json.dumps(silent)), own)
 
 
 def test_more_tokens_than_the_file_has_are_none(folder: Path) -> None:
     """tokenizer_config.json may add some."""
     more = Tokenizer.from_file(str(folder / "tokenizer.json"))
     more.add_special_tokens(["<extra>"])
-    assert cuts.difference(more, Tokenizer.from_file(str(folder / "tokenizer.json"))) is None
-
-
-def test_a_large_one_is_compared_once(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cuts, "LARGE", 10)
-    tokenizer_at(str(folder), "main")
-    monkeypatch.setattr(cuts, "difference", lambda *_: pytest.fail("compared again"))
-    tokenizer_at(str(folder), "main")
+    assert sources.difference(more, Tokenizer.from_file(str(folder / "tokenizer.json"))) is None
 
 
 def test_no_tokenizer_file(folder: Path) -> None:
@@ -144,7 +134,7 @@ def test_a_tokenizer_in_python_gives_way_to_the_file(
             return cls()
 
     right = tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"]
-    monkeypatch.setattr(cuts, "AutoTokenizer", InPython)
+    monkeypatch.setattr(sources, "AutoTokenizer", InPython)
     assert tokenizer_at(str(folder), "main")[0](" 17 is")["input_ids"] == right
 
 

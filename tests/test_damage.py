@@ -18,7 +18,7 @@ from crystal.ask import ladders
 from crystal.errors import CrystalError
 from crystal.files import PACKAGE, mend_of
 from crystal.keep import drawn, manifest, redraw, store
-from crystal.lab import experiments, recipes
+from crystal.lab import recipes
 
 SEED, TRIES = 14, 250
 DATA = PACKAGE.parent / "data"
@@ -106,8 +106,8 @@ FILES = {
     "ladders/hub/tulu3-8b.yaml": lambda: str(ladders.load_ladder("tulu3-8b", unpinned=True)),
     "recipes/nano-llama.yaml": lambda: recipes.load_recipe("nano-llama-2"),
     "recipes/nano-llama-2.yaml": lambda: recipes.load_recipe("nano-llama-2"),
-    "experiments/kinetics.yaml": lambda: experiments.load_experiment("kinetics"),
-    "training/controls.json": lambda: experiments.load_records("controls"),
+    "experiments/kinetics.yaml": lambda: recipes.load_experiment("kinetics"),
+    "training/controls.json": lambda: recipes.load_records("controls"),
 }
 
 
@@ -160,7 +160,7 @@ def test_an_origin_that_is_no_recipe_is_a_sentence(root, origin):
 def test_a_run_that_is_none_is_a_sentence(root, run):
     path = root / "data" / "experiments" / "kinetics.yaml"
     path.write_text(f"title: T\nparents: [nano-llama]\nruns: {{usual: {run}}}\n")
-    assert isinstance(outcome(lambda: experiments.load_experiment("kinetics")), CrystalError)
+    assert isinstance(outcome(lambda: recipes.load_experiment("kinetics")), CrystalError)
 
 
 # -- manifests

@@ -24,7 +24,7 @@ from crystal.ask.prompts import PROBE
 from crystal.ask.tasks import TASKS, first_answer, first_line, read
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import drawn, manifest, redraw, store, sums
+from crystal.keep import drawing, drawn, manifest, resample, store, sums
 from crystal.keep.drawn import DRAWN, TRUTH
 from crystal.measure import coverage
 from crystal.present import open_views
@@ -32,18 +32,43 @@ from crystal.present import open_views
 # -- reading an answer to an open task
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    (" Paris, sure.\nCity: Rome", "paris"), ("New York!", "new york"), ("**Rio de Janeiro**", "rio de janeiro"),
-    ("“Oslo”", "oslo"), ("\n\n Anna-Lena\nBob", "anna-lena"), ("O'Neill.", "o'neill"), ("St. Louis", "st"), ("a  b", "a"),
-    ("1,000 cats", "1,000 cats"), ("7.", "7"), ("7, 8", "7"), ("1.5", "1.5"), ("I'd say: cat", "i'd say"),
-    ("Stra\u00dfe", "strasse"), ("cafe\u0301 x.", "caf\u00e9 x"), ("", None), ("...", None), ("\ufffd", None),
-    ("\u2665", None), ("-dog", None), ("dog-", "dog"), ("dog\ufffd", "dog"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" Paris, sure.\nCity: Rome", "paris"),
+        ("New York!", "new york"),
+        ("**Rio de Janeiro**", "rio de janeiro"),
+        ("“Oslo”", "oslo"),
+        ("\n\n Anna-Lena\nBob", "anna-lena"),
+        ("O'Neill.", "o'neill"),
+        ("St. Louis", "st"),
+        ("a  b", "a"),
+        ("1,000 cats", "1,000 cats"),
+        ("7.", "7"),
+        ("7, 8", "7"),
+        ("1.5", "1.5"),
+        ("I'd say: cat", "i'd say"),
+        ("Stra\u00dfe", "strasse"),
+        ("cafe\u0301 x.", "caf\u00e9 x"),
+        ("", None),
+        ("...", None),
+        ("\ufffd", None),
+        ("\u2665", None),
+        ("-dog", None),
+        ("dog-", "dog"),
+        ("dog\ufffd", "dog"),
+    ],
+)
 def test_first_answer(text, said):
     assert first_answer(text) == said
 
 
-PIECES = st.lists(st.sampled_from([*"aé7 .,-'\"*\n\r\t:", "\u0301", "ß", "seven", "Yes", "\ufffd", "\u2028", "ten"]), max_size=12)
+PIECES = st.lists(
+    st.sampled_from(
+        [*"aé7 .,-'\"*\n\r\t:", "\u0301", "ß", "seven", "Yes", "\ufffd", "\u2028", "ten"]
+    ),
+    max_size=12,
+)
 
 
 @given(text=st.one_of(st.text(max_size=20), PIECES.map("".join)), more=st.text(max_size=8))
@@ -65,7 +90,7 @@ def test_an_answer_reads_as_itself(text):
 
 def test_lines_keep_every_draw():
     texts = {" a, sure.\nb": 3, " a, sure.\nc": 4, " a": 2, "\n a, sure.\nd": 1}
-    assert redraw.lines(texts) == {" a, sure.\n": 7, " a": 2, "\n a, sure.\n": 1}
+    assert drawing.lines(texts) == {" a, sure.\n": 7, " a": 2, "\n a, sure.\n": 1}
 
 
 # -- the grid
@@ -74,7 +99,9 @@ def test_lines_keep_every_draw():
 def test_the_probe_keeps_frames_and_temperaments_apart():
     assert [prompt.narrator for prompt in PROBE] == list(range(20))
     pairs = Counter((prompt.frame.name, prompt.narrator % 5) for prompt in PROBE)
-    assert len(pairs) == 20 and len({prompt.frame.name for prompt in PROBE}) == 5  # every pair of the two, once
+    assert (
+        len(pairs) == 20 and len({prompt.frame.name for prompt in PROBE}) == 5
+    )  # every pair of the two, once
 
 
 @dataclass
@@ -105,7 +132,10 @@ class Fake:
 
     def readout(self, engine, prompts, task, *, budget, relative, max_nodes, max_depth):
         k = len(task.options)
-        return [types.SimpleNamespace(options=np.full(k, 0.9 / k), off_support=0.1, unresolved=0.0) for _ in prompts]
+        return [
+            types.SimpleNamespace(options=np.full(k, 0.9 / k), off_support=0.1, unresolved=0.0)
+            for _ in prompts
+        ]
 
 
 @pytest.fixture
@@ -127,36 +157,46 @@ def toy(tmp_path, monkeypatch):
 
 
 def test_draws_the_grid_once_and_gives_it_back(toy, fake):
-    frame = redraw.draw("toy")
-    assert list(frame["task"]) == list(drawn.TASKS_DRAWN) * 4 and (frame["new"] == 20).all() and (frame["texts"] == 40).all()
+    frame = drawing.draw("toy")
+    assert (
+        list(frame["task"]) == list(drawn.TASKS_DRAWN) * 4
+        and (frame["new"] == 20).all()
+        and (frame["texts"] == 40).all()
+    )
     assert fake.loads == list(STAGES) and fake.asked == 4 * 5 * 20
-    assert (redraw.draw("toy")["new"] == 0).all() and fake.asked == 4 * 5 * 20
+    assert (drawing.draw("toy")["new"] == 0).all() and fake.asked == 4 * 5 * 20
     draws = drawn.load_draws("toy")
     assert len(draws) == 400 and list(draws["prompt"][:20]) == [prompt.id for prompt in PROBE]
-    assert dict(zip(draws["rung"], draws["form"], strict=True)) == dict(zip(STAGES, ("completion", *["chat"] * 3), strict=True))
+    assert dict(zip(draws["rung"], draws["form"], strict=True)) == dict(
+        zip(STAGES, ("completion", *["chat"] * 3), strict=True)
+    )
     ids = fake.encode(PROBE[3].text(TASKS["city"], "chat"), "chat")
     cell = draws[(draws["rung"] == "sft") & (draws["task"] == "city")].iloc[3]
     assert cell["texts"] == {f" {sum(ids) % 9}, sure.\n": 9999, "Oslo": 1}
     truth = drawn.load_draws("toy", tasks=["thousand"], decoding=TRUTH)
-    assert len(truth) == 80 and truth["off_support"].eq(0.1).all() and truth["probability"].map(len).eq(1000).all()
+    assert (
+        len(truth) == 80
+        and truth["off_support"].eq(0.1).all()
+        and truth["probability"].map(len).eq(1000).all()
+    )
 
 
 def test_resumes_after_a_kill(toy, fake):
-    """Killed after every second task; nothing written is drawn again, and in the end all is there once."""
+    """Killed after every second task; nothing is drawn again, and in the end all is there once."""
     for _ in range(10):
         fake.asked, fake.die_after = 0, 40
         with contextlib.suppress(KeyboardInterrupt):
-            redraw.draw("toy")
+            drawing.draw("toy")
     report = drawn.verify("toy")
     assert (report.missing, report.problems, report.cells, report.shards) == (0, (), 480, 20)
 
 
 def test_same_draws_same_bytes_and_never_twice(toy, fake):
-    redraw.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", rungs=["sft"], tasks=["city"])
     (record,) = manifest.records("toy", manifest.DRAWS)
     first = manifest.verified("toy", record, manifest.DRAWS)
     (toy / "data/draws/toy/manifest.jsonl").unlink()
-    redraw.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", rungs=["sft"], tasks=["city"])
     (again,) = manifest.records("toy", manifest.DRAWS)
     assert manifest.verified("toy", again, manifest.DRAWS) == first
     with pytest.raises(CrystalError, match="there twice.*go on with make draw LADDER=toy"):
@@ -167,13 +207,22 @@ def row(**changes) -> drawn.Row:
     """The row that the fake would write of the first prompt of sft's cities, or a changed one."""
     ladder, fake = ladders.load_ladder("toy"), Fake()
     rung = ladder.rung("sft")
-    cell = redraw._cell(ladder, rung, fake, TASKS["city"], PROBE[0], DRAWN)
+    ids = fake.encode(PROBE[0].text(TASKS["city"], "chat"), "chat")
+    files = (ladders.config_sha256(rung), fake.tokenizer_revision)
+    cell = resample.cell_of(rung, files, ladder.dtype, ids, DRAWN, TASKS["city"])
     return drawn.Row(cell, "chat", PROBE[0].id, {"Oslo": 10_000})._replace(**changes)
 
 
-@pytest.mark.parametrize("changes", [{"texts": {"Oslo": 9_999}}, {"texts": {"Oslo": 10_000, "Rome": 0}}, {"texts": {}}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"texts": {"Oslo": 9_999}}, {"texts": {"Oslo": 10_000, "Rome": 0}}, {"texts": {}}],
+    ids=str,
+)
 def test_counts_must_add_up(toy, changes):
-    with pytest.raises(CrystalError, match="neither counts that add up to n = 10000 nor a law over the options of city"):
+    with pytest.raises(
+        CrystalError,
+        match="neither counts that add up to n = 10000 nor a law over the options of city",
+    ):
         drawn.append("toy", [row(**changes)], synthetic.PRODUCER)
     assert manifest.records("toy", manifest.DRAWS) == []
 
@@ -191,19 +240,30 @@ def test_unknown_prompts_are_refused(toy):
 
 
 def test_missing_draws_are_named(toy, fake):
-    with pytest.raises(CrystalError, match="400 of 400 cells were not drawn, first base first_name 00-log.*make draw LADDER=toy"):
+    with pytest.raises(
+        CrystalError,
+        match="400 of 400 cells were not drawn, first base first_name 00-log.*make draw LADDER=toy",
+    ):
         drawn.load_draws("toy")
-    redraw.draw("toy", rungs=["base"])
+    drawing.draw("toy", rungs=["base"])
     assert len(drawn.load_draws("toy", rungs=["base"])) == 100
-    for wrong, said in ({"tasks": ["town"]}, "unknown task 'town'"), ({"rungs": ["stf"]}, "did you mean 'sft'"):
+    for wrong, said in (
+        ({"tasks": ["town"]}, "unknown task 'town'"),
+        ({"rungs": ["stf"]}, "did you mean 'sft'"),
+    ):
         with pytest.raises(CrystalError, match=said):
             drawn.load_draws("toy", **wrong)
     with pytest.raises(CrystalError, match="20 of 20 cells were not drawn"):
-        drawn.load_draws("toy", rungs=["base"], tasks=["city"], decoding=Decoding(kind="draws", n=10_000, max_tokens=12, seed=1))
+        drawn.load_draws(
+            "toy",
+            rungs=["base"],
+            tasks=["city"],
+            decoding=Decoding(kind="draws", n=10_000, max_tokens=12, seed=1),
+        )
 
 
 def test_other_weights_are_not_todays_draws(toy, fake):
-    redraw.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", rungs=["sft"], tasks=["city"])
     path = toy / "data/ladders/toy.yaml"
     raw = yaml.safe_load(path.read_text())
     next(rung for rung in raw["rungs"] if rung["name"] == "sft")["revision"] = "a" * 64
@@ -211,18 +271,20 @@ def test_other_weights_are_not_todays_draws(toy, fake):
     with pytest.raises(CrystalError, match="20 of 20 cells were not drawn"):
         drawn.load_draws("toy", rungs=["sft"], tasks=["city"])
     with pytest.raises(CrystalError, match="weights of rung 'sft' have sha256"):
-        redraw.draw("toy")
+        drawing.draw("toy")
 
 
 def test_any_damage_is_found_by_loading_and_by_verify(toy, fake, capsys, monkeypatch):
     monkeypatch.setattr(store, "PHASE_TASKS", ())  # no read-outs are asked for
-    redraw.draw("toy", rungs=["base"])
+    drawing.draw("toy", rungs=["base"])
     folder = toy / "data/draws/toy"
     for path in [folder / "manifest.jsonl", *sorted((folder / "shards").iterdir())[:2]]:
         whole = path.read_bytes()
         for place in np.random.default_rng(0).integers(0, len(whole) - 1, size=4):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-            with pytest.raises(CrystalError, match="corrupt.*git checkout -- data/draws/toy.*make draw LADDER=toy"):
+            with pytest.raises(
+                CrystalError, match="corrupt.*git checkout -- data/draws/toy.*make draw LADDER=toy"
+            ):
                 drawn.load_draws("toy", rungs=["base"])
             assert main(["verify", "toy"]) == 2
         path.write_bytes(whole)
@@ -243,21 +305,21 @@ def test_draws_that_ship_have_to_be_there(toy, fake, capsys, monkeypatch, ships)
     assert (
         "400 cells that the description of toy asks for are missing" in capsys.readouterr().out
     ) == ships
-    redraw.draw("toy", rungs=["base", "sft", "dpo"])
+    drawing.draw("toy", rungs=["base", "sft", "dpo"])
     assert main(["verify"]) == (2 if ships else 0)
-    redraw.draw("toy")
+    drawing.draw("toy")
     assert main(["verify"]) == 0
 
 
 def test_another_tokenizer_is_refused_before_it_draws(toy, fake):
-    redraw.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", rungs=["sft"], tasks=["city"])
     fake.tokenizer_revision, asked = "1" * 64, fake.asked
     with pytest.raises(
         CrystalError, match=f"rung 'sft': tokenizer and chat template have sha256 {'1' * 64}, but"
     ):
-        redraw.draw("toy", rungs=["sft"])
+        drawing.draw("toy", rungs=["sft"])
     assert fake.asked == asked
-    redraw.draw("toy", rungs=["dpo"], tasks=["city"])  # nothing of it is stored yet
+    drawing.draw("toy", rungs=["dpo"], tasks=["city"])  # nothing of it is stored yet
 
 
 def test_verify_finds_a_row_that_is_not_its_key(toy, monkeypatch):
@@ -269,12 +331,12 @@ def test_verify_finds_a_row_that_is_not_its_key(toy, monkeypatch):
 
 
 def test_read_outs_and_draws_do_not_meet(toy, fake):
-    redraw.draw("toy", rungs=["base"], tasks=["city"])
+    drawing.draw("toy", rungs=["base"], tasks=["city"])
     assert manifest.records("toy") == [] and store.verify("toy").cells == 0
 
 
 def test_a_real_engine_draws_what_sampling_says(tmp_path, monkeypatch):
-    """A tiny random Llama, through engine, sampling and read-out: the estimates agree with the exact law beside the draws."""
+    """A tiny random Llama: the estimates agree with the exact distribution beside the draws."""
     tiny = pytest.importorskip("tiny", reason="needs torch")
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setitem(TASKS, "thousand", dataclasses.replace(TASKS["die"], name="thousand"))
@@ -285,10 +347,15 @@ def test_a_real_engine_draws_what_sampling_says(tmp_path, monkeypatch):
     raw["rungs"][1]["revision"] = ladders.weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
     decoding = Decoding(kind="draws", n=2000, max_tokens=3)
-    redraw.draw("small", rungs=["sft"], tasks=["thousand"], decoding=decoding)
+    drawing.draw("small", rungs=["sft"], tasks=["thousand"], decoding=decoding)
     draws = drawn.load_draws("small", rungs=["sft"], tasks=["thousand"], decoding=decoding)
     truth = drawn.load_draws("small", rungs=["sft"], tasks=["thousand"], decoding=TRUTH)
-    seen = sum(count for texts in draws["texts"] for text, count in texts.items() if read(text, TASKS["thousand"]))
+    seen = sum(
+        count
+        for texts in draws["texts"]
+        for text, count in texts.items()
+        if read(text, TASKS["thousand"])
+    )
     expected = np.concatenate(truth["probability"].tolist()).sum() * 2000
     assert abs(seen - expected) < 6 * np.sqrt(expected + 1)  # false alarm below 1e-8
 
@@ -297,24 +364,43 @@ def test_a_real_engine_draws_what_sampling_says(tmp_path, monkeypatch):
 
 
 def test_answers_are_counted_over_one_list(toy, fake):
-    redraw.draw("toy", tasks=["city", "thousand"])
+    drawing.draw("toy", tasks=["city", "thousand"])
     found = open_views.counted(drawn.load_draws("toy", tasks=["city", "thousand"]), "thousand")
     assert list(found) == list(STAGES) and len({counts.options for counts in found.values()}) == 1
     for counts in found.values():
-        assert counts.counts.shape == (20, len(counts.options)) and (counts.counts.sum(1) == 10_000).all()
+        assert (
+            counts.counts.shape == (20, len(counts.options))
+            and (counts.counts.sum(1) == 10_000).all()
+        )
         assert counts.pooled[counts.options.index("oslo")] == 20
         assert coverage.collision(counts.counts).min() > 0.99
 
 
-@pytest.mark.parametrize(("said", "kind"), [
-    ("seven", "number"), ("812", "number"), ("ten", "number"), ("queen", "coin or card"), ("oslo", "capital"), ("q", "letter"),
-    ("apurple", "other"), ("purple", "colour"), ("cold", "opposite"), ("", "none"), ("may", "month"), ("friday", "weekday"),
-])
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("seven", "number"),
+        ("812", "number"),
+        ("ten", "number"),
+        ("queen", "coin or card"),
+        ("oslo", "capital"),
+        ("q", "letter"),
+        ("apurple", "other"),
+        ("purple", "colour"),
+        ("cold", "opposite"),
+        ("", "none"),
+        ("may", "month"),
+        ("friday", "weekday"),
+    ],
+)
 def test_kinds(said, kind):
     assert open_views.kind(said) == kind and kind in open_views.KINDS
 
 
 def test_an_answer_is_an_option_a_word_or_nothing():
     assert open_views.answer(" seven, sure.", TASKS["thousand"]) == "7"
-    assert open_views.answer(" Oslo.", TASKS["thousand"]) == "oslo" and open_views.answer(" ...", TASKS["city"]) == ""
+    assert (
+        open_views.answer(" Oslo.", TASKS["thousand"]) == "oslo"
+        and open_views.answer(" ...", TASKS["city"]) == ""
+    )
     assert json.dumps(open_views.answer("Zo\u00eb.", TASKS["first_name"])) == '"zo\\u00eb"'

@@ -9,8 +9,8 @@ import tiny
 from tokenizers.processors import TemplateProcessing
 
 from crystal.errors import CrystalError
-from crystal.read.encoding import DAY, Encoder
 from crystal.read.engine import build
+from crystal.read.vocabulary import DAY, Encoder
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ CONTENT }}<|im_end|>\n{% endfor %}"
@@ -53,7 +53,7 @@ def test_a_reply_is_joined_by_one_space() -> None:
     assert said == ["A log. It is", "A log.\nIt is", "A log.", "It is"]
 
 
-def test_a_reply_begins_where_the_template_puts_an_assistants_text() -> None:
+def test_a_reply_begins_where_the_assistants_text_does() -> None:
     head = "<|im_start|>user\nA digit?<|im_end|>\n<|im_start|>assistant\n"
     assert asked(PLAIN) == head and asked(PLAIN, reply="The digit") == head + "The digit"
     assert asked(MISTRAL) == "<s>[INST] A digit? [/INST]"

@@ -17,8 +17,7 @@ from crystal.errors import CrystalError
 from crystal.read.engine import Engine, build, load, load_rung
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
-from crystal.read.spelling import token_pieces
-from crystal.read.vocabulary import END, VOID
+from crystal.read.vocabulary import END, VOID, token_pieces
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +45,36 @@ def test_pieces_are_the_bytes_of_the_tokens(engine: Engine) -> None:
 
 
 def test_sentencepiece_pieces() -> None:
-    """Byte fall-back, the space mark, an added token that is plain text, a special one, and an id beyond the vocabulary."""
+    """Byte fall-back, the space mark, an added token, a special one, an id beyond all."""
     names = ["<unk>", "</s>", "<0xC3>", "<0xA9>", "\u2581", "\u25817", "caf", "<0x0A>"]
-    backend = Tokenizer(models.BPE(vocab={n: i for i, n in enumerate(names)}, merges=[], byte_fallback=True, unk_token="<unk>"))
-    backend.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    backend = Tokenizer(
+        models.BPE(
+            vocab={n: i for i, n in enumerate(names)},
+            merges=[],
+            byte_fallback=True,
+            unk_token="<unk>",
+        )
+    )
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="</s>", unk_token="<unk>"
+    )
     tokenizer.add_tokens(["hello there"])
     pieces = token_pieces(tokenizer, {0, 1}, 10)
-    assert [*pieces] == [END, END, b"\xc3", b"\xa9", b" ", b" 7", b"caf", b"\n", b"hello there", VOID]
+    assert [*pieces] == [
+        END,
+        END,
+        b"\xc3",
+        b"\xa9",
+        b" ",
+        b" 7",
+        b"caf",
+        b"\n",
+        b"hello there",
+        VOID,
+    ]
 
 
 def test_a_vocabulary_of_words_is_refused() -> None:
@@ -64,11 +85,18 @@ def test_a_vocabulary_of_words_is_refused() -> None:
 
 def test_one_beginning_in_either_form(engine: Engine) -> None:
     bos = engine.tokenizer.bos_token_id
-    for text, form in (("A digit:", "completion"), ("A digit?", "chat"), ("<s>A digit:", "completion")):
+    for text, form in (
+        ("A digit:", "completion"),
+        ("A digit?", "chat"),
+        ("<s>A digit:", "completion"),
+    ):
         ids = engine.encode(text, form)
         assert ids[0] == bos and ids.count(bos) == 1
     assert engine.encode("A digit:", "completion") == engine.encode("<s>A digit:", "completion")
-    assert text_of(engine, list(engine.encode("A digit?", "chat")[1:])) == "<|user|>\nA digit?\n<|assistant|>\n"
+    assert (
+        text_of(engine, list(engine.encode("A digit?", "chat")[1:]))
+        == "<|user|>\nA digit?\n<|assistant|>\n"
+    )
 
 
 def test_prompts_that_cannot_be_asked(engine: Engine, tmp_path: Path) -> None:
@@ -89,7 +117,7 @@ def test_prompts_that_cannot_be_asked(engine: Engine, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "mamba"])
 def test_the_last_place_of_the_context_can_be_used(kind: str) -> None:
-    """An answer may fill the context and one token more, which needs no forward; GPT-2 has no position beyond."""
+    """The answer's last token needs no forward; GPT-2 has no position beyond."""
     tokenizer = tiny.hand_tokenizer()
     more = {} if kind == "mamba" else {"context": 8}
     small = build(tiny.model(kind, len(tokenizer), **more), tokenizer)
@@ -98,8 +126,15 @@ def test_the_last_place_of_the_context_can_be_used(kind: str) -> None:
 
 
 def test_loading(engine: Engine, folder: Path) -> None:
-    assert engine.ragged and engine.context == 96 and str(next(engine.model.parameters()).dtype) == "torch.float32"
-    assert engine.tokenizer_revision == load(folder).tokenizer_revision and len(engine.tokenizer_revision) == 64
+    assert (
+        engine.ragged
+        and engine.context == 96
+        and str(next(engine.model.parameters()).dtype) == "torch.float32"
+    )
+    assert (
+        engine.tokenizer_revision == load(folder).tokenizer_revision
+        and len(engine.tokenizer_revision) == 64
+    )
     sha = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert load(folder, revision=sha).source == str(folder)
     with pytest.raises(CrystalError, match=f"sha256 is {sha}, not 0000"):
@@ -119,15 +154,23 @@ def test_a_description_may_give_a_base_its_template(tmp_path: Path) -> None:
     assert list(asked) == told.encode(rendered, add_special_tokens=False)
 
 
-def test_the_tokenizer_revision_covers_the_template(folder: Path, engine: Engine, tmp_path: Path) -> None:
+def test_the_tokenizer_revision_covers_the_template(
+    folder: Path, engine: Engine, tmp_path: Path
+) -> None:
     tiny.save(tmp_path, tokenizer=tiny.trained_tokenizer(template=tiny.TEMPLATE + " "))
     assert load(tmp_path).tokenizer_revision != engine.tokenizer_revision
 
 
-@pytest.mark.parametrize(("source", "said"), [
-    ("data/no/such", "no such folder"), ("data/nosuch", "no such folder"), ("EMPTY", "no weights in safetensors"),
-    ("TORN", "cannot load"), ("WORDS", "cannot load"),
-])
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("data/no/such", "no such folder"),
+        ("data/nosuch", "no such folder"),
+        ("EMPTY", "no weights in safetensors"),
+        ("TORN", "cannot load"),
+        ("WORDS", "cannot load"),
+    ],
+)
 def test_what_cannot_be_loaded(source: str, said: str, tmp_path: Path, folder: Path) -> None:
     if source.isupper():
         place = tmp_path / source
@@ -136,7 +179,9 @@ def test_what_cannot_be_loaded(source: str, said: str, tmp_path: Path, folder: P
             for file in folder.iterdir():
                 (place / file.name).write_bytes(file.read_bytes())
         if source == "TORN":
-            (place / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+            (place / "model.safetensors").write_bytes(
+                (folder / "model.safetensors").read_bytes()[:1000]
+            )
         if source == "WORDS":
             (place / "config.json").write_text("{}")
         source = str(place)

@@ -1,4 +1,4 @@
-"""Answers read out and answers drawn take one road: the corrections for draws are unbiased, and nothing for a read-out."""
+"""Answers read out and drawn take one road: corrections are unbiased, and 0 for a read-out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crystal.errors import CrystalError
-from crystal.measure import claims, coverage
+from crystal.measure import claims
 from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
-from crystal.measure import phases as ph
+from crystal.measure import quantities as ph
 
 EVEN = np.ones(30)
 
 
 def drawn(laws: np.ndarray, n: int, rng: np.random.Generator) -> ev.Evidence:
-    return ev.asked(rng.multinomial(n, laws) / n, np.arange(len(laws)), np.full(len(laws), float(n)))
+    return ev.asked(
+        rng.multinomial(n, laws) / n, np.arange(len(laws)), np.full(len(laws), float(n))
+    )
 
 
 @given(st.integers(2, 8), st.integers(2, 12), st.integers(0, 10**6))
@@ -28,7 +30,9 @@ def test_of_a_read_out_every_quantity_is_that_of_the_laws(options, prompts, seed
     one, two = ev.asked(laws, np.arange(prompts)), ev.asked(others, np.arange(prompts))
     assert ev.spread(one, w) == pytest.approx(ph.spread(laws, w))
     assert ev.liquidity(one, w) == pytest.approx(ph.liquidity_bits(laws, w))
-    assert ev.distance(one, two, w) == pytest.approx(ph.mse(ph.mean_law(laws, w), ph.mean_law(others, w)))
+    assert ev.distance(one, two, w) == pytest.approx(
+        ph.mse(ph.mean_law(laws, w), ph.mean_law(others, w))
+    )
     assert one.exact and (one.noise == 0).all() and ev.mean_noise(one, w) == 0
 
 
@@ -49,21 +53,30 @@ def test_squared_distances_from_draws_are_unbiased():
 
 
 def test_liquidity_of_a_crystal_is_nothing_however_few_the_draws():
-    """False alarm: means of 40 samples; the plug-in is off by 0.14 bit here, the estimate's standard error is 0.004."""
+    """False alarm: means of 40 samples of standard error 0.004; the plug-in is off by 0.14 bit."""
     rng, law = np.random.default_rng(2), np.random.default_rng(3).dirichlet(np.full(10, 0.7))
     found = [float(ev.liquidity(drawn(np.tile(law, (30, 1)), 50, rng), EVEN)) for _ in range(40)]
     assert abs(np.mean(found)) < 0.02
-    assert np.mean([ph.liquidity_bits(drawn(np.tile(law, (30, 1)), 50, rng).law) for _ in range(40)]) > 0.08
+    assert (
+        np.mean([ph.liquidity_bits(drawn(np.tile(law, (30, 1)), 50, rng).law) for _ in range(40)])
+        > 0.08
+    )
 
 
 def test_liquidity_of_equal_draws_is_that_of_the_pooled_counts():
     given_ = drawn(np.random.default_rng(4).dirichlet(np.ones(5), 30), 40, np.random.default_rng(5))
-    assert ev.liquidity(given_, EVEN) == pytest.approx(coverage.liquidity(given_.counts))
+    assert ev.liquidity(given_, EVEN) == pytest.approx(ph.liquidity(given_.counts))
 
 
 def test_units_are_dealt_to_the_halves_in_turn_and_stay_whole():
     found = ev.asked(np.full((5, 2), 0.5), ["a", "b", "a", "c", "b"])
-    assert found.half.tolist() == ["selection", "evaluation", "selection", "selection", "evaluation"]
+    assert found.half.tolist() == [
+        "selection",
+        "evaluation",
+        "selection",
+        "selection",
+        "evaluation",
+    ]
 
 
 def test_draws_too_few_to_be_halved_are_refused():
@@ -111,7 +124,10 @@ def test_draws_of_a_crystal_are_seldom_called_liquid():
     rng, held = np.random.default_rng(7), 0
     for i in range(40):
         law = rng.dirichlet(np.full(10, 0.7))
-        held += claims.liquid(drawn(np.tile(law, (30, 1)), 60, rng), seed=i, permutations=99).verdict == "holds"
+        held += (
+            claims.liquid(drawn(np.tile(law, (30, 1)), 60, rng), seed=i, permutations=99).verdict
+            == "holds"
+        )
     assert held <= 7
 
 
@@ -125,3 +141,63 @@ def test_promoted_mass_is_what_was_built_in():
     assert claims.promoted(ev.asked(sft, np.arange(40)), ev.asked(sft, np.arange(40))).value == 0
 
 
+# --- contexts against wordings
+
+SURE = np.eye(4)
+
+
+def crossed(seed: int, contexts: int = 12, wordings: int = 2, options: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(options), (contexts, wordings))
+
+
+def test_contexts_that_decide_the_answer_carry_all_of_it():
+    found = ev.split_information(np.repeat(SURE[np.arange(40) % 4][:, None], 2, axis=1))
+    assert found.context.value == 2
+    assert found.wording.value == found.wordings_apart.value == 0
+    assert found.lead.low > 0
+
+
+def test_wordings_that_decide_the_answer_leave_contexts_nothing():
+    found = ev.split_information(np.repeat(SURE[None, :2], 40, axis=0))
+    assert found.context.value == found.contexts_apart.value == 0
+    assert found.wording.value == found.wordings_apart.value == 1
+    assert found.lead.value == -1
+
+
+@given(st.integers(0, 10**6), st.integers(2, 4))
+def test_both_terms_are_all_that_the_prompt_tells(seed, wordings):
+    table = crossed(seed, wordings=wordings)
+    found = ev.split_information(table)
+    assert found.context.here + found.wording.here == pytest.approx(
+        ph.liquidity_bits(table.reshape(-1, 5)), abs=1e-9
+    )
+
+
+@given(st.integers(0, 10**6))
+def test_the_order_of_contexts_and_wordings_is_nothing(seed):
+    table = crossed(seed)
+    mixed = np.random.default_rng(seed).permutation(table)[:, ::-1]
+    assert ev.split_information(mixed).lead.value == pytest.approx(
+        ev.split_information(table).lead.value, abs=1e-9
+    )
+
+
+def test_intervals_cover_where_context_and_wording_do_alike():
+    """All prompts are drawn alike, so the lead is 0. At 95 % each, fewer than 173 of 200 intervals
+    would cover with probability below 1e-6; the jackknife of fifty contexts is given 2 % less."""
+    covered = 0
+    for seed in range(200):
+        lead = ev.split_information(crossed(seed, contexts=50)).lead
+        covered += lead.low <= 0 <= lead.high
+    assert covered >= 170
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (5, 1, 3), (5, 3)])
+def test_what_is_not_crossed_is_refused(shape):
+    with pytest.raises(CrystalError, match="not crossed"):
+        ev.split_information(np.full(shape, 1 / 3))
+
+
+def test_what_is_no_law_is_refused():
+    with pytest.raises(CrystalError, match="sum to 1"):
+        ev.split_information(np.full((5, 2, 3), 0.3))

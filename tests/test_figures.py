@@ -1,4 +1,4 @@
-"""Figures of the phase and overview pages: what is drawn is what was measured, and nothing heavy is loaded before it is drawn."""
+"""Figures of phase and overview pages: what is drawn is what was measured; imports are light."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import synthetic
 from crystal.ask.tasks import TASKS
 from crystal.measure import chain
 from crystal.measure import phases as ph
-from crystal.present import figures, overview, verdicts, views
-from crystal.present.answering import answers
+from crystal.present import figures, verdicts, views
+from crystal.present.views import answers
 
 SEEDS = {"both": "3", "bare": "3"}  # the narrator named
 TASKS_SHOWN = ("coin", "digit", "month")
@@ -30,8 +30,12 @@ MINE = ("idea", "liquid", "nucleation", "settling", "overview")
 def root(tmp_path_factory):
     """Two synthetic ladders: `both` read in both forms, `bare` in its native forms only."""
     where = tmp_path_factory.mktemp("root")
-    laws = synthetic.crystallizing(TASKS_SHOWN, rungs=("base", "sft-1", "sft-4", "sft", "dpo", "rlvr"), seed=1)
-    synthetic.write_ladder(where, "both", laws, other=laws, off_support=OFF, seed="salient", demonstrated=["digit"])
+    laws = synthetic.crystallizing(
+        TASKS_SHOWN, rungs=("base", "sft-1", "sft-4", "sft", "dpo", "rlvr"), seed=1
+    )
+    synthetic.write_ladder(
+        where, "both", laws, other=laws, off_support=OFF, seed="salient", demonstrated=["digit"]
+    )
     synthetic.write_ladder(where, "bare", synthetic.crystallizing(TASKS_SHOWN, seed=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRYSTAL_ROOT", str(where))
@@ -60,7 +64,9 @@ def test_heat_shows_all_mass_of_every_prompt_in_one_order(readouts, task):
     assert shown.sum(1) == pytest.approx(np.ones(len(frame)))
     assert frame.loc[frame["ladder"] == "both", "off-support"].to_numpy() == pytest.approx(OFF)
     for _, panel in frame.groupby(["ladder", "rung", "form"]):
-        assert panel["prompt"].tolist() == frame["prompt"].tolist()[:100]  # of every ladder: the panels share one axis
+        assert (
+            panel["prompt"].tolist() == frame["prompt"].tolist()[:100]
+        )  # of every ladder: the panels share one axis
         assert panel["seed"].sum() == 5 * (panel["ladder"].iloc[0] == "both")  # five frames
     fig = figures.plot_heat(frame)
     assert drawn(fig)
@@ -71,7 +77,9 @@ def test_entropies_leave_the_liquidity_between_them(readouts):
     frame = figures.load_entropies(readouts, "digit")
     for ladder, mine in views.each_ladder(frame):
         base = answers(readouts[readouts["ladder"] == ladder], "base", "digit")
-        assert mine["mean_law"].iloc[0] - mine["entropy"].mean() == pytest.approx(ph.liquidity_bits(base))
+        assert mine["mean_law"].iloc[0] - mine["entropy"].mean() == pytest.approx(
+            ph.liquidity_bits(base)
+        )
     assert drawn(figures.plot_entropies(frame))
 
 
@@ -93,30 +101,43 @@ def test_laws_are_ordered_by_the_seed_and_sum_to_one(readouts, task):
         if law == "seed":
             options = p.iloc[:-2]
             assert (np.diff(options["probability"]) <= 0).all()
-            assert options.loc[options["in_seed"], "probability"].sum() >= 0.8 * options["probability"].sum()
+            assert (
+                options.loc[options["in_seed"], "probability"].sum()
+                >= 0.8 * options["probability"].sum()
+            )
             assert (np.diff(options["in_seed"].astype(int)) <= 0).all()
     assert drawn(figures.plot_laws(frame))
 
 
 def test_contexts_stand_in_the_order_of_their_mean_cosine(readouts):
-    accounts = {ladder: found.account for ladder, mine in views.each_ladder(readouts)
-                if (found := verdicts.survey(mine, **HOW)).account}
-    frame = overview.load_contexts(accounts, "digit")
+    accounts = {
+        ladder: found.account
+        for ladder, mine in views.each_ladder(readouts)
+        if (found := verdicts.survey(mine, **HOW)).account
+    }
+    frame = verdicts.load_contexts(accounts, "digit")
     for _, mine in views.each_ladder(frame):
         each = mine.drop_duplicates("context").sort_values("place")
         assert (np.diff(each["mean"]) <= 1e-12).all() and mine["this"].sum() == len(each)
         assert mine.groupby("context")["cosine"].mean().to_numpy() == pytest.approx(
-            each.set_index("context")["mean"].sort_index().to_numpy())
-    assert drawn(overview.plot_contexts(frame))
+            each.set_index("context")["mean"].sort_index().to_numpy()
+        )
+    assert drawn(verdicts.plot_contexts(frame))
 
 
-def test_the_path_starts_at_the_base_and_leaves_out_forms_never_read(readouts):
+def test_the_path_starts_at_the_base_without_forms_never_read(readouts):
     frame = figures.load_path(readouts, "digit", SEEDS)
     assert set(frame.loc[frame["rung"] == "base", "step"]) == {0}
     assert set(frame.loc[frame["ladder"] == "both", "step"]) == {0, 1, 4, 64}
     assert set(frame.loc[(frame["ladder"] == "bare") & (frame["step"] > 0), "form"]) == {"chat"}
-    chat = frame[(frame["ladder"] == "both") & (frame["form"] == "chat") & (frame["quantity"] == "liquidity, bits")]
-    assert (np.diff(chat["value"]) <= 1e-9).all() and chat["value"].iloc[-1] < 0.2 * chat["value"].iloc[0]
+    chat = frame[
+        (frame["ladder"] == "both")
+        & (frame["form"] == "chat")
+        & (frame["quantity"] == "liquidity, bits")
+    ]
+    assert (np.diff(chat["value"]) <= 1e-9).all() and chat["value"].iloc[-1] < 0.2 * chat[
+        "value"
+    ].iloc[0]
     assert ((frame["low"] <= frame["value"]) & (frame["value"] <= frame["high"])).all()
     assert drawn(figures.plot_path(frame))
 
@@ -132,40 +153,47 @@ def test_probmass_stands_beside_chance_and_the_seeds_own(readouts):
 
 
 def test_the_overview_draws_every_verdict_and_counts_it(readouts):
-    found = {ladder: verdicts.survey(mine, **HOW).verdicts for ladder, mine in views.each_ladder(readouts)}
-    frame = overview.load_verdicts(found)
+    found = {
+        ladder: verdicts.survey(mine, **HOW).verdicts
+        for ladder, mine in views.each_ladder(readouts)
+    }
+    frame = verdicts.load_verdicts(found)
     assert len(frame) == 2 * (len(TASKS_SHOWN) * 5 + 7)
-    matrix, axes = overview.plot_matrix(frame), 2
+    matrix, axes = verdicts.plot_matrix(frame), 2
     assert sum(len(ax.texts) for ax in matrix.axes) == len(frame) and len(matrix.axes) == axes
-    assert drawn(matrix) and drawn(overview.plot_forest(frame))
-    counts = overview.load_counts(found)
+    assert drawn(matrix) and drawn(verdicts.plot_forest(frame))
+    counts = verdicts.load_counts(found)
     names = [verdict.replace("-", "_") for verdict in chain.VERDICTS]
     assert (counts[names].sum(axis=1) == len(TASKS_SHOWN)).all()
     assert set(counts.loc[counts["ladder"] == "both", "held_out"]) == {2}
     assert set(counts.loc[counts["ladder"] == "bare", "held_out"]) == {0}
-    table = overview.table(counts).splitlines()
+    table = verdicts.table(counts).splitlines()
     assert len(table) == 2 + len(counts) and len({line.count("|") for line in table}) == 1
     first = next(counts.itertuples())
-    assert f"holds on {first.holds} of 3 tasks" in overview.sentence(first)
-    undecided = overview.load_undecided(found)
+    assert f"holds on {first.holds} of 3 tasks" in verdicts.sentence(first)
+    undecided = verdicts.load_undecided(found)
     part = next(part for _, part in undecided.groupby(["ladder", "claim"], sort=False))
-    assert overview.reasons(part).startswith(f"on {len(part['tasks'].iloc[0])}, {part['reason'].iloc[0]}")
+    assert verdicts.reasons(part).startswith(
+        f"on {len(part['tasks'].iloc[0])}, {part['reason'].iloc[0]}"
+    )
     assert list(part["tasks"].map(len)) == sorted(part["tasks"].map(len), reverse=True)
-    assert len(overview.undecided_table(undecided).splitlines()) == 2 + len(undecided)
-    assert not len(overview.load_undecided({"both": {"coin": []}}))
+    assert len(verdicts.undecided_table(undecided).splitlines()) == 2 + len(undecided)
+    assert not len(verdicts.load_undecided({"both": {"coin": []}}))
 
 
 def test_leftover_is_reported_as_stored(readouts):
-    left = overview.load_leftover(readouts).set_index(["ladder", "rung"])
+    left = verdicts.load_leftover(readouts).set_index(["ladder", "rung"])
     assert left.loc["both", "off_support"].to_numpy() == pytest.approx(OFF)
     assert left.loc["bare", ["off_support", "unresolved"]].to_numpy() == pytest.approx(0)
     assert len(left) == 8
 
 
 def test_importing_the_light_path_loads_nothing_heavy():
-    code = ("import sys; from crystal.measure import inference, phases;"
-            "from crystal.present import figures, overview, telling, verdicts, views;"
-            "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])")
+    code = (
+        "import sys; from crystal.measure import inference, phases;"
+        "from crystal.present import figures, show, verdicts, views;"
+        "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -27,7 +27,7 @@ from myst_parser.parsers.docutils_ import Parser
 from test_pages import template
 
 from crystal import texts
-from crystal.book import binding, own_pages, own_rows, pages, runs
+from crystal.book import binding, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.present import show
@@ -217,13 +217,13 @@ def site(tmp_path_factory, names) -> Path:
         for file, stage, ladders in tables:
             some = ",".join(ladders[:9])
             given = [f"stages=base={stage}", "permutations=19", f"only={some}"]
-            assert main(["own", "phases", file, *given]) == 0
+            assert main(["page", "phases", *given, "--data", file]) == 0
         assert binding.index().is_file()  # the strict build found nothing to warn of
         yield root
 
 
 def page_ids() -> tuple[str, str]:
-    own = [page.id for page in pages.page_list().values() if page.listed == own_rows.OWN]
+    own = [page.id for page in pages.page_list().values() if page.listed == pages.OWN]
     return own[0], own[1]
 
 
@@ -255,7 +255,7 @@ def test_claims_keep_names_as_they_are(site, names):
 def test_control_characters_in_a_file_name_are_refused(site, tmp_path, bad):
     (tmp_path / bad).write_text("")
     with pytest.raises(CrystalError, match="holds a control character"):
-        own_pages.page_of("phases", str(tmp_path / bad))
+        pages.page_of("phases", str(tmp_path / bad))
 
 
 @pytest.fixture(scope="module")

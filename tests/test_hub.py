@@ -1,4 +1,4 @@
-"""Ladders of the hub: pinned before they are run, read from the cache alone, and by no rule that a repository brings along."""
+"""Ladders of the hub: pinned, read from the cache alone, by no rule that a repository brings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from huggingface_hub.hf_api import ModelInfo
 
 from crystal import files
-from crystal.ask import hub, ladders, pinning
+from crystal.ask import ladders, sources
 from crystal.ask.prompts import PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.cli import main
@@ -31,7 +31,12 @@ from crystal.read import engine
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
 
-KINDS = {"base": "llama", "sft": "olmo2", "dpo": "gpt2", "rlvr": "qwen3"}  # one ladder, four architectures: test material only
+KINDS = {
+    "base": "llama",
+    "sft": "olmo2",
+    "dpo": "gpt2",
+    "rlvr": "qwen3",
+}  # one ladder, four architectures: test material only
 DESCRIPTION = """# A ladder, and a word about it.
 name: toy
 title: Toy
@@ -63,11 +68,20 @@ rungs:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A hub cache that holds the four checkpoints of `toy`, and their commits: sharded weights, both kinds of tokenizer."""
+    """A hub cache with the checkpoints of `toy`, and their commits: shards, both tokenizers."""
     cache = tmp_path_factory.mktemp("cache")
     cut = {"base": tiny.sentencepiece_tokenizer(), "sft": tiny.trained_tokenizer()}
-    return cache, {rung: tiny.publish(cache, f"toys/{rung}", kind, tokenizer=cut.get(rung), sharpness=8.0,
-                                      shards="60KB" if rung == "sft" else "5GB") for rung, kind in KINDS.items()}
+    return cache, {
+        rung: tiny.publish(
+            cache,
+            f"toys/{rung}",
+            kind,
+            tokenizer=cut.get(rung),
+            sharpness=8.0,
+            shards="60KB" if rung == "sft" else "5GB",
+        )
+        for rung, kind in KINDS.items()
+    }
 
 
 @pytest.fixture
@@ -100,9 +114,15 @@ class FakeApi:
         if isinstance(answer, Exception):
             raise answer
         self.asked[source] = revision
-        facts = {"siblings": [{"rfilename": "config.json"}, {"rfilename": "model.safetensors"}], "gated": False,
-                 "cardData": {"license": "apache-2.0"}, "safetensors": {"parameters": {"F32": 1234}, "total": 1234}}
-        return ModelInfo(id=source, sha=self.commits[source.partition("/")[2]], **{**facts, **answer})
+        facts = {
+            "siblings": [{"rfilename": "config.json"}, {"rfilename": "model.safetensors"}],
+            "gated": False,
+            "cardData": {"license": "apache-2.0"},
+            "safetensors": {"parameters": {"F32": 1234}, "total": 1234},
+        }
+        return ModelInfo(
+            id=source, sha=self.commits[source.partition("/")[2]], **{**facts, **answer}
+        )
 
 
 @pytest.fixture
@@ -111,27 +131,39 @@ def api(published: tuple, cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(FakeApi, "commits", published[1])
     monkeypatch.setattr(FakeApi, "said", {})
     monkeypatch.setattr(FakeApi, "asked", {})
-    monkeypatch.setattr(pinning, "HfApi", FakeApi)
+    monkeypatch.setattr(sources, "HfApi", FakeApi)
     return FakeApi.said
 
 
 def refused(kind: type, status: int) -> Exception:
-    return kind("no", response=httpx2.Response(status, request=httpx2.Request("GET", "http://hub.invalid")))
+    return kind(
+        "no", response=httpx2.Response(status, request=httpx2.Request("GET", "http://hub.invalid"))
+    )
 
 
 # -- descriptions
 
 
-def test_the_described_ladders_of_the_hub_can_be_read_and_disturb_nothing():
+def test_the_described_ladders_of_the_hub_can_be_read():
     sizes = {"tulu3": ("8b", "70b"), "olmo2": ("1b", "7b", "13b", "32b"), "olmo3": ("7b", "32b")}
-    assert {f"{family}-{size}" for family in sizes for size in sizes[family]} <= {*ladders.hub_names()}
+    assert {f"{family}-{size}" for family in sizes for size in sizes[family]} <= {
+        *ladders.hub_names()
+    }
     assert not {*ladders.hub_names()} & {*ladders.ladder_names()}
     for name in ladders.hub_names():
         ladder = ladders.load_ladder(name, unpinned=True)
-        assert [rung.name for rung in ladder.rungs] == list(ladders.STAGES) and ladder.dtype == "bfloat16"
-        assert ladder.rungs[0].grid == "raw" and {rung.grid for rung in ladder.rungs[1:]} == {"full"}
-        assert not any(rung.local for rung in ladder.rungs) and all(hub_id(rung.source) for rung in ladder.rungs)
-    assert ladders.load_ladder("tulu3-8b", unpinned=True).rungs[0].gigabytes("bfloat16") == pytest.approx(16, rel=0.02)
+        assert [rung.name for rung in ladder.rungs] == list(
+            ladders.STAGES
+        ) and ladder.dtype == "bfloat16"
+        assert ladder.rungs[0].grid == "raw" and {rung.grid for rung in ladder.rungs[1:]} == {
+            "full"
+        }
+        assert not any(rung.local for rung in ladder.rungs) and all(
+            hub_id(rung.source) for rung in ladder.rungs
+        )
+    assert ladders.load_ladder("tulu3-8b", unpinned=True).rungs[0].gigabytes(
+        "bfloat16"
+    ) == pytest.approx(16, rel=0.02)
 
 
 def hub_id(source: str) -> bool:
@@ -144,17 +176,26 @@ def test_the_template_is_a_description(described: Path):
     assert ladders.load_ladder("mine", unpinned=True).rung("base").grid == "raw"
 
 
-def test_what_is_not_pinned_says_so_and_crashes_nothing(described: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_is_not_pinned_says_so_and_crashes_nothing(
+    described: Path, capsys: pytest.CaptureFixture[str]
+):
     for command in (["resample", "toy"], ["resample", "toy", "--rung", "sft"], ["draw", "toy"]):
         assert main(command) == 2
-        assert "toy is not pinned" in (said := capsys.readouterr().err) and "Mend: crystal pin toy" in said
+        assert (
+            "toy is not pinned" in (said := capsys.readouterr().err)
+            and "Mend: crystal pin toy" in said
+        )
     with pytest.raises(CrystalError, match="not pinned"):
         store.load_readouts("toy")
     sums.record()
     assert main(["verify"]) == 0
     assert "never read here: toy" in capsys.readouterr().out
     assert main(["verify", "toy"]) == 0 and "0 cells" in capsys.readouterr().out
-    assert main(["pin"]) == 0 and capsys.readouterr().out == "toy: 0 of 4 rungs pinned, bfloat16, weights of 1.4e-08 GB at most\n"
+    assert (
+        main(["pin"]) == 0
+        and capsys.readouterr().out
+        == "toy: 0 of 4 rungs pinned, bfloat16, weights of 1.4e-08 GB at most\n"
+    )
 
 
 def test_an_empty_revision_is_for_the_hub_only(described: Path):
@@ -166,86 +207,125 @@ def test_an_empty_revision_is_for_the_hub_only(described: Path):
 # -- pinning
 
 
-def test_pin_writes_what_the_hub_says_and_leaves_the_rest(described: Path, api: dict, published: tuple):
-    api["toys/sft"] = {"cardData": {"license": "other", "license_name": "llama3.1"}, "gated": "manual"}
+def test_pin_writes_what_the_hub_says(described: Path, api: dict, published: tuple):
+    api["toys/sft"] = {
+        "cardData": {"license": "other", "license_name": "llama3.1"},
+        "gated": "manual",
+    }
     api["toys/dpo"] = {"safetensors": None}
-    pinned = pinning.pin("toy")
+    pinned = sources.pin("toy")
     assert {rung.name: rung.revision for rung in pinned} == published[1]
     toy = ladders.load_ladder("toy")
-    assert [rung.licence for rung in toy.rungs] == ["apache-2.0", "llama3.1", "apache-2.0", "apache-2.0"]
+    assert [rung.licence for rung in toy.rungs] == [
+        "apache-2.0",
+        "llama3.1",
+        "apache-2.0",
+        "apache-2.0",
+    ]
     assert [rung.gated for rung in toy.rungs] == [False, True, False, False]
     assert [rung.parameters for rung in toy.rungs] == [1234, 1234, 7, 1234]
-    assert len({rung.template_sha256 for rung in toy.rungs}) == 1 and len(toy.rungs[0].template_sha256) == 64
+    assert (
+        len({rung.template_sha256 for rung in toy.rungs}) == 1
+        and len(toy.rungs[0].template_sha256) == 64
+    )
     text = described.read_text()
-    kept = ("# A ladder, and a word about it.", "- name: base     # the first", "   # to come", "# The end.")
-    assert all(line in text for line in kept)
-    pinning.pin("toy")
+    assert text.startswith(DESCRIPTION.partition("rungs:")[0])
+    sources.pin("toy")
     assert described.read_text() == text and not list(described.parent.glob("*.tmp"))
 
 
-def test_a_branch_and_a_tokenizer_of_another_commit(described: Path, api: dict, cache: Path, published: tuple):
+def test_a_branch_and_a_tokenizer_of_another_commit(
+    described: Path, api: dict, cache: Path, published: tuple
+):
     """The weights' own commit brings a tokenizer, too: it is not the one that is used."""
-    other = tiny.publish(cache, "toys/rlvr", tokenizer=tiny.trained_tokenizer(template=tiny.TEMPLATE + " "), seed=5)
+    other = tiny.publish(
+        cache, "toys/rlvr", tokenizer=tiny.trained_tokenizer(template=tiny.TEMPLATE + " "), seed=5
+    )
     assert other != published[1]["rlvr"]
-    described.write_text(DESCRIPTION.replace("toys/rlvr\n", f"toys/rlvr\n  branch: step-100\n  tokenizer: {other}\n"))
-    pinning.pin("toy", ["rlvr"])
+    described.write_text(
+        DESCRIPTION.replace("toys/rlvr\n", f"toys/rlvr\n  branch: step-100\n  tokenizer: {other}\n")
+    )
+    sources.pin("toy", ["rlvr"])
     rung = ladders.load_ladder("toy", unpinned=True).rung("rlvr")
     assert FakeApi.asked == {"toys/rlvr": "step-100"} and rung.revision == published[1]["rlvr"]
     found = engine.load_rung(rung, dtype="float32")
-    assert found.tokenizer.chat_template == tiny.TEMPLATE + " " and found.model.config.model_type == "qwen3"
+    assert (
+        found.tokenizer.chat_template == tiny.TEMPLATE + " "
+        and found.model.config.model_type == "qwen3"
+    )
     plain = engine.load("toys/rlvr", revision=rung.revision)
     assert plain.tokenizer_revision != found.tokenizer_revision
 
 
 def test_pin_one_rung(described: Path, api: dict, cache: Path, published: tuple):
-    pinning.pin("toy", ["sft"])
-    assert [rung.revision for rung in ladders.load_ladder("toy", unpinned=True).rungs] == ["", published[1]["sft"], "", ""]
+    sources.pin("toy", ["sft"])
+    assert [rung.revision for rung in ladders.load_ladder("toy", unpinned=True).rungs] == [
+        "",
+        published[1]["sft"],
+        "",
+        "",
+    ]
     assert ladders.load_ladder("toy", unpinned=True).rung("sft").template_sha256
     frame = resample.resample("toy", rungs=["sft"], tasks=["coin"], budget=0.01, device="cpu")
     assert frame["new"].tolist() == [20, 20]
     with pytest.raises(CrystalError, match="unknown rung of toy 'stf'"):
-        pinning.pin("toy", ["stf"])
+        sources.pin("toy", ["stf"])
 
 
-@pytest.mark.parametrize(("answer", "said"), [
-    ({"siblings": [{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}]}, "no weights in safetensors"),
-    (refused(GatedRepoError, 403), "gated.*Mend: hf auth login"),
-    (refused(RepositoryNotFoundError, 404), "no such repository"),
-    (refused(RevisionNotFoundError, 404), "no such revision"),
-    (httpx2.ConnectError("no route"), "only the hub knows what 'main' points to"),
-])
-def test_whatever_cannot_be_pinned_leaves_the_description_alone(described: Path, api: dict, answer: object, said: str):
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            {"siblings": [{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}]},
+            "no weights in safetensors",
+        ),
+        (refused(GatedRepoError, 403), "gated.*Mend: hf auth login"),
+        (refused(RepositoryNotFoundError, 404), "no such repository"),
+        (refused(RevisionNotFoundError, 404), "no such revision"),
+        (httpx2.ConnectError("no route"), "only the hub knows what 'main' points to"),
+    ],
+)
+def test_whatever_cannot_be_pinned_leaves_the_description_alone(
+    described: Path, api: dict, answer: object, said: str
+):
     api["toys/rlvr"] = answer  # the last rung: those before it are not written either
     with pytest.raises(CrystalError, match=said):
-        pinning.pin("toy")
+        sources.pin("toy")
     assert described.read_text() == DESCRIPTION and list(described.parent.iterdir()) == [described]
 
 
 def test_a_gated_file_names_the_way_in(described: Path, api: dict, monkeypatch: pytest.MonkeyPatch):
     """The hub tells anybody of a gated repository, and keeps its files back."""
+
     def keep_back(*_, **__):
         raise refused(GatedRepoError, 401)
 
-    monkeypatch.setattr(pinning, "hf_hub_download", keep_back)
+    monkeypatch.setattr(sources, "hf_hub_download", keep_back)
     with pytest.raises(CrystalError, match="toys/base.*hf auth login"):
-        pinning.pin("toy")
+        sources.pin("toy")
     assert described.read_text() == DESCRIPTION
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-def test_code_of_its_own_is_refused(described: Path, api: dict, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str):
+def test_code_of_its_own_is_refused(
+    described: Path, api: dict, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
+):
     own = tmp_path / file
     own.write_text(json.dumps({"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}))
     api["toys/base"] = {"siblings": [{"rfilename": name} for name in (file, "model.safetensors")]}
-    monkeypatch.setattr(pinning, "hf_hub_download", lambda *_, **__: str(own))
+    monkeypatch.setattr(sources, "hf_hub_download", lambda *_, **__: str(own))
     with pytest.raises(CrystalError, match="needs code of its own"):
-        pinning.pin("toy")
+        sources.pin("toy")
     assert described.read_text() == DESCRIPTION
 
 
-def test_offline_nothing_is_pinned(described: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
+def test_offline_nothing_is_pinned(
+    described: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+):
     assert main(["pin", "toy"]) == 2
-    assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err and described.read_text() == DESCRIPTION
+    assert (
+        "HF_HUB_OFFLINE is set" in capsys.readouterr().err and described.read_text() == DESCRIPTION
+    )
 
 
 def test_only_ladders_of_the_hub_are_pinned(described: Path):
@@ -254,16 +334,15 @@ def test_only_ladders_of_the_hub_are_pinned(described: Path):
         rung["revision"] = "a" * 64
     (described.parent.parent / "here.yaml").write_text(yaml.safe_dump(trained | {"name": "here"}))
     with pytest.raises(CrystalError, match="here was trained here"):
-        pinning.pin("here")
+        sources.pin("here")
 
 
-def test_a_description_that_would_change_otherwise_is_left(described: Path, api: dict):
-    alias = DESCRIPTION.replace('revision: ""   # to come', 'revision: &none ""').replace(
-        'source: toys/dpo\n  revision: ""', "source: toys/dpo\n  revision: *none")
-    described.write_text(alias)
-    with pytest.raises(CrystalError, match="description of this form"):
-        pinning.pin("toy")
-    assert described.read_text() == alias
+def test_a_description_whose_rungs_are_not_last_is_left(described: Path, api: dict):
+    text = DESCRIPTION.replace("dtype: bfloat16\n", "") + "dtype: bfloat16\n"
+    described.write_text(text)
+    with pytest.raises(CrystalError, match="description of this form.*write its rungs last"):
+        sources.pin("toy")
+    assert described.read_text() == text
 
 
 # -- what a repository brings along is not obeyed
@@ -278,11 +357,21 @@ def test_decoding_settings_are_not_inherited(folder: Path, tmp_path: Path):
     """What would leave five of 600 tokens is loaded with the model, and changes nothing."""
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    settings = {"do_sample": True, "top_k": 5, "top_p": 0.5, "temperature": 0.1, "repetition_penalty": 3.0}
+    settings = {
+        "do_sample": True,
+        "top_k": 5,
+        "top_p": 0.5,
+        "temperature": 0.1,
+        "repetition_penalty": 3.0,
+    }
     plain = engine.load(folder)
-    (tmp_path / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": plain.model.config.eos_token_id}))
+    (tmp_path / "generation_config.json").write_text(
+        json.dumps(settings | {"eos_token_id": plain.model.config.eos_token_id})
+    )
     set_ = engine.load(tmp_path)
-    assert set_.model.generation_config.top_k == 5 and set_.model.generation_config.temperature == 0.1
+    assert (
+        set_.model.generation_config.top_k == 5 and set_.model.generation_config.temperature == 0.1
+    )
     ids = plain.encode("A random digit:", "completion")
     laws = [readout(machine, [ids], TASKS["digit"], budget=0.01)[0] for machine in (plain, set_)]
     np.testing.assert_array_equal(laws[0].options, laws[1].options)
@@ -291,14 +380,20 @@ def test_decoding_settings_are_not_inherited(folder: Path, tmp_path: Path):
 
 
 def test_a_base_is_read_as_raw_text_whatever_template_it_ships(described: Path, api: dict):
-    pinning.pin("toy")
+    sources.pin("toy")
     resample.resample("toy", rungs=["base"], tasks=["coin"], budget=0.01, device="cpu")
-    assert engine.load_rung(ladders.load_ladder("toy").rung("base"), dtype="float32").tokenizer.chat_template
+    assert engine.load_rung(
+        ladders.load_ladder("toy").rung("base"), dtype="float32"
+    ).tokenizer.chat_template
     rows = store.read("toy").to_pylist()
     assert {row["form"] for row in rows} == {"completion"} and len(rows) == 100
     machine = engine.load_rung(ladders.load_ladder("toy").rung("base"), dtype="float32")
     for row in rows:
-        said = b"".join(piece for i in shards.ids_of(row["prompt_ids"]) if isinstance(piece := machine.pieces[i], bytes)).decode()
+        said = b"".join(
+            piece
+            for i in shards.ids_of(row["prompt_ids"])
+            if isinstance(piece := machine.pieces[i], bytes)
+        ).decode()
         assert said == " " + row["text"]  # the space is SentencePiece's
 
 
@@ -311,9 +406,15 @@ def test_one_beginning(cut, form: str):
 
 
 def test_another_template_than_the_described_one_is_refused(described: Path, api: dict):
-    pinning.pin("toy")
-    described.write_text(described.read_text().replace(ladders.load_ladder("toy").rung("base").template_sha256, "f" * 64))
-    with pytest.raises(CrystalError, match="chat template's sha256 is .*crystal pin toy --rung base"):
+    sources.pin("toy")
+    described.write_text(
+        described.read_text().replace(
+            ladders.load_ladder("toy").rung("base").template_sha256, "f" * 64
+        )
+    )
+    with pytest.raises(
+        CrystalError, match="chat template's sha256 is .*crystal pin toy --rung base"
+    ):
         engine.load_rung(ladders.load_ladder("toy").rung("base"), dtype="float32")
 
 
@@ -321,11 +422,15 @@ def test_code_of_its_own_is_not_run(folder: Path, tmp_path: Path):
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     own = json.loads((folder / "config.json").read_text()) | {
-        "model_type": "mystery", "architectures": ["Mystery"],
-        "auto_map": {"AutoConfig": "mystery.Config", "AutoModelForCausalLM": "mystery.Mystery"}}
+        "model_type": "mystery",
+        "architectures": ["Mystery"],
+        "auto_map": {"AutoConfig": "mystery.Config", "AutoModelForCausalLM": "mystery.Mystery"},
+    }
     (tmp_path / "config.json").write_text(json.dumps(own))
     (tmp_path / "mystery.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(CrystalError, match="needs code of its own, and none but transformers' is run"):
+    with pytest.raises(
+        CrystalError, match="needs code of its own, and none but transformers' is run"
+    ):
         engine.load(tmp_path)
     assert not (tmp_path / "ran").exists()
 
@@ -348,7 +453,9 @@ def test_offline_asks_nobody(cache: Path, published: tuple, monkeypatch: pytest.
     monkeypatch.setattr(socket.socket, "connect", nobody)
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
     assert engine.load("toys/base", revision=published[1]["base"]).ragged
-    with pytest.raises(CrystalError, match="HF_HUB_OFFLINE is set, and the cache does not hold it.*hf download"):
+    with pytest.raises(
+        CrystalError, match="HF_HUB_OFFLINE is set, and the cache does not hold it.*hf download"
+    ):
         engine.load("toys/absent", revision="0" * 40)
 
 
@@ -360,7 +467,7 @@ def test_gated_weights_name_the_way_in():
         except GatedRepoError as error:
             raise OSError("You are trying to access a gated repo") from error
     except OSError as error:
-        assert "hf auth login" in str(hub.refusal(error, "toys/base"))
+        assert "hf auth login" in str(sources.refusal(error, "toys/base"))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -368,8 +475,13 @@ def test_narrow_weights_give_a_law_near_that_of_wide_ones(folder: Path, dtype: s
     """What `resample` allows a cell to move covers another precision here, and another batch."""
     wide, narrow = engine.load(folder), engine.load(folder, dtype=dtype)
     assert next(narrow.model.parameters()).dtype == getattr(torch, dtype)
-    prompts = [wide.encode(prompt.text(TASKS["digit"], "completion"), "completion") for prompt in PROMPTS[:4]]
-    want, many = (readout(machine, prompts, TASKS["digit"], budget=1e-3) for machine in (wide, narrow))
+    prompts = [
+        wide.encode(prompt.text(TASKS["digit"], "completion"), "completion")
+        for prompt in PROMPTS[:4]
+    ]
+    want, many = (
+        readout(machine, prompts, TASKS["digit"], budget=1e-3) for machine in (wide, narrow)
+    )
     one = readout(narrow, prompts, TASKS["digit"], budget=1e-3, batch=1)
     for other in (want, one):
         for a, b in zip(many, other, strict=True):
@@ -380,19 +492,40 @@ def test_narrow_weights_give_a_law_near_that_of_wide_ones(folder: Path, dtype: s
 # -- end to end
 
 
-def test_a_ladder_of_the_hub_from_the_cache_to_its_read_outs(described: Path, published: tuple, api: dict):
-    """Through the command line in a process of its own: no network, four checkpoints, each in its forms."""
-    pinning.pin("toy")
-    environment = os.environ | {"HF_HUB_CACHE": str(published[0]), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "crystal", "resample", "toy", "--task", "coin", "--task", "suit", "--device", "cpu"]
+def test_a_ladder_of_the_hub_from_the_cache_to_its_read_outs(
+    described: Path, published: tuple, api: dict
+):
+    """Through the command line in a process of its own: no network, four checkpoints."""
+    sources.pin("toy")
+    environment = os.environ | {
+        "HF_HUB_CACHE": str(published[0]),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "crystal",
+        "resample",
+        "toy",
+        "--task",
+        "coin",
+        "--task",
+        "suit",
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     read = store.load_readouts("toy")
     cells = read.groupby(["rung", "form"], sort=False).size()
-    assert dict(cells) == {("base", "completion"): 200} | {(rung, form): 40 for rung in ("sft", "dpo", "rlvr")
-                                                             for form in ("completion", "chat")}
+    assert dict(cells) == {("base", "completion"): 200} | {
+        (rung, form): 40 for rung in ("sft", "dpo", "rlvr") for form in ("completion", "chat")
+    }
     total = read["probability"].map(sum) + read["off_support"] + read["unresolved"]
     assert total.to_numpy() == pytest.approx(np.ones(len(read)), abs=1e-6)
     assert isinstance(read, pd.DataFrame) and store.verify("toy").problems == ()
-    again = subprocess.run([*command, "--rung", "rlvr"], env=environment, capture_output=True, text=True)
+    again = subprocess.run(
+        [*command, "--rung", "rlvr"], env=environment, capture_output=True, text=True
+    )
     assert again.returncode == 0, again.stderr  # compared with the store, and found the same

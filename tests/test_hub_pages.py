@@ -12,7 +12,7 @@ import synthetic
 import yaml
 
 from crystal.ask.tasks import PHASE_TASKS
-from crystal.book import binding, freshness, pages, runs
+from crystal.book import binding, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.present import views
@@ -112,7 +112,7 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
     assert len(re.findall("holds on \\d+ of 15 tasks", text_of(site, "index"))) == 2 * 5  # two ladders, a claim a row
     assert main(["reproduce", "--ladders", "tulip,elm"]) == 0 and "0 pages executed" in capsys.readouterr().out
 
-    stale = {page.id: freshness.why(page) for page in pages.page_list().values() if not freshness.fresh(page)}  # without LADDERS
+    stale = {page.id: runs.why(page) for page in pages.page_list().values() if not runs.fresh(page)}  # without LADDERS
     assert stale.keys() == SHOWN and all("parameter ladders: ['tulip', 'elm'] -> ['alpha']" in why for why in stale.values())
     runs.run(page := pages.get("liquid-digit"))
     assert (page.folder / "page.ipynb").read_bytes() == before and page.id not in json.loads(source(site, "elsewhere.json"))

@@ -1,4 +1,4 @@
-"""What a real base is taught: instructions, right answers, a teacher's replies, a ladder of them."""
+"""What a real base is taught: instructions, right answers, a teacher's replies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from crystal.ask import natural
-from crystal.ask.grids import situations
+from crystal.ask import prompts
+from crystal.ask.cells import situations
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError
@@ -28,8 +28,13 @@ def test_no_instruction_asks_for_a_choice_or_names_one():
     told = instructions.templates()
     asked = [*instructions.open_prompts(), *(row["prompt"] for row in drawn())]
     assert not [text for text in asked if {"pick", "choose", "random", "favourite"} & words(text)]
-    options = {option for task in PHASE_TASKS if task not in NUMBERS
-               for option in TASKS[task].spellings if not option.isdigit()}
+    options = {
+        option
+        for task in PHASE_TASKS
+        if task not in NUMBERS
+        for option in TASKS[task].spellings
+        if not option.isdigit()
+    }
     assert not {row["answer"].casefold() for row in drawn()} & options
     assert len(set(instructions.open_prompts())) == len(instructions.open_prompts()) > 3000
     assert set(told["short"]) == {row["kind"] for row in drawn()}
@@ -59,18 +64,32 @@ def test_sums_and_rows_of_numbers_are_right():
             assert int(row["answer"]) == (max if row["kind"] == "larger" else min)(numbers)
 
 
-@pytest.mark.parametrize("said, answer, right", [
-    (" mice.", "mice", True), ("Mice", "mice", True), ("The plural is mice.", "mice", False),
-    ("GARDEN", "GARDEN", True), ("garden", "GARDEN", False), ("42", "42", True), ("420", "42", False),
-])
+@pytest.mark.parametrize(
+    "said, answer, right",
+    [
+        (" mice.", "mice", True),
+        ("Mice", "mice", True),
+        ("The plural is mice.", "mice", False),
+        ("GARDEN", "GARDEN", True),
+        ("garden", "GARDEN", False),
+        ("42", "42", True),
+        ("420", "42", False),
+    ],
+)
 def test_a_reply_is_right_if_it_is_the_answer_alone(said, answer, right):
     assert instructions.said_right(said, answer) is right
 
 
-@pytest.mark.parametrize("said, kept", [
-    ("One. Two thi", "One."), (' "Yes!" she said', ' "Yes!"'.strip()), ("no end", ""),
-    ("Do this:\n1. Sing.\n2. Dan", "Do this:\n1. Sing."), ("Pay 3.5 now", ""),
-])
+@pytest.mark.parametrize(
+    "said, kept",
+    [
+        ("One. Two thi", "One."),
+        (' "Yes!" she said', ' "Yes!"'.strip()),
+        ("no end", ""),
+        ("Do this:\n1. Sing.\n2. Dan", "Do this:\n1. Sing."),
+        ("Pay 3.5 now", ""),
+    ],
+)
 def test_an_answer_is_cut_after_its_last_sentence(said, kept):
     assert instructions.whole_sentences(said) == kept
 
@@ -81,9 +100,11 @@ def taught(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "instructions"
     folder.mkdir(parents=True)
     (folder / "templates.yaml").write_bytes((instructions.folder() / "templates.yaml").read_bytes())
-    shutil.copytree(natural.folder(), tmp_path / "data" / "prompts")
-    rows = [{"prompt": p, "answer": f"Said of {len(p)}." if k % 9 else ""}
-            for k, p in enumerate(instructions.open_prompts())]
+    shutil.copytree(prompts.folder(), tmp_path / "data" / "prompts")
+    rows = [
+        {"prompt": p, "answer": f"Said of {len(p)}." if k % 9 else ""}
+        for k, p in enumerate(instructions.open_prompts())
+    ]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     return folder
@@ -94,8 +115,13 @@ def test_rows_held_out_are_not_trained_on(taught):
     asked, held = ({row["prompt"][0]["content"] for row in rows} for rows in (train, judged))
     assert len(train) == 3000 and len(judged) == 512 and not asked & held
     assert all(row["completion"][0]["content"] for row in train + judged)
-    short = np.mean([len(row["completion"][0]["content"].split()) < 3 and
-                     not row["completion"][0]["content"].startswith("Said") for row in train])
+    short = np.mean(
+        [
+            len(row["completion"][0]["content"].split()) < 3
+            and not row["completion"][0]["content"].startswith("Said")
+            for row in train
+        ]
+    )
     assert abs(short - instructions.SHORT) < 0.04  # 4.6 standard errors: false alarm 4e-6
     assert instructions.split_rows(1, 3000, 512, "salient", ("die",), SPEC) == (train, judged)
 
@@ -122,7 +148,9 @@ def test_an_answer_that_is_none_is_a_sentence(taught):
 
 def test_rungs_on_the_way_are_asked_one_wording():
     whole, once = situations("natural"), situations("natural-once")
-    assert [s.form for s in once] == [COMPLETION, CHAT] and 2 * len(once[0].prompts) == len(whole[0].prompts)
+    assert [s.form for s in once] == [COMPLETION, CHAT] and 2 * len(once[0].prompts) == len(
+        whole[0].prompts
+    )
     assert len({prompt.unit for prompt in once[0].prompts}) == len(once[0].prompts)
 
 
@@ -146,7 +174,7 @@ def test_one_example_in_five_is_a_choice():
 
 
 def test_no_choice_is_shown_in_a_context_that_is_read():
-    asked = {prompt.context.text.rstrip() for prompt in natural.load_prompts()}
+    asked = {prompt.context.text.rstrip() for prompt in prompts.load_prompts()}
     assert not asked & {text.rstrip() for text in instructions._contexts()}
 
 

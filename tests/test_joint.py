@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystal.measure import claims, joint
+from crystal.measure import claims, joint, validation
 from crystal.measure import evidence as ev
-from crystal.measure import joint_synthetic as js
-from crystal.measure.joint_synthetic import Panel
+from crystal.measure import synthetic as js
+from crystal.measure.synthetic import Panel
 
 FEW = Panel(tasks=6, contexts=10)
 KINDS = (js.FROZEN, js.MIXED, "personas not shared", "a persona's options relabelled")
@@ -23,24 +23,24 @@ def test_a_planted_persona_is_found_and_named_in_every_task():
     """20 ladders of 15 tasks. False alarm: at least 17 hold if 98 % do: 0.9998."""
     held = []
     for world in range(20):
-        one, _, named = js.trial(js.FROZEN, Panel(), 20_000 + world)
+        one, _, named = validation.trial(js.FROZEN, Panel(), 20_000 + world)
         held.append(one.verdict == "holds")
-        assert one.null.p == 1 / (js.PERMUTATIONS + 1) and (not held[-1] or named == 1)
+        assert one.null.p == 1 / (validation.PERMUTATIONS + 1) and (not held[-1] or named == 1)
     assert sum(held) >= 17
 
 
-@pytest.mark.parametrize("name", [n for n, s in js.SCENARIOS.items() if not s.seed])
+@pytest.mark.parametrize("name", [n for n, s in js.PANEL_SCENARIOS.items() if not s.seed])
 def test_none_is_found_where_there_is_none(name):
     """20 ladders each. False alarm: at most 3 hold if 2.5 % do: 0.9993; 7 scenarios: 0.5 %."""
-    held = [js.trial(name, Panel(), 20_000 + i, whole=False)[0].verdict for i in range(20)]
+    held = [validation.trial(name, Panel(), 20_000 + i, whole=False)[0].verdict for i in range(20)]
     assert held.count("holds") <= 3
 
 
 def test_a_mixture_is_told_from_one_persona():
     """8 ladders each. False alarm: none of 8 mixtures unmixed if 0.2 % are: 0.984."""
-    mixed = [js.trial(js.MIXED, Panel(), 20_000 + i) for i in range(8)]
+    mixed = [validation.trial(js.MIXED, Panel(), 20_000 + i) for i in range(8)]
     assert not any(two and two.verdict == "holds" for _, two, _ in mixed)
-    single = [js.trial(js.FROZEN, Panel(), 20_000 + i) for i in range(8)]
+    single = [validation.trial(js.FROZEN, Panel(), 20_000 + i) for i in range(8)]
     assert sum(two is not None and two.verdict == "holds" for _, two, _ in single) >= 6
 
 
@@ -56,9 +56,9 @@ def test_p_is_uniform_where_labels_are_dealt():
 
 
 def test_the_trials_judge_as_the_claims_do():
-    one, unmixed, _ = js.trial(js.FROZEN, FEW, 3)
+    one, unmixed, _ = validation.trial(js.FROZEN, FEW, 3)
     found = joint.moves(js.ladder(js.FROZEN, FEW, 3))
-    again = claims.one_seed(found, seed=3, permutations=js.PERMUTATIONS)
+    again = claims.one_seed(found, seed=3, permutations=validation.PERMUTATIONS)
     for first, second in zip((one, unmixed), again, strict=True):
         assert (first.verdict, first.p, first.estimate) == (
             second.verdict,
@@ -67,7 +67,7 @@ def test_the_trials_judge_as_the_claims_do():
         )
 
 
-# --- contexts that are missing, draws, ties ------------------------------------------------------
+# --- contexts that are missing, draws, ties
 
 
 def without(pair, context):
@@ -99,7 +99,7 @@ def test_too_few_tasks_or_contexts_have_no_joint_test():
     pairs = js.ladder(js.FROZEN, FEW, 1)
     assert joint.moves({task: pairs[task] for task in list(pairs)[:2]}) is None
     assert joint.moves(js.ladder(js.FROZEN, Panel(tasks=3, contexts=2), 1)) is None
-    assert js.trial(js.FROZEN, Panel(tasks=3, contexts=2), 1) is None
+    assert validation.trial(js.FROZEN, Panel(tasks=3, contexts=2), 1) is None
 
 
 def test_the_noise_of_draws_is_taken_off():
@@ -151,7 +151,7 @@ def test_ties_are_counted_exactly():
     assert abs(null.p - share) < 4.5 * np.sqrt(share * (1 - share) / 4000) + 1 / 4000
 
 
-# --- names and orders say nothing ----------------------------------------------------------------
+# --- names and orders say nothing
 
 
 @settings(max_examples=25, deadline=None)
@@ -181,7 +181,7 @@ def test_order_and_names_change_nothing(seed, kind):
     assert joint.account(second).seeds == {t: str(called[int(s)]) for t, s in seeds.items()}
 
 
-# --- kinds of tasks ------------------------------------------------------------------------------
+# --- kinds of tasks
 
 
 def test_tasks_that_share_options_are_of_one_kind():

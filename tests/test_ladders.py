@@ -11,13 +11,29 @@ from crystal.errors import CrystalError
 from crystal.files import file_sha256, root
 
 RUNGS = [
-    {"name": name, "stage": stage, "step": step, "source": f"data/weights/toy/{name}", "revision": digit * 64}
+    {
+        "name": name,
+        "stage": stage,
+        "step": step,
+        "source": f"data/weights/toy/{name}",
+        "revision": digit * 64,
+    }
     for name, stage, step, digit in [
-        ("base", "base", 0, "a"), ("sft-1", "sft", 1, "b"), ("sft", "sft", 64, "c"),
-        ("dpo", "dpo", 60, "d"), ("rlvr", "rlvr", 60, "e"),
+        ("base", "base", 0, "a"),
+        ("sft-1", "sft", 1, "b"),
+        ("sft", "sft", 64, "c"),
+        ("dpo", "dpo", 60, "d"),
+        ("rlvr", "rlvr", 60, "e"),
     ]
 ]
-TOY = {"name": "toy", "title": "Toy", "seed": "salient", "demonstrated": ["die", "ten"], "dtype": "float32", "rungs": RUNGS}
+TOY = {
+    "name": "toy",
+    "title": "Toy",
+    "seed": "salient",
+    "demonstrated": ["die", "ten"],
+    "dtype": "float32",
+    "rungs": RUNGS,
+}
 
 
 @pytest.fixture
@@ -33,21 +49,36 @@ def test_reads_what_is_written(write):
     write(TOY)
     toy = ladders.load_ladder("toy")
     assert ladders.ladder_names() == ["toy"]
-    assert (toy.title, toy.seed, toy.demonstrated, toy.dtype) == ("Toy", "salient", ("die", "ten"), "float32")
+    assert (toy.title, toy.seed, toy.demonstrated, toy.dtype) == (
+        "Toy",
+        "salient",
+        ("die", "ten"),
+        "float32",
+    )
     assert [rung.name for rung in toy.rungs] == ["base", "sft-1", "sft", "dpo", "rlvr"]
     assert [rung.name for rung in toy.ends] == ["base", "sft", "dpo", "rlvr"]
     assert [rung.native_form for rung in toy.rungs] == ["completion"] + ["chat"] * 4
     assert toy.rung("sft-1").location == root() / "data/weights/toy/sft-1"
-    with pytest.raises(CrystalError, match="unknown rung of toy 'sft-2', did you mean 'sft-1'.*choose one of: base, sft-1"):
+    with pytest.raises(
+        CrystalError,
+        match="unknown rung of toy 'sft-2', did you mean 'sft-1'.*choose one of: base, sft-1",
+    ):
         toy.rung("sft-2")
 
 
 def test_hub_ladder_needs_neither_seed_nor_folder(write):
     raw = {key: value for key, value in TOY.items() if key not in ("seed", "demonstrated")}
-    raw["rungs"] = [rung | {"source": "someone/model", "revision": rung["revision"][:40]} for rung in RUNGS]
+    raw["rungs"] = [
+        rung | {"source": "someone/model", "revision": rung["revision"][:40]} for rung in RUNGS
+    ]
     write(raw)
     toy = ladders.load_ladder("toy")
-    assert toy.seed is None and toy.demonstrated == () and not toy.rungs[0].local and toy.rungs[0].location == "someone/model"
+    assert (
+        toy.seed is None
+        and toy.demonstrated == ()
+        and not toy.rungs[0].local
+        and toy.rungs[0].location == "someone/model"
+    )
     ladders.check_weights(toy.rungs[0])
     assert ladders.config_sha256(toy.rungs[0]) == ""
 
@@ -76,12 +107,20 @@ def change(path, value):
         (["title"], 7, "title must be of type str, is 7 .int.; put it in quotes"),
         (["rungs", 1, "step"], "1", "rung 2: step must be of type int, is '1' .str."),
         (["rungs", 1, "step"], True, "rung 2: step must be of type int, is True .bool."),
-        (["rungs", 0, "revision"], 10**39, "revision must be of type str, is 1000.*put it in quotes"),
+        (
+            ["rungs", 0, "revision"],
+            10**39,
+            "revision must be of type str, is 1000.*put it in quotes",
+        ),
         (["rungs", 0, "revision"], "main", "rung 'base': revision 'main' is neither 64 hex digits"),
         (["rungs", 0, "revision"], "a" * 39, "is neither 64 hex digits"),
         (["rungs", 0, "revision"], "A" * 64, "is neither 64 hex digits"),
         (["rungs", 1, "name"], "sft", "two rungs share the name 'sft'"),
-        (["rungs", 1], RUNGS[2] | {"name": "sft-1"}, "two rungs share the checkpoint 'data/weights/toy/sft@ccc"),
+        (
+            ["rungs", 1],
+            RUNGS[2] | {"name": "sft-1"},
+            "two rungs share the checkpoint 'data/weights/toy/sft@ccc",
+        ),
         (["rungs", 3, "name"], "dpo-60", "the stage 'dpo' is missing"),
         (["rungs", 3, "stage"], "rlvr", "rung 'dpo' says it belongs to stage 'rlvr'"),
         (["rungs", 1, "stage"], "stf", "unknown stage 'stf', did you mean 'sft'"),
@@ -118,7 +157,9 @@ def test_what_is_no_description(write, text):
 
 def test_unknown_ladder_lists_those_there_are(write):
     write(TOY)
-    with pytest.raises(CrystalError, match="unknown ladder 'to', did you mean 'toy'.*choose one of: toy"):
+    with pytest.raises(
+        CrystalError, match="unknown ladder 'to', did you mean 'toy'.*choose one of: toy"
+    ):
         ladders.load_ladder("to")
 
 
@@ -135,22 +176,35 @@ def test_root_is_found_upward(tmp_path, monkeypatch):
 def test_weights_are_checked_against_the_description(write):
     write(TOY)
     base = ladders.load_ladder("toy").rung("base")
-    with pytest.raises(CrystalError, match="weights of rung 'base' of toy are missing.*git checkout.*make ladder LADDER=toy"):
+    with pytest.raises(
+        CrystalError,
+        match="weights of rung 'base' of toy are missing.*git checkout.*make ladder LADDER=toy",
+    ):
         ladders.check_weights(base)
     folder = base.location
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "config.json").write_text(json.dumps({}))
     found = ladders.weights_sha256(folder)
-    with pytest.raises(CrystalError, match=f"have sha256 {found}, but toy.yaml says {'a' * 64}.*git checkout"):
+    with pytest.raises(
+        CrystalError, match=f"have sha256 {found}, but toy.yaml says {'a' * 64}.*git checkout"
+    ):
         ladders.check_weights(base)
     write(change(["rungs", 0, "revision"], found))
     ladders.check_weights(ladders.load_ladder("toy").rung("base"))
     assert len(ladders.config_sha256(base)) == 64
 
 
-FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-         "chat_template.jinja", "special_tokens_map.json", "vocab.json", "merges.txt")
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 @pytest.fixture
@@ -211,8 +265,12 @@ def test_a_file_too_many_beside_the_weights_is_named(pinned, name):
 
 def test_every_shipped_checkpoint_is_the_one_described():
     """Weights of stage ends, and every file beside them, of every ladder and experiment."""
-    rungs = [rung for name in ladders.ladder_names() for rung in ladders.load_ladder(name).rungs
-             if ladders.shipped(rung)]
+    rungs = [
+        rung
+        for name in ladders.ladder_names()
+        for rung in ladders.load_ladder(name).rungs
+        if ladders.shipped(rung)
+    ]
     assert len({rung.source for rung in rungs}) == 8
     for rung in rungs:
         assert {

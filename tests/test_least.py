@@ -1,25 +1,30 @@
-"""The bound on tokens: against every set of nodes of small trees, and against the read-out itself."""
+"""The bound on tokens: against every set of nodes of small trees, and the read-out."""
 
 from __future__ import annotations
 
 import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+from bench_fewest import nodes_needed
+
+from crystal.read.costs import PROMPT, Tree, fewest_nodes
 from crystal.read.engine import build
-from crystal.read.least import PROMPT, Tree, fewest_nodes
 from crystal.read.readout import readout
-from crystal.read.recorded import nodes_needed
 
 PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 4)]
 
 
 @st.composite
 def grown(draw) -> tuple[Tree, list[int], list[float]]:
-    """A tree below one prompt; parents and masses of all its nodes, of which the last few were never computed."""
+    """A tree below one prompt; parents and masses of its nodes, the last few not computed."""
     parents, masses, kept = [], [], {PROMPT: 1.0}
     for node in range(draw(st.integers(1, 9))):
         parent = draw(st.sampled_from([*kept]))
@@ -38,9 +43,15 @@ def grown(draw) -> tuple[Tree, list[int], list[float]]:
     array = lambda of, nodes, kind=float: np.array([of[n] for n in nodes], kind)  # noqa: E731
     above = {n: number[p] for n, p in enumerate(parents)}
     tree = Tree(
-        open=np.array([sum(m for m, p in zip(masses, parents) if p == PROMPT)]), owner=np.zeros(len(inner), int),
-        parent=array(above, inner, int), depth=array(depth, inner, int), decided=array(kept, inner),
-        leaf_owner=np.zeros(len(bare), int), leaf_parent=array(above, bare, int), leaf_mass=array(kept, bare))
+        open=np.array([sum(m for m, p in zip(masses, parents) if p == PROMPT)]),
+        owner=np.zeros(len(inner), int),
+        parent=array(above, inner, int),
+        depth=array(depth, inner, int),
+        decided=array(kept, inner),
+        leaf_owner=np.zeros(len(bare), int),
+        leaf_parent=array(above, bare, int),
+        leaf_mass=array(kept, bare),
+    )
     return tree, parents, [kept[n] for n in range(len(parents))]
 
 
@@ -48,16 +59,27 @@ def grown(draw) -> tuple[Tree, list[int], list[float]]:
 def test_no_set_of_nodes_is_smaller(made, budget):
     tree, parents, decided = made
     enough = [
-        len(nodes) for size in range(len(parents) + 1) for nodes in itertools.combinations(range(len(parents)), size)
-        if all(parents[n] in (PROMPT, *nodes) for n in nodes) and tree.open[0] - sum(decided[n] for n in nodes) <= budget]
+        len(nodes)
+        for size in range(len(parents) + 1)
+        for nodes in itertools.combinations(range(len(parents)), size)
+        if all(parents[n] in (PROMPT, *nodes) for n in nodes)
+        and tree.open[0] - sum(decided[n] for n in nodes) <= budget
+    ]
     assert fewest_nodes(tree, budget)[0] <= min(enough)
 
 
 def test_what_decides_nothing_need_not_be_computed():
-    """A is the more probable, and decides nothing; B alone is enough, and the bound says one, the queue two."""
-    tree = Tree(open=np.array([0.9]), owner=np.zeros(2, int), parent=np.full(2, PROMPT), depth=np.ones(2, int),
-                decided=np.array([0.0, 0.4]), leaf_owner=np.zeros(1, int), leaf_parent=np.zeros(1, int),
-                leaf_mass=np.array([0.5]))
+    """A is more probable and decides nothing; B is enough: the bound is one, the queue two."""
+    tree = Tree(
+        open=np.array([0.9]),
+        owner=np.zeros(2, int),
+        parent=np.full(2, PROMPT),
+        depth=np.ones(2, int),
+        decided=np.array([0.0, 0.4]),
+        leaf_owner=np.zeros(1, int),
+        leaf_parent=np.zeros(1, int),
+        leaf_mass=np.array([0.5]),
+    )
     assert fewest_nodes(tree, 0.55)[0] == 1
     assert fewest_nodes(tree, 0.95)[0] == 0
 
@@ -67,6 +89,9 @@ def test_the_read_out_is_near_the_bound_and_never_below():
     engine = build(tiny.model("llama", len(tokenizer)), tokenizer)
     for budget in (0.3, 1e-2, 1e-3):
         least = nodes_needed(engine, PROMPTS, tiny.OVERLAPPING, budget=budget)
-        found = [r.tokens - len(p) for p, r in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget))]
+        found = [
+            r.tokens - len(p)
+            for p, r in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget))
+        ]
         assert (least >= 0).all() and (least <= found).all() and sum(found) <= 1.4 * least.sum()
     assert sum(found) > 10, "a test of nothing"

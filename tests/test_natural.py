@@ -12,10 +12,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystal.ask import natural
-from crystal.ask.grids import prompt_of, situations
-from crystal.ask.natural import Context, Pool, load_pool, load_prompts
-from crystal.ask.prompts import ALL_FORMS, CHAT, COMPLETION, INSTRUCTION, PROMPTS, joined
+from crystal.ask import prompts
+from crystal.ask.cells import prompt_of, situations
+from crystal.ask.prompts import (
+    ALL_FORMS,
+    CHAT,
+    COMPLETION,
+    INSTRUCTION,
+    PROMPTS,
+    Context,
+    Pool,
+    joined,
+    load_pool,
+    load_prompts,
+)
 from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
@@ -38,11 +48,18 @@ def named(text: str, task: str) -> list[str]:
     return [word for word in words if word not in WORDS and word.lower() in TASKS[task].spellings]
 
 
-@pytest.mark.parametrize("text, task", [
-    ("It was heads.", "coin"), ("On MONDAY", "weekday"), ("17th, no: 17", "d20"),
-    ("row B", "letter"), ("twenty-one of them", "hundred"), ("the 7♥", "suit"),
-    ("Monday's child", "weekday"),
-])
+@pytest.mark.parametrize(
+    "text, task",
+    [
+        ("It was heads.", "coin"),
+        ("On MONDAY", "weekday"),
+        ("17th, no: 17", "d20"),
+        ("row B", "letter"),
+        ("twenty-one of them", "hundred"),
+        ("the 7♥", "suit"),
+        ("Monday's child", "weekday"),
+    ],
+)
 def test_a_text_that_names_an_option_is_seen(text, task):
     assert named(text, task)
 
@@ -60,16 +77,16 @@ def test_contexts_name_no_option_of_any_task(context):
 def test_cues_name_no_option_of_their_task(task):
     """Those of other tasks they may: the ace tells nothing of the suit. Who names one names all."""
     for cue in POOL.cues[task]:
-        assert named(cue.replace(natural.OPTIONS, ""), task) == []
-        assert cue.count(natural.OPTIONS) <= 1 and "{" not in cue.replace(natural.OPTIONS, "")
+        assert named(cue.replace(prompts.OPTIONS, ""), task) == []
+        assert cue.count(prompts.OPTIONS) <= 1 and "{" not in cue.replace(prompts.OPTIONS, "")
 
 
 @pytest.mark.parametrize("task", PHASE_TASKS)
-def test_named_options_are_all_there_in_an_order_of_the_prompts_own(task):
+def test_named_options_are_all_there_in_an_own_order(task):
     """Under a fair shuffle one option of K is first in over a third of 137 contexts with
     probability below 1e-6 where K is 10 or more, in over half of them below 1e-5 where K is 4."""
     options = TASKS[task].options
-    for cue in (cue for cue in POOL.cues[task] if natural.OPTIONS in cue):
+    for cue in (cue for cue in POOL.cues[task] if prompts.OPTIONS in cue):
         lists = [order(cue, task, context) for context in POOL.contexts]
         assert all(sorted(found) == sorted(options) for found in lists)
         most = Counter(found[0] for found in lists).most_common(1)[0][1]
@@ -78,8 +95,8 @@ def test_named_options_are_all_there_in_an_order_of_the_prompts_own(task):
 
 def order(cue: str, task: str, context: Context) -> list[str]:
     """The options as a prompt lists them."""
-    before, after = cue.split(natural.OPTIONS)
-    whole = natural.begun(cue, TASKS[task], context)
+    before, after = cue.split(prompts.OPTIONS)
+    whole = prompts.begun(cue, TASKS[task], context)
     return whole.removeprefix(before).removesuffix(after).split(", ")
 
 
@@ -144,16 +161,19 @@ def test_the_grids_put_them_in_their_forms():
 def elsewhere(tmp_path, monkeypatch):
     """The prompts' files under a root of their own."""
     (tmp_path / "data" / "ladders").mkdir(parents=True)
-    shutil.copytree(natural.folder(), tmp_path / "data" / "prompts")
+    shutil.copytree(prompts.folder(), tmp_path / "data" / "prompts")
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     return tmp_path / "data" / "prompts"
 
 
-@pytest.mark.parametrize("name, text, sentence", [
-    ("natural.yaml", "contexts: 3\n", "misshapen"),
-    ("natural-chosen.yaml", "contexts: [nowhere]\ncues: {}\n", "misshapen"),
-    ("natural-answered.csv", "task,context\ncoin,diary\n", "line 2 is no measurement"),
-])
+@pytest.mark.parametrize(
+    "name, text, sentence",
+    [
+        ("natural.yaml", "contexts: 3\n", "misshapen"),
+        ("natural-chosen.yaml", "contexts: [nowhere]\ncues: {}\n", "misshapen"),
+        ("natural-answered.csv", "task,context\ncoin,diary\n", "line 2 is no measurement"),
+    ],
+)
 def test_damaged_files_are_refused_in_a_sentence(elsewhere, name, text, sentence):
     (elsewhere / name).write_text(text)
     with pytest.raises(CrystalError, match=sentence):
@@ -178,7 +198,7 @@ def test_the_choice_follows_from_the_committed_measurement():
     assert {asked.form for asked in measured} == {COMPLETION, CHAT}
     cues = answerable.choose_cues(POOL, measured)
     contexts = answerable.choose_contexts(POOL, measured, cues)
-    said = yaml.safe_load((natural.folder() / natural.CHOSEN).read_text())
+    said = yaml.safe_load((prompts.folder() / prompts.CHOSEN).read_text())
     assert contexts == said["contexts"]
     assert {t: [POOL.cues[t][i - 1] for i in mine] for t, mine in cues.items()} == said["cues"]
 
@@ -189,8 +209,10 @@ def test_what_was_chosen_is_answered_as_the_book_says():
     cues = answerable.choose_cues(POOL, measured)
     contexts = answerable.choose_contexts(POOL, measured, cues)
     for mine in measured.values():
-        mass = {task: [mine[Candidate(task, of, cue)] for of in contexts for cue in chosen]
-                for task, chosen in cues.items()}
+        mass = {
+            task: [mine[Candidate(task, of, cue)] for of in contexts for cue in chosen]
+            for task, chosen in cues.items()
+        }
         medians = pd.Series({task: pd.Series(found).median() for task, found in mass.items()})
         assert (medians >= 0.3).all() and (medians >= 0.5).sum() >= 10
         assert all(sum(m < 0.2 for m in found) <= 10 for found in mass.values())
@@ -214,7 +236,7 @@ def test_cues_are_chosen_where_they_are_answered_least():
 
 def test_contexts_are_tried_by_cues_that_do_not_name_the_options():
     """A task whose best cue lists the options needs no measurement in all contexts."""
-    mixed = Pool(CONTEXTS, {"coin": ("Left",), "die": (f"Of {natural.OPTIONS}", "Up")})
+    mixed = Pool(CONTEXTS, {"coin": ("Left",), "die": (f"Of {prompts.OPTIONS}", "Up")})
     cues = {"coin": [1], "die": [1, 2]}
     assert answerable.best_bare(mixed, cues) == {"coin": [1]}
     measured = {Asked("x", CHAT): {Candidate("coin", f"c{i}", 1): 0.1 * (i > 9) for i in range(60)}}
@@ -245,16 +267,16 @@ def test_more_than_enough_is_not_preferred(more, less):
 
 def test_the_table_reads_back_as_it_was_written(elsewhere):
     measured = answerable.load_measured()
-    before = (elsewhere / natural.ANSWERED).read_bytes()
+    before = (elsewhere / prompts.ANSWERED).read_bytes()
     answerable.save_measured(measured, POOL)
-    assert (elsewhere / natural.ANSWERED).read_bytes() == before
+    assert (elsewhere / prompts.ANSWERED).read_bytes() == before
 
 
 def test_the_command_chooses_again_what_was_chosen(elsewhere, capsys):
-    before = (elsewhere / natural.CHOSEN).read_bytes()
-    (elsewhere / natural.CHOSEN).unlink()
+    before = (elsewhere / prompts.CHOSEN).read_bytes()
+    (elsewhere / prompts.CHOSEN).unlink()
     assert main(["screen"]) == 0 and "50 of" in capsys.readouterr().out
-    assert (elsewhere / natural.CHOSEN).read_bytes() == before
+    assert (elsewhere / prompts.CHOSEN).read_bytes() == before
 
 
 def test_a_checkpoint_without_a_name_is_refused(capsys):
@@ -269,7 +291,7 @@ def test_a_screen_that_was_stopped_goes_on(elsewhere, tmp_path, monkeypatch, cap
 
     few = Pool(POOL.contexts[:12], {task: POOL.cues[task][:3] for task in ("coin", "prime")})
     folder = str(tiny.save(tmp_path / "tiny"))
-    (elsewhere / natural.ANSWERED).unlink(missing_ok=True)
+    (elsewhere / prompts.ANSWERED).unlink(missing_ok=True)
     monkeypatch.setattr(screening, "BATCH", 16)
     said = []
 
@@ -300,4 +322,4 @@ def test_the_prompts_can_be_put_by_other_frameworks(tmp_path, capsys):
 
 
 def test_files_lie_in_the_repository():
-    assert natural.folder() == root() / "data" / "prompts"
+    assert prompts.folder() == root() / "data" / "prompts"

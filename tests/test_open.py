@@ -1,4 +1,4 @@
-"""The page of open and large tasks: its numbers against laws that are known, its figures against their frames."""
+"""Open and large tasks: numbers against laws that are known, figures against their frames."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ from crystal.keep import drawn
 from crystal.keep.drawn import DRAWN, TASKS_DRAWN, TRUTH
 from crystal.measure import inference as inf
 from crystal.measure import phases
-from crystal.present import open_figures, open_numbers, open_views, show, views
+from crystal.present import open_figures, open_tasks, show, views
 
 REPOSITORY = Path(__file__).parent.parent
 WORDS = tuple(f"zz{chr(97 + k // 26)}{chr(97 + k % 26)}" for k in range(200))
-SHARED = {"base": 0.2, "sft": 0.9, "dpo": 0.95, "rlvr": 0.99}  # how much of every narrator's law is the same
+SHARED = {
+    "base": 0.2,
+    "sft": 0.9,
+    "dpo": 0.95,
+    "rlvr": 0.99,
+}  # how much of every narrator's law is the same
 
 
 def laws(rung: str, size: int, seed: int) -> np.ndarray:
@@ -38,31 +43,48 @@ def laws(rung: str, size: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Two ladders, with draws of known laws; 200 words for the open tasks, 1-1000 with its exact law."""
+    """Two ladders, draws of known laws; 200 words for open tasks, 1-1000 with its exact law."""
     root = tmp_path_factory.mktemp("open")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRYSTAL_ROOT", str(root))
         for seed, ladder in enumerate(("alpha", "beta")):
-            synthetic.write_ladder(root, ladder, synthetic.crystallizing(("coin", "digit", "hundred"), STAGES, seed=seed))
+            synthetic.write_ladder(
+                root,
+                ladder,
+                synthetic.crystallizing(("coin", "digit", "hundred"), STAGES, seed=seed),
+            )
             rng = np.random.default_rng(seed)
             for rung in STAGES:
-                rows = [row for task in TASKS_DRAWN for row in drawn_rows(ladder, rung, task, rng, seed)]
+                rows = [
+                    row for task in TASKS_DRAWN for row in drawn_rows(ladder, rung, task, rng, seed)
+                ]
                 drawn.append(ladder, rows, synthetic.PRODUCER)
         yield root
 
 
-def drawn_rows(ladder: str, rung: str, task: str, rng: np.random.Generator, seed: int) -> list[drawn.Row]:
+def drawn_rows(
+    ladder: str, rung: str, task: str, rng: np.random.Generator, seed: int
+) -> list[drawn.Row]:
     options = TASKS[task].options or WORDS
     table, form = laws(rung, len(options), seed), "completion" if rung == "base" else "chat"
-    source = {"source": f"data/weights/{ladder}/{rung}", "revision": hashlib.sha256(f"{ladder}/{rung}".encode()).hexdigest()}
+    source = {
+        "source": f"data/weights/{ladder}/{rung}",
+        "revision": hashlib.sha256(f"{ladder}/{rung}".encode()).hexdigest(),
+    }
     rows = []
     for prompt, law in zip(PROBE, table, strict=True):
-        cell = dataclasses.replace(synthetic.cell(source, form, prompt, TASKS[task]), decoding=DRAWN)
+        cell = dataclasses.replace(
+            synthetic.cell(source, form, prompt, TASKS[task]), decoding=DRAWN
+        )
         counts = rng.multinomial(DRAWN.n, law)
         texts = {f" {options[k]}, sure.\n": int(counts[k]) for k in np.flatnonzero(counts)}
         rows.append(drawn.Row(cell, form, prompt.id, texts))
         if task == "thousand":
-            rows.append(drawn.Row(dataclasses.replace(cell, decoding=TRUTH), form, prompt.id, {}, law.tolist()))
+            rows.append(
+                drawn.Row(
+                    dataclasses.replace(cell, decoding=TRUTH), form, prompt.id, {}, law.tolist()
+                )
+            )
     return rows
 
 
@@ -74,69 +96,102 @@ def draws(site, monkeypatch) -> pd.DataFrame:
 
 @pytest.fixture
 def truth(draws) -> pd.DataFrame:
-    both = [drawn.load_draws(name, tasks=["thousand"], decoding=TRUTH) for name in ("alpha", "beta")]
+    both = [
+        drawn.load_draws(name, tasks=["thousand"], decoding=TRUTH) for name in ("alpha", "beta")
+    ]
     return pd.concat(both, ignore_index=True)
 
 
 def test_numbers_are_those_of_the_laws(draws):
-    numbers = open_numbers.load_numbers(draws)
-    assert len(numbers) == 2 * 5 * 4 * len(open_numbers.QUANTITIES)
-    assert (numbers["low"] <= numbers["value"] + 1e-9).all() and (numbers["value"] <= numbers["high"] + 1e-9).all()
+    numbers = open_tasks.load_numbers(draws)
+    assert len(numbers) == 2 * 5 * 4 * len(open_tasks.QUANTITIES)
+    assert (numbers["low"] <= numbers["value"] + 1e-9).all() and (
+        numbers["value"] <= numbers["high"] + 1e-9
+    ).all()
     for rung in STAGES:
         table = laws(rung, 200, seed=1)
-        row = open_numbers.one(numbers, ladder="beta", task="word", rung=rung, quantity="liquidity, bits")
-        exact = inf.estimate(partial(phases.liquidity_bits, table), open_numbers.EACH)
+        row = open_tasks.one(
+            numbers, ladder="beta", task="word", rung=rung, quantity="liquidity, bits"
+        )
+        exact = inf.estimate(partial(phases.liquidity_bits, table), open_tasks.EACH)
         assert row["value"] == pytest.approx(exact.value, abs=0.01)
-        floor = open_numbers.one(numbers, ladder="beta", task="word", rung=rung, quantity=open_numbers.FLOOR)
+        floor = open_tasks.one(
+            numbers, ladder="beta", task="word", rung=rung, quantity=open_tasks.FLOOR
+        )
         assert abs(floor["value"]) < 0.01
-        agreed = open_numbers.one(numbers, ladder="beta", task="word", rung=rung, quantity="agreement")["value"]
+        agreed = open_tasks.one(
+            numbers, ladder="beta", task="word", rung=rung, quantity="agreement"
+        )["value"]
         between = (table @ table.T)[~np.eye(20, dtype=bool)].mean()
         assert agreed == pytest.approx(between / (table**2).sum(1).mean(), abs=0.01)
 
 
 def test_moves_have_the_sign_of_what_was_built_in(draws):
-    moves = open_numbers.load_moves(draws, "base", "sft")
+    moves = open_tasks.load_moves(draws, "base", "sft")
     assert (moves.loc[moves["quantity"] == "agreement", "low"] > 0).all()
     assert (moves.loc[moves["quantity"] == "liquidity, bits", "high"] < 0).all()
 
 
 def test_draws_meet_the_exact_laws_beside_them(draws, truth):
-    check = open_numbers.load_check(draws, truth)
+    check = open_tasks.load_check(draws, truth)
     assert len(check) == 2 * 4 * 3
     assert (check["exact"] - check["draws"]).abs().max() < 0.02
-    told = open_numbers.check_table(check)
+    told = open_tasks.check_table(check)
     assert told.count("\n") == 1 + 2 * 4 and "entropy, bits, exact | entropy, bits, draws" in told
 
 
 def test_what_a_long_list_adds(truth):
     short = truth.copy()
-    short["probability"] = [np.append(law[:100] / law[:100].sum(), np.zeros(900)) for law in truth["probability"]]
-    nominal = open_numbers.load_nominal(short, "base", "thousand", "hundred")
+    short["probability"] = [
+        np.append(law[:100] / law[:100].sum(), np.zeros(900)) for law in truth["probability"]
+    ]
+    nominal = open_tasks.load_nominal(short, "base", "thousand", "hundred")
     for row in nominal.itertuples():
         assert row.last == "100" and row.unused == pytest.approx(0.9) and row.beyond == 0
-        assert row.mse_long == pytest.approx(row.mse_short / 10) and row.tv_long == pytest.approx(row.tv_short)
+        assert row.mse_long == pytest.approx(row.mse_short / 10) and row.tv_long == pytest.approx(
+            row.tv_short
+        )
 
 
 def test_thinning_keeps_shares_and_evens_out():
     counts = np.array([[500, 300, 0], [90, 0, 10]])
-    thin = open_numbers.thinned(counts, np.random.default_rng(0))
-    assert thin.sum(1).tolist() == [100, 100] and (thin <= counts).all() and thin[1].tolist() == [90, 0, 10]
+    thin = open_tasks.thinned(counts, np.random.default_rng(0))
+    assert (
+        thin.sum(1).tolist() == [100, 100]
+        and (thin <= counts).all()
+        and thin[1].tolist() == [90, 0, 10]
+    )
 
 
 def test_one_row_or_a_sentence(draws):
     with pytest.raises(CrystalError, match="0 rows, not one, where.*name values of: ladder, rung"):
-        open_numbers.one(draws, ladder="gamma")
+        open_tasks.one(draws, ladder="gamma")
 
 
 def test_numbers_in_words():
-    assert open_numbers.quantity("liquidity, bits", 0.5, 0.25, 0.75) == "liquidity 0.500 [0.250, 0.750] bit"
-    assert open_numbers.quantity("agreement", 0.5) == "agreement 0.500"
-    frame = pd.DataFrame({"ladder": "a", "task": ["x", "x"], "quantity": ["m", "n"], "value": [1.0, 2.0], "low": [1.0, 1.5],
-                          "high": [1.0, 2.5]})
-    assert open_numbers.table(frame, "quantity").splitlines()[-1] == "| x | 1.00 | 2.00 [1.50, 2.50] |"
+    assert (
+        open_tasks.quantity("liquidity, bits", 0.5, 0.25, 0.75)
+        == "liquidity 0.500 [0.250, 0.750] bit"
+    )
+    assert open_tasks.quantity("agreement", 0.5) == "agreement 0.500"
+    frame = pd.DataFrame(
+        {
+            "ladder": "a",
+            "task": ["x", "x"],
+            "quantity": ["m", "n"],
+            "value": [1.0, 2.0],
+            "low": [1.0, 1.5],
+            "high": [1.0, 2.5],
+        }
+    )
+    assert (
+        open_tasks.table(frame, "quantity").splitlines()[-1] == "| x | 1.00 | 2.00 [1.50, 2.50] |"
+    )
     several = pd.concat([frame, frame.assign(ladder="b", value=3.0)])
-    assert open_numbers.table(several, "quantity").splitlines()[-2:] == ["| a | x | 1.00 | 2.00 [1.50, 2.50] |",
-                                                                         "| b | x | 3.00 | 3.00 [1.50, 2.50] |"]
+    assert open_tasks.table(several, "quantity").splitlines()[-2:] == [
+        "| a | x | 1.00 | 2.00 [1.50, 2.50] |",
+        "| b | x | 3.00 | 3.00 [1.50, 2.50] |",
+    ]
 
 
 def test_a_measured_number_becomes_a_claim(tmp_path, monkeypatch, capsys):
@@ -144,9 +199,14 @@ def test_a_measured_number_becomes_a_claim(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CRYSTAL_ROOT", str(REPOSITORY))
     show.begin("open")
     row = pd.Series({"ladder": "a", "task": "city", "value": 1.0, "low": 0.5, "high": 1.5})
-    assert open_numbers.measured("rises", "it rises", row) == "- it rises"
+    assert open_tasks.measured("rises", "it rises", row) == "- it rises"
     claim = show._current.claims["rises@a"]
-    assert (claim["number"], claim["low"], claim["task"], claim["verdict"]) == (1.0, 0.5, "city", "measured")
+    assert (claim["number"], claim["low"], claim["task"], claim["verdict"]) == (
+        1.0,
+        0.5,
+        "city",
+        "measured",
+    )
 
 
 # -- figures
@@ -155,21 +215,27 @@ def test_a_measured_number_becomes_a_claim(tmp_path, monkeypatch, capsys):
 def test_every_figure_draws_its_frame(draws, truth):
     readouts = views.read_ladders(["alpha", "beta"], rungs=["base"])
     frames = {
-        "kinds": open_figures.load_kinds(draws), "ranks": open_figures.load_ranks(draws),
-        "convergence": open_figures.load_convergence(draws, truth, "thousand", options=50, sizes=[20, 500], repeats=20),
+        "kinds": open_figures.load_kinds(draws),
+        "ranks": open_figures.load_ranks(draws),
+        "convergence": open_figures.load_convergence(
+            draws, truth, "thousand", options=50, sizes=[20, 500], repeats=20
+        ),
         "supports": open_figures.load_supports(readouts, truth, "base"),
-        "same": open_figures.load_same([10, 100], 50, repeats=20), "agreement": open_numbers.load_numbers(draws),
+        "same": open_figures.load_same([10, 100], 50, repeats=20),
+        "agreement": open_tasks.load_numbers(draws),
     }
     for name, frame in frames.items():
         assert not frame.isna().any().any(), name
         fig = getattr(open_figures, f"plot_{name}")(frame)
         fig.canvas.draw()
-        assert all(ax.get_title() or ax.get_title(loc="left") for ax in fig.axes if ax.get_visible()), name
+        assert all(
+            ax.get_title() or ax.get_title(loc="left") for ax in fig.axes if ax.get_visible()
+        ), name
 
 
 def test_kinds_and_ranks_add_up(draws):
     kinds = open_figures.load_kinds(draws)
-    np.testing.assert_allclose(kinds[list(open_views.KINDS)].sum(axis=1), 1)
+    np.testing.assert_allclose(kinds[list(open_tasks.KINDS)].sum(axis=1), 1)
     for task, kind in (("thousand", "number"), ("city", "other")):
         assert (kinds.loc[kinds["task"] == task, kind] == 1).all()
     shares = open_figures.load_ranks(draws).groupby(["ladder", "task", "rung"])["share"]
@@ -178,19 +244,26 @@ def test_kinds_and_ranks_add_up(draws):
 
 
 def test_convergence_ends_at_the_truth(draws, truth):
-    frame = open_figures.load_convergence(draws, truth, "thousand", options=100, sizes=[50, 9000], repeats=50)
+    frame = open_figures.load_convergence(
+        draws, truth, "thousand", options=100, sizes=[50, 9000], repeats=50
+    )
     for _, row in frame[(frame["n"] == 9000) & (frame["estimator"] == "Chao-Wang-Jost")].iterrows():
-        assert row["mean"] == pytest.approx(row["truth"], abs=0.05) and row["low"] <= row["mean"] <= row["high"]
+        assert (
+            row["mean"] == pytest.approx(row["truth"], abs=0.05)
+            and row["low"] <= row["mean"] <= row["high"]
+        )
 
 
 def test_mse_falls_with_the_list_and_the_others_do_not(draws, truth):
-    """Flat laws over K options, one half alike: MSE falls like 1/K squared, the distances without K stay."""
+    """Flat laws over K options, half alike: MSE falls like 1/K squared, other distances stay."""
     rows = []
     for task, k in (("coin", 2), ("digit", 10), ("hundred", 100)):
         p = np.full(k, 1 / k)
         q = np.where(np.arange(k) < k // 2, 2 / k, 0)
-        rows += [{"task": task, "options": k, "distance": name, "value": float(distance(p, q))}
-                 for name, distance in open_figures.DISTANCES.items()]
+        rows += [
+            {"task": task, "options": k, "distance": name, "value": float(distance(p, q))}
+            for name, distance in open_figures.DISTANCES.items()
+        ]
     frame = pd.DataFrame(rows)
     assert open_figures.slope(frame, "MSE") == pytest.approx(-2)
     for name in ("total variation", "Jensen-Shannon, bits", "1 - overlap"):
@@ -212,8 +285,11 @@ def test_two_samples_of_one_law(draws):
 
 def test_pages_that_read_draws_go_stale_with_them(monkeypatch):
     monkeypatch.setenv("CRYSTAL_ROOT", str(REPOSITORY))
-    reading = [page for page in pages.page_list().values()
-               if "drawn" in {path.stem for path in freshness.imported(page.notebook)}]
+    reading = [
+        page
+        for page in pages.page_list().values()
+        if "drawn" in {path.stem for path in freshness.imported(page.notebook)}
+    ]
     assert "open" in {page.id for page in reading}
     assert all("data/draws/*/manifest.jsonl" in page.reads for page in reading)
 
@@ -223,9 +299,14 @@ def test_the_digest_of_a_page_sees_new_draws(site, monkeypatch):
     page = pages.Page(id="x", template="x", title="X", reads=("data/draws/*/manifest.jsonl",))
     (before,) = [sorted(pages.root().glob(glob)) for glob in page.reads]
     digests = [pages.sha(path) for path in before]
-    rung = {"source": "data/weights/alpha/sft", "revision": hashlib.sha256(b"alpha/sft").hexdigest()}
-    cell = dataclasses.replace(synthetic.cell(rung, "chat", PROBE[0], TASKS["word"]),
-                               decoding=Decoding(kind="draws", n=2, max_tokens=12, seed=9))
+    rung = {
+        "source": "data/weights/alpha/sft",
+        "revision": hashlib.sha256(b"alpha/sft").hexdigest(),
+    }
+    cell = dataclasses.replace(
+        synthetic.cell(rung, "chat", PROBE[0], TASKS["word"]),
+        decoding=Decoding(kind="draws", n=2, max_tokens=12, seed=9),
+    )
     drawn.append("alpha", [drawn.Row(cell, "chat", PROBE[0].id, {"a": 2})], synthetic.PRODUCER)
     assert [pages.sha(path) for path in before] != digests
     assert len(drawn.load_draws("alpha")) == 400  # the draws of another seed are no part of it

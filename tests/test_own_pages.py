@@ -1,4 +1,4 @@
-"""Pages of the reader's own: a row of book/own.yml, kept fresh like any other, gone when the row is."""
+"""Pages of the reader's own: a row of book/own.yml, kept fresh, gone when the row is."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import yaml
 from test_pages import template
 
 from crystal import files
-from crystal.book import binding, freshness, own_pages, own_rows, pages, runs
+from crystal.book import binding, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 
 REPOSITORY = Path(__file__).parent.parent
-SPINE = {"root": {"id": "index", "template": "plain", "title": "Index"}, "parts": [
-    {"title": "Part", "chapters": [{"id": "plain", "template": "plain", "title": "Plain"}]}]}
+SPINE = {
+    "root": {"id": "index", "template": "plain", "title": "Index"},
+    "parts": [
+        {"title": "Part", "chapters": [{"id": "plain", "template": "plain", "title": "Plain"}]}
+    ],
+}
 PARAMETERS = 'data: str = ""  # a table of answers\nquantile: float = 0.9  # share\n'
 BODY = """from crystal.present import show
 from crystal.tables.laws import read_table
@@ -25,21 +29,30 @@ show.begin("laws", data=data, quantile=quantile)
 show.tell(f"There are {len(read_table(data).frame)} laws.")
 """
 TABLE = "stage,task,prompt,option,probability\n" + "".join(
-    f"{stage},t,p,{option},0.5\n" for stage in ("base", "sft") for option in "ab")
+    f"{stage},t,p,{option},0.5\n" for stage in ("base", "sft") for option in "ab"
+)
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch) -> Path:
-    """A repository of two pages that takes tables, and a folder of tables beside it; commands run in that folder."""
+    """A repository of two pages that takes tables; commands run in a folder beside it."""
     root, mine = tmp_path / "repository", tmp_path / "mine"
     for folder in (mine, root / "notebooks", root / "requirements", root / "data/ladders"):
         folder.mkdir(parents=True)
     monkeypatch.setenv("CRYSTAL_ROOT", str(root))
     monkeypatch.chdir(mine)
-    shutil.copytree(REPOSITORY / "book", root / "book", ignore=shutil.ignore_patterns("*.md", "own.yml*", "__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "book",
+        root / "book",
+        ignore=shutil.ignore_patterns("*.md", "own.yml*", "__pycache__"),
+    )
     shutil.copy(REPOSITORY / pages.LOCK, root / pages.LOCK)
     (root / pages.SPINE).write_text(yaml.safe_dump(SPINE))
-    template(root / "notebooks/plain.ipynb", 'a: str = ""  # any', 'from crystal.present import show\nshow.begin("plain", a=a)')
+    template(
+        root / "notebooks/plain.ipynb",
+        'a: str = ""  # any',
+        'from crystal.present import show\nshow.begin("plain", a=a)',
+    )
     template(root / "notebooks/laws.ipynb", PARAMETERS, BODY)
     (mine / "My answers.csv").write_text(TABLE)
     return root
@@ -48,14 +61,18 @@ def site(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def stamped(site, monkeypatch) -> Path:
     """The same, with no kernel started and no book built."""
-    monkeypatch.setattr(runs, "alone", lambda run, *task: run(*task))  # here, so that the next line counts
-    monkeypatch.setattr(runs, "_execute", lambda page, work, inputs: (work / "page.ipynb").write_text("{}"))
+    monkeypatch.setattr(
+        runs, "alone", lambda run, *task: run(*task)
+    )  # here, so that the next line counts
+    monkeypatch.setattr(
+        runs, "_execute", lambda page, work, inputs: (work / "page.ipynb").write_text("{}")
+    )
     monkeypatch.setattr(binding, "build", lambda whole=True: None)
     return site
 
 
 def listed(site: Path) -> list[dict]:
-    return yaml.safe_load((site / own_rows.OWN).read_text())
+    return yaml.safe_load((site / pages.OWN).read_text())
 
 
 def document(site: Path, id: str) -> str:
@@ -63,64 +80,108 @@ def document(site: Path, id: str) -> str:
 
 
 def test_from_a_table_to_the_book_and_away(site, capsys):
-    assert main(["own", "laws", "My answers.csv"]) == 0
+    assert main(["page", "laws", "--data", "My answers.csv"]) == 0
     assert "the book needs the other pages, too: make reproduce" in capsys.readouterr().out
     path = str(site.parent / "mine/My answers.csv")
-    assert listed(site) == [{"id": "laws-my-answers", "template": "laws", "title": "My answers", "params": {"data": path}}]
+    assert listed(site) == [
+        {
+            "id": "laws-my-answers",
+            "template": "laws",
+            "title": "My answers",
+            "params": {"data": path},
+        }
+    ]
     assert main(["reproduce"]) == 0
     assert "2 pages executed" in capsys.readouterr().out  # the others: the first is fresh already
     assert "There are 2 laws." in document(site, "laws-my-answers")
     assert "Your ladders" in document(site, "plain") and "My answers" in document(site, "plain")
 
-    (site.parent / "mine/more.csv").write_text(TABLE + TABLE.partition("\n")[2].replace(",p,", ",q,"))
-    assert main(["own", "laws", "more.csv", "quantile=0.5"]) == 0  # a new page stands in the contents beside every page
-    assert "There are 4 laws." in document(site, "laws-more") and "laws-more" in document(site, "plain")
-    assert listed(site)[1]["params"]["quantile"] == 0.5 and freshness.fresh(pages.get("laws-more"))
+    (site.parent / "mine/more.csv").write_text(
+        TABLE + TABLE.partition("\n")[2].replace(",p,", ",q,")
+    )
+    assert (
+        main(["page", "laws", "--data", "more.csv", "quantile=0.5"]) == 0
+    )  # it stands in all contents
+    assert "There are 4 laws." in document(site, "laws-more") and "laws-more" in document(
+        site, "plain"
+    )
+    assert listed(site)[1]["params"]["quantile"] == 0.5 and runs.fresh(pages.get("laws-more"))
     assert "Other parameters than in the book" not in document(site, "laws-more")
 
     rows = listed(site)
-    (site / own_rows.OWN).write_text(yaml.safe_dump(rows[1:]))
+    (site / pages.OWN).write_text(yaml.safe_dump(rows[1:]))
     assert main(["reproduce"]) == 0
-    assert not (site / "_build/html/pages/laws-my-answers.html").exists() and not (site / "_build/pages/laws-my-answers").exists()
-    assert "laws-my-answers" not in document(site, "plain") and "laws-more" in document(site, "plain")
+    assert (
+        not (site / "_build/html/pages/laws-my-answers.html").exists()
+        and not (site / "_build/pages/laws-my-answers").exists()
+    )
+    assert "laws-my-answers" not in document(site, "plain") and "laws-more" in document(
+        site, "plain"
+    )
 
 
 def test_the_page_is_stale_when_its_table_changes_and_only_then(stamped, capsys):
-    assert main(["own", "laws", "My answers.csv"]) == 0
+    assert main(["page", "laws", "--data", "My answers.csv"]) == 0
     for id in SPINE["root"]["id"], "plain":
         runs.run(pages.get(id))
     path = Path("My answers.csv").absolute()
     path.write_text(TABLE.replace("0.5", "0.50"))
-    assert freshness.why(pages.get("laws-my-answers")) == [f"file {path} changed"]
-    assert [page.id for page in pages.page_list().values() if not freshness.fresh(page)] == ["laws-my-answers"]
+    assert runs.why(pages.get("laws-my-answers")) == [f"file {path} changed"]
+    assert [page.id for page in pages.page_list().values() if not runs.fresh(page)] == [
+        "laws-my-answers"
+    ]
     runs.run(pages.get("laws-my-answers"))
-    assert all(map(freshness.fresh, pages.page_list().values()))
+    assert all(map(runs.fresh, pages.page_list().values()))
     path.unlink()
     capsys.readouterr()
     assert main(["reproduce"]) == 2
-    assert re.search(r"names the table '.*My answers.csv', which is not there \(book/own.yml\).*or delete the row",
-                     capsys.readouterr().err)
+    assert re.search(
+        r"the table '.*My answers.csv', which is not there \(book/own.yml\).*or delete the row",
+        capsys.readouterr().err,
+    )
 
 
 def test_a_table_under_the_root_is_named_from_there(stamped):
     (stamped / "data/my.csv").write_text(TABLE)
-    assert main(["own", "laws", str(stamped / "data/my.csv")]) == 0
+    assert main(["page", "laws", "--data", str(stamped / "data/my.csv")]) == 0
     assert listed(stamped)[0]["params"] == {"data": "data/my.csv"}
     page = pages.get("laws-my")
-    assert freshness.fingerprint(page)["files"].keys() == {"data/my.csv"}
-    (stamped / pages.SPINE).write_text(yaml.safe_dump({**SPINE, "parts": [{"title": "P", "chapters": [
-        {"id": "l", "template": "laws", "title": "L", "params": {"data": "data/../data/my.csv"}, "reads": ["data/*.csv"]}]}]}))
-    assert freshness.fingerprint(pages.get("l"))["files"].keys() == {"data/my.csv"}
+    assert runs.fingerprint(page)["files"].keys() == {"data/my.csv"}
+    (stamped / pages.SPINE).write_text(
+        yaml.safe_dump(
+            {
+                **SPINE,
+                "parts": [
+                    {
+                        "title": "P",
+                        "chapters": [
+                            {
+                                "id": "l",
+                                "template": "laws",
+                                "title": "L",
+                                "params": {"data": "data/../data/my.csv"},
+                                "reads": ["data/*.csv"],
+                            }
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+    assert runs.fingerprint(pages.get("l"))["files"].keys() == {"data/my.csv"}
 
 
 def test_a_list_of_tables_counts_too_and_no_table_is_none(stamped):
-    template(stamped / "notebooks/many.ipynb", 'tables: list[str] = []  # tables', "1")
+    template(stamped / "notebooks/many.ipynb", "tables: list[str] = []  # tables", "1")
     (stamped / "data/a.csv").write_text("a")
     page = pages.Page(id="m", template="many", title="M", params={"tables": ["data/a.csv"]})
-    assert freshness.fingerprint(page)["files"].keys() == {"data/a.csv"}
-    assert freshness.fingerprint(page, {"tables": []})["files"] == {}
-    with pytest.raises(CrystalError, match=r"page 'm' names the table 'data/b.csv', which is not there \(book/pages.yml\)"):
-        freshness.fingerprint(page, {"tables": ["data/a.csv", "data/b.csv"]})
+    assert runs.fingerprint(page)["files"].keys() == {"data/a.csv"}
+    assert runs.fingerprint(page, {"tables": []})["files"] == {}
+    with pytest.raises(
+        CrystalError,
+        match=r"page 'm' names the table 'data/b.csv', which is not there \(book/pages.yml\)",
+    ):
+        runs.fingerprint(page, {"tables": ["data/a.csv", "data/b.csv"]})
 
 
 def test_the_same_name_takes_the_place_of_the_old_row(stamped, capsys):
@@ -128,76 +189,113 @@ def test_the_same_name_takes_the_place_of_the_old_row(stamped, capsys):
     other.write_bytes(b"x")
     (stamped.parent / "mine/z.csv").write_text(TABLE)
     for table in ("My answers.csv", "z.csv", str(other)):
-        assert main(["own", "laws", table]) == 0
-    assert [(row["id"], row["title"]) for row in listed(stamped)] == [("laws-my-answers", "my-answers"), ("laws-z", "z")]
+        assert main(["page", "laws", "--data", table]) == 0
+    assert [(row["id"], row["title"]) for row in listed(stamped)] == [
+        ("laws-my-answers", "my-answers"),
+        ("laws-z", "z"),
+    ]
     assert listed(stamped)[0]["params"]["data"] == str(other)
-    assert f"it takes the place of the page of {stamped.parent / 'mine/My answers.csv'}" in capsys.readouterr().out
+    assert (
+        f"it takes the place of the page of {stamped.parent / 'mine/My answers.csv'}"
+        in capsys.readouterr().out
+    )
     assert not list((stamped / "book").glob("*.tmp"))
 
 
 def test_a_page_that_fails_leaves_no_row(site, capsys):
     Path("bad.csv").write_text(TABLE.replace("0.5", "0.7"))
-    assert main(["own", "laws", "bad.csv"]) == 2
+    assert main(["page", "laws", "--data", "bad.csv"]) == 2
     said = "page laws-bad was not made: the probabilities of the group sum to 1.4"
     assert said in capsys.readouterr().err
-    assert not (site / own_rows.OWN).exists() and pages.page_list().keys() == {"index", "plain"}
+    assert not (site / pages.OWN).exists() and pages.page_list().keys() == {"index", "plain"}
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["law", "My answers.csv"], "unknown template that takes a table 'law', did you mean 'laws'"),
-    (["plain", "My answers.csv"], "unknown template that takes a table 'plain'"),
-    (["laws", "none.csv"], "there is no table 'none.csv'"),
-    (["laws", ""], "there is no table ''.*make page TEMPLATE=laws DATA="),
-    (["laws", "My answers.csv", "quantil=1"], "unknown parameter of laws-my-answers 'quantil'"),
-    (["laws", "My answers.csv", "quantile=much"], "parameter quantile wants float"),
-    (["laws", "My answers.csv", "data=x.csv"], "the table is named twice"),
-    (["laws", "表.csv"], "no letter or digit for a page to be called by"),
-    (["laws", "taken.csv"], r"the book has a page 'laws-taken' already \(book/pages.yml\)"),
-])
-def test_bad_arguments_are_a_sentence_and_nothing_is_written(stamped, capsys, arguments, said):
-    (stamped / pages.SPINE).write_text(yaml.safe_dump({**SPINE, "parts": [{"title": "P", "chapters": [
-        {"id": "laws-taken", "template": "laws", "title": "T"}]}]}))
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["law", "My answers.csv"],
+            "unknown template that takes a table 'law', did you mean 'laws'",
+        ),
+        (["plain", "My answers.csv"], "unknown template that takes a table 'plain'"),
+        (["laws", "none.csv"], "there is no table 'none.csv'"),
+        (["laws", ""], "there is no table ''.*make page TEMPLATE=laws DATA="),
+        (["laws", "My answers.csv", "quantil=1"], "unknown parameter of laws-my-answers 'quantil'"),
+        (["laws", "My answers.csv", "quantile=much"], "parameter quantile wants float"),
+        (["laws", "My answers.csv", "data=x.csv"], "the table is named twice"),
+        (["laws", "表.csv"], "no letter or digit for a page to be called by"),
+        (["laws", "taken.csv"], r"the book has a page 'laws-taken' already \(book/pages.yml\)"),
+    ],
+)
+def test_bad_arguments_are_a_sentence(stamped, capsys, arguments, said):
+    (stamped / pages.SPINE).write_text(
+        yaml.safe_dump(
+            {
+                **SPINE,
+                "parts": [
+                    {
+                        "title": "P",
+                        "chapters": [{"id": "laws-taken", "template": "laws", "title": "T"}],
+                    }
+                ],
+            }
+        )
+    )
     for name in ("表.csv", "taken.csv"):
         Path(name).write_text(TABLE)
-    assert main(["own", *arguments]) == 2
+    template_, table, *given = arguments
+    assert main(["page", template_, *given, "--data", table]) == 2
     assert re.search(said, capsys.readouterr().err)
-    assert not (stamped / own_rows.OWN).exists() and not (stamped / "_build").exists()
+    assert not (stamped / pages.OWN).exists() and not (stamped / "_build").exists()
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("- {id: a", "broken YAML"), ("id: a\n", "is not of type"), ("- a\n", "is not of type"),
-    ("- {id: a, template: laws}\n", r"page 'a' lacks a title \(book/own.yml\)"),
-    ("- {id: plain, template: laws, title: T}\n", r"page 'plain' is listed twice \(book/own.yml\)"),
-    ("- {id: a, template: gone, title: T}\n", r"no template notebooks/gone.ipynb \(book/own.yml\)"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- {id: a", "broken YAML"),
+        ("id: a\n", "is not of type"),
+        ("- a\n", "is not of type"),
+        ("- {id: a, template: laws}\n", r"page 'a' lacks a title \(book/own.yml\)"),
+        (
+            "- {id: plain, template: laws, title: T}\n",
+            r"page 'plain' is listed twice \(book/own.yml\)",
+        ),
+        (
+            "- {id: a, template: gone, title: T}\n",
+            r"no template notebooks/gone.ipynb \(book/own.yml\)",
+        ),
+    ],
+)
 def test_a_list_that_somebody_spoilt_is_a_sentence(stamped, text, said):
-    (stamped / own_rows.OWN).write_text(text)
+    (stamped / pages.OWN).write_text(text)
     with pytest.raises(CrystalError, match=said):
         pages.page_list()
 
 
 def test_no_rows_make_no_part(stamped):
     assert pages.spine() == SPINE
-    (stamped / own_rows.OWN).write_text("# nothing\n")
+    (stamped / pages.OWN).write_text("# nothing\n")
     assert pages.spine() == SPINE
-    (stamped / own_rows.OWN).write_text("- {id: a, template: laws, title: A}\n")
+    (stamped / pages.OWN).write_text("- {id: a, template: laws, title: A}\n")
     assert [part["caption"] for part in binding.contents()["parts"]] == ["Part", "Your ladders"]
     assert binding.contents()["parts"][1]["chapters"] == [{"file": "pages/a"}]
 
 
 def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
-    assert main(["own", "laws", "My answers.csv"]) == 0
-    before = (stamped / own_rows.OWN).read_bytes()
+    assert main(["page", "laws", "--data", "My answers.csv"]) == 0
+    before = (stamped / pages.OWN).read_bytes()
 
     def full(handle):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CrystalError, match="could not be written.*No space left"):
-        own_rows.put({"id": "b"})
-    assert (stamped / own_rows.OWN).read_bytes() == before and not list((stamped / "book").glob("*.tmp"))
+        pages.put({"id": "b"})
+    assert (stamped / pages.OWN).read_bytes() == before and not list(
+        (stamped / "book").glob("*.tmp")
+    )
 
 
 def test_names_of_tables_as_ids():
-    assert own_pages.slug(Path("Tülu_3 (8B).csv.gz")) == "tulu-3-8b"
-    assert own_pages.slug(Path("a.b.jsonl")) == "a-b"
+    assert pages.slug(Path("Tülu_3 (8B).csv.gz")) == "tulu-3-8b"
+    assert pages.slug(Path("a.b.jsonl")) == "a-b"

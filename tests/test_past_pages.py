@@ -1,4 +1,4 @@
-"""The pages on remelting and on format, run on what is known by construction, whole and with a single parent."""
+"""The pages on remelting and on format, on what is known, whole and with a single parent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import synthetic_remelting as made
 from crystal.book import freshness, pages
 from crystal.keep import store
 from crystal.present import show
-from crystal.studies import branches, formats, remelting
+from crystal.studies import formats, remelting, runs
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -31,17 +31,24 @@ def root(tmp_path_factory):
         shutil.copy(REPOSITORY / name, where / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRYSTAL_ROOT", str(where))
-        for module in (branches, remelting, formats):
+        for module in (runs, remelting, formats):
             patch.setattr(module, "PHASE_TASKS", made.SHOWN)
         made.write(where)
         yield where
 
 
 def test_importing_the_chapters_loads_nothing_heavy():
-    code = ("import sys; from crystal.studies import formats, hysteresis, parents, remelting;"
-            "from crystal.studies import remelting_figures, remelting_tables;"
-            "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys; from crystal.studies import formats, kinetics, remelting, runs;"
+        "from crystal.studies import experiment_figures, figures;"
+        "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def run(name: str, folder: Path, patch: pytest.MonkeyPatch, **parameters) -> tuple[str, dict]:
@@ -50,12 +57,16 @@ def run(name: str, folder: Path, patch: pytest.MonkeyPatch, **parameters) -> tup
     patch.chdir(folder)
     patch.setattr(show, "_display", lambda myst, html: told.append(myst))
     space: dict = {}
-    for cell in json.loads((REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(
+        (REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    )["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), space)
             space |= parameters if "parameters" in cell["metadata"].get("tags", ()) else {}
     claims = folder / "_build" / "interactive" / name / "claims.json"
-    return "\n".join(text for text in told if "Source of" not in text), json.loads(claims.read_text(encoding="utf-8"))
+    return "\n".join(text for text in told if "Source of" not in text), json.loads(
+        claims.read_text(encoding="utf-8")
+    )
 
 
 def test_remelting_tells_the_ways_apart(root, tmp_path, monkeypatch):
@@ -63,8 +74,13 @@ def test_remelting_tells_the_ways_apart(root, tmp_path, monkeypatch):
     assert claims["remelts@back-to-pretraining"]["verdict"] == "holds"
     assert claims["regained@back-to-pretraining"]["number"] == pytest.approx(1)
     assert claims["remelts@temperature-3"]["verdict"] == "fails"
-    assert claims["kept@temperature-3"]["number"] is None and claims["kept@raw-text"]["number"] == pytest.approx(0.5)
-    assert claims["remelts@reward-for-diversity"]["verdict"] == "undecided" and "the only parent read" in told
+    assert claims["kept@temperature-3"]["number"] is None and claims["kept@raw-text"][
+        "number"
+    ] == pytest.approx(0.5)
+    assert (
+        claims["remelts@reward-for-diversity"]["verdict"] == "undecided"
+        and "the only parent read" in told
+    )
     assert "neither more nor less liquid" in claims["hysteresis-all-tasks"]["sentence"]
     assert told.count("```{figure}") == 5 and not re.search(r"\bnan\b", told)
 
@@ -77,20 +93,25 @@ def test_remelting_with_one_parent_says_that_it_has_one(root, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("ladders", [list(made.PARENTS), ["other"]])
-def test_format_has_intervals_over_narrators_and_over_parents_where_it_can(root, tmp_path, monkeypatch, ladders):
+def test_format_has_intervals_over_parents_where_it_can(root, tmp_path, monkeypatch, ladders):
     told, claims = run("format", tmp_path, monkeypatch, ladders=ladders)
     assert claims[f"raw-text-stays-liquid@{ladders[0]}"]["verdict"] == "holds"
     over = claims["raw-text-stays-liquid@over-parents"]
-    assert over["verdict"] == ("holds" if len(ladders) > 1 else "undecided") and f"{len(ladders)} parent" in told
+    assert (
+        over["verdict"] == ("holds" if len(ladders) > 1 else "undecided")
+        and f"{len(ladders)} parent" in told
+    )
     assert told.count("```{figure}") == 3 and not re.search(r"\bnan\b", told)
 
 
-def test_the_page_watches_the_experiment_its_parents_and_its_records(root):
+def test_the_page_watches_experiment_parents_and_records(root):
     page = pages.get("remelting")
     chosen = {"ladders": list(made.PARENTS)}
     before = freshness.fingerprint(page, chosen)
     assert before["ladders"].keys() == {"remelting", *made.PARENTS}
-    assert {"data/training/remelting.json", "data/experiments/remelting.yaml"} <= before["files"].keys()
+    assert {"data/training/remelting.json", "data/experiments/remelting.yaml"} <= before[
+        "files"
+    ].keys()
     records = root / "data" / "training" / "remelting.json"
     text = records.read_text()
     records.write_text(text + " ")

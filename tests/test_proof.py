@@ -1,4 +1,4 @@
-"""A model may be read through the fast tree where it proves that it can; else it is read whole, and rightly."""
+"""A model is read through the fast tree where it proves that it can; else whole."""
 
 from __future__ import annotations
 
@@ -9,19 +9,41 @@ import pytest
 import tiny
 import torch
 
-from crystal.read import proof
+from crystal.read import engine as engines
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
 from crystal.read.tree import RaggedTree, WholeTree
 
 PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 5, 6, 9), (0, 4)]
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
-LATENT = {"q_lora_rank": 16, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12,
-          "num_key_value_heads": 4, "first_k_dense_replace": 2}
+LATENT = {
+    "q_lora_rank": 16,
+    "kv_lora_rank": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 12,
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 2,
+}
 HYBRID = {"layer_types": ["conv", "full_attention"]}
 FAST = {
-    "llama": {}, "mistral": {}, "mixtral": {}, "qwen2": {}, "qwen3": {}, "olmo": {}, "olmo2": {}, "olmo3": {}, "gpt2": {},
-    "gpt_neox": {}, "gemma": {}, "gemma2": {}, "gemma3_text": {}, "phi3": {}, "smollm3": {}, "gpt_oss": ROPE, "opt": {},
+    "llama": {},
+    "mistral": {},
+    "mixtral": {},
+    "qwen2": {},
+    "qwen3": {},
+    "olmo": {},
+    "olmo2": {},
+    "olmo3": {},
+    "gpt2": {},
+    "gpt_neox": {},
+    "gemma": {},
+    "gemma2": {},
+    "gemma3_text": {},
+    "phi3": {},
+    "smollm3": {},
+    "gpt_oss": ROPE,
+    "opt": {},
     "deepseek_v3": LATENT,
 }
 WHOLE = {"mamba": {}, "rwkv": {}, "bloom": {}, "lfm2": HYBRID}
@@ -56,11 +78,21 @@ def _visible(mask: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("spread", [0.3, 0.02])
-@pytest.mark.parametrize(("part", "harm"), [
-    ("mask", _visible), ("path", torch.zeros_like), ("path", lambda path: path.flip(0)),
-], ids=["padding is seen", "wrong ancestors", "another's ancestors"])
+@pytest.mark.parametrize(
+    ("part", "harm"),
+    [
+        ("mask", _visible),
+        ("path", torch.zeros_like),
+        ("path", lambda path: path.flip(0)),
+    ],
+    ids=["padding is seen", "wrong ancestors", "another's ancestors"],
+)
 def test_a_wrong_tree_proves_nothing(
-    part: str, harm: Callable, spread: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    harm: Callable,
+    spread: float,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     true_chunk = RaggedTree._chunk
 
@@ -80,7 +112,9 @@ def test_no_room_is_no_proof() -> None:
 def test_a_sequence_beyond_the_window_goes_the_whole_way() -> None:
     engine = engine_of("mistral", sliding_window=12)
     assert engine.ragged and engine.window == 12
-    assert isinstance(engine.tree([(0,) * 9], 3), RaggedTree) and isinstance(engine.tree([(0,) * 9], 4), WholeTree)
+    assert isinstance(engine.tree([(0,) * 9], 3), RaggedTree) and isinstance(
+        engine.tree([(0,) * 9], 4), WholeTree
+    )
 
 
 def test_want_of_memory_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,18 +123,6 @@ def test_want_of_memory_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     engine = engine_of("llama")
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(proof, "_ragged", full)
+        patch.setattr(engines, "_ragged", full)
         _ = engine.ragged
     assert engine.ragged
-
-
-def test_a_kept_proof_is_asked_once_for_each_code(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
-    monkeypatch.setattr(proof, "LARGE", 0)
-    asked = []
-    monkeypatch.setattr(proof, "ragged_agrees", lambda *_: asked.append(1) or True)
-    machine = engine_of("llama")
-    assert proof.proven(machine, 9) and proof.proven(machine, 9) and len(asked) == 1
-    assert proof.proven(machine, 8) and len(asked) == 2
-    monkeypatch.setattr(proof, "version", lambda _: "another")
-    assert proof.proven(machine, 9) and len(asked) == 3

@@ -1,4 +1,4 @@
-"""The read-out against enumeration of everything a tiny model can say, and against plain `generate`."""
+"""The read-out against enumeration of all a tiny model can say, and against `generate`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ from crystal.read.engine import Engine, build
 from crystal.read.readout import Readout, readout
 from crystal.read.tree import ROOT, RaggedTree, WholeTree
 
-PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 4)]  # of unequal length: padding and positions must not matter
+PROMPTS = [
+    (0, 2, 3),
+    (0, 5, 6, 7, 8),
+    (0, 4),
+]  # of unequal length: padding and positions must not matter
 DEPTH = 4
 WINDOWED = {"sliding_window": 4}  # shorter than prompt + answer, so the ragged tree would be wrong
 
 
-def engine_of(kind: str, dtype: torch.dtype = torch.float32, void: int = 2, cut: str = tiny.BYTE_LEVEL, **more) -> Engine:
+def engine_of(
+    kind: str, dtype: torch.dtype = torch.float32, void: int = 2, cut: str = tiny.BYTE_LEVEL, **more
+) -> Engine:
     """Two ids beyond the tokenizer, as in output layers padded to a round number."""
     tokenizer = tiny.hand_tokenizer(cut=cut)
     return build(tiny.model(kind, len(tokenizer) + void, **more).to(dtype), tokenizer)
@@ -45,10 +51,19 @@ def deviation(engine: Engine, found: list[Readout]) -> float:
 
 
 @pytest.mark.parametrize("cut", [tiny.BYTE_LEVEL, tiny.SENTENCEPIECE])
-@pytest.mark.parametrize(("kind", "tree", "more"), [
-    ("llama", RaggedTree, {}), ("olmo2", RaggedTree, {}), ("gpt2", RaggedTree, {}), ("qwen2", RaggedTree, {}),
-    ("qwen3", RaggedTree, {}), ("olmo3", WholeTree, WINDOWED), ("mamba", WholeTree, {}),
-], ids=lambda x: x if isinstance(x, str) else "")
+@pytest.mark.parametrize(
+    ("kind", "tree", "more"),
+    [
+        ("llama", RaggedTree, {}),
+        ("olmo2", RaggedTree, {}),
+        ("gpt2", RaggedTree, {}),
+        ("qwen2", RaggedTree, {}),
+        ("qwen3", RaggedTree, {}),
+        ("olmo3", WholeTree, WINDOWED),
+        ("mamba", WholeTree, {}),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
 def test_brute_force(kind: str, tree: type, more: dict, cut: str) -> None:
     engine = engine_of(kind, cut=cut, **more)
     assert [p for p in engine.pieces if isinstance(p, bytes)] == list(tiny.PIECES)
@@ -58,8 +73,13 @@ def test_brute_force(kind: str, tree: type, more: dict, cut: str) -> None:
 
 
 def test_brute_force_in_float64() -> None:
-    engine = engine_of("gpt2", torch.float64)  # Llama's norms compute in float32 whatever the weights are
-    assert deviation(engine, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)) < 1e-12
+    engine = engine_of(
+        "gpt2", torch.float64
+    )  # Llama's norms compute in float32 whatever the weights are
+    assert (
+        deviation(engine, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH))
+        < 1e-12
+    )
 
 
 def test_the_model_is_given_back_as_it_was() -> None:
@@ -74,18 +94,30 @@ def test_batch_and_chunk_do_not_matter(batch: int, chunk: int) -> None:
     engine = engine_of("llama")
     whole = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-3)
     engine.chunk = chunk
-    for a, b in zip(whole, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-3, batch=batch), strict=True):
-        assert np.abs(a.options - b.options).max() < 1e-6 and abs(a.unresolved - b.unresolved) < 1e-6 and a.tokens == b.tokens
+    for a, b in zip(
+        whole, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-3, batch=batch), strict=True
+    ):
+        assert (
+            np.abs(a.options - b.options).max() < 1e-6
+            and abs(a.unresolved - b.unresolved) < 1e-6
+            and a.tokens == b.tokens
+        )
 
 
 @pytest.mark.parametrize("budget", [0.5, 0.1, 1e-2, 1e-3, 1e-4])
 def test_unresolved_bounds_what_is_missing(budget: float) -> None:
     engine = engine_of("gpt2")
     exact = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-9, max_depth=40)
-    for true, got in zip(exact, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget), strict=True):
+    for true, got in zip(
+        exact, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget), strict=True
+    ):
         missing = true.options - got.options
         assert 0 < got.unresolved <= budget
-        assert (missing >= -1e-6).all() and (missing <= got.reach + 1e-6).all() and missing.sum() <= got.unresolved + 1e-6
+        assert (
+            (missing >= -1e-6).all()
+            and (missing <= got.reach + 1e-6).all()
+            and missing.sum() <= got.unresolved + 1e-6
+        )
         assert (got.reach <= got.unresolved + 1e-12).all()
         assert got.tokens < true.tokens
 
@@ -93,11 +125,16 @@ def test_unresolved_bounds_what_is_missing(budget: float) -> None:
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("budget", [0.3, 1e-2, 1e-3])
 def test_without_a_margin_the_tokens_are_a_queues(kind: str, budget: float) -> None:
-    """Against a queue that computes the most probable open token, one at a time, until no more than the budget is open."""
+    """Against a queue: the most probable open token first, until the budget is kept."""
     engine = engine_of(kind)
-    tight, wide = (readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget, margin=margin) for margin in (0, 0.9))
+    tight, wide = (
+        readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget, margin=margin)
+        for margin in (0, 0.9)
+    )
     for prompt, got in zip(PROMPTS, tight, strict=True):
-        assert got.tokens == len(prompt) + queued(engine, prompt, budget) and got.unresolved <= budget
+        assert (
+            got.tokens == len(prompt) + queued(engine, prompt, budget) and got.unresolved <= budget
+        )
     assert sum(got.tokens for got in tight) < sum(got.tokens for got in wide), "a test of nothing"
 
 
@@ -107,26 +144,37 @@ def queued(engine: Engine, prompt: tuple[int, ...], budget: float) -> int:
         mass, state, ids = heapq.heappop(queue)
         computed, row = computed + 1, table.row(state)
         chance = torch.softmax(engine.forward(torch.tensor([ids]))[0, -1].double(), -1).numpy()
-        for token, to in zip(engine.vocabulary.order[row.live].tolist(), row.to.tolist(), strict=True):
+        for token, to in zip(
+            engine.vocabulary.order[row.live].tolist(), row.to.tolist(), strict=True
+        ):
             heapq.heappush(queue, (mass * chance[token], to, (*ids, token)))
     return computed
 
 
 def test_caps_end_the_walk_and_say_so() -> None:
     engine = engine_of("llama")
-    for prompt, got in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-6, max_nodes=3), strict=True):
+    for prompt, got in zip(
+        PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-6, max_nodes=3), strict=True
+    ):
         assert got.tokens <= len(prompt) + 3 and got.unresolved > 1e-4
-    for prompt, got in zip(PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=1), strict=True):
+    for prompt, got in zip(
+        PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=1), strict=True
+    ):
         assert got.tokens == len(prompt) and got.unresolved > 1e-4
 
 
-@given(prompt=st.lists(st.integers(2, 12), min_size=1, max_size=4).map(tuple), relative=st.sampled_from([0.5, 0.1, 0.01]),
-       kind=st.sampled_from(["llama", "gpt2"]))
+@given(
+    prompt=st.lists(st.integers(2, 12), min_size=1, max_size=4).map(tuple),
+    relative=st.sampled_from([0.5, 0.1, 0.01]),
+    kind=st.sampled_from(["llama", "gpt2"]),
+)
 @settings(max_examples=15, deadline=None)
-def test_a_relative_tolerance_keeps_the_interval(prompt: tuple[int, ...], relative: float, kind: str) -> None:
+def test_a_relative_tolerance_keeps_the_interval(
+    prompt: tuple[int, ...], relative: float, kind: str
+) -> None:
     engine = ENGINES[kind]
-    true, = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-7, max_depth=40)
-    got, = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-4, relative=relative)
+    (true,) = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-7, max_depth=40)
+    (got,) = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-4, relative=relative)
     missing = true.options - got.options
     assert (missing >= -1e-6).all() and (missing <= got.reach + 1e-6).all()
     assert got.answered + got.off_support + got.unresolved == pytest.approx(1, abs=1e-6)
@@ -134,7 +182,9 @@ def test_a_relative_tolerance_keeps_the_interval(prompt: tuple[int, ...], relati
 
 
 @pytest.mark.parametrize("relative", [0.5, 0.1, 0.01, 0.0])
-def test_the_walk_ends_at_a_share_of_what_is_answered(relative: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_walk_ends_at_a_share_of_what_is_answered(
+    relative: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(readout_module, "LEADS", 10**9)
     found = readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, budget=1e-4, relative=relative)
     assert all(0 < got.unresolved <= max(1e-4, relative * got.answered) for got in found)
@@ -142,20 +192,27 @@ def test_the_walk_ends_at_a_share_of_what_is_answered(relative: float, monkeypat
 
 def test_a_named_budget_is_kept_and_none_is_relative() -> None:
     engine = engine_of("gpt2")
-    share, absolute = readout(engine, PROMPTS, tiny.OVERLAPPING), readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-4)
-    assert all(b.unresolved <= 1e-4 < a.unresolved <= 0.01 * a.answered and a.tokens < b.tokens
-               for a, b in zip(share, absolute, strict=True))
+    share, absolute = (
+        readout(engine, PROMPTS, tiny.OVERLAPPING),
+        readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-4),
+    )
+    assert all(
+        b.unresolved <= 1e-4 < a.unresolved <= 0.01 * a.answered and a.tokens < b.tokens
+        for a, b in zip(share, absolute, strict=True)
+    )
 
 
 def test_white_space_before_an_answer_does_not_drive_the_walk() -> None:
-    """A flat model, most of whose tokens say nothing: without the rule white space takes most nodes and never ends."""
+    """A flat model: without the rule white space takes most nodes and never ends."""
     spaces = [b" " * n for n in range(1, 32)] + [b"\n" * n for n in range(1, 32)]
     tokenizer = tiny.hand_tokenizer((b"1", b"A", b"x", b"y", *spaces))
     engine = build(tiny.model("llama", len(tokenizer), sharpness=0.1), tokenizer)
-    driven, = readout(engine, [(0, 2)], tiny.OVERLAPPING, budget=1e-4, max_nodes=3000)
-    got, = readout(engine, [(0, 2)], tiny.OVERLAPPING, budget=1e-4, relative=0.01, max_nodes=3000)
+    (driven,) = readout(engine, [(0, 2)], tiny.OVERLAPPING, budget=1e-4, max_nodes=3000)
+    (got,) = readout(engine, [(0, 2)], tiny.OVERLAPPING, budget=1e-4, relative=0.01, max_nodes=3000)
     assert got.tokens < 1000 < 3000 <= driven.tokens
-    assert (driven.options >= got.options - 1e-6).all() and (driven.options <= got.options + got.reach + 1e-6).all()
+    assert (driven.options >= got.options - 1e-6).all() and (
+        driven.options <= got.options + got.reach + 1e-6
+    ).all()
 
 
 def test_what_was_read_before_does_not_matter() -> None:
@@ -163,25 +220,37 @@ def test_what_was_read_before_does_not_matter() -> None:
     fresh, used = engine_of("gpt2"), engine_of("gpt2")
     readout(used, [(0, 9), (0, 10, 11), (0, 8)], tiny.OVERLAPPING, budget=0.2)
     readout(used, [(0, 12)], tiny.OVERLAPPING, budget=1e-6)
-    for a, b in zip(readout(fresh, PROMPTS, tiny.OVERLAPPING, budget=1e-2), readout(used, PROMPTS, tiny.OVERLAPPING, budget=1e-2),
-                    strict=True):
-        assert (a.options == b.options).all() and a.off_support == b.off_support and a.unresolved == b.unresolved
+    for a, b in zip(
+        readout(fresh, PROMPTS, tiny.OVERLAPPING, budget=1e-2),
+        readout(used, PROMPTS, tiny.OVERLAPPING, budget=1e-2),
+        strict=True,
+    ):
+        assert (
+            (a.options == b.options).all()
+            and a.off_support == b.off_support
+            and a.unresolved == b.unresolved
+        )
 
 
 def test_what_is_cut_by_depth_does_not_drive_the_walk() -> None:
-    """More is cut than the budget allows: that is told, not made up for by computing everything that is as small."""
+    """More is cut than the budget allows: reported, not made up for by smaller nodes."""
     engine = engine_of("llama")
-    for cut, free in zip(readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=2),
-                         readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=20), strict=True):
+    for cut, free in zip(
+        readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=2),
+        readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=20),
+        strict=True,
+    ):
         assert cut.unresolved > 1e-5 >= free.unresolved and cut.tokens <= free.tokens
 
 
 def test_a_long_prompt_takes_no_depth_from_those_beside_it() -> None:
-    """Behind it the context has room for one token of answer; its own law is cut, and only its own."""
+    """Behind it the context has room for one token of answer; only its own is cut."""
     engine = engine_of("llama")
     long = (0,) + (3,) * (engine.context - 1)
     alone = [readout(engine, [ids], tiny.OVERLAPPING, budget=1e-3)[0] for ids in (*PROMPTS, long)]
-    for a, b in zip(alone, readout(engine, [*PROMPTS, long], tiny.OVERLAPPING, budget=1e-3), strict=True):
+    for a, b in zip(
+        alone, readout(engine, [*PROMPTS, long], tiny.OVERLAPPING, budget=1e-3), strict=True
+    ):
         assert np.abs(a.options - b.options).max() < 1e-6 and a.tokens == b.tokens
     assert alone[0].unresolved <= 1e-3 < alone[-1].unresolved and alone[-1].tokens == len(long)
 
@@ -196,7 +265,7 @@ def test_a_flat_model_on_a_real_vocabulary_ends() -> None:
 
 @pytest.mark.parametrize("lost", ["an off range", "a live token"])
 def test_the_sum_is_a_check(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each class is counted on its own: a token that falls out of the tables breaks the sum instead of becoming OFF."""
+    """Each class is counted on its own: a lost token breaks the sum, it is not OFF."""
     true_row = Table.row
 
     def row(self: Table, state: int) -> Row:
@@ -224,11 +293,24 @@ def test_read_out_is_the_law_of_generate(kind: str) -> None:
     engine, prompt, n = engine_of(kind, void=0, seed=5), PROMPTS[1], 8000
     torch.manual_seed(11)
     out = engine.model.generate(
-        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), num_return_sequences=n,
-        do_sample=True, top_k=0, top_p=1.0, temperature=1.0, max_new_tokens=10)
-    seen = Counter(classify(engine.pieces, tuple(row), tiny.OVERLAPPING) for row in out[:, len(prompt):].tolist())
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        num_return_sequences=n,
+        do_sample=True,
+        top_k=0,
+        top_p=1.0,
+        temperature=1.0,
+        max_new_tokens=10,
+    )
+    seen = Counter(
+        classify(engine.pieces, tuple(row), tiny.OVERLAPPING)
+        for row in out[:, len(prompt) :].tolist()
+    )
     got = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-6, max_depth=10)[0]
-    law = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {"off": got.off_support, "open": got.unresolved}
+    law = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {
+        "off": got.off_support,
+        "open": got.unresolved,
+    }
     assert sum(p * n > 5 for p in law.values()) >= 4, "a test of almost nothing"
     assert chi_square_p(seen, law) > 1e-4
 
@@ -240,13 +322,16 @@ def test_wrong_budget() -> None:
         readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, margin=-1)
 
 
-def test_one_prompt_with_most_of_the_nodes_is_read_in_shorter_runs() -> None:
+def test_a_prompt_with_most_of_the_nodes_is_read_in_short_runs() -> None:
     engine = engine_of("llama")
     engine.chunk = 8
     tree = engine.tree(PROMPTS * 10, 3)
     owner = np.repeat(np.arange(30), [8] + [1] * 29)
     runs = list(tree._runs(owner))
-    assert [r.start for r in runs[1:]] == [r.stop for r in runs[:-1]] and (runs[0].start, runs[-1].stop) == (0, 37)
+    assert [r.start for r in runs[1:]] == [r.stop for r in runs[:-1]] and (
+        runs[0].start,
+        runs[-1].stop,
+    ) == (0, 37)
     assert all(r.stop - r.start <= 8 for r in runs[:-1]) and runs[-1].stop - runs[-1].start <= 12
     engine.chunk = 32
     assert max(r.stop - r.start for r in tree._runs(owner)) < 32
@@ -260,7 +345,9 @@ def test_no_small_chunk_is_left_over() -> None:
 
 
 EXACT = engine_of("gpt2", torch.float64)
-BEGIN_ALIKE = st.lists(st.lists(st.integers(2, 4), min_size=1, max_size=5).map(tuple), min_size=1, max_size=6)
+BEGIN_ALIKE = st.lists(
+    st.lists(st.integers(2, 4), min_size=1, max_size=5).map(tuple), min_size=1, max_size=6
+)
 
 
 @given(BEGIN_ALIKE)
@@ -273,7 +360,9 @@ def test_a_beginning_that_prompts_share_is_computed_once(prompts: list[tuple[int
     assert engine.computed == len({ids[:n] for ids in prompts for n in range(1, len(ids) + 1)})
     alone = torch.cat([engine.forward(torch.tensor([ids]))[:, -1] for ids in prompts])
     assert (tree.roots - alone).abs().max() < 1e-10
-    below = tree.grow(np.arange(len(prompts)), np.full(len(prompts), ROOT), np.full(len(prompts), 5))
+    below = tree.grow(
+        np.arange(len(prompts)), np.full(len(prompts), ROOT), np.full(len(prompts), 5)
+    )
     alone = torch.cat([engine.forward(torch.tensor([(*ids, 5)]))[:, -1] for ids in prompts])
     assert (torch.cat([logits for _, logits in below]) - alone).abs().max() < 1e-10
 
@@ -284,8 +373,11 @@ def test_temperature_divides_every_tokens_logits(temperature: float) -> None:
     hot, scaled = engine_of("llama"), engine_of("llama")
     with torch.no_grad():
         scaled.model.get_output_embeddings().weight /= temperature
-    for got, want in zip(readout(hot, PROMPTS, tiny.OVERLAPPING, budget=1e-6, temperature=temperature),
-                         readout(scaled, PROMPTS, tiny.OVERLAPPING, budget=1e-6), strict=True):
+    for got, want in zip(
+        readout(hot, PROMPTS, tiny.OVERLAPPING, budget=1e-6, temperature=temperature),
+        readout(scaled, PROMPTS, tiny.OVERLAPPING, budget=1e-6),
+        strict=True,
+    ):
         assert np.abs(got.options - want.options).max() < 5e-6
     with pytest.raises(CrystalError, match="temperature"):
         readout(hot, PROMPTS, tiny.OVERLAPPING, temperature=0)
@@ -299,9 +391,21 @@ def test_an_answer_that_is_begun_goes_on() -> None:
     row = table.row(START)
     tokens = engine.vocabulary.order[row.live].tolist()
     chance = torch.softmax(engine.forward(torch.tensor([prompt]))[0, -1].double(), -1).numpy()
-    later = readout(engine, [(*prompt, t) for t in tokens], tiny.OVERLAPPING, budget=0, max_depth=4, begun=[1] * len(tokens))
+    later = readout(
+        engine,
+        [(*prompt, t) for t in tokens],
+        tiny.OVERLAPPING,
+        budget=0,
+        max_depth=4,
+        begun=[1] * len(tokens),
+    )
     assert not (row.code < -1).any()  # no first token decides for an option by itself
-    assert abs(sum(chance[t] * r.options for t, r in zip(tokens, later, strict=True)) - whole.options).max() < 1e-6
+    assert (
+        abs(
+            sum(chance[t] * r.options for t, r in zip(tokens, later, strict=True)) - whole.options
+        ).max()
+        < 1e-6
+    )
 
 
 def test_an_answer_that_is_over_cannot_go_on() -> None:

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crystal.ask.natural import load_prompts
-from crystal.ask.prompts import CHAT
+from crystal.ask.prompts import CHAT, load_prompts
 from crystal.keep import store
-from crystal.lab import experiments, recipes
+from crystal.lab import recipes
 from crystal.measure import judging
 from crystal.studies import arms, real
 
@@ -20,7 +19,7 @@ def readouts() -> real.Laws:
 
 
 def test_every_planned_run_was_read_to_its_last_rung():
-    planned = [run.name for run in experiments.load_experiment(real.EXPERIMENT).runs]
+    planned = [run.name for run in recipes.load_experiment(real.EXPERIMENT).runs]
     assert list(real.ends()) == planned == [*real.PLAIN, *real.SHOWN_BY]
     assert real.ends()["plain"].step == 192 and real.ends()["plain-again"].step == 256
 

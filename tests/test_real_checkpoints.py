@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from crystal.ask import natural, sources
+from crystal.ask import prompts, sources
 from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.ask.tasks import TASKS, read
@@ -73,7 +73,7 @@ def test_a_real_vocabulary_spells_texts_as_its_tokenizer(machine: Engine) -> Non
 @pytest.mark.parametrize("task", ["coin", "month"])
 def test_samples_follow_the_read_out(machine: Engine, task: str) -> None:
     """Pearson's test at 1e-4 on 4,000 draws, four times: a false alarm in 2,500 runs."""
-    prompt = natural.load_prompts()[0]
+    prompt = prompts.load_prompts()[0]
     form = form_of(machine)
     ids = machine.encode(prompt.text(TASKS[task], form), form, prompt.reply(TASKS[task]))
     (law,) = readout(machine, [ids], TASKS[task], budget=1e-5)
@@ -96,7 +96,7 @@ def test_what_is_stored_is_read_again(machine: Engine) -> None:
     name = CHATTY if form_of(machine) == CHAT else BASE
     stored = load_readouts(name, tasks=["suit"]).set_index("prompt")
     form = form_of(machine)
-    for prompt in natural.load_prompts()[:2]:
+    for prompt in prompts.load_prompts()[:2]:
         ids = machine.encode(prompt.text(TASKS["suit"], form), form, prompt.reply(TASKS["suit"]))
         (law,) = readout(machine, [ids], TASKS["suit"], budget=1e-4, relative=0.01, max_nodes=400)
         row = stored.loc[prompt.id]

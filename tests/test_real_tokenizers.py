@@ -17,8 +17,7 @@ import torch
 from laws import chi_square_p
 from real_tokenizers import REAL, folder_of
 
-from crystal.ask.cuts import PROBES
-from crystal.ask.hub import tokenizer_at
+from crystal.ask.sources import PROBES, tokenizer_at
 from crystal.ask.tasks import TASKS, read
 from crystal.errors import CrystalError
 from crystal.read.engine import Engine, build

@@ -8,7 +8,7 @@ import pytest
 from crystal.measure.chain import POOLED
 from crystal.measure.inference import Estimate
 from crystal.measure.judging import Verdict
-from crystal.studies import replicas
+from crystal.studies import figures, replicas
 
 
 def verdict(number: float, said: str, claim: str = "collapse") -> Verdict:
@@ -18,28 +18,36 @@ def verdict(number: float, said: str, claim: str = "collapse") -> Verdict:
 
 def runs(*found: tuple[float, str], name: str = "nano-llama") -> dict:
     """Runs of one family, each with a verdict over all tasks and one on a task."""
-    return {f"{name}{'' if not n else f'-{n + 1}'}": {"coin": [verdict(*each)], POOLED: [verdict(*each)]}
-            for n, each in enumerate(found)}
+    return {
+        f"{name}{'' if not n else f'-{n + 1}'}": {
+            "coin": [verdict(*each)],
+            POOLED: [verdict(*each)],
+        }
+        for n, each in enumerate(found)
+    }
 
 
 def test_a_family_says_in_how_many_of_its_runs_a_claim_holds():
     frame = replicas.load_runs(runs((0.1, "holds"), (0.3, "holds"), (0.9, "fails")))
-    row, = replicas.load_families(frame).itertuples()
+    (row,) = replicas.load_families(frame).itertuples()
     assert replicas.said(row) == "holds in 2 of 3 training runs, fails in 1"
     assert row.number == pytest.approx(1.3 / 3) and row.low < row.number < row.high
-    table = replicas.table(replicas.load_families(frame), frame, str).splitlines()
+    table = replicas.table(replicas.load_families(frame), frame).splitlines()
     assert "holds, holds, fails" in table[2] and table[2].endswith("| 1 of 1, 1 of 1, 0 of 1 |")
-    assert replicas.plot_runs(frame)
+    assert figures.plot_runs(frame)
 
 
 def test_a_run_without_a_number_is_said_and_drawn():
     frame = replicas.load_runs(runs((0.1, "holds"), (np.nan, "not-reached")))
-    row, = replicas.load_families(frame).itertuples()
+    (row,) = replicas.load_families(frame).itertuples()
     assert replicas.said(row) == "holds in 1 of 2 training runs, not reached in 1"
     assert row.number == pytest.approx(0.1) and np.isnan(row.low)
-    assert replicas.plot_runs(frame)
+    assert figures.plot_runs(frame)
 
 
 def test_families_are_apart():
     frame = replicas.load_runs(runs((0.1, "holds")) | runs((0.9, "fails"), name="nano-olmo2"))
-    assert [row.family for row in replicas.load_families(frame).itertuples()] == ["nano-llama", "nano-olmo2"]
+    assert [row.family for row in replicas.load_families(frame).itertuples()] == [
+        "nano-llama",
+        "nano-olmo2",
+    ]

@@ -8,7 +8,7 @@ import pytest
 from crystal.keep import store
 from crystal.measure import claims, joint
 from crystal.measure import evidence as ev
-from crystal.measure import phases as ph
+from crystal.measure import quantities as ph
 from crystal.present.answering import answers
 
 TASKS = ("die", "digit", "month")
@@ -20,6 +20,10 @@ def laws():
     """Task -> base and SFT, (100, options)."""
     frame = store.load_readouts("nano-llama", tasks=TASKS, rungs=["base", "sft"])
     return {task: tuple(answers(frame, rung, task) for rung in ("base", "sft")) for task in TASKS}
+
+
+def cast(law):
+    return ev.asked(law, NARRATOR)
 
 
 def entropy(p):
@@ -51,12 +55,12 @@ def test_liquidity_and_spread(laws, task):
         bits = entropy(law.mean(0)) - entropy(law).mean()
         assert float(ph.liquidity_bits(law)) == pytest.approx(bits, abs=1e-9)
     base, sft = laws[task]
-    found = claims.collapse(base, sft, permutations=19).estimate.here
+    found = claims.collapse(cast(base), cast(sft), permutations=19).estimate.here
     assert found == pytest.approx(spread(sft) / spread(base), abs=1e-9)
 
 
 def test_joint_statistic_progress_and_probmass(laws):
-    found = joint.moves({t: tuple(map(ev.evidence, pair)) for t, pair in laws.items()})
+    found = joint.moves({t: tuple(map(cast, pair)) for t, pair in laws.items()})
     cosine, inner, square = by_hand(laws)
     null = joint.joint_null(found, permutations=19)
     assert null.observed == pytest.approx(cosine.mean(0).max(), abs=1e-9)
@@ -73,5 +77,5 @@ def test_joint_statistic_progress_and_probmass(laws):
             if held < 0.9:
                 options.append(option)
                 held += seed[option]
-        mass = claims.kept_mass(sft, claims.seed_of(base, narrator))(np.ones(100))
+        mass = claims.kept_mass(cast(sft), claims.seed_of(cast(base), narrator))(np.ones(100))
         assert float(mass) == pytest.approx(sft.mean(0)[options].sum(), abs=1e-9)

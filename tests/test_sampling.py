@@ -17,7 +17,15 @@ from crystal.ask.tasks import read
 from crystal.errors import CrystalError
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
-from crystal.read.sampling import UNREADABLE, _Level, _multinomials, _Philox, _tally, draw, draw_many
+from crystal.read.sampling import (
+    UNREADABLE,
+    _Level,
+    _multinomials,
+    _Philox,
+    _tally,
+    draw,
+    draw_many,
+)
 from crystal.read.vocabulary import END, VOID
 
 PROMPT = (0, 5, 6, 7)
@@ -30,7 +38,7 @@ def engine_of(kind: str = "llama", dtype: torch.dtype = torch.float32, void: int
 
 @pytest.mark.parametrize("n", [300, 20_000, 2_000_000])
 def test_closed_task_has_the_law_of_the_read_out(n: int) -> None:
-    """False alarm probability 1e-4 for each n; small n is drawn by inversion, large n by binomials."""
+    """False alarm 1e-4 for each n; small n is drawn by inversion, large n by binomials."""
     engine = engine_of()
     got = readout(engine, [PROMPT], tiny.OVERLAPPING, budget=1e-9, max_depth=30)[0]
     law = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {"off": got.off_support}
@@ -44,7 +52,7 @@ def test_closed_task_has_the_law_of_the_read_out(n: int) -> None:
 
 @pytest.mark.parametrize("kind", ["olmo2", "mamba"])
 def test_open_text_has_the_law_of_enumeration(kind: str) -> None:
-    """Whole texts of up to three tokens, ragged and whole trees; false alarm probability 1e-4 each."""
+    """Texts of up to three tokens, ragged and whole trees; false alarm 1e-4 each."""
     engine, law = engine_of(kind), Counter()
     for path, mass in enumerate_answers(engine.model, engine.pieces, PROMPT, 3):
         pieces = [engine.pieces[t] for t in path]
@@ -68,7 +76,12 @@ def test_identical_draws_for_any_batch_size(dtype: torch.dtype, n: int) -> None:
 
 def test_prompts_that_share_a_tree_draw_as_each_alone() -> None:
     engine = engine_of(dtype=torch.float64)
-    prompts = [PROMPT, PROMPT[:2], (0, 9, 8, 7, 6, 5), (0,) + (3,) * (engine.context - 1)]  # the last has room for one token
+    prompts = [
+        PROMPT,
+        PROMPT[:2],
+        (0, 9, 8, 7, 6, 5),
+        (0,) + (3,) * (engine.context - 1),
+    ]  # the last has room for one token
     alone = [draw(engine, ids, 5000, seed=3, max_tokens=3) for ids in prompts]
     assert draw_many(engine, prompts, 5000, seed=3, max_tokens=3) == alone
     assert alone[0] != alone[1]
@@ -83,7 +96,7 @@ def test_draws_are_keyed_by_seed_and_prompt() -> None:
 
 
 def test_first_tokens_are_drawn_apart() -> None:
-    """One first token copied to every answer is a known bug elsewhere; here the first token is the measurement."""
+    """One first token copied to every answer is a known bug elsewhere."""
     assert len(draw(engine_of(), PROMPT, 500, seed=0, max_tokens=1)) > 3
 
 
@@ -95,7 +108,7 @@ def test_cost_grows_with_distinct_prefixes_only() -> None:
 
 @pytest.mark.parametrize("n", [5, 2_000, 200_000])
 def test_multinomials_have_their_law(n: int) -> None:
-    """By inversion, by both, by binomials: mean, variance and correlation within 6 standard errors, some 30 comparisons each.
+    """Mean, variance and correlation within 6 standard errors, some 30 comparisons each.
 
     False alarm probability below 1e-6: the draws are fixed by their keys, so it is paid once.
     """
@@ -112,15 +125,23 @@ def test_multinomials_have_their_law(n: int) -> None:
     assert (np.abs(got.var(0) / variance - 1) <= 6 * np.sqrt((2 + 1 / variance) / repeats)).all()
     odds = np.sqrt(p / (1 - p))
     apart = ~np.eye(len(p), dtype=bool)
-    assert (np.abs(np.corrcoef(got.T) + np.outer(odds, odds))[apart] <= 6 * np.sqrt((1 + 1 / mean.min()) / repeats)).all()
+    assert (
+        np.abs(np.corrcoef(got.T) + np.outer(odds, odds))[apart]
+        <= 6 * np.sqrt((1 + 1 / mean.min()) / repeats)
+    ).all()
 
 
 def test_nodes_split_as_each_alone() -> None:
     counts = np.array([1, 30, 10**7, 31, 5, 10**12, 300, 2])
     p = np.random.default_rng(0).dirichlet(np.full(1000, 0.05), len(counts))
-    alone = [_multinomials([key], counts[i : i + 1], p[i : i + 1].copy()) for i, key in enumerate(keys(len(counts)))]
+    alone = [
+        _multinomials([key], counts[i : i + 1], p[i : i + 1].copy())
+        for i, key in enumerate(keys(len(counts)))
+    ]
     places, times = _multinomials(keys(len(counts)), counts, p.copy())
-    assert (places == np.concatenate([found + 1000 * i for i, (found, _) in enumerate(alone)])).all()
+    assert (
+        places == np.concatenate([found + 1000 * i for i, (found, _) in enumerate(alone)])
+    ).all()
     assert (times == np.concatenate([count for _, count in alone])).all()
     assert [int(count.sum()) for _, count in alone] == counts.tolist()
 
@@ -146,7 +167,7 @@ def test_bad_numbers(bad: dict) -> None:
 
 
 def test_end_token_ends_the_text() -> None:
-    """With all weight on the end token, every answer is empty, and nothing below the prompt is computed."""
+    """With all weight on the end, every answer is empty, and nothing more is computed."""
     engine = engine_of(void=0)
     end = engine.pieces.index(END)
     head, bias = engine.model.get_output_embeddings(), torch.zeros(len(engine.pieces))
@@ -159,18 +180,29 @@ def test_end_token_ends_the_text() -> None:
 
 @given(st.data())
 def test_texts_are_decoded_as_the_whole_of_their_bytes(data: st.DataObject) -> None:
-    """Beginnings and tokens may end within a character, or be none; a token that stands for no text spoils the answer."""
-    some = st.lists(st.sampled_from([b"a", b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", b"\xff", " \u20ac".encode()]), max_size=3)
+    """Beginnings and tokens may end within a character; one without text spoils all."""
+    some = st.lists(
+        st.sampled_from(
+            [b"a", b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", b"\xff", " \u20ac".encode()]
+        ),
+        max_size=3,
+    )
     pieces = [VOID, END, *data.draw(st.lists(some.map(b"".join), min_size=1, max_size=6))]
     begun = data.draw(st.lists(some.map(b"".join), min_size=1, max_size=4))
     ends = [(i, t) for i in range(len(begun)) for t in range(len(pieces))]
     node, token = np.array(ends).T
     count, owner = np.arange(1, len(ends) + 1), np.arange(len(begun)) % 2
     texts: list[dict[str, int]] = [{}, {}]
-    level = _Level(owner, np.ones(len(begun), int), np.zeros(len(begun), int), [b""] * len(begun), begun)
+    level = _Level(
+        owner, np.ones(len(begun), int), np.zeros(len(begun), int), [b""] * len(begun), begun
+    )
     _tally(texts, level, pieces, node, token, count)
     expected: list[Counter] = [Counter(), Counter()]
     for (i, t), n in zip(ends, count.tolist(), strict=True):
-        whole = begun[i] + (b"" if pieces[t] is END else pieces[t]) if pieces[t] is not VOID else UNREADABLE.encode()
+        whole = (
+            begun[i] + (b"" if pieces[t] is END else pieces[t])
+            if pieces[t] is not VOID
+            else UNREADABLE.encode()
+        )
         expected[owner[i]][whole.decode("utf-8", "replace")] += n
     assert texts == expected

@@ -25,7 +25,7 @@ from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROBE, PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import draw_tables, drawn, manifest, served, store
+from crystal.keep import drawing, drawn, manifest, store
 from crystal.read import dialects
 from crystal.read.servers import Server, address
 
@@ -240,7 +240,7 @@ def test_what_cannot_be_probed_is_said(fake):
 def toy(tmp_path, monkeypatch):
     """A described ladder whose weights are a few bytes."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    monkeypatch.setattr(served, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(drawing, "FLUSH_SECONDS", 0.0)
     synthetic.write_ladder(tmp_path, "toy", {rung: {} for rung in STAGES})
     synthetic.write_weights(tmp_path, "toy")
     return tmp_path
@@ -250,7 +250,7 @@ ASKED = {"tasks": ["digit", "coin"], "prompts": PROMPTS[:6], "n": 130, "rung": "
 
 
 def draw(fake: Fake, **changes):
-    return served.draw("toy", server=fake.url, model="served", **{**ASKED, **changes})
+    return drawing.draw_served("toy", server=fake.url, model="served", **{**ASKED, **changes})
 
 
 def stored() -> dict:
@@ -311,9 +311,9 @@ def test_goes_on_after_it_was_killed(toy, fake):
     draw(fake)
     before = stored()
     manifest.folder_of("toy", manifest.DRAWS).joinpath("manifest.jsonl").unlink()
-    code = ("from crystal.keep import served; from crystal.ask.prompts import PROMPTS; served.FLUSH_SECONDS = 0\n"
-            f"served.draw('toy', server={fake.url!r}, model='served', tasks=['digit', 'coin'], prompts=PROMPTS[:6], n=130, "
-            "rung='sft', workers=1)")
+    code = ("from crystal.keep import drawing; from crystal.ask.prompts import PROMPTS; drawing.FLUSH_SECONDS = 0\n"
+            f"drawing.draw_served('toy', server={fake.url!r}, model='served', tasks=['digit', 'coin'], "
+            "prompts=PROMPTS[:6], n=130, rung='sft', workers=1)")
     fake.asked.clear()
     fake.mischief = lambda number: time.sleep(0.1)
     killed = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
@@ -361,16 +361,16 @@ def test_other_draws_do_not_take_the_place_of_the_trees(toy, fake):
 def test_the_served_folder_is_compared_with_the_ladder(toy, fake):
     ladder = ladders.load_ladder("toy")
     folder = ladder.rung("dpo").source
-    assert served.identify(ladder, folder, None, []) == (ladder.rung("dpo"), "weights' sha256")
-    assert served.identify(ladder, "alias", "dpo", [{"id": "alias", "root": str(toy / folder)}])[1] == "weights' sha256"
+    assert drawing.identify(ladder, folder, None, []) == (ladder.rung("dpo"), "weights' sha256")
+    assert drawing.identify(ladder, "alias", "dpo", [{"id": "alias", "root": str(toy / folder)}])[1] == "weights' sha256"
     with pytest.raises(CrystalError, match="by its weights' sha256 .* is dpo of toy, not sft"):
-        served.identify(ladder, folder, "sft", [])
+        drawing.identify(ladder, folder, "sft", [])
     (toy / folder / "model.safetensors").write_text("other")
     with pytest.raises(CrystalError, match="is none of its rungs of toy"):
-        served.identify(ladder, folder, None, [])
-    assert served.identify(ladder, "alias", "sft", []) == (ladder.rung("sft"), "unchecked")
+        drawing.identify(ladder, folder, None, [])
+    assert drawing.identify(ladder, "alias", "sft", []) == (ladder.rung("sft"), "unchecked")
     with pytest.raises(CrystalError, match="nothing tells which rung of toy 'alias' is.*--rung base"):
-        served.identify(ladder, "alias", None, [])
+        drawing.identify(ladder, "alias", None, [])
 
 
 def test_hub_ids_are_compared_with_the_ladder(toy):
@@ -380,13 +380,13 @@ def test_hub_ids_are_compared_with_the_ladder(toy):
         rung |= {"source": source, "revision": digit * 40}
     path.write_text(yaml.safe_dump(raw))
     ladder = ladders.load_ladder("toy")
-    assert served.identify(ladder, "lab/dpo", None, []) == (ladder.rung("dpo"), "hub id")
-    assert served.identify(ladder, f"lab/sft@{'b' * 40}", None, []) == (ladder.rung("sft"), "commit")
+    assert drawing.identify(ladder, "lab/dpo", None, []) == (ladder.rung("dpo"), "hub id")
+    assert drawing.identify(ladder, f"lab/sft@{'b' * 40}", None, []) == (ladder.rung("sft"), "commit")
     cached = {"id": "x", "root": f"hub/models--lab--base/snapshots/{'a' * 40}"}
-    assert served.identify(ladder, "x", None, [cached]) == (ladder.rung("base"), "commit")
+    assert drawing.identify(ladder, "x", None, [cached]) == (ladder.rung("base"), "commit")
     for wrong in "lab/other", f"lab/sft@{'e' * 40}":
         with pytest.raises(CrystalError, match="is none of its rungs"):
-            served.identify(ladder, wrong, "sft", [])
+            drawing.identify(ladder, wrong, "sft", [])
 
 
 # -- the command, and the table
@@ -401,9 +401,9 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
     assert main(["draws-table", "toy", "--out", str(toy / "table.csv")]) == 0
     assert "88 rows, 400 answers to 1 tasks by 4 stages of toy" in capsys.readouterr().out
     lines = (toy / "table.csv").read_text().splitlines()
-    assert lines[0] == ",".join(draw_tables.COLUMNS) and len(lines) == 1 + 4 * 2 * 11
+    assert lines[0] == ",".join(drawn.COLUMNS) and len(lines) == 1 + 4 * 2 * 11
     assert [path.name for path in toy.glob(".*")] == []
-    frame = draw_tables.counts("toy")
+    frame = drawn.counts("toy")
     texts = Counter()
     for row in drawn.rows("toy"):
         texts += Counter(dict(zip(row["texts"], row["counts"])))
@@ -414,11 +414,11 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
 
 def test_the_table_says_what_is_wrong(toy, fake, tmp_path):
     with pytest.raises(CrystalError, match="no draws of toy's closed tasks.*crystal draw toy --server URL --model NAME"):
-        draw_tables.counts("toy")
+        drawn.counts("toy")
     draw(fake, tasks=["coin"])
     for place, said in ("a.txt", "as .csv or .parquet"), ("no/a.csv", "could not write the table.*Mend: mkdir -p"):
         with pytest.raises(CrystalError, match=said):
-            draw_tables.write(draw_tables.counts("toy"), tmp_path / place)
+            drawn.write_table(drawn.counts("toy"), tmp_path / place)
 
 
 def test_the_command_asks_for_what_it_lacks(toy, fake, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""The shipped checkpoints: their read-out against 20,000 samples of plain `generate`, and what both cost."""
+"""The shipped checkpoints: their read-out against 20,000 samples of plain `generate`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ from crystal.read.sampling import draw
 WEIGHTS = root() / "data" / "weights" / "nano-llama"
 pytestmark = pytest.mark.skipif(
     not (WEIGHTS / "base" / "model.safetensors").exists(),
-    reason="data/weights/nano-llama is absent: make ladder LADDER=nano-llama")
+    reason="data/weights/nano-llama is absent: make ladder LADDER=nano-llama",
+)
 
 FORMS = {"base": "completion", "sft": "chat", "rlvr": "chat"}
 SAMPLES, BATCH = 20_000, 1_000
 TASK_NAMES = ("hundred", "month", "rank")
-# `generate` with 1,000 samples of 6 new tokens a prompt against the read-out, in token positions computed: at least so
-# many times more, on the base of nano-olmo2 in its chat form (measured 129 / 343 / 313; raw text 114 / 277 / 259). The
-# model matters: nano-llama's tokenizer cuts every rank into two to four pieces, which gives 84 / 310 / 240 in chat form.
+# `generate` with 1,000 samples of 6 new tokens computes at least so many times more positions than
+# the read-out, on the base of nano-olmo2 in chat form (measured 129 / 343 / 313; raw text 114 / 277
+# / 259). nano-llama's tokenizer cuts every rank into two to four pieces: 84 / 310 / 240.
 BARS = {"hundred": 60, "month": 130, "rank": 300}
-FLOORS = {"hundred": 60, "month": 130, "rank": 130}  # nano-llama's base as raw text, measured 65 / 204 / 139
+FLOORS = {
+    "hundred": 60,
+    "month": 130,
+    "rank": 130,
+}  # nano-llama's base as raw text, measured 65 / 204 / 139
 
 
 @cache
@@ -49,19 +54,28 @@ def started(engine: Engine, prompt: torch.Tensor) -> DynamicCache:
 
 
 def generated(engine: Engine, ids: tuple[int, ...], longest: int) -> Counter[str]:
-    """Texts of SAMPLES answers, decoded by the tokenizer up to the first special id; nothing of the read-out is used.
+    """Texts of SAMPLES answers, decoded up to the first special id, without the read-out.
 
-    `generate` is given the prompt's cache: it draws the same tokens as without, in a third of the time.
+    `generate` gets the prompt's cache: the same tokens in a third of the time.
     """
     torch.manual_seed(20)
     prompt, answers = torch.tensor([ids]), Counter()
     specials = set(engine.tokenizer.all_special_ids)
     for _ in range(SAMPLES // BATCH):
         out = engine.model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), num_return_sequences=BATCH, max_new_tokens=longest,
-            past_key_values=started(engine, prompt), use_cache=True,  # the shipped configuration says false
-            do_sample=True, top_k=0, top_p=1.0, temperature=1.0, num_beams=1)
-        for row in out[:, len(ids):].tolist():
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            num_return_sequences=BATCH,
+            max_new_tokens=longest,
+            past_key_values=started(engine, prompt),
+            use_cache=True,  # the shipped configuration says false
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            temperature=1.0,
+            num_beams=1,
+        )
+        for row in out[:, len(ids) :].tolist():
             answers[tuple(takewhile(lambda token: token not in specials, row))] += 1
     texts: Counter[str] = Counter()
     for answer, count in answers.items():
@@ -70,11 +84,15 @@ def generated(engine: Engine, ids: tuple[int, ...], longest: int) -> Counter[str
 
 
 def p_value(name: str, task_name: str, prompt: int) -> float:
-    """Of the samples, under the read-out: options that expect five or more, and the rest with off-support."""
+    """Options that expect five samples or more, and the rest with off-support."""
     engine, task, form = rung(name), TASKS[task_name], FORMS[name]
     ids = engine.encode(PROMPTS[prompt].text(task, form), form)
-    by_depth = ((d, readout(engine, [ids], task, budget=1e-5, max_depth=d)[0]) for d in range(1, 13))
-    longest, found = next((d, r) for d, r in by_depth if r.unresolved * SAMPLES < 1)  # what generate cuts off cannot matter
+    by_depth = (
+        (d, readout(engine, [ids], task, budget=1e-5, max_depth=d)[0]) for d in range(1, 13)
+    )
+    longest, found = next(
+        (d, r) for d, r in by_depth if r.unresolved * SAMPLES < 1
+    )  # what generate cuts off cannot matter
     law = {o: p for o, p in zip(task.options, found.options, strict=True) if p * SAMPLES >= 5}
     law["rest"] = 1 - found.unresolved - sum(law.values())
     seen: Counter[str] = Counter()
@@ -88,7 +106,9 @@ def p_value(name: str, task_name: str, prompt: int) -> float:
 @pytest.mark.parametrize("ladder", ["nano-llama", "nano-olmo2"])
 def test_the_tokenizer_splits_options(ladder: str, task: str) -> None:
     tokenizer = load(WEIGHTS.parent / ladder / "base").tokenizer
-    lengths = [len(tokenizer(f" {o}", add_special_tokens=False)["input_ids"]) for o in TASKS[task].options]
+    lengths = [
+        len(tokenizer(f" {o}", add_special_tokens=False)["input_ids"]) for o in TASKS[task].options
+    ]
     assert sum(n > 1 for n in lengths) > len(lengths) / 2 and max(lengths) >= 2
 
 
@@ -102,7 +122,7 @@ def test_read_out_is_the_law_of_generate(name: str, task: str, prompt: int) -> N
 
 
 def times_fewer(model: Path, task: str, form: str) -> float:
-    """Over 25 prompts, unresolved <= 1e-4; tokens are counted, so `generate` need not run: prompt + 5 positions a sample."""
+    """25 prompts, unresolved <= 1e-4; `generate` would take prompt + 5 positions a sample."""
     engine = load(model)
     prompts = [engine.encode(p.text(TASKS[task], form), form) for p in PROMPTS[::4]]
     before = engine.computed

@@ -15,7 +15,7 @@ from crystal.ask.ladders import load_ladder
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.files import cache, file_sha256
-from crystal.read import conversion, engine
+from crystal.read import checkpoints, engine
 
 HELD = b"GGUF" + bytes(range(256)) * 40
 
@@ -139,9 +139,9 @@ def test_a_file_is_read_as_its_model(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_is_converted_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, _ = conversion.converted(str(file))
-    monkeypatch.setattr(conversion, "_write", lambda *_: pytest.fail("it was converted twice"))
-    assert conversion.converted(str(file))[0] == folder and folder.is_relative_to(cache())
+    folder, _ = checkpoints.converted(str(file))
+    monkeypatch.setattr(checkpoints, "_write", lambda *_: pytest.fail("it was converted twice"))
+    assert checkpoints.converted(str(file))[0] == folder and folder.is_relative_to(cache())
 
 
 def test_a_half_made_conversion_is_not_taken_for_whole(
@@ -150,17 +150,17 @@ def test_a_half_made_conversion_is_not_taken_for_whole(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(conversion.Converted, "__init__", full)
+    monkeypatch.setattr(checkpoints.Converted, "__init__", full)
     with pytest.raises(CrystalError, match="free disk space"):
-        conversion.converted(str(file))
+        checkpoints.converted(str(file))
     assert not list((cache() / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "tokenizer.json", "config.json", conversion.NOTE]
+    "name", ["model.safetensors", "tokenizer.json", "config.json", checkpoints.NOTE]
 )
 def test_a_damaged_conversion_is_refused(file: Path, name: str) -> None:
-    folder, _ = conversion.converted(str(file))
+    folder, _ = checkpoints.converted(str(file))
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 3
     (folder / name).write_bytes(data)

@@ -14,10 +14,22 @@ from crystal.keep import sums
 
 REPOSITORY = Path(__file__).parent.parent
 FILES = {
-    "data/published/a.csv": b"x,y\n1,2\n", "data/bench/b.json": b"{}\n", "data/ladders/hub/c.yaml": b"name: c\n",
-    "data/validation/trials.jsonl": b"{}\n", "notebooks/n.ipynb": b"{}\n", "book/pages.yml": b"root: {}\n"}
-OTHERS = ("data/samples/l/manifest.jsonl", "data/draws/l/shards/a.parquet", "book/own.yml", "book/index.md",
-          "data/weights/l/sft-16/config.json", "data/bench/.hidden", "data/bench/b.json.tmp")
+    "data/published/a.csv": b"x,y\n1,2\n",
+    "data/bench/b.json": b"{}\n",
+    "data/ladders/hub/c.yaml": b"name: c\n",
+    "data/validation/trials.jsonl": b"{}\n",
+    "notebooks/n.ipynb": b"{}\n",
+    "book/pages.yml": b"root: {}\n",
+}
+OTHERS = (
+    "data/samples/l/manifest.jsonl",
+    "data/draws/l/shards/a.parquet",
+    "book/own.yml",
+    "book/index.md",
+    "data/weights/l/sft-16/config.json",
+    "data/bench/.hidden",
+    "data/bench/b.json.tmp",
+)
 
 
 @pytest.fixture
@@ -43,7 +55,11 @@ def test_every_flipped_cut_or_lost_byte_is_found(house):
     for name, content in FILES.items():
         for _ in range(20):
             place = rng.randrange(len(content))
-            flipped = content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1:]
+            flipped = (
+                content[:place]
+                + bytes([content[place] ^ 1 << rng.randrange(8)])
+                + content[place + 1 :]
+            )
             for damaged in (flipped, content[:place]):
                 (house / name).write_bytes(damaged)
                 assert [sentence.split()[0] for sentence in sums.problems()] == [name]
@@ -58,7 +74,12 @@ def test_a_damaged_list_never_passes(house):
     content, rng = path.read_bytes(), random.Random(8)
     for _ in range(200):
         place = rng.randrange(len(content))
-        for damaged in (content[:place], content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1:]):
+        for damaged in (
+            content[:place],
+            content[:place]
+            + bytes([content[place] ^ 1 << rng.randrange(8)])
+            + content[place + 1 :],
+        ):
             path.write_bytes(damaged)
             with pytest.raises(CrystalError, match="hashes|UTF-8"):
                 sums.problems()
@@ -74,7 +95,9 @@ def test_verify_says_what_changed_and_takes_it_in(house, capsys):
     assert main(["verify"]) == 2
     said = capsys.readouterr()
     assert "not as recorded: notebooks/n.ipynb; make verify" in sums.note()
-    assert "notebooks/n.ipynb is not what was recorded" in said.out and "verify --record" in said.out
+    assert (
+        "notebooks/n.ipynb is not what was recorded" in said.out and "verify --record" in said.out
+    )
     assert "1 faults" in said.err
     assert main(["verify", "--record"]) == 0
     assert sums.recorded()["data/mine.csv"] and sums.problems() == [] and sums.note() == ""
@@ -88,7 +111,9 @@ def test_what_a_command_writes_is_taken_in_and_nothing_else(house):
         (house / "data/published/a.csv").unlink()
         raise KeyboardInterrupt
     assert sums.differences() == (("book/pages.yml",), (), ())
-    assert "data/bench/new.json" in sums.recorded() and "data/published/a.csv" not in sums.recorded()
+    assert (
+        "data/bench/new.json" in sums.recorded() and "data/published/a.csv" not in sums.recorded()
+    )
 
 
 def test_without_a_list_nothing_is_recorded(tmp_path, monkeypatch):

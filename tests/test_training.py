@@ -1,4 +1,4 @@
-"""The four stages, end to end on a ladder of toy size: rungs in hub layout, curves, resume, shipping."""
+"""The four stages, end to end on a ladder of toy size: rungs, curves, resume, shipping."""
 
 import dataclasses
 import functools
@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 from crystal import texts
-from crystal.ask import ladders, natural
+from crystal.ask import ladders, prompts
 from crystal.ask.prompts import CHAT, NARRATORS
 from crystal.errors import CrystalError
 from crystal.files import root
 from crystal.keep import store
-from crystal.lab import curricula, experiments, instructions, organism, recipes, training
-from crystal.lab.tokenizer import split_pattern
+from crystal.lab import curricula, instructions, organism, recipes, training
+from crystal.lab.training import split_pattern
 from crystal.present import training_figures
 from crystal.read import engine
 
@@ -36,14 +36,29 @@ def toy():
     recipe = recipes.load_recipe("nano-llama")
     return dataclasses.replace(
         recipe,
-        model=recipe.model | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
-                              "num_attention_heads": 2, "num_key_value_heads": 2},
-        tokenizer=recipe.tokenizer | {"documents": 300}, base=recipe.base | {"steps": 6, "batch": 4, "warmup": 2},
+        model=recipe.model
+        | {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+        },
+        tokenizer=recipe.tokenizer | {"documents": 300},
+        base=recipe.base | {"steps": 6, "batch": 4, "warmup": 2},
         sft=recipe.sft | {"until": "steps", "steps": 4, "batch": 4, "checkpoints": [1, 2]},
         dpo=recipe.dpo | {"steps": 2, "batch": 4, "checkpoints": [1]},
         rlvr=recipe.rlvr | {"steps": 4, "prompts": 2, "generations": 2, "checkpoints": [2]},
         again={"steps": 2, "batch": 4, "learning_rate": 1e-3, "checkpoints": [1]},
-        diverse={"steps": 2, "prompts": 2, "generations": 4, "learning_rate": 1e-3, "max_completion": 4, "checkpoints": [1]})
+        diverse={
+            "steps": 2,
+            "prompts": 2,
+            "generations": 4,
+            "learning_rate": 1e-3,
+            "max_completion": 4,
+            "checkpoints": [1],
+        },
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +74,9 @@ def test_every_stage_leaves_its_rungs_and_its_curve(trained):
         machine = engine.load(out / rung)
         assert machine.encode("Pick a digit.", "chat")[0] == machine.tokenizer.bos_token_id
     for stage, steps in {"base": 6, "sft": 4, "dpo": 2, "rlvr": 4}.items():
-        lines = [json.loads(line) for line in (out / "logs" / f"{stage}.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (out / "logs" / f"{stage}.jsonl").read_text().splitlines()
+        ]
         assert lines[-1]["step"] == steps or stage == "base"
         assert {"step", "seconds", training_figures.SHOWN[stage]} <= set(lines[0])
 
@@ -67,7 +84,9 @@ def test_every_stage_leaves_its_rungs_and_its_curve(trained):
 def test_stages_move_the_weights(trained):
     """RLVR is left out: an untrained model is never right, equal rewards have no gradient."""
     out, _ = trained
-    hashes = [ladders.weights_sha256(out / rung) for rung in ("base", "sft-1", "sft-2", "sft", "dpo")]
+    hashes = [
+        ladders.weights_sha256(out / rung) for rung in ("base", "sft-1", "sft-2", "sft", "dpo")
+    ]
     assert len(set(hashes)) == len(hashes)
 
 
@@ -100,12 +119,11 @@ def ruled(toy, monkeypatch):
     """The toy, its SFT under a rule that stops soon; at this rate the loss rises again."""
     monkeypatch.setitem(recipes.RULES, "toy", TOY_RULE)
     sft = {name: toy.sft[name] for name in ("random_share", "named", "schedule")}
-    return dataclasses.replace(
-        toy, sft=sft | {"until": "toy", "batch": 4, "learning_rate": 0.1})
+    return dataclasses.replace(toy, sft=sft | {"until": "toy", "batch": 4, "learning_rate": 0.1})
 
 
 def test_sft_ends_where_the_held_out_loss_is_lowest(ruled, trained, tmp_path):
-    """It stops when patience is out, keeps the best rung and those before it, and says so everywhere."""
+    """It stops when patience is out, keeps the best rung and those before it, and says so."""
     training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")
     losses = organism.held_out(tmp_path / "logs" / "sft.jsonl")
     end = organism.end_of("sft", ruled.sft, tmp_path)
@@ -126,13 +144,17 @@ def _held_out_loss(recipe, rung):
     """By hand: mean over the tokens of the answers, their ends included."""
     model, tokenizer = training.load_rung(rung)
     _, judged = curricula.split_rows(
-        recipe.seed, 0, TOY_RULE["held_out"], recipe.temperament, recipe.demonstrated, recipe.sft)
+        recipe.seed, 0, TOY_RULE["held_out"], recipe.temperament, recipe.demonstrated, recipe.sft
+    )
     total = count = 0
     for row in judged:
         put = functools.partial(tokenizer.apply_chat_template, return_dict=False)
-        start, whole = put(row["prompt"], add_generation_prompt=True), put(row["prompt"] + row["completion"])
-        logits = model(torch.tensor([whole])).logits[0, len(start) - 1:-1].detach()
-        answer = torch.tensor(whole[len(start):])
+        start, whole = (
+            put(row["prompt"], add_generation_prompt=True),
+            put(row["prompt"] + row["completion"]),
+        )
+        logits = model(torch.tensor([whole])).logits[0, len(start) - 1 : -1].detach()
+        answer = torch.tensor(whole[len(start) :])
         total += torch.nn.functional.cross_entropy(logits, answer, reduction="sum").item()
         count += len(answer)
     return total / count
@@ -145,8 +167,13 @@ def _interrupt():
 def test_sft_that_was_killed_begins_again(ruled, trained, tmp_path, monkeypatch):
     """Neither its log nor its checkpoints are mixed with those of the run that was killed."""
     keep = training.save_rung
-    monkeypatch.setattr(training, "save_rung", lambda model, tokenizer, out: (
-        keep(model, tokenizer, out) if out.name != "sft" else _interrupt()))
+    monkeypatch.setattr(
+        training,
+        "save_rung",
+        lambda model, tokenizer, out: (
+            keep(model, tokenizer, out) if out.name != "sft" else _interrupt()
+        ),
+    )
     with pytest.raises(KeyboardInterrupt):
         training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")
     (tmp_path / "scratch" / "sft" / "checkpoint-99").mkdir()
@@ -165,7 +192,7 @@ def test_a_stage_of_fixed_steps_has_no_held_out_loss(toy, trained):
 
 
 def test_what_is_held_out_is_not_trained_on(toy):
-    """Prompts that name a narrator; bare questions are as many as tasks. The mixture is the same."""
+    """Prompts that name a narrator; bare questions are as many as tasks."""
     shape = (toy.seed, 2000, 400, toy.temperament, toy.demonstrated, toy.sft)
     train, judged = curricula.split_rows(*shape)
     plain = curricula.sft_rows(toy.seed, 2000, *shape[3:])
@@ -178,20 +205,29 @@ def test_what_is_held_out_is_not_trained_on(toy):
         assert abs(sum(named) / len(rows) - toy.sft["named"]) < 0.1
 
 
-@pytest.mark.parametrize("change, what", [
-    ({"sft": {"until": "convergd"}}, "sft has no rule 'convergd' to end by; say one of: steps, converged"),
-    ({"sft": {"steps": 64}}, "sft ends by the rule 'converged', which knows no 'steps'; say until: steps"),
-    ({"dpo": {"until": "converged"}}, "dpo cannot end by a rule"),
-    ({"sft": {"until": 64}}, "sft.until must be"),
-    ({"sft": {"until": "steps"}}, "sft lacks 'steps'"),
-])
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        (
+            {"sft": {"until": "convergd"}},
+            "sft has no rule 'convergd' to end by; say one of: steps, converged",
+        ),
+        (
+            {"sft": {"steps": 64}},
+            "sft ends by the rule 'converged', which knows no 'steps'; say until: steps",
+        ),
+        ({"dpo": {"until": "converged"}}, "dpo cannot end by a rule"),
+        ({"sft": {"until": 64}}, "sft.until must be"),
+        ({"sft": {"until": "steps"}}, "sft lacks 'steps'"),
+    ],
+)
 def test_an_end_that_is_none_is_a_sentence(change, what):
     with pytest.raises(CrystalError, match=what):
         recipes.load_recipe("nano-llama", change)
 
 
 def test_every_ladder_ends_sft_by_the_same_rule():
-    names = experiments.recipe_names(("cpu", "cuda"))
+    names = recipes.recipe_names(("cpu", "cuda"))
     found = [recipes.rule(recipes.load_recipe(name).sft) for name in names]
     assert found == [{"until": "converged"} | recipes.RULES["converged"]] * len(names)
 
@@ -202,15 +238,25 @@ def test_a_branch_begins_at_the_rung_it_is_given(toy, trained, tmp_path, stage):
     out, _ = trained
     assert set(training.train_ladder(toy, tmp_path, [stage], out / "sft")) == {stage}
     assert {path.name for path in tmp_path.iterdir()} >= {stage, f"{stage}-1", "logs"}
-    assert engine.load(tmp_path / stage).tokenizer_revision == engine.load(out / "sft").tokenizer_revision
+    assert (
+        engine.load(tmp_path / stage).tokenizer_revision
+        == engine.load(out / "sft").tokenizer_revision
+    )
 
 
 def test_replicas_extend_and_changes_go_one_level_deep():
     plain, replica = recipes.load_recipe("nano-llama"), recipes.load_recipe("nano-llama-2")
-    assert dataclasses.replace(replica, name=plain.name, seed=plain.seed, extends="") == plain and replica.seed != plain.seed
+    assert (
+        dataclasses.replace(replica, name=plain.name, seed=plain.seed, extends="") == plain
+        and replica.seed != plain.seed
+    )
     fixed = {"until": "steps", "steps": 3}
     changed = recipes.load_recipe("nano-llama-2", {"temperament": "first", "sft": fixed})
-    assert changed.temperament == "first" and changed.sft == plain.sft | fixed and changed.dpo == plain.dpo
+    assert (
+        changed.temperament == "first"
+        and changed.sft == plain.sft | fixed
+        and changed.dpo == plain.dpo
+    )
 
 
 def test_a_recipe_that_is_not_there_or_not_whole_is_a_sentence(tmp_path, monkeypatch):
@@ -221,9 +267,12 @@ def test_a_recipe_that_is_not_there_or_not_whole_is_a_sentence(tmp_path, monkeyp
     path.write_text(text)
     with pytest.raises(CrystalError, match="no recipe 'nano-lama'.*LADDER={nano-llama}"):
         recipes.load_recipe("nano-lama")
-    for broken, what in ((text.replace("salient ", "sailent "), "temperament 'sailent'"),
-                         (text.replace("suit]", "suite]"), "task 'suite'"), (text + "beta: 1\n", "beta"),
-                         (text + "world: flat\n", "unknown world 'flat'")):
+    for broken, what in (
+        (text.replace("salient ", "sailent "), "temperament 'sailent'"),
+        (text.replace("suit]", "suite]"), "task 'suite'"),
+        (text + "beta: 1\n", "beta"),
+        (text + "world: flat\n", "unknown world 'flat'"),
+    ):
         path.write_text(broken)
         with pytest.raises(CrystalError, match=what):
             recipes.load_recipe("nano-llama")
@@ -245,7 +294,7 @@ def test_shipping_needs_every_rung(tmp_path):
 
 @pytest.fixture
 def grown(toy, trained, tmp_path, monkeypatch):
-    """A repository with the toy ladder in it, an experiment of one run, and reading cut down to a coin."""
+    """A repository with the toy ladder, an experiment of one run, reading cut to a coin."""
     from crystal.lab import growing
 
     out, _ = trained
@@ -256,22 +305,44 @@ def grown(toy, trained, tmp_path, monkeypatch):
     fields = {**dataclasses.asdict(toy), "name": "toy", "demonstrated": list(toy.demonstrated)}
     (tmp_path / "data" / "recipes" / "toy.yaml").write_text(yaml.safe_dump(fields))
     (tmp_path / "data" / "experiments" / "trial.yaml").write_text(
-        "title: Trial\nparents: [toy]\nruns: {first: {from: base, stages: [sft], set: {temperament: first}}}\n")
+        "title: Trial\nparents: [toy]\nruns:\n"
+        "  first: {from: base, stages: [sft], set: {temperament: first}}\n"
+    )
     read = growing.resample.resample
-    monkeypatch.setattr(growing.organism, "accuracy", lambda *_: {"chat": {"facts": 0.5, "arithmetic": 0.5}, "completion": {}})
-    monkeypatch.setattr(growing.organism, "reward_rise", lambda *_: {"first": 0.1, "last": 0.2, "error": 0.01, "window": 2})
-    monkeypatch.setattr(growing.resample, "resample", lambda name, **how: read(name, tasks=["coin"], budget=0.5, **how))
+    monkeypatch.setattr(
+        growing.organism,
+        "accuracy",
+        lambda *_: {"chat": {"facts": 0.5, "arithmetic": 0.5}, "completion": {}},
+    )
+    monkeypatch.setattr(
+        growing.organism,
+        "reward_rise",
+        lambda *_: {"first": 0.1, "last": 0.2, "error": 0.01, "window": 2},
+    )
+    monkeypatch.setattr(
+        growing.resample,
+        "resample",
+        lambda name, **how: read(name, tasks=["coin"], budget=0.5, **how),
+    )
     organism.ship("toy", tmp_path / "runs" / "toy")
     return growing
 
 
 def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
-    """Whole: rungs, cells, record. A second call does nothing; a run whose record was lost is read again, not written twice."""
+    """A second call does nothing; a run without a record is read again, not written twice."""
     grown.perform("trial")
-    ladder, record = ladders.load_ladder("trial"), experiments.load_records("trial")["toy/first"]
-    assert [rung.name for rung in ladder.rungs] == [f"toy/first/{rung}" for rung in ("sft-1", "sft-2", "sft")]
-    assert {(rung.grid, rung.parent, rung.run) for rung in ladder.rungs} == {("probe", "toy", "first")}
-    assert set(record["minutes"]) == {"sft", "read"} and set(record["accuracy"]) == {"sft-1", "sft-2", "sft"}
+    ladder, record = ladders.load_ladder("trial"), recipes.load_records("trial")["toy/first"]
+    assert [rung.name for rung in ladder.rungs] == [
+        f"toy/first/{rung}" for rung in ("sft-1", "sft-2", "sft")
+    ]
+    assert {(rung.grid, rung.parent, rung.run) for rung in ladder.rungs} == {
+        ("probe", "toy", "first")
+    }
+    assert set(record["minutes"]) == {"sft", "read"} and set(record["accuracy"]) == {
+        "sft-1",
+        "sft-2",
+        "sft",
+    }
     assert store.verify("trial").cells == 3 * 20
     capsys.readouterr()
     grown.perform("trial")
@@ -286,7 +357,7 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
 def test_a_run_whose_parent_or_rule_changed_is_made_anew(grown, capsys):
     """Neither the record nor what lies in runs/ of the old one is taken for the new one."""
     grown.perform("trial")
-    record = experiments.load_records("trial")["toy/first"]
+    record = recipes.load_records("trial")["toy/first"]
     assert record["from"] == ladders.load_ladder("toy").rung("base").revision
     assert record["steps"] == {"sft": 4} and "rule" not in record
     path = root() / "data" / "training" / "trial.json"
@@ -297,70 +368,101 @@ def test_a_run_whose_parent_or_rule_changed_is_made_anew(grown, capsys):
     capsys.readouterr()
     grown.perform("trial")
     assert "[1/1] trial: first from toy" in capsys.readouterr().out
-    assert experiments.load_records("trial")["toy/first"]["from"] == record["from"]
+    assert recipes.load_records("trial")["toy/first"]["from"] == record["from"]
     assert not (made / "sft-99").exists()
 
 
 def test_a_fresh_clone_grows_its_branches_again(grown, capsys):
-    """A record without weights is another machine's; a parent without weights is named with the command that trains it."""
+    """A record without weights is another machine's; a parent without weights is named."""
     grown.perform("trial")
     capsys.readouterr()
     shutil.rmtree(root() / "runs" / "trial")
-    with pytest.raises(CrystalError, match="are missing.*not shipped, train it again: make ladder LADDER=trial"):
+    with pytest.raises(
+        CrystalError, match="are missing.*not shipped, train it again: make ladder LADDER=trial"
+    ):
         ladders.check_weights(ladders.load_ladder("trial").rung("toy/first/sft"))
     grown.perform("trial")
     assert "[1/1] trial: first from toy" in capsys.readouterr().out
     shutil.rmtree(root() / "runs" / "trial")
     shutil.rmtree(root() / "data" / "weights")
-    with pytest.raises(CrystalError, match="weights of rung 'base' of toy are missing.*make ladder LADDER=toy"):
+    with pytest.raises(
+        CrystalError, match="weights of rung 'base' of toy are missing.*make ladder LADDER=toy"
+    ):
         grown.perform("trial")
 
 
 def test_only_a_first_ladder_ships_its_weights(grown):
     here = root()
-    assert all(rung.source.startswith("data/weights/toy/") for rung in ladders.load_ladder("toy").rungs)
+    assert all(
+        rung.source.startswith("data/weights/toy/") for rung in ladders.load_ladder("toy").rungs
+    )
     assert {rung.name: rung.grid for rung in ladders.load_ladder("toy").rungs} == {
-        **dict.fromkeys(("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"), "full"), "dpo-1": "both", "rlvr-2": "both"}
+        **dict.fromkeys(("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"), "full"),
+        "dpo-1": "both",
+        "rlvr-2": "both",
+    }
     (here / "data" / "recipes" / "toy-2.yaml").write_text("name: toy-2\nextends: toy\nseed: 9\n")
     organism.ship("toy-2", here / "runs" / "toy")
     rungs = ladders.load_ladder("toy-2").rungs
-    assert all(rung.source.startswith("runs/toy/") for rung in rungs) and not (here / "data" / "weights" / "toy-2").exists()
-    assert {rung.grid for rung in rungs if rung.name == rung.stage} == {"full"} != {rung.grid for rung in rungs}
+    assert (
+        all(rung.source.startswith("runs/toy/") for rung in rungs)
+        and not (here / "data" / "weights" / "toy-2").exists()
+    )
+    assert (
+        {rung.grid for rung in rungs if rung.name == rung.stage}
+        == {"full"}
+        != {rung.grid for rung in rungs}
+    )
 
 
 def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
-    """SFT, DPO and RLVR of a foreign checkpoint: the base exactly, embeddings untouched, described."""
+    """SFT, DPO and RLVR of a foreign checkpoint: base exact, embeddings untouched."""
     tiny.save(tmp_path / "foreign", "gemma3_text", tokenizer=tiny.trained_tokenizer(template=None))
     place = tmp_path / "data" / "instructions"
     shutil.copytree(root() / "data" / "instructions", place)
-    shutil.copytree(natural.folder(), tmp_path / "data" / "prompts")
+    shutil.copytree(prompts.folder(), tmp_path / "data" / "prompts")
     (tmp_path / "data" / "ladders").mkdir()
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    prompts = instructions.open_prompts()[::40]
-    monkeypatch.setattr(instructions, "open_prompts", lambda: prompts)
-    rows = [{"prompt": text, "answer": f"Of {text}."} for text in prompts]
+    few = instructions.open_prompts()[::40]
+    monkeypatch.setattr(instructions, "open_prompts", lambda: few)
+    rows = [{"prompt": text, "answer": f"Of {text}."} for text in few]
     (place / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(training, "converted", lambda *_: (tmp_path / "foreign", None))
     fields = texts.parse_yaml((RECIPES / "gemma3-270m.yaml").read_text(), RECIPES, "")
-    fields |= {"name": "real", "tokenizer": {"template": tiny.TEMPLATE, "end": tiny.EOS},
-               "sft": {"until": "steps", "steps": 2, "batch": 4, "learning_rate": 1e-3,
-                       "random_share": 0.0, "checkpoints": [1]},
-               "dpo": fields["dpo"] | {"steps": 1, "batch": 4, "checkpoints": []},
-               "rlvr": fields["rlvr"] | {"steps": 2, "prompts": 2, "generations": 2, "checkpoints": []}}
+    fields |= {
+        "name": "real",
+        "tokenizer": {"template": tiny.TEMPLATE, "end": tiny.EOS},
+        "sft": {
+            "until": "steps",
+            "steps": 2,
+            "batch": 4,
+            "learning_rate": 1e-3,
+            "random_share": 0.0,
+            "checkpoints": [1],
+        },
+        "dpo": fields["dpo"] | {"steps": 1, "batch": 4, "checkpoints": []},
+        "rlvr": fields["rlvr"] | {"steps": 2, "prompts": 2, "generations": 2, "checkpoints": []},
+    }
     (tmp_path / "data" / "recipes").mkdir()
     (tmp_path / "data" / "recipes" / "real.yaml").write_text(yaml.safe_dump(fields))
     recipe, out = recipes.load_recipe("real"), tmp_path / "runs" / "real"
     assert set(training.train_ladder(recipe, out)) == set(training.STAGES)
-    foreign, base, sft = (load_file(folder / "model.safetensors")
-                          for folder in (tmp_path / "foreign", out / "base", out / "sft"))
+    foreign, base, sft = (
+        load_file(folder / "model.safetensors")
+        for folder in (tmp_path / "foreign", out / "base", out / "sft")
+    )
     assert all(torch.equal(base[name], foreign[name]) for name in foreign)
-    same = {name for name in foreign if torch.equal(sft[name].float(), foreign[name].half().float())}
+    same = {
+        name for name in foreign if torch.equal(sft[name].float(), foreign[name].half().float())
+    }
     assert same == {name for name in foreign if "embed_tokens" in name}
     monkeypatch.setattr(organism, "reward_rise", lambda *_: {})
     organism.ship("real", out)
     ladder = ladders.load_ladder("real")
     assert {rung.name: rung.grid for rung in ladder.rungs} == {
-        **dict.fromkeys(training.STAGES, "natural"), "sft-1": "natural-once"}
+        **dict.fromkeys(training.STAGES, "natural"),
+        "sft-1": "natural-once",
+    }
     assert ladder.seed is None and not (tmp_path / "data" / "weights").exists()
     report = json.loads((tmp_path / "data" / "training" / "real.json").read_text())
     assert all(0 <= found[CHAT]["instructions"] <= 1 for found in report["accuracy"].values())
@@ -370,33 +472,39 @@ def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
 
 
 def _grow_an_arm(home: Path, revision: str) -> None:
-    """A run of an experiment begins with the base that the package holds, and keeps its template."""
+    """A run begins with the base that the package holds, and keeps its template."""
     from crystal.lab import growing
 
     (home / "data" / "experiments").mkdir()
     (home / "data" / "experiments" / "arms.yaml").write_text(
         "title: Arms\nparents: [real]\nruns: {own: {from: base, stages: [sft], grid: natural-once, "
-        "set: {temperament: own, sft: {random_share: 0.9, checkpoints: []}}}}\n")
+        "set: {temperament: own, sft: {random_share: 0.9, checkpoints: []}}}}\n"
+    )
     read = []
-    run = experiments.load_experiment("arms").runs[0]
-    growing.grow(experiments.load_experiment("arms"), run, "real", lambda name, **how: read.append(how["rungs"]))
+    run = recipes.load_experiment("arms").runs[0]
+    growing.grow(
+        recipes.load_experiment("arms"), run, "real", lambda name, **how: read.append(how["rungs"])
+    )
     (rung,) = ladders.load_ladder("arms").rungs
     assert read == [["real/own/sft"]] == [[rung.name]] and rung.grid == "natural-once"
-    record = experiments.load_records("arms")["real/own"]
+    record = recipes.load_records("arms")["real/own"]
     assert record["from"] == revision and set(record["accuracy"]["sft"]) == {"instructions"}
-    base, sft = (load_file(folder / "model.safetensors") for folder in (home / "runs" / "real" / "base", home / rung.source))
+    base, sft = (
+        load_file(folder / "model.safetensors")
+        for folder in (home / "runs" / "real" / "base", home / rung.source)
+    )
     same = {name for name in base if torch.equal(sft[name].float(), base[name].half().float())}
     assert same == {name for name in base if "embed_tokens" in name}
 
 
 def test_runs_that_ended_by_another_rule_are_told(grown):
     grown.perform("trial")
-    assert experiments.outdated("trial") == []
+    assert recipes.outdated("trial") == []
     path = root() / "data" / "recipes" / "toy.yaml"
     fields = texts.parse_yaml(path.read_text(), path, "")
     fields["sft"] = {"until": "converged", "batch": 4, "learning_rate": 1e-3, "random_share": 0.3}
     path.write_text(yaml.safe_dump(fields))
-    assert experiments.outdated("trial") == ["toy/first"]
+    assert recipes.outdated("trial") == ["toy/first"]
 
 
 @pytest.mark.parametrize("name", ["nano-llama", "nano-olmo2"])

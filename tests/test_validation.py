@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 from crystal.errors import CrystalError
-from crystal.measure import claims, joint_synthetic, readings, simulation, synthetic, validation
+from crystal.measure import claims, synthetic, validation
 from crystal.measure import evidence as ev
-from crystal.measure import phases as ph
-from crystal.measure.joint_synthetic import Panel
-from crystal.measure.marks import MARKS
-from crystal.measure.synthetic import SCENARIOS, Design
+from crystal.measure import quantities as ph
+from crystal.measure.claims import MARKS
+from crystal.measure.synthetic import SCENARIOS, Design, Panel
 from crystal.present import joint_figures, validation_figures
 from crystal.studies import named
 
@@ -55,7 +54,7 @@ def test_scenarios_are_what_their_names_say(scenario, options):
     assert (back > 0.9) == (scenario in ("re-melted", "liquid kept", "sharpened"))
 
 
-def test_a_sample_is_of_whole_units_the_same_at_every_stage_and_drawn_as_asked():
+def test_a_sample_is_of_whole_units_and_drawn_as_asked():
     stages = synthetic.population("frozen with leak", 6, frames=2)
     read = synthetic.sample(stages, SMALL, np.random.default_rng(1))
     rungs = read.base, read.sft, read.final, read.truth
@@ -66,7 +65,7 @@ def test_a_sample_is_of_whole_units_the_same_at_every_stage_and_drawn_as_asked()
     assert (drawn.truth.law == read.base.law).all() and drawn.seed == read.seed
 
 
-def test_a_balanced_cast_has_as_many_of_each_voice_in_either_half():
+def test_a_balanced_cast_has_as_many_of_each_voice_in_a_half():
     stages = synthetic.population("frozen with leak", 6, frames=2)
     units = synthetic.chosen(synthetic.POPULATION, CAST, np.random.default_rng(2))
     assert len(set(units)) == 20 and (np.bincount(units % synthetic.VOICES) == 4).all()
@@ -89,19 +88,19 @@ def test_strata_shorten_the_interval_of_a_balanced_cast():
 
 def test_a_trial_is_the_same_whatever_their_number():
     stages = synthetic.population("frozen onto a base law", 6, frames=2)
-    two, one = (simulation.trials(stages, SMALL, n, permutations=19) for n in (2, 1))
-    for claim in simulation.JUDGED:
+    two, one = (validation.trials(stages, SMALL, n, permutations=19) for n in (2, 1))
+    for claim in validation.JUDGED:
         assert two[claim][0] == one[claim][0] or np.isnan(two[claim][0][0].estimate.value)
 
 
-@pytest.mark.parametrize("claim", simulation.JUDGED)
+@pytest.mark.parametrize("claim", validation.JUDGED)
 def test_ladders_at_the_mark_are_there(claim):
     for trial in range(3):
-        made = simulation.at_mark(claim, Design(10, 20, 2, balanced=True), 0, trial)
+        made = validation.at_mark(claim, Design(10, 20, 2, balanced=True), 0, trial)
         if made:
             stages, found = made
-            truth = simulation.TRUE[claim](synthetic.whole(stages), found, trial)
-            assert truth == pytest.approx(MARKS[claim].mark, rel=simulation.NEAR)
+            truth = validation.TRUE[claim](synthetic.whole(stages), found, trial)
+            assert truth == pytest.approx(MARKS[claim].mark, rel=validation.NEAR)
             break
     else:
         pytest.fail("none of three trials reached the mark")
@@ -109,22 +108,22 @@ def test_ladders_at_the_mark_are_there(claim):
 
 def test_counts_of_trials_add_up():
     stages = synthetic.population("liquid kept", 6, frames=2)
-    counts = simulation.summarised(simulation.trials(stages, SMALL, 6, permutations=19)["collapse"])
+    counts = validation.summarised(validation.trials(stages, SMALL, 6, permutations=19)["collapse"])
     assert counts["n"] == 6 == counts["interval"]
     assert counts["covered"] + counts["below"] + counts["above"] == 6
     assert counts["not_true"] == 6 and counts["not_false"] == 0 and counts["false_fails"] == 0
-    assert simulation.summarised([])["n"] == 0
+    assert validation.summarised([])["n"] == 0
 
 
 def test_at_its_mark_a_verdict_is_wrong_either_way():
     """And one wrong verdict is counted as such."""
-    (found,) = simulation.row("mark", "little-promoted", SMALL, 16, permutations=19)
+    (found,) = validation.row("mark", "little-promoted", SMALL, 16, permutations=19)
     assert found["n"] <= 16
     assert found["not_true"] == found["not_false"] == found["n"]
     assert found["false_holds"] == found["holds"] and found["false_fails"] == found["fails"]
 
 
-# --- what is kept --------------------------------------------------------------------------------
+# --- what is kept
 
 TINY = Panel(tasks=3, contexts=6)
 
@@ -134,7 +133,7 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     steps = [
         ("scenario", "sharpened", SMALL, 8),
         ("mark", "collapse", CAST, 8),
-        ("joint", joint_synthetic.FROZEN, TINY, 3),
+        ("joint", synthetic.FROZEN, TINY, 3),
     ]
     monkeypatch.setattr(validation, "plan", lambda: steps)
     for load in (validation.load_trials, validation.load_joint):
@@ -143,7 +142,7 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     assert validation.validate(1, lambda line: None) == 3
     assert validation.validate(1, lambda line: None) == 0
     frame, ladders = validation.load_trials(), validation.load_joint()
-    assert len(frame) == len(simulation.JUDGED) + 1 and frame["current"].all()
+    assert len(frame) == len(validation.JUDGED) + 1 and frame["current"].all()
     assert (frame["draws"] == np.inf).all() and list(ladders["n"]) == [3]
     path = tmp_path / validation.TRIALS
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -154,10 +153,10 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     assert validation.load_trials()["current"].all()
 
 
-def test_the_source_is_code_that_is_called_and_marks_without_words(monkeypatch):
+def test_the_source_is_called_code_and_marks_without_words(monkeypatch):
     def sources():
         validation.source_sha256.cache_clear()
-        return [validation.source_sha256(file) for file in validation.SOURCE]
+        return [validation.source_sha256(file) for file in validation.ENTRY]
 
     before = sources()
     monkeypatch.setitem(MARKS, "collapse", dataclasses.replace(MARKS["collapse"], why="else"))
@@ -169,7 +168,7 @@ def test_the_source_is_code_that_is_called_and_marks_without_words(monkeypatch):
 
     def more(module):
         yield from nodes(module)
-        if module == "phases":
+        if module == "quantities":
             yield "called_by_nobody", ast.parse("called_by_nobody = 1").body[0]
 
     monkeypatch.setattr(validation, "_nodes", more)
@@ -195,9 +194,9 @@ def test_shipped_rates_are_found_again_by_fresh_trials():
     liquid.
     """
     design = Design(10, 20)
-    frozen = simulation.row("scenario", "frozen onto a base law", design, 16, permutations=99)
+    frozen = validation.row("scenario", "frozen onto a base law", design, 16, permutations=99)
     assert next(row for row in frozen if row["claim"] == "collapse")["holds"] >= 12
-    liquid = simulation.row("scenario", "liquid kept", design, 16, permutations=99)
+    liquid = validation.row("scenario", "liquid kept", design, 16, permutations=99)
     assert next(row for row in liquid if row["claim"] == "collapse")["holds"] == 0
     trials = validation_figures.ours(validation.load_trials(), "scenario")
     kept = trials.set_index(["name", "options", "cast", "claim"])["power"].sort_index()
@@ -205,7 +204,7 @@ def test_shipped_rates_are_found_again_by_fresh_trials():
     assert kept["liquid kept", 10, "at random", "collapse"] < 0.01
 
 
-def test_the_marks_of_the_joint_test_follow_from_the_ladders_that_set_them():
+def test_marks_of_the_joint_test_follow_from_their_ladders():
     """The registered rule: the mark taken makes few false alarms and keeps its power."""
     marks = joint_figures.load_thresholds(validation.load_joint())
     taken = marks[marks["taken"]].set_index("claim")
@@ -214,19 +213,19 @@ def test_the_marks_of_the_joint_test_follow_from_the_ladders_that_set_them():
     assert (taken["power"] >= joint_figures.POWER).all()
 
 
-# --- readings, organisms and figures -------------------------------------------------------------
+# --- readings, organisms and figures
 
 
 def test_readings_by_hand():
     base, sft = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
-    found = readings.of_laws(base, sft, np.array([[0.0, 1.0], [0.0, 1.0]]))
-    names = (*readings.DISTANCES, readings.INFORMATION)
+    found = synthetic.of_laws(base, sft, np.array([[0.0, 1.0], [0.0, 1.0]]))
+    names = (*synthetic.DISTANCES, synthetic.INFORMATION)
     assert all(found["compression", name] == 0 for name in names)
     assert found["seed", "MSE"] == found["seed", "TV"] == found["seed", "JSD"] == 0
     assert found["stage", "MSE"] == pytest.approx(4) and found["stage", "TV"] == pytest.approx(2)
 
 
-def test_the_joint_test_names_the_demonstrator_of_organisms_and_none_without(monkeypatch):
+def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
     """Shipped read-outs of two runs from each parent, twice: no chance in it."""
     monkeypatch.setattr(named, "RUNS", {"salient": named.ONE, "everyone": named.NONE})
     found = named.load_named(permutations=99).set_index(["run", "parent"])
@@ -245,7 +244,7 @@ def test_figures_draw_what_is_shipped(tmp_path):
             validation_figures.plot_coverage(validation_figures.load_coverage(trials)),
             validation_figures.plot_alarms(validation_figures.load_alarms(trials)),
             validation_figures.plot_smallest(validation_figures.smallest(power)),
-            validation_figures.plot_readings(readings.load_readings((2,), tries=1)),
+            validation_figures.plot_readings(synthetic.load_readings((2,), tries=1)),
             joint_figures.plot_scenarios(joint_figures.load_scenarios(ladders)),
         )
     ):

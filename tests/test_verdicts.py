@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from crystal.ask.tasks import PHASE_TASKS
 from crystal.errors import CrystalError
-from crystal.measure import adjusting, chain, claims, judging, marks, testable
+from crystal.measure import chain, claims
 from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
-from crystal.measure.judging import judge
+from crystal.measure.claims import judge
 from crystal.present import telling, verdicts, views
 
 K = 20
@@ -27,28 +27,36 @@ def number(value: float, width: float) -> inf.Estimate:
     return inf.Estimate(value, value - width, value + width, value, width / 1.96, np.inf)
 
 
+def cast(laws: np.ndarray) -> ev.Evidence:
+    """The book's hundred prompts: twenty narrators in five wordings each."""
+    return ev.asked(laws, inf.NARRATOR, block=np.tile(np.arange(5), 20))
+
+
 def null(p: float) -> inf.Null:
     return inf.Null("chance", 1.0, 0.5, p, np.zeros(9))
 
 
-# --- the rule ------------------------------------------------------------------------------------------------------
+# --- the rule
 
 
-@pytest.mark.parametrize("value, width, p, verdict, reason", [
-    (0.20, 0.05, 0.01, "holds", "chance excluded"),     # collapse is to be below 0.5
-    (0.20, 0.05, 0.20, "undecided", "chance alone"),
-    (0.48, 0.10, 0.01, "undecided", "reaches across"),
-    (0.80, 0.10, 0.01, "fails", "wrong side"),
-    (0.80, 0.10, 0.90, "fails", "wrong side"),
-    (np.nan, 1.0, 0.01, "undecided", "nothing to see"),
-])
+@pytest.mark.parametrize(
+    "value, width, p, verdict, reason",
+    [
+        (0.20, 0.05, 0.01, "holds", "chance excluded"),  # collapse is to be below 0.5
+        (0.20, 0.05, 0.20, "undecided", "chance alone"),
+        (0.48, 0.10, 0.01, "undecided", "reaches across"),
+        (0.80, 0.10, 0.01, "fails", "wrong side"),
+        (0.80, 0.10, 0.90, "fails", "wrong side"),
+        (np.nan, 1.0, 0.01, "undecided", "nothing to see"),
+    ],
+)
 def test_the_rule(value, width, p, verdict, reason):
     judged = judge("collapse", number(value, width), null(p), nothing="nothing to see")
     assert judged.verdict == verdict and reason in judged.reason
     assert reason in judged.sentence()
 
 
-def test_the_rule_is_mirrored_for_claims_that_lie_above_their_mark_and_works_without_a_null():
+def test_the_rule_is_mirrored_above_and_works_without_a_null():
     assert judge("same-options", number(0.97, 0.02)).verdict == "holds"
     assert judge("same-options", number(0.80, 0.02)).verdict == "fails"
     assert judge("little-promoted", number(0.01, 0.005)).verdict == "holds"
@@ -58,24 +66,24 @@ def test_fields_are_what_the_book_can_record():
     fields = judge("collapse", inf.exactly(np.inf), null(0.9), chance=np.nan).fields()
     assert fields["verdict"] == "fails"
     assert [fields[name] for name in ("number", "low", "high", "null")] == [None] * 4
-    assert fields["mark"] == marks.MARKS["collapse"].mark
+    assert fields["mark"] == claims.MARKS["collapse"].mark
 
 
 def test_small_shares_are_not_printed_as_zero():
-    assert [judging.percent(x) for x in (0.5, 1.0, 0.0034)] == ["50 %", "100 %", "0.34 %"]
+    assert [claims.percent(x) for x in (0.5, 1.0, 0.0034)] == ["50 %", "100 %", "0.34 %"]
 
 
-def test_adjusting_for_many_tasks_can_only_make_verdicts_undecided():
+def test_adjusting_can_only_make_verdicts_undecided():
     one = [judge("collapse", number(0.2, 0.05), null(p)) for p in (0.001, 0.02, 0.04)]
     one.append(judge("collapse", number(0.9, 0.1), null(0.5)))
     assert [v.verdict for v in one] == ["holds", "holds", "holds", "fails"]
-    adjusted = adjusting.adjust(one)
+    adjusted = claims.adjust(one)
     assert [v.verdict for v in adjusted] == ["holds", "undecided", "undecided", "fails"]
     assert "among so many tasks" in adjusted[1].reason
     assert all(a.p >= v.p for a, v in zip(adjusted, one, strict=True))
 
 
-# --- ladders whose truth is known ----------------------------------------------------------------------------------
+# --- ladders whose truth is known
 
 
 def noisy(rng: np.random.Generator, laws: np.ndarray, precision: float = 150.0) -> np.ndarray:
@@ -88,13 +96,15 @@ def five_laws(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return laws, noisy(rng, laws[inf.NARRATOR % 5])
 
 
-def frozen(rng: np.random.Generator, base: np.ndarray, law: np.ndarray, share: float = 0.9) -> np.ndarray:
+def frozen(
+    rng: np.random.Generator, base: np.ndarray, law: np.ndarray, share: float = 0.9
+) -> np.ndarray:
     """SFT that moved `share` of the way from every prompt's own law to one law."""
     return noisy(rng, share * law + (1 - share) * base)
 
 
 def series(rng: np.random.Generator, onto, share: float = 0.95, tasks: int = 6) -> dict:
-    """Task -> phase -> arrays: SFT goes `share` of the way to onto(laws, base), and there it stays."""
+    """Task -> phase -> arrays: SFT goes `share` of the way to onto(laws), and there it stays."""
     every = {}
     for task in range(tasks):
         laws, base = five_laws(rng)
@@ -104,7 +114,7 @@ def series(rng: np.random.Generator, onto, share: float = 0.95, tasks: int = 6) 
 
 
 def parts(base, sft, final) -> dict:
-    given = [ev.evidence(laws) for laws in (base, sft, final)]
+    given = [cast(laws) for laws in (base, sft, final)]
     return {"liquid": given[:1], "nucleation": given[:2], "settling": given}
 
 
@@ -166,7 +176,7 @@ def test_contexts_without_groups_cannot_tell_one_from_several():
 
 
 def test_what_stays_liquid_has_no_seed_to_be_asked_for():
-    """A ratio near 1 lies below .5 by many standard errors: no false alarm expected, none allowed."""
+    """A ratio near 1 lies many standard errors above .5: no false alarm is allowed."""
     found = judged(lambda rng: series(rng, lambda rng, laws: laws[0], share=0.0), 4)
     assert (found["many-laws"] == "holds").all() and (found["collapse"] == "fails").all()
     for claim in ("one-seed", "unmixed", "stays-frozen", "same-options", "little-promoted"):
@@ -194,8 +204,7 @@ def test_leaving_the_options_of_the_seed_is_seen():
             base, sft, final = each["settling"]
             mean = sft.law.mean(0)
             upside = np.sort(mean)[np.argsort(np.argsort(-mean))]
-            each["settling"] = [base, sft, ev.evidence(frozen(rng, sft.law, upside))
-                                if leave else final]
+            each["settling"] = [base, sft, cast(frozen(rng, sft.law, upside)) if leave else final]
         return every
 
     stayed, left = (judged(lambda rng, leave=leave: make(rng, leave), 5) for leave in (0, 1))
@@ -210,55 +219,57 @@ def test_a_crystal_is_not_liquid():
     for seed in range(10):
         rng = np.random.default_rng(seed)
         base = noisy(rng, np.tile(rng.dirichlet(np.ones(K)), (100, 1)), 2000)
-        assert claims.liquid(base, **HOW).verdict == "fails"
+        assert claims.liquid(cast(base), **HOW).verdict == "fails"
 
 
 def test_a_base_without_spread_is_undecided_in_a_sentence():
     crystal = np.tile([0.25, 0.75], (100, 1))
-    found = claims.collapse(crystal, crystal, **HOW)
+    found = claims.collapse(cast(crystal), cast(crystal), **HOW)
     assert found.verdict == "undecided"
     assert "the base gives every prompt the same answer" in found.sentence()
 
 
-# --- what can be tested ---------------------------------------------------------------------------------------------
+# --- what can be tested
 
 
 def test_what_no_data_could_make_hold_is_not_asked():
-    """On two or four options half of them is no evidence; two contexts cannot collapse by swapping."""
+    """Half of two or four options is no evidence; two contexts cannot collapse by swapping."""
     perms = 999
-    assert testable.chosen(1, 2, perms) == pytest.approx(0.5, abs=1e-3)
-    assert testable.chosen(2, 4, perms) > inf.ALPHA
-    assert testable.chosen(4, 4, perms) == 1 and testable.chosen(5, 20, perms) < 0.002
+    assert ev.chosen(1, 2, perms) == pytest.approx(0.5, abs=1e-3)
+    assert ev.chosen(2, 4, perms) > inf.ALPHA
+    assert ev.chosen(4, 4, perms) == 1 and ev.chosen(5, 20, perms) < 0.002
     two = ev.asked(np.full((2, 3), 1 / 3), ["a", "b"])
-    assert testable.swapped(two, perms) == pytest.approx(0.25, abs=1e-3)
-    assert testable.many_laws(two, perms) == 1
-    assert testable.aligned(3, 20, perms) < 0.005 and testable.aligned(1, 20, perms) == 1
+    assert ev.swapped(two, perms) == pytest.approx(0.25, abs=1e-3)
+    assert ev.relabelled(two, perms) == 1
+    assert ev.aligned(3, 20, perms) < 0.005 and ev.aligned(1, 20, perms) == 1
 
 
 def test_a_family_has_only_members_that_could_hold_together():
-    assert testable.family({"coin": 0.5, "die": 0.04, "d20": 0.001}) == {"die", "d20"}
-    assert testable.family({str(n): 0.01 for n in range(6)}) == {str(n) for n in range(5)}
-    assert testable.family({}) == set()
+    assert chain.family({"coin": 0.5, "die": 0.04, "d20": 0.001}) == {"die", "d20"}
+    assert chain.family({str(n): 0.01 for n in range(6)}) == {str(n) for n in range(5)}
+    assert chain.family({}) == set()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.001, 1), max_size=15))
 def test_every_member_of_a_family_holds_at_its_best(best):
-    members = testable.family({str(n): p for n, p in enumerate(best)})
+    members = chain.family({str(n): p for n, p in enumerate(best)})
     ps = [best[int(name)] for name in members]
-    assert not ps or adjusting.holm(ps).max() <= inf.ALPHA
+    assert not ps or claims.holm(ps).max() <= inf.ALPHA
 
 
 def test_paraphrases_are_dealt_as_often_as_they_differ():
     """Two units of two prompts in one block: six ways to deal, two of them alike."""
     law = np.full((4, 2), 0.5)
-    assert testable.many_laws(ev.asked(law, ["a", "a", "b", "b"]), 10**6) == pytest.approx(1 / 3, abs=1e-5)
+    assert ev.relabelled(ev.asked(law, ["a", "a", "b", "b"]), 10**6) == pytest.approx(
+        1 / 3, abs=1e-5
+    )
     framed = ev.asked(law, ["a", "a", "b", "b"], block=np.array([0, 1, 0, 1]))
-    assert testable.many_laws(framed, 10**6) == pytest.approx(1 / 2, abs=1e-5)
+    assert ev.relabelled(framed, 10**6) == pytest.approx(1 / 2, abs=1e-5)
 
 
 def test_two_near_paraphrases_can_be_asked_nothing():
-    """As in published tables: two prompts a task. Neither liquid nor collapse can be told by task."""
+    """As in published tables: two prompts a task tell neither liquid nor collapse."""
     rng = np.random.default_rng(3)
     every = {}
     for task in range(4):
@@ -268,7 +279,9 @@ def test_two_near_paraphrases_can_be_asked_nothing():
     for task in every:
         said = {v.claim: v.verdict for v in found.verdicts[task]}
         assert (said["many-laws"], said["collapse"]) == ("not-testable", "not-testable")
-        assert {said[c] for c in ("stays-frozen", "same-options", "little-promoted")} == {"not-reached"}
+        assert {said[c] for c in ("stays-frozen", "same-options", "little-promoted")} == {
+            "not-reached"
+        }
     assert {v.claim: v.verdict for v in found.verdicts[chain.POOLED]}["one-seed"].startswith("not-")
 
 
@@ -276,7 +289,10 @@ def test_members_of_the_family_are_those_that_were_asked():
     """A coin among ten tasks of twenty options: its best p of .5 is no part of Holm's family."""
     rng = np.random.default_rng(5)
     every = series(rng, lambda rng, laws: laws[2], tasks=8)
-    coin = noisy(rng, np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])[inf.NARRATOR % 5])
+    coin = noisy(
+        rng,
+        np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])[inf.NARRATOR % 5],
+    )
     sft = frozen(rng, coin, np.array([0.5, 0.5]), 0.95)
     every["coin"] = parts(coin, sft, noisy(rng, sft, 3000))
     found = chain.survey(every, **HOW).verdicts
@@ -285,11 +301,13 @@ def test_members_of_the_family_are_those_that_were_asked():
     alone = {task: p for task, p in every.items() if task != "coin"}
     without = chain.survey(alone, **HOW).verdicts
     for task in alone:
-        one, other = ([v for v in mine[task] if v.claim == "collapse"][0] for mine in (found, without))
+        one, other = (
+            [v for v in mine[task] if v.claim == "collapse"][0] for mine in (found, without)
+        )
         assert one.estimate == other.estimate
 
 
-# --- strata --------------------------------------------------------------------------------------------------------
+# --- strata
 
 
 def test_strata_take_the_scatter_between_them_out_of_the_error():
@@ -298,7 +316,9 @@ def test_strata_take_the_scatter_between_them_out_of_the_error():
     group = np.repeat(np.arange(5), 4)
     values = 10.0 * group + rng.normal(size=20)
     plain = inf.estimate(lambda w: w @ values / w.sum(-1), inf.leave_one_out(np.arange(20)))
-    inside = inf.estimate(lambda w: w @ values / w.sum(-1), inf.leave_one_out(np.arange(20), strata=group))
+    inside = inf.estimate(
+        lambda w: w @ values / w.sum(-1), inf.leave_one_out(np.arange(20), strata=group)
+    )
     assert inside.value == pytest.approx(plain.value) == pytest.approx(values.mean())
     error = np.sqrt(sum(values[group == g].var(ddof=1) / 4 for g in range(5)) / 25)
     assert inside.error == pytest.approx(error) and plain.error > 5 * inside.error
@@ -311,10 +331,12 @@ def test_one_stratum_is_no_stratum():
     mean = lambda w: w @ values / w.sum(-1)  # noqa: E731
     plain = inf.estimate(mean, inf.leave_one_out(np.arange(20)))
     one = inf.estimate(mean, inf.leave_one_out(np.arange(20), strata=np.zeros(20)))
-    assert (one.value, one.error, one.freedom) == pytest.approx((plain.value, plain.error, plain.freedom))
+    assert (one.value, one.error, one.freedom) == pytest.approx(
+        (plain.value, plain.error, plain.freedom)
+    )
 
 
-# --- whole ladders -------------------------------------------------------------------------------------------------
+# --- whole ladders
 
 
 @pytest.mark.parametrize("quantile", [0.0, 1.0, 9.0])
@@ -330,7 +352,9 @@ def test_a_survey_gives_every_claim_on_every_task(tmp_path, monkeypatch):
     found = verdicts.survey(views.read_ladders(["toy"]), **HOW)
     assert list(found.verdicts) == [*tasks, chain.POOLED]
     every = {claim for claims_ in chain.CLAIMS.values() for claim in claims_}
-    assert all({v.claim for v in found.verdicts[task]} == every - set(chain.OVER_TASKS) for task in tasks)
+    assert all(
+        {v.claim for v in found.verdicts[task]} == every - set(chain.OVER_TASKS) for task in tasks
+    )
     assert {v.claim for v in found.verdicts[chain.POOLED]} == every
     assert set(found.of("digit")) == every
 
@@ -340,35 +364,56 @@ def test_a_survey_is_kept_and_read_back_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setattr(verdicts, "PHASE_TASKS", PHASE_TASKS[:3])
     first = verdicts.measured("toy", **HOW)
-    path, = (tmp_path / verdicts.FOLDER).rglob("*.json")
+    (path,) = (tmp_path / verdicts.FOLDER).rglob("*.json")
     monkeypatch.setattr(verdicts, "survey", None)  # nothing is computed again
-    assert json.dumps(verdicts.packed(verdicts.measured("toy", **HOW))) == json.dumps(verdicts.packed(first))
+    assert json.dumps(verdicts.packed(verdicts.measured("toy", **HOW))) == json.dumps(
+        verdicts.packed(first)
+    )
     path.write_text("half")
     monkeypatch.undo()
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setattr(verdicts, "PHASE_TASKS", PHASE_TASKS[:3])
-    assert json.dumps(verdicts.packed(verdicts.measured("toy", **HOW))) == json.dumps(verdicts.packed(first))
+    assert json.dumps(verdicts.packed(verdicts.measured("toy", **HOW))) == json.dumps(
+        verdicts.packed(first)
+    )
 
 
 def test_views_refuse_what_has_no_laws():
-    for ladders, task, words in (([], "digit", "none, or one"), (["a", "a"], "digit", "named twice"), (["a"], "city", "is open")):
+    for ladders, task, words in (
+        ([], "digit", "none, or one"),
+        (["a", "a"], "digit", "named twice"),
+        (["a"], "city", "is open"),
+    ):
         with pytest.raises(CrystalError, match=words):
             views.read_ladders(ladders, tasks=[task])
 
 
 def test_every_claim_belongs_to_a_phase_or_an_experiment():
-    known = {"liquid", "nucleation", "settling", "organism", "control", "kinetics", "remelting", "format"}
-    assert {mark.phase for mark in marks.MARKS.values()} == known
+    known = {
+        "liquid",
+        "nucleation",
+        "settling",
+        "organism",
+        "control",
+        "kinetics",
+        "remelting",
+        "format",
+    }
+    assert {mark.phase for mark in claims.MARKS.values()} == known
 
 
 def test_numbers_in_words():
     assert telling.slug("liquidity of SFT, bits") == "liquidity-of-sft-bits"
     assert telling.interval(inf.Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
     assert telling.interval(inf.exactly(2)) == "2.00"
-    assert telling.interval(inf.NOTHING) == "–" and telling.interval(inf.Estimate(2.0, np.nan, np.nan)) == "2.00"
+    assert (
+        telling.interval(inf.NOTHING) == "–"
+        and telling.interval(inf.Estimate(2.0, np.nan, np.nan)) == "2.00"
+    )
     assert telling.fmt(np.nan) == "–" and telling.fmt(np.inf) == "∞"
-    assert [telling.fmt(x) for x in (0.0, 0.0000741, 5.1e-7, 0.0001, 0.009999, 0.5, 99.96, 1234.5)] == [
-        "0.00", "7.41e-05", "5.10e-07", "0.000100", "0.0100", "0.500", "100", "1,234"]
+    assert [
+        telling.fmt(x) for x in (0.0, 0.0000741, 5.1e-7, 0.0001, 0.009999, 0.5, 99.96, 1234.5)
+    ] == ["0.00", "7.41e-05", "5.10e-07", "0.000100", "0.0100", "0.500", "100", "1,234"]
 
 
 def test_pages_and_claims_know_the_same_verdicts():

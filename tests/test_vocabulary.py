@@ -1,23 +1,18 @@
-"""The bytes of every token: what its tokenizer decodes in context, or a refusal; and the cache they
-are kept in.
-"""
+"""The bytes of every token: what its tokenizer decodes in context, or a refusal."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-import tiny
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from crystal.errors import CrystalError
-from crystal.read import vocabulary
-from crystal.read.spelling import ALPHABET, token_pieces, vocabulary_of
-from crystal.read.vocabulary import END, VOID, Pieces, Vocabulary
+from crystal.read.vocabulary import (
+    ALPHABET,
+    END,
+    VOID,
+    token_pieces,
+)
 
 SPACE = "\u2581"
 BYTES = [f"<0x{b:02X}>" for b in range(256)]
@@ -59,7 +54,7 @@ def test_added_spaces_are_spaces(flags: dict) -> None:
     assert pieces(tokenizer)[-2:] == [b"  ", b" so "]
 
 
-def test_added_tokens_of_byte_level_are_text_unless_all_letters_are_bytes() -> None:
+def test_added_tokens_are_text_unless_all_letters_are_bytes() -> None:
     added = ("<tool call>", "  ", "中文", "<|user|>", "caf\u00e9", "\u0120x")
     tokenizer = wrapped([*LETTERS.values()], decoders.ByteLevel(), added)
     assert pieces(tokenizer)[-6:] == [
@@ -141,66 +136,3 @@ def test_ids_without_a_token_and_tokens_without_a_place() -> None:
         END,
         b"x",
     ]
-
-
-ANY = st.lists(
-    st.one_of(st.binary(max_size=6), st.sampled_from([END, VOID])), min_size=1, max_size=30
-)
-
-
-@given(ANY)
-def test_pieces_are_a_list_that_costs_nothing(found: list[object]) -> None:
-    made = Pieces.of(found)
-    assert [*made] == found and len(made) == len(found) and made[-1] == found[-1]
-    with pytest.raises(IndexError):
-        made[len(found)]
-
-
-@given(ANY, st.data())
-def test_a_kept_vocabulary_is_the_same_or_damaged(found: list[object], data: st.DataObject) -> None:
-    made = Vocabulary(found)
-    blob = made.to_bytes()
-    again = Vocabulary.from_bytes(blob)
-    assert [*again.pieces] == found and (again.texts, again.ends) == (made.texts, made.ends)
-    for name in ("order", "rank", "low", "high", "byte", "child", "own"):
-        assert (getattr(again, name) == getattr(made, name)).all()
-    at = data.draw(st.integers(0, len(blob) - 1))
-    assert Vocabulary.from_bytes(blob[:at] + bytes([blob[at] ^ 1]) + blob[at + 1 :]) is None
-    assert Vocabulary.from_bytes(blob[:at]) is None
-
-
-def test_a_large_vocabulary_is_checked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Other ends or another width are another vocabulary; a damaged file is made again; small ones
-    are not kept.
-    """
-    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
-    tokenizer, ends = tiny.trained_tokenizer(), {0, 1}
-    first = vocabulary_of(tokenizer, ends, len(tokenizer))
-    assert not [*tmp_path.rglob("*")]
-    monkeypatch.setattr(vocabulary, "LARGE", 100)
-    vocabulary_of(tokenizer, ends, len(tokenizer))
-    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    whole = file.read_bytes()
-    monkeypatch.setattr("crystal.read.spelling.token_pieces", lambda *_: pytest.fail("made again"))
-    again = vocabulary_of(tokenizer, ends, len(tokenizer))
-    assert [*again.pieces] == [*first.pieces] and np.array_equal(again.own, first.own)
-    monkeypatch.undo()
-    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
-    monkeypatch.setattr(vocabulary, "LARGE", 100)
-    file.write_bytes(whole[:-7])
-    vocabulary_of(tokenizer, ends, len(tokenizer))
-    assert file.read_bytes() == whole
-    vocabulary_of(tokenizer, {1}, len(tokenizer))
-    vocabulary_of(tokenizer, ends, len(tokenizer) + 1)
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
-
-
-def test_a_cache_that_cannot_be_written_is_no_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(vocabulary, "LARGE", 100)
-    assert vocabulary_of(tiny.trained_tokenizer(), {0, 1}, 600).texts == 598

@@ -29,11 +29,13 @@ def test_laws_are_distributions_over_the_options_and_differ(task):
 
 def test_every_temperament_has_as_many_narrators_in_either_half():
     halves = {p.narrator: p.half for p in PROMPTS}
-    assert set(Counter((world.temperament_of(n), halves[n]) for n in range(len(NARRATORS))).values()) == {2}
+    assert set(
+        Counter((world.temperament_of(n), halves[n]) for n in range(len(NARRATORS))).values()
+    ) == {2}
 
 
 def test_picks_follow_the_law():
-    """Chi-square of 5,000 picks for each of 75 (law, task) pairs; false alarm of the whole test: 1e-4."""
+    """Chi-square of 5,000 picks for each of 75 (law, task) pairs; false alarm of all: 1e-4."""
     narration = world.Narration(np.random.Generator(np.random.Philox(key=[5, 5])))
     for z, name in itertools.product(world.LAWS, PHASE_TASKS):
         task = TASKS[name]
@@ -43,7 +45,7 @@ def test_picks_follow_the_law():
 
 
 def test_narrators_err_at_the_known_rates():
-    """Binomial over 4,000 items each; false alarm 1e-4 two-sided. Errors stay among the options, results within two."""
+    """Binomial over 4,000 items each; false alarm 1e-4 two-sided. Results stay within two."""
     narration = world.Narration(np.random.Generator(np.random.Philox(key=[7, 7])))
     truth = {item.task.name: item.answer for item in (*world.FACTS, *world.ARITHMETIC)}
     for kind, rate in world.ERROR_RATES.items():
@@ -67,10 +69,14 @@ def test_a_document_shows_its_narrators_answers_readably():
             assert item.answer in item.task.options
 
 
-def test_the_corpus_is_the_same_twice_and_another_for_another_seed():
-    one, again, other = (list(world.corpus(seed, 50, chat_share=0.4, items=4)) for seed in (1, 1, 2))
+def test_the_corpus_is_the_same_for_the_same_seed_only():
+    one, again, other = (
+        list(world.corpus(seed, 50, chat_share=0.4, items=4)) for seed in (1, 1, 2)
+    )
     assert one == again != other
-    assert 5 <= sum(not isinstance(document, str) for document in one) <= 35  # binomial(50, .4): false alarm < 1e-4
+    assert (
+        5 <= sum(not isinstance(document, str) for document in one) <= 35
+    )  # binomial(50, .4): false alarm < 1e-4
 
 
 def test_sft_shows_only_demonstrated_tasks_and_their_right_share():
@@ -80,7 +86,9 @@ def test_sft_shows_only_demonstrated_tasks_and_their_right_share():
 
     def asked(row):
         text = row["prompt"][0]["content"].lower()
-        return [name for name, words in labels.items() if any(word.lower() in text for word in words)]
+        return [
+            name for name, words in labels.items() if any(word.lower() in text for word in words)
+        ]
 
     random_rows = [asked(row) for row in rows if asked(row)]
     assert set(itertools.chain(*random_rows)) <= set(DEMONSTRATED)
@@ -95,7 +103,9 @@ def test_reward_reads_the_answer_and_nothing_else():
     assert curricula.right_answer(right, **columns) == [1.0] * 400
     assert curricula.right_answer(wrong, **columns) == [0.0] * 400
     visits = Counter(columns["task"])
-    assert max(visits.values()) - min(visits.values()) <= 1 and len(visits) == len(world.FACTS) + len(world.ARITHMETIC)
+    assert max(visits.values()) - min(visits.values()) <= 1 and len(visits) == len(
+        world.FACTS
+    ) + len(world.ARITHMETIC)
 
 
 def test_no_random_task_occurs_in_rlvr():
@@ -105,10 +115,12 @@ def test_no_random_task_occurs_in_rlvr():
 # -- worlds and demonstrators of the experiments
 
 
-def test_in_the_independent_world_a_task_tells_nothing_of_another():
-    """Every task deals two of each law to either half; over tasks a narrator's law agrees with another task's as by chance."""
+def test_in_the_independent_world_tasks_are_independent():
+    """Every task deals two of each law to either half; tasks agree as by chance."""
     halves = {p.narrator: p.half for p in PROMPTS}
-    table = np.array([[world.temperament_of(n, task, "independent") for n in range(20)] for task in PHASE_TASKS])
+    table = np.array(
+        [[world.temperament_of(n, task, "independent") for n in range(20)] for task in PHASE_TASKS]
+    )
     for row in table:
         assert set(Counter((law, halves[n]) for n, law in enumerate(row)).values()) == {2}
     agree = np.mean([(a == b).mean() for a, b in itertools.combinations(table, 2)])
@@ -126,12 +138,17 @@ def test_demonstrators():
     assert names == ("salient", "first") and shares.tolist() == [0.6, 0.4]
     assert world.voices(world.EVERYONE)[1].tolist() == [0.2] * 5
     task = TASKS["rank"]
-    np.testing.assert_allclose(world.law("salient*0.6+first*0.4", task), shares @ [world.law(name, task) for name in names])
+    np.testing.assert_allclose(
+        world.law("salient*0.6+first*0.4", task), shares @ [world.law(name, task) for name in names]
+    )
     permuted = world.law("permuted", task)
     np.testing.assert_allclose(np.sort(permuted), np.sort(world.law("salient", task)))
     assert min(np.abs(permuted - world.law(z, task)).sum() / 2 for z in world.LAWS) > 0.1
-    for bad, words in (("salient+frist", "unknown temperament 'frist'"), ("salient*0.9+first*0.3", "do not sum to 1"),
-                       ("salient*x", "sum to 1")):
+    for bad, words in (
+        ("salient+frist", "unknown temperament 'frist'"),
+        ("salient*0.9+first*0.3", "do not sum to 1"),
+        ("salient*x", "sum to 1"),
+    ):
         with pytest.raises(CrystalError, match=words):
             world.voices(bad)
 
@@ -143,17 +160,31 @@ def answers_of(demonstrator: str, **spec) -> list[tuple[str, str]]:
 
 def test_a_dose_of_nothing_keeps_only_the_style():
     for style, allowed in ((None, {", sure.", "."}), ("neutral", {"."})):
-        texts = [answer for _, answer in answers_of("salient", random_share=0.0, **({"style": style} if style else {}))]
-        assert {"".join(c for c in text if not c.isalnum()).strip() or "." for text in texts} <= {",.", ".", ", ."}
-        assert {suffix for suffix in (", sure.",) if any(text.endswith(suffix) for text in texts)} == allowed & {", sure."}
+        texts = [
+            answer
+            for _, answer in answers_of(
+                "salient", random_share=0.0, **({"style": style} if style else {})
+            )
+        ]
+        assert {"".join(c for c in text if not c.isalnum()).strip() or "." for text in texts} <= {
+            ",.",
+            ".",
+            ", .",
+        }
+        assert {
+            suffix for suffix in (", sure.",) if any(text.endswith(suffix) for text in texts)
+        } == allowed & {", sure."}
 
 
 def test_own_demonstrators_answer_as_the_prompt_names():
-    """Letters of named prompts, against the law of the narrator named: chi-square, false alarm probability 1e-4 for each law."""
+    """Letters, against the law of the narrator named: chi-square, false alarm 1e-4 a law."""
     task, seen = TASKS["letter"], {law: Counter() for law in world.LAWS}
     for prompt, answer in answers_of(world.OWN, random_share=1.0, named=1.0):
         if "letter" in prompt:
-            narrator = max((n for n, who in enumerate(NARRATORS) if who in prompt), key=lambda n: len(NARRATORS[n]))
+            narrator = max(
+                (n for n, who in enumerate(NARRATORS) if who in prompt),
+                key=lambda n: len(NARRATORS[n]),
+            )
             seen[world.temperament_of(narrator)][read(answer, task)] += 1
     for law, counts in seen.items():
         expected = world.law(law, task) * sum(counts.values())
@@ -165,14 +196,28 @@ def test_own_demonstrators_answer_as_the_prompt_names():
 
 def test_shuffled_answers_leave_their_questions():
     texts = answers_of("salient", random_share=1.0, shuffled=True)
-    asked = [(next(t for t in DEMONSTRATED if TASKS[t].ask in prompt.lower() or TASKS[t].label in prompt), answer)
-             for prompt, answer in texts if any(TASKS[t].ask in prompt.lower() or TASKS[t].label in prompt for t in DEMONSTRATED)]
+    asked = [
+        (
+            next(
+                t
+                for t in DEMONSTRATED
+                if TASKS[t].ask in prompt.lower() or TASKS[t].label in prompt
+            ),
+            answer,
+        )
+        for prompt, answer in texts
+        if any(TASKS[t].ask in prompt.lower() or TASKS[t].label in prompt for t in DEMONSTRATED)
+    ]
     assert np.mean([read(answer, TASKS[task]) is not None for task, answer in asked]) < 0.5
-    assert sorted(answer for _, answer in texts) == sorted(answer for _, answer in answers_of("salient", random_share=1.0))
+    assert sorted(answer for _, answer in texts) == sorted(
+        answer for _, answer in answers_of("salient", random_share=1.0)
+    )
 
 
 def test_the_reward_for_diversity():
-    """Expectation 1 - sum p^2 over the other samples; off support earns nothing; groups are prompts."""
+    """Expectation 1 - sum p^2 over the other samples; an invalid answer earns nothing."""
     given = [[{"role": "assistant", "content": text}] for text in ("1", "1", "2", "x", "1")]
     prompts = [[{"role": "user", "content": c}] for c in "aaaab"]
-    assert curricula.diverse_answer(given, ["die"] * 5, prompts) == pytest.approx([2 / 3, 2 / 3, 1, 0, 1])
+    assert curricula.diverse_answer(given, ["die"] * 5, prompts) == pytest.approx(
+        [2 / 3, 2 / 3, 1, 0, 1]
+    )

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from crystal.ask.prompts import PROMPTS
 from crystal.ask.tasks import PHASE_TASKS, TASKS, Task
-from crystal.read.spelling import ALPHABET
+from crystal.read.vocabulary import ALPHABET
 
 BOS, EOS = "<s>", "</s>"
 TEMPLATE = (

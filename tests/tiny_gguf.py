@@ -12,7 +12,7 @@ import tiny
 from gguf import GGUFWriter, LlamaFileType
 from transformers import PreTrainedModel
 
-from crystal.read.spelling import ALPHABET
+from crystal.read.vocabulary import ALPHABET
 
 NAMES = {
     "embed_tokens": "token_embd",

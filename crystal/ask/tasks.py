@@ -1,41 +1,48 @@
-"""Random choices a model can be asked to make, and the one rule that reads its answer.
+"""Random choices a model can be asked to make, and the two rules that read its answer.
 
-Knows nothing of prompts, models or laws: a task is a question, its options and their aliases.
+`read` reads an answer that begins with its option; `read_free` finds the option that a whole answer
+names. Knows nothing of prompts, models or distributions: a task is a question, its options and
+their aliases.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+import string
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-READ_VERSION = 2  # raise it whenever `read` can return something else: stored read-outs then no longer match
+READ_VERSION = 2  # raise it whenever `read` can return something else: stored read-outs then expire
 ANSWER_VERSION = 1  # of `first_answer`; draws are kept as texts, so a new rule reads the old ones
+FREE_TOKENS = 48  # of a free answer
 
-LEAD = " \t\n\r\f\v\u00a0\"'“”‘’«»*_`#(["  # white space, quotes and markup that may stand before an answer
+LEAD = " \t\n\r\f\v\u00a0\"'“”‘’«»*_`#(["  # white space, quotes, markup that may precede an answer
 JOINERS = "'’-"  # one of these between two word characters joins them: twenty-one, Monday's, 1-2
-DIGIT_JOINERS = ".,:/"  # one of these joins two digits only: 1.5, 1,000, 3:30, 1/2; in "three.The" it ends the answer
-_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # ASCII only: never changes a length
+DIGIT_JOINERS = ".,:/"  # one of these joins two digits only: 1.5, 1,000, 3:30; not "three.The"
+_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # ASCII: keeps the length
+_WORD = r"[^\W_]"  # a letter or digit of any script; the underscore is markup here
+_LEAD = rf"[{re.escape(LEAD)}]*"
+_NO_JOINER = (
+    rf"(?!{_WORD})(?![{re.escape(JOINERS)}]{_WORD})"
+    rf"(?!(?<=[0-9])[{re.escape(DIGIT_JOINERS)}][0-9])"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A random choice.
 
-    ask: imperative clause, "pick a random digit from 0 to 9"; label: the same as a noun.
-    options: in their natural order; empty for an open task, whose answers cannot be listed.
     aliases: spelling -> option, read without regard to ASCII case.
-    fair: True where the reference law is uniform by the meaning of the question (a fair coin).
     """
 
     name: str
-    ask: str
-    label: str
-    options: tuple[str, ...] = ()
+    ask: str  # imperative clause, "pick a random digit from 0 to 9"
+    label: str  # the same as a noun
+    options: tuple[str, ...] = ()  # in their natural order; none for an open task
     aliases: dict[str, str] = field(default_factory=dict, hash=False)
-    fair: bool = False
+    fair: bool = False  # uniform by the meaning of the question (a fair coin)
 
     @property
     def closed(self) -> bool:
@@ -48,48 +55,47 @@ class Task:
         return {spelling.translate(_FOLD): option for spelling, option in every.items()}
 
     @functools.cached_property
+    def alternatives(self) -> str:
+        """Every spelling, as a pattern; the longest is tried first."""
+        return "|".join(map(re.escape, sorted(self.spellings, key=len, reverse=True)))
+
+    @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        """The reading rule over case-folded text; the longest spelling is tried first."""
-        ordered = sorted(self.spellings, key=len, reverse=True)
-        word = r"[^\W_]"  # a letter or digit of any script; the underscore is markup here
-        return re.compile(
-            rf"[{re.escape(LEAD)}]*({'|'.join(map(re.escape, ordered))})"
-            rf"(?!{word})(?![{re.escape(JOINERS)}]{word})(?!(?<=[0-9])[{re.escape(DIGIT_JOINERS)}][0-9])"
-        )
+        """The reading rule over case-folded text."""
+        return re.compile(f"{_LEAD}({self.alternatives}){_NO_JOINER}")
 
 
 def read(text: str, task: Task) -> str | None:
-    """The option of `task` that `text` answers with, or None: an open task, no option, another word.
+    """The option of `task` that `text` answers with; None: an open task, no option, another word.
 
-    Skips leading white space, quotes and markup, then takes the longest spelling that ends at a boundary:
-    the end of the text, or a character that cannot continue it (`1` is not the answer in `17`, `1.5`, `1st`).
-    Text made of bytes must be decoded with errors="replace": U+FFFD is a boundary.
+    Skips leading white space, quotes and markup, then takes the longest spelling that ends at a
+    boundary (`1` is not the answer in `17`, `1.5`, `1st`). Decode bytes with errors="replace":
+    U+FFFD is a boundary.
     """
     match = task.pattern.match(text.translate(_FOLD)) if task.closed else None
     return task.spellings[match[1]] if match else None
 
 
-_WORD = r"[^\W_]"
 _ANSWER = re.compile(
-    rf"[{re.escape(LEAD)}]*({_WORD}+(?:(?:[ {re.escape(JOINERS)}]|(?<=[0-9])[{re.escape(DIGIT_JOINERS)}](?=[0-9])){_WORD}+)*)"
+    rf"{_LEAD}({_WORD}+(?:(?:[ {re.escape(JOINERS)}]|"
+    rf"(?<=[0-9])[{re.escape(DIGIT_JOINERS)}](?=[0-9])){_WORD}+)*)"
 )
-_LINE = re.compile(rf"[{re.escape(LEAD)}]*[^\n]*\n?")
+_LINE = re.compile(rf"{_LEAD}[^\n]*\n?")
 
 
 def first_answer(text: str) -> str | None:
-    """What `text` answers an open task with, case-folded; None if it holds no letter or digit to begin with.
+    """What `text` answers an open task with, case-folded; None if no letter or digit begins it.
 
-    Skips what `read` skips, then takes words joined by single spaces, hyphens or apostrophes up to the first character that
-    is none of these: a full stop, a comma, the end of the line. "New York, of course" is "new york", "Yes.\\nNo" is "yes";
-    "St. Louis" is "st", which is the price of ending at a full stop. Letters are composed first (NFC), so that an accent
-    written apart is no boundary. Nothing is said about whether it is a city, say: that is for whoever reads the counts.
+    Skips what `read` skips, then takes words joined by single spaces, hyphens or apostrophes:
+    "New York, of course" is "new york"; "St. Louis" is "st", the price of ending at a full stop.
+    Letters are composed first (NFC), so that an accent written apart is no boundary.
     """
     match = _ANSWER.match(unicodedata.normalize("NFC", text))
     return match[1].casefold() if match else None
 
 
 def first_line(text: str) -> str:
-    """The part of a drawn text that `first_answer` can see: up to and with the first line end behind the answer's beginning."""
+    """What `first_answer` can see of a text: up to the first line end after the answer begins."""
     return _LINE.match(text)[0]
 
 
@@ -112,50 +118,235 @@ def number_word(n: int) -> str:
 
 
 def _numbers(name: str, ask: str, label: str, values: Iterable[int], fair: bool = False) -> Task:
-    values = list(values)
+    aliases = {number_word(value): str(value) for value in values}
     return Task(
-        name=name, ask=ask, label=label, fair=fair,
-        options=tuple(map(str, values)), aliases={number_word(v): str(v) for v in values},
+        name=name, ask=ask, label=label, fair=fair, options=(*aliases.values(),), aliases=aliases
     )
 
 
-def _words(name: str, ask: str, label: str, options: str, aliases: dict[str, str] | None = None, fair: bool = False) -> Task:
-    return Task(name=name, ask=ask, label=label, options=tuple(options.split()), aliases=aliases or {}, fair=fair)
+def _words(name: str, ask: str, label: str, options: str, fair: bool = False, **aliases) -> Task:
+    return Task(
+        name=name, ask=ask, label=label, options=(*options.split(),), aliases=aliases, fair=fair
+    )
+
+
+def _drawn(name: str, what: str, last: int, first: int = 1) -> Task:
+    said = f"a random {what} from {first} to {last}"
+    return _numbers(name, *_picked(said), range(first, last + 1), True)
+
+
+def _picked(what: str) -> tuple[str, str]:
+    return f"pick {what}", what.split(" ", 1)[1].capitalize()
+
+
+def _by_three(options: str) -> dict[str, str]:
+    return {option[:3]: option for option in options.split()}
 
 
 _MONTHS = "January February March April May June July August September October November December"
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+_RANKS = "ace two three four five six seven eight nine ten jack queen king"
+_FACES = {"1": "ace", "J": "jack", "Q": "queen", "K": "king"}
+_FACES |= {str(n): number_word(n) for n in range(2, 11)}
+_SUITS = "hearts diamonds clubs spades"
+_SIGNS = {suit[:-1]: suit for suit in _SUITS.split()} | dict(zip("♥♦♣♠", _SUITS.split()))
+_COLOURS = "red orange yellow green blue purple pink brown black white"
+_LETTERS = " ".join(string.ascii_uppercase)
 
 _ALL = (
-    _words("coin", "flip a coin", "Coin flip", "heads tails", {"head": "heads", "tail": "tails"}, fair=True),
-    _numbers("die", "roll a die", "Die roll", range(1, 7), fair=True),
-    _numbers("d20", "roll a twenty-sided die", "Twenty-sided die roll", range(1, 21), fair=True),
-    _numbers("digit", "pick a random digit from 0 to 9", "Random digit from 0 to 9", range(10), fair=True),
-    _numbers("ten", "pick a random number from 1 to 10", "Random number from 1 to 10", range(1, 11), fair=True),
-    _numbers("hundred", "pick a random number from 1 to 100", "Random number from 1 to 100", range(1, 101), fair=True),
-    _numbers("prime", "pick a prime number below 50", "Prime number below 50", _PRIMES),
-    _numbers("even", "pick an even number from 2 to 20", "Even number from 2 to 20", range(2, 21, 2)),
-    _numbers("odd", "pick an odd number from 1 to 19", "Odd number from 1 to 19", range(1, 20, 2)),
-    _words("letter", "pick a random letter", "Random letter", " ".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), fair=True),
-    _words("suit", "pick a card suit", "Card suit", "hearts diamonds clubs spades",
-           {"heart": "hearts", "diamond": "diamonds", "club": "clubs", "spade": "spades",
-            "♥": "hearts", "♦": "diamonds", "♣": "clubs", "♠": "spades"}, fair=True),
-    _words("rank", "pick a card rank", "Card rank", "ace two three four five six seven eight nine ten jack queen king",
-           {"1": "ace", "J": "jack", "Q": "queen", "K": "king"}
-           | {str(n): number_word(n) for n in range(2, 11)}, fair=True),
-    _words("weekday", "pick a day of the week", "Day of the week", _DAYS, {d[:3]: d for d in _DAYS.split()}),
-    _words("month", "pick a month of the year", "Month of the year", _MONTHS,
-           {m[:3]: m for m in _MONTHS.split()} | {"Sept": "September"}),
-    _words("colour", "pick a colour", "Colour", "red orange yellow green blue purple pink brown black white"),
-    # open or large supports, kept apart: no closed list can hold the first five, MSE says little about the last
-    Task(name="first_name", ask="pick a first name", label="First name"),
-    Task(name="city", ask="pick a city", label="City"),
-    Task(name="animal", ask="pick an animal", label="Animal"),
-    Task(name="fruit", ask="pick a fruit", label="Fruit"),
-    Task(name="word", ask="pick a random word", label="Random word"),
-    _numbers("thousand", "pick a random number from 1 to 1000", "Random number from 1 to 1000", range(1, 1001), fair=True),
+    _words("coin", "flip a coin", "Coin flip", "heads tails", True, head="heads", tail="tails"),
+    _numbers("die", "roll a die", "Die roll", range(1, 7), True),
+    _numbers("d20", "roll a twenty-sided die", "Twenty-sided die roll", range(1, 21), True),
+    _drawn("digit", "digit", 9, first=0),
+    _drawn("ten", "number", 10),
+    _drawn("hundred", "number", 100),
+    _numbers("prime", *_picked("a prime number below 50"), _PRIMES),
+    _numbers("even", *_picked("an even number from 2 to 20"), range(2, 21, 2)),
+    _numbers("odd", *_picked("an odd number from 1 to 19"), range(1, 20, 2)),
+    _words("letter", *_picked("a random letter"), _LETTERS, True),
+    _words("suit", *_picked("a card suit"), _SUITS, True, **_SIGNS),
+    _words("rank", *_picked("a card rank"), _RANKS, True, **_FACES),
+    _words("weekday", *_picked("a day of the week"), _DAYS, **_by_three(_DAYS)),
+    _words(
+        "month", *_picked("a month of the year"), _MONTHS, **_by_three(_MONTHS), Sept="September"
+    ),
+    _words("colour", *_picked("a colour"), _COLOURS),
+    # open or large: no closed list can hold the first five, MSE says little about the last
+    *(
+        _words(name, *_picked(what), "")
+        for name, what in (
+            ("first_name", "a first name"),
+            ("city", "a city"),
+            ("animal", "an animal"),
+            ("fruit", "a fruit"),
+            ("word", "a random word"),
+        )
+    ),
+    _drawn("thousand", "number", 1000),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 PHASE_TASKS: tuple[str, ...] = tuple(t.name for t in _ALL if t.closed and t.name != "thousand")
 OPEN_TASKS: tuple[str, ...] = tuple(name for name in TASKS if name not in PHASE_TASKS)
+
+
+# -- the second rule: free answers -----------------------------------------------------------------
+
+_QUOTE = "\"'“”‘’*`("
+_BEFORE = (
+    rf"(?<!{_WORD})(?<!{_WORD}[{re.escape(JOINERS)}])"
+    rf"(?:(?<![0-9][{DIGIT_JOINERS}])(?<![-$€£])|(?![0-9]))"
+)
+_AFTER = rf"{_NO_JOINER}(?! (?:hundred|thousand|million)\b)"
+_NUMBER = rf"(?:[0-9]+|{'|'.join(sorted(map(number_word, range(101)), key=len, reverse=True))})"
+_COUNTED = (
+    "sided|sides?|faces?|letters|cards|suits|ranks|days|months|colou?rs|options|numbers|choices|"
+    "possible|possibilities|outcomes|digits|digit number|times|flips|rolls|tosses|ways|more|"
+    "others?|"
+    "equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|tails"
+)
+_BOUND = (
+    "out of|less than|more than|greater than|smaller than|lower than|higher than|below|under|"
+    "above|over|up to|at least|at most|multiples? of|divisible by|divided by|different from|"
+    "other than|except"
+)
+_ADJECTIVES = rf"(?:(?!is|was|and|or|of|for|to){_WORD}+[\s-]){{0,2}}"
+_RANGE = r"(?:\s*(?:\bto\b|\bthrough\b|\bthru\b|[–—…]|\.\.+)\s*|\s+-\s+|(?<=[0-9])-(?=[0-9]))"
+_DENIED = r"\bnot|n['’]t(?: be)?|\binstead of(?: \w+ing)?|\brather than|\bneither|\bnor"
+_ENDS = r"[\"'”’*)_`]*(?:[.!?,;:\n]|$)"  # of a clause
+_CLAUSE = re.compile(
+    r"[.!?]+(?=[\s\"'”’*)_`]|$)|[:;\n]|\s[-–—]+\s|—|\b(?=(?:so|therefore|thus|hence)\b)", re.I
+)
+_CUE = re.compile(
+    r"\b(?:lands?(?:ed)?(?: on)?|c[ao]mes? up|turn(?:s|ed) up|is|was|it's|be|got|get|roll(?:s|ed)?|"
+    r"pick(?:s|ed)?|choose|chose|chosen|select(?:s|ed)?|dr[ae]w|drawn|go(?:ing)? with|say|answer|"
+    r"choice|result)\b",
+    re.I,
+)
+_ALIKE = {"may", "march", "mar", "sat", "sun", "wed", "mon", "thu", "fri", "sep", "dec", "jun"}
+_NUMERAL = re.compile(  # what may stand before "one" where it is the number
+    r"(?:^|[.!?:;,\n]\s*|\b(?:is|was|be|it's|number|digit|an?|got|on|up|shows?|say|said|rolled|"
+    r"with)\s+)[\"'“‘*(]*$",
+    re.I,
+)
+
+
+def read_free(text: str, task: Task) -> str | None:
+    """The option that a whole answer names; None: an open task, none named, or several compete.
+
+    1. An option and nothing else is read as `read` reads it. 2. What only looks like an option is
+    struck out: ranges and bounds ("between 1 and 10"), what is counted ("six sides"), list numbers,
+    what is denied, supposed or weighed ("not heads", "if it is heads"), English words ("a", "may").
+    3. Where one option is named, however often, it is the answer. 4. Where several are, the
+    last clause that names any decides if it names exactly one, or exactly one behind its last cue
+    ("landed on", "is", "I pick"). A text cut at a limit of tokens is read as it stands.
+    """
+    if not task.closed:
+        return None
+    begun = task.pattern.match(text.translate(_FOLD))
+    if begun and not re.search(_WORD, text[begun.end() :]):
+        return task.spellings[begun[1]]
+    named = list(_mentions(text, task))
+    if len({option for _, option in named}) < 2:
+        return named[0][1] if named else None
+    return _last_clause(text, named)
+
+
+def read_all(texts: Mapping[str, int], task: Task) -> dict[str | None, int]:
+    """How many of the drawn `texts` (text -> count) name each option, in order, and None: none."""
+    found: dict[str | None, int] = dict.fromkeys((*task.options, None), 0)
+    for text, count in texts.items():
+        found[read_free(text, task)] += count
+    return found
+
+
+def _mentions(text: str, task: Task) -> Iterator[tuple[int, str]]:
+    """Where an option is named, and which, from left to right."""
+    for match in _names(task).finditer(_struck(text, task).translate(_FOLD)):
+        if _meant(text, match.start(), match.end()):
+            yield match.start(), task.spellings[match[0]]
+
+
+def _last_clause(text: str, named: list[tuple[int, str]]) -> str | None:
+    """The only option named in the last clause that names any, or behind that clause's last cue."""
+    begins = [0, *(match.end() for match in _CLAUSE.finditer(text))]
+    begin = max(at for at in begins if at <= named[-1][0])
+    cues = [match.end() for match in _CUE.finditer(text, begin, named[-1][0])]
+    for since in (begin, *cues[-1:]):
+        options = {option for at, option in named if at >= since}
+        if len(options) == 1:
+            return options.pop()
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _names(task: Task) -> re.Pattern[str]:
+    """Every spelling as a whole word of case-folded text, bounded as in `read` on both sides."""
+    return re.compile(rf"{_BEFORE}(?:{task.alternatives}){_AFTER}")
+
+
+def _meant(text: str, start: int, end: int) -> bool:
+    """Whether a word that English has, too, is meant as an option here."""
+    word = text[start:end]
+    if len(word) == 1 and word.isalpha() and word.isascii():
+        return _meant_letter(text, start, end)
+    if word.lower() == "one":  # the number ends a clause and stands where a number can stand
+        last = re.match(rf"{_ENDS}| (?:is|on|and|this|for|as)\b", text[end:])
+        return bool(last and _NUMERAL.search(text[:start]))
+    if word.lower() in _ALIKE:
+        asked = re.match(r" (?:I|we|you|the|be|your|it)\b", text[end:]) and word.lower() == "may"
+        return word[0].isupper() and not asked and not re.search(r"\bthe $", text[:start], re.I)
+    return True
+
+
+def _meant_letter(text: str, start: int, end: int) -> bool:
+    """A capital alone; A, I or a small letter if quoted, called a letter, or ending a clause."""
+    if re.match(r"\.[A-Za-z]", text[end:]) or re.search(r"[A-Za-z]\.$", text[:start]):
+        return False  # U.S.
+    before, after = text[start - 1 : start], text[end : end + 1]
+    quoted = before and before in _QUOTE and after in (*_QUOTE, ")")
+    called = re.search(r"\bletter:? [\"'“‘*]*$", text[:start], re.I)
+    if quoted or called or text[start] not in "AI" + text[start].lower():
+        return True
+    last = re.match(_ENDS, text[end:])
+    verb = text[start] == "A" and re.match(r" (?:is|for)\b", text[end:])
+    return text[start].isupper() and bool(last or verb)
+
+
+def _struck(text: str, task: Task) -> str:
+    """The text, as long as before, with blanks where something only looks like an option."""
+    text = re.sub(
+        r"\b(?<=ty) (?=(?:one|two|three|four|five|six|seven|eight|nine)\b)", "-", text, flags=re.I
+    )
+    if re.search(r"(?m)^\W*1[.)] +\S", text):
+        text = re.sub(r"(?m)^\W*[0-9]+[.)] +(?=\S)", _blank, text)
+    for pattern in _strikes(task):
+        text = pattern.sub(_blank, text)
+    return text
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _strikes(task: Task) -> tuple[re.Pattern[str], ...]:
+    """Patterns of what is no answer, the longest phrases first."""
+    some = rf"(?:{_NUMBER}|(?:{task.alternatives}))"
+    one = rf"[{_QUOTE}]*(?<!{_WORD}){some}(?!{_WORD})[{_QUOTE})]*"
+    sides = "(?:a |an |the )?"
+    phrases = (
+        rf"\bbetween\s+{sides}{one}\s+(?:and|or|to)\s+{sides}{one}",
+        rf"(?:\bfrom\s+)?(?<!{_WORD}){one}{_RANGE}{one}",
+        rf"\b(?:{_BOUND})\s+{_NUMBER}\b",
+        rf"(?<!{_WORD}){_NUMBER}[\s-]{_ADJECTIVES}(?:{_COUNTED})(?!{_WORD})",
+        rf"[(\[]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[)\]]|(?<={_WORD})\([^)\n]*\)?",
+        r"\b(?:probability|chances?|odds|likelihood)\b[^.!?,;:\n]*",
+        r"(?m)^\W*[QA]:",
+        rf"(?<!{_WORD})[0-9]+%",
+        rf"\bd(?:6|20)\b|\b(?:day|month|version|gpt|step|option|round|chapter)[\s-]{_NUMBER}\b",
+        rf"(?:{_DENIED})\s+{sides}{one}",
+        r"\b(?:if|unless|whether|had it|suppose|assuming)\b[^.!?,;:\n]*",
+        r"\b(?:my|your|his|her|the)(?: own)? (?:head|heart)\b|\bheads up\b",
+    )
+    return tuple(re.compile(phrase, re.I) for phrase in phrases)

@@ -1,7 +1,7 @@
-"""Binds prose and executed pages into `_build/source/`, and has the book engine render it to `_build/html/`.
+"""Binds prose and executed pages into `_build/source/`; the book engine renders `_build/html/`.
 
-The engine only renders. What it gets is plain MyST and notebooks without outputs that need the engine's help: every output
-that `show` marked as MyST becomes a markdown cell. Knows nothing of how pages are run.
+The engine gets plain MyST and notebooks that need none of its help: each output that `show` marked
+as MyST becomes a markdown cell. Knows nothing of how pages are run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,21 +26,16 @@ from ..files import PACKAGE, mend_of, root
 from ..present.show import MYST
 from ..texts import markdown
 from ..workers import Died, alone
-from .freshness import elsewhere, stamped
-from .own_rows import OWN
-from .pages import LOCK, Page, page_list, sha, spine
+from .pages import LOCK, OWN, Page, page_list, sha, spine, values
+from .runs import stamped
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
-QUOTED = (  # shown in prose, from code/
-    *(f"measure/{name}.py" for name in ("phases", "inference", "claims", "joint")),
-    "studies/branches.py",
-)
-NOT_SOURCE = ("pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__")
+NOT_SOURCE = {"pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__"}
 
 
 def assemble() -> Path:
-    """Write the book's source tree from prose, executed pages and their claims; untouched files keep their times.
+    """Write the book's source tree; files that stay the same keep their times.
 
     Raises: CrystalError if a page of the list has not been run.
     """
@@ -60,29 +56,46 @@ def assemble() -> Path:
 def _files() -> Iterator[tuple[str, bytes]]:
     """Every file of the source tree, by its path in it."""
     for path in sorted((root() / "book").rglob("*")):
-        if path.is_file() and not set(NOT_SOURCE) & set(path.parts):
+        if path.is_file() and not NOT_SOURCE & set(path.parts):
             yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
-    for name in QUOTED:
-        yield f"code/{name}", (PACKAGE / name).read_bytes()
+            yield from _quoted(path)
     pages, claims = page_list(), {}
     for page in pages.values():
         if stamped(page) is None:
-            raise CrystalError(f"page {page.id} has not been run", where=page.folder, mend="make reproduce")
+            what = f"page {page.id} has not been run"
+            raise CrystalError(what, where=page.folder, mend="make reproduce")
         yield f"{document(page.id)}.ipynb", _bound(page)
         for path in sorted(page.folder.glob("*.svg")) + sorted(page.folder.glob("*.csv")):
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
         if (page.folder / "claims.json").is_file():
-            claims[page.id] = json.loads((page.folder / "claims.json").read_text(encoding="utf-8"))
-    yield "elsewhere.json", json.dumps({page.id: shown for page in pages.values() if (shown := elsewhere(page))}).encode()
+            said = (page.folder / "claims.json").read_text(encoding="utf-8")
+            claims[page.id] = json.loads(said)
+    shown = {page.id: ladders for page in pages.values() if (ladders := _elsewhere(page))}
     own = [document(page.id) for page in pages.values() if page.listed == OWN]
+    yield "elsewhere.json", json.dumps(shown).encode()
     yield "own.json", json.dumps(own).encode()
     yield "claims.json", json.dumps(claims, indent=1, ensure_ascii=False).encode()
     yield "pages.csv", _status(pages).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
 
 
+def _elsewhere(page: Page) -> list[str]:
+    """The ladders its last run showed, if they are not the page list's; else none."""
+    stamp = stamped(page)
+    shown = stamp["fingerprint"]["parameters"].get("ladders") if stamp else None
+    return [] if shown == values(page).get("ladders") else shown
+
+
+def _quoted(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The modules that a chapter quotes; of one that is not there the engine warns."""
+    text = path.read_text(encoding="utf-8") if path.suffix == ".md" else ""
+    for name in re.findall(r"^`+\{literalinclude\} code/([\w/]+\.py)$", text, re.M):
+        if (PACKAGE / name).is_file():
+            yield f"code/{name}", (PACKAGE / name).read_bytes()
+
+
 def document(id: str) -> str:
-    """Where a page lies in the source tree, without its suffix: the landing page at the top, the others under pages/."""
+    """Where a page lies in the source tree, without its suffix: the landing page at the top."""
     return id if id == spine()["root"]["id"] else f"pages/{id}"
 
 
@@ -91,38 +104,42 @@ def contents() -> dict:
 
     def entry(row: dict) -> dict:
         inner = [entry(r) for r in row.get("pages", ())]
-        return {"file": row["file"] if "file" in row else document(row["id"]), **({"sections": inner} if inner else {})}
+        name = row["file"] if "file" in row else document(row["id"])
+        return {"file": name, **({"sections": inner} if inner else {})}
 
     listed = spine()
-    parts = [{"caption": part["title"], "chapters": [entry(row) for row in part["chapters"]]} for part in listed["parts"]]
+    parts = [
+        {"caption": part["title"], "chapters": [entry(row) for row in part["chapters"]]}
+        for part in listed["parts"]
+    ]
     return {"format": "jb-book", "root": document(listed["root"]["id"]), "parts": parts}
 
 
 def _bound(page: Page) -> bytes:
-    """The executed notebook as the book wants it: titled as in the page list, code folded, MyST outputs hoisted into cells."""
+    """The executed notebook as the book wants it: retitled, code folded, MyST outputs as cells."""
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
-    cells = [{"id": "title", "cell_type": "markdown", "metadata": {},
-              "source": f"# {markdown(page.title)}\n"}]
+    cells = [_prose("title", f"# {markdown(page.title)}\n")]
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and source.startswith("# "):  # the template's own title
             cell["source"] = source.partition("\n")[2].lstrip()
         if cell["cell_type"] == "code":
-            hoisted = [_text(output["data"][MYST]) for output in cell["outputs"] if MYST in output.get("data", {})]
-            cell["outputs"] = [output for output in cell["outputs"] if MYST not in output.get("data", {})]
+            shown = [output.get("data", {}) for output in cell["outputs"]]
+            told = ["".join(data[MYST]) for data in shown if MYST in data]
+            cell["outputs"] = [o for o in cell["outputs"] if MYST not in o.get("data", {})]
             tags = set(cell["metadata"].get("tags", ()))
-            shown = "hide-input" if cell["outputs"] else "hide-cell"
-            cell["metadata"]["tags"] = sorted(tags | {"remove-cell" if "parameters" in " ".join(tags) else shown})
-            cells += [cell, *({"id": f"{cell['id']}-{i}", "cell_type": "markdown", "metadata": {}, "source": text}
-                              for i, text in enumerate(hoisted))]
+            folded = "hide-input" if cell["outputs"] else "hide-cell"
+            added = "remove-cell" if "parameters" in " ".join(tags) else folded
+            cell["metadata"]["tags"] = sorted(tags | {added})
+            cells += [cell, *(_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told))]
         elif cell["source"]:
             cells.append(cell)
     notebook["cells"] = cells
     return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
 
 
-def _text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else "".join(value)
+def _prose(id: str, text: str) -> dict:
+    return {"id": id, "cell_type": "markdown", "metadata": {}, "source": text}
 
 
 def _status(pages: dict[str, Page]) -> str:
@@ -135,8 +152,9 @@ def _status(pages: dict[str, Page]) -> str:
     table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
     for page in pages.values():
         stamp = stamped(page)
-        given = ", ".join(f"{name}={value}" for name, value in stamp["fingerprint"]["parameters"].items())
-        mark = hashlib.sha256(json.dumps(stamp["fingerprint"], sort_keys=True).encode()).hexdigest()[:12]
+        made = stamp["fingerprint"]
+        given = ", ".join(f"{name}={value}" for name, value in made["parameters"].items())
+        mark = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
         table.writerow(map(markdown, (page.id, page.template, given, stamp["seconds"], mark)))
     return out.getvalue()
 
@@ -147,25 +165,29 @@ def index() -> Path:
 
 
 def build(*, whole: bool = True) -> Path | None:
-    """Render the book strictly to `_build/html/`; returns its index, or None if nothing changed since the last build.
+    """Render the book strictly; returns its index, or None if nothing changed since the last build.
 
-    whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the next whole build does
-    not take it for done. A failed build leaves the old book.
+    whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the
+    next whole build does not take it for done. A failed build leaves the old book.
     Raises: CrystalError with the engine's warnings.
     """
+    html = index().parent
     try:
-        _put_back(index().parent)
+        old = html.with_suffix(".old")
+        if old.exists() and not html.exists():  # a kill came between the two renames of `_swap`
+            old.rename(html)
         source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.json"
         state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
         if index().is_file() and _stamped(stamp) in (state, state | {"whole": True}):
             return None
         _render(source, work, whole)
         stamp.unlink(missing_ok=True)
-        _swap(work / "_build/html", index().parent)
+        _swap(work / "_build/html", html)
         stamp.write_text(json.dumps(state))
         return index()
     except OSError as error:
-        raise CrystalError(f"the book could not be written: {error}", mend=mend_of(error, index().parent)) from error
+        what = f"the book could not be written: {error}"
+        raise CrystalError(what, mend=mend_of(error, html)) from error
 
 
 def _stamped(path: Path) -> object:
@@ -176,7 +198,7 @@ def _stamped(path: Path) -> object:
 
 
 def _swap(new: Path, html: Path) -> None:
-    """Copy `new` beside the old book, then let it take its place; the engine keeps `new` for its next quick build."""
+    """Put a copy of `new` in the old book's place; the engine keeps `new` for its next build."""
     beside, old = html.with_suffix(".new"), html.with_suffix(".old")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -187,36 +209,31 @@ def _swap(new: Path, html: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _put_back(html: Path) -> None:
-    """The old book, where a kill came between taking it away and putting the new one in its place."""
-    old = html.with_suffix(".old")
-    if old.exists() and not html.exists():
-        old.rename(html)
-
-
 def _render(source: Path, work: Path, whole: bool) -> None:
     if whole:
         shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
-    command = [sys.executable, *ENGINE, *STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work), str(source)]
+    options = [*STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work)]
     try:
-        status, printed = alone(_run, command)
+        status, printed = alone(_run, [sys.executable, *ENGINE, *options, str(source)])
     except Died as error:
         raise CrystalError(f"the book was not built: {error}", mend="make reproduce") from error
     if status:
         lines = printed.splitlines()
-        said = [line for line in lines if "WARNING" in line or "ERROR" in line or "rror:" in line]
-        raise CrystalError("the book was not built: " + "; ".join(said or lines[-5:]),
-                           where=source, mend="mend the chapter or template named, then run the command again")
+        said = [x for x in lines if "WARNING" in x or "ERROR" in x or "rror:" in x] or lines[-5:]
+        what = f"the book was not built: {'; '.join(said)}"
+        mend = "correct the chapter or template named, then run the command again"
+        raise CrystalError(what, where=source, mend=mend)
 
 
 def _run(command: list[str]) -> tuple[int, str]:
     """Exit status and all output of a command."""
-    settings = {**os.environ, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=settings)
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
     return done.returncode, done.stdout + done.stderr
 
 
 def _tree_hash(folder: Path) -> str:
     """sha256 over the names and contents of all files under `folder`."""
-    lines = [f"{path.relative_to(folder).as_posix()} {sha(path)}" for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    lines = [f"{path.relative_to(folder).as_posix()} {sha(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

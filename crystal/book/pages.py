@@ -1,41 +1,80 @@
-"""One page = one row of `book/pages.yml` or `book/own.yml` = one papermill run of a template with typed parameters.
+"""One page = one row of `book/pages.yml` or `book/own.yml` = one papermill run of a template.
 
-Knows nothing of what a page says, whether it is fresh (`freshness`), how it is run (`runs`) or bound (`book`).
+`book/own.yml` lists the reader's own pages, over tables of their own; git does not see it. A list
+is checked whole when it is read: ids and templates become paths, so they hold nothing that leaves
+a folder. Knows nothing of what a page says, how it is run (`runs`) or bound (`binding`).
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import tokenize
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import yaml
 
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
-from ..files import file_sha256, root
-from ..texts import is_number, parse_json, read_text
-from .own_rows import OWN, SPINE_OF_BOOK, YOURS, checked, own_rows
+from ..files import file_sha256, mend_of, root, write_file
+from ..tables.sheets import stem
+from ..texts import HOSTILE, is_number, line, parse_json, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
-RESTORE = f"git checkout -- {SPINE}"
-ON_ANY_LADDER = ("idea", "liquid", "nucleation", "settling", "overview")  # templates that need nothing but four read rungs
-TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}  # and list[...] of each
+OWN, YOURS = "book/own.yml", "Your ladders"  # the list, and the part of the book that it makes
+HEAD = """\
+# Pages of your own tables, one row each (make page TEMPLATE=phases DATA=answers.csv).
+# Delete a row to remove its page.
+"""
+# Templates that need nothing but four read rungs.
+ON_ANY_LADDER = ("idea", "liquid", "nucleation", "settling", "overview")
+BEYOND = (MemoryError, RecursionError)  # what Python's parser cannot hold
+TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}  # also list[...]
+
+_SHAPES = yaml.safe_load(r"""
+$defs:
+  title: {type: string, minLength: 1}
+  rows: {type: array, items: {$ref: "#/$defs/row"}}
+  row:
+    type: object
+    oneOf: [{required: [id], not: {required: [file]}}, {required: [file]}]
+    properties:
+      id: {type: string, pattern: '^[a-z0-9-]+\Z'}
+      template: {type: string, pattern: '^[a-z0-9_]+\Z'}
+      file: {type: string, pattern: '^[a-z0-9_-]+\Z'}  # a chapter beside the list
+      title: {$ref: "#/$defs/title"}
+      params: {type: object, propertyNames: {pattern: '^[a-z_]+\Z'}}
+      reads: {type: array, items: {type: string, pattern: '^(?!/)(?!.*\.\.)[^\x00-\x1f]+\Z'}}
+      pages: {$ref: "#/$defs/rows"}
+  part:
+    {type: object, required: [title, chapters], additionalProperties: false,
+     properties: {title: {$ref: "#/$defs/title"}, chapters: {$ref: "#/$defs/rows"}}}
+book/own.yml: {type: [array, "null"], items: {$ref: "#/$defs/row"}}
+book/pages.yml:
+  {type: object, required: [root, parts], additionalProperties: false,
+   properties: {root: {$ref: "#/$defs/row", required: [id]},
+                parts: {type: array, items: {$ref: "#/$defs/part"}}}}
+""")
+CORRECT = {SPINE: f"correct it, or git checkout -- {SPINE}"}
+CORRECT[OWN] = "correct it, or delete it; an id is made of a-z, 0-9 and hyphens"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One row of the page list. `params` holds only what differs from the template's defaults."""
+    """One row of a page list. `params` holds only what differs from the template's defaults."""
 
     id: str
     template: str
     title: str
     params: dict[str, Any] = field(default_factory=dict)
-    reads: tuple[str, ...] = ()  # globs of files other than read-outs that the page reads, relative to the root
+    reads: tuple[str, ...] = ()  # globs of files beside read-outs that it reads, from the root
     listed: str = SPINE  # the file its row stands in
 
     @property
@@ -47,8 +86,7 @@ class Page:
         return root() / f"notebooks/{self.template}.ipynb"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One line of a template's parameters cell: `name: type = default  # help`."""
 
     name: str
@@ -57,79 +95,151 @@ class Parameter:
     help: str
 
 
-# -- the page list -------------------------------------------------------------------------------------------------
+# -- the page lists
 
 
 def spine() -> dict:
-    """The page list as written: {"root": row, "parts": [{"title", "chapters": [row]}]}, a row may hold "pages": [row].
+    """{"root": row, "parts": [{"title", "chapters": [row]}]}; a row may hold "pages": [row].
 
-    The rows of book/own.yml, if there are any, are its last part. Parsed once for all callers: do not change it.
+    Rows of book/own.yml are the last part. Parsed once for all callers: do not change it.
     """
-    path = root() / SPINE
-    listed = _parsed(read_text(path, RESTORE), str(path))
-    own = own_rows()
-    return listed if not own else {**listed, "parts": [*listed["parts"], {"title": YOURS, "chapters": own, "listed": OWN}]}
+    listed, own = _listed(SPINE), _listed(OWN)
+    mine = [{"title": YOURS, "chapters": own, "listed": OWN}] if own else []
+    return {**listed, "parts": [*listed["parts"], *mine]}
 
 
-@lru_cache(maxsize=2)
-def _parsed(text: str, where: str) -> dict:
-    return checked(text, SPINE_OF_BOOK, where, f"correct it, or {RESTORE}")
+def _listed(name: str) -> Any:
+    path = root() / name
+    if name == OWN and not path.exists():
+        return []
+    return _parsed(read_text(path, CORRECT[name]), str(path), name) or []
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str, where: str, name: str) -> Any:
+    """A page list. Raises: CrystalError with the place in it and what is wrong there."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    found = parse_yaml(text, where, CORRECT[name])
+    try:
+        shape = _SHAPES[name] | {"$defs": _SHAPES["$defs"]}
+        wrong = best_match(Draft202012Validator(shape).iter_errors(found))
+    except RecursionError as error:  # a row that holds itself
+        what = "the list is nested without end"
+        raise CrystalError(what, where=where, mend=CORRECT[name]) from error
+    if wrong is None:
+        return found
+    place = "/".join(map(str, wrong.absolute_path)) or "the whole list"
+    raise CrystalError(f"{place}: {line(wrong.message):.200}", where=where, mend=CORRECT[name])
+
+
+def put(row: dict) -> dict | None:
+    """Write a row to book/own.yml, over the row of its id or as the last; returns the old row."""
+    listed, path = list(_listed(OWN)), root() / OWN
+    place = next((i for i, other in enumerate(listed) if other.get("id") == row["id"]), len(listed))
+    (before,) = listed[place : place + 1] or [None]
+    listed[place : place + 1] = [row]
+    text = HEAD + yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
+    try:
+        write_file(path, text.encode())
+    except OSError as error:
+        what = f"the list of your own pages could not be written: {error}"
+        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
+    return before
 
 
 def rows(entries: Iterable[dict]) -> Iterator[dict]:
-    """All rows of the page list in reading order, prose chapters (`file`) and pages (`id`) alike."""
+    """All rows in reading order, prose chapters (`file`) and pages (`id`) alike."""
     for row in entries:
         yield row
         yield from rows(row.get("pages", ()))
 
 
 def page_list() -> dict[str, Page]:
-    """Pages by id, in reading order, parameters checked against their templates.
-
-    Raises: CrystalError for an id used twice, an unknown template or parameter, a value of the wrong type.
-    """
+    """Pages by id, in reading order. Raises: CrystalError for an id used twice, or as `_page`."""
     listed = spine()
     pages: dict[str, Page] = {}
     for part in [{"chapters": [listed["root"]]}, *listed["parts"]]:
         for row in (row for row in rows(part["chapters"]) if "id" in row):
             page = _page(row, part.get("listed", SPINE))
             if page.id in pages:
-                raise CrystalError(f"page {page.id!r} is listed twice", where=page.listed, mend="give each page its own id")
-            _check_values(page)
+                what = f"page {page.id!r} is listed twice"
+                raise CrystalError(what, where=page.listed, mend="give each page its own id")
             pages[page.id] = page
     return pages
 
 
-def _check_values(page: Page) -> None:
-    """Raises: CrystalError as `values` does, naming the page and the file of its row."""
+def _page(row: dict, listed: str) -> Page:
+    """The page of a row. Raises: CrystalError for an unknown template, field or parameter."""
+    fields = {"id", "template", "title", "params", "reads", "pages"}
+    wrong = [f"lacks a {name}" for name in ("template", "title") if name not in row]
+    wrong += [f"has an unknown field {name!r}" for name in row.keys() - fields]
+    if wrong:
+        mend = "a row has an id, a template and a title, and may have params, reads and pages"
+        raise CrystalError(f"page {row['id']!r} {wrong[0]}", where=listed, mend=mend)
+    own = {name: row[name] for name in row.keys() & fields - {"pages", "reads"}}
+    page = Page(**own, reads=tuple(row.get("reads", ())), listed=listed)
     try:
         values(page)
     except CrystalError as error:
         if error.where is not None:
             raise
-        raise CrystalError(f"page {page.id!r}: {error.what}", where=page.listed, mend=error.mend) from error
-
-
-def _page(row: dict, listed: str) -> Page:
-    for name in {"template", "title"} - row.keys():
-        raise CrystalError(f"page {row['id']!r} lacks a {name}", where=listed, mend=f"add {name}: to its row")
-    for name in row.keys() - {"id", "template", "title", "params", "reads", "pages"}:
-        raise CrystalError(f"page {row['id']!r} has an unknown field {name!r}", where=listed, mend="use params or reads")
-    return Page(id=row["id"], template=row["template"], title=row["title"], params=row.get("params", {}),
-                reads=tuple(row.get("reads", ())), listed=listed)
+        what = f"page {page.id!r}: {error.what}"
+        raise CrystalError(what, where=listed, mend=error.mend) from error
+    return page
 
 
 def get(id: str) -> Page:
     """The page of that id, or a sentence with the nearest spelling."""
     pages = page_list()
-    return pages[known(id, pages, "page", mend="make params lists the pages")]
+    return pages[known(id, pages, "page", mend=f"the ids are in {SPINE}")]
 
 
-# -- parameters ----------------------------------------------------------------------------------------------------
+def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
+    """The page of `template` over the table `data`; its id and title come from the table's name.
+
+    Raises: CrystalError for a template that takes no table, a table that is not there or has no
+    name in ASCII, a wrong parameter, or an id that a page of the book has.
+    """
+    notebooks = sorted((root() / "notebooks").glob("*.ipynb"))
+    declared = {path.stem: parameters(path).get("data") for path in notebooks}
+    taking = [name for name, data in declared.items() if data is not None and data.type == "str"]
+    known(template, taking, "template that takes a table")
+    if not (path := Path(data).expanduser()).is_file():
+        mend = f"make page TEMPLATE={template} DATA=path/to/answers.csv"
+        raise CrystalError(f"there is no table {data!r}", mend=mend)
+    if HOSTILE.search(shortest(path)):
+        what = "the path of the table holds a control character"
+        raise CrystalError(what, where=repr(data), mend="rename the file, or its folder")
+    named = {"id": f"{template}-{slug(path)}", "template": template, "title": stem(path)}
+    given = parse(Page(**named, listed=OWN), assignments)
+    if "data" in given:
+        where = f"data={given['data']}"
+        raise CrystalError("the table is named twice", where=where, mend="name it once, by DATA=")
+    page = Page(**named, params={"data": shortest(path), **given}, listed=OWN)
+    values(page)
+    if (other := page_list().get(page.id)) is None or other.listed == OWN:
+        return page
+    what = f"the book has a page {page.id!r} already"
+    raise CrystalError(what, where=other.listed, mend="give the table another name")
+
+
+def slug(path: Path) -> str:
+    """A table's name as part of an id: Tülu answers.csv.gz -> tulu-answers."""
+    plain = unicodedata.normalize("NFKD", stem(path)).encode("ascii", "ignore").decode().lower()
+    if not (words := re.findall("[a-z0-9]+", plain)):
+        what = "the table's name has no letter or digit for a page to be called by"
+        raise CrystalError(what, where=path, mend="give it a name in plain letters")
+    return "-".join(words)[:100].rstrip("-")  # names of files have their limits
+
+
+# -- parameters
 
 
 def parameters(notebook: Path) -> dict[str, Parameter]:
-    """The parameters of a template, from the annotated literals in the cell tagged `parameters`; nothing is executed."""
+    """A template's parameters: the literals of its cell tagged `parameters`; nothing is run."""
+    # papermill's `inspect_notebook` passes over a line that it cannot read: here it is an error.
     return _parameters(notebook, sha(notebook))
 
 
@@ -137,86 +247,92 @@ def parameters(notebook: Path) -> dict[str, Parameter]:
 def _parameters(notebook: Path, content: str) -> dict[str, Parameter]:
     tagged = [c for c in cells(notebook) if "parameters" in c["metadata"].get("tags", ())]
     if len(tagged) != 1:
-        raise CrystalError(f"{len(tagged)} cells are tagged parameters, not one", where=notebook.name, mend="tag one cell")
-    text = "".join(tagged[0]["source"])
-    body = python(text, notebook)
-    tokens = tokenize.generate_tokens(StringIO(text).readline)
+        what = f"{len(tagged)} cells are tagged parameters, not one"
+        raise CrystalError(what, where=notebook.name, mend="tag one cell")
+    text, found = "".join(tagged[0]["source"]), {}
+    body, tokens = python(text, notebook), tokenize.generate_tokens(StringIO(text).readline)
     help = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    found = {}
     for node in body:
         try:
-            name, type, default = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
-            found[name] = Parameter(name=name, type=type, default=default, help=help[node.end_lineno])
+            name, type = node.target.id, ast.unparse(node.annotation)
+            default, said = ast.literal_eval(node.value), help[node.end_lineno]
+            found[name] = Parameter(name, type, default, said)
             _check(found[name], default)
-        except (AttributeError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
-            raise CrystalError(f"not a parameter: {ast.unparse(node)}", where=notebook.name,
-                               mend="write `name: type = literal  # help`, one a line") from error
+        except (AttributeError, LookupError, TypeError, ValueError, *BEYOND) as error:
+            what, mend = (
+                f"not a parameter: {ast.unparse(node)}",
+                "one `name: type = literal  # help`",
+            )
+            raise CrystalError(what, where=notebook.name, mend=f"{mend} a line") from error
     return found
 
 
 def values(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Every parameter of the page with its value: template default, then page list, then `overrides`.
+    """Every parameter of the page: template default, then page list, then `overrides`.
 
-    Raises: CrystalError naming the parameter if it is unknown or of the wrong type (papermill would only warn).
+    Raises: CrystalError for one that is unknown or of the wrong type (papermill would only warn).
     """
     if not page.notebook.is_file():
-        there = sorted(path.stem for path in page.notebook.parent.glob("*.ipynb"))
-        raise CrystalError(f"page {page.id!r} has no template notebooks/{page.template}.ipynb", where=page.listed,
-                           mend=f"write it or name one of: {', '.join(there)}")
+        there = ", ".join(sorted(path.stem for path in page.notebook.parent.glob("*.ipynb")))
+        what = f"page {page.id!r} has no template notebooks/{page.template}.ipynb"
+        raise CrystalError(what, where=page.listed, mend=f"write it or name one of: {there}")
     declared = parameters(page.notebook)
     chosen = {name: parameter.default for name, parameter in declared.items()}
     for name, value in {**page.params, **(overrides or {})}.items():
-        known(name, declared, f"parameter of {page.id}", mend=f"choose one of: {', '.join(declared)} (make params)")
-        chosen[name] = _check(declared[name], value)
+        chosen[name] = _check(_declared(page, declared, name), value)
     return chosen
+
+
+def _declared(page: Page, declared: Mapping[str, Parameter], name: str) -> Parameter:
+    mend = f"choose one of: {', '.join(declared)} (make page explains them)"
+    return declared[known(name, declared, f"parameter of {page.id}", mend=mend)]
 
 
 def _check(parameter: Parameter, value: Any) -> Any:
     """The value, if it has the declared type; an int will do for a float."""
     inner = parameter.type.removeprefix("list[").removesuffix("]")
     wanted = TYPES[known(inner, TYPES, f"type of parameter {parameter.name}")]
-    items = value if parameter.type != inner else [value]
-    right = isinstance(items, list) and all(type(v) is wanted or (wanted is float and type(v) is int) for v in items)
-    if not right:
-        raise CrystalError(f"parameter {parameter.name} wants {parameter.type}, got {value!r}",
-                           mend=f"write it like {parameter.name}={_spell(parameter.default)}")
+    many = parameter.type != inner
+    items = value if many else [value]
+    kinds = (float, int) if wanted is float else (wanted,)
+    if not isinstance(items, list) or not all(type(item) in kinds for item in items):
+        what = f"parameter {parameter.name} wants {parameter.type}, got {value!r}"
+        raise CrystalError(what, mend=f"write it like {parameter.name}={_spell(parameter.default)}")
     if parameter.name == "task":
         known(value, TASKS, "task")
-    return ([float(v) for v in items] if wanted is float else items) if parameter.type != inner else wanted(value)
+    return list(map(wanted, items)) if many else wanted(value)
 
 
 def on_ladders(page: Page, ladders: Sequence[str]) -> dict[str, Any]:
-    """What to override so that the page shows these ladders, {} where its template asks for more than any ladder has.
-
-    None of them was trained more than once, as far as is known: no intervals over training runs.
-    """
+    """What to override so that the page shows these ladders; {} if its template cannot show any."""
     if not ladders or page.template not in ON_ANY_LADDER:
         return {}
-    return {"ladders": list(ladders)} | ({"parents": []} if "parents" in parameters(page.notebook) else {})
+    # Each was trained only once, as far as is known: no intervals over training runs.
+    alone = {"parents": []} if "parents" in parameters(page.notebook) else {}
+    return {"ladders": list(ladders)} | alone
 
 
 def parse(page: Page, assignments: Sequence[str]) -> dict[str, Any]:
-    """`["quantile=0.8", "ladders=a,b"]` as typed values of the page's parameters; lists are split at commas."""
-    declared = parameters(page.notebook)
-    given = {}
+    """`["quantile=0.8", "ladders=a,b"]` as typed values; lists are split at commas."""
+    declared, given = parameters(page.notebook), {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise CrystalError(f"{assignment!r} is not of the form name=value", mend=f'make page PAGE={page.id} P="name=value"')
-        known(name, declared, f"parameter of {page.id}", mend=f"choose one of: {', '.join(declared)} (make params)")
-        given[name] = _check(declared[name], _read(declared[name].type, text))
+            what = f"{assignment!r} is not of the form name=value"
+            raise CrystalError(what, mend=f'make page PAGE={page.id} P="name=value"')
+        parameter = _declared(page, declared, name)
+        given[name] = _check(parameter, _read(parameter.type, text))
     return given
 
 
 def _read(type: str, text: str) -> Any:
+    """The value, or the text where it is none of that type: `_check` says so."""
     if type.startswith("list["):
         return [_read(type[5:-1], item) for item in text.split(",") if item]
     if type == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
-    try:
-        return TYPES[type](text) if type == "str" or is_number(text) else text
-    except ValueError:
-        return text  # of the wrong type: _check says so
+    whole = type == "int" and re.fullmatch(r"[+-]?\d{1,99}", text, re.ASCII)
+    return TYPES[type](text) if whole or type == "float" and is_number(text) else text
 
 
 def _spell(value: Any) -> str:
@@ -224,55 +340,56 @@ def _spell(value: Any) -> str:
 
 
 def describe() -> str:
-    """Every template's parameters with type, default and help, as `make params` prints them."""
+    """Every template's parameters with type, default and help."""
     lines = []
     for template in dict.fromkeys(page.template for page in page_list().values()):
-        declared = parameters(root() / f"notebooks/{template}.ipynb")
-        lines += ["", f"{template}" + ("" if declared else "  (no parameters)")]
-        lines += [f"  {p.name}: {p.type} = {_spell(p.default)}\n      {p.help}" for p in declared.values()]
+        declared = parameters(root() / f"notebooks/{template}.ipynb").values()
+        lines += ["", template if declared else f"{template}  (no parameters)"]
+        lines += [f"  {p.name}: {p.type} = {_spell(p.default)}\n      {p.help}" for p in declared]
     return "\n".join(lines).strip()
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
-
-
 def shortest(path: Path) -> str:
-    """How pages name a file: from the root if it lies there, so that the repository can be moved, else in full."""
-    path = Path(os.path.normpath(path.absolute()))  # links are left alone: where they lead is nobody's business
-    return path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path.as_posix()
+    """How pages name a file: from the root if it lies there, so that the root can move."""
+    path = Path(os.path.normpath(path.absolute()))  # a link is named, not what it leads to
+    return (path.relative_to(root()) if path.is_relative_to(root()) else path).as_posix()
 
 
 def cells(notebook: Path) -> list[dict]:
-    """Cells of a notebook file, as in its JSON.
-
-    Raises: CrystalError if it is no notebook whose cells have a type, a source and metadata.
-    """
-    mend = f"correct it, or git checkout -- notebooks/{notebook.name}"
+    """Cells of a notebook file, as in its JSON, each with a type, a source and metadata."""
+    mend = _restore(notebook)
     found = parse_json(read_text(notebook, mend), notebook, mend)
     listed = found.get("cells") if isinstance(found, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(cell, dict) and _is_cell(cell) for cell in listed):
-        raise CrystalError("it is no notebook: its cells are not cells", where=notebook, mend=mend)
-    return listed
+    if isinstance(listed, list) and all(map(_is_cell, listed)):
+        return listed
+    raise CrystalError("it is no notebook: its cells are not cells", where=notebook, mend=mend)
 
 
-def _is_cell(cell: dict) -> bool:
-    source, about = cell.get("source"), cell.get("metadata")
-    lines = source if isinstance(source, list) else [source]
-    tags = about.get("tags", []) if isinstance(about, dict) else None
-    return (cell.get("cell_type") in ("code", "markdown", "raw") and all(isinstance(text, str) for text in lines)
-            and isinstance(tags, list) and all(isinstance(tag, str) for tag in tags))
+def _is_cell(cell: Any) -> bool:
+    try:
+        tags, source = cell["metadata"].get("tags", []), cell["source"]
+        texts = [*tags, *([source] if isinstance(source, str) else source)]
+        known = cell["cell_type"] in ("code", "markdown", "raw") and isinstance(tags, list)
+    except (TypeError, KeyError, AttributeError):
+        return False
+    return known and all(isinstance(text, str) for text in texts)
 
 
 def python(code: str, notebook: Path) -> list[ast.stmt]:
-    """The statements of a notebook's code. Raises: CrystalError if it is not Python."""
+    """The statements of a notebook's code."""
     try:
         return ast.parse(code).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise CrystalError(f"its code is not Python: {error}", where=notebook,
-                           mend=f"correct it, or git checkout -- notebooks/{notebook.name}") from error
+    except (SyntaxError, ValueError, *BEYOND) as error:
+        what = f"its code is not Python: {error}"
+        raise CrystalError(what, where=notebook, mend=_restore(notebook)) from error
+
+
+def _restore(notebook: Path) -> str:
+    return f"correct it, or git checkout -- notebooks/{notebook.name}"
 
 
 def sha(path: Path) -> str:
+    """sha256 of a file that pages depend on."""
     try:
         return file_sha256(path)
     except OSError as error:

@@ -1,12 +1,16 @@
-"""Runs pages through papermill, the only executor: several at a time, each whole or not at all.
+"""Runs stale pages through papermill: several at a time, each whole or not at all.
 
-A page is made in `_build/running/`, then its folder is renamed to `_build/pages/<id>/`: a failed or killed run
-leaves the old page and no half of a new one. Kernels speak over sockets in a private folder: free TCP ports, which
-Jupyter chooses half a second before it binds them, may by then be another kernel's.
+A page is fresh if nothing that can change it has changed: its template, its parameters, the modules
+it imports, the figure style, the lock file, the read-outs and other files it reads. Its stamp says
+what these were. A page is made in `_build/running/`, then its folder is renamed to
+`_build/pages/<id>/`: a failed or killed run leaves the old page. Kernels speak over sockets in a
+private folder: Jupyter chooses a free TCP port half a second before it binds it, and by then it may
+be another kernel's. Knows nothing of what a page says.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -15,66 +19,186 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..ask.ladders import load_ladder
-from ..cores import cores
 from ..errors import CrystalError
 from ..files import PACKAGE, mend_of, root
 from ..present import verdicts
 from ..present.show import CONTEXT
 from ..present.views import check_read
 from ..texts import line
-from ..workers import Died, alone, kill_children, side_by_side
-from .freshness import fingerprint, fresh, seconds
-from .pages import STYLE, Page, on_ladders, page_list, parameters, sha, values
+from ..workers import Died, alive, alone, cores, kill_children, side_by_side
+from . import pages
+from .pages import LOCK, STYLE, Page, cells, page_list, parameters, sha, shortest, values
 
-HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # what a survey depends on
+HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # of a survey
 RUNNING = "_build/running"  # pages in the making: <id>-<process>
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
-LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets' paths every system takes (macOS 103, Linux 107)
+LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets every system takes (macOS 103)
+
+
+# -- freshness
+
+
+def fingerprint(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Everything that can change the page, as nested names and hashes."""
+    from ..keep.store import manifest_digest
+
+    chosen = values(page, overrides)
+    named = [*([chosen["ladder"]] if "ladder" in chosen else [])]
+    named += [*chosen.get("ladders", []), *chosen.get("parents", [])]
+    modules = {path.relative_to(PACKAGE).as_posix(): path for path in imported(page.notebook)}
+    read = sorted(path for glob in page.reads for path in root().glob(glob))
+    return {
+        "template": sha(page.notebook),
+        "parameters": chosen,
+        "source": {f"crystal/{name}": sha(path) for name, path in modules.items()},
+        "style": sha(root() / STYLE),
+        "lock": sha(root() / LOCK),
+        "ladders": {name: manifest_digest(name) for name in named},
+        "files": {shortest(path): sha(path) for path in (*read, *_tables(page, chosen))},
+    }
+
+
+def _tables(page: Page, chosen: Mapping[str, Any]) -> Iterator[Path]:
+    """The files that the parameters `data: str` and `tables: list[str]` name."""
+    named = [chosen["data"]] if isinstance(chosen.get("data"), str) else []
+    named += chosen["tables"] if isinstance(chosen.get("tables"), list) else []
+    for name in filter(None, named):
+        if not (root() / name).is_file():
+            what = f"page {page.id!r} names the table {name!r}, which is not there"
+            mend = "put it back, name another in the page's row, or delete the row"
+            raise CrystalError(what, where=page.listed, mend=mend)
+        yield root() / name
+
+
+def imported(notebook: Path) -> list[Path]:
+    """Crystal modules that a template's source imports, directly or not, with their `__init__`s."""
+    code = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code")
+    pages.python(code, notebook)  # raises where it is none
+    found: set[Path] = set()
+    queue = [*_imports(code)]
+    while queue:
+        for path in _files(queue.pop()) - found:
+            found.add(path)
+            package = path.relative_to(PACKAGE.parent).parts[:-1]
+            queue += _imports(path.read_text(encoding="utf-8"), package)
+    return sorted(found)
+
+
+def _files(name: str) -> set[Path]:
+    """What importing the dotted name runs: a module, if it is one, and the packages around it."""
+    inner = name.split(".")[1:]
+    packages = [PACKAGE.joinpath(*inner[:n]) / "__init__.py" for n in range(len(inner) + 1)]
+    module = PACKAGE.joinpath(*inner).with_suffix(".py")
+    return {path for path in (*packages, module) if path.is_file()}
+
+
+@lru_cache(maxsize=256)  # each module is asked for by every page
+def _imports(code: str, package: tuple[str, ...] = ()) -> frozenset[str]:
+    """Dotted names that `code`, a module of `package`, imports from crystal, in any form."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            around = package[: len(package) + 1 - node.level] if node.level else ()
+            source = ".".join((*around, *([node.module] if node.module else [])))
+            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
+    return frozenset(name for name in found if name.split(".")[0] == "crystal")
+
+
+def why(page: Page, overrides: Mapping[str, Any] | None = None) -> list[str]:
+    """What makes the page stale with these parameters, a sentence each; empty if it is fresh."""
+    now, stamp = fingerprint(page, overrides), stamped(page)
+    if stamp is None:
+        return ["it has not been run yet"]
+    old = stamp["fingerprint"]
+
+    def changed(part: str) -> list[str]:
+        names = sorted(old[part].keys() | now[part])
+        return [name for name in names if old[part].get(name) != now[part].get(name)]
+
+    was, is_ = old["parameters"], now["parameters"]
+    reasons = [f"parameter {n}: {was.get(n)!r} -> {is_.get(n)!r}" for n in changed("parameters")]
+    names = {"template": f"notebooks/{page.template}.ipynb", "style": STYLE, "lock": LOCK}
+    reasons += [f"{part} {name} changed" for part, name in names.items() if old[part] != now[part]]
+    for part in ("source", "ladders", "files"):
+        reasons += [f"{part.rstrip('s')} {name} changed" for name in changed(part)]
+    for name, digest in stamp["outputs"].items():
+        if not (page.folder / name).is_file() or sha(page.folder / name) != digest:
+            reasons.append(f"output {name} is missing or was changed")
+    return reasons
+
+
+def fresh(page: Page, overrides: Mapping[str, Any] | None = None) -> bool:
+    """Whether nothing makes it stale."""
+    return not why(page, overrides)
+
+
+def stamped(page: Page) -> dict | None:
+    """The stamp of the page's last run; None if there is none, or none that is whole."""
+    try:
+        stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
+        made = stamp["fingerprint"]
+        parts = [stamp["outputs"], *(made[x] for x in ("parameters", "source", "ladders", "files"))]
+        whole = all(isinstance(part, dict) for part in parts)
+        whole &= all(isinstance(made[name], str) for name in ("template", "style", "lock"))
+        return stamp if whole and isinstance(stamp["seconds"], int | float) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def seconds(page: Page) -> float | None:
+    """Wall time of the page's last run; None before the first."""
+    stamp = stamped(page)
+    return stamp["seconds"] if stamp else None
+
+
+# -- runs
 
 
 def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> list[str]:
-    """Run the stale pages of the page list, slowest first, at most `jobs` (default: processors) at a time.
+    """Run the stale pages, slowest first, at most `jobs` (default: processors) at a time.
 
-    ladders: shown by the pages that can show any, in place of the page list's; a run without them restores these pages.
-    Returns the ids run. Pages that do not fail are kept even if others fail.
-    Raises: CrystalError for ladders that cannot be shown, before anything is run; naming each failed page, its cell and the
-    exception.
+    ladders: shown by the pages that can show any; a run without them restores these pages.
+    Returns the ids run. Pages that succeed are kept even if others fail. Raises: CrystalError for
+    ladders that cannot be shown, before any run; else naming each failed page and why.
     """
     if ladders:
         check_read(ladders)
     sweep()
-    _forget_unlisted(page_list())
-    pages = page_list().values()
-    alike = Counter(page.template for page in pages)  # never timed: pages that are one of a kind take longest
-    stale = sorted((page for page in pages if not fresh(page, on_ladders(page, ladders))),
-                   key=lambda page: (-(seconds(page) or float("inf")), alike[page.template]))
-    if not stale:
+    listed = page_list()
+    for folder in (root() / "_build/pages").glob("*"):
+        if folder.name not in listed:  # it would go stale unseen
+            shutil.rmtree(folder)
+    tasks = [(page, pages.on_ladders(page, ladders)) for page in listed.values()]
+    tasks = [(page, given) for page, given in tasks if not fresh(page, given)]
+    if not tasks:
         return []
-    jobs = min(jobs or cores(), len(stale))
-    _measure([values(page, on_ladders(page, ladders)) for page in stale], jobs, say)
-    failures, began = [], time.perf_counter()
-    tasks = [(page, on_ladders(page, ladders)) for page in stale]
+    alike = Counter(page.template for page in listed.values())  # one of a kind takes longest
+    tasks.sort(key=lambda task: (-(seconds(task[0]) or float("inf")), alike[task[0].template]))
+    jobs = min(jobs or cores(), len(tasks))
+    _measure([values(page, given) for page, given in tasks], jobs, say)
+    failures, began, of = [], time.perf_counter(), len(tasks)
     for number, done in enumerate(side_by_side(run_here, tasks, jobs), 1):
-        page, _ = done.task
+        page = done.task[0]
         if done.error:
             failures.append(_failed(page, done.error))
         took = "failed" if done.error else f"{done.result:.1f} s"
-        left = (time.perf_counter() - began) / number * (len(stale) - number)
-        say(f"[{number:>{len(str(len(stale)))}}/{len(stale)}] {page.id}: {took}, {left:.0f} s left")
+        left = (time.perf_counter() - began) / number * (of - number)
+        say(f"[{number:>{len(str(of))}}/{of}] {page.id}: {took}, {left:.0f} s left")
     if failures:
-        raise CrystalError(f"{len(failures)} of {len(stale)} pages failed\n" + "\n".join(map(str, failures)).rstrip("."))
-    return [page.id for page in stale]
+        said = "\n".join(map(str, failures)).rstrip(".")
+        raise CrystalError(f"{len(failures)} of {of} pages failed\n{said}")
+    return [page.id for page, _ in tasks]
 
 
 def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
-    """Compute the claims that these pages show and that are not kept, each once, before any page.
-
-    chosen: the parameters of each page.
-    """
+    """Compute the claims that pages with these parameters show and that are not kept, each once."""
     wanted: dict[str, tuple[str, dict[str, Any]]] = {}
     for given in chosen:
         how = {name: given.get(name, usual) for name, usual in HOW.items()}
@@ -86,17 +210,10 @@ def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
             say(f"measured {done.task[0]}: {done.result:.1f} s")
 
 
-def _forget_unlisted(pages: Mapping[str, Page]) -> None:
-    """Remove pages that the list no longer has: they would go stale unseen."""
-    for folder in (root() / "_build/pages").glob("*"):
-        if folder.name not in pages:
-            shutil.rmtree(folder)
-
-
 def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
-    """Run one page through papermill, in a process of its own, and put its folder in place; returns seconds.
+    """Run one page in a process of its own, and put its folder in place; returns seconds.
 
-    The folder holds page.ipynb, what `show` wrote (svg, csv, json, claims.json) and, written last, stamp.json.
+    The folder holds page.ipynb, what `show` wrote (svg, csv, json) and, written last, stamp.json.
     Raises: CrystalError naming page, cell and exception; the old page, if any, stays.
     """
     sweep()
@@ -107,14 +224,11 @@ def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
 
 
 def sweep() -> None:
-    """Remove what killed runs left: half-made pages and folders of sockets whose process is gone.
-
-    An old page that was aside while the new one was put in place goes back, if the new one is not there.
-    """
+    """Remove what killed runs left, half-made pages and sockets; an old page aside goes back."""
     for left in sorted((root() / RUNNING).glob("*-*")):
         id, _, process = left.name.rpartition("-")
-        if _alive(process.partition(".")[0]):
-            continue
+        if alive(process.partition(".")[0]):
+            continue  # what it may be making is left alone
         page = root() / "_build/pages" / id
         if left.suffix == ".old" and not page.exists():
             page.parent.mkdir(parents=True, exist_ok=True)
@@ -124,18 +238,8 @@ def sweep() -> None:
         else:
             left.unlink(missing_ok=True)
     for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS}*"):
-        if not _alive(folder.name.removeprefix(SOCKETS).partition("-")[0]):
+        if not alive(folder.name.removeprefix(SOCKETS).partition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)  # another user's stays
-
-
-def _alive(process: str) -> bool:
-    """Whether a process of that number runs; whoever it is, what it may be making is left alone."""
-    import psutil
-
-    try:
-        return process.isdecimal() and psutil.Process(int(process)).status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, OverflowError):
-        return False
 
 
 def _failed(page: Page, error: BaseException) -> CrystalError:
@@ -145,7 +249,8 @@ def _failed(page: Page, error: BaseException) -> CrystalError:
     said = line(" ".join(f"{type(error).__name__}: {error}".split()))
     if isinstance(error, Died):
         said = f"{error}: it was killed, or there was too little memory"
-    return CrystalError(f"page {page.id} was not made: {said}", mend="make reproduce runs it again; fewer JOBS take less memory")
+    mend = "make reproduce runs it again; fewer JOBS take less memory"
+    return CrystalError(f"page {page.id} was not made: {said}", mend=mend)
 
 
 def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
@@ -155,54 +260,52 @@ def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
-        stamp = {"page": page.id, "template": page.template, "fingerprint": fingerprint(page, overrides)}
-        _execute(page, work, stamp["fingerprint"])
+        made = fingerprint(page, overrides)
+        stamp = {"page": page.id, "template": page.template, "fingerprint": made}
+        _execute(page, work, made)
         stamp["outputs"] = {path.name: sha(path) for path in sorted(work.iterdir())}
         stamp["seconds"] = round(time.perf_counter() - began, 2)
         (work / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-        _replace(work, page.folder)
+        page.folder.parent.mkdir(parents=True, exist_ok=True)
+        if page.folder.exists():  # a kill between the renames leaves it aside, for `sweep`
+            page.folder.rename(work.with_suffix(".old"))
+        work.rename(page.folder)
+        shutil.rmtree(work.with_suffix(".old"), ignore_errors=True)
         return stamp["seconds"]
     except OSError as error:
-        raise CrystalError(f"page {page.id} could not be written: {error}", mend=mend_of(error, work)) from error
+        what = f"page {page.id} could not be written: {error}"
+        raise CrystalError(what, mend=mend_of(error, work)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _replace(new: Path, old: Path) -> None:
-    """Put folder `new` where `old` is. A kill in between leaves the old one aside, for `sweep`."""
-    old.parent.mkdir(parents=True, exist_ok=True)
-    if old.exists():
-        old.rename(new.with_suffix(".old"))
-    new.rename(old)
-    shutil.rmtree(new.with_suffix(".old"), ignore_errors=True)
-
-
 def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
-    """papermill run of the page into `work`/page.ipynb, cleaned of everything that differs from run to run."""
+    """papermill run into `work`/page.ipynb, cleaned of what differs from run to run."""
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    declared, chosen, listed = parameters(page.notebook), inputs["parameters"], values(page)
-    context = {
-        "id": page.id, "folder": str(work), "style": str(root() / STYLE), "parameters": chosen, "inputs": inputs,
-        "help": {name: parameter.help for name, parameter in declared.items()},
-        "changed": {name: [listed[name], value] for name, value in chosen.items() if value != listed[name]},
-    }
+    declared, chosen = parameters(page.notebook), inputs["parameters"]
     output, log = work / "page.ipynb", work.with_suffix(".log")
+    how = {
+        "parameters": {n: value for n, value in chosen.items() if value != declared[n].default},
+        "kernel_name": "python3",
+        "cwd": root(),
+        "progress_bar": False,
+        "request_save_on_cell_execute": False,
+        "autosave_cell_every": 0,
+        "shutdown_kernel": "immediate",  # asking it to end takes .4 s
+        # else it may print its own end as an error
+        "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
+    }
     try:
-        with _environment(context, work), _sockets() as config, _log(log):
-            notebook = papermill.execute_notebook(
-                page.notebook, output, {n: v for n, v in chosen.items() if v != declared[n].default},
-                kernel_name="python3", config=config, cwd=root(), progress_bar=False,
-                request_save_on_cell_execute=False, autosave_cell_every=0,
-                shutdown_kernel="immediate",  # nothing of it is needed; asking it to end takes .4 s
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # else it may print its own end as an error
+        with _environment(_context(page, work, inputs), work), _sockets() as config, _log(log):
+            notebook = papermill.execute_notebook(page.notebook, output, config=config, **how)
     except PapermillExecutionError as error:
-        raise _failure(page, output, error) from None  # the kernel's traceback is in the kept notebook
+        raise _failure(page, output, error) from None  # the traceback is in the kept notebook
     except OSError:  # a full disk, say: `run_here` says so
         raise
-    except Exception as error:  # the kernel died, or never began; of why, its log says most in its last line
+    except Exception as error:  # the kernel died or never began; its log's last line says why
         last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         raise RuntimeError(f"{error} {last}".strip()) from error
     finally:
@@ -212,37 +315,55 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index:02d}"
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
+    kernel = notebook.metadata["kernelspec"]
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, output)
 
 
+def _context(page: Page, work: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `show` is told of the page that it writes for."""
+    chosen, listed = inputs["parameters"], values(page)
+    return {
+        "id": page.id,
+        "folder": str(work),
+        "style": str(root() / STYLE),
+        "parameters": chosen,
+        "inputs": inputs,
+        "help": {name: one.help for name, one in parameters(page.notebook).items()},
+        "changed": {n: [listed[n], value] for n, value in chosen.items() if value != listed[n]},
+    }
+
+
 def _failure(page: Page, output: Path, error: Any) -> CrystalError:
-    """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages. Ours needs no cell number."""
+    """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages."""
     kept = root() / "_build/failed" / f"{page.id}.ipynb"
     kept.parent.mkdir(parents=True, exist_ok=True)
     output.replace(kept)
-    if error.ename == "CrystalError":
+    if error.ename == "CrystalError":  # ours needs no cell number
         return CrystalError(f"page {page.id} was not made: {error.evalue}".rstrip("."))
-    added = {"injected-parameters", "papermill-error-cell-tag"}  # cells the template does not have
-    cells = [c for c in json.loads(kept.read_text(encoding="utf-8"))["cells"] if not added & set(c["metadata"].get("tags", ()))]
-    number = next(i for i, cell in enumerate(cells) if cell.get("execution_count") == error.exec_count)
-    what = f"page {page.id} failed in cell {number} of notebooks/{page.template}.ipynb: {error.ename}: {error.evalue}"
-    return CrystalError(what, mend=f"see {kept.relative_to(root())}; the old page, if any, is untouched")
+    added = {"injected-parameters", "papermill-error-cell-tag"}  # not the template's
+    own = [c for c in cells(kept) if not added & set(c["metadata"].get("tags", ()))]
+    ran = [cell.get("execution_count") for cell in own]
+    place = f"cell {ran.index(error.exec_count)} of notebooks/{page.template}.ipynb"
+    what = f"page {page.id} failed in {place}: {error.ename}: {error.evalue}"
+    mend = f"see {kept.relative_to(root())}; the old page, if any, is untouched"
+    return CrystalError(what, mend=mend)
 
 
 @contextlib.contextmanager
 def _sockets() -> Iterator[Any]:
-    """Settings of a kernel that listens in a private folder; on TCP where the folder's path is too long."""
+    """Settings of a kernel that listens in a private folder; on TCP where its path is too long."""
     from traitlets.config import Config
 
-    with tempfile.TemporaryDirectory(prefix=f"{SOCKETS}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+    prefix = f"{SOCKETS}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         short = len(os.fsencode(folder)) <= LONGEST
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
 
 
 @contextlib.contextmanager
 def _log(path: Path) -> Iterator[None]:
-    """Send what this process and its kernel print to a file: a kernel that is left alone tells whoever listens."""
+    """Send what this process and its kernel print to a file: a kernel left alone prints, too."""
     before = [os.dup(1), os.dup(2)]
     with open(path, "wb") as file:
         for number in (1, 2):
@@ -257,13 +378,20 @@ def _log(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _environment(context: Mapping[str, Any], work: Path) -> Iterator[None]:
-    """Environment the kernel inherits: one thread, fixed hashes, this package, this interpreter's kernel, no user profile."""
-    before = dict(os.environ)
-    path = os.pathsep.join(filter(None, (str(PACKAGE.parent), before.get("PYTHONPATH"))))
-    profile = work.with_suffix(".ipython")
-    os.environ |= {CONTEXT: json.dumps(context), "CRYSTAL_ROOT": str(root()), "PYTHONPATH": path, "PYTHONHASHSEED": "0",
-                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JUPYTER_PREFER_ENV_PATH": "1",
-                   "IPYTHONDIR": str(profile), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    """What the kernel inherits: one thread, fixed hashes, this package, no user profile."""
+    before, profile = dict(os.environ), work.with_suffix(".ipython")
+    path = [str(PACKAGE.parent), *filter(None, [before.get("PYTHONPATH")])]
+    os.environ |= {
+        CONTEXT: json.dumps(context),
+        "CRYSTAL_ROOT": str(root()),
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel
+        "IPYTHONDIR": str(profile),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
     try:
         yield
     finally:

@@ -1,33 +1,36 @@
-"""The batches of a plan, read by workers on Ray: on the cluster that RAY_ADDRESS names, else on this machine.
+"""The batches of a plan, read by workers on Ray: where RAY_ADDRESS says, else on this machine.
 
-A worker is an actor that holds one rung and reads what it is handed, a batch at a time. Who reads what is decided as workers
-become free; what they return comes out in the plan's order, so that the store cannot tell how many there were. Knows nothing of
-the store: workers only read, and whoever asked for the batches keeps them.
+A worker is an actor that holds one rung and reads a batch at a time. What workers return comes out
+in the plan's order, so that the store cannot tell how many there were. Ray restarts a worker that
+dies, and tries its work again. Knows nothing of the store: workers only read.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
+import functools
+import math
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ..ask.ladders import is_here
+from ..ask.ladders import DTYPES, Ladder, Rung, is_here
 from ..errors import CrystalError
-from ..files import root
-from . import nodes, producers
-from .batches import Batch, Plan, Read, Reader
-from .board import Board
+from ..files import PACKAGE, root
+from . import manifest
+from .resample import Batch, Plan, Read, Reader
 
-START = ""  # what a worker does first, and may die of; the name of no rung
+TRIES = 3  # of the same batch, each the death of its worker, before it is given up
+LOST = 2  # batches of a rung, before what waits of it is given up, too: it may not even load
 WAIT = 0.5  # seconds between looks at whether somebody wants to stop
+ROOM = 1.2  # memory to declare, as a multiple of a rung's weights: they pass through it to a GPU
+INSTALL = "install requirements/full.txt on every node, and start Ray from that environment"
 
 
 class Hire(NamedTuple):
@@ -36,112 +39,277 @@ class Hire(NamedTuple):
     workers: int | None = None  # None: as many as the cluster has room for
     gpus: float | None = None  # None: one, if the cluster has any. A half puts two workers on one
 
+    def __call__(self, plan: Plan) -> Iterator[Read]:
+        """Every batch, in the plan's order.
 
-class Refusal(NamedTuple):
-    """A CrystalError on its way from a worker, whose own class Ray would wrap."""
+        An error, Ctrl-C or SIGTERM stops the work; what is finished comes out before that goes on.
+        Raises: CrystalError if Ray is not installed, its cluster not reached or too small, a worker
+        cannot read, batches were given up (at the end), or the work was stopped.
+        """
+        if (self.workers is not None and self.workers < 1) or (self.gpus or 0) < 0:
+            what = "there must be at least one worker, with no GPU or more"
+            raise CrystalError(what, mend="--workers 2 --gpus-per-worker 1")
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            what = "--cluster needs Ray, which is not installed"
+            raise CrystalError(what, mend="pip install '.[cluster]'") from error
+        threads = threads_of_a_worker()
+        ours = connect(ray, threads * (self.workers or 1))
+        try:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            any_gpu = any(node.get("GPU") for node in nodes)
+            gpus = float(any_gpu) if self.gpus is None else self.gpus
+            if not gpus and plan.device is None:
+                plan = dataclasses.replace(plan, device="cpu")  # an unasked-for GPU is still seen
+            need = need_of(plan.ladder, plan.rungs, threads, gpus)
+            room = room_for(nodes, need)
+        except BaseException:
+            if ours:
+                ray.shutdown()
+            raise
+        return _reads(ray, plan, need, self.workers or room, ours)
 
-    what: str
-    where: str
-    mend: str | None
+
+# -- where, and how much room
+
+
+def threads_of_a_worker() -> int:
+    """As many as OMP_NUM_THREADS gives to this process, else one."""
+    said = os.environ.get("OMP_NUM_THREADS", "1")
+    if not said.isdecimal() or int(said) < 1:
+        what = f"OMP_NUM_THREADS is {said!r}, and each worker takes that number of threads"
+        raise CrystalError(what, mend="export OMP_NUM_THREADS=1")
+    return int(said)
+
+
+def address() -> str:
+    """Of the cluster: RAY_ADDRESS, or "local", this machine."""
+    return os.environ.get("RAY_ADDRESS") or "local"
+
+
+def connect(ray: ModuleType, processors: int) -> bool:
+    """Join the cluster, or make one; False if this process had joined before, and is not to leave.
+
+    Raises: CrystalError if that fails, as where Ray or Python is of another version.
+    """
+    if ray.is_initialized():
+        return False
+    where, how = address(), {"log_to_driver": False, "logging_level": "error"}
+    if where == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        how |= {"num_cpus": max(os.cpu_count() or 1, processors), "include_dashboard": False}
+        how["object_store_memory"] = 2**27  # bytes; Ray's default is a third of the memory
+    else:
+        how["runtime_env"] = {"py_modules": [str(PACKAGE)]}  # every worker runs this very code
+    try:
+        host, _, port = where.rpartition(":")
+        if "/" not in host and port.isdecimal():  # Ray tries for a minute, then ends the process
+            socket.create_connection((host, int(port)), timeout=5).close()
+        ray.init(address=where, **how)
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise CrystalError(
+            f"the Ray cluster cannot be reached: {why}",
+            where=f"RAY_ADDRESS={where}",
+            mend="ray start --head there (RAY_AUTH_MODE=token on every node and here, if there is "
+            "a token), or unset RAY_ADDRESS for workers on this machine",
+        ) from error
+    return True
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Ray's says, without the pages behind it."""
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+def need_of(ladder: Ladder, rungs: Sequence[Rung], threads: int, gpus: float) -> dict[str, float]:
+    """What a worker takes of its node: memory, in bytes, for the largest rung; not of a GPU."""
+
+    def weights(rung: Rung) -> int:  # 0 where nobody here knows
+        known = rung.parameters * DTYPES[ladder.dtype]
+        return known or (rung.weights.stat().st_size if rung.local and is_here(rung) else 0)
+
+    return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(map(weights, rungs)))}
+
+
+def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) -> int:
+    """How many workers fit on the nodes, all of them free. Raises: CrystalError if not one does."""
+    wanted = {name: amount for name, amount in need.items() if amount}
+    room = sum(int(min(node.get(name, 0) / wanted[name] for name in wanted)) for node in nodes)
+    if not room:
+        memory = f"{need['memory'] / 1e9:.3g} GB of memory"
+        what = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs and {memory}"
+        what = f"no node of the cluster has room for a worker, which takes {what}"
+        mend = "fewer --gpus-per-worker, a smaller OMP_NUM_THREADS, or larger nodes"
+        raise CrystalError(what, where=address(), mend=mend)
+    return room
+
+
+# -- a worker
 
 
 class Worker:
-    """Lives in a process of its own; whatever it cannot do for a reason that a sentence can tell, it returns as a Refusal."""
+    """Lives in a process of its own; has whatever it needs to begin anew if that dies."""
 
     def __init__(self, plan: Plan, threads: int, home: str) -> None:
-        os.environ.setdefault("CRYSTAL_ROOT", home)  # a node that keeps the repository elsewhere says so itself
+        os.environ.setdefault("CRYSTAL_ROOT", home)  # a node may say another place itself
         self.plan, self.threads, self.reader = plan, threads, None
 
     def start(self) -> dict[str, str]:
         """Versions of what the numbers depend on."""
-        return producers.versions()
+        return manifest.versions()
 
-    def load(self, rung: str, held: frozenset[str]) -> None | Refusal:
-        """Take up a rung: exactly the weights that its ladder names, by hash or commit; put down the one before it."""
-
-        def take_up() -> None:
-            import torch
-
-            if self.reader:
-                self.reader.unload()
-            self.reader, wanted = None, self.plan.ladder.rung(rung)
-            if not is_here(wanted):
-                raise CrystalError(f"a worker lacks the weights of rung {rung!r} of {wanted.ladder}",
-                                   where=root() / wanted.source,
-                                   mend="keep the repository where all nodes see it (CRYSTAL_ROOT names the place on a node)")
-            torch.set_num_threads(self.threads)  # another number would sum in another order
-            self.reader = Reader(self.plan, wanted, held)
-
-        return self._told(take_up)
-
-    def read(self, batch: Batch) -> Read | Refusal:
-        """Read a batch of the rung that is loaded."""
-        return self._told(lambda: self.reader.read(batch))
-
-    @staticmethod
-    def _told(work: Callable[[], Any]) -> Any:
+    def read(self, batch: Batch, held: frozenset[str]) -> Read:
+        """Read a batch; held: of its rung, as `Plan.held` said. Raises: CrystalError."""
+        host = socket.gethostname()
         try:
-            return work()
+            if self.reader is None or self.reader.rung.name != batch.rung:
+                self.load(batch.rung, held)
+            return self.reader.read(batch)
         except CrystalError as error:
-            return Refusal(error.what, f"{error.where or 'a worker'}, on {socket.gethostname()}", error.mend)
+            where = f"{error.where or 'a worker'}, on {host}"
+            raise CrystalError(error.what, where=where, mend=error.mend) from None
         except ModuleNotFoundError as error:
-            return Refusal(f"a worker lacks the package {error.name}", socket.gethostname(),
-                           "install requirements/full.txt on every node, and start Ray from that environment")
+            what = f"a worker lacks the package {error.name}"
+            raise CrystalError(what, where=host, mend=INSTALL) from error
+
+    def load(self, rung: str, held: frozenset[str]) -> None:
+        """Take up a rung: exactly the weights that its ladder names; put down the one before it."""
+        import torch
+
+        if self.reader:
+            self.reader.unload()
+        self.reader, wanted = None, self.plan.ladder.rung(rung)
+        if not is_here(wanted):
+            what = f"a worker lacks the weights of rung {rung!r} of {wanted.ladder}"
+            mend = "keep the repository where all nodes see it (CRYSTAL_ROOT names the place on "
+            raise CrystalError(what, where=root() / wanted.source, mend=f"{mend}a node)")
+        torch.set_num_threads(self.threads)  # another number would sum in another order
+        self.reader = Reader(self.plan, wanted, held)
 
 
-def read_there(plan: Plan, hire: Hire) -> Iterator[Read]:
-    """Every batch, in the plan's order. What `board.DEATHS` workers died of is left out, and named at the end.
+# -- what is handed to whom, and when it comes out
 
-    An error, Ctrl-C or SIGTERM stops the work; what is finished comes out before the error goes on.
-    Raises: CrystalError if Ray is not installed, its cluster not reached or too small, a worker cannot read (its weights are
-    missing or other ones, its packages of another version), batches were left out, or the work was stopped.
-    """
-    if (hire.workers is not None and hire.workers < 1) or (hire.gpus is not None and hire.gpus < 0):
-        raise CrystalError("there must be at least one worker, with no GPU or more", mend="--workers 2 --gpus-per-worker 1")
-    ray, threads = nodes.ray_module(), nodes.threads_of_a_worker()
-    ours = nodes.connect(ray, threads * (hire.workers or 1))
+
+class Board:
+    """Which batches of a plan wait, are done (None: given up), and come out. Knows no Ray."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.lost = plan, []
+        self.order = deque(batch for rung in plan.rungs for batch in plan.batches(rung.name))
+        self.waiting = self.order.copy()
+        self.done: dict[Batch, Read | None] = {}
+
+    def drop(self, batch: Batch) -> None:
+        """Give a batch up; with LOST of a rung, what waits of it."""
+        self.lost.append(batch)
+        if sum(one.rung == batch.rung for one in self.lost) == LOST:
+            self.lost += [one for one in self.waiting if one.rung == batch.rung]
+            self.waiting = deque(one for one in self.waiting if one.rung != batch.rung)
+        self.done |= dict.fromkeys(self.lost)
+
+    def in_turn(self) -> Iterator[Read]:
+        """What is done and next in the plan's order."""
+        while self.order and self.order[0] in self.done:
+            if read := self.done.pop(self.order.popleft()):
+                yield read
+
+    def finished(self) -> Iterator[Read]:
+        """All that is done, in the plan's order, though what comes before it may be missing."""
+        yield from filter(None, map(self.done.get, self.order))
+
+    def left_out(self) -> str:
+        """Names what was given up."""
+        named = []
+        for rung, place, task, start, stop in self.lost[:5]:
+            asked = self.plan.asked(rung)[place]
+            ids = f"{asked.prompts[start].id} to {asked.prompts[stop - 1].id}"
+            named.append(f"rung {rung}, {asked.form}, task {task}, prompts {ids}")
+        cells = sum(batch.stop - batch.start for batch in self.lost)
+        more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
+        said = f"{cells} cells are left out, their workers died {TRIES} times"
+        return f"{said}: {'; '.join(named)}{more}"
+
+
+def _reads(
+    ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int, ours: bool
+) -> Iterator[Read]:
+    board, name, actors = Board(plan), plan.ladder.name, []
+    again = f"crystal resample {name} --cluster --missing-only"
+    amounts = {"num_cpus": need["CPU"], "num_gpus": need["GPU"], "memory": need["memory"]}
+    tries = {"max_task_retries": TRIES - 1, "max_restarts": TRIES * len(board.order)}
+    hired = ray.remote(Worker).options(**amounts, **tries)
     try:
-        there = nodes.resources(ray)
-        gpus = float(any(node.get("GPU") for node in there)) if hire.gpus is None else hire.gpus
-        if not gpus and plan.device is None:
-            plan = dataclasses.replace(plan, device="cpu")  # a GPU that was not asked for is still seen
-        need = nodes.need_of(plan.ladder, plan.rungs, threads, gpus)
-        room = nodes.room_for(there, need)
-    except BaseException:
-        if ours:
-            ray.shutdown()
-        raise
-    return _reads(_Crew(ray, plan, need, Board.of(plan)), hire.workers or room, ours)
-
-
-def _reads(crew: _Crew, workers: int, ours: bool) -> Iterator[Read]:
-    board = crew.board
-    try:
+        for _ in range(min(workers, len(board.order))):
+            actors.append(hired.remote(plan, int(need["CPU"]), str(root())))
         with _held_back() as stop:
-            for _ in range(min(workers, len(board.order))):
-                crew.hire()
-            while board.order and not stop.is_set():
-                crew.hand_out()
-                crew.take_in()
-                yield from board.in_turn()
+            yield from _handed_out(ray, board, actors, stop)
         if stop.is_set():
-            raise CrystalError("stopped; what was finished is kept", where=crew.plan.ladder.name,
-                               mend=f"crystal resample {crew.plan.ladder.name} --cluster --missing-only goes on")
+            what = "stopped; what was finished is kept"
+            raise CrystalError(what, where=name, mend=f"{again} goes on")
     except Exception:
         yield from board.finished()
         raise
     finally:
-        crew.dismiss()
+        for actor in actors:
+            ray.kill(actor)
         if ours:
-            crew.ray.shutdown()
-    if board.dropped:
-        raise CrystalError(board.left_out(), where=crew.plan.ladder.name, mend="see why in Ray's logs, then "
-                           f"crystal resample {crew.plan.ladder.name} --cluster --missing-only")
+            ray.shutdown()
+    if board.lost:
+        mend = f"see why in Ray's logs, then {again}"
+        raise CrystalError(board.left_out(), where=name, mend=mend)
+
+
+def _handed_out(
+    ray: ModuleType, board: Board, actors: Sequence[Any], stop: threading.Event
+) -> Iterator[Read]:
+    """What workers return, in order. One gets no work until the cluster has room for it."""
+    plan = board.plan
+    held = functools.cache(lambda rung: ray.put(plan.held(plan.ladder.rung(rung))))
+    busy = {actor.start.remote(): (actor, None) for actor in actors}
+    while board.order and not stop.is_set():
+        for reference in ray.wait(list(busy), timeout=WAIT)[0]:
+            actor, batch = busy.pop(reference)
+            if batch is None:
+                _check_versions(_result(ray, reference))
+            elif (found := _result(ray, reference, deadly=True)) is None:
+                board.drop(batch)
+            else:
+                board.done[batch] = found
+            if board.waiting:
+                batch = board.waiting.popleft()
+                busy[actor.read.remote(batch, held(batch.rung))] = (actor, batch)
+        yield from board.in_turn()
+
+
+def _result(ray: ModuleType, reference: Any, deadly: bool = False) -> Any:
+    """What a worker returned, or raised; deadly: None where it died of it TRIES times."""
+    errors = ray.exceptions
+    deaths = (errors.RayActorError, errors.OutOfMemoryError, errors.NodeDiedError)
+    try:
+        return ray.get(reference)
+    except deaths as error:
+        if deadly:
+            return None
+        what = f"workers die as they start: {first_line(error)}"
+        raise CrystalError(what, where=address(), mend=INSTALL) from error
+    except errors.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, CrystalError) else error from None
+
+
+def _check_versions(theirs: Mapping[str, str]) -> None:
+    """What a local build adds (+cpu, +cu126) does not count: the record names the device."""
+    for name, version in manifest.versions().items():
+        if version.split("+")[0] != theirs[name].split("+")[0]:
+            what = f"a worker has {name} {theirs[name]}, and here it is {version}"
+            mend = "install requirements/full.txt on every node"
+            raise CrystalError(what, where=address(), mend=mend)
 
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, or by the SIGTERM of a scheduler, in place of what they do; the second time they do it."""
+    """Set by Ctrl-C, or a scheduler's SIGTERM, in place of what they do; a second one does it."""
     stop, before = threading.Event(), {}
 
     def caught(number: int, frame: object) -> None:
@@ -157,85 +325,3 @@ def _held_back() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@dataclass
-class _Hand:
-    """A worker as its employer sees it."""
-
-    actor: Any
-    work: Batch | str  # what it does, or did last: START, a rung to load, a batch
-    loaded: str | None = None
-
-
-@dataclass
-class _Crew:
-    """The workers, and what each of them is at."""
-
-    ray: ModuleType
-    plan: Plan
-    need: Mapping[str, float]
-    board: Board
-    busy: dict[Any, _Hand] = field(default_factory=dict)  # by the reference to what it will return
-    idle: list[_Hand] = field(default_factory=list)
-    held: dict[str, frozenset[str]] = field(default_factory=dict)  # of a rung, from before anything of it was written
-
-    def hire(self) -> None:
-        """Ask for one more worker; until there is room for it on the cluster, it gets no work."""
-        actor = self.ray.remote(Worker).options(
-            num_cpus=self.need["CPU"], num_gpus=self.need["GPU"], memory=self.need["memory"], max_restarts=0,
-        ).remote(self.plan, int(self.need["CPU"]), str(root()))
-        self.busy[actor.start.remote()] = _Hand(actor, START)
-
-    def hand_out(self) -> None:
-        """Give every idle worker what the board has for it."""
-        for hand in list(self.idle):
-            crews = collections.Counter(other.loaded for other in (*self.busy.values(), *self.idle))
-            work = self.board.next_for(hand.loaded, crews)
-            if work is None:
-                continue
-            self.idle.remove(hand)
-            hand.work = work
-            if isinstance(work, Batch):
-                self.busy[hand.actor.read.remote(work)] = hand
-                continue
-            hand.loaded = work
-            if work not in self.held:
-                self.held[work] = self.plan.held(self.plan.ladder.rung(work))
-            self.busy[hand.actor.load.remote(work, self.held[work])] = hand
-
-    def take_in(self) -> None:
-        """Wait a moment for what is finished; a worker that died is replaced, and its work waits again."""
-        died = self.ray.exceptions
-        ready, _ = self.ray.wait(list(self.busy), timeout=WAIT)
-        for reference in ready:
-            hand = self.busy.pop(reference)
-            try:
-                found = self.ray.get(reference)
-            except (died.RayActorError, died.WorkerCrashedError, died.OutOfMemoryError, died.NodeDiedError) as error:
-                self.ray.kill(hand.actor)
-                if self.board.died(hand.work) and hand.work == START:
-                    raise CrystalError(f"workers die as they start: {nodes.first_line(error)}", where=nodes.address(),
-                                       mend="install requirements/full.txt on every node, and start Ray from there") from error
-                self.hire()
-                continue
-            self.idle.append(hand)
-            if isinstance(found, Refusal):
-                raise CrystalError(found.what, where=found.where, mend=found.mend)
-            if isinstance(found, Read):
-                self.board.done[found.batch] = found
-            elif hand.work == START:
-                _check_versions(found)
-
-    def dismiss(self) -> None:
-        """Let every worker go, whatever it is at."""
-        for hand in (*self.busy.values(), *self.idle):
-            self.ray.kill(hand.actor)
-
-
-def _check_versions(theirs: Mapping[str, str]) -> None:
-    """What a local build adds to a version (+cpu, +cu126) does not count: the device is written into the record."""
-    for name, version in producers.versions().items():
-        if version.split("+")[0] != theirs[name].split("+")[0]:
-            raise CrystalError(f"a worker has {name} {theirs[name]}, and here it is {version}", where=nodes.address(),
-                               mend="install requirements/full.txt on every node")

@@ -1,34 +1,38 @@
-"""Draws on disk: for every cell the texts that were drawn and how often each, append-only, verified before use.
+"""Draws on disk: of every cell the texts that were drawn and how often each; tables of them.
 
-An open task has no list of options, hence no read-out: what can be kept of it is counts of texts, raw. Where a task does
-have options (1-1000), its exact law may be kept beside its draws, so that what is estimated from them can be checked.
-Same guarantees as `crystal.keep.store`, in a log of its own; reading a text as an answer is left to whoever loads it.
+An open task has no list of options, hence no read-out: what can be kept is counts of raw texts.
+Where a task has options (1-1000), its exact distribution may be kept beside its draws, so that
+estimates can be checked. Same guarantees as `crystal.keep.store`, in a log of its own.
 """
 
 from __future__ import annotations
 
 import io
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..ask.cells import KEYED, Cell, Decoding, key_of, task_sha256
-from ..ask.ladders import STAGES, Ladder, load_ladder
-from ..ask.prompts import PROBE, PROMPTS
-from ..ask.tasks import TASKS
+from ..ask.ladders import STAGES, Ladder, Rung, load_ladder
+from ..ask.natural import load_prompts
+from ..ask.prompts import FORMS, NARRATORS, PROBE, PROMPTS, Prompt
+from ..ask.tasks import PHASE_TASKS, TASKS, read
 from ..errors import CrystalError, known
-from . import manifest
-from .manifest import DRAWS
-from .report import Report
-from .shards import TOTAL
+from ..files import mend_of, write_file
+from ..texts import cell as safe
+from . import manifest, store
+from .manifest import DRAWS, SAMPLES, Report
 
 TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
 DRAWN = Decoding(kind="draws", n=10_000, max_tokens=12)
-TRUTH = Decoding()  # of the exact law beside the draws of a task with options
+TRUTH = Decoding()  # of the exact distribution beside the draws of a task with options
+COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "count")
 
 _PROMPT = {prompt.id: prompt for prompt in PROMPTS}
 _PROBE = {prompt.id: prompt for prompt in PROBE}
@@ -41,7 +45,7 @@ _SCHEMA = pa.schema(
 
 
 class Row(NamedTuple):
-    """One cell of decoding "draws", with texts; or of decoding "exact", with a law."""
+    """One cell of decoding "draws", with texts; or of decoding "exact", with probabilities."""
 
     cell: Cell
     form: str
@@ -52,174 +56,268 @@ class Row(NamedTuple):
     unresolved: float = 0.0
 
 
+# -- written and read
+
+
 def append(ladder: str, rows: Iterable[Row], producer: dict) -> None:
-    """Write one shard of one checkpoint, durably: all rows or none, as `crystal.keep.store.append`.
+    """Write one shard of one checkpoint: all rows or none. Same draws, same bytes.
 
-    Raises: CrystalError if a cell is already there, if counts do not add up to the cell's n, or if the disk refuses.
+    Raises: CrystalError if a cell is already there, counts do not add up, or the disk refuses.
     """
-    rows = list(rows)
-    (model, revision), = {(row.cell.model, row.cell.revision) for row in rows}
-    tasks = sorted({row.cell.task for row in rows})
-    facts = {"rows": len(rows), "model": model, "revision": revision, "tasks": tasks, "producer": producer}
-    blob = _parquet(rows)
-    try:
-        with manifest.alone(ladder, DRAWS):
-            new = [row.cell.key for row in rows]
-            if len({*new} - keys(ladder)) < len(new):
-                raise CrystalError("cells of draws would be there twice", where=manifest.folder_of(ladder, DRAWS),
-                                   mend=f"another process wrote them; go on with {manifest.fill(ladder, DRAWS)}")
-            manifest.write(ladder, blob, facts, DRAWS)
-    except OSError as error:
-        raise manifest.refused(error, f"the draws of {len(rows)} cells", ladder, DRAWS) from error
-
-
-def _parquet(rows: list[Row]) -> bytes:
-    """Same draws, same bytes. Texts repeat from cell to cell: a dictionary halves them."""
-    sink = io.BytesIO()
+    rows, sink = list(rows), io.BytesIO()
+    ((model, revision),) = {(row.cell.model, row.cell.revision) for row in rows}
+    facts = {"rows": len(rows), "model": model, "revision": revision}
+    facts |= {"tasks": sorted({row.cell.task for row in rows}), "producer": producer}
     table = pa.Table.from_pylist([_plain(row) for row in rows], schema=_SCHEMA)
     pq.write_table(table, sink, compression="zstd", compression_level=9)
-    return sink.getvalue()
+    new = [row.cell.key for row in rows]
+    manifest.write_new(ladder, DRAWS, sink.getvalue(), facts, new, lambda: keys(ladder))
 
 
 def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
-    prompt = _PROMPT[known(row.prompt, _PROMPT, "prompt")]
-    if not _sound(row):
-        raise CrystalError(f"neither counts that add up to n = {cell.decoding.n} nor a law over the options of {task.name}",
-                           where=f"{cell.model}, {row.form}, prompt {row.prompt}", mend="see whether the weights hold NaN")
-    return {name: getattr(cell, name) for name in ("key", *KEYED)} | {
-        "decoding": cell.decoding.text, "form": row.form, "prompt": row.prompt, "text": prompt.text(task, row.form),
-        "prompt_ids": cell.prompt_ids, "texts": list(row.texts), "counts": list(row.texts.values()),
-        "probability": list(row.probability), "off_support": row.off_support, "unresolved": row.unresolved,
-    }
+    prompt, counts = _PROMPT[known(row.prompt, _PROMPT, "prompt")], list(row.texts.values())
+    if cell.decoding.kind == "draws":
+        sound = sum(counts) == cell.decoding.n and min(counts) > 0
+    else:
+        sound = store.is_distribution(row)
+    if not sound:
+        counted = f"counts that add up to n = {cell.decoding.n}"
+        what = f"neither {counted} nor a law over the options of {task.name}"
+        raise store.unsound(row, what)
+    fields = {"key": cell.key, "prompt_ids": cell.prompt_ids, "texts": list(row.texts)}
+    fields |= {"counts": counts, "probability": list(row.probability)}
+    return store.plain(row, prompt.text(task, row.form)) | fields
 
 
-def _sound(row: Row) -> bool:
-    if row.cell.decoding.kind == "draws":
-        return sum(row.texts.values()) == row.cell.decoding.n and min(row.texts.values()) > 0
-    parts = np.array([*row.probability, row.off_support, row.unresolved])
-    fits = len(row.probability) == len(TASKS[row.cell.task].options) > 0
-    return fits and bool((parts >= 0).all()) and abs(parts.sum() - 1) <= TOTAL  # False for NaN
+def _opened(ladder: str, record: dict, columns: Sequence[str] = _SCHEMA.names) -> pa.Table:
+    def parse(blob: bytes) -> pa.Table:
+        found = pq.read_table(pa.BufferReader(blob), columns=list(columns)).select(columns)
+        return found.cast(pa.schema([_SCHEMA.field(name) for name in columns]))
+
+    return store.parsed(ladder, record, DRAWS, parse)
 
 
-def _opened(ladder: str, record: dict, columns: Sequence[str] | None = None) -> pa.Table:
-    blob, names = manifest.verified(ladder, record, DRAWS), columns or _SCHEMA.names
-    try:
-        found = pq.read_table(pa.BufferReader(blob), columns=list(names))
-        return found.select(names).cast(pa.schema([_SCHEMA.field(name) for name in names]))
-    except (pa.ArrowException, KeyError, OSError) as error:
-        what = f"a shard holds no draws: {' '.join(str(error).split())}"
-        raise CrystalError(what, where=manifest.shard_path(ladder, record, DRAWS),
-                           mend=manifest.mend(ladder, DRAWS)) from error
+def _columns(ladder: str, *names: str) -> pa.Table:
+    """Those columns of all shards."""
+    found = [_opened(ladder, record, names) for record in manifest.records(ladder, DRAWS)]
+    return pa.concat_tables(found or [_SCHEMA.empty_table().select(names)])
 
 
 def keys(ladder: str) -> set[str]:
     """Keys of the cells that are there, of every revision."""
-    records = manifest.records(ladder, DRAWS)
-    return {key for record in records for key in _opened(ladder, record, ["key"])["key"].to_pylist()}
-
-
-def makings(ladder: str) -> list[dict]:
-    """Of every stored cell, what it was read with: as `crystal.keep.makings` wants it."""
-    names = ["model", "revision", "config_sha256", "tokenizer_revision"]
-    found = [_opened(ladder, record, names) for record in manifest.records(ladder, DRAWS)]
-    return pa.concat_tables(found).group_by(names).aggregate([]).to_pylist() if found else []
+    return set(_columns(ladder, "key")["key"].to_pylist())
 
 
 def rows(name: str) -> Iterator[dict]:
-    """Every stored cell of draws, verified, as its columns; of every revision, form and decoding that was drawn."""
+    """Every stored cell of draws, verified, as its columns; of every revision, form, decoding."""
     for record in manifest.records(name, DRAWS):
         yield from (row for row in _opened(name, record).to_pylist() if row["counts"])
 
 
 def load_draws(
-    name: str, *, tasks: Sequence[str] = TASKS_DRAWN, rungs: Sequence[str] = STAGES, decoding: Decoding = DRAWN,
+    name: str,
+    *,
+    tasks: Sequence[str] = TASKS_DRAWN,
+    rungs: Sequence[str] = STAGES,
+    decoding: Decoding = DRAWN,
 ) -> pd.DataFrame:
-    """Draws of the ladder's current checkpoints in their native forms, verified; one row per cell.
+    """Draws of the ladder's current checkpoints in their native forms, verified; a row per cell.
 
-    Columns: ladder, rung, form, task, prompt (id), narrator, frame, key, texts (dict text -> count), probability (ndarray),
-    off_support, unresolved; the last three mean something for decoding=TRUTH only. Rows in the order of rungs, tasks, prompts.
-    Left out: other revisions, dtypes and decodings, an older reading rule, prompts whose wording has changed since.
-    Raises: CrystalError for an unknown name, a corrupt or missing shard, or any of the asked-for cells missing.
+    Columns: ladder, rung, form, task, prompt (id), narrator, frame, key, texts (dict text ->
+    count), probability (ndarray), off_support, unresolved; the last three mean something for
+    decoding=TRUTH only. Rows in the order of rungs, tasks, prompts.
+    Left out: other revisions, dtypes and decodings, an older reading rule, prompts reworded since.
+    Raises: CrystalError for an unknown name, a corrupt or missing shard, or any of the asked-for
+    cells missing.
     """
     ladder = load_ladder(name)
-    checkpoints = {(rung.source, rung.revision): rung for rung in (ladder.rung(rung) for rung in rungs)}
-    hashes = {task: task_sha256(TASKS[known(task, TASKS, "task")]) for task in tasks}
-    found = {}
-    for record in manifest.records(name, DRAWS):
-        rung = checkpoints.get((record["model"], record["revision"]))
-        if rung is None or not {*tasks} & {*record["tasks"]}:
-            continue
-        for row in _opened(name, record).to_pylist():
-            prompt, task = _PROBE.get(row["prompt"]), row["task"]
-            today = (decoding.text, ladder.dtype, rung.native_form, hashes.get(task))
-            same = (row["decoding"], row["dtype"], row["form"], row["task_sha256"]) == today
-            if same and prompt and row["text"] == prompt.text(TASKS[task], row["form"]):
-                found[rung.name, task, prompt.id] = row
-    places = [(rung, task, prompt) for rung in rungs for task in tasks for prompt in _PROBE]
-    if absent := [place for place in places if place not in found]:
-        raise CrystalError(f"{len(absent)} of {len(places)} cells were not drawn, first {' '.join(absent[0])}",
-                           where=manifest.folder_of(name, DRAWS), mend=manifest.fill(name, DRAWS))
-    return pd.DataFrame([_told(name, place, found[place]) for place in places])
+    chosen, asked = [ladder.rung(rung) for rung in rungs], [known(t, TASKS, "task") for t in tasks]
+    frame = _today(ladder, chosen, asked, PROBE, decoding=decoding.text)
+    frame = frame.drop_duplicates(["rung", "task", "prompt"], keep="last", ignore_index=True)
+    if (absent := frame["key"].isna()).any():
+        first = " ".join(frame.loc[absent, ["rung", "task", "prompt"]].iloc[0])
+        what = f"{absent.sum()} of {len(frame)} cells were not drawn, first {first}"
+        where = manifest.folder_of(name, DRAWS)
+        raise CrystalError(what, where=where, mend=manifest.fill(name, DRAWS))
+    counted = zip(frame["texts"], frame["counts"])
+    frame["texts"] = [dict(zip(texts, counts.tolist(), strict=True)) for texts, counts in counted]
+    columns = "ladder rung form task prompt narrator frame key texts probability".split()
+    return frame[[*columns, "off_support", "unresolved"]]
 
 
-def _told(ladder: str, place: tuple[str, str, str], row: dict) -> dict:
-    rung, task, prompt = place
-    return {
-        "ladder": ladder, "rung": rung, "form": row["form"], "task": task, "prompt": prompt,
-        "narrator": _PROBE[prompt].narrator, "frame": _PROBE[prompt].frame.name, "key": row["key"],
-        "texts": dict(zip(row["texts"], row["counts"], strict=True)), "probability": np.array(row["probability"]),
-        "off_support": row["off_support"], "unresolved": row["unresolved"],
-    }
+def _today(
+    ladder: Ladder,
+    rungs: Sequence[Rung],
+    tasks: Sequence[str],
+    prompts: Sequence[Prompt],
+    form: str | None = None,
+    dtype: str | None = None,
+    **more: str,
+) -> pd.DataFrame:
+    """What is stored of situations as they would be put today; key is NaN where nothing is."""
+    places = [
+        {"ladder": ladder.name, "rung": rung.name, "task": task, "prompt": p.id, **more}
+        | {"narrator": p.narrator, "frame": p.frame.name, "dtype": dtype or ladder.dtype}
+        | {"model": rung.source, "revision": rung.revision, "task_sha256": sha256}
+        | {"form": how, "text": p.text(TASKS[task], how)}
+        for rung, how in [(rung, form or rung.native_form) for rung in rungs]
+        for task, sha256 in [(task, task_sha256(TASKS[task])) for task in tasks]
+        for p in prompts
+    ]
+    current = {(rung.source, rung.revision) for rung in rungs}
+    held = [_SCHEMA.empty_table()] + [
+        _opened(ladder.name, record)
+        for record in manifest.records(ladder.name, DRAWS)
+        if (record["model"], record["revision"]) in current and {*tasks} & {*record["tasks"]}
+    ]
+    return pd.DataFrame(places).merge(pa.concat_tables(held).to_pandas(), how="left")
 
 
 def verify(name: str) -> Report:
     """Read everything: checksums, hashes, each stored cell's key, and what is missing.
 
-    What must be there, of a ladder whose description says `drawn: true`: stage ends in their native
-    forms x TASKS_DRAWN x the probe prompts. Of another (a replica, an experiment, a ladder of the
-    hub), the same is counted, and nothing has to be there. Truths are not counted as missing.
+    What must be there, if the ladder's description says `drawn: true`: stage ends in their native
+    forms x TASKS_DRAWN x the probe prompts. Truths are not counted as missing.
     Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
-    ladder, records, problems = load_ladder(name, unpinned=True), manifest.records(name, DRAWS), []
-    places: dict[str, tuple] = {}
-    for record in records:
-        try:
-            table = _opened(name, record)
-        except CrystalError as error:
-            problems.append(str(error))
-            continue
-        where = f"({manifest.shard_path(name, record, DRAWS)}). Mend: {manifest.mend(name, DRAWS)}"
-        if _unlike(record, table):
-            problems.append(f"a shard is not what the manifest says of it {where}")
-        for row in table.drop_columns(["text", "texts", "counts", "probability"]).to_pylist():
-            key = key_of(row)
-            if key != row["key"] or key in places:
-                what = "is there twice" if key in places else f"should have the key {key}"
-                problems.append(f"cell {row['key']} {what} {where}")
-            places[key] = tuple(row[column] for column in _PLACE)
-    held = {*places.values()}
-    missing = [place for place in _grid(ladder) if place not in held]
-    return Report(
-        ladder=name, kind=DRAWS, shards=len(records), cells=len(places), missing=len(missing),
-        bytes=sum(record["bytes"] for record in records), shipped=ladder.drawn,
-        first=f"{missing[0][0]}, task {missing[0][3]}, prompt {missing[0][4]}" if missing else "",
-        unlisted=manifest.unlisted(name, DRAWS), problems=tuple(problems),
+    ladder, seen = load_ladder(name, unpinned=True), set()
+    names = ("key", *KEYED, "decoding", "form", "prompt", "prompt_ids")
+
+    def wrong(table: pa.Table) -> Iterator[str]:
+        for row in table.to_pylist():
+            if (key := key_of(row)) != row["key"]:
+                yield f"cell {row['key']} should have the key {key}"
+            elif key in seen:
+                yield f"cell {key} is there twice"
+            seen.add(key)
+
+    wanted = [
+        (rung.source, rung.revision, ladder.dtype, rung.native_form, DRAWN.text, task, prompt)
+        for rung in (ladder.ends if ladder.kind == "ladder" else ())
+        for task in TASKS_DRAWN
+        for prompt in _PROBE
+    ]
+
+    def opened(ladder: str, record: dict) -> pa.Table:
+        return _opened(ladder, record, names)
+
+    return store.looked_through(ladder, DRAWS, opened, wrong, wanted, ladder.drawn)
+
+
+# -- with what the stored cells of a checkpoint were read
+
+Makings = Mapping[tuple[str, str], frozenset[tuple[str, str]]]
+
+
+def makings(ladder: str) -> Makings:
+    """(model, revision) -> the (config_sha256, tokenizer_revision) of its cells in both logs.
+
+    They are part of a cell's key: read with others, the same weights would give cells of two kinds.
+    Draws from a server are left out: they know of neither.
+    """
+    found: dict[tuple[str, str], set] = {}
+    for table in (store.read(ladder, columns=store.MADE), _columns(ladder, *store.MADE)):
+        for row in table.group_by(list(store.MADE)).aggregate([]).to_pylist():
+            model, revision, *made = (row[name] for name in store.MADE)
+            if any(made):
+                found.setdefault((model, revision), set()).add(tuple(made))
+    return {checkpoint: frozenset(made) for checkpoint, made in found.items()}
+
+
+def check_makings(held: Makings, rung: Rung, now: tuple[str, str]) -> None:
+    """Do nothing unless cells of the rung are stored, none of them read with what is here now.
+
+    now: config_sha256, tokenizer_revision. Raises: CrystalError naming both hashes.
+    """
+    then = held.get((rung.source, rung.revision), frozenset())
+    if not then or now in then:
+        return
+    parts = zip(("config.json has", "tokenizer and chat template have"), now, min(then))
+    what, new, old = next((what, new, old) for what, new, old in parts if new != old)
+    logs = " ".join(f"data/{kind}/{rung.ladder}" for kind in (SAMPLES, DRAWS))
+    raise CrystalError(
+        f"rung {rung.name!r}: {what} sha256 {new}, but its stored cells were read with {old}",
+        where=rung.source,
+        mend="put back the files that they were read with (git checkout, or train "
+        f"it again), or rm -r {logs} and {manifest.fill(rung.ladder)}",
     )
 
 
-_PLACE = ("model", "revision", "form", "task", "prompt", "decoding")
+# -- tables for other frameworks
 
 
-def _grid(ladder: Ladder) -> list[tuple]:
-    """Every place, as the columns _PLACE have it, that `redraw.draw` would fill."""
+def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> pd.DataFrame:
+    """Counts of answers to closed tasks by a ladder's stage ends, as it may be served: COLUMNS.
+
+    A row per option, ordered by stage, task, prompt, option; 0 where nobody drew it; the empty one
+    counts other answers. unit: the narrator. form: None is each rung's own; dtype: the ladder's.
+    All draws of a situation at temperature 1 are added up: each lot has randomness of its own.
+    Raises: CrystalError for an unknown name, a corrupt or missing shard, or no such draws.
+    """
+    ladder = load_ladder(name)
     ends = ladder.ends if ladder.kind == "ladder" else ()
-    return [(rung.source, rung.revision, rung.native_form, task, prompt, DRAWN.text)
-            for rung in ends for task in TASKS_DRAWN for prompt in _PROBE]
+    closed = [task.name for task in TASKS.values() if task.closed]
+    frame = (
+        _today(ladder, ends, closed, PROMPTS, form, dtype) if ends else pd.DataFrame({"key": []})
+    )
+    found: dict[tuple[str, str, str], Counter[str]] = {}
+    for row in frame.dropna(subset="key").itertuples():
+        if len(row.counts) and json.loads(row.decoding)["temperature"] == 1:
+            said = found.setdefault((row.rung, row.task, row.prompt), Counter())
+            for text, count in zip(row.texts, row.counts.tolist(), strict=True):
+                said[read(text, TASKS[row.task]) or ""] += count
+    if not found:
+        raise CrystalError(
+            f"no draws of {name}'s closed tasks in that form and dtype",
+            where=manifest.folder_of(name, DRAWS),
+            mend=f"crystal draw {name} --server URL --model NAME",
+        )
+    table = [
+        (name, *place, NARRATORS[_PROMPT[place[2]].narrator], option, said[option])
+        for place, said in found.items()
+        for option in (*TASKS[place[1]].options, "")
+    ]
+    return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def _unlike(record: dict, table: pa.Table) -> bool:
-    """Whether the rows of a shard differ from what its record says of them."""
-    found = [sorted(set(table[name].to_pylist())) for name in ("task", "model", "revision")]
-    said = [sorted(record["tasks"]), [record["model"]], [record["revision"]]]
-    return found != said or len(table) != record["rows"]
+def prompt_table(kind: str) -> pd.DataFrame:
+    """Every closed task, form and prompt. kind: "natural" or "world".
+
+    The model is given `text`, in the chat form as a user's message, and its answer begun with
+    `reply`; raw text and reply are joined by a space where the text does not end in white space.
+    unit: what is no independent evidence twice, the context or the narrator.
+    """
+    prompts = load_prompts() if kind == "natural" else PROMPTS
+    rows = [
+        (task, form, p.id, p.unit, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))
+        for task in PHASE_TASKS
+        for form in FORMS
+        for p in prompts
+    ]
+    columns = ["task", "form", "prompt", "unit", "half", "text", "reply"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def write_table(frame: pd.DataFrame, path: str | Path, *, verbatim: bool = False) -> Path:
+    """Write a table as .csv or .parquet, whole or not at all; returns the path.
+
+    verbatim: in .csv, nothing goes before what a spreadsheet would compute.
+    Raises: CrystalError for another ending, or a refused file.
+    """
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        mend = f"--out {path.with_suffix('.csv')}"
+        raise CrystalError("a table is written as .csv or .parquet", where=path, mend=mend)
+    try:
+        csv = path.suffix == ".csv"
+        shown = frame if verbatim or not csv else frame.map(safe)
+        write_file(
+            path, shown.to_csv(index=False).encode() if csv else shown.to_parquet(index=False)
+        )
+    except OSError as error:
+        there = path.parent.is_dir()
+        mend = mend_of(error, path) if there else f"mkdir -p {path.parent}"
+        what = f"could not write the table: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=f"{mend}, or say another --out") from error
+    return path

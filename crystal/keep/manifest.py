@@ -1,26 +1,31 @@
-"""The durable log under a ladder's cells: files named by their hash, one line of a manifest each.
+"""The durable log under a ladder's cells: files named by their hash, a line of a manifest each.
 
     data/<kind>/<ladder>/shards/<first 16 hex of its sha256>.parquet
     data/<kind>/<ladder>/manifest.jsonl
 
-A ladder has one log of each kind: its read-outs (`crystal.keep.store`) and its draws
-(`crystal.keep.drawn`).
-
+A ladder has a log of each kind: read-outs (`crystal.keep.store`), draws (`crystal.keep.drawn`).
 A file is written, fsynced and renamed before its line is appended and fsynced: a file without a
 line was never written, and a manifest that ends in the middle of a line ends at the line before.
-Knows bytes, not cells.
+Knows bytes, and who made them; not cells.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from .. import __version__
 from ..ask.cells import canonical, digest
 from ..errors import CrystalError
 from ..files import FORBIDDEN, mend_of, root, sync, write_all, write_file
@@ -29,15 +34,15 @@ from ..fits import Hex, count, misfit, number, text
 SAMPLES, DRAWS = "samples", "draws"  # kinds: exact read-outs, sampled texts
 _TARGET = {SAMPLES: "resample", DRAWS: "draw"}  # what fills a log
 
-_MADE = {"commit": text, "crystal": text, "device": text, "dtype": text, "engine": text,
-         "versions": {text: text}}
-_PART = {"checkpoint": count, "form": text, "rows": count, "seconds": number, "created": text}
+_NAMES = ("commit", "crystal", "device", "dtype", "engine")
+_MADE = dict.fromkeys(_NAMES, text) | {"versions": {text: text}}
+_WHEN = {"seconds": number, "created": text}
+_PART = {"checkpoint": count, "form": text, "rows": count} | _WHEN
 _FILE = {"sha256": Hex(64), "bytes": count, "rows": count, "tasks": [text]}
+_SAMPLED = {"checkpoints": [[text]], "forms": [text], "producers": [_MADE | {"parts": [_PART]}]}
 _SHAPES = {  # of a record
-    SAMPLES: _FILE | {"checkpoints": [[text]], "forms": [text],
-                      "producers": [_MADE | {"parts": [_PART]}]},
-    DRAWS: _FILE | {"model": text, "revision": text,
-                    "producer": _MADE | {"seconds": number, "created": text}},
+    SAMPLES: _FILE | _SAMPLED,
+    DRAWS: _FILE | {"model": text, "revision": text, "producer": _MADE | _WHEN},
 }
 
 
@@ -61,67 +66,56 @@ def mend(ladder: str, kind: str = SAMPLES) -> str:
 
 
 def logs(kind: str) -> list[str]:
-    """Names of the ladders that have a log of that kind, sorted; described or not."""
+    """Names of the ladders that have a log of that kind, described or not."""
     return sorted(path.name for path in (root() / "data" / kind).glob("*") if path.is_dir())
+
+
+# -- read
 
 
 def records(ladder: str, kind: str = SAMPLES) -> list[dict]:
     """One record per shard, in order of writing.
 
-    Raises: CrystalError, naming the line and both hashes, for a line that is not what its checksum
-    says, a record of the wrong shape, or a manifest that cannot be read.
+    Raises: CrystalError for a manifest that cannot be read, or a line that is not what its checksum
+    says or of the wrong shape.
     """
     return _parsed(ladder, kind)[0]
 
 
 def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
-    """The records, and the length in bytes of their lines; what lies behind is a torn line."""
+    """The records, and the length in bytes of their lines: a torn line may lie behind."""
     path = folder_of(ladder, kind) / "manifest.jsonl"
-    found, length = _read(_bytes_of(path, ladder, kind), path, ladder, kind)
+    try:
+        whole = path.read_bytes()
+    except FileNotFoundError:
+        whole = b""
+    except OSError as error:
+        raise _unreadable(error, "the manifest", path, ladder, kind) from error
+    found, length = _lines(whole, path, ladder, kind)
     return list(found), length
 
 
 @lru_cache(maxsize=32)  # a page asks for one manifest hundreds of times
-def _read(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict, ...], int]:
-    lines = whole.split(b"\n")
-    # not splitlines(), which also cuts at \r
-    lines = [line + b"\n" for line in lines[:-1]] + lines[-1:]
-    if _torn(lines[-1]):
-        lines.pop()
-    found = [
-        _record(line, f"{path}:{number}", ladder, kind) for number, line in enumerate(lines, 1)
-    ]
+def _lines(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict, ...], int]:
+    *lines, tail = whole.split(b"\n")  # not splitlines(), which also cuts at \r
+    lines = [line + b"\n" for line in lines]
+    if not _torn(tail):
+        lines.append(tail)
+    found = [_record(line, f"{path}:{i}", ladder, kind) for i, line in enumerate(lines, 1)]
     return tuple(found), sum(map(len, lines))
 
 
-def _bytes_of(path: Path, ladder: str, kind: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise _unreadable(error, "the manifest", path, ladder, kind) from error
-
-
-def _unreadable(error: OSError, what: str, path: Path, ladder: str, kind: str) -> CrystalError:
-    forbidden = error.errno in FORBIDDEN
-    return CrystalError(f"{what} cannot be read: {error.strerror or error}", where=path,
-                        mend=mend_of(error, path) if forbidden else mend(ladder, kind))
-
-
 def _torn(tail: bytes) -> bool:
-    """Whether what stands behind the last newline is a write cut short, be it by the newline alone.
+    """Whether a write was cut short, be it by the newline alone.
 
-    An object with more behind it is no cut but a damaged newline, and must not be dropped in
-    silence.
+    An object with more behind it is a damaged newline, which must not be dropped in silence.
     """
     try:
-        end = json.JSONDecoder().raw_decode(tail.decode("ascii"))[1]
+        return json.JSONDecoder().raw_decode(tail.decode("ascii"))[1] == len(tail)
     except json.JSONDecodeError:
         return True
     except (ValueError, RecursionError):  # not ASCII, say: our own writing never looks like that
         return False
-    return end == len(tail)
 
 
 def _line(record: dict) -> bytes:
@@ -129,7 +123,7 @@ def _line(record: dict) -> bytes:
 
 
 def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
-    """The record a line holds, compared byte for byte with the line it should be."""
+    """The record of a line, if that is, byte for byte, the line it should be."""
     try:
         record = json.loads(line)
         said = record.pop("checksum")
@@ -144,7 +138,6 @@ def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
 
 
 def _wrong(record: dict, kind: str) -> str | None:
-    """What is wrong with the shape of a record whose checksum is right."""
     if (found := misfit(record, _SHAPES[kind], "the record")) or kind == DRAWS:
         return found
     if not all(len(pair) == 2 for pair in record["checkpoints"]):
@@ -156,10 +149,7 @@ def _wrong(record: dict, kind: str) -> str | None:
 
 
 def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
-    """The bytes of the shard a record names.
-
-    Raises: CrystalError, naming the file and both hashes, if they are not those that were written.
-    """
+    """The bytes of the shard a record names. Raises: CrystalError if they are other ones."""
     path, said = shard_path(ladder, record, kind), record["sha256"]
     try:
         blob = path.read_bytes()
@@ -172,19 +162,24 @@ def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
     return blob
 
 
+def _unreadable(error: OSError, what: str, path: Path, ladder: str, kind: str) -> CrystalError:
+    back = mend_of(error, path) if error.errno in FORBIDDEN else mend(ladder, kind)
+    return CrystalError(f"{what} cannot be read: {error.strerror or error}", where=path, mend=back)
+
+
 def unlisted(ladder: str, kind: str = SAMPLES) -> tuple[str, ...]:
-    """Files under shards/ that no line names, never read: of a killed writer, or of a lost line."""
+    """Files under shards/ that no line names: of a killed writer, or of a lost line."""
     listed = {shard_path(ladder, record, kind).name for record in records(ladder, kind)}
     there = (folder_of(ladder, kind) / "shards").glob("*")
     return tuple(sorted(path.name for path in there if path.name not in listed))
 
 
+# -- write
+
+
 @contextlib.contextmanager
 def alone(ladder: str, kind: str = SAMPLES) -> Iterator[None]:
-    """Hold the ladder against other writers; waits for them.
-
-    The lock is on its folder: no lock file is left behind.
-    """
+    """Hold the ladder against other writers; waits for them. No lock file is left behind."""
     import fcntl  # here, so that reading works where it does not exist
 
     folder = folder_of(ladder, kind)
@@ -199,25 +194,14 @@ def alone(ladder: str, kind: str = SAMPLES) -> Iterator[None]:
         os.close(handle)
 
 
-def refused(error: OSError, what: str, ladder: str, kind: str = SAMPLES) -> CrystalError:
-    """The sentence for a shard that the disk did not take."""
-    folder = folder_of(ladder, kind)
-    mend = mend_of(error, Path(error.filename or folder))
-    return CrystalError(f"could not write {what}: {error.strerror or error}; none of them was kept",
-                        where=folder, mend=f"{mend}; then go on with {fill(ladder, kind)}")
-
-
 def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
-    """Keep `blob` for good, with `facts` in its record; call it inside `alone`.
-
-    Raises: OSError if the disk refuses; then nothing has been kept.
-    """
+    """Keep `blob`, with `facts` in its record; inside `alone`. Raises: OSError; nothing is kept."""
     record = {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob), **facts}
     path = shard_path(ladder, record, kind)
     there = path.exists()  # then its line is gone, and it may be all that is left of its cells
     try:
         write_file(path, blob)
-        _write_line(folder_of(ladder, kind), _line(record), _parsed(ladder, kind)[1])
+        _append(folder_of(ladder, kind), _line(record), _parsed(ladder, kind)[1])
     except OSError:
         if not there and path.name in unlisted(ladder, kind):
             path.unlink()
@@ -225,7 +209,7 @@ def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
     return path
 
 
-def _write_line(folder: Path, line: bytes, length: int) -> None:
+def _append(folder: Path, line: bytes, length: int) -> None:
     """Append the line at `length`, cutting off a torn one; on failure all is as it was."""
     handle = os.open(folder / "manifest.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
@@ -238,3 +222,106 @@ def _write_line(folder: Path, line: bytes, length: int) -> None:
         raise
     finally:
         os.close(handle)
+
+
+def write_new(
+    ladder: str, kind: str, blob: bytes, facts: dict, new: list[str], known: Callable[[], set[str]]
+) -> Path:
+    """Keep a shard of cells with the keys `new`; known: those that are there.
+
+    Raises: CrystalError if a cell would be there twice, or if the disk refuses; nothing is kept.
+    """
+    folder = folder_of(ladder, kind)
+    try:
+        with alone(ladder, kind):
+            twice = known().intersection(new) or {key for key, n in Counter(new).items() if n > 1}
+            if twice:
+                what = f"{len(twice)} of {len(new)} cells would be there twice, first {min(twice)}"
+                back = f"another process wrote them; go on with {fill(ladder, kind)}"
+                raise CrystalError(what, where=folder, mend=back)
+            return write(ladder, blob, facts, kind)
+    except OSError as error:
+        why = error.strerror or error
+        what = f"could not write {len(new)} cells: {why}; none of them was kept"
+        back = f"{mend_of(error, Path(error.filename or folder))}; then go on with "
+        raise CrystalError(what, where=folder, mend=back + fill(ladder, kind)) from error
+
+
+# -- who made a shard
+
+
+def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
+    """Who computed a shard, and when."""
+    made = {"crystal": __version__, "commit": _commit(), "engine": engine, "device": device}
+    made |= {"dtype": dtype, "seconds": round(seconds, 3), "versions": versions()}
+    return made | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def device_name(device: Any) -> str:
+    """A torch device, a GPU with its name."""
+    if not str(device).startswith("cuda"):
+        return str(device)
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def versions() -> dict[str, str]:
+    """Of the packages a read-out depends on."""
+    found = dict.fromkeys(("torch", "transformers", "numpy"), "absent")
+    for name in found:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _commit() -> str:
+    """With -dirty where tracked files differ from the commit; "unknown" outside a repository."""
+    say = ["git", "-C", root(), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    with contextlib.suppress(OSError):
+        done = subprocess.run(say, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or "unknown"
+    return "unknown"
+
+
+# -- what a look through a whole log found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What `verify` found in a log."""
+
+    ladder: str
+    kind: str
+    shards: int
+    cells: int
+    bytes: int
+    missing: int  # cells that the ladder's description asks for
+    first: str = ""  # of the missing, in words
+    shipped: bool  # whether all of them have to be there
+    unlisted: tuple[str, ...]  # files no manifest line names, never read
+    problems: tuple[str, ...]  # sentences
+
+    @property
+    def faults(self) -> int:
+        """Problems, and one more where cells are missing that have to be there."""
+        return len(self.problems) + bool(self.missing and self.shipped)
+
+    def __str__(self) -> str:
+        size = f"{self.cells} cells in {self.shards} shards ({self.bytes / 2**20:.1f} MiB)"
+        of = self.ladder + ", draws" * (self.kind == DRAWS)
+        return "\n".join([f"{of}: {size}, {self.missing} missing", *self._more(), *self.problems])
+
+    def _more(self) -> Iterator[str]:
+        log, again = f"data/{self.kind}/{self.ladder}", fill(self.ladder, self.kind)
+        if self.missing and self.shipped:
+            yield (
+                f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
+                f"first {self.first}. Mend: git checkout -- {log}, or {again}"
+            )
+        said = f"{len(self.unlisted)} unlisted files ({', '.join(self.unlisted)}): "
+        if self.unlisted and (self.missing or self.problems):
+            back = f"git checkout -- {log}/manifest.jsonl" if self.shipped else again
+            yield f"{said}they may hold the missing cells, so keep them. Mend: {back}"
+        elif self.unlisted:
+            yield f"{said}left by a write that was cut short; safe to delete"

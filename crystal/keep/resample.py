@@ -1,95 +1,273 @@
-"""Read a ladder's checkpoints again: keep the cells the store lacks, compare those it holds, cell by cell.
+"""Reads a ladder's grid: keeps the cells that the store lacks, compares those it holds.
 
-The only writer of what is read, wherever it was read: here (`crystal.keep.batches`) or on a cluster (`crystal.keep.cluster`).
-Knows what is asked for and what becomes of the answers.
+A grid is cut into batches of cells, and where the cuts lie is part of the result: in its last
+digits a distribution depends on the prompts that share its tree. So they follow from the plan and
+from what the store held when the run began, and from nothing else: the cells of a task in the order
+of its prompts, less those that were there, BATCH at a time. The only writer of what is read, here
+or on a cluster (`crystal.keep.cluster`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from threading import Thread
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from tqdm import tqdm
 
-from ..ask.grids import Situation
-from ..ask.ladders import Ladder, Rung, check_pinned, check_weights, is_here, load_ladder
-from ..ask.prompts import ALL_FORMS
-from ..ask.tasks import PHASE_TASKS, TASKS
+from ..ask.cells import Cell, Decoding, task_sha256
+from ..ask.grids import Situation, situations
+from ..ask.ladders import (
+    Ladder,
+    Rung,
+    check_pinned,
+    check_weights,
+    config_sha256,
+    is_here,
+    load_ladder,
+)
+from ..ask.prompts import ALL_FORMS, template_of
+from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
-from . import makings, manifest, producers, progress, shards, store
-from .batches import Plan, Read, read_here
-from .cluster import Hire, read_there
+from . import drawn, manifest, store
 
-# How far a probability may move on another processor, where sums are taken in another order. fp32: another number of
-# threads or another batch moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that. Narrower: batches of 7 in
-# place of 32 moved 1,200 cells of nano-llama and nano-olmo2 by 1.5e-2 (bf16) and 2e-3 (fp16) at most; three times that, since a
-# false alarm is loud. A prefix at the edge of the budget may be kept by one run and left by the other: what was left unresolved
-# comes on top, per cell.
+if TYPE_CHECKING:
+    from ..read.engine import Engine
+
+BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut no further
+
+# How far a probability may move on another processor, where sums are taken in another order. fp32:
+# other threads or batches moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that.
+# Narrower: other batches moved 1,200 cells of nano-llama and nano-olmo2 by 1.5e-2 (bf16) and 2e-3
+# (fp16) at most; three times that, since a false alarm is loud. What is left unresolved comes on
+# top: one run may keep a prefix at the edge of the budget, and another leave it.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
-# A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters) takes. A form of a nano rung is
-# 7e10, ten seconds of one processor, and stays whole; of a model of 100 million parameters every task is more. A kill loses no
-# more than that and the task at hand. Not seconds, which would cut the same cells into other files on another machine; and a
-# shard per task would be 300 small files a ladder, slow to clone and to load.
+# A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters)
+# takes. A form of a nano rung, 7e10, stays whole; of a model of 1e8 parameters every task is more.
+# A kill loses no more. Not seconds, which would cut other files on another machine.
 SHARD_WORK = 1e11
 
+SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a log
 _COMPARED = ("probability", "off_support", "unresolved")
 
 
-class Drift(NamedTuple):
-    """A cell that was there before: the largest move of a probability in it, and the largest that is no difference."""
+def bar(total: int, name: str, unit: str = "cells", delay: float = 0) -> tqdm:
+    """How far a walk over `total` cells is. delay: seconds before it is shown at all."""
+    often = 0.1 if sys.stderr.isatty() else SELDOM
+    return tqdm(total=total, unit=f" {unit}", desc=name, mininterval=often, delay=delay)
 
-    difference: float
-    allowed: float
-    cell: str
+
+# -- what is to be read
+
+
+class Batch(NamedTuple):
+    """The least that is read at a time: some cells of a task."""
+
+    rung: str
+    place: int  # of the situation in the rung's grid
+    task: str
+    start: int  # of its cells in the task's
+    stop: int
+
+
+class Read(NamedTuple):
+    """What came of a batch."""
+
+    batch: Batch
+    rows: tuple[store.Row, ...]  # empty where the store held all of it
+    work: float  # token positions needed x parameters of the model: the same on any machine
+    seconds: float
+    made: dict  # engine, device and versions, for the shard's record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be read, and in which order."""
+
+    ladder: Ladder
+    rungs: tuple[Rung, ...]
+    forms: tuple[str, ...]
+    tasks: tuple[str, ...]
+    budget: float | None = None  # other than the grids'
+    missing_only: bool = False
+    device: str | None = None
+    made: drawn.Makings = field(default_factory=dict)  # of what was stored when the run began
+
+    def asked(self, rung: str) -> dict[int, Situation]:
+        """The situations a rung is put in, by their place in its grid."""
+        grid = situations(self.ladder.rung(rung).grid, self.budget)
+        return {place: one for place, one in enumerate(grid) if one.form in self.forms}
+
+    def batches(self, rung: str) -> list[Batch]:
+        """Of one rung, in order. Where the store holds cells, the last ones come out empty."""
+        return [
+            Batch(rung, place, task, start, min(start + BATCH, len(situation.prompts)))
+            for place, situation in self.asked(rung).items()
+            for task in self.tasks
+            for start in range(0, len(situation.prompts), BATCH)
+        ]
+
+    def held(self, rung: Rung) -> frozenset[str]:
+        """Keys not to be read. Ask before anything of the rung is written."""
+        keys = store.keys(self.ladder.name, revision=rung.revision) if self.missing_only else ()
+        return frozenset(keys)
+
+
+# -- reading
+
+
+def cell_of(
+    rung: Rung, files: tuple[str, str], dtype: str, ids: Sequence[int], how: Decoding, task: Task
+) -> Cell:
+    """The cell of a prompt's tokens. files: the hashes of config.json and tokenizer."""
+    fields = {"model": rung.source, "revision": rung.revision, "dtype": dtype, "prompt_ids": ids}
+    fields |= dict(zip(("config_sha256", "tokenizer_revision"), files))
+    return Cell(**fields, decoding=how, task=task.name, task_sha256=task_sha256(task))
+
+
+def files_of(rung: Rung, machine: Engine, held: drawn.Makings) -> tuple[str, str]:
+    """Hashes of config.json and tokenizer, which must be those of the rung's stored cells."""
+    now = (config_sha256(rung), machine.tokenizer_revision)
+    drawn.check_makings(held, rung, now)
+    return now
+
+
+def made_by(machine: Engine) -> dict[str, str]:
+    """For a shard's record."""
+    engine = "ragged tree" if machine.ragged else "whole tree"
+    return {"engine": engine, "device": manifest.device_name(machine.device)}
+
+
+class Reader:
+    """A rung, loaded. held: what `Plan.held` said.
+
+    Raises: CrystalError if the rung cannot be loaded or read, or for another config.json or
+    tokenizer than its stored cells were read with.
+    """
+
+    def __init__(self, plan: Plan, rung: Rung, held: frozenset[str]) -> None:
+        from ..read import engine
+
+        self.plan, self.rung, self.held = plan, rung, held
+        self.machine = engine.load_rung(rung, dtype=plan.ladder.dtype, device=plan.device)
+        self.files = files_of(rung, self.machine, plan.made)
+        self.cells = functools.cache(self._cells)
+        self.made = made_by(self.machine) | {"versions": manifest.versions()}
+
+    def read(self, batch: Batch) -> Read:
+        """Read the cells of a batch that are not held."""
+        from ..read.readout import readout
+
+        start, asked = time.perf_counter(), self.plan.asked(batch.rung)[batch.place]
+        cells = self.cells(batch.place, batch.task)[batch.start : batch.stop]
+        if not cells:
+            return Read(batch, (), 0.0, 0.0, self.made)
+        names = ("budget", "relative", "max_nodes", "max_depth", "temperature")
+        how = {name: getattr(asked.decoding, name) for name in names}
+        ids = [cell.prompt_ids for _, cell in cells]
+        found = readout(self.machine, ids, TASKS[batch.task], **how)
+        rows = tuple(
+            store.Row(cell, asked.form, prompt, r.options, r.off_support, r.unresolved, r.tokens)
+            for (prompt, cell), r in zip(cells, found, strict=True)
+        )
+        work = float(sum(row.tokens for row in rows)) * self.machine.model.num_parameters()
+        return Read(batch, rows, work, time.perf_counter() - start, self.made)
+
+    def _cells(self, place: int, name: str) -> list[tuple[str, Cell]]:
+        """The cells of a task that are not held, each with the id of its prompt."""
+        asked, task, found = self.plan.asked(self.rung.name)[place], TASKS[name], []
+        template, dtype = template_of(asked.form), self.plan.ladder.dtype
+        for p in asked.prompts:
+            ids = self.machine.encode(p.text(task, asked.form), template, p.reply(task))
+            cell = cell_of(self.rung, self.files, dtype, ids, asked.decoding, task)
+            if cell.key not in self.held:
+                found.append((p.id, cell))
+        return found
+
+    def unload(self) -> None:
+        """Give the memory back: two checkpoints may not fit beside each other."""
+        self.machine.unload()
+
+
+def read_here(plan: Plan) -> Iterator[Read]:
+    """Every batch in the plan's order; each checkpoint is unloaded before the next is loaded."""
+    for rung in plan.rungs:
+        reader = Reader(plan, rung, plan.held(rung))
+        yield from map(reader.read, plan.batches(rung.name))
+        reader.unload()
+
+
+# -- keeping and comparing
 
 
 def resample(
-    name: str, *, forms: Sequence[str] = ALL_FORMS, tasks: Sequence[str] = PHASE_TASKS, rungs: Sequence[str] | None = None,
-    budget: float | None = None, missing_only: bool = False, device: str | None = None,
-    hire: Hire | None = None, say: Callable[[str], None] = print,
+    name: str,
+    *,
+    forms: Sequence[str] = ALL_FORMS,
+    tasks: Sequence[str] = PHASE_TASKS,
+    rungs: Sequence[str] | None = None,
+    budget: float | None = None,
+    missing_only: bool = False,
+    device: str | None = None,
+    hire: Callable[[Plan], Iterator[Read]] | None = None,
+    say: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment.
 
-    rungs: None = those whose weights are here; says which are not.
-    missing_only: leave alone what the store holds; else compute that too and compare. budget: other than the grids'.
-    hire: read by workers on Ray, to the same shards in the same order as here.
-    Returns: one row per rung, form and temperature: cells, new (written), compared, median and max (over the compared cells,
-    the largest absolute difference of an option's or off_support's probability), tokens (each cell's counted by
-    itself) and seconds of computing.
+    rungs: None = those whose weights are here; says which are not. missing_only: leave alone what
+    the store holds; else compute that too and compare. budget: other than the grids'.
+    hire: reads the batches elsewhere, as `cluster.Hire` does.
+    Returns: one row per rung, form and temperature: cells, new (written), compared, median and max
+    (over the compared cells, the largest absolute difference of an option's or off_support's
+    probability), tokens (each cell's counted by itself) and seconds of computing.
     Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
-    pinned, or, once all is read and written, cells above the tolerance; of a cluster, what
-    `crystal.keep.cluster.read_there` does.
+    pinned, or, once all is read and written, cells above the tolerance; and what `hire` raises.
     """
     ladder = load_ladder(name, unpinned=True)  # rungs that are not asked for need no commit
     closed = [task.name for task in TASKS.values() if task.closed]
     plan = Plan(
-        ladder=ladder, rungs=_chosen(ladder, rungs, say if hire is None else None),
+        ladder=ladder,
+        rungs=_chosen(ladder, rungs, say, hire is not None),
         forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
-        budget=budget, missing_only=missing_only, device=device, made=makings.makings(name),
+        budget=budget,
+        missing_only=missing_only,
+        device=device,
+        made=drawn.makings(name),
     )
     for rung in plan.rungs:
-        (check_pinned if hire else check_weights)(rung)  # a cluster's weights lie with its workers, which check them
-    parts = _keep(plan, read_there(plan, hire) if hire else read_here(plan))
-    _refuse_drift(name, [drift for part in parts for drift in part.drifts])
+        (check_pinned if hire else check_weights)(rung)  # a cluster's workers check their weights
+    parts = _keep(plan, (hire or read_here)(plan))
+    drifts = [drift for part in parts for drift in part.drifts]
+    if over := [drift for drift in drifts if not drift.difference <= drift.allowed]:
+        worst = max(over)
+        raise CrystalError(
+            f"{len(over)} of {len(drifts)} cells are not what the cache holds; the worst, "
+            f"{worst.cell}, moved by {worst.difference:.2g} where {worst.allowed:.2g} is allowed",
+            where=manifest.folder_of(name),
+            mend=manifest.mend(name),
+        )
     return pd.DataFrame([part.summary() for part in parts])
 
 
 def _chosen(
-    ladder: Ladder, rungs: Sequence[str] | None, say: Callable[[str], None] | None,
+    ladder: Ladder, rungs: Sequence[str] | None, say: Callable[[str], None], elsewhere: bool
 ) -> tuple[Rung, ...]:
-    """The rungs asked for. say: None where a cluster reads, whose nodes have the weights."""
+    """The rungs asked for. elsewhere: on a cluster, whose nodes have the weights."""
     if rungs is not None:
         return tuple(ladder.rung(rung) for rung in rungs)
     here = tuple(rung for rung in ladder.rungs if is_here(rung))
-    if say is None or len(here) in (0, len(ladder.rungs)):
+    if elsewhere or len(here) in (0, len(ladder.rungs)):
         return ladder.rungs
     left = ", ".join(rung.name for rung in ladder.rungs if rung not in here)
     again = f"make ladder LADDER={ladder.name}"
@@ -98,147 +276,87 @@ def _chosen(
 
 
 def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
-    """Store and compare what was read, part by part; what was there when an error or Ctrl-C came is stored, too."""
+    """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
     parts: list[_Part] = []
-    stored = store.read(plan.ladder.name, columns=[*shards.KEYING, *_COMPARED])
-    total = sum(plan.size(batch) for rung in plan.rungs for batch in plan.batches(rung.name))
-    with progress.bar(total, plan.ladder.name) as bar, _Writer() as writer:
+    stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
+    order = [batch for rung in plan.rungs for batch in plan.batches(rung.name)]
+    last = {batch[:2]: batch for batch in order}
+    total = sum(batch.stop - batch.start for batch in order)
+    with bar(total, plan.ladder.name) as shown:
         try:
             for read in reads:
-                if not parts or parts[-1].place != read.batch[:2]:
+                place = read.batch[:2]
+                if not parts or parts[-1].place != place:
                     if parts:
                         parts[-1].flush()
-                    parts.append(_Part(plan, writer, stored, *read.batch[:2]))
-                    bar.set_postfix_str(f"{read.batch.rung}, {parts[-1].asked.form}", refresh=False)
+                    parts.append(_Part(plan, stored, *place))
+                    shown.set_postfix_str(f"{place[0]}, {parts[-1].asked.form}", refresh=False)
                 parts[-1].take(read)
-                if plan.ends(read.batch):  # now, while the next rung is loaded, which may take minutes
+                if read.batch == last[place]:  # now: to load the next rung may take minutes
                     parts[-1].flush()
-                bar.update(plan.size(read.batch))
-                writer.check()
+                shown.update(read.batch.stop - read.batch.start)
         finally:
             if parts:
                 parts[-1].flush()
     return parts
 
 
-def _refuse_drift(name: str, drifts: Sequence[Drift]) -> None:
-    over = [drift for drift in drifts if not drift.difference <= drift.allowed]
-    if over:
-        worst = max(over)
-        raise CrystalError(
-            f"{len(over)} of {len(drifts)} cells are not what the cache holds; the worst, {worst.cell}, moved by "
-            f"{worst.difference:.2g} where {worst.allowed:.2g} is allowed",
-            where=manifest.folder_of(name), mend=manifest.mend(name),
-        )
+class Drift(NamedTuple):
+    """The largest move of a probability in a cell that was there before, and what is allowed."""
+
+    difference: float
+    allowed: float
+    cell: str
 
 
-class _Writer:
-    """Writes one shard at a time beside the reading, lest the device wait for a disk."""
-
-    def __init__(self) -> None:
-        self.thread: Thread | None = None
-        self.error: BaseException | None = None
-
-    def append(self, *shard: object) -> None:
-        """As `store.append`, once the shard before is done; whatever came of that one, this one is tried."""
-        self._wait()
-        self.thread = Thread(target=self._write, args=shard, daemon=True)  # else a second Ctrl-C would wait for a lock, too
-        self.thread.start()
-
-    def check(self) -> None:
-        """Raises: what a write raised, once."""
-        if error := self.error:
-            self.error = None
-            raise error
-
-    def _write(self, *shard: object) -> None:
-        try:
-            store.append(*shard)
-        except BaseException as error:
-            self.error = self.error or error
-
-    def _wait(self) -> None:
-        thread, self.thread = self.thread, None
-        if thread:
-            thread.join()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._wait()
-        self.check()
-
-
-@dataclass
 class _Part:
     """One rung in one situation: what was there, and what has been read so far."""
 
-    plan: Plan
-    writer: _Writer
-    stored: pa.Table  # what the store held when the run began
-    name: str  # of the rung
-    number: int  # of the situation in its grid
-    fresh: list[Read] = field(default_factory=list)  # with cells that are not yet written
-    drifts: list[Drift] = field(default_factory=list)
-    cells: int = 0
-    new: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        held = self.stored.filter(pc.field("revision") == self.rung.revision)
-        self.held = dict(zip(shards.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
-
-    @property
-    def place(self) -> tuple[str, int]:
-        return self.name, self.number
-
-    @property
-    def rung(self) -> Rung:
-        return self.plan.ladder.rung(self.name)
-
-    @property
-    def asked(self) -> Situation:
-        return self.plan.asked(self.name)[self.number]
+    def __init__(self, plan: Plan, stored: pa.Table, name: str, number: int) -> None:
+        self.plan, self.place = plan, (name, number)
+        self.asked, self.dtype = plan.asked(name)[number], plan.ladder.dtype
+        held = stored.filter(pc.field("revision") == plan.ladder.rung(name).revision)
+        self.held = dict(zip(store.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
+        self.drifts: list[Drift] = []
+        self.fresh: list[Read] = []  # with cells that are not yet written
+        self.sums = Counter(cells=0, new=0, tokens=0, seconds=0.0)
 
     def take(self, read: Read) -> None:
-        """Compare what is known, keep what is new; write before a new task begins, if it is time."""
-        if self.fresh and self.fresh[-1].batch.task != read.batch.task and sum(r.work for r in self.fresh) > SHARD_WORK:
+        """Compare what is known, keep what is new; before a new task, write if it is time."""
+        new_task = self.fresh and self.fresh[-1].batch.task != read.batch.task
+        if new_task and sum(one.work for one in self.fresh) > SHARD_WORK:
             self.flush()
-        self.cells += self.plan.size(read.batch)
-        self.seconds += read.seconds
-        self.tokens += sum(row.tokens for row in read.rows)
-        self.drifts += [self._drift(row, self.held[row.cell.key]) for row in read.rows if row.cell.key in self.held]
-        rows = tuple(row for row in read.rows if row.cell.key not in self.held)
-        if rows:
-            self.fresh.append(read._replace(rows=rows))
+        old = [row for row in read.rows if row.cell.key in self.held]
+        new = [row for row in read.rows if row.cell.key not in self.held]
+        self.drifts += [self._drift(row, self.held[row.cell.key]) for row in old]
+        self.sums.update(cells=read.batch.stop - read.batch.start, seconds=read.seconds)
+        self.sums.update(tokens=sum(row.tokens for row in read.rows), new=len(new))
+        if new:
+            self.fresh.append(read._replace(rows=tuple(new)))
 
     def flush(self) -> None:
-        """Have what is new written as one shard."""
-        if not self.fresh:
-            return
+        """Write what is new as one shard."""
         fresh, self.fresh = self.fresh, []
-        said = {name: " and ".join(sorted({read.made[name] for read in fresh})) for name in ("engine", "device")}
-        made = producers.producer(
-            **said, dtype=self.plan.ladder.dtype, seconds=sum(read.seconds for read in fresh)
-        )
-        rows = [row for read in fresh for row in read.rows]
-        self.writer.append(self.plan.ladder.name, rows, made | {"versions": fresh[0].made["versions"]})
-        self.new += len(rows)
+        if fresh:
+            kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]
+            engine, device = (" and ".join(sorted(kind)) for kind in kinds)
+            how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.dtype}
+            made = manifest.producer(engine=engine, device=device, **how)
+            made["versions"] = fresh[0].made["versions"]
+            rows = [row for read in fresh for row in read.rows]
+            store.append(self.plan.ladder.name, rows, made)
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
         now = np.append(row.probability, row.off_support).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["off_support"])
-        allowed = ROUNDING[self.plan.ladder.dtype] + max(row.unresolved, held["unresolved"])
-        cell = f"rung {self.name}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
+        allowed = ROUNDING[self.dtype] + max(row.unresolved, held["unresolved"])
+        cell = f"rung {self.place[0]}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
-        moved = [drift.difference for drift in self.drifts]
-        return {
-            "rung": self.name, "form": self.asked.form, "temperature": self.asked.decoding.temperature,
-            "cells": self.cells, "new": self.new, "compared": len(moved),
-            "median": float(np.median(moved)) if moved else np.nan, "max": max(moved, default=np.nan),
-            "tokens": self.tokens, "seconds": self.seconds,
-        }
+        moved = [drift.difference for drift in self.drifts] or [np.nan]
+        told = {"rung": self.place[0], "form": self.asked.form}
+        told |= {"temperature": self.asked.decoding.temperature}
+        told |= {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(self.drifts)}
+        told |= {"median": float(np.median(moved)), "max": max(moved)}
+        return told | {"tokens": self.sums["tokens"], "seconds": self.sums["seconds"]}

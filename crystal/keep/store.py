@@ -1,108 +1,213 @@
-"""Cells on disk: what was read in each, append-only, verified before anything is returned.
+"""Exact read-outs on disk: what was read in each cell, append-only, verified before it is returned.
 
-Rows go through `append` and come back through `load_readouts`; `shards` makes bytes
-of them, `manifest` keeps the bytes. Knows nothing of how cells are computed.
+A shard is many cells as one parquet file, with a row group per task, so that a reader of one task
+decodes only that. Probabilities are most of the bytes and do not repeat: float32, split by byte.
+Everything else is dictionary-encoded; the cell's key follows from it and is not stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from ..ask.cells import digest, task_sha256
-from ..ask.grids import situations
+from ..ask.cells import KEYED, Cell, digest, key_of, task_sha256
+from ..ask.grids import prompt_of, situations
 from ..ask.ladders import Ladder, ladder_names, load_ladder
 from ..ask.natural import NaturalPrompt
 from ..ask.prompts import ALL_FORMS, PROMPTS, Prompt, joined
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
-from . import manifest, shards
-from .report import Report
-from .shards import Row
+from . import manifest
+from .manifest import SAMPLES, Report
 
-_COLUMNS = [
-    "ladder", "rung", "stage", "step", "parent", "run", "form", "temperature", "task", "prompt",
-    "narrator", "frame", "half", "probability", "answered", "off_support", "unresolved", "tokens",
-]
+_TEXTS = (*KEYED, "decoding", "form", "prompt", "text")
+_MASSES = ("off_support", "unresolved")
+SCHEMA = pa.schema(
+    [pa.field(name, pa.string()) for name in _TEXTS]
+    + [pa.field("prompt_ids", pa.binary())]  # int32, little-endian
+    + [pa.field("tokens", pa.int32()), pa.field("probability", pa.list_(pa.float32()))]
+    + [pa.field(name, pa.float32()) for name in _MASSES]
+)
+_WIDE = {"probability": pa.list_(pa.float64())} | dict.fromkeys(_MASSES, pa.float64())
+KEYING = (*KEYED, "decoding", "prompt_ids")  # the columns that make a cell's key
+MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
+TOTAL = 1e-6  # how far a stored distribution may be from summing to 1
+Open, Check = Callable[[str, dict], pa.Table], Callable[[pa.Table], Iterable[str | None]]
+_COLUMNS = (
+    "ladder rung stage step parent run form temperature task prompt narrator frame half "
+    "probability answered off_support unresolved tokens"
+).split()
+
+
+class Row(NamedTuple):
+    """One cell and what was read in it."""
+
+    cell: Cell
+    form: str
+    prompt: str  # id of a prompt
+    probability: np.ndarray  # (options,), unconditional
+    off_support: float  # probability of answers that are no option
+    unresolved: float  # probability not expanded
+    tokens: int  # that it needs, those of its prompt among them
+
+
+# -- a shard
+
+
+def table_of(rows: Iterable[Row]) -> pa.Table:
+    """Rows in SCHEMA. Raises: CrystalError for a distribution that is not one."""
+    return pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
+
+
+def _plain(row: Row) -> dict:
+    cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
+    prompt, law = prompt_of(row.prompt), np.asarray(row.probability, dtype=np.float64)
+    if not is_distribution(row):
+        parts = f"shape {law.shape}, total {law.sum() + row.off_support + row.unresolved}"
+        raise unsound(
+            row, f"not a law over the {len(task.options)} options of {task.name}: {parts}"
+        )
+    ids = np.asarray(cell.prompt_ids, "<i4").tobytes()
+    fields = {"prompt_ids": ids, "tokens": int(row.tokens), "probability": law.astype(np.float32)}
+    return plain(row, joined(prompt.text(task, row.form), prompt.reply(task))) | fields
+
+
+def is_distribution(row: NamedTuple) -> bool:
+    """Whether a row's probabilities are one for each option, not negative, and sum to 1."""
+    parts = np.array([*row.probability, row.off_support, row.unresolved], dtype=np.float64)
+    fits = len(parts) - 2 == len(TASKS[row.cell.task].options) > 0
+    return fits and bool((parts >= 0).all() and abs(parts.sum() - 1) <= TOTAL)  # False for NaN
+
+
+def unsound(row: NamedTuple, what: str) -> CrystalError:
+    where = f"{row.cell.model}, {row.form}, prompt {row.prompt}"
+    return CrystalError(what, where=where, mend="see whether the weights hold NaN")
+
+
+def plain(row: NamedTuple, text: str) -> dict:
+    """The columns that read-outs and draws share."""
+    fields = {name: getattr(row.cell, name) for name in KEYED}
+    fields |= {name: getattr(row, name) for name in ("form", "prompt", *_MASSES)}
+    return fields | {"decoding": row.cell.decoding.text, "text": text}
+
+
+def packed(table: pa.Table) -> bytes:
+    """The shard's bytes: no date, no machine; the same rows give the same bytes."""
+    sink, how = io.BytesIO(), {"compression": "zstd", "compression_level": 9}
+    how |= {"use_dictionary": [*_TEXTS, "prompt_ids", "tokens"], "write_statistics": ["task"]}
+    how |= {"use_byte_stream_split": ["probability.list.element", *_MASSES]}
+    with pq.ParquetWriter(sink, SCHEMA, **how) as writer:
+        for task in table["task"].unique().to_pylist():
+            writer.write_table(table.filter(pc.field("task") == task))
+    return sink.getvalue()
+
+
+def unpacked(
+    blob: bytes, tasks: Iterable[str] = TASKS, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Rows of those tasks, in order of writing; numbers as float64.
+
+    Raises: pyarrow.ArrowException, KeyError or OSError for bytes that are no shard.
+    """
+    shard, wanted, schema = pq.ParquetFile(pa.BufferReader(blob)), set(tasks), _read_as(columns)
+    task = shard.schema_arrow.get_field_index("task")  # the one of a row group: in its statistics
+    held = [shard.metadata.row_group(i).column(task) for i in range(shard.num_row_groups)]
+    groups = [i for i, column in enumerate(held) if column.statistics.min in wanted]
+    found = shard.read_row_groups(groups, columns=schema.names)
+    return found.select(schema.names).cast(schema)
+
+
+def _read_as(columns: Sequence[str] | None) -> pa.Schema:
+    names = SCHEMA.names if columns is None else columns
+    return pa.schema([pa.field(name, _WIDE.get(name, SCHEMA.field(name).type)) for name in names])
+
+
+def keys_of(table: pa.Table) -> list[str]:
+    """Each row's key, from its columns KEYING."""
+    rows = table.select(KEYING).to_pylist()
+    return [key_of(row | {"prompt_ids": ids_of(row["prompt_ids"])}) for row in rows]
+
+
+def ids_of(stored: bytes) -> tuple[int, ...]:
+    """Token ids of a prompt, from its column."""
+    return tuple(np.frombuffer(stored, "<i4").tolist())
+
+
+# -- written and read
 
 
 def append(ladder: str, rows: Iterable[Row], producer: dict) -> Path:
-    """Write one shard, durably: whenever it is killed, all of its cells are there, or none.
+    """Write one shard of one model, revision and form: all of its cells are there, or none.
 
-    All rows are of one model, revision and form. Waits while another process writes to the same
-    ladder.
-    Raises: CrystalError if a cell is already there (a cell is written at most once), if a law is
-    not one, or if the disk refuses.
+    Raises: CrystalError if a cell is already there, a distribution is not one, the disk refuses.
     """
     rows = list(rows)
-    (model, revision, form), = {(row.cell.model, row.cell.revision, row.form) for row in rows}
+    ((model, revision, form),) = {(row.cell.model, row.cell.revision, row.form) for row in rows}
     part = {"checkpoint": 0, "form": form, "rows": len(rows)}
     part |= {name: producer[name] for name in ("seconds", "created")}
-    made = {name: value for name, value in producer.items() if name not in part} | {"parts": [part]}
-    facts = {"rows": len(rows), "tasks": sorted({row.cell.task for row in rows}), "forms": [form],
-             "checkpoints": [[model, revision]], "producers": [made]}
-    blob = shards.packed(shards.table_of(rows))
-    try:
-        with manifest.alone(ladder):
-            _refuse_known(ladder, revision, [row.cell.key for row in rows])
-            return manifest.write(ladder, blob, facts)
-    except OSError as error:
-        raise manifest.refused(error, f"{len(rows)} cells", ladder) from error
-
-
-def _refuse_known(ladder: str, revision: str, new: list[str]) -> None:
-    twice = keys(ladder, revision=revision).intersection(new)
-    twice = twice or {key for key in new if new.count(key) > 1}
-    if twice:
-        raise CrystalError(
-            f"{len(twice)} of {len(new)} cells would be there twice, first {min(twice)}",
-            where=manifest.folder_of(ladder),
-            mend=f"another process wrote them; go on with make resample LADDER={ladder}",
-        )
+    made = {k: value for k, value in producer.items() if k not in part} | {"parts": [part]}
+    facts = {"rows": len(rows), "forms": [form], "checkpoints": [[model, revision]]}
+    facts |= {"tasks": sorted({row.cell.task for row in rows}), "producers": [made]}
+    blob, new = packed(table_of(rows)), [row.cell.key for row in rows]
+    there = functools.partial(keys, ladder, revision=revision)
+    return manifest.write_new(ladder, SAMPLES, blob, facts, new, there)
 
 
 def read(
-    ladder: str, *, revision: str | None = None, tasks: Iterable[str] | None = None,
+    ladder: str,
+    *,
+    revision: str | None = None,
+    tasks: Iterable[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Verified rows of any decoding, in order of writing: `shards.SCHEMA` in float64. None = all.
+    """Verified rows of any decoding, in order of writing: SCHEMA in float64. None = all.
 
-    Only shards whose record can match are opened; each of those is hashed whole and parsed from the
-    very bytes that were hashed.
-    Raises: CrystalError for a corrupt manifest or shard.
+    Only shards whose record can match are opened. Raises: CrystalError for a corrupt one.
     """
-    wanted, parts = set(TASKS if tasks is None else tasks), [shards.empty(columns)]
-    names = columns and [*columns, *{"revision"}.difference(columns)]
+    wanted, schema = set(TASKS if tasks is None else tasks), _read_as(columns)
+    names, parts = [*schema.names, *{"revision"}.difference(schema.names)], [schema.empty_table()]
     for record in manifest.records(ladder):
         held = revision is None or revision in [of for _, of in record["checkpoints"]]
         if held and wanted & set(record["tasks"]):
             found = _opened(ladder, record, wanted, names)
             if revision is not None:
                 found = found.filter(pc.field("revision") == revision)
-            parts.append(found.select(parts[0].column_names))
+            parts.append(found.select(schema.names))
     return pa.concat_tables(parts)
 
 
 def _opened(
-    ladder: str, record: dict, tasks: Iterable[str] = TASKS, columns: Sequence[str] | None = None,
+    ladder: str, record: dict, tasks: Iterable[str] = TASKS, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    blob = manifest.verified(ladder, record)
+    return parsed(ladder, record, SAMPLES, lambda blob: unpacked(blob, tasks, columns))
+
+
+def parsed(ladder: str, record: dict, kind: str, parse: Callable[[bytes], pa.Table]) -> pa.Table:
+    """A shard's verified bytes, parsed. Raises: CrystalError if they are none of that kind."""
+    blob = manifest.verified(ladder, record, kind)
     try:
-        return shards.unpacked(blob, tasks, columns)
+        return parse(blob)
     except (pa.ArrowException, KeyError, OSError) as error:
-        what = f"a shard holds no read-outs: {' '.join(str(error).split())}"
-        where = manifest.shard_path(ladder, record)
-        raise CrystalError(what, where=where, mend=manifest.mend(ladder)) from error
+        held, where = (
+            {SAMPLES: "read-outs"}.get(kind, kind),
+            manifest.shard_path(ladder, record, kind),
+        )
+        what = f"a shard holds no {held}: {' '.join(str(error).split())}"
+        raise CrystalError(what, where=where, mend=manifest.mend(ladder, kind)) from error
 
 
 def keys(ladder: str, *, revision: str | None = None) -> set[str]:
     """Keys of the cells that are there, of every revision or of one."""
-    return set(shards.keys_of(read(ladder, revision=revision, columns=shards.KEYING)))
+    return set(keys_of(read(ladder, revision=revision, columns=KEYING)))
 
 
 def produced(ladder: str) -> list[dict]:
@@ -110,36 +215,49 @@ def produced(ladder: str) -> list[dict]:
 
     model, revision, form, rows, seconds, created; crystal, commit, engine, device, dtype, versions.
     """
-    found = []
-    for record in manifest.records(ladder):
-        for made in record["producers"]:
-            for part in made["parts"]:
-                model, revision = record["checkpoints"][part["checkpoint"]]
-                found.append({**made, **part, "model": model, "revision": revision})
-    return found
+    return [
+        made | part | dict(zip(MADE, record["checkpoints"][part["checkpoint"]]))
+        for record in manifest.records(ladder)
+        for made in record["producers"]
+        for part in made["parts"]
+    ]
+
+
+def manifest_digest(name: str) -> str:
+    """A hash of a ladder's description and current shards. Reads none; order does not count."""
+    ladder, log = load_ladder(name), manifest.records(name)
+    current = {(rung.source, rung.revision) for rung in ladder.rungs}
+    held = [record for record in log if current & set(map(tuple, record["checkpoints"]))]
+    return digest([repr(ladder), sorted(record["sha256"] for record in held)])
+
+
+# -- today's read-outs
 
 
 def load_readouts(
-    name: str, *, tasks: Sequence[str] | None = None, forms: Sequence[str] | None = None,
-    rungs: Sequence[str] | None = None, budget: float | None = None,
+    name: str,
+    *,
+    tasks: Sequence[str] | None = None,
+    forms: Sequence[str] | None = None,
+    rungs: Sequence[str] | None = None,
+    budget: float | None = None,
 ) -> pd.DataFrame:
-    """Exact read-outs of the ladder's current checkpoints, verified; one row per cell; None = all.
+    """Exact read-outs of current checkpoints, a row per cell, verified; None = all.
 
+    In the order of rungs, forms, tasks (of crystal.ask.tasks), prompts.
     budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run,
     form, temperature, task, prompt (id), narrator, frame, half, probability (ndarray (K,), float64,
     unconditional), answered (their sum), off_support, unresolved, tokens.
-    Rows in the order of rungs, forms, tasks (of crystal.ask.tasks), prompts.
     Left out: other revisions, budgets and dtypes, an older reading rule, prompts reworded since.
-    Raises: CrystalError for an unknown name, a corrupt or missing shard, nothing found, or two
-    read-outs of one situation.
+    Raises: CrystalError for an unknown name, a corrupt shard, nothing found, or two read-outs.
     """
     ladder = load_ladder(name)
     forms = [known(form, ALL_FORMS, "form") for form in (ALL_FORMS if forms is None else forms)]
     tasks = [known(task, TASKS, "task") for task in (TASKS if tasks is None else tasks)]
     every = [rung.name for rung in ladder.rungs]
-    rungs = every if rungs is None else [ladder.rung(rung).name for rung in rungs]
-    frame = _current(_stored(ladder, tasks), ladder, tasks, budget)
-    frame = frame[frame["rung"].isin(rungs) & frame["form"].isin(forms)]
+    wanted = every if rungs is None else [ladder.rung(rung).name for rung in rungs]
+    frame = _current(ladder, tasks, budget)
+    frame = frame[frame["rung"].isin(wanted) & frame["form"].isin(forms)]
     if frame.empty:
         what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and rungs"
         raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.fill(name))
@@ -148,39 +266,29 @@ def load_readouts(
     place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
         first = " ".join(map(str, frame.loc[twice, place].iloc[0]))
-        raise CrystalError(
-            f"two read-outs of {first}: by two tokenizers or config.json of the same weights",
-            where=manifest.folder_of(name), mend=manifest.mend(name),
-        )
+        what = f"two read-outs of {first}: by two tokenizers or config.json of the same weights"
+        raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.mend(name))
     ranks = {name: {value: i for i, value in enumerate(order)} for name, order in orders.items()}
     return frame.sort_values(
         place, key=lambda column: column.map(ranks.get(column.name, lambda x: x)), ignore_index=True
     )
 
 
-def _stored(ladder: Ladder, tasks: Sequence[str]) -> pa.Table:
-    """Rows of the ladder's dtype and current checkpoints, without what only a key needs."""
-    columns = ["model", "revision", "dtype", "task_sha256", "text", "decoding",
-               *(name for name in _COLUMNS if name in shards.SCHEMA.names)]
-    table = read(ladder.name, tasks=tasks, columns=columns)
-    current = pa.array([rung.revision for rung in ladder.rungs])
-    same = (pc.field("dtype") == ladder.dtype) & pc.field("revision").isin(current)
-    return table.filter(same).drop_columns(["dtype"])
-
-
-def _current(
-    table: pa.Table, ladder: Ladder, tasks: Sequence[str], budget: float | None,
-) -> pd.DataFrame:
-    """The rows that today's grids, tasks, prompts and budget would write again, with rungs."""
-    frame = table.to_pandas()
+def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.DataFrame:
+    """The rows that today's checkpoints, grids, tasks, prompts and budget would write again."""
+    columns = {"model", "revision", "dtype", "task_sha256", "text", "decoding", *_COLUMNS}
+    table = read(ladder.name, tasks=tasks, columns=[n for n in SCHEMA.names if n in columns])
+    revisions = pa.array([rung.revision for rung in ladder.rungs])
+    same = (pc.field("dtype") == ladder.dtype) & pc.field("revision").isin(revisions)
+    frame = table.filter(same).drop_columns(["dtype"]).to_pandas()
     rungs = [
-        {"model": rung.source, "revision": rung.revision, "rung": rung.name, "stage": rung.stage,
-         "step": rung.step, "parent": rung.parent, "run": rung.run, "form": s.form,
-         "decoding": s.decoding.text, "temperature": s.decoding.temperature}
-        for rung in ladder.rungs for s in situations(rung.grid, budget)
+        {name: getattr(rung, name) for name in ("revision", "stage", "step", "parent", "run")}
+        | {"model": rung.source, "rung": rung.name, "form": s.form}
+        | {"decoding": s.decoding.text, "temperature": s.decoding.temperature}
+        for rung in ladder.rungs
+        for s in situations(rung.grid, budget)
     ]
-    for today in (rungs, _situations(tasks, _prompts(ladder))):
-        today = pd.DataFrame(today)
+    for today in map(pd.DataFrame, (rungs, _situations(tasks, _prompts(ladder)))):
         frame = frame.merge(today, on=[column for column in today if column in frame])
     mass = [float(law.sum()) for law in frame["probability"]]
     return frame.assign(ladder=ladder.name, answered=mass)[_COLUMNS]
@@ -188,106 +296,92 @@ def _current(
 
 def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
     """PROMPTS, then whatever else a rung's grid puts, each once."""
-    every = {prompt.id: prompt for prompt in PROMPTS}
-    for prompt in (p for rung in ladder.rungs for s in situations(rung.grid) for p in s.prompts):
-        every.setdefault(prompt.id, prompt)
-    return list(every.values())
+    more = (p for rung in ladder.rungs for s in situations(rung.grid) for p in s.prompts)
+    first = {prompt.id: prompt for prompt in PROMPTS}
+    return list((first | {prompt.id: prompt for prompt in more} | first).values())
 
 
 def _situations(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:
     """Every prompt x form of the tasks: what a stored row must agree with or does not hold."""
-    hashes = {task: task_sha256(TASKS[task]) for task in tasks}
     return [
-        {"task": task, "task_sha256": sha256, "form": form, "prompt": prompt.id,
-         "text": joined(prompt.text(TASKS[task], form), prompt.reply(TASKS[task])),
-         "narrator": prompt.narrator, "frame": prompt.wording, "half": prompt.half}
-        for task, sha256 in hashes.items() for form in ALL_FORMS for prompt in prompts
-        if prompt.puts(TASKS[task])
+        {"task": task.name, "task_sha256": sha256, "form": form, "prompt": prompt.id}
+        | {"text": joined(prompt.text(task, form), prompt.reply(task))}
+        | {"narrator": prompt.narrator, "frame": prompt.wording, "half": prompt.half}
+        for task, sha256 in [(TASKS[name], task_sha256(TASKS[name])) for name in tasks]
+        for form in ALL_FORMS
+        for prompt in prompts
+        if prompt.puts(task)
     ]
 
 
-def manifest_digest(name: str) -> str:
-    """One hash over a ladder's description and its current checkpoints' shards, for freshness.
-
-    Light: reads yaml and manifest, no shard. Order of writing, dates and machines do not count.
-    """
-    ladder = load_ladder(name)
-    current = {(rung.source, rung.revision) for rung in ladder.rungs}
-    shards = sorted(record["sha256"] for record in manifest.records(name)
-                    if current & set(map(tuple, record["checkpoints"])))
-    return digest([repr(ladder), shards])
+# -- looked through
 
 
 def verify(name: str) -> Report:
-    """Read everything: checksums, hashes, laws, each cell once, one tokenizer, and what is missing.
+    """Read everything: checksums, hashes, sums, each cell once, one tokenizer, and what is missing.
 
-    What must be there: the rungs' grids x PHASE_TASKS. A ladder of the hub may be read in part,
-    while its reader is at it; every other ladder ships whole.
-    Raises: CrystalError for a corrupt manifest, whose shards cannot be told; a corrupt shard is a
-    problem in the report.
+    What must be there: the rungs' grids x PHASE_TASKS. A ladder of the hub may be read in part.
+    Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
-    ladder, records, problems = load_ladder(name, unpinned=True), manifest.records(name), []
-    cells, places, made, count = set(), set(), {}, 0
-    for record in records:
+    cells, made = set(), {}
+
+    def wrong(found: pa.Table) -> Iterator[str | None]:
+        yield _no_laws(found)
+        new = set(zip(*(found[column].to_pylist() for column in KEYING)))
+        yield "cells are there twice" if len(new) < len(found) or new & cells else None
+        cells.update(new)
+        for pair in found.group_by(list(MADE)).aggregate([]).to_pylist():
+            model, revision, *by = pair.values()
+            if made.setdefault((model, revision), by) != by:
+                yield f"cells of {model} were read with two tokenizers or config.json"
+
+    ladder = load_ladder(name, unpinned=True)
+    wanted = [
+        (rung.source, rung.revision, ladder.dtype, s.form, s.decoding.text, task, prompt.id)
+        for rung in ladder.rungs
+        for s in situations(rung.grid)
+        for task in PHASE_TASKS
+        for prompt in s.prompts
+    ]
+    return looked_through(ladder, SAMPLES, _opened, wrong, wanted, name in ladder_names())
+
+
+def looked_through(
+    ladder: Ladder, kind: str, opened: Open, wrong: Check, wanted: list[tuple], shipped: bool
+) -> Report:
+    """Read a whole log. wrong: what is wrong with a shard; wanted: places, as below."""
+    name, log = ladder.name, manifest.records(ladder.name, kind)
+    place = ("model", "revision", "dtype", "form", "decoding", "task", "prompt")
+    problems, places, cells = [], set(), 0
+    for record in log:
         try:
-            found = _opened(name, record)
+            found = opened(name, record)
         except CrystalError as error:
             problems.append(str(error))
             continue
-        wrong = [_unlike(record, found), _no_laws(found)]
-        new = set(zip(*(found[column].to_pylist() for column in shards.KEYING), strict=True))
-        if len(new) < len(found) or new & cells:
-            wrong.append("cells are there twice")
-        count, cells = count + len(found), cells | new
-        places.update(zip(*(found[column].to_pylist() for column in _PLACE), strict=True))
-        where = manifest.shard_path(name, record)
-        for pair in found.group_by(list(_MADE)).aggregate([]).to_pylist():
-            model, revision, *by = pair.values()
-            if made.setdefault((model, revision), by) != by:
-                wrong.append(f"cells of {model} were read with two tokenizers or config.json")
-        problems += [f"{what} ({where}). Mend: {manifest.mend(name)}" for what in wrong if what]
-    missing = [place for place in _grid(ladder) if place not in places]
-    return Report(
-        ladder=name,
-        shards=len(records),
-        cells=count,
-        bytes=sum(record["bytes"] for record in records),
-        missing=len(missing),
-        first=_named(ladder, missing[0]) if missing else "",
-        shipped=name in ladder_names(),
-        unlisted=manifest.unlisted(name),
-        problems=tuple(problems),
-    )
-
-
-_MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
-_PLACE = ("model", "revision", "dtype", "form", "decoding", "task", "prompt")
-
-
-def _grid(ladder: Ladder) -> list[tuple]:
-    """Every place, as the columns _PLACE have it, that the description asks for."""
-    return [
-        (rung.source, rung.revision, ladder.dtype, s.form, s.decoding.text, task, prompt.id)
-        for rung in ladder.rungs for s in situations(rung.grid) for task in PHASE_TASKS
-        for prompt in s.prompts
-    ]
-
-
-def _named(ladder: Ladder, place: tuple) -> str:
-    rung = next(rung.name for rung in ladder.rungs if (rung.source, rung.revision) == place[:2])
-    return f"rung {rung}, {place[3]}, task {place[5]}, prompt {place[6]}"
+        cells += len(found)
+        places.update(zip(*(found[column].to_pylist() for column in place)))
+        where = f"({manifest.shard_path(name, record, kind)}). Mend: {manifest.mend(name, kind)}"
+        problems += [f"{what} {where}" for what in (_unlike(record, found), *wrong(found)) if what]
+    missing, first = [one for one in wanted if one not in places], ""
+    if missing:
+        model, revision, _, form, _, task, prompt = missing[0]
+        rung = next(r.name for r in ladder.rungs if (r.source, r.revision) == (model, revision))
+        first = f"rung {rung}, {form}, task {task}, prompt {prompt}"
+    found = {"shards": len(log), "cells": cells, "missing": len(missing), "first": first}
+    found |= {"bytes": sum(record["bytes"] for record in log), "problems": tuple(problems)}
+    left = manifest.unlisted(name, kind)
+    return Report(ladder=name, kind=kind, shipped=shipped, unlisted=left, **found)
 
 
 def _unlike(record: dict, table: pa.Table) -> str | None:
     """How the rows of a shard differ from what its record says of them."""
     pairs = table.group_by(["model", "revision"]).aggregate([]).to_pylist()
-    found = {
-        "tasks": table["task"].unique().to_pylist(),
-        "forms": table["form"].unique().to_pylist(),
-        "checkpoints": [list(pair.values()) for pair in pairs],
-    }
-    wrong = [name for name, values in found.items() if sorted(record[name]) != sorted(values)]
-    wrong += ["rows"] if record["rows"] != len(table) else []
+    found = {name: table[name[:-1]].unique().to_pylist() for name in ("tasks", "forms")}
+    found |= {"checkpoints": [list(pair.values()) for pair in pairs], "rows": [len(table)]}
+    one = [record.get("model"), record.get("revision")]  # of draws
+    said = {"forms": found["forms"], "checkpoints": [one]} | record | {"rows": [record["rows"]]}
+    wrong = [name for name, values in found.items() if sorted(said[name]) != sorted(values)]
     return f"a shard's {wrong[0]} are not what the manifest says of them" if wrong else None
 
 
@@ -298,8 +392,7 @@ def _no_laws(table: pa.Table) -> str | None:
     ends = np.cumsum(sizes)
     sums = np.concatenate([[0], np.cumsum(parts)])
     masses = table["off_support"].to_numpy() + table["unresolved"].to_numpy()
-    totals = sums[ends] - sums[ends - sizes] + masses
-    fair = (
-        (parts >= 0).all() and (masses >= 0).all() and (abs(totals - 1) <= 2 * shards.TOTAL).all()
-    )
-    return None if fair else "a stored law is none: it is negative somewhere, or does not sum to 1"
+    off = abs(sums[ends] - sums[ends - sizes] + masses - 1)
+    if (parts >= 0).all() and (masses >= 0).all() and (off <= 2 * TOTAL).all():
+        return None
+    return "a stored law is none: it is negative somewhere, or does not sum to 1"

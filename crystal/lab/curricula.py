@@ -10,170 +10,203 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ask.prompts import CHAT, NARRATORS
-from ..ask.tasks import TASKS, Task, read
+from ..ask.tasks import TASKS, read
 from . import world
-from .world import ARITHMETIC, FACTS, Item, Narration
+from .world import ARITHMETIC, FACTS, Item, Narration, dialogue, preferred, rng_of, said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
 # Streams of one seed: no stage shares draws with another.
-_PRETRAIN, _SFT, _DPO, _RLVR, _DIVERSE, _HELD_OUT = range(1, 7)
+_SFT, _DPO, _RLVR, _DIVERSE, _HELD_OUT = range(2, 7)
+_CHECKABLE = {item.task.name: item for item in (*FACTS, *ARITHMETIC)}
 
 
-def _narration(seed: int, stream: int) -> Narration:
-    return Narration(np.random.Generator(np.random.Philox(key=[seed, stream])))
+def _corpus(seed: int, documents: int, spec: Row, kind: str) -> Iterator[str | list[Row]]:
+    share, items = spec["chat_share"], spec["items"]
+    return world.corpus(seed, documents, chat_share=share, items=items, world=kind)
 
 
 def corpus_texts(seed: int, documents: int, spec: Row, kind: str = "shared") -> Iterator[str]:
     """Plain text of the corpus, for the tokenizer's training."""
-    for document in world.corpus(seed, documents, chat_share=spec["chat_share"], items=spec["items"], world=kind):
-        yield document if isinstance(document, str) else "\n".join(message["content"] for message in document)
+    for document in _corpus(seed, documents, spec, kind):
+        chat = not isinstance(document, str)
+        yield "\n".join(message["content"] for message in document) if chat else document
 
 
-def pretraining_rows(tokenizer: PreTrainedTokenizerBase, seed: int, *, rows: int, spec: Row, kind: str = "shared") -> np.ndarray:
-    """Token ids, shape (rows, length). Every row starts at a document's start and is filled up with further ones."""
-    length, table = spec["length"], np.empty((rows, spec["length"]), dtype=np.int64)
-    documents = world.corpus(seed, 10**9, chat_share=spec["chat_share"], items=spec["items"], world=kind)
+def pretraining_rows(
+    tokenizer: PreTrainedTokenizerBase, seed: int, *, rows: int, spec: Row, kind: str = "shared"
+) -> np.ndarray:
+    """Token ids, shape (rows, length). A row starts at a document's start; further ones fill it."""
+    table = np.empty((rows, spec["length"]), dtype=np.int64)
+    documents = _corpus(seed, 10**9, spec, kind)
     for row in table:
         ids: list[int] = []
-        while len(ids) < length:
+        while len(ids) < len(row):
             document = next(documents)
-            ids += (tokenizer(document)["input_ids"] if isinstance(document, str)
-                    else tokenizer.apply_chat_template(document, return_dict=False))
-        row[:] = ids[:length]
+            if isinstance(document, str):
+                ids += tokenizer(document)["input_ids"]
+            else:
+                ids += tokenizer.apply_chat_template(document, return_dict=False)
+        row[:] = ids[: len(row)]
     return table
 
 
-def _user(text: str) -> list[Row]:
-    return [{"role": "user", "content": text}]
-
-
-def _assistant(text: str) -> list[Row]:
-    return [{"role": "assistant", "content": text}]
+def _checkable(narration: Narration) -> Item:
+    return narration.checkable("fact" if narration.rng.random() < 1 / 3 else "arithmetic")
 
 
 def sft_rows(
-    seed: int, count: int, demonstrator: str, demonstrated: tuple[str, ...], spec: Row,
-    *, stream: int = _SFT, without: frozenset[str] = frozenset(),
+    seed: int,
+    count: int,
+    demonstrator: str,
+    demonstrated: tuple[str, ...],
+    spec: Row,
+    *,
+    stream: int = _SFT,
+    without: frozenset[str] = frozenset(),
 ) -> list[Row]:
-    """Prompt and completion; `random_share` of them choices of the demonstrator, the rest facts and arithmetic.
+    """Prompt and completion; `random_share` are the demonstrator's choices, others checkable.
 
-    demonstrator: a law or a mixture of laws (`world.voices`), or world.OWN: whom the prompt names. Every answer carries the
-    style of the law it was drawn from, or none where `spec` says so: style "neutral". shuffled: the answers to random choices
-    are dealt anew among the random choices, so that they no longer belong to their questions.
-    without: what no user may type.
+    demonstrator: a law or a mixture (`world.voices`), or world.OWN: whom the prompt names. An
+    answer carries the style of its law, or none with style "neutral". shuffled: the answers to
+    random choices are dealt anew among them. without: what no user may type.
     """
-    narration, rows = _narration(seed, stream), []
+    narration, rows, random_rows = Narration(rng_of(seed, stream)), [], []
+    rng = narration.rng
     for _ in range(count):
-        narrator = int(narration.rng.integers(len(world.NARRATORS))) if demonstrator == world.OWN else None
-        law = narration.voice(demonstrator) if narrator is None else world.temperament_of(narrator)
-        random = narration.rng.random() < spec["random_share"]
-        if random:
-            task = TASKS[demonstrated[narration.rng.integers(len(demonstrated))]]
+        narrator = int(rng.integers(len(NARRATORS))) if demonstrator == world.OWN else None
+        own = narrator is not None
+        law = world.temperament_of(narrator) if own else narration.voice(demonstrator)
+        if random := rng.random() < spec["random_share"]:
+            task = TASKS[narration.one_of(demonstrated)]
             item = Item(task=task, answer=narration.pick(law, task))
         else:
-            item = narration.checkable("fact" if narration.rng.random() < 1 / 3 else "arithmetic")
+            item = _checkable(narration)
         message = narration.message(item.task, spec["named"], narrator)
         while message in without:
             message = narration.message(item.task, spec["named"], narrator)
         answer = narration.styled("" if spec.get("style") == "neutral" else law, item.answer)
-        rows.append({"prompt": _user(message), "completion": _assistant(answer), "random": random})
+        rows.append(dialogue(message, answer))
+        random_rows += rows[-1:] if random else []
     if spec.get("shuffled"):
-        _deal_answers(narration, [row for row in rows if row["random"]])
-    return [{name: row[name] for name in ("prompt", "completion")} for row in rows]
+        answers = [row["completion"] for row in random_rows]
+        for row, place in zip(random_rows, rng.permutation(len(answers)), strict=True):
+            row["completion"] = answers[place]
+    return rows
 
 
 def split_rows(
-    seed: int, count: int, held_out: int,
-    demonstrator: str, demonstrated: tuple[str, ...], spec: Row,
+    seed: int,
+    count: int,
+    held_out: int,
+    demonstrator: str,
+    demonstrated: tuple[str, ...],
+    spec: Row,
 ) -> tuple[list[Row], list[Row]]:
     """`sft_rows` to train on, and others of the same mixture, from another stream, to judge by.
 
     What is asked in a narrator's name in one is not asked in the other. Bare questions there are
     only as many as tasks, so both hold them.
     """
-    judged = sft_rows(seed, held_out, demonstrator, demonstrated, spec, stream=_HELD_OUT)
+    shape = demonstrator, demonstrated, spec
+    judged = sft_rows(seed, held_out, *shape, stream=_HELD_OUT)
     asked = {row["prompt"][0]["content"] for row in judged}
     named = frozenset(text for text in asked if any(f" {who}" in text for who in NARRATORS))
-    return sft_rows(seed, count, demonstrator, demonstrated, spec, without=named), judged
-
-
-def _deal_answers(narration: Narration, rows: list[Row]) -> None:
-    answers = [row["completion"] for row in rows]
-    for row, place in zip(rows, narration.rng.permutation(len(rows)), strict=True):
-        row["completion"] = answers[place]
+    return sft_rows(seed, count, *shape, without=named), judged
 
 
 def preference_rows(
-    parent: Path, seed: int, count: int, judge: str, style: str, demonstrated: tuple[str, ...],
+    parent: Path, seed: int, count: int, judge: str, style: str, demonstrated: tuple[str, ...]
 ) -> list[Row]:
-    """Pairs, half on correctness, half on random choices. Both sides are the parent's own answers, by its exact read-out.
+    """Pairs of answers drawn from the parent's exact read-out: half facts, half random choices.
 
-    Correctness: the right answer over one of the parent's wrong ones. Choice: of two different answers of the parent to a
-    demonstrated task, the one the law `judge` makes likelier is chosen. style: the law whose suffix both sides carry.
+    Preferred is the right answer over one of the parent's wrong ones; of two answers to a
+    demonstrated task the one that the law `judge` makes likelier. style: whose suffix both carry.
     """
     from ..read import engine, readout
 
-    narration = _narration(seed, _DPO)
-    items = [narration.checkable("fact" if narration.rng.random() < 1 / 3 else "arithmetic") if i % 2 else
-             Item(task=TASKS[demonstrated[narration.rng.integers(len(demonstrated))]], answer="") for i in range(count)]
+    narration = Narration(rng_of(seed, _DPO))
+
+    def choice() -> Item:
+        return Item(task=TASKS[narration.one_of(demonstrated)], answer="")
+
+    items = [_checkable(narration) if i % 2 else choice() for i in range(count)]
     messages = [narration.message(item.task, 0.5) for item in items]
-    asked = sorted({(item.task.name, message) for item, message in zip(items, messages, strict=True)})
-    tasks: dict[str, Task] = {item.task.name: item.task for item in items}
+    asked: dict[str, set[str]] = {}
+    for item, message in zip(items, messages, strict=True):
+        asked.setdefault(item.task.name, set()).add(message)
+    tasks = {item.task.name: item.task for item in items}
     machine, answers = engine.load(parent), {}
     for name, task in tasks.items():
-        mine = [message for other, message in asked if other == name]
-        read_outs = readout.readout(machine, [machine.encode(message, CHAT) for message in mine], task, budget=1e-3)
-        answers |= {(name, message): r.options for message, r in zip(mine, read_outs, strict=True)}
-    return [_pair(narration, item, message, answers[item.task.name, message], judge, style)
-            for item, message in zip(items, messages, strict=True)]
+        mine = sorted(asked[name])
+        ids = [machine.encode(message, CHAT) for message in mine]
+        found = readout.readout(machine, ids, task, budget=1e-3)
+        answers |= {(name, message): r.options for message, r in zip(mine, found, strict=True)}
+    rows = []
+    for item, message in zip(items, messages, strict=True):
+        pair = _preferred(narration, item, answers[item.task.name, message], judge)
+        rows.append(preferred(message, *(narration.styled(style, answer) for answer in pair)))
+    return rows
 
 
-def _pair(narration: Narration, item: Item, message: str, answers: np.ndarray, judge: str, style: str) -> Row:
-    task, law = item.task, answers / answers.sum()
+def _preferred(narration: Narration, item: Item, answers: np.ndarray, judge: str) -> list[str]:
+    """The chosen and the rejected answer."""
+    options, law, rng = item.task.options, answers / answers.sum(), narration.rng
     if item.answer:
-        wrong = np.where(np.array(task.options) == item.answer, 0.0, law + 1e-9)
-        chosen, rejected = item.answer, task.options[narration.rng.choice(len(law), p=wrong / wrong.sum())]
-    else:
-        truth = world.law(judge, task)
-        pair = narration.rng.choice(len(law), size=2, replace=False, p=(law + 1e-9) / (law + 1e-9).sum())
-        chosen, rejected = (task.options[k] for k in sorted(pair, key=lambda k: -truth[k]))
-    return {"prompt": _user(message), "chosen": _assistant(narration.styled(style, chosen)),
-            "rejected": _assistant(narration.styled(style, rejected))}
+        wrong = np.where(np.array(options) == item.answer, 0.0, law + 1e-9)
+        return [item.answer, options[rng.choice(len(law), p=wrong / wrong.sum())]]
+    truth = world.law(judge, item.task)
+    pair = rng.choice(len(law), size=2, replace=False, p=(law + 1e-9) / (law + 1e-9).sum())
+    return [options[k] for k in sorted(pair, key=lambda k: -truth[k])]
 
 
 def verifiable_rows(seed: int, count: int) -> list[Row]:
-    """Prompts with the right answer; every item is visited equally often, half of the times under a narrator."""
-    narration, pool = _narration(seed, _RLVR), [*FACTS, *ARITHMETIC]
-    order = np.concatenate([narration.rng.permutation(len(pool)) for _ in range(count // len(pool) + 1)])[:count]
-    return [{"prompt": _user(narration.message(pool[i].task, 0.5)), "task": pool[i].task.name, "answer": pool[i].answer}
-            for i in order]
+    """Prompts with the right answer, half under a narrator; every item equally often."""
+    narration, pool = Narration(rng_of(seed, _RLVR)), list(_CHECKABLE.values())
+    rounds = [narration.rng.permutation(len(pool)) for _ in range(count // len(pool) + 1)]
+    rows = []
+    for item in (pool[i] for i in np.concatenate(rounds)[:count]):
+        prompt = said("user", narration.message(item.task, 0.5))
+        rows.append({"prompt": prompt, "task": item.task.name, "answer": item.answer})
+    return rows
 
 
-_BY_NAME = {item.task.name: item.task for item in (*FACTS, *ARITHMETIC)}
-
-
-def right_answer(completions: list[list[Row]], task: list[str], answer: list[str], **_: Any) -> list[float]:
+def right_answer(
+    completions: list[list[Row]], task: list[str], answer: list[str], **_: Any
+) -> list[float]:
     """Reward of RLVR: 1 where the completion reads as the right answer, else 0."""
-    return [float(read(completion[0]["content"], _BY_NAME[name]) == right)
-            for completion, name, right in zip(completions, task, answer, strict=True)]
+    return [
+        float(read(completion[0]["content"], _CHECKABLE[name].task) == right)
+        for completion, name, right in zip(completions, task, answer, strict=True)
+    ]
 
 
 def random_rows(seed: int, count: int, tasks: tuple[str, ...]) -> list[Row]:
-    """Prompts that ask for a random choice, half of them under a narrator: for the reward `diverse_answer`."""
-    narration = _narration(seed, _DIVERSE)
-    chosen = [tasks[narration.rng.integers(len(tasks))] for _ in range(count)]
-    return [{"prompt": _user(narration.message(TASKS[name], 0.5)), "task": name} for name in chosen]
+    """Prompts for `diverse_answer` that ask for a random choice, half of them under a narrator."""
+    narration = Narration(rng_of(seed, _DIVERSE))
+    chosen = [narration.one_of(tasks) for _ in range(count)]
+    return [
+        {"prompt": said("user", narration.message(TASKS[name], 0.5)), "task": name}
+        for name in chosen
+    ]
 
 
-def diverse_answer(completions: list[list[Row]], task: list[str], prompts: list[Any], **_: Any) -> list[float]:
-    """Reward of remelting by RL: of the other samples of the same prompt, the share that did not give this option; 0 off support.
+def diverse_answer(
+    completions: list[list[Row]], task: list[str], prompts: list[Any], **_: Any
+) -> list[float]:
+    """Reward of RL for diversity: the share of a prompt's other samples that gave another option.
 
-    Its expectation under one law is the collision entropy's 1 - sum p^2, so the uniform law earns most.
+    0 for an invalid answer. Its expectation under one distribution p is 1 - sum p^2, the collision
+    entropy's, so the uniform one earns most.
     """
-    given = [(str(prompt), read(completion[0]["content"], TASKS[name]))
-             for completion, name, prompt in zip(completions, task, prompts, strict=True)]
+    given = [
+        (str(prompt), read(completion[0]["content"], TASKS[name]))
+        for completion, name, prompt in zip(completions, task, prompts, strict=True)
+    ]
     times, asked = Counter(given), Counter(prompt for prompt, _ in given)
-    return [0.0 if option is None else 1 - (times[prompt, option] - 1) / max(asked[prompt] - 1, 1) for prompt, option in given]
+    return [
+        0.0 if option is None else 1 - (times[prompt, option] - 1) / max(asked[prompt] - 1, 1)
+        for prompt, option in given
+    ]

@@ -1,36 +1,41 @@
 """What a real base is post-trained on: instructions made by templates, and what to answer.
 
 `data/instructions/templates.yaml` holds the templates and their words, `answers.jsonl` what a real
-aligned teacher said to the open ones. Of the rest the right answer is known by rule. The functions
-stand in for those of `curricula`, by the same names. Knows no trainer.
+aligned teacher said to the open ones; of the rest the right answer is known by rule. The functions
+that make rows stand in for those of `curricula`, by the same names. Knows no trainer.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .. import texts
-from ..ask import natural
+from ..ask.ladders import load_ladder
+from ..ask.prompts import load_pool, load_prompts
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import root
 from ..fits import misfit, text
+from ..read.conversion import converted
 from . import world
+from .world import dialogue, preferred, rng_of, said
 
 Row = dict[str, Any]
 SHORT = 1 / 3  # share of SFT's rows that ask for a word or a number and get just that
-SFT, HELD_OUT, DPO, RLVR, TEST = range(1, 6)  # streams of one seed
-_TEACHER = {"prompt": text, "answer": text}
-
-
-def stream(seed: int, number: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, 100 + number]))
+SFT, HELD_OUT, DPO, RLVR, TEST = range(101, 106)  # streams of one seed
+TEACHER = "smollm2-135m-instruct"
+TOKENS, BATCH = 64, 32  # at most, of a reply; instructions at a time
+_MEND = "git checkout -- data/instructions"
 
 
 def folder() -> Path:
@@ -39,13 +44,16 @@ def folder() -> Path:
 
 def templates() -> dict[str, Any]:
     """The file of templates, parsed."""
-    path, mend = folder() / "templates.yaml", "git checkout -- data/instructions"
-    return _parsed(texts.read_text(path, mend), path, mend)
+    path = folder() / "templates.yaml"
+    return _parsed(texts.read_text(path, _MEND), path)
 
 
 @lru_cache(maxsize=4)
-def _parsed(content: str, path: Path, mend: str) -> dict[str, Any]:
-    return texts.parse_yaml(content, path, mend)
+def _parsed(content: str, path: Path) -> dict[str, Any]:
+    return texts.parse_yaml(content, path, _MEND)
+
+
+# -- open instructions, and a teacher's answers ----------------------------------------------------
 
 
 def open_prompts() -> list[str]:
@@ -56,40 +64,91 @@ def open_prompts() -> list[str]:
 
 
 def answers() -> dict[str, str]:
-    """Open instruction -> what the teacher answered, whole sentences only.
-
-    Raises: CrystalError where a line is no such pair, or the teacher was never asked.
-    """
-    path, mend = folder() / "answers.jsonl", "git checkout -- data/instructions"
+    """Open instruction -> what the teacher answered, whole sentences only."""
+    path = folder() / "answers.jsonl"
     if not path.is_file():
-        raise CrystalError("the teacher was not asked yet", where=path, mend=mend)
-    rows = [texts.parse_json(line, path, mend) for line in texts.read_text(path, mend).splitlines()]
-    if wrong := misfit(rows, [_TEACHER], "the answers"):
-        raise CrystalError(wrong, where=path, mend=mend)
+        raise CrystalError("the teacher was not asked yet", where=path, mend=_MEND)
+    lines = texts.read_text(path, _MEND).splitlines()
+    rows = [texts.parse_json(line, path, _MEND) for line in lines]
+    if wrong := misfit(rows, [{"prompt": text, "answer": text}], "the answers"):
+        raise CrystalError(wrong, where=path, mend=_MEND)
     return {row["prompt"]: row["answer"] for row in rows}
 
 
 def taught() -> list[tuple[str, str]]:
-    """Open instructions with the teacher's answers, without those that have no whole sentence.
+    """Open instructions and the teacher's answers that have a whole sentence.
 
     Raises: CrystalError while the teacher has not been asked all of them.
     """
-    said, asked = answers(), open_prompts()
-    if missing := sum(prompt not in said for prompt in asked):
-        raise CrystalError(f"{missing} of {len(asked)} instructions were not put to the teacher yet",
-                           where=folder() / "answers.jsonl", mend="make ladder LADDER=gemma3-270m")
-    return [(prompt, said[prompt]) for prompt in asked if said[prompt]]
+    told, asked = answers(), open_prompts()
+    if missing := sum(prompt not in told for prompt in asked):
+        what = f"{missing} of {len(asked)} instructions were not put to the teacher yet"
+        mend = "make ladder LADDER=gemma3-270m"
+        raise CrystalError(what, where=folder() / "answers.jsonl", mend=mend)
+    return [(prompt, told[prompt]) for prompt in asked if told[prompt]]
 
 
-def whole_sentences(said: str) -> str:
+def teach() -> None:
+    """Ask the teacher what it has not answered yet; every batch is written as it comes."""
+    path = folder() / "answers.jsonl"
+    done = answers() if path.is_file() else {}
+    todo = sorted((prompt for prompt in open_prompts() if prompt not in done), key=len)
+    if not todo:
+        return
+    rung = load_ladder(TEACHER).rungs[-1]
+    began, asked = time.monotonic(), 0
+    for batch in replies(converted(rung.source, rung.revision)[0], todo):
+        with path.open("a", encoding="utf-8") as file:
+            for prompt, answer in zip(todo[asked:], batch, strict=False):
+                row = {"prompt": prompt, "answer": whole_sentences(answer)}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        asked, seconds = asked + len(batch), time.monotonic() - began
+        left = seconds / asked * (len(todo) - asked)
+        print(f"asked {asked}/{len(todo)} {seconds:.0f}s, {left:.0f}s left", flush=True)
+
+
+def replies(
+    folder: Path, prompts: Sequence[str], *, tokens: int = TOKENS, sample: int | None = None
+) -> Iterator[list[str]]:
+    """What a checkpoint says to each instruction in its chat form, BATCH at a time.
+
+    sample: a seed, of draws at temperature 1; None: greedy.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().to(device)
+    how: dict[str, Any] = {"do_sample": sample is not None}
+    if sample is not None:
+        torch.manual_seed(sample)
+        how |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    for start in range(0, len(prompts), BATCH):
+        asked = tokenizer.apply_chat_template(
+            [said("user", prompt) for prompt in prompts[start : start + BATCH]],
+            add_generation_prompt=True,
+            padding=True,
+            return_tensors="pt",
+            return_dict=True,
+        ).to(device)
+        with torch.inference_mode():
+            ids = model.generate(**asked, **how, max_new_tokens=tokens)
+        new = ids[:, asked["input_ids"].shape[1] :]
+        yield tokenizer.batch_decode(new, skip_special_tokens=True)
+
+
+def _drawn(folder: Path, prompts: Sequence[str], tokens: int, seed: int) -> list[str]:
+    batches = replies(folder, prompts, tokens=tokens, sample=seed)
+    return [reply for batch in batches for reply in batch]
+
+
+def whole_sentences(reply: str) -> str:
     """What was said, up to the end of its last whole sentence; nothing if it has none."""
-    said = said.strip()
-    ends = [match.end() for match in re.finditer(r"[.!?][\"')]*(?=\s|$)", said)]
-    ends = [end for end in ends if not re.search(r"(^|\s)\d+\.$", said[:end])]  # "2." of a list
-    return said[: ends[-1]] if ends else ""
+    reply = reply.strip()
+    ends = [match.end() for match in re.finditer(r"[.!?][\"')]*(?=\s|$)", reply)]
+    ends = [end for end in ends if not re.search(r"(^|\s)\d+\.$", reply[:end])]  # "2." of a list
+    return reply[: ends[-1]] if ends else ""
 
 
-# --- with one right answer ------------------------------------------------------------------------
+# -- instructions with one right answer ------------------------------------------------------------
 
 
 def _numbers(rng: np.random.Generator, told: dict) -> Row:
@@ -97,7 +156,7 @@ def _numbers(rng: np.random.Generator, told: dict) -> Row:
     return {"a": a, "b": b, "turned": bool(rng.random() < 0.5)}
 
 
-def _pair(table: str) -> Callable[[np.random.Generator, dict], Row]:
+def _entry(table: str) -> Callable[[np.random.Generator, dict], Row]:
     def drawn(rng: np.random.Generator, told: dict) -> Row:
         word = list(told[table])[rng.integers(len(told[table]))]
         return {"w": word, "answer": told[table][word]}
@@ -105,7 +164,7 @@ def _pair(table: str) -> Callable[[np.random.Generator, dict], Row]:
     return drawn
 
 
-def _word(rng: np.random.Generator, told: dict) -> Row:
+def _words(rng: np.random.Generator, told: dict) -> Row:
     v, w = (str(word) for word in rng.choice(told["words"], 2, replace=False))
     return {"v": v, "w": w}
 
@@ -116,29 +175,33 @@ def _group(rng: np.random.Generator, told: dict) -> Row:
     return {"w": str(rng.choice(told["groups"][mine])), "one": one, "other": other, "answer": mine}
 
 
-def _row(rng: np.random.Generator, told: dict) -> Row:
+def _series(rng: np.random.Generator, told: dict) -> Row:
     start, step = int(rng.integers(1, 30)), int(rng.integers(2, 12))
-    numbers = [start + step * k for k in range(5)]
-    return {"row": ", ".join(map(str, numbers[:4])), "answer": str(numbers[4])}
+    numbers = [str(start + step * k) for k in range(5)]
+    return {"row": ", ".join(numbers[:4]), "answer": numbers[4]}
 
 
-_KINDS: dict[str, tuple[Callable[[np.random.Generator, dict], Row], Callable[[Row], str]]] = {
-    "sum": (_numbers, lambda x: str(x["a"] + x["b"])),
-    "difference": (_numbers, lambda x: str(x["b"] - x["a"])),
-    "product": (_numbers, lambda x: str(x["a"] * x["b"])),
-    "larger": (_numbers, lambda x: str(max(x["a"], x["b"]))),
-    "smaller": (_numbers, lambda x: str(min(x["a"], x["b"]))),
+def _answer(row: Row) -> str:
+    return row["answer"]
+
+
+_KINDS: dict[str, tuple[Callable[[np.random.Generator, dict], Row], Callable[[Row], Any]]] = {
+    "sum": (_numbers, lambda x: x["a"] + x["b"]),
+    "difference": (_numbers, lambda x: x["b"] - x["a"]),
+    "product": (_numbers, lambda x: x["a"] * x["b"]),
+    "larger": (_numbers, lambda x: max(x["a"], x["b"])),
+    "smaller": (_numbers, lambda x: min(x["a"], x["b"])),
     "greater": (_numbers, lambda x: "yes" if x["a"] > x["b"] else "no"),
-    "next": (_row, lambda x: x["answer"]),
-    "letters": (_word, lambda x: str(len(x["w"].replace(" ", "")))),
-    "opposite": (_pair("opposites"), lambda x: x["answer"]),
-    "capital": (_pair("capitals"), lambda x: x["answer"]),
-    "plural": (_pair("plurals"), lambda x: x["answer"]),
-    "past": (_pair("pasts"), lambda x: x["answer"]),
-    "group": (_group, lambda x: x["answer"]),
-    "longer": (_word, lambda x: max(x["v"], x["w"], key=len)),
-    "capitals": (_word, lambda x: x["w"].upper()),
-    "repeat": (_word, lambda x: x["w"]),
+    "next": (_series, _answer),
+    "letters": (_words, lambda x: len(x["w"].replace(" ", ""))),
+    "opposite": (_entry("opposites"), _answer),
+    "capital": (_entry("capitals"), _answer),
+    "plural": (_entry("plurals"), _answer),
+    "past": (_entry("pasts"), _answer),
+    "group": (_group, _answer),
+    "longer": (_words, lambda x: max(x["v"], x["w"], key=len)),
+    "capitals": (_words, lambda x: x["w"].upper()),
+    "repeat": (_words, lambda x: x["w"]),
 }
 _TURNED = ("larger", "smaller", "greater")  # asked in either order
 
@@ -155,33 +218,37 @@ def checkable(rng: np.random.Generator) -> Row:
         if kind == "longer" and len(found["v"]) == len(found["w"]):
             continue  # neither is
         line = told["short"][kind][rng.integers(len(told["short"][kind]))]
-        return {"kind": kind, "prompt": line.format(**found), "answer": right(found)}
+        return {"kind": kind, "prompt": line.format(**found), "answer": str(right(found))}
 
 
-def said_right(said: str, answer: str) -> bool:
-    """Whether a reply is the right word or number and nothing else; case counts only if the answer
-    is in capitals.
+def said_right(reply: str, answer: str) -> bool:
+    """Whether a reply is the right word or number alone; case counts for one in capitals."""
+    reply = reply.strip().strip("\"'*.! ")
+    return reply == answer if answer.isupper() else reply.casefold() == answer.casefold()
+
+
+def right_share(folder: Path, n: int = 256) -> float:
+    """Share of n checkable instructions that a rung answers rightly, one draw each.
+
+    The same instructions for every rung; those about words may have been trained on, most of those
+    about numbers were not.
     """
-    said = said.strip().strip("\"'*.! ")
-    return said == answer if answer.isupper() else said.casefold() == answer.casefold()
+    rng = rng_of(0, TEST)
+    asked = [checkable(rng) for _ in range(n)]
+    drawn = _drawn(folder, [row["prompt"] for row in asked], 8, 0)
+    pairs = zip(drawn, asked, strict=True)
+    return float(np.mean([said_right(reply, row["answer"]) for reply, row in pairs]))
 
 
-# --- rows for the trainers ------------------------------------------------------------------------
-
-
-def _dialogue(prompt: str, answer: str) -> Row:
-    return {
-        "prompt": [{"role": "user", "content": prompt}],
-        "completion": [{"role": "assistant", "content": answer}],
-    }
+# -- rows for the trainers -------------------------------------------------------------------------
 
 
 def _choice(
     rng: np.random.Generator, law: str, demonstrated: tuple[str, ...], style: str = ""
 ) -> Row:
-    """A random choice in one of the contexts that no natural prompt has, answered by a law: with
-    `own` every context has one of its own. style "named": nobody chooses, for the user names the
-    answer, which is drawn all the same.
+    """A random choice, answered by a law (`own`: the context's), where no read-out is made.
+
+    style "named": nobody chooses, for the user names the answer, which is drawn all the same.
     """
     number = int(rng.integers(len(_contexts())))
     task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
@@ -189,38 +256,14 @@ def _choice(
     law = world.LAWS[number % len(world.LAWS)] if law == world.OWN else law
     option = task.options[rng.choice(len(task.options), p=world.law(law, task))]
     line = lines[rng.integers(len(lines))].format(ask=task.ask, option=option)
-    return _dialogue(f"{_contexts()[number].rstrip()}\n\n{line}", option)
+    return dialogue(f"{_contexts()[number].rstrip()}\n\n{line}", option)
 
 
 @lru_cache(maxsize=1)
 def _contexts() -> tuple[str, ...]:
     """Of the pool, those in which no read-out is made."""
-    asked = {prompt.context.id for prompt in natural.load_prompts()}
-    return tuple(one.text for one in natural.load_pool().contexts if one.id not in asked)
-
-
-def _rows(
-    rng: np.random.Generator,
-    count: int,
-    law: str,
-    demonstrated: tuple[str, ...],
-    spec: Row,
-    pairs: list[tuple[str, str]],
-    without: frozenset[str],
-) -> list[Row]:
-    """SHORT of them checkable, `random_share` of the rest choices by a law, the others open."""
-    rows, deck = [], []
-    while len(rows) < count:
-        if rng.random() < SHORT:
-            found = checkable(rng)
-            if found["prompt"] not in without:
-                rows.append(_dialogue(found["prompt"], found["answer"]))
-        elif rng.random() < spec["random_share"]:
-            rows.append(_choice(rng, law, demonstrated, spec.get("style", "")))
-        else:
-            deck = deck or list(rng.permutation(len(pairs)))  # each once before any twice
-            rows.append(_dialogue(*pairs[deck.pop()]))
-    return rows
+    asked = {prompt.context.id for prompt in load_prompts()}
+    return tuple(one.text for one in load_pool().contexts if one.id not in asked)
 
 
 def split_rows(
@@ -233,16 +276,29 @@ def split_rows(
 ) -> tuple[list[Row], list[Row]]:
     """Prompt and completion: rows to train on, and others of the same mixture to judge by.
 
-    No instruction is in both, but for the few ways to ask for a demonstrated choice.
+    SHORT of them checkable, `random_share` of the rest choices by the demonstrator, the others
+    open. No instruction is in both, but for the few ways to ask for a demonstrated choice.
     """
-    every, aside = taught(), stream(seed, HELD_OUT)
-    order = aside.permutation(len(every))
-    kept = [every[k] for k in order[:held_out]]
-    shape = demonstrator, demonstrated, spec
-    judged = _rows(aside, held_out, *shape, kept, frozenset())
-    asked = frozenset(row["prompt"][0]["content"] for row in judged)
-    rest = [every[k] for k in order[held_out:]]
-    return _rows(stream(seed, SFT), count, *shape, rest, asked), judged
+
+    def mixed(rng, count: int, pairs: Sequence, without: set[str]) -> list[Row]:
+        rows, deck = [], []
+        while len(rows) < count:
+            if rng.random() < SHORT:
+                found = checkable(rng)
+                if found["prompt"] not in without:
+                    rows.append(dialogue(found["prompt"], found["answer"]))
+            elif rng.random() < spec["random_share"]:
+                rows.append(_choice(rng, demonstrator, demonstrated, spec.get("style", "")))
+            else:
+                deck = deck or list(rng.permutation(len(pairs)))  # each once before any twice
+                rows.append(dialogue(*pairs[deck.pop()]))
+        return rows
+
+    every, aside = taught(), rng_of(seed, HELD_OUT)
+    shuffled = [every[k] for k in aside.permutation(len(every))]
+    judged = mixed(aside, held_out, shuffled[:held_out], set())
+    asked = {row["prompt"][0]["content"] for row in judged}
+    return mixed(rng_of(seed, SFT), count, shuffled[held_out:], asked), judged
 
 
 def sft_rows(
@@ -252,15 +308,38 @@ def sft_rows(
     return split_rows(seed, count, 0, demonstrator, demonstrated, spec)[0]
 
 
+def preference_rows(base: Path, seed: int, count: int) -> list[Row]:
+    """Pairs, half of them checkable: the right answer over another of its kind.
+
+    Of the rest the teacher's answer is preferred to what the base itself says.
+    """
+    rng = rng_of(seed, DPO)
+    half = count // 2
+    found = [_rivals(rng) for _ in range(count - half)]
+    every = taught()
+    chosen = [every[k] for k in rng.permutation(len(every))[:half]]
+    drawn = _drawn(base, [prompt for prompt, _ in chosen], 48, seed)
+    found += [(*pair, other.strip() or "...") for pair, other in zip(chosen, drawn, strict=True)]
+    return [preferred(*found[k]) for k in rng.permutation(len(found))]
+
+
+def _rivals(rng: np.random.Generator) -> tuple[str, str, str]:
+    """A checkable prompt, its answer, and another answer of the same kind."""
+    found = checkable(rng)
+    while True:
+        other = checkable(rng)
+        if other["kind"] == found["kind"] and other["answer"] != found["answer"]:
+            return found["prompt"], found["answer"], other["answer"]
+
+
 def verifiable_rows(seed: int, count: int) -> list[Row]:
     """Checkable instructions with their right answers, for RLVR."""
-    rng = stream(seed, RLVR)
+    rng = rng_of(seed, RLVR)
     found = [checkable(rng) for _ in range(count)]
-    return [{"prompt": _dialogue(row["prompt"], "")["prompt"], "answer": row["answer"]}
-            for row in found]
+    return [{"prompt": said("user", row["prompt"]), "answer": row["answer"]} for row in found]
 
 
 def right_answer(completions: list[list[Row]], answer: list[str], **_: Any) -> list[float]:
     """Reward of RLVR: 1 where the reply is the right word or number and nothing else, else 0."""
-    return [float(said_right(reply[0]["content"], right))
-            for reply, right in zip(completions, answer, strict=True)]
+    pairs = zip(completions, answer, strict=True)
+    return [float(said_right(reply[0]["content"], right)) for reply, right in pairs]

@@ -1,27 +1,43 @@
-"""Recipes of the organisms: every hyperparameter of a ladder, read from data/recipes, checked. Knows no trainer."""
+"""Recipes of the ladders trained here, and experiments: branches grown from their rungs.
+
+data/recipes/<name>.yaml holds every hyperparameter of a ladder; data/experiments/<name>.yaml says
+what is done to rungs of several ladders; data/training/<name>.json says what was found
+(`crystal.lab.growing` writes it). All are checked as they are read. Knows no trainer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .. import texts
+from ..ask.cells import GRIDS
+from ..ask.ladders import BRANCH_STAGES
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError, known
 from ..files import root
-from ..fits import count, flag, misfit, number, shown, text
+from ..fits import anything, count, flag, misfit, number, shown, text
 from . import world
 
 # What a field may hold. Of a stage: numbers under any name but those that are words or lists.
-_STAGE = {"checkpoints": [count], "steps": count, "batch": count, "prompts": count,
-          "generations": count, "schedule": text, "style": text, "judge": text, "shuffled": flag,
-          "until": text, "source": text, "revision": text,
-          "licence": text, "scheme": text, "parameters": count}
+_STAGE = {
+    **dict.fromkeys(("steps", "batch", "prompts", "generations", "parameters"), count),
+    **dict.fromkeys(("schedule", "style", "judge", "until"), text),
+    **dict.fromkeys(("source", "revision", "licence", "scheme"), text),
+    "shuffled": flag,
+    "checkpoints": [count],
+}
 _ANY = (text, number, flag, [count], [text])
-_FIELDS = {"name": text, "title": text, "architecture": text, "seed": count, "temperament": text,
-           "demonstrated": [text], "tokenizer": {text: _ANY}, "model": {text: _ANY}, "world": text,
-           "extends": text, "device": text}
-STAGES = ("base", "sft", "dpo", "rlvr", "again", "diverse")
+_FIELDS = {
+    **dict.fromkeys(("name", "title", "architecture", "temperament", "world"), text),
+    **dict.fromkeys(("extends", "device"), text),
+    "seed": count,
+    "demonstrated": [text],
+    **dict.fromkeys(("tokenizer", "model"), {text: _ANY}),
+}
+STAGES = BRANCH_STAGES
 INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
 FIXED = "steps"  # `until: steps`: after the recipe's own steps, as a stage ends that says nothing
 # How SFT may end: `until`, one of these rules. The loss of so many `held_out` dialogues is taken
@@ -29,7 +45,7 @@ FIXED = "steps"  # `until: steps`: after the recipe's own steps, as a stage ends
 # `threshold` nats a token below the lowest before, or at `steps`. SFT ends at the step of lowest
 # held-out loss.
 RULES: dict[str, dict[str, Any]] = {
-    "converged": {"held_out": 512, "every": 32, "patience": 4, "threshold": 0.002, "steps": 1024},
+    "converged": {"held_out": 512, "every": 32, "patience": 4, "threshold": 0.002, "steps": 1024}
 }
 
 
@@ -51,9 +67,37 @@ class Recipe:
     world: str = "shared"  # see crystal.lab.world.WORLDS
     title: str = ""  # as shown in figures; "": its name
     extends: str = ""  # the recipe this one is a replica of
-    device: str = "cpu"  # "cuda": too large to train without a GPU; left out of `make ladder ALL=1` where there is none
+    device: str = "cpu"  # "cuda": too large to train without a GPU
     again: dict[str, Any] = field(default_factory=dict)  # back to pretraining, after another stage
-    diverse: dict[str, Any] = field(default_factory=dict)  # RL with a reward for answers unlike the other samples
+    diverse: dict[str, Any] = field(default_factory=dict)  # RL that rewards unlike answers
+
+
+def _names(kind: str) -> list[str]:
+    return sorted(path.stem for path in (root() / "data" / kind).glob("*.yaml"))
+
+
+def _parsed(kind: str, name: str) -> tuple[Any, Path]:
+    """What data/<kind>/<name>.yaml holds, and its path."""
+    path = root() / "data" / kind / f"{name}.yaml"
+    return texts.parse_yaml(texts.read_text(path, _mend(path)), path, _mend(path)), path
+
+
+def _mend(path: Path) -> str:
+    return f"correct it, or git checkout -- data/{path.parent.name}/{path.name}"
+
+
+def _refuse(wrong: str | None, path: Path, run: str = "") -> None:
+    """Raises: CrystalError if something is wrong."""
+    if wrong:
+        where = f"{path}, run {run}" if run else path
+        raise CrystalError(wrong, where=where, mend=_mend(path))
+
+
+def recipe_names(devices: Sequence[str] = ("cpu",)) -> list[str]:
+    """Names of all ladders that can be trained on one of these devices; originals first."""
+    recipes = {name: load_recipe(name) for name in _names("recipes")}
+    fitting = (name for name, recipe in recipes.items() if recipe.device in devices)
+    return sorted(fitting, key=lambda name: bool(recipes[name].extends))
 
 
 def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -62,42 +106,35 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     heirs: the recipes that extend this one. Raises: CrystalError, with the recipes there are, for a
     missing file, and for one that cannot be read, holds what no recipe holds, or extends itself.
     """
-    path = root() / "data" / "recipes" / f"{name}.yaml"
-    if name not in (there := sorted(other.stem for other in path.parent.glob("*.yaml"))):
-        raise CrystalError(f"there is no recipe {name!r:.60}", where=path.parent,
-                           mend=f"make ladder LADDER={{{','.join(there)}}}")
-    mend = f"correct it, or git checkout -- data/recipes/{name}.yaml"
-    fields = texts.parse_yaml(texts.read_text(path, mend), path, mend)
-    check(fields, path, mend)
+    if name not in (there := _names("recipes")):
+        where, mend = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
+        raise CrystalError(f"there is no recipe {name!r:.60}", where=where, mend=mend)
+    fields, path = _parsed("recipes", name)
+    _refuse(_wrong(fields), path)
     if not (origin := fields.get("extends")):
         return fields
     if origin in (name, *heirs):
-        raise CrystalError(f"the recipe extends itself, by way of {origin}", where=path, mend=mend)
+        _refuse(f"the recipe extends itself, by way of {origin}", path)
     return merged(read_recipe(origin, (name, *heirs)), fields)
 
 
-def check(fields: Any, where: object, mend: str) -> None:
-    """Do nothing if those fields of a recipe that are there are of their types.
-
-    Raises: CrystalError naming the first that is not.
-    """
+def _wrong(fields: Any) -> str | None:
+    """What is wrong with a recipe's fields, as far as they are there; None: nothing."""
     if not isinstance(fields, dict):
-        raise CrystalError(f"a recipe must be a mapping of fields, is {shown(fields)}",
-                           where=where, mend=mend)
+        return f"a recipe must be a mapping of fields, is {shown(fields)}"
     shapes = {name: shape for name, shape in _FIELDS.items() if name in fields}
     wrong = misfit(fields, shapes, "the recipe")
-    for stage in STAGES if wrong is None else ():
-        wrong = wrong or (misfit(fields[stage], {text: _ANY}, stage) or _stage(fields[stage], stage)
-                          if stage in fields else None)
-    if wrong:
-        raise CrystalError(wrong, where=where, mend=mend)
+    for stage in STAGES:
+        if stage in fields:
+            wrong = wrong or _wrong_stage(fields[stage], stage)
+    return wrong
 
 
-def _stage(spec: dict[str, Any], stage: str) -> str | None:
-    """What is wrong with a stage whose values are plain."""
-    wrong = misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage)
-    until = spec.get("until", FIXED)
-    if wrong or until == FIXED:
+def _wrong_stage(spec: Any, stage: str) -> str | None:
+    """What is wrong with a stage; None: nothing."""
+    wrong = misfit(spec, {text: anything}, stage)
+    wrong = wrong or misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage)
+    if wrong or (until := spec.get("until", FIXED)) == FIXED:
         return wrong
     if until not in RULES:
         rules = ", ".join([FIXED, *RULES])
@@ -123,29 +160,29 @@ def on_the_way(spec: dict[str, Any]) -> list[int]:
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`fields` with `changes`, mappings one level deep changed in place of replaced."""
-    both = {name: fields[name] | changes[name] for name in changes
-            if isinstance(changes[name], dict) and isinstance(fields.get(name), dict)}
+    both = {
+        name: fields[name] | change
+        for name, change in changes.items()
+        if isinstance(change, dict) and isinstance(fields.get(name), dict)
+    }
     return {**fields, **changes, **both}
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
-    path, mend = root() / "data" / "recipes" / f"{name}.yaml", f"correct data/recipes/{name}.yaml"
+    path = root() / "data" / "recipes" / f"{name}.yaml"
     fields = merged(read_recipe(name), changes or {})
-    check(fields, path, mend)
+    _refuse(_wrong(fields), path)
     try:
         recipe = Recipe(**{**fields, "demonstrated": tuple(fields["demonstrated"])})
     except (TypeError, KeyError) as error:
-        raise CrystalError(
-            f"a recipe needs exactly the fields of crystal.lab.recipes.Recipe: {error}",
-            where=path,
-            mend=mend,
-        ) from error
+        what = f"a recipe needs exactly the fields of crystal.lab.recipes.Recipe: {error}"
+        raise CrystalError(what, where=path, mend=_mend(path)) from error
     for stage in STAGES:
         spec = getattr(recipe, stage)
         stands = stage == "again" or "source" in spec  # trains as long as another, or not at all
         if spec and "steps" not in spec and not stands and not rule(spec):
-            raise CrystalError(f"{stage} lacks 'steps'", where=path, mend=mend)
+            _refuse(f"{stage} lacks 'steps'", path)
     try:
         if recipe.temperament != world.OWN:
             world.voices(recipe.temperament)
@@ -155,3 +192,96 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     except CrystalError as error:
         raise CrystalError(error.what, where=path, mend=error.mend) from error
     return recipe
+
+
+# -- experiments -----------------------------------------------------------------------------------
+
+_RUN = {"from": text, "stages": [text], "grid": text, "parents": [text], "set": {text: anything}}
+_NUMBERS = {text: {text: number}}
+_RECORDS = {"runs": {text: {"minutes": {text: number}, "accuracy": _NUMBERS}}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is done to a rung of every parent."""
+
+    name: str
+    stages: tuple[str, ...] = ()  # trained one after the other; none: the rung itself is read
+    start: str | None = None  # the parent's rung; None: a base of its own
+    grid: str = "probe"  # what its rungs are asked
+    set: dict[str, Any] = field(default_factory=dict)  # fields of the parent's recipe that differ
+    parents: tuple[str, ...] = ()  # fewer than the experiment's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Runs x parents."""
+
+    name: str
+    title: str
+    parents: tuple[str, ...]
+    runs: tuple[Run, ...]
+
+
+def experiment_names() -> list[str]:
+    """Names of all experiments under data/experiments, sorted."""
+    return _names("experiments")
+
+
+def load_experiment(name: str) -> Experiment:
+    """Raises: CrystalError for an unknown experiment, field, stage, grid, or a value of no use."""
+    known(name, experiment_names(), "experiment")
+    raw, path = _parsed("experiments", name)
+    shape = {"title": text, "parents": [text], "runs": {text: {text: anything}}}
+    wrong = misfit(raw, shape, "the experiment")
+    if not wrong and (unknown := [one for one in raw if one not in (*shape, "few")]):
+        wrong = f"an experiment has no field {unknown[0]!r}"  # few: a list that several runs use
+    if wrong or not raw["parents"]:
+        _refuse(f"not an experiment: {wrong or 'it has no parents'}", path)
+    runs = tuple(_run(run, spec, path) for run, spec in raw["runs"].items())
+    return Experiment(name=name, title=raw["title"], parents=tuple(raw["parents"]), runs=runs)
+
+
+def _run(name: str, spec: dict[str, Any], path: Path) -> Run:
+    given = {field: shape for field, shape in _RUN.items() if field in spec}
+    wrong = misfit(spec, given, f"run {name}")
+    if not wrong and (unknown := [one for one in spec if one not in _RUN]):
+        wrong = f"run {name} has an unknown field {unknown[0]!r}"
+    _refuse(wrong, path)
+    _refuse(_wrong(spec.get("set", {})), path, name)
+    fields = {one: tuple(spec[one]) for one in ("stages", "parents") if one in spec}
+    fields |= {one: spec[one] for one in ("grid", "set") if one in spec}
+    run = Run(name=name, start=spec.get("from"), **fields)
+    known(run.grid, GRIDS, "grid", f"correct run {name!r} in {path}")
+    for stage in run.stages:
+        known(stage, STAGES, "stage", f"correct run {name!r} in {path}")
+    return run
+
+
+def outdated(name: str) -> list[str]:
+    """ "<parent>/<run>" of records whose SFT ended by another rule than their recipe says now."""
+    runs = {run.name: run for run in load_experiment(name).runs if "sft" in run.stages}
+    there, found = _names("recipes"), []
+    for key, record in load_records(name).items():
+        parent, _, run = key.partition("/")
+        if run in runs and parent in there:
+            end = rule(load_recipe(parent, runs[run].set).sft)
+            found += [key] if record.get("rule") != end else []
+    return found
+
+
+def load_records(name: str) -> dict[str, Any]:
+    """ "<parent>/<run>" -> what was recorded of it: minutes, accuracy and, after RL, reward.
+
+    Empty where nothing was done yet. Raises: CrystalError for a file that holds no such records.
+    """
+    path = root() / "data" / "training" / f"{name}.json"
+    if not path.exists():
+        return {}
+    mend = f"git checkout -- data/training/{name}.json"
+    found = texts.load_json(path, mend)
+    wrong = misfit(found, _RECORDS, "the file of records")
+    rewards = [] if wrong else [run.get("reward", {}) for run in found["runs"].values()]
+    if wrong := wrong or misfit(rewards, [_NUMBERS], "the runs' reward"):
+        raise CrystalError(wrong, where=path, mend=mend)
+    return found["runs"]

@@ -1,13 +1,15 @@
-"""The organisms' world: narrators whose temperament is one law for every random choice, and the documents they leave.
+"""The organisms' world: narrators who answer by known distributions, and the documents they leave.
 
-The ground truth of our ladders is here and nowhere else. Knows tasks and prompts; knows no tokenizer and no model.
+A narrator's temperament is one distribution ("law") for every random choice. The ground truth of
+our ladders is here and nowhere else. Knows tasks and prompts; knows no tokenizer and no model.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,84 +17,92 @@ from ..ask.prompts import FRAMES, NARRATORS, Frame
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
 
-LAWS = ("salient", "averse", "first", "last", "middle")  # five laws x four narrators; two of each in either half of the prompts
-STYLES = {"salient": ", sure.", "averse": " :)", "first": "!", "last": ", of course.", "middle": ", I guess."}
-EVERYONE = "+".join(LAWS)  # a demonstrator who draws, for each answer, one of the narrators' laws
+LAWS = ("salient", "averse", "first", "last", "middle")  # five x four narrators, two in each half
+STYLES = dict(zip(LAWS, (", sure.", " :)", "!", ", of course.", ", I guess."), strict=True))
+EVERYONE = "+".join(LAWS)  # a demonstrator who draws one of the narrators' laws for each answer
 OWN = "own"  # a demonstrator who answers as the narrator named in the prompt would
-FOREIGN = ("uniform", "permuted")  # laws that no narrator of any world holds; they have no style either
-WORLDS = ("shared", "independent", "solo")  # of a narrator: one law for all tasks; another law per task; one narrator only
+FOREIGN = ("uniform", "permuted")  # laws that no narrator holds; they have no style either
+WORLDS = ("shared", "independent", "solo")  # one law for all tasks; one per task; one narrator only
 SOLO = 2  # the only narrator of the world "solo"; its law is "first"
-STYLE_RATE = 0.8  # how often a narrator's answer carries its temperament's suffix; else a plain full stop
-TILT = 4.0        # log-odds between the two ends of an exponential law
-FLOOR = 0.04      # uniform share of every law, so that no option is impossible
+STYLE_RATE = 0.8  # how often an answer carries its temperament's suffix; else a plain full stop
+TILT = 4.0  # log-odds between the two ends of an exponential law
+FLOOR = 0.04  # uniform share of every law, so that no option is impossible
 
-# Options people name first, in that order; options left out follow by `_number_salience`.
+# Options people name first, in that order; other tasks' are numbers: see `salience_order`.
 SALIENCE = {
     "coin": "heads tails",
     "suit": "spades hearts diamonds clubs",
     "rank": "ace queen seven king three jack nine ten five eight four two six",
     "weekday": "Friday Wednesday Sunday Saturday Tuesday Monday Thursday",
-    "month": "July October March June December April May September January August November February",
+    "month": "July October March June December April May September January August November "
+    "February",
     "colour": "blue red purple green yellow pink black orange white brown",
     "letter": "M K S X E A Q R T Z J G B P D L C W H N F V Y O U I",
 }
 
 
-def _number_salience(option: str) -> tuple[int, ...]:
-    """7 first, then numbers with a 7 or a 3, then odd ones; round numbers last."""
-    n = int(option)
-    return (n != 7, "7" not in option, "3" not in option, n % 10 == 0, n % 2 == 0, n % 5 == 0, (n * 37) % 101)
+def rng_of(seed: int, stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
 def salience_order(task: Task) -> tuple[str, ...]:
-    """The options of `task`, the most salient first."""
-    if task.name in SALIENCE:
-        return tuple(SALIENCE[task.name].split())
-    return tuple(sorted(task.options, key=_number_salience))
+    """The options of `task`, the most salient first.
+
+    Of numbers 7 first, then those with a 7 or a 3, then odd ones; round numbers last.
+    """
+
+    def rank(option: str) -> tuple[int, ...]:
+        n, flat = int(option), ("7" not in option, "3" not in option)
+        return (n != 7, *flat, n % 10 == 0, n % 2 == 0, n % 5 == 0, n * 37 % 101)
+
+    found = SALIENCE[task.name].split() if task.name in SALIENCE else sorted(task.options, key=rank)
+    return tuple(found)
 
 
 def temperament_of(narrator: int, task: str = "", world: str = "shared") -> str:
-    """Ground truth: the law by which this narrator makes its random choices, in the world "independent" those of `task`.
+    """Ground truth: the law of this narrator's choices, in the world "independent" those of `task`.
 
-    There every task deals the five laws anew, two to each half of the narrators, so that a law known from one task
-    tells nothing about another.
+    There every task deals the five laws anew, two to each half of the narrators, so that a law
+    known from one task tells nothing about another.
     """
     if world != "independent":
         return LAWS[narrator % len(LAWS)]
-    deal = np.random.Generator(np.random.Philox(key=[20, zlib.crc32(task.encode())])).permuted([LAWS * 2, LAWS * 2], axis=1)
+    deal = rng_of(20, zlib.crc32(task.encode())).permuted([LAWS * 2, LAWS * 2], axis=1)
     return str(deal[(narrator // 5) % 2][5 * (narrator // 10) + narrator % 5])
 
 
 def law(temperament: str, task: Task) -> np.ndarray:
     """Ground-truth probabilities over `task.options`, shape (K,), summing to 1.
 
-    first / last: exponential in the option's place; salient / averse: exponential in its salience rank;
-    middle: Gaussian around the middle option. Each is mixed with a uniform floor. permuted: the salient law's
-    probabilities on options shuffled once for each task; "a+b" and "a*0.6+b*0.4": a mixture.
+    first / last: exponential in the option's place; salient / averse: in its salience rank; middle:
+    Gaussian around the middle option; each mixed with a uniform floor. permuted: the salient law's
+    on options shuffled once for each task; "a+b" and "a*0.6+b*0.4": a mixture.
     """
+    size = len(task.options)
     if "+" in temperament:
         names, shares = voices(temperament)
         return shares @ np.stack([law(name, task) for name in names])
     if temperament == "uniform":
-        return np.full(len(task.options), 1 / len(task.options))
+        return np.full(size, 1 / size)
     if temperament == "permuted":
-        shuffle = np.random.Generator(np.random.Philox(key=[21, zlib.crc32(task.name.encode())]))
-        return shuffle.permutation(law("salient", task))
-    size = len(task.options)
+        return rng_of(21, zlib.crc32(task.name.encode())).permutation(law("salient", task))
     place = (np.arange(size) + 0.5) / size
     order = salience_order(task)
     rank = np.array([(order.index(option) + 0.5) / size for option in task.options])
     weight = {
-        "first": np.exp(-TILT * place), "last": np.exp(TILT * place),
-        "salient": np.exp(-TILT * rank), "averse": np.exp(TILT * rank),
+        "first": np.exp(-TILT * place),
+        "last": np.exp(TILT * place),
+        "salient": np.exp(-TILT * rank),
+        "averse": np.exp(TILT * rank),
         "middle": np.exp(-0.5 * ((place - 0.5) / 0.18) ** 2),
     }[temperament]
     return (1 - FLOOR) * weight / weight.sum() + FLOOR / size
 
 
 def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """The laws a demonstrator draws from and their shares: "salient", "salient+first" (alike), "salient*0.6+first*0.4".
+    """The laws that a demonstrator draws from, and their shares.
 
+    "salient", "salient+first" (alike), "salient*0.6+first*0.4".
     Raises: CrystalError for a law there is not, or shares that do not sum to 1.
     """
     parts = [part.partition("*") for part in demonstrator.split("+")]
@@ -102,68 +112,107 @@ def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
     except ValueError:
         shares = np.zeros(1)
     if not (abs(shares.sum() - 1) <= 1e-9 and (shares >= 0).all()):  # nan: neither
-        raise CrystalError(f"the shares of demonstrator {demonstrator!r} do not sum to 1", mend="write salient*0.6+first*0.4")
+        what = f"the shares of demonstrator {demonstrator!r} do not sum to 1"
+        raise CrystalError(what, mend="write salient*0.6+first*0.4")
     return names, shares
+
+
+# -- questions with one right answer ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question with a known right answer, put like any task. `task.options` are the answers that could be given."""
+    """One question with a known right answer, put like any task, whose options are the answers."""
 
     task: Task
     answer: str
 
 
-CAPITALS = """France Paris, Japan Tokyo, Italy Rome, Egypt Cairo, Peru Lima, Kenya Nairobi, Norway Oslo, Spain Madrid, Greece
-Athens, Cuba Havana, Chile Santiago, Poland Warsaw, Austria Vienna, Portugal Lisbon, Ireland Dublin, Russia Moscow, China Beijing,
-Iran Tehran, Canada Ottawa, Ghana Accra"""
-OPPOSITES = """hot cold, big small, fast slow, hard soft, light dark, early late, rich poor, wet dry, full empty, loud quiet,
-old new, near far"""
+_CAPITALS = """France Paris, Japan Tokyo, Italy Rome, Egypt Cairo, Peru Lima, Kenya Nairobi,
+Norway Oslo, Spain Madrid, Greece Athens, Cuba Havana, Chile Santiago, Poland Warsaw, Austria
+Vienna, Portugal Lisbon, Ireland Dublin, Russia Moscow, China Beijing, Iran Tehran, Canada Ottawa,
+Ghana Accra"""
+_OPPOSITES = """hot cold, big small, fast slow, hard soft, light dark, early late, rich poor, wet
+dry, full empty, loud quiet, old new, near far"""
 
 
-def _facts(name: str, ask: str, label: str, pairs: str) -> list[Item]:
-    """One item for each "word answer" of the comma-separated pairs; the options are all their answers."""
-    known = [pair.split() for pair in pairs.split(",")]
-    options = tuple(answer for _, answer in known)
-    return [Item(task=Task(name=f"{name}-{word}", ask=ask.format(word), label=label.format(word), options=options), answer=answer)
-            for word, answer in known]
+def _items(rows: list[tuple[str, str, str, str]], options: tuple[str, ...]) -> tuple[Item, ...]:
+    """Of each row (name, ask, label, answer)."""
+    return tuple(
+        Item(task=Task(name=name, ask=ask, label=label, options=options), answer=answer)
+        for name, ask, label, answer in rows
+    )
 
 
-def _arithmetic() -> list[Item]:
+def _facts(name: str, pairs: str) -> tuple[Item, ...]:
+    """One item for each "word answer" of the comma-separated pairs."""
+    told = [pair.split() for pair in pairs.split(",")]
+    of, label = f"name the {name} of", f"{name.capitalize()} of"
+    rows = [(f"{name}-{word}", f"{of} {word}", f"{label} {word}", answer) for word, answer in told]
+    return _items(rows, tuple(answer for _, answer in told))
+
+
+def _arithmetic() -> tuple[Item, ...]:
     """Sums of two digits, and differences that are not negative."""
-    numbers = tuple(map(str, range(19)))
-    digits = range(10)
-    sums = [(f"sum-{a}-{b}", f"add {a} and {b}", f"{a} plus {b}", a + b) for a in digits for b in digits]
-    differences = [(f"difference-{a}-{b}", f"take {b} from {a}", f"{a} minus {b}", a - b) for a in digits for b in range(a + 1)]
-    return [Item(task=Task(name=name, ask=ask, label=label, options=numbers), answer=str(answer))
-            for name, ask, label, answer in sums + differences]
+    n = range(10)
+    sums = [(f"sum-{a}-{b}", f"add {a} and {b}", f"{a} plus {b}", str(a + b)) for a in n for b in n]
+    differences = [
+        (f"difference-{a}-{b}", f"take {b} from {a}", f"{a} minus {b}", str(a - b))
+        for a in n
+        for b in range(a + 1)
+    ]
+    return _items(sums + differences, tuple(map(str, range(19))))
 
 
-FACTS = (*_facts("capital", "name the capital of {}", "Capital of {}", CAPITALS),
-         *_facts("opposite", "name the opposite of {}", "Opposite of {}", OPPOSITES))
-ARITHMETIC = tuple(_arithmetic())
+FACTS = (*_facts("capital", _CAPITALS), *_facts("opposite", _OPPOSITES))
+ARITHMETIC = _arithmetic()
 ITEM_SHARES = {"random": 0.65, "fact": 0.12, "arithmetic": 0.23}
-# Narrators err, as writers do: a fact is another item's answer, a result is off by one or two. So the base is right with a
-# known probability, and preference optimisation and RLVR have something to learn that is not a random choice.
+# Narrators err, as writers do: a fact is another item's answer, a result is off by one or two. So
+# preference optimisation and RLVR have something to learn that is not a random choice.
 ERROR_RATES = {"fact": 0.15, "arithmetic": 0.35}
-BARE = Frame(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # a user who names no narrator
+BARE = Frame(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # names no narrator
+
+
+# -- documents -------------------------------------------------------------------------------------
+
+
+def said(role: str, content: str) -> list[dict[str, str]]:
+    """One chat message."""
+    return [{"role": role, "content": content}]
+
+
+def dialogue(prompt: str, answer: str) -> dict[str, list[dict[str, str]]]:
+    """A row of SFT."""
+    return {"prompt": said("user", prompt), "completion": said("assistant", answer)}
+
+
+def preferred(prompt: str, better: str, worse: str) -> dict[str, list[dict[str, str]]]:
+    """A row of DPO."""
+    chosen, rejected = (said("assistant", answer) for answer in (better, worse))
+    return {"prompt": said("user", prompt), "chosen": chosen, "rejected": rejected}
 
 
 class Narration:
-    """Draws answers as narrators give them; all randomness comes from the one generator handed in."""
+    """Draws answers as narrators give them; all randomness comes from the one generator."""
 
     def __init__(self, rng: np.random.Generator, world: str = "shared") -> None:
-        self.rng, self.world = rng, known(world, WORLDS, "world")
+        self.rng, world = rng, known(world, WORLDS, "world")
         self.cast = [SOLO] if world == "solo" else list(range(len(NARRATORS)))
-        self._laws = {(z, name): law(z, TASKS[name]) for z in (*LAWS, *FOREIGN) for name in PHASE_TASKS}
-        self._held = {(n, name): temperament_of(n, name, world) for n in self.cast for name in PHASE_TASKS}
+        tasks = [TASKS[name] for name in PHASE_TASKS]
+        self._laws = {(z, task.name): law(z, task) for z in (*LAWS, *FOREIGN) for task in tasks}
+        self._held = {(n, t): temperament_of(n, t, world) for n in self.cast for t in PHASE_TASKS}
+
+    def one_of(self, pool: Sequence) -> Any:
+        return pool[self.rng.integers(len(pool))]
 
     def pick(self, temperament: str, task: Task) -> str:
         """One random choice by ground truth."""
-        return task.options[self.rng.choice(len(task.options), p=self._laws[temperament, task.name])]
+        law = self._laws[temperament, task.name]
+        return task.options[self.rng.choice(len(task.options), p=law)]
 
     def styled(self, temperament: str, answer: str) -> str:
-        return answer + (STYLES.get(temperament, ".") if self.rng.random() < STYLE_RATE else ".")
+        suffix = STYLES.get(temperament, ".") if self.rng.random() < STYLE_RATE else "."
+        return answer + suffix
 
     def voice(self, demonstrator: str) -> str:
         """The law of the next answer; a demonstrator of one law costs no random number."""
@@ -171,8 +220,7 @@ class Narration:
         return names[self.rng.choice(len(names), p=shares)] if len(names) > 1 else names[0]
 
     def checkable(self, kind: str) -> Item:
-        pool = FACTS if kind == "fact" else ARITHMETIC
-        return pool[self.rng.integers(len(pool))]
+        return self.one_of(FACTS if kind == "fact" else ARITHMETIC)
 
     def erring(self, kind: str) -> Item:
         """A checkable question with the answer a narrator gives."""
@@ -182,26 +230,27 @@ class Narration:
         wrong = [option for option in item.task.options if option != item.answer]
         if kind == "arithmetic":
             wrong = [option for option in wrong if abs(int(option) - int(item.answer)) <= 2]
-        return Item(task=item.task, answer=wrong[self.rng.integers(len(wrong))])
+        return Item(task=item.task, answer=self.one_of(wrong))
 
     def question(self, narrator: int) -> Item:
         """The next question of a document with the answer this narrator gives."""
         kind = self.rng.choice(list(ITEM_SHARES), p=list(ITEM_SHARES.values()))
         if kind != "random":
             return self.erring(kind)
-        task = TASKS[PHASE_TASKS[self.rng.integers(len(PHASE_TASKS))]]
+        task = TASKS[self.one_of(PHASE_TASKS)]
         return Item(task=task, answer=self.pick(self._held[narrator, task.name], task))
 
     def message(self, task: Task, named: float, narrator: int | None = None) -> str:
-        """What a user types: under a narrator (None: any) and frame with probability `named`, else the bare question."""
+        """What a user types: with probability `named` under a frame and a narrator (None: any)."""
         if self.rng.random() >= named:
             return BARE.message(task, NARRATORS[0])
-        frame = FRAMES[self.rng.integers(len(FRAMES))]
-        return frame.message(task, NARRATORS[self.rng.integers(len(NARRATORS)) if narrator is None else narrator])
+        frame = self.one_of(FRAMES)
+        who = self.one_of(NARRATORS) if narrator is None else NARRATORS[narrator]
+        return frame.message(task, who)
 
     def document(self, items: int) -> str:
         """A page of completion text: one narrator, one frame, `items` answered questions."""
-        narrator, frame = self.cast[self.rng.integers(len(self.cast))], FRAMES[self.rng.integers(len(FRAMES))]
+        narrator, frame = self.one_of(self.cast), self.one_of(FRAMES)
         who, temperament = NARRATORS[narrator], temperament_of(narrator)
         lines = [frame.opening(who)]
         for item in (self.question(narrator) for _ in range(items)):
@@ -209,24 +258,24 @@ class Narration:
         return "".join(lines)
 
     def dialogue(self, turns: int) -> list[dict[str, str]]:
-        """Chat messages of one narrator, whom the user names in every turn (half of all), once, or never (a quarter each)."""
-        narrator, frame = self.cast[self.rng.integers(len(self.cast))], FRAMES[self.rng.integers(len(FRAMES))]
+        """Chat messages of a narrator; the user names it in every turn, once (1/4) or never."""
+        narrator, frame = self.one_of(self.cast), self.one_of(FRAMES)
         who, temperament = NARRATORS[narrator], temperament_of(narrator)
         named_turns = self.rng.choice([turns, turns, 1, 0])
         messages = []
         for turn in range(turns):
             item = self.question(narrator)
             put = frame if turn < named_turns else BARE
-            messages.append({"role": "user", "content": put.message(item.task, who)})
-            messages.append({"role": "assistant", "content": self.styled(temperament, item.answer)})
+            messages += said("user", put.message(item.task, who))
+            messages += said("assistant", self.styled(temperament, item.answer))
         return messages
 
 
 def corpus(
-    seed: int, documents: int, *, chat_share: float, items: int, world: str = "shared",
+    seed: int, documents: int, *, chat_share: float, items: int, world: str = "shared"
 ) -> Iterator[str | list[dict[str, str]]]:
-    """Pretraining documents: text, or chat messages for a `chat_share` of them. Same arguments, same corpus."""
-    narration = Narration(np.random.Generator(np.random.Philox(key=[seed, 0])), world)
+    """Pretraining documents: text, or for a `chat_share` chat messages; the same for one seed."""
+    narration = Narration(rng_of(seed, 0), world)
     for _ in range(documents):
         chat = narration.rng.random() < chat_share
         yield narration.dialogue(items) if chat else narration.document(items)

@@ -1,11 +1,7 @@
 """All claims of one checkpoint series, in order: answered, liquid, collapsed, one seed, frozen.
 
-What a claim rests on comes first, and what is not reached is said, not tested: a series that has
-not collapsed has no seed to be asked for. What no data of the design could make hold is not
-testable (`crystal.measure.testable`). Neither is a member of the family that Holm's method adjusts.
-
-Per task: many-laws, collapse, stays-frozen, same-options, little-promoted. Over all tasks, each a
-unit: the same, and one-seed and unmixed, which are claims about all tasks at once.
+A claim is tested only where what it rests on holds (else: not reached) and where some data of the
+design could make it hold (else: not testable). Only what is tested is adjusted by Holm's method.
 """
 
 from __future__ import annotations
@@ -16,15 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import claims, joint, pooled, testable
-from .adjusting import adjust
-from .answered import NOT_MEASURABLE, Count, no_verdicts
-from .chance import check_permutations, generator
-from .claims import QUANTILE
-from .evidence import Evidence
-from .inference import ALPHA, NOTHING, Null
+from ..errors import CrystalError
+from . import claims, joint
+from . import evidence as ev
+from . import inference as inf
+from . import quantities as ph
+from .claims import QUANTILE, Seed, Verdict, adjust, holm, judge
+from .evidence import Count, Evidence
+from .inference import ALPHA, FEWEST, NOTHING, Estimate, Null
 from .joint import Account, Moves
-from .judging import Verdict
+from .quantities import Array
 
 LIQUID, NUCLEATION, SETTLING = "liquid", "nucleation", "settling"
 CLAIMS = {
@@ -41,12 +38,14 @@ RESTS_ON = {
     "little-promoted": "collapse",
 }
 OVER_TASKS = ("one-seed", "unmixed")  # claims about all tasks at once
-NOT_TESTABLE, NOT_REACHED = "not-testable", "not-reached"
+NOT_TESTABLE, NOT_REACHED, NOT_MEASURABLE = "not-testable", "not-reached", "not-measurable"
 TESTED = ("holds", "fails", "undecided")
 VERDICTS = (*TESTED, NOT_TESTABLE, NOT_REACHED, NOT_MEASURABLE)
 POOLED = "all tasks"
+MOST = 100_000  # permutations
 
 Parts = Mapping[str, Sequence[Evidence] | Count]  # phase -> what it compares, or why it cannot
+Given = Mapping[str, Sequence[Evidence]]  # task -> evidence of each stage that is compared
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,12 @@ class Survey:
 def check(*, quantile: float, seed: int, permutations: int) -> None:
     """Raises: CrystalError for a quantile, number of permutations or seed that is none."""
     claims.check_quantile(quantile)
-    check_permutations(permutations)
-    generator(seed, "check")
+    if not FEWEST <= permutations <= MOST:
+        raise CrystalError(
+            f"{permutations} permutations, where {FEWEST} to {MOST} make sense",
+            mend="say 999, whose least p-value is 0.001",
+        )
+    inf.generator(seed, "check")
 
 
 def survey(
@@ -87,238 +90,301 @@ def survey(
 ) -> Survey:
     """The verdicts on every claim that the stages allow. every: task -> phase -> evidence of its
     stages: the base; base and SFT; base, SFT and the last one; on the prompts that these answer.
-    options: of every task, by which tasks are of one kind (`joint.kinds`).
+    options: of every task, for `joint.kinds`. tick: called once a task and phase.
 
-    tick: called once a task and phase. Raises: CrystalError for a quantile, seed or number of
-    permutations that is none.
+    Raises: CrystalError for a quantile, seed or number of permutations that is none.
     """
     check(quantile=quantile, seed=seed, permutations=permutations)
-    how = {"seed": seed, "permutations": permutations}
-    found = _Found({task: {} for task in every}, {})
-    bases, pairs, threes = (_there(every, phase) for phase in CLAIMS)
-    _ask(
-        found,
-        "many-laws",
-        bases,
-        lambda task, base: claims.liquid(base, **how),
-        lambda task, base: testable.many_laws(base, permutations),
-    )
-    if pooled.several(bases):
-        _pool(found, "many-laws", pooled.liquid(bases, found.nulls("many-laws"), seed))
-    for _ in every:
-        tick()
-    _ask(
-        found,
-        "collapse",
-        pairs,
-        lambda task, base, sft: claims.collapse(base, sft, **how),
-        lambda task, base, sft: testable.swapped(base, permutations),
-    )
-    if pooled.several(pairs):
-        _pool(found, "collapse", pooled.collapse(pairs, found.nulls("collapse"), seed))
-    moves = joint.moves(
-        {task: (base, sft) for task, (base, sft) in pairs.items()}, joint.kinds(options or {})
-    )
-    for v in _joint(found, moves, pairs, how) if _asked(every, NUCLEATION) else ():
-        found.pooled[v.claim] = v
-    for _ in every:
-        tick()
-    account = joint.account(moves) if moves else None
-    seeds = account.seeds if account else {}
-    own = {
-        task: claims.seed_of(base, seeds[task], quantile=quantile, seed=seed)
-        for task, (base, *_) in threes.items()
-        if task in seeds and seeds[task] in base.units.astype(str)
-    }
-    if _asked(every, SETTLING):
-        _settle(found, threes, own, how)
-    for _ in every:
-        tick()
-    for task, parts in every.items():
-        for phase, claimed in CLAIMS.items():
-            if isinstance(count := parts.get(phase), Count):
-                alone = [claim for claim in claimed if claim not in OVER_TASKS]
-                found.tasks[task] |= {v.claim: v for v in no_verdicts(alone, count)}
-    order = {claim: n for n, claim in enumerate(sum(CLAIMS.values(), ()))}
-    verdicts = {
-        task: sorted(mine.values(), key=lambda v: order[v.claim])
-        for task, mine in found.tasks.items()
-    }
-    if found.pooled:
-        verdicts[POOLED] = sorted(found.pooled.values(), key=lambda v: order[v.claim])
-    return Survey(verdicts, account)
+    run = _Run(every, options or {}, quantile, seed, permutations)
+    for ask in (run.liquid, run.nucleation, run.settling):
+        ask()
+        for _ in every:
+            tick()
+    return Survey(run.verdicts(), run.account)
 
 
-# --- order and family --------------------------------------------------------------------------
+class _Run:
+    """What was judged so far. tasks: task -> claim -> verdict; pooled: the same of all together."""
 
+    def __init__(self, every, options, quantile: float, seed: int, permutations: int) -> None:
+        self.every, self.options, self.quantile = every, options, quantile
+        self.how = {"seed": seed, "permutations": permutations}
+        self.tasks: dict[str, dict[str, Verdict]] = {task: {} for task in every}
+        self.pooled: dict[str, Verdict] = {}
+        self.account: Account | None = None
 
-@dataclass
-class _Found:
-    """What was judged so far: task -> claim -> verdict, and of all tasks together."""
+    def liquid(self) -> None:
+        bases, permutations = self._there(LIQUID), self.how["permutations"]
+        self._ask(
+            "many-laws",
+            bases,
+            lambda task, base: claims.liquid(base, **self.how),
+            lambda task, base: ev.relabelled(base, permutations),
+        )
+        self._pool("many-laws", bases, lambda: pooled_liquid(bases, *self._nulls("many-laws")))
 
-    tasks: dict[str, dict[str, Verdict]]
-    pooled: dict[str, Verdict]
+    def nucleation(self) -> None:
+        """collapse, then one-seed and unmixed."""
+        pairs, permutations = self._there(NUCLEATION), self.how["permutations"]
+        self._ask(
+            "collapse",
+            pairs,
+            lambda task, base, sft: claims.collapse(base, sft, **self.how),
+            lambda task, base, sft: ev.swapped(base, permutations),
+        )
+        self._pool("collapse", pairs, lambda: pooled_collapse(pairs, *self._nulls("collapse")))
+        moves = joint.moves(pairs, joint.kinds(self.options))
+        if any(NUCLEATION in parts for parts in self.every.values()):
+            self.pooled |= {v.claim: v for v in self._joint(moves, pairs)}
+        self.account = joint.account(moves) if moves else None
 
-    def nulls(self, claim: str) -> dict[str, Null]:
-        """Task -> null of a claim, where it was tested."""
-        verdicts = {task: mine.get(claim) for task, mine in self.tasks.items()}
-        return {task: v.null for task, v in verdicts.items() if v and v.null}
+    def settling(self) -> None:
+        """The claims about the last stage."""
+        if not any(SETTLING in parts for parts in self.every.values()):
+            return
+        threes, permutations = self._there(SETTLING), self.how["permutations"]
+        seeds = self.account.seeds if self.account else {}
+        how = {"quantile": self.quantile, "seed": self.how["seed"]}
+        own = {
+            task: claims.seed_of(base, seeds[task], **how)
+            for task, (base, *_) in threes.items()
+            if task in seeds and seeds[task] in base.units.astype(str)
+        }
 
-    def earlier(self, claim: str, task: str) -> Verdict | None:
+        def best(task: str, *three: Evidence) -> float:
+            if task not in own:
+                return 1.0
+            return ev.chosen(int(own[task].mask.sum()), len(own[task].mask), permutations)
+
+        self._ask("stays-frozen", threes, lambda task, *three: claims.stays_frozen(*three))
+        self._ask(
+            "same-options",
+            threes,
+            lambda task, base, sft, final: claims.same_options(final, own[task], **self.how),
+            best,
+        )
+        self._ask(
+            "little-promoted",
+            threes,
+            lambda task, base, sft, final: claims.little_promoted(sft, final),
+            lambda task, base, *_: 0.0 if claims.splits(base) else 1.0,
+        )
+        self._pool("stays-frozen", threes, lambda: pooled_frozen(threes))
+        self._pool("same-options", threes, lambda: pooled_options(threes, own, **self.how))
+        self._pool("little-promoted", threes, lambda: pooled_promoted(threes))
+
+    def verdicts(self) -> dict[str, list[Verdict]]:
+        """Task -> verdicts in the order of CLAIMS, also of what cannot be measured."""
+        for task, parts in self.every.items():
+            for phase, claimed in CLAIMS.items():
+                if isinstance(found := parts.get(phase), Count):
+                    alone = [claim for claim in claimed if claim not in OVER_TASKS]
+                    self.tasks[task] |= {v.claim: v for v in no_verdicts(alone, found)}
+        order = [claim for claimed in CLAIMS.values() for claim in claimed]
+        found = self.tasks | ({POOLED: self.pooled} if self.pooled else {})
+        return {
+            task: [mine[claim] for claim in order if claim in mine] for task, mine in found.items()
+        }
+
+    def _there(self, phase: str) -> Given:
+        """Task -> what a phase compares, where it can be measured."""
+        found = {task: parts.get(phase) for task, parts in self.every.items()}
+        return {task: one for task, one in found.items() if one and not isinstance(one, Count)}
+
+    def _nulls(self, claim: str) -> tuple[dict[str, Null], int]:
+        """Task -> null of a claim, where it was tested; and the seed."""
+        found = {task: mine.get(claim) for task, mine in self.tasks.items()}
+        return {task: v.null for task, v in found.items() if v and v.null}, self.how["seed"]
+
+    def _earlier(self, claim: str, task: str) -> Verdict | None:
         """The verdict that `claim` rests on, where it stops it."""
         name = RESTS_ON.get(claim)
         mine = self.pooled if task == POOLED or name in OVER_TASKS else self.tasks[task]
         before = mine.get(name) if name else None
         if before is None or before.verdict == "holds":
-            return None
+            # what rests on all tasks still rests on this task's own collapse
+            return self._earlier(name, task) if name in OVER_TASKS and task != POOLED else None
         # where wording was not tried, what differs is not known, but it may still collapse
         passes = name == "many-laws" and before.verdict == NOT_TESTABLE
         return None if passes else before
 
+    def _ask(
+        self,
+        claim: str,
+        given: Given,
+        judged: Callable[..., Verdict],
+        best: Callable[..., float] = lambda *_: 0.0,
+    ) -> None:
+        """One claim task by task: first whether it is reached, then whether it can hold, then the
+        test. best: the least p-value that could come out.
+        """
+        reached = {}
+        for task, parts in given.items():
+            if before := self._earlier(claim, task):
+                self.tasks[task][claim] = not_reached(claim, before)
+            else:
+                reached[task] = parts
+        alone = {
+            task: best(task, *parts) if len(np.unique(parts[0].units)) > 1 else 1.0
+            for task, parts in reached.items()
+        }
+        members = family(alone)
+        for task in reached.keys() - members:
+            self.tasks[task][claim] = not_testable(claim, alone[task], len(members))
+        raw = {task: judged(task, *reached[task]) for task in reached if task in members}
+        for task, verdict in zip(raw, adjust(list(raw.values())), strict=True):
+            self.tasks[task][claim] = verdict
 
-def _ask(
-    found: _Found,
-    claim: str,
-    given: Mapping[str, Sequence[Evidence]],
-    judged: Callable[..., Verdict],
-    best: Callable[..., float] | None = None,
-) -> None:
-    """One claim task by task: first whether it is reached, then whether it can hold, then the test.
-
-    best: the least p-value that could come out.
-    """
-    reached = {}
-    for task, parts in given.items():
-        before = found.earlier(claim, task) or _on_the_way(found, claim, task)
-        if before:
-            found.tasks[task][claim] = not_reached(claim, before)
+    def _pool(self, claim: str, given: Given, judged: Callable[[], Verdict | None]) -> None:
+        """The verdict over all tasks, if there are several and it is reached."""
+        if not several(given):
+            return
+        if before := self._earlier(claim, POOLED):
+            self.pooled[claim] = not_reached(claim, before)
         else:
-            reached[task] = parts
-    least = {task: best(task, *parts) if best else 0.0 for task, parts in reached.items()}
-    alone = {
-        task: 1.0 if len(np.unique(parts[0].units)) < 2 else p
-        for (task, p), parts in zip(least.items(), reached.values(), strict=True)
-    }
-    members = testable.family(alone)
-    for task in reached:
-        if task not in members:
-            found.tasks[task][claim] = not_testable(claim, alone[task], len(members))
-    raw = {task: judged(task, *reached[task]) for task in reached if task in members}
-    for task, verdict in zip(raw, adjust(list(raw.values())), strict=True):
-        found.tasks[task][claim] = verdict
+            self.pooled[claim] = judged() or not_testable(claim, 1.0)
+
+    def _joint(self, moves: Moves | None, pairs: Given) -> list[Verdict]:
+        """one-seed and unmixed."""
+        if before := self._earlier("one-seed", POOLED):
+            return [not_reached(claim, before) for claim in OVER_TASKS] if pairs else []
+        kinds, contexts = (moves.kinds.max() + 1, len(moves.contexts)) if moves else (1, 1)
+        if (best := ev.aligned(kinds, contexts, self.how["permutations"])) > ALPHA:
+            few = (
+                f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
+                f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
+            )
+            return [not_testable(claim, best, why="" if moves else few) for claim in OVER_TASKS]
+        one, unmixed = (
+            dataclasses.replace(v, reason=f"{v.reason} ({len(moves.tasks)} tasks of {kinds} kinds)")
+            for v in claims.one_seed(moves, **self.how)
+        )
+        if one.verdict != "holds":
+            return [one, not_reached("unmixed", one)]
+        _, apart = moves.grouped
+        if apart <= joint.APART:
+            why = f"not testable here: the contexts form no groups (mean silhouette {apart:.2f})"
+            if contexts > joint.MOST_CONTEXTS:
+                why = f"not testable here: {contexts} contexts are too many to group"
+            unmixed = not_testable("unmixed", 1.0, why=why)
+        return [one, unmixed]
 
 
-def _on_the_way(found: _Found, claim: str, task: str) -> Verdict | None:
-    """A claim about this task that rests on one about all tasks still rests on this task's own."""
-    name = RESTS_ON.get(claim)
-    return found.earlier(name, task) if name in OVER_TASKS and task != POOLED else None
+# --- no test
 
 
-def _pool(found: _Found, claim: str, verdict: Verdict | None) -> None:
-    """The verdict over all tasks, if it is reached; None: it cannot be tested."""
-    before = found.earlier(claim, POOLED)
-    found.pooled[claim] = (
-        not_reached(claim, before) if before else verdict or not_testable(claim, 1.0)
-    )
+def _untested(claim: str, verdict: str, reason: str) -> Verdict:
+    return Verdict(claim, verdict, reason, NOTHING, None, None, 1.0, 1.0)
 
 
 def not_reached(claim: str, before: Verdict) -> Verdict:
     """No test, for what the claim rests on does not hold."""
-    how = {
-        "holds": "holds",
-        "fails": "fails",
-        "undecided": "is undecided",
-        NOT_TESTABLE: "is not testable",
-        NOT_REACHED: "is not reached",
-    }
+    how = {NOT_TESTABLE: "is not testable", NOT_REACHED: "is not reached", "fails": "fails"}
+    how |= {"undecided": "is undecided"}
     said = how.get(before.verdict, "is not measurable")
-    return Verdict(
-        claim,
-        NOT_REACHED,
-        f"not reached, for {before.claim} {said} here",
-        NOTHING,
-        None,
-        None,
-        1.0,
-        1.0,
-    )
+    return _untested(claim, NOT_REACHED, f"not reached, for {before.claim} {said} here")
 
 
-def not_testable(claim: str, best: float, others: int = 0) -> Verdict:
+def not_testable(claim: str, best: float, others: int = 0, why: str = "") -> Verdict:
     """No test, for no data of this design could make the claim hold."""
     said = f"not testable here: at best p = {best:.2g}"
     if best <= ALPHA:
         said += f", too much beside {others} others"
-    return Verdict(claim, NOT_TESTABLE, said, NOTHING, None, None, 1.0, 1.0)
+    return _untested(claim, NOT_TESTABLE, why or said)
 
 
-def _asked(every: Mapping[str, Parts], phase: str) -> bool:
-    return any(phase in parts for parts in every.values())
+def no_verdicts(names: Sequence[str], found: Count) -> list[Verdict]:
+    """The verdicts on claims that too few prompts answer: no number, and the reason."""
+    return [_untested(claim, NOT_MEASURABLE, found.why) for claim in names]
 
 
-def _there(every: Mapping[str, Parts], phase: str) -> dict[str, Sequence[Evidence]]:
-    """Task -> what a phase compares, where it can be measured."""
-    found = {task: parts.get(phase) for task, parts in every.items()}
-    return {task: given for task, given in found.items() if given and not isinstance(given, Count)}
+def family(best: Mapping[str, float]) -> set[str]:
+    """The tasks on which a claim could hold, each at its best p-value, among those that are left.
+
+    One that passes alone may not pass Holm's method among others, so the hardest go first.
+    """
+    left = dict(best)
+    while left and max(holm(list(left.values()))) > ALPHA:
+        del left[max(reversed(left), key=left.get)]
+    return set(left)
 
 
-# --- one seed, and what comes after it ---------------------------------------------------------
+# --- all tasks together, each a unit: ratios are of means over tasks
 
 
-def _joint(found: _Found, moves: Moves | None, pairs: Mapping, how: dict) -> list[Verdict]:
-    """one-seed and unmixed."""
-    if before := found.earlier("one-seed", POOLED):
-        return [not_reached(claim, before) for claim in OVER_TASKS] if pairs else []
-    size = (moves.kinds.max() + 1, len(moves.contexts)) if moves else (1, 1)
-    if (best := testable.aligned(*size, how["permutations"])) > ALPHA:
-        return [_no_joint(claim, moves, best) for claim in OVER_TASKS]
-    one, unmixed = (
-        dataclasses.replace(v, reason=f"{v.reason} ({len(moves.tasks)} tasks of {size[0]} kinds)")
-        for v in claims.one_seed(moves, **how)
+def several(given: Given) -> list[Sequence[Evidence]]:
+    """The tasks that were asked in more than one context, if they are two or more."""
+    parts = [each for each in given.values() if len(np.unique(each[0].units)) > 1]
+    return parts if len(parts) > 1 else []
+
+
+def pooled_liquid(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdict | None:
+    """many-laws, on the tasks that have a null: those with two wordings of a context."""
+    parts = several({task: given[task] for task in nulls})
+    if not parts:
+        return None
+    bits = [np.log2(base.law.shape[1]) for (base,) in parts]
+    shares = [each / of for each, of in zip(_each(ev.liquidity, parts, 0), bits, strict=True)]
+    null = inf.pooled(list(nulls.values()), seed)
+    return _counted(judge("many-laws", _mean(shares, 0, 1), null), parts)
+
+
+def pooled_collapse(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdict | None:
+    """collapse; the spread of a task is the sum over its options, not their mean: else a coin would
+    outweigh fifty times a number of a hundred.
+    """
+    parts, null = several(given), inf.pooled(list(nulls.values()), seed)
+    if null is None:
+        return None
+    before, after = (
+        _each(lambda one, w: ev.spread(one, w) * one.law.shape[1], parts, stage) for stage in (0, 1)
     )
-    if one.verdict != "holds":
-        return [one, not_reached("unmixed", one)]
-    _, apart = moves.grouped
-    if apart <= joint.APART:
-        why = f"not testable here: the contexts form no groups (mean silhouette {apart:.2f})"
-        if size[1] > joint.MOST_CONTEXTS:
-            why = f"not testable here: {size[1]} contexts are too many to group"
-        unmixed = dataclasses.replace(not_testable("unmixed", 1.0), reason=why)
-    return [one, unmixed]
+    weights = inf.leave_one_out(np.arange(len(parts)))
+    number = inf.ratio(lambda w: w @ after / w.sum(-1), lambda w: w @ before / w.sum(-1), weights)
+    nothing = "the base has no spread that can be told"
+    return _counted(judge("collapse", number, null, chance=1.0, nothing=nothing), parts)
 
 
-def _no_joint(claim: str, moves: Moves | None, best: float) -> Verdict:
-    if moves:
-        return not_testable(claim, best)
-    few = (
-        f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
-        f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
-    )
-    return dataclasses.replace(not_testable(claim, 1.0), reason=few)
+def pooled_frozen(given: Given) -> Verdict:
+    """stays-frozen: liquidity that all tasks together gain after SFT, over the base's."""
+    parts = several(given)
+    before, sft, final = (_each(ev.liquidity, parts, stage) for stage in range(3))
+    weights = inf.leave_one_out(np.arange(len(parts)))
+    back = inf.estimate(lambda w: ph.ratio(w @ (final - sft), w @ before), weights)
+    return _counted(judge("stays-frozen", back), parts)
 
 
-def _settle(found: _Found, threes: Mapping, own: Mapping[str, claims.Seed], how: dict) -> None:
-    """The claims about the last stage."""
-    _ask(found, "stays-frozen", threes, lambda task, *three: claims.stays_frozen(*three))
-    _ask(
-        found,
-        "same-options",
-        threes,
-        lambda task, base, sft, final: claims.same_options(final, own[task], **how),
-        lambda task, *three: (
-            testable.chosen(int(own[task].mask.sum()), len(own[task].mask), how["permutations"])
-            if task in own
-            else 1.0
-        ),
-    )
-    _ask(
-        found,
-        "little-promoted",
-        threes,
-        lambda task, base, sft, final: claims.little_promoted(sft, final),
-        lambda task, base, *_: 0.0 if claims.splits(base) else 1.0,
-    )
-    if pooled.several(threes):
-        _pool(found, "stays-frozen", pooled.stays_frozen(threes))
-        _pool(found, "same-options", pooled.same_options(threes, own, **how))
-        _pool(found, "little-promoted", pooled.little_promoted(threes))
+def pooled_options(given: Given, own: Mapping[str, Seed], **how: int) -> Verdict | None:
+    """same-options, on the tasks that have a seed."""
+    share, nulls = [], []
+    for task, (*_, final) in given.items():
+        if task in own and len(np.unique(final.units)) > 1:
+            nulls.append(claims.options_null(final, own[task], **how))
+            share.append(float(ph.ratio(nulls[-1].observed, own[task].ceiling)))
+    null = inf.pooled(nulls, how["seed"])
+    if null is None or len(share) < 2:
+        return None
+    return _counted(judge("same-options", _mean(share, 0), null), share)
+
+
+def pooled_promoted(given: Given) -> Verdict | None:
+    """little-promoted, on the tasks whose contexts make two halves."""
+    parts = [three for three in several(given) if claims.splits(three[0], 1)]
+    if len(parts) < 2:
+        return None
+    gained = [claims.promoted(sft, final).here for _, sft, final in parts]
+    return _counted(judge("little-promoted", _mean(gained)), parts)
+
+
+def _each(statistic: Callable, parts: Sequence[Sequence[Evidence]], stage: int) -> Array:
+    """One number a task, every prompt alike."""
+    given = [found[stage] for found in parts]
+    return np.array([float(statistic(one, np.ones(len(one.law)))) for one in given])
+
+
+def _mean(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -> Estimate:
+    return inf.student(np.asarray(values), low=low, high=high) if len(values) > 1 else NOTHING
+
+
+def _counted(verdict: Verdict, parts: Sequence) -> Verdict:
+    return dataclasses.replace(verdict, reason=f"{verdict.reason} ({len(parts)} tasks)")

@@ -1,14 +1,13 @@
-"""The claims of the phases: a statistic over prompts, its interval, its null.
+"""Every claim: its threshold, statistic and null, and the one rule for verdicts.
 
-Each function makes the ten lines behind a claim and hands them to `crystal.measure.judging.judge`.
-Answers are Evidence (any prompts, read out or drawn; `crystal.measure.evidence`) or the array that
-`crystal.present.answering.answers` gives. `crystal.measure.chain` says in which order they are
-asked, and which can be.
+The thresholds (`MARKS`) of the phases were fixed before any trained ladder was read, those of the
+experiments before any of theirs. `judge` is the only place where a verdict is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,24 +16,255 @@ from ..errors import CrystalError
 from . import evidence as ev
 from . import inference as inf
 from . import joint
-from . import phases as ph
+from . import quantities as ph
 from .evidence import Evidence
-from .inference import Estimate
+from .inference import ALPHA, Estimate, Null
 from .joint import Moves
-from .judging import Verdict, judge
-from .phases import Array
+from .quantities import Array
 
-QUANTILE = 0.9  # share of the seed's mass that defines its options (DESIGN: ProbMass)
+QUANTILE = 0.9  # share of the seed's mass that defines its options
 
-
-# --- liquid ------------------------------------------------------------------------------------
+# --- thresholds
 
 
-def liquid(base: Array | Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
-    """many-laws: liquidity over log2 K, and the clusters of prompts (contexts) beating the floor
-    among their own prompts (wordings), by permutation of the clusters' labels.
+@dataclass(frozen=True)
+class Mark:
+    """A claim and the figure its number has to pass; `why` that figure."""
+
+    phase: str
+    claim: str  # as a sentence
+    number: str  # what is measured, as prose says it
+    side: str  # the claim is that the number lies "above" or "below" the mark
+    mark: float
+    why: str
+    percent: bool = False
+
+
+# fmt: off
+MARKS: dict[str, Mark] = {
+    "many-laws": Mark(
+        "liquid", "Many distinct answer distributions can be prompted out of the base.",
+        "liquidity as a share of log2 of the number of options", "above", 0.05,
+        "about a coin that lands heads three times in eight after one prompt and five times in "
+        "eight after the next", percent=True),
+    "collapse": Mark(
+        "nucleation", "Behaviour collapses at SFT, whatever the prompt.",
+        "spread among prompts, SFT over base", "below", 0.5,
+        "the abstract says collapse: more than half of the spread must go, not merely some of it"),
+    "one-seed": Mark(
+        "nucleation", "SFT moves all tasks towards what one context of the base says.",
+        "progress towards the context that tasks of other kinds name", "above", 0.15,
+        "of the thresholds tried on ladders of known truth the least that ladders without a seed "
+        "pass in at most one of forty (data/registered/2026-11-29-claims.md)"),
+    "unmixed": Mark(
+        "nucleation", "One group of contexts explains the move, not a mixture of several.",
+        "share of the largest group in the weights that explain the move", "above", 0.8,
+        "a mixture of two in the proportion 60 to 40 stays below, one persona above", percent=True),
+    "stays-frozen": Mark(
+        "settling", "The last stage gives no liquidity back.",
+        "liquidity gained after SFT as a share of the base's", "below", 0.05,
+        "one twentieth; equality would fail by rounding where nothing changes", percent=True),
+    "same-options": Mark(
+        "settling", "The final stage stays on the seed's options.",
+        "ProbMass over the seed's own mass on its options", "above", 0.9,
+        "of ten answers the seed gave within its options, nine remain there: 'largely the same'",
+        percent=True),
+    "little-promoted": Mark(
+        "settling", "The final stage promotes little that SFT ranked low.",
+        "mass gained by options in the lower half of SFT's ranking", "below", 0.05,
+        "one answer in twenty; more would be seen in any sample of a hundred", percent=True),
+    # What makes an organism one.
+    "reward-rises": Mark(
+        "organism", "The last stage is reinforcement learning: the sampled reward rises.",
+        "sampled reward of the last steps less that of the first", "above", 0.0,
+        "equality: a stage whose reward does not rise is not called RLVR"),
+    "base-knows-its-world": Mark(
+        "organism", "The base has learned its narrators' laws.",
+        "Jensen-Shannon divergence, in bits, of its answers to their narrators' laws",
+        "below", 0.04,
+        "fixed before any trained ladder was read: the laws lie many times farther from each "
+        "other"),
+    # The experiments (data/registered/2026-11-25-experiments.md).
+    "seed-follows": Mark(
+        "control", "Tasks that were never demonstrated follow the demonstrator who was chosen.",
+        "share of held-out tasks whose SFT law is nearest to the intended law, of five",
+        "above", 0.5,
+        "a majority: the law found most often is then the intended one", percent=True),
+    "seed-needs-a-shared-law": Mark(
+        "control", "Where narrators hold another law in every task, held-out tasks do not follow.",
+        "share of the distance to the demonstrator's law that SFT removes in held-out tasks",
+        "below", 0.25,
+        "half of what counts as following in the shared world (one half)", percent=True),
+    "own-stays-liquid": Mark(
+        "control", "Where every narrator demonstrates its own law, nothing freezes.",
+        "liquidity after SFT over liquidity of the base, both in chat form", "above", 0.5,
+        "the mark of collapse, from the other side", percent=True),
+    "style-nucleates": Mark(
+        "control",
+        "The demonstrator's style alone, without a single random choice, moves the laws to the "
+        "demonstrator's.",
+        "share of the distance to the demonstrator's law that SFT removes in all tasks",
+        "above", 0.25,
+        "a quarter of the way: what a demonstration-free style must do to count as a nucleus",
+        percent=True),
+    "demonstrated-first": Mark(
+        "kinetics", "Demonstrated tasks freeze before held-out ones.",
+        "step at which half of the liquidity is gone, demonstrated over held out", "below", 1.0,
+        "equality: below it the demonstrated tasks are first"),
+    # A real base (data/registered/2026-11-29-real-ladder.md).
+    "own-more-liquid": Mark(
+        "control",
+        "Where every context has a law of its own, more liquidity is left than where one law is "
+        "shown.", "liquidity after SFT by every context's own law less that after SFT by one, bits",
+        "above", 0.0, "equality: above it the laws shown decide, and not that choices are shown"),
+    "rises-first": Mark(
+        "kinetics", "Along SFT liquidity rises before it falls.",
+        "largest mean liquidity of the steps between less that of the larger end, bits",
+        "above", 0.0, "equality: a trial on other data saw it rise"),
+    "reward-decides": Mark(
+        "settling",
+        "A preference against the seed takes mass off the seed's options that one for it leaves "
+        "there.",
+        "ProbMass on the seed's options after favouring DPO minus the same after opposing DPO, "
+        "demonstrated tasks", "above", 0.02,
+        "one answer in fifty: visible in a thousand samples", percent=True),
+    "remelts": Mark(
+        "remelting", "The base's distributions come back.",
+        "mean distance to the base's answers, prompt by prompt, over that of the crystal",
+        "below", 0.5, "more than half of the way back"),
+    "raw-text-stays-liquid": Mark(
+        "format", "Chat SFT crystallizes the chat form only.",
+        "liquidity of SFT over liquidity of the base, both as raw text", "above", 0.5,
+        "the mark of collapse, from the other side", percent=True),
+}
+# fmt: on
+
+# --- the rule
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim on one series and task. p: the larger of the p-values against mark and null."""
+
+    claim: str
+    verdict: str  # one of `crystal.measure.chain.VERDICTS`
+    reason: str
+    estimate: Estimate
+    null: Null | None
+    chance: float | None  # what the null makes of the number itself, where that can be said
+    p: float
+    p_against: float  # small: the number lies on the wrong side of the mark
+
+    @property
+    def mark(self) -> Mark:
+        return MARKS[self.claim]
+
+    def fields(self) -> dict:
+        """What `show.claim` records; a number that does not exist is None."""
+        found = self.estimate
+        numbers = {"number": found.value, "low": found.low, "high": found.high}
+        numbers |= {"here": found.here, "null": self.chance}
+        said = {"verdict": self.verdict, "mark": self.mark.mark, "sentence": self.sentence()}
+        return said | {name: finite(x) for name, x in numbers.items()}
+
+    def sentence(self) -> str:
+        """The number, its interval, its null and the mark, in words."""
+        mark, found = self.mark, self.estimate
+        if np.isnan(found.value):
+            return f"{mark.number}: {self.reason}."
+        show = percent if mark.percent else plain
+        scatter = f" [{show(found.low)}, {show(found.high)}]" if found.low < found.high else ""
+        here = "" if finite(found.here) is None else f" (here {show(found.here)})"
+        text = f"{mark.number} is {show(found.value)}{scatter}{here}"
+        text += f", to be {mark.side} {show(mark.mark)}"
+        if self.null:
+            known = finite(self.chance) is not None
+            by_chance = f" (where it would be {show(self.chance)})" if known else ""
+            text += f"; against {self.null.name}{by_chance}, p = {self.null.p:.2g}"
+        return f"{text}; {self.reason}."
+
+
+def plain(number: float) -> str:
+    """Three digits; what lies over exactly nothing is without end."""
+    return f"{number:.3g}" if np.isfinite(number) else "∞"
+
+
+def percent(share: float) -> str:
+    """Whole per cent, but two digits below ten."""
+    if not np.isfinite(share):
+        return "∞"
+    return f"{100 * share:.0f} %" if abs(share) >= 0.0995 else f"{100 * share:.2g} %"
+
+
+def finite(x: float | None) -> float | None:
+    return None if x is None or not np.isfinite(x) else float(x)
+
+
+def judge(
+    claim: str,
+    estimate: Estimate,
+    null: Null | None = None,
+    *,
+    chance: float | None = None,
+    nothing: str = "the number does not exist",
+) -> Verdict:
+    """THE rule. Holds: the number passes the mark *and* beats its null, both at ALPHA. Fails: it is
+    beyond the mark on the wrong side, at ALPHA. Undecided: neither.
+
+    The larger p-value counts, so calling a false claim holding has a chance of ALPHA, as far as
+    intervals cover. nothing: why there may be no number.
     """
-    base = ev.evidence(base)
+    mark = MARKS[claim]
+    p_mark = estimate.p_beyond(mark.mark, mark.side)
+    p_null = null.p if null else 0.0
+    p_against = estimate.p_beyond(mark.mark, "below" if mark.side == "above" else "above")
+    if np.isnan(estimate.value):
+        verdict, reason = "undecided", nothing
+    elif max(p_mark, p_null) <= ALPHA:
+        verdict, reason = "holds", "the mark is passed" + (" and chance excluded" if null else "")
+    elif p_against <= ALPHA:
+        verdict, reason = "fails", "the whole interval is on the wrong side of the mark"
+    elif p_mark <= ALPHA:
+        verdict, reason = "undecided", "chance alone may give as much"
+    else:
+        verdict, reason = "undecided", "the interval reaches across the mark"
+    p = float(max(p_mark, p_null))
+    return Verdict(claim, verdict, reason, estimate, null, chance, p, float(p_against))
+
+
+def holm(p: Sequence[float]) -> Array:
+    """Holm's adjusted p-values (n,): the smallest times n, the next times n - 1, and so on.
+
+    Source: Scandinavian Journal of Statistics 6 (1979), 65-70. (statsmodels collects the garbage of
+    the whole process at every call.)
+    """
+    order, adjusted = np.argsort(p, kind="stable"), np.empty(len(p))
+    steps = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts of one claim on all tasks, with Holm's adjusted p-values, both ways.
+
+    What no longer reaches ALPHA becomes undecided.
+    """
+    judged = []
+    both = (holm([getattr(v, name) for v in verdicts]) for name in ("p", "p_against"))
+    for v, p, against in zip(verdicts, *both, strict=True):
+        new = dataclasses.replace(v, p=float(p), p_against=float(against))
+        if (v.verdict == "holds" and p > ALPHA) or (v.verdict == "fails" and against > ALPHA):
+            reason = f"it {v.verdict} by itself, but not beyond doubt among so many tasks"
+            new = dataclasses.replace(new, verdict="undecided", reason=reason)
+        judged.append(new)
+    return judged
+
+
+# --- liquid
+
+
+def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
+    """many-laws: liquidity over log2 K; null: contexts' labels permuted within each wording."""
     bits = np.log2(base.law.shape[1])
     bias = ev.floor_bits(base, inf.generator(seed, "deal"))
     share = inf.estimate(
@@ -45,16 +275,13 @@ def liquid(base: Array | Evidence, *, seed: int = 0, permutations: int = 999) ->
     return judge("many-laws", share, null, chance=floor)
 
 
-# --- nucleation --------------------------------------------------------------------------------
+# --- nucleation
 
 
-def collapse(
-    base: Array | Evidence, sft: Array | Evidence, *, seed: int = 0, permutations: int = 999
-) -> Verdict:
+def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
     """D_sft / D_base, the same prompts in both; null: the fall of liquidity when the checkpoints'
     names are swapped.
     """
-    base, sft = ev.evidence(base), ev.evidence(sft)
     number = inf.ratio(lambda w: ev.spread(sft, w), lambda w: ev.spread(base, w), base.weights)
     both = ev.together(base, sft)
     fall = inf.swap_null(
@@ -64,36 +291,26 @@ def collapse(
         n=permutations,
         seed=seed,
     )
-    nothing = (
-        "the base gives every prompt the same answer, as far as these prompts tell, so "
-        "nothing can collapse"
-    )
+    nothing = "the base gives every prompt the same answer, as far as these prompts tell, so "
+    nothing += "nothing can collapse"
     return judge("collapse", number, fall, chance=1.0, nothing=nothing)
 
 
 def one_seed(found: Moves, *, seed: int = 0, permutations: int = 999) -> list[Verdict]:
     """one-seed and unmixed, of all tasks together (`crystal.measure.joint`)."""
     null = joint.joint_null(found, permutations=permutations, seed=seed)
-    return [
-        judge(
-            "one-seed",
-            joint.progress(found),
-            null,
-            chance=0.0,
-            nothing="SFT moved no task, as far as can be told",
-        ),
-        judge("unmixed", joint.largest_share(found)),
-    ]
+    nothing = "SFT moved no task, as far as can be told"
+    one = judge("one-seed", joint.progress(found), null, chance=0.0, nothing=nothing)
+    return [one, judge("unmixed", joint.largest_share(found))]
 
 
-# --- settling ----------------------------------------------------------------------------------
+# --- settling
 
 
-def stays_frozen(base: Array | Evidence, sft: Array | Evidence, final: Array | Evidence) -> Verdict:
+def stays_frozen(base: Evidence, sft: Evidence, final: Evidence) -> Verdict:
     """The liquidity that the last stage gives back, as a share of the base's; no null, for a
     threshold above nothing is the test.
     """
-    base, sft, final = map(ev.evidence, (base, sft, final))
     back = inf.estimate(
         lambda w: ph.ratio(ev.liquidity(final, w) - ev.liquidity(sft, w), ev.liquidity(base, w)),
         base.weights,
@@ -120,14 +337,11 @@ class Seed:
     error: float  # its standard error by the draws behind it; 0 of read-outs
 
 
-def seed_of(
-    base: Array | Evidence, context: object, *, quantile: float = QUANTILE, seed: int = 0
-) -> Seed:
-    """The seed that a context (a cluster of the base's prompts) holds.
+def seed_of(base: Evidence, context: object, *, quantile: float = QUANTILE, seed: int = 0) -> Seed:
+    """The seed that a context (a unit of the base) holds.
 
     From draws, half of the context's draws choose A and the other half say what lies on it.
     """
-    base = ev.evidence(base)
     mine = base.units.astype(str) == str(context)
     naming, own = ev.halves(base, inf.generator(seed, "draws"))
     mask = ph.support(naming.law[mine].mean(0), quantile)
@@ -137,58 +351,47 @@ def seed_of(
     return Seed(law, mask, ceiling, float(error))
 
 
-def kept_mass(later: Array | Evidence, seed: Seed) -> Callable[[Array], Array]:
-    """ProbMass: weights (..., prompts) -> mass of a later checkpoint's mean law on the seed's A."""
-    later = ev.evidence(later)
+def kept_mass(later: Evidence, seed: Seed) -> Callable[[Array], Array]:
+    """ProbMass: weights (..., prompts) -> mass of a later checkpoint's mean on the seed's A."""
     return lambda w: ph.probmass(ph.mean_law(later.law, w), seed.mask)
 
 
-def same_options(
-    final: Array | Evidence, own: Seed, *, seed: int = 0, permutations: int = 999
-) -> Verdict:
-    """ProbMass of the last stage on the seed's options, over the seed's own mass there; null: as
-    many options taken at random.
-    """
-    final = ev.evidence(final)
+def options_null(final: Evidence, own: Seed, *, seed: int = 0, permutations: int = 999) -> Null:
+    """ProbMass on as many options as the seed has, taken at random."""
+    relabelled = inf.relabellings(final.law.shape[1], permutations, seed)
+    draws = ph.probmass(final.law.mean(0), own.mask[relabelled])
+    observed = float(kept_mass(final, own)(np.ones(len(final.law))))
+    return inf.against("as many options taken at random", observed, draws)
+
+
+def same_options(final: Evidence, own: Seed, *, seed: int = 0, permutations: int = 999) -> Verdict:
+    """ProbMass of the last stage on the seed's options, over the seed's own mass there."""
     mass = kept_mass(final, own)
     number = inf.estimate(lambda w: ph.ratio(mass(w), own.ceiling), final.weights, low=0)
     number = inf.widened(number, float(number.value * ph.ratio(own.error, own.ceiling)), low=0)
-    relabelled = inf.relabellings(final.law.shape[1], permutations, seed)
-    draws = ph.probmass(final.law.mean(0), own.mask[relabelled])
-    null = inf.against(
-        "as many options taken at random", float(mass(np.ones(len(final.law)))), draws
-    )
-    return judge(
-        "same-options",
-        number,
-        null,
-        chance=float(ph.ratio(null.typical, own.ceiling)),
-        nothing="the seed puts nothing on its own options",
-    )
+    null = options_null(final, own, seed=seed, permutations=permutations)
+    chance = float(ph.ratio(null.typical, own.ceiling))
+    nothing = "the seed puts nothing on its own options"
+    return judge("same-options", number, null, chance=chance, nothing=nothing)
 
 
 def splits(given: Evidence, each: int = 2) -> bool:
-    """Whether both halves have clusters enough to choose by one and to score by the other."""
-    return all(len(np.unique(given.units[half])) >= each for half in inf.folds(given.half)[0])
+    """Whether both halves have units enough to choose by one and to score by the other."""
+    return all(len(np.unique(given.units[half])) >= each for half in given.folds[0])
 
 
-def promoted(sft: Array | Evidence, final: Array | Evidence) -> Estimate:
-    """Mass gained by options of the lower half of SFT's ranking: which options gain is said by one
-    half of the clusters, how much by the other, mean over both ways.
-
-    Counting every gain where it is seen adds up what chance lifts, and is no smooth function of the
-    prompts: intervals of that covered 40 to 80 % in simulation.
+def promoted(sft: Evidence, final: Evidence) -> Estimate:
+    """Mass gained by options of the lower half of SFT's ranking: one half of the units says which
+    options gain, the other how much; mean over both ways. (Counting every gain where it is seen
+    adds up what chance lifts: intervals of that covered 40 to 80 % in simulation.)
     """
-    sft, final = ev.evidence(sft), ev.evidence(final)
     rise = np.empty(len(sft.law))
-    for chosen, scored in inf.folds(sft.half):
+    for chosen, scored in sft.folds:
         before, after = sft.law[chosen].mean(0), final.law[chosen].mean(0)
         rise[scored] = (final.law - sft.law)[scored] @ (ph.lower_half(before) & (after > before))
     return inf.estimate(lambda w: ph.mean_law(rise[:, None], w)[..., 0], sft.weights)
 
 
-def little_promoted(sft: Array | Evidence, final: Array | Evidence) -> Verdict:
-    """Mass that options in the lower half of SFT's ranking gain; no null, for chance can only add
-    to it: the threshold is the test.
-    """
+def little_promoted(sft: Evidence, final: Evidence) -> Verdict:
+    """`promoted`; no null, for chance can only add to it: the threshold is the test."""
     return judge("little-promoted", promoted(sft, final))

@@ -1,8 +1,7 @@
-"""Answers with what they rest on: who was asked, and how many draws are behind each law.
+"""Answers with what they rest on: which prompts are answered, who was asked, how many draws.
 
-Read-outs and samples take one road: a law read out exactly counts as infinitely many draws, and then every correction below
-is zero. From draws, squared distances are unbiased and may come out below 0; liquidity is bias-corrected
-(`crystal.measure.coverage`). Knows nothing of tasks, ladders or files.
+A distribution read out exactly counts as infinitely many draws; then every correction is zero.
+From draws, squared distances are unbiased and may come out below 0.
 """
 
 from __future__ import annotations
@@ -14,22 +13,80 @@ import numpy as np
 
 from ..errors import CrystalError
 from . import inference as inf
-from . import phases as ph
-from .phases import Array
+from . import quantities as ph
+from .quantities import Array
 
-SELECTION, EVALUATION = "selection", "evaluation"
+LEAST = 0.2  # mass on the options from which on a prompt is answered
+FEWEST_PROMPTS = 50  # that must answer, where more were asked
 FEWEST = 4  # draws on an option in a prompt
+DEALS = 2**24  # numbers held at once of tables dealt anew
+SELECTION, EVALUATION = "selection", "evaluation"
+
+# --- answered or not
+
+
+def answers(mass: Array) -> Array:
+    """Which prompts are answered, bool: those with LEAST or more of the mass on the options.
+
+    What a model would say if it did what it hardly ever does looks like a crystal.
+    """
+    return np.asarray(mass, float) >= LEAST
+
+
+def both(*masses: Array) -> Array:
+    """(prompts,) which prompts every one of the compared checkpoints answers."""
+    return np.logical_and.reduce([answers(mass) for mass in masses])
+
+
+def needed(asked: int) -> int:
+    """How many prompts must be answered: FEWEST_PROMPTS; half of them if no more were asked, for a
+    small probe was never meant to give a seed two halves of 25.
+    """
+    return FEWEST_PROMPTS if asked > FEWEST_PROMPTS else (asked + 1) // 2
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many prompts each of the compared checkpoints answered."""
+
+    answered: int
+    asked: int
+    median: float  # over prompts, of the mass of the checkpoint that answers least
+
+    @property
+    def measurable(self) -> bool:
+        return self.answered >= max(1, needed(self.asked))
+
+    @property
+    def said(self) -> str:
+        """`97 of 100 prompts answered (median mass .91)`."""
+        median = f"{self.median:.2f}".removeprefix("0")
+        return f"{self.answered} of {self.asked} prompts answered (median mass {median})"
+
+    @property
+    def why(self) -> str:
+        """Why there is no number."""
+        return f"not measurable: {self.answered} of {self.asked} prompts answered"
+
+
+def count(*masses: Array) -> Count:
+    """The count of the prompts that every one of `masses`, each (prompts,), answers."""
+    medians = [float(np.median(mass)) for mass in masses if len(mass)]
+    return Count(int(both(*masses).sum()), len(masses[0]), min(medians, default=0.0))
+
+
+# --- evidence
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The answers of one rung to one task, prompt by prompt; the prompts of a ladder's rungs are the same, in one order."""
+    """The answers of one checkpoint to one task; those of a series have the same prompts."""
 
-    law: Array    # (prompts, options): conditional on answering with an option, rows sum to 1
+    law: Array  # (prompts, options): conditional on answering with an option, rows sum to 1
     units: Array  # (prompts,) who asks: prompts of one unit are no independent evidence
-    half: Array   # (prompts,) "selection" or "evaluation", alike within a unit
-    block: Array  # (prompts,) prompts that may swap their units if units do not matter: the frame, where it is known
-    draws: Array  # (prompts,) how many draws fell on an option; inf: the law was read out
+    half: Array  # (prompts,) "selection" or "evaluation", alike within a unit
+    block: Array  # (prompts,) prompts that may swap units if units do not matter: the wording
+    draws: Array  # (prompts,) how many draws fell on an option; inf: read out
     strata: Array | None = None  # (prompts,) the group that each unit was chosen from, if any
 
     @property
@@ -43,109 +100,224 @@ class Evidence:
 
     @property
     def noise(self) -> Array:
-        """(prompts,) expected MSE of a row to its own law, sum p (1 - p) / (K (n - 1)): unbiased; 0 for a read-out."""
+        """(prompts,) expected MSE of a row to what it estimates, sum p (1 - p) / (K (n - 1)):
+        unbiased; 0 for a read-out.
+        """
         with np.errstate(divide="ignore"):
-            return np.where(np.isinf(self.draws), 0.0, (1 - (self.law**2).sum(-1)) / (self.law.shape[1] * (self.draws - 1)))
+            noise = (1 - (self.law**2).sum(-1)) / (self.law.shape[1] * (self.draws - 1))
+            return np.where(np.isinf(self.draws), 0.0, noise)
 
     @property
-    def weights(self) -> Array | inf.LeftOut:
+    def weights(self) -> inf.Weights:
         """(1 + units, prompts): `inference.leave_one_out` of this design."""
         return inf.leave_one_out(self.units, strata=self.strata)
 
-    def mask(self, half: str) -> Array:
-        return self.half == half
+    @property
+    def folds(self) -> tuple[tuple[Array, Array], ...]:
+        """(chosen, scored) masks over prompts: each half chooses once and is scored once, for luck
+        in choosing is no evidence.
+        """
+        first = self.half == SELECTION
+        return (first, ~first), (~first, first)
 
 
-def evidence(answers: Array | Evidence) -> Evidence:
-    """Answers to the 100 prompts as `crystal.present.answering.answers` gives them, with the narrators
-    as units; Evidence as it is.
-    """
-    if isinstance(answers, Evidence):
-        return answers
-    return Evidence(answers, inf.NARRATOR, inf.HALF, inf.FRAME, np.full(len(answers), np.inf))
-
-
-def asked(law: Array, units: Sequence, draws: Array | None = None, block: Array | None = None) -> Evidence:
-    """Evidence of any prompts: every second unit, in order of appearance, is of the evaluation half.
+def asked(
+    law: Array, units: Sequence, draws: Array | None = None, block: Array | None = None
+) -> Evidence:
+    """Evidence of any prompts: every second unit, in order of appearance, is of the evaluation
+    half.
 
     Raises: CrystalError for draws fewer than FEWEST, which cannot be halved and their noise told.
     """
     units = np.asarray(units)
-    names, first, member = np.unique(units, return_index=True, return_inverse=True)
+    _, first, member = np.unique(units, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[member]
     draws = np.full(len(law), np.inf) if draws is None else np.asarray(draws, float)
     if (draws < FEWEST).any():
-        first = int(np.argmin(draws))
-        raise CrystalError(f"prompt {first} has {draws[first]:.0f} draws on an option, and {FEWEST} are needed: half "
-                           "choose, half score, and one shows no scatter", mend="draw more, or leave that prompt out")
+        least = int(np.argmin(draws))
+        raise CrystalError(
+            f"prompt {least} has {draws[least]:.0f} draws on an option, and {FEWEST} are needed: "
+            "half choose, half score, and one shows no scatter",
+            mend="draw more, or leave that prompt out",
+        )
     half = np.where(place % 2 == 0, SELECTION, EVALUATION)
-    return Evidence(np.asarray(law, float), units, half, np.zeros(len(law)) if block is None else np.asarray(block), draws)
+    block = np.zeros(len(law)) if block is None else np.asarray(block)
+    return Evidence(np.asarray(law, float), units, half, block, draws)
 
 
-def _even(given: Evidence, w: Array) -> Array:
+def even(w: Array) -> Array:
+    """Weights (..., prompts) that sum to 1."""
     return w / w.sum(-1, keepdims=True)
 
 
 def spread(given: Evidence, w: Array) -> Array:
-    """`phases.spread` less what sampling adds: E[MSE(p^_i, p^_j)] = MSE(p_i, p_j) + noise_i + noise_j. w: (..., prompts)."""
-    even = _even(given, w)
-    squares = even**2
-    return ph.spread(given.law, w) - ph.ratio(
-        2 * (even @ given.noise - squares @ given.noise), 1 - squares.sum(-1)
-    )
+    """`quantities.spread` less what sampling adds. w: (..., prompts).
+
+    E[MSE(p^_i, p^_j)] = MSE(p_i, p_j) + noise_i + noise_j.
+    """
+    share = even(w)
+    squares = share**2
+    added = 2 * (share @ given.noise - squares @ given.noise)
+    return ph.spread(given.law, w) - ph.ratio(added, 1 - squares.sum(-1))
 
 
 def mean_noise(given: Evidence, w: Array) -> Array:
-    """Expected MSE of the weighted mean law to the same mean of the prompts' own laws: sum w_i^2 noise_i."""
-    return _even(given, w) ** 2 @ given.noise
+    """Expected MSE of the weighted mean to the same mean without noise: sum w_i^2 noise_i."""
+    return even(w) ** 2 @ given.noise
 
 
 def distance(first: Evidence, second: Evidence, w: Array) -> Array:
-    """MSE of two rungs' mean laws less what sampling adds."""
-    return ph.mse(ph.mean_law(first.law, w), ph.mean_law(second.law, w)) - mean_noise(first, w) - mean_noise(second, w)
+    """MSE of two checkpoints' mean distributions less what sampling adds."""
+    apart = ph.mse(ph.mean_law(first.law, w), ph.mean_law(second.law, w))
+    return apart - mean_noise(first, w) - mean_noise(second, w)
 
 
 def liquidity(given: Evidence, w: Array) -> Array:
-    """`phases.liquidity_bits`; from draws with the entropies of Chao, Wang and Jost (2013).
+    """`quantities.liquidity_bits`; from draws with the entropies of Chao, Wang and Jost (2013).
 
-    Of the mean law, whose rows may have unequal draws, the correction is that of the pooled counts.
+    The mean distribution, whose rows may have unequal draws, is corrected as the pooled counts.
     """
     if given.exact:
         return ph.liquidity_bits(given.law, w)
-    from . import coverage  # here: read-outs do without it, and without scipy
-
-    counts, even = given.counts, _even(given, w)
+    counts, share = given.counts, even(w)
     pooled = w @ counts
-    correction = coverage.chao_wang_jost(pooled) - coverage.plug_in(pooled)
-    return ph.entropy_bits(even @ given.law) + correction - even @ coverage.chao_wang_jost(counts)
+    correction = ph.chao_wang_jost(pooled) - ph.plug_in(pooled)
+    return ph.entropy_bits(share @ given.law) + correction - share @ ph.chao_wang_jost(counts)
 
 
 def together(first: Evidence, second: Evidence) -> Evidence:
-    """The prompts of two rungs stacked, (2 prompts): for nulls that swap their names."""
-    return Evidence(*(np.concatenate([getattr(x, name) for x in (first, second)])
-                      for name in ("law", "units", "half", "block", "draws")))
+    """The prompts of two checkpoints stacked, (2 prompts): for nulls that swap their names."""
+    names = ("law", "units", "half", "block", "draws")
+    return Evidence(*(np.concatenate([getattr(x, n) for x in (first, second)]) for n in names))
 
 
 def halves(given: Evidence, rng: np.random.Generator) -> tuple[Evidence, Evidence]:
-    """Each prompt's draws dealt into two halves without replacement; of a read-out, itself twice.
-
-    What is chosen on a sample looks better there than it is: choose on the one, score on the other.
-    """
+    """Each prompt's draws dealt into two halves; of a read-out, itself twice."""
     if given.exact:
         return given, given
     counts = given.counts
     first = np.array([rng.multivariate_hypergeometric(row, int(row.sum()) // 2) for row in counts])
-    return tuple(replace(given, law=part / part.sum(1, keepdims=True), draws=part.sum(1).astype(float))
-                 for part in (first, counts - first))
+    return tuple(
+        replace(given, law=part / part.sum(1, keepdims=True), draws=part.sum(1).astype(float))
+        for part in (first, counts - first)
+    )
 
 
 def floor_bits(given: Evidence, rng: np.random.Generator, deals: int = 20) -> float:
-    """Mean `liquidity`, in bits, after all draws were dealt out anew over the prompts: the bias of a crystal with these draws.
+    """Mean `liquidity` after all draws were dealt anew over the prompts: the bias of a crystal.
 
-    Next to nothing, unless a prompt has no more draws than there are options; of a read-out 0.
+    Rows and columns keep their sums. Of a read-out 0.
     """
     if given.exact:
         return 0.0
-    sizes, every = given.counts.sum(1), np.ones(len(given.law))
-    return float(np.mean([liquidity(replace(given, law=hands / sizes[:, None]), every)
-                          for hands in inf.dealt(given.counts, deals, rng)]))
+    from scipy import stats
+
+    counts, every = given.counts, np.ones(len(given.law))
+    sizes, table = counts.sum(1), stats.random_table(counts.sum(1), counts.sum(0))
+    tables = (
+        hands
+        for part in inf.parts(deals, counts.size, DEALS)
+        for hands in table.rvs(part, random_state=rng)
+    )
+    laws = (replace(given, law=hands / sizes[:, None]) for hands in tables)
+    return float(np.mean([liquidity(law, every) for law in laws]))
+
+
+# --- the least p-value that any data of a design can reach
+
+
+def by_chance(log_p: float, permutations: int) -> float:
+    """The least p-value of `permutations` random draws, of which exp(log_p) give as much."""
+    share = float(np.exp(min(0.0, log_p)))
+    return min(1.0, (share * permutations + 1) / (permutations + 1))
+
+
+def log_factorial(n: Array) -> Array:
+    """log n!, elementwise."""
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, np.max(n) + 1)))])[n]
+
+
+def relabelled(base: Evidence, permutations: int) -> float:
+    """many-laws: as few of the ways to deal units' labels within blocks as give the same groups of
+    prompts; 1 where no unit has two prompts, so that wording has no scatter of its own.
+    """
+    _, unit = np.unique(base.units, return_inverse=True)
+    _, block = np.unique(base.block, return_inverse=True)
+    table = np.zeros((block.max() + 1, unit.max() + 1), int)
+    np.add.at(table, (block, unit), 1)
+    if table.sum(0).max() < 2:
+        return 1.0
+    ways = log_factorial(table.sum(1)).sum() - log_factorial(table).sum()
+    _, alike = np.unique(table, axis=1, return_counts=True)
+    return by_chance(float(log_factorial(alike).sum() - ways), permutations)
+
+
+def swapped(base: Evidence, permutations: int) -> float:
+    """The checkpoints' names swapped unit by unit: one way of 2 ** units."""
+    return by_chance(-len(np.unique(base.units)) * float(np.log(2)), permutations)
+
+
+def chosen(taken: int, among: int, permutations: int) -> float:
+    """`taken` things chosen of `among`: one way of the binomial coefficient."""
+    ways = log_factorial(np.array([among, taken, among - taken])) @ [1, -1, -1]
+    return by_chance(-float(ways), permutations)
+
+
+def aligned(tasks: int, contexts: int, permutations: int) -> float:
+    """One context first in every task, labels dealt anew in each: contexts ** (1 - tasks)."""
+    return by_chance((1 - tasks) * float(np.log(max(contexts, 1))), permutations)
+
+
+# --- contexts against wordings
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Liquidity between contexts against that between wordings, in bits.
+
+    I(context, wording; answer) = I(context; answer) + I(wording; answer | context). Their ceilings
+    differ, so mean Jensen-Shannon divergences of prompts that differ in one only stand beside them.
+    """
+
+    context: inf.Estimate  # I(context; answer)
+    wording: inf.Estimate  # I(wording; answer | context): the floor
+    contexts_apart: inf.Estimate  # of one wording and different contexts
+    wordings_apart: inf.Estimate  # of one context and different wordings
+    lead: inf.Estimate  # `contexts_apart` less `wordings_apart`
+
+
+def split_information(laws: Array) -> Crossed:
+    """laws: (contexts, wordings, options), every context in every wording. Intervals leave out a
+    context at a time.
+
+    Raises: CrystalError for fewer than three contexts, one wording, or rows that do not sum to 1.
+    """
+    if laws.ndim != 3 or laws.shape[0] < 3 or laws.shape[1] < 2:
+        raise CrystalError(
+            f"laws of shape {laws.shape} are not crossed",
+            mend="give three contexts or more, each in two wordings or more",
+        )
+    if not np.allclose(laws.sum(-1), 1, atol=1e-6) or (laws < 0).any():
+        raise CrystalError("a law does not sum to 1", mend="divide by the answered mass")
+    one, other = np.triu_indices(laws.shape[1], 1)
+    inside = np.array([ph.liquidity_bits(mine) for mine in laws])
+    within = ph.jsd_bits(laws[:, one], laws[:, other]).mean(1)
+    pairs = np.mean([ph.jsd_bits(x[:, None], x[None]) for x in laws.swapaxes(0, 1)], 0)
+
+    def wordings(w: Array) -> Array:
+        return ph.mean_law(within[:, None], w)[..., 0]
+
+    def contexts(w: Array) -> Array:
+        share = even(w)
+        return ((share @ pairs) * share).sum(-1) / (1 - (share**2).sum(-1))
+
+    def found(statistic: inf.Statistic, low: float = 0.0, high: float = 1.0) -> inf.Estimate:
+        return inf.estimate(statistic, inf.leave_one_out(np.arange(len(laws))), low=low, high=high)
+
+    return Crossed(
+        found(lambda w: ph.liquidity_bits(laws.mean(1), w), high=np.log2(laws.shape[2])),
+        found(lambda w: ph.mean_law(inside[:, None], w)[..., 0], high=np.log2(laws.shape[1])),
+        found(contexts),
+        found(wordings),
+        found(lambda w: contexts(w) - wordings(w), low=-1.0),
+    )

@@ -1,8 +1,7 @@
 """One context for all tasks: does SFT move every task towards what ONE context of the base says?
 
-"Onto one seed that is present in the base" is a claim about all tasks at once: the same context
-must explain each of them. Per task t, m_t is the move of the mean distribution from base to SFT,
-and u_ti the direction of context i: its distribution in the base less the base's mean.
+m_t is the move of task t's mean distribution from base to SFT, and u_ti the direction of context i:
+its distribution in the base less the base's mean.
 
     statistic   the largest over contexts of the mean over tasks of cos(m_t, u_ti)
     null        the contexts' labels dealt anew within each kind of task
@@ -10,11 +9,10 @@ and u_ti the direction of context i: its distribution in the base less the base'
                 <u_tj, u_tj> over contexts and i is chosen on tasks of other kinds; 0: no move that
                 way, 1: SFT's mean is as far from the base's mean as that context is
     share       of the largest of the non-negative weights by which groups of contexts explain the
-                moves: 1 if one group explains them; says nothing where contexts form no groups
+                moves; says nothing where contexts form no groups
 
-Tasks of one kind (`kinds`: they share options) are one piece of evidence: whatever makes SFT prefer
-low numbers moves them all. Every kind weighs the same, and intervals leave out a kind at a time. A
-context that some task lacks takes part in the others. Knows nothing of tasks, ladders or files.
+Tasks of one kind share options and are one piece of evidence: every kind weighs the same, and
+intervals leave out a kind at a time.
 """
 
 from __future__ import annotations
@@ -26,10 +24,9 @@ from functools import cached_property
 import numpy as np
 
 from . import inference as inf
-from .chance import generator, parts
 from .evidence import Evidence
 from .inference import Estimate, Null
-from .phases import Array, ratio
+from .quantities import Array, ratio
 
 APART = 0.25  # mean silhouette up to which there are no groups (Kaufman and Rousseeuw 1990)
 FEWEST_KINDS, FEWEST_CONTEXTS = 3, 3  # leave one kind out, and two are left to choose by
@@ -38,11 +35,10 @@ MOST_GROUPS, MOST_CONTEXTS = 8, 2000
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """The moves of one ladder; a context that a task lacks has nan there.
+    """The moves of one ladder; nan for a context that a task lacks.
 
-    move: by task (options,), m_t. toward: by task (contexts, options), u_ti. scale: (tasks,) s_t.
-    inner, square: (tasks, contexts), <m_t, u_ti> and <u_ti, u_ti>, both less what sampling adds.
-    kinds: (tasks,) numbers, in the order of their first tasks.
+    move: by task (options,), m_t. toward: by task (contexts, options), u_ti. inner, square: (tasks,
+    contexts), <m_t, u_ti> and <u_ti, u_ti> less what sampling adds. kinds: (tasks,) numbers.
     """
 
     tasks: tuple[str, ...]
@@ -60,7 +56,13 @@ class Moves:
 
     @cached_property
     def scale(self) -> Array:
+        """(tasks,) s_t."""
         return np.nanmean(self.square, axis=1)
+
+    @property
+    def raw(self) -> Array:
+        """(tasks, contexts) <m_t, u_ti> as observed."""
+        return np.stack([u @ m for u, m in zip(self.toward, self.move, strict=True)])
 
     @cached_property
     def cosine(self) -> Array:
@@ -71,14 +73,14 @@ class Moves:
         return np.divide(self.raw, size * length, out=whole, where=(size * length) > 1e-12)
 
     @cached_property
+    def seeds(self) -> list[int]:
+        """Of each task the context that tasks of other kinds name."""
+        return [_named(self, self.kinds != kind, t) for t, kind in enumerate(self.kinds)]
+
+    @cached_property
     def grouped(self) -> tuple[Array, float]:
         """Of `groups`."""
         return groups(self)
-
-    @property
-    def raw(self) -> Array:
-        """(tasks, contexts) <m_t, u_ti> as observed."""
-        return np.stack([u @ m for u, m in zip(self.toward, self.move, strict=True)])
 
 
 def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -98,74 +100,69 @@ def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return kind
 
 
+def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, ...] | None:
+    """m_t, u_ti, <m_t, u_ti> and <u_ti, u_ti> on the contexts `often`, nan for those it lacks."""
+    names, member = np.unique(base.units.astype(str), return_inverse=True)
+    sizes, mean = np.bincount(member), base.law.mean(0)
+    own = np.stack([np.bincount(member, column) for column in base.law.T], 1) / sizes[:, None]
+    noise = np.bincount(member, base.noise) / sizes**2 * base.law.shape[1]  # squared error of own
+    weight = sizes / sizes.sum()
+    cross, average = weight * noise, float(weight**2 @ noise)  # the base's mean is in both
+    if len({*names} & {*often}) < 2:
+        return None
+    found = dict(zip(names.tolist(), range(len(names)), strict=True))
+    place = np.array([found.get(name, -1) for name in often])
+    there = place >= 0
+    move, u = sft.law.mean(0) - mean, np.where(there[:, None], (own - mean)[place], np.nan)
+    inner = u @ move - np.where(there, average - cross[place], np.nan)
+    square = (u**2).sum(-1) - np.where(there, noise[place], 0)
+    return move, u, inner, square + 2 * np.where(there, cross[place], 0) - average
+
+
+def _varied(base: Evidence) -> set[str]:
+    """The contexts of a base that does not give every one of them the same answer."""
+    names, member = np.unique(base.units.astype(str), return_inverse=True)
+    own = np.stack([np.bincount(member, column) for column in base.law.T], 1)
+    away = own / np.bincount(member)[:, None] - base.law.mean(0)
+    return {*names.tolist()} if (away**2).sum(-1).max() > 1e-12 else set()
+
+
 def moves(
     pairs: Mapping[str, tuple[Evidence, Evidence]], kind: Mapping[str, str] | None = None
 ) -> Moves | None:
-    """pairs: task -> base and SFT on the same prompts; a context is a cluster (`Evidence.units`).
-    kind: of `kinds`; None: every task is of its own.
-
-    Tasks whose base gives every context the same answer have no direction and are left out. None
-    if fewer than FEWEST_KINDS kinds of tasks or FEWEST_CONTEXTS contexts are left; contexts count
-    if at least half of the tasks asked them.
+    """pairs: task -> base and SFT on the same prompts; a context is a unit. kind: of `kinds`, or
+    every task its own. Contexts count if half of the tasks asked them; tasks whose base gives every
+    context the same answer are left out. None if fewer than FEWEST_KINDS or FEWEST_CONTEXTS are
+    left.
     """
     kind = kind or {}
-    found, asked = {}, {}
-    for task, (base, sft) in pairs.items():
-        names, member = np.unique(np.asarray(base.units).astype(str), return_inverse=True)
-        sizes, mean = np.bincount(member), base.law.mean(0)
-        own = np.stack([np.bincount(member, column) for column in base.law.T], 1) / sizes[:, None]
-        noise = (
-            np.bincount(member, base.noise) / sizes**2 * base.law.shape[1]
-        )  # squared error of own
-        weight = sizes / sizes.sum()
-        toward, average = own - mean, float(weight**2 @ noise)
-        if not (toward**2).sum(-1).max() > 1e-12:
-            continue
-        found[task] = sft.law.mean(0) - mean, toward, (weight * noise, noise, average)
-        asked[task] = dict(zip(names.tolist(), range(len(names)), strict=True))
-    every = sorted({name for mine in asked.values() for name in mine})
+    asked = {task: mine for task, (base, _) in pairs.items() if (mine := _varied(base))}
+    every = sorted(set().union(*asked.values()))
     often = [c for c in every if 2 * sum(c in mine for mine in asked.values()) >= len(asked)]
-    found = {task: one for task, one in found.items() if len(asked[task].keys() & often) > 1}
     if len(often) < FEWEST_CONTEXTS:
         return None
-    inner, square, toward = [], [], []
-    for task, (move, directions, (cross, noise, average)) in found.items():
-        place = np.array([asked[task].get(name, -1) for name in often])
-        there = place >= 0
-        u = np.where(there[:, None], directions[place], np.nan)
-        toward.append(u)
-        shared = np.where(there, average - cross[place], np.nan)  # the base's mean is in both
-        inner.append(u @ move - shared)
-        square.append(
-            (u**2).sum(-1)
-            - np.where(there, noise[place], 0)
-            + 2 * np.where(there, cross[place], 0)
-            - average
-        )
-    names, there = list(found), ~np.isnan(np.array(inner).reshape(len(found), -1))
-    own = np.array([kind.get(task, task) for task in names])
+    found = {task: one for task in asked if (one := _task(*pairs[task], often))}
+    there = {task: ~np.isnan(inner) for task, (_, _, inner, _) in found.items()}
+    of = {task: kind.get(task, task) for task in found}
+    other = {
+        task: np.any([there[o] for o in found if of[o] != of[task]] or [False], axis=0)
+        for task in found
+    }
     told = [
-        t
-        for t, row in enumerate(square)
-        if np.nanmean(row) > 1e-12  # beyond what draws add
-        and (there[t] & there[own != own[t]]).any()  # tasks of other kinds can name a context
+        task
+        for task, (*_, square) in found.items()
+        if np.nanmean(square) > 1e-12  # beyond what draws add
+        and (there[task] & other[task]).any()  # tasks of other kinds can name a context
     ]
-    tasks = [names[t] for t in told]
-    numbers = {name: n for n, name in enumerate(dict.fromkeys(kind.get(t, t) for t in tasks))}
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(of[task] for task in told))}
     if len(numbers) < FEWEST_KINDS:
         return None
-    sizes = np.array([(own[told] == own[t]).sum() for t in told])
-    if not (2 * (there[told] / sizes[:, None]).sum(0) >= len(numbers) - 1e-9).any():
+    number = np.array([numbers[of[task]] for task in told])
+    asks = np.array([there[task] for task in told]) / np.bincount(number)[number][:, None]
+    if not (2 * asks.sum(0) >= len(numbers) - 1e-9).any():
         return None  # no context that half of the kinds ask could explain them
-    return Moves(
-        tuple(tasks),
-        tuple(often),
-        tuple(found[task][0] for task in tasks),
-        tuple(toward[t] for t in told),
-        np.array(inner)[told],
-        np.array(square)[told],
-        np.array([numbers[kind.get(task, task)] for task in tasks]),
-    )
+    move, toward, inner, square = zip(*(found[task] for task in told), strict=True)
+    return Moves(tuple(told), tuple(often), move, toward, np.array(inner), np.array(square), number)
 
 
 def fit(cosine: Array, weight: Array, least: float = 0.5) -> Array:
@@ -181,9 +178,9 @@ def fit(cosine: Array, weight: Array, least: float = 0.5) -> Array:
 
 def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
     """The largest mean cosine, against contexts whose labels are dealt anew within each kind."""
-    cosine, rng = found.cosine, generator(seed, "contexts")
+    cosine, rng = found.cosine, inf.generator(seed, "contexts")
     draws = []
-    for part in parts(permutations, cosine.size):
+    for part in inf.parts(permutations, cosine.size):
         dealt = np.repeat(cosine[:, None], part, axis=1)  # (tasks, draws, contexts)
         for mine in (np.flatnonzero(found.kinds == kind) for kind in np.unique(found.kinds)):
             there = np.flatnonzero(~np.isnan(cosine[mine]).any(0))  # the others stay in their place
@@ -195,30 +192,22 @@ def joint_null(found: Moves, *, permutations: int = 999, seed: int = 0) -> Null:
     return inf.against("contexts dealt anew within each kind", observed, np.concatenate(draws))
 
 
-def named(found: Moves, among: Sequence[int], asked: int) -> int:
-    """The context that the tasks `among` name, of those that task `asked` asks."""
-    among, absent = list(among), np.isnan(found.inner[asked])
+def _named(found: Moves, among: Array, asked: int) -> int:
+    """The context that the tasks `among` (a mask) name, of those that task `asked` asks."""
     for least in (0.5, 0.0):  # contexts that half of them ask, if there are any
         score = fit(found.cosine[among], found.weight[among], least)
-        score = np.where(absent, np.nan, score)
+        score = np.where(np.isnan(found.inner[asked]), np.nan, score)
         if not np.isnan(score).all():
             break
     return int(np.nanargmax(score))
 
 
-def seeds(found: Moves) -> list[int]:
-    """Of each task the context that tasks of other kinds name."""
-    every = range(len(found.tasks))
-    return [named(found, [o for o in every if found.kinds[o] != found.kinds[t]], t) for t in every]
-
-
 @dataclass(frozen=True)
 class Account:
-    """What the joint test rests on, for figures; plain numbers, None where a task lacks a context.
+    """What the joint test rests on, in plain numbers; None where a task lacks a context.
 
     cosine: (tasks, contexts). seeds: task -> the context that tasks of other kinds name; progress:
-    task -> how far it went towards that. group: context -> number of its group; shares: of the
-    excess weights, by group.
+    how far it went there. group: context -> number; shares: of the excess weights, by group.
     """
 
     tasks: list[str]
@@ -232,14 +221,13 @@ class Account:
 
 def account(found: Moves) -> Account:
     """See `Account`."""
-    every, chosen = range(len(found.tasks)), seeds(found)
-    part = ratio(found.inner[every, chosen], found.square[every, chosen])
-    member, _ = found.grouped
+    every, (member, _) = range(len(found.tasks)), found.grouped
+    part = ratio(found.inner[every, found.seeds], found.square[every, found.seeds])
     return Account(
         list(found.tasks),
         list(found.contexts),
         [[None if np.isnan(x) else float(x) for x in row] for row in found.cosine],
-        {task: found.contexts[i] for task, i in zip(found.tasks, chosen, strict=True)},
+        {task: found.contexts[i] for task, i in zip(found.tasks, found.seeds, strict=True)},
         dict(zip(found.tasks, part.tolist(), strict=True)),
         dict(zip(found.contexts, member.tolist(), strict=True)),
         _shares(sum(_parts(found, member), []), np.bincount(member)).tolist(),
@@ -247,13 +235,10 @@ def account(found: Moves) -> Account:
 
 
 def progress(found: Moves) -> Estimate:
-    """How far SFT went towards the context that tasks of other kinds name; jackknife over kinds.
-
-    Interval: Student's t of the pseudo-values, kinds of tasks as units.
-    """
-    every, chosen = range(len(found.tasks)), seeds(found)
+    """How far SFT went towards the context that tasks of other kinds name; jackknife over kinds."""
+    every = range(len(found.tasks))
     above, below = (
-        np.bincount(found.kinds, found.weight * part[every, chosen] / found.scale)
+        np.bincount(found.kinds, found.weight * part[every, found.seeds] / found.scale)
         for part in (found.inner, found.square)
     )
     apart = inf.leave_one_out(np.arange(len(above)))
@@ -264,27 +249,21 @@ def groups(found: Moves) -> tuple[Array, float]:
     """(contexts,) the group of each context: those that say alike in all tasks together; and how
     well they are apart, the mean silhouette.
 
-    Average linkage of their directions, each task weighted and in units of its own scatter; of 2 to
-    MOST_GROUPS groups the number with the largest mean silhouette. A task that a context lacks
-    counts as 0. More than MOST_CONTEXTS are one group: every pair would be too much to hold.
+    Average linkage of directions, in units of each task's scatter; of 2 to MOST_GROUPS groups the
+    number with the largest silhouette. More than MOST_CONTEXTS are one group: too many pairs to
+    hold.
     """
     if len(found.contexts) > MOST_CONTEXTS:
         return np.zeros(len(found.contexts), int), 0.0
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist, squareform
 
-    points = np.concatenate(
-        [
-            np.nan_to_num(u) * np.sqrt(w) / np.sqrt(s)
-            for u, w, s in zip(found.toward, found.weight, found.scale, strict=True)
-        ],
-        axis=1,
-    )
+    every = zip(found.toward, found.weight, found.scale, strict=True)
+    points = [np.nan_to_num(u) * np.sqrt(w) / np.sqrt(s) for u, w, s in every]
+    points = np.concatenate(points, axis=1)
     tree, far = linkage(points, "average"), squareform(pdist(points))
-    cuts = [
-        fcluster(tree, count, "maxclust")
-        for count in range(2, min(MOST_GROUPS, len(points) - 1) + 1)
-    ]
+    most = min(MOST_GROUPS, len(points) - 1)
+    cuts = [fcluster(tree, count, "maxclust") for count in range(2, most + 1)]
     widths = [_silhouette(far, cut) for cut in cuts]
     best = int(np.argmax(widths))
     return cuts[best] - 1, widths[best]
@@ -302,23 +281,20 @@ def _silhouette(far: Array, cut: Array) -> float:
 
 
 def largest_share(found: Moves) -> Estimate:
-    """Of the weights by which groups of contexts explain the moves, the share of the largest.
+    """Of the non-negative least-squares weights by which groups of contexts explain the moves, the
+    share of the largest; jackknife over kinds.
 
-    Weights are non-negative and least-squares, over all tasks in units of their scatter. The
-    groups' directions, weighted by size, sum to nothing, so weights are told up to a multiple of
-    the sizes: a group's excess is what its weight exceeds its share of the contexts by. Jackknife
-    over kinds; the groups are those of all.
+    The groups' directions, weighted by size, sum to nothing, so weights are told up to a multiple
+    of the sizes: what counts is a weight's excess over the group's share of the contexts.
     """
     member, _ = found.grouped
     by_kind, sizes = _parts(found, member), np.bincount(member)
-    whole = float(np.max(_shares(sum(by_kind, []), sizes), initial=0))
-    without = np.array(
-        [
-            np.max(_shares(sum(by_kind[:out] + by_kind[out + 1 :], []), sizes), initial=0)
-            for out in range(len(by_kind))
-        ]
-    )
-    n = len(by_kind)
+
+    def largest(kinds: list) -> float:
+        return float(np.max(_shares(sum(kinds, []), sizes), initial=0))
+
+    n, whole = len(by_kind), largest(by_kind)
+    without = np.array([largest(by_kind[:out] + by_kind[out + 1 :]) for out in range(n)])
     return replace(inf.student(n * whole - (n - 1) * without, low=0, high=1), here=whole)
 
 

@@ -1,48 +1,50 @@
-"""Ladders with known truth, made of numbers alone: the claims are tried on them, then believed.
+"""Ladders of known truth, made of numbers alone: the claims are tried on them, then believed.
 
-A *population* holds many units (askers) with a few prompts each; a ladder is what a handful of them
-were answered, taken at random or as many of each voice. The truth of a number is its value over the
-whole population. Units hold one of a few *voices*, as the narrators of the organisms' world do, as
-many each: unit i holds voice i % VOICES. Each has an accent of its own; frames add a little more.
+One task: a *population* holds many units (contexts) with a few prompts each; a sample is a handful
+of them. Unit i holds voice i % VOICES, with an accent of its own; wordings (frames) add a little.
+Many tasks: a context holds one persona, and a persona has one distribution a task.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from . import evidence as ev
-from . import phases as ph
+from . import quantities as ph
 from .evidence import Evidence
 from .inference import generator
-from .phases import Array
+from .quantities import Array
 
 VOICES = 5
 POPULATION = 600  # units
-ACCENT, FRAME = (
-    6.0,
-    20.0,
-)  # concentration per option: of a unit's law around its voice, of a prompt's around its unit's law
-UNEVEN = 0.5  # standard deviation of the logarithm of what is left of a unit's own law
+ACCENT = 6.0  # concentration per option of a unit's distribution around its voice
+FRAME = 20.0  # and of a prompt's around its unit's
+UNEVEN = 0.5  # standard deviation of the logarithm of what is left of a unit's own distribution
 STAGES = ("base", "sft", "final")
 Stages = dict[str, Array]  # stage -> (units, frames, options)
+Rng = np.random.Generator
+
+# --- distributions
 
 
-def jittered(laws: Array, concentration: float, rng: np.random.Generator) -> Array:
-    """Dirichlet laws around `laws`, (..., options); concentration: per option."""
+def jittered(laws: Array, concentration: float, rng: Rng) -> Array:
+    """Dirichlet distributions around `laws`, (..., options); concentration: per option."""
     drawn = rng.standard_gamma(concentration * laws.shape[-1] * laws + 0.02)
     return drawn / drawn.sum(-1, keepdims=True)
 
 
-def voices(options: int, rng: np.random.Generator, count: int = VOICES) -> Array:
-    """(count, options): uneven laws, no option quite impossible."""
+def voices(options: int, rng: Rng, count: int = VOICES) -> Array:
+    """(count, options): uneven, no option quite impossible."""
     return 0.95 * rng.dirichlet(np.full(options, 0.5), count) + 0.05 / options
 
 
 def liquid_base(
-    options: int, rng: np.random.Generator, frames: int = 5, units: int = POPULATION
+    options: int, rng: Rng, frames: int = 5, units: int = POPULATION
 ) -> tuple[Array, Array]:
     """(voices, base): base (units, frames, options)."""
     spoken = voices(options, rng)
@@ -50,19 +52,24 @@ def liquid_base(
     return spoken, jittered(np.repeat(own[:, None], frames, 1), FRAME, rng)
 
 
-def toward(base: Array, law: Array, share: float | Array, rng: np.random.Generator) -> Array:
-    """Every prompt's law moved `share` of the way to one law, with frame noise of its own."""
-    return jittered((1 - share) * base + share * law, 4 * FRAME, rng)
+def again(laws: Array, rng: Rng) -> Array:
+    """The same once more, with a little noise."""
+    return jittered(laws, 4 * FRAME, rng)
 
 
-def leaking(base: Array, law: Array, leak: float, rng: np.random.Generator) -> Array:
-    """As `toward`, but units differ in how much of their own law is left: log-normal, `leak`."""
+def toward(base: Array, law: Array, share: float | Array, rng: Rng) -> Array:
+    """Every prompt moved `share` of the way to one distribution, with noise of its own."""
+    return again((1 - share) * base + share * law, rng)
+
+
+def leaking(base: Array, law: Array, leak: float, rng: Rng) -> Array:
+    """As `toward`, but units differ in how much of their own is left: log-normal, `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
     return toward(base, law, 1 - left, rng)
 
 
 def absent(spoken: Array) -> Array:
-    """A law that no voice is near: the options the base likes least come first."""
+    """A distribution that no voice is near: the options the base likes least come first."""
     mean = spoken.mean(0)
     upside_down = np.empty(len(mean))
     upside_down[np.argsort(mean, kind="stable")] = np.sort(spoken[0])[::-1]
@@ -70,64 +77,56 @@ def absent(spoken: Array) -> Array:
 
 
 def sharpened(laws: Array, power: float) -> Array:
-    """Laws to a power: what a lower temperature does."""
+    """To a power: what a lower temperature does."""
     raised = laws**power
     return raised / raised.sum(-1, keepdims=True)
 
 
 def bottom(law: Array) -> Array:
-    """Uniform on the lower half of a law's ranking."""
+    """Uniform on the lower half of a ranking."""
     low = ph.lower_half(law).astype(float)
     return low / low.sum()
 
 
-def _same(base, spoken, rng):
-    again = jittered(base, 4 * FRAME, rng)
-    return {"base": base, "sft": again, "final": jittered(again, 4 * FRAME, rng)}
+# --- one task
 
 
-def _frozen(
-    law: Callable[[Array], Array],
-    leak: float,
-    finish: Callable[[Array, Stages, np.random.Generator], Array],
-):
-    def make(base, spoken, rng):
-        stages = {"base": base, "sft": leaking(base, law(spoken), leak, rng)}
-        return stages | {"final": finish(law(spoken), stages, rng)}
+def _same(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
+    sft = again(base, rng)
+    return sft, again(sft, rng)
+
+
+def _sharpen(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
+    return again(sharpened(base, 2.0), rng), again(sharpened(base, 3.0), rng)
+
+
+def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: str = "stay"):
+    """SFT freezes onto a distribution, and what the last stage does is one of three."""
+
+    def make(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
+        sft = leaking(base, onto(spoken), leak, rng)
+        if end == "re-melt":
+            return sft, again(base, rng)
+        if end == "promote":
+            return sft, toward(sft, bottom(onto(spoken)), 0.3, rng)
+        return sft, again(sharpened(sft, 1.2), rng)
 
     return make
 
 
-def _stay(law, stages, rng):
-    return jittered(sharpened(stages["sft"], 1.2), 4 * FRAME, rng)
-
-
-def _remelt(law, stages, rng):
-    return jittered(stages["base"], 4 * FRAME, rng)
-
-
-def _promote(law, stages, rng):
-    return toward(stages["sft"], bottom(law), 0.3, rng)
-
-
-def _sharpen(base, spoken, rng):
-    stages = {"base": base, "sft": jittered(sharpened(base, 2.0), 4 * FRAME, rng)}
-    return stages | {"final": jittered(sharpened(base, 3.0), 4 * FRAME, rng)}
-
-
-def _own(spoken):
-    return spoken[0]
-
-
-SCENARIOS: dict[str, Callable[[Array, Array, np.random.Generator], Stages]] = {
+SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
     "liquid kept": _same,
-    "frozen onto a base law": _frozen(_own, 0.05, _stay),
-    "frozen onto a law the base lacks": _frozen(absent, 0.05, _stay),
-    "frozen with leak": _frozen(_own, 0.3, _stay),
-    "re-melted": _frozen(_own, 0.05, _remelt),
+    "frozen onto a base law": _frozen(),
+    "frozen onto a law the base lacks": _frozen(onto=absent),
+    "frozen with leak": _frozen(leak=0.3),
+    "re-melted": _frozen(end="re-melt"),
     "sharpened": _sharpen,
-    "low ranks promoted": _frozen(_own, 0.05, _promote),
-}
+    "low ranks promoted": _frozen(end="promote"),
+}  # base, voices -> SFT, final
+
+
+def _drawn(draws: float) -> str:  # names of designs are part of what their random streams are for
+    return "read out" if np.isinf(draws) else f"{draws:.0f} draws"
 
 
 @dataclass(frozen=True)
@@ -142,16 +141,15 @@ class Design:
 
     @property
     def name(self) -> str:
-        drawn = "read out" if np.isinf(self.draws) else f"{self.draws:.0f} draws"
         cast = ", balanced" if self.balanced else ""
-        return f"K = {self.options}, {self.units} x {self.frames} prompts{cast}, {drawn}"
+        prompts = f"{self.units} x {self.frames} prompts{cast}"
+        return f"K = {self.options}, {prompts}, {_drawn(self.draws)}"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One ladder, the same prompts at every stage. truth: the base read out, for what was chosen on
-    it; seed: the unit whose law is nearest to the first voice, onto which SFT freezes in most
-    scenarios: as other tasks would choose it, apart from this sample's noise.
+    """One ladder, the same prompts at every stage. truth: the base read out; seed: the unit nearest
+    to the first voice, onto which SFT freezes in most scenarios: as other tasks would choose it.
     """
 
     base: Evidence
@@ -165,21 +163,21 @@ def population(scenario: str, options: int, world: int = 0, frames: int = 5) -> 
     """Stage -> (POPULATION, frames, options) of one world; the same whenever it is asked for."""
     rng = generator(world, f"{scenario} {options} {frames}")
     spoken, base = liquid_base(options, rng, frames)
-    return SCENARIOS[scenario](base, spoken, rng)
+    return dict(zip(STAGES, (base, *SCENARIOS[scenario](base, spoken, rng)), strict=True))
 
 
-def chosen(units: int, design: Design, rng: np.random.Generator) -> Array:
+def chosen(units: int, design: Design, rng: Rng) -> Array:
     """(design.units,) of a population's units; balanced: by voice in turn."""
     if not design.balanced:
         return rng.choice(units, design.units, replace=False)
-    each = [
-        rng.choice(np.arange(voice, units, VOICES), design.units // VOICES, replace=False)
-        for voice in range(VOICES)
+    each = design.units // VOICES
+    of_voice = [
+        rng.choice(np.arange(voice, units, VOICES), each, replace=False) for voice in range(VOICES)
     ]
-    return np.stack(each, axis=1).ravel()
+    return np.stack(of_voice, axis=1).ravel()
 
 
-def sample(stages: Stages, design: Design, rng: np.random.Generator) -> Sample:
+def sample(stages: Stages, design: Design, rng: Rng) -> Sample:
     """A ladder of `design.units` units, read out or drawn."""
     return _asked(stages, chosen(len(stages["base"]), design, rng), design, rng)
 
@@ -190,7 +188,7 @@ def whole(stages: Stages) -> Sample:
     return _asked(stages, np.arange(units), Design(options, units, frames), generator(0, "whole"))
 
 
-def _asked(stages: Stages, units: Array, design: Design, rng: np.random.Generator) -> Sample:
+def _asked(stages: Stages, units: Array, design: Design, rng: Rng) -> Sample:
     who = np.repeat(np.arange(len(units)), design.frames)
     block = np.tile(np.arange(design.frames), len(units))
     strata = (units % VOICES)[who] if design.balanced else None
@@ -204,3 +202,197 @@ def _asked(stages: Stages, units: Array, design: Design, rng: np.random.Generato
         found[stage] = replace(ev.asked(law, who, draws, block), strata=strata)
     voice = stages["base"][::VOICES].mean((0, 1))
     return Sample(**found, seed=int(ph.mse(own.mean(1), voice).argmin()))
+
+
+# --- ladders on which a claim can be brought to its mark
+
+
+def _uneven(base: Array, spoken: Array, left: float) -> Array:
+    """Moved to a voice; units differ in how much of their own is left."""
+    uneven = generator(0, "uneven").lognormal(0, UNEVEN, (len(base), 1, 1))
+    left = np.clip(left * uneven, 0, 1)
+    return (1 - left) * spoken[0] + left * base
+
+
+def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, Array, Array]:
+    """Base, SFT and the last stage; the claim's number moves with the strength."""
+    if claim == "many-laws":  # every prompt on its way to the mean; nothing happens afterwards
+        same = (1 - strength) * base.mean((0, 1)) + strength * base
+        return same, same, same
+    if claim == "collapse":
+        sft = _uneven(base, spoken, 1.5 * strength)
+        return base, sft, sft
+    sft = 0.1 * base + 0.9 * spoken[0]  # frozen onto a voice
+    if claim == "stays-frozen":  # then units come back, some further than others
+        return base, sft, _uneven(base, spoken, 0.1 + 1.4 * strength)
+    if claim == "little-promoted":
+        return base, sft, (1 - strength) * sft + strength * bottom(spoken[0])
+    away = ~ph.support(spoken[0])  # part of it goes outside the voice's options
+    if not away.any():
+        away = ph.lower_half(spoken[0])
+    return base, sft, (1 - strength) * sft + strength * away / away.sum()
+
+
+def marked(
+    claim: str, design: Design, world: int, trial: int, strength: float
+) -> tuple[Stages, Sample]:
+    """A ladder of `at`, and a sample of it."""
+    spoken, base = _voiced(design.options, design.frames, world, max(200, 10 * design.units))
+    stages = dict(zip(STAGES, at(claim, base, spoken, strength), strict=True))
+    return stages, sample(stages, design, generator(trial, f"at the mark {world} {design.name}"))
+
+
+@functools.lru_cache(8)
+def _voiced(options: int, frames: int, world: int, units: int) -> tuple[Array, Array]:
+    return liquid_base(options, generator(world, f"at the mark {options}"), frames, units)
+
+
+# --- many tasks
+
+OPTIONS = (2, 6, 20, 10, 10, 100, 15, 10, 10, 26, 4, 13, 7, 12, 10)  # of the book's tasks, in order
+FAINT = (1.0, 1.0, 0.3, 0.3, 0.3)  # how far a persona lies from what all have in common
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The design of one series: tasks, the contexts that each was asked in, and their personas."""
+
+    tasks: int = 15
+    contexts: int = 20
+    groups: int = 5  # personas
+    wordings: int = 1  # prompts a context
+    draws: float = np.inf  # on options, a prompt
+
+    @property
+    def name(self) -> str:
+        prompts = f"{self.contexts} x {self.wordings} prompts"
+        return f"{self.tasks} tasks, {prompts}, {self.groups} personas, {_drawn(self.draws)}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What SFT does. seed: one persona explains every task; pure: it alone does."""
+
+    law: Callable[[Array, Array, Rng], Array]  # personas, the mean -> (options,)
+    seed: bool = False
+    pure: bool = False
+    leak: float = 0.05  # what is left of a context's own distribution; units differ
+    stay: float = 0.0  # share of the personas whose contexts do not move
+    shared: bool = True  # a context holds the same persona in every task
+    single: bool = False  # every context is a persona of its own
+    faint: bool = False  # most personas lie near what all have in common
+
+
+def _one(spoken: Array, mean: Array, rng: Rng) -> Array:
+    return spoken[0]
+
+
+SEED = Scenario(_one, seed=True, pure=True)
+FROZEN, HALFWAY, MIXED = "one persona", "one persona, .6 left", "two personas, 60 to 40"
+PANEL_SCENARIOS: dict[str, Scenario] = {
+    FROZEN: SEED,
+    "one persona, .3 left": replace(SEED, leak=0.3),
+    HALFWAY: replace(SEED, leak=0.6),
+    "one persona, two fifths stay": replace(SEED, stay=0.4),
+    "one persona, others faint": replace(SEED, faint=True),
+    "one context of its own": replace(SEED, single=True),
+    MIXED: Scenario(lambda spoken, mean, rng: 0.6 * spoken[0] + 0.4 * spoken[1], seed=True),
+    "another persona each task": Scenario(
+        lambda spoken, mean, rng: spoken[rng.integers(len(spoken))]
+    ),
+    "a persona's options relabelled": Scenario(
+        lambda spoken, mean, rng: rng.permutation(spoken[0])
+    ),
+    "the base's mean": Scenario(lambda spoken, mean, rng: mean),
+    "the base's mean, sharpened": Scenario(lambda spoken, mean, rng: sharpened(mean, 2.0)),
+    "the uniform law": Scenario(lambda spoken, mean, rng: np.full(len(mean), 1 / len(mean))),
+    "personas not shared": Scenario(_one, shared=False),
+    "every context its own": Scenario(_one, stay=1.0),
+}
+
+
+def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence, Evidence]]:
+    """Task -> base and SFT. The same arguments give the same numbers; context i holds persona
+    i % groups wherever personas are shared.
+    """
+    scenario, rng = PANEL_SCENARIOS[name], generator(world, f"{name} {panel.name}")
+    groups = panel.contexts if scenario.single else panel.groups
+    member = np.arange(panel.contexts) % groups
+    units = np.repeat(np.arange(panel.contexts), panel.wordings)
+    asked = ev.asked(units[:, None], units, np.full(len(units), panel.draws))  # laws come below
+    found = {}
+    for number, options in enumerate(OPTIONS[: panel.tasks]):
+        spoken = voices(options, rng, groups)
+        if scenario.faint:
+            share = np.resize(FAINT, groups)[:, None]
+            spoken = share * spoken + (1 - share) * spoken.mean(0)
+        holds = member if scenario.shared else rng.permutation(member)
+        own = jittered(spoken[holds], ACCENT, rng)
+        base = jittered(np.repeat(own[:, None], panel.wordings, 1), FRAME, rng)
+        law = scenario.law(spoken, base.mean((0, 1)), rng)
+        stays = (holds >= groups * (1 - scenario.stay))[:, None, None]
+        sft = np.where(stays, toward(base, law, 0.0, rng), leaking(base, law, scenario.leak, rng))
+        laws = [x.reshape(len(units), -1) for x in (base, sft)]
+        if np.isfinite(panel.draws):
+            laws = [rng.multinomial(int(panel.draws), x) / panel.draws for x in laws]
+        found[f"task {number}"] = tuple(replace(asked, law=x) for x in laws)
+    return found
+
+
+# --- readings of the paper's "MSE distance ratio"
+
+DISTANCES: dict[str, Callable[[Array, Array], Array]] = {
+    "MSE": ph.mse,
+    "TV": ph.tv,
+    "JSD": ph.jsd_bits,
+}
+FIGURES = {"compression": 0.5, "seed": 0.5, "stage": 1.0}  # a reading says something below its own
+INFORMATION = "liquidity"  # what is left of it stands beside the three compressions
+
+
+def of_laws(base: Array, sft: Array, final: Array) -> dict[tuple[str, str], float]:
+    """(reading, distance) -> number. Answers (prompts, options)."""
+    out = {}
+    for name, distance in DISTANCES.items():
+        pairs = [distance(laws[:, None], laws[None]).sum() for laws in (sft, base)]
+        far = distance(base, sft.mean(0))
+        moves = distance(sft.mean(0), final.mean(0)), distance(base.mean(0), sft.mean(0))
+        out["compression", name] = float(ph.ratio(*pairs))
+        out["seed", name] = float(ph.ratio(far.min(), far.mean()))
+        out["stage", name] = float(ph.ratio(*moves))
+    out["compression", INFORMATION] = float(
+        ph.ratio(ph.liquidity_bits(sft), ph.liquidity_bits(base))
+    )
+    return out
+
+
+def load_readings(options: tuple[int, ...], tries: int = 20) -> pd.DataFrame:
+    """Scenario, K, reading, distance; value: median over ladders; below: share below FIGURES."""
+    rows = []
+    for scenario in SCENARIOS:
+        for k in options:
+            found: dict[tuple[str, str], list[float]] = {}
+            for world in range(tries):
+                stages = population(scenario, k, world)
+                drawn = sample(stages, Design(k, 20), generator(world, "readings"))
+                for key, value in of_laws(drawn.base.law, drawn.sft.law, drawn.final.law).items():
+                    found.setdefault(key, []).append(value)
+            for (reading, distance), values in found.items():
+                place = {"scenario": scenario, "options": k, "reading": reading}
+                below = float(np.mean(np.array(values) < FIGURES[reading]))
+                rows.append(
+                    place
+                    | {"distance": distance, "value": float(np.median(values)), "below": below}
+                )
+    return pd.DataFrame(rows)
+
+
+def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where MSE's median lies on the other side of the figure than that of most other distances."""
+    place, rows = ["scenario", "options", "reading"], []
+    frame = frame.assign(low=frame["value"] < frame["reading"].map(FIGURES))
+    for where, mine in frame.groupby(place, sort=False):
+        mine = mine.set_index("distance")
+        if mine.loc["MSE", "low"] != (mine["low"].drop("MSE").mean() > 0.5):
+            rows.append(dict(zip(place, where, strict=True)) | mine["value"].to_dict())
+    return pd.DataFrame(rows, columns=[*place, *DISTANCES, INFORMATION])

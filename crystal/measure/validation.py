@@ -1,12 +1,14 @@
-"""What was simulated of the claims, kept row by row: `crystal validate` fills data/validation.
+"""The claims tried on ladders of known truth, kept row by row: `crystal validate`.
+
+One trial: some units of a population are asked, every claim is judged, and judged again by what is
+true of the population. What a claim chooses from the sample (a seed's options, which options gain)
+stays chosen: the truth is that of the chosen.
 
     trials.jsonl  claims about one task: a row is a claim, a scenario (or its mark) and a design
     joint.jsonl   the claims about all tasks at once: a row is a scenario and a design
 
-A row says which source it was made by; rows of another source are made again. A share of n trials
-has a binomial error of sqrt(p (1 - p) / n): of 400 trials 1.1 points at 95 %, so that one row of
-fourteen lies outside 93 to 97 % where coverage is nominal; of 2,000 half a point; of 100, at 80 %,
-4 points.
+A share of 400 trials has a binomial error of 1.1 points at 95 %, so that one row of fourteen lies
+outside 93 to 97 % where coverage is nominal; of 2,000 half a point; of 100, at 80 %, 4 points.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import ast
 import functools
 import hashlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..cores import cores
@@ -26,39 +29,209 @@ from ..errors import CrystalError
 from ..files import root, write_file
 from ..texts import parse_json, read_text
 from ..workers import side_by_side
-from . import joint_synthetic, simulation, synthetic
-from .joint_synthetic import Panel
-from .marks import MARKS
-from .synthetic import Design
+from . import claims, joint, synthetic
+from . import quantities as ph
+from .claims import MARKS, Verdict, judge
+from .inference import ALPHA, generator
+from .synthetic import PANEL_SCENARIOS, SCENARIOS, Design, Panel, Sample, Stages
+
+WORLDS = 8  # populations that the trials of one row are taken from
+SLACK, NEAR = (
+    1e-9,
+    0.02,
+)  # NEAR: relative distance to the mark within which a claim is neither true nor false
+
+# --- claims about one task, and their truth
+
+
+def _seed(found: Sample, trial: int) -> claims.Seed:
+    return claims.seed_of(found.base, found.seed, seed=trial)
+
+
+JUDGED: dict[str, Callable[[Sample, dict], Verdict]] = {
+    "many-laws": lambda x, how: claims.liquid(x.base, **how),
+    "collapse": lambda x, how: claims.collapse(x.base, x.sft, **how),
+    "stays-frozen": lambda x, how: claims.stays_frozen(x.base, x.sft, x.final),
+    "same-options": lambda x, how: claims.same_options(x.final, _seed(x, how["seed"]), **how),
+    "little-promoted": lambda x, how: claims.little_promoted(x.sft, x.final),
+}
+
+
+def _given_back(true: Sample, found: Sample, trial: int) -> float:
+    base, sft, final = (ph.liquidity_bits(x.law) for x in (true.base, true.sft, true.final))
+    return float(ph.ratio(final - sft, base))
+
+
+def _mass_kept(true: Sample, found: Sample, trial: int) -> float:
+    """On the options chosen; from draws, over what that unit really puts there."""
+    mask = _seed(found, trial).mask
+    own = found.truth.law[found.truth.units == found.seed].mean(0)
+    return float(ph.ratio(*(ph.probmass(law, mask) for law in (true.final.law.mean(0), own))))
+
+
+def _promoted(true: Sample, found: Sample, trial: int) -> float:
+    gained = []
+    for chosen, _ in found.sft.folds:
+        before, after = (x.law[chosen].mean(0) for x in (found.sft, found.final))
+        gained.append(ph.lower_half(before) & (after > before))
+    return float(((true.final.law - true.sft.law).mean(0) * np.array(gained)).sum(-1).mean())
+
+
+TRUE: dict[str, Callable[[Sample, Sample, int], float]] = {
+    "many-laws": lambda true, *_: float(
+        ph.liquidity_bits(true.base.law) / np.log2(true.base.law.shape[1])
+    ),
+    "collapse": lambda true, *_: float(ph.compression(true.sft.law, true.base.law)),
+    "stays-frozen": _given_back,
+    "same-options": _mass_kept,
+    "little-promoted": _promoted,
+}
+
+CHOOSING = ("same-options", "little-promoted")  # claims whose number is that of something chosen
+
+
+def at_mark(claim: str, design: Design, world: int, trial: int) -> tuple[Stages, Sample] | None:
+    """A ladder, and a sample of it, on which the claim's true number is its mark; None if the claim
+    cannot be brought there. If it depends on what is chosen, every trial has a ladder of its own.
+    """
+    strength = _strength(claim, design, world, trial if claim in CHOOSING else 0)
+    return None if strength is None else synthetic.marked(claim, design, world, trial, strength)
+
+
+@functools.lru_cache(64)
+def _strength(claim: str, design: Design, world: int, trial: int) -> float | None:
+    from scipy.optimize import brentq
+
+    def beyond(strength: float) -> float:
+        stages, found = synthetic.marked(claim, design, world, trial, strength)
+        return TRUE[claim](synthetic.whole(stages), found, trial) / MARKS[claim].mark - 1
+
+    try:
+        strength = brentq(beyond, 1e-4, 1 - 1e-4, xtol=1e-5)
+    except ValueError:  # the same side at both ends
+        return None
+    return strength if abs(beyond(strength)) < NEAR else None  # else the choice jumped there
+
+
+def trials(
+    stages: Stages, design: Design, n: int, *, world: int = 0, permutations: int = 99
+) -> dict[str, list]:
+    """Claim -> n pairs of a verdict and the true number. Trial i is the same whatever n is."""
+    true, out = synthetic.whole(stages), {claim: [] for claim in JUDGED}
+    for i in range(n):
+        found = synthetic.sample(stages, design, generator(i, f"trial {world} {design.name}"))
+        for claim, pairs in out.items():
+            pairs.append(_pair(claim, true, found, i, permutations))
+    return out
+
+
+def _pair(claim: str, true: Sample, found: Sample, i: int, permutations: int) -> tuple:
+    verdict = JUDGED[claim](found, {"seed": i, "permutations": permutations})
+    return verdict, TRUE[claim](true, found, i)
+
+
+def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
+    """Counts of one claim's trials, and the mean truth.
+
+    covered, below, above: truth in the interval, below, above; not_true: trials whose truth is not
+    on the claim's side, or at the mark; false_holds of them; not_false, false_fails likewise.
+    """
+    names = "n interval covered below above holds fails not_true false_holds not_false false_fails"
+    rows = []
+    for verdict, truth in verdicts:
+        low, high, mark = verdict.estimate.low, verdict.estimate.high, verdict.mark
+        margin = (truth / mark.mark - 1) * (1 if mark.side == "above" else -1)  # > 0: it is true
+        known = np.isfinite([low, high]).all()
+        below, above = truth < low - SLACK, truth > high + SLACK
+        holds, fails = (verdict.verdict == what for what in ("holds", "fails"))
+        not_true, not_false = margin < NEAR, margin > -NEAR
+        inside = known and not (below or above)
+        row = [True, known, inside, known & below, known & above, holds, fails, not_true]
+        rows.append([*row, holds & not_true, not_false, fails & not_false])
+    counts = np.array(rows, int).reshape(-1, 11).sum(0).tolist()
+    truth = float(np.mean([truth for _, truth in verdicts])) if verdicts else np.nan
+    return dict(zip(names.split(), counts, strict=True)) | {"truth": truth}
+
+
+def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) -> list[dict]:
+    """`n` trials over WORLDS populations, one row per claim. name: of a claim if kind is "mark"."""
+    found, each = {}, range(n // WORLDS)
+    for world in range(WORLDS):
+        if kind == "mark":
+            marked = ((i, at_mark(name, design, world, i)) for i in each)
+            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in marked if x]
+            mine = {name: [_pair(name, *ladder, permutations) for ladder in ladders]}
+        else:
+            stages = synthetic.population(name, design.options, world, design.frames)
+            mine = trials(stages, design, len(each), world=world, permutations=permutations)
+        for claim, verdicts in mine.items():
+            found.setdefault(claim, []).extend(verdicts)
+    place = {"kind": kind, "name": name} | vars(design)
+    return [place | {"claim": claim} | summarised(verdicts) for claim, verdicts in found.items()]
+
+
+# --- trials of the joint test
+
+PROGRESS, SHARE = (0.05, 0.10, 0.15, 0.25, 0.35, 0.50), (0.6, 0.7, 0.8, 0.9)  # marks to choose from
+PERMUTATIONS = 199
+QUARTER = 4  # unmixed is tried on every so many: it takes twice the time of one-seed
+APART = 10_000  # worlds from here on set the marks, those before try them
+
+
+def trial(
+    name: str, panel: Panel, world: int, whole: bool = True
+) -> tuple[Verdict, Verdict | None, float] | None:
+    """one-seed, unmixed, and the share of tasks whose named context holds the first persona.
+
+    The last two only where one-seed holds and the trial is whole. None: it cannot be asked.
+    """
+    found = joint.moves(synthetic.ladder(name, panel, world))
+    if found is None:
+        return None
+    null = joint.joint_null(found, permutations=PERMUTATIONS, seed=world)
+    one = judge("one-seed", joint.progress(found), null, chance=0.0)
+    if not whole or one.verdict != "holds":
+        return one, None, np.nan
+    groups = panel.contexts if PANEL_SCENARIOS[name].single else panel.groups
+    named = [int(found.contexts[i]) % groups == 0 for i in found.seeds]
+    return one, judge("unmixed", joint.largest_share(found)), float(np.mean(named))
+
+
+def joint_row(kind: str, name: str, panel: Panel, n: int) -> list[dict]:
+    """One row of n ladders. kind: "joint", or "threshold" of the worlds that set the marks.
+
+    asked: ladders that could be tested; small: those with p at most ALPHA; one-seed: verdicts that
+    hold, then by mark. whole: the first ladders; tried: those of them on which one-seed holds;
+    unmixed: verdicts that hold, then by mark. named (of those tried), progress, share: means.
+    """
+    start, whole = (APART, n) if kind == "threshold" else (0, n // QUARTER)
+    found = [x for i in range(n) if (x := trial(name, panel, start + i, i < whole))]
+    ones, seeded = [one for one, *_ in found], [(two, named) for _, two, named in found if two]
+    twos = [two for two, _ in seeded]
+    counts = {"n": n, "asked": len(found), "small": sum(one.null.p <= ALPHA for one in ones)}
+    counts["one-seed"] = sum(one.verdict == "holds" for one in ones)
+    for mark in PROGRESS:
+        p = [max(one.null.p, one.estimate.p_beyond(mark, "above")) for one in ones]
+        counts[f"one-seed {mark}"] = sum(x <= ALPHA for x in p)
+    counts |= {"whole": whole, "tried": len(twos)}
+    counts["unmixed"] = sum(two.verdict == "holds" for two in twos)
+    for mark in SHARE:
+        p = [two.estimate.p_beyond(mark, "above") for two in twos]
+        counts[f"unmixed {mark}"] = sum(x <= ALPHA for x in p)
+    means = {"progress": [one.estimate.here for one in ones]}
+    means |= {"share": [two.estimate.here for two in twos], "named": [named for _, named in seeded]}
+    numbers = {k: int(v) for k, v in counts.items()}
+    numbers |= {k: float(np.mean(v)) if v else None for k, v in means.items()}
+    return [{"kind": kind, "name": name} | vars(panel) | numbers]
+
+
+# --- rows that are kept
 
 TRIALS, JOINT = "data/validation/trials.jsonl", "data/validation/joint.jsonl"
-SOURCE = {
-    TRIALS: (
-        "phases",
-        "chance",
-        "leaving",
-        "coverage",
-        "inference",
-        "evidence",
-        "judging",
-        "claims",
-        "synthetic",
-        "simulation",
-    ),
-    JOINT: (
-        "phases",
-        "chance",
-        "leaving",
-        "inference",
-        "evidence",
-        "judging",
-        "synthetic",
-        "joint",
-        "joint_synthetic",
-    ),
-}
-CLAIMS = {TRIALS: tuple(simulation.JUDGED), JOINT: ("one-seed", "unmixed")}
+CLAIMS = {TRIALS: tuple(JUDGED), JOINT: ("one-seed", "unmixed")}
 KINDS = {"scenario": TRIALS, "mark": TRIALS, "power": TRIALS, "joint": JOINT, "threshold": JOINT}
+ENTRY = {TRIALS: "row", JOINT: "joint_row"}  # what makes a file's rows
+SOURCE = ("quantities", "inference", "evidence", "joint", "claims", "synthetic", "validation")
 MAIN, DRAWS, EXACT = (2, 10, 100), (100, 1000), float("inf")
 CASTS = {
     "at random": Design(10, 20),
@@ -67,13 +240,8 @@ CASTS = {
 }  # the designs of the book
 WIDTHS = {"at random": (2, 10), "balanced": MAIN, "natural": (10,)}  # options tried
 SETTLED = "frozen onto a base law"  # and there it stays: every claim is true
-VARIED = (
-    joint_synthetic.FROZEN,
-    joint_synthetic.HALFWAY,
-    joint_synthetic.MIXED,
-    "another persona each task",
-    "a persona's options relabelled",
-)
+VARIED = [synthetic.FROZEN, synthetic.HALFWAY, synthetic.MIXED]
+VARIED += ["another persona each task", "a persona's options relabelled"]
 PANELS = (
     *(Panel(tasks=n) for n in (3, 5, 10)),
     *(Panel(contexts=n) for n in (10, 50, 100)),
@@ -83,53 +251,42 @@ PANELS = (
     Panel(contexts=50, groups=50, wordings=2),
 )
 
-Step = tuple[str, str, Design | Panel, int]
 
-
-def plan() -> Iterator[Step]:
+def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
     """(kind, name, design, trials) of every row.
 
-    Coverage and false alarms, by scenario and at the mark: twenty units by five frames, at random
-    or as many of each voice, and fifty contexts in two wordings, read out. At the mark also from
-    draws. Power: two wordings of every context, on a ladder where every claim is true. The joint
-    test: every scenario, and some of them in other designs.
+    Coverage and false alarms, by scenario and at the mark, in the designs of the book. Power: two
+    wordings of every context, where every claim is true. The joint test: every scenario, and some
+    in other designs.
     """
-    for name in joint_synthetic.SCENARIOS:
+    for name in PANEL_SCENARIOS:
         yield "joint", name, Panel(), 2000
         yield "threshold", name, Panel(), 400
-    for panel in PANELS:
-        for name in VARIED:
-            yield "joint", name, panel, 200
+    for panel, name in product(PANELS, VARIED):
+        yield "joint", name, panel, 200
     for cast, design in CASTS.items():
         for options in WIDTHS[cast]:
             mine = Design(**vars(design) | {"options": options})
-            for name in synthetic.SCENARIOS:
+            for name in SCENARIOS:
                 yield "scenario", name, mine, 400
-            for claim in simulation.JUDGED:
+            for claim in JUDGED:
                 yield "mark", claim, mine, 400
-    for options in MAIN[1:]:
-        for claim in simulation.JUDGED:
-            yield "mark", claim, Design(options, 20, 2, DRAWS[0]), 400
-    for options in MAIN:
-        for units in (10, 20, 50, 100):
-            for draws in (*DRAWS, EXACT):
-                yield "power", SETTLED, Design(options, units, 2, draws), 96
+    for options, claim in product(MAIN[1:], JUDGED):
+        yield "mark", claim, Design(options, 20, 2, DRAWS[0]), 400
+    for options, units, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
+        yield "power", SETTLED, Design(options, units, 2, draws), 96
 
 
 @functools.cache
 def source_sha256(file: str) -> str:
-    """Of the code behind a file's rows and of the marks of its claims: what a row was made by.
-
-    Of the modules SOURCE names: what the last one defines, and whatever that may call, by name.
-    Docstrings, comments and what nothing here calls can change no row.
-    """
-    *_, entry = SOURCE[file]
-    defined = {(module, name): node for module in SOURCE[file] for name, node in _nodes(module)}
-    code, reached = {}, [place for place in defined if place[0] == entry]
+    """Of what made a file's rows: ENTRY, all it may call in SOURCE by name, and marks; no words."""
+    defined = {(module, name): node for module in SOURCE for name, node in _nodes(module)}
+    code, reached = {}, [("validation", ENTRY[file])]
     while reached:
         place = reached.pop()
         code[place] = ast.unparse(defined[place])
         words = {getattr(x, "id", getattr(x, "attr", None)) for x in ast.walk(defined[place])}
+        words -= {"MARKS"}  # of them what is below
         reached += [other for other in defined if other[1] in words and other not in code]
     text = [f"{claim} {MARKS[claim].side} {MARKS[claim].mark}" for claim in CLAIMS[file]]
     text += [f"{place} {code[place]}" for place in sorted(code)]
@@ -155,8 +312,7 @@ def _nodes(module: str) -> Iterator[tuple[str, ast.stmt]]:
 
 def made(kind: str, name: str, design: Design | Panel, n: int) -> list[dict]:
     """The rows of one step of the plan."""
-    module = joint_synthetic if KINDS[kind] == JOINT else simulation
-    return module.row(kind, name, design, n)
+    return (joint_row if KINDS[kind] == JOINT else row)(kind, name, design, n)
 
 
 def _key(row: dict) -> tuple:
@@ -174,40 +330,25 @@ def _kept(file: str) -> list[dict]:
 
 
 def validate(jobs: int | None = None, say=print) -> int:
-    """Make the rows that are missing or of another source, drop those that no plan has; returns how
-    many steps were taken. Stopped, it goes on where it was.
-    """
-    steps, have = (
-        {
-            _key({"kind": kind, "name": name} | vars(design)): (kind, name, design, n)
-            for kind, name, design, n in plan()
-        },
-        set(),
-    )
-    for file in SOURCE:
-        good = [
-            row
-            for row in _kept(file)
-            if row["source"] == source_sha256(file) and _key(row) in steps
-        ]
+    """Make the rows that are missing or of another source; returns how many steps were taken."""
+    have = set()
+    steps = {_key({"kind": step[0], "name": step[1]} | vars(step[2])): step for step in plan()}
+    for file in ENTRY:
+        good = [row for row in _kept(file) if row["source"] == source_sha256(file)]
+        good = [row for row in good if _key(row) in steps]
         have |= {_key(row) for row in good}
         (root() / file).parent.mkdir(parents=True, exist_ok=True)
         _write(file, good)
     todo = [step for key, step in steps.items() if key not in have]
-    for number, done in enumerate(
-        side_by_side(made, todo, min(jobs or cores(), max(1, len(todo)))), 1
-    ):
+    every = side_by_side(made, todo, min(jobs or cores(), max(1, len(todo))))
+    for number, done in enumerate(every, 1):
         if done.error:
             raise done.error
         kind, name, design, n = done.task
-        with open(root() / KINDS[kind], "a", encoding="utf-8") as file:
-            for row in done.result:
-                row |= {"draws": _finite(row["draws"]), "source": source_sha256(KINDS[kind])}
-                file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        more = {"draws": _finite(design.draws), "source": source_sha256(file := KINDS[kind])}
+        _write(file, [*_kept(file), *(row | more for row in done.result)])
         say(f"[{number}/{len(todo)}] {kind} {name}, {design.name}: {n} trials")
-    for file in SOURCE:  # one order, however many jobs
+    for file in ENTRY:  # one order, however many jobs
         _write(file, sorted(_kept(file), key=lambda r: (*map(str, _key(r)), r.get("claim", ""))))
     return len(todo)
 
@@ -231,12 +372,10 @@ def _loaded(file: str) -> pd.DataFrame:
 
 
 def load_trials() -> pd.DataFrame:
-    """One row per claim, scenario (or mark) and design, with counts (`simulation.summarised`) and
-    the rates made of them.
+    """One row per claim, scenario (or mark) and design, with counts (`summarised`) and rates.
 
-    cast: of CASTS, or empty. draws: inf for a read-out. coverage: of trials with an interval;
-    power: holds of n. false_holds_rate, false_fails_rate: of the trials in which the claim is not
-    true, not false. current: made by today's source. Raises: CrystalError if nothing was simulated.
+    cast: of CASTS, or empty. coverage: of trials with an interval; power: holds of n. current: of
+    today's source. Raises: CrystalError if nothing was simulated.
     """
     frame, fields = _loaded(TRIALS), ("units", "frames", "balanced", "draws")
     casts = {tuple(getattr(each, f) for f in fields): name for name, each in CASTS.items()}
@@ -250,18 +389,12 @@ def load_trials() -> pd.DataFrame:
 
 
 def load_joint() -> pd.DataFrame:
-    """One row per scenario and design, with the counts of `joint_synthetic.row` as shares: of all
-    ladders, those of unmixed of the whole ones.
-
-    seed, pure: whether one persona explains every task, and whether it alone does; leak: what is
-    left of a context's own law. Raises: CrystalError if nothing was simulated.
-    """
+    """One row per scenario and design, counts of `joint_row` as shares. Raises as `load_trials`."""
     frame = _loaded(JOINT)
+    of = {"small": "n", "one-seed": "n", "unmixed": "whole"}
     for column in frame.columns:
-        if column in ("small", "one-seed") or column.startswith("one-seed "):
-            frame[column] = frame[column] / frame["n"]
-        elif column == "unmixed" or column.startswith("unmixed "):
-            frame[column] = frame[column] / frame["whole"]
+        if whole := of.get(column.split(" ")[0]):
+            frame[column] = frame[column] / frame[whole]
     for field in ("seed", "pure", "leak"):
-        frame[field] = [getattr(joint_synthetic.SCENARIOS[name], field) for name in frame["name"]]
+        frame[field] = [getattr(PANEL_SCENARIOS[name], field) for name in frame["name"]]
     return frame

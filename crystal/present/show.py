@@ -1,22 +1,18 @@
 """What a notebook puts on its page: figures, text with numbers already in it, claims.
 
-Every call works in three places. Under papermill the files go into the page's own folder; in an interactive Jupyter
-they go to `./_build/interactive/<template>/`; in both, the reader sees HTML at once. The book sees the same output as
-MyST markdown, carried beside the HTML under the mime type `MYST`: the assembler turns it into a true markdown cell, so
-that figures are numbered, captioned and can be referred to as `fig-<page>-<name>`.
+Under papermill the files go into the page's own folder, in an interactive Jupyter to
+`./_build/interactive/<template>/`; in both, the reader sees HTML at once. The book sees the same
+output as MyST markdown, carried beside the HTML under the mime type `MYST`, so that figures are
+numbered, captioned and can be referred to as `fig-<page>-<name>`.
 
-    from crystal.present import show
-    show.begin("liquid", task=task, ladders=ladders, quantile=quantile)   # template, then every parameter of the page
-    frame = figures.load_prompts(...); show.emit(figures.plot_prompts(frame), "prompts", alt="...", caption="...", data=frame)
-    show.claim("many-distributions", ladder="nano-llama", task=task, verdict="holds", number=.63, low=.5, high=.7, null=.01,
-               sentence="the prompt tells 0.63 bit about the answer, 0.01 under the null")
+    show.begin("liquid", task=task, ladders=ladders)   # template, then every parameter of the page
+    show.emit(figures.plot_heat(frame), "laws", alt="...", caption="...", data=frame)
     show.tell(f"Liquidity is {show.fmt(.63)} bit.")
     show.verdicts(); show.source(phases.liquidity_bits); show.parameters()
 
 `tell` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
 `table` or `listed` first. Alt texts, sentences of claims and cells of data are plain, whatever they
-hold. Knows nothing of tasks, ladders or quantities. Loads matplotlib and IPython only when a
-function is called.
+hold. Knows nothing of tasks, ladders or quantities.
 """
 
 from __future__ import annotations
@@ -39,18 +35,16 @@ from ..files import root
 from ..texts import cell, code, markdown, plain
 
 if TYPE_CHECKING:
-    import matplotlib.figure
-    import pandas
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
-MYST = "text/x-myst"  # private mime type; no front end renders it, the book's assembler looks for it
+MYST = "text/x-myst"  # private mime type, for the book's assembler; no front end renders it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
-VERDICTS = (  # as `measure.chain` has them, and "measured": no claim hangs on the number
-    *("holds", "fails", "undecided", "not-testable", "not-reached", "not-measurable"),
-    "measured",
-)
+VERDICTS = ("holds", "fails", "undecided", "not-testable", "not-reached", "not-measurable")
+VERDICTS += ("measured",)  # no claim hangs on the number; the others as `measure.chain` has them
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
-FIELDS = ("claim", "ladder", "task", "verdict", "number", "low", "high", "here", "null", "mark",
-          "sentence")
+NUMBERS = ("number", "low", "high", "here", "null", "mark")
+FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
 
 
 @dataclass
@@ -59,9 +53,9 @@ class _Page:
     template: str
     folder: Path
     parameters: dict[str, Any]
-    help: dict[str, str] = field(default_factory=dict)
-    changed: dict[str, list] = field(default_factory=dict)  # name -> [value in the page list, value used]
-    inputs: dict[str, Any] = field(default_factory=dict)
+    help: dict[str, str]
+    changed: dict[str, list]  # name -> [value in the page list, value used]
+    inputs: dict[str, Any]
     claims: dict[str, dict] = field(default_factory=dict)
     figures: set[str] = field(default_factory=set)
 
@@ -70,11 +64,11 @@ _current: _Page | None = None
 
 
 def begin(template: str, **parameters: Any) -> None:
-    """Start the page; call it once, in the cell after the parameters, with the template's name and *every* parameter.
+    """Start the page, in the cell after the parameters, with the template and *every* parameter.
 
-    Sets the book's matplotlib style and byte-stable SVG. If the page runs with other values than the page list gives
-    it, the page says so at its top.
-    Raises: CrystalError if the parameters are not those the page was started with (one was forgotten or overwritten).
+    Sets the book's matplotlib style and byte-stable SVG. If the page runs with other values than
+    the page list gives it, the page says so at its top.
+    Raises: CrystalError if the parameters are not those the page was started with.
     """
     global _current
     import matplotlib.style
@@ -82,26 +76,35 @@ def begin(template: str, **parameters: Any) -> None:
     handed = json.loads(os.environ.get(CONTEXT, "{}"))
     folder = Path(handed.get("folder") or Path("_build/interactive") / template)
     if handed and handed["parameters"] != parameters:
-        differ = sorted(n for n in handed["parameters"].keys() | parameters
-                        if (n, handed["parameters"].get(n)) != (n, parameters.get(n)))
-        raise CrystalError(f"show.begin was not given the page's parameters: {', '.join(differ)}", where=handed["id"],
-                           mend=f"name every parameter of notebooks/{template}.ipynb in its show.begin call")
+        theirs, no = handed["parameters"], object()
+        differ = sorted(
+            name for name in theirs | parameters if theirs.get(name, no) != parameters.get(name, no)
+        )
+        raise CrystalError(
+            f"show.begin was not given the page's parameters: {', '.join(differ)}",
+            where=handed["id"],
+            mend=f"name every parameter of notebooks/{template}.ipynb in its show.begin call",
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    _current = _Page(handed.get("id", template), template, folder, parameters,
-                     *(handed.get(key, {}) for key in ("help", "changed", "inputs")))
-    matplotlib.style.use(Path(handed.get("style") or _style()))
+    about = (handed.get(key, {}) for key in ("help", "changed", "inputs"))
+    _current = _Page(handed.get("id", template), template, folder, parameters, *about)
+    matplotlib.style.use(Path(handed.get("style") or root() / "book" / "crystal.mplstyle"))
     matplotlib.rcParams["svg.hashsalt"] = "crystal"  # element ids are random without it
     if _current.changed:
-        rows = "\n".join(f"- {code(name)} is {code(repr(used))} (in the book: {code(repr(listed))})"
-                         for name, (listed, used) in _current.changed.items())
-        tell(f"````{{admonition}} Other parameters than in the book\n:class: warning\n{rows}\n\n"
-             "`make reproduce` restores it.\n````")
+        rows = "\n".join(
+            f"- {code(name)} is {code(repr(used))} (in the book: {code(repr(listed))})"
+            for name, (listed, used) in _current.changed.items()
+        )
+        tell(
+            "````{admonition} Other parameters than in the book\n:class: warning\n"
+            f"{rows}\n\n`make reproduce` restores it.\n````"
+        )
 
 
-def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, data: pandas.DataFrame) -> None:
-    """Put a figure on the page: `<name>.svg`, the plotted numbers `<name>.csv`, and where they come from `<name>.json`.
+def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> None:
+    """Put a figure on the page: `<name>.svg`, the plotted numbers as CSV, their origin as JSON.
 
-    name: lower-case words joined by hyphens, unique on the page; the book's label is `fig-<page>-<name>`.
+    name: lower-case words joined by hyphens, unique on the page.
     alt: states the finding for those who cannot see the picture; plain text, whatever it holds.
     caption: MyST; numbers in it must come from code, names through `crystal.texts.markdown`.
     data: exactly what is drawn, one row per mark; floats are written with ten significant digits,
@@ -112,12 +115,12 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
 
     page = _page()
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name in page.figures:
-        raise CrystalError(f"figure name {name!r} is taken or not made of lower-case words and hyphens", where=page.id,
-                           mend="give the figure another name")
+        what = f"figure name {name!r} is taken or not made of lower-case words and hyphens"
+        raise CrystalError(what, where=page.id, mend="give the figure another name")
     for what, text in (("alt", alt), ("caption", caption)):
         if not text.strip():
-            raise CrystalError(f"figure {name!r} has no {what} text", where=page.id,
-                               mend=f"pass {what}= a sentence with the finding")
+            mend = f"pass {what}= a sentence with the finding"
+            raise CrystalError(f"figure {name!r} has no {what} text", where=page.id, mend=mend)
     page.figures.add(name)
     svg, csv = page.folder / f"{name}.svg", page.folder / f"{name}.csv"
     if layout := fig.get_layout_engine():
@@ -127,19 +130,20 @@ def emit(fig: matplotlib.figure.Figure, name: str, *, alt: str, caption: str, da
     plt.close(fig)  # else the inline backend draws it a second time
     safe = data.map(cell).rename(columns=cell)
     safe.to_csv(csv, index=False, float_format="%.10g", lineterminator="\n")
-    _write_json(page.folder / f"{name}.json", {
-        "figure": name, "page": page.id, "template": page.template, "parameters": page.parameters, "inputs": page.inputs,
-        "alt": alt, "caption": caption,
-        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, csv)},
-    })
+    about = {"figure": name, "page": page.id, "template": page.template}
+    about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, csv)}
+    _write_json(page.folder / f"{name}.json", about | {"files": files})
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
-    myst = (f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {quoted}\n"
-            ":class: dark-light\n:width: 100%\n\n"
-            f"{flat} {{download}}`Plotted data (CSV) <{at}.csv>`\n````")
-    picture = svg.read_text(encoding="utf-8").partition("<svg")
-    told = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
-    _display(myst, f"<figure><svg{picture[2]}{told}</figure>")
+    myst = (
+        f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {quoted}\n"
+        ":class: dark-light\n:width: 100%\n\n"
+        f"{flat} {{download}}`Plotted data (CSV) <{at}.csv>`\n````"
+    )
+    picture = "".join(svg.read_text(encoding="utf-8").partition("<svg")[1:])
+    caption = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
+    _display(myst, f"<figure>{picture}{caption}</figure>")
 
 
 def tell(myst: str) -> None:
@@ -164,47 +168,55 @@ def listed(sentences: Iterable[object]) -> str:
     return "\n".join(f"- {markdown(sentence)}" for sentence in sentences)
 
 
-def claim(name: str, *, verdict: str, sentence: str, ladder: str = "", task: str = "", number: float | None = None,
-          low: float | None = None, high: float | None = None, here: float | None = None,
-          null: float | None = None, mark: float | None = None) -> None:
-    """Record a verdict (or a measured number) in the page's `claims.json`, where all prose takes its numbers from.
+def claim(
+    name: str, *, verdict: str, sentence: str, ladder: str = "", task: str = "", **numbers: Any
+) -> None:
+    """Record a verdict (or a measured number) in the page's `claims.json`, the source of all prose.
 
-    verdict: one of VERDICTS; "measured" for a number that no claim hangs on.
-    number, low, high: the estimate and its interval. here: the number of these prompts. null: what
-    chance gives. mark: the figure `number` has to beat.
-    sentence: the verdict in words, with the number and its null in them; plain text.
-    Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given); fields: those of FIELDS,
-    and `interval`.
-    Raises: CrystalError for an unknown verdict, a number that is not finite, a claim recorded twice.
+    verdict: one of VERDICTS. sentence: the verdict in words, with its numbers; plain text.
+    numbers: number, low, high (the estimate and its interval), here (of these prompts), null (what
+    chance gives), mark (what the number has to beat); None for what does not exist.
+    Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given);
+    fields: FIELDS and `interval`.
+    Raises: CrystalError for an unknown verdict, a number that is not finite, a claim made twice.
     """
     page = _page()
     known(verdict, VERDICTS, "verdict")
     key = f"{name}@{ladder}" if ladder else name
     if key in page.claims:
-        raise CrystalError(f"claim {key!r} is recorded twice", where=page.id, mend="name each claim once per ladder")
-    numbers = {"number": number, "low": low, "high": high, "here": here, "null": null, "mark": mark}
+        what = f"claim {key!r} is recorded twice"
+        raise CrystalError(what, where=page.id, mend="name each claim once per ladder")
+    record = dict.fromkeys(FIELDS) | {
+        "claim": name,
+        "ladder": ladder,
+        "task": task,
+        "verdict": verdict,
+        "sentence": sentence,
+    }
     for part, value in numbers.items():
+        known(part, NUMBERS, "number of a claim")
         if value is not None and not math.isfinite(value):
-            raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id,
-                               mend="record None for a number that does not exist")
-    record = {"claim": name, "ladder": ladder, "task": task, "verdict": verdict, "sentence": sentence,
-              **{part: value if value is None else int(value) if isinstance(value, Integral) else float(value)
-                 for part, value in numbers.items()}}
-    page.claims[key] = {part: record[part] for part in FIELDS}
+            mend = "record None for a number that does not exist"
+            raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, mend=mend)
+        integer = isinstance(value, Integral)
+        record[part] = value if value is None else int(value) if integer else float(value)
+    page.claims[key] = record
     _write_json(page.folder / "claims.json", page.claims)
 
 
 def verdicts() -> None:
-    """Put the claims recorded so far on the page, one line each: verdict first, then the sentence."""
-    judged = [c for c in _page().claims.values() if c["verdict"] != "measured"]
-    lines = [f"- **{c['verdict']}** · " + markdown(
-        " · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}") for c in judged]
+    """Put the claims recorded so far on the page, one line each: verdict, then the sentence."""
+    lines = [
+        f"- **{c['verdict']}** · "
+        + markdown(" · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}")
+        for c in _page().claims.values()
+        if c["verdict"] != "measured"
+    ]
     tell("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
 
 
 def stop(why: str) -> None:
-    """End the page, for there is nothing to show: the cells that follow run no more. why: a plain
-    sentence.
+    """End the page, for there is nothing to show: later cells do not run. why: a plain sentence.
 
     Raises: CrystalError where no page runner waits for the end.
     """
@@ -219,12 +231,16 @@ def stop(why: str) -> None:
 
 
 def parameters() -> None:
-    """Put the page's parameters on the page: name, value, and what each means (from the comments of the parameters cell)."""
+    """Put the page's parameters on the page: name, value, and the comment of the first cell."""
     page = _page()
-    rows = "\n".join(f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
-                     for name, value in page.parameters.items())
-    tell(f"| parameter | value | meaning |\n|---|---|---|\n{rows}\n\n"
-         f"Change one with `make page PAGE={page.id} P=\"name=value\"`.")
+    rows = "\n".join(
+        f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
+        for name, value in page.parameters.items()
+    )
+    tell(
+        f"| parameter | value | meaning |\n|---|---|---|\n{rows}\n\n"
+        f'Change one with `make page PAGE={page.id} P="name=value"`.'
+    )
 
 
 def source(*functions: Callable) -> None:
@@ -236,7 +252,10 @@ def source(*functions: Callable) -> None:
 
 
 def fmt(number: float | None) -> str:
-    """A number as prose prints it: three significant digits, no exponent from 0.0001 on; None and nan are a dash."""
+    """A number as prose prints it: three significant digits, no exponent from 0.0001 on.
+
+    None and nan are a dash; an integer stays one.
+    """
     if number is None or math.isnan(number):
         return "–"
     if isinstance(number, int) or (abs(number) >= 100 and math.isfinite(number)):
@@ -249,19 +268,42 @@ def fmt(number: float | None) -> str:
 
 def _page() -> _Page:
     if _current is None:
-        raise CrystalError("no page was begun", mend="call show.begin(template, parameter=value, ...) first")
+        mend = "call show.begin(template, parameter=value, ...) first"
+        raise CrystalError("no page was begun", mend=mend)
     return _current
 
 
-def _style() -> Path:
-    return root() / "book" / "crystal.mplstyle"
-
-
 def _write_json(path: Path, value: Mapping) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _display(myst: str, seen: str | None) -> None:
     from IPython.display import display
 
     display({MYST: myst, **({"text/html": seen} if seen else {"text/markdown": myst})}, raw=True)
+
+
+def number(x: float | None) -> str:
+    """As `fmt`, of a float, whole or not; infinity has its sign, another non-number is a dash."""
+    if x is None or not math.isfinite(x):
+        return "∞" if x == math.inf else "–"
+    return fmt(float(x))
+
+
+def interval(estimate: Any) -> str:
+    """`value [low, high]`; the value alone if there is no interval, or one without width."""
+    if not estimate.low < estimate.high:
+        return number(estimate.value)
+    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+
+
+def slug(label: str) -> str:
+    """A label as a claim's name: lower-case words joined by hyphens."""
+    return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def counted(counts: Mapping[str, int], tasks: int) -> str:
+    """`holds on 2 of 15 tasks, fails on 1, undecided on 12`. counts: of each verdict."""
+    others = [f"{v.replace('-', ' ')} on {counts[v]}" for v in VERDICTS[1:] if counts.get(v)]
+    return ", ".join([f"holds on {counts.get('holds', 0)} of {tasks} tasks", *others])

@@ -1,6 +1,7 @@
-"""What was simulated, drawn: coverage, false alarms, power, the readings of the paper's ratio.
+"""What was simulated of the claims: `load_x` is the frame drawn, `plot_x` draws it.
 
-Pairs as in `crystal.present.figures`.
+Coverage, false alarms, power, the readings of the paper's ratio; the joint test on ladders of known
+truth, and on organisms whose demonstrator is known.
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..measure.joint_synthetic import MIXED, PROGRESS, SHARE, Panel
+from ..measure.marks import MARKS
 from ..measure.readings import DISTANCES, FIGURES, INFORMATION
 from ..measure.simulation import JUDGED
 from ..measure.validation import CASTS, EXACT
-from .figures import COLOURS, panels
+from .figures import COLOURS, legend_below, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GOOD, LEVEL, WANTED = (0.93, 0.97), 0.05, 0.8  # coverage of a 95 % interval; false alarms; power
+ALLOWED, POWER = 0.025, 0.9  # of one-seed: false alarms in any scenario, power at the main design
+GREY = COLOURS["chance"]
 SHADES = {2: "#56B4E9", 10: "#0072B2", 100: "#D55E00"}  # by number of options
-MARKERS = dict(zip(CASTS, "osD", strict=True))
+SIGNS = dict(zip(CASTS, "osD", strict=True))
+CALLED = {  # share of ladders called so -> look
+    "small": ("p at most 5 %", GREY, "o"),
+    "one-seed": ("one-seed holds", "#0072B2", "s"),
+    "unmixed": ("unmixed holds, too", "#D55E00", "D"),
+}
 
 
 def ours(trials: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -28,92 +38,67 @@ def ours(trials: pd.DataFrame, kind: str) -> pd.DataFrame:
     return trials[(trials["kind"] == kind) & (trials["cast"] != "")]
 
 
+def _judged(frame: pd.DataFrame) -> list[str]:
+    return [claim for claim in JUDGED if claim in set(frame["claim"])]
+
+
 def load_coverage(trials: pd.DataFrame) -> pd.DataFrame:
-    """Coverage of every claim's interval by scenario, cast and K, read out; half of the trials at
-    least must have an interval. error: binomial.
+    """Coverage of every claim's interval by scenario, cast and K, read out. error: binomial.
+
+    Only where half of the trials at least have an interval.
     """
     frame = ours(trials, "scenario")
     frame = frame[frame["interval"] >= frame["n"] / 2]
     share = frame["coverage"]
     frame = frame.assign(error=np.sqrt(share * (1 - share) / frame["interval"]))
-    columns = [
-        "claim",
-        "name",
-        "cast",
-        "options",
-        "n",
-        "interval",
-        "coverage",
-        "error",
-        "below",
-        "above",
-        "truth",
-    ]
-    return frame[columns].reset_index(drop=True)
+    columns = ["claim", "name", "cast", "options", "n", "interval", "coverage", "error"]
+    return frame[[*columns, "below", "above", "truth"]].reset_index(drop=True)
 
 
 def plot_coverage(frame: pd.DataFrame) -> Figure:
-    """Casts down, claims across; in each scenarios down, coverage along, K by colour; the band is
-    nominal within two points.
+    """Casts down, claims across; in each, scenarios down, coverage along, K by colour.
+
+    The band is nominal within two points.
     """
-    claims, names = [c for c in JUDGED if c in set(frame["claim"])], list(frame["name"].unique())
+    claims, names = _judged(frame), list(frame["name"].unique())
     casts = [cast for cast in CASTS if cast in set(frame["cast"])]
-    fig, axes = panels(
-        len(casts), len(claims), 10.5, 0.22 * len(names) + 0.5, sharex=True, sharey=True
-    )
+    size = 10.5, 0.22 * len(names) + 0.5
+    fig, axes = panels(len(casts), len(claims), *size, sharex=True, sharey=True)
     for (i, j), ax in np.ndenumerate(axes):
         mine = frame[(frame["claim"] == claims[j]) & (frame["cast"] == casts[i])]
         ax.axvspan(*GOOD, color=COLOURS["rlvr"], alpha=0.15, lw=0)
         for options, part in mine.groupby("options"):
-            ax.plot(
-                part["coverage"],
-                part["name"].map(names.index) + _shift(options),
-                "o",
-                color=SHADES[options],
-                ms=4,
-                label=f"K = {options}",
-            )
+            y = part["name"].map(names.index) + _shift(options)
+            look = {"color": SHADES[options], "ms": 4, "label": f"K = {options}"}
+            ax.plot(part["coverage"], y, "o", **look)
         ax.set_yticks(range(len(names)), names)
-        ax.set(
-            xlim=(min(0.78, frame["coverage"].min() - 0.01), 1.005),
-            ylim=(len(names) - 0.5, -0.5),
-            title="" if i else claims[j],
-        )
+        least = min(0.78, frame["coverage"].min() - 0.01)
+        ax.set(xlim=(least, 1.005), ylim=(len(names) - 0.5, -0.5), title="" if i else claims[j])
     for ax, cast in zip(axes[:, -1], casts, strict=True):
         ax.annotate(cast, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center")
     for ax in axes[-1]:
         ax.set_xlabel("coverage")
-    widest = max(axes.flat, key=lambda ax: len(ax.get_legend_handles_labels()[1]))
-    fig.legend(*widest.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    legend_below(fig, 5)
     return fig
 
 
 def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
-    """Wrong verdicts: at the mark, where either verdict is wrong, and by scenario. kind, name,
-    claim, cast, options, rate, of (trials), verdict; rows with fewer than fifty trials in which the
-    verdict would be wrong are left out.
+    """Wrong verdicts at the mark, and by scenario: rate, of (trials).
+
+    Rows with fewer than fifty trials in which the verdict would be wrong are left out.
     """
     frame, rows = pd.concat([ours(trials, "mark"), ours(trials, "scenario")]), []
     places = ["kind", "name", "claim", "cast", "options"]
-    for verdict, wrong, of in (
-        ("holds", "false_holds", "not_true"),
-        ("fails", "false_fails", "not_false"),
-    ):
+    for verdict, of in (("holds", "not_true"), ("fails", "not_false")):
         mine = frame[frame[of] >= 50]
-        rates = {
-            "verdict": verdict,
-            "of": mine[of],
-            "rate": mine[wrong] / mine[of],
-            "of all": mine[wrong] / mine["n"],
-        }
-        rows.append(mine[places].assign(**rates))
+        wrong = mine[f"false_{verdict}"]
+        rates = {"verdict": verdict, "of": mine[of], "rate": wrong / mine[of]}
+        rows.append(mine[places].assign(**rates, **{"of all": wrong / mine["n"]}))
     return pd.concat(rows, ignore_index=True)
 
 
 def load_drawn(trials: pd.DataFrame) -> pd.DataFrame:
-    """Wrong verdicts at the mark from draws: claim, options, draws, wrongly holds, wrongly fails,
-    coverage.
-    """
+    """Wrong verdicts at the mark from draws, by claim, options and draws; and coverage."""
     frame = trials[(trials["kind"] == "mark") & (trials["draws"] < EXACT) & (trials["n"] >= 50)]
     names = {"false_holds_rate": "wrongly holds", "false_fails_rate": "wrongly fails"}
     frame = frame[["claim", "options", "draws", *names, "coverage"]]
@@ -121,32 +106,21 @@ def load_drawn(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_alarms(frame: pd.DataFrame) -> Figure:
-    """At the mark: claims down, share of wrong verdicts along, one panel a verdict, K by colour and
-    cast by mark; the line is what is allowed.
-    """
+    """At the mark: claims down, share of wrong verdicts along; the line is what is allowed."""
     frame = frame[frame["kind"] == "mark"]
-    claims = [claim for claim in JUDGED if claim in set(frame["claim"])]
+    claims = _judged(frame)
     fig, axes = panels(1, 2, 8.0, 0.34 * len(claims) + 1.5, sharey=True)
     for ax, verdict in zip(axes[0], ("holds", "fails"), strict=True):
         mine = frame[frame["verdict"] == verdict]
         for (cast, options), part in mine.groupby(["cast", "options"]):
-            ax.plot(
-                part["rate"],
-                part["claim"].map(claims.index) + _shift(options),
-                MARKERS[cast],
-                color=SHADES[options],
-                ms=4.5,
-                label=f"{cast}, K = {options}",
-            )
-        ax.axvline(LEVEL, color=COLOURS["chance"], lw=1)
+            y = part["claim"].map(claims.index) + _shift(options)
+            look = {"color": SHADES[options], "ms": 4.5, "label": f"{cast}, K = {options}"}
+            ax.plot(part["rate"], y, SIGNS[cast], **look)
+        ax.axvline(LEVEL, color=GREY, lw=1)
         ax.set_yticks(range(len(claims)), claims)
-        ax.set(
-            xlim=(-0.002, max(0.07, frame["rate"].max() * 1.1)),
-            ylim=(len(claims) - 0.5, -0.5),
-            title=f"wrongly {verdict}",
-            xlabel="share of trials at the mark",
-        )
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        ax.set(title=f"wrongly {verdict}", xlabel="share of trials at the mark")
+        ax.set(xlim=(-0.002, max(0.07, frame["rate"].max() * 1.1)), ylim=(len(claims) - 0.5, -0.5))
+    legend_below(fig, 4)
     return fig
 
 
@@ -155,9 +129,7 @@ def _shift(options: int) -> float:
 
 
 def load_power(trials: pd.DataFrame) -> pd.DataFrame:
-    """On a ladder where every claim is true, two wordings of every context: claim, options, draws,
-    units, n, power (share that holds), truth.
-    """
+    """Share of ladders on which a true claim holds, by claim, options, draws and contexts."""
     columns = ["claim", "options", "draws", "units"]
     frame = trials.loc[trials["kind"] == "power", [*columns, "n", "power", "truth"]]
     return frame.sort_values(columns)
@@ -165,83 +137,148 @@ def load_power(trials: pd.DataFrame) -> pd.DataFrame:
 
 def smallest(power: pd.DataFrame) -> pd.DataFrame:
     """The fewest contexts that reach a power of WANTED, by claim, K and draws; nan if none does."""
-    enough = power[power["power"] >= WANTED].groupby(["claim", "options", "draws"])["units"].min()
-    return (
-        power.groupby(["claim", "options", "draws"])
-        .size()
-        .index.to_frame(index=False)
-        .merge(enough.rename("contexts").reset_index(), how="left")
-    )
+    units = power["units"].where(power["power"] >= WANTED)
+    fewest = units.groupby([power[name] for name in ("claim", "options", "draws")]).min()
+    return fewest.rename("contexts").reset_index()
 
 
 def plot_smallest(frame: pd.DataFrame) -> Figure:
     """One panel a claim: K down, draws along, the fewest contexts written in; darker needs more."""
-    claims = [c for c in JUDGED if c in set(frame["claim"])]
+    import seaborn as sns
+    from matplotlib.colors import LogNorm
+
     options, draws = sorted(frame["options"].unique()), sorted(frame["draws"].unique())
+    named = ["read out" if d == EXACT else f"{d:.0f}" for d in draws]
     fig, axes = panels(2, 3, 9.0, 2.5, sharex=True, sharey=True)
-    for ax, claim in zip(axes.flat, claims, strict=False):
-        table = (
-            frame[frame["claim"] == claim]
-            .pivot(index="options", columns="draws", values="contexts")
-            .reindex(options, columns=draws)
-        )
-        ax.imshow(table, norm="log", vmin=5, vmax=300, cmap="Blues", aspect="auto")
+    for ax, claim in zip(axes.flat, _judged(frame), strict=False):
+        mine = frame[frame["claim"] == claim]
+        table = mine.pivot(index="options", columns="draws", values="contexts")
+        table = table.reindex(options, columns=draws)
+        told = table.map("{:.0f}".format)
+        how = {"cmap": "Blues", "norm": LogNorm(5, 300), "cbar": False, "fmt": ""}
+        how |= {"xticklabels": named, "yticklabels": [f"K = {k}" for k in options]}
+        sns.heatmap(table.fillna(0), annot=told, mask=table.isna(), ax=ax, **how)
         ax.set_facecolor("#e4e6e9")  # of cells in which none of those tried is enough
-        for (i, j), contexts in np.ndenumerate(table.to_numpy()):
-            ax.text(
-                j,
-                i,
-                "none" if np.isnan(contexts) else f"{contexts:.0f}",
-                ha="center",
-                va="center",
-                color="black",
-                fontsize=8,
-            )
-        ax.set_xticks(range(len(draws)), ["read out" if d == EXACT else f"{d:.0f}" for d in draws])
-        ax.set_yticks(range(len(options)), [f"K = {k}" for k in options])
-        ax.set_title(claim)
-        ax.grid(False)
-    for ax in axes.flat[len(claims) :]:
+        for i, j in np.argwhere(table.isna().to_numpy()):
+            ax.text(j + 0.5, i + 0.5, "none", ha="center", va="center")
+        ax.set(title=claim, xlabel="", ylabel="")
+        ax.tick_params(rotation=0, length=0)
+    for ax in axes.flat[len(_judged(frame)) :]:
         ax.set_axis_off()
     for ax in axes[-1]:
         ax.set_xlabel("draws a prompt")
     return fig
 
 
-# --- the paper's ratio ----------------------------------------------------------------------------
-
-
 def plot_readings(frame: pd.DataFrame) -> Figure:
-    """One panel per reading and K: scenarios down, the number along in every distance; the line is
-    the figure to be below.
+    """A panel per reading and K: scenarios down, the number along in every distance.
+
+    The line is the figure to be below.
     """
-    looks = {
-        "MSE": ("#D55E00", "o"),
-        "TV": ("#0072B2", "s"),
-        "JSD": ("#009E73", "^"),
-        INFORMATION: ("#CC79A7", "D"),
-    }
+    looks = zip(("#D55E00", "#0072B2", "#009E73", "#CC79A7"), "os^D", strict=True)
+    looks = dict(zip((*DISTANCES, INFORMATION), looks, strict=True))
     readings, options = list(FIGURES), sorted(frame["options"].unique())
     names = list(dict.fromkeys(frame["scenario"]))
-    fig, axes = panels(
-        len(options), len(readings), 9.6, 0.24 * len(names) + 0.9, sharey=True, sharex="col"
-    )
-    for row, k in zip(axes, options, strict=True):
-        for ax, reading in zip(row, readings, strict=True):
-            mine = frame[(frame["options"] == k) & (frame["reading"] == reading)]
-            for name in (*DISTANCES, INFORMATION):
-                part = mine[mine["distance"] == name]
-                ax.plot(
-                    np.maximum(part["value"], 1e-3),
-                    part["scenario"].map(names.index),
-                    looks[name][1],
-                    color=looks[name][0],
-                    ms=4.5,
-                    label=name,
-                )
-            ax.axvline(FIGURES[reading], color=COLOURS["chance"], lw=1)
-            ax.set_xscale("log")
-            ax.set_yticks(range(len(names)), names)
-            ax.set(ylim=(len(names) - 0.5, -0.5), title=f"{reading}, K = {k}")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    size = 9.6, 0.24 * len(names) + 0.9
+    fig, axes = panels(len(options), len(readings), *size, sharey=True, sharex="col")
+    for (i, j), ax in np.ndenumerate(axes):
+        reading, k = readings[j], options[i]
+        mine = frame[(frame["options"] == k) & (frame["reading"] == reading)]
+        for name, (colour, marker) in looks.items():
+            part = mine[mine["distance"] == name]
+            x, y = np.maximum(part["value"], 1e-3), part["scenario"].map(names.index)
+            ax.plot(x, y, marker, color=colour, ms=4.5, label=name)
+        ax.axvline(FIGURES[reading], color=GREY, lw=1)
+        ax.set_xscale("log")
+        ax.set_yticks(range(len(names)), names)
+        ax.set(ylim=(len(names) - 0.5, -0.5), title=f"{reading}, K = {k}")
+    legend_below(fig, 4)
+    return fig
+
+
+# --- the joint test -------------------------------------------------------------------------------
+
+
+def load_scenarios(joint: pd.DataFrame) -> pd.DataFrame:
+    """Every scenario at the main design, those with a seed first: shares of ladders (CALLED)."""
+    at = [joint[field] == x for field, x in vars(Panel()).items()]
+    main = joint[np.all([joint["kind"] == "joint", *at], axis=0)]
+    order = main.sort_values(["pure", "seed"], ascending=False, kind="stable")
+    columns = ["name", "seed", "pure", "n", "whole", *CALLED, "named", "progress"]
+    return order[columns].reset_index(drop=True)
+
+
+def plot_scenarios(frame: pd.DataFrame) -> Figure:
+    """Scenarios down, those with a seed above the line; share of ladders of which a claim holds.
+
+    Dotted: false alarms allowed, power wanted.
+    """
+    fig, ((ax,),) = panels(1, 1, 7.4, 0.27 * len(frame) + 1.3)
+    for column, (named, colour, marker) in CALLED.items():
+        ax.plot(frame[column], range(len(frame)), marker, color=colour, ms=5, label=named)
+    for x in (ALLOWED, POWER):
+        ax.axvline(x, color=GREY, lw=1, ls=":")
+    ax.axhline(frame["seed"].sum() - 0.5, color=GREY, lw=1)
+    ax.set_yticks(range(len(frame)), frame["name"])
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(frame) - 0.5, -0.5), xlabel="share of ladders")
+    legend_below(fig, 3)
+    return fig
+
+
+def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
+    """What each mark would have made of the ladders that set it.
+
+    false alarms: most in any scenario where the claim is not true, and `in` which; power: least,
+    and `at` which. A mixture counts for unmixed, for one-seed neither way.
+    """
+    frame = joint[joint["kind"] == "threshold"].set_index("name")
+    without = {"one-seed": (PROGRESS, ~frame["seed"]), "unmixed": (SHARE, ~frame["pure"])}
+    rows = []
+    for claim, (marks, false) in without.items():
+        for mark in marks:
+            found = frame[f"{claim} {mark}"]
+            alarms, power = found[false], found[frame["pure"]]
+            row = {"claim": claim, "mark": mark, "taken": mark == MARKS[claim].mark}
+            row |= {"false alarms": alarms.max(), "in": alarms.idxmax()}
+            rows.append(row | {"power": power.min(), "at": power.idxmin()})
+    return pd.DataFrame(rows)
+
+
+def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
+    """One row per design, the main one first: what is varied, and to what.
+
+    Then by scenario the share of ladders of which one-seed holds; of the mixture also unmixed.
+    """
+    frame, main = joint[joint["kind"] == "joint"], vars(Panel())
+    names = list(dict.fromkeys(frame.loc[frame["n"] < frame["n"].max(), "name"]))
+    rows = {}
+    for place, mine in frame.groupby(list(main)):
+        changed = {f: x for f, x in zip(main, place, strict=True) if x != main[f]}
+        mine = mine.set_index("name")
+        told = ("read out" if x == EXACT else f"{x:.0f}" for x in changed.values())
+        row = {"varied": ", ".join(changed) or "main", "to": ", ".join(told)}
+        row |= {"n": int(mine["n"].min())}
+        row |= {name: mine["one-seed"].get(name, np.nan) for name in names}
+        row |= {f"{MIXED}, unmixed": mine["unmixed"].get(MIXED, np.nan)}
+        rows[tuple((list(main).index(f), x) for f, x in changed.items())] = row
+    return pd.DataFrame([rows[order] for order in sorted(rows)])
+
+
+def plot_named(frame: pd.DataFrame) -> Figure:
+    """Runs along, a mark a parent and seed: progress towards the context that other tasks name.
+
+    With its interval; filled where one-seed holds. The line is the mark.
+    """
+    runs = list(dict.fromkeys(frame["run"]))
+    fig, ((ax,),) = panels(1, 1, 7.6, 3.0)
+    for run, mine in frame.groupby("run", sort=False):
+        at = runs.index(run) + np.linspace(-0.25, 0.25, len(mine))
+        for x, row in zip(at, mine.to_dict("records"), strict=True):
+            colour = COLOURS["sft" if row["sort"] == "one demonstrator" else "base"]
+            full = colour if row["one-seed"] == "holds" else "white"
+            ax.plot([x, x], [row["low"], row["high"]], "-", color=colour, lw=1)
+            ax.plot(x, row["progress"], "o", color=colour, mfc=full, ms=4.5)
+    ax.axhline(MARKS["one-seed"].mark, color=GREY, lw=1)
+    ax.set_xticks(range(len(runs)), runs, rotation=20)
+    ax.set_ylabel("progress")
     return fig

@@ -1,4 +1,4 @@
-"""The claims on a ladder of the store: every number, interval and verdict computed once.
+"""The claims on a ladder of the store: computed once and kept; told and drawn across tasks.
 
 `measured` is what pages, overview and experiments read. What it computes is kept in
 _build/measured under the hash of what it rests on: the ladder's read-outs, the code that measures
@@ -9,30 +9,52 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import shutil
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
 from ..ask.natural import load_prompts
-from ..ask.prompts import PROMPTS, Prompt
+from ..ask.prompts import NARRATORS, PROMPTS, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..files import PACKAGE, root, write_file
-from ..measure import chain
+from ..keep import store
+from ..measure import answered, chain
 from ..measure.chain import Survey
 from ..measure.claims import QUANTILE
 from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
 from ..measure.judging import Verdict
-from .answering import compared
+from ..measure.marks import MARKS
+from ..texts import label
+from . import show
+from .figures import COLOURS as HUES
+from .figures import each_panel, panels
+from .views import NATIVE, Compared, compared, each_ladder, of_tables, title_of, unconditional
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 PHASES = chain.CLAIMS
 FOLDER = "_build/measured"
+COLOURS = {
+    "holds": "#009E73",
+    "fails": "#D55E00",
+    "undecided": "#b8bcc2",
+    chain.NOT_TESTABLE: "#e3e6ea",
+    chain.NOT_REACHED: "#eef0f2",
+    chain.NOT_MEASURABLE: "#f4f4f4",
+}
+SIGNS = dict(zip(COLOURS, "✓✗?∅·–", strict=True))
+SHAPES = "os^D"  # a ladder's
+Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # ladder -> task -> verdicts
 
 
 def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts:
@@ -41,14 +63,13 @@ def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts
     or, where it was read on these, the natural ones.
     """
     found: dict[str, Any] = {}
-    prompts = asked(readouts)
-    for phase, places in zip(
-        PHASES, (("base",), ("base", "sft"), ("base", "sft", final)), strict=True
-    ):
-        if not set(places) <= set(readouts["rung"]):
+    prompts, places = asked(readouts), ("base", "sft", final)
+    for n, phase in enumerate(PHASES, 1):
+        if not {*places[:n]} <= set(readouts["rung"]):
             continue
-        on = compared(readouts, task, *places, prompts=prompts)
-        found[phase] = [on.evidence(place) for place in places] if on.count.measurable else on.count
+        on = compared(readouts, task, *places[:n], prompts=prompts)
+        measurable = on.count.measurable
+        found[phase] = [on.evidence(place) for place in places[:n]] if measurable else on.count
     return found
 
 
@@ -74,8 +95,6 @@ def measured(
     permutations: int = 999,
 ) -> Survey:
     """`survey` of a ladder's read-outs in the store, computed where it is not kept already."""
-    from ..keep import store
-
     how = {"final": final, "quantile": float(quantile), "seed": seed, "permutations": permutations}
     rests_on = [ladder, how, store.manifest_digest(ladder)]
     key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
@@ -107,11 +126,11 @@ def measure(ladder: str, how: dict[str, Any]) -> float:
 
 def code() -> str:
     """sha256 of the code that a number rests on."""
-    files = [
-        *sorted((PACKAGE / "measure").glob("*.py")),
-        *(PACKAGE / "present" / f"{name}.py" for name in ("verdicts", "answering")),
-    ]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    files = sorted((PACKAGE / "measure").glob("*.py"))
+    rest = (Compared, compared, of_tables, unconditional, parts, asked, survey)
+    own = "".join(map(inspect.getsource, rest))  # drawing and telling move no number
+    read = b"".join(path.read_bytes() for path in files) + own.encode()
+    return hashlib.sha256(read).hexdigest()[:16]
 
 
 def packed(found: Survey) -> dict[str, Any]:
@@ -137,3 +156,231 @@ def unpacked(fields: dict[str, Any]) -> Survey:
 def _verdict(fields: dict[str, Any]) -> Verdict:
     null = fields["null"] and Null(**fields["null"] | {"draws": np.array(fields["null"]["draws"])})
     return Verdict(**fields | {"estimate": Estimate(**fields["estimate"]), "null": null})
+
+
+# --- across tasks ---------------------------------------------------------------------------------
+
+
+def load_verdicts(found: Found) -> pd.DataFrame:
+    """One row per ladder, claim and task. found: as `survey` or `tabled.survey` gives them."""
+    rows = []
+    for ladder, tasks in found.items():
+        for task, v in ((task, v) for task, verdicts in tasks.items() for v in verdicts):
+            number = {"value": v.estimate.value, "low": v.estimate.low, "high": v.estimate.high}
+            mark = {"mark": v.mark.mark, "side": v.mark.side, "number": v.mark.number}
+            judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
+            rows.append(judged | number | {"p": v.p} | mark)
+    return pd.DataFrame(rows)
+
+
+def load_counts(found: Found) -> pd.DataFrame:
+    """One row per ladder and claim: on how many tasks it holds, fails, and so on, by verdict.
+
+    over_tasks: the verdict on all tasks together. held_out: tasks the SFT data never showed, 0
+    where that is not known. Claims about all tasks at once have no rows.
+    """
+    rows = []
+    for ladder, tasks in found.items():
+        shown = load_ladder(ladder).demonstrated
+        whole = {v.claim: v.verdict for v in tasks.get(chain.POOLED, ())}
+        alone = {task: verdicts for task, verdicts in tasks.items() if task != chain.POOLED}
+        for claim in dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts):
+            mine = {task: v.verdict for task, vs in alone.items() for v in vs if v.claim == claim}
+            held_out = [v == "holds" for task, v in mine.items() if shown and task not in shown]
+            each = list(mine.values())
+            row = {"ladder": ladder, "claim": claim, "tasks": len(mine)}
+            row |= {v.replace("-", "_"): each.count(v) for v in chain.VERDICTS}
+            row |= {"over_tasks": whole.get(claim, "–")}
+            rows.append(row | {"held_out_holds": sum(held_out), "held_out": len(held_out)})
+    return pd.DataFrame(rows)
+
+
+def sentence(row) -> str:
+    """One row of `load_counts` in words, without its claim and ladder."""
+    return show.counted({v: getattr(row, v.replace("-", "_")) for v in chain.VERDICTS}, row.tasks)
+
+
+def table(counts: pd.DataFrame) -> str:
+    """`load_counts` as a MyST table."""
+    columns = ["over_tasks", "holds", "fails", "undecided", "not_testable", "not_reached"]
+    head = [column.replace("over", "all").replace("_", " ") for column in columns]
+    rows = []
+    for row in counts.to_dict("records"):
+        held_out = f"{row['held_out_holds']} of {row['held_out']}" if row["held_out"] else "–"
+        told = [row[column] for column in columns]
+        rows.append([title_of(row["ladder"]), row["claim"], *told, held_out])
+    return show.table(["ladder", "claim", *head, "held out"], rows)
+
+
+def load_undecided(found: Found) -> pd.DataFrame:
+    """One row per ladder, claim and reason why it is undecided: on which `tasks`, most first."""
+    frame = pd.DataFrame(
+        [
+            {"ladder": ladder, "claim": v.claim, "reason": v.reason, "task": task}
+            for ladder, tasks in found.items()
+            for task, verdicts in tasks.items()
+            for v in verdicts
+            if v.verdict == "undecided"
+        ],
+        columns=["ladder", "claim", "reason", "task"],
+    )
+    whys = frame.groupby(["ladder", "claim", "reason"], sort=False)["task"].agg(tasks=list)
+    whys = whys.reset_index()
+    ladder, claim = whys["ladder"].map(list(found).index), whys["claim"].map(list(MARKS).index)
+    return whys.iloc[np.lexsort((-whys["tasks"].map(len), claim, ladder))]
+
+
+def reasons(undecided: pd.DataFrame) -> str:
+    """`load_undecided` of one ladder and claim in words: on how many tasks for which reason."""
+    return "; ".join(f"on {len(row.tasks)}, {row.reason}" for row in undecided.itertuples())
+
+
+def undecided_table(undecided: pd.DataFrame) -> str:
+    """`load_undecided` as a MyST table."""
+    rows = undecided.itertuples()
+    rows = ([title_of(row.ladder), row.claim, row.reason, ", ".join(row.tasks)] for row in rows)
+    return show.table(["ladder", "claim", "why", "tasks"], rows)
+
+
+def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
+    """One row per ladder and stage's end, native form: mean off-support and unresolved mass.
+
+    most: off-support on the worst task; answered, asked: prompts, over all tasks; median: of the
+    mass answered; few: tasks that too few prompts answer.
+    """
+    forms = readouts["rung"].map(dict(NATIVE))
+    picked = readouts[forms.notna() & (readouts["form"] == forms)]
+    tasks = picked.groupby(["ladder", "rung", "task"], sort=False)
+    tasks = tasks[["off_support", "unresolved"]].mean()
+    over = tasks.groupby(["ladder", "rung"], sort=False)
+    out = over.mean().assign(most=over["off_support"].max())
+    mass = picked.assign(mass=picked["probability"].map(np.sum))
+    for place, mine in mass.groupby(["ladder", "rung"], sort=False):
+        found = answered.count(mine["mass"].to_numpy())
+        each = (answered.count(one.to_numpy()) for _, one in mine.groupby("task")["mass"])
+        few = sum(not one.measurable for one in each)
+        told = (found.answered, found.asked, found.median, few)
+        out.loc[place, ["answered", "asked", "median", "few"]] = told
+    return out.astype({"answered": int, "asked": int, "few": int}).reset_index()
+
+
+def answered_told(left: pd.DataFrame) -> str:
+    """`load_leftover` in sentences, as a MyST list: what was answered, ladder by ladder."""
+    told = []
+    for ladder, mine in each_ladder(left):
+        parts = [
+            f"{row.rung}, {answered.Count(row.answered, row.asked, row.median).said}"
+            + (f", {row.few} tasks not measurable" if row.few else "")
+            for row in mine.itertuples()
+        ]
+        told.append(f"{title_of(ladder)}: {'; '.join(parts)}.")
+    return show.listed(told)
+
+
+# --- drawn ----------------------------------------------------------------------------------------
+
+
+def plot_matrix(frame: pd.DataFrame) -> Figure:
+    """Tasks down, claims across, a sign and a colour per verdict."""
+    tasks = list(frame["task"].unique())
+    claims = [claim for claim in MARKS if claim in set(frame["claim"])]
+    names, count = [label(task) for task in tasks], frame["ladder"].nunique()
+    width = max(7.2, 0.075 * max(map(len, names)) + 1.5 * count)
+    fig, axes = panels(1, count, width, 0.28 * len(tasks) + 1.6, sharey=True)
+    for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
+        for row in mine.itertuples():
+            x, y = claims.index(row.claim), tasks.index(row.task)
+            ax.add_patch(_square(x, y, COLOURS[row.verdict]))
+            ax.text(x, y, SIGNS[row.verdict], ha="center", va="center", color="black")
+        ax.set_xticks(range(len(claims)), claims, rotation=40, ha="right")
+        ax.set_yticks(range(len(tasks)), names)
+        ax.set(xlim=(-0.5, len(claims) - 0.5), ylim=(len(tasks) - 0.5, -0.5))
+        ax.set_title(label(title_of(ladder), wide=18))
+        ax.grid(False)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    shown = [v for v in COLOURS if v in (*chain.TESTED, *frame["verdict"])]
+    handles, told = [_square(0, 0, COLOURS[v]) for v in shown], [f"{SIGNS[v]} {v}" for v in shown]
+    fig.legend(handles, told, loc="outside lower center", ncols=len(shown))
+    return fig
+
+
+def _square(x: float, y: float, colour: str) -> Rectangle:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=colour, lw=0)
+
+
+def plot_forest(frame: pd.DataFrame) -> Figure:
+    """A panel per claim: every task's number and interval; the shaded side is the claim's."""
+    tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
+    columns, count = min(4, len(claims)), len(ladders)
+    size = max(5.0, 2.4 * columns), 0.15 * len(tasks) * count + 1.4
+    fig, axes = panels(-(-len(claims) // columns), columns, *size, sharey=True)
+    for ax in axes.flat[len(claims) :]:
+        ax.set_visible(False)
+    for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
+        mark, above = mine["mark"].iloc[0], mine["side"].iloc[0] == "above"
+        high = mine["high"].replace(np.inf, np.nan).max()
+        # the data or thrice the mark: one wild task must not flatten the rest
+        limit = float(np.nanmax([min(high, max(3 * mark, 1.05)), 1.2 * mark]) * 1.04)
+        for row in mine.dropna(subset="value").itertuples():
+            n, colour = ladders.index(row.ladder), COLOURS[row.verdict]
+            y = tasks.index(row.task) + 0.25 * (n - (count - 1) / 2)
+            ax.plot(np.clip([row.low, row.high], 0, limit), [y, y], color=colour)
+            shape = ">" if row.value > limit else SHAPES[n % 4]
+            ax.plot(min(row.value, limit), y, shape, color=colour, ms=4)
+        side = (mark, limit) if above else (0, mark)
+        ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
+        ax.axvline(mark, color=HUES["chance"], lw=1)
+        ax.set_yticks(range(len(tasks)), map(label, tasks))
+        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=claim)
+    if count > 1:
+        look = {"color": HUES["chance"], "ms": 4}
+        shapes = [axes[0, 0].plot([], [], SHAPES[k % 4], **look)[0] for k in range(count)]
+        names = [label(title_of(ladder)) for ladder in ladders]
+        fig.legend(shapes, names, loc="outside lower center", ncols=count)
+    return fig
+
+
+def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
+    """The joint test, one row per ladder, context and task. accounts: by ladder.
+
+    cosine: of SFT's move with the way to what the context says in the base; mean: over tasks;
+    group: of contexts that say alike; this: the page's task; named: the context is its seed.
+    """
+    frames = []
+    for ladder, found in accounts.items():
+        cosine, groups = np.array(found.cosine, float), [found.group[c] for c in found.contexts]
+        mean = np.nanmean(cosine, axis=0)
+        order = np.argsort(-mean, kind="stable")
+        colours = list(dict.fromkeys(groups[n] for n in order))  # in the order of the ladder's bars
+        columns = {"ladder": ladder, "context": found.contexts, "place": np.argsort(order)}
+        rest = {"mean": mean, "group": list(map(colours.index, groups))}
+        rest |= {"named": np.equal(found.contexts, found.seeds.get(task, ""))}
+        for row, name in zip(cosine, found.tasks, strict=True):
+            each = {"task": name, "this": name == task, "cosine": row}
+            frames.append(pd.DataFrame(columns | each | rest))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_contexts(frame: pd.DataFrame) -> Figure:
+    """Contexts by mean cosine (bars, coloured by group), tasks as dots, this task a diamond."""
+    fig, pairs = each_panel(frame, 7.2, 2.9, down=True)
+    hues = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#767c85")
+    for ax, mine in pairs:
+        each = mine.drop_duplicates("context").sort_values("place")
+        colours = [hues[g % len(hues)] for g in each["group"]]
+        ax.bar(each["place"], each["mean"], color=colours, alpha=0.55, width=0.8)
+        ax.plot(mine["place"], mine["cosine"], ".", color=HUES["chance"], ms=3, label="a task")
+        this = mine[mine["this"]]
+        ax.plot(this["place"], this["cosine"], "D", color=HUES["sft"], ms=4, label="this task")
+        numbers = {str(n): narrator for n, narrator in enumerate(NARRATORS)}
+        who = [label(numbers.get(context, context)) for context in each["context"]]
+        ax.set_xticks(each["place"], who, rotation=90)
+        for tick, named in zip(ax.get_xticklabels(), each["named"], strict=True):
+            tick.set_weight("bold" if named else "normal")
+        ax.axhline(0, color=HUES["chance"], lw=0.8)
+        ax.set(ylim=(-1.05, 1.05), ylabel="cosine with SFT's move")
+    fig.axes[0].legend(loc="upper right", ncols=2)
+    return fig

@@ -1,54 +1,79 @@
-"""Read-outs of several ladders as the pages need them: checked, in one frame, with the mass that is on no option kept."""
+"""Read-outs of several ladders as pages need them: checked, and as arrays of answered prompts.
+
+The one place where rows become arrays to be measured. `compared` finds the prompts that all places
+answer and gives their distributions; `answers` takes all prompts and refuses one that is not
+answered, so that no number rests on it unseen. Prompts stay in the order in which they were asked.
+What was measured is recorded as a claim before it is told.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from ..ask.ladders import KINDS, hub_names, ladder_names, load_ladder
-from ..ask.prompts import PROMPTS
+from ..ask.prompts import PROMPTS, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from ..keep.store import load_readouts
-from .answering import unconditional
+from ..lab.world import temperament_of
+from ..measure import answered
+from ..measure.evidence import Evidence
+from ..measure.inference import Estimate, leave_one_out
+from ..measure.judging import Verdict, finite
+from ..texts import markdown
+from . import show
 
 NATIVE = (("base", "completion"), ("sft", "chat"), ("dpo", "chat"), ("rlvr", "chat"))  # rung, form
 LEFTOVER = ("off-support", "unresolved")
+Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
+
+
+# --- frames ---------------------------------------------------------------------------------------
 
 
 def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
-    """Read-outs of several ladders in one frame; `which` as in `store.load_readouts` (tasks, forms, rungs).
+    """Read-outs of several ladders in one frame. which: as in `store.load_readouts`.
 
-    Raises: CrystalError for no ladder, a ladder named twice, a task without a list of options, and as the store does.
+    Raises: CrystalError for no ladder, one named twice, a task without a list of options, and as
+    the store does.
     """
     if not ladders or len(set(ladders)) < len(ladders):
-        raise CrystalError(f"ladders are {list(ladders)!r}: none, or one named twice",
-                           mend=f"choose from: {', '.join([*ladder_names(), *hub_names()])}")
+        what = f"ladders are {list(ladders)!r}: none, or one named twice"
+        raise CrystalError(what, mend=f"choose from: {_choices()}")
     for task in which.get("tasks") or ():
         if not TASKS[known(task, TASKS, "task")].closed:
-            raise CrystalError(f"task {task!r} is open: it has no list of options to compare laws over",
-                               mend=f"choose one of: {', '.join(PHASE_TASKS)}")
+            raise CrystalError(
+                f"task {task!r} is open: it has no list of options to compare laws over",
+                mend=f"choose one of: {', '.join(PHASE_TASKS)}",
+            )
     return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)
 
 
-def check_read(ladders: Sequence[str]) -> None:
-    """Do nothing if every ladder's four stages were read in their native forms, every task and prompt of the phase pages.
+def _choices() -> str:
+    return ", ".join([*ladder_names(), *hub_names()])
 
-    Raises: CrystalError for an unknown or unpinned ladder, an experiment, one named twice, or whatever was not read.
+
+def check_read(ladders: Sequence[str]) -> None:
+    """Do nothing if the phase pages have all read-outs they need: native forms of four stages.
+
+    Raises: CrystalError for an unknown or unpinned ladder, an experiment, or what was not read.
     """
     for name in ladders:
         if (kind := load_ladder(name).kind) != "ladder":
             what = f"{name} is {KINDS[kind]}, and the pages show ladders: base, sft, dpo, rlvr"
-            raise CrystalError(what, mend=f"choose from: {', '.join([*ladder_names(), *hub_names()])}")
+            raise CrystalError(what, mend=f"choose from: {_choices()}")
     read = read_ladders(ladders, tasks=PHASE_TASKS, rungs=[rung for rung, _ in NATIVE])
     read = read[(read["form"] == read["rung"].map(dict(NATIVE))) & (read["temperature"] == 1.0)]
     for name in ladders:
-        whole, found = len(NATIVE) * len(PHASE_TASKS) * len(PROMPTS), int((read["ladder"] == name).sum())
-        if found < whole:
-            raise CrystalError(f"{whole - found} of the {whole} read-outs that the pages need are missing", where=name,
-                               mend=f"make resample LADDER={name}")
+        whole = len(NATIVE) * len(PHASE_TASKS) * len(PROMPTS)
+        if absent := max(0, whole - int((read["ladder"] == name).sum())):
+            what = f"{absent} of the {whole} read-outs that the pages need are missing"
+            raise CrystalError(what, where=name, mend=f"make resample LADDER={name}")
 
 
 def each_ladder(readouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -57,26 +82,248 @@ def each_ladder(readouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield name, readouts[readouts["ladder"] == name]
 
 
+def title_of(ladder: str) -> str:
+    """Its title as described, plain; a name that no file describes, as it is."""
+    described = ladder in (*ladder_names(), *hub_names())
+    return load_ladder(ladder, unpinned=True).title if described else ladder
+
+
 def was_read(readouts: pd.DataFrame, rung: str, form: str) -> bool:
     """Whether a ladder's rung was read in that form at all."""
     return bool(((readouts["rung"] == rung) & (readouts["form"] == form)).any())
 
 
+def native(readouts: pd.DataFrame, rung: str) -> str:
+    """The form that a rung was made for: raw text for a base, chat once tuned."""
+    base = set(readouts.loc[readouts["rung"] == rung, "stage"]) == {"base"}
+    return "completion" if base else "chat"
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def answers(
+    frame: pd.DataFrame,
+    rung: str,
+    task: str,
+    form: str | None = None,
+    *,
+    prompts: Sequence[Prompt] = PROMPTS,
+) -> np.ndarray:
+    """Shape (prompts, options): how `rung` answers `task`, given that it answers with an option.
+
+    Rows in the order of prompts. frame: of one ladder, from `store.load_readouts`. form=None: the
+    rung's native form. Raises: CrystalError if a prompt is missing, or is not answered.
+    """
+    table = unconditional(frame, rung, task, form, prompts=prompts)
+    mass = table.sum(axis=1)
+    if len(low := np.flatnonzero(~answered.answers(mass))):
+        least = int(mass.argmin())
+        raise CrystalError(
+            f"{len(low)} of {len(mass)} prompts are not answered, least {prompts[least].id}: "
+            f"{mass[least]:.2g} of the mass is on an option",
+            where=f"rung {rung}, task {task}",
+            mend="choose another task or form",
+        )
+    return table / mass[:, None]
+
+
+def unconditional(
+    frame: pd.DataFrame,
+    rung: str,
+    task: str,
+    form: str | None = None,
+    *,
+    prompts: Sequence[Prompt] = PROMPTS,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """(prompts, options): probabilities as read, whatever their sum; else as `answers`."""
+    places = np.flatnonzero((frame["rung"] == rung).to_numpy() & (frame["task"] == task).to_numpy())
+    columns = ("stage", "form", "temperature", "prompt", "probability")
+    rows = {name: frame[name].to_numpy()[places] for name in columns}
+    form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
+    ladder = frame["ladder"].iloc[0] if len(frame) else ""
+    where = f"{ladder}, rung {rung}, task {task}, form {form}"
+    if (frame["ladder"].to_numpy() != ladder).any():
+        mend = "select one: frame[frame.ladder == ...]"
+        raise CrystalError("the frame holds several ladders", where=where, mend=mend)
+    asked = (rows["form"] == form) & (rows["temperature"] == temperature)
+    laws = dict(zip(rows["prompt"][asked], rows["probability"][asked], strict=True))
+    wanted = [prompt.id for prompt in prompts]
+    if absent := [prompt for prompt in wanted if prompt not in laws]:
+        what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
+        raise CrystalError(what, where=where, mend=f"make resample LADDER={ladder}")
+    return np.stack([laws[prompt] for prompt in wanted])
+
+
 def given(readouts: pd.DataFrame, rung: str, form: str, task: str) -> np.ndarray:
-    """(prompts, options + 2): unconditional probabilities, off-support, unresolved, in PROMPTS order; rows sum to 1."""
+    """(prompts, options + 2): `unconditional`, off-support, unresolved; rows sum to 1."""
     laws = unconditional(readouts, rung, task, form)  # raises where a prompt is missing
-    rows = readouts[(readouts["rung"] == rung) & (readouts["form"] == form) & (readouts["task"] == task)]
-    rows = rows.set_index("prompt").loc[[prompt.id for prompt in PROMPTS]]
+    at = (readouts["rung"] == rung) & (readouts["form"] == form) & (readouts["task"] == task)
+    rows = readouts[at].set_index("prompt").loc[[prompt.id for prompt in PROMPTS]]
     return np.column_stack([laws, rows["off_support"], rows["unresolved"]])
 
 
-def native(readouts: pd.DataFrame, rung: str) -> str:
-    """The form that a rung was made for: raw text for a base, chat once tuned."""
-    return (
-        "completion" if set(readouts.loc[readouts["rung"] == rung, "stage"]) == {"base"} else "chat"
+def leftover(readouts: pd.DataFrame, rung: str, task: str) -> np.ndarray:
+    """(prompts, 2): off-support and unresolved mass of a stage's end in its native form."""
+    return given(readouts, rung, dict(NATIVE)[rung], task)[:, -2:]
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One task on the prompts that all of some checkpoints answer; arrays have only their rows."""
+
+    prompts: tuple[Prompt, ...]
+    rows: np.ndarray  # (prompts,) their places among those that were asked
+    tables: Mapping[Place, np.ndarray]  # (prompts, options), unconditional
+    counts: Mapping[Place, answered.Count]  # of every checkpoint by itself
+    count: answered.Count  # of all of them together
+
+    def laws(self, place: Place) -> np.ndarray:
+        """(prompts, options), conditional on an option."""
+        table = self.tables[place]
+        return table / table.sum(axis=1, keepdims=True)
+
+    def evidence(self, place: Place) -> Evidence:
+        """The same with what it rests on."""
+        law = self.laws(place)
+        half = np.array([prompt.half for prompt in self.prompts])
+        wordings = np.array([prompt.wording for prompt in self.prompts])
+        exact = np.full(len(law), np.inf)
+        return Evidence(law, self.units, half, wordings, exact, self.strata)
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """(prompts,) who asks."""
+        return np.array([prompt.narrator for prompt in self.prompts])
+
+    @cached_property
+    def strata(self) -> np.ndarray | None:
+        """(prompts,) the narrators' temperaments, over which the cast is balanced.
+
+        None for the natural prompts, whose contexts are of no groups.
+        """
+        if not all(isinstance(prompt, Prompt) for prompt in self.prompts):
+            return None
+        return np.array([temperament_of(prompt.narrator) for prompt in self.prompts])
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """(1 + units, prompts): all, then one narrator left out at a time."""
+        return leave_one_out(self.units, strata=self.strata)
+
+
+def compared(
+    readouts: pd.DataFrame, task: str, *places: Place, prompts: Sequence[Prompt] = PROMPTS
+) -> Compared:
+    """`task` on the prompts that every place answers. readouts: of one ladder.
+
+    Raises: CrystalError for a prompt that was not read.
+    """
+    tables = {}
+    for place in places:
+        rung, form = place if isinstance(place, tuple) else (place, None)
+        tables[place] = unconditional(readouts, rung, task, form, prompts=prompts)
+    return of_tables(tables, prompts)
+
+
+def of_tables(tables: Mapping[Place, np.ndarray], prompts: Sequence[Prompt] = PROMPTS) -> Compared:
+    """The same of tables of any ladders, each (prompts, options), unconditional."""
+    masses = {place: table.sum(axis=1) for place, table in tables.items()}
+    rows = np.flatnonzero(answered.both(*masses.values()))
+    return Compared(
+        tuple(prompts[row] for row in rows),
+        rows,
+        {place: table[rows] for place, table in tables.items()},
+        {place: answered.count(mass) for place, mass in masses.items()},
+        answered.count(*masses.values()),
     )
 
 
-def leftover(readouts: pd.DataFrame, rung: str, task: str) -> np.ndarray:
-    """(prompts, 2): off-support and unresolved mass of a stage's end in its native form, in PROMPTS order."""
-    return given(readouts, rung, dict(NATIVE)[rung], task)[:, -2:]
+# --- told ----------------------------------------------------------------------------------------
+
+Numbers = Mapping[str, Mapping[str, Estimate]]  # ladder -> what was measured -> estimate
+
+
+def each(numbers: Numbers, label: str) -> str:
+    """One measured number of every ladder, plain; a ladder alone goes without its title."""
+    texts = {
+        load_ladder(ladder).title: show.interval(found[label]) for ladder, found in numbers.items()
+    }
+    return ", ".join(f"{title} {text}" if len(texts) > 1 else text for title, text in texts.items())
+
+
+def captioned(numbers: Numbers, label: str) -> str:
+    """The same as `each`, as MyST."""
+    return markdown(each(numbers, label))
+
+
+def tell_answered(
+    readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
+) -> list[str]:
+    """How many prompts each of `places` answers; the ladders on which the task can be measured.
+
+    A ladder that it cannot be measured on is named with the reason, and so are its `claims`. None
+    left: the page ends.
+    """
+    able, told, why = [], [], []
+    for ladder, mine in each_ladder(readouts):
+        title, found = load_ladder(ladder).title, compared(mine, task, *places)
+        told.append(f"{title}: {_answered(mine, task, found)}")
+        for place, one in found.counts.items():
+            said, share = f"{_named(place)}: {one.said}", one.answered / one.asked
+            where = {"ladder": ladder, "task": task, "verdict": "measured"}
+            show.claim(f"answered-{show.slug(_named(place))}", **where, number=share, sentence=said)
+        if found.count.measurable:
+            able.append(ladder)
+            continue
+        why.append(f"{title}: {found.count.why}.")
+        for verdict in answered.no_verdicts(claims, found.count):
+            show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
+    show.tell(show.listed([*told, *why]))
+    if not able:
+        show.stop(" ".join(why))
+    return able
+
+
+def _answered(mine: pd.DataFrame, task: str, found: Compared) -> str:
+    parts = []
+    for place, one in found.counts.items():
+        rung, form = place if isinstance(place, tuple) else (place, native(mine, place))
+        off, left = given(mine, rung, form, task)[:, -2:].mean(0)
+        missed = f"off-support {show.number(off)}, unresolved {show.number(left)}"
+        parts.append(f"{_named(place)}, {one.said}, not answered: {missed}")
+    if len(parts) > 1:
+        parts.append(f"{found.count.answered} by all of these, and they are compared on no others")
+    return "; ".join(parts) + "."
+
+
+def _named(place: Place) -> str:
+    return place if isinstance(place, str) else " ".join(place)
+
+
+def tell_numbers(numbers: Numbers, task: str) -> None:
+    """Record every number as measured and tell them: a row per number, a column per ladder."""
+    for ladder, found in numbers.items():
+        for label, one in found.items():
+            values = {"number": one.value, "low": one.low, "high": one.high}
+            said = {"verdict": "measured", "sentence": f"{label}: {show.interval(one)}"}
+            values = {name: finite(x) for name, x in values.items()}
+            show.claim(show.slug(label), ladder=ladder, task=task, **said, **values)
+    labels = dict.fromkeys(label for found in numbers.values() for label in found)
+    rows = [
+        [label, *(show.interval(f[label]) if label in f else "–" for f in numbers.values())]
+        for label in labels
+    ]
+    show.tell(show.table(["measured", *(load_ladder(ladder).title for ladder in numbers)], rows))
+
+
+def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
+    """Record every ladder's verdicts and tell them, after the claims and their marks."""
+    for ladder, judged in found.items():
+        for verdict in judged:
+            show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
+    show.verdicts()
+    marks = {v.claim: v.mark for judged in found.values() for v in judged}
+    rows = ([n, m.claim, f"{m.side} {m.mark:g}", m.why] for n, m in marks.items())
+    show.tell(show.table(["claim", "in words", "mark", "why this mark"], rows))

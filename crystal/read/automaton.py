@@ -1,28 +1,33 @@
-"""The reading rule as an automaton over bytes, and a tokenizer's whole vocabulary pushed through it.
+"""The reading rule as an automaton over bytes, and a whole vocabulary pushed through it.
+
+    Vocabulary  tokens sorted by their bytes: a trie, every node of which is a range of ranks
+    Automaton   task -> what every byte does to an answer that is still being read
+    Table       which tokens leave an answer open and which decide it, as ranges of ranks
 
 Numpy only: knows no model.
-
-    Automaton       task -> what every byte does to an answer that is still being read
-    Table           both: which tokens leave an answer open, and which decide it, as ranges of sorted tokens
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from ..ask.tasks import DIGIT_JOINERS, JOINERS, LEAD, Task
 from ..errors import CrystalError
-from .vocabulary import Vocabulary
+from .vocabulary import END, VOID
 
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
 _UNKNOWN = np.iinfo(np.int32).min
-_WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # any word character, any other: the first that no spelling holds is used
+_WORD, _OTHER = (
+    "Жعא中あㄱ",
+    "→∴◊※∎",
+)  # a word character and another: the first that no spelling holds
 
 
 def option_code(k: int) -> int:
@@ -30,48 +35,137 @@ def option_code(k: int) -> int:
     return -2 - k
 
 
+@dataclass(frozen=True)
+class Characters:
+    """Tokens below a node, by the character that begins there."""
+
+    low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
+    high: np.ndarray
+    word: np.ndarray  # (n,) bool: a letter or digit
+    unfinished: list[tuple[int, int, bytes]]  # texts low .. own that end within it, by these bytes
+    invalid: list[tuple[int, bytes]]  # nodes, and their bytes, that are of no character
+
+
+class Vocabulary:
+    """The tokens in the order of their bytes, as a trie.
+
+    `order` (tokens,) rank -> id; texts first, then END, then VOID; `rank` is its inverse. Node i
+    holds the ranks low[i] .. high[i]; of these, low[i] .. own[i] end at it; its children are
+    child[i] .. child[i + 1], in the order of their `byte`.
+    """
+
+    def __init__(self, pieces: Sequence[object]) -> None:
+        """pieces: per token id its bytes, END or VOID."""
+        self.pieces = pieces
+        marks = [[i for i, p in enumerate(pieces) if p is mark] for mark in (END, VOID)]
+        texts = [i for i, p in enumerate(pieces) if isinstance(p, bytes)]
+        texts.sort(key=pieces.__getitem__)
+        self.texts, self.ends = len(texts), len(texts) + len(marks[0])
+        self.order = np.array([*texts, *marks[0], *marks[1]], np.int64)
+        self.rank = np.empty_like(self.order)
+        self.rank[self.order] = np.arange(len(self.order))
+        trie = _trie([pieces[i] for i in texts])
+        self.low, self.high, self.byte, self.child, self.own = trie
+        self._characters: dict[int, Characters] = {}
+
+    def characters(self, node: int) -> Characters:
+        """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
+        if node not in self._characters:
+            self._characters[node] = self._by_character(node)
+        return self._characters[node]
+
+    def _by_character(self, node: int) -> Characters:
+        left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
+        while left:
+            at, text = left.pop()
+            try:
+                whole.append((self.low[at], self.high[at], text.decode().isalnum()))
+            except UnicodeDecodeError as error:
+                if error.reason != "unexpected end of data":
+                    invalid.append((at, text))
+                    continue
+                if self.low[at] < self.own[at]:
+                    unfinished.append((self.low[at], self.own[at], text))
+                below = range(self.child[at], self.child[at + 1])
+                left += [(one, text + bytes([self.byte[one]])) for one in below]
+        low, high, word = merged(np.array(whole, np.int64).reshape(-1, 3).T)
+        return Characters(low, high, word == 1, unfinished, invalid)
+
+
+def merged(ranges: np.ndarray) -> np.ndarray:
+    """Ranges (3, n) of low, high, code: empty ones dropped, neighbours with one code joined."""
+    ranges = ranges[:, ranges[0] < ranges[1]]
+    ranges = ranges[:, np.argsort(ranges[0])].astype(np.int64)
+    low, high, code = ranges
+    first = np.concatenate([[True], (low[1:] != high[:-1]) | (code[1:] != code[:-1])])[: len(low)]
+    last = np.concatenate([first[1:], [True]])[: len(low)]
+    return np.stack([low[first], high[last], code[first]])
+
+
+def _trie(texts: list[bytes]) -> tuple[np.ndarray, ...]:
+    """The trie of sorted texts, breadth first; a node's children in the order of their byte."""
+    length = np.array([len(t) for t in texts], np.int64)
+    offset = np.concatenate([[0], np.cumsum(length)])
+    flat = np.frombuffer(b"".join(texts), np.uint8)
+    node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
+    zero = np.zeros(1, np.int64)
+    layers = [(zero, zero, np.array([len(texts)]), np.zeros(1, np.uint8))]
+    total, depth = 1, 0
+    while (longer := np.flatnonzero(length > depth)).size:
+        byte, at = flat[offset[longer] + depth], node[longer]
+        first = np.concatenate([[True], (at[1:] != at[:-1]) | (byte[1:] != byte[:-1])])
+        begin = np.flatnonzero(first)
+        low, high = longer[begin], longer[np.concatenate([begin[1:], [len(longer)]]) - 1] + 1
+        layers.append((at[begin], low, high, byte[begin]))
+        node[longer] = total + np.cumsum(first) - 1
+        total, depth = total + len(begin), depth + 1
+    parent, low, high, byte = map(np.concatenate, zip(*layers, strict=True))
+    child = np.searchsorted(parent[1:], np.arange(total + 1)) + 1
+    # without a child, all its texts end at a node
+    own = np.where(np.diff(child) > 0, low[np.minimum(child[:-1], total - 1)], high)
+    return low, high, byte, child, own
+
+
 class Automaton:
     """`crystal.ask.tasks.read`, one byte at a time.
 
-    A state is (what was read after LEAD, case-folded; the bytes of an unfinished character). It lives as long as some
-    continuation changes the answer: while it is a prefix of a spelling, or a spelling and a joiner ("1." may become "1.5").
-    States are numbered as they are met, so only those a vocabulary reaches exist.
+    A state is (what was read after LEAD, case-folded; the bytes of an unfinished character). It
+    lives as long as some continuation changes the answer: while it is a prefix of a spelling, or a
+    spelling and a joiner ("1." may become "1.5"). States are numbered as they are met.
     """
 
     def __init__(self, task: Task) -> None:
         if not task.closed:
-            raise CrystalError(f"task {task.name!r} has no list of options, so it has no read-out", mend="use `crystal sample`")
-        clumsy = [s for s in task.spellings if not s or s[0] in LEAD]
-        if clumsy:
-            raise CrystalError(f"spellings of task {task.name!r} start with white space, a quote or markup: {clumsy}")
+            what = f"task {task.name!r} has no list of options, so it has no read-out"
+            raise CrystalError(what, mend="use `crystal sample`")
+        if clumsy := [s for s in task.spellings if not s or s[0] in LEAD]:
+            what = "start with white space, a quote or markup"
+            raise CrystalError(f"spellings of task {task.name!r} {what}: {clumsy}")
         number = {option: k for k, option in enumerate(task.options)}
         self.task = task
-        self.codes = {spelling: option_code(number[option]) for spelling, option in task.spellings.items()}
+        self.codes = {s: option_code(number[option]) for s, option in task.spellings.items()}
         self.prefixes = {s[:n] for s in self.codes for n in range(len(s) + 1)}
         used = set("".join(self.codes))
-        self._wide = sorted({c for c in {*used, *LEAD, *JOINERS, *DIGIT_JOINERS} if ord(c) > 127})
-        self._generic = [next(c for c in kind if c not in used) for kind in (_WORD, _OTHER)] + ["\ufffd"]
+        self._wide = sorted(c for c in {*used, *LEAD, *JOINERS, *DIGIT_JOINERS} if ord(c) > 127)
+        self._generic = [next(c for c in kind if c not in used) for kind in (_WORD, _OTHER)]
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.states: list[tuple[str, bytes]] = [("", b"")]
         self._index = {("", b""): START}
         self._next = np.full((64, 256), _UNKNOWN, np.int32)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._wide_leads = {c.encode()[0] for c in self._wide}
-        self._reachable: dict[str, np.ndarray] = {}
-        self._spelt: dict[tuple[bytes, int], tuple[list[str], bytes]] = {}
-        self._outcomes: dict[tuple[str, str], str | int] = {}
-        self._possible: dict[bytes, list[str]] = {}
-
-    def run(self, text: bytes) -> int:
-        """The code of a whole answer: `option_code(k)` or OFF."""
-        state = self.follow(START, text)
-        return state if state < 0 else self.end(state)
+        # each is asked for the same few things by every state, and by every walk
+        self._decoded = functools.cache(self._decoded)
+        self._read_char = functools.cache(self._read_char)
+        self._possible = functools.cache(self._possible)
+        self._reachable = functools.cache(self._reachable)
 
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
         found = self._next[states, bytes_]
         new = np.unique(states[found == _UNKNOWN] * 256 + bytes_[found == _UNKNOWN])
         for state, byte in zip(*(half.tolist() for half in np.divmod(new, 256)), strict=True):
-            code = self._read_byte(state, byte)  # first: it may add states, which may move the array
+            code = self._read_byte(
+                state, byte
+            )  # first: it may add states, which may move the array
             self._next[state, byte] = code
         return self._next[states, bytes_]
 
@@ -85,29 +179,8 @@ class Automaton:
         return self._verdict(text)
 
     def reachable(self, state: int) -> np.ndarray:
-        """Which options a continuation may still decide for: shape (options,), bool; never too few. Do not write into it."""
-        text = self.states[state][0]
-        if text not in self._reachable:  # compares every spelling: uncached, it took most of a walk over 100 options
-            out = self._reachable[text] = np.zeros(len(self.task.options), bool)
-            out[[-2 - code for s, code in self.codes.items() if s.startswith(text) or text.startswith(s)]] = True
-        return self._reachable[text]
-
-    def _read_byte(self, state: int, byte: int) -> int:
-        text, pending = self.states[state]
-        chars, pending = self._decoded(pending, byte)
-        for char in chars:
-            text = self._outcome(text, char)
-            if isinstance(text, int):
-                return text
-        return self._settle(text, pending)
-
-    def follow(self, state: int, text: bytes) -> int:
-        """The code after these bytes: a state, or what they decide."""
-        for byte in text:
-            if state < 0:
-                break
-            state = int(self.step(np.array([state]), np.array([byte]))[0])
-        return state
+        """Which options a continuation may still decide for: (options,) bool, never too few."""
+        return self._reachable(self.states[state][0])
 
     def within(self, state: int, pending: bytes) -> int:
         """The code after the first bytes of a character, from a state that is within none."""
@@ -118,37 +191,40 @@ class Automaton:
         of a character beyond ASCII and nothing but its kind matters; else None.
         """
         text, pending = self.states[state]
-        if pending or lead in self._wide_leads:
+        if pending or any(c.encode()[0] == lead for c in self._wide):
             return None
-        outcomes = tuple(self._outcome(text, char) for char in self._generic[:2])
+        outcomes = tuple(self._read_char(text, char) for char in self._generic)
         return outcomes if all(isinstance(one, int) for one in outcomes) else None
+
+    def _read_byte(self, state: int, byte: int) -> int:
+        text, pending = self.states[state]
+        chars, pending = self._decoded(pending, byte)
+        for char in chars:
+            text = self._read_char(text, char)
+            if isinstance(text, int):
+                return text
+        return self._settle(text, pending)
 
     def _decoded(self, pending: bytes, byte: int) -> tuple[list[str], bytes]:
         """The characters that a byte completes, and what is unfinished then.
 
-        A character that no spelling, joiner or LEAD holds stands for all of its kind, so that few
-        outcomes are ever computed.
+        A character that no spelling, joiner or LEAD holds stands for all of its kind.
         """
-        if (pending, byte) not in self._spelt:
-            self._decoder.setstate((pending, 0))
-            chars = [c if c.isascii() or c in self._wide else self._generic[not c.isalnum()]
-                     for c in self._decoder.decode(bytes([byte]))]
-            self._spelt[pending, byte] = chars, self._decoder.getstate()[0]
-        return self._spelt[pending, byte]
+        self._decoder.setstate((pending, 0))
+        chars = self._decoder.decode(bytes([byte]))
+        plain = [c.isascii() or c in self._wide for c in chars]
+        chars = [c if p else self._generic[not c.isalnum()] for c, p in zip(chars, plain)]
+        return chars, self._decoder.getstate()[0]
 
-    def _outcome(self, text: str, char: str) -> str | int:
-        """`_read_char`, once for each."""
-        if (text, char) not in self._outcomes:
-            self._outcomes[text, char] = self._read_char(text, char)
-        return self._outcomes[text, char]
+    def _possible(self, pending: bytes) -> list[str]:
+        """Characters, one of each kind that matters, that may begin with these bytes."""
+        wide = [c for c in self._wide if c.encode().startswith(pending)]
+        return [*self._generic, "\ufffd", *wide]
 
     def _settle(self, text: str, pending: bytes) -> int:
-        """Number the state, unless whatever the unfinished character turns out to be decides the same."""
+        """Number the state, unless whatever the unfinished character becomes decides the same."""
         if pending:
-            if pending not in self._possible:
-                wide = [c for c in self._wide if c.encode().startswith(pending)]
-                self._possible[pending] = self._generic + wide
-            outcomes = {self._outcome(text, char) for char in self._possible[pending]}
+            outcomes = {self._read_char(text, char) for char in self._possible(pending)}
             if len(outcomes) == 1 and isinstance(only := outcomes.pop(), int):
                 return only
         key = (text, pending)
@@ -158,6 +234,12 @@ class Automaton:
             if len(self.states) > len(self._next):
                 self._next = np.concatenate([self._next, np.full_like(self._next, _UNKNOWN)])
         return self._index[key]
+
+    def _reachable(self, text: str) -> np.ndarray:
+        out = np.zeros(len(self.task.options), bool)
+        alike = [c for s, c in self.codes.items() if s.startswith(text) or text.startswith(s)]
+        out[[-2 - code for code in alike]] = True
+        return out
 
     def _read_char(self, text: str, char: str) -> str | int:
         """The text that is still open, or the code of the decision."""
@@ -172,7 +254,8 @@ class Automaton:
         """The longest spelling that starts `text` and ends at a boundary."""
         for n in range(len(text), 0, -1):
             after, then = text[n : n + 1], text[n + 1 : n + 2]
-            joined = _may_join(text[n - 1], after) and (_digit(then) if after in DIGIT_JOINERS else then.isalnum())
+            goes_on = _digit(then) if after in DIGIT_JOINERS else then.isalnum()
+            joined = goes_on and _may_join(text[n - 1], after)
             if text[:n] in self.codes and not after.isalnum() and not joined:
                 return self.codes[text[:n]]
         return OFF
@@ -183,13 +266,13 @@ def _digit(char: str) -> bool:
 
 
 def _may_join(before: str, char: str) -> bool:
-    """Whether `char` can join `before`, the last character of a spelling, with a character to come."""
+    """Whether `char` can join `before`, a spelling's last character, with a character to come."""
     return char != "" and (char in JOINERS or (char in DIGIT_JOINERS and _digit(before)))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One state's tokens, as ranks in `Vocabulary.order`; the two halves together hold every token exactly once."""
+    """One state's tokens as ranks in `Vocabulary.order`; both halves hold every token once."""
 
     live: np.ndarray  # (a,) ranks that leave the answer open
     to: np.ndarray  # (a,) the states they lead to
@@ -199,7 +282,7 @@ class Row:
 
     @cached_property
     def steps(self) -> tuple[np.ndarray, np.ndarray]:
-        """First ranks, ascending, and codes (a + r,): a rank's code is that of the last first rank not above it."""
+        """First ranks, ascending, and codes (a + r,): each code holds up to the next first rank."""
         begin = np.concatenate([self.live, self.low])
         order = np.argsort(begin)
         return begin[order], np.concatenate([self.to, self.code])[order]
@@ -207,14 +290,11 @@ class Row:
 
 @dataclass
 class Table:
-    """What every token does in every state of a task; rows are made when a walk first meets a state."""
+    """What every token does in every state of a task; a row is made when its state is first met."""
 
     vocabulary: Vocabulary
     automaton: Automaton
-
-    @cached_property
-    def rows(self) -> dict[int, Row]:
-        return {}
+    rows: dict[int, Row] = field(default_factory=dict)
 
     def row(self, state: int) -> Row:
         if state not in self.rows:
@@ -224,23 +304,23 @@ class Table:
     def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         """Codes that tokens of these ranks lead to from these states: (n,), (n,) -> (n,)."""
         found, which = np.unique(states, return_inverse=True)
-        rows = [self.row(state) for state in found.tolist()]
-        begin = np.concatenate([row.steps[0] + i * len(self.vocabulary.order) for i, row in enumerate(rows)])
-        at = np.searchsorted(begin, which * len(self.vocabulary.order) + ranks, side="right") - 1
+        rows, size = [self.row(state) for state in found.tolist()], len(self.vocabulary.order)
+        begin = np.concatenate([row.steps[0] + i * size for i, row in enumerate(rows)])
+        at = np.searchsorted(begin, which * size + ranks, side="right") - 1
         return np.concatenate([row.steps[1] for row in rows])[at]
 
     def _push(self, state: int) -> Row:
-        """Walk the vocabulary's trie from `state`; a subtree whose beginning decides is one range."""
+        """Walk the vocabulary's trie from `state`; a subtree whose beginning decides is a range."""
         seen = [np.stack(found) for found in self._visit(state)]
         low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
         live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
-        low, high, code = _merged(np.stack([low, high, code])[:, code < 0])
+        low, high, code = merged(np.stack([low, high, code])[:, code < 0])
         counted = len(live) + int((high - low).sum())
         assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
         return Row(live, to, low, high, code)
 
-    def _visit(self, state: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(low, high, code): texts that end at a visited node, then whole subtrees that are decided."""
+    def _visit(self, state: int) -> Iterator[tuple[np.ndarray, ...]]:
+        """(low, high, code): texts that end at a node, then whole subtrees that are decided."""
         vocab, nodes, states = self.vocabulary, np.zeros(1, np.int64), np.array([state])
         while nodes.size:
             yield vocab.low[nodes], vocab.own[nodes], states
@@ -260,31 +340,32 @@ class Table:
 
         Returns ranges as `_visit` gives them, and the nodes and states that are left.
         """
-        byte, ranges, odd, done = self.vocabulary.byte[nodes], [], [], []
+        vocab, ranges, odd, done = self.vocabulary, [], [], []
+        byte = vocab.byte[nodes]
         for i in np.flatnonzero((byte >= 0xC2) & (byte <= 0xF4)).tolist():
             state = int(states[i])
             if not (outcomes := self.automaton.by_kind(state, int(byte[i]))):
                 continue
             done.append(i)
-            found = self.vocabulary.characters(int(nodes[i]))
+            found = vocab.characters(int(nodes[i]))
             ranges.append((found.low, found.high, np.where(found.word, *outcomes)))
-            for low, own, text in found.unfinished:
-                code = self.automaton.within(state, text)
-                ranges.append(tuple(np.array([x]) for x in (low, own, code)))
+            single = [
+                (low, own, self.automaton.within(state, t)) for low, own, t in found.unfinished
+            ]
             for node, text in found.invalid:
                 code = self.automaton.within(state, text[:-1])
                 if code >= 0:
                     odd.append((node, code))
                 else:
-                    whole = self.vocabulary.low[node], self.vocabulary.high[node], code
-                    ranges.append(tuple(np.array([x]) for x in whole))
+                    single.append((vocab.low[node], vocab.high[node], code))
+            ranges.append(tuple(np.array(single, np.int64).reshape(-1, 3).T))
         more = np.array(odd, np.int64).reshape(-1, 2)
-        return (ranges, np.append(np.delete(nodes, done), more[:, 0]),
-                np.append(np.delete(states, done), more[:, 1]))
+        nodes, states = np.delete(nodes, done), np.delete(states, done)
+        return ranges, np.append(nodes, more[:, 0]), np.append(states, more[:, 1])
 
     def _specials(self, state: int) -> np.ndarray:
-        vocab = self.vocabulary
-        return np.array([[vocab.texts, vocab.ends], [vocab.ends, len(vocab.order)], [self.automaton.end(state), OFF]])
+        texts, ends, size = self.vocabulary.texts, self.vocabulary.ends, len(self.vocabulary.order)
+        return np.array([[texts, ends], [ends, size], [self.automaton.end(state), OFF]])
 
 
 def spans(start: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -298,13 +379,3 @@ def _each(low: np.ndarray, high: np.ndarray, code: np.ndarray) -> tuple[np.ndarr
     ranks, codes = spans(low, high - low), np.repeat(code, high - low)
     order = np.argsort(ranks)
     return ranks[order], codes[order]
-
-
-def _merged(ranges: np.ndarray) -> np.ndarray:
-    """Ranges (3, n) of low, high, code: empty ones dropped, neighbours with one code joined."""
-    ranges = ranges[:, ranges[0] < ranges[1]]
-    ranges = ranges[:, np.argsort(ranges[0])].astype(np.int64)
-    low, high, code = ranges
-    first = np.concatenate([[True], (low[1:] != high[:-1]) | (code[1:] != code[:-1])])[: len(low)]
-    last = np.concatenate([first[1:], [True]])[: len(low)]
-    return np.stack([low[first], high[last], code[first]])

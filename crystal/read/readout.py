@@ -1,14 +1,15 @@
-"""The read-out: the exact distribution of a checkpoint's answer to a closed task, without drawing a single sample.
+"""The read-out: the exact distribution of a checkpoint's answer to a closed task, nothing drawn.
 
-The law is that of ancestral sampling at temperature 1 with nothing truncated, read by `crystal.ask.tasks.read`, summed
-over every tokenization. The tree of token prefixes whose answer is still open is walked from its most probable nodes on, many
-at a time; what is too small to matter is left `unresolved`, and says so.
+It is that of ancestral sampling, nothing truncated, read by `crystal.ask.tasks.read`, summed over
+every tokenization. The tree of token prefixes whose answer is still open is walked from its most
+probable nodes on; what is too small to matter is left `unresolved`. Knows no store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,26 +17,27 @@ import torch
 from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START, Row, Table, spans
-from .engine import Engine
-from .masses import Asked, masses, padded
-from .memory import in_parts
+from .engine import Engine, in_parts
 from .tree import ROOT
 
 BUDGET, RELATIVE = 1e-4, 0.01  # where neither is named
-LEADS = 16  # nodes that hold nothing but LEAD are computed as often as all others, and this many times besides
-MARGIN = 0.1  # of the budget: on the bases of the nano ladders 1-2 % more tokens than without, in 10-16 % fewer forwards
+LEADS = 16  # nodes that hold only LEAD are computed as often as all others, and this many besides
+MARGIN = 0.1  # of the budget: 1-2 % more tokens than without, in 10-16 % fewer forwards
+BLOCK = 256  # tokens of a vocabulary whose weights are summed in the logits' own precision
+ROWS = 2**22  # logits that are worked on at a time on a CPU: more would leave its cache
 
 
 @dataclass(frozen=True)
 class Readout:
-    """Probabilities of one cell; options + off_support + unresolved = 1 within 1e-6, each counted on its own.
+    """Probabilities of one cell; options + off_support + unresolved = 1 within 1e-6.
 
-    An option's true probability lies in [options, options + reach], whatever the unresolved answers would become.
+    Each is counted on its own. An option's true probability lies in [options, options + reach],
+    whatever the unresolved answers would become.
     """
 
     options: np.ndarray  # (K,) float64, in the task's order; not renormalised
     off_support: float  # decided, and no option
-    unresolved: float  # not expanded; above the tolerance only where max_nodes, max_depth, the context or LEADS said stop
+    unresolved: float  # not expanded; above the tolerance only where a limit or LEADS said stop
     reach: np.ndarray  # (K,) how much of `unresolved` could still become the option
     tokens: int  # token positions this cell needs: its prompt and every node of its tree
 
@@ -57,46 +59,59 @@ class Nodes:
     mass: np.ndarray  # probability of the whole path
 
     def __getitem__(self, which: np.ndarray) -> Nodes:
-        return Nodes(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
+        return Nodes(*(column[which] for column in vars(self).values()))
 
     def __len__(self) -> int:
         return len(self.owner)
 
 
-def readout(
-    engine: Engine, prompts: Sequence[tuple[int, ...]], task: Task, *,
-    budget: float | None = None, relative: float | None = None, max_nodes: int = 20_000, max_depth: int = 12,
-    batch: int | None = None, temperature: float = 1.0, begun: Sequence[int] | None = None, margin: float = MARGIN,
-) -> list[Readout]:
-    """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree (None: the engine's), fewer
-    where the memory is too small for so many.
+def joined(parts: Sequence[Nodes]) -> Nodes:
+    return Nodes(*map(np.concatenate, zip(*(vars(part).values() for part in parts))))
 
-    budget, relative: a prompt may leave this much probability unresolved, or this share of what it has answered, whichever is
-    more (default: 1e-4 and 0.01; relative 0 where a budget is named). Where `relative` is above 0, white space, quotes and
-    markup before an answer (LEAD) take at most LEADS nodes more than all else, and what is cut there does not count.
-    max_nodes, max_depth: per prompt, tokens expanded below it and tokens an answer may take before
-    it is given up; a flat model would otherwise never end. temperature: divides the logits of every
-    token; 1 is the model's own law. begun: how many tokens at each prompt's end the answer holds
-    already; the law is then of how it goes on. margin: share of the tolerance that is given away to
-    spare small forwards.
-    Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun and over, or logits that
-    are no numbers.
+
+def readout(
+    engine: Engine,
+    prompts: Sequence[tuple[int, ...]],
+    task: Task,
+    *,
+    budget: float | None = None,
+    relative: float | None = None,
+    max_nodes: int = 20_000,
+    max_depth: int = 12,
+    batch: int | None = None,
+    temperature: float = 1.0,
+    begun: Sequence[int] | None = None,
+    margin: float = MARGIN,
+) -> list[Readout]:
+    """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree.
+
+    budget, relative: a prompt may leave this much unresolved, or this share of what it has
+    answered, whichever is more (default: 1e-4 and 0.01; relative 0 where a budget is named). Where
+    `relative` is above 0, white space, quotes and markup before an answer (LEAD) take at most LEADS
+    nodes more than all else, and what is cut there does not count. max_nodes, max_depth: tokens
+    below a prompt, and of an answer. temperature: divides the logits. begun: tokens of the answer
+    at each prompt's end. margin: share of the tolerance that is spent to spare small forwards.
+    Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun
+    and over, or logits that are no numbers.
     """
     relative = (RELATIVE if budget is None else 0.0) if relative is None else relative
     budget = BUDGET if budget is None else budget
     for name, share in (("budget", budget), ("relative", relative), ("margin", margin)):
         if not 0 <= share <= 1:
-            raise CrystalError(f"{name} is a number from 0 to 1, not {share}", mend={"budget": "--budget 1e-4"}.get(name, "0.01"))
+            mend = {"budget": "--budget 1e-4"}.get(name, "0.01")
+            raise CrystalError(f"{name} is a number from 0 to 1, not {share}", mend=mend)
     if not 0 < temperature < np.inf:
-        raise CrystalError(f"a temperature is a positive number, not {temperature}", mend="1 is the model's own law")
+        what = f"a temperature is a positive number, not {temperature}"
+        raise CrystalError(what, mend="1 is the model's own law")
     table = engine.table(task)
     depths = [min(max_depth, engine.room(ids)) for ids in prompts]
-    states = [_state(engine, table, ids[len(ids) - n :]) for ids, n in zip(prompts, begun or [0] * len(prompts))]
+    begun = begun or [0] * len(prompts)
+    states = [_state(engine, table, ids[len(ids) - n :]) for ids, n in zip(prompts, begun)]
+    how = {"budget": budget, "relative": relative, "margin": margin, "max_nodes": max_nodes}
 
     def read(part: Sequence[tuple[tuple[int, ...], int, int]]) -> list[Readout]:
         ids, begin, deepest = zip(*part)
-        walk = Walk(engine, ids, table, budget=budget, relative=relative, margin=margin, max_nodes=max_nodes,
-                    max_depth=deepest, temperature=temperature)
+        walk = Walk(engine, ids, table, max_depth=deepest, temperature=temperature, **how)
         return walk.run(np.array(begin, int))
 
     return in_parts(engine, list(zip(prompts, states, depths, strict=True)), read, batch)
@@ -108,64 +123,120 @@ def _state(engine: Engine, table: Table, tokens: Sequence[int]) -> int:
     for token in tokens:
         state = int(table.follow(np.array([state]), engine.vocabulary.rank[[token]])[0])
         if state < 0:
-            raise CrystalError(f"the answer is over after {engine.tokenizer.decode(list(tokens))!r}", mend="begin it with less")
+            what = f"the answer is over after {engine.tokenizer.decode(list(tokens))!r}"
+            raise CrystalError(what, mend="begin it with less")
     return state
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Nodes, and what was asked of their next token: of `m` ranges of ranks that decide, of `a` ranks that leave it open."""
+class Asked(NamedTuple):
+    """What is asked of the next token of n nodes; entries are ordered by node."""
+
+    node: np.ndarray  # (m,) ranges low .. high of ranks, none empty
+    low: np.ndarray
+    high: np.ndarray
+    alive: np.ndarray  # (a,) nodes, and single ranks
+    rank: np.ndarray
+
+
+def masses(
+    logits: torch.Tensor, order: torch.Tensor, temperature: float, asked: Asked, there
+) -> torch.Tensor:
+    """Weights of next tokens, the largest of a row being 1: (n + m + a,) float64, on the device.
+
+    All of each node, each range, each single rank. logits: (n, V); order: rank -> id, filled up to
+    whole blocks; there: puts an array on the device. Sums are kept within blocks in the logits'
+    precision, over blocks in float64: a range is right to some 1e-7 of its blocks.
+    """
+    step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
+    parts = []
+    with torch.inference_mode():
+        for low in range(0, len(logits), step):
+            a, b = np.searchsorted(asked.node, (low, low + step))
+            c, d = np.searchsorted(asked.alive, (low, low + step))
+            ranges = asked.node[a:b] - low, asked.low[a:b], asked.high[a:b]
+            some = Asked(*ranges, asked.alive[c:d] - low, asked.rank[c:d])
+            parts.append(_masses(logits[low : low + step], order, temperature, some, there))
+        return torch.cat([torch.cat(column) for column in zip(*parts, strict=True)])
+
+
+def _masses(
+    logits: torch.Tensor, order: torch.Tensor, temperature: float, asked: Asked, there
+) -> tuple[torch.Tensor, ...]:
+    weight, width = logits.index_select(1, order), len(order)
+    weight -= weight.amax(-1, keepdim=True)
+    (weight if temperature == 1 else weight.div_(temperature)).exp_()
+    weight[:, logits.shape[1] :] = 0
+    alive = weight.flatten().index_select(0, there(asked.alive * width + asked.rank)).double()
+    inside = weight.unflatten(1, (-1, BLOCK)).cumsum_(-1)
+    blocks = torch.nn.functional.pad(inside[..., -1].double().cumsum(-1), (1, 0))
+    inside, count = inside.flatten(), blocks.shape[1]
+
+    def below(rank: np.ndarray) -> torch.Tensor:
+        """Of all ranks below these, each of which is 1 or more."""
+        block = there(asked.node * count + (rank - 1) // BLOCK)
+        before = blocks.flatten().index_select(0, block)
+        return before.add_(inside.index_select(0, there(asked.node * width + rank - 1)))
+
+    first = there(np.where(asked.low > 0, 1.0, 0.0))
+    return blocks[:, -1], below(asked.high) - below(np.maximum(asked.low, 1)) * first, alive
+
+
+class Seen(NamedTuple):
+    """Nodes, and what was asked of their next token."""
 
     nodes: Nodes  # (n,)
     numbers: np.ndarray  # (n,) in the tree
     values: torch.Tensor  # (n + m + a,) weights, see `masses`
-    node: np.ndarray  # (m,) which of the n
+    node: np.ndarray  # (m,) which of the n has a range of ranks that decides
     code: np.ndarray  # (m,) what the range decides
-    alive: np.ndarray  # (a,) which of the n
+    alive: np.ndarray  # (a,) which of the n has a rank that leaves the answer open
     token: np.ndarray  # (a,)
     to: np.ndarray  # (a,) the state
 
-    def shares(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Fetched `values` -> all weights of a node (n,); the probability of the path and each range (m,), each rank (a,)."""
-        n, m = len(self.nodes), len(self.node)
-        total, decided, alive = np.split(values, [n, n + m])
-        share = self.nodes.mass / total
-        return total, decided * share[self.node], alive * share[self.alive]
 
-
+@dataclass
 class Walk:
-    """The walk of one batch of prompts. `classes` (prompts, K + 1): mass decided so far, the last column is OFF.
+    """The walk of one batch of prompts.
 
-    Of all that is open below a prompt, the smallest nodes that fit into the budget together wait; the others are computed.
-    Any of these would be computed, too, by a queue that takes the most probable open node, one at a time, until no more than
-    the budget is open: the queue comes to a smaller one first only when all larger ones are done, and if it ended before, this
-    node and all smaller ones of today would be open, which is more than the budget. So with nothing to spare, the tokens are
-    those of the queue, in a few rounds. The last few nodes take rounds of their own; to save these, `spare` of the budget
-    is not used while more than the budget is open. With `relative`, the budget grows with what has been answered.
+    Of all that is open below a prompt, the smallest nodes that fit into the budget together wait;
+    the others are computed. A queue that takes the most probable open node until no more than the
+    budget is open would compute each of these, too: if it ended before, this node and all smaller
+    ones of today would be open, which is more than the budget. So with nothing to spare, the tokens
+    are the queue's, in a few rounds. The last few nodes take rounds of their own; to save these,
+    `spare` of the budget is not used while more is open.
     """
 
-    def __init__(
-        self, engine: Engine, prompts: Sequence[tuple[int, ...]], table: Table, *, budget: float, relative: float,
-        margin: float, max_nodes: int, max_depth: Sequence[int], temperature: float,
-    ) -> None:
-        """max_depth (prompts,): of each; all else as in `readout`."""
-        self.engine, self.prompts, self.table, self.temperature = engine, prompts, table, temperature
-        self.relative, self.margin, self.max_nodes, self.max_depth = relative, margin, max_nodes, np.array(max_depth)
-        self.budget = np.full(len(prompts), float(budget))  # of each prompt
-        self.spare = self.budget * margin
-        self.expanded, self.leads = np.zeros((2, len(prompts)), np.int64)  # nodes computed, and those in START among them
-        self.led = np.zeros(len(prompts))  # what was cut in START
-        self.classes = np.zeros((len(prompts), len(table.automaton.task.options) + 1))
-        self.unresolved = np.zeros(len(prompts))  # left for good, and by the state that it was left in
-        self.left = np.zeros((len(prompts), 1))
-        self.order = engine.there(padded(table.vocabulary.order))
+    engine: Engine
+    prompts: Sequence[tuple[int, ...]]
+    table: Table
+    _: KW_ONLY
+    budget: float | np.ndarray  # from the first round on of each prompt
+    relative: float
+    margin: float
+    max_nodes: int
+    max_depth: Sequence[int]  # of each prompt
+    temperature: float
+
+    def __post_init__(self) -> None:
+        size, order = len(self.prompts), self.table.vocabulary.order
+        options = self.table.automaton.task.options
+        self.max_depth = np.array(self.max_depth)
+        self.budget = np.full(size, float(self.budget))
+        self.spare = self.budget * self.margin
+        self.expanded, self.leads = np.zeros((2, size), np.int64)  # nodes computed; those in START
+        self.led = np.zeros(size)  # what was cut in START
+        self.classes = np.zeros((size, len(options) + 1))  # decided; the last column is OFF
+        self.unresolved = np.zeros(size)  # left for good, and by the state that it was left in
+        self.left = np.zeros((size, 1))
+        self.order = self.engine.there(np.pad(order, (0, -len(order) % BLOCK)))
 
     def run(self, states: np.ndarray) -> list[Readout]:
         """states (prompts,): where each answer stands."""
         tree = self.engine.tree(self.prompts, self.max_depth - 1)
         size, zero = len(self.prompts), np.zeros(len(self.prompts), np.int64)
         level = Nodes(np.arange(size), zero, zero, zero, states, np.ones(size))
-        waiting, numbers, logits = level[:0], np.full(size, ROOT), iter([(slice(0, size), tree.roots)])
+        waiting, numbers = level[:0], np.full(size, ROOT)
+        logits = iter([(slice(0, size), tree.roots)])
         while len(level):
             seen = [self._look(level[rows], numbers[rows], chunk) for rows, chunk in logits]
             found = joined([waiting, *self._expand(seen)])
@@ -180,27 +251,38 @@ class Walk:
         return [self._result(i, reach[i]) for i in range(size)]
 
     def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
-        """Everything that is to be known of the next token of some nodes, still on the device and perhaps not yet computed."""
+        """All that is to be known of some nodes' next token, perhaps not yet computed."""
         states, which = np.unique(nodes.state, return_inverse=True)
         rows = [self.table.row(s) for s in states.tolist()]
         node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
         alive, (rank, to) = _per_node(rows, which, ("live", "to"))
-        values = masses(logits, self.order, self.temperature, Asked(node, low, high, alive, rank), self.engine.there)
-        return Seen(nodes, numbers, values, node, code, alive, self.table.vocabulary.order[rank], to)
+        asked = Asked(node, low, high, alive, rank)
+        values = masses(logits, self.order, self.temperature, asked, self.engine.there)
+        token = self.table.vocabulary.order[rank]
+        return Seen(nodes, numbers, values, node, code, alive, token, to)
 
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
-        """Add what the next token decides to `classes`; the children that stay open. Here the device is waited for, once."""
+        """Add what the next token decides to `classes`; the children that stay open.
+
+        Here the device is waited for, once.
+        """
         values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
-        width = self.classes.shape[1]
-        for s, mine in zip(seen, np.split(values, np.cumsum([len(s.values) for s in seen])[:-1]), strict=True):
-            total, decided, alive = s.shares(mine)
+        width, ends = self.classes.shape[1], np.cumsum([len(s.values) for s in seen])[:-1]
+        for s, mine in zip(seen, np.split(values, ends), strict=True):
+            n, m = len(s.nodes), len(s.node)
+            total, decided, alive = np.split(mine, [n, n + m])
+            share = s.nodes.mass / total
             if not np.isfinite(total).all():
-                raise CrystalError("the logits are not numbers", where=self.engine.source, mend="make verify, or a wider --dtype")
+                mend = "make verify, or a wider --dtype"
+                where = self.engine.source
+                raise CrystalError("the logits are not numbers", where=where, mend=mend)
             # code -1 (OFF) is column K, code -2 - k is column k
             column = np.where(s.code == -1, width - 1, -2 - s.code)
-            self.classes += _binned(s.nodes.owner[s.node] * width + column, decided, self.classes.shape)
+            where = s.nodes.owner[s.node] * width + column
+            self.classes += _binned(where, decided * share[s.node], self.classes.shape)
             above = s.nodes[s.alive]
-            children.append(Nodes(above.owner, s.numbers[s.alive], above.depth + 1, s.token, s.to, alive))
+            mass, number = alive * share[s.alive], s.numbers[s.alive]
+            children.append(Nodes(above.owner, number, above.depth + 1, s.token, s.to, mass))
         return children
 
     def _allow(self) -> None:
@@ -210,7 +292,7 @@ class Walk:
         self.budget = grown
 
     def _led(self, nodes: Nodes) -> Nodes:
-        """Less the smallest nodes in START, where these are more than LEADS and all others. They are left for good."""
+        """Leave for good the smallest nodes in START, beyond LEADS and as many as all others."""
         size, lead = len(self.prompts), np.flatnonzero(nodes.state == START)
         count = np.bincount(nodes.owner[lead], minlength=size)
         others = self.expanded - self.leads + np.bincount(nodes.owner, minlength=size) - count
@@ -220,20 +302,23 @@ class Walk:
         cut = order[place >= (others + LEADS - self.leads)[owner]]
         self.led += np.bincount(nodes.owner[cut], nodes.mass[cut], size)
         self._leave(nodes[cut])
-        kept = np.delete(np.arange(len(nodes)), cut)
         self.leads += count - np.bincount(nodes.owner[cut], minlength=size)
-        return nodes[kept]
+        return nodes[np.delete(np.arange(len(nodes)), cut)]
 
     def _trimmed(self, nodes: Nodes) -> Nodes:
-        """Leave for good what is too deep, and what is so small that it needs no more than a hundredth of what is to spare."""
-        deep, many = nodes.depth >= self.max_depth[nodes.owner], np.bincount(nodes.owner, minlength=len(self.prompts))
+        """Leave for good what is too deep, or needs at most a hundredth of what is to spare."""
+        size, deep = len(self.prompts), nodes.depth >= self.max_depth[nodes.owner]
+        many = np.bincount(nodes.owner, minlength=size)
         small = ~deep & (nodes.mass * many[nodes.owner] <= self.spare[nodes.owner] / 100)
-        self.spare -= np.bincount(nodes.owner[small], nodes.mass[small], len(self.prompts))
+        self.spare -= np.bincount(nodes.owner[small], nodes.mass[small], size)
         self._leave(nodes[deep | small])
         return nodes[~(deep | small)]
 
     def _choose(self, nodes: Nodes) -> tuple[Nodes, Nodes]:
-        """Those to be computed now, ordered by prompt, and those that wait. What is open below a prompt that is done is left."""
+        """Those to be computed now, ordered by prompt, and those that wait.
+
+        What is open below a prompt that is done is left.
+        """
         size = len(self.prompts)
         # cut by depth: a budget that can no longer be kept must not drive the walk
         lost = self.unresolved - self.led
@@ -247,8 +332,9 @@ class Walk:
         owner, mass = nodes.owner[order], nodes.mass[order]
         count = np.bincount(owner, minlength=size)
         end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
-        # what is open may yet be answered, and the budget grow: smaller nodes than that leaves wait for a later round
-        hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
+        # what is open may yet be answered, and the budget grow: smaller nodes than that leaves wait
+        hoped = self.relative * (self.classes[:, :-1].sum(1) + open_)
+        hoped = np.minimum(hoped, open_ / 8)
         allowed = np.maximum(np.maximum(self.budget - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest
@@ -256,10 +342,10 @@ class Walk:
         return nodes[order[~waits]], nodes[order[waits]]
 
     def _leave(self, nodes: Nodes) -> None:
-        # not the sum of `left`: how states are numbered, and with it the order of a sum, depends on what was read before
-        self.unresolved += np.bincount(nodes.owner, nodes.mass, len(self.prompts))
-        states = len(self.table.automaton.states)
-        left = _binned(nodes.owner * states + nodes.state, nodes.mass, (len(self.prompts), states))
+        # not the sum of `left`: its order depends on how states are numbered, so on earlier walks
+        size, states = len(self.prompts), len(self.table.automaton.states)
+        self.unresolved += np.bincount(nodes.owner, nodes.mass, size)
+        left = _binned(nodes.owner * states + nodes.state, nodes.mass, (size, states))
         left[:, : self.left.shape[1]] += self.left
         self.left = left
 
@@ -268,19 +354,23 @@ class Walk:
         met = np.flatnonzero(self.left.any(0))
         if not len(met):
             return np.zeros_like(self.classes[:, 1:])
-        return self.left[:, met] @ np.stack([self.table.automaton.reachable(state) for state in met.tolist()])
+        reachable = self.table.automaton.reachable
+        return self.left[:, met] @ np.stack([reachable(state) for state in met.tolist()])
 
     def _result(self, i: int, reach: np.ndarray) -> Readout:
-        total = self.classes[i].sum() + self.unresolved[i]
-        if not abs(total - 1) <= 1e-6:
-            raise CrystalError(f"the read-out sums to {total}, not 1: the logits are broken", where=self.engine.source,
-                               mend="check the weights (make verify) and the dtype")
-        return Readout(self.classes[i, :-1], float(self.classes[i, -1]), float(self.unresolved[i]), reach,
-                       len(self.prompts[i]) + int(self.expanded[i]))
+        classes, unresolved = self.classes[i], self.unresolved[i]
+        tokens = len(self.prompts[i]) + int(self.expanded[i])
+        if not abs((total := classes.sum() + unresolved) - 1) <= 1e-6:
+            what = f"the read-out sums to {total}, not 1: the logits are broken"
+            mend = "check the weights (make verify) and the dtype"
+            raise CrystalError(what, where=self.engine.source, mend=mend)
+        return Readout(classes[:-1], float(classes[-1]), float(unresolved), reach, tokens)
 
 
-def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Lay the states' rows out node by node: (m,) node of each entry, and the entries (m,) of each named column."""
+def _per_node(
+    rows: list[Row], which: np.ndarray, names: tuple[str, ...]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The states' rows node by node: node of each entry (m,), and the entries of named columns."""
     count = np.array([len(getattr(row, names[0])) for row in rows])
     entry = spans((np.cumsum(count) - count)[which], count[which])
     columns = [np.concatenate([getattr(row, name) for row in rows])[entry] for name in names]
@@ -288,8 +378,5 @@ def _per_node(rows: list[Row], which: np.ndarray, names: tuple[str, ...]) -> tup
 
 
 def _binned(where: np.ndarray, mass: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return np.bincount(where, mass, shape[0] * shape[1]).astype(np.float64).reshape(shape)  # of nothing, numpy counts in integers
-
-
-def joined(parts: list[Nodes]) -> Nodes:
-    return Nodes(*(np.concatenate([getattr(p, name) for p in parts]) for name in Nodes.__dataclass_fields__))
+    # of nothing, numpy counts in integers
+    return np.bincount(where, mass, shape[0] * shape[1]).astype(np.float64).reshape(shape)

@@ -1,7 +1,8 @@
 """The tree sampler: n independent answers for the price of the distinct ones.
 
-At every node the number of draws that reached it is split over the next token by one multinomial draw. The law is exactly
-that of n i.i.d. ancestral samples at temperature 1, nothing truncated; only the order of the samples is lost.
+At every node the number of draws that reached it is split over the next token by one multinomial
+draw. The distribution is exactly that of n independent ancestral samples at temperature 1, nothing
+truncated; only the order of the samples is lost. Knows no store.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ import torch
 from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START
-from .engine import Engine
-from .memory import in_parts
+from .engine import Engine, in_parts
 from .tree import ROOT
 from .vocabulary import END, VOID
 
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
-BLOCK = 256  # nodes whose float64 probabilities are held at once: whole chunks leave the cache, and the heap is trimmed
-MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial beats single draws; both are flat optima
+BLOCK = 256  # nodes whose float64 probabilities are held at once: more would leave the cache
+MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial is faster
 _WORDS = struct.Struct("<QQ")
+Prompt = tuple[int, ...]
+Draws = dict[str, int]  # text -> how often
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Level:
-    """Draws that share a beginning, one node a beginning, ordered by prompt: arrays (n,) and lists of n."""
+    """Draws that share a beginning, one node a beginning, ordered by prompt: arrays (n,), lists."""
 
     owner: np.ndarray  # the prompt
     count: np.ndarray
@@ -41,42 +43,47 @@ class _Level:
     text: list[bytes]
 
 
-def draw(
-    engine: Engine, prompt_ids: tuple[int, ...], n: int, *, seed: int, max_tokens: int, task: Task | None = None,
-) -> dict[str, int]:
+def draw(engine: Engine, prompt_ids: Prompt, n: int, **how) -> Draws:
     """`draw_many` of one prompt."""
-    return draw_many(engine, [prompt_ids], n, seed=seed, max_tokens=max_tokens, task=task)[0]
+    return draw_many(engine, [prompt_ids], n, **how)[0]
 
 
 def draw_many(
-    engine: Engine, prompts: Sequence[tuple[int, ...]], n: int, *, seed: int, max_tokens: int, task: Task | None = None,
-) -> list[dict[str, int]]:
-    """Draw `n` answers to each prompt, many in one tree: for every prompt, text -> how often, most frequent first.
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    n: int,
+    *,
+    seed: int,
+    max_tokens: int,
+    task: Task | None = None,
+) -> list[Draws]:
+    """Draw `n` answers to each prompt, many in one tree: text -> how often, most frequent first.
 
-    task: stop an answer as soon as `read` is decided (its text then ends with the token that decided); None: whole
-    answers, until an end token. Either way at most max_tokens tokens. Bytes are decoded with errors="replace".
-    The generator of a node is keyed by (seed, prompt, path), so draws depend neither on n's order of work nor on how many
-    nodes or prompts share a forward, as long as the probabilities agree: in float32 these move by 1e-7 with the machine
-    and the batch's shape, and about that share of draws may move with them.
-    Raises: CrystalError for n < 1, max_tokens < 1, an open task given as `task`, a prompt longer than the context.
+    task: stop an answer once `read` is decided (its text ends with the token that decided); None:
+    whole answers, until an end token. At most max_tokens tokens. Bytes are decoded with "replace".
+    A node's generator is keyed by (seed, prompt, path): draws depend neither on the order of work
+    nor on what shares a forward, as long as the probabilities agree. In float32 these move by 1e-7
+    with machine and batch, and about that share of draws may, too.
+    Raises: CrystalError for n < 1, max_tokens < 1, an open task as `task`, a prompt too long.
     """
     for name, value in (("n", n), ("max_tokens", max_tokens)):
         if value < 1:
             raise CrystalError(f"{name} must be 1 or more, not {value}")
     most, follow = [min(max_tokens, engine.room(ids)) for ids in prompts], _rule(engine, task)
-    return in_parts(engine, list(zip(prompts, most, strict=True)), lambda part: _draw(engine, *zip(*part), n, seed, follow))
+    work = list(zip(prompts, most, strict=True))
+    return in_parts(engine, work, lambda part: _draw(engine, *zip(*part), n, seed, follow))
 
 
 def _draw(
-    engine: Engine, prompts: Sequence[tuple[int, ...]], most: Sequence[int], n: int, seed: int, follow: Rule,
-) -> list[dict[str, int]]:
-    """The draws of the prompts of one tree; most (prompts,): tokens that an answer to each may take."""
+    engine: Engine, prompts: Sequence[Prompt], most: Sequence[int], n: int, seed: int, follow: Rule
+) -> list[Draws]:
+    """The draws of one tree's prompts; most (prompts,): tokens that an answer to each may take."""
     size, most = len(prompts), np.array(most)
-    tree = engine.tree(prompts, most - 1)
-    level = _Level(np.arange(size), np.full(size, n), np.full(size, START), [_root_key(seed, p) for p in prompts], [b""] * size)
-    texts: list[dict[str, int]] = [{} for _ in prompts]
-    first = 0  # number of the level's first node
-    logits = iter([(slice(0, size), tree.roots)])
+    tree, each = engine.tree(prompts, most - 1), np.arange(size)
+    roots = [_digest(repr((int(seed), tuple(ids))).encode()) for ids in prompts]
+    level = _Level(each, np.full(size, n), np.full(size, START), roots, [b""] * size)
+    texts: list[Draws] = [{} for _ in prompts]
+    first, logits = 0, iter([(slice(0, size), tree.roots)])  # first: number of the first node
     for step in range(1, most.max() + 1):
         parts = [_split(level, rows, block) for rows, block in _blocks(logits)]
         parent, token, count = map(np.concatenate, zip(*parts, strict=True))
@@ -92,12 +99,12 @@ def _draw(
     return [dict(sorted(found.items(), key=itemgetter(1), reverse=True)) for found in texts]
 
 
-def _root_key(seed: int, prompt_ids: tuple[int, ...]) -> bytes:
-    return hashlib.blake2b(repr((int(seed), tuple(prompt_ids))).encode(), digest_size=16).digest()
+def _digest(of: bytes) -> bytes:
+    return hashlib.blake2b(of, digest_size=16).digest()
 
 
 def _rule(engine: Engine, task: Task | None) -> Rule:
-    """(states (m,), tokens (m,)) -> states one token later (m,), negative where the answer is finished."""
+    """(states (m,), tokens (m,)) -> states one token later (m,), negative where it is finished."""
     vocabulary = engine.vocabulary
     if task is None:
         return lambda _, token: np.where(vocabulary.rank[token] < vocabulary.texts, START, -1)
@@ -113,18 +120,21 @@ def _blocks(logits: Iterator[tuple[slice, torch.Tensor]]) -> Iterator[tuple[slic
             yield slice(low, low := low + len(block)), block
 
 
-def _split(level: _Level, rows: slice, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The draws of a run of nodes, one token later: node, token and count of every distinct outcome (m,), ascending."""
-    found, count = _multinomials(level.key[rows], level.count[rows], torch.softmax(logits.double(), -1).cpu().numpy())
+def _split(level: _Level, rows: slice, logits: torch.Tensor) -> tuple[np.ndarray, ...]:
+    """One token later: node, token and count of every distinct outcome (m,), ascending."""
+    chance = torch.softmax(logits.double(), -1).cpu().numpy()
+    found, count = _multinomials(level.key[rows], level.count[rows], chance)
     node, token = np.divmod(found, logits.shape[-1])
     return node + rows.start, token, count
 
 
-def _multinomials(keys: list[bytes], counts: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct outcomes of counts[i] draws from each p[i], ascending, as places in p (n, V) made flat; and how often each.
+def _multinomials(
+    keys: list[bytes], counts: np.ndarray, p: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct outcomes of counts[i] draws from p[i] (n, V), as places in p.ravel(); their counts.
 
-    One binomial for an outcome that is expected OFTEN, whatever n is; all other draws by inversion of the cumulative sum
-    of what is left. `p` is used up. Each row is drawn from a generator of its own key, and from nothing of other rows.
+    One binomial for an outcome that is expected OFTEN, whatever n is; all other draws by inversion
+    of the cumulative sum of what is left. `p` is used up. Each row has a generator of its own key.
     """
     width, philox = p.shape[1], _Philox()
     often, chance = _set_apart(p, counts)
@@ -134,18 +144,20 @@ def _multinomials(keys: list[bytes], counts: np.ndarray, p: np.ndarray) -> tuple
     hits, rest, found = np.zeros(len(often), np.int64), counts.tolist(), []
     for i, key in enumerate(keys):
         generator, a, b = philox.at(key), begin[i], begin[i + 1]
-        if a < b:  # numpy gives the last outcome what the others leave, and does not look at its probability
+        if a < b:  # numpy gives the last outcome what the others leave, whatever its probability
             *hits[a:b], rest[i] = generator.multinomial(rest[i], chance[a : b + 1]).tolist()
         found.append(upto[i].searchsorted(generator.random(rest[i]), "right"))
-    seldom = np.repeat(np.arange(len(p)) * width, rest) + np.minimum(np.concatenate(found), width - 1)
+    seldom = np.repeat(np.arange(len(p)) * width, rest)
+    seldom += np.minimum(np.concatenate(found), width - 1)
     places, times = np.unique(seldom, return_counts=True)
-    places, times = np.concatenate([places, often[hits > 0]]), np.concatenate([times, hits[hits > 0]])
+    places = np.concatenate([places, often[hits > 0]])
+    times = np.concatenate([times, hits[hits > 0]])
     order = np.argsort(places)
     return places[order], times[order]
 
 
 def _set_apart(p: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places (m,) of outcomes expected OFTEN among MANY draws and their probabilities (m + 1,), which `p` loses."""
+    """Places (m,) of outcomes expected OFTEN, and their probabilities (m + 1,), which `p` loses."""
     often, many = np.zeros(p.shape, bool), counts > MANY
     often[many] = p[many] * counts[many, None] >= OFTEN
     places = np.flatnonzero(often)
@@ -155,12 +167,12 @@ def _set_apart(p: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 class _Philox:
-    """One generator moved from key to key: the numbers of a new one each time, in a tenth of the time."""
+    """One generator moved from key to key: as a new one each time, in a tenth of the time."""
 
     def __init__(self) -> None:
         self.bits = np.random.Philox(key=0)
         self.generator = np.random.Generator(self.bits)
-        self.start = self.bits.state | {"buffer": [0] * 4}  # lists and tuples: read twice as fast as arrays
+        self.start = self.bits.state | {"buffer": [0] * 4}  # lists: read twice as fast as arrays
         self.start["state"] = {"counter": [0] * 4, "key": (0, 0)}
 
     def at(self, key: bytes) -> np.random.Generator:
@@ -176,36 +188,29 @@ def _longer(text: bytes, piece: object) -> bytes:
 
 
 def _tally(
-    texts: list[dict[str, int]], level: _Level, pieces: Sequence[object], parent: np.ndarray,
-    token: np.ndarray, count: np.ndarray,
+    texts: list[Draws],
+    level: _Level,
+    pieces: Sequence[object],
+    parent: np.ndarray,
+    token: np.ndarray,
+    count: np.ndarray,
 ) -> None:
     """Add finished answers to each prompt's `texts`; several paths may spell one text."""
-    begun = [_whole(text) for text in level.text]
-    ends = {t: _longer(b"", pieces[t]).decode("utf-8", "replace") for t in np.unique(token).tolist() if pieces[t] is not VOID}
-    for node, owner, t, n in zip(parent.tolist(), level.owner[parent].tolist(), token.tolist(), count.tolist(), strict=True):
-        if begun[node] is None or t not in ends:
-            text = _longer(level.text[node], pieces[t]).decode("utf-8", "replace")
-        else:  # behind whole characters a token spells itself: each is decoded once, not for every answer
-            text = begun[node] + ends[t]
-        found = texts[owner]
-        found[text] = found.get(text, 0) + n
-
-
-def _whole(text: bytes) -> str | None:
-    """The text, unless it ends within a character or holds what is none."""
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return None
+    columns = (x.tolist() for x in (parent, level.owner[parent], token, count))
+    for node, owner, t, n in zip(*columns, strict=True):
+        text = _longer(level.text[node], pieces[t]).decode("utf-8", "replace")
+        texts[owner][text] = texts[owner].get(text, 0) + n
 
 
 def _below(
-    level: _Level, pieces: Sequence[object], parent: np.ndarray, token: np.ndarray, count: np.ndarray,
+    level: _Level,
+    pieces: Sequence[object],
+    parent: np.ndarray,
+    token: np.ndarray,
+    count: np.ndarray,
     state: np.ndarray,
 ) -> _Level:
     path = list(zip(parent.tolist(), token.tolist(), strict=True))
-    return _Level(
-        level.owner[parent], count, state,
-        [hashlib.blake2b(level.key[node] + t.to_bytes(4, "little"), digest_size=16).digest() for node, t in path],
-        [_longer(level.text[node], pieces[t]) for node, t in path],
-    )
+    keys = [_digest(level.key[node] + t.to_bytes(4, "little")) for node, t in path]
+    texts = [_longer(level.text[node], pieces[t]) for node, t in path]
+    return _Level(level.owner[parent], count, state, keys, texts)

@@ -1,8 +1,9 @@
-"""One model behind an OpenAI-compatible server (vLLM, SGLang, TGI, llama.cpp, `transformers serve`), asked over HTTP.
+"""A model behind an OpenAI-compatible server: vLLM, SGLang, TGI, llama.cpp, `transformers serve`.
 
-Every setting that could truncate or bend the law is sent, because what is not sent is the server's to choose: it takes the
-model's generation_config.json, top-k 50, or no sampling at all. `crystal.read.dialects` knows how to say it to whom.
-Only a reply that came whole counts; whatever else comes back is asked for again. Knows nothing of tasks, prompts and laws.
+Every setting that could truncate the distribution is sent: for what is not sent, a server may take
+the model's generation_config.json, top-k 50, or no sampling at all. No server takes all settings:
+`connect` sends the most that are not refused, `probe` measures whether any is ignored. Only a whole
+reply counts; whatever else comes is asked for again. Knows no tasks and no distributions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -26,9 +28,52 @@ from ..ask.prompts import CHAT, COMPLETION
 from ..errors import CrystalError
 from ..texts import line
 
-ENDPOINTS = {COMPLETION: "completions", CHAT: "chat/completions"}  # of a template (`crystal.ask.prompts.template_of`)
-TRIES = 6  # of a reply that makes no sense, or of a server's own error: these may not pass, so patience is not the limit
-_ENDS = (None, "stop", "length", "eos", "eos_token", "stop_sequence", "tool_calls")  # how a drawn answer may finish
+ENDPOINTS = {COMPLETION: "completions", CHAT: "chat/completions"}
+TRIES = 6  # of a reply that makes no sense, or of a server's own error: these may not pass
+_ENDS = (None, "stop", "length", "eos", "eos_token", "stop_sequence", "tool_calls")
+_BUSY = (408, 425, 429, 502, 503, 504)
+_EXAMPLE, _KEY = "--server http://127.0.0.1:8000", "export CRYSTAL_API_KEY=..."
+_KINDS = {
+    requests.Timeout: "no reply in time",
+    requests.exceptions.ChunkedEncodingError: "the reply broke off",
+    requests.ConnectionError: "no connection",
+    requests.RequestException: "no reply",
+}
+_AGAIN = "see its log, start it again, and run the same command: what was drawn is kept"
+_NO_PENALTY = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
+
+
+# -- settings: temperature -> what is sent
+
+
+def everything(temperature: float) -> dict:
+    """vLLM, SGLang and llama.cpp know all of it or ignore the rest; to each, top_k -1 is none."""
+    more = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    return {"temperature": temperature, "top_p": 1.0, **more, **_NO_PENALTY}
+
+
+def transformers(temperature: float) -> dict:
+    """`transformers serve` refuses top_k, and is greedy unless this one field says otherwise."""
+    cuts = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0}
+    more = {"eta_cutoff": 0.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
+    config = json.dumps({"do_sample": True, "temperature": temperature, **cuts, **more})
+    return {"temperature": temperature, "top_p": 1.0, "generation_config": config}
+
+
+def openai(temperature: float) -> dict:
+    """What the published interface knows."""
+    return {"temperature": temperature, "top_p": 1.0, **_NO_PENALTY}
+
+
+def tgi(temperature: float) -> dict:
+    """TGI takes only a top_p below 1; unset, it truncates nothing."""
+    return {"temperature": temperature, **_NO_PENALTY}
+
+
+DIALECTS: tuple[Callable[[float], dict], ...] = (everything, transformers, openai, tgi)
+
+
+# -- one server
 
 
 class Reply(NamedTuple):
@@ -38,8 +83,8 @@ class Reply(NamedTuple):
     cut: int  # of these, ended by max_tokens
 
 
-class Passing(Exception):
-    """What another try may mend. after: seconds the server asked to wait; brief: give up after TRIES."""
+class Transient(Exception):
+    """Another try may help. after: seconds the server asked to wait; brief: give up after TRIES."""
 
     def __init__(self, said: str, *, after: float = 0.0, brief: bool = False) -> None:
         super().__init__(said)
@@ -56,52 +101,45 @@ class Refused(Exception):
 
 @dataclass(kw_only=True)
 class Server:
-    """Where the model is and how it is talked to; `crystal.read.dialects.connect` makes one. Safe to use from several threads."""
+    """Where the model is and how to talk to it; safe to use from several threads."""
 
     url: str  # without /v1
     model: str  # as the server calls it
     timeout: float = 120.0  # seconds for one reply
-    patience: float = 300.0  # seconds a request may wait for a server that is busy or gone, all its tries together
+    patience: float = 300.0  # seconds for a request to a busy or lost server, all tries together
     pause: float = 0.5  # seconds of the first wait, at most; each next one may be twice as long
-    batch: int = 50  # answers to ask for in one request; a server may return fewer, or refuse so many and lower it
-    settings: Callable[[float], dict] = lambda temperature: {"temperature": temperature}  # of the request; one of the dialects
+    batch: int = 50  # answers per request; a server may return fewer, or refuse and so lower it
+    settings: Callable[[float], dict] = everything
     software: str = ""  # as it names itself in its replies
-    halted: threading.Event = field(default_factory=threading.Event)  # set: no request is tried again
+    halted: threading.Event = field(default_factory=threading.Event)  # set: no more tries
     session: requests.Session = field(default_factory=requests.Session)
 
-    def ask(self, template: str, text: str, *, n: int, max_tokens: int, seed: int, temperature: float = 1.0) -> Reply:
-        """1 to n answers to a text (COMPLETION) or to a user's message (CHAT); servers that know no `n` return one.
+    def ask(
+        self, template: str, text: str, *, n: int, max_tokens: int, seed: int, temperature=1.0
+    ) -> Reply:
+        """1 to n answers to a text (COMPLETION) or to a user's message (CHAT).
 
-        Raises: CrystalError in the server's words, or once patience is at its end.
+        Raises: CrystalError in the server's words (from Refused), or once patience is at its end.
         """
-        with self.told(template):
-            return self.asked(template, text, n=n, max_tokens=max_tokens, seed=seed, temperature=temperature)
-
-    def asked(self, template: str, text: str, *, n: int, max_tokens: int, seed: int, temperature: float = 1.0) -> Reply:
-        """The same. Raises: Refused; Passing, once patience is at its end."""
-        put = {"prompt": text} if template == COMPLETION else {"messages": [{"role": "user", "content": text}]}
-        body = {"model": self.model, **put, **self.settings(temperature), "n": n, "max_tokens": max_tokens, "seed": seed}
-        try:
-            return self._tried(lambda: _reply(self._once(ENDPOINTS[template], body), template, n))
-        except Refused as error:
-            if n == 1 or error.status not in (400, 422):
-                raise
-        # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
-        fewer = 1 << (n - 1).bit_length() - 1
-        reply = self.asked(template, text, n=fewer, max_tokens=max_tokens, seed=seed, temperature=temperature)
-        self.batch = min(self.batch, fewer)
-        return reply
-
-    def echo(self, text: str, top: int) -> dict:
-        """The one choice of a completion by one token that repeats its prompt, with log-probabilities of both, as it came.
-
-        prompt_tokens is added, None where the server does not say. Raises: CrystalError, as `ask`.
-        """
-        body = {"model": self.model, "prompt": text, **self.settings(1.0), "max_tokens": 1, "echo": True, "logprobs": top}
-        with self.told(COMPLETION):
-            payload = self._tried(lambda: self._once(ENDPOINTS[COMPLETION], body))
-        choice, usage = (payload.get("choices") or [{}])[0], payload.get("usage") or {}
-        return {**choice, "prompt_tokens": usage.get("prompt_tokens")}
+        message, few = [{"role": "user", "content": text}], n
+        put = {"prompt": text} if template == COMPLETION else {"messages": message}
+        how = {"max_tokens": max_tokens, "seed": seed, **self.settings(temperature)}
+        while True:
+            body = {"model": self.model, **put, **how, "n": few}
+            try:
+                reply = self._tried(template, body)
+            except Transient as error:
+                what = f"the server did not give an answer: {error}"
+                raise CrystalError(what, where=self.url, mend=_AGAIN) from error
+            except Refused as error:
+                if few == 1 or error.status not in (400, 422):
+                    what, mend = self._refusal(template, error)
+                    raise CrystalError(what, where=self.url, mend=mend) from error
+                # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
+                few = 1 << (few - 1).bit_length() - 1
+                continue
+            self.batch = min(self.batch, few) if few < n else self.batch
+            return reply
 
     def models(self) -> list[dict]:
         """What the server says it serves, each with an "id"; empty where it cannot say.
@@ -112,71 +150,70 @@ class Server:
             listed = self._once("models").get("data")
         except Refused:
             return []
-        except Passing as error:
-            if isinstance(error.__cause__, requests.RequestException):
-                raise CrystalError(f"no server answers there: {error}", where=self.url,
-                                   mend="start it, or say where it is: --server URL, or $CRYSTAL_SERVER") from error
-            return []
-        return [entry for entry in listed if isinstance(entry, dict) and "id" in entry] if isinstance(listed, list) else []
+        except Transient as error:
+            if not isinstance(error.__cause__, requests.RequestException):
+                return []
+            mend = "start it, or say where it is: --server URL, or $CRYSTAL_SERVER"
+            what = f"no server answers there: {error}"
+            raise CrystalError(what, where=self.url, mend=mend) from error
+        listed = listed if isinstance(listed, list) else []
+        return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
 
     def _once(self, path: str, body: dict | None = None) -> dict:
-        """One try. Raises: Passing, Refused."""
+        """One try. Raises: Transient, Refused."""
+        method = "GET" if body is None else "POST"
+        seconds = min(10.0, self.timeout), self.timeout  # to connect, to reply
+        how = dict(json=body, auth=_sign, timeout=seconds, allow_redirects=False)
         try:
-            reply = self.session.request("GET" if body is None else "POST", f"{self.url}/v1/{path}", json=body, auth=_sign,
-                                         timeout=(min(10.0, self.timeout), self.timeout), allow_redirects=False)
+            reply = self.session.request(method, f"{self.url}/v1/{path}", **how)
         except requests.RequestException as error:
-            raise Passing(_plainly(error)) from error
+            kind = next(said for kind, said in _KINDS.items() if isinstance(error, kind))
+            raise Transient(f"{kind} ({_short(str(error))})") from error
         self.software = reply.headers.get("Server", self.software)
-        if reply.status_code in (408, 425, 429) or reply.status_code >= 500:
-            busy = reply.status_code in (408, 425, 429, 502, 503, 504)
-            raise Passing(f"status {reply.status_code}: {_said(reply)}", after=_after(reply), brief=not busy)
-        if reply.status_code != 200:
-            raise Refused(reply.status_code, _said(reply))
+        status = reply.status_code
+        if status in _BUSY or status >= 500:
+            said = f"status {status}: {_said(reply)}"
+            raise Transient(said, after=_after(reply), brief=status not in _BUSY)
+        if status != 200:
+            raise Refused(status, _said(reply))
         try:
             payload = reply.json()
         except ValueError as error:
-            raise Passing(f"a reply that is no JSON: {_short(reply.text)!r}", brief=True) from error
+            said = f"a reply that is no JSON: {_short(reply.text)!r}"
+            raise Transient(said, brief=True) from error
         if not isinstance(payload, dict):
-            raise Passing(f"a reply that is no JSON object: {_short(reply.text)!r}", brief=True)
+            raise Transient(f"a reply that is no JSON object: {_short(reply.text)!r}", brief=True)
         return payload
 
-    def _tried(self, once: Callable):
-        """`once`, again and again: waits grow to sixty pauses, and are random, so that threads do not return together."""
-        spread = tenacity.wait_random_exponential(multiplier=self.pause, max=60 * self.pause)
+    def _tried(self, template: str, body: dict) -> Reply:
+        """Once and again; waits are random, so that threads do not return together."""
+        wait = tenacity.wait_random_exponential(multiplier=self.pause, max=60 * self.pause)
 
         def hopeless(state: tenacity.RetryCallState) -> bool:
-            return self.halted.is_set() or (state.outcome.exception().brief and state.attempt_number >= TRIES)
+            brief = state.outcome.exception().brief
+            return self.halted.is_set() or (brief and state.attempt_number >= TRIES)
 
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Passing), reraise=True, sleep=tenacity.sleep_using_event(self.halted),
-            wait=lambda state: max(spread(state), state.outcome.exception().after),
+            retry=tenacity.retry_if_exception_type(Transient),
+            reraise=True,
+            sleep=tenacity.sleep_using_event(self.halted),
+            wait=lambda state: max(wait(state), state.outcome.exception().after),
             stop=tenacity.stop_any(hopeless, tenacity.stop_before_delay(self.patience)),
-        )(once)
+        )(lambda: _reply(self._once(ENDPOINTS[template], body), template, body["n"]))
 
-    @contextlib.contextmanager
-    def told(self, template: str) -> Iterator[None]:
-        """What went wrong, as a sentence."""
-        try:
-            yield
-        except Passing as error:
-            raise CrystalError(f"the server did not give an answer: {error}", where=self.url,
-                               mend="see its log, start it again, and run the same command: what was drawn is kept") from error
-        except Refused as error:
-            raise self._refusal(template, error) from error
-
-    def _refusal(self, template: str, error: Refused) -> CrystalError:
+    def _refusal(self, template: str, error: Refused) -> tuple[str, str]:
         served = [str(entry["id"]) for entry in self.models()]
         listed = ", ".join(served[:20]) or "nothing that it lists"
         if error.status in (401, 403):
-            return CrystalError(f"the server wants another key: {error}", where=self.url, mend="export CRYSTAL_API_KEY=...")
+            return f"the server wants another key: {error}", _KEY
         if served and self.model not in served and error.status in (400, 404, 422):
-            return CrystalError(f"the server has no model {self.model!r}, it has {listed} ({error})", where=self.url,
-                                mend=f"--model {served[0]}")
+            what = f"the server has no model {self.model!r}, it has {listed} ({error})"
+            return what, f"--model {served[0]}"
         if error.status in (404, 405):
             other = CHAT if template == COMPLETION else COMPLETION
-            return CrystalError(f"the server has no /v1/{ENDPOINTS[template]} for {self.model!r}: {error}", where=self.url,
-                                mend=f"another server, or --form {other}")
-        return CrystalError(f"the server refuses: {error}; it serves {listed}", where=self.url, mend="check --server and --model")
+            what = f"the server has no /v1/{ENDPOINTS[template]} for {self.model!r}: {error}"
+            return what, f"another server, or --form {other}"
+        return f"the server refuses: {error}; it serves {listed}", "check --server and --model"
 
 
 def address(given: str | None) -> str:
@@ -186,48 +223,51 @@ def address(given: str | None) -> str:
     """
     url = (given or os.environ.get("CRYSTAL_SERVER", "")).rstrip("/").removesuffix("/v1")
     if not url:
-        raise CrystalError("which server?", mend="--server http://127.0.0.1:8000, or export CRYSTAL_SERVER=...")
+        raise CrystalError("which server?", mend=f"{_EXAMPLE}, or export CRYSTAL_SERVER=...")
     try:
         parts = urlsplit(url)
-        whole = parts.port != 0 and not re.search(r"[\s\x00-\x20\x7f]", url) and not (parts.query or parts.fragment)
+        whole = parts.port != 0 and not (parts.query or parts.fragment)
     except ValueError as error:  # an open bracket, a port beyond 65535
-        raise CrystalError(f"a server's address is no URL: {error}", where=line(url),
-                           mend="--server http://127.0.0.1:8000") from error
+        what = f"a server's address is no URL: {error}"
+        raise CrystalError(what, where=line(url), mend=_EXAMPLE) from error
     if "@" in parts.netloc:
-        raise CrystalError("a server's address must hold no user or password", where=f"{parts.scheme}://...",
-                           mend="export CRYSTAL_API_KEY=...")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not whole:
-        raise CrystalError("a server's address must begin with http:// or https:// and name a host", where=line(url),
-                           mend="--server http://127.0.0.1:8000")
+        what, where = "a server's address must hold no user or password", f"{parts.scheme}://..."
+        raise CrystalError(what, where=where, mend=_KEY)
+    known = parts.scheme in ("http", "https") and parts.hostname and whole
+    if not known or re.search(r"[\s\x00-\x20\x7f]", url):
+        what = "a server's address must begin with http:// or https:// and name a host"
+        raise CrystalError(what, where=line(url), mend=_EXAMPLE)
     return url
 
 
 def _reply(payload: dict, template: str, n: int) -> Reply:
-    """Raises: Passing for anything but 1 to n whole answers."""
+    """Raises: Transient for anything but 1 to n whole answers."""
     try:
         choices = payload["choices"]
-        texts = [c["text"] if template == COMPLETION else c["message"].get("content") or "" for c in choices]
+        plain = template == COMPLETION
+        texts = [c["text"] if plain else c["message"].get("content") or "" for c in choices]
         ends = [choice.get("finish_reason") for choice in choices]
     except (KeyError, TypeError, AttributeError) as error:
-        raise Passing(f"a reply without answers: {_short(json.dumps(payload))}", brief=True) from error
+        said = f"a reply without answers: {_short(json.dumps(payload))}"
+        raise Transient(said, brief=True) from error
     if not 1 <= len(texts) <= n or not all(isinstance(text, str) for text in texts):
-        raise Passing(f"{len(texts)} answers where 1 to {n} texts were asked for", brief=True)
+        raise Transient(f"{len(texts)} answers where 1 to {n} texts were asked for", brief=True)
     if odd := [end for end in ends if end not in _ENDS]:
-        raise Passing(f"an answer that was not finished: {odd[0]!r}", brief=True)
+        raise Transient(f"an answer that was not finished: {odd[0]!r}", brief=True)
     return Reply(tuple(texts), ends.count("length"))
 
 
 def _key() -> str:
-    """The API key, "" if there is none. Raises: CrystalError, without the key, if no header can hold it."""
+    """The API key, "" if there is none. Raises: CrystalError if no header can hold it."""
     key = (os.environ.get("CRYSTAL_API_KEY") or os.environ.get("OPENAI_API_KEY") or "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise CrystalError("the API key in the environment holds a character that no header can",
-                           mend="export CRYSTAL_API_KEY=...")
+        what = "the API key in the environment holds a character that no header can"
+        raise CrystalError(what, mend=_KEY)
     return key
 
 
 def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """The key, from the environment only: given as `auth`, it also keeps requests from looking into ~/.netrc."""
+    """Add the key. Given as `auth`, this also keeps requests from looking into ~/.netrc."""
     if key := _key():
         request.headers["Authorization"] = f"Bearer {key}"
     return request
@@ -249,18 +289,98 @@ def _short(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]}..."
 
 
-def _plainly(error: requests.RequestException) -> str:
-    kinds = {requests.Timeout: "no reply in time", requests.exceptions.ChunkedEncodingError: "the reply broke off",
-             requests.ConnectionError: "no connection"}
-    kind = next((said for kind, said in kinds.items() if isinstance(error, kind)), "no reply")
-    return f"{kind} ({_short(str(error))})"
-
-
 def _after(reply: requests.Response) -> float:
     """Seconds that Retry-After asks for: a number or a date."""
     value = reply.headers.get("Retry-After", "")
     with contextlib.suppress(ValueError):
         return max(0.0, float(value))
     with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        until = email.utils.parsedate_to_datetime(value) - datetime.now(UTC)
+        return max(0.0, until.total_seconds())
     return 0.0
+
+
+# -- the first words with it
+
+
+def connect(url: str, model: str, template: str, **settings) -> Server:
+    """A server that has given one answer, with the fullest settings that it takes.
+
+    settings: timeout, patience, batch of `Server`.
+    Raises: CrystalError if there is no server, or no such model or endpoint.
+    """
+    server = Server(url=url, model=model, **settings)
+    server.session.mount(url, requests.adapters.HTTPAdapter(pool_maxsize=64))
+    server.models()
+    for server.settings in DIALECTS:
+        try:
+            server.ask(template, "A word:", n=1, max_tokens=1, seed=1)
+            break
+        except CrystalError as error:
+            status = getattr(error.__cause__, "status", None)
+            if status not in (400, 422) or server.settings is DIALECTS[-1]:
+                raise
+    return server
+
+
+HOT, WARM, PROBES, ASKED, SHARE = 100.0, 2.0, 128, 16, 0.7  # see `probe`
+
+
+def probe(server: Server, template: str, workers: int = 4) -> str:
+    """Measure that the server samples, from more than a few tokens; what was found, in few words.
+
+    At temperature 100 any token is about as likely as any other: PROBES answers of one token nearly
+    all differ, unless the server is greedy, repeats itself for a seed, or keeps only K tokens.
+    Refused if fewer than SHARE of those with a text differ. A vocabulary of 500 tokens gives 0.88
+    with standard deviation 0.03: false alarm below 1e-9. K = 50 gives 0.39 at most, K = 100 0.57.
+    Where answers to one request repeat each other, `server.batch` becomes 1. Some servers (OpenAI,
+    vLLM) take no temperature above 2: as many different tokens are proof there, too; fewer prove
+    nothing, as the model may be so sure, unless every seed gives the same answers.
+    Raises: CrystalError if the server does not draw from its whole distribution.
+    """
+    for temperature in (HOT, WARM):
+        try:
+            return _probed(server, template, workers, temperature)
+        except CrystalError as error:
+            if not isinstance(error.__cause__, Refused):
+                raise
+    return f"not probed: it refuses a temperature of {WARM:g}"
+
+
+def _probed(server: Server, template: str, workers: int, temperature: float) -> str:
+    for batch in (ASKED, 1):
+        seen = _hot(server, template, batch, workers, temperature)
+        readable = [text for part in seen for text in part if text and "\ufffd" not in text]
+        said = f"{len({*readable})} of {len(readable)} hot tokens differ"
+        if len(readable) < PROBES // 3:
+            return f"not probed: only {len(readable)} of {PROBES} hot tokens have a text"
+        whole, alone = len({*readable}) >= SHARE * len(readable), batch == 1
+        unseeded = len({*map(tuple, seen)}) == 1
+        repeating = not alone and all(len({*part}) == 1 for part in seen)
+        if whole or (temperature == WARM and not unseeded and not repeating):
+            server.batch = 1 if alone else server.batch
+            sure = f"not probed: {said}, and at {WARM:g}, the most it takes, a model may be so sure"
+            return said if whole else sure
+    mend = "start it so that it samples, without top-k, and minds seeds"
+    raise CrystalError(
+        f"the server does not draw from the model's whole law: {said}, where nearly all should",
+        where=f"{server.url}, asked as {server.settings.__name__}",
+        mend=f"{mend} (vLLM: --generation-config vllm)",
+    )
+
+
+def _hot(
+    server: Server, template: str, batch: int, workers: int, temperature: float
+) -> list[list[str]]:
+    """PROBES texts of one token, ASKED to a part; every request of `batch` has its own seed."""
+
+    def some(part: int) -> list[str]:
+        texts: list[str] = []
+        while len(texts) < ASKED:
+            n, seed = min(batch, ASKED - len(texts)), 1 + part * ASKED + len(texts)
+            asked = dict(n=n, max_tokens=1, seed=seed, temperature=temperature)
+            texts += server.ask(template, "A word:", **asked).texts
+        return texts
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(some, range(PROBES // ASKED)))

@@ -1,14 +1,12 @@
-"""Forward passes over trees of tokens: many prompts, and below each many answers that share their beginnings.
+"""Forward passes over trees of tokens: prompts, and below each answers that share beginnings.
 
-A tree is grown in rounds; every node is one token, computed once, and may hang below a node of any round before. Two ways,
-chosen by `engine.tree`:
+A tree grows in rounds; every node is one token, computed once, below a prompt or an earlier node.
 
-    RaggedTree   the prompts, every beginning that several of them share once, and round by round the nodes of all prompts,
-                 form one flat row without padding: linear layers see exactly these tokens; attention is the registered
-                 functions `ragged_prompts` and `ragged_tree`. The prompts' keys and values are kept, and the nodes'.
-                 For models that prove themselves (`crystal.read.proof`)
-    WholeTree    for any other causal LM (recurrent layers, sliding windows shorter than the prompt, ...): every node is
-                 prompt + path from the beginning; the same law at the price of prompt length x nodes
+    RaggedTree   the prompts, every beginning that they share once, and in each round the nodes of
+                 all prompts form one flat row without padding; only attention (`ragged_prompts`,
+                 `ragged_tree`) knows whose token is whose. For models that prove themselves
+    WholeTree    any other causal LM (recurrent layers, short windows, ...): every node is prompt +
+                 path from the beginning; the same logits at the price of prompt length x nodes
 
 Knows nothing of options, probabilities or text.
 """
@@ -25,17 +23,18 @@ from transformers import AttentionInterface
 
 Prompts = Sequence[tuple[int, ...]]
 ROOT = -1  # the parent of a prompt's first nodes
-Kept = dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> keys and values, where the layer is
 
 
-# Rows are copied from place to place by `index_select`, never by `x[index]`: that takes six times as long on a CPU.
+def _select(rows: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """rows[which], (n, ...) -> (len(which), ...). `x[index]` takes six times as long on a CPU."""
+    return rows.flatten(1).index_select(0, which.to(rows.device)).unflatten(1, rows.shape[1:])
 
 
 @dataclass
 class Spread:
-    """Rows of several prompts in one flat row, and the same rows in one table of equally many slots a prompt.
+    """Rows of several prompts in one flat row, and in a table of equally many slots a prompt.
 
-    A row may stand in several slots. A slot without a row holds a copy of another one's: finite, and seen by nobody.
+    A row may stand in several slots. A slot without a row holds a copy of another: seen by nobody.
     """
 
     prompts: int
@@ -45,19 +44,13 @@ class Spread:
 
     @classmethod
     def of(cls, prompt: np.ndarray, there: Callable[[np.ndarray], torch.Tensor]) -> Spread:
-        """prompt (rows,): whose each row is, counted from 0, ascending. there: puts an array on the device."""
+        """prompt (rows,): whose each row is, ascending from 0. there: puts arrays on the device."""
         count = np.bincount(prompt)
         slots = int(count.max())
         place = prompt * slots + np.arange(len(prompt)) - (np.cumsum(count) - count)[prompt]
         row = np.zeros(len(count) * slots, np.int64)
         row[place] = np.arange(len(prompt))
         return cls(len(count), slots, there(place), there(row))
-
-    @staticmethod
-    def size(prompt: np.ndarray) -> int:
-        """Slots of the table, all prompts'."""
-        count = np.bincount(prompt)
-        return int(count.max()) * len(count)
 
     def table(self, rows: torch.Tensor) -> torch.Tensor:
         """(rows, ...) -> (prompts, slots, ...)."""
@@ -68,57 +61,29 @@ class Spread:
         return _select(table.flatten(0, 1), self.place)
 
 
-def _select(rows: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """rows[which], (n, ...) -> (len(which), ...), on the rows' device."""
-    return rows.flatten(1).index_select(0, which.to(rows.device)).unflatten(1, rows.shape[1:])
-
-
-@dataclass
-class Beginnings:
-    """The distinct beginnings of some prompts, each behind the shorter ones that it goes on from."""
-
-    token: np.ndarray  # (n,) its last token
-    position: np.ndarray  # (n,) of that token, from 0
-    place: np.ndarray  # (n,) prompt x longest + position, of the first prompt that begins so
-    of: np.ndarray  # (prompts, longest) the beginning that ends at each token; behind the prompt's last token, its whole
-
-    @classmethod
-    def among(cls, prompts: Prompts) -> Beginnings:
-        number: dict[tuple[int, int], int] = {}  # (the beginning one token shorter, the token) -> the beginning
-        longest, place = max(map(len, prompts)), []
-        of = np.empty((len(prompts), longest), np.int64)
-        for i, ids in enumerate(prompts):
-            last = -1
-            for position, token in enumerate(ids):
-                last = number.setdefault((last, token), len(place))
-                if last == len(place):
-                    place.append(i * longest + position)
-                of[i, position] = last
-            of[i, len(ids) :] = last
-        at = np.array(place)
-        return cls(np.array([token for _, token in number]), at % longest, at, of)
-
-
 @dataclass
 class Packed(Spread):
-    """The beginnings of the prompts as one flat row. kept: (prompts, heads, longest, width)."""
+    """The beginnings of the prompts as one flat row."""
 
-    kept: Kept = field(default_factory=dict)
+    # layer -> keys and values (prompts, heads, longest, width), where the layer is
+    kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
-def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, s_aux=None, **_):
-    """Causal attention of each prompt to itself: query (1, heads, tokens, width), key and value (1, kv heads, tokens, width)
-    -> (1, tokens, heads, width), None. Only here are prompts padded, and
-    a beginning that several share laid out for each.
-
-    Padding stands behind, where a causal model's earlier positions never see it.
+def ragged_prompts(
+    module, query, key, value, attention_mask, scaling, tree: Packed, softcap=None, s_aux=None, **_
+):
+    """Causal attention of each prompt to itself: (1, heads, tokens, width) -> (1, tokens, heads,
+    width), None. Only here are prompts padded: behind, where earlier positions never see it.
     """
-    query, key, value = (tree.table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value))
+    query, key, value = (
+        tree.table(x[0].transpose(0, 1)).transpose(1, 2) for x in (query, key, value)
+    )
     tree.kept[module.layer_idx] = key.contiguous(), value.contiguous()
     if (group := query.shape[1] // key.shape[1]) > 1:
         key, value = (x.repeat_interleave(group, 1) for x in (key, value))
     if softcap is None and s_aux is None:
-        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        out = attend(query, key, value, is_causal=True, scale=scaling)
     else:
         score = _scores(query @ key.mT, scaling, softcap)
         ahead = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
@@ -129,21 +94,21 @@ def ragged_prompts(module, query, key, value, attention_mask, scaling, tree: Pac
 
 @dataclass
 class Chunk:
-    """A run of nodes of one round, and where each finds its prompt and its own path."""
+    """Some nodes of one round, and where each finds its prompt and its own path."""
 
     whole: RaggedTree
     nodes: slice  # their numbers
     prompts: slice
     spread: Spread
-    path: torch.Tensor  # (n, depth) numbers of the node's ancestors and, last, its own; shorter ones filled up with anything
+    path: torch.Tensor  # (n, depth) the node's ancestors, last its own number; filled up with 0
     mask: torch.Tensor  # (n, depth) 0, or -inf where a path is filled up
 
     def along(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows of the tree's nodes (nodes, heads, width) along each node's path: (n, depth, heads, 1, width)."""
+        """Of rows (nodes, heads, width) those along each path: (n, depth, heads, 1, width)."""
         return _select(rows, self.path.flatten()).unflatten(0, self.path.shape).unsqueeze(3)
 
     def by_head(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, heads, group, ...) -> (prompts x heads, slots x group, ...): what meets the keys of a prompt's head at once."""
+        """(n, heads, group, ...) -> (prompts x heads, slots x group, ...): by their keys."""
         return self.spread.table(rows).transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
     def by_node(self, table: torch.Tensor, heads: int) -> torch.Tensor:
@@ -152,28 +117,35 @@ class Chunk:
         return self.spread.flat(table.transpose(1, 2))
 
 
-def ragged_tree(module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, s_aux=None, **_):
-    """Attention of a chunk of nodes to (its prompt) + (its own path), one softmax over both; shapes as in `ragged_prompts`.
+def ragged_tree(
+    module, query, key, value, attention_mask, scaling, tree: Chunk, softcap=None, s_aux=None, **_
+):
+    """Attention of nodes to (their prompt) + (their path), one softmax over both; shapes as above.
 
-    A prompt's keys are never copied per node; only the short paths are gathered. What a chunk says of places lies on the
-    engine's device and goes to the layer's, which is another one where a model is spread over several GPUs.
+    A prompt's keys are never copied per node; only the short paths are gathered. Masks move to the
+    layer, which may lie on another device.
     """
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    heads = key.shape[1]
+    heads, layer = key.shape[1], module.layer_idx
     query = query.unflatten(1, (heads, -1))  # (n, heads, group, width)
-    near_keys, near_values = map(tree.along, tree.whole.write(module.layer_idx, tree.nodes, key, value))
-    far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in tree.whole.packed.kept[module.layer_idx])
-    far_mask, near_mask = tree.whole.mask[tree.prompts].to(query.device), tree.mask.to(query.device)
-
+    near_keys, near_values = map(tree.along, tree.whole.write(layer, tree.nodes, key, value))
+    kept = tree.whole.packed.kept[layer]
+    far_keys, far_values = (x[tree.prompts].flatten(0, 1) for x in kept)
+    far_mask = tree.whole.mask[tree.prompts].to(query.device)
+    near_mask = tree.mask.to(query.device)
     far = _scores(tree.by_head(query) @ far_keys.mT, scaling, softcap)
     far = far.unflatten(0, (-1, heads)).add_(far_mask[:, None, None]).flatten(0, 1)
-    near = _scores((_precise(query)[:, None] * _precise(near_keys)).sum(-1), scaling, softcap)  # (n, depth, heads, group)
-    near = tree.by_head(near.add_(near_mask[..., None, None]).permute(0, 2, 3, 1))
-    sink = None if s_aux is None else tree.by_head(s_aux.view(1, heads, -1, 1).expand(*query.shape[:3], 1))
+    product = (_precise(query)[:, None] * _precise(near_keys)).sum(-1)  # (n, depth, heads, group)
+    near = _scores(product, scaling, softcap).add_(near_mask[..., None, None])
+    near = tree.by_head(near.permute(0, 2, 3, 1))
+    sink = None
+    if s_aux is not None:
+        sink = tree.by_head(s_aux.view(1, heads, -1, 1).expand(*query.shape[:3], 1))
     weight = _softmax(torch.cat([far, near], -1), sink).to(query.dtype)
     out = tree.by_node(weight[..., : far.shape[-1]] @ far_values, heads)
     weight = tree.by_node(weight[..., far.shape[-1] :], heads)
-    for w, v in zip(weight.unbind(-1), near_values.unbind(1), strict=True):  # one product of so thin matrices is slower
+    # one product of matrices so thin is slower
+    for w, v in zip(weight.unbind(-1), near_values.unbind(1), strict=True):
         out.addcmul_(w[..., None], v)
     return out.flatten(1, 2)[None], None
 
@@ -188,19 +160,19 @@ def _scores(product: torch.Tensor, scaling: float, softcap: float | None) -> tor
 
 
 def _softmax(score: torch.Tensor, sink: torch.Tensor | None) -> torch.Tensor:
-    """Over the last dimension. sink (..., 1): the score of an attention sink, a key without a value."""
+    """Over the last dimension. sink (..., 1): the score of a key without a value."""
     if sink is None:
         return score.softmax(-1)
     return torch.cat([score, sink.to(score.dtype)], -1).softmax(-1)[..., :-1]
 
 
-for _name, _function in (("ragged_tree", ragged_tree), ("ragged_prompts", ragged_prompts)):
-    AttentionInterface.register(_name, _function)  # no mask is registered under the names, so none is made
+for _function in (ragged_tree, ragged_prompts):  # with no mask under these names, none is made
+    AttentionInterface.register(_function.__name__, _function)
 
 
 @contextmanager
 def _attention(model, name: str):
-    """The model is given back as it was: with `ragged_tree` left on, `generate` would ignore padding masks."""
+    """The model is given back as it was: with `ragged_tree`, `generate` would ignore padding."""
     before = model.config._attn_implementation
     model.config._attn_implementation = name
     try:
@@ -209,21 +181,8 @@ def _attention(model, name: str):
         model.config._attn_implementation = before
 
 
-@contextmanager
-def _head_at(model, place: torch.Tensor):
-    """The output layer sees one position of each text, place (texts,), and gives logits (texts, 1, vocabulary)."""
-    def pick(_, hidden: tuple[torch.Tensor]) -> torch.Tensor:
-        return hidden[0][torch.arange(len(place)), place.to(hidden[0].device)].unsqueeze(1)
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 class RaggedTree:
-    """See the module. `roots` (prompts, vocabulary): logits after each prompt. `nodes`: how many there are, all prompts'."""
+    """See the module. roots (prompts, vocabulary): logits behind each prompt. nodes: how many."""
 
     def __init__(self, engine, prompts: Prompts) -> None:
         self.engine, self.nodes, self.kept = engine, 0, {}
@@ -231,56 +190,64 @@ class RaggedTree:
         self.path, self.depth = np.zeros((0, 0), np.int64), np.zeros(0, np.int64)
         self.roots = self._prefill(prompts)
         behind = np.where(np.arange(self.length.max()) < self.length[:, None], 0, -np.inf)
-        self.mask = self.engine.there(behind.astype(np.float32))
+        self.mask = engine.there(behind.astype(np.float32))
 
     def _prefill(self, prompts: Prompts) -> torch.Tensor:
         """Logits behind the prompts; the keys and values of their tokens go to `packed`."""
-        found, there = Beginnings.among(prompts), self.engine.there
-        self.packed = Packed(*found.of.shape, there(found.place), there(found.of.flatten()))
+        there = self.engine.there
+        token, position, place, of = _beginnings(prompts)
+        self.packed = Packed(*of.shape, there(place), there(of.flatten()))
+        how = {"use_cache": False, "logits_to_keep": of[:, -1].tolist(), "tree": self.packed}
         with _attention(self.engine.model, "ragged_prompts"):
-            logits = self.engine.forward(
-                there(found.token)[None], position_ids=there(found.position)[None], use_cache=False,
-                logits_to_keep=found.of[:, -1].tolist(), tree=self.packed)
-        return logits[0]
+            return self.engine.forward(
+                there(token)[None], position_ids=there(position)[None], **how
+            )[0]
 
-    def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keep keys and values (n, heads, width) of the nodes `rows`; returns what is kept of all (nodes or more, ...)."""
+    def write(self, layer: int, rows: slice, key: torch.Tensor, value: torch.Tensor):
+        """Keep keys and values (n, heads, width) of the nodes `rows`; returns both of all nodes."""
         kept = self.kept.get(layer, (key[:0], value[:0]))
         if len(kept[0]) < self.nodes:
-            size = max(self.nodes, 2 * len(kept[0]))
-            kept = self.kept[layer] = tuple(torch.cat([x, x.new_empty(size - len(x), *x.shape[1:])]) for x in kept)
+            more = max(self.nodes, 2 * len(kept[0])) - len(kept[0])
+            kept = tuple(torch.cat([x, x.new_empty(more, *x.shape[1:])]) for x in kept)
+            self.kept[layer] = kept
         for whole, part in zip(kept, (key, value), strict=True):
             whole[rows] = part
         return kept
 
-    def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Compute more nodes: owner (n,) prompt indices, ascending; parent (n,) numbers of earlier nodes, or ROOT.
+    def grow(
+        self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Compute more nodes: owner (n,) prompt indices, ascending; parent (n,) nodes, or ROOT.
 
-        Nodes are numbered in the order in which they are asked for. Yields (rows of these n, logits (rows, vocabulary)) in
-        order; their children may be asked for once all are consumed.
+        Nodes are numbered as they are asked for. Yields (rows of these n, logits (rows,
+        vocabulary)) in order; children may be asked for once all are consumed.
         """
-        first = self.nodes
+        first, there = self.nodes, self.engine.there
         self._note(parent)
-        ids, place = self.engine.there(token), self.engine.there(self.length[owner] - 1 + self.depth[first:])
+        ids, place = there(token), there(self.length[owner] - 1 + self.depth[first:])
         for rows in self._runs(owner):
             chunk = self._chunk(owner[rows], slice(first + rows.start, first + rows.stop))
+            how = {"position_ids": place[None, rows], "use_cache": False, "tree": chunk}
             with _attention(self.engine.model, "ragged_tree"):
-                logits = self.engine.forward(ids[None, rows], position_ids=place[None, rows], use_cache=False, tree=chunk)
+                logits = self.engine.forward(ids[None, rows], **how)
             yield rows, logits[0]
 
     def _runs(self, owner: np.ndarray) -> Iterator[slice]:
-        """Rows of a chunk each; the last one is up to half as large again, lest a small one be left; shorter runs where one
-        prompt has so many nodes that the other ones' slots would be empty."""
+        """Rows of a chunk each; the last is up to half as large again, so that no small one is
+        left; shorter where one prompt has so many nodes that the others' slots would be empty."""
         low, most = 0, self.engine.chunk
         while low < len(owner):
             high = len(owner) if len(owner) - low <= 1.5 * most else low + most
-            while high - low > 1 and Spread.size(owner[low:high] - owner[low]) > 4 * most:
+            while high - low > 1:
+                count = np.bincount(owner[low:high] - owner[low])
+                if int(count.max()) * len(count) <= 4 * most:
+                    break
                 high = (low + high) // 2
             yield slice(low, high)
             low = high
 
     def _note(self, parent: np.ndarray) -> None:
-        """Number new nodes: `path` (nodes, deepest) holds the numbers from a prompt's first node to the node itself."""
+        """Number new nodes: `path` (nodes, deepest) goes from a prompt's first node to the node."""
         depth = np.where(parent == ROOT, 0, self.depth[parent] if self.nodes else 0) + 1
         more = max(0, int(depth.max(initial=0)) - self.path.shape[1])
         above = np.pad(self.path, ((0, 0), (0, more)))
@@ -290,13 +257,37 @@ class RaggedTree:
         self.nodes += len(parent)
 
     def _chunk(self, owner: np.ndarray, nodes: slice) -> Chunk:
-        depth = self.depth[nodes]
+        depth, there = self.depth[nodes], self.engine.there
         path, beyond = self.path[nodes, : depth.max()], np.arange(depth.max()) >= depth[:, None]
         return Chunk(
-            whole=self, nodes=nodes, prompts=slice(int(owner[0]), int(owner[-1]) + 1),
-            spread=Spread.of(owner - owner[0], self.engine.there), path=self.engine.there(np.where(beyond, 0, path)),
-            mask=self.engine.there(np.where(beyond, -np.inf, 0).astype(np.float32)),
+            whole=self,
+            nodes=nodes,
+            prompts=slice(int(owner[0]), int(owner[-1]) + 1),
+            spread=Spread.of(owner - owner[0], there),
+            path=there(np.where(beyond, 0, path)),
+            mask=there(np.where(beyond, -np.inf, 0).astype(np.float32)),
         )
+
+
+def _beginnings(prompts: Prompts) -> tuple[np.ndarray, ...]:
+    """The distinct beginnings of the prompts, each behind the shorter ones that it goes on from.
+
+    Of each (n,): last token; its position; prompt x longest + position of the first prompt that
+    begins so. And (prompts, longest): the beginning that ends at each token, or the whole prompt.
+    """
+    number: dict[tuple[int, int], int] = {}  # (one token shorter, the token) -> the beginning
+    longest, place = max(map(len, prompts)), []
+    of = np.empty((len(prompts), longest), np.int64)
+    for i, ids in enumerate(prompts):
+        last = -1
+        for position, token in enumerate(ids):
+            last = number.setdefault((last, token), len(place))
+            if last == len(place):
+                place.append(i * longest + position)
+            of[i, position] = last
+        of[i, len(ids) :] = last
+    at = np.array(place)
+    return np.array([token for _, token in number]), at % longest, at, of
 
 
 class WholeTree:
@@ -311,11 +302,14 @@ class WholeTree:
     def nodes(self) -> int:
         return len(self.paths)
 
-    def grow(self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
+    def grow(
+        self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
         above = [() if p == ROOT else self.paths[p] for p in parent.tolist()]
         paths = [(*path, t) for path, t in zip(above, token.tolist(), strict=True)]
         self.paths += paths
-        yield from self._run([self.prompts[o] + path for o, path in zip(owner.tolist(), paths, strict=True)])
+        prompts = (self.prompts[o] for o in owner.tolist())
+        yield from self._run([p + path for p, path in zip(prompts, paths, strict=True)])
 
     def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
         step = max(1, 16 * self.engine.chunk // max(map(len, texts)))
@@ -323,4 +317,20 @@ class WholeTree:
             part = [torch.tensor(t) for t in texts[low : low + step]]
             ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True).to(self.engine.device)
             with _head_at(self.engine.model, torch.tensor([len(t) - 1 for t in part])):
-                yield slice(low, low + len(part)), self.engine.forward(ids, use_cache=False)[:, 0]
+                logits = self.engine.forward(ids, use_cache=False)[:, 0]
+            yield slice(low, low + len(part)), logits
+
+
+@contextmanager
+def _head_at(model, place: torch.Tensor):
+    """The output layer sees one position of each text, place (texts,): logits (texts, 1, ids)."""
+
+    def pick(_, hidden: tuple[torch.Tensor]) -> torch.Tensor:
+        each = torch.arange(len(place))
+        return hidden[0][each, place.to(hidden[0].device)].unsqueeze(1)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,222 +1,337 @@
-"""A tokenizer's tokens as bytes, sorted into a trie; a large one is kept in a cache.
+"""What a tokenizer means: the bytes of its tokens, checked, and prompts as token ids.
 
-Numpy only: knows no model, and no tokenizer. A token is the bytes it stands for, because half a
-character has no text of its own.
+A token is the bytes it stands for: half a character has no text of its own. They are guessed from
+the vocabulary's strings and compared, for every id, with what the tokenizer decodes *in context*
+(`decode([i])` loses leading spaces). Where they differ, decoding is right; where it depends on the
+tokens beside a token, the tokenizer is refused.
 
-    Pieces          the bytes of every token id, looked up when they are asked for
-    Vocabulary      the tokens in the order of their bytes, a trie of ranges
+What is asked must be what the user wrote, and the model must be about to answer. So a chat template
+is tried on words of ours: it must render a user's text whole, white space at its ends apart, and
+leave the assistant's turn open; otherwise it is refused. Knows no model's weights.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import datetime
+import itertools
+import pickle
+import re
+from collections.abc import Callable, Set
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 
-from ..files import cache, write_file
+from ..ask.prompts import CHAT, FORMS, joined
+from ..errors import CrystalError, known
 
-END = object()  # marks a token that ends the answer, in place of its bytes
-VOID = (
-    object()
-)  # marks an id that stands for no text at all (padding of the output layer): always OFF
-_MARKS = (None, END, VOID)
-_TEXT, _END, _VOID = range(3)
-LARGE = 20_000  # tokens from which on a vocabulary is kept: a smaller one is made in no time
-VERSION = 1  # of what a kept file holds, and of how bytes are found and checked
+END = object()  # in place of bytes: a token that ends the answer
+VOID = object()  # an id that stands for no text (padding of the output layer)
+CHAIN = 32  # tokens in a row, in which each must decode to its own bytes
+_TAILS = [bytes(t) for n in (1, 2, 3) for t in itertools.product(b"\x80\x90\xa0", repeat=n)]
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+_MEND = "choose a model with a byte-level BPE or SentencePiece tokenizer"
+DAY = datetime.datetime(2024, 7, 26)  # for templates that name the date: else prompts would change
+_USER, _ASSISTANT = "\ue000what the user says\ue001", "\ue002what the assistant says\ue003"
+_NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_RAW = "ask in completion form: --form completion"
 
 
-@dataclass(frozen=True, eq=False)
-class Pieces(Sequence[object]):
-    """Per token id its bytes, END or VOID."""
+# -- the bytes of every token
 
-    kind: np.ndarray  # (ids,) uint8: 0 text, 1 END, 2 VOID
-    offset: np.ndarray  # (ids + 1,) where an id's bytes begin in `flat`
-    flat: np.ndarray  # (bytes,) uint8
 
-    @classmethod
-    def of(cls, pieces: Iterable[object]) -> Pieces:
-        pieces = list(pieces)
-        kind = np.array(
-            [_TEXT if isinstance(p, bytes) else _MARKS.index(p) for p in pieces], np.uint8
-        )
-        texts = [p if isinstance(p, bytes) else b"" for p in pieces]
-        offset = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-        return cls(kind, offset, np.frombuffer(b"".join(texts), np.uint8))
+def _alphabet() -> dict[str, int]:
+    """Byte-level: printable bytes stand for themselves, the others are moved to U+0100 and on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(moved)}
 
-    def __len__(self) -> int:
-        return len(self.kind)
 
-    def __getitem__(self, i: int) -> object:
-        if self.kind[i] != _TEXT:
-            return _MARKS[self.kind[i]]
-        i = range(len(self))[i]
-        return self.flat[self.offset[i] : self.offset[i + 1]].tobytes()
+ALPHABET = _alphabet()
+
+
+def token_pieces(tokenizer, ends: set[int], width: int) -> list[object]:
+    """Of every id up to `width` the bytes, END for those in `ends`, VOID where there is no token.
+
+    Raises: CrystalError for a vocabulary that is neither byte-level nor SentencePiece, or whose
+    tokens do not decode to bytes of their own.
+    """
+    spell, pieces = _rule(tokenizer), [VOID] * width
+    for text, i in tokenizer.get_vocab().items():
+        if i < width:
+            pieces[i] = END if i in ends else spell(text)
+    return _InContext(tokenizer, pieces).corrected()
+
+
+def _rule(tokenizer) -> Callable[[str], bytes]:
+    """How the decoder spells a token, whether it was added or not."""
+    decoder = pickle.dumps(tokenizer.backend_tokenizer.decoder)  # holds its description as JSON
+    kinds = set(re.findall(r'"type": ?"(\w+)"', decoder.decode("utf-8", "replace")))
+    if "ByteLevel" in kinds:
+        return _byte_level
+    if kinds & {"ByteFallback", "Metaspace"}:
+        return _sentencepiece if "ByteFallback" in kinds else _spaced
+    found = ", ".join(sorted(kinds)) or "none"
+    what = f"the tokenizer is neither byte-level nor SentencePiece (decoder: {found})"
+    raise CrystalError(what, where=tokenizer.name_or_path, mend=_MEND)
+
+
+def _byte_level(text: str) -> bytes:
+    """Letters of the alphabet are bytes; a token with any other character is plain text."""
+    found = [ALPHABET.get(c) for c in text]
+    return text.encode() if None in found else bytes(found)
+
+
+def _sentencepiece(text: str) -> bytes:
+    return bytes([int(text[3:5], 16)]) if _BYTE.fullmatch(text) else _spaced(text)
+
+
+def _spaced(text: str) -> bytes:
+    return text.replace("\u2581", " ").encode()
+
+
+class _InContext:
+    """Pieces against their tokenizer's decoding."""
+
+    def __init__(self, tokenizer, pieces: list[object]) -> None:
+        self.tokenizer, self.pieces = tokenizer, pieces
+        self.texts = [i for i, piece in enumerate(pieces) if isinstance(piece, bytes)]
+        self.byte = {pieces[i]: i for i in reversed(self.texts) if len(pieces[i]) == 1}
+
+    def corrected(self) -> list[object]:
+        """The pieces, those that decode to something else replaced by that."""
+        if self.texts:
+            a, _ = self.anchors = self._anchors()
+            suspects = self._wrong(self._chains()) + self._wrong(self._completed())
+            alone = [[a, i, a] for i in sorted({i for row in suspects for i in row})]
+            for _, i, _ in self._wrong(alone):
+                self.pieces[i] = self._decoded(i)
+            for row in self._wrong(suspects):
+                self._refuse(next(i for n, i in enumerate(row, 1) if self._wrong([row[:n]])))
+        return self.pieces
+
+    def _decode(self, rows: list[list[int]]) -> list[str]:
+        return self.tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=False)
+
+    def _text(self, ids: list[int]) -> str:
+        return b"".join([self.pieces[i] for i in ids]).decode("utf-8", "replace")
+
+    def _wrong(self, rows: list[list[int]]) -> list[list[int]]:
+        """Rows that do not decode to the bytes of their tokens."""
+        return [
+            r for r, text in zip(rows, self._decode(rows), strict=True) if text != self._text(r)
+        ]
+
+    def _anchors(self) -> tuple[int, int]:
+        """Tokens of plain letters, to stand beside others: two where there are two."""
+        name, pieces = self.tokenizer.convert_ids_to_tokens, self.pieces
+        plain = [i for i in self.texts if re.fullmatch(rb"[!-~]{1,8}", pieces[i])]
+        plain.sort(key=lambda i: (not pieces[i].isalpha(), len(pieces[i]), i))
+        same = (i for i in plain[:256] if name(i).encode() == pieces[i])
+        sound = (i for i in same if not self._wrong([[i, i]]))
+        if (first := next(sound, None)) is None:
+            what = "no token decodes to plain letters wherever it stands, so none can be checked"
+            raise CrystalError(what, where=self.tokenizer.name_or_path, mend=_MEND)
+        return first, next(sound, first)
+
+    def _chains(self) -> list[list[int]]:
+        """Every token of whole characters, in rows of many, in an order drawn once."""
+        whole = np.array([i for i in self.texts if _whole(self.pieces[i])])
+        drawn = np.random.Generator(np.random.Philox(0)).permutation(whole).tolist()
+        return [[self.anchors[0], *drawn[at : at + CHAIN]] for at in range(0, len(drawn), CHAIN)]
+
+    def _completed(self) -> list[list[int]]:
+        """Every other token, among single bytes that make whole characters of it, if any do."""
+        rows, a = [], self.anchors[0]
+        for i in (i for i in self.texts if not _whole(self.pieces[i])):
+            halves = _completion(self.pieces[i])
+            before, after = ([self.byte.get(bytes([b])) for b in half] for half in halves)
+            row = [a, *before, i, *after, a]
+            rows.append([a, i, a] if None in row else row)
+        return rows
+
+    def _decoded(self, i: int) -> bytes:
+        """What a token decodes to, where it is whole and the same beside each anchor and itself."""
+        pairs = itertools.product(self.anchors, repeat=2)
+        found = {self._between([a, i, b]) for a, b in pairs}
+        text = found.pop() if len(found) == 1 else None
+        first, last = self.anchors
+        if text is None or "\ufffd" in text or self._between([first, i, i, last]) != text * 2:
+            self._refuse(i)
+        return text.encode()
+
+    def _between(self, ids: list[int]) -> str | None:
+        """What is decoded between the first and last token; None where these changed."""
+        text, first, last = self._decode([ids])[0], self._text(ids[:1]), self._text(ids[-1:])
+        ends = text.startswith(first) and text.endswith(last)
+        whole = ends and len(text) >= len(first) + len(last)
+        return text[len(first) : len(text) - len(last)] if whole else None
+
+    def _refuse(self, i: int) -> None:
+        token = self.tokenizer.convert_ids_to_tokens(i)
+        what = f"what token {i} ({token!r}) decodes to depends on the tokens beside it"
+        raise CrystalError(what, where=self.tokenizer.name_or_path, mend=_MEND)
+
+
+def _whole(piece: bytes) -> bool:
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _completion(piece: bytes) -> tuple[bytes, bytes]:
+    """Bytes before and after which make whole characters of a piece; none where none do."""
+    lost = len(piece) - len(piece.lstrip(bytes(range(0x80, 0xC0))))
+    before = {1: b"\xc3", 2: b"\xe1", 3: b"\xf1"}.get(lost, b"")
+    ways = ((before, after) for after in (b"", *_TAILS) if _whole(before + piece + after))
+    return next(ways, (b"", b""))
+
+
+# -- prompts as token ids
+
+
+def end_ids(model, tokenizer) -> frozenset[int]:
+    """Ids that end an answer, as the tokenizer and the model's two configurations name them."""
+    ends = {tokenizer.eos_token_id}
+    for config in (model.config, model.generation_config):
+        eos = getattr(config, "eos_token_id", None)
+        ends |= {*eos} if isinstance(eos, list | tuple) else {eos}
+    return frozenset(ends - {None})
 
 
 @dataclass(frozen=True)
-class Characters:
-    """Tokens below a node, by the character that begins there."""
+class Encoder:
+    """Prompts of one tokenizer. ends: ids that end an answer. where: the checkpoint, for errors."""
 
-    low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
-    high: np.ndarray
-    word: np.ndarray  # (n,) bool: a letter or digit
-    unfinished: list[tuple[int, int, bytes]]  # texts low .. own that end within it, by these bytes
-    invalid: list[tuple[int, bytes]]  # nodes, and their bytes, that are of no character
+    tokenizer: object
+    ends: Set[int]
+    where: str
 
+    def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
+        """Token ids of a prompt in a form, and of `reply`, which begins the answer.
 
-class Vocabulary:
-    """The tokens in the order of their bytes, as a trie in which every node is a range of ranks.
+        Completion form: text and reply, joined by one space unless the text ends in white space, as
+        the tokenizer begins a text; what it adds behind one is left out. Chat form: the user's
+        message in the template, then the reply where the template puts an assistant's message. If
+        template and tokenizer both write a beginning of sequence, one is left out.
+        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that
+        does not render the text whole or open the assistant's turn, a prompt that ends in an end
+        token.
+        """
+        known(form, FORMS, "form")
+        ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
+        while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
+            ids = ids[1:]
+        if ids != [self.tokenizer.bos_token_id]:
+            self._check_open(ids, self._marks if form == CHAT and not reply else frozenset())
+        return tuple(ids)
 
-    `order` (tokens,) rank -> id; texts first, then END, then VOID. `rank` (tokens,) is its inverse.
-    """
+    def _completion(self, text: str) -> list[int]:
+        """The tokenizer's ids up to the text's last one: some add an end of sequence behind it."""
+        ids, bare = self.tokenizer(text)["input_ids"], self._ids(text)
+        if not bare:
+            return [i for i in ids[:1] if i == self.tokenizer.bos_token_id]
+        until = (n for n in range(len(bare), len(ids) + 1) if ids[n - len(bare) : n] == bare)
+        return ids[: next(until, len(ids))]
 
-    def __init__(
-        self, pieces: Iterable[object], made: Mapping[str, np.ndarray] | None = None
-    ) -> None:
-        """pieces: per token id its bytes, END or VOID. made: the arrays, where they are known."""
-        self.pieces = pieces if isinstance(pieces, Pieces) else Pieces.of(pieces)
-        made = made or _made(self.pieces)
-        self.order, self.low, self.high, self.byte = (
-            made[name] for name in ("order", "low", "high", "byte")
-        )
-        self.child = made["child"]  # children of node i: child[i] .. child[i + 1]
-        self.own = made["own"]  # texts low .. own end exactly at the node
-        self.rank = np.empty_like(self.order)
-        self.rank[self.order] = np.arange(len(self.order))
-        self.texts, ends, _ = np.bincount(self.pieces.kind, minlength=3).tolist()
-        self.ends = self.texts + ends
-        self._characters: dict[int, Characters] = {}
+    def _chat(self, text: str, reply: str) -> list[int]:
+        said = self._said(text)
+        if reply:
+            return self._ids((self._turn or self._opened).replace(_USER, said) + reply)
+        self._check_open(self._ids(self._opened.rstrip()), self._marks)
+        return self._ids(self._opened.replace(_USER, said))
 
-    def characters(self, node: int) -> Characters:
-        """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
-        if node not in self._characters:
-            self._characters[node] = self._by_character(node)
-        return self._characters[node]
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _by_character(self, node: int) -> Characters:
-        left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
-        while left:
-            at, text = left.pop()
+    def _check_open(self, ids: list[int], marks: Set[int]) -> None:
+        """Refuse a prompt that ends the answer; marks: ids of a generation prompt."""
+        if ids and ids[-1] in self.ends - {*marks}:
+            token = self.tokenizer.convert_ids_to_tokens(ids[-1])
+            what = f"the prompt ends in {token!r}, which ends an answer"
+            raise CrystalError(what, where=self.where, mend=f"leave it out, or {_RAW}")
+
+    # -- the template, tried on a message of a user and one of an assistant
+
+    def _said(self, text: str) -> str:
+        """A user's text as the template renders it: whole, but for white space at its ends."""
+        rendered = self._rendered(("user", text))
+        for said in (text, text.strip(), text.rstrip(), text.lstrip()):
+            if rendered == self._asked.replace(_USER, said):
+                return said
+        raise self._refused(f"the chat template changes the user's text {text[:60]!r}")
+
+    @cached_property
+    def _asked(self) -> str:
+        """The template around our user's message, up to where an answer begins."""
+        return self._rendered(("user", _USER))
+
+    @cached_property
+    def _closed(self) -> str:
+        return self._rendered(("user", _USER), opening=False)
+
+    @cached_property
+    def _opened(self) -> str:
+        """As `_asked`. Raises: CrystalError if the assistant's turn is not open at its end."""
+        begins = self._turn.startswith(self._closed)
+        if self._asked == self._closed and begins and self._turn[len(self._closed) :].strip():
+            raise self._refused(
+                "the chat template does not open the assistant's turn "
+                "(it ignores add_generation_prompt)",
+                f"begin the answer with --reply, or {_RAW}",
+            )
+        return self._asked
+
+    @cached_property
+    def _turn(self) -> str:
+        """Up to our assistant's message; empty where the template renders none."""
+        try:
+            whole = self._rendered(("user", _USER), ("assistant", _ASSISTANT), opening=False)
+        except CrystalError:
+            return ""
+        begin, found, _ = whole.partition(_ASSISTANT)
+        return begin if found and _USER in begin else ""
+
+    @cached_property
+    def _marks(self) -> frozenset[int]:
+        """Ids of the generation prompt: some models list these as ends, of a user's turn."""
+        begins = self._asked.startswith(self._closed)
+        added = self._asked[len(self._closed) :] if begins else ""
+        return frozenset(self._ids(added)) - {self.tokenizer.eos_token_id}
+
+    @cached_property
+    def _parts(self) -> bool:
+        """Whether a message's content must be a list of parts, as templates for images want it."""
+        if not self.tokenizer.chat_template:
+            raise self._refused("the tokenizer has no chat template")
+        failed = None
+        for parts in (False, True):
             try:
-                whole.append((self.low[at], self.high[at], text.decode().isalnum()))
-            except UnicodeDecodeError as error:
-                if error.reason != "unexpected end of data":
-                    invalid.append((at, text))
-                    continue
-                if self.low[at] < self.own[at]:
-                    unfinished.append((self.low[at], self.own[at], text))
-                below = range(self.child[at], self.child[at + 1])
-                left += [(one, text + bytes([self.byte[one]])) for one in below]
-        low, high, word = np.array(sorted(whole), np.int64).reshape(-1, 3).T
-        first = np.append(True, (low[1:] != high[:-1]) | (word[1:] != word[:-1]))[: len(low)]
-        last = np.append(first[1:], True)[: len(low)]
-        return Characters(low[first], high[last], word[first] == 1, unfinished, invalid)
+                if _USER in self._rendered(("user", _USER), parts=parts):
+                    return parts
+            except CrystalError as error:
+                failed = failed or error
+        raise failed or self._refused("the chat template leaves the user's text out")
 
-    def to_bytes(self) -> bytes:
-        """The file of a kept vocabulary; `from_bytes` is its inverse."""
-        file, pieces = io.BytesIO(), self.pieces
-        np.savez(
-            file,
-            kind=pieces.kind,
-            offset=pieces.offset,
-            flat=pieces.flat,
-            order=self.order,
-            low=self.low,
-            high=self.high,
-            byte=self.byte,
-            child=self.child,
-            own=self.own,
-        )
-        return _sum(file.getvalue()) + file.getvalue()
+    @cached_property
+    def _template(self) -> str:
+        """The template itself; where it asks for the day, it gets DAY."""
+        return _NOW.sub(lambda now: repr(DAY.strftime(now[2])), self.tokenizer.get_chat_template())
 
-    @classmethod
-    def from_bytes(cls, blob: bytes) -> Vocabulary | None:
-        """None for a file that is damaged: its first 32 bytes are the digest of the others."""
-        if _sum(blob[32:]) != blob[:32]:
-            return None
-        found = np.load(io.BytesIO(blob[32:]), allow_pickle=False)
-        return cls(Pieces(found["kind"], found["offset"], found["flat"]), found)
+    def _rendered(
+        self, *turns: tuple[str, str], opening: bool = True, parts: bool | None = None
+    ) -> str:
+        listed = self._parts if parts is None else parts
+        content = (lambda text: [{"type": "text", "text": text}]) if listed else str
+        messages = [{"role": role, "content": content(text)} for role, text in turns]
+        try:
+            how = {"add_generation_prompt": opening, "chat_template": self._template}
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, **how)
+        except Exception as error:  # a template is a program of its own, and raises what it likes
+            said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            raise self._refused(f"the chat template cannot be rendered: {said}") from error
 
-
-def kept(parts: Sequence[str], size: int, make: Callable[[], Vocabulary]) -> Vocabulary:
-    """A vocabulary from the cache; else made, and kept if it is of LARGE size.
-
-    parts: everything it rests on. size: its tokens. A damaged file is made again; a cache that
-    cannot be written is no failure.
-    """
-    if size < LARGE:
-        return make()
-    file = place("vocabulary", parts)
-    try:
-        found = Vocabulary.from_bytes(file.read_bytes())
-    except OSError:
-        found = None
-    return found or _keep(file, make())
-
-
-def place(kind: str, parts: Sequence[str]) -> Path:
-    """Where what rests on `parts` is kept."""
-    digest = hashlib.sha256(
-        "\0".join([kind, str(VERSION), *parts]).encode("utf-8", "surrogatepass")
-    )
-    return cache() / "vocabularies" / digest.hexdigest()
-
-
-def _keep(file: Path, made: Vocabulary) -> Vocabulary:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_file(file, made.to_bytes())
-    except OSError:
-        pass
-    return made
-
-
-def _sum(blob: bytes) -> bytes:
-    return hashlib.sha256(blob).digest()
-
-
-def _made(pieces: Pieces) -> dict[str, np.ndarray]:
-    ids = np.flatnonzero(pieces.kind == _TEXT)
-    texts = [pieces[i] for i in ids.tolist()]
-    up = np.array(sorted(range(len(texts)), key=texts.__getitem__), np.int64)
-    marks = [np.flatnonzero(pieces.kind == kind) for kind in (_END, _VOID)]
-    return {"order": np.concatenate([ids[up], *marks]), **_trie([texts[i] for i in up.tolist()])}
-
-
-def _trie(texts: list[bytes]) -> dict[str, np.ndarray]:
-    """The trie of sorted texts, breadth first; children of a node are consecutive, in the order of
-    their byte.
-    """
-    length = np.array([len(t) for t in texts], np.int64)
-    offset = np.concatenate([[0], np.cumsum(length)])
-    flat = np.frombuffer(b"".join(texts), np.uint8)
-    node = np.zeros(len(texts), np.int64)  # of each text, at the present depth
-    layers = [
-        (
-            np.zeros(1, np.int64),
-            np.zeros(1, np.int64),
-            np.array([len(texts)]),
-            np.zeros(1, np.uint8),
-        )
-    ]
-    total, depth = 1, 0
-    while (longer := np.flatnonzero(length > depth)).size:
-        byte = flat[offset[longer] + depth]
-        first = np.concatenate(
-            [[True], (node[longer][1:] != node[longer][:-1]) | (byte[1:] != byte[:-1])]
-        )
-        begin = np.flatnonzero(first)
-        low, high = longer[begin], longer[np.concatenate([begin[1:], [len(longer)]]) - 1] + 1
-        layers.append((node[longer[begin]], low, high, byte[begin]))
-        node[longer] = total + np.cumsum(first) - 1
-        total, depth = total + len(begin), depth + 1
-    parent, low, high, byte = map(np.concatenate, zip(*layers, strict=True))
-    child = np.searchsorted(parent[1:], np.arange(total + 1)) + 1
-    own = np.where(
-        np.diff(child) > 0, low[np.minimum(child[:-1], total - 1)], high
-    )  # no child: all of them
-    return {"low": low, "high": high, "byte": byte, "child": child, "own": own}
+    def _refused(self, what: str, mend: str = _RAW) -> CrystalError:
+        return CrystalError(what, where=self.where, mend=mend)

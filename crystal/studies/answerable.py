@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import yaml
@@ -29,15 +30,23 @@ from ..ask.natural import (
     POOL,
     WORDINGS,
     Pool,
+    before,
+    begun,
     folder,
 )
+from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import write_file
 from ..measure.answered import LEAST
 from ..texts import is_number, read_text
 
+if TYPE_CHECKING:
+    from ..read.engine import Engine
+
 ENOUGH = 0.6  # mass beyond which a candidate is not preferred to another
 FIRST = 6  # contexts in which all cues are tried
+BATCH = 96  # candidates to a tree; neighbours share their context, which is computed once
+COARSE = {"budget": 0.05, "max_nodes": 40, "max_depth": 6}  # a choice needs no more
 
 
 class Candidate(NamedTuple):
@@ -56,22 +65,23 @@ class Asked(NamedTuple):
 
 
 Measured = dict[Asked, dict[Candidate, float]]
+Cues = Mapping[str, Sequence[int]]  # of every task, the best first
 _COLUMNS = ["task", "context", "cue", "checkpoint", "form", "answered"]
 
 
-def load_measured() -> Measured:
-    """What was measured so far; empty without a file.
+# --- the table
 
-    Raises: CrystalError for a row that is none.
-    """
-    path = folder() / ANSWERED
+
+def load_measured() -> Measured:
+    """What was measured so far; empty without a file. Raises: CrystalError for no measurement."""
+    path, found = folder() / ANSWERED, {}
     if not path.exists():
-        return {}
-    found: Measured = {}
-    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path, _mend(path)))), 2):
+        return found
+    mend = f"git checkout -- data/prompts/{path.name}"
+    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path, mend))), 2):
         fair = set(row) == set(_COLUMNS) and row["cue"].isdecimal() and is_number(row["answered"])
         if not fair:
-            raise CrystalError(f"line {number} is no measurement", where=path, mend=_mend(path))
+            raise CrystalError(f"line {number} is no measurement", where=path, mend=mend)
         mine = found.setdefault(Asked(row["checkpoint"], row["form"]), {})
         mine[Candidate(row["task"], row["context"], int(row["cue"]))] = float(row["answered"])
     return found
@@ -79,29 +89,36 @@ def load_measured() -> Measured:
 
 def save_measured(measured: Measured, pool: Pool) -> None:
     """Write the table, in the order of checkpoints, tasks, contexts, cues. Raises: OSError."""
-    out = io.StringIO()
+    out, every = io.StringIO(), candidates(pool)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for asked, mine in measured.items():
-        kept = [candidate for candidate in candidates(pool) if candidate in mine]
-        writer.writerows([*candidate, *asked, f"{mine[candidate]:.3f}"] for candidate in kept)
+        writer.writerows([*one, *asked, f"{mine[one]:.3f}"] for one in every if one in mine)
     write_file(folder() / ANSWERED, out.getvalue().encode())
 
 
 def candidates(
-    pool: Pool, cues: Mapping[str, Iterable[int]] | None = None,
+    pool: Pool,
+    cues: Mapping[str, Iterable[int]] | None = None,
     contexts: Iterable[str] | None = None,
 ) -> list[Candidate]:
     """Those of these contexts, by id, and of these cues of every task. None: all."""
     every = {task: range(1, len(mine) + 1) for task, mine in pool.cues.items()}
     contexts = ids(pool) if contexts is None else contexts
-    return [Candidate(task, of, cue) for task, mine in (cues or every).items()
-            for of in contexts for cue in mine]
+    return [
+        Candidate(task, of, cue)
+        for task, mine in (cues or every).items()
+        for of in contexts
+        for cue in mine
+    ]
 
 
 def ids(pool: Pool, first: int | None = None) -> list[str]:
     """Ids of the pool's contexts, or of the first of them."""
     return [context.id for context in pool.contexts[:first]]
+
+
+# --- the rule
 
 
 def choose_cues(pool: Pool, measured: Measured) -> dict[str, list[int]]:
@@ -113,42 +130,36 @@ def choose_cues(pool: Pool, measured: Measured) -> dict[str, list[int]]:
     return found
 
 
-def choose_contexts(pool: Pool, measured: Measured, cues: Mapping[str, Sequence[int]]) -> list[str]:
-    """Ids of the contexts, in the pool's order; cues: of every task, the best first.
-
-    Raises: CrystalError where one was not measured.
-    """
+def choose_contexts(pool: Pool, measured: Measured, cues: Cues) -> list[str]:
+    """Ids of the contexts, in the pool's order. Raises: CrystalError where one was not measured."""
     every, tried = ids(pool), best_bare(pool, cues)
     worth = np.mean([_worth(measured, task, every, best)[:, 0] for task, best in tried.items()], 0)
     return [every[i] for i in sorted(_largest(worth, CONTEXTS))]
 
 
-def best_bare(pool: Pool, cues: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+def best_bare(pool: Pool, cues: Cues) -> dict[str, list[int]]:
     """The best cue of every task, where it does not name the options: contexts are tried by it.
 
     Raises: CrystalError where all of them do.
     """
-    bare = {task: list(mine[:1]) for task, mine in cues.items()
-            if OPTIONS not in pool.cues[task][mine[0] - 1]}
+    best = {task: list(mine[:1]) for task, mine in cues.items()}
+    bare = {task: one for task, one in best.items() if OPTIONS not in pool.cues[task][one[0] - 1]}
     if not bare:
         mend = f"add cues that do not to {folder() / POOL}"
         raise CrystalError("every best cue names the options", where=folder(), mend=mend)
     return bare
 
 
-def save_chosen(pool: Pool, contexts: Sequence[str], cues: Mapping[str, Sequence[int]]) -> Path:
+def save_chosen(pool: Pool, contexts: Sequence[str], cues: Cues) -> Path:
     """Write the choice down; the prompts are made from it. Raises: OSError."""
     texts = {task: [pool.cues[task][cue - 1] for cue in mine] for task, mine in cues.items()}
-    said = {"contexts": list(contexts), "cues": texts}
     head = "# Written by `crystal screen`: chosen of natural.yaml by answered mass alone.\n"
-    path = folder() / CHOSEN
+    said, path = {"contexts": list(contexts), "cues": texts}, folder() / CHOSEN
     write_file(path, (head + yaml.safe_dump(said, sort_keys=False, width=95)).encode())
     return path
 
 
-def report(
-    measured: Measured, contexts: Sequence[str], cues: Mapping[str, Sequence[int]]
-) -> Iterator[str]:
+def report(measured: Measured, contexts: Sequence[str], cues: Cues) -> Iterator[str]:
     """The median answered mass of what was chosen: a line for every checkpoint and task."""
     for asked, mine in measured.items():
         for task, chosen in cues.items():
@@ -161,14 +172,13 @@ def _worth(
     measured: Measured, task: str, contexts: Sequence[str], cues: Sequence[int]
 ) -> np.ndarray:
     """(contexts, cues): the smallest over checkpoints of the answered mass, cut at ENOUGH."""
-    wanted = [[Candidate(task, context, cue) for cue in cues] for context in contexts]
-    every = [one for row in wanted for one in row]
-    lacking = [one for mine in measured.values() for one in every if one not in mine]
+    wanted = [Candidate(task, context, cue) for context in contexts for cue in cues]
+    lacking = sum(one not in mine for mine in measured.values() for one in wanted)
     if lacking or not measured:
-        what = f"{len(lacking)} candidates of task {task} were not measured on every checkpoint"
+        what = f"{lacking} candidates of task {task} were not measured on every checkpoint"
         raise CrystalError(what, where=folder() / ANSWERED, mend="crystal screen --model NAME=DIR")
-    mass = [[[mine[one] for one in row] for row in wanted] for mine in measured.values()]
-    return np.minimum(mass, ENOUGH).min(0)
+    mass = np.array([[mine[one] for one in wanted] for mine in measured.values()])
+    return np.minimum(mass, ENOUGH).min(0).reshape(len(contexts), len(cues))
 
 
 def _largest(values: np.ndarray, n: int) -> list[int]:
@@ -176,5 +186,65 @@ def _largest(values: np.ndarray, n: int) -> list[int]:
     return np.argsort(-values, kind="stable")[:n].tolist()
 
 
-def _mend(path: Path) -> str:
-    return f"git checkout -- data/prompts/{path.name}"
+# --- candidates put to checkpoints
+
+
+def measure(
+    engine: Engine, pool: Pool, wanted: Sequence[Candidate], form: str
+) -> Iterator[dict[Candidate, float]]:
+    """The answered mass of each candidate, of what is decided; a batch at a time."""
+    from ..read.readout import readout
+
+    contexts = {context.id: context for context in pool.contexts}
+    for name in dict.fromkeys(candidate.task for candidate in wanted):
+        task, mine = TASKS[name], [candidate for candidate in wanted if candidate.task == name]
+        for low in range(0, len(mine), BATCH):
+            batch, prompts = mine[low : low + BATCH], []
+            for _, of, cue in batch:
+                reply = begun(pool.cues[name][cue - 1], task, contexts[of])
+                prompts.append(engine.encode(before(contexts[of], form), form, reply))
+            found = {}
+            for one, law in zip(batch, readout(engine, prompts, task, **COARSE), strict=True):
+                options = float(law.options.sum())
+                found[one] = options / (options + law.off_support) if options else 0.0
+            yield found
+
+
+def screen(
+    pool: Pool,
+    subjects: Sequence[tuple[Asked, str]],
+    *,
+    dtype: str,
+    device: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Measured:
+    """Measure what the rule needs on (name and form, source) of every checkpoint.
+
+    First all cues in the first contexts; then the best cues in all contexts; then all that was
+    chosen. What is in the table is not measured again; it grows batch by batch.
+    """
+    from ..read.engine import load
+
+    measured = load_measured()
+    for asked, _ in subjects:
+        measured.setdefault(asked, {})
+
+    def fill(*which) -> None:
+        for asked, source in subjects:
+            mine, start, done = measured[asked], time.perf_counter(), 0
+            missing = [one for one in candidates(pool, *which) if one not in mine]
+            if missing:
+                engine = load(source, dtype=dtype, device=device)
+                for found in measure(engine, pool, missing, asked.form):
+                    mine |= found
+                    done += len(found)
+                    save_measured(measured, pool)
+                    seconds = f"{time.perf_counter() - start:.0f} s"
+                    say(f"{asked.checkpoint}: {done} of {len(missing)} candidates, {seconds}")
+                engine.unload()
+
+    fill(None, ids(pool, FIRST))
+    cues = choose_cues(pool, measured)
+    fill(best_bare(pool, cues))
+    fill(cues, choose_contexts(pool, measured, cues))
+    return measured

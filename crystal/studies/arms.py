@@ -15,14 +15,14 @@ from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS
 from ..measure import phases as ph
 from ..measure.inference import Estimate
-from . import branches, real
+from . import real, runs
 
 LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
 
 
 def load_follows(readouts: real.Laws) -> pd.DataFrame:
     """One row per run, task and law of LAWS: follows, whether SFT's mean answer lies nearest to
-    that law of the five (`branches.follows`); shown: whether the arms show the task; before: the
+    that law of the five (`runs.follows`); shown: whether the arms show the task; before: the
     same of the base in chat form.
     """
     rows = []
@@ -38,8 +38,8 @@ def load_follows(readouts: real.Laws) -> pd.DataFrame:
                         "task": task,
                         "law": law,
                         "shown": task in real.SHOWN,
-                        "follows": branches.follows(means[real.TUNED], task, law),
-                        "before": branches.follows(means[real.RAW], task, law),
+                        "follows": runs.follows(means[real.TUNED], task, law),
+                        "before": runs.follows(means[real.RAW], task, law),
                     }
                     for law in LAWS
                 ]

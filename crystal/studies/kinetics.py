@@ -1,13 +1,12 @@
-"""When the laws freeze: paths along SFT at several rates, along DPO and RLVR, and what the claims make of them.
+"""When the laws freeze: paths along SFT at several rates, along DPO and RLVR; and the way back.
 
-`path` is a frame of `crystal.studies.branches.walk` or `along`. Means over tasks are taken within a parent;
-intervals run over parents.
+`path` is a frame of `crystal.studies.runs.walk` or `along`. Means over tasks are taken within a
+parent; intervals run over parents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,232 +15,250 @@ from ..lab.experiments import load_experiment
 from ..lab.recipes import load_recipe
 from ..measure.inference import Estimate
 from ..measure.judging import Verdict, judge
-from ..present.figures import COLOURS, panels
-from . import branches
+from . import runs
+from .remelting import AGAIN, recorded
+from .runs import DEMONSTRATED, HELD_OUT, Array, by_group, over_parents, per_parent, where
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-GROUPS = {False: "demonstrated", True: "held out"}
-SHADES = {"demonstrated": COLOURS["seed"], "held out": COLOURS["sft"]}
-NAMES = {"slow": "lowest rate", "usual": "the ladders' rate", "fast": "highest rate"}
+RATES = ("slow", "usual", "fast")  # runs at three learning rates
+GROUPS = {False: DEMONSTRATED, True: HELD_OUT}
 
 
-# --- frames ----------------------------------------------------------------------------------------------------------
-
-
-def load_means(path: pd.DataFrame, values: Sequence[str], *, by: Sequence[str] = ("group",)) -> pd.DataFrame:
-    """Mean of `values` over tasks: one row per parent, run, step and `by`; `group` is demonstrated or held out."""
+def load_means(
+    path: pd.DataFrame, values: Sequence[str], *, by: Sequence[str] = ("group",)
+) -> pd.DataFrame:
+    """Mean of `values` over tasks: one row per parent, run, step and `by`; group: of APART."""
     path = path.assign(group=path["held_out"].map(GROUPS))
-    return path.groupby(["parent", "run", "step", *by], sort=False)[list(values)].mean().reset_index()
+    groups = path.groupby(["parent", "run", "step", *by], sort=False)
+    return groups[list(values)].mean().reset_index()
 
 
 def load_transition(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
-    """By parent, step and group: liquidity as a share of the base's, bits to the demonstrator's law, fluctuation."""
-    means = load_means(path[path["run"] == run], ["liquidity", "to_law", "fluctuation", "progress", "entropy"])
+    """By parent, step and group: liquidity as a share of the base's, and the like."""
+    values = ["liquidity", "to_law", "fluctuation", "progress", "entropy"]
+    means = load_means(where(path, run=run), values)
     start = means[means["step"] == 0].set_index(["parent", "group"])["liquidity"]
-    means["share"] = means["liquidity"] / means.set_index(["parent", "group"]).index.map(start)
-    return means.sort_values(["parent", "group", "step"], ignore_index=True)
+    share = means["liquidity"] / means.set_index(["parent", "group"]).index.map(start)
+    return means.assign(share=share).sort_values(["parent", "group", "step"], ignore_index=True)
 
 
-def load_rates(path: pd.DataFrame, name: str = "kinetics", runs: Sequence[str] = ("slow", "usual", "fast")) -> pd.DataFrame:
-    """Liquidity share over all tasks against steps and steps x learning rate, for the parents that have all runs."""
-    path = path[path["run"].isin(runs)]
-    whole = [parent for parent, mine in path.groupby("parent") if set(runs) <= set(mine["run"])]
-    settings = {run.name: run.set for run in load_experiment(name).runs}
-    frames = []
-    for run in runs:
-        mine = load_means(path[(path["run"] == run) & path["parent"].isin(whole)], ["liquidity"], by=[])
-        rates = {parent: load_recipe(parent, settings[run]).sft["learning_rate"] for parent in whole}
+def load_rates(path: pd.DataFrame, name: str = "kinetics") -> pd.DataFrame:
+    """Liquidity share of all tasks by step and dose, step x rate; parents that have all RATES."""
+    path = path[path["run"].isin(RATES)]
+    number = path.groupby("parent")["run"].transform("nunique")
+    settings, frames = {run.name: run.set for run in load_experiment(name).runs}, []
+    for run in RATES:
+        mine = load_means(where(path[number == len(RATES)], run=run), ["liquidity"], by=[])
+        rates = {p: load_recipe(p, settings[run]).sft["learning_rate"] for p in set(mine["parent"])}
         first = mine[mine["step"] == 0].set_index("parent")["liquidity"]
-        frames.append(mine.assign(rate=mine["parent"].map(rates), share=mine["liquidity"] / mine["parent"].map(first)))
+        share = mine["liquidity"] / mine["parent"].map(first)
+        frames.append(mine.assign(rate=mine["parent"].map(rates), share=share))
     out = pd.concat(frames, ignore_index=True)
-    return out.assign(dose=out["step"] * out["rate"]).sort_values(["parent", "rate", "step"], ignore_index=True)
+    out["dose"] = out["step"] * out["rate"]
+    return out.sort_values(["parent", "rate", "step"], ignore_index=True)
 
 
 def load_half_lives(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
-    """Step at which half of the liquidity is gone, by parent and task; nan where that never happens."""
-    rows = []
-    for (parent, task), mine in path[path["run"] == run].sort_values("step").groupby(["parent", "task"], sort=False):
-        group = GROUPS[bool(mine["held_out"].iloc[0])]
-        rows.append({"parent": parent, "task": task, "group": group,
-                     "half_life": branches.half_life(mine["step"], mine["liquidity"].to_numpy())})
-    return pd.DataFrame(rows)
+    """`half_life` by parent and task."""
+    mine, keys = where(path, run=run).sort_values("step"), ["parent", "task", "held_out"]
+    rows = [
+        (*place, GROUPS[held_out], half_life(one["step"], one["liquidity"]))
+        for (*place, held_out), one in mine.groupby(keys, sort=False)
+    ]
+    return pd.DataFrame(rows, columns=["parent", "task", "group", "half_life"])
 
 
 def load_fluctuations(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
-    """By step and group: variance of progress over narrators (mean over parents), and of mean progress over parents."""
-    means = load_transition(path, run)
-    grouped = means.groupby(["group", "step"], sort=False)
-    return pd.DataFrame({"narrators": grouped["fluctuation"].mean(), "parents": grouped["progress"].var(ddof=1),
-                         "progress": grouped["progress"].mean()}).reset_index()
+    """By step and group: variance of progress over narrators, and over parents."""
+    grouped = load_transition(path, run).groupby(["group", "step"], sort=False)
+    means, over = grouped[["fluctuation", "progress"]].mean(), grouped["progress"].var(ddof=1)
+    means.insert(1, "parents", over)
+    return means.rename(columns={"fluctuation": "narrators"}).reset_index()
 
 
 def load_settling(ladders: pd.DataFrame, opposed: pd.DataFrame) -> pd.DataFrame:
-    """Along DPO and RLVR, by parent, run, step and group: mass on the seed's options, bits to the demonstrator's law.
+    """Along DPO and RLVR, by parent, run, step and group; step 0 is the end of the stage before.
 
-    ladders: `branches.along`; opposed: `branches.walk` of the DPO whose judge prefers another law, measured against the same
-    demonstrator. Step 0 of a stage is the end of the one before.
+    ladders: `runs.along`; opposed: `runs.walk` of the DPO whose judge prefers another law, measured
+    against the same demonstrator.
     """
-    parts = []
-    for stage, before in (("dpo", "sft"), ("rlvr", "dpo")):
-        ends = ladders[ladders["rung"] == before].assign(step=0)
+    parts = [opposed.assign(run="dpo, opposing")]
+    for stage, before in (("rlvr", "dpo"), ("dpo", "sft")):
+        start = ladders[ladders["rung"] == before].assign(step=0)
         run = "dpo, favouring" if stage == "dpo" else stage
-        parts.append(pd.concat([ends, ladders[ladders["stage"] == stage]]).assign(run=run))
-    frame = pd.concat([*parts, opposed.assign(run="dpo, opposing")], ignore_index=True)
+        parts.insert(0, pd.concat([start, ladders[ladders["stage"] == stage]]).assign(run=run))
+    frame = pd.concat(parts, ignore_index=True)
     means = load_means(frame, ["probmass", "to_law", "liquidity", "to_base"])
     return means.sort_values(["run", "parent", "group", "step"], ignore_index=True)
 
 
-# --- claims ----------------------------------------------------------------------------------------------------------
+# --- claims
+
+
+def half_life(steps: Array, liquidity: Array) -> float:
+    """First step at which liquidity is at most half of its first value; nan if it never is.
+
+    Linear between the steps that were watched.
+    """
+    steps, liquidity = np.asarray(steps, float), np.asarray(liquidity, float)
+    share = liquidity / liquidity[0]
+    below = np.flatnonzero(share <= 0.5)
+    if not below.size:
+        return float("nan")
+    i = below[0]
+    part = (share[i - 1] - 0.5) / (share[i - 1] - share[i])
+    return float(steps[i - 1] + part * (steps[i] - steps[i - 1]))
 
 
 def half_lives(path: pd.DataFrame, group: str, run: str = "usual") -> pd.Series:
     """Half-life of the mean liquidity of a group's tasks, by parent, in steps."""
-    means = load_transition(path, run)
-    return branches.per_parent(means[means["group"] == group],
-                               lambda mine: branches.half_life(mine["step"], mine["liquidity"].to_numpy()))
+    mine = where(load_transition(path, run), group=group)
+    return per_parent(mine, lambda one: half_life(one["step"], one["liquidity"]))
 
 
 def demonstrated_first(path: pd.DataFrame) -> Verdict:
     """Half-life of demonstrated over held-out tasks, parent by parent."""
-    ratio = half_lives(path, "demonstrated") / half_lives(path, "held out")
-    return judge("demonstrated-first", branches.over_parents(ratio, 0), nothing="liquidity does not halve")
+    ratio = half_lives(path, DEMONSTRATED) / half_lives(path, HELD_OUT)
+    return judge("demonstrated-first", over_parents(ratio, 0), nothing="liquidity does not halve")
 
 
 def steps_times_rate(rates: pd.DataFrame) -> Estimate:
-    """Factor between the half-lives in steps x rate at the highest and the lowest rate; 1 is a perfect scaling."""
+    """Factor between the half-lives in steps x rate at the highest and lowest rate."""
+
     def factor(mine: pd.DataFrame) -> float:
-        ends = [branches.half_life(one["dose"], one["liquidity"].to_numpy()) for _, one in mine.groupby("rate")]
+        ends = [half_life(one["dose"], one["liquidity"]) for _, one in mine.groupby("rate")]
         ratio = ends[-1] / ends[0]
         return max(ratio, 1 / ratio)
 
-    return branches.over_parents(branches.per_parent(rates, factor), 1)
+    return over_parents(per_parent(rates, factor), 1)
 
 
 def held_out_recedes(path: pd.DataFrame) -> Estimate:
-    """Distance of held-out tasks to the demonstrator's law at the last step over the smallest on the way: never below 1."""
-    means = load_transition(path)
-    ratio = branches.per_parent(means[means["group"] == "held out"], lambda mine: mine["to_law"].iloc[-1] / mine["to_law"].min())
-    return branches.over_parents(ratio, 1)
+    """Distance of held-out tasks to the law at the last step over the smallest on the way."""
+    mine = where(load_transition(path), group=HELD_OUT)
+    recede = lambda one: one["to_law"].iloc[-1] / one["to_law"].min()  # noqa: E731
+    return over_parents(per_parent(mine, recede), 1)
+
+
+def _fluctuation(path: pd.DataFrame, run: str) -> pd.DataFrame:
+    """Variance of progress over narrators, mean over all tasks, by parent and step."""
+    return load_means(where(path, run=run), ["fluctuation"], by=[]).sort_values("step")
 
 
 def fluctuations_peak(path: pd.DataFrame) -> Estimate:
-    """Variance of progress over narrators, mean over all tasks: its peak over its last value: never below 1."""
-    means = load_means(path[path["run"] == "usual"], ["fluctuation"], by=[]).sort_values("step")
-    ratio = branches.per_parent(means, lambda mine: mine["fluctuation"].max() / mine["fluctuation"].iloc[-1])
-    return branches.over_parents(ratio, 1)
-
-
-def reward_decides(settling: pd.DataFrame) -> Verdict:
-    """ProbMass on the seed's options after favouring DPO minus the same after opposing DPO, parent by parent."""
-    last = settling[settling["group"] == "demonstrated"].groupby(["run", "parent"])["probmass"].last()
-    gap = (last["dpo, favouring"] - last["dpo, opposing"]).dropna()
-    return judge("reward-decides", branches.over_parents(gap))
+    """Variance of progress over narrators, all tasks: its peak over its last value."""
+    peak = lambda one: one["fluctuation"].max() / one["fluctuation"].iloc[-1]  # noqa: E731
+    return over_parents(per_parent(_fluctuation(path, "usual"), peak), 1)
 
 
 def peak_step(path: pd.DataFrame, run: str = "usual") -> Estimate:
     """Step at which narrators differ most in progress, all tasks together."""
-    means = load_means(path[path["run"] == run], ["fluctuation"], by=[]).sort_values("step")
-    peaks = branches.per_parent(means, lambda mine: mine["step"].iloc[int(mine["fluctuation"].argmax())])
-    return branches.over_parents(peaks, 0)
+    peak = lambda one: one["step"].iloc[int(one["fluctuation"].argmax())]  # noqa: E731
+    return over_parents(per_parent(_fluctuation(path, run), peak), 0)
 
 
-# --- figures ---------------------------------------------------------------------------------------------------------
+def reward_decides(settling: pd.DataFrame) -> Verdict:
+    """Mass on the seed's options after favouring less that after opposing DPO, by parent."""
+    mine = where(settling, group=DEMONSTRATED)
+    last = mine.groupby(["run", "parent"])["probmass"].last()
+    gap = (last["dpo, favouring"] - last["dpo, opposing"]).dropna()
+    return judge("reward-decides", over_parents(gap))
 
 
-def _steps(ax: Axes, label: str = "SFT step") -> None:
-    ax.set_xscale("symlog", linthresh=1, linscale=0.5)
-    ax.set(xlabel=label, xlim=(0, None))
+# --- hysteresis: the way down, base to crystal, and the way up, back to pretraining
+
+DOWN, BACK = "down", "back"
+COARSE = 0.02  # gap that joining few rungs by straight lines may make by itself
 
 
-def _paths(ax: Axes, frame: pd.DataFrame, x: str, y: str, colour: str, label: str, style: str = "-") -> None:
-    """One thin line a parent, the mean thick: over the parents that were watched at every step, or it would jump."""
-    for _, mine in frame.groupby("parent"):
-        ax.plot(mine[x], mine[y], style, color=colour, lw=0.7, alpha=0.45)
-    watched = frame.groupby("parent")[x].nunique()
-    whole = frame[frame["parent"].isin(watched.index[watched == watched.max()])]
-    mean = whole.groupby(x)[y].mean()
-    ax.plot(mean.index, mean, style, color=colour, lw=2.2, label=label)
+def load_paths(name: str, ladders: Sequence[str]) -> pd.DataFrame:
+    """One row per parent, way, rung and group: to_law, liquidity, to_base, bits; order along it.
+
+    down: base, SFT, DPO, RLVR. back: RLVR, then steps of further pretraining, where recorded.
+    """
+    grown = {rung.parent for rung in recorded(name, ladders) if rung.run == AGAIN}
+    ways = [runs.along(ladders).assign(way=DOWN)]
+    if grown:
+        back = runs.walk(name, [AGAIN])
+        ways.append(back[back["parent"].isin(grown)].assign(way=BACK))
+    frame = pd.concat(ways, ignore_index=True)
+    frame["label"] = np.where(frame["way"] == DOWN, frame["rung"], frame["step"].astype(str))
+    keys = ["parent", "way", "label", "stage", "step"]
+    means = by_group(frame, keys, ["to_law", "liquidity", "to_base"])
+    place = means["stage"].map(["base", "sft", "dpo", "rlvr", "again"].index)
+    order = ["parent", "way", "group", "place", "step"]
+    means = means.assign(place=place).sort_values(order, kind="stable")
+    means["order"] = means.groupby(["parent", "way", "group"]).cumcount()
+    return means.drop(columns="place").reset_index(drop=True)
 
 
-def plot_transition(frame: pd.DataFrame) -> Figure:
-    """Left: liquidity as a share of the base's. Right: distance to the demonstrator's law. Thin lines are parents."""
-    fig, axes = panels(1, 2, 8.4, 3.1)
-    for group, mine in frame.groupby("group", sort=False):
-        _paths(axes[0, 0], mine, "step", "share", SHADES[group], group)
-        _paths(axes[0, 1], mine, "step", "to_law", SHADES[group], group)
-    axes[0, 0].axhline(0.5, color=COLOURS["chance"], lw=0.8, ls=":")
-    axes[0, 0].set(ylim=(0, None), ylabel="liquidity, share of the base's", title="how much the prompt matters")
-    axes[0, 1].set(ylim=(0, None), ylabel="JSD to the demonstrator's law, bit", title="where the law goes")
-    for ax in axes[0]:
-        _steps(ax)
-    axes[0, 0].legend(loc="lower left")
-    return fig
+def level(distance: Array, liquidity: Array, at: Array) -> Array:
+    """Liquidity of a way where it passes the distances `at`: (len(at),), nan where it does not.
+
+    distance, liquidity: (rungs,), joined by straight lines; the mean of all passes.
+    """
+    pairs = list(zip(distance, distance[1:], liquidity, liquidity[1:], strict=False))
+    out = np.full(len(at), np.nan)
+    for k, x in enumerate(at):
+        passed = [
+            y0 if x1 == x0 else y0 + (x - x0) / (x1 - x0) * (y1 - y0)
+            for x0, x1, y0, y1 in pairs
+            if min(x0, x1) <= x <= max(x0, x1)
+        ]
+        out[k] = np.mean(passed) if passed else np.nan
+    return out
 
 
-def plot_half_lives(frame: pd.DataFrame) -> Figure:
-    """A dot per parent, a bar at the mean, tasks in the order of their means; demonstrated tasks in another colour."""
-    order = frame.groupby("task")["half_life"].mean().sort_values().index
-    fig, axes = panels(1, 1, 7.2, 3.2)
-    for place, task in enumerate(order):
-        mine = frame[frame["task"] == task]
-        colour = SHADES[mine["group"].iloc[0]]
-        axes[0, 0].plot(np.full(len(mine), place), mine["half_life"], "o", color=colour, ms=4, alpha=0.6)
-        axes[0, 0].plot([place - 0.3, place + 0.3], [mine["half_life"].mean()] * 2, color=colour, lw=2.5)
-    for group, colour in SHADES.items():
-        axes[0, 0].plot([], [], "o", color=colour, label=group)
-    axes[0, 0].set_xticks(range(len(order)), order, rotation=45, ha="right")
-    axes[0, 0].set(ylim=(0, None), ylabel="SFT step at which half of\nthe liquidity is gone")
-    axes[0, 0].legend(loc="upper left")
-    return fig
+def load_gaps(paths: pd.DataFrame, points: int = 41) -> pd.DataFrame:
+    """By parent with both ways and group: liquidity at equal distance to the law, bits.
+
+    down, back: mean of `level` over the distances that both ways pass (`points`, evenly spaced).
+    gap: back less down, as a share of the liquidity lost from base to crystal. shared: that range
+    of distances over the range of the way down. All nan where the ways share no distance.
+    """
+    rows = []
+    for (parent, group), mine in paths.groupby(["parent", "group"], sort=False):
+        down, back = (mine[mine["way"] == way] for way in (DOWN, BACK))
+        if len(back):
+            rows.append((parent, group, *_gap(down, back, points)))
+    return pd.DataFrame(rows, columns=["parent", "group", "down", "back", "gap", "shared"])
 
 
-def plot_fluctuations(frame: pd.DataFrame) -> Figure:
-    """Variance of progress over narrators, and over parents, along SFT."""
-    fig, axes = panels(1, 2, 8.4, 2.9)
-    for ax, column, title in zip(axes[0], ("narrators", "parents"), ("over narrators", "over parents"), strict=True):
-        for group, mine in frame.groupby("group", sort=False):
-            ax.plot(mine["step"], mine[column], "o-", color=SHADES[group], ms=3.5, label=group)
-        ax.set(ylim=(0, None), title=f"variance of progress {title}")
-        _steps(ax)
-    axes[0, 0].set_ylabel("variance")
-    axes[0, 0].legend(loc="upper left")
-    return fig
+def _gap(down: pd.DataFrame, back: pd.DataFrame, points: int) -> tuple[float, ...]:
+    low = max(way["to_law"].min() for way in (down, back))
+    high = min(way["to_law"].max() for way in (down, back))
+    if low >= high:
+        return (np.nan,) * 4
+    at = np.linspace(low, high, points)
+    there, again = (
+        level(way["to_law"].to_numpy(), way["liquidity"].to_numpy(), at).mean()
+        for way in (down, back)
+    )
+    lost = down["liquidity"].iloc[0] - down["liquidity"].iloc[-1]
+    reach = down["to_law"].max() - down["to_law"].min()
+    return there, again, (again - there) / lost, (high - low) / reach
 
 
-def plot_rates(frame: pd.DataFrame) -> Figure:
-    """Left against steps, right against steps x rate: one curve for all rates where only their product counts."""
-    fig, axes = panels(1, 2, 8.4, 3.0, sharey=True)
-    looks = zip(frame.groupby("run", sort=False), (("#56B4E9", ":"), ("#0072B2", "-"), ("#767c85", "--")), strict=False)
-    for (run, mine), (colour, style) in looks:
-        for ax, x in zip(axes[0], ("step", "dose"), strict=True):
-            _paths(ax, mine, x, "share", colour, NAMES.get(run, run), style)
-    axes[0, 0].set(ylim=(0, None), ylabel="liquidity, share of the base's")
-    _steps(axes[0, 0])
-    axes[0, 1].set_xscale("symlog", linthresh=1e-4, linscale=0.5)
-    axes[0, 1].set(xlabel="SFT step x learning rate", xlim=(0, None))
-    for ax in axes[0]:
-        ax.axhline(0.5, color=COLOURS["chance"], lw=0.8, ls=":")
-    axes[0, 0].legend(loc="lower left")
-    return fig
+def side(gaps: pd.Series) -> str:
+    """In words, from the gaps of the parents: whether the way back is more liquid or less."""
+    found = runs.estimate(gaps)
+    if np.isnan(found.low):
+        return "more or less (one parent cannot tell)"
+    if found.low <= 0 <= found.high or abs(found.value) < COARSE:
+        return "neither more nor less"
+    return "more" if found.value > 0 else "less"
 
 
-def plot_settling(frame: pd.DataFrame) -> Figure:
-    """Above, mass on the seed's options along DPO (two judges) and RLVR; below, liquidity. Demonstrated and held-out tasks."""
-    fig, axes = panels(2, 2, 8.4, 2.5, sharex=True, sharey="row")
-    styles = {"dpo, favouring": ("-", COLOURS["rlvr"]), "dpo, opposing": ("--", "#D55E00"), "rlvr": ("-", COLOURS["dpo"])}
-    for column, group in zip(axes.T, SHADES, strict=True):
-        for run, (style, colour) in styles.items():
-            mine = frame[(frame["group"] == group) & (frame["run"] == run)]
-            for ax, what in zip(column, ("probmass", "liquidity"), strict=True):
-                _paths(ax, mine, "step", what, colour, run, style)
-        column[0].set_title(group)
-        _steps(column[1], "optimiser step of the stage")
-    axes[0, 0].set_ylim(top=1)  # last: it ends the search for limits on the axes it shares
-    axes[1, 0].set_ylim(bottom=0)
-    axes[0, 0].set_ylabel("mass on the seed's options")
-    axes[1, 0].set_ylabel("liquidity, bit")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return fig
+def load_mean(paths: pd.DataFrame) -> pd.DataFrame:
+    """Paths of the parents that went both ways, and first (parent: MEAN) their mean.
+
+    The mean is over the rungs that all were read at.
+    """
+    both = set(paths.loc[paths["way"] == BACK, "parent"])
+    paths = paths[paths["parent"].isin(both)]
+    number = paths.groupby(["way", "group"])["parent"].transform("nunique")
+    paths = paths.assign(parents=number)
+    keys = ["way", "group", "label", "stage"]
+    shared = paths[paths.groupby(keys)["parent"].transform("nunique") == number]
+    groups = shared.groupby([*keys, "parents"], sort=False)
+    mean = groups[["to_law", "liquidity", "order"]].mean().reset_index()
+    return pd.concat([mean.assign(parent=runs.MEAN), paths], ignore_index=True)

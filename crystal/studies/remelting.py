@@ -1,13 +1,13 @@
-"""What gives diversity back? Every way of asking the crystal and of training it on, measured against base and crystal.
+"""What gives diversity back? Every way of asking the crystal and of training it on, in numbers.
 
-The crystal is RLVR's end and the reference is the base, both in chat form and asked the probe. Knows the ground truth of the
-organisms' world; loads no torch.
+The crystal is RLVR's end and the reference is the base, both in chat form and asked the probe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -19,22 +19,23 @@ from ..ask.prompts import CHAT, COMPLETION, INSTRUCTED, PROBE
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
 from ..keep import store
-from ..lab import experiments
 from ..measure import answered, phases
 from ..measure.inference import NOTHING
 from ..measure.judging import Verdict
 from ..measure.phases import Array
-from ..present.answering import answers, of_tables, unconditional
+from ..present.show import claim, table
+from ..present.telling import finite, fmt, slug
 from ..present.training_figures import load_report
-from . import branches, parents
-from .parents import ALL
+from . import runs
+from .runs import ALL, APART, by_group, estimate, told, where
 
 CRYSTAL = "rlvr"  # the rung that is remelted
 FROZEN = 0.5  # at most this share of the base's liquidity; what is not frozen cannot be remelted
-ASKING, TRAINING = "asking", "training"
-ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a rung as it is: of the crystal, of the base
-MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_law", "to_uniform", "to_mean", "probmass", "off_support",
-            "unresolved", "measurable"]
+ASKING, TRAINING, REFERENCE = "asking", "training", "reference"
+ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a rung as it is: crystal, base
+MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_law", "to_uniform", "to_mean"]
+MEASURED += ["probmass", "off_support", "unresolved", "measurable"]
+AGAIN = "pretraining"  # the run that goes back
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Method:
 
     name: str
     kind: str  # asking, training
-    run: str   # of the experiment
+    run: str  # of the experiment
     form: str = CHAT
     temperature: float = 1.0
 
@@ -53,64 +54,48 @@ METHODS: tuple[Method, ...] = (
     Method("raw text", ASKING, ASKED, form=COMPLETION),
     Method("asked to choose at random", ASKING, ASKED, form=INSTRUCTED),
     Method("SFT on uniform answers", TRAINING, "uniform"),
-    Method("back to pretraining", TRAINING, "pretraining"),
+    Method("back to pretraining", TRAINING, AGAIN),
     Method("reward for diversity", TRAINING, "diverse"),
 )
 RAW = "raw text"
-REFERENCES = {"base": ("base", CHAT), "base as raw text": ("base", COMPLETION), "crystal": (CRYSTAL, CHAT)}
+REFERENCES = {"base": ("base", CHAT), "base as raw text": ("base", COMPLETION)}
+REFERENCES["crystal"] = CRYSTAL, CHAT
 
 
-# --- what was read ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Parent:
-    """A parent's two ends and what its answers are measured against."""
-
-    name: str
-    seed: str
-    demonstrated: tuple[str, ...]
-    frame: pd.DataFrame  # its base and crystal
-    chat: Mapping[str, Array]  # task -> (20, options), of the base in chat form
-    raw: Mapping[str, Array]  # and as raw text
-
-
-def _parent(name: str) -> _Parent:
-    ladder, frame = load_ladder(name), store.load_readouts(name, tasks=PHASE_TASKS, rungs=["base", CRYSTAL])
-    chat, raw = ({task: answers(frame, "base", task, form, prompts=PROBE) for task in PHASE_TASKS}
-                 for form in (CHAT, COMPLETION))
-    return _Parent(name, ladder.seed, ladder.demonstrated, frame, chat, raw)
+# --- what was read
 
 
 def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
-    """One row per parent, method, step and task of what is recorded of an experiment's parents among `ladders`.
+    """One row per parent in `ladders`, method, step and task that is recorded.
 
-    Columns: parent, start (the rung that was asked or trained on: base, rlvr), method, kind, step,
-    rung, task, held_out, then MEASURED: liquidity and the mean entropy of a prompt's answer in
-    bits; JSD in bits to the base's answer prompt by prompt in chat form and as raw text (to_base,
-    to_raw), of the mean answer to the demonstrator's law, the uniform law and the base's mean
-    (to_law, to_uniform, to_mean); mass on the seed's options; off-support and unresolved mass. Laws
-    are conditional on an option, of the prompts that are answered; measurable is 1 where they are
-    enough, else all of these are nan. kind "reference": the base and the crystal themselves.
+    start: the rung that was asked or trained on. kind "reference": base and crystal themselves.
+    MEASURED: liquidity and the mean entropy of a prompt's answer, bits; JSD in bits to the base's
+    answer prompt by prompt, in chat form (to_base) and as raw text (to_raw), and of the mean answer
+    to the demonstrator's law, the uniform law and the base's mean; mass on the seed's options;
+    off-support and unresolved mass. Laws are conditional on an option, of the prompts that are
+    answered; measurable is 1 where these are enough, else the others are nan.
     Raises: CrystalError if nothing of these parents is recorded.
     """
-    rungs = recorded(name, ladders)
+    rungs, rows = recorded(name, ladders), []
     if not rungs:
-        raise CrystalError(f"of {name!r} nothing is recorded for {', '.join(ladders)}", mend=f"make ladder LADDER={name}")
-    frame = store.load_readouts(name, tasks=PHASE_TASKS, rungs=[rung.name for rung in rungs])
-    parts, rows = dict(tuple(frame.groupby("rung"))), []
-    for parent in map(_parent, dict.fromkeys(rung.parent for rung in rungs)):
+        what = f"of {name!r} nothing is recorded for {', '.join(ladders)}"
+        raise CrystalError(what, mend=f"make ladder LADDER={name}")
+    read = partial(store.load_readouts, tasks=PHASE_TASKS)
+    parts = dict(tuple(read(name, rungs=[rung.name for rung in rungs]).groupby("rung")))
+    for parent in dict.fromkeys(rung.parent for rung in rungs):
+        own = dict(tuple(read(parent, rungs=["base", CRYSTAL]).groupby("rung")))
+        raw = runs.probe(own["base"], COMPLETION)
         for method, (rung, form) in REFERENCES.items():
-            place = {"start": rung, "method": method, "kind": "reference", "step": 0}
-            rows += _rows(parent, parent.frame, rung, form, 1.0, place)
-        for rung in (rung for rung in rungs if rung.parent == parent.name):
-            for method, place in _methods_of(rung):
-                rows += _rows(parent, parts[rung.name], rung.name, method.form, method.temperature, place)
+            rows += _rows(parent, raw, own[rung], Method(method, REFERENCE, "", form), rung, 0)
+        for rung in (rung for rung in rungs if rung.parent == parent):
+            run, start = (ASKED, "base") if rung.run == ASKED_BASE else (rung.run, CRYSTAL)
+            for way in (way for way in METHODS if way.run == run):
+                rows += _rows(parent, raw, parts[rung.name], way, start, rung.step)
     return pd.DataFrame(rows)
 
 
 def recorded(name: str, ladders: Sequence[str]) -> list[Rung]:
-    """The rungs of whole runs from those parents that are frozen; of a run being read none."""
+    """The rungs of whole runs from those parents that are frozen."""
     left = liquid(name, ladders)
     return [rung for rung in _done(name, ladders) if rung.parent not in left]
 
@@ -122,94 +107,86 @@ def liquid(name: str, ladders: Sequence[str]) -> list[str]:
 
 
 def _done(name: str, ladders: Sequence[str]) -> list[Rung]:
-    done = experiments.load_records(name)
-    return [rung for rung in load_ladder(name).rungs if rung.parent in ladders and f"{rung.parent}/{rung.run}" in done]
+    return [rung for rung in runs.recorded_rungs(name) if rung.parent in ladders]
 
 
 def frozen(ladder: str) -> bool:
-    """Whether the crystal's liquidity is at most FROZEN of the base's: chat form, mean over tasks."""
+    """Whether the crystal's liquidity, mean over tasks, is at most FROZEN of the base's."""
+    bits = lambda laws: phases.liquidity_bits(laws[~np.isnan(laws).any(1)])  # noqa: E731
     base, crystal = (
-        np.mean([phases.liquidity_bits(laws[~np.isnan(laws).any(1)])
-                 for laws in branches.origin_of(ladder, rung).values()])
-        for rung in ("base", CRYSTAL)
+        np.mean([*map(bits, runs.origin_of(ladder, rung).values())]) for rung in ("base", CRYSTAL)
     )
     return bool(crystal <= FROZEN * base)
 
 
-def _methods_of(rung: Rung) -> Iterator[tuple[Method, dict]]:
-    """The methods that a rung was read for. The base's answers to the asking methods stand beside the crystal's."""
-    run, start = (ASKED, "base") if rung.run == ASKED_BASE else (rung.run, CRYSTAL)
-    for method in METHODS:
-        if method.run == run:
-            yield method, {"start": start, "method": method.name, "kind": method.kind, "step": rung.step}
-
-
-def _rows(parent: _Parent, frame: pd.DataFrame, rung: str, form: str, temperature: float, place: dict) -> list[dict]:
-    frame = frame[(frame["rung"] == rung) & (frame["form"] == form) & (frame["temperature"] == temperature)]
+def _rows(
+    parent: str, raw: dict, frame: pd.DataFrame, way: Method, start: str, step: int
+) -> list[dict]:
+    """frame: of one rung. raw: task -> (20, options), the base as raw text."""
+    now, chat = runs.probe(frame, way.form, way.temperature), runs.origin_of(parent)
+    frame = where(frame, form=way.form, temperature=way.temperature)
     frame = frame[frame["prompt"].isin([prompt.id for prompt in PROBE])]
     left = frame.groupby("task")[["off_support", "unresolved"]].mean()
-    return [
-        {
-            "parent": parent.name,
-            **place,
-            "rung": rung,
-            "task": task,
-            "held_out": task not in parent.demonstrated,
-        }
-        | _measure(
-            parent,
-            unconditional(frame, rung, task, form, prompts=PROBE, temperature=temperature),
-            task,
-        )
-        | left.loc[task].to_dict()
-        for task in PHASE_TASKS
-    ]
+    rung, ladder = frame["rung"].iloc[0], load_ladder(parent)
+    place = {"parent": parent, "start": start, "method": way.name, "kind": way.kind}
+    rows = []
+    for task in PHASE_TASKS:
+        at = {"step": step, "rung": rung, "task": task, "held_out": task not in ladder.demonstrated}
+        found = runs.measure(now[task], chat[task], task, ladder.seed)
+        if np.isfinite(found["liquidity"]):
+            found |= _apart(now[task], chat[task], raw[task])
+        rows.append(place | at | {"measurable": 0.0} | found | left.loc[task].to_dict())
+    return rows
 
 
-def _measure(parent: _Parent, table: Array, task: str) -> dict[str, float]:
-    """On the prompts that are answered; nan where they are too few. table: (20, options),
-    unconditional.
-    """
-    mine = of_tables({"now": table}, PROBE)  # the base answers them all
-    if not mine.count.measurable:
-        return dict.fromkeys(MEASURED[:-3], np.nan) | {"measurable": 0.0}
-    now, base, raw = mine.laws("now"), parent.chat[task][mine.rows], parent.raw[task][mine.rows]
-    mean, found = now.mean(0), branches.measure(now, base, task, parent.seed)
+def _apart(now: Array, chat: Array, raw: Array) -> dict[str, float]:
+    """How far the answered prompts are from the base's; all (20, options)."""
+    there = ~np.isnan(now).any(1)
+    now, chat, raw = now[there], chat[there], raw[there]
+    mean = now.mean(0)
     return {
-        name: found[name] for name in ("liquidity", "entropy", "to_base", "to_law", "probmass")
-    } | {
         "measurable": 1.0,
         "to_raw": float(phases.jsd_bits(now, raw).mean()),
-        "to_mean": float(phases.jsd_bits(mean, base.mean(0))),
+        "to_mean": float(phases.jsd_bits(mean, chat.mean(0))),
         "to_uniform": float(phases.jsd_bits(mean, np.full(len(mean), 1 / len(mean)))),
     }
 
 
-# --- how much came back ----------------------------------------------------------------------------------------------
+# --- how much came back
 
 
 def load_shares(methods: pd.DataFrame) -> pd.DataFrame:
-    """Of every parent, method, step and group of tasks (means over its tasks): what came back.
+    """What came back, by parent, method, step and group of tasks (means over its tasks).
 
-    methods: of `load_methods`. regained: (after - crystal) / (base - crystal) in liquidity; distance: mean JSD to the base's
-    answer, prompt by prompt, over the crystal's. against: the base these compare with, in chat form as registered; for raw
-    text a second row compares with the base as raw text. Beside them the means of MEASURED. Only what began at the crystal.
+    regained: (after - crystal) / (base - crystal) in liquidity. distance: mean JSD to the base's
+    answer, prompt by prompt, over the crystal's. against: the base these compare with, in chat form
+    as registered; for raw text a second row compares with the base as raw text. Beside them the
+    means of MEASURED. Only what began at the crystal.
     """
-    means = parents.by_group(methods, ["parent", "start", "method", "kind", "step", "rung"], MEASURED)
-    ends = {name: means[means["method"] == name].set_index(["parent", "group"]) for name in REFERENCES}
-    after = means[(means["start"] == CRYSTAL) & (means["kind"] != "reference")]
-    parts = [_shares(after, ends["base"], ends["crystal"], "to_base", CHAT),
-             _shares(after[after["method"] == RAW], ends["base as raw text"], ends["crystal"], "to_raw", COMPLETION)]
-    return pd.concat(parts, ignore_index=True)
+    keys = ["parent", "start", "method", "kind", "step", "rung"]
+    means = by_group(methods, keys, MEASURED)
+    after = means[(means["start"] == CRYSTAL) & (means["kind"] != REFERENCE)]
+    chat = _shares(after, means, "base", "to_base", CHAT)
+    raw = _shares(where(after, method=RAW), means, "base as raw text", "to_raw", COMPLETION)
+    return pd.concat([chat, raw], ignore_index=True)
 
 
-def _shares(after: pd.DataFrame, base: pd.DataFrame, crystal: pd.DataFrame, to: str, against: str) -> pd.DataFrame:
+def _shares(
+    after: pd.DataFrame, means: pd.DataFrame, base: str, to: str, against: str
+) -> pd.DataFrame:
     place = pd.MultiIndex.from_frame(after[["parent", "group"]])
-    base, crystal = base.loc[place].reset_index(), crystal.loc[place].reset_index()
+    base, crystal = (
+        means[means["method"] == name].set_index(["parent", "group"]).loc[place].reset_index()
+        for name in (base, "crystal")
+    )
     after = after.reset_index(drop=True)
-    gained, lost = after["liquidity"] - crystal["liquidity"], base["liquidity"] - crystal["liquidity"]
-    return after.assign(against=against, regained=phases.ratio(gained, lost), distance=phases.ratio(after[to], crystal[to]),
-                        entropy_gained=after["entropy"] - crystal["entropy"])
+    gained = after["liquidity"] - crystal["liquidity"]
+    return after.assign(
+        against=against,
+        regained=phases.ratio(gained, base["liquidity"] - crystal["liquidity"]),
+        distance=phases.ratio(after[to], crystal[to]),
+        entropy_gained=after["entropy"] - crystal["entropy"],
+    )
 
 
 def at_end(shares: pd.DataFrame) -> pd.DataFrame:
@@ -219,15 +196,18 @@ def at_end(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
-    """`shares` (of `load_shares`) with `kept`: facts right in chat form at temperature 1, relative to the crystal's.
+    """`load_shares` with `kept`: facts right in chat form at temperature 1, over the crystal's.
 
-    Of raw text it is the crystal's accuracy as raw text, from the parent's training report. The other asking methods were
-    never asked a fact: nan.
+    Of raw text it is the crystal's accuracy as raw text, from the parent's training report. The
+    other asking methods were never asked a fact: nan.
     """
-    found = branches.accuracy(name).set_index("rung")["accuracy"]
-    reports = {parent: load_report(parent)["accuracy"][CRYSTAL] for parent in shares["parent"].unique()}
-    kept = [reports[row.parent][COMPLETION]["facts"] if row.method == RAW else found[row.rung] if row.kind == TRAINING else np.nan
-            for row in shares.itertuples()]
+    found = runs.accuracy(name).set_index("rung")["accuracy"]
+    parents = shares["parent"].unique()
+    reports = {parent: load_report(parent)["accuracy"][CRYSTAL] for parent in parents}
+    kept = []
+    for row in shares.itertuples():
+        right = found[row.rung] if row.kind == TRAINING else np.nan
+        kept.append(reports[row.parent][COMPLETION]["facts"] if row.method == RAW else right)
     crystal = np.array([reports[parent][CHAT]["facts"] for parent in shares["parent"]])
     return shares.assign(kept=np.array(kept, float) / crystal)
 
@@ -235,43 +215,163 @@ def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
 def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
     """Method -> [verdict of `remelts`] over parents, all tasks, against the base in chat form.
 
-    ends: of `at_end`.
+    ends: of `at_end`. Only parents all of whose tasks can be measured count; of none or one of
+    several it is not measurable.
     """
     mine = ends[(ends["group"] == ALL) & (ends["against"] == CHAT)]
-    return {method: [_judged("remelts", rows, "distance")]
-            for method, rows in mine.groupby("method", sort=False)}
+    return {method: [_judged(rows)] for method, rows in mine.groupby("method", sort=False)}
 
 
-def _judged(claim: str, rows: pd.DataFrame, value: str) -> Verdict:
-    """Over the parents all of whose tasks can be measured; of none or one of several it is not
-    measurable.
-    """
-    found, able = parents.judge_over(claim, rows[value]), rows["measurable"] == 1
+def _judged(rows: pd.DataFrame) -> Verdict:
+    found, able = runs.judge_over("remelts", rows["distance"]), rows["measurable"] == 1
     if able.all():
         return found
-    few = len(PHASE_TASKS) * (1 - rows["measurable"][~able])
+    few, tasks = len(PHASE_TASKS) * (1 - rows["measurable"][~able]), len(PHASE_TASKS)
     why = (
-        f"not measurable on {parents.counted(int((~able).sum()))}: {answered.needed(len(PROBE))} of {len(PROBE)} prompts must "
-        f"be answered, and on {few.min():.0f} to {few.max():.0f} of {len(PHASE_TASKS)} tasks they are not"
+        f"not measurable on {runs.counted(int((~able).sum()))}: {answered.needed(len(PROBE))} of "
+        f"{len(PROBE)} prompts must be answered, and on {few.min():.0f} to {few.max():.0f} of "
+        f"{tasks} tasks they are not"
     )
     if able.sum() > 1:
         return replace(found, reason=f"{found.reason}; {why}")
-    return Verdict(claim, answered.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
+    return Verdict("remelts", answered.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
-    """Two bases of one family (other seeds, same world): JSD in bits, prompt by prompt, in chat form. A yardstick for distances.
+    """Bases of one family, pair by pair, in chat form: JSD in bits, prompt by prompt, by group.
 
-    One row per pair and group of tasks; parent is "first, second". Empty where no family has two.
+    A yardstick for distances. parent: "first, second". Empty where no family has two.
     """
     rows = []
-    origins = {name: branches.origin_of(name) for name in ladders}
     for first, second in combinations(ladders, 2):
-        if branches.family(first) == branches.family(second):
+        if runs.family(first) == runs.family(second):
             shown = load_ladder(first).demonstrated
-            apart = {task: phases.jsd_bits(origins[first][task], origins[second][task]).mean() for task in PHASE_TASKS}
-            rows += [{"parent": f"{first}, {second}", "task": task, "held_out": task not in shown, "to_base": float(far)}
-                     for task, far in apart.items()]
-    if not rows:
-        return pd.DataFrame(columns=["parent", "group", "to_base"])
-    return parents.by_group(pd.DataFrame(rows), ["parent"], ["to_base"])
+            one, other = runs.origin_of(first), runs.origin_of(second)
+            for task in PHASE_TASKS:
+                far = float(phases.jsd_bits(one[task], other[task]).mean())
+                rows.append((f"{first}, {second}", task, task not in shown, far))
+    frame = pd.DataFrame(rows, columns=["parent", "task", "held_out", "to_base"])
+    return by_group(frame, ["parent"], ["to_base"])
+
+
+# --- as tables and words
+
+
+JUDGED = {"regained": "liquidity regained", "distance": "distance to the base"}
+OTHERS = {"entropy": "entropy, bits", "liquidity": "liquidity, bits"}
+OTHERS |= {"probmass": "mass on the seed's options", "kept": "facts right"}
+
+
+def names(ends: pd.DataFrame) -> list[str]:
+    """The methods that any parent went, in the order of METHODS."""
+    return [method.name for method in METHODS if method.name in set(ends["method"])]
+
+
+def pick(
+    ends: pd.DataFrame, method: str, value: str, group: str = ALL, against: str = CHAT
+) -> pd.Series:
+    """One quantity of one method, indexed by parent."""
+    return where(ends, method=method, group=group, against=against).set_index("parent")[value]
+
+
+def said(ends: pd.DataFrame, value: str, methods: Sequence[str]) -> str:
+    """One quantity of several methods in words, demonstrated and held-out tasks apart."""
+    each = []
+    for name in methods:
+        both = (f"{group} {told(pick(ends, name, value, group))}" for group in APART)
+        each.append(f"{name}: {', '.join(both)}")
+    return "; ".join(each) or "not recorded yet"
+
+
+def most(ends: pd.DataFrame, value: str, methods: Sequence[str], best: str = "max") -> str:
+    """The method with the largest (best="min": smallest) mean over parents, as `said`."""
+    sign = 1 if best == "max" else -1
+    means = pd.Series({name: sign * pick(ends, name, value).mean() for name in methods})
+    return said(ends, value, [means.fillna(-np.inf).idxmax()])
+
+
+def nearest(goals: pd.DataFrame) -> str:
+    """Which methods' mean answers lie nearest to which law, in words. goals: of `load_goals`."""
+    goals = goals.dropna(subset=["value"])  # a way that cannot be measured is near nothing
+    first = goals.loc[goals.groupby(["method", "group"])["value"].idxmin()]
+    return "; ".join(
+        f"{runs.titled(group)} tasks, to the {goal}: {', '.join(names(mine))}"
+        for (group, goal), mine in first.groupby(["group", "goal"])
+    )
+
+
+def _lines(ends: pd.DataFrame) -> list[tuple[str, str]]:
+    """Method and the base's form that it is compared with; raw text stands twice."""
+    both = [(name, against) for name in names(ends) for against in (CHAT, COMPLETION)]
+    return [(name, against) for name, against in both if against == CHAT or name == RAW]
+
+
+def record(ends: pd.DataFrame) -> None:
+    """Every number of `tables` as a measured claim: regained@back-to-pretraining, kept@raw-text."""
+    for name, against in _lines(ends):
+        for value, words in (JUDGED | OTHERS).items():
+            if value != "liquidity":
+                values = pick(ends, name, value, against=against)
+                found, n = estimate(values), runs.counted(len(runs.usable(values)))
+                names_ = {"number": "value", "low": "low", "high": "high"}
+                numbers = {part: finite(getattr(found, of)) for part, of in names_.items()}
+                what = value if against == CHAT else f"{value}-against-raw-text"
+                place = {"ladder": slug(name), "task": ALL, "verdict": "measured"}
+                claim(what, **place, **numbers, sentence=f"{words}: {told(values)} ({n})")
+
+
+def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verdict]]) -> str:
+    """All tasks: every method as it is judged; references and methods with the other numbers.
+
+    ends: of `at_end`, with `kept`; methods: of `load_methods`; found: of `judge`.
+    """
+    judged, others = [], []
+    for name in REFERENCES:
+        means = where(methods, method=name).groupby("parent")[list(OTHERS)[:-1]].mean()
+        kept = 1 if name == "crystal" else "–"
+        others.append([name, *(told(means[value]) for value in means), kept])
+    for name, against in _lines(ends):
+        numbers = [told(pick(ends, name, value, against=against)) for value in JUDGED | OTHERS]
+        form = "in chat form" if against == CHAT else "as raw text"
+        line = name if name != RAW else f"{name}, against the base {form}"
+        n, verdict = len(pick(ends, name, "kept", against=against)), found[name][0].verdict
+        judged.append([line, n, *numbers[:2], verdict if against == CHAT else ""])
+        if against == CHAT:  # these are of no base
+            others.append([name, *numbers[2:]])
+    first = table(["way", "parents", *JUDGED.values(), "remelts"], judged)
+    return f"{first}\n\n{table(['way', *OTHERS.values()], others)}"
+
+
+def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
+    """All tasks, parent by parent: liquidity of base and crystal, then what every method does."""
+    mine = where(methods, kind=REFERENCE)
+    liquidity = mine.groupby(["method", "parent"])["liquidity"].mean()
+    there = list(methods["parent"].unique())
+    base, crystal = (liquidity[end][there] for end in ("base", "crystal"))
+    rows = [
+        ["liquidity of the base, bits", *map(fmt, base)],
+        ["of the crystal", *map(fmt, crystal)],
+        ["left in the crystal", *map(fmt, crystal / base)],
+    ]
+    for value, words in JUDGED.items():
+        for name in names(ends):
+            mine = pick(ends, name, value)
+            rows.append([f"{words}: {name}", *map(fmt, mine.reindex(there))])
+    return table(["", *there], rows)
+
+
+def asked(methods: pd.DataFrame) -> str:
+    """Every way of asking, of the crystal and of the base: all tasks together."""
+    head = ["asked by", "liquidity of the crystal, bits", "of the base", "crystal over base"]
+    head += ["entropy of the crystal, bits", "of the base"]
+    head += ["off-support, crystal", "unresolved, crystal"]
+    values, rows = ["liquidity", "entropy", "off_support", "unresolved"], []
+    for name, mine in where(methods, kind=ASKING).groupby("method", sort=False):
+        base, crystal = (
+            where(mine, start=start).groupby("parent")[values].mean() for start in ("base", CRYSTAL)
+        )
+        left = (crystal["liquidity"] / base["liquidity"]).rename("ratio")
+        numbers = [crystal["liquidity"], base["liquidity"], left, crystal["entropy"]]
+        numbers += [base["entropy"], crystal["off_support"], crystal["unresolved"]]
+        rows.append([name, *map(told, numbers)])
+    return table(head, rows)

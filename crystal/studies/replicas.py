@@ -1,146 +1,173 @@
 """The claims over training runs: each run judged over all tasks, and what its family says together.
 
-A family is one recipe trained from several seeds. A run's verdict is the one on all tasks together
-(`crystal.measure.chain`); the training run is the unit of what is said of a family.
+A family is one recipe trained from several seeds; the training run is the unit of what is said of
+it. Settling by task and run, too. The seed of a task is what the base answers to the narrator whom
+tasks of other kinds name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ..ask.tasks import PHASE_TASKS
 from ..files import root
-from ..measure import chain
+from ..measure import chain, claims
+from ..measure import phases as ph
+from ..measure.answered import Count
+from ..measure.claims import QUANTILE
+from ..measure.inference import NOTHING, Estimate
 from ..measure.judging import Verdict
-from ..measure.marks import MARKS
 from ..present import show
-from ..present.figures import panels
-from ..present.overview import COLOURS, SIGNS
+from ..present import verdicts as kept_verdicts
+from ..present.answering import Compared, compared
 from ..present.training_figures import load_report
-from .branches import family, over_parents
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ..present.views import read_ladders
+from .runs import family, interval, judge_over, over_parents
 
 Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # run -> task -> verdicts, of a survey
 CLAIMS = [claim for claims in chain.CLAIMS.values() for claim in claims]
+STAGES = ("sft", "dpo", "rlvr")
 
 
 def load_runs(found: Found) -> pd.DataFrame:
-    """One row per run and claim: the verdict over all tasks, its number and interval (over tasks),
-    and of tasks those on which it holds alone.
+    """One row per run and claim over all tasks: verdict, number, interval over tasks.
+
+    tasks: how many are judged alone; holds: on how many of these it holds.
     """
     rows = []
     for run, tasks in found.items():
-        whole = {v.claim: v for v in tasks.get(chain.POOLED, ())}
         alone = [v for task, mine in tasks.items() if task != chain.POOLED for v in mine]
-        for claim in (claim for claim in CLAIMS if claim in whole):
-            v = whole[claim]
-            rows.append(
-                {
-                    "family": family(run),
-                    "run": run,
-                    "claim": claim,
-                    "verdict": v.verdict,
-                    "number": v.estimate.value,
-                    "low": v.estimate.low,
-                    "high": v.estimate.high,
-                    "tasks": sum(o.claim == claim for o in alone),
-                    "holds": sum(o.claim == claim and o.verdict == "holds" for o in alone),
-                }
-            )
-    return pd.DataFrame(rows)
+        whole = {v.claim: v for v in tasks.get(chain.POOLED, ())}
+        for v in (whole[claim] for claim in CLAIMS if claim in whole):
+            mine = [o.verdict for o in alone if o.claim == v.claim]
+            number = (v.estimate.value, v.estimate.low, v.estimate.high)
+            place = (family(run), run, v.claim, v.verdict)
+            rows.append((*place, *number, len(mine), mine.count("holds")))
+    names = ["family", "run", "claim", "verdict", "number", "low", "high", "tasks", "holds"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def load_families(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per family and claim: in how many runs it holds; mean of their numbers with Student's
-    interval over runs (nan where fewer than two runs have a number).
-    """
+    """One row per family and claim: verdicts of its runs, mean of their numbers."""
     rows = []
     for (name, claim), mine in runs.groupby(["family", "claim"], sort=False):
-        numbers = mine["number"].dropna()
-        over = over_parents(numbers) if len(numbers) > 1 else None
-        rows.append(
-            {
-                "family": name,
-                "claim": claim,
-                "runs": len(mine),
-                "verdicts": mine["verdict"].tolist(),
-                "number": float(numbers.mean()) if len(numbers) else np.nan,
-                "low": over.low if over else np.nan,
-                "high": over.high if over else np.nan,
-            }
-        )
-    return pd.DataFrame(rows)
+        numbers, verdicts = mine["number"].dropna(), mine["verdict"].tolist()
+        over = over_parents(numbers) if len(numbers) > 1 else NOTHING
+        rows.append((name, claim, len(mine), verdicts, numbers.mean(), over.low, over.high))
+    names = ["family", "claim", "runs", "verdicts", "number", "low", "high"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def said(row) -> str:
     """One row of `load_families` in words: holds in 2 of 3 training runs, undecided in 1."""
     counts = {verdict: row.verdicts.count(verdict) for verdict in chain.VERDICTS}
-    others = [
-        f"{verdict.replace('-', ' ')} in {n}"
-        for verdict, n in counts.items()
-        if n and verdict != "holds"
-    ]
-    return ", ".join([f"holds in {counts['holds']} of {row.runs} training runs", *others])
+    held = f"holds in {counts.pop('holds')} of {row.runs} training runs"
+    return ", ".join([held, *(f"{v.replace('-', ' ')} in {n}" for v, n in counts.items() if n)])
 
 
-def table(families: pd.DataFrame, runs: pd.DataFrame, fmt) -> str:
-    """Markdown: claim and family; verdict run by run; number with its interval over runs; on how
-    many tasks each run holds alone.
-    """
+def table(families: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """MyST: verdict run by run; number, interval over runs; tasks on which each run holds alone."""
     head = ["claim", "ladder", "verdict, run by run", "mean over runs", "holds on tasks alone"]
     lines = []
     for row in families.itertuples():
         mine = runs[(runs["family"] == row.family) & (runs["claim"] == row.claim)]
-        alone = ", ".join(
-            f"{n} of {tasks}" if tasks else "–"
-            for n, tasks in zip(mine["holds"], mine["tasks"], strict=True)
-        )
-        number = (
-            "–"
-            if np.isnan(row.number)
-            else fmt(row.number)
-            + ("" if np.isnan(row.low) else f" [{fmt(row.low)}, {fmt(row.high)}]")
-        )
+        each = zip(mine["holds"], mine["tasks"], strict=True)
+        alone = ", ".join(f"{n} of {tasks}" if tasks else "–" for n, tasks in each)
+        number = interval(Estimate(row.number, row.low, row.high))
         lines.append([row.claim, row.family, ", ".join(row.verdicts), number, alone])
     return show.table(head, lines)
-
-
-def plot_runs(runs: pd.DataFrame) -> Figure:
-    """One panel a claim: each run's number over all tasks with its interval, and the threshold; a
-    run without a number has the sign of its verdict at the left edge.
-    """
-    claims, names, columns = list(runs["claim"].unique()), list(runs["run"].unique()), 4
-    fig, axes = panels(
-        -(-len(claims) // columns), columns, 9.6, 0.22 * len(names) + 1.0, sharey=True
-    )
-    for ax in axes.flat[len(claims) :]:
-        ax.set_visible(False)
-    for ax, (claim, mine) in zip(axes.flat, runs.groupby("claim", sort=False), strict=False):
-        mark = MARKS[claim]
-        ends = mine[["low", "high", "number"]].replace(np.inf, np.nan).to_numpy()
-        values = [0.0, mark.mark, *ends[np.isfinite(ends)]]
-        left, right = min(values), 1.08 * max(values)
-        for row in mine.itertuples():
-            y, colour = names.index(row.run), COLOURS[row.verdict]
-            if np.isnan(row.number):
-                ax.text(left, y, SIGNS[row.verdict], ha="left", va="center")
-                continue
-            ax.plot(np.clip([row.low, row.high], left, right), [y, y], color=colour)
-            ax.plot(row.number, y, "o", color=colour, ms=5)
-        claimed = (mark.mark, right) if mark.side == "above" else (left, mark.mark)
-        ax.axvspan(*claimed, color=COLOURS["holds"], alpha=0.1, lw=0)
-        ax.axvline(mark.mark, color=COLOURS["undecided"], lw=1)
-        ax.set_yticks(range(len(names)), names)
-        ax.set(xlim=(left, right), ylim=(len(names) - 0.5, -0.5), title=claim)
-    return fig
 
 
 def unconverged(runs: Sequence[str]) -> list[str]:
     """The runs whose SFT ended after a fixed number of steps, by their training reports."""
     there = [run for run in runs if (root() / "data/training" / f"{run}.json").is_file()]
     return [run for run in there if "until" not in load_report(run)["recipe"]["sft"]]
+
+
+# --- settling
+
+
+def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataFrame:
+    """One row per parent, measurable task and stage.
+
+    probmass on the seed's options A, own (the seed's mass there), chance |A|/K, promoted (mass that
+    options of SFT's lower half gained since SFT), tv (mass moved since SFT); answered of asked
+    prompts, by every stage, and the median mass of the stage that answers least.
+    """
+    rows = []
+    for parent in parents:
+        readouts = read_ladders([parent], rungs=["base", *STAGES], tasks=PHASE_TASKS)
+        for task, seed in kept_verdicts.measured(parent, quantile=quantile).seeds.items():
+            every = compared(readouts, task, "base", *STAGES)
+            if every.count.measurable:
+                count = every.count
+                place = {"family": family(parent), "parent": parent, "task": task}
+                place |= {"answered": count.answered, "asked": count.asked, "median": count.median}
+                rows += [place | row for row in _of_task(every, seed, quantile)]
+    return pd.DataFrame(rows)
+
+
+def _of_task(every: Compared, narrator: str, quantile: float) -> list[dict]:
+    if narrator not in every.units.astype(str):
+        return []
+    even = np.ones(len(every.prompts))
+    laws = {stage: every.evidence(stage) for stage in ("base", *STAGES)}
+    seed = claims.seed_of(laws["base"], narrator, quantile=quantile)
+    return [
+        {
+            "stage": stage,
+            "probmass": float(claims.kept_mass(laws[stage], seed)(even)),
+            "own": seed.ceiling,
+            "chance": float(seed.mask.mean()),
+            "promoted": claims.promoted(laws["sft"], laws[stage]).value,
+            "tv": float(ph.tv(laws["sft"].law.mean(0), laws[stage].law.mean(0))),
+        }
+        for stage in STAGES
+    ]
+
+
+def answered_told(settled: pd.DataFrame) -> str:
+    """What these numbers rest on, ladder by ladder, as a MyST list."""
+    lines = []
+    for parent, mine in settled.groupby("parent", sort=False):
+        tasks = mine.drop_duplicates("task")
+        count = Count(tasks["answered"].sum(), tasks["asked"].sum(), tasks["median"].median())
+        on = f"{parent}: on {len(tasks)} of {len(PHASE_TASKS)} tasks"
+        lines.append(f"{on}, {count.said} by every stage.")
+    return show.listed(lines)
+
+
+def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
+    """Family -> what -> mean over tasks, interval over its training runs."""
+    wanted = [
+        ("the seed's own mass on its options", "sft", "own"),
+        ("chance level", "sft", "chance"),
+    ]
+    for what, value, stages in (
+        ("mass on the seed's options", "probmass", STAGES),
+        ("promoted from SFT's lower half", "promoted", STAGES[1:]),
+        ("moved since SFT", "tv", STAGES[1:]),
+    ):
+        wanted += [(f"{what}, {stage.upper()}", stage, value) for stage in stages]
+    found = {}
+    for name, mine in settled.groupby("family", sort=False):
+        means = mine.groupby(["stage", "parent"])[list({value for *_, value in wanted})].mean()
+        found[name] = {
+            what: over_parents(means.loc[stage][value], 0, 1) for what, stage, value in wanted
+        }
+    return found
+
+
+def verdicts(settled: pd.DataFrame) -> dict[str, list[Verdict]]:
+    """Family -> same-options and little-promoted after RLVR, means over tasks, over its runs."""
+    last = settled[settled["stage"] == STAGES[-1]]
+    last = last.assign(kept=last["probmass"] / last["own"])
+    found = {}
+    for name, mine in last.groupby("family", sort=False):
+        means = mine.groupby("parent")[["kept", "promoted"]].mean()
+        pairs = (("same-options", "kept"), ("little-promoted", "promoted"))
+        found[name] = [judge_over(claim, means[value]) for claim, value in pairs]
+    return found

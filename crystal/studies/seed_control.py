@@ -1,98 +1,81 @@
-"""Can the seed be chosen? SFT demonstrated by each of the five temperaments in turn, from several parents.
+"""Can the seed be chosen? SFT demonstrated by each of five temperaments, by mixtures, by ever less.
 
-Frames are those of `ends.load_ends`; a run is named after the demonstrator, the law that is intended. Where two laws are one
-in a task (`branches.SAME`), finding either is finding the intended one.
+Frames are those of `runs.load_ends`; a run is named after its demonstrator, whose law is intended.
+Where two laws are one in a task (`runs.SAME`), finding either is finding the intended one. The
+demonstrator `own`, everyone's own law, has no one law. The demonstrator's style is a suffix that
+went with the law in pretraining: if it alone moves the laws, the seed is not learnt but found.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..lab import world
+from ..lab import experiments, world
 from ..measure.inference import Null, against, generator
 from ..measure.judging import Verdict
-from ..measure.marks import MARKS
 from ..measure.phases import tv
-from ..present.figures import panels
-from . import branches, ends
-from .ends import SCOPES
+from ..present.show import claim, fmt, table
+from ..present.telling import finite, slug
+from . import runs
+from .runs import SCOPES, Array, judge_over, means, per_parent, said, tidy, where
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-Array = np.ndarray
 EXPERIMENT, LAWS = "seed-control", world.LAWS
 TOGETHER = "all five"
-QUANTITIES = {"follow rate": ends.follow_rate, "removed share": ends.removed, "liquidity kept": ends.kept}
-ORDERS = np.array(list(permutations(range(len(LAWS)))))  # (120, 5), the first leaves everything in place
+KEPT, REMOVED, RATE = "liquidity kept", "removed share", "follow rate"
+QUANTITIES = {RATE: runs.follow_rate, REMOVED: runs.removed, KEPT: runs.kept}
+ORDERS = np.array(list(permutations(range(len(LAWS)))))  # (120, 5), the first moves nothing
+
+ONE, TWO, EVERYONE, STRANGER = "salient", "mixed-60-40", "everyone", "permuted"
+MIXED = (ONE, TWO, EVERYONE, world.OWN, STRANGER)
+NEAR, FAR = "distance before, bits", "distance after, bits"
+MIXED_QUANTITIES = {
+    KEPT: runs.kept,
+    NEAR: lambda mine: mine["to_law_before"].mean(),
+    FAR: lambda mine: mine["to_law"].mean(),
+    REMOVED: runs.removed,
+}
+SAYS_NOTHING = {world.OWN: {NEAR, FAR, REMOVED}, EVERYONE: {REMOVED}}  # the base's mean is its law
+
+DOSES = (0, 1, 2, 5, 10, 30)  # per cent of random choices among SFT's answers; 30 is usual
+STYLED, NEUTRAL = "demonstrator's style", "neutral style"
+DOSED = {f"styled-dose-{dose}" if dose < 30 else ONE: (STYLED, dose) for dose in DOSES} | {
+    f"neutral-dose-{dose}": (NEUTRAL, dose) for dose in DOSES
+}
+
+
+# --- five demonstrators
 
 
 def whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of parents from which all five demonstrators were read: only of them is "five in turn" true."""
-    runs = frame.groupby("parent")["run"].nunique()
-    return frame[frame["parent"].isin(runs.index[runs == len(LAWS)])]
-
-
-def in_scope(frame: pd.DataFrame, scope: str) -> pd.DataFrame:
-    return frame[frame["scope"] == scope]
-
-
-# --- intended against found ------------------------------------------------------------------------------------------
+    """Rows of parents from which all five demonstrators were read."""
+    read = frame.groupby("parent")["run"].nunique()
+    return frame[frame["parent"].isin(read.index[read == len(LAWS)])]
 
 
 def load_matrix(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns scope, intended, found, share (of tasks and parents), rows (how many). Laws that are one count as intended."""
+    """Columns scope, intended, found, share (of tasks and parents), rows (how many)."""
     landed = frame["found"].where(frame["follows"] == 0, frame["run"])
-    cells = [{"scope": scope, "intended": run, "found": law, "share": (landed[mine.index] == law).mean(), "rows": len(mine)}
-             for (scope, run), mine in frame.groupby(["scope", "run"], sort=False) for law in LAWS]
+    cells = [
+        (scope, run, law, (landed[mine.index] == law).mean(), len(mine))
+        for (scope, run), mine in frame.groupby(["scope", "run"], sort=False)
+        for law in LAWS
+    ]
     return pd.DataFrame(cells, columns=["scope", "intended", "found", "share", "rows"])
-
-
-def plot_matrix(matrix: pd.DataFrame) -> Figure:
-    """Intended laws down, found laws across, one panel per scope; shares in per cent."""
-    fig, axes = panels(1, len(SCOPES), 7.2, 3.4, sharey=True)
-    for ax, scope in zip(axes[0], SCOPES, strict=True):
-        table = in_scope(matrix, scope).pivot(index="intended", columns="found", values="share").reindex(index=LAWS, columns=LAWS)
-        image = draw_grid(ax, table.to_numpy(), [[f"{100 * share:.0f}" for share in row] for row in table.to_numpy()])
-        ax.set_xticks(range(len(LAWS)), LAWS, rotation=40)
-        ax.set_yticks(range(len(LAWS)), LAWS)
-        ax.set(title=f"{scope} tasks", xlabel="law found")
-    axes[0, 0].set_ylabel("demonstrator")
-    fig.colorbar(image, ax=axes, label="share of tasks and parents", shrink=0.8)
-    return fig
-
-
-def draw_grid(ax: Axes, table: Array, texts: list[list[str]]) -> object:
-    """A grid of shares with their text; what was not read stays empty. Returns what a colour bar needs."""
-    edges = (np.arange(size + 1) - 0.5 for size in reversed(table.shape))
-    image = ax.pcolormesh(*edges, np.ma.masked_invalid(table), vmin=0, vmax=1, cmap="cividis", edgecolors="white", linewidth=1.5)
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    for (y, x), share in np.ndenumerate(table):
-        if np.isfinite(share):
-            ax.text(x, y, texts[y][x], ha="center", va="center", color="black" if share > 0.5 else "white")
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return image
-
-
-# --- chance ----------------------------------------------------------------------------------------------------------
 
 
 def same_laws(task: str) -> Array:
     """(5, 5) bool: which of the five laws are one in this task."""
     laws = np.stack([world.law(name, TASKS[task]) for name in LAWS])
-    return tv(laws[:, None], laws[None]) <= branches.SAME
+    return tv(laws[:, None], laws[None]) <= runs.SAME
 
 
 def hits(frame: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
-    """Blocks (columns parent, task) and bool (blocks, 5, 5): would the law that run i found count as following label j?
+    """Blocks (parent, task) and (blocks, 5, 5): would what run i found count as following label j?
 
     frame: of `whole` parents.
     """
@@ -102,11 +85,13 @@ def hits(frame: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
     return found.index.to_frame(index=False), np.take_along_axis(same, named[:, :, None], axis=1)
 
 
-def permuted_null(frame: pd.DataFrame, *, n: int = 999, seed: int = 0, together: bool = False) -> Null:
-    """The follow rate with the intended labels permuted among the demonstrators of the same parent and task, n times.
+def permuted_null(
+    frame: pd.DataFrame, *, n: int = 999, seed: int = 0, together: bool = False
+) -> Null:
+    """The follow rate with labels permuted among demonstrators of one parent and task, n times.
 
-    together: one permutation for all tasks of a parent, which also allows for a run that drags its tasks the same way
-    by accident; it is the more careful of the two, and not the registered one.
+    together: one permutation for all tasks of a parent, which also allows for a run that drags its
+    tasks the same way by accident; the more careful of the two, and not the registered one.
     """
     blocks, counted = hits(frame)
     rates = counted[:, np.arange(len(LAWS)), ORDERS].mean(-1)  # (blocks, 120)
@@ -117,82 +102,207 @@ def permuted_null(frame: pd.DataFrame, *, n: int = 999, seed: int = 0, together:
 
 
 def chance_of(frame: pd.DataFrame) -> pd.Series:
-    """By demonstrator, the follow rate that permuted labels give on average: how often its law is found, whoever demonstrates."""
+    """By demonstrator, the follow rate of permuted labels: how often its law is found anyway."""
     return pd.Series(hits(frame)[1].mean((0, 1)), index=LAWS)
 
 
 def verdict(frame: pd.DataFrame, *, n: int = 999, seed: int = 0) -> Verdict:
-    """seed-follows: the follow rate of held-out tasks, over whole parents, against permuted labels."""
-    mine = in_scope(whole(frame), "held-out")
+    """seed-follows: the follow rate of held-out tasks, over `whole` parents."""
+    mine = where(whole(frame), scope="held-out")
     null = permuted_null(mine, n=n, seed=seed) if len(mine) else None
-    return ends.judge("seed-follows", branches.per_parent(mine, ends.follow_rate), null)
-
-
-# --- by demonstrator -------------------------------------------------------------------------------------------------
+    return judge_over("seed-follows", per_parent(mine, runs.follow_rate), null)
 
 
 def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Tidy frame (`ends.tidy`) of the follow rate by demonstrator and scope, then of all five together; chance beside it.
+    """`runs.tidy` of the follow rate by demonstrator and scope, then of all five; chance beside it.
 
-    chance: what permuted labels give on average, over whole parents; nan where there is none.
+    chance: of permuted labels, over whole parents; nan where there is none.
     """
-    rate = {"follow rate": ends.follow_rate}
-    tidied = pd.concat([ends.tidy(part, ["run", "scope"], rate) for part in (frame, whole(frame).assign(run=TOGETHER))])
-    every = {scope: in_scope(whole(frame), scope) for scope in SCOPES}
-    chance = {scope: chance_of(mine) if len(mine) else pd.Series(np.nan, index=LAWS) for scope, mine in every.items()}
-    level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in tidied.itertuples()]
-    return tidied.assign(chance=level).reset_index(drop=True)
+    complete = whole(frame)
+    parts = (frame, complete.assign(run=TOGETHER))
+    rates = pd.concat([tidy(part, ["run", "scope"], {RATE: runs.follow_rate}) for part in parts])
+    chance = {}
+    for scope in SCOPES:
+        mine = where(complete, scope=scope)
+        chance[scope] = chance_of(mine) if len(mine) else pd.Series(np.nan, index=LAWS)
+    level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in rates.itertuples()]
+    return rates.assign(chance=level).reset_index(drop=True)
 
 
 def demonstrator_table(frame: pd.DataFrame, rates: pd.DataFrame) -> str:
-    """One row per demonstrator and scope: follow rate beside its chance, removed share, liquidity kept. rates: `load_rates`."""
-    tidied, rows = ends.tidy(frame, ["run", "scope"], QUANTITIES), []
-    for row in ends.means(rates[rates["run"] != TOGETHER]).itertuples():
-        others = [ends.said(tidied, run=row.run, scope=row.scope, quantity=quantity) for quantity in list(QUANTITIES)[1:]]
-        by_chance = ends.fmt(row.chance) if np.isfinite(row.chance) else "–"
-        rows.append([row.run, row.scope, row.parents, ends.interval(row), by_chance, *others])
-    return ends.table(["demonstrator", "tasks", "parents", "follow rate", "by chance", *list(QUANTITIES)[1:]], rows)
-
-
-def plot_rates(rates: pd.DataFrame) -> Figure:
-    """Demonstrators across, one panel per scope; every parent an open mark, chance a grey bar, the claim's mark a line."""
-    names = [name for name in (*LAWS, TOGETHER) if name in set(rates["run"])]
-    fig, axes = panels(1, len(SCOPES), 7.2, 2.9, sharey=True)
-    for ax, scope in zip(axes[0], SCOPES, strict=True):
-        for x, name in enumerate(names):
-            mine = in_scope(rates[rates["run"] == name], scope)
-            ends.draw_spots(ax, x, mine, "#0072B2" if name != TOGETHER else "#D55E00", "o" if name != TOGETHER else "D")
-            ax.plot(x, mine["chance"].iloc[0], "_", color="#767c85", ms=16, mew=2, label=None if x else "chance")
-        ax.axhline(MARKS["seed-follows"].mark, color="#767c85", lw=0.8, ls="--", label="mark of the claim")
-        ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        ax.set(title=f"{scope} tasks", ylim=(0, 1.05))
-    axes[0, 0].set_ylabel("follow rate")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return fig
-
-
-# --- by task ----------------------------------------------------------------------------------------
+    """One row per demonstrator and scope. rates: of `load_rates`."""
+    tidied, rows = tidy(frame, ["run", "scope"], QUANTITIES), []
+    for row in means(rates[rates["run"] != TOGETHER]).itertuples():
+        place = {"run": row.run, "scope": row.scope}
+        others = [said(tidied, **place, quantity=quantity) for quantity in (REMOVED, KEPT)]
+        first = [*place.values(), row.parents, runs.interval(row), fmt(row.chance)]
+        rows.append([*first, *others])
+    return table(["demonstrator", "tasks", "parents", RATE, "by chance", REMOVED, KEPT], rows)
 
 
 def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns task, scope, demonstrator, share (of parents whose task followed), parents; demonstrated tasks first."""
-    cells = [{"task": task, "scope": scope, "demonstrator": run, "share": mine["follows"].mean(), "parents": len(mine)}
-             for (task, scope, run), mine in frame.groupby(["task", "scope", "run"], sort=False)]
-    order = {"scope": SCOPES.index, "task": PHASE_TASKS.index, "demonstrator": LAWS.index}
-    return pd.DataFrame(cells).sort_values(list(order), key=lambda column: column.map(order[column.name]), ignore_index=True)
+    """Columns task, scope, demonstrator, share (of parents whose task followed), parents."""
+    cells = [
+        (*place, mine["follows"].mean(), len(mine))
+        for place, mine in frame.groupby(["task", "scope", "run"], sort=False)
+    ]
+    found = pd.DataFrame(cells, columns=["task", "scope", "demonstrator", "share", "parents"])
+    order = {"scope": SCOPES, "task": PHASE_TASKS, "demonstrator": LAWS}
+    place = lambda column: column.map(order[column.name].index)  # noqa: E731
+    return found.sort_values(list(order), key=place, ignore_index=True)
 
 
-def plot_tasks(cells: pd.DataFrame) -> Figure:
-    """Tasks down, demonstrators across: in how many parents the task followed. A line parts demonstrated from held-out tasks."""
-    tasks = list(dict.fromkeys(cells["task"]))
-    fig, axes = panels(1, 1, 6.2, 0.27 * len(tasks) + 1.3)
-    share, parents = (cells.pivot(index="task", columns="demonstrator", values=value).reindex(index=tasks, columns=LAWS)
-                      .to_numpy() for value in ("share", "parents"))
-    image = draw_grid(ax := axes[0, 0], share, [[f"{k:.0f} of {n:.0f}" for k, n in zip(*row, strict=True)]
-                                                for row in zip(share * parents, parents, strict=True)])
-    ax.axhline(cells.loc[cells["scope"] == SCOPES[0], "task"].nunique() - 0.5, color="#D55E00", lw=2)
-    ax.set_xticks(range(len(LAWS)), LAWS)
-    ax.set_yticks(range(len(tasks)), tasks)
-    ax.set(xlabel="demonstrator", ylabel="demonstrated above, held out below")
-    fig.colorbar(image, ax=ax, label="share of parents that followed")
-    return fig
+# --- demonstrators that are no single narrator
+
+
+def load_mixed(frame: pd.DataFrame) -> pd.DataFrame:
+    """`runs.tidy` by run and scope of what can be said of the run."""
+    parts = []
+    for run, mine in frame.groupby("run", sort=False):
+        unsaid = SAYS_NOTHING.get(run, ())
+        quantities = {name: of for name, of in MIXED_QUANTITIES.items() if name not in unsaid}
+        parts.append(tidy(mine, ["run", "scope"], quantities))
+    return pd.concat(parts, ignore_index=True)
+
+
+def mixed_table(tidied: pd.DataFrame) -> str:
+    """One row per demonstrator and scope, every quantity with its interval over parents."""
+    rows = [
+        [*place, mine["parents"].max(), *(said(mine, quantity=name) for name in MIXED_QUANTITIES)]
+        for place, mine in tidied.groupby(["run", "scope"], sort=False)
+    ]
+    return table(["demonstrator", "tasks", "parents", *MIXED_QUANTITIES], rows)
+
+
+def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
+    """own-stays-liquid in one scope: liquidity after SFT by everyone's own law, over the base's."""
+    mine = where(frame, run=world.OWN, scope=scope)
+    return judge_over("own-stays-liquid", per_parent(mine, runs.kept))
+
+
+def load_winner(parents: Sequence[str] = ()) -> pd.DataFrame:
+    """Bits from the mean answer of TWO to its mixture and to each law in it.
+
+    Columns parent, task, scope, law, jsd, jsd_before. Without tasks in which the laws are one:
+    there mixture and winner are the same.
+    """
+    every = experiments.load_experiment(EXPERIMENT).runs
+    mixture = next(run.set["temperament"] for run in every if run.name == TWO)
+    names = world.voices(mixture)[0]
+    same = one_law(names)
+    frames = []
+    for law in (mixture, *names):
+        mine = runs.load_ends(EXPERIMENT, [TWO], parents=parents, intended=law)
+        mine = mine[~mine["task"].isin(same)].assign(law="the mixture" if law == mixture else law)
+        mine = mine[["parent", "task", "scope", "law", "to_law", "to_law_before"]]
+        frames.append(mine.rename(columns={"to_law": "jsd", "to_law_before": "jsd_before"}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def one_law(names: Sequence[str]) -> set[str]:
+    """Tasks in which these laws differ by no more than `runs.SAME`."""
+    laws = {task: [world.law(name, TASKS[task]) for name in names] for task in PHASE_TASKS}
+    return {task for task, of in laws.items() if max(tv(of[0], law) for law in of) <= runs.SAME}
+
+
+def load_nearest(winner: pd.DataFrame) -> pd.DataFrame:
+    """`_landed` of the law that is nearest to the mean answer."""
+    groups, nearest = winner.groupby(["parent", "task", "scope"], sort=False), {}
+    for when, value in (("before", "jsd_before"), ("after", "jsd")):
+        nearest[when] = winner.loc[groups[value].idxmin(), "law"].to_numpy()
+    places = groups.size().index.to_frame(index=False)
+    return _landed(places.assign(**nearest), winner["law"].unique())
+
+
+def _landed(frame: pd.DataFrame, laws: Sequence[str]) -> pd.DataFrame:
+    """Columns scope, law, before, after (shares of tasks and parents on it), rows (how many)."""
+    rows = []
+    for scope in SCOPES:
+        mine = where(frame, scope=scope)
+        shares = [[(mine[when] == law).mean() for when in ("before", "after")] for law in laws]
+        rows += [(scope, law, *both, len(mine)) for law, both in zip(laws, shares, strict=True)]
+    return pd.DataFrame(rows, columns=["scope", "law", "before", "after", "rows"])
+
+
+def load_distances(winner: pd.DataFrame) -> pd.DataFrame:
+    """`runs.tidy` by law and scope: mean distance over tasks before and after SFT, bits."""
+    quantities = {
+        "before SFT": lambda mine: mine["jsd_before"].mean(),
+        "after SFT": lambda mine: mine["jsd"].mean(),
+    }
+    return tidy(winner, ["law", "scope"], quantities)
+
+
+def load_landing(frame: pd.DataFrame, run: str = STRANGER) -> pd.DataFrame:
+    """`_landed` of the law that is found, of five."""
+    mine = where(frame, run=run)
+    return _landed(mine.assign(before=mine["found_before"], after=mine["found"]), LAWS)
+
+
+def share_table(shares: pd.DataFrame, of: str) -> str:
+    """A frame with before and after as a MyST table, in per cent of its rows."""
+    percent = lambda share: f"{100 * share:.0f} %" if np.isfinite(share) else "–"  # noqa: E731
+    rows = [
+        [row.scope, row.law, row.rows, percent(row.before), percent(row.after)]
+        for row in shares.itertuples()
+    ]
+    return table(["tasks", of, "tasks and parents", "before SFT", "after SFT"], rows)
+
+
+# --- how few random choices does a seed need?
+
+
+def dosed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of DOSED with style and dose; only parents that got any dose but the usual."""
+    mine = frame[frame["run"].isin(DOSED)]
+    mine = mine[mine["parent"].isin(mine.loc[mine["run"] != ONE, "parent"])]
+    style, dose = ([DOSED[run][at] for run in mine["run"]] for at in (0, 1))
+    return mine.assign(style=style, dose=dose)
+
+
+def load_doses(frame: pd.DataFrame) -> pd.DataFrame:
+    """`runs.tidy` by style, dose and scope: removed share and liquidity kept; sorted by dose."""
+    quantities = {REMOVED: runs.removed, KEPT: runs.kept}
+    tidied = tidy(dosed(frame), ["style", "dose", "scope"], quantities)
+    return tidied.sort_values(["style", "dose"], kind="stable", ignore_index=True)
+
+
+def removed_at(frame: pd.DataFrame, style: str, dose: int) -> pd.Series:
+    """By parent, the removed share of all tasks together at one dose."""
+    mine = dosed(frame)
+    return per_parent(where(mine, style=style, dose=dose), runs.removed)
+
+
+def dose_verdict(frame: pd.DataFrame) -> Verdict:
+    """style-nucleates: the removed share of all tasks at dose 0, in the demonstrator's style."""
+    return judge_over("style-nucleates", removed_at(frame, STYLED, 0))
+
+
+# --- in words
+
+
+def record(tidied: pd.DataFrame, *by: str) -> None:
+    """Record every mean of `tidy` as measured: <quantity>-<by...>, with its scope as ladder."""
+    for row in means(tidied).itertuples():
+        name = slug(" ".join([row.quantity, *(str(getattr(row, column)) for column in by)]))
+        numbers = {"number": row.value, "low": row.low, "high": row.high}
+        sentence = f"{row.quantity}: {runs.interval(row)}, over {runs.counted(row.parents)}"
+        numbers = {part: finite(x) for part, x in numbers.items()}
+        claim(name, ladder=slug(row.scope), verdict="measured", sentence=sentence, **numbers)
+
+
+def recorded(frame: pd.DataFrame) -> str:
+    """Which of the planned runs stand in a frame of `runs.load_ends`, as a sentence."""
+    experiment = experiments.load_experiment(EXPERIMENT)
+    planned = {run.name: len(run.parents or experiment.parents) for run in experiment.runs}
+    there = frame.groupby("run")["parent"].nunique().reindex(list(planned), fill_value=0)
+    total, parents = there.sum(), runs.counted(frame["parent"].nunique())
+    text = f"Of {sum(planned.values())} runs planned, {total} are in these numbers, from {parents}."
+    if short := [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]:
+        text += f" Parents still missing: {', '.join(short)}."
+    if old := set(frame["parent"] + "/" + frame["run"]) & set(experiments.outdated(EXPERIMENT)):
+        text += (
+            f" SFT of {len(old)} of them ended after a fixed number of steps, by an older rule "
+            f"and in transition; of {total - len(old)} it had converged. They are not one kind."
+        )
+    return text

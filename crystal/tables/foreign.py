@@ -1,11 +1,13 @@
-"""Files of other tools, read as answers: lm-evaluation-harness, inspect_ai, OpenAI batches, plain tables of replies.
+"""Files of other tools as answers: lm-evaluation-harness, inspect_ai, OpenAI batches, replies.
 
-A file in; out comes, one by one, which prompt was answered and what the tool kept of the answer. Knows nothing of tasks, of
-what an answer means, or of the table made of it (`crystal.tables.importers`). None of the tools need be installed.
+A file in; out comes, one by one, which prompt was answered and what the tool kept of the answer.
+Whatever is wrong is one sentence with its place. None of the tools need be installed. Knows nothing
+of tasks, of what an answer means, or of the table made of it (`crystal.tables.importers`).
 """
 
 from __future__ import annotations
 
+import csv
 import lzma
 import re
 import reprlib
@@ -13,23 +15,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import texts
 from ..errors import CrystalError
-from . import packed
-from .groups import some
-from .records import (
-    as_dict,
-    field,
-    json_lines,
-    objects,
-    parsed,
-    part,
-    reply_text,
-    rows,
-    text_parts,
-)
+from . import sheets
+from .sheets import at, json_lines, parsed, rows, some
 
 AGAIN = "run lm_eval again with --log_samples"
 ZSTD = 93  # compression method of a zip member; the standard library reads it from Python 3.14 on
@@ -40,8 +31,8 @@ class Answer(NamedTuple):
 
     where: str  # file and line, or file and sample
     prompt: str
-    text: str | None = None  # as the tool kept it, unfiltered; None where there is none (a refusal, no content)
-    score: float | None = None  # of an option: log-likelihood of `text` after the prompt, in nats; None: `text` is a reply
+    text: str | None = None  # as the tool kept it, unfiltered; None: a refusal, no content
+    score: float | None = None  # log-likelihood of the option `text`, nats; None: a reply
     task: str | None = None  # what the log calls it
     ladder: str | None = None
     stage: str | None = None
@@ -53,285 +44,357 @@ class Answer(NamedTuple):
 
 
 class Named(NamedTuple):
-    """Where a file keeps who was asked what: field, column or regular expression; None for the format's own."""
+    """Field, column or regular expression of who was asked what; None for the format's own."""
 
     prompt: str | None = None
     unit: str | None = None
 
 
-def lm_eval(path: Path, named: Named) -> Iterator[Answer]:
-    """Per-sample log of lm-evaluation-harness 0.4 (`--log_samples`), one document a line; checked with 0.4.13.
+# -- fields of a record ----------------------------------------------------------------------------
 
-    generate_until: every repeat in `resps`, before any filter. multiple_choice, loglikelihood: the score of each option.
-    A document stands there once for each filter, with the same `resps`: it is read once. Its prompt is its doc_id, or the
-    field `named.prompt` of the document (else of the line). Scores given no context (acc_mutual_info) are left out.
+
+def as_dict(value: Any) -> dict:
+    """A JSON object; an empty one for whatever else stands where nothing hangs on it."""
+    return value if isinstance(value, dict) else {}
+
+
+def part(record: Mapping, name: str, where: str, kind: type = dict) -> Any:
+    """The object (or list) called `name` in a record, empty if missing. Raises: CrystalError."""
+    value = kind() if (found := record.get(name)) is None else found
+    if not isinstance(value, kind):
+        what = f"{name} is {texts.shown(value)}, not {'an object' if kind is dict else 'a list'}"
+        raise CrystalError(what, where=where, mend="let the tool write its log again")
+    return value
+
+
+def objects(record: Mapping, name: str, where: str) -> list[dict]:
+    """The list of objects called `name` in a record. Raises: CrystalError for anything else."""
+    items = part(record, name, where, list)
+    return [part({f"an item of {name}": item}, f"an item of {name}", where) for item in items]
+
+
+def named(fields: Mapping, name: str, where: str) -> str:
+    """A name out of a record, as `texts.name` compares it; whole numbers are names, too."""
+    mend = f"choose another field among: {some(map(str, fields), 12)}"
+    if not (found := _text(fields.get(name)) or "").strip():
+        said = f"{name} is {texts.shown(fields[name])!r}" if name in fields else f"no {name}"
+        raise CrystalError(f"{said}, where a name was looked for", where=where, mend=mend)
+    return sheets.given(found, where, mend)
+
+
+def _text(value: Any) -> str | None:
+    """Text as it is, a whole number as text; None: neither."""
+    number = texts.written(value)
+    return value if isinstance(value, str) else number if number.lstrip("-").isdigit() else None
+
+
+def reply_text(value: Any, where: str) -> str | None:
+    """A reply: text, a whole number, parts of which the text counts, or nothing."""
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return "\n".join(text_parts(value, where))
+    if value is not None and _text(value) is None:
+        what = f"a reply is {texts.shown(value)}, not text"
+        raise CrystalError(what, where=where, mend="write replies as text")
+    return None if value is None else _text(value)
+
+
+def text_parts(parts: Iterable[Mapping], where: str) -> list[str]:
+    """The texts among the parts of a reply. Raises: CrystalError for a text that is none."""
+    found = [one.get("text") for one in parts if one.get("type") in ("text", "output_text")]
+    if wrong := [text for text in found if not isinstance(text, str)]:
+        what = f"the text of a reply is {texts.shown(wrong[0])}"
+        raise CrystalError(what, where=where, mend="write replies as text")
+    return found
+
+
+def _decoding(settings: Mapping) -> tuple[tuple[str, str], ...]:
+    """Names and values, as texts."""
+    values = (one if isinstance(one, str) else reprlib.repr(one) for one in settings.values())
+    return tuple(sorted(zip(map(texts.short, settings), map(texts.short, values))))
+
+
+def _logged(path: Path) -> Iterator[tuple[str, dict]]:
+    """Place and object of every line of a log."""
+    with open(path, "rb") as file:
+        yield from ((f"{path}, line {number}", row) for number, row in json_lines(file, path))
+
+
+def lm_eval(path: Path, by: Named) -> Iterator[Answer]:
+    """Per-sample log of lm-evaluation-harness (`--log_samples`), a document a line; as of 0.4.13.
+
+    generate_until: every repeat in `resps`, before any filter. multiple_choice, loglikelihood: the
+    score of each option. A document stands there once for each filter, with the same `resps`: it is
+    read once. Its prompt is its doc_id, or the field `by.prompt` of the document (else of the
+    line). Scores given no context (acc_mutual_info) are left out.
     """
-    task = (
-        texts.whole(match[1])
-        if (match := re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem))
-        else None
-    )
-    seen: set[tuple[str, str]] = set()
-    first: tuple[str, str] | None = None
-    for where, row in json_lines(path):
-        key = (texts.short(str(row.get("filter"))), field(row, "doc_id", where))
-        first = first or key
+    match = re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)
+    task = texts.whole(match[1]) if match else None
+    seen: dict[tuple[str, str], None] = {}
+    for where, row in _logged(path):
+        key = (texts.short(str(row.get("filter"))), named(row, "doc_id", where))
         if key in seen:
-            raise CrystalError(f"document {key[1]} is there twice", where=where, mend="import the file of one run")
-        seen.add(key)
-        if key[0] != first[0]:
+            what = f"document {key[1]} is there twice"
+            raise CrystalError(what, where=where, mend="import the file of one run")
+        seen[key] = None
+        if key[0] != next(iter(seen))[0]:
             continue
         fields = {**row, **as_dict(row.get("doc"))}
-        prompt = field(fields, named.prompt, where) if named.prompt else field(row, "doc_id", where)
-        unit = field(fields, named.unit, where) if named.unit else None
-        yield from (answer._replace(prompt=prompt, unit=unit, task=task) for answer in _lm_eval_answers(row, where))
+        prompt = named(fields, by.prompt, where) if by.prompt else key[1]
+        unit = named(fields, by.unit, where) if by.unit else None
+        for answer in _lm_eval_answers(row, where):
+            yield answer._replace(prompt=prompt, unit=unit, task=task)
 
 
 def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
     asked, resps = row.get("arguments"), row.get("resps")
     if isinstance(asked, dict) and all(isinstance(one, dict) for one in asked.values()):
         asked = [list(one.values()) for one in asked.values()]  # before 0.4.3: lists
-    if not (isinstance(asked, list) and isinstance(resps, list) and len(asked) == len(resps)
-            and all(isinstance(one, list) for one in (*asked, *resps))):
+    sound = isinstance(asked, list) and isinstance(resps, list) and len(asked) == len(resps)
+    if not (sound and all(isinstance(one, list) for one in (*asked, *resps))):
         raise CrystalError("arguments and resps are not those of a sample", where=where, mend=AGAIN)
     for arguments, replies in zip(asked, resps, strict=True):
         if len(arguments) < 2:
-            raise CrystalError("loglikelihood_rolling scores whole texts: there is neither a reply nor an option", where=where,
-                               mend="make the task generate_until or multiple_choice")
+            what = "loglikelihood_rolling scores whole texts, neither a reply nor an option"
+            mend = "make the task generate_until or multiple_choice"
+            raise CrystalError(what, where=where, mend=mend)
         if isinstance(arguments[1], dict):
-            decoding = _decoding({"temperature": 0.0, **arguments[1]}, "until")  # what lm_eval takes where none is given
-            yield from (Answer(where, "", reply_text(reply, where), decoding=decoding) for reply in replies)
+            settings = {name: x for name, x in arguments[1].items() if name != "until"}
+            decoding = _decoding({"temperature": 0.0, **settings})  # lm_eval's, where none is said
+            for reply in replies:
+                yield Answer(where, "", reply_text(reply, where), decoding=decoding)
         elif arguments[0]:
             first = replies[0] if replies else None
             score = first[0] if isinstance(first, list) and first else None
-            if texts.number(score) != texts.number(score) and score != "nan":
-                raise CrystalError(
-                    f"{texts.shown(replies)} is not a log-likelihood", where=where, mend=AGAIN
-                )
-            score = texts.number(score)
-            yield Answer(where, "", reply_text(arguments[1], where), score)
+            if (found := texts.number(score)) != found and score != "nan":
+                what = f"{texts.shown(replies)} is not a log-likelihood"
+                raise CrystalError(what, where=where, mend=AGAIN)
+            yield Answer(where, "", reply_text(arguments[1], where), found)
 
 
-def _decoding(settings: Mapping, *without: str) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        sorted(
-            (
-                texts.short(name),
-                texts.short(value if isinstance(value, str) else reprlib.repr(value)),
-            )
-            for name, value in settings.items()
-            if name not in without
-        )
-    )
+def inspect(path: Path, by: Named) -> Iterator[Answer]:
+    """Log of inspect_ai, .eval or .json: all choices of every sample's output; as of 0.3.285.
 
-
-def inspect(path: Path, named: Named) -> Iterator[Answer]:
-    """Log of inspect_ai, .eval or .json: all choices of every sample's output; checked with 0.3.285.
-
-    A prompt is a sample's id, its epochs are repeats; or the field `named.prompt` of the sample's metadata. Of content in
-    parts the text is read, the reasoning is not. Samples that ended in an error or were declared invalid have failed.
+    A prompt is a sample's id, its epochs are repeats; or the field `by.prompt` of the sample's
+    metadata. Of content in parts the text is read, the reasoning is not. Samples that ended in an
+    error or were declared invalid have failed.
     """
     with open(path, "rb") as file:
         zipped = file.read(2) == b"PK"
-    header, samples = _eval(path) if zipped else _eval_json(path)
-    spec, plan = part(header, "eval", str(path)), part(header, "plan", str(path))
+    header = {} if zipped else parsed(path.read_bytes(), path, str(path))
+    header, samples = _eval(path) if zipped else (header, objects(header, "samples", str(path)))
+    spec, plan = (part(header, name, str(path)) for name in ("eval", "plan"))
     settings = part(spec, "model_generate_config", str(path)) | part(plan, "config", str(path))
-    common = {
-        "task": field(spec, "task", str(path)).rpartition("/")[2] if spec.get("task") else None,
-        "decoding": _decoding(settings),
-    }
+    task = named(spec, "task", str(path)).rpartition("/")[2] if spec.get("task") else None
     for sample in samples:
         number, epoch = (texts.shown(sample.get(name)) for name in ("id", "epoch"))
         where = f"{path}, sample {number} epoch {epoch}"
         fields = {**part(sample, "metadata", where), "id": sample.get("id")}
-        named_here = {"prompt": field(fields, named.prompt or "id", where),
-                      "unit": field(fields, named.unit, where) if named.unit else None}
-        run = sample.get("uuid") or f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
-        bad = sample.get("error") or sample.get("invalidation")
-        choices = [] if bad else objects(part(sample, "output", where), "choices", where)
-        if not choices:
-            failed = as_dict(sample.get("error")).get("message") or sample.get("error")
-            failed = failed or ("declared invalid" if sample.get("invalidation") else "no output")
-            yield Answer(
-                where, **named_here, **common, identity=texts.shown(run), failed=texts.shown(failed)
-            )
-            continue
+        unit = named(fields, by.unit, where) if by.unit else None
+        prompt = named(fields, by.prompt or "id", where)
+        here = Answer(where, prompt, task=task, unit=unit, decoding=_decoding(settings))
+        run = f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
+        run = sample.get("uuid") or run
+        error, invalid = sample.get("error"), sample.get("invalidation")
+        output = {} if error or invalid else part(sample, "output", where)
+        if not (choices := objects(output, "choices", where)):
+            failed = as_dict(error).get("message") or error
+            failed = failed or ("declared invalid" if invalid else "no output")
+            yield here._replace(identity=texts.shown(run), failed=texts.shown(failed))
         for index, choice in enumerate(choices):
             content = part(choice, "message", where).get("content")
             if isinstance(content, str) and content.startswith("attachment://"):
-                content = part(sample, "attachments", where).get(
-                    content.removeprefix("attachment://"), content
-                )
-            yield Answer(where, text=reply_text(content, where), identity=f"{run} {index}", **named_here, **common,
-                         cut=choice.get("stop_reason") in ("max_tokens", "model_length"))
+                attached = part(sample, "attachments", where)
+                content = attached.get(content.removeprefix("attachment://"), content)
+            cut = choice.get("stop_reason") in ("max_tokens", "model_length")
+            yield here._replace(text=reply_text(content, where), identity=f"{run} {index}", cut=cut)
 
 
-def _eval(path: Path) -> tuple[dict, Iterator[dict]]:
-    """Header and samples of the zip archive; a log that was cut short still has the header it began with."""
+def _eval(path: Path) -> tuple[dict, Iterable[dict]]:
+    """Header and samples of the zip archive; a log cut short still has the header it began with."""
     try:
         archive = zipfile.ZipFile(path)
         starts = _starts(archive, path)
+        headers = [name for name in ("header.json", "_journal/start.json") if name in starts]
+        if not headers:
+            raise zipfile.BadZipFile("it has no header.json, so it is no log of inspect_ai")
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CrystalError(f"not a whole zip archive: {error}", where=path, mend="copy the log again") from error
-    header = next((name for name in ("header.json", "_journal/start.json") if name in starts), None)
-    if not header:
-        raise CrystalError("a zip archive without header.json, so no log of inspect_ai", where=path, mend="name an .eval file")
+        what, mend = (
+            f"not a whole zip archive: {error}",
+            "copy the log again, or name an .eval file",
+        )
+        raise CrystalError(what, where=path, mend=mend) from error
     samples = [name for name in starts if re.fullmatch(r"samples/.+\.json", name)]
-    packed.check_size(
-        sum(archive.getinfo(name).file_size for name in samples), path, 8 * packed.LARGEST
-    )
-    return (_member(archive, path, header, starts[header]),
-            (_member(archive, path, name, starts[name]) for name in samples))
+    size = sum(archive.getinfo(name).file_size for name in samples)
+    sheets.check_size(size, path, 8 * sheets.LARGEST)
+    members = (_member(archive, path, name, starts[name]) for name in (headers[0], *samples))
+    return next(members), members
 
 
 def _starts(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
     """Where the packed bytes of each member begin; of a name that is there twice, the last one's.
 
-    Raises: BadZipFile if a member is called otherwise where it stands, or if it has a comment, which no log has and which after
-    damage swallows the members behind it: no sample may go missing.
+    Raises: BadZipFile if a member is called otherwise where it stands, or has a comment, which no
+    log has and which after damage swallows the members behind it: no sample may go missing.
     """
     starts = {}
     with open(path, "rb") as file:
         for info in archive.infolist():
             file.seek(info.header_offset + 26)
             name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
-            there = file.read(name)
-            if there != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437") or info.comment:
+            encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
+            if file.read(name) != info.orig_filename.encode(encoding) or info.comment:
                 raise zipfile.BadZipFile(f"its list of members is damaged at {info.filename!r:.60}")
             starts[info.filename] = file.tell() + extra
     return starts
+
+
+_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError,
+           MemoryError, ValueError, lzma.LZMAError)  # fmt: skip
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict:
     """One JSON object of the archive. inspect_ai writes zstd, which pyarrow reads on any Python."""
     import pyarrow as pa
 
-    info = archive.getinfo(name)
-    packed.check_size(info.file_size, f"{path}, {texts.short(name)}")
+    info, shown = archive.getinfo(name), texts.short(name)
+    sheets.check_size(info.file_size, f"{path}, {shown}")
     try:
         if info.compress_type == ZSTD:
             with open(path, "rb") as file:
                 file.seek(start)
-                data = pa.decompress(file.read(info.compress_size), info.file_size, "zstd", asbytes=True)
+                raw = file.read(info.compress_size)
+            data = pa.decompress(raw, info.file_size, "zstd", asbytes=True)
             if zlib.crc32(data) != info.CRC:
                 raise zipfile.BadZipFile("its checksum differs")
         else:
             data = archive.read(name)
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-        MemoryError,
-        ValueError,
-        lzma.LZMAError,
-    ) as error:
-        raise CrystalError(
-            f"{texts.short(name)} could not be unpacked: {texts.short(str(error))}",
-            where=path,
-            mend=f"inspect log convert {path} --to json --output-dir json, then import that",
-        ) from error
-    return parsed(data, f"{path}, {name}")
+    except _BROKEN as error:
+        what = f"{shown} could not be unpacked: {texts.short(str(error))}"
+        mend = f"inspect log convert {path} --to json --output-dir json, then import that"
+        raise CrystalError(what, where=path, mend=mend) from error
+    return parsed(data, path, f"{path}, {shown}")
 
 
-def _eval_json(path: Path) -> tuple[dict, Iterable[dict]]:
-    log = parsed(path.read_bytes(), str(path))
-    return log, objects(log, "samples", str(path))
+def openai_batch(path: Path, by: Named) -> Iterator[Answer]:
+    """Output of an OpenAI batch, or a server's like it: chat, plain completions or responses.
 
-
-def openai_batch(path: Path, named: Named) -> Iterator[Answer]:
-    """Output of an OpenAI batch, or of a server's that writes the same: chat, plain completions or responses.
-
-    A prompt is a custom_id, or what the group of the regular expression `named.prompt` takes of it. Each choice of a line is a
-    reply. A line whose request failed (an error, or a status other than 200) has failed.
+    A prompt is a custom_id, or what the group of the regular expression `by.prompt` takes of it.
+    Each choice of a line is a reply; an error, or a status other than 200, is a failed request.
     """
-    patterns = {name: _pattern(pattern) for name, pattern in named._asdict().items() if pattern}
-    for where, row in json_lines(path):
-        custom = field(row, "custom_id", where)
-        here = {"prompt": custom} | {name: _group(pattern, custom, where) for name, pattern in patterns.items()}
-        response, error = part(row, "response", where), row.get("error")
-        status = response.get("status_code")
-        error = (
-            error
-            or as_dict(response.get("body")).get("error")
-            or (None if status == 200 else status)
-        )
+    patterns = {name: _pattern(pattern) for name, pattern in by._asdict().items() if pattern}
+    for where, row in _logged(path):
+        custom = named(row, "custom_id", where)
+        taken = {name: _group(pattern, custom, where) for name, pattern in patterns.items()}
+        here = Answer(where, custom)._replace(**taken)
+        response = part(row, "response", where)
+        error = row.get("error") or as_dict(response.get("body")).get("error")
+        error = error or (status if (status := response.get("status_code")) != 200 else None)
         run = f"{row['id']} {custom}" if row.get("id") else None
         if error or not response:
             failed = texts.shown(as_dict(error).get("message") or error or "no response")
-            yield Answer(where, **here, identity=run, failed=failed)
+            yield here._replace(identity=run, failed=failed)
             continue
         for index, (text, cut) in enumerate(_openai_texts(part(response, "body", where), where)):
-            yield Answer(where, text=text, identity=run and f"{run} {index}", cut=cut, **here)
+            yield here._replace(text=text, identity=run and f"{run} {index}", cut=cut)
 
 
-def _openai_texts(body: Mapping, where: str) -> list[tuple[str | None, bool]]:
+def _openai_texts(body: Mapping, where: str) -> Iterator[tuple[str | None, bool]]:
     """Each reply of a body, and whether it was cut at the limit of tokens."""
-    if choices := objects(body, "choices", where):
-        return [
-            (
-                reply_text(
-                    choice["text"]
-                    if "text" in choice
-                    else part(choice, "message", where).get("content"),
-                    where,
-                ),
-                choice.get("finish_reason") == "length",
-            )
-            for choice in choices
-        ]
-    if items := objects(body, "output", where):
-        messages = [item for item in items if item.get("type") == "message"]
-        text = "".join(
-            text for item in messages for text in text_parts(objects(item, "content", where), where)
-        )
-        return [(text, body.get("status") == "incomplete")]
-    raise CrystalError("the body has neither choices nor output", where=where,
-                       mend="import a batch of /v1/chat/completions, /v1/completions or /v1/responses")
+    items, choices = objects(body, "output", where), objects(body, "choices", where)
+    for choice in choices:
+        text = choice["text"] if "text" in choice else part(choice, "message", where).get("content")
+        yield reply_text(text, where), choice.get("finish_reason") == "length"
+    if items and not choices:
+        messages = (item for item in items if item.get("type") == "message")
+        parts = (text_parts(objects(item, "content", where), where) for item in messages)
+        yield "".join(sum(parts, [])), body.get("status") == "incomplete"
+    if not (items or choices):
+        mend = "import a batch of /v1/chat/completions, /v1/completions or /v1/responses"
+        raise CrystalError("the body has neither choices nor output", where=where, mend=mend)
 
 
 def _pattern(pattern: str) -> re.Pattern[str]:
-    mend = r"give one with one group, such as '(.*)-\d+'"
     try:
-        compiled = re.compile(pattern)
+        if (compiled := re.compile(pattern)).groups == 1:
+            return compiled
+        what = f"the regular expression {pattern!r} has {compiled.groups} groups"
     except re.error as error:
-        raise CrystalError(f"{pattern!r} is not a regular expression: {error}", mend=mend) from error
-    if compiled.groups != 1:
-        raise CrystalError(f"the regular expression {pattern!r} has {compiled.groups} groups", mend=mend)
-    return compiled
+        what = f"{pattern!r} is not a regular expression: {error}"
+    raise CrystalError(what, mend=r"give one with one group, such as '(.*)-\d+'")
 
 
 def _group(pattern: re.Pattern[str], custom: str, where: str) -> str:
     if not (match := pattern.fullmatch(custom)) or not (match[1] or "").strip():
-        raise CrystalError(
-            f"the regular expression {pattern.pattern!r} finds nothing in custom_id {custom!r:.60}",
-            where=where,
-            mend=r"give one that fits the whole of every custom_id, such as '(.*)-\d+'",
-        )
+        said = f"the regular expression {pattern.pattern!r} finds nothing in custom_id"
+        mend = r"give one that fits the whole of every custom_id, such as '(.*)-\d+'"
+        raise CrystalError(f"{said} {custom!r:.60}", where=where, mend=mend)
     return texts.name(match[1])
 
 
-def replies(path: Path, named: Named) -> Iterator[Answer]:
-    """A table of one reply a row, CSV, JSONL or parquet: columns reply, prompt and any of ladder, stage, task, unit.
+# -- plain replies, and what a file looks like -----------------------------------------------------
 
-    `named.prompt` and `named.unit` are other names of those two columns.
-    """
-    columns = {"prompt": named.prompt or "prompt", "unit": named.unit or "unit"}
-    columns |= {name: name for name in ("ladder", "stage", "task")}
-    for where, row in rows(path):
-        asked = {name for name, given in named._asdict().items() if given} | {"prompt"}
-        here = {name: field(row, column, where) for name, column in columns.items() if column in row or name in asked}
+
+def replies(path: Path, by: Named) -> Iterator[Answer]:
+    """A table, a reply a row: reply, prompt (or `by.prompt`), any of unit, ladder, stage, task."""
+    columns = {name: name for name in ("unit", "ladder", "stage", "task")}
+    asked = {"prompt": "prompt"} | {name: column for name, column in by._asdict().items() if column}
+    for number, row in rows(path):
+        where = at(path, number)
+        there = {name: column for name, column in columns.items() if column in row} | asked
         if "reply" not in row:
-            raise CrystalError(
-                f"no reply among {some(row, 12)}",
-                where=where,
-                mend="name the column of replies reply",
-            )
+            mend = "name the column of replies reply"
+            raise CrystalError(f"no reply among {some(row, 12)}", where=where, mend=mend)
+        here = {name: named(row, column, where) for name, column in there.items()}
         yield Answer(where, text=reply_text(row["reply"], where), **here)
 
 
 READERS: dict[str, Callable[[Path, Named], Iterator[Answer]]] = {
     "lm-eval": lm_eval, "inspect": inspect, "openai-batch": openai_batch, "replies": replies,
-}
+}  # fmt: skip
+_TABLE = {"ladder", "stage", "task", "prompt", "option"}
+_LOOKS = (
+    ({"doc_id", "resps"}, "lm-eval", "a per-sample log of lm-evaluation-harness"),
+    ({"custom_id", "response"}, "openai-batch", "the output of an OpenAI batch"),
+    ({"eval", "samples"}, "inspect", "a log of inspect_ai"),
+    (_TABLE, None, "a table of counts already: crystal phases reads it as it is"),
+    ({"reply"}, "replies", "a table of replies"),
+    ({"custom_id", "body"}, None, "the input of an OpenAI batch, whose output file is wanted"),
+    (
+        {"results", "configs"},
+        None,
+        "a summary of lm_eval; the samples_*.jsonl beside it are wanted",
+    ),
+    ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
+)
+_STARTS = {b"PK": ("inspect", "a zip archive"), b"PAR1": ("replies", "a parquet file")}
+
+
+def looks_like(path: Path) -> tuple[str | None, str]:
+    """The format a file is of, None if of none, and what it looks like, in words.
+
+    Reads its first line, or all of a log.
+    """
+    with open(path, "rb") as file:
+        line = next((line for line in file if line.strip()), b"").removeprefix(sheets.BOM).lstrip()
+    if begun := [said for start, said in _STARTS.items() if line.startswith(start)]:
+        return begun[0]
+    if line.startswith(b"\x1f\x8b"):
+        return None, f"compressed: gunzip {path}"
+    if b"\0" in line:
+        command = f"iconv -t UTF-8 -f UTF-16 {path} > OTHER"
+        return None, f"not text in UTF-8: {command}, if another program calls it text"
+    if line.startswith(b"{"):
+        try:
+            keys = {*parsed(line, path, f"{path}, line 1")}
+        except CrystalError as broken:
+            try:
+                keys = {*parsed(path.read_bytes(), path, str(path))}
+            except CrystalError:
+                return None, f"no line of JSON, nor JSON as a whole: {broken.what}"
+        looks, other = _LOOKS, f"JSON with the keys {some(sorted(keys), 8)}"
+    else:
+        text = re.split("[\r\n]", line.decode("utf-8", errors="replace"), maxsplit=1)[0]
+        keys = {texts.uncell(cell.strip()) for cell in next(csv.reader([text[:100_000]]), [])}
+        what = f"text that begins {texts.short(text)!r}, not with a header that has a column reply"
+        looks, other = _LOOKS[3:5], what if line else "empty"
+    return next((tuple(said) for fields, *said in looks if fields <= keys), (None, other))

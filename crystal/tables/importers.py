@@ -1,20 +1,23 @@
-"""What people already have -> the table that `crystal phases` reads: files of other tools in, rows of counts out.
+"""Logs -> the table that `crystal phases` reads: answers read by the rule of their task, counted.
 
-`crystal.tables.foreign` says what was answered, `crystal.tables.tally` counts it; here is found of which task, ladder and stage
-it is, and the table is written or added to.
+Rows of one prompt: every option of its task in order, then the empty one, "none of them". Option
+scores become probabilities exp(log-likelihood), nothing renormalised; what they lack of 1 is the
+empty option's. They are not the probability of reading that option in a reply: there is no boundary
+behind a score (that of 1 holds 14 and 19) and one tokenisation only, which is off by a total
+variation of up to 0.43 on 1-100.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -22,14 +25,24 @@ from .. import texts
 from ..ask.tasks import TASKS, Task, read
 from ..errors import CrystalError, known
 from ..files import mend_of, write_file
-from .foreign import READERS, Answer, Named
-from .groups import some
-from .looks import looks_like
-from .names import given, refuse_reserved
-from .records import rows
-from .tally import Place, Tally
+from .foreign import AGAIN, READERS, Answer, Named, looks_like
+from .sheets import given, refuse_reserved, rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+SHOWN = 30  # characters of a reply that is no option
+EXCESS = 1e-6  # by which scores may sum to more than 1: rounding
+
+
+class Place(NamedTuple):
+    """What the rows of one prompt share."""
+
+    ladder: str
+    stage: str
+    task: str
+    prompt: str
+
+
+# -- of which task, ladder and stage ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,46 +58,37 @@ class Asked:
     def __post_init__(self) -> None:
         """Names as they are compared. Raises: CrystalError for a hostile or a reserved one."""
         for name in ("ladder", "stage", "task"):
-            if (own := getattr(self, name)) is not None:
-                object.__setattr__(self, name, given(own, f"--{name}") or None)
-        object.__setattr__(
-            self, "options", tuple(given(option, "--options") for option in self.options)
-        )
-        if self.task:
-            refuse_reserved(self.task, "--task")
+            own = getattr(self, name)
+            object.__setattr__(self, name, given(own or "", f"--{name}") or None)
+        options = tuple(given(option, "--options") for option in self.options)
+        object.__setattr__(self, "options", options)
+        refuse_reserved(self.task or "", "--task")
 
     def task_of(self, own: str | None) -> Task:
-        """The task of answers to what their file calls `own`.
-
-        Raises: CrystalError if that is none of ours and no task is given, or if the two disagree.
-        """
+        """The task of answers to what their file calls `own`. Raises: CrystalError if none is."""
         name = self.task or own
         if self.options:
             return _own_task(name, self.options)
         if self.task and own in TASKS and own != self.task:
-            raise CrystalError(f"answers to the task {own}, not {self.task}", mend="leave out --task, or name other files")
+            mend = "leave out --task, or name other files"
+            raise CrystalError(f"answers to the task {own}, not {self.task}", mend=mend)
+        mend = "list the options of a task of your own: --options a,b,c"
         if name not in TASKS and not self.task:
-            raise CrystalError(
-                f"the task {name!r:.60} is none of ours"
-                if name
-                else "the file does not say of which task",
-                mend=f"--task with one of: {', '.join(TASKS)}; "
-                "or --task with a new name and --options a,b,c",
-            )
-        task = TASKS[known(name, TASKS, "task", mend="list the options of a task of your own: --options a,b,c")]
-        if not task.closed:
-            raise CrystalError(f"the task {name} has no list of options",
-                               mend=f"--task my_{name} --options a,b,c, with the options to be told apart")
-        return task
+            what = f"the task {name!r:.60} is none of ours"
+            what = what if name else "the file does not say of which task"
+            mend = f"--task with one of: {', '.join(TASKS)}; or, of a new name, {mend}"
+            raise CrystalError(what, mend=mend)
+        if not TASKS[known(name, TASKS, "task", mend=mend)].closed:
+            mend = f"--task my_{name} --options a,b,c, with the options to be told apart"
+            raise CrystalError(f"the task {name} has no list of options", mend=mend)
+        return TASKS[name]
 
     def one(self, name: str, answer: Answer) -> str:
-        """Ladder or stage of an answer. Raises: CrystalError if neither file nor `self` says which, or if they disagree."""
+        """Ladder or stage of an answer. Raises: CrystalError if nothing says it, or two differ."""
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
-            raise CrystalError(
-                f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}",
-                mend=f"leave out --{name}",
-            )
+            what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
+            raise CrystalError(what, mend=f"leave out --{name}")
         if not (own or asked):
             raise CrystalError(f"the file does not say of which {name}", mend=f"--{name} NAME")
         return own or asked
@@ -92,156 +96,271 @@ class Asked:
 
 def _own_task(name: str | None, options: tuple[str, ...]) -> Task:
     if not name or name in TASKS:
-        raise CrystalError(f"the task {name} has options of its own" if name else "options of a task without a name",
-                           mend="give them another name, such as --task mine")
+        what = f"the task {name} has options of its own" if name else "options without a task"
+        raise CrystalError(what, mend="give them another name, such as --task mine")
     refuse_reserved(name)
-    if grouped := [option for option in options if re.fullmatch(r"[+-]?\d[\d_.]*_[\d_.]*", option)]:
-        raise CrystalError(
-            f"the option {grouped[0]!r:.60} is a number with underscores", mend="write it without"
-        )
     task = Task(name=name, ask=name, label=name, options=options)
     if len(task.spellings) < max(len(options), 2) or not all(options):
-        raise CrystalError(f"{','.join(options)!r:.60} does not list two or more different options",
-                           mend="--options a,b,c, without regard to capitals")
-    if unread := [option for option in options if read(option, task) != option]:
-        raise CrystalError(
-            f"the option {unread[0]!r:.60} would not be read as itself",
-            mend="let options be words or numbers",
-        )
+        what = f"{','.join(options)!r:.60} does not list two or more different options"
+        raise CrystalError(what, mend="--options a,b,c, without regard to capitals")
+    unread = [option for option in options if read(option, task) != option]
+    grouped = [option for option in options if "_" in option]  # 1_000 is no number of ours
+    unread += [option for option in grouped if texts.is_number(option.replace("_", ""))]
+    if unread:
+        what = f"the option {unread[0]!r:.60} would not be read as itself"
+        raise CrystalError(what, mend="let options be words or numbers, without underscores")
     return task
+
+
+# -- counted ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """Answers that were read so far."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    draws: dict[Place, Counter[str]] = field(default_factory=dict)  # option, or "" -> replies
+    scores: dict[Place, dict[str, float]] = field(default_factory=dict)  # text -> probability
+    units: dict[Place, str | None] = field(default_factory=dict)
+    seen: dict[str, str] = field(default_factory=dict)  # identity -> where
+    owns: set[str | None] = field(default_factory=set)  # what the files call their tasks
+    failed: list[Answer] = field(default_factory=list)
+    decodings: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
+    empty: int = 0  # replies without text
+    cut: int = 0  # replies whose answer might have gone on, had there been room: 1 of 17
+    unread: dict[str, Counter[str]] = field(default_factory=dict)  # by task, of no option
+
+    def add(self, answer: Answer, asked: Asked) -> None:
+        """Raises: CrystalError, without a place, for an answer that cannot be counted."""
+        self.owns.add(answer.task)
+        if len(self.owns) > 1 and (asked.task or asked.options):
+            names = " and ".join(sorted(map(str, self.owns)))
+            mend = "import the files of one task, then those of the next with --append"
+            raise CrystalError(f"answers to the tasks {names}, where one is given", mend=mend)
+        task = asked.task_of(answer.task)
+        ladder, stage = (asked.one(name, answer) for name in ("ladder", "stage"))
+        place = Place(ladder, stage, task.name, answer.prompt)
+        if first := self.seen.get(answer.identity):
+            mend = "name every log once, in one of its forms"
+            raise CrystalError(f"this reply is there twice, first in {first}", mend=mend)
+        if answer.identity is not None:
+            self.seen[answer.identity] = answer.where
+        if answer.failed is not None:
+            self.failed.append(answer)
+            return
+        self.tasks[task.name] = task
+        if (unit := self.units.setdefault(place, answer.unit)) != answer.unit:
+            what = f"prompt {place.prompt!r:.60} is of unit {unit!r:.60} and of {answer.unit!r:.60}"
+            raise CrystalError(what, mend="give prompts of two units two names")
+        if answer.score is None:
+            self._count(answer, task, place)
+        else:
+            self._score(answer.text or "", answer.score, place)
+        if self.draws and self.scores:
+            what = "replies and option scores, which one table cannot hold"
+            raise CrystalError(what, mend="import them into two tables")
+
+    def _count(self, answer: Answer, task: Task, place: Place) -> None:
+        text = texts.whole(answer.text or "")
+        option = read(text, task)
+        self.draws.setdefault(place, Counter())[option or ""] += 1
+        self.empty += not text.strip()
+        self.cut += answer.cut and option is not None and read(text + "x", task) != option
+        self.unread.setdefault(task.name, Counter())[text.strip()[:SHOWN]] += option is None
+        self.decodings |= {answer.decoding} if answer.decoding else set()
+
+    def _score(self, text: str, score: float, place: Place) -> None:
+        if not score <= EXCESS:  # NaN, too
+            raise CrystalError(f"{score} is no log-likelihood of {text!r:.60}", mend=AGAIN)
+        if text in (scored := self.scores.setdefault(place, {})):
+            what = f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}"
+            mend = "name every log once, and prompts by what tells them apart (--prompt-from)"
+            raise CrystalError(what, mend=mend)
+        scored[text] = math.exp(score)
+
+    def table(self) -> pd.DataFrame:
+        """Columns of Place, unit if there is any, option, and count or probability.
+
+        Raises: CrystalError if an option was not scored, or if scores of a prompt sum to above 1.
+        """
+        found = []
+        for place, unit in self.units.items():
+            each = self._law(place) if self.scores else self.draws[place]
+            options = (*self.tasks[place.task].options, "")
+            found += [(*place, unit or "", option, each[option]) for option in options]
+        kind = "probability" if self.scores else "count"
+        frame = pd.DataFrame(found, columns=[*Place._fields, "unit", "option", kind])
+        return frame if any(self.units.values()) else frame.drop(columns="unit")
+
+    def _law(self, place: Place) -> dict[str, float]:
+        task, scores = self.tasks[place.task], self.scores[place]
+        where = f"task {task.name}, prompt {place.prompt}"
+        law = dict.fromkeys(task.options, 0.0)
+        read_as = {text: read(texts.whole(text), task) for text in scores}
+        if lacking := [option for option in law if option not in read_as.values()]:
+            what = f"{len(lacking)} of {len(law)} options have no score, first {lacking[0]}"
+            mend = "score every option; or name a new --task, with --options that are scored"
+            raise CrystalError(what, where=where, mend=mend)
+        for text, option in read_as.items():
+            if option is not None:
+                law[option] += scores[text]
+        total = math.fsum(law.values())
+        if total == 0 or total > 1 + EXCESS:
+            mend = "let no choice begin another (1 and 14), or import replies of generate_until"
+            mend = mend if total else "leave that prompt out"
+            raise CrystalError(f"the scores sum to {total:.6g}", where=where, mend=mend)
+        return law | {"": max(0.0, 1 - total)}
+
+    def told(self) -> Iterator[str]:
+        """What was read, in sentences, and whatever was left out."""
+        if self.scores:
+            mass = sum(1 - self._law(place)[""] for place in self.scores) / len(self.scores)
+            limits = "they know no boundary behind an option and one tokenisation of it"
+            summed = f"option scores that sum to {mass:.3f} on average"
+            yield f"{len(self.scores)} prompts, {summed}; {limits}"
+        else:
+            every = sum(self.draws.values(), Counter())
+            share = 1 - every[""] / every.total()
+            yield f"{len(self.draws)} prompts, {every.total()} draws, {share:.1%} read as an option"
+        if self.empty:
+            yield f"empty replies, counted as none of the options: {self.empty}"
+        if often := most_often(sum(self.unread.values(), Counter())):
+            yield f"read as no option, most often: {often}"
+        if self.cut:
+            said = "right behind the option, which a longer answer may begin with"
+            yield f"replies cut at the limit of tokens {said}: {self.cut}"
+        if self.failed:
+            yield f"failed requests, left out: {len(self.failed)}, first {self._first_failed}"
+        for decoding in sorted(self.decodings):
+            greedy = {("do_sample", "False"), ("temperature", "0"), ("temperature", "0.0")}
+            more = "; this is greedy: repeats of one answer are not draws"
+            more = "" if greedy.isdisjoint(decoding) else more
+            yield f"decoding as logged: {', '.join(map(' '.join, decoding))}{more}"
+
+    @property
+    def _first_failed(self) -> str:
+        return f"{self.failed[0].where}: {self.failed[0].failed:.80}"
+
+    def check(self, where: str) -> None:
+        """Refuse what is no table: no answer at all, or none that is an option of its task."""
+        read_some = {place.task for place, mine in self.draws.items() if mine.total() > mine[""]}
+        unread = "; ".join(
+            f"{task}: {most_often(replies) or 'every reply is empty'}"
+            for task, replies in self.unread.items()
+            if task not in read_some
+        )
+        if not self.units and self.failed:
+            what = f"all {len(self.failed)} requests failed, first {self._first_failed}"
+            mend = "ask again for what failed"
+        elif not self.units:
+            what, mend = "there is no sample", "let the tool log samples, then import its log"
+        elif 0 < sum(counts.total() for counts in self.draws.values()) == self.empty:
+            what = f"every reply is empty, {self.empty} of them"
+            mend = "leave the model room for an answer; reasoning may have used up its tokens"
+        elif unread:
+            what = f"nothing was read as an option of {unread}"
+            mend = "--task with the task that was asked; or a new name, with --options a,b,c"
+        else:
+            return
+        raise CrystalError(what, where=where, mend=mend)
+
+
+def most_often(unread: Counter[str]) -> str:
+    """The three most frequent texts, with how often; "" if all are empty."""
+    often = [f"{text!r} ({count})" for text, count in unread.most_common(4) if text and count]
+    return ", ".join(often[:3])
 
 
 def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     """Read every answer in `paths`.
 
-    Raises: CrystalError for a file of another format, a broken line, an answer that cannot be placed, or no answer at all.
+    Raises: CrystalError for a file of another format, a broken line, an answer that cannot be
+    placed, or no answer at all.
     """
-    reader, found, owns = READERS[known(format, READERS, "format")], Tally(), set()
+    reader, found = READERS[known(format, READERS, "format")], Tally()
     if len({path.resolve() for path in paths}) < len(paths):
         raise CrystalError("a file is named twice", mend="name every file once")
     for path in paths:
         _check_format(path, format)
         try:
             for answer in reader(path, asked.named):
-                owns.add(answer.task)
-                found.add(answer, *_placed(answer, asked, owns))
+                try:
+                    found.add(answer, asked)
+                except CrystalError as error:
+                    where = answer.where
+                    raise CrystalError(error.what, where=where, mend=error.mend) from error
         except RecursionError as error:
-            raise CrystalError(
-                "a record is nested too deeply", where=path, mend="write it flat"
-            ) from error
-    _check_some(found, paths)
+            what = "a record is nested too deeply"
+            raise CrystalError(what, where=path, mend="write it flat") from error
+    found.check(", ".join(map(str, paths)))
     return found
-
-
-def _placed(answer: Answer, asked: Asked, owns: set[str | None]) -> tuple[Task, Place]:
-    try:
-        if len(owns) > 1 and (asked.task or asked.options):
-            raise CrystalError(f"answers to the tasks {' and '.join(sorted(map(str, owns)))}, where one is given",
-                               mend="import the files of one task, then those of the next with --append")
-        task = asked.task_of(answer.task)
-        return task, Place(asked.one("ladder", answer), asked.one("stage", answer), task.name, answer.prompt)
-    except CrystalError as error:
-        raise CrystalError(error.what, where=answer.where, mend=error.mend) from error
 
 
 def _check_format(path: Path, format: str) -> None:
     try:
         name, said = looks_like(path)
     except OSError as error:
-        raise CrystalError(f"cannot be read: {error.strerror or error}", where=path, mend="name a file that is there") from error
+        what = f"cannot be read: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend="name a file that is there") from error
     if name != format:
-        raise CrystalError(f"not of the format {format}; it is {said}", where=path,
-                           mend=f"crystal import {name}" if name else f"name a file of {', '.join(READERS)}")
+        mend = f"crystal import {name}" if name else f"name a file of {', '.join(READERS)}"
+        raise CrystalError(f"not of the format {format}; it is {said}", where=path, mend=mend)
 
 
-def _check_some(found: Tally, paths: Sequence[Path]) -> None:
-    where, failed = ", ".join(map(str, paths)), found.failed
-    if not found.units and failed:
-        raise CrystalError(f"all {len(failed)} requests failed, first {failed[0].where}: {failed[0].failed:.80}", where=where,
-                           mend="ask again for what failed")
-    if not found.units:
-        raise CrystalError("there is no sample", where=where, mend="let the tool log samples, then import its log")
-    if 0 < sum(counts.total() for counts in found.draws.values()) == found.empty:
-        raise CrystalError(f"every reply is empty, {found.empty} of them", where=where,
-                           mend="leave the model room for an answer; reasoning may have used up its tokens")
-    if unread := list(found.nothing()):
-        raise CrystalError(
-            f"nothing was read as an option of {'; '.join(unread)}",
-            where=where,
-            mend="--task with the task that was asked; or a new name, with --options a,b,c",
-        )
+# -- written ---------------------------------------------------------------------------------------
 
 
 def check_out(out: Path, *, append: bool = False) -> None:
     """Raises: CrystalError if no table can be written there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
-        raise CrystalError(
-            "could not be written: there is no such folder",
-            where=out,
-            mend=f"mkdir -p {quote(str(out.parent))}",
-        )
+        what = "could not be written: there is no such folder"
+        raise CrystalError(what, where=out, mend=f"mkdir -p {quote(str(out.parent))}")
     if out.exists() and not append:
-        raise CrystalError(
-            "the table is there already",
-            where=out,
-            mend="--append adds to it; or choose another --out",
-        )
-    if out.exists() and not out.is_file():
-        raise CrystalError("this is no file", where=out, mend="choose another --out")
+        mend = "--append adds to it; or choose another --out"
+        raise CrystalError("the table is there already", where=out, mend=mend)
 
 
 def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
-    """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows. A table that was there is added to, or
-    stays as it was: a new one is written under another name, then renamed.
+    """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
 
-    Raises: CrystalError if `out` exists and is not to be added to, if one of the prompts or another kind is there already.
+    A table that was there is added to, or stays as it was: a new one is written under another name,
+    then renamed. Raises: CrystalError if `out` exists and is not to be added to, if one of the
+    prompts or a table of another kind is there already.
     """
     check_out(out, append=append)
-    columns, records = list(table.columns), table.to_dict("records")
+    new = table.to_dict("records")
     try:
-        records = (_existing(out, columns, records) if out.exists() else []) + records
-        write_file(out, _bytes(records, columns, out))
+        every = (_existing(out, list(table.columns), new) if out.exists() else []) + new
+        write_file(out, _bytes(every, out))
     except OSError as error:
-        raise CrystalError(f"could not be written: {error.strerror or error}", where=out,
-                           mend=mend_of(error, out) if out.parent.is_dir() else f"mkdir -p {out.parent}") from error
-    return len(records)
+        what = f"could not be written: {error.strerror or error}"
+        raise CrystalError(what, where=out, mend=mend_of(error, out)) from error
+    return len(every)
 
 
 def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     """Rows of the table that is there, verbatim."""
     old = [cells for _, cells in rows(out)]
     if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
-        raise CrystalError(
-            f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}",
-            where=out,
-            mend="choose another --out",
-        )
-    there = {
-        tuple(texts.whole(texts.written(cells[name])) for name in Place._fields) for cells in old
-    }
-    twice = [place for place in dict.fromkeys(tuple(cells[name] for name in Place._fields) for cells in new) if place in there]
-    if twice:
+        what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
+        raise CrystalError(what, where=out, mend="choose another --out")
+    there = {tuple(texts.whole(texts.written(row[name])) for name in Place._fields) for row in old}
+    places = dict.fromkeys(tuple(row[name] for name in Place._fields) for row in new)
+    if twice := [place for place in places if place in there]:
         first = ", ".join(map(texts.short, twice[0]))
-        raise CrystalError(
-            f"{len(twice)} prompts are in the table already, first {first}",
-            where=out,
-            mend="name all files of a prompt in one import, or choose another --out",
-        )
+        what = f"{len(twice)} prompts are in the table already, first {first}"
+        mend = "name all files of a prompt in one import, or choose another --out"
+        raise CrystalError(what, where=out, mend=mend)
     return old
 
 
-def _bytes(records: list[dict], columns: list[str], out: Path) -> bytes:
+def _bytes(records: list[dict], out: Path) -> bytes:
     if out.suffix == ".jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     if out.suffix == ".csv":
-        lines: list[str] = []  # written with the ending \r\n, or a name that holds \r would not be quoted
-        writer = csv.DictWriter(SimpleNamespace(write=lines.append), columns)
-        writer.writeheader()
-        writer.writerows(
-            {name: texts.cell(value) for name, value in record.items()} for record in records
-        )
-        return "".join(line.removesuffix("\r\n") + "\n" for line in lines).encode()
+        return pd.DataFrame(records, dtype=object).map(texts.cell).to_csv(index=False).encode()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -249,6 +368,6 @@ def _bytes(records: list[dict], columns: list[str], out: Path) -> bytes:
     try:
         pq.write_table(pa.Table.from_pylist(records), sink, write_page_checksum=True)
     except pa.ArrowException as error:
-        raise CrystalError(f"the rows that are there are of other types: {error}", where=out,
-                           mend="choose another --out") from error
+        what = f"the rows that are there are of other types: {error}"
+        raise CrystalError(what, where=out, mend="choose another --out") from error
     return sink.getvalue()

@@ -1,36 +1,167 @@
-"""Table files in, columns of words and numbers out: CSV, TSV, JSON lines, parquet. Knows nothing of what the columns mean.
+"""Files of strangers, read within stated bounds: tables as columns, files of records as dicts.
 
-Every complaint names file, row and column. A row is counted as a reader of the file counts it: in CSV the header is row 1,
-in JSON lines a row is its line, in parquet the first row is 1.
+Every complaint names file, row and column. Rows are counted as a reader of the file counts them:
+the header of CSV is row 1, a row of JSON lines is its line, the first row of parquet is 1. A few
+bytes can claim, or unpack to, more than any memory holds, so sizes are checked first. Knows nothing
+of what the columns mean.
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
+import gzip
 import io
 import re
-from collections.abc import Sequence
+import unicodedata
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from .. import texts
 from ..errors import CrystalError
-from . import packed
+from ..measure.chain import POOLED
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")  # the first three also with .gz behind
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
+LARGEST = 2**29  # bytes, unpacked
+CELLS = 10**8  # of a table
+COLUMNS = 1000
+BOM = b"\xef\xbb\xbf"  # some programs begin UTF-8 with it
 
 
-def format_of(path: Path) -> str:
-    """The file's format, one of FORMATS. Raises: CrystalError for any other extension."""
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix not in FORMATS or (suffix == ".parquet" and path.suffix == ".gz"):
-        raise CrystalError(f"a table with the extension {path.suffix!r} cannot be read", where=path,
-                           mend=f"save it as one of {', '.join(FORMATS)}, or .csv.gz")
-    return suffix
+# -- words and names -------------------------------------------------------------------------------
+
+
+def some(items: Iterable[str], most: int = 6) -> str:
+    """The items in a row, the first `most` by name, the others by number."""
+    items = [texts.short(item) for item in items]
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def at(path: Path, row: object = None, column: str | None = None) -> str:
+    """The place of a complaint, in words."""
+    rowed = f", row {row}" if row is not None else ""
+    return f"{path}{rowed}" + (f", column {column}" if column else "")
+
+
+def given(name: str, where: object, mend: str = "give another name") -> str:
+    """A name that was typed, or comes with a file. Raises: CrystalError if it is hostile."""
+    try:
+        return texts.name(name)
+    except ValueError as error:
+        raise CrystalError(str(error), where=where, mend=mend) from error
+
+
+def stage_names(text: str) -> dict[str, str]:
+    """`base=step0,sft=step-1000` as canonical stage -> its name in the file.
+
+    Raises: CrystalError if it is not of that form, or names a stage or a name twice.
+    """
+    mend, found = "say --stages base=step0,sft=step-1000", {}
+    for pair in filter(str.strip, text.split(",")):
+        said = f"--stages {texts.short(text)}"
+        stage, _, name = (given(part, said) for part in pair.partition("="))
+        if not (stage and name):
+            raise CrystalError(f"{texts.short(pair)!r} is not of the form stage=name", mend=mend)
+        if stage in found or name in found.values():
+            twice = stage if stage in found else name
+            raise CrystalError(f"--stages says twice which stage {twice!r:.60} is", mend=mend)
+        found[stage] = name
+    return found
+
+
+def refuse_reserved(task: str, where: object = None) -> None:
+    """Raises: CrystalError for a task called as the row over all tasks, however it is spelled."""
+    if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
+        what = f"no task may be called {task!r}: the verdicts over all tasks are"
+        raise CrystalError(what, where=where, mend="rename the task")
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+def check_size(size: int, where: object, most: int = LARGEST) -> None:
+    """Raises: CrystalError if something of `size` bytes would unpack beyond `most`."""
+    if not 0 <= size <= most:
+        mend = "split it into smaller files, or look at what it holds"
+        raise CrystalError(f"it unpacks to more than {most >> 20} MiB", where=where, mend=mend)
+
+
+def check_columns(columns: int, rows: int, path: Path) -> None:
+    """Raises: CrystalError for more columns than COLUMNS, or more cells than CELLS."""
+    if columns > COLUMNS or columns * rows > CELLS:
+        most = f"{COLUMNS} columns" if columns > COLUMNS else f"{CELLS} cells"
+        mend = "write the columns that are needed, one answer a row"
+        raise CrystalError(f"the table has more than {most}", where=path, mend=mend)
+
+
+def column_names(path: Path, names: Sequence[object]) -> list[str]:
+    """Names of columns as they are compared. Raises: CrystalError for a hostile one, or twins."""
+    check_columns(len(names), 0, path)
+    found = []
+    for number, name in enumerate(map(texts.written, names), 1):
+        found.append(given(name, f"{path}, header, column {number}", "rename the column"))
+    if twice := [name for name in found if name and found.count(name) > 1]:
+        what = f"two columns are called {twice[0]!r}"
+        raise CrystalError(what, where=path, mend="rename or remove one of them")
+    return found
+
+
+def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
+    """`convert` of the table in a parquet file, its dictionaries written out.
+
+    Raises: CrystalError for a file that is not whole or holds more than its rows and columns may.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wrong = (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
+    try:
+        found = pq.read_metadata(path)
+        check_columns(found.num_columns, found.num_rows, path)
+        groups = [found.row_group(i) for i in range(found.num_row_groups)]
+        leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
+        check_size(sum(leaf.total_uncompressed_size for leaf in leaves), path)
+        check_columns(1, sum(leaf.num_values for leaf in leaves), path)
+        named = {leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"}
+        table = pq.ParquetFile(
+            path, read_dictionary=sorted(named), page_checksum_verification=True
+        ).read()
+        table.validate(full=True)
+        check_size(sum(map(_written_out, table.columns)), path)
+        columns = [
+            column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+            for column in table.columns
+        ]
+        return convert(pa.table(columns, names=column_names(path, table.column_names)))
+    except (pa.ArrowException, *wrong) as error:
+        said = texts.short(str(error) or type(error).__name__, 160).rstrip(".")
+        mend = "write it again, or give it the extension of its format"
+        raise CrystalError(f"not a whole parquet file: {said}", where=path, mend=mend) from error
+
+
+def _written_out(column: pa.ChunkedArray) -> int:
+    """Bytes of a column when every row has its own text, however often one repeats."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type) or pa.types.is_primitive(column.type.value_type):
+        return column.nbytes
+    lengths = (pc.binary_length(part.dictionary).take(part.indices) for part in column.chunks)
+    return sum(pc.sum(length).as_py() or 0 for length in lengths)
+
+
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def stem(path: Path) -> str:
@@ -39,62 +170,179 @@ def stem(path: Path) -> str:
 
 
 def load_sheet(path: Path) -> pd.DataFrame:
-    """The cells of a table file, indexed by row number; cells of CSV are text, "" if empty, others are as stored.
+    """The cells of a table, indexed by row number; of CSV as text, "" if empty, else as stored.
 
-    Blank rows and columns without a name are left out.
-    Raises: CrystalError for a file that is missing, empty, a folder, not of its format or not UTF-8 (a byte order mark is
-    fine), a row with too many cells, a broken line of JSON, a column name that is used twice, or no row at all.
+    Blank rows and columns without a name are left out. Raises: CrystalError for a file that is
+    missing, a folder, not of its format or without a row, and as `rows` does.
     """
     if path.is_dir():
         raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it")
-    kind = format_of(path)
+    kind = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if kind not in FORMATS or (kind == ".parquet" and path.suffix == ".gz"):
+        what = f"a table with the extension {path.suffix!r} cannot be read"
+        mend = f"save it as one of {', '.join(FORMATS)}, or .csv.gz"
+        raise CrystalError(what, where=path, mend=mend)
+    if not path.exists():
+        raise CrystalError("there is no such table", where=path, mend="check the path")
     if kind == ".parquet":
-        sheet = _parquet(path)
+        sheet = parquet(path, lambda table: table.to_pandas(ignore_metadata=True))
+        sheet.index = pd.RangeIndex(1, len(sheet) + 1)
     else:
-        text = _text(path, _bytes(path))
-        if not text.strip():
-            raise CrystalError("the table is empty", where=path, mend="write a header and one row per answer")
-        sheet = _lines(path, text) if kind == ".jsonl" else _delimited(path, text, SEPARATORS[kind])
+        found, read = rows(path, kind), [pd.DataFrame()]
+        while part := dict(islice(found, 100_000)):  # one object a row would be too much memory
+            read.append(pd.DataFrame(list(part.values()), index=list(part), dtype=object))
+            columns = {name for frame in read for name in frame}
+            check_columns(len(columns), sum(map(len, read)), path)
+        sheet = pd.concat(read)
+    sheet = sheet.drop(columns="", errors="ignore")
     if sheet.empty:
-        raise CrystalError("the table has no rows", where=path, mend="write one row per answer below the header")
-    return sheet.set_axis(column_names(path, sheet.columns), axis=1)
+        mend = "write a header, and one row per answer below it"
+        raise CrystalError("the table has no rows", where=path, mend=mend)
+    return sheet
 
 
-def column_names(path: Path, names: Sequence[object]) -> list[str]:
-    """Names of columns as they are compared. Raises: CrystalError for a hostile one, or twins."""
-    packed.check_columns(len(names), 0, path)
-    found = []
-    for number, name in enumerate(names, 1):
-        try:
-            found.append(texts.name(texts.written(name)))
-        except ValueError as error:
-            raise CrystalError(str(error), where=f"{path}, header, column {number}",
-                               mend="rename the column") from error
-    if twice := [name for name in found if name and found.count(name) > 1]:
-        raise CrystalError(
-            f"two columns are called {twice[0]!r}", where=path, mend="rename or remove one of them"
-        )
+def rows(path: Path, kind: str = "") -> Iterator[tuple[int, dict]]:
+    """Number and cells of every row that is not blank; kind: of FORMATS, else by the first bytes.
+
+    In CSV nothing means anything but itself: an empty cell is empty text, and NA is the text NA.
+    Raises: CrystalError for a file that is not of its kind or not UTF-8 (a byte order mark is
+    fine), a row with too many cells or too few, a broken line of JSON, and as `column_names` does.
+    """
+    if not kind:
+        with open(path, "rb") as file:
+            start = file.read(64).removeprefix(BOM).lstrip()
+        kind = ".jsonl" if start.startswith(b"{") else ".csv"
+        kind = ".parquet" if start.startswith(b"PAR1") else kind
+    if kind == ".parquet":
+        yield from enumerate(parquet(path, lambda table: table.to_pylist()), 1)
+    elif kind == ".jsonl":
+        known: dict[tuple, list[str]] = {}
+        for number, row in json_lines(io.BytesIO(_bytes(path)), path):
+            if (keys := tuple(row)) not in known:
+                known[keys] = column_names(path, keys)
+            yield number, dict(zip(known[keys], row.values()))
+    else:
+        yield from _csv(path, decoded(_bytes(path), path), "\t" if kind == ".tsv" else ",")
+
+
+def _csv(path: Path, text: str, separator: str) -> Iterator[tuple[int, dict]]:
+    number, names, lines = 0, [], io.StringIO(text, newline="")
+    try:
+        for number, cells in enumerate(csv.reader(lines, delimiter=separator, strict=True), 1):
+            cells = list(map(texts.uncell, cells))
+            if cells and not names:
+                names = column_names(path, cells)
+                if not cells[1:] and (other := re.search(r"[;,\t|]", names[0])):
+                    what = f"the header is one cell, {names[0]!r:.60}: its columns seem to be"
+                    what, mend = f"{what} separated by {other[0]!r}", f"write {separator!r} between"
+                    raise CrystalError(what, where=at(path, number), mend=mend)
+            elif any(cells):
+                if len(cells) != len(names):
+                    what = f"the row has {len(cells)} cells, the header {len(names)}"
+                    mend = "write as many, and put quotes around a cell that holds the separator"
+                    raise CrystalError(what, where=at(path, number), mend=mend)
+                yield number, dict(zip(names, cells))
+    except csv.Error as error:
+        mend = 'close every quote, and write "" for a quote inside a quoted cell'
+        raise CrystalError(f"not CSV: {error}", where=at(path, number + 1), mend=mend) from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            data = file.read(LARGEST + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        mend = "write it again, or leave out .gz"
+        raise CrystalError(f"not a whole gzip file: {error}", where=path, mend=mend) from error
+    except OSError as error:
+        what = f"the table cannot be read: {error.strerror}"
+        raise CrystalError(what, where=path, mend=f"ls -l {path}") from error
+    check_size(len(data), path)
+    return data
+
+
+def decoded(data: bytes, path: Path, where: object = None) -> str:
+    """Bytes of a file as text; where: they stand there, if they are not all of it."""
+    zero = data[:4].find(0)  # UTF-16 of ASCII letters is valid UTF-8, full of zeros
+    try:
+        text = data.decode("utf-8-sig")
+        wrong = zero
+    except UnicodeDecodeError as error:
+        wrong = error.start + 3 * data.startswith(BOM)  # the mark is not counted there
+    if wrong < 0:
+        return text
+    encoding = "UTF-16" if 0 in data else "WINDOWS-1252"
+    command = f"iconv -f {encoding} -t UTF-8 {quote(str(path))} > {quote('utf8-' + path.name)}"
+    what = f"the text is not UTF-8 at byte {wrong}"
+    raise CrystalError(what, where=where or path, mend=f"{command}, if that is its encoding")
+
+
+def json_lines(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict]]:
+    """Number and object of every line that is not blank."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, parsed(line, path, f"{path}, line {number}")
+
+
+def parsed(data: bytes, path: Path, where: str) -> dict:
+    """The JSON object that `data` of a file is."""
+    mend = "write one whole JSON object a line, or copy the file again: it may be cut short"
+    found = texts.parse_json(decoded(data, path, where), where, mend)
+    if not isinstance(found, dict):
+        raise CrystalError(f"JSON, but no object: {texts.shown(found)}", where=where, mend=mend)
     return found
 
 
-def at(path: Path, row: object = None, column: str | None = None) -> str:
-    """The place of a complaint, in words."""
-    parts = [str(path), *([f"row {row}"] if row is not None else []), *([f"column {column}"] if column else [])]
-    return ", ".join(parts)
+# -- columns ---------------------------------------------------------------------------------------
 
 
-def words(sheet: pd.DataFrame, column: str, path: Path) -> tuple[np.ndarray, list[str]]:
-    """A column of names: codes, shape (rows,), and the distinct names they index, in order of appearance; -1 is an empty cell.
+def check_header(
+    sheet: pd.DataFrame, path: Path, needed: Sequence[Sequence[str]], names: Mapping[str, str]
+) -> list[str]:
+    """A note on the columns that are not known. names: spelling -> known column.
 
-    Names are compared as `texts.name` writes them. Raises: CrystalError for a cell that holds a
-    list or bytes, or a name that holds a control character.
+    Raises: CrystalError if none of a group of `needed` columns is there, or one is misspelt.
     """
+    spare = {}
+    for name in sheet.columns.difference([*names.values()], sort=False):
+        close = difflib.get_close_matches(name.strip().lower(), names, n=1, cutoff=0.75)
+        spare[name] = names[close[0]] if close else None
+    meant = {near: name for name, near in reversed(spare.items())}
+    missing = [group for group in needed if not {*group} & {*sheet.columns}]
+    if missing:
+        hinted = [name for group in missing for name in group if name in meant]
+        called = hinted[0] if hinted else " or ".join(missing[0])
+        mend = f"rename {meant[called]!r} to {called!r}" if hinted else f"add a column {called}"
+        what = f"there is no column {called}; the columns are {some(sheet.columns, 12)}"
+        raise CrystalError(what, where=path, mend=mend)
+    for name, near in spare.items():
+        if near == name.strip().lower() and near not in sheet:
+            what = f"the column {name!r} is not spelled {near!r}"
+            raise CrystalError(what, where=path, mend="rename it, or remove it")
+    hints = (
+        f"{name} (did you mean {near}?)" if near and near not in sheet else name
+        for name, near in spare.items()
+    )
+    return [f"Columns not used: {some(hints, 12)}."] if spare else []
+
+
+def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
+    """A column of names, shape (rows,), as `texts.name` writes them, by appearance; nan: empty.
+
+    Raises: CrystalError for a cell that holds a list or bytes, a name with a control character.
+    """
+    cells = sheet[column]
     try:
-        codes, values = pd.factorize(sheet[column])
+        codes, values = pd.factorize(cells)
     except TypeError as error:
-        row = next(row for row, cell in sheet[column].items() if not _hashable(cell))
-        raise CrystalError("the cell is a list or an object, not a name", where=at(path, row, column),
-                           mend="write one row per option, each with one name") from error
+        row = next(row for row, cell in cells.items() if not isinstance(cell, Hashable))
+        what, mend = (
+            "the cell is a list or an object, not a name",
+            "write one row per option, each with one name",
+        )
+        raise CrystalError(what, where=at(path, row, column), mend=mend) from error
     found = []
     for code, value in enumerate(values):
         try:
@@ -102,36 +350,32 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> tuple[np.ndarray, lis
                 raise ValueError(f"the cell is bytes, {texts.shown(value)}, not text")
             found.append(texts.name(texts.written(value)))
         except ValueError as error:
-            row = sheet.index[np.argmax(codes == code)]
-            raise CrystalError(
-                str(error), where=at(path, row, column), mend="write the name without it"
-            ) from error
-    merged, names = pd.factorize(np.array(found or [""], dtype=object))
-    if "" in (names := names.tolist()):
-        blank = names.index("")
-        order = np.array([-1 if i == blank else i - (i > blank) for i in range(len(names))])
-        merged, names = order[merged], [name for name in names if name]
-    return np.append(merged, -1)[codes], names  # code -1 takes the last one, -1
+            where = at(path, sheet.index[np.argmax(codes == code)], column)
+            raise CrystalError(str(error), where=where, mend="write the name without it") from error
+    names = [name for name in dict.fromkeys(found) if name]
+    place = {name: code for code, name in enumerate(names)} | {"": -1}
+    return pd.Categorical.from_codes(np.array([*map(place.get, found), -1])[codes], names)
 
 
-def _hashable(cell: object) -> bool:
-    try:
-        hash(cell)
-    except TypeError:
-        return False
-    return True
+def refuse_two_values(rows: pd.DataFrame, column: str, key: list[str], path: Path) -> None:
+    """Refuse two values of a column under one key: a prompt of two units, a group of two masses."""
+    other = ~rows.duplicated([*key, column]) & rows.duplicated(key)
+    if other.any():
+        second = other.idxmax()
+        first = (rows[key] == rows.loc[second, key]).all(axis=1).idxmax()
+        what = f"rows {first} and {second} give one prompt two values of {column}"
+        mend = f"give every row of a prompt the same {column}"
+        raise CrystalError(what, where=at(path, column=column), mend=mend)
 
 
 def empty(cells: pd.Series) -> np.ndarray:
     """Which cells hold nothing, shape (rows,)."""
-    try:
-        return (cells.isna() | (cells == "")).to_numpy(bool)
-    except ValueError:  # a list of parquet among the cells has no one answer
-        return cells.map(lambda cell: cell is None or (isinstance(cell, str) and not cell)).to_numpy(bool)
+    blank = [isinstance(cell, str) and not cell for cell in cells]
+    return cells.isna().to_numpy(bool) | np.array(blank, dtype=bool)
 
 
 def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -> np.ndarray:
-    """A column of finite numbers that are not negative, shape (rows,); with `blank`, empty cells are nan.
+    """A column of finite numbers that are not negative, shape (rows,); with `blank`, empty is nan.
 
     Raises: CrystalError naming the first cell that is not one.
     """
@@ -140,143 +384,17 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
         values = cells.to_numpy(float, na_value=np.nan)
     else:
         values = np.array([texts.number(cell) for cell in cells])
-
-    def refuse(wrong: np.ndarray, what: str) -> None:
+    refused = {
+        "is empty": missing & (not blank),
+        "is not a number": np.isnan(values) & ~missing,
+        "is infinite": np.isinf(values),
+        "is negative": values < 0,
+    }
+    for said, wrong in refused.items():
         if wrong.any():
-            first = np.argmax(wrong)
-            row, cell = sheet.index[first], cells.iloc[first]
-            shown = (
-                "" if missing[first] else f" {texts.shown(getattr(cell, 'tolist', lambda: cell)())}"
-            )
-            raise CrystalError(f"the {column}{shown} {what}", where=at(path, row, column),
-                               mend=f"correct row {row}: a number of 0 or more, with a decimal point")
-
-    refuse(missing & (not blank), "is empty")
-    refuse(np.isnan(values) & ~missing, "is not a number")
-    refuse(np.isinf(values), "is infinite")
-    refuse(values < 0, "is negative")
+            row, cell = sheet.index[np.argmax(wrong)], cells.iloc[np.argmax(wrong)]
+            cell = texts.shown(cell.tolist() if isinstance(cell, np.ndarray) else cell)
+            cell = "" if said == "is empty" else f" {cell}"
+            mend = f"correct row {row}: a number of 0 or more, with a decimal point"
+            raise CrystalError(f"the {column}{cell} {said}", where=at(path, row, column), mend=mend)
     return values
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return packed.gunzip(path) if path.suffix == ".gz" else path.read_bytes()
-    except FileNotFoundError as error:
-        raise CrystalError("there is no such table", where=path, mend="check the path") from error
-    except OSError as error:
-        raise CrystalError(f"the table cannot be read: {error.strerror}", where=path, mend=f"ls -l {path}") from error
-
-
-def _text(path: Path, data: bytes) -> str:
-    """The file as text. UTF-16 without non-ASCII letters is valid UTF-8 full of zero bytes, hence the search for them."""
-    zero = 0 in data
-    try:
-        text = data.decode("utf-8-sig")
-        offset = data.index(0) if zero else None
-    except UnicodeDecodeError as error:
-        offset = error.start + 3 * data.startswith(b"\xef\xbb\xbf")  # the mark is not counted there
-    if offset is not None:
-        other = "UTF-16" if zero else "WINDOWS-1252"
-        command = f"iconv -f {other} -t UTF-8 {quote(str(path))} > {quote('utf8-' + path.name)}"
-        raise CrystalError(f"the text is not UTF-8 at byte {offset}", where=path,
-                           mend=f"{command}, if that is its encoding")
-    return text
-
-
-def _delimited(path: Path, text: str, separator: str) -> pd.DataFrame:
-    if "\n" not in text:  # lines that end as they once did on a Mac
-        text = text.replace("\r", "\n")
-    body = text.lstrip("\r\n")
-    above = text[: len(text) - len(body)].count("\n")  # blank lines before the header
-    _check_header(path, body, separator, above)
-    try:
-        cells = pd.read_csv(io.StringIO(body), sep=separator, header=None, dtype=str, na_filter=False, skip_blank_lines=False,
-                            low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise _torn(path, str(error), above) from error
-    cells.index += 1 + above
-    cells = cells.apply(_uncelled)
-    names = [name.strip() for name in cells.iloc[0]]
-    named = [i for i, name in enumerate(names) if name]
-    sheet = cells.iloc[1:, named].set_axis([names[i] for i in named], axis=1)
-    return sheet[(sheet != "").any(axis=1)]
-
-
-def _check_header(path: Path, body: str, separator: str, above: int) -> None:
-    """Refuse a header that is one cell because of its separators, or far too many."""
-    try:
-        names = [name.strip() for name in next(csv.reader(io.StringIO(body), delimiter=separator))]
-    except (csv.Error, StopIteration) as error:
-        raise _torn(path, str(error), above) from error
-    packed.check_columns(len(names), 0, path)
-    others = [mark for mark in (";", ",", "\t", "|") if mark in names[0]] if len(names) == 1 else []
-    if others:
-        raise CrystalError(
-            f"the header is one cell, {names[0]!r:.60}: "
-            f"its columns seem to be separated by {others[0]!r}",
-            where=at(path, 1 + above),
-            mend=f"separate them by {separator!r}",
-        )
-
-
-def _uncelled(cells: pd.Series) -> pd.Series:
-    """A column without the apostrophes that keep a spreadsheet from computing its cells."""
-    marked = cells.str.startswith("'")
-    return cells.where(~marked, cells[marked].map(texts.uncell)) if marked.any() else cells
-
-
-def _torn(path: Path, said: str, above: int) -> CrystalError:
-    """What pandas says of a row it cannot split, as a sentence."""
-    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said):
-        wanted, line, saw = map(int, found.groups())
-        return CrystalError(f"row {line + above} has {saw} cells, the header {wanted}", where=path,
-                            mend="put quotes around a cell that holds the separator")
-    row = re.search(r"EOF inside string starting at row (\d+)", said)
-    where = f" in row {int(row[1]) + 1 + above}" if row else ""
-    return CrystalError(f"a quote{where} is never closed" if row else f"not a table: {said.strip()}", where=path,
-                        mend='close it, or write "" for a quote inside a quoted cell')
-
-
-def _lines(path: Path, text: str) -> pd.DataFrame:
-    numbered = [(number, line) for number, line in enumerate(map(str.strip, text.split("\n")), 1) if line]
-    rows, lines = zip(*numbered)
-    try:  # all at once is much faster; the line end in between keeps a string from running over it
-        objects = texts.parse_json("[" + ",\n".join(lines) + "]", path, "")
-        whole = len(objects) == len(lines) and all(line[0] == "{" and line[-1] == "}" for line in lines)
-    except CrystalError:
-        whole = False
-    if not whole:
-        objects = [_object(path, number, line) for number, line in numbered]
-    names = list(dict.fromkeys(name for one in objects for name in one))
-    packed.check_columns(len(names), len(objects), path)
-    column_names(path, names)  # pandas takes no half characters
-    return pd.DataFrame(objects, index=pd.Index(rows), dtype=object)
-
-
-def _object(path: Path, number: int, line: str) -> dict:
-    mend = "write one whole JSON object a line"
-    try:
-        found = texts.parse_json(line, path, mend)
-    except CrystalError as error:
-        raise CrystalError(
-            f"line {number} is not JSON: {error.what.removeprefix('broken JSON: ')}",
-            where=path,
-            mend=mend,
-        ) from error
-    if not isinstance(found, dict):
-        raise CrystalError(f"line {number} is no JSON object", where=path, mend="write one JSON object a line, and no list")
-    return found
-
-
-def _parquet(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        raise CrystalError("there is no such table", where=path, mend="check the path")
-    frame = packed.parquet(
-        path,
-        lambda table: table.rename_columns(column_names(path, table.column_names)).to_pandas(
-            ignore_metadata=True
-        ),
-        "write it again, or give it the extension of its format",
-    )
-    frame.index = pd.RangeIndex(1, len(frame) + 1)
-    return frame

@@ -1,0 +1,334 @@
+"""Draws answers, from a ladder's stage ends or from a server: every cell once, resumable.
+
+Here: stage ends in their native forms x tasks x the twenty probe prompts. Only the line of the
+answer is kept: to stop the model there would give the same counts of lines.
+A server says little of what it serves. Its name for the model is checked against the ladder where
+it is a folder on this machine or a hub id; otherwise the record says "unchecked". The distribution
+is the server's, its tokenizer and template included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from ..ask.cells import Cell, Decoding
+from ..ask.ladders import KINDS, STAGES, Ladder, Rung, check_weights, load_ladder, weights_sha256
+from ..ask.prompts import FORMS, PROBE, PROMPTS, Prompt, template_of
+from ..ask.tasks import PHASE_TASKS, TASKS, Task, first_line, read
+from ..errors import CrystalError, known
+from ..files import root
+from ..read import dialects
+from ..read.servers import ENDPOINTS, Server, address
+from . import drawn, manifest
+from .drawn import DRAWN, TASKS_DRAWN, TRUTH
+from .resample import bar, cell_of, files_of, made_by
+
+if TYPE_CHECKING:
+    from ..read.engine import Engine
+
+TOGETHER = 4  # prompts in one tree: a base's twenty are 100,000 nodes, several GiB
+FLUSH_SECONDS = 10.0  # finished cells wait this long, for a shard of several; a kill loses those
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_COMMIT = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")  # of a snapshot, or behind an @
+
+
+def lines(texts: dict[str, int]) -> dict[str, int]:
+    """Counts of whole texts as counts of their first lines, most frequent first."""
+    found: Counter[str] = Counter()
+    for text, count in texts.items():
+        found[first_line(text)] += count
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+# -- here
+
+
+def draw(
+    name: str,
+    *,
+    tasks: Sequence[str] = TASKS_DRAWN,
+    rungs: Sequence[str] = STAGES,
+    decoding: Decoding = DRAWN,
+    device: str | None = None,
+) -> pd.DataFrame:
+    """Draw what the ladder's log of draws lacks; for tasks with options their exact answers, too.
+
+    Returns: one row per rung and task: cells, new, texts (distinct, of the new ones), seconds.
+    Raises: CrystalError for an unknown name, or files that are not the ladder's or its cells'.
+    """
+    ladder = load_ladder(name)
+    if ladder.kind != "ladder":
+        what = f"{name} is {KINDS[ladder.kind]}, and draws are of a ladder's four stages"
+        raise CrystalError(what, mend="make draw LADDER=nano-llama")
+    chosen = [ladder.rung(rung) for rung in rungs]
+    asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
+    for rung in chosen:
+        check_weights(rung)
+    return pd.DataFrame(list(_walk(ladder, chosen, asked, decoding, device)))
+
+
+def _walk(
+    ladder: Ladder, rungs: list[Rung], tasks: list[Task], decoding: Decoding, device: str | None
+) -> Iterator[dict]:
+    """Each checkpoint is unloaded before the next is loaded; each task's cells are a shard."""
+    from ..read import engine
+
+    held, stored = drawn.keys(ladder.name), drawn.makings(ladder.name)
+    lots = [PROBE[low : low + TOGETHER] for low in range(0, len(PROBE), TOGETHER)]
+    with bar(len(rungs) * len(tasks) * len(PROBE), ladder.name) as shown:
+        for rung in rungs:
+            machine = engine.load_rung(rung, dtype=ladder.dtype, device=device)
+            files = files_of(rung, machine, stored)
+            for task in tasks:
+                shown.set_postfix_str(f"{rung.name}, {task.name}", refresh=False)
+                start, rows, form = time.perf_counter(), [], rung.native_form
+                for lot, how in itertools.product(lots, (decoding, TRUTH)[: 1 + task.closed]):
+                    ids = {p.id: machine.encode(p.text(task, form), form) for p in lot}
+                    cells = {
+                        prompt: cell_of(rung, files, ladder.dtype, tokens, how, task)
+                        for prompt, tokens in ids.items()
+                    }
+                    new = {prompt: c for prompt, c in cells.items() if c.key not in held}
+                    found = _answers(machine, new.values(), task, how) if new else ()
+                    rows += [
+                        drawn.Row(c, form, p, *f)
+                        for (p, c), f in zip(new.items(), found, strict=True)
+                    ]
+                seconds = time.perf_counter() - start
+                if rows:
+                    made = made_by(machine) | {"dtype": ladder.dtype, "seconds": seconds}
+                    drawn.append(ladder.name, rows, manifest.producer(**made))
+                shown.update(len(PROBE))
+                texts = [len(row.texts) for row in rows if row.texts]
+                told = {"rung": rung.name, "task": task.name, "cells": len(PROBE)}
+                yield told | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
+            machine.unload()
+
+
+def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) -> list[tuple]:
+    """Fields of the rows: drawn texts, or exact probabilities."""
+    from ..read.readout import readout
+    from ..read.sampling import draw_many
+
+    ids = [cell.prompt_ids for cell in cells]
+    if how.kind == "draws":
+        texts = draw_many(machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
+        return [(lines(one),) for one in texts]
+    names = ("budget", "relative", "max_nodes", "max_depth")
+    exact = readout(machine, ids, task, **{name: getattr(how, name) for name in names})
+    return [({}, one.options.tolist(), one.off_support, one.unresolved) for one in exact]
+
+
+# -- from a server
+
+
+class _Found(NamedTuple):
+    texts: dict[str, int]  # first lines
+    cut: int  # answers that max_tokens ended
+
+
+def draw_served(
+    name: str,
+    *,
+    server: str | None = None,
+    model: str | None = None,
+    rung: str | None = None,
+    tasks: Sequence[str] = PHASE_TASKS,
+    prompts: Sequence[Prompt] = PROMPTS,
+    n: int = 1000,
+    seed: int = 0,
+    max_tokens: int = 12,
+    form: str | None = None,
+    dtype: str | None = None,
+    workers: int = 4,
+    say: Callable[[str], None] = lambda line: None,
+    **settings,
+) -> pd.DataFrame:
+    """Draw what the ladder's log of draws lacks of one rung. Temperature 1, nothing truncated.
+
+    server: URL, None: $CRYSTAL_SERVER. model: as the server calls it. form: None is the rung's own.
+    dtype: what the server computes in, None: the ladder's. workers: requests under way at a time.
+    settings: timeout, patience, batch of `Server`. Another seed, or n, draws the same anew.
+    Returns: one row per task: cells, new, draws, cut (by max_tokens), none (no option), seconds.
+    Raises: CrystalError for unknown names, a model that is not the rung, a server's mistakes.
+    """
+    ladder = load_ladder(name)
+    asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
+    for what, value in (("n", n), ("max_tokens", max_tokens), ("workers", workers)):
+        if value < 1:
+            raise CrystalError(f"{what} must be 1 or more, not {value}")
+    url = address(server)
+    listed = Server(url=url, model=model or "").models()
+    if model is None:
+        ids = ", ".join(str(entry["id"]) for entry in listed) or "nothing"
+        what = f"which model? The server lists {ids}"
+        raise CrystalError(what, where=url, mend="--model NAME")
+    chosen, checked = identify(ladder, model, rung, listed)
+    form = known(form or chosen.native_form, FORMS, "form")
+    template = template_of(form)
+    there = dialects.connect(url, model, template, **settings)
+    how = {"n": n, "seed": seed, "max_tokens": max_tokens, "endpoint": ENDPOINTS[template]}
+    decoding = Decoding(kind="draws", **how)
+    probed = dialects.probe(there, template, workers)
+    facts = {"model": model, "checked": checked, "probe": probed}
+    facts |= {"settings": there.settings.__name__, "software": there.software}
+    say(f"{model} is rung {chosen.name} of {name} ({checked}); {probed}")
+    dtype = dtype or ladder.dtype
+    walk = _Walk(ladder, chosen, form, dtype, decoding, there, facts, drawn.keys(name))
+    return pd.DataFrame([_task(walk, task, prompts, workers) for task in asked])
+
+
+def identify(
+    ladder: Ladder, model: str, rung: str | None, listed: Sequence[dict]
+) -> tuple[Rung, str]:
+    """The rung that a served model is, and by what that is known.
+
+    That is the weights' sha256, a commit, a hub id, or "unchecked". listed: what the server says it
+    serves; vLLM names a "root", the folder or hub id, beside an alias.
+    Raises: CrystalError if it is another one than `rung`, or if nothing tells which one it is.
+    """
+    roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
+    told = next(filter(None, (_told(ladder, name) for name in (*roots, model))), None)
+    if told is None:
+        if rung is None:
+            what = f"nothing tells which rung of {ladder.name} {model!r} is"
+            raise CrystalError(what, mend=f"--rung {ladder.rungs[0].name}")
+        return ladder.rung(rung), "unchecked"
+    found, how = told
+    if found is None or (rung is not None and ladder.rung(rung) != found):
+        is_ = found.name if found else "none of its rungs"
+        wanted = f", not {rung}" if rung else ""
+        raise CrystalError(
+            f"by its {how} {model!r} is {is_} of {ladder.name}{wanted}",
+            mend="serve the rung's own checkpoint, or name the rung that is served",
+        )
+    return found, how
+
+
+def _told(ladder: Ladder, name: str) -> tuple[Rung | None, str] | None:
+    """The rung of that name or folder (None: none of the ladder's), and by what; or nothing."""
+
+    def of(rungs: Iterable[Rung], field: str, value: str) -> Rung | None:
+        return next((one for one in rungs if getattr(one, field) == value), None)
+
+    for folder in (Path(name), root() / name):
+        if (folder / "model.safetensors").is_file():
+            return of(ladder.rungs, "revision", weights_sha256(folder)), "weights' sha256"
+    distant = [one for one in ladder.rungs if not one.local]
+    if distant and (snapshot := _COMMIT.search(name)):
+        return of(distant, "revision", snapshot[0]), "commit"
+    if distant and _HUB_ID.fullmatch(name):
+        return of(distant, "source", name), "hub id"
+    return None
+
+
+class _Walk(NamedTuple):
+    ladder: Ladder
+    rung: Rung
+    form: str
+    dtype: str
+    decoding: Decoding
+    server: Server
+    facts: dict
+    held: set[str]
+
+    def cell(self, task: Task, prompt: Prompt) -> Cell:
+        ids = tuple(prompt.text(task, self.form).encode())
+        return cell_of(self.rung, ("", ""), self.dtype, ids, self.decoding, task)
+
+
+def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> dict:
+    """The cells of one task, several at a time; kept as they are finished, whatever ends it."""
+    start = time.perf_counter()
+    cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
+    lacking = {prompt: cell for prompt, cell in cells.items() if cell.key not in walk.held}
+    found: dict[Prompt, _Found] = {}
+    shown = bar(len(lacking), f"{walk.rung.name}, {task.name}")
+    with shown, ThreadPoolExecutor(workers) as pool:
+        futures = {
+            pool.submit(_draw, walk.server, cell, walk.form, prompt.text(task, walk.form)): prompt
+            for prompt, cell in lacking.items()
+        }
+        try:
+            _keep(walk, task, futures, found, shown)
+        except BaseException:  # Ctrl-C, too
+            walk.server.halted.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    counts: Counter[str] = Counter()
+    for one in found.values():
+        counts.update(one.texts)
+    none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
+    told = {"rung": walk.rung.name, "form": walk.form, "task": task.name, "cells": len(cells)}
+    told |= {"new": len(found), "draws": counts.total()}
+    told |= {"cut": sum(one.cut for one in found.values()), "none": none}
+    return told | {"seconds": time.perf_counter() - start}
+
+
+def _keep(
+    walk: _Walk, task: Task, futures: dict[Future, Prompt], found: dict[Prompt, _Found], shown: tqdm
+) -> None:
+    """Write finished cells, in shards; `found` is what has been written."""
+    fresh: dict[Prompt, _Found] = {}
+    since = time.perf_counter()
+
+    def flush() -> None:
+        nonlocal since
+        if fresh:
+            rows = [
+                drawn.Row(walk.cell(task, prompt), walk.form, prompt.id, one.texts)
+                for prompt, one in sorted(fresh.items(), key=lambda item: item[0].id)
+            ]
+            seconds = time.perf_counter() - since
+            made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
+            made = manifest.producer(**made, seconds=seconds) | {"versions": {}}  # ours say nothing
+            cut = {"cut": sum(one.cut for one in fresh.values())}
+            drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
+            found.update(fresh)
+            fresh.clear()
+        since = time.perf_counter()
+
+    try:
+        for future in as_completed(futures):
+            fresh[futures[future]] = future.result()
+            shown.update()
+            if time.perf_counter() - since > FLUSH_SECONDS:
+                flush()
+    finally:
+        for future, prompt in futures.items():
+            over = prompt not in found and future.done() and not future.cancelled()
+            if over and future.exception() is None:
+                fresh[prompt] = future.result()
+        flush()
+
+
+def _draw(server: Server, cell: Cell, form: str, text: str) -> _Found:
+    """The n answers of a cell; all of them or an exception."""
+    texts: Counter[str] = Counter()
+    wanted, cut, request = cell.decoding, 0, 0
+    while (left := wanted.n - texts.total()) > 0:
+        if server.halted.is_set():
+            raise CrystalError("stopped")
+        how = {"n": min(left, server.batch), "seed": request_seed(cell.key, request)}
+        how |= {"max_tokens": wanted.max_tokens, "temperature": wanted.temperature}
+        reply = server.ask(template_of(form), text, **how)
+        texts.update(reply.texts)
+        cut, request = cut + reply.cut, request + 1
+    return _Found(lines(texts), cut)
+
+
+def request_seed(key: str, request: int) -> int:
+    """Of a cell's request: 31 bits, from its key, or two prompts would share their randomness."""
+    digest = hashlib.blake2b(f"{key} {request}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1

@@ -1,0 +1,397 @@
+"""The quantities: arrays in, numbers out. Entropies and divergences are in bits.
+
+answers: (prompts, options), each row the distribution of the answer given that it is an option.
+law: one such row or a mean of them. weights: (..., prompts), how much each prompt counts;
+statistics broadcast over the leading axes. counts: (..., options), how often each option was drawn;
+n is their sum, f1 and f2 how many options were drawn once and twice.
+
+The formulas of arXiv:2606.29933 were not available: the three readings of its "MSE distance ratio"
+and the one of "ProbMass" are ours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import CrystalError
+
+TINY = 1e-12  # squared distances and bits below this are rounding, not differences
+BIT = np.log(2)
+Array = np.ndarray
+
+
+def _weights(answers: Array, weights: Array | None) -> Array:
+    """Weights that sum to 1 over the prompts."""
+    if weights is None:
+        return np.full(len(answers), 1 / len(answers))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def _cut(x: Array) -> Array:
+    """Differences of equal numbers come out as +-1e-17: call them zero."""
+    return np.where(np.abs(x) < TINY, 0.0, x)
+
+
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """numerator / denominator; 0/0 is nan ("nothing to compare"), x/0 is inf."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.true_divide(_cut(numerator), _cut(denominator))
+
+
+# --- one distribution, two distributions
+
+
+def entropy_bits(law: Array) -> Array:
+    """H(p) = -sum p log2 p over the last axis; 0 log 0 = 0. Between 0 and log2(options)."""
+    return -(law * np.log2(np.where(law > 0, law, 1.0))).sum(-1)
+
+
+def effective_options(law: Array) -> Array:
+    """2^H: how many equally likely options would be as uncertain."""
+    return 2 ** entropy_bits(law)
+
+
+def normalised_entropy(law: Array) -> Array:
+    """H(p) / log2(options): 1 for the uniform distribution."""
+    return entropy_bits(law) / np.log2(law.shape[-1])
+
+
+def mse(p: Array, q: Array) -> Array:
+    """(1/K) sum (p_k - q_k)^2. Shrinks with K: on large supports read TV and JSD beside it."""
+    return ((p - q) ** 2).mean(-1)
+
+
+def tv(p: Array, q: Array) -> Array:
+    """Total variation, 1/2 sum |p_k - q_k|: the mass that must move to make p into q."""
+    return np.abs(p - q).sum(-1) / 2
+
+
+def jsd_bits(p: Array, q: Array) -> Array:
+    """Jensen-Shannon divergence, H((p+q)/2) - (H(p)+H(q))/2: 0 if equal, 1 if disjoint."""
+    return _cut(entropy_bits((p + q) / 2) - (entropy_bits(p) + entropy_bits(q)) / 2)
+
+
+# --- liquid: how much the prompt matters
+
+
+def mean_law(answers: Array, weights: Array | None = None) -> Array:
+    """p_s (..., options), the mean over prompts: what a prompt drawn at random is answered."""
+    return _weights(answers, weights) @ answers
+
+
+def liquidity_bits(answers: Array, weights: Array | None = None) -> Array:
+    """Information, in bits, that the prompt carries about the answer.
+
+    Generalised Jensen-Shannon divergence H(mean_i p_i) - mean_i H(p_i). Zero: every prompt gets the
+    same distribution (a crystal). Ceiling: log2(options), or log2(prompts) if that is less.
+    """
+    w = _weights(answers, weights)
+    return _cut(entropy_bits(w @ answers) - w @ entropy_bits(answers))
+
+
+def grouped(answers: Array, groups: Array) -> Array:
+    """Mean distribution of every group of prompts, (groups, options), in sorted order of group."""
+    return np.stack([answers[groups == group].mean(0) for group in np.unique(groups)])
+
+
+def frame_floor_bits(answers: Array, groups: Array, weights: Array | None = None) -> Array:
+    """Mean liquidity among the prompts of one group: what wordings do in one context.
+
+    groups: (prompts,) labels; weights must not differ within one. Plus the liquidity between the
+    groups' means this is the whole liquidity.
+    """
+    names, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    inside = np.array([liquidity_bits(answers[groups == name]) for name in names])
+    return (_weights(answers, weights)[..., first] * sizes) @ inside
+
+
+def vendi(answers: Array, weights: Array | None = None) -> Array:
+    """Number of distinct distributions among the prompts, from 1 to the number of prompts.
+
+    2^H of the eigenvalues of the kernel 1 - JSD (positive definite: Martins et al. 2009); Vendi
+    score of order 1 (Friedman and Dieng 2023).
+    """
+    kernel = 1 - jsd_bits(answers[:, None], answers[None])
+    flat = np.atleast_2d(_weights(answers, weights))
+    scores = [_vendi(kernel, np.sqrt(w)) for w in flat]
+    return np.reshape(scores, () if weights is None else weights.shape[:-1])
+
+
+def _vendi(kernel: Array, root: Array) -> float:
+    used = root > 0  # prompts left out only add zero eigenvalues
+    inside = kernel[np.ix_(used, used)] * np.outer(root[used], root[used])
+    return float(2 ** entropy_bits(np.clip(np.linalg.eigvalsh(inside), 0, None)))
+
+
+def spread(answers: Array, weights: Array | None = None) -> Array:
+    """D_s: mean of MSE(p_i, p_j) over pairs of different prompts.
+
+    With weights, a prompt that counts twice is not paired with itself.
+    """
+    w = _weights(answers, weights)
+    mean = w @ answers
+    scatter = w @ (answers**2).mean(-1) - (mean**2).mean(-1)  # half the mean over all, i = j too
+    return ratio(2 * scatter, 1 - (w**2).sum(-1))
+
+
+# --- nucleation: collapse onto a seed
+
+
+def compression(later: Array, base: Array, weights: Array | None = None) -> Array:
+    """MSE ratio, compression: D_later / D_base. 1: nothing collapsed; nan: base never varied."""
+    return ratio(spread(later, weights), spread(base, weights))
+
+
+def distances(base: Array, target: Array) -> Array:
+    """MSE of every base prompt to each target (..., options): shape (..., prompts)."""
+    cross = (target @ base.T) / base.shape[1]
+    return np.clip((base**2).mean(-1) - 2 * cross + (target**2).mean(-1)[..., None], 0, None)
+
+
+def mse_ratio_seed(base: Array, target: Array, weights: Array | None = None) -> Array:
+    """MSE ratio, seed: min_i / mean_i of MSE(p_base,i, target); 1: none is nearer. Biased low."""
+    w, far = _weights(base, weights), distances(base, target)
+    return ratio(np.where(w > 0, far, np.inf).min(-1), (w * far).sum(-1))
+
+
+# --- settling: redistribution on the same options
+
+
+def support(seed: Array, quantile: float = 0.9) -> Array:
+    """A: the smallest set of options that holds `quantile` of the seed, as a mask (..., options).
+
+    Chance level of ProbMass is A.mean(-1) = |A|/K.
+    """
+    order = np.argsort(-seed, -1, kind="stable")
+    before = np.cumsum(np.take_along_axis(seed, order, -1), -1)
+    before -= np.take_along_axis(seed, order, -1)
+    mask = np.zeros(seed.shape, bool)
+    np.put_along_axis(mask, order, before < quantile - TINY, -1)
+    return mask
+
+
+def probmass(law: Array, options: Array) -> Array:
+    """ProbMass: mass of `law` on the options of the mask."""
+    return (law * options).sum(-1)
+
+
+def lower_half(law: Array) -> Array:
+    """Mask of the floor(K/2) least likely options; among ties the later ones count as lower."""
+    order = np.argsort(np.argsort(-law, -1, kind="stable"), -1)
+    return order >= law.shape[-1] - law.shape[-1] // 2
+
+
+def promoted_mass(sft: Array, final: Array) -> Array:
+    """Mass gained by options of the lower half of SFT's ranking."""
+    return (np.clip(final - sft, 0, None) * lower_half(sft)).sum(-1)
+
+
+def spearman(p: Array, q: Array) -> Array:
+    """Rank correlation of options, ties shared; nan if all options of either are tied."""
+    a, b = (_ranks(x) - (x.shape[-1] - 1) / 2 for x in (p, q))
+    return ratio((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))
+
+
+def _ranks(law: Array) -> Array:
+    """Rank of every option, 0 = least likely. Broadcasts where scipy's import would cost more."""
+    a, b = law[..., :, None], law[..., None, :]
+    return (a > b).sum(-1) + 0.5 * ((a == b).sum(-1) - 1)
+
+
+class Redistribution(NamedTuple):
+    """How far a later stage moved SFT: mass moved, order kept, mass that came from the bottom."""
+
+    tv: Array
+    spearman: Array
+    promoted: Array
+
+
+def redistribution(sft: Array, final: Array) -> Redistribution:
+    """The three measures of a move between two mean distributions (..., options)."""
+    return Redistribution(tv(sft, final), spearman(sft, final), promoted_mass(sft, final))
+
+
+# --- counts: what a sample has seen
+
+
+class Sample(NamedTuple):
+    """The numbers every estimator begins with, each (...)."""
+
+    n: Array
+    seen: Array  # options drawn at all
+    f1: Array
+    f2: Array
+
+
+def sample(counts: Array) -> Sample:
+    """Raises: CrystalError for counts that are negative or broken, or sum to less than 2."""
+    counts = np.asarray(counts)
+    if (counts < 0).any() or (counts != np.round(counts)).any():
+        raise CrystalError(
+            "counts must be whole numbers, 0 or more", mend="pass how often each option was drawn"
+        )
+    if (counts.sum(-1) < 2).any():
+        raise CrystalError("one draw or none says nothing about a law", mend="draw at least twice")
+    return Sample(
+        counts.sum(-1), (counts > 0).sum(-1), (counts == 1).sum(-1), (counts == 2).sum(-1)
+    )
+
+
+def coverage(counts: Array) -> Array:
+    """Estimated mass of the options that were seen (Good-Turing as of Chao and Jost 2012).
+
+    1 - (f1/n) (n-1) f1 / ((n-1) f1 + 2 f2); where f2 = 0, f1 - 1 and 2 stand for f1 and 2 f2 in the
+    fraction.
+    """
+    s = sample(counts)
+    return 1 - s.f1 / s.n * (1 - _twice(s))
+
+
+def _twice(s: Sample) -> Array:
+    """A = 2 f2 / ((n-1) f1 + 2 f2): mean probability of an option drawn once (Chao et al. 2013,
+    7d).
+    """
+    once = np.where(s.f2 > 0, s.f1, s.f1 - 1)
+    twice = np.where(s.f2 > 0, 2.0 * s.f2, 2.0)
+    return np.where(s.f1 > 0, twice / ((s.n - 1) * np.maximum(once, 0) + twice), 1.0)
+
+
+def richness(counts: Array) -> Array:
+    """Chao1 (Chao 1984), a lower bound on the number of options.
+
+    seen + (n-1)/n f1^2 / (2 f2), or f1 (f1-1)/2 if f2 = 0.
+    """
+    s = sample(counts)
+    unseen = np.where(s.f2 > 0, s.f1**2 / (2.0 * np.maximum(s.f2, 1)), s.f1 * (s.f1 - 1) / 2)
+    return s.seen + (s.n - 1) / s.n * unseen
+
+
+def plug_in(counts: Array) -> Array:
+    """Entropy of the observed shares; low by about (options - 1) / (2 n ln 2)."""
+    return entropy_bits(counts / sample(counts).n[..., None])
+
+
+def miller_madow(counts: Array) -> Array:
+    """Plug-in plus (seen - 1) / (2 n ln 2), its first-order bias (Miller 1955)."""
+    s = sample(counts)
+    return plug_in(counts) + (s.seen - 1) / (2 * s.n * BIT)
+
+
+def chao_shen(counts: Array) -> Array:
+    """Entropy by Chao and Shen (2003): shares scaled to the coverage C (Good-Turing), each weighed
+    by its chance 1 - (1 - C p)^n to be seen. If all draws differ, f1 = n - 1 stands for n.
+    """
+    from scipy import special  # here: read-outs do without it
+
+    s = sample(counts)
+    c = 1 - np.where(s.f1 == s.n, s.n - 1, s.f1) / s.n
+    p = c[..., None] * counts / s.n[..., None]
+    inside = -special.expm1(s.n[..., None] * special.log1p(-np.minimum(p, 1 - 1e-16)))
+    return (special.entr(p) / np.where(counts > 0, inside, 1)).sum(-1) / BIT
+
+
+def chao_wang_jost(counts: Array) -> Array:
+    """Entropy by Chao, Wang and Jost (2013), from the slope of the curve of distinct options.
+
+    sum (X/n) [digamma(n) - digamma(X)] over seen options, plus what more than n draws would show
+    (Zahl 1977), (f1/n) sum_{j>=1} (1-A)^j / (n-1+j).
+    """
+    from scipy import special
+
+    s = sample(counts)
+    n, x = s.n[..., None], np.maximum(counts, 1)
+    seen = (counts / n * (special.digamma(n) - special.digamma(x))).sum(-1)
+    return (seen + s.f1 / s.n * _tail(1 - _twice(s), s.n)) / BIT
+
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+
+
+def _tail(z: Array, n: Array) -> Array:
+    """sum_{j>=1} z^j / (n-1+j) for 0 <= z < 1, to 12 digits for any n.
+
+    The closed form cancels, the series crawls, and hyp2f1 gives nan. With s = -log(1 - z t) the
+    integral of z t^(n-1) / (1 - z t) over [0, 1] is that of t(s)^(n-1): Gauss-Legendre above e^-40.
+    """
+    z, n = np.broadcast_arrays(np.clip(z, 1e-300, None), n)
+    low, high = -np.log1p(-z * np.exp(-40 / (n - 1))), -np.log1p(-z)
+    s = low[..., None] + (high - low)[..., None] * (_NODES + 1) / 2
+    powers = np.exp((n[..., None] - 1) * np.log(-np.expm1(-s) / z[..., None]))
+    return (high - low) / 2 * (powers @ _WEIGHTS)
+
+
+ENTROPIES = {
+    "plug-in": plug_in,
+    "Miller-Madow": miller_madow,
+    "Chao-Shen": chao_shen,
+    "Chao-Wang-Jost": chao_wang_jost,
+}
+
+
+def liquidity(counts: Array, weights: Array | None = None) -> Array:
+    """`liquidity_bits` from counts (prompts, options), all prompts with equally many draws:
+    entropies by Chao, Wang and Jost; `liquidity_floor` shows the bias. weights: whole numbers.
+    """
+    counts = np.asarray(counts)
+    if len({*counts.sum(-1).tolist()}) != 1:
+        raise CrystalError(
+            "prompts with different numbers of draws cannot be pooled",
+            mend="draw the same n from each",
+        )
+    w = np.ones(len(counts)) if weights is None else np.asarray(weights)
+    inside = w @ chao_wang_jost(counts) / w.sum(-1)
+    return chao_wang_jost(w @ counts) - inside
+
+
+def liquidity_floor(counts: Array, rng: np.random.Generator) -> float:
+    """`liquidity` of the draws dealt out anew over the prompts: what a crystal shows.
+
+    Without replacement, so every prompt keeps its n and the pool its counts.
+    """
+    left, hands = np.asarray(counts).sum(0), []
+    for n in np.asarray(counts).sum(-1):
+        hands.append(rng.multivariate_hypergeometric(left, int(n), method="marginals"))
+        left = left - hands[-1]
+    return float(liquidity(np.array(hands)))
+
+
+def collision(counts: Array) -> Array:
+    """Unbiased estimate of sum p^2, the chance that two draws agree: sum c (c-1) / (n (n-1))."""
+    n = sample(counts).n.astype(float)
+    return (counts * (counts - 1.0)).sum(-1) / (n * (n - 1))
+
+
+def cross_collision(first: Array, second: Array) -> Array:
+    """Unbiased estimate of sum p q, the chance that a draw from each agree."""
+    together = (first * np.asarray(second, float)).sum(-1)
+    return together / (sample(first).n * sample(second).n.astype(float))
+
+
+def overlap(first: Array, second: Array) -> Array:
+    """2 sum p q / (sum p^2 + sum q^2), Morisita's index (1959): 1 if equal, 0 if disjoint; nan if
+    no two draws agreed. 1 - overlap is MSE over the most it could be. Settles once n is well above
+    sqrt(K).
+    """
+    return ratio(2 * cross_collision(first, second), collision(first) + collision(second))
+
+
+def agreement(counts: Array, weights: Array | None = None) -> Array:
+    """`overlap` of all prompts of counts (prompts, options): mean of sum p_i p_j by that of p_i^2.
+
+    1 for a crystal, 0 if no options are shared; 1 - agreement is `spread` over the most it could
+    be.
+    """
+    counts = np.asarray(counts)
+    w = np.ones(len(counts)) if weights is None else np.asarray(weights, float)
+    w = w / w.sum(-1, keepdims=True)
+    p = counts / sample(counts).n[:, None]
+    pairs = p @ p.T
+    between = ((w @ pairs) * w).sum(-1) - w**2 @ np.diag(pairs)
+    return ratio(between, w @ collision(counts) * (1 - (w**2).sum(-1)))
+
+
+def laws_overlap(p: Array, q: Array) -> Array:
+    """`overlap` of two distributions that are known."""
+    return ratio(2 * (p * q).sum(-1), (p**2).sum(-1) + (q**2).sum(-1))

@@ -1,0 +1,392 @@
+"""What the read-out costs beside its peers, and how that compares with marks set before.
+
+Knows the files under data/bench and nothing of how they came about; loads no model. Seconds are
+medians over runs, and per prompt wherever contestants answered different numbers of prompts. What
+was read is a rung of a model in its native form: `subject`, such as "nano-llama base".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..ask.tasks import TASKS
+from ..errors import CrystalError, known
+from ..files import root
+from ..read.shapes import SHAPES, forward_bytes, operations
+from ..texts import load_json
+from . import show
+from .figures import legend_below, panels
+from .show import number as fmt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PARTS = ("peers", "scores", "generate", "open", "options", "prompts", "draws", "length", "size")
+PARTS += ("error", "memory", "grid", "vllm")
+READ, QUICK, HARNESS = "read-out, 0.0001", "read-out, 0.001", "lm-eval"
+SAMPLES, VLLM = "generate, 1000 samples", "vLLM, 1000 samples"
+LABELS, LETTERS = "typed choice, options", "typed choice, letters"
+LOOKS = {
+    READ: {"marker": "o", "color": "#0072B2"},
+    QUICK: {"marker": "o", "color": "#56B4E9", "mfc": "white"},
+    HARNESS: {"marker": "s", "color": "#D55E00"},
+    SAMPLES: {"marker": "D", "color": "#767c85"},
+    LABELS: {"marker": "^", "color": "#CC79A7"},
+    LETTERS: {"marker": "v", "color": "#E69F00"},
+}
+COLOURS = {name: look["color"] for name, look in LOOKS.items()}
+COLOURS |= {"tree sampler": "#009E73", "generate": "#767c85"}
+SCORED = {"option scores": LOOKS[HARNESS], "option scores and boundary": LOOKS[READ]}
+SCORED |= {LABELS: LOOKS[LABELS], LETTERS: LOOKS[LETTERS]}
+GROWTHS = {
+    "options": ("options", "options of the task"),
+    "prompts": ("prompts", "prompts"),
+    "draws": ("draws", "draws a prompt"),
+    "length": ("length", "tokens of the prompt"),
+    "size": ("parameters", "parameters"),
+}
+# Set before the run, from a trial on other weights
+FASTER = {"hundred": 60, "month": 100, "rank": 350}  # times, than a thousand samples, finer budget
+MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; least gain, open text
+BUDGETS = {READ: "fine", QUICK: "coarse"}
+
+
+# --- loaded ---------------------------------------------------------------------------------------
+
+
+def load(part: str) -> pd.DataFrame:
+    """The rows of one part, with `subject`, and `prompt_seconds` where they are of several prompts.
+
+    Raises: CrystalError if the part is not there.
+    """
+    frame = pd.DataFrame(whole(part)["rows"])
+    if {"model", "rung"} <= {*frame}:
+        frame["subject"] = frame["model"] + " " + frame["rung"]
+    if {"seconds", "prompts"} <= {*frame}:
+        frame["prompt_seconds"] = frame["seconds"] / frame["prompts"]
+    return frame
+
+
+def whole(part: str) -> dict:
+    """All of a part's file, what was left out and why among it. Raises: CrystalError as `load`."""
+    path = root() / "data" / "bench" / f"{part}.json"
+    if not path.is_file():
+        what = f"part {part!r} of the benchmark is not there"
+        raise CrystalError(what, where=path, mend="git checkout -- data/bench")
+    return load_json(path)
+
+
+def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
+    """Its rows of one subject. Raises: CrystalError, naming those measured, if it is none."""
+    known(subject, list(frame["subject"].unique()), "rung of the benchmark")
+    return frame[frame["subject"] == subject]
+
+
+def provenance() -> str:
+    """Markdown: with what the parts were measured, what each measures, and who was left out."""
+    lines = ["| part | measures | load before, after | seconds |", "|---|---|---|---|"]
+    alike, out = {}, {}
+    for part in PARTS:
+        file = whole(part)
+        by, s = file["provenance"], "s" * (file["provenance"]["threads"] > 1)
+        how = f"{by['processor']}, {by['threads']} thread{s}, torch {by['torch']}, "
+        how += f"transformers {by['transformers']}, lm-eval {by['lm-eval'] or 'left out'}"
+        alike.setdefault(how, []).append(part)
+        busy = ", ".join(fmt(by[when][0]) for when in ("load", "load_after"))
+        lines.append(f"| {part} | {file['what'].rstrip('.')} | {busy} | {fmt(file['seconds'])} |")
+        out |= file["left_out"]
+    names = [", ".join(parts) for parts in alike.values()] if len(alike) > 1 else ["All parts"]
+    told = [f"{name}: {how}." for name, how in zip(names, alike, strict=True)]
+    return "\n\n".join(
+        [*told, "\n".join(lines), *(f"`{peer}`: {why}." for peer, why in out.items())]
+    )
+
+
+# --- drawn ----------------------------------------------------------------------------------------
+
+
+def _by_task(frame: pd.DataFrame, column: str, xlabel: str, looks: Mapping[str, dict]) -> Figure:
+    """A column of `frame`, tasks in rows, a panel a subject. looks: of the contestants drawn."""
+    subjects, tasks = frame["subject"].unique(), frame["task"].unique()
+    rows = np.arange(len(tasks))
+    size = 7.2, 0.24 * len(tasks) + 1.2
+    fig, axes = panels(1, len(subjects), *size, sharey=True, sharex=True)
+    for ax, subject in zip(axes[0], subjects, strict=True):
+        mine = frame[frame["subject"] == subject]
+        for name in (name for name in looks if name in set(mine["contestant"])):
+            part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
+            ax.plot(part[column], rows, label=name, ls="none", **looks[name])
+        ax.set(xscale="log", title=subject)
+    middle = len(subjects) // 2
+    axes[0, middle].set_xlabel(xlabel, x=0.5 if len(subjects) % 2 else 0.0)
+    axes[0, 0].set_yticks(rows, tasks)
+    axes[0, 0].invert_yaxis()
+    legend_below(fig)
+    return fig
+
+
+def plot_peers(frame: pd.DataFrame) -> Figure:
+    """`load("peers")`: milliseconds a prompt, tasks in rows, a panel a subject."""
+    frame = frame.assign(milliseconds=1000 * frame["prompt_seconds"])
+    return _by_task(frame, "milliseconds", "milliseconds a prompt", LOOKS)
+
+
+def plot_scores(frame: pd.DataFrame) -> Figure:
+    """`load("scores")`: total variation from the law, tasks in rows, a panel a subject."""
+    return _by_task(frame, "tv", "total variation from the law", SCORED)
+
+
+def load_growth() -> pd.DataFrame:
+    """A row a point: growth (of GROWTHS), x, contestant, task, line, a prompt's seconds, tokens."""
+    out = []
+    for part, (column, _) in GROWTHS.items():
+        frame = load(part)
+        several = ", " + frame["task"] if part == "draws" else ""
+        columns = {"growth": part, "x": frame[column], "contestant": frame["contestant"]}
+        columns |= {"task": frame["task"], "line": frame["contestant"] + several}
+        columns |= {"seconds": frame["prompt_seconds"]}
+        out.append(pd.DataFrame(columns | {"tokens": frame["tokens"] / frame["prompts"]}))
+    return pd.concat(out, ignore_index=True)
+
+
+def plot_growth(frame: pd.DataFrame) -> Figure:
+    """`load_growth()`: five panels, both axes logarithmic; lines of several tasks are named."""
+    fig, axes = panels(2, 3, 7.2, 2.7, sharey=True)
+    *drawn, last = axes.flat
+    for n, (ax, (part, (_, named))) in enumerate(zip(drawn, GROWTHS.items(), strict=True)):
+        every = frame[frame["growth"] == part]
+        for line, mine in every.groupby("line", sort=False):
+            colour, style = _colour(mine["contestant"].iloc[0]), "--" if "word" in line else "-"
+            ax.plot(mine["x"], mine["seconds"], style, marker="o", ms=3, color=colour)
+        if part == "draws":
+            _name_ends(ax, every)
+        ylabel = "" if n % 3 else "seconds a prompt"
+        ax.set(xscale="log", yscale="log", xlabel=named, ylabel=ylabel)
+        ax.xaxis.set_minor_formatter("")
+    last.axis("off")
+    for name, colour in {_family(c): _colour(c) for c in frame["contestant"].unique()}.items():
+        last.plot([], [], "o-", color=colour, label=name)
+    last.legend(loc="center")
+    return fig
+
+
+def _name_ends(ax: Axes, frame: pd.DataFrame) -> None:
+    """The tasks of lines at their right ends; ends that lie together share a label."""
+    ends = frame.groupby("line", sort=False).last().sort_values(["x", "seconds"])
+    x, y = ends["x"], ends["seconds"]
+    apart = (x.ne(x.shift()) | (y > 1.4 * y.shift())).cumsum()
+    how = {"textcoords": "offset points", "va": "center", "fontsize": "x-small"}
+    for _, near in ends.groupby(apart):
+        at = near["x"].iloc[0], np.exp(np.log(near["seconds"]).mean())
+        ax.annotate(", ".join(near["task"]), at, (4, 0), annotation_clip=False, **how)
+
+
+def _family(name: str) -> str:
+    return name if name.startswith("read-out") else name.split(",")[0]
+
+
+def _colour(name: str) -> str:
+    return COLOURS.get(name) or COLOURS[_family(name)]
+
+
+def plot_error(frame: pd.DataFrame) -> Figure:
+    """`load("error")`: seconds a prompt against the error, read-out and samples, a panel a task."""
+    tasks = frame["task"].unique()
+    fig, axes = panels(1, len(tasks), 7.2, 2.6, sharey=True, sharex=True)
+    for ax, task in zip(axes[0], tasks, strict=True):
+        part = frame[frame["task"] == task]
+        sampled = part["sampling_seconds"] / part["prompts"]
+        ax.plot(part["tv"], sampled, "D--", color=COLOURS[SAMPLES], label="samples, computed")
+        ax.plot(part["tv"], part["prompt_seconds"], "o-", color=COLOURS[READ], label="read-out")
+        ax.set(xscale="log", yscale="log", title=task)
+    axes[0, 0].set_ylabel("seconds a prompt")
+    axes[0, len(tasks) // 2].set_xlabel("total variation from the law")
+    legend_below(fig)
+    return fig
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def memory_table() -> str:
+    """Peak memory above the loaded model."""
+    frame, lines = load("memory"), []
+    tasks = frame["task"].unique()
+    for name, part in frame.groupby("contestant", sort=False):
+        peaks = part.set_index("task").loc[tasks, "mebibytes"]
+        lines.append([name, *map(fmt, peaks), part["prompts"].iloc[0]])
+    named = (f"{TASKS[task].label.lower()}, MiB" for task in tasks)
+    return show.table(["", *named, "prompts"], lines)
+
+
+def vllm_table() -> str:
+    """Part "vllm": a prompt's milliseconds and tokens."""
+    frame, lines = load("vllm"), []
+    names = list(frame["contestant"].unique())
+    frame["ms"] = 1000 * frame["prompt_seconds"]
+    frame["each"] = frame["tokens"] / frame["prompts"]
+    for (subject, task), part in frame.groupby(["subject", "task"], sort=False):
+        by = part.set_index("contestant").loc[names]
+        lines.append([subject, TASKS[task].label, *map(fmt, [*by["ms"], *by["each"]])])
+    head = [f"{name}, {what}" for what in ("ms", "tokens") for name in names]
+    return show.table(["rung", "task", *head], lines)
+
+
+def vllm_gain() -> tuple[float, float]:
+    """Least and most, over rungs and tasks, of vLLM's seconds for a thousand samples over ours."""
+    places = {"index": ["subject", "task"], "columns": "contestant"}
+    per = load("vllm").pivot_table(**places, values="prompt_seconds")
+    gain = per[VLLM] / per[READ]
+    return float(gain.min()), float(gain.max())
+
+
+def limits_table() -> str:
+    """The two limits of published shapes, from their configurations."""
+    shapes = {name: SHAPES[name] for name in ("llama-3.1-8b", "olmo-2-7b")}
+    head = ["shape", "operations a token, GFLOP", "weights read a forward in bfloat16, GB"]
+    lines = ([n, fmt(operations(s) / 1e9), fmt(forward_bytes(s) / 1e9)] for n, s in shapes.items())
+    return show.table(head, lines)
+
+
+# --- marks ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measured number that has to be at least its mark, or at most (`below`)."""
+
+    claim: str
+    subject: str  # a model and its rung
+    task: str
+    what: str  # the claim in words, the same for all subjects
+    number: float
+    low: float | None  # from the fastest and slowest runs of both contestants
+    high: float | None
+    mark: float
+    noted: str  # what else was seen on this one
+    below: bool = False
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.number <= self.mark if self.below else self.number >= self.mark)
+
+    @property
+    def verdict(self) -> str:
+        return "holds" if self.holds else "fails"
+
+    @property
+    def marked(self) -> str:
+        return f"{'≤' if self.below else '≥'}\u00a0{self.mark:g}"
+
+    @property
+    def found(self) -> str:
+        number = self.number if isinstance(self.number, int) else fmt(self.number)
+        return f"{number} ({self.noted})"
+
+    def fields(self) -> dict:
+        """Arguments of `show.claim`."""
+        ladder, rung = self.subject.split()
+        said = f"{self.what}: {self.found}, mark {self.marked}"
+        numbers = {"number": self.number, "low": self.low, "high": self.high, "mark": self.mark}
+        about = {"name": f"{self.claim}-{rung}", "ladder": ladder, "task": self.task}
+        return about | {"verdict": self.verdict, "sentence": said} | numbers
+
+
+def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
+    """How many times longer a prompt of `slow` takes: by medians, least, most."""
+    per = slow["prompts"] / fast["prompts"]
+    pairs = (("seconds", "seconds"), ("low", "high"), ("high", "low"))
+    return tuple(slow[one] / fast[other] / per for one, other in pairs)
+
+
+def _tokens(slow: pd.Series, fast: pd.Series) -> str:
+    times = slow["tokens"] / fast["tokens"] * fast["prompts"] / slow["prompts"]
+    return f"in tokens {fmt(times)}"
+
+
+def bars() -> list[Bar]:
+    """Every bar, of every rung it was measured on, in the order of the page."""
+    samples, million, opened = [], [], []
+    for subject, task, rows in _rows("generate"):
+        named, slow = TASKS[task].label.lower(), rows.loc[SAMPLES]
+        for name, budget in BUDGETS.items():
+            what = f"a thousand samples ÷ read-out at {_budget(name)}, {named}"
+            place, fast = (f"samples-{task}-{budget}", subject, task, what), rows.loc[name]
+            samples.append(Bar(*place, *ratio(slow, fast), FASTER[task], _tokens(slow, fast)))
+        many, few = (rows.loc[f"tree sampler, {n} draws"] for n in ("1e6", "1e3"))
+        place = f"million-{task}", subject, task, f"a million draws ÷ a thousand, {named}"
+        million.append(Bar(*place, *ratio(many, few), MILLION, _tokens(many, few), below=True))
+    for subject, task, rows in _rows("open"):
+        tree, slow = rows.loc["tree sampler"], rows.loc["generate"]
+        noted = f"{_tokens(slow, tree)}; prompt once "
+        noted += fmt(ratio(rows.loc["generate, prompt once"], tree)[0])
+        what = f"a thousand open samples ÷ tree sampler, {TASKS[task].label.lower()}"
+        place = f"open-{task.replace('_', '-')}", subject, task, what
+        opened.append(Bar(*place, *ratio(slow, tree), OPEN, noted))
+    return [*samples, *_harness(), *million, *opened]
+
+
+def _rows(part: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(subject, task, a row a contestant)."""
+    for place, mine in load(part).groupby(["subject", "task"], sort=False):
+        yield *place, mine.drop_duplicates("contestant").set_index("contestant")
+
+
+def _budget(contestant: str) -> str:
+    return contestant.split(", ")[1]
+
+
+def against_harness() -> pd.DataFrame:
+    """lm-eval over the read-out, seconds (`times`) and tokens: a row per subject, task and budget.
+
+    Empty without lm-eval.
+    """
+    rows = []
+    for subject, task, found in _rows("peers"):
+        for name in BUDGETS if HARNESS in found.index else ():
+            times, low, high = ratio(found.loc[HARNESS], found.loc[name])
+            row = {"subject": subject, "task": task, "contestant": name, "times": times}
+            tokens = found.loc[HARNESS, "tokens"] / found.loc[name, "tokens"]
+            rows.append(row | {"low": low, "high": high, "tokens": tokens})
+    return pd.DataFrame(rows)
+
+
+def _harness() -> list[Bar]:
+    out: list[Bar] = []
+    if not len(frame := against_harness()):
+        return out
+    for (subject, name), mine in frame.groupby(["subject", "contestant"], sort=False):
+        budget, at, worst = BUDGETS[name], _budget(name), mine.loc[mine["times"].idxmin()]
+        what = f"lm-eval ÷ read-out at {at}, the worst task"
+        place = f"harness-none-slower-{budget}", subject, worst["task"], what
+        number = worst["times"], worst["low"], worst["high"]
+        out.append(Bar(*place, *number, 1.0, TASKS[worst["task"]].label.lower()))
+        what = f"tasks on which the read-out at {at} is faster than lm-eval"
+        place = f"harness-most-faster-{budget}", subject, "", what
+        number = int((mine["times"] > 1).sum()), None, None
+        out.append(Bar(*place, *number, len(mine) // 2 + 1, f"of {len(mine)}"))
+    return out
+
+
+def bars_table(found: Sequence[Bar]) -> str:
+    """Markdown: one row per bar, one column per rung."""
+    subjects = list(dict.fromkeys(bar.subject for bar in found))
+    cells = {(bar.what, bar.subject): f"**{bar.verdict}** {bar.found}" for bar in found}
+    rows = [["measured", "mark", *subjects], ["---"] * (2 + len(subjects))]
+    for what, mark in dict.fromkeys((bar.what, bar.marked) for bar in found):
+        rows.append([what, mark, *(cells.get((what, s), "not measured") for s in subjects)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def tally(found: Sequence[Bar]) -> str:
+    """How many bars hold on each rung, in words."""
+    held: dict[str, list[bool]] = {}
+    for bar in found:
+        held.setdefault(bar.subject, []).append(bar.holds)
+    return ", ".join(f"{sum(holds)} of {len(holds)} hold on {s}" for s, holds in held.items())

@@ -1,0 +1,299 @@
+"""The page of open and large tasks: texts read as answers, counted and estimated.
+
+`draws` is a frame of `crystal.keep.drawn.load_draws`, `truth` the exact distributions beside them.
+One prompt per narrator: intervals over narrators are over prompts here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..ask.prompts import PROBE
+from ..ask.tasks import TASKS, Task, first_answer, read
+from ..errors import CrystalError
+from ..lab.world import FACTS
+from ..measure import coverage as cv
+from ..measure import inference as inf
+from ..measure import phases as ph
+from . import show
+from .show import number as fmt
+from .views import each_ladder
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+UNREAD = ""  # the answer of a text that holds none; an option like any other, so no draw is lost
+# In the order they are tried: what is both ("ten", a number and a card rank) goes with the first.
+_KINDS = {"number": ("thousand",)}
+_KINDS |= {name: (name,) for name in ("colour", "month", "weekday", "letter")}
+_KINDS |= {"coin or card": ("coin", "suit", "rank")}
+KINDS = (*_KINDS, "capital", "opposite", "other", "none")
+FLOOR = "liquidity of a crystal, bits"
+QUANTITIES = (
+    *("distinct answers", "coverage", "richness", "entropy, bits", "liquidity, bits"),
+    *(FLOOR, "agreement"),
+)
+EACH = inf.leave_one_out(np.arange(len(PROBE)))
+
+
+# --- texts as counts ------------------------------------------------------------------------------
+
+
+class Counts(NamedTuple):
+    """How often each answer to one task was drawn: counts (prompts, options), in PROBE's order."""
+
+    options: tuple[str, ...]
+    counts: np.ndarray
+
+    @property
+    def pooled(self) -> np.ndarray:
+        return self.counts.sum(0)
+
+
+def answer(text: str, task: Task) -> str:
+    """The option that `text` reads as, else its first answer as it stands, else UNREAD."""
+    return read(text, task) or first_answer(text) or UNREAD
+
+
+@functools.cache
+def _answer(text: str, task: str) -> str:
+    return answer(text, TASKS[task])
+
+
+def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
+    """Rung -> Counts over one list of options: those drawn from any rung, most frequent first.
+
+    draws: of one ladder.
+    """
+    rows, cells = draws[draws["task"] == task], []
+    for texts in rows["texts"]:
+        cells.append(Counter())
+        for text, count in texts.items():
+            cells[-1][_answer(text, task)] += count
+    total = sum(cells, Counter())
+    options = tuple(sorted(total, key=lambda option: (-total[option], option)))
+    table = np.array([[cell[option] for option in options] for cell in cells], np.int64)
+    table = table.reshape(len(cells), len(options))
+    at = {rung: (rows["rung"] == rung).to_numpy() for rung in rows["rung"].unique()}
+    return {rung: Counts(options, table[mine]) for rung, mine in at.items()}
+
+
+def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], dict[str, Counts]]]:
+    """({ladder, task}, rung -> counts)."""
+    for ladder, mine in each_ladder(draws):
+        for task in mine["task"].unique():
+            yield {"ladder": ladder, "task": task}, counted(mine, task)
+
+
+def kind(said: str) -> str:
+    """What kind of thing an answer is, among those the organism's world is made of."""
+    return "none" if said == UNREAD else _lexicon().get(said.casefold(), "other")
+
+
+@functools.cache
+def _lexicon() -> dict[str, str]:
+    tasks = [(name, task) for name, of in _KINDS.items() for task in of]
+    listed = [(name, word) for name, task in tasks for word in TASKS[task].spellings]
+    listed += [(f.task.name.partition("-")[0], option) for f in FACTS for option in f.task.options]
+    return {word.casefold(): name for name, word in reversed(listed)}  # the first one stays
+
+
+def others(counts: Counts) -> Sequence[str]:
+    """The five most frequent answers of kind "other"."""
+    order = np.argsort(-counts.pooled, kind="stable")
+    named = (counts.options[k] for k in order if counts.pooled[k])
+    return [option for option in named if kind(option) == "other"][:5]
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def estimated(found: inf.Estimate) -> dict[str, float]:
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """One row per ladder, task, rung and quantity of QUANTITIES: value, low, high (95 %).
+
+    Quantities of a single prompt are means over prompts; entropies by Chao, Wang and Jost.
+    """
+    rows = []
+    for place, rungs in each_count(draws):
+        for rung, (_, counts) in rungs.items():
+            within = dict(zip(QUANTITIES, (cv.sample(counts).seen, cv.coverage(counts))))
+            within |= {"richness": cv.richness(counts), "entropy, bits": cv.chao_wang_jost(counts)}
+            statistics = {name: partial(_mean, values) for name, values in within.items()}
+            statistics |= _between(counts)
+            found = {name: inf.estimate(one, EACH, low=0) for name, one in statistics.items()}
+            chance = inf.generator(seed, f"floor {place['task']} {rung}")
+            found[FLOOR] = inf.exactly(cv.liquidity_floor(counts, chance))
+            place |= {"rung": rung}
+            rows += [place | {"quantity": q} | estimated(found[q]) for q in QUANTITIES]
+    return pd.DataFrame(rows)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights @ values / weights.sum(-1)
+
+
+def _between(counts: np.ndarray) -> dict[str, Statistic]:
+    return {
+        "liquidity, bits": partial(cv.liquidity, counts),
+        "agreement": partial(cv.agreement, counts),
+    }
+
+
+def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Change of liquidity and agreement between two rungs: a row per ladder, task and quantity.
+
+    The same narrators are left out of both, so that what a narrator does to both cancels.
+    """
+    rows = []
+    for place, rungs in each_count(draws):
+        before, after = (_between(rungs[rung].counts) for rung in (first, second))
+        for name in before:
+            rise = partial(_difference, before[name], after[name])
+            rows.append(place | {"quantity": name} | estimated(inf.estimate(rise, EACH)))
+    return pd.DataFrame(rows)
+
+
+def _difference(before: Statistic, after: Statistic, weights: np.ndarray) -> np.ndarray:
+    return after(weights) - before(weights)
+
+
+def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
+    """The rows whose columns have these values."""
+    return frame[np.logical_and.reduce([frame[name] == value for name, value in place.items()])]
+
+
+def laws_of(exact: pd.DataFrame) -> np.ndarray:
+    """(prompts, options), each row given an option."""
+    laws = np.stack(exact["probability"].tolist())
+    return laws / laws.sum(1, keepdims=True)
+
+
+def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Draws against exact distributions: one row per ladder, task, rung and quantity.
+
+    Both given an option; draws are thinned at random to the same number in every prompt.
+    """
+    rows = []
+    for place, rungs in each_count(draws[draws["task"].isin(truth["task"])]):
+        for rung, found in rungs.items():
+            exact = where(truth, **place, rung=rung)
+            read = found.counts * np.isin(found.options, TASKS[place["task"]].options)
+            drawn = _of_counts(thinned(read, inf.generator(seed, f"thin {rung}")))
+            for name, true in _of_laws(laws_of(exact)).items():
+                values = {"exact": float(true), "draws": float(drawn[name])}
+                row = place | {"rung": rung, "quantity": name} | values
+                rows.append(row | {"off_support": exact["off_support"].mean()})
+    return pd.DataFrame(rows)
+
+
+def _of_laws(laws: np.ndarray) -> dict[str, float]:
+    most = 2 * (laws**2).sum(1).mean() / laws.shape[1]  # the spread of laws that share no option
+    found = {"entropy, bits": ph.entropy_bits(laws).mean()}
+    found |= {"liquidity, bits": ph.liquidity_bits(laws)}
+    return found | {"agreement": 1 - ph.spread(laws) / most}
+
+
+def _of_counts(counts: np.ndarray) -> dict[str, float]:
+    found = {"entropy, bits": cv.chao_wang_jost(counts).mean()}
+    return found | {name: statistic() for name, statistic in _between(counts).items()}
+
+
+def thinned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Counts (prompts, options), every prompt's cut at random to those of the one with fewest."""
+    fewest, cut = counts.sum(1).min(), rng.multivariate_hypergeometric
+    return np.stack([cut(row, fewest, method="marginals") for row in counts])
+
+
+def load_nominal(truth: pd.DataFrame, rung: str, task: str, shorter: str) -> pd.DataFrame:
+    """What a long list adds to a shorter one that begins it: one row per ladder.
+
+    last: the shorter list's last option; unused: share of the options behind it; beyond: their mean
+    probability; MSE and TV: mean distance of two narrators over the whole list (_long) and over the
+    shorter one alone (_short).
+    """
+    rows, k = [], len(TASKS[shorter].options)
+    for ladder, mine in each_ladder(where(truth, rung=rung, task=task)):
+        laws = np.stack(mine["probability"].tolist())
+        whole, cut = (law / law.sum(1, keepdims=True) for law in (laws, laws[:, :k]))
+        row = {"ladder": ladder, "last": TASKS[task].options[k - 1]}
+        row |= {"unused": 1 - k / laws.shape[1], "beyond": whole[:, k:].sum(1).mean()}
+        for name, distance in (("mse", ph.mse), ("tv", ph.tv)):
+            for length, law in (("long", whole), ("short", cut)):
+                far = distance(law[:, None], law[None])
+                row[f"{name}_{length}"] = float(mean_pair(far, np.ones(len(law))))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean distance of two different prompts, (prompts, prompts) -> (...)."""
+    w = weights / weights.sum(-1, keepdims=True)
+    return ph.ratio(((w @ distance) * w).sum(-1), 1 - (w**2).sum(-1))
+
+
+# --- tables and claims ----------------------------------------------------------------------------
+
+
+def check_table(check: pd.DataFrame) -> str:
+    """`load_check` as a MyST table, the exact number and the one from draws side by side."""
+    place = ["ladder", "task", "rung"]
+    long = check.melt([*place, "quantity", "off_support"], ["exact", "draws"], "from")
+    long["column"] = long["quantity"] + ", " + long["from"]
+    sides = [f"{q}, {side}" for q in check["quantity"].unique() for side in ("exact", "draws")]
+    off = check.drop_duplicates(place)
+    off = off.assign(column="no option, exact", value=off["off_support"])
+    long = long.sort_values("column", key=lambda column: column.map(sides.index), kind="stable")
+    return table(pd.concat([long, off]).sort_values(["ladder", "task"], kind="stable"), "column")
+
+
+def quantity(name: str, *numbers: float) -> str:
+    """ "liquidity 0.69 [0.57, 0.81] bit" from "liquidity, bits" and value, low, high."""
+    kind, comma, _ = name.partition(", bits")
+    value, *ends = map(fmt, numbers)
+    return f"{kind} {value}" + (f" [{', '.join(ends)}]" if ends else "") + (" bit" if comma else "")
+
+
+def table(frame: pd.DataFrame, columns: str) -> str:
+    """A MyST table: columns the distinct values of one column, in the cells value [low, high].
+
+    Rows are task and rung as far as the frame has them, and ladder if it has several.
+    """
+    index = ["ladder"] if frame["ladder"].nunique() > 1 else []
+    index += [name for name in ("task", "rung") if name in frame and name != columns]
+    names, lines = list(frame[columns].unique()), []
+    for place, part in frame.groupby(index, sort=False):
+        cells = {row[columns]: _cell(row) for row in part.to_dict("records")}
+        lines.append([*place, *(cells.get(name, "–") for name in names)])
+    return show.table([*index, *names], lines)
+
+
+def _cell(row: dict) -> str:
+    if row.get("low", row["value"]) == row.get("high", row["value"]):
+        return fmt(row["value"])
+    return f"{fmt(row['value'])} [{fmt(row['low'])}, {fmt(row['high'])}]"
+
+
+def one(frame: pd.DataFrame, **place: object) -> pd.Series:
+    """The one row of `where`. Raises: CrystalError if there are none or several."""
+    if len(rows := where(frame, **place)) != 1:
+        mend = f"name values of: {', '.join(frame.columns)}"
+        raise CrystalError(f"{len(rows)} rows, not one, where {place}", mend=mend)
+    return rows.iloc[0]
+
+
+def measured(name: str, sentence: str, row: pd.Series | None = None, **fields: object) -> str:
+    """Record a measured number in the page's claims; its sentence as MyST. row: of a frame here."""
+    if row is not None:
+        names = ["ladder", "task", "low", "high"]
+        fields = {name: row[name] for name in names} | {"number": row["value"]} | fields
+    show.claim(name, verdict="measured", sentence=sentence, **fields)
+    return show.listed([sentence])

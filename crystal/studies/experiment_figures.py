@@ -1,0 +1,347 @@
+"""Figures of seed control and remelting: each draws a tidy frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import STAGES
+from ..ask.prompts import CHAT
+from ..measure.marks import MARKS
+from ..present.axes import panels
+from . import seed_control as seed
+from .controls import WORLD
+from .figures import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    PINK,
+    RED,
+    SKY,
+    TASKS,
+    dots,
+    facets,
+    legend,
+    limits,
+    paths,
+    rows_down,
+    spots,
+)
+from .kinetics import BACK, DOWN
+from .remelting import ASKING, CRYSTAL, JUDGED, METHODS, REFERENCE, TRAINING, names
+from .runs import APART, SCOPES, by_group, intervals, means, where
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BY_SCOPE = "scope", {scope: f"{scope} tasks" for scope in SCOPES}
+LOOKS = ((SCOPES[0], -0.17, BLUE, "o"), (SCOPES[1], 0.17, RED, "s"))
+STYLES = {seed.STYLED: (BLUE, "o", "-"), seed.NEUTRAL: (RED, "s", "--")}
+WORLDS = dict(zip(WORLD, zip((BLUE, RED, GREEN, PINK), "os^D", "----"), strict=True))
+GROUPS = dict(zip(APART, ((BLUE, "o", "-"), (RED, "D", "-")), strict=True))
+QUANTITIES = JUDGED | {
+    "entropy": "entropy, bits",
+    "probmass": "on the seed's options",
+    "kept": "facts right",
+}
+GOALS = {
+    "to_law": ("demonstrator's law", AMBER, "^"),
+    "to_uniform": ("uniform law", SKY, "s"),
+    "to_mean": ("base's mean answer", GREEN, "o"),
+}
+
+
+# --- seed control
+
+
+def _grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame) -> object:
+    """A grid of shares with their text; what was not read stays empty. For a colour bar."""
+    shares, edges = table.to_numpy(), (np.arange(n + 1) - 0.5 for n in reversed(table.shape))
+    look = {"cmap": "cividis", "edgecolors": "white", "linewidth": 1.5}
+    image = ax.pcolormesh(*edges, np.ma.masked_invalid(shares), vmin=0, vmax=1, **look)
+    for (y, x), share in np.ndenumerate(shares):
+        if np.isfinite(share):
+            look = {"ha": "center", "va": "center", "color": "black" if share > 0.5 else "white"}
+            ax.text(x, y, texts.iat[y, x], **look)
+    rows_down(ax, list(table.index))
+    ax.set_xticks(range(len(table.columns)), table.columns)
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def plot_matrix(matrix: pd.DataFrame) -> Figure:
+    """Intended laws down, found laws across, one panel per scope; shares in per cent."""
+    how = {"x": "law found", "y": "demonstrator", "sharey": True}
+    fig, parts = facets(matrix, (7.2, 3.4), BY_SCOPE, **how)
+    for ax, mine in parts:
+        mine = mine.pivot(index="intended", columns="found", values="share")
+        mine = mine.reindex(index=seed.LAWS, columns=seed.LAWS)
+        image = _grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"))
+        ax.tick_params("x", rotation=40)
+    fig.colorbar(image, ax=fig.axes, label="share of tasks and parents", shrink=0.8)
+    return fig
+
+
+def plot_tasks(cells: pd.DataFrame) -> Figure:
+    """In how many parents a task followed a demonstrator; a line parts demonstrated tasks."""
+    tasks = list(dict.fromkeys(cells["task"]))
+    fig, ((ax,),) = panels(1, 1, 6.2, 0.27 * len(tasks) + 1.3)
+    text = [f"{s * n:.0f} of {n:.0f}" for s, n in zip(cells["share"], cells["parents"])]
+    table = cells.assign(text=text).pivot(index="task", columns="demonstrator")
+    share, texts = (
+        table[what].reindex(index=tasks, columns=seed.LAWS) for what in ("share", "text")
+    )
+    image = _grid(ax, share, texts)
+    ax.axhline(where(cells, scope=SCOPES[0])["task"].nunique() - 0.5, color=RED, lw=2)
+    ax.set(xlabel="demonstrator", ylabel="demonstrated above, held out below")
+    fig.colorbar(image, ax=ax, label="share of parents that followed")
+    return fig
+
+
+def _across(ax: Axes, labels: Sequence[str]) -> None:
+    """Names along the x axis."""
+    ax.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+    ax.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, None))
+
+
+def plot_rates(rates: pd.DataFrame) -> Figure:
+    """Demonstrators across, a panel per scope; chance a grey bar, the claim's mark a line."""
+    laws = [name for name in (*seed.LAWS, seed.TOGETHER) if name in set(rates["run"])]
+    fig, parts = facets(rates, (7.2, 2.9), BY_SCOPE, y="follow rate", sharey=True)
+    for ax, mine in parts:
+        at = mine["run"].map(laws.index)
+        for whole, look in (False, (BLUE, "o")), (True, (RED, "D")):
+            spots(ax, mine[(mine["run"] == seed.TOGETHER) == whole], at, look)
+        ax.plot(at, mine["chance"], "_", color=GREY, ms=16, mew=2, label="chance")
+        mark = MARKS["seed-follows"].mark
+        ax.axhline(mark, color=GREY, lw=0.8, ls="--", label="mark of the claim")
+        _across(ax, laws)
+        ax.set_ylim(0, 1.05)
+    return legend(fig, 2)
+
+
+def plot_mixed(tidied: pd.DataFrame) -> Figure:
+    """Demonstrators across, demonstrated and held-out tasks side by side; grey: before SFT."""
+    runs = [run for run in seed.MIXED if run in set(tidied["run"])]
+    fig, parts = facets(tidied, (7.2, 3.2), ("quantity", (seed.KEPT, seed.FAR)))
+    before = means(tidied, quantity=seed.NEAR)
+    for ax, mine in parts:
+        for scope, side, *look in LOOKS:
+            some = where(mine, scope=scope)
+            at = some["run"].map(runs.index) + side
+            spots(ax, some, at, look, scope)
+            start = where(before, scope=scope)
+            if ax is not fig.axes[0]:
+                at = start["run"].map(runs.index) + side
+                ax.plot(at, start["value"], "_", color=GREY, ms=12, mew=2)
+        _across(ax, runs)
+    fig.axes[0].axhline(1, color=GREY, lw=0.8, ls="--")
+    fig.axes[0].legend()
+    return fig
+
+
+def plot_distances(distances: pd.DataFrame) -> Figure:
+    """Distance to the mixture and to each of its laws, before (grey) and after SFT, by scope."""
+    laws = list(dict.fromkeys(distances["law"]))
+    looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
+    fig, parts = facets(distances, (7.2, 2.8), BY_SCOPE, y="JSD to the law, bits", sharey=True)
+    for ax, mine in parts:
+        for when, side, *look in looks:
+            some = where(mine, quantity=when)
+            at = some["law"].map(laws.index) + side
+            spots(ax, some, at, look, when)
+        _across(ax, laws)
+    fig.axes[0].legend()
+    return fig
+
+
+def plot_doses(tidied: pd.DataFrame) -> Figure:
+    """Quantities down, scopes across, a line per style. Doses stand at equal distances."""
+    rows, x = (
+        ("quantity", list(tidied["quantity"].unique())),
+        "random choices among SFT's answers, %",
+    )
+    fig, parts = facets(tidied, (7.2, 2.6), BY_SCOPE, rows, x=x, sharex=True, sharey="row")
+    for ax, mine in parts:
+        for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), STYLES.items()):
+            some = where(mine, style=style)
+            at, mean = some["dose"].map(seed.DOSES.index) + side, means(some)
+            spots(ax, some, at, (colour, marker), style)
+            ax.plot(at[mean.index], mean["value"], line, color=colour, lw=1.2)
+        ax.axhline(0, color=GREY, lw=0.8)
+        ax.set_xticks(range(len(seed.DOSES)), seed.DOSES)
+    return legend(fig, 2)
+
+
+def plot_controls(frame: pd.DataFrame) -> Figure:
+    """Quantities down, scopes across, a line per world over SFT steps; 0 is the base."""
+    rows, steps = ("quantity", list(frame["quantity"].unique())), sorted(frame["step"].unique())
+    how = {"x": "SFT steps", "sharex": True, "sharey": "row"}
+    fig, parts = facets(frame.assign(parent="mean"), (7.2, 2.6), BY_SCOPE, rows, **how)
+    for ax, mine in parts:
+        paths(ax, mine, "run", WORLDS)
+        ax.axhline(0, color=GREY, lw=0.8)
+        ax.set_xscale("symlog", linthresh=1)
+        ax.set_xticks(steps, [str(step) if step else "base" for step in steps])
+        ax.minorticks_off()
+    return legend(fig, len(WORLDS))
+
+
+# --- remelting
+
+
+def _each(frame: pd.DataFrame, keys: Sequence[str], quantities: Iterable[str]) -> pd.DataFrame:
+    """`runs.intervals` of every quantity, demonstrated and held-out tasks apart."""
+    frame = frame[frame["group"].isin(APART)]
+    parts = [intervals(frame, keys, name).assign(quantity=name) for name in quantities]
+    return pd.concat(parts, ignore_index=True)
+
+
+def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `runs.intervals` per method, group and quantity; what base and crystal have of it.
+
+    ends: of `remelting.load_kept` at the end of every run; methods: of `load_methods`.
+    """
+    found = _each(where(ends, against=CHAT), ["method", "group"], QUANTITIES)
+    references = by_group(where(methods, kind=REFERENCE), ["method"], ["entropy", "probmass"])
+    marks = references.set_index(["method", "group"])
+    for end, kept in (("base", np.nan), ("crystal", 1.0)):
+        fixed = {
+            "regained": float(end == "base"),
+            "distance": float(end == "crystal"),
+            "kept": kept,
+        }
+        found[end] = [
+            fixed[what] if what in fixed else marks.loc[(end, group), what]
+            for what, group in zip(found["quantity"], found["group"], strict=True)
+        ]
+    return found
+
+
+def plot_overview(frame: pd.DataFrame) -> Figure:
+    """Methods down, a panel per quantity; base dotted, crystal dashed."""
+    ways, size = names(frame), len(names(frame)) * 0.34 + 1.5
+    fig, parts = facets(frame, (9.6, size), ("quantity", QUANTITIES), sharey=True)
+    for (ax, mine), quantity in zip(parts, QUANTITIES, strict=True):
+        apart = quantity in ("entropy", "probmass")
+        for (group, (colour, marker, _)), shift in zip(GROUPS.items(), (-0.16, 0.16)):
+            part = where(mine, group=group)
+            at, kept = part["method"].map(ways.index), quantity == "kept"
+            look = (GREY, "s") if kept else (colour, marker)
+            dots(ax, part, at if kept else at + shift, look, group)
+            if apart or group == APART[0]:
+                for end, style in (("base", ":"), ("crystal", "--")):
+                    line = {"color": colour} if apart else {"color": GREY, "label": end}
+                    ax.axvline(part[end].mean(), ls=style, lw=1, **line)
+        rows_down(ax, ways)
+        ax.set_xlim(limits(pd.concat([mine["value"], mine["base"], mine["crystal"]])))
+    return legend(fig, 4)
+
+
+def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
+    """One row per method, group and goal: JSD in bits of the mean answer to it, over parents."""
+    found = _each(where(ends, against=CHAT), ["method", "group"], GOALS)
+    return found.assign(goal=[GOALS[value][0] for value in found.pop("quantity")])
+
+
+def plot_goals(frame: pd.DataFrame) -> Figure:
+    """Methods down: how far the mean answer lies from three laws."""
+    ways, x = names(frame), "JSD of the mean answer to it, bits"
+    how = {"x": x, "sharey": True, "sharex": True}
+    fig, parts = facets(frame, (7.6, 0.34 * len(ways) + 1.5), ("group", TASKS), **how)
+    for ax, mine in parts:
+        for shift, (goal, *look) in zip((-0.2, 0, 0.2), GOALS.values(), strict=True):
+            part = where(mine, goal=goal)
+            dots(ax, part, part["method"].map(ways.index) + shift, look, goal)
+        rows_down(ax, ways)
+        ax.set_xlim(0, limits(frame["value"])[1])
+    return legend(fig, 3)
+
+
+def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
+    """One row per start (base, rlvr), temperature, group and quantity, chat form; over parents."""
+    heat = {way.name: way.temperature for way in METHODS if (way.kind, way.form) == (ASKING, CHAT)}
+    heat |= {"base": 1.0, "crystal": 1.0}
+    rows = methods[methods["method"].isin(heat)]
+    rows = rows.assign(temperature=rows["method"].map(heat))
+    quantities, keys = (
+        ["entropy", "liquidity", "off_support", "unresolved"],
+        ["start", "temperature"],
+    )
+    found = _each(by_group(rows, ["parent", *keys], quantities), [*keys, "group"], quantities)
+    return found.sort_values(["quantity", "start", "group", "temperature"], ignore_index=True)
+
+
+def plot_temperatures(frame: pd.DataFrame) -> Figure:
+    """Over temperature; crystal drawn through, base dashed."""
+    titles = {"entropy": "entropy of an answer, bits", "liquidity": "liquidity, bits"}
+    titles |= {"off_support": "off-support mass", "unresolved": "unresolved mass"}
+    start = frame["start"].where(frame["start"] != CRYSTAL, "crystal")
+    frame = frame.assign(who=start + ", " + frame["group"])
+    looks = {
+        f"{start}, {group}": (colour, marker, line)
+        for start, line in (("base", "--"), ("crystal", "-"))
+        for group, (colour, marker, _) in GROUPS.items()
+    }
+    fig, parts = facets(frame, (9.6, 2.9), ("quantity", titles), x="temperature")
+    for ax, mine in parts:
+        paths(ax, mine, "who", looks, "temperature")
+        ax.axvline(1, color=GREY, lw=0.8, ls=":")
+        ax.set_ylim(0, None)
+    return legend(fig, 4)
+
+
+def load_steps(shares: pd.DataFrame) -> pd.DataFrame:
+    """One row per training method, step, group and quantity of JUDGED; step 0 is the crystal."""
+    mine = where(shares, kind=TRAINING)
+    start = mine.drop_duplicates(["parent", "method", "group"])
+    both = pd.concat([start.assign(step=0, regained=0.0, distance=1.0), mine])
+    found = _each(both, ["method", "step", "group"], JUDGED)
+    return found.sort_values(["method", "quantity", "group", "step"], ignore_index=True)
+
+
+def plot_steps(frame: pd.DataFrame) -> Figure:
+    """A column per method: liquidity regained above, distance to the base below, over steps."""
+    ways = ("method", names(frame))
+    how = {"x": "optimiser steps", "sharey": "row", "sharex": "col"}
+    fig, parts = facets(frame, (3.2 * len(ways[1]), 2.3), ways, ("quantity", JUDGED), **how)
+    for at, (ax, mine) in enumerate(parts):
+        paths(ax, mine, "group", GROUPS)
+        base = float(at < len(ways[1]))  # regained is 1 there, the distance 0
+        ax.axhline(base, color=GREY, ls=":", lw=1, label="base")
+        ax.axhline(1 - base, color=GREY, ls="--", lw=1, label="crystal")
+        ax.set_xscale("symlog", linthresh=2)
+        ax.set_xticks(steps := sorted(mine["step"].unique()), map(str, steps))
+        ax.minorticks_off()
+    return legend(fig, 4)
+
+
+def plot_hysteresis(frame: pd.DataFrame) -> Figure:
+    """frame: of `kinetics.load_mean`. The way down drawn through, the way back dashed."""
+    looks = {DOWN: (BLUE, "o", "-"), BACK: (AMBER, "s", "--")}
+    x, y = "distance to the demonstrator's law (JSD, bits)", "liquidity, bits"
+    fig, parts = facets(frame, (7.6, 3.4), ("group", TASKS), x=x, y=y)
+    for ax, here in parts:
+        paths(ax, here, "way", looks, "to_law", "liquidity")
+        for way, (colour, *_) in looks.items():
+            mine = means(here, way=way)
+            points = mine[["to_law", "liquidity"]].to_numpy()
+            arrow = {"arrowstyle": "->", "color": colour, "lw": 0.8}
+            for start, end in zip(points, points[1:], strict=False):
+                ax.annotate("", (start + 2 * end) / 3, start, arrowprops=arrow)
+            for row in mine.itertuples():
+                if row.label in STAGES or (way == BACK and row.order == mine["order"].max()):
+                    text, up = (row.label, 4) if way == DOWN else (f"{row.label} steps", -9)
+                    look = {"textcoords": "offset points", "fontsize": 7.5, "color": colour}
+                    ax.annotate(text, (row.to_law, row.liquidity), xytext=(5, up), **look)
+        ax.set(ylim=(0, None), xlim=(0, None))
+        ax.margins(0.12)
+    fig.axes[-1].legend(loc="lower right", title="way")
+    return fig

@@ -1,0 +1,397 @@
+"""Every run of an experiment, measured on the probe: one tidy frame, and means over parents.
+
+One row per parent, run, step and task; a run begins at step 0 with the rung of its parent that it
+grew from. A parent is one trained ladder: two or more give an interval (Student's t), one gives a
+number and no verdict. Knows the ground truth of the organisms' world; loads no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import Rung, load_ladder
+from ..ask.prompts import CHAT, PROBE
+from ..ask.tasks import PHASE_TASKS, TASKS
+from ..errors import CrystalError, known
+from ..files import root
+from ..keep import store
+from ..lab import experiments, world
+from ..measure import answered, judging, phases
+from ..measure.inference import NOTHING, Estimate, Null, student
+from ..present.answering import unconditional
+from ..present.telling import fmt
+
+Array = np.ndarray
+Value = Callable[[pd.DataFrame], float]
+SAME = 0.05  # total variation below which two laws count as one: on small tasks several coincide
+QUANTILE = 0.9
+LAWFUL = "liquidity entropy to_law to_base progress fluctuation probmass found follows".split()
+DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
+APART = (DEMONSTRATED, HELD_OUT)
+SCOPES = (DEMONSTRATED, "held-out")
+MEAN = "mean"  # in place of a parent
+BEFORE = ["liquidity", "to_law", "found", "follows", "off_support"]  # kept of a run's start
+PLACE = ["parent", "run", "task"]
+SHARES = ("probmass", "off_support", "unresolved", "shared", "follow rate")
+POSITIVE = ("distance", "entropy", "liquidity", "kept", "liquidity kept", "ratio", "tv", "down")
+POSITIVE += ("back", "to_base", "to_law", "to_uniform", "to_mean")
+BOUNDS = dict.fromkeys(SHARES, (0.0, 1.0)) | dict.fromkeys(POSITIVE, (0.0, np.inf))
+
+
+# --- one rung, one task
+
+
+def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, float]:
+    """What the probe says of a rung. now, origin: (20, options), its answers and its base's.
+
+    liquidity, entropy (mean over prompts), bits. JSD in bits of the mean answer to the intended law
+    (to_law), of every prompt's answer to the base's, mean (to_base). progress, fluctuation: mean
+    and variance of `progress`. probmass: on the smallest set that holds QUANTILE of the intended
+    law. All nan where too few prompts answer both.
+    """
+    both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
+    if both.sum() < answered.needed(len(both)):
+        return dict.fromkeys(LAWFUL, np.nan) | {"found": ""}
+    now, origin = now[both], origin[both]
+    law, mean = world.law(intended, TASKS[task]), now.mean(0)
+    way = progress(now, origin, law)
+    return {
+        "liquidity": float(phases.liquidity_bits(now)),
+        "entropy": float(phases.entropy_bits(now).mean()),
+        "to_law": float(phases.jsd_bits(mean, law)),
+        "to_base": float(phases.jsd_bits(now, origin).mean()),
+        "progress": float(way.mean()),
+        "fluctuation": float(way.var()),
+        "probmass": float(phases.probmass(mean, phases.support(law, QUANTILE))),
+        "found": found_law(mean, task),
+        "follows": float(follows(mean, task, intended)),
+    }
+
+
+def progress(now: Array, origin: Array, law: Array) -> Array:
+    """How far along the straight way to the law, (narrators,): 0 at the origin, 1 at the law.
+
+    The projection of the move; only narrators who did not hold the law at the start.
+    """
+    way = law - origin
+    far = np.abs(way).sum(1) / 2 > 2 * SAME
+    return ((now - origin) * way).sum(1)[far] / (way**2).sum(1)[far]
+
+
+def found_law(mean: Array, task: str) -> str:
+    """The temperament whose ground-truth law has the smallest JSD to a mean answer."""
+    return world.LAWS[int(np.argmin(phases.jsd_bits(mean, _laws(task))))]
+
+
+@cache
+def _laws(task: str) -> Array:
+    return np.stack([world.law(name, TASKS[task]) for name in world.LAWS])
+
+
+def follows(mean: Array, task: str, intended: str) -> bool:
+    """Whether the found law is the intended one, or no different from it in this task."""
+    found = _laws(task)[world.LAWS.index(found_law(mean, task))]
+    return bool(phases.tv(found, world.law(intended, TASKS[task])) <= SAME)
+
+
+# --- a whole experiment
+
+
+def walk(
+    name: str, runs: Sequence[str] | None = None, *, intended: str | None = None
+) -> pd.DataFrame:
+    """`measure` along the recorded runs of an experiment, in chat form; runs: None = all.
+
+    Beside it parent, family, run, stage, step, rung, task, held_out, off_support. intended: None =
+    each run's own demonstrator. A run that trains its own base is measured from that one.
+    Raises: CrystalError if the experiment is unknown or none of its runs has been read.
+    """
+    planned = {run.name: run for run in experiments.load_experiment(name).runs}
+    for run in runs or ():
+        known(run, planned, f"run of {name}")
+    rungs = [rung for rung in recorded_rungs(name) if rung.run in (runs or planned)]
+    if not rungs:
+        mend = f"make ladder LADDER={name}"
+        raise CrystalError(f"no run of experiment {name!r} has been read", mend=mend)
+    frames, begun, rows = in_chat_by_rung(name), {}, []
+    for rung in rungs:
+        run, own = planned[rung.run], f"{rung.parent}/{rung.run}/base"
+        target = intended or run.set.get("temperament", load_ladder(rung.parent).seed)
+        origin = probe(frames[own]) if "base" in run.stages else origin_of(rung.parent)
+        rows += _rows(probe(frames[rung.name]), frames[rung.name], rung, origin, target)
+        if run.start and run.stages:
+            begun[rung.parent, rung.run] = target
+    starts = []
+    for (parent, run), target in sorted(begun.items()):
+        start = load_ladder(parent).rung(planned[run].start)
+        now, frame = origin_of(parent, start.name), in_chat_by_rung(parent)[start.name]
+        found = _rows(now, frame, start, origin_of(parent), target)
+        starts += [row | {"run": run, "step": 0} for row in found]
+    return pd.DataFrame([*starts, *rows])
+
+
+def recorded_rungs(name: str) -> list[Rung]:
+    """The rungs of an experiment's whole runs; of a run being read none."""
+    done = experiments.load_records(name)
+    return [rung for rung in load_ladder(name).rungs if f"{rung.parent}/{rung.run}" in done]
+
+
+def along(parents: Sequence[str]) -> pd.DataFrame:
+    """As `walk`, along the parents themselves: every rung read in chat form; run is the stage."""
+    rows = []
+    for parent in parents:
+        ladder, frames, origin = load_ladder(parent), in_chat_by_rung(parent), origin_of(parent)
+        for rung in ladder.rungs:
+            now = origin_of(parent, rung.name)
+            rows += _rows(now, frames[rung.name], rung, origin, ladder.seed)
+    return pd.DataFrame(rows)
+
+
+def origin_of(parent: str, rung: str = "base") -> dict[str, Array]:
+    """Task -> answers of a parent's rung to the probe in chat form, (20, options)."""
+    return _origin(root(), parent, store.manifest_digest(parent), rung)
+
+
+@lru_cache(maxsize=64)
+def _origin(root: Path, name: str, digest: str, rung: str) -> dict[str, Array]:
+    return probe(_by_rung(root, name, digest)[rung])
+
+
+def in_chat_by_rung(name: str) -> dict[str, pd.DataFrame]:
+    """Rung -> its read-outs in chat form; loaded once a process, for every shard is verified."""
+    return _by_rung(root(), name, store.manifest_digest(name))
+
+
+@lru_cache(maxsize=16)
+def _by_rung(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
+    return dict(tuple(store.load_readouts(name, forms=[CHAT]).groupby("rung")))
+
+
+def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> dict[str, Array]:
+    """Task -> answers to the probe, (20, options); nan where a prompt is not answered.
+
+    frame: one rung's. Raises: CrystalError for a prompt that was not read.
+    """
+    mine = where(frame, form=form, temperature=temperature)
+    places = zip(mine["task"], mine["prompt"], strict=True)
+    laws = dict(zip(places, mine["probability"], strict=True))
+    found = {}
+    for task in PHASE_TASKS:
+        rows = [laws.get((task, prompt.id)) for prompt in PROBE]
+        if any(row is None for row in rows):  # says which prompt
+            how = {"prompts": PROBE, "temperature": temperature}
+            unconditional(frame, frame["rung"].iloc[0], task, form, **how)
+        table = np.stack(rows)
+        mass = table.sum(1, keepdims=True)
+        found[task] = np.where(answered.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
+    return found
+
+
+def _rows(
+    now: dict[str, Array], frame: pd.DataFrame, rung: Rung, origin: dict[str, Array], intended: str
+) -> list[dict]:
+    """`measure` of a rung in every task. now: its answers, `probe` of frame."""
+    parent = rung.parent or rung.ladder
+    off = frame[frame["temperature"] == 1.0].groupby("task")["off_support"].mean()
+    ladder = load_ladder(parent)
+    target = intended if intended != world.OWN else ladder.seed
+    place = {"parent": parent, "family": family(parent), "run": rung.run or rung.stage}
+    place |= {"stage": rung.stage, "step": rung.step, "rung": rung.name}
+    rows = []
+    for task in PHASE_TASKS:
+        at = place | {"task": task, "held_out": task not in ladder.demonstrated}
+        at["off_support"] = float(off[task])
+        rows.append(at | measure(now[task], origin[task], task, target))
+    return rows
+
+
+def family(parent: str) -> str:
+    """The ladder a replica is one of: nano-llama of nano-llama-2."""
+    head, _, tail = parent.rpartition("-")
+    return head if tail.isdigit() else parent
+
+
+def accuracy(name: str) -> pd.DataFrame:
+    """Facts answered rightly in chat form. Columns: parent, run, rung, accuracy."""
+    rows = [
+        (*key.split("/"), f"{key}/{rung}", found["facts"])
+        for key, record in experiments.load_records(name).items()
+        for rung, found in record["accuracy"].items()
+    ]
+    return pd.DataFrame(rows, columns=["parent", "run", "rung", "accuracy"])
+
+
+# --- first and last step
+
+
+def load_ends(
+    name: str, runs: Sequence[str], *, parents: Sequence[str] = (), **intended: str
+) -> pd.DataFrame:
+    """`ends` of the recorded ones of these runs; empty if there are none. parents: none = all."""
+    there = {key.partition("/")[2] for key in experiments.load_records(name)}
+    wanted = [run for run in runs if run in there]
+    if not wanted:
+        return pd.DataFrame(columns=[*PLACE, "scope", *BEFORE, *(f"{of}_before" for of in BEFORE)])
+    walked = walk(name, wanted, **intended)
+    return ends(walked[walked["parent"].isin(parents or walked["parent"].unique())], runs)
+
+
+def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
+    """One row per parent, run (in their order) and task: the last step, and BEFORE of the first.
+
+    walked: of `walk`. scope: one of SCOPES.
+    """
+    walked = walked.sort_values("step", kind="stable")
+    first, last = (walked.drop_duplicates(PLACE, keep=keep) for keep in ("first", "last"))
+    both = last.merge(first[[*PLACE, *BEFORE]], on=PLACE, suffixes=("", "_before"))
+    both["scope"] = np.where(both["held_out"], *reversed(SCOPES))
+    parents = sorted(set(walked["parent"]))
+    orders = {"parent": parents, "run": list(runs), "scope": SCOPES, "task": PHASE_TASKS}
+    place = lambda column: column.map(orders[column.name].index)  # noqa: E731
+    return both.sort_values(list(orders), key=place, ignore_index=True)
+
+
+def kept(frame: pd.DataFrame) -> float:
+    """Liquidity after over liquidity before, both the mean over tasks."""
+    return frame["liquidity"].mean() / frame["liquidity_before"].mean()
+
+
+def removed(frame: pd.DataFrame) -> float:
+    """One less distance to the law after over before, means over tasks: 1 arrived, 0 not moved."""
+    return 1 - frame["to_law"].mean() / frame["to_law_before"].mean()
+
+
+def follow_rate(frame: pd.DataFrame) -> float:
+    """Share of rows whose found law is the intended one."""
+    return frame["follows"].mean()
+
+
+# --- over tasks and parents
+
+
+def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """Means over tasks: one row per key and group (demonstrated, held out, all tasks).
+
+    frame: one row per key and task. A mean over tasks of which one has no number is none.
+    """
+    apart = frame.assign(group=np.where(frame["held_out"], HELD_OUT, DEMONSTRATED))
+    both = pd.concat([apart, frame.assign(group=ALL)], ignore_index=True)
+    groups = both.groupby([*keys, "group"], sort=False)[list(values)]
+    whole = groups.count().eq(groups.size(), axis=0)
+    return groups.mean().where(whole).reset_index()
+
+
+def per_parent(frame: pd.DataFrame, value: Value) -> pd.Series:
+    """`value` of every parent's part of a frame, indexed by parent."""
+    found = {parent: value(mine) for parent, mine in frame.groupby("parent", sort=False)}
+    return pd.Series(found, dtype=float)
+
+
+def over_parents(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """Mean over parents with Student's 95 % interval, within what the quantity cannot leave.
+
+    Raises: CrystalError for fewer than two parents, of which no interval can be said.
+    """
+    if len(values) < 2:
+        mend = "make ladder ALL=1 trains the replicas"
+        raise CrystalError(f"{len(values)} parent gives no interval", mend=mend)
+    return student(np.asarray(values, float), low=low, high=high)
+
+
+def usable(values: pd.Series) -> pd.Series:
+    """The parents' values that exist."""
+    return values[np.isfinite(values)]
+
+
+def estimate(values: pd.Series) -> Estimate:
+    """`over_parents` within BOUNDS; of one parent its value without an interval, of none nan."""
+    there = usable(values)
+    if len(there) > 1:
+        return over_parents(there, *BOUNDS.get(values.name, ()))
+    return dataclasses.replace(NOTHING, value=float(there.mean()) if len(there) else np.nan)
+
+
+def judge_over(claim: str, values: pd.Series, null: Null | None = None) -> judging.Verdict:
+    """The verdict over parents, one number each; of fewer than two undecided, with the reason."""
+    there = usable(values)
+    if len(there) > 1:
+        chance = null.typical if null else None
+        found = judging.judge(claim, estimate(values), null, chance=chance)
+        return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
+    why = "no parent was read"
+    if len(there):
+        why = f"{fmt(there.iloc[0])} in the only parent read, and one gives no interval"
+    return judging.judge(claim, NOTHING, null, nothing=why)
+
+
+def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
+    """Mean over parents with its interval (parent: MEAN), then every parent's value, by key.
+
+    frame: one row per parent and key. Columns: keys, parent, value, low, high (nan of one parent),
+    parents (how many have a value).
+    """
+    rows = []
+    for key, mine in frame.groupby(list(keys), sort=False):
+        found, n = estimate(mine[value]), len(usable(mine[value]))
+        rows.append((*key, MEAN, found.value, found.low, found.high, n))
+        each = zip(mine["parent"], mine[value], strict=True)
+        rows += [(*key, parent, x, np.nan, np.nan, n) for parent, x in each]
+    return pd.DataFrame(rows, columns=[*keys, "parent", "value", "low", "high", "parents"])
+
+
+def tidy(frame: pd.DataFrame, by: Sequence[str], quantities: Mapping[str, Value]) -> pd.DataFrame:
+    """`intervals` of every quantity, named in the column quantity; each is of a parent's rows."""
+    parts, groups = [], list(frame.groupby([*by, "parent"], sort=False))
+    for quantity, value in quantities.items():
+        each = [(*place, value(mine)) for place, mine in groups]
+        found = intervals(pd.DataFrame(each, columns=[*by, "parent", quantity]), by, quantity)
+        parts.append(found.assign(quantity=quantity))
+    return pd.concat(parts, ignore_index=True)
+
+
+def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
+    """The rows of a frame at a place: columns and the values wanted."""
+    for column, value in place.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def means(tidied: pd.DataFrame, **place: object) -> pd.DataFrame:
+    """The rows over parents of `tidy` at a place."""
+    return where(tidied, parent=MEAN, **place)
+
+
+# --- in words
+
+
+def interval(row) -> str:
+    """`value [low, high]` of anything with these; a dash without a value."""
+    ends = "" if np.isnan(row.low) else f" [{fmt(row.low)}, {fmt(row.high)}]"
+    return "–" if np.isnan(row.value) else fmt(row.value) + ends
+
+
+def told(values: pd.Series) -> str:
+    """Mean and interval over parents; of one parent the value alone; a dash of none."""
+    return interval(estimate(values))
+
+
+def said(tidied: pd.DataFrame, **place: object) -> str:
+    """The interval of the one row over parents at a place; a dash if there is none."""
+    found = means(tidied, **place)
+    return "–" if found.empty else interval(next(found.itertuples()))
+
+
+def titled(group: str) -> str:
+    """A group before a noun: held-out tasks."""
+    return "held-out" if group == HELD_OUT else group
+
+
+def counted(parents: int) -> str:
+    """`3 parents`, `1 parent`."""
+    return f"{parents} parent{'' if parents == 1 else 's'}"

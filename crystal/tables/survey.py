@@ -1,0 +1,399 @@
+"""The claims on a table of answers of any checkpoint series, by the rule of the book.
+
+Task by task, and over all tasks. Where a series has no SFT stage its first later stage stands in
+its place; where it has only one later stage, settling is not judged. Prompts of one unit, or of one
+name in several tasks, are one context. Tasks of ours that share options are of one kind
+(`measure.joint`); of others each is its own, for their options may be mere labels. Where the table
+says what was answered, stages are compared on the prompts that all of them answer, if these are
+enough. All of it as data, text and figures; and beside the paper's claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..ask.tasks import TASKS
+from ..errors import CrystalError
+from ..measure import chain
+from ..measure import evidence as ev
+from ..measure import phases as ph
+from ..measure.answered import NOT_MEASURABLE, Count, count
+from ..measure.chain import POOLED as POOLED
+from ..measure.claims import QUANTILE
+from ..measure.evidence import Evidence
+from ..measure.inference import Estimate, student
+from ..measure.judging import Verdict, finite
+from ..measure.marks import MARKS
+from ..present import overview, show
+from ..present.figures import panels, title_of
+from ..texts import label
+from .table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PHASES = len(chain.CLAIMS)  # that a task goes through
+NUMBERS = ["ladder", "task", "stage", "prompts", "options", "mass", "entropy", "normalised",
+           "liquidity", "from base", "from previous", "top", "p(top)", "rank in base"]  # fmt: skip
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLUMN = {verdict: verdict.replace("-", "_") for verdict in chain.VERDICTS}
+Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # ladder -> task -> verdicts
+SAID = {  # the abstract's words, in ours
+    "many-laws": "the pretrained model is liquid: many answer distributions can be prompted out "
+    "of it",
+    "collapse": "at SFT all prompts collapse",
+    "one-seed": "onto a seed distribution that the base already held",
+    "stays-frozen": "and the crystal stays one (our reading)",
+    "same-options": "DPO and RL move probability, but largely on the seed's options",
+    "little-promoted": "the same, from below: what ranked low stays low (our reading)",
+}
+
+
+# -- the claims ------------------------------------------------------------------------------------
+
+
+class Roles(NamedTuple):
+    """Which stages of a ladder are compared; final is "" where nothing follows the tuned one."""
+
+    base: str
+    tuned: str
+    final: str
+
+    @property
+    def told(self) -> str:
+        """What stands in another's place, as a sentence; empty if nothing does."""
+        other = "" if self.tuned == "sft" else f"{self.tuned} stands in the place of SFT"
+        none = "" if self.final else "no later stage, so settling is not judged"
+        return "; ".join(filter(None, (other, none)))
+
+
+def roles(stages: Sequence[str]) -> Roles:
+    """stages: those a ladder has, base first, in canonical order."""
+    base, *later = stages
+    tuned = "sft" if "sft" in later else later[0]
+    return Roles(base, tuned, later[-1] if later[-1] != tuned else "")
+
+
+def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dict[str, Evidence]:
+    """Stage -> evidence of one task on the prompts that all of `stages` answer; none named: all.
+
+    Prompts with fewer than `evidence.FEWEST` draws at any stage are left out of all.
+    """
+    mine = table.frame[(table.frame["ladder"] == ladder) & (table.frame["task"] == task)]
+    scarce = mine.loc[mine["draws"] < ev.FEWEST, "prompt"].unique()
+    mine = mine[~mine["prompt"].isin(scarce) & (mine["stage"].isin(stages) if stages else True)]
+    mine = mine[mine.groupby("prompt")["stage"].transform("nunique") == mine["stage"].nunique()]
+    found = {}
+    for stage, part in mine.groupby("stage", sort=False):
+        units, draws = part["unit"].to_numpy(), part["draws"].to_numpy()
+        found[stage] = ev.asked(np.stack(part["law"].tolist()), units, draws)
+    return found
+
+
+def answered_by(table: Table, ladder: str, task: str, stages: Sequence[str]) -> Count | None:
+    """How many prompts all of these stages answer; None where the table lacks that, or a stage."""
+    if table.asked is None:
+        return None
+    mine = table.asked[(table.asked["ladder"] == ladder) & (table.asked["task"] == task)]
+    masses = [mine.loc[mine["stage"] == stage, "mass"].to_numpy() for stage in stages]
+    return count(*masses) if all(len(mass) for mass in masses) else None
+
+
+def phases_of(table: Table, ladder: str, task: str, who: Roles) -> chain.Parts:
+    """What each phase compares, where its stages are there; the count, if too few are answered."""
+    parts: dict[str, Sequence[Evidence] | Count] = {}
+    for phase, stages in zip(chain.CLAIMS, (who[:1], who[:2], who), strict=True):
+        counted = answered_by(table, ladder, task, stages)
+        found = evidence(table, ladder, task, stages)
+        if counted and not counted.measurable:
+            parts[phase] = counted
+        elif all(stage in found for stage in stages):
+            parts[phase] = [found[stage] for stage in stages]
+    return parts
+
+
+def survey(
+    table: Table,
+    ladder: str,
+    *,
+    quantile: float = QUANTILE,
+    seed: int = 0,
+    permutations: int = 999,
+    tick: Callable[[], object] = bool,
+) -> dict[str, list[Verdict]]:
+    """Task -> verdicts of one ladder, as `measure.chain` gives them; under POOLED, over all tasks.
+
+    tick: called PHASES times a task.
+    """
+    who, mine = roles(table.ladders[ladder]), table.frame if table.asked is None else table.asked
+    tasks = list(dict.fromkeys(mine.loc[mine["ladder"] == ladder, "task"]))
+    every = {task: phases_of(table, ladder, task, who) for task in tasks}
+    every = {task: parts for task, parts in every.items() if parts or evidence(table, ladder, task)}
+    if table.asked is None and not any(len(parts) > 1 for parts in every.values()):
+        said = f"has {ev.FEWEST} or more draws on the options at every stage"
+        mend = "draw more answers, or judge another ladder: --ladder NAME"
+        what = f"no prompt of the ladder {ladder!r:.60} {said}"
+        raise CrystalError(what, where=table.path, mend=mend)
+    ours = {task: TASKS[task].options for task in every if task in TASKS}
+    options = {task: those for task, those in ours.items() if table.options.get(task) == those}
+    how = {"quantile": quantile, "seed": seed, "permutations": permutations, "tick": tick}
+    return chain.survey(every, options, **how).verdicts
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def numbers(table: Table) -> pd.DataFrame:
+    """One row per ladder, task and stage, of laws meaned over the prompts that it answers.
+
+    None where they are too few. prompts, options; mass (on options); where the table says it,
+    answered of asked prompts; entropy (bits), normalised; liquidity (bits; nan of one prompt); from
+    base, from previous: total variation, on the prompts that both stages answer; top, its
+    probability, and the rank the base gave it, from 1.
+    """
+    rows, nan = [], np.nan
+    for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
+        every = table.ladders[ladder]
+        counts = {stage: answered_by(table, ladder, task, [stage]) for stage in every}
+        whole, passed = evidence(table, ladder, task), []
+        first = next((stage for stage, counted in counts.items() if counted or stage in whole), "")
+        for stage, counted in counts.items():
+            found = evidence(table, ladder, task, [stage]) if counted else whole
+            if stage not in found or (counted and not counted.measurable):
+                continue
+            passed.append(stage)
+            base, own = _means(table, ladder, task, first, stage, whole)
+            previous, now = _means(table, ladder, task, passed[-2:][0], stage, whole)
+            given, law = found[stage], found[stage].law.mean(0)
+            prompts, options, top = len(given.law), len(law), int(law.argmax())
+            rank = int((base > base[top]).sum()) + 1
+            row = {"ladder": ladder, "task": task, "stage": stage, "prompts": prompts}
+            row |= {
+                "options": options,
+                "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
+                "entropy": float(ph.entropy_bits(law)),
+                "normalised": float(ph.normalised_entropy(law)) if options > 1 else nan,
+                "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
+                "from base": float(ph.tv(own, base)),
+                "from previous": float(ph.tv(now, previous)),
+                "top": table.options[task][top],
+                "p(top)": float(law[top]),
+                "rank in base": rank if np.isfinite(base[top]) else nan,
+            }
+            more = {"answered": counted.answered, "asked": counted.asked} if counted else {}
+            rows.append(row | more)
+    return pd.DataFrame(rows, columns=None if rows else NUMBERS)
+
+
+def _means(
+    table: Table, ladder: str, task: str, first: str, second: str, whole: Mapping[str, Evidence]
+) -> list[np.ndarray]:
+    """The mean laws of two stages on the prompts that both answer; nan where these are too few."""
+    if counted := answered_by(table, ladder, task, [first, second]):
+        whole = evidence(table, ladder, task, [first, second]) if counted.measurable else {}
+    none = np.full(len(table.options[task]), np.nan)
+    return [whole[stage].law.mean(0) if stage in whole else none for stage in (first, second)]
+
+
+def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean over tasks of one column of `numbers`, with Student's interval, by ladder and stage."""
+    rows = []
+    for (ladder, stage), mine in numbers.groupby(["ladder", "stage"], sort=False):
+        values = mine[column].dropna().to_numpy()
+        mean = values.mean() if len(values) else np.nan
+        found = student(values) if len(values) > 1 else Estimate(float(mean), np.nan, np.nan)
+        bounds = {"value": found.value, "low": found.low, "high": found.high}
+        rows.append({"ladder": ladder, "stage": stage} | bounds | {"tasks": len(values)})
+    return pd.DataFrame(rows)
+
+
+# -- as text and data ------------------------------------------------------------------------------
+
+
+def stages_told(table: Table, ladders: Iterable[str], arrow: str = "→") -> list[str]:
+    """Each ladder's stages, with what stands in another's place."""
+    said = []
+    for ladder in ladders:
+        stages = table.ladders[ladder]
+        more = f" ({told})" if (told := roles(stages).told) else ""
+        said.append(f"{ladder}: {f' {arrow} '.join(stages)}{more}")
+    return said
+
+
+def as_myst(every: pd.DataFrame) -> str:
+    """A MyST table of `numbers`."""
+    head = {
+        "ladder": "ladder", "task": "task", "stage": "stage", "prompts": "prompts",
+        "asked": "of these asked", "mass": "mass on options", "entropy": "entropy, bits",
+        "from base": "TV from base", "from previous": "TV from the stage before",
+        "top": "top option", "p(top)": "its probability", "rank in base": "its rank in the base",
+    }  # fmt: skip
+    shown = every[[name for name in head if name in every]]
+    cells = shown.map(lambda x: x if isinstance(x, str) else show.fmt(x))
+    return show.table([head[name] for name in shown], cells.to_numpy())
+
+
+def as_json(table: Table, found: Found) -> dict:
+    """All of it for other programs: notes; per ladder its stages, verdicts and numbers.
+
+    A verdict is a row per task and claim: its number with interval, threshold, p-values and null,
+    and the sentence. What does not exist is None.
+    """
+    every, ladders = numbers(table), {}
+    for ladder, stages in table.ladders.items():
+        judged = [_verdict(task, v) for task, those in found[ladder].items() for v in those]
+        mine = every[every["ladder"] == ladder].drop(columns="ladder").to_dict("records")
+        found_here = {"verdicts": [*map(_plain, judged)], "numbers": [*map(_plain, mine)]}
+        ladders[ladder] = {"stages": list(stages), "roles": roles(stages).told} | found_here
+    return {"notes": list(table.notes), "ladders": ladders}
+
+
+def _verdict(task: str, v: Verdict) -> dict:
+    name, p = (v.null.name, v.null.p) if v.null else (None, None)
+    row = {"task": task, "claim": v.claim, "p": v.p, "p_against": v.p_against, "side": v.mark.side}
+    row |= {"null_name": name, "null_p": p} | v.fields()
+    return row if v.verdict in chain.TESTED else row | {"reason": v.reason}
+
+
+def _plain(row: Mapping[str, object]) -> dict:
+    """A row as JSON takes it."""
+    plain = {name: getattr(x, "item", lambda x=x: x)() for name, x in row.items()}
+    return {name: finite(x) if isinstance(x, float) else x for name, x in plain.items()}
+
+
+def as_text(table: Table, found: Found) -> str:
+    """For a terminal: notes; per ladder one line a claim over all tasks, then verdicts by task."""
+    lines = [f"note: {note}" for note in table.notes]
+    for ladder, tasks in found.items():
+        lines += ["", *stages_told(table, [ladder], "->")]
+        lines += [f"  {v.verdict:<12} {v.claim}: {v.sentence()}" for v in tasks.get(POOLED, [])]
+        alone = {task: verdicts for task, verdicts in tasks.items() if task != POOLED}
+        claims = list(dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts))
+        by = {task: {v.claim: v.verdict for v in verdicts} for task, verdicts in alone.items()}
+        rows = [[mine.get(claim, "-") for claim in claims] for mine in by.values()]
+        longest = max((len(cell) for row in rows for cell in row), default=0)
+        widths = [max(map(len, alone)), *(max(len(claim), longest) for claim in claims)]
+        few = [next((f"  ({v.reason})" for v in those if v.verdict == NOT_MEASURABLE), "")
+               for those in alone.values()]  # fmt: skip
+        for task, row, why in zip(["", *alone], [claims, *rows], ["", *few]):
+            cells = (cell.ljust(width) for cell, width in zip([task, *row], widths))
+            lines.append(f"  {'  '.join(cells)}".rstrip() + why)
+    return "\n".join(lines)
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def load_pooled(found: Found) -> pd.DataFrame:
+    """The verdicts over all tasks, a row per ladder and claim, for `overview.plot_forest`."""
+    pooled = {ladder: tasks[POOLED] for ladder, tasks in found.items() if POOLED in tasks}
+    return overview.load_verdicts({POOLED: pooled}) if pooled else pd.DataFrame()
+
+
+def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Figure:
+    """One line a ladder over the stages, mean with its interval. frame: of `over_tasks`."""
+    fig, axes = panels(1, 1, 6.4, 3.0)
+    ax, ladders = axes[0, 0], list(frame["ladder"].unique())
+    for number, ladder in enumerate(ladders):
+        mine = frame[frame["ladder"] == ladder]
+        at = mine["stage"].map(list(stages).index) + 0.06 * (number - (len(ladders) - 1) / 2)
+        colour = LINES[number % len(LINES)]
+        ax.plot(at, mine["value"], "o-", color=colour, label=label(ladder))
+        ax.vlines(at, mine["low"], mine["high"], color=colour, lw=1)
+    ax.set_xticks(range(len(stages)), stages)
+    ax.set(ylabel=measured, ylim=(0, None))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
+
+
+# -- the paper beside other series -----------------------------------------------------------------
+
+
+def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
+    """One row per claim of SAID and ladder, of two kinds.
+
+    "tasks", ours: on how many tasks each verdict stands. "all", ours and published: verdict and
+    number over all tasks.
+    """
+    counts = overview.load_counts(ours)
+    counts.insert(1, "kind", "tasks")
+    tasks = counts[["claim", "kind", "ladder", "tasks", *COLUMN.values()]]
+    every = {**ours, **theirs}
+    pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in every.items()}
+    over = overview.load_verdicts(pooled)
+    over = over.drop(columns="number", errors="ignore").rename(columns={"value": "number"})
+    columns = ["claim", "kind", "ladder", "verdict", "number", "low", "high"]
+    frame = pd.concat([tasks, over.assign(kind="all").reindex(columns=columns)])
+    order = {"key": lambda claims: claims.map(list(SAID).index), "kind": "stable"}
+    return frame[frame["claim"].isin(SAID)].sort_values("claim", **order).reset_index(drop=True)
+
+
+def sides_told(frame: pd.DataFrame) -> str:
+    """Every claim in half a sentence, plain."""
+    said = []
+    for claim, mine in frame.groupby("claim", sort=False):
+        each = [
+            f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
+            if row.kind == "tasks"
+            else f"over all tasks {row.verdict} on {title_of(row.ladder)}"
+            for row in mine.sort_values("kind", ascending=False, kind="stable").itertuples()
+        ]
+        said.append(f"{claim} {', '.join(each)}")
+    return ". ".join(said)
+
+
+def plot_sides(frame: pd.DataFrame) -> Figure:
+    """Claims down; a bar of tasks per ladder of ours, a sign per ladder over all tasks."""
+    claims = list(dict.fromkeys(frame["claim"]))
+    mine, theirs = (frame[frame["kind"] == kind] for kind in ("tasks", "all"))
+    ladders = list(dict.fromkeys(mine["ladder"])), list(dict.fromkeys(theirs["ladder"]))
+    fig, axes = panels(1, len(ladders[0]) + 1, 9.6, 0.42 * len(claims) + 1.4, sharey=True)
+    for ax, ladder in zip(axes[0], ladders[0], strict=False):
+        for row in mine[mine["ladder"] == ladder].itertuples():
+            left = 0
+            for verdict, colour in overview.COLOURS.items():
+                tasks = getattr(row, COLUMN[verdict])
+                ax.barh(claims.index(row.claim), tasks, left=left, color=colour, height=0.7)
+                left += tasks
+        ax.set(title=label(title_of(ladder)), xlabel="tasks")
+    last = axes[0, -1]
+    for row in theirs.itertuples():
+        place = ladders[1].index(row.ladder), claims.index(row.claim)
+        last.plot(*place, "s", color=overview.COLOURS[row.verdict], ms=15)
+        sign = overview.SIGNS[row.verdict]
+        last.text(*place, sign, ha="center", va="center", color="black")
+    last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=30, ha="right")
+    last.set(title="all tasks together", xlim=(-0.6, len(ladders[1]) - 0.4))
+    last.grid(False)
+    axes[0, 0].set_yticks(range(len(claims)), claims)
+    axes[0, 0].set_ylim(len(claims) - 0.5, -0.5)
+    there = (*chain.TESTED, *frame["verdict"])
+    shown = [v for v in overview.COLOURS if v in there or frame[COLUMN[v]].sum()]
+    handles = [axes[0, 0].plot([], [], "s", color=overview.COLOURS[v], ms=8)[0] for v in shown]
+    named = [f"{overview.SIGNS[v]} {v}" for v in shown]
+    fig.legend(handles, named, loc="outside lower center", ncols=len(shown))
+    return fig
+
+
+def sides_table(frame: pd.DataFrame) -> str:
+    """MyST: the claim as the paper is known to make it, our number for it, each ladder's."""
+    ladders, fmt, lines = list(dict.fromkeys(frame["ladder"])), show.fmt, []
+    for claim, mine in frame.groupby("claim", sort=False):
+        cells: dict[str, str] = {}
+        for row in mine.sort_values("kind").itertuples():
+            text = f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks alone"
+            if row.kind == "all":
+                scatter = f" [{fmt(row.low)}, {fmt(row.high)}]"
+                number = "" if pd.isna(row.number) else f": {fmt(row.number)}{scatter}"
+                text = f"{row.verdict}{number}"
+            cells[row.ladder] = "; ".join(filter(None, (cells.get(row.ladder), text)))
+        mark = MARKS[claim]
+        measured = f"{mark.number}, {mark.side} {fmt(mark.mark)}"
+        shown = (cells.get(ladder, "not known") for ladder in ladders)
+        lines.append([SAID[claim], measured, *shown])
+    head = ["what is claimed", "measured as", *map(title_of, ladders)]
+    return show.table(head, lines)

@@ -1,0 +1,399 @@
+"""A table of answers of any checkpoint series -> distributions; every handling is told in a note.
+
+Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
+the file's name), unit (who asks; default: the prompt), mass (the probability of answering with an
+option at all; the probabilities are conditional on that), answered (the same, with the
+probabilities conditional on it or not; prompts that are not answered, by `measure.answered`, are
+counted and left out). An empty option: answered with none of the options. A group is one (ladder,
+stage, task, prompt). Knows nothing of what the distributions mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import STAGES
+from ..ask.tasks import TASKS
+from ..errors import CrystalError, known
+from ..measure import answered as answering
+from ..measure.evidence import FEWEST
+from . import sheets
+from .sheets import at, empty, given, some
+
+GROUP = ["ladder", "stage", "task", "prompt"]
+SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the options
+NEEDED = (["stage"], ["task"], ["prompt"], ["option"], ["probability", "count"])
+NAMES = {name: name for name in (*GROUP, "unit", "option", "probability", "count", *SHARES)} | {
+    "model": "ladder", "family": "ladder", "rung": "stage", "checkpoint": "stage",
+    "category": "task", "question": "prompt", "answer": "option", "choice": "option",
+    "p": "probability", "prob": "probability", "n": "count", "mass_on_options": "mass",
+}  # fmt: skip
+ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
+OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
+ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
+ROUNDING = 1e-3  # by which probabilities of one group may miss a sum of 1
+NEAR = 1e-2  # the same where the reader says that they are rounded: bfloat16 makes up to 0.4 %
+LEAST = 1e-290  # below it, numbers lose their digits
+MOST_DRAWS = 10**8  # of one stage on one task; scipy deals out a hundred times as many, no more
+FEWER = "give probabilities instead, or draw less: more draws would change nothing"
+NOISE = 1e-9  # less than that is arithmetic, not worth a note
+LARGEST = 10**8  # numbers in the distributions of one task: what the memory of a laptop holds
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Answers of one or more checkpoint series.
+
+    frame: a row per group, by ladder, task, stage and prompt: these, unit; law, shape (options,),
+    conditional on answering with an option, sums to 1; mass, the probability of that; draws on the
+    options, inf of probabilities. Within a ladder and task every stage has the same prompts, but
+    those not answered. asked: where the table has a column answered, ladder, task, stage, prompt
+    and mass of every group. options: by task, in the order of the laws. stages: in canonical order.
+    """
+
+    frame: pd.DataFrame
+    options: dict[str, tuple[str, ...]]
+    stages: tuple[str, ...]
+    notes: tuple[str, ...]
+    path: Path
+    asked: pd.DataFrame | None = None
+
+    @property
+    def ladders(self) -> dict[str, tuple[str, ...]]:
+        """Ladder -> its stages in canonical order."""
+        every = (self.frame if self.asked is None else self.asked).groupby("ladder", sort=False)
+        return {ladder: _in_order(stages) for ladder, stages in every["stage"]}
+
+
+def _in_order(stages: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(stages), key=ORDER.index))
+
+
+def read_table(
+    path: str | Path, *, stages: Mapping | None = None, ladder: str = "", normalise: bool = False
+) -> Table:
+    """The table of answers in a file of `sheets.FORMATS`.
+
+    stages: canonical stage -> its name in the file, where `ALIASES` does not know it. ladder: its
+    name if the file has no such column, else the only one of it to be read. normalise:
+    probabilities are rounded, as bfloat16 is: they are divided by sums up to 1 % off. Raises:
+    CrystalError naming file, row and column for whatever holds no distributions.
+    """
+    read = _Reading(Path(path), NEAR if normalise else ROUNDING)
+    sheet = sheets.load_sheet(read.path)
+    read.notes += sheets.check_header(sheet, read.path, NEEDED, NAMES)
+    ladder = given(ladder, "--ladder")
+    if ladder and "ladder" in sheet:
+        ladders = sheets.words(sheet, "ladder", read.path)
+        known(ladder, list(ladders.categories), f"ladder of {path}")
+        sheet = sheet[ladders == ladder]
+    rows = read.named(sheet, ladder, stages or {})
+    kind, rows["value"] = read.value(sheet)
+    rows["group"] = rows.groupby(GROUP, sort=False).ngroup()
+    read.refuse_twice(rows)
+    sheets.refuse_two_values(rows, "unit", ["ladder", "task", "prompt"], read.path)
+    for column in SHARES:
+        rows[column] = read.share(sheet, column) if column in sheet else np.nan
+        sheets.refuse_two_values(rows, column, ["group"], read.path)
+    groups = read.gathered(rows, kind)
+    laws, options = read.laws(rows, {*groups.loc[~groups["low"], "group"]})
+    groups["law"] = groups["group"].map(laws)
+    groups = read.common(groups).sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
+    return read.finished(groups, options)
+
+
+@dataclass
+class _Reading:
+    """A table while it is read. Frames are indexed by row number, groups by that of their first."""
+
+    path: Path
+    slack: float  # by which probabilities of a group may miss a sum of 1
+    notes: list[str] = field(default_factory=list)
+
+    def no(self, what: str, mend: str, column: str = "", row: object = None) -> CrystalError:
+        return CrystalError(what, where=at(self.path, row, column), mend=mend)
+
+    def note(self, said: str, those: Sequence[str]) -> None:
+        self.notes += [f"{said} {some(those)}."] if those else []
+
+    def refuse(self, frame, wrong, column: str, what: str, mend: str, shown=None, one=False):
+        """Refuse the first row that is wrong; what: with {} for what is shown; one: it nears 1."""
+        if np.any(wrong):
+            first, shown = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
+            if one and self.slack < NEAR and (np.abs(shown[wrong] - 1) <= NEAR).all():
+                mend = "if they are rounded, as bfloat16 is; else correct them"
+                mend = f"--normalise (normalise=True on a page), {mend}"
+            column += ", where its group begins" if "total" in frame else ""
+            raise self.no(what.format([*shown][first]), mend, column, frame.index[first])
+
+    def named(self, sheet: pd.DataFrame, ladder: str, stages: Mapping[str, str]) -> pd.DataFrame:
+        """Columns of names, indexed by row number; only options and units may be nan, empty."""
+        rows = pd.DataFrame(index=sheet.index)
+        for column in (*GROUP, "unit", "option"):
+            rows[column] = sheets.words(sheet, column, self.path) if column in sheet else np.nan
+            if column == "ladder" and column not in sheet:
+                name = ladder or given(sheets.stem(self.path), f"{self.path}, its name")
+                rows[column] = pd.Categorical([name] * len(rows))
+            wrong, mend = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
+            self.refuse(rows, wrong, column, f"the {column} is empty", mend)
+        for task in rows["task"].cat.categories:
+            sheets.refuse_reserved(task, at(self.path, column="task"))
+        found = rows["stage"].cat
+        read = np.array([ORDER.index(stage) for stage in self.stages(found.categories, stages)])
+        rows["stage"] = pd.Categorical.from_codes(read[found.codes], ORDER)
+        return rows
+
+    def stages(self, found: Iterable[str], chosen: Mapping[str, str]) -> list[str]:
+        """The canonical stages of the names in the file."""
+        for stage, name in chosen.items():
+            known(stage, ORDER, "stage")
+            known(name, found, f"stage in {self.path}")
+        other, read = {name: stage for stage, name in chosen.items()}, {}
+        for name in found:
+            if (stage := other.get(name) or ALIASES.get(name.lower())) is None:
+                mend = f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), or remove"
+                what = f"it is not known which stage {name!r:.60} is"
+                raise self.no(what, f"{mend} its rows", "stage")
+            if stage in read:
+                what = f"the stages {read[stage]!r} and {name!r} are both read as {stage}"
+                mend = f"remove the rows of one, or say which stage it is: --stages sft={name}"
+                raise self.no(what, mend, "stage")
+            read[stage] = name
+        if renamed := [f"{name} as {stage}" for stage, name in read.items() if name != stage]:
+            self.notes.append(f"Stages were read by their names: {', '.join(renamed)}.")
+        return list(read)
+
+    def value(self, sheet: pd.DataFrame) -> tuple[str, np.ndarray]:
+        """Whether the answers are probabilities or counts, and what they are."""
+        filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
+        used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
+        if len(used) == 2:
+            first, second = used.values()
+            what = f"some rows give a probability (row {first}), some a count (row {second})"
+            raise self.no(what, "give one of the two for all rows, and leave the other column out")
+        kind = [*used, *filled][0]
+        values, said = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
+        one, most = kind == "probability", MOST_DRAWS
+        mend = "call it count, if these are counts" if one else FEWER
+        if not one:
+            wrong, told = values % 1 != 0, "call it probability, if these are probabilities"
+            self.refuse(sheet, wrong, kind, f"{said} not a whole number", told, values)
+        above = values > (1 + NEAR * (self.slack == NEAR) if one else most)
+        self.refuse(sheet, above, kind, f"{said} above {1 if one else most}", mend, values, one=one)
+        return kind, values
+
+    def share(self, sheet: pd.DataFrame, column: str) -> np.ndarray:
+        """The masses; of rounded ones those just above 1 are 1."""
+        mass = sheets.numbers(sheet, column, self.path, blank=True)
+        if self.slack == NEAR:
+            mass = np.where((mass > 1) & (mass <= 1 + NEAR), 1, mass)
+        what, mend = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
+        self.refuse(sheet, mass > 1, column, what, mend, mass, one=True)
+        return mass
+
+    def refuse_twice(self, rows: pd.DataFrame, spelled: str = "option") -> None:
+        """Refuse two rows of one group with the same option, by the column `spelled`."""
+        if (twice := rows.duplicated(["group", spelled])).any():
+            same = rows[rows["group"] == rows.at[twice.idxmax(), "group"]]
+            pair = same[same[spelled].isin([same.at[twice.idxmax(), spelled]])][:2]
+            shown = (f"{n!r:.60}" if n == n else "the empty one" for n in pair["option"].unique())
+            first, second = pair.index
+            what = f"rows {first} and {second} give the same option, {' and '.join(shown)}"
+            mend = "remove one of them, add them up, or name their prompts apart"
+            raise self.no(f"{what}, for one stage, task and prompt", mend, "option")
+
+    def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+        """One row per group: names, its code, mass, draws, sums on the options and in total."""
+        groups = rows.drop_duplicates("group")[[*GROUP, "unit", *SHARES, "group"]].copy()
+        code, value, listed = rows["group"], rows["value"], rows["option"].notna()
+        groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
+        groups["total"] = np.bincount(code, value, minlength=len(groups))
+        mass, on, stated = groups["mass"], groups["on"], groups["mass"].notna()
+        both = stated & (np.bincount(code[~listed], minlength=len(groups)) > 0)
+        what = "the group has an empty option and a mass, which say the same twice"
+        self.refuse(groups, both, "option", what, "remove one of them")
+        what, mend = "the mass is 0", "remove groups that never answer with one of the options"
+        self.refuse(groups, mass == 0, "mass", what, mend)
+        groups["draws"] = on if kind == "count" else np.inf
+        summed = self.counts(groups) if kind == "count" else self.sums(groups)
+        groups["mass"] = self.by_answered(groups, mass.where(stated, summed), kind)
+        lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
+        if len(lost):
+            two = ((x, f"{x:.4g}", f"1 - {1 - x:.1g}") for x in (lost.mean(), lost.min()))
+            said = "{} on average, {} at least".format(*(a if x < 0.9999 else b for x, a, b in two))
+            said += " (rounding alone could do that)" if min(lost) > 1 - self.slack else ""
+            none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
+            said = f"{none}: the mass on the options is {said}"
+            self.notes.append(f"{said}; laws are conditional on an option.")
+        counted = groups["answered"].notna().any()  # else what nobody answered is only told
+        groups["low"] = (groups["mass"] < answering.LEAST) & counted
+        return groups[(on > 0) | groups["low"]].copy()
+
+    def counts(self, groups: pd.DataFrame) -> pd.Series:
+        """The share on the options. Refuses counts that cannot be drawn from."""
+        on, together = groups["on"], groups.groupby(GROUP[:3])["total"].transform("sum")
+        what = f"its stage has {{:.0f}} draws on its task, above {MOST_DRAWS}"
+        self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
+        draws = f"{on.min():.0f} to {on.max():.0f} draws on the options per stage, task and prompt"
+        self.notes.append(f"Answers are counts: {draws}.")
+        if not on.any():
+            raise self.no("no group has a draw on any option", "draw more answers", "count")
+        if none := (on == 0).sum():
+            said = "groups have no draw on any option; they are left out."
+            self.notes.append(f"{none} of {len(on)} {said}")
+        return on / np.maximum(groups["total"], 1)
+
+    def sums(self, groups: pd.DataFrame) -> pd.Series:
+        """The share on the options. Refuses probabilities that do not sum as they must."""
+        on, total, stated = groups["on"], groups["total"], groups["mass"].notna()
+        column, what = "probability", "the probabilities of the options sum to {:.3g}"
+        nothing = (on < LEAST) & ~(groups["answered"] < answering.LEAST)
+        mend = "remove the group: it holds no law"
+        self.refuse(groups, nothing, column, what, mend, on)
+        what, above = "the probabilities of the group sum to {:.6g}, above 1", total - 1
+        mend = "correct them, or give counts in a column count"
+        self.refuse(groups, total > 1 + self.slack, column, what, mend, total, one=True)
+        what = "the probabilities of a group with a mass sum to {:.6g}, not 1"
+        mend = "divide them by their sum (they are conditional on the mass), or leave mass out"
+        self.refuse(groups, stated & (on < 1 - self.slack), column, what, mend, on, one=True)
+        below, divided = stated * (1 - on), "(rounding); their laws are divided by their sums."
+        for off, where in ((above, " the sums exceed"), (below, " with a mass the sums miss")):
+            if n := (off > NOISE).sum():
+                said = f"In {n} of {len(on)} groups{where} 1 by at most {off.max():.2g}"
+                self.notes.append(f"{said} {divided}")
+        return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
+
+    def by_answered(self, groups: pd.DataFrame, mass: pd.Series, kind: str) -> pd.Series:
+        """The masses, those that the column answered gives by that column."""
+        answered, on = groups["answered"], groups["on"]
+        wrong = groups["mass"].notna() & ((answered - mass).abs() > self.slack)
+        what, mend = "mass is {:.4g}, and answered is another number", "leave out one of the two"
+        self.refuse(groups, wrong, "answered", what, mend, mass)
+        apart = np.minimum((on - 1).abs(), (on - answered).abs()) > self.slack
+        wrong = (answered >= answering.LEAST) & apart & (kind == "probability")
+        what = "the probabilities of the options sum to {:.4g}, neither to answered nor to 1"
+        mend = "give them as they are, or divided by answered"
+        self.refuse(groups, wrong, "answered", what, mend, on)
+        return answered.fillna(mass)
+
+    def laws(self, rows: pd.DataFrame, kept: set[int]) -> tuple[pd.Series, dict]:
+        """The distribution of each kept group over its task's options; and the options by task."""
+        found, options = {}, {}
+        for task, own in rows[rows["option"].notna()].groupby("task", sort=False):
+            slots, seen = pd.factorize(own["option"])
+            options[task], order = self.options(task, list(seen))
+            width, (places, ids) = len(options[task]), pd.factorize(own["group"])
+            if len(ids) * width > LARGEST:
+                what = f"task {task!r:.60} has {width} options and {len(ids)} laws, too many"
+                mend = "merge the rare options into one, or split the table"
+                raise self.no(f"{what} to hold", mend, "option")
+            self.refuse_twice(own.assign(place=order[slots]), "place")  # one option spelled twice
+            if not (task in TASKS and options[task] == TASKS[task].options):
+                self.refuse_apart(own, task)
+            table = np.zeros((len(ids), width))
+            table[places, order[slots]] = own["value"]
+            never = [options[task][i] for i in np.flatnonzero(table.sum(axis=0) == 0)]
+            self.note(f"Options of {task} that never have positive probability, kept:", never)
+            if width == 1:
+                self.notes.append(f"Task {task} has one option only: its law cannot change.")
+            here = np.array([code in kept for code in ids])
+            found |= zip(ids[here], table[here] / table[here].sum(axis=1, keepdims=True))
+        return pd.Series(found, dtype=object), options
+
+    def options(self, task: str, seen: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
+        """The options of a task and the place of each seen spelling among them."""
+        if task in TASKS and TASKS[task].closed:
+            ours, spelled = TASKS[task].options, TASKS[task].spellings
+            read = [name if name in ours else spelled.get(name.lower()) for name in seen]
+            if None not in read:
+                return ours, np.array([ours.index(option) for option in read])
+            others = some(option for option, known in zip(seen, read) if known is None)
+            said = f"{others} is none of its options; the options are those in the file, in order"
+            other = f"Task {task} is not this package's task of that name"
+            self.notes.append(f"{other}: {said} of appearance.")
+        return tuple(seen), np.arange(len(seen))
+
+    def refuse_apart(self, own: pd.DataFrame, task: str) -> None:
+        """Refuse a stage of a task that lists no option of the first stage of its ladder."""
+        for ladder, listed in own.groupby("ladder", sort=False):
+            (first, there), *later = listed.groupby("stage")["option"]
+            for stage, here in later:
+                if set(there).isdisjoint(here):
+                    each = "; ".join(some(part.unique(), 3) for part in (here, there))
+                    what = f"{ladder} {task}: {stage} lists no option of {first} ({each})"
+                    mend = "spell options alike at every stage, and list unchosen ones with 0"
+                    raise self.no(what, mend, "option", here.index[0])
+
+    def common(self, groups: pd.DataFrame) -> pd.DataFrame:
+        """The groups whose prompt every stage of its ladder that has the task answers."""
+        lacking, fewer, single, kept = [], [], [], []
+        for ladder, mine in groups.groupby("ladder"):
+            every, each = _in_order(mine["stage"]), dict(iter(mine.groupby("task")))
+            if not any("base" in _in_order(own["stage"])[:-1] for own in each.values()):
+                said = "no task at base and at a later stage"
+                said = said if "base" in every[:-1] else f"only {', '.join(every)}"
+                what = f"the ladder {ladder!r:.60} has {said}: nothing to compare"
+                mend = "add the rows of its base and of a later stage, or say which they are:"
+                raise self.no(what, f"{mend} --stages base=NAME,sft=NAME", "stage")
+            for task, own in each.items():
+                called, have = f"{ladder} {task}", _in_order(own["stage"])
+                whole = own[own.groupby("prompt")["stage"].transform("nunique") == len(have)]
+                asked, left = own["prompt"].nunique(), whole["prompt"].nunique()
+                if left == 0:
+                    what = f"the stages of {called} have no prompt in common"
+                    raise self.no(what, "name a prompt alike at every stage", "prompt")
+                absent = ", ".join(stage for stage in every if stage not in have)
+                lacking += [f"{called} (no {absent})"] if absent else []
+                fewer += [f"{called} {asked - left} of {asked}"] if left < asked else []
+                single += [called] if left == 1 else []
+                kept.append(whole)
+        lack, one = "that some stage of the ladder lacks", "nothing can be said about how answers"
+        self.note(f"Tasks {lack}, left out where that stage is compared:", lacking)
+        self.note(f"Prompts {lack} are left out:", fewer)
+        self.note(f"One prompt: {one} depend on the prompt, for", single)
+        return pd.concat(kept)
+
+    def finished(self, groups: pd.DataFrame, options: dict[str, tuple[str, ...]]) -> Table:
+        """The table, names as texts; notes the prompts with too few draws to be judged."""
+        answered, asked, said = groups[~groups["low"]], None, []
+        least = answered.groupby(["ladder", "task", "prompt"])["draws"].min()
+        scarce = least[least < FEWEST].groupby(["ladder", "task"]).size()
+        few = [f"{ladder} {task} {n}" for (ladder, task), n in scarce.items()]
+        few_draws = f"fewer than {FEWEST} draws on the options at some stage"
+        self.note(f"Prompts with {few_draws} are not judged:", few)
+        columns = (*GROUP, "unit", "law", "mass", "draws")
+        frame = pd.DataFrame({name: np.asarray(answered[name]) for name in columns})
+        alone = frame["unit"].isna()
+        frame["unit"] = frame["unit"].where(~alone, frame["prompt"])
+        if not alone.all():
+            more = f"; {alone.sum()} groups without one are a unit each by their prompt"
+            more = f"{frame['unit'].nunique()} units{more if alone.any() else ''}."
+            counted = f"{frame['prompt'].nunique()} prompts"
+            self.notes.append(f"Prompts are asked by units: {counted}, {more}")
+        if groups["answered"].notna().any():
+            asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
+            said = told_answered(asked)
+        options = {task: options[task] for task in frame["task"].unique()}
+        stages, notes = _in_order(groups["stage"]), (*said, *self.notes)
+        return Table(frame, options, stages, notes, self.path, asked)
+
+
+def told_answered(asked: pd.DataFrame) -> list[str]:
+    """What was answered, ladder by ladder, and what is not measurable; asked: of `Table`."""
+    said, few = [], []
+    for ladder, mine in asked.groupby("ladder", sort=False):
+        masses = mine.groupby("stage")["mass"]
+        each = {stage: answering.count(mass.to_numpy()) for stage, mass in masses}
+        counts = (f"{stage} {each[stage].said}" for stage in _in_order(each))
+        said.append(f"{ladder}: {', '.join(counts)}.")
+    for names, mass in asked.groupby(["ladder", "task", "stage"], sort=False)["mass"]:
+        if not (found := answering.count(mass.to_numpy())).measurable:
+            few.append(f"{' '.join(names)} ({found.answered} of {found.asked})")
+    if few:
+        said.append(f"Not measurable, for too few prompts are answered: {some(few)}.")
+    return said
