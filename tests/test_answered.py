@@ -20,13 +20,14 @@ from crystal import cli
 from crystal.ask.prompts import PROMPTS
 from crystal.errors import CrystalError
 from crystal.keep import store
-from crystal.measure import answered, chain, claims
-from crystal.measure import evidence as ev
-from crystal.measure.answered import NOT_MEASURABLE
+from crystal.measure import chain, evidence, claims
+from crystal.tables import survey as ev
+from crystal.measure.chain import NOT_MEASURABLE
 from crystal.present import figures, show, verdicts, views
 from crystal.studies import remelting
-from crystal.tables import tabled, tabled_numbers
-from crystal.tables.laws import read_table
+from crystal.measure import chain
+from crystal.tables import survey
+from crystal.tables.table import read_table
 
 HOW = {"permutations": 99}
 RUNGS = ("base", "sft", "dpo", "rlvr")
@@ -38,10 +39,10 @@ MASSES = arrays(float, st.integers(1, 120), elements=st.floats(0, 1))
 
 @given(MASSES)
 def test_a_prompt_is_answered_from_the_least_mass_on(mass):
-    assert (answered.answers(mass) == (mass >= answered.LEAST)).all()
-    found = answered.count(mass)
+    assert (evidence.answers(mass) == (mass >= evidence.LEAST)).all()
+    found = evidence.count(mass)
     assert (found.answered, found.asked) == ((mass >= 0.2).sum(), len(mass))
-    assert found.measurable == (found.answered >= answered.needed(len(mass)))
+    assert found.measurable == (found.answered >= evidence.needed(len(mass)))
 
 
 @given(
@@ -51,27 +52,27 @@ def test_a_prompt_is_answered_from_the_least_mass_on(mass):
 )
 def test_two_compared_count_what_both_answer(pair):
     first, second = pair
-    both = answered.both(first, second)
-    assert (both == (answered.answers(first) & answered.answers(second))).all()
-    assert answered.count(first, second).answered == both.sum() <= answered.count(first).answered
+    both = evidence.both(first, second)
+    assert (both == (evidence.answers(first) & evidence.answers(second))).all()
+    assert evidence.count(first, second).answered == both.sum() <= evidence.count(first).answered
 
 
 @pytest.mark.parametrize(
     ("asked", "needed"), [(100, 50), (60, 50), (51, 50), (50, 25), (20, 10), (5, 3), (1, 1)]
 )
 def test_fifty_must_answer_or_half_of_fewer(asked, needed):
-    assert answered.needed(asked) == needed
+    assert evidence.needed(asked) == needed
     enough = np.repeat([1.0, 0.0], [needed, asked - needed])
-    assert answered.count(enough).measurable
-    assert not answered.count(np.append(enough[1:], 0.0)).measurable
+    assert evidence.count(enough).measurable
+    assert not evidence.count(np.append(enough[1:], 0.0)).measurable
 
 
 def test_a_count_is_said_in_words():
-    found = answered.count(np.repeat([0.9, 0.1], [60, 40]))
+    found = evidence.count(np.repeat([0.9, 0.1], [60, 40]))
     assert found.said == "60 of 100 prompts answered (median mass .90)"
-    assert answered.count(np.ones(100)).said.endswith("(median mass 1.00)")
+    assert evidence.count(np.ones(100)).said.endswith("(median mass 1.00)")
     assert show.fmt(float("nan")) == show.fmt(None) == "–"
-    (verdict,) = answered.no_verdicts(["collapse"], answered.count(np.full(100, 0.01)))
+    (verdict,) = chain.no_verdicts(["collapse"], evidence.count(np.full(100, 0.01)))
     assert (
         verdict.verdict == NOT_MEASURABLE
         and verdict.reason == "not measurable: 0 of 100 prompts answered"
@@ -84,7 +85,7 @@ def test_what_cannot_be_measured_is_no_member_of_the_family(readouts):
     p-value.
     """
     alone = {"digit": verdicts.parts(readouts, "digit")}
-    few = {f"t{i}": dict.fromkeys(chain.CLAIMS, answered.count(np.zeros(100))) for i in range(100)}
+    few = {f"t{i}": dict.fromkeys(chain.CLAIMS, evidence.count(np.zeros(100))) for i in range(100)}
     found = chain.survey(alone | few, **HOW).verdicts
     assert str(found["digit"]) == str(chain.survey(alone, **HOW).verdicts["digit"])
     assert {v.verdict for task in few for v in found[task]} == {NOT_MEASURABLE}
@@ -301,7 +302,7 @@ def test_a_table_says_what_was_answered(tmp_path, capsys, suffix, given):
     )
     assert {row["verdict"] for (task, _), row in found.items() if task == "two"} == {NOT_MEASURABLE}
     assert found["two", "many-laws"]["reason"] == "not measurable: 40 of 60 prompts answered"
-    assert "(2 tasks)" in found[tabled.POOLED, "collapse"]["sentence"]
+    assert "(2 tasks)" in found[chain.POOLED, "collapse"]["sentence"]
     numbers = {(row["task"], row["stage"]): row for row in said["ladders"]["t"]["numbers"]}
     assert ("two", "base") not in numbers and numbers["two", "sft"]["from base"] is None
     assert (numbers["three", "sft"]["answered"], numbers["three", "sft"]["asked"]) == (51, 60)
@@ -309,7 +310,7 @@ def test_a_table_says_what_was_answered(tmp_path, capsys, suffix, given):
 
 def test_stages_of_a_table_are_compared_on_what_both_answer(tmp_path):
     read = read_table(table(tmp_path / "t.csv", {("one", "sft"): 5, ("one", "rlvr"): 9}.items()))
-    parts = tabled.phases_of(read, "t", "one", tabled.roles(read.stages))
+    parts = survey.phases_of(read, "t", "one", survey.roles(read.stages))
     assert {phase: {len(given.law) for given in part} for phase, part in parts.items()} == {
         "liquid": {60},
         "nucleation": {55},
@@ -323,7 +324,7 @@ def test_both_may_answer_too_few_where_each_answers_enough(tmp_path):
     last = frame["prompt"].isin([f"p{i}" for i in range(50, 60)])
     frame.loc[last & (frame["stage"] == "sft") & (frame["task"] == "one"), "answered"] = 0.1
     frame.to_csv(path, index=False)
-    found = {v.claim: v for v in tabled.survey(read_table(path), "t", **HOW)["one"]}
+    found = {v.claim: v for v in survey.survey(read_table(path), "t", **HOW)["one"]}
     assert found["many-laws"].verdict == "not-testable"
     assert found["collapse"].reason == "not measurable: 41 of 60 prompts answered"
 
@@ -341,7 +342,7 @@ def test_a_table_that_nobody_answers_is_not_measurable_in_text(tmp_path, capsys)
         text.count("(not measurable: 0 of 60 prompts answered)") == 3
         and "Not measurable, for too few" in text
     )
-    assert tabled_numbers.numbers(read_table(tmp_path / "t.csv")).empty
+    assert survey.numbers(read_table(tmp_path / "t.csv")).empty
 
 
 def test_without_the_column_nothing_changes(tmp_path):
@@ -352,14 +353,14 @@ def test_without_the_column_nothing_changes(tmp_path):
     )
     assert with_.asked is not None and without.asked is None
     for one, two in zip(
-        tabled.survey(with_, "t", **HOW).values(),
-        tabled.survey(without, "t", **HOW).values(),
+        survey.survey(with_, "t", **HOW).values(),
+        survey.survey(without, "t", **HOW).values(),
         strict=True,
     ):
         assert one == two
-    shared = tabled_numbers.numbers(without).columns.drop("mass")
+    shared = survey.numbers(without).columns.drop("mass")
     pd.testing.assert_frame_equal(
-        tabled_numbers.numbers(with_)[shared], tabled_numbers.numbers(without)[shared]
+        survey.numbers(with_)[shared], survey.numbers(without)[shared]
     )
     assert list(without.frame) == list(with_.frame)
 
@@ -376,7 +377,7 @@ def test_counts_take_the_column_and_an_empty_cell_means_what_else_is_known(tmp_p
     )
     read = read_table(tmp_path / "t.csv")
     assert set(read.frame["prompt"]) == {"p2", "p3"} and len(read.asked) == 8
-    assert tabled.answered_by(read, "t", "t", ["base", "sft"]).answered == 2
+    assert survey.answered_by(read, "t", "t", ["base", "sft"]).answered == 2
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import gpu_ladder
 from crystal.ask.prompts import PROMPTS
 from crystal.ask.tasks import TASKS, Task
 from crystal.keep import manifest, store
-from crystal.read import shapes
+from crystal.read import costs
 from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
 
@@ -88,13 +88,13 @@ def test_arithmetic_takes_no_longer_than_reading() -> None:
 
 
 def test_weights_of_a_shape_are_those_of_the_model() -> None:
-    shape = shapes.SHAPES["tiny"]
+    shape = costs.SHAPES["tiny"]
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape))
     inner = [p for name, p in model.named_parameters() if not re.search("norm|embed_tok", name)]
-    assert shapes.weights(shape) == sum(p.numel() for p in inner)
+    assert costs.weights(shape) == sum(p.numel() for p in inner)
     norms = (2 * 32 + 1) * 4096
     published = 8_030_261_248
-    assert shapes.parameters(shapes.SHAPES["llama-3.1-8b"]) == published - norms
+    assert costs.parameters(costs.SHAPES["llama-3.1-8b"]) == published - norms
 
 
 def test_what_a_gpu_read_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from crystal.book import pages
 from crystal.errors import CrystalError
 from crystal.present import bench, show
 from crystal.present import training_figures as costs
-from crystal.read.shapes import SHAPES
+from crystal.read.costs import SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
 TASKS = ("hundred", "month", "rank")

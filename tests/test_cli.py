@@ -14,9 +14,10 @@ import pytest
 import tiny
 
 from crystal import cli, texts
-from crystal.ask.free import read_all
+from crystal.ask.tasks import read_all
 from crystal.ask.tasks import TASKS
-from crystal.cli import COMMANDS, GONE, GROUPS, main
+from crystal.commands import COMMANDS
+from crystal.cli import GONE, GROUPS, main
 from crystal.commands import Command, positive, whole
 
 DIGIT = "A random digit:"

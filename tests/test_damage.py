@@ -18,6 +18,7 @@ from crystal.ask import ladders
 from crystal.errors import CrystalError
 from crystal.files import PACKAGE, mend_of
 from crystal.keep import drawn, manifest, redraw, store
+from crystal.ask import prompts
 from crystal.lab import recipes
 
 SEED, TRIES = 14, 250
@@ -170,10 +171,10 @@ def logs(root):
     """(manifest, what reads it, its kind) of both logs of the toy ladder."""
     rung = ladders.load_ladder("toy").rung("sft")
     cell = synthetic.cell({"source": rung.source, "revision": rung.revision}, "chat",
-                          redraw.PROBE[0], redraw.TASKS["city"])
+                          prompts.PROBE[0], redraw.TASKS["city"])
     cell = cell.__class__(**{**vars(cell), "decoding": drawn.DRAWN})
     drawn.append(
-        "toy", [drawn.Row(cell, "chat", redraw.PROBE[0].id, {"Oslo": 10_000})], synthetic.PRODUCER
+        "toy", [drawn.Row(cell, "chat", prompts.PROBE[0].id, {"Oslo": 10_000})], synthetic.PRODUCER
     )
     samples = manifest.folder_of("toy") / "manifest.jsonl"
     draws = manifest.folder_of("toy", manifest.DRAWS) / "manifest.jsonl"

@@ -26,8 +26,8 @@ from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.keep import drawing, drawn, manifest, resample, store, sums
 from crystal.keep.drawn import DRAWN, TRUTH
-from crystal.measure import coverage
-from crystal.present import open_views
+from crystal.measure import quantities
+from crystal.present import open_tasks
 
 # -- reading an answer to an open task
 
@@ -365,7 +365,7 @@ def test_a_real_engine_draws_what_sampling_says(tmp_path, monkeypatch):
 
 def test_answers_are_counted_over_one_list(toy, fake):
     drawing.draw("toy", tasks=["city", "thousand"])
-    found = open_views.counted(drawn.load_draws("toy", tasks=["city", "thousand"]), "thousand")
+    found = open_tasks.counted(drawn.load_draws("toy", tasks=["city", "thousand"]), "thousand")
     assert list(found) == list(STAGES) and len({counts.options for counts in found.values()}) == 1
     for counts in found.values():
         assert (
@@ -373,7 +373,7 @@ def test_answers_are_counted_over_one_list(toy, fake):
             and (counts.counts.sum(1) == 10_000).all()
         )
         assert counts.pooled[counts.options.index("oslo")] == 20
-        assert coverage.collision(counts.counts).min() > 0.99
+        assert quantities.collision(counts.counts).min() > 0.99
 
 
 @pytest.mark.parametrize(
@@ -394,13 +394,13 @@ def test_answers_are_counted_over_one_list(toy, fake):
     ],
 )
 def test_kinds(said, kind):
-    assert open_views.kind(said) == kind and kind in open_views.KINDS
+    assert open_tasks.kind(said) == kind and kind in open_tasks.KINDS
 
 
 def test_an_answer_is_an_option_a_word_or_nothing():
-    assert open_views.answer(" seven, sure.", TASKS["thousand"]) == "7"
+    assert open_tasks.answer(" seven, sure.", TASKS["thousand"]) == "7"
     assert (
-        open_views.answer(" Oslo.", TASKS["thousand"]) == "oslo"
-        and open_views.answer(" ...", TASKS["city"]) == ""
+        open_tasks.answer(" Oslo.", TASKS["thousand"]) == "oslo"
+        and open_tasks.answer(" ...", TASKS["city"]) == ""
     )
-    assert json.dumps(open_views.answer("Zo\u00eb.", TASKS["first_name"])) == '"zo\\u00eb"'
+    assert json.dumps(open_tasks.answer("Zo\u00eb.", TASKS["first_name"])) == '"zo\\u00eb"'

@@ -14,7 +14,7 @@ import synthetic
 
 from crystal.ask.tasks import TASKS
 from crystal.measure import chain
-from crystal.measure import phases as ph
+from crystal.measure import quantities as ph
 from crystal.present import figures, verdicts, views
 from crystal.present.views import answers
 

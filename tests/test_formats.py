@@ -12,7 +12,7 @@ from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.lab import world
 from crystal.measure import inference as inf
-from crystal.measure import judging, phases
+from crystal.measure import claims, quantities
 from crystal.studies import figures, formats
 from crystal.studies.runs import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, judge_over
 
@@ -97,7 +97,7 @@ def test_the_forms_share_is_none_or_all_where_that_is_the_truth(numbers):
 
 def test_liquidity_left_is_a_ratio_of_means_over_tasks(readings, numbers):
     def bits(weight, tasks):
-        return sum(phases.liquidity_bits(laws(weight)[task][::5]) for task in tasks)
+        return sum(quantities.liquidity_bits(laws(weight)[task][::5]) for task in tasks)
 
     held_out = [task for task in SHOWN if task != "die"]
     assert readings[0].tasks(HELD_OUT) == held_out and readings[0].tasks(DEMONSTRATED) == ["die"]
@@ -111,7 +111,7 @@ def test_liquidity_left_is_a_ratio_of_means_over_tasks(readings, numbers):
 
 def test_the_claim_holds_where_raw_text_stays_liquid(numbers):
     judged = {
-        name: judging.judge("raw-text-stays-liquid", numbers[name, ALL, formats.CLAIMED]).verdict
+        name: claims.judge("raw-text-stays-liquid", numbers[name, ALL, formats.CLAIMED]).verdict
         for name in LADDERS
     }
     assert judged == {"weights": "holds", "form": "holds", "elsewhere": "holds", "frozen": "fails"}

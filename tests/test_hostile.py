@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from crystal import texts
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import draw_tables
+from crystal.keep import drawn
 from crystal.measure import claims
 from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
 from crystal.measure import quantities as ph
-from crystal.tables import importers, packed, tabled
+from crystal.tables import importers, sheets, survey
 from crystal.tables.importers import Asked, tally
-from crystal.tables.laws import read_table
+from crystal.tables.table import read_table
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz")
 
@@ -160,7 +160,7 @@ def test_names_come_back_as_they_were_written(tmp_path_factory, options, suffix)
     assert read_table(folder / f"x{suffix}").options == {"t": tuple(options)}
     back = [cells["option"] for _, cells in importers.rows(folder / f"x{suffix}")]
     assert back == frame["option"].tolist()
-    draw_tables.write(frame, folder / "drawn.csv")
+    drawn.write_table(frame, folder / "drawn.csv")
     assert read_table(folder / "drawn.csv").options == {"t": tuple(options)}
     cells = [
         line.split(",")[4].strip('"')
@@ -185,7 +185,7 @@ def test_draws_of_a_stage_together_are_bounded(tmp_path):
     table = [row | {"count": 3 * 10**7} for row in rows(counts=True)]
     assert "its stage has 180000000 draws on its task" in str(refusal(write(tmp_path, table)))
     table = [row | {"count": 10**7} for row in rows(counts=True)]
-    found = tabled.survey(read_table(write(tmp_path, table)), "L", permutations=19)
+    found = survey.survey(read_table(write(tmp_path, table)), "L", permutations=19)
     assert all(np.isfinite(v.p) for v in found["t"])
 
 
@@ -354,7 +354,7 @@ def bomb(folder: Path, kind: str) -> Path:
 )
 def test_what_unpacks_without_end_is_refused(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(packed, "LARGEST", 1 << 20)
-    monkeypatch.setattr(packed.check_size, "__defaults__", (1 << 20,))
+    monkeypatch.setattr(sheets.check_size, "__defaults__", (1 << 20,))
     *command, kind = words.split()
     more = ["--out", str(tmp_path / "o.csv"), "--ladder", "a", "--stage", "b", "--task", "digit"]
     assert main([*command, str(bomb(tmp_path, kind)), *(more if "import" in words else [])]) == 2
@@ -547,7 +547,7 @@ def test_bad_arguments_of_phases_are_sentences(words, said, tmp_path, capsys):
 def test_a_negative_seed_is_refused_in_python_too(tmp_path):
     for how in ({"seed": -1}, {"permutations": 3}, {"quantile": float("nan")}):
         with pytest.raises(CrystalError):
-            tabled.survey(read_table(write(tmp_path, rows())), "L", **how)
+            survey.survey(read_table(write(tmp_path, rows())), "L", **how)
 
 
 # -- many prompts

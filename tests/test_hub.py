@@ -26,7 +26,7 @@ from crystal.ask.prompts import PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import resample, shards, store, sums
+from crystal.keep import resample, store, sums
 from crystal.read import engine
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
@@ -391,7 +391,7 @@ def test_a_base_is_read_as_raw_text_whatever_template_it_ships(described: Path, 
     for row in rows:
         said = b"".join(
             piece
-            for i in shards.ids_of(row["prompt_ids"])
+            for i in store.ids_of(row["prompt_ids"])
             if isinstance(piece := machine.pieces[i], bytes)
         ).decode()
         assert said == " " + row["text"]  # the space is SentencePiece's

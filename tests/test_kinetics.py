@@ -15,7 +15,7 @@ from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.errors import CrystalError
 from crystal.keep import store
 from crystal.lab import world
-from crystal.lab.experiments import load_experiment, load_records
+from crystal.lab.recipes import load_experiment, load_records
 from crystal.studies import kinetics, runs
 
 PARENTS = ("toy", "toy-2", "other")

@@ -287,7 +287,7 @@ def test_a_checkpoint_without_a_name_is_refused(capsys):
 def test_a_screen_that_was_stopped_goes_on(elsewhere, tmp_path, monkeypatch, capsys):
     """A tiny model, 12 contexts, two tasks: the second run measures only what is missing."""
     tiny = pytest.importorskip("tiny", reason="needs torch")
-    from crystal.studies import screening
+    from crystal.studies import answerable
 
     few = Pool(POOL.contexts[:12], {task: POOL.cues[task][:3] for task in ("coin", "prime")})
     folder = str(tiny.save(tmp_path / "tiny"))
@@ -302,10 +302,10 @@ def test_a_screen_that_was_stopped_goes_on(elsewhere, tmp_path, monkeypatch, cap
 
     subjects = [(Asked("tiny", COMPLETION), folder), (Asked("tiny", CHAT), folder)]
     with pytest.raises(KeyboardInterrupt):
-        screening.screen(few, subjects, dtype="float32", say=stop)
+        answerable.screen(few, subjects, dtype="float32", say=stop)
     kept = answerable.load_measured()
     assert sum(map(len, kept.values())) == 18  # of coin; a batch is of one task: 16, then 2
-    found = screening.screen(few, subjects, dtype="float32", say=said.append)
+    found = answerable.screen(few, subjects, dtype="float32", say=said.append)
     assert [len(mine) for mine in found.values()] == [2 * 6 * 3 + 6 + (6 + 12)] * 2
     assert all(0 <= mass <= 1 for mine in found.values() for mass in mine.values())
 

@@ -16,12 +16,12 @@ from crystal.ask.cells import Decoding
 from crystal.ask.ladders import STAGES
 from crystal.ask.prompts import PROBE
 from crystal.ask.tasks import TASKS
-from crystal.book import freshness, pages
+from crystal.book import runs, pages
 from crystal.errors import CrystalError
 from crystal.keep import drawn
 from crystal.keep.drawn import DRAWN, TASKS_DRAWN, TRUTH
 from crystal.measure import inference as inf
-from crystal.measure import phases
+from crystal.measure import quantities
 from crystal.present import open_figures, open_tasks, show, views
 
 REPOSITORY = Path(__file__).parent.parent
@@ -113,7 +113,7 @@ def test_numbers_are_those_of_the_laws(draws):
         row = open_tasks.one(
             numbers, ladder="beta", task="word", rung=rung, quantity="liquidity, bits"
         )
-        exact = inf.estimate(partial(phases.liquidity_bits, table), open_tasks.EACH)
+        exact = inf.estimate(partial(quantities.liquidity_bits, table), open_tasks.EACH)
         assert row["value"] == pytest.approx(exact.value, abs=0.01)
         floor = open_tasks.one(
             numbers, ladder="beta", task="word", rung=rung, quantity=open_tasks.FLOOR
@@ -288,7 +288,7 @@ def test_pages_that_read_draws_go_stale_with_them(monkeypatch):
     reading = [
         page
         for page in pages.page_list().values()
-        if "drawn" in {path.stem for path in freshness.imported(page.notebook)}
+        if "drawn" in {path.stem for path in runs.imported(page.notebook)}
     ]
     assert "open" in {page.id for page in reading}
     assert all("data/draws/*/manifest.jsonl" in page.reads for page in reading)

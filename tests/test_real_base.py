@@ -9,7 +9,7 @@ import pytest
 from crystal.ask.prompts import CHAT, load_prompts
 from crystal.keep import store
 from crystal.lab import recipes
-from crystal.measure import judging
+from crystal.measure import claims
 from crystal.studies import arms, real
 
 
@@ -72,7 +72,7 @@ def test_a_rise_is_measured_from_the_larger_end():
     )
     step, above = real.rise(steps, "plain")
     assert step == 1 and above.value == pytest.approx(0.3)
-    assert judging.judge("rises-first", above).verdict == "holds"
+    assert claims.judge("rises-first", above).verdict == "holds"
 
 
 @pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.1, 0.5])
@@ -80,7 +80,7 @@ def test_a_mean_over_tasks_is_judged_by_its_interval(shift):
     """What `judge` says of it is which side of the mark the interval shown lies on."""
     values = {"coin": 0.1, "die": 0.2, "d20": 0.25, "ten": 0.1, "suit": 0.0, "letter": -0.1}
     found = real.over_tasks({task: value + shift for task, value in values.items()})
-    said = judging.judge("rises-first", found).verdict
+    said = claims.judge("rises-first", found).verdict
     assert (said == "holds") == (found.low > 0) and (said == "fails") == (found.high < 0)
 
 

@@ -20,7 +20,7 @@ from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.files import cache
 from crystal.keep.store import load_readouts
-from crystal.read import conversion
+from crystal.read import checkpoints
 from crystal.read.engine import Engine, load_rung
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
@@ -43,7 +43,7 @@ def machine(request: pytest.FixtureRequest) -> Engine:
     if request.param == BASE and not sources.file_of(rung.source).is_file():
         pytest.skip("not fetched: make fetch LADDER=gemma3-270m")
     try:
-        conversion.converted(rung.source, rung.revision)
+        checkpoints.converted(rung.source, rung.revision)
     except CrystalError as error:
         pytest.skip(f"the package cannot be had: {error.what[:80]}")
     return load_rung(rung, dtype="float32")

@@ -28,7 +28,7 @@ from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import COMPLETION, PROMPTS
 from crystal.ask.tasks import TASKS, read
 from crystal.errors import CrystalError
-from crystal.keep import drawn, served
+from crystal.keep import drawn, drawing, served
 from crystal.read.servers import Server
 
 pytestmark = pytest.mark.slow
@@ -191,7 +191,7 @@ def draw(there: Serve, model: str, **changes):
         "patience": 60.0,
         "pause": 0.05,
     }
-    return served.draw(
+    return drawing.draw_served(
         "nano-llama", server=there.serving(model).url, model=model, **{**asked, **changes}
     )
 

@@ -10,7 +10,7 @@ from synthetic_branches import drawn
 
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.errors import CrystalError
-from crystal.measure import phases
+from crystal.measure import quantities
 from crystal.studies import experiment_figures, kinetics, remelting, runs
 from crystal.studies.runs import ALL, APART, DEMONSTRATED, HELD_OUT
 
@@ -86,10 +86,10 @@ def test_regained_and_distance_are_ratios_of_means_over_tasks(ends):
     )
 
     def liquid(laws):
-        return np.mean([phases.liquidity_bits(laws[task]) for task in made.SHOWN])
+        return np.mean([quantities.liquidity_bits(laws[task]) for task in made.SHOWN])
 
     def far(laws):
-        return np.mean([phases.jsd_bits(laws[task], law[task]).mean() for task in made.SHOWN])
+        return np.mean([quantities.jsd_bits(laws[task], law[task]).mean() for task in made.SHOWN])
 
     half = {task: made.hot(crystal[task], 1.5) for task in made.SHOWN}
     found = (liquid(half) - liquid(crystal)) / (liquid(law) - liquid(crystal))

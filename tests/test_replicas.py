@@ -7,7 +7,7 @@ import pytest
 
 from crystal.measure.chain import POOLED
 from crystal.measure.inference import Estimate
-from crystal.measure.judging import Verdict
+from crystal.measure.claims import Verdict
 from crystal.studies import figures, replicas
 
 

@@ -12,13 +12,13 @@ import pytest
 import synthetic
 import yaml
 
-from crystal.ask import grids, ladders, natural
+from crystal.ask import cells, ladders, prompts
 from crystal.ask import tasks as ask_tasks
 from crystal.ask.prompts import PROBE, PROMPTS
 from crystal.errors import CrystalError
 from crystal.keep import resample, store
-from crystal.present import answering
-from crystal.studies import contexts
+from crystal.present import views
+from crystal.studies import formats
 
 TASKS = ("coin", "die")
 
@@ -99,7 +99,7 @@ def test_fills_the_grid_then_compares_it(toy, fake):
     )
     assert fake.loads == ["base", "sft-1", "sft", "dpo", "rlvr"]
     assert store.verify("toy").missing == 0
-    stored = answering.answers(store.load_readouts("toy"), "dpo", "die")
+    stored = views.answers(store.load_readouts("toy"), "dpo", "die")
     ids = fake.encode(PROMPTS[7].text(resample.TASKS["die"], "chat"), "chat")
     np.testing.assert_allclose(stored[7], fake.law(ids, 6).options / 0.9, rtol=2e-7)
     again = resample.resample("toy", tasks=TASKS)
@@ -294,16 +294,16 @@ def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
     assert filled["rlvr"].index.tolist() == [
         ("completion", 1.0),
         ("instructed", 1.0),
-        *(("chat", t) for t in grids.TEMPERATURES),
+        *(("chat", t) for t in cells.TEMPERATURES),
     ]
     assert filled.sum() == 3 * 200 + 20 + 7 * 20 and store.verify("toy").missing == 0
     frame = store.load_readouts("toy")
-    assert answering.answers(
+    assert views.answers(
         frame, "rlvr", "coin", "chat", prompts=PROBE, temperature=2.0
     ).shape == (20, 2)
-    assert answering.answers(frame, "sft-1", "coin", prompts=PROBE).shape == (20, 2)
+    assert views.answers(frame, "sft-1", "coin", prompts=PROBE).shape == (20, 2)
     with pytest.raises(CrystalError, match="80 of 100 prompts are missing"):
-        answering.answers(frame, "sft-1", "coin")
+        views.answers(frame, "sft-1", "coin")
     text = frame[frame["form"] == "instructed"].iloc[0]
     assert text["prompt"] in {prompt.id for prompt in PROBE}
 
@@ -321,8 +321,8 @@ def test_natural_prompts_are_read_with_their_begun_reply(toy, fake, monkeypatch)
         100,
     ]
     frame = store.load_readouts("toy")
-    first, tasks = natural.load_prompts()[0], {*frame["task"]}
-    assert frame["prompt"].tolist() == [p.id for p in natural.load_prompts()] * 2 and tasks == {
+    first, tasks = prompts.load_prompts()[0], {*frame["task"]}
+    assert frame["prompt"].tolist() == [p.id for p in prompts.load_prompts()] * 2 and tasks == {
         "coin"
     }
     stored = store.read("toy", columns=["prompt", "form", "text", "prompt_ids"]).to_pandas()
@@ -330,7 +330,7 @@ def test_natural_prompts_are_read_with_their_begun_reply(toy, fake, monkeypatch)
     reply = first.reply(ask_tasks.TASKS["coin"])
     assert row["text"].endswith(reply) and "Please continue." in row["text"]
     assert bytes(store.ids_of(row["prompt_ids"])).decode().endswith(reply)
-    found = contexts.table(frame)
+    found = formats.load_contexts(frame)
     assert found["form"].tolist() == ["completion", "chat"] and (found["prompts"] == 100).all()
     assert (found["contexts"] == 50).all() and (found["lead_low"] < 0).all()
 

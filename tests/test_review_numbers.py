@@ -9,7 +9,7 @@ from crystal.keep import store
 from crystal.measure import claims, joint
 from crystal.measure import evidence as ev
 from crystal.measure import quantities as ph
-from crystal.present.answering import answers
+from crystal.present.views import answers
 
 TASKS = ("die", "digit", "month")
 NARRATOR = np.repeat(np.arange(20), 5)  # of every prompt: twenty, in five frames each

@@ -16,7 +16,7 @@ from synthetic_branches import drawn
 
 from crystal.ask.tasks import PHASE_TASKS
 from crystal.lab import world
-from crystal.measure.marks import MARKS
+from crystal.measure.claims import MARKS
 from crystal.present import show
 from crystal.studies import controls, experiment_figures, runs, seed_control
 from crystal.studies.runs import SCOPES

@@ -26,7 +26,7 @@ from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.keep import drawing, drawn, manifest, store
-from crystal.read import dialects
+from crystal.read import servers
 from crystal.read.servers import Server, address
 
 QUICK = {"pause": 0.01, "patience": 5.0, "timeout": 5.0}
@@ -46,7 +46,7 @@ def fake():
 
 
 def client(fake: Fake, **settings) -> Server:
-    return Server(url=fake.url, model=fake.model, settings=dialects.everything, **{**QUICK, **settings})
+    return Server(url=fake.url, model=fake.model, settings=servers.everything, **{**QUICK, **settings})
 
 
 # -- one request
@@ -114,15 +114,15 @@ def test_no_server_there():
     with running(Fake()) as gone:
         pass
     with pytest.raises(CrystalError, match="no server answers there: no connection.*--server URL, or .CRYSTAL_SERVER"):
-        dialects.connect(gone.url, "served", CHAT)
+        servers.connect(gone.url, "served", CHAT)
 
 
 def test_a_wrong_model_is_told_from_a_missing_endpoint(fake):
     with pytest.raises(CrystalError, match="no model 'other', it has served.*--model served"):
-        dialects.connect(fake.url, "other", CHAT, **QUICK)
+        servers.connect(fake.url, "other", CHAT, **QUICK)
     fake.endpoints = ("chat/completions",)
     with pytest.raises(CrystalError, match="no /v1/completions for 'served'.*--form chat"):
-        dialects.connect(fake.url, "served", COMPLETION, **QUICK)
+        servers.connect(fake.url, "served", COMPLETION, **QUICK)
 
 
 @pytest.mark.parametrize(("known", "spoken"), [
@@ -131,13 +131,13 @@ def test_a_wrong_model_is_told_from_a_missing_endpoint(fake):
 ])
 def test_the_fullest_dialect_is_used(fake, known, spoken):
     fake.known = known
-    assert dialects.connect(fake.url, "served", CHAT, **QUICK).settings.__name__ == spoken
+    assert servers.connect(fake.url, "served", CHAT, **QUICK).settings.__name__ == spoken
 
 
 def test_a_server_that_takes_no_dialect(fake):
     fake.known = ()
     with pytest.raises(CrystalError, match="the server refuses: status 422: Unexpected fields.*it serves served"):
-        dialects.connect(fake.url, "served", CHAT, **QUICK)
+        servers.connect(fake.url, "served", CHAT, **QUICK)
 
 
 def test_addresses(monkeypatch):
@@ -176,7 +176,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake, monkeypatch, name, ca
 
 def test_the_probe_lets_a_whole_law_pass(fake):
     there = client(fake)
-    assert re.fullmatch(r"\d+ of 128 hot tokens differ", dialects.probe(there, CHAT)) and there.batch == 50
+    assert re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(there, CHAT)) and there.batch == 50
 
 
 @pytest.mark.parametrize("fault", [
@@ -188,30 +188,30 @@ def test_the_probe_refuses_less(fake, fault):
     for name, value in fault.items():
         setattr(fake, name, value)
     with pytest.raises(CrystalError, match="does not draw from the model's whole law: .* hot tokens differ"):
-        dialects.probe(client(fake), CHAT)
+        servers.probe(client(fake), CHAT)
 
 
 def test_answers_that_repeat_within_a_request_are_asked_for_one_by_one(fake):
     fake.seeds = lambda seed, index: seed
     there = client(fake)
-    dialects.probe(there, CHAT)
+    servers.probe(there, CHAT)
     assert there.batch == 1
 
 
 def test_a_server_that_takes_no_more_than_two_is_probed_there(fake):
     """As vLLM and OpenAI. Few tokens prove a top-k only where a temperature makes all likely."""
     fake.hottest = 2.0
-    assert re.fullmatch(r"\d+ of 128 hot tokens differ", dialects.probe(client(fake), CHAT))
+    assert re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(client(fake), CHAT))
     fake.words = [f"w{i}" for i in range(50)]
     there = client(fake)
-    assert re.fullmatch(r"not probed: \d\d of 128 hot tokens differ, and at 2, .*", dialects.probe(there, CHAT))
+    assert re.fullmatch(r"not probed: \d\d of 128 hot tokens differ, and at 2, .*", servers.probe(there, CHAT))
     assert there.batch == 50
     fake.seeds = lambda seed, index: seed  # answers to one request repeat each other
-    assert dialects.probe(there, CHAT).startswith("not probed") and there.batch == 1
+    assert servers.probe(there, CHAT).startswith("not probed") and there.batch == 1
     for unseeded in (lambda seed, index: 0, lambda seed, index: index):
         fake.seeds = unseeded
         with pytest.raises(CrystalError, match="does not draw from the model's whole law"):
-            dialects.probe(client(fake), CHAT)
+            servers.probe(client(fake), CHAT)
 
 
 def test_a_server_that_refuses_so_many_answers_is_asked_for_fewer(fake):
@@ -219,7 +219,7 @@ def test_a_server_that_refuses_so_many_answers_is_asked_for_fewer(fake):
     fake.slots = 4
     there = client(fake)
     assert len(there.ask(CHAT, "A digit:", n=50, max_tokens=4, seed=5).texts) == 4 and there.batch == 4
-    assert re.fullmatch(r"\d+ of 128 hot tokens differ", dialects.probe(there, CHAT)) and there.batch == 4
+    assert re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(there, CHAT)) and there.batch == 4
     fake.hottest = 0.5
     with pytest.raises(CrystalError, match="the server refuses: status 400: temperature"):
         there.ask(CHAT, "A digit:", n=3, max_tokens=4, seed=5)
@@ -228,9 +228,9 @@ def test_a_server_that_refuses_so_many_answers_is_asked_for_fewer(fake):
 
 def test_what_cannot_be_probed_is_said(fake):
     fake.words = ("\ufffd", "", "a")
-    assert "have a text" in dialects.probe(client(fake), CHAT)
+    assert "have a text" in servers.probe(client(fake), CHAT)
     fake.mischief = lambda number: "400 too hot"
-    assert dialects.probe(client(fake), CHAT) == "not probed: it refuses a temperature of 2"
+    assert servers.probe(client(fake), CHAT) == "not probed: it refuses a temperature of 2"
 
 
 # -- draws of a ladder

@@ -10,7 +10,7 @@ import pytest
 import tiny_gguf
 import torch
 
-from crystal.ask import sources
+from crystal.ask import ladders, sources
 from crystal.ask.ladders import load_ladder
 from crystal.cli import main
 from crystal.errors import CrystalError
@@ -219,5 +219,5 @@ def test_a_ladder_of_ours_has_nothing_to_fetch(capsys) -> None:
 def test_described_packages_say_scheme_and_terms() -> None:
     for name in ("gemma3-270m", "smollm2-135m-instruct"):
         for rung in load_ladder(name).rungs:
-            assert sources.packaged(rung.source) and rung.scheme and rung.licence and not rung.local
+            assert ladders.packaged(rung.source) and rung.scheme and rung.licence and not rung.local
             assert rung.scheme in load_ladder(name).title

@@ -28,7 +28,7 @@ from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.keep import drawn, manifest, store, sums
-from crystal.present import answering
+from crystal.present import views
 
 CELL = Cell(
     model="data/weights/toy/base",
@@ -152,10 +152,10 @@ def test_what_was_appended_comes_back(toy):
     assert laws.dtype == np.float64
     for rung in toy:
         np.testing.assert_allclose(
-            answering.answers(frame, rung, "coin"), toy[rung]["coin"], rtol=1.3e-7
+            views.answers(frame, rung, "coin"), toy[rung]["coin"], rtol=1.3e-7
         )  # float32's digits
     np.testing.assert_allclose(
-        answering.answers(frame, "sft", "coin", "completion"), toy["sft"]["coin"], rtol=1.3e-7
+        views.answers(frame, "sft", "coin", "completion"), toy["sft"]["coin"], rtol=1.3e-7
     )
 
 
@@ -232,7 +232,7 @@ def test_a_reworded_prompt_is_not_loaded(toy, monkeypatch):
         CrystalError,
         match="20 of 100 prompts are missing, first 00-log.*rung base, task coin.*make resample",
     ):
-        answering.answers(store.load_readouts("toy"), "base", "coin")
+        views.answers(store.load_readouts("toy"), "base", "coin")
 
 
 def test_two_tokenizers_are_ambiguous(toy):
@@ -258,16 +258,16 @@ def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
         CrystalError,
         match="100 of 100 prompts are missing, first 00-log.*rung dpo, task coin, form completion",
     ):
-        answering.answers(frame, "dpo", "coin", "completion")
+        views.answers(frame, "dpo", "coin", "completion")
     with pytest.raises(CrystalError, match="1 of 100 prompts are missing, first 03-form"):
-        answering.answers(frame[(frame["prompt"] != "03-form")], "dpo", "coin")
+        views.answers(frame[(frame["prompt"] != "03-form")], "dpo", "coin")
     with pytest.raises(CrystalError, match="several ladders"):
-        answering.answers(frame.assign(ladder=["a"] * 5 + ["b"] * (len(frame) - 5)), "dpo", "coin")
+        views.answers(frame.assign(ladder=["a"] * 5 + ["b"] * (len(frame) - 5)), "dpo", "coin")
     frame["probability"] *= frame["prompt"] != "03-form"
     with pytest.raises(
         CrystalError, match="1 of 100 prompts are not answered, least 03-form: 0 of the mass"
     ):
-        answering.answers(frame, "dpo", "coin")
+        views.answers(frame, "dpo", "coin")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from crystal import cli
 from crystal.errors import CrystalError
 from crystal.measure import chain
-from crystal.present import overview
+from crystal.present import verdicts
 from crystal.tables import survey
 from crystal.tables.table import read_table
 
@@ -192,8 +192,8 @@ def test_figures_draw_what_was_judged(tmp_path):
     sharp = survey.over_tasks(numbers, "normalised")
     assert len(sharp) == 12 and (sharp["low"] <= sharp["value"]).all()
     for fig in (
-        overview.plot_matrix(overview.load_verdicts(found)),
-        overview.plot_forest(pooled),
+        verdicts.plot_matrix(verdicts.load_verdicts(found)),
+        verdicts.plot_forest(pooled),
         survey.plot_stages(sharp, table.stages, "entropy"),
     ):
         fig.savefig(tmp_path / "figure.svg")

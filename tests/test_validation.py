@@ -17,8 +17,8 @@ from crystal.measure import evidence as ev
 from crystal.measure import quantities as ph
 from crystal.measure.claims import MARKS
 from crystal.measure.synthetic import SCENARIOS, Design, Panel
-from crystal.present import joint_figures, validation_figures
-from crystal.studies import named
+from crystal.present import validation_figures
+from crystal.studies import controls
 
 SMALL = Design(6, 12, 2)
 CAST = Design(6, 20, 2, balanced=True)
@@ -206,11 +206,11 @@ def test_shipped_rates_are_found_again_by_fresh_trials():
 
 def test_marks_of_the_joint_test_follow_from_their_ladders():
     """The registered rule: the mark taken makes few false alarms and keeps its power."""
-    marks = joint_figures.load_thresholds(validation.load_joint())
+    marks = validation_figures.load_thresholds(validation.load_joint())
     taken = marks[marks["taken"]].set_index("claim")
     assert list(taken.index) == ["one-seed", "unmixed"]
-    assert (taken["false alarms"] <= joint_figures.ALLOWED).all()
-    assert (taken["power"] >= joint_figures.POWER).all()
+    assert (taken["false alarms"] <= validation_figures.ALLOWED).all()
+    assert (taken["power"] >= validation_figures.POWER).all()
 
 
 # --- readings, organisms and figures
@@ -227,13 +227,13 @@ def test_readings_by_hand():
 
 def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
     """Shipped read-outs of two runs from each parent, twice: no chance in it."""
-    monkeypatch.setattr(named, "RUNS", {"salient": named.ONE, "everyone": named.NONE})
-    found = named.load_named(permutations=99).set_index(["run", "parent"])
+    monkeypatch.setattr(named, "RUNS", {"salient": controls.ONE, "everyone": controls.NONE})
+    found = controls.load_named(permutations=99).set_index(["run", "parent"])
     one, none = found.loc["salient"], found.loc["everyone"]
     assert len(one) == len(none) == 4 and sorted(one["fresh"]) == [False, False, True, True]
     assert (one["one-seed"] == "holds").all() and (one["named"] == 1).all()
     assert (none["one-seed"] != "holds").all() and none["named"].isna().all()
-    assert joint_figures.plot_named(found.reset_index()).axes
+    assert validation_figures.plot_named(found.reset_index()).axes
 
 
 def test_figures_draw_what_is_shipped(tmp_path):
@@ -245,11 +245,11 @@ def test_figures_draw_what_is_shipped(tmp_path):
             validation_figures.plot_alarms(validation_figures.load_alarms(trials)),
             validation_figures.plot_smallest(validation_figures.smallest(power)),
             validation_figures.plot_readings(synthetic.load_readings((2,), tries=1)),
-            joint_figures.plot_scenarios(joint_figures.load_scenarios(ladders)),
+            validation_figures.plot_scenarios(validation_figures.load_scenarios(ladders)),
         )
     ):
         fig.savefig(tmp_path / f"{number}.svg")
     fewest = validation_figures.smallest(power).set_index(["claim", "options", "draws"])["contexts"]
     assert fewest["little-promoted", 10, np.inf] <= 20
-    designs = joint_figures.load_designs(ladders)
+    designs = validation_figures.load_designs(ladders)
     assert designs["varied"].iloc[0] == "main" and len(designs) == 1 + len(validation.PANELS)

@@ -16,7 +16,7 @@ from crystal.measure import chain, claims
 from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
 from crystal.measure.claims import judge
-from crystal.present import telling, verdicts, views
+from crystal.present import show, telling, verdicts, views
 
 K = 20
 HOW = {"permutations": 199}
@@ -403,16 +403,16 @@ def test_every_claim_belongs_to_a_phase_or_an_experiment():
 
 
 def test_numbers_in_words():
-    assert telling.slug("liquidity of SFT, bits") == "liquidity-of-sft-bits"
-    assert telling.interval(inf.Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
-    assert telling.interval(inf.exactly(2)) == "2.00"
+    assert show.slug("liquidity of SFT, bits") == "liquidity-of-sft-bits"
+    assert show.interval(inf.Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert show.interval(inf.exactly(2)) == "2.00"
     assert (
-        telling.interval(inf.NOTHING) == "–"
-        and telling.interval(inf.Estimate(2.0, np.nan, np.nan)) == "2.00"
+        show.interval(inf.NOTHING) == "–"
+        and show.interval(inf.Estimate(2.0, np.nan, np.nan)) == "2.00"
     )
-    assert telling.fmt(np.nan) == "–" and telling.fmt(np.inf) == "∞"
+    assert show.number(np.nan) == "–" and show.number(np.inf) == "∞"
     assert [
-        telling.fmt(x) for x in (0.0, 0.0000741, 5.1e-7, 0.0001, 0.009999, 0.5, 99.96, 1234.5)
+        show.number(x) for x in (0.0, 0.0000741, 5.1e-7, 0.0001, 0.009999, 0.5, 99.96, 1234.5)
     ] == ["0.00", "7.41e-05", "5.10e-07", "0.000100", "0.0100", "0.500", "100", "1,234"]
 
 

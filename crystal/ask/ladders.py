@@ -19,7 +19,7 @@ from typing import Any
 from .. import texts
 from ..errors import CrystalError, known
 from ..files import file_sha256, mend_of, root
-from ..fits import Hex, anything, count, flag, misfit, shown, text
+from ..files import Hex, anything, count, flag, misfit, shown, text
 from .cells import GRIDS
 from .tasks import TASKS
 

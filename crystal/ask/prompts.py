@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import CrystalError
 from ..files import root
-from ..fits import misfit, text
+from ..files import misfit, text
 from ..texts import parse_yaml, read_text
 from .tasks import PHASE_TASKS, Task
 

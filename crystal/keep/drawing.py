@@ -28,7 +28,7 @@ from ..ask.prompts import FORMS, PROBE, PROMPTS, Prompt, template_of
 from ..ask.tasks import PHASE_TASKS, TASKS, Task, first_line, read
 from ..errors import CrystalError, known
 from ..files import root
-from ..read import dialects
+from ..read import servers
 from ..read.servers import ENDPOINTS, Server, address
 from . import drawn, manifest
 from .drawn import DRAWN, TASKS_DRAWN, TRUTH
@@ -177,10 +177,10 @@ def draw_served(
     chosen, checked = identify(ladder, model, rung, listed)
     form = known(form or chosen.native_form, FORMS, "form")
     template = template_of(form)
-    there = dialects.connect(url, model, template, **settings)
+    there = servers.connect(url, model, template, **settings)
     how = {"n": n, "seed": seed, "max_tokens": max_tokens, "endpoint": ENDPOINTS[template]}
     decoding = Decoding(kind="draws", **how)
-    probed = dialects.probe(there, template, workers)
+    probed = servers.probe(there, template, workers)
     facts = {"model": model, "checked": checked, "probe": probed}
     facts |= {"settings": there.settings.__name__, "software": there.software}
     say(f"{model} is rung {chosen.name} of {name} ({checked}); {probed}")

@@ -29,7 +29,7 @@ from .. import __version__
 from ..ask.cells import canonical, digest
 from ..errors import CrystalError
 from ..files import FORBIDDEN, mend_of, root, sync, write_all, write_file
-from ..fits import Hex, count, misfit, number, text
+from ..files import Hex, count, misfit, number, text
 
 SAMPLES, DRAWS = "samples", "draws"  # kinds: exact read-outs, sampled texts
 _TARGET = {SAMPLES: "resample", DRAWS: "draw"}  # what fills a log

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from ..ask.cells import Cell, Decoding, task_sha256
-from ..ask.grids import Situation, situations
+from ..ask.cells import Situation, situations
 from ..ask.ladders import (
     Ladder,
     Rung,

@@ -25,8 +25,8 @@ from ..ask.prompts import load_pool, load_prompts
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import root
-from ..fits import misfit, text
-from ..read.conversion import converted
+from ..files import misfit, text
+from ..read.checkpoints import converted
 from . import world
 from .world import dialogue, preferred, rng_of, said
 

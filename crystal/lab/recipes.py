@@ -18,7 +18,7 @@ from ..ask.ladders import BRANCH_STAGES
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError, known
 from ..files import root
-from ..fits import anything, count, flag, misfit, number, shown, text
+from ..files import anything, count, flag, misfit, number, shown, text
 from . import world
 
 # What a field may hold. Of a stage: numbers under any name but those that are words or lists.

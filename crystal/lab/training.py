@@ -34,8 +34,8 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 from trl.trainer import utils as trl_utils
 
 from ..ask.ladders import STAGES
-from ..read.conversion import converted
-from ..read.memory import hold
+from ..read.checkpoints import converted
+from ..read.engine import hold
 from . import curricula, instructions
 from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 

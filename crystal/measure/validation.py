@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..cores import cores
+from ..workers import cores
 from ..errors import CrystalError
 from ..files import root, write_file
 from ..texts import parse_json, read_text

@@ -17,7 +17,7 @@ import pandas as pd
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import root
-from ..read.shapes import SHAPES, forward_bytes, operations
+from ..read.costs import SHAPES, forward_bytes, operations
 from ..texts import load_json
 from . import show
 from .figures import legend_below, panels

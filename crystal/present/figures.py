@@ -18,7 +18,7 @@ from ..ask.prompts import NARRATORS, PROMPTS
 from ..ask.tasks import TASKS
 from ..measure import claims
 from ..measure import inference as inf
-from ..measure import phases as ph
+from ..measure import quantities as ph
 from ..measure.claims import QUANTILE
 from ..texts import label
 from .views import LEFTOVER, NATIVE, compared, each_ladder, given, title_of, was_read

@@ -11,9 +11,9 @@ import pandas as pd
 
 from ..ask.prompts import PROBE, PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..measure import coverage as cv
+from ..measure import quantities as cv
 from ..measure import inference as inf
-from ..measure import phases as ph
+from ..measure import quantities as ph
 from ..texts import label
 from .figures import COLOURS, MARKERS, each_panel, legend_below, panels
 from .open_tasks import EACH, KINDS, counted, each_count, estimated, kind, laws_of, mean_pair, where

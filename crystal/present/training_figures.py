@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..ask.grids import situations
+from ..ask.cells import situations
 from ..ask.ladders import DTYPES, Ladder, hub_names, load_ladder
 from ..ask.prompts import FORMS, PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError
 from ..files import root
 from ..keep import store
-from ..lab import experiments, world
+from ..lab import recipes, world
 from ..measure.inference import Estimate, student
-from ..measure.marks import MARKS
-from ..measure.phases import jsd_bits
+from ..measure.claims import MARKS
+from ..measure.quantities import jsd_bits
 from ..texts import load_json
 from . import show
 from .bench import HARNESS, READ, SAMPLES, load
@@ -302,7 +302,7 @@ def load_costs() -> pd.DataFrame:
     rows = []
     for path in sorted((root() / "data" / "training").glob("*.json")):
         report, name = load_json(path), path.stem
-        if name in experiments.experiment_names():
+        if name in recipes.experiment_names():
             for key, record in report["runs"].items():
                 of = ", on ".join([name, *([record["device"]] if "device" in record else [])])
                 for part, minutes in record["minutes"].items():

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..measure.joint_synthetic import MIXED, PROGRESS, SHARE, Panel
-from ..measure.marks import MARKS
-from ..measure.readings import DISTANCES, FIGURES, INFORMATION
-from ..measure.simulation import JUDGED
+from ..measure.synthetic import MIXED, Panel
+from ..measure.validation import PROGRESS, SHARE
+from ..measure.claims import MARKS
+from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION
+from ..measure.validation import JUDGED
 from ..measure.validation import CASTS, EXACT
 from .figures import COLOURS, legend_below, panels
 

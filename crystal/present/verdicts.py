@@ -20,18 +20,18 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..ask.natural import load_prompts
+from ..ask.prompts import load_prompts
 from ..ask.prompts import NARRATORS, PROMPTS, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..files import PACKAGE, root, write_file
 from ..keep import store
-from ..measure import answered, chain
+from ..measure import evidence, chain
 from ..measure.chain import Survey
 from ..measure.claims import QUANTILE
 from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
-from ..measure.judging import Verdict
-from ..measure.marks import MARKS
+from ..measure.claims import Verdict
+from ..measure.claims import MARKS
 from ..texts import label
 from . import show
 from .figures import COLOURS as HUES
@@ -256,8 +256,8 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     out = over.mean().assign(most=over["off_support"].max())
     mass = picked.assign(mass=picked["probability"].map(np.sum))
     for place, mine in mass.groupby(["ladder", "rung"], sort=False):
-        found = answered.count(mine["mass"].to_numpy())
-        each = (answered.count(one.to_numpy()) for _, one in mine.groupby("task")["mass"])
+        found = evidence.count(mine["mass"].to_numpy())
+        each = (evidence.count(one.to_numpy()) for _, one in mine.groupby("task")["mass"])
         few = sum(not one.measurable for one in each)
         told = (found.answered, found.asked, found.median, few)
         out.loc[place, ["answered", "asked", "median", "few"]] = told
@@ -269,7 +269,7 @@ def answered_told(left: pd.DataFrame) -> str:
     told = []
     for ladder, mine in each_ladder(left):
         parts = [
-            f"{row.rung}, {answered.Count(row.answered, row.asked, row.median).said}"
+            f"{row.rung}, {evidence.Count(row.answered, row.asked, row.median).said}"
             + (f", {row.few} tasks not measurable" if row.few else "")
             for row in mine.itertuples()
         ]

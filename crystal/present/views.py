@@ -21,10 +21,10 @@ from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from ..keep.store import load_readouts
 from ..lab.world import temperament_of
-from ..measure import answered
+from ..measure import chain, evidence
 from ..measure.evidence import Evidence
 from ..measure.inference import Estimate, leave_one_out
-from ..measure.judging import Verdict, finite
+from ..measure.claims import Verdict, finite
 from ..texts import markdown
 from . import show
 
@@ -117,7 +117,7 @@ def answers(
     """
     table = unconditional(frame, rung, task, form, prompts=prompts)
     mass = table.sum(axis=1)
-    if len(low := np.flatnonzero(~answered.answers(mass))):
+    if len(low := np.flatnonzero(~evidence.answers(mass))):
         least = int(mass.argmin())
         raise CrystalError(
             f"{len(low)} of {len(mass)} prompts are not answered, least {prompts[least].id}: "
@@ -176,8 +176,8 @@ class Compared:
     prompts: tuple[Prompt, ...]
     rows: np.ndarray  # (prompts,) their places among those that were asked
     tables: Mapping[Place, np.ndarray]  # (prompts, options), unconditional
-    counts: Mapping[Place, answered.Count]  # of every checkpoint by itself
-    count: answered.Count  # of all of them together
+    counts: Mapping[Place, evidence.Count]  # of every checkpoint by itself
+    count: evidence.Count  # of all of them together
 
     def laws(self, place: Place) -> np.ndarray:
         """(prompts, options), conditional on an option."""
@@ -230,13 +230,13 @@ def compared(
 def of_tables(tables: Mapping[Place, np.ndarray], prompts: Sequence[Prompt] = PROMPTS) -> Compared:
     """The same of tables of any ladders, each (prompts, options), unconditional."""
     masses = {place: table.sum(axis=1) for place, table in tables.items()}
-    rows = np.flatnonzero(answered.both(*masses.values()))
+    rows = np.flatnonzero(evidence.both(*masses.values()))
     return Compared(
         tuple(prompts[row] for row in rows),
         rows,
         {place: table[rows] for place, table in tables.items()},
-        {place: answered.count(mass) for place, mass in masses.items()},
-        answered.count(*masses.values()),
+        {place: evidence.count(mass) for place, mass in masses.items()},
+        evidence.count(*masses.values()),
     )
 
 
@@ -278,7 +278,7 @@ def tell_answered(
             able.append(ladder)
             continue
         why.append(f"{title}: {found.count.why}.")
-        for verdict in answered.no_verdicts(claims, found.count):
+        for verdict in chain.no_verdicts(claims, found.count):
             show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
     show.tell(show.listed([*told, *why]))
     if not able:

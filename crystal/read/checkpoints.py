@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from .. import texts
 from ..ask import sources
-from ..ask.hub import refusal
+from ..ask.sources import refusal
 from ..ask.ladders import pins, weights_sha256
 from ..errors import CrystalError
 from ..files import cache, mend_of

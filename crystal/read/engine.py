@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from ..ask import sources
-from ..ask.hub import refusal, template_sha256, tokenizer_at
+from ..ask.sources import refusal, template_sha256, tokenizer_at
 from ..ask.ladders import Rung, check_files, weights_sha256
 from ..ask.tasks import Task
 from ..errors import CrystalError, known

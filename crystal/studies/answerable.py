@@ -22,22 +22,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import yaml
 
-from ..ask.natural import (
-    ANSWERED,
-    CHOSEN,
-    CONTEXTS,
-    OPTIONS,
-    POOL,
-    WORDINGS,
-    Pool,
-    before,
-    begun,
-    folder,
-)
+from ..ask.prompts import ANSWERED, CHOSEN, CONTEXTS, OPTIONS, POOL, WORDINGS, Pool, before, begun, folder
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import write_file
-from ..measure.answered import LEAST
+from ..measure.evidence import LEAST
 from ..texts import is_number, read_text
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from scipy.special import betaincinv
 
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS
-from ..measure import phases as ph
+from ..measure import quantities as ph
 from ..measure.inference import Estimate
 from . import real, runs
 

@@ -16,12 +16,12 @@ import pandas as pd
 from ..ask.prompts import CHAT, COMPLETION, FORMS, PROBE, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..keep import store
-from ..lab import experiments, world
+from ..lab import recipes, world
 from ..measure import claims, inference, joint
 from ..measure.inference import Estimate
-from ..measure.judging import Verdict, judge
-from ..measure.phases import jsd_bits
-from ..present import answering
+from ..measure.claims import Verdict, judge
+from ..measure.quantities import jsd_bits
+from ..present import views
 from ..present.show import fmt, table
 from . import runs
 from .runs import SCOPES, Array, where
@@ -53,7 +53,7 @@ def truth(world_: str, task: str) -> Array:
 
 def load_truth(parent: str) -> pd.DataFrame:
     """Mean bits from a base's answers to its narrators' laws: run, world, form, task, jsd."""
-    done, rows = experiments.load_records(EXPERIMENT), []
+    done, rows = recipes.load_records(EXPERIMENT), []
     bases = {SHARED: (parent, "base")}
     for run in ("independent", "solo"):
         if f"{parent}/{run}" in done:
@@ -62,7 +62,7 @@ def load_truth(parent: str) -> pd.DataFrame:
         frame, where = store.load_readouts(ladder, tasks=PHASE_TASKS, rungs=[base]), WORLD[run]
         for form in FORMS:
             for task in PHASE_TASKS:
-                said = answering.answers(frame, base, task, form, prompts=cast(where))
+                said = views.answers(frame, base, task, form, prompts=cast(where))
                 rows.append(
                     (run, where, form, task, float(jsd_bits(said, truth(where, task)).mean()))
                 )
@@ -73,7 +73,7 @@ def load_steps(parent: str) -> pd.DataFrame:
     """`runs.walk` of the controls that were read; the parent's own base and SFT as "shared"."""
     own = runs.along([parent])
     own = own[own["stage"].isin(["base", "sft"])].assign(run=SHARED)
-    done = experiments.load_records(EXPERIMENT)
+    done = recipes.load_records(EXPERIMENT)
     there = [run for run in ("shuffled", "independent", "solo") if f"{parent}/{run}" in done]
     both = pd.concat([own, *([runs.walk(EXPERIMENT, there)] if there else [])], ignore_index=True)
     return both[both["parent"] == parent].reset_index(drop=True)
@@ -181,10 +181,10 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, law: str, permutations: int
     pairs, rung = {}, frame["rung"].iloc[0]
     for task in PHASE_TASKS:
         tables = {
-            "base": answering.unconditional(base, "base", task, COMPLETION, prompts=PROBE),
-            "sft": answering.unconditional(frame, rung, task, CHAT, prompts=PROBE),
+            "base": views.unconditional(base, "base", task, COMPLETION, prompts=PROBE),
+            "sft": views.unconditional(frame, rung, task, CHAT, prompts=PROBE),
         }
-        both = answering.of_tables(tables, PROBE)
+        both = views.of_tables(tables, PROBE)
         if both.count.measurable:
             pairs[task] = both.evidence("base"), both.evidence("sft")
     found = joint.moves(pairs, joint.kinds({task: TASKS[task].options for task in pairs}))

@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
-from ..measure.marks import MARKS
-from ..present.axes import panels
+from ..measure.claims import MARKS
+from ..present.figures import panels
 from . import seed_control as seed
 from .controls import WORLD
 from .figures import (

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..measure.marks import MARKS
-from ..present.axes import COLOURS, MARKERS, panels, title_of
-from ..present.overview import COLOURS as VERDICTS
-from ..present.overview import SIGNS
+from ..measure.claims import MARKS
+from ..present.figures import COLOURS, MARKERS, panels
+from ..present.views import title_of
+from ..present.verdicts import COLOURS as VERDICTS
+from ..present.verdicts import SIGNS
 from ..texts import label
 from .formats import FORM_NAMES
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, means, usable, where

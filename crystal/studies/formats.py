@@ -15,19 +15,19 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..ask.natural import WORDINGS
+from ..ask.prompts import WORDINGS
 from ..ask.prompts import CHAT, COMPLETION, FORMS, PROBE, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError
 from ..files import root
 from ..keep import store
-from ..measure import answered, phases
+from ..measure import evidence, quantities
 from ..measure import inference as inf
-from ..measure.crossed import Crossed
+from ..measure.evidence import Crossed
 from ..measure.inference import Estimate
-from ..measure.phases import Array
-from ..present.answering import unconditional
-from ..present.axes import title_of
+from ..measure.quantities import Array
+from ..present.views import unconditional
+from ..present.views import title_of
 from ..present.show import fmt
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
 
@@ -55,7 +55,7 @@ class Reading:
             task
             for task in PHASE_TASKS
             if (group == ALL or (task in self.demonstrated) == (group == DEMONSTRATED))
-            and self.answered[task].sum() >= answered.needed(len(self.narrators))
+            and self.answered[task].sum() >= evidence.needed(len(self.narrators))
         ]
 
     def weights(self, task: str, w: Array | None = None) -> Array:
@@ -78,7 +78,7 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
         for task in PHASE_TASKS if len(part) == len(prompts) * len(PHASE_TASKS) else ():
             table = unconditional(part, rung, task, form, prompts=prompts)
             mass = table.sum(1, keepdims=True)
-            both[task] *= answered.answers(mass[:, 0])
+            both[task] *= evidence.answers(mass[:, 0])
             # a row that is not answered weighs nothing, whatever it holds
             there = np.where(mass > 0, mass, table.shape[1])
             found[rung, form, task] = np.where(mass > 0, table, 1) / there
@@ -91,14 +91,14 @@ def liquidity(reading: Reading, rung: str, form: str, group: str) -> Statistic:
     """Liquidity in bits, mean over the tasks of a group."""
     laws = {task: reading.answers[rung, form, task] for task in reading.tasks(group)}
     return lambda w: np.mean(
-        [phases.liquidity_bits(law, reading.weights(task, w)) for task, law in laws.items()], axis=0
+        [quantities.liquidity_bits(law, reading.weights(task, w)) for task, law in laws.items()], axis=0
     )
 
 
 def kept(reading: Reading, rung: str, group: str, form: str = COMPLETION) -> Statistic:
     """Liquidity of a rung over that of the base, both in one form, means over a group's tasks."""
     later, base = (liquidity(reading, of, form, group) for of in (rung, "base"))
-    return lambda w: phases.ratio(later(w), base(w))
+    return lambda w: quantities.ratio(later(w), base(w))
 
 
 def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str, Array]:
@@ -109,14 +109,14 @@ def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str
     """
     weights = reading.weights(task, weights)
     start, form, text, whole = (
-        phases.mean_law(reading.answers[rung, form, task], weights)
+        quantities.mean_law(reading.answers[rung, form, task], weights)
         for rung in ("base", "sft")
         for form in (COMPLETION, CHAT)
     )
     return {
-        "form": phases.tv(start, form),
-        "text": phases.tv(start, text),
-        "whole": phases.tv(start, whole),
+        "form": quantities.tv(start, form),
+        "text": quantities.tv(start, text),
+        "whole": quantities.tv(start, whole),
         "along": ((form - start) * (whole - start)).sum(-1),
         "length": ((whole - start) ** 2).sum(-1),
     }
@@ -132,14 +132,14 @@ def form_share(
 
     def share(w: Array) -> Array:
         found = [moves(reading, task, w) for task in reading.tasks(group)]
-        return phases.ratio(*(np.sum([move[name] for move in found], axis=0) for name in over))
+        return quantities.ratio(*(np.sum([move[name] for move in found], axis=0) for name in over))
 
     return share
 
 
 def _form_alone(reading: Reading, group: str) -> Statistic:
     chat, raw = (liquidity(reading, "base", form, group) for form in (CHAT, COMPLETION))
-    return lambda w: phases.ratio(chat(w), raw(w))
+    return lambda w: quantities.ratio(chat(w), raw(w))
 
 
 def _left(rung: str, form: str) -> str:
@@ -247,7 +247,7 @@ def crossed(rows: pd.DataFrame) -> Array:
     by natural prompts.
     """
     mass = rows["probability"].map(np.sum)
-    there = rows[answered.answers(mass)].sort_values(["narrator", "frame"])
+    there = rows[evidence.answers(mass)].sort_values(["narrator", "frame"])
     whole = there.groupby("narrator")["frame"].transform("size") == WORDINGS
     found = np.stack([np.zeros_like(rows["probability"].iloc[0]), *there["probability"][whole]])[1:]
     return (found / found.sum(-1, keepdims=True)).reshape(-1, WORDINGS, found.shape[1])
@@ -267,7 +267,7 @@ def load_contexts(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _row(rows: pd.DataFrame) -> dict[str, float]:
     mass, laws = rows["probability"].map(np.sum), crossed(rows)
-    asked = answered.count(mass.to_numpy())
+    asked = evidence.count(mass.to_numpy())
     found = {"answered": asked.median, "prompts": asked.answered}
     found |= {"contexts": len(laws), "left_open": rows["unresolved"].max()}
     numbers = Crossed(laws) if asked.measurable and len(laws) >= FEWEST else None

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..lab.experiments import load_experiment
+from ..lab.recipes import load_experiment
 from ..lab.recipes import load_recipe
 from ..measure.inference import Estimate
-from ..measure.judging import Verdict, judge
+from ..measure.claims import Verdict, judge
 from . import runs
 from .remelting import AGAIN, recorded
 from .runs import DEMONSTRATED, HELD_OUT, Array, by_group, over_parents, per_parent, where

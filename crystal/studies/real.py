@@ -16,16 +16,16 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import Rung, load_ladder
-from ..ask.natural import load_prompts
+from ..ask.prompts import load_prompts
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..keep import store
-from ..lab import experiments
-from ..measure import chain, claims, inference, joint, judging
-from ..measure import phases as ph
+from ..lab import recipes
+from ..measure import chain, claims, inference, joint
+from ..measure import quantities as ph
 from ..measure.inference import Estimate
-from ..present import answering, show, telling
-from ..present.answering import Compared
+from ..present import views, show
+from ..present.views import Compared
 
 EXPERIMENT, PARENT = "real-arms", "gemma3-270m"
 OTHER = "smollm2-135m-instruct"  # aligned, of another family, and the teacher of the open answers
@@ -41,7 +41,7 @@ def ends() -> dict[str, Rung]:
     rungs = [rung for rung in load_ladder(EXPERIMENT).rungs if rung.stage == "sft"]
     return {
         run.name: max((r for r in rungs if r.run == run.name), key=lambda r: r.step)
-        for run in experiments.load_experiment(EXPERIMENT).runs
+        for run in recipes.load_experiment(EXPERIMENT).runs
         if any(r.run == run.name for r in rungs)
     }
 
@@ -71,7 +71,7 @@ def compared(
         name: np.stack([readouts[rung, form, task][prompt.id] for prompt in prompts])
         for name, (rung, form) in places.items()
     }
-    return answering.of_tables(tables, prompts)
+    return views.of_tables(tables, prompts)
 
 
 def pairs(
@@ -97,7 +97,7 @@ def surveys(
     return found
 
 
-def ungated(readouts: Laws, **how) -> dict[str, judging.Verdict]:
+def ungated(readouts: Laws, **how) -> dict[str, claims.Verdict]:
     """Run -> one-seed, asked whether or not the run collapsed; registered nowhere, so no verdict of
     the chain: it says where an answer would lie.
     """
@@ -260,8 +260,8 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
 
 
 def counted(verdicts: Sequence[str]) -> str:
-    """`telling.counted` of one verdict a task."""
-    return telling.counted(Counter(verdicts), len(verdicts))
+    """`show.counted` of one verdict a task."""
+    return show.counted(Counter(verdicts), len(verdicts))
 
 
 def of_task(row: Any) -> str:
@@ -275,7 +275,7 @@ def of_task(row: Any) -> str:
     return f"collapse {verdict}, the spread is {spread} times the base's ({rests})"
 
 
-def in_short(verdict: judging.Verdict) -> str:
+def in_short(verdict: claims.Verdict) -> str:
     """A verdict with its number and interval, for a cell of a table."""
-    number = telling.interval(verdict.estimate)
+    number = show.interval(verdict.estimate)
     return verdict.verdict if number == "–" else f"{verdict.verdict}: {number}"

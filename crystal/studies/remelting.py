@@ -13,18 +13,19 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ..ask.grids import TEMPERATURES
+from ..ask.cells import TEMPERATURES
 from ..ask.ladders import Rung, load_ladder
 from ..ask.prompts import CHAT, COMPLETION, INSTRUCTED, PROBE
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
 from ..keep import store
-from ..measure import answered, phases
+from ..measure import chain, evidence, quantities
 from ..measure.inference import NOTHING
-from ..measure.judging import Verdict
-from ..measure.phases import Array
+from ..measure.claims import Verdict
+from ..measure.quantities import Array
 from ..present.show import claim, table
-from ..present.telling import finite, fmt, slug
+from ..measure.claims import finite
+from ..present.show import number as fmt, slug
 from ..present.training_figures import load_report
 from . import runs
 from .runs import ALL, APART, by_group, estimate, told, where
@@ -112,7 +113,7 @@ def _done(name: str, ladders: Sequence[str]) -> list[Rung]:
 
 def frozen(ladder: str) -> bool:
     """Whether the crystal's liquidity, mean over tasks, is at most FROZEN of the base's."""
-    bits = lambda laws: phases.liquidity_bits(laws[~np.isnan(laws).any(1)])  # noqa: E731
+    bits = lambda laws: quantities.liquidity_bits(laws[~np.isnan(laws).any(1)])  # noqa: E731
     base, crystal = (
         np.mean([*map(bits, runs.origin_of(ladder, rung).values())]) for rung in ("base", CRYSTAL)
     )
@@ -146,9 +147,9 @@ def _apart(now: Array, chat: Array, raw: Array) -> dict[str, float]:
     mean = now.mean(0)
     return {
         "measurable": 1.0,
-        "to_raw": float(phases.jsd_bits(now, raw).mean()),
-        "to_mean": float(phases.jsd_bits(mean, chat.mean(0))),
-        "to_uniform": float(phases.jsd_bits(mean, np.full(len(mean), 1 / len(mean)))),
+        "to_raw": float(quantities.jsd_bits(now, raw).mean()),
+        "to_mean": float(quantities.jsd_bits(mean, chat.mean(0))),
+        "to_uniform": float(quantities.jsd_bits(mean, np.full(len(mean), 1 / len(mean)))),
     }
 
 
@@ -183,8 +184,8 @@ def _shares(
     gained = after["liquidity"] - crystal["liquidity"]
     return after.assign(
         against=against,
-        regained=phases.ratio(gained, base["liquidity"] - crystal["liquidity"]),
-        distance=phases.ratio(after[to], crystal[to]),
+        regained=quantities.ratio(gained, base["liquidity"] - crystal["liquidity"]),
+        distance=quantities.ratio(after[to], crystal[to]),
         entropy_gained=after["entropy"] - crystal["entropy"],
     )
 
@@ -228,13 +229,13 @@ def _judged(rows: pd.DataFrame) -> Verdict:
         return found
     few, tasks = len(PHASE_TASKS) * (1 - rows["measurable"][~able]), len(PHASE_TASKS)
     why = (
-        f"not measurable on {runs.counted(int((~able).sum()))}: {answered.needed(len(PROBE))} of "
+        f"not measurable on {runs.counted(int((~able).sum()))}: {evidence.needed(len(PROBE))} of "
         f"{len(PROBE)} prompts must be answered, and on {few.min():.0f} to {few.max():.0f} of "
         f"{tasks} tasks they are not"
     )
     if able.sum() > 1:
         return replace(found, reason=f"{found.reason}; {why}")
-    return Verdict("remelts", answered.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
+    return Verdict("remelts", chain.NOT_MEASURABLE, why, NOTHING, None, None, 1.0, 1.0)
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
@@ -248,7 +249,7 @@ def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
             shown = load_ladder(first).demonstrated
             one, other = runs.origin_of(first), runs.origin_of(second)
             for task in PHASE_TASKS:
-                far = float(phases.jsd_bits(one[task], other[task]).mean())
+                far = float(quantities.jsd_bits(one[task], other[task]).mean())
                 rows.append((f"{first}, {second}", task, task not in shown, far))
     frame = pd.DataFrame(rows, columns=["parent", "task", "held_out", "to_base"])
     return by_group(frame, ["parent"], ["to_base"])

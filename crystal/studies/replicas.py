@@ -15,14 +15,14 @@ import pandas as pd
 from ..ask.tasks import PHASE_TASKS
 from ..files import root
 from ..measure import chain, claims
-from ..measure import phases as ph
-from ..measure.answered import Count
+from ..measure import quantities as ph
+from ..measure.evidence import Count
 from ..measure.claims import QUANTILE
 from ..measure.inference import NOTHING, Estimate
-from ..measure.judging import Verdict
+from ..measure.claims import Verdict
 from ..present import show
 from ..present import verdicts as kept_verdicts
-from ..present.answering import Compared, compared
+from ..present.views import Compared, compared
 from ..present.training_figures import load_report
 from ..present.views import read_ladders
 from .runs import family, interval, judge_over, over_parents

@@ -21,11 +21,11 @@ from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from ..files import root
 from ..keep import store
-from ..lab import experiments, world
-from ..measure import answered, judging, phases
+from ..lab import recipes, world
+from ..measure import evidence, claims, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
-from ..present.answering import unconditional
-from ..present.telling import fmt
+from ..present.views import unconditional
+from ..present.show import number as fmt
 
 Array = np.ndarray
 Value = Callable[[pd.DataFrame], float]
@@ -56,19 +56,19 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
     law. All nan where too few prompts answer both.
     """
     both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
-    if both.sum() < answered.needed(len(both)):
+    if both.sum() < evidence.needed(len(both)):
         return dict.fromkeys(LAWFUL, np.nan) | {"found": ""}
     now, origin = now[both], origin[both]
     law, mean = world.law(intended, TASKS[task]), now.mean(0)
     way = progress(now, origin, law)
     return {
-        "liquidity": float(phases.liquidity_bits(now)),
-        "entropy": float(phases.entropy_bits(now).mean()),
-        "to_law": float(phases.jsd_bits(mean, law)),
-        "to_base": float(phases.jsd_bits(now, origin).mean()),
+        "liquidity": float(quantities.liquidity_bits(now)),
+        "entropy": float(quantities.entropy_bits(now).mean()),
+        "to_law": float(quantities.jsd_bits(mean, law)),
+        "to_base": float(quantities.jsd_bits(now, origin).mean()),
         "progress": float(way.mean()),
         "fluctuation": float(way.var()),
-        "probmass": float(phases.probmass(mean, phases.support(law, QUANTILE))),
+        "probmass": float(quantities.probmass(mean, quantities.support(law, QUANTILE))),
         "found": found_law(mean, task),
         "follows": float(follows(mean, task, intended)),
     }
@@ -86,7 +86,7 @@ def progress(now: Array, origin: Array, law: Array) -> Array:
 
 def found_law(mean: Array, task: str) -> str:
     """The temperament whose ground-truth law has the smallest JSD to a mean answer."""
-    return world.LAWS[int(np.argmin(phases.jsd_bits(mean, _laws(task))))]
+    return world.LAWS[int(np.argmin(quantities.jsd_bits(mean, _laws(task))))]
 
 
 @cache
@@ -97,7 +97,7 @@ def _laws(task: str) -> Array:
 def follows(mean: Array, task: str, intended: str) -> bool:
     """Whether the found law is the intended one, or no different from it in this task."""
     found = _laws(task)[world.LAWS.index(found_law(mean, task))]
-    return bool(phases.tv(found, world.law(intended, TASKS[task])) <= SAME)
+    return bool(quantities.tv(found, world.law(intended, TASKS[task])) <= SAME)
 
 
 # --- a whole experiment
@@ -112,7 +112,7 @@ def walk(
     each run's own demonstrator. A run that trains its own base is measured from that one.
     Raises: CrystalError if the experiment is unknown or none of its runs has been read.
     """
-    planned = {run.name: run for run in experiments.load_experiment(name).runs}
+    planned = {run.name: run for run in recipes.load_experiment(name).runs}
     for run in runs or ():
         known(run, planned, f"run of {name}")
     rungs = [rung for rung in recorded_rungs(name) if rung.run in (runs or planned)]
@@ -138,7 +138,7 @@ def walk(
 
 def recorded_rungs(name: str) -> list[Rung]:
     """The rungs of an experiment's whole runs; of a run being read none."""
-    done = experiments.load_records(name)
+    done = recipes.load_records(name)
     return [rung for rung in load_ladder(name).rungs if f"{rung.parent}/{rung.run}" in done]
 
 
@@ -189,7 +189,7 @@ def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> di
             unconditional(frame, frame["rung"].iloc[0], task, form, **how)
         table = np.stack(rows)
         mass = table.sum(1, keepdims=True)
-        found[task] = np.where(answered.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
+        found[task] = np.where(evidence.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
     return found
 
 
@@ -221,7 +221,7 @@ def accuracy(name: str) -> pd.DataFrame:
     """Facts answered rightly in chat form. Columns: parent, run, rung, accuracy."""
     rows = [
         (*key.split("/"), f"{key}/{rung}", found["facts"])
-        for key, record in experiments.load_records(name).items()
+        for key, record in recipes.load_records(name).items()
         for rung, found in record["accuracy"].items()
     ]
     return pd.DataFrame(rows, columns=["parent", "run", "rung", "accuracy"])
@@ -234,7 +234,7 @@ def load_ends(
     name: str, runs: Sequence[str], *, parents: Sequence[str] = (), **intended: str
 ) -> pd.DataFrame:
     """`ends` of the recorded ones of these runs; empty if there are none. parents: none = all."""
-    there = {key.partition("/")[2] for key in experiments.load_records(name)}
+    there = {key.partition("/")[2] for key in recipes.load_records(name)}
     wanted = [run for run in runs if run in there]
     if not wanted:
         return pd.DataFrame(columns=[*PLACE, "scope", *BEFORE, *(f"{of}_before" for of in BEFORE)])
@@ -317,17 +317,17 @@ def estimate(values: pd.Series) -> Estimate:
     return dataclasses.replace(NOTHING, value=float(there.mean()) if len(there) else np.nan)
 
 
-def judge_over(claim: str, values: pd.Series, null: Null | None = None) -> judging.Verdict:
+def judge_over(claim: str, values: pd.Series, null: Null | None = None) -> claims.Verdict:
     """The verdict over parents, one number each; of fewer than two undecided, with the reason."""
     there = usable(values)
     if len(there) > 1:
         chance = null.typical if null else None
-        found = judging.judge(claim, estimate(values), null, chance=chance)
+        found = claims.judge(claim, estimate(values), null, chance=chance)
         return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
     why = "no parent was read"
     if len(there):
         why = f"{fmt(there.iloc[0])} in the only parent read, and one gives no interval"
-    return judging.judge(claim, NOTHING, null, nothing=why)
+    return claims.judge(claim, NOTHING, null, nothing=why)
 
 
 def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:

@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..lab import experiments, world
+from ..lab import recipes, world
 from ..measure.inference import Null, against, generator
-from ..measure.judging import Verdict
-from ..measure.phases import tv
+from ..measure.claims import Verdict
+from ..measure.quantities import tv
 from ..present.show import claim, fmt, table
-from ..present.telling import finite, slug
+from ..measure.claims import finite
+from ..present.show import slug
 from . import runs
 from .runs import SCOPES, Array, judge_over, means, per_parent, said, tidy, where
 
@@ -186,7 +187,7 @@ def load_winner(parents: Sequence[str] = ()) -> pd.DataFrame:
     Columns parent, task, scope, law, jsd, jsd_before. Without tasks in which the laws are one:
     there mixture and winner are the same.
     """
-    every = experiments.load_experiment(EXPERIMENT).runs
+    every = recipes.load_experiment(EXPERIMENT).runs
     mixture = next(run.set["temperament"] for run in every if run.name == TWO)
     names = world.voices(mixture)[0]
     same = one_law(names)
@@ -293,14 +294,14 @@ def record(tidied: pd.DataFrame, *by: str) -> None:
 
 def recorded(frame: pd.DataFrame) -> str:
     """Which of the planned runs stand in a frame of `runs.load_ends`, as a sentence."""
-    experiment = experiments.load_experiment(EXPERIMENT)
+    experiment = recipes.load_experiment(EXPERIMENT)
     planned = {run.name: len(run.parents or experiment.parents) for run in experiment.runs}
     there = frame.groupby("run")["parent"].nunique().reindex(list(planned), fill_value=0)
     total, parents = there.sum(), runs.counted(frame["parent"].nunique())
     text = f"Of {sum(planned.values())} runs planned, {total} are in these numbers, from {parents}."
     if short := [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]:
         text += f" Parents still missing: {', '.join(short)}."
-    if old := set(frame["parent"] + "/" + frame["run"]) & set(experiments.outdated(EXPERIMENT)):
+    if old := set(frame["parent"] + "/" + frame["run"]) & set(recipes.outdated(EXPERIMENT)):
         text += (
             f" SFT of {len(old)} of them ended after a fixed number of steps, by an older rule "
             f"and in transition; of {total - len(old)} it had converged. They are not one kind."

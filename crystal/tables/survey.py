@@ -20,16 +20,18 @@ from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..measure import chain
 from ..measure import evidence as ev
-from ..measure import phases as ph
-from ..measure.answered import NOT_MEASURABLE, Count, count
+from ..measure import quantities as ph
+from ..measure.chain import NOT_MEASURABLE
+from ..measure.evidence import Count, count
 from ..measure.chain import POOLED as POOLED
 from ..measure.claims import QUANTILE
 from ..measure.evidence import Evidence
 from ..measure.inference import Estimate, student
-from ..measure.judging import Verdict, finite
-from ..measure.marks import MARKS
-from ..present import overview, show
-from ..present.figures import panels, title_of
+from ..measure.claims import Verdict, finite
+from ..measure.claims import MARKS
+from ..present import verdicts, show
+from ..present.figures import panels
+from ..present.views import title_of
 from ..texts import label
 from .table import Table
 
@@ -291,7 +293,7 @@ def as_text(table: Table, found: Found) -> str:
 def load_pooled(found: Found) -> pd.DataFrame:
     """The verdicts over all tasks, a row per ladder and claim, for `overview.plot_forest`."""
     pooled = {ladder: tasks[POOLED] for ladder, tasks in found.items() if POOLED in tasks}
-    return overview.load_verdicts({POOLED: pooled}) if pooled else pd.DataFrame()
+    return verdicts.load_verdicts({POOLED: pooled}) if pooled else pd.DataFrame()
 
 
 def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Figure:
@@ -319,12 +321,12 @@ def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
     "tasks", ours: on how many tasks each verdict stands. "all", ours and published: verdict and
     number over all tasks.
     """
-    counts = overview.load_counts(ours)
+    counts = verdicts.load_counts(ours)
     counts.insert(1, "kind", "tasks")
     tasks = counts[["claim", "kind", "ladder", "tasks", *COLUMN.values()]]
     every = {**ours, **theirs}
     pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in every.items()}
-    over = overview.load_verdicts(pooled)
+    over = verdicts.load_verdicts(pooled)
     over = over.drop(columns="number", errors="ignore").rename(columns={"value": "number"})
     columns = ["claim", "kind", "ladder", "verdict", "number", "low", "high"]
     frame = pd.concat([tasks, over.assign(kind="all").reindex(columns=columns)])
@@ -355,7 +357,7 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
     for ax, ladder in zip(axes[0], ladders[0], strict=False):
         for row in mine[mine["ladder"] == ladder].itertuples():
             left = 0
-            for verdict, colour in overview.COLOURS.items():
+            for verdict, colour in verdicts.COLOURS.items():
                 tasks = getattr(row, COLUMN[verdict])
                 ax.barh(claims.index(row.claim), tasks, left=left, color=colour, height=0.7)
                 left += tasks
@@ -363,8 +365,8 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
     last = axes[0, -1]
     for row in theirs.itertuples():
         place = ladders[1].index(row.ladder), claims.index(row.claim)
-        last.plot(*place, "s", color=overview.COLOURS[row.verdict], ms=15)
-        sign = overview.SIGNS[row.verdict]
+        last.plot(*place, "s", color=verdicts.COLOURS[row.verdict], ms=15)
+        sign = verdicts.SIGNS[row.verdict]
         last.text(*place, sign, ha="center", va="center", color="black")
     last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=30, ha="right")
     last.set(title="all tasks together", xlim=(-0.6, len(ladders[1]) - 0.4))
@@ -372,9 +374,9 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
     axes[0, 0].set_yticks(range(len(claims)), claims)
     axes[0, 0].set_ylim(len(claims) - 0.5, -0.5)
     there = (*chain.TESTED, *frame["verdict"])
-    shown = [v for v in overview.COLOURS if v in there or frame[COLUMN[v]].sum()]
-    handles = [axes[0, 0].plot([], [], "s", color=overview.COLOURS[v], ms=8)[0] for v in shown]
-    named = [f"{overview.SIGNS[v]} {v}" for v in shown]
+    shown = [v for v in verdicts.COLOURS if v in there or frame[COLUMN[v]].sum()]
+    handles = [axes[0, 0].plot([], [], "s", color=verdicts.COLOURS[v], ms=8)[0] for v in shown]
+    named = [f"{verdicts.SIGNS[v]} {v}" for v in shown]
     fig.legend(handles, named, loc="outside lower center", ncols=len(shown))
     return fig
 

@@ -20,7 +20,7 @@ import pandas as pd
 from ..ask.ladders import STAGES
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
-from ..measure import answered as answering
+from ..measure import evidence as answering
 from ..measure.evidence import FEWEST
 from . import sheets
 from .sheets import at, empty, given, some
