@@ -258,11 +258,12 @@ def phases(
     """judge every claim on a table of answers of any ladder"""
     from .keep.resample import bar
     from .measure.chain import check
-    from .tables import table, names, sheets, survey
+    from .tables import sheets, survey
+    from .tables.table import read_table
 
     check(**how)
     called = sheets.stage_names(stages)
-    table = table.read_table(file, stages=called, ladder=ladder, normalise=normalise)
+    table = read_table(file, stages=called, ladder=ladder or "", normalise=normalise)
     every = table.frame[["ladder", "task"]].drop_duplicates()
     with bar(survey.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
         tick = shown.update

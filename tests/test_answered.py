@@ -21,7 +21,6 @@ from crystal.ask.prompts import PROMPTS
 from crystal.errors import CrystalError
 from crystal.keep import store
 from crystal.measure import chain, evidence, claims
-from crystal.tables import survey as ev
 from crystal.measure.chain import NOT_MEASURABLE
 from crystal.present import figures, show, verdicts, views
 from crystal.studies import remelting
@@ -146,7 +145,9 @@ def test_checkpoints_are_compared_on_what_both_answer(readouts):
 def test_where_every_prompt_is_answered_nothing_changes(readouts):
     pair = views.compared(readouts, "digit", "base", "sft")
     laws = [views.answers(readouts, rung, "digit") for rung in ("base", "sft")]
-    cast = [dataclasses.replace(ev.evidence(law), strata=pair.strata) for law in laws]
+    cast = [dataclasses.replace(
+            evidence.asked(law, pair.units, block=pair.evidence("base").block), strata=pair.strata
+        ) for law in laws]
     as_before = claims.collapse(*cast, **HOW)
     assert claims.collapse(pair.evidence("base"), pair.evidence("sft"), **HOW) == as_before
 

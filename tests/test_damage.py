@@ -15,9 +15,10 @@ import synthetic
 import yaml
 
 from crystal.ask import ladders
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
 from crystal.files import PACKAGE, mend_of
-from crystal.keep import drawn, manifest, redraw, store
+from crystal.keep import drawing, drawn, manifest, store
 from crystal.ask import prompts
 from crystal.lab import recipes
 
@@ -171,7 +172,7 @@ def logs(root):
     """(manifest, what reads it, its kind) of both logs of the toy ladder."""
     rung = ladders.load_ladder("toy").rung("sft")
     cell = synthetic.cell({"source": rung.source, "revision": rung.revision}, "chat",
-                          prompts.PROBE[0], redraw.TASKS["city"])
+                          prompts.PROBE[0], TASKS["city"])
     cell = cell.__class__(**{**vars(cell), "decoding": drawn.DRAWN})
     drawn.append(
         "toy", [drawn.Row(cell, "chat", prompts.PROBE[0].id, {"Oslo": 10_000})], synthetic.PRODUCER

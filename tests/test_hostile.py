@@ -353,7 +353,7 @@ def bomb(folder: Path, kind: str) -> Path:
     ["phases .csv.gz", "phases .parquet", "import replies .parquet", "import inspect .eval"],
 )
 def test_what_unpacks_without_end_is_refused(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(packed, "LARGEST", 1 << 20)
+    monkeypatch.setattr(sheets, "LARGEST", 1 << 20)
     monkeypatch.setattr(sheets.check_size, "__defaults__", (1 << 20,))
     *command, kind = words.split()
     more = ["--out", str(tmp_path / "o.csv"), "--ladder", "a", "--stage", "b", "--task", "digit"]

@@ -292,7 +292,7 @@ def test_a_screen_that_was_stopped_goes_on(elsewhere, tmp_path, monkeypatch, cap
     few = Pool(POOL.contexts[:12], {task: POOL.cues[task][:3] for task in ("coin", "prime")})
     folder = str(tiny.save(tmp_path / "tiny"))
     (elsewhere / prompts.ANSWERED).unlink(missing_ok=True)
-    monkeypatch.setattr(screening, "BATCH", 16)
+    monkeypatch.setattr(answerable, "BATCH", 16)
     said = []
 
     def stop(line: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import synthetic_remelting as made
 
-from crystal.book import runs, pages
+from crystal.book import pages
+from crystal.book import runs as book_runs
 from crystal.keep import store
 from crystal.present import show
 from crystal.studies import formats, remelting, runs
@@ -107,7 +108,7 @@ def test_format_has_intervals_over_parents_where_it_can(root, tmp_path, monkeypa
 def test_the_page_watches_experiment_parents_and_records(root):
     page = pages.get("remelting")
     chosen = {"ladders": list(made.PARENTS)}
-    before = runs.fingerprint(page, chosen)
+    before = book_runs.fingerprint(page, chosen)
     assert before["ladders"].keys() == {"remelting", *made.PARENTS}
     assert {"data/training/remelting.json", "data/experiments/remelting.yaml"} <= before[
         "files"
@@ -115,8 +116,8 @@ def test_the_page_watches_experiment_parents_and_records(root):
     records = root / "data" / "training" / "remelting.json"
     text = records.read_text()
     records.write_text(text + " ")
-    assert runs.fingerprint(page, chosen)["files"] != before["files"]
+    assert book_runs.fingerprint(page, chosen)["files"] != before["files"]
     records.write_text(text)
-    assert runs.fingerprint(page, chosen) == before
-    assert runs.fingerprint(pages.get("format"), chosen)["ladders"].keys() == set(made.PARENTS)
+    assert book_runs.fingerprint(page, chosen) == before
+    assert book_runs.fingerprint(pages.get("format"), chosen)["ladders"].keys() == set(made.PARENTS)
     assert store.manifest_digest("remelting") == before["ladders"]["remelting"]

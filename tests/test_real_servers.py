@@ -28,7 +28,7 @@ from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import COMPLETION, PROMPTS
 from crystal.ask.tasks import TASKS, read
 from crystal.errors import CrystalError
-from crystal.keep import drawn, drawing, served
+from crystal.keep import drawing
 from crystal.read.servers import Server
 
 pytestmark = pytest.mark.slow

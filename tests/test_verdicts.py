@@ -16,7 +16,7 @@ from crystal.measure import chain, claims
 from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
 from crystal.measure.claims import judge
-from crystal.present import show, telling, verdicts, views
+from crystal.present import show, verdicts, views
 
 K = 20
 HOW = {"permutations": 199}

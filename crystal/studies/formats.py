@@ -23,7 +23,7 @@ from ..files import root
 from ..keep import store
 from ..measure import evidence, quantities
 from ..measure import inference as inf
-from ..measure.evidence import Crossed
+from ..measure.evidence import split_information
 from ..measure.inference import Estimate
 from ..measure.quantities import Array
 from ..present.views import unconditional
@@ -270,7 +270,7 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     asked = evidence.count(mass.to_numpy())
     found = {"answered": asked.median, "prompts": asked.answered}
     found |= {"contexts": len(laws), "left_open": rows["unresolved"].max()}
-    numbers = Crossed(laws) if asked.measurable and len(laws) >= FEWEST else None
+    numbers = split_information(laws) if asked.measurable and len(laws) >= FEWEST else None
     for name in ("context", "wording", "contexts_apart", "wordings_apart", "lead"):
         number = getattr(numbers, name, inf.NOTHING)
         found |= {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
