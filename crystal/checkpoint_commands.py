@@ -9,9 +9,8 @@ import json
 import sys
 from typing import Any
 
-from .ask.tasks import FREE_TOKENS, read_all
 from .ask.prompts import COMPLETION, FORMS, PROMPTS
-from .ask.tasks import PHASE_TASKS, TASKS, Task, read
+from .ask.tasks import FREE_TOKENS, PHASE_TASKS, TASKS, Task, read, read_all
 from .commands import COMMANDS, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
@@ -183,8 +182,7 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 )
 def fetch(ladder: str | None, rungs: list[str] | None) -> None:
     """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
-    from .ask.ladders import hub_names, load_ladder
-    from .ask.ladders import packaged
+    from .ask.ladders import hub_names, load_ladder, packaged
 
     if ladder is None:
         print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
@@ -356,10 +354,10 @@ def _subject(text: str, form: str) -> tuple:
 
 def _prompts(which: str | None, out: str | None) -> None:
     """Write the prompts of every closed task in both forms as a table."""
-    from .keep import drawn, manifest
+    from .keep import drawn
 
     if not (which and out):
         mend = "crystal screen --prompts natural --out prompts.csv"
         raise CrystalError("--prompts and --out belong together", mend=mend)
     frame = drawn.prompt_table(which)
-    print(f"{manifest.write(frame, out)}: {len(frame)} rows")
+    print(f"{drawn.write_table(frame, out, verbatim=True)}: {len(frame)} rows")

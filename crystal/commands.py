@@ -352,7 +352,7 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
 
 def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
     """Ship the ladder, or train it or the experiment; or everything."""
-    from .lab import recipes, growing, organism
+    from .lab import growing, organism, recipes
 
     if name is not None and ship:
         print(organism.ship(name, root() / "runs" / name))

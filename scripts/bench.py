@@ -26,8 +26,7 @@ import numpy as np
 import torch
 
 from crystal.ask.ladders import load_ladder
-from crystal.ask.prompts import load_prompts
-from crystal.ask.prompts import CHAT, COMPLETION, PROMPTS
+from crystal.ask.prompts import CHAT, COMPLETION, PROMPTS, load_prompts
 from crystal.ask.tasks import PHASE_TASKS, TASKS, Task
 from crystal.files import root, write_file
 from crystal.keep import sums

@@ -52,8 +52,9 @@ class Page:
 
     def run(self, script: str):
         """The value of an expression on the page, awaited if it is a promise."""
-        said = self.call("Runtime.evaluate", expression=script, returnByValue=True,
-                         awaitPromise=True)
+        said = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 
@@ -61,9 +62,18 @@ class Page:
 @contextlib.contextmanager
 def browser(profile: Path) -> Iterator[Page]:
     """A browser without a network, with an empty profile; it is ended, whatever happens."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", NO_NETWORK,
-               "--remote-debugging-port=0", "--no-first-run", f"--user-data-dir={profile}",
-               "--remote-allow-origins=*", "about:blank"]
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        NO_NETWORK,
+        "--remote-debugging-port=0",
+        "--no-first-run",
+        f"--user-data-dir={profile}",
+        "--remote-allow-origins=*",
+        "about:blank",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     loop = IOLoop(make_current=False)
     try:

@@ -27,15 +27,20 @@ import psutil
 REPOSITORY = Path(__file__).parent.parent
 TABLE = "data/published/one_word_choice.csv"
 COMMANDS = {  # command -> seconds within which it is killed
-    "reproduce --jobs 2": 25, "page liquid-coin quantile=0.7": 6, "page settling-coin quantile=0.8": 6,
-    "resample nano-llama --rung base --task coin --task die --missing-only": 14, "draw nano-llama": 20,
+    "reproduce --jobs 2": 25,
+    "page liquid-coin quantile=0.7": 6,
+    "page settling-coin quantile=0.8": 6,
+    "resample nano-llama --rung base --task coin --task die --missing-only": 14,
+    "draw nano-llama": 20,
     f"phases {TABLE} --permutations 99": 6,
 }
 
 
 def copy(to: Path, without: tuple[str, ...]) -> Path:
     """This repository's tracked files, without those of some folders, which commands are to fill."""
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True
+    ).stdout
     for name in files.decode().split("\0")[:-1]:
         if not name.startswith(without or "/"):
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +50,13 @@ def copy(to: Path, without: tuple[str, ...]) -> Path:
 
 def start(root: Path, command: str) -> subprocess.Popen:
     settings = {"CRYSTAL_ROOT": str(root), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "crystal", *command.split()], cwd=root, env=os.environ | settings,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-m", "crystal", *command.split()],
+        cwd=root,
+        env=os.environ | settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def left_behind(processes: list[psutil.Process], seconds: float = 5.0) -> list[psutil.Process]:
@@ -73,7 +83,11 @@ def whole_pages() -> set[str]:
     found = set()
     for page in pages.page_list().values():
         if stamp := runs.stamped(page):
-            wrong = [name for name, digest in stamp["outputs"].items() if pages.sha(page.folder / name) != digest]
+            wrong = [
+                name
+                for name, digest in stamp["outputs"].items()
+                if pages.sha(page.folder / name) != digest
+            ]
             assert not wrong, f"{page.id} is half there: {wrong}"
             found.add(page.id)
         else:
@@ -86,7 +100,10 @@ def faults() -> list[str]:
     from crystal.keep import drawn, store, sums
 
     reports = [store.verify("nano-llama"), drawn.verify("nano-llama")]
-    return [*sums.problems(), *(said for report in reports for said in report.problems if "missing" not in said)]
+    return [
+        *sums.problems(),
+        *(said for report in reports for said in report.problems if "missing" not in said),
+    ]
 
 
 def kills(root: Path, number: int, rng: random.Random) -> Counter:
@@ -130,16 +147,28 @@ def flips(root: Path, number: int, rng: random.Random) -> Counter:
     from crystal.errors import CrystalError
     from crystal.keep import drawn, store, sums
 
-    checks = {"samples": lambda name: store.verify(name).faults, "draws": lambda name: drawn.verify(name).faults}
-    files = sorted(path for glob in ("data/**/*", "notebooks/*", "book/*.yml") for path in root.glob(glob) if path.is_file())
+    checks = {
+        "samples": lambda name: store.verify(name).faults,
+        "draws": lambda name: drawn.verify(name).faults,
+    }
+    files = sorted(
+        path
+        for glob in ("data/**/*", "notebooks/*", "book/*.yml")
+        for path in root.glob(glob)
+        if path.is_file()
+    )
     done: Counter = Counter()
     for path in rng.choices(files, k=number):
         whole, parts = path.read_bytes(), path.relative_to(root).parts
         place = rng.randrange(len(whole))
-        flipped = whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1:]
+        flipped = whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :]
         path.write_bytes(rng.choice([flipped, whole[:place]]))
         try:
-            found = checks[parts[1]](parts[2]) if parts[0] == "data" and parts[1] in checks else len(sums.problems())
+            found = (
+                checks[parts[1]](parts[2])
+                if parts[0] == "data" and parts[1] in checks
+                else len(sums.problems())
+            )
         except CrystalError as error:
             found = error.mend
         path.write_bytes(whole)
@@ -155,12 +184,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        without = ("data/samples/nano-llama/", "data/draws/nano-llama/") if arguments.harm == "kills" else ()
+        without = (
+            ("data/samples/nano-llama/", "data/draws/nano-llama/")
+            if arguments.harm == "kills"
+            else ()
+        )
         root = copy(Path(folder) / "copy", without)
         os.environ["CRYSTAL_ROOT"] = str(root)
         harm = {"kills": kills, "flips": flips}[arguments.harm]
         done = harm(root, arguments.number, random.Random(arguments.seed))
-    print(json.dumps({"seed": arguments.seed, arguments.harm: sum(done.values()), "of": done}, indent=1))
+    print(
+        json.dumps(
+            {"seed": arguments.seed, arguments.harm: sum(done.values()), "of": done}, indent=1
+        )
+    )
 
 
 if __name__ == "__main__":

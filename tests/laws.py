@@ -14,7 +14,10 @@ from crystal.read.vocabulary import END, VOID
 
 
 def enumerate_answers(
-    model, pieces: Sequence[object], prompt: tuple[int, ...], depth: int,
+    model,
+    pieces: Sequence[object],
+    prompt: tuple[int, ...],
+    depth: int,
 ) -> list[tuple[tuple[int, ...], float]]:
     """Every token sequence of `depth` tokens, or shorter and ended, with its probability (float64)."""
     done, open_ = [], [((), 1.0)]
@@ -23,14 +26,25 @@ def enumerate_answers(
         with torch.inference_mode():
             logits = torch.cat([model(input_ids=part).logits[:, -1] for part in ids.split(4096)])
         nexts = torch.softmax(logits.double(), -1).numpy()
-        grown = [((*path, t), mass * p[t]) for (path, mass), p in zip(open_, nexts, strict=True) for t in range(len(p))]
+        grown = [
+            ((*path, t), mass * p[t])
+            for (path, mass), p in zip(open_, nexts, strict=True)
+            for t in range(len(p))
+        ]
         done += [g for g in grown if not isinstance(pieces[g[0][-1]], bytes)]
         open_ = [g for g in grown if isinstance(pieces[g[0][-1]], bytes)]
     return done + open_
 
 
 # Enough continuations to change any answer that can still change, for the spellings of tiny.OVERLAPPING.
-TAILS = [b"", *(a + b for a in (b"x", b"1", b"2", b",", b" ", b"B", b" B", b"A", b"\xa9") for b in (b"", b"x", b"B", b",x"))]
+TAILS = [
+    b"",
+    *(
+        a + b
+        for a in (b"x", b"1", b"2", b",", b" ", b"B", b" B", b"A", b"\xa9")
+        for b in (b"", b"x", b"B", b",x")
+    ),
+]
 
 
 def classify(pieces: Sequence[object], path: tuple[int, ...], task: Task) -> str | None:
@@ -59,7 +73,9 @@ def _decided(task: Task) -> Callable[[bytes], str]:
     return decided
 
 
-def by_class(model, pieces: Sequence[object], prompt: tuple[int, ...], task: Task, depth: int) -> dict[str, float]:
+def by_class(
+    model, pieces: Sequence[object], prompt: tuple[int, ...], task: Task, depth: int
+) -> dict[str, float]:
     """Mass of every option, of "off" and of "open" after `depth` tokens."""
     out = dict.fromkeys([*task.options, "off", "open"], 0.0)
     for path, mass in enumerate_answers(model, pieces, prompt, depth):

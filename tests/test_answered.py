@@ -20,11 +20,10 @@ from crystal import cli
 from crystal.ask.prompts import PROMPTS
 from crystal.errors import CrystalError
 from crystal.keep import store
-from crystal.measure import chain, evidence, claims
+from crystal.measure import chain, claims, evidence
 from crystal.measure.chain import NOT_MEASURABLE
 from crystal.present import figures, show, verdicts, views
 from crystal.studies import remelting
-from crystal.measure import chain
 from crystal.tables import survey
 from crystal.tables.table import read_table
 
@@ -145,9 +144,12 @@ def test_checkpoints_are_compared_on_what_both_answer(readouts):
 def test_where_every_prompt_is_answered_nothing_changes(readouts):
     pair = views.compared(readouts, "digit", "base", "sft")
     laws = [views.answers(readouts, rung, "digit") for rung in ("base", "sft")]
-    cast = [dataclasses.replace(
+    cast = [
+        dataclasses.replace(
             evidence.asked(law, pair.units, block=pair.evidence("base").block), strata=pair.strata
-        ) for law in laws]
+        )
+        for law in laws
+    ]
     as_before = claims.collapse(*cast, **HOW)
     assert claims.collapse(pair.evidence("base"), pair.evidence("sft"), **HOW) == as_before
 
@@ -194,7 +196,11 @@ def test_figures_leave_unanswered_prompts_out(readouts):
     )  # as the model gave them, whatever they are
     assert figures.load_heat(readouts, "coin")["seed"].sum() == 0
     seeds = {"made": str(views.compared(readouts, "die", "base").units[0])}
-    for load, *more in ((figures.load_pairs,), (figures.load_path, seeds), (figures.load_probmass, seeds)):
+    for load, *more in (
+        (figures.load_pairs,),
+        (figures.load_path, seeds),
+        (figures.load_probmass, seeds),
+    ):
         assert np.isfinite(load(readouts, "die", *more).select_dtypes(float)).all().all()
     assert set(figures.load_path(readouts, "die", seeds)["rung"]) == {"base", "sft"}
 
@@ -360,9 +366,7 @@ def test_without_the_column_nothing_changes(tmp_path):
     ):
         assert one == two
     shared = survey.numbers(without).columns.drop("mass")
-    pd.testing.assert_frame_equal(
-        survey.numbers(with_)[shared], survey.numbers(without)[shared]
-    )
+    pd.testing.assert_frame_equal(survey.numbers(with_)[shared], survey.numbers(without)[shared])
     assert list(without.frame) == list(with_.frame)
 
 

@@ -14,11 +14,9 @@ import pytest
 import tiny
 
 from crystal import cli, texts
-from crystal.ask.tasks import read_all
-from crystal.ask.tasks import TASKS
-from crystal.commands import COMMANDS
+from crystal.ask.tasks import TASKS, read_all
 from crystal.cli import GONE, GROUPS, main
-from crystal.commands import Command, positive, whole
+from crystal.commands import COMMANDS, Command, positive, whole
 
 DIGIT = "A random digit:"
 

@@ -14,12 +14,11 @@ import pytest
 import synthetic
 import yaml
 
-from crystal.ask import ladders
+from crystal.ask import ladders, prompts
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
 from crystal.files import PACKAGE, mend_of
-from crystal.keep import drawing, drawn, manifest, store
-from crystal.ask import prompts
+from crystal.keep import drawn, manifest, store
 from crystal.lab import recipes
 
 SEED, TRIES = 14, 250
@@ -155,10 +154,21 @@ def test_an_origin_that_is_no_recipe_is_a_sentence(root, origin):
     assert isinstance(outcome(lambda: recipes.load_recipe("nano-llama-2")), CrystalError)
 
 
-@pytest.mark.parametrize("run", [
-    "[]", "{stages: sft}", "{grid: [probe]}", "{grid: prboe}", "{parents: 5}", "{set: 3}",
-    "{set: {sft: {steps: many}}}", "{set: {sft: [1]}}", "{stages: [stf]}", "{frm: base}",
-])
+@pytest.mark.parametrize(
+    "run",
+    [
+        "[]",
+        "{stages: sft}",
+        "{grid: [probe]}",
+        "{grid: prboe}",
+        "{parents: 5}",
+        "{set: 3}",
+        "{set: {sft: {steps: many}}}",
+        "{set: {sft: [1]}}",
+        "{stages: [stf]}",
+        "{frm: base}",
+    ],
+)
 def test_a_run_that_is_none_is_a_sentence(root, run):
     path = root / "data" / "experiments" / "kinetics.yaml"
     path.write_text(f"title: T\nparents: [nano-llama]\nruns: {{usual: {run}}}\n")
@@ -171,8 +181,9 @@ def test_a_run_that_is_none_is_a_sentence(root, run):
 def logs(root):
     """(manifest, what reads it, its kind) of both logs of the toy ladder."""
     rung = ladders.load_ladder("toy").rung("sft")
-    cell = synthetic.cell({"source": rung.source, "revision": rung.revision}, "chat",
-                          prompts.PROBE[0], TASKS["city"])
+    cell = synthetic.cell(
+        {"source": rung.source, "revision": rung.revision}, "chat", prompts.PROBE[0], TASKS["city"]
+    )
     cell = cell.__class__(**{**vars(cell), "decoding": drawn.DRAWN})
     drawn.append(
         "toy", [drawn.Row(cell, "chat", prompts.PROBE[0].id, {"Oslo": 10_000})], synthetic.PRODUCER

@@ -38,18 +38,73 @@ EXTENSIONS = CONFIG["parse"]["myst_enable_extensions"]
 SECRET = "canary-5f1e"  # what a file of the reader's machine holds
 MARK = "document.documentElement.dataset.ran=1"  # what a script would do
 MARKUP = (
-    f"<script>{MARK}</script>", f"<img src=x onerror={MARK}>", f"\"><svg onload={MARK}>",
-    f"<a href=javascript:{MARK}>x</a>", "<!-- c", "&lt;b&gt; &amp; &#45; &copy;", "<b>b</b>",
-    "{raw} html <hr>", "```{raw} html", "`````{include} {CANARY}", "```{literalinclude} {CANARY}",
-    "{eval-rst} `x`_", "```{figure} {CANARY}", ":::{include} {CANARY}", "![x]({CANARY})",
-    "[x](javascript:alert(1))", "[x]: /url", "<http://evil.example>", "www.evil.example",
-    "https://evil.example/?a=1", "who@evil.example", "{abbr}`closed (c)`", "{abbr}`open",
-    "{download}`{CANARY}`", "{claim}`plain/evil.sentence`", "`code`", "``", "$\\alpha^2$", "$$x$$",
-    "$\\frac", "\\(\\href{javascript:alert(1)}{x}\\)", "\\begin{align}", "{{ title }}", "[^1]",
-    "a | b", "|", "# heading", "- item", "1. item", "> quote", "% comment", "+++", "---", "===",
-    "(target)=", ": term", "**b** _i_ ~~s~~", "שלום עולם", "😀 é", "\"q\" 'q' -- ... ---", "\\",
-    "\\\\*", "C:\\new\\\"x\"", "=1+1", "+2", "-2+3", "@SUM(1)", "＝1", "'=1", "_hidden", "x" * 300,
-    "a word " * 40, "$\\mathdefault{x}$", "http://", "{#id .class}", "[x]{.y}", "T\u00a0u",
+    f"<script>{MARK}</script>",
+    f"<img src=x onerror={MARK}>",
+    f'"><svg onload={MARK}>',
+    f"<a href=javascript:{MARK}>x</a>",
+    "<!-- c",
+    "&lt;b&gt; &amp; &#45; &copy;",
+    "<b>b</b>",
+    "{raw} html <hr>",
+    "```{raw} html",
+    "`````{include} {CANARY}",
+    "```{literalinclude} {CANARY}",
+    "{eval-rst} `x`_",
+    "```{figure} {CANARY}",
+    ":::{include} {CANARY}",
+    "![x]({CANARY})",
+    "[x](javascript:alert(1))",
+    "[x]: /url",
+    "<http://evil.example>",
+    "www.evil.example",
+    "https://evil.example/?a=1",
+    "who@evil.example",
+    "{abbr}`closed (c)`",
+    "{abbr}`open",
+    "{download}`{CANARY}`",
+    "{claim}`plain/evil.sentence`",
+    "`code`",
+    "``",
+    "$\\alpha^2$",
+    "$$x$$",
+    "$\\frac",
+    "\\(\\href{javascript:alert(1)}{x}\\)",
+    "\\begin{align}",
+    "{{ title }}",
+    "[^1]",
+    "a | b",
+    "|",
+    "# heading",
+    "- item",
+    "1. item",
+    "> quote",
+    "% comment",
+    "+++",
+    "---",
+    "===",
+    "(target)=",
+    ": term",
+    "**b** _i_ ~~s~~",
+    "שלום עולם",
+    "😀 é",
+    "\"q\" 'q' -- ... ---",
+    "\\",
+    "\\\\*",
+    'C:\\new\\"x"',
+    "=1+1",
+    "+2",
+    "-2+3",
+    "@SUM(1)",
+    "＝1",
+    "'=1",
+    "_hidden",
+    "x" * 300,
+    "a word " * 40,
+    "$\\mathdefault{x}$",
+    "http://",
+    "{#id .class}",
+    "[x]{.y}",
+    "T\u00a0u",
 )
 
 
@@ -68,9 +123,15 @@ def shown(text: str) -> str:
     return re.sub("[ \n]+", " ", text).strip(" ")
 
 
-PLACES = {"a paragraph": "{}", "a sentence": "a {} b", "a list": "- {}\n- x", "a heading": "# {}",
-          "a table": "| a |\n|---|\n| {} |", "an admonition": "```{{admonition}} t\n{}\n```",
-          "bold": "**{}**"}
+PLACES = {
+    "a paragraph": "{}",
+    "a sentence": "a {} b",
+    "a list": "- {}\n- x",
+    "a heading": "# {}",
+    "a table": "| a |\n|---|\n| {} |",
+    "an admonition": "```{{admonition}} t\n{}\n```",
+    "bold": "**{}**",
+}
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -108,7 +169,8 @@ def test_code_shows_what_it_was_given(text):
         found = doctree(around.format(texts.code(repr(text))))
         assert shown(repr(text)) in shown(found.astext())
         assert {type(n) for n in found.findall()} - {nodes.literal} == {
-            type(n) for n in doctree(around.format("a")).findall()}
+            type(n) for n in doctree(around.format("a")).findall()
+        }
 
 
 @pytest.mark.parametrize("text", MARKUP)
@@ -160,14 +222,22 @@ show.parameters()
 show.tell("```{csv-table}\\n:file: /pages.csv\\n:header-rows: 1\\n```")
 show.tell("$$\\nE = mc^2\\n$$")
 """
-HOSTILE_FILE = f"$$x$$ \\(y\\) {{raw}}`a <img src=x onerror={MARK}> & [b](c) -- \"q\".csv"
+HOSTILE_FILE = f'$$x$$ \\(y\\) {{raw}}`a <img src=x onerror={MARK}> & [b](c) -- "q".csv'
 STAGE = f"<img src=x onerror={MARK}> `{{raw}}|$x$"
 
 
 def rows(names: list[str], stages: list[str], spare: str):
     """Every name is a ladder, a task, a prompt, a unit, an option and a column without a use."""
-    yield ["ladder", "stage", "task", "prompt", "unit", "option", "count",
-           *(f"{name}{spare}" for name in names)]
+    yield [
+        "ladder",
+        "stage",
+        "task",
+        "prompt",
+        "unit",
+        "option",
+        "count",
+        *(f"{name}{spare}" for name in names),
+    ]
     for n, ladder in enumerate(names):
         near = [names[(n + k) % len(names)] for k in range(4)]
         for s, stage in enumerate(stages):
@@ -175,8 +245,16 @@ def rows(names: list[str], stages: list[str], spare: str):
                 for p, prompt in enumerate(near[:2]):
                     for o, option in enumerate(near):
                         count = 0 if o == 3 else 5 + (7 * n + 3 * s + 5 * t + 2 * p + 11 * o) % 23
-                        yield [ladder, stage, task, prompt, near[p + 2], option, count,
-                               *[""] * len(names)]
+                        yield [
+                            ladder,
+                            stage,
+                            task,
+                            prompt,
+                            near[p + 2],
+                            option,
+                            count,
+                            *[""] * len(names),
+                        ]
 
 
 def write(path: Path, table) -> None:
@@ -202,10 +280,14 @@ def site(tmp_path_factory, names) -> Path:
     shutil.copytree(REPOSITORY / "book", root / "book", ignore=unused)
     for name in (pages.LOCK, "notebooks/phases.ipynb"):
         shutil.copy(REPOSITORY / name, root / name)
-    (root / pages.SPINE).write_text(yaml.safe_dump(
-        {"root": {"id": "plain", "template": "plain", "title": "Plain"}, "parts": []}))
-    template(root / "notebooks/plain.ipynb",
-             'a: str = "x"  # any\ntold: list[str] = []  # texts', PLAIN)
+    (root / pages.SPINE).write_text(
+        yaml.safe_dump(
+            {"root": {"id": "plain", "template": "plain", "title": "Plain"}, "parts": []}
+        )
+    )
+    template(
+        root / "notebooks/plain.ipynb", 'a: str = "x"  # any\ntold: list[str] = []  # texts', PLAIN
+    )
     harmless = [f"name{n}" for n in range(len(names))]
     write(mine / HOSTILE_FILE, rows(names, [STAGE, "sft"], "?"))
     write(mine / "harmless.csv", rows(harmless, ["first", "sft"], "?"))
@@ -274,7 +356,8 @@ def look(tab, path: Path, search: str = "") -> None:
 
 
 without_browser = pytest.mark.skipif(
-    not CHROMIUM, reason="no chromium here: nobody looked whether a name of a table runs a script")
+    not CHROMIUM, reason="no chromium here: nobody looked whether a name of a table runs a script"
+)
 ELEMENTS = """[...document.querySelectorAll("article *:not(code):not(code *)")]
     .map(e => e.tagName + "." + [...e.classList].join("."))"""
 CELLS = '[...document.querySelectorAll("article td, article th")].map(e => e.textContent.trim())'
@@ -299,7 +382,9 @@ def test_names_stand_on_the_page_as_they_are(site, tab, names):
     cells, text = tab.run(CELLS), tab.run('document.querySelector("article").innerText')
     assert {shown(name) for name in names[:9]} <= set(map(shown, cells))
     read = shown(text)
-    columns = [name for name in names if f"{shown(name)}?" in read]  # without a use: the first are named
+    columns = [
+        name for name in names if f"{shown(name)}?" in read
+    ]  # without a use: the first are named
     assert len(columns) > 8 and "more" in read
     assert f"{shown(STAGE)} as base" in read
     title = HOSTILE_FILE.removesuffix(".csv")
@@ -313,8 +398,13 @@ def test_names_stand_on_the_page_as_they_are(site, tab, names):
 @without_browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_name_makes_a_page_wider_than_the_window(site, tab, width):
-    tab.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1,
-             mobile=width < 500)
+    tab.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=width,
+        height=800,
+        deviceScaleFactor=1,
+        mobile=width < 500,
+    )
     for id in page_ids():
         look(tab, site / f"_build/html/{binding.document(id)}.html")
         assert tab.run(WIDE) <= 0

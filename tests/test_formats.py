@@ -11,8 +11,8 @@ from synthetic_branches import drawn
 from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.lab import world
-from crystal.measure import inference as inf
 from crystal.measure import claims, quantities
+from crystal.measure import inference as inf
 from crystal.studies import figures, formats
 from crystal.studies.runs import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, judge_over
 

@@ -22,17 +22,41 @@ FOUR = ("base", "sft", "dpo", "rlvr")
 QUICK = {"ladders": ["alpha"]}
 SPINE = {
     "root": {"id": "index", "template": "idea", "title": "Index", "params": QUICK},
-    "parts": [{"title": "Part", "chapters": [
-        {"file": "reading"}, {"file": "quantities"}, {"file": "past"},  # what the pages refer to
-        *({"id": f"{phase}-digit", "template": phase, "title": phase, "params": QUICK | {"task": "digit"}}
-          for phase in ("liquid", "nucleation", "settling")),
-        {"id": "overview", "template": "overview", "title": "Overview", "params": QUICK | {"parents": ["alpha", "alpha-2"]}},
-        {"id": "tasks", "template": "tasks", "title": "Tasks"}, {"file": "bibliography"},
-    ]}],
+    "parts": [
+        {
+            "title": "Part",
+            "chapters": [
+                {"file": "reading"},
+                {"file": "quantities"},
+                {"file": "past"},  # what the pages refer to
+                *(
+                    {
+                        "id": f"{phase}-digit",
+                        "template": phase,
+                        "title": phase,
+                        "params": QUICK | {"task": "digit"},
+                    }
+                    for phase in ("liquid", "nucleation", "settling")
+                ),
+                {
+                    "id": "overview",
+                    "template": "overview",
+                    "title": "Overview",
+                    "params": QUICK | {"parents": ["alpha", "alpha-2"]},
+                },
+                {"id": "tasks", "template": "tasks", "title": "Tasks"},
+                {"file": "bibliography"},
+            ],
+        }
+    ],
 }
-PROSE = {"reading": "# Reading\n\nWhat was found. {claim}`overview/many-laws@alpha.sentence`. "
-                    "Of others {claim}`overview/many-laws@nobody.sentence?`.\n", "past": "# Past\n",
-         "quantities": "# Quantities\n\n(liquidity)=\n(seed)=\n(probmass)=\n## All\n", "bibliography": None}
+PROSE = {
+    "reading": "# Reading\n\nWhat was found. {claim}`overview/many-laws@alpha.sentence`. "
+    "Of others {claim}`overview/many-laws@nobody.sentence?`.\n",
+    "past": "# Past\n",
+    "quantities": "# Quantities\n\n(liquidity)=\n(seed)=\n(probmass)=\n## All\n",
+    "bibliography": None,
+}
 SHOWN = {"index", "liquid-digit", "nucleation-digit", "settling-digit", "overview"}
 
 
@@ -45,19 +69,33 @@ def site(tmp_path_factory):
         (folder / name).symlink_to(REPOSITORY / name)
     (folder / pages.SPINE).write_text(yaml.safe_dump(SPINE))
     for name, text in PROSE.items():
-        (folder / f"book/{name}.md").write_text(text or (REPOSITORY / f"book/{name}.md").read_text())
+        (folder / f"book/{name}.md").write_text(
+            text or (REPOSITORY / f"book/{name}.md").read_text()
+        )
     for seed, name in enumerate(("alpha", "alpha-2")):
-        laws = synthetic.crystallizing(PHASE_TASKS, rungs=("base", "sft-1", "sft", "dpo", "rlvr"), seed=seed)
+        laws = synthetic.crystallizing(
+            PHASE_TASKS, rungs=("base", "sft-1", "sft", "dpo", "rlvr"), seed=seed
+        )
         synthetic.write_ladder(folder, name, laws, seed="salient", demonstrated=["digit"])
     for seed, name in enumerate(("tulip", "elm"), 2):
         laws = synthetic.crystallizing(PHASE_TASKS, rungs=FOUR, seed=seed)
-        others = {rung: {"digit": laws[rung]["digit"]} for rung in FOUR[1:]}  # a base of the hub is read as raw text only
+        others = {
+            rung: {"digit": laws[rung]["digit"]} for rung in FOUR[1:]
+        }  # a base of the hub is read as raw text only
         synthetic.write_ladder(folder, name, laws, other=others, hub=True, off_support=0.1)
-    mute = {("base", "digit"): 30, ("sft", "digit"): 10, ("rlvr", "digit"): 40, ("base", "coin"): 51, ("dpo", "die"): 100}
+    mute = {
+        ("base", "digit"): 30,
+        ("sft", "digit"): 10,
+        ("rlvr", "digit"): 40,
+        ("base", "coin"): 51,
+        ("dpo", "die"): 100,
+    }
     synthetic.write_ladder(folder, "mute", laws, hub=True, off_support=mute)
     dumb = {(rung, task): 100 for rung in FOUR for task in PHASE_TASKS}
     synthetic.write_ladder(folder, "dumb", laws, hub=True, off_support=dumb)
-    few = {rung: {task: law for task, law in laws[rung].items() if task != "month"} for rung in FOUR}
+    few = {
+        rung: {task: law for task, law in laws[rung].items() if task != "month"} for rung in FOUR
+    }
     synthetic.write_ladder(folder, "few", few, hub=True)
     synthetic.write_ladder(folder, "unread", {rung: {} for rung in FOUR}, hub=True)
     synthetic.write_ladder(folder, "loose", {rung: {} for rung in FOUR}, hub=True)
@@ -68,21 +106,32 @@ def site(tmp_path_factory):
         yield folder
 
 
-@pytest.mark.parametrize(("names", "said"), [
-    ("tulip,elf", "unknown ladder 'elf', did you mean 'elm'"),
-    ("unread", "no read-outs of unread.*make resample LADDER=unread"),
-    ("few", "400 of the 6000 read-outs that the pages need are missing.*make resample LADDER=few"),
-    ("loose", "not pinned.*crystal pin loose"),
-    ("elm,elm", "one named twice"),
-])
-def test_a_ladder_that_cannot_be_shown_is_a_sentence_before_anything_runs(site, capsys, names: str, said: str):
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("tulip,elf", "unknown ladder 'elf', did you mean 'elm'"),
+        ("unread", "no read-outs of unread.*make resample LADDER=unread"),
+        (
+            "few",
+            "400 of the 6000 read-outs that the pages need are missing.*make resample LADDER=few",
+        ),
+        ("loose", "not pinned.*crystal pin loose"),
+        ("elm,elm", "one named twice"),
+    ],
+)
+def test_a_ladder_that_cannot_be_shown_is_a_sentence_before_anything_runs(
+    site, capsys, names: str, said: str
+):
     assert main(["reproduce", "--ladders", names]) == 2
     assert re.search(said, capsys.readouterr().err) and not (site / "_build/pages").exists()
 
 
 def test_an_experiment_is_no_ladder(site):
     described = site / "data/ladders/grown.yaml"
-    raw = yaml.safe_load((site / "data/ladders/alpha.yaml").read_text()) | {"name": "grown", "kind": "branches"}
+    raw = yaml.safe_load((site / "data/ladders/alpha.yaml").read_text()) | {
+        "name": "grown",
+        "kind": "branches",
+    }
     described.write_text(yaml.safe_dump(raw))
     with pytest.raises(CrystalError, match="grown is an experiment.*choose from: .*tulip"):
         views.check_read(["grown"])
@@ -91,7 +140,10 @@ def test_an_experiment_is_no_ladder(site):
 
 def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
     assert main(["reproduce"]) == 0
-    assert re.search("holds on \\d+ of 15", reading := text_of(site, "reading")) and "not in this run" not in reading
+    assert (
+        re.search("holds on \\d+ of 15", reading := text_of(site, "reading"))
+        and "not in this run" not in reading
+    )
     assert re.search("Of others +– *\\.", reading)
     before = (pages.get("liquid-digit").folder / "page.ipynb").read_bytes()
     capsys.readouterr()
@@ -109,20 +161,33 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
     nucleation = json.loads((pages.get("nucleation-digit").folder / "claims.json").read_text())
     assert {"collapse@tulip", "one-seed@tulip", "unmixed@elm"} <= nucleation.keys()
     assert "(not in this run, which shows tulip, elm)" in text_of(site, "reading")
-    assert len(re.findall("holds on \\d+ of 15 tasks", text_of(site, "index"))) == 2 * 5  # two ladders, a claim a row
-    assert main(["reproduce", "--ladders", "tulip,elm"]) == 0 and "0 pages executed" in capsys.readouterr().out
+    assert (
+        len(re.findall("holds on \\d+ of 15 tasks", text_of(site, "index"))) == 2 * 5
+    )  # two ladders, a claim a row
+    assert (
+        main(["reproduce", "--ladders", "tulip,elm"]) == 0
+        and "0 pages executed" in capsys.readouterr().out
+    )
 
-    stale = {page.id: runs.why(page) for page in pages.page_list().values() if not runs.fresh(page)}  # without LADDERS
-    assert stale.keys() == SHOWN and all("parameter ladders: ['tulip', 'elm'] -> ['alpha']" in why for why in stale.values())
+    stale = {
+        page.id: runs.why(page) for page in pages.page_list().values() if not runs.fresh(page)
+    }  # without LADDERS
+    assert stale.keys() == SHOWN and all(
+        "parameter ladders: ['tulip', 'elm'] -> ['alpha']" in why for why in stale.values()
+    )
     runs.run(page := pages.get("liquid-digit"))
-    assert (page.folder / "page.ipynb").read_bytes() == before and page.id not in json.loads(source(site, "elsewhere.json"))
+    assert (page.folder / "page.ipynb").read_bytes() == before and page.id not in json.loads(
+        source(site, "elsewhere.json")
+    )
 
 
 def test_one_ladder_alone(site):
     """Panels of one row."""
     page = pages.get("nucleation-digit")
     assert runs.run(page, pages.on_ladders(page, ["elm"])) > 0
-    assert {key.partition("@")[2] for key in json.loads((page.folder / "claims.json").read_text())} == {"elm"}
+    assert {
+        key.partition("@")[2] for key in json.loads((page.folder / "claims.json").read_text())
+    } == {"elm"}
 
 
 PHASES = ("liquid-digit", "nucleation-digit", "settling-digit")
@@ -139,12 +204,21 @@ def test_pages_say_first_what_was_answered_and_leave_out_what_was_not(site, id):
     told, found = (page.folder / "page.ipynb").read_text(), claims_of(id)
     assert told.index("prompts answered") < told.index("Verdict" if id in PHASES else "holds")
     if id == "overview":
-        assert found["undecided-many-laws@mute" if "undecided-many-laws@mute" in found else "many-laws@mute"]
+        assert found[
+            "undecided-many-laws@mute" if "undecided-many-laws@mute" in found else "many-laws@mute"
+        ]
         assert ", not measurable on 1" in found["many-laws@mute"]["sentence"]
-        assert found["answered-base@mute"]["sentence"] == "base: 1419 of 1500 prompts answered, 1 tasks not measurable"
+        assert (
+            found["answered-base@mute"]["sentence"]
+            == "base: 1419 of 1500 prompts answered, 1 tasks not measurable"
+        )
     else:
-        assert found["answered-base@mute"]["sentence"].startswith("base: 70 of 100 prompts answered")
-    judged = {name: claim["verdict"] for name, claim in found.items() if claim["verdict"] != "measured"}
+        assert found["answered-base@mute"]["sentence"].startswith(
+            "base: 70 of 100 prompts answered"
+        )
+    judged = {
+        name: claim["verdict"] for name, claim in found.items() if claim["verdict"] != "measured"
+    }
     assert not judged or "not-measurable" not in judged.values()
 
 
@@ -153,7 +227,11 @@ def test_a_page_that_has_nothing_to_measure_ends_in_a_sentence(site, id):
     page = pages.get(id)
     assert runs.run(page, pages.on_ladders(page, ["dumb"])) > 0
     told, found = (page.folder / "page.ipynb").read_text(), claims_of(id)
-    assert "not measurable" in told and "Nothing is shown below" in told and not list(page.folder.glob("*.svg"))
+    assert (
+        "not measurable" in told
+        and "Nothing is shown below" in told
+        and not list(page.folder.glob("*.svg"))
+    )
     judged = [claim["verdict"] for claim in found.values() if claim["verdict"] != "measured"]
     assert judged and set(judged) == {"not-measurable"}
 
@@ -172,7 +250,10 @@ def test_an_overview_without_a_measurable_task_is_made(site):
 
 
 def test_other_templates_keep_their_ladders(site):
-    assert pages.on_ladders(pages.get("tasks"), ["elm"]) == {} and pages.on_ladders(pages.get("overview"), []) == {}
+    assert (
+        pages.on_ladders(pages.get("tasks"), ["elm"]) == {}
+        and pages.on_ladders(pages.get("overview"), []) == {}
+    )
     listed = {page.template for page in pages.page_list().values()}
     assert set(pages.ON_ANY_LADDER) <= listed
 

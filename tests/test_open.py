@@ -16,7 +16,7 @@ from crystal.ask.cells import Decoding
 from crystal.ask.ladders import STAGES
 from crystal.ask.prompts import PROBE
 from crystal.ask.tasks import TASKS
-from crystal.book import runs, pages
+from crystal.book import pages, runs
 from crystal.errors import CrystalError
 from crystal.keep import drawn
 from crystal.keep.drawn import DRAWN, TASKS_DRAWN, TRUTH

@@ -10,7 +10,7 @@ from crystal.ask.prompts import CHAT, load_prompts
 from crystal.keep import store
 from crystal.lab import recipes
 from crystal.measure import claims
-from crystal.studies import arms, real
+from crystal.studies import arms, later, real
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def readouts() -> real.Laws:
 
 def test_every_planned_run_was_read_to_its_last_rung():
     planned = [run.name for run in recipes.load_experiment(real.EXPERIMENT).runs]
-    assert list(real.ends()) == planned == [*real.PLAIN, *real.SHOWN_BY]
+    assert list(real.ends()) == planned == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
     assert real.ends()["plain"].step == 192 and real.ends()["plain-again"].step == 256
 
 
@@ -104,13 +104,12 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
 
 
 def test_the_first_page_says_what_was_found(readouts):
-    """Its sentence is prose: liquid is undecided, collapse not shown, settling not read."""
+    """Its sentence is prose: liquid is undecided, collapse not shown."""
     (whole,) = real.surveys(readouts, whole=True).values()
     assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
     once = real.surveys(readouts, permutations=99)
     pooled = [v for run in real.PLAIN for v in once[run].verdicts["all tasks"]]
     assert "holds" not in {v.verdict for v in pooled if v.claim == "collapse"}
-    assert not any(rung in ("dpo", "rlvr") for rung, _, _ in readouts)
 
 
 def test_a_share_has_its_exact_interval():
@@ -125,3 +124,29 @@ def test_a_share_has_its_exact_interval():
 def test_counts_say_what_holds_first():
     assert real.counted(["fails", "holds", "fails"]) == "holds on 1 of 3 tasks, fails on 2"
     assert real.counted(["undecided"]) == "holds on 0 of 1 tasks, undecided on 1"
+
+
+def test_later_stages_move_as_far_as_by_hand(readouts):
+    """Total variation of mean answers over the contexts that base, SFT and DPO all answer."""
+    row = later.load_stages(readouts).set_index(["stage", "task"]).loc["dpo", "coin"]
+    once = [p.id for p in load_prompts() if p.wording == "cue-1"]
+    names = ("base", "gemma3-270m/whole/sft", "gemma3-270m/whole/dpo")
+    tables = [np.stack([readouts[name, CHAT, "coin"][one] for one in once]) for name in names]
+    rows = np.all([table.sum(1) >= 0.2 for table in tables], axis=0)
+    means = [(t[rows] / t[rows].sum(1, keepdims=True)).mean(0) for t in tables]
+    assert row["contexts"] == rows.sum()
+    assert row["before"] == pytest.approx(abs(means[0] - means[1]).sum() / 2)
+    assert row["after"] == pytest.approx(abs(means[1] - means[2]).sum() / 2)
+
+
+def test_a_stage_that_moves_half_as_far_moves_less():
+    """Every task by exactly half, nothing given back, nothing promoted: all three claims hold."""
+    tasks = {"coin": 0.1, "die": 0.2, "suit": 0.3, "letter": 0.2}
+    rows = [
+        {"stage": "dpo", "task": task, "before": far, "after": far / 2, "promoted": 0.0}
+        | {"base": 1.0, "sft": 0.5, "bits": 0.5}
+        for task, far in tasks.items()
+    ]
+    found = later.asked(pd.DataFrame(rows), "dpo")
+    assert found["moves-less"].estimate.value == pytest.approx(0.5)
+    assert {verdict.verdict for verdict in found.values()} == {"holds"}

@@ -28,7 +28,7 @@ from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import COMPLETION, PROMPTS
 from crystal.ask.tasks import TASKS, read
 from crystal.errors import CrystalError
-from crystal.keep import drawing
+from crystal.keep import drawing, drawn
 from crystal.read.servers import Server
 
 pytestmark = pytest.mark.slow
@@ -176,7 +176,7 @@ def there(request, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def rooted(there, monkeypatch):
     monkeypatch.setenv("CRYSTAL_ROOT", str(there.root))
-    monkeypatch.setattr(served, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(drawing, "FLUSH_SECONDS", 0.0)
     for name in ("CRYSTAL_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -270,7 +270,7 @@ def test_killed_and_started_again(there, patient, monkeypatch):
         server.batch = 1
         return "not probed"
 
-    monkeypatch.setattr(served.servers, "probe", one_by_one)
+    monkeypatch.setattr(drawing.servers, "probe", one_by_one)
     task, prompts = ("coin", "die")[patient], PROMPTS[:8]
     asked = {"tasks": [task], "prompts": prompts, "n": 12}
     draw(there, SFT, **asked)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from crystal.measure.chain import POOLED
-from crystal.measure.inference import Estimate
 from crystal.measure.claims import Verdict
+from crystal.measure.inference import Estimate
 from crystal.studies import figures, replicas
 
 

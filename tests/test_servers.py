@@ -30,7 +30,19 @@ from crystal.read import servers
 from crystal.read.servers import Server, address
 
 QUICK = {"pause": 0.01, "patience": 5.0, "timeout": 5.0}
-BAD = ("429", "500", "503", "drop", "truncate", "cut json", "<html>", "{}", "[]", '{"choices": []}', '{"choices": [{"text": 7}]}')
+BAD = (
+    "429",
+    "500",
+    "503",
+    "drop",
+    "truncate",
+    "cut json",
+    "<html>",
+    "{}",
+    "[]",
+    '{"choices": []}',
+    '{"choices": [{"text": 7}]}',
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +58,9 @@ def fake():
 
 
 def client(fake: Fake, **settings) -> Server:
-    return Server(url=fake.url, model=fake.model, settings=servers.everything, **{**QUICK, **settings})
+    return Server(
+        url=fake.url, model=fake.model, settings=servers.everything, **{**QUICK, **settings}
+    )
 
 
 # -- one request
@@ -63,19 +77,38 @@ def test_a_bad_reply_is_asked_for_again(fake, bad, template):
 
 def test_a_slow_reply_is_asked_for_again(fake):
     fake.mischief = lambda number: "slow" if number == 0 else None
-    assert len(client(fake, timeout=0.3).ask(CHAT, "A digit:", n=3, max_tokens=4, seed=5).texts) == 3
+    assert (
+        len(client(fake, timeout=0.3).ask(CHAT, "A digit:", n=3, max_tokens=4, seed=5).texts) == 3
+    )
     assert len(fake.asked) == 2 and fake.given == 3
 
 
 def test_nothing_is_left_to_the_server(fake):
     client(fake).ask(COMPLETION, "A digit:", n=3, max_tokens=4, seed=5)
-    assert fake.asked == [{
-        "model": "served", "prompt": "A digit:", "temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "n": 3, "seed": 5,
-        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_tokens": 4}]
+    assert fake.asked == [
+        {
+            "model": "served",
+            "prompt": "A digit:",
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "top_k": -1,
+            "min_p": 0.0,
+            "n": 3,
+            "seed": 5,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "max_tokens": 4,
+        }
+    ]
 
 
 def test_it_waits_as_long_as_it_is_told(fake):
-    for value, least, most in ("0.4", 0.4, 2.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0.3), ("soon", 0, 0.3):
+    for value, least, most in (
+        ("0.4", 0.4, 2.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0.3),
+        ("soon", 0, 0.3),
+    ):
         started, fake.asked[:] = time.perf_counter(), []
         fake.mischief = lambda number, value=value: f"429 {value}" if number == 0 else None
         client(fake).ask(CHAT, "A digit:", n=1, max_tokens=4, seed=5)
@@ -84,17 +117,28 @@ def test_it_waits_as_long_as_it_is_told(fake):
 
 def test_a_server_that_asks_for_more_patience_than_there_is(fake):
     fake.mischief = lambda number: "429 3600"
-    with pytest.raises(CrystalError, match="did not give an answer: status 429: no.*what was drawn is kept"):
+    with pytest.raises(
+        CrystalError, match="did not give an answer: status 429: no.*what was drawn is kept"
+    ):
         client(fake).ask(CHAT, "A digit:", n=1, max_tokens=4, seed=5)
     assert len(fake.asked) == 1
 
 
-@pytest.mark.parametrize(("bad", "said"), [
-    ("500", "status 500: no"), ("<html>", "a reply that is no JSON: '<html>'"), ("[]", "a reply that is no JSON object"),
-    ('{"error": "out of memory"}', "a reply without answers: .*out of memory"), ("cut json", "no JSON"),
-    ('{"choices": [{"text": "a"}, {"text": "b"}]}', "2 answers where 1 to 1"),
-    ('{"choices": [{"text": "a", "finish_reason": "content_filter"}]}', "not finished: 'content_filter'"),
-])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("500", "status 500: no"),
+        ("<html>", "a reply that is no JSON: '<html>'"),
+        ("[]", "a reply that is no JSON object"),
+        ('{"error": "out of memory"}', "a reply without answers: .*out of memory"),
+        ("cut json", "no JSON"),
+        ('{"choices": [{"text": "a"}, {"text": "b"}]}', "2 answers where 1 to 1"),
+        (
+            '{"choices": [{"text": "a", "finish_reason": "content_filter"}]}',
+            "not finished: 'content_filter'",
+        ),
+    ],
+)
 def test_a_server_that_never_makes_sense_is_given_up(fake, bad, said):
     fake.mischief = lambda number: bad
     with pytest.raises(CrystalError, match=said):
@@ -113,7 +157,10 @@ def test_answers_that_were_cut_are_counted(fake):
 def test_no_server_there():
     with running(Fake()) as gone:
         pass
-    with pytest.raises(CrystalError, match="no server answers there: no connection.*--server URL, or .CRYSTAL_SERVER"):
+    with pytest.raises(
+        CrystalError,
+        match="no server answers there: no connection.*--server URL, or .CRYSTAL_SERVER",
+    ):
         servers.connect(gone.url, "served", CHAT)
 
 
@@ -125,10 +172,15 @@ def test_a_wrong_model_is_told_from_a_missing_endpoint(fake):
         servers.connect(fake.url, "served", COMPLETION, **QUICK)
 
 
-@pytest.mark.parametrize(("known", "spoken"), [
-    (Fake.__dataclass_fields__["known"].default, "everything"), (("top_p", "generation_config"), "transformers"),
-    (("top_p", "presence_penalty", "frequency_penalty"), "openai"), (("presence_penalty", "frequency_penalty"), "tgi"),
-])
+@pytest.mark.parametrize(
+    ("known", "spoken"),
+    [
+        (Fake.__dataclass_fields__["known"].default, "everything"),
+        (("top_p", "generation_config"), "transformers"),
+        (("top_p", "presence_penalty", "frequency_penalty"), "openai"),
+        (("presence_penalty", "frequency_penalty"), "tgi"),
+    ],
+)
 def test_the_fullest_dialect_is_used(fake, known, spoken):
     fake.known = known
     assert servers.connect(fake.url, "served", CHAT, **QUICK).settings.__name__ == spoken
@@ -136,7 +188,9 @@ def test_the_fullest_dialect_is_used(fake, known, spoken):
 
 def test_a_server_that_takes_no_dialect(fake):
     fake.known = ()
-    with pytest.raises(CrystalError, match="the server refuses: status 422: Unexpected fields.*it serves served"):
+    with pytest.raises(
+        CrystalError, match="the server refuses: status 422: Unexpected fields.*it serves served"
+    ):
         servers.connect(fake.url, "served", CHAT, **QUICK)
 
 
@@ -176,18 +230,30 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake, monkeypatch, name, ca
 
 def test_the_probe_lets_a_whole_law_pass(fake):
     there = client(fake)
-    assert re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(there, CHAT)) and there.batch == 50
+    assert (
+        re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(there, CHAT))
+        and there.batch == 50
+    )
 
 
-@pytest.mark.parametrize("fault", [
-    {"seeds": lambda seed, index: 0},  # greedy, or it minds no seed and begins anew each time
-    {"seeds": lambda seed, index: index},  # as many different answers as a request has, the same in each
-    {"words": [f"w{i}" for i in range(50)]}, {"words": [f"w{i}" for i in range(100)]},  # top-k
-], ids=["greedy", "repeats itself", "top 50", "top 100"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"seeds": lambda seed, index: 0},  # greedy, or it minds no seed and begins anew each time
+        {
+            "seeds": lambda seed, index: index
+        },  # as many different answers as a request has, the same in each
+        {"words": [f"w{i}" for i in range(50)]},
+        {"words": [f"w{i}" for i in range(100)]},  # top-k
+    ],
+    ids=["greedy", "repeats itself", "top 50", "top 100"],
+)
 def test_the_probe_refuses_less(fake, fault):
     for name, value in fault.items():
         setattr(fake, name, value)
-    with pytest.raises(CrystalError, match="does not draw from the model's whole law: .* hot tokens differ"):
+    with pytest.raises(
+        CrystalError, match="does not draw from the model's whole law: .* hot tokens differ"
+    ):
         servers.probe(client(fake), CHAT)
 
 
@@ -204,7 +270,9 @@ def test_a_server_that_takes_no_more_than_two_is_probed_there(fake):
     assert re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(client(fake), CHAT))
     fake.words = [f"w{i}" for i in range(50)]
     there = client(fake)
-    assert re.fullmatch(r"not probed: \d\d of 128 hot tokens differ, and at 2, .*", servers.probe(there, CHAT))
+    assert re.fullmatch(
+        r"not probed: \d\d of 128 hot tokens differ, and at 2, .*", servers.probe(there, CHAT)
+    )
     assert there.batch == 50
     fake.seeds = lambda seed, index: seed  # answers to one request repeat each other
     assert servers.probe(there, CHAT).startswith("not probed") and there.batch == 1
@@ -218,8 +286,13 @@ def test_a_server_that_refuses_so_many_answers_is_asked_for_fewer(fake):
     """As llama.cpp, which takes as many as it has slots."""
     fake.slots = 4
     there = client(fake)
-    assert len(there.ask(CHAT, "A digit:", n=50, max_tokens=4, seed=5).texts) == 4 and there.batch == 4
-    assert re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(there, CHAT)) and there.batch == 4
+    assert (
+        len(there.ask(CHAT, "A digit:", n=50, max_tokens=4, seed=5).texts) == 4 and there.batch == 4
+    )
+    assert (
+        re.fullmatch(r"\d+ of 128 hot tokens differ", servers.probe(there, CHAT))
+        and there.batch == 4
+    )
     fake.hottest = 0.5
     with pytest.raises(CrystalError, match="the server refuses: status 400: temperature"):
         there.ask(CHAT, "A digit:", n=3, max_tokens=4, seed=5)
@@ -254,23 +327,37 @@ def draw(fake: Fake, **changes):
 
 
 def stored() -> dict:
-    found = {(row["task"], row["prompt"], row["decoding"]): dict(zip(row["texts"], row["counts"])) for row in drawn.rows("toy")}
+    found = {
+        (row["task"], row["prompt"], row["decoding"]): dict(zip(row["texts"], row["counts"]))
+        for row in drawn.rows("toy")
+    }
     assert drawn.verify("toy").problems == () and drawn.verify("toy").cells == len(found)
     return found
 
 
 def test_draws_every_cell_once(toy, fake):
     frame = draw(fake)
-    assert list(frame["task"]) == ["digit", "coin"] and list(frame["draws"]) == [780, 780] and fake.given == 2 * 780
+    assert (
+        list(frame["task"]) == ["digit", "coin"]
+        and list(frame["draws"]) == [780, 780]
+        and fake.given == 2 * 780
+    )
     texts = stored()
     assert len(texts) == 12 and all(sum(counts.values()) == 130 for counts in texts.values())
-    assert {text for counts in texts.values() for text in counts} <= {" 7", " 3, sure.\n", "?"}  # first lines
-    assert frame["none"][0] == sum(c.get("?", 0) for (task, *_), c in texts.items() if task == "digit")
+    assert {text for counts in texts.values() for text in counts} <= {
+        " 7",
+        " 3, sure.\n",
+        "?",
+    }  # first lines
+    assert frame["none"][0] == sum(
+        c.get("?", 0) for (task, *_), c in texts.items() if task == "digit"
+    )
     assert list(draw(fake)["new"]) == [0, 0] and fake.given == 2 * 780
     bodies = [body for body in fake.asked if body["temperature"] == 1 and body["max_tokens"] == 12]
     assert len({body["seed"] for body in bodies}) == len(bodies) == 12 * 3
     assert {body["messages"][0]["content"] for body in bodies} == {
-        prompt.text(TASKS[task], CHAT) for task in ASKED["tasks"] for prompt in ASKED["prompts"]}
+        prompt.text(TASKS[task], CHAT) for task in ASKED["tasks"] for prompt in ASKED["prompts"]
+    }
     assert list(draw(fake, seed=1)["new"]) == [6, 6] and len(stored()) == 24
 
 
@@ -282,8 +369,12 @@ def test_mischief_changes_no_count(toy, fake, most):
     before = stored()
     manifest.folder_of("toy", manifest.DRAWS).joinpath("manifest.jsonl").unlink()
     fake.asked.clear()
-    trouble = np.random.default_rng(0).choice(["429", "500", "503", "drop", "truncate", "cut json"], size=10**4)
-    fake.mischief = lambda number: trouble[number] if fake.asked[: number + 1].count(fake.asked[number]) <= 2 else None
+    trouble = np.random.default_rng(0).choice(
+        ["429", "500", "503", "drop", "truncate", "cut json"], size=10**4
+    )
+    fake.mischief = lambda number: (
+        trouble[number] if fake.asked[: number + 1].count(fake.asked[number]) <= 2 else None
+    )
     draw(fake, n=30)
     assert stored() == before
 
@@ -296,7 +387,9 @@ def test_goes_on_after_the_server_was_gone(toy):
     kept = [0]
     for _ in range(20):
         with running(Fake()) as fake:
-            fake.mischief = lambda number: "drop" if number > 30 else None  # probe and first words: nine requests
+            fake.mischief = lambda number: (
+                "drop" if number > 30 else None
+            )  # probe and first words: nine requests
             try:
                 draw(fake, patience=0.05, workers=2)
                 break
@@ -311,9 +404,11 @@ def test_goes_on_after_it_was_killed(toy, fake):
     draw(fake)
     before = stored()
     manifest.folder_of("toy", manifest.DRAWS).joinpath("manifest.jsonl").unlink()
-    code = ("from crystal.keep import drawing; from crystal.ask.prompts import PROMPTS; drawing.FLUSH_SECONDS = 0\n"
-            f"drawing.draw_served('toy', server={fake.url!r}, model='served', tasks=['digit', 'coin'], "
-            "prompts=PROMPTS[:6], n=130, rung='sft', workers=1)")
+    code = (
+        "from crystal.keep import drawing; from crystal.ask.prompts import PROMPTS; drawing.FLUSH_SECONDS = 0\n"
+        f"drawing.draw_served('toy', server={fake.url!r}, model='served', tasks=['digit', 'coin'], "
+        "prompts=PROMPTS[:6], n=130, rung='sft', workers=1)"
+    )
     fake.asked.clear()
     fake.mischief = lambda number: time.sleep(0.1)
     killed = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
@@ -333,18 +428,36 @@ def test_a_cell_says_what_drew_it(toy, fake):
     draw(fake, tasks=["digit"], form=COMPLETION)
     draw(fake, tasks=["digit"], dtype="bfloat16")
     rows = [*drawn.rows("toy")]
-    assert len({row["key"] for row in rows}) == len(rows) == 18 and all(key_of(row) == row["key"] for row in rows)
-    assert {json.loads(row["decoding"])["endpoint"] for row in rows} == {"completions", "chat/completions"}
+    assert len({row["key"] for row in rows}) == len(rows) == 18 and all(
+        key_of(row) == row["key"] for row in rows
+    )
+    assert {json.loads(row["decoding"])["endpoint"] for row in rows} == {
+        "completions",
+        "chat/completions",
+    }
     assert bytes(rows[0]["prompt_ids"]).decode() == rows[0]["text"]
     (first, *_) = manifest.records("toy", manifest.DRAWS)
     assert first["producer"]["engine"] == "server" and first["producer"]["server"] == {
-        "model": "served", "checked": "unchecked", "probe": first["producer"]["server"]["probe"], "settings": "everything",
-        "software": "fake ", "cut": 0}
+        "model": "served",
+        "checked": "unchecked",
+        "probe": first["producer"]["server"]["probe"],
+        "settings": "everything",
+        "software": "fake ",
+        "cut": 0,
+    }
 
 
 def test_keys_of_what_was_stored_before_stand():
     assert json.loads(Decoding().text).keys() == {
-        "kind", "budget", "max_nodes", "max_depth", "temperature", "n", "seed", "max_tokens"}
+        "kind",
+        "budget",
+        "max_nodes",
+        "max_depth",
+        "temperature",
+        "n",
+        "seed",
+        "max_tokens",
+    }
     assert dataclasses.replace(Decoding(), endpoint="completions").text != Decoding().text
     assert json.loads(Decoding(relative=0.01).text)["relative"] == 0.01
 
@@ -362,26 +475,36 @@ def test_the_served_folder_is_compared_with_the_ladder(toy, fake):
     ladder = ladders.load_ladder("toy")
     folder = ladder.rung("dpo").source
     assert drawing.identify(ladder, folder, None, []) == (ladder.rung("dpo"), "weights' sha256")
-    assert drawing.identify(ladder, "alias", "dpo", [{"id": "alias", "root": str(toy / folder)}])[1] == "weights' sha256"
+    assert (
+        drawing.identify(ladder, "alias", "dpo", [{"id": "alias", "root": str(toy / folder)}])[1]
+        == "weights' sha256"
+    )
     with pytest.raises(CrystalError, match="by its weights' sha256 .* is dpo of toy, not sft"):
         drawing.identify(ladder, folder, "sft", [])
     (toy / folder / "model.safetensors").write_text("other")
     with pytest.raises(CrystalError, match="is none of its rungs of toy"):
         drawing.identify(ladder, folder, None, [])
     assert drawing.identify(ladder, "alias", "sft", []) == (ladder.rung("sft"), "unchecked")
-    with pytest.raises(CrystalError, match="nothing tells which rung of toy 'alias' is.*--rung base"):
+    with pytest.raises(
+        CrystalError, match="nothing tells which rung of toy 'alias' is.*--rung base"
+    ):
         drawing.identify(ladder, "alias", None, [])
 
 
 def test_hub_ids_are_compared_with_the_ladder(toy):
     path = toy / "data/ladders/toy.yaml"
     raw = yaml.safe_load(path.read_text())
-    for rung, source, digit in zip(raw["rungs"], ("lab/base", "lab/sft", "lab/dpo", "lab/final"), "abcd", strict=True):
+    for rung, source, digit in zip(
+        raw["rungs"], ("lab/base", "lab/sft", "lab/dpo", "lab/final"), "abcd", strict=True
+    ):
         rung |= {"source": source, "revision": digit * 40}
     path.write_text(yaml.safe_dump(raw))
     ladder = ladders.load_ladder("toy")
     assert drawing.identify(ladder, "lab/dpo", None, []) == (ladder.rung("dpo"), "hub id")
-    assert drawing.identify(ladder, f"lab/sft@{'b' * 40}", None, []) == (ladder.rung("sft"), "commit")
+    assert drawing.identify(ladder, f"lab/sft@{'b' * 40}", None, []) == (
+        ladder.rung("sft"),
+        "commit",
+    )
     cached = {"id": "x", "root": f"hub/models--lab--base/snapshots/{'a' * 40}"}
     assert drawing.identify(ladder, "x", None, [cached]) == (ladder.rung("base"), "commit")
     for wrong in "lab/other", f"lab/sft@{'e' * 40}":
@@ -395,7 +518,18 @@ def test_hub_ids_are_compared_with_the_ladder(toy):
 def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
     for rung in STAGES:
         fake.model = ladders.load_ladder("toy").rung(rung).source
-        done = ["draw", "toy", "--server", fake.url, "--model", fake.model, "--tasks", "digit", "--n", "50"]
+        done = [
+            "draw",
+            "toy",
+            "--server",
+            fake.url,
+            "--model",
+            fake.model,
+            "--tasks",
+            "digit",
+            "--n",
+            "50",
+        ]
         assert main([*done, "--prompts", "00-log", "07-story"]) == 0
         assert f"is rung {rung} of toy (weights' sha256); " in capsys.readouterr().out
     assert main(["draws-table", "toy", "--out", str(toy / "table.csv")]) == 0
@@ -408,15 +542,29 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
     for row in drawn.rows("toy"):
         texts += Counter(dict(zip(row["texts"], row["counts"])))
     summed = frame.groupby("option")["count"].sum()
-    assert (summed["7"], summed["3"], summed[""], summed["5"]) == (texts[" 7"], texts[" 3, sure.\n"], texts["?"], 0)
-    assert list(frame["stage"].unique()) == list(STAGES) and {*frame["unit"]} == {NARRATORS[0], NARRATORS[7]}
+    assert (summed["7"], summed["3"], summed[""], summed["5"]) == (
+        texts[" 7"],
+        texts[" 3, sure.\n"],
+        texts["?"],
+        0,
+    )
+    assert list(frame["stage"].unique()) == list(STAGES) and {*frame["unit"]} == {
+        NARRATORS[0],
+        NARRATORS[7],
+    }
 
 
 def test_the_table_says_what_is_wrong(toy, fake, tmp_path):
-    with pytest.raises(CrystalError, match="no draws of toy's closed tasks.*crystal draw toy --server URL --model NAME"):
+    with pytest.raises(
+        CrystalError,
+        match="no draws of toy's closed tasks.*crystal draw toy --server URL --model NAME",
+    ):
         drawn.counts("toy")
     draw(fake, tasks=["coin"])
-    for place, said in ("a.txt", "as .csv or .parquet"), ("no/a.csv", "could not write the table.*Mend: mkdir -p"):
+    for place, said in (
+        ("a.txt", "as .csv or .parquet"),
+        ("no/a.csv", "could not write the table.*Mend: mkdir -p"),
+    ):
         with pytest.raises(CrystalError, match=said):
             drawn.write_table(drawn.counts("toy"), tmp_path / place)
 

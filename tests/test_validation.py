@@ -227,7 +227,9 @@ def test_readings_by_hand():
 
 def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
     """Shipped read-outs of two runs from each parent, twice: no chance in it."""
-    monkeypatch.setattr(controls, "JOINT_RUNS", {"salient": controls.ONE, "everyone": controls.NONE})
+    monkeypatch.setattr(
+        controls, "JOINT_RUNS", {"salient": controls.ONE, "everyone": controls.NONE}
+    )
     found = controls.load_named(permutations=99).set_index(["run", "parent"])
     one, none = found.loc["salient"], found.loc["everyone"]
     assert len(one) == len(none) == 4 and sorted(one["fresh"]) == [False, False, True, True]

@@ -417,4 +417,4 @@ def test_numbers_in_words():
 
 
 def test_pages_and_claims_know_the_same_verdicts():
-    assert (*chain.VERDICTS, "measured") == telling.show.VERDICTS
+    assert (*chain.VERDICTS, "measured") == show.VERDICTS

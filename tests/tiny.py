@@ -23,28 +23,51 @@ TEMPLATE = (
 
 # Overlapping spellings, tokens that hold several of them, halves of a two-byte character.
 PIECES = (b" 1", b"12", b"1", b",", b"A B", b" B", b"A", b"2", b"\xc3", b"\xa9", b"x")
-OVERLAPPING = Task(name="overlapping", ask="pick", label="Pick", options=("1", "12", "A", "A B", "2", "Aé", "B"))
+OVERLAPPING = Task(
+    name="overlapping", ask="pick", label="Pick", options=("1", "12", "A", "A B", "2", "Aé", "B")
+)
 
 
 BYTE_LEVEL, SENTENCEPIECE = "byte-level", "sentencepiece"
 _SPACE = "\u2581"  # how SentencePiece writes a space
 
 
-def _wrap(tokenizer: Tokenizer, template: str | None, cut: str = BYTE_LEVEL) -> PreTrainedTokenizerFast:
+def _wrap(
+    tokenizer: Tokenizer, template: str | None, cut: str = BYTE_LEVEL
+) -> PreTrainedTokenizerFast:
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer.decoder = decoders.ByteLevel() if cut == BYTE_LEVEL else decoders.Sequence(  # as Llama 2's
-        [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=EOS)
+    tokenizer.decoder = (
+        decoders.ByteLevel()
+        if cut == BYTE_LEVEL
+        else decoders.Sequence(  # as Llama 2's
+            [
+                decoders.Replace(_SPACE, " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+    )
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=EOS
+    )
     fast.chat_template = template
     return fast
 
 
-def hand_tokenizer(pieces: tuple[bytes, ...] = PIECES, cut: str = BYTE_LEVEL) -> PreTrainedTokenizerFast:
+def hand_tokenizer(
+    pieces: tuple[bytes, ...] = PIECES, cut: str = BYTE_LEVEL
+) -> PreTrainedTokenizerFast:
     """A vocabulary of exactly BOS, EOS and these pieces, in this order; only its decoding side is of use."""
     letters = {byte: char for char, byte in ALPHABET.items()}
-    spell = {BYTE_LEVEL: lambda piece: "".join(letters[b] for b in piece), SENTENCEPIECE: _sentencepiece}[cut]
+    spell = {
+        BYTE_LEVEL: lambda piece: "".join(letters[b] for b in piece),
+        SENTENCEPIECE: _sentencepiece,
+    }[cut]
     names = [BOS, EOS, *map(spell, pieces)]
     tokenizer = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))
     tokenizer.add_special_tokens([BOS, EOS])
@@ -57,13 +80,21 @@ def _sentencepiece(piece: bytes) -> str:
     return f"<0x{piece[0]:02X}>" if text == "\ufffd" else text.replace(" ", _SPACE)
 
 
-def sentencepiece_tokenizer(size: int = 600, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+def sentencepiece_tokenizer(
+    size: int = 600, template: str | None = TEMPLATE
+) -> PreTrainedTokenizerFast:
     """As Llama 2 cuts: a space before the text, spaces as part of the next word, bytes for characters it does not know."""
     names = [BOS, EOS, *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=EOS, fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="first"), pre_tokenizers.Digits(individual_digits=True)])
-    tokenizer.train_from_iterator(_texts(), trainers.BpeTrainer(vocab_size=size, special_tokens=names, show_progress=False))
+        [
+            pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="first"),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
+    )
+    tokenizer.train_from_iterator(
+        _texts(), trainers.BpeTrainer(vocab_size=size, special_tokens=names, show_progress=False)
+    )
     tokenizer = Tokenizer.from_str(_with_plain_bytes(tokenizer))
     return _wrap(tokenizer, template, SENTENCEPIECE)
 
@@ -76,7 +107,12 @@ def _with_plain_bytes(tokenizer: Tokenizer) -> str:
 
 
 def _texts() -> list[str]:
-    texts = [p.text(TASKS[t], form) for p in PROMPTS[::7] for t in PHASE_TASKS for form in ("completion", "chat")]
+    texts = [
+        p.text(TASKS[t], form)
+        for p in PROMPTS[::7]
+        for t in PHASE_TASKS
+        for form in ("completion", "chat")
+    ]
     return texts + [f" {option}\n" for t in PHASE_TASKS for option in TASKS[t].options]
 
 
@@ -84,25 +120,48 @@ def trained_tokenizer(size: int = 600, template: str | None = TEMPLATE) -> PreTr
     """Byte-level BPE trained on our prompts, digits one by one: options such as 100 or September are several tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=[BOS, EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+        vocab_size=size,
+        special_tokens=[BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(_texts(), trainer)
     return _wrap(tokenizer, template)
 
 
-_SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-          "num_key_value_heads": 2, "head_dim": 8}
+_SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
 _GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48}
 _STATE_SPACE = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "time_step_rank": 4}
 
 
-def model(kind: str, vocabulary: int, *, seed: int = 0, sharpness: float = 3.0, context: int = 256, **more):
+def model(
+    kind: str, vocabulary: int, *, seed: int = 0, sharpness: float = 3.0, context: int = 256, **more
+):
     """A random model of `kind` (a `model_type`), float32. sharpness: standard deviation of the logits, about."""
     shape = {"gpt2": _GPT2, "mamba": _STATE_SPACE}.get(kind, _SHAPE)
     config = AutoConfig.for_model(
-        kind, vocab_size=vocabulary, bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=False,
-        **{} if kind == "mamba" else {"max_position_embeddings": context}, **{"initializer_range": 0.3, **shape, **more})
+        kind,
+        vocab_size=vocabulary,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        tie_word_embeddings=False,
+        **{} if kind == "mamba" else {"max_position_embeddings": context},
+        **{"initializer_range": 0.3, **shape, **more},
+    )
     torch.manual_seed(seed)
     out = AutoModelForCausalLM.from_config(config).eval()
     with torch.inference_mode():
@@ -112,7 +171,12 @@ def model(kind: str, vocabulary: int, *, seed: int = 0, sharpness: float = 3.0, 
 
 
 def save(
-    folder: Path, kind: str = "llama", *, tokenizer: PreTrainedTokenizerFast | None = None, shards: str = "5GB", **more,
+    folder: Path,
+    kind: str = "llama",
+    *,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    shards: str = "5GB",
+    **more,
 ) -> Path:
     """Write a checkpoint in hub layout; returns the folder. shards: the largest file of weights."""
     tokenizer = tokenizer or trained_tokenizer()

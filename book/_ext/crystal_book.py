@@ -87,6 +87,22 @@ class AsWritten(SphinxTransform):
             self.document["support_smartquotes"] = False
 
 
+class BothThemes(SphinxTransform):
+    """A figure drawn for light and dark shows the one that the reader's theme asks for."""
+
+    default_priority = 400
+
+    def apply(self, **kwargs: object) -> None:
+        for image in list(self.document.findall(nodes.image)):
+            dark = image["uri"].removesuffix(".svg") + ".dark.svg"
+            if (Path(self.env.srcdir) / dark.lstrip("/")).is_file():
+                twin = image.deepcopy()
+                twin["uri"] = dark
+                twin["classes"].append("only-dark")
+                image["classes"].append("only-light")
+                image.parent.insert(image.parent.index(image) + 1, twin)
+
+
 def escape_titles(freeze):
     """`IndexBuilder.freeze` with titles as the HTML that the search page takes them for."""
     def frozen(self: IndexBuilder) -> dict:
@@ -108,6 +124,7 @@ def escape_title(app: Sphinx, pagename: str, templatename: str, context: dict,
 def setup(app: Sphinx) -> dict:
     IndexBuilder.freeze = escape_titles(IndexBuilder.freeze)
     app.add_transform(AsWritten)
+    app.add_transform(BothThemes)
     app.add_role("claim", Claim())
     app.add_role("page", Page())
     app.connect("html-page-context", drop_thebe, priority=900)

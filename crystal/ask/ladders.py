@@ -18,8 +18,7 @@ from typing import Any
 
 from .. import texts
 from ..errors import CrystalError, known
-from ..files import file_sha256, mend_of, root
-from ..files import Hex, anything, count, flag, misfit, shown, text
+from ..files import Hex, anything, count, file_sha256, flag, mend_of, misfit, root, shown, text
 from .cells import GRIDS
 from .tasks import TASKS
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import CrystalError
-from ..files import root
-from ..files import misfit, text
+from ..files import misfit, root, text
 from ..texts import parse_yaml, read_text
 from .tasks import PHASE_TASKS, Task
 

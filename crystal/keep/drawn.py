@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 
 from ..ask.cells import KEYED, Cell, Decoding, key_of, task_sha256
 from ..ask.ladders import STAGES, Ladder, Rung, load_ladder
-from ..ask.prompts import load_prompts
-from ..ask.prompts import FORMS, NARRATORS, PROBE, PROMPTS, Prompt
+from ..ask.prompts import FORMS, NARRATORS, PROBE, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS, read
 from ..errors import CrystalError, known
 from ..files import mend_of, write_file

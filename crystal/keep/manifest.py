@@ -28,8 +28,19 @@ from typing import Any
 from .. import __version__
 from ..ask.cells import canonical, digest
 from ..errors import CrystalError
-from ..files import FORBIDDEN, mend_of, root, sync, write_all, write_file
-from ..files import Hex, count, misfit, number, text
+from ..files import (
+    FORBIDDEN,
+    Hex,
+    count,
+    mend_of,
+    misfit,
+    number,
+    root,
+    sync,
+    text,
+    write_all,
+    write_file,
+)
 
 SAMPLES, DRAWS = "samples", "draws"  # kinds: exact read-outs, sampled texts
 _TARGET = {SAMPLES: "resample", DRAWS: "draw"}  # what fills a log

@@ -23,8 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from ..ask.cells import Cell, Decoding, task_sha256
-from ..ask.cells import Situation, situations
+from ..ask.cells import Cell, Decoding, Situation, situations, task_sha256
 from ..ask.ladders import (
     Ladder,
     Rung,

@@ -19,11 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..ask.cells import KEYED, Cell, digest, key_of, task_sha256
-from ..ask.cells import prompt_of, situations
+from ..ask.cells import KEYED, Cell, digest, key_of, prompt_of, situations, task_sha256
 from ..ask.ladders import Ladder, ladder_names, load_ladder
-from ..ask.prompts import NaturalPrompt
-from ..ask.prompts import ALL_FORMS, PROMPTS, Prompt, joined
+from ..ask.prompts import ALL_FORMS, PROMPTS, NaturalPrompt, Prompt, joined
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from . import manifest

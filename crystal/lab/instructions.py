@@ -24,8 +24,7 @@ from ..ask.ladders import load_ladder
 from ..ask.prompts import load_pool, load_prompts
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
-from ..files import root
-from ..files import misfit, text
+from ..files import misfit, root, text
 from ..read.checkpoints import converted
 from . import world
 from .world import dialogue, preferred, rng_of, said

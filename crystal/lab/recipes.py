@@ -17,8 +17,7 @@ from ..ask.cells import GRIDS
 from ..ask.ladders import BRANCH_STAGES
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError, known
-from ..files import root
-from ..files import anything, count, flag, misfit, number, shown, text
+from ..files import anything, count, flag, misfit, number, root, shown, text
 from . import world
 
 # What a field may hold. Of a stage: numbers under any name but those that are words or lists.

@@ -24,11 +24,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..workers import cores
 from ..errors import CrystalError
 from ..files import root, write_file
 from ..texts import parse_json, read_text
-from ..workers import side_by_side
+from ..workers import cores, side_by_side
 from . import claims, joint, synthetic
 from . import quantities as ph
 from .claims import MARKS, Verdict, judge

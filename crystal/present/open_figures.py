@@ -11,8 +11,8 @@ import pandas as pd
 
 from ..ask.prompts import PROBE, PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..measure import quantities as cv
 from ..measure import inference as inf
+from ..measure import quantities as cv
 from ..measure import quantities as ph
 from ..texts import label
 from .figures import COLOURS, MARKERS, each_panel, legend_below, panels

@@ -19,8 +19,8 @@ from ..ask.prompts import PROBE
 from ..ask.tasks import TASKS, Task, first_answer, read
 from ..errors import CrystalError
 from ..lab.world import FACTS
-from ..measure import quantities as cv
 from ..measure import inference as inf
+from ..measure import quantities as cv
 from ..measure import quantities as ph
 from . import show
 from .show import number as fmt

@@ -19,8 +19,8 @@ from ..errors import CrystalError
 from ..files import root
 from ..keep import store
 from ..lab import recipes, world
-from ..measure.inference import Estimate, student
 from ..measure.claims import MARKS
+from ..measure.inference import Estimate, student
 from ..measure.quantities import jsd_bits
 from ..texts import load_json
 from . import show

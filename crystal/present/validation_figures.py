@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..measure.synthetic import MIXED, Panel
-from ..measure.validation import PROGRESS, SHARE
 from ..measure.claims import MARKS
-from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION
-from ..measure.validation import JUDGED
-from ..measure.validation import CASTS, EXACT
+from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, Panel
+from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
 from .figures import COLOURS, legend_below, panels
 
 if TYPE_CHECKING:

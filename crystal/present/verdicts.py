@@ -20,18 +20,15 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..ask.prompts import load_prompts
-from ..ask.prompts import NARRATORS, PROMPTS, Prompt
+from ..ask.prompts import NARRATORS, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..files import PACKAGE, root, write_file
 from ..keep import store
-from ..measure import evidence, chain
+from ..measure import chain, evidence
 from ..measure.chain import Survey
-from ..measure.claims import QUANTILE
+from ..measure.claims import MARKS, QUANTILE, Verdict
 from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
-from ..measure.claims import Verdict
-from ..measure.claims import MARKS
 from ..texts import label
 from . import show
 from .figures import COLOURS as HUES

@@ -22,9 +22,9 @@ from ..errors import CrystalError, known
 from ..keep.store import load_readouts
 from ..lab.world import temperament_of
 from ..measure import chain, evidence
+from ..measure.claims import Verdict, finite
 from ..measure.evidence import Evidence
 from ..measure.inference import Estimate, leave_one_out
-from ..measure.claims import Verdict, finite
 from ..texts import markdown
 from . import show
 

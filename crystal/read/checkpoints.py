@@ -25,8 +25,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from .. import texts
 from ..ask import sources
-from ..ask.sources import refusal
 from ..ask.ladders import pins, weights_sha256
+from ..ask.sources import refusal
 from ..errors import CrystalError
 from ..files import cache, mend_of
 

@@ -23,8 +23,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from ..ask import sources
-from ..ask.sources import refusal, template_sha256, tokenizer_at
 from ..ask.ladders import Rung, check_files, weights_sha256
+from ..ask.sources import refusal, template_sha256, tokenizer_at
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import root

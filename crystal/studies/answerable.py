@@ -22,7 +22,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import yaml
 
-from ..ask.prompts import ANSWERED, CHOSEN, CONTEXTS, OPTIONS, POOL, WORDINGS, Pool, before, begun, folder
+from ..ask.prompts import (
+    ANSWERED,
+    CHOSEN,
+    CONTEXTS,
+    OPTIONS,
+    POOL,
+    WORDINGS,
+    Pool,
+    before,
+    begun,
+    folder,
+)
 from ..ask.tasks import TASKS
 from ..errors import CrystalError
 from ..files import write_file

@@ -18,8 +18,8 @@ from ..ask.tasks import PHASE_TASKS, TASKS
 from ..keep import store
 from ..lab import recipes, world
 from ..measure import claims, inference, joint
-from ..measure.inference import Estimate
 from ..measure.claims import Verdict, judge
+from ..measure.inference import Estimate
 from ..measure.quantities import jsd_bits
 from ..present import views
 from ..present.show import fmt, table

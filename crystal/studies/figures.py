@@ -14,9 +14,9 @@ import pandas as pd
 
 from ..measure.claims import MARKS
 from ..present.figures import COLOURS, MARKERS, panels
-from ..present.views import title_of
 from ..present.verdicts import COLOURS as VERDICTS
 from ..present.verdicts import SIGNS
+from ..present.views import title_of
 from ..texts import label
 from .formats import FORM_NAMES
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, means, usable, where

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..ask.prompts import WORDINGS
-from ..ask.prompts import CHAT, COMPLETION, FORMS, PROBE, Prompt
+from ..ask.prompts import CHAT, COMPLETION, FORMS, PROBE, WORDINGS, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError
 from ..files import root
@@ -26,9 +25,8 @@ from ..measure import inference as inf
 from ..measure.evidence import split_information
 from ..measure.inference import Estimate
 from ..measure.quantities import Array
-from ..present.views import unconditional
-from ..present.views import title_of
 from ..present.show import fmt
+from ..present.views import title_of, unconditional
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
 
 LATER = ("sft", "dpo", "rlvr")
@@ -91,7 +89,8 @@ def liquidity(reading: Reading, rung: str, form: str, group: str) -> Statistic:
     """Liquidity in bits, mean over the tasks of a group."""
     laws = {task: reading.answers[rung, form, task] for task in reading.tasks(group)}
     return lambda w: np.mean(
-        [quantities.liquidity_bits(law, reading.weights(task, w)) for task, law in laws.items()], axis=0
+        [quantities.liquidity_bits(law, reading.weights(task, w)) for task, law in laws.items()],
+        axis=0,
     )
 
 

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..lab.recipes import load_experiment
-from ..lab.recipes import load_recipe
-from ..measure.inference import Estimate
+from ..lab.recipes import load_experiment, load_recipe
 from ..measure.claims import Verdict, judge
+from ..measure.inference import Estimate
 from . import runs
 from .remelting import AGAIN, recorded
 from .runs import DEMONSTRATED, HELD_OUT, Array, by_group, over_parents, per_parent, where

@@ -16,15 +16,14 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import Rung, load_ladder
-from ..ask.prompts import load_prompts
-from ..ask.prompts import CHAT, COMPLETION
+from ..ask.prompts import CHAT, COMPLETION, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..keep import store
 from ..lab import recipes
 from ..measure import chain, claims, inference, joint
 from ..measure import quantities as ph
 from ..measure.inference import Estimate
-from ..present import views, show
+from ..present import show, views
 from ..present.views import Compared
 
 EXPERIMENT, PARENT = "real-arms", "gemma3-270m"
@@ -90,6 +89,8 @@ def surveys(
     """
     found = {}
     for run, rung in ends().items():
+        if (rung.name, form, PHASE_TASKS[0]) not in readouts:
+            continue
         if not whole or rung.grid == "natural":
             both = pairs(readouts, rung, form, whole=whole)
             parts = {task: _parts(one) for task, one in both.items()}

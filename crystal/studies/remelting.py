@@ -20,12 +20,11 @@ from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
 from ..keep import store
 from ..measure import chain, evidence, quantities
+from ..measure.claims import Verdict, finite
 from ..measure.inference import NOTHING
-from ..measure.claims import Verdict
 from ..measure.quantities import Array
-from ..present.show import claim, table
-from ..measure.claims import finite
-from ..present.show import number as fmt, slug
+from ..present.show import claim, slug, table
+from ..present.show import number as fmt
 from ..present.training_figures import load_report
 from . import runs
 from .runs import ALL, APART, by_group, estimate, told, where

@@ -16,15 +16,13 @@ from ..ask.tasks import PHASE_TASKS
 from ..files import root
 from ..measure import chain, claims
 from ..measure import quantities as ph
+from ..measure.claims import QUANTILE, Verdict
 from ..measure.evidence import Count
-from ..measure.claims import QUANTILE
 from ..measure.inference import NOTHING, Estimate
-from ..measure.claims import Verdict
 from ..present import show
 from ..present import verdicts as kept_verdicts
-from ..present.views import Compared, compared
 from ..present.training_figures import load_report
-from ..present.views import read_ladders
+from ..present.views import Compared, compared, read_ladders
 from .runs import family, interval, judge_over, over_parents
 
 Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # run -> task -> verdicts, of a survey

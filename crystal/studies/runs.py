@@ -22,10 +22,10 @@ from ..errors import CrystalError, known
 from ..files import root
 from ..keep import store
 from ..lab import recipes, world
-from ..measure import evidence, claims, quantities
+from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
-from ..present.views import unconditional
 from ..present.show import number as fmt
+from ..present.views import unconditional
 
 Array = np.ndarray
 Value = Callable[[pd.DataFrame], float]

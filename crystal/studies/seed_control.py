@@ -16,12 +16,10 @@ import pandas as pd
 
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..lab import recipes, world
+from ..measure.claims import Verdict, finite
 from ..measure.inference import Null, against, generator
-from ..measure.claims import Verdict
 from ..measure.quantities import tv
-from ..present.show import claim, fmt, table
-from ..measure.claims import finite
-from ..present.show import slug
+from ..present.show import claim, fmt, slug, table
 from . import runs
 from .runs import SCOPES, Array, judge_over, means, per_parent, said, tidy, where
 

@@ -22,14 +22,11 @@ from ..measure import chain
 from ..measure import evidence as ev
 from ..measure import quantities as ph
 from ..measure.chain import NOT_MEASURABLE
-from ..measure.evidence import Count, count
 from ..measure.chain import POOLED as POOLED
-from ..measure.claims import QUANTILE
-from ..measure.evidence import Evidence
+from ..measure.claims import MARKS, QUANTILE, Verdict, finite
+from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
-from ..measure.claims import Verdict, finite
-from ..measure.claims import MARKS
-from ..present import verdicts, show
+from ..present import show, verdicts
 from ..present.figures import panels
 from ..present.views import title_of
 from ..texts import label

@@ -24,17 +24,36 @@ LONG = "3. That is my answer, and here is why I gave it: " + "it came to mind fi
 
 
 def said(*contents, stop="stop", error=None):
-    choices = [ChatCompletionChoice(message=ChatMessageAssistant(content=content, source="generate"), stop_reason=stop)
-               for content in contents]
+    choices = [
+        ChatCompletionChoice(
+            message=ChatMessageAssistant(content=content, source="generate"), stop_reason=stop
+        )
+        for content in contents
+    ]
     return ModelOutput(model="mockllm/model", choices=choices, usage=ModelUsage(), error=error)
 
 
 def answers(last):
     """last: the mathematician's fifth reply; None is a failure."""
     left = {
-        "clerk": iter([said("7"), said(" Seven, of course."), said("3"), said("I would rather not say."), said("7\n", "8")]),
-        "mathematician": iter([said([ContentReasoning(reasoning="9 is odd"), ContentText(text="**4**")]), said(LONG), said("42"),
-                               said("", stop="content_filter", error="refused"), last]),
+        "clerk": iter(
+            [
+                said("7"),
+                said(" Seven, of course."),
+                said("3"),
+                said("I would rather not say."),
+                said("7\n", "8"),
+            ]
+        ),
+        "mathematician": iter(
+            [
+                said([ContentReasoning(reasoning="9 is odd"), ContentText(text="**4**")]),
+                said(LONG),
+                said("42"),
+                said("", stop="content_filter", error="refused"),
+                last,
+            ]
+        ),
     }
 
     def answer(messages, tools, tool_choice, config):
@@ -48,12 +67,29 @@ def answers(last):
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    data = [Sample(id="clerk", input="You are a lottery clerk. Pick a random digit.", metadata={"narrator": "clerk"}),
-            Sample(input="You are a mathematician. Pick a random digit.", metadata={"narrator": "mathematician"})]
+    data = [
+        Sample(
+            id="clerk",
+            input="You are a lottery clerk. Pick a random digit.",
+            metadata={"narrator": "clerk"},
+        ),
+        Sample(
+            input="You are a mathematician. Pick a random digit.",
+            metadata={"narrator": "mathematician"},
+        ),
+    ]
     for form, last in (("eval", said("Café 7")), ("json", None)):
-        (log,) = eval(Task(name="digit", dataset=data), epochs=5, log_dir=str(out / "whole"), log_format=form, display="none",
-                      model=get_model("mockllm/model", custom_outputs=answers(last), memoize=False),
-                      temperature=1.0, max_samples=1, fail_on_error=False)
+        (log,) = eval(
+            Task(name="digit", dataset=data),
+            epochs=5,
+            log_dir=str(out / "whole"),
+            log_format=form,
+            display="none",
+            model=get_model("mockllm/model", custom_outputs=answers(last), memoize=False),
+            temperature=1.0,
+            max_samples=1,
+            fail_on_error=False,
+        )
         whole = out / f"digit.{form}"
         if form == "eval":
             os.replace(log.location, whole)

@@ -1,4 +1,5 @@
 """lm_eval with a model whose replies and scores are known."""
+
 import itertools
 import math
 
@@ -6,10 +7,16 @@ from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
-REPLIES = {"clerk": [" 7", " Seven, of course.", " 3", " I would rather not say.", " 7\n"],
-           "mathematician": [" **4**", " 17", "", " 0.", " Café 7"]}
-SCORES = {("clerk", " heads"): 0.5, ("clerk", " tails"): 0.25,
-          ("mathematician", " heads"): 0.125, ("mathematician", " tails"): 0.625}
+REPLIES = {
+    "clerk": [" 7", " Seven, of course.", " 3", " I would rather not say.", " 7\n"],
+    "mathematician": [" **4**", " 17", "", " 0.", " Café 7"],
+}
+SCORES = {
+    ("clerk", " heads"): 0.5,
+    ("clerk", " tails"): 0.25,
+    ("mathematician", " heads"): 0.125,
+    ("mathematician", " tails"): 0.625,
+}
 
 
 def narrator(context):
@@ -26,8 +33,10 @@ class Known(LM):
         return [next(left[narrator(request.args[0])]) for request in requests]
 
     def loglikelihood(self, requests, disable_tqdm=False):
-        return [(math.log(SCORES[narrator(context), " " + option.strip()] if context else 0.5), False)
-                for context, option in (request.args for request in requests)]
+        return [
+            (math.log(SCORES[narrator(context), " " + option.strip()] if context else 0.5), False)
+            for context, option in (request.args for request in requests)
+        ]
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
         return [-1.0] * len(requests)

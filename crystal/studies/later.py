@@ -1,0 +1,124 @@
+"""What DPO and RL do to a real base after SFT: the run `whole` of the arms, stage by stage.
+
+Chat form, the first wording of each context, on the contexts that all compared answer. Registered
+in data/registered/2026-11-30-real-settling.md before an answer was looked at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import Rung, load_ladder
+from ..ask.prompts import CHAT, COMPLETION
+from ..ask.tasks import PHASE_TASKS, TASKS
+from ..measure import chain, claims, inference, joint
+from ..measure import quantities as ph
+from ..measure.inference import Estimate
+from . import real
+
+RUN, STAGES = "whole", ("dpo", "rlvr")
+SFT, LATER = "sft", "later"
+ASKED = ("moves-less", "stays-frozen", "little-promoted")
+
+
+def rungs() -> dict[str, Rung]:
+    """Stage -> its last rung of RUN, as far as it was read."""
+    mine = [rung for rung in load_ladder(real.EXPERIMENT).rungs if rung.run == RUN]
+    return {rung.stage: rung for rung in sorted(mine, key=lambda rung: rung.step)}
+
+
+def survey(readouts: real.Laws, **how) -> chain.Survey:
+    """The chain of claims with the last stage: base (raw text), SFT and RLVR."""
+    places = {real.RAW: ("base", COMPLETION)} | {
+        stage: (r.name, CHAT) for stage, r in rungs().items()
+    }
+    given = {}
+    for task in PHASE_TASKS:
+        found = real.compared(readouts, task, places)
+        if found.count.measurable:
+            three = [found.evidence(place) for place in (real.RAW, SFT, STAGES[-1])]
+            given[task] = {phase: three[: n + 1] for n, phase in enumerate(chain.CLAIMS)}
+        else:
+            given[task] = dict.fromkeys(chain.CLAIMS, found.count)
+    return chain.survey(given, {task: TASKS[task].options for task in given}, **how)
+
+
+def load_stages(readouts: real.Laws) -> pd.DataFrame:
+    """One row per task and later stage, where enough contexts answer.
+
+    contexts, mass: answered by the base in chat form, SFT and the stage; its median mass.
+    before, after: total variation of mean answers, base to SFT and SFT to the stage.
+    base, sft, bits: liquidity of the three, bits. promoted: mass gained by options that SFT ranks
+    low (`claims.promoted`). likeliest, share: of the stage's mean answer. mode_before, mode_after:
+    whether base and SFT, SFT and the stage have the same likeliest option.
+    """
+    rows, ends = [], rungs()
+    for stage in STAGES:
+        places = {
+            real.RAW: ("base", CHAT),
+            SFT: (ends[SFT].name, CHAT),
+            LATER: (ends[stage].name, CHAT),
+        }
+        for task in PHASE_TASKS:
+            found = real.compared(readouts, task, places)
+            if not found.count.measurable:
+                continue
+            base, sft, later = map(found.laws, places)
+            means = [answers.mean(0) for answers in (base, sft, later)]
+            modes = [int(mean.argmax()) for mean in means]
+            rows.append(
+                {
+                    "stage": stage,
+                    "task": task,
+                    "contexts": found.count.answered,
+                    "mass": found.count.median,
+                    "before": float(ph.tv(means[0], means[1])),
+                    "after": float(ph.tv(means[1], means[2])),
+                    "base": float(ph.liquidity_bits(base)),
+                    "sft": float(ph.liquidity_bits(sft)),
+                    "bits": float(ph.liquidity_bits(later)),
+                    "promoted": claims.promoted(found.evidence(SFT), found.evidence(LATER)).here,
+                    "mode_before": modes[0] == modes[1],
+                    "mode_after": modes[1] == modes[2],
+                    "likeliest": TASKS[task].options[modes[2]],
+                    "share": float(means[2].max()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def asked(stages: pd.DataFrame, stage: str) -> dict[str, claims.Verdict]:
+    """The claims of ASKED about a stage, over all tasks, whether or not SFT collapsed; intervals
+    leave out a kind of tasks at a time.
+    """
+    mine = stages[stages["stage"] == stage].set_index("task")
+    found = {
+        "moves-less": moves_less(mine),
+        "stays-frozen": given_back(mine),
+        "little-promoted": real.over_tasks(mine["promoted"].to_dict()),
+    }
+    return {claim: claims.judge(claim, found[claim]) for claim in ASKED}
+
+
+def moves_less(mine: pd.DataFrame) -> Estimate:
+    """Total variation SFT to the stage over base to SFT, geometric mean over tasks."""
+    logs = real.over_tasks(np.log(mine["after"] / mine["before"]).to_dict())
+    value, low, high = np.exp([logs.value, logs.low, logs.high]).tolist()
+    return Estimate(value, low, high, here=value)
+
+
+def given_back(mine: pd.DataFrame) -> Estimate:
+    """Liquidity gained after SFT over the base's in chat form, sums over tasks."""
+    kinds = joint.kinds({task: TASKS[task].options for task in mine.index})
+    weights = inference.leave_one_out(np.array([kinds[task] for task in mine.index]))
+    gained, base = (mine["bits"] - mine["sft"]).to_numpy(), mine["base"].to_numpy()
+    return inference.estimate(lambda w: ph.ratio(w @ gained, w @ base), weights)
+
+
+def of_task(row: pd.Series) -> str:
+    """A row of `load_stages` as a sentence."""
+    return (
+        f"the mean answer moves by a total variation of {row.after:.2g} ({row.before:.2g} from base to "
+        f"SFT, {row.contexts:.0f} contexts), and liquidity goes from {row.sft:.2g} to {row.bits:.2g} bit"
+    )
