@@ -16,8 +16,8 @@ import numpy as np
 class Fake:
     """What the server does, and what it has been asked.
 
-    law: text sent -> token text -> probability, of answers of one token. A temperature from 2 on makes it flat over `words`; one
-    above `hottest` is refused.
+    law: text sent -> token text -> probability, of answers of one token. A temperature from 2 on
+    makes it flat over `words`; one above `hottest` is refused.
     mischief: called with the number of the request; returns what goes wrong with it, or None.
     """
 

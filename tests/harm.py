@@ -1,11 +1,14 @@
-"""Harm done to a copy of this repository, at random: what must not happen, does not. No test of pytest: it takes minutes.
+"""Harm done to a copy of this repository, at random: what must not happen, does not. No test of
+pytest: it takes minutes.
 
     python tests/harm.py kills 100 --seed 1
     python tests/harm.py flips 600 --seed 1
 
-kills: `kill -9` of commands that write. After every kill no process of the command is alive, what is stored is as its
-manifests say, and every page that was finished is still whole. In the end the commands run to their end.
-flips: a byte flipped or the end cut off, of any file of data/, notebooks/ and book/*.yml. `crystal verify` finds it.
+kills: `kill -9` of commands that write. After every kill no process of the command is alive, what
+is stored is as its manifests say, and every page that was finished is still whole. In the end the
+commands run to their end.
+flips: a byte flipped or the end cut off, of any file of data/, notebooks/ and book/*.yml. `crystal
+verify` finds it.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ COMMANDS = {  # command -> seconds within which it is killed
 
 
 def copy(to: Path, without: tuple[str, ...]) -> Path:
-    """This repository's tracked files, without those of some folders, which commands are to fill."""
+    """This repository's tracked files, without those of some folders, which commands are to fill.
+    """
     files = subprocess.run(
         ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True
     ).stdout
@@ -77,7 +81,9 @@ def runs_still(process: psutil.Process) -> bool:
 
 
 def whole_pages() -> set[str]:
-    """Ids of pages whose files are those their stamps name. Raises: AssertionError for one that is half there."""
+    """Ids of pages whose files are those their stamps name. Raises: AssertionError for one that is
+    half there.
+    """
     from crystal.book import pages, runs
 
     found = set()

@@ -1,4 +1,6 @@
-"""What a model's answers are, worked out by plain whole-sequence forwards and enumeration; nothing of `crystal.read.readout`."""
+"""What a model's answers are, worked out by plain whole-sequence forwards and enumeration; nothing
+of `crystal.read.readout`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ def enumerate_answers(
     prompt: tuple[int, ...],
     depth: int,
 ) -> list[tuple[tuple[int, ...], float]]:
-    """Every token sequence of `depth` tokens, or shorter and ended, with its probability (float64)."""
+    """Every token sequence of `depth` tokens, or shorter and ended, with its probability (float64).
+    """
     done, open_ = [], [((), 1.0)]
     for _ in range(depth):
         ids = torch.tensor([prompt + path for path, _ in open_])
@@ -36,7 +39,8 @@ def enumerate_answers(
     return done + open_
 
 
-# Enough continuations to change any answer that can still change, for the spellings of tiny.OVERLAPPING.
+# Enough continuations to change any answer that can still change, for the spellings of
+# tiny.OVERLAPPING.
 TAILS = [
     b"",
     *(
@@ -84,7 +88,8 @@ def by_class(
 
 
 def chi_square_p(observed: dict[str, int], expected: dict[str, float]) -> float:
-    """p-value of counts against a law given by probability; the rarest cells are pooled until the pool expects 5.
+    """p-value of counts against a law given by probability; the rarest cells are pooled until the
+    pool expects 5.
 
     A pool left at 0.01 would raise a false alarm at its first count.
     """

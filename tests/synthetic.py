@@ -30,12 +30,14 @@ def write_ladder(
     hub: bool = False,
     **fields,
 ) -> Path:
-    """Write data/ladders/<name>.yaml and data/samples/<name> under `root`; point CRYSTAL_ROOT at it to read them.
+    """Write data/ladders/<name>.yaml and data/samples/<name> under `root`; point CRYSTAL_ROOT at it
+    to read them.
 
     hub: as a ladder of the hub, pinned, its base to be read as raw text only; in data/ladders/hub.
 
-    answers: native form (base completion, others chat), conditional on an option, rows in PROMPTS order; the four ends
-    base, sft, dpo, rlvr at least, and sft-<step> if wanted. other: the same for the other form (default: none is written).
+    answers: native form (base completion, others chat), conditional on an option, rows in PROMPTS
+    order; the four ends base, sft, dpo, rlvr at least, and sft-<step> if wanted. other: the same
+    for the other form (default: none is written).
     off_support: as in `rows`. fields: of the yaml, such as title, seed, demonstrated.
     Returns: root.
     """
@@ -67,7 +69,9 @@ def write_ladder(
 
 
 def write_weights(root: str | Path, name: str) -> None:
-    """Give every rung of a described ladder weights and a config.json of a few bytes, and its description their hashes."""
+    """Give every rung of a described ladder weights and a config.json of a few bytes, and its
+    description their hashes.
+    """
     path = Path(root) / "data" / "ladders" / f"{name}.yaml"
     raw = yaml.safe_load(path.read_text())
     for rung in raw["rungs"]:
@@ -87,7 +91,8 @@ def rows(
 ) -> list[store.Row]:
     """One store row per task and prompt; the prompt's characters stand in for its token ids.
 
-    off_support: of every cell; or (rung, task) -> how many of the first prompts are hardly answered.
+    off_support: of every cell; or (rung, task) -> how many of the first prompts are hardly
+    answered.
     """
     found = []
     for task, table in laws.items():
@@ -128,7 +133,9 @@ def cell(rung: dict, form: str, prompt: Prompt, task: Task) -> Cell:
 def crystallizing(
     tasks=("coin", "digit"), rungs=("base", "sft-1", "sft", "dpo", "rlvr"), *, seed: int
 ) -> Answers:
-    """Answers that crystallize: liquid in the base, on one narrator's law from SFT on. For tests that need just any ladder."""
+    """Answers that crystallize: liquid in the base, on one narrator's law from SFT on. For tests
+    that need just any ladder.
+    """
     rng = np.random.default_rng(seed)
     base = {
         task: rng.dirichlet(np.full(len(TASKS[task].options), 0.5), size=20).repeat(5, axis=0)

@@ -32,7 +32,7 @@ RUNGS = ("base", "sft", "dpo", "rlvr")
 MASSES = arrays(float, st.integers(1, 120), elements=st.floats(0, 1))
 
 
-# --- the rule --------------------------------------------------------------------------------------------------------
+# --- the rule ------------------------------------------------------------------------------------
 
 
 @given(MASSES)
@@ -89,7 +89,7 @@ def test_what_cannot_be_measured_is_no_member_of_the_family(readouts):
     assert {v.verdict for task in few for v in found[task]} == {NOT_MEASURABLE}
 
 
-# --- read-outs -------------------------------------------------------------------------------------------------------
+# --- read-outs -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,8 @@ def test_a_page_says_first_what_was_answered(readouts, monkeypatch):
     assert views.tell_answered(readouts, "die", "base", "sft") == ["made"] and not page.stopped
     told = re.sub(r"\\(?=\W)", "", page.told[0])
     assert (
-        "base, 80 of 100 prompts answered (median mass 1.00), not answered: off-support 0.200, unresolved 0"
+        "base, 80 of 100 prompts answered (median mass 1.00), "
+        "not answered: off-support 0.200, unresolved 0"
         in told
     )
     assert "60 by all of these" in told and page.claims["answered-sft"]["number"] == 0.7
@@ -248,7 +249,7 @@ def test_remelting_by_heat_has_no_number_where_nothing_is_answered(monkeypatch):
     assert all("of 15 tasks" in v.sentence() for v in judged["temperature 3"])
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------
+# --- tables --------------------------------------------------------------------------------------
 
 
 def table(path, low=(), prompts=60, given="divided", **more):

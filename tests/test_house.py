@@ -201,7 +201,7 @@ def test_templates_import_without_torch():
     """What `make reproduce` runs must not need what requirements/light.txt does not install."""
     paths = {path for notebook in NOTEBOOKS for path in runs.imported(notebook)}
     wanted = sorted(f"crystal.{name}" for name, path in MODULES.items() if path in paths)
-    assert "crystal.keep.store" in wanted and "crystal.measure.phases" in wanted
+    assert "crystal.keep.store" in wanted and "crystal.measure.quantities" in wanted
     assert {name.removeprefix("crystal.") for name in wanted} <= {*LIGHT}
     absent = ("torch", "transformers", "trl", "datasets", "tokenizers", "safetensors")
     gone = "\n".join(

@@ -1,4 +1,6 @@
-"""Phase pages and overview on ladders of the hub: four rungs, no truth known, no rungs on the way, no second training run."""
+"""Phase pages and overview on ladders of the hub: four rungs, no truth known, no rungs on the way,
+no second training run.
+"""
 
 from __future__ import annotations
 

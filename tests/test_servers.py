@@ -1,4 +1,6 @@
-"""A server that gives 429, 500, half replies, none: every answer counted once, and what goes wrong said in a sentence."""
+"""A server that gives 429, 500, half replies, none: every answer counted once, and what goes wrong
+said in a sentence.
+"""
 
 from __future__ import annotations
 
@@ -405,7 +407,8 @@ def test_goes_on_after_it_was_killed(toy, fake):
     before = stored()
     manifest.folder_of("toy", manifest.DRAWS).joinpath("manifest.jsonl").unlink()
     code = (
-        "from crystal.keep import drawing; from crystal.ask.prompts import PROMPTS; drawing.FLUSH_SECONDS = 0\n"
+        "from crystal.keep import drawing; from crystal.ask.prompts import PROMPTS\n"
+        "drawing.FLUSH_SECONDS = 0\n"
         f"drawing.draw_served('toy', server={fake.url!r}, model='served', tasks=['digit', 'coin'], "
         "prompts=PROMPTS[:6], n=130, rung='sft', workers=1)"
     )

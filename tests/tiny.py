@@ -16,7 +16,8 @@ from crystal.read.vocabulary import ALPHABET
 
 BOS, EOS = "<s>", "</s>"
 TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|user|>\n' if m.role == 'user' else '<|assistant|>\n' }}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|user|>\n' if m.role == 'user' else '<|assistant|>\n' }}"
     "{{ m.content }}{{ eos_token if m.role == 'assistant' else '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
@@ -62,7 +63,9 @@ def _wrap(
 def hand_tokenizer(
     pieces: tuple[bytes, ...] = PIECES, cut: str = BYTE_LEVEL
 ) -> PreTrainedTokenizerFast:
-    """A vocabulary of exactly BOS, EOS and these pieces, in this order; only its decoding side is of use."""
+    """A vocabulary of exactly BOS, EOS and these pieces, in this order; only its decoding side is
+    of use.
+    """
     letters = {byte: char for char, byte in ALPHABET.items()}
     spell = {
         BYTE_LEVEL: lambda piece: "".join(letters[b] for b in piece),
@@ -83,7 +86,9 @@ def _sentencepiece(piece: bytes) -> str:
 def sentencepiece_tokenizer(
     size: int = 600, template: str | None = TEMPLATE
 ) -> PreTrainedTokenizerFast:
-    """As Llama 2 cuts: a space before the text, spaces as part of the next word, bytes for characters it does not know."""
+    """As Llama 2 cuts: a space before the text, spaces as part of the next word, bytes for
+    characters it does not know.
+    """
     names = [BOS, EOS, *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=EOS, fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -117,7 +122,9 @@ def _texts() -> list[str]:
 
 
 def trained_tokenizer(size: int = 600, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on our prompts, digits one by one: options such as 100 or September are several tokens."""
+    """Byte-level BPE trained on our prompts, digits one by one: options such as 100 or September
+    are several tokens.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -150,7 +157,9 @@ _STATE_SPACE = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "tim
 def model(
     kind: str, vocabulary: int, *, seed: int = 0, sharpness: float = 3.0, context: int = 256, **more
 ):
-    """A random model of `kind` (a `model_type`), float32. sharpness: standard deviation of the logits, about."""
+    """A random model of `kind` (a `model_type`), float32. sharpness: standard deviation of the
+    logits, about.
+    """
     shape = {"gpt2": _GPT2, "mamba": _STATE_SPACE}.get(kind, _SHAPE)
     config = AutoConfig.for_model(
         kind,
@@ -186,7 +195,9 @@ def save(
 
 
 def publish(cache: Path, repository: str, kind: str = "llama", **more) -> str:
-    """Write a checkpoint where a hub cache keeps `owner/name`, as the tip of main; returns its commit, 40 hex digits."""
+    """Write a checkpoint where a hub cache keeps `owner/name`, as the tip of main; returns its
+    commit, 40 hex digits.
+    """
     commit = hashlib.sha1(f"{repository}, {kind}".encode()).hexdigest()
     save(snapshot(cache, repository, commit), kind, **more)
     tip = cache / f"models--{repository.replace('/', '--')}" / "refs" / "main"

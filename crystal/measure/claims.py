@@ -41,6 +41,7 @@ class Mark:
 
 
 # fmt: off
+# fmt: off
 MARKS: dict[str, Mark] = {
     "many-laws": Mark(
         "liquid", "Many distinct answer distributions can be prompted out of the base.",
@@ -125,9 +126,7 @@ MARKS: dict[str, Mark] = {
     "moves-less": Mark(
         "settling",
         "After SFT, DPO and RL move the answers less than SFT did.",
-        "total variation of mean answers, SFT to the last stage over base to SFT",
-        "below",
-        1.0,
+        "total variation of mean answers, SFT to the last stage over base to SFT", "below", 1.0,
         "equality: nucleation, then settling says no more than that SFT moves more",
     ),
     "reward-decides": Mark(
@@ -146,6 +145,7 @@ MARKS: dict[str, Mark] = {
         "liquidity of SFT over liquidity of the base, both as raw text", "above", 0.5,
         "the mark of collapse, from the other side", percent=True),
 }
+# fmt: on
 # fmt: on
 
 # --- the rule

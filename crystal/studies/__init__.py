@@ -14,5 +14,6 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     remelting           what gives diversity back
     kinetics            when the laws freeze; does the way up equal the way down
     figures             training runs, forms and real checkpoints, drawn
+    real_figures        a real base, drawn
     experiment_figures  seed control and remelting, drawn
 """

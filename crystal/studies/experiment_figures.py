@@ -11,7 +11,7 @@ import pandas as pd
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
 from ..measure.claims import MARKS
-from ..present.figures import COLOURS, panels
+from ..present.figures import panels
 from . import seed_control as seed
 from .controls import WORLD
 from .figures import (
@@ -344,20 +344,4 @@ def plot_hysteresis(frame: pd.DataFrame) -> Figure:
         ax.set(ylim=(0, None), xlim=(0, None))
         ax.margins(0.12)
     fig.axes[-1].legend(loc="lower right", title="way")
-    return fig
-
-
-def plot_later(stages: pd.DataFrame) -> Figure:
-    """How far mean answers move: a line a task, from SFT's own move to that of each later stage."""
-    names = list(dict.fromkeys(stages["stage"]))
-    table = stages.pivot(index="task", columns="stage", values="after")
-    before = stages.groupby("task")["before"].first()
-    fig, axes = panels(1, 1, 4.2, 2.8)
-    ax = axes[0, 0]
-    moves = np.column_stack([before, *(table[name] for name in names)])
-    ax.plot(moves.T, color=COLOURS["base"], lw=0.9, alpha=0.7)
-    ax.plot(np.exp(np.log(moves).mean(0)), color=COLOURS["sft"], marker="o", lw=2)
-    ax.set_yscale("log")
-    ax.set_xticks(range(len(names) + 1), ["base to SFT", *(f"SFT to {n.upper()}" for n in names)])
-    ax.set_ylabel("total variation")
     return fig

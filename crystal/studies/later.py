@@ -19,6 +19,7 @@ from . import real
 
 RUN, STAGES = "whole", ("dpo", "rlvr")
 SFT, LATER = "sft", "later"
+PUBLISHED = ("Tulu-3-8B", "Olmo-3-7B", "Olmo-3.1-32B")  # ladders of the page `real-ladders`
 ASKED = ("moves-less", "stays-frozen", "little-promoted")
 
 
@@ -119,6 +120,7 @@ def given_back(mine: pd.DataFrame) -> Estimate:
 def of_task(row: pd.Series) -> str:
     """A row of `load_stages` as a sentence."""
     return (
-        f"the mean answer moves by a total variation of {row.after:.2g} ({row.before:.2g} from base to "
-        f"SFT, {row.contexts:.0f} contexts), and liquidity goes from {row.sft:.2g} to {row.bits:.2g} bit"
+        f"the mean answer moves by a total variation of {row.after:.2g} ({row.before:.2g} from "
+        f"base to SFT, {row.contexts:.0f} contexts), and liquidity goes from {row.sft:.2g} to "
+        f"{row.bits:.2g} bit"
     )

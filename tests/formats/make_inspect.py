@@ -1,6 +1,8 @@
-"""inspect_ai with a model whose replies are known: two prompts, five epochs; in the .json log one sample fails.
+"""inspect_ai with a model whose replies are known: two prompts, five epochs; in the .json log one
+sample fails.
 
-Events, of which nothing is imported, and the traceback, which names files of the machine, are taken out by inspect_ai itself.
+Events, of which nothing is imported, and the traceback, which names files of the machine, are taken
+out by inspect_ai itself.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""Output files of OpenAI batches: bodies by the types of the openai package, the line about them by the documented schema."""
+"""Output files of OpenAI batches: bodies by the types of the openai package, the line about them by
+the documented schema.
+"""
 
 import json
 import sys
