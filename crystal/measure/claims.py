@@ -24,8 +24,6 @@ from .quantities import Array
 
 QUANTILE = 0.9  # share of the seed's mass that defines its options
 
-# --- thresholds
-
 
 @dataclass(frozen=True)
 class Mark:
@@ -122,13 +120,10 @@ MARKS: dict[str, Mark] = {
         "kinetics", "Along SFT liquidity rises before it falls.",
         "largest mean liquidity of the steps between less that of the larger end, bits",
         "above", 0.0, "equality: a trial on other data saw it rise"),
-    # data/registered/2026-11-30-real-settling.md
-    "moves-less": Mark(
-        "settling",
-        "After SFT, DPO and RL move the answers less than SFT did.",
+    "moves-less": Mark(  # data/registered/2026-11-30-real-settling.md
+        "settling", "After SFT, DPO and RL move the answers less than SFT did.",
         "total variation of mean answers, SFT to the last stage over base to SFT", "below", 1.0,
-        "equality: nucleation, then settling says no more than that SFT moves more",
-    ),
+        "equality: nucleation, then settling says no more than that SFT moves more"),
     "reward-decides": Mark(
         "settling",
         "A preference against the seed takes mass off the seed's options that one for it leaves "
