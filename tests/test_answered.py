@@ -221,8 +221,7 @@ def test_a_page_says_first_what_was_answered(readouts, monkeypatch):
     told = re.sub(r"\\(?=\W)", "", page.told[0])
     assert (
         "base, 80 of 100 prompts answered (median mass 1.00), "
-        "not answered: off-support 0.200, unresolved 0"
-        in told
+        "not answered: off-support 0.200, unresolved 0" in told
     )
     assert "60 by all of these" in told and page.claims["answered-sft"]["number"] == 0.7
 

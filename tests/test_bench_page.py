@@ -40,8 +40,13 @@ def parts(
     gain: float, harness: float | None, million: float, open_gain: float
 ) -> dict[str, list[dict]]:
     """Part -> rows of a run in which the read-out takes one second for ten prompts."""
-    own = lambda task: [row(bench.READ, 1.0, task=task), row(bench.QUICK, 0.5, task=task)]  # noqa: E731
-    theirs = lambda task: [] if harness is None else [row(bench.HARNESS, harness, task=task)]  # noqa: E731
+
+    def own(task):
+        return [row(bench.READ, 1.0, task=task), row(bench.QUICK, 0.5, task=task)]
+
+    def theirs(task):
+        return [] if harness is None else [row(bench.HARNESS, harness, task=task)]
+
     return {
         "generate": [
             r

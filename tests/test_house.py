@@ -180,7 +180,8 @@ def test_lines_and_functions_are_short():
             for node in ast.walk(ast.parse(text))
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         )
-        long += [f"{name}:{node.name}" for node in functions if node.end_lineno - node.lineno >= 50]
+        if path.parts[-2] != "tests":
+            long += [f"{name}:{n.name}" for n in functions if n.end_lineno - n.lineno >= 50]
     assert (wide, long) == ([], [])
 
 

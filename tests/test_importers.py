@@ -188,7 +188,8 @@ def test_plain_replies_come_back_whatever_they_hold(tmp_path_factory, replies, k
 def test_replies_may_say_everything_themselves(tmp_path):
     path = tmp_path / "replies.csv"
     path.write_text(
-        "\ufeffladder,stage,task,prompt,unit,reply,spare\ntoy,sft,coin,p1,clerk,heads,\ntoy,sft,die,p1,clerk,6,x\n"
+        "\ufeffladder,stage,task,prompt,unit,reply,spare\n"
+        "toy,sft,coin,p1,clerk,heads,\ntoy,sft,die,p1,clerk,6,x\n"
     )
     table = tally("replies", [path], Asked()).table()
     assert list(table.columns) == ["ladder", "stage", "task", "prompt", "unit", "option", "count"]

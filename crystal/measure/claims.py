@@ -1,7 +1,6 @@
 """Every claim: its threshold, statistic and null, and the one rule for verdicts.
 
-The thresholds (`MARKS`) of the phases were fixed before any trained ladder was read, those of the
-experiments before any of theirs. `judge` is the only place where a verdict is decided.
+Thresholds (`MARKS`) were fixed before a ladder was read. Only `judge` decides a verdict.
 """
 
 from __future__ import annotations
