@@ -40,7 +40,7 @@ COMMANDS = {  # command -> seconds within which it is killed
 
 
 def copy(to: Path, without: tuple[str, ...]) -> Path:
-    """This repository's tracked files, without those of some folders, which commands are to fill."""
+    """This repository's tracked files, without those of folders that commands are to fill."""
     files = subprocess.run(
         ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True
     ).stdout

@@ -21,7 +21,7 @@ def enumerate_answers(
     prompt: tuple[int, ...],
     depth: int,
 ) -> list[tuple[tuple[int, ...], float]]:
-    """Every token sequence of `depth` tokens, or shorter and ended, with its probability (float64)."""
+    """Every token sequence of `depth` tokens, or shorter and ended: its probability (float64)."""
     done, open_ = [], [((), 1.0)]
     for _ in range(depth):
         ids = torch.tensor([prompt + path for path, _ in open_])

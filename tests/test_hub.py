@@ -183,7 +183,7 @@ def test_what_is_not_pinned_says_so_and_crashes_nothing(
         assert main(command) == 2
         assert (
             "toy is not pinned" in (said := capsys.readouterr().err)
-            and "Mend: crystal pin toy" in said
+            and "Mend: crystal fetch toy" in said
         )
     with pytest.raises(CrystalError, match="not pinned"):
         store.load_readouts("toy")
@@ -413,7 +413,7 @@ def test_another_template_than_the_described_one_is_refused(described: Path, api
         )
     )
     with pytest.raises(
-        CrystalError, match="chat template's sha256 is .*crystal pin toy --rung base"
+        CrystalError, match="chat template's sha256 is .*crystal fetch toy --rung base"
     ):
         engine.load_rung(ladders.load_ladder("toy").rung("base"), dtype="float32")
 

@@ -117,7 +117,7 @@ def site(tmp_path_factory):
             "few",
             "400 of the 6000 read-outs that the pages need are missing.*make resample LADDER=few",
         ),
-        ("loose", "not pinned.*crystal pin loose"),
+        ("loose", "not pinned.*crystal fetch loose"),
         ("elm,elm", "one named twice"),
     ],
 )

@@ -1,7 +1,7 @@
 """Ladders: the checkpoints of one lineage, pinned by hash, as their description in YAML names them.
 
     data/ladders/<name>.yaml      trained here, always pinned
-    data/ladders/hub/<name>.yaml  of the hub, not run before `crystal pin` wrote the commits
+    data/ladders/hub/<name>.yaml  of the hub, not run before `crystal fetch` wrote the commits
 
 Knows which checkpoints ("rungs") exist and where their weights lie, not what they answer.
 """
@@ -181,7 +181,7 @@ def check_pinned(rung: Rung) -> None:
     if not rung.revision:
         what = f"is not pinned: a branch of {rung.source} may move"
         what = f"rung {rung.name!r} of {rung.ladder} {what}"
-        where, mend = description(rung.ladder), f"crystal pin {rung.ladder}"
+        where, mend = description(rung.ladder), f"crystal fetch {rung.ladder}"
         raise CrystalError(what, where=where, mend=mend)
 
 
@@ -348,5 +348,5 @@ def _bring_back(rung: Rung) -> str:
     again = f"train it again: make ladder LADDER={rung.ladder}"
     if shipped(rung):
         return f"git checkout -- {rung.source}, or {again}"
-    ship = "" if rung.parent else f", then make ship LADDER={rung.ladder}"
+    ship = "" if rung.parent else f", then make ladder LADDER={rung.ladder} SHIP=1"
     return f"its weights are not shipped, {again}{ship}"

@@ -193,7 +193,7 @@ def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
     path = description(name)
     if path.parent.name != HUB:
         what = f"{name} was trained here: its rungs are pinned by the hash of their weights"
-        mend = "name a ladder of data/ladders/hub; crystal pin lists them"
+        mend = "name a ladder of data/ladders/hub; crystal fetch lists them"
         raise CrystalError(what, where=path, mend=mend)
     ladder = load_ladder(name, unpinned=True)
     chosen = ladder.rungs if rungs is None else [ladder.rung(rung) for rung in rungs]
@@ -227,7 +227,7 @@ def _resolved(rung: Rung) -> dict[str, Any]:
         raise refusal(error, rung.source) from error
     except _OFFLINE as error:
         what = f"{_unreachable()}, and only the hub knows what {rung.branch!r} points to"
-        mend = "crystal pin where there is a network; the description is as it was"
+        mend = "crystal fetch where there is a network; the description is as it was"
         raise CrystalError(what, where=rung.source, mend=mend) from error
     except (OSError, ValueError, KeyError) as error:
         raise refusal(error, rung.source) from error

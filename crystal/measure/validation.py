@@ -1,4 +1,4 @@
-"""The claims tried on ladders of known truth, kept row by row: `crystal validate`.
+"""The claims tried on ladders of known truth, kept row by row: `crystal verify --claims`.
 
 One trial: some units of a population are asked, every claim is judged, and judged again by what is
 true of the population. What a claim chooses from the sample (a seed's options, which options gain)
@@ -363,7 +363,7 @@ def _write(file: str, rows: list[dict]) -> None:
 def _loaded(file: str) -> pd.DataFrame:
     rows = _kept(file)
     if not rows:
-        raise CrystalError("nothing was simulated yet", where=root() / file, mend="make validate")
+        raise CrystalError("nothing was simulated yet", where=root() / file, mend="make verify CLAIMS=1")
     frame = pd.DataFrame(rows)
     frame["draws"] = frame["draws"].fillna(EXACT)
     frame["current"] = frame.pop("source") == source_sha256(file)

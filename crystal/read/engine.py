@@ -162,7 +162,7 @@ def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
         what = (
             f"the chat template's sha256 is {found or 'that of none'}, but {rung.ladder}.yaml says"
         )
-        mend = f"crystal pin {rung.ladder} --rung {rung.name}"
+        mend = f"crystal fetch {rung.ladder} --rung {rung.name}"
         raise CrystalError(f"{what} {rung.template_sha256}", where=engine.source, mend=mend)
     return engine
 
