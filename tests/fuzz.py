@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import copy
 import csv
-import functools
 import gzip
 import io
 import json
@@ -481,9 +480,6 @@ def _serve(pipe, kind: str, seed: int, root: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.chdir(ROOT)
-    from crystal import cli
-
-    cli._parser = functools.cache(cli._parser)  # half of the time of a small input
 
     def late(*_: object) -> None:
         raise TimeoutError(f"more than {SECONDS} seconds")

@@ -245,7 +245,7 @@ def test_rungs_without_weights_are_left_out_and_named(toy, fake):
     ]
     with pytest.raises(
         CrystalError,
-        match="'sft-1' of toy are missing.*make ladder LADDER=toy, then make ladder LADDER=toy SHIP=1",
+        match="'sft-1' of toy are missing.*then make ladder LADDER=toy SHIP=1",
     ):
         resample.resample("toy", rungs=["sft-1"])
     for rung in ("base", "sft", "rlvr"):

@@ -178,7 +178,7 @@ def test_the_source_is_called_code_and_marks_without_words(monkeypatch):
 def test_the_shipped_trials_are_of_todays_claims_and_whole():
     frame, ladders = validation.load_trials(), validation.load_joint()
     for found in (frame, ladders):
-        assert found["current"].all(), "the claims changed after they were tried: make verify CLAIMS=1"
+        assert found["current"].all(), "the claims changed since: make verify CLAIMS=1"
     have = {validation._key(row) for found in (frame, ladders) for row in found.to_dict("records")}
     wanted = {
         validation._key({"kind": kind, "name": name} | vars(design))

@@ -363,7 +363,8 @@ def _write(file: str, rows: list[dict]) -> None:
 def _loaded(file: str) -> pd.DataFrame:
     rows = _kept(file)
     if not rows:
-        raise CrystalError("nothing was simulated yet", where=root() / file, mend="make verify CLAIMS=1")
+        mend = "make verify CLAIMS=1"
+        raise CrystalError("nothing was simulated yet", where=root() / file, mend=mend)
     frame = pd.DataFrame(rows)
     frame["draws"] = frame["draws"].fillna(EXACT)
     frame["current"] = frame.pop("source") == source_sha256(file)
