@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .commands import COMMANDS
+from .checkpoint_commands import COMMANDS  # and those of `commands`, on which it is built
 from .errors import CrystalError
 from .files import mend_of
 from .texts import line

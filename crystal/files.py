@@ -5,10 +5,12 @@ Knows bytes, folders and shapes of data; knows nothing of what they mean.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,22 @@ def root() -> Path:
 def cache() -> Path:
     """What was fetched or converted, never in git: $CRYSTAL_CACHE, else .cache in the root."""
     return Path(os.environ.get("CRYSTAL_CACHE") or root() / ".cache").resolve()
+
+
+def once(kind: str, rests_on: Iterable[object], check: Callable[[], bool]) -> bool:
+    """Whether `check` holds. Where it held before, of the same things, it is not asked again; a
+    cache that cannot be written is no failure.
+    """
+    parts = "\0".join(map(str, rests_on)).encode("utf-8", "surrogatepass")
+    mark = cache() / kind / hashlib.sha256(parts).hexdigest()
+    if mark.is_file():
+        return True
+    if not check():
+        return False
+    with contextlib.suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    return True
 
 
 def file_sha256(path: Path) -> str:

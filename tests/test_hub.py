@@ -192,7 +192,7 @@ def test_what_is_not_pinned_says_so_and_crashes_nothing(
     assert "never read here: toy" in capsys.readouterr().out
     assert main(["verify", "toy"]) == 0 and "0 cells" in capsys.readouterr().out
     assert (
-        main(["pin"]) == 0
+        main(["fetch"]) == 0
         and capsys.readouterr().out
         == "toy: 0 of 4 rungs pinned, bfloat16, weights of 1.4e-08 GB at most\n"
     )
@@ -322,7 +322,7 @@ def test_code_of_its_own_is_refused(
 def test_offline_nothing_is_pinned(
     described: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(["pin", "toy"]) == 2
+    assert main(["fetch", "toy"]) == 2
     assert (
         "HF_HUB_OFFLINE is set" in capsys.readouterr().err and described.read_text() == DESCRIPTION
     )

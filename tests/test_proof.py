@@ -126,3 +126,13 @@ def test_want_of_memory_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(engines, "_ragged", full)
         _ = engine.ragged
     assert engine.ragged
+
+
+def test_a_proof_is_asked_once_for_each_code(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines, "LARGE", 0)
+    asked = []
+    monkeypatch.setattr(engines, "ragged_agrees", lambda *_: asked.append(1) or True)
+    assert engine_of("llama").ragged and engine_of("llama").ragged and len(asked) == 1
+    monkeypatch.setattr(engines, "version", lambda _: "another")
+    assert engine_of("llama").ragged and len(asked) == 2

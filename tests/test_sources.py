@@ -14,7 +14,7 @@ from crystal.ask import ladders, sources
 from crystal.ask.ladders import load_ladder
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.files import cache, file_sha256
+from crystal.files import cache, file_sha256, once
 from crystal.read import checkpoints, engine
 
 HELD = b"GGUF" + bytes(range(256)) * 40
@@ -221,3 +221,14 @@ def test_described_packages_say_scheme_and_terms() -> None:
         for rung in load_ladder(name).rungs:
             assert ladders.packaged(rung.source) and rung.scheme and rung.licence and not rung.local
             assert rung.scheme in load_ladder(name).title
+
+
+def test_what_held_once_is_not_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path))
+    asked = []
+    assert not once("kind", ["a"], lambda: asked.append(1)) and not [*tmp_path.rglob("*")]
+    assert once("kind", ["a"], lambda: True) and once("kind", ["a"], lambda: pytest.fail("again"))
+    assert not once("kind", ["b"], lambda: False) and asked == [1]
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "file"))
+    assert once("kind", ["a"], lambda: True)  # a cache that cannot be written is no failure

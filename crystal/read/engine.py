@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..ask.ladders import Rung, check_files, weights_sha256
 from ..ask.sources import refusal, template_sha256, tokenizer_at
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
-from ..files import root
+from ..files import PACKAGE, file_sha256, once, root
 from .automaton import Automaton, Table, Vocabulary
 from .checkpoints import check_causal, converted, weights_of
 from .tree import ROOT, RaggedTree, WholeTree
@@ -92,7 +93,14 @@ class Engine:
     @cached_property
     def ragged(self) -> bool:
         """Whether the fast tree gives this model's logits; tried when first asked."""
-        return ragged_agrees(self, min(self.window, self.context))
+        longest, model = min(self.window, self.context), self.model
+        if model.num_parameters() < LARGE:
+            return ragged_agrees(self, longest)
+        code = [file_sha256(PACKAGE / "read" / name) for name in ("tree.py", "engine.py")]
+        config = model.config.to_json_string(use_diff=False)
+        how = type(model).__name__, config, model.dtype, self.device.type, longest
+        versions = map(version, ("torch", "transformers"))
+        return once("proofs", (*how, *versions, *code), lambda: ragged_agrees(self, longest))
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -244,6 +252,7 @@ def _locate(source: str, revision: str | None) -> str:
 # Largest root mean square difference of a row of logits, in their standard deviations: rounding
 # gives a fortieth of it on real checkpoints, a forgotten mask or position a hundred times.
 AGREED = 1e-3
+LARGE = 50_000_000  # parameters from which on a proof takes seconds, and is kept
 LONGEST, DEPTH = 7, 3  # tokens of the longest prompt, and of the deepest path
 # the prompt of each node and the node above, by round, nodes counted over all rounds
 OWNER = np.array([0, 0, 1, 2]), np.array([0, 0, 2]), np.array([0, 2])
