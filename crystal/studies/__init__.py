@@ -10,10 +10,10 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     controls            worlds in which it cannot; the joint test where it is known who demonstrated
     real                a real base, post-trained here
     arms                its arms: does what was demonstrated decide
-    later               what DPO and RL do to it after SFT
     remelting           what gives diversity back
     kinetics            when the laws freeze; does the way up equal the way down
     figures             training runs, forms and real checkpoints, drawn
     real_figures        a real base, drawn
+    later               what DPO and RL do to it after SFT
     experiment_figures  seed control and remelting, drawn
 """

@@ -15,7 +15,9 @@ from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import chain, claims, inference, joint
 from ..measure import quantities as ph
 from ..measure.inference import Estimate
-from . import real
+from ..present import show
+from ..present.training_figures import reward_rise
+from . import real, real_figures
 
 RUN, STAGES = "whole", ("dpo", "rlvr")
 SFT, LATER = "sft", "later"
@@ -27,6 +29,11 @@ def rungs() -> dict[str, Rung]:
     """Stage -> its last rung of RUN, as far as it was read."""
     mine = [rung for rung in load_ladder(real.EXPERIMENT).rungs if rung.run == RUN]
     return {rung.stage: rung for rung in sorted(mine, key=lambda rung: rung.step)}
+
+
+def read() -> bool:
+    """Whether every stage of RUN was read."""
+    return rungs().keys() >= {SFT, *STAGES}
 
 
 def survey(readouts: real.Laws, **how) -> chain.Survey:
@@ -123,4 +130,91 @@ def of_task(row: pd.Series) -> str:
         f"the mean answer moves by a total variation of {row.after:.2g} ({row.before:.2g} from "
         f"base to SFT, {row.contexts:.0f} contexts), and liquidity goes from {row.sft:.2g} to "
         f"{row.bits:.2g} bit"
+    )
+
+
+def tell(readouts: real.Laws, rewards: dict, **how) -> None:
+    """The section of the page: what was asked, verdicts, figure, every task. rewards: of RL, as
+    recorded. how: seed and permutations of the chain.
+    """
+    stages = load_stages(readouts)
+    found = {stage: asked(stages, stage) for stage in STAGES}
+    for stage, verdicts in found.items():
+        for claim, verdict in verdicts.items():
+            show.claim(f"{claim}-{stage}", ladder=real.PARENT, **verdict.fields())
+    for _, row in stages.iterrows():
+        told = {"verdict": "measured", "number": row.after, "sentence": of_task(row)}
+        show.claim(f"{row.stage}-{row.task}", ladder=real.PARENT, task=row.task, **told)
+    far = "; ".join(
+        f"after {stage.upper()} answers move {show.interval(found[stage]['moves-less'].estimate)} "
+        "times as far as under SFT"
+        for stage in STAGES
+    )
+    median = float(stages["after"].median())
+    show.claim("later", ladder=real.PARENT, verdict="measured", number=median, sentence=far)
+    show.emit(
+        real_figures.plot_later(stages),
+        "later",
+        data=stages,
+        alt=f"How far the mean answer of each task moves, by SFT, DPO and RL: {far}.",
+        caption="Total variation between mean answers, a line a task: base to SFT, and on to the "
+        f"later stage; blue: geometric mean. {far}.",
+    )
+    named = [stage.upper() for stage in STAGES]
+    rows = [[claim, *(real.in_short(found[s][claim]) for s in STAGES)] for claim in ASKED]
+    show.tell(show.table(["asked all the same", *named], rows))
+    order = survey(readouts, **how)
+    tasks = [task for task in order.verdicts if task != chain.POOLED]
+    rows = [
+        [claim, real.counted([order.of(task)[claim].verdict for task in tasks])]
+        for claim in chain.CLAIMS[chain.SETTLING]
+    ]
+    show.tell(show.table(["in the claims' order", "by task"], rows))
+    show.tell("\n".join(["````{dropdown} Every task after DPO and RL", _every(stages), "````"]))
+    rise = claims.judge("reward-rises", reward_rise(rewards))
+    show.claim("reward-whole", ladder=real.PARENT, **rise.fields())
+    show.tell(f"The sampled reward of RL: {real.in_short(rise)}.")
+    _tell_modes(stages)
+
+
+def _every(stages: pd.DataFrame) -> str:
+    numbers = {
+        "mass": "mass",
+        "before": "TV base to SFT",
+        "after": "TV SFT to stage",
+        "sft": "liquidity of SFT, bits",
+        "bits": "of the stage",
+        "promoted": "promoted mass",
+        "share": "share of its likeliest option",
+    }
+    rows = [
+        [
+            row.stage,
+            row.task,
+            int(row.contexts),
+            *(show.fmt(row[n]) for n in numbers),
+            row.likeliest,
+        ]
+        for _, row in stages.iterrows()
+    ]
+    return show.table(["stage", "task", "contexts", *numbers.values(), "that option"], rows)
+
+
+def _tell_modes(stages: pd.DataFrame) -> None:
+    """On how many tasks the likeliest answer stays, beside published ladders."""
+    kept = {"base-sft": stages[stages["stage"] == STAGES[-1]]["mode_before"].mean()}
+    kept |= {f"sft-{s}": stages[stages["stage"] == s]["mode_after"].mean() for s in STAGES}
+    for pair, share in kept.items():
+        said = f"share of tasks whose likeliest answer is the same: {pair}"
+        numbers = {"verdict": "measured", "number": float(share), "sentence": said}
+        show.claim(f"same-mode-{pair}", ladder=real.PARENT, **numbers)
+    there = "; ".join(
+        f"{title}: {{claim}}`real-ladders/same-mode-base-sft@{title}.number?` and "
+        f"{{claim}}`real-ladders/same-mode-sft-rlvr@{title}.number?`"
+        for title in PUBLISHED
+    )
+    show.tell(
+        "Published numbers say one thing beside it, on other tasks: the share of tasks on which "
+        f"the likeliest answer stays, base to SFT and SFT to RL. {there}; here: "
+        f"{show.fmt(float(kept['base-sft']))} and {show.fmt(float(kept['sft-rlvr']))}."
     )
