@@ -6,6 +6,8 @@ in data/registered/2026-11-30-real-settling.md before an answer was looked at.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -113,7 +115,7 @@ def moves_less(mine: pd.DataFrame) -> Estimate:
     """Total variation SFT to the stage over base to SFT, geometric mean over tasks."""
     logs = real.over_tasks(np.log(mine["after"] / mine["before"]).to_dict())
     value, low, high = np.exp([logs.value, logs.low, logs.high]).tolist()
-    return Estimate(value, low, high, here=value)
+    return replace(logs, value=value, low=low, high=high, here=value, scale="log")
 
 
 def given_back(mine: pd.DataFrame) -> Estimate:
