@@ -15,7 +15,7 @@ import synthetic
 from crystal.ask.tasks import TASKS
 from crystal.measure import chain
 from crystal.measure import quantities as ph
-from crystal.present import figures, verdicts, views
+from crystal.present import figures, show, verdicts, views
 from crystal.present.views import answers
 
 SEEDS = {"both": "3", "bare": "3"}  # the narrator named
@@ -210,3 +210,10 @@ def test_templates_are_clean_and_type_no_number(name):
             for text in re.findall(r'"(?:[^"\\]|\\.)*"', source):  # words that a page will show
                 typed = re.search(r"(?<![\w{])\d+(?:\.\d+)?(?![\w}])", text)
                 assert not typed or "parameters" in cell["metadata"].get("tags", ()), text
+
+
+def test_a_figure_for_a_dark_page_mirrors_greys_only():
+    light = '<svg a="b"><path style="fill: #ffffff"/><path style="stroke: #0072b2"/><text/></svg>'
+    dark = show.on_dark(light)
+    assert "#0072b2" in dark and "#ffffff" not in dark and dark.startswith('<svg fill="#e6e6e6"')
+    assert dark.count("#151515") == 1  # white becomes nearly the page's ground

@@ -280,7 +280,14 @@ def test_runs_are_byte_stable_and_only_stale_pages_run(site):
     assert set(ran) == EVERY and stale() == set()
     page = pages.get("a-digit")
     first = contents(page.folder)
-    assert set(first) == {"page.ipynb", "line.svg", "line.csv", "line.json", "claims.json"}
+    assert set(first) == {
+        "page.ipynb",
+        "line.svg",
+        "line.dark.svg",
+        "line.csv",
+        "line.json",
+        "claims.json",
+    }
     assert runs.run_all(say=lambda line: None) == []
     runs.run(page)
     assert contents(page.folder) == first

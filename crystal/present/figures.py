@@ -35,6 +35,7 @@ COLOURS = {
     "rlvr": "#009E73",
     "chance": "#767c85",
 }
+INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
 Seeds = Mapping[str, str]  # ladder -> the narrator whom tasks of other kinds name as the seed
 

@@ -128,11 +128,13 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
         fig.set_layout_engine("none")  # else saving draws everything twice, once for the layout
     fig.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(fig)  # else the inline backend draws it a second time
+    dark = svg.with_suffix(".dark.svg")
+    dark.write_text(on_dark(svg.read_text(encoding="utf-8")), encoding="utf-8")
     safe = data.map(cell).rename(columns=cell)
     safe.to_csv(csv, index=False, float_format="%.10g", lineterminator="\n")
     about = {"figure": name, "page": page.id, "template": page.template}
     about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, csv)}
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, dark, csv)}
     _write_json(page.folder / f"{name}.json", about | {"files": files})
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
@@ -143,7 +145,17 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     )
     picture = "".join(svg.read_text(encoding="utf-8").partition("<svg")[1:])
     caption = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
-    _display(myst, f"<figure>{picture}{caption}</figure>")
+    _display(myst, f'<figure style="background: #fff">{picture}{caption}</figure>')
+
+
+def on_dark(svg: str) -> str:
+    """The same drawing for a dark ground: greys are mirrored, colours stay."""
+
+    def mirrored(grey: re.Match) -> str:
+        return "#" + f"{round(0xE6 - int(grey[1], 16) * 0.82):02x}" * 3
+
+    svg = re.sub(r"#([0-9a-f]{2})\1\1\b", mirrored, svg)
+    return svg.replace("<svg ", '<svg fill="#e6e6e6" ', 1)  # matplotlib leaves black out
 
 
 def tell(myst: str) -> None:

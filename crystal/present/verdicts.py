@@ -32,7 +32,7 @@ from ..measure.joint import Account
 from ..texts import label
 from . import show
 from .figures import COLOURS as HUES
-from .figures import each_panel, panels
+from .figures import INK, each_panel, panels
 from .views import NATIVE, Compared, compared, each_ladder, of_tables, title_of, unconditional
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ COLOURS = {
     "undecided": "#b8bcc2",
     chain.NOT_TESTABLE: "#e3e6ea",
     chain.NOT_REACHED: "#eef0f2",
-    chain.NOT_MEASURABLE: "#f4f4f4",
+    chain.NOT_MEASURABLE: "#f4f4f3",
 }
 SIGNS = dict(zip(COLOURS, "✓✗?∅·–", strict=True))
 SHAPES = "os^D"  # a ladder's
@@ -288,7 +288,7 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
         for row in mine.itertuples():
             x, y = claims.index(row.claim), tasks.index(row.task)
             ax.add_patch(_square(x, y, COLOURS[row.verdict]))
-            ax.text(x, y, SIGNS[row.verdict], ha="center", va="center", color="black")
+            ax.text(x, y, SIGNS[row.verdict], ha="center", va="center", color=INK)
         ax.set_xticks(range(len(claims)), claims, rotation=40, ha="right")
         ax.set_yticks(range(len(tasks)), names)
         ax.set(xlim=(-0.5, len(claims) - 0.5), ylim=(len(tasks) - 0.5, -0.5))

@@ -11,7 +11,7 @@ import pandas as pd
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
 from ..measure.claims import MARKS
-from ..present.figures import panels
+from ..present.figures import INK, PAPER, panels
 from . import seed_control as seed
 from .controls import WORLD
 from .figures import (
@@ -66,7 +66,7 @@ def _grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame) -> object:
     image = ax.pcolormesh(*edges, np.ma.masked_invalid(shares), vmin=0, vmax=1, **look)
     for (y, x), share in np.ndenumerate(shares):
         if np.isfinite(share):
-            look = {"ha": "center", "va": "center", "color": "black" if share > 0.5 else "white"}
+            look = {"ha": "center", "va": "center", "color": INK if share > 0.5 else PAPER}
             ax.text(x, y, texts.iat[y, x], **look)
     rows_down(ax, list(table.index))
     ax.set_xticks(range(len(table.columns)), table.columns)

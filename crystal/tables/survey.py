@@ -27,7 +27,7 @@ from ..measure.claims import MARKS, QUANTILE, Verdict, finite
 from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
-from ..present.figures import panels
+from ..present.figures import INK, panels
 from ..present.views import title_of
 from ..texts import label
 from .table import Table
@@ -364,7 +364,7 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
         place = ladders[1].index(row.ladder), claims.index(row.claim)
         last.plot(*place, "s", color=verdicts.COLOURS[row.verdict], ms=15)
         sign = verdicts.SIGNS[row.verdict]
-        last.text(*place, sign, ha="center", va="center", color="black")
+        last.text(*place, sign, ha="center", va="center", color=INK)
     last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=30, ha="right")
     last.set(title="all tasks together", xlim=(-0.6, len(ladders[1]) - 0.4))
     last.grid(False)
