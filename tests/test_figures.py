@@ -190,7 +190,7 @@ def test_leftover_is_reported_as_stored(readouts):
 
 def test_importing_the_light_path_loads_nothing_heavy():
     code = (
-        "import sys; from crystal.measure import inference, phases;"
+        "import sys; from crystal.measure import inference, quantities;"
         "from crystal.present import figures, show, verdicts, views;"
         "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])"
     )

@@ -24,7 +24,7 @@ SPINE = {
 }
 PARAMETERS = 'data: str = ""  # a table of answers\nquantile: float = 0.9  # share\n'
 BODY = """from crystal.present import show
-from crystal.tables.laws import read_table
+from crystal.tables.table import read_table
 show.begin("laws", data=data, quantile=quantile)
 show.tell(f"There are {len(read_table(data).frame)} laws.")
 """

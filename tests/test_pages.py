@@ -29,7 +29,7 @@ many: bool = False  # all of it
 PART = 'part: str = "all"  # which\n'
 BODY = """import pandas as pd
 from matplotlib.figure import Figure
-from crystal.measure import phases
+from crystal.measure import quantities
 from crystal.present import show
 show.begin("a", task=task, ladders=ladders, quantile=quantile, many=many)
 frame = pd.DataFrame({"x": [0, 1], "y": [0, quantile]})
@@ -177,9 +177,9 @@ def list_with(site: Path, id: str, **params) -> None:
             "parameter quantile: 0.9 -> 0.8",
         ),
         (
-            lambda site: append(site / "crystal/measure/phases.py", "# x\n"),
+            lambda site: append(site / "crystal/measure/quantities.py", "# x\n"),
             OF_A,
-            "source crystal/measure/phases.py changed",
+            "source crystal/measure/quantities.py changed",
         ),
         (
             lambda site: append(site / "crystal/present/show.py", "# x\n"),

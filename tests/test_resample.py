@@ -298,10 +298,8 @@ def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
     ]
     assert filled.sum() == 3 * 200 + 20 + 7 * 20 and store.verify("toy").missing == 0
     frame = store.load_readouts("toy")
-    assert views.answers(frame, "rlvr", "coin", "chat", prompts=PROBE, temperature=2.0).shape == (
-        20,
-        2,
-    )
+    hot = frame[(frame["rung"] == "rlvr") & (frame["form"] == "chat") & (frame["temperature"] == 2)]
+    assert len(hot) == len(PROBE) == 20
     assert views.answers(frame, "sft-1", "coin", prompts=PROBE).shape == (20, 2)
     with pytest.raises(CrystalError, match="80 of 100 prompts are missing"):
         views.answers(frame, "sft-1", "coin")

@@ -535,7 +535,7 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
         ]
         assert main([*done, "--prompts", "00-log", "07-story"]) == 0
         assert f"is rung {rung} of toy (weights' sha256); " in capsys.readouterr().out
-    assert main(["draws-table", "toy", "--out", str(toy / "table.csv")]) == 0
+    assert main(["draw", "toy", "--out", str(toy / "table.csv")]) == 0
     assert "88 rows, 400 answers to 1 tasks by 4 stages of toy" in capsys.readouterr().out
     lines = (toy / "table.csv").read_text().splitlines()
     assert lines[0] == ",".join(drawn.COLUMNS) and len(lines) == 1 + 4 * 2 * 11

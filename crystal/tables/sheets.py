@@ -226,10 +226,13 @@ def rows(path: Path, kind: str = "") -> Iterator[tuple[int, dict]]:
 
 
 def _csv(path: Path, text: str, separator: str) -> Iterator[tuple[int, dict]]:
+    # among other ends of lines a lone return is part of its cell, but csv ends a line at it
+    alone = next(c for c in ("\r", *map(chr, range(0xFDD0, 0xFDF0))) if c not in text)
+    text = re.sub("\r(?!\n)", alone, text) if "\n" in text else text
     number, names, lines = 0, [], io.StringIO(text, newline="")
     try:
         for number, cells in enumerate(csv.reader(lines, delimiter=separator, strict=True), 1):
-            cells = list(map(texts.uncell, cells))
+            cells = [texts.uncell(cell.replace(alone, "\r")) for cell in cells]
             if cells and not names:
                 names = column_names(path, cells)
                 if not cells[1:] and (other := re.search(r"[;,\t|]", names[0])):
