@@ -260,6 +260,11 @@ def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
 JUDGED = {"regained": "liquidity regained", "distance": "distance to the base"}
 OTHERS = {"entropy": "entropy, bits", "liquidity": "liquidity, bits"}
 OTHERS |= {"probmass": "mass on the seed's options", "kept": "facts right"}
+SAID = JUDGED | OTHERS | {  # in full, where no heading says what they are of
+    "distance": "distance to the base, prompt by prompt, over the crystal's",
+    "entropy": "mean entropy of a prompt's answer, bits",
+    "kept": "facts right, over the crystal's",
+}
 
 
 def names(ends: pd.DataFrame) -> list[str]:
@@ -309,7 +314,7 @@ def _lines(ends: pd.DataFrame) -> list[tuple[str, str]]:
 def record(ends: pd.DataFrame) -> None:
     """Every number of `tables` as a measured claim: regained@back-to-pretraining, kept@raw-text."""
     for name, against in _lines(ends):
-        for value, words in (JUDGED | OTHERS).items():
+        for value, words in SAID.items():
             if value != "liquidity":
                 values = pick(ends, name, value, against=against)
                 found, n = estimate(values), runs.counted(len(runs.usable(values)))

@@ -1,9 +1,6 @@
 """Files of strangers, read within stated bounds: tables as columns, files of records as dicts.
 
-Every complaint names file, row and column. Rows are counted as a reader of the file counts them:
-the header of CSV is row 1, a row of JSON lines is its line, the first row of parquet is 1. A few
-bytes can claim, or unpack to, more than any memory holds, so sizes are checked first. Knows nothing
-of what the columns mean.
+Complaints name file, row (CSV's header is row 1) and column. Sizes, packed or claimed, come first.
 """
 
 from __future__ import annotations
@@ -226,9 +223,9 @@ def rows(path: Path, kind: str = "") -> Iterator[tuple[int, dict]]:
 
 
 def _csv(path: Path, text: str, separator: str) -> Iterator[tuple[int, dict]]:
-    # among other ends of lines a lone return is part of its cell, but csv ends a line at it
     alone = next(c for c in ("\r", *map(chr, range(0xFDD0, 0xFDF0))) if c not in text)
-    text = re.sub("\r(?!\n)", alone, text) if "\n" in text else text
+    if "\n" in text:  # else csv ends a line at a lone return, which is part of its cell
+        text = re.sub("\r(?!\n)", alone, text)
     number, names, lines = 0, [], io.StringIO(text, newline="")
     try:
         for number, cells in enumerate(csv.reader(lines, delimiter=separator, strict=True), 1):
