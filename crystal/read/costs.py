@@ -1,6 +1,6 @@
 """What any read-out costs at least: operations and bytes of published shapes, fewest tokens.
 
-Numbers only, loads nothing; `scripts/bench_fewest.py` walks the trees.
+Numbers only, loads nothing.
 """
 
 from __future__ import annotations

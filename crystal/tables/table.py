@@ -3,7 +3,7 @@
 Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
 the file's name), unit (who asks; default: the prompt), mass (the probability of answering with an
 option at all; the probabilities are conditional on that), answered (the same, with the
-probabilities conditional on it or not; prompts that are not answered, by `measure.answered`, are
+probabilities conditional on it or not; prompts that are not answered, by `measure.evidence`, are
 counted and left out). An empty option: answered with none of the options. A group is one (ladder,
 stage, task, prompt). Knows nothing of what the distributions mean.
 """
