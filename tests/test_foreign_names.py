@@ -415,7 +415,7 @@ def test_no_name_makes_a_page_wider_than_the_window(site, tab, width):
 def test_all_that_show_puts_there_is_text(site, tab, names):
     look(tab, site / "_build/html/plain.html")
     alts = tab.run('[...document.querySelectorAll("figure img")].map(e => e.alt)')
-    assert alts == [f"alt {name}" for name in names]
+    assert alts == [f"alt {name}" for name in names for _ in ("light", "dark")]
     captions = tab.run(CAPTIONS)
     assert len(captions) == len(names)
     for name, caption in zip(names, captions, strict=True):

@@ -381,7 +381,7 @@ def test_the_page_runs_without_either_experiment(tmp_path, monkeypatch, ladders,
     few = parents or "seed-control" not in ladders
     assert judged["seed-follows"] == ("undecided" if few else "holds")
     assert judged["seed-needs-a-shared-law"] == ("holds" if "controls" in ladders else "undecided")
-    drawn_here = {path.stem for path in tmp_path.glob("*.svg")}
+    drawn_here = {path.name.partition(".")[0] for path in tmp_path.glob("*.svg")}
     assert drawn_here == (
         {"matrix", "rates", "tasks", "mixtures", "winner"} | ({"doses"} if not parents else set())
         if "seed-control" in ladders
