@@ -190,7 +190,7 @@ class Deadly(cluster.Worker):
 
 class Slow(cluster.Worker):
     def read(self, batch, held):
-        time.sleep(0.3)
+        time.sleep(1)
         return super().read(batch, held)
 
 

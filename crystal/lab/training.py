@@ -148,7 +148,12 @@ class Curve(TrainerCallback):
         where = f"{self.stage} {step}/{state.max_steps}"
         print(f"{where} {shown} {value:.3f} {seconds:.0f}s, {left:.0f}s left", flush=True)
 
+    def on_step_begin(self, args, state, control, **_: Any) -> None:
+        hold()
+
     def on_step_end(self, args, state, control, model=None, **_: Any) -> None:
+        if control.should_evaluate or control.should_training_stop:  # whose tensors are larger
+            hold(on=False)
         if state.global_step in self.steps:
             save_rung(model, self.tokenizer, self.out / f"{self.stage}-{state.global_step}")
 
@@ -360,7 +365,6 @@ def train_ladder(
 
     Returns minutes of each stage run.
     """
-    hold()
     (out / "logs").mkdir(parents=True, exist_ok=True)
     minutes, stages = {}, list(stages)
     for place, stage in enumerate(stages):

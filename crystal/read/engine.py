@@ -357,14 +357,17 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def hold() -> None:
-    """Keep freed memory for the next tensors, where the C library is glibc.
+def hold(on: bool = True) -> None:
+    """Keep freed memory for the next tensors, or (off) give it back; where the C library is glibc.
 
     By default glibc gives large blocks back to the system, which fills every page with zeros when
-    they are asked for again. A step of SFT on a real base spends half of its time on that.
+    they are asked for again: half of the time of a step of SFT on a real base. Held for longer than
+    steps of one kind, the heap falls to pieces and grows.
     """
     map_max, trim_threshold = -4, -1  # names of glibc's malloc.h
     with suppress(AttributeError, OSError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(map_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(map_max, 0 if on else 2**16)
+        libc.mallopt(trim_threshold, 2**31 - 1 if on else 2**17)
+        if not on:
+            libc.malloc_trim(0)
