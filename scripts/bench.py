@@ -168,8 +168,9 @@ def scorers(engine: Engine, prompts: Sequence[Ids], task: Task, form: str) -> di
 def real() -> Iterator[dict]:
     """Real checkpoints: reading against the limit, samples and option scores."""
     for model, name in itertools.product(REAL, PHASE_TASKS):
-        engine, task = engine_of(model, load_ladder(model).rungs[0].name), TASKS[name]
-        form = CHAT if engine.tokenizer.chat_template else COMPLETION
+        rung = load_ladder(model).rungs[0]
+        engine, task = engine_of(model, rung.name), TASKS[name]
+        form = COMPLETION if rung.stage == "base" else CHAT  # what it was made for
         ids = [engine.encode(p.text(task, form), form, p.reply(task)) for p in load_prompts()]
         rows = [limit(engine, ids, task)]
         rows += compared(engine, ids[:1], task) if name in COMPARED else []

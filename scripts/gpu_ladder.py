@@ -1,10 +1,10 @@
-"""The real ladder, its second seed and its arms, trained and read beside each other on one GPU.
+"""The runs of data/experiments/real-arms.yaml, trained and read beside each other on one GPU.
 
     python scripts/gpu_ladder.py FOLDER [--seconds 540] [--readers 8]
     python scripts/gpu_ladder.py FOLDER --take     what came of it into data/, here or elsewhere
 
-Trains what `crystal ladder` trains, a process a lineage, and reads whatever is saved at once.
-FOLDER holds an archive a ladder, written anew after every read-out, for the time may be over.
+Trains what `crystal ladder real-arms` trains, a process a run, and reads whatever is saved at once.
+FOLDER holds the archive, written anew after every read-out, for the time may be over.
 """
 
 from __future__ import annotations
@@ -23,39 +23,33 @@ from crystal.files import root
 from crystal.keep import manifest, resample, store
 from crystal.lab import organism, recipes
 
-PARENT, SECOND, ARMS = "gemma3-270m", "gemma3-270m-2", "real-arms"
+PARENT, ARMS = "gemma3-270m", "real-arms"
 HOME, WORK, FORMS = root(), Path("/tmp/crystal-gpu"), ("chat", "completion")
-Job = tuple[str, ...]  # a checkpoint in one form: ladder, rung, form, grid, dtype
+Job = tuple[str, str, str]  # a checkpoint of ARMS, form, dtype
 
 
 def wanted() -> list[Job]:
-    """Most wanted first: ends of stages by every prompt, all else by one wording a context."""
-    ends, steps = ("sft", "dpo", "rlvr"), [f"sft-{2**k}" for k in range(10)]
-    plan = [(PARENT, ("base", *ends), "natural"), (PARENT, steps, "natural-once")]
-    arms = [f"{PARENT}/{run}/sft" for run in ("first", "salient", "uniform", "own", "style")]
-    plan += [(ARMS, arms, "natural-once")]
-    plan += [(SECOND, ends, "natural"), (SECOND, steps, "natural-once")]
-    rows = [(of, rung, grid) for of, rungs, grid in plan for rung in rungs]
-    jobs = [(of, rung, form, grid, "float32") for form in FORMS for of, rung, grid in rows]
-    return [*jobs, (PARENT, "sft", "chat", "natural-once", "bfloat16")]
+    """Most wanted first: ends of stages, then the steps of plain SFT, chat before raw text."""
+    runs = recipes.load_experiment(ARMS).runs
+    ends = [f"{PARENT}/{run.name}/{stage}" for run in runs for stage in run.stages]
+    plain = [run.name for run in runs if run.name.startswith("plain")]
+    steps = [f"{PARENT}/{run}/sft-{2**k}" for run in plain for k in range(10)]
+    jobs = [(rung, form, "float32") for form in FORMS for rung in (*ends, *steps)]
+    return [*jobs, (f"{PARENT}/plain/sft", "chat", "bfloat16")]
 
 
-def train(lineage: str) -> None:
-    """One lineage from the base: a ladder's stages, described at their end, or an arm's SFT."""
-    from crystal.lab import growing, organism, training
+def train(name: str) -> None:
+    """One run of the experiment, described and recorded at its end."""
+    from crystal.lab import growing
 
-    if lineage in (PARENT, SECOND):
-        training.train_ladder(recipes.load_recipe(lineage), HOME / "runs" / lineage)
-        organism.ship(lineage, HOME / "runs" / lineage)
-    else:
-        experiment = growing.load_experiment(ARMS)
-        run = next(run for run in experiment.runs if run.name == lineage)
-        growing.grow(experiment, run, PARENT, read=lambda *_, **__: None)
+    experiment = growing.load_experiment(ARMS)
+    run = next(run for run in experiment.runs if run.name == name)
+    growing.grow(experiment, run, PARENT, read=lambda *_, **__: None)
 
 
 def read(job: Job) -> None:
     """Read one job from a root of its own, for two writers must not share a log."""
-    ladder, rung, form, grid, dtype = job
+    rung, form, dtype = job
     os.environ["CRYSTAL_ROOT"] = str(HOME)  # or it is the last job's
     here = WORK / "--".join(job).replace("/", "-")
     shutil.rmtree(here, ignore_errors=True)
@@ -63,49 +57,41 @@ def read(job: Job) -> None:
     for there in [HOME / "runs", *(HOME / "data").iterdir()]:
         if there.name not in ("ladders", "samples"):
             (here / there.relative_to(HOME)).symlink_to(there)
-    *above, last = rung.split("/")
-    row = organism.described(PARENT)[0]
-    row |= {"template": recipes.load_recipe(PARENT).tokenizer["template"]}
-    if last != "base":
-        row = {"name": rung, "stage": last.partition("-")[0], "step": 1}
-        row |= organism.pinned(HOME / "runs" / ladder / rung)
-        row |= dict(zip(("parent", "run"), above, strict=False))
-    about = {"name": ladder, "title": ladder, "kind": "branches", "dtype": dtype}
+    parent, run, last = rung.split("/")
+    row = {"name": rung, "stage": last.partition("-")[0], "step": 1, "parent": parent, "run": run}
+    row |= organism.pinned(HOME / "runs" / ARMS / rung) | {"grid": "natural-once"}
+    about = {"name": ARMS, "title": ARMS, "kind": "branches", "dtype": dtype}
     os.environ["CRYSTAL_ROOT"] = str(here)
-    path = here / "data/ladders" / f"{ladder}.yaml"
-    organism.describe(path, about, [row | {"grid": grid}])
-    resample.resample(ladder, forms=(form,))
+    organism.describe(here / "data/ladders" / f"{ARMS}.yaml", about, [row])
+    resample.resample(ARMS, forms=(form,))
 
 
 def collect(folder: Path) -> None:
-    """What came of it so far, an archive a ladder: data/ladders, data/training, logs, read-outs."""
-    for name in (PARENT, SECOND, ARMS):
-        kept = [*(HOME / "data").glob(f"[lt]*/{name}.*"), *HOME.glob(f"runs/{name}/**/logs/*")]
-        with tarfile.open(folder / f"{name}.part", "w") as tar:
-            for path in kept:
-                tar.add(path, path.relative_to(HOME))
-            for there in sorted(WORK.glob(f"{name}--*/data/samples")):
-                tar.add(there, Path("read") / there.relative_to(WORK))
-        os.replace(folder / f"{name}.part", folder / f"{name}.tar")
+    """What came of it so far, an archive: data/ladders, data/training, logs, read-outs."""
+    kept = [*(HOME / "data").glob(f"[lt]*/{ARMS}.*"), *HOME.glob(f"runs/{ARMS}/**/logs/*")]
+    with tarfile.open(folder / f"{ARMS}.part", "w") as tar:
+        for path in kept:
+            tar.add(path, path.relative_to(HOME))
+        for there in sorted(WORK.glob("*/data/samples")):
+            tar.add(there, Path("read") / there.relative_to(WORK))
+    os.replace(folder / f"{ARMS}.part", folder / f"{ARMS}.tar")
 
 
 def conduct(folder: Path, seconds: float, readers: int) -> None:
-    """Train every lineage and read what it saves, until all is done or the time is up."""
+    """Train every run and read what it saves, until all is done or the time is up."""
     from crystal.lab import training
 
     end, spawn, runs = time.time() + seconds, multiprocessing.get_context("spawn"), HOME / "runs"
     shutil.rmtree(WORK, ignore_errors=True)
     training.train_ladder(recipes.load_recipe(PARENT), runs / PARENT, ["base"])  # once for all
-    for part in ("base", "logs"):
-        shutil.copytree(runs / PARENT / part, runs / SECOND / part, dirs_exist_ok=True)
-    arms = [run.name for run in recipes.load_experiment(ARMS).runs]
-    lanes = [spawn.Process(target=train, args=(name,)) for name in (PARENT, SECOND, *arms)]
+    names = [run.name for run in recipes.load_experiment(ARMS).runs]
+    lanes = [spawn.Process(target=train, args=(name,)) for name in names]
     for lane in lanes:
         lane.start()
     todo, busy, pool = wanted(), {}, ProcessPoolExecutor(readers, mp_context=spawn)
     while time.time() < end:
         alive = any(lane.is_alive() for lane in lanes)
-        saved = [job for job in todo if Path(runs, *job[:2], "model.safetensors").is_file()]
+        saved = [job for job in todo if Path(runs, ARMS, job[0], "model.safetensors").is_file()]
         for job in saved[: readers - len(busy)]:
             todo.remove(job)
             busy[pool.submit(read, job)] = job
