@@ -418,6 +418,8 @@ def test_all_that_show_puts_there_is_text(site, tab, names):
     assert alts == [f"alt {name}" for name in names for _ in ("light", "dark")]
     captions = tab.run(CAPTIONS)
     assert len(captions) == len(names)
+    heights = tab.run('[...document.querySelectorAll("figcaption")].map(e => e.offsetHeight)')
+    assert min(heights) > 0  # the theme hides captions beside the other theme's picture
     for name, caption in zip(names, captions, strict=True):
         if not TYPESET.search(name):
             assert shown(caption).startswith(shown(f"Caption {name} Plotted"))
