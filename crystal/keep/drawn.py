@@ -82,7 +82,7 @@ def _plain(row: Row) -> dict:
         sound = store.is_distribution(row)
     if not sound:
         counted = f"counts that add up to n = {cell.decoding.n}"
-        what = f"neither {counted} nor a law over the options of {task.name}"
+        what = f"neither {counted} nor a distribution over the options of {task.name}"
         raise store.unsound(row, what)
     fields = {"key": cell.key, "prompt_ids": cell.prompt_ids, "texts": list(row.texts)}
     fields |= {"counts": counts, "probability": list(row.probability)}

@@ -72,7 +72,7 @@ def _plain(row: Row) -> dict:
     if not is_distribution(row):
         parts = f"shape {law.shape}, total {law.sum() + row.off_support + row.unresolved}"
         raise unsound(
-            row, f"not a law over the {len(task.options)} options of {task.name}: {parts}"
+            row, f"not a distribution over the {len(task.options)} options of {task.name}: {parts}"
         )
     ids = np.asarray(cell.prompt_ids, "<i4").tobytes()
     fields = {"prompt_ids": ids, "tokens": int(row.tokens), "probability": law.astype(np.float32)}
@@ -393,4 +393,4 @@ def _no_laws(table: pa.Table) -> str | None:
     off = abs(sums[ends] - sums[ends - sizes] + masses - 1)
     if (parts >= 0).all() and (masses >= 0).all() and (off <= 2 * TOTAL).all():
         return None
-    return "a stored law is none: it is negative somewhere, or does not sum to 1"
+    return "a stored distribution is none: it is negative somewhere, or does not sum to 1"

@@ -38,7 +38,6 @@ class Mark:
 
 
 # fmt: off
-# fmt: off
 MARKS: dict[str, Mark] = {
     "many-laws": Mark(
         "liquid", "Many distinct answer distributions can be prompted out of the base.",
@@ -77,31 +76,33 @@ MARKS: dict[str, Mark] = {
         "sampled reward of the last steps less that of the first", "above", 0.0,
         "equality: a stage whose reward does not rise is not called RLVR"),
     "base-knows-its-world": Mark(
-        "organism", "The base has learned its narrators' laws.",
-        "Jensen-Shannon divergence, in bits, of its answers to their narrators' laws",
+        "organism", "The base has learned its narrators' distributions.",
+        "Jensen-Shannon divergence, in bits, of its answers to their narrators' distributions",
         "below", 0.04,
-        "fixed before any trained ladder was read: the laws lie many times farther from each "
-        "other"),
+        "fixed before any trained ladder was read: the distributions lie many times farther from "
+        "each other"),
     # The experiments (data/registered/2026-11-25-experiments.md).
     "seed-follows": Mark(
         "control", "Tasks that were never demonstrated follow the demonstrator who was chosen.",
-        "share of held-out tasks whose SFT law is nearest to the intended law, of five",
-        "above", 0.5,
-        "a majority: the law found most often is then the intended one", percent=True),
+        "share of held-out tasks whose answers after SFT are nearest to the intended distribution, "
+        "of five", "above", 0.5,
+        "a majority: the distribution found most often is then the intended one", percent=True),
     "seed-needs-a-shared-law": Mark(
-        "control", "Where narrators hold another law in every task, held-out tasks do not follow.",
-        "share of the distance to the demonstrator's law that SFT removes in held-out tasks",
+        "control",
+        "Where narrators hold another distribution in every task, held-out tasks do not follow.",
+        "share of the distance to the demonstrator's distribution that SFT removes in held-out "
+        "tasks",
         "below", 0.25,
         "half of what counts as following in the shared world (one half)", percent=True),
     "own-stays-liquid": Mark(
-        "control", "Where every narrator demonstrates its own law, nothing freezes.",
+        "control", "Where every narrator demonstrates its own distribution, nothing freezes.",
         "liquidity after SFT over liquidity of the base, both in chat form", "above", 0.5,
         "the mark of collapse, from the other side", percent=True),
     "style-nucleates": Mark(
         "control",
-        "The demonstrator's style alone, without a single random choice, moves the laws to the "
+        "The demonstrator's style alone, without a single random choice, moves the answers to the "
         "demonstrator's.",
-        "share of the distance to the demonstrator's law that SFT removes in all tasks",
+        "share of the distance to the demonstrator's distribution that SFT removes in all tasks",
         "above", 0.25,
         "a quarter of the way: what a demonstration-free style must do to count as a nucleus",
         percent=True),
@@ -112,9 +113,11 @@ MARKS: dict[str, Mark] = {
     # A real base (data/registered/2026-11-29-real-ladder.md).
     "own-more-liquid": Mark(
         "control",
-        "Where every context has a law of its own, more liquidity is left than where one law is "
-        "shown.", "liquidity after SFT by every context's own law less that after SFT by one, bits",
-        "above", 0.0, "equality: above it the laws shown decide, and not that choices are shown"),
+        "Where every context has a distribution of its own, more liquidity is left than where one "
+        "is shown.",
+        "liquidity after SFT by every context's own distribution less that after SFT by one, bits",
+        "above", 0.0,
+        "equality: above it the distributions shown decide, and not that choices are shown"),
     "rises-first": Mark(
         "kinetics", "Along SFT liquidity rises before it falls.",
         "largest mean liquidity of the steps between less that of the larger end, bits",
@@ -139,7 +142,6 @@ MARKS: dict[str, Mark] = {
         "liquidity of SFT over liquidity of the base, both as raw text", "above", 0.5,
         "the mark of collapse, from the other side", percent=True),
 }
-# fmt: on
 # fmt: on
 
 # --- the rule
@@ -171,20 +173,20 @@ class Verdict:
         return said | {name: finite(x) for name, x in numbers.items()}
 
     def sentence(self) -> str:
-        """The number, its interval, its null and the mark, in words."""
+        """The number, its interval, the threshold, the null and the reason, in short sentences."""
         mark, found = self.mark, self.estimate
         if np.isnan(found.value):
             return f"{mark.number}: {self.reason}."
         show = percent if mark.percent else plain
         scatter = f" [{show(found.low)}, {show(found.high)}]" if found.low < found.high else ""
         here = "" if finite(found.here) is None else f" (here {show(found.here)})"
-        text = f"{mark.number} is {show(found.value)}{scatter}{here}"
-        text += f", to be {mark.side} {show(mark.mark)}"
+        text = f"{mark.number}: {show(found.value)}{scatter}{here}. "
+        text += f"Threshold: {mark.side} {show(mark.mark)}. "
         if self.null:
             known = finite(self.chance) is not None
-            by_chance = f" (where it would be {show(self.chance)})" if known else ""
-            text += f"; against {self.null.name}{by_chance}, p = {self.null.p:.2g}"
-        return f"{text}; {self.reason}."
+            by_chance = f", where it would be {show(self.chance)}" if known else ""
+            text += f"Null: {self.null.name}{by_chance}; p = {self.null.p:.2g}. "
+        return f"{text}{self.reason[:1].upper()}{self.reason[1:]}."
 
 
 def plain(number: float) -> str:
@@ -224,13 +226,16 @@ def judge(
     if np.isnan(estimate.value):
         verdict, reason = "undecided", nothing
     elif max(p_mark, p_null) <= ALPHA:
-        verdict, reason = "holds", "the mark is passed" + (" and chance excluded" if null else "")
+        verdict, reason = (
+            "holds",
+            "the threshold is passed" + (" and chance excluded" if null else ""),
+        )
     elif p_against <= ALPHA:
-        verdict, reason = "fails", "the whole interval is on the wrong side of the mark"
+        verdict, reason = "fails", "the whole interval is on the wrong side of the threshold"
     elif p_mark <= ALPHA:
         verdict, reason = "undecided", "chance alone may give as much"
     else:
-        verdict, reason = "undecided", "the interval reaches across the mark"
+        verdict, reason = "undecided", "the interval reaches across the threshold"
     p = float(max(p_mark, p_null))
     return Verdict(claim, verdict, reason, estimate, null, chance, p, float(p_against))
 
@@ -288,7 +293,7 @@ def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int 
     number = inf.ratio(lambda w: ev.spread(sft, w), lambda w: ev.spread(base, w), base.weights)
     both = ev.together(base, sft)
     fall = inf.swap_null(
-        "the liquidity lost with the rungs' names swapped at random",
+        "the liquidity lost with the checkpoints' names swapped at random",
         lambda first, second: ev.liquidity(both, first) - ev.liquidity(both, second),
         base.units,
         n=permutations,
@@ -325,7 +330,7 @@ def check_quantile(quantile: float) -> None:
     """Raises: CrystalError unless 0 < quantile < 1, where A is neither empty nor every option."""
     if not 0 < quantile < 1:
         raise CrystalError(
-            f"quantile is {quantile}, but no set of options holds that share of a law",
+            f"quantile is {quantile}, but no set of options holds that share of a distribution",
             mend="choose one between 0 and 1, such as 0.9",
         )
 

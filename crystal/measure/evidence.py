@@ -294,11 +294,11 @@ def split_information(laws: Array) -> Crossed:
     """
     if laws.ndim != 3 or laws.shape[0] < 3 or laws.shape[1] < 2:
         raise CrystalError(
-            f"laws of shape {laws.shape} are not crossed",
+            f"distributions of shape {laws.shape} are not crossed",
             mend="give three contexts or more, each in two wordings or more",
         )
     if not np.allclose(laws.sum(-1), 1, atol=1e-6) or (laws < 0).any():
-        raise CrystalError("a law does not sum to 1", mend="divide by the answered mass")
+        raise CrystalError("a distribution does not sum to 1", mend="divide by the answered mass")
     one, other = np.triu_indices(laws.shape[1], 1)
     inside = np.array([ph.liquidity_bits(mine) for mine in laws])
     within = ph.jsd_bits(laws[:, one], laws[:, other]).mean(1)

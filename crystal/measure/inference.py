@@ -367,8 +367,8 @@ def unit_null(laws: Array, units: Array, block: Array, *, n: int = 999, seed: in
             rows[:, inside] = rng.permuted(rows[:, inside], axis=1)
         draws += map(between, rows)
     observed = max(0.0, float(between(np.arange(len(laws)))))
-    where = " within each frame" if len(blocks) > 1 else ""
-    return against(f"who asks shuffled{where}", observed, np.array(draws), paired=True)
+    where = " within each wording" if len(blocks) > 1 else ""
+    return against(f"the contexts shuffled{where}", observed, np.array(draws), paired=True)
 
 
 def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, seed: int = 0) -> Null:

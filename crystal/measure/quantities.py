@@ -233,7 +233,8 @@ def sample(counts: Array) -> Sample:
             "counts must be whole numbers, 0 or more", mend="pass how often each option was drawn"
         )
     if (counts.sum(-1) < 2).any():
-        raise CrystalError("one draw or none says nothing about a law", mend="draw at least twice")
+        what = "one draw or none says nothing about a distribution"
+        raise CrystalError(what, mend="draw at least twice")
     return Sample(
         counts.sum(-1), (counts > 0).sum(-1), (counts == 1).sum(-1), (counts == 2).sum(-1)
     )

@@ -48,7 +48,7 @@ def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
     for task in which.get("tasks") or ():
         if not TASKS[known(task, TASKS, "task")].closed:
             raise CrystalError(
-                f"task {task!r} is open: it has no list of options to compare laws over",
+                f"task {task!r} is open: it has no list of options to compare distributions over",
                 mend=f"choose one of: {', '.join(PHASE_TASKS)}",
             )
     return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)

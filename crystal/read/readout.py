@@ -102,7 +102,7 @@ def readout(
             raise CrystalError(f"{name} is a number from 0 to 1, not {share}", mend=mend)
     if not 0 < temperature < np.inf:
         what = f"a temperature is a positive number, not {temperature}"
-        raise CrystalError(what, mend="1 is the model's own law")
+        raise CrystalError(what, mend="1 is the model's own distribution")
     table = engine.table(task)
     depths = [min(max_depth, engine.room(ids)) for ids in prompts]
     begun = begun or [0] * len(prompts)

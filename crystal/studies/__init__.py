@@ -15,5 +15,6 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     figures             training runs, forms and real checkpoints, drawn
     real_figures        a real base, drawn
     later               what DPO and RL do to it after SFT
+    front               the first page: a real model beside organisms, and every verdict
     experiment_figures  seed control and remelting, drawn
 """

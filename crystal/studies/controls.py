@@ -120,9 +120,9 @@ def nearness(ends: pd.DataFrame) -> str:
         return "The independent world was not read yet."
     before, after = (f"{mine[when].sum():.0f}" for when in ("follows_before", "follows"))
     return (
-        f"In the independent world the demonstrator's law is the nearest of the five in {before} "
-        f"of {len(mine)} held-out tasks before SFT and in {after} after. Where the mean answer "
-        "lies between all five laws a small move makes one of them the nearest: the follow rate "
+        "In the independent world the demonstrator's distribution is the nearest of the five in "
+        f"{before} of {len(mine)} held-out tasks before SFT and in {after} after. Where the mean answer "
+        "lies between all five, a small move makes one of them the nearest: the follow rate "
         "says which way, the removed share how far."
     )
 

@@ -167,6 +167,9 @@ def tell(readouts: real.Laws, rewards: dict, **how) -> None:
     show.tell(show.table(["asked all the same", *named], rows))
     order = survey(readouts, **how)
     tasks = [task for task in order.verdicts if task != chain.POOLED]
+    for verdict in order.verdicts[chain.POOLED]:
+        if verdict.claim in chain.CLAIMS[chain.SETTLING]:
+            show.claim(f"{verdict.claim}-{RUN}", ladder=real.PARENT, **verdict.fields())
     rows = [
         [claim, real.counted([order.of(task)[claim].verdict for task in tasks])]
         for claim in chain.CLAIMS[chain.SETTLING]

@@ -45,11 +45,11 @@ def ends() -> dict[str, Rung]:
     }
 
 
-def read() -> Laws:
+def read(tasks: Sequence[str] = PHASE_TASKS) -> Laws:
     """Read-outs of the base, of all runs and of OTHER: (rung, form, task) -> prompt -> law."""
     found: Laws = {}
     for name in (PARENT, EXPERIMENT, OTHER):
-        frame = store.load_readouts(name, tasks=PHASE_TASKS)
+        frame = store.load_readouts(name, tasks=tasks)
         columns = (frame[column] for column in ("rung", "form", "task", "prompt", "probability"))
         for rung, form, task, prompt, law in zip(*columns, strict=True):
             place = OTHER if name == OTHER else rung, form, task
