@@ -285,7 +285,7 @@ def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
 )
 def test_what_is_no_law_is_not_stored(root, law):
     row = synthetic.rows(RUNG, "completion", COIN)[0]._replace(probability=np.array(law))
-    with pytest.raises(CrystalError, match="not a law over the 2 options of coin"):
+    with pytest.raises(CrystalError, match="not a distribution over the 2 options of coin"):
         store.append("toy", [row], synthetic.PRODUCER)
     assert contents(root) == {}
 
@@ -423,8 +423,8 @@ def column(table, name, values):
             lambda table: column(table, "revision", ["f" * 64] * len(table)),
             "a shard's checkpoints are not what",
         ),
-        (lambda table: column(table, "off_support", [0.3] * len(table)), "a stored law is none"),
-        (lambda table: column(table, "off_support", [-0.1] * len(table)), "a stored law is none"),
+        (lambda table: column(table, "off_support", [0.3] * len(table)), "a stored distribution is none"),
+        (lambda table: column(table, "off_support", [-0.1] * len(table)), "a stored distribution is none"),
         (lambda table: pa.concat_tables([table, table]), "cells are there twice"),
     ],
     ids=["rows", "forms", "checkpoints", "sum", "negative", "twice"],

@@ -121,8 +121,8 @@ def nearness(ends: pd.DataFrame) -> str:
     before, after = (f"{mine[when].sum():.0f}" for when in ("follows_before", "follows"))
     return (
         "In the independent world the demonstrator's distribution is the nearest of the five in "
-        f"{before} of {len(mine)} held-out tasks before SFT and in {after} after. Where the mean answer "
-        "lies between all five, a small move makes one of them the nearest: the follow rate "
+        f"{before} of {len(mine)} held-out tasks before SFT and in {after} after. Where the mean "
+        "answer lies between all five, a small move makes one of them the nearest: the follow rate "
         "says which way, the removed share how far."
     )
 
