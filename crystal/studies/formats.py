@@ -8,7 +8,7 @@ free answers against begun ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -350,12 +350,3 @@ def _way(ladder: str, task: str, frame: pd.DataFrame) -> dict:
         "top_free": options[p.argmax()] if enough else "–",
         "top_begun": options[q.argmax()],
     }
-
-
-def way_rows(
-    ladder: str, task: str, context: str, way: str, laws: Iterable[tuple[str, float]], draws: int
-) -> pd.DataFrame:
-    """Rows of the file that `load_ways` reads; an option "" is no option."""
-    rows = [(ladder, task, context, way, option, mass, draws) for option, mass in laws]
-    names = ["ladder", "task", "context", "way", "option", "mass", "draws"]
-    return pd.DataFrame(rows, columns=names)
