@@ -100,12 +100,21 @@ def document(id: str) -> str:
 
 
 def contents() -> dict:
-    """The table of contents, in the engine's words, from the page list."""
+    """The table of contents, in the engine's words, from the page list.
 
-    def entry(row: dict) -> dict:
-        inner = [entry(r) for r in row.get("pages", ())]
+    Under a chapter, its name is not said again: `Liquid: coin flip` is `coin flip` there.
+    """
+
+    def entry(row: dict, above: str = "") -> dict:
         name = row["file"] if "file" in row else document(row["id"])
-        return {"file": name, **({"sections": inner} if inner else {})}
+        inner = [
+            entry(r, f"{name.rpartition('/')[2].capitalize()}: ") for r in row.get("pages", ())
+        ]
+        made = {"file": name, **({"sections": inner} if inner else {})}
+        title = row.get("title", "")
+        if above and title.startswith(above):
+            made["title"] = title.removeprefix(above)
+        return made
 
     listed = spine()
     parts = [
