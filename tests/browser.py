@@ -116,6 +116,7 @@ class Page:
             self.run(f"document.documentElement.dataset.theme = '{theme}'")
             for width in WIDTHS:
                 self.resize(width)
+                self.run("new Promise(done => setTimeout(done, 500))")  # scripts see it later
                 if (wide := self.run(WIDE)) > 0:
                     found.append(f"{theme}, {width}: {wide} pixels too wide")
                 if width != WIDTHS[1]:

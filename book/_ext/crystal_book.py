@@ -23,6 +23,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.search import IndexBuilder
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
@@ -197,6 +198,11 @@ def escape_title(
         context[name] = html.escape(context[name])
 
 
+def no_numbers(app: Sphinx, config: Config) -> None:
+    """The engine would number figures through the whole book."""
+    config.numfig = False
+
+
 def mend_pages(app: Sphinx) -> None:
     """Every page goes through `MENDS` before it is written."""
     templates = getattr(app.builder, "templates", None)
@@ -222,5 +228,6 @@ def setup(app: Sphinx) -> dict:
     app.add_js_file(None, body=FOLDED)  # what opens may be wider than the page: to be scrolled
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", escape_title, priority=900)
+    app.connect("config-inited", no_numbers, priority=900)
     app.connect("builder-inited", mend_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
