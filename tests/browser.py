@@ -29,6 +29,9 @@ CHECKS = """axe.run(document, {
     `${rule.id}: ${node.target} ${node.html.slice(0, 120)} ${
         node.any.map(one => one.message).join(" ").slice(0, 160)}`)))"""
 WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+UNSET = """document.querySelectorAll('[data-mml-node="merror"]').length + Math.max(0,
+    document.querySelectorAll(".math.notranslate").length
+    - document.querySelectorAll("mjx-container").length)"""
 WIDTHS = (390, 768, 1280)
 LOCAL = ("file:", "data:", "blob:")
 
@@ -111,6 +114,8 @@ class Page:
         self.open(url)
         self.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
         found = [f"asks for {asked}" for asked in self.requests if not asked.startswith(LOCAL)]
+        self.run("window.MathJax?.startup?.promise.then(() => undefined)")
+        found += [f"{unset} equations are not set"] if (unset := self.run(UNSET)) else []
         self.run(f"{axe}; undefined")
         for theme in ("light", "dark"):
             self.run(f"document.documentElement.dataset.theme = '{theme}'")
