@@ -31,6 +31,12 @@ from .runs import stamped
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
+ELSEWHERE = """\
+# Runs wherever the repository of this book is installed. In Colab, first say:
+# !git clone ADDRESS_OF_THE_REPOSITORY crystal
+# %cd crystal
+# %pip install -q -e .
+"""  # the first cell of a notebook that a reader takes along
 NOT_SOURCE = {"pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__"}
 
 
@@ -151,6 +157,17 @@ def _prose(id: str, text: str) -> dict:
     return {"id": id, "cell_type": "markdown", "metadata": {}, "source": text}
 
 
+def _downloads(html: Path) -> None:
+    """Put under each page's download button the notebook that made it, to be run again."""
+    for page in page_list().values():
+        notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
+        blank = {"outputs": [], "execution_count": None}
+        cells = [c | blank if c["cell_type"] == "code" else c for c in notebook["cells"]]
+        first = {"id": "elsewhere", "cell_type": "code", "metadata": {}, "source": ELSEWHERE}
+        whole = json.dumps(notebook | {"cells": [first | blank, *cells]}, ensure_ascii=False)
+        (html / f"_sources/{document(page.id)}.ipynb").write_text(whole, encoding="utf-8")
+
+
 def _status(pages: dict[str, Page]) -> str:
     """The table of the provenance page: what each page was made from, and how long it took.
 
@@ -190,6 +207,7 @@ def build(*, whole: bool = True) -> Path | None:
         if index().is_file() and _stamped(stamp) in (state, state | {"whole": True}):
             return None
         _render(source, work, whole)
+        _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
         stamp.write_text(json.dumps(state))
