@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import papermill
 import pytest
 import yaml
 from browser import CHROMIUM, axe, browser
@@ -161,6 +163,30 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_missing(site, html):
                     target,
                 )
     assert [name for name in html if "unpkg" in (site / "_build/html" / name).read_text()] == []
+
+
+def test_links_inside_the_book_lead_to_a_place_that_is_there(site, html):
+    book = site / "_build/html"
+    places = {name: [a["id"] for _, a in e.found if "id" in a] for name, e in html.items()}
+    assert {name for name, ids in places.items() if len(ids) > len({*ids})} == set()
+    for name, elements in html.items():
+        for target in (a["href"] for tag, a in elements.found if tag == "a" and "href" in a):
+            if not re.match(r"\w+:", target):
+                path, _, place = map(unquote, target.partition("#"))
+                there = posixpath.normpath(f"{posixpath.dirname(name)}/{path}") if path else name
+                there = there.removeprefix("/")
+                assert (book / there).exists(), (name, target)
+                assert not place or place in places.get(there, [place]), (name, target)
+
+
+def test_a_downloaded_notebook_runs_in_a_folder_of_its_own(site, tmp_path, monkeypatch):
+    taken = json.loads((site / "_build/html/_sources/pages/tasks.ipynb").read_text())
+    code = [cell for cell in taken["cells"] if cell["cell_type"] == "code"]
+    assert "git clone" in code[0]["source"] and not any(cell["outputs"] for cell in code)
+    (tmp_path / "taken.ipynb").write_text(json.dumps(taken))
+    monkeypatch.chdir(tmp_path)
+    papermill.execute_notebook("taken.ipynb", "ran.ipynb", progress_bar=False)
+    assert list(tmp_path.glob("_build/interactive/tasks/*.json"))
 
 
 def test_style_sheets_load_nothing_from_elsewhere(site):
