@@ -38,7 +38,7 @@ FULL := $(VENV)/.full-installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce page verify fetch resample draw ladder test bench lock clean
+.PHONY: help reproduce bundle page verify fetch resample draw ladder test bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} \
@@ -50,6 +50,9 @@ reproduce: $(LIGHT) ## cached read-outs -> book, _build/html/index.html: no torc
 
 verify: $(LIGHT) ## check what is stored; CLAIMS=1: try the claims where the truth is known
 	@$(PY) -m crystal verify $(if $(CLAIMS),--claims $(if $(JOBS),--jobs $(JOBS)))
+
+bundle: $(LIGHT) ## reproduce, then book, data and code as one archive: _build/crystal-*.zip
+	@$(PY) -m crystal bundle $(if $(JOBS),--jobs $(JOBS))
 
 ##@ Change a page, or judge a table of your own
 page: $(LIGHT) ## PAGE=liquid-digit P="quantile=0.8", WHY=1; TEMPLATE=phases DATA=answers.csv
@@ -83,15 +86,6 @@ bench: $(FULL) ## the read-out beside its peers, one thread: PARTS=peers, PARTS=
 	@echo "  make bench VENV=_build/peers"
 	@OMP_NUM_THREADS=1 $(PY) scripts/bench.py $(PARTS)
 
-lock: ## exact pins for requirements/*.in from a fresh environment
-	@rm -rf _build/lock && $(PYTHON) -m venv _build/lock
-	@_build/lock/bin/python $(PIP_INSTALL) -r requirements/light.in
-	@_build/lock/bin/python -m pip freeze --exclude pip > requirements/light.txt
-	@_build/lock/bin/python $(PIP_INSTALL) -c requirements/light.txt -r requirements/full.in
-	@_build/lock/bin/python -m pip freeze --exclude pip | sed 's/+cpu$$//' \
-	  | grep -v -i -E '^(nvidia|triton|cuda)' > requirements/full.txt
-	@rm -rf _build/lock
-
 clean: ## remove what was built; keeps the environment
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
@@ -102,7 +96,8 @@ pin: NOW = make fetch LADDER=tulu3-8b, or make fetch to see how the ladders of t
 validate: NOW = make verify CLAIMS=1
 ship: NOW = make ladder LADDER=nano-llama SHIP=1
 serve: NOW = open _build/html/index.html, or python3 -m http.server --directory _build/html
-why params pin validate ship serve:
+lock: NOW = PYTHON=python3 sh scripts/lock.sh
+why params pin validate ship serve lock:
 	@echo "$@ is no target any more. Mend: $(NOW)" >&2; exit 2
 
 ifneq ($(strip $(VENV)),)

@@ -29,7 +29,7 @@ FULL = (  # of requirements/full.txt
     "huggingface_hub",
 )
 GROUPS = {
-    "read the book": ("reproduce", "verify"),
+    "read the book": ("reproduce", "verify", "bundle"),
     "change a page": ("page",),
     "judge my table": ("phases", "import"),
     "read my checkpoint": ("readout", "sample", "fetch", "resample", "draw", "screen"),

@@ -116,6 +116,15 @@ def reproduce(jobs: int | None, ladders: str) -> None:
     print(f"{executed}; book {took}: {binding.index()}")
 
 
+@command(JOBS)
+def bundle(jobs: int | None) -> None:
+    """as reproduce, then the book, its data and its code as one archive to deposit"""
+    from .book import bundle
+
+    reproduce(jobs, "")
+    print(bundle.write())
+
+
 @command(
     arg("page", "id of a page, such as liquid-digit; with --data, a template", nargs="?"),
     arg("assignments", "parameters other than the page list's", nargs="*", metavar="name=value"),

@@ -6,25 +6,64 @@ import contextlib
 import json
 import shutil
 import subprocess
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from tornado.ioloop import IOLoop
 from tornado.websocket import websocket_connect
+
+from crystal.files import cache, file_sha256
 
 CALLED = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, CALLED)), None)
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
+AXE = ("axe-core@4.14.1", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c")
+CHECKS = """axe.run(document, {
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
+    rules: {"heading-order": {enabled: true}}, resultTypes: ["violations"], preload: false,
+}).then(found => found.violations.flatMap(rule => rule.nodes.map(node =>
+    `${rule.id}: ${node.target} ${node.html.slice(0, 120)} ${
+        node.any.map(one => one.message).join(" ").slice(0, 160)}`)))"""
+WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+UNSET = """document.querySelectorAll('[data-mml-node="merror"]').length + Math.max(0,
+    document.querySelectorAll(".math.notranslate").length
+    - document.querySelectorAll("mjx-container").length)"""
+WIDTHS = (390, 768, 1280)
+LOCAL = ("file:", "data:", "blob:")
+
+
+def axe() -> str:
+    """The script that judges how accessible a page is, by its hash; skips where it is not had."""
+    package, sha256 = AXE
+    script = cache() / "npm" / f"{package}.js"
+    if not script.is_file():
+        try:
+            script.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory() as folder:
+                packed = ["npm", "pack", "--silent", package]
+                subprocess.run(packed, cwd=folder, check=True, capture_output=True, timeout=120)
+                with tarfile.open(next(Path(folder).iterdir())) as archive:
+                    script.write_bytes(archive.extractfile("package/axe.min.js").read())
+        except (OSError, subprocess.SubprocessError) as error:
+            pytest.skip(f"{package} cannot be had: {type(error).__name__}")
+    assert file_sha256(script) == sha256
+    return script.read_text(encoding="utf-8")
 
 
 class Page:
-    """One tab. `requests`: the address of everything that was asked for since it was opened."""
+    """One tab. `requests`: the address of everything that was asked for since it was opened;
+    `errors`: what went wrong since then, as the console has it.
+    """
 
     def __init__(self, loop: IOLoop, socket) -> None:
         self._loop, self._socket, self._number = loop, socket, 0
         self.requests: list[str] = []
-        for domain in ("Page", "Network", "Runtime"):
+        self.errors: list[str] = []
+        for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params):
@@ -41,10 +80,17 @@ class Page:
         said = json.loads(self._loop.run_sync(self._socket.read_message, timeout=60))
         if said.get("method") == "Network.requestWillBeSent":
             self.requests.append(said["params"]["request"]["url"])
+        elif said.get("method") == "Runtime.exceptionThrown":
+            self.errors.append(str(said["params"]["exceptionDetails"]))
+        elif said.get("method") == "Runtime.consoleAPICalled" and said["params"]["type"] == "error":
+            self.errors.append(str(said["params"]["args"]))
+        elif said.get("method") == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
+            self.errors.append(str(said["params"]["entry"]))
         return said
 
     def open(self, url: str) -> None:
         """Go there, and wait until it has loaded and come to rest."""
+        self.requests, self.errors = [], []
         self.call("Page.navigate", url=url)
         while self._next().get("method") != "Page.loadEventFired":
             pass
@@ -57,6 +103,30 @@ class Page:
         )
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
+
+    def resize(self, width: int, height: int = 800) -> None:
+        """A window of that many pixels; below 500 a phone's."""
+        metrics = dict(width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self.call("Emulation.setDeviceMetricsOverride", **metrics)
+
+    def faults(self, url: str, axe: str) -> list[str]:
+        """What is wrong with a document, all its folds open: in each theme, at each width."""
+        self.open(url)
+        self.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        found = [f"asks for {asked}" for asked in self.requests if not asked.startswith(LOCAL)]
+        self.run("window.MathJax?.startup?.promise.then(() => undefined)")
+        found += [f"{unset} equations are not set"] if (unset := self.run(UNSET)) else []
+        self.run(f"{axe}; undefined")
+        for theme in ("light", "dark"):
+            self.run(f"document.documentElement.dataset.theme = '{theme}'")
+            for width in WIDTHS:
+                self.resize(width)
+                self.run("new Promise(done => setTimeout(done, 500))")  # scripts see it later
+                if (wide := self.run(WIDE)) > 0:
+                    found.append(f"{theme}, {width}: {wide} pixels too wide")
+                if width != WIDTHS[1]:
+                    found += [f"{theme}, {width}: {fault}" for fault in self.run(CHECKS)]
+        return found + self.errors
 
 
 @contextlib.contextmanager

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import posixpath
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import papermill
 import pytest
 import yaml
+from browser import CHROMIUM, axe, browser
 
 from crystal.book import binding, pages, runs
 from crystal.cli import main
@@ -112,7 +115,7 @@ def test_figures_are_numbered_and_have_caption_alt_text_and_data(site, html):
         figure = re.search(
             rf'<figure[^>]*id="fig-{id}-{name}".*?</figure>', document.read_text(), re.S
         )[0]
-        assert re.search(r'class="caption-number">Fig\. \d+', figure)
+        assert re.search(r'class="caption-number">Figure \d+\.', figure)
         assert len(re.search(r'<img alt="([^"]+)"', figure)[1]) > 20
         assert (
             len(
@@ -130,6 +133,16 @@ def test_figures_are_numbered_and_have_caption_alt_text_and_data(site, html):
         ).read_bytes()
         for theme in ("light", "dark"):
             assert f'class="dark-light only-{theme}' in figure
+
+
+def test_figures_are_numbered_by_the_page_and_tasks_listed_under_their_phase(site):
+    for document in (site / "_build/html").glob("pages/*.html"):
+        numbers = re.findall(r'class="caption-number">Figure (\d+)', document.read_text())
+        assert numbers == [str(i + 1) for i in range(len(numbers))]
+    assert (
+        f'href="pages/liquid-{TASK}.html">{TASK}</a>'
+        in (site / "_build/html/liquid.html").read_text()
+    )
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_missing(site, html):
@@ -150,6 +163,30 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_missing(site, html):
                     target,
                 )
     assert [name for name in html if "unpkg" in (site / "_build/html" / name).read_text()] == []
+
+
+def test_links_inside_the_book_lead_to_a_place_that_is_there(site, html):
+    book = site / "_build/html"
+    places = {name: [a["id"] for _, a in e.found if "id" in a] for name, e in html.items()}
+    assert {name for name, ids in places.items() if len(ids) > len({*ids})} == set()
+    for name, elements in html.items():
+        for target in (a["href"] for tag, a in elements.found if tag == "a" and "href" in a):
+            if not re.match(r"\w+:", target):
+                path, _, place = map(unquote, target.partition("#"))
+                there = posixpath.normpath(f"{posixpath.dirname(name)}/{path}") if path else name
+                there = there.removeprefix("/")
+                assert (book / there).exists(), (name, target)
+                assert not place or place in places.get(there, [place]), (name, target)
+
+
+def test_a_downloaded_notebook_runs_in_a_folder_of_its_own(site, tmp_path, monkeypatch):
+    taken = json.loads((site / "_build/html/_sources/pages/tasks.ipynb").read_text())
+    code = [cell for cell in taken["cells"] if cell["cell_type"] == "code"]
+    assert "git clone" in code[0]["source"] and not any(cell["outputs"] for cell in code)
+    (tmp_path / "taken.ipynb").write_text(json.dumps(taken))
+    monkeypatch.chdir(tmp_path)
+    papermill.execute_notebook("taken.ipynb", "ran.ipynb", progress_bar=False)
+    assert list(tmp_path.glob("_build/interactive/tasks/*.json"))
 
 
 def test_style_sheets_load_nothing_from_elsewhere(site):
@@ -203,8 +240,11 @@ def test_prose_quotes_claims(site):
     )
     chapter.write_text(text + f"\nIt {verdict} at {number} [{interval}].\n")
     assert main(["page", "tasks"]) == 0  # re-renders what changed
-    shown = re.sub("<[^>]+>", "", (site / "_build/html/reading.html").read_text())
+    built = (site / "_build/html/reading.html").read_text()
+    shown = re.sub("<[^>]+>", "", built)
     assert f"It {claims[key]['verdict']} at {fmt(claims[key]['number'])} [" in shown
+    measured, place = re.search(r'crystal-claim[^>]*href="([^"#]+)#([^"]+)"', built).groups()
+    assert f'id="{place}"' in (site / "_build/html" / measured).read_text()
     chapter.write_text(text)
 
 
@@ -219,36 +259,14 @@ def test_a_page_with_other_parameters_says_so(site, capsys):
     assert "Other parameters than in the book" not in built.read_text()
 
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-
-
-@pytest.mark.skipif(
-    not CHROMIUM, reason="no chromium here: nobody looked whether equations render and scripts run"
-)
-@pytest.mark.parametrize("document", ["index", "quantities", f"pages/nucleation-{TASK}"])
-def test_a_browser_without_network_renders_it_from_the_file(site, tmp_path, document):
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--enable-logging=stderr",
-        "--v=0",
-        "--virtual-time-budget=20000",
-        "--dump-dom",
-        f"file://{site}/_build/html/{document}.html",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    equations = len(re.findall(r'class="math notranslate', done.stdout))
-    assert len(re.findall("<mjx-container", done.stdout)) >= equations
-    assert document != "quantities" or equations > 10
-    assert not re.search('<[^>]*data-mml-node="merror"|Math Processing Error', done.stdout)
-    assert [
-        line
-        for line in done.stderr.splitlines()
-        if ":CONSOLE" in line and re.search("rror|ERR_", line)
-    ] == []
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium here: nobody looked at the pages")
+def test_every_page_is_sound_in_both_themes_at_every_width(request, tmp_path):
+    """Offline, from its file. CRYSTAL_BOOK=_build/html: all pages of a book that is there."""
+    there = os.environ.get("CRYSTAL_BOOK")
+    book = Path(there or request.getfixturevalue("site") / "_build/html").resolve()
+    documents = {p for p in book.rglob("*.html") if p.relative_to(book).parts[0][0] != "_"}
+    assert book / "index.html" in documents
+    script = axe()
+    with browser(tmp_path) as tab:
+        found = {path.name: tab.faults(path.as_uri(), script) for path in sorted(documents)}
+    assert {name: faults for name, faults in found.items() if faults} == {}

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
-from browser import CHROMIUM, browser
+from browser import CHROMIUM, WIDE, browser
 from docutils import nodes
 from docutils.core import publish_doctree
 from hypothesis import given
@@ -348,7 +348,6 @@ def tab(tmp_path_factory):
 
 def look(tab, path: Path, search: str = "") -> None:
     """Open a document of the book; nothing ran on it, and nothing but the book was asked for."""
-    tab.requests.clear()
     tab.open(path.as_uri() + search)
     root = (path.parents[1] if path.parent.name == "pages" else path.parent).as_uri()
     assert [url for url in tab.requests if not url.startswith((root, "data:image/svg"))] == []
@@ -362,9 +361,9 @@ ELEMENTS = """[...document.querySelectorAll("article *:not(code):not(code *)")]
     .map(e => e.tagName + "." + [...e.classList].join("."))"""
 CELLS = '[...document.querySelectorAll("article td, article th")].map(e => e.textContent.trim())'
 LINKS = '[...document.querySelectorAll("a")].map(a => a.getAttribute("href") || "")'
-CAPTIONS = '[...document.querySelectorAll("figure .caption-text")].map(e => e.textContent)'
+CAPTIONS = """[...document.querySelectorAll("figure .caption-text")].map(
+    e => e.textContent.replace(/^Figure [0-9]+[.] /, ""))"""
 TYPESET = re.compile(r"""["'\\&]|--|\.\.\.""")  # a page of ours sets these as its prose
-WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @without_browser
@@ -398,13 +397,7 @@ def test_names_stand_on_the_page_as_they_are(site, tab, names):
 @without_browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_name_makes_a_page_wider_than_the_window(site, tab, width):
-    tab.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=width,
-        height=800,
-        deviceScaleFactor=1,
-        mobile=width < 500,
-    )
+    tab.resize(width)
     for id in page_ids():
         look(tab, site / f"_build/html/{binding.document(id)}.html")
         assert tab.run(WIDE) <= 0

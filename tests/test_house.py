@@ -169,7 +169,7 @@ def test_lines_and_functions_are_short():
     wide, long = [], []
     for path in sorted(
         path
-        for room in ("crystal", "tests", "scripts")
+        for room in ("book", "crystal", "tests", "scripts")
         for path in (REPOSITORY / room).rglob("*.py")
     ):
         text = path.read_text()
@@ -267,7 +267,11 @@ def test_conda_and_pyproject_agree_with_the_locks():
         ["-r requirements/full.txt"]
     ]  # the lock itself
     assert {d.split("=")[0] for d in conda if isinstance(d, str)} == {"python", "pip", "make"}
+    binder = REPOSITORY / ".binder"
+    named = (binder / "requirements.txt").read_text().removeprefix("-r ").strip()
+    assert (binder / named).resolve() == REPOSITORY / "requirements/light.txt"
     python = next(d for d in conda if str(d).startswith("python=")).split("=")[1]
+    assert (binder / "runtime.txt").read_text() == f"python-{python}\n"
     assert tuple(map(int, python.split("."))) >= tuple(
         map(int, project["requires-python"].removeprefix(">=").split("."))
     )

@@ -1,24 +1,29 @@
-"""What the book needs of its engine: roles that quote claims and link pages, and cures for some of its habits.
+"""What the book needs of its engine: roles that quote claims and link pages, figures numbered by
+the page, and cures for some of its habits.
 
     {claim}`liquid-digit/liquidity@nano-llama.number`     the number, formatted
     {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
     {claim}`liquid-digit/liquidity@nano-llama.interval`   low to high
-    {claim}`overview/collapse@tulu3-8b.sentence?`         the same, or a dash where nobody measured it
-    {page}`a real base <real-base>`                       a link to a page; mere text where the book lacks it
+    {claim}`overview/collapse@tulu3-8b.sentence?`         the same, or a dash if nobody measured it
+    {page}`a real base <real-base>`                       a link to a page; mere text without it
 
-An unknown name without a question mark is a warning, and the strict build takes warnings for errors; but what a page that was
-run on other ladders than the page list's did not measure is said not to be there.
-The cures: it emits a script twice; it sets quotes and dashes in names as in prose; it takes titles
-for HTML, in its theme and on its search page.
+What is quoted links to the verdicts of the page that measured it; of a sentence, its first number
+does. An unknown name without a question mark is a warning, and the strict build takes warnings for
+errors; but what a page that was run on other ladders than the page list's did not measure is said
+not to be there.
+The cures: the engine emits a script twice; it sets quotes and dashes in names as in prose; it takes
+titles for HTML, in its theme and on its search page; what it writes is not all accessible.
 """
 
 import html
 import json
+import re
 from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.search import IndexBuilder
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
@@ -27,10 +32,35 @@ from sphinx.util.docutils import ReferenceRole, SphinxRole
 from crystal.present.show import FIELDS, fmt
 
 log = logging.getLogger(__name__)
+NUMBER = re.compile(r"(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %| of \d+)?")
+FOLDED = "document.addEventListener('toggle', () => dispatchEvent(new Event('resize')), true)"
+MENDS = [
+    (re.compile(pattern), mended)
+    for pattern, mended in (
+        # A fold is called what stands on it; the sidebar's folds have nothing on them.
+        (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+        (
+            r'>([^<]*)(</a><details(?: open="open")?><summary>)',
+            r'>\1\2<span class="visually-hidden">Pages of \1</span>',
+        ),
+        (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
+        (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1"),
+        (r'(<div class="citation"[^>]*?) role="doc-biblioentry"', r'\1 role="listitem"'),
+        # Without a choice of the reader's, the theme says an error before it takes the system's.
+        (r'(localStorage\.getItem\("mode"\) \|\| )""', r'\1"auto"'),
+    )
+]
+
+
+def data(app: Sphinx, name: str) -> dict | list:
+    """A file that the assembler put beside the book's sources."""
+    return json.loads((Path(app.srcdir) / name).read_text(encoding="utf-8"))
 
 
 def quote(claims: dict, name: str) -> str:
-    """The text of `page/claim.field` from the merged claims; raises KeyError naming the part that is unknown."""
+    """The text of `page/claim.field` from the merged claims; raises KeyError naming the part that
+    is unknown.
+    """
     page, _, rest = name.partition("/")
     key, _, field = rest.rpartition(".")
     record = claims[page][key]
@@ -46,17 +76,28 @@ class Claim(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list]:
         self.env.note_dependency("claims.json")
         self.env.note_dependency("elsewhere.json")
-        claims = json.loads((Path(self.env.srcdir) / "claims.json").read_text(encoding="utf-8"))
-        shown = json.loads((Path(self.env.srcdir) / "elsewhere.json").read_text(encoding="utf-8")).get(self.text.partition("/")[0])
+        page = self.text.partition("/")[0]
         try:
-            return [nodes.inline(self.rawtext, quote(claims, self.text.removesuffix("?")), classes=["crystal-claim"])], []
+            text = quote(data(self.env.app, "claims.json"), self.text.removesuffix("?"))
+            return self.linked(text, page), []
         except KeyError as missing:
             if self.text.endswith("?"):
                 return [nodes.inline(self.rawtext, "–")], []
-            if shown:
-                return [nodes.inline(self.rawtext, f"(not in this run, which shows {', '.join(shown)})")], []
-            log.warning("claim %r: %s is not in claims.json", self.text, missing, location=self.get_location())
+            if shown := data(self.env.app, "elsewhere.json").get(page):
+                said = f"(not in this run, which shows {', '.join(shown)})"
+                return [nodes.inline(self.rawtext, said)], []
+            where = self.get_location()
+            log.warning("claim %r: %s is not in claims.json", self.text, missing, location=where)
             return [nodes.inline(self.rawtext, f"?{self.text}?")], []
+
+    def linked(self, text: str, page: str) -> list[nodes.Node]:
+        found = NUMBER.search(text) if self.text.removesuffix("?").endswith(".sentence") else None
+        start, end = found.span() if found else (0, len(text))
+        document = page if page in self.env.found_docs else f"pages/{page}"
+        uri = self.env.app.builder.get_relative_uri(self.env.docname, document) + "#verdicts"
+        how = {"refuri": uri, "reftitle": "How this was computed", "internal": True}
+        link = nodes.reference(self.rawtext, text[start:end], classes=["crystal-claim"], **how)
+        return [nodes.Text(text[:start]), link, nodes.Text(text[end:])]
 
 
 class Page(ReferenceRole):
@@ -64,16 +105,9 @@ class Page(ReferenceRole):
         text = nodes.inline(self.rawtext, self.title)
         if f"pages/{self.target}" not in self.env.found_docs:
             return [text], []
-        link = addnodes.pending_xref(
-            self.rawtext, text, refdomain="std", reftype="doc", refexplicit=True, refwarn=True,
-            reftarget=f"/pages/{self.target}", refdoc=self.env.docname)
-        return [link], []
-
-
-def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
-    """No live code here: Jupyter Book sets Thebe up twice, and a second `const` is a SyntaxError on every page."""
-    context["script_files"] = [script for script in context.get("script_files", ())
-                               if "thebe" not in f"{script.filename} {script.attributes.get('body')}".lower()]
+        how = {"refdomain": "std", "reftype": "doc", "refexplicit": True, "refwarn": True}
+        target = {"reftarget": f"/pages/{self.target}", "refdoc": self.env.docname}
+        return [addnodes.pending_xref(self.rawtext, text, **how, **target)], []
 
 
 class AsWritten(SphinxTransform):
@@ -82,17 +116,22 @@ class AsWritten(SphinxTransform):
     default_priority = 740  # before Sphinx sets them
 
     def apply(self, **kwargs: object) -> None:
-        own = json.loads((Path(self.env.srcdir) / "own.json").read_text(encoding="utf-8"))
-        if self.env.docname in own:
+        if self.env.docname in data(self.app, "own.json"):
             self.document["support_smartquotes"] = False
 
 
-class BothThemes(SphinxTransform):
-    """A figure drawn for light and dark shows the one that the reader's theme asks for."""
+class Figures(SphinxTransform):
+    """Figures are numbered by the page; one drawn for light and dark shows the one that the
+    reader's theme asks for.
+    """
 
     default_priority = 400
 
     def apply(self, **kwargs: object) -> None:
+        captions = [c for c in self.document.findall(nodes.caption) if c.parent.tagname == "figure"]
+        for number, caption in enumerate(captions, 1):
+            called = nodes.inline("", f"Figure {number}. ", classes=["caption-number"])
+            caption.insert(0, called)
         for image in list(self.document.findall(nodes.image)):
             dark = image["uri"].removesuffix(".svg") + ".dark.svg"
             if (Path(self.env.srcdir) / dark.lstrip("/")).is_file():
@@ -103,30 +142,92 @@ class BothThemes(SphinxTransform):
                 image.parent.insert(image.parent.index(image) + 1, twin)
 
 
+class Verdicts(SphinxTransform):
+    """Each document has a place `verdicts`, to which quoted claims link: its verdicts, or its top;
+    what is quoted inside a link is no link of its own.
+    """
+
+    default_priority = 400
+
+    def apply(self, **kwargs: object) -> None:
+        boxes = self.document.findall(nodes.admonition)
+        places = [box for box in boxes if box[0].astext() == "Verdicts"]
+        places += self.document.findall(nodes.section)
+        if places and "verdicts" not in self.document.ids:
+            places[0]["ids"].append("verdicts")
+        for link in list(self.document.findall(nodes.reference)):
+            around = link.parent
+            while around is not None and "crystal-claim" in link["classes"]:
+                if isinstance(around, nodes.reference | addnodes.pending_xref):
+                    link.parent.replace(link, link.children)
+                    break
+                around = around.parent
+
+
+def drop_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
+    """No live code here: Jupyter Book sets Thebe up twice, and a second `const` is a SyntaxError on
+    every page.
+    """
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", ())
+        if "thebe" not in f"{script.filename} {script.attributes.get('body')}".lower()
+    ]
+
+
 def escape_titles(freeze):
     """`IndexBuilder.freeze` with titles as the HTML that the search page takes them for."""
+
     def frozen(self: IndexBuilder) -> dict:
         index = freeze(self)  # of a later build, some titles were escaped before
-        escaped = {html.escape(html.unescape(title)): found
-                   for title, found in index["alltitles"].items()}
+        escaped = {
+            html.escape(html.unescape(title)): found for title, found in index["alltitles"].items()
+        }
         return {**index, "alltitles": escaped}
 
     return frozen
 
 
-def escape_title(app: Sphinx, pagename: str, templatename: str, context: dict,
-                 doctree: nodes.document | None) -> None:
+def escape_title(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
     """The theme puts the title as it is into the head of what is printed."""
     for name in {"pagetitle", "root_title"} & context.keys():
         context[name] = html.escape(context[name])
 
 
+def no_numbers(app: Sphinx, config: Config) -> None:
+    """The engine would number figures through the whole book."""
+    config.numfig = False
+
+
+def mend_pages(app: Sphinx) -> None:
+    """Every page goes through `MENDS` before it is written."""
+    templates = getattr(app.builder, "templates", None)
+    if templates is None:  # no HTML is written
+        return
+    render = templates.render
+
+    def mended(template: str, context: dict) -> str:
+        page = render(template, context)
+        for pattern, by in MENDS:
+            page = pattern.sub(by, page)
+        return page
+
+    templates.render = mended
+
+
 def setup(app: Sphinx) -> dict:
     IndexBuilder.freeze = escape_titles(IndexBuilder.freeze)
-    app.add_transform(AsWritten)
-    app.add_transform(BothThemes)
+    for transform in (AsWritten, Figures, Verdicts):
+        app.add_transform(transform)
     app.add_role("claim", Claim())
     app.add_role("page", Page())
+    app.add_js_file(None, body=FOLDED)  # what opens may be wider than the page: to be scrolled
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", escape_title, priority=900)
+    app.connect("config-inited", no_numbers, priority=900)
+    app.connect("builder-inited", mend_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,9 @@
-"""How pages become a book: listed, run when stale, bound, rendered.
+"""How pages become a book: listed, run when stale, bound, rendered, packed.
 
 Knows templates, their parameters, and what a page depends on. Knows nothing of what a page says.
 
     pages    the lists of pages, the reader's own among them, and the parameters of templates
     runs     whether a page is as its inputs are; papermill runs those that are not
     binding  binds prose and pages, and has the book engine render them
+    bundle   the book, its data and its code as one archive
 """

@@ -31,6 +31,12 @@ from .runs import stamped
 
 ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
+ELSEWHERE = """\
+# Runs wherever the repository of this book is installed. In Colab, first say:
+# !git clone ADDRESS_OF_THE_REPOSITORY crystal
+# %cd crystal
+# %pip install -q -e .
+"""  # the first cell of a notebook that a reader takes along
 NOT_SOURCE = {"pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__"}
 
 
@@ -100,12 +106,21 @@ def document(id: str) -> str:
 
 
 def contents() -> dict:
-    """The table of contents, in the engine's words, from the page list."""
+    """The table of contents, in the engine's words, from the page list.
 
-    def entry(row: dict) -> dict:
-        inner = [entry(r) for r in row.get("pages", ())]
+    Under a chapter, its name is not said again: `Liquid: coin flip` is `coin flip` there.
+    """
+
+    def entry(row: dict, above: str = "") -> dict:
         name = row["file"] if "file" in row else document(row["id"])
-        return {"file": name, **({"sections": inner} if inner else {})}
+        inner = [
+            entry(r, f"{name.rpartition('/')[2].capitalize()}: ") for r in row.get("pages", ())
+        ]
+        made = {"file": name, **({"sections": inner} if inner else {})}
+        title = row.get("title", "")
+        if above and title.startswith(above):
+            made["title"] = title.removeprefix(above)
+        return made
 
     listed = spine()
     parts = [
@@ -140,6 +155,17 @@ def _bound(page: Page) -> bytes:
 
 def _prose(id: str, text: str) -> dict:
     return {"id": id, "cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def _downloads(html: Path) -> None:
+    """Put under each page's download button the notebook that made it, to be run again."""
+    for page in page_list().values():
+        notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
+        blank = {"outputs": [], "execution_count": None}
+        cells = [c | blank if c["cell_type"] == "code" else c for c in notebook["cells"]]
+        first = {"id": "elsewhere", "cell_type": "code", "metadata": {}, "source": ELSEWHERE}
+        whole = json.dumps(notebook | {"cells": [first | blank, *cells]}, ensure_ascii=False)
+        (html / f"_sources/{document(page.id)}.ipynb").write_text(whole, encoding="utf-8")
 
 
 def _status(pages: dict[str, Page]) -> str:
@@ -181,6 +207,7 @@ def build(*, whole: bool = True) -> Path | None:
         if index().is_file() and _stamped(stamp) in (state, state | {"whole": True}):
             return None
         _render(source, work, whole)
+        _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
         stamp.write_text(json.dumps(state))

@@ -12,4 +12,5 @@ Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` 
     validation_figures  what was simulated of the claims and of the joint test
     bench               what the read-out costs beside its peers, and against its marks
     training_figures    how an organism was made and knows its world; what training and reading cost
+    cards               model cards of what was trained here
 """

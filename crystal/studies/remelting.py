@@ -260,11 +260,15 @@ def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
 JUDGED = {"regained": "liquidity regained", "distance": "distance to the base"}
 OTHERS = {"entropy": "entropy, bits", "liquidity": "liquidity, bits"}
 OTHERS |= {"probmass": "mass on the seed's options", "kept": "facts right"}
-SAID = JUDGED | OTHERS | {  # in full, where no heading says what they are of
-    "distance": "distance to the base, prompt by prompt, over the crystal's",
-    "entropy": "mean entropy of a prompt's answer, bits",
-    "kept": "facts right, over the crystal's",
-}
+SAID = (
+    JUDGED
+    | OTHERS
+    | {  # in full, where no heading says what they are of
+        "distance": "distance to the base, prompt by prompt, over the crystal's",
+        "entropy": "mean entropy of a prompt's answer, bits",
+        "kept": "facts right, over the crystal's",
+    }
+)
 
 
 def names(ends: pd.DataFrame) -> list[str]:
