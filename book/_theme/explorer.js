@@ -9,7 +9,7 @@
   const FORMS = { completion: "raw text", chat: "chat" };
   const STAGES = { base: "base", sft: "SFT", dpo: "DPO", rlvr: "RLVR" };
   const BITS = ["mutual_information", "entropy_of_mean", "mean_entropy"];
-  const views = {};
+  const tip = root.querySelector(".tip"), views = {};
   let data, colours, now, waiting;
 
   async function unpacked(text) {
@@ -23,10 +23,11 @@
       for (const [task, mine] of Object.entries(group.tasks)) {
         const size = mine.prompts.length * (found.tasks[task].options.length + 1);
         for (const form of found.forms) {
-          mine.forms[form].cells = group.rungs.map((_, rung) => {
+          let before = new Uint8Array(size);
+          mine.forms[form].cells = group.rungs.map(() => {
             const table = bytes.subarray(at, (at += size));
-            if (rung) for (let i = 0; i < size; i++) table[i] += table[i - size];
-            return table;
+            for (let i = 0; i < size; i++) table[i] += before[i];
+            return (before = table);
           });
         }
       }
@@ -48,8 +49,8 @@
 
   // What changes with series, task and form.
   function choose() {
-    const [group, place] = fields.series.value.split("/").map((i) => data.groups[i] || Number(i));
-    const series = group.series[place], task = group.tasks[fields.task.value];
+    const [i, j] = fields.series.value.split("/").map(Number), group = data.groups[i];
+    const series = group.series[j], task = group.tasks[fields.task.value];
     const mine = task.forms[fields.form.value], options = data.tasks[fields.task.value].options;
     const row = now && now.task.prompts.length === task.prompts.length ? Number(pick.value) : 0;
     now = { series, task, mine, options, rungs: series.rungs.map((i) => group.rungs[i]) };
@@ -60,6 +61,7 @@
     const width = options.length + 1;
     now.most = Math.max(1, ...series.rungs.map((i) => mine.cells[i].reduce(
       (most, step, j) => j % width < width - 1 && step > most ? step : most, 0)));
+    part("number", "most").textContent = number((now.most / data.steps) ** 2, 2);
     now.top = Math.max(0, ...series.rungs.flatMap((i) => mine.means[i] || []),
       ...(task.seed ? task.seed.law : [])) / 10 ** data.decimals || 1;
     for (const one of root.querySelectorAll("[data-seeded]")) one.hidden = !task.seed;
@@ -68,7 +70,7 @@
     }));
     const bits = rows.flatMap((one) => BITS.map((name) => one[name] || 0));
     views.path.signal("top", Math.max(0.1, ...bits)).data("path", rows);
-    views.heat.signal("rows", task.prompts.length).data("seed", task.seed ? task.seed.rows : [])
+    views.heat.signal("rows", task.prompts.length).data("seed", task.seed ? [task.seed.row] : [])
       .data("options", options.map((name) => ({ name })));
     views.heat.signal("row", row);
     draw();
@@ -82,7 +84,8 @@
     fields.at.value = named;
     fields.checkpoint.setAttribute("aria-valuetext", named);
     for (const name of BITS) {
-      part("number", name).textContent = `${number(now.mine[name][rung], 3)} bits`;
+      const bits = now.mine[name][rung];
+      part("number", name).textContent = bits === null ? "–" : `${number(bits, 3)} bits`;
     }
     part("number", "tv_to_seed").textContent = number(now.mine.tv_to_seed[rung], 3);
     part("number", "answered").textContent =
@@ -97,7 +100,9 @@
   // Rows of cells as a picture, a pixel each.
   function painted() {
     const wide = now.options.length, tall = now.task.prompts.length;
-    const picture = new OffscreenCanvas(wide, tall), pen = picture.getContext("2d");
+    const picture = document.createElement("canvas");
+    Object.assign(picture, { width: wide, height: tall });
+    const pen = picture.getContext("2d");
     const image = pen.createImageData(wide, tall), pixels = new Uint32Array(image.data.buffer);
     for (let row = 0, i = 0, j = 0; row < tall; row++, j++) {
       const blank = !answered(row);
@@ -129,6 +134,16 @@
       ? `Likeliest answer: ${now.options[best]}, with probability ${law[best].toFixed(2)} among the `
         + `options; ${mass} % of the mass is on an option.`
       : `Not answered: ${mass} % of the mass is on an option.`;
+  }
+
+  // At the pointer; who has none, or no mouse, reads the same below the charts.
+  function hover(event) {
+    tip.hidden = event.type === "pointerleave" || event.pointerType === "touch";
+    tip.textContent = ["prompt", "answer"].map((name) => part("text", name).textContent).join("\n\n");
+    const right = event.clientX > innerWidth / 2;
+    Object.assign(tip.style, { top: `${event.clientY + 16}px`,
+      left: right ? "" : `${event.clientX + 16}px`,
+      right: right ? `${document.documentElement.clientWidth - event.clientX + 16}px` : "" });
   }
 
   function inked() {
@@ -168,6 +183,9 @@
       pick.value = row;
       point();
     });
+    for (const type of ["pointermove", "pointerleave"]) {
+      part("chart", "heat").addEventListener(type, hover);
+    }
     new MutationObserver(inked).observe(document.documentElement, { attributes: true });
   }
 

@@ -81,7 +81,7 @@ def _group(name: str) -> Group:
         raise CrystalError(what, mend=f"make resample LADDER={name}")
     series: dict[str, list[int]] = {}
     for place, rung in enumerate(rungs[len(bases) :], len(bases)):
-        title = f"{load_ladder(rung.parent).title}: {rung.run}" if bases else ladder.title
+        title = f"{rung.parent}: {rung.run}" if bases else ladder.title
         series.setdefault(title, [*range(len(bases))]).append(place)
     seeds = verdicts.measured(name).seeds if ladder.kind == "ladder" else {}
     readouts = {task: frame[frame["task"] == task] for task in PHASE_TASKS}
@@ -170,7 +170,7 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
     found = {"prompts": [f"{prompt.unit}, {prompt.wording}" for prompt in shown], "forms": {}}
     if seed:
         rows = [n for n, p in enumerate(shown) if str(p.narrator) == group.seeds[task]]
-        found["seed"] = {"law": _whole(seed.law), "rows": rows}
+        found["seed"] = {"law": _whole(seed.law), "row": float(np.mean(rows))}
     for form in FORMS:
         mine = numbers[numbers["form"] == form]
         found["forms"][form] = {name: _rounded(mine[name]) for name in NUMBERS}

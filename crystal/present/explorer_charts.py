@@ -15,8 +15,8 @@ def _choice(name: str, label: str) -> str:
     return f'<label>{label}<select name="{name}"></select></label>'
 
 
-def _number(name: str, label: str) -> str:
-    return f'<div><dt>{label}</dt><dd data-number="{name}">–</dd></div>'
+def _number(name: str, label: str, about: str = "") -> str:
+    return f'<div{about}><dt>{label}</dt><dd data-number="{name}">–</dd></div>'
 
 
 def _swatch(colour: str, kind: str = "box") -> str:
@@ -40,11 +40,12 @@ ELEMENT = f"""\
 {_number("entropy_of_mean", "entropy of the mean")}
 {_number("mean_entropy", "mean entropy")}
 {_number("answered", "prompts answered")}
-{_number("tv_to_seed", "mean to seed, TV")}
+{_number("tv_to_seed", "mean to seed, TV", " data-seeded")}
 </dl>
 <div class="charts">
 <div class="left">
-<p class="key">One row a prompt, one column an option. Grey: not answered.
+<p class="key">One row a prompt, one column an option; from dark, 0, to light,
+<span data-number="most"></span>; grey: not answered.
 <span data-seeded>{_swatch("seed", "arrow")} the seed</span></p>
 <div data-chart="heat"></div>
 </div>
@@ -61,6 +62,7 @@ mean {_swatch("base", "dashed")} mean entropy</p>
 <blockquote data-text="prompt"></blockquote>
 <p data-text="answer"></p>
 </div>
+<div class="tip" aria-hidden="true" hidden></div>
 <p class="failed" hidden>This browser cannot show the data. Its numbers are in the table below.</p>
 </div>
 """
@@ -74,7 +76,7 @@ def _inked(**spec: Any) -> dict[str, Any]:
     axis |= {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
     return {
         "width": 300,
-        "autosize": {"type": "fit", "contains": "padding"},
+        "autosize": {"type": "fit", "contains": "padding", "resize": True},
         "padding": 2,
         "background": None,
         "signals": signals,
@@ -93,7 +95,8 @@ _AMONG = "clamp(floor({0}() * {1} / {2}), 0, {1} - 1)"
 _POINT = "pointermove, pointerdown"
 
 HEAT = _inked(
-    height=460,
+    description="Heat map of what every prompt is answered; the text below is of the row chosen.",
+    height=400,
     signals=[
         {"name": "rows", "value": 1},
         {
@@ -148,6 +151,7 @@ def _bar(field: str, look: dict[str, Any], type: str = "rect") -> dict[str, Any]
     x = {"scale": "x", "field": "name"}
     place = {"x": x, "width": {"scale": "x", "band": 1, "offset": -1}}
     place |= {"y": {"scale": "y", "field": field}}
+    place |= {"opacity": {"signal": f"isValid(datum.{field}) ? 1 : 0"}}
     if type == "symbol":
         place["x"] = x | {"band": 0.5}
         del place["width"]
@@ -155,7 +159,8 @@ def _bar(field: str, look: dict[str, Any], type: str = "rect") -> dict[str, Any]
 
 
 BARS = _inked(
-    height=170,
+    description="Probability of every option: mean of the prompts, the seed, and the row chosen.",
+    height=150,
     signals=[{"name": "top", "value": 1}],
     data=[{"name": "options"}],
     scales=[_NAMES, _UP],
@@ -168,7 +173,8 @@ BARS = _inked(
 )
 
 PATH = _inked(
-    height=170,
+    description="Mutual information, entropy of the mean and mean entropy at every checkpoint.",
+    height=150,
     signals=[{"name": "top", "value": 1}, {"name": "at", "value": 0}],
     data=[{"name": "path"}],
     scales=[
