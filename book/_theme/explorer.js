@@ -134,12 +134,12 @@
       ? `Likeliest answer: ${now.options[best]}, with probability ${law[best].toFixed(2)} among the `
         + `options; ${mass} % of the mass is on an option.`
       : `Not answered: ${mass} % of the mass is on an option.`;
+    tip.textContent = ["prompt", "answer"].map((name) => part("text", name).textContent).join("\n\n");
   }
 
-  // At the pointer; who has none, or no mouse, reads the same below the charts.
+  // The same text at the pointer as below the charts.
   function hover(event) {
     tip.hidden = event.type === "pointerleave" || event.pointerType === "touch";
-    tip.textContent = ["prompt", "answer"].map((name) => part("text", name).textContent).join("\n\n");
     const right = event.clientX > innerWidth / 2;
     Object.assign(tip.style, { top: `${event.clientY + 16}px`,
       left: right ? "" : `${event.clientX + 16}px`,

@@ -31,8 +31,8 @@ ELEMENT = f"""\
 {_choice("series", "Series")}
 {_choice("task", "Task")}
 {_choice("form", "Form of the prompt")}
-<label class="wide"><span>Checkpoint: <output name="at"></output></span>
-<input type="range" name="checkpoint" min="0" step="1" value="0"></label>
+<label class="wide" for="explorer-step"><span>Checkpoint: <output name="at"></output></span>
+<input type="range" id="explorer-step" name="checkpoint" min="0" step="1" value="0"></label>
 </form>
 <div class="shown" hidden>
 <dl>
