@@ -73,6 +73,8 @@ def _files() -> Iterator[tuple[str, bytes]]:
         yield f"{document(page.id)}.ipynb", _bound(page)
         for path in sorted(page.folder.glob("*.svg")) + sorted(page.folder.glob("*.csv")):
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
+        for path in sorted(page.folder.glob("*.js")):  # only what embeds it loads it
+            yield f"_theme/{page.id}/{path.name}", path.read_bytes()
         if (page.folder / "claims.json").is_file():
             said = (page.folder / "claims.json").read_text(encoding="utf-8")
             claims[page.id] = json.loads(said)

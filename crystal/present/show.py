@@ -113,16 +113,12 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     """
     import matplotlib.pyplot as plt
 
-    page = _page()
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name in page.figures:
-        what = f"figure name {name!r} is taken or not made of lower-case words and hyphens"
-        raise CrystalError(what, where=page.id, mend="give the figure another name")
+    page = _named(name)
     for what, text in (("alt", alt), ("caption", caption)):
         if not text.strip():
             mend = f"pass {what}= a sentence with the finding"
             raise CrystalError(f"figure {name!r} has no {what} text", where=page.id, mend=mend)
-    page.figures.add(name)
-    svg, csv = page.folder / f"{name}.svg", page.folder / f"{name}.csv"
+    svg = page.folder / f"{name}.svg"
     if layout := fig.get_layout_engine():
         layout.execute(fig)
         fig.set_layout_engine("none")  # else saving draws everything twice, once for the layout
@@ -130,8 +126,7 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     plt.close(fig)  # else the inline backend draws it a second time
     dark = svg.with_suffix(".dark.svg")
     dark.write_text(on_dark(svg.read_text(encoding="utf-8")), encoding="utf-8")
-    safe = data.map(cell).rename(columns=cell)
-    safe.to_csv(csv, index=False, float_format="%.10g", lineterminator="\n")
+    csv = _write_csv(name, data)
     about = {"figure": name, "page": page.id, "template": page.template}
     about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, dark, csv)}
@@ -146,6 +141,53 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     picture = "".join(svg.read_text(encoding="utf-8").partition("<svg")[1:])
     caption = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
     _display(myst, f'<figure style="background: #fff">{picture}{caption}</figure>')
+
+
+def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: DataFrame) -> None:
+    """Put an HTML element on the page, with what brings it to life, and its numbers as CSV.
+
+    script: JavaScript, written beside the figures as `<name>.js`; runs after the element is there.
+    needs: style sheets, and scripts that run after it, by their paths in book/_theme or
+    book/_vendor. No other page loads any of them. element and script are HTML and JavaScript as
+    they are: what was not written here is escaped or encoded before it gets here.
+    """
+    page, at = _named(name), f"../_static/{_page().id}/{name}.js"
+    (page.folder / f"{name}.js").write_text(script, encoding="utf-8")
+    _write_csv(name, data)
+    mark = hashlib.sha256(script.encode()).hexdigest()[:8]  # a server's reader gets no old copy
+    linked, inside = [_script(f' src="{at}?v={mark}"')], [_script("", script)]
+    for path in needs:
+        folders = (root() / "book" / folder for folder in ("_theme", "_vendor"))
+        text = next(f / path for f in folders if (f / path).is_file()).read_text(encoding="utf-8")
+        if path.endswith(".css"):
+            linked.append(f'<link rel="stylesheet" href="../_static/{path}">')
+            inside.append(f"<style>{text}</style>")
+        else:
+            linked.append(_script(f' src="../_static/{path}"'))
+            inside.append(_script("", text))
+    raw = "\n".join([element, *linked])
+    csv = f"{{download}}`Numbers shown (CSV) </pages/{page.id}/{name}.csv>`"
+    _display(f"````{{raw}} html\n{raw}\n````\n\n{csv}", "\n".join([element, *inside]))
+
+
+def _script(source: str, text: str = "") -> str:
+    return f"<script{source and ' defer' + source}>{text}</script>"
+
+
+def _named(name: str) -> _Page:
+    """The page, on which the name is taken from now on."""
+    page = _page()
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name in page.figures:
+        what = f"figure name {name!r} is taken or not made of lower-case words and hyphens"
+        raise CrystalError(what, where=page.id, mend="give the figure another name")
+    page.figures.add(name)
+    return page
+
+
+def _write_csv(name: str, data: DataFrame) -> Path:
+    path, safe = _page().folder / f"{name}.csv", data.map(cell).rename(columns=cell)
+    safe.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+    return path
 
 
 def on_dark(svg: str) -> str:

@@ -1,0 +1,196 @@
+// The explorer's hands: unpacks what crystal.present.explorer packed, and shows what is chosen.
+// Every number shown was computed there. Texts reach the page as text, never as HTML.
+(() => {
+  "use strict";
+  const root = document.getElementById("explorer");
+  const fields = root.querySelector("form").elements;
+  const pick = root.querySelector("select[name=prompt]");
+  const part = (name, value) => root.querySelector(`[data-${name}="${value}"]`);
+  const FORMS = { completion: "raw text", chat: "chat" };
+  const STAGES = { base: "base", sft: "SFT", dpo: "DPO", rlvr: "RLVR" };
+  const BITS = ["mutual_information", "entropy_of_mean", "mean_entropy"];
+  const tip = root.querySelector(".tip"), views = {};
+  let data, colours, now, waiting;
+
+  async function unpacked(text) {
+    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const length = new DataView(bytes.buffer).getUint32(0, true);
+    const found = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+    let at = 4 + length;
+    for (const group of found.groups) {
+      for (const [task, mine] of Object.entries(group.tasks)) {
+        const size = mine.prompts.length * (found.tasks[task].options.length + 1);
+        for (const form of found.forms) {
+          let before = new Uint8Array(size);
+          mine.forms[form].cells = group.rungs.map(() => {
+            const table = bytes.subarray(at, (at += size));
+            for (let i = 0; i < size; i++) table[i] += before[i];
+            return (before = table);
+          });
+        }
+      }
+    }
+    return found;
+  }
+
+  function fill(select, names, kept) {
+    select.replaceChildren(...names.map(([value, text]) => new Option(text, value)));
+    if (names.some(([value]) => value === kept)) select.value = kept;
+  }
+
+  const stage = (rung) => STAGES[rung.stage] || rung.stage;
+  const short = (rung) => rung.stage === "base" ? "base"
+    : rung.stage === "sft" ? String(rung.step) : `${stage(rung)} ${rung.step}`;
+  const long = (rung) => rung.stage === "base" ? "base, before post-training"
+    : `${stage(rung)}, step ${rung.step}`;
+  const number = (x, digits) => x === null ? "–" : x.toFixed(digits);
+
+  // What changes with series, task and form.
+  function choose() {
+    const [i, j] = fields.series.value.split("/").map(Number), group = data.groups[i];
+    const series = group.series[j], task = group.tasks[fields.task.value];
+    const mine = task.forms[fields.form.value], options = data.tasks[fields.task.value].options;
+    const row = now && now.task.prompts.length === task.prompts.length ? Number(pick.value) : 0;
+    now = { series, task, mine, options, rungs: series.rungs.map((i) => group.rungs[i]) };
+    now.at = Math.min(Number(fields.checkpoint.value), now.rungs.length - 1);
+    fields.checkpoint.max = now.rungs.length - 1;
+    fields.checkpoint.value = now.at;
+    fill(pick, task.prompts.map((name, i) => [String(i), name]), String(row));
+    const width = options.length + 1;
+    now.most = Math.max(1, ...series.rungs.map((i) => mine.cells[i].reduce(
+      (most, step, j) => j % width < width - 1 && step > most ? step : most, 0)));
+    part("number", "most").textContent = number((now.most / data.steps) ** 2, 2);
+    now.top = Math.max(0, ...series.rungs.flatMap((i) => mine.means[i] || []),
+      ...(task.seed ? task.seed.law : [])) / 10 ** data.decimals || 1;
+    for (const one of root.querySelectorAll("[data-seeded]")) one.hidden = !task.seed;
+    const rows = series.rungs.map((i, at) => ({
+      label: short(now.rungs[at]), ...Object.fromEntries(BITS.map((name) => [name, mine[name][i]])),
+    }));
+    const bits = rows.flatMap((one) => BITS.map((name) => one[name] || 0));
+    views.path.signal("top", Math.max(0.1, ...bits)).data("path", rows);
+    views.heat.signal("rows", task.prompts.length).data("seed", task.seed ? [task.seed.row] : [])
+      .data("options", options.map((name) => ({ name })));
+    views.heat.signal("row", row);
+    draw();
+  }
+
+  // What changes with the checkpoint.
+  function draw() {
+    waiting = 0;
+    now.at = Number(fields.checkpoint.value);
+    const rung = now.series.rungs[now.at], named = long(now.rungs[now.at]);
+    fields.at.value = named;
+    fields.checkpoint.setAttribute("aria-valuetext", named);
+    for (const name of BITS) {
+      const bits = now.mine[name][rung];
+      part("number", name).textContent = bits === null ? "–" : `${number(bits, 3)} bits`;
+    }
+    part("number", "tv_to_seed").textContent = number(now.mine.tv_to_seed[rung], 3);
+    part("number", "answered").textContent =
+      `${now.mine.answered[rung]} of ${now.task.prompts.length}`;
+    now.cells = now.mine.cells[rung];
+    now.mean = now.mine.means[rung];
+    views.heat.data("picture", [{ image: painted() }]).run();
+    views.path.signal("at", short(now.rungs[now.at])).run();
+    point();
+  }
+
+  // Rows of cells as a picture, a pixel each.
+  function painted() {
+    const wide = now.options.length, tall = now.task.prompts.length;
+    const picture = document.createElement("canvas");
+    Object.assign(picture, { width: wide, height: tall });
+    const pen = picture.getContext("2d");
+    const image = pen.createImageData(wide, tall), pixels = new Uint32Array(image.data.buffer);
+    for (let row = 0, i = 0, j = 0; row < tall; row++, j++) {
+      const blank = !answered(row);
+      for (let k = 0; k < wide; k++, i++, j++) {
+        pixels[i] = blank ? 0x50808080 : colours[Math.round(now.cells[j] / now.most * 255)];
+      }
+    }
+    pen.putImageData(image, 0, 0);
+    return picture;
+  }
+
+  const own = (row) => now.cells.subarray(row * (now.options.length + 1)).subarray(
+    0, now.options.length + 1);
+  const answered = (row) => own(row).subarray(0, -1).some((step) => step);
+
+  // What changes with the prompt.
+  function point() {
+    const row = Number(pick.value), steps = own(row), said = answered(row);
+    const scale = 10 ** data.decimals, seed = now.task.seed;
+    const law = Array.from(steps.subarray(0, -1), (step) => (step / data.steps) ** 2);
+    views.bars.signal("top", Math.max(now.top, ...law));
+    views.bars.data("options", now.options.map((name, k) => ({
+      name, mean: now.mean ? now.mean[k] / scale : 0,
+      seed: seed ? seed.law[k] / scale : null, own: said ? law[k] : null,
+    }))).run();
+    const best = law.indexOf(Math.max(...law)), mass = steps[steps.length - 1];
+    part("text", "prompt").textContent = now.mine.texts[row];
+    part("text", "answer").textContent = said
+      ? `Likeliest answer: ${now.options[best]}, with probability ${law[best].toFixed(2)} among the `
+        + `options; ${mass} % of the mass is on an option.`
+      : `Not answered: ${mass} % of the mass is on an option.`;
+    tip.textContent = ["prompt", "answer"].map((name) => part("text", name).textContent).join("\n\n");
+  }
+
+  // The same text at the pointer as below the charts.
+  function hover(event) {
+    tip.hidden = event.type === "pointerleave" || event.pointerType === "touch";
+    const right = event.clientX > innerWidth / 2;
+    Object.assign(tip.style, { top: `${event.clientY + 16}px`,
+      left: right ? "" : `${event.clientX + 16}px`,
+      right: right ? `${document.documentElement.clientWidth - event.clientX + 16}px` : "" });
+  }
+
+  function inked() {
+    for (const view of Object.values(views)) view.signal("ink", getComputedStyle(root).color).run();
+  }
+
+  function show(name) {
+    const box = part("chart", name);
+    const view = new vega.View(vega.parse(data.charts[name]), { renderer: "canvas", hover: false });
+    views[name] = view.initialize(box).width(box.clientWidth);
+    new ResizeObserver(() => {
+      if (view.width() !== box.clientWidth && box.clientWidth) view.width(box.clientWidth).run();
+    }).observe(box);
+  }
+
+  async function begin() {
+    data = await unpacked(window.crystalExplorer);
+    const scheme = vega.scheme("cividis");
+    colours = Uint32Array.from({ length: 256 }, (_, i) => {
+      const [r, g, b] = scheme(i / 255).match(/\d+/g).map(Number);
+      return (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+    });
+    fill(fields.series, data.groups.flatMap((group, i) => group.series.map(
+      (one, j) => [`${i}/${j}`, one.title])));
+    fill(fields.task, Object.entries(data.tasks).map(([name, one]) => [name, one.ask]), "digit");
+    fill(fields.form, data.forms.map((form) => [form, FORMS[form] || form]), "chat");
+    root.querySelector("form").hidden = root.querySelector(".shown").hidden = false;
+    ["heat", "bars", "path"].forEach(show);
+    choose();
+    inked();
+    for (const name of ["series", "task", "form"]) fields[name].addEventListener("change", choose);
+    fields.checkpoint.addEventListener("input", () => {
+      waiting = waiting || requestAnimationFrame(draw);
+    });
+    pick.addEventListener("change", () => views.heat.signal("row", Number(pick.value)).run());
+    views.heat.addSignalListener("row", (_, row) => {
+      pick.value = row;
+      point();
+    });
+    for (const type of ["pointermove", "pointerleave"]) {
+      part("chart", "heat").addEventListener(type, hover);
+    }
+    new MutationObserver(inked).observe(document.documentElement, { attributes: true });
+  }
+
+  begin().catch((error) => {
+    root.querySelector(".failed").hidden = false;
+    throw error;
+  });
+})();

@@ -1,0 +1,222 @@
+"""The explorer: every distribution of some series, for a page on which a reader moves through them.
+
+`load` reads a ladder or an experiment, `load_numbers` is the table of what is shown, `embed` puts
+both on the page. Distributions are conditional on an option; every checkpoint stands on the prompts
+that it answers itself. Numbers are computed here: the script only shows them.
+
+What it looks like is in `explorer_charts`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import Rung, load_ladder
+from ..ask.prompts import COMPLETION, FORMS, Prompt, joined
+from ..ask.tasks import PHASE_TASKS, TASKS
+from ..errors import CrystalError
+from ..keep.store import load_readouts
+from ..measure import claims, evidence
+from ..measure import quantities as ph
+from . import show, verdicts
+from .explorer_charts import ELEMENT, SPECS
+from .views import compared, unconditional
+
+STEPS = 255  # a cell is the square root of a probability, in so many steps
+DECIMALS = 4  # of bits, and of mean distributions
+COARSE = (1 - ((STEPS - 0.5) / STEPS) ** 2, 0.5 / 10**DECIMALS)  # most a cell, a number is off
+NEEDS = ("explorer.css", "vega/vega.min.js", "explorer.js")
+NUMBERS = ("entropy_of_mean", "mean_entropy", "mutual_information", "tv_to_seed")
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """What was read on the same prompts: a ladder, or an experiment with the base it grew from.
+
+    series: title -> places among `rungs`, in the order of training.
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    rungs: tuple[Rung, ...]
+    series: dict[str, list[int]]
+    seeds: dict[str, str]  # task -> the narrator whom tasks of other kinds name
+    readouts: dict[str, pd.DataFrame]  # by task
+
+
+def load(ladders: Sequence[str]) -> list[Group]:
+    """Groups of ladders and experiments, with the rungs that were asked every prompt in both forms.
+
+    Of the natural prompts the first wording of each context, as on the page of the real base.
+    Raises: CrystalError where no rung was, and as the store does.
+    """
+    return [_group(name) for name in ladders]
+
+
+def _group(name: str) -> Group:
+    ladder = load_ladder(name)
+    parents = {rung.parent for rung in ladder.rungs} - {""}
+    if len(parents) > 1:
+        what = f"{name} grew from several ladders"
+        raise CrystalError(what, mend=f"name one of: {', '.join(sorted(parents))}")
+    frames = [load_readouts(parent, rungs=["base"], tasks=PHASE_TASKS) for parent in parents]
+    frame = pd.concat([*frames, load_readouts(name, tasks=PHASE_TASKS)], ignore_index=True)
+    frame = frame[frame["form"].isin(FORMS) & (frame["temperature"] == 1)].assign(ladder=name)
+    asked = verdicts.asked(frame)
+    prompts = tuple(p for p in asked if isinstance(p, Prompt) or p.wording == "cue-1")
+    frame = frame[frame["prompt"].isin([prompt.id for prompt in prompts])]
+    whole = frame.groupby("rung").size() == len(prompts) * len(FORMS) * len(PHASE_TASKS)
+    bases = [load_ladder(parent).rung("base") for parent in parents]
+    rungs = tuple(rung for rung in (*bases, *ladder.rungs) if whole.get(rung.name, False))
+    if not rungs:
+        what = f"no rung of {name} was asked every prompt in both forms"
+        raise CrystalError(what, mend=f"make resample LADDER={name}")
+    series: dict[str, list[int]] = {}
+    for place, rung in enumerate(rungs[len(bases) :], len(bases)):
+        title = f"{rung.parent}: {rung.run}" if bases else ladder.title
+        series.setdefault(title, [*range(len(bases))]).append(place)
+    seeds = verdicts.measured(name).seeds if ladder.kind == "ladder" else {}
+    readouts = {task: frame[frame["task"] == task] for task in PHASE_TASKS}
+    return Group(name, prompts, rungs, series, seeds, readouts)
+
+
+def seed_of(group: Group, task: str) -> claims.Seed | None:
+    """What the base answers, as raw text, to whom tasks of other kinds name."""
+    if task not in group.seeds:
+        return None
+    base = compared(group.readouts[task], task, ("base", COMPLETION), prompts=group.prompts)
+    return claims.seed_of(base.evidence(("base", COMPLETION)), group.seeds[task])
+
+
+def load_numbers(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row per rung, form and task: answered, asked, NUMBERS (bits; tv_to_seed of the mean), and
+    mean (options,), the mean distribution. Not measurable: NUMBERS are nan.
+    """
+    rows = []
+    for group in groups:
+        for task, mine in group.readouts.items():
+            seed = seed_of(group, task)
+            for place in ((rung, form) for form in FORMS for rung in group.rungs):
+                rung, form = place
+                one = compared(mine, task, (rung.name, form), prompts=group.prompts)
+                row = {"ladder": group.name, "rung": rung.name, "stage": rung.stage}
+                row |= {"step": rung.step, "form": form, "task": task}
+                row |= {"answered": one.count.answered, "asked": one.count.asked}
+                laws = one.laws((rung.name, form)) if one.count.measurable else None
+                rows.append(row | _numbers(laws, seed))
+    return pd.DataFrame(rows)
+
+
+def _numbers(laws: np.ndarray | None, seed: claims.Seed | None) -> dict[str, Any]:
+    if laws is None:
+        return dict.fromkeys(NUMBERS, np.nan) | {"mean": None}
+    mean = laws.mean(0)
+    return {
+        "entropy_of_mean": float(ph.entropy_bits(mean)),
+        "mean_entropy": float(ph.entropy_bits(laws).mean()),
+        "mutual_information": float(ph.liquidity_bits(laws)),
+        "tv_to_seed": float(ph.tv(mean, seed.law)) if seed else np.nan,
+        "mean": mean,
+    }
+
+
+# --- packed --------------------------------------------------------------------------------------
+
+
+def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
+    """All that the page shows, deflated, in base64: names, texts and numbers as JSON behind its
+    length in four bytes; then the cells of every group, task, form and rung, row by row.
+
+    A row is a prompt's: the options' cells, all 0 where it is not answered, and the mass on the
+    options in percent. From rung to rung differences are written, modulo 256.
+    """
+    cells, described = [], []
+    for group in groups:
+        mine = numbers[numbers["ladder"] == group.name]
+        tasks = {task: _of_task(group, task, mine[mine["task"] == task]) for task in PHASE_TASKS}
+        cells += [tasks[task].pop("cells") for task in PHASE_TASKS]
+        rungs = [{"stage": rung.stage, "step": rung.step} for rung in group.rungs]
+        series = [{"title": title, "rungs": places} for title, places in group.series.items()]
+        described.append({"rungs": rungs, "series": series, "tasks": tasks})
+    tasks = {task: {"ask": TASKS[task].ask, "options": TASKS[task].options} for task in PHASE_TASKS}
+    whole = {"forms": FORMS, "tasks": tasks, "groups": described}
+    whole |= {"steps": STEPS, "decimals": DECIMALS, "charts": SPECS}
+    text = json.dumps(whole, allow_nan=False).encode()
+    head = len(text).to_bytes(4, "little")
+    return base64.b64encode(zlib.compress(b"".join([head, text, *cells]), 9)).decode()
+
+
+def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
+    """A group's prompts, numbers and cells of one task; prompts whose base answers alike, together
+    with all of their unit, stand side by side.
+    """
+    tables = {
+        form: np.stack([_table(group, task, rung, form) for rung in group.rungs]) for form in FORMS
+    }
+    units = np.array([prompt.narrator for prompt in group.prompts])
+    mass = tables[COMPLETION][0].sum(1, keepdims=True)
+    law = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), units)
+    rank = np.argsort(np.lexsort((-law.max(1), law.argmax(1))))  # of every unit, in sorted order
+    order = np.argsort(rank[np.searchsorted(np.unique(units), units)], kind="stable")
+    shown, seed = [group.prompts[place] for place in order], seed_of(group, task)
+    found = {"prompts": [f"{prompt.unit}, {prompt.wording}" for prompt in shown], "forms": {}}
+    if seed:
+        rows = [n for n, p in enumerate(shown) if str(p.narrator) == group.seeds[task]]
+        found["seed"] = {"law": _whole(seed.law), "row": float(np.mean(rows))}
+    for form in FORMS:
+        mine = numbers[numbers["form"] == form]
+        found["forms"][form] = {name: _rounded(mine[name]) for name in NUMBERS}
+        found["forms"][form] |= {
+            "answered": mine["answered"].tolist(),
+            "means": [None if mean is None else _whole(mean) for mean in mine["mean"]],
+            "texts": [_text(prompt, task, form) for prompt in shown],
+        }
+    found["cells"] = b"".join(_cells(tables[form][:, order]) for form in FORMS)
+    return found
+
+
+def _table(group: Group, task: str, rung: Rung, form: str) -> np.ndarray:
+    """(prompts, options): probabilities as read."""
+    return unconditional(group.readouts[task], rung.name, task, form, prompts=group.prompts)
+
+
+def _cells(tables: np.ndarray) -> bytes:
+    """tables: (rungs, prompts, options), as read."""
+    mass = tables.sum(2, keepdims=True)
+    laws = np.where(evidence.answers(mass), tables / np.maximum(mass, ph.TINY), 0)
+    steps = np.concatenate([np.sqrt(laws) * STEPS, mass * 100], 2).round().astype(np.uint8)
+    return np.diff(steps, axis=0, prepend=np.zeros_like(steps[:1])).tobytes()
+
+
+def _whole(law: np.ndarray) -> list[int]:
+    return np.round(law * 10**DECIMALS).astype(int).tolist()
+
+
+def _rounded(values: pd.Series) -> list[float | None]:
+    return [None if np.isnan(x) else round(x, DECIMALS) for x in values]
+
+
+def _text(prompt: Prompt, task: str, form: str) -> str:
+    """The prompt as it was given; in chat form the reply that was begun on a line of its own."""
+    text, reply = prompt.text(TASKS[task], form), prompt.reply(TASKS[task])
+    if form == COMPLETION:
+        return joined(text, reply)
+    return f"{text}\n→ {reply}" if reply else text
+
+
+# --- on the page ---------------------------------------------------------------------------------
+
+
+def embed(groups: Sequence[Group], numbers: pd.DataFrame) -> None:
+    """Put the explorer on the page, its numbers as a table beside it."""
+    packs = f'window.crystalExplorer = "{packed(groups, numbers)}";\n'
+    table = numbers.drop(columns="mean")
+    show.embed("explorer", ELEMENT, script=packs, needs=NEEDS, data=table)
