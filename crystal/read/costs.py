@@ -59,18 +59,6 @@ def forward_bytes(shape: Shape, bytes_each: int = 2) -> int:
     return bytes_each * weights(shape)
 
 
-def least_seconds(
-    shape: Shape, tokens: int, forwards: int, flops: float, bandwidth: float, bytes_each: int = 2
-) -> tuple[float, float]:
-    """(by operations, by bytes): no run of so many tokens is faster than either.
-
-    flops: operations a second; bandwidth: bytes a second.
-    """
-    return tokens * operations(shape) / flops, forwards * forward_bytes(
-        shape, bytes_each
-    ) / bandwidth
-
-
 @dataclass(frozen=True)
 class Tree:
     """What a walk saw; nodes are numbered, parents first, and PROMPT stands for the prompt."""
