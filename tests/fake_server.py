@@ -11,6 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
+LAW = {" 7": 0.75, " 3, sure.\nMore": 0.2, "?": 0.05}
+PENALTIES = ("presence_penalty", "frequency_penalty")
+KNOWN = ("top_p", "top_k", "min_p", "repetition_penalty", *PENALTIES)
+USUAL = {"model", "prompt", "messages", "n", "max_tokens", "seed", "temperature"}
+
 
 @dataclass
 class Fake:
@@ -21,11 +26,7 @@ class Fake:
     mischief: called with the number of the request; returns what goes wrong with it, or None.
     """
 
-    law: Callable[[str], dict[str, float]] = lambda text: {
-        " 7": 0.75,
-        " 3, sure.\nMore": 0.2,
-        "?": 0.05,
-    }
+    law: Callable[[str], dict[str, float]] = lambda text: LAW
     words: Sequence[str] = tuple(f"w{i}" for i in range(500))
     hottest: float = np.inf
     model: str = "served"
@@ -33,18 +34,10 @@ class Fake:
     ends: str = "stop"
     most: int = 1000  # answers a request gets at most
     slots: int = 1000  # answers a request may ask for, or be refused
-    known: Sequence[str] = (
-        "top_p",
-        "top_k",
-        "min_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-    )
+    known: Sequence[str] = KNOWN
     endpoints: Sequence[str] = ("completions", "chat/completions")
-    seeds: Callable[[int, int], int] = lambda seed, index: (
-        seed * 1000 + index
-    )  # what the n-th answer is drawn with
+    # what the n-th answer is drawn with
+    seeds: Callable[[int, int], int] = lambda seed, index: seed * 1000 + index
     mischief: Callable[[int], str | None] = lambda number: None
     asked: list[dict] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -52,27 +45,16 @@ class Fake:
     url: str = ""
 
     def answers(self, body: dict, text: str) -> list[str]:
-        law = (
-            dict.fromkeys(self.words, 1 / len(self.words))
-            if body["temperature"] >= 2
-            else self.law(text)
-        )
-        n = min(body.get("n", 1), self.most)
-        draws = [
-            np.random.default_rng(self.seeds(body["seed"], i)).choice(
-                len(law), p=list(law.values())
-            )
-            for i in range(n)
-        ]
-        return [list(law)[k] for k in draws]
+        flat = dict.fromkeys(self.words, 1 / len(self.words))
+        law = flat if body["temperature"] >= 2 else self.law(text)
+        seeds = (self.seeds(body["seed"], i) for i in range(min(body.get("n", 1), self.most)))
+        odds = list(law.values())
+        return [list(law)[np.random.default_rng(one).choice(len(law), p=odds)] for one in seeds]
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version, server_version, sys_version = "HTTP/1.1", "fake", ""
-    wbufsize, disable_nagle_algorithm = (
-        -1,
-        True,
-    )  # head and body in one packet: else each reply waits 40 ms
+    wbufsize, disable_nagle_algorithm = -1, True  # in one packet: else each reply waits 40 ms
 
     def log_message(self, *_: object) -> None:
         """Be quiet."""
@@ -88,10 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or bool(cut)
 
     def do_GET(self) -> None:
-        entry = {"id": self.server.fake.model} | (
-            {"root": self.server.fake.root} if self.server.fake.root else {}
-        )
-        self._send(200, {"data": [entry]})
+        fake = self.server.fake
+        self._send(200, {"data": [{"id": fake.model} | ({"root": fake.root} if fake.root else {})]})
 
     def do_POST(self) -> None:
         fake, path = self.server.fake, self.path.removeprefix("/v1/")
@@ -101,39 +81,21 @@ class _Handler(BaseHTTPRequestHandler):
             fake.asked.append(body)
             fake.keys.append(self.headers["Authorization"])
         if path not in fake.endpoints or body["model"] != fake.model:
-            return self._send(404, {"error": {"message": "not found"}})
-        usual = {
-            "model",
-            "prompt",
-            "messages",
-            "n",
-            "max_tokens",
-            "seed",
-            "temperature",
-            *fake.known,
-        }
-        if odd := body.keys() - usual:
+            return self._no(404, "not found")
+        if odd := body.keys() - USUAL - {*fake.known}:
             return self._send(422, {"detail": f"Unexpected fields in the request: {odd}"})
         if body.get("n", 1) > fake.slots:
-            return self._send(
-                400,
-                {
-                    "error": {
-                        "message": f"Field 'n': Value must be between 1 <= value <= {fake.slots}"
-                    }
-                },
-            )
+            return self._no(400, f"Field 'n': Value must be between 1 <= value <= {fake.slots}")
         if body["temperature"] > fake.hottest:
-            return self._send(
-                400, {"error": {"message": f"temperature must be in [0, {fake.hottest:g}]"}}
-            )
-        text = body["prompt"] if path == "completions" else body["messages"][0]["content"]
-        texts = fake.answers(body, text)
-        choices = [
-            {"text": t} if path == "completions" else {"message": {"content": t}} for t in texts
-        ]
+            return self._no(400, f"temperature must be in [0, {fake.hottest:g}]")
+        plain = path == "completions"
+        texts = fake.answers(body, body["prompt"] if plain else body["messages"][0]["content"])
+        choices = [{"text": text} if plain else {"message": {"content": text}} for text in texts]
         reply = {"choices": [{**choice, "finish_reason": fake.ends} for choice in choices]}
         return self._misbehave(fake.mischief(number), reply, len(texts) * (body["max_tokens"] > 1))
+
+    def _no(self, status: int, said: str, **headers: str) -> None:
+        self._send(status, {"error": {"message": said}}, **headers)
 
     def _misbehave(self, how: str | None, reply: dict, answers: int) -> None:
         if how is None:
@@ -151,11 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif how[:3].isdigit():  # "429 7": status, then Retry-After or what is said
             status, more = int(how[:3]), how[4:]
-            self._send(
-                status,
-                {"error": {"message": "no" if status == 429 else more or "no"}},
-                **({"Retry_After": more} if status == 429 and more else {}),
-            )
+            later = {"Retry_After": more} if status == 429 and more else {}
+            self._no(status, "no" if status == 429 else more or "no", **later)
         else:
             self._send(200, how)
 
@@ -164,12 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
 def running(fake: Fake, port: int = 0) -> Iterator[Fake]:
     """The server, at fake.url, until the block ends; then nothing answers there."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    server.daemon_threads, server.fake, server.lock, server.stop = (
-        True,
-        fake,
-        threading.Lock(),
-        threading.Event(),
-    )
+    server.daemon_threads, server.fake = True, fake
+    server.lock, server.stop = threading.Lock(), threading.Event()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"

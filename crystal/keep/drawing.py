@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
 from ..ask.cells import Cell, Decoding
 from ..ask.ladders import KINDS, STAGES, Ladder, Rung, check_weights, load_ladder, weights_sha256
@@ -250,7 +249,7 @@ class _Walk(NamedTuple):
 
 def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> dict:
     """The cells of one task, several at a time; kept as they are finished, whatever ends it."""
-    start = time.perf_counter()
+    start = since = time.perf_counter()
     cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
     lacking = {prompt: cell for prompt, cell in cells.items() if cell.key not in walk.held}
     found: dict[Prompt, _Found] = {}
@@ -261,11 +260,17 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
             for prompt, cell in lacking.items()
         }
         try:
-            _keep(walk, task, futures, found, shown)
+            for future in as_completed(futures):
+                future.result()
+                shown.update()
+                if time.perf_counter() - since > FLUSH_SECONDS:
+                    since = _keep(walk, task, futures, found, since)
         except BaseException:  # Ctrl-C, too
             walk.server.halted.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            _keep(walk, task, futures, found, since)
     counts: Counter[str] = Counter()
     for one in found.values():
         counts.update(one.texts)
@@ -277,40 +282,27 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
 
 
 def _keep(
-    walk: _Walk, task: Task, futures: dict[Future, Prompt], found: dict[Prompt, _Found], shown: tqdm
-) -> None:
-    """Write finished cells, in shards; `found` is what has been written."""
-    fresh: dict[Prompt, _Found] = {}
-    since = time.perf_counter()
-
-    def flush() -> None:
-        nonlocal since
-        if fresh:
-            rows = [
-                drawn.Row(walk.cell(task, prompt), walk.form, prompt.id, one.texts)
-                for prompt, one in sorted(fresh.items(), key=lambda item: item[0].id)
-            ]
-            seconds = time.perf_counter() - since
-            made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
-            made = manifest.producer(**made, seconds=seconds) | {"versions": {}}  # ours say nothing
-            cut = {"cut": sum(one.cut for one in fresh.values())}
-            drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
-            found.update(fresh)
-            fresh.clear()
-        since = time.perf_counter()
-
-    try:
-        for future in as_completed(futures):
-            fresh[futures[future]] = future.result()
-            shown.update()
-            if time.perf_counter() - since > FLUSH_SECONDS:
-                flush()
-    finally:
-        for future, prompt in futures.items():
-            over = prompt not in found and future.done() and not future.cancelled()
-            if over and future.exception() is None:
-                fresh[prompt] = future.result()
-        flush()
+    walk: _Walk, task: Task, futures: dict[Future, Prompt], found: dict, since: float
+) -> float:
+    """Write the finished cells that are not in `found`, as one shard; say when that was."""
+    fresh = {
+        prompt: future.result()
+        for future, prompt in futures.items()
+        if prompt not in found and future.done() and not future.cancelled()
+        if not future.exception()
+    }
+    now = time.perf_counter()
+    if fresh:
+        rows = [
+            drawn.Row(walk.cell(task, prompt), walk.form, prompt.id, one.texts)
+            for prompt, one in sorted(fresh.items(), key=lambda item: item[0].id)
+        ]
+        made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
+        made = manifest.producer(**made, seconds=now - since) | {"versions": {}}  # ours say nothing
+        cut = {"cut": sum(one.cut for one in fresh.values())}
+        drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
+        found.update(fresh)
+    return now
 
 
 def _draw(server: Server, cell: Cell, form: str, text: str) -> _Found:

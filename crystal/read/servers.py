@@ -1,15 +1,14 @@
 """A model behind an OpenAI-compatible server: vLLM, SGLang, TGI, llama.cpp, `transformers serve`.
 
 Every setting that could truncate the distribution is sent: for what is not sent, a server may take
-the model's generation_config.json, top-k 50, or no sampling at all. No server takes all settings:
-`connect` sends the most that are not refused, `probe` measures whether any is ignored. Only a whole
-reply counts; whatever else comes is asked for again. Knows no tasks and no distributions.
+the model's generation_config.json, top-k 50, or no sampling at all. `connect` sends the most that
+are not refused, `probe` measures whether any is ignored. What is no whole reply is asked for again,
+for as long as `patience`: the openai client counts retries instead, and retries no broken JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import json
 import os
 import re
@@ -17,7 +16,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,21 +24,14 @@ import tenacity
 
 from ..ask.prompts import CHAT, COMPLETION
 from ..errors import CrystalError
-from ..texts import line
+from ..texts import is_number, line
 
 ENDPOINTS = {COMPLETION: "completions", CHAT: "chat/completions"}
 TRIES = 6  # of a reply that makes no sense, or of a server's own error: these may not pass
 _ENDS = (None, "stop", "length", "eos", "eos_token", "stop_sequence", "tool_calls")
 _BUSY = (408, 425, 429, 502, 503, 504)
 _EXAMPLE, _KEY = "--server http://127.0.0.1:8000", "export CRYSTAL_API_KEY=..."
-_KINDS = {
-    requests.Timeout: "no reply in time",
-    requests.exceptions.ChunkedEncodingError: "the reply broke off",
-    requests.ConnectionError: "no connection",
-    requests.RequestException: "no reply",
-}
 _AGAIN = "see its log, start it again, and run the same command: what was drawn is kept"
-_NO_PENALTY = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
 # -- settings: temperature -> what is sent
@@ -48,8 +39,7 @@ _NO_PENALTY = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 def everything(temperature: float) -> dict:
     """vLLM, SGLang and llama.cpp know all of it or ignore the rest; to each, top_k -1 is none."""
-    more = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-    return {"temperature": temperature, "top_p": 1.0, **more, **_NO_PENALTY}
+    return {**openai(temperature), "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 def transformers(temperature: float) -> dict:
@@ -62,12 +52,12 @@ def transformers(temperature: float) -> dict:
 
 def openai(temperature: float) -> dict:
     """What the published interface knows."""
-    return {"temperature": temperature, "top_p": 1.0, **_NO_PENALTY}
+    return {**tgi(temperature), "top_p": 1.0}
 
 
 def tgi(temperature: float) -> dict:
     """TGI takes only a top_p below 1; unset, it truncates nothing."""
-    return {"temperature": temperature, **_NO_PENALTY}
+    return {"temperature": temperature, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
 DIALECTS: tuple[Callable[[float], dict], ...] = (everything, transformers, openai, tgi)
@@ -84,11 +74,11 @@ class Reply(NamedTuple):
 
 
 class Transient(Exception):
-    """Another try may help. after: seconds the server asked to wait; brief: give up after TRIES."""
+    """Another try may help; after seconds that the server may have named."""
 
-    def __init__(self, said: str, *, after: float = 0.0, brief: bool = False) -> None:
+    def __init__(self, said: str, *, after: float = 0.0, brief: bool = True) -> None:
         super().__init__(said)
-        self.after, self.brief = after, brief
+        self.after, self.brief = after, brief  # brief: give up after TRIES
 
 
 class Refused(Exception):
@@ -167,22 +157,23 @@ class Server:
         try:
             reply = self.session.request(method, f"{self.url}/v1/{path}", **how)
         except requests.RequestException as error:
-            kind = next(said for kind, said in _KINDS.items() if isinstance(error, kind))
-            raise Transient(f"{kind} ({_short(str(error))})") from error
+            late = isinstance(error, requests.Timeout)
+            kind = "no reply in time" if late else "no connection"
+            raise Transient(f"{kind} ({_short(str(error))})", brief=False) from error
         self.software = reply.headers.get("Server", self.software)
-        status = reply.status_code
+        status, after = reply.status_code, reply.headers.get("Retry-After", "")
         if status in _BUSY or status >= 500:
-            said = f"status {status}: {_said(reply)}"
-            raise Transient(said, after=_after(reply), brief=status not in _BUSY)
+            seconds = float(after) if is_number(after) else 0.0
+            busy = status in _BUSY
+            raise Transient(f"status {status}: {_said(reply)}", after=seconds, brief=not busy)
         if status != 200:
             raise Refused(status, _said(reply))
         try:
             payload = reply.json()
         except ValueError as error:
-            said = f"a reply that is no JSON: {_short(reply.text)!r}"
-            raise Transient(said, brief=True) from error
+            raise Transient(f"a reply that is no JSON: {_short(reply.text)!r}") from error
         if not isinstance(payload, dict):
-            raise Transient(f"a reply that is no JSON object: {_short(reply.text)!r}", brief=True)
+            raise Transient(f"a reply that is no JSON object: {_short(reply.text)!r}")
         return payload
 
     def _tried(self, template: str, body: dict) -> Reply:
@@ -224,20 +215,22 @@ def address(given: str | None) -> str:
     url = (given or os.environ.get("CRYSTAL_SERVER", "")).rstrip("/").removesuffix("/v1")
     if not url:
         raise CrystalError("which server?", mend=f"{_EXAMPLE}, or export CRYSTAL_SERVER=...")
-    try:
+    what, where = (
+        "a server's address must begin with http:// or https:// and name a host",
+        line(url),
+    )
+    with contextlib.suppress(ValueError):  # an open bracket, a port beyond 65535
         parts = urlsplit(url)
-        whole = parts.port != 0 and not (parts.query or parts.fragment)
-    except ValueError as error:  # an open bracket, a port beyond 65535
-        what = f"a server's address is no URL: {error}"
-        raise CrystalError(what, where=line(url), mend=_EXAMPLE) from error
-    if "@" in parts.netloc:
-        what, where = "a server's address must hold no user or password", f"{parts.scheme}://..."
-        raise CrystalError(what, where=where, mend=_KEY)
-    known = parts.scheme in ("http", "https") and parts.hostname and whole
-    if not known or re.search(r"[\s\x00-\x20\x7f]", url):
-        what = "a server's address must begin with http:// or https:// and name a host"
-        raise CrystalError(what, where=line(url), mend=_EXAMPLE)
-    return url
+        if "@" in parts.netloc:
+            what, where = (
+                "a server's address must hold no user or password",
+                f"{parts.scheme}://...",
+            )
+            raise CrystalError(what, where=where, mend=_KEY)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if known and not (parts.query or parts.fragment or re.search(r"[\s\x00-\x20\x7f]", url)):
+            return url
+    raise CrystalError(what, where=where, mend=_EXAMPLE)
 
 
 def _reply(payload: dict, template: str, n: int) -> Reply:
@@ -249,11 +242,11 @@ def _reply(payload: dict, template: str, n: int) -> Reply:
         ends = [choice.get("finish_reason") for choice in choices]
     except (KeyError, TypeError, AttributeError) as error:
         said = f"a reply without answers: {_short(json.dumps(payload))}"
-        raise Transient(said, brief=True) from error
+        raise Transient(said) from error
     if not 1 <= len(texts) <= n or not all(isinstance(text, str) for text in texts):
-        raise Transient(f"{len(texts)} answers where 1 to {n} texts were asked for", brief=True)
+        raise Transient(f"{len(texts)} answers where 1 to {n} texts were asked for")
     if odd := [end for end in ends if end not in _ENDS]:
-        raise Transient(f"an answer that was not finished: {odd[0]!r}", brief=True)
+        raise Transient(f"an answer that was not finished: {odd[0]!r}")
     return Reply(tuple(texts), ends.count("length"))
 
 
@@ -287,17 +280,6 @@ def _short(text: str) -> str:
     """One line, without the key: servers repeat it when they refuse it."""
     text = " ".join((text.replace(_key(), "***") if _key() else text).split())
     return text if len(text) <= 300 else f"{text[:300]}..."
-
-
-def _after(reply: requests.Response) -> float:
-    """Seconds that Retry-After asks for: a number or a date."""
-    value = reply.headers.get("Retry-After", "")
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(value))
-    with contextlib.suppress(ValueError, TypeError):
-        until = email.utils.parsedate_to_datetime(value) - datetime.now(UTC)
-        return max(0.0, until.total_seconds())
-    return 0.0
 
 
 # -- the first words with it

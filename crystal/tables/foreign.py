@@ -1,12 +1,12 @@
 """Files of other tools as answers: lm-evaluation-harness, inspect_ai, OpenAI batches, replies.
 
-A file in; out comes, one by one, which prompt was answered and what the tool kept of the answer.
-Whatever is wrong is one sentence with its place. None of the tools need be installed. Knows nothing
-of tasks, of what an answer means, or of the table made of it (`crystal.tables.importers`).
+A file in; out comes, answer by answer, the prompt and what the tool kept. None of the tools need be
+installed: inspect_ai brings some fifty packages, and its logs are JSON. Knows no tasks.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
 import lzma
 import re
@@ -15,13 +15,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from .. import texts
 from ..errors import CrystalError
 from . import sheets
 from .sheets import at, json_lines, parsed, rows, some
 
+ONE_GROUP = r"give one with one group that fits the whole of every custom_id, such as '(.*)-\d+'"
 AGAIN = "run lm_eval again with --log_samples"
 ZSTD = 93  # compression method of a zip member; the standard library reads it from Python 3.14 on
 
@@ -50,11 +51,11 @@ class Named(NamedTuple):
     unit: str | None = None
 
 
-# -- fields of a record ----------------------------------------------------------------------------
+# -- fields of a record
 
 
 def as_dict(value: Any) -> dict:
-    """A JSON object; an empty one for whatever else stands where nothing hangs on it."""
+    """A JSON object; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
@@ -84,27 +85,20 @@ def named(fields: Mapping, name: str, where: str) -> str:
 
 def _text(value: Any) -> str | None:
     """Text as it is, a whole number as text; None: neither."""
-    number = texts.written(value)
-    return value if isinstance(value, str) else number if number.lstrip("-").isdigit() else None
+    text = value if isinstance(value, str) else texts.written(value)
+    return text if text is value or text.lstrip("-").isdigit() else None
 
 
-def reply_text(value: Any, where: str) -> str | None:
+def reply_text(value: Any, where: str, between: str = "\n") -> str | None:
     """A reply: text, a whole number, parts of which the text counts, or nothing."""
     if isinstance(value, list) and all(isinstance(one, dict) for one in value):
-        return "\n".join(text_parts(value, where))
+        found = [one.get("text") for one in value if one.get("type") in ("text", "output_text")]
+        if all(isinstance(text, str) for text in found):
+            return between.join(found)
     if value is not None and _text(value) is None:
         what = f"a reply is {texts.shown(value)}, not text"
         raise CrystalError(what, where=where, mend="write replies as text")
-    return None if value is None else _text(value)
-
-
-def text_parts(parts: Iterable[Mapping], where: str) -> list[str]:
-    """The texts among the parts of a reply. Raises: CrystalError for a text that is none."""
-    found = [one.get("text") for one in parts if one.get("type") in ("text", "output_text")]
-    if wrong := [text for text in found if not isinstance(text, str)]:
-        what = f"the text of a reply is {texts.shown(wrong[0])}"
-        raise CrystalError(what, where=where, mend="write replies as text")
-    return found
+    return _text(value)
 
 
 def _decoding(settings: Mapping) -> tuple[tuple[str, str], ...]:
@@ -122,10 +116,9 @@ def _logged(path: Path) -> Iterator[tuple[str, dict]]:
 def lm_eval(path: Path, by: Named) -> Iterator[Answer]:
     """Per-sample log of lm-evaluation-harness (`--log_samples`), a document a line; as of 0.4.13.
 
-    generate_until: every repeat in `resps`, before any filter. multiple_choice, loglikelihood: the
-    score of each option. A document stands there once for each filter, with the same `resps`: it is
-    read once. Its prompt is its doc_id, or the field `by.prompt` of the document (else of the
-    line). Scores given no context (acc_mutual_info) are left out.
+    Replies of generate_until before any filter; else the scores of options, but those given no
+    context. A document stands there once a filter and is read once. Its prompt is its doc_id, or
+    the field `by.prompt` of the document, else of the line.
     """
     match = re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)
     task = texts.whole(match[1]) if match else None
@@ -174,9 +167,8 @@ def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
 def inspect(path: Path, by: Named) -> Iterator[Answer]:
     """Log of inspect_ai, .eval or .json: all choices of every sample's output; as of 0.3.285.
 
-    A prompt is a sample's id, its epochs are repeats; or the field `by.prompt` of the sample's
-    metadata. Of content in parts the text is read, the reasoning is not. Samples that ended in an
-    error or were declared invalid have failed.
+    A prompt is a sample's id (epochs are repeats), or the field `by.prompt` of its metadata. The
+    reasoning is not read. Samples that ended in an error or were declared invalid have failed.
     """
     with open(path, "rb") as file:
         zipped = file.read(2) == b"PK"
@@ -209,50 +201,45 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
             yield here._replace(text=reply_text(content, where), identity=f"{run} {index}", cut=cut)
 
 
-def _eval(path: Path) -> tuple[dict, Iterable[dict]]:
-    """Header and samples of the zip archive; a log cut short still has the header it began with."""
-    try:
-        archive = zipfile.ZipFile(path)
-        starts = _starts(archive, path)
-        headers = [name for name in ("header.json", "_journal/start.json") if name in starts]
-        if not headers:
-            raise zipfile.BadZipFile("it has no header.json, so it is no log of inspect_ai")
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        what, mend = (
-            f"not a whole zip archive: {error}",
-            "copy the log again, or name an .eval file",
-        )
-        raise CrystalError(what, where=path, mend=mend) from error
-    samples = [name for name in starts if re.fullmatch(r"samples/.+\.json", name)]
-    size = sum(archive.getinfo(name).file_size for name in samples)
-    sheets.check_size(size, path, 8 * sheets.LARGEST)
-    members = (_member(archive, path, name, starts[name]) for name in (headers[0], *samples))
-    return next(members), members
-
-
-def _starts(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
-    """Where the packed bytes of each member begin; of a name that is there twice, the last one's.
-
-    Raises: BadZipFile if a member is called otherwise where it stands, or has a comment, which no
-    log has and which after damage swallows the members behind it: no sample may go missing.
-    """
-    starts = {}
-    with open(path, "rb") as file:
-        for info in archive.infolist():
-            file.seek(info.header_offset + 26)
-            name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
-            encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
-            if file.read(name) != info.orig_filename.encode(encoding) or info.comment:
-                raise zipfile.BadZipFile(f"its list of members is damaged at {info.filename!r:.60}")
-            starts[info.filename] = file.tell() + extra
-    return starts
-
-
 _BROKEN = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError,
            MemoryError, ValueError, lzma.LZMAError)  # fmt: skip
 
 
-def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict:
+def _eval(path: Path) -> tuple[dict, Iterable[dict]]:
+    """Header and samples of the zip archive; a log cut short still has the header it began with.
+
+    The list of members is checked whole, for a damaged one must not hide a sample; no log has
+    comments, which can hide the members behind them.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+        for info in archive.infolist():
+            _packed(archive, info).close()
+            if info.comment:
+                raise zipfile.BadZipFile(f"its list of members is damaged at {info.filename!r:.60}")
+        names = dict.fromkeys(archive.namelist())
+        headers = [name for name in ("header.json", "_journal/start.json") if name in names]
+        if not headers:
+            raise zipfile.BadZipFile("it has no header.json, so it is no log of inspect_ai")
+    except _BROKEN as error:
+        what = f"not a whole zip archive: {texts.short(str(error), 120)}"
+        mend = "copy the log again, or name an .eval file"
+        raise CrystalError(what, where=path, mend=mend) from error
+    samples = [name for name in names if re.fullmatch(r"samples/.+\.json", name)]
+    size = sum(archive.getinfo(name).file_size for name in samples)
+    sheets.check_size(size, path, 8 * sheets.LARGEST)
+    members = (_member(archive, path, name) for name in (headers[0], *samples))
+    return next(members), members
+
+
+def _packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    """A member's bytes as they stand there. Raises: BadZipFile if it is called otherwise there."""
+    raw = copy.copy(info)
+    raw.compress_type, raw.file_size, raw.CRC = zipfile.ZIP_STORED, info.compress_size, None
+    return archive.open(raw)
+
+
+def _member(archive: zipfile.ZipFile, path: Path, name: str) -> dict:
     """One JSON object of the archive. inspect_ai writes zstd, which pyarrow reads on any Python."""
     import pyarrow as pa
 
@@ -260,9 +247,7 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str, start: int) -> dict
     sheets.check_size(info.file_size, f"{path}, {shown}")
     try:
         if info.compress_type == ZSTD:
-            with open(path, "rb") as file:
-                file.seek(start)
-                raw = file.read(info.compress_size)
+            raw = _packed(archive, info).read()
             data = pa.decompress(raw, info.file_size, "zstd", asbytes=True)
             if zlib.crc32(data) != info.CRC:
                 raise zipfile.BadZipFile("its checksum differs")
@@ -306,8 +291,8 @@ def _openai_texts(body: Mapping, where: str) -> Iterator[tuple[str | None, bool]
         yield reply_text(text, where), choice.get("finish_reason") == "length"
     if items and not choices:
         messages = (item for item in items if item.get("type") == "message")
-        parts = (text_parts(objects(item, "content", where), where) for item in messages)
-        yield "".join(sum(parts, [])), body.get("status") == "incomplete"
+        parts = [one for item in messages for one in objects(item, "content", where)]
+        yield reply_text(parts, where, ""), body.get("status") == "incomplete"
     if not (items or choices):
         mend = "import a batch of /v1/chat/completions, /v1/completions or /v1/responses"
         raise CrystalError("the body has neither choices nor output", where=where, mend=mend)
@@ -320,18 +305,17 @@ def _pattern(pattern: str) -> re.Pattern[str]:
         what = f"the regular expression {pattern!r} has {compiled.groups} groups"
     except re.error as error:
         what = f"{pattern!r} is not a regular expression: {error}"
-    raise CrystalError(what, mend=r"give one with one group, such as '(.*)-\d+'")
+    raise CrystalError(what, mend=ONE_GROUP)
 
 
 def _group(pattern: re.Pattern[str], custom: str, where: str) -> str:
     if not (match := pattern.fullmatch(custom)) or not (match[1] or "").strip():
-        said = f"the regular expression {pattern.pattern!r} finds nothing in custom_id"
-        mend = r"give one that fits the whole of every custom_id, such as '(.*)-\d+'"
-        raise CrystalError(f"{said} {custom!r:.60}", where=where, mend=mend)
+        what = f"the regular expression {pattern.pattern!r} finds nothing in custom_id"
+        raise CrystalError(f"{what} {custom!r:.60}", where=where, mend=ONE_GROUP)
     return texts.name(match[1])
 
 
-# -- plain replies, and what a file looks like -----------------------------------------------------
+# -- plain replies, and what a file looks like
 
 
 def replies(path: Path, by: Named) -> Iterator[Answer]:
@@ -366,35 +350,33 @@ _LOOKS = (
     ),
     ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
 )
-_STARTS = {b"PK": ("inspect", "a zip archive"), b"PAR1": ("replies", "a parquet file")}
+_STARTS = {
+    b"PK": ("inspect", "a zip archive"),
+    b"PAR1": ("replies", "a parquet file"),
+    b"\x1f\x8b": (None, "compressed: gunzip it first"),
+    b"\xff\xfe": (None, "not text in UTF-8: iconv -t UTF-8 -f UTF-16 makes it that"),
+}
 
 
 def looks_like(path: Path) -> tuple[str | None, str]:
-    """The format a file is of, None if of none, and what it looks like, in words.
-
-    Reads its first line, or all of a log.
-    """
+    """The format a file is of, None if of none, and what it looks like, by its first line."""
     with open(path, "rb") as file:
         line = next((line for line in file if line.strip()), b"").removeprefix(sheets.BOM).lstrip()
     if begun := [said for start, said in _STARTS.items() if line.startswith(start)]:
         return begun[0]
-    if line.startswith(b"\x1f\x8b"):
-        return None, f"compressed: gunzip {path}"
-    if b"\0" in line:
-        command = f"iconv -t UTF-8 -f UTF-16 {path} > OTHER"
-        return None, f"not text in UTF-8: {command}, if another program calls it text"
     if line.startswith(b"{"):
         try:
-            keys = {*parsed(line, path, f"{path}, line 1")}
-        except CrystalError as broken:
+            keys = {*parsed(line, path, str(path))}
+        except CrystalError:  # one object over many lines
             try:
                 keys = {*parsed(path.read_bytes(), path, str(path))}
-            except CrystalError:
+            except CrystalError as broken:
                 return None, f"no line of JSON, nor JSON as a whole: {broken.what}"
         looks, other = _LOOKS, f"JSON with the keys {some(sorted(keys), 8)}"
     else:
         text = re.split("[\r\n]", line.decode("utf-8", errors="replace"), maxsplit=1)[0]
         keys = {texts.uncell(cell.strip()) for cell in next(csv.reader([text[:100_000]]), [])}
-        what = f"text that begins {texts.short(text)!r}, not with a header that has a column reply"
-        looks, other = _LOOKS[3:5], what if line else "empty"
-    return next((tuple(said) for fields, *said in looks if fields <= keys), (None, other))
+        looks = _LOOKS[3:5]
+        other = f"text that begins {texts.short(text)!r}, not with a header that has a column reply"
+        other = other if line else "empty"
+    return next(((name, said) for fields, name, said in looks if fields <= keys), (None, other))

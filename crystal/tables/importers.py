@@ -1,15 +1,13 @@
 """Logs -> the table that `crystal phases` reads: answers read by the rule of their task, counted.
 
 Rows of one prompt: every option of its task in order, then the empty one, "none of them". Option
-scores become probabilities exp(log-likelihood), nothing renormalised; what they lack of 1 is the
-empty option's. They are not the probability of reading that option in a reply: there is no boundary
-behind a score (that of 1 holds 14 and 19) and one tokenisation only, which is off by a total
-variation of up to 0.43 on 1-100.
+scores become probabilities exp(log-likelihood), not renormalised; the empty option gets the rest.
+A score is not the probability of reading that option in a reply: it knows no boundary (that of 1
+holds 14 and 19) and one tokenisation, and is off by a total variation of up to 0.43 on 1-100.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections import Counter
@@ -29,7 +27,9 @@ from .foreign import AGAIN, READERS, Answer, Named, looks_like
 from .sheets import given, refuse_reserved, rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+NAMES = ("ladder", "stage", "task")
 SHOWN = 30  # characters of a reply that is no option
+UNSAID = "the file does not say of which"
 EXCESS = 1e-6  # by which scores may sum to more than 1: rounding
 
 
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     prompt: str
 
 
-# -- of which task, ladder and stage ---------------------------------------------------------------
+# -- of which task, ladder and stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,9 @@ class Asked:
 
     def __post_init__(self) -> None:
         """Names as they are compared. Raises: CrystalError for a hostile or a reserved one."""
-        for name in ("ladder", "stage", "task"):
-            own = getattr(self, name)
-            object.__setattr__(self, name, given(own or "", f"--{name}") or None)
-        options = tuple(given(option, "--options") for option in self.options)
-        object.__setattr__(self, "options", options)
+        clean = {name: given(getattr(self, name) or "", f"--{name}") or None for name in NAMES}
+        clean["options"] = tuple(given(option, "--options") for option in self.options)
+        self.__dict__.update(clean)
         refuse_reserved(self.task or "", "--task")
 
     def task_of(self, own: str | None) -> Task:
@@ -74,8 +72,7 @@ class Asked:
             raise CrystalError(f"answers to the task {own}, not {self.task}", mend=mend)
         mend = "list the options of a task of your own: --options a,b,c"
         if name not in TASKS and not self.task:
-            what = f"the task {name!r:.60} is none of ours"
-            what = what if name else "the file does not say of which task"
+            what = f"the task {name!r:.60} is none of ours" if name else f"{UNSAID} task"
             mend = f"--task with one of: {', '.join(TASKS)}; or, of a new name, {mend}"
             raise CrystalError(what, mend=mend)
         if not TASKS[known(name, TASKS, "task", mend=mend)].closed:
@@ -90,7 +87,7 @@ class Asked:
             what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
             raise CrystalError(what, mend=f"leave out --{name}")
         if not (own or asked):
-            raise CrystalError(f"the file does not say of which {name}", mend=f"--{name} NAME")
+            raise CrystalError(f"{UNSAID} {name}", mend=f"--{name} NAME")
         return own or asked
 
 
@@ -103,16 +100,15 @@ def _own_task(name: str | None, options: tuple[str, ...]) -> Task:
     if len(task.spellings) < max(len(options), 2) or not all(options):
         what = f"{','.join(options)!r:.60} does not list two or more different options"
         raise CrystalError(what, mend="--options a,b,c, without regard to capitals")
-    unread = [option for option in options if read(option, task) != option]
-    grouped = [option for option in options if "_" in option]  # 1_000 is no number of ours
-    unread += [option for option in grouped if texts.is_number(option.replace("_", ""))]
-    if unread:
-        what = f"the option {unread[0]!r:.60} would not be read as itself"
-        raise CrystalError(what, mend="let options be words or numbers, without underscores")
+    for option in options:  # 1_000 is no number of ours
+        grouped = "_" in option and texts.is_number(option.replace("_", ""))
+        if grouped or read(option, task) != option:
+            what = f"the option {option!r:.60} would not be read as itself"
+            raise CrystalError(what, mend="let options be words or numbers, without underscores")
     return task
 
 
-# -- counted ---------------------------------------------------------------------------------------
+# -- counted
 
 
 @dataclass
@@ -231,7 +227,7 @@ class Tally:
             said = "right behind the option, which a longer answer may begin with"
             yield f"replies cut at the limit of tokens {said}: {self.cut}"
         if self.failed:
-            yield f"failed requests, left out: {len(self.failed)}, first {self._first_failed}"
+            yield f"failed requests, left out: {self._failed}"
         for decoding in sorted(self.decodings):
             greedy = {("do_sample", "False"), ("temperature", "0"), ("temperature", "0.0")}
             more = "; this is greedy: repeats of one answer are not draws"
@@ -239,19 +235,16 @@ class Tally:
             yield f"decoding as logged: {', '.join(map(' '.join, decoding))}{more}"
 
     @property
-    def _first_failed(self) -> str:
-        return f"{self.failed[0].where}: {self.failed[0].failed:.80}"
+    def _failed(self) -> str:
+        first = self.failed[0]
+        return f"{len(self.failed)}, first {first.where}: {first.failed:.80}"
 
     def check(self, where: str) -> None:
         """Refuse what is no table: no answer at all, or none that is an option of its task."""
-        read_some = {place.task for place, mine in self.draws.items() if mine.total() > mine[""]}
-        unread = "; ".join(
-            f"{task}: {most_often(replies) or 'every reply is empty'}"
-            for task, replies in self.unread.items()
-            if task not in read_some
-        )
+        sound = {place.task for place, mine in self.draws.items() if mine.total() > mine[""]}
+        unread = {task: most_often(self.unread[task]) for task in self.unread if task not in sound}
         if not self.units and self.failed:
-            what = f"all {len(self.failed)} requests failed, first {self._first_failed}"
+            what = f"all requests failed: {self._failed}"
             mend = "ask again for what failed"
         elif not self.units:
             what, mend = "there is no sample", "let the tool log samples, then import its log"
@@ -259,7 +252,8 @@ class Tally:
             what = f"every reply is empty, {self.empty} of them"
             mend = "leave the model room for an answer; reasoning may have used up its tokens"
         elif unread:
-            what = f"nothing was read as an option of {unread}"
+            said = (f"{task}: {most or 'every reply is empty'}" for task, most in unread.items())
+            what = f"nothing was read as an option of {'; '.join(said)}"
             mend = "--task with the task that was asked; or a new name, with --options a,b,c"
         else:
             return
@@ -282,14 +276,17 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     if len({path.resolve() for path in paths}) < len(paths):
         raise CrystalError("a file is named twice", mend="name every file once")
     for path in paths:
-        _check_format(path, format)
         try:
+            _check_format(path, format)
             for answer in reader(path, asked.named):
                 try:
                     found.add(answer, asked)
                 except CrystalError as error:
                     where = answer.where
                     raise CrystalError(error.what, where=where, mend=error.mend) from error
+        except OSError as error:
+            what = f"cannot be read: {error.strerror or error}"
+            raise CrystalError(what, where=path, mend="name a file that is there") from error
         except RecursionError as error:
             what = "a record is nested too deeply"
             raise CrystalError(what, where=path, mend="write it flat") from error
@@ -298,17 +295,13 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
 
 
 def _check_format(path: Path, format: str) -> None:
-    try:
-        name, said = looks_like(path)
-    except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend="name a file that is there") from error
+    name, said = looks_like(path)
     if name != format:
         mend = f"crystal import {name}" if name else f"name a file of {', '.join(READERS)}"
         raise CrystalError(f"not of the format {format}; it is {said}", where=path, mend=mend)
 
 
-# -- written ---------------------------------------------------------------------------------------
+# -- written
 
 
 def check_out(out: Path, *, append: bool = False) -> None:
@@ -325,9 +318,8 @@ def check_out(out: Path, *, append: bool = False) -> None:
 def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
     """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
 
-    A table that was there is added to, or stays as it was: a new one is written under another name,
-    then renamed. Raises: CrystalError if `out` exists and is not to be added to, if one of the
-    prompts or a table of another kind is there already.
+    A table that was there is added to, or stays as it was. Raises: CrystalError if it is not to be
+    added to, is of another kind, or has one of the prompts already.
     """
     check_out(out, append=append)
     new = table.to_dict("records")
@@ -361,13 +353,8 @@ def _bytes(records: list[dict], out: Path) -> bytes:
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     if out.suffix == ".csv":
         return pd.DataFrame(records, dtype=object).map(texts.cell).to_csv(index=False).encode()
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
     try:
-        pq.write_table(pa.Table.from_pylist(records), sink, write_page_checksum=True)
-    except pa.ArrowException as error:
+        return pd.DataFrame(records).to_parquet(index=False, write_page_checksum=True)
+    except (ValueError, TypeError) as error:  # of pyarrow
         what = f"the rows that are there are of other types: {error}"
         raise CrystalError(what, where=out, mend="choose another --out") from error
-    return sink.getvalue()

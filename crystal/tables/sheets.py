@@ -1,6 +1,7 @@
 """Files of strangers, read within stated bounds: tables as columns, files of records as dicts.
 
-Complaints name file, row (CSV's header is row 1) and column. Sizes, packed or claimed, come first.
+Complaints name file, row (CSV's header is row 1) and column. pandas would take a short row as empty
+cells, rename twins and guess at types: it gets cells that csv, json and pyarrow read, all checked.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ COLUMNS = 1000
 BOM = b"\xef\xbb\xbf"  # some programs begin UTF-8 with it
 
 
-# -- words and names -------------------------------------------------------------------------------
+# -- words and names
 
 
 def some(items: Iterable[str], most: int = 6) -> str:
@@ -64,16 +65,19 @@ def stage_names(text: str) -> dict[str, str]:
 
     Raises: CrystalError if it is not of that form, or names a stage or a name twice.
     """
-    mend, found = "say --stages base=step0,sft=step-1000", {}
+    found: dict[str, str] = {}
     for pair in filter(str.strip, text.split(",")):
-        said = f"--stages {texts.short(text)}"
-        stage, _, name = (given(part, said) for part in pair.partition("="))
-        if not (stage and name):
-            raise CrystalError(f"{texts.short(pair)!r} is not of the form stage=name", mend=mend)
+        stage, _, name = (
+            given(part, f"--stages {texts.short(text)}") for part in pair.partition("=")
+        )
+        what = f"{texts.short(pair)!r} is not of the form stage=name"
         if stage in found or name in found.values():
             twice = stage if stage in found else name
-            raise CrystalError(f"--stages says twice which stage {twice!r:.60} is", mend=mend)
-        found[stage] = name
+            what = f"--stages says twice which stage {twice!r:.60} is"
+        elif stage and name:
+            found[stage] = name
+            continue
+        raise CrystalError(what, mend="say --stages base=step0,sft=step-1000")
     return found
 
 
@@ -84,7 +88,7 @@ def refuse_reserved(task: str, where: object = None) -> None:
         raise CrystalError(what, where=where, mend="rename the task")
 
 
-# -- bounds ----------------------------------------------------------------------------------------
+# -- bounds
 
 
 def check_size(size: int, where: object, most: int = LARGEST) -> None:
@@ -131,9 +135,8 @@ def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
         check_size(sum(leaf.total_uncompressed_size for leaf in leaves), path)
         check_columns(1, sum(leaf.num_values for leaf in leaves), path)
         named = {leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"}
-        table = pq.ParquetFile(
-            path, read_dictionary=sorted(named), page_checksum_verification=True
-        ).read()
+        how = {"read_dictionary": sorted(named), "page_checksum_verification": True}
+        table = pq.ParquetFile(path, **how).read()
         table.validate(full=True)
         check_size(sum(map(_written_out, table.columns)), path)
         columns = [
@@ -158,7 +161,7 @@ def _written_out(column: pa.ChunkedArray) -> int:
     return sum(pc.sum(length).as_py() or 0 for length in lengths)
 
 
-# -- rows ------------------------------------------------------------------------------------------
+# -- rows
 
 
 def stem(path: Path) -> str:
@@ -295,7 +298,7 @@ def parsed(data: bytes, path: Path, where: str) -> dict:
     return found
 
 
-# -- columns ---------------------------------------------------------------------------------------
+# -- columns
 
 
 def check_header(
@@ -308,23 +311,20 @@ def check_header(
     spare = {}
     for name in sheet.columns.difference([*names.values()], sort=False):
         close = difflib.get_close_matches(name.strip().lower(), names, n=1, cutoff=0.75)
-        spare[name] = names[close[0]] if close else None
-    meant = {near: name for name, near in reversed(spare.items())}
-    missing = [group for group in needed if not {*group} & {*sheet.columns}]
-    if missing:
-        hinted = [name for group in missing for name in group if name in meant]
-        called = hinted[0] if hinted else " or ".join(missing[0])
-        mend = f"rename {meant[called]!r} to {called!r}" if hinted else f"add a column {called}"
-        what = f"there is no column {called}; the columns are {some(sheet.columns, 12)}"
-        raise CrystalError(what, where=path, mend=mend)
-    for name, near in spare.items():
+        near = names[close[0]] if close else None
+        spare[name] = None if near in sheet else near
         if near == name.strip().lower() and near not in sheet:
             what = f"the column {name!r} is not spelled {near!r}"
             raise CrystalError(what, where=path, mend="rename it, or remove it")
-    hints = (
-        f"{name} (did you mean {near}?)" if near and near not in sheet else name
-        for name, near in spare.items()
-    )
+    for group in needed:
+        if sheet.columns.intersection(group).empty:
+            hints = [
+                f"rename {name!r} to {near!r}" for name, near in spare.items() if near in group
+            ]
+            called = " or ".join(group)
+            what = f"there is no column {called}; the columns are {some(sheet.columns, 12)}"
+            raise CrystalError(what, where=path, mend=[*hints, f"add a column {called}"][0])
+    hints = (f"{name} (did you mean {near}?)" if near else name for name, near in spare.items())
     return [f"Columns not used: {some(hints, 12)}."] if spare else []
 
 
@@ -338,10 +338,7 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
         codes, values = pd.factorize(cells)
     except TypeError as error:
         row = next(row for row, cell in cells.items() if not isinstance(cell, Hashable))
-        what, mend = (
-            "the cell is a list or an object, not a name",
-            "write one row per option, each with one name",
-        )
+        what, mend = "the cell is a list or an object, not a name", "write one name in each cell"
         raise CrystalError(what, where=at(path, row, column), mend=mend) from error
     found = []
     for code, value in enumerate(values):
@@ -352,9 +349,8 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
         except ValueError as error:
             where = at(path, sheet.index[np.argmax(codes == code)], column)
             raise CrystalError(str(error), where=where, mend="write the name without it") from error
-    names = [name for name in dict.fromkeys(found) if name]
-    place = {name: code for code, name in enumerate(names)} | {"": -1}
-    return pd.Categorical.from_codes(np.array([*map(place.get, found), -1])[codes], names)
+    names = pd.Index([name for name in dict.fromkeys(found) if name], dtype=object)
+    return pd.Categorical.from_codes(names.get_indexer([*found, ""])[codes], names)
 
 
 def refuse_two_values(rows: pd.DataFrame, column: str, key: list[str], path: Path) -> None:

@@ -1,11 +1,9 @@
-"""The claims on a table of answers of any checkpoint series, by the rule of the book.
+"""The claims on a table of answers of any checkpoint series, task by task and over all tasks.
 
-Task by task, and over all tasks. Where a series has no SFT stage its first later stage stands in
-its place; where it has only one later stage, settling is not judged. Prompts of one unit, or of one
-name in several tasks, are one context. Tasks of ours that share options are of one kind
-(`measure.joint`); of others each is its own, for their options may be mere labels. Where the table
-says what was answered, stages are compared on the prompts that all of them answer, if these are
-enough. All of it as data, text and figures; and beside the paper's claims.
+Without an SFT stage the first later stage stands in its place; with one later stage only, settling
+is not judged. Prompts of one unit, or of one name in several tasks, are one context. Tasks of ours
+that share options are of one kind (`measure.joint`); options of others may be mere labels. Where
+the table says what was answered, stages are compared on the prompts that all of them answer.
 """
 
 from __future__ import annotations
@@ -52,7 +50,7 @@ SAID = {  # the abstract's words, in ours
 }
 
 
-# -- the claims ------------------------------------------------------------------------------------
+# -- the claims
 
 
 class Roles(NamedTuple):
@@ -143,45 +141,49 @@ def survey(
     return chain.survey(every, options, **how).verdicts
 
 
-# -- numbers ---------------------------------------------------------------------------------------
+# -- numbers
 
 
 def numbers(table: Table) -> pd.DataFrame:
     """One row per ladder, task and stage, of laws meaned over the prompts that it answers.
 
-    None where they are too few. prompts, options; mass (on options); where the table says it,
-    answered of asked prompts; entropy (bits), normalised; liquidity (bits; nan of one prompt); from
-    base, from previous: total variation, on the prompts that both stages answer; top, its
-    probability, and the rank the base gave it, from 1.
+    No row where they are too few. mass: on options; where the table says it, answered of asked
+    prompts; entropy in bits; liquidity in bits, nan of one prompt; from base, from previous: total
+    variation on the prompts that both stages answer; top: the likeliest option, its probability,
+    and the rank the base gave it, from 1.
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
         every = table.ladders[ladder]
         counts = {stage: answered_by(table, ladder, task, [stage]) for stage in every}
-        whole, passed = evidence(table, ladder, task), []
+        whole, before = evidence(table, ladder, task), ""
         first = next((stage for stage, counted in counts.items() if counted or stage in whole), "")
         for stage, counted in counts.items():
             found = evidence(table, ladder, task, [stage]) if counted else whole
             if stage not in found or (counted and not counted.measurable):
                 continue
-            passed.append(stage)
             base, own = _means(table, ladder, task, first, stage, whole)
-            previous, now = _means(table, ladder, task, passed[-2:][0], stage, whole)
-            given, law = found[stage], found[stage].law.mean(0)
-            prompts, options, top = len(given.law), len(law), int(law.argmax())
-            rank = int((base > base[top]).sum()) + 1
-            row = {"ladder": ladder, "task": task, "stage": stage, "prompts": prompts}
-            row |= {
+            previous, now = _means(table, ladder, task, before or stage, stage, whole)
+            given, law, before = found[stage], found[stage].law.mean(0), stage
+            (prompts, options), top = given.law.shape, int(law.argmax())
+            several = prompts > 1
+            row = {
+                "ladder": ladder,
+                "task": task,
+                "stage": stage,
+                "prompts": prompts,
                 "options": options,
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
                 "entropy": float(ph.entropy_bits(law)),
                 "normalised": float(ph.normalised_entropy(law)) if options > 1 else nan,
-                "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
+                "liquidity": float(ev.liquidity(given, np.ones(prompts))) if several else nan,
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
                 "top": table.options[task][top],
                 "p(top)": float(law[top]),
-                "rank in base": rank if np.isfinite(base[top]) else nan,
+                "rank in base": int((base > base[top]).sum()) + 1
+                if np.isfinite(base[top])
+                else nan,
             }
             more = {"answered": counted.answered, "asked": counted.asked} if counted else {}
             rows.append(row | more)
@@ -210,7 +212,7 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-# -- as text and data ------------------------------------------------------------------------------
+# -- as text and data
 
 
 def stages_told(table: Table, ladders: Iterable[str], arrow: str = "→") -> list[str]:
@@ -270,21 +272,17 @@ def as_text(table: Table, found: Found) -> str:
     for ladder, tasks in found.items():
         lines += ["", *stages_told(table, [ladder], "->")]
         lines += [f"  {v.verdict:<12} {v.claim}: {v.sentence()}" for v in tasks.get(POOLED, [])]
-        alone = {task: verdicts for task, verdicts in tasks.items() if task != POOLED}
-        claims = list(dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts))
-        by = {task: {v.claim: v.verdict for v in verdicts} for task, verdicts in alone.items()}
-        rows = [[mine.get(claim, "-") for claim in claims] for mine in by.values()]
-        longest = max((len(cell) for row in rows for cell in row), default=0)
-        widths = [max(map(len, alone)), *(max(len(claim), longest) for claim in claims)]
-        few = [next((f"  ({v.reason})" for v in those if v.verdict == NOT_MEASURABLE), "")
-               for those in alone.values()]  # fmt: skip
-        for task, row, why in zip(["", *alone], [claims, *rows], ["", *few]):
-            cells = (cell.ljust(width) for cell, width in zip([task, *row], widths))
-            lines.append(f"  {'  '.join(cells)}".rstrip() + why)
+        alone = {task: those for task, those in tasks.items() if task != POOLED}
+        cells = [{v.claim: v.verdict for v in those} for those in alone.values()]
+        few = [[v.reason for v in those if v.verdict == NOT_MEASURABLE] for those in alone.values()]
+        frame = pd.DataFrame(cells, index=[*alone]).fillna("-")
+        lines.append(
+            frame.assign(**{"": ["".join(why[:1]) for why in few]}).to_string(justify="left")
+        )
     return "\n".join(lines)
 
 
-# -- figures ---------------------------------------------------------------------------------------
+# -- figures
 
 
 def load_pooled(found: Found) -> pd.DataFrame:
@@ -309,7 +307,7 @@ def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Fi
     return fig
 
 
-# -- the paper beside other series -----------------------------------------------------------------
+# -- the paper beside other series
 
 
 def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
@@ -333,16 +331,13 @@ def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
 
 def sides_told(frame: pd.DataFrame) -> str:
     """Every claim in half a sentence, plain."""
-    said = []
-    for claim, mine in frame.groupby("claim", sort=False):
-        each = [
-            f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
-            if row.kind == "tasks"
-            else f"over all tasks {row.verdict} on {title_of(row.ladder)}"
-            for row in mine.sort_values("kind", ascending=False, kind="stable").itertuples()
-        ]
-        said.append(f"{claim} {', '.join(each)}")
-    return ". ".join(said)
+    said: dict[str, list[str]] = {}
+    for row in frame.sort_values("kind", ascending=False, kind="stable").itertuples():
+        one = f"over all tasks {row.verdict} on {title_of(row.ladder)}"
+        if row.kind == "tasks":
+            one = f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
+        said.setdefault(row.claim, []).append(one)
+    return ". ".join(f"{claim} {', '.join(said[claim])}" for claim in frame["claim"].unique())
 
 
 def plot_sides(frame: pd.DataFrame) -> Figure:
@@ -386,13 +381,11 @@ def sides_table(frame: pd.DataFrame) -> str:
         for row in mine.sort_values("kind").itertuples():
             text = f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks alone"
             if row.kind == "all":
-                scatter = f" [{fmt(row.low)}, {fmt(row.high)}]"
-                number = "" if pd.isna(row.number) else f": {fmt(row.number)}{scatter}"
-                text = f"{row.verdict}{number}"
+                number = f": {fmt(row.number)} [{fmt(row.low)}, {fmt(row.high)}]"
+                text = row.verdict + ("" if pd.isna(row.number) else number)
             cells[row.ladder] = "; ".join(filter(None, (cells.get(row.ladder), text)))
         mark = MARKS[claim]
         measured = f"{mark.number}, {mark.side} {fmt(mark.mark)}"
-        shown = (cells.get(ladder, "not known") for ladder in ladders)
-        lines.append([SAID[claim], measured, *shown])
+        lines.append([SAID[claim], measured, *(cells.get(one, "not known") for one in ladders)])
     head = ["what is claimed", "measured as", *map(title_of, ladders)]
     return show.table(head, lines)

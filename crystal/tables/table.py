@@ -2,10 +2,9 @@
 
 Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
 the file's name), unit (who asks; default: the prompt), mass (the probability of answering with an
-option at all; the probabilities are conditional on that), answered (the same, with the
-probabilities conditional on it or not; prompts that are not answered, by `measure.evidence`, are
-counted and left out). An empty option: answered with none of the options. A group is one (ladder,
-stage, task, prompt). Knows nothing of what the distributions mean.
+option at all, on which the probabilities are conditional), answered (the same, with probabilities
+conditional or not; prompts that are not answered, by `measure.evidence`, are counted and left out).
+An empty option: none of the options. A group is one (ladder, stage, task, prompt).
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ class Table:
 
     frame: a row per group, by ladder, task, stage and prompt: these, unit; law, shape (options,),
     conditional on answering with an option, sums to 1; mass, the probability of that; draws on the
-    options, inf of probabilities. Within a ladder and task every stage has the same prompts, but
-    those not answered. asked: where the table has a column answered, ladder, task, stage, prompt
-    and mass of every group. options: by task, in the order of the laws. stages: in canonical order.
+    options, inf of probabilities. All stages of a ladder and task have the same prompts, but those
+    not answered. asked: of a table with a column answered, every group's names and mass. options:
+    by task, in the order of the laws. stages: in canonical order.
     """
 
     frame: pd.DataFrame
@@ -80,9 +79,8 @@ def read_table(
     """The table of answers in a file of `sheets.FORMATS`.
 
     stages: canonical stage -> its name in the file, where `ALIASES` does not know it. ladder: its
-    name if the file has no such column, else the only one of it to be read. normalise:
-    probabilities are rounded, as bfloat16 is: they are divided by sums up to 1 % off. Raises:
-    CrystalError naming file, row and column for whatever holds no distributions.
+    name if the file has no such column, else the only one to be read. normalise: probabilities are
+    divided by sums up to 1 % off. Raises: CrystalError naming file, row and column.
     """
     read = _Reading(Path(path), NEAR if normalise else ROUNDING)
     sheet = sheets.load_sheet(read.path)
@@ -121,15 +119,16 @@ class _Reading:
     def note(self, said: str, those: Sequence[str]) -> None:
         self.notes += [f"{said} {some(those)}."] if those else []
 
-    def refuse(self, frame, wrong, column: str, what: str, mend: str, shown=None, one=False):
-        """Refuse the first row that is wrong; what: with {} for what is shown; one: it nears 1."""
+    def refuse(self, frame, wrong, column: str, what: str, mend: str, shown=None) -> None:
+        """Refuse the first row that is wrong; what: with {} for what is shown of it."""
         if np.any(wrong):
-            first, shown = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
-            if one and self.slack < NEAR and (np.abs(shown[wrong] - 1) <= NEAR).all():
+            first, values = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
+            rounded = self.slack < NEAR and (np.abs(values[wrong] - 1) <= NEAR).all()
+            if rounded and column != "count":
                 mend = "if they are rounded, as bfloat16 is; else correct them"
                 mend = f"--normalise (normalise=True on a page), {mend}"
             column += ", where its group begins" if "total" in frame else ""
-            raise self.no(what.format([*shown][first]), mend, column, frame.index[first])
+            raise self.no(what.format([*values][first]), mend, column, frame.index[first])
 
     def named(self, sheet: pd.DataFrame, ladder: str, stages: Mapping[str, str]) -> pd.DataFrame:
         """Columns of names, indexed by row number; only options and units may be nan, empty."""
@@ -173,18 +172,16 @@ class _Reading:
         filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
         used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
         if len(used) == 2:
-            first, second = used.values()
-            what = f"some rows give a probability (row {first}), some a count (row {second})"
-            raise self.no(what, "give one of the two for all rows, and leave the other column out")
+            what = "some rows give a probability (row {}), some a count (row {})"
+            mend = "give one of the two for all rows, and leave the other column out"
+            raise self.no(what.format(*used.values()), mend)
         kind = [*used, *filled][0]
         values, said = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
-        one, most = kind == "probability", MOST_DRAWS
-        mend = "call it count, if these are counts" if one else FEWER
-        if not one:
-            wrong, told = values % 1 != 0, "call it probability, if these are probabilities"
-            self.refuse(sheet, wrong, kind, f"{said} not a whole number", told, values)
-        above = values > (1 + NEAR * (self.slack == NEAR) if one else most)
-        self.refuse(sheet, above, kind, f"{said} above {1 if one else most}", mend, values, one=one)
+        most, mend = 1 + NEAR * (self.slack == NEAR), "call it count, if these are counts"
+        if kind == "count":
+            most, mend, told = MOST_DRAWS, FEWER, "call it probability, if these are probabilities"
+            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", told, values)
+        self.refuse(sheet, values > most, kind, f"{said} above {most:.0f}", mend, values)
         return kind, values
 
     def share(self, sheet: pd.DataFrame, column: str) -> np.ndarray:
@@ -193,7 +190,7 @@ class _Reading:
         if self.slack == NEAR:
             mass = np.where((mass > 1) & (mass <= 1 + NEAR), 1, mass)
         what, mend = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
-        self.refuse(sheet, mass > 1, column, what, mend, mass, one=True)
+        self.refuse(sheet, mass > 1, column, what, mend, mass)
         return mass
 
     def refuse_twice(self, rows: pd.DataFrame, spelled: str = "option") -> None:
@@ -202,8 +199,7 @@ class _Reading:
             same = rows[rows["group"] == rows.at[twice.idxmax(), "group"]]
             pair = same[same[spelled].isin([same.at[twice.idxmax(), spelled]])][:2]
             shown = (f"{n!r:.60}" if n == n else "the empty one" for n in pair["option"].unique())
-            first, second = pair.index
-            what = f"rows {first} and {second} give the same option, {' and '.join(shown)}"
+            what = "rows {} and {} give the same option, ".format(*pair.index) + " and ".join(shown)
             mend = "remove one of them, add them up, or name their prompts apart"
             raise self.no(f"{what}, for one stage, task and prompt", mend, "option")
 
@@ -224,12 +220,13 @@ class _Reading:
         groups["mass"] = self.by_answered(groups, mass.where(stated, summed), kind)
         lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
         if len(lost):
-            two = ((x, f"{x:.4g}", f"1 - {1 - x:.1g}") for x in (lost.mean(), lost.min()))
-            said = "{} on average, {} at least".format(*(a if x < 0.9999 else b for x, a, b in two))
+            two = (
+                f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in (lost.mean(), min(lost))
+            )
+            said = "the mass on the options is {} on average, {} at least".format(*two)
             said += " (rounding alone could do that)" if min(lost) > 1 - self.slack else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
-            said = f"{none}: the mass on the options is {said}"
-            self.notes.append(f"{said}; laws are conditional on an option.")
+            self.notes.append(f"{none}: {said}; laws are conditional on an option.")
         counted = groups["answered"].notna().any()  # else what nobody answered is only told
         groups["low"] = (groups["mass"] < answering.LEAST) & counted
         return groups[(on > 0) | groups["low"]].copy()
@@ -251,21 +248,25 @@ class _Reading:
     def sums(self, groups: pd.DataFrame) -> pd.Series:
         """The share on the options. Refuses probabilities that do not sum as they must."""
         on, total, stated = groups["on"], groups["total"], groups["mass"].notna()
-        column, what = "probability", "the probabilities of the options sum to {:.3g}"
         nothing = (on < LEAST) & ~(groups["answered"] < answering.LEAST)
-        mend = "remove the group: it holds no law"
-        self.refuse(groups, nothing, column, what, mend, on)
-        what, above = "the probabilities of the group sum to {:.6g}, above 1", total - 1
-        mend = "correct them, or give counts in a column count"
-        self.refuse(groups, total > 1 + self.slack, column, what, mend, total, one=True)
-        what = "the probabilities of a group with a mass sum to {:.6g}, not 1"
-        mend = "divide them by their sum (they are conditional on the mass), or leave mass out"
-        self.refuse(groups, stated & (on < 1 - self.slack), column, what, mend, on, one=True)
-        below, divided = stated * (1 - on), "(rounding); their laws are divided by their sums."
-        for off, where in ((above, " the sums exceed"), (below, " with a mass the sums miss")):
+        checks = (
+            (nothing, "the options sum to {:.3g}", on, "remove the group: it holds no law"),
+            (total > 1 + self.slack, "the group sum to {:.6g}, above 1", total,
+             "correct them, or give counts in a column count"),
+            (stated & (on < 1 - self.slack), "a group with a mass sum to {:.6g}, not 1", on,
+             "divide them by their sum (they are conditional on the mass), or leave mass out"),
+        )  # fmt: skip
+        for wrong, what, shown, mend in checks:
+            what = f"the probabilities of {what}"
+            self.refuse(groups, wrong, "probability", what, mend, shown)
+        misses = (
+            (total - 1, " the sums exceed"),
+            (stated * (1 - on), " with a mass the sums miss"),
+        )
+        for off, where in misses:
             if n := (off > NOISE).sum():
-                said = f"In {n} of {len(on)} groups{where} 1 by at most {off.max():.2g}"
-                self.notes.append(f"{said} {divided}")
+                said = f"In {n} of {len(on)} groups{where} 1 by at most {off.max():.2g} (rounding)"
+                self.notes.append(f"{said}; their laws are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
     def by_answered(self, groups: pd.DataFrame, mass: pd.Series, kind: str) -> pd.Series:
@@ -385,15 +386,18 @@ class _Reading:
 
 def told_answered(asked: pd.DataFrame) -> list[str]:
     """What was answered, ladder by ladder, and what is not measurable; asked: of `Table`."""
-    said, few = [], []
-    for ladder, mine in asked.groupby("ladder", sort=False):
-        masses = mine.groupby("stage")["mass"]
-        each = {stage: answering.count(mass.to_numpy()) for stage, mass in masses}
-        counts = (f"{stage} {each[stage].said}" for stage in _in_order(each))
+
+    def counted(*names: str) -> dict[tuple, answering.Count]:
+        masses = asked.groupby([*names], sort=False)["mass"]
+        return {key: answering.count(mass.to_numpy()) for key, mass in masses}
+
+    said, each = [], counted("ladder", "stage")
+    for ladder in asked["ladder"].unique():
+        stages = _in_order(stage for name, stage in each if name == ladder)
+        counts = (f"{stage} {each[ladder, stage].said}" for stage in stages)
         said.append(f"{ladder}: {', '.join(counts)}.")
-    for names, mass in asked.groupby(["ladder", "task", "stage"], sort=False)["mass"]:
-        if not (found := answering.count(mass.to_numpy())).measurable:
-            few.append(f"{' '.join(names)} ({found.answered} of {found.asked})")
+    every = counted("ladder", "task", "stage").items()
+    few = [f"{' '.join(key)} ({n.answered} of {n.asked})" for key, n in every if not n.measurable]
     if few:
         said.append(f"Not measurable, for too few prompts are answered: {some(few)}.")
     return said
