@@ -138,59 +138,67 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def load_fall(data: Data, path: pd.DataFrame) -> pd.DataFrame:
-    """Liquidity along SFT, a row per model and step: value, low, high in bits. Step 0: the base as
-    raw text; later steps in chat form. path: of `figures.load_path`, for the ladders.
+def load_fall(data: Data) -> pd.DataFrame:
+    """Spread among prompts along SFT over the base's: a row per model and step, with interval.
+
+    The base is read as raw text, SFT in chat form. Step 0 is the base itself. Steps that too few
+    prompts answer are left out.
     """
-    titles = {one.name: one.title for one in data.series}
-    mine = path[(path["quantity"] == "liquidity, bits") & path["ladder"].isin(titles)]
-    native = mine[(mine["form"] == CHAT) == (mine["step"] > 0)].sort_values(["ladder", "step"])
-    organisms = native.assign(model=native["ladder"].map(titles))
-    columns = ["model", "step", "value", "low", "high"]
-    rows = [] if real.PARENT not in titles else _real_fall(data.task, titles[real.PARENT])
-    return pd.concat([pd.DataFrame(rows, columns=columns), organisms[columns]], ignore_index=True)
-
-
-def _real_fall(task: str, title: str) -> list[dict]:
-    """Of the real base and its first SFT run, on the contexts that all steps answer."""
-    rungs = load_ladder(real.EXPERIMENT).rungs
-    steps = {r.step: (r.name, CHAT) for r in rungs if r.run == real.PLAIN[0] and r.stage == "sft"}
-    every = real.compared(real.read([task]), task, {0: ("base", COMPLETION)} | steps)
-    if not every.count.measurable:
-        return []
     rows = []
-    for step in sorted(every.tables):
-        bits = phase_numbers.liquidity(every, step)
-        row = {"model": title, "step": step, "value": bits.value}
-        rows.append(row | {"low": bits.low, "high": bits.high})
-    return rows
+    for one in data.series:
+        every = _real_steps(data.task) if one.name == real.PARENT else _steps(data, one.name)
+        rows.append({"model": one.title, "step": 0, "value": 1.0, "low": 1.0, "high": 1.0})
+        for step, both in sorted(every.items()):
+            if both.count.measurable:
+                kept = phase_numbers.kept_spread(both, "base", "sft")
+                row = {"model": one.title, "step": step, "value": kept.value}
+                rows.append(row | {"low": kept.low, "high": kept.high})
+    return pd.DataFrame(rows)
+
+
+def _steps(data: Data, ladder: str) -> dict[int, views.Compared]:
+    """Of a ladder: SFT step -> the base beside it."""
+    mine = data.readouts[data.readouts["ladder"] == ladder]
+    rungs = mine.loc[(mine["stage"] == "sft") & (mine["form"] == CHAT), ["rung", "step"]]
+    base, found = views.unconditional(mine, "base", data.task), {}
+    for rung, step in rungs.drop_duplicates().itertuples(index=False):
+        tuned = views.unconditional(mine, rung, data.task, CHAT)
+        found[step] = views.of_tables({"base": base, "sft": tuned})
+    return found
+
+
+def _real_steps(task: str) -> dict[int, views.Compared]:
+    """Of the first SFT run of the real base."""
+    readouts, base = real.read([task]), ("base", COMPLETION)
+    return {
+        rung.step: real.compared(readouts, task, {"base": base, "sft": (rung.name, CHAT)})
+        for rung in load_ladder(real.EXPERIMENT).rungs
+        if rung.run == real.PLAIN[0] and rung.stage == "sft"
+    }
 
 
 def plot_fall(frame: pd.DataFrame) -> Figure:
-    """Liquidity over SFT steps, a line a model, named at its end."""
+    """Spread over the base's by SFT step, a line a model; the mark of a collapse is dotted."""
     fig, ((ax,),) = _axes(1, 1, (WIDE, 2.1))
-    _lines(ax, frame, "step", list(frame["model"].unique()))
+    for n, (model, mine) in enumerate(frame.groupby("model", sort=False)):
+        colour = HUES[n % len(HUES)]
+        look = {"color": colour, "marker": "osD^"[n % 4], "ms": 3.5, "label": label(model)}
+        ax.plot(mine["step"], mine["value"], **look)
+        ax.fill_between(mine["step"], mine["low"], mine["high"], color=colour, alpha=0.2, lw=0)
+    ax.axhline(MARKS["collapse"].mark, color=COLOURS["chance"], lw=1, ls=":")
+    ax.set_yscale("log")
     ax.set_xscale("symlog", linthresh=1)
     steps = sorted(frame["step"].unique())
     shown = [step for step in steps if step == 0 or np.log2(step) % 1 == 0 or len(steps) < 4]
     ax.set_xticks(shown, ["base" if not step else str(step) for step in shown], fontsize=TEXT)
     ax.minorticks_off()
     ax.set_xlim(0, max(steps) * 1.1)
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("SFT steps", fontsize=TEXT)
-    ax.set_ylabel("liquidity, bits", fontsize=TEXT)
+    ax.set_ylabel("spread over the base's", fontsize=TEXT)
     ax.tick_params(labelsize=TEXT)
-    fig.legend(loc="outside lower center", ncols=2, fontsize=TEXT)
+    fig.legend(loc="outside lower center", ncols=3, fontsize=TEXT)
     return fig
-
-
-def _lines(ax, frame: pd.DataFrame, x: str, models: Sequence[str]) -> None:
-    """A line a model, with its interval."""
-    for n, model in enumerate(models):
-        mine, colour = frame[frame["model"] == model], HUES[n % len(HUES)]
-        look = {"color": colour, "marker": "osD^"[n % 4], "ms": 3.5, "label": label(model)}
-        ax.plot(mine[x], mine["value"], **look)
-        ax.fill_between(mine[x], mine["low"], mine["high"], color=colour, alpha=0.2, lw=0)
-    ax.set_ylim(0, None)
 
 
 # --- all tasks of a phase -------------------------------------------------------------------------

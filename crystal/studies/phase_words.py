@@ -14,7 +14,7 @@ from ..measure.chain import LIQUID, NUCLEATION, SETTLING
 from ..measure.claims import MARKS
 from ..present import chips, figures, show, verdicts, views
 from ..texts import markdown
-from . import phase_numbers, real
+from . import phase_figures, phase_numbers, real
 from .phase import STAGE, Data, Series
 
 ASKED = {
@@ -245,16 +245,13 @@ def pairs(numbers: Mapping[str, phase_numbers.Numbers]) -> dict[str, str]:
 
 
 def fall(frame: pd.DataFrame) -> dict[str, str]:
-    """Of liquidity along SFT."""
-    ends = frame.groupby("model", sort=False)["value"].agg(["first", "last"])
-    told = "; ".join(
-        f"{row.Index}: {show.number(row.first)} to {show.number(row.last)} bit"
-        for row in ends.itertuples()
-    )
+    """Of the spread along SFT."""
+    ends = frame.groupby("model", sort=False)["value"].last()
+    told = "; ".join(f"{model} {show.number(value)}" for model, value in ends.items())
     return {
-        "alt": f"Liquidity along SFT, from the base to its end. {told}.",
-        "caption": "What the prompt tells about the answer along SFT, with intervals; the base is "
-        f"read as raw text, SFT in chat form. {markdown(told)}.",
+        "alt": f"Spread among prompts along SFT, over the base's. At its end: {told}.",
+        "caption": "Spread among prompts along SFT, over the base's, with intervals; below the "
+        f"dotted line it is a collapse. At the end: {markdown(told)}.",
     }
 
 
@@ -268,3 +265,30 @@ def path(numbers: Mapping[str, phase_numbers.Numbers]) -> dict[str, str]:
         f"{views.captioned(numbers, base)} bit (base, raw text), then "
         f"{views.captioned(numbers, sft)} bit (SFT, chat).",
     }
+
+
+# --- all tasks of a phase -------------------------------------------------------------------------
+
+SEEN = {
+    LIQUID: "the base's liquidity is above the mark",
+    NUCLEATION: "SFT leaves less than half of the base's liquidity",
+    SETTLING: "the last stage gives no liquidity back",
+}
+
+
+def said_of_every(every: pd.DataFrame, phase: str) -> str:
+    """On how many tasks what the phase is about is seen, plain."""
+    found = phase_figures.falls(every, phase)
+    told = ", ".join(f"{model} on {seen} of {of}" for model, (seen, of) in found.items())
+    return f"Tasks on which {SEEN[phase]}: {told}."
+
+
+def claim_every(every: pd.DataFrame, phase: str) -> None:
+    """The same, recorded: chapters quote it."""
+    show.claim(phase, verdict="measured", sentence=said_of_every(every, phase))
+
+
+def every_task(every: pd.DataFrame, phase: str) -> dict[str, str]:
+    """Of the small panels, one a task."""
+    said = said_of_every(every, phase)
+    return {"alt": f"Liquidity of each task by stage. {said}", "caption": markdown(said)}
