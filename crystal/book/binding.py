@@ -135,28 +135,33 @@ def contents() -> dict:
 def _bound(page: Page) -> bytes:
     """The executed notebook as the book wants it: retitled, code folded, MyST outputs as cells."""
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
-    cells = [_prose("title", f"# {markdown(page.title)}\n")]
+    cells, code = [_prose("title", f"# {markdown(page.title)}\n")], []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown" and source.startswith("# "):  # the template's own title
             cell["source"] = source.partition("\n")[2].lstrip()
         if cell["cell_type"] == "code":
+            code.append(source)
             shown = [output.get("data", {}) for output in cell["outputs"]]
             told = ["".join(data[MYST]) for data in shown if MYST in data]
             cell["outputs"] = [o for o in cell["outputs"] if MYST not in o.get("data", {})]
             tags = set(cell["metadata"].get("tags", ()))
-            folded = "hide-input" if cell["outputs"] else "hide-cell"
-            added = "remove-cell" if "parameters" in " ".join(tags) else folded
-            cell["metadata"]["tags"] = sorted(tags | {added})
-            cells += [cell, *(_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told))]
+            cell["metadata"]["tags"] = sorted(tags | {"hide-input"})
+            cells += [cell] if cell["outputs"] else []
+            cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told)]
         elif cell["source"]:
             cells.append(cell)
+    cells.append(_prose("code", _fold("Code of this page", "\n\n".join(code))))
     notebook["cells"] = cells
     return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
 
 
 def _prose(id: str, text: str) -> dict:
     return {"id": id, "cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def _fold(title: str, code: str) -> str:
+    return f"`````{{dropdown}} {title}\n````python\n{code}\n````\n`````"
 
 
 def _downloads(html: Path) -> None:

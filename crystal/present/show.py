@@ -17,6 +17,7 @@ hold. Knows nothing of tasks, ladders or quantities.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import inspect
@@ -24,7 +25,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -58,6 +59,7 @@ class _Page:
     inputs: dict[str, Any]
     claims: dict[str, dict] = field(default_factory=dict)
     figures: set[str] = field(default_factory=set)
+    folded: list[tuple[str, str | None]] | None = None  # what the open fold holds so far
 
 
 _current: _Page | None = None
@@ -200,10 +202,31 @@ def on_dark(svg: str) -> str:
     return svg.replace("<svg ", '<svg fill="#e6e6e6" ', 1)  # matplotlib leaves black out
 
 
-def tell(myst: str) -> None:
-    """Put MyST markdown on the page. Numbers in it come from code: f"{show.fmt(x)}"."""
+def tell(myst: str, seen: str | None = None) -> None:
+    """Put MyST markdown on the page. Numbers in it come from code: f"{show.fmt(x)}".
+
+    seen: HTML that a notebook shows in its place.
+    """
     _page()
-    _display(myst, None)
+    _display(myst, seen)
+
+
+@contextlib.contextmanager
+def fold(title: str) -> Iterator[None]:
+    """What is shown meanwhile stands in one fold of the book's page; a notebook shows it open.
+
+    A link to `#` and the title's slug opens the fold: its target lies inside.
+    """
+    page = _page()
+    page.folded = held = []
+    try:
+        yield
+    finally:
+        page.folded = None
+    parts = [f'<span id="{slug(title)}"></span>', *(myst for myst, _ in held)]
+    whole = "\n\n".join([f"::::::::{{dropdown}} {title}", *parts, "::::::::"])
+    for number, (myst, seen) in enumerate(held):
+        _display("" if number else whole, seen or myst, rich=bool(seen))
 
 
 def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
@@ -332,10 +355,15 @@ def _write_json(path: Path, value: Mapping) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _display(myst: str, seen: str | None) -> None:
+def _display(myst: str, seen: str | None, *, rich: bool = True) -> None:
+    """myst: of the book. seen: in a notebook, HTML or markdown; None: the MyST itself."""
     from IPython.display import display
 
-    display({MYST: myst, **({"text/html": seen} if seen else {"text/markdown": myst})}, raw=True)
+    if _page().folded is not None:
+        _page().folded.append((myst, seen))
+        return
+    mime = "text/html" if seen and rich else "text/markdown"
+    display({MYST: myst, mime: seen or myst}, raw=True)
 
 
 def number(x: float | None) -> str:

@@ -13,7 +13,7 @@ import inspect
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,17 +93,24 @@ def measured(
 ) -> Survey:
     """`survey` of a ladder's read-outs in the store, computed where it is not kept already."""
     how = {"final": final, "quantile": float(quantile), "seed": seed, "permutations": permutations}
-    rests_on = [ladder, how, store.manifest_digest(ladder)]
-    key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
-    path = root() / FOLDER / code() / f"{ladder}-{key}.json"
-    try:
-        return unpacked(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
+
+    def fresh() -> Survey:
         chain.check(quantile=quantile, seed=seed, permutations=permutations)
         there = {rung.name for rung in load_ladder(ladder).rungs}
         rungs = [rung for rung in ("base", "sft", final) if rung in there]
-        readouts = store.load_readouts(ladder, rungs=rungs, tasks=PHASE_TASKS)
-        found = survey(readouts, **how)
+        return survey(store.load_readouts(ladder, rungs=rungs, tasks=PHASE_TASKS), **how)
+
+    return kept(ladder, [ladder, how, store.manifest_digest(ladder)], fresh)
+
+
+def kept(name: str, rests_on: Sequence[Any], fresh: Callable[[], Survey]) -> Survey:
+    """A survey, computed where it is not kept already. rests_on: beside the code that measures."""
+    key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
+    path = root() / FOLDER / code() / f"{name}-{key}.json"
+    try:
+        return unpacked(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
+        found = fresh()
         path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.parent.iterdir():
             if other != path.parent:  # of code that is no more

@@ -258,6 +258,17 @@ def captioned(numbers: Numbers, label: str) -> str:
     return markdown(each(numbers, label))
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Which prompts the ladders of a page answer. verdicts: of those that cannot be measured."""
+
+    able: list[str]  # ladders on which the task can be measured
+    told: list[str]  # a sentence each
+    why: list[str]  # a sentence for each of the others
+    whole: bool  # every prompt is answered by every checkpoint
+    verdicts: Mapping[str, Sequence[Verdict]]
+
+
 def tell_answered(
     readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
 ) -> list[str]:
@@ -266,10 +277,22 @@ def tell_answered(
     A ladder that it cannot be measured on is named with the reason, and so are its `claims`. None
     left: the page ends.
     """
-    able, told, why = [], [], []
+    found = count_answered(readouts, task, *places, claims=claims)
+    show.tell(show.listed([*found.told, *found.why]))
+    if not found.able:
+        show.stop(" ".join(found.why))
+    return found.able
+
+
+def count_answered(
+    readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
+) -> Answered:
+    """The same, recorded and not yet told."""
+    able, told, why, whole, verdicts = [], [], [], True, {}
     for ladder, mine in each_ladder(readouts):
         title, found = load_ladder(ladder).title, compared(mine, task, *places)
         told.append(f"{title}: {_answered(mine, task, found)}")
+        whole &= found.count.answered == found.count.asked
         for place, one in found.counts.items():
             said, share = f"{_named(place)}: {one.said}", one.answered / one.asked
             where = {"ladder": ladder, "task": task, "verdict": "measured"}
@@ -278,12 +301,10 @@ def tell_answered(
             able.append(ladder)
             continue
         why.append(f"{title}: {found.count.why}.")
-        for verdict in chain.no_verdicts(claims, found.count):
+        verdicts[ladder] = chain.no_verdicts(claims, found.count)
+        for verdict in verdicts[ladder]:
             show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
-    show.tell(show.listed([*told, *why]))
-    if not able:
-        show.stop(" ".join(why))
-    return able
+    return Answered(able, told, why, whole, verdicts)
 
 
 def _answered(mine: pd.DataFrame, task: str, found: Compared) -> str:

@@ -15,6 +15,10 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     figures             training runs, forms and real checkpoints, drawn
     real_figures        a real base, drawn
     later               what DPO and RL do to it after SFT
+    phase_numbers       a page of one phase and one task: all its numbers
+    phase               what it compares and judges, a real base first
+    phase_figures       the same, drawn; all tasks of a phase at a glance
+    phase_words         the same, in words
     front               the first page: a real model beside organisms, and every verdict
     experiment_figures  seed control and remelting, drawn
 """

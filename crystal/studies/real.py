@@ -82,13 +82,15 @@ def pairs(
 
 
 def surveys(
-    readouts: Laws, form: str = CHAT, *, whole: bool = False, **how
+    readouts: Laws, form: str = CHAT, *, whole: bool = False, runs: Sequence[str] = (), **how
 ) -> dict[str, chain.Survey]:
     """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: on all hundred
-    prompts, of the runs that were asked these.
+    prompts, of the runs that were asked these. runs: none but these.
     """
     found = {}
     for run, rung in ends().items():
+        if runs and run not in runs:
+            continue
         if (rung.name, form, PHASE_TASKS[0]) not in readouts:
             continue
         if not whole or rung.grid == "natural":

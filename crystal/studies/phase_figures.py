@@ -1,0 +1,309 @@
+"""The figures that open phase pages and chapters. Frames are tidy; models are named by title."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..ask.ladders import load_ladder
+from ..ask.prompts import CHAT, COMPLETION
+from ..ask.tasks import PHASE_TASKS, TASKS
+from ..measure import quantities as ph
+from ..measure.claims import MARKS
+from ..present import show, views
+from ..present.figures import COLOURS
+from ..texts import label
+from . import later, phase_numbers, real
+from .phase import STAGE, Data, load_real
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
+WIDE = 4.2  # inches: the book shows a figure of that width whole on a phone
+TEXT = 7.5  # points
+
+
+# --- before and after -----------------------------------------------------------------------------
+
+
+def load_picture(data: Data) -> pd.DataFrame:
+    """Answers before and after: a row per model, place and prompt, a column per option.
+
+    Conditional on an option. Prompts with the same likeliest answer before stand side by side, in
+    the same order after.
+    """
+    frames = []
+    for one in data.series:
+        first = one.answers.laws(one.before)
+        order = np.lexsort((-first.max(1), first.argmax(1)))
+        ids = [one.answers.prompts[i].id for i in order]
+        for place in filter(None, (one.before, one.after)):
+            laws = pd.DataFrame(one.answers.laws(place)[order], columns=TASKS[data.task].options)
+            about = {"model": one.title, "place": STAGE[place], "unit": one.unit, "prompt": ids}
+            frames.append(pd.concat([pd.DataFrame(about, index=laws.index), laws], axis=1))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_picture(frame: pd.DataFrame) -> Figure:
+    """Models across, before above after; in a panel prompts down, options across."""
+    from matplotlib.colors import PowerNorm
+
+    models, places = list(frame["model"].unique()), list(frame["place"].unique())
+    options = list(frame.columns[4:])
+    size = WIDE, 0.65 + 0.95 * len(places)
+    fig, axes = _axes(len(places), len(models), size, sharex=True)
+    norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
+    for column, model in zip(axes.T, models, strict=True):
+        for ax, place in zip(column, places, strict=True):
+            mine = frame[(frame["model"] == model) & (frame["place"] == place)]
+            image = ax.imshow(
+                mine[options], aspect="auto", norm=norm, cmap="cividis", interpolation="none"
+            )
+            ax.set(yticks=[])
+            ax.grid(False)
+            ax.spines[:].set_visible(False)
+        column[0].set_title(label(model, most=40, wide=54 // len(models)), fontsize=TEXT)
+        _ticks(column[-1], options, WIDE / len(models))
+    for row, place in zip(axes, places, strict=True):
+        row[0].set_ylabel(place, fontsize=TEXT)
+    bar = fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25)
+    bar.ax.tick_params(labelsize=TEXT)
+    bar.set_label("probability", fontsize=TEXT)
+    return fig
+
+
+def _axes(
+    rows: int, columns: int, size: tuple[float, float], **shared
+) -> tuple[Figure, np.ndarray]:
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=size, layout="constrained")
+    return fig, fig.subplots(rows, columns, squeeze=False, **shared)
+
+
+def _ticks(ax, options: Sequence[str], room: float) -> None:
+    """Name as many options as fit into `room` inches; long words stand upright."""
+    longest = max(map(len, options))
+    each = 0.12 if longest > 2 else 0.075 * (longest + 1)
+    step = int(np.ceil(len(options) * each / (room - 0.25)))
+    ax.set_xticks(range(len(options))[::step], options[::step], fontsize=TEXT)
+    ax.tick_params(length=0, axis="x", rotation=90 if longest > 2 else 0)
+
+
+# --- what carries the verdict ---------------------------------------------------------------------
+
+
+def load_entropies(data: Data) -> pd.DataFrame:
+    """Entropy of the base's answer under each prompt, bits; a row per model and prompt.
+
+    mean: of these entropies; whole: entropy of the mean answer. Their gap is the liquidity.
+    """
+    frames = []
+    for one in data.series:
+        laws = one.answers.laws(one.before)
+        entropy = ph.entropy_bits(laws)
+        columns = {"model": one.title, "prompt": [p.id for p in one.answers.prompts]}
+        columns |= {"entropy": entropy, "mean": entropy.mean()}
+        columns |= {"whole": ph.entropy_bits(laws.mean(0)), "ceiling": np.log2(laws.shape[1])}
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_entropies(frame: pd.DataFrame) -> Figure:
+    """Models down: the prompts' entropies; from their mean to the mean answer's is liquidity."""
+    import seaborn
+
+    models = list(frame["model"].unique())
+    fig, ((ax,),) = _axes(1, 1, (WIDE, 0.75 + 0.5 * len(models)))
+    look = {"color": COLOURS["base"], "inner": None, "cut": 0, "linewidth": 0, "alpha": 0.5}
+    seaborn.violinplot(
+        frame, x="entropy", y="model", order=models, ax=ax, density_norm="width", width=0.5, **look
+    )
+    for y, (_, mine) in enumerate(frame.groupby("model", sort=False)):
+        mean, whole = mine[["mean", "whole"]].iloc[0]
+        ax.plot([mean, whole], [y, y], color=COLOURS["seed"], lw=3, solid_capstyle="butt")
+        ax.plot([mean, mean], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5)
+        ax.plot([whole, whole], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5, ls=":")
+        told = f"{show.number(whole - mean)} bit"
+        ax.text((mean + whole) / 2, y - 0.34, told, ha="center", va="bottom", fontsize=TEXT)
+    names = [label(model, wide=16) for model in models]
+    ax.set_yticks(range(len(models)), names, fontsize=TEXT)
+    ax.set(ylabel="", xlim=(0, frame["ceiling"].iloc[0] * 1.02), ylim=(len(models) - 0.4, -0.75))
+    ax.set_xlabel("entropy of the answer, bits (the axis ends at even odds)", fontsize=TEXT)
+    ax.tick_params(axis="x", labelsize=TEXT)
+    return fig
+
+
+def load_fall(data: Data) -> pd.DataFrame:
+    """Spread among prompts along SFT over the base's: a row per model and step, with interval.
+
+    The base is read as raw text, SFT in chat form. Step 0 is the base itself. Steps that too few
+    prompts answer are left out.
+    """
+    rows = []
+    for one in data.series:
+        every = _real_steps(data.task) if one.name == real.PARENT else _steps(data, one.name)
+        rows.append({"model": one.title, "step": 0, "value": 1.0, "low": 1.0, "high": 1.0})
+        for step, both in sorted(every.items()):
+            if both.count.measurable:
+                kept = phase_numbers.kept_spread(both, "base", "sft")
+                row = {"model": one.title, "step": step, "value": kept.value}
+                rows.append(row | {"low": kept.low, "high": kept.high})
+    return pd.DataFrame(rows)
+
+
+def _steps(data: Data, ladder: str) -> dict[int, views.Compared]:
+    """Of a ladder: SFT step -> the base beside it."""
+    mine = data.readouts[data.readouts["ladder"] == ladder]
+    rungs = mine.loc[(mine["stage"] == "sft") & (mine["form"] == CHAT), ["rung", "step"]]
+    base, found = views.unconditional(mine, "base", data.task), {}
+    for rung, step in rungs.drop_duplicates().itertuples(index=False):
+        tuned = views.unconditional(mine, rung, data.task, CHAT)
+        found[step] = views.of_tables({"base": base, "sft": tuned})
+    return found
+
+
+def _real_steps(task: str) -> dict[int, views.Compared]:
+    """Of the first SFT run of the real base."""
+    readouts, base = real.read([task]), ("base", COMPLETION)
+    return {
+        rung.step: real.compared(readouts, task, {"base": base, "sft": (rung.name, CHAT)})
+        for rung in load_ladder(real.EXPERIMENT).rungs
+        if rung.run == real.PLAIN[0] and rung.stage == "sft"
+    }
+
+
+def plot_fall(frame: pd.DataFrame) -> Figure:
+    """Spread over the base's by SFT step, a line a model; the mark of a collapse is dotted."""
+    fig, ((ax,),) = _axes(1, 1, (WIDE, 2.1))
+    for n, (model, mine) in enumerate(frame.groupby("model", sort=False)):
+        colour = HUES[n % len(HUES)]
+        look = {"color": colour, "marker": "osD^"[n % 4], "ms": 3.5, "label": label(model)}
+        ax.plot(mine["step"], mine["value"], **look)
+        ax.fill_between(mine["step"], mine["low"], mine["high"], color=colour, alpha=0.2, lw=0)
+    ax.axhline(MARKS["collapse"].mark, color=COLOURS["chance"], lw=1, ls=":")
+    ax.set_yscale("log")
+    ax.set_xscale("symlog", linthresh=1)
+    steps = sorted(frame["step"].unique())
+    shown = [step for step in steps if step == 0 or np.log2(step) % 1 == 0 or len(steps) < 4]
+    ax.set_xticks(shown, ["base" if not step else str(step) for step in shown], fontsize=TEXT)
+    ax.minorticks_off()
+    ax.set_xlim(0, max(steps) * 1.1)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("SFT steps", fontsize=TEXT)
+    ax.set_ylabel("spread over the base's", fontsize=TEXT)
+    ax.tick_params(labelsize=TEXT)
+    fig.legend(loc="outside lower center", ncols=3, fontsize=TEXT)
+    return fig
+
+
+# --- all tasks of a phase -------------------------------------------------------------------------
+
+STAGES = {"liquid": ("base",), "nucleation": ("base", "sft"), "settling": tuple(STAGE)}
+
+
+def load_every(ladders: Sequence[str]) -> pd.DataFrame:
+    """Liquidity as a share of its ceiling: a row per model, task and stage; of these prompts.
+
+    A real base first, where it was read. Each model on the prompts that all its stages answer; a
+    task that cannot be measured is left out.
+    """
+    rows = []
+    for title, found in {**_real_stages(), **_ladder_stages(ladders)}.items():
+        for task, one in found.items():
+            if one.count.measurable:
+                bits = {place: float(ph.liquidity_bits(one.laws(place))) for place in one.tables}
+                most = phase_numbers.most_bits(task)
+                rows += [
+                    {"model": title, "task": task, "stage": STAGE[place], "share": x / most}
+                    for place, x in bits.items()
+                ]
+    return pd.DataFrame(rows)
+
+
+def _ladder_stages(ladders: Sequence[str]) -> dict[str, dict[str, views.Compared]]:
+    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, rungs=list(STAGE))
+    return {
+        load_ladder(ladder).title: {
+            task: views.compared(mine, task, *STAGE) for task in PHASE_TASKS
+        }
+        for ladder, mine in views.each_ladder(readouts)
+    }
+
+
+def _real_stages() -> dict[str, dict[str, views.Compared]]:
+    """The real base as raw text, its first SFT run and, where they were read, later stages."""
+    how = {"seed": 0, "permutations": 999}
+    if (found := load_real("nucleation", PHASE_TASKS[0], how)) is None:
+        return {}
+    tuned = {"sft": real.ends()[real.PLAIN[0]]}
+    if later.read():
+        tuned = later.rungs()
+    places = {"base": ("base", COMPLETION)}
+    places |= {stage: (rung.name, CHAT) for stage, rung in tuned.items()}
+    readouts = real.read()
+    tasks = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
+    return {found[0].title: tasks}
+
+
+def of_phase(every: pd.DataFrame, phase: str) -> pd.DataFrame:
+    """The stages that a phase is about."""
+    return every[every["stage"].isin([STAGE[stage] for stage in STAGES[phase]])]
+
+
+def plot_every(frame: pd.DataFrame) -> Figure:
+    """A small panel a task: share of the ceiling by stage, a line a model."""
+    import seaborn
+
+    models, stages = list(frame["model"].unique()), list(frame["stage"].unique())
+    look = dict(zip(models, HUES * len(models), strict=False))
+    grid = seaborn.FacetGrid(
+        frame, col="task", col_wrap=3, height=0.95, aspect=WIDE / 3 / 0.95, despine=True
+    )
+    x, y = ("share", "model") if len(stages) == 1 else ("stage", "share")
+    how = {"hue": "model", "palette": look, "order": models if x == "share" else stages}
+    how |= {"hue_order": models, "errorbar": None, "markersize": 4, "linewidth": 1.2}
+    grid.map_dataframe(seaborn.pointplot, x=x, y=y, **how)
+    grid.set_titles("{col_name}", size=TEXT, pad=2)
+    grid.set_axis_labels("", "")
+    for ax in grid.axes.flat:
+        ax.tick_params(labelsize=TEXT, length=2)
+        if x == "share":
+            ax.axvline(MARKS["many-laws"].mark, color=COLOURS["chance"], lw=1, ls=":")
+            ax.set_yticks(range(len(models)), [""] * len(models))
+    grid.figure.set_layout_engine("constrained")
+    handles = [
+        grid.axes.flat[0].plot([], [], "o", color=look[model], ms=4, label=label(model))[0]
+        for model in models
+    ]
+    grid.figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(models), fontsize=TEXT
+    )
+    side = "" if x == "share" else "up: "
+    grid.figure.supxlabel(f"{side}liquidity as a share of its ceiling", fontsize=TEXT)
+    return grid.figure
+
+
+def falls(every: pd.DataFrame, phase: str) -> Mapping[str, tuple[int, int]]:
+    """Model -> on how many tasks the phase's change is seen, of how many.
+
+    liquid: liquidity above the mark; nucleation: SFT leaves less than half; settling: the last
+    stage gains less than the mark of the base's liquidity.
+    """
+    found = {}
+    for model, mine in every.groupby("model", sort=False):
+        table = mine.pivot(index="task", columns="stage", values="share")
+        if phase == "liquid":
+            seen = table["base"] > MARKS["many-laws"].mark
+        elif phase == "nucleation":
+            seen = table["SFT"] < table["base"] * MARKS["collapse"].mark
+        elif "RLVR" in table:
+            seen = table["RLVR"] - table["SFT"] < table["base"] * MARKS["stays-frozen"].mark
+        else:
+            continue
+        found[model] = int(seen.sum()), len(seen)
+    return found

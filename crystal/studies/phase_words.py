@@ -1,0 +1,294 @@
+"""What a phase page says: its head, what changed, captions and alt texts, the method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from ..ask.ladders import load_ladder
+from ..ask.prompts import NARRATORS
+from ..ask.tasks import TASKS
+from ..measure import claims
+from ..measure.chain import LIQUID, NUCLEATION, SETTLING
+from ..measure.claims import MARKS
+from ..present import chips, figures, show, verdicts, views
+from ..texts import markdown
+from . import phase_figures, phase_numbers, real
+from .phase import STAGE, Data, Series
+
+ASKED = {
+    LIQUID: "Can many distinct answer distributions be prompted out of the base?",
+    NUCLEATION: "Does SFT collapse the answers, whatever the prompt, onto one seed of the base?",
+    SETTLING: "Do later stages give liquidity back, or leave the seed's options?",
+}
+METHOD = {
+    LIQUID: "Intervals are over narrators, of a cast as balanced over the laws as this one. *Of "
+    "these narrators* is exact. Distributions are conditional on an option, on answered prompts.",
+    NUCLEATION: "Intervals are over narrators. The seed is what the base answers to the narrator "
+    "whom tasks of other kinds name. The joint test asks whether the *same* narrator explains "
+    "SFT's move in all tasks; its null deals narrators anew within each task ({ref}`seed <seed>`).",
+    SETTLING: "Intervals are over narrators; a rank correlation has none. *MSE ratio, stage* "
+    "compares the move with SFT's own. ProbMass is read beside its chance level and the seed's own "
+    "mass ({ref}`definition <probmass>`). Moves below the split-half floor of SFT mean nothing.",
+}
+
+
+def tell_head(data: Data) -> None:
+    """The top of the page: the way to its neighbours, prompts that are not answered, the chips.
+
+    Without a ladder that can be measured the page ends here.
+    """
+    chips.strip(data.phase, data.task)
+    if not data.answered.whole:
+        show.tell(show.listed([*data.answered.told, *data.answered.why]))
+    if not data.answered.able:
+        show.stop(" ".join(data.answered.why))
+        return
+    show.tell(ASKED[data.phase])
+    chips.tell(data.phase, data.judged)
+
+
+def tell_numbers(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
+    """All numbers and verdicts of the ladders, recorded and told."""
+    if data.answered.whole:
+        show.tell(show.listed(data.answered.told))
+    views.tell_numbers(numbers, data.task)
+    views.tell_verdicts(data.found, data.task)
+
+
+def tell_method(data: Data, *functions) -> None:
+    """How the numbers were computed: in words, in code, with which parameters."""
+    show.tell(METHOD[data.phase])
+    show.source(*functions)
+    show.parameters()
+
+
+def changed(data: Data) -> list[str]:
+    """What is seen of every series, a plain sentence each; the first words name it."""
+    say = {LIQUID: _is_liquid, NUCLEATION: _collapsed, SETTLING: _settled}[data.phase]
+    return [f"{one.title}: {say(one, data.task)}." for one in data.series]
+
+
+def _is_liquid(one: Series, task: str) -> str:
+    bits = phase_numbers.liquidity(one.answers, one.before)
+    share = claims.percent(bits.value / phase_numbers.most_bits(task))
+    return f"the {one.unit} tells {show.interval(bits)} bit of the answer, {share} of the ceiling"
+
+
+def _collapsed(one: Series, task: str) -> str:
+    kept, mark = phase_numbers.kept_spread(one.answers, one.before, one.after), MARKS["collapse"]
+    if kept.high < mark.mark:
+        what = f"more than half of the spread among {one.unit}s is gone after SFT"
+    elif kept.low > 1:
+        what = f"{one.unit}s differ more after SFT"
+    elif kept.low > mark.mark:
+        what = f"more than half of the spread among {one.unit}s stays after SFT"
+    else:
+        what = f"how much of the spread among {one.unit}s SFT leaves is undecided"
+    return f"{what}, {show.interval(kept)} of it"
+
+
+def _settled(one: Series, task: str) -> str:
+    moved = phase_numbers.moved(one.answers, one.before, one.after)
+    before, after = (
+        show.number(phase_numbers.liquidity(one.answers, place).value)
+        for place in (one.before, one.after)
+    )
+    return (
+        f"the last stage moves the mean answer by a total variation of {show.interval(moved)}; "
+        f"liquidity goes from {before} to {after} bit"
+    )
+
+
+def tell_changed(data: Data) -> None:
+    """The same, on the page; of the real base, what its own page says of another seed."""
+    lines = [markdown(sentence) for sentence in changed(data)]
+    if data.phase == NUCLEATION and data.series and data.series[0].name == real.PARENT:
+        again = f"real-base/collapse-{real.PLAIN[1]}-{data.task}@{real.PARENT}.sentence?"
+        lines[0] += f" With {{page}}`another seed <real-base>` of SFT: {{claim}}`{again}`."
+    show.tell("\n".join(f"- {line}" for line in lines))
+
+
+def tell_seeds(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
+    """Who the seed is, of every ladder that has one, and how near SFT comes to it."""
+    if not data.seeds:
+        return
+    told = [
+        f"Seed of {load_ladder(ladder).title}: what the base answers to {NARRATORS[int(who)]}."
+        for ladder, who in data.seeds.items()
+    ]
+    show.tell(show.listed(told))
+    near = {ladder: found for ladder, found in numbers.items() if "seed to SFT, TV" in found}
+    frame = figures.load_laws(data.readouts, data.task, ["base", "sft"], data.seeds)
+    to_seed, to_base = "seed to SFT, TV", "base to SFT, TV of mean laws"
+    show.emit(
+        figures.plot_laws(frame),
+        "seed",
+        data=frame,
+        alt="Probabilities of the options under the seed, the mean base and SFT. From the seed to "
+        f"SFT the total variation is {views.each(near, to_seed)}.",
+        caption="Options ordered by the seed (bars). Total variation of SFT from the seed: "
+        f"{views.captioned(near, to_seed)}; from the mean base: "
+        f"{views.captioned(numbers, to_base)}.",
+    )
+
+
+def tell_contexts(data: Data) -> None:
+    """How well each narrator explains SFT's move, over all tasks, where that was asked."""
+    accounts = {name: every.account for name, every in data.surveys.items() if every.account}
+    if not accounts:
+        return
+    frame = verdicts.load_contexts(accounts, data.task)
+    told = "; ".join(
+        f"{load_ladder(name).title}: {NARRATORS[int(account.seeds[data.task])]}"
+        for name, account in accounts.items()
+        if data.task in account.seeds
+    )
+    show.emit(
+        verdicts.plot_contexts(frame),
+        "contexts",
+        data=frame,
+        alt="For each narrator, the cosine of SFT's move with the way to what the narrator says in "
+        f"the base, by task, and its mean. Named by tasks of other kinds: {told}.",
+        caption="Bars: mean over tasks of how well a narrator explains SFT's move; dots: tasks, "
+        "diamonds: this one; colours: narrators who say alike. Named by tasks of other kinds: "
+        f"{markdown(told)}.",
+    )
+
+
+def tell_laws(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
+    """The mean answers after SFT over the seed's, of every ladder that has one."""
+    if not data.seeds:
+        return
+    final, quantile = data.how["final"], data.how["quantile"]
+    frame = figures.load_laws(
+        data.readouts, data.task, ["sft", "dpo", "rlvr"], data.seeds, quantile
+    )
+    moved, gained = f"SFT to {final}, TV", f"SFT to {final}, promoted mass"
+    show.emit(
+        figures.plot_laws(frame),
+        "laws",
+        data=frame,
+        alt="Probabilities of the options after SFT, DPO and RLVR, over the seed. From SFT to "
+        f"{final} the total variation is {views.each(numbers, moved)}.",
+        caption=f"Options ordered by the seed (bars), its set A shaded. From SFT to {final} moves: "
+        f"{views.captioned(numbers, moved)}; options that SFT ranked low gain "
+        f"{views.captioned(numbers, gained)}.",
+    )
+
+
+def tell_probmass(data: Data) -> None:
+    """The mass that every stage leaves on the seed's options, of every ladder that has a seed."""
+    if not data.seeds:
+        show.tell("No ladder here has a seed, so no stage can stay on its options.")
+        return
+    how = {name: data.how[name] for name in ("seed", "permutations")}
+    frame = figures.load_probmass(data.readouts, data.task, data.seeds, data.how["quantile"], **how)
+    final = data.how["final"]
+    last = frame[frame["rung"] == final].set_index("ladder")
+    told = "; ".join(
+        f"{load_ladder(name).title} {show.fmt(row.value)}, by chance {show.fmt(row.chance)}, "
+        f"the seed itself {show.fmt(row.own)}"
+        for name, row in last.iterrows()
+    )
+    show.emit(
+        figures.plot_probmass(frame),
+        "probmass",
+        data=frame,
+        alt=f"Mass on the seed's options at every stage. After {STAGE[final]}: {told}.",
+        caption=f"Mass on the seed's options A. After {STAGE[final]}: {markdown(told)}.",
+    )
+
+
+# --- captions and alt texts -----------------------------------------------------------------------
+
+
+def picture(data: Data) -> dict[str, str]:
+    """Of the answers before and after."""
+    unit = " or ".join(dict.fromkeys(f"{one.unit}" for one in data.series))
+    stages = " and after ".join(dict.fromkeys(map(STAGE.get, _places(data.series[0]))))
+    return {
+        "alt": f"Answers to {TASKS[data.task].ask}, {stages}. {' '.join(changed(data))}",
+        "caption": f"*{markdown(TASKS[data.task].ask.capitalize())}.* A row is a prompt ({unit}), "
+        "a column an option, brighter is likelier. Rows that differ are a liquid, stripes a "
+        "crystal.",
+    }
+
+
+def _places(one: Series) -> list[str]:
+    return [place for place in (one.before, one.after) if place]
+
+
+def entropies(frame: pd.DataFrame) -> dict[str, str]:
+    """Of how broad the base answers, and how broad its mean answer is."""
+    told = "; ".join(
+        f"{row.model}: {show.number(row.mean)} and {show.number(row.whole)}"
+        for row in frame.drop_duplicates("model").itertuples()
+    )
+    return {
+        "alt": f"Mean entropy of a prompt's answer, and entropy of the mean answer, bits. {told}.",
+        "caption": "Grey: entropy of the answer, prompt by prompt; line: its mean; dotted: entropy "
+        "of the mean answer. The orange gap is the liquidity.",
+    }
+
+
+def pairs(numbers: Mapping[str, phase_numbers.Numbers]) -> dict[str, str]:
+    """Of how far two prompts of the base are apart."""
+    label = "liquidity of the frames alone, bits"
+    return {
+        "alt": "Total variation between two prompts of the base, of one narrator and of two. "
+        f"Frames alone account for {views.each(numbers, label)} bit of liquidity.",
+        "caption": "How far two prompts of the base are apart. Of the liquidity, frames alone "
+        f"account for {views.captioned(numbers, label)} bit.",
+    }
+
+
+def fall(frame: pd.DataFrame) -> dict[str, str]:
+    """Of the spread along SFT."""
+    ends = frame.groupby("model", sort=False)["value"].last()
+    told = "; ".join(f"{model} {show.number(value)}" for model, value in ends.items())
+    return {
+        "alt": f"Spread among prompts along SFT, over the base's. At its end: {told}.",
+        "caption": "Spread among prompts along SFT, over the base's, with intervals; below the "
+        f"dotted line it is a collapse. At the end: {markdown(told)}.",
+    }
+
+
+def path(numbers: Mapping[str, phase_numbers.Numbers]) -> dict[str, str]:
+    """Of liquidity and the distance to the seed along SFT, in both forms."""
+    base, sft = "estimated liquidity of the base, bits", "estimated liquidity of SFT, bits"
+    return {
+        "alt": "Liquidity and distance to the seed over SFT steps, in both forms. Liquidity in "
+        f"chat form ends at {views.each(numbers, sft)} bit.",
+        "caption": "Liquidity and distance of the mean answer to the seed along SFT. Liquidity: "
+        f"{views.captioned(numbers, base)} bit (base, raw text), then "
+        f"{views.captioned(numbers, sft)} bit (SFT, chat).",
+    }
+
+
+# --- all tasks of a phase -------------------------------------------------------------------------
+
+SEEN = {
+    LIQUID: "the base's liquidity is above the mark",
+    NUCLEATION: "SFT leaves less than half of the base's liquidity",
+    SETTLING: "the last stage gives no liquidity back",
+}
+
+
+def said_of_every(every: pd.DataFrame, phase: str) -> str:
+    """On how many tasks what the phase is about is seen, plain."""
+    found = phase_figures.falls(every, phase)
+    told = ", ".join(f"{model} on {seen} of {of}" for model, (seen, of) in found.items())
+    return f"Tasks on which {SEEN[phase]}: {told}."
+
+
+def claim_every(every: pd.DataFrame, phase: str) -> None:
+    """The same, recorded: chapters quote it."""
+    show.claim(phase, verdict="measured", sentence=said_of_every(every, phase))
+
+
+def every_task(every: pd.DataFrame, phase: str) -> dict[str, str]:
+    """Of the small panels, one a task."""
+    said = said_of_every(every, phase)
+    return {"alt": f"Liquidity of each task by stage. {said}", "caption": markdown(said)}
