@@ -8,9 +8,9 @@ the page, and cures for some of its habits.
     {page}`a real base <real-base>`                       a link to a page; mere text without it
 
 What is quoted links to the verdicts of the page that measured it; of a sentence, its first number
-does. An unknown name without a question mark is a warning, and the strict build takes warnings for
-errors; but what a page that was run on other ladders than the page list's did not measure is said
-not to be there.
+does, and a verdict is a chip. An unknown name without a question mark is a warning, and the strict
+build takes warnings for errors; but what a page that was run on other ladders than the page list's
+did not measure is said not to be there.
 The cures: the engine emits a script twice; it sets quotes and dashes in names as in prose; it takes
 titles for HTML, in its theme and on its search page; what it writes is not all accessible.
 """
@@ -29,7 +29,9 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import ReferenceRole, SphinxRole
 
+from crystal.present.figures import INK
 from crystal.present.show import FIELDS, fmt
+from crystal.present.verdicts import COLOURS, SIGNS
 
 log = logging.getLogger(__name__)
 NUMBER = re.compile(r"(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %| of \d+)?")
@@ -95,6 +97,10 @@ class Claim(SphinxRole):
         start, end = found.span() if found else (0, len(text))
         document = page if page in self.env.found_docs else f"pages/{page}"
         uri = self.env.app.builder.get_relative_uri(self.env.docname, document) + "#verdicts"
+        if text in SIGNS:
+            look = f'style="background:{COLOURS[text]};color:{INK}" href="{uri}"'
+            chip = f'<a class="chip" {look}>{SIGNS[text]} {text.replace("-", " ")}</a>'
+            return [nodes.raw("", chip, format="html")]
         how = {"refuri": uri, "reftitle": "How this was computed", "internal": True}
         link = nodes.reference(self.rawtext, text[start:end], classes=["crystal-claim"], **how)
         return [nodes.Text(text[:start]), link, nodes.Text(text[end:])]

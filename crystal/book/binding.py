@@ -161,7 +161,8 @@ def _prose(id: str, text: str) -> dict:
 
 
 def _fold(title: str, code: str) -> str:
-    return f"`````{{dropdown}} {title}\n````python\n{code}\n````\n`````"
+    inner = "`" * max(map(len, re.findall("`{3,}", code)), default=3) + "`"
+    return f"{inner}`{{dropdown}} {title}\n{inner}python\n{code}\n{inner}\n{inner}`"
 
 
 def _downloads(html: Path) -> None:

@@ -129,7 +129,11 @@ def matrix(ladders: Sequence[str]) -> str:
     rows = []
     for claim in (claim for claims in chain.CLAIMS.values() for claim in claims):
         there = f"{{claim}}`real-base/{claim}-{_judged(claim)}@{real.PARENT}.verdict?`"
-        runs = [f"{{claim}}`overview/runs-{claim}@{name}.sentence?`" for name in ladders]
+        runs = [
+            f"{{claim}}`overview/all-{claim}@{name}.verdict?` "
+            f"{{claim}}`overview/runs-{claim}@{name}.sentence?`"
+            for name in ladders
+        ]
         rows.append([f"{SHORT[claim]} ({MARKS[claim].phase})", there, *runs])
     lines = [show.table(head, []), *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines)
