@@ -88,12 +88,19 @@ class AsWritten(SphinxTransform):
 
 
 class BothThemes(SphinxTransform):
-    """A figure drawn for light and dark shows the one that the reader's theme asks for."""
+    """A figure drawn for light and dark shows the one that the reader's theme asks for.
+
+    It is as wide as its page, but not wider than its `width`, nor narrower than its class
+    `least-<pixels>`, at which its smallest text can still be read.
+    """
 
     default_priority = 400
 
     def apply(self, **kwargs: object) -> None:
         for image in list(self.document.findall(nodes.image)):
+            least = next((c[6:] for c in image["classes"] if c.startswith("least-")), None)
+            if least:
+                image["width"] = f"clamp({least}px, 100%, {image['width']})"
             dark = image["uri"].removesuffix(".svg") + ".dark.svg"
             if (Path(self.env.srcdir) / dark.lstrip("/")).is_file():
                 twin = image.deepcopy()
