@@ -12,10 +12,12 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from test_figures import too_long
 
 from crystal.book import binding, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
+from crystal.present import show
 from crystal.present.show import fmt
 
 REPOSITORY = Path(__file__).parent.parent
@@ -130,6 +132,29 @@ def test_figures_are_numbered_and_have_caption_alt_text_and_data(site, html):
         ).read_bytes()
         for theme in ("light", "dark"):
             assert f'class="dark-light only-{theme}' in figure
+
+
+def test_captions_and_verdicts_are_short(site):
+    for page in pages.page_list().values():
+        for path in page.folder.glob("*.json"):
+            about = json.loads(path.read_text())
+            if "caption" in about:
+                assert not too_long(about["caption"], 40), path
+        if (page.folder / "claims.json").is_file():
+            for name, claim in json.loads((page.folder / "claims.json").read_text()).items():
+                assert not too_long(claim["sentence"], 100), (page.id, name)
+
+
+def test_text_in_figures_can_be_read_on_a_telephone(site):
+    for page in pages.page_list().values():
+        document = (site / f"_build/html/{binding.document(page.id)}.html").read_text()
+        for path in page.folder.glob("*.svg"):
+            if not path.stem.endswith(".dark"):
+                svg = path.read_text()
+                points = float(re.search(r'width="([\d.]+)pt"', svg)[1])
+                figure = re.search(rf'id="fig-{page.id}-{path.stem}".*?</figure>', document, re.S)
+                least = float(re.search(r"width: clamp\((\d+)px, 100%, \d+px\)", figure[0])[1])
+                assert show.smallest(svg) * least / points >= 9, path
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_missing(site, html):

@@ -100,6 +100,7 @@ class BothThemes(SphinxTransform):
         for image in list(self.document.findall(nodes.image)):
             least = next((c[6:] for c in image["classes"] if c.startswith("least-")), None)
             if least:
+                image["classes"].remove(f"least-{least}")
                 image["width"] = f"clamp({least}px, 100%, {image['width']})"
             dark = image["uri"].removesuffix(".svg") + ".dark.svg"
             if (Path(self.env.srcdir) / dark.lstrip("/")).is_file():

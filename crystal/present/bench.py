@@ -205,6 +205,7 @@ def plot_error(frame: pd.DataFrame) -> Figure:
         ax.plot(part["tv"], sampled, "D--", color=COLOURS[SAMPLES], label="samples, computed")
         ax.plot(part["tv"], part["prompt_seconds"], "o-", color=COLOURS[READ], label="read-out")
         ax.set(xscale="log", yscale="log", title=task)
+        ax.tick_params("x", rotation=90)
     axes[0, 0].set_ylabel("seconds a prompt")
     fig.supxlabel("total variation from the law")
     return legend(fig)

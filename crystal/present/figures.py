@@ -36,7 +36,7 @@ COLOURS = {
     "chance": "#767c85",
 }
 WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
-LETTER, LINE = 0.068, 0.125  # inches that a letter and a line of the smallest text take
+LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
 INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
 Seeds = Mapping[str, str]  # ladder -> the narrator whom tasks of other kinds name as the seed
@@ -82,8 +82,7 @@ def _option_ticks(
     ax: Axes, options: Sequence[str], at: Sequence[float], rest: Sequence, room: float
 ) -> None:
     """Name options along x, every so many if `room` inches are not enough, and the leftovers."""
-    longest = max(map(len, options))
-    wide = longest > 2
+    wide = (longest := max(map(len, options))) > 2
     step = int(np.ceil(len(options) * (LINE if wide else LETTER * (longest + 0.5)) / room))
     ax.set_xticks([*list(at)[::step], *rest], [*list(options)[::step], *LEFTOVER])
     for n, tick in enumerate(reversed(ax.get_xticklabels())):
@@ -281,7 +280,7 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
         gap = seed["place"] + apart  # sets the last two apart
         shade = {"color": colour, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, **shade)
-        bars = {"color": colour, "alpha": 0.6, "label": "seed (a narrator in the base)"}
+        bars = {"color": colour, "alpha": 0.6, "label": "the seed"}
         ax.bar(gap, seed["probability"], width=0.8, **bars)
         others = [law for law in mine["law"].unique() if law != "seed"]
         for k, law in enumerate(others):
@@ -343,7 +342,8 @@ def plot_path(frame: pd.DataFrame) -> Figure:
                 band = curve["step"], curve["low"], curve["high"]
                 ax.fill_between(*band, color=colour, alpha=0.2, lw=0)
             ax.set_xscale("symlog", linthresh=1)
-            ax.set_xticks(list(named), ticks, rotation=90)
+            far = [a < 0.7 * b for a, b in zip(named, list(named)[1:])]  # else names overlap
+            ax.set_xticks(list(named), [t * f for t, f in zip(ticks, [*far, True])], rotation=90)
             ax.minorticks_off()
             ax.set(ylim=(0, None), ylabel=quantity)
     fig.supxlabel("SFT steps")

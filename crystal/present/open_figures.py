@@ -64,7 +64,7 @@ def load_kinds(draws: pd.DataFrame) -> pd.DataFrame:
 def plot_kinds(frame: pd.DataFrame) -> Figure:
     """One bar per task and rung, divided by kind."""
     tasks = list(frame["task"].unique())
-    fig, each = each_panel(frame, 4.6, sharey=True)
+    fig, each = each_panel(frame, 5.4, sharey=True)
     for ax, mine in each:
         rungs, left = list(mine["rung"].unique()), np.zeros(len(mine))
         y = mine["task"].map(tasks.index) * (len(rungs) + 0.8) + mine["rung"].map(rungs.index)

@@ -321,17 +321,21 @@ def number(x: float | None) -> str:
 
 
 def interval(estimate: Any) -> str:
+    """`between` of anything with a value, low and high."""
+    return between(estimate.value, estimate.low, estimate.high)
+
+
+def between(value: float, low: float, high: float) -> str:
     """`value [low, high]` with as many decimals as give the interval's width two digits.
 
     The value alone if there is no interval, or one without width.
     """
-    low, high = estimate.low, estimate.high
     if not low < high:
-        return number(estimate.value)
+        return number(value)
     if not math.isfinite(high - low):
-        return f"{number(estimate.value)} [{number(low)}, {number(high)}]"
+        return f"{number(value)} [{number(low)}, {number(high)}]"
     decimals = max(0, 1 - int(f"{high - low:.1e}".partition("e")[2]))
-    value, low, high = (f"{x:,.{decimals}f}" if x else "0" for x in (estimate.value, low, high))
+    value, low, high = (f"{x:,.{decimals}f}" if x else "0" for x in (value, low, high))
     return f"{value} [{low}, {high}]"
 
 

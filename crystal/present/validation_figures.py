@@ -14,7 +14,8 @@ import pandas as pd
 from ..measure.claims import MARKS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
-from .figures import COLOURS, legend, panels
+from .figures import COLOURS, INK, legend, panels
+from .verdicts import grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,7 +140,6 @@ def smallest(power: pd.DataFrame) -> pd.DataFrame:
 
 def plot_smallest(frame: pd.DataFrame) -> Figure:
     """One panel a claim: K down, draws along, the fewest contexts written in; darker needs more."""
-    import seaborn as sns
     from matplotlib.colors import LogNorm
 
     options, draws = sorted(frame["options"].unique()), sorted(frame["draws"].unique())
@@ -150,14 +150,13 @@ def plot_smallest(frame: pd.DataFrame) -> Figure:
         table = mine.pivot(index="options", columns="draws", values="contexts")
         table = table.reindex(options, columns=draws)
         told = table.map("{:.0f}".format)
-        how = {"cmap": "Blues", "norm": LogNorm(5, 300), "cbar": False, "fmt": ""}
-        how |= {"xticklabels": named, "yticklabels": [f"K = {k}" for k in options]}
-        sns.heatmap(table.fillna(0), annot=told, mask=table.isna(), ax=ax, **how)
+        how = {"xticklabels": named, "yticklabels": [f"K = {k}" for k in options]}
+        grid(ax, table, told, cmap="Blues", norm=LogNorm(5, 300), **how)
         ax.set_facecolor("#e4e6e9")  # of cells in which none of those tried is enough
         for i, j in np.argwhere(table.isna().to_numpy()):
-            ax.text(j + 0.5, i + 0.5, "none", ha="center", va="center")
-        ax.set(title=claim, xlabel="", ylabel="")
-        ax.tick_params(rotation=0, length=0)
+            ax.text(j + 0.5, i + 0.5, "none", ha="center", va="center", color=INK)
+        ax.set_title(claim)
+        ax.tick_params(rotation=0)
     for ax in axes.flat[len(_judged(frame)) :]:
         ax.set_axis_off()
     fig.supxlabel("draws a prompt")

@@ -32,10 +32,11 @@ from ..measure.joint import Account
 from ..texts import label
 from . import show
 from .figures import COLOURS as HUES
-from .figures import INK, LETTER, LINE, WIDTH, each_panel, legend, panels
+from .figures import INK, LETTER, LINE, PAPER, WIDTH, each_panel, legend, panels
 from .views import NATIVE, Compared, compared, each_ladder, of_tables, title_of, unconditional
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PHASES = chain.CLAIMS
@@ -276,10 +277,20 @@ def answered_told(left: pd.DataFrame) -> str:
 # --- drawn ----------------------------------------------------------------------------------------
 
 
-def plot_matrix(frame: pd.DataFrame) -> Figure:
-    """Tasks down, claims across, a sign and a colour per verdict."""
+def grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame, **how) -> None:
+    """Coloured cells with their texts; what is not there stays empty. how: as of the heat map."""
     import seaborn as sns
 
+    sns.heatmap(table, annot=texts, fmt="", ax=ax, cbar=False, linewidths=1.5, **how)
+    for text in ax.texts:  # seaborn's own colours would be mirrored on a dark page
+        text.set_color(PAPER if text.get_color() == "w" else INK)
+    ax.grid(False)
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(length=0)
+
+
+def plot_matrix(frame: pd.DataFrame) -> Figure:
+    """Tasks down, claims across, a sign and a colour per verdict."""
     tasks = list(frame["task"].unique())
     claims = [claim for claim in MARKS if claim in set(frame["claim"])]
     names, count = [label(task) for task in tasks], frame["ladder"].nunique()
@@ -289,13 +300,12 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
         cells = mine.pivot(index="task", columns="claim", values="verdict")
         cells = cells.reindex(index=tasks, columns=claims)
         place = cells.map(list(COLOURS).index, na_action="ignore").astype(float)
-        how = {"cmap": [*COLOURS.values()], "vmin": 0, "vmax": len(COLOURS), "cbar": False}
-        how |= {"annot": cells.map(SIGNS.get), "fmt": "", "annot_kws": {"color": INK}}
-        sns.heatmap(place, ax=ax, linewidths=1.5, yticklabels=names, **how)
+        how = {"cmap": [*COLOURS.values()], "vmin": 0, "vmax": len(COLOURS)}
+        grid(ax, place, cells.map(SIGNS.get), yticklabels=names, **how)
+        for text in ax.texts:
+            text.set_color(INK)
         ax.set_xticks(ax.get_xticks(), claims, rotation=90)
-        ax.set(xlabel="", ylabel="")
         ax.set_title(label(title_of(ladder), wide=18))
-        ax.tick_params(length=0)
     for verdict in (v for v in COLOURS if v in (*chain.TESTED, *frame["verdict"])):
         look = {"color": COLOURS[verdict], "label": f"{SIGNS[verdict]} {verdict}"}
         axes[0, 0].plot([], [], "s", ms=8, **look)
@@ -305,7 +315,7 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
 def plot_forest(frame: pd.DataFrame) -> Figure:
     """A panel per claim: every task's number and interval; the shaded side is the claim's."""
     tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
-    columns, count = min(3, len(claims)), len(ladders)
+    columns, count = min(4, len(claims)), len(ladders)
     height = max(LINE, 0.07 * count) * len(tasks) + 0.75
     fig, axes = panels(-(-len(claims) // columns), columns, height, sharey=True)
     for ax in axes.flat[len(claims) :]:
@@ -325,7 +335,7 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
         ax.axvline(mark, color=HUES["chance"], lw=1)
         ax.set_yticks(range(len(tasks)), map(label, tasks))
-        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=claim)
+        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=label(claim, wide=9))
     for n, ladder in enumerate(ladders) if count > 1 else ():
         look = {"color": HUES["chance"], "label": label(title_of(ladder))}
         axes[0, 0].plot([], [], SHAPES[n % 4], **look)

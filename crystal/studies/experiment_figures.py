@@ -11,7 +11,8 @@ import pandas as pd
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
 from ..measure.claims import MARKS
-from ..present.figures import INK, LINE, PAPER, legend, panels
+from ..present.figures import LINE, legend, panels
+from ..present.verdicts import grid
 from ..texts import label
 from . import seed_control as seed
 from .controls import WORLD
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SHARES = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
 BY_SCOPE = "scope", {scope: f"{scope} tasks" for scope in SCOPES}
 LOOKS = ((SCOPES[0], -0.17, BLUE, "o"), (SCOPES[1], 0.17, RED, "s"))
 STYLES = {seed.STYLED: (BLUE, "o", "-"), seed.NEUTRAL: (RED, "s", "--")}
@@ -59,26 +61,13 @@ GOALS = {
 # --- seed control
 
 
-def _grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame) -> None:
-    """A grid of shares with their text; what was not read stays empty."""
-    import seaborn as sns
-
-    how = {"vmin": 0, "vmax": 1, "cmap": "cividis", "cbar": False, "linewidths": 1.5}
-    sns.heatmap(table, annot=texts, fmt="", ax=ax, **how)
-    for text in ax.texts:  # seaborn's white and grey would be mirrored on a dark page
-        dark = text.get_color() != "w"
-        text.set_color(INK if dark else PAPER)
-    ax.tick_params(length=0)
-
-
 def plot_matrix(matrix: pd.DataFrame) -> Figure:
     """Intended laws down, found laws across, one panel per scope; shares in per cent."""
     fig, parts = facets(matrix, 2.1, BY_SCOPE, x="law found", sharey=True)
     for ax, mine in parts:
         mine = mine.pivot(index="intended", columns="found", values="share")
         mine = mine.reindex(index=seed.LAWS, columns=seed.LAWS)
-        _grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"))
-        ax.set(xlabel="", ylabel="")
+        grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"), **SHARES)
     fig.supylabel("demonstrator")
     return fig
 
@@ -92,7 +81,7 @@ def plot_tasks(cells: pd.DataFrame) -> Figure:
     share, texts = (
         table[what].reindex(index=tasks, columns=seed.LAWS) for what in ("share", "text")
     )
-    _grid(ax, share, texts)
+    grid(ax, share, texts, **SHARES)
     ax.axhline(where(cells, scope=SCOPES[0])["task"].nunique(), color=RED, lw=2)
     ax.set(xlabel="demonstrator", ylabel="demonstrated above, held out below")
     return fig

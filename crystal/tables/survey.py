@@ -385,8 +385,8 @@ def sides_table(frame: pd.DataFrame) -> str:
         for row in mine.sort_values("kind").itertuples():
             text = f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks alone"
             if row.kind == "all":
-                scatter = f" [{fmt(row.low)}, {fmt(row.high)}]"
-                number = "" if pd.isna(row.number) else f": {fmt(row.number)}{scatter}"
+                found = show.between(row.number, row.low, row.high)
+                number = "" if pd.isna(row.number) else f": {found}"
                 text = f"{row.verdict}{number}"
             cells[row.ladder] = "; ".join(filter(None, (cells.get(row.ladder), text)))
         mark = MARKS[claim]
