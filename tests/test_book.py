@@ -15,10 +15,12 @@ import papermill
 import pytest
 import yaml
 from browser import CHROMIUM, axe, browser
+from test_figures import too_long
 
 from crystal.book import binding, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
+from crystal.present import show
 from crystal.present.show import fmt
 
 REPOSITORY = Path(__file__).parent.parent
@@ -143,6 +145,29 @@ def test_figures_are_numbered_by_the_page_and_tasks_listed_under_their_phase(sit
         f'href="pages/liquid-{TASK}.html">{TASK}</a>'
         in (site / "_build/html/liquid.html").read_text()
     )
+
+
+def test_captions_and_verdicts_are_short(site):
+    for page in pages.page_list().values():
+        for path in page.folder.glob("*.json"):
+            about = json.loads(path.read_text())
+            if "caption" in about:
+                assert not too_long(about["caption"], 40), path
+        if (page.folder / "claims.json").is_file():
+            for name, claim in json.loads((page.folder / "claims.json").read_text()).items():
+                assert not too_long(claim["sentence"], 100), (page.id, name)
+
+
+def test_text_in_figures_can_be_read_on_a_telephone(site):
+    for page in pages.page_list().values():
+        document = (site / f"_build/html/{binding.document(page.id)}.html").read_text()
+        for path in page.folder.glob("*.svg"):
+            if not path.stem.endswith(".dark"):
+                svg = path.read_text()
+                points = float(re.search(r'width="([\d.]+)pt"', svg)[1])
+                figure = re.search(rf'id="fig-{page.id}-{path.stem}".*?</figure>', document, re.S)
+                least = float(re.search(r"width: clamp\((\d+)px, 100%, \d+px\)", figure[0])[1])
+                assert show.smallest(svg) * least / points >= 9, path
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_missing(site, html):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ from crystal.measure import chain
 from crystal.measure import quantities as ph
 from crystal.present import figures, show, verdicts, views
 from crystal.present.views import answers
+from crystal.texts import plain
 
 SEEDS = {"both": "3", "bare": "3"}  # the narrator named
 TASKS_SHOWN = ("coin", "digit", "month")
@@ -210,6 +212,75 @@ def test_templates_are_clean_and_type_no_number(name):
             for text in re.findall(r'"(?:[^"\\]|\\.)*"', source):  # words that a page will show
                 typed = re.search(r"(?<![\w{])\d+(?:\.\d+)?(?![\w}])", text)
                 assert not typed or "parameters" in cell["metadata"].get("tags", ()), text
+
+
+def too_long(text: str, most: int, each: int = 25) -> list[str]:
+    """The text, if it has more than `most` words, and its sentences of more than `each`.
+
+    A number with its interval or a remark in parentheses is one word; a colon ends a sentence.
+    """
+    text = re.sub(r"\{[a-z]+\}`[^`]*`", "word", plain(text))
+    bare = re.sub(r" (\[[^\]]*\]|\([^)]*\))", "", text)
+    long = [s for s in re.split(r"[.;:?](?:\s|$)", bare) if len(s.split()) > each]
+    return [*long, *([text] if len(bare.split()) > most else [])]
+
+
+def test_words_are_counted():
+    assert not too_long("One [0.1, 0.2] two (or three); four.", 3, 2)
+    assert too_long("One two three. Four.", 9, 2) == ["One two three"]
+    assert too_long("One. Two. Three.", 2, 2) == ["One. Two. Three."]
+
+
+def captions(notebook: dict) -> list[str]:
+    """The caption of every figure of a template; what code puts into it counts as one word."""
+    found = []
+    for cell in notebook["cells"] if notebook else ():
+        if cell["cell_type"] == "code":
+            for node in ast.walk(ast.parse("".join(cell["source"]))):
+                if isinstance(node, ast.keyword) and node.arg == "caption":
+                    parts = [n for n in ast.walk(node.value) if isinstance(n, ast.JoinedStr)]
+                    shown = parts[0].values if parts else [node.value]
+                    words = (n.value if isinstance(n, ast.Constant) else "word" for n in shown)
+                    found.append("".join(words))
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_captions_of_templates_are_short(path):
+    for caption in captions(json.loads(path.read_text(encoding="utf-8"))):
+        assert not too_long(caption, 40)
+
+
+KINDS = {
+    "heat map": lambda read: figures.plot_heat(figures.load_heat(read, "month")),
+    "entropies": lambda read: figures.plot_entropies(figures.load_entropies(read, "digit")),
+    "pairs": lambda read: figures.plot_pairs(figures.load_pairs(read, "digit")),
+    "laws": lambda read: figures.plot_laws(figures.load_laws(read, "month", ["sft"], SEEDS)),
+    "path": lambda read: figures.plot_path(figures.load_path(read, "digit", SEEDS)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_telephone_shows_a_figure_whole(readouts, kind):
+    import matplotlib.style
+
+    with matplotlib.style.context(NOTEBOOKS.parent / "book" / "crystal.mplstyle"):
+        fig = KINDS[kind](readouts)
+        svg = drawn(fig).decode()
+    assert show.smallest(svg) * 350 / (72 * fig.get_figwidth()) >= show.READABLE
+
+
+def test_the_smallest_text_counts_exponents():
+    from matplotlib.figure import Figure
+
+    def small(text: str, size: float) -> float:
+        fig = Figure(figsize=(2, 2))
+        fig.text(0.1, 0.5, text, fontsize=size)
+        fig.text(0.1, 0.1, "large", fontsize=20)
+        return show.smallest(drawn(fig).decode())
+
+    assert small("word", 8) == pytest.approx(8)
+    assert small("$10^{-5}$", 10) == pytest.approx(7)
 
 
 def test_a_figure_for_a_dark_page_mirrors_greys_only():

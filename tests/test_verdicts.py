@@ -404,7 +404,10 @@ def test_every_claim_belongs_to_a_phase_or_an_experiment():
 
 def test_numbers_in_words():
     assert show.slug("liquidity of SFT, bits") == "liquidity-of-sft-bits"
-    assert show.interval(inf.Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert show.interval(inf.Estimate(0.5, 0.25, 0.75)) == "0.50 [0.25, 0.75]"
+    assert show.between(0.00204, 0.0, 0.00407) == "0.0020 [0, 0.0041]"
+    assert show.between(1234.4, 1100.0, 1300.0) == "1,234 [1,100, 1,300]"
+    assert show.between(2.0, 1.0, np.inf) == "2.00 [1.00, ∞]"
     assert show.interval(inf.exactly(2)) == "2.00"
     assert (
         show.interval(inf.NOTHING) == "–"

@@ -129,6 +129,9 @@ class AsWritten(SphinxTransform):
 class Figures(SphinxTransform):
     """Figures are numbered by the page; one drawn for light and dark shows the one that the
     reader's theme asks for.
+
+    A figure is as wide as its page, but not wider than its `width`, nor narrower than its class
+    `least-<pixels>`, at which its smallest text can still be read.
     """
 
     default_priority = 400
@@ -139,6 +142,10 @@ class Figures(SphinxTransform):
             called = nodes.inline("", f"Figure {number}. ", classes=["caption-number"])
             caption.insert(0, called)
         for image in list(self.document.findall(nodes.image)):
+            least = next((c[6:] for c in image["classes"] if c.startswith("least-")), None)
+            if least:
+                image["classes"].remove(f"least-{least}")
+                image["width"] = f"clamp({least}px, 100%, {image['width']})"
             dark = image["uri"].removesuffix(".svg") + ".dark.svg"
             if (Path(self.env.srcdir) / dark.lstrip("/")).is_file():
                 twin = image.deepcopy()

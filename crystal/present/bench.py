@@ -20,7 +20,7 @@ from ..files import root
 from ..read.costs import SHAPES, forward_bytes, operations
 from ..texts import load_json
 from . import show
-from .figures import legend_below, panels
+from .figures import legend, panels
 from .show import number as fmt
 
 if TYPE_CHECKING:
@@ -115,20 +115,18 @@ def _by_task(frame: pd.DataFrame, column: str, xlabel: str, looks: Mapping[str, 
     """A column of `frame`, tasks in rows, a panel a subject. looks: of the contestants drawn."""
     subjects, tasks = frame["subject"].unique(), frame["task"].unique()
     rows = np.arange(len(tasks))
-    size = 7.2, 0.24 * len(tasks) + 1.2
-    fig, axes = panels(1, len(subjects), *size, sharey=True, sharex=True)
+    height = 0.17 * len(tasks) + 1.4
+    fig, axes = panels(1, len(subjects), height, sharey=True, sharex=True)
     for ax, subject in zip(axes[0], subjects, strict=True):
         mine = frame[frame["subject"] == subject]
         for name in (name for name in looks if name in set(mine["contestant"])):
             part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
             ax.plot(part[column], rows, label=name, ls="none", **looks[name])
-        ax.set(xscale="log", title=subject)
-    middle = len(subjects) // 2
-    axes[0, middle].set_xlabel(xlabel, x=0.5 if len(subjects) % 2 else 0.0)
+        ax.set(xscale="log", title=subject.replace(" ", "\n"))
+    fig.supxlabel(xlabel)
     axes[0, 0].set_yticks(rows, tasks)
     axes[0, 0].invert_yaxis()
-    legend_below(fig)
-    return fig
+    return legend(fig)
 
 
 def plot_peers(frame: pd.DataFrame) -> Figure:
@@ -157,7 +155,7 @@ def load_growth() -> pd.DataFrame:
 
 def plot_growth(frame: pd.DataFrame) -> Figure:
     """`load_growth()`: five panels, both axes logarithmic; lines of several tasks are named."""
-    fig, axes = panels(2, 3, 7.2, 2.7, sharey=True)
+    fig, axes = panels(3, 2, 1.7, sharey=True)
     *drawn, last = axes.flat
     for n, (ax, (part, (_, named))) in enumerate(zip(drawn, GROWTHS.items(), strict=True)):
         every = frame[frame["growth"] == part]
@@ -166,9 +164,11 @@ def plot_growth(frame: pd.DataFrame) -> Figure:
             ax.plot(mine["x"], mine["seconds"], style, marker="o", ms=3, color=colour)
         if part == "draws":
             _name_ends(ax, every)
-        ylabel = "" if n % 3 else "seconds a prompt"
+        ylabel = "" if n % 2 else "seconds a prompt"
         ax.set(xscale="log", yscale="log", xlabel=named, ylabel=ylabel)
         ax.xaxis.set_minor_formatter("")
+        if part == "size":
+            ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M")
     last.axis("off")
     for name, colour in {_family(c): _colour(c) for c in frame["contestant"].unique()}.items():
         last.plot([], [], "o-", color=colour, label=name)
@@ -181,7 +181,7 @@ def _name_ends(ax: Axes, frame: pd.DataFrame) -> None:
     ends = frame.groupby("line", sort=False).last().sort_values(["x", "seconds"])
     x, y = ends["x"], ends["seconds"]
     apart = (x.ne(x.shift()) | (y > 1.4 * y.shift())).cumsum()
-    how = {"textcoords": "offset points", "va": "center", "fontsize": "x-small"}
+    how = {"textcoords": "offset points", "va": "center"}
     for _, near in ends.groupby(apart):
         at = near["x"].iloc[0], np.exp(np.log(near["seconds"]).mean())
         ax.annotate(", ".join(near["task"]), at, (4, 0), annotation_clip=False, **how)
@@ -198,17 +198,17 @@ def _colour(name: str) -> str:
 def plot_error(frame: pd.DataFrame) -> Figure:
     """`load("error")`: seconds a prompt against the error, read-out and samples, a panel a task."""
     tasks = frame["task"].unique()
-    fig, axes = panels(1, len(tasks), 7.2, 2.6, sharey=True, sharex=True)
+    fig, axes = panels(1, len(tasks), 2.4, sharey=True, sharex=True)
     for ax, task in zip(axes[0], tasks, strict=True):
         part = frame[frame["task"] == task]
         sampled = part["sampling_seconds"] / part["prompts"]
         ax.plot(part["tv"], sampled, "D--", color=COLOURS[SAMPLES], label="samples, computed")
         ax.plot(part["tv"], part["prompt_seconds"], "o-", color=COLOURS[READ], label="read-out")
         ax.set(xscale="log", yscale="log", title=task)
+        ax.tick_params("x", rotation=90)
     axes[0, 0].set_ylabel("seconds a prompt")
-    axes[0, len(tasks) // 2].set_xlabel("total variation from the law")
-    legend_below(fig)
-    return fig
+    fig.supxlabel("total variation from the law")
+    return legend(fig)
 
 
 # --- tables ---------------------------------------------------------------------------------------

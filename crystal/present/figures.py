@@ -35,13 +35,15 @@ COLOURS = {
     "rlvr": "#009E73",
     "chance": "#767c85",
 }
+WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
+LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
 INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
 Seeds = Mapping[str, str]  # ladder -> the narrator whom tasks of other kinds name as the seed
 
 
 def panels(
-    rows: int, columns: int, width: float, height: float, **shared
+    rows: int, columns: int, height: float, width: float = WIDTH, **shared
 ) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns axes, each row `height` inches high; pyplot does not know it."""
     from matplotlib.figure import Figure
@@ -51,27 +53,37 @@ def panels(
 
 
 def each_panel(
-    frame: pd.DataFrame, width: float, height: float, *, down: bool = False, **shared
+    frame: pd.DataFrame, height: float, *, down: bool = False, **shared
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """A figure, and for each ladder of `frame` its panel, titled, with its rows."""
     n = frame["ladder"].nunique()
-    fig, axes = panels(n if down else 1, 1 if down else n, width, height, **shared)
+    down |= n > 2
+    fig, axes = panels(n if down else 1, 1 if down else n, height, **shared)
     pairs = list(zip(axes.flat, (mine for _, mine in each_ladder(frame)), strict=True))
     for ax, mine in pairs:
-        ax.set_title(label(title_of(mine["ladder"].iloc[0])))
+        ax.set_title(label(title_of(mine["ladder"].iloc[0]), wide=60 if down else 60 // n))
     return fig, pairs
 
 
-def legend_below(fig: Figure, columns: int = 3) -> None:
-    """One legend below for all panels, each name once."""
+def legend(fig: Figure) -> Figure:
+    """One legend above all panels, each name once, in as many columns as there is room for."""
     pairs = (zip(*ax.get_legend_handles_labels(), strict=True) for ax in fig.axes)
     found = {name: handle for each in pairs for handle, name in each}
-    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
+    names, columns = list(found), len(found)
+    while columns > 1 and fig.get_figwidth() < sum(
+        LETTER * max(map(len, part)) + 0.4 for part in np.array_split(names, columns)
+    ):
+        columns -= 1
+    fig.legend(found.values(), names, loc="outside upper center", ncols=max(1, columns))
+    return fig
 
 
-def _option_ticks(ax: Axes, options: Sequence[str], at: Sequence[float], rest: Sequence) -> None:
-    """Name options along x, every so many if they are too many to read, and the leftovers."""
-    step, wide = 1 if len(options) <= 30 else 10, max(map(len, options)) > 2
+def _option_ticks(
+    ax: Axes, options: Sequence[str], at: Sequence[float], rest: Sequence, room: float
+) -> None:
+    """Name options along x, every so many if `room` inches are not enough, and the leftovers."""
+    wide = (longest := max(map(len, options))) > 2
+    step = int(np.ceil(len(options) * (LINE if wide else LETTER * (longest + 0.5)) / room))
     ax.set_xticks([*list(at)[::step], *rest], [*list(options)[::step], *LEFTOVER])
     for n, tick in enumerate(reversed(ax.get_xticklabels())):
         tick.set_rotation(90 if n < len(LEFTOVER) or wide else 0)
@@ -116,8 +128,9 @@ def plot_heat(frame: pd.DataFrame, *, names: bool = True) -> Figure:
 
     views = list(frame[["rung", "form"]].drop_duplicates().itertuples(index=False, name=None))
     count, options = frame["ladder"].nunique(), list(frame.columns[5:-2])
-    size = (7.2 if len(views) < 4 else 9.6, 4.4 if names else 3.2)
-    fig, axes = panels(count, len(views), *size, sharey=True)
+    fig, axes = panels(count, len(views), 2.8 if names else 1.6, sharey=True)
+    lowest = frame.groupby(["rung", "form"])["ladder"].last()
+    room = (WIDTH - (1.9 if names else 0.4)) / len(views) * len(options) / (len(options) + 4)
     norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
         for ax, (rung, form) in zip(row, views, strict=True):
@@ -125,35 +138,32 @@ def plot_heat(frame: pd.DataFrame, *, names: bool = True) -> Figure:
             if picked.empty:  # this ladder was never read in that form
                 ax.set_visible(False)
                 continue
-            order, image = picked["prompt"], _heat(ax, picked, options, norm)
-            ax.set_title(f"{rung}, {form}")
-        if names:
-            told = [NARRATORS[int(prompt[:2])] for prompt in order[::5]]
-            row[0].set_yticks(np.arange(2, len(order), 5), told, fontsize=6.5)
-        else:
-            row[0].set_yticks([])
-        row[0].set_ylabel(f"{label(title_of(ladder))}, {len(order)} prompts")
+            order, image = picked["prompt"], _heat(ax, picked, options, norm, room)
+            ax.set_title(f"{rung}, {form}" if len(views) < 3 else f"{rung},\n{form}")
+            ax.tick_params(labelbottom=lowest[rung, form] == ladder)
+        told = [NARRATORS[int(prompt[:2])] for prompt in order[::5]] if names else []
+        row[0].set_yticks(range(2, 5 * len(told), 5), told)
+        row[0].set_ylabel(f"{label(title_of(ladder), wide=30)}\n{len(order)} prompts")
     scale = "probability (square-root scale)"
-    fig.colorbar(image, ax=axes, label=scale, shrink=0.7, pad=0.01)
+    fig.colorbar(image, ax=axes, label=scale, location="bottom", aspect=40, pad=0.02)
     return fig
 
 
-def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm) -> object:
+def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm, room: float) -> object:
     """Draw one panel; the leftovers stand apart, wide enough to be seen beside many options."""
     wide = max(1, len(options) // 12)
     gap = np.full((len(picked), wide), np.nan)
     left = np.repeat(picked[list(LEFTOVER)].to_numpy(), wide, axis=1)
     table = np.column_stack([picked[options].to_numpy(), gap, left])
-    # "none" embeds the cells themselves
     image = ax.imshow(table, aspect="auto", norm=norm, cmap="cividis", interpolation="none")
-    middle = len(options) + wide + (wide - 1) / 2
-    _option_ticks(ax, options, range(len(options)), (middle, middle + wide))
+    middle, half = len(options) + 2 * wide - 0.5, max(wide, LINE * len(options) / room) / 2
+    _option_ticks(ax, options, range(len(options)), (middle - half, middle + half), room)
     ax.tick_params(length=0)
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if picked["rung"].iloc[0] == "base" and picked["seed"].any():
         at = len(options) - 0.5 + wide / 2, np.flatnonzero(picked["seed"]).mean()
-        ax.plot(*at, "<", color=COLOURS["seed"], ms=6, clip_on=False)
+        ax.plot(*at, "<", color=COLOURS["seed"], ms=5, clip_on=False)
     return image
 
 
@@ -174,24 +184,21 @@ def load_entropies(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
 
 def plot_entropies(frame: pd.DataFrame) -> Figure:
     """Histogram of the prompts' entropies; from their mean to the mean's entropy is liquidity."""
-    fig, each = each_panel(frame, 7.2, 2.6, down=True, sharex=True)
+    fig, each = each_panel(frame, 1.9, down=True, sharex=True)
     for ax, mine in each:
         inside, (whole, ceiling) = mine["entropy"].mean(), mine[["mean_law", "ceiling"]].iloc[0]
         bins = np.linspace(0, ceiling, 41)
         top = ax.hist(mine["entropy"], bins=bins, color=COLOURS["sft"], alpha=0.55)[0].max()
         ax.axvline(inside, color=COLOURS["base"], label="mean over prompts")
         ax.axvline(whole, color=COLOURS["base"], ls="--", label="of the mean law")
-        arrow = {"arrowstyle": "<->", "color": COLOURS["seed"]}
-        ax.annotate("", (whole, top * 1.1), (inside, top * 1.1), arrowprops=arrow)
-        left = inside > 0.4 * ceiling  # where the gap's name stands; the legend goes there, too
+        ax.hlines(top * 1.1, inside, whole, color=COLOURS["seed"], lw=2)
+        left = inside > 0.4 * ceiling  # where the gap's name stands
         at, side = (inside - ceiling / 100, "right") if left else (whole + ceiling / 100, "left")
         how = {"ha": side, "va": "center", "color": COLOURS["seed"], "weight": "bold"}
         ax.text(at, top * 1.1, "liquidity", **how)
         ax.set(xlim=(0, ceiling), ylim=(0, top * 1.3), ylabel="prompts")
-        ax.legend(loc="upper left" if left else "upper right")
-    limit = "the axis ends at log2 of the number of options"
-    fig.axes[-1].set_xlabel(f"entropy of the answer, bits ({limit})")
-    return fig
+    fig.supxlabel("entropy of the answer, bits (up to log2 of the options)")
+    return legend(fig)
 
 
 def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -203,24 +210,20 @@ def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
         alike, apart = alone.units[i] == alone.units[j], ph.tv(base[i], base[j])
         for pair, chosen in (("one narrator, two frames", alike), ("two narrators", ~alike)):
             share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
-            columns = {"ladder": ladder, "pair": pair, "tv": x, "share": share}
-            frames.append(pd.DataFrame(columns))
+            frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
     return pd.concat(frames, ignore_index=True)
 
 
 def plot_pairs(frame: pd.DataFrame) -> Figure:
     """Two distribution functions per ladder; the further right, the more two prompts differ."""
-    fig, each = each_panel(frame, 7.2, 2.8, sharey=True)
+    fig, each = each_panel(frame, 2.4, sharey=True)
     for ax, mine in each:
-        looks = iter(((COLOURS["base"], "--"), (COLOURS["sft"], "-")))
-        for pair, curve in mine.groupby("pair", sort=False):
-            colour, style = next(looks)
-            how = {"color": colour, "label": pair, "drawstyle": "steps-post"}
-            ax.plot(curve["tv"], curve["share"], style, **how)
-        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="total variation between the two laws")
+        looks = ({"color": COLOURS["base"], "ls": "--"}, {"color": COLOURS["sft"]})
+        for look, (pair, curve) in zip(looks, mine.groupby("pair", sort=False)):
+            ax.plot(curve["tv"], curve["share"], label=pair, drawstyle="steps-post", **look)
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="TV between the two laws")
     fig.axes[0].set_ylabel("share of pairs at most so far apart")
-    fig.axes[-1].legend(loc="lower right")
-    return fig
+    return legend(fig)
 
 
 # --- nucleation and settling ----------------------------------------------------------------------
@@ -270,26 +273,26 @@ def load_laws(
 
 def plot_laws(frame: pd.DataFrame) -> Figure:
     """The seed as bars, the rungs as marks; options ordered by the seed, its set A shaded."""
-    fig, each = each_panel(frame, 7.2, 2.9, down=True)
+    fig, each = each_panel(frame, 2.2, down=True)
     for ax, mine in each:
         seed, colour = mine[mine["law"] == "seed"], COLOURS["seed"]
         apart = np.clip(seed["place"] - len(seed) + 3, 0, None) * max(1, len(seed) // 25)
         gap = seed["place"] + apart  # sets the last two apart
         shade = {"color": colour, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, **shade)
-        bars = {"color": colour, "alpha": 0.6, "label": "seed (a narrator in the base)"}
+        bars = {"color": colour, "alpha": 0.6, "label": "the seed"}
         ax.bar(gap, seed["probability"], width=0.8, **bars)
         others = [law for law in mine["law"].unique() if law != "seed"]
         for k, law in enumerate(others):
             x = gap + (k - (len(others) - 1) / 2) * 0.22
             y = mine.loc[mine["law"] == law, "probability"]
-            look = {"color": COLOURS[law], "ms": 5 if len(seed) < 40 else 3, "label": law}
+            look = {"color": COLOURS[law], "ms": 3.5 if len(seed) < 40 else 2, "label": law}
             ax.plot(x, y, MARKERS[law], **look)
-        _option_ticks(ax, seed["option"].tolist()[:-2], gap.tolist()[:-2], gap.tolist()[-2:])
+        options, *at = seed["option"].tolist()[:-2], gap.tolist()[:-2], gap.tolist()[-2:]
+        _option_ticks(ax, options, *at, (WIDTH - 0.5) * len(options) / (gap.max() + 1))
         ax.tick_params(axis="x", rotation=90)
         ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability")
-    fig.axes[0].legend(loc="upper right")
-    return fig
+    return legend(fig)
 
 
 def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
@@ -324,10 +327,10 @@ def _on_path(laws: np.ndarray, seed: claims.Seed | None) -> dict[str, Callable]:
 def plot_path(frame: pd.DataFrame) -> Figure:
     """Both quantities over SFT steps (0 is the base); the completion form is dashed."""
     quantities = list(frame["quantity"].unique())
-    fig, axes = panels(frame["ladder"].nunique(), len(quantities), 7.2, 2.7, sharex=True)
+    fig, axes = panels(frame["ladder"].nunique(), len(quantities), 2.0, sharex=True)
     looks = {"chat": ("o-", COLOURS["sft"]), "completion": ("s--", COLOURS["base"])}
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
-        row[0].set_title(label(title_of(ladder)))
+        row[0].set_title(label(title_of(ladder), wide=30))
         named = dict(sorted(zip(mine["step"], mine["rung"], strict=True)))
         short = len(named) == 2  # nothing read on the way, perhaps nobody says how many steps
         ticks = [rung if short or not step else str(step) for step, rung in named.items()]
@@ -339,13 +342,12 @@ def plot_path(frame: pd.DataFrame) -> Figure:
                 band = curve["step"], curve["low"], curve["high"]
                 ax.fill_between(*band, color=colour, alpha=0.2, lw=0)
             ax.set_xscale("symlog", linthresh=1)
-            ax.set_xticks(list(named), ticks)
+            far = [a < 0.7 * b for a, b in zip(named, list(named)[1:])]  # else names overlap
+            ax.set_xticks(list(named), [t * f for t, f in zip(ticks, [*far, True])], rotation=90)
             ax.minorticks_off()
             ax.set(ylim=(0, None), ylabel=quantity)
-    for ax in axes[-1]:
-        ax.set_xlabel("SFT steps")
-    axes[0, 0].legend()
-    return fig
+    fig.supxlabel("SFT steps")
+    return legend(fig)
 
 
 def load_probmass(
@@ -381,7 +383,7 @@ def load_probmass(
 
 def plot_probmass(frame: pd.DataFrame) -> Figure:
     """A mark with interval per rung, beside the chance level and the seed's own mass."""
-    fig, each = each_panel(frame, 7.2, 2.9, sharey=True)
+    fig, each = each_panel(frame, 2.6, sharey=True)
     grey = COLOURS["chance"]
     for ax, mine in each:
         first = mine.iloc[0]
@@ -391,9 +393,8 @@ def plot_probmass(frame: pd.DataFrame) -> Figure:
             named = None if x else "one random set in twenty"
             ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=grey, label=named)
             ax.plot([x, x], [rung.low, rung.high], color=COLOURS[rung.rung])
-            ax.plot(x, rung.value, MARKERS[rung.rung], color=COLOURS[rung.rung], ms=7)
+            ax.plot(x, rung.value, MARKERS[rung.rung], color=COLOURS[rung.rung], ms=5)
         ax.set_xticks(range(len(mine)), mine["rung"])
         ax.set(ylim=(0, 1.03), xlim=(-0.5, len(mine) - 0.5))
     fig.axes[0].set_ylabel("ProbMass on A")
-    fig.axes[-1].legend(loc="lower right")
-    return fig
+    return legend(fig)

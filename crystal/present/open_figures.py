@@ -15,7 +15,7 @@ from ..measure import inference as inf
 from ..measure import quantities as cv
 from ..measure import quantities as ph
 from ..texts import label
-from .figures import COLOURS, MARKERS, each_panel, legend_below, panels
+from .figures import COLOURS, MARKERS, each_panel, legend, panels
 from .open_tasks import EACH, KINDS, counted, each_count, estimated, kind, laws_of, mean_pair, where
 from .views import answers, each_ladder, title_of
 
@@ -64,7 +64,7 @@ def load_kinds(draws: pd.DataFrame) -> pd.DataFrame:
 def plot_kinds(frame: pd.DataFrame) -> Figure:
     """One bar per task and rung, divided by kind."""
     tasks = list(frame["task"].unique())
-    fig, each = each_panel(frame, 7.2, 4.6, sharey=True)
+    fig, each = each_panel(frame, 5.4, sharey=True)
     for ax, mine in each:
         rungs, left = list(mine["rung"].unique()), np.zeros(len(mine))
         y = mine["task"].map(tasks.index) * (len(rungs) + 0.8) + mine["rung"].map(rungs.index)
@@ -73,13 +73,12 @@ def plot_kinds(frame: pd.DataFrame) -> Figure:
             ax.barh(y, mine[name], left=left, height=0.9, **look)
             left += mine[name].to_numpy()
         places = mine[["task", "rung"]].itertuples(index=False)
-        named = [f"{label_of(t)}   {rung}" if rung == "base" else rung for t, rung in places]
+        named = [f"{_broken(t)}   {rung}" if rung == "base" else rung for t, rung in places]
         ax.set_yticks(y, named)
         ax.set(xlim=(0, 1), ylim=(y.max() + 0.6, -0.6), xlabel="share of all draws")
         ax.grid(False)
         ax.tick_params(axis="y", length=0)
-    legend_below(fig, 5)
-    return fig
+    return legend(fig)
 
 
 def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
@@ -94,19 +93,21 @@ def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_ranks(frame: pd.DataFrame) -> Figure:
-    """Share against rank, log scales, a panel per task; flat over many ranks is broad."""
+    """Share against rank, log scales, tasks down, ladders across; flat over many ranks is broad."""
     tasks, decades = list(frame["task"].unique()), np.array([10, 100, 1000])
-    fig, axes = panels(frame["ladder"].nunique(), len(tasks), 9.6, 2.7, sharex=True, sharey=True)
-    for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
-        for ax, task in zip(row, tasks, strict=True):
+    fig, axes = panels(len(tasks), frame["ladder"].nunique(), 1.25, sharex=True, sharey=True)
+    for column, (ladder, mine) in zip(axes.T, each_ladder(frame), strict=True):
+        for ax, task in zip(column, tasks, strict=True):
             for rung, curve in mine[mine["task"] == task].groupby("rung", sort=False):
                 at = [0, *(decades[decades <= len(curve)] - 1)]
-                look = {"color": COLOURS[rung], "label": rung, "ms": 3.5, "markevery": at}
+                look = {"color": COLOURS[rung], "label": rung, "markevery": at}
                 ax.loglog(curve["rank"], curve["share"], MARKERS[rung] + "-", **look)
-            ax.set(title=_broken(task), xlabel="rank of the answer")
-        row[0].set_ylabel(f"{label(title_of(ladder))}\nshare of all draws")
-    axes[0, -1].legend(loc="lower left")
-    return fig
+        column[0].set_title(label(title_of(ladder), wide=30))
+    for ax, task in zip(axes[:, 0], tasks, strict=True):
+        ax.set_ylabel(_broken(task))
+    fig.supxlabel("rank of the answer")
+    fig.supylabel("share of all draws")
+    return legend(fig)
 
 
 # --- entropy against the number of draws ----------------------------------------------------------
@@ -163,7 +164,7 @@ def _convergence(panel: str, sampled: Mapping[int, np.ndarray], true: float) -> 
 
 def plot_convergence(frame: pd.DataFrame) -> Figure:
     """Mean estimate against n; the central 95 % of the first and last estimator is shaded."""
-    fig, axes = panels(1, frame["panel"].nunique(), 7.2, 3.2)
+    fig, axes = panels(1, frame["panel"].nunique(), 2.8)
     for ax, (name, mine) in zip(axes[0], frame.groupby("panel", sort=False), strict=True):
         ax.axhline(mine["truth"].iloc[0], color="black", lw=1, label="truth")
         for estimator, (colour, style) in ESTIMATORS.items():
@@ -172,10 +173,9 @@ def plot_convergence(frame: pd.DataFrame) -> Figure:
             if style in ":-":
                 band = curve["n"], curve["low"], curve["high"]
                 ax.fill_between(*band, color=colour, alpha=0.15, lw=0)
-        ax.set(xlabel="draws", title=label(name))
+        ax.set(xlabel="draws", title=label(name, wide=50 // frame["panel"].nunique()))
     axes[0, 0].set_ylabel("estimated entropy, bits")
-    axes[0, -1].legend(loc="lower right")
-    return fig
+    return legend(fig)
 
 
 # --- where MSE stops ------------------------------------------------------------------------------
@@ -214,14 +214,14 @@ def slope(frame: pd.DataFrame, distance: str) -> float:
 
 def plot_supports(frame: pd.DataFrame) -> Figure:
     """Both axes logarithmic: MSE falls along a line, the others stay on their decade."""
-    fig, each = each_panel(frame, 7.2, 3.8, sharey=True)
+    fig, each = each_panel(frame, 3.0, sharey=True)
     hues = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
     looks = list(zip(DISTANCES, hues, "os^D", (1, 0.95, 1, 1.05), strict=True))
     for ax, mine in each:
         for name, colour, marker, aside in looks:
             part = mine[mine["distance"] == name].sort_values("options", kind="stable")
             x = part["options"] * aside  # or two would coincide
-            ax.loglog(x, part["value"], marker, color=colour, label=name, ms=4.5)
+            ax.loglog(x, part["value"], marker, color=colour, label=name)
             ax.vlines(x, part["low"], part["high"], color=colour, lw=1)
         mse = mine[(mine["distance"] == "MSE") & mine["task"].isin(PHASE_TASKS)]
         k, b = np.array([mse["options"].min(), mine["options"].max()]), slope(mine, "MSE")
@@ -229,8 +229,7 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
         ax.plot(k, height * k**b, "--", color=GREY, lw=1, label=f"slope {b:.2f}")
         ax.set_xlabel("options K of the task")
     fig.axes[0].set_ylabel("mean distance between two narrators")
-    fig.axes[0].legend(loc="lower left")
-    return fig
+    return legend(fig)
 
 
 def load_same(supports: Sequence[int], n: int, *, repeats: int, seed: int = 0) -> pd.DataFrame:
@@ -258,7 +257,7 @@ def load_same(supports: Sequence[int], n: int, *, repeats: int, seed: int = 0) -
 
 def plot_same(frame: pd.DataFrame) -> Figure:
     """Estimated distance against K; the dashed line is the truth."""
-    fig, axes = panels(1, 2, 7.2, 3.2, sharey=True)
+    fig, axes = panels(1, 2, 2.5, sharey=True)
     looks = (("#0072B2", "s"), ("#CC79A7", "D"))
     every = zip(axes[0], frame.groupby("measure", sort=False), looks, strict=True)
     for ax, (measure, mine), (colour, marker) in every:
@@ -281,17 +280,15 @@ def plot_agreement(frame: pd.DataFrame) -> Figure:
     """
     frame = frame[frame["quantity"] == "agreement"]
     tasks = list(frame["task"].unique())
-    fig, each = each_panel(frame, 7.2, 3.4, sharey=True)
+    fig, each = each_panel(frame, 3.0, sharey=True)
     for ax, mine in each:
         for k, (rung, marks) in enumerate(mine.groupby("rung", sort=False)):
             x, colour = marks["task"].map(tasks.index) + (k - 1.5) * 0.17, COLOURS[rung]
             ax.vlines(x, marks["low"], marks["high"], color=colour)
-            ax.plot(x, marks["value"], MARKERS[rung], color=colour, label=rung, ms=6)
+            ax.plot(x, marks["value"], MARKERS[rung], color=colour, label=rung)
         ax.axhline(1, color=GREY, lw=1, ls="--")
-        turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(tasks)), map(_broken, tasks), **turned)
+        ax.set_xticks(range(len(tasks)), map(_broken, tasks), rotation=90)
         ax.set(ylim=(0, None))
         ax.grid(False, axis="x")
     fig.axes[0].set_ylabel("agreement of the prompts")
-    fig.axes[-1].legend(loc="lower right", ncols=2)
-    return fig
+    return legend(fig)

@@ -258,8 +258,8 @@ def check_table(check: pd.DataFrame) -> str:
 def quantity(name: str, *numbers: float) -> str:
     """ "liquidity 0.69 [0.57, 0.81] bit" from "liquidity, bits" and value, low, high."""
     kind, comma, _ = name.partition(", bits")
-    value, *ends = map(fmt, numbers)
-    return f"{kind} {value}" + (f" [{', '.join(ends)}]" if ends else "") + (" bit" if comma else "")
+    value = show.between(*numbers) if len(numbers) > 1 else fmt(*numbers)
+    return f"{kind} {value}" + (" bit" if comma else "")
 
 
 def table(frame: pd.DataFrame, columns: str) -> str:
@@ -277,9 +277,7 @@ def table(frame: pd.DataFrame, columns: str) -> str:
 
 
 def _cell(row: dict) -> str:
-    if row.get("low", row["value"]) == row.get("high", row["value"]):
-        return fmt(row["value"])
-    return f"{fmt(row['value'])} [{fmt(row['low'])}, {fmt(row['high'])}]"
+    return show.between(row["value"], row.get("low", np.nan), row.get("high", np.nan))
 
 
 def one(frame: pd.DataFrame, **place: object) -> pd.Series:

@@ -46,6 +46,9 @@ VERDICTS += ("measured",)  # no claim hangs on the number; the others as `measur
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 NUMBERS = ("number", "low", "high", "here", "null", "mark")
 FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
+READABLE = 9  # CSS pixels: the smallest text of a figure, however narrow the screen
+ENLARGED = 1.75  # CSS pixels that a point of a figure gets where there is room
+NUMERIC = re.compile(r"[+-]?[\d.,]*\d(e[+-]?\d+)?( ?%)?( \[.*\])?|–|∞|", re.ASCII)
 
 
 @dataclass
@@ -135,9 +138,11 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     _write_json(page.folder / f"{name}.json", about | {"files": files})
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
+    wide = 72 * fig.get_figwidth()
+    least = math.ceil(READABLE * wide / smallest(svg.read_text(encoding="utf-8")))
     myst = (
         f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {quoted}\n"
-        ":class: dark-light\n:width: 100%\n\n"
+        f":class: dark-light least-{least}\n:width: {round(ENLARGED * wide)}px\n\n"
         f"{flat} {{download}}`Plotted data (CSV) <{at}.csv>`\n````"
     )
     picture = "".join(svg.read_text(encoding="utf-8").partition("<svg")[1:])
@@ -192,6 +197,15 @@ def _write_csv(name: str, data: DataFrame) -> Path:
     return path
 
 
+def smallest(svg: str) -> float:
+    """The size of the smallest text of a drawing by matplotlib, in points.
+
+    matplotlib draws letters a hundred times their size in points, and scales them; exponents again.
+    """
+    sizes = [100 * float(scale) for scale in re.findall(r"scale\(([\d.]+) -\1\)", svg)]
+    return min(sizes, default=10.0) * (0.7 if " scale(0.7)" in svg else 1)
+
+
 def on_dark(svg: str) -> str:
     """The same drawing for a dark ground: greys are mirrored, colours stay."""
 
@@ -230,8 +244,11 @@ def fold(title: str) -> Iterator[None]:
 
 
 def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
-    """A MyST table of plain cells, each shown as it is, whatever it holds."""
-    lines = [map(_shown, head), ["---"] * len(head), *(map(_shown, row) for row in rows)]
+    """A MyST table of plain cells, each shown as it is; columns of numbers stand at the right."""
+    rows = [list(map(str, row)) for row in rows]
+    numeric = (rows and all(NUMERIC.fullmatch(cell) for cell in column) for column in zip(*rows))
+    rules = ["---:" if right else "---" for right in numeric] or ["---"] * len(head)
+    lines = [map(_shown, head), rules, *(map(_shown, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -374,10 +391,22 @@ def number(x: float | None) -> str:
 
 
 def interval(estimate: Any) -> str:
-    """`value [low, high]`; the value alone if there is no interval, or one without width."""
-    if not estimate.low < estimate.high:
-        return number(estimate.value)
-    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+    """`between` of anything with a value, low and high."""
+    return between(estimate.value, estimate.low, estimate.high)
+
+
+def between(value: float, low: float, high: float) -> str:
+    """`value [low, high]` with as many decimals as give the interval's width two digits.
+
+    The value alone if there is no interval, or one without width.
+    """
+    if not low < high:
+        return number(value)
+    if not math.isfinite(high - low):
+        return f"{number(value)} [{number(low)}, {number(high)}]"
+    decimals = max(0, 1 - int(f"{high - low:.1e}".partition("e")[2]))
+    value, low, high = (f"{x:,.{decimals}f}" if x else "0" for x in (value, low, high))
+    return f"{value} [{low}, {high}]"
 
 
 def slug(label: str) -> str:

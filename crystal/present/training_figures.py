@@ -25,7 +25,7 @@ from ..measure.quantities import jsd_bits
 from ..texts import load_json
 from . import show
 from .bench import HARNESS, READ, SAMPLES, load
-from .figures import COLOURS, panels
+from .figures import COLOURS, legend, panels
 from .show import number as fmt
 from .views import answers
 
@@ -62,13 +62,14 @@ def load_curves(report: dict[str, Any]) -> pd.DataFrame:
 
 def plot_curves(frame: pd.DataFrame) -> Figure:
     """One panel a stage: what its trainer minimised, or the sampled reward."""
-    fig, axes = panels(1, len(SHOWN), 9.6, 2.4)
-    for ax, (stage, part) in zip(axes[0], frame.groupby("stage", sort=False), strict=True):
+    fig, axes = panels(2, len(SHOWN) // 2, 1.6)
+    for ax, (stage, part) in zip(axes.flat, frame.groupby("stage", sort=False), strict=True):
         ax.plot(part["step"], part["value"], color="0.65", linewidth=0.8)
         ax.plot(part["step"], part["smooth"], color="C0")
-        ax.set(title=stage, xlabel="optimiser step", ylabel=part["quantity"].iloc[0])
+        ax.set(title=stage, ylabel=part["quantity"].iloc[0])
         if stage == "base":
             ax.set(xscale="log", ylim=(0, None))
+    fig.supxlabel("optimiser step")
     return fig
 
 
@@ -85,16 +86,17 @@ def load_accuracy(report: dict[str, Any]) -> pd.DataFrame:
 
 def plot_accuracy(frame: pd.DataFrame) -> Figure:
     """Probability of the right answer by rung; one panel a form."""
-    fig, axes = panels(1, len(FORMS), 7.6, 2.8, sharey=True)
+    fig, axes = panels(1, len(FORMS), 2.2, sharey=True)
     for ax, form in zip(axes[0], FORMS, strict=True):
         for kind, marker in zip(KINDS, "os", strict=True):
             part = frame[(frame["form"] == form) & (frame["kind"] == kind)]
             ax.plot(part["rung"], part["probability"], marker=marker, label=kind)
         ax.set(title=f"{form} form", ylim=(0, 1.02))
-        ax.tick_params(axis="x", rotation=45)
+        rungs = list(dict.fromkeys(frame["rung"]))
+        step = -(-len(rungs) // 13)  # as many names as there is room for
+        ax.set_xticks(range(0, len(rungs), step), rungs[::step], rotation=90)
     axes[0, 0].set_ylabel("probability of the right answer")
-    axes[0, 0].legend(loc="lower right")
-    return fig
+    return legend(fig)
 
 
 def reward_rise(reward: dict[str, float]) -> Estimate:
@@ -127,15 +129,14 @@ def load_truth(ladder: str) -> pd.DataFrame:
 
 def plot_truth(frame: pd.DataFrame) -> Figure:
     """Mean distance to the truth by task, both forms, with the mark."""
-    fig, ((ax,),) = panels(1, 1, 7.2, 3.0)
+    fig, ((ax,),) = panels(1, 1, 2.4)
     for form, marker in zip(FORMS, "os", strict=True):
         mean = frame[frame["form"] == form].groupby("task", sort=False)["jsd"].mean()
         ax.plot(mean.index, mean, marker=marker, linestyle="", label=f"{form} form")
     ax.axhline(TRUTH_MARK, color="0.4", linewidth=0.8, linestyle="--", label="mark")
     ax.set(ylabel="JSD to the narrators' laws (bit)", ylim=(0, None))
-    ax.tick_params(axis="x", rotation=45)
-    ax.legend()
-    return fig
+    ax.tick_params(axis="x", rotation=90)
+    return legend(fig)
 
 
 def recipe_table(report: dict[str, Any]) -> str:
@@ -342,7 +343,7 @@ def costs_table(costs: pd.DataFrame) -> str:
 def plot_costs(costs: pd.DataFrame) -> Figure:
     """One bar a ladder or experiment, training and reading stacked."""
     wide = _wide(costs, "of")
-    fig, ((ax,),) = panels(1, 1, 7.2, 0.3 * len(wide) + 1.0)
+    fig, ((ax,),) = panels(1, 1, 0.19 * len(wide) + 0.8)
     left = pd.Series(0.0, wide.index)
     for kind, colour in (("training", COLOURS["sft"]), ("reading", COLOURS["seed"])):
         if kind in wide:
@@ -350,8 +351,7 @@ def plot_costs(costs: pd.DataFrame) -> Figure:
             left = left + wide[kind]
     ax.invert_yaxis()
     ax.set_xlabel("minutes")
-    ax.legend()
-    return fig
+    return legend(fig)
 
 
 def deeper(markdown: str) -> str:

@@ -14,7 +14,8 @@ import pandas as pd
 from ..measure.claims import MARKS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
-from .figures import COLOURS, legend_below, panels
+from .figures import COLOURS, INK, legend, panels
+from .verdicts import grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,30 +55,28 @@ def load_coverage(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_coverage(frame: pd.DataFrame) -> Figure:
-    """Casts down, claims across; in each, scenarios down, coverage along, K by colour.
+    """Claims down, casts across; in each, scenarios down, coverage along, K by colour.
 
     The band is nominal within two points.
     """
     claims, names = _judged(frame), list(frame["name"].unique())
     casts = [cast for cast in CASTS if cast in set(frame["cast"])]
-    size = 10.5, 0.22 * len(names) + 0.5
-    fig, axes = panels(len(casts), len(claims), *size, sharex=True, sharey=True)
+    height = 0.13 * len(names) + 0.2
+    fig, axes = panels(len(claims), len(casts), height, sharex=True, sharey=True)
     for (i, j), ax in np.ndenumerate(axes):
-        mine = frame[(frame["claim"] == claims[j]) & (frame["cast"] == casts[i])]
+        mine = frame[(frame["claim"] == claims[i]) & (frame["cast"] == casts[j])]
         ax.axvspan(*GOOD, color=COLOURS["rlvr"], alpha=0.15, lw=0)
         for options, part in mine.groupby("options"):
             y = part["name"].map(names.index) + _shift(options)
-            look = {"color": SHADES[options], "ms": 4, "label": f"K = {options}"}
+            look = {"color": SHADES[options], "label": f"K = {options}"}
             ax.plot(part["coverage"], y, "o", **look)
         ax.set_yticks(range(len(names)), names)
         least = min(0.78, frame["coverage"].min() - 0.01)
-        ax.set(xlim=(least, 1.005), ylim=(len(names) - 0.5, -0.5), title="" if i else claims[j])
-    for ax, cast in zip(axes[:, -1], casts, strict=True):
-        ax.annotate(cast, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center")
-    for ax in axes[-1]:
-        ax.set_xlabel("coverage")
-    legend_below(fig, 5)
-    return fig
+        ax.set(xlim=(least, 1.005), ylim=(len(names) - 0.5, -0.5), title="" if i else casts[j])
+    for ax, claim in zip(axes[:, 0], claims, strict=True):
+        ax.set_ylabel(claim)
+    fig.supxlabel("coverage")
+    return legend(fig)
 
 
 def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
@@ -107,19 +106,18 @@ def plot_alarms(frame: pd.DataFrame) -> Figure:
     """At the mark: claims down, share of wrong verdicts along; the line is what is allowed."""
     frame = frame[frame["kind"] == "mark"]
     claims = _judged(frame)
-    fig, axes = panels(1, 2, 8.0, 0.34 * len(claims) + 1.5, sharey=True)
+    fig, axes = panels(1, 2, 0.22 * len(claims) + 1.3, sharey=True)
     for ax, verdict in zip(axes[0], ("holds", "fails"), strict=True):
         mine = frame[frame["verdict"] == verdict]
         for (cast, options), part in mine.groupby(["cast", "options"]):
             y = part["claim"].map(claims.index) + _shift(options)
-            look = {"color": SHADES[options], "ms": 4.5, "label": f"{cast}, K = {options}"}
+            look = {"color": SHADES[options], "label": f"{cast}, K = {options}"}
             ax.plot(part["rate"], y, SIGNS[cast], **look)
         ax.axvline(LEVEL, color=GREY, lw=1)
         ax.set_yticks(range(len(claims)), claims)
-        ax.set(title=f"wrongly {verdict}", xlabel="share of trials at the mark")
+        ax.set(title=f"wrongly {verdict}", xlabel="share of trials")
         ax.set(xlim=(-0.002, max(0.07, frame["rate"].max() * 1.1)), ylim=(len(claims) - 0.5, -0.5))
-    legend_below(fig, 4)
-    return fig
+    return legend(fig)
 
 
 def _shift(options: int) -> float:
@@ -142,29 +140,26 @@ def smallest(power: pd.DataFrame) -> pd.DataFrame:
 
 def plot_smallest(frame: pd.DataFrame) -> Figure:
     """One panel a claim: K down, draws along, the fewest contexts written in; darker needs more."""
-    import seaborn as sns
     from matplotlib.colors import LogNorm
 
     options, draws = sorted(frame["options"].unique()), sorted(frame["draws"].unique())
     named = ["read out" if d == EXACT else f"{d:.0f}" for d in draws]
-    fig, axes = panels(2, 3, 9.0, 2.5, sharex=True, sharey=True)
+    fig, axes = panels(3, 2, 1.2, sharex=True, sharey=True)
     for ax, claim in zip(axes.flat, _judged(frame), strict=False):
         mine = frame[frame["claim"] == claim]
         table = mine.pivot(index="options", columns="draws", values="contexts")
         table = table.reindex(options, columns=draws)
         told = table.map("{:.0f}".format)
-        how = {"cmap": "Blues", "norm": LogNorm(5, 300), "cbar": False, "fmt": ""}
-        how |= {"xticklabels": named, "yticklabels": [f"K = {k}" for k in options]}
-        sns.heatmap(table.fillna(0), annot=told, mask=table.isna(), ax=ax, **how)
+        how = {"xticklabels": named, "yticklabels": [f"K = {k}" for k in options]}
+        grid(ax, table, told, cmap="Blues", norm=LogNorm(5, 300), **how)
         ax.set_facecolor("#e4e6e9")  # of cells in which none of those tried is enough
         for i, j in np.argwhere(table.isna().to_numpy()):
-            ax.text(j + 0.5, i + 0.5, "none", ha="center", va="center")
-        ax.set(title=claim, xlabel="", ylabel="")
-        ax.tick_params(rotation=0, length=0)
+            ax.text(j + 0.5, i + 0.5, "none", ha="center", va="center", color=INK)
+        ax.set_title(claim)
+        ax.tick_params(rotation=0)
     for ax in axes.flat[len(_judged(frame)) :]:
         ax.set_axis_off()
-    for ax in axes[-1]:
-        ax.set_xlabel("draws a prompt")
+    fig.supxlabel("draws a prompt")
     return fig
 
 
@@ -177,21 +172,20 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
     looks = dict(zip((*DISTANCES, INFORMATION), looks, strict=True))
     readings, options = list(FIGURES), sorted(frame["options"].unique())
     names = list(dict.fromkeys(frame["scenario"]))
-    size = 9.6, 0.24 * len(names) + 0.9
-    fig, axes = panels(len(options), len(readings), *size, sharey=True, sharex="col")
+    height = 0.15 * len(names) + 0.6
+    fig, axes = panels(len(options), len(readings), height, sharey=True, sharex="col")
     for (i, j), ax in np.ndenumerate(axes):
         reading, k = readings[j], options[i]
         mine = frame[(frame["options"] == k) & (frame["reading"] == reading)]
         for name, (colour, marker) in looks.items():
             part = mine[mine["distance"] == name]
             x, y = np.maximum(part["value"], 1e-3), part["scenario"].map(names.index)
-            ax.plot(x, y, marker, color=colour, ms=4.5, label=name)
+            ax.plot(x, y, marker, color=colour, label=name)
         ax.axvline(FIGURES[reading], color=GREY, lw=1)
         ax.set_xscale("log")
         ax.set_yticks(range(len(names)), names)
-        ax.set(ylim=(len(names) - 0.5, -0.5), title=f"{reading}, K = {k}")
-    legend_below(fig, 4)
-    return fig
+        ax.set(ylim=(len(names) - 0.5, -0.5), title=f"{reading},\nK = {k}")
+    return legend(fig)
 
 
 # --- the joint test -------------------------------------------------------------------------------
@@ -211,16 +205,15 @@ def plot_scenarios(frame: pd.DataFrame) -> Figure:
 
     Dotted: false alarms allowed, power wanted.
     """
-    fig, ((ax,),) = panels(1, 1, 7.4, 0.27 * len(frame) + 1.3)
+    fig, ((ax,),) = panels(1, 1, 0.17 * len(frame) + 1.0)
     for column, (named, colour, marker) in CALLED.items():
-        ax.plot(frame[column], range(len(frame)), marker, color=colour, ms=5, label=named)
+        ax.plot(frame[column], range(len(frame)), marker, color=colour, label=named)
     for x in (ALLOWED, POWER):
         ax.axvline(x, color=GREY, lw=1, ls=":")
     ax.axhline(frame["seed"].sum() - 0.5, color=GREY, lw=1)
     ax.set_yticks(range(len(frame)), frame["name"])
     ax.set(xlim=(-0.02, 1.02), ylim=(len(frame) - 0.5, -0.5), xlabel="share of ladders")
-    legend_below(fig, 3)
-    return fig
+    return legend(fig)
 
 
 def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
@@ -268,15 +261,15 @@ def plot_named(frame: pd.DataFrame) -> Figure:
     With its interval; filled where one-seed holds. The line is the mark.
     """
     runs = list(dict.fromkeys(frame["run"]))
-    fig, ((ax,),) = panels(1, 1, 7.6, 3.0)
+    fig, ((ax,),) = panels(1, 1, 2.4)
     for run, mine in frame.groupby("run", sort=False):
         at = runs.index(run) + np.linspace(-0.25, 0.25, len(mine))
         for x, row in zip(at, mine.to_dict("records"), strict=True):
             colour = COLOURS["sft" if row["sort"] == "one demonstrator" else "base"]
             full = colour if row["one-seed"] == "holds" else "white"
             ax.plot([x, x], [row["low"], row["high"]], "-", color=colour, lw=1)
-            ax.plot(x, row["progress"], "o", color=colour, mfc=full, ms=4.5)
+            ax.plot(x, row["progress"], "o", color=colour, mfc=full)
     ax.axhline(MARKS["one-seed"].mark, color=GREY, lw=1)
-    ax.set_xticks(range(len(runs)), runs, rotation=20)
+    ax.set_xticks(range(len(runs)), runs, rotation=90)
     ax.set_ylabel("progress")
     return fig

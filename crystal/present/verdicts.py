@@ -32,12 +32,12 @@ from ..measure.joint import Account
 from ..texts import label
 from . import show
 from .figures import COLOURS as HUES
-from .figures import INK, each_panel, panels
+from .figures import INK, LETTER, LINE, PAPER, WIDTH, each_panel, legend, panels
 from .views import NATIVE, Compared, compared, each_ladder, of_tables, title_of, unconditional
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
 PHASES = chain.CLAIMS
 FOLDER = "_build/measured"
@@ -284,43 +284,47 @@ def answered_told(left: pd.DataFrame) -> str:
 # --- drawn ----------------------------------------------------------------------------------------
 
 
+def grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame, **how) -> None:
+    """Coloured cells with their texts; what is not there stays empty. how: as of the heat map."""
+    import seaborn as sns
+
+    sns.heatmap(table, annot=texts, fmt="", ax=ax, cbar=False, linewidths=1.5, **how)
+    for text in ax.texts:  # seaborn's own colours would be mirrored on a dark page
+        text.set_color(PAPER if text.get_color() == "w" else INK)
+    ax.grid(False)
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(length=0)
+
+
 def plot_matrix(frame: pd.DataFrame) -> Figure:
     """Tasks down, claims across, a sign and a colour per verdict."""
     tasks = list(frame["task"].unique())
     claims = [claim for claim in MARKS if claim in set(frame["claim"])]
     names, count = [label(task) for task in tasks], frame["ladder"].nunique()
-    width = max(7.2, 0.075 * max(map(len, names)) + 1.5 * count)
-    fig, axes = panels(1, count, width, 0.28 * len(tasks) + 1.6, sharey=True)
+    width = max(WIDTH, LETTER * max(map(len, names)) + 1.5 * count)
+    fig, axes = panels(1, count, 0.19 * len(tasks) + 1.6, width, sharey=True)
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
-        for row in mine.itertuples():
-            x, y = claims.index(row.claim), tasks.index(row.task)
-            ax.add_patch(_square(x, y, COLOURS[row.verdict]))
-            ax.text(x, y, SIGNS[row.verdict], ha="center", va="center", color=INK)
-        ax.set_xticks(range(len(claims)), claims, rotation=40, ha="right")
-        ax.set_yticks(range(len(tasks)), names)
-        ax.set(xlim=(-0.5, len(claims) - 0.5), ylim=(len(tasks) - 0.5, -0.5))
+        cells = mine.pivot(index="task", columns="claim", values="verdict")
+        cells = cells.reindex(index=tasks, columns=claims)
+        place = cells.map(list(COLOURS).index, na_action="ignore").astype(float)
+        how = {"cmap": [*COLOURS.values()], "vmin": 0, "vmax": len(COLOURS)}
+        grid(ax, place, cells.map(SIGNS.get), yticklabels=names, **how)
+        for text in ax.texts:
+            text.set_color(INK)
+        ax.set_xticks(ax.get_xticks(), claims, rotation=90)
         ax.set_title(label(title_of(ladder), wide=18))
-        ax.grid(False)
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-    shown = [v for v in COLOURS if v in (*chain.TESTED, *frame["verdict"])]
-    handles, told = [_square(0, 0, COLOURS[v]) for v in shown], [f"{SIGNS[v]} {v}" for v in shown]
-    fig.legend(handles, told, loc="outside lower center", ncols=len(shown))
-    return fig
-
-
-def _square(x: float, y: float, colour: str) -> Rectangle:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=colour, lw=0)
+    for verdict in (v for v in COLOURS if v in (*chain.TESTED, *frame["verdict"])):
+        look = {"color": COLOURS[verdict], "label": f"{SIGNS[verdict]} {verdict}"}
+        axes[0, 0].plot([], [], "s", ms=8, **look)
+    return legend(fig)
 
 
 def plot_forest(frame: pd.DataFrame) -> Figure:
     """A panel per claim: every task's number and interval; the shaded side is the claim's."""
     tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
     columns, count = min(4, len(claims)), len(ladders)
-    size = max(5.0, 2.4 * columns), 0.15 * len(tasks) * count + 1.4
-    fig, axes = panels(-(-len(claims) // columns), columns, *size, sharey=True)
+    height = max(LINE, 0.07 * count) * len(tasks) + 0.75
+    fig, axes = panels(-(-len(claims) // columns), columns, height, sharey=True)
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
@@ -333,18 +337,16 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
             y = tasks.index(row.task) + 0.25 * (n - (count - 1) / 2)
             ax.plot(np.clip([row.low, row.high], 0, limit), [y, y], color=colour)
             shape = ">" if row.value > limit else SHAPES[n % 4]
-            ax.plot(min(row.value, limit), y, shape, color=colour, ms=4)
+            ax.plot(min(row.value, limit), y, shape, color=colour, ms=3)
         side = (mark, limit) if above else (0, mark)
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
         ax.axvline(mark, color=HUES["chance"], lw=1)
         ax.set_yticks(range(len(tasks)), map(label, tasks))
-        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=claim)
-    if count > 1:
-        look = {"color": HUES["chance"], "ms": 4}
-        shapes = [axes[0, 0].plot([], [], SHAPES[k % 4], **look)[0] for k in range(count)]
-        names = [label(title_of(ladder)) for ladder in ladders]
-        fig.legend(shapes, names, loc="outside lower center", ncols=count)
-    return fig
+        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=label(claim, wide=9))
+    for n, ladder in enumerate(ladders) if count > 1 else ():
+        look = {"color": HUES["chance"], "label": label(title_of(ladder))}
+        axes[0, 0].plot([], [], SHAPES[n % 4], **look)
+    return legend(fig) if count > 1 else fig
 
 
 def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
@@ -370,7 +372,7 @@ def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
 
 def plot_contexts(frame: pd.DataFrame) -> Figure:
     """Contexts by mean cosine (bars, coloured by group), tasks as dots, this task a diamond."""
-    fig, pairs = each_panel(frame, 7.2, 2.9, down=True)
+    fig, pairs = each_panel(frame, 2.6, down=True)
     hues = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#767c85")
     for ax, mine in pairs:
         each = mine.drop_duplicates("context").sort_values("place")
@@ -378,7 +380,7 @@ def plot_contexts(frame: pd.DataFrame) -> Figure:
         ax.bar(each["place"], each["mean"], color=colours, alpha=0.55, width=0.8)
         ax.plot(mine["place"], mine["cosine"], ".", color=HUES["chance"], ms=3, label="a task")
         this = mine[mine["this"]]
-        ax.plot(this["place"], this["cosine"], "D", color=HUES["sft"], ms=4, label="this task")
+        ax.plot(this["place"], this["cosine"], "D", color=HUES["sft"], label="this task")
         numbers = {str(n): narrator for n, narrator in enumerate(NARRATORS)}
         who = [label(numbers.get(context, context)) for context in each["context"]]
         ax.set_xticks(each["place"], who, rotation=90)
@@ -386,5 +388,4 @@ def plot_contexts(frame: pd.DataFrame) -> Figure:
             tick.set_weight("bold" if named else "normal")
         ax.axhline(0, color=HUES["chance"], lw=0.8)
         ax.set(ylim=(-1.05, 1.05), ylabel="cosine with SFT's move")
-    fig.axes[0].legend(loc="upper right", ncols=2)
-    return fig
+    return legend(fig)

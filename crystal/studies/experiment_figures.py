@@ -11,7 +11,9 @@ import pandas as pd
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
 from ..measure.claims import MARKS
-from ..present.figures import INK, PAPER, panels
+from ..present.figures import LINE, legend, panels
+from ..present.verdicts import grid
+from ..texts import label
 from . import seed_control as seed
 from .controls import WORLD
 from .figures import (
@@ -25,7 +27,6 @@ from .figures import (
     TASKS,
     dots,
     facets,
-    legend,
     limits,
     paths,
     rows_down,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SHARES = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
 BY_SCOPE = "scope", {scope: f"{scope} tasks" for scope in SCOPES}
 LOOKS = ((SCOPES[0], -0.17, BLUE, "o"), (SCOPES[1], 0.17, RED, "s"))
 STYLES = {seed.STYLED: (BLUE, "o", "-"), seed.NEUTRAL: (RED, "s", "--")}
@@ -59,78 +61,58 @@ GOALS = {
 # --- seed control
 
 
-def _grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame) -> object:
-    """A grid of shares with their text; what was not read stays empty. For a colour bar."""
-    shares, edges = table.to_numpy(), (np.arange(n + 1) - 0.5 for n in reversed(table.shape))
-    look = {"cmap": "cividis", "edgecolors": "white", "linewidth": 1.5}
-    image = ax.pcolormesh(*edges, np.ma.masked_invalid(shares), vmin=0, vmax=1, **look)
-    for (y, x), share in np.ndenumerate(shares):
-        if np.isfinite(share):
-            look = {"ha": "center", "va": "center", "color": INK if share > 0.5 else PAPER}
-            ax.text(x, y, texts.iat[y, x], **look)
-    rows_down(ax, list(table.index))
-    ax.set_xticks(range(len(table.columns)), table.columns)
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return image
-
-
 def plot_matrix(matrix: pd.DataFrame) -> Figure:
     """Intended laws down, found laws across, one panel per scope; shares in per cent."""
-    how = {"x": "law found", "y": "demonstrator", "sharey": True}
-    fig, parts = facets(matrix, (7.2, 3.4), BY_SCOPE, **how)
+    fig, parts = facets(matrix, 2.1, BY_SCOPE, x="law found", sharey=True)
     for ax, mine in parts:
         mine = mine.pivot(index="intended", columns="found", values="share")
         mine = mine.reindex(index=seed.LAWS, columns=seed.LAWS)
-        image = _grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"))
-        ax.tick_params("x", rotation=40)
-    fig.colorbar(image, ax=fig.axes, label="share of tasks and parents", shrink=0.8)
+        grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"), **SHARES)
+    fig.supylabel("demonstrator")
     return fig
 
 
 def plot_tasks(cells: pd.DataFrame) -> Figure:
     """In how many parents a task followed a demonstrator; a line parts demonstrated tasks."""
     tasks = list(dict.fromkeys(cells["task"]))
-    fig, ((ax,),) = panels(1, 1, 6.2, 0.27 * len(tasks) + 1.3)
+    fig, ((ax,),) = panels(1, 1, 0.19 * len(tasks) + 0.8)
     text = [f"{s * n:.0f} of {n:.0f}" for s, n in zip(cells["share"], cells["parents"])]
     table = cells.assign(text=text).pivot(index="task", columns="demonstrator")
     share, texts = (
         table[what].reindex(index=tasks, columns=seed.LAWS) for what in ("share", "text")
     )
-    image = _grid(ax, share, texts)
-    ax.axhline(where(cells, scope=SCOPES[0])["task"].nunique() - 0.5, color=RED, lw=2)
+    grid(ax, share, texts, **SHARES)
+    ax.axhline(where(cells, scope=SCOPES[0])["task"].nunique(), color=RED, lw=2)
     ax.set(xlabel="demonstrator", ylabel="demonstrated above, held out below")
-    fig.colorbar(image, ax=ax, label="share of parents that followed")
     return fig
 
 
 def _across(ax: Axes, labels: Sequence[str]) -> None:
     """Names along the x axis."""
-    ax.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+    ax.set_xticks(range(len(labels)), labels, rotation=90)
     ax.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, None))
 
 
 def plot_rates(rates: pd.DataFrame) -> Figure:
     """Demonstrators across, a panel per scope; chance a grey bar, the claim's mark a line."""
     laws = [name for name in (*seed.LAWS, seed.TOGETHER) if name in set(rates["run"])]
-    fig, parts = facets(rates, (7.2, 2.9), BY_SCOPE, y="follow rate", sharey=True)
+    fig, parts = facets(rates, 2.4, BY_SCOPE, y="follow rate", sharey=True)
     for ax, mine in parts:
         at = mine["run"].map(laws.index)
         for whole, look in (False, (BLUE, "o")), (True, (RED, "D")):
             spots(ax, mine[(mine["run"] == seed.TOGETHER) == whole], at, look)
-        ax.plot(at, mine["chance"], "_", color=GREY, ms=16, mew=2, label="chance")
+        ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
         mark = MARKS["seed-follows"].mark
         ax.axhline(mark, color=GREY, lw=0.8, ls="--", label="mark of the claim")
         _across(ax, laws)
         ax.set_ylim(0, 1.05)
-    return legend(fig, 2)
+    return legend(fig)
 
 
 def plot_mixed(tidied: pd.DataFrame) -> Figure:
     """Demonstrators across, demonstrated and held-out tasks side by side; grey: before SFT."""
     runs = [run for run in seed.MIXED if run in set(tidied["run"])]
-    fig, parts = facets(tidied, (7.2, 3.2), ("quantity", (seed.KEPT, seed.FAR)))
+    fig, parts = facets(tidied, 2.7, ("quantity", (seed.KEPT, seed.FAR)))
     before = means(tidied, quantity=seed.NEAR)
     for ax, mine in parts:
         for scope, side, *look in LOOKS:
@@ -140,26 +122,24 @@ def plot_mixed(tidied: pd.DataFrame) -> Figure:
             start = where(before, scope=scope)
             if ax is not fig.axes[0]:
                 at = start["run"].map(runs.index) + side
-                ax.plot(at, start["value"], "_", color=GREY, ms=12, mew=2)
+                ax.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
         _across(ax, runs)
     fig.axes[0].axhline(1, color=GREY, lw=0.8, ls="--")
-    fig.axes[0].legend()
-    return fig
+    return legend(fig)
 
 
 def plot_distances(distances: pd.DataFrame) -> Figure:
     """Distance to the mixture and to each of its laws, before (grey) and after SFT, by scope."""
     laws = list(dict.fromkeys(distances["law"]))
     looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
-    fig, parts = facets(distances, (7.2, 2.8), BY_SCOPE, y="JSD to the law, bits", sharey=True)
+    fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the law, bits", sharey=True)
     for ax, mine in parts:
         for when, side, *look in looks:
             some = where(mine, quantity=when)
             at = some["law"].map(laws.index) + side
             spots(ax, some, at, look, when)
         _across(ax, laws)
-    fig.axes[0].legend()
-    return fig
+    return legend(fig)
 
 
 def plot_doses(tidied: pd.DataFrame) -> Figure:
@@ -168,7 +148,7 @@ def plot_doses(tidied: pd.DataFrame) -> Figure:
         ("quantity", list(tidied["quantity"].unique())),
         "random choices among SFT's answers, %",
     )
-    fig, parts = facets(tidied, (7.2, 2.6), BY_SCOPE, rows, x=x, sharex=True, sharey="row")
+    fig, parts = facets(tidied, 1.9, BY_SCOPE, rows, x=x, sharex=True, sharey="row")
     for ax, mine in parts:
         for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), STYLES.items()):
             some = where(mine, style=style)
@@ -177,21 +157,22 @@ def plot_doses(tidied: pd.DataFrame) -> Figure:
             ax.plot(at[mean.index], mean["value"], line, color=colour, lw=1.2)
         ax.axhline(0, color=GREY, lw=0.8)
         ax.set_xticks(range(len(seed.DOSES)), seed.DOSES)
-    return legend(fig, 2)
+    return legend(fig)
 
 
 def plot_controls(frame: pd.DataFrame) -> Figure:
     """Quantities down, scopes across, a line per world over SFT steps; 0 is the base."""
     rows, steps = ("quantity", list(frame["quantity"].unique())), sorted(frame["step"].unique())
     how = {"x": "SFT steps", "sharex": True, "sharey": "row"}
-    fig, parts = facets(frame.assign(parent="mean"), (7.2, 2.6), BY_SCOPE, rows, **how)
+    fig, parts = facets(frame.assign(parent="mean"), 1.9, BY_SCOPE, rows, **how)
     for ax, mine in parts:
         paths(ax, mine, "run", WORLDS)
         ax.axhline(0, color=GREY, lw=0.8)
         ax.set_xscale("symlog", linthresh=1)
-        ax.set_xticks(steps, [str(step) if step else "base" for step in steps])
+        ticks = [str(step) if step else "base" for step in steps]
+        ax.set_xticks(steps[::2], ticks[::2], rotation=90)
         ax.minorticks_off()
-    return legend(fig, len(WORLDS))
+    return legend(fig)
 
 
 # --- remelting
@@ -227,9 +208,12 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
 
 def plot_overview(frame: pd.DataFrame) -> Figure:
     """Methods down, a panel per quantity; base dotted, crystal dashed."""
-    ways, size = names(frame), len(names(frame)) * 0.34 + 1.5
-    fig, parts = facets(frame, (9.6, size), ("quantity", QUANTITIES), sharey=True)
-    for (ax, mine), quantity in zip(parts, QUANTITIES, strict=True):
+    ways = names(frame)
+    fig, axes = panels(2, 3, 1.6 * LINE * len(ways) + 0.5, sharey=True)
+    axes.flat[-1].axis("off")
+    for ax, (quantity, title) in zip(axes.flat, QUANTITIES.items()):
+        mine = where(frame, quantity=quantity)
+        ax.set_title(label(title, wide=16))
         apart = quantity in ("entropy", "probmass")
         for (group, (colour, marker, _)), shift in zip(GROUPS.items(), (-0.16, 0.16)):
             part = where(mine, group=group)
@@ -242,7 +226,7 @@ def plot_overview(frame: pd.DataFrame) -> Figure:
                     ax.axvline(part[end].mean(), ls=style, lw=1, **line)
         rows_down(ax, ways)
         ax.set_xlim(limits(pd.concat([mine["value"], mine["base"], mine["crystal"]])))
-    return legend(fig, 4)
+    return legend(fig)
 
 
 def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
@@ -255,14 +239,14 @@ def plot_goals(frame: pd.DataFrame) -> Figure:
     """Methods down: how far the mean answer lies from three laws."""
     ways, x = names(frame), "JSD of the mean answer to it, bits"
     how = {"x": x, "sharey": True, "sharex": True}
-    fig, parts = facets(frame, (7.6, 0.34 * len(ways) + 1.5), ("group", TASKS), **how)
+    fig, parts = facets(frame, 0.26 * len(ways) + 1.0, ("group", TASKS), **how)
     for ax, mine in parts:
         for shift, (goal, *look) in zip((-0.2, 0, 0.2), GOALS.values(), strict=True):
             part = where(mine, goal=goal)
             dots(ax, part, part["method"].map(ways.index) + shift, look, goal)
         rows_down(ax, ways)
         ax.set_xlim(0, limits(frame["value"])[1])
-    return legend(fig, 3)
+    return legend(fig)
 
 
 def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
@@ -290,12 +274,14 @@ def plot_temperatures(frame: pd.DataFrame) -> Figure:
         for start, line in (("base", "--"), ("crystal", "-"))
         for group, (colour, marker, _) in GROUPS.items()
     }
-    fig, parts = facets(frame, (9.6, 2.9), ("quantity", titles), x="temperature")
-    for ax, mine in parts:
-        paths(ax, mine, "who", looks, "temperature")
+    fig, axes = panels(2, 2, 1.8)
+    for ax, (quantity, title) in zip(axes.flat, titles.items(), strict=True):
+        paths(ax, where(frame, quantity=quantity), "who", looks, "temperature")
+        ax.set_title(title)
         ax.axvline(1, color=GREY, lw=0.8, ls=":")
         ax.set_ylim(0, None)
-    return legend(fig, 4)
+    fig.supxlabel("temperature")
+    return legend(fig)
 
 
 def load_steps(shares: pd.DataFrame) -> pd.DataFrame:
@@ -311,23 +297,23 @@ def plot_steps(frame: pd.DataFrame) -> Figure:
     """A column per method: liquidity regained above, distance to the base below, over steps."""
     ways = ("method", names(frame))
     how = {"x": "optimiser steps", "sharey": "row", "sharex": "col"}
-    fig, parts = facets(frame, (3.2 * len(ways[1]), 2.3), ways, ("quantity", JUDGED), **how)
+    fig, parts = facets(frame, 1.7, ways, ("quantity", JUDGED), **how)
     for at, (ax, mine) in enumerate(parts):
         paths(ax, mine, "group", GROUPS)
         base = float(at < len(ways[1]))  # regained is 1 there, the distance 0
         ax.axhline(base, color=GREY, ls=":", lw=1, label="base")
         ax.axhline(1 - base, color=GREY, ls="--", lw=1, label="crystal")
         ax.set_xscale("symlog", linthresh=2)
-        ax.set_xticks(steps := sorted(mine["step"].unique()), map(str, steps))
+        ax.set_xticks(steps := sorted(mine["step"].unique())[::2], map(str, steps), rotation=90)
         ax.minorticks_off()
-    return legend(fig, 4)
+    return legend(fig)
 
 
 def plot_hysteresis(frame: pd.DataFrame) -> Figure:
     """frame: of `kinetics.load_mean`. The way down drawn through, the way back dashed."""
     looks = {DOWN: (BLUE, "o", "-"), BACK: (AMBER, "s", "--")}
     x, y = "distance to the demonstrator's law (JSD, bits)", "liquidity, bits"
-    fig, parts = facets(frame, (7.6, 3.4), ("group", TASKS), x=x, y=y)
+    fig, parts = facets(frame, 2.8, ("group", TASKS), x=x, y=y)
     for ax, here in parts:
         paths(ax, here, "way", looks, "to_law", "liquidity")
         for way, (colour, *_) in looks.items():
@@ -339,9 +325,8 @@ def plot_hysteresis(frame: pd.DataFrame) -> Figure:
             for row in mine.itertuples():
                 if row.label in STAGES or (way == BACK and row.order == mine["order"].max()):
                     text, up = (row.label, 4) if way == DOWN else (f"{row.label} steps", -9)
-                    look = {"textcoords": "offset points", "fontsize": 7.5, "color": colour}
+                    look = {"textcoords": "offset points", "color": colour}
                     ax.annotate(text, (row.to_law, row.liquidity), xytext=(5, up), **look)
         ax.set(ylim=(0, None), xlim=(0, None))
         ax.margins(0.12)
-    fig.axes[-1].legend(loc="lower right", title="way")
-    return fig
+    return legend(fig)

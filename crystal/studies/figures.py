@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..measure.claims import MARKS
-from ..present.figures import COLOURS, MARKERS, panels
+from ..present.figures import COLOURS, LINE, MARKERS, legend, panels
 from ..present.verdicts import COLOURS as VERDICTS
 from ..present.verdicts import SIGNS
 from ..present.views import title_of
@@ -40,33 +40,33 @@ Facet = tuple[str, Sequence[str] | Mapping[str, str]]  # a column, its values an
 
 
 def facets(
-    frame: pd.DataFrame, size: tuple, columns: Facet, rows: Facet = ("", [""]), *, x="", y="", **how
+    frame: pd.DataFrame,
+    height: float,
+    columns: Facet,
+    rows: Facet = ("", [""]),
+    *,
+    x="",
+    y="",
+    **how,
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """A panel for every pair of values of two columns: the figure, and axes with their rows.
 
-    size: width of the figure and height of a panel, inches. x, y: names of the axes.
+    height: of a panel, inches. x, y: names of the axes.
     """
     (down, names), (across, titles) = rows, columns
     names, titles = (
         of if isinstance(of, Mapping) else {n: n for n in of} for of in (names, titles)
     )
-    fig, axes = panels(len(names), len(titles), *size, **how)
+    fig, axes = panels(len(names), len(titles), height, **how)
     parts = []
     for row, (name, left) in zip(axes, names.items(), strict=True):
         row[0].set_ylabel(left or y)
         for ax, title in zip(row, titles, strict=True):
             parts.append((ax, where(frame, **{across: title}, **({down: name} if down else {}))))
     for column, title in zip(axes.T, titles.values(), strict=True):
-        column[0].set_title(title)
-        column[-1].set_xlabel(x)
+        column[0].set_title(label(title, wide=52 // len(titles)))
+    fig.supxlabel(x)
     return fig, parts
-
-
-def legend(fig: Figure, columns: int, place: str = "lower") -> Figure:
-    """One legend for all panels, of the marks in the first; returns the figure."""
-    entries = fig.axes[0].get_legend_handles_labels()
-    fig.legend(*entries, loc=f"outside {place} center", ncols=columns)
-    return fig
 
 
 def limits(values: pd.Series, *more: float) -> tuple[float, float]:
@@ -97,8 +97,8 @@ def paths(
             watched = each.groupby("parent")[x].transform("nunique")
             mean = each[watched == watched.max()].groupby(x)[y].mean().reset_index()
         if len(mean):
-            look = {"color": colour, "label": value, "lw": 1.5 if marker else 2.2}
-            ax.plot(mean[x], mean[y], marker + line, ms=4.5, **look)
+            look = {"color": colour, "label": value, "lw": 1.4 if marker else 2}
+            ax.plot(mean[x], mean[y], marker + line, **look)
 
 
 def dots(
@@ -109,9 +109,9 @@ def dots(
     at: the rows' places; look: colour and marker.
     """
     each, mean = rows[rows["parent"] != MEAN], means(rows)
-    small = {"ms": 2.5, "alpha": 0.35, "mew": 0}
+    small = {"ms": 2, "alpha": 0.35, "mew": 0}
     ax.plot(each["value"], at[each.index], look[1], color=look[0], **small)
-    ax.plot(mean["value"], at[mean.index], look[1], color=look[0], ms=5, label=name)
+    ax.plot(mean["value"], at[mean.index], look[1], color=look[0], label=name)
     ax.hlines(at[mean.index], mean["low"], mean["high"], color=look[0], lw=1.3)
 
 
@@ -122,9 +122,9 @@ def spots(
     each, mean = rows[rows["parent"] != MEAN], means(rows)
     places = at[each.index].groupby(at[each.index])
     share = (places.cumcount() + 1) / (places.transform("size") + 1)
-    beside, small = 0.22 * (2 * share - 1), {"mfc": "none", "ms": 3, "mew": 0.7, "ls": ""}
+    beside, small = 0.22 * (2 * share - 1), {"mfc": "none", "ms": 2.5, "mew": 0.6, "ls": ""}
     ax.plot(at[each.index] + beside, each["value"], look[1], color=look[0], **small)
-    ax.plot(at[mean.index], mean["value"], look[1], ls="", color=look[0], ms=5, label=name)
+    ax.plot(at[mean.index], mean["value"], look[1], ls="", color=look[0], label=name)
     ax.vlines(at[mean.index], mean["low"], mean["high"], color=look[0], lw=1.3)
 
 
@@ -140,43 +140,40 @@ def plot_transition(frame: pd.DataFrame) -> Figure:
     """Liquidity and distance to the demonstrator's law along SFT."""
     titles = {"share": "liquidity, share of the base's", "to_law": "bits to the demonstrator's law"}
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
-    fig, parts = facets(frame, (8.4, 3.1), ("what", titles), x="SFT step")
+    fig, parts = facets(frame, 2.4, ("what", titles), x="SFT step")
     for ax, mine in parts:
         paths(ax, mine, "group", SHADES)
         _steps(ax)
         ax.set_ylim(0, None)
     fig.axes[0].axhline(0.5, color=GREY, lw=0.8, ls=":")
-    fig.axes[0].legend(loc="lower left")
-    return fig
+    return legend(fig)
 
 
 def plot_half_lives(frame: pd.DataFrame) -> Figure:
     """A dot per parent, a bar at the mean; tasks in the order of their means."""
     tasks = list(frame.groupby("task")["half_life"].mean().sort_values().index)
-    fig, ((ax,),) = panels(1, 1, 7.2, 3.2)
+    fig, ((ax,),) = panels(1, 1, 2.8)
     for group, (colour, *_) in SHADES.items():
         mine = where(frame, group=group)
         at, mean = mine["task"].map(tasks.index), mine.groupby("task")["half_life"].mean()
-        ax.plot(at, mine["half_life"], "o", color=colour, ms=4, alpha=0.6, label=group)
+        ax.plot(at, mine["half_life"], "o", color=colour, alpha=0.6, label=group)
         at = mean.index.map(tasks.index)
         ax.hlines(mean, at - 0.3, at + 0.3, color=colour, lw=2.5)
-    ax.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
+    ax.set_xticks(range(len(tasks)), tasks, rotation=90)
     ax.set(ylim=(0, None), ylabel="SFT step at which half of\nthe liquidity is gone")
-    ax.legend(loc="upper left")
-    return fig
+    return legend(fig)
 
 
 def plot_fluctuations(frame: pd.DataFrame) -> Figure:
     """Variance of progress over narrators, and over parents, along SFT."""
-    titles = {over: f"variance of progress over {over}" for over in ("narrators", "parents")}
+    titles = {over: f"over {over}" for over in ("narrators", "parents")}
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
-    fig, parts = facets(frame, (8.4, 2.9), ("over", titles), x="SFT step", y="variance")
+    fig, parts = facets(frame, 2.2, ("over", titles), x="SFT step", y="variance of progress")
     for ax, mine in parts:
         paths(ax, mine, "group", {group: (look[0], "o", "-") for group, look in SHADES.items()})
         _steps(ax)
         ax.set_ylim(0, None)
-    fig.axes[0].legend(loc="upper left")
-    return fig
+    return legend(fig)
 
 
 def plot_rates(frame: pd.DataFrame) -> Figure:
@@ -184,18 +181,17 @@ def plot_rates(frame: pd.DataFrame) -> Figure:
     names = {"slow": "lowest rate", "usual": "the ladders' rate", "fast": "highest rate"}
     looks = ((SKY, "", ":"), (BLUE, "", "-"), (GREY, "", "--"))
     looks = dict(zip(names.values(), looks, strict=True))
-    titles = {"step": "by SFT step", "dose": "by SFT step x learning rate"}
+    titles = {"step": "by SFT step", "dose": "by step x learning rate"}
     frame = frame.assign(rate=frame["run"].map(names))
     frame = frame.melt(["parent", "rate", "share"], list(titles))
     share = "liquidity, share of the base's"
-    fig, parts = facets(frame, (8.4, 3.0), ("variable", titles), y=share, sharey=True)
+    fig, parts = facets(frame, 2.4, ("variable", titles), y=share, sharey=True)
     for (ax, mine), width in zip(parts, (1, 1e-4), strict=True):
         paths(ax, mine, "rate", looks, "value", "share")
         ax.set_xscale("symlog", linthresh=width, linscale=0.5)
         ax.set(xlim=(0, None), ylim=(0, None))
         ax.axhline(0.5, color=GREY, lw=0.8, ls=":")
-    fig.axes[0].legend(loc="lower left")
-    return fig
+    return legend(fig)
 
 
 def plot_settling(frame: pd.DataFrame) -> Figure:
@@ -205,13 +201,13 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
     names = {"probmass": "mass on the seed's options", "liquidity": "liquidity, bit"}
     frame = frame.melt(["parent", "step", "group", "run"], list(names), "what")
     share, x = {"sharex": True, "sharey": "row"}, "optimiser step of the stage"
-    fig, parts = facets(frame, (8.4, 2.5), ("group", APART), ("what", names), x=x, **share)
+    fig, parts = facets(frame, 1.9, ("group", APART), ("what", names), x=x, **share)
     for ax, mine in parts:
         paths(ax, mine, "run", looks)
         _steps(ax)
     fig.axes[0].set_ylim(top=1)  # last: it ends the search for limits on the axes it shares
     fig.axes[2].set_ylim(bottom=0)
-    return legend(fig, 3)
+    return legend(fig)
 
 
 # --- training runs
@@ -220,7 +216,7 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
 def plot_runs(runs: pd.DataFrame) -> Figure:
     """A panel a claim: each run's number over all tasks, or the sign of its verdict without one."""
     names, claims = list(runs["run"].unique()), runs.groupby("claim", sort=False)
-    fig, axes = panels(-(-len(claims) // 4), 4, 9.6, 0.22 * len(names) + 1.0, sharey=True)
+    fig, axes = panels(-(-len(claims) // 3), 3, 0.16 * len(names) + 0.6, sharey=True)
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, claims, strict=False):
@@ -231,7 +227,7 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
         for row in mine.itertuples():
             y, colour = names.index(row.run), VERDICTS[row.verdict]
             ax.plot(np.clip([row.low, row.high], left, right), [y, y], color=colour)
-            ax.plot(row.number, y, "o", color=colour, ms=5)
+            ax.plot(row.number, y, "o", color=colour)
             if np.isnan(row.number):
                 ax.text(left, y, SIGNS[row.verdict], ha="left", va="center")
         claimed = (mark.mark, right) if mark.side == "above" else (left, mark.mark)
@@ -243,27 +239,26 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
 
 
 def plot_settled(settled: pd.DataFrame) -> Figure:
-    """Above, mass on the seed's options; below, mass promoted from SFT's lower half."""
+    """Tasks down; by family, mass on the seed's options and promoted from SFT's lower half."""
     families, tasks = list(settled["family"].unique()), list(settled["task"].unique())
-    fig, axes = panels(2, len(families), 9.6, 2.6, sharex=True, sharey="row")
+    fig, axes = panels(1, 2 * len(families), 0.2 * len(tasks) + 1, sharey=True)
     at, lines = np.arange(len(tasks)), {"own": ("-", "the seed's own"), "chance": (":", "chance")}
-    for column, family in zip(axes.T, families, strict=True):
+    for (ax, beside), family in zip(axes.reshape(-1, 2), families, strict=True):
         mine = where(settled, family=family)
         for shift, (stage, part) in zip((-0.22, 0, 0.22), mine.groupby("stage", sort=False)):
-            look = {"color": COLOURS[stage], "ms": 3.5, "alpha": 0.8, "label": stage}
-            for ax, what in zip(column[: 1 + (stage != "sft")], ("probmass", "promoted")):
-                ax.plot(part["task"].map(tasks.index) + shift, part[what], MARKERS[stage], **look)
+            y, look = part["task"].map(tasks.index) + shift, {"color": COLOURS[stage], "ms": 2.5}
+            ax.plot(part["probmass"], y, MARKERS[stage], label=stage, alpha=0.8, **look)
+            if stage != "sft":
+                beside.plot(part["promoted"], y, MARKERS[stage], alpha=0.8, **look)
         levels = mine.groupby("task", sort=False)[["own", "chance"]].mean()
         for what, (line, name) in lines.items():
             look = {"color": GREY, "lw": 1, "linestyle": line, "label": name}
-            column[0].hlines(levels[what], at - 0.4, at + 0.4, **look)
-        column[0].set(title=family, ylim=(0, 1.02))
-        column[1].set_ylim(0, None)
-        column[1].set_xticks(at, tasks, rotation=45, ha="right")
-    axes[0, 0].set_ylabel("mass on the\nseed's options")
-    axes[1, 0].set_ylabel("promoted from\nSFT's lower half")
-    axes[0, -1].legend(loc="lower left", ncols=2)
-    return fig
+            ax.vlines(levels[what], at - 0.4, at + 0.4, **look)
+        ax.set(title=f"{family}\non the seed", xlim=(0, 1.05))
+        beside.set_title("\npromoted")
+    rows_down(axes[0, 0], tasks)
+    fig.supxlabel("mass")
+    return legend(fig)
 
 
 # --- format
@@ -277,22 +272,19 @@ def plot_rungs(frame: pd.DataFrame) -> Figure:
     both[1]["parent"] = MEAN
     frame = pd.concat(both).assign(form=lambda rows: rows["form"].map(FORM_NAMES))
     looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (AMBER, "s", "--")), strict=True))
-    fig, parts = facets(
-        frame, (7.6, 3.1), ("group", TASKS), x="rung", y="liquidity, bits", sharey=True
-    )
+    fig, parts = facets(frame, 2.4, ("group", TASKS), x="rung", y="liquidity, bits", sharey=True)
     for ax, mine in parts:
         paths(ax, mine, "form", looks, "place", "liquidity")
         ax.set_xticks(range(4), ["base", "sft", "dpo", "rlvr"])
         ax.set_ylim(0, None)
-    fig.axes[-1].legend()
-    return fig
+    return legend(fig)
 
 
 def plot_moves(frame: pd.DataFrame) -> Figure:
     """Tasks down, demonstrated ones first: how far PARTS take the base's answer as raw text."""
     order = frame.drop_duplicates(["group", "task"]).sort_values("group", kind="stable")
     tasks, shown = list(order["task"]), (order["group"] == DEMONSTRATED).sum()
-    fig, ((ax,),) = panels(1, 1, 7.2, 0.27 * len(tasks) + 1.3)
+    fig, ((ax,),) = panels(1, 1, 0.2 * len(tasks) + 1.0)
     for part, (name, shift, *look) in PARTS.items():
         mine = means(frame, part=part)
         mine["low"] = mine["low"].clip(lower=0)
@@ -300,8 +292,8 @@ def plot_moves(frame: pd.DataFrame) -> Figure:
     ax.axhline(shown - 0.5, color=GREY, lw=0.8)
     rows_down(ax, [f"{task}*" for task in tasks[:shown]] + tasks[shown:])
     ax.set_xlim(0, limits(frame["value"])[1])
-    ax.set_xlabel("total variation of the mean answer from the base as raw text")
-    return legend(fig, 3)
+    ax.set_xlabel("total variation from the base as raw text")
+    return legend(fig)
 
 
 def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
@@ -310,16 +302,16 @@ def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
     looks = ((DEMONSTRATED, -0.2, BLUE, "o"), (ALL, 0, "#000000", "s"), (HELD_OUT, 0.2, RED, "D"))
     frame, right = frame.assign(parent=MEAN), max(1.05, float(frame["high"].max()) * 1.05)
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
-    fig, parts = facets(frame, (9.0, 0.4 * len(ladders) + 1.6), ("rung", rungs), **how)
+    fig, parts = facets(frame, 0.3 * len(ladders) + 1.0, ("rung", rungs), **how)
     for ax, mine in parts:
         for group, shift, *look in looks:
             part = where(mine, group=group)
             dots(ax, part, part["ladder"].map(ladders.index) + shift, look, group)
         ax.axvline(mark, color=GREY, lw=1)
         ax.axvspan(mark, right, color=GREEN, alpha=0.1, lw=0)
-        rows_down(ax, [label(title_of(name)) for name in ladders])
+        rows_down(ax, [label(title_of(name), wide=16) for name in ladders])
         ax.set_xlim(0, right)
-    return legend(fig, 3)
+    return legend(fig)
 
 
 # --- real checkpoints
@@ -327,7 +319,7 @@ def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
 
 def plot_answered(numbers: pd.DataFrame) -> Figure:
     """Tasks down, median answered mass across, a sign for each checkpoint and form."""
-    fig, ((ax,),) = panels(1, 1, 6.4, 4.6)
+    fig, ((ax,),) = panels(1, 1, 3.2)
     tasks = list(dict.fromkeys(numbers["task"]))
     places = numbers.groupby(["ladder", "form"], sort=False)
     for (colour, sign), (place, mine) in zip(SERIES, places):
@@ -336,13 +328,14 @@ def plot_answered(numbers: pd.DataFrame) -> Figure:
     ax.axvline(0.2, color=GREY, lw=1)
     rows_down(ax, tasks)
     ax.set(xlim=(0, 1), xlabel="median mass on an option")
-    return legend(fig, 2, "upper")
+    return legend(fig)
 
 
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
     places, tasks = numbers.groupby(["ladder", "form"], sort=False), list(numbers["task"].unique())
-    fig, axes = panels(1, len(places), 3.0 * len(places) + 0.8, 4.6, sharey=True, sharex=True)
+    height = 1.6 * LINE * len(tasks) + 1.4
+    fig, axes = panels(1, len(places), height, sharey=True, sharex=True)
     kinds = (
         ("contexts_apart", "another context", -0.15),
         ("wordings_apart", "another wording", 0.15),
@@ -353,9 +346,9 @@ def plot_apart(numbers: pd.DataFrame) -> Figure:
             ends = dict(zip((kind, f"{kind}_low", f"{kind}_high"), ("value", "low", "high")))
             dots(ax, mine.rename(columns=ends).assign(parent=MEAN), at + shift, look, name)
         rows_down(ax, tasks)
-        ax.set_xlabel("divergence, bits")
-        ax.set_title(_label(place), fontsize="small")
-    return legend(fig, 2, "upper")
+        ax.set_title(label(_label(place), wide=16))
+    fig.supxlabel("divergence, bits")
+    return legend(fig)
 
 
 def _label(place: tuple[str, str]) -> str:

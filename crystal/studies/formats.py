@@ -25,7 +25,7 @@ from ..measure import inference as inf
 from ..measure.evidence import split_information
 from ..measure.inference import Estimate
 from ..measure.quantities import Array
-from ..present.show import fmt
+from ..present import show
 from ..present.views import title_of, unconditional
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
 
@@ -298,10 +298,9 @@ def apart_in_words(numbers: pd.DataFrame) -> str:
     return in_words(numbers, counts)
 
 
-def cells(row: tuple, name: str) -> tuple[str, str]:
-    """A number of a row of `load_contexts`, and its interval, as a table shows them."""
-    value, low, high = (fmt(getattr(row, f"{name}{end}")) for end in ("", "_low", "_high"))
-    return value, f"[{low}, {high}]"
+def cell(row: tuple, name: str) -> str:
+    """A number of a row of `load_contexts` with its interval, as a table shows them."""
+    return show.between(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
 
 
 # --- free answers against begun ones

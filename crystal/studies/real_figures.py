@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..measure.claims import MARKS
-from ..present.figures import COLOURS, panels
+from ..present.figures import COLOURS, legend, panels
 from .figures import rows_down
 from .runs import where
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def plot_spread(tasks: pd.DataFrame) -> Figure:
     """Runs down, the spread that SFT leaves across: a dot a task, filled where it was shown."""
     runs = list(dict.fromkeys(tasks["run"]))
-    fig, ((ax,),) = panels(1, 1, 4.2, 0.5 * len(runs) + 1.4)
+    fig, ((ax,),) = panels(1, 1, 0.36 * len(runs) + 0.9)
     names = {False: "not shown", True: "choices shown"}
     for (run, filled), some in tasks[tasks["spread"].notna()].groupby(["run", "shown"]):
         shift = np.linspace(-0.22, 0.22, len(some)) if len(some) > 1 else 0
-        look = {"mfc": COLOURS["sft"] if filled else "none", "mec": COLOURS["sft"], "ms": 6}
+        look = {"mfc": COLOURS["sft"] if filled else "none", "mec": COLOURS["sft"], "ms": 4.5}
         at, sign, name = runs.index(run) + shift, "D" if filled else "o", names.pop(filled, None)
         ax.plot(some["spread"], at, sign, ls="", label=name, **look)
     ax.axvline(MARKS["collapse"].mark, color=COLOURS["seed"], lw=1.5)
@@ -33,25 +33,26 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
     ax.minorticks_off()
     rows_down(ax, runs)
     ax.set_xlabel("spread among contexts, SFT over base")
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, frameon=False)
-    return fig
+    return legend(fig)
 
 
 def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """A panel a run: liquidity of every task along SFT, and their mean with its interval."""
     runs = list(dict.fromkeys(means["run"]))
-    fig, axes = panels(len(runs), 1, 4.2, 2.6, sharey=True)
-    for ax, run in zip(axes[:, 0], runs, strict=True):
+    fig, axes = panels(1, len(runs), 2.4, sharey=True)
+    for ax, run in zip(axes[0], runs, strict=True):
         mine = where(means, run=run)
         order, at = list(mine["step"]), range(len(mine))
         for _, one in where(steps, run=run).groupby("task"):
             bits = one.set_index("step").loc[order, "bits"]
             ax.plot(at, bits, color=COLOURS["base"], lw=0.8, alpha=0.6)
         reach = np.abs([mine["value"] - mine["low"], mine["high"] - mine["value"]])
-        look = {"color": COLOURS["sft"], "marker": "o", "ms": 4, "lw": 1.8, "capsize": 2}
+        look = {"color": COLOURS["sft"], "marker": "o", "capsize": 2}
         ax.errorbar(at, mine["value"], yerr=reach, **look)
-        ax.set_xticks(at, ["base", *map(str, order[1:])], rotation=60)
-        ax.set(title=run, xlabel="SFT steps", ylabel="liquidity, bits")
+        ax.set_xticks(at, ["base", *map(str, order[1:])], rotation=90)
+        ax.set_title(run)
+    axes[0, 0].set_ylabel("liquidity, bits")
+    fig.supxlabel("SFT steps")
     return fig
 
 
@@ -60,7 +61,7 @@ def plot_later(stages: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(stages["stage"]))
     table = stages.pivot(index="task", columns="stage", values="after")
     before = stages.groupby("task")["before"].first()
-    fig, axes = panels(1, 1, 4.2, 2.8)
+    fig, axes = panels(1, 1, 2.4)
     ax = axes[0, 0]
     moves = np.column_stack([before, *(table[name] for name in names)])
     ax.plot(moves.T, color=COLOURS["base"], lw=0.9, alpha=0.7)

@@ -24,6 +24,7 @@ from ..keep import store
 from ..lab import recipes, world
 from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
+from ..present.show import interval
 from ..present.show import number as fmt
 from ..present.views import unconditional
 
@@ -368,12 +369,6 @@ def means(tidied: pd.DataFrame, **place: object) -> pd.DataFrame:
 
 
 # --- in words
-
-
-def interval(row) -> str:
-    """`value [low, high]` of anything with these; a dash without a value."""
-    ends = "" if np.isnan(row.low) else f" [{fmt(row.low)}, {fmt(row.high)}]"
-    return "–" if np.isnan(row.value) else fmt(row.value) + ends
 
 
 def told(values: pd.Series) -> str:

@@ -25,7 +25,7 @@ from ..measure.claims import MARKS, QUANTILE, Verdict, finite
 from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
-from ..present.figures import INK, panels
+from ..present.figures import INK, legend, panels
 from ..present.views import title_of
 from ..texts import label
 from .table import Table
@@ -293,7 +293,7 @@ def load_pooled(found: Found) -> pd.DataFrame:
 
 def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Figure:
     """One line a ladder over the stages, mean with its interval. frame: of `over_tasks`."""
-    fig, axes = panels(1, 1, 6.4, 3.0)
+    fig, axes = panels(1, 1, 2.4)
     ax, ladders = axes[0, 0], list(frame["ladder"].unique())
     for number, ladder in enumerate(ladders):
         mine = frame[frame["ladder"] == ladder]
@@ -303,8 +303,7 @@ def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Fi
         ax.vlines(at, mine["low"], mine["high"], color=colour, lw=1)
     ax.set_xticks(range(len(stages)), stages)
     ax.set(ylabel=measured, ylim=(0, None))
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return fig
+    return legend(fig)
 
 
 # -- the paper beside other series
@@ -345,7 +344,7 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
     claims = list(dict.fromkeys(frame["claim"]))
     mine, theirs = (frame[frame["kind"] == kind] for kind in ("tasks", "all"))
     ladders = list(dict.fromkeys(mine["ladder"])), list(dict.fromkeys(theirs["ladder"]))
-    fig, axes = panels(1, len(ladders[0]) + 1, 9.6, 0.42 * len(claims) + 1.4, sharey=True)
+    fig, axes = panels(1, len(ladders[0]) + 1, 0.24 * len(claims) + 2.0, sharey=True)
     for ax, ladder in zip(axes[0], ladders[0], strict=False):
         for row in mine[mine["ladder"] == ladder].itertuples():
             left = 0
@@ -353,24 +352,24 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
                 tasks = getattr(row, COLUMN[verdict])
                 ax.barh(claims.index(row.claim), tasks, left=left, color=colour, height=0.7)
                 left += tasks
-        ax.set(title=label(title_of(ladder)), xlabel="tasks")
+        ax.set(title=label(title_of(ladder), wide=14), xlabel="tasks")
     last = axes[0, -1]
     for row in theirs.itertuples():
         place = ladders[1].index(row.ladder), claims.index(row.claim)
-        last.plot(*place, "s", color=verdicts.COLOURS[row.verdict], ms=15)
+        last.plot(*place, "s", color=verdicts.COLOURS[row.verdict], ms=11)
         sign = verdicts.SIGNS[row.verdict]
         last.text(*place, sign, ha="center", va="center", color=INK)
-    last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=30, ha="right")
-    last.set(title="all tasks together", xlim=(-0.6, len(ladders[1]) - 0.4))
+    last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=90)
+    last.set(title="all tasks\ntogether", xlim=(-0.6, len(ladders[1]) - 0.4))
     last.grid(False)
     axes[0, 0].set_yticks(range(len(claims)), claims)
     axes[0, 0].set_ylim(len(claims) - 0.5, -0.5)
     there = (*chain.TESTED, *frame["verdict"])
     shown = [v for v in verdicts.COLOURS if v in there or frame[COLUMN[v]].sum()]
-    handles = [axes[0, 0].plot([], [], "s", color=verdicts.COLOURS[v], ms=8)[0] for v in shown]
-    named = [f"{verdicts.SIGNS[v]} {v}" for v in shown]
-    fig.legend(handles, named, loc="outside lower center", ncols=len(shown))
-    return fig
+    for verdict in shown:
+        look = {"color": verdicts.COLOURS[verdict], "ms": 8, "ls": ""}
+        last.plot([], [], "s", label=f"{verdicts.SIGNS[verdict]} {verdict}", **look)
+    return legend(fig)
 
 
 def sides_table(frame: pd.DataFrame) -> str:
@@ -381,8 +380,8 @@ def sides_table(frame: pd.DataFrame) -> str:
         for row in mine.sort_values("kind").itertuples():
             text = f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks alone"
             if row.kind == "all":
-                number = f": {fmt(row.number)} [{fmt(row.low)}, {fmt(row.high)}]"
-                text = row.verdict + ("" if pd.isna(row.number) else number)
+                found = show.between(row.number, row.low, row.high)
+                text = row.verdict + ("" if pd.isna(row.number) else f": {found}")
             cells[row.ladder] = "; ".join(filter(None, (cells.get(row.ladder), text)))
         mark = MARKS[claim]
         measured = f"{mark.number}, {mark.side} {fmt(mark.mark)}"
