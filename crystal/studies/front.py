@@ -91,7 +91,7 @@ def plot(frame: pd.DataFrame) -> Figure:
 
     models = list(frame["model"].unique())
     options = list(frame.columns[frame.columns.get_loc("prompt") + 1 :])
-    fig, axes = panels(len(models), len(STAGES), 4.2, 1.9)
+    fig, axes = panels(len(models), len(STAGES), 1.7)
     norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
     for row, model in zip(axes, models, strict=True):
         for ax, stage in zip(row, STAGES, strict=True):
