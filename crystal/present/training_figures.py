@@ -332,12 +332,12 @@ def _wide(costs: pd.DataFrame, *by: str) -> pd.DataFrame:
 def costs_table(costs: pd.DataFrame) -> str:
     """Markdown, one row per run of a ladder or experiment."""
     times = costs.groupby(["of", "run"], sort=False)["runs"].max()
-    lines = ["| ladder or experiment | run | times | training, minutes | reading, minutes |"]
-    lines.append("|---|---|---|---|---|")
+    lines = []
     for (of, run), row in _wide(costs, "of", "run").iterrows():
-        minutes = " | ".join(f"{row.get(kind, 0):.1f}" for kind in ("training", "reading"))
-        lines.append(f"| {of} | {run} | {times[of, run]} | {minutes} |")
-    return "\n".join(lines)
+        minutes = (f"{row.get(kind, 0):.1f}" for kind in ("training", "reading"))
+        lines.append([of, run, times[of, run], *minutes])
+    head = ["ladder or experiment", "run", "times", "training, minutes", "reading, minutes"]
+    return show.table(head, lines)
 
 
 def plot_costs(costs: pd.DataFrame) -> Figure:
