@@ -172,7 +172,7 @@ def test_numbers_and_method_stand_in_folds(ladders, shown, name):
         phase_words.tell_method(data, claims.judge)
     text = myst(shown)
     assert text.count("::::::::{dropdown}") == 2
-    assert "prompts answered" in text and "Source of crystal.measure.claims.judge" in text
+    assert "Every prompt is answered" in text and "Source of crystal.measure.claims.judge" in text
     assert f'href="#{show.slug(chips.METHOD)}"' in chips.table(name, data.judged)
     recorded = json.loads((show._current.folder / "claims.json").read_text())
     assert {f"{claim}@made" for claim in chain.CLAIMS[name]} <= recorded.keys()

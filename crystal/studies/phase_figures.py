@@ -55,7 +55,7 @@ def plot_picture(frame: pd.DataFrame) -> Figure:
 
     models, places = list(frame["model"].unique()), list(frame["place"].unique())
     options = list(frame.columns[4:])
-    size = WIDE, 0.65 + 0.95 * len(places)
+    size = WIDE, 0.6 + 0.85 * len(places)
     fig, axes = _axes(len(places), len(models), size, sharex=True)
     norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
     for column, model in zip(axes.T, models, strict=True):

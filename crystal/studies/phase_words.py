@@ -17,11 +17,6 @@ from ..texts import markdown
 from . import phase_numbers, real
 from .phase import STAGE, Data, Series
 
-ASKED = {
-    LIQUID: "Can many distinct answer distributions be prompted out of the base?",
-    NUCLEATION: "Does SFT collapse the answers, whatever the prompt, onto one seed of the base?",
-    SETTLING: "Do later stages give liquidity back, or leave the seed's options?",
-}
 METHOD = {
     LIQUID: "Intervals are over narrators, of a cast as balanced over the laws as this one. *Of "
     "these narrators* is exact. Distributions are conditional on an option, on answered prompts.",
@@ -45,14 +40,13 @@ def tell_head(data: Data) -> None:
     if not data.answered.able:
         show.stop(" ".join(data.answered.why))
         return
-    show.tell(ASKED[data.phase])
     chips.tell(data.phase, data.judged)
 
 
 def tell_numbers(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
     """All numbers and verdicts of the ladders, recorded and told."""
     if data.answered.whole:
-        show.tell(show.listed(data.answered.told))
+        show.tell("Every prompt is answered by every checkpoint of the ladders.")
     views.tell_numbers(numbers, data.task)
     views.tell_verdicts(data.found, data.task)
 
@@ -104,8 +98,8 @@ def tell_changed(data: Data) -> None:
     """The same, on the page; of the real base, what its own page says of another seed."""
     lines = [markdown(sentence) for sentence in changed(data)]
     if data.phase == NUCLEATION and data.series and data.series[0].name == real.PARENT:
-        again = f"real-base/collapse-{real.PLAIN[1]}-{data.task}@{real.PARENT}.sentence?"
-        lines[0] += f" With {{page}}`another seed <real-base>` of SFT: {{claim}}`{again}`."
+        again = f"real-base/collapse-{real.PLAIN[1]}-{data.task}@{real.PARENT}.verdict?"
+        lines[0] += f" With {{page}}`another seed <real-base>`, collapse: {{claim}}`{again}`."
     show.tell("\n".join(f"- {line}" for line in lines))
 
 
