@@ -34,7 +34,7 @@ from crystal.present.show import FIELDS, fmt
 from crystal.present.verdicts import COLOURS, SIGNS
 
 log = logging.getLogger(__name__)
-NUMBER = re.compile(r"(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %| of \d+)?")
+NUMBER = re.compile(r"\d+ of \d+|(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %)?(?! \d)")
 FOLDED = "document.addEventListener('toggle', () => dispatchEvent(new Event('resize')), true)"
 MENDS = [
     (re.compile(pattern), mended)

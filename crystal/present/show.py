@@ -238,7 +238,8 @@ def fold(title: str) -> Iterator[None]:
     finally:
         page.folded = None
     parts = [f'<span id="{slug(title)}"></span>', *(myst for myst, _ in held)]
-    whole = "\n\n".join([f"::::::::{{dropdown}} {title}", *parts, "::::::::"])
+    head = f"::::::::{{dropdown}} {title}\n:class-container: page-fold"
+    whole = "\n\n".join([head, *parts, "::::::::"])
     for number, (myst, seen) in enumerate(held):
         _display("" if number else whole, seen or myst, rich=bool(seen))
 

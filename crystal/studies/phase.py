@@ -92,8 +92,11 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     ]
     judged = [(load_ladder(one).title, found) for one, found in answered.verdicts.items()]
     judged = [(one.title, _of(surveys[one.name], phase, task)) for one in series] + judged
-    if answered.able and (one := load_real(phase, task, judging)):
-        series, judged = [one[0], *series], [(one[0].title, one[1]), *judged]
+    final = how.get("final", later.STAGES[-1])
+    if answered.able and real_there(phase, final):
+        series = [load_real(phase, task, final), *series]
+        every = real_survey(phase, judging)
+        judged = [(real_title(), _of(every, phase, task)), *judged]
     series = [one for one in series if one.answers.count.measurable]
     seeds = {one: every.seeds[task] for one, every in surveys.items() if task in every.seeds}
     return Data(phase, task, how, readouts, answered, surveys, series, judged, seeds)
@@ -106,38 +109,65 @@ def _pair(phase: str, task: str, mine: pd.DataFrame, places: Sequence[Place]) ->
     return compared, before, after
 
 
-def load_real(phase: str, task: str, how: Mapping[str, Any]) -> tuple[Series, list[Verdict]] | None:
-    """The real base and its verdicts; None where it was not read, or not as far as this phase."""
+def real_there(phase: str, final: str = later.STAGES[-1]) -> bool:
+    """Whether a real base was read as far as a phase needs it."""
     names = [real.PARENT] if phase == LIQUID else [real.PARENT, real.EXPERIMENT]
-    described = root() / "data/experiments" / f"{real.EXPERIMENT}.yaml"
-    there = all(name in ladder_names() and manifest.records(name) for name in names)
-    if not there or (phase != LIQUID and not described.is_file()):
-        return None
-    title, base = load_ladder(real.PARENT).title.partition(" (")[0], ("base", COMPLETION)
+    if not all(name in ladder_names() and manifest.records(name) for name in names):
+        return False
+    described = (root() / "data/experiments" / f"{real.EXPERIMENT}.yaml").is_file()
+    if phase == SETTLING:  # the chain of claims is about the last stage
+        return described and later.read() and final == later.STAGES[-1]
+    return phase == LIQUID or described
+
+
+def real_survey(phase: str, how: Mapping[str, Any]) -> Survey:
+    """The real base's verdicts: of the first SFT run or, on settling, of the run with RL."""
     if phase == LIQUID:
-        every = verdicts.measured(real.PARENT, **how)
-        mine = store.load_readouts(real.PARENT, tasks=[task], rungs=["base"])
-        answers = views.compared(mine, task, "base", prompts=load_prompts())
-        return Series(real.PARENT, title, "context", answers, "base", None), _of(every, phase, task)
-    if phase == NUCLEATION:
-        run = real.PLAIN[0]
-        places = {"base": base, "sft": (real.ends()[run].name, CHAT)}
-        every = _kept(run, lambda: real.surveys(real.read(), runs=[run], **how)[run], how)
-    elif not later.read() or how["final"] != later.STAGES[-1]:
-        return None
-    else:
-        places = {stage: (later.rungs()[stage].name, CHAT) for stage in ("sft", how["final"])}
-        judging = {name: x for name, x in how.items() if name != "final"}
-        every = _kept(later.RUN, lambda: later.survey(real.read(), **judging), how)
-    answers = real.compared(real.read([task]), task, places)
-    return Series(real.PARENT, title, "context", answers, *places), _of(every, phase, task)
+        return verdicts.measured(real.PARENT, **how)
+    run = real.PLAIN[0] if phase == NUCLEATION else later.RUN
+    judging = {name: x for name, x in how.items() if name != "final"}
 
+    def fresh() -> Survey:
+        if phase == SETTLING:
+            return later.survey(real.read(), **judging)
+        return real.surveys(real.read(), runs=[run], **judging)[run]
 
-def _kept(run: str, fresh, how: Mapping[str, Any]) -> Survey:
-    """A survey of a run of the experiment, kept as those of ladders are."""
     code = "".join(map(inspect.getsource, (real, later)))
     digests = [store.manifest_digest(name) for name in (real.PARENT, real.EXPERIMENT)]
-    return verdicts.kept(f"{real.EXPERIMENT}-{run}", [run, dict(how), digests, code], fresh)
+    return verdicts.kept(f"{real.EXPERIMENT}-{run}", [run, judging, digests, code], fresh)
+
+
+def real_title() -> str:
+    """Its name without the way it is stored."""
+    return load_ladder(real.PARENT).title.partition(" (")[0]
+
+
+def real_places(phase: str) -> dict[str, tuple[str, str]]:
+    """Stage -> rung and form of the real base, for every stage that a phase compares."""
+    base = {"base": ("base", COMPLETION)}
+    if phase == NUCLEATION:
+        return base | {"sft": (real.ends()[real.PLAIN[0]].name, CHAT)}
+    return base | {stage: (rung.name, CHAT) for stage, rung in later.rungs().items()}
+
+
+def load_real(phase: str, task: str, final: str = later.STAGES[-1]) -> Series:
+    """The real base's answers before and after."""
+    if phase == LIQUID:
+        mine = store.load_readouts(real.PARENT, tasks=[task], rungs=["base"])
+        answers, ends = views.compared(mine, task, "base", prompts=load_prompts()), ("base", None)
+    else:
+        ends = ("base", "sft") if phase == NUCLEATION else ("sft", final)
+        places = {stage: real_places(phase)[stage] for stage in ends}
+        answers = real.compared(real.read([task]), task, places)
+    return Series(real.PARENT, real_title(), "context", answers, *ends)
+
+
+def surveys(phase: str, ladders: Sequence[str]) -> dict[str, Survey]:
+    """Title -> verdicts on all tasks, the real base first, as the pages have them."""
+    how = {"seed": 0, "permutations": 999}
+    how |= {"quantile": claims.QUANTILE} if phase == SETTLING else {}
+    found = {real_title(): real_survey(phase, how)} if real_there(phase) else {}
+    return found | {load_ladder(name).title: verdicts.measured(name, **how) for name in ladders}
 
 
 def measure(data: Data) -> dict[str, phase_numbers.Numbers]:

@@ -12,12 +12,13 @@ from ..ask.ladders import load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import quantities as ph
+from ..measure.chain import Survey
 from ..measure.claims import MARKS
 from ..present import show, views
 from ..present.figures import COLOURS
 from ..texts import label
-from . import later, phase_numbers, real
-from .phase import STAGE, Data, load_real
+from . import phase_numbers, real
+from .phase import STAGE, Data, real_places, real_there, real_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def plot_picture(frame: pd.DataFrame) -> Figure:
 
     models, places = list(frame["model"].unique()), list(frame["place"].unique())
     options = list(frame.columns[4:])
-    size = WIDE, 0.65 + 0.95 * len(places)
+    size = WIDE, 0.6 + 0.85 * len(places)
     fig, axes = _axes(len(places), len(models), size, sharex=True)
     norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
     for column, model in zip(axes.T, models, strict=True):
@@ -203,107 +204,76 @@ def plot_fall(frame: pd.DataFrame) -> Figure:
 
 # --- all tasks of a phase -------------------------------------------------------------------------
 
-STAGES = {"liquid": ("base",), "nucleation": ("base", "sft"), "settling": tuple(STAGE)}
 
+def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) -> pd.DataFrame:
+    """Liquidity as a share of its ceiling, all tasks: value, low, high by model, task and stage.
 
-def load_every(ladders: Sequence[str]) -> pd.DataFrame:
-    """Liquidity as a share of its ceiling: a row per model, task and stage; of these prompts.
-
-    A real base first, where it was read. Each model on the prompts that all its stages answer; a
-    task that cannot be measured is left out.
+    On liquid pages the number of the verdict (found: by title). Else of these prompts, without an
+    interval, on the prompts that all stages of a model answer.
     """
-    rows = []
-    for title, found in {**_real_stages(), **_ladder_stages(ladders)}.items():
-        for task, one in found.items():
-            if one.count.measurable:
-                bits = {place: float(ph.liquidity_bits(one.laws(place))) for place in one.tables}
-                most = phase_numbers.most_bits(task)
-                rows += [
-                    {"model": title, "task": task, "stage": STAGE[place], "share": x / most}
-                    for place, x in bits.items()
-                ]
-    return pd.DataFrame(rows)
+    if phase == "liquid":
+        judged = [
+            (model, task, every.of(task)) for model, every in found.items() for task in PHASE_TASKS
+        ]
+        numbers = [(*where, claims["many-laws"].estimate) for *where, claims in judged if claims]
+        rows = [(*where, "base", one.value, one.low, one.high) for *where, one in numbers]
+    else:
+        models = {**(_real_stages(phase) if real_there(phase) else {}), **_stages(phase, ladders)}
+        shares = [
+            (model, task, STAGE[place], float(ph.liquidity_bits(one.laws(place))))
+            for model, tasks in models.items()
+            for task, one in tasks.items()
+            if one.count.measurable
+            for place in one.tables
+        ]
+        rows = [(*where, bits / phase_numbers.most_bits(where[1])) for *where, bits in shares]
+        rows = [(*where, value, value, value) for *where, value in rows]
+    return pd.DataFrame(rows, columns=["model", "task", "stage", "value", "low", "high"])
 
 
-def _ladder_stages(ladders: Sequence[str]) -> dict[str, dict[str, views.Compared]]:
-    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, rungs=list(STAGE))
+def _stages(phase: str, ladders: Sequence[str]) -> dict[str, dict[str, views.Compared]]:
+    places = ("base", "sft") if phase == "nucleation" else tuple(STAGE)
+    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, rungs=list(places))
     return {
-        load_ladder(ladder).title: {
-            task: views.compared(mine, task, *STAGE) for task in PHASE_TASKS
-        }
-        for ladder, mine in views.each_ladder(readouts)
+        load_ladder(name).title: {task: views.compared(mine, task, *places) for task in PHASE_TASKS}
+        for name, mine in views.each_ladder(readouts)
     }
 
 
-def _real_stages() -> dict[str, dict[str, views.Compared]]:
-    """The real base as raw text, its first SFT run and, where they were read, later stages."""
-    how = {"seed": 0, "permutations": 999}
-    if (found := load_real("nucleation", PHASE_TASKS[0], how)) is None:
-        return {}
-    tuned = {"sft": real.ends()[real.PLAIN[0]]}
-    if later.read():
-        tuned = later.rungs()
-    places = {"base": ("base", COMPLETION)}
-    places |= {stage: (rung.name, CHAT) for stage, rung in tuned.items()}
-    readouts = real.read()
-    tasks = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
-    return {found[0].title: tasks}
-
-
-def of_phase(every: pd.DataFrame, phase: str) -> pd.DataFrame:
-    """The stages that a phase is about."""
-    return every[every["stage"].isin([STAGE[stage] for stage in STAGES[phase]])]
+def _real_stages(phase: str) -> dict[str, dict[str, views.Compared]]:
+    readouts, places = real.read(), real_places(phase)
+    return {real_title(): {task: real.compared(readouts, task, places) for task in PHASE_TASKS}}
 
 
 def plot_every(frame: pd.DataFrame) -> Figure:
-    """A small panel a task: share of the ceiling by stage, a line a model."""
+    """A small panel a task: share of the ceiling by stage, a line a model or a bar."""
     import seaborn
 
     models, stages = list(frame["model"].unique()), list(frame["stage"].unique())
-    look = dict(zip(models, HUES * len(models), strict=False))
-    grid = seaborn.FacetGrid(
-        frame, col="task", col_wrap=3, height=0.95, aspect=WIDE / 3 / 0.95, despine=True
-    )
-    x, y = ("share", "model") if len(stages) == 1 else ("stage", "share")
-    how = {"hue": "model", "palette": look, "order": models if x == "share" else stages}
-    how |= {"hue_order": models, "errorbar": None, "markersize": 4, "linewidth": 1.2}
-    grid.map_dataframe(seaborn.pointplot, x=x, y=y, **how)
-    grid.set_titles("{col_name}", size=TEXT, pad=2)
-    grid.set_axis_labels("", "")
-    for ax in grid.axes.flat:
+    size = {"height": 0.95, "aspect": WIDE / 3 / 0.95}
+    grid = seaborn.FacetGrid(frame, col="task", col_wrap=3, **size)
+    for task, ax in grid.axes_dict.items():
+        for n, model in enumerate(models):
+            mine = frame[(frame["task"] == task) & (frame["model"] == model)]
+            look = {"color": HUES[n % len(HUES)], "marker": "osD^"[n % 4], "ms": 3.5, "lw": 1.2}
+            if len(stages) == 1:
+                ax.plot(mine[["low", "high"]].T, [n, n], color=look["color"], lw=1.2)
+                ax.plot(mine["value"], [n] * len(mine), ls="", **look, label=label(model))
+            else:
+                ax.plot(mine["stage"].map(stages.index), mine["value"], **look, label=label(model))
+        ax.set_title(task, size=TEXT, pad=2)
         ax.tick_params(labelsize=TEXT, length=2)
-        if x == "share":
+    said = "liquidity, share of its ceiling"
+    if len(stages) == 1:
+        for ax in grid.axes.flat:
             ax.axvline(MARKS["many-laws"].mark, color=COLOURS["chance"], lw=1, ls=":")
-            ax.set_yticks(range(len(models)), [""] * len(models))
+        grid.set(yticks=[], ylim=(len(models) - 0.5, -0.5))
+        grid.axes.flat[-2].set_xlabel(said, fontsize=TEXT)
+    else:
+        grid.set(xticks=range(len(stages)), xlim=(-0.3, len(stages) - 0.7))
+        grid.set_xticklabels(stages)
+        grid.axes.flat[6].set_ylabel(said, fontsize=TEXT)
     grid.figure.set_layout_engine("constrained")
-    handles = [
-        grid.axes.flat[0].plot([], [], "o", color=look[model], ms=4, label=label(model))[0]
-        for model in models
-    ]
-    grid.figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(models), fontsize=TEXT
-    )
-    side = "" if x == "share" else "up: "
-    grid.figure.supxlabel(f"{side}liquidity as a share of its ceiling", fontsize=TEXT)
+    names = grid.axes.flat[0].get_legend_handles_labels()
+    grid.figure.legend(*names, loc="outside lower center", ncols=len(models), fontsize=TEXT)
     return grid.figure
-
-
-def falls(every: pd.DataFrame, phase: str) -> Mapping[str, tuple[int, int]]:
-    """Model -> on how many tasks the phase's change is seen, of how many.
-
-    liquid: liquidity above the mark; nucleation: SFT leaves less than half; settling: the last
-    stage gains less than the mark of the base's liquidity.
-    """
-    found = {}
-    for model, mine in every.groupby("model", sort=False):
-        table = mine.pivot(index="task", columns="stage", values="share")
-        if phase == "liquid":
-            seen = table["base"] > MARKS["many-laws"].mark
-        elif phase == "nucleation":
-            seen = table["SFT"] < table["base"] * MARKS["collapse"].mark
-        elif "RLVR" in table:
-            seen = table["RLVR"] - table["SFT"] < table["base"] * MARKS["stays-frozen"].mark
-        else:
-            continue
-        found[model] = int(seen.sum()), len(seen)
-    return found

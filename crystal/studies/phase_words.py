@@ -8,20 +8,15 @@ import pandas as pd
 
 from ..ask.ladders import load_ladder
 from ..ask.prompts import NARRATORS
-from ..ask.tasks import TASKS
+from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import claims
-from ..measure.chain import LIQUID, NUCLEATION, SETTLING
+from ..measure.chain import LIQUID, NUCLEATION, SETTLING, Survey
 from ..measure.claims import MARKS
 from ..present import chips, figures, show, verdicts, views
 from ..texts import markdown
-from . import phase_figures, phase_numbers, real
+from . import phase_numbers, real
 from .phase import STAGE, Data, Series
 
-ASKED = {
-    LIQUID: "Can many distinct answer distributions be prompted out of the base?",
-    NUCLEATION: "Does SFT collapse the answers, whatever the prompt, onto one seed of the base?",
-    SETTLING: "Do later stages give liquidity back, or leave the seed's options?",
-}
 METHOD = {
     LIQUID: "Intervals are over narrators, of a cast as balanced over the laws as this one. *Of "
     "these narrators* is exact. Distributions are conditional on an option, on answered prompts.",
@@ -45,14 +40,13 @@ def tell_head(data: Data) -> None:
     if not data.answered.able:
         show.stop(" ".join(data.answered.why))
         return
-    show.tell(ASKED[data.phase])
     chips.tell(data.phase, data.judged)
 
 
 def tell_numbers(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
     """All numbers and verdicts of the ladders, recorded and told."""
     if data.answered.whole:
-        show.tell(show.listed(data.answered.told))
+        show.tell("Every prompt is answered by every checkpoint of the ladders.")
     views.tell_numbers(numbers, data.task)
     views.tell_verdicts(data.found, data.task)
 
@@ -78,15 +72,14 @@ def _is_liquid(one: Series, task: str) -> str:
 
 def _collapsed(one: Series, task: str) -> str:
     kept, mark = phase_numbers.kept_spread(one.answers, one.before, one.after), MARKS["collapse"]
+    left, unit = show.interval(kept), one.unit
     if kept.high < mark.mark:
-        what = f"more than half of the spread among {one.unit}s is gone after SFT"
-    elif kept.low > 1:
-        what = f"{one.unit}s differ more after SFT"
-    elif kept.low > mark.mark:
-        what = f"more than half of the spread among {one.unit}s stays after SFT"
-    else:
-        what = f"how much of the spread among {one.unit}s SFT leaves is undecided"
-    return f"{what}, {show.interval(kept)} of it"
+        return f"of the spread among {unit}s more than half is gone after SFT; {left} is left"
+    if kept.low > 1:
+        return f"{unit}s differ more after SFT; their spread is {left} times the base's"
+    if kept.low > mark.mark:
+        return f"of the spread among {unit}s more than half stays after SFT, {left}"
+    return f"whether SFT leaves half of the spread among {unit}s is undecided; it leaves {left}"
 
 
 def _settled(one: Series, task: str) -> str:
@@ -105,8 +98,8 @@ def tell_changed(data: Data) -> None:
     """The same, on the page; of the real base, what its own page says of another seed."""
     lines = [markdown(sentence) for sentence in changed(data)]
     if data.phase == NUCLEATION and data.series and data.series[0].name == real.PARENT:
-        again = f"real-base/collapse-{real.PLAIN[1]}-{data.task}@{real.PARENT}.sentence?"
-        lines[0] += f" With {{page}}`another seed <real-base>` of SFT: {{claim}}`{again}`."
+        again = f"real-base/collapse-{real.PLAIN[1]}-{data.task}@{real.PARENT}.verdict?"
+        lines[0] += f" With {{page}}`another seed <real-base>`, collapse: {{claim}}`{again}`."
     show.tell("\n".join(f"- {line}" for line in lines))
 
 
@@ -209,7 +202,7 @@ def picture(data: Data) -> dict[str, str]:
     unit = " or ".join(dict.fromkeys(f"{one.unit}" for one in data.series))
     stages = " and after ".join(dict.fromkeys(map(STAGE.get, _places(data.series[0]))))
     return {
-        "alt": f"Answers to {TASKS[data.task].ask}, {stages}. {' '.join(changed(data))}",
+        "alt": f"Answers when asked to {TASKS[data.task].ask}: {stages}. {' '.join(changed(data))}",
         "caption": f"*{markdown(TASKS[data.task].ask.capitalize())}.* A row is a prompt ({unit}), "
         "a column an option, brighter is likelier. Rows that differ are a liquid, stripes a "
         "crystal.",
@@ -269,26 +262,25 @@ def path(numbers: Mapping[str, phase_numbers.Numbers]) -> dict[str, str]:
 
 # --- all tasks of a phase -------------------------------------------------------------------------
 
-SEEN = {
-    LIQUID: "the base's liquidity is above the mark",
-    NUCLEATION: "SFT leaves less than half of the base's liquidity",
-    SETTLING: "the last stage gives no liquidity back",
-}
+FIRST = {LIQUID: "many-laws", NUCLEATION: "collapse", SETTLING: "stays-frozen"}
 
 
-def said_of_every(every: pd.DataFrame, phase: str) -> str:
-    """On how many tasks what the phase is about is seen, plain."""
-    found = phase_figures.falls(every, phase)
-    told = ", ".join(f"{model} on {seen} of {of}" for model, (seen, of) in found.items())
-    return f"Tasks on which {SEEN[phase]}: {told}."
+def counts(phase: str, found: Mapping[str, Survey]) -> str:
+    """On how many tasks the phase's first claim holds, of every model (by title), plain."""
+    told = [
+        f"{model} {real.counted([v.verdict for v in mine])}"
+        for model, every in found.items()
+        if (
+            mine := [every.of(task)[FIRST[phase]] for task in PHASE_TASKS if task in every.verdicts]
+        )
+    ]
+    return f"{FIRST[phase]}: {'; '.join(told)}."
 
 
-def claim_every(every: pd.DataFrame, phase: str) -> None:
-    """The same, recorded: chapters quote it."""
-    show.claim(phase, verdict="measured", sentence=said_of_every(every, phase))
-
-
-def every_task(every: pd.DataFrame, phase: str) -> dict[str, str]:
+def every_task(phase: str, found: Mapping[str, Survey]) -> dict[str, str]:
     """Of the small panels, one a task."""
-    said = said_of_every(every, phase)
-    return {"alt": f"Liquidity of each task by stage. {said}", "caption": markdown(said)}
+    said, mark = counts(phase, found), ", the dotted line its mark" if phase == LIQUID else ""
+    return {
+        "alt": f"What the prompt tells of the answer, by task and stage{mark}. {said}",
+        "caption": markdown(said),
+    }
