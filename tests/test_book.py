@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -219,6 +220,29 @@ def test_a_page_with_other_parameters_says_so(site, capsys):
     assert "Other parameters than in the book" not in built.read_text()
 
 
+def test_the_explorer_shows_the_numbers_that_other_pages_claim(site):
+    text = (site / "_build/pages/explorer/explorer.csv").read_text(encoding="utf-8")
+    rows = {
+        (row["ladder"], row["rung"], row["form"], row["task"]): row
+        for row in csv.DictReader(text.splitlines())
+    }
+    said = json.loads((site / f"_build/pages/nucleation-{TASK}/claims.json").read_text())
+    for ladder in ("nano-llama", "nano-olmo2"):
+        for name, rung, form in (("the-base", "base", "completion"), ("sft", "sft", "chat")):
+            claim = said[f"liquidity-of-{name}-these-narrators-bits@{ladder}"]
+            found = float(rows[ladder, rung, form, TASK]["mutual_information"])
+            assert found == pytest.approx(claim["number"], abs=1e-9)
+
+
+def test_only_the_explorer_loads_its_scripts(site, html):
+    loading = [
+        name
+        for name, elements in html.items()
+        if any("vega" in attributes.get("src", "") for _, attributes in elements.found)
+    ]
+    assert loading == ["pages/explorer.html"]
+
+
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
@@ -227,7 +251,9 @@ CHROMIUM = (
 @pytest.mark.skipif(
     not CHROMIUM, reason="no chromium here: nobody looked whether equations render and scripts run"
 )
-@pytest.mark.parametrize("document", ["index", "quantities", f"pages/nucleation-{TASK}"])
+@pytest.mark.parametrize(
+    "document", ["index", "quantities", f"pages/nucleation-{TASK}", "pages/explorer"]
+)
 def test_a_browser_without_network_renders_it_from_the_file(site, tmp_path, document):
     command = [
         CHROMIUM,
