@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import posixpath
@@ -295,3 +296,26 @@ def test_every_page_is_sound_in_both_themes_at_every_width(request, tmp_path):
     with browser(tmp_path) as tab:
         found = {path.name: tab.faults(path.as_uri(), script) for path in sorted(documents)}
     assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_the_explorer_shows_the_numbers_that_other_pages_claim(site):
+    text = (site / "_build/pages/explorer/explorer.csv").read_text(encoding="utf-8")
+    rows = {
+        (row["ladder"], row["rung"], row["form"], row["task"]): row
+        for row in csv.DictReader(text.splitlines())
+    }
+    said = json.loads((site / f"_build/pages/nucleation-{TASK}/claims.json").read_text())
+    for ladder in ("nano-llama", "nano-olmo2"):
+        for name, rung, form in (("the-base", "base", "completion"), ("sft", "sft", "chat")):
+            claim = said[f"liquidity-of-{name}-these-narrators-bits@{ladder}"]
+            found = float(rows[ladder, rung, form, TASK]["mutual_information"])
+            assert found == pytest.approx(claim["number"], abs=1e-9)
+
+
+def test_only_the_explorer_loads_its_scripts(site, html):
+    loading = [
+        name
+        for name, elements in html.items()
+        if any("vega" in attributes.get("src", "") for _, attributes in elements.found)
+    ]
+    assert loading == ["pages/explorer.html"]

@@ -26,7 +26,7 @@ def _swatch(colour: str, kind: str = "box") -> str:
 
 ELEMENT = f"""\
 <div class="explorer" id="explorer">
-<noscript><p>The explorer needs scripts. Its numbers are in the table below.</p></noscript>
+<noscript><p>The explorer needs scripts. Its numbers are in the file below.</p></noscript>
 <form hidden>
 {_choice("series", "Series")}
 {_choice("task", "Task")}
@@ -63,7 +63,7 @@ mean {_swatch("base", "dashed")} mean entropy</p>
 <p data-text="answer"></p>
 </div>
 <div class="tip" aria-hidden="true" hidden></div>
-<p class="failed" hidden>This browser cannot show the data. Its numbers are in the table below.</p>
+<p class="failed" hidden>This browser cannot show the data. Its numbers are in the file below.</p>
 </div>
 """
 
