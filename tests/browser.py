@@ -114,6 +114,10 @@ class Page:
         """What is wrong with a document, all its folds open: in each theme, at each width."""
         self.open(url)
         self.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        self.run(
+            "document.head.append(Object.assign(document.createElement('style'),"
+            " {textContent: '* {transition: none !important}'}))"
+        )
         found = [f"asks for {asked}" for asked in self.requests if not asked.startswith(LOCAL)]
         self.run("window.MathJax?.startup?.promise.then(() => undefined)")
         found += [f"{unset} equations are not set"] if (unset := self.run(UNSET)) else []
