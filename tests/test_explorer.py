@@ -87,7 +87,9 @@ def test_distances_are_those_of_the_nucleation_pages(groups, numbers):
 def test_numbers_are_those_of_the_real_base_page(groups, numbers):
     steps, checked = real.load_steps(real.read()), 0
     asked = len(groups[2].prompts)
-    rungs = {(r.run, r.step): r.name for r in load_ladder(real.EXPERIMENT).rungs}
+    rungs = {
+        (r.run, r.step): r.name for r in load_ladder(real.EXPERIMENT).rungs if r.stage == "sft"
+    }
     for one in steps[steps["contexts"] == asked].itertuples():
         rung = rungs[one.run, one.step] if one.step else "base"
         found = row(numbers, ladder=real.EXPERIMENT, rung=rung, form=CHAT, task=one.task)
@@ -110,6 +112,15 @@ def test_rungs_asked_fewer_prompts_are_left_out(groups):
     assert all(places[0] == 0 for group in groups for places in group.series.values())
 
 
+def test_a_rung_read_in_one_form_has_no_number_in_the_other(groups):
+    chat = dataclasses.replace(groups[0], read=groups[0].read - {("rlvr", COMPLETION)})
+    numbers = explorer.load_numbers([chat])
+    forms = numbers.loc[numbers["rung"] == "rlvr", "form"]
+    assert set(forms) == {CHAT} and len(forms) == len(PHASE_TASKS)
+    mine = unpacked(explorer.packed([chat], numbers))[0]["groups"][0]["tasks"]["digit"]["forms"]
+    assert mine[COMPLETION]["answered"][-1] is None and mine[CHAT]["answered"][-1] is not None
+
+
 def test_an_experiment_on_several_ladders_is_refused():
     with pytest.raises(CrystalError, match="several ladders"):
         explorer.load(["kinetics"])
@@ -130,7 +141,9 @@ def test_what_is_packed_is_what_was_read(groups, numbers, pack):
             shape = (len(group.rungs), len(group.prompts), len(TASKS[task].options) + 1)
             for form in head["forms"]:
                 size = int(np.prod(shape))
-                steps = np.cumsum(cells[at : at + size].reshape(shape), 0, dtype=np.uint8)
+                steps = cells[at : at + size].reshape(shape[0], shape[2], shape[1])
+                steps = np.cumsum(np.cumsum(steps, 2, dtype=np.uint8), 0, dtype=np.uint8)
+                steps = steps.swapaxes(1, 2)
                 at += size
                 last, name = steps[-1, :, :-1] / explorer.STEPS, group.rungs[-1].name
                 places = [names(group).index(label) for label in mine["prompts"]]

@@ -21,12 +21,16 @@
     let at = 4 + length;
     for (const group of found.groups) {
       for (const [task, mine] of Object.entries(group.tasks)) {
-        const size = mine.prompts.length * (found.tasks[task].options.length + 1);
+        const rows = mine.prompts.length;
+        const size = rows * (found.tasks[task].options.length + 1);
         for (const form of found.forms) {
           let before = new Uint8Array(size);
           mine.forms[form].cells = group.rungs.map(() => {
             const table = bytes.subarray(at, (at += size));
-            for (let i = 0; i < size; i++) table[i] += before[i];
+            for (let i = 0, step = 0; i < size; i++) {
+              step = i % rows ? step + table[i] : table[i];
+              table[i] = step + before[i];
+            }
             return (before = table);
           });
         }
@@ -51,26 +55,30 @@
   function choose() {
     const [i, j] = fields.series.value.split("/").map(Number), group = data.groups[i];
     const series = group.series[j], task = group.tasks[fields.task.value];
+    const read = (form) => series.rungs.filter((at) => task.forms[form].answered[at] !== null);
+    const forms = data.forms.filter((form) => read(form).length);
+    fill(fields.form, forms.map((form) => [form, FORMS[form] || form]), fields.form.value);
     const mine = task.forms[fields.form.value], options = data.tasks[fields.task.value].options;
-    const row = now && now.task.prompts.length === task.prompts.length ? Number(pick.value) : 0;
-    now = { series, task, mine, options, rungs: series.rungs.map((i) => group.rungs[i]) };
+    const row = now && now.rows === task.prompts.length ? Number(pick.value) : 0;
+    const places = read(fields.form.value), rungs = places.map((place) => group.rungs[place]);
+    const rows = task.prompts.length;
+    now = { places, rungs, rows, task, mine, options };
     now.at = Math.min(Number(fields.checkpoint.value), now.rungs.length - 1);
     fields.checkpoint.max = now.rungs.length - 1;
     fields.checkpoint.value = now.at;
     fill(pick, task.prompts.map((name, i) => [String(i), name]), String(row));
-    const width = options.length + 1;
-    now.most = Math.max(1, ...series.rungs.map((i) => mine.cells[i].reduce(
-      (most, step, j) => j % width < width - 1 && step > most ? step : most, 0)));
+    now.most = Math.max(1, ...places.map((place) => mine.cells[place]
+      .subarray(0, rows * options.length).reduce((most, step) => step > most ? step : most, 0)));
     part("number", "most").textContent = number((now.most / data.steps) ** 2, 2);
-    now.top = Math.max(0, ...series.rungs.flatMap((i) => mine.means[i] || []),
+    now.top = Math.max(0, ...places.flatMap((place) => mine.means[place] || []),
       ...(task.seed ? task.seed.law : [])) / 10 ** data.decimals || 1;
     for (const one of root.querySelectorAll("[data-seeded]")) one.hidden = !task.seed;
-    const rows = series.rungs.map((i, at) => ({
-      label: short(now.rungs[at]), ...Object.fromEntries(BITS.map((name) => [name, mine[name][i]])),
+    const path = places.map((place, at) => ({
+      label: short(rungs[at]), ...Object.fromEntries(BITS.map((name) => [name, mine[name][place]])),
     }));
-    const bits = rows.flatMap((one) => BITS.map((name) => one[name] || 0));
-    views.path.signal("top", Math.max(0.1, ...bits)).data("path", rows);
-    views.heat.signal("rows", task.prompts.length).data("seed", task.seed ? [task.seed.row] : [])
+    const bits = path.flatMap((one) => BITS.map((name) => one[name] || 0));
+    views.path.signal("top", Math.max(0.1, ...bits)).data("path", path);
+    views.heat.signal("rows", rows).data("seed", task.seed ? [task.seed.row] : [])
       .data("options", options.map((name) => ({ name })));
     views.heat.signal("row", row);
     draw();
@@ -80,7 +88,7 @@
   function draw() {
     waiting = 0;
     now.at = Number(fields.checkpoint.value);
-    const rung = now.series.rungs[now.at], named = long(now.rungs[now.at]);
+    const rung = now.places[now.at], named = long(now.rungs[now.at]);
     fields.at.value = named;
     fields.checkpoint.setAttribute("aria-valuetext", named);
     for (const name of BITS) {
@@ -88,8 +96,7 @@
       part("number", name).textContent = bits === null ? "–" : `${number(bits, 3)} bits`;
     }
     part("number", "tv_to_seed").textContent = number(now.mine.tv_to_seed[rung], 3);
-    part("number", "answered").textContent =
-      `${now.mine.answered[rung]} of ${now.task.prompts.length}`;
+    part("number", "answered").textContent = `${now.mine.answered[rung]} of ${now.rows}`;
     now.cells = now.mine.cells[rung];
     now.mean = now.mine.means[rung];
     views.heat.data("picture", [{ image: painted() }]).run();
@@ -97,44 +104,43 @@
     point();
   }
 
-  // Rows of cells as a picture, a pixel each.
+  // The cells as a picture, a pixel each.
   function painted() {
-    const wide = now.options.length, tall = now.task.prompts.length;
+    const wide = now.options.length, tall = now.rows;
     const picture = document.createElement("canvas");
     Object.assign(picture, { width: wide, height: tall });
     const pen = picture.getContext("2d");
     const image = pen.createImageData(wide, tall), pixels = new Uint32Array(image.data.buffer);
-    for (let row = 0, i = 0, j = 0; row < tall; row++, j++) {
-      const blank = !answered(row);
-      for (let k = 0; k < wide; k++, i++, j++) {
-        pixels[i] = blank ? 0x50808080 : colours[Math.round(now.cells[j] / now.most * 255)];
+    for (let row = 0, i = 0; row < tall; row++) {
+      const steps = own(row), said = steps.some((step) => step);
+      for (const step of steps) {
+        pixels[i++] = said ? colours[Math.round(step / now.most * 255)] : 0x50808080;
       }
     }
     pen.putImageData(image, 0, 0);
     return picture;
   }
 
-  const own = (row) => now.cells.subarray(row * (now.options.length + 1)).subarray(
-    0, now.options.length + 1);
-  const answered = (row) => own(row).subarray(0, -1).some((step) => step);
+  const own = (row) => now.options.map((_, k) => now.cells[k * now.rows + row]);
 
   // What changes with the prompt.
   function point() {
-    const row = Number(pick.value), steps = own(row), said = answered(row);
+    const row = Number(pick.value), steps = own(row), said = steps.some((step) => step);
     const scale = 10 ** data.decimals, seed = now.task.seed;
-    const law = Array.from(steps.subarray(0, -1), (step) => (step / data.steps) ** 2);
+    const law = steps.map((step) => (step / data.steps) ** 2);
     views.bars.signal("top", Math.max(now.top, ...law));
     views.bars.data("options", now.options.map((name, k) => ({
       name, mean: now.mean ? now.mean[k] / scale : 0,
       seed: seed ? seed.law[k] / scale : null, own: said ? law[k] : null,
     }))).run();
-    const best = law.indexOf(Math.max(...law)), mass = steps[steps.length - 1];
+    const best = law.indexOf(Math.max(...law)), mass = now.cells[steps.length * now.rows + row];
     part("text", "prompt").textContent = now.mine.texts[row];
     part("text", "answer").textContent = said
-      ? `Likeliest answer: ${now.options[best]}, with probability ${law[best].toFixed(2)} among the `
-        + `options; ${mass} % of the mass is on an option.`
+      ? `Likeliest answer: ${now.options[best]}, with probability ${number(law[best], 2)} among `
+        + `the options; ${mass} % of the mass is on an option.`
       : `Not answered: ${mass} % of the mass is on an option.`;
-    tip.textContent = ["prompt", "answer"].map((name) => part("text", name).textContent).join("\n\n");
+    const texts = ["prompt", "answer"].map((name) => part("text", name).textContent);
+    tip.textContent = texts.join("\n\n");
   }
 
   // The same text at the pointer as below the charts.

@@ -49,11 +49,12 @@ class Group:
     rungs: tuple[Rung, ...]
     series: dict[str, list[int]]
     seeds: dict[str, str]  # task -> the narrator whom tasks of other kinds name
+    read: set[tuple[str, str]]  # rungs' names and the forms in which they were asked every prompt
     readouts: dict[str, pd.DataFrame]  # by task
 
 
 def load(ladders: Sequence[str]) -> list[Group]:
-    """Groups of ladders and experiments, with the rungs that were asked every prompt in both forms.
+    """Groups of ladders and experiments, with the rungs that were asked every prompt in some form.
 
     Of the natural prompts the first wording of each context, as on the page of the real base.
     Raises: CrystalError where no rung was, and as the store does.
@@ -73,11 +74,13 @@ def _group(name: str) -> Group:
     asked = verdicts.asked(frame)
     prompts = tuple(p for p in asked if isinstance(p, Prompt) or p.wording == "cue-1")
     frame = frame[frame["prompt"].isin([prompt.id for prompt in prompts])]
-    whole = frame.groupby("rung").size() == len(prompts) * len(FORMS) * len(PHASE_TASKS)
+    whole = frame.groupby(["rung", "form"]).size() == len(prompts) * len(PHASE_TASKS)
+    read = set(whole.index[whole])
     bases = [load_ladder(parent).rung("base") for parent in parents]
-    rungs = tuple(rung for rung in (*bases, *ladder.rungs) if whole.get(rung.name, False))
+    there = {rung for rung, _ in read}
+    rungs = tuple(rung for rung in (*bases, *ladder.rungs) if rung.name in there)
     if not rungs:
-        what = f"no rung of {name} was asked every prompt in both forms"
+        what = f"no rung of {name} was asked every prompt"
         raise CrystalError(what, mend=f"make resample LADDER={name}")
     series: dict[str, list[int]] = {}
     for place, rung in enumerate(rungs[len(bases) :], len(bases)):
@@ -85,7 +88,7 @@ def _group(name: str) -> Group:
         series.setdefault(title, [*range(len(bases))]).append(place)
     seeds = verdicts.measured(name).seeds if ladder.kind == "ladder" else {}
     readouts = {task: frame[frame["task"] == task] for task in PHASE_TASKS}
-    return Group(name, prompts, rungs, series, seeds, readouts)
+    return Group(name, prompts, rungs, series, seeds, read, readouts)
 
 
 def seed_of(group: Group, task: str) -> claims.Seed | None:
@@ -97,15 +100,17 @@ def seed_of(group: Group, task: str) -> claims.Seed | None:
 
 
 def load_numbers(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per rung, form and task: answered, asked, NUMBERS (bits; tv_to_seed of the mean), and
-    mean (options,), the mean distribution. Not measurable: NUMBERS are nan.
+    """One row per task, rung and form that was read: answered, asked, NUMBERS (bits; tv_to_seed of
+    the mean), and mean (options,), the mean distribution. Not measurable: NUMBERS are nan.
     """
     rows = []
     for group in groups:
         for task, mine in group.readouts.items():
             seed = seed_of(group, task)
-            for place in ((rung, form) for form in FORMS for rung in group.rungs):
-                rung, form = place
+            places = ((rung, form) for form in FORMS for rung in group.rungs)
+            for rung, form in places:
+                if (rung.name, form) not in group.read:
+                    continue
                 one = compared(mine, task, (rung.name, form), prompts=group.prompts)
                 row = {"ladder": group.name, "rung": rung.name, "stage": rung.stage}
                 row |= {"step": rung.step, "form": form, "task": task}
@@ -133,10 +138,11 @@ def _numbers(laws: np.ndarray | None, seed: claims.Seed | None) -> dict[str, Any
 
 def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
     """All that the page shows, deflated, in base64: names, texts and numbers as JSON behind its
-    length in four bytes; then the cells of every group, task, form and rung, row by row.
+    length in four bytes; then the cells of every group, task, form and rung.
 
-    A row is a prompt's: the options' cells, all 0 where it is not answered, and the mass on the
-    options in percent. From rung to rung differences are written, modulo 256.
+    A prompt has a cell of every option, all 0 where it is not answered, and one of the mass on the
+    options in percent. Written are the differences from rung to rung, of these the differences from
+    prompt to prompt, modulo 256, option by option: so they deflate best.
     """
     cells, described = [], []
     for group in groups:
@@ -147,11 +153,13 @@ def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
         series = [{"title": title, "rungs": places} for title, places in group.series.items()]
         described.append({"rungs": rungs, "series": series, "tasks": tasks})
     tasks = {task: {"ask": TASKS[task].ask, "options": TASKS[task].options} for task in PHASE_TASKS}
-    whole = {"forms": FORMS, "tasks": tasks, "groups": described}
-    whole |= {"steps": STEPS, "decimals": DECIMALS, "charts": SPECS}
-    text = json.dumps(whole, allow_nan=False).encode()
+    facts = {"forms": FORMS, "tasks": tasks, "groups": described}
+    facts |= {"steps": STEPS, "decimals": DECIMALS, "charts": SPECS}
+    text = json.dumps(facts, allow_nan=False).encode()
     head = len(text).to_bytes(4, "little")
-    return base64.b64encode(zlib.compress(b"".join([head, text, *cells]), 9)).decode()
+    deflate = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
+    whole = deflate.compress(b"".join([head, text, *cells])) + deflate.flush()
+    return base64.b64encode(whole).decode()
 
 
 def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
@@ -172,11 +180,12 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
         rows = [n for n, p in enumerate(shown) if str(p.narrator) == group.seeds[task]]
         found["seed"] = {"law": _whole(seed.law), "row": float(np.mean(rows))}
     for form in FORMS:
-        mine = numbers[numbers["form"] == form]
+        mine = numbers[numbers["form"] == form].set_index("rung")
+        mine = mine.reindex([rung.name for rung in group.rungs])  # not read: nan
         found["forms"][form] = {name: _rounded(mine[name]) for name in NUMBERS}
         found["forms"][form] |= {
-            "answered": mine["answered"].tolist(),
-            "means": [None if mean is None else _whole(mean) for mean in mine["mean"]],
+            "answered": _rounded(mine["answered"]),
+            "means": [_whole(one) if isinstance(one, np.ndarray) else None for one in mine["mean"]],
             "texts": [_text(prompt, task, form) for prompt in shown],
         }
     found["cells"] = b"".join(_cells(tables[form][:, order]) for form in FORMS)
@@ -184,7 +193,9 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
 
 
 def _table(group: Group, task: str, rung: Rung, form: str) -> np.ndarray:
-    """(prompts, options): probabilities as read."""
+    """(prompts, options): probabilities as read; 0 where nobody read them."""
+    if (rung.name, form) not in group.read:
+        return np.zeros((len(group.prompts), len(TASKS[task].options)))
     return unconditional(group.readouts[task], rung.name, task, form, prompts=group.prompts)
 
 
@@ -193,7 +204,9 @@ def _cells(tables: np.ndarray) -> bytes:
     mass = tables.sum(2, keepdims=True)
     laws = np.where(evidence.answers(mass), tables / np.maximum(mass, ph.TINY), 0)
     steps = np.concatenate([np.sqrt(laws) * STEPS, mass * 100], 2).round().astype(np.uint8)
-    return np.diff(steps, axis=0, prepend=np.zeros_like(steps[:1])).tobytes()
+    for axis in (0, 1):
+        steps = np.diff(steps, axis=axis, prepend=np.uint8(0))
+    return steps.swapaxes(1, 2).tobytes()
 
 
 def _whole(law: np.ndarray) -> list[int]:
@@ -201,7 +214,7 @@ def _whole(law: np.ndarray) -> list[int]:
 
 
 def _rounded(values: pd.Series) -> list[float | None]:
-    return [None if np.isnan(x) else round(x, DECIMALS) for x in values]
+    return [None if np.isnan(x) else round(float(x), DECIMALS) for x in values]
 
 
 def _text(prompt: Prompt, task: str, form: str) -> str:
