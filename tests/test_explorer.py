@@ -205,9 +205,9 @@ def looked(groups, numbers, tmp_path_factory):
 
 
 WATCH = "window.failures = []; onerror = onunhandledrejection = e => failures.push(String(e));"
-SHOWN = 'document.querySelector("#explorer .shown")'
+SHOWN = 'document.querySelector(".explorer .shown")'
 SET = """(given => {
-  const form = document.querySelector("#explorer form");
+  const form = document.querySelector(".explorer form");
   for (const [name, value] of Object.entries(given)) {
     form[name].value = value;
     form[name].dispatchEvent(new Event(name === "checkpoint" ? "input" : "change"));
@@ -259,7 +259,7 @@ def test_a_hostile_title_is_shown_as_it_is(looked):
     series = "document.querySelector('select[name=series]')"
     assert looked.run(f"{series}.selectedOptions[0].textContent") == HOSTILE
     assert looked.run("window.harmed") is None
-    assert looked.run("document.querySelectorAll('#explorer img').length") == 0
+    assert looked.run("document.querySelectorAll('.explorer img').length") == 0
 
 
 def test_it_loads_nothing_and_fails_nowhere(looked):
@@ -269,7 +269,7 @@ def test_it_loads_nothing_and_fails_nowhere(looked):
 
 
 def test_every_control_has_a_label(looked):
-    controls = "document.querySelectorAll('#explorer select, #explorer input')"
+    controls = "document.querySelectorAll('.explorer select, .explorer input')"
     found = looked.run(f"[...{controls}].map(one => one.labels.length)")
     assert len(found) == 5 and set(found) == {1}
 

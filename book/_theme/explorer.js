@@ -2,7 +2,7 @@
 // Every number shown was computed there. Texts reach the page as text, never as HTML.
 (() => {
   "use strict";
-  const root = document.getElementById("explorer");
+  const root = document.querySelector("div.explorer");
   const fields = root.querySelector("form").elements;
   const pick = root.querySelector("select[name=prompt]");
   const part = (name, value) => root.querySelector(`[data-${name}="${value}"]`);

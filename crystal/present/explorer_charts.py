@@ -25,7 +25,7 @@ def _swatch(colour: str, kind: str = "box") -> str:
 
 
 ELEMENT = f"""\
-<div class="explorer" id="explorer">
+<div class="explorer">
 <noscript><p>The explorer needs scripts. Its numbers are in the file below.</p></noscript>
 <form hidden>
 {_choice("series", "Series")}
