@@ -159,7 +159,8 @@ def test_a_page_begins_with_links_chips_and_the_picture(ladders, shown, name):
     places = [text.index(x) for x in ("phase-strip", "verdict-chips", "before-after.svg")]
     assert places == sorted(places) and text.rindex("\n- ") > places[-1]
     assert text.count('class="chip"') == len(chain.CLAIMS[name])
-    assert "prompts answered" not in text and "<script" not in text
+    told = re.sub("^:alt: .*$", "", text, flags=re.M)  # an attribute: the engine escapes it
+    assert "prompts answered" not in told and not re.search(r"(?<!\\)<script", told)
     assert [one.name for one in data.series] == ["made"]  # nobody read a real base here
 
 
@@ -184,13 +185,20 @@ def test_prompts_that_are_not_answered_are_named_before_numbers(ladders, shown):
     assert text.index("70 of 100 prompts answered") < text.index("verdict-chips")
 
 
-def test_words_of_captions_and_sentences_are_few(ladders, shown):
-    for name in chain.CLAIMS:
-        data = phase.load(name, "digit", ["made"], **HOW | OWN[name])
-        assert len(phase_words.picture(data)["caption"].split()) <= 40
-        assert max(len(sentence.split()) for sentence in phase_words.changed(data)) <= 25
-    fall = phase_figures.load_fall(phase.load("nucleation", "digit", ["made"], **HOW))
-    assert fall["step"].tolist()[:2] == [0, 1] and fall["value"].iloc[-1] < 0.5
+@pytest.mark.parametrize("name", chain.CLAIMS)
+def test_words_of_captions_and_sentences_are_few(ladders, shown, name):
+    data = phase.load(name, "digit", ["made"], **HOW | OWN[name])
+    assert len(phase_words.picture(data)["caption"].split()) <= 40
+    sentences = [sentence.removeprefix(HOSTILE) for sentence in phase_words.changed(data)]
+    assert max(len(sentence.split()) for sentence in sentences) <= 25
+
+
+def test_the_fall_begins_at_the_base_and_ends_at_the_verdicts_number(ladders, shown):
+    data = phase.load("nucleation", "digit", ["made"], **HOW)
+    fall = phase_figures.load_fall(data)
+    assert fall["step"].tolist()[:2] == [0, 1] and fall["value"].iloc[0] == 1
+    (collapse,) = (v for v in data.found["made"] if v.claim == "collapse")
+    assert fall["value"].iloc[-1] == pytest.approx(collapse.estimate.value)
 
 
 # --- the real base of this repository
@@ -234,7 +242,8 @@ def test_a_small_panel_for_every_task_of_a_phase(stages):
         for stage in stages
     ]
     figure = phase_figures.plot_every(pd.DataFrame(rows))
-    assert [ax.get_title() for ax in figure.axes] == list(PHASE_TASKS)
+    titles = [ax.get_title("left") or ax.get_title() for ax in figure.axes]
+    assert titles == list(PHASE_TASKS)
     assert all({line.get_label() for line in ax.lines} >= {"a", "b"} for ax in figure.axes)
 
 

@@ -93,6 +93,8 @@ class Claim(SphinxRole):
             return [nodes.inline(self.rawtext, f"?{self.text}?")], []
 
     def linked(self, text: str, page: str) -> list[nodes.Node]:
+        if text == "–":
+            return [nodes.Text(text)]
         found = NUMBER.search(text) if self.text.removesuffix("?").endswith(".sentence") else None
         start, end = found.span() if found else (0, len(text))
         document = page if page in self.env.found_docs else f"pages/{page}"

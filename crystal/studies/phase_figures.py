@@ -133,7 +133,8 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
         ax.text((mean + whole) / 2, y - 0.34, told, ha="center", va="bottom", fontsize=TEXT)
     names = [label(model, wide=16) for model in models]
     ax.set_yticks(range(len(models)), names, fontsize=TEXT)
-    ax.set(ylabel="", xlim=(0, frame["ceiling"].iloc[0] * 1.02), ylim=(len(models) - 0.4, -0.75))
+    reach = np.floor(2 * frame["entropy"].min()) / 2, frame["ceiling"].iloc[0] * 1.01
+    ax.set(ylabel="", xlim=reach, ylim=(len(models) - 0.4, -0.75))
     ax.set_xlabel("entropy of the answer, bits (the axis ends at even odds)", fontsize=TEXT)
     ax.tick_params(axis="x", labelsize=TEXT)
     return fig
@@ -215,7 +216,11 @@ def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) 
         judged = [
             (model, task, every.of(task)) for model, every in found.items() for task in PHASE_TASKS
         ]
-        numbers = [(*where, claims["many-laws"].estimate) for *where, claims in judged if claims]
+        numbers = [
+            (*where, claims["many-laws"].estimate)
+            for *where, claims in judged
+            if "many-laws" in claims
+        ]
         rows = [(*where, "base", one.value, one.low, one.high) for *where, one in numbers]
     else:
         models = {**(_real_stages(phase) if real_there(phase) else {}), **_stages(phase, ladders)}
