@@ -189,7 +189,8 @@ def looked(groups, numbers, tmp_path_factory):
     if not CHROMIUM:
         pytest.skip("no chromium")
     folder, told = tmp_path_factory.mktemp("page"), []
-    alone = dataclasses.replace(groups[0], series={HOSTILE: [*range(len(groups[0].rungs))]})
+    places = [*range(len(groups[0].rungs))]
+    alone = dataclasses.replace(groups[0], series={HOSTILE: places, "backwards": places[::-1]})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(show, "_display", lambda myst, seen: told.append(seen))
@@ -229,6 +230,18 @@ def test_the_browser_shows_the_numbers_computed_here(looked, groups, numbers):
             text = shown(looked, name).removesuffix(" bits")
             assert float(text) == pytest.approx(found[name], abs=0.5e-3 + explorer.COARSE[1])
         assert shown(looked, "answered") == f"{found['answered']} of {found['asked']}"
+
+
+def test_options_and_steps_keep_their_order_from_task_to_task(looked, groups):
+    domain = "document.getElementById('explorer').views.{}.scale('x').domain()"
+    for task in ("even", "d20", "prime", "digit"):
+        looked.run(f"{SET}({{task: '{task}', checkpoint: 3}})")
+        for chart in ("heat", "bars"):
+            assert looked.run(domain.format(chart)) == list(TASKS[task].options)
+    steps = [str(rung.step) for rung in groups[0].rungs if rung.stage == "sft"]
+    for series, way in (("0/1", -1), ("0/0", 1)):
+        looked.run(f"{SET}({{series: '{series}'}})")
+        assert looked.run(domain.format("path"))[::way][1 : 1 + len(steps)] == steps
 
 
 def test_the_heat_map_is_drawn_and_follows_the_slider(looked):

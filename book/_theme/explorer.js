@@ -9,7 +9,7 @@
   const FORMS = { completion: "raw text", chat: "chat" };
   const STAGES = { base: "base", sft: "SFT", dpo: "DPO", rlvr: "RLVR" };
   const BITS = ["mutual_information", "entropy_of_mean", "mean_entropy"];
-  const tip = root.querySelector(".tip"), views = {};
+  const tip = root.querySelector(".tip"), views = root.views = {};
   let data, colours, now, waiting;
 
   async function unpacked(text) {
@@ -74,12 +74,13 @@
       ...(task.seed ? task.seed.law : [])) / 10 ** data.decimals || 1;
     for (const one of root.querySelectorAll("[data-seeded]")) one.hidden = !task.seed;
     const path = places.map((place, at) => ({
-      label: short(rungs[at]), ...Object.fromEntries(BITS.map((name) => [name, mine[name][place]])),
+      at, label: short(rungs[at]),
+      ...Object.fromEntries(BITS.map((name) => [name, mine[name][place]])),
     }));
     const bits = path.flatMap((one) => BITS.map((name) => one[name] || 0));
     views.path.signal("top", Math.max(0.1, ...bits)).data("path", path);
     views.heat.signal("rows", rows).data("seed", task.seed ? [task.seed.row] : [])
-      .data("options", options.map((name) => ({ name })));
+      .data("options", options.map((name, at) => ({ name, at })));
     views.heat.signal("row", row);
     draw();
   }
@@ -130,7 +131,7 @@
     const law = steps.map((step) => (step / data.steps) ** 2);
     views.bars.signal("top", Math.max(now.top, ...law));
     views.bars.data("options", now.options.map((name, k) => ({
-      name, mean: now.mean ? now.mean[k] / scale : 0,
+      name, at: k, mean: now.mean ? now.mean[k] / scale : 0,
       seed: seed ? seed.law[k] / scale : null, own: said ? law[k] : null,
     }))).run();
     const best = law.indexOf(Math.max(...law)), mass = now.cells[steps.length * now.rows + row];

@@ -87,7 +87,8 @@ def _inked(**spec: Any) -> dict[str, Any]:
 
 _SIZE = {"width": {"signal": "width"}, "height": {"signal": "height"}}
 _NAMES = {"name": "x", "type": "band", "range": "width", "padding": 0}
-_NAMES |= {"domain": {"data": "options", "field": "name"}}
+_SORT = {"op": "min", "field": "at"}  # else what stood there before keeps its place
+_NAMES |= {"domain": {"data": "options", "field": "name", "sort": _SORT}}
 _OPTIONS = {"orient": "bottom", "scale": "x", "labelOverlap": True, "ticks": False}
 _UP = {"name": "y", "type": "linear", "range": "height", "domain": [0, {"signal": "top"}]}
 _LEFT = {"orient": "left", "scale": "y", "tickCount": 4}
@@ -182,7 +183,7 @@ PATH = _inked(
             "name": "x",
             "type": "point",
             "range": "width",
-            "domain": {"data": "path", "field": "label"},
+            "domain": {"data": "path", "field": "label", "sort": _SORT},
             "padding": 0.5,
         },
         _UP,
