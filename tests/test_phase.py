@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -199,6 +200,14 @@ def test_the_fall_begins_at_the_base_and_ends_at_the_verdicts_number(ladders, sh
     assert fall["step"].tolist()[:2] == [0, 1] and fall["value"].iloc[0] == 1
     (collapse,) = (v for v in data.found["made"] if v.claim == "collapse")
     assert fall["value"].iloc[-1] == pytest.approx(collapse.estimate.value)
+
+
+@pytest.mark.parametrize(("word", "said"), [("holds", "is gone"), ("undecided", "not decided")])
+def test_what_changed_is_said_as_the_verdict_has_it(ladders, shown, word, said):
+    data = phase.load("nucleation", "digit", ["made"], **HOW)
+    series = [dataclasses.replace(data.series[0], verdicts=[verdict("collapse", word)])]
+    (sentence,) = phase_words.changed(dataclasses.replace(data, series=series))
+    assert said in sentence
 
 
 # --- the real base of this repository
