@@ -190,7 +190,6 @@ def test_the_overview_counts_and_shows_it(readouts):
 
 
 def test_figures_leave_unanswered_prompts_out(readouts):
-    assert len(figures.load_entropies(readouts, "die")) == 80
     assert (
         len(figures.load_heat(readouts, "die")) == 4 * 100
     )  # as the model gave them, whatever they are

@@ -15,9 +15,7 @@ import synthetic
 
 from crystal.ask.tasks import TASKS
 from crystal.measure import chain
-from crystal.measure import quantities as ph
 from crystal.present import figures, show, verdicts, views
-from crystal.present.views import answers
 from crystal.texts import plain
 
 SEEDS = {"both": "3", "bare": "3"}  # the narrator named
@@ -73,16 +71,6 @@ def test_heat_shows_all_mass_of_every_prompt_in_one_order(readouts, task):
     fig = figures.plot_heat(frame)
     assert drawn(fig)
     assert sum(ax.get_visible() and bool(ax.images) for ax in fig.axes) == 5 + 4
-
-
-def test_entropies_leave_the_liquidity_between_them(readouts):
-    frame = figures.load_entropies(readouts, "digit")
-    for ladder, mine in views.each_ladder(frame):
-        base = answers(readouts[readouts["ladder"] == ladder], "base", "digit")
-        assert mine["mean_law"].iloc[0] - mine["entropy"].mean() == pytest.approx(
-            ph.liquidity_bits(base)
-        )
-    assert drawn(figures.plot_entropies(frame))
 
 
 def test_pairs_count_every_pair_once(readouts):

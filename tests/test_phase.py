@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -12,6 +13,7 @@ import synthetic
 from crystal.ask.tasks import PHASE_TASKS
 from crystal.measure import chain, claims
 from crystal.measure.inference import NOTHING, Estimate
+from crystal.measure.quantities import liquidity_bits
 from crystal.present import chips, show
 from crystal.studies import phase, phase_figures, phase_words, real
 
@@ -199,6 +201,22 @@ def test_the_fall_begins_at_the_base_and_ends_at_the_verdicts_number(ladders, sh
     assert fall["step"].tolist()[:2] == [0, 1] and fall["value"].iloc[0] == 1
     (collapse,) = (v for v in data.found["made"] if v.claim == "collapse")
     assert fall["value"].iloc[-1] == pytest.approx(collapse.estimate.value)
+
+
+def test_entropies_leave_the_liquidity_between_them(ladders, shown):
+    data = phase.load("liquid", "digit", ["made"], **HOW | OWN["liquid"])
+    frame = phase_figures.load_entropies(data)
+    bits = frame["whole"].iloc[0] - frame["entropy"].mean()
+    assert bits == pytest.approx(liquidity_bits(data.series[0].answers.laws("base")))
+    assert len(phase_figures.plot_entropies(frame).axes) == 1
+
+
+@pytest.mark.parametrize(("word", "said"), [("holds", "is gone"), ("undecided", "not decided")])
+def test_what_changed_is_said_as_the_verdict_has_it(ladders, shown, word, said):
+    data = phase.load("nucleation", "digit", ["made"], **HOW)
+    series = [dataclasses.replace(data.series[0], verdicts=[verdict("collapse", word)])]
+    (sentence,) = phase_words.changed(dataclasses.replace(data, series=series))
+    assert said in sentence
 
 
 # --- the real base of this repository

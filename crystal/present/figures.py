@@ -170,37 +170,6 @@ def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm, room: fl
 # --- liquid ---------------------------------------------------------------------------------------
 
 
-def load_entropies(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
-    """A row per ladder and prompt of the base: its entropy, the mean's, the ceiling; bits."""
-    frames = []
-    for ladder, mine in each_ladder(readouts):
-        alone = compared(mine, task, "base")
-        base = alone.laws("base")
-        columns = {"ladder": ladder, "prompt": [p.id for p in alone.prompts]}
-        columns |= {"entropy": ph.entropy_bits(base), "mean_law": ph.entropy_bits(base.mean(0))}
-        frames.append(pd.DataFrame(columns | {"ceiling": np.log2(base.shape[1])}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def plot_entropies(frame: pd.DataFrame) -> Figure:
-    """Histogram of the prompts' entropies; from their mean to the mean's entropy is liquidity."""
-    fig, each = each_panel(frame, 1.9, down=True, sharex=True)
-    for ax, mine in each:
-        inside, (whole, ceiling) = mine["entropy"].mean(), mine[["mean_law", "ceiling"]].iloc[0]
-        bins = np.linspace(0, ceiling, 41)
-        top = ax.hist(mine["entropy"], bins=bins, color=COLOURS["sft"], alpha=0.55)[0].max()
-        ax.axvline(inside, color=COLOURS["base"], label="mean over prompts")
-        ax.axvline(whole, color=COLOURS["base"], ls="--", label="of the mean law")
-        ax.hlines(top * 1.1, inside, whole, color=COLOURS["seed"], lw=2)
-        left = inside > 0.4 * ceiling  # where the gap's name stands
-        at, side = (inside - ceiling / 100, "right") if left else (whole + ceiling / 100, "left")
-        how = {"ha": side, "va": "center", "color": COLOURS["seed"], "weight": "bold"}
-        ax.text(at, top * 1.1, "liquidity", **how)
-        ax.set(xlim=(0, ceiling), ylim=(0, top * 1.3), ylabel="prompts")
-    fig.supxlabel("entropy of the answer, bits (up to log2 of the options)")
-    return legend(fig)
-
-
 def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     """Share of pairs of base prompts at most `tv` apart: of one narrator, and of two."""
     x, frames = np.linspace(0, 1, 101), []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -39,6 +39,7 @@ class Series:
     answers: Compared
     before: Place
     after: Place | None
+    verdicts: Sequence[Verdict] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +88,21 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     judging = how if phase == SETTLING else {n: how[n] for n in ("seed", "permutations")}
     surveys = {ladder: verdicts.measured(ladder, **judging) for ladder in answered.able}
     series = [
-        Series(ladder, load_ladder(ladder).title, "narrator", *_pair(phase, task, mine, places))
+        Series(
+            ladder,
+            load_ladder(ladder).title,
+            "narrator",
+            *_pair(phase, task, mine, places),
+            _of(surveys[ladder], phase, task),
+        )
         for ladder, mine in views.each_ladder(readouts)
     ]
-    judged = [(load_ladder(one).title, found) for one, found in answered.verdicts.items()]
-    judged = [(one.title, _of(surveys[one.name], phase, task)) for one in series] + judged
     final = how.get("final", later.STAGES[-1])
     if answered.able and real_there(phase, final):
-        series = [load_real(phase, task, final), *series]
-        every = real_survey(phase, judging)
-        judged = [(real_title(), _of(every, phase, task)), *judged]
+        found = _of(real_survey(phase, judging), phase, task)
+        series = [replace(load_real(phase, task, final), verdicts=found), *series]
+    judged = [(one.title, one.verdicts) for one in series]
+    judged += [(load_ladder(one).title, found) for one, found in answered.verdicts.items()]
     series = [one for one in series if one.answers.count.measurable]
     seeds = {one: every.seeds[task] for one, every in surveys.items() if task in every.seeds}
     return Data(phase, task, how, readouts, answered, surveys, series, judged, seeds)

@@ -11,7 +11,6 @@ from ..ask.prompts import NARRATORS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import claims
 from ..measure.chain import LIQUID, NUCLEATION, SETTLING, Survey
-from ..measure.claims import MARKS
 from ..present import chips, figures, show, verdicts, views
 from ..texts import markdown
 from . import phase_numbers, real
@@ -71,15 +70,16 @@ def _is_liquid(one: Series, task: str) -> str:
 
 
 def _collapsed(one: Series, task: str) -> str:
-    kept, mark = phase_numbers.kept_spread(one.answers, one.before, one.after), MARKS["collapse"]
+    kept = phase_numbers.kept_spread(one.answers, one.before, one.after)
+    said = {v.claim: v.verdict for v in one.verdicts}.get("collapse")
     left, unit = show.interval(kept), one.unit
-    if kept.high < mark.mark:
+    if said == "holds":
         return f"of the spread among {unit}s more than half is gone after SFT; {left} is left"
-    if kept.low > 1:
+    if said == "fails" and kept.low > 1:
         return f"{unit}s differ more after SFT; their spread is {left} times the base's"
-    if kept.low > mark.mark:
+    if said == "fails":
         return f"of the spread among {unit}s more than half stays after SFT, {left}"
-    return f"whether SFT leaves half of the spread among {unit}s is undecided; it leaves {left}"
+    return f"SFT leaves {left} of the spread among {unit}s; a collapse is not decided"
 
 
 def _settled(one: Series, task: str) -> str:
