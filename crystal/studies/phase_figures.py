@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import load_ladder
+from ..ask.ladders import ladder_names, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import quantities as ph
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
 WIDE = 4.2  # inches: the book shows a figure of that width whole on a phone
-TEXT = 7.5  # points
+TEXT = 8  # points: nine pixels on a phone
 
 
 # --- before and after -----------------------------------------------------------------------------
@@ -93,6 +93,12 @@ def _ticks(ax, options: Sequence[str], room: float) -> None:
     step = int(np.ceil(len(options) * each / (room - 0.25)))
     ax.set_xticks(range(len(options))[::step], options[::step], fontsize=TEXT)
     ax.tick_params(length=0, axis="x", rotation=90 if longest > 2 else 0)
+
+
+def _hues(models: Sequence[str]) -> list[str]:
+    """A colour for each model, the first kept for the real base: ladders look alike without it."""
+    there = real.PARENT in ladder_names() and real_title() == models[0]
+    return [HUES[n % len(HUES)] for n in range(not there, len(models) + 1)]
 
 
 # --- what carries the verdict ---------------------------------------------------------------------
@@ -182,8 +188,9 @@ def _real_steps(task: str) -> dict[int, views.Compared]:
 def plot_fall(frame: pd.DataFrame) -> Figure:
     """Spread over the base's by SFT step, a line a model; the mark of a collapse is dotted."""
     fig, ((ax,),) = _axes(1, 1, (WIDE, 2.1))
+    hues = _hues(list(frame["model"].unique()))
     for n, (model, mine) in enumerate(frame.groupby("model", sort=False)):
-        colour = HUES[n % len(HUES)]
+        colour = hues[n]
         look = {"color": colour, "marker": "osD^"[n % 4], "ms": 3.5, "label": label(model)}
         ax.plot(mine["step"], mine["value"], **look)
         ax.fill_between(mine["step"], mine["low"], mine["high"], color=colour, alpha=0.2, lw=0)
@@ -255,12 +262,13 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     import seaborn
 
     models, stages = list(frame["model"].unique()), list(frame["stage"].unique())
+    hues = _hues(models)
     size = {"height": 0.95, "aspect": WIDE / 3 / 0.95}
     grid = seaborn.FacetGrid(frame, col="task", col_wrap=3, **size)
     for task, ax in grid.axes_dict.items():
         for n, model in enumerate(models):
             mine = frame[(frame["task"] == task) & (frame["model"] == model)]
-            look = {"color": HUES[n % len(HUES)], "marker": "osD^"[n % 4], "ms": 3.5, "lw": 1.2}
+            look = {"color": hues[n], "marker": "osD^"[n % 4], "ms": 3.5, "lw": 1.2}
             if len(stages) == 1:
                 ax.plot(mine[["low", "high"]].T, [n, n], color=look["color"], lw=1.2)
                 ax.plot(mine["value"], [n] * len(mine), ls="", **look, label=label(model))
@@ -276,7 +284,7 @@ def plot_every(frame: pd.DataFrame) -> Figure:
         grid.axes.flat[-2].set_xlabel(said, fontsize=TEXT)
     else:
         grid.set(xticks=range(len(stages)), xlim=(-0.3, len(stages) - 0.7))
-        grid.set_xticklabels(stages)
+        grid.set_xticklabels(stages, rotation=90 if len(stages) > 2 else 0)
         grid.axes.flat[6].set_ylabel(said, fontsize=TEXT)
     grid.figure.set_layout_engine("constrained")
     names = grid.axes.flat[0].get_legend_handles_labels()
