@@ -221,7 +221,7 @@ def row(**changes) -> drawn.Row:
 def test_counts_must_add_up(toy, changes):
     with pytest.raises(
         CrystalError,
-        match="neither counts that add up to n = 10000 nor a law over the options of city",
+        match="neither counts that add up to n = 10000 nor a distribution over the options of city",
     ):
         drawn.append("toy", [row(**changes)], synthetic.PRODUCER)
     assert manifest.records("toy", manifest.DRAWS) == []
@@ -230,7 +230,7 @@ def test_counts_must_add_up(toy, changes):
 def test_a_truth_must_be_a_law(toy):
     for law in ([0.5] * 1000, [0.001] * 999, [np.nan] * 1000, []):
         cell = dataclasses.replace(row().cell, task="thousand", decoding=TRUTH)
-        with pytest.raises(CrystalError, match="nor a law over the options of thousand"):
+        with pytest.raises(CrystalError, match="nor a distribution over the options of thousand"):
             drawn.append("toy", [row(cell=cell, texts={}, probability=law)], synthetic.PRODUCER)
 
 

@@ -19,6 +19,7 @@ from crystal.ask.tasks import PHASE_TASKS, TASKS
 from crystal.book import pages
 from crystal.errors import CrystalError
 from crystal.measure import evidence
+from crystal.measure import quantities as ph
 from crystal.present import explorer, figures, show, views
 from crystal.studies import real
 
@@ -65,10 +66,10 @@ def test_numbers_are_those_of_the_liquid_pages(numbers):
     ladders = ["nano-llama", "nano-olmo2"]
     readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, rungs=["base"])
     for task in PHASE_TASKS:
-        mine = figures.load_entropies(readouts[readouts["task"] == task], task)
-        for ladder, drawn in mine.groupby("ladder"):
+        for ladder, mine in views.each_ladder(readouts):
             found = row(numbers, ladder=ladder, rung="base", form=COMPLETION, task=task)
-            mean, inside = drawn["mean_law"].iloc[0], drawn["entropy"].mean()
+            laws = views.compared(mine, task, "base").laws("base")
+            mean, inside = ph.entropy_bits(laws.mean(0)), ph.entropy_bits(laws).mean()
             shown = found[["entropy_of_mean", "mean_entropy", "mutual_information"]]
             assert np.allclose(shown.astype(float), [mean, inside, mean - inside], atol=1e-12)
 

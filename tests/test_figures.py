@@ -15,7 +15,7 @@ import synthetic
 
 from crystal.ask.tasks import TASKS
 from crystal.measure import chain
-from crystal.present import figures, show, verdicts, views
+from crystal.present import figures, svgs, verdicts, views
 from crystal.texts import plain
 
 SEEDS = {"both": "3", "bare": "3"}  # the narrator named
@@ -181,7 +181,7 @@ def test_leftover_is_reported_as_stored(readouts):
 def test_importing_the_light_path_loads_nothing_heavy():
     code = (
         "import sys; from crystal.measure import inference, quantities;"
-        "from crystal.present import figures, show, verdicts, views;"
+        "from crystal.present import figures, show, svgs, verdicts, views;"
         "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -241,7 +241,6 @@ def test_captions_of_templates_are_short(path):
 
 KINDS = {
     "heat map": lambda read: figures.plot_heat(figures.load_heat(read, "month")),
-    "entropies": lambda read: figures.plot_entropies(figures.load_entropies(read, "digit")),
     "pairs": lambda read: figures.plot_pairs(figures.load_pairs(read, "digit")),
     "laws": lambda read: figures.plot_laws(figures.load_laws(read, "month", ["sft"], SEEDS)),
     "path": lambda read: figures.plot_path(figures.load_path(read, "digit", SEEDS)),
@@ -255,7 +254,7 @@ def test_a_telephone_shows_a_figure_whole(readouts, kind):
     with matplotlib.style.context(NOTEBOOKS.parent / "book" / "crystal.mplstyle"):
         fig = KINDS[kind](readouts)
         svg = drawn(fig).decode()
-    assert show.smallest(svg) * 350 / (72 * fig.get_figwidth()) >= show.READABLE
+    assert svgs.smallest(svg) * 350 / (72 * fig.get_figwidth()) >= svgs.READABLE
 
 
 def test_the_smallest_text_counts_exponents():
@@ -265,7 +264,7 @@ def test_the_smallest_text_counts_exponents():
         fig = Figure(figsize=(2, 2))
         fig.text(0.1, 0.5, text, fontsize=size)
         fig.text(0.1, 0.1, "large", fontsize=20)
-        return show.smallest(drawn(fig).decode())
+        return svgs.smallest(drawn(fig).decode())
 
     assert small("word", 8) == pytest.approx(8)
     assert small("$10^{-5}$", 10) == pytest.approx(7)
@@ -273,6 +272,6 @@ def test_the_smallest_text_counts_exponents():
 
 def test_a_figure_for_a_dark_page_mirrors_greys_only():
     light = '<svg a="b"><path style="fill: #ffffff"/><path style="stroke: #0072b2"/><text/></svg>'
-    dark = show.on_dark(light)
+    dark = svgs.on_dark(light)
     assert "#0072b2" in dark and "#ffffff" not in dark and dark.startswith('<svg fill="#e6e6e6"')
     assert dark.count("#151515") == 1  # white becomes nearly the page's ground

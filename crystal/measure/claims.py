@@ -79,8 +79,7 @@ MARKS: dict[str, Mark] = {
         "organism", "The base has learned its narrators' distributions.",
         "Jensen-Shannon divergence, in bits, of its answers to their narrators' distributions",
         "below", 0.04,
-        "fixed before any trained ladder was read: the distributions lie many times farther from "
-        "each other"),
+        "fixed before any ladder was read: the distributions lie many times farther apart"),
     # The experiments (data/registered/2026-11-25-experiments.md).
     "seed-follows": Mark(
         "control", "Tasks that were never demonstrated follow the demonstrator who was chosen.",
@@ -91,17 +90,14 @@ MARKS: dict[str, Mark] = {
         "control",
         "Where narrators hold another distribution in every task, held-out tasks do not follow.",
         "share of the distance to the demonstrator's distribution that SFT removes in held-out "
-        "tasks",
-        "below", 0.25,
+        "tasks", "below", 0.25,
         "half of what counts as following in the shared world (one half)", percent=True),
     "own-stays-liquid": Mark(
         "control", "Where every narrator demonstrates its own distribution, nothing freezes.",
         "liquidity after SFT over liquidity of the base, both in chat form", "above", 0.5,
         "the mark of collapse, from the other side", percent=True),
     "style-nucleates": Mark(
-        "control",
-        "The demonstrator's style alone, without a single random choice, moves the answers to the "
-        "demonstrator's.",
+        "control", "The demonstrator's style alone, without a random choice, moves the answers.",
         "share of the distance to the demonstrator's distribution that SFT removes in all tasks",
         "above", 0.25,
         "a quarter of the way: what a demonstration-free style must do to count as a nucleus",
@@ -112,9 +108,7 @@ MARKS: dict[str, Mark] = {
         "equality: below it the demonstrated tasks are first"),
     # A real base (data/registered/2026-11-29-real-ladder.md).
     "own-more-liquid": Mark(
-        "control",
-        "Where every context has a distribution of its own, more liquidity is left than where one "
-        "is shown.",
+        "control", "Own distributions leave more liquidity than one that all contexts share.",
         "liquidity after SFT by every context's own distribution less that after SFT by one, bits",
         "above", 0.0,
         "equality: above it the distributions shown decide, and not that choices are shown"),
@@ -180,11 +174,11 @@ class Verdict:
         show = percent if mark.percent else plain
         scatter = f" [{show(found.low)}, {show(found.high)}]" if found.low < found.high else ""
         here = "" if finite(found.here) is None else f" (here {show(found.here)})"
-        text = f"{mark.number}: {show(found.value)}{scatter}{here}. "
-        text += f"Threshold: {mark.side} {show(mark.mark)}. "
+        number = f"{mark.number}: {show(found.value)}{scatter}{here}"
+        text = f"{number}. Threshold: {mark.side} {show(mark.mark)}. "
         if self.null:
-            known = finite(self.chance) is not None
-            by_chance = f", where it would be {show(self.chance)}" if known else ""
+            none = finite(self.chance) is None
+            by_chance = "" if none else f", where it would be {show(self.chance)}"
             text += f"Null: {self.null.name}{by_chance}; p = {self.null.p:.2g}. "
         return f"{text}{self.reason[:1].upper()}{self.reason[1:]}."
 

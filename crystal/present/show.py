@@ -11,8 +11,7 @@ numbered, captioned and can be referred to as `fig-<page>-<name>`.
     show.verdicts(); show.source(phases.liquidity_bits); show.parameters()
 
 `tell` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
-`table` or `listed` first. Alt texts, sentences of claims and cells of data are plain, whatever they
-hold. Knows nothing of tasks, ladders or quantities.
+`table` or `listed` first. Alt texts, sentences of claims and cells of data are plain.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CrystalError, known
 from ..files import root
 from ..texts import cell, code, markdown, plain
+from . import svgs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,6 @@ VERDICTS += ("measured",)  # no claim hangs on the number; the others as `measur
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 NUMBERS = ("number", "low", "high", "here", "null", "mark")
 FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
-READABLE = 9  # CSS pixels: the smallest text of a figure, however narrow the screen
 ENLARGED = 1.75  # CSS pixels that a point of a figure gets where there is room
 NUMERIC = re.compile(r"[+-]?[\d.,]*\d(e[+-]?\d+)?( ?%)?( \[.*\])?|–|∞|", re.ASCII)
 
@@ -129,25 +128,24 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
         fig.set_layout_engine("none")  # else saving draws everything twice, once for the layout
     fig.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(fig)  # else the inline backend draws it a second time
-    dark = svg.with_suffix(".dark.svg")
-    dark.write_text(on_dark(svg.read_text(encoding="utf-8")), encoding="utf-8")
-    csv = _write_csv(name, data)
+    dark, csv = svg.with_suffix(".dark.svg"), _write_csv(name, data)
+    drawn, wide = svg.read_text(encoding="utf-8"), 72 * fig.get_figwidth()
+    dark.write_text(svgs.on_dark(drawn), encoding="utf-8")
     about = {"figure": name, "page": page.id, "template": page.template}
     about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, dark, csv)}
     _write_json(page.folder / f"{name}.json", about | {"files": files})
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
-    wide = 72 * fig.get_figwidth()
-    least = math.ceil(READABLE * wide / smallest(svg.read_text(encoding="utf-8")))
+    least = math.ceil(svgs.READABLE * wide / svgs.smallest(drawn))
     myst = (
         f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {quoted}\n"
         f":class: dark-light least-{least}\n:width: {round(ENLARGED * wide)}px\n\n"
         f"{flat} {{download}}`Plotted data (CSV) <{at}.csv>`\n````"
     )
-    picture = "".join(svg.read_text(encoding="utf-8").partition("<svg")[1:])
-    caption = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
-    _display(myst, f'<figure style="background: #fff">{picture}{caption}</figure>')
+    picture = "".join(drawn.partition("<svg")[1:])
+    below = f"<figcaption>{html.escape(plain(caption))}</figcaption>"
+    _display(myst, f'<figure style="background: #fff">{picture}{below}</figure>')
 
 
 def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: DataFrame) -> None:
@@ -195,25 +193,6 @@ def _write_csv(name: str, data: DataFrame) -> Path:
     path, safe = _page().folder / f"{name}.csv", data.map(cell).rename(columns=cell)
     safe.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
     return path
-
-
-def smallest(svg: str) -> float:
-    """The size of the smallest text of a drawing by matplotlib, in points.
-
-    matplotlib draws letters a hundred times their size in points, and scales them; exponents again.
-    """
-    sizes = [100 * float(scale) for scale in re.findall(r"scale\(([\d.]+) -\1\)", svg)]
-    return min(sizes, default=10.0) * (0.7 if " scale(0.7)" in svg else 1)
-
-
-def on_dark(svg: str) -> str:
-    """The same drawing for a dark ground: greys are mirrored, colours stay."""
-
-    def mirrored(grey: re.Match) -> str:
-        return "#" + f"{round(0xE6 - int(grey[1], 16) * 0.82):02x}" * 3
-
-    svg = re.sub(r"#([0-9a-f]{2})\1\1\b", mirrored, svg)
-    return svg.replace("<svg ", '<svg fill="#e6e6e6" ', 1)  # matplotlib leaves black out
 
 
 def tell(myst: str, seen: str | None = None) -> None:
