@@ -234,7 +234,7 @@ def test_the_browser_shows_the_numbers_computed_here(looked, groups, numbers):
 
 
 def test_options_and_steps_keep_their_order_from_task_to_task(looked, groups):
-    domain = "document.getElementById('explorer').views.{}.scale('x').domain()"
+    domain = "document.querySelector('div.explorer').views.{}.scale('x').domain()"
     for task in ("even", "d20", "prime", "digit"):
         looked.run(f"{SET}({{task: '{task}', checkpoint: 3}})")
         for chart in ("heat", "bars"):

@@ -141,11 +141,11 @@ def _bound(page: Page) -> bytes:
         if cell["cell_type"] == "markdown" and source.startswith("# "):  # the template's own title
             cell["source"] = source.partition("\n")[2].lstrip()
         if cell["cell_type"] == "code":
-            code.append(source)
             shown = [output.get("data", {}) for output in cell["outputs"]]
             told = ["".join(data[MYST]) for data in shown if MYST in data]
             cell["outputs"] = [o for o in cell["outputs"] if MYST not in o.get("data", {})]
             tags = set(cell["metadata"].get("tags", ()))
+            code += [] if "parameters" in " ".join(tags) else [source]  # these may hold any name
             cell["metadata"]["tags"] = sorted(tags | {"hide-input"})
             cells += [cell] if cell["outputs"] else []
             cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told)]

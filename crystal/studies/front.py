@@ -48,9 +48,13 @@ def models(readouts: pd.DataFrame, task: str) -> dict[str, Compared]:
     return {title: one for title, one in found.items() if one.count.measurable}
 
 
+def _is_there() -> bool:
+    return {real.PARENT, real.EXPERIMENT} <= {*ladder_names()}
+
+
 def of_real(task: str) -> Compared | None:
     """The real base beside SFT and, where these were read, RL; None where no run is there."""
-    if not {real.PARENT, real.EXPERIMENT} <= {*ladder_names()}:
+    if not _is_there():
         return None
     if later.read():
         ends = later.rungs()
@@ -125,8 +129,8 @@ def matrix(ladders: Sequence[str]) -> str:
     """Verdicts over all tasks as a MyST table, claims down: the real base, then training runs of
     each ladder. Every cell is quoted from the page that judged it.
     """
-    head = ["", load_ladder(real.PARENT).title, *map(views.title_of, ladders)]
-    rows = []
+    first = [load_ladder(real.PARENT).title] if _is_there() else []
+    head, rows = ["", *first, *map(views.title_of, ladders)], []
     for claim in (claim for claims in chain.CLAIMS.values() for claim in claims):
         there = f"{{claim}}`real-base/{claim}-{_judged(claim)}@{real.PARENT}.verdict?`"
         runs = [
@@ -134,7 +138,7 @@ def matrix(ladders: Sequence[str]) -> str:
             f"{{claim}}`overview/runs-{claim}@{name}.sentence?`"
             for name in ladders
         ]
-        rows.append([f"{SHORT[claim]} ({MARKS[claim].phase})", there, *runs])
+        rows.append([f"{SHORT[claim]} ({MARKS[claim].phase})", *[there][: len(first)], *runs])
     lines = [show.table(head, []), *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines)
 
