@@ -111,10 +111,11 @@ class Claim(SphinxRole):
 class Page(ReferenceRole):
     def run(self) -> tuple[list[nodes.Node], list]:
         text = nodes.inline(self.rawtext, self.title)
-        if f"pages/{self.target}" not in self.env.found_docs:
+        there = [d for d in (f"pages/{self.target}", self.target) if d in self.env.found_docs]
+        if not there:
             return [text], []
         how = {"refdomain": "std", "reftype": "doc", "refexplicit": True, "refwarn": True}
-        target = {"reftarget": f"/pages/{self.target}", "refdoc": self.env.docname}
+        target = {"reftarget": f"/{there[0]}", "refdoc": self.env.docname}
         return [addnodes.pending_xref(self.rawtext, text, **how, **target)], []
 
 

@@ -151,7 +151,8 @@ def _bound(page: Page) -> bytes:
             cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told)]
         elif cell["source"]:
             cells.append(cell)
-    cells.append(_prose("code", _fold("Code of this page", "\n\n".join(code))))
+    if page.listed != OWN:
+        cells.append(_prose("code", _fold("Code of this page", "\n\n".join(code))))
     notebook["cells"] = cells
     return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
 
