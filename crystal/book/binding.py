@@ -143,7 +143,8 @@ def _bound(page: Page) -> bytes:
         if cell["cell_type"] == "code":
             shown = [output.get("data", {}) for output in cell["outputs"]]
             told = ["".join(data[MYST]) for data in shown if MYST in data]
-            cell["outputs"] = [o for o in cell["outputs"] if MYST not in o.get("data", {})]
+            printed = [o for o in cell["outputs"] if MYST not in o.get("data", {})]
+            cell["outputs"] = [o for o in printed if o.get("name") != "stderr"]
             tags = set(cell["metadata"].get("tags", ()))
             code += [] if "parameters" in " ".join(tags) else [source]  # these may hold any name
             cell["metadata"]["tags"] = sorted(tags | {"hide-input"})
@@ -151,8 +152,7 @@ def _bound(page: Page) -> bytes:
             cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told)]
         elif cell["source"]:
             cells.append(cell)
-    if page.listed != OWN:
-        cells.append(_prose("code", _fold("Code of this page", "\n\n".join(code))))
+    cells.append(_prose("code", _fold("Code of this page", "\n\n".join(code))))
     notebook["cells"] = cells
     return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
 
