@@ -324,7 +324,8 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
     columns, count = min(4, len(claims)), len(ladders)
     height = max(LINE, 0.07 * count) * len(tasks) + 0.75
-    fig, axes = panels(-(-len(claims) // columns), columns, height, sharey=True)
+    width = max(WIDTH, LETTER * max(len(label(task)) for task in tasks) + 0.8 * columns)
+    fig, axes = panels(-(-len(claims) // columns), columns, height, width, sharey=True)
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):

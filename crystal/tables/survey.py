@@ -358,7 +358,7 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
         last.plot(*place, "s", color=verdicts.COLOURS[row.verdict], ms=11)
         sign = verdicts.SIGNS[row.verdict]
         last.text(*place, sign, ha="center", va="center", color=INK)
-    last.set_xticks(range(len(ladders[1])), map(label, ladders[1]), rotation=90)
+    last.set_xticks(range(len(ladders[1])), [label(x, wide=20) for x in ladders[1]], rotation=90)
     last.set(title="all tasks\ntogether", xlim=(-0.6, len(ladders[1]) - 0.4))
     last.grid(False)
     axes[0, 0].set_yticks(range(len(claims)), claims)
