@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import synthetic
 
-from crystal.ask.tasks import TASKS
 from crystal.measure import chain
 from crystal.present import figures, svgs, verdicts, views
 from crystal.texts import plain
@@ -54,23 +53,6 @@ def drawn(fig) -> bytes:
     out = io.BytesIO()
     fig.savefig(out, format="svg")
     return out.getvalue()
-
-
-@pytest.mark.parametrize("task", TASKS_SHOWN)
-def test_heat_shows_all_mass_of_every_prompt_in_one_order(readouts, task):
-    frame = figures.load_heat(readouts, task, [*views.NATIVE, ("base", "chat")], {"both": "3"})
-    assert len(frame) == 100 * (5 + 4)  # the bare ladder was never read in the other form
-    shown = frame[[*TASKS[task].options, *views.LEFTOVER]].to_numpy()
-    assert shown.sum(1) == pytest.approx(np.ones(len(frame)))
-    assert frame.loc[frame["ladder"] == "both", "off-support"].to_numpy() == pytest.approx(OFF)
-    for _, panel in frame.groupby(["ladder", "rung", "form"]):
-        assert (
-            panel["prompt"].tolist() == frame["prompt"].tolist()[:100]
-        )  # of every ladder: the panels share one axis
-        assert panel["seed"].sum() == 5 * (panel["ladder"].iloc[0] == "both")  # five frames
-    fig = figures.plot_heat(frame)
-    assert drawn(fig)
-    assert sum(ax.get_visible() and bool(ax.images) for ax in fig.axes) == 5 + 4
 
 
 def test_pairs_count_every_pair_once(readouts):
@@ -240,7 +222,6 @@ def test_captions_of_templates_are_short(path):
 
 
 KINDS = {
-    "heat map": lambda read: figures.plot_heat(figures.load_heat(read, "month")),
     "pairs": lambda read: figures.plot_pairs(figures.load_pairs(read, "digit")),
     "laws": lambda read: figures.plot_laws(figures.load_laws(read, "month", ["sft"], SEEDS)),
     "path": lambda read: figures.plot_path(figures.load_path(read, "digit", SEEDS)),

@@ -7,7 +7,7 @@ import pytest
 
 from crystal.ask.prompts import PROMPTS
 from crystal.measure import chain
-from crystal.present import views
+from crystal.present import show, views
 from crystal.studies import front
 
 LIQUID = np.random.default_rng(0).dirichlet(np.ones(10), len(PROMPTS))
@@ -47,3 +47,9 @@ def test_every_claim_has_a_row_and_every_series_a_cell():
     for line, claim in zip(lines[2:], claims, strict=True):
         assert line.count(f"real-base/{claim}-") == 1
         assert line.count(f"/all-{claim}@") == line.count(f"/runs-{claim}@") == 2
+
+
+def test_a_number_and_its_interval_share_their_decimals():
+    assert show.between(0.5512, 0.2984, 1.0021) == "0.55 [0.30, 1.00]"
+    assert show.between(-0.0004, -0.12, 0.12) == "0.00 [-0.12, 0.12]"
+    assert show.between(np.nan, np.nan, np.nan) == "–"

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..ask.prompts import NARRATORS, PROMPTS
 from ..ask.tasks import TASKS
 from ..measure import claims
 from ..measure import inference as inf
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE
 from ..texts import label
-from .views import LEFTOVER, NATIVE, compared, each_ladder, given, title_of, was_read
+from .views import LEFTOVER, NATIVE, compared, each_ladder, given, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,83 +87,6 @@ def _option_ticks(
     for n, tick in enumerate(reversed(ax.get_xticklabels())):
         tick.set_rotation(90 if n < len(LEFTOVER) or wide else 0)
     ax.grid(False, axis="x")
-
-
-# --- heat map: every prompt's distribution --------------------------------------------------------
-
-
-def load_heat(
-    readouts: pd.DataFrame,
-    task: str,
-    views: Sequence[tuple[str, str]] = NATIVE,
-    seeds: Seeds = {},  # noqa: B006, nobody changes it
-) -> pd.DataFrame:
-    """One row per ladder, (rung, form) in `views` and prompt; a column per option and leftover.
-
-    Rows are in drawing order, the same in every view and ladder: narrators with like distributions
-    in the first ladder's base side by side. `seed` marks the seed's prompts, if one is named. A
-    form that was never read is left out.
-    """
-    frames, order = [], None
-    for ladder, mine in each_ladder(readouts):
-        if order is None:
-            base = given(mine, "base", "completion", task)[:, :-2]
-            law = ph.grouped(base / np.maximum(base.sum(1, keepdims=True), ph.TINY), inf.NARRATOR)
-            narrators = np.lexsort((-law.max(1), law.argmax(1)))
-            order = np.concatenate([np.flatnonzero(n == inf.NARRATOR) for n in narrators])
-        seed = inf.NARRATOR[order].astype(str) == seeds.get(ladder, "")
-        prompts = [PROMPTS[i].id for i in order]
-        for rung, form in [view for view in views if view in NATIVE or was_read(mine, *view)]:
-            table = given(mine, rung, form, task)[order]
-            frame = pd.DataFrame(table, columns=[*TASKS[task].options, *LEFTOVER])
-            labels = {"ladder": ladder, "rung": rung, "form": form, "prompt": prompts, "seed": seed}
-            frames.append(pd.concat([pd.DataFrame(labels), frame], axis=1))
-    return pd.concat(frames, ignore_index=True)
-
-
-def plot_heat(frame: pd.DataFrame, *, names: bool = True) -> Figure:
-    """Prompts down, options across, a panel per rung and form. names: narrators at the left."""
-    from matplotlib.colors import PowerNorm
-
-    views = list(frame[["rung", "form"]].drop_duplicates().itertuples(index=False, name=None))
-    count, options = frame["ladder"].nunique(), list(frame.columns[5:-2])
-    fig, axes = panels(count, len(views), 2.8 if names else 1.6, sharey=True)
-    lowest = frame.groupby(["rung", "form"])["ladder"].last()
-    room = (WIDTH - (1.9 if names else 0.4)) / len(views) * len(options) / (len(options) + 4)
-    norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
-    for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
-        for ax, (rung, form) in zip(row, views, strict=True):
-            picked = mine[(mine["rung"] == rung) & (mine["form"] == form)]
-            if picked.empty:  # this ladder was never read in that form
-                ax.set_visible(False)
-                continue
-            order, image = picked["prompt"], _heat(ax, picked, options, norm, room)
-            ax.set_title(f"{rung}, {form}" if len(views) < 3 else f"{rung},\n{form}")
-            ax.tick_params(labelbottom=lowest[rung, form] == ladder)
-        told = [NARRATORS[int(prompt[:2])] for prompt in order[::5]] if names else []
-        row[0].set_yticks(range(2, 5 * len(told), 5), told)
-        row[0].set_ylabel(f"{label(title_of(ladder), wide=30)}\n{len(order)} prompts")
-    scale = "probability (square-root scale)"
-    fig.colorbar(image, ax=axes, label=scale, location="bottom", aspect=40, pad=0.02)
-    return fig
-
-
-def _heat(ax: Axes, picked: pd.DataFrame, options: Sequence[str], norm, room: float) -> object:
-    """Draw one panel; the leftovers stand apart, wide enough to be seen beside many options."""
-    wide = max(1, len(options) // 12)
-    gap = np.full((len(picked), wide), np.nan)
-    left = np.repeat(picked[list(LEFTOVER)].to_numpy(), wide, axis=1)
-    table = np.column_stack([picked[options].to_numpy(), gap, left])
-    image = ax.imshow(table, aspect="auto", norm=norm, cmap="cividis", interpolation="none")
-    middle, half = len(options) + 2 * wide - 0.5, max(wide, LINE * len(options) / room) / 2
-    _option_ticks(ax, options, range(len(options)), (middle - half, middle + half), room)
-    ax.tick_params(length=0)
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    if picked["rung"].iloc[0] == "base" and picked["seed"].any():
-        at = len(options) - 0.5 + wide / 2, np.flatnonzero(picked["seed"]).mean()
-        ax.plot(*at, "<", color=COLOURS["seed"], ms=5, clip_on=False)
-    return image
 
 
 # --- liquid ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ output as MyST markdown, carried beside the HTML under the mime type `MYST`, so 
 numbered, captioned and can be referred to as `fig-<page>-<name>`.
 
     show.begin("liquid", task=task, ladders=ladders)   # template, then every parameter of the page
-    show.emit(figures.plot_heat(frame), "laws", alt="...", caption="...", data=frame)
+    show.emit(figures.plot_laws(frame), "laws", alt="...", caption="...", data=frame)
     show.tell(f"Liquidity is {show.fmt(.63)} bit.")
     show.verdicts(); show.source(phases.liquidity_bits); show.parameters()
 
@@ -385,7 +385,7 @@ def between(value: float, low: float, high: float) -> str:
     if not math.isfinite(high - low):
         return f"{number(value)} [{number(low)}, {number(high)}]"
     decimals = max(0, 1 - int(f"{high - low:.1e}".partition("e")[2]))
-    value, low, high = (f"{x:,.{decimals}f}" if x else "0" for x in (value, low, high))
+    value, low, high = (f"{x:z,.{decimals}f}" if x else "0" for x in (value, low, high))
     return f"{value} [{low}, {high}]"
 
 

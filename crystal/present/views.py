@@ -269,25 +269,12 @@ class Answered:
     verdicts: Mapping[str, Sequence[Verdict]]
 
 
-def tell_answered(
-    readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
-) -> list[str]:
-    """How many prompts each of `places` answers; the ladders on which the task can be measured.
-
-    A ladder that it cannot be measured on is named with the reason, and so are its `claims`. None
-    left: the page ends.
-    """
-    found = count_answered(readouts, task, *places, claims=claims)
-    show.tell(show.listed([*found.told, *found.why]))
-    if not found.able:
-        show.stop(" ".join(found.why))
-    return found.able
-
-
 def count_answered(
     readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
 ) -> Answered:
-    """The same, recorded and not yet told."""
+    """How many prompts each of `places` answers, recorded and not yet told. A ladder that cannot
+    be measured has the reason, and so have its `claims`.
+    """
     able, told, why, whole, verdicts = [], [], [], True, {}
     for ladder, mine in each_ladder(readouts):
         title, found = load_ladder(ladder).title, compared(mine, task, *places)

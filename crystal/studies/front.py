@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from ..ask.ladders import ladder_names, load_ladder
-from ..ask.prompts import CHAT, COMPLETION
-from ..ask.tasks import TASKS
-from ..measure import chain, inference
-from ..measure import quantities as ph
+from ..measure import chain
 from ..measure.claims import MARKS
 from ..present import show, views
 from ..present.figures import panels
 from ..present.views import Compared
 from ..texts import label
 from . import later, real
+from .phase import real_places, real_there, real_title
+from .phase_figures import heat, ordered, root_scale
+from .phase_numbers import liquidity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,26 +40,19 @@ def models(readouts: pd.DataFrame, task: str) -> dict[str, Compared]:
     """Title -> its stages on the prompts that all of them answer: the real base, then each ladder
     of `readouts`; a model that answers too few prompts is left out.
     """
-    found = {} if (one := of_real(task)) is None else {load_ladder(real.PARENT).title: one}
+    found = {} if (one := of_real(task)) is None else {real_title(): one}
     for ladder, mine in views.each_ladder(readouts):
         found[views.title_of(ladder)] = views.compared(mine, task, *STAGES)
     return {title: one for title, one in found.items() if one.count.measurable}
 
 
-def _is_there() -> bool:
-    return {real.PARENT, real.EXPERIMENT} <= {*ladder_names()}
-
-
 def of_real(task: str) -> Compared | None:
     """The real base beside SFT and, where these were read, RL; None where no run is there."""
-    if not _is_there():
+    if not real_there(chain.NUCLEATION):
         return None
-    if later.read():
-        ends = later.rungs()
-        tuned = {stage: (ends[stage].name, CHAT) for stage in ("sft", "rlvr")}
-    else:
-        tuned = {"sft": (real.ends()[real.PLAIN[0]].name, CHAT)}
-    return real.compared(real.read([task]), task, {"base": ("base", COMPLETION)} | tuned)
+    places = real_places(chain.SETTLING if later.read() else chain.NUCLEATION)
+    places = {stage: places[stage] for stage in STAGES if stage in places}
+    return real.compared(real.read([task]), task, places)
 
 
 def load(found: Mapping[str, Compared], task: str) -> pd.DataFrame:
@@ -72,41 +63,29 @@ def load(found: Mapping[str, Compared], task: str) -> pd.DataFrame:
     """
     frames = []
     for title, one in found.items():
-        base = one.laws("base")
-        order = np.lexsort((-base.max(1), base.argmax(1)))
-        for stage in one.tables:
-            bits = _liquidity(one, stage)
-            place = {"model": title, "stage": stage, "bits": bits.value}
-            place |= {"low": bits.low, "high": bits.high}
-            place |= {"prompt": [one.prompts[i].id for i in order]}
-            laws = pd.DataFrame(one.laws(stage)[order], columns=list(TASKS[task].options))
-            frames.append(pd.concat([pd.DataFrame(place), laws], axis=1))
+        for stage, laws in ordered(one, one.tables, task):
+            bits = liquidity(one, stage)
+            about = {"model": title, "stage": stage, "bits": bits.value}
+            about |= {"low": bits.low, "high": bits.high}
+            frames.append(pd.concat([pd.DataFrame(about, index=laws.index), laws], axis=1))
     return pd.concat(frames, ignore_index=True)
-
-
-def _liquidity(one: Compared, stage: str) -> inference.Estimate:
-    laws = one.laws(stage)
-    return inference.estimate(lambda w: ph.liquidity_bits(laws, w), one.weights, low=0)
 
 
 def plot(frame: pd.DataFrame) -> Figure:
     """Models down, stages across; in a panel prompts down, options across; its bits above it."""
-    from matplotlib.colors import PowerNorm
-
     models = list(frame["model"].unique())
     options = list(frame.columns[frame.columns.get_loc("prompt") + 1 :])
     fig, axes = panels(len(models), len(STAGES), 1.7)
-    norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
+    norm = root_scale(frame[options])
     for row, model in zip(axes, models, strict=True):
         for ax, stage in zip(row, STAGES, strict=True):
             mine = frame[(frame["model"] == model) & (frame["stage"] == stage)]
-            ax.set(xticks=[], yticks=[])
-            ax.grid(False)
-            ax.spines[:].set_visible(False)
             if mine.empty:
                 ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
+                ax.axis("off")
                 continue
-            ax.imshow(mine[options], aspect="auto", norm=norm, cmap="cividis", interpolation="none")
+            heat(ax, mine[options], norm)
+            ax.set(xticks=[])
             ax.set_title(f"{STAGES[stage]}: {show.number(mine['bits'].iloc[0])} bit")
         row[0].set_ylabel(label(model, wide=26))
     ends = [0, len(options) - 1]
@@ -129,7 +108,7 @@ def matrix(ladders: Sequence[str]) -> str:
     """Verdicts over all tasks as a MyST table, claims down: the real base, then training runs of
     each ladder. Every cell is quoted from the page that judged it.
     """
-    first = [load_ladder(real.PARENT).title] if _is_there() else []
+    first = [real_title()] if real_there(chain.NUCLEATION) else []
     head, rows = ["", *first, *map(views.title_of, ladders)], []
     for claim in (claim for claims in chain.CLAIMS.values() for claim in claims):
         there = f"{{claim}}`real-base/{claim}-{_judged(claim)}@{real.PARENT}.verdict?`"

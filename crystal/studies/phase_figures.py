@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from . import phase_numbers, real
 from .phase import STAGE, Data, real_places, real_there, real_title
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
@@ -39,34 +40,38 @@ def load_picture(data: Data) -> pd.DataFrame:
     """
     frames = []
     for one in data.series:
-        first = one.answers.laws(one.before)
-        order = np.lexsort((-first.max(1), first.argmax(1)))
-        ids = [one.answers.prompts[i].id for i in order]
-        for place in filter(None, (one.before, one.after)):
-            laws = pd.DataFrame(one.answers.laws(place)[order], columns=TASKS[data.task].options)
-            about = {"model": one.title, "place": STAGE[place], "unit": one.unit, "prompt": ids}
-            frames.append(pd.concat([pd.DataFrame(about, index=laws.index), laws], axis=1))
+        for place, mine in ordered(one.answers, filter(None, (one.before, one.after)), data.task):
+            about = {"model": one.title, "place": STAGE[place], "unit": one.unit}
+            frames.append(pd.concat([pd.DataFrame(about, index=mine.index), mine], axis=1))
     return pd.concat(frames, ignore_index=True)
+
+
+def ordered(
+    answers: views.Compared, places: Iterable[views.Place], task: str
+) -> Iterator[tuple[views.Place, pd.DataFrame]]:
+    """Each place's `prompt` and conditional distributions, a column per option; in every place in
+    the order of the first: prompts with the same likeliest answer side by side.
+    """
+    places = list(places)
+    first = answers.laws(places[0])
+    order = np.lexsort((-first.max(1), first.argmax(1)))
+    for place in places:
+        laws = pd.DataFrame(answers.laws(place)[order], columns=TASKS[task].options)
+        laws.insert(0, "prompt", [answers.prompts[i].id for i in order])
+        yield place, laws
 
 
 def plot_picture(frame: pd.DataFrame) -> Figure:
     """Models across, before above after; in a panel prompts down, options across."""
-    from matplotlib.colors import PowerNorm
-
     models, places = list(frame["model"].unique()), list(frame["place"].unique())
     options = list(frame.columns[4:])
     size = WIDE, 0.6 + 0.85 * len(places)
     fig, axes = _axes(len(places), len(models), size, sharex=True)
-    norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small probabilities stay visible
+    norm = root_scale(frame[options])
     for column, model in zip(axes.T, models, strict=True):
         for ax, place in zip(column, places, strict=True):
             mine = frame[(frame["model"] == model) & (frame["place"] == place)]
-            image = ax.imshow(
-                mine[options], aspect="auto", norm=norm, cmap="cividis", interpolation="none"
-            )
-            ax.set(yticks=[])
-            ax.grid(False)
-            ax.spines[:].set_visible(False)
+            image = heat(ax, mine[options], norm)
         column[0].set_title(label(model, most=40, wide=54 // len(models)), fontsize=TEXT)
         _ticks(column[-1], options, WIDE / len(models))
     for row, place in zip(axes, places, strict=True):
@@ -75,6 +80,21 @@ def plot_picture(frame: pd.DataFrame) -> Figure:
     bar.ax.tick_params(labelsize=TEXT)
     bar.set_label("probability", fontsize=TEXT)
     return fig
+
+
+def root_scale(probabilities: pd.DataFrame):
+    """A colour scale on which small probabilities stay visible."""
+    from matplotlib.colors import PowerNorm
+
+    return PowerNorm(0.5, 0, probabilities.to_numpy().max())
+
+
+def heat(ax: Axes, laws: pd.DataFrame, norm):
+    """Prompts down, options across, brighter is likelier."""
+    ax.set(yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    return ax.imshow(laws, aspect="auto", norm=norm, cmap="cividis", interpolation="none")
 
 
 def _axes(
