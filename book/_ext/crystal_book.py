@@ -5,7 +5,7 @@ the page, and cures for some of its habits.
     {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
     {claim}`liquid-digit/liquidity@nano-llama.interval`   low to high
     {claim}`overview/collapse@tulu3-8b.sentence?`         the same, or a dash if nobody measured it
-    {claim}`overview/runs-collapse@nano-llama.runs?`      in 2 of 3 runs, behind the chip of all-...
+    {claim}`overview/runs-collapse@nano-llama.runs?`      in 2 of 3 runs, of that verdict
     {page}`a real base <real-base>`                       a link to a page; mere text without it
 
 What is quoted links to the verdicts of the page that measured it; of a sentence, its first number
@@ -53,9 +53,6 @@ MENDS = [
             r'>([^<]*)(</a><details(?: open="open")?><summary>)',
             r'>\1\2<span class="visually-hidden">Pages of \1</span>',
         ),
-        # Of the sources of a page one is open.
-        (r'<details( [^>]*>\s*<summary[^>]*>\s*<span class="sd-summary-text">Source of )',
-         r'<details name="source"\1'),
         (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
         (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r"\1"),
         (r'(<div class="citation"[^>]*?) role="doc-biblioentry"', r'\1 role="listitem"'),
@@ -80,8 +77,10 @@ def quote(claims: dict, name: str) -> str:
     if field == "interval":
         return f"{fmt(record['low'])} to {fmt(record['high'])}"
     if field == "runs":
-        held = record["sentence"].partition(",")[0].replace(" training", "")
-        return held.removeprefix(claims[page][key.replace("runs-", "all-", 1)]["verdict"]).strip()
+        chip = claims[page][key.replace("runs-", "all-", 1)]["verdict"].replace("-", " ")
+        parts = (f"{chip} in", "of")
+        alike, runs = (re.search(rf"{part} (\d+)", record["sentence"]) for part in parts)
+        return f"in {alike[1]} of {runs[1]} runs" if alike else record["sentence"]
     if field not in FIELDS:
         raise KeyError(field)
     value = record[field]

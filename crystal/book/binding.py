@@ -23,7 +23,7 @@ import yaml
 
 from ..errors import CrystalError
 from ..files import PACKAGE, mend_of, root
-from ..present.show import MYST
+from ..present.show import MYST, slug
 from ..texts import markdown
 from ..workers import Died, alone
 from .pages import LOCK, OWN, Page, page_list, sha, spine, values
@@ -133,7 +133,9 @@ def contents() -> dict:
 
 
 def _bound(page: Page) -> bytes:
-    """The executed notebook as the book wants it: retitled, code folded, MyST outputs as cells."""
+    """The executed notebook as the book wants it: retitled, MyST outputs as cells, code and
+    sections of the third level folded.
+    """
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
     cells, code = [_prose("title", f"# {markdown(page.title)}\n")], []
     for cell in notebook["cells"]:
@@ -152,9 +154,27 @@ def _bound(page: Page) -> bytes:
             cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told)]
         elif cell["source"]:
             cells.append(cell)
-    cells.append(_prose("code", _fold("Code of this page", "\n\n".join(code))))
-    notebook["cells"] = cells
+    code = _prose("code", _fold("Code of this page", "\n\n".join(code)))
+    notebook["cells"] = [*_folded(cells), code]
     return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
+
+
+def _folded(cells: list[dict]) -> Iterator[dict]:
+    """The cells; a section of the third level is a fold, up to a heading or another fold."""
+    inside: list[str] = []
+    for number, cell in enumerate([*cells, None]):
+        text = "".join(cell["source"]) if cell and cell["cell_type"] == "markdown" else "#"
+        if inside and text.startswith(("#", "`````{dropdown}")):
+            yield _prose(f"section-{number}", "\n\n".join([*inside, "::::::::"]))
+            inside = []
+        if text.startswith("### "):
+            title, _, rest = text.removeprefix("### ").partition("\n")
+            head = f"::::::::{{dropdown}} {title}\n:class-container: page-fold"
+            inside = [head, f'<span id="{slug(title)}"></span>', rest]
+        elif inside:
+            inside.append(text)
+        elif cell:
+            yield cell
 
 
 def _prose(id: str, text: str) -> dict:
