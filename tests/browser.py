@@ -32,7 +32,7 @@ WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWi
 UNSET = """document.querySelectorAll('[data-mml-node="merror"]').length + Math.max(0,
     document.querySelectorAll(".math.notranslate").length
     - document.querySelectorAll("mjx-container").length)"""
-TALL = "Math.round(document.body.scrollHeight)"
+TALL = "Math.round(document.querySelector('article')?.getBoundingClientRect().bottom || 0)"
 TALLEST = 6000  # pixels of a page on a laptop, its folds closed
 WIDTHS = (390, 768, 1280)
 JUDGED = {("light", 390), ("light", 1280), ("dark", 1280)}  # colours do not depend on the width

@@ -22,7 +22,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import CrystalError
-from ..files import PACKAGE, mend_of, root
+from ..files import mend_of, root
 from ..present.show import MYST, slug
 from ..texts import markdown
 from ..workers import Died, alone
@@ -64,7 +64,6 @@ def _files() -> Iterator[tuple[str, bytes]]:
     for path in sorted((root() / "book").rglob("*")):
         if path.is_file() and not NOT_SOURCE & set(path.parts):
             yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
-            yield from _quoted(path)
     pages, claims = page_list(), {}
     for page in pages.values():
         if stamped(page) is None:
@@ -92,14 +91,6 @@ def _elsewhere(page: Page) -> list[str]:
     stamp = stamped(page)
     shown = stamp["fingerprint"]["parameters"].get("ladders") if stamp else None
     return [] if shown == values(page).get("ladders") else shown
-
-
-def _quoted(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The modules that a chapter quotes; of one that is not there the engine warns."""
-    text = path.read_text(encoding="utf-8") if path.suffix == ".md" else ""
-    for name in re.findall(r"^`+\{literalinclude\} code/([\w/]+\.py)$", text, re.M):
-        if (PACKAGE / name).is_file():
-            yield f"code/{name}", (PACKAGE / name).read_bytes()
 
 
 def document(id: str) -> str:
