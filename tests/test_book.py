@@ -166,6 +166,12 @@ def test_the_first_page_says_a_verdict_and_its_runs_once(site):
         assert re.fullmatch(r" *\W (holds|fails|undecided|not reached) +in +\d of \d +runs *", cell)
 
 
+def test_a_quoted_number_is_no_part_of_a_name(site):
+    quoted = re.compile(r'class="crystal-claim[^>]*>([^<]*)</a>(\w?)')
+    for path in (site / "_build/html").glob("*.html"):
+        assert [found for found in quoted.findall(path.read_text()) if found[1]] == [], path
+
+
 def test_captions_and_verdicts_are_short(site):
     for page in pages.page_list().values():
         for path in page.folder.glob("*.json"):
