@@ -30,6 +30,7 @@ from .figures import (
     limits,
     paths,
     rows_down,
+    shifted,
     spots,
 )
 from .kinetics import BACK, DOWN
@@ -52,9 +53,9 @@ QUANTITIES = JUDGED | {
     "kept": "facts right",
 }
 GOALS = {
-    "to_law": ("demonstrator's law", AMBER, "^"),
-    "to_uniform": ("uniform law", SKY, "s"),
-    "to_mean": ("base's mean answer", GREEN, "o"),
+    "to_law": ("demonstrator's law", -0.2, AMBER, "^"),
+    "to_uniform": ("uniform law", 0, SKY, "s"),
+    "to_mean": ("base's mean answer", 0.2, GREEN, "o"),
 }
 
 
@@ -115,14 +116,11 @@ def plot_mixed(tidied: pd.DataFrame) -> Figure:
     fig, parts = facets(tidied, 2.7, ("quantity", (seed.KEPT, seed.FAR)))
     before = means(tidied, quantity=seed.NEAR)
     for ax, mine in parts:
-        for scope, side, *look in LOOKS:
-            some = where(mine, scope=scope)
-            at = some["run"].map(runs.index) + side
-            spots(ax, some, at, look, scope)
+        shifted(ax, mine, "run", runs, "scope", LOOKS, spots)
+        for scope, side, *_ in LOOKS if ax is not fig.axes[0] else ():
             start = where(before, scope=scope)
-            if ax is not fig.axes[0]:
-                at = start["run"].map(runs.index) + side
-                ax.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
+            at = start["run"].map(runs.index) + side
+            ax.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
         _across(ax, runs)
     fig.axes[0].axhline(1, color=GREY, lw=0.8, ls="--")
     return legend(fig)
@@ -134,10 +132,7 @@ def plot_distances(distances: pd.DataFrame) -> Figure:
     looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
     fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the law, bits", sharey=True)
     for ax, mine in parts:
-        for when, side, *look in looks:
-            some = where(mine, quantity=when)
-            at = some["law"].map(laws.index) + side
-            spots(ax, some, at, look, when)
+        shifted(ax, mine, "law", laws, "quantity", looks, spots)
         _across(ax, laws)
     return legend(fig)
 
@@ -241,9 +236,7 @@ def plot_goals(frame: pd.DataFrame) -> Figure:
     how = {"x": x, "sharey": True, "sharex": True}
     fig, parts = facets(frame, 0.26 * len(ways) + 1.0, ("group", TASKS), **how)
     for ax, mine in parts:
-        for shift, (goal, *look) in zip((-0.2, 0, 0.2), GOALS.values(), strict=True):
-            part = where(mine, goal=goal)
-            dots(ax, part, part["method"].map(ways.index) + shift, look, goal)
+        shifted(ax, mine, "method", ways, "goal", GOALS.values(), dots)
         rows_down(ax, ways)
         ax.set_xlim(0, limits(frame["value"])[1])
     return legend(fig)
