@@ -8,8 +8,9 @@ free answers against begun ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ class Reading:
     left: pd.DataFrame  # rung, form: mean off_support and unresolved
     narrators: Array  # of every prompt
     answered: Mapping[str, Array]  # task -> (prompts,) 1 for those that every rung answers, else 0
-    demonstrated: Sequence[str]  # tasks
+    demonstrated: Sequence[str]
 
     def tasks(self, group: str) -> list[str]:
         """Those of a group that enough prompts answer."""
@@ -62,7 +63,7 @@ class Reading:
 
 
 def load_readings(ladders: Sequence[str], prompts: Sequence[Prompt] = PROBE) -> list[Reading]:
-    """Every ladder's rungs in the forms they were read in; rungs that were asked fewer are left."""
+    """Every ladder's rungs in the forms they were read in; without rungs that were asked fewer."""
     return [_reading(name, prompts) for name in ladders]
 
 
@@ -165,11 +166,10 @@ def load_numbers(readings: Sequence[Reading]) -> dict[tuple[str, str, str], Esti
     found = {}
     for reading in readings:
         weights = inf.leave_one_out(reading.narrators)
-        for group in (*APART, ALL):
-            for name, statistic in NUMBERS.items():
-                how = {"low": -np.inf if name == TOWARD else 0, "scale": "log"}
-                number = inf.estimate(statistic(reading, group), weights, **how)
-                found[reading.ladder, group, name] = number
+        for group, name in product((*APART, ALL), NUMBERS):
+            how = {"low": -np.inf if name == TOWARD else 0, "scale": "log"}
+            statistic = NUMBERS[name](reading, group)
+            found[reading.ladder, group, name] = inf.estimate(statistic, weights, **how)
     return found
 
 
@@ -276,26 +276,27 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def in_words(numbers: pd.DataFrame, counts: Mapping[str, Callable[[pd.DataFrame], int]]) -> str:
-    """A sentence for each checkpoint and form: on how many tasks something is so; plain text."""
+def answered_in_words(numbers: pd.DataFrame) -> str:
+    """On how many tasks options have half of the mass, by checkpoint and form; plain text."""
     return " ".join(
-        f"{title_of(ladder)}, {form}: "
-        + ", ".join(words.format(int(of(mine).sum()), len(mine)) for words, of in counts.items())
-        for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False)
+        f"{place}: at least half of the mass on {(mine['answered'] >= 0.5).sum()} of {len(mine)} "
+        "tasks."
+        for place, mine in _places(numbers)
     )
 
 
-def answered_in_words(numbers: pd.DataFrame) -> str:
-    half = lambda mine: mine["answered"] >= 0.5  # noqa: E731
-    return in_words(numbers, {"at least half of the mass on {} of {} tasks.": half})
-
-
 def apart_in_words(numbers: pd.DataFrame) -> str:
-    counts = {
-        "the context matters more on {} of {} tasks": lambda mine: mine["lead_low"] > 0,
-        "the wording on {}.": lambda mine: mine["lead_high"] < 0,
-    }
-    return in_words(numbers, counts)
+    """On how many tasks context or wording matters more, by checkpoint and form; plain text."""
+    return " ".join(
+        f"{place}: the context matters more on {(mine['lead_low'] > 0).sum()} of {len(mine)} "
+        f"tasks, the wording on {(mine['lead_high'] < 0).sum()}."
+        for place, mine in _places(numbers)
+    )
+
+
+def _places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
+        yield f"{title_of(ladder)}, {form}", mine
 
 
 def cell(row: tuple, name: str) -> str:

@@ -20,11 +20,11 @@ from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
 from ..keep import store
 from ..measure import chain, evidence, quantities
-from ..measure.claims import Verdict, finite
+from ..measure.claims import Verdict
 from ..measure.inference import NOTHING
 from ..measure.quantities import Array
-from ..present.show import claim, slug, table
 from ..present.show import number as fmt
+from ..present.show import slug, table
 from ..present.training_figures import load_report
 from . import runs
 from .runs import ALL, APART, by_group, estimate, told, where
@@ -322,11 +322,9 @@ def record(ends: pd.DataFrame) -> None:
             if value != "liquidity":
                 values = pick(ends, name, value, against=against)
                 found, n = estimate(values), runs.counted(len(runs.usable(values)))
-                names_ = {"number": "value", "low": "low", "high": "high"}
-                numbers = {part: finite(getattr(found, of)) for part, of in names_.items()}
                 what = value if against == CHAT else f"{value}-against-raw-text"
-                place = {"ladder": slug(name), "task": ALL, "verdict": "measured"}
-                claim(what, **place, **numbers, sentence=f"{words}: {told(values)} ({n})")
+                sentence = f"{words}: {told(values)} ({n})"
+                runs.record(what, found, sentence, ladder=slug(name), task=ALL)
 
 
 def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verdict]]) -> str:
