@@ -139,11 +139,9 @@ def plot_distances(distances: pd.DataFrame) -> Figure:
 
 def plot_doses(tidied: pd.DataFrame) -> Figure:
     """Quantities down, scopes across, a line per style. Doses stand at equal distances."""
-    rows, x = (
-        ("quantity", list(tidied["quantity"].unique())),
-        "random choices among SFT's answers, %",
-    )
-    fig, parts = facets(tidied, 1.9, BY_SCOPE, rows, x=x, sharex=True, sharey="row")
+    rows = "quantity", list(tidied["quantity"].unique())
+    how = {"x": "random choices among SFT's answers, %", "sharex": True, "sharey": "row"}
+    fig, parts = facets(tidied, 1.9, BY_SCOPE, rows, **how)
     for ax, mine in parts:
         for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), STYLES.items()):
             some = where(mine, style=style)
@@ -164,8 +162,7 @@ def plot_controls(frame: pd.DataFrame) -> Figure:
         paths(ax, mine, "run", WORLDS)
         ax.axhline(0, color=GREY, lw=0.8)
         ax.set_xscale("symlog", linthresh=1)
-        ticks = [str(step) if step else "base" for step in steps]
-        ax.set_xticks(steps[::2], ticks[::2], rotation=90)
+        ax.set_xticks(steps[::2], [str(step or "base") for step in steps[::2]], rotation=90)
         ax.minorticks_off()
     return legend(fig)
 
@@ -188,12 +185,8 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
     found = _each(where(ends, against=CHAT), ["method", "group"], QUANTITIES)
     references = by_group(where(methods, kind=REFERENCE), ["method"], ["entropy", "probmass"])
     marks = references.set_index(["method", "group"])
-    for end, kept in (("base", np.nan), ("crystal", 1.0)):
-        fixed = {
-            "regained": float(end == "base"),
-            "distance": float(end == "crystal"),
-            "kept": kept,
-        }
+    for end, *known in (("base", 1.0, 0.0, np.nan), ("crystal", 0.0, 1.0, 1.0)):
+        fixed = dict(zip(("regained", "distance", "kept"), known, strict=True))
         found[end] = [
             fixed[what] if what in fixed else marks.loc[(end, group), what]
             for what, group in zip(found["quantity"], found["group"], strict=True)
@@ -248,11 +241,9 @@ def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
     heat |= {"base": 1.0, "crystal": 1.0}
     rows = methods[methods["method"].isin(heat)]
     rows = rows.assign(temperature=rows["method"].map(heat))
-    quantities, keys = (
-        ["entropy", "liquidity", "off_support", "unresolved"],
-        ["start", "temperature"],
-    )
-    found = _each(by_group(rows, ["parent", *keys], quantities), [*keys, "group"], quantities)
+    quantities = ["entropy", "liquidity", "off_support", "unresolved"]
+    means = by_group(rows, ["parent", "start", "temperature"], quantities)
+    found = _each(means, ["start", "temperature", "group"], quantities)
     return found.sort_values(["quantity", "start", "group", "temperature"], ignore_index=True)
 
 

@@ -198,18 +198,14 @@ def tell_probmass(data: Data) -> None:
 
 def picture(data: Data) -> dict[str, str]:
     """Of the answers before and after."""
-    unit = " or ".join(dict.fromkeys(f"{one.unit}" for one in data.series))
-    stages = " and after ".join(dict.fromkeys(map(STAGE.get, _places(data.series[0]))))
+    first, unit = data.series[0], " or ".join(dict.fromkeys(one.unit for one in data.series))
+    stages = " and after ".join(STAGE[place] for place in (first.before, first.after) if place)
     return {
         "alt": f"Answers when asked to {TASKS[data.task].ask}: {stages}. {' '.join(changed(data))}",
         "caption": f"*{markdown(TASKS[data.task].ask.capitalize())}.* A row is a prompt ({unit}), "
         "a column an option, brighter is likelier. Rows that differ are a liquid, stripes a "
         "crystal.",
     }
-
-
-def _places(one: Series) -> list[str]:
-    return [place for place in (one.before, one.after) if place]
 
 
 def entropies(frame: pd.DataFrame) -> dict[str, str]:

@@ -144,7 +144,7 @@ def other_family(readouts: Laws, **how) -> chain.Survey:
     return survey(both, (RAW, TUNED), **how)
 
 
-def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey], form: str = CHAT) -> pd.DataFrame:
+def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey]) -> pd.DataFrame:
     """One row per run and task: prompts (answered by both), mass (median, of the one that answers
     less), base and sft (liquidity, bits), spread, low, high (SFT over base; whatever its verdict),
     verdict (collapse), likeliest and its share of SFT's mean law, shown (whether the run's data
@@ -152,7 +152,7 @@ def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey], form: str = CH
     """
     rows = []
     for run, rung in ends().items():
-        for task, both in pairs(readouts, rung, form).items():
+        for task, both in pairs(readouts, rung).items():
             place = {
                 "run": run,
                 "step": rung.step,
