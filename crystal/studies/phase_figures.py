@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
-TEXT = 8  # points: nine pixels on a phone
 
 
 # --- before and after -----------------------------------------------------------------------------
@@ -70,13 +70,11 @@ def plot_picture(frame: pd.DataFrame) -> Figure:
     for column, model in zip(axes.T, models, strict=True):
         for ax, place in zip(column, places, strict=True):
             image = heat(ax, where(frame, model=model, place=place)[options], norm)
-        column[0].set_title(label(model, most=40, wide=54 // len(models)), fontsize=TEXT)
+        column[0].set_title(label(model, most=40, wide=54 // len(models)))
         _ticks(column[-1], options, WIDTH / len(models))
     for row, place in zip(axes, places, strict=True):
-        row[0].set_ylabel(place, fontsize=TEXT)
-    bar = fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25)
-    bar.ax.tick_params(labelsize=TEXT)
-    bar.set_label("probability", fontsize=TEXT)
+        row[0].set_ylabel(place)
+    fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25, label="probability")
     return fig
 
 
@@ -92,7 +90,7 @@ def heat(ax: Axes, laws: pd.DataFrame, norm):
     ax.set(yticks=[])
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    return ax.imshow(laws, aspect="auto", norm=norm, cmap="cividis", interpolation="none")
+    return ax.imshow(laws, aspect="auto", norm=norm, interpolation="none")
 
 
 def _ticks(ax, options: Sequence[str], room: float) -> None:
@@ -100,14 +98,20 @@ def _ticks(ax, options: Sequence[str], room: float) -> None:
     longest = max(map(len, options))
     each = 0.12 if longest > 2 else 0.075 * (longest + 1)
     step = int(np.ceil(len(options) * each / (room - 0.25)))
-    ax.set_xticks(range(len(options))[::step], options[::step], fontsize=TEXT)
+    ax.set_xticks(range(len(options))[::step], options[::step])
     ax.tick_params(length=0, axis="x", rotation=90 if longest > 2 else 0)
 
 
-def _hues(models: Sequence[str]) -> list[str]:
-    """A colour for each model, the first kept for the real base: ladders look alike without it."""
-    there = real.PARENT in ladder_names() and real_title() == models[0]
-    return [HUES[n % len(HUES)] for n in range(not there, len(models) + 1)]
+def _looks(models: Sequence[str]) -> dict[str, dict]:
+    """Colour and marker of each model, the first colour kept for the real base: ladders look alike
+    without it.
+    """
+    first = 0 if real.PARENT in ladder_names() and real_title() == models[0] else 1
+    hues = {model: HUES[n % len(HUES)] for n, model in enumerate(models, first)}
+    return {
+        model: {"color": hues[model], "marker": marker, "label": label(model)}
+        for model, marker in zip(models, cycle("osD^"))
+    }
 
 
 # --- what carries the verdict ---------------------------------------------------------------------
@@ -145,13 +149,12 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
         ax.plot([mean, mean], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5)
         ax.plot([whole, whole], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5, ls=":")
         told = f"{show.number(whole - mean)} bit"
-        ax.text((mean + whole) / 2, y - 0.34, told, ha="center", va="bottom", fontsize=TEXT)
+        ax.text((mean + whole) / 2, y - 0.34, told, ha="center", va="bottom")
     names = [label(model, wide=16) for model in models]
-    ax.set_yticks(range(len(models)), names, fontsize=TEXT)
+    ax.set_yticks(range(len(models)), names)
     reach = np.floor(2 * frame["entropy"].min()) / 2, frame["ceiling"].iloc[0] * 1.01
-    ax.set(ylabel="", xlim=reach, ylim=(len(models) - 0.4, -0.75))
-    ax.set_xlabel("entropy of the answer, bits (the axis ends at even odds)", fontsize=TEXT)
-    ax.tick_params(axis="x", labelsize=TEXT)
+    about = "entropy of the answer, bits (the axis ends at even odds)"
+    ax.set(xlabel=about, ylabel="", xlim=reach, ylim=(len(models) - 0.4, -0.75))
     return fig
 
 
@@ -195,25 +198,20 @@ def _real_steps(task: str) -> dict[int, views.Compared]:
 def plot_fall(frame: pd.DataFrame) -> Figure:
     """Spread over the base's by SFT step, a line a model; the mark of a collapse is dotted."""
     fig, ((ax,),) = panels(1, 1, 2.1)
-    hues = _hues(list(frame["model"].unique()))
-    for n, (model, mine) in enumerate(frame.groupby("model", sort=False)):
-        colour = hues[n]
-        look = {"color": colour, "marker": "osD^"[n % 4], "ms": 3.5, "label": label(model)}
+    for model, look in _looks(frame["model"].unique()).items():
+        mine, shade = where(frame, model=model), {"color": look["color"], "alpha": 0.2, "lw": 0}
         ax.plot(mine["step"], mine["value"], **look)
-        ax.fill_between(mine["step"], mine["low"], mine["high"], color=colour, alpha=0.2, lw=0)
+        ax.fill_between(mine["step"], mine["low"], mine["high"], **shade)
     ax.axhline(MARKS["collapse"].mark, color=COLOURS["chance"], lw=1, ls=":")
     ax.set_yscale("log")
     ax.set_xscale("symlog", linthresh=1)
     steps = sorted(frame["step"].unique())
     shown = [step for step in steps if step == 0 or np.log2(step) % 1 == 0 or len(steps) < 4]
-    ax.set_xticks(shown, ["base" if not step else str(step) for step in shown], fontsize=TEXT)
+    ax.set_xticks(shown, ["base" if not step else str(step) for step in shown])
     ax.minorticks_off()
-    ax.set_xlim(0, max(steps) * 1.1)
+    ax.set(xlim=(0, max(steps) * 1.1), xlabel="SFT steps", ylabel="spread over the base's")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("SFT steps", fontsize=TEXT)
-    ax.set_ylabel("spread over the base's", fontsize=TEXT)
-    ax.tick_params(labelsize=TEXT)
-    fig.legend(loc="outside lower center", ncols=3, fontsize=TEXT)
+    fig.legend(loc="outside lower center", ncols=3)
     return fig
 
 
@@ -265,30 +263,29 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     import seaborn
 
     models, stages = list(frame["model"].unique()), list(frame["stage"].unique())
-    hues = _hues(models)
+    looks = _looks(models)
     grid = seaborn.FacetGrid(frame, col="task", col_wrap=3, height=0.95, aspect=WIDTH / 3 / 0.95)
     for task, ax in grid.axes_dict.items():
-        for n, model in enumerate(models):
+        for n, (model, look) in enumerate(looks.items()):
             mine = where(frame, task=task, model=model)
-            look = {"color": hues[n], "marker": "osD^"[n % 4], "ms": 3.5, "lw": 1.2}
             if len(stages) == 1:
                 ax.plot(mine[["low", "high"]].T, [n, n], color=look["color"], lw=1.2)
-                ax.plot(mine["value"], [n] * len(mine), ls="", **look, label=label(model))
+                ax.plot(mine["value"], [n] * len(mine), ls="", **look)
             else:
-                ax.plot(mine["stage"].map(stages.index), mine["value"], **look, label=label(model))
-        ax.set_title(task, size=TEXT, pad=2)
-        ax.tick_params(labelsize=TEXT, length=2)
+                ax.plot(mine["stage"].map(stages.index), mine["value"], lw=1.2, **look)
+        ax.set_title(task, pad=2)
+        ax.tick_params(length=2)
     said = "liquidity, share of its ceiling"
     if len(stages) == 1:
         for ax in grid.axes.flat:
             ax.axvline(MARKS["many-laws"].mark, color=COLOURS["chance"], lw=1, ls=":")
         grid.set(yticks=[], ylim=(len(models) - 0.5, -0.5))
-        grid.axes.flat[-2].set_xlabel(said, fontsize=TEXT)
+        grid.axes.flat[-2].set_xlabel(said)
     else:
         grid.set(xticks=range(len(stages)), xlim=(-0.3, len(stages) - 0.7))
         grid.set_xticklabels(stages, rotation=90 if len(stages) > 2 else 0)
-        grid.axes.flat[6].set_ylabel(said, fontsize=TEXT)
+        grid.axes.flat[6].set_ylabel(said)
     grid.figure.set_layout_engine("constrained")
     names = grid.axes.flat[0].get_legend_handles_labels()
-    grid.figure.legend(*names, loc="outside lower center", ncols=len(models), fontsize=TEXT)
+    grid.figure.legend(*names, loc="outside lower center", ncols=len(models))
     return grid.figure
