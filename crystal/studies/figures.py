@@ -366,7 +366,7 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
     ax.axvline(MARKS["collapse"].mark, color=COLOURS["seed"], lw=1.5)
     ax.axvline(1, color=COLOURS["base"], lw=1, ls=":")
     ax.set_xscale("log")
-    ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"], minor=False)
+    ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
     ax.minorticks_off()
     rows_down(ax, runs)
     ax.set_xlabel("spread among contexts, SFT over base")

@@ -94,12 +94,15 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     readouts = readouts[readouts["ladder"].isin(answered.able)]
     judging = how if phase == SETTLING else {n: how[n] for n in ("seed", "permutations")}
     surveys = {ladder: verdicts.measured(ladder, **judging) for ladder in answered.able}
+    before, after = (places[0], None) if phase == LIQUID else places[-2:]
     series = [
         Series(
             ladder,
             load_ladder(ladder).title,
             "narrator",
-            *_pair(phase, task, mine, places),
+            views.compared(mine, task, *filter(None, (before, after))),
+            before,
+            after,
             _of(surveys[ladder], phase, task),
         )
         for ladder, mine in views.each_ladder(readouts)
@@ -113,13 +116,6 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     series = [one for one in series if one.answers.count.measurable]
     seeds = {one: every.seeds[task] for one, every in surveys.items() if task in every.seeds}
     return Data(phase, task, how, readouts, answered, surveys, series, judged, seeds)
-
-
-def _pair(phase: str, task: str, mine: pd.DataFrame, places: Sequence[Place]) -> tuple:
-    """The answers before and after, and the names of the two places."""
-    before, after = (places[0], None) if phase == LIQUID else places[-2:]
-    compared = views.compared(mine, task, *filter(None, (before, after)))
-    return compared, before, after
 
 
 def real_there(phase: str, final: str = later.STAGES[-1]) -> bool:
