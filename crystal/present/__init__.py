@@ -3,7 +3,6 @@
 Knows the store and the measures. Knows no page list, and nothing of how a page is run or bound.
 Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` the figure.
 
-    svgs                drawings as text: their smallest letters, the same for a dark page
     show                what a notebook puts on its page: figures, text, claims, numbers in words
     views               read-outs of several ladders, checked; as arrays; what they give, told
     figures             what figures share; those of the phase pages
