@@ -14,6 +14,5 @@ Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` 
     explorer_charts     what the explorer looks like: its element and its charts
     explorer            every distribution of some series, packed for a page to move through
     bench               what the read-out costs beside its peers, and against its marks
-    training_figures    how an organism was made and knows its world; what training and reading cost
-    cards               model cards of what was trained here
+    training_figures    how an organism was made and knows its world; its card; what it all cost
 """
