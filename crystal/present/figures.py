@@ -20,7 +20,7 @@ from ..measure import inference as inf
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE
 from ..texts import label
-from .views import LEFTOVER, NATIVE, compared, each_ladder, given, title_of
+from .views import LEFTOVER, NATIVE, compared, each_ladder, estimated, given, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -203,9 +203,8 @@ def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
             place = {"ladder": ladder, "form": form, "rung": rung}
             place |= {"step": 0 if rung == "base" else step}
             for quantity, statistic in _on_path(one.laws((rung, form)), seed).items():
-                found = inf.estimate(statistic, one.weights, low=0)
-                numbers = {"value": found.value, "low": found.low, "high": found.high}
-                rows.append(place | {"quantity": quantity} | numbers)
+                found = estimated(inf.estimate(statistic, one.weights, low=0))
+                rows.append(place | {"quantity": quantity} | found)
     return pd.DataFrame(rows)
 
 
@@ -266,8 +265,8 @@ def load_probmass(
             later = one.evidence(rung)
             found = inf.estimate(claims.kept_mass(later, own), later.weights, low=0, high=1)
             lucky = ph.probmass(later.law.mean(0), own.mask[permuted])
-            row = {"ladder": ladder, "rung": rung, "value": found.value, "low": found.low}
-            row |= {"high": found.high, "own": own.ceiling, "chance": own.mask.mean()}
+            row = {"ladder": ladder, "rung": rung} | estimated(found)
+            row |= {"own": own.ceiling, "chance": own.mask.mean()}
             rows.append(row | {"lucky": np.quantile(lucky, 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
 

@@ -16,8 +16,8 @@ from ..measure import quantities as cv
 from ..measure import quantities as ph
 from ..texts import label
 from .figures import COLOURS, MARKERS, each_panel, legend, panels
-from .open_tasks import EACH, KINDS, counted, each_count, estimated, kind, laws_of, mean_pair, where
-from .views import answers, each_ladder, title_of
+from .open_tasks import EACH, KINDS, counted, each_count, kind, laws_of, mean_pair, where
+from .views import answers, each_ladder, estimated, title_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -24,7 +24,7 @@ from ..measure import quantities as cv
 from ..measure import quantities as ph
 from . import show
 from .show import number as fmt
-from .views import each_ladder
+from .views import each_ladder, estimated
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 UNREAD = ""  # the answer of a text that holds none; an option like any other, so no draw is lost
@@ -111,10 +111,6 @@ def others(counts: Counts) -> Sequence[str]:
 
 
 # --- numbers --------------------------------------------------------------------------------------
-
-
-def estimated(found: inf.Estimate) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:

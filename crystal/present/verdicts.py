@@ -1,8 +1,7 @@
 """The claims on a ladder of the store: computed once and kept; told and drawn across tasks.
 
-`measured` is what pages, overview and experiments read. What it computes is kept in
-_build/measured under the hash of what it rests on: the ladder's read-outs, the code that measures
-and the parameters. `make reproduce` measures what changed before it runs a page.
+What `measured` computes is kept in _build/measured under the hash of what it rests on: the ladder's
+read-outs, the code that measures and the parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import inspect
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +32,16 @@ from ..texts import label
 from . import show
 from .figures import COLOURS as HUES
 from .figures import INK, LETTER, LINE, PAPER, WIDTH, each_panel, legend, panels
-from .views import NATIVE, Compared, compared, each_ladder, of_tables, title_of, unconditional
+from .views import (
+    NATIVE,
+    Compared,
+    compared,
+    each_ladder,
+    estimated,
+    of_tables,
+    title_of,
+    unconditional,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +99,7 @@ def measured(
     seed: int = 0,
     permutations: int = 999,
 ) -> Survey:
-    """`survey` of a ladder's read-outs in the store, computed where it is not kept already."""
+    """`survey` of a ladder's read-outs in the store, computed where it is not kept."""
     how = {"final": final, "quantile": float(quantile), "seed": seed, "permutations": permutations}
 
     def fresh() -> Survey:
@@ -104,7 +112,7 @@ def measured(
 
 
 def kept(name: str, rests_on: Sequence[Any], fresh: Callable[[], Survey]) -> Survey:
-    """A survey, computed where it is not kept already. rests_on: beside the code that measures."""
+    """A survey, computed where it is not kept. rests_on: beside the code that measures."""
     key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
     path = root() / FOLDER / code() / f"{name}-{key}.json"
     try:
@@ -168,13 +176,18 @@ def _verdict(fields: dict[str, Any]) -> Verdict:
 def load_verdicts(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and task. found: as `survey` or `tabled.survey` gives them."""
     rows = []
-    for ladder, tasks in found.items():
-        for task, v in ((task, v) for task, verdicts in tasks.items() for v in verdicts):
-            number = {"value": v.estimate.value, "low": v.estimate.low, "high": v.estimate.high}
-            mark = {"mark": v.mark.mark, "side": v.mark.side, "number": v.mark.number}
-            judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
-            rows.append(judged | number | {"p": v.p} | mark)
+    for ladder, task, v in each_verdict(found):
+        mark = {"mark": v.mark.mark, "side": v.mark.side, "number": v.mark.number}
+        judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
+        rows.append(judged | estimated(v.estimate) | {"p": v.p} | mark)
     return pd.DataFrame(rows)
+
+
+def each_verdict(found: Found) -> Iterator[tuple[str, str, Verdict]]:
+    """(ladder, task, verdict)."""
+    for ladder, tasks in found.items():
+        for task, verdicts in tasks.items():
+            yield from ((ladder, task, verdict) for verdict in verdicts)
 
 
 def load_counts(found: Found) -> pd.DataFrame:
@@ -183,19 +196,19 @@ def load_counts(found: Found) -> pd.DataFrame:
     over_tasks: the verdict on all tasks together. held_out: tasks the SFT data never showed, 0
     where that is not known. Claims about all tasks at once have no rows.
     """
+    alone: dict[tuple[str, str], dict[str, str]] = {}
+    for ladder, task, v in each_verdict(found):
+        if task != chain.POOLED:
+            alone.setdefault((ladder, v.claim), {})[task] = v.verdict
     rows = []
-    for ladder, tasks in found.items():
-        shown = load_ladder(ladder).demonstrated
-        whole = {v.claim: v.verdict for v in tasks.get(chain.POOLED, ())}
-        alone = {task: verdicts for task, verdicts in tasks.items() if task != chain.POOLED}
-        for claim in dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts):
-            mine = {task: v.verdict for task, vs in alone.items() for v in vs if v.claim == claim}
-            held_out = [v == "holds" for task, v in mine.items() if shown and task not in shown]
-            each = list(mine.values())
-            row = {"ladder": ladder, "claim": claim, "tasks": len(mine)}
-            row |= {v.replace("-", "_"): each.count(v) for v in chain.VERDICTS}
-            row |= {"over_tasks": whole.get(claim, "–")}
-            rows.append(row | {"held_out_holds": sum(held_out), "held_out": len(held_out)})
+    for (ladder, claim), mine in alone.items():
+        shown, each = load_ladder(ladder).demonstrated, list(mine.values())
+        whole = {v.claim: v.verdict for v in found[ladder].get(chain.POOLED, ())}
+        held_out = [v == "holds" for task, v in mine.items() if shown and task not in shown]
+        row = {"ladder": ladder, "claim": claim, "tasks": len(mine)}
+        row |= {v.replace("-", "_"): each.count(v) for v in chain.VERDICTS}
+        row |= {"over_tasks": whole.get(claim, "–")}
+        rows.append(row | {"held_out_holds": sum(held_out), "held_out": len(held_out)})
     return pd.DataFrame(rows)
 
 
@@ -218,18 +231,11 @@ def table(counts: pd.DataFrame) -> str:
 
 def load_undecided(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and reason why it is undecided: on which `tasks`, most first."""
-    frame = pd.DataFrame(
-        [
-            {"ladder": ladder, "claim": v.claim, "reason": v.reason, "task": task}
-            for ladder, tasks in found.items()
-            for task, verdicts in tasks.items()
-            for v in verdicts
-            if v.verdict == "undecided"
-        ],
-        columns=["ladder", "claim", "reason", "task"],
-    )
-    whys = frame.groupby(["ladder", "claim", "reason"], sort=False)["task"].agg(tasks=list)
-    whys = whys.reset_index()
+    every = each_verdict(found)
+    rows = [(name, v.claim, v.reason, task) for name, task, v in every if v.verdict == "undecided"]
+    place = ["ladder", "claim", "reason"]
+    frame = pd.DataFrame(rows, columns=[*place, "task"])
+    whys = frame.groupby(place, sort=False)["task"].agg(tasks=list).reset_index()
     ladder, claim = whys["ladder"].map(list(found).index), whys["claim"].map(list(MARKS).index)
     return whys.iloc[np.lexsort((-whys["tasks"].map(len), claim, ladder))]
 
