@@ -53,11 +53,10 @@ def _broken(task: str) -> str:
 def load_kinds(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per ladder, task and rung: the share of all draws that each kind of answer has."""
     rows = []
-    for place, rungs in each_count(draws):
-        for rung, counts in rungs.items():
-            kinds, total = np.array([kind(o) for o in counts.options]), counts.pooled.sum()
-            shares = {name: float(counts.pooled[kinds == name].sum() / total) for name in KINDS}
-            rows.append(place | {"rung": rung} | shares)
+    for place, counts in each_count(draws):
+        kinds, pooled = np.array([kind(o) for o in counts.options]), counts.pooled
+        shares = {name: float(pooled[kinds == name].sum() / pooled.sum()) for name in KINDS}
+        rows.append(place | shares)
     return pd.DataFrame(rows)
 
 
@@ -84,11 +83,10 @@ def plot_kinds(frame: pd.DataFrame) -> Figure:
 def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per ladder, task, rung and answer drawn: its rank and share of all prompts' draws."""
     frames = []
-    for place, rungs in each_count(draws):
-        for rung, counts in rungs.items():
-            share = np.sort(counts.pooled[counts.pooled > 0])[::-1] / counts.pooled.sum()
-            columns = {"rung": rung, "rank": np.arange(1, len(share) + 1), "share": share}
-            frames.append(pd.DataFrame(place | columns))
+    for place, counts in each_count(draws):
+        share = np.sort(counts.pooled[counts.pooled > 0])[::-1] / counts.pooled.sum()
+        columns = {"rank": np.arange(1, len(share) + 1), "share": share}
+        frames.append(pd.DataFrame(place | columns))
     return pd.concat(frames, ignore_index=True)
 
 
