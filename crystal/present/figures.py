@@ -81,11 +81,10 @@ def _option_ticks(
     ax: Axes, options: Sequence[str], at: Sequence[float], rest: Sequence, room: float
 ) -> None:
     """Name options along x, every so many if `room` inches are not enough, and the leftovers."""
-    wide = (longest := max(map(len, options))) > 2
-    step = int(np.ceil(len(options) * (LINE if wide else LETTER * (longest + 0.5)) / room))
-    ax.set_xticks([*list(at)[::step], *rest], [*list(options)[::step], *LEFTOVER])
-    for n, tick in enumerate(reversed(ax.get_xticklabels())):
-        tick.set_rotation(90 if n < len(LEFTOVER) or wide else 0)
+    longest = max(map(len, options))
+    wide = LINE if longest > 2 else LETTER * (longest + 0.5)
+    step = int(np.ceil(len(options) * wide / room))
+    ax.set_xticks([*at[::step], *rest], [*options[::step], *LEFTOVER], rotation=90)
     ax.grid(False, axis="x")
 
 
@@ -179,9 +178,9 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
             y = mine.loc[mine["law"] == law, "probability"]
             look = {"color": COLOURS[law], "ms": 3.5 if len(seed) < 40 else 2, "label": law}
             ax.plot(x, y, MARKERS[law], **look)
-        options, *at = seed["option"].tolist()[:-2], gap.tolist()[:-2], gap.tolist()[-2:]
-        _option_ticks(ax, options, *at, (WIDTH - 0.5) * len(options) / (gap.max() + 1))
-        ax.tick_params(axis="x", rotation=90)
+        options, at = seed["option"].tolist()[:-2], gap.tolist()
+        room = (WIDTH - 0.5) * len(options) / (gap.max() + 1)
+        _option_ticks(ax, options, at[:-2], at[-2:], room)
         ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability")
     return legend(fig)
 
