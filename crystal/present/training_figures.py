@@ -327,7 +327,7 @@ def load_costs() -> pd.DataFrame:
         report, name = load_json(path), path.stem
         if name in recipes.experiment_names():
             for key, record in report["runs"].items():
-                of = ", on ".join([name, *([record["device"]] if "device" in record else [])])
+                of = f"{name}, on {record['device']}" if "device" in record else name
                 for part, minutes in record["minutes"].items():
                     kind = "reading" if part == "read" else "training"
                     rows.append((of, key.split("/")[1], kind, minutes))

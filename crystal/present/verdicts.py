@@ -258,20 +258,16 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     most: off-support on the worst task; answered, asked: prompts, over all tasks; median: of the
     mass answered; few: tasks that too few prompts answer.
     """
-    forms = readouts["rung"].map(dict(NATIVE))
-    picked = readouts[forms.notna() & (readouts["form"] == forms)]
-    tasks = picked.groupby(["ladder", "rung", "task"], sort=False)
-    tasks = tasks[["off_support", "unresolved"]].mean()
-    over = tasks.groupby(["ladder", "rung"], sort=False)
-    out = over.mean().assign(most=over["off_support"].max())
-    mass = picked.assign(mass=picked["probability"].map(np.sum))
-    for place, mine in mass.groupby(["ladder", "rung"], sort=False):
-        found = evidence.count(mine["mass"].to_numpy())
-        each = (evidence.count(one.to_numpy()) for _, one in mine.groupby("task")["mass"])
-        few = sum(not one.measurable for one in each)
-        told = (found.answered, found.asked, found.median, few)
-        out.loc[place, ["answered", "asked", "median", "few"]] = told
-    return out.astype({"answered": int, "asked": int, "few": int}).reset_index()
+    picked, rows = readouts[readouts["form"] == readouts["rung"].map(dict(NATIVE))], []
+    for (ladder, rung), mine in picked.groupby(["ladder", "rung"], sort=False):
+        left = mine.groupby("task", sort=False)[["off_support", "unresolved"]].mean()
+        mass = mine["probability"].map(np.sum)
+        found = evidence.count(mass.to_numpy())
+        each = (evidence.count(one.to_numpy()) for _, one in mass.groupby(mine["task"]))
+        row = {"ladder": ladder, "rung": rung, **left.mean(), "most": left["off_support"].max()}
+        row |= {"answered": found.answered, "asked": found.asked, "median": found.median}
+        rows.append(row | {"few": sum(not one.measurable for one in each)})
+    return pd.DataFrame(rows)
 
 
 def answered_told(left: pd.DataFrame) -> str:
@@ -319,9 +315,10 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
             text.set_color(INK)
         ax.set_xticks(ax.get_xticks(), claims, rotation=90)
         ax.set_title(label(title_of(ladder), wide=18))
-    for verdict in (v for v in COLOURS if v in (*chain.TESTED, *frame["verdict"])):
-        look = {"color": COLOURS[verdict], "label": f"{SIGNS[verdict]} {verdict}"}
-        axes[0, 0].plot([], [], "s", ms=8, **look)
+    for verdict, colour in COLOURS.items():
+        if verdict in (*chain.TESTED, *frame["verdict"]):
+            named = f"{SIGNS[verdict]} {verdict}"
+            axes[0, 0].plot([], [], "s", ms=8, color=colour, label=named)
     return legend(fig)
 
 
@@ -350,10 +347,12 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         ax.axvline(mark, color=HUES["chance"], lw=1)
         ax.set_yticks(range(len(tasks)), map(label, tasks))
         ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=label(claim, wide=9))
-    for n, ladder in enumerate(ladders) if count > 1 else ():
+    if count == 1:
+        return fig
+    for n, ladder in enumerate(ladders):
         look = {"color": HUES["chance"], "label": label(title_of(ladder))}
         axes[0, 0].plot([], [], SHAPES[n % 4], **look)
-    return legend(fig) if count > 1 else fig
+    return legend(fig)
 
 
 def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
