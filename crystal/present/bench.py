@@ -20,7 +20,7 @@ from ..files import root
 from ..read.costs import SHAPES, forward_bytes, operations
 from ..texts import load_json
 from . import show
-from .figures import legend, panels
+from .figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, legend, panels
 from .show import number as fmt
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ READ, QUICK, HARNESS = "read-out, 0.0001", "read-out, 0.001", "lm-eval"
 SAMPLES, VLLM = "generate, 1000 samples", "vLLM, 1000 samples"
 LABELS, LETTERS = "typed choice, options", "typed choice, letters"
 LOOKS = {
-    READ: {"marker": "o", "color": "#0072B2"},
-    QUICK: {"marker": "o", "color": "#56B4E9", "mfc": "white"},
-    HARNESS: {"marker": "s", "color": "#D55E00"},
-    SAMPLES: {"marker": "D", "color": "#767c85"},
-    LABELS: {"marker": "^", "color": "#CC79A7"},
-    LETTERS: {"marker": "v", "color": "#E69F00"},
+    READ: {"marker": "o", "color": BLUE},
+    QUICK: {"marker": "o", "color": SKY, "mfc": "white"},
+    HARNESS: {"marker": "s", "color": RED},
+    SAMPLES: {"marker": "D", "color": GREY},
+    LABELS: {"marker": "^", "color": PURPLE},
+    LETTERS: {"marker": "v", "color": ORANGE},
 }
 COLOURS = {name: look["color"] for name, look in LOOKS.items()}
-COLOURS |= {"tree sampler": "#009E73", "generate": "#767c85"}
+COLOURS |= {"tree sampler": GREEN, "generate": GREY}
 SCORED = {"option scores": LOOKS[HARNESS], "option scores and boundary": LOOKS[READ]}
 SCORED |= {LABELS: LOOKS[LABELS], LETTERS: LOOKS[LETTERS]}
 GROWTHS = {

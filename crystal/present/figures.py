@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Okabe-Ito: told apart by whoever sees few colours
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, RED, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#767c85"
+HUES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY)
 COLOURS = {
-    "base": "#767c85",
-    "seed": "#E69F00",
-    "sft": "#0072B2",
-    "dpo": "#CC79A7",
-    "rlvr": "#009E73",
-    "chance": "#767c85",
+    "base": GREY,
+    "seed": ORANGE,
+    "sft": BLUE,
+    "dpo": PURPLE,
+    "rlvr": GREEN,
+    "chance": GREY,
 }
 WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
 LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
@@ -108,7 +112,7 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
     """Two distribution functions per ladder; the further right, the more two prompts differ."""
     fig, each = each_panel(frame, 2.4, sharey=True)
     for ax, mine in each:
-        looks = ({"color": COLOURS["base"], "ls": "--"}, {"color": COLOURS["sft"]})
+        looks = ({"color": GREY, "ls": "--"}, {"color": BLUE})
         for look, (pair, curve) in zip(looks, mine.groupby("pair", sort=False)):
             ax.plot(curve["tv"], curve["share"], label=pair, drawstyle="steps-post", **look)
         ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="TV between the two laws")
@@ -165,7 +169,7 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
     """The seed as bars, the rungs as marks; options ordered by the seed, its set A shaded."""
     fig, each = each_panel(frame, 2.2, down=True)
     for ax, mine in each:
-        seed, colour = mine[mine["law"] == "seed"], COLOURS["seed"]
+        seed, colour = mine[mine["law"] == "seed"], ORANGE
         apart = np.clip(seed["place"] - len(seed) + 3, 0, None) * max(1, len(seed) // 25)
         gap = seed["place"] + apart  # sets the last two apart
         shade = {"color": colour, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
@@ -217,7 +221,7 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     """Both quantities over SFT steps (0 is the base); the completion form is dashed."""
     quantities = list(frame["quantity"].unique())
     fig, axes = panels(frame["ladder"].nunique(), len(quantities), 2.0, sharex=True)
-    looks = {"chat": ("o-", COLOURS["sft"]), "completion": ("s--", COLOURS["base"])}
+    looks = {"chat": ("o-", BLUE), "completion": ("s--", GREY)}
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
         row[0].set_title(label(title_of(ladder), wide=30))
         named = dict(sorted(zip(mine["step"], mine["rung"], strict=True)))
@@ -273,14 +277,13 @@ def load_probmass(
 def plot_probmass(frame: pd.DataFrame) -> Figure:
     """A mark with interval per rung, beside the chance level and the seed's own mass."""
     fig, each = each_panel(frame, 2.6, sharey=True)
-    grey = COLOURS["chance"]
     for ax, mine in each:
         first = mine.iloc[0]
-        ax.axhline(first["own"], color=COLOURS["seed"], label="the seed's own mass")
-        ax.axhline(first["chance"], color=grey, ls="--", label="chance: size of A over K")
+        ax.axhline(first["own"], color=ORANGE, label="the seed's own mass")
+        ax.axhline(first["chance"], color=GREY, ls="--", label="chance: size of A over K")
         for x, rung in enumerate(mine.itertuples()):
             named = None if x else "one random set in twenty"
-            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=grey, label=named)
+            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
             ax.plot([x, x], [rung.low, rung.high], color=COLOURS[rung.rung])
             ax.plot(x, rung.value, MARKERS[rung.rung], color=COLOURS[rung.rung], ms=5)
         ax.set_xticks(range(len(mine)), mine["rung"])

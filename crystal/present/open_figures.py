@@ -15,7 +15,7 @@ from ..measure import inference as inf
 from ..measure import quantities as cv
 from ..measure import quantities as ph
 from ..texts import label
-from .figures import COLOURS, MARKERS, each_panel, legend, panels
+from .figures import COLOURS, GREY, MARKERS, each_panel, legend, panels
 from .open_tasks import EACH, KINDS, counted, each_count, kind, laws_of, mean_pair, where
 from .views import answers, each_ladder, estimated, title_of
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # Okabe-Ito; "other" and "none" in greys, for they are what no list of ours explains
 HUES = ("#0072B2", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#000000")
 KIND_COLOURS = dict(zip(KINDS, (*HUES, "#9aa0a8", "#d9dce0"), strict=True))
-GREY = COLOURS["chance"]
 ESTIMATORS = {
     "plug-in": (GREY, ":"),
     "Miller-Madow": ("#E69F00", "--"),

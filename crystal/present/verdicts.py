@@ -30,8 +30,7 @@ from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
 from ..texts import label
 from . import show
-from .figures import COLOURS as HUES
-from .figures import INK, LETTER, LINE, PAPER, WIDTH, each_panel, legend, panels
+from .figures import BLUE, GREY, HUES, INK, LETTER, LINE, PAPER, WIDTH, each_panel, legend, panels
 from .views import (
     NATIVE,
     Compared,
@@ -344,13 +343,13 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
             ax.plot(min(row.value, limit), y, shape, color=colour, ms=3)
         side = (mark, limit) if above else (0, mark)
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
-        ax.axvline(mark, color=HUES["chance"], lw=1)
+        ax.axvline(mark, color=GREY, lw=1)
         ax.set_yticks(range(len(tasks)), map(label, tasks))
         ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=label(claim, wide=9))
     if count == 1:
         return fig
     for n, ladder in enumerate(ladders):
-        look = {"color": HUES["chance"], "label": label(title_of(ladder))}
+        look = {"color": GREY, "label": label(title_of(ladder))}
         axes[0, 0].plot([], [], SHAPES[n % 4], **look)
     return legend(fig)
 
@@ -379,19 +378,18 @@ def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
 def plot_contexts(frame: pd.DataFrame) -> Figure:
     """Contexts by mean cosine (bars, coloured by group), tasks as dots, this task a diamond."""
     fig, pairs = each_panel(frame, 2.6, down=True)
-    hues = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#767c85")
     for ax, mine in pairs:
         each = mine.drop_duplicates("context").sort_values("place")
-        colours = [hues[g % len(hues)] for g in each["group"]]
+        colours = [HUES[g % len(HUES)] for g in each["group"]]
         ax.bar(each["place"], each["mean"], color=colours, alpha=0.55, width=0.8)
-        ax.plot(mine["place"], mine["cosine"], ".", color=HUES["chance"], ms=3, label="a task")
+        ax.plot(mine["place"], mine["cosine"], ".", color=GREY, ms=3, label="a task")
         this = mine[mine["this"]]
-        ax.plot(this["place"], this["cosine"], "D", color=HUES["sft"], label="this task")
+        ax.plot(this["place"], this["cosine"], "D", color=BLUE, label="this task")
         numbers = {str(n): narrator for n, narrator in enumerate(NARRATORS)}
         who = [label(numbers.get(context, context)) for context in each["context"]]
         ax.set_xticks(each["place"], who, rotation=90)
         for tick, named in zip(ax.get_xticklabels(), each["named"], strict=True):
             tick.set_weight("bold" if named else "normal")
-        ax.axhline(0, color=HUES["chance"], lw=0.8)
+        ax.axhline(0, color=GREY, lw=0.8)
         ax.set(ylim=(-1.05, 1.05), ylabel="cosine with SFT's move")
     return legend(fig)
