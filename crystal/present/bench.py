@@ -57,7 +57,7 @@ MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; l
 BUDGETS = {READ: "fine", QUICK: "coarse"}
 
 
-# --- loaded ---------------------------------------------------------------------------------------
+# -- loaded
 
 
 def load(part: str) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def provenance() -> str:
     return "\n\n".join([*told, "\n".join(lines), *absent])
 
 
-# --- drawn ----------------------------------------------------------------------------------------
+# -- drawn
 
 
 def _by_task(frame: pd.DataFrame, column: str, xlabel: str, looks: Mapping[str, dict]) -> Figure:
@@ -213,7 +213,7 @@ def plot_error(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- tables ---------------------------------------------------------------------------------------
+# -- tables
 
 
 def memory_table() -> str:
@@ -256,7 +256,7 @@ def limits_table() -> str:
     return show.table(head, lines)
 
 
-# --- marks ----------------------------------------------------------------------------------------
+# -- marks
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _option_ticks(
     ax.grid(False, axis="x")
 
 
-# --- liquid ---------------------------------------------------------------------------------------
+# -- liquid
 
 
 def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -120,7 +120,7 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- nucleation and settling ----------------------------------------------------------------------
+# -- nucleation and settling
 
 
 def seed_of(

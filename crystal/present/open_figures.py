@@ -107,7 +107,7 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- entropy against the number of draws ----------------------------------------------------------
+# -- entropy against the number of draws
 
 
 def zipf(options: int) -> np.ndarray:
@@ -175,7 +175,7 @@ def plot_convergence(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- where MSE stops ------------------------------------------------------------------------------
+# -- where MSE stops
 
 
 def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, rung: str) -> pd.DataFrame:

@@ -41,7 +41,7 @@ QUANTITIES = (
 EACH = inf.leave_one_out(np.arange(len(PROBE)))
 
 
-# --- texts as counts ------------------------------------------------------------------------------
+# -- texts as counts
 
 
 class Counts(NamedTuple):
@@ -111,7 +111,7 @@ def others(counts: Counts) -> Sequence[str]:
     return [option for option in named if kind(option) == "other"][:5]
 
 
-# --- numbers --------------------------------------------------------------------------------------
+# -- numbers
 
 
 def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -234,7 +234,7 @@ def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return ph.ratio(((w @ distance) * w).sum(-1), 1 - (w**2).sum(-1))
 
 
-# --- tables and claims ----------------------------------------------------------------------------
+# -- tables and claims
 
 
 def check_table(check: pd.DataFrame) -> str:

@@ -171,7 +171,7 @@ def seed_title(ladder: str) -> str:
     return f"`{described.seed}` in {', '.join(f'`{task}`' for task in described.demonstrated)}"
 
 
-# --- model cards ----------------------------------------------------------------------------------
+# -- model cards
 
 
 def cards() -> str:
@@ -202,7 +202,7 @@ def _card(name: str) -> Iterator[tuple[str, str]]:
     yield "terms", recipe.base.get("licence", "CC BY 4.0")
 
 
-# --- costs of reading -----------------------------------------------------------------------------
+# -- costs of reading
 
 
 def whole_grid() -> pd.DataFrame:
@@ -317,7 +317,7 @@ def span(low: float, high: float | None = None) -> str:
     return f"{' to '.join(fmt(time / units.get(unit, 1)) for time in times)} {unit}"
 
 
-# --- costs of training ----------------------------------------------------------------------------
+# -- costs of training
 
 
 def load_costs() -> pd.DataFrame:

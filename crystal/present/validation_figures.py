@@ -187,7 +187,7 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- the joint test -------------------------------------------------------------------------------
+# -- the joint test
 
 
 def load_scenarios(joint: pd.DataFrame) -> pd.DataFrame:

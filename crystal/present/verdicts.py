@@ -169,7 +169,7 @@ def _verdict(fields: dict[str, Any]) -> Verdict:
     return Verdict(**fields | {"estimate": Estimate(**fields["estimate"]), "null": null})
 
 
-# --- across tasks ---------------------------------------------------------------------------------
+# -- across tasks
 
 
 def load_verdicts(found: Found) -> pd.DataFrame:
@@ -282,7 +282,7 @@ def answered_told(left: pd.DataFrame) -> str:
     return show.listed(told)
 
 
-# --- drawn ----------------------------------------------------------------------------------------
+# -- drawn
 
 
 def grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame, **how) -> None:

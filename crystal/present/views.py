@@ -33,7 +33,7 @@ LEFTOVER = ("off-support", "unresolved")
 Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
 
-# --- frames ---------------------------------------------------------------------------------------
+# -- frames
 
 
 def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def native(readouts: pd.DataFrame, rung: str) -> str:
     return "completion" if base else "chat"
 
 
-# --- arrays ---------------------------------------------------------------------------------------
+# -- arrays
 
 
 def answers(
@@ -239,7 +239,7 @@ def of_tables(tables: Mapping[Place, np.ndarray], prompts: Sequence[Prompt] = PR
     )
 
 
-# --- told ----------------------------------------------------------------------------------------
+# -- told
 
 Numbers = Mapping[str, Mapping[str, Estimate]]  # ladder -> what was measured -> estimate
 
