@@ -46,12 +46,15 @@ Seeds = Mapping[str, str]  # ladder -> the narrator whom tasks of other kinds na
 
 
 def panels(
-    rows: int, columns: int, height: float, width: float = WIDTH, **shared
+    rows: int, columns: int, height: float, width: float = 0.0, **shared
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns axes, each row `height` inches high; pyplot does not know it."""
+    """A figure of rows x columns axes, each row `height` inches high, WIDTH or `width` inches wide.
+
+    pyplot does not know it.
+    """
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(width, height * rows), layout="constrained")
+    fig = Figure(figsize=(max(WIDTH, width), height * rows), layout="constrained")
     return fig, fig.subplots(rows, columns, squeeze=False, **shared)
 
 
@@ -66,6 +69,12 @@ def each_panel(
     for ax, mine in pairs:
         ax.set_title(label(title_of(mine["ladder"].iloc[0]), wide=60 if down else 60 // n))
     return fig, pairs
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows 0, 1, ... from the top."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
 
 
 def legend(fig: Figure) -> Figure:

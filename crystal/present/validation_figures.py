@@ -14,7 +14,7 @@ import pandas as pd
 from ..measure.claims import MARKS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
-from .figures import BLUE, GREEN, GREY, INK, PURPLE, RED, SKY, legend, panels
+from .figures import BLUE, GREEN, GREY, INK, PURPLE, RED, SKY, legend, name_rows, panels
 from .verdicts import grid
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
             y = part["name"].map(names.index) + _shift(options)
             look = {"color": SHADES[options], "label": f"K = {options}"}
             ax.plot(part["coverage"], y, "o", **look)
-        ax.set_yticks(range(len(names)), names)
+        name_rows(ax, names)
         least = min(0.78, frame["coverage"].min() - 0.01)
-        ax.set(xlim=(least, 1.005), ylim=(len(names) - 0.5, -0.5), title="" if i else casts[j])
+        ax.set(xlim=(least, 1.005), title="" if i else casts[j])
     for ax, claim in zip(axes[:, 0], claims, strict=True):
         ax.set_ylabel(claim)
     fig.supxlabel("coverage")
@@ -113,9 +113,9 @@ def plot_alarms(frame: pd.DataFrame) -> Figure:
             look = {"color": SHADES[options], "label": f"{cast}, K = {options}"}
             ax.plot(part["rate"], y, SIGNS[cast], **look)
         ax.axvline(LEVEL, color=GREY, lw=1)
-        ax.set_yticks(range(len(claims)), claims)
+        name_rows(ax, claims)
         ax.set(title=f"wrongly {verdict}", xlabel="share of trials")
-        ax.set(xlim=(-0.002, max(0.07, frame["rate"].max() * 1.1)), ylim=(len(claims) - 0.5, -0.5))
+        ax.set_xlim(-0.002, max(0.07, frame["rate"].max() * 1.1))
     return legend(fig)
 
 
@@ -182,8 +182,8 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
             ax.plot(x, y, marker, color=colour, label=name)
         ax.axvline(FIGURES[reading], color=GREY, lw=1)
         ax.set_xscale("log")
-        ax.set_yticks(range(len(names)), names)
-        ax.set(ylim=(len(names) - 0.5, -0.5), title=f"{reading},\nK = {k}")
+        name_rows(ax, names)
+        ax.set_title(f"{reading},\nK = {k}")
     return legend(fig)
 
 
@@ -210,8 +210,8 @@ def plot_scenarios(frame: pd.DataFrame) -> Figure:
     for x in (ALLOWED, POWER):
         ax.axvline(x, color=GREY, lw=1, ls=":")
     ax.axhline(frame["seed"].sum() - 0.5, color=GREY, lw=1)
-    ax.set_yticks(range(len(frame)), frame["name"])
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(frame) - 0.5, -0.5), xlabel="share of ladders")
+    name_rows(ax, frame["name"])
+    ax.set(xlim=(-0.02, 1.02), xlabel="share of ladders")
     return legend(fig)
 
 

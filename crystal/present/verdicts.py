@@ -30,7 +30,7 @@ from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
 from ..texts import label
 from . import show
-from .figures import BLUE, GREY, HUES, INK, LETTER, LINE, PAPER, WIDTH, each_panel, legend, panels
+from .figures import GREY, HUES, INK, LETTER, LINE, PAPER, each_panel, legend, name_rows, panels
 from .views import (
     NATIVE,
     Compared,
@@ -302,7 +302,7 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
     tasks = list(frame["task"].unique())
     claims = [claim for claim in MARKS if claim in set(frame["claim"])]
     names, count = [label(task) for task in tasks], frame["ladder"].nunique()
-    width = max(WIDTH, LETTER * max(map(len, names)) + 1.5 * count)
+    width = LETTER * max(map(len, names)) + 1.5 * count
     fig, axes = panels(1, count, 0.19 * len(tasks) + 1.6, width, sharey=True)
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
         cells = mine.pivot(index="task", columns="claim", values="verdict")
@@ -326,7 +326,8 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
     columns, count = min(4, len(claims)), len(ladders)
     height = max(LINE, 0.07 * count) * len(tasks) + 0.75
-    width = max(WIDTH, LETTER * max(len(label(task)) for task in tasks) + 0.8 * columns)
+    names = [label(task) for task in tasks]
+    width = LETTER * max(map(len, names)) + 0.8 * columns
     fig, axes = panels(-(-len(claims) // columns), columns, height, width, sharey=True)
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
@@ -344,8 +345,8 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         side = (mark, limit) if above else (0, mark)
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
         ax.axvline(mark, color=GREY, lw=1)
-        ax.set_yticks(range(len(tasks)), map(label, tasks))
-        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=label(claim, wide=9))
+        name_rows(ax, names)
+        ax.set(xlim=(0, limit), title=label(claim, wide=9))
     if count == 1:
         return fig
     for n, ladder in enumerate(ladders):
@@ -384,7 +385,7 @@ def plot_contexts(frame: pd.DataFrame) -> Figure:
         ax.bar(each["place"], each["mean"], color=colours, alpha=0.55, width=0.8)
         ax.plot(mine["place"], mine["cosine"], ".", color=GREY, ms=3, label="a task")
         this = mine[mine["this"]]
-        ax.plot(this["place"], this["cosine"], "D", color=BLUE, label="this task")
+        ax.plot(this["place"], this["cosine"], "D", color=HUES[0], label="this task")
         numbers = {str(n): narrator for n, narrator in enumerate(NARRATORS)}
         who = [label(numbers.get(context, context)) for context in each["context"]]
         ax.set_xticks(each["place"], who, rotation=90)
