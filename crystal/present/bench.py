@@ -146,10 +146,8 @@ def load_growth() -> pd.DataFrame:
         frame = load(part)
         line = frame["contestant"] + (", " + frame["task"] if part == "draws" else "")
         found = frame.assign(growth=part, x=frame[column], line=line)
-        found["seconds"], found["tokens"] = (
-            frame["prompt_seconds"],
-            frame["tokens"] / frame["prompts"],
-        )
+        found["seconds"] = frame["prompt_seconds"]
+        found["tokens"] = frame["tokens"] / frame["prompts"]
         out.append(found[["growth", "x", "contestant", "task", "line", "seconds", "tokens"]])
     return pd.concat(out, ignore_index=True)
 

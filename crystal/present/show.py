@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CrystalError, known
-from ..files import root
+from ..files import file_sha256, root
 from ..texts import cell, code, markdown, plain
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ _current: _Page | None = None
 def begin(template: str, **parameters: Any) -> None:
     """Start the page, in the cell after the parameters, with the template and *every* parameter.
 
-    Other values than those of the page list are told at the page's top.
+    Sets the book's figure style. Other values than those of the page list are told at the top.
     Raises: CrystalError if the parameters are not those the page was started with.
     """
     global _current
@@ -128,7 +128,7 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     dark.write_text(on_dark(drawn), encoding="utf-8")
     about = {"figure": name, "page": page.id, "template": page.template}
     about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, dark, csv)}
+    files = {path.name: file_sha256(path) for path in (svg, dark, csv)}
     _write_json(page.folder / f"{name}.json", about | {"files": files})
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
@@ -174,10 +174,8 @@ def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: D
     (page.folder / f"{name}.js").write_text(script, encoding="utf-8")
     _write_csv(name, data)
     mark = hashlib.sha256(script.encode()).hexdigest()[:8]  # a server's reader gets no old copy
-    linked, inside = (
-        [f'<script defer src="{at}?v={mark}"></script>'],
-        [f"<script>{script}</script>"],
-    )
+    linked = [f'<script defer src="{at}?v={mark}"></script>']
+    inside = [f"<script>{script}</script>"]
     for path in needs:
         folders = (root() / "book" / folder for folder in ("_theme", "_vendor"))
         text = next(f / path for f in folders if (f / path).is_file()).read_text(encoding="utf-8")
