@@ -149,14 +149,17 @@ def load_convergence(
 
 
 def _convergence(panel: str, sampled: Mapping[int, np.ndarray], true: float) -> list[dict]:
-    rows = []
-    for n, counts in sampled.items():
-        for name, estimator in cv.ENTROPIES.items():
-            found = estimator(counts)
-            place = {"panel": panel, "estimator": name, "n": n, "mean": found.mean()}
-            low, high = np.quantile(found, ENDS)
-            rows.append(place | {"low": low, "high": high, "truth": true})
-    return rows
+    return [
+        {"panel": panel, "estimator": name, "n": n} | _repeated(estimator(counts), true)
+        for n, counts in sampled.items()
+        for name, estimator in cv.ENTROPIES.items()
+    ]
+
+
+def _repeated(found: np.ndarray, true: float) -> dict[str, float]:
+    """Mean and central 95 % of repeats of a trial, beside the truth."""
+    low, high = np.nanquantile(found, ENDS)
+    return {"mean": np.nanmean(found), "low": low, "high": high, "truth": float(true)}
 
 
 def plot_convergence(frame: pd.DataFrame) -> Figure:
@@ -245,10 +248,8 @@ def load_same(supports: Sequence[int], n: int, *, repeats: int, seed: int = 0) -
             plugged = ph.tv(first / n, second / n), ph.tv(p, other)
             measures = ("total variation, plug-in", "1 - overlap, unbiased")
             for measure, (values, true) in zip(measures, (plugged, unbiased), strict=True):
-                low, high = np.nanquantile(values, ENDS)
                 place = {"options": k, "pair": pair, "measure": measure}
-                numbers = {"mean": np.nanmean(values), "low": low, "high": high}
-                rows.append(place | numbers | {"truth": float(true)})
+                rows.append(place | _repeated(values, true))
     return pd.DataFrame(rows)
 
 
