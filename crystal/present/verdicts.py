@@ -257,16 +257,19 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     most: off-support on the worst task; answered, asked: prompts, over all tasks; median: of the
     mass answered; few: tasks that too few prompts answer.
     """
-    picked, rows = readouts[readouts["form"] == readouts["rung"].map(dict(NATIVE))], []
-    for (ladder, rung), mine in picked.groupby(["ladder", "rung"], sort=False):
-        left = mine.groupby("task", sort=False)[["off_support", "unresolved"]].mean()
+    place, forms = ["ladder", "rung"], readouts["rung"].map(dict(NATIVE))
+    picked = readouts[readouts["form"] == forms]
+    tasks = picked.groupby([*place, "task"], sort=False)[["off_support", "unresolved"]].mean()
+    over, rows = tasks.groupby(place, sort=False), []
+    for _, mine in picked.groupby(place, sort=False):
         mass = mine["probability"].map(np.sum)
         found = evidence.count(mass.to_numpy())
         each = (evidence.count(one.to_numpy()) for _, one in mass.groupby(mine["task"]))
-        row = {"ladder": ladder, "rung": rung, **left.mean(), "most": left["off_support"].max()}
-        row |= {"answered": found.answered, "asked": found.asked, "median": found.median}
-        rows.append(row | {"few": sum(not one.measurable for one in each)})
-    return pd.DataFrame(rows)
+        few = sum(not one.measurable for one in each)
+        rows.append((found.answered, found.asked, found.median, few))
+    out = over.mean().assign(most=over["off_support"].max())
+    counts = pd.DataFrame(rows, out.index, ["answered", "asked", "median", "few"])
+    return out.join(counts).reset_index()
 
 
 def answered_told(left: pd.DataFrame) -> str:
