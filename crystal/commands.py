@@ -119,10 +119,10 @@ def reproduce(jobs: int | None, ladders: str) -> None:
 @command(JOBS)
 def bundle(jobs: int | None) -> None:
     """as reproduce, then the book, its data and its code as one archive to deposit"""
-    from .book import bundle
+    from .book import binding
 
     reproduce(jobs, "")
-    print(bundle.write())
+    print(binding.pack())
 
 
 @command(
