@@ -156,7 +156,6 @@ class Automaton:
         self._decoded = functools.cache(self._decoded)
         self._read_char = functools.cache(self._read_char)
         self._possible = functools.cache(self._possible)
-        self._reachable = functools.cache(self._reachable)
 
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
@@ -177,10 +176,6 @@ class Automaton:
             if isinstance(text, int):
                 return text
         return self._verdict(text)
-
-    def reachable(self, state: int) -> np.ndarray:
-        """Which options a continuation may still decide for: (options,) bool, never too few."""
-        return self._reachable(self.states[state][0])
 
     def within(self, state: int, pending: bytes) -> int:
         """The code after the first bytes of a character, from a state that is within none."""
@@ -234,12 +229,6 @@ class Automaton:
             if len(self.states) > len(self._next):
                 self._next = np.concatenate([self._next, np.full_like(self._next, _UNKNOWN)])
         return self._index[key]
-
-    def _reachable(self, text: str) -> np.ndarray:
-        out = np.zeros(len(self.task.options), bool)
-        alike = [c for s, c in self.codes.items() if s.startswith(text) or text.startswith(s)]
-        out[[-2 - code for code in alike]] = True
-        return out
 
     def _read_char(self, text: str, char: str) -> str | int:
         """The text that is still open, or the code of the decision."""

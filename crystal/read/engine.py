@@ -318,13 +318,13 @@ def _whole(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Ten
 # -- memory
 
 
-def in_parts(engine, prompts: Sequence, work: Callable, batch: int | None = None) -> list:
-    """`work` (part -> list) on at most `batch` (None: the engine's) prompts at a time, joined.
+def in_parts(engine, prompts: Sequence, work: Callable) -> list:
+    """`work` (part -> list) on at most `engine.batch` prompts at a time, joined.
 
     A part that does not fit is done again with half the prompts and half the nodes per forward, and
     the engine keeps to these. Raises: CrystalError if a prompt does not fit, node by node.
     """
-    size, done = batch or engine.batch, []
+    size, done = engine.batch, []
     while len(done) < len(prompts):
         try:
             done += work(prompts[len(done) : len(done) + size])
