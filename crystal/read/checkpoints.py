@@ -28,7 +28,7 @@ from ..ask import sources
 from ..ask.ladders import pins, weights_sha256
 from ..ask.sources import refusal
 from ..errors import CrystalError
-from ..files import cache, mend_of
+from ..files import cache, explained
 
 _REALS = ("F64", "F32", "F16", "BF16")
 _LISTED = {
@@ -199,21 +199,21 @@ def _beside(folder: Path) -> dict[str, str]:
 
 def _convert(file: Path, sha256: str, folder: Path) -> None:
     print(f"converting {file.name} to safetensors (once)", file=sys.stderr, flush=True)
-    try:
+    with explained("the checkpoint cannot be converted", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as aside:
             whole = Path(aside) / "whole"
-            meta = _write(file, whole) | {
-                "sha256": sha256,
-                "transformers": transformers.__version__,
-            }
-            note = Converted(**meta, files=_beside(whole), weights=weights_sha256(whole))
+            meta = _write(file, whole)
+            note = Converted(
+                **meta,
+                sha256=sha256,
+                transformers=transformers.__version__,
+                files=_beside(whole),
+                weights=weights_sha256(whole),
+            )
             (whole / NOTE).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
             if not folder.exists():  # another process may have made it meanwhile
                 os.replace(whole, folder)
-    except OSError as error:
-        what = f"the checkpoint cannot be converted: {error.strerror or error}"
-        raise CrystalError(what, where=folder, mend=mend_of(error, folder)) from error
 
 
 def _write(file: Path, folder: Path) -> dict[str, str]:
