@@ -25,10 +25,8 @@ from .prompts import (
 )
 from .tasks import READ_VERSION, Task
 
-_LATER = (
-    "endpoint",
-    "relative",
-)  # fields of `Decoding` that came after the first cells were stored
+_LATER = ("endpoint", "relative")  # fields of `Decoding` that came after cells were stored
+_WALKED = ("budget", "relative", "max_nodes", "max_depth", "temperature")
 _CAST = {  # 1 and 1.0 are one budget
     "str": str,
     "int": int,
@@ -74,6 +72,11 @@ class Decoding:
         fields = _plain(self).items()
         return canonical({name: value for name, value in fields if name not in _LATER or value})
 
+    @property
+    def walked(self) -> dict[str, float]:
+        """The fields that `crystal.read.readout` takes."""
+        return {name: getattr(self, name) for name in _WALKED}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -86,9 +89,7 @@ class Cell:
 
     model: str  # folder relative to the repository, or hub id
     revision: str  # sha256 of local weights, or the hub's commit
-    config_sha256: (
-        str  # of a local config.json, which the weights' hash does not see; "" on the hub
-    )
+    config_sha256: str  # of a local config.json; "" on the hub, whose commit covers it
     tokenizer_revision: str  # tokenizer.json and chat template
     dtype: str
     prompt_ids: tuple[int, ...]  # what the model saw, after template and BOS
@@ -179,19 +180,16 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
 
 def situations(grid: str, budget: float | None = None) -> tuple[Situation, ...]:
     """Those of a grid; budget: in place of their own."""
-    found = GRIDS[grid]
+    found, replace = GRIDS[grid], dataclasses.replace
     found = found() if callable(found) else found
     if budget is None:
         return found
-    replace = dataclasses.replace
     return tuple(replace(s, decoding=replace(s.decoding, budget=budget)) for s in found)
 
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:
     """The prompt of that id, of whichever set. Raises: KeyError."""
-    return (
-        _WORLD[name] if name in _WORLD else {prompt.id: prompt for prompt in load_prompts()}[name]
-    )
+    return _WORLD.get(name) or {prompt.id: prompt for prompt in load_prompts()}[name]
 
 
 _WORLD = {prompt.id: prompt for prompt in PROMPTS}

@@ -179,7 +179,7 @@ class Worker:
         import torch
 
         if self.reader:
-            self.reader.unload()
+            self.reader.machine.unload()
         self.reader, wanted = None, self.plan.ladder.rung(rung)
         if not is_here(wanted):
             what = f"a worker lacks the weights of rung {rung!r} of {wanted.ladder}"

@@ -124,8 +124,7 @@ def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) 
     if how.kind == "draws":
         texts = draw_many(machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
         return [(lines(one),) for one in texts]
-    names = ("budget", "relative", "max_nodes", "max_depth")
-    exact = readout(machine, ids, task, **{name: getattr(how, name) for name in names})
+    exact = readout(machine, ids, task, **how.walked)
     return [({}, one.options.tolist(), one.off_support, one.unresolved) for one in exact]
 
 

@@ -170,10 +170,8 @@ class Reader:
         cells = self.cells(batch.place, batch.task)[batch.start : batch.stop]
         if not cells:
             return Read(batch, (), 0.0, 0.0, self.made)
-        names = ("budget", "relative", "max_nodes", "max_depth", "temperature")
-        how = {name: getattr(asked.decoding, name) for name in names}
         ids = [cell.prompt_ids for _, cell in cells]
-        found = readout(self.machine, ids, TASKS[batch.task], **how)
+        found = readout(self.machine, ids, TASKS[batch.task], **asked.decoding.walked)
         rows = tuple(
             store.Row(cell, asked.form, prompt, r.options, r.off_support, r.unresolved, r.tokens)
             for (prompt, cell), r in zip(cells, found, strict=True)
@@ -192,17 +190,13 @@ class Reader:
                 found.append((p.id, cell))
         return found
 
-    def unload(self) -> None:
-        """Give the memory back: two checkpoints may not fit beside each other."""
-        self.machine.unload()
-
 
 def read_here(plan: Plan) -> Iterator[Read]:
     """Every batch in the plan's order; each checkpoint is unloaded before the next is loaded."""
     for rung in plan.rungs:
         reader = Reader(plan, rung, plan.held(rung))
         yield from map(reader.read, plan.batches(rung.name))
-        reader.unload()
+        reader.machine.unload()
 
 
 # -- keeping and comparing

@@ -286,7 +286,7 @@ def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.D
         for rung in ladder.rungs
         for s in situations(rung.grid, budget)
     ]
-    for today in map(pd.DataFrame, (rungs, _situations(tasks, _prompts(ladder)))):
+    for today in map(pd.DataFrame, (rungs, asked_today(tasks, _prompts(ladder)))):
         frame = frame.merge(today, on=[column for column in today if column in frame])
     mass = [float(law.sum()) for law in frame["probability"]]
     return frame.assign(ladder=ladder.name, answered=mass)[_COLUMNS]
@@ -299,7 +299,7 @@ def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
     return list((first | {prompt.id: prompt for prompt in more} | first).values())
 
 
-def _situations(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:
+def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:
     """Every prompt x form of the tasks: what a stored row must agree with or does not hold."""
     return [
         {"task": task.name, "task_sha256": sha256, "form": form, "prompt": prompt.id}
