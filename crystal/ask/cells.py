@@ -1,7 +1,7 @@
 """What is asked of a checkpoint, and the key of one experiment.
 
-A grid, named by a ladder's description for each checkpoint, says in which situations every task is
-put to it. A cell is one experiment: whatever can change its numbers changes its key.
+A grid, named by a ladder's description, says in which situations every task is put to a checkpoint.
+A cell is one experiment: whatever can change its numbers changes its key.
 """
 
 from __future__ import annotations
@@ -47,8 +47,11 @@ def digest(value: object) -> str:
 
 def _plain(instance: object) -> dict:
     """Fields of a dataclass as JSON values, cast by its annotations; others are left out."""
-    fields = [field for field in dataclasses.fields(instance) if field.type in _CAST]
-    return {field.name: _CAST[field.type](getattr(instance, field.name)) for field in fields}
+    return {
+        field.name: _CAST[field.type](getattr(instance, field.name))
+        for field in dataclasses.fields(instance)
+        if field.type in _CAST
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class Decoding:
 
     @functools.cached_property
     def text(self) -> str:
-        """Canonical JSON, as stored; without empty fields of _LATER, as before there were such."""
+        """Canonical JSON, as stored, without empty fields of _LATER."""
         fields = _plain(self).items()
         return canonical({name: value for name, value in fields if name not in _LATER or value})
 
@@ -82,9 +85,8 @@ class Decoding:
 class Cell:
     """One situation in which a model answers. Equal keys mean the same experiment.
 
-    Of a served model (`decoding.endpoint`) we know what we sent, not what it made of it: prompt_ids
-    are the bytes of the text in UTF-8, config_sha256 and tokenizer_revision are "", dtype is what
-    whoever runs the server says.
+    Of a served model (`decoding.endpoint`) we know only what we sent: prompt_ids are the bytes of
+    the text in UTF-8, config_sha256 and tokenizer_revision are "".
     """
 
     model: str  # folder relative to the repository, or hub id
@@ -146,10 +148,7 @@ def _probe(form: str, **decoding) -> Situation:
 
 
 def _natural(*forms: str, once: bool = False) -> Callable[[], tuple[Situation, ...]]:
-    """The natural prompts in these forms; they lie in a file, so they are looked up when asked for.
-
-    once: the first wording of every context.
-    """
+    """The natural prompts in these forms, read from a file when asked for; once: one wording."""
 
     def found() -> tuple[Situation, ...]:
         prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")

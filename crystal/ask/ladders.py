@@ -66,7 +66,7 @@ class Rung:
 
     @property
     def native_form(self) -> str:
-        """The form this rung was made for: raw text for a base, the chat template once tuned."""
+        """What this rung was made for: raw text for a base, the chat template once tuned."""
         return "completion" if self.stage == "base" else "chat"
 
     @property
@@ -100,8 +100,8 @@ class Ladder:
 
     def rung(self, name: str) -> Rung:
         """Raises: CrystalError, with the rungs there are, for an unknown name."""
-        known(name, [rung.name for rung in self.rungs], f"rung of {self.name}")
-        return next(rung for rung in self.rungs if rung.name == name)
+        rungs = {rung.name: rung for rung in self.rungs}
+        return rungs[known(name, rungs, f"rung of {self.name}")]
 
     def __str__(self) -> str:
         """How it stands, in a line."""
@@ -148,8 +148,7 @@ def description(name: str) -> Path:
 def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
     """The ladder of that name. unpinned: it may lack commits.
 
-    Raises: CrystalError for an unknown ladder, a description that is not sound (a field, a hash,
-    the order of stages), or a rung that is not pinned.
+    Raises: CrystalError for an unknown ladder, an unsound description, or an unpinned rung.
     """
     path = description(name)
     return _parsed(name, path, texts.read_text(path, _mend(path)), unpinned)
@@ -160,11 +159,11 @@ def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
     raw = texts.parse_yaml(text, path, _mend(path))
     try:
         raw = _fields(raw, Ladder, "the ladder")
-        rows = [
-            {"ladder": name} | _fields(row, Rung, f"rung {number}")
+        rungs = (
+            Rung(ladder=name, **_fields(row, Rung, f"rung {number}"))
             for number, row in enumerate(raw["rungs"], 1)
-        ]
-        ladder = Ladder(**raw | {"rungs": tuple(Rung(**row) for row in rows)})
+        )
+        ladder = Ladder(**raw | {"rungs": tuple(rungs)})
         _check(ladder, path)
     except ValueError as error:
         raise CrystalError(str(error), where=path, mend=_mend(path)) from error
@@ -214,8 +213,8 @@ def _fields(raw: object, kind: type, what: str) -> dict:
             raise ValueError(f"{what} lacks the field {name!r}")
         if name in raw and misfit(raw[name], shape := _TYPES[field_.type]):
             quotes = "; put it in quotes" if shape is text else ""
-            is_ = f"{shown(raw[name])}{quotes}"
-            raise ValueError(f"{what}: {name} must be of type {field_.type}, is {is_}")
+            is_ = f"of type {field_.type}, is {shown(raw[name])}{quotes}"
+            raise ValueError(f"{what}: {name} must be {is_}")
     return {name: tuple(value) if name == "demonstrated" else value for name, value in raw.items()}
 
 
@@ -258,7 +257,7 @@ def _check(ladder: Ladder, path: Path) -> None:
 
 
 def weights_sha256(folder: str | Path) -> str:
-    """sha256 of `folder`/model.safetensors, 64 hex digits: the revision of a local rung."""
+    """sha256 of a folder's model.safetensors, 64 hex digits: the revision of a local rung."""
     return file_sha256(Path(folder) / WEIGHTS)
 
 
@@ -270,11 +269,10 @@ def config_sha256(rung: Rung) -> str:
 
 def pins(folder: Path) -> dict[str, str]:
     """Path in the folder -> sha256 of every file, but the weights, that a loader may read."""
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix in _READ and path.is_file())
     return {
         path.relative_to(folder).as_posix(): file_sha256(path)
-        for path in found
-        if path != folder / WEIGHTS
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _READ and path.is_file() and path != folder / WEIGHTS
     }
 
 
@@ -284,14 +282,13 @@ def shipped(rung: Rung) -> bool:
 
 
 def is_here(rung: Rung) -> bool:
-    """Whether its weights lie on this machine; of a hub rung, whether they may be fetched."""
+    """Whether its weights lie on this machine, or may be fetched."""
     return not rung.local or rung.weights.is_file()
 
 
 def check_weights(rung: Rung) -> None:
-    """Raises: CrystalError if what lies in a rung's folder is not what its ladder names.
-
-    A hub commit is the hub's to check, but it must be pinned.
+    """Raises: CrystalError if what lies in a rung's folder is not what its ladder names, or if a
+    rung of the hub, which checks its commits itself, is not pinned.
     """
     check_pinned(rung)
     if not rung.local:
