@@ -1,17 +1,11 @@
-"""The reading rule as an automaton over bytes, and a whole vocabulary pushed through it.
-
-    Vocabulary  tokens sorted by their bytes: a trie, every node of which is a range of ranks
-    Automaton   task -> what every byte does to an answer that is still being read
-    Table       which tokens leave an answer open and which decide it, as ranges of ranks
-
-Numpy only: knows no model.
-"""
+"""The reading rule as an automaton over bytes, and a whole vocabulary pushed through it."""
 
 from __future__ import annotations
 
 import codecs
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,14 +18,11 @@ from .vocabulary import END, VOID
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
 _UNKNOWN = np.iinfo(np.int32).min
-_WORD, _OTHER = (
-    "Жعא中あㄱ",
-    "→∴◊※∎",
-)  # a word character and another: the first that no spelling holds
+_WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first that no spelling holds is used
 
 
 def option_code(k: int) -> int:
-    """The code of "decided: option number k". Codes below zero are decided, others are states."""
+    """Of "decided: option number k". Codes below zero are decided, others are states."""
     return -2 - k
 
 
@@ -160,22 +151,17 @@ class Automaton:
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
         found = self._next[states, bytes_]
-        new = np.unique(states[found == _UNKNOWN] * 256 + bytes_[found == _UNKNOWN])
-        for state, byte in zip(*(half.tolist() for half in np.divmod(new, 256)), strict=True):
-            code = self._read_byte(
-                state, byte
-            )  # first: it may add states, which may move the array
+        new = np.unique((states * 256 + bytes_)[found == _UNKNOWN])
+        for state, byte in map(divmod, new.tolist(), itertools.repeat(256)):
+            code = self._read_byte(state, byte)  # first: it may make `_next` a larger array
             self._next[state, byte] = code
         return self._next[states, bytes_]
 
     def end(self, state: int) -> int:
         """The code when the answer ends here; an unfinished character has become U+FFFD."""
         text, pending = self.states[state]
-        for char in pending.decode("utf-8", "replace"):
-            text = self._read_char(text, char)
-            if isinstance(text, int):
-                return text
-        return self._verdict(text)
+        text = self._read(text, pending.decode("utf-8", "replace"))
+        return text if isinstance(text, int) else self._verdict(text)
 
     def within(self, state: int, pending: bytes) -> int:
         """The code after the first bytes of a character, from a state that is within none."""
@@ -194,11 +180,8 @@ class Automaton:
     def _read_byte(self, state: int, byte: int) -> int:
         text, pending = self.states[state]
         chars, pending = self._decoded(pending, byte)
-        for char in chars:
-            text = self._read_char(text, char)
-            if isinstance(text, int):
-                return text
-        return self._settle(text, pending)
+        text = self._read(text, chars)
+        return text if isinstance(text, int) else self._settle(text, pending)
 
     def _decoded(self, pending: bytes, byte: int) -> tuple[list[str], bytes]:
         """The characters that a byte completes, and what is unfinished then.
@@ -230,8 +213,15 @@ class Automaton:
                 self._next = np.concatenate([self._next, np.full_like(self._next, _UNKNOWN)])
         return self._index[key]
 
-    def _read_char(self, text: str, char: str) -> str | int:
+    def _read(self, text: str, chars: Iterable[str]) -> str | int:
         """The text that is still open, or the code of the decision."""
+        for char in chars:
+            text = self._read_char(text, char)
+            if isinstance(text, int):
+                break
+        return text
+
+    def _read_char(self, text: str, char: str) -> str | int:
         if not text and char in LEAD:
             return ""
         text += char.lower() if char.isascii() else char
@@ -279,7 +269,7 @@ class Row:
 
 @dataclass
 class Table:
-    """What every token does in every state of a task; a row is made when its state is first met."""
+    """What every token does in every state of a task; a row is made when it is first asked for."""
 
     vocabulary: Vocabulary
     automaton: Automaton
