@@ -2,7 +2,7 @@
 
 It is that of ancestral sampling, nothing truncated, read by `crystal.ask.tasks.read`, summed over
 every tokenization. The tree of token prefixes whose answer is still open is walked from its most
-probable nodes on; what is too small to matter is left `unresolved`. Knows no store.
+probable nodes on; what is too small to matter is left `unresolved`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .tree import ROOT
 
 BUDGET, RELATIVE = 1e-4, 0.01  # where neither is named
 LEADS = 16  # nodes that hold only LEAD are computed as often as all others, and this many besides
-MARGIN = 0.1  # of the budget: 1-2 % more tokens than without, in 10-16 % fewer forwards
+MARGIN = 0.1  # of the tolerance, spent to spare small forwards: 1-2 % more tokens in 10-16 % fewer
 BLOCK = 256  # tokens of a vocabulary whose weights are summed in the logits' own precision
 ROWS = 2**22  # logits that are worked on at a time on a CPU: more would leave its cache
 
@@ -124,7 +124,7 @@ def masses(
     """Weights of next tokens, the largest of a row being 1: (n + m + a,) float64, on the device.
 
     All of each node, each range, each single rank. logits: (n, V); order: rank -> id, filled up to
-    whole blocks; there: puts an array on the device. Sums are kept within blocks in the logits'
+    whole blocks; there: puts an array on the device. Sums are taken within blocks in the logits'
     precision, over blocks in float64: a range is right to some 1e-7 of its blocks.
     """
     step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
@@ -180,10 +180,10 @@ class Walk:
 
     Of all that is open below a prompt, the smallest nodes that fit into the budget together wait;
     the others are computed. A queue that takes the most probable open node until no more than the
-    budget is open would compute each of these, too: if it ended before, this node and all smaller
-    ones of today would be open, which is more than the budget. So with nothing to spare, the tokens
-    are the queue's, in a few rounds. The last few nodes take rounds of their own; to save these,
-    `spare` of the budget is not used while more is open.
+    budget is open would compute each of these, too: if it ended before one, that node and all
+    smaller ones would be open, more than the budget. So with nothing to spare, the tokens are the
+    queue's, in a few rounds. To save rounds of the last few nodes, `spare` of the budget is not
+    used while more is open.
     """
 
     engine: Engine
@@ -227,7 +227,7 @@ class Walk:
         return [self._result(i) for i in range(size)]
 
     def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
-        """All that is to be known of some nodes' next token, perhaps not yet computed."""
+        """What is to be known of their next token; a GPU may still compute it."""
         states, which = np.unique(nodes.state, return_inverse=True)
         rows = [self.table.row(s) for s in states.tolist()]
         node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
@@ -240,7 +240,7 @@ class Walk:
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open.
 
-        Here the device is waited for, once.
+        Waits for the device, once.
         """
         values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
         width, ends = self.classes.shape[1], np.cumsum([len(s.values) for s in seen])[:-1]
@@ -292,17 +292,12 @@ class Walk:
         return nodes[~(deep | small)]
 
     def _choose(self, nodes: Nodes) -> tuple[Nodes, Nodes]:
-        """Those to be computed now, ordered by prompt, and those that wait.
-
-        What is open below a prompt that is done is left.
-        """
-        size = len(self.prompts)
+        """Those to be computed now, ordered by prompt, and those that wait."""
+        size, lost = len(self.prompts), self.unresolved - self.led
         # cut by depth: a budget that can no longer be kept must not drive the walk
-        lost = self.unresolved - self.led
         lost = np.where(lost > self.budget, 0, lost)
         open_ = np.bincount(nodes.owner, nodes.mass, size)
-        done = lost + open_ <= self.budget
-        done |= self.expanded >= self.max_nodes
+        done = (lost + open_ <= self.budget) | (self.expanded >= self.max_nodes)
         self._leave(nodes[done[nodes.owner]])
         nodes = nodes[~done[nodes.owner]]
         order = np.lexsort((nodes.mass, nodes.owner))
@@ -310,8 +305,7 @@ class Walk:
         count = np.bincount(owner, minlength=size)
         end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
         # what is open may yet be answered, and the budget grow: smaller nodes than that leaves wait
-        hoped = self.relative * (self.classes[:, :-1].sum(1) + open_)
-        hoped = np.minimum(hoped, open_ / 8)
+        hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
         allowed = np.maximum(np.maximum(self.budget - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest

@@ -5,9 +5,8 @@ the vocabulary's strings and compared, for every id, with what the tokenizer dec
 (`decode([i])` loses leading spaces). Where they differ, decoding is right; where it depends on the
 tokens beside a token, the tokenizer is refused.
 
-What is asked must be what the user wrote, and the model must be about to answer. So a chat template
-is tried on words of ours: it must render a user's text whole, white space at its ends apart, and
-leave the assistant's turn open; otherwise it is refused. Knows no model's weights.
+A chat template is tried on words of ours: it must render a user's text whole, white space at its
+ends apart, and leave the assistant's turn open; otherwise it is refused.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ class _InContext:
         return rows
 
     def _decoded(self, i: int) -> bytes:
-        """What a token decodes to, where it is whole and the same beside each anchor and itself."""
+        """What a token decodes to, where that is whole and the same beside each anchor."""
         pairs = itertools.product(self.anchors, repeat=2)
         found = {self._between([a, i, b]) for a, b in pairs}
         text = found.pop() if len(found) == 1 else None
@@ -203,22 +202,21 @@ def end_ids(model, tokenizer) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Prompts of one tokenizer. ends: ids that end an answer. where: the checkpoint, for errors."""
+    """Prompts of one tokenizer."""
 
     tokenizer: object
-    ends: Set[int]
-    where: str
+    ends: Set[int]  # ids that end an answer
+    where: str  # the checkpoint, for errors
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
 
-        Completion form: text and reply, joined by one space unless the text ends in white space, as
-        the tokenizer begins a text; what it adds behind one is left out. Chat form: the user's
-        message in the template, then the reply where the template puts an assistant's message. If
-        template and tokenizer both write a beginning of sequence, one is left out.
-        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that
-        does not render the text whole or open the assistant's turn, a prompt that ends in an end
-        token.
+        Completion form: text and reply, `joined`, as the tokenizer begins a text; what it adds
+        behind one is left out. Chat form: the user's message in the template, then the reply where
+        the template puts an assistant's message. If template and tokenizer both write a beginning
+        of sequence, one is left out.
+        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that is
+        refused, a prompt that ends in an end token.
         """
         known(form, FORMS, "form")
         ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
@@ -265,7 +263,7 @@ class Encoder:
 
     @cached_property
     def _asked(self) -> str:
-        """The template around our user's message, up to where an answer begins."""
+        """Our user's message, up to where an answer begins."""
         return self._rendered(("user", _USER))
 
     @cached_property
@@ -277,11 +275,9 @@ class Encoder:
         """As `_asked`. Raises: CrystalError if the assistant's turn is not open at its end."""
         begins = self._turn.startswith(self._closed)
         if self._asked == self._closed and begins and self._turn[len(self._closed) :].strip():
-            raise self._refused(
-                "the chat template does not open the assistant's turn "
-                "(it ignores add_generation_prompt)",
-                f"begin the answer with --reply, or {_RAW}",
-            )
+            what = "the chat template does not open the assistant's turn"
+            mend = f"begin the answer with --reply, or {_RAW}"
+            raise self._refused(f"{what} (it ignores add_generation_prompt)", mend)
         return self._asked
 
     @cached_property
