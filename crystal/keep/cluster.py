@@ -138,9 +138,9 @@ def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) ->
     wanted = {name: amount for name, amount in need.items() if amount}
     room = sum(int(min(node.get(name, 0) / wanted[name] for name in wanted)) for node in nodes)
     if not room:
-        memory = f"{need['memory'] / 1e9:.3g} GB of memory"
-        what = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs and {memory}"
-        what = f"no node of the cluster has room for a worker, which takes {what}"
+        takes = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs"
+        takes = f"{takes} and {need['memory'] / 1e9:.3g} GB of memory"
+        what = f"no node of the cluster has room for a worker, which takes {takes}"
         mend = "fewer --gpus-per-worker, a smaller OMP_NUM_THREADS, or larger nodes"
         raise CrystalError(what, where=address(), mend=mend)
     return room
@@ -157,7 +157,6 @@ class Worker:
         self.plan, self.threads, self.reader = plan, threads, None
 
     def start(self) -> dict[str, str]:
-        """Versions of what the numbers depend on."""
         return manifest.versions()
 
     def read(self, batch: Batch, held: frozenset[str]) -> Read:
@@ -183,8 +182,8 @@ class Worker:
         self.reader, wanted = None, self.plan.ladder.rung(rung)
         if not is_here(wanted):
             what = f"a worker lacks the weights of rung {rung!r} of {wanted.ladder}"
-            mend = "keep the repository where all nodes see it (CRYSTAL_ROOT names the place on "
-            raise CrystalError(what, where=root() / wanted.source, mend=f"{mend}a node)")
+            mend = "keep the repository where all nodes see it (on a node, CRYSTAL_ROOT names it)"
+            raise CrystalError(what, where=root() / wanted.source, mend=mend)
         torch.set_num_threads(self.threads)  # another number would sum in another order
         self.reader = Reader(self.plan, wanted, held)
 
@@ -197,7 +196,7 @@ class Board:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.lost = plan, []
-        self.order = deque(batch for rung in plan.rungs for batch in plan.batches(rung.name))
+        self.order = deque(plan.batches())
         self.waiting = self.order.copy()
         self.done: dict[Batch, Read | None] = {}
 

@@ -3,8 +3,7 @@
 Here: stage ends in their native forms x tasks x the twenty probe prompts. Only the line of the
 answer is kept: to stop the model there would give the same counts of lines.
 A server says little of what it serves. Its name for the model is checked against the ladder where
-it is a folder on this machine or a hub id; otherwise the record says "unchecked". The distribution
-is the server's, its tokenizer and template included.
+it is a folder on this machine or a hub id; otherwise the record says "unchecked".
 """
 
 from __future__ import annotations
@@ -190,10 +189,10 @@ def draw_served(
 def identify(
     ladder: Ladder, model: str, rung: str | None, listed: Sequence[dict]
 ) -> tuple[Rung, str]:
-    """The rung that a served model is, and by what that is known.
+    """The rung that a served model is, and by what that is known, or "unchecked".
 
-    That is the weights' sha256, a commit, a hub id, or "unchecked". listed: what the server says it
-    serves; vLLM names a "root", the folder or hub id, beside an alias.
+    listed: what the server says it serves; vLLM names a "root", the folder or hub id, beside an
+    alias.
     Raises: CrystalError if it is another one than `rung`, or if nothing tells which one it is.
     """
     roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
@@ -206,11 +205,9 @@ def identify(
     found, how = told
     if found is None or (rung is not None and ladder.rung(rung) != found):
         is_ = found.name if found else "none of its rungs"
-        wanted = f", not {rung}" if rung else ""
-        raise CrystalError(
-            f"by its {how} {model!r} is {is_} of {ladder.name}{wanted}",
-            mend="serve the rung's own checkpoint, or name the rung that is served",
-        )
+        what = f"by its {how} {model!r} is {is_} of {ladder.name}{f', not {rung}' if rung else ''}"
+        mend = "serve the rung's own checkpoint, or name the rung that is served"
+        raise CrystalError(what, mend=mend)
     return found, how
 
 

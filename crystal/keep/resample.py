@@ -3,8 +3,8 @@
 A grid is cut into batches of cells, and where the cuts lie is part of the result: in its last
 digits a distribution depends on the prompts that share its tree. So they follow from the plan and
 from what the store held when the run began, and from nothing else: the cells of a task in the order
-of its prompts, less those that were there, BATCH at a time. The only writer of what is read, here
-or on a cluster (`crystal.keep.cluster`).
+of its prompts, less those that were there, BATCH at a time. Writes what is read, here or on a
+cluster (`crystal.keep.cluster`).
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut 
 # How far a probability may move on another processor, where sums are taken in another order. fp32:
 # other threads or batches moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that.
 # Narrower: other batches moved 1,200 cells of nano-llama and nano-olmo2 by 1.5e-2 (bf16) and 2e-3
-# (fp16) at most; three times that, since a false alarm is loud. What is left unresolved comes on
-# top: one run may keep a prefix at the edge of the budget, and another leave it.
+# (fp16) at most; three times that. What is left unresolved comes on top: one run may keep a prefix
+# at the edge of the budget, and another leave it.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
 # A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters)
 # takes. A form of a nano rung, 7e10, stays whole; of a model of 1e8 parameters every task is more.
-# A kill loses no more. Not seconds, which would cut other files on another machine.
+# Not seconds, which would cut other files on another machine.
 SHARD_WORK = 1e11
 
 SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a log
@@ -106,10 +106,11 @@ class Plan:
         grid = situations(self.ladder.rung(rung).grid, self.budget)
         return {place: one for place, one in enumerate(grid) if one.form in self.forms}
 
-    def batches(self, rung: str) -> list[Batch]:
-        """Of one rung, in order. Where the store holds cells, the last ones come out empty."""
+    def batches(self, *rungs: str) -> list[Batch]:
+        """Of these, else of all, in order. Where the store holds cells, the last come out empty."""
         return [
             Batch(rung, place, task, start, min(start + BATCH, len(situation.prompts)))
+            for rung in rungs or [rung.name for rung in self.rungs]
             for place, situation in self.asked(rung).items()
             for task in self.tasks
             for start in range(0, len(situation.prompts), BATCH)
@@ -222,9 +223,9 @@ def resample(
     Returns: one row per rung, form and temperature: cells, new (written), compared, median and max
     (over the compared cells, the largest absolute difference of an option's or off_support's
     probability), tokens (each cell's counted by itself) and seconds of computing.
-    Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
-    pinned, or, once all is read and written, cells above the tolerance; and what `hire` raises.
+    pinned, or, once all is written, cells that moved by more than ROUNDING and what either read-out
+    left unresolved; and what `hire` raises.
     """
     ladder = load_ladder(name, unpinned=True)  # rungs that are not asked for need no commit
     closed = [task.name for task in TASKS.values() if task.closed]
@@ -272,10 +273,9 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
     parts: list[_Part] = []
     stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
-    order = [batch for rung in plan.rungs for batch in plan.batches(rung.name)]
+    order = plan.batches()
     last = {batch[:2]: batch for batch in order}
-    total = sum(batch.stop - batch.start for batch in order)
-    with bar(total, plan.ladder.name) as shown:
+    with bar(sum(batch.stop - batch.start for batch in order), plan.ladder.name) as shown:
         try:
             for read in reads:
                 place = read.batch[:2]

@@ -70,10 +70,9 @@ def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
     prompt, law = prompt_of(row.prompt), np.asarray(row.probability, dtype=np.float64)
     if not is_distribution(row):
-        parts = f"shape {law.shape}, total {law.sum() + row.off_support + row.unresolved}"
-        raise unsound(
-            row, f"not a distribution over the {len(task.options)} options of {task.name}: {parts}"
-        )
+        what = f"not a distribution over the {len(task.options)} options of {task.name}"
+        total = law.sum() + row.off_support + row.unresolved
+        raise unsound(row, f"{what}: shape {law.shape}, total {total}")
     ids = np.asarray(cell.prompt_ids, "<i4").tobytes()
     fields = {"prompt_ids": ids, "tokens": int(row.tokens), "probability": law.astype(np.float32)}
     return plain(row, joined(prompt.text(task, row.form), prompt.reply(task))) | fields
@@ -150,9 +149,9 @@ def append(ladder: str, rows: Iterable[Row], producer: dict) -> Path:
     """
     rows = list(rows)
     ((model, revision, form),) = {(row.cell.model, row.cell.revision, row.form) for row in rows}
-    part = {"checkpoint": 0, "form": form, "rows": len(rows)}
-    part |= {name: producer[name] for name in ("seconds", "created")}
-    made = {k: value for k, value in producer.items() if k not in part} | {"parts": [part]}
+    made = dict(producer)
+    when = {name: made.pop(name) for name in ("seconds", "created")}
+    made["parts"] = [{"checkpoint": 0, "form": form, "rows": len(rows), **when}]
     facts = {"rows": len(rows), "forms": [form], "checkpoints": [[model, revision]]}
     facts |= {"tasks": sorted({row.cell.task for row in rows}), "producers": [made]}
     blob, new = packed(table_of(rows)), [row.cell.key for row in rows]
@@ -195,11 +194,9 @@ def parsed(ladder: str, record: dict, kind: str, parse: Callable[[bytes], pa.Tab
     try:
         return parse(blob)
     except (pa.ArrowException, KeyError, OSError) as error:
-        held, where = (
-            {SAMPLES: "read-outs"}.get(kind, kind),
-            manifest.shard_path(ladder, record, kind),
-        )
+        held = "read-outs" if kind == SAMPLES else kind
         what = f"a shard holds no {held}: {' '.join(str(error).split())}"
+        where = manifest.shard_path(ladder, record, kind)
         raise CrystalError(what, where=where, mend=manifest.mend(ladder, kind)) from error
 
 
