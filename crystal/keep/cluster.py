@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from ..ask.ladders import DTYPES, Ladder, Rung, is_here
 from ..errors import CrystalError
 from ..files import PACKAGE, root
+from ..texts import reason
 from . import manifest
 from .resample import Batch, Plan, Read, Reader
 
@@ -108,7 +109,7 @@ def connect(ray: ModuleType, processors: int) -> bool:
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=where, **how)
     except (OSError, RuntimeError, ValueError, ImportError) as error:
-        why = getattr(error, "strerror", None) or first_line(error)
+        why = getattr(error, "strerror", None) or reason(error)
         raise CrystalError(
             f"the Ray cluster cannot be reached: {why}",
             where=f"RAY_ADDRESS={where}",
@@ -116,11 +117,6 @@ def connect(ray: ModuleType, processors: int) -> bool:
             "a token), or unset RAY_ADDRESS for workers on this machine",
         ) from error
     return True
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of Ray's says, without the pages behind it."""
-    return str(error).strip().split("\n")[0].rstrip(".")
 
 
 def need_of(ladder: Ladder, rungs: Sequence[Rung], threads: int, gpus: float) -> dict[str, float]:
@@ -291,7 +287,7 @@ def _result(ray: ModuleType, reference: Any, deadly: bool = False) -> Any:
     except deaths as error:
         if deadly:
             return None
-        what = f"workers die as they start: {first_line(error)}"
+        what = f"workers die as they start: {reason(error)}"
         raise CrystalError(what, where=address(), mend=INSTALL) from error
     except errors.RayTaskError as error:
         raise error.cause if isinstance(error.cause, CrystalError) else error from None

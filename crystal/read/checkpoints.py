@@ -223,8 +223,8 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
         model, info = AutoModelForCausalLM.from_pretrained(file.parent, **how)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # foreign bytes go through much code that expects sound ones
-        first = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__
-        raise _refused(f"transformers cannot read it: {first}", file) from error
+        what = f"transformers cannot read it: {texts.reason(error)[:200]}"
+        raise _refused(what, file) from error
     _check_loaded(info, file)
     _set_pre_tokenizer(tokenizer, meta, file)
     _check_whole(model, meta, numbers, file)

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..ask.prompts import CHAT, FORMS, joined
 from ..errors import CrystalError, known
+from ..texts import reason
 
 END = object()  # in place of bytes: a token that ends the answer
 VOID = object()  # an id that stands for no text (padding of the output layer)
@@ -326,8 +327,8 @@ class Encoder:
             how = {"add_generation_prompt": opening, "chat_template": self._template}
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **how)
         except Exception as error:  # a template is a program of its own, and raises what it likes
-            said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-            raise self._refused(f"the chat template cannot be rendered: {said}") from error
+            what = f"the chat template cannot be rendered: {reason(error)}"
+            raise self._refused(what) from error
 
     def _refused(self, what: str, mend: str = _RAW) -> CrystalError:
         return CrystalError(what, where=self.where, mend=mend)
