@@ -104,7 +104,6 @@ class Ladder:
         return rungs[known(name, rungs, f"rung of {self.name}")]
 
     def __str__(self) -> str:
-        """How it stands, in a line."""
         pinned = sum(bool(rung.revision) for rung in self.rungs)
         most = max(rung.gigabytes(self.dtype) for rung in self.rungs)
         gated = ", ".join(rung.name for rung in self.rungs if rung.gated)

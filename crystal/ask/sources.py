@@ -147,7 +147,6 @@ _UNSAFE = (
 
 
 def refusal(error: Exception, source: object) -> CrystalError:
-    """The sentence for a checkpoint that could not be fetched or loaded."""
     if isinstance(error, CrystalError):  # a sentence already
         return error
     what, mend = _refused(error)

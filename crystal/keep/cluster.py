@@ -205,7 +205,6 @@ class Board:
         self.done |= dict.fromkeys(self.lost)
 
     def in_turn(self) -> Iterator[Read]:
-        """What is done and next in the plan's order."""
         while self.order and self.order[0] in self.done:
             if read := self.done.pop(self.order.popleft()):
                 yield read
@@ -215,7 +214,6 @@ class Board:
         yield from filter(None, map(self.done.get, self.order))
 
     def left_out(self) -> str:
-        """Names what was given up."""
         named = []
         for rung, place, task, start, stop in self.lost[:5]:
             asked = self.plan.asked(rung)[place]

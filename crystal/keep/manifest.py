@@ -260,7 +260,6 @@ def write_new(
 
 
 def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
-    """Who computed a shard, and when."""
     made = {"crystal": __version__, "commit": _commit(), "engine": engine, "device": device}
     made |= {"dtype": dtype, "seconds": round(seconds, 3), "versions": versions()}
     return made | {"created": datetime.now(UTC).isoformat(timespec="seconds")}

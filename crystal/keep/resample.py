@@ -79,8 +79,6 @@ class Batch(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What came of a batch."""
-
     batch: Batch
     rows: tuple[store.Row, ...]  # empty where the store held all of it
     work: float  # token positions needed x parameters of the model: the same on any machine
@@ -328,7 +326,6 @@ class _Part:
             self.fresh.append(read._replace(rows=tuple(new)))
 
     def flush(self) -> None:
-        """Write what is new as one shard."""
         fresh, self.fresh = self.fresh, []
         if fresh:
             kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]

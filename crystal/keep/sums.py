@@ -65,7 +65,6 @@ def recorded() -> dict[str, str]:
 
 
 def differences() -> Differences:
-    """What is there against what is recorded."""
     now, then = there(), recorded()
     return Differences(
         changed=tuple(name for name in now if name in then and now[name] != then[name]),

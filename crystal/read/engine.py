@@ -44,8 +44,6 @@ Prompts = Sequence[tuple[int, ...]]
 
 @dataclass
 class Engine:
-    """One checkpoint, loaded."""
-
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
     source: str
@@ -347,7 +345,6 @@ def lacking(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give back what nothing refers to."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -41,7 +41,6 @@ class Readout:
 
     @property
     def answered(self) -> float:
-        """Probability that the answer is any option."""
         return float(self.options.sum())
 
 

@@ -44,7 +44,6 @@ class _Level:
 
 
 def draw(engine: Engine, prompt_ids: Prompt, n: int, **how) -> Draws:
-    """`draw_many` of one prompt."""
     return draw_many(engine, [prompt_ids], n, **how)[0]
 
 

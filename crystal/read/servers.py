@@ -259,7 +259,6 @@ def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _said(reply: requests.Response) -> str:
-    """What the server says is wrong."""
     try:
         body = reply.json()
         error = body.get("error", body.get("detail", body.get("message", body)))
