@@ -6,7 +6,7 @@ import codecs
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -57,15 +57,10 @@ class Vocabulary:
         self.rank[self.order] = np.arange(len(self.order))
         trie = _trie([pieces[i] for i in texts])
         self.low, self.high, self.byte, self.child, self.own = trie
-        self._characters: dict[int, Characters] = {}
+        self.characters = functools.cache(self.characters)
 
     def characters(self, node: int) -> Characters:
         """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
-        if node not in self._characters:
-            self._characters[node] = self._by_character(node)
-        return self._characters[node]
-
-    def _by_character(self, node: int) -> Characters:
         left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
         while left:
             at, text = left.pop()
@@ -273,12 +268,19 @@ class Table:
 
     vocabulary: Vocabulary
     automaton: Automaton
-    rows: dict[int, Row] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.row = functools.cache(self.row)
 
     def row(self, state: int) -> Row:
-        if state not in self.rows:
-            self.rows[state] = self._push(state)
-        return self.rows[state]
+        """Walks the vocabulary's trie; a subtree whose beginning decides is a range."""
+        seen = [np.stack(found) for found in self._visit(state)]
+        low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
+        live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
+        low, high, code = merged(np.stack([low, high, code])[:, code < 0])
+        counted = len(live) + int((high - low).sum())
+        assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
+        return Row(live, to, low, high, code)
 
     def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         """Codes that tokens of these ranks lead to from these states: (n,), (n,) -> (n,)."""
@@ -287,16 +289,6 @@ class Table:
         begin = np.concatenate([row.steps[0] + i * size for i, row in enumerate(rows)])
         at = np.searchsorted(begin, which * size + ranks, side="right") - 1
         return np.concatenate([row.steps[1] for row in rows])[at]
-
-    def _push(self, state: int) -> Row:
-        """Walk the vocabulary's trie from `state`; a subtree whose beginning decides is a range."""
-        seen = [np.stack(found) for found in self._visit(state)]
-        low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
-        live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
-        low, high, code = merged(np.stack([low, high, code])[:, code < 0])
-        counted = len(live) + int((high - low).sum())
-        assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
-        return Row(live, to, low, high, code)
 
     def _visit(self, state: int) -> Iterator[tuple[np.ndarray, ...]]:
         """(low, high, code): texts that end at a node, then whole subtrees that are decided."""
