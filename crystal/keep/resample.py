@@ -10,6 +10,7 @@ cluster (`crystal.keep.cluster`).
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import time
 from collections import Counter
@@ -274,21 +275,17 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     order = plan.batches()
     last = {batch[:2]: batch for batch in order}
     with bar(sum(batch.stop - batch.start for batch in order), plan.ladder.name) as shown:
-        try:
-            for read in reads:
-                place = read.batch[:2]
-                if not parts or parts[-1].place != place:
-                    if parts:
-                        parts[-1].flush()
-                    parts.append(_Part(plan, stored, *place))
-                    shown.set_postfix_str(f"{place[0]}, {parts[-1].asked.form}", refresh=False)
-                parts[-1].take(read)
-                if read.batch == last[place]:  # now: to load the next rung may take minutes
-                    parts[-1].flush()
-                shown.update(read.batch.stop - read.batch.start)
-        finally:
-            if parts:
-                parts[-1].flush()
+        for place, mine in itertools.groupby(reads, lambda read: read.batch[:2]):
+            parts.append(part := _Part(plan, stored, *place))
+            shown.set_postfix_str(f"{place[0]}, {part.asked.form}", refresh=False)
+            try:
+                for read in mine:
+                    part.take(read)
+                    if read.batch == last[place]:  # now: to load the next rung may take minutes
+                        part.flush()
+                    shown.update(read.batch.stop - read.batch.start)
+            finally:
+                part.flush()
     return parts
 
 
@@ -304,7 +301,7 @@ class _Part:
     """One rung in one situation: what was there, and what has been read so far."""
 
     def __init__(self, plan: Plan, stored: pa.Table, name: str, number: int) -> None:
-        self.plan, self.place = plan, (name, number)
+        self.plan, self.rung = plan, name
         self.asked, self.dtype = plan.asked(name)[number], plan.ladder.dtype
         held = stored.filter(pc.field("revision") == plan.ladder.rung(name).revision)
         self.held = dict(zip(store.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
@@ -340,12 +337,12 @@ class _Part:
         now = np.append(row.probability, row.off_support).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["off_support"])
         allowed = ROUNDING[self.dtype] + max(row.unresolved, held["unresolved"])
-        cell = f"rung {self.place[0]}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
+        cell = f"rung {self.rung}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts] or [np.nan]
-        told = {"rung": self.place[0], "form": self.asked.form}
+        told = {"rung": self.rung, "form": self.asked.form}
         told |= {"temperature": self.asked.decoding.temperature}
         told |= {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(self.drifts)}
         told |= {"median": float(np.median(moved)), "max": max(moved)}
