@@ -174,11 +174,7 @@ class _InContext:
 
 
 def _whole(piece: bytes) -> bool:
-    try:
-        piece.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return piece.decode(errors="ignore").encode() == piece
 
 
 def _completion(piece: bytes) -> tuple[bytes, bytes]:
