@@ -131,7 +131,7 @@ def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) 
 
 
 class _Found(NamedTuple):
-    texts: dict[str, int]  # first lines
+    row: drawn.Row
     cut: int  # answers that max_tokens ended
 
 
@@ -247,29 +247,26 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
     """The cells of one task, several at a time; kept as they are finished, whatever ends it."""
     start = since = time.perf_counter()
     cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
-    lacking = {prompt: cell for prompt, cell in cells.items() if cell.key not in walk.held}
-    found: dict[Prompt, _Found] = {}
+    lacking = [(prompt, cell) for prompt, cell in cells.items() if cell.key not in walk.held]
+    found: dict[Future, _Found] = {}
     shown = bar(len(lacking), f"{walk.rung.name}, {task.name}")
     with shown, ThreadPoolExecutor(workers) as pool:
-        futures = {
-            pool.submit(_draw, walk.server, cell, walk.form, prompt.text(task, walk.form)): prompt
-            for prompt, cell in lacking.items()
-        }
+        futures = [pool.submit(_draw, walk, task, *one) for one in lacking]
         try:
             for future in as_completed(futures):
                 future.result()
                 shown.update()
                 if time.perf_counter() - since > FLUSH_SECONDS:
-                    since = _keep(walk, task, futures, found, since)
+                    since = _keep(walk, futures, found, since)
         except BaseException:  # Ctrl-C, too
             walk.server.halted.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
-            _keep(walk, task, futures, found, since)
+            _keep(walk, futures, found, since)
     counts: Counter[str] = Counter()
     for one in found.values():
-        counts.update(one.texts)
+        counts.update(one.row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
     told = {"rung": walk.rung.name, "form": walk.form, "task": task.name, "cells": len(cells)}
     told |= {"new": len(found), "draws": counts.total()}
@@ -278,21 +275,18 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
 
 
 def _keep(
-    walk: _Walk, task: Task, futures: dict[Future, Prompt], found: dict, since: float
+    walk: _Walk, futures: Sequence[Future], found: dict[Future, _Found], since: float
 ) -> float:
     """Write the finished cells that are not in `found`, as one shard; say when that was."""
     fresh = {
-        prompt: future.result()
-        for future, prompt in futures.items()
-        if prompt not in found and future.done() and not future.cancelled()
+        future: future.result()
+        for future in futures
+        if future not in found and future.done() and not future.cancelled()
         if not future.exception()
     }
     now = time.perf_counter()
     if fresh:
-        rows = [
-            drawn.Row(walk.cell(task, prompt), walk.form, prompt.id, one.texts)
-            for prompt, one in sorted(fresh.items(), key=lambda item: item[0].id)
-        ]
+        rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
         made = manifest.producer(**made, seconds=now - since) | {"versions": {}}  # ours say nothing
         cut = {"cut": sum(one.cut for one in fresh.values())}
@@ -301,19 +295,19 @@ def _keep(
     return now
 
 
-def _draw(server: Server, cell: Cell, form: str, text: str) -> _Found:
+def _draw(walk: _Walk, task: Task, prompt: Prompt, cell: Cell) -> _Found:
     """The n answers of a cell; all of them or an exception."""
     texts: Counter[str] = Counter()
-    wanted, cut, request = cell.decoding, 0, 0
+    wanted, server, cut, request = cell.decoding, walk.server, 0, 0
     while (left := wanted.n - texts.total()) > 0:
         if server.halted.is_set():
             raise CrystalError("stopped")
         how = {"n": min(left, server.batch), "seed": request_seed(cell.key, request)}
         how |= {"max_tokens": wanted.max_tokens, "temperature": wanted.temperature}
-        reply = server.ask(template_of(form), text, **how)
+        reply = server.ask(template_of(walk.form), prompt.text(task, walk.form), **how)
         texts.update(reply.texts)
         cut, request = cut + reply.cut, request + 1
-    return _Found(lines(texts), cut)
+    return _Found(drawn.Row(cell, walk.form, prompt.id, lines(texts)), cut)
 
 
 def request_seed(key: str, request: int) -> int:
