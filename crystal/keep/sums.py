@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..errors import CrystalError
 from ..files import explained, file_sha256, root, write_file
@@ -22,14 +21,6 @@ NOT = re.compile(
     r"|data/SHA256SUMS|book/own\.yml|.*\.tmp$|.*/\."
 )
 BACK = f"git checkout -- {LIST}"
-
-
-class Differences(NamedTuple):
-    """What is not as recorded, by path from the root."""
-
-    changed: tuple[str, ...]
-    missing: tuple[str, ...]
-    new: tuple[str, ...]  # in no list: a reader's own
 
 
 def there() -> dict[str, str]:
@@ -64,32 +55,28 @@ def recorded() -> dict[str, str]:
     return found
 
 
-def differences() -> Differences:
+def differences() -> dict[str, str]:
+    """What is not as recorded, by path from the root; whatever is in no list is a reader's own."""
     now, then = there(), recorded()
-    return Differences(
-        changed=tuple(name for name in now if name in then and now[name] != then[name]),
-        missing=tuple(name for name in then if name not in now),
-        new=tuple(name for name in now if name not in then),
-    )
+    found = {name: "is missing" for name in then if name not in now}
+    changed = [name for name in now if name in then and now[name] != then[name]]
+    return found | dict.fromkeys(changed, "is not what was recorded")
 
 
 def problems() -> list[str]:
     """A sentence for every listed file that is missing or has changed, and one if no list is."""
     if not recorded():
         return [str(CrystalError("there is no list of hashes", where=root() / LIST, mend=BACK))]
-    found, mine = differences(), "or, if the change is yours: crystal verify --record"
-    said = dict.fromkeys(found.missing, "is missing")
-    said |= dict.fromkeys(found.changed, "is not what was recorded")
+    mine = "or, if the change is yours: crystal verify --record"
     return [
         str(CrystalError(f"{name} {what}", mend=f"git checkout -- {name}; {mine}"))
-        for name, what in said.items()
+        for name, what in differences().items()
     ]
 
 
 def note() -> str:
     """One line that names what is not as recorded; empty if all is, or if there is no list."""
-    found = differences()
-    names = (*found.missing, *found.changed)
+    names = list(differences())
     if not names:
         return ""
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
