@@ -10,9 +10,11 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from .errors import CrystalError
 
 PACKAGE = Path(__file__).parent
 
@@ -67,6 +69,16 @@ def mend_of(error: OSError, path: Path) -> str:
         near = next((at for at in (path, *path.parents) if os.path.lexists(at)), path.parent)
         return f"ls -ld {near}: your user needs permission to read and write there"
     return f"ls -ld {path}: see what is there, move it away if it is in the way"
+
+
+@contextlib.contextmanager
+def explained(what: str, path: Path) -> Iterator[None]:
+    """Where a file or folder cannot be read or written: `what`, why, and what helps."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{what}: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
 
 
 def write_file(path: Path, blob: bytes) -> None:

@@ -129,6 +129,11 @@ def name(text: str) -> str:
     return found
 
 
+def reason(error: BaseException) -> str:
+    """The first line of what an error says; its class where it says nothing."""
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+
+
 def written(value: object) -> str:
     """A cell of any type as text: a whole number without `.0`."""
     try:
