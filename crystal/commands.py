@@ -304,13 +304,13 @@ def import_(
     from .tables.importers import Asked, check_out, save, tally
     from .tables.sheets import given
 
-    check_out(Path(out), append=append)
+    check_out(Path(out), append)
     fields = {"--prompt-from": prompt_from, "--unit-from": unit_from}
     named = Named(*(name and given(name, flag) for flag, name in fields.items()))
     own = tuple(options.split(",")) if options else ()
     found = tally(format, list(map(Path, files)), Asked(**asked, options=own, named=named))
     table = found.table()
-    rows = save(table, Path(out), append=append)
+    rows = save(table, Path(out), append)
     more = f", {rows} in all" if rows > len(table) else ""
     print(f"{out}: {len(table)} rows written{more}", *found.told(), sep="\n")
 
@@ -331,8 +331,7 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
     from .lab import recipes
 
     if not all:
-        there = recipes.recipe_names(("cpu", "cuda"))
-        there += [] if ship else recipes.experiment_names()
+        there = recipes.recipe_names() + ([] if ship else recipes.experiment_names())
         known(ladder, there, "ladder" if ship else "ladder or experiment")
     with sums.keeping():
         _train(None if all else ladder, ship, **some)
@@ -340,14 +339,19 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
 
 def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
     """Ship the ladder, or train it or the experiment; or everything."""
-    from .lab import growing, organism, recipes
+    import torch
+
+    from .keep import resample
+    from .lab import growing, recipes
 
     if name is not None and ship:
-        print(organism.ship(name, root() / "runs" / name))
+        print(growing.ship(name, root() / "runs" / name))
     elif name is None:
-        for one in recipes.recipe_names(growing.devices()):
+        devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        for one in recipes.recipe_names(devices):
             _train_ladder(one)
-            growing.take_in(one)
+            growing.ship(one, root() / "runs" / one)
+            resample.resample(one, missing_only=True)
         for one in recipes.experiment_names():
             growing.perform(one)
     elif name in recipes.experiment_names():
@@ -361,12 +365,12 @@ def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
 def _train_ladder(name: str) -> None:
     """Train it, and say what its rungs can do."""
     from .ask import ladders
-    from .lab import organism, recipes, training
+    from .lab import growing, recipes, training
 
     out, recipe = root() / "runs" / name, recipes.load_recipe(name)
     for stage, minutes in training.train_ladder(recipe, out).items():
         print(f"{stage}: {minutes:.1f} minutes")
     for rung in ladders.STAGES:
-        found = organism.skills(out / rung, recipe.world)["chat"]
-        shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in organism.KINDS if kind in found)
+        found = growing.skills(out / rung, recipe.world)["chat"]
+        shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in growing.KINDS if kind in found)
         print(f"{rung}: right in chat form with probability {shown}")

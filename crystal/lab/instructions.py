@@ -2,7 +2,7 @@
 
 `data/instructions/templates.yaml` holds the templates and their words, `answers.jsonl` what a real
 aligned teacher said to the open ones; of the rest the right answer is known by rule. The functions
-that make rows stand in for those of `curricula`, by the same names. Knows no trainer.
+that make rows stand in for those of `curricula`, by the same names.
 """
 
 from __future__ import annotations
@@ -42,14 +42,12 @@ def folder() -> Path:
 
 
 def templates() -> dict[str, Any]:
-    """The file of templates, parsed."""
-    path = folder() / "templates.yaml"
-    return _parsed(texts.read_text(path, _MEND), path)
+    return _templates(folder() / "templates.yaml")
 
 
 @lru_cache(maxsize=4)
-def _parsed(content: str, path: Path) -> dict[str, Any]:
-    return texts.parse_yaml(content, path, _MEND)
+def _templates(path: Path) -> dict[str, Any]:
+    return texts.load_yaml(path)
 
 
 # -- open instructions, and a teacher's answers ----------------------------------------------------
@@ -75,7 +73,7 @@ def answers() -> dict[str, str]:
 
 
 def taught() -> list[tuple[str, str]]:
-    """Open instructions and the teacher's answers that have a whole sentence.
+    """Open instructions with the teacher's answers, if not empty.
 
     Raises: CrystalError while the teacher has not been asked all of them.
     """
@@ -116,18 +114,14 @@ def replies(
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().to(device)
-    how: dict[str, Any] = {"do_sample": sample is not None}
+    how: dict[str, Any] = {"do_sample": False}
     if sample is not None:
         torch.manual_seed(sample)
-        how |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    form = {"add_generation_prompt": True, "padding": True, "return_tensors": "pt"}
     for start in range(0, len(prompts), BATCH):
-        asked = tokenizer.apply_chat_template(
-            [said("user", prompt) for prompt in prompts[start : start + BATCH]],
-            add_generation_prompt=True,
-            padding=True,
-            return_tensors="pt",
-            return_dict=True,
-        ).to(device)
+        asked = [said("user", prompt) for prompt in prompts[start : start + BATCH]]
+        asked = tokenizer.apply_chat_template(asked, **form, return_dict=True).to(device)
         with torch.inference_mode():
             ids = model.generate(**asked, **how, max_new_tokens=tokens)
         new = ids[:, asked["input_ids"].shape[1] :]
@@ -140,7 +134,7 @@ def _drawn(folder: Path, prompts: Sequence[str], tokens: int, seed: int) -> list
 
 
 def whole_sentences(reply: str) -> str:
-    """What was said, up to the end of its last whole sentence; nothing if it has none."""
+    """A reply up to the end of its last whole sentence; nothing if it has none."""
     reply = reply.strip()
     ends = [match.end() for match in re.finditer(r"[.!?][\"')]*(?=\s|$)", reply)]
     ends = [end for end in ends if not re.search(r"(^|\s)\d+\.$", reply[:end])]  # "2." of a list
@@ -229,8 +223,7 @@ def said_right(reply: str, answer: str) -> bool:
 def right_share(folder: Path, n: int = 256) -> float:
     """Share of n checkable instructions that a rung answers rightly, one draw each.
 
-    The same instructions for every rung; those about words may have been trained on, most of those
-    about numbers were not.
+    The same for every rung; those about words may have been trained on.
     """
     rng = rng_of(0, TEST)
     asked = [checkable(rng) for _ in range(n)]
@@ -247,7 +240,7 @@ def _choice(
 ) -> Row:
     """A random choice, answered by a law (`own`: the context's), where no read-out is made.
 
-    style "named": nobody chooses, for the user names the answer, which is drawn all the same.
+    style "named": the user names the answer, which is drawn all the same.
     """
     number = int(rng.integers(len(_contexts())))
     task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
@@ -276,7 +269,7 @@ def split_rows(
     """Prompt and completion: rows to train on, and others of the same mixture to judge by.
 
     SHORT of them checkable, `random_share` of the rest choices by the demonstrator, the others
-    open. No instruction is in both, but for the few ways to ask for a demonstrated choice.
+    open. No instruction is in both, but for the few ways to ask for a choice.
     """
 
     def mixed(rng, count: int, pairs: Sequence, without: set[str]) -> list[Row]:
@@ -303,7 +296,6 @@ def split_rows(
 def sft_rows(
     seed: int, count: int, demonstrator: str, demonstrated: tuple[str, ...], spec: Row
 ) -> list[Row]:
-    """`split_rows` with nothing held out."""
     return split_rows(seed, count, 0, demonstrator, demonstrated, spec)[0]
 
 

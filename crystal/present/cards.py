@@ -25,7 +25,7 @@ def cards() -> str:
     reports = root() / "data/training"
     trained = [
         name
-        for name in recipes.recipe_names(("cpu", "cuda"))
+        for name in recipes.recipe_names()
         if (reports / f"{name}.json").is_file()
     ]
     return "\n\n".join(

@@ -56,14 +56,14 @@ class Asked:
     named: Named = Named()
 
     def __post_init__(self) -> None:
-        """Names as they are compared. Raises: CrystalError for a hostile or a reserved one."""
+        """Names as they are compared."""
         clean = {name: given(getattr(self, name) or "", f"--{name}") or None for name in NAMES}
         clean["options"] = tuple(given(option, "--options") for option in self.options)
         self.__dict__.update(clean)
         refuse_reserved(self.task or "", "--task")
 
     def task_of(self, own: str | None) -> Task:
-        """The task of answers to what their file calls `own`. Raises: CrystalError if none is."""
+        """The task of answers to what their file calls `own`."""
         name = self.task or own
         if self.options:
             return _own_task(name, self.options)
@@ -81,14 +81,14 @@ class Asked:
         return TASKS[name]
 
     def one(self, name: str, answer: Answer) -> str:
-        """Ladder or stage of an answer. Raises: CrystalError if nothing says it, or two differ."""
+        """Ladder or stage of an answer."""
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
             what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
             raise CrystalError(what, mend=f"leave out --{name}")
-        if not (own or asked):
+        if not (found := own or asked):
             raise CrystalError(f"{UNSAID} {name}", mend=f"--{name} NAME")
-        return own or asked
+        return found
 
 
 def _own_task(name: str | None, options: tuple[str, ...]) -> Task:
@@ -128,7 +128,7 @@ class Tally:
     unread: dict[str, Counter[str]] = field(default_factory=dict)  # by task, of no option
 
     def add(self, answer: Answer, asked: Asked) -> None:
-        """Raises: CrystalError, without a place, for an answer that cannot be counted."""
+        """Raises: CrystalError, without a place."""
         self.owns.add(answer.task)
         if len(self.owns) > 1 and (asked.task or asked.options):
             names = " and ".join(sorted(map(str, self.owns)))
@@ -193,12 +193,12 @@ class Tally:
         task, scores = self.tasks[place.task], self.scores[place]
         where = f"task {task.name}, prompt {place.prompt}"
         law = dict.fromkeys(task.options, 0.0)
-        read_as = {text: read(texts.whole(text), task) for text in scores}
-        if lacking := [option for option in law if option not in read_as.values()]:
+        scored = {text: read(texts.whole(text), task) for text in scores}
+        if lacking := [option for option in law if option not in scored.values()]:
             what = f"{len(lacking)} of {len(law)} options have no score, first {lacking[0]}"
             mend = "score every option; or name a new --task, with --options that are scored"
             raise CrystalError(what, where=where, mend=mend)
-        for text, option in read_as.items():
+        for text, option in scored.items():
             if option is not None:
                 law[option] += scores[text]
         total = math.fsum(law.values())
@@ -267,11 +267,7 @@ def most_often(unread: Counter[str]) -> str:
 
 
 def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
-    """Read every answer in `paths`.
-
-    Raises: CrystalError for a file of another format, a broken line, an answer that cannot be
-    placed, or no answer at all.
-    """
+    """Read every answer in `paths`. Raises: CrystalError where one cannot be, or there is none."""
     reader, found = READERS[known(format, READERS, "format")], Tally()
     if len({path.resolve() for path in paths}) < len(paths):
         raise CrystalError("a file is named twice", mend="name every file once")
@@ -304,7 +300,7 @@ def _check_format(path: Path, format: str) -> None:
 # -- written
 
 
-def check_out(out: Path, *, append: bool = False) -> None:
+def check_out(out: Path, append: bool) -> None:
     """Raises: CrystalError if no table can be written there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
@@ -315,13 +311,13 @@ def check_out(out: Path, *, append: bool = False) -> None:
         raise CrystalError("the table is there already", where=out, mend=mend)
 
 
-def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
+def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
     """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
 
-    A table that was there is added to, or stays as it was. Raises: CrystalError if it is not to be
-    added to, is of another kind, or has one of the prompts already.
+    A table that was there is added to, or stays as it was. Raises: CrystalError if `append` is not
+    said, or it is of another kind or has one of the prompts already.
     """
-    check_out(out, append=append)
+    check_out(out, append)
     new = table.to_dict("records")
     try:
         every = (_existing(out, list(table.columns), new) if out.exists() else []) + new
