@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -144,74 +144,46 @@ def whole_sentences(reply: str) -> str:
 # -- instructions with one right answer ------------------------------------------------------------
 
 
-def _numbers(rng: np.random.Generator, told: dict) -> Row:
-    a, b = sorted(int(n) for n in rng.choice(np.arange(2, 100), 2, replace=False))
-    return {"a": a, "b": b, "turned": bool(rng.random() < 0.5)}
+_NUMBERS = ("sum", "difference", "product", "larger", "smaller", "greater")
+_TABLES = {"opposite": "opposites", "capital": "capitals", "plural": "plurals", "past": "pasts"}
+_KINDS = (*_NUMBERS, "next", "letters", *_TABLES, "group", "longer", "capitals", "repeat")
 
 
-def _entry(table: str) -> Callable[[np.random.Generator, dict], Row]:
-    def drawn(rng: np.random.Generator, told: dict) -> Row:
-        word = list(told[table])[rng.integers(len(told[table]))]
-        return {"w": word, "answer": told[table][word]}
-
-    return drawn
-
-
-def _words(rng: np.random.Generator, told: dict) -> Row:
+def _question(kind: str, rng: np.random.Generator, told: dict) -> tuple[Row, object]:
+    """What fills a template of this kind, and the right answer."""
+    if kind in _NUMBERS:
+        a, b = sorted(int(n) for n in rng.choice(np.arange(2, 100), 2, replace=False))
+        right = {"sum": a + b, "difference": b - a, "product": a * b, "larger": b, "smaller": a}
+        if rng.random() < 0.5 and kind not in ("sum", "difference", "product"):
+            a, b = b, a
+        return {"a": a, "b": b}, (right | {"greater": "yes" if a > b else "no"})[kind]
+    if kind == "next":
+        start, step = int(rng.integers(1, 30)), int(rng.integers(2, 12))
+        *row, answer = (str(start + step * k) for k in range(5))
+        return {"row": ", ".join(row)}, answer
+    if kind in _TABLES:
+        pairs = list(told[_TABLES[kind]].items())
+        word, answer = pairs[rng.integers(len(pairs))]
+        return {"w": word}, answer
+    if kind == "group":
+        one, other = (str(name) for name in rng.choice(list(told["groups"]), 2, replace=False))
+        mine = (one, other)[rng.integers(2)]
+        return {"w": str(rng.choice(told["groups"][mine])), "one": one, "other": other}, mine
     v, w = (str(word) for word in rng.choice(told["words"], 2, replace=False))
-    return {"v": v, "w": w}
-
-
-def _group(rng: np.random.Generator, told: dict) -> Row:
-    one, other = (str(name) for name in rng.choice(list(told["groups"]), 2, replace=False))
-    mine = (one, other)[rng.integers(2)]
-    return {"w": str(rng.choice(told["groups"][mine])), "one": one, "other": other, "answer": mine}
-
-
-def _series(rng: np.random.Generator, told: dict) -> Row:
-    start, step = int(rng.integers(1, 30)), int(rng.integers(2, 12))
-    numbers = [str(start + step * k) for k in range(5)]
-    return {"row": ", ".join(numbers[:4]), "answer": numbers[4]}
-
-
-def _answer(row: Row) -> str:
-    return row["answer"]
-
-
-_KINDS: dict[str, tuple[Callable[[np.random.Generator, dict], Row], Callable[[Row], Any]]] = {
-    "sum": (_numbers, lambda x: x["a"] + x["b"]),
-    "difference": (_numbers, lambda x: x["b"] - x["a"]),
-    "product": (_numbers, lambda x: x["a"] * x["b"]),
-    "larger": (_numbers, lambda x: max(x["a"], x["b"])),
-    "smaller": (_numbers, lambda x: min(x["a"], x["b"])),
-    "greater": (_numbers, lambda x: "yes" if x["a"] > x["b"] else "no"),
-    "next": (_series, _answer),
-    "letters": (_words, lambda x: len(x["w"].replace(" ", ""))),
-    "opposite": (_entry("opposites"), _answer),
-    "capital": (_entry("capitals"), _answer),
-    "plural": (_entry("plurals"), _answer),
-    "past": (_entry("pasts"), _answer),
-    "group": (_group, _answer),
-    "longer": (_words, lambda x: max(x["v"], x["w"], key=len)),
-    "capitals": (_words, lambda x: x["w"].upper()),
-    "repeat": (_words, lambda x: x["w"]),
-}
-_TURNED = ("larger", "smaller", "greater")  # asked in either order
+    right = {"letters": len(w.replace(" ", "")), "longer": max(v, w, key=len)}
+    return {"v": v, "w": w}, (right | {"capitals": w.upper(), "repeat": w})[kind]
 
 
 def checkable(rng: np.random.Generator) -> Row:
     """An instruction with one right answer, a word or a number: kind, prompt, answer."""
     told = templates()
     while True:
-        kind = list(_KINDS)[rng.integers(len(_KINDS))]
-        draw, right = _KINDS[kind]
-        found = draw(rng, told)
-        if found.get("turned") and kind in _TURNED:
-            found |= {"a": found["b"], "b": found["a"]}
+        kind = _KINDS[rng.integers(len(_KINDS))]
+        found, right = _question(kind, rng, told)
         if kind == "longer" and len(found["v"]) == len(found["w"]):
             continue  # neither is
         line = told["short"][kind][rng.integers(len(told["short"][kind]))]
-        return {"kind": kind, "prompt": line.format(**found), "answer": str(right(found))}
+        return {"kind": kind, "prompt": line.format(**found), "answer": str(right)}
 
 
 def said_right(reply: str, answer: str) -> bool:

@@ -23,11 +23,7 @@ USE = (
 def cards() -> str:
     """A fold for each ladder with a recipe and a training report, as MyST."""
     reports = root() / "data/training"
-    trained = [
-        name
-        for name in recipes.recipe_names()
-        if (reports / f"{name}.json").is_file()
-    ]
+    trained = [name for name in recipes.recipe_names() if (reports / f"{name}.json").is_file()]
     return "\n\n".join(
         f"````{{dropdown}} {markdown(load_ladder(name).title)}\n"
         f"{show.table(['what', 'how'], _rows(name))}\n````"
