@@ -149,7 +149,14 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
         print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
         return
     if ladder in hub_names():
-        _pin(ladder, rungs)
+        from .ask.sources import pin
+        from .keep import sums
+
+        with sums.keeping():
+            pinned = pin(ladder, rungs)
+        for rung in pinned:
+            terms = f"{rung.licence or 'no licence named'}{', gated' if rung.gated else ''}"
+            print(f"{rung.name}: {rung.source} at {rung.revision}, {terms}")
         return
     found = load_ladder(ladder)
     wanted = [found.rung(name) for name in rungs or ()] or found.rungs
@@ -161,18 +168,6 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
     for rung in wanted:
         folder, note = converted(rung.source, rung.revision)
         print(line(f"{rung.name}: {note}\n  {folder}"))
-
-
-def _pin(ladder: str, rungs: list[str] | None) -> None:
-    """Write the commits of a hub ladder's checkpoints into its description."""
-    from .ask.sources import pin
-    from .keep import sums
-
-    with sums.keeping():
-        found = pin(ladder, rungs)
-    for rung in found:
-        terms = f"{rung.licence or 'no licence named'}{', gated' if rung.gated else ''}"
-        print(f"{rung.name}: {rung.source} at {rung.revision}, {terms}")
 
 
 @command(
@@ -225,7 +220,7 @@ def resample(
 )
 def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None:
     """draw answers, here to the open and large tasks, or from a server"""
-    from .keep import drawing
+    from .keep import drawing, drawn
 
     given = {name: value for name, value in given.items() if value is not None}
     beside = [name for name in given if not out or name not in ("form", "dtype")]
@@ -234,7 +229,10 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
         mend = "draw first, then --out" if out else "--server URL --model NAME"
         raise CrystalError(f"{option} is for draws from a server", mend=mend)
     if out:
-        _counts(ladder, out, **given)
+        frame = drawn.counts(ladder, **given)
+        asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
+        answers = f"{frame['count'].sum()} answers to {asked}"
+        print(f"{drawn.write_table(frame, out)}: {len(frame)} rows, {answers}")
     elif not given:
         _print(drawing.draw(ladder, device=device))
     else:
@@ -242,16 +240,6 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
             by_id = {prompt.id: prompt for prompt in PROMPTS}
             given["prompts"] = [by_id[known(one, by_id, "prompt")] for one in given["prompts"]]
         _print(drawing.draw_served(ladder, say=say, **given))
-
-
-def _counts(ladder: str, out: str, **how: str) -> None:
-    """Write the counts of a ladder's drawn answers to its closed tasks as one table."""
-    from .keep import drawn
-
-    frame = drawn.counts(ladder, **how)
-    asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
-    answers = f"{frame['count'].sum()} answers to {asked}"
-    print(f"{drawn.write_table(frame, out)}: {len(frame)} rows, {answers}")
 
 
 @command(
@@ -265,11 +253,16 @@ def _counts(ladder: str, out: str, **how: str) -> None:
 def screen(prompts: str | None, out: str | None, **given: Any) -> None:
     """choose the natural prompts: of a pool, those that checkpoints answer"""
     from .ask.prompts import load_pool
+    from .keep import drawn
     from .studies import answerable
 
-    if prompts or out:
-        _prompts(prompts, out)
+    if prompts and out:
+        frame = drawn.prompt_table(prompts)
+        print(f"{drawn.write_table(frame, out, verbatim=True)}: {len(frame)} rows")
         return
+    if prompts or out:
+        mend = "crystal screen --prompts natural --out prompts.csv"
+        raise CrystalError("--prompts and --out belong together", mend=mend)
     pool = load_pool()
     if subjects := [_subject(text, form) for form in FORMS for text in given.pop(form)]:
         answerable.screen(pool, subjects, say=say, **given)
@@ -289,14 +282,3 @@ def _subject(text: str, form: str) -> tuple:
     if not (name and source):
         raise CrystalError(f"{text!r} does not name a checkpoint", mend=f"--{form} NAME=DIR_OR_ID")
     return Asked(name, form), source
-
-
-def _prompts(which: str | None, out: str | None) -> None:
-    """Write the prompts of every closed task in both forms as a table."""
-    from .keep import drawn
-
-    if not (which and out):
-        mend = "crystal screen --prompts natural --out prompts.csv"
-        raise CrystalError("--prompts and --out belong together", mend=mend)
-    frame = drawn.prompt_table(which)
-    print(f"{drawn.write_table(frame, out, verbatim=True)}: {len(frame)} rows")

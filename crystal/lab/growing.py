@@ -299,8 +299,15 @@ def grow(
 ) -> None:
     """One run from one parent: trained, described, read (None: by `resample`) and recorded."""
     out = root() / "runs" / experiment.name / parent / run.name
-    makings, recipe = _makings(run, parent), load_recipe(parent, run.set)
-    _clear(out, json.dumps(makings))
+    makings, recipe, note = (
+        _makings(run, parent),
+        load_recipe(parent, run.set),
+        out / "makings.json",
+    )
+    if not note.is_file() or note.read_text() != json.dumps(makings):  # it rested on something else
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        write_file(note, json.dumps(makings).encode())
     if run.stages:
         rungs, record = _trained(run, parent, out)
     else:  # read as it is
@@ -325,15 +332,6 @@ def grow(
     with manifest.alone(experiment.name):
         records = load_records(experiment.name) | {key: record}
         write_report(experiment.name, {"experiment": experiment.name, "runs": records})
-
-
-def _clear(out: Path, makings: str) -> None:
-    """Away with what a run left that rested on something else."""
-    note = out / "makings.json"
-    if not note.is_file() or note.read_text() != makings:
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        write_file(note, makings.encode())
 
 
 def _trained(run: Run, parent: str, out: Path) -> tuple[Rows, dict[str, Any]]:

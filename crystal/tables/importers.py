@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -111,21 +111,21 @@ def _own_task(name: str | None, options: tuple[str, ...]) -> Task:
 # -- counted
 
 
-@dataclass
 class Tally:
     """Answers that were read so far."""
 
-    tasks: dict[str, Task] = field(default_factory=dict)
-    draws: dict[Place, Counter[str]] = field(default_factory=dict)  # option, or "" -> replies
-    scores: dict[Place, dict[str, float]] = field(default_factory=dict)  # text -> probability
-    units: dict[Place, str | None] = field(default_factory=dict)
-    seen: dict[str, str] = field(default_factory=dict)  # identity -> where
-    owns: set[str | None] = field(default_factory=set)  # what the files call their tasks
-    failed: list[Answer] = field(default_factory=list)
-    decodings: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
-    empty: int = 0  # replies without text
-    cut: int = 0  # replies whose answer might have gone on, had there been room: 1 of 17
-    unread: dict[str, Counter[str]] = field(default_factory=dict)  # by task, of no option
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task] = {}
+        self.draws: dict[Place, Counter[str]] = defaultdict(Counter)  # option, or "" -> replies
+        self.scores: dict[Place, dict[str, float]] = defaultdict(dict)  # text -> probability
+        self.units: dict[Place, str | None] = {}
+        self.seen: dict[str, str] = {}  # identity -> where
+        self.owns: set[str | None] = set()  # what the files call their tasks
+        self.failed: list[Answer] = []
+        self.decodings: set[tuple[tuple[str, str], ...]] = set()
+        self.empty = 0  # replies without text
+        self.cut = 0  # replies whose answer might have gone on, had there been room: 1 of 17
+        self.unread: dict[str, Counter[str]] = defaultdict(Counter)  # by task, of no option
 
     def add(self, answer: Answer, asked: Asked) -> None:
         """Raises: CrystalError, without a place."""
@@ -160,16 +160,16 @@ class Tally:
     def _count(self, answer: Answer, task: Task, place: Place) -> None:
         text = texts.whole(answer.text or "")
         option = read(text, task)
-        self.draws.setdefault(place, Counter())[option or ""] += 1
+        self.draws[place][option or ""] += 1
         self.empty += not text.strip()
         self.cut += answer.cut and option is not None and read(text + "x", task) != option
-        self.unread.setdefault(task.name, Counter())[text.strip()[:SHOWN]] += option is None
-        self.decodings |= {answer.decoding} if answer.decoding else set()
+        self.unread[task.name][text.strip()[:SHOWN]] += option is None
+        self.decodings |= {answer.decoding} - {()}
 
     def _score(self, text: str, score: float, place: Place) -> None:
         if not score <= EXCESS:  # NaN, too
             raise CrystalError(f"{score} is no log-likelihood of {text!r:.60}", mend=AGAIN)
-        if text in (scored := self.scores.setdefault(place, {})):
+        if text in (scored := self.scores[place]):
             what = f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}"
             mend = "name every log once, and prompts by what tells them apart (--prompt-from)"
             raise CrystalError(what, mend=mend)

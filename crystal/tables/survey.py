@@ -26,6 +26,7 @@ from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
 from ..present.figures import INK, legend, panels
+from ..present.verdicts import Found
 from ..present.views import title_of
 from ..texts import label
 from .table import Table
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 PHASES = len(chain.CLAIMS)  # that a task goes through
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 COLUMN = {verdict: verdict.replace("-", "_") for verdict in chain.VERDICTS}
-Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # ladder -> task -> verdicts
 SAID = {  # the abstract's words, in ours
     "many-laws": "the pretrained model is liquid: many answer distributions can be prompted out "
     "of it",
