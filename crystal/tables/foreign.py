@@ -342,7 +342,11 @@ _LOOKS = (
     (_TABLE, None, "a table of counts already: crystal phases reads it as it is"),
     ({"reply"}, "replies", "a table of replies"),
     ({"custom_id", "body"}, None, "the input of an OpenAI batch, whose output file is wanted"),
-    ({"results", "configs"}, None, "a summary of lm_eval; the samples_*.jsonl are wanted"),
+    (
+        {"results", "configs"},
+        None,
+        "a summary of lm_eval; the samples_*.jsonl beside it are wanted",
+    ),
     ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
 )
 _STARTS = {
