@@ -164,9 +164,6 @@ def _groups() -> str:
     """Every command and what it does, under what a user wants."""
     helps, lines = {one.name: one.help for one in COMMANDS}, []
     for group, names in GROUPS.items():
-        lines += [
-            f"{group}:",
-            *(f"    {name:<10} {helps[name]}" for name in names if name in helps),
-        ]
-        lines.append("")
+        each = (f"    {name:<10} {helps[name]}" for name in names if name in helps)
+        lines += [f"{group}:", *each, ""]
     return "\n".join([*lines, "crystal COMMAND --help says more of one"])

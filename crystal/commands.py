@@ -240,7 +240,7 @@ def _faults(name: str) -> int:
     arg("--stages", "the stages' names in the file", default="", metavar="base=NAME,sft=NAME"),
     arg("--ladder", "its name, if the file has no such column; else the only one to judge"),
     flag("--normalise", "probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off"),
-    arg("--quantile", "share of a seed's mass that defines it", type=positive(), default=0.9),
+    arg("--quantile", "share of a seed's mass on its options", type=positive(), default=0.9),
     arg("--permutations", "shuffles behind every p-value", type=whole(), default=999),
     SEED,
     flag("--json", "verdicts, numbers and notes as JSON", dest="as_json"),
