@@ -473,7 +473,7 @@ def _grow_an_arm(home: Path, revision: str) -> None:
     """A run begins with the base that the package holds, and keeps its template."""
     (home / "data" / "experiments").mkdir()
     (home / "data" / "experiments" / "arms.yaml").write_text(
-        "title: Arms\nparents: [real]\nruns: {own: {from: base, stages: [sft], grid: natural-once, "
+        "title: Arms\nparents: [real]\nruns: {own: {from: base, stages: [sft, dpo], grid: natural-once, "
         "set: {temperament: own, sft: {random_share: 0.9, checkpoints: []}}}}\n"
     )
     read = []
@@ -481,8 +481,9 @@ def _grow_an_arm(home: Path, revision: str) -> None:
     growing.grow(
         recipes.load_experiment("arms"), run, "real", lambda name, **how: read.append(how["rungs"])
     )
-    (rung,) = ladders.load_ladder("arms").rungs
-    assert read == [["real/own/sft"]] == [[rung.name]] and rung.grid == "natural-once"
+    rung, later = ladders.load_ladder("arms").rungs
+    assert read == [["real/own/sft", "real/own/dpo"]] == [[rung.name, later.name]]
+    assert rung.grid == later.grid == "natural-once"
     record = recipes.load_records("arms")["real/own"]
     assert record["from"] == revision and set(record["accuracy"]["sft"]) == {"instructions"}
     base, sft = (

@@ -33,6 +33,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 from trl.trainer import utils as trl_utils
 
 from ..ask.ladders import STAGES
+from ..files import root
 from ..read.checkpoints import converted
 from ..read.engine import hold
 from . import curricula, instructions
@@ -294,7 +295,8 @@ def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
     spec = recipe.dpo
     count = spec["steps"] * spec["batch"]
     if recipe.world == INSTRUCTIONS:
-        rows = instructions.preference_rows(parent.with_name("base"), recipe.seed, count)
+        base = root() / "runs" / recipe.name / "base"  # not beside an experiment's SFT
+        rows = instructions.preference_rows(base, recipe.seed, count)
     else:
         law = recipe.temperament
         shape = spec.get("judge", law), law, recipe.demonstrated
