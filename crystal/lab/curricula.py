@@ -108,7 +108,8 @@ def split_rows(
 ) -> tuple[list[Row], list[Row]]:
     """`sft_rows` to train on, and others of the same mixture, from another stream, to judge by.
 
-    What is asked in a narrator's name in one is not asked in the other; bare questions are too few.
+    What is asked in a narrator's name in one is not asked in the other. Bare questions are only as
+    many as tasks, so both hold them.
     """
     shape = demonstrator, demonstrated, spec
     judged = sft_rows(seed, held_out, *shape, stream=_HELD_OUT)

@@ -146,9 +146,9 @@ def numbers(table: Table) -> pd.DataFrame:
     """One row per ladder, task and stage, of laws meaned over the prompts that it answers.
 
     No row where they are too few. mass: on options; where the table says it, answered of asked
-    prompts; entropy, liquidity: in bits; from base, from previous: total variation on the prompts
-    that both stages answer; top: the likeliest option, its probability, its rank in the base, from
-    1.
+    prompts; entropy, liquidity: in bits, the latter nan of one prompt; from base, from previous:
+    total variation on the prompts that both stages answer; top: the likeliest option, its
+    probability, its rank in the base, from 1.
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
