@@ -177,7 +177,7 @@ def seed_title(ladder: str) -> str:
 def cards() -> str:
     """A fold for each ladder with a recipe and a training report, as MyST."""
     reports = root() / "data/training"
-    names = recipes.recipe_names(("cpu", "cuda"))
+    names = recipes.recipe_names()
     return "\n\n".join(
         f"````{{dropdown}} {markdown(load_ladder(name).title)}\n"
         f"{show.table(['what', 'how'], _card(name))}\n````"
