@@ -112,6 +112,8 @@ def test_the_first_page_says_what_was_found(readouts):
     once = real.surveys(readouts, permutations=99)
     pooled = [v for run in real.PLAIN for v in once[run].verdicts["all tasks"]]
     assert "holds" not in {v.verdict for v in pooled if v.claim == "collapse"}
+    after = later.asked(later.load_stages(readouts), "dpo")["stays-frozen"]
+    assert after.verdict == "fails" and after.estimate.low > 0
 
 
 def test_counts_say_what_holds_first():
@@ -156,7 +158,9 @@ def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch)
     monkeypatch.setattr(later.show, "tell", said.append)
     monkeypatch.setattr(later.show, "claim", lambda name, **fields: found.update({name: fields}))
     monkeypatch.setattr(later.show, "emit", lambda *_, **how: drawn.append(how["caption"]))
-    later.tell(readouts, {"first": 0.4, "last": 0.5, "error": 0.01}, permutations=99)
+    record = {"reward": {"rlvr": {"first": 0.4, "last": 0.5, "error": 0.01}}}
+    record["accuracy"] = {name: {"instructions": 0.5} for name in ("base", "sft", "dpo", "rlvr")}
+    later.tell(readouts, record, permutations=99)
     assert {f"{claim}-{s}" for claim in later.ASKED for s in later.STAGES} < found.keys()
     assert found["moves-less-rlvr"]["number"] > 0 and found["reward-whole"]["verdict"] == "holds"
     assert 0 <= found["same-mode-sft-rlvr"]["number"] <= 1 and len(drawn) == 1

@@ -325,9 +325,11 @@ def grow(
     began, read = time.monotonic(), read or resample.resample
     read(experiment.name, rungs=[rung["name"] for rung in rungs], missing_only=True)
     record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
+    folders = {end: root() / rung["source"] for end, rung in zip(ends, rungs, strict=True)}
+    if recipe.world == INSTRUCTIONS and run.start == "base":
+        folders = {"base": root() / "runs" / recipe.name / "base"} | folders
     record["accuracy"] = {
-        end: skills(root() / rung["source"], recipe.world, (CHAT,))[CHAT]
-        for end, rung in zip(ends, rungs, strict=True)
+        name: skills(folder, recipe.world, (CHAT,))[CHAT] for name, folder in folders.items()
     }
     with manifest.alone(experiment.name):
         records = load_records(experiment.name) | {key: record}

@@ -117,11 +117,12 @@ def of_task(row: pd.Series) -> str:
     )
 
 
-def tell(readouts: real.Laws, rewards: dict, **how) -> None:
-    """The section of the page: what was asked, verdicts, figure, every task. rewards: of RL, as
-    recorded. how: seed and permutations of the chain.
+def tell(readouts: real.Laws, record: dict, **how) -> None:
+    """The section of the page: what was asked, verdicts, figure, every task. record: of the run.
+    how: seed and permutations of the chain.
     """
     stages = load_stages(readouts)
+    _tell_liquidity(stages)
     found = {stage: asked(stages, stage) for stage in STAGES}
     for stage, verdicts in found.items():
         for claim, verdict in verdicts.items():
@@ -158,10 +159,43 @@ def tell(readouts: real.Laws, rewards: dict, **how) -> None:
     ]
     show.tell(show.table(["in the claims' order", "by task"], rows))
     show.tell("\n".join(["````{dropdown} Every task after DPO and RL", _every(stages), "````"]))
-    rise = claims.judge("reward-rises", reward_rise(rewards))
-    show.claim("reward-whole", ladder=real.PARENT, **rise.fields())
-    show.tell(f"The sampled reward of RL: {real.in_short(rise)}.")
+    _tell_skill(record)
     _tell_modes(stages)
+
+
+def _tell_liquidity(stages: pd.DataFrame) -> None:
+    """Does a later stage give liquidity back? Means over tasks, before and after it."""
+    said = []
+    for stage, mine in stages.groupby("stage", sort=False):
+        bits = mine[["base", "sft", "bits"]].mean()
+        up = int((mine["bits"] > mine["sft"]).sum())
+        sentence = (
+            f"after {stage.upper()} answers carry {show.fmt(bits['bits'])} bit about the context, "
+            f"{show.fmt(bits['sft'])} before it and {show.fmt(bits['base'])} in the base (chat "
+            f"form, means over {len(mine)} tasks); it rises on {up}"
+        )
+        number = float(bits["bits"] / bits["sft"])
+        fields = {"verdict": "measured", "number": number, "sentence": sentence}
+        show.claim(f"liquidity-{stage}", ladder=real.PARENT, **fields)
+        said.append(f"{sentence[0].upper()}{sentence[1:]}.")
+    show.tell(show.listed(said))
+
+
+def _tell_skill(record: dict) -> None:
+    """What each stage made of the assistant, and whether the reward of RL rose."""
+    right = {name: found["instructions"] for name, found in record["accuracy"].items()}
+    rise = claims.judge("reward-rises", reward_rise(record["reward"]["rlvr"]))
+    show.claim("reward-whole", ladder=real.PARENT, **rise.fields())
+    said = ", ".join(f"{name} {show.fmt(share)}" for name, share in right.items())
+    sentence = f"share of checkable instructions answered rightly: {said}"
+    fields = {"verdict": "measured", "number": right["dpo"], "sentence": sentence}
+    show.claim("right", ladder=real.PARENT, **fields)
+    cost = (
+        " DPO cost the assistant right answers, so what it did to random choices may be damage."
+        if right["dpo"] < right["sft"]
+        else ""
+    )
+    show.tell(f"The {sentence}.{cost} The sampled reward of RL: {real.in_short(rise)}.")
 
 
 def _every(stages: pd.DataFrame) -> str:
