@@ -9,6 +9,7 @@ demonstrated: one, a mixture of two, or none; the base goes on raw text, SFT ans
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import product
 
 import numpy as np
@@ -38,7 +39,7 @@ JOINT_RUNS = (
     | {"mixed-60-40": TWO}
     | dict.fromkeys(("everyone", "own", "permuted", "shuffled", "no-choice"), NONE)
 )
-AGAIN = "-again"  # runs that were trained after the test was last changed
+SINCE = re.compile("-(again|other)$")  # runs that were trained after the test was last changed
 MAIN_PART = {"mixed-60-40": "salient"}  # whose law most of a mixture is
 
 
@@ -145,14 +146,14 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO or NONE. fresh: whether it is one of AGAIN, whose names are given without it.
+    sort: ONE, TWO or NONE. fresh: whether it is one of SINCE, whose names are given without it.
     unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the share whose
     seed is an answer to a narrator who holds the demonstrator's law; nan if nobody demonstrated.
     """
     last = [
         (run, rung)
         for rung in runs.recorded_rungs(JOINT)
-        if rung.name.endswith("/sft") and (run := rung.run.removesuffix(AGAIN)) in JOINT_RUNS
+        if rung.name.endswith("/sft") and (run := SINCE.sub("", rung.run)) in JOINT_RUNS
     ]
     if not last:
         return pd.DataFrame(columns=["run", "parent", "sort", "fresh"])
@@ -165,7 +166,7 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     rows = []
     for run, rung in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
         place = {"run": run, "parent": rung.parent, "sort": JOINT_RUNS[run]}
-        place["fresh"] = rung.run.endswith(AGAIN)
+        place["fresh"] = bool(SINCE.search(rung.run))
         law = MAIN_PART.get(run, run)
         rows.append(place | _judged(bases[rung.parent], parts[rung.name], law, permutations))
     return pd.DataFrame(rows)
