@@ -473,8 +473,8 @@ def _grow_an_arm(home: Path, revision: str) -> None:
     """A run begins with the base that the package holds, and keeps its template."""
     (home / "data" / "experiments").mkdir()
     (home / "data" / "experiments" / "arms.yaml").write_text(
-        "title: Arms\nparents: [real]\nruns: {own: {from: base, stages: [sft, dpo], grid: natural-once, "
-        "set: {temperament: own, sft: {random_share: 0.9, checkpoints: []}}}}\n"
+        "title: Arms\nparents: [real]\nruns: {own: {from: base, stages: [sft, dpo], "
+        "grid: natural-once, set: {temperament: own, sft: {random_share: 0.9, checkpoints: []}}}}\n"
     )
     read = []
     run = recipes.load_experiment("arms").runs[0]
