@@ -184,7 +184,7 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
         shade = {"color": colour, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, **shade)
         bars = {"color": colour, "alpha": 0.6, "label": "the seed"}
-        ax.bar(gap, seed["probability"], width=0.8, **bars)
+        ax.bar(gap, seed["probability"], **bars)
         others = [law for law in mine["law"].unique() if law != "seed"]
         for k, law in enumerate(others):
             x = gap + (k - (len(others) - 1) / 2) * 0.22

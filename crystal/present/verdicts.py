@@ -385,7 +385,7 @@ def plot_contexts(frame: pd.DataFrame) -> Figure:
     for ax, mine in pairs:
         each = mine.drop_duplicates("context").sort_values("place")
         colours = [HUES[g % len(HUES)] for g in each["group"]]
-        ax.bar(each["place"], each["mean"], color=colours, alpha=0.55, width=0.8)
+        ax.bar(each["place"], each["mean"], color=colours, alpha=0.55)
         ax.plot(mine["place"], mine["cosine"], ".", color=GREY, ms=3, label="a task")
         this = mine[mine["this"]]
         ax.plot(this["place"], this["cosine"], "D", color=HUES[0], label="this task")

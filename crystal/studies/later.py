@@ -122,7 +122,6 @@ def tell(readouts: real.Laws, record: dict, **how) -> None:
     how: seed and permutations of the chain.
     """
     stages = load_stages(readouts)
-    _tell_liquidity(stages)
     found = {stage: asked(stages, stage) for stage in STAGES}
     for stage, verdicts in found.items():
         for claim, verdict in verdicts.items():
@@ -137,13 +136,14 @@ def tell(readouts: real.Laws, record: dict, **how) -> None:
     )
     median = float(stages["after"].median())
     show.claim("later", ladder=real.PARENT, verdict="measured", number=median, sentence=far)
+    liquid = "; ".join(_tell_liquidity(stages))
     show.emit(
         plot_later(stages),
         "later",
         data=stages,
-        alt=f"How far the mean answer of each task moves, by SFT, DPO and RL: {far}.",
-        caption="Total variation between mean answers, a line a task: base to SFT, and on to the "
-        f"later stage; blue: geometric mean. {far}.",
+        alt=f"Liquidity of each task along base, SFT, DPO and RL: {liquid}.",
+        caption="Liquidity in chat form, a line a task, on the contexts that each stage, SFT and "
+        "the base answer; blue: their mean.",
     )
     named = [stage.upper() for stage in STAGES]
     rows = [[claim, *(real.in_short(found[s][claim]) for s in STAGES)] for claim in ASKED]
@@ -163,8 +163,8 @@ def tell(readouts: real.Laws, record: dict, **how) -> None:
     _tell_modes(stages)
 
 
-def _tell_liquidity(stages: pd.DataFrame) -> None:
-    """Does a later stage give liquidity back? Means over tasks, before and after it."""
+def _tell_liquidity(stages: pd.DataFrame) -> list[str]:
+    """Does a later stage give liquidity back? Means over tasks, before and after it, as told."""
     said = []
     for stage, mine in stages.groupby("stage", sort=False):
         bits = mine[["base", "sft", "bits"]].mean()
@@ -177,8 +177,9 @@ def _tell_liquidity(stages: pd.DataFrame) -> None:
         number = float(bits["bits"] / bits["sft"])
         fields = {"verdict": "measured", "number": number, "sentence": sentence}
         show.claim(f"liquidity-{stage}", ladder=real.PARENT, **fields)
-        said.append(f"{sentence[0].upper()}{sentence[1:]}.")
-    show.tell(show.listed(said))
+        said.append(sentence)
+    show.tell(show.listed([f"{one[0].upper()}{one[1:]}." for one in said]))
+    return said
 
 
 def _tell_skill(record: dict) -> None:
@@ -236,15 +237,17 @@ def _tell_modes(stages: pd.DataFrame) -> None:
 
 
 def plot_later(stages: pd.DataFrame) -> Figure:
-    """How far mean answers move: a line a task, from SFT's own move to that of each later stage."""
+    """Liquidity along the stages: a line a task, and their mean; base and SFT on the contexts that
+    the last stage answers, too.
+    """
     names = list(dict.fromkeys(stages["stage"]))
-    table = stages.pivot(index="task", columns="stage", values="after")
-    before = stages.groupby("task")["before"].first()
+    table = stages.pivot(index="task", columns="stage")
+    last = [table[of, names[-1]] for of in ("base", "sft")]
+    bits = np.column_stack([*last, *(table["bits", name] for name in names)])
     fig, ((ax,),) = panels(1, 1, 2.4)
-    moves = np.column_stack([before, *(table[name] for name in names)])
-    ax.plot(moves.T, color=COLOURS["base"], lw=0.9, alpha=0.7)
-    ax.plot(np.exp(np.log(moves).mean(0)), color=COLOURS["sft"], marker="o", lw=2)
+    ax.plot(bits.T, color=COLOURS["base"], lw=0.9, alpha=0.7)
+    ax.plot(bits.mean(0), color=COLOURS["sft"], marker="o", lw=2)
     ax.set_yscale("log")
-    ax.set_xticks(range(len(names) + 1), ["base to SFT", *(f"SFT to {n.upper()}" for n in names)])
-    ax.set_ylabel("total variation")
+    ax.set_xticks(range(len(names) + 2), ["base", "SFT", *(name.upper() for name in names)])
+    ax.set_ylabel("liquidity, bits")
     return fig
