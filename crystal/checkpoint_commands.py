@@ -213,7 +213,7 @@ def ask(
 
 @command(
     arg("ladder", "such as gemma3-270m or tulu3-8b; none: how the hub's stand", nargs="?"),
-    several("--rung", "only this rung"),
+    several("--rung", "only this checkpoint"),
 )
 def fetch(ladder: str | None, rungs: list[str] | None) -> None:
     """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
@@ -253,7 +253,7 @@ def _pin(ladder: str, rungs: list[str] | None) -> None:
 @command(
     LADDER,
     flag("--missing-only", "read what the store lacks; compare nothing"),
-    several("--rung", "only this rung"),
+    several("--rung", "only this checkpoint"),
     several("--task", "only this task"),
     arg("--device", DEVICE),
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
@@ -297,8 +297,8 @@ def resample(
     arg(
         "--server", "default: $CRYSTAL_SERVER; a key is taken from $CRYSTAL_API_KEY", metavar="URL"
     ),
-    arg("--model", "the rung, as the server calls it", metavar="NAME"),
-    arg("--rung", "which rung that is, where its name does not tell"),
+    arg("--model", "the checkpoint, as the server calls it", metavar="NAME"),
+    arg("--rung", "which checkpoint that is, where its name does not tell"),
     arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
     arg("--prompts", "default: all hundred", nargs="+", metavar="ID"),
     arg("-n --n", "answers to each prompt (default 1000)", type=whole()),
