@@ -49,7 +49,7 @@ def test_contexts_that_name_an_option_are_left_out(tmp_path):
 
 
 WRONG = {
-    "compass": ("", "unknown task 'compass'.*--task FILE.yaml.*book/reading.md"),
+    "compass": ("", "unknown task 'compass'.*--task compass.yaml.*book/reading.md"),
     "lost.yaml": ("", "cannot be read.*Mend: write it"),
     "a.yaml": ("options: [x, y]\n", "the task lacks 'cues'"),
     "b.yaml": ("options: [yes, no]\ncues: [It is]\n", r"options\[0\] must be.*bool.*in quotes"),

@@ -282,7 +282,7 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        mend = f"choose one of: {', '.join(TASKS)}; or describe your own: --task FILE.yaml"
+        mend = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
         return TASKS[known(name, TASKS, "task", mend=f"{mend} ({EXAMPLE})")], ()
     raw = parse_yaml(read_text(path, f"write it; {EXAMPLE}"), path, f"correct it; {EXAMPLE}")
     try:
@@ -340,7 +340,10 @@ def _loaded(path: Path, context: object) -> dict:
     raw = parse_yaml(read_text(path, _mend(path)), path, _mend(path))
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):
-        raise CrystalError(f"the file is misshapen: {wrong}", where=path, mend=_mend(path))
+        mend = _mend(path)
+        if "it.cues lacks" in wrong:  # a row was added to crystal/ask/tasks.py
+            mend = f"describe a task of your own in a file ({EXAMPLE}), not in the code; or {mend}"
+        raise CrystalError(f"the file is misshapen: {wrong}", where=path, mend=mend)
     return raw
 
 
