@@ -17,7 +17,7 @@ from .resample import bar
 if TYPE_CHECKING:
     from ..read.engine import Engine
 
-TOGETHER = 20  # prompts between two looks at the bar
+TOGETHER = 10  # prompts between two looks at the bar
 COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "probability", "answered")
 NODES = 400  # tokens behind a prompt, at most, as for the read-outs of the book
 
