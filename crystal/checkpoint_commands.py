@@ -205,7 +205,11 @@ def ask(
     table = ask(engine, of, asked, form, about)
     rows = save(table, Path(out), append=append)
     print(f"{out}: {len(table)} rows written, {rows} in all")
-    print(count(table.drop_duplicates("prompt")["answered"].to_numpy()).said)
+    mass = dict(zip(table["prompt"], table["answered"]))
+    for wording in dict.fromkeys(prompt.wording for prompt in asked):
+        mine = [prompt for prompt in asked if prompt.wording == wording]
+        found = count([mass[prompt.id] for prompt in mine])
+        print(line(f"{wording}, {mine[0].cues[of.name]!r}: {found.said}"))
     mean = table.groupby("option", sort=False)["probability"].mean().to_dict()
     _show({"mean over the prompts": mean}, False, "{:.6f}")
     print(f"a page of it: crystal page phases --data {quote(out)}")

@@ -99,7 +99,8 @@ def test_a_task_of_ones_own_becomes_verdicts(compass, tmp_path, monkeypatch, cap
         folder = str(tiny.save(tmp_path / stage, seed=seed, context=512))
         how = ["--stage", stage, "--model", folder, "--contexts", "4"]
         assert main([*asked, *how, *(["--append"] if seed else [])]) == 0
-        assert "8 prompts answered" in (said := capsys.readouterr().out)
+        assert "cue-2, 'We lost our way and walked': " in (said := capsys.readouterr().out)
+        assert said.count("of 4 prompts answered") == 2
         assert "crystal page phases --data compass.csv" in said
         assert main(["phases", "compass.csv", "--permutations", "19"]) == 0
         said = capsys.readouterr().out
