@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,18 +20,19 @@ ACROSS = 3  # panels
 NAMED = 24  # options at most
 
 
-def load_answers(table: Table, ladders: Container[str]) -> pd.DataFrame:
-    """A row per checkpoint and prompt: ladder, stage, prompt, and the probability of every option,
+def load_answers(table: Table, checkpoints: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """A row per checkpoint (ladder and stage) and prompt: ladder, stage, prompt, and the probability of every option,
     conditional on an option. Prompts with the same likeliest option side by side.
     """
     (options,) = table.options.values()
-    frames = []
-    for (ladder, stage), mine in table.frame.groupby(["ladder", "stage"], sort=False):
+    there, frames = dict(iter(table.frame.groupby(["ladder", "stage"], sort=False))), []
+    for ladder, stage in checkpoints:
+        mine = there[ladder, stage]
         laws = np.stack(mine["law"].tolist())
         order = np.lexsort((-laws.max(axis=1), laws.argmax(axis=1)))
         about = {"ladder": ladder, "stage": stage, "prompt": mine["prompt"].to_numpy()[order]}
         frames.append(pd.DataFrame(about).join(pd.DataFrame(laws[order], columns=options)))
-    return pd.concat([one for one in frames if one["ladder"].iloc[0] in ladders], ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def plot_answers(frame: pd.DataFrame) -> Figure:
