@@ -21,8 +21,8 @@ NAMED = 24  # options at most
 
 
 def load_answers(table: Table, checkpoints: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """A row per checkpoint (ladder and stage) and prompt: ladder, stage, prompt, and the probability of every option,
-    conditional on an option. Prompts with the same likeliest option side by side.
+    """A row per prompt of every checkpoint (ladder, stage): these names, and the probability of
+    each option, conditional on an option. Prompts with the same likeliest one side by side.
     """
     (options,) = table.options.values()
     there, frames = dict(iter(table.frame.groupby(["ladder", "stage"], sort=False))), []
