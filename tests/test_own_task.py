@@ -60,7 +60,7 @@ WRONG = {
     "coin.yaml": ("options: [x, y]\ncues: [It is]\n", "coin is a task of ours"),
     "all tasks.yaml": ("options: [x, y]\ncues: [It is]\n", "is no word"),
     "d.yaml": ("options: [x, X]\ncues: [It is]\n", "two or more different options"),
-    "e.yaml": ("options: [x, (y]\ncues: [It is]\n", "would not be read as itself"),
+    "e.yaml": ("options: [y, (y]\ncues: [It is]\n", "would not be read as itself"),
     "f.yaml": ("options: [x, y]\naliases: {z: w}\ncues: [It is]\n", "the alias 'z'"),
     "g.yaml": ("options: [x, y]\ncues: ['It is ']\n", "begins or ends in a space"),
     "h.yaml": ("options: [x, y]\ncues: [Not X but]\n", "names an option.*{options}"),
