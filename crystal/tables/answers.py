@@ -43,7 +43,9 @@ def plot_answers(frame: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(places) :]:
         ax.set_visible(False)
     for ax, ((ladder, stage), mine) in zip(axes.flat, places, strict=False):
-        image = ax.imshow(mine[options], aspect="auto", vmin=0, vmax=1, cmap="cividis")
+        image = ax.imshow(
+            mine[options], aspect="auto", vmin=0, vmax=1, cmap="cividis", interpolation="none"
+        )
         ax.set(title=label(f"{title_of(ladder)}, {stage}", wide=24), yticks=[])
         ax.set_xticks(range(len(options))[::step], [label(x, most=12) for x in options[::step]])
         ax.tick_params(axis="x", rotation=90)
