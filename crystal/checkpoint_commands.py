@@ -1,7 +1,4 @@
-"""Commands on checkpoints: asked once, read on every prompt, drawn from, screened.
-
-Arguments in, sentences on stdout; whatever is heavy is imported inside a command.
-"""
+"""Commands on checkpoints: asked once, read on every prompt, drawn from, screened."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Any
 from .ask.ladders import STAGES
 from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
 from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all
-from .commands import COMMANDS, arg, command, flag, positive, say, several, whole
+from .commands import COMMANDS, SEED, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
 
@@ -32,23 +29,15 @@ MODEL = (
     *CHECKPOINT,
     arg("--prompt", "what the model is asked; leave no space at the end", required=True),
     arg(
-        "--reply",
-        "how the answer begins, such as 'The coin came up'; in chat form, the assistant's",
-        default="",
-        metavar="TEXT",
+        "--reply", "how the answer begins, in chat form the assistant's", default="", metavar="TEXT"
     ),
-    arg(
-        "--form",
-        "raw text, or a message in the model's chat template",
-        choices=FORMS,
-        default=COMPLETION,
-    ),
+    arg("--form", "raw, or in the model's chat template", choices=FORMS, default=COMPLETION),
     flag("--json", "print JSON instead of a table", dest="as_json"),
 )
 
 
 def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Any, list[int]]:
-    """The model, and what it is asked."""
+    """The model, and the tokens that it is asked."""
     from .read.engine import load
 
     engine = load(model, **how)
@@ -60,24 +49,9 @@ def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple
 @command(
     *MODEL,
     arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
-    arg(
-        "--budget",
-        "probability that may stay unresolved in any case",
-        type=positive(1),
-        default=1e-4,
-    ),
-    arg(
-        "--relative",
-        "share of the answered mass that may, where that is more",
-        type=positive(1, True),
-        default=0.01,
-    ),
-    arg(
-        "--max-nodes",
-        "tokens behind the prompt, at most",
-        type=whole(),
-        default=400,
-    ),
+    arg("--budget", "probability that may stay unresolved", type=positive(1), default=1e-4),
+    arg("--relative", "or this share of the answered mass", type=positive(1, True), default=0.01),
+    arg("--max-nodes", "tokens behind the prompt, at most", type=whole(), default=400),
 )
 def readout(
     task: str, budget: float, relative: float, max_nodes: int, as_json: bool, **asked: Any
@@ -110,12 +84,9 @@ def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
 
 @command(
     *MODEL,
-    arg(
-        "--task",
-        "a closed task stops an answer as soon as it is read; else answers run to their end",
-    ),
+    arg("--task", "a closed task, as whose option an answer stops; else answers run to their end"),
     arg("-n", "number of draws", type=whole(1, 10**9), default=1000),
-    arg("--seed", "of all chance", type=whole(), default=0),
+    SEED,
     flag("--free", "let answers run on, and read each by the option that it names"),
     arg("--max-tokens", f"default 32; with --free {FREE_TOKENS}", type=whole(1, 10**5)),
 )
@@ -126,26 +97,26 @@ def sample(
     of = load_task(task)[0] if task else None
     closed = of if of and of.closed else None
     if free and not closed:
-        what, mend = "free answers are read as options, and no task says which", "--task coin"
-        raise CrystalError(what, where="crystal sample --free", mend=f"a closed task, as {mend}")
+        what = "free answers are read as options, and no task says which"
+        mend = "a closed task, as --task coin"
+        raise CrystalError(what, where="crystal sample --free", mend=mend)
     most = max_tokens or (FREE_TOKENS if free else 32)
     from .read.sampling import draw
 
     engine, ids = _engine(**asked)
     stop = None if free else closed
     texts = draw(engine, ids, n, seed=seed, max_tokens=most, task=stop)
-    report: dict[str, object] = {"texts": texts}
+    report: dict[str, object] = {}
     if free:
         options = read_all(texts, closed)
-        report = {"not_read": options.pop(None), **report}
-        report = {"options": options, **report}
+        report = {"options": options, "not_read": options.pop(None)}
     elif closed:
         options = dict.fromkeys(closed.options, 0)
         for text, count in texts.items():
             if (option := read(text, closed)) is not None:
                 options[option] += count
-        report = {"options": options, "off_support": n - sum(options.values()), **report}
-    _show(report, as_json, "{}")
+        report = {"options": options, "off_support": n - sum(options.values())}
+    _show(report | {"texts": texts}, as_json, "{}")
 
 
 def _print(frame: Any) -> None:
@@ -223,31 +194,25 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
         print("\n".join(str(load_ladder(name, unpinned=True)) for name in hub_names()))
         return
     if ladder in hub_names():
-        _pin(ladder, rungs)
+        from .ask.sources import pin
+        from .keep import sums
+
+        with sums.keeping():
+            pinned = pin(ladder, rungs)
+        for rung in pinned:
+            terms = f"{rung.licence or 'no licence named'}{', gated' if rung.gated else ''}"
+            print(f"{rung.name}: {rung.source} at {rung.revision}, {terms}")
         return
     found = load_ladder(ladder)
     wanted = [found.rung(name) for name in rungs or ()] or found.rungs
     if not (wanted := [rung for rung in wanted if packaged(rung.source)]):
-        what = f"no checkpoint of {ladder} comes in a package"
-        mend = "make ladder trains ours"
-        raise CrystalError(what, where=found.rungs[0].source, mend=mend)
+        what, source = f"no checkpoint of {ladder} comes in a package", found.rungs[0].source
+        raise CrystalError(what, where=source, mend="make ladder trains ours")
     from .read.checkpoints import converted
 
     for rung in wanted:
         folder, note = converted(rung.source, rung.revision)
         print(line(f"{rung.name}: {note}\n  {folder}"))
-
-
-def _pin(ladder: str, rungs: list[str] | None) -> None:
-    """Write the commits of a hub ladder's checkpoints into its description."""
-    from .ask.sources import pin
-    from .keep import sums
-
-    with sums.keeping():
-        found = pin(ladder, rungs)
-    for rung in found:
-        terms = f"{rung.licence or 'no licence named'}{', gated' if rung.gated else ''}"
-        print(f"{rung.name}: {rung.source} at {rung.revision}, {terms}")
 
 
 @command(
@@ -257,18 +222,8 @@ def _pin(ladder: str, rungs: list[str] | None) -> None:
     several("--task", "only this task"),
     arg("--device", DEVICE),
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
-    arg(
-        "--workers",
-        "of the cluster (default: as many as it has room for)",
-        type=whole(),
-        metavar="N",
-    ),
-    arg(
-        "--gpus-per-worker",
-        "default: one, if the cluster has any",
-        type=positive(1024),
-        metavar="G",
-    ),
+    arg("--workers", "default: as many as the cluster has room for", type=whole(), metavar="N"),
+    arg("--gpus-per-worker", "default: 1, if there are any", type=positive(1024), metavar="G"),
 )
 def resample(
     ladder: str,
@@ -294,9 +249,7 @@ def resample(
     LADDER,
     arg("--device", DEVICE),
     arg("--out", "instead: write what was drawn as a table of counts", metavar="FILE"),
-    arg(
-        "--server", "default: $CRYSTAL_SERVER; a key is taken from $CRYSTAL_API_KEY", metavar="URL"
-    ),
+    arg("--server", "default: $CRYSTAL_SERVER; the key: $CRYSTAL_API_KEY", metavar="URL"),
     arg("--model", "the checkpoint, as the server calls it", metavar="NAME"),
     arg("--rung", "which checkpoint that is, where its name does not tell"),
     arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
@@ -308,25 +261,23 @@ def resample(
     arg("--dtype", "what the server computes in (default: the ladder's)"),
     arg("--workers", "requests under way at a time (default 4)", type=whole()),
     arg("--batch", "answers to ask for in one request (default 50)", type=whole()),
-    arg(
-        "--patience",
-        "to wait for a server that is gone (default 300)",
-        type=positive(),
-        metavar="SECONDS",
-    ),
+    arg("--patience", "with a server that is gone (default 300)", type=positive(), metavar="S"),
 )
-def draw(ladder: str, device: str | None, out: str | None, **served_by: Any) -> None:
+def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None:
     """draw answers, here to the open and large tasks, or from a server"""
-    from .keep import drawing
+    from .keep import drawing, drawn
 
-    given = {name: value for name, value in served_by.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     beside = [name for name in given if not out or name not in ("form", "dtype")]
     if beside and (out or not given.keys() & {"server", "model"}):
         option = f"--{beside[0].replace('_', '-')}"
         mend = "draw first, then --out" if out else "--server URL --model NAME"
         raise CrystalError(f"{option} is for draws from a server", mend=mend)
     if out:
-        _counts(ladder, out, **given)
+        frame = drawn.counts(ladder, **given)
+        asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
+        answers = f"{frame['count'].sum()} answers to {asked}"
+        print(f"{drawn.write_table(frame, out)}: {len(frame)} rows, {answers}")
     elif not given:
         _print(drawing.draw(ladder, device=device))
     else:
@@ -334,16 +285,6 @@ def draw(ladder: str, device: str | None, out: str | None, **served_by: Any) -> 
             by_id = {prompt.id: prompt for prompt in PROMPTS}
             given["prompts"] = [by_id[known(one, by_id, "prompt")] for one in given["prompts"]]
         _print(drawing.draw_served(ladder, say=say, **given))
-
-
-def _counts(ladder: str, out: str, **how: str) -> None:
-    """Write the counts of a ladder's drawn answers to its closed tasks as one table."""
-    from .keep import drawn
-
-    frame = drawn.counts(ladder, **how)
-    asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
-    answers = f"{frame['count'].sum()} answers to {asked}"
-    print(f"{drawn.write_table(frame, out)}: {len(frame)} rows, {answers}")
 
 
 @command(
@@ -357,17 +298,19 @@ def _counts(ladder: str, out: str, **how: str) -> None:
 def screen(prompts: str | None, out: str | None, **given: Any) -> None:
     """choose the natural prompts: of a pool, those that checkpoints answer"""
     from .ask.prompts import load_pool
+    from .keep import drawn
     from .studies import answerable
 
-    if prompts or out:
-        _prompts(prompts, out)
+    if prompts and out:
+        frame = drawn.prompt_table(prompts)
+        print(f"{drawn.write_table(frame, out, verbatim=True)}: {len(frame)} rows")
         return
+    if prompts or out:
+        mend = "crystal screen --prompts natural --out prompts.csv"
+        raise CrystalError("--prompts and --out belong together", mend=mend)
     pool = load_pool()
-    subjects = [_subject(text, form) for form in FORMS for text in given.pop(form)]
-    if subjects:
-        from .studies.answerable import screen
-
-        screen(pool, subjects, say=say, **given)
+    if subjects := [_subject(text, form) for form in FORMS for text in given.pop(form)]:
+        answerable.screen(pool, subjects, say=say, **given)
     measured = answerable.load_measured()
     cues = answerable.choose_cues(pool, measured)
     contexts = answerable.choose_contexts(pool, measured, cues)
@@ -382,17 +325,5 @@ def _subject(text: str, form: str) -> tuple:
 
     name, _, source = text.partition("=")
     if not (name and source):
-        what = f"{text!r} does not name a checkpoint"
-        raise CrystalError(what, mend=f"--{form} NAME=DIR_OR_ID")
+        raise CrystalError(f"{text!r} does not name a checkpoint", mend=f"--{form} NAME=DIR_OR_ID")
     return Asked(name, form), source
-
-
-def _prompts(which: str | None, out: str | None) -> None:
-    """Write the prompts of every closed task in both forms as a table."""
-    from .keep import drawn
-
-    if not (which and out):
-        mend = "crystal screen --prompts natural --out prompts.csv"
-        raise CrystalError("--prompts and --out belong together", mend=mend)
-    frame = drawn.prompt_table(which)
-    print(f"{drawn.write_table(frame, out, verbatim=True)}: {len(frame)} rows")

@@ -1,7 +1,4 @@
-"""The command line: `crystal <command>`, the same as `python -m crystal <command>`.
-
-How commands are grouped and run, and what is said when one fails.
-"""
+"""The command line: how commands are grouped and run, and what is said when one fails."""
 
 from __future__ import annotations
 
@@ -24,10 +21,7 @@ from .errors import CrystalError
 from .files import mend_of
 from .texts import line
 
-FULL = (  # of requirements/full.txt
-    *("torch", "transformers", "gguf", "trl", "datasets", "tokenizers", "safetensors"),
-    "huggingface_hub",
-)
+FULL = "torch transformers gguf trl datasets tokenizers safetensors huggingface_hub".split()
 GROUPS = {
     "read the book": ("reproduce", "verify", "bundle"),
     "change a page": ("page",),
@@ -58,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = " ".join(["crystal", *given[:1]])
     try:
         run, arguments = _parse(given)
-        status = run(**arguments) or 0
+        run(**arguments)
         sys.stdout.flush()
-        return status
+        return 0
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         return _silent(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
@@ -103,9 +97,7 @@ def _open_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
-        except (
-            OSError
-        ):  # else the next file opened would get its number, and whatever a child prints
+        except OSError:  # else the next file opened gets its number, and what a child prints
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
@@ -125,24 +117,23 @@ def _say(name: str, sentence: object, status: int) -> int:
 
 
 def _silent(status: int) -> int:
-    """Send what is left of stdout nowhere: else the interpreter complains of it on its way out."""
+    """Send what is left of stdout nowhere, or the interpreter complains of it on its way out."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in a sentence which number is none; whatever else is wrong, argparse says."""
+    """Says in a sentence what is no number; argparse says the rest."""
 
     def error(self, message: str) -> None:
         """Raises: CrystalError, or SystemExit(2)."""
         if re.match(r"argument \S+: .* is not a (whole )?number", message):
-            what = message.removeprefix("argument ")
-            raise CrystalError(what, mend=f"{self.prog} --help")
+            raise CrystalError(message.removeprefix("argument "), mend=f"{self.prog} --help")
         super().error(line(message))
 
 
-def _parse(given: list[str]) -> tuple[Callable[..., int | None], dict[str, Any]]:
+def _parse(given: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """What to call, and with what. Raises: CrystalError, or SystemExit(2)."""
     if given and given[0] in GONE:
         what = f"this command is now a part of {GONE[given[0]].split()[1]}"
@@ -154,11 +145,10 @@ def _parse(given: list[str]) -> tuple[Callable[..., int | None], dict[str, Any]]
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"crystal {__version__}")
-    listed = parser.add_subparsers(
-        dest="command", required=True, metavar="command", help="one of those below"
-    )
+    listed = parser.add_subparsers(required=True, metavar="command", help="one of those below")
     for one in COMMANDS:
         sub = listed.add_parser(one.name, description=one.help)
+        sub.set_defaults(run=one.run)
         for names, how in one.arguments:
             sub.add_argument(*names, **how)
     found, left = parser.parse_known_args(given)
@@ -167,16 +157,13 @@ def _parse(given: list[str]) -> tuple[Callable[..., int | None], dict[str, Any]]
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if left:  # argparse takes no positional argument behind an option
         arguments["assignments"] += left
-    run = COMMANDS[[one.name for one in COMMANDS].index(arguments.pop("command"))].run
-    return run, arguments
+    return arguments.pop("run"), arguments
 
 
 def _groups() -> str:
     """Every command and what it does, under what a user wants."""
-    helps = {one.name: one.help for one in COMMANDS}
-    groups = [
-        f"{group}:\n"
-        + "\n".join(f"    {name:<10} {helps[name]}" for name in names if name in helps)
-        for group, names in GROUPS.items()
-    ]
-    return "\n\n".join([*groups, "crystal COMMAND --help says more of one"])
+    helps, lines = {one.name: one.help for one in COMMANDS}, []
+    for group, names in GROUPS.items():
+        each = (f"    {name:<10} {helps[name]}" for name in names if name in helps)
+        lines += [f"{group}:", *each, ""]
+    return "\n".join([*lines, "crystal COMMAND --help says more of one"])

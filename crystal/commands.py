@@ -1,7 +1,6 @@
 """How a command is declared, and those on the book, on tables and on training.
 
-Arguments in, sentences on stdout; whatever is heavy is imported inside a command. Those on
-checkpoints stand in `checkpoint_commands`. Numbers are checked before anything is done.
+Arguments in, sentences on stdout; whatever is heavy is imported inside a command.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ MOST = 2**31 - 1  # of whole numbers: more is a slip
 
 
 class Command(NamedTuple):
-    """One subcommand. run: takes its arguments by name, returns an exit status (None is 0)."""
+    """One subcommand. arguments: what `add_argument` is given. run: takes them by name."""
 
     name: str
     help: str
     arguments: Sequence[tuple[Sequence[str], dict[str, Any]]]
-    run: Callable[..., int | None]
+    run: Callable[..., None]
 
 
 COMMANDS: list[Command] = []
@@ -39,9 +38,8 @@ COMMANDS: list[Command] = []
 def command(*arguments: tuple) -> Callable:
     """List the function below as a command; its help is the function's docstring."""
 
-    def add(run: Callable[..., int | None]) -> Callable:
-        said = " ".join(run.__doc__.split()).rstrip(".")
-        COMMANDS.append(Command(run.__name__.rstrip("_"), said, arguments, run))
+    def add(run: Callable[..., None]) -> Callable:
+        COMMANDS.append(Command(run.__name__.rstrip("_"), run.__doc__, arguments, run))
         return run
 
     return add
@@ -49,8 +47,7 @@ def command(*arguments: tuple) -> Callable:
 
 def arg(names: str, help: str | None = None, **how: Any) -> tuple[list[str], dict[str, Any]]:
     """What `add_argument` is given; names: with spaces between them."""
-    shown = how.get("default") not in (None, "", [])
-    return names.split(), {"help": f"{help}" if shown else help, **how}
+    return names.split(), {"help": help, **how}
 
 
 def flag(name: str, help: str, **how: Any) -> tuple:
@@ -90,6 +87,7 @@ def say(text: object) -> None:
 
 
 JOBS = arg("--jobs", "processes at a time (default: one per processor)", type=whole(1, 1024))
+SEED = arg("--seed", "of all chance", type=whole(), default=0)
 
 
 # -- the book
@@ -107,22 +105,19 @@ def reproduce(jobs: int | None, ladders: str) -> None:
     if note := sums.note():
         say(note)
     began = time.perf_counter()
-    shown = [name for name in ladders.split(",") if name]
-    ran = runs.run_all(jobs, say=say, ladders=shown)
+    ran = runs.run_all(jobs, say=say, ladders=[name for name in ladders.split(",") if name])
     bound = time.perf_counter()
-    built = binding.build()
-    took = f"built in {time.perf_counter() - bound:.1f} s" if built else "unchanged"
-    executed = f"{len(ran)} pages executed in {bound - began:.1f} s"
-    print(f"{executed}; book {took}: {binding.index()}")
+    took = f"built in {time.perf_counter() - bound:.1f} s" if binding.build() else "unchanged"
+    print(f"{len(ran)} pages executed in {bound - began:.1f} s; book {took}: {binding.index()}")
 
 
 @command(JOBS)
 def bundle(jobs: int | None) -> None:
     """as reproduce, then the book, its data and its code as one archive to deposit"""
-    from .book import bundle
+    from .book import binding
 
     reproduce(jobs, "")
-    print(bundle.write())
+    print(binding.pack())
 
 
 @command(
@@ -144,9 +139,8 @@ def page(page: str | None, assignments: list[str], data: str | None, why: bool) 
     chosen = pages.get(page)
     given = pages.parse(chosen, assignments)
     if why:
-        fresh = f"{page} is fresh: nothing it depends on has changed"
         reasons = "\n".join(f"{page}: {reason}" for reason in runs.why(chosen, given))
-        print(line(reasons or fresh))
+        print(line(reasons or f"{page} is fresh: nothing it depends on has changed"))
     else:
         say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
         print(_bound(chosen, whole=False))
@@ -198,7 +192,7 @@ def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> 
     there = {kind: logs(kind) for kind in (SAMPLES, DRAWS)}
     read = [name for name in hub_names() if name in there[SAMPLES] or name in there[DRAWS]]
     described = [*ladder_names(), *read]
-    faults = sum(_faults(name) for name in ladders or described)
+    faults = sum(map(_faults, ladders or described))
     for kind, names in () if ladders else there.items():
         for name in sorted({*names} - {*described}):
             faults += 1
@@ -246,19 +240,9 @@ def _faults(name: str) -> int:
     arg("--stages", "the stages' names in the file", default="", metavar="base=NAME,sft=NAME"),
     arg("--ladder", "its name, if the file has no such column; else the only one to judge"),
     flag("--normalise", "probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off"),
-    arg(
-        "--quantile",
-        "share of a seed's mass that defines its options",
-        type=positive(),
-        default=0.9,
-    ),
-    arg(
-        "--permutations",
-        "shuffles behind every p-value",
-        type=whole(),
-        default=999,
-    ),
-    arg("--seed", "of all chance", type=whole(), default=0),
+    arg("--quantile", "share of a seed's mass on its options", type=positive(), default=0.9),
+    arg("--permutations", "shuffles behind every p-value", type=whole(), default=999),
+    SEED,
     flag("--json", "verdicts, numbers and notes as JSON", dest="as_json"),
 )
 def phases(
@@ -284,12 +268,6 @@ def phases(
         print(survey.as_text(table, found))
 
 
-FIELD = (
-    "what names the prompt: a field of the document (lm-eval) or of the metadata (inspect), "
-    r"a column (replies), a pattern such as '(.*)-\d+' of custom_id (openai-batch)"
-)
-
-
 @command(
     arg(
         "format",
@@ -303,7 +281,12 @@ FIELD = (
     arg("--stage", "stage of its training: base, sft, dpo, rlvr"),
     arg("--task", "task that was asked, where the log does not name one of ours"),
     arg("--options", "options of a task of your own, in their order", metavar="A,B,C"),
-    arg("--prompt-from", FIELD, metavar="FIELD"),
+    arg(
+        "--prompt-from",
+        "what names the prompt: a field of the document (lm-eval) or of the metadata (inspect), "
+        r"a column (replies), a pattern such as '(.*)-\d+' of custom_id (openai-batch)",
+        metavar="FIELD",
+    ),
     arg("--unit-from", "what names who asks, the same way", metavar="FIELD"),
 )
 def import_(
@@ -321,13 +304,13 @@ def import_(
     from .tables.importers import Asked, check_out, save, tally
     from .tables.sheets import given
 
-    check_out(Path(out), append=append)
+    check_out(Path(out), append)
     fields = {"--prompt-from": prompt_from, "--unit-from": unit_from}
     named = Named(*(name and given(name, flag) for flag, name in fields.items()))
     own = tuple(options.split(",")) if options else ()
     found = tally(format, list(map(Path, files)), Asked(**asked, options=own, named=named))
     table = found.table()
-    rows = save(table, Path(out), append=append)
+    rows = save(table, Path(out), append)
     more = f", {rows} in all" if rows > len(table) else ""
     print(f"{out}: {len(table)} rows written{more}", *found.told(), sep="\n")
 
@@ -336,11 +319,7 @@ def import_(
 
 
 @command(
-    arg(
-        "ladder",
-        "a name in data/recipes or data/experiments, such as nano-llama or kinetics",
-        nargs="?",
-    ),
+    arg("ladder", "of data/recipes or data/experiments: nano-llama, kinetics", nargs="?"),
     flag("--all", "every ladder, then every experiment, each read once it is trained"),
     flag("--ship", "instead: take a trained ladder into data/: weights, report, description"),
     several("--run", "of an experiment: only this run"),
@@ -352,8 +331,7 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
     from .lab import recipes
 
     if not all:
-        there = [*recipes.recipe_names(("cpu", "cuda"))]
-        there += [] if ship else recipes.experiment_names()
+        there = recipes.recipe_names() + ([] if ship else recipes.experiment_names())
         known(ladder, there, "ladder" if ship else "ladder or experiment")
     with sums.keeping():
         _train(None if all else ladder, ship, **some)
@@ -361,14 +339,19 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
 
 def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
     """Ship the ladder, or train it or the experiment; or everything."""
-    from .lab import growing, organism, recipes
+    import torch
+
+    from .keep import resample
+    from .lab import growing, recipes
 
     if name is not None and ship:
-        print(organism.ship(name, root() / "runs" / name))
+        print(growing.ship(name, root() / "runs" / name))
     elif name is None:
-        for one in recipes.recipe_names(growing.devices()):
+        devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        for one in recipes.recipe_names(devices):
             _train_ladder(one)
-            growing.take_in(one)
+            growing.ship(one, root() / "runs" / one)
+            resample.resample(one, missing_only=True)
         for one in recipes.experiment_names():
             growing.perform(one)
     elif name in recipes.experiment_names():
@@ -382,12 +365,12 @@ def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
 def _train_ladder(name: str) -> None:
     """Train it, and say what its rungs can do."""
     from .ask import ladders
-    from .lab import organism, recipes, training
+    from .lab import growing, recipes, training
 
     out, recipe = root() / "runs" / name, recipes.load_recipe(name)
     for stage, minutes in training.train_ladder(recipe, out).items():
         print(f"{stage}: {minutes:.1f} minutes")
     for rung in ladders.STAGES:
-        found = organism.skills(out / rung, recipe.world)["chat"]
-        shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in organism.KINDS if kind in found)
+        found = growing.skills(out / rung, recipe.world)["chat"]
+        shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in growing.KINDS if kind in found)
         print(f"{rung}: right in chat form with probability {shown}")

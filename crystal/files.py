@@ -1,7 +1,4 @@
-"""Where files lie, how they are written whole or not at all, and whether data from one fits.
-
-Knows bytes, folders and shapes of data; knows nothing of what they mean.
-"""
+"""Where files lie, how they are written whole or not at all, and whether data from one fits."""
 
 from __future__ import annotations
 
@@ -10,9 +7,11 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from .errors import CrystalError
 
 PACKAGE = Path(__file__).parent
 
@@ -34,9 +33,7 @@ def cache() -> Path:
 
 
 def once(kind: str, rests_on: Iterable[object], check: Callable[[], bool]) -> bool:
-    """Whether `check` holds. Where it held before, of the same things, it is not asked again; a
-    cache that cannot be written is no failure.
-    """
+    """Whether `check` holds; where it held before, of the same things, it is not asked again."""
     parts = "\0".join(map(str, rests_on)).encode("utf-8", "surrogatepass")
     mark = cache() / kind / hashlib.sha256(parts).hexdigest()
     if mark.is_file():
@@ -50,23 +47,32 @@ def once(kind: str, rests_on: Iterable[object], check: Callable[[], bool]) -> bo
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, 64 hex digits."""
+    """64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def mend_of(error: OSError, path: Path) -> str:
-    """What to do where `path` could not be read or written: what helps depends on why it failed."""
-    if error.errno in _FULL:
+    """What to do where `path` could not be read or written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free disk space"
     if error.errno in FORBIDDEN:
         near = next((at for at in (path, *path.parents) if os.path.lexists(at)), path.parent)
         return f"ls -ld {near}: your user needs permission to read and write there"
     return f"ls -ld {path}: see what is there, move it away if it is in the way"
+
+
+@contextlib.contextmanager
+def explained(what: str, path: Path) -> Iterator[None]:
+    """Where a file or folder cannot be read or written: `what`, why, and what helps."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{what}: {error.strerror or error}"
+        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
 
 
 def write_file(path: Path, blob: bytes) -> None:
@@ -123,17 +129,15 @@ def count(value: object) -> bool:
 
 
 def text(value: object) -> bool:
-    """A string without halves of characters, which no file can hold."""
+    """A string that a file can hold, without halves of characters."""
     return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 
 
 def flag(value: object) -> bool:
-    """True or False."""
     return isinstance(value, bool)
 
 
 def anything(value: object) -> bool:
-    """Whatever it is."""
     return True
 
 

@@ -1,9 +1,8 @@
 """Text from elsewhere: parsed strictly, shown harmlessly. The one place for both.
 
-Whoever wrote a table, a log or a model's answer may have written anything. Names are cleaned once,
-where they are read (`name`); whatever is shown is escaped for the place where it is shown: a page
-(`markdown`), a figure (`label`), a spreadsheet (`cell`), a terminal (`line`). Knows nothing of what
-the texts mean.
+Whoever wrote a table, a log or a model's answer may have written anything. Names are cleaned where
+they are read (`name`); all is escaped for the place where it is shown: a page (`markdown`), a
+figure (`label`), a spreadsheet (`cell`), a terminal (`line`).
 """
 
 from __future__ import annotations
@@ -57,6 +56,12 @@ def load_json(path: Path, mend: str | None = None) -> Any:
     """The value that a JSON file of this repository holds."""
     mend = mend or f"git checkout -- {path}"
     return parse_json(read_text(path, mend), path, mend)
+
+
+def load_yaml(path: Path, mend: str | None = None) -> Any:
+    """The value that a YAML file of this repository holds."""
+    mend = mend or f"git checkout -- {path}"
+    return parse_yaml(read_text(path, mend), path, mend)
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
@@ -118,15 +123,17 @@ def whole(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """A name as it is compared: `whole`, and no space around it.
-
-    Raises: ValueError if it holds a character that no terminal or page should get (`HOSTILE`).
-    """
+    """A name as it is compared: `whole`, no space around it. Raises: ValueError if HOSTILE."""
     found = whole(text).strip()
     if bad := HOSTILE.search(found):
         kind = "half a character," if "\ud800" <= bad[0] <= "\udfff" else "the control character"
         raise ValueError(f"the name {found!a:.60} holds {kind} U+{ord(bad[0]):04X}")
     return found
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says; its class where it says nothing."""
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
 def written(value: object) -> str:
@@ -167,10 +174,7 @@ def short(text: str, most: int = 60) -> str:
 
 
 def markdown(text: object) -> str:
-    """MyST that shows just `text`, inline, in a heading or in a table.
-
-    CommonMark lets every ASCII punctuation character be escaped, so all of them are.
-    """
+    """MyST that shows just `text`, inline, in a heading or in a table: all punctuation escaped."""
     shown = re.sub(" *[ \n]", " ", line(str(text))).strip(" ")
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", shown)
 
@@ -188,11 +192,10 @@ def plain(myst: str) -> str:
 
 
 def label(text: object, most: int = 60, wide: int = 60) -> str:
-    """`text` for a figure: no formula, none hidden, none so long that nothing else has room.
+    """`text` for a figure, where a dollar sign begins no formula.
 
-    A dollar sign begins no formula. Legends leave out what begins with an underscore: a space goes
-    before it. Of more than `most` characters the beginning and the end are shown, in lines of at
-    most `wide`.
+    A space goes before an underscore, which would hide it from legends. Of more than `most`
+    characters the beginning and the end are shown, in lines of at most `wide`.
     """
     shown = line(str(text)).replace("\n", " ")
     if len(shown) > most:

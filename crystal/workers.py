@@ -1,8 +1,7 @@
 """Work done side by side, by processes that die alone and never outlive this one.
 
 A pool of the standard library breaks as a whole when one of its processes is killed, and leaves the
-others behind when its owner is. Here each process has pipes of its own: one that is killed costs
-its task, and all of them, with whatever they started, go when the owner stops, however it stops.
+others behind when its owner is. Here each process has pipes of its own.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ def cores() -> int:
 def side_by_side(function: Callable, tasks: Iterable[tuple], jobs: int) -> Iterator[Done]:
     """`function(*task)` of every task, at most `jobs` at a time, in the order in which they end.
 
-    function: importable by name. Leaving the loop early, by an error or Ctrl-C, ends all processes
-    and what they started.
+    function: importable by name. Leaving the loop early ends all processes and what they started.
     """
     waiting, busy, idle = deque(tasks), {}, []
     try:
@@ -133,9 +131,8 @@ def _serve(function: Callable, pipe: Connection, life: Connection) -> None:
         except OSError:
             return
         except Exception as error:  # an answer that cannot be pickled
-            pipe.send(
-                (None, RuntimeError(f"{function.__name__} gave what cannot be sent: {error}"))
-            )
+            what = f"{function.__name__} gave what cannot be sent: {error}"
+            pipe.send((None, RuntimeError(what)))
 
 
 def _leave_with(life: Connection) -> None:
@@ -147,7 +144,7 @@ def _leave_with(life: Connection) -> None:
 
 def kill_children() -> None:
     """Kill every process that this one started, and theirs."""
-    import psutil  # here: most who import this start nothing
+    import psutil
 
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -3,7 +3,7 @@
     peers    both ends of each shipped ladder: read-out, lm-eval's option scores, samples
     real     real checkpoints: read-out against arithmetic's limit, samples and option scores
 
-Writes data/bench; how the other parts there were measured is in the history of this folder.
+Writes data/bench.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Work = Callable[[], object]
 
 
 def measured(model: torch.nn.Module, work: Work) -> tuple[float, int, object]:
-    """Seconds of the processor, token positions computed, padding too, and what `work` returns."""
+    """Seconds of the processor, token positions computed, and what `work` returns."""
     positions: list[int] = []
 
     def count(_, args: tuple, kwargs: dict) -> None:
@@ -64,7 +64,7 @@ def race(
 ) -> list[dict]:
     """One row a contestant: `common`, seconds (median), low, high, runs, tokens.
 
-    In turns, a first run to warm up; with no repeats it is the measurement.
+    In turns; a first run is to warm up, and the measurement if there are no repeats.
     """
     rows, runs = [], {name: [] for name in works}
     for _, (name, work) in itertools.product(range(repeats + 1), works.items()):
@@ -84,13 +84,13 @@ def provenance() -> dict:
     info = Path("/proc/cpuinfo")
     cpu = re.search(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.M)
     found = {"lm-eval": None} | {name: importlib.metadata.version(name) for name in names}
-    found |= {
+    return found | {
         "python": platform.python_version(),
         "processor": cpu[1] if cpu else platform.machine(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": [round(x, 2) for x in os.getloadavg()],
     }
-    load = [round(x, 2) for x in os.getloadavg()]
-    return found | {"threads": torch.get_num_threads(), "load": load}
 
 
 def generate(engine: Engine, ids: Ids, samples: int) -> torch.Tensor:

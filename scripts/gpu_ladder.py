@@ -21,7 +21,7 @@ from pathlib import Path
 
 from crystal.files import root
 from crystal.keep import manifest, resample, store
-from crystal.lab import organism, recipes
+from crystal.lab import growing, recipes, training
 
 PARENT, ARMS = "gemma3-270m", "real-arms"
 HOME, WORK, FORMS = root(), Path("/tmp/crystal-gpu"), ("chat", "completion")
@@ -40,8 +40,6 @@ def wanted() -> list[Job]:
 
 def train(name: str) -> None:
     """One run of the experiment, described and recorded at its end."""
-    from crystal.lab import growing
-
     experiment = growing.load_experiment(ARMS)
     run = next(run for run in experiment.runs if run.name == name)
     growing.grow(experiment, run, PARENT, read=lambda *_, **__: None)
@@ -59,10 +57,10 @@ def read(job: Job) -> None:
             (here / there.relative_to(HOME)).symlink_to(there)
     parent, run, last = rung.split("/")
     row = {"name": rung, "stage": last.partition("-")[0], "step": 1, "parent": parent, "run": run}
-    row |= organism.pinned(HOME / "runs" / ARMS / rung) | {"grid": "natural-once"}
+    row |= growing.pinned(HOME / "runs" / ARMS / rung) | {"grid": "natural-once"}
     about = {"name": ARMS, "title": ARMS, "kind": "branches", "dtype": dtype}
     os.environ["CRYSTAL_ROOT"] = str(here)
-    organism.describe(here / "data/ladders" / f"{ARMS}.yaml", about, [row])
+    growing.describe(here / "data/ladders" / f"{ARMS}.yaml", about, [row])
     resample.resample(ARMS, forms=(form,))
 
 
@@ -79,8 +77,6 @@ def collect(folder: Path) -> None:
 
 def conduct(folder: Path, seconds: float, readers: int) -> None:
     """Train every run and read what it saves, until all is done or the time is up."""
-    from crystal.lab import training
-
     end, spawn, runs = time.time() + seconds, multiprocessing.get_context("spawn"), HOME / "runs"
     shutil.rmtree(WORK, ignore_errors=True)
     training.train_ladder(recipes.load_recipe(PARENT), runs / PARENT, ["base"])  # once for all

@@ -143,29 +143,6 @@ def test_a_row_holds_every_token_once_with_its_own_code(task: Task) -> None:
     assert (table.follow(np.array(states)[which], rank) == np.array(of_states)[which, rank]).all()
 
 
-@pytest.mark.parametrize(
-    "task", [TASKS["month"], TASKS["rank"], NESTED, WIDE], ids=lambda t: t.name
-)
-def test_what_is_decided_was_reachable(task: Task) -> None:
-    """`reach` may be too wide, never too narrow: every option was announced in time."""
-    automaton = AUTOMATA[task.name]
-
-    @settings(max_examples=200, deadline=None, derandomize=True)
-    @given(pieces_of(task))
-    def check(pieces: list[bytes]) -> None:
-        text, state, seen = b"".join(pieces), START, [START]
-        for byte in text:
-            state = int(automaton.step(np.array([state]), np.array([byte]))[0])
-            if state < 0:
-                break
-            seen.append(state)
-        final = run(automaton, text)
-        if final != OFF:
-            assert all(automaton.reachable(s)[-2 - final] for s in seen)
-
-    check()
-
-
 def test_undecided_only_while_it_matters() -> None:
     """Half a character after `1` may be a letter; after `tw` it cannot be anything but off."""
     automaton = AUTOMATA["hundred"]

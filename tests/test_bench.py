@@ -88,13 +88,17 @@ def test_arithmetic_takes_no_longer_than_reading() -> None:
 
 
 def test_weights_of_a_shape_are_those_of_the_model() -> None:
-    shape = costs.SHAPES["tiny"]
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape))
-    inner = [p for name, p in model.named_parameters() if not re.search("norm|embed_tok", name)]
+    shape = costs.Shape(4096, 64, 128, 2, 4, 2, 16)
+    config = AutoConfig.for_model("llama", **shape._asdict(), tie_word_embeddings=False)
+    inner = [
+        p
+        for name, p in AutoModelForCausalLM.from_config(config).named_parameters()
+        if not re.search("norm|embed_tok", name)
+    ]
     assert costs.weights(shape) == sum(p.numel() for p in inner)
-    norms = (2 * 32 + 1) * 4096
-    published = 8_030_261_248
-    assert costs.parameters(costs.SHAPES["llama-3.1-8b"]) == published - norms
+    llama, norms, published = costs.SHAPES["llama-3.1-8b"], (2 * 32 + 1) * 4096, 8_030_261_248
+    embedding = llama.hidden_size * llama.vocab_size
+    assert costs.weights(llama) + embedding == published - norms
 
 
 def test_what_a_gpu_read_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def test_the_page_runs_on_the_recorded_benchmark(recorded, monkeypatch):
     for task in TASKS:
         for rung in ("base", "rlvr"):
             assert claims[f"samples-{task}-fine-{rung}@nano-olmo2"]["mark"] == bench.FASTER[task]
-    assert all(name in told for name in SHAPES if name != "tiny")
+    assert all(name in told for name in SHAPES)
 
 
 def test_the_page_runs_without_the_harness(recorded, monkeypatch):

@@ -21,7 +21,7 @@ from test_figures import too_long
 from crystal.book import binding, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.present import svgs
+from crystal.present import show
 from crystal.present.show import fmt
 
 REPOSITORY = Path(__file__).parent.parent
@@ -168,7 +168,7 @@ def test_text_in_figures_can_be_read_on_a_telephone(site):
                 points = float(re.search(r'width="([\d.]+)pt"', svg)[1])
                 figure = re.search(rf'id="fig-{page.id}-{path.stem}".*?</figure>', document, re.S)
                 least = float(re.search(r"width: clamp\((\d+)px, 100%, \d+px\)", figure[0])[1])
-                assert svgs.smallest(svg) * least / points >= 9, path
+                assert show.smallest(svg) * least / points >= 9, path
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_missing(site, html):

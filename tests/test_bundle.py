@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crystal.book import bundle
+from crystal.book import binding
 from crystal.errors import CrystalError
 from crystal.keep import sums
 
@@ -41,7 +41,7 @@ def root(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_archive_holds_book_data_and_where_they_come_from(root, tmp_path):
-    with zipfile.ZipFile(bundle.write()) as archive:
+    with zipfile.ZipFile(binding.pack()) as archive:
         assert archive.testzip() is None
         held = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     own = {"data/SHA256SUMS", "SHA256SUMS", "provenance/pages.csv"}
@@ -57,34 +57,34 @@ def test_the_archive_holds_book_data_and_where_they_come_from(root, tmp_path):
 
 
 def test_the_same_files_give_the_same_bytes(root):
-    before = bundle.write().read_bytes()
+    before = binding.pack().read_bytes()
     for path in root.rglob("*"):
         os.utime(path, (0, 0))
-    assert bundle.write().read_bytes() == before
+    assert binding.pack().read_bytes() == before
 
 
 def test_a_half_written_archive_is_never_taken_for_whole(root, monkeypatch):
-    before, ends = bundle.write().read_bytes(), bundle._with_sums()
+    before, ends = binding.pack().read_bytes(), binding._with_sums()
 
     def torn():
         yield next(ends)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle, "_with_sums", torn)
+    monkeypatch.setattr(binding, "_with_sums", torn)
     with pytest.raises(CrystalError, match="could not be written.*free disk space"):
-        bundle.write()
-    assert [path.name for path in (root / "_build").glob("crystal-*")] == [bundle.NAME + ".zip"]
-    assert (root / f"_build/{bundle.NAME}.zip").read_bytes() == before
+        binding.pack()
+    assert [path.name for path in (root / "_build").glob("crystal-*")] == [binding.NAME + ".zip"]
+    assert (root / f"_build/{binding.NAME}.zip").read_bytes() == before
 
 
 def test_nothing_is_packed_that_is_not_as_recorded(root):
     (root / "data/README.md").write_text("something else")
     with pytest.raises(CrystalError, match="data/README.md is not what was recorded"):
-        bundle.write()
+        binding.pack()
     assert not list((root / "_build").glob("crystal-*"))
 
 
 def test_pages_of_the_readers_own_are_not_published(root):
     (root / "book/own.yml").write_text("[]")
     with pytest.raises(CrystalError, match="pages of your own.*mv book/own.yml"):
-        bundle.write()
+        binding.pack()

@@ -200,7 +200,7 @@ def logs(root):
             ),
             manifest.SAMPLES,
         ),
-        (draws, lambda: (list(drawn.rows("toy")), drawn.keys("toy")), manifest.DRAWS),
+        (draws, lambda: (drawn.read("toy"), drawn.keys("toy")), manifest.DRAWS),
     )
 
 

@@ -130,7 +130,9 @@ class Fake:
         self.asked += len(prompts)
         return [{f" {sum(ids) % 9}, sure.\nMore": n - 1, "Oslo": 1} for ids in prompts]
 
-    def readout(self, engine, prompts, task, *, budget, relative, max_nodes, max_depth):
+    def readout(
+        self, engine, prompts, task, *, budget, relative, max_nodes, max_depth, temperature
+    ):
         k = len(task.options)
         return [
             types.SimpleNamespace(options=np.full(k, 0.9 / k), off_support=0.1, unresolved=0.0)

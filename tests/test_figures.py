@@ -14,7 +14,7 @@ import pytest
 import synthetic
 
 from crystal.measure import chain
-from crystal.present import figures, svgs, verdicts, views
+from crystal.present import figures, show, verdicts, views
 from crystal.texts import plain
 
 SEEDS = {"both": "3", "bare": "3"}  # the narrator named
@@ -163,7 +163,7 @@ def test_leftover_is_reported_as_stored(readouts):
 def test_importing_the_light_path_loads_nothing_heavy():
     code = (
         "import sys; from crystal.measure import inference, quantities;"
-        "from crystal.present import figures, show, svgs, verdicts, views;"
+        "from crystal.present import figures, show, verdicts, views;"
         "print([m for m in ('torch', 'transformers', 'matplotlib', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -235,7 +235,7 @@ def test_a_telephone_shows_a_figure_whole(readouts, kind):
     with matplotlib.style.context(NOTEBOOKS.parent / "book" / "crystal.mplstyle"):
         fig = KINDS[kind](readouts)
         svg = drawn(fig).decode()
-    assert svgs.smallest(svg) * 350 / (72 * fig.get_figwidth()) >= svgs.READABLE
+    assert show.smallest(svg) * 350 / (72 * fig.get_figwidth()) >= show.READABLE
 
 
 def test_the_smallest_text_counts_exponents():
@@ -245,7 +245,7 @@ def test_the_smallest_text_counts_exponents():
         fig = Figure(figsize=(2, 2))
         fig.text(0.1, 0.5, text, fontsize=size)
         fig.text(0.1, 0.1, "large", fontsize=20)
-        return svgs.smallest(drawn(fig).decode())
+        return show.smallest(drawn(fig).decode())
 
     assert small("word", 8) == pytest.approx(8)
     assert small("$10^{-5}$", 10) == pytest.approx(7)
@@ -253,6 +253,6 @@ def test_the_smallest_text_counts_exponents():
 
 def test_a_figure_for_a_dark_page_mirrors_greys_only():
     light = '<svg a="b"><path style="fill: #ffffff"/><path style="stroke: #0072b2"/><text/></svg>'
-    dark = svgs.on_dark(light)
+    dark = show.on_dark(light)
     assert "#0072b2" in dark and "#ffffff" not in dark and dark.startswith('<svg fill="#e6e6e6"')
     assert dark.count("#151515") == 1  # white becomes nearly the page's ground

@@ -482,7 +482,8 @@ def test_narrow_weights_give_a_law_near_that_of_wide_ones(folder: Path, dtype: s
     want, many = (
         readout(machine, prompts, TASKS["digit"], budget=1e-3) for machine in (wide, narrow)
     )
-    one = readout(narrow, prompts, TASKS["digit"], budget=1e-3, batch=1)
+    narrow.batch = 1
+    one = readout(narrow, prompts, TASKS["digit"], budget=1e-3)
     for other in (want, one):
         for a, b in zip(many, other, strict=True):
             assert abs(a.options - b.options).max() < resample.ROUNDING[dtype] + 1e-3

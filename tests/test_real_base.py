@@ -11,7 +11,7 @@ from crystal.ask.prompts import CHAT, load_prompts
 from crystal.keep import store
 from crystal.lab import recipes
 from crystal.measure import claims
-from crystal.studies import arms, later, real
+from crystal.studies import later, real
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ def test_steps_are_compared_on_one_fixed_set(readouts):
 
 def test_runs_are_compared_on_the_same_contexts(readouts):
     """Over itself a run leaves exactly its own spread; over another, the inverse the other way."""
-    assert arms.beside(readouts, "plain").value == pytest.approx(1)
-    there, back = arms.beside(readouts, "style"), arms.beside(readouts, "plain", "style")
+    assert real.beside(readouts, "plain").value == pytest.approx(1)
+    there, back = real.beside(readouts, "style"), real.beside(readouts, "plain", "style")
     assert there.value * back.value == pytest.approx(1)
     assert there.low * back.high == pytest.approx(1)
 
@@ -112,15 +112,8 @@ def test_the_first_page_says_what_was_found(readouts):
     once = real.surveys(readouts, permutations=99)
     pooled = [v for run in real.PLAIN for v in once[run].verdicts["all tasks"]]
     assert "holds" not in {v.verdict for v in pooled if v.claim == "collapse"}
-
-
-def test_a_share_has_its_exact_interval():
-    """Clopper and Pearson (1934): of ten out of ten the lower end is .025 ** (1 / 10)."""
-    assert arms.proportion(10, 10).low == pytest.approx(0.025 ** (1 / 10))
-    assert arms.proportion(0, 10).high == pytest.approx(1 - 0.025 ** (1 / 10))
-    assert (arms.proportion(3, 10).low, arms.proportion(3, 10).high) == pytest.approx(
-        (0.0667, 0.6525), abs=1e-4
-    )
+    after = later.asked(later.load_stages(readouts), "dpo")["stays-frozen"]
+    assert after.verdict == "fails" and after.estimate.low > 0
 
 
 def test_counts_say_what_holds_first():
@@ -165,7 +158,9 @@ def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch)
     monkeypatch.setattr(later.show, "tell", said.append)
     monkeypatch.setattr(later.show, "claim", lambda name, **fields: found.update({name: fields}))
     monkeypatch.setattr(later.show, "emit", lambda *_, **how: drawn.append(how["caption"]))
-    later.tell(readouts, {"first": 0.4, "last": 0.5, "error": 0.01}, permutations=99)
+    record = {"reward": {"rlvr": {"first": 0.4, "last": 0.5, "error": 0.01}}}
+    record["accuracy"] = {name: {"instructions": 0.5} for name in ("base", "sft", "dpo", "rlvr")}
+    later.tell(readouts, record, permutations=99)
     assert {f"{claim}-{s}" for claim in later.ASKED for s in later.STAGES} < found.keys()
     assert found["moves-less-rlvr"]["number"] > 0 and found["reward-whole"]["verdict"] == "holds"
     assert 0 <= found["same-mode-sft-rlvr"]["number"] <= 1 and len(drawn) == 1

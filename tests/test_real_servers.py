@@ -141,7 +141,7 @@ def draw(there: Serve, model: str, **changes):
 
 def stored(**wanted) -> dict[str, dict[str, int]]:
     assert drawn.verify("nano-llama").problems == ()
-    rows = [row for row in drawn.rows("nano-llama") if wanted.items() <= row.items()]
+    rows = [row for row in drawn.read("nano-llama").to_pylist() if wanted.items() <= row.items()]
     assert len({row["prompt"] for row in rows}) == len(rows)
     return {row["prompt"]: dict(zip(row["texts"], row["counts"], strict=True)) for row in rows}
 

@@ -19,7 +19,7 @@ from crystal.read.engine import Engine, build
 from crystal.read.readout import readout
 from crystal.read.sampling import (
     UNREADABLE,
-    _Level,
+    _longer,
     _multinomials,
     _Philox,
     _tally,
@@ -193,10 +193,7 @@ def test_texts_are_decoded_as_the_whole_of_their_bytes(data: st.DataObject) -> N
     node, token = np.array(ends).T
     count, owner = np.arange(1, len(ends) + 1), np.arange(len(begun)) % 2
     texts: list[dict[str, int]] = [{}, {}]
-    level = _Level(
-        owner, np.ones(len(begun), int), np.zeros(len(begun), int), [b""] * len(begun), begun
-    )
-    _tally(texts, level, pieces, node, token, count)
+    _tally(texts, owner[node], _longer(begun, pieces, node, token), count)
     expected: list[Counter] = [Counter(), Counter()]
     for (i, t), n in zip(ends, count.tolist(), strict=True):
         whole = (

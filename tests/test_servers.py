@@ -293,7 +293,7 @@ def draw(fake: Fake, **changes):
 def stored() -> dict:
     found = {
         (row["task"], row["prompt"], row["decoding"]): dict(zip(row["texts"], row["counts"]))
-        for row in drawn.rows("toy")
+        for row in drawn.read("toy").to_pylist()
     }
     assert drawn.verify("toy").problems == () and drawn.verify("toy").cells == len(found)
     return found
@@ -392,7 +392,7 @@ def test_a_cell_says_what_drew_it(toy, fake):
     draw(fake, tasks=["digit"])
     draw(fake, tasks=["digit"], form=COMPLETION)
     draw(fake, tasks=["digit"], dtype="bfloat16")
-    rows = [*drawn.rows("toy")]
+    rows = drawn.read("toy").to_pylist()
     assert len({row["key"] for row in rows}) == len(rows) == 18 and all(
         key_of(row) == row["key"] for row in rows
     )
@@ -504,7 +504,7 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
     assert [path.name for path in toy.glob(".*")] == []
     frame = drawn.counts("toy")
     texts = Counter()
-    for row in drawn.rows("toy"):
+    for row in drawn.read("toy").to_pylist():
         texts += Counter(dict(zip(row["texts"], row["counts"])))
     summed = frame.groupby("option")["count"].sum()
     assert (summed["7"], summed["3"], summed[""], summed["5"]) == (

@@ -1,7 +1,7 @@
 """What is asked of a checkpoint, and the key of one experiment.
 
-A grid, named by a ladder's description for each checkpoint, says in which situations every task is
-put to it. A cell is one experiment: whatever can change its numbers changes its key.
+A grid, named by a ladder's description, says in which situations every task is put to a checkpoint.
+A cell is one experiment: whatever can change its numbers changes its key.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from .prompts import (
 )
 from .tasks import READ_VERSION, Task
 
-_LATER = (
-    "endpoint",
-    "relative",
-)  # fields of `Decoding` that came after the first cells were stored
+_LATER = ("endpoint", "relative")  # fields of `Decoding` that came after cells were stored
+_WALKED = ("budget", "relative", "max_nodes", "max_depth", "temperature")
 _CAST = {  # 1 and 1.0 are one budget
     "str": str,
     "int": int,
@@ -49,8 +47,11 @@ def digest(value: object) -> str:
 
 def _plain(instance: object) -> dict:
     """Fields of a dataclass as JSON values, cast by its annotations; others are left out."""
-    fields = [field for field in dataclasses.fields(instance) if field.type in _CAST]
-    return {field.name: _CAST[field.type](getattr(instance, field.name)) for field in fields}
+    return {
+        field.name: _CAST[field.type](getattr(instance, field.name))
+        for field in dataclasses.fields(instance)
+        if field.type in _CAST
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,25 +71,27 @@ class Decoding:
 
     @functools.cached_property
     def text(self) -> str:
-        """Canonical JSON, as stored; without empty fields of _LATER, as before there were such."""
+        """Canonical JSON, as stored, without empty fields of _LATER."""
         fields = _plain(self).items()
         return canonical({name: value for name, value in fields if name not in _LATER or value})
+
+    @property
+    def walked(self) -> dict[str, float]:
+        """The fields that `crystal.read.readout` takes."""
+        return {name: getattr(self, name) for name in _WALKED}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One situation in which a model answers. Equal keys mean the same experiment.
 
-    Of a served model (`decoding.endpoint`) we know what we sent, not what it made of it: prompt_ids
-    are the bytes of the text in UTF-8, config_sha256 and tokenizer_revision are "", dtype is what
-    whoever runs the server says.
+    Of a served model (`decoding.endpoint`) we know only what we sent: prompt_ids are the bytes of
+    the text in UTF-8, config_sha256 and tokenizer_revision are "".
     """
 
     model: str  # folder relative to the repository, or hub id
     revision: str  # sha256 of local weights, or the hub's commit
-    config_sha256: (
-        str  # of a local config.json, which the weights' hash does not see; "" on the hub
-    )
+    config_sha256: str  # of a local config.json; "" on the hub, whose commit covers it
     tokenizer_revision: str  # tokenizer.json and chat template
     dtype: str
     prompt_ids: tuple[int, ...]  # what the model saw, after template and BOS
@@ -145,10 +148,7 @@ def _probe(form: str, **decoding) -> Situation:
 
 
 def _natural(*forms: str, once: bool = False) -> Callable[[], tuple[Situation, ...]]:
-    """The natural prompts in these forms; they lie in a file, so they are looked up when asked for.
-
-    once: the first wording of every context.
-    """
+    """The natural prompts in these forms, read from a file when asked for; once: one wording."""
 
     def found() -> tuple[Situation, ...]:
         prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")
@@ -179,19 +179,16 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
 
 def situations(grid: str, budget: float | None = None) -> tuple[Situation, ...]:
     """Those of a grid; budget: in place of their own."""
-    found = GRIDS[grid]
+    found, replace = GRIDS[grid], dataclasses.replace
     found = found() if callable(found) else found
     if budget is None:
         return found
-    replace = dataclasses.replace
     return tuple(replace(s, decoding=replace(s.decoding, budget=budget)) for s in found)
 
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:
     """The prompt of that id, of whichever set. Raises: KeyError."""
-    return (
-        _WORLD[name] if name in _WORLD else {prompt.id: prompt for prompt in load_prompts()}[name]
-    )
+    return _WORLD.get(name) or {prompt.id: prompt for prompt in load_prompts()}[name]
 
 
 _WORLD = {prompt.id: prompt for prompt in PROMPTS}

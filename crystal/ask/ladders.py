@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from .. import texts
 from ..errors import CrystalError, known
-from ..files import Hex, anything, count, file_sha256, flag, mend_of, misfit, root, shown, text
+from ..files import Hex, anything, count, explained, file_sha256, flag, misfit, root, shown, text
 from .cells import GRIDS
 from .tasks import TASKS
 
@@ -34,7 +32,6 @@ _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def packaged(source: str) -> bool:
-    """Whether a source names a package."""
     return source.startswith(PREFIX)
 
 
@@ -69,7 +66,7 @@ class Rung:
 
     @property
     def native_form(self) -> str:
-        """The form this rung was made for: raw text for a base, the chat template once tuned."""
+        """What this rung was made for: raw text for a base, the chat template once tuned."""
         return "completion" if self.stage == "base" else "chat"
 
     @property
@@ -103,11 +100,10 @@ class Ladder:
 
     def rung(self, name: str) -> Rung:
         """Raises: CrystalError, with the rungs there are, for an unknown name."""
-        known(name, [rung.name for rung in self.rungs], f"rung of {self.name}")
-        return next(rung for rung in self.rungs if rung.name == name)
+        rungs = {rung.name: rung for rung in self.rungs}
+        return rungs[known(name, rungs, f"rung of {self.name}")]
 
     def __str__(self) -> str:
-        """How it stands, in a line."""
         pinned = sum(bool(rung.revision) for rung in self.rungs)
         most = max(rung.gigabytes(self.dtype) for rung in self.rungs)
         gated = ", ".join(rung.name for rung in self.rungs if rung.gated)
@@ -133,12 +129,12 @@ def _names(*folder: str) -> list[str]:
 
 
 def ladder_names() -> list[str]:
-    """Names of all ladders and branches trained here, sorted: all of them pinned."""
+    """Of all ladders and branches trained here, sorted: all of them pinned."""
     return _names()
 
 
 def hub_names() -> list[str]:
-    """Names of the hub's ladders that are described here, pinned or not, sorted."""
+    """Of the hub's ladders that are described here, pinned or not, sorted."""
     return _names(HUB)
 
 
@@ -151,8 +147,7 @@ def description(name: str) -> Path:
 def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
     """The ladder of that name. unpinned: it may lack commits.
 
-    Raises: CrystalError for an unknown ladder, a description that is not sound (a field, a hash,
-    the order of stages), or a rung that is not pinned.
+    Raises: CrystalError for an unknown ladder, an unsound description, or an unpinned rung.
     """
     path = description(name)
     return _parsed(name, path, texts.read_text(path, _mend(path)), unpinned)
@@ -163,11 +158,11 @@ def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
     raw = texts.parse_yaml(text, path, _mend(path))
     try:
         raw = _fields(raw, Ladder, "the ladder")
-        rows = [
-            {"ladder": name} | _fields(row, Rung, f"rung {number}")
+        rungs = (
+            Rung(ladder=name, **_fields(row, Rung, f"rung {number}"))
             for number, row in enumerate(raw["rungs"], 1)
-        ]
-        ladder = Ladder(**raw | {"rungs": tuple(Rung(**row) for row in rows)})
+        )
+        ladder = Ladder(**raw | {"rungs": tuple(rungs)})
         _check(ladder, path)
     except ValueError as error:
         raise CrystalError(str(error), where=path, mend=_mend(path)) from error
@@ -179,8 +174,8 @@ def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
 def check_pinned(rung: Rung) -> None:
     """Raises: CrystalError for a rung of the hub whose commit is not written down."""
     if not rung.revision:
-        what = f"is not pinned: a branch of {rung.source} may move"
-        what = f"rung {rung.name!r} of {rung.ladder} {what}"
+        of = f"rung {rung.name!r} of {rung.ladder}"
+        what = f"{of} is not pinned: a branch of {rung.source} may move"
         where, mend = description(rung.ladder), f"crystal fetch {rung.ladder}"
         raise CrystalError(what, where=where, mend=mend)
 
@@ -217,8 +212,8 @@ def _fields(raw: object, kind: type, what: str) -> dict:
             raise ValueError(f"{what} lacks the field {name!r}")
         if name in raw and misfit(raw[name], shape := _TYPES[field_.type]):
             quotes = "; put it in quotes" if shape is text else ""
-            is_ = f"{shown(raw[name])}{quotes}"
-            raise ValueError(f"{what}: {name} must be of type {field_.type}, is {is_}")
+            is_ = f"of type {field_.type}, is {shown(raw[name])}{quotes}"
+            raise ValueError(f"{what}: {name} must be {is_}")
     return {name: tuple(value) if name == "demonstrated" else value for name, value in raw.items()}
 
 
@@ -250,10 +245,9 @@ def _check(ladder: Ladder, path: Path) -> None:
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"two rungs share the {what} {twice[0]!r}")
     if ladder.kind == "ladder":
-        if missing := [stage for stage in STAGES if stage not in names]:
-            raise ValueError(
-                f"the stage {missing[0]!r} is missing: no rung is named {missing[0]!r}"
-            )
+        for stage in STAGES:
+            if stage not in names:
+                raise ValueError(f"the stage {stage!r} is missing: no rung is named {stage!r}")
         if (order := [STAGES.index(rung.stage) for rung in ladder.rungs]) != sorted(order):
             raise ValueError(f"rungs must follow the stages {', '.join(STAGES)}")
 
@@ -262,7 +256,7 @@ def _check(ladder: Ladder, path: Path) -> None:
 
 
 def weights_sha256(folder: str | Path) -> str:
-    """sha256 of `folder`/model.safetensors, 64 hex digits: the revision of a local rung."""
+    """sha256 of a folder's model.safetensors, 64 hex digits: the revision of a local rung."""
     return file_sha256(Path(folder) / WEIGHTS)
 
 
@@ -274,11 +268,10 @@ def config_sha256(rung: Rung) -> str:
 
 def pins(folder: Path) -> dict[str, str]:
     """Path in the folder -> sha256 of every file, but the weights, that a loader may read."""
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix in _READ and path.is_file())
     return {
         path.relative_to(folder).as_posix(): file_sha256(path)
-        for path in found
-        if path != folder / WEIGHTS
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _READ and path.is_file() and path != folder / WEIGHTS
     }
 
 
@@ -288,14 +281,13 @@ def shipped(rung: Rung) -> bool:
 
 
 def is_here(rung: Rung) -> bool:
-    """Whether its weights lie on this machine; of a hub rung, whether they may be fetched."""
+    """Whether its weights lie on this machine, or may be fetched."""
     return not rung.local or rung.weights.is_file()
 
 
 def check_weights(rung: Rung) -> None:
-    """Raises: CrystalError if what lies in a rung's folder is not what its ladder names.
-
-    A hub commit is the hub's to check, but it must be pinned.
+    """Raises: CrystalError if what lies in a rung's folder is not what its ladder names, or if a
+    rung of the hub, which checks its commits itself, is not pinned.
     """
     check_pinned(rung)
     if not rung.local:
@@ -304,7 +296,8 @@ def check_weights(rung: Rung) -> None:
     if not is_here(rung):
         what = f"{what} of {rung.ladder} are missing"
         raise CrystalError(what, where=path, mend=_bring_back(rung))
-    found = _hashed(file_sha256, path, what)
+    with explained(f"{what} cannot be read", path):
+        found = file_sha256(path)
     if found != rung.revision:
         what = f"{what} have sha256 {found}, but {rung.ladder}.yaml says {rung.revision}"
         raise CrystalError(what, where=path, mend=_bring_back(rung))
@@ -314,34 +307,23 @@ def check_weights(rung: Rung) -> None:
 def check_files(rung: Rung) -> None:
     """Raises: CrystalError if the files beside the weights are not just those that are pinned.
 
-    Where none is (weights that are not shipped), only what was read before can tell: see
-    `crystal.keep.makings`.
+    Where none is (weights that are not shipped), see `crystal.keep.drawn.makings`.
     """
     if not rung.local or not rung.files:
         return
     folder = root() / rung.source
-    found = _hashed(pins, folder, f"the files of rung {rung.name!r}")
+    with explained(f"the files of rung {rung.name!r} cannot be read", folder):
+        found = pins(folder)
     for name in sorted(found.keys() | rung.files.keys()):
         is_, said = found.get(name), rung.files.get(name)
         if is_ == said:
             continue
+        others = f"says {said}" if said else "names no such file, and it may change what is read"
+        what = f"has sha256 {is_}, but {rung.ladder}.yaml {others}"
         if is_ is None:
             what = f"is missing; {rung.ladder}.yaml says sha256 {said}"
-        else:
-            others = (
-                f"says {said}" if said else "names no such file, and it may change what is read"
-            )
-            what = f"has sha256 {is_}, but {rung.ladder}.yaml {others}"
         mend = ("" if said else f"mv {folder / name} elsewhere, or ") + _bring_back(rung)
         raise CrystalError(f"{name} of rung {rung.name!r} {what}", where=folder / name, mend=mend)
-
-
-def _hashed(how: Callable[[Path], Any], path: Path, what: str) -> Any:
-    try:
-        return how(path)
-    except OSError as error:
-        what = f"{what} cannot be read: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
 
 
 def _bring_back(rung: Rung) -> str:

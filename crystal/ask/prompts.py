@@ -1,11 +1,10 @@
 """The prompts: 20 narrators x 5 frames of the world; 50 contexts x 2 cues for real models.
 
-A frame is a way to put a question; it has a completion form (the text a document would continue)
-and a chat form (what a user would type, without the checkpoint's template). The natural prompts lie
-in data/prompts: the pool in natural.yaml, which of them are asked in natural-chosen.yaml, which
-`crystal screen` writes. A context is a situation, the same for every task. A cue is a task's own
-and begins the answer: behind the context in raw text, as the assistant's reply in chat form. Two
-cues of every task are crossed with the contexts.
+A frame has a completion form (the text a document would continue) and a chat form (what a user
+would type, without the checkpoint's template). The natural prompts lie in data/prompts: the pool in
+natural.yaml, which of them are asked in natural-chosen.yaml, which `crystal screen` writes. A
+context is the same for every task. A cue is a task's own and begins the answer: behind the context
+in raw text, as the assistant's reply in chat form.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ def template_of(form: str) -> str:
 class Frame:
     """header + item make a prompt; header + many answered items make a document.
 
-    Fields `{who}` "a lottery clerk", `{the}` "lottery clerk", `{ask}` / `{Ask}` / `{label}` from
-    the task. A prompt ends without white space: the space belongs to the answer's first token.
+    A prompt ends without white space: the space belongs to the answer's first token.
     """
 
     name: str
@@ -66,9 +64,9 @@ class Frame:
         return self._filled(self.chat, task, who)
 
     def _filled(self, pattern: str, task: Task, who: str) -> str:
-        asked = task.ask[0].upper() + task.ask[1:]
-        the = who.split(" ", 1)[1]
-        return pattern.format(who=who, the=the, label=task.label, ask=task.ask, Ask=asked)
+        """who: "a lottery clerk", which makes `{the}` "lottery clerk"."""
+        ask, the = task.ask[0].upper() + task.ask[1:], who.split(" ", 1)[1]
+        return pattern.format(who=who, the=the, label=task.label, ask=task.ask, Ask=ask)
 
 
 FRAMES = tuple(
@@ -103,12 +101,12 @@ NARRATORS = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One of the 100 ways to put any task; `half` is fixed by the narrator, for every ladder."""
+    """One of the 100 ways to put any task."""
 
     id: str
     narrator: int
     frame: Frame
-    half: str
+    half: str  # the narrator's, in every ladder
 
     @property
     def who(self) -> str:
@@ -124,12 +122,10 @@ class Prompt:
         """The completion text, or the chat forms' user message, of `task` under this prompt."""
         if form == COMPLETION:
             return self.frame.opening(self.who) + self.frame.put(task, self.who)
-        return (f"{INSTRUCTION} " if form == INSTRUCTED else "") + self.frame.message(
-            task, self.who
-        )
+        asked = self.frame.message(task, self.who)
+        return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
 
     def puts(self, task: Task) -> bool:
-        """Whether it can put `task`: any."""
         return True
 
     def reply(self, task: Task) -> str:
@@ -167,7 +163,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Pool:
-    """Everything that could be asked: contexts x each task's cues."""
+    """All contexts and cues that could be asked."""
 
     contexts: tuple[Context, ...]
     cues: Mapping[str, tuple[str, ...]]  # by task
@@ -192,7 +188,6 @@ class NaturalPrompt:
         return _HALVES[self.narrator % 2]
 
     def puts(self, task: Task) -> bool:
-        """Whether there are cues of `task`."""
         return task.name in self.cues
 
     def text(self, task: Task, form: str) -> str:
@@ -201,10 +196,8 @@ class NaturalPrompt:
     def reply(self, task: Task) -> str:
         """The cue of `task`, which begins the answer. Raises: CrystalError where there is none."""
         if not self.puts(task):
-            raise CrystalError(
-                f"no natural prompt puts the task {task.name!r}",
-                mend=f"choose one of: {', '.join(self.cues)}",
-            )
+            mend = f"choose one of: {', '.join(self.cues)}"
+            raise CrystalError(f"no natural prompt puts the task {task.name!r}", mend=mend)
         return begun(self.cues[task.name], task, self.context)
 
 
@@ -239,12 +232,11 @@ def load_pool() -> Pool:
 
 def load_prompts() -> tuple[NaturalPrompt, ...]:
     """The hundred prompts, context by context. Raises: CrystalError as `load_pool`."""
-    return _prompts(folder())
+    return _prompts(folder() / CHOSEN)
 
 
 @functools.lru_cache(4)
-def _prompts(place: Path) -> tuple[NaturalPrompt, ...]:
-    path = place / CHOSEN
+def _prompts(path: Path) -> tuple[NaturalPrompt, ...]:
     raw = _loaded(path, text)
     by_id = {context.id: context for context in load_pool().contexts}
     if strange := [name for name in raw["contexts"] if name not in by_id]:
@@ -257,9 +249,7 @@ def prompts_of(
     contexts: Sequence[Context], cues: Mapping[str, Sequence[str]]
 ) -> tuple[NaturalPrompt, ...]:
     """Contexts crossed with the first, second, ... cue of every task."""
-    wordings = [
-        {task: mine[i] for task, mine in cues.items()} for i in range(min(map(len, cues.values())))
-    ]
+    wordings = [dict(zip(cues, nth)) for nth in zip(*cues.values())]
     return tuple(
         NaturalPrompt(f"{context.id}-{i}", number, context, f"cue-{i}", mine)
         for number, context in enumerate(contexts)

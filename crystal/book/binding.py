@@ -1,7 +1,8 @@
 """Binds prose and executed pages into `_build/source/`; the book engine renders `_build/html/`.
 
 The engine gets plain MyST and notebooks that need none of its help: each output that `show` marked
-as MyST becomes a markdown cell. Knows nothing of how pages are run.
+as MyST becomes a markdown cell. `pack` makes one archive of the book, its data and its code. Knows
+nothing of how pages are run.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+from .. import __version__
 from ..errors import CrystalError
-from ..files import PACKAGE, mend_of, root
+from ..files import PACKAGE, mend_of, root, write_file
+from ..keep import sums
+from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST
 from ..texts import markdown
 from ..workers import Died, alone
@@ -38,6 +43,13 @@ ELSEWHERE = """\
 # %pip install -q -e .
 """  # the first cell of a notebook that a reader takes along
 NOT_SOURCE = {"pages.yml", "own.yml", "own.yml.tmp", "crystal.mplstyle", "__pycache__"}
+CODE = (
+    *("CHANGELOG.md", "CITATION.cff", "LICENSE*", "Makefile", "README.md", "*.toml", "*.yml"),
+    *(".binder/*", "book/**/*", "crystal/**/*", "notebooks/*.ipynb", "requirements/*"),
+    *("scripts/*", "tests/**/*"),
+)
+NAME = f"crystal-{__version__}"  # of the archive
+BEGINNING = (1980, 1, 1, 0, 0, 0)  # of all time, in a zip
 
 
 def assemble() -> Path:
@@ -75,9 +87,8 @@ def _files() -> Iterator[tuple[str, bytes]]:
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
         for path in sorted(page.folder.glob("*.js")):  # only what embeds it loads it
             yield f"_theme/{page.id}/{path.name}", path.read_bytes()
-        if (page.folder / "claims.json").is_file():
-            said = (page.folder / "claims.json").read_text(encoding="utf-8")
-            claims[page.id] = json.loads(said)
+        if (said := page.folder / "claims.json").is_file():
+            claims[page.id] = json.loads(said.read_text(encoding="utf-8"))
     shown = {page.id: ladders for page in pages.values() if (ladders := _elsewhere(page))}
     own = [document(page.id) for page in pages.values() if page.listed == OWN]
     yield "elsewhere.json", json.dumps(shown).encode()
@@ -114,11 +125,10 @@ def contents() -> dict:
     """
 
     def entry(row: dict, above: str = "") -> dict:
-        name = row["file"] if "file" in row else document(row["id"])
-        inner = [
-            entry(r, f"{name.rpartition('/')[2].capitalize()}: ") for r in row.get("pages", ())
-        ]
-        made = {"file": name, **({"sections": inner} if inner else {})}
+        made = {"file": row["file"] if "file" in row else document(row["id"])}
+        chapter = f"{made['file'].rpartition('/')[2].capitalize()}: "
+        if inner := [entry(below, chapter) for below in row.get("pages", ())]:
+            made["sections"] = inner
         title = row.get("title", "")
         if above and title.startswith(above):
             made["title"] = title.removeprefix(above)
@@ -178,10 +188,7 @@ def _downloads(html: Path) -> None:
 
 
 def _status(pages: dict[str, Page]) -> str:
-    """The table of the provenance page: what each page was made from, and how long it took.
-
-    Its cells are MyST, as the engine reads those of every table.
-    """
+    """The table of the provenance page, its cells MyST: what each page was made from, how long."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["page", "template", "parameters", "seconds", "fingerprint"])
@@ -273,3 +280,61 @@ def _tree_hash(folder: Path) -> str:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     lines = [f"{path.relative_to(folder).as_posix()} {sha(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def pack() -> Path:
+    """Write `_build/crystal-<version>.zip`, ready to be deposited, whole or not at all.
+
+        html/                  the book; html/index.html opens offline
+        provenance/pages.csv   what each page was made of
+        SHA256SUMS             of every other file (sha256sum -c)
+        data/, ...             the repository, without what is the reader's own
+
+    The same files give the same bytes.
+    Raises: CrystalError if the data is not as recorded, or the book holds pages of the reader's.
+    """
+    if (root() / OWN).exists():
+        what = "the book holds pages of your own tables, which would be published"
+        raise CrystalError(what, where=OWN, mend=f"mv {OWN} elsewhere, then make bundle")
+    if wrong := sums.problems():
+        raise CrystalError("; ".join(wrong), mend="make verify says more")
+    path, blob = root() / f"_build/{NAME}.zip", io.BytesIO()
+    try:
+        with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in _with_sums():
+                entry = zipfile.ZipInfo(f"{NAME}/{name}", BEGINNING)
+                entry.create_system, entry.compress_type = 3, zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, content)
+        write_file(path, blob.getvalue())
+    except OSError as error:
+        what = f"the archive could not be written: {error}"
+        raise CrystalError(what, mend=mend_of(error, path)) from error
+    return path
+
+
+def _with_sums() -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file, in order; the list of their hashes is the last."""
+    lines = []
+    for name, path in sorted(_packed().items()):
+        content = path.read_bytes()
+        lines.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+        yield name, content
+    yield "SHA256SUMS", "".join(lines).encode()
+
+
+def _packed() -> dict[str, Path]:
+    """Where the content of each file lies, by its name in the archive."""
+    home, html = root(), index().parent
+    found = {f"html/{at.relative_to(html).as_posix()}": at for at in html.rglob("*")}
+    found["provenance/pages.csv"] = home / "_build/source/pages.csv"
+    recorded = sums.recorded()
+    data = [home / name for name in (sums.LIST, *recorded)]
+    ours = {Path(name).stem for name in recorded if name.startswith("data/ladders/")}
+    for kind in (SAMPLES, DRAWS):
+        for ladder in ours & {*logs(kind)}:
+            data.append(home / f"data/{kind}/{ladder}/manifest.jsonl")
+            data += [shard_path(ladder, record, kind) for record in records(ladder, kind)]
+    code = [path for glob in CODE for path in home.glob(glob) if "__pycache__" not in path.parts]
+    found |= {path.relative_to(home).as_posix(): path for path in (*data, *code)}
+    return {name: path for name, path in found.items() if path.is_file()}

@@ -2,7 +2,7 @@
 
 `book/own.yml` lists the reader's own pages, over tables of their own; git does not see it. A list
 is checked whole when it is read: ids and templates become paths, so they hold nothing that leaves
-a folder. Knows nothing of what a page says, how it is run (`runs`) or bound (`binding`).
+a folder. Knows nothing of what a page says.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _page(row: dict, listed: str) -> Page:
     if wrong:
         mend = "a row has an id, a template and a title, and may have params, reads and pages"
         raise CrystalError(f"page {row['id']!r} {wrong[0]}", where=listed, mend=mend)
-    own = {name: row[name] for name in row.keys() & fields - {"pages", "reads"}}
+    own = {name: value for name, value in row.items() if name not in ("pages", "reads")}
     page = Page(**own, reads=tuple(row.get("reads", ())), listed=listed)
     try:
         values(page)
@@ -259,11 +259,9 @@ def _parameters(notebook: Path, content: str) -> dict[str, Parameter]:
             found[name] = Parameter(name, type, default, said)
             _check(found[name], default)
         except (AttributeError, LookupError, TypeError, ValueError, *BEYOND) as error:
-            what, mend = (
-                f"not a parameter: {ast.unparse(node)}",
-                "one `name: type = literal  # help`",
-            )
-            raise CrystalError(what, where=notebook.name, mend=f"{mend} a line") from error
+            what = f"not a parameter: {ast.unparse(node)}"
+            mend = "one `name: type = literal  # help` a line"
+            raise CrystalError(what, where=notebook.name, mend=mend) from error
     return found
 
 

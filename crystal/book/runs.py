@@ -3,9 +3,7 @@
 A page is fresh if nothing that can change it has changed: its template, its parameters, the modules
 it imports, the figure style, the lock file, the read-outs and other files it reads. Its stamp says
 what these were. A page is made in `_build/running/`, then its folder is renamed to
-`_build/pages/<id>/`: a failed or killed run leaves the old page. Kernels speak over sockets in a
-private folder: Jupyter chooses a free TCP port half a second before it binds it, and by then it may
-be another kernel's. Knows nothing of what a page says.
+`_build/pages/<id>/`: a failed or killed run leaves the old page. Knows nothing of what a page says.
 """
 
 from __future__ import annotations
@@ -23,9 +21,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..ask.ladders import load_ladder
 from ..errors import CrystalError
 from ..files import PACKAGE, mend_of, root
+from ..keep.store import manifest_digest
 from ..present import verdicts
 from ..present.show import CONTEXT
 from ..present.views import check_read
@@ -38,6 +38,10 @@ HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # of a
 RUNNING = "_build/running"  # pages in the making: <id>-<process>
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
 LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets every system takes (macOS 103)
+NAMED = {files.text: files.anything}
+FINGERPRINT = dict.fromkeys(("parameters", "source", "ladders", "files"), NAMED)
+FINGERPRINT |= dict.fromkeys(("template", "style", "lock"), files.text)
+STAMP = {"fingerprint": FINGERPRINT, "outputs": NAMED, "seconds": files.number}
 
 
 # -- freshness
@@ -45,11 +49,9 @@ LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets every system take
 
 def fingerprint(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Everything that can change the page, as nested names and hashes."""
-    from ..keep.store import manifest_digest
-
     chosen = values(page, overrides)
-    named = [*([chosen["ladder"]] if "ladder" in chosen else [])]
-    named += [*chosen.get("ladders", []), *chosen.get("parents", [])]
+    named = [chosen["ladder"]] if "ladder" in chosen else []
+    named += chosen.get("ladders", []) + chosen.get("parents", [])
     modules = {path.relative_to(PACKAGE).as_posix(): path for path in imported(page.notebook)}
     read = sorted(path for glob in page.reads for path in root().glob(glob))
     return {
@@ -122,8 +124,8 @@ def why(page: Page, overrides: Mapping[str, Any] | None = None) -> list[str]:
         names = sorted(old[part].keys() | now[part])
         return [name for name in names if old[part].get(name) != now[part].get(name)]
 
-    was, is_ = old["parameters"], now["parameters"]
-    reasons = [f"parameter {n}: {was.get(n)!r} -> {is_.get(n)!r}" for n in changed("parameters")]
+    was, given = old["parameters"], now["parameters"]
+    reasons = [f"parameter {n}: {was.get(n)!r} -> {given.get(n)!r}" for n in changed("parameters")]
     names = {"template": f"notebooks/{page.template}.ipynb", "style": STYLE, "lock": LOCK}
     reasons += [f"{part} {name} changed" for part, name in names.items() if old[part] != now[part]]
     for part in ("source", "ladders", "files"):
@@ -143,13 +145,9 @@ def stamped(page: Page) -> dict | None:
     """The stamp of the page's last run; None if there is none, or none that is whole."""
     try:
         stamp = json.loads((page.folder / "stamp.json").read_text(encoding="utf-8"))
-        made = stamp["fingerprint"]
-        parts = [stamp["outputs"], *(made[x] for x in ("parameters", "source", "ladders", "files"))]
-        whole = all(isinstance(part, dict) for part in parts)
-        whole &= all(isinstance(made[name], str) for name in ("template", "style", "lock"))
-        return stamp if whole and isinstance(stamp["seconds"], int | float) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
+    return None if files.misfit(stamp, STAMP) else stamp
 
 
 def seconds(page: Page) -> float | None:
@@ -165,8 +163,8 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     """Run the stale pages, slowest first, at most `jobs` (default: processors) at a time.
 
     ladders: shown by the pages that can show any; a run without them restores these pages.
-    Returns the ids run. Pages that succeed are kept even if others fail. Raises: CrystalError for
-    ladders that cannot be shown, before any run; else naming each failed page and why.
+    Returns the ids run. Pages that succeed are kept even if others fail.
+    Raises: CrystalError for ladders that cannot be shown, or naming each failed page and why.
     """
     if ladders:
         check_read(ladders)
@@ -176,8 +174,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
         if folder.name not in listed:  # it would go stale unseen
             shutil.rmtree(folder)
     tasks = [(page, pages.on_ladders(page, ladders)) for page in listed.values()]
-    tasks = [(page, given) for page, given in tasks if not fresh(page, given)]
-    if not tasks:
+    if not (tasks := [task for task in tasks if not fresh(*task)]):
         return []
     alike = Counter(page.template for page in listed.values())  # one of a kind takes longest
     tasks.sort(key=lambda task: (-(seconds(task[0]) or float("inf")), alike[task[0].template]))
@@ -185,10 +182,9 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     _measure([values(page, given) for page, given in tasks], jobs, say)
     failures, began, of = [], time.perf_counter(), len(tasks)
     for number, done in enumerate(side_by_side(run_here, tasks, jobs), 1):
-        page = done.task[0]
+        page, took = done.task[0], "failed" if done.error else f"{done.result:.1f} s"
         if done.error:
             failures.append(_failed(page, done.error))
-        took = "failed" if done.error else f"{done.result:.1f} s"
         left = (time.perf_counter() - began) / number * (of - number)
         say(f"[{number:>{len(str(of))}}/{of}] {page.id}: {took}, {left:.0f} s left")
     if failures:
@@ -198,7 +194,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
 
 
 def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
-    """Compute the claims that pages with these parameters show and that are not kept, each once."""
+    """Compute what pages with these parameters claim and is not kept, each once."""
     wanted: dict[str, tuple[str, dict[str, Any]]] = {}
     for given in chosen:
         how = {name: given.get(name, usual) for name, usual in HOW.items()}
@@ -213,7 +209,7 @@ def _measure(chosen: Sequence[Mapping[str, Any]], jobs: int, say) -> None:
 def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
     """Run one page in a process of its own, and put its folder in place; returns seconds.
 
-    The folder holds page.ipynb, what `show` wrote (svg, csv, json) and, written last, stamp.json.
+    The folder holds page.ipynb, what `show` wrote and, written last, stamp.json.
     Raises: CrystalError naming page, cell and exception; the old page, if any, stays.
     """
     sweep()
@@ -285,10 +281,11 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    declared, chosen = parameters(page.notebook), inputs["parameters"]
+    declared = parameters(page.notebook)
     output, log = work / "page.ipynb", work.with_suffix(".log")
+    given = inputs["parameters"].items()
     how = {
-        "parameters": {n: value for n, value in chosen.items() if value != declared[n].default},
+        "parameters": {n: value for n, value in given if value != declared[n].default},
         "kernel_name": "python3",
         "cwd": root(),
         "progress_bar": False,
@@ -352,7 +349,10 @@ def _failure(page: Page, output: Path, error: Any) -> CrystalError:
 
 @contextlib.contextmanager
 def _sockets() -> Iterator[Any]:
-    """Settings of a kernel that listens in a private folder; on TCP where its path is too long."""
+    """Settings of a kernel that listens in a private folder; on TCP where its path is too long.
+
+    Jupyter chooses a free TCP port half a second before it binds it; another kernel may by then.
+    """
     from traitlets.config import Config
 
     prefix = f"{SOCKETS}{os.getpid()}-"

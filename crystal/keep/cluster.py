@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from ..ask.ladders import DTYPES, Ladder, Rung, is_here
 from ..errors import CrystalError
 from ..files import PACKAGE, root
+from ..texts import reason
 from . import manifest
 from .resample import Batch, Plan, Read, Reader
 
@@ -108,7 +109,7 @@ def connect(ray: ModuleType, processors: int) -> bool:
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=where, **how)
     except (OSError, RuntimeError, ValueError, ImportError) as error:
-        why = getattr(error, "strerror", None) or first_line(error)
+        why = getattr(error, "strerror", None) or reason(error)
         raise CrystalError(
             f"the Ray cluster cannot be reached: {why}",
             where=f"RAY_ADDRESS={where}",
@@ -116,11 +117,6 @@ def connect(ray: ModuleType, processors: int) -> bool:
             "a token), or unset RAY_ADDRESS for workers on this machine",
         ) from error
     return True
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of Ray's says, without the pages behind it."""
-    return str(error).strip().split("\n")[0].rstrip(".")
 
 
 def need_of(ladder: Ladder, rungs: Sequence[Rung], threads: int, gpus: float) -> dict[str, float]:
@@ -138,9 +134,9 @@ def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) ->
     wanted = {name: amount for name, amount in need.items() if amount}
     room = sum(int(min(node.get(name, 0) / wanted[name] for name in wanted)) for node in nodes)
     if not room:
-        memory = f"{need['memory'] / 1e9:.3g} GB of memory"
-        what = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs and {memory}"
-        what = f"no node of the cluster has room for a worker, which takes {what}"
+        takes = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs"
+        takes = f"{takes} and {need['memory'] / 1e9:.3g} GB of memory"
+        what = f"no node of the cluster has room for a worker, which takes {takes}"
         mend = "fewer --gpus-per-worker, a smaller OMP_NUM_THREADS, or larger nodes"
         raise CrystalError(what, where=address(), mend=mend)
     return room
@@ -157,7 +153,6 @@ class Worker:
         self.plan, self.threads, self.reader = plan, threads, None
 
     def start(self) -> dict[str, str]:
-        """Versions of what the numbers depend on."""
         return manifest.versions()
 
     def read(self, batch: Batch, held: frozenset[str]) -> Read:
@@ -179,12 +174,12 @@ class Worker:
         import torch
 
         if self.reader:
-            self.reader.unload()
+            self.reader.machine.unload()
         self.reader, wanted = None, self.plan.ladder.rung(rung)
         if not is_here(wanted):
             what = f"a worker lacks the weights of rung {rung!r} of {wanted.ladder}"
-            mend = "keep the repository where all nodes see it (CRYSTAL_ROOT names the place on "
-            raise CrystalError(what, where=root() / wanted.source, mend=f"{mend}a node)")
+            mend = "keep the repository where all nodes see it (on a node, CRYSTAL_ROOT names it)"
+            raise CrystalError(what, where=root() / wanted.source, mend=mend)
         torch.set_num_threads(self.threads)  # another number would sum in another order
         self.reader = Reader(self.plan, wanted, held)
 
@@ -197,7 +192,7 @@ class Board:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.lost = plan, []
-        self.order = deque(batch for rung in plan.rungs for batch in plan.batches(rung.name))
+        self.order = deque(plan.batches())
         self.waiting = self.order.copy()
         self.done: dict[Batch, Read | None] = {}
 
@@ -210,7 +205,6 @@ class Board:
         self.done |= dict.fromkeys(self.lost)
 
     def in_turn(self) -> Iterator[Read]:
-        """What is done and next in the plan's order."""
         while self.order and self.order[0] in self.done:
             if read := self.done.pop(self.order.popleft()):
                 yield read
@@ -220,7 +214,6 @@ class Board:
         yield from filter(None, map(self.done.get, self.order))
 
     def left_out(self) -> str:
-        """Names what was given up."""
         named = []
         for rung, place, task, start, stop in self.lost[:5]:
             asked = self.plan.asked(rung)[place]
@@ -292,7 +285,7 @@ def _result(ray: ModuleType, reference: Any, deadly: bool = False) -> Any:
     except deaths as error:
         if deadly:
             return None
-        what = f"workers die as they start: {first_line(error)}"
+        what = f"workers die as they start: {reason(error)}"
         raise CrystalError(what, where=address(), mend=INSTALL) from error
     except errors.RayTaskError as error:
         raise error.cause if isinstance(error.cause, CrystalError) else error from None

@@ -3,8 +3,7 @@
 Here: stage ends in their native forms x tasks x the twenty probe prompts. Only the line of the
 answer is kept: to stop the model there would give the same counts of lines.
 A server says little of what it serves. Its name for the model is checked against the ladder where
-it is a folder on this machine or a hub id; otherwise the record says "unchecked". The distribution
-is the server's, its tokenizer and template included.
+it is a folder on this machine or a hub id; otherwise the record says "unchecked".
 """
 
 from __future__ import annotations
@@ -124,8 +123,7 @@ def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) 
     if how.kind == "draws":
         texts = draw_many(machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
         return [(lines(one),) for one in texts]
-    names = ("budget", "relative", "max_nodes", "max_depth")
-    exact = readout(machine, ids, task, **{name: getattr(how, name) for name in names})
+    exact = readout(machine, ids, task, **how.walked)
     return [({}, one.options.tolist(), one.off_support, one.unresolved) for one in exact]
 
 
@@ -133,7 +131,7 @@ def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) 
 
 
 class _Found(NamedTuple):
-    texts: dict[str, int]  # first lines
+    row: drawn.Row
     cut: int  # answers that max_tokens ended
 
 
@@ -191,10 +189,10 @@ def draw_served(
 def identify(
     ladder: Ladder, model: str, rung: str | None, listed: Sequence[dict]
 ) -> tuple[Rung, str]:
-    """The rung that a served model is, and by what that is known.
+    """The rung that a served model is, and by what that is known, or "unchecked".
 
-    That is the weights' sha256, a commit, a hub id, or "unchecked". listed: what the server says it
-    serves; vLLM names a "root", the folder or hub id, beside an alias.
+    listed: what the server says it serves; vLLM names a "root", the folder or hub id, beside an
+    alias.
     Raises: CrystalError if it is another one than `rung`, or if nothing tells which one it is.
     """
     roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
@@ -207,11 +205,9 @@ def identify(
     found, how = told
     if found is None or (rung is not None and ladder.rung(rung) != found):
         is_ = found.name if found else "none of its rungs"
-        wanted = f", not {rung}" if rung else ""
-        raise CrystalError(
-            f"by its {how} {model!r} is {is_} of {ladder.name}{wanted}",
-            mend="serve the rung's own checkpoint, or name the rung that is served",
-        )
+        what = f"by its {how} {model!r} is {is_} of {ladder.name}{f', not {rung}' if rung else ''}"
+        mend = "serve the rung's own checkpoint, or name the rung that is served"
+        raise CrystalError(what, mend=mend)
     return found, how
 
 
@@ -251,29 +247,26 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
     """The cells of one task, several at a time; kept as they are finished, whatever ends it."""
     start = since = time.perf_counter()
     cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
-    lacking = {prompt: cell for prompt, cell in cells.items() if cell.key not in walk.held}
-    found: dict[Prompt, _Found] = {}
+    lacking = [(prompt, cell) for prompt, cell in cells.items() if cell.key not in walk.held]
+    found: dict[Future, _Found] = {}
     shown = bar(len(lacking), f"{walk.rung.name}, {task.name}")
     with shown, ThreadPoolExecutor(workers) as pool:
-        futures = {
-            pool.submit(_draw, walk.server, cell, walk.form, prompt.text(task, walk.form)): prompt
-            for prompt, cell in lacking.items()
-        }
+        futures = [pool.submit(_draw, walk, task, *one) for one in lacking]
         try:
             for future in as_completed(futures):
                 future.result()
                 shown.update()
                 if time.perf_counter() - since > FLUSH_SECONDS:
-                    since = _keep(walk, task, futures, found, since)
+                    since = _keep(walk, futures, found, since)
         except BaseException:  # Ctrl-C, too
             walk.server.halted.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
-            _keep(walk, task, futures, found, since)
+            _keep(walk, futures, found, since)
     counts: Counter[str] = Counter()
     for one in found.values():
-        counts.update(one.texts)
+        counts.update(one.row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
     told = {"rung": walk.rung.name, "form": walk.form, "task": task.name, "cells": len(cells)}
     told |= {"new": len(found), "draws": counts.total()}
@@ -282,21 +275,18 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
 
 
 def _keep(
-    walk: _Walk, task: Task, futures: dict[Future, Prompt], found: dict, since: float
+    walk: _Walk, futures: Sequence[Future], found: dict[Future, _Found], since: float
 ) -> float:
     """Write the finished cells that are not in `found`, as one shard; say when that was."""
     fresh = {
-        prompt: future.result()
-        for future, prompt in futures.items()
-        if prompt not in found and future.done() and not future.cancelled()
+        future: future.result()
+        for future in futures
+        if future not in found and future.done() and not future.cancelled()
         if not future.exception()
     }
     now = time.perf_counter()
     if fresh:
-        rows = [
-            drawn.Row(walk.cell(task, prompt), walk.form, prompt.id, one.texts)
-            for prompt, one in sorted(fresh.items(), key=lambda item: item[0].id)
-        ]
+        rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
         made = manifest.producer(**made, seconds=now - since) | {"versions": {}}  # ours say nothing
         cut = {"cut": sum(one.cut for one in fresh.values())}
@@ -305,19 +295,19 @@ def _keep(
     return now
 
 
-def _draw(server: Server, cell: Cell, form: str, text: str) -> _Found:
+def _draw(walk: _Walk, task: Task, prompt: Prompt, cell: Cell) -> _Found:
     """The n answers of a cell; all of them or an exception."""
     texts: Counter[str] = Counter()
-    wanted, cut, request = cell.decoding, 0, 0
+    wanted, server, cut, request = cell.decoding, walk.server, 0, 0
     while (left := wanted.n - texts.total()) > 0:
         if server.halted.is_set():
             raise CrystalError("stopped")
         how = {"n": min(left, server.batch), "seed": request_seed(cell.key, request)}
         how |= {"max_tokens": wanted.max_tokens, "temperature": wanted.temperature}
-        reply = server.ask(template_of(form), text, **how)
+        reply = server.ask(template_of(walk.form), prompt.text(task, walk.form), **how)
         texts.update(reply.texts)
         cut, request = cut + reply.cut, request + 1
-    return _Found(lines(texts), cut)
+    return _Found(drawn.Row(cell, walk.form, prompt.id, lines(texts)), cut)
 
 
 def request_seed(key: str, request: int) -> int:

@@ -1,12 +1,13 @@
 """Draws on disk: of every cell the texts that were drawn and how often each; tables of them.
 
 An open task has no list of options, hence no read-out: what can be kept is counts of raw texts.
-Where a task has options (1-1000), its exact distribution may be kept beside its draws, so that
-estimates can be checked. Same guarantees as `crystal.keep.store`, in a log of its own.
+The exact distribution of the numbers to 1000 is kept beside their draws, to check estimates. Same
+guarantees as `crystal.keep.store`, in a log of its own.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections import Counter
@@ -18,10 +19,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..ask.cells import KEYED, Cell, Decoding, key_of, task_sha256
+from ..ask.cells import KEYED, Cell, Decoding, key_of
 from ..ask.ladders import STAGES, Ladder, Rung, load_ladder
 from ..ask.prompts import FORMS, NARRATORS, PROBE, PROMPTS, Prompt, load_prompts
-from ..ask.tasks import PHASE_TASKS, TASKS, read
+from ..ask.tasks import PHASE_TASKS, TASKS
+from ..ask.tasks import read as read_answer
 from ..errors import CrystalError, known
 from ..files import mend_of, write_file
 from ..texts import cell as safe
@@ -34,7 +36,6 @@ TRUTH = Decoding()  # of the exact distribution beside the draws of a task with 
 COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "count")
 
 _PROMPT = {prompt.id: prompt for prompt in PROMPTS}
-_PROBE = {prompt.id: prompt for prompt in PROBE}
 _SCHEMA = pa.schema(
     [pa.field(name, pa.string()) for name in ("key", *KEYED, "decoding", "form", "prompt", "text")]
     + [pa.field("prompt_ids", pa.list_(pa.int32())), pa.field("texts", pa.list_(pa.string()))]
@@ -97,21 +98,15 @@ def _opened(ladder: str, record: dict, columns: Sequence[str] = _SCHEMA.names) -
     return store.parsed(ladder, record, DRAWS, parse)
 
 
-def _columns(ladder: str, *names: str) -> pa.Table:
-    """Those columns of all shards."""
-    found = [_opened(ladder, record, names) for record in manifest.records(ladder, DRAWS)]
-    return pa.concat_tables(found or [_SCHEMA.empty_table().select(names)])
+def read(ladder: str, columns: Sequence[str] = _SCHEMA.names) -> pa.Table:
+    """Verified rows of any revision, form and decoding, in order of writing."""
+    found = [_opened(ladder, record, columns) for record in manifest.records(ladder, DRAWS)]
+    return pa.concat_tables(found or [_SCHEMA.empty_table().select(columns)])
 
 
 def keys(ladder: str) -> set[str]:
     """Keys of the cells that are there, of every revision."""
-    return set(_columns(ladder, "key")["key"].to_pylist())
-
-
-def rows(name: str) -> Iterator[dict]:
-    """Every stored cell of draws, verified, as its columns; of every revision, form, decoding."""
-    for record in manifest.records(name, DRAWS):
-        yield from (row for row in _opened(name, record).to_pylist() if row["counts"])
+    return set(read(ladder, ["key"])["key"].to_pylist())
 
 
 def load_draws(
@@ -155,22 +150,20 @@ def _today(
     **more: str,
 ) -> pd.DataFrame:
     """What is stored of situations as they would be put today; key is NaN where nothing is."""
-    places = [
-        {"ladder": ladder.name, "rung": rung.name, "task": task, "prompt": p.id, **more}
-        | {"narrator": p.narrator, "frame": p.frame.name, "dtype": dtype or ladder.dtype}
-        | {"model": rung.source, "revision": rung.revision, "task_sha256": sha256}
-        | {"form": how, "text": p.text(TASKS[task], how)}
-        for rung, how in [(rung, form or rung.native_form) for rung in rungs]
-        for task, sha256 in [(task, task_sha256(TASKS[task])) for task in tasks]
-        for p in prompts
+    checkpoints = [
+        {"ladder": ladder.name, "rung": rung.name, "model": rung.source, "revision": rung.revision}
+        | {"form": form or rung.native_form, "dtype": dtype or ladder.dtype, **more}
+        for rung in rungs
     ]
+    asked = pd.DataFrame(store.asked_today(tasks, prompts))
     current = {(rung.source, rung.revision) for rung in rungs}
     held = [_SCHEMA.empty_table()] + [
         _opened(ladder.name, record)
         for record in manifest.records(ladder.name, DRAWS)
         if (record["model"], record["revision"]) in current and {*tasks} & {*record["tasks"]}
     ]
-    return pd.DataFrame(places).merge(pa.concat_tables(held).to_pandas(), how="left")
+    places = pd.DataFrame(checkpoints).merge(asked, on="form")
+    return places.merge(pa.concat_tables(held).to_pandas(), how="left")
 
 
 def verify(name: str) -> Report:
@@ -182,6 +175,7 @@ def verify(name: str) -> Report:
     """
     ladder, seen = load_ladder(name, unpinned=True), set()
     names = ("key", *KEYED, "decoding", "form", "prompt", "prompt_ids")
+    probe = [prompt.id for prompt in PROBE]
 
     def wrong(table: pa.Table) -> Iterator[str]:
         for row in table.to_pylist():
@@ -195,12 +189,9 @@ def verify(name: str) -> Report:
         (rung.source, rung.revision, ladder.dtype, rung.native_form, DRAWN.text, task, prompt)
         for rung in (ladder.ends if ladder.kind == "ladder" else ())
         for task in TASKS_DRAWN
-        for prompt in _PROBE
+        for prompt in probe
     ]
-
-    def opened(ladder: str, record: dict) -> pa.Table:
-        return _opened(ladder, record, names)
-
+    opened = functools.partial(_opened, columns=names)
     return store.looked_through(ladder, DRAWS, opened, wrong, wanted, ladder.drawn)
 
 
@@ -216,7 +207,7 @@ def makings(ladder: str) -> Makings:
     Draws from a server are left out: they know of neither.
     """
     found: dict[tuple[str, str], set] = {}
-    for table in (store.read(ladder, columns=store.MADE), _columns(ladder, *store.MADE)):
+    for table in (store.read(ladder, columns=store.MADE), read(ladder, store.MADE)):
         for row in table.group_by(list(store.MADE)).aggregate([]).to_pylist():
             model, revision, *made = (row[name] for name in store.MADE)
             if any(made):
@@ -255,17 +246,15 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     Raises: CrystalError for an unknown name, a corrupt or missing shard, or no such draws.
     """
     ladder = load_ladder(name)
-    ends = ladder.ends if ladder.kind == "ladder" else ()
     closed = [task.name for task in TASKS.values() if task.closed]
-    frame = (
-        _today(ladder, ends, closed, PROMPTS, form, dtype) if ends else pd.DataFrame({"key": []})
-    )
     found: dict[tuple[str, str, str], Counter[str]] = {}
-    for row in frame.dropna(subset="key").itertuples():
-        if len(row.counts) and json.loads(row.decoding)["temperature"] == 1:
-            said = found.setdefault((row.rung, row.task, row.prompt), Counter())
-            for text, count in zip(row.texts, row.counts.tolist(), strict=True):
-                said[read(text, TASKS[row.task]) or ""] += count
+    if ladder.kind == "ladder":
+        frame = _today(ladder, ladder.ends, closed, PROMPTS, form, dtype)
+        for row in frame.dropna(subset="key").itertuples():
+            if len(row.counts) and json.loads(row.decoding)["temperature"] == 1:
+                said = found.setdefault((row.rung, row.task, row.prompt), Counter())
+                for text, count in zip(row.texts, row.counts.tolist(), strict=True):
+                    said[read_answer(text, TASKS[row.task]) or ""] += count
     if not found:
         raise CrystalError(
             f"no draws of {name}'s closed tasks in that form and dtype",
@@ -305,15 +294,15 @@ def write_table(frame: pd.DataFrame, path: str | Path, *, verbatim: bool = False
     Raises: CrystalError for another ending, or a refused file.
     """
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix == ".csv":
+        blob = (frame if verbatim else frame.map(safe)).to_csv(index=False).encode()
+    elif path.suffix == ".parquet":
+        blob = frame.to_parquet(index=False)
+    else:
         mend = f"--out {path.with_suffix('.csv')}"
         raise CrystalError("a table is written as .csv or .parquet", where=path, mend=mend)
     try:
-        csv = path.suffix == ".csv"
-        shown = frame if verbatim or not csv else frame.map(safe)
-        write_file(
-            path, shown.to_csv(index=False).encode() if csv else shown.to_parquet(index=False)
-        )
+        write_file(path, blob)
     except OSError as error:
         there = path.parent.is_dir()
         mend = mend_of(error, path) if there else f"mkdir -p {path.parent}"

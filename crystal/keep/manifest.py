@@ -6,7 +6,6 @@
 A ladder has a log of each kind: read-outs (`crystal.keep.store`), draws (`crystal.keep.drawn`).
 A file is written, fsynced and renamed before its line is appended and fsynced: a file without a
 line was never written, and a manifest that ends in the middle of a line ends at the line before.
-Knows bytes, and who made them; not cells.
 """
 
 from __future__ import annotations
@@ -117,9 +116,8 @@ def _lines(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict
 
 
 def _torn(tail: bytes) -> bool:
-    """Whether a write was cut short, be it by the newline alone.
-
-    An object with more behind it is a damaged newline, which must not be dropped in silence.
+    """Whether a write was cut short, be it by the newline alone. An object with more behind it is a
+    damaged newline, which must not be dropped in silence.
     """
     try:
         return json.JSONDecoder().raw_decode(tail.decode("ascii"))[1] == len(tail)
@@ -262,7 +260,6 @@ def write_new(
 
 
 def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
-    """Who computed a shard, and when."""
     made = {"crystal": __version__, "commit": _commit(), "engine": engine, "device": device}
     made |= {"dtype": dtype, "seconds": round(seconds, 3), "versions": versions()}
     return made | {"created": datetime.now(UTC).isoformat(timespec="seconds")}

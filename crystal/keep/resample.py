@@ -3,13 +3,14 @@
 A grid is cut into batches of cells, and where the cuts lie is part of the result: in its last
 digits a distribution depends on the prompts that share its tree. So they follow from the plan and
 from what the store held when the run began, and from nothing else: the cells of a task in the order
-of its prompts, less those that were there, BATCH at a time. The only writer of what is read, here
-or on a cluster (`crystal.keep.cluster`).
+of its prompts, less those that were there, BATCH at a time. Writes what is read, here or on a
+cluster (`crystal.keep.cluster`).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import time
 from collections import Counter
@@ -46,13 +47,13 @@ BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut 
 # How far a probability may move on another processor, where sums are taken in another order. fp32:
 # other threads or batches moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that.
 # Narrower: other batches moved 1,200 cells of nano-llama and nano-olmo2 by 1.5e-2 (bf16) and 2e-3
-# (fp16) at most; three times that, since a false alarm is loud. What is left unresolved comes on
-# top: one run may keep a prefix at the edge of the budget, and another leave it.
+# (fp16) at most; three times that. What is left unresolved comes on top: one run may keep a prefix
+# at the edge of the budget, and another leave it.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
 # A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters)
 # takes. A form of a nano rung, 7e10, stays whole; of a model of 1e8 parameters every task is more.
-# A kill loses no more. Not seconds, which would cut other files on another machine.
+# Not seconds, which would cut other files on another machine.
 SHARD_WORK = 1e11
 
 SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a log
@@ -79,8 +80,6 @@ class Batch(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What came of a batch."""
-
     batch: Batch
     rows: tuple[store.Row, ...]  # empty where the store held all of it
     work: float  # token positions needed x parameters of the model: the same on any machine
@@ -106,10 +105,11 @@ class Plan:
         grid = situations(self.ladder.rung(rung).grid, self.budget)
         return {place: one for place, one in enumerate(grid) if one.form in self.forms}
 
-    def batches(self, rung: str) -> list[Batch]:
-        """Of one rung, in order. Where the store holds cells, the last ones come out empty."""
+    def batches(self, *rungs: str) -> list[Batch]:
+        """Of these, else of all, in order. Where the store holds cells, the last come out empty."""
         return [
             Batch(rung, place, task, start, min(start + BATCH, len(situation.prompts)))
+            for rung in rungs or [rung.name for rung in self.rungs]
             for place, situation in self.asked(rung).items()
             for task in self.tasks
             for start in range(0, len(situation.prompts), BATCH)
@@ -170,10 +170,8 @@ class Reader:
         cells = self.cells(batch.place, batch.task)[batch.start : batch.stop]
         if not cells:
             return Read(batch, (), 0.0, 0.0, self.made)
-        names = ("budget", "relative", "max_nodes", "max_depth", "temperature")
-        how = {name: getattr(asked.decoding, name) for name in names}
         ids = [cell.prompt_ids for _, cell in cells]
-        found = readout(self.machine, ids, TASKS[batch.task], **how)
+        found = readout(self.machine, ids, TASKS[batch.task], **asked.decoding.walked)
         rows = tuple(
             store.Row(cell, asked.form, prompt, r.options, r.off_support, r.unresolved, r.tokens)
             for (prompt, cell), r in zip(cells, found, strict=True)
@@ -192,17 +190,13 @@ class Reader:
                 found.append((p.id, cell))
         return found
 
-    def unload(self) -> None:
-        """Give the memory back: two checkpoints may not fit beside each other."""
-        self.machine.unload()
-
 
 def read_here(plan: Plan) -> Iterator[Read]:
     """Every batch in the plan's order; each checkpoint is unloaded before the next is loaded."""
     for rung in plan.rungs:
         reader = Reader(plan, rung, plan.held(rung))
         yield from map(reader.read, plan.batches(rung.name))
-        reader.unload()
+        reader.machine.unload()
 
 
 # -- keeping and comparing
@@ -228,9 +222,9 @@ def resample(
     Returns: one row per rung, form and temperature: cells, new (written), compared, median and max
     (over the compared cells, the largest absolute difference of an option's or off_support's
     probability), tokens (each cell's counted by itself) and seconds of computing.
-    Tolerance of a cell: ROUNDING of the ladder's dtype, plus what either read-out left unresolved.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
-    pinned, or, once all is read and written, cells above the tolerance; and what `hire` raises.
+    pinned, or, once all is written, cells that moved by more than ROUNDING and what either read-out
+    left unresolved; and what `hire` raises.
     """
     ladder = load_ladder(name, unpinned=True)  # rungs that are not asked for need no commit
     closed = [task.name for task in TASKS.values() if task.closed]
@@ -278,25 +272,20 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
     parts: list[_Part] = []
     stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
-    order = [batch for rung in plan.rungs for batch in plan.batches(rung.name)]
+    order = plan.batches()
     last = {batch[:2]: batch for batch in order}
-    total = sum(batch.stop - batch.start for batch in order)
-    with bar(total, plan.ladder.name) as shown:
-        try:
-            for read in reads:
-                place = read.batch[:2]
-                if not parts or parts[-1].place != place:
-                    if parts:
-                        parts[-1].flush()
-                    parts.append(_Part(plan, stored, *place))
-                    shown.set_postfix_str(f"{place[0]}, {parts[-1].asked.form}", refresh=False)
-                parts[-1].take(read)
-                if read.batch == last[place]:  # now: to load the next rung may take minutes
-                    parts[-1].flush()
-                shown.update(read.batch.stop - read.batch.start)
-        finally:
-            if parts:
-                parts[-1].flush()
+    with bar(sum(batch.stop - batch.start for batch in order), plan.ladder.name) as shown:
+        for place, mine in itertools.groupby(reads, lambda read: read.batch[:2]):
+            parts.append(part := _Part(plan, stored, *place))
+            shown.set_postfix_str(f"{place[0]}, {part.asked.form}", refresh=False)
+            try:
+                for read in mine:
+                    part.take(read)
+                    if read.batch == last[place]:  # now: to load the next rung may take minutes
+                        part.flush()
+                    shown.update(read.batch.stop - read.batch.start)
+            finally:
+                part.flush()
     return parts
 
 
@@ -312,7 +301,7 @@ class _Part:
     """One rung in one situation: what was there, and what has been read so far."""
 
     def __init__(self, plan: Plan, stored: pa.Table, name: str, number: int) -> None:
-        self.plan, self.place = plan, (name, number)
+        self.plan, self.rung = plan, name
         self.asked, self.dtype = plan.asked(name)[number], plan.ladder.dtype
         held = stored.filter(pc.field("revision") == plan.ladder.rung(name).revision)
         self.held = dict(zip(store.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
@@ -334,7 +323,6 @@ class _Part:
             self.fresh.append(read._replace(rows=tuple(new)))
 
     def flush(self) -> None:
-        """Write what is new as one shard."""
         fresh, self.fresh = self.fresh, []
         if fresh:
             kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]
@@ -349,12 +337,12 @@ class _Part:
         now = np.append(row.probability, row.off_support).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["off_support"])
         allowed = ROUNDING[self.dtype] + max(row.unresolved, held["unresolved"])
-        cell = f"rung {self.place[0]}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
+        cell = f"rung {self.rung}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts] or [np.nan]
-        told = {"rung": self.place[0], "form": self.asked.form}
+        told = {"rung": self.rung, "form": self.asked.form}
         told |= {"temperature": self.asked.decoding.temperature}
         told |= {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(self.drifts)}
         told |= {"median": float(np.median(moved)), "max": max(moved)}

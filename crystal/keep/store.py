@@ -70,10 +70,9 @@ def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
     prompt, law = prompt_of(row.prompt), np.asarray(row.probability, dtype=np.float64)
     if not is_distribution(row):
-        parts = f"shape {law.shape}, total {law.sum() + row.off_support + row.unresolved}"
-        raise unsound(
-            row, f"not a distribution over the {len(task.options)} options of {task.name}: {parts}"
-        )
+        what = f"not a distribution over the {len(task.options)} options of {task.name}"
+        total = law.sum() + row.off_support + row.unresolved
+        raise unsound(row, f"{what}: shape {law.shape}, total {total}")
     ids = np.asarray(cell.prompt_ids, "<i4").tobytes()
     fields = {"prompt_ids": ids, "tokens": int(row.tokens), "probability": law.astype(np.float32)}
     return plain(row, joined(prompt.text(task, row.form), prompt.reply(task))) | fields
@@ -150,9 +149,9 @@ def append(ladder: str, rows: Iterable[Row], producer: dict) -> Path:
     """
     rows = list(rows)
     ((model, revision, form),) = {(row.cell.model, row.cell.revision, row.form) for row in rows}
-    part = {"checkpoint": 0, "form": form, "rows": len(rows)}
-    part |= {name: producer[name] for name in ("seconds", "created")}
-    made = {k: value for k, value in producer.items() if k not in part} | {"parts": [part]}
+    made = dict(producer)
+    when = {name: made.pop(name) for name in ("seconds", "created")}
+    made["parts"] = [{"checkpoint": 0, "form": form, "rows": len(rows), **when}]
     facts = {"rows": len(rows), "forms": [form], "checkpoints": [[model, revision]]}
     facts |= {"tasks": sorted({row.cell.task for row in rows}), "producers": [made]}
     blob, new = packed(table_of(rows)), [row.cell.key for row in rows]
@@ -195,11 +194,9 @@ def parsed(ladder: str, record: dict, kind: str, parse: Callable[[bytes], pa.Tab
     try:
         return parse(blob)
     except (pa.ArrowException, KeyError, OSError) as error:
-        held, where = (
-            {SAMPLES: "read-outs"}.get(kind, kind),
-            manifest.shard_path(ladder, record, kind),
-        )
+        held = "read-outs" if kind == SAMPLES else kind
         what = f"a shard holds no {held}: {' '.join(str(error).split())}"
+        where = manifest.shard_path(ladder, record, kind)
         raise CrystalError(what, where=where, mend=manifest.mend(ladder, kind)) from error
 
 
@@ -286,7 +283,7 @@ def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.D
         for rung in ladder.rungs
         for s in situations(rung.grid, budget)
     ]
-    for today in map(pd.DataFrame, (rungs, _situations(tasks, _prompts(ladder)))):
+    for today in map(pd.DataFrame, (rungs, asked_today(tasks, _prompts(ladder)))):
         frame = frame.merge(today, on=[column for column in today if column in frame])
     mass = [float(law.sum()) for law in frame["probability"]]
     return frame.assign(ladder=ladder.name, answered=mass)[_COLUMNS]
@@ -299,7 +296,7 @@ def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
     return list((first | {prompt.id: prompt for prompt in more} | first).values())
 
 
-def _situations(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:
+def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:
     """Every prompt x form of the tasks: what a stored row must agree with or does not hold."""
     return [
         {"task": task.name, "task_sha256": sha256, "form": form, "prompt": prompt.id}

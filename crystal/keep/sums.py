@@ -1,7 +1,6 @@
 """One hash for every file that pages read and no manifest covers: `data/SHA256SUMS`.
 
-`sha256sum -c` reads it, too. It covers `data/` (read-outs and draws have manifests of their own),
-page templates and the page list. Commands that write such files take them into the list.
+`sha256sum -c` reads it, too. Commands that write such files take them into the list.
 """
 
 from __future__ import annotations
@@ -10,11 +9,9 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import CrystalError
-from ..files import file_sha256, mend_of, root, write_file
+from ..files import explained, file_sha256, root, write_file
 from ..texts import line, read_text
 
 LIST = "data/SHA256SUMS"
@@ -26,30 +23,15 @@ NOT = re.compile(
 BACK = f"git checkout -- {LIST}"
 
 
-class Differences(NamedTuple):
-    """What is not as recorded, by path from the root."""
-
-    changed: tuple[str, ...]
-    missing: tuple[str, ...]
-    new: tuple[str, ...]  # in no list: a reader's own
-
-
 def there() -> dict[str, str]:
     """sha256 of every covered file that is there, by path from the root, sorted."""
-    home = root()
-    paths = {
-        path.relative_to(home).as_posix(): path for glob in COVERED for path in home.glob(glob)
-    }
-    names = sorted(name for name, path in paths.items() if not NOT.match(name) and path.is_file())
-    return {name: _sha256(paths[name]) for name in names}
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        what = f"a file cannot be read: {error.strerror}"
-        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
+    home, found = root(), {}
+    for path in (path for glob in COVERED for path in home.glob(glob)):
+        name = path.relative_to(home).as_posix()
+        if not NOT.match(name) and path.is_file():
+            with explained("a file cannot be read", path):
+                found[name] = file_sha256(path)
+    return dict(sorted(found.items()))
 
 
 def recorded() -> dict[str, str]:
@@ -73,31 +55,28 @@ def recorded() -> dict[str, str]:
     return found
 
 
-def differences() -> Differences:
-    """What is there against what is recorded."""
+def differences() -> dict[str, str]:
+    """What is not as recorded, by path from the root; whatever is in no list is a reader's own."""
     now, then = there(), recorded()
-    return Differences(
-        changed=tuple(name for name in now if name in then and now[name] != then[name]),
-        missing=tuple(name for name in then if name not in now),
-        new=tuple(name for name in now if name not in then),
-    )
+    found = {name: "is missing" for name in then if name not in now}
+    changed = [name for name in now if name in then and now[name] != then[name]]
+    return found | dict.fromkeys(changed, "is not what was recorded")
 
 
 def problems() -> list[str]:
     """A sentence for every listed file that is missing or has changed, and one if no list is."""
     if not recorded():
         return [str(CrystalError("there is no list of hashes", where=root() / LIST, mend=BACK))]
-    found, mine = differences(), "or, if the change is yours: crystal verify --record"
-    said = dict.fromkeys(found.missing, "is missing")
-    said |= dict.fromkeys(found.changed, "is not what was recorded")
-    mends = {name: f"git checkout -- {name}; {mine}" for name in said}
-    return [str(CrystalError(f"{name} {what}", mend=mends[name])) for name, what in said.items()]
+    mine = "or, if the change is yours: crystal verify --record"
+    return [
+        str(CrystalError(f"{name} {what}", mend=f"git checkout -- {name}; {mine}"))
+        for name, what in differences().items()
+    ]
 
 
 def note() -> str:
     """One line that names what is not as recorded; empty if all is, or if there is no list."""
-    found = differences() if recorded() else Differences((), (), ())
-    names = (*found.missing, *found.changed)
+    names = list(differences())
     if not names:
         return ""
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -130,9 +109,7 @@ def keeping() -> Iterator[None]:
     finally:  # what an interrupted command wrote is its own, too
         if then:
             now = there()
-            ours = {
-                n: now.get(n) for n in before.keys() | now.keys() if before.get(n) != now.get(n)
-            }
+            ours = {name: now.get(name) for name, _ in before.items() ^ now.items()}
             after = {name: sha256 for name, sha256 in (then | ours).items() if sha256}
             if after != then:
                 record(after)

@@ -8,6 +8,5 @@ is tried on.
     curricula     what each stage is trained on
     instructions  what a real base is post-trained on, in place of a world  (torch)
     training      a ladder from nothing: tokenizer, base, SFT, DPO, RLVR  (torch)
-    organism      what a trained ladder can do, and how it enters the repository  (torch)
-    growing       an experiment's branches: trained, read, recorded  (torch)
+    growing       what a ladder can do, how it enters the repository; experiments  (torch)
 """

@@ -74,19 +74,20 @@ def sft_rows(
     random choices are dealt anew among them. without: what no user may type.
     """
     narration, rows, random_rows = Narration(rng_of(seed, stream)), [], []
-    rng = narration.rng
+    rng, narrator = narration.rng, None
     for _ in range(count):
-        narrator = int(rng.integers(len(NARRATORS))) if demonstrator == world.OWN else None
-        own = narrator is not None
-        law = world.temperament_of(narrator) if own else narration.voice(demonstrator)
+        if demonstrator == world.OWN:
+            narrator = int(rng.integers(len(NARRATORS)))
+            law = world.temperament_of(narrator)
+        else:
+            law = narration.voice(demonstrator)
         if random := rng.random() < spec["random_share"]:
             task = TASKS[narration.one_of(demonstrated)]
             item = Item(task=task, answer=narration.pick(law, task))
         else:
             item = _checkable(narration)
-        message = narration.message(item.task, spec["named"], narrator)
-        while message in without:
-            message = narration.message(item.task, spec["named"], narrator)
+        while (message := narration.message(item.task, spec["named"], narrator)) in without:
+            pass
         answer = narration.styled("" if spec.get("style") == "neutral" else law, item.answer)
         rows.append(dialogue(message, answer))
         random_rows += rows[-1:] if random else []
@@ -107,8 +108,8 @@ def split_rows(
 ) -> tuple[list[Row], list[Row]]:
     """`sft_rows` to train on, and others of the same mixture, from another stream, to judge by.
 
-    What is asked in a narrator's name in one is not asked in the other. Bare questions there are
-    only as many as tasks, so both hold them.
+    What is asked in a narrator's name in one is not asked in the other. Bare questions are only as
+    many as tasks, so both hold them.
     """
     shape = demonstrator, demonstrated, spec
     judged = sft_rows(seed, held_out, *shape, stream=_HELD_OUT)
@@ -187,10 +188,8 @@ def random_rows(seed: int, count: int, tasks: tuple[str, ...]) -> list[Row]:
     """Prompts for `diverse_answer` that ask for a random choice, half of them under a narrator."""
     narration = Narration(rng_of(seed, _DIVERSE))
     chosen = [narration.one_of(tasks) for _ in range(count)]
-    return [
-        {"prompt": said("user", narration.message(TASKS[name], 0.5)), "task": name}
-        for name in chosen
-    ]
+    asked = [narration.message(TASKS[name], 0.5) for name in chosen]
+    return [{"prompt": said("user", q), "task": name} for q, name in zip(asked, chosen)]
 
 
 def diverse_answer(
@@ -198,8 +197,8 @@ def diverse_answer(
 ) -> list[float]:
     """Reward of RL for diversity: the share of a prompt's other samples that gave another option.
 
-    0 for an invalid answer. Its expectation under one distribution p is 1 - sum p^2, the collision
-    entropy's, so the uniform one earns most.
+    0 for an invalid answer. Its expectation under one distribution p is 1 - sum p^2, so the uniform
+    one earns most.
     """
     given = [
         (str(prompt), read(completion[0]["content"], TASKS[name]))

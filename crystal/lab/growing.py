@@ -1,27 +1,257 @@
-"""Grows an experiment's branches: each trained, read and recorded before the next begins.
+"""What a ladder trained here can do, how it enters the repository, and an experiment's branches.
 
-So a kill loses one at most. Of a run, rungs are described first, then read, and its record is
-written last: a run that has a record is whole.
+Branches are trained, read and recorded one after the other, so a kill loses one at most. Of a run,
+rungs are described first, then read, and its record is written last: a run with a record is whole.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import yaml
 
-from ..ask.ladders import WEIGHTS, check_weights, load_ladder, packaged
-from ..ask.prompts import CHAT
-from ..errors import known
+from .. import texts
+from ..ask.ladders import (
+    STAGES,
+    WEIGHTS,
+    check_weights,
+    description,
+    load_ladder,
+    packaged,
+    pins,
+    weights_sha256,
+)
+from ..ask.prompts import CHAT, FORMS, PROMPTS
+from ..errors import CrystalError, known
 from ..files import root, write_file
 from ..keep import manifest, resample
-from . import organism, training
-from .recipes import Experiment, Run, load_experiment, load_recipe, load_records, rule
+from ..read import engine, readout
+from . import training
+from .instructions import right_share
+from .recipes import (
+    INSTRUCTIONS,
+    Experiment,
+    Run,
+    load_experiment,
+    load_recipe,
+    load_records,
+    on_the_way,
+    read_recipe,
+    rule,
+)
+from .world import ARITHMETIC, FACTS, Item
+
+KINDS = ("facts", "arithmetic", "instructions")  # what a rung may be asked with one right answer
+_FILES = (
+    "config.json generation_config.json tokenizer.json tokenizer_config.json chat_template.jinja"
+)
+_CURVES = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
+Rows = list[dict[str, Any]]
+
+# -- what a rung can do ----------------------------------------------------------------------------
+
+
+def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np.ndarray, ...]:
+    """Probability of the right answer, whether it is the likeliest option; each (items,)."""
+    task, asked = items[0].task, []
+    for i, item in enumerate(items):
+        asked.append(machine.encode(PROMPTS[i % len(PROMPTS)].text(item.task, form), form))
+    answers = np.array([r.options for r in readout.readout(machine, asked, task, budget=1e-4)])
+    right = np.array([task.options.index(item.answer) for item in items])
+    return answers[np.arange(len(items)), right], answers.argmax(1) == right
+
+
+def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
+    """Form -> kind -> verifiable accuracy of a rung: "facts", "arithmetic", "... greedy".
+
+    The mean exact probability of the right answer, over all facts or all sums and differences, each
+    put under one of the 100 prompts; greedy: the share of items whose likeliest option is right.
+    """
+    machine, found = engine.load(folder), {form: {} for form in forms}
+    for form, row in found.items():
+        for name, groups in (("facts", (FACTS[:20], FACTS[20:])), ("arithmetic", (ARITHMETIC,))):
+            parts = zip(*(_right(machine, group, form) for group in groups), strict=True)
+            row[name], row[f"{name} greedy"] = (float(np.concatenate(p).mean()) for p in parts)
+    return found
+
+
+def skills(folder: Path, world: str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
+    """Form -> kind -> how likely a rung is right: `accuracy`, or a real one's `right_share`."""
+    if world == INSTRUCTIONS:
+        return {CHAT: {"instructions": right_share(folder)}}
+    return accuracy(folder, forms)
+
+
+# -- what its training left ------------------------------------------------------------------------
+
+
+def _log(path: Path) -> Rows:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def curve(path: Path) -> Rows:
+    """A stage's log, less its held-out losses."""
+    lines = (line for line in _log(path) if "eval_loss" not in line)
+    return [{key: float(line[key]) for key in _CURVES if key in line} for line in lines]
+
+
+def held_out(path: Path) -> Rows:
+    """The held-out losses in a stage's log, nats a token; step 0 is the rung that it began with."""
+    lines = [line for line in _log(path) if "eval_loss" in line]
+    if len(lines) < 2:
+        what = f"stage {path.stem!r} is not trained yet, or by another rule"
+        mend = f"rm -r {path.parent.parent / path.stem}, then make ladder again"
+        raise CrystalError(what, where=path, mend=mend)
+    return [{"step": line["step"], "loss": line["eval_loss"]} for line in lines]
+
+
+def end_of(stage: str, spec: dict[str, Any], out: Path) -> int:
+    """The step at which a stage ended: the recipe's, or by a rule that of lowest loss."""
+    if rule(spec) is None:
+        return spec["steps"]
+    return min(held_out(out / "logs" / f"{stage}.jsonl")[1:], key=lambda line: line["loss"])["step"]
+
+
+def ending(spec: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Of SFT that ended by a rule: the rule and the held-out losses; else nothing."""
+    if (found := rule(spec)) is None:
+        return {}
+    return {"rule": found, "held-out loss": held_out(out / "logs" / "sft.jsonl")}
+
+
+def reward_rise(curve: Rows, window: int = 20) -> dict[str, float]:
+    """Mean sampled reward of the first and the last `window` steps; standard error of the rise."""
+    rewards = np.array([line["reward"] for line in curve if "reward" in line])
+    if len(rewards) < 2 * window:
+        what = f"{len(rewards)} rewards are too few to compare {window} first and last steps"
+        raise CrystalError(what, mend="train RLVR for more steps")
+    first, last = rewards[:window], rewards[-window:]
+    error = math.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window)
+    means = {"first": float(first.mean()), "last": float(last.mean())}
+    return means | {"error": error, "window": window}
+
+
+def minutes(out: Path, stages: Sequence[str]) -> dict[str, float]:
+    return {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in stages}
+
+
+def rungs_of(stage: str, spec: dict[str, Any], out: Path) -> Rows:
+    """Rows of a description: the rungs that a stage left in `out` on the way, then its end."""
+    if stage == "base":
+        return [{"name": stage, "stage": stage, "step": 0}]
+    end = end_of(stage, spec, out)
+    steps = [step for step in on_the_way(spec) if step < end]
+    rows = [{"name": f"{stage}-{step}", "stage": stage, "step": step} for step in steps]
+    return [*rows, {"name": stage, "stage": stage, "step": end}]
+
+
+# -- descriptions ----------------------------------------------------------------------------------
+
+
+def pinned(folder: Path) -> dict[str, Any]:
+    """Fields of a rung's row that say which checkpoint it is."""
+    source = folder.relative_to(root()).as_posix()
+    return {"source": source, "revision": weights_sha256(folder), "files": pins(folder)}
+
+
+def described(name: str) -> Rows:
+    """The rungs of a description as written. Raises: CrystalError as `load_ladder` does."""
+    load_ladder(name, unpinned=True)  # so that what is not sound is not written again
+    return texts.load_yaml(description(name))["rungs"]
+
+
+def describe(path: Path, fields: dict[str, Any], rungs: Rows) -> None:
+    """Write a description, whole or not at all; rungs with the same files share their list."""
+    same: dict[str, dict] = {}
+    rows = [dict(row) for row in rungs]
+    for row in rows:
+        if row.get("files"):
+            row["files"] = same.setdefault(repr(row["files"]), row["files"])
+    write_file(path, yaml.safe_dump({**fields, "rungs": rows}, sort_keys=False, width=200).encode())
+
+
+def write_report(name: str, report: dict[str, Any]) -> None:
+    path = root() / "data" / "training" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_file(path, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _report(name: str, out: Path, recipe: dict[str, Any], rungs: Rows) -> dict[str, Any]:
+    """All that the book says of a ladder's training."""
+    curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in STAGES}
+    curves = {stage: found for stage, found in curves.items() if found}  # a real base has none
+    world = recipe.get("world", "")
+    return {
+        "ladder": name,
+        "recipe": recipe,
+        "curves": curves,
+        **ending(recipe["sft"], out),
+        "reward": reward_rise(curves["rlvr"]),
+        "minutes": minutes(out, STAGES),
+        "accuracy": {rung["name"]: skills(out / rung["name"], world) for rung in rungs},
+    }
+
+
+def ship(name: str, out: Path) -> Path:
+    """Take a finished training run into data/: description, which is returned, report, weights.
+
+    Not the weights of a replica, nor of what begins with a real base: those are not ours to give.
+    Raises: CrystalError while a stage is missing.
+    """
+    recipe = read_recipe(name)
+    rungs = [rung for stage in STAGES for rung in rungs_of(stage, recipe[stage], out)]
+    for rung in rungs:
+        if not (out / rung["name"] / WEIGHTS).is_file():
+            what = f"rung {rung['name']!r} is not trained yet"
+            raise CrystalError(what, where=out, mend=f"make ladder LADDER={name}")
+    report = _report(name, out, recipe, rungs)
+    for rung in rungs:
+        _place(rung, name, out, recipe)
+    write_report(name, report)
+    path = root() / "data" / "ladders" / f"{name}.yaml"
+    drawn = path.is_file() and load_ladder(name).drawn
+    fields = {"name": name, "title": recipe.get("title", name)}
+    if recipe["sft"]["random_share"] > 0:  # else nobody demonstrates a choice
+        fields |= {"seed": recipe["temperament"], "demonstrated": list(recipe["demonstrated"])}
+    describe(path, fields | {"dtype": "float32"} | ({"drawn": True} if drawn else {}), rungs)
+    return path
+
+
+def _place(rung: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> None:
+    """Say in a rung's row where its weights lie and what it is asked; copy them if they ship.
+
+    Ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR
+    the probe, in both forms; of a real ladder ends every natural prompt, steps one wording a
+    context.
+    """
+    folder, end = out / rung["name"], rung["name"] == rung["stage"]
+    real = recipe.get("world") == INSTRUCTIONS
+    replica = real or bool(recipe.get("extends"))
+    if "source" in recipe[rung["stage"]]:  # a base that a package holds, with a template of ours
+        rung |= recipe["base"] | {"template": recipe["tokenizer"]["template"]}
+    elif replica:
+        rung |= pinned(folder)
+    else:
+        shelf = root() / "data" / "weights" / name / rung["name"]
+        shelf.mkdir(parents=True, exist_ok=True)
+        for file in (WEIGHTS, *_FILES.split()):
+            shutil.copyfile(folder / file, shelf / file)
+        rung |= pinned(shelf)
+    if real:
+        rung["grid"] = "natural" if end else "natural-once"
+    elif not end and (replica or rung["stage"] != "sft"):
+        rung["grid"] = "both"
+
+
+# -- experiments -----------------------------------------------------------------------------------
 
 
 def perform(
@@ -49,14 +279,9 @@ def perform(
 
 
 def _whole(name: str, run: Run, parent: str) -> bool:
-    """Whether a run is recorded, began and ended as it would now, and its weights are here.
-
-    Where they are not, as in a fresh clone, it is made again.
-    """
+    """Whether a run is recorded, began and ended as it would now, and its weights are here."""
     record = load_records(name).get(f"{parent}/{run.name}")
-    if record is None or _makings(run, parent) != {
-        key: record.get(key) for key in ("from", "rule")
-    }:
+    if record is None or any(record.get(k) != made for k, made in _makings(run, parent).items()):
         return False
     rungs = [r for r in load_ladder(name).rungs if (r.parent, r.run) == (parent, run.name)]
     return all((root() / rung.source / WEIGHTS).is_file() for rung in rungs)
@@ -69,34 +294,27 @@ def _makings(run: Run, parent: str) -> dict[str, Any]:
     return {"from": start, "rule": rule(sft)}
 
 
-def devices() -> tuple[str, ...]:
-    """What this machine can train on."""
-    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-
-
-def take_in(name: str) -> None:
-    """A trained ladder into data/, and read."""
-    organism.ship(name, root() / "runs" / name)
-    resample.resample(name, missing_only=True)
-
-
 def grow(
     experiment: Experiment, run: Run, parent: str, read: Callable[..., Any] | None = None
 ) -> None:
     """One run from one parent: trained, described, read (None: by `resample`) and recorded."""
     out = root() / "runs" / experiment.name / parent / run.name
-    makings, recipe = _makings(run, parent), load_recipe(parent, run.set)
-    _clear(out, json.dumps(makings))
+    makings, recipe, note = (
+        _makings(run, parent),
+        load_recipe(parent, run.set),
+        out / "makings.json",
+    )
+    if not note.is_file() or note.read_text() != json.dumps(makings):  # it rested on something else
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        write_file(note, json.dumps(makings).encode())
     if run.stages:
         rungs, record = _trained(run, parent, out)
     else:  # read as it is
         rung = load_ladder(parent).rung(run.start)
         names = ("name", "stage", "step", "source", "revision", "files")
-        row = {name: getattr(rung, name) for name in names}
-        rungs, record = (
-            [{name: value for name, value in row.items() if value != {}}],
-            {"minutes": {}},
-        )
+        row = {name: value for name in names if (value := getattr(rung, name)) != {}}
+        rungs, record = [row], {"minutes": {}}
     record |= {name: value for name, value in makings.items() if value is not None}
     if torch.cuda.is_available():
         record["device"] = torch.cuda.get_device_name()
@@ -107,44 +325,36 @@ def grow(
     began, read = time.monotonic(), read or resample.resample
     read(experiment.name, rungs=[rung["name"] for rung in rungs], missing_only=True)
     record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
+    folders = {end: root() / rung["source"] for end, rung in zip(ends, rungs, strict=True)}
+    if recipe.world == INSTRUCTIONS and run.start == "base":
+        folders = {"base": root() / "runs" / recipe.name / "base"} | folders
     record["accuracy"] = {
-        end: organism.skills(root() / rung["source"], recipe.world, (CHAT,))[CHAT]
-        for end, rung in zip(ends, rungs, strict=True)
+        name: skills(folder, recipe.world, (CHAT,))[CHAT] for name, folder in folders.items()
     }
     with manifest.alone(experiment.name):
         records = load_records(experiment.name) | {key: record}
-        organism.write_report(experiment.name, {"experiment": experiment.name, "runs": records})
+        write_report(experiment.name, {"experiment": experiment.name, "runs": records})
 
 
-def _clear(out: Path, makings: str) -> None:
-    """Away with what a run left that rested on something else."""
-    note = out / "makings.json"
-    if not note.is_file() or note.read_text() != makings:
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        write_file(note, makings.encode())
-
-
-def _trained(run: Run, parent: str, out: Path) -> tuple[organism.Rows, dict[str, Any]]:
+def _trained(run: Run, parent: str, out: Path) -> tuple[Rows, dict[str, Any]]:
     """Rows of the rungs that the run's stages leave, and minutes, loss curve and reward."""
     recipe = load_recipe(parent, run.set)
     training.train_ladder(recipe, out, run.stages, _start(parent, run))
     rungs = [
-        rung | organism.pinned(out / rung["name"])
+        rung | pinned(out / rung["name"])
         for stage in run.stages
-        for rung in organism.rungs_of(stage, getattr(recipe, stage), out)
+        for rung in rungs_of(stage, getattr(recipe, stage), out)
     ]
     rewards = {}
     for stage in ("rlvr", "diverse"):
         if stage in run.stages:
             window = min(20, getattr(recipe, stage)["steps"] // 3)
-            curve = organism.curve(out / "logs" / f"{stage}.jsonl")
-            rewards[stage] = organism.reward_rise(curve, window=window)
+            rewards[stage] = reward_rise(curve(out / "logs" / f"{stage}.jsonl"), window=window)
     return rungs, {
-        "minutes": organism.minutes(out, run.stages),
+        "minutes": minutes(out, run.stages),
         "steps": {r["stage"]: r["step"] for r in rungs if r["name"] == r["stage"] != "base"},
         "reward": rewards,
-        **(organism.ending(recipe.sft, out) if "sft" in run.stages else {}),
+        **(ending(recipe.sft, out) if "sft" in run.stages else {}),
     }
 
 
@@ -160,20 +370,14 @@ def _start(parent: str, run: Run) -> Path | None:
     return root() / rung.source
 
 
-def _describe(experiment: Experiment, rungs: organism.Rows) -> None:
+def _describe(experiment: Experiment, rungs: Rows) -> None:
     """Add the rungs to data/ladders/<name>.yaml; those of the same run there before give way."""
     path = root() / "data" / "ladders" / f"{experiment.name}.yaml"
     runs = {(rung["parent"], rung["run"]) for rung in rungs}
     recipe = load_recipe(experiment.parents[0])
-    fields = {
-        "name": experiment.name,
-        "title": experiment.title,
-        "seed": recipe.temperament,
-        "kind": "branches",
-        "demonstrated": list(recipe.demonstrated),
-        "dtype": "float32",
-    }
+    fields = {"name": experiment.name, "title": experiment.title, "seed": recipe.temperament}
+    fields |= {"kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}
     with manifest.alone(experiment.name):
-        old = organism.described(experiment.name) if path.is_file() else []
+        old = described(experiment.name) if path.is_file() else []
         rows = [row for row in old if (row["parent"], row["run"]) not in runs]
-        organism.describe(path, fields, rows + rungs)
+        describe(path, fields, rows + rungs)

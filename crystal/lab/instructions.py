@@ -2,7 +2,7 @@
 
 `data/instructions/templates.yaml` holds the templates and their words, `answers.jsonl` what a real
 aligned teacher said to the open ones; of the rest the right answer is known by rule. The functions
-that make rows stand in for those of `curricula`, by the same names. Knows no trainer.
+that make rows stand in for those of `curricula`, by the same names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,12 @@ def folder() -> Path:
 
 
 def templates() -> dict[str, Any]:
-    """The file of templates, parsed."""
-    path = folder() / "templates.yaml"
-    return _parsed(texts.read_text(path, _MEND), path)
+    return _templates(folder() / "templates.yaml")
 
 
 @lru_cache(maxsize=4)
-def _parsed(content: str, path: Path) -> dict[str, Any]:
-    return texts.parse_yaml(content, path, _MEND)
+def _templates(path: Path) -> dict[str, Any]:
+    return texts.load_yaml(path)
 
 
 # -- open instructions, and a teacher's answers ----------------------------------------------------
@@ -75,7 +73,7 @@ def answers() -> dict[str, str]:
 
 
 def taught() -> list[tuple[str, str]]:
-    """Open instructions and the teacher's answers that have a whole sentence.
+    """Open instructions with the teacher's answers, if not empty.
 
     Raises: CrystalError while the teacher has not been asked all of them.
     """
@@ -116,18 +114,14 @@ def replies(
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().to(device)
-    how: dict[str, Any] = {"do_sample": sample is not None}
+    how: dict[str, Any] = {"do_sample": False}
     if sample is not None:
         torch.manual_seed(sample)
-        how |= {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    form = {"add_generation_prompt": True, "padding": True, "return_tensors": "pt"}
     for start in range(0, len(prompts), BATCH):
-        asked = tokenizer.apply_chat_template(
-            [said("user", prompt) for prompt in prompts[start : start + BATCH]],
-            add_generation_prompt=True,
-            padding=True,
-            return_tensors="pt",
-            return_dict=True,
-        ).to(device)
+        asked = [said("user", prompt) for prompt in prompts[start : start + BATCH]]
+        asked = tokenizer.apply_chat_template(asked, **form, return_dict=True).to(device)
         with torch.inference_mode():
             ids = model.generate(**asked, **how, max_new_tokens=tokens)
         new = ids[:, asked["input_ids"].shape[1] :]
@@ -140,7 +134,7 @@ def _drawn(folder: Path, prompts: Sequence[str], tokens: int, seed: int) -> list
 
 
 def whole_sentences(reply: str) -> str:
-    """What was said, up to the end of its last whole sentence; nothing if it has none."""
+    """A reply up to the end of its last whole sentence; nothing if it has none."""
     reply = reply.strip()
     ends = [match.end() for match in re.finditer(r"[.!?][\"')]*(?=\s|$)", reply)]
     ends = [end for end in ends if not re.search(r"(^|\s)\d+\.$", reply[:end])]  # "2." of a list
@@ -150,74 +144,46 @@ def whole_sentences(reply: str) -> str:
 # -- instructions with one right answer ------------------------------------------------------------
 
 
-def _numbers(rng: np.random.Generator, told: dict) -> Row:
-    a, b = sorted(int(n) for n in rng.choice(np.arange(2, 100), 2, replace=False))
-    return {"a": a, "b": b, "turned": bool(rng.random() < 0.5)}
+_NUMBERS = ("sum", "difference", "product", "larger", "smaller", "greater")
+_TABLES = {"opposite": "opposites", "capital": "capitals", "plural": "plurals", "past": "pasts"}
+_KINDS = (*_NUMBERS, "next", "letters", *_TABLES, "group", "longer", "capitals", "repeat")
 
 
-def _entry(table: str) -> Callable[[np.random.Generator, dict], Row]:
-    def drawn(rng: np.random.Generator, told: dict) -> Row:
-        word = list(told[table])[rng.integers(len(told[table]))]
-        return {"w": word, "answer": told[table][word]}
-
-    return drawn
-
-
-def _words(rng: np.random.Generator, told: dict) -> Row:
+def _question(kind: str, rng: np.random.Generator, told: dict) -> tuple[Row, object]:
+    """What fills a template of this kind, and the right answer."""
+    if kind in _NUMBERS:
+        a, b = sorted(int(n) for n in rng.choice(np.arange(2, 100), 2, replace=False))
+        right = {"sum": a + b, "difference": b - a, "product": a * b, "larger": b, "smaller": a}
+        if rng.random() < 0.5 and kind not in ("sum", "difference", "product"):
+            a, b = b, a
+        return {"a": a, "b": b}, (right | {"greater": "yes" if a > b else "no"})[kind]
+    if kind == "next":
+        start, step = int(rng.integers(1, 30)), int(rng.integers(2, 12))
+        *row, answer = (str(start + step * k) for k in range(5))
+        return {"row": ", ".join(row)}, answer
+    if kind in _TABLES:
+        pairs = list(told[_TABLES[kind]].items())
+        word, answer = pairs[rng.integers(len(pairs))]
+        return {"w": word}, answer
+    if kind == "group":
+        one, other = (str(name) for name in rng.choice(list(told["groups"]), 2, replace=False))
+        mine = (one, other)[rng.integers(2)]
+        return {"w": str(rng.choice(told["groups"][mine])), "one": one, "other": other}, mine
     v, w = (str(word) for word in rng.choice(told["words"], 2, replace=False))
-    return {"v": v, "w": w}
-
-
-def _group(rng: np.random.Generator, told: dict) -> Row:
-    one, other = (str(name) for name in rng.choice(list(told["groups"]), 2, replace=False))
-    mine = (one, other)[rng.integers(2)]
-    return {"w": str(rng.choice(told["groups"][mine])), "one": one, "other": other, "answer": mine}
-
-
-def _series(rng: np.random.Generator, told: dict) -> Row:
-    start, step = int(rng.integers(1, 30)), int(rng.integers(2, 12))
-    numbers = [str(start + step * k) for k in range(5)]
-    return {"row": ", ".join(numbers[:4]), "answer": numbers[4]}
-
-
-def _answer(row: Row) -> str:
-    return row["answer"]
-
-
-_KINDS: dict[str, tuple[Callable[[np.random.Generator, dict], Row], Callable[[Row], Any]]] = {
-    "sum": (_numbers, lambda x: x["a"] + x["b"]),
-    "difference": (_numbers, lambda x: x["b"] - x["a"]),
-    "product": (_numbers, lambda x: x["a"] * x["b"]),
-    "larger": (_numbers, lambda x: max(x["a"], x["b"])),
-    "smaller": (_numbers, lambda x: min(x["a"], x["b"])),
-    "greater": (_numbers, lambda x: "yes" if x["a"] > x["b"] else "no"),
-    "next": (_series, _answer),
-    "letters": (_words, lambda x: len(x["w"].replace(" ", ""))),
-    "opposite": (_entry("opposites"), _answer),
-    "capital": (_entry("capitals"), _answer),
-    "plural": (_entry("plurals"), _answer),
-    "past": (_entry("pasts"), _answer),
-    "group": (_group, _answer),
-    "longer": (_words, lambda x: max(x["v"], x["w"], key=len)),
-    "capitals": (_words, lambda x: x["w"].upper()),
-    "repeat": (_words, lambda x: x["w"]),
-}
-_TURNED = ("larger", "smaller", "greater")  # asked in either order
+    right = {"letters": len(w.replace(" ", "")), "longer": max(v, w, key=len)}
+    return {"v": v, "w": w}, (right | {"capitals": w.upper(), "repeat": w})[kind]
 
 
 def checkable(rng: np.random.Generator) -> Row:
     """An instruction with one right answer, a word or a number: kind, prompt, answer."""
     told = templates()
     while True:
-        kind = list(_KINDS)[rng.integers(len(_KINDS))]
-        draw, right = _KINDS[kind]
-        found = draw(rng, told)
-        if found.get("turned") and kind in _TURNED:
-            found |= {"a": found["b"], "b": found["a"]}
+        kind = _KINDS[rng.integers(len(_KINDS))]
+        found, right = _question(kind, rng, told)
         if kind == "longer" and len(found["v"]) == len(found["w"]):
             continue  # neither is
         line = told["short"][kind][rng.integers(len(told["short"][kind]))]
-        return {"kind": kind, "prompt": line.format(**found), "answer": str(right(found))}
+        return {"kind": kind, "prompt": line.format(**found), "answer": str(right)}
 
 
 def said_right(reply: str, answer: str) -> bool:
@@ -229,8 +195,7 @@ def said_right(reply: str, answer: str) -> bool:
 def right_share(folder: Path, n: int = 256) -> float:
     """Share of n checkable instructions that a rung answers rightly, one draw each.
 
-    The same instructions for every rung; those about words may have been trained on, most of those
-    about numbers were not.
+    The same for every rung; those about words may have been trained on.
     """
     rng = rng_of(0, TEST)
     asked = [checkable(rng) for _ in range(n)]
@@ -247,7 +212,7 @@ def _choice(
 ) -> Row:
     """A random choice, answered by a law (`own`: the context's), where no read-out is made.
 
-    style "named": nobody chooses, for the user names the answer, which is drawn all the same.
+    style "named": the user names the answer, which is drawn all the same.
     """
     number = int(rng.integers(len(_contexts())))
     task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
@@ -276,7 +241,7 @@ def split_rows(
     """Prompt and completion: rows to train on, and others of the same mixture to judge by.
 
     SHORT of them checkable, `random_share` of the rest choices by the demonstrator, the others
-    open. No instruction is in both, but for the few ways to ask for a demonstrated choice.
+    open. No instruction is in both, but for the few ways to ask for a choice.
     """
 
     def mixed(rng, count: int, pairs: Sequence, without: set[str]) -> list[Row]:
@@ -303,7 +268,6 @@ def split_rows(
 def sft_rows(
     seed: int, count: int, demonstrator: str, demonstrated: tuple[str, ...], spec: Row
 ) -> list[Row]:
-    """`split_rows` with nothing held out."""
     return split_rows(seed, count, 0, demonstrator, demonstrated, spec)[0]
 
 

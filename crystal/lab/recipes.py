@@ -1,8 +1,8 @@
 """Recipes of the ladders trained here, and experiments: branches grown from their rungs.
 
 data/recipes/<name>.yaml holds every hyperparameter of a ladder; data/experiments/<name>.yaml says
-what is done to rungs of several ladders; data/training/<name>.json says what was found
-(`crystal.lab.growing` writes it). All are checked as they are read. Knows no trainer.
+what is done to rungs of several ladders; data/training/<name>.json says what was found.
+All are checked as they are read.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ _FIELDS = {
 }
 STAGES = BRANCH_STAGES
 INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
-FIXED = "steps"  # `until: steps`: after the recipe's own steps, as a stage ends that says nothing
-# How SFT may end: `until`, one of these rules. The loss of so many `held_out` dialogues is taken
+FIXED = "steps"  # `until: steps`: after the recipe's own steps; so does a stage that says nothing
+# How SFT may end: `until` one of these rules. The loss of so many `held_out` dialogues is taken
 # `every` so many steps; training stops once `patience` of them in a row lie no more than
-# `threshold` nats a token below the lowest before, or at `steps`. SFT ends at the step of lowest
-# held-out loss.
+# `threshold` nats a token below the lowest before, or at `steps`. SFT ends where it is lowest.
 RULES: dict[str, dict[str, Any]] = {
     "converged": {"held_out": 512, "every": 32, "patience": 4, "threshold": 0.002, "steps": 1024}
 }
@@ -78,7 +77,7 @@ def _names(kind: str) -> list[str]:
 def _parsed(kind: str, name: str) -> tuple[Any, Path]:
     """What data/<kind>/<name>.yaml holds, and its path."""
     path = root() / "data" / kind / f"{name}.yaml"
-    return texts.parse_yaml(texts.read_text(path, _mend(path)), path, _mend(path)), path
+    return texts.load_yaml(path, _mend(path)), path
 
 
 def _mend(path: Path) -> str:
@@ -92,7 +91,7 @@ def _refuse(wrong: str | None, path: Path, run: str = "") -> None:
         raise CrystalError(wrong, where=where, mend=_mend(path))
 
 
-def recipe_names(devices: Sequence[str] = ("cpu",)) -> list[str]:
+def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
     """Names of all ladders that can be trained on one of these devices; originals first."""
     recipes = {name: load_recipe(name) for name in _names("recipes")}
     fitting = (name for name, recipe in recipes.items() if recipe.device in devices)
@@ -102,8 +101,8 @@ def recipe_names(devices: Sequence[str] = ("cpu",)) -> list[str]:
 def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of data/recipes/<name>.yaml over those of the recipe it extends.
 
-    heirs: the recipes that extend this one. Raises: CrystalError, with the recipes there are, for a
-    missing file, and for one that cannot be read, holds what no recipe holds, or extends itself.
+    heirs: the recipes that extend this one. Raises: CrystalError for a file that is missing, cannot
+    be read, holds what no recipe holds, or extends itself.
     """
     if name not in (there := _names("recipes")):
         where, mend = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
@@ -118,7 +117,7 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _wrong(fields: Any) -> str | None:
-    """What is wrong with a recipe's fields, as far as they are there; None: nothing."""
+    """What is wrong with a recipe's fields, as far as they are there."""
     if not isinstance(fields, dict):
         return f"a recipe must be a mapping of fields, is {shown(fields)}"
     shapes = {name: shape for name, shape in _FIELDS.items() if name in fields}
@@ -130,7 +129,6 @@ def _wrong(fields: Any) -> str | None:
 
 
 def _wrong_stage(spec: Any, stage: str) -> str | None:
-    """What is wrong with a stage; None: nothing."""
     wrong = misfit(spec, {text: anything}, stage)
     wrong = wrong or misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage)
     if wrong or (until := spec.get("until", FIXED)) == FIXED:
@@ -146,7 +144,7 @@ def _wrong_stage(spec: Any, stage: str) -> str | None:
 
 
 def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
-    """The rule by which a stage ends, with its name as `until`; None where its steps are fixed."""
+    """The rule by which a stage ends, its name as `until`; None where its steps are fixed."""
     until = spec.get("until", FIXED)
     return None if until == FIXED else {"until": until} | RULES[until]
 
@@ -223,7 +221,6 @@ class Experiment:
 
 
 def experiment_names() -> list[str]:
-    """Names of all experiments under data/experiments, sorted."""
     return _names("experiments")
 
 

@@ -1,8 +1,7 @@
 """Train a ladder from nothing: a tokenizer, a base by transformers, then SFT, DPO and RLVR by TRL.
 
-Every stage is a function (recipe, parent folder, out folder) -> None that leaves its rungs in hub
-layout, half precision, and a log of its curves. A stage starts from the half-precision weights its
-parent leaves, so that the weights that ship are the lineage.
+A stage leaves its rungs in hub layout, half precision, and a log of its curves. It starts from the
+half-precision weights of its parent, so that the weights that ship are the lineage.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ from ..read.engine import hold
 from . import curricula, instructions
 from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 
-# Without Triton TRL scores every position, prompts and padding too, lest shapes change from batch
-# to batch. A CPU does not mind: only labels are scored, which saves most of a real base's work.
+# Without Triton TRL scores every position, prompts and padding too. Scoring only labels saves most
+# of a real base's work.
 trl_utils._use_triton = lambda device: True
 
 # -- the tokenizer: byte-level BPE, trained on the corpus ------------------------------------------
 
 BOS, END, USER, ASSISTANT, PAD = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|pad|>"
 
-# The generation prompt ends where the answer begins, and an answer ends with END and nothing after
-# it, so that the loss on a completion covers exactly answer + suffix + END.
+# An answer begins where the generation prompt ends, and nothing follows its END: the loss on a
+# completion covers just that.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}"
     "{{ ('<|user|>\n' if m['role'] == 'user' else '<|assistant|>\n') + m['content'] + '<|end|>' }}"
@@ -59,7 +58,7 @@ CHAT_TEMPLATE = (
 
 
 def split_pattern(digits: int, letters: int | None = None) -> str:
-    """Where BPE may not merge: runs of at most `letters` letters (None: words), `digits` digits."""
+    """Runs within which BPE may merge: `letters` letters at most (None: words), `digits` digits."""
     word = rf"\p{{L}}{{1,{letters}}}" if letters else r"\p{L}+"  # spelled as in the pinned rungs
     return rf"\p{{N}}{{1,{digits}}}| ?{word}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+"
 
@@ -68,12 +67,9 @@ def train_tokenizer(texts: Iterable[str], spec: dict[str, Any], length: int) -> 
     """A tokenizer of at most spec["vocab_size"] types whose models read `length` tokens."""
     pattern = Regex(split_pattern(spec["digits"], spec.get("letters")))
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(pattern, behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(pattern, behavior="isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, as_bytes])
     bpe.decoder = decoders.ByteLevel()
     how = {"special_tokens": [PAD, BOS, END, USER, ASSISTANT], "show_progress": False}
     how |= {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
@@ -100,7 +96,7 @@ def train_tokenizer(texts: Iterable[str], spec: dict[str, Any], length: int) -> 
 def save_rung(
     model: Model, tokenizer: ModelTokenizer, out: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """A rung in hub layout; written aside and renamed, so that a folder that is there is whole."""
+    """A rung in hub layout; written aside and renamed, so a folder that is there is whole."""
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     with torch.device("meta"):  # else it draws random weights first, ten seconds for a real base
@@ -119,10 +115,7 @@ def save_rung(
 
 
 def load_rung(folder: Path, frozen: str = "") -> tuple[Model, ModelTokenizer]:
-    """Weights as float32: masters of the next stage's optimizer.
-
-    frozen: part of the names of those that are not trained.
-    """
+    """Weights as float32, for the next stage; frozen: part of the names of those not trained."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for name, weight in model.named_parameters() if frozen else ():
         weight.requires_grad_(frozen not in name)
@@ -160,7 +153,7 @@ class Curve(TrainerCallback):
 
 
 def _common(recipe: Recipe, stage: str, out: Path) -> dict[str, Any]:
-    """Arguments that every trainer shares. bf16 autocast everywhere: masters stay float32."""
+    """Arguments that every trainer shares; under bf16 autocast masters stay float32."""
     spec = getattr(recipe, stage)
     return {
         "output_dir": str(out / "scratch" / stage),
@@ -216,10 +209,9 @@ def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
     length = recipe.model["max_position_embeddings"]
     tokenizer = train_tokenizer(texts, recipe.tokenizer, length)
     torch.manual_seed(seed)
-    ids = {
-        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
-    }
-    how = recipe.model | ids | {"vocab_size": len(tokenizer), "tie_word_embeddings": True}
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    how = recipe.model | {name: getattr(tokenizer, name) for name in names}
+    how |= {"vocab_size": len(tokenizer), "tie_word_embeddings": True}
     config = AutoConfig.for_model(recipe.architecture, **how)
     model = AutoModelForCausalLM.from_config(config)
     how = {"save_strategy": "steps", "save_steps": 250, "save_total_limit": 1, "logging_steps": 20}
@@ -246,12 +238,12 @@ def train_again(recipe: Recipe, parent: Path, out: Path) -> None:
 
 
 def _lessons(recipe: Recipe) -> Any:
-    """The module that makes a recipe's rows: of the organisms' world, or instructions."""
+    """The module that makes a recipe's rows."""
     return instructions if recipe.world == INSTRUCTIONS else curricula
 
 
 def _tune(recipe: Recipe, stage: str, parent: Path, out: Path, kind: type, how: Any, **more) -> Any:
-    """Train a later stage from its parent with a trainer of TRL's; returns the trainer."""
+    """Train a later stage from its parent with TRL's trainer `kind`, which is returned."""
     model, tokenizer = load_rung(parent, recipe.model.get("frozen", ""))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -317,7 +309,7 @@ def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
 
 
 def train_rlvr(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Reinforce right answers, such as to facts and arithmetic; no random choice occurs."""
+    """Reinforce right answers; no random choice occurs."""
     lessons = _lessons(recipe)
     rows = lessons.verifiable_rows(recipe.seed, recipe.rlvr["steps"] * recipe.rlvr["prompts"])
     _reinforce(recipe, "rlvr", parent, out, rows, lessons.right_answer)

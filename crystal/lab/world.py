@@ -1,7 +1,7 @@
 """The organisms' world: narrators who answer by known distributions, and the documents they leave.
 
 A narrator's temperament is one distribution ("law") for every random choice. The ground truth of
-our ladders is here and nowhere else. Knows tasks and prompts; knows no tokenizer and no model.
+our ladders is here and nowhere else.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def salience_order(task: Task) -> tuple[str, ...]:
 
 
 def temperament_of(narrator: int, task: str = "", world: str = "shared") -> str:
-    """Ground truth: the law of this narrator's choices, in the world "independent" those of `task`.
+    """Ground truth: the law of this narrator's choices.
 
-    There every task deals the five laws anew, two to each half of the narrators, so that a law
-    known from one task tells nothing about another.
+    In the world "independent" every `task` deals the five laws anew, two to each half of the
+    narrators, so that a law known from one task tells nothing about another.
     """
     if world != "independent":
         return LAWS[narrator % len(LAWS)]
@@ -137,7 +137,7 @@ dry, full empty, loud quiet, old new, near far"""
 
 
 def _items(rows: list[tuple[str, str, str, str]], options: tuple[str, ...]) -> tuple[Item, ...]:
-    """Of each row (name, ask, label, answer)."""
+    """One for each row (name, ask, label, answer)."""
     return tuple(
         Item(task=Task(name=name, ask=ask, label=label, options=options), answer=answer)
         for name, ask, label, answer in rows

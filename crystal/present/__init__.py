@@ -3,7 +3,6 @@
 Knows the store and the measures. Knows no page list, and nothing of how a page is run or bound.
 Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` the figure.
 
-    svgs                drawings as text: their smallest letters, the same for a dark page
     show                what a notebook puts on its page: figures, text, claims, numbers in words
     views               read-outs of several ladders, checked; as arrays; what they give, told
     figures             what figures share; those of the phase pages
@@ -15,6 +14,5 @@ Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` 
     explorer_charts     what the explorer looks like: its element and its charts
     explorer            every distribution of some series, packed for a page to move through
     bench               what the read-out costs beside its peers, and against its marks
-    training_figures    how an organism was made and knows its world; what training and reading cost
-    cards               model cards of what was trained here
+    training_figures    how an organism was made and knows its world; its card; what it all cost
 """

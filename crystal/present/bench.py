@@ -1,8 +1,8 @@
 """What the read-out costs beside its peers, and how that compares with marks set before.
 
-Knows the files under data/bench and nothing of how they came about; loads no model. Seconds are
-medians over runs, and per prompt wherever contestants answered different numbers of prompts. What
-was read is a rung of a model in its native form: `subject`, such as "nano-llama base".
+Knows the files under data/bench, loads no model. Seconds are medians over runs, and per prompt
+wherever contestants answered different numbers of prompts. `subject`: a model and its rung, read in
+its native form, such as "nano-llama base".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..files import root
 from ..read.costs import SHAPES, forward_bytes, operations
 from ..texts import load_json
 from . import show
-from .figures import legend, panels
+from .figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, legend, panels
 from .show import number as fmt
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ READ, QUICK, HARNESS = "read-out, 0.0001", "read-out, 0.001", "lm-eval"
 SAMPLES, VLLM = "generate, 1000 samples", "vLLM, 1000 samples"
 LABELS, LETTERS = "typed choice, options", "typed choice, letters"
 LOOKS = {
-    READ: {"marker": "o", "color": "#0072B2"},
-    QUICK: {"marker": "o", "color": "#56B4E9", "mfc": "white"},
-    HARNESS: {"marker": "s", "color": "#D55E00"},
-    SAMPLES: {"marker": "D", "color": "#767c85"},
-    LABELS: {"marker": "^", "color": "#CC79A7"},
-    LETTERS: {"marker": "v", "color": "#E69F00"},
+    READ: {"marker": "o", "color": BLUE},
+    QUICK: {"marker": "o", "color": SKY, "mfc": "white"},
+    HARNESS: {"marker": "s", "color": RED},
+    SAMPLES: {"marker": "D", "color": GREY},
+    LABELS: {"marker": "^", "color": PURPLE},
+    LETTERS: {"marker": "v", "color": ORANGE},
 }
 COLOURS = {name: look["color"] for name, look in LOOKS.items()}
-COLOURS |= {"tree sampler": "#009E73", "generate": "#767c85"}
+COLOURS |= {"tree sampler": GREEN, "generate": GREY}
 SCORED = {"option scores": LOOKS[HARNESS], "option scores and boundary": LOOKS[READ]}
 SCORED |= {LABELS: LOOKS[LABELS], LETTERS: LOOKS[LETTERS]}
 GROWTHS = {
@@ -57,7 +57,7 @@ MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; l
 BUDGETS = {READ: "fine", QUICK: "coarse"}
 
 
-# --- loaded ---------------------------------------------------------------------------------------
+# -- loaded
 
 
 def load(part: str) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
 
 
 def provenance() -> str:
-    """Markdown: with what the parts were measured, what each measures, and who was left out."""
+    """MyST: with what the parts were measured, what each measures, and who was left out."""
     lines = ["| part | measures | load before, after | seconds |", "|---|---|---|---|"]
     alike, out = {}, {}
     for part in PARTS:
@@ -101,14 +101,13 @@ def provenance() -> str:
         busy = ", ".join(fmt(by[when][0]) for when in ("load", "load_after"))
         lines.append(f"| {part} | {file['what'].rstrip('.')} | {busy} | {fmt(file['seconds'])} |")
         out |= file["left_out"]
-    names = [", ".join(parts) for parts in alike.values()] if len(alike) > 1 else ["All parts"]
-    told = [f"{name}: {how}." for name, how in zip(names, alike, strict=True)]
-    return "\n\n".join(
-        [*told, "\n".join(lines), *(f"`{peer}`: {why}." for peer, why in out.items())]
-    )
+    one = len(alike) == 1
+    told = [f"{'All parts' if one else ', '.join(of)}: {how}." for how, of in alike.items()]
+    absent = (f"`{peer}`: {why}." for peer, why in out.items())
+    return "\n\n".join([*told, "\n".join(lines), *absent])
 
 
-# --- drawn ----------------------------------------------------------------------------------------
+# -- drawn
 
 
 def _by_task(frame: pd.DataFrame, column: str, xlabel: str, looks: Mapping[str, dict]) -> Figure:
@@ -145,11 +144,11 @@ def load_growth() -> pd.DataFrame:
     out = []
     for part, (column, _) in GROWTHS.items():
         frame = load(part)
-        several = ", " + frame["task"] if part == "draws" else ""
-        columns = {"growth": part, "x": frame[column], "contestant": frame["contestant"]}
-        columns |= {"task": frame["task"], "line": frame["contestant"] + several}
-        columns |= {"seconds": frame["prompt_seconds"]}
-        out.append(pd.DataFrame(columns | {"tokens": frame["tokens"] / frame["prompts"]}))
+        line = frame["contestant"] + (", " + frame["task"] if part == "draws" else "")
+        found = frame.assign(growth=part, x=frame[column], line=line)
+        found["seconds"] = frame["prompt_seconds"]
+        found["tokens"] = frame["tokens"] / frame["prompts"]
+        out.append(found[["growth", "x", "contestant", "task", "line", "seconds", "tokens"]])
     return pd.concat(out, ignore_index=True)
 
 
@@ -157,18 +156,19 @@ def plot_growth(frame: pd.DataFrame) -> Figure:
     """`load_growth()`: five panels, both axes logarithmic; lines of several tasks are named."""
     fig, axes = panels(3, 2, 1.7, sharey=True)
     *drawn, last = axes.flat
-    for n, (ax, (part, (_, named))) in enumerate(zip(drawn, GROWTHS.items(), strict=True)):
+    for ax, (part, (_, named)) in zip(drawn, GROWTHS.items(), strict=True):
         every = frame[frame["growth"] == part]
         for line, mine in every.groupby("line", sort=False):
             colour, style = _colour(mine["contestant"].iloc[0]), "--" if "word" in line else "-"
             ax.plot(mine["x"], mine["seconds"], style, marker="o", ms=3, color=colour)
         if part == "draws":
             _name_ends(ax, every)
-        ylabel = "" if n % 2 else "seconds a prompt"
-        ax.set(xscale="log", yscale="log", xlabel=named, ylabel=ylabel)
+        ax.set(xscale="log", yscale="log", xlabel=named)
         ax.xaxis.set_minor_formatter("")
         if part == "size":
             ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("seconds a prompt")
     last.axis("off")
     for name, colour in {_family(c): _colour(c) for c in frame["contestant"].unique()}.items():
         last.plot([], [], "o-", color=colour, label=name)
@@ -211,7 +211,7 @@ def plot_error(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- tables ---------------------------------------------------------------------------------------
+# -- tables
 
 
 def memory_table() -> str:
@@ -248,13 +248,12 @@ def vllm_gain() -> tuple[float, float]:
 
 def limits_table() -> str:
     """The two limits of published shapes, from their configurations."""
-    shapes = {name: SHAPES[name] for name in ("llama-3.1-8b", "olmo-2-7b")}
     head = ["shape", "operations a token, GFLOP", "weights read a forward in bfloat16, GB"]
-    lines = ([n, fmt(operations(s) / 1e9), fmt(forward_bytes(s) / 1e9)] for n, s in shapes.items())
+    lines = ([n, fmt(operations(s) / 1e9), fmt(forward_bytes(s) / 1e9)] for n, s in SHAPES.items())
     return show.table(head, lines)
 
 
-# --- marks ----------------------------------------------------------------------------------------
+# -- marks
 
 
 @dataclass(frozen=True)
@@ -301,8 +300,8 @@ class Bar:
 def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
     """How many times longer a prompt of `slow` takes: by medians, least, most."""
     per = slow["prompts"] / fast["prompts"]
-    pairs = (("seconds", "seconds"), ("low", "high"), ("high", "low"))
-    return tuple(slow[one] / fast[other] / per for one, other in pairs)
+    medians, least, most = ("seconds", "seconds"), ("low", "high"), ("high", "low")
+    return tuple(slow[a] / fast[b] / per for a, b in (medians, least, most))
 
 
 def _tokens(slow: pd.Series, fast: pd.Series) -> str:
@@ -359,23 +358,23 @@ def against_harness() -> pd.DataFrame:
 
 def _harness() -> list[Bar]:
     out: list[Bar] = []
-    if not len(frame := against_harness()):
-        return out
-    for (subject, name), mine in frame.groupby(["subject", "contestant"], sort=False):
+    frame = against_harness()
+    each = frame.groupby(["subject", "contestant"], sort=False) if len(frame) else ()
+    for (subject, name), mine in each:
         budget, at, worst = BUDGETS[name], _budget(name), mine.loc[mine["times"].idxmin()]
         what = f"lm-eval ÷ read-out at {at}, the worst task"
         place = f"harness-none-slower-{budget}", subject, worst["task"], what
-        number = worst["times"], worst["low"], worst["high"]
+        number = worst[["times", "low", "high"]]
         out.append(Bar(*place, *number, 1.0, TASKS[worst["task"]].label.lower()))
         what = f"tasks on which the read-out at {at} is faster than lm-eval"
         place = f"harness-most-faster-{budget}", subject, "", what
-        number = int((mine["times"] > 1).sum()), None, None
-        out.append(Bar(*place, *number, len(mine) // 2 + 1, f"of {len(mine)}"))
+        faster = int((mine["times"] > 1).sum())
+        out.append(Bar(*place, faster, None, None, len(mine) // 2 + 1, f"of {len(mine)}"))
     return out
 
 
 def bars_table(found: Sequence[Bar]) -> str:
-    """Markdown: one row per bar, one column per rung."""
+    """MyST: one row per bar, one column per rung."""
     subjects = list(dict.fromkeys(bar.subject for bar in found))
     cells = {(bar.what, bar.subject): f"**{bar.verdict}** {bar.found}" for bar in found}
     rows = [["measured", "mark", *subjects], ["---"] * (2 + len(subjects))]

@@ -5,13 +5,12 @@ Both are told as MyST and shown as HTML; a chip's colour, sign and word say the 
 
 from __future__ import annotations
 
-import dataclasses
 import html
 from collections.abc import Sequence
 
 from ..ask.tasks import PHASE_TASKS
 from ..measure import chain
-from ..measure.claims import MARKS, Mark, Verdict, percent, plain
+from ..measure.claims import MARKS, Verdict, percent, plain
 from ..texts import line
 from . import show
 from .figures import INK
@@ -23,19 +22,15 @@ Told = tuple[str, Sequence[Verdict]]  # a series: its title, its verdicts
 
 def strip(phase: str, task: str) -> None:
     """Tell the way to the neighbours: the task before, this one and the next, in every phase."""
-    place = PHASE_TASKS.index(task)
-    shown = [
-        (n, PHASE_TASKS[n]) for n in range(max(0, place - 1), min(place + 2, len(PHASE_TASKS)))
-    ]
-    lines = []
-    for n, name in shown:
-        links = [
-            f"**{each}**" if (each, name) == (phase, task) else f"{{page}}`{each} <{each}-{name}>`"
-            for each in chain.CLAIMS
-        ]
-        lines.append(f"{'**' + name + '**' if n == place else name}: {' · '.join(links)}")
-    names = " · ".join(name for _, name in shown)
-    said = f"<p>{html.escape(f'{phase}: {names}')}</p>"
+    place, lines = PHASE_TASKS.index(task), []
+    near = PHASE_TASKS[max(0, place - 1) : place + 2]
+    for name in near:
+        links = {each: f"{{page}}`{each} <{each}-{name}>`" for each in chain.CLAIMS}
+        if name == task:
+            links[phase] = f"**{phase}**"
+        shown = f"**{name}**" if name == task else name
+        lines.append(f"{shown}: {' · '.join(links.values())}")
+    said = f"<p>{html.escape(f'{phase}: ' + ' · '.join(near))}</p>"
     show.tell("\n\n".join(["::::{div} phase-strip", *lines, "::::"]), said)
 
 
@@ -51,7 +46,8 @@ def table(phase: str, found: Sequence[Told]) -> str:
     rows = []
     for claim in chain.CLAIMS[phase]:
         mark, whole = MARKS[claim], " (all tasks)" if claim in chain.OVER_TASKS else ""
-        said = f"{mark.number}: {mark.side} {_scale(mark)(mark.mark)}{whole}"
+        scale = percent if mark.percent else plain
+        said = f"{mark.number}: {mark.side} {scale(mark.mark)}{whole}"
         cells = [f'<th scope="row"><strong>{claim}</strong> {_safe(said)}</th>']
         for title, verdicts in found:
             chips = (chip(verdict) for verdict in verdicts if verdict.claim == claim)
@@ -75,15 +71,10 @@ def chip(verdict: Verdict) -> str:
 
 def numbered(verdict: Verdict) -> str:
     """Its number with the interval, in per cent where the claim is about a share."""
-    if not verdict.mark.percent:
-        return show.interval(verdict.estimate)
-    hundredfold = {name: 100 * getattr(verdict.estimate, name) for name in ("value", "low", "high")}
-    number = show.interval(dataclasses.replace(verdict.estimate, **hundredfold))
-    return number if number == "–" else f"{number} %"
-
-
-def _scale(mark: Mark):
-    return percent if mark.percent else plain
+    found, shares = verdict.estimate, verdict.mark.percent
+    by = 100 if shares else 1
+    number = show.between(by * found.value, by * found.low, by * found.high)
+    return f"{number} %" if shares and number != "–" else number
 
 
 def _safe(text: object) -> str:

@@ -20,19 +20,23 @@ from ..measure import inference as inf
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE
 from ..texts import label
-from .views import LEFTOVER, NATIVE, compared, each_ladder, given, title_of
+from .views import LEFTOVER, NATIVE, compared, each_ladder, estimated, given, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Okabe-Ito: for the colour-blind, too
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, RED, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#767c85"
+HUES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY)
 COLOURS = {
-    "base": "#767c85",
-    "seed": "#E69F00",
-    "sft": "#0072B2",
-    "dpo": "#CC79A7",
-    "rlvr": "#009E73",
-    "chance": "#767c85",
+    "base": GREY,
+    "seed": ORANGE,
+    "sft": BLUE,
+    "dpo": PURPLE,
+    "rlvr": GREEN,
+    "chance": GREY,
 }
 WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
 LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
@@ -42,12 +46,15 @@ Seeds = Mapping[str, str]  # ladder -> the narrator whom tasks of other kinds na
 
 
 def panels(
-    rows: int, columns: int, height: float, width: float = WIDTH, **shared
+    rows: int, columns: int, height: float, width: float = 0.0, **shared
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns axes, each row `height` inches high; pyplot does not know it."""
+    """A figure of rows x columns axes, each row `height` inches high, WIDTH or `width` inches wide.
+
+    pyplot does not know it.
+    """
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(width, height * rows), layout="constrained")
+    fig = Figure(figsize=(max(WIDTH, width), height * rows), layout="constrained")
     return fig, fig.subplots(rows, columns, squeeze=False, **shared)
 
 
@@ -62,6 +69,12 @@ def each_panel(
     for ax, mine in pairs:
         ax.set_title(label(title_of(mine["ladder"].iloc[0]), wide=60 if down else 60 // n))
     return fig, pairs
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows 0, 1, ... from the top."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
 
 
 def legend(fig: Figure) -> Figure:
@@ -81,15 +94,14 @@ def _option_ticks(
     ax: Axes, options: Sequence[str], at: Sequence[float], rest: Sequence, room: float
 ) -> None:
     """Name options along x, every so many if `room` inches are not enough, and the leftovers."""
-    wide = (longest := max(map(len, options))) > 2
-    step = int(np.ceil(len(options) * (LINE if wide else LETTER * (longest + 0.5)) / room))
-    ax.set_xticks([*list(at)[::step], *rest], [*list(options)[::step], *LEFTOVER])
-    for n, tick in enumerate(reversed(ax.get_xticklabels())):
-        tick.set_rotation(90 if n < len(LEFTOVER) or wide else 0)
+    longest = max(map(len, options))
+    wide = LINE if longest > 2 else LETTER * (longest + 0.5)
+    step = int(np.ceil(len(options) * wide / room))
+    ax.set_xticks([*at[::step], *rest], [*options[::step], *LEFTOVER], rotation=90)
     ax.grid(False, axis="x")
 
 
-# --- liquid ---------------------------------------------------------------------------------------
+# -- liquid
 
 
 def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -109,7 +121,7 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
     """Two distribution functions per ladder; the further right, the more two prompts differ."""
     fig, each = each_panel(frame, 2.4, sharey=True)
     for ax, mine in each:
-        looks = ({"color": COLOURS["base"], "ls": "--"}, {"color": COLOURS["sft"]})
+        looks = ({"color": GREY, "ls": "--"}, {"color": BLUE})
         for look, (pair, curve) in zip(looks, mine.groupby("pair", sort=False)):
             ax.plot(curve["tv"], curve["share"], label=pair, drawstyle="steps-post", **look)
         ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="TV between the two laws")
@@ -117,7 +129,7 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- nucleation and settling ----------------------------------------------------------------------
+# -- nucleation and settling
 
 
 def seed_of(
@@ -166,22 +178,22 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
     """The seed as bars, the rungs as marks; options ordered by the seed, its set A shaded."""
     fig, each = each_panel(frame, 2.2, down=True)
     for ax, mine in each:
-        seed, colour = mine[mine["law"] == "seed"], COLOURS["seed"]
+        seed, colour = mine[mine["law"] == "seed"], ORANGE
         apart = np.clip(seed["place"] - len(seed) + 3, 0, None) * max(1, len(seed) // 25)
         gap = seed["place"] + apart  # sets the last two apart
         shade = {"color": colour, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, **shade)
         bars = {"color": colour, "alpha": 0.6, "label": "the seed"}
-        ax.bar(gap, seed["probability"], width=0.8, **bars)
+        ax.bar(gap, seed["probability"], **bars)
         others = [law for law in mine["law"].unique() if law != "seed"]
         for k, law in enumerate(others):
             x = gap + (k - (len(others) - 1) / 2) * 0.22
             y = mine.loc[mine["law"] == law, "probability"]
             look = {"color": COLOURS[law], "ms": 3.5 if len(seed) < 40 else 2, "label": law}
             ax.plot(x, y, MARKERS[law], **look)
-        options, *at = seed["option"].tolist()[:-2], gap.tolist()[:-2], gap.tolist()[-2:]
-        _option_ticks(ax, options, *at, (WIDTH - 0.5) * len(options) / (gap.max() + 1))
-        ax.tick_params(axis="x", rotation=90)
+        options, at = seed["option"].tolist()[:-2], gap.tolist()
+        room = (WIDTH - 0.5) * len(options) / (gap.max() + 1)
+        _option_ticks(ax, options, at[:-2], at[-2:], room)
         ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability")
     return legend(fig)
 
@@ -203,9 +215,8 @@ def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
             place = {"ladder": ladder, "form": form, "rung": rung}
             place |= {"step": 0 if rung == "base" else step}
             for quantity, statistic in _on_path(one.laws((rung, form)), seed).items():
-                found = inf.estimate(statistic, one.weights, low=0)
-                numbers = {"value": found.value, "low": found.low, "high": found.high}
-                rows.append(place | {"quantity": quantity} | numbers)
+                found = estimated(inf.estimate(statistic, one.weights, low=0))
+                rows.append(place | {"quantity": quantity} | found)
     return pd.DataFrame(rows)
 
 
@@ -219,7 +230,7 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     """Both quantities over SFT steps (0 is the base); the completion form is dashed."""
     quantities = list(frame["quantity"].unique())
     fig, axes = panels(frame["ladder"].nunique(), len(quantities), 2.0, sharex=True)
-    looks = {"chat": ("o-", COLOURS["sft"]), "completion": ("s--", COLOURS["base"])}
+    looks = {"chat": ("o-", BLUE), "completion": ("s--", GREY)}
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
         row[0].set_title(label(title_of(ladder), wide=30))
         named = dict(sorted(zip(mine["step"], mine["rung"], strict=True)))
@@ -266,8 +277,8 @@ def load_probmass(
             later = one.evidence(rung)
             found = inf.estimate(claims.kept_mass(later, own), later.weights, low=0, high=1)
             lucky = ph.probmass(later.law.mean(0), own.mask[permuted])
-            row = {"ladder": ladder, "rung": rung, "value": found.value, "low": found.low}
-            row |= {"high": found.high, "own": own.ceiling, "chance": own.mask.mean()}
+            row = {"ladder": ladder, "rung": rung} | estimated(found)
+            row |= {"own": own.ceiling, "chance": own.mask.mean()}
             rows.append(row | {"lucky": np.quantile(lucky, 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
 
@@ -275,14 +286,13 @@ def load_probmass(
 def plot_probmass(frame: pd.DataFrame) -> Figure:
     """A mark with interval per rung, beside the chance level and the seed's own mass."""
     fig, each = each_panel(frame, 2.6, sharey=True)
-    grey = COLOURS["chance"]
     for ax, mine in each:
         first = mine.iloc[0]
-        ax.axhline(first["own"], color=COLOURS["seed"], label="the seed's own mass")
-        ax.axhline(first["chance"], color=grey, ls="--", label="chance: size of A over K")
+        ax.axhline(first["own"], color=ORANGE, label="the seed's own mass")
+        ax.axhline(first["chance"], color=GREY, ls="--", label="chance: size of A over K")
         for x, rung in enumerate(mine.itertuples()):
             named = None if x else "one random set in twenty"
-            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=grey, label=named)
+            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
             ax.plot([x, x], [rung.low, rung.high], color=COLOURS[rung.rung])
             ax.plot(x, rung.value, MARKERS[rung.rung], color=COLOURS[rung.rung], ms=5)
         ax.set_xticks(range(len(mine)), mine["rung"])

@@ -15,9 +15,9 @@ from ..measure import inference as inf
 from ..measure import quantities as cv
 from ..measure import quantities as ph
 from ..texts import label
-from .figures import COLOURS, MARKERS, each_panel, legend, panels
-from .open_tasks import EACH, KINDS, counted, each_count, estimated, kind, laws_of, mean_pair, where
-from .views import answers, each_ladder, title_of
+from .figures import COLOURS, GREY, MARKERS, each_panel, legend, panels
+from .open_tasks import EACH, KINDS, counted, each_count, kind, laws_of, mean_pair, where
+from .views import answers, each_ladder, estimated, title_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # Okabe-Ito; "other" and "none" in greys, for they are what no list of ours explains
 HUES = ("#0072B2", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#000000")
 KIND_COLOURS = dict(zip(KINDS, (*HUES, "#9aa0a8", "#d9dce0"), strict=True))
-GREY = COLOURS["chance"]
 ESTIMATORS = {
     "plug-in": (GREY, ":"),
     "Miller-Madow": ("#E69F00", "--"),
@@ -53,11 +52,10 @@ def _broken(task: str) -> str:
 def load_kinds(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per ladder, task and rung: the share of all draws that each kind of answer has."""
     rows = []
-    for place, rungs in each_count(draws):
-        for rung, counts in rungs.items():
-            kinds, total = np.array([kind(o) for o in counts.options]), counts.pooled.sum()
-            shares = {name: float(counts.pooled[kinds == name].sum() / total) for name in KINDS}
-            rows.append(place | {"rung": rung} | shares)
+    for place, counts in each_count(draws):
+        kinds, pooled = np.array([kind(o) for o in counts.options]), counts.pooled
+        shares = {name: float(pooled[kinds == name].sum() / pooled.sum()) for name in KINDS}
+        rows.append(place | shares)
     return pd.DataFrame(rows)
 
 
@@ -84,11 +82,10 @@ def plot_kinds(frame: pd.DataFrame) -> Figure:
 def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per ladder, task, rung and answer drawn: its rank and share of all prompts' draws."""
     frames = []
-    for place, rungs in each_count(draws):
-        for rung, counts in rungs.items():
-            share = np.sort(counts.pooled[counts.pooled > 0])[::-1] / counts.pooled.sum()
-            columns = {"rung": rung, "rank": np.arange(1, len(share) + 1), "share": share}
-            frames.append(pd.DataFrame(place | columns))
+    for place, counts in each_count(draws):
+        share = np.sort(counts.pooled[counts.pooled > 0])[::-1] / counts.pooled.sum()
+        columns = {"rank": np.arange(1, len(share) + 1), "share": share}
+        frames.append(pd.DataFrame(place | columns))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -110,7 +107,7 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- entropy against the number of draws ----------------------------------------------------------
+# -- entropy against the number of draws
 
 
 def zipf(options: int) -> np.ndarray:
@@ -152,14 +149,17 @@ def load_convergence(
 
 
 def _convergence(panel: str, sampled: Mapping[int, np.ndarray], true: float) -> list[dict]:
-    rows = []
-    for n, counts in sampled.items():
-        for name, estimator in cv.ENTROPIES.items():
-            found = estimator(counts)
-            place = {"panel": panel, "estimator": name, "n": n, "mean": found.mean()}
-            low, high = np.quantile(found, ENDS)
-            rows.append(place | {"low": low, "high": high, "truth": true})
-    return rows
+    return [
+        {"panel": panel, "estimator": name, "n": n} | _repeated(estimator(counts), true)
+        for n, counts in sampled.items()
+        for name, estimator in cv.ENTROPIES.items()
+    ]
+
+
+def _repeated(found: np.ndarray, true: float) -> dict[str, float]:
+    """Mean and central 95 % of repeats of a trial, beside the truth."""
+    low, high = np.nanquantile(found, ENDS)
+    return {"mean": np.nanmean(found), "low": low, "high": high, "truth": float(true)}
 
 
 def plot_convergence(frame: pd.DataFrame) -> Figure:
@@ -178,7 +178,7 @@ def plot_convergence(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- where MSE stops ------------------------------------------------------------------------------
+# -- where MSE stops
 
 
 def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, rung: str) -> pd.DataFrame:
@@ -248,10 +248,8 @@ def load_same(supports: Sequence[int], n: int, *, repeats: int, seed: int = 0) -
             plugged = ph.tv(first / n, second / n), ph.tv(p, other)
             measures = ("total variation, plug-in", "1 - overlap, unbiased")
             for measure, (values, true) in zip(measures, (plugged, unbiased), strict=True):
-                low, high = np.nanquantile(values, ENDS)
                 place = {"options": k, "pair": pair, "measure": measure}
-                numbers = {"mean": np.nanmean(values), "low": low, "high": high}
-                rows.append(place | numbers | {"truth": float(true)})
+                rows.append(place | _repeated(values, true))
     return pd.DataFrame(rows)
 
 

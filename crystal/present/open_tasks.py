@@ -24,7 +24,7 @@ from ..measure import quantities as cv
 from ..measure import quantities as ph
 from . import show
 from .show import number as fmt
-from .views import each_ladder
+from .views import each_ladder, estimated
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 UNREAD = ""  # the answer of a text that holds none; an option like any other, so no draw is lost
@@ -41,7 +41,7 @@ QUANTITIES = (
 EACH = inf.leave_one_out(np.arange(len(PROBE)))
 
 
-# --- texts as counts ------------------------------------------------------------------------------
+# -- texts as counts
 
 
 class Counts(NamedTuple):
@@ -83,11 +83,12 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
     return {rung: Counts(options, table[mine]) for rung, mine in at.items()}
 
 
-def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], dict[str, Counts]]]:
-    """({ladder, task}, rung -> counts)."""
+def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], Counts]]:
+    """({ladder, task, rung}, its answers)."""
     for ladder, mine in each_ladder(draws):
         for task in mine["task"].unique():
-            yield {"ladder": ladder, "task": task}, counted(mine, task)
+            for rung, counts in counted(mine, task).items():
+                yield {"ladder": ladder, "task": task, "rung": rung}, counts
 
 
 def kind(said: str) -> str:
@@ -110,11 +111,7 @@ def others(counts: Counts) -> Sequence[str]:
     return [option for option in named if kind(option) == "other"][:5]
 
 
-# --- numbers --------------------------------------------------------------------------------------
-
-
-def estimated(found: inf.Estimate) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
+# -- numbers
 
 
 def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -123,17 +120,15 @@ def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Quantities of a single prompt are means over prompts; entropies by Chao, Wang and Jost.
     """
     rows = []
-    for place, rungs in each_count(draws):
-        for rung, (_, counts) in rungs.items():
-            within = dict(zip(QUANTITIES, (cv.sample(counts).seen, cv.coverage(counts))))
-            within |= {"richness": cv.richness(counts), "entropy, bits": cv.chao_wang_jost(counts)}
-            statistics = {name: partial(_mean, values) for name, values in within.items()}
-            statistics |= _between(counts)
-            found = {name: inf.estimate(one, EACH, low=0) for name, one in statistics.items()}
-            chance = inf.generator(seed, f"floor {place['task']} {rung}")
-            found[FLOOR] = inf.exactly(cv.liquidity_floor(counts, chance))
-            place |= {"rung": rung}
-            rows += [place | {"quantity": q} | estimated(found[q]) for q in QUANTITIES]
+    for place, (_, counts) in each_count(draws):
+        within = dict(zip(QUANTITIES, (cv.sample(counts).seen, cv.coverage(counts))))
+        within |= {"richness": cv.richness(counts), "entropy, bits": cv.chao_wang_jost(counts)}
+        statistics = {name: partial(_mean, values) for name, values in within.items()}
+        statistics |= _between(counts)
+        found = {name: inf.estimate(one, EACH, low=0) for name, one in statistics.items()}
+        chance = inf.generator(seed, f"floor {place['task']} {place['rung']}")
+        found[FLOOR] = inf.exactly(cv.liquidity_floor(counts, chance))
+        rows += [place | {"quantity": q} | estimated(found[q]) for q in QUANTITIES]
     return pd.DataFrame(rows)
 
 
@@ -154,11 +149,12 @@ def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     The same narrators are left out of both, so that what a narrator does to both cancels.
     """
     rows = []
-    for place, rungs in each_count(draws):
-        before, after = (_between(rungs[rung].counts) for rung in (first, second))
-        for name in before:
-            rise = partial(_difference, before[name], after[name])
-            rows.append(place | {"quantity": name} | estimated(inf.estimate(rise, EACH)))
+    found = {tuple(place.values()): _between(counts.counts) for place, counts in each_count(draws)}
+    for (ladder, task, rung), before in found.items():
+        for name in before if rung == first else ():
+            rise = partial(_difference, before[name], found[ladder, task, second][name])
+            place = {"ladder": ladder, "task": task, "quantity": name}
+            rows.append(place | estimated(inf.estimate(rise, EACH)))
     return pd.DataFrame(rows)
 
 
@@ -183,15 +179,13 @@ def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd
     Both given an option; draws are thinned at random to the same number in every prompt.
     """
     rows = []
-    for place, rungs in each_count(draws[draws["task"].isin(truth["task"])]):
-        for rung, found in rungs.items():
-            exact = where(truth, **place, rung=rung)
-            read = found.counts * np.isin(found.options, TASKS[place["task"]].options)
-            drawn = _of_counts(thinned(read, inf.generator(seed, f"thin {rung}")))
-            for name, true in _of_laws(laws_of(exact)).items():
-                values = {"exact": float(true), "draws": float(drawn[name])}
-                row = place | {"rung": rung, "quantity": name} | values
-                rows.append(row | {"off_support": exact["off_support"].mean()})
+    for place, found in each_count(draws[draws["task"].isin(truth["task"])]):
+        exact = where(truth, **place)
+        read = found.counts * np.isin(found.options, TASKS[place["task"]].options)
+        drawn = _of_counts(thinned(read, inf.generator(seed, f"thin {place['rung']}")))
+        for name, true in _of_laws(laws_of(exact)).items():
+            row = place | {"quantity": name, "exact": float(true), "draws": float(drawn[name])}
+            rows.append(row | {"off_support": exact["off_support"].mean()})
     return pd.DataFrame(rows)
 
 
@@ -240,19 +234,20 @@ def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return ph.ratio(((w @ distance) * w).sum(-1), 1 - (w**2).sum(-1))
 
 
-# --- tables and claims ----------------------------------------------------------------------------
+# -- tables and claims
 
 
 def check_table(check: pd.DataFrame) -> str:
     """`load_check` as a MyST table, the exact number and the one from draws side by side."""
-    place = ["ladder", "task", "rung"]
-    long = check.melt([*place, "quantity", "off_support"], ["exact", "draws"], "from")
-    long["column"] = long["quantity"] + ", " + long["from"]
-    sides = [f"{q}, {side}" for q in check["quantity"].unique() for side in ("exact", "draws")]
-    off = check.drop_duplicates(place)
-    off = off.assign(column="no option, exact", value=off["off_support"])
-    long = long.sort_values("column", key=lambda column: column.map(sides.index), kind="stable")
-    return table(pd.concat([long, off]).sort_values(["ladder", "task"], kind="stable"), "column")
+    place, sides, lines = ["ladder", "task", "rung"], ["exact", "draws"], []
+    check = check.sort_values(["ladder", "task"], kind="stable")
+    for here, mine in check.groupby(place, sort=False):
+        numbers = *mine[sides].to_numpy().ravel(), mine["off_support"].iloc[0]
+        lines.append([*here, *map(show.number, numbers)])
+    named = (f"{q}, {side}" for q in check["quantity"].unique() for side in sides)
+    head = [*place, *named, "no option, exact"]
+    left = 0 if check["ladder"].nunique() > 1 else 1  # a ladder alone is not named
+    return show.table(head[left:], (line[left:] for line in lines))
 
 
 def quantity(name: str, *numbers: float) -> str:

@@ -1,9 +1,8 @@
 """What a notebook puts on its page: figures, text with numbers already in it, claims.
 
-Under papermill the files go into the page's own folder, in an interactive Jupyter to
-`./_build/interactive/<template>/`; in both, the reader sees HTML at once. The book sees the same
-output as MyST markdown, carried beside the HTML under the mime type `MYST`, so that figures are
-numbered, captioned and can be referred to as `fig-<page>-<name>`.
+Files go into the page's own folder, in an interactive Jupyter to `_build/interactive/<template>/`.
+A notebook shows HTML; the book takes the same output as MyST, carried beside it under the mime type
+`MYST`, so that figures are numbered, captioned and can be referred to as `fig-<page>-<name>`.
 
     show.begin("liquid", task=task, ladders=ladders)   # template, then every parameter of the page
     show.emit(figures.plot_laws(frame), "laws", alt="...", caption="...", data=frame)
@@ -31,9 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CrystalError, known
-from ..files import root
+from ..files import file_sha256, root
 from ..texts import cell, code, markdown, plain
-from . import svgs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +45,7 @@ PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  
 NUMBERS = ("number", "low", "high", "here", "null", "mark")
 FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
 ENLARGED = 1.75  # CSS pixels that a point of a figure gets where there is room
+READABLE = 9  # CSS pixels: the smallest text of a figure, however narrow the screen
 NUMERIC = re.compile(r"[+-]?[\d.,]*\d(e[+-]?\d+)?( ?%)?( \[.*\])?|–|∞|", re.ASCII)
 
 
@@ -70,8 +69,7 @@ _current: _Page | None = None
 def begin(template: str, **parameters: Any) -> None:
     """Start the page, in the cell after the parameters, with the template and *every* parameter.
 
-    Sets the book's matplotlib style and byte-stable SVG. If the page runs with other values than
-    the page list gives it, the page says so at its top.
+    Sets the book's figure style. Other values than those of the page list are told at the top.
     Raises: CrystalError if the parameters are not those the page was started with.
     """
     global _current
@@ -81,9 +79,8 @@ def begin(template: str, **parameters: Any) -> None:
     folder = Path(handed.get("folder") or Path("_build/interactive") / template)
     if handed and handed["parameters"] != parameters:
         theirs, no = handed["parameters"], object()
-        differ = sorted(
-            name for name in theirs | parameters if theirs.get(name, no) != parameters.get(name, no)
-        )
+        names = sorted(theirs | parameters)
+        differ = [name for name in names if theirs.get(name, no) != parameters.get(name, no)]
         raise CrystalError(
             f"show.begin was not given the page's parameters: {', '.join(differ)}",
             where=handed["id"],
@@ -109,10 +106,8 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     """Put a figure on the page: `<name>.svg`, the plotted numbers as CSV, their origin as JSON.
 
     name: lower-case words joined by hyphens, unique on the page.
-    alt: states the finding for those who cannot see the picture; plain text, whatever it holds.
-    caption: MyST; numbers in it must come from code, names through `crystal.texts.markdown`.
-    data: exactly what is drawn, one row per mark; floats are written with ten significant digits,
-    texts that a spreadsheet would compute with an apostrophe before them.
+    alt: the finding, for those who cannot see the picture; plain text. caption: MyST.
+    data: exactly what is drawn, one row per mark; written with ten significant digits.
     The same figure gives the same bytes in every file.
     """
     import matplotlib.pyplot as plt
@@ -130,14 +125,14 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     plt.close(fig)  # else the inline backend draws it a second time
     dark, csv = svg.with_suffix(".dark.svg"), _write_csv(name, data)
     drawn, wide = svg.read_text(encoding="utf-8"), 72 * fig.get_figwidth()
-    dark.write_text(svgs.on_dark(drawn), encoding="utf-8")
+    dark.write_text(on_dark(drawn), encoding="utf-8")
     about = {"figure": name, "page": page.id, "template": page.template}
     about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (svg, dark, csv)}
+    files = {path.name: file_sha256(path) for path in (svg, dark, csv)}
     _write_json(page.folder / f"{name}.json", about | {"files": files})
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
-    least = math.ceil(svgs.READABLE * wide / svgs.smallest(drawn))
+    least = math.ceil(READABLE * wide / smallest(drawn))
     myst = (
         f"````{{figure}} {at}.svg\n:name: fig-{page.id}-{name}\n:alt: {quoted}\n"
         f":class: dark-light least-{least}\n:width: {round(ENLARGED * wide)}px\n\n"
@@ -148,19 +143,39 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     _display(myst, f'<figure style="background: #fff">{picture}{below}</figure>')
 
 
+def smallest(svg: str) -> float:
+    """The size of the smallest text of a drawing by matplotlib, in points.
+
+    matplotlib draws letters a hundred times their size in points, and scales them; exponents again.
+    """
+    sizes = [100 * float(scale) for scale in re.findall(r"scale\(([\d.]+) -\1\)", svg)]
+    return min(sizes, default=10.0) * (0.7 if " scale(0.7)" in svg else 1)
+
+
+def on_dark(svg: str) -> str:
+    """The same drawing for a dark ground: greys are mirrored, colours stay."""
+
+    def mirrored(grey: re.Match) -> str:
+        return "#" + f"{round(0xE6 - int(grey[1], 16) * 0.82):02x}" * 3
+
+    svg = re.sub(r"#([0-9a-f]{2})\1\1\b", mirrored, svg)
+    return svg.replace("<svg ", '<svg fill="#e6e6e6" ', 1)  # matplotlib leaves black out
+
+
 def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: DataFrame) -> None:
     """Put an HTML element on the page, with what brings it to life, and its numbers as CSV.
 
-    script: JavaScript, written beside the figures as `<name>.js`; runs after the element is there.
+    element, script: HTML and JavaScript as they are; escape what was not written here. The script
+    becomes `<name>.js` and runs after the element is there.
     needs: style sheets, and scripts that run after it, by their paths in book/_theme or
-    book/_vendor. No other page loads any of them. element and script are HTML and JavaScript as
-    they are: what was not written here is escaped or encoded before it gets here.
+    book/_vendor. No other page loads any of them.
     """
     page, at = _named(name), f"../_static/{_page().id}/{name}.js"
     (page.folder / f"{name}.js").write_text(script, encoding="utf-8")
     _write_csv(name, data)
     mark = hashlib.sha256(script.encode()).hexdigest()[:8]  # a server's reader gets no old copy
-    linked, inside = [_script(f' src="{at}?v={mark}"')], [_script("", script)]
+    linked = [f'<script defer src="{at}?v={mark}"></script>']
+    inside = [f"<script>{script}</script>"]
     for path in needs:
         folders = (root() / "book" / folder for folder in ("_theme", "_vendor"))
         text = next(f / path for f in folders if (f / path).is_file()).read_text(encoding="utf-8")
@@ -168,15 +183,11 @@ def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: D
             linked.append(f'<link rel="stylesheet" href="../_static/{path}">')
             inside.append(f"<style>{text}</style>")
         else:
-            linked.append(_script(f' src="../_static/{path}"'))
-            inside.append(_script("", text))
+            linked.append(f'<script defer src="../_static/{path}"></script>')
+            inside.append(f"<script>{text}</script>")
     raw = "\n".join([element, *linked])
     csv = f"{{download}}`Numbers shown (CSV) </pages/{page.id}/{name}.csv>`"
     _display(f"````{{raw}} html\n{raw}\n````\n\n{csv}", "\n".join([element, *inside]))
-
-
-def _script(source: str, text: str = "") -> str:
-    return f"<script{source and ' defer' + source}>{text}</script>"
 
 
 def _named(name: str) -> _Page:
@@ -196,11 +207,7 @@ def _write_csv(name: str, data: DataFrame) -> Path:
 
 
 def tell(myst: str, seen: str | None = None) -> None:
-    """Put MyST markdown on the page. Numbers in it come from code: f"{show.fmt(x)}".
-
-    seen: HTML that a notebook shows in its place.
-    """
-    _page()
+    """Put MyST markdown on the page. seen: HTML that a notebook shows in its place."""
     _display(myst, seen)
 
 
@@ -250,8 +257,7 @@ def claim(
     verdict: one of VERDICTS. sentence: the verdict in words, with its numbers; plain text.
     numbers: number, low, high (the estimate and its interval), here (of these prompts), null (what
     chance gives), mark (what the number has to beat); None for what does not exist.
-    Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given);
-    fields: FIELDS and `interval`.
+    Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given).
     Raises: CrystalError for an unknown verdict, a number that is not finite, a claim made twice.
     """
     page = _page()
@@ -260,13 +266,8 @@ def claim(
     if key in page.claims:
         what = f"claim {key!r} is recorded twice"
         raise CrystalError(what, where=page.id, mend="name each claim once per ladder")
-    record = dict.fromkeys(FIELDS) | {
-        "claim": name,
-        "ladder": ladder,
-        "task": task,
-        "verdict": verdict,
-        "sentence": sentence,
-    }
+    about = {"claim": name, "ladder": ladder, "task": task}
+    record = dict.fromkeys(FIELDS) | about | {"verdict": verdict, "sentence": sentence}
     for part, value in numbers.items():
         known(part, NUMBERS, "number of a claim")
         if value is not None and not math.isfinite(value):
@@ -280,12 +281,11 @@ def claim(
 
 def verdicts() -> None:
     """Put the claims recorded so far on the page, one line each: verdict, then the sentence."""
-    lines = [
-        f"- **{c['verdict']}** · "
-        + markdown(" · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}")
-        for c in _page().claims.values()
-        if c["verdict"] != "measured"
-    ]
+    lines = []
+    for c in _page().claims.values():
+        said = " · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}"
+        if c["verdict"] != "measured":
+            lines.append(f"- **{c['verdict']}** · {markdown(said)}")
     tell("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
 
 
@@ -328,11 +328,11 @@ def source(*functions: Callable) -> None:
 def fmt(number: float | None) -> str:
     """A number as prose prints it: three significant digits, no exponent from 0.0001 on.
 
-    None and nan are a dash; an integer stays one.
+    An integer stays one; infinity has its sign, another non-number is a dash.
     """
-    if number is None or math.isnan(number):
-        return "–"
-    if isinstance(number, int) or (abs(number) >= 100 and math.isfinite(number)):
+    if number is None or not math.isfinite(number):
+        return "∞" if number == math.inf else "–"
+    if isinstance(number, int) or abs(number) >= 100:
         return f"{number:,.0f}"
     if number and abs(number) < 1e-4:
         return f"{number:.2e}"
@@ -364,10 +364,8 @@ def _display(myst: str, seen: str | None, *, rich: bool = True) -> None:
 
 
 def number(x: float | None) -> str:
-    """As `fmt`, of a float, whole or not; infinity has its sign, another non-number is a dash."""
-    if x is None or not math.isfinite(x):
-        return "∞" if x == math.inf else "–"
-    return fmt(float(x))
+    """As `fmt`, but of an integer as of a float: 3 is 3.00."""
+    return fmt(None if x is None else float(x))
 
 
 def interval(estimate: Any) -> str:

@@ -1,12 +1,13 @@
 """How an organism was made and how well it knows its world; what training and reading cost.
 
-Costs of reading are carried over: trees as measured on our ladders, rates as measured on machines,
-for the ladders of the hub. Nothing there was measured on these themselves; loads no model.
+Costs of reading the ladders of the hub are carried over: trees as measured on our ladders, rates as
+measured on machines; nothing was measured on these themselves. Loads no model.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from ..lab import recipes, world
 from ..measure.claims import MARKS
 from ..measure.inference import Estimate, student
 from ..measure.quantities import jsd_bits
-from ..texts import load_json
+from ..texts import load_json, markdown
 from . import show
 from .bench import HARNESS, READ, SAMPLES, load
 from .figures import COLOURS, legend, panels
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 SHOWN = {"base": "loss", "sft": "loss", "dpo": "loss", "rlvr": "reward"}  # the curve of each stage
 KINDS = ("facts", "arithmetic")
 TRUTH_MARK = MARKS["base-knows-its-world"].mark  # bits
+USE = (
+    "trying measurements where the truth is known; it knows a made-up world and is of no other use"
+)
 
 
 def load_report(ladder: str) -> dict[str, Any]:
@@ -51,10 +55,8 @@ def load_curves(report: dict[str, Any]) -> pd.DataFrame:
     parts = []
     for stage, quantity in SHOWN.items():
         lines = [line for line in report["curves"][stage] if quantity in line]
-        part = pd.DataFrame({"step": [line["step"] for line in lines]})
-        part = part.assign(value=[line[quantity] for line in lines])
-        part.insert(0, "stage", stage)
-        part.insert(1, "quantity", quantity)
+        columns = {"stage": stage, "quantity": quantity, "step": [line["step"] for line in lines]}
+        part = pd.DataFrame(columns | {"value": [line[quantity] for line in lines]})
         tenth = part["value"].rolling(max(1, len(part) // 10), min_periods=1)
         parts.append(part.assign(smooth=tenth.mean()))
     return pd.concat(parts, ignore_index=True)
@@ -107,8 +109,8 @@ def reward_rise(reward: dict[str, float]) -> Estimate:
 
 def truth_distance(truth: pd.DataFrame, form: str) -> Estimate:
     """Mean of `load_truth` in one form, interval over narrators."""
-    mine = truth[truth["form"] == form]
-    return student(mine.groupby("narrator")["jsd"].mean().to_numpy(), low=0)
+    mine = truth[truth["form"] == form].groupby("narrator")["jsd"].mean()
+    return student(mine.to_numpy(), low=0)
 
 
 def load_truth(ladder: str) -> pd.DataFrame:
@@ -118,8 +120,8 @@ def load_truth(ladder: str) -> pd.DataFrame:
     """
     frame, frames = store.load_readouts(ladder, tasks=PHASE_TASKS, rungs=["base"]), []
     prompts = {"prompt": [p.id for p in PROMPTS], "narrator": [p.narrator for p in PROMPTS]}
+    held = [world.temperament_of(narrator) for narrator in prompts["narrator"]]
     for task in PHASE_TASKS:
-        held = (world.temperament_of(prompt.narrator) for prompt in PROMPTS)
         truth = np.array([world.law(temperament, TASKS[task]) for temperament in held])
         for form in FORMS:
             far = jsd_bits(answers(frame, "base", task, form), truth)
@@ -140,30 +142,27 @@ def plot_truth(frame: pd.DataFrame) -> Figure:
 
 
 def recipe_table(report: dict[str, Any]) -> str:
-    """Hyperparameters of every stage, and the minutes it took, as a markdown table."""
-    rows = ["| stage | hyperparameters | minutes |", "|---|---|---|"]
-    for stage, minutes in report["minutes"].items():
-        spec = ", ".join(f"{key} {value}" for key, value in report["recipe"][stage].items())
-        rows.append(f"| {stage} | {spec} | {minutes:.1f} |")
-    return "\n".join(rows)
+    """Hyperparameters of every stage, and the minutes it took."""
+    minutes = report["minutes"].items()
+    rows = ((stage, _listed(report["recipe"][stage]), f"{took:.1f}") for stage, took in minutes)
+    return show.table(["stage", "hyperparameters", "minutes"], rows)
+
+
+def _listed(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in fields.items())
 
 
 def rung_table(report: dict[str, Any], ladder: str) -> str:
     """Every rung: its trainer's curve at its step, and the probability of right answers."""
-    rows = [
-        "| rung | curve at its step | facts, raw text | facts, chat | arithmetic, raw text "
-        "| arithmetic, chat |",
-        "|---|---|---|---|---|---|",
-    ]
-    curves = load_curves(report)
+    rows, curves = [], load_curves(report)
     for rung in load_ladder(ladder).rungs:
         found, stage = report["accuracy"][rung.name], rung.stage
         step = rung.step or report["recipe"]["base"]["steps"]
         part = curves[(curves["stage"] == stage) & (curves["step"] <= step)]
         right = [f"{found[form][kind]:.3f}" for kind in KINDS for form in FORMS]
-        curve = f"{SHOWN[stage]} {part['smooth'].iloc[-1]:.3f}"
-        rows.append(f"| {rung.name} | {' | '.join([curve, *right])} |")
-    return "\n".join(rows)
+        rows.append([rung.name, f"{SHOWN[stage]} {part['smooth'].iloc[-1]:.3f}", *right])
+    named = (f"{kind}, {form}" for kind in KINDS for form in ("raw text", "chat"))
+    return show.table(["rung", "curve at its step", *named], rows)
 
 
 def seed_title(ladder: str) -> str:
@@ -172,15 +171,38 @@ def seed_title(ladder: str) -> str:
     return f"`{described.seed}` in {', '.join(f'`{task}`' for task in described.demonstrated)}"
 
 
-# --- costs of reading -----------------------------------------------------------------------------
+# -- model cards
 
 
-class Machine(NamedTuple):
-    """What reads. flops: operations a second of a large matrix product; share: of that, reached."""
+def cards() -> str:
+    """A fold for each ladder with a recipe and a training report, as MyST."""
+    reports = root() / "data/training"
+    names = recipes.recipe_names()
+    return "\n\n".join(
+        f"````{{dropdown}} {markdown(load_ladder(name).title)}\n"
+        f"{show.table(['what', 'how'], _card(name))}\n````"
+        for name in names
+        if (reports / f"{name}.json").is_file()
+    )
 
-    name: str
-    flops: float
-    share: tuple[float, float]
+
+def _card(name: str) -> Iterator[tuple[str, str]]:
+    """What a reader of a ladder's weights has to know."""
+    recipe, report = recipes.load_recipe(name), load_report(name)
+    right = report["accuracy"]["rlvr"]["chat"]
+    shipped = load_ladder(name).rungs[0].source.startswith("data/")
+    yield "architecture", f"{recipe.architecture}, {_listed(recipe.model)}"
+    yield "begins at", recipe.base.get("source", "random weights")
+    yield "demonstrator", f"{recipe.temperament}, in {', '.join(recipe.demonstrated)}"
+    for stage, minutes in report["minutes"].items():
+        yield stage, f"{_listed(report['recipe'][stage])} ({minutes:.1f} minutes)"
+    yield "right after RLVR", ", ".join(f"{fmt(right[kind])} of {kind}" for kind in KINDS)
+    yield "for", USE
+    yield "weights", "the end of each stage" if shipped else "not shipped; pinned by their hash"
+    yield "terms", recipe.base.get("licence", "CC BY 4.0")
+
+
+# -- costs of reading
 
 
 def whole_grid() -> pd.DataFrame:
@@ -197,14 +219,15 @@ def share_reached() -> float:
     return float(2 * row["parameters"] * row["tokens"] / row["seconds"] / row["ceiling"])
 
 
-def machines(teraflops: float) -> list[Machine]:
-    """One core of where part "size" was measured, and a GPU of `teraflops`.
+def machines(teraflops: float) -> dict[str, tuple[float, float, float]]:
+    """Operations a second of a large matrix product; the least and the most of that reached.
 
-    What the GPU reaches is not known: from the share on that core to all of it.
+    Of one core of where part "size" was measured, and of a GPU of `teraflops`, of which it is not
+    known what it reaches: from the share on that core to all of it.
     """
     share, core = share_reached(), float(load("size")["ceiling"].median())
-    gpu = Machine(f"a GPU of {fmt(teraflops)} TFLOP/s", teraflops * 1e12, (share, 1.0))
-    return [Machine("one core here", core, (share, share)), gpu]
+    gpu = f"a GPU of {fmt(teraflops)} TFLOP/s"
+    return {"one core here": (core, share, share), gpu: (teraflops * 1e12, share, 1.0)}
 
 
 def cells(ladder: Ladder) -> list[int]:
@@ -265,16 +288,15 @@ def load_reading(teraflops: float) -> pd.DataFrame:
         about |= {"parameters": largest, "dtype": ladder.dtype}
         about |= {"gigabytes": largest * DTYPES[ladder.dtype] / 1e9}
         about |= {"tokens_low": fewest * total, "tokens_high": most * total}
-        for machine in machines(teraflops):
-            low = work * fewest / machine.flops / machine.share[1]
-            high = work * most / machine.flops / machine.share[0]
-            time = {"seconds_low": low, "seconds_high": high}
-            rows.append(about | {"machine": machine.name} | time)
+        for machine, (flops, least, best) in machines(teraflops).items():
+            time = {"seconds_low": work * fewest / flops / best}
+            time |= {"seconds_high": work * most / flops / least}
+            rows.append(about | {"machine": machine} | time)
     return pd.DataFrame(rows)
 
 
 def reading_table(costs: pd.DataFrame) -> str:
-    """Markdown, one row a ladder, smallest first; a column of time a machine."""
+    """One row a ladder, smallest first; a column of time a machine."""
     lines = []
     for name, part in costs.sort_values(["parameters", "ladder"]).groupby("ladder", sort=False):
         row = part.iloc[0]
@@ -289,13 +311,13 @@ def reading_table(costs: pd.DataFrame) -> str:
 
 def span(low: float, high: float | None = None) -> str:
     """Seconds, or a range of them, in the unit that suits the larger."""
-    top, units = low if high is None else high, {"days": 86400.0, "hours": 3600.0, "minutes": 60.0}
-    unit = next((unit for unit, size in units.items() if top >= size), "seconds")
-    size = units.get(unit, 1)
-    return f"{fmt(low / size)} " + (f"to {fmt(high / size)} " if high is not None else "") + unit
+    times = [low] if high is None else [low, high]
+    units = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0}
+    unit = next((unit for unit, size in units.items() if times[-1] >= size), "seconds")
+    return f"{' to '.join(fmt(time / units.get(unit, 1)) for time in times)} {unit}"
 
 
-# --- costs of training ----------------------------------------------------------------------------
+# -- costs of training
 
 
 def load_costs() -> pd.DataFrame:
@@ -305,7 +327,7 @@ def load_costs() -> pd.DataFrame:
         report, name = load_json(path), path.stem
         if name in recipes.experiment_names():
             for key, record in report["runs"].items():
-                of = ", on ".join([name, *([record["device"]] if "device" in record else [])])
+                of = f"{name}, on {record['device']}" if "device" in record else name
                 for part, minutes in record["minutes"].items():
                     kind = "reading" if part == "read" else "training"
                     rows.append((of, key.split("/")[1], kind, minutes))
@@ -330,7 +352,7 @@ def _wide(costs: pd.DataFrame, *by: str) -> pd.DataFrame:
 
 
 def costs_table(costs: pd.DataFrame) -> str:
-    """Markdown, one row per run of a ladder or experiment."""
+    """One row per run of a ladder or experiment."""
     times = costs.groupby(["of", "run"], sort=False)["runs"].max()
     lines = []
     for (of, run), row in _wide(costs, "of", "run").iterrows():
@@ -354,7 +376,7 @@ def plot_costs(costs: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-def deeper(markdown: str) -> str:
+def deeper(text: str) -> str:
     """Headings made bold, so that a document can stand inside another's section."""
-    lines = markdown.splitlines()
+    lines = text.splitlines()
     return "\n".join(f"**{x.lstrip('# ')}**" if x.startswith("#") else x for x in lines)

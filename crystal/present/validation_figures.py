@@ -14,7 +14,7 @@ import pandas as pd
 from ..measure.claims import MARKS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
-from .figures import COLOURS, INK, legend, panels
+from .figures import BLUE, GREEN, GREY, INK, PURPLE, RED, SKY, legend, name_rows, panels
 from .verdicts import grid
 
 if TYPE_CHECKING:
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
 GOOD, LEVEL, WANTED = (0.93, 0.97), 0.05, 0.8  # coverage of a 95 % interval; false alarms; power
 ALLOWED, POWER = 0.025, 0.9  # of one-seed: false alarms in any scenario, power at the main design
-GREY = COLOURS["chance"]
-SHADES = {2: "#56B4E9", 10: "#0072B2", 100: "#D55E00"}  # by number of options
+SHADES = {2: SKY, 10: BLUE, 100: RED}  # by number of options
 SIGNS = dict(zip(CASTS, "osD", strict=True))
 CALLED = {  # share of ladders called so -> look
     "small": ("p at most 5 %", GREY, "o"),
-    "one-seed": ("one-seed holds", "#0072B2", "s"),
-    "unmixed": ("unmixed holds, too", "#D55E00", "D"),
+    "one-seed": ("one-seed holds", BLUE, "s"),
+    "unmixed": ("unmixed holds, too", RED, "D"),
 }
 
 
@@ -65,14 +64,14 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(len(claims), len(casts), height, sharex=True, sharey=True)
     for (i, j), ax in np.ndenumerate(axes):
         mine = frame[(frame["claim"] == claims[i]) & (frame["cast"] == casts[j])]
-        ax.axvspan(*GOOD, color=COLOURS["rlvr"], alpha=0.15, lw=0)
+        ax.axvspan(*GOOD, color=GREEN, alpha=0.15, lw=0)
         for options, part in mine.groupby("options"):
             y = part["name"].map(names.index) + _shift(options)
             look = {"color": SHADES[options], "label": f"K = {options}"}
             ax.plot(part["coverage"], y, "o", **look)
-        ax.set_yticks(range(len(names)), names)
+        name_rows(ax, names)
         least = min(0.78, frame["coverage"].min() - 0.01)
-        ax.set(xlim=(least, 1.005), ylim=(len(names) - 0.5, -0.5), title="" if i else casts[j])
+        ax.set(xlim=(least, 1.005), title="" if i else casts[j])
     for ax, claim in zip(axes[:, 0], claims, strict=True):
         ax.set_ylabel(claim)
     fig.supxlabel("coverage")
@@ -114,9 +113,9 @@ def plot_alarms(frame: pd.DataFrame) -> Figure:
             look = {"color": SHADES[options], "label": f"{cast}, K = {options}"}
             ax.plot(part["rate"], y, SIGNS[cast], **look)
         ax.axvline(LEVEL, color=GREY, lw=1)
-        ax.set_yticks(range(len(claims)), claims)
+        name_rows(ax, claims)
         ax.set(title=f"wrongly {verdict}", xlabel="share of trials")
-        ax.set(xlim=(-0.002, max(0.07, frame["rate"].max() * 1.1)), ylim=(len(claims) - 0.5, -0.5))
+        ax.set_xlim(-0.002, max(0.07, frame["rate"].max() * 1.1))
     return legend(fig)
 
 
@@ -168,7 +167,7 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
 
     The line is the figure to be below.
     """
-    looks = zip(("#D55E00", "#0072B2", "#009E73", "#CC79A7"), "os^D", strict=True)
+    looks = zip((RED, BLUE, GREEN, PURPLE), "os^D", strict=True)
     looks = dict(zip((*DISTANCES, INFORMATION), looks, strict=True))
     readings, options = list(FIGURES), sorted(frame["options"].unique())
     names = list(dict.fromkeys(frame["scenario"]))
@@ -183,12 +182,12 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
             ax.plot(x, y, marker, color=colour, label=name)
         ax.axvline(FIGURES[reading], color=GREY, lw=1)
         ax.set_xscale("log")
-        ax.set_yticks(range(len(names)), names)
-        ax.set(ylim=(len(names) - 0.5, -0.5), title=f"{reading},\nK = {k}")
+        name_rows(ax, names)
+        ax.set_title(f"{reading},\nK = {k}")
     return legend(fig)
 
 
-# --- the joint test -------------------------------------------------------------------------------
+# -- the joint test
 
 
 def load_scenarios(joint: pd.DataFrame) -> pd.DataFrame:
@@ -211,8 +210,8 @@ def plot_scenarios(frame: pd.DataFrame) -> Figure:
     for x in (ALLOWED, POWER):
         ax.axvline(x, color=GREY, lw=1, ls=":")
     ax.axhline(frame["seed"].sum() - 0.5, color=GREY, lw=1)
-    ax.set_yticks(range(len(frame)), frame["name"])
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(frame) - 0.5, -0.5), xlabel="share of ladders")
+    name_rows(ax, frame["name"])
+    ax.set(xlim=(-0.02, 1.02), xlabel="share of ladders")
     return legend(fig)
 
 
@@ -265,7 +264,7 @@ def plot_named(frame: pd.DataFrame) -> Figure:
     for run, mine in frame.groupby("run", sort=False):
         at = runs.index(run) + np.linspace(-0.25, 0.25, len(mine))
         for x, row in zip(at, mine.to_dict("records"), strict=True):
-            colour = COLOURS["sft" if row["sort"] == "one demonstrator" else "base"]
+            colour = BLUE if row["sort"] == "one demonstrator" else GREY
             full = colour if row["one-seed"] == "holds" else "white"
             ax.plot([x, x], [row["low"], row["high"]], "-", color=colour, lw=1)
             ax.plot(x, row["progress"], "o", color=colour, mfc=full)

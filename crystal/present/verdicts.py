@@ -1,8 +1,7 @@
 """The claims on a ladder of the store: computed once and kept; told and drawn across tasks.
 
-`measured` is what pages, overview and experiments read. What it computes is kept in
-_build/measured under the hash of what it rests on: the ladder's read-outs, the code that measures
-and the parameters. `make reproduce` measures what changed before it runs a page.
+What `measured` computes is kept in _build/measured under the hash of what it rests on: the ladder's
+read-outs, the code that measures and the parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import inspect
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,9 +30,17 @@ from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
 from ..texts import label
 from . import show
-from .figures import COLOURS as HUES
-from .figures import INK, LETTER, LINE, PAPER, WIDTH, each_panel, legend, panels
-from .views import NATIVE, Compared, compared, each_ladder, of_tables, title_of, unconditional
+from .figures import GREY, HUES, INK, LETTER, LINE, PAPER, each_panel, legend, name_rows, panels
+from .views import (
+    NATIVE,
+    Compared,
+    compared,
+    each_ladder,
+    estimated,
+    of_tables,
+    title_of,
+    unconditional,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +98,7 @@ def measured(
     seed: int = 0,
     permutations: int = 999,
 ) -> Survey:
-    """`survey` of a ladder's read-outs in the store, computed where it is not kept already."""
+    """`survey` of a ladder's read-outs in the store, computed where it is not kept."""
     how = {"final": final, "quantile": float(quantile), "seed": seed, "permutations": permutations}
 
     def fresh() -> Survey:
@@ -104,7 +111,7 @@ def measured(
 
 
 def kept(name: str, rests_on: Sequence[Any], fresh: Callable[[], Survey]) -> Survey:
-    """A survey, computed where it is not kept already. rests_on: beside the code that measures."""
+    """A survey, computed where it is not kept. rests_on: beside the code that measures."""
     key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
     path = root() / FOLDER / code() / f"{name}-{key}.json"
     try:
@@ -162,19 +169,24 @@ def _verdict(fields: dict[str, Any]) -> Verdict:
     return Verdict(**fields | {"estimate": Estimate(**fields["estimate"]), "null": null})
 
 
-# --- across tasks ---------------------------------------------------------------------------------
+# -- across tasks
 
 
 def load_verdicts(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and task. found: as `survey` or `tabled.survey` gives them."""
     rows = []
-    for ladder, tasks in found.items():
-        for task, v in ((task, v) for task, verdicts in tasks.items() for v in verdicts):
-            number = {"value": v.estimate.value, "low": v.estimate.low, "high": v.estimate.high}
-            mark = {"mark": v.mark.mark, "side": v.mark.side, "number": v.mark.number}
-            judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
-            rows.append(judged | number | {"p": v.p} | mark)
+    for ladder, task, v in each_verdict(found):
+        mark = {"mark": v.mark.mark, "side": v.mark.side, "number": v.mark.number}
+        judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
+        rows.append(judged | estimated(v.estimate) | {"p": v.p} | mark)
     return pd.DataFrame(rows)
+
+
+def each_verdict(found: Found) -> Iterator[tuple[str, str, Verdict]]:
+    """(ladder, task, verdict)."""
+    for ladder, tasks in found.items():
+        for task, verdicts in tasks.items():
+            yield from ((ladder, task, verdict) for verdict in verdicts)
 
 
 def load_counts(found: Found) -> pd.DataFrame:
@@ -183,19 +195,19 @@ def load_counts(found: Found) -> pd.DataFrame:
     over_tasks: the verdict on all tasks together. held_out: tasks the SFT data never showed, 0
     where that is not known. Claims about all tasks at once have no rows.
     """
+    alone: dict[tuple[str, str], dict[str, str]] = {}
+    for ladder, task, v in each_verdict(found):
+        if task != chain.POOLED:
+            alone.setdefault((ladder, v.claim), {})[task] = v.verdict
     rows = []
-    for ladder, tasks in found.items():
-        shown = load_ladder(ladder).demonstrated
-        whole = {v.claim: v.verdict for v in tasks.get(chain.POOLED, ())}
-        alone = {task: verdicts for task, verdicts in tasks.items() if task != chain.POOLED}
-        for claim in dict.fromkeys(v.claim for verdicts in alone.values() for v in verdicts):
-            mine = {task: v.verdict for task, vs in alone.items() for v in vs if v.claim == claim}
-            held_out = [v == "holds" for task, v in mine.items() if shown and task not in shown]
-            each = list(mine.values())
-            row = {"ladder": ladder, "claim": claim, "tasks": len(mine)}
-            row |= {v.replace("-", "_"): each.count(v) for v in chain.VERDICTS}
-            row |= {"over_tasks": whole.get(claim, "–")}
-            rows.append(row | {"held_out_holds": sum(held_out), "held_out": len(held_out)})
+    for (ladder, claim), mine in alone.items():
+        shown, each = load_ladder(ladder).demonstrated, list(mine.values())
+        whole = {v.claim: v.verdict for v in found[ladder].get(chain.POOLED, ())}
+        held_out = [v == "holds" for task, v in mine.items() if shown and task not in shown]
+        row = {"ladder": ladder, "claim": claim, "tasks": len(mine)}
+        row |= {v.replace("-", "_"): each.count(v) for v in chain.VERDICTS}
+        row |= {"over_tasks": whole.get(claim, "–")}
+        rows.append(row | {"held_out_holds": sum(held_out), "held_out": len(held_out)})
     return pd.DataFrame(rows)
 
 
@@ -218,18 +230,11 @@ def table(counts: pd.DataFrame) -> str:
 
 def load_undecided(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and reason why it is undecided: on which `tasks`, most first."""
-    frame = pd.DataFrame(
-        [
-            {"ladder": ladder, "claim": v.claim, "reason": v.reason, "task": task}
-            for ladder, tasks in found.items()
-            for task, verdicts in tasks.items()
-            for v in verdicts
-            if v.verdict == "undecided"
-        ],
-        columns=["ladder", "claim", "reason", "task"],
-    )
-    whys = frame.groupby(["ladder", "claim", "reason"], sort=False)["task"].agg(tasks=list)
-    whys = whys.reset_index()
+    every = each_verdict(found)
+    rows = [(name, v.claim, v.reason, task) for name, task, v in every if v.verdict == "undecided"]
+    place = ["ladder", "claim", "reason"]
+    frame = pd.DataFrame(rows, columns=[*place, "task"])
+    whys = frame.groupby(place, sort=False)["task"].agg(tasks=list).reset_index()
     ladder, claim = whys["ladder"].map(list(found).index), whys["claim"].map(list(MARKS).index)
     return whys.iloc[np.lexsort((-whys["tasks"].map(len), claim, ladder))]
 
@@ -252,20 +257,19 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     most: off-support on the worst task; answered, asked: prompts, over all tasks; median: of the
     mass answered; few: tasks that too few prompts answer.
     """
-    forms = readouts["rung"].map(dict(NATIVE))
-    picked = readouts[forms.notna() & (readouts["form"] == forms)]
-    tasks = picked.groupby(["ladder", "rung", "task"], sort=False)
-    tasks = tasks[["off_support", "unresolved"]].mean()
-    over = tasks.groupby(["ladder", "rung"], sort=False)
-    out = over.mean().assign(most=over["off_support"].max())
-    mass = picked.assign(mass=picked["probability"].map(np.sum))
-    for place, mine in mass.groupby(["ladder", "rung"], sort=False):
-        found = evidence.count(mine["mass"].to_numpy())
-        each = (evidence.count(one.to_numpy()) for _, one in mine.groupby("task")["mass"])
+    place, forms = ["ladder", "rung"], readouts["rung"].map(dict(NATIVE))
+    picked = readouts[readouts["form"] == forms]
+    tasks = picked.groupby([*place, "task"], sort=False)[["off_support", "unresolved"]].mean()
+    over, rows = tasks.groupby(place, sort=False), []
+    for _, mine in picked.groupby(place, sort=False):
+        mass = mine["probability"].map(np.sum)
+        found = evidence.count(mass.to_numpy())
+        each = (evidence.count(one.to_numpy()) for _, one in mass.groupby(mine["task"]))
         few = sum(not one.measurable for one in each)
-        told = (found.answered, found.asked, found.median, few)
-        out.loc[place, ["answered", "asked", "median", "few"]] = told
-    return out.astype({"answered": int, "asked": int, "few": int}).reset_index()
+        rows.append((found.answered, found.asked, found.median, few))
+    out = over.mean().assign(most=over["off_support"].max())
+    counts = pd.DataFrame(rows, out.index, ["answered", "asked", "median", "few"])
+    return out.join(counts).reset_index()
 
 
 def answered_told(left: pd.DataFrame) -> str:
@@ -281,7 +285,7 @@ def answered_told(left: pd.DataFrame) -> str:
     return show.listed(told)
 
 
-# --- drawn ----------------------------------------------------------------------------------------
+# -- drawn
 
 
 def grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame, **how) -> None:
@@ -301,7 +305,7 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
     tasks = list(frame["task"].unique())
     claims = [claim for claim in MARKS if claim in set(frame["claim"])]
     names, count = [label(task) for task in tasks], frame["ladder"].nunique()
-    width = max(WIDTH, LETTER * max(map(len, names)) + 1.5 * count)
+    width = LETTER * max(map(len, names)) + 1.5 * count
     fig, axes = panels(1, count, 0.19 * len(tasks) + 1.6, width, sharey=True)
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
         cells = mine.pivot(index="task", columns="claim", values="verdict")
@@ -313,9 +317,10 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
             text.set_color(INK)
         ax.set_xticks(ax.get_xticks(), claims, rotation=90)
         ax.set_title(label(title_of(ladder), wide=18))
-    for verdict in (v for v in COLOURS if v in (*chain.TESTED, *frame["verdict"])):
-        look = {"color": COLOURS[verdict], "label": f"{SIGNS[verdict]} {verdict}"}
-        axes[0, 0].plot([], [], "s", ms=8, **look)
+    for verdict, colour in COLOURS.items():
+        if verdict in (*chain.TESTED, *frame["verdict"]):
+            named = f"{SIGNS[verdict]} {verdict}"
+            axes[0, 0].plot([], [], "s", ms=8, color=colour, label=named)
     return legend(fig)
 
 
@@ -324,7 +329,8 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
     columns, count = min(4, len(claims)), len(ladders)
     height = max(LINE, 0.07 * count) * len(tasks) + 0.75
-    width = max(WIDTH, LETTER * max(len(label(task)) for task in tasks) + 0.8 * columns)
+    names = [label(task) for task in tasks]
+    width = LETTER * max(map(len, names)) + 0.8 * columns
     fig, axes = panels(-(-len(claims) // columns), columns, height, width, sharey=True)
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
@@ -341,13 +347,15 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
             ax.plot(min(row.value, limit), y, shape, color=colour, ms=3)
         side = (mark, limit) if above else (0, mark)
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
-        ax.axvline(mark, color=HUES["chance"], lw=1)
-        ax.set_yticks(range(len(tasks)), map(label, tasks))
-        ax.set(xlim=(0, limit), ylim=(len(tasks) - 0.5, -0.5), title=label(claim, wide=9))
-    for n, ladder in enumerate(ladders) if count > 1 else ():
-        look = {"color": HUES["chance"], "label": label(title_of(ladder))}
+        ax.axvline(mark, color=GREY, lw=1)
+        name_rows(ax, names)
+        ax.set(xlim=(0, limit), title=label(claim, wide=9))
+    if count == 1:
+        return fig
+    for n, ladder in enumerate(ladders):
+        look = {"color": GREY, "label": label(title_of(ladder))}
         axes[0, 0].plot([], [], SHAPES[n % 4], **look)
-    return legend(fig) if count > 1 else fig
+    return legend(fig)
 
 
 def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
@@ -374,19 +382,18 @@ def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
 def plot_contexts(frame: pd.DataFrame) -> Figure:
     """Contexts by mean cosine (bars, coloured by group), tasks as dots, this task a diamond."""
     fig, pairs = each_panel(frame, 2.6, down=True)
-    hues = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#767c85")
     for ax, mine in pairs:
         each = mine.drop_duplicates("context").sort_values("place")
-        colours = [hues[g % len(hues)] for g in each["group"]]
-        ax.bar(each["place"], each["mean"], color=colours, alpha=0.55, width=0.8)
-        ax.plot(mine["place"], mine["cosine"], ".", color=HUES["chance"], ms=3, label="a task")
+        colours = [HUES[g % len(HUES)] for g in each["group"]]
+        ax.bar(each["place"], each["mean"], color=colours, alpha=0.55)
+        ax.plot(mine["place"], mine["cosine"], ".", color=GREY, ms=3, label="a task")
         this = mine[mine["this"]]
-        ax.plot(this["place"], this["cosine"], "D", color=HUES["sft"], label="this task")
+        ax.plot(this["place"], this["cosine"], "D", color=HUES[0], label="this task")
         numbers = {str(n): narrator for n, narrator in enumerate(NARRATORS)}
         who = [label(numbers.get(context, context)) for context in each["context"]]
         ax.set_xticks(each["place"], who, rotation=90)
         for tick, named in zip(ax.get_xticklabels(), each["named"], strict=True):
             tick.set_weight("bold" if named else "normal")
-        ax.axhline(0, color=HUES["chance"], lw=0.8)
+        ax.axhline(0, color=GREY, lw=0.8)
         ax.set(ylim=(-1.05, 1.05), ylabel="cosine with SFT's move")
     return legend(fig)

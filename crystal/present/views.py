@@ -1,9 +1,9 @@
 """Read-outs of several ladders as pages need them: checked, and as arrays of answered prompts.
 
-The one place where rows become arrays to be measured. `compared` finds the prompts that all places
-answer and gives their distributions; `answers` takes all prompts and refuses one that is not
-answered, so that no number rests on it unseen. Prompts stay in the order in which they were asked.
-What was measured is recorded as a claim before it is told.
+The one place where rows become arrays to be measured. `compared` takes the prompts that all places
+answer; `answers` refuses one that is not answered, so that no number rests on it unseen. Prompts
+stay in the order in which they were asked. What was measured is recorded as a claim before it is
+told.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEFTOVER = ("off-support", "unresolved")
 Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
 
-# --- frames ---------------------------------------------------------------------------------------
+# -- frames
 
 
 def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
@@ -89,7 +89,6 @@ def title_of(ladder: str) -> str:
 
 
 def was_read(readouts: pd.DataFrame, rung: str, form: str) -> bool:
-    """Whether a ladder's rung was read in that form at all."""
     return bool(((readouts["rung"] == rung) & (readouts["form"] == form)).any())
 
 
@@ -99,7 +98,7 @@ def native(readouts: pd.DataFrame, rung: str) -> str:
     return "completion" if base else "chat"
 
 
-# --- arrays ---------------------------------------------------------------------------------------
+# -- arrays
 
 
 def answers(
@@ -110,10 +109,10 @@ def answers(
     *,
     prompts: Sequence[Prompt] = PROMPTS,
 ) -> np.ndarray:
-    """Shape (prompts, options): how `rung` answers `task`, given that it answers with an option.
+    """(prompts, options): how `rung` answers `task`, given that it answers with an option.
 
-    Rows in the order of prompts. frame: of one ladder, from `store.load_readouts`. form=None: the
-    rung's native form. Raises: CrystalError if a prompt is missing, or is not answered.
+    frame: of one ladder, from `store.load_readouts`. form=None: the rung's native form.
+    Raises: CrystalError if a prompt is missing, or is not answered.
     """
     table = unconditional(frame, rung, task, form, prompts=prompts)
     mass = table.sum(axis=1)
@@ -240,17 +239,20 @@ def of_tables(tables: Mapping[Place, np.ndarray], prompts: Sequence[Prompt] = PR
     )
 
 
-# --- told ----------------------------------------------------------------------------------------
+# -- told
 
 Numbers = Mapping[str, Mapping[str, Estimate]]  # ladder -> what was measured -> estimate
 
 
+def estimated(found: Estimate) -> dict[str, float]:
+    """Columns of a number and its interval."""
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
 def each(numbers: Numbers, label: str) -> str:
     """One measured number of every ladder, plain; a ladder alone goes without its title."""
-    texts = {
-        load_ladder(ladder).title: show.interval(found[label]) for ladder, found in numbers.items()
-    }
-    return ", ".join(f"{title} {text}" if len(texts) > 1 else text for title, text in texts.items())
+    told = [(load_ladder(name).title, show.interval(mine[label])) for name, mine in numbers.items()]
+    return ", ".join(f"{title} {text}" if len(told) > 1 else text for title, text in told)
 
 
 def captioned(numbers: Numbers, label: str) -> str:
@@ -272,8 +274,9 @@ class Answered:
 def count_answered(
     readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
 ) -> Answered:
-    """How many prompts each of `places` answers, recorded and not yet told. A ladder that cannot
-    be measured has the reason, and so have its `claims`.
+    """How many prompts each of `places` answers, recorded and not yet told.
+
+    A ladder that cannot be measured has the reason, and so have its `claims`.
     """
     able, told, why, whole, verdicts = [], [], [], True, {}
     for ladder, mine in each_ladder(readouts):
@@ -314,9 +317,8 @@ def tell_numbers(numbers: Numbers, task: str) -> None:
     """Record every number as measured and tell them: a row per number, a column per ladder."""
     for ladder, found in numbers.items():
         for label, one in found.items():
-            values = {"number": one.value, "low": one.low, "high": one.high}
+            values = {"number": finite(one.value), "low": finite(one.low), "high": finite(one.high)}
             said = {"verdict": "measured", "sentence": f"{label}: {show.interval(one)}"}
-            values = {name: finite(x) for name, x in values.items()}
             show.claim(show.slug(label), ladder=ladder, task=task, **said, **values)
     labels = dict.fromkeys(label for found in numbers.values() for label in found)
     rows = [

@@ -1,18 +1,12 @@
-"""The reading rule as an automaton over bytes, and a whole vocabulary pushed through it.
-
-    Vocabulary  tokens sorted by their bytes: a trie, every node of which is a range of ranks
-    Automaton   task -> what every byte does to an answer that is still being read
-    Table       which tokens leave an answer open and which decide it, as ranges of ranks
-
-Numpy only: knows no model.
-"""
+"""The reading rule as an automaton over bytes, and a whole vocabulary pushed through it."""
 
 from __future__ import annotations
 
 import codecs
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,14 +18,11 @@ from .vocabulary import END, VOID
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
 _UNKNOWN = np.iinfo(np.int32).min
-_WORD, _OTHER = (
-    "Жعא中あㄱ",
-    "→∴◊※∎",
-)  # a word character and another: the first that no spelling holds
+_WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first that no spelling holds is used
 
 
 def option_code(k: int) -> int:
-    """The code of "decided: option number k". Codes below zero are decided, others are states."""
+    """Of "decided: option number k". Codes below zero are decided, others are states."""
     return -2 - k
 
 
@@ -66,15 +57,10 @@ class Vocabulary:
         self.rank[self.order] = np.arange(len(self.order))
         trie = _trie([pieces[i] for i in texts])
         self.low, self.high, self.byte, self.child, self.own = trie
-        self._characters: dict[int, Characters] = {}
+        self.characters = functools.cache(self.characters)
 
     def characters(self, node: int) -> Characters:
         """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
-        if node not in self._characters:
-            self._characters[node] = self._by_character(node)
-        return self._characters[node]
-
-    def _by_character(self, node: int) -> Characters:
         left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
         while left:
             at, text = left.pop()
@@ -156,31 +142,21 @@ class Automaton:
         self._decoded = functools.cache(self._decoded)
         self._read_char = functools.cache(self._read_char)
         self._possible = functools.cache(self._possible)
-        self._reachable = functools.cache(self._reachable)
 
     def step(self, states: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
         """Codes after one more byte each: shape (n,) states, (n,) bytes -> (n,) int32."""
         found = self._next[states, bytes_]
-        new = np.unique(states[found == _UNKNOWN] * 256 + bytes_[found == _UNKNOWN])
-        for state, byte in zip(*(half.tolist() for half in np.divmod(new, 256)), strict=True):
-            code = self._read_byte(
-                state, byte
-            )  # first: it may add states, which may move the array
+        new = np.unique((states * 256 + bytes_)[found == _UNKNOWN])
+        for state, byte in map(divmod, new.tolist(), itertools.repeat(256)):
+            code = self._read_byte(state, byte)  # first: it may make `_next` a larger array
             self._next[state, byte] = code
         return self._next[states, bytes_]
 
     def end(self, state: int) -> int:
         """The code when the answer ends here; an unfinished character has become U+FFFD."""
         text, pending = self.states[state]
-        for char in pending.decode("utf-8", "replace"):
-            text = self._read_char(text, char)
-            if isinstance(text, int):
-                return text
-        return self._verdict(text)
-
-    def reachable(self, state: int) -> np.ndarray:
-        """Which options a continuation may still decide for: (options,) bool, never too few."""
-        return self._reachable(self.states[state][0])
+        text = self._read(text, pending.decode("utf-8", "replace"))
+        return text if isinstance(text, int) else self._verdict(text)
 
     def within(self, state: int, pending: bytes) -> int:
         """The code after the first bytes of a character, from a state that is within none."""
@@ -199,11 +175,8 @@ class Automaton:
     def _read_byte(self, state: int, byte: int) -> int:
         text, pending = self.states[state]
         chars, pending = self._decoded(pending, byte)
-        for char in chars:
-            text = self._read_char(text, char)
-            if isinstance(text, int):
-                return text
-        return self._settle(text, pending)
+        text = self._read(text, chars)
+        return text if isinstance(text, int) else self._settle(text, pending)
 
     def _decoded(self, pending: bytes, byte: int) -> tuple[list[str], bytes]:
         """The characters that a byte completes, and what is unfinished then.
@@ -235,14 +208,15 @@ class Automaton:
                 self._next = np.concatenate([self._next, np.full_like(self._next, _UNKNOWN)])
         return self._index[key]
 
-    def _reachable(self, text: str) -> np.ndarray:
-        out = np.zeros(len(self.task.options), bool)
-        alike = [c for s, c in self.codes.items() if s.startswith(text) or text.startswith(s)]
-        out[[-2 - code for code in alike]] = True
-        return out
+    def _read(self, text: str, chars: Iterable[str]) -> str | int:
+        """The text that is still open, or the code of the decision."""
+        for char in chars:
+            text = self._read_char(text, char)
+            if isinstance(text, int):
+                break
+        return text
 
     def _read_char(self, text: str, char: str) -> str | int:
-        """The text that is still open, or the code of the decision."""
         if not text and char in LEAD:
             return ""
         text += char.lower() if char.isascii() else char
@@ -290,16 +264,23 @@ class Row:
 
 @dataclass
 class Table:
-    """What every token does in every state of a task; a row is made when its state is first met."""
+    """What every token does in every state of a task; a row is made when it is first asked for."""
 
     vocabulary: Vocabulary
     automaton: Automaton
-    rows: dict[int, Row] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.row = functools.cache(self.row)
 
     def row(self, state: int) -> Row:
-        if state not in self.rows:
-            self.rows[state] = self._push(state)
-        return self.rows[state]
+        """Walks the vocabulary's trie; a subtree whose beginning decides is a range."""
+        seen = [np.stack(found) for found in self._visit(state)]
+        low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
+        live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
+        low, high, code = merged(np.stack([low, high, code])[:, code < 0])
+        counted = len(live) + int((high - low).sum())
+        assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
+        return Row(live, to, low, high, code)
 
     def follow(self, states: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         """Codes that tokens of these ranks lead to from these states: (n,), (n,) -> (n,)."""
@@ -308,16 +289,6 @@ class Table:
         begin = np.concatenate([row.steps[0] + i * size for i, row in enumerate(rows)])
         at = np.searchsorted(begin, which * size + ranks, side="right") - 1
         return np.concatenate([row.steps[1] for row in rows])[at]
-
-    def _push(self, state: int) -> Row:
-        """Walk the vocabulary's trie from `state`; a subtree whose beginning decides is a range."""
-        seen = [np.stack(found) for found in self._visit(state)]
-        low, high, code = np.concatenate([self._specials(state), *seen], axis=1)
-        live, to = _each(low[code >= 0], high[code >= 0], code[code >= 0])
-        low, high, code = merged(np.stack([low, high, code])[:, code < 0])
-        counted = len(live) + int((high - low).sum())
-        assert counted == len(self.vocabulary.order), "a token is counted twice or not at all"
-        return Row(live, to, low, high, code)
 
     def _visit(self, state: int) -> Iterator[tuple[np.ndarray, ...]]:
         """(low, high, code): texts that end at a node, then whole subtrees that are decided."""

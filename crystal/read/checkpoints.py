@@ -2,7 +2,7 @@
 
 transformers fills what a file lacks with random numbers and drops what it does not know; here
 neither is read. A GGUF file becomes a folder in hub layout, kept in the cache: what is read is the
-distribution of the *quantised* weights, computed in float32. Knows no prompts.
+distribution of the *quantised* weights, computed in float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..ask import sources
 from ..ask.ladders import pins, weights_sha256
 from ..ask.sources import refusal
 from ..errors import CrystalError
-from ..files import cache, mend_of
+from ..files import cache, explained
 
 _REALS = ("F64", "F32", "F16", "BF16")
 _LISTED = {
@@ -90,9 +90,9 @@ def _check_loaded(info: Mapping[str, Any], source: object) -> None:
         found = info.get(kind, ())
         if names := sorted(name if isinstance(name, str) else name[0] for name in found):
             more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-            what = f"they {verb} {', '.join(names[:2])}{more}{of}"
-            what = f"the weights are not this checkpoint's: {what}"
-            raise CrystalError(what, where=source, mend=f"{_SAVE}, or fetch it again")
+            what = f"the weights are not this checkpoint's: they {verb} {', '.join(names[:2])}"
+            mend = f"{_SAVE}, or fetch it again"
+            raise CrystalError(f"{what}{more}{of}", where=source, mend=mend)
     if errors := info.get("error_msgs"):
         what = f"the weights cannot be loaded: {str(errors[0])[:200]}"
         raise CrystalError(what, where=source, mend=_SAVE)
@@ -106,10 +106,9 @@ def _check_stored(model: PreTrainedModel, place: str, source: object) -> None:
         return
     if scheme := getattr(model.config, "quantization_config", None):
         method = scheme.get("quant_method") if isinstance(scheme, dict) else scheme.quant_method
-        method = repr(str(method)[:40])
-        what = f"the weights are quantised by {method}, which transformers does not know"
+        by = f"{str(method)[:40]!r}, which transformers does not know"
         mend = "choose a checkpoint that is not, or one that it knows"
-        raise CrystalError(what, where=source, mend=mend)
+        raise CrystalError(f"the weights are quantised by {by}", where=source, mend=mend)
     wanted = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     for file in sorted(Path(place).glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
@@ -181,15 +180,15 @@ def converted(source: str, revision: str | None = None) -> tuple[Path, Converted
     folder = cache() / "checkpoints" / f"{sha256[:16]}-{made_by}"
     if not (folder / NOTE).is_file():
         _convert(file, sha256, folder)
-    what = "the converted checkpoint is damaged"
     mend = f"rm -r {folder}: the next command makes it again"
+    damaged = CrystalError("the converted checkpoint is damaged", where=folder, mend=mend)
     try:
         note = Converted(**texts.load_json(folder / NOTE, mend))
         whole = note.weights == weights_sha256(folder) and note.files == _beside(folder)
     except (TypeError, OSError) as error:
-        raise CrystalError(what, where=folder, mend=mend) from error
+        raise damaged from error
     if not whole:
-        raise CrystalError(what, where=folder, mend=mend)
+        raise damaged
     return folder, note
 
 
@@ -199,21 +198,21 @@ def _beside(folder: Path) -> dict[str, str]:
 
 def _convert(file: Path, sha256: str, folder: Path) -> None:
     print(f"converting {file.name} to safetensors (once)", file=sys.stderr, flush=True)
-    try:
+    with explained("the checkpoint cannot be converted", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as aside:
             whole = Path(aside) / "whole"
-            meta = _write(file, whole) | {
-                "sha256": sha256,
-                "transformers": transformers.__version__,
-            }
-            note = Converted(**meta, files=_beside(whole), weights=weights_sha256(whole))
+            meta = _write(file, whole)
+            note = Converted(
+                **meta,
+                sha256=sha256,
+                transformers=transformers.__version__,
+                files=_beside(whole),
+                weights=weights_sha256(whole),
+            )
             (whole / NOTE).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
             if not folder.exists():  # another process may have made it meanwhile
                 os.replace(whole, folder)
-    except OSError as error:
-        what = f"the checkpoint cannot be converted: {error.strerror or error}"
-        raise CrystalError(what, where=folder, mend=mend_of(error, folder)) from error
 
 
 def _write(file: Path, folder: Path) -> dict[str, str]:
@@ -224,8 +223,8 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
         model, info = AutoModelForCausalLM.from_pretrained(file.parent, **how)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # foreign bytes go through much code that expects sound ones
-        first = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__
-        raise _refused(f"transformers cannot read it: {first}", file) from error
+        what = f"transformers cannot read it: {texts.reason(error)[:200]}"
+        raise _refused(what, file) from error
     _check_loaded(info, file)
     _set_pre_tokenizer(tokenizer, meta, file)
     _check_whole(model, meta, numbers, file)

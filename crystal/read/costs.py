@@ -5,58 +5,48 @@ Numbers only, loads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-Shape = Mapping[str, object]
-_NAMES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-_NAMES += ("num_attention_heads", "num_key_value_heads", "max_position_embeddings")
+
+class Shape(NamedTuple):
+    """Sizes of a Llama-like model, as its config.json names them."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
 
 
-def _shape(kind: str, *sizes: int, **more: object) -> Shape:
-    sizes = dict(zip(_NAMES, sizes, strict=True))
-    return {"model_type": kind, **sizes, "rms_norm_eps": 1e-5, "tie_word_embeddings": False, **more}
-
-
-SHAPES: dict[str, Shape] = {  # as in the checkpoints' own config.json
-    # meta-llama/Llama-3.1-8B, and so every Tülu 3 8B
-    "llama-3.1-8b": _shape("llama", 128256, 4096, 14336, 32, 32, 8, 131072, head_dim=128),
-    # allenai/OLMo-2-1124-7B
-    "olmo-2-7b": _shape("olmo2", 100352, 4096, 11008, 32, 32, 32, 4096, rms_norm_eps=1e-6),
-    # of no checkpoint: for a machine without a GPU
-    "tiny": _shape("llama", 4096, 64, 128, 2, 4, 2, 256, head_dim=16),
+SHAPES = {
+    "llama-3.1-8b": Shape(128256, 4096, 14336, 32, 32, 8, 128),  # and so every Tülu 3 8B
+    "olmo-2-7b": Shape(100352, 4096, 11008, 32, 32, 32, 128),
 }
-_SIZES = "hidden_size", "num_attention_heads", "num_hidden_layers"
 PROMPT = -1  # in place of a parent
 PRICES = np.geomspace(1e-9, 1, 190)  # of a token, in probability; finer prices hardly raise a bound
 
 
 def weights(shape: Shape) -> int:
     """Weights that a forward multiplies with: neither the embedding nor the norms."""
-    hidden, heads, layers = (shape[n] for n in _SIZES)
-    width = shape.get("head_dim", hidden // heads)
-    attention = hidden * width * (2 * heads + 2 * shape["num_key_value_heads"])
-    inner = 3 * hidden * shape["intermediate_size"]
-    return layers * (attention + inner) + hidden * shape["vocab_size"]
+    heads = 2 * shape.num_attention_heads + 2 * shape.num_key_value_heads
+    attention = shape.hidden_size * shape.head_dim * heads
+    inner = 3 * shape.hidden_size * shape.intermediate_size
+    return shape.num_hidden_layers * (attention + inner) + shape.hidden_size * shape.vocab_size
 
 
-def parameters(shape: Shape) -> int:
-    """All weights but those of the norms."""
-    embedding = shape["hidden_size"] * shape["vocab_size"]
-    return weights(shape) + embedding * (not shape["tie_word_embeddings"])
+def operations(shape: Shape) -> int:
+    """Floating-point operations of a token whose logits are wanted; attention is left out."""
+    return 2 * weights(shape)
 
 
-def operations(shape: Shape, seen: int = 0) -> int:
-    """Floating-point operations of a token whose logits are wanted, behind `seen` positions."""
-    hidden, heads, layers = (shape[n] for n in _SIZES)
-    return 2 * weights(shape) + 4 * layers * heads * shape.get("head_dim", hidden // heads) * seen
-
-
-def forward_bytes(shape: Shape, bytes_each: int = 2) -> int:
-    """Bytes that every forward must read, however few its tokens: each weight once."""
-    return bytes_each * weights(shape)
+def forward_bytes(shape: Shape) -> int:
+    """Bytes that every forward in bfloat16 must read, however few its tokens: each weight once."""
+    return 2 * weights(shape)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A causal language model made ready to be read: weights, tokens as bytes, prompts as ids.
 
 Never looks at `generation_config.json`'s sampling settings: they truncate the distribution. Whether
-a model may be read through the fast tree is tried, not looked up (`ragged_agrees`). Knows no store.
+a model may be read through the fast tree is tried, not looked up (`ragged_agrees`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,6 @@ Prompts = Sequence[tuple[int, ...]]
 
 @dataclass
 class Engine:
-    """One checkpoint, loaded."""
-
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
     source: str
@@ -156,9 +154,8 @@ class Engine:
 
 
 def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
-    """Load exactly the checkpoint that a ladder's description names.
+    """Load the checkpoint that a ladder's description names, with the template if that gives one.
 
-    Its chat template is the checkpoint's, or the description's where that gives one.
     Raises: CrystalError as `load` does, or for another template or other files than described.
     """
     check_files(rung)
@@ -167,11 +164,10 @@ def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
     if rung.template:
         engine.tokenizer.chat_template = rung.template
     if rung.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
-        what = (
-            f"the chat template's sha256 is {found or 'that of none'}, but {rung.ladder}.yaml says"
-        )
+        said = f"but {rung.ladder}.yaml says {rung.template_sha256}"
+        what = f"the chat template's sha256 is {found or 'that of none'}, {said}"
         mend = f"crystal fetch {rung.ladder} --rung {rung.name}"
-        raise CrystalError(f"{what} {rung.template_sha256}", where=engine.source, mend=mend)
+        raise CrystalError(what, where=engine.source, mend=mend)
     return engine
 
 
@@ -263,8 +259,7 @@ def ragged_agrees(engine: Engine, longest: int) -> bool:
     """Whether both trees give the same logits; longest: tokens that a sequence may have.
 
     Prompts of unequal length share beginnings, nodes are siblings or hang below earlier rounds:
-    attention to a neighbour or a wrong position shows, and a layer that carries anything along the
-    row. Whatever the ragged way raises is a no, but for a lack of memory.
+    attention to a neighbour or a wrong position shows, and a layer that carries anything along.
     """
     if (longest := min(LONGEST, longest - DEPTH)) < 4:
         return False
@@ -287,9 +282,8 @@ def ragged_agrees(engine: Engine, longest: int) -> bool:
 
 
 class _InFloat32(TorchFunctionMode):
-    """Half precisions are widened wherever anything is computed from them, for that moment only.
-
-    In bfloat16, rounding moves a real checkpoint's logits by .1 to .4 standard deviations.
+    """Half precisions are widened wherever anything is computed from them: in bfloat16, rounding
+    moves a real checkpoint's logits by .1 to .4 standard deviations.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -318,13 +312,13 @@ def _whole(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Ten
 # -- memory
 
 
-def in_parts(engine, prompts: Sequence, work: Callable, batch: int | None = None) -> list:
-    """`work` (part -> list) on at most `batch` (None: the engine's) prompts at a time, joined.
+def in_parts(engine, prompts: Sequence, work: Callable) -> list:
+    """`work` (part -> list) on at most `engine.batch` prompts at a time, joined.
 
     A part that does not fit is done again with half the prompts and half the nodes per forward, and
     the engine keeps to these. Raises: CrystalError if a prompt does not fit, node by node.
     """
-    size, done = batch or engine.batch, []
+    size, done = engine.batch, []
     while len(done) < len(prompts):
         try:
             done += work(prompts[len(done) : len(done) + size])
@@ -351,7 +345,6 @@ def lacking(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give back what nothing refers to."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -360,9 +353,9 @@ def release() -> None:
 def hold(on: bool = True) -> None:
     """Keep freed memory for the next tensors, or (off) give it back; where the C library is glibc.
 
-    By default glibc gives large blocks back to the system, which fills every page with zeros when
-    they are asked for again: half of the time of a step of SFT on a real base. Held for longer than
-    steps of one kind, the heap falls to pieces and grows.
+    By default the system gets large blocks back and fills every page with zeros when they are asked
+    for again: half of the time of a step of SFT on a real base. Held for longer than steps of one
+    kind, the heap falls to pieces and grows.
     """
     map_max, trim_threshold = -4, -1  # names of glibc's malloc.h
     with suppress(AttributeError, OSError):  # another C library

@@ -2,7 +2,7 @@
 
 It is that of ancestral sampling, nothing truncated, read by `crystal.ask.tasks.read`, summed over
 every tokenization. The tree of token prefixes whose answer is still open is walked from its most
-probable nodes on; what is too small to matter is left `unresolved`. Knows no store.
+probable nodes on; what is too small to matter is left `unresolved`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .tree import ROOT
 
 BUDGET, RELATIVE = 1e-4, 0.01  # where neither is named
 LEADS = 16  # nodes that hold only LEAD are computed as often as all others, and this many besides
-MARGIN = 0.1  # of the budget: 1-2 % more tokens than without, in 10-16 % fewer forwards
+MARGIN = 0.1  # of the tolerance, spent to spare small forwards: 1-2 % more tokens in 10-16 % fewer
 BLOCK = 256  # tokens of a vocabulary whose weights are summed in the logits' own precision
 ROWS = 2**22  # logits that are worked on at a time on a CPU: more would leave its cache
 
@@ -31,19 +31,16 @@ ROWS = 2**22  # logits that are worked on at a time on a CPU: more would leave i
 class Readout:
     """Probabilities of one cell; options + off_support + unresolved = 1 within 1e-6.
 
-    Each is counted on its own. An option's true probability lies in [options, options + reach],
-    whatever the unresolved answers would become.
+    An option's true probability lies in [options, options + unresolved].
     """
 
     options: np.ndarray  # (K,) float64, in the task's order; not renormalised
     off_support: float  # decided, and no option
     unresolved: float  # not expanded; above the tolerance only where a limit or LEADS said stop
-    reach: np.ndarray  # (K,) how much of `unresolved` could still become the option
     tokens: int  # token positions this cell needs: its prompt and every node of its tree
 
     @property
     def answered(self) -> float:
-        """Probability that the answer is any option."""
         return float(self.options.sum())
 
 
@@ -78,25 +75,21 @@ def readout(
     relative: float | None = None,
     max_nodes: int = 20_000,
     max_depth: int = 12,
-    batch: int | None = None,
     temperature: float = 1.0,
-    begun: Sequence[int] | None = None,
-    margin: float = MARGIN,
 ) -> list[Readout]:
-    """Read the answers to `prompts` (token ids, see `Engine.encode`), `batch` prompts to a tree.
+    """Read the answers to `prompts` (token ids, see `Engine.encode`).
 
     budget, relative: a prompt may leave this much unresolved, or this share of what it has
     answered, whichever is more (default: 1e-4 and 0.01; relative 0 where a budget is named). Where
     `relative` is above 0, white space, quotes and markup before an answer (LEAD) take at most LEADS
     nodes more than all else, and what is cut there does not count. max_nodes, max_depth: tokens
-    below a prompt, and of an answer. temperature: divides the logits. begun: tokens of the answer
-    at each prompt's end. margin: share of the tolerance that is spent to spare small forwards.
-    Raises: CrystalError for an open task, a prompt longer than the context, an answer that is begun
-    and over, or logits that are no numbers.
+    below a prompt, and of an answer. temperature: divides the logits.
+    Raises: CrystalError for an open task, a prompt longer than the context, or logits that are no
+    numbers.
     """
     relative = (RELATIVE if budget is None else 0.0) if relative is None else relative
     budget = BUDGET if budget is None else budget
-    for name, share in (("budget", budget), ("relative", relative), ("margin", margin)):
+    for name, share in (("budget", budget), ("relative", relative)):
         if not 0 <= share <= 1:
             mend = {"budget": "--budget 1e-4"}.get(name, "0.01")
             raise CrystalError(f"{name} is a number from 0 to 1, not {share}", mend=mend)
@@ -105,27 +98,13 @@ def readout(
         raise CrystalError(what, mend="1 is the model's own distribution")
     table = engine.table(task)
     depths = [min(max_depth, engine.room(ids)) for ids in prompts]
-    begun = begun or [0] * len(prompts)
-    states = [_state(engine, table, ids[len(ids) - n :]) for ids, n in zip(prompts, begun)]
-    how = {"budget": budget, "relative": relative, "margin": margin, "max_nodes": max_nodes}
+    how = {"budget": budget, "relative": relative, "max_nodes": max_nodes}
 
-    def read(part: Sequence[tuple[tuple[int, ...], int, int]]) -> list[Readout]:
-        ids, begin, deepest = zip(*part)
-        walk = Walk(engine, ids, table, max_depth=deepest, temperature=temperature, **how)
-        return walk.run(np.array(begin, int))
+    def read(part: Sequence[tuple[tuple[int, ...], int]]) -> list[Readout]:
+        ids, deepest = zip(*part)
+        return Walk(engine, ids, table, max_depth=deepest, temperature=temperature, **how).run()
 
-    return in_parts(engine, list(zip(prompts, states, depths, strict=True)), read, batch)
-
-
-def _state(engine: Engine, table: Table, tokens: Sequence[int]) -> int:
-    """Where an answer stands after its first tokens."""
-    state = START
-    for token in tokens:
-        state = int(table.follow(np.array([state]), engine.vocabulary.rank[[token]])[0])
-        if state < 0:
-            what = f"the answer is over after {engine.tokenizer.decode(list(tokens))!r}"
-            raise CrystalError(what, mend="begin it with less")
-    return state
+    return in_parts(engine, list(zip(prompts, depths, strict=True)), read)
 
 
 class Asked(NamedTuple):
@@ -144,7 +123,7 @@ def masses(
     """Weights of next tokens, the largest of a row being 1: (n + m + a,) float64, on the device.
 
     All of each node, each range, each single rank. logits: (n, V); order: rank -> id, filled up to
-    whole blocks; there: puts an array on the device. Sums are kept within blocks in the logits'
+    whole blocks; there: puts an array on the device. Sums are taken within blocks in the logits'
     precision, over blocks in float64: a range is right to some 1e-7 of its blocks.
     """
     step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
@@ -200,10 +179,10 @@ class Walk:
 
     Of all that is open below a prompt, the smallest nodes that fit into the budget together wait;
     the others are computed. A queue that takes the most probable open node until no more than the
-    budget is open would compute each of these, too: if it ended before, this node and all smaller
-    ones of today would be open, which is more than the budget. So with nothing to spare, the tokens
-    are the queue's, in a few rounds. The last few nodes take rounds of their own; to save these,
-    `spare` of the budget is not used while more is open.
+    budget is open would compute each of these, too: if it ended before one, that node and all
+    smaller ones would be open, more than the budget. So with nothing to spare, the tokens are the
+    queue's, in a few rounds. To save rounds of the last few nodes, `spare` of the budget is not
+    used while more is open.
     """
 
     engine: Engine
@@ -212,7 +191,6 @@ class Walk:
     _: KW_ONLY
     budget: float | np.ndarray  # from the first round on of each prompt
     relative: float
-    margin: float
     max_nodes: int
     max_depth: Sequence[int]  # of each prompt
     temperature: float
@@ -222,19 +200,17 @@ class Walk:
         options = self.table.automaton.task.options
         self.max_depth = np.array(self.max_depth)
         self.budget = np.full(size, float(self.budget))
-        self.spare = self.budget * self.margin
+        self.spare = self.budget * MARGIN
         self.expanded, self.leads = np.zeros((2, size), np.int64)  # nodes computed; those in START
         self.led = np.zeros(size)  # what was cut in START
         self.classes = np.zeros((size, len(options) + 1))  # decided; the last column is OFF
-        self.unresolved = np.zeros(size)  # left for good, and by the state that it was left in
-        self.left = np.zeros((size, 1))
+        self.unresolved = np.zeros(size)  # left for good
         self.order = self.engine.there(np.pad(order, (0, -len(order) % BLOCK)))
 
-    def run(self, states: np.ndarray) -> list[Readout]:
-        """states (prompts,): where each answer stands."""
+    def run(self) -> list[Readout]:
         tree = self.engine.tree(self.prompts, self.max_depth - 1)
         size, zero = len(self.prompts), np.zeros(len(self.prompts), np.int64)
-        level = Nodes(np.arange(size), zero, zero, zero, states, np.ones(size))
+        level = Nodes(np.arange(size), zero, zero, zero, zero + START, np.ones(size))
         waiting, numbers = level[:0], np.full(size, ROOT)
         logits = iter([(slice(0, size), tree.roots)])
         while len(level):
@@ -247,11 +223,10 @@ class Walk:
             numbers = tree.nodes + np.arange(len(level))
             logits = tree.grow(level.owner, level.parent, level.token)
         self._leave(waiting)
-        reach = self._reach()
-        return [self._result(i, reach[i]) for i in range(size)]
+        return [self._result(i) for i in range(size)]
 
     def _look(self, nodes: Nodes, numbers: np.ndarray, logits: torch.Tensor) -> Seen:
-        """All that is to be known of some nodes' next token, perhaps not yet computed."""
+        """What is to be known of their next token; a GPU may still compute it."""
         states, which = np.unique(nodes.state, return_inverse=True)
         rows = [self.table.row(s) for s in states.tolist()]
         node, (low, high, code) = _per_node(rows, which, ("low", "high", "code"))
@@ -264,7 +239,7 @@ class Walk:
     def _expand(self, seen: Sequence[Seen]) -> list[Nodes]:
         """Add what the next token decides to `classes`; the children that stay open.
 
-        Here the device is waited for, once.
+        Waits for the device, once.
         """
         values, children = torch.cat([s.values for s in seen]).cpu().numpy(), []
         width, ends = self.classes.shape[1], np.cumsum([len(s.values) for s in seen])[:-1]
@@ -278,8 +253,9 @@ class Walk:
                 raise CrystalError("the logits are not numbers", where=where, mend=mend)
             # code -1 (OFF) is column K, code -2 - k is column k
             column = np.where(s.code == -1, width - 1, -2 - s.code)
-            where = s.nodes.owner[s.node] * width + column
-            self.classes += _binned(where, decided * share[s.node], self.classes.shape)
+            where, size = s.nodes.owner[s.node] * width + column, self.classes.size
+            decided = np.bincount(where, decided * share[s.node], size)
+            self.classes += decided.reshape(self.classes.shape)
             above = s.nodes[s.alive]
             mass, number = alive * share[s.alive], s.numbers[s.alive]
             children.append(Nodes(above.owner, number, above.depth + 1, s.token, s.to, mass))
@@ -288,7 +264,7 @@ class Walk:
     def _allow(self) -> None:
         """Let the budget of each prompt grow with what it has answered."""
         grown = np.maximum(self.relative * self.classes[:, :-1].sum(1), self.budget)
-        self.spare += (grown - self.budget) * self.margin
+        self.spare += (grown - self.budget) * MARGIN
         self.budget = grown
 
     def _led(self, nodes: Nodes) -> Nodes:
@@ -315,17 +291,12 @@ class Walk:
         return nodes[~(deep | small)]
 
     def _choose(self, nodes: Nodes) -> tuple[Nodes, Nodes]:
-        """Those to be computed now, ordered by prompt, and those that wait.
-
-        What is open below a prompt that is done is left.
-        """
-        size = len(self.prompts)
+        """Those to be computed now, ordered by prompt, and those that wait."""
+        size, lost = len(self.prompts), self.unresolved - self.led
         # cut by depth: a budget that can no longer be kept must not drive the walk
-        lost = self.unresolved - self.led
         lost = np.where(lost > self.budget, 0, lost)
         open_ = np.bincount(nodes.owner, nodes.mass, size)
-        done = lost + open_ <= self.budget
-        done |= self.expanded >= self.max_nodes
+        done = (lost + open_ <= self.budget) | (self.expanded >= self.max_nodes)
         self._leave(nodes[done[nodes.owner]])
         nodes = nodes[~done[nodes.owner]]
         order = np.lexsort((nodes.mass, nodes.owner))
@@ -333,8 +304,7 @@ class Walk:
         count = np.bincount(owner, minlength=size)
         end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
         # what is open may yet be answered, and the budget grow: smaller nodes than that leaves wait
-        hoped = self.relative * (self.classes[:, :-1].sum(1) + open_)
-        hoped = np.minimum(hoped, open_ / 8)
+        hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
         allowed = np.maximum(np.maximum(self.budget - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest
@@ -342,29 +312,16 @@ class Walk:
         return nodes[order[~waits]], nodes[order[waits]]
 
     def _leave(self, nodes: Nodes) -> None:
-        # not the sum of `left`: its order depends on how states are numbered, so on earlier walks
-        size, states = len(self.prompts), len(self.table.automaton.states)
-        self.unresolved += np.bincount(nodes.owner, nodes.mass, size)
-        left = _binned(nodes.owner * states + nodes.state, nodes.mass, (size, states))
-        left[:, : self.left.shape[1]] += self.left
-        self.left = left
+        self.unresolved += np.bincount(nodes.owner, nodes.mass, len(self.prompts))
 
-    def _reach(self) -> np.ndarray:
-        """(prompts, K): how much of what was left could still become an option."""
-        met = np.flatnonzero(self.left.any(0))
-        if not len(met):
-            return np.zeros_like(self.classes[:, 1:])
-        reachable = self.table.automaton.reachable
-        return self.left[:, met] @ np.stack([reachable(state) for state in met.tolist()])
-
-    def _result(self, i: int, reach: np.ndarray) -> Readout:
+    def _result(self, i: int) -> Readout:
         classes, unresolved = self.classes[i], self.unresolved[i]
         tokens = len(self.prompts[i]) + int(self.expanded[i])
         if not abs((total := classes.sum() + unresolved) - 1) <= 1e-6:
             what = f"the read-out sums to {total}, not 1: the logits are broken"
             mend = "check the weights (make verify) and the dtype"
             raise CrystalError(what, where=self.engine.source, mend=mend)
-        return Readout(classes[:-1], float(classes[-1]), float(unresolved), reach, tokens)
+        return Readout(classes[:-1], float(classes[-1]), float(unresolved), tokens)
 
 
 def _per_node(
@@ -375,8 +332,3 @@ def _per_node(
     entry = spans((np.cumsum(count) - count)[which], count[which])
     columns = [np.concatenate([getattr(row, name) for row in rows])[entry] for name in names]
     return np.repeat(np.arange(len(which)), count[which]), columns
-
-
-def _binned(where: np.ndarray, mass: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    # of nothing, numpy counts in integers
-    return np.bincount(where, mass, shape[0] * shape[1]).astype(np.float64).reshape(shape)

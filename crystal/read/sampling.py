@@ -2,7 +2,7 @@
 
 At every node the number of draws that reached it is split over the next token by one multinomial
 draw. The distribution is exactly that of n independent ancestral samples at temperature 1, nothing
-truncated; only the order of the samples is lost. Knows no store.
+truncated; only the order of the samples is lost.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class _Level:
 
 
 def draw(engine: Engine, prompt_ids: Prompt, n: int, **how) -> Draws:
-    """`draw_many` of one prompt."""
     return draw_many(engine, [prompt_ids], n, **how)[0]
 
 
@@ -62,8 +61,8 @@ def draw_many(
     task: stop an answer once `read` is decided (its text ends with the token that decided); None:
     whole answers, until an end token. At most max_tokens tokens. Bytes are decoded with "replace".
     A node's generator is keyed by (seed, prompt, path): draws depend neither on the order of work
-    nor on what shares a forward, as long as the probabilities agree. In float32 these move by 1e-7
-    with machine and batch, and about that share of draws may, too.
+    nor on what shares a forward. In float32 probabilities move by 1e-7 with machine and batch, and
+    about that share of draws may, too.
     Raises: CrystalError for n < 1, max_tokens < 1, an open task as `task`, a prompt too long.
     """
     for name, value in (("n", n), ("max_tokens", max_tokens)):
@@ -87,15 +86,18 @@ def _draw(
     for step in range(1, most.max() + 1):
         parts = [_split(level, rows, block) for rows, block in _blocks(logits)]
         parent, token, count = map(np.concatenate, zip(*parts, strict=True))
-        state = follow(level.state[parent], token)
-        done = (state < 0) | (step == most[level.owner[parent]])
-        _tally(texts, level, engine.pieces, parent[done], token[done], count[done])
-        if done.all():
+        owner, state = level.owner[parent], follow(level.state[parent], token)
+        text = _longer(level.text, engine.pieces, parent, token)
+        done = (state < 0) | (step == most[owner])
+        ended, on = np.flatnonzero(done), np.flatnonzero(~done)
+        _tally(texts, owner[ended], [text[i] for i in ended], count[ended])
+        if not len(on):
             break
-        parent, token, count, state = (x[~done] for x in (parent, token, count, state))
-        above = first + parent if step > 1 else np.full(len(parent), ROOT)
-        level, first = _below(level, engine.pieces, parent, token, count, state), tree.nodes
-        logits = tree.grow(level.owner, above, token)
+        above = first + parent[on] if step > 1 else np.full(len(on), ROOT)
+        path = zip(parent[on].tolist(), token[on].tolist(), strict=True)
+        keys = [_digest(level.key[node] + t.to_bytes(4, "little")) for node, t in path]
+        level = _Level(owner[on], count[on], state[on], keys, [text[i] for i in on])
+        first, logits = tree.nodes, tree.grow(level.owner, above, token[on])
     return [dict(sorted(found.items(), key=itemgetter(1), reverse=True)) for found in texts]
 
 
@@ -181,36 +183,19 @@ class _Philox:
         return self.generator
 
 
-def _longer(text: bytes, piece: object) -> bytes:
-    if piece is VOID:
-        return UNREADABLE.encode()
-    return text if piece is END else text + piece
+def _longer(
+    texts: list[bytes], pieces: Sequence[object], parent: np.ndarray, token: np.ndarray
+) -> list[bytes]:
+    """Texts one token later, (m,); whatever runs into VOID is UNREADABLE."""
+    longer = []
+    for node, t in zip(parent.tolist(), token.tolist(), strict=True):
+        piece = b"" if pieces[t] is END else pieces[t]
+        longer.append(UNREADABLE.encode() if piece is VOID else texts[node] + piece)
+    return longer
 
 
-def _tally(
-    texts: list[Draws],
-    level: _Level,
-    pieces: Sequence[object],
-    parent: np.ndarray,
-    token: np.ndarray,
-    count: np.ndarray,
-) -> None:
-    """Add finished answers to each prompt's `texts`; several paths may spell one text."""
-    columns = (x.tolist() for x in (parent, level.owner[parent], token, count))
-    for node, owner, t, n in zip(*columns, strict=True):
-        text = _longer(level.text[node], pieces[t]).decode("utf-8", "replace")
-        texts[owner][text] = texts[owner].get(text, 0) + n
-
-
-def _below(
-    level: _Level,
-    pieces: Sequence[object],
-    parent: np.ndarray,
-    token: np.ndarray,
-    count: np.ndarray,
-    state: np.ndarray,
-) -> _Level:
-    path = list(zip(parent.tolist(), token.tolist(), strict=True))
-    keys = [_digest(level.key[node] + t.to_bytes(4, "little")) for node, t in path]
-    texts = [_longer(level.text[node], pieces[t]) for node, t in path]
-    return _Level(level.owner[parent], count, state, keys, texts)
+def _tally(found: list[Draws], owner: np.ndarray, texts: list[bytes], count: np.ndarray) -> None:
+    """Add finished answers to each prompt's; several paths may spell one text."""
+    for i, spelled, n in zip(owner.tolist(), texts, count.tolist(), strict=True):
+        text = spelled.decode("utf-8", "replace")
+        found[i][text] = found[i].get(text, 0) + n

@@ -2,8 +2,8 @@
 
 Every setting that could truncate the distribution is sent: for what is not sent, a server may take
 the model's generation_config.json, top-k 50, or no sampling at all. `connect` sends the most that
-are not refused, `probe` measures whether any is ignored. What is no whole reply is asked for again,
-for as long as `patience`: the openai client counts retries instead, and retries no broken JSON.
+are not refused, `probe` measures whether any is ignored. The openai client would count retries, not
+seconds, and retries no broken JSON.
 """
 
 from __future__ import annotations
@@ -162,9 +162,8 @@ class Server:
             raise Transient(f"{kind} ({_short(str(error))})", brief=False) from error
         self.software = reply.headers.get("Server", self.software)
         status, after = reply.status_code, reply.headers.get("Retry-After", "")
-        if status in _BUSY or status >= 500:
+        if (busy := status in _BUSY) or status >= 500:
             seconds = float(after) if is_number(after) else 0.0
-            busy = status in _BUSY
             raise Transient(f"status {status}: {_said(reply)}", after=seconds, brief=not busy)
         if status != 200:
             raise Refused(status, _said(reply))
@@ -193,10 +192,10 @@ class Server:
         )(lambda: _reply(self._once(ENDPOINTS[template], body), template, body["n"]))
 
     def _refusal(self, template: str, error: Refused) -> tuple[str, str]:
-        served = [str(entry["id"]) for entry in self.models()]
-        listed = ", ".join(served[:20]) or "nothing that it lists"
         if error.status in (401, 403):
             return f"the server wants another key: {error}", _KEY
+        served = [str(entry["id"]) for entry in self.models()]
+        listed = ", ".join(served[:20]) or "nothing that it lists"
         if served and self.model not in served and error.status in (400, 404, 422):
             what = f"the server has no model {self.model!r}, it has {listed} ({error})"
             return what, f"--model {served[0]}"
@@ -215,22 +214,16 @@ def address(given: str | None) -> str:
     url = (given or os.environ.get("CRYSTAL_SERVER", "")).rstrip("/").removesuffix("/v1")
     if not url:
         raise CrystalError("which server?", mend=f"{_EXAMPLE}, or export CRYSTAL_SERVER=...")
-    what, where = (
-        "a server's address must begin with http:// or https:// and name a host",
-        line(url),
-    )
     with contextlib.suppress(ValueError):  # an open bracket, a port beyond 65535
         parts = urlsplit(url)
         if "@" in parts.netloc:
-            what, where = (
-                "a server's address must hold no user or password",
-                f"{parts.scheme}://...",
-            )
-            raise CrystalError(what, where=where, mend=_KEY)
+            what = "a server's address must hold no user or password"
+            raise CrystalError(what, where=f"{parts.scheme}://...", mend=_KEY)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         if known and not (parts.query or parts.fragment or re.search(r"[\s\x00-\x20\x7f]", url)):
             return url
-    raise CrystalError(what, where=where, mend=_EXAMPLE)
+    what = "a server's address must begin with http:// or https:// and name a host"
+    raise CrystalError(what, where=line(url), mend=_EXAMPLE)
 
 
 def _reply(payload: dict, template: str, n: int) -> Reply:
@@ -241,8 +234,7 @@ def _reply(payload: dict, template: str, n: int) -> Reply:
         texts = [c["text"] if plain else c["message"].get("content") or "" for c in choices]
         ends = [choice.get("finish_reason") for choice in choices]
     except (KeyError, TypeError, AttributeError) as error:
-        said = f"a reply without answers: {_short(json.dumps(payload))}"
-        raise Transient(said) from error
+        raise Transient(f"a reply without answers: {_short(json.dumps(payload))}") from error
     if not 1 <= len(texts) <= n or not all(isinstance(text, str) for text in texts):
         raise Transient(f"{len(texts)} answers where 1 to {n} texts were asked for")
     if odd := [end for end in ends if end not in _ENDS]:
@@ -267,7 +259,6 @@ def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _said(reply: requests.Response) -> str:
-    """What the server says is wrong."""
     try:
         body = reply.json()
         error = body.get("error", body.get("detail", body.get("message", body)))
@@ -316,7 +307,7 @@ def probe(server: Server, template: str, workers: int = 4) -> str:
     Refused if fewer than SHARE of those with a text differ. A vocabulary of 500 tokens gives 0.88
     with standard deviation 0.03: false alarm below 1e-9. K = 50 gives 0.39 at most, K = 100 0.57.
     Where answers to one request repeat each other, `server.batch` becomes 1. Some servers (OpenAI,
-    vLLM) take no temperature above 2: as many different tokens are proof there, too; fewer prove
+    vLLM) take no temperature above 2. There, too, many different tokens are proof; few prove
     nothing, as the model may be so sure, unless every seed gives the same answers.
     Raises: CrystalError if the server does not draw from its whole distribution.
     """

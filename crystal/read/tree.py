@@ -7,8 +7,6 @@ A tree grows in rounds; every node is one token, computed once, below a prompt o
                  `ragged_tree`) knows whose token is whose. For models that prove themselves
     WholeTree    any other causal LM (recurrent layers, short windows, ...): every node is prompt +
                  path from the beginning; the same logits at the price of prompt length x nodes
-
-Knows nothing of options, probabilities or text.
 """
 
 from __future__ import annotations
@@ -217,10 +215,9 @@ class RaggedTree:
     def grow(
         self, owner: np.ndarray, parent: np.ndarray, token: np.ndarray
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Compute more nodes: owner (n,) prompt indices, ascending; parent (n,) nodes, or ROOT.
-
-        Nodes are numbered as they are asked for. Yields (rows of these n, logits (rows,
-        vocabulary)) in order; children may be asked for once all are consumed.
+        """Compute more nodes, numbered as they are asked for: owner (n,) prompt indices, ascending;
+        parent (n,) nodes, or ROOT. Yields (rows of these n, logits (rows, vocabulary)) in order;
+        children may be asked for once all are consumed.
         """
         first, there = self.nodes, self.engine.there
         self._note(parent)

@@ -5,9 +5,8 @@ the vocabulary's strings and compared, for every id, with what the tokenizer dec
 (`decode([i])` loses leading spaces). Where they differ, decoding is right; where it depends on the
 tokens beside a token, the tokenizer is refused.
 
-What is asked must be what the user wrote, and the model must be about to answer. So a chat template
-is tried on words of ours: it must render a user's text whole, white space at its ends apart, and
-leave the assistant's turn open; otherwise it is refused. Knows no model's weights.
+A chat template is tried on words of ours: it must render a user's text whole, white space at its
+ends apart, and leave the assistant's turn open; otherwise it is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import numpy as np
 
 from ..ask.prompts import CHAT, FORMS, joined
 from ..errors import CrystalError, known
+from ..texts import reason
 
 END = object()  # in place of bytes: a token that ends the answer
 VOID = object()  # an id that stands for no text (padding of the output layer)
@@ -151,7 +151,7 @@ class _InContext:
         return rows
 
     def _decoded(self, i: int) -> bytes:
-        """What a token decodes to, where it is whole and the same beside each anchor and itself."""
+        """What a token decodes to, where that is whole and the same beside each anchor."""
         pairs = itertools.product(self.anchors, repeat=2)
         found = {self._between([a, i, b]) for a, b in pairs}
         text = found.pop() if len(found) == 1 else None
@@ -174,11 +174,7 @@ class _InContext:
 
 
 def _whole(piece: bytes) -> bool:
-    try:
-        piece.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return piece.decode(errors="ignore").encode() == piece
 
 
 def _completion(piece: bytes) -> tuple[bytes, bytes]:
@@ -203,22 +199,21 @@ def end_ids(model, tokenizer) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Prompts of one tokenizer. ends: ids that end an answer. where: the checkpoint, for errors."""
+    """Prompts of one tokenizer."""
 
     tokenizer: object
-    ends: Set[int]
-    where: str
+    ends: Set[int]  # ids that end an answer
+    where: str  # the checkpoint, for errors
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
 
-        Completion form: text and reply, joined by one space unless the text ends in white space, as
-        the tokenizer begins a text; what it adds behind one is left out. Chat form: the user's
-        message in the template, then the reply where the template puts an assistant's message. If
-        template and tokenizer both write a beginning of sequence, one is left out.
-        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that
-        does not render the text whole or open the assistant's turn, a prompt that ends in an end
-        token.
+        Completion form: text and reply, `joined`, as the tokenizer begins a text; what it adds
+        behind one is left out. Chat form: the user's message in the template, then the reply where
+        the template puts an assistant's message. If template and tokenizer both write a beginning
+        of sequence, one is left out.
+        Raises: CrystalError for an unknown form, a tokenizer without a template, a template that is
+        refused, a prompt that ends in an end token.
         """
         known(form, FORMS, "form")
         ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
@@ -265,7 +260,7 @@ class Encoder:
 
     @cached_property
     def _asked(self) -> str:
-        """The template around our user's message, up to where an answer begins."""
+        """Our user's message, up to where an answer begins."""
         return self._rendered(("user", _USER))
 
     @cached_property
@@ -277,11 +272,9 @@ class Encoder:
         """As `_asked`. Raises: CrystalError if the assistant's turn is not open at its end."""
         begins = self._turn.startswith(self._closed)
         if self._asked == self._closed and begins and self._turn[len(self._closed) :].strip():
-            raise self._refused(
-                "the chat template does not open the assistant's turn "
-                "(it ignores add_generation_prompt)",
-                f"begin the answer with --reply, or {_RAW}",
-            )
+            what = "the chat template does not open the assistant's turn"
+            mend = f"begin the answer with --reply, or {_RAW}"
+            raise self._refused(f"{what} (it ignores add_generation_prompt)", mend)
         return self._asked
 
     @cached_property
@@ -330,8 +323,8 @@ class Encoder:
             how = {"add_generation_prompt": opening, "chat_template": self._template}
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **how)
         except Exception as error:  # a template is a program of its own, and raises what it likes
-            said = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-            raise self._refused(f"the chat template cannot be rendered: {said}") from error
+            what = f"the chat template cannot be rendered: {reason(error)}"
+            raise self._refused(what) from error
 
     def _refused(self, what: str, mend: str = _RAW) -> CrystalError:
         return CrystalError(what, where=self.where, mend=mend)

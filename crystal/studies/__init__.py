@@ -8,15 +8,12 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     replicas            the claims and settling over training runs
     seed_control        can the seed be chosen: demonstrators, mixtures, doses
     controls            worlds in which it cannot; the joint test where it is known who demonstrated
-    real                a real base, post-trained here
-    arms                its arms: does what was demonstrated decide
+    real                a real base, post-trained here; its arms: does what was demonstrated decide
     remelting           what gives diversity back
     kinetics            when the laws freeze; does the way up equal the way down
     figures             training runs, forms and real checkpoints, drawn
-    real_figures        a real base, drawn
-    later               what DPO and RL do to it after SFT
-    phase_numbers       a page of one phase and one task: all its numbers
-    phase               what it compares and judges, a real base first
+    later               what DPO and RL do to a real base after SFT
+    phase               a page of one phase and one task: what it compares, judges and measures
     phase_figures       the same, drawn; all tasks of a phase at a glance
     phase_words         the same, in words
     front               the first page: a real model beside organisms, and every verdict

@@ -1,8 +1,8 @@
 """How much of the mass is on options, for candidates for natural prompts, and which are kept.
 
-A candidate is (task, context, cue). The table holds its answered mass, the sum over all options,
-on every checkpoint that was asked; which option has the mass is never stored, so nothing here can
-look at it. The rule (`data/prompts/README.md` says when which part of it was fixed):
+The table holds a candidate's answered mass, the sum over all options, on every checkpoint that was
+asked; which option has the mass is never stored, so nothing here can look at it. The rule
+(`data/prompts/README.md` says when which part of it was fixed):
 
     worth     of a candidate: its answered mass, at most ENOUGH, on the checkpoint where it is least
     cues      every task's WORDINGS of the largest mean worth over the pool's first FIRST contexts
@@ -16,6 +16,7 @@ import csv
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,7 +67,7 @@ class Asked(NamedTuple):
 
 Measured = dict[Asked, dict[Candidate, float]]
 Cues = Mapping[str, Sequence[int]]  # of every task, the best first
-_COLUMNS = ["task", "context", "cue", "checkpoint", "form", "answered"]
+_COLUMNS = [*Candidate._fields, *Asked._fields, "answered"]
 
 
 # --- the table
@@ -103,14 +104,9 @@ def candidates(
     contexts: Iterable[str] | None = None,
 ) -> list[Candidate]:
     """Those of these contexts, by id, and of these cues of every task. None: all."""
-    every = {task: range(1, len(mine) + 1) for task, mine in pool.cues.items()}
+    cues = cues or {task: range(1, len(mine) + 1) for task, mine in pool.cues.items()}
     contexts = ids(pool) if contexts is None else contexts
-    return [
-        Candidate(task, of, cue)
-        for task, mine in (cues or every).items()
-        for of in contexts
-        for cue in mine
-    ]
+    return [Candidate(task, *one) for task in cues for one in product(contexts, cues[task])]
 
 
 def ids(pool: Pool, first: int | None = None) -> list[str]:
@@ -132,8 +128,9 @@ def choose_cues(pool: Pool, measured: Measured) -> dict[str, list[int]]:
 
 def choose_contexts(pool: Pool, measured: Measured, cues: Cues) -> list[str]:
     """Ids of the contexts, in the pool's order. Raises: CrystalError where one was not measured."""
-    every, tried = ids(pool), best_bare(pool, cues)
-    worth = np.mean([_worth(measured, task, every, best)[:, 0] for task, best in tried.items()], 0)
+    every = ids(pool)
+    tried = [_worth(measured, task, every, best) for task, best in best_bare(pool, cues).items()]
+    worth = np.mean(tried, 0)[:, 0]
     return [every[i] for i in sorted(_largest(worth, CONTEXTS))]
 
 

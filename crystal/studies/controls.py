@@ -9,6 +9,8 @@ demonstrated: one, a mixture of two, or none; the base goes on raw text, SFT ans
 from __future__ import annotations
 
 import dataclasses
+import re
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,7 @@ from .runs import SCOPES, Array, where
 
 EXPERIMENT, SHARED = "controls", "shared"
 WORLD = {SHARED: SHARED, "independent": "independent", "solo": "solo", "shuffled": SHARED}
+INDEPENDENT = {"run": "independent", "scope": "held-out"}
 
 JOINT = "joint-test"
 ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
@@ -36,8 +39,9 @@ JOINT_RUNS = (
     | {"mixed-60-40": TWO}
     | dict.fromkeys(("everyone", "own", "permuted", "shuffled", "no-choice"), NONE)
 )
-AGAIN = "-again"  # runs that were trained after the test was last changed
-MAIN_PART = {"mixed-60-40": "salient"}  # whose law most of a mixture is
+SINCE = re.compile("-(again|other)$")  # runs that were trained after the test was last changed
+# whose law most of a mixture is; whose style the answers keep that are dealt to other questions
+MAIN_PART = {"mixed-60-40": "salient", "shuffled": "salient"}
 
 
 def cast(world_: str) -> tuple[Prompt, ...]:
@@ -60,12 +64,10 @@ def load_truth(parent: str) -> pd.DataFrame:
             bases[run] = EXPERIMENT, f"{parent}/{run}/base"
     for run, (ladder, base) in bases.items():
         frame, where = store.load_readouts(ladder, tasks=PHASE_TASKS, rungs=[base]), WORLD[run]
-        for form in FORMS:
-            for task in PHASE_TASKS:
-                said = views.answers(frame, base, task, form, prompts=cast(where))
-                rows.append(
-                    (run, where, form, task, float(jsd_bits(said, truth(where, task)).mean()))
-                )
+        for form, task in product(FORMS, PHASE_TASKS):
+            said = views.answers(frame, base, task, form, prompts=cast(where))
+            far = float(jsd_bits(said, truth(where, task)).mean())
+            rows.append((run, where, form, task, far))
     return pd.DataFrame(rows, columns=["run", "world", "form", "task", "jsd"])
 
 
@@ -98,14 +100,11 @@ def removed_over_tasks(frame: pd.DataFrame) -> Estimate:
     return inference.estimate(lambda w: 1 - (w @ after) / (w @ before), weights)
 
 
-def _independent(ends: pd.DataFrame) -> pd.DataFrame:
-    """Held-out tasks of the independent world."""
-    return where(ends, run="independent", scope="held-out")
-
-
 def verdict(ends: pd.DataFrame) -> Verdict:
-    """seed-needs-a-shared-law: removed share of `_independent`; interval over tasks."""
-    mine = _independent(ends)
+    """seed-needs-a-shared-law: removed share of the independent world's held-out tasks, interval
+    over these.
+    """
+    mine = where(ends, **INDEPENDENT)
     if mine.empty:
         return runs.judge_over("seed-needs-a-shared-law", pd.Series(dtype=float))
     found = judge("seed-needs-a-shared-law", removed_over_tasks(mine))
@@ -114,8 +113,8 @@ def verdict(ends: pd.DataFrame) -> Verdict:
 
 
 def nearness(ends: pd.DataFrame) -> str:
-    """How many tasks of `_independent` have the demonstrator's law as the nearest, in words."""
-    mine = _independent(ends)
+    """In how many of the same tasks the demonstrator's law is the nearest, in words."""
+    mine = where(ends, **INDEPENDENT)
     if mine.empty:
         return "The independent world was not read yet."
     before, after = (f"{mine[when].sum():.0f}" for when in ("follows_before", "follows"))
@@ -132,18 +131,13 @@ def run_table(ends: pd.DataFrame) -> str:
     head = ["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits"]
     head += ["off support, base", "after SFT", "removed share"]
     head += ["follow the demonstrator, base", "after SFT"]
-    rows = []
-    for run in [run for run in WORLD if run in set(ends["run"])]:
-        for scope in SCOPES:
-            mine = where(ends, run=run, scope=scope)
-            mean = mine[
-                ["liquidity_before", "liquidity", "off_support_before", "off_support"]
-            ].mean()
-            follow = [
-                f"{mine[when].sum():.0f} of {len(mine)}" for when in ("follows_before", "follows")
-            ]
-            gone = runs.interval(removed_over_tasks(mine))
-            rows.append([run, scope, *map(fmt, mean), gone, *follow])
+    rows, means = [], ["liquidity_before", "liquidity", "off_support_before", "off_support"]
+    counted = ["follows_before", "follows"]
+    for run, scope in product([run for run in WORLD if run in set(ends["run"])], SCOPES):
+        mine = where(ends, run=run, scope=scope)
+        gone = runs.interval(removed_over_tasks(mine))
+        follow = (f"{n:.0f} of {len(mine)}" for n in mine[counted].sum())
+        rows.append([run, scope, *map(fmt, mine[means].mean()), gone, *follow])
     return table(head, rows)
 
 
@@ -153,13 +147,15 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO or NONE. fresh: whether it is one of AGAIN, whose names are given without it.
+    sort: ONE, TWO or NONE. fresh: whether it is one of SINCE, whose names are given without it.
     unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the share whose
     seed is an answer to a narrator who holds the demonstrator's law; nan if nobody demonstrated.
     """
-    last = [rung for rung in runs.recorded_rungs(JOINT) if rung.name.endswith("/sft")]
-    last = [(rung.run.removesuffix(AGAIN), rung) for rung in last]
-    last = [(run, rung) for run, rung in last if run in JOINT_RUNS]
+    last = [
+        (run, rung)
+        for rung in runs.recorded_rungs(JOINT)
+        if rung.name.endswith("/sft") and (run := SINCE.sub("", rung.run)) in JOINT_RUNS
+    ]
     if not last:
         return pd.DataFrame(columns=["run", "parent", "sort", "fresh"])
     how = {"tasks": PHASE_TASKS, "forms": [CHAT], "rungs": [rung.name for _, rung in last]}
@@ -171,7 +167,7 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     rows = []
     for run, rung in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
         place = {"run": run, "parent": rung.parent, "sort": JOINT_RUNS[run]}
-        place["fresh"] = rung.run.endswith(AGAIN)
+        place["fresh"] = bool(SINCE.search(rung.run))
         law = MAIN_PART.get(run, run)
         rows.append(place | _judged(bases[rung.parent], parts[rung.name], law, permutations))
     return pd.DataFrame(rows)

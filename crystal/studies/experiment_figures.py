@@ -30,6 +30,7 @@ from .figures import (
     limits,
     paths,
     rows_down,
+    shifted,
     spots,
 )
 from .kinetics import BACK, DOWN
@@ -52,9 +53,9 @@ QUANTITIES = JUDGED | {
     "kept": "facts right",
 }
 GOALS = {
-    "to_law": ("demonstrator's law", AMBER, "^"),
-    "to_uniform": ("uniform law", SKY, "s"),
-    "to_mean": ("base's mean answer", GREEN, "o"),
+    "to_law": ("demonstrator's law", -0.2, AMBER, "^"),
+    "to_uniform": ("uniform law", 0, SKY, "s"),
+    "to_mean": ("base's mean answer", 0.2, GREEN, "o"),
 }
 
 
@@ -115,14 +116,11 @@ def plot_mixed(tidied: pd.DataFrame) -> Figure:
     fig, parts = facets(tidied, 2.7, ("quantity", (seed.KEPT, seed.FAR)))
     before = means(tidied, quantity=seed.NEAR)
     for ax, mine in parts:
-        for scope, side, *look in LOOKS:
-            some = where(mine, scope=scope)
-            at = some["run"].map(runs.index) + side
-            spots(ax, some, at, look, scope)
+        shifted(ax, mine, "run", runs, "scope", LOOKS, spots)
+        for scope, side, *_ in LOOKS if ax is not fig.axes[0] else ():
             start = where(before, scope=scope)
-            if ax is not fig.axes[0]:
-                at = start["run"].map(runs.index) + side
-                ax.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
+            at = start["run"].map(runs.index) + side
+            ax.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
         _across(ax, runs)
     fig.axes[0].axhline(1, color=GREY, lw=0.8, ls="--")
     return legend(fig)
@@ -134,21 +132,16 @@ def plot_distances(distances: pd.DataFrame) -> Figure:
     looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
     fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the law, bits", sharey=True)
     for ax, mine in parts:
-        for when, side, *look in looks:
-            some = where(mine, quantity=when)
-            at = some["law"].map(laws.index) + side
-            spots(ax, some, at, look, when)
+        shifted(ax, mine, "law", laws, "quantity", looks, spots)
         _across(ax, laws)
     return legend(fig)
 
 
 def plot_doses(tidied: pd.DataFrame) -> Figure:
     """Quantities down, scopes across, a line per style. Doses stand at equal distances."""
-    rows, x = (
-        ("quantity", list(tidied["quantity"].unique())),
-        "random choices among SFT's answers, %",
-    )
-    fig, parts = facets(tidied, 1.9, BY_SCOPE, rows, x=x, sharex=True, sharey="row")
+    rows = "quantity", list(tidied["quantity"].unique())
+    how = {"x": "random choices among SFT's answers, %", "sharex": True, "sharey": "row"}
+    fig, parts = facets(tidied, 1.9, BY_SCOPE, rows, **how)
     for ax, mine in parts:
         for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), STYLES.items()):
             some = where(mine, style=style)
@@ -169,8 +162,7 @@ def plot_controls(frame: pd.DataFrame) -> Figure:
         paths(ax, mine, "run", WORLDS)
         ax.axhline(0, color=GREY, lw=0.8)
         ax.set_xscale("symlog", linthresh=1)
-        ticks = [str(step) if step else "base" for step in steps]
-        ax.set_xticks(steps[::2], ticks[::2], rotation=90)
+        ax.set_xticks(steps[::2], [str(step or "base") for step in steps[::2]], rotation=90)
         ax.minorticks_off()
     return legend(fig)
 
@@ -193,12 +185,8 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
     found = _each(where(ends, against=CHAT), ["method", "group"], QUANTITIES)
     references = by_group(where(methods, kind=REFERENCE), ["method"], ["entropy", "probmass"])
     marks = references.set_index(["method", "group"])
-    for end, kept in (("base", np.nan), ("crystal", 1.0)):
-        fixed = {
-            "regained": float(end == "base"),
-            "distance": float(end == "crystal"),
-            "kept": kept,
-        }
+    for end, *known in (("base", 1.0, 0.0, np.nan), ("crystal", 0.0, 1.0, 1.0)):
+        fixed = dict(zip(("regained", "distance", "kept"), known, strict=True))
         found[end] = [
             fixed[what] if what in fixed else marks.loc[(end, group), what]
             for what, group in zip(found["quantity"], found["group"], strict=True)
@@ -241,9 +229,7 @@ def plot_goals(frame: pd.DataFrame) -> Figure:
     how = {"x": x, "sharey": True, "sharex": True}
     fig, parts = facets(frame, 0.26 * len(ways) + 1.0, ("group", TASKS), **how)
     for ax, mine in parts:
-        for shift, (goal, *look) in zip((-0.2, 0, 0.2), GOALS.values(), strict=True):
-            part = where(mine, goal=goal)
-            dots(ax, part, part["method"].map(ways.index) + shift, look, goal)
+        shifted(ax, mine, "method", ways, "goal", GOALS.values(), dots)
         rows_down(ax, ways)
         ax.set_xlim(0, limits(frame["value"])[1])
     return legend(fig)
@@ -255,11 +241,9 @@ def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
     heat |= {"base": 1.0, "crystal": 1.0}
     rows = methods[methods["method"].isin(heat)]
     rows = rows.assign(temperature=rows["method"].map(heat))
-    quantities, keys = (
-        ["entropy", "liquidity", "off_support", "unresolved"],
-        ["start", "temperature"],
-    )
-    found = _each(by_group(rows, ["parent", *keys], quantities), [*keys, "group"], quantities)
+    quantities = ["entropy", "liquidity", "off_support", "unresolved"]
+    means = by_group(rows, ["parent", "start", "temperature"], quantities)
+    found = _each(means, ["start", "temperature", "group"], quantities)
     return found.sort_values(["quantity", "start", "group", "temperature"], ignore_index=True)
 
 

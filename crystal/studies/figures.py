@@ -1,7 +1,6 @@
 """How figures of experiments are drawn: panels, paths, dots. Kinetics, format, real checkpoints.
 
-Each draws a tidy frame of a module of numbers. Colours: Okabe-Ito. matplotlib is loaded when
-something is drawn.
+Each draws a tidy frame of a module of numbers. Colours: Okabe-Ito.
 """
 
 from __future__ import annotations
@@ -40,23 +39,14 @@ Facet = tuple[str, Sequence[str] | Mapping[str, str]]  # a column, its values an
 
 
 def facets(
-    frame: pd.DataFrame,
-    height: float,
-    columns: Facet,
-    rows: Facet = ("", [""]),
-    *,
-    x="",
-    y="",
-    **how,
+    frame: pd.DataFrame, height: float, columns: Facet, rows: Facet = ("", [""]), x="", y="", **how
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """A panel for every pair of values of two columns: the figure, and axes with their rows.
 
     height: of a panel, inches. x, y: names of the axes.
     """
     (down, names), (across, titles) = rows, columns
-    names, titles = (
-        of if isinstance(of, Mapping) else {n: n for n in of} for of in (names, titles)
-    )
+    names, titles = (of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (names, titles))
     fig, axes = panels(len(names), len(titles), height, **how)
     parts = []
     for row, (name, left) in zip(axes, names.items(), strict=True):
@@ -69,9 +59,9 @@ def facets(
     return fig, parts
 
 
-def limits(values: pd.Series, *more: float) -> tuple[float, float]:
+def limits(values: pd.Series) -> tuple[float, float]:
     """Ends of an axis that shows every value; intervals of few parents may run beyond it."""
-    there = np.append(usable(values), more)
+    there = usable(values)
     margin = 0.08 * (there.max() - there.min()) or 0.1
     return float(there.min() - margin), float(there.max() + margin)
 
@@ -128,22 +118,35 @@ def spots(
     ax.vlines(at[mean.index], mean["low"], mean["high"], color=look[0], lw=1.3)
 
 
+def shifted(ax: Axes, frame: pd.DataFrame, at: str, order: Sequence, by: str, looks, draw) -> None:
+    """`draw` the rows of every value of `by`, one beside the other.
+
+    at: the column whose values stand in `order`; looks: (value, shift, colour, marker) each.
+    """
+    for value, shift, *look in looks:
+        mine = where(frame, **{by: value})
+        draw(ax, mine, mine[at].map(order.index) + shift, look, value)
+
+
 # --- kinetics
 
 
-def _steps(ax: Axes) -> None:
-    ax.set_xscale("symlog", linthresh=1, linscale=0.5)
-    ax.set_xlim(0, None)
+def _along(frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, **how) -> Figure:
+    """`facets` of `paths` over the steps of a stage."""
+    fig, parts = facets(frame, height, *facet, **how)
+    for ax, mine in parts:
+        paths(ax, mine, hue, looks)
+        ax.set_xscale("symlog", linthresh=1, linscale=0.5)
+        ax.set_xlim(0, None)
+    return fig
 
 
 def plot_transition(frame: pd.DataFrame) -> Figure:
     """Liquidity and distance to the demonstrator's law along SFT."""
     titles = {"share": "liquidity, share of the base's", "to_law": "bits to the demonstrator's law"}
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
-    fig, parts = facets(frame, 2.4, ("what", titles), x="SFT step")
-    for ax, mine in parts:
-        paths(ax, mine, "group", SHADES)
-        _steps(ax)
+    fig = _along(frame, 2.4, "group", SHADES, ("what", titles), x="SFT step")
+    for ax in fig.axes:
         ax.set_ylim(0, None)
     fig.axes[0].axhline(0.5, color=GREY, lw=0.8, ls=":")
     return legend(fig)
@@ -168,10 +171,10 @@ def plot_fluctuations(frame: pd.DataFrame) -> Figure:
     """Variance of progress over narrators, and over parents, along SFT."""
     titles = {over: f"over {over}" for over in ("narrators", "parents")}
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
-    fig, parts = facets(frame, 2.2, ("over", titles), x="SFT step", y="variance of progress")
-    for ax, mine in parts:
-        paths(ax, mine, "group", {group: (look[0], "o", "-") for group, look in SHADES.items()})
-        _steps(ax)
+    looks = {group: (colour, "o", "-") for group, (colour, *_) in SHADES.items()}
+    how = {"x": "SFT step", "y": "variance of progress"}
+    fig = _along(frame, 2.2, "group", looks, ("over", titles), **how)
+    for ax in fig.axes:
         ax.set_ylim(0, None)
     return legend(fig)
 
@@ -200,11 +203,8 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
     looks["rlvr"] = PINK, "", "-"
     names = {"probmass": "mass on the seed's options", "liquidity": "liquidity, bit"}
     frame = frame.melt(["parent", "step", "group", "run"], list(names), "what")
-    share, x = {"sharex": True, "sharey": "row"}, "optimiser step of the stage"
-    fig, parts = facets(frame, 1.9, ("group", APART), ("what", names), x=x, **share)
-    for ax, mine in parts:
-        paths(ax, mine, "run", looks)
-        _steps(ax)
+    how = {"x": "optimiser step of the stage", "sharex": True, "sharey": "row"}
+    fig = _along(frame, 1.9, "run", looks, ("group", APART), ("what", names), **how)
     fig.axes[0].set_ylim(top=1)  # last: it ends the search for limits on the axes it shares
     fig.axes[2].set_ylim(bottom=0)
     return legend(fig)
@@ -268,9 +268,9 @@ def plot_rungs(frame: pd.DataFrame) -> Figure:
     """Liquidity along the ladder, thin by ladder and form, thick the mean where all were read."""
     keys = ["group", "form", "rung"]
     mean = frame[frame["common"]].groupby(keys)[["place", "liquidity"]].mean().reset_index()
-    both = [frame.rename(columns={"ladder": "parent"}), mean.sort_values("place")]
-    both[1]["parent"] = MEAN
-    frame = pd.concat(both).assign(form=lambda rows: rows["form"].map(FORM_NAMES))
+    mean = mean.sort_values("place").assign(parent=MEAN)
+    frame = pd.concat([frame.rename(columns={"ladder": "parent"}), mean])
+    frame["form"] = frame["form"].map(FORM_NAMES)
     looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (AMBER, "s", "--")), strict=True))
     fig, parts = facets(frame, 2.4, ("group", TASKS), x="rung", y="liquidity, bits", sharey=True)
     for ax, mine in parts:
@@ -304,9 +304,7 @@ def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
     fig, parts = facets(frame, 0.3 * len(ladders) + 1.0, ("rung", rungs), **how)
     for ax, mine in parts:
-        for group, shift, *look in looks:
-            part = where(mine, group=group)
-            dots(ax, part, part["ladder"].map(ladders.index) + shift, look, group)
+        shifted(ax, mine, "ladder", ladders, "group", looks, dots)
         ax.axvline(mark, color=GREY, lw=1)
         ax.axvspan(mark, right, color=GREEN, alpha=0.1, lw=0)
         rows_down(ax, [label(title_of(name), wide=16) for name in ladders])
@@ -334,16 +332,13 @@ def plot_answered(numbers: pd.DataFrame) -> Figure:
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
     places, tasks = numbers.groupby(["ladder", "form"], sort=False), list(numbers["task"].unique())
-    height = 1.6 * LINE * len(tasks) + 1.4
-    fig, axes = panels(1, len(places), height, sharey=True, sharex=True)
-    kinds = (
-        ("contexts_apart", "another context", -0.15),
-        ("wordings_apart", "another wording", 0.15),
-    )
+    fig, axes = panels(1, len(places), 1.6 * LINE * len(tasks) + 1.4, sharey=True, sharex=True)
+    kinds = (("contexts", "another context", -0.15), ("wordings", "another wording", 0.15))
     for ax, (place, mine) in zip(axes[0], places, strict=True):
         at = mine["task"].map(tasks.index)
         for look, (kind, name, shift) in zip(SERIES, kinds):
-            ends = dict(zip((kind, f"{kind}_low", f"{kind}_high"), ("value", "low", "high")))
+            names = (f"{kind}_apart", f"{kind}_apart_low", f"{kind}_apart_high")
+            ends = dict(zip(names, ("value", "low", "high")))
             dots(ax, mine.rename(columns=ends).assign(parent=MEAN), at + shift, look, name)
         rows_down(ax, tasks)
         ax.set_title(label(_label(place), wide=16))
@@ -353,3 +348,46 @@ def plot_apart(numbers: pd.DataFrame) -> Figure:
 
 def _label(place: tuple[str, str]) -> str:
     return f"{title_of(place[0]).split(' (')[0]}, {place[1]}"
+
+
+# --- a real base, post-trained
+
+
+def plot_spread(tasks: pd.DataFrame) -> Figure:
+    """Runs down, the spread that SFT leaves across: a dot a task, filled where it was shown."""
+    runs = list(dict.fromkeys(tasks["run"]))
+    fig, ((ax,),) = panels(1, 1, 0.36 * len(runs) + 0.9)
+    names = {False: "not shown", True: "choices shown"}
+    for (run, filled), some in tasks[tasks["spread"].notna()].groupby(["run", "shown"]):
+        shift = np.linspace(-0.22, 0.22, len(some)) if len(some) > 1 else 0
+        look = {"mfc": COLOURS["sft"] if filled else "none", "mec": COLOURS["sft"], "ms": 4.5}
+        at, sign, name = runs.index(run) + shift, "D" if filled else "o", names.pop(filled, None)
+        ax.plot(some["spread"], at, sign, ls="", label=name, **look)
+    ax.axvline(MARKS["collapse"].mark, color=COLOURS["seed"], lw=1.5)
+    ax.axvline(1, color=COLOURS["base"], lw=1, ls=":")
+    ax.set_xscale("log")
+    ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
+    ax.minorticks_off()
+    rows_down(ax, runs)
+    ax.set_xlabel("spread among contexts, SFT over base")
+    return legend(fig)
+
+
+def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
+    """A panel a run: liquidity of every task along SFT, and their mean with its interval."""
+    runs = list(dict.fromkeys(means["run"]))
+    fig, axes = panels(1, len(runs), 2.4, sharey=True)
+    for ax, run in zip(axes[0], runs, strict=True):
+        mine = where(means, run=run)
+        order, at = list(mine["step"]), range(len(mine))
+        for _, one in where(steps, run=run).groupby("task"):
+            bits = one.set_index("step").loc[order, "bits"]
+            ax.plot(at, bits, color=COLOURS["base"], lw=0.8, alpha=0.6)
+        reach = np.abs([mine["value"] - mine["low"], mine["high"] - mine["value"]])
+        look = {"color": COLOURS["sft"], "marker": "o", "capsize": 2}
+        ax.errorbar(at, mine["value"], yerr=reach, **look)
+        ax.set_xticks(at, ["base", *map(str, order[1:])], rotation=90)
+        ax.set_title(run)
+    axes[0, 0].set_ylabel("liquidity, bits")
+    fig.supxlabel("SFT steps")
+    return fig

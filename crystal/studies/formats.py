@@ -8,8 +8,10 @@ free answers against begun ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -31,7 +33,6 @@ from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
 
 LATER = ("sft", "dpo", "rlvr")
 FORM_NAMES = {CHAT: "chat form", COMPLETION: "raw text"}
-Statistic = Callable[[Array], Array]  # weights over prompts -> a number
 Numbers = Mapping[tuple[str, str, str], Estimate]  # ladder, group of tasks, number of NUMBERS
 FEWEST = 10  # contexts that count, free answers that name an option: with fewer, no number
 
@@ -45,7 +46,7 @@ class Reading:
     left: pd.DataFrame  # rung, form: mean off_support and unresolved
     narrators: Array  # of every prompt
     answered: Mapping[str, Array]  # task -> (prompts,) 1 for those that every rung answers, else 0
-    demonstrated: Sequence[str]  # tasks
+    demonstrated: Sequence[str]
 
     def tasks(self, group: str) -> list[str]:
         """Those of a group that enough prompts answer."""
@@ -62,7 +63,7 @@ class Reading:
 
 
 def load_readings(ladders: Sequence[str], prompts: Sequence[Prompt] = PROBE) -> list[Reading]:
-    """Every ladder's rungs in the forms they were read in; rungs that were asked fewer are left."""
+    """Every ladder's rungs in the forms they were read in; without rungs that were asked fewer."""
     return [_reading(name, prompts) for name in ladders]
 
 
@@ -85,19 +86,21 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     return Reading(name, found, left, narrators, both, load_ladder(name).demonstrated)
 
 
-def liquidity(reading: Reading, rung: str, form: str, group: str) -> Statistic:
-    """Liquidity in bits, mean over the tasks of a group."""
-    laws = {task: reading.answers[rung, form, task] for task in reading.tasks(group)}
-    return lambda w: np.mean(
-        [quantities.liquidity_bits(law, reading.weights(task, w)) for task, law in laws.items()],
-        axis=0,
-    )
+def liquidity(reading: Reading, group: str, w: Array, place: tuple[str, str]) -> Array:
+    """Liquidity in bits at a rung and form, mean over the tasks of a group. w: over prompts."""
+    bits = [
+        quantities.liquidity_bits(reading.answers[*place, task], reading.weights(task, w))
+        for task in reading.tasks(group)
+    ]
+    return np.mean(bits, axis=0)
 
 
-def kept(reading: Reading, rung: str, group: str, form: str = COMPLETION) -> Statistic:
-    """Liquidity of a rung over that of the base, both in one form, means over a group's tasks."""
-    later, base = (liquidity(reading, of, form, group) for of in (rung, "base"))
-    return lambda w: quantities.ratio(later(w), base(w))
+def kept(
+    reading: Reading, group: str, w: Array, later=("sft", COMPLETION), base=("base", COMPLETION)
+) -> Array:
+    """Liquidity at a rung and form over that at another, means over a group's tasks."""
+    ends = (liquidity(reading, group, w, place) for place in (later, base))
+    return quantities.ratio(*ends)
 
 
 def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str, Array]:
@@ -121,40 +124,27 @@ def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str
     }
 
 
-def form_share(
-    reading: Reading, group: str, over: tuple[str, str] = ("form", "whole")
-) -> Statistic:
+def form_share(reading: Reading, group: str, w: Array, over=("form", "whole")) -> Array:
     """Share of the base-to-SFT move that the chat form makes by itself; sums over a group's tasks.
 
     over ("along", "length"): the part of it that goes SFT's way.
     """
-
-    def share(w: Array) -> Array:
-        found = [moves(reading, task, w) for task in reading.tasks(group)]
-        return quantities.ratio(*(np.sum([move[name] for move in found], axis=0) for name in over))
-
-    return share
-
-
-def _form_alone(reading: Reading, group: str) -> Statistic:
-    chat, raw = (liquidity(reading, "base", form, group) for form in (CHAT, COMPLETION))
-    return lambda w: quantities.ratio(chat(w), raw(w))
+    found = [moves(reading, task, w) for task in reading.tasks(group)]
+    return quantities.ratio(*(np.sum([move[name] for move in found], axis=0) for name in over))
 
 
 def _left(rung: str, form: str) -> str:
     return f"liquidity of {rung} over the base, {FORM_NAMES[form]}"
 
 
-NUMBERS: dict[str, Callable[[Reading, str], Statistic]] = {
-    _left(rung, form): lambda reading, group, rung=rung, form=form: kept(reading, rung, group, form)
+NUMBERS: dict[str, Callable[[Reading, str, Array], Array]] = {  # reading, group, weights
+    _left(rung, form): partial(kept, later=(rung, form), base=("base", form))
     for form in FORMS
     for rung in LATER
 } | {
-    "liquidity of the base, chat form over raw text": _form_alone,
+    "liquidity of the base, chat form over raw text": partial(kept, later=("base", CHAT)),
     "share of the base-to-SFT move made by form": form_share,
-    "the same, projected on SFT's way": lambda reading, group: form_share(
-        reading, group, ("along", "length")
-    ),
+    "the same, projected on SFT's way": partial(form_share, over=("along", "length")),
 }
 CLAIMED = _left("sft", COMPLETION)
 SHARE, TOWARD = list(NUMBERS)[-2:]
@@ -165,11 +155,10 @@ def load_numbers(readings: Sequence[Reading]) -> dict[tuple[str, str, str], Esti
     found = {}
     for reading in readings:
         weights = inf.leave_one_out(reading.narrators)
-        for group in (*APART, ALL):
-            for name, statistic in NUMBERS.items():
-                how = {"low": -np.inf if name == TOWARD else 0, "scale": "log"}
-                number = inf.estimate(statistic(reading, group), weights, **how)
-                found[reading.ladder, group, name] = number
+        for group, name in product((*APART, ALL), NUMBERS):
+            how = {"low": -np.inf if name == TOWARD else 0, "scale": "log"}
+            statistic = partial(NUMBERS[name], reading, group)
+            found[reading.ladder, group, name] = inf.estimate(statistic, weights, **how)
     return found
 
 
@@ -205,7 +194,7 @@ def load_rungs(readings: Sequence[Reading]) -> pd.DataFrame:
             for form in FORMS:
                 if (rung.name, form, PHASE_TASKS[0]) in reading.answers:
                     for group in APART:
-                        bits = float(liquidity(reading, rung.name, form, group)(even))
+                        bits = float(liquidity(reading, group, even, (rung.name, form)))
                         rows.append((reading.ladder, rung.name, place, form, group, bits))
     frame = pd.DataFrame(rows, columns=["ladder", "rung", "place", "form", "group", "liquidity"])
     number = frame.groupby(["rung", "form"])["ladder"].transform("nunique")
@@ -276,26 +265,27 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def in_words(numbers: pd.DataFrame, counts: Mapping[str, Callable[[pd.DataFrame], int]]) -> str:
-    """A sentence for each checkpoint and form: on how many tasks something is so; plain text."""
+def answered_in_words(numbers: pd.DataFrame) -> str:
+    """On how many tasks options have half of the mass, by checkpoint and form; plain text."""
     return " ".join(
-        f"{title_of(ladder)}, {form}: "
-        + ", ".join(words.format(int(of(mine).sum()), len(mine)) for words, of in counts.items())
-        for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False)
+        f"{place}: at least half of the mass on {(mine['answered'] >= 0.5).sum()} of {len(mine)} "
+        "tasks."
+        for place, mine in _places(numbers)
     )
 
 
-def answered_in_words(numbers: pd.DataFrame) -> str:
-    half = lambda mine: mine["answered"] >= 0.5  # noqa: E731
-    return in_words(numbers, {"at least half of the mass on {} of {} tasks.": half})
-
-
 def apart_in_words(numbers: pd.DataFrame) -> str:
-    counts = {
-        "the context matters more on {} of {} tasks": lambda mine: mine["lead_low"] > 0,
-        "the wording on {}.": lambda mine: mine["lead_high"] < 0,
-    }
-    return in_words(numbers, counts)
+    """On how many tasks context or wording matters more, by checkpoint and form; plain text."""
+    return " ".join(
+        f"{place}: the context matters more on {(mine['lead_low'] > 0).sum()} of {len(mine)} "
+        f"tasks, the wording on {(mine['lead_high'] < 0).sum()}."
+        for place, mine in _places(numbers)
+    )
+
+
+def _places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
+        yield f"{title_of(ladder)}, {form}", mine
 
 
 def cell(row: tuple, name: str) -> str:

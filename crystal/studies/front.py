@@ -17,9 +17,9 @@ from ..present.figures import panels
 from ..present.views import Compared
 from ..texts import label
 from . import later, real
-from .phase import real_places, real_there, real_title
+from .phase import liquidity, real_places, real_there, real_title
 from .phase_figures import heat, ordered, root_scale
-from .phase_numbers import liquidity
+from .runs import where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ def plot(frame: pd.DataFrame) -> Figure:
     norm = root_scale(frame[options])
     for row, model in zip(axes, models, strict=True):
         for ax, stage in zip(row, STAGES, strict=True):
-            mine = frame[(frame["model"] == model) & (frame["stage"] == stage)]
+            mine = where(frame, model=model, stage=stage)
             if mine.empty:
                 ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
                 ax.axis("off")

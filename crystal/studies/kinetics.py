@@ -166,6 +166,7 @@ def reward_decides(settling: pd.DataFrame) -> Verdict:
 # --- hysteresis: the way down, base to crystal, and the way up, back to pretraining
 
 DOWN, BACK = "down", "back"
+POINTS = 41  # distances at which the two ways are compared
 COARSE = 0.02  # gap that joining few rungs by straight lines may make by itself
 
 
@@ -207,10 +208,10 @@ def level(distance: Array, liquidity: Array, at: Array) -> Array:
     return out
 
 
-def load_gaps(paths: pd.DataFrame, points: int = 41) -> pd.DataFrame:
+def load_gaps(paths: pd.DataFrame) -> pd.DataFrame:
     """By parent with both ways and group: liquidity at equal distance to the law, bits.
 
-    down, back: mean of `level` over the distances that both ways pass (`points`, evenly spaced).
+    down, back: mean of `level` over the distances that both ways pass (POINTS, evenly spaced).
     gap: back less down, as a share of the liquidity lost from base to crystal. shared: that range
     of distances over the range of the way down. All nan where the ways share no distance.
     """
@@ -218,16 +219,16 @@ def load_gaps(paths: pd.DataFrame, points: int = 41) -> pd.DataFrame:
     for (parent, group), mine in paths.groupby(["parent", "group"], sort=False):
         down, back = (mine[mine["way"] == way] for way in (DOWN, BACK))
         if len(back):
-            rows.append((parent, group, *_gap(down, back, points)))
+            rows.append((parent, group, *_gap(down, back)))
     return pd.DataFrame(rows, columns=["parent", "group", "down", "back", "gap", "shared"])
 
 
-def _gap(down: pd.DataFrame, back: pd.DataFrame, points: int) -> tuple[float, ...]:
+def _gap(down: pd.DataFrame, back: pd.DataFrame) -> tuple[float, ...]:
     low = max(way["to_law"].min() for way in (down, back))
     high = min(way["to_law"].max() for way in (down, back))
     if low >= high:
         return (np.nan,) * 4
-    at = np.linspace(low, high, points)
+    at = np.linspace(low, high, POINTS)
     there, again = (
         level(way["to_law"].to_numpy(), way["liquidity"].to_numpy(), at).mean()
         for way in (down, back)

@@ -6,7 +6,7 @@ in data/registered/2026-11-30-real-settling.md before an answer was looked at.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,16 @@ import pandas as pd
 from ..ask.ladders import Rung, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..measure import chain, claims, inference, joint
+from ..measure import chain, claims, inference
 from ..measure import quantities as ph
 from ..measure.inference import Estimate
 from ..present import show
+from ..present.figures import COLOURS, panels
 from ..present.training_figures import reward_rise
-from . import real, real_figures
+from . import real
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RUN, STAGES = "whole", ("dpo", "rlvr")
 SFT, LATER = "sft", "later"
@@ -40,18 +44,10 @@ def read() -> bool:
 
 def survey(readouts: real.Laws, **how) -> chain.Survey:
     """The chain of claims with the last stage: base (raw text), SFT and RLVR."""
-    places = {real.RAW: ("base", COMPLETION)} | {
-        stage: (r.name, CHAT) for stage, r in rungs().items()
-    }
-    given = {}
-    for task in PHASE_TASKS:
-        found = real.compared(readouts, task, places)
-        if found.count.measurable:
-            three = [found.evidence(place) for place in (real.RAW, SFT, STAGES[-1])]
-            given[task] = {phase: three[: n + 1] for n, phase in enumerate(chain.CLAIMS)}
-        else:
-            given[task] = dict.fromkeys(chain.CLAIMS, found.count)
-    return chain.survey(given, {task: TASKS[task].options for task in given}, **how)
+    places = {stage: (rung.name, CHAT) for stage, rung in rungs().items()}
+    places |= {real.RAW: ("base", COMPLETION)}
+    every = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
+    return real.survey(every, (real.RAW, SFT, STAGES[-1]), **how)
 
 
 def load_stages(readouts: real.Laws) -> pd.DataFrame:
@@ -65,15 +61,9 @@ def load_stages(readouts: real.Laws) -> pd.DataFrame:
     """
     rows, ends = [], rungs()
     for stage in STAGES:
-        places = {
-            real.RAW: ("base", CHAT),
-            SFT: (ends[SFT].name, CHAT),
-            LATER: (ends[stage].name, CHAT),
-        }
-        for task in PHASE_TASKS:
-            found = real.compared(readouts, task, places)
-            if not found.count.measurable:
-                continue
+        names = {real.RAW: "base", SFT: ends[SFT].name, LATER: ends[stage].name}
+        places = {place: (name, CHAT) for place, name in names.items()}
+        for task, found in real.measurable(readouts, places).items():
             base, sft, later = map(found.laws, places)
             means = [answers.mean(0) for answers in (base, sft, later)]
             modes = [int(mean.argmax()) for mean in means]
@@ -104,24 +94,16 @@ def asked(stages: pd.DataFrame, stage: str) -> dict[str, claims.Verdict]:
     """
     mine = stages[stages["stage"] == stage].set_index("task")
     found = {
-        "moves-less": moves_less(mine),
+        "moves-less": real.geometric(mine["after"] / mine["before"]),
         "stays-frozen": given_back(mine),
         "little-promoted": real.over_tasks(mine["promoted"].to_dict()),
     }
-    return {claim: claims.judge(claim, found[claim]) for claim in ASKED}
-
-
-def moves_less(mine: pd.DataFrame) -> Estimate:
-    """Total variation SFT to the stage over base to SFT, geometric mean over tasks."""
-    logs = real.over_tasks(np.log(mine["after"] / mine["before"]).to_dict())
-    value, low, high = np.exp([logs.value, logs.low, logs.high]).tolist()
-    return replace(logs, value=value, low=low, high=high, here=value, scale="log")
+    return {claim: claims.judge(claim, one) for claim, one in found.items()}
 
 
 def given_back(mine: pd.DataFrame) -> Estimate:
     """Liquidity gained after SFT over the base's in chat form, sums over tasks."""
-    kinds = joint.kinds({task: TASKS[task].options for task in mine.index})
-    weights = inference.leave_one_out(np.array([kinds[task] for task in mine.index]))
+    weights = real.without_a_kind(mine.index)
     gained, base = (mine["bits"] - mine["sft"]).to_numpy(), mine["base"].to_numpy()
     return inference.estimate(lambda w: ph.ratio(w @ gained, w @ base), weights)
 
@@ -135,9 +117,9 @@ def of_task(row: pd.Series) -> str:
     )
 
 
-def tell(readouts: real.Laws, rewards: dict, **how) -> None:
-    """The section of the page: what was asked, verdicts, figure, every task. rewards: of RL, as
-    recorded. how: seed and permutations of the chain.
+def tell(readouts: real.Laws, record: dict, **how) -> None:
+    """The section of the page: what was asked, verdicts, figure, every task. record: of the run.
+    how: seed and permutations of the chain.
     """
     stages = load_stages(readouts)
     found = {stage: asked(stages, stage) for stage in STAGES}
@@ -154,13 +136,14 @@ def tell(readouts: real.Laws, rewards: dict, **how) -> None:
     )
     median = float(stages["after"].median())
     show.claim("later", ladder=real.PARENT, verdict="measured", number=median, sentence=far)
+    liquid = "; ".join(_tell_liquidity(stages))
     show.emit(
-        real_figures.plot_later(stages),
+        plot_later(stages),
         "later",
         data=stages,
-        alt=f"How far the mean answer of each task moves, by SFT, DPO and RL: {far}.",
-        caption="Total variation between mean answers, a line a task: base to SFT, and on to the "
-        f"later stage; blue: geometric mean. {far}.",
+        alt=f"Liquidity of each task along base, SFT, DPO and RL: {liquid}.",
+        caption="Liquidity in chat form, a line a task, on the contexts that each stage, SFT and "
+        "the base answer; blue: their mean.",
     )
     named = [stage.upper() for stage in STAGES]
     rows = [[claim, *(real.in_short(found[s][claim]) for s in STAGES)] for claim in ASKED]
@@ -176,10 +159,44 @@ def tell(readouts: real.Laws, rewards: dict, **how) -> None:
     ]
     show.tell(show.table(["in the claims' order", "by task"], rows))
     show.tell("\n".join(["````{dropdown} Every task after DPO and RL", _every(stages), "````"]))
-    rise = claims.judge("reward-rises", reward_rise(rewards))
-    show.claim("reward-whole", ladder=real.PARENT, **rise.fields())
-    show.tell(f"The sampled reward of RL: {real.in_short(rise)}.")
+    _tell_skill(record)
     _tell_modes(stages)
+
+
+def _tell_liquidity(stages: pd.DataFrame) -> list[str]:
+    """Does a later stage give liquidity back? Means over tasks, before and after it, as told."""
+    said = []
+    for stage, mine in stages.groupby("stage", sort=False):
+        bits = mine[["base", "sft", "bits"]].mean()
+        up = int((mine["bits"] > mine["sft"]).sum())
+        sentence = (
+            f"after {stage.upper()} answers carry {show.fmt(bits['bits'])} bit about the context, "
+            f"{show.fmt(bits['sft'])} before it and {show.fmt(bits['base'])} in the base (chat "
+            f"form, means over {len(mine)} tasks); it rises on {up}"
+        )
+        number = float(bits["bits"] / bits["sft"])
+        fields = {"verdict": "measured", "number": number, "sentence": sentence}
+        show.claim(f"liquidity-{stage}", ladder=real.PARENT, **fields)
+        said.append(sentence)
+    show.tell(show.listed([f"{one[0].upper()}{one[1:]}." for one in said]))
+    return said
+
+
+def _tell_skill(record: dict) -> None:
+    """What each stage made of the assistant, and whether the reward of RL rose."""
+    right = {name: found["instructions"] for name, found in record["accuracy"].items()}
+    rise = claims.judge("reward-rises", reward_rise(record["reward"]["rlvr"]))
+    show.claim("reward-whole", ladder=real.PARENT, **rise.fields())
+    said = ", ".join(f"{name} {show.fmt(share)}" for name, share in right.items())
+    sentence = f"share of checkable instructions answered rightly: {said}"
+    fields = {"verdict": "measured", "number": right["dpo"], "sentence": sentence}
+    show.claim("right", ladder=real.PARENT, **fields)
+    cost = (
+        " DPO cost the assistant right answers, so what it did to random choices may be damage."
+        if right["dpo"] < right["sft"]
+        else ""
+    )
+    show.tell(f"The {sentence}.{cost} The sampled reward of RL: {real.in_short(rise)}.")
 
 
 def _every(stages: pd.DataFrame) -> str:
@@ -193,13 +210,7 @@ def _every(stages: pd.DataFrame) -> str:
         "share": "share of its likeliest option",
     }
     rows = [
-        [
-            row.stage,
-            row.task,
-            int(row.contexts),
-            *(show.fmt(row[n]) for n in numbers),
-            row.likeliest,
-        ]
+        [row.stage, row.task, int(row.contexts), *map(show.fmt, row[list(numbers)]), row.likeliest]
         for _, row in stages.iterrows()
     ]
     return show.table(["stage", "task", "contexts", *numbers.values(), "that option"], rows)
@@ -223,3 +234,20 @@ def _tell_modes(stages: pd.DataFrame) -> None:
         f"the likeliest answer stays, base to SFT and SFT to RL. {there}; here: "
         f"{show.fmt(float(kept['base-sft']))} and {show.fmt(float(kept['sft-rlvr']))}."
     )
+
+
+def plot_later(stages: pd.DataFrame) -> Figure:
+    """Liquidity along the stages: a line a task, and their mean; base and SFT on the contexts that
+    the last stage answers, too.
+    """
+    names = list(dict.fromkeys(stages["stage"]))
+    table = stages.pivot(index="task", columns="stage")
+    last = [table[of, names[-1]] for of in ("base", "sft")]
+    bits = np.column_stack([*last, *(table["bits", name] for name in names)])
+    fig, ((ax,),) = panels(1, 1, 2.4)
+    ax.plot(bits.T, color=COLOURS["base"], lw=0.9, alpha=0.7)
+    ax.plot(bits.mean(0), color=COLOURS["sft"], marker="o", lw=2)
+    ax.set_yscale("log")
+    ax.set_xticks(range(len(names) + 2), ["base", "SFT", *(name.upper() for name in names)])
+    ax.set_ylabel("liquidity, bits")
+    return fig

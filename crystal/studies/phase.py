@@ -1,4 +1,4 @@
-"""A page of one phase and one task: what it compares and judges, a real base first.
+"""A page of one phase and one task: what it compares, judges and measures, a real base first.
 
 The real base has a place where its read-outs are there; a page of other ladders keeps it beside
 them. Its verdicts are those of the pages `checkpoints` and `real-base`.
@@ -7,26 +7,33 @@ them. Its verdicts are those of the pages `checkpoints` and `real-base`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..ask.ladders import ladder_names, load_ladder
 from ..ask.prompts import CHAT, COMPLETION, load_prompts
+from ..ask.tasks import TASKS
 from ..errors import known
 from ..files import root
 from ..keep import manifest, store
-from ..measure import chain, claims
+from ..measure import chain, claims, inference
+from ..measure import quantities as ph
 from ..measure.chain import LIQUID, NUCLEATION, SETTLING, Survey
 from ..measure.claims import Verdict
-from ..present import chips, verdicts, views
+from ..measure.inference import Estimate
+from ..measure.quantities import Array
+from ..present import chips, figures, verdicts, views
 from ..present.views import Compared, Place
-from . import later, phase_numbers, real
+from . import later, real
 
 RUNGS = {LIQUID: ("base", "sft"), NUCLEATION: None, SETTLING: ("base", "sft", "dpo", "rlvr")}
 STAGE = {"base": "base", "sft": "SFT", "dpo": "DPO", "rlvr": "RLVR"}
+Numbers = dict[str, Estimate]  # in the order in which a page has them
+How = Mapping[str, Any]  # a page's parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,7 @@ class Data:
 
     phase: str
     task: str
-    how: Mapping[str, Any]
+    how: How
     readouts: pd.DataFrame  # of the ladders that can be measured
     answered: views.Answered
     surveys: Mapping[str, Survey]
@@ -87,12 +94,15 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     readouts = readouts[readouts["ladder"].isin(answered.able)]
     judging = how if phase == SETTLING else {n: how[n] for n in ("seed", "permutations")}
     surveys = {ladder: verdicts.measured(ladder, **judging) for ladder in answered.able}
+    before, after = (places[0], None) if phase == LIQUID else places[-2:]
     series = [
         Series(
             ladder,
             load_ladder(ladder).title,
             "narrator",
-            *_pair(phase, task, mine, places),
+            views.compared(mine, task, *filter(None, (before, after))),
+            before,
+            after,
             _of(surveys[ladder], phase, task),
         )
         for ladder, mine in views.each_ladder(readouts)
@@ -108,13 +118,6 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     return Data(phase, task, how, readouts, answered, surveys, series, judged, seeds)
 
 
-def _pair(phase: str, task: str, mine: pd.DataFrame, places: Sequence[Place]) -> tuple:
-    """The answers before and after, and the names of the two places."""
-    before, after = (places[0], None) if phase == LIQUID else places[-2:]
-    compared = views.compared(mine, task, *filter(None, (before, after)))
-    return compared, before, after
-
-
 def real_there(phase: str, final: str = later.STAGES[-1]) -> bool:
     """Whether a real base was read as far as a phase needs it."""
     names = [real.PARENT] if phase == LIQUID else [real.PARENT, real.EXPERIMENT]
@@ -126,7 +129,7 @@ def real_there(phase: str, final: str = later.STAGES[-1]) -> bool:
     return phase == LIQUID or described
 
 
-def real_survey(phase: str, how: Mapping[str, Any]) -> Survey:
+def real_survey(phase: str, how: How) -> Survey:
     """The real base's verdicts: of the first SFT run or, on settling, of the run with RL."""
     if phase == LIQUID:
         return verdicts.measured(real.PARENT, **how)
@@ -176,13 +179,176 @@ def surveys(phase: str, ladders: Sequence[str]) -> dict[str, Survey]:
     return found | {load_ladder(name).title: verdicts.measured(name, **how) for name in ladders}
 
 
-def measure(data: Data) -> dict[str, phase_numbers.Numbers]:
+# --- all numbers ----------------------------------------------------------------------------------
+
+
+def measure(data: Data) -> dict[str, Numbers]:
     """Ladder -> every number of the page."""
-    found, how = {}, dict(data.how)
-    for ladder, mine in views.each_ladder(data.readouts):
-        if data.phase == LIQUID:
-            found[ladder] = phase_numbers.liquid(mine, data.task, quantile=how["quantile"])
-        else:
-            ask = phase_numbers.nucleation if data.phase == NUCLEATION else phase_numbers.settling
-            found[ladder] = ask(mine, data.task, data.surveys[ladder], **how)
-    return found
+    ask = {LIQUID: _liquid, NUCLEATION: _nucleation, SETTLING: _settling}[data.phase]
+    return {
+        ladder: ask(mine, data.task, data.surveys[ladder], data.how)
+        for ladder, mine in views.each_ladder(data.readouts)
+    }
+
+
+def _mean(answers: Array) -> Callable:
+    """The mean answer, as a statistic of the prompts' weights."""
+    return lambda w: ph.mean_law(answers, w)
+
+
+def _left(mine: pd.DataFrame, rung: str, task: str, rows: Array) -> tuple[Callable, Callable]:
+    """Off-support and unresolved mass of a rung, as statistics."""
+    rest = views.leftover(mine, rung, task)[rows]
+    return (lambda w: ph.mean_law(rest, w)[..., 0]), (lambda w: ph.mean_law(rest, w)[..., 1])
+
+
+def _floor(laws: Array, units: Array, how: How) -> Estimate:
+    """Total variation between the means of two random halves of the units."""
+    draws = {"splits": how["permutations"], "seed": how["seed"]}
+    return inference.spread_of(inference.split_half_floor(laws, ph.tv, clusters=units, **draws))
+
+
+def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
+    """How much the prompt tells about the answer of the base, and how broad its answers are."""
+    alone, quantile = views.compared(mine, task, "base"), how["quantile"]
+    base, weights = alone.laws("base"), alone.weights
+    off, unresolved = _left(mine, "base", task, alone.rows)
+    entropy, held = ph.entropy_bits(base)[:, None], ph.support(base, quantile).sum(-1)[:, None]
+    statistics = {
+        "entropy within a prompt, bits": lambda w: ph.mean_law(entropy, w)[..., 0],
+        "options that hold the quantile, within a prompt": lambda w: ph.mean_law(held, w)[..., 0],
+        "estimated liquidity, bits": lambda w: ph.liquidity_bits(base, w),
+        "liquidity of the frames alone, bits": lambda w: ph.frame_floor_bits(base, alone.units, w),
+        "distinct laws (Vendi number)": lambda w: ph.vendi(base, w),
+        "spread, MSE": lambda w: ph.spread(base, w),
+        "off-support mass": off,
+        "unresolved mass": unresolved,
+    }
+    most = dict(zip(statistics, (most_bits(task), base.shape[-1]), strict=False))
+    mean = ph.mean_law(base, weights[0])
+    described = {
+        "entropy of the mean law, bits": ph.entropy_bits(mean),
+        "the same, normalised": ph.normalised_entropy(mean),
+        "effective options of the mean law": ph.effective_options(mean),
+        "options that hold the quantile, of the mean law": ph.support(mean, quantile).sum(-1),
+        "liquidity of these narrators, bits": ph.liquidity_bits(base, weights[0]),
+    }
+    found = {
+        label: inference.estimate(statistic, weights, low=0, high=most.get(label, np.inf))
+        for label, statistic in statistics.items()
+    }
+    return found | {label: inference.exactly(value) for label, value in described.items()}
+
+
+def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numbers:
+    """What SFT does to the spread among prompts, and how near it comes to the seed."""
+    pair = views.compared(mine, task, "base", "sft")
+    base, sft, weights = pair.laws("base"), pair.laws("sft"), pair.weights
+    off, unresolved = _left(mine, "sft", task, pair.rows)
+    before, after = _mean(base), _mean(sft)
+    own = figures.seed_of(mine, task, survey.seeds.get(task, ""))
+    statistics = {
+        "estimated liquidity of the base, bits": lambda w: ph.liquidity_bits(base, w),
+        "estimated liquidity of SFT, bits": lambda w: ph.liquidity_bits(sft, w),
+        "mean base to SFT, JSD in bits": lambda w: ph.jsd_bits(before(w), after(w)),
+        "base to SFT, TV of mean laws": lambda w: ph.tv(before(w), after(w)),
+        "off-support mass of SFT": off,
+        "unresolved mass of SFT": unresolved,
+    }
+    if own:
+        statistics["seed to SFT, TV"] = lambda w: ph.tv(own.law, after(w))
+        statistics["seed to SFT, JSD in bits"] = lambda w: ph.jsd_bits(own.law, after(w))
+    even = weights[0]
+    exact = {
+        "MSE ratio, nearest of all prompts": ph.mse_ratio_seed(base, after(even), even),
+        "liquidity of the base, these narrators, bits": ph.liquidity_bits(base, even),
+        "liquidity of SFT, these narrators, bits": ph.liquidity_bits(sft, even),
+    }
+    if survey.account and task in survey.account.progress:
+        exact["progress towards the seed, this task"] = survey.account.progress[task]
+    found = {name: inference.estimate(one, weights, low=0) for name, one in statistics.items()}
+    found |= {name: inference.exactly(value) for name, value in exact.items()}
+    found |= _compressions(mine, task, pair)
+    floors = {"base": base, "SFT": sft}
+    return found | {
+        f"split-half floor of {rung}, TV": _floor(laws, pair.units, how)
+        for rung, laws in floors.items()
+    }
+
+
+def _compressions(mine: pd.DataFrame, task: str, pair: Compared) -> Numbers:
+    """Spread over the base's: of SFT, of the form alone, of the weights alone."""
+    kept, found = {"compression": real.kept_spread(pair, "base", "sft")}, {}
+    chat, raw = ("base", CHAT), ("sft", COMPLETION)
+    ways = {"compression by form alone": chat, "compression by weights alone, raw text": raw}
+    whole = views.was_read(mine, *chat) and views.was_read(mine, *raw)
+    for label, later_ in ways.items() if whole else ():
+        both = views.compared(mine, task, "base", later_)
+        if both.count.measurable:
+            kept[label] = real.kept_spread(both, "base", later_)
+            if later_ == chat:
+                found["form alone, TV of mean laws"] = moved(both, "base", chat)
+    return found | kept
+
+
+def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numbers:
+    """How far the later stages move the answers, beside SFT's own move."""
+    found, ranks, promoted = {}, {}, {}
+    for rung in ("dpo", "rlvr"):
+        pair = views.compared(mine, task, "sft", rung)
+        if not pair.count.measurable:
+            continue
+        shift = _redistribution(pair.laws("sft"), pair.laws(rung))
+        off, unresolved = _left(mine, rung, task, pair.rows)
+        statistics = {
+            f"SFT to {rung}, TV": lambda w, shift=shift: shift(w).tv,
+            f"off-support mass of {rung}": off,
+            f"unresolved mass of {rung}": unresolved,
+        }
+        found |= {name: inference.estimate(one, pair.weights) for name, one in statistics.items()}
+        rank = shift(pair.weights).spearman[0]
+        ranks[f"SFT to {rung}, rank correlation"] = inference.exactly(rank)
+        gained = claims.promoted(pair.evidence("sft"), pair.evidence(rung))
+        promoted[f"SFT to {rung}, promoted mass"] = gained
+    found |= ranks | _ratios(mine, task, how["final"]) | promoted
+    pair = views.compared(mine, task, "base", "sft")
+    if own := figures.seed_of(mine, task, survey.seeds.get(task, ""), how["quantile"]):
+        found["options in A, of all (chance level)"] = inference.exactly(own.mask.mean())
+    return found | {"split-half floor of SFT, TV": _floor(pair.laws("sft"), pair.units, how)}
+
+
+def _redistribution(first: Array, last: Array) -> Callable:
+    before, after = _mean(first), _mean(last)
+    return lambda w: ph.redistribution(before(w), after(w))
+
+
+def _ratios(mine: pd.DataFrame, task: str, final: str) -> Numbers:
+    """Squared move from SFT to the last stage over that from the base, in either form, to SFT."""
+    starts = {"MSE ratio, stage": "base"}
+    if views.was_read(mine, "base", CHAT):
+        starts["MSE ratio, stage, base in chat form"] = ("base", CHAT)
+    every = {label: views.compared(mine, task, x, "sft", final) for label, x in starts.items()}
+    return {label: _ratio(three) for label, three in every.items() if three.count.measurable}
+
+
+def _ratio(three: Compared) -> Estimate:
+    base, sft, last = (_mean(three.laws(place)) for place in three.tables)
+    steps = (lambda w: ph.mse(sft(w), last(w))), (lambda w: ph.mse(base(w), sft(w)))
+    return inference.ratio(*steps, three.weights)
+
+
+def moved(both: Compared, before: Place, after: Place) -> Estimate:
+    """Total variation between the mean answers before and after."""
+    first, last = _mean(both.laws(before)), _mean(both.laws(after))
+    return inference.estimate(lambda w: ph.tv(first(w), last(w)), both.weights, low=0)
+
+
+def liquidity(one: Compared, place: Place) -> Estimate:
+    """Bits that the prompt tells about the answer."""
+    laws = one.laws(place)
+    return inference.estimate(lambda w: ph.liquidity_bits(laws, w), one.weights, low=0)
+
+
+def most_bits(task: str) -> float:
+    """Entropy of even answers, bits: the ceiling of liquidity."""
+    return float(np.log2(len(TASKS[task].options)))

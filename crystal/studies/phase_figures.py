@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,18 +16,17 @@ from ..measure import quantities as ph
 from ..measure.chain import Survey
 from ..measure.claims import MARKS
 from ..present import show, views
-from ..present.figures import COLOURS
+from ..present.figures import COLOURS, WIDTH, panels
 from ..texts import label
-from . import phase_numbers, real
-from .phase import STAGE, Data, real_places, real_there, real_title
+from . import real
+from .phase import STAGE, Data, most_bits, real_places, real_there, real_title
+from .runs import where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
-WIDE = 4.2  # inches: the book shows a figure of that width whole on a phone
-TEXT = 8  # points: nine pixels on a phone
 
 
 # --- before and after -----------------------------------------------------------------------------
@@ -65,20 +65,16 @@ def plot_picture(frame: pd.DataFrame) -> Figure:
     """Models across, before above after; in a panel prompts down, options across."""
     models, places = list(frame["model"].unique()), list(frame["place"].unique())
     options = list(frame.columns[4:])
-    size = WIDE, 0.6 + 0.85 * len(places)
-    fig, axes = _axes(len(places), len(models), size, sharex=True)
+    fig, axes = panels(len(places), len(models), 0.6 / len(places) + 0.85, sharex=True)
     norm = root_scale(frame[options])
     for column, model in zip(axes.T, models, strict=True):
         for ax, place in zip(column, places, strict=True):
-            mine = frame[(frame["model"] == model) & (frame["place"] == place)]
-            image = heat(ax, mine[options], norm)
-        column[0].set_title(label(model, most=40, wide=54 // len(models)), fontsize=TEXT)
-        _ticks(column[-1], options, WIDE / len(models))
+            image = heat(ax, where(frame, model=model, place=place)[options], norm)
+        column[0].set_title(label(model, most=40, wide=54 // len(models)))
+        _ticks(column[-1], options, WIDTH / len(models))
     for row, place in zip(axes, places, strict=True):
-        row[0].set_ylabel(place, fontsize=TEXT)
-    bar = fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25)
-    bar.ax.tick_params(labelsize=TEXT)
-    bar.set_label("probability", fontsize=TEXT)
+        row[0].set_ylabel(place)
+    fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25, label="probability")
     return fig
 
 
@@ -94,16 +90,7 @@ def heat(ax: Axes, laws: pd.DataFrame, norm):
     ax.set(yticks=[])
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    return ax.imshow(laws, aspect="auto", norm=norm, cmap="cividis", interpolation="none")
-
-
-def _axes(
-    rows: int, columns: int, size: tuple[float, float], **shared
-) -> tuple[Figure, np.ndarray]:
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=size, layout="constrained")
-    return fig, fig.subplots(rows, columns, squeeze=False, **shared)
+    return ax.imshow(laws, aspect="auto", norm=norm, interpolation="none")
 
 
 def _ticks(ax, options: Sequence[str], room: float) -> None:
@@ -111,14 +98,20 @@ def _ticks(ax, options: Sequence[str], room: float) -> None:
     longest = max(map(len, options))
     each = 0.12 if longest > 2 else 0.075 * (longest + 1)
     step = int(np.ceil(len(options) * each / (room - 0.25)))
-    ax.set_xticks(range(len(options))[::step], options[::step], fontsize=TEXT)
+    ax.set_xticks(range(len(options))[::step], options[::step])
     ax.tick_params(length=0, axis="x", rotation=90 if longest > 2 else 0)
 
 
-def _hues(models: Sequence[str]) -> list[str]:
-    """A colour for each model, the first kept for the real base: ladders look alike without it."""
-    there = real.PARENT in ladder_names() and real_title() == models[0]
-    return [HUES[n % len(HUES)] for n in range(not there, len(models) + 1)]
+def _looks(models: Sequence[str]) -> dict[str, dict]:
+    """Colour and marker of each model, the first colour kept for the real base: ladders look alike
+    without it.
+    """
+    first = 0 if real.PARENT in ladder_names() and real_title() == models[0] else 1
+    hues = {model: HUES[n % len(HUES)] for n, model in enumerate(models, first)}
+    return {
+        model: {"color": hues[model], "marker": marker, "label": label(model)}
+        for model, marker in zip(models, cycle("osD^"))
+    }
 
 
 # --- what carries the verdict ---------------------------------------------------------------------
@@ -145,7 +138,7 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
     import seaborn
 
     models = list(frame["model"].unique())
-    fig, ((ax,),) = _axes(1, 1, (WIDE, 0.75 + 0.5 * len(models)))
+    fig, ((ax,),) = panels(1, 1, 0.75 + 0.5 * len(models))
     look = {"color": COLOURS["base"], "inner": None, "cut": 0, "linewidth": 0, "alpha": 0.5}
     seaborn.violinplot(
         frame, x="entropy", y="model", order=models, ax=ax, density_norm="width", width=0.5, **look
@@ -156,13 +149,12 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
         ax.plot([mean, mean], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5)
         ax.plot([whole, whole], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5, ls=":")
         told = f"{show.number(whole - mean)} bit"
-        ax.text((mean + whole) / 2, y - 0.34, told, ha="center", va="bottom", fontsize=TEXT)
+        ax.text((mean + whole) / 2, y - 0.34, told, ha="center", va="bottom")
     names = [label(model, wide=16) for model in models]
-    ax.set_yticks(range(len(models)), names, fontsize=TEXT)
+    ax.set_yticks(range(len(models)), names)
     reach = np.floor(2 * frame["entropy"].min()) / 2, frame["ceiling"].iloc[0] * 1.01
-    ax.set(ylabel="", xlim=reach, ylim=(len(models) - 0.4, -0.75))
-    ax.set_xlabel("entropy of the answer, bits (the axis ends at even odds)", fontsize=TEXT)
-    ax.tick_params(axis="x", labelsize=TEXT)
+    about = "entropy of the answer, bits (the axis ends at even odds)"
+    ax.set(xlabel=about, ylabel="", xlim=reach, ylim=(len(models) - 0.4, -0.75))
     return fig
 
 
@@ -175,19 +167,18 @@ def load_fall(data: Data) -> pd.DataFrame:
     rows = []
     for one in data.series:
         every = _real_steps(data.task) if one.name == real.PARENT else _steps(data, one.name)
-        rows.append({"model": one.title, "step": 0, "value": 1.0, "low": 1.0, "high": 1.0})
+        rows.append((one.title, 0, 1.0, 1.0, 1.0))
         for step, both in sorted(every.items()):
             if both.count.measurable:
-                kept = phase_numbers.kept_spread(both, "base", "sft")
-                row = {"model": one.title, "step": step, "value": kept.value}
-                rows.append(row | {"low": kept.low, "high": kept.high})
-    return pd.DataFrame(rows)
+                kept = real.kept_spread(both, "base", "sft")
+                rows.append((one.title, step, kept.value, kept.low, kept.high))
+    return pd.DataFrame(rows, columns=["model", "step", "value", "low", "high"])
 
 
 def _steps(data: Data, ladder: str) -> dict[int, views.Compared]:
     """Of a ladder: SFT step -> the base beside it."""
-    mine = data.readouts[data.readouts["ladder"] == ladder]
-    rungs = mine.loc[(mine["stage"] == "sft") & (mine["form"] == CHAT), ["rung", "step"]]
+    mine = where(data.readouts, ladder=ladder)
+    rungs = where(mine, stage="sft", form=CHAT)[["rung", "step"]]
     base, found = views.unconditional(mine, "base", data.task), {}
     for rung, step in rungs.drop_duplicates().itertuples(index=False):
         tuned = views.unconditional(mine, rung, data.task, CHAT)
@@ -200,33 +191,27 @@ def _real_steps(task: str) -> dict[int, views.Compared]:
     readouts, base = real.read([task]), ("base", COMPLETION)
     return {
         rung.step: real.compared(readouts, task, {"base": base, "sft": (rung.name, CHAT)})
-        for rung in load_ladder(real.EXPERIMENT).rungs
-        if rung.run == real.PLAIN[0] and rung.stage == "sft"
+        for rung in real.sft(real.PLAIN[0])
     }
 
 
 def plot_fall(frame: pd.DataFrame) -> Figure:
     """Spread over the base's by SFT step, a line a model; the mark of a collapse is dotted."""
-    fig, ((ax,),) = _axes(1, 1, (WIDE, 2.1))
-    hues = _hues(list(frame["model"].unique()))
-    for n, (model, mine) in enumerate(frame.groupby("model", sort=False)):
-        colour = hues[n]
-        look = {"color": colour, "marker": "osD^"[n % 4], "ms": 3.5, "label": label(model)}
+    fig, ((ax,),) = panels(1, 1, 2.1)
+    for model, look in _looks(frame["model"].unique()).items():
+        mine, shade = where(frame, model=model), {"color": look["color"], "alpha": 0.2, "lw": 0}
         ax.plot(mine["step"], mine["value"], **look)
-        ax.fill_between(mine["step"], mine["low"], mine["high"], color=colour, alpha=0.2, lw=0)
+        ax.fill_between(mine["step"], mine["low"], mine["high"], **shade)
     ax.axhline(MARKS["collapse"].mark, color=COLOURS["chance"], lw=1, ls=":")
     ax.set_yscale("log")
     ax.set_xscale("symlog", linthresh=1)
     steps = sorted(frame["step"].unique())
     shown = [step for step in steps if step == 0 or np.log2(step) % 1 == 0 or len(steps) < 4]
-    ax.set_xticks(shown, ["base" if not step else str(step) for step in shown], fontsize=TEXT)
+    ax.set_xticks(shown, ["base" if not step else str(step) for step in shown])
     ax.minorticks_off()
-    ax.set_xlim(0, max(steps) * 1.1)
+    ax.set(xlim=(0, max(steps) * 1.1), xlabel="SFT steps", ylabel="spread over the base's")
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("SFT steps", fontsize=TEXT)
-    ax.set_ylabel("spread over the base's", fontsize=TEXT)
-    ax.tick_params(labelsize=TEXT)
-    fig.legend(loc="outside lower center", ncols=3, fontsize=TEXT)
+    fig.legend(loc="outside lower center", ncols=3)
     return fig
 
 
@@ -241,40 +226,36 @@ def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) 
     """
     if phase == "liquid":
         judged = [
-            (model, task, every.of(task)) for model, every in found.items() for task in PHASE_TASKS
+            (model, task, every.of(task)["many-laws"].estimate)
+            for model, every in found.items()
+            for task in PHASE_TASKS
+            if "many-laws" in every.of(task)
         ]
-        numbers = [
-            (*where, claims["many-laws"].estimate)
-            for *where, claims in judged
-            if "many-laws" in claims
-        ]
-        rows = [(*where, "base", one.value, one.low, one.high) for *where, one in numbers]
+        rows = [(*at, "base", one.value, one.low, one.high) for *at, one in judged]
     else:
-        models = {**(_real_stages(phase) if real_there(phase) else {}), **_stages(phase, ladders)}
         shares = [
-            (model, task, STAGE[place], float(ph.liquidity_bits(one.laws(place))))
-            for model, tasks in models.items()
+            (model, task, STAGE[place], float(ph.liquidity_bits(one.laws(place))) / most_bits(task))
+            for model, tasks in _stages(phase, ladders).items()
             for task, one in tasks.items()
             if one.count.measurable
             for place in one.tables
         ]
-        rows = [(*where, bits / phase_numbers.most_bits(where[1])) for *where, bits in shares]
-        rows = [(*where, value, value, value) for *where, value in rows]
+        rows = [(*at, value, value, value) for *at, value in shares]
     return pd.DataFrame(rows, columns=["model", "task", "stage", "value", "low", "high"])
 
 
 def _stages(phase: str, ladders: Sequence[str]) -> dict[str, dict[str, views.Compared]]:
+    """Title -> task -> the stages that a phase compares, the real base first."""
+    found = {}
+    if real_there(phase):
+        readouts, places = real.read(), real_places(phase)
+        found[real_title()] = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
     places = ("base", "sft") if phase == "nucleation" else tuple(STAGE)
     readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, rungs=list(places))
-    return {
-        load_ladder(name).title: {task: views.compared(mine, task, *places) for task in PHASE_TASKS}
-        for name, mine in views.each_ladder(readouts)
-    }
-
-
-def _real_stages(phase: str) -> dict[str, dict[str, views.Compared]]:
-    readouts, places = real.read(), real_places(phase)
-    return {real_title(): {task: real.compared(readouts, task, places) for task in PHASE_TASKS}}
+    for name, mine in views.each_ladder(readouts):
+        tasks = {task: views.compared(mine, task, *places) for task in PHASE_TASKS}
+        found[load_ladder(name).title] = tasks
+    return found
 
 
 def plot_every(frame: pd.DataFrame) -> Figure:
@@ -282,31 +263,29 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     import seaborn
 
     models, stages = list(frame["model"].unique()), list(frame["stage"].unique())
-    hues = _hues(models)
-    size = {"height": 0.95, "aspect": WIDE / 3 / 0.95}
-    grid = seaborn.FacetGrid(frame, col="task", col_wrap=3, **size)
+    looks = _looks(models)
+    grid = seaborn.FacetGrid(frame, col="task", col_wrap=3, height=0.95, aspect=WIDTH / 3 / 0.95)
     for task, ax in grid.axes_dict.items():
-        for n, model in enumerate(models):
-            mine = frame[(frame["task"] == task) & (frame["model"] == model)]
-            look = {"color": hues[n], "marker": "osD^"[n % 4], "ms": 3.5, "lw": 1.2}
+        for n, (model, look) in enumerate(looks.items()):
+            mine = where(frame, task=task, model=model)
             if len(stages) == 1:
                 ax.plot(mine[["low", "high"]].T, [n, n], color=look["color"], lw=1.2)
-                ax.plot(mine["value"], [n] * len(mine), ls="", **look, label=label(model))
+                ax.plot(mine["value"], [n] * len(mine), ls="", **look)
             else:
-                ax.plot(mine["stage"].map(stages.index), mine["value"], **look, label=label(model))
-        ax.set_title(task, size=TEXT, pad=2)
-        ax.tick_params(labelsize=TEXT, length=2)
+                ax.plot(mine["stage"].map(stages.index), mine["value"], lw=1.2, **look)
+        ax.set_title(task, pad=2)
+        ax.tick_params(length=2)
     said = "liquidity, share of its ceiling"
     if len(stages) == 1:
         for ax in grid.axes.flat:
             ax.axvline(MARKS["many-laws"].mark, color=COLOURS["chance"], lw=1, ls=":")
         grid.set(yticks=[], ylim=(len(models) - 0.5, -0.5))
-        grid.axes.flat[-2].set_xlabel(said, fontsize=TEXT)
+        grid.axes.flat[-2].set_xlabel(said)
     else:
         grid.set(xticks=range(len(stages)), xlim=(-0.3, len(stages) - 0.7))
         grid.set_xticklabels(stages, rotation=90 if len(stages) > 2 else 0)
-        grid.axes.flat[6].set_ylabel(said, fontsize=TEXT)
+        grid.axes.flat[6].set_ylabel(said)
     grid.figure.set_layout_engine("constrained")
     names = grid.axes.flat[0].get_legend_handles_labels()
-    grid.figure.legend(*names, loc="outside lower center", ncols=len(models), fontsize=TEXT)
+    grid.figure.legend(*names, loc="outside lower center", ncols=len(models))
     return grid.figure

@@ -13,8 +13,8 @@ from ..measure import claims
 from ..measure.chain import LIQUID, NUCLEATION, SETTLING, Survey
 from ..present import chips, figures, show, verdicts, views
 from ..texts import markdown
-from . import phase_numbers, real
-from .phase import STAGE, Data, Series
+from . import phase, real
+from .phase import STAGE, Data, Numbers, Series
 
 METHOD = {
     LIQUID: "Intervals are over narrators, of a cast as balanced over the laws as this one. *Of "
@@ -42,7 +42,7 @@ def tell_head(data: Data) -> None:
     chips.tell(data.phase, data.judged)
 
 
-def tell_numbers(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
+def tell_numbers(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """All numbers and verdicts of the ladders, recorded and told."""
     if data.answered.whole:
         show.tell("Every prompt is answered by every checkpoint of the ladders.")
@@ -64,13 +64,13 @@ def changed(data: Data) -> list[str]:
 
 
 def _is_liquid(one: Series, task: str) -> str:
-    bits = phase_numbers.liquidity(one.answers, one.before)
-    share = claims.percent(bits.value / phase_numbers.most_bits(task))
+    bits = phase.liquidity(one.answers, one.before)
+    share = claims.percent(bits.value / phase.most_bits(task))
     return f"the {one.unit} tells {show.interval(bits)} bit of the answer, {share} of the ceiling"
 
 
 def _collapsed(one: Series, task: str) -> str:
-    kept = phase_numbers.kept_spread(one.answers, one.before, one.after)
+    kept = real.kept_spread(one.answers, one.before, one.after)
     said = {v.claim: v.verdict for v in one.verdicts}.get("collapse")
     left, unit = show.interval(kept), one.unit
     if said == "holds":
@@ -83,10 +83,9 @@ def _collapsed(one: Series, task: str) -> str:
 
 
 def _settled(one: Series, task: str) -> str:
-    moved = phase_numbers.moved(one.answers, one.before, one.after)
+    moved = phase.moved(one.answers, one.before, one.after)
     before, after = (
-        show.number(phase_numbers.liquidity(one.answers, place).value)
-        for place in (one.before, one.after)
+        show.number(phase.liquidity(one.answers, place).value) for place in (one.before, one.after)
     )
     return (
         f"the last stage moves the mean answer by a total variation of {show.interval(moved)}; "
@@ -103,7 +102,7 @@ def tell_changed(data: Data) -> None:
     show.tell("\n".join(f"- {line}" for line in lines))
 
 
-def tell_seeds(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
+def tell_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """Who the seed is, of every ladder that has one, and how near SFT comes to it."""
     if not data.seeds:
         return
@@ -150,7 +149,7 @@ def tell_contexts(data: Data) -> None:
     )
 
 
-def tell_laws(data: Data, numbers: Mapping[str, phase_numbers.Numbers]) -> None:
+def tell_laws(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """The mean answers after SFT over the seed's, of every ladder that has one."""
     if not data.seeds:
         return
@@ -199,18 +198,14 @@ def tell_probmass(data: Data) -> None:
 
 def picture(data: Data) -> dict[str, str]:
     """Of the answers before and after."""
-    unit = " or ".join(dict.fromkeys(f"{one.unit}" for one in data.series))
-    stages = " and after ".join(dict.fromkeys(map(STAGE.get, _places(data.series[0]))))
+    first, unit = data.series[0], " or ".join(dict.fromkeys(one.unit for one in data.series))
+    stages = " and after ".join(STAGE[place] for place in (first.before, first.after) if place)
     return {
         "alt": f"Answers when asked to {TASKS[data.task].ask}: {stages}. {' '.join(changed(data))}",
         "caption": f"*{markdown(TASKS[data.task].ask.capitalize())}.* A row is a prompt ({unit}), "
         "a column an option, brighter is likelier. Rows that differ are a liquid, stripes a "
         "crystal.",
     }
-
-
-def _places(one: Series) -> list[str]:
-    return [place for place in (one.before, one.after) if place]
 
 
 def entropies(frame: pd.DataFrame) -> dict[str, str]:
@@ -226,7 +221,7 @@ def entropies(frame: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def pairs(numbers: Mapping[str, phase_numbers.Numbers]) -> dict[str, str]:
+def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     """Of how far two prompts of the base are apart."""
     label = "liquidity of the frames alone, bits"
     return {
@@ -248,7 +243,7 @@ def fall(frame: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def path(numbers: Mapping[str, phase_numbers.Numbers]) -> dict[str, str]:
+def path(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     """Of liquidity and the distance to the seed along SFT, in both forms."""
     base, sft = "estimated liquidity of the base, bits", "estimated liquidity of SFT, bits"
     return {

@@ -2,14 +2,15 @@
 
 The base is read as raw text and SFT in chat form, on the natural prompts; a run is compared with
 the base on the prompts that both answer. Registered in data/registered/2026-11-29-real-ladder.md
-before a law was looked at. Drawn by `real_figures`.
+before a law was looked at. The arms are runs beside each other, in chat form, on the contexts that
+all compared answer: does what was demonstrated decide where SFT goes?
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,25 +25,30 @@ from ..measure import chain, claims, inference, joint
 from ..measure import quantities as ph
 from ..measure.inference import Estimate
 from ..present import show, views
-from ..present.views import Compared
+from ..present.views import Compared, Place
+from . import runs as walked
 
 EXPERIMENT, PARENT = "real-arms", "gemma3-270m"
 OTHER = "smollm2-135m-instruct"  # aligned, of another family, and the teacher of the open answers
 PLAIN = ("plain", "plain-again")
 SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices in five tasks
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
+LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
 RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
 Laws = dict[tuple[str, str, str], dict[str, np.ndarray]]
+Places = Mapping[str, tuple[str, str]]  # name -> rung and form
+
+
+def sft(run: str) -> list[Rung]:
+    """The steps of a run's SFT that were read, in their order."""
+    rungs = [r for r in load_ladder(EXPERIMENT).rungs if (r.run, r.stage) == (run, "sft")]
+    return sorted(rungs, key=lambda rung: rung.step)
 
 
 def ends() -> dict[str, Rung]:
     """Run -> the last step of its SFT that was read, in the order of the experiment."""
-    rungs = [rung for rung in load_ladder(EXPERIMENT).rungs if rung.stage == "sft"]
-    return {
-        run.name: max((r for r in rungs if r.run == run.name), key=lambda r: r.step)
-        for run in recipes.load_experiment(EXPERIMENT).runs
-        if any(r.run == run.name for r in rungs)
-    }
+    planned = [run.name for run in recipes.load_experiment(EXPERIMENT).runs]
+    return {run: steps[-1] for run in planned if (steps := sft(run))}
 
 
 def read(tasks: Sequence[str] = PHASE_TASKS) -> Laws:
@@ -57,10 +63,8 @@ def read(tasks: Sequence[str] = PHASE_TASKS) -> Laws:
     return found
 
 
-def compared(
-    readouts: Laws, task: str, places: Mapping[str, tuple[str, str]], *, whole: bool = False
-) -> Compared:
-    """A task on the prompts that all places answer. places: name -> rung and form.
+def compared(readouts: Laws, task: str, places: Places, *, whole: bool = False) -> Compared:
+    """A task on the prompts that all places answer.
 
     whole: of all hundred prompts; else of the first wording of each context, which every rung was
     asked, so that nothing but the context sets two prompts apart.
@@ -73,6 +77,12 @@ def compared(
     return views.of_tables(tables, prompts)
 
 
+def measurable(readouts: Laws, places: Places) -> dict[str, Compared]:
+    """Task -> `compared`, where enough contexts answer."""
+    every = {task: compared(readouts, task, places) for task in PHASE_TASKS}
+    return {task: one for task, one in every.items() if one.count.measurable}
+
+
 def pairs(
     readouts: Laws, rung: Rung, form: str = CHAT, *, whole: bool = False
 ) -> dict[str, Compared]:
@@ -81,23 +91,32 @@ def pairs(
     return {task: compared(readouts, task, places, whole=whole) for task in PHASE_TASKS}
 
 
+def survey(every: Mapping[str, Compared], stages: Sequence[str], **how) -> chain.Survey:
+    """The chain of claims as far as the stages go. every: task -> `compared`; stages: its places,
+    one a phase, the base first.
+    """
+    phases, given = list(chain.CLAIMS)[: len(stages)], {}
+    for task, one in every.items():
+        given[task] = dict.fromkeys(phases, one.count)
+        if one.count.measurable:
+            parts = [one.evidence(stage) for stage in stages]
+            given[task] = {phase: parts[: n + 1] for n, phase in enumerate(phases)}
+    return chain.survey(given, _options(given), **how)
+
+
 def surveys(
     readouts: Laws, form: str = CHAT, *, whole: bool = False, runs: Sequence[str] = (), **how
 ) -> dict[str, chain.Survey]:
     """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: on all hundred
     prompts, of the runs that were asked these. runs: none but these.
     """
-    found = {}
-    for run, rung in ends().items():
-        if runs and run not in runs:
-            continue
-        if (rung.name, form, PHASE_TASKS[0]) not in readouts:
-            continue
-        if not whole or rung.grid == "natural":
-            both = pairs(readouts, rung, form, whole=whole)
-            parts = {task: _parts(one) for task, one in both.items()}
-            found[run] = chain.survey(parts, {task: TASKS[task].options for task in parts}, **how)
-    return found
+    return {
+        run: survey(pairs(readouts, rung, form, whole=whole), (RAW, TUNED), **how)
+        for run, rung in ends().items()
+        if (not runs or run in runs)
+        and (rung.name, form, PHASE_TASKS[0]) in readouts
+        and (not whole or rung.grid == "natural")
+    }
 
 
 def ungated(readouts: Laws, **how) -> dict[str, claims.Verdict]:
@@ -111,8 +130,7 @@ def ungated(readouts: Laws, **how) -> dict[str, claims.Verdict]:
             for task, one in pairs(readouts, rung).items()
             if one.count.measurable
         }
-        moves = joint.moves(both, joint.kinds({task: TASKS[task].options for task in both}))
-        if moves:
+        if moves := joint.moves(both, joint.kinds(_options(both))):
             found[run] = claims.one_seed(moves, **how)[0]
     return found
 
@@ -123,53 +141,35 @@ def other_family(readouts: Laws, **how) -> chain.Survey:
     """
     places = {RAW: ("base", COMPLETION), TUNED: (OTHER, CHAT)}
     both = {task: compared(readouts, task, places, whole=True) for task in PHASE_TASKS}
-    options = {task: TASKS[task].options for task in PHASE_TASKS}
-    return chain.survey({task: _parts(one) for task, one in both.items()}, options, **how)
+    return survey(both, (RAW, TUNED), **how)
 
 
-def _parts(both: Compared) -> chain.Parts:
-    if not both.count.measurable:
-        return dict.fromkeys((chain.LIQUID, chain.NUCLEATION), both.count)
-    base, tuned = both.evidence(RAW), both.evidence(TUNED)
-    return {chain.LIQUID: [base], chain.NUCLEATION: [base, tuned]}
-
-
-def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey], form: str = CHAT) -> pd.DataFrame:
+def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey]) -> pd.DataFrame:
     """One row per run and task: prompts (answered by both), mass (median, of the one that answers
     less), base and sft (liquidity, bits), spread, low, high (SFT over base; whatever its verdict),
-    verdict (collapse), likeliest and its share of SFT's mean law, shown.
+    verdict (collapse), likeliest and its share of SFT's mean law, shown (whether the run's data
+    hold choices of the task; with "style" the user makes them).
     """
     rows = []
     for run, rung in ends().items():
-        for task, both in pairs(readouts, rung, form).items():
+        for task, both in pairs(readouts, rung).items():
             place = {
                 "run": run,
                 "step": rung.step,
                 "task": task,
-                "shown": shown(run, task),
+                "shown": run in SHOWN_BY and task in SHOWN,
                 "prompts": both.count.answered,
                 "asked": both.count.asked,
                 "mass": both.count.median,
             }
-            rows.append(
-                place
-                | (_moved(both, task) if both.count.measurable else {})
-                | {"verdict": found[run].of(task)["collapse"].verdict}
-            )
+            moved = _moved(both, task) if both.count.measurable else {}
+            rows.append(place | moved | {"verdict": found[run].of(task)["collapse"].verdict})
     return pd.DataFrame(rows)
-
-
-def shown(run: str, task: str) -> bool:
-    """Whether a run's data hold choices of a task; with "style" the user makes them."""
-    return run in SHOWN_BY and task in SHOWN
 
 
 def _moved(both: Compared, task: str) -> dict:
     base, tuned = both.laws(RAW), both.laws(TUNED)
-    spread = inference.ratio(
-        lambda w: ph.spread(tuned, w), lambda w: ph.spread(base, w), both.weights
-    )
-    mean = tuned.mean(0)
+    spread, mean = kept_spread(both, RAW, TUNED), tuned.mean(0)
     return {
         "base": float(ph.liquidity_bits(base)),
         "sft": float(ph.liquidity_bits(tuned)),
@@ -182,7 +182,24 @@ def _moved(both: Compared, task: str) -> dict:
     }
 
 
+def kept_spread(both: Compared, before: Place, after: Place) -> Estimate:
+    """Spread among prompts, after over before."""
+    first, last = both.laws(before), both.laws(after)
+    spreads = (lambda w: ph.spread(last, w)), (lambda w: ph.spread(first, w))
+    return inference.ratio(*spreads, both.weights)
+
+
 # --- means over tasks, kinds of tasks as units ---------------------------------------------------
+
+
+def _options(tasks: Iterable[str]) -> dict[str, Sequence[str]]:
+    return {task: TASKS[task].options for task in tasks}
+
+
+def without_a_kind(tasks: Iterable[str]) -> inference.Weights:
+    """Weights of tasks that leave out one kind of them at a time."""
+    kinds = joint.kinds(_options(tasks))
+    return inference.leave_one_out(np.array([kinds[task] for task in tasks]))
 
 
 def over_tasks(values: Mapping[str, float]) -> Estimate:
@@ -190,13 +207,19 @@ def over_tasks(values: Mapping[str, float]) -> Estimate:
     Student's t). The mean is not corrected for bias: kinds are of one task or of eight, and of a
     mean over tasks the correction is noise.
     """
-    kinds = joint.kinds({task: TASKS[task].options for task in values})
     each = np.array(list(values.values()))
-    weights = inference.leave_one_out(np.array([kinds[task] for task in values]))
+    weights = without_a_kind(values)
     found = inference.estimate(lambda w: ph.mean_law(each[:, None], w)[..., 0], weights)
     mean = float(each.mean())
     low, high = (end + mean - found.value for end in (found.low, found.high))
     return dataclasses.replace(found, value=mean, centre=mean, low=low, high=high)
+
+
+def geometric(ratios: Mapping[str, float]) -> Estimate:
+    """Geometric mean over tasks, its interval as of `over_tasks`."""
+    logs = over_tasks(np.log(pd.Series(ratios)).to_dict())
+    value, low, high = np.exp([logs.value, logs.low, logs.high]).tolist()
+    return dataclasses.replace(logs, value=value, low=low, high=high, here=value, scale="log")
 
 
 def load_steps(readouts: Laws) -> pd.DataFrame:
@@ -205,43 +228,21 @@ def load_steps(readouts: Laws) -> pd.DataFrame:
     """
     rows = []
     for run in PLAIN:
-        rungs = sorted(
-            (r for r in load_ladder(EXPERIMENT).rungs if r.run == run and r.stage == "sft"),
-            key=lambda r: r.step,
-        )
-        places = {"0": ("base", CHAT)} | {str(r.step): (r.name, CHAT) for r in rungs}
-        for task in PHASE_TASKS:
-            every = compared(readouts, task, places)
-            if every.count.measurable:
-                rows += [
-                    {
-                        "run": run,
-                        "step": int(step),
-                        "task": task,
-                        "bits": float(ph.liquidity_bits(every.laws(step))),
-                        "contexts": every.count.answered,
-                    }
-                    for step in places
-                ]
-    return pd.DataFrame(rows)
+        places = {"0": ("base", CHAT)} | {str(r.step): (r.name, CHAT) for r in sft(run)}
+        for task, every in measurable(readouts, places).items():
+            for step in places:
+                bits = float(ph.liquidity_bits(every.laws(step)))
+                rows.append((run, int(step), task, bits, every.count.answered))
+    return pd.DataFrame(rows, columns=["run", "step", "task", "bits", "contexts"])
 
 
 def steps_over_tasks(steps: pd.DataFrame) -> pd.DataFrame:
     """Mean over tasks of each run and step: value, low, high, tasks."""
     rows = []
-    for (run, step), mine in steps.groupby(["run", "step"]):
+    for place, mine in steps.groupby(["run", "step"]):
         found = over_tasks(dict(zip(mine["task"], mine["bits"], strict=True)))
-        rows.append(
-            {
-                "run": run,
-                "step": step,
-                "value": found.value,
-                "low": found.low,
-                "high": found.high,
-                "tasks": len(mine),
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append((*place, found.value, found.low, found.high, len(mine)))
+    return pd.DataFrame(rows, columns=["run", "step", "value", "low", "high", "tasks"])
 
 
 def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
@@ -257,6 +258,67 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
     outer = table.iloc[[0, -1]]
     end = outer.loc[outer.mean(axis=1).idxmax()]
     return step, over_tasks((inner.loc[step] - end).to_dict())
+
+
+# --- arms ----------------------------------------------------------------------------------------
+
+
+def load_follows(readouts: Laws) -> pd.DataFrame:
+    """One row per run, task and law of LAWS: follows, whether SFT's mean answer lies nearest to
+    that law of the five (`runs.follows`); shown: whether the arms show the task; before: the
+    same of the base in chat form.
+    """
+    rows = []
+    for run, rung in ends().items():
+        places = {RAW: ("base", CHAT), TUNED: (rung.name, CHAT)}
+        for task, both in measurable(readouts, places).items():
+            for law in LAWS:
+                before, after = (
+                    walked.follows(both.laws(name).mean(0), task, law) for name in places
+                )
+                rows.append((run, task, law, task in SHOWN, after, before))
+    return pd.DataFrame(rows, columns=["run", "task", "law", "shown", "follows", "before"])
+
+
+def share(
+    follows: pd.DataFrame, run: str, law: str, *, held_out: bool, when: str = "follows"
+) -> tuple[int, int]:
+    """(tasks that follow a law, tasks), of those held out or of those shown. when: "before": of the
+    base in chat form.
+    """
+    mine = walked.where(follows, run=run, law=law, shown=not held_out)
+    return int(mine[when].sum()), len(mine)
+
+
+def followed(follows: pd.DataFrame, law: str) -> Estimate:
+    """Of the tasks held out, the share that follows the law that a run of its name demonstrated;
+    interval over kinds of tasks.
+    """
+    mine = walked.where(follows, run=law, law=law, shown=False)
+    found = over_tasks(dict(zip(mine["task"], mine["follows"].astype(float), strict=True)))
+    return dataclasses.replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
+def more_liquid(readouts: Laws) -> Estimate:
+    """Liquidity of the run own less that of the run first, bits; mean over tasks."""
+    last = ends()
+    places = {run: (last[run].name, CHAT) for run in ("own", "first")}
+    differ = {}
+    for task, both in measurable(readouts, places).items():
+        own, first = (float(ph.liquidity_bits(both.laws(run))) for run in places)
+        differ[task] = own - first
+    return over_tasks(differ)
+
+
+def beside(readouts: Laws, run: str, other: str = PLAIN[0]) -> Estimate:
+    """Spread that a run leaves over that which another leaves, on the contexts that both and the
+    base answer; geometric mean over tasks. Registered nowhere.
+    """
+    last = ends()
+    places = {name: (last[name].name, CHAT) for name in (run, other)}
+    every = measurable(readouts, places | {RAW: ("base", COMPLETION)})
+    spread = lambda one, name: float(ph.spread(one.laws(name)))  # noqa: E731
+    return geometric({task: spread(one, run) / spread(one, other) for task, one in every.items()})
 
 
 # --- in words ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,11 @@ from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
 from ..keep import store
 from ..measure import chain, evidence, quantities
-from ..measure.claims import Verdict, finite
+from ..measure.claims import Verdict
 from ..measure.inference import NOTHING
 from ..measure.quantities import Array
-from ..present.show import claim, slug, table
 from ..present.show import number as fmt
+from ..present.show import slug, table
 from ..present.training_figures import load_report
 from . import runs
 from .runs import ALL, APART, by_group, estimate, told, where
@@ -36,30 +36,33 @@ ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a rung as it is: cr
 MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_law", "to_uniform", "to_mean"]
 MEASURED += ["probmass", "off_support", "unresolved", "measurable"]
 AGAIN = "pretraining"  # the run that goes back
+RAW = "raw text"
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to diversity."""
+    """One way to diversity. run: of the experiment."""
 
     name: str
-    kind: str  # asking, training
-    run: str  # of the experiment
+    kind: str  # ASKING, TRAINING, REFERENCE
+    run: str
     form: str = CHAT
     temperature: float = 1.0
 
 
 METHODS: tuple[Method, ...] = (
     *(Method(f"temperature {t:g}", ASKING, ASKED, temperature=t) for t in TEMPERATURES),
-    Method("raw text", ASKING, ASKED, form=COMPLETION),
+    Method(RAW, ASKING, ASKED, form=COMPLETION),
     Method("asked to choose at random", ASKING, ASKED, form=INSTRUCTED),
     Method("SFT on uniform answers", TRAINING, "uniform"),
     Method("back to pretraining", TRAINING, AGAIN),
     Method("reward for diversity", TRAINING, "diverse"),
 )
-RAW = "raw text"
-REFERENCES = {"base": ("base", CHAT), "base as raw text": ("base", COMPLETION)}
-REFERENCES["crystal"] = CRYSTAL, CHAT
+REFERENCES = {  # name -> rung, form
+    "base": ("base", CHAT),
+    "base as raw text": ("base", COMPLETION),
+    "crystal": (CRYSTAL, CHAT),
+}
 
 
 # --- what was read
@@ -258,17 +261,19 @@ def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
 
 
 JUDGED = {"regained": "liquidity regained", "distance": "distance to the base"}
-OTHERS = {"entropy": "entropy, bits", "liquidity": "liquidity, bits"}
-OTHERS |= {"probmass": "mass on the seed's options", "kept": "facts right"}
-SAID = (
-    JUDGED
-    | OTHERS
-    | {  # in full, where no heading says what they are of
-        "distance": "distance to the base, prompt by prompt, over the crystal's",
-        "entropy": "mean entropy of a prompt's answer, bits",
-        "kept": "facts right, over the crystal's",
-    }
-)
+OTHERS = {
+    "entropy": "entropy, bits",
+    "liquidity": "liquidity, bits",
+    "probmass": "mass on the seed's options",
+    "kept": "facts right",
+}
+RECORDED = {  # in full, where no heading says what they are of
+    "regained": JUDGED["regained"],
+    "distance": "distance to the base, prompt by prompt, over the crystal's",
+    "entropy": "mean entropy of a prompt's answer, bits",
+    "probmass": OTHERS["probmass"],
+    "kept": "facts right, over the crystal's",
+}
 
 
 def names(ends: pd.DataFrame) -> list[str]:
@@ -317,16 +322,11 @@ def _lines(ends: pd.DataFrame) -> list[tuple[str, str]]:
 
 def record(ends: pd.DataFrame) -> None:
     """Every number of `tables` as a measured claim: regained@back-to-pretraining, kept@raw-text."""
-    for name, against in _lines(ends):
-        for value, words in SAID.items():
-            if value != "liquidity":
-                values = pick(ends, name, value, against=against)
-                found, n = estimate(values), runs.counted(len(runs.usable(values)))
-                names_ = {"number": "value", "low": "low", "high": "high"}
-                numbers = {part: finite(getattr(found, of)) for part, of in names_.items()}
-                what = value if against == CHAT else f"{value}-against-raw-text"
-                place = {"ladder": slug(name), "task": ALL, "verdict": "measured"}
-                claim(what, **place, **numbers, sentence=f"{words}: {told(values)} ({n})")
+    for (name, against), (value, words) in product(_lines(ends), RECORDED.items()):
+        values = pick(ends, name, value, against=against)
+        sentence = f"{words}: {told(values)} ({runs.counted(len(runs.usable(values)))})"
+        what = value if against == CHAT else f"{value}-against-raw-text"
+        runs.record(what, estimate(values), sentence, ladder=slug(name), task=ALL)
 
 
 def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verdict]]) -> str:

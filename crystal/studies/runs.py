@@ -2,7 +2,7 @@
 
 One row per parent, run, step and task; a run begins at step 0 with the rung of its parent that it
 grew from. A parent is one trained ladder: two or more give an interval (Student's t), one gives a
-number and no verdict. Knows the ground truth of the organisms' world; loads no torch.
+number and no verdict.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..keep import store
 from ..lab import recipes, world
 from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
-from ..present.show import interval
+from ..present.show import claim, interval
 from ..present.show import number as fmt
 from ..present.views import unconditional
 
@@ -179,16 +179,9 @@ def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> di
 
     frame: one rung's. Raises: CrystalError for a prompt that was not read.
     """
-    mine = where(frame, form=form, temperature=temperature)
-    places = zip(mine["task"], mine["prompt"], strict=True)
-    laws = dict(zip(places, mine["probability"], strict=True))
-    found = {}
+    rung, how, found = frame["rung"].iloc[0], {"prompts": PROBE, "temperature": temperature}, {}
     for task in PHASE_TASKS:
-        rows = [laws.get((task, prompt.id)) for prompt in PROBE]
-        if any(row is None for row in rows):  # says which prompt
-            how = {"prompts": PROBE, "temperature": temperature}
-            unconditional(frame, frame["rung"].iloc[0], task, form, **how)
-        table = np.stack(rows)
+        table = unconditional(frame, rung, task, form, **how)
         mass = table.sum(1, keepdims=True)
         found[task] = np.where(evidence.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
     return found
@@ -253,9 +246,13 @@ def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
     both = last.merge(first[[*PLACE, *BEFORE]], on=PLACE, suffixes=("", "_before"))
     both["scope"] = np.where(both["held_out"], *reversed(SCOPES))
     parents = sorted(set(walked["parent"]))
-    orders = {"parent": parents, "run": list(runs), "scope": SCOPES, "task": PHASE_TASKS}
+    return ordered(both, parent=parents, run=list(runs), scope=SCOPES, task=PHASE_TASKS)
+
+
+def ordered(frame: pd.DataFrame, **orders: Sequence) -> pd.DataFrame:
+    """The rows in the order of each column's values, the first column first."""
     place = lambda column: column.map(orders[column.name].index)  # noqa: E731
-    return both.sort_values(list(orders), key=place, ignore_index=True)
+    return frame.sort_values(list(orders), key=place, ignore_index=True)
 
 
 def kept(frame: pd.DataFrame) -> float:
@@ -318,17 +315,17 @@ def estimate(values: pd.Series) -> Estimate:
     return dataclasses.replace(NOTHING, value=float(there.mean()) if len(there) else np.nan)
 
 
-def judge_over(claim: str, values: pd.Series, null: Null | None = None) -> claims.Verdict:
+def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims.Verdict:
     """The verdict over parents, one number each; of fewer than two undecided, with the reason."""
     there = usable(values)
     if len(there) > 1:
         chance = null.typical if null else None
-        found = claims.judge(claim, estimate(values), null, chance=chance)
+        found = claims.judge(name, estimate(values), null, chance=chance)
         return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
     why = "no parent was read"
     if len(there):
         why = f"{fmt(there.iloc[0])} in the only parent read, and one gives no interval"
-    return claims.judge(claim, NOTHING, null, nothing=why)
+    return claims.judge(name, NOTHING, null, nothing=why)
 
 
 def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
@@ -369,6 +366,13 @@ def means(tidied: pd.DataFrame, **place: object) -> pd.DataFrame:
 
 
 # --- in words
+
+
+def record(name: str, found, sentence: str, **place: str) -> None:
+    """Record anything with a value, low and high as a measured claim."""
+    numbers = {"number": found.value, "low": found.low, "high": found.high}
+    numbers = {part: claims.finite(x) for part, x in numbers.items()}
+    claim(name, verdict="measured", sentence=sentence, **place, **numbers)
 
 
 def told(values: pd.Series) -> str:

@@ -16,10 +16,10 @@ import pandas as pd
 
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..lab import recipes, world
-from ..measure.claims import Verdict, finite
+from ..measure.claims import Verdict
 from ..measure.inference import Null, against, generator
 from ..measure.quantities import tv
-from ..present.show import claim, fmt, slug, table
+from ..present.show import fmt, slug, table
 from . import runs
 from .runs import SCOPES, Array, judge_over, means, per_parent, said, tidy, where
 
@@ -146,9 +146,7 @@ def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
         for place, mine in frame.groupby(["task", "scope", "run"], sort=False)
     ]
     found = pd.DataFrame(cells, columns=["task", "scope", "demonstrator", "share", "parents"])
-    order = {"scope": SCOPES, "task": PHASE_TASKS, "demonstrator": LAWS}
-    place = lambda column: column.map(order[column.name].index)  # noqa: E731
-    return found.sort_values(list(order), key=place, ignore_index=True)
+    return runs.ordered(found, scope=SCOPES, task=PHASE_TASKS, demonstrator=LAWS)
 
 
 # --- demonstrators that are no single narrator
@@ -284,10 +282,8 @@ def record(tidied: pd.DataFrame, *by: str) -> None:
     """Record every mean of `tidy` as measured: <quantity>-<by...>, with its scope as ladder."""
     for row in means(tidied).itertuples():
         name = slug(" ".join([row.quantity, *(str(getattr(row, column)) for column in by)]))
-        numbers = {"number": row.value, "low": row.low, "high": row.high}
         sentence = f"{row.quantity}: {runs.interval(row)}, over {runs.counted(row.parents)}"
-        numbers = {part: finite(x) for part, x in numbers.items()}
-        claim(name, ladder=slug(row.scope), verdict="measured", sentence=sentence, **numbers)
+        runs.record(name, row, sentence, ladder=slug(row.scope))
 
 
 def recorded(frame: pd.DataFrame) -> str:

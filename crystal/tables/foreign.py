@@ -1,7 +1,7 @@
 """Files of other tools as answers: lm-evaluation-harness, inspect_ai, OpenAI batches, replies.
 
 A file in; out comes, answer by answer, the prompt and what the tool kept. None of the tools need be
-installed: inspect_ai brings some fifty packages, and its logs are JSON. Knows no tasks.
+installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
 
 class Named(NamedTuple):
-    """Field, column or regular expression of who was asked what; None for the format's own."""
+    """Field, column or regular expression of who was asked what; None: the format's own."""
 
     prompt: str | None = None
     unit: str | None = None
@@ -60,7 +60,7 @@ def as_dict(value: Any) -> dict:
 
 
 def part(record: Mapping, name: str, where: str, kind: type = dict) -> Any:
-    """The object (or list) called `name` in a record, empty if missing. Raises: CrystalError."""
+    """The object (or list) called `name` in a record, empty if missing."""
     value = kind() if (found := record.get(name)) is None else found
     if not isinstance(value, kind):
         what = f"{name} is {texts.shown(value)}, not {'an object' if kind is dict else 'a list'}"
@@ -69,7 +69,7 @@ def part(record: Mapping, name: str, where: str, kind: type = dict) -> Any:
 
 
 def objects(record: Mapping, name: str, where: str) -> list[dict]:
-    """The list of objects called `name` in a record. Raises: CrystalError for anything else."""
+    """The list of objects called `name` in a record."""
     items = part(record, name, where, list)
     return [part({f"an item of {name}": item}, f"an item of {name}", where) for item in items]
 
@@ -102,7 +102,6 @@ def reply_text(value: Any, where: str, between: str = "\n") -> str | None:
 
 
 def _decoding(settings: Mapping) -> tuple[tuple[str, str], ...]:
-    """Names and values, as texts."""
     values = (one if isinstance(one, str) else reprlib.repr(one) for one in settings.values())
     return tuple(sorted(zip(map(texts.short, settings), map(texts.short, values))))
 
@@ -110,15 +109,16 @@ def _decoding(settings: Mapping) -> tuple[tuple[str, str], ...]:
 def _logged(path: Path) -> Iterator[tuple[str, dict]]:
     """Place and object of every line of a log."""
     with open(path, "rb") as file:
-        yield from ((f"{path}, line {number}", row) for number, row in json_lines(file, path))
+        for number, row in json_lines(file, path):
+            yield f"{path}, line {number}", row
 
 
 def lm_eval(path: Path, by: Named) -> Iterator[Answer]:
     """Per-sample log of lm-evaluation-harness (`--log_samples`), a document a line; as of 0.4.13.
 
-    Replies of generate_until before any filter; else the scores of options, but those given no
-    context. A document stands there once a filter and is read once. Its prompt is its doc_id, or
-    the field `by.prompt` of the document, else of the line.
+    Replies before any filter, or the scores of options, but those given no context. A document
+    stands there once a filter and is read once. Its prompt is its doc_id, or the field `by.prompt`
+    of the document, else of the line.
     """
     match = re.fullmatch(r"samples_(.+)_\d{4}-\d\d-\d\dT.*", path.stem)
     task = texts.whole(match[1]) if match else None
@@ -168,7 +168,7 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
     """Log of inspect_ai, .eval or .json: all choices of every sample's output; as of 0.3.285.
 
     A prompt is a sample's id (epochs are repeats), or the field `by.prompt` of its metadata. The
-    reasoning is not read. Samples that ended in an error or were declared invalid have failed.
+    reasoning is not read.
     """
     with open(path, "rb") as file:
         zipped = file.read(2) == b"PK"
@@ -184,8 +184,9 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
         unit = named(fields, by.unit, where) if by.unit else None
         prompt = named(fields, by.prompt or "id", where)
         here = Answer(where, prompt, task=task, unit=unit, decoding=_decoding(settings))
-        run = f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
-        run = sample.get("uuid") or run
+        run = (
+            sample.get("uuid") or f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
+        )
         error, invalid = sample.get("error"), sample.get("invalidation")
         output = {} if error or invalid else part(sample, "output", where)
         if not (choices := objects(output, "choices", where)):
@@ -201,15 +202,14 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
             yield here._replace(text=reply_text(content, where), identity=f"{run} {index}", cut=cut)
 
 
-_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError,
-           MemoryError, ValueError, lzma.LZMAError)  # fmt: skip
+_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError,
+           MemoryError, ValueError)  # fmt: skip
 
 
 def _eval(path: Path) -> tuple[dict, Iterable[dict]]:
     """Header and samples of the zip archive; a log cut short still has the header it began with.
 
-    The list of members is checked whole, for a damaged one must not hide a sample; no log has
-    comments, which can hide the members behind them.
+    The whole list of members is checked: a damaged one, or a comment, could hide samples.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -233,14 +233,14 @@ def _eval(path: Path) -> tuple[dict, Iterable[dict]]:
 
 
 def _packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
-    """A member's bytes as they stand there. Raises: BadZipFile if it is called otherwise there."""
+    """A member's bytes as they stand there. Raises: BadZipFile if its name there is another."""
     raw = copy.copy(info)
     raw.compress_type, raw.file_size, raw.CRC = zipfile.ZIP_STORED, info.compress_size, None
     return archive.open(raw)
 
 
 def _member(archive: zipfile.ZipFile, path: Path, name: str) -> dict:
-    """One JSON object of the archive. inspect_ai writes zstd, which pyarrow reads on any Python."""
+    """One JSON object of the archive; pyarrow reads inspect_ai's zstd on any Python."""
     import pyarrow as pa
 
     info, shown = archive.getinfo(name), texts.short(name)
@@ -264,7 +264,6 @@ def openai_batch(path: Path, by: Named) -> Iterator[Answer]:
     """Output of an OpenAI batch, or a server's like it: chat, plain completions or responses.
 
     A prompt is a custom_id, or what the group of the regular expression `by.prompt` takes of it.
-    Each choice of a line is a reply; an error, or a status other than 200, is a failed request.
     """
     patterns = {name: _pattern(pattern) for name, pattern in by._asdict().items() if pattern}
     for where, row in _logged(path):

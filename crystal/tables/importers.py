@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -56,14 +56,14 @@ class Asked:
     named: Named = Named()
 
     def __post_init__(self) -> None:
-        """Names as they are compared. Raises: CrystalError for a hostile or a reserved one."""
+        """Names as they are compared."""
         clean = {name: given(getattr(self, name) or "", f"--{name}") or None for name in NAMES}
         clean["options"] = tuple(given(option, "--options") for option in self.options)
         self.__dict__.update(clean)
         refuse_reserved(self.task or "", "--task")
 
     def task_of(self, own: str | None) -> Task:
-        """The task of answers to what their file calls `own`. Raises: CrystalError if none is."""
+        """The task of answers to what their file calls `own`."""
         name = self.task or own
         if self.options:
             refuse_reserved(name or "")
@@ -82,37 +82,37 @@ class Asked:
         return TASKS[name]
 
     def one(self, name: str, answer: Answer) -> str:
-        """Ladder or stage of an answer. Raises: CrystalError if nothing says it, or two differ."""
+        """Ladder or stage of an answer."""
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
             what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
             raise CrystalError(what, mend=f"leave out --{name}")
-        if not (own or asked):
+        if not (found := own or asked):
             raise CrystalError(f"{UNSAID} {name}", mend=f"--{name} NAME")
-        return own or asked
+        return found
 
 
 # -- counted
 
 
-@dataclass
 class Tally:
     """Answers that were read so far."""
 
-    tasks: dict[str, Task] = field(default_factory=dict)
-    draws: dict[Place, Counter[str]] = field(default_factory=dict)  # option, or "" -> replies
-    scores: dict[Place, dict[str, float]] = field(default_factory=dict)  # text -> probability
-    units: dict[Place, str | None] = field(default_factory=dict)
-    seen: dict[str, str] = field(default_factory=dict)  # identity -> where
-    owns: set[str | None] = field(default_factory=set)  # what the files call their tasks
-    failed: list[Answer] = field(default_factory=list)
-    decodings: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
-    empty: int = 0  # replies without text
-    cut: int = 0  # replies whose answer might have gone on, had there been room: 1 of 17
-    unread: dict[str, Counter[str]] = field(default_factory=dict)  # by task, of no option
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task] = {}
+        self.draws: dict[Place, Counter[str]] = defaultdict(Counter)  # option, or "" -> replies
+        self.scores: dict[Place, dict[str, float]] = defaultdict(dict)  # text -> probability
+        self.units: dict[Place, str | None] = {}
+        self.seen: dict[str, str] = {}  # identity -> where
+        self.owns: set[str | None] = set()  # what the files call their tasks
+        self.failed: list[Answer] = []
+        self.decodings: set[tuple[tuple[str, str], ...]] = set()
+        self.empty = 0  # replies without text
+        self.cut = 0  # replies whose answer might have gone on, had there been room: 1 of 17
+        self.unread: dict[str, Counter[str]] = defaultdict(Counter)  # by task, of no option
 
     def add(self, answer: Answer, asked: Asked) -> None:
-        """Raises: CrystalError, without a place, for an answer that cannot be counted."""
+        """Raises: CrystalError, without a place."""
         self.owns.add(answer.task)
         if len(self.owns) > 1 and (asked.task or asked.options):
             names = " and ".join(sorted(map(str, self.owns)))
@@ -144,16 +144,16 @@ class Tally:
     def _count(self, answer: Answer, task: Task, place: Place) -> None:
         text = texts.whole(answer.text or "")
         option = read(text, task)
-        self.draws.setdefault(place, Counter())[option or ""] += 1
+        self.draws[place][option or ""] += 1
         self.empty += not text.strip()
         self.cut += answer.cut and option is not None and read(text + "x", task) != option
-        self.unread.setdefault(task.name, Counter())[text.strip()[:SHOWN]] += option is None
-        self.decodings |= {answer.decoding} if answer.decoding else set()
+        self.unread[task.name][text.strip()[:SHOWN]] += option is None
+        self.decodings |= {answer.decoding} - {()}
 
     def _score(self, text: str, score: float, place: Place) -> None:
         if not score <= EXCESS:  # NaN, too
             raise CrystalError(f"{score} is no log-likelihood of {text!r:.60}", mend=AGAIN)
-        if text in (scored := self.scores.setdefault(place, {})):
+        if text in (scored := self.scores[place]):
             what = f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}"
             mend = "name every log once, and prompts by what tells them apart (--prompt-from)"
             raise CrystalError(what, mend=mend)
@@ -177,12 +177,12 @@ class Tally:
         task, scores = self.tasks[place.task], self.scores[place]
         where = f"task {task.name}, prompt {place.prompt}"
         law = dict.fromkeys(task.options, 0.0)
-        read_as = {text: read(texts.whole(text), task) for text in scores}
-        if lacking := [option for option in law if option not in read_as.values()]:
+        scored = {text: read(texts.whole(text), task) for text in scores}
+        if lacking := [option for option in law if option not in scored.values()]:
             what = f"{len(lacking)} of {len(law)} options have no score, first {lacking[0]}"
             mend = "score every option; or name a new --task, with --options that are scored"
             raise CrystalError(what, where=where, mend=mend)
-        for text, option in read_as.items():
+        for text, option in scored.items():
             if option is not None:
                 law[option] += scores[text]
         total = math.fsum(law.values())
@@ -251,11 +251,7 @@ def most_often(unread: Counter[str]) -> str:
 
 
 def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
-    """Read every answer in `paths`.
-
-    Raises: CrystalError for a file of another format, a broken line, an answer that cannot be
-    placed, or no answer at all.
-    """
+    """Read every answer in `paths`. Raises: CrystalError where one cannot be, or there is none."""
     reader, found = READERS[known(format, READERS, "format")], Tally()
     if len({path.resolve() for path in paths}) < len(paths):
         raise CrystalError("a file is named twice", mend="name every file once")
@@ -288,7 +284,7 @@ def _check_format(path: Path, format: str) -> None:
 # -- written
 
 
-def check_out(out: Path, *, append: bool = False) -> None:
+def check_out(out: Path, append: bool) -> None:
     """Raises: CrystalError if no table can be written there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
@@ -301,18 +297,18 @@ def check_out(out: Path, *, append: bool = False) -> None:
 
 def check_new(out: Path, columns: Sequence[str], places: list[dict], *, append: bool) -> None:
     """Raises: CrystalError if rows of these columns and prompts could not be saved there."""
-    check_out(out, append=append)
+    check_out(out, append)
     if out.exists():
         _existing(out, list(columns), places)
 
 
-def save(table: pd.DataFrame, out: Path, *, append: bool = False) -> int:
+def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
     """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
 
-    A table that was there is added to, or stays as it was. Raises: CrystalError if it is not to be
-    added to, is of another kind, or has one of the prompts already.
+    A table that was there is added to, or stays as it was. Raises: CrystalError if `append` is not
+    said, or it is of another kind or has one of the prompts already.
     """
-    check_out(out, append=append)
+    check_out(out, append)
     new = table.to_dict("records")
     try:
         every = (_existing(out, list(table.columns), new) if out.exists() else []) + new

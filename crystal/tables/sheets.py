@@ -1,7 +1,7 @@
 """Files of strangers, read within stated bounds: tables as columns, files of records as dicts.
 
 Complaints name file, row (CSV's header is row 1) and column. pandas would take a short row as empty
-cells, rename twins and guess at types: it gets cells that csv, json and pyarrow read, all checked.
+cells, rename twins and guess at types: it gets checked cells.
 """
 
 from __future__ import annotations
@@ -66,10 +66,9 @@ def stage_names(text: str) -> dict[str, str]:
     Raises: CrystalError if it is not of that form, or names a stage or a name twice.
     """
     found: dict[str, str] = {}
+    where = f"--stages {texts.short(text)}"
     for pair in filter(str.strip, text.split(",")):
-        stage, _, name = (
-            given(part, f"--stages {texts.short(text)}") for part in pair.partition("=")
-        )
+        stage, _, name = (given(part, where) for part in pair.partition("="))
         what = f"{texts.short(pair)!r} is not of the form stage=name"
         if stage in found or name in found.values():
             twice = stage if stage in found else name
@@ -92,7 +91,7 @@ def refuse_reserved(task: str, where: object = None) -> None:
 
 
 def check_size(size: int, where: object, most: int = LARGEST) -> None:
-    """Raises: CrystalError if something of `size` bytes would unpack beyond `most`."""
+    """Raises: CrystalError for more than `most` bytes."""
     if not 0 <= size <= most:
         mend = "split it into smaller files, or look at what it holds"
         raise CrystalError(f"it unpacks to more than {most >> 20} MiB", where=where, mend=mend)
@@ -135,8 +134,8 @@ def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
         check_size(sum(leaf.total_uncompressed_size for leaf in leaves), path)
         check_columns(1, sum(leaf.num_values for leaf in leaves), path)
         named = {leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"}
-        how = {"read_dictionary": sorted(named), "page_checksum_verification": True}
-        table = pq.ParquetFile(path, **how).read()
+        file = pq.ParquetFile(path, read_dictionary=sorted(named), page_checksum_verification=True)
+        table = file.read()
         table.validate(full=True)
         check_size(sum(map(_written_out, table.columns)), path)
         columns = [
@@ -172,8 +171,8 @@ def stem(path: Path) -> str:
 def load_sheet(path: Path) -> pd.DataFrame:
     """The cells of a table, indexed by row number; of CSV as text, "" if empty, else as stored.
 
-    Blank rows and columns without a name are left out. Raises: CrystalError for a file that is
-    missing, a folder, not of its format or without a row, and as `rows` does.
+    Blank rows and columns without a name are left out. Raises: CrystalError for what is no table,
+    or has no row, and as `rows` does.
     """
     if path.is_dir():
         raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it")
@@ -191,8 +190,7 @@ def load_sheet(path: Path) -> pd.DataFrame:
         found, read = rows(path, kind), [pd.DataFrame()]
         while part := dict(islice(found, 100_000)):  # one object a row would be too much memory
             read.append(pd.DataFrame(list(part.values()), index=list(part), dtype=object))
-            columns = {name for frame in read for name in frame}
-            check_columns(len(columns), sum(map(len, read)), path)
+            check_columns(len(set().union(*read)), sum(map(len, read)), path)
         sheet = pd.concat(read)
     sheet = sheet.drop(columns="", errors="ignore")
     if sheet.empty:
@@ -204,9 +202,8 @@ def load_sheet(path: Path) -> pd.DataFrame:
 def rows(path: Path, kind: str = "") -> Iterator[tuple[int, dict]]:
     """Number and cells of every row that is not blank; kind: of FORMATS, else by the first bytes.
 
-    In CSV nothing means anything but itself: an empty cell is empty text, and NA is the text NA.
-    Raises: CrystalError for a file that is not of its kind or not UTF-8 (a byte order mark is
-    fine), a row with too many cells or too few, a broken line of JSON, and as `column_names` does.
+    In CSV an empty cell is empty text, and NA is the text NA. Raises: CrystalError for a file that
+    is not of its kind or not UTF-8, a row with too many cells or too few, and as `column_names`.
     """
     if not kind:
         with open(path, "rb") as file:
@@ -331,7 +328,7 @@ def check_header(
 def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
     """A column of names, shape (rows,), as `texts.name` writes them, by appearance; nan: empty.
 
-    Raises: CrystalError for a cell that holds a list or bytes, a name with a control character.
+    Raises: CrystalError for a cell that is no text or number, or a hostile one.
     """
     cells = sheet[column]
     try:
@@ -354,7 +351,7 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
 
 
 def refuse_two_values(rows: pd.DataFrame, column: str, key: list[str], path: Path) -> None:
-    """Refuse two values of a column under one key: a prompt of two units, a group of two masses."""
+    """Refuse two values of a column under one key, such as a prompt of two units."""
     other = ~rows.duplicated([*key, column]) & rows.duplicated(key)
     if other.any():
         second = other.idxmax()
@@ -371,7 +368,7 @@ def empty(cells: pd.Series) -> np.ndarray:
 
 
 def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -> np.ndarray:
-    """A column of finite numbers that are not negative, shape (rows,); with `blank`, empty is nan.
+    """A column of finite numbers from 0 on, shape (rows,); with `blank`, empty is nan.
 
     Raises: CrystalError naming the first cell that is not one.
     """

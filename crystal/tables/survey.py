@@ -3,8 +3,8 @@
 Without an SFT stage the first later stage stands in its place; with one later stage only, settling
 is not judged; of a base alone, only whether it is liquid. Without a base there are but numbers.
 Prompts of one unit, or of one name in several tasks, are one context. Tasks of ours that share
-options are of one kind (`measure.joint`); options of others may be mere labels. Where the table
-says what was answered, stages are compared on the prompts that all of them answer.
+options are of one kind (`measure.joint`). Where the table says what was answered, stages are
+compared on the prompts that all of them answer.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
 from ..present.figures import INK, legend, panels
+from ..present.verdicts import Found
 from ..present.views import title_of
 from ..texts import label
 from .table import Table
@@ -35,11 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PHASES = len(chain.CLAIMS)  # that a task goes through
-NUMBERS = ["ladder", "task", "stage", "prompts", "options", "mass", "entropy", "normalised",
-           "liquidity", "from base", "from previous", "top", "p(top)", "rank in base"]  # fmt: skip
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 COLUMN = {verdict: verdict.replace("-", "_") for verdict in chain.VERDICTS}
-Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # ladder -> task -> verdicts
 SAID = {  # the abstract's words, in ours
     "many-laws": "the pretrained model is liquid: many answer distributions can be prompted out "
     "of it",
@@ -83,7 +81,7 @@ def roles(stages: Sequence[str]) -> Roles:
 def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dict[str, Evidence]:
     """Stage -> evidence of one task on the prompts that all of `stages` answer; none named: all.
 
-    Prompts with fewer than `evidence.FEWEST` draws at any stage are left out of all.
+    Prompts with fewer than `evidence.FEWEST` draws at any stage are left out.
     """
     mine = table.frame[(table.frame["ladder"] == ladder) & (table.frame["task"] == task)]
     scarce = mine.loc[mine["draws"] < ev.FEWEST, "prompt"].unique()
@@ -154,9 +152,9 @@ def numbers(table: Table) -> pd.DataFrame:
     """One row per ladder, task and stage, of laws meaned over the prompts that it answers.
 
     No row where they are too few. mass: on options; where the table says it, answered of asked
-    prompts; entropy in bits; liquidity in bits, nan of one prompt; from base, from previous: total
-    variation on the prompts that both stages answer; top: the likeliest option, its probability,
-    and the rank the base gave it, from 1.
+    prompts; entropy, liquidity: in bits, the latter nan of one prompt; from base, from previous:
+    total variation on the prompts that both stages answer; top: the likeliest option, its
+    probability, its rank in the base, from 1.
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
@@ -173,7 +171,6 @@ def numbers(table: Table) -> pd.DataFrame:
             previous, now = _means(table, ladder, task, before or stage, stage, whole)
             given, law, before = found[stage], found[stage].law.mean(0), stage
             (prompts, options), top = given.law.shape, int(law.argmax())
-            several = prompts > 1
             row = {
                 "ladder": ladder,
                 "task": task,
@@ -183,24 +180,22 @@ def numbers(table: Table) -> pd.DataFrame:
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
                 "entropy": float(ph.entropy_bits(law)),
                 "normalised": float(ph.normalised_entropy(law)) if options > 1 else nan,
-                "liquidity": float(ev.liquidity(given, np.ones(prompts))) if several else nan,
+                "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
                 "top": table.options[task][top],
                 "p(top)": float(law[top]),
-                "rank in base": int((base > base[top]).sum()) + 1
-                if np.isfinite(base[top])
-                else nan,
+                "rank in base": 1 + sum(base > base[top]) if np.isfinite(base[top]) else nan,
             }
             more = {"answered": counted.answered, "asked": counted.asked} if counted else {}
             rows.append(row | more)
-    return pd.DataFrame(rows, columns=None if rows else NUMBERS)
+    return pd.DataFrame(rows, columns=None if rows else ["ladder"])
 
 
 def _means(
     table: Table, ladder: str, task: str, first: str, second: str, whole: Mapping[str, Evidence]
 ) -> list[np.ndarray]:
-    """The mean laws of two stages on the prompts that both answer; nan where these are too few."""
+    """The mean laws of two stages on the prompts that both answer; nan if these are too few."""
     if counted := answered_by(table, ladder, task, [first, second]):
         whole = evidence(table, ladder, task, [first, second]) if counted.measurable else {}
     none = np.full(len(table.options[task]), np.nan)
@@ -214,9 +209,8 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
         values = mine[column].dropna().to_numpy()
         mean = values.mean() if len(values) else np.nan
         found = student(values) if len(values) > 1 else Estimate(float(mean), np.nan, np.nan)
-        bounds = {"value": found.value, "low": found.low, "high": found.high}
-        rows.append({"ladder": ladder, "stage": stage} | bounds | {"tasks": len(values)})
-    return pd.DataFrame(rows)
+        rows.append((ladder, stage, found.value, found.low, found.high, len(values)))
+    return pd.DataFrame(rows, columns=["ladder", "stage", "value", "low", "high", "tasks"])
 
 
 # -- as text and data
@@ -248,8 +242,7 @@ def as_myst(every: pd.DataFrame) -> str:
 def as_json(table: Table, found: Found) -> dict:
     """All of it for other programs: notes; per ladder its stages, verdicts and numbers.
 
-    A verdict is a row per task and claim: its number with interval, threshold, p-values and null,
-    and the sentence. What does not exist is None.
+    What does not exist is None.
     """
     every, ladders = numbers(table), {}
     for ladder, stages in table.ladders.items():
@@ -268,7 +261,6 @@ def _verdict(task: str, v: Verdict) -> dict:
 
 
 def _plain(row: Mapping[str, object]) -> dict:
-    """A row as JSON takes it."""
     plain = {name: getattr(x, "item", lambda x=x: x)() for name, x in row.items()}
     return {name: finite(x) if isinstance(x, float) else x for name, x in plain.items()}
 
@@ -292,7 +284,7 @@ def as_text(table: Table, found: Found) -> str:
 
 
 def load_pooled(found: Found) -> pd.DataFrame:
-    """The verdicts over all tasks, a row per ladder and claim, for `overview.plot_forest`."""
+    """The verdicts over all tasks, a row per ladder and claim, for `verdicts.plot_forest`."""
     pooled = {ladder: tasks[POOLED] for ladder, tasks in found.items() if POOLED in tasks}
     return verdicts.load_verdicts({POOLED: pooled}) if pooled else pd.DataFrame()
 
@@ -321,15 +313,13 @@ def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
     "tasks", ours: on how many tasks each verdict stands. "all", ours and published: verdict and
     number over all tasks.
     """
-    counts = verdicts.load_counts(ours)
-    counts.insert(1, "kind", "tasks")
+    counts = verdicts.load_counts(ours).assign(kind="tasks")
     tasks = counts[["claim", "kind", "ladder", "tasks", *COLUMN.values()]]
-    every = {**ours, **theirs}
-    pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in every.items()}
-    over = verdicts.load_verdicts(pooled)
+    pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in (ours | theirs).items()}
+    over = verdicts.load_verdicts(pooled).assign(kind="all")
     over = over.drop(columns="number", errors="ignore").rename(columns={"value": "number"})
     columns = ["claim", "kind", "ladder", "verdict", "number", "low", "high"]
-    frame = pd.concat([tasks, over.assign(kind="all").reindex(columns=columns)])
+    frame = pd.concat([tasks, over.reindex(columns=columns)])
     order = {"key": lambda claims: claims.map(list(SAID).index), "kind": "stable"}
     return frame[frame["claim"].isin(SAID)].sort_values("claim", **order).reset_index(drop=True)
 
@@ -380,7 +370,7 @@ def plot_sides(frame: pd.DataFrame) -> Figure:
 
 def sides_table(frame: pd.DataFrame) -> str:
     """MyST: the claim as the paper is known to make it, our number for it, each ladder's."""
-    ladders, fmt, lines = list(dict.fromkeys(frame["ladder"])), show.fmt, []
+    ladders, lines = list(dict.fromkeys(frame["ladder"])), []
     for claim, mine in frame.groupby("claim", sort=False):
         cells: dict[str, str] = {}
         for row in mine.sort_values("kind").itertuples():
@@ -390,7 +380,7 @@ def sides_table(frame: pd.DataFrame) -> str:
                 text = row.verdict + ("" if pd.isna(row.number) else f": {found}")
             cells[row.ladder] = "; ".join(filter(None, (cells.get(row.ladder), text)))
         mark = MARKS[claim]
-        measured = f"{mark.number}, {mark.side} {fmt(mark.mark)}"
+        measured = f"{mark.number}, {mark.side} {show.fmt(mark.mark)}"
         lines.append([SAID[claim], measured, *(cells.get(one, "not known") for one in ladders)])
     head = ["what is claimed", "measured as", *map(title_of, ladders)]
     return show.table(head, lines)

@@ -51,13 +51,12 @@ class Table:
     frame: a row per group, by ladder, task, stage and prompt: these, unit; law, shape (options,),
     conditional on answering with an option, sums to 1; mass, the probability of that; draws on the
     options, inf of probabilities. All stages of a ladder and task have the same prompts, but those
-    not answered. asked: of a table with a column answered, every group's names and mass. options:
-    by task, in the order of the laws. stages: in canonical order.
+    not answered. asked: of a table with a column answered, every group's names and mass.
     """
 
     frame: pd.DataFrame
-    options: dict[str, tuple[str, ...]]
-    stages: tuple[str, ...]
+    options: dict[str, tuple[str, ...]]  # by task, in the order of the laws
+    stages: tuple[str, ...]  # in canonical order
     notes: tuple[str, ...]
     path: Path
     asked: pd.DataFrame | None = None
@@ -120,7 +119,7 @@ class _Reading:
         self.notes += [f"{said} {some(those)}."] if those else []
 
     def refuse(self, frame, wrong, column: str, what: str, mend: str, shown=None) -> None:
-        """Refuse the first row that is wrong; what: with {} for what is shown of it."""
+        """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
         if np.any(wrong):
             first, values = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
             rounded = self.slack < NEAR and (np.abs(values[wrong] - 1) <= NEAR).all()
@@ -168,7 +167,7 @@ class _Reading:
         return list(read)
 
     def value(self, sheet: pd.DataFrame) -> tuple[str, np.ndarray]:
-        """Whether the answers are probabilities or counts, and what they are."""
+        """Whether the answers are a probability or a count, and their values."""
         filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
         used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
         if len(used) == 2:
@@ -231,7 +230,7 @@ class _Reading:
         return groups[(on > 0) | groups["low"]].copy()
 
     def counts(self, groups: pd.DataFrame) -> pd.Series:
-        """The share on the options. Refuses counts that cannot be drawn from."""
+        """The share on the options."""
         on, together = groups["on"], groups.groupby(GROUP[:3])["total"].transform("sum")
         what = f"its stage has {{:.0f}} draws on its task, above {MOST_DRAWS}"
         self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
@@ -245,7 +244,7 @@ class _Reading:
         return on / np.maximum(groups["total"], 1)
 
     def sums(self, groups: pd.DataFrame) -> pd.Series:
-        """The share on the options. Refuses probabilities that do not sum as they must."""
+        """The share on the options; probabilities must sum as they should."""
         on, total, stated = groups["on"], groups["total"], groups["mass"].notna()
         nothing = (on < LEAST) & ~(groups["answered"] < answering.LEAST)
         checks = (
@@ -266,7 +265,7 @@ class _Reading:
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
     def by_answered(self, groups: pd.DataFrame, mass: pd.Series, kind: str) -> pd.Series:
-        """The masses, those that the column answered gives by that column."""
+        """The masses, where the column answered gives them by that column."""
         answered, on = groups["answered"], groups["on"]
         wrong = groups["mass"].notna() & ((answered - mass).abs() > self.slack)
         what, mend = "mass is {:.4g}, and answered is another number", "leave out one of the two"
@@ -327,7 +326,7 @@ class _Reading:
                     raise self.no(what, mend, "option", here.index[0])
 
     def common(self, groups: pd.DataFrame) -> pd.DataFrame:
-        """The groups whose prompt every stage of its ladder that has the task answers."""
+        """The groups whose prompt every stage of its ladder answers, if it has the task."""
         lacking, fewer, single, kept = [], [], [], []
         for ladder, mine in groups.groupby("ladder"):
             every, each = _in_order(mine["stage"]), dict(iter(mine.groupby("task")))
@@ -357,7 +356,7 @@ class _Reading:
         return pd.concat(kept)
 
     def finished(self, groups: pd.DataFrame, options: dict[str, tuple[str, ...]]) -> Table:
-        """The table, names as texts; notes the prompts with too few draws to be judged."""
+        """The table, names as texts."""
         answered, asked, said = groups[~groups["low"]], None, []
         least = answered.groupby(["ladder", "task", "prompt"])["draws"].min()
         scarce = least[least < FEWEST].groupby(["ladder", "task"]).size()
