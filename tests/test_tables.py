@@ -365,10 +365,6 @@ BAD = {
     "empty task": (two().replace("sft,t", "sft,"), r"the task is empty \(.*row 4, column task\)"),
     "unknown stage": (two().replace("sft", "sft-2"), "which stage 'sft-2' is"),
     "two names": (two() + "L,SFT,t,q,a,1\n", "'sft' and 'SFT' are both read as sft"),
-    "base only": (
-        "\n".join(two().splitlines()[:3]),
-        "the ladder 'L' has only base: nothing to compare",
-    ),
     "no base": (two().replace("base", "dpo"), "has only sft, dpo: nothing to compare"),
     "nothing in common": (
         two().replace("sft,t,p", "sft,t,q"),

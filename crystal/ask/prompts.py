@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import CrystalError
-from ..files import misfit, root, text
-from ..texts import parse_yaml, read_text
-from .tasks import PHASE_TASKS, Task
+from ..errors import CrystalError, known
+from ..files import count, misfit, root, text
+from ..texts import line, parse_yaml, read_text
+from .tasks import PHASE_TASKS, TASKS, Task, names_option, own_task
 
 COMPLETION, CHAT = "completion", "chat"
 FORMS = (COMPLETION, CHAT)
@@ -241,12 +242,87 @@ def _prompts(path: Path) -> tuple[NaturalPrompt, ...]:
     if strange := [name for name in raw["contexts"] if name not in by_id]:
         what = f"the pool holds no context {strange[0]!r}"
         raise CrystalError(what, where=path, mend=_mend(path))
-    wordings = [dict(zip(raw["cues"], nth)) for nth in zip(*raw["cues"].values())]
+    return prompts_of([by_id[name] for name in raw["contexts"]], raw["cues"])
+
+
+def prompts_of(
+    contexts: Sequence[Context], cues: Mapping[str, Sequence[str]]
+) -> tuple[NaturalPrompt, ...]:
+    """Contexts crossed with the first, second, ... cue of every task."""
+    wordings = [dict(zip(cues, nth)) for nth in zip(*cues.values())]
     return tuple(
-        NaturalPrompt(f"{name}-{i}", number, by_id[name], f"cue-{i}", mine)
-        for number, name in enumerate(raw["contexts"])
+        NaturalPrompt(f"{context.id}-{i}", number, context, f"cue-{i}", mine)
+        for number, context in enumerate(contexts)
         for i, mine in enumerate(wordings, 1)
     )
+
+
+# -- a task of your own
+
+FIELDS = ("options", "cues", "aliases")
+EXAMPLE = "an example stands in book/reading.md, 'A question of your own'"
+
+
+def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
+    """A task of ours by its name, or the task that a YAML file describes and its cues.
+
+    The file is called as the task. `options`: in order. `cues`: beginnings of the answer, each a
+    wording; one names no option, or all by OPTIONS. `aliases`, if wanted: spelling -> option.
+    Raises: CrystalError for an unknown task, or a file that is missing or describes none.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        mend = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
+        return TASKS[known(name, TASKS, "task", mend=f"{mend} ({EXAMPLE})")], ()
+    raw = parse_yaml(read_text(path, f"write it; {EXAMPLE}"), path, f"correct it; {EXAMPLE}")
+    try:
+        return _described(path.stem, raw)
+    except CrystalError as error:
+        raise CrystalError(error.what, where=path, mend=error.mend) from error
+
+
+def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
+    word = (text, count)  # YAML reads 7 as a number, and yes as a truth
+    shape = {"options": [word], "cues": [text], "aliases": {text: word}}
+    raw = {"aliases": {}, **raw} if isinstance(raw, dict) else raw
+    if wrong := misfit(raw, shape, "the task"):
+        quotes = "put every option in quotes" if "(bool)" in wrong else EXAMPLE
+        raise CrystalError(wrong, mend=quotes)
+    for field_ in raw:
+        known(field_, FIELDS, "field")
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
+        what = f"a task is called as its file, and {line(name)!r:.60} is no word"
+        raise CrystalError(what, mend="call the file as in compass.yaml")
+    if name in TASKS:
+        mend = f"--task {name} asks it; call the file of another task by another name"
+        raise CrystalError(f"{name} is a task of ours", mend=mend)
+    aliases = {spelling: str(option) for spelling, option in raw["aliases"].items()}
+    task, cues = own_task(name, tuple(map(str, raw["options"])), aliases), tuple(raw["cues"])
+    for cue in cues:
+        if cue != cue.strip() or not cue:
+            raise CrystalError(f"the cue {cue!r:.60} begins or ends in a space", mend="remove it")
+        if names_option(cue.replace(OPTIONS, ""), task):
+            mend = f"name none, or all of them by writing {OPTIONS}"
+            raise CrystalError(f"the cue {cue!r:.60} names an option", mend=mend)
+    if not cues or len({*cues}) < len(cues):
+        raise CrystalError("it has no cue, or one twice", mend="write two different cues")
+    return task, cues
+
+
+def natural(
+    task: Task, cues: Sequence[str] = (), contexts: int = CONTEXTS
+) -> tuple[NaturalPrompt, ...]:
+    """The natural prompts of the first contexts: of a task of ours; with cues, of that task, less
+    the contexts that name one of its options.
+    """
+    every = load_prompts()
+    if cues:
+        places = dict.fromkeys(prompt.context for prompt in every)
+        bare = [one for one in places if not names_option(one.text, task)]
+        if not bare:
+            raise CrystalError(f"every context names an option of {task.name}", mend=EXAMPLE)
+        every = prompts_of(bare, {task.name: cues})
+    return tuple(prompt for prompt in every if prompt.narrator < contexts)
 
 
 def _loaded(path: Path, context: object) -> dict:
@@ -254,7 +330,10 @@ def _loaded(path: Path, context: object) -> dict:
     raw = parse_yaml(read_text(path, _mend(path)), path, _mend(path))
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):
-        raise CrystalError(f"the file is misshapen: {wrong}", where=path, mend=_mend(path))
+        mend = _mend(path)
+        if "it.cues lacks" in wrong:  # a row was added to crystal/ask/tasks.py
+            mend = f"describe a task of your own in a file ({EXAMPLE}), not in the code; or {mend}"
+        raise CrystalError(f"the file is misshapen: {wrong}", where=path, mend=mend)
     return raw
 
 

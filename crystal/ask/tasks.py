@@ -14,6 +14,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ..errors import CrystalError
+from ..texts import is_number
+
 READ_VERSION = 2  # raise it whenever `read` can return something else: stored read-outs then expire
 ANSWER_VERSION = 1  # of `first_answer`; draws are kept as texts, so a new rule reads the old ones
 FREE_TOKENS = 48  # of a free answer
@@ -154,6 +157,8 @@ _SIGNS = {suit[:-1]: suit for suit in _SUITS.split()} | dict(zip("♥♦♣♠",
 _COLOURS = "red orange yellow green blue purple pink brown black white"
 _LETTERS = " ".join(string.ascii_uppercase)
 
+# Every ladder of the book was asked these, so add none here: a task of your own is a file
+# (`crystal.ask.prompts.load_task`).
 _ALL = (
     _words("coin", "flip a coin", "Coin flip", "heads tails", True, head="heads", tail="tails"),
     _numbers("die", "roll a die", "Die roll", range(1, 7), True),
@@ -188,6 +193,31 @@ _ALL = (
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 PHASE_TASKS: tuple[str, ...] = tuple(t.name for t in _ALL if t.closed and t.name != "thousand")
 OPEN_TASKS: tuple[str, ...] = tuple(name for name in TASKS if name not in PHASE_TASKS)
+
+
+def own_task(
+    name: str | None, options: tuple[str, ...], aliases: Mapping[str, str] | None = None
+) -> Task:
+    """A task that is not one of ours.
+
+    Raises: CrystalError for a name of ours, or a spelling that `read` would not read as its option.
+    """
+    if not name or name in TASKS:
+        what = f"the task {name} has options of its own" if name else "options without a task"
+        raise CrystalError(what, mend="give them another name, such as --task mine")
+    task = Task(name=name, ask=name, label=name, options=options, aliases=dict(aliases or {}))
+    different = {option.translate(_FOLD) for option in options} - {""}
+    if len(different) < max(len(options), 2):
+        what = f"{','.join(options)!r:.60} does not list two or more different options"
+        raise CrystalError(what, mend="list them as a,b,c, without regard to capitals")
+    for spelling, option in (*task.aliases.items(), *zip(options, options)):
+        grouped = "_" in spelling and is_number(spelling.replace("_", ""))  # 1_000 is no number
+        if grouped or option not in options or read(spelling, task) != option:
+            what = f"the option {spelling!r:.60} would not be read as itself"
+            if spelling not in options:
+                what = f"the alias {spelling!r:.60} would not be read as the option {option!r:.60}"
+            raise CrystalError(what, mend="let options be words or numbers, without underscores")
+    return task
 
 
 # -- the second rule: free answers -----------------------------------------------------------------
@@ -283,6 +313,11 @@ def _last_clause(text: str, named: list[tuple[int, str]]) -> str | None:
 def _names(task: Task) -> re.Pattern[str]:
     """Every spelling as a whole word of case-folded text, bounded as in `read` on both sides."""
     return re.compile(rf"{_BEFORE}(?:{task.alternatives}){_AFTER}")
+
+
+def names_option(text: str, task: Task) -> bool:
+    """Whether any spelling of an option stands in `text` as a word, whatever it means there."""
+    return _names(task).search(text.translate(_FOLD)) is not None
 
 
 def _meant(text: str, start: int, end: int) -> bool:

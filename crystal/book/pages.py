@@ -297,7 +297,8 @@ def _check(parameter: Parameter, value: Any) -> Any:
         what = f"parameter {parameter.name} wants {parameter.type}, got {value!r}"
         raise CrystalError(what, mend=f"write it like {parameter.name}={_spell(parameter.default)}")
     if parameter.name == "task":
-        known(value, TASKS, "task")
+        own = "; a page of a task of your own: crystal ask --help"
+        known(value, TASKS, "task", mend=f"choose one of: {', '.join(TASKS)}{own}")
     return list(map(wanted, items)) if many else wanted(value)
 
 

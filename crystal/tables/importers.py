@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from .. import texts
-from ..ask.tasks import TASKS, Task, read
+from ..ask.tasks import TASKS, Task, own_task, read
 from ..errors import CrystalError, known
 from ..files import mend_of, write_file
 from .foreign import AGAIN, READERS, Answer, Named, looks_like
@@ -66,7 +66,8 @@ class Asked:
         """The task of answers to what their file calls `own`."""
         name = self.task or own
         if self.options:
-            return _own_task(name, self.options)
+            refuse_reserved(name or "")
+            return own_task(name, self.options)
         if self.task and own in TASKS and own != self.task:
             mend = "leave out --task, or name other files"
             raise CrystalError(f"answers to the task {own}, not {self.task}", mend=mend)
@@ -89,23 +90,6 @@ class Asked:
         if not (found := own or asked):
             raise CrystalError(f"{UNSAID} {name}", mend=f"--{name} NAME")
         return found
-
-
-def _own_task(name: str | None, options: tuple[str, ...]) -> Task:
-    if not name or name in TASKS:
-        what = f"the task {name} has options of its own" if name else "options without a task"
-        raise CrystalError(what, mend="give them another name, such as --task mine")
-    refuse_reserved(name)
-    task = Task(name=name, ask=name, label=name, options=options)
-    if len(task.spellings) < max(len(options), 2) or not all(options):
-        what = f"{','.join(options)!r:.60} does not list two or more different options"
-        raise CrystalError(what, mend="--options a,b,c, without regard to capitals")
-    for option in options:  # 1_000 is no number of ours
-        grouped = "_" in option and texts.is_number(option.replace("_", ""))
-        if grouped or read(option, task) != option:
-            what = f"the option {option!r:.60} would not be read as itself"
-            raise CrystalError(what, mend="let options be words or numbers, without underscores")
-    return task
 
 
 # -- counted
@@ -311,6 +295,13 @@ def check_out(out: Path, append: bool) -> None:
         raise CrystalError("the table is there already", where=out, mend=mend)
 
 
+def check_new(out: Path, columns: Sequence[str], places: list[dict], *, append: bool) -> None:
+    """Raises: CrystalError if rows of these columns and prompts could not be saved there."""
+    check_out(out, append)
+    if out.exists():
+        _existing(out, list(columns), places)
+
+
 def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
     """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
 
@@ -339,7 +330,7 @@ def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     if twice := [place for place in places if place in there]:
         first = ", ".join(map(texts.short, twice[0]))
         what = f"{len(twice)} prompts are in the table already, first {first}"
-        mend = "name all files of a prompt in one import, or choose another --out"
+        mend = "name another --ladder, --stage or --out; or all files of a prompt in one import"
         raise CrystalError(what, where=out, mend=mend)
     return old
 

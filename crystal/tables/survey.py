@@ -1,9 +1,10 @@
 """The claims on a table of answers of any checkpoint series, task by task and over all tasks.
 
 Without an SFT stage the first later stage stands in its place; with one later stage only, settling
-is not judged. Prompts of one unit, or of one name in several tasks, are one context. Tasks of ours
-that share options are of one kind (`measure.joint`). Where the table says what was answered, stages
-are compared on the prompts that all of them answer.
+is not judged; of a base alone, only whether it is liquid. Without a base there are but numbers.
+Prompts of one unit, or of one name in several tasks, are one context. Tasks of ours that share
+options are of one kind (`measure.joint`). Where the table says what was answered, stages are
+compared on the prompts that all of them answer.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ SAID = {  # the abstract's words, in ours
 
 
 class Roles(NamedTuple):
-    """Which stages of a ladder are compared; final is "" where nothing follows the tuned one."""
+    """Which stages of a ladder are compared; "" where there is none."""
 
     base: str
     tuned: str
@@ -61,15 +62,19 @@ class Roles(NamedTuple):
     @property
     def told(self) -> str:
         """What stands in another's place, as a sentence; empty if nothing does."""
+        if not (self.base and self.tuned):
+            none = "no later stage, so only the base is judged"
+            return none if self.base else "no base, so nothing is judged"
         other = "" if self.tuned == "sft" else f"{self.tuned} stands in the place of SFT"
         none = "" if self.final else "no later stage, so settling is not judged"
         return "; ".join(filter(None, (other, none)))
 
 
 def roles(stages: Sequence[str]) -> Roles:
-    """stages: those a ladder has, base first, in canonical order."""
-    base, *later = stages
-    tuned = "sft" if "sft" in later else later[0]
+    """stages: those a ladder has, in canonical order."""
+    base, *later = stages if "base" in stages else ("", *stages)
+    tuned = "sft" if "sft" in later else [*later, ""][0]
+    later = later or [tuned]
     return Roles(base, tuned, later[-1] if later[-1] != tuned else "")
 
 
@@ -128,7 +133,8 @@ def survey(
     tasks = list(dict.fromkeys(mine.loc[mine["ladder"] == ladder, "task"]))
     every = {task: phases_of(table, ladder, task, who) for task in tasks}
     every = {task: parts for task, parts in every.items() if parts or evidence(table, ladder, task)}
-    if table.asked is None and not any(len(parts) > 1 for parts in every.values()):
+    enough = sum(map(bool, who[:2])) if who.base else 0  # phases that there could be
+    if table.asked is None and not any(len(parts) >= enough for parts in every.values()):
         said = f"has {ev.FEWEST} or more draws on the options at every stage"
         mend = "draw more answers, or judge another ladder: --ladder NAME"
         what = f"no prompt of the ladder {ladder!r:.60} {said}"
@@ -155,7 +161,8 @@ def numbers(table: Table) -> pd.DataFrame:
         every = table.ladders[ladder]
         counts = {stage: answered_by(table, ladder, task, [stage]) for stage in every}
         whole, before = evidence(table, ladder, task), ""
-        first = next((stage for stage, counted in counts.items() if counted or stage in whole), "")
+        there = (stage for stage, counted in counts.items() if counted or stage in whole)
+        first = next(there, "") if "base" in every else ""
         for stage, counted in counts.items():
             found = evidence(table, ladder, task, [stage]) if counted else whole
             if stage not in found or (counted and not counted.measurable):

@@ -330,7 +330,8 @@ class _Reading:
         lacking, fewer, single, kept = [], [], [], []
         for ladder, mine in groups.groupby("ladder"):
             every, each = _in_order(mine["stage"]), dict(iter(mine.groupby("task")))
-            if not any("base" in _in_order(own["stage"])[:-1] for own in each.values()):
+            compared = any("base" in _in_order(own["stage"])[:-1] for own in each.values())
+            if not (compared or ("base" in {*groups["stage"]} and "base" not in every[:-1])):
                 said = "no task at base and at a later stage"
                 said = said if "base" in every[:-1] else f"only {', '.join(every)}"
                 what = f"the ladder {ladder!r:.60} has {said}: nothing to compare"
