@@ -141,7 +141,7 @@ def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
 def test_a_rung_that_was_not_measured_is_named():
     with pytest.raises(
         CrystalError,
-        match="unknown rung of the benchmark 'nano-olmo2 bass', did you mean 'nano-olmo2 base'",
+        match="unknown checkpoint of the benchmark 'nano-olmo2 bass', .*mean 'nano-olmo2 base'",
     ):
         bench.of(bench.load("peers"), "nano-olmo2 bass")
 
