@@ -279,7 +279,7 @@ def test_a_batch_that_kills_three_workers_is_named_and_left_out(
     ray, root, alone, monkeypatch
 ) -> None:
     deadly(root, monkeypatch, "dpo 0 die 0 100", cluster.TRIES)
-    said = "100 cells are left out, .* died 3 times: rung dpo, completion, task die, prompts 00-log"
+    said = "100 cells are left out, .* died 3 times: checkpoint dpo, .*, task die, prompts 00-log"
     with pytest.raises(CrystalError, match=said):
         resample.resample("small", hire=Hire(1, 0), **ASKED)
     assert store.verify("small").cells == 800 - 100

@@ -340,7 +340,7 @@ def test_only_ladders_of_the_hub_are_pinned(described: Path):
 def test_a_description_whose_rungs_are_not_last_is_left(described: Path, api: dict):
     text = DESCRIPTION.replace("dtype: bfloat16\n", "") + "dtype: bfloat16\n"
     described.write_text(text)
-    with pytest.raises(CrystalError, match="description of this form.*write its rungs last"):
+    with pytest.raises(CrystalError, match="description of this form.*write its `rungs` last"):
         sources.pin("toy")
     assert described.read_text() == text
 

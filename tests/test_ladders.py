@@ -100,13 +100,13 @@ def change(path, value):
     ("path", "value", "sentence"),
     [
         (["title"], None, "the ladder lacks the field 'title'"),
-        (["rungs", 1, "step"], None, "rung 2 lacks the field 'step'"),
+        (["rungs", 1, "step"], None, "checkpoint 2 lacks the field 'step'"),
         (["tilte"], "Toy", "the ladder has an unknown field 'tilte'; the fields are name, title"),
-        (["rungs", 0, "commit"], "f" * 40, "rung 1 has an unknown field 'commit'"),
-        (["rungs", 0, "ladder"], "toy", "rung 1 has an unknown field 'ladder'"),
+        (["rungs", 0, "commit"], "f" * 40, "checkpoint 1 has an unknown field 'commit'"),
+        (["rungs", 0, "ladder"], "toy", "checkpoint 1 has an unknown field 'ladder'"),
         (["title"], 7, "title must be of type str, is 7 .int.; put it in quotes"),
-        (["rungs", 1, "step"], "1", "rung 2: step must be of type int, is '1' .str."),
-        (["rungs", 1, "step"], True, "rung 2: step must be of type int, is True .bool."),
+        (["rungs", 1, "step"], "1", "checkpoint 2: step must be of type int, is '1' .str."),
+        (["rungs", 1, "step"], True, "checkpoint 2: step must be of type int, is True .bool."),
         (
             ["rungs", 0, "revision"],
             10**39,
@@ -130,14 +130,14 @@ def change(path, value):
         (["rungs", 1, "stage"], "stf", "unknown stage 'stf', did you mean 'sft'"),
         (["rungs"], RUNGS[::-1], "checkpoints must follow the stages"),
         (["rungs"], {"base": 1}, "rungs must be of type"),
-        (["rungs", 0], "base", "rung 1 must be a mapping of fields, is str"),
+        (["rungs", 0], "base", "checkpoint 1 must be a mapping of fields, is str"),
         (["dtype"], "fp32", "unknown dtype 'fp32'"),
         (["demonstrated"], ["dice"], "unknown task 'dice', did you mean 'die'"),
         (["demonstrated"], [1], "demonstrated must be of type"),
         (["demonstrated"], [["die"]], "demonstrated must be of type"),
         (["rungs"], [], "the ladder has no checkpoints"),
-        (["rungs"], [5], "rung 1 must be a mapping of fields, is int"),
-        (["rungs", 1, "step"], -1, "rung 2: step must be of type int"),
+        (["rungs"], [5], "checkpoint 1 must be a mapping of fields, is int"),
+        (["rungs", 1, "step"], -1, "checkpoint 2: step must be of type int"),
         (["rungs", 0, "parameters"], 10**400, "parameters must be of type int, is a huge number"),
         (["rungs", 0, "files"], {"config.json": "abc"}, "files must be of type"),
         (["rungs", 0, "files"], ["config.json"], "files must be of type"),
@@ -234,7 +234,7 @@ def test_a_changed_file_beside_the_weights_is_named(pinned, name):
     found, said = file_sha256(path), pinned.files[name]
     with pytest.raises(
         CrystalError,
-        match=f"checkpoint 'base' has sha256 {found}, but toy.yaml says {said}.*git checkout",
+        match=f"{name} of checkpoint 'base' .*{found}, but toy.yaml says {said}.*git checkout",
     ):
         ladders.check_weights(pinned)
     path.unlink()

@@ -185,7 +185,9 @@ def test_a_cell_that_moved_is_named(toy, fake, moved, unresolved, passes):
             frame[["median", "max"]], moved, rtol=2e-3
         )  # float32's digits of a probability
         return
-    sentence = "200 of 200 cells are not what .* the worst, rung dpo, .*task coin.*git checkout"
+    sentence = (
+        "200 of 200 cells are not what .* the worst, checkpoint dpo, .*task coin.*git checkout"
+    )
     with pytest.raises(CrystalError, match=sentence):
         resample.resample("toy", tasks=["coin"], rungs=["dpo"])
 

@@ -539,7 +539,7 @@ def test_the_command_asks_for_what_it_lacks(toy, fake, capsys, monkeypatch):
     assert main(["draw", "toy", "--server", fake.url]) == 2
     assert "which model? The server lists served" in capsys.readouterr().err
     assert main(["draw", "toy", "--model", "served"]) == 2
-    assert "nothing tells which rung" in capsys.readouterr().err
+    assert "nothing tells which checkpoint" in capsys.readouterr().err
     assert main(["draw", "toy", "--model", "served", "--rung", "sft", "--n", "0"]) == 2
     assert "n must be 1 or more" in capsys.readouterr().err
     assert main(["draw", "toy", "--max-tokens", "3"]) == 2

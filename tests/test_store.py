@@ -230,7 +230,7 @@ def test_a_reworded_prompt_is_not_loaded(toy, monkeypatch):
     )
     with pytest.raises(
         CrystalError,
-        match="20 of 100 prompts are missing, first 00-log.*checkpoint base, task.*make resample",
+        match="20 of 100 prompts are missing, first 00-log.*rung base, task coin.*make resample",
     ):
         views.answers(store.load_readouts("toy"), "base", "coin")
 

@@ -136,7 +136,7 @@ def plot_truth(frame: pd.DataFrame) -> Figure:
         mean = frame[frame["form"] == form].groupby("task", sort=False)["jsd"].mean()
         ax.plot(mean.index, mean, marker=marker, linestyle="", label=f"{form} form")
     ax.axhline(TRUTH_MARK, color="0.4", linewidth=0.8, linestyle="--", label="threshold")
-    ax.set(ylabel="JSD to the narrators' distributions (bit)", ylim=(0, None))
+    ax.set(ylabel="JSD to the narrators'\ndistributions (bit)", ylim=(0, None))
     ax.tick_params(axis="x", rotation=90)
     return legend(fig)
 
