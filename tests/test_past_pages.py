@@ -100,7 +100,7 @@ def test_format_has_intervals_over_parents_where_it_can(root, tmp_path, monkeypa
     over = claims["raw-text-stays-liquid@over-parents"]
     assert (
         over["verdict"] == ("holds" if len(ladders) > 1 else "undecided")
-        and f"{len(ladders)} parent" in told
+        and f"{len(ladders)} base" in told
     )
     assert told.count("```{figure}") == 3 and not re.search(r"\bnan\b", told)
 

@@ -608,7 +608,9 @@ def test_true_is_no_number_and_a_number_may_be_written_as_text(tmp_path):
 
 def test_laws_too_large_to_hold_are_refused_before_they_are_made(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "LARGEST", 3)
-    with pytest.raises(CrystalError, match="task 't' has 2 options and 2 laws, too many to hold"):
+    with pytest.raises(
+        CrystalError, match="task 't' has 2 options and 2 distributions, too many to hold"
+    ):
         read_table(write(tmp_path, two()))
 
 

@@ -236,7 +236,7 @@ def vllm_table() -> str:
         by = part.set_index("contestant").loc[names]
         lines.append([subject, TASKS[task].label, *map(fmt, [*by["ms"], *by["each"]])])
     head = [f"{name}, {what}" for what in ("ms", "tokens") for name in names]
-    return show.table(["rung", "task", *head], lines)
+    return show.table(["checkpoint", "task", *head], lines)
 
 
 def vllm_gain() -> tuple[float, float]:

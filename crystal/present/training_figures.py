@@ -162,7 +162,7 @@ def rung_table(report: dict[str, Any], ladder: str) -> str:
         right = [f"{found[form][kind]:.3f}" for kind in KINDS for form in FORMS]
         rows.append([rung.name, f"{SHOWN[stage]} {part['smooth'].iloc[-1]:.3f}", *right])
     named = (f"{kind}, {form}" for kind in KINDS for form in ("raw text", "chat"))
-    return show.table(["rung", "curve at its step", *named], rows)
+    return show.table(["checkpoint", "curve at its step", *named], rows)
 
 
 def seed_title(ladder: str) -> str:
