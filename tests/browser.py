@@ -32,6 +32,8 @@ WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWi
 UNSET = """document.querySelectorAll('[data-mml-node="merror"]').length + Math.max(0,
     document.querySelectorAll(".math.notranslate").length
     - document.querySelectorAll("mjx-container").length)"""
+TALL = "Math.round(document.querySelector('article')?.getBoundingClientRect().bottom || 0)"
+TALLEST = 6000  # pixels of a page on a laptop, its folds closed
 WIDTHS = (390, 768, 1280)
 JUDGED = {("light", 390), ("light", 1280), ("dark", 1280)}  # colours do not depend on the width
 LOCAL = ("file:", "data:", "blob:")
@@ -112,13 +114,15 @@ class Page:
 
     def faults(self, url: str, axe: str) -> list[str]:
         """What is wrong with a document, all its folds open: in each theme, at each width."""
+        self.resize(1280)
         self.open(url)
+        found = [f"{tall} pixels tall"] if (tall := self.run(TALL)) > TALLEST else []
         self.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
         self.run(
             "document.head.append(Object.assign(document.createElement('style'),"
             " {textContent: '* {transition: none !important}'}))"
         )
-        found = [f"asks for {asked}" for asked in self.requests if not asked.startswith(LOCAL)]
+        found += [f"asks for {asked}" for asked in self.requests if not asked.startswith(LOCAL)]
         self.run("window.MathJax?.startup?.promise.then(() => undefined)")
         found += [f"{unset} equations are not set"] if (unset := self.run(UNSET)) else []
         self.run(f"{axe}; undefined")

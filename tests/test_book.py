@@ -148,6 +148,30 @@ def test_figures_are_numbered_by_the_page_and_tasks_listed_under_their_phase(sit
     )
 
 
+def test_sections_of_the_third_level_are_folds():
+    told = ["## A", "text", "### B\nmore", "a figure", "`````{dropdown} Parameters\n`````"]
+    cells = [binding._prose(str(n), text) for n, text in enumerate(told)]
+    shown = [cell["source"] for cell in binding._folded(cells)]
+    assert shown[:2] == told[:2] and shown[3:] == told[4:]
+    assert shown[2].startswith("::::::::{dropdown} B\n")
+    assert shown[2].endswith("\n\nmore\n\na figure\n\n::::::::")
+
+
+def test_the_first_page_says_a_verdict_and_its_runs_once(site):
+    page = (site / "_build/html/index.html").read_text()
+    cells = [re.sub("<[^>]+>|\\s+", " ", cell) for cell in re.findall("<td.*?</td>", page, re.S)]
+    runs = [cell for cell in cells if re.search(r"\d of \d", cell)]
+    assert runs
+    for cell in runs:
+        assert re.fullmatch(r" *\W (holds|fails|undecided|not reached) +in +\d of \d +runs *", cell)
+
+
+def test_a_quoted_number_is_no_part_of_a_name(site):
+    quoted = re.compile(r'class="crystal-claim[^>]*>([^<]*)</a>(\w?)')
+    for path in (site / "_build/html").glob("*.html"):
+        assert [found for found in quoted.findall(path.read_text()) if found[1]] == [], path
+
+
 def test_captions_and_verdicts_are_short(site):
     for page in pages.page_list().values():
         for path in page.folder.glob("*.json"):

@@ -5,6 +5,7 @@ the page, and cures for some of its habits.
     {claim}`liquid-digit/liquidity@nano-llama.verdict`    holds, fails, undecided, measured
     {claim}`liquid-digit/liquidity@nano-llama.interval`   low to high
     {claim}`overview/collapse@tulu3-8b.sentence?`         the same, or a dash if nobody measured it
+    {claim}`overview/runs-collapse@nano-llama.runs?`      in 2 of 3 runs, of that verdict
     {page}`a real base <real-base>`                       a link to a page; mere text without it
 
 What is quoted links to the verdicts of the page that measured it; of a sentence, its first number
@@ -34,8 +35,15 @@ from crystal.present.show import FIELDS, fmt
 from crystal.present.verdicts import COLOURS, SIGNS
 
 log = logging.getLogger(__name__)
-NUMBER = re.compile(r"\d+ of \d+|(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %)?(?! \d)")
-FOLDED = "document.addEventListener('toggle', () => dispatchEvent(new Event('resize')), true)"
+NUMBER = re.compile(r"\d+ of \d+|(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %)?(?! \d|\w)")
+SCROLLS = """{
+const boxes = ".sd-summary-content, .admonition > ul";  // the theme knows tables and code
+const reach = () => document.querySelectorAll(boxes).forEach(
+  box => box.toggleAttribute("tabindex", box.scrollHeight > box.clientHeight + 1)
+    && (box.tabIndex = 0));
+document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true);
+for (const when of ["load", "resize"]) addEventListener(when, reach);
+}"""
 MENDS = [
     (re.compile(pattern), mended)
     for pattern, mended in (
@@ -68,6 +76,11 @@ def quote(claims: dict, name: str) -> str:
     record = claims[page][key]
     if field == "interval":
         return f"{fmt(record['low'])} to {fmt(record['high'])}"
+    if field == "runs":
+        chip = claims[page][key.replace("runs-", "all-", 1)]["verdict"].replace("-", " ")
+        parts = (f"{chip} in", "of")
+        alike, runs = (re.search(rf"{part} (\d+)", record["sentence"]) for part in parts)
+        return f"in {alike[1]} of {runs[1]} runs" if alike else record["sentence"]
     if field not in FIELDS:
         raise KeyError(field)
     value = record[field]
@@ -95,7 +108,8 @@ class Claim(SphinxRole):
     def linked(self, text: str, page: str) -> list[nodes.Node]:
         if text == "–":
             return [nodes.Text(text)]
-        found = NUMBER.search(text) if self.text.removesuffix("?").endswith(".sentence") else None
+        worded = self.text.removesuffix("?").endswith((".sentence", ".runs"))
+        found = NUMBER.search(text) if worded else None
         start, end = found.span() if found else (0, len(text))
         document = page if page in self.env.found_docs else f"pages/{page}"
         uri = self.env.app.builder.get_relative_uri(self.env.docname, document) + "#verdicts"
@@ -241,7 +255,7 @@ def setup(app: Sphinx) -> dict:
         app.add_transform(transform)
     app.add_role("claim", Claim())
     app.add_role("page", Page())
-    app.add_js_file(None, body=FOLDED)  # what opens may be wider than the page: to be scrolled
+    app.add_js_file(None, body=SCROLLS)  # what scrolls inside is reached by keyboard, too
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", escape_title, priority=900)
     app.connect("config-inited", no_numbers, priority=900)

@@ -13,7 +13,8 @@
   let data, colours, now, waiting;
 
   async function unpacked(text) {
-    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const letters = atob(text), packed = new Uint8Array(letters.length);
+    for (let i = 0; i < packed.length; i++) packed[i] = letters.charCodeAt(i);
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
     const length = new DataView(bytes.buffer).getUint32(0, true);
@@ -21,22 +22,28 @@
     let at = 4 + length;
     for (const group of found.groups) {
       for (const [task, mine] of Object.entries(group.tasks)) {
-        const rows = mine.prompts.length;
-        const size = rows * (found.tasks[task].options.length + 1);
+        const size = mine.prompts.length * (found.tasks[task].options.length + 1);
         for (const form of found.forms) {
-          let before = new Uint8Array(size);
-          mine.forms[form].cells = group.rungs.map(() => {
-            const table = bytes.subarray(at, (at += size));
-            for (let i = 0, step = 0; i < size; i++) {
-              step = i % rows ? step + table[i] : table[i];
-              table[i] = step + before[i];
-            }
-            return (before = table);
-          });
+          mine.forms[form].tables = group.rungs.map(() => bytes.subarray(at, (at += size)));
         }
       }
     }
     return found;
+  }
+
+  // The cells of every rung: sums of differences, taken once, when they are first shown.
+  function summed(mine, rows) {
+    if (mine.cells) return;
+    let before = new Uint8Array(mine.tables[0].length);
+    for (const table of mine.tables) {
+      for (let row = 0, step = 0, i = 0; i < table.length; i++, row++) {
+        if (row === rows) row = step = 0;
+        step += table[i];
+        table[i] = step + before[i];
+      }
+      before = table;
+    }
+    mine.cells = mine.tables;
   }
 
   function fill(select, names, kept) {
@@ -62,6 +69,7 @@
     const row = now && now.rows === task.prompts.length ? Number(pick.value) : 0;
     const places = read(fields.form.value), rungs = places.map((place) => group.rungs[place]);
     const rows = task.prompts.length;
+    summed(mine, rows);
     now = { places, rungs, rows, task, mine, options };
     now.at = Math.min(Number(fields.checkpoint.value), now.rungs.length - 1);
     fields.checkpoint.max = now.rungs.length - 1;
@@ -175,7 +183,8 @@
     });
     fill(fields.series, data.groups.flatMap((group, i) => group.series.map(
       (one, j) => [`${i}/${j}`, one.title])));
-    fill(fields.task, Object.entries(data.tasks).map(([name, one]) => [name, one.ask]), "digit");
+    fill(fields.task, Object.entries(data.tasks).map(([name, one]) =>
+      [name, one.ask.replace(/^pick an? (random )?/, "")]), "digit");
     fill(fields.form, data.forms.map((form) => [form, FORMS[form] || form]), "chat");
     root.querySelector("form").hidden = root.querySelector(".shown").hidden = false;
     ["heat", "bars", "path"].forEach(show);

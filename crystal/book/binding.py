@@ -25,10 +25,10 @@ import yaml
 
 from .. import __version__
 from ..errors import CrystalError
-from ..files import PACKAGE, mend_of, root, write_file
+from ..files import mend_of, root, write_file
 from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
-from ..present.show import MYST
+from ..present.show import MYST, slug
 from ..texts import markdown
 from ..workers import Died, alone
 from .pages import LOCK, OWN, Page, page_list, sha, spine, values
@@ -76,7 +76,6 @@ def _files() -> Iterator[tuple[str, bytes]]:
     for path in sorted((root() / "book").rglob("*")):
         if path.is_file() and not NOT_SOURCE & set(path.parts):
             yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
-            yield from _quoted(path)
     pages, claims = page_list(), {}
     for page in pages.values():
         if stamped(page) is None:
@@ -103,14 +102,6 @@ def _elsewhere(page: Page) -> list[str]:
     stamp = stamped(page)
     shown = stamp["fingerprint"]["parameters"].get("ladders") if stamp else None
     return [] if shown == values(page).get("ladders") else shown
-
-
-def _quoted(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The modules that a chapter quotes; of one that is not there the engine warns."""
-    text = path.read_text(encoding="utf-8") if path.suffix == ".md" else ""
-    for name in re.findall(r"^`+\{literalinclude\} code/([\w/]+\.py)$", text, re.M):
-        if (PACKAGE / name).is_file():
-            yield f"code/{name}", (PACKAGE / name).read_bytes()
 
 
 def document(id: str) -> str:
@@ -143,7 +134,9 @@ def contents() -> dict:
 
 
 def _bound(page: Page) -> bytes:
-    """The executed notebook as the book wants it: retitled, code folded, MyST outputs as cells."""
+    """The executed notebook as the book wants it: retitled, MyST outputs as cells, code and
+    sections of the third level folded.
+    """
     notebook = json.loads((page.folder / "page.ipynb").read_text(encoding="utf-8"))
     cells, code = [_prose("title", f"# {markdown(page.title)}\n")], []
     for cell in notebook["cells"]:
@@ -162,9 +155,27 @@ def _bound(page: Page) -> bytes:
             cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told)]
         elif cell["source"]:
             cells.append(cell)
-    cells.append(_prose("code", _fold("Code of this page", "\n\n".join(code))))
-    notebook["cells"] = cells
+    code = _prose("code", _fold("Code of this page", "\n\n".join(code)))
+    notebook["cells"] = [*_folded(cells), code]
     return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
+
+
+def _folded(cells: list[dict]) -> Iterator[dict]:
+    """The cells; a section of the third level is a fold, up to a heading or another fold."""
+    inside: list[str] = []
+    for number, cell in enumerate([*cells, None]):
+        text = "".join(cell["source"]) if cell and cell["cell_type"] == "markdown" else "#"
+        if inside and text.startswith(("#", "`````{dropdown}")):
+            yield _prose(f"section-{number}", "\n\n".join([*inside, "::::::::"]))
+            inside = []
+        if text.startswith("### "):
+            title, _, rest = text.removeprefix("### ").partition("\n")
+            head = f"::::::::{{dropdown}} {title}\n:class-container: page-fold"
+            inside = [head, f'<span id="{slug(title)}"></span>', rest]
+        elif inside:
+            inside.append(text)
+        elif cell:
+            yield cell
 
 
 def _prose(id: str, text: str) -> dict:

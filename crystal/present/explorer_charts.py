@@ -50,11 +50,13 @@ ELEMENT = f"""\
 <div data-chart="heat"></div>
 </div>
 <div class="right">
-<p class="key">{_swatch("sft")} mean of the prompts
-<span data-seeded>{_swatch("seed", "line")} seed</span> <i class="ring"></i> this prompt</p>
+<p class="key"><span>{_swatch("sft")} mean of the prompts</span>
+<span data-seeded>{_swatch("seed", "line")} seed</span>
+<span><i class="ring"></i> this prompt</span></p>
 <div data-chart="bars"></div>
-<p class="key">{_swatch("sft", "line")} mutual information {_swatch("base", "line")} entropy of the
-mean {_swatch("base", "dashed")} mean entropy</p>
+<p class="key"><span>{_swatch("sft", "line")} mutual information</span>
+<span>{_swatch("base", "line")} entropy of the mean</span>
+<span>{_swatch("base", "dashed")} mean entropy</span></p>
 <div data-chart="path"></div>
 </div>
 </div>

@@ -305,24 +305,25 @@ def stop(why: str) -> None:
 
 
 def parameters() -> None:
-    """Put the page's parameters on the page: name, value, and the comment of the first cell."""
+    """Put the page's parameters on the page, folded: name, value, comment of the first cell."""
     page = _page()
     rows = "\n".join(
         f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
         for name, value in page.parameters.items()
     )
     tell(
-        f"| parameter | value | meaning |\n|---|---|---|\n{rows}\n\n"
-        f'Change one with `make page PAGE={page.id} P="name=value"`.'
+        f"`````{{dropdown}} Parameters\n| parameter | value | meaning |\n|---|---|---|\n{rows}\n\n"
+        f'Change one with `make page PAGE={page.id} P="name=value"`.\n`````'
     )
 
 
 def source(*functions: Callable) -> None:
-    """Put the source of the estimators on the page, folded."""
+    """Put the source of the estimators on the page, in one fold."""
+    parts = ["`````{dropdown} How the numbers are computed"]
     for function in functions:
-        text = inspect.getsource(function).rstrip()
-        name = f"{function.__module__}.{function.__qualname__}"
-        tell(f"`````{{dropdown}} Source of {name}\n````python\n{text}\n````\n`````")
+        text, name = inspect.getsource(function), f"{function.__module__}.{function.__qualname__}"
+        parts.append(f"Source of {name}\n````python\n{text.rstrip()}\n````")
+    tell("\n\n".join([*parts, "`````"]))
 
 
 def fmt(number: float | None) -> str:

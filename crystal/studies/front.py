@@ -114,7 +114,7 @@ def matrix(ladders: Sequence[str]) -> str:
         there = f"{{claim}}`real-base/{claim}-{_judged(claim)}@{real.PARENT}.verdict?`"
         runs = [
             f"{{claim}}`overview/all-{claim}@{name}.verdict?` "
-            f"{{claim}}`overview/runs-{claim}@{name}.sentence?`"
+            f"{{claim}}`overview/runs-{claim}@{name}.runs?`"
             for name in ladders
         ]
         rows.append([f"{SHORT[claim]} ({MARKS[claim].phase})", *[there][: len(first)], *runs])
