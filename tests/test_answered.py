@@ -125,7 +125,7 @@ def test_the_mass_answered_is_in_the_record(readouts, monkeypatch):
 def test_laws_of_unanswered_prompts_are_refused(readouts):
     with pytest.raises(
         CrystalError,
-        match="30 of 100 prompts are not answered, least .*0.001 of the mass.*rung sft, task die",
+        match="30 of 100 prompts are not answered, .*0.001 of the mass.*checkpoint sft, task die",
     ):
         views.answers(readouts, "sft", "die")
     assert views.answers(readouts, "sft", "die", prompts=PROMPTS[30:]).shape == (70, 6)
@@ -216,7 +216,7 @@ def test_what_was_answered_is_counted_and_recorded(readouts, monkeypatch):
     assert found.able == ["made"] and not found.whole and not found.why
     assert (
         "base, 80 of 100 prompts answered (median mass 1.00), "
-        "not answered: off-support 0.200, unresolved 0" in found.told[0]
+        "not answered: invalid-answer mass 0.200, residual mass 0" in found.told[0]
     )
     assert "60 by all of these" in found.told[0] and page.claims["answered-sft"]["number"] == 0.7
 

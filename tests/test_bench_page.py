@@ -116,7 +116,7 @@ def test_the_table_has_a_row_a_bar_and_a_column_a_rung(monkeypatch):
     found = bench.bars()
     head, rule, *rows = bench.bars_table(found).splitlines()
     assert (
-        head == "| measured | mark | nano-olmo2 base | nano-olmo2 rlvr |"
+        head == "| measured | threshold | nano-olmo2 base | nano-olmo2 rlvr |"
         and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
     )
     assert {row.count("|") for row in rows} == {5} and sum(
@@ -141,7 +141,7 @@ def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
 def test_a_rung_that_was_not_measured_is_named():
     with pytest.raises(
         CrystalError,
-        match="unknown rung of the benchmark 'nano-olmo2 bass', did you mean 'nano-olmo2 base'",
+        match="unknown checkpoint of the benchmark 'nano-olmo2 bass', .*mean 'nano-olmo2 base'",
     ):
         bench.of(bench.load("peers"), "nano-olmo2 bass")
 
@@ -213,7 +213,7 @@ def test_vllm_is_held_against_the_read_out(recorded, monkeypatch):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": rows}))
     assert bench.vllm_gain() == pytest.approx((30.0, 90.0))
     lines = bench.vllm_table().splitlines()
-    assert len(lines) == 4 and lines[0].startswith("| rung | task | read-out, 0.0001, ms |")
+    assert len(lines) == 4 and lines[0].startswith("| checkpoint | task | read-out, 0.0001, ms |")
     assert "| nano-olmo2 base | Card rank | 100 | 3,000 | 9,000 | 10.0 | 33.3 | 33.3 |" in lines
     told, claims = told_by("bench", recorded, monkeypatch)
     assert claims["vllm@both"]["high"] == pytest.approx(90.0)

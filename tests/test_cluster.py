@@ -61,7 +61,7 @@ def test_a_batch_is_what_the_engine_would_cut() -> None:
     assert [batch[3:] for batch in plan.batches("sft")] == 8 * [(0, 100)]
     found = Board(plan)
     found.drop(plan.batches("sft")[1])
-    assert "rung sft, chat, task die, prompts 00-log to 19-story" in found.left_out()
+    assert "checkpoint sft, chat, task die, prompts 00-log to 19-story" in found.left_out()
 
 
 @given(st.data())
@@ -279,7 +279,7 @@ def test_a_batch_that_kills_three_workers_is_named_and_left_out(
     ray, root, alone, monkeypatch
 ) -> None:
     deadly(root, monkeypatch, "dpo 0 die 0 100", cluster.TRIES)
-    said = "100 cells are left out, .* died 3 times: rung dpo, completion, task die, prompts 00-log"
+    said = "100 cells are left out, .* died 3 times: checkpoint dpo, .*, task die, prompts 00-log"
     with pytest.raises(CrystalError, match=said):
         resample.resample("small", hire=Hire(1, 0), **ASKED)
     assert store.verify("small").cells == 800 - 100
@@ -291,7 +291,7 @@ def test_a_batch_that_kills_three_workers_is_named_and_left_out(
 @pytest.mark.slow
 def test_a_rung_that_kills_workers_as_it_is_loaded(ray, root, monkeypatch) -> None:
     deadly(root, monkeypatch, "sft", 100)
-    with pytest.raises(CrystalError, match="400 cells are left out.*rung sft, completion"):
+    with pytest.raises(CrystalError, match="400 cells are left out.*checkpoint sft, completion"):
         resample.resample("small", hire=Hire(1, 0), **ASKED)
     assert store.verify("small").cells == 400
 
@@ -317,7 +317,7 @@ def test_a_worker_checks_the_weights(ray, root) -> None:
     assert 0 < store.verify("small").cells <= 400  # what was read of the other rung is kept
     shutil.rmtree(weights.parent)
     with pytest.raises(
-        CrystalError, match="a worker lacks the weights of rung 'dpo' of small.*CRYSTAL_ROOT"
+        CrystalError, match="a worker lacks the weights of checkpoint 'dpo' of small.*CRYSTAL_ROOT"
     ):
         resample.resample("small", hire=Hire(1, 0), missing_only=True, **ASKED)
 
@@ -329,7 +329,7 @@ def test_a_worker_checks_the_tokenizer(ray, root) -> None:
     template.write_text(template.read_text().replace("user", "usre"))
     cells = store.verify("small").cells
     with pytest.raises(
-        CrystalError, match="rung 'dpo': tokenizer and chat template have sha256.*, on "
+        CrystalError, match="checkpoint 'dpo': tokenizer and chat template have sha256.*, on "
     ):
         resample.resample(
             "small", hire=Hire(1, 0), missing_only=True, **{**ASKED, "rungs": ("dpo",)}

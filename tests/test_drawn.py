@@ -272,7 +272,7 @@ def test_other_weights_are_not_todays_draws(toy, fake):
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(CrystalError, match="20 of 20 cells were not drawn"):
         drawn.load_draws("toy", rungs=["sft"], tasks=["city"])
-    with pytest.raises(CrystalError, match="weights of rung 'sft' have sha256"):
+    with pytest.raises(CrystalError, match="weights of checkpoint 'sft' have sha256"):
         drawing.draw("toy")
 
 
@@ -317,7 +317,8 @@ def test_another_tokenizer_is_refused_before_it_draws(toy, fake):
     drawing.draw("toy", rungs=["sft"], tasks=["city"])
     fake.tokenizer_revision, asked = "1" * 64, fake.asked
     with pytest.raises(
-        CrystalError, match=f"rung 'sft': tokenizer and chat template have sha256 {'1' * 64}, but"
+        CrystalError,
+        match=f"checkpoint 'sft': tokenizer and chat template have sha256 {'1' * 64}, but",
     ):
         drawing.draw("toy", rungs=["sft"])
     assert fake.asked == asked

@@ -120,7 +120,7 @@ def test_the_claim_holds_where_raw_text_stays_liquid(numbers):
     over = formats.over_ladders(numbers, ALL, formats.CLAIMED)
     assert judge_over("raw-text-stays-liquid", over.drop("frozen")).verdict == "holds"
     assert judge_over("raw-text-stays-liquid", over).verdict == "undecided"
-    assert "only parent read" in judge_over("raw-text-stays-liquid", over[["form"]]).sentence()
+    assert "only base read" in judge_over("raw-text-stays-liquid", over[["form"]]).sentence()
 
 
 def test_all_prompts_of_a_narrator_are_left_out_together(root):

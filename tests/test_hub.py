@@ -194,7 +194,7 @@ def test_what_is_not_pinned_says_so_and_crashes_nothing(
     assert (
         main(["fetch"]) == 0
         and capsys.readouterr().out
-        == "toy: 0 of 4 rungs pinned, bfloat16, weights of 1.4e-08 GB at most\n"
+        == "toy: 0 of 4 checkpoints pinned, bfloat16, weights of 1.4e-08 GB at most\n"
     )
 
 
@@ -268,7 +268,7 @@ def test_pin_one_rung(described: Path, api: dict, cache: Path, published: tuple)
     assert ladders.load_ladder("toy", unpinned=True).rung("sft").template_sha256
     frame = resample.resample("toy", rungs=["sft"], tasks=["coin"], budget=0.01, device="cpu")
     assert frame["new"].tolist() == [20, 20]
-    with pytest.raises(CrystalError, match="unknown rung of toy 'stf'"):
+    with pytest.raises(CrystalError, match="unknown checkpoint of toy 'stf'"):
         sources.pin("toy", ["stf"])
 
 
@@ -340,7 +340,7 @@ def test_only_ladders_of_the_hub_are_pinned(described: Path):
 def test_a_description_whose_rungs_are_not_last_is_left(described: Path, api: dict):
     text = DESCRIPTION.replace("dtype: bfloat16\n", "") + "dtype: bfloat16\n"
     described.write_text(text)
-    with pytest.raises(CrystalError, match="description of this form.*write its rungs last"):
+    with pytest.raises(CrystalError, match="description of this form.*write its `rungs` last"):
         sources.pin("toy")
     assert described.read_text() == text
 

@@ -350,7 +350,7 @@ REPLIES = (
     ("reply,prompt\n", "there is no sample"),
     ('{"reply": 7.5, "prompt": "a"}\n', "a reply is 7.5, not text.*row 1"),
     ('{"reply": "7", "prompt": "a"}\n{"a": "7", "prompt": "a"}\n', "no reply among a, prom.*row 2"),
-    ("reply,prompt,unit\n7,a,u\n7,a,v\n", "of unit 'u' and of 'v'.*row 3"),
+    ("reply,prompt,unit\n7,a,u\n7,a,v\n", "of cluster 'u' and of 'v'.*row 3"),
     ("reply,prompt,task\n7,a,die\n", "answers to the task die, not digit.*row 2"),
     ("reply,prompt,task\n7,a,x\n7,a,y\n", "the tasks x and y.*row 3"),
     ("reply,prompt,stage\n7,a,sft\n", "the stage is sft in the file, but --stage is base"),

@@ -193,7 +193,7 @@ def test_intervals_over_parents_cover():
             <= found.p_beyond(found.low + 0.05, "above") + 0.05
         )
     assert stats.binomtest(hits, 2000, 0.95).pvalue > 1e-4
-    with pytest.raises(CrystalError, match="1 parent gives no interval"):
+    with pytest.raises(CrystalError, match="1 base gives no interval"):
         runs.over_parents([1.0])
 
 

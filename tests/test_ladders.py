@@ -61,7 +61,7 @@ def test_reads_what_is_written(write):
     assert toy.rung("sft-1").location == root() / "data/weights/toy/sft-1"
     with pytest.raises(
         CrystalError,
-        match="unknown rung of toy 'sft-2', did you mean 'sft-1'.*choose one of: base, sft-1",
+        match="unknown checkpoint of toy 'sft-2', did you mean 'sft-1'.*choose one of: base, sft-1",
     ):
         toy.rung("sft-2")
 
@@ -100,40 +100,44 @@ def change(path, value):
     ("path", "value", "sentence"),
     [
         (["title"], None, "the ladder lacks the field 'title'"),
-        (["rungs", 1, "step"], None, "rung 2 lacks the field 'step'"),
+        (["rungs", 1, "step"], None, "checkpoint 2 lacks the field 'step'"),
         (["tilte"], "Toy", "the ladder has an unknown field 'tilte'; the fields are name, title"),
-        (["rungs", 0, "commit"], "f" * 40, "rung 1 has an unknown field 'commit'"),
-        (["rungs", 0, "ladder"], "toy", "rung 1 has an unknown field 'ladder'"),
+        (["rungs", 0, "commit"], "f" * 40, "checkpoint 1 has an unknown field 'commit'"),
+        (["rungs", 0, "ladder"], "toy", "checkpoint 1 has an unknown field 'ladder'"),
         (["title"], 7, "title must be of type str, is 7 .int.; put it in quotes"),
-        (["rungs", 1, "step"], "1", "rung 2: step must be of type int, is '1' .str."),
-        (["rungs", 1, "step"], True, "rung 2: step must be of type int, is True .bool."),
+        (["rungs", 1, "step"], "1", "checkpoint 2: step must be of type int, is '1' .str."),
+        (["rungs", 1, "step"], True, "checkpoint 2: step must be of type int, is True .bool."),
         (
             ["rungs", 0, "revision"],
             10**39,
             "revision must be of type str, is 1000.*put it in quotes",
         ),
-        (["rungs", 0, "revision"], "main", "rung 'base': revision 'main' is neither 64 hex digits"),
+        (
+            ["rungs", 0, "revision"],
+            "main",
+            "checkpoint 'base': revision 'main' is neither 64 hex digits",
+        ),
         (["rungs", 0, "revision"], "a" * 39, "is neither 64 hex digits"),
         (["rungs", 0, "revision"], "A" * 64, "is neither 64 hex digits"),
-        (["rungs", 1, "name"], "sft", "two rungs share the name 'sft'"),
+        (["rungs", 1, "name"], "sft", "two checkpoints share the name 'sft'"),
         (
             ["rungs", 1],
             RUNGS[2] | {"name": "sft-1"},
-            "two rungs share the checkpoint 'data/weights/toy/sft@ccc",
+            "two checkpoints share the weights 'data/weights/toy/sft@ccc",
         ),
         (["rungs", 3, "name"], "dpo-60", "the stage 'dpo' is missing"),
-        (["rungs", 3, "stage"], "rlvr", "rung 'dpo' says it belongs to stage 'rlvr'"),
+        (["rungs", 3, "stage"], "rlvr", "checkpoint 'dpo' says it belongs to stage 'rlvr'"),
         (["rungs", 1, "stage"], "stf", "unknown stage 'stf', did you mean 'sft'"),
-        (["rungs"], RUNGS[::-1], "rungs must follow the stages"),
+        (["rungs"], RUNGS[::-1], "checkpoints must follow the stages"),
         (["rungs"], {"base": 1}, "rungs must be of type"),
-        (["rungs", 0], "base", "rung 1 must be a mapping of fields, is str"),
+        (["rungs", 0], "base", "checkpoint 1 must be a mapping of fields, is str"),
         (["dtype"], "fp32", "unknown dtype 'fp32'"),
         (["demonstrated"], ["dice"], "unknown task 'dice', did you mean 'die'"),
         (["demonstrated"], [1], "demonstrated must be of type"),
         (["demonstrated"], [["die"]], "demonstrated must be of type"),
-        (["rungs"], [], "the ladder has no rungs"),
-        (["rungs"], [5], "rung 1 must be a mapping of fields, is int"),
-        (["rungs", 1, "step"], -1, "rung 2: step must be of type int"),
+        (["rungs"], [], "the ladder has no checkpoints"),
+        (["rungs"], [5], "checkpoint 1 must be a mapping of fields, is int"),
+        (["rungs", 1, "step"], -1, "checkpoint 2: step must be of type int"),
         (["rungs", 0, "parameters"], 10**400, "parameters must be of type int, is a huge number"),
         (["rungs", 0, "files"], {"config.json": "abc"}, "files must be of type"),
         (["rungs", 0, "files"], ["config.json"], "files must be of type"),
@@ -178,7 +182,7 @@ def test_weights_are_checked_against_the_description(write):
     base = ladders.load_ladder("toy").rung("base")
     with pytest.raises(
         CrystalError,
-        match="weights of rung 'base' of toy are missing.*git checkout.*make ladder LADDER=toy",
+        match="checkpoint 'base' of toy are missing.*git checkout.*make ladder LADDER=toy",
     ):
         ladders.check_weights(base)
     folder = base.location
@@ -230,12 +234,12 @@ def test_a_changed_file_beside_the_weights_is_named(pinned, name):
     found, said = file_sha256(path), pinned.files[name]
     with pytest.raises(
         CrystalError,
-        match=f"{name} of rung 'base' has sha256 {found}, but toy.yaml says {said}.*git checkout",
+        match=f"{name} of checkpoint 'base' .*{found}, but toy.yaml says {said}.*git checkout",
     ):
         ladders.check_weights(pinned)
     path.unlink()
     with pytest.raises(
-        CrystalError, match=f"{name} of rung 'base' is missing; toy.yaml says sha256 {said}"
+        CrystalError, match=f"{name} of checkpoint 'base' is missing; toy.yaml says sha256 {said}"
     ):
         ladders.check_weights(pinned)
 
@@ -255,7 +259,8 @@ def test_a_file_too_many_beside_the_weights_is_named(pinned, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text("{}")
     with pytest.raises(
-        CrystalError, match=f"{name} of rung 'base' has sha256 .*names no such file.*Mend: mv "
+        CrystalError,
+        match=f"{name} of checkpoint 'base' has sha256 .*names no such file.*Mend: mv ",
     ):
         ladders.check_weights(pinned)
     path.unlink()

@@ -266,11 +266,13 @@ def test_mse_falls_with_the_list_and_the_others_do_not(draws, truth):
 
 def test_two_samples_of_one_law(draws):
     frame = open_figures.load_same([10, 1000], 500, repeats=60)
-    one_law = frame[frame["pair"] == "one law"].set_index(["measure", "options"])
+    one_law = frame[frame["pair"] == "one distribution"].set_index(["measure", "options"])
     assert (one_law["truth"] == 0).all()
     assert one_law.loc[("total variation, plug-in", 1000), "mean"] > 0.3
     assert abs(one_law.loc[("1 - overlap, unbiased", 1000), "mean"]) < 0.02
-    two = frame[(frame["pair"] == "two laws") & (frame["measure"] == "1 - overlap, unbiased")]
+    two = frame[
+        (frame["pair"] == "two distributions") & (frame["measure"] == "1 - overlap, unbiased")
+    ]
     assert (two["mean"] - two["truth"]).abs().max() < 0.03 and (two["truth"] > 0.1).all()
 
 

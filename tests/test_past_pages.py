@@ -80,7 +80,7 @@ def test_remelting_tells_the_ways_apart(root, tmp_path, monkeypatch):
     ] == pytest.approx(0.5)
     assert (
         claims["remelts@reward-for-diversity"]["verdict"] == "undecided"
-        and "the only parent read" in told
+        and "the only base read" in told
     )
     assert "neither more nor less liquid" in claims["hysteresis-all-tasks"]["sentence"]
     assert told.count("```{figure}") == 5 and not re.search(r"\bnan\b", told)
@@ -89,7 +89,7 @@ def test_remelting_tells_the_ways_apart(root, tmp_path, monkeypatch):
 def test_remelting_with_one_parent_says_that_it_has_one(root, tmp_path, monkeypatch):
     told, claims = run("remelting", tmp_path, monkeypatch, ladders=["tiny-2"])
     assert {claim["verdict"] for claim in claims.values()} == {"measured", "undecided"}
-    assert "Not recorded yet: reward for diversity." in told and "one parent cannot tell" in told
+    assert "Not recorded yet: reward for diversity." in told and "one base cannot tell" in told
     assert not re.search(r"\bnan\b", told)
 
 
@@ -100,7 +100,7 @@ def test_format_has_intervals_over_parents_where_it_can(root, tmp_path, monkeypa
     over = claims["raw-text-stays-liquid@over-parents"]
     assert (
         over["verdict"] == ("holds" if len(ladders) > 1 else "undecided")
-        and f"{len(ladders)} parent" in told
+        and f"{len(ladders)} base" in told
     )
     assert told.count("```{figure}") == 3 and not re.search(r"\bnan\b", told)
 

@@ -130,12 +130,12 @@ def test_the_verdicts_tell_base_crystal_and_another_liquid_apart(methods, ends):
     found = remelting.judge(ends)
     read = {name: [v.verdict for v in pair] for name, pair in found.items()}
     assert read[BACK] == ["holds"] and read[FLAT] == ["fails"]
-    assert "(3 parents)" in found[BACK][0].sentence()
+    assert "(3 bases)" in found[BACK][0].sentence()
 
 
 def test_one_parent_is_undecided_with_the_reason(ends):
     for verdict in remelting.judge(ends)[REWARD]:
-        assert verdict.verdict == "undecided" and "the only parent read" in verdict.sentence()
+        assert verdict.verdict == "undecided" and "the only base read" in verdict.sentence()
         assert verdict.fields()["number"] is None
 
 

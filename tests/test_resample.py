@@ -185,7 +185,9 @@ def test_a_cell_that_moved_is_named(toy, fake, moved, unresolved, passes):
             frame[["median", "max"]], moved, rtol=2e-3
         )  # float32's digits of a probability
         return
-    sentence = "200 of 200 cells are not what .* the worst, rung dpo, .*task coin.*git checkout"
+    sentence = (
+        "200 of 200 cells are not what .* the worst, checkpoint dpo, .*task coin.*git checkout"
+    )
     with pytest.raises(CrystalError, match=sentence):
         resample.resample("toy", tasks=["coin"], rungs=["dpo"])
 
@@ -206,7 +208,9 @@ def test_names_are_checked_before_anything_is_loaded(toy, fake, wrong, sentence)
 
 def test_weights_are_checked_before_anything_is_loaded(toy, fake):
     (toy / "data" / "weights" / "toy" / "rlvr" / "model.safetensors").write_text("other")
-    with pytest.raises(CrystalError, match="weights of rung 'rlvr' have sha256.*git checkout"):
+    with pytest.raises(
+        CrystalError, match="weights of checkpoint 'rlvr' have sha256.*git checkout"
+    ):
         resample.resample("toy")
     assert fake.loads == []
 
@@ -228,7 +232,7 @@ def test_another_config_is_refused_before_it_reads(toy, fake):
     (toy / "data/weights/toy/dpo/config.json").write_text('{"rope_theta": 1}')
     with pytest.raises(
         CrystalError,
-        match="rung 'dpo': config.json has sha256.*rm -r data/samples/toy data/draws/toy",
+        match="checkpoint 'dpo': config.json has sha256.*rm -r data/samples/toy data/draws/toy",
     ):
         resample.resample("toy", tasks=["die"], rungs=["dpo"], missing_only=True)
 
@@ -251,7 +255,7 @@ def test_rungs_without_weights_are_left_out_and_named(toy, fake):
     for rung in ("base", "sft", "rlvr"):
         (toy / "data/weights/toy" / rung / "model.safetensors").unlink()
     with pytest.raises(
-        CrystalError, match="weights of rung 'base' of toy are missing.*git checkout"
+        CrystalError, match="weights of checkpoint 'base' of toy are missing.*git checkout"
     ):
         resample.resample("toy", say=said.append)
     assert len(said) == 1
@@ -275,7 +279,9 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     frame = store.load_readouts("small", budget=0.001)
     assert (frame["unresolved"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
     template.write_text(template.read_text().replace("user", "usre"))
-    with pytest.raises(CrystalError, match="rung 'sft': tokenizer and chat template have sha256"):
+    with pytest.raises(
+        CrystalError, match="checkpoint 'sft': tokenizer and chat template have sha256"
+    ):
         resample.resample("small", **asked, missing_only=True)
 
 

@@ -142,7 +142,7 @@ def test_where_every_run_reaches_its_demonstrator_all_follow(frame):
         pytest.approx(1 / 1000),
     )
     assert 0.2 <= verdict.chance < 0.3  # a fifth, and a little more where laws coincide
-    assert "(3 parents)" in verdict.sentence()
+    assert "(3 bases)" in verdict.sentence()
     cells = seed_control.load_tasks(mine)
     assert set(cells["share"]) == {1} and set(cells["parents"]) == {3}
     assert cells["task"].tolist()[::5][:5] == [
@@ -398,10 +398,10 @@ def test_one_parent_decides_nothing_and_none_says_so(frame):
     own = (seed_control.own_verdict(mine, scope) for scope in SCOPES)
     for verdict in (seed_control.verdict(five(mine)), seed_control.dose_verdict(mine), *own):
         assert verdict.verdict == "undecided" and re.search(
-            r"[\d.]+ in the only parent read, and one gives no", verdict.sentence()
+            r"[\d.]+ from the only base read, and one gives no", verdict.sentence()
         )
         assert verdict.fields()["number"] is None
-    assert seed_control.verdict(five(frame[frame["run"] != "last"])).reason == "no parent was read"
+    assert seed_control.verdict(five(frame[frame["run"] != "last"])).reason == "no base was read"
     assert (
         runs.said(
             seed_control.load_doses(mine),

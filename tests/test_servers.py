@@ -200,7 +200,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake, monkeypatch, name, ca
     assert "5ecr" not in str(told.value)
 
 
-# -- does it draw from the whole law
+# -- does it draw from the whole distribution
 
 
 WHOLE = r"\d+ of 128 hot tokens differ"
@@ -217,7 +217,7 @@ FAULTS = {
     "top 50": {"words": [f"w{i}" for i in range(50)]},
     "top 100": {"words": [f"w{i}" for i in range(100)]},
 }
-LESS = "does not draw from the model's whole law"
+LESS = "does not draw from the whole distribution"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -447,11 +447,11 @@ def test_the_served_folder_is_compared_with_the_ladder(toy, fake):
     with pytest.raises(CrystalError, match="by its weights' sha256 .* is dpo of toy, not sft"):
         drawing.identify(ladder, folder, "sft", [])
     (toy / folder / "model.safetensors").write_text("other")
-    with pytest.raises(CrystalError, match="is none of its rungs of toy"):
+    with pytest.raises(CrystalError, match="is none of its checkpoints of toy"):
         drawing.identify(ladder, folder, None, [])
     assert drawing.identify(ladder, "alias", "sft", []) == (ladder.rung("sft"), "unchecked")
     with pytest.raises(
-        CrystalError, match="nothing tells which rung of toy 'alias' is.*--rung base"
+        CrystalError, match="nothing tells which checkpoint of toy 'alias' is.*--rung base"
     ):
         drawing.identify(ladder, "alias", None, [])
 
@@ -473,7 +473,7 @@ def test_hub_ids_are_compared_with_the_ladder(toy):
     cached = {"id": "x", "root": f"hub/models--lab--base/snapshots/{'a' * 40}"}
     assert drawing.identify(ladder, "x", None, [cached]) == (ladder.rung("base"), "commit")
     for wrong in "lab/other", f"lab/sft@{'e' * 40}":
-        with pytest.raises(CrystalError, match="is none of its rungs"):
+        with pytest.raises(CrystalError, match="is none of its checkpoints"):
             drawing.identify(ladder, wrong, "sft", [])
 
 
@@ -496,7 +496,7 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
             "50",
         ]
         assert main([*done, "--prompts", "00-log", "07-story"]) == 0
-        assert f"is rung {rung} of toy (weights' sha256); " in capsys.readouterr().out
+        assert f"is checkpoint {rung} of toy (weights' sha256); " in capsys.readouterr().out
     assert main(["draw", "toy", "--out", str(toy / "table.csv")]) == 0
     assert "88 rows, 400 answers to 1 tasks by 4 stages of toy" in capsys.readouterr().out
     lines = (toy / "table.csv").read_text().splitlines()
@@ -539,7 +539,7 @@ def test_the_command_asks_for_what_it_lacks(toy, fake, capsys, monkeypatch):
     assert main(["draw", "toy", "--server", fake.url]) == 2
     assert "which model? The server lists served" in capsys.readouterr().err
     assert main(["draw", "toy", "--model", "served"]) == 2
-    assert "nothing tells which rung" in capsys.readouterr().err
+    assert "nothing tells which checkpoint" in capsys.readouterr().err
     assert main(["draw", "toy", "--model", "served", "--rung", "sft", "--n", "0"]) == 2
     assert "n must be 1 or more" in capsys.readouterr().err
     assert main(["draw", "toy", "--max-tokens", "3"]) == 2

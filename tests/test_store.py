@@ -480,7 +480,7 @@ def test_verify_reports_what_is_missing(full, loss, capsys):
     assert main(["verify"]) == 2 and main(["verify", "toy"]) == 2
     said = capsys.readouterr()
     assert (
-        f"{report.missing} cells that the description of toy asks for are missing, first rung"
+        f"{report.missing} cells that the description of toy asks for are missing, first checkpoint"
         in said.out
     )
     assert "git checkout -- data/samples/toy, or make resample LADDER=toy" in said.out

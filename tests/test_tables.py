@@ -275,7 +275,7 @@ def test_prompts_in_common_tasks_that_lack_and_units(tmp_path):
     kept = table.frame[["stage", "task", "prompt"]].agg(",".join, axis=1).tolist()
     assert kept == ["base,t,p", "sft,t,p", "base,u,p"]
     assert told(table, "Prompts", "left out", "L t 2 of 3") and told(table, "Tasks", "L u (no sft)")
-    assert table.frame.unit.tolist() == ["who"] * 3 and told(table, "1 prompts, 1 units")
+    assert table.frame.unit.tolist() == ["who"] * 3 and told(table, "1 prompts, 1 clusters")
     rows[0] = rows[0].replace("who", "")
     with pytest.raises(CrystalError, match="rows 2 and 3 give one prompt two values of unit"):
         read(tmp_path, lines(*rows, header=header))
@@ -604,7 +604,9 @@ def test_true_is_no_number_and_a_number_may_be_written_as_text(tmp_path):
 
 def test_laws_too_large_to_hold_are_refused_before_they_are_made(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "LARGEST", 3)
-    with pytest.raises(CrystalError, match="task 't' has 2 options and 2 laws, too many to hold"):
+    with pytest.raises(
+        CrystalError, match="task 't' has 2 options and 2 distributions, too many to hold"
+    ):
         read_table(write(tmp_path, two()))
 
 

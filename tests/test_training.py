@@ -384,7 +384,8 @@ def test_a_fresh_clone_grows_its_branches_again(grown, capsys):
     shutil.rmtree(root() / "runs" / "trial")
     shutil.rmtree(root() / "data" / "weights")
     with pytest.raises(
-        CrystalError, match="weights of rung 'base' of toy are missing.*make ladder LADDER=toy"
+        CrystalError,
+        match="weights of checkpoint 'base' of toy are missing.*make ladder LADDER=toy",
     ):
         grown.perform("trial")
 

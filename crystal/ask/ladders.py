@@ -101,14 +101,14 @@ class Ladder:
     def rung(self, name: str) -> Rung:
         """Raises: CrystalError, with the rungs there are, for an unknown name."""
         rungs = {rung.name: rung for rung in self.rungs}
-        return rungs[known(name, rungs, f"rung of {self.name}")]
+        return rungs[known(name, rungs, f"checkpoint of {self.name}")]
 
     def __str__(self) -> str:
         pinned = sum(bool(rung.revision) for rung in self.rungs)
         most = max(rung.gigabytes(self.dtype) for rung in self.rungs)
         gated = ", ".join(rung.name for rung in self.rungs if rung.gated)
         return (
-            f"{self.name}: {pinned} of {len(self.rungs)} rungs pinned, {self.dtype}"
+            f"{self.name}: {pinned} of {len(self.rungs)} checkpoints pinned, {self.dtype}"
             + (f", weights of {most:.3g} GB at most" if most else "")
             + (f", gated: {gated}" if gated else "")
         )
@@ -159,7 +159,7 @@ def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
     try:
         raw = _fields(raw, Ladder, "the ladder")
         rungs = (
-            Rung(ladder=name, **_fields(row, Rung, f"rung {number}"))
+            Rung(ladder=name, **_fields(row, Rung, f"checkpoint {number}"))
             for number, row in enumerate(raw["rungs"], 1)
         )
         ladder = Ladder(**raw | {"rungs": tuple(rungs)})
@@ -174,7 +174,7 @@ def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
 def check_pinned(rung: Rung) -> None:
     """Raises: CrystalError for a rung of the hub whose commit is not written down."""
     if not rung.revision:
-        of = f"rung {rung.name!r} of {rung.ladder}"
+        of = f"checkpoint {rung.name!r} of {rung.ladder}"
         what = f"{of} is not pinned: a branch of {rung.source} may move"
         where, mend = description(rung.ladder), f"crystal fetch {rung.ladder}"
         raise CrystalError(what, where=where, mend=mend)
@@ -225,31 +225,33 @@ def _check(ladder: Ladder, path: Path) -> None:
         what = "letters, digits, dots, hyphens and underscores"
         raise ValueError(f"a ladder's name is made of {what}")
     if not ladder.rungs:
-        raise ValueError("the ladder has no rungs")
+        raise ValueError("the ladder has no checkpoints (`rungs`)")
     known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
     known(ladder.kind, tuple(KINDS), "kind", f"correct {path}")
     for task in ladder.demonstrated:
         known(task, TASKS, "task", f"correct `demonstrated` in {path}")
     for rung in ladder.rungs:
-        mend = f"correct rung {rung.name!r} in {path}"
+        mend = f"correct checkpoint {rung.name!r} in {path}"
         known(rung.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", mend)
         known(rung.grid, GRIDS, "grid", mend)
         if not (_HEX.fullmatch(rung.revision) or (rung.revision == "" and path.parent.name == HUB)):
             what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
-            raise ValueError(f"rung {rung.name!r}: revision {rung.revision!r} {what}")
+            raise ValueError(f"checkpoint {rung.name!r}: revision {rung.revision!r} {what}")
         if rung.name in STAGES and rung.name != rung.stage:
-            raise ValueError(f"rung {rung.name!r} says it belongs to stage {rung.stage!r}")
+            raise ValueError(f"checkpoint {rung.name!r} says it belongs to stage {rung.stage!r}")
     names = [rung.name for rung in ladder.rungs]
-    checkpoints = [f"{rung.source}@{rung.revision or rung.branch}" for rung in ladder.rungs]
-    for what, values in (("name", names), ("checkpoint", checkpoints)):
+    weights = [f"{rung.source}@{rung.revision or rung.branch}" for rung in ladder.rungs]
+    for what, values in (("name", names), ("weights", weights)):
         if twice := [value for value in values if values.count(value) > 1]:
-            raise ValueError(f"two rungs share the {what} {twice[0]!r}")
+            raise ValueError(f"two checkpoints share the {what} {twice[0]!r}")
     if ladder.kind == "ladder":
         for stage in STAGES:
             if stage not in names:
-                raise ValueError(f"the stage {stage!r} is missing: no rung is named {stage!r}")
+                raise ValueError(
+                    f"the stage {stage!r} is missing: no checkpoint is named {stage!r}"
+                )
         if (order := [STAGES.index(rung.stage) for rung in ladder.rungs]) != sorted(order):
-            raise ValueError(f"rungs must follow the stages {', '.join(STAGES)}")
+            raise ValueError(f"checkpoints must follow the stages {', '.join(STAGES)}")
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -292,7 +294,7 @@ def check_weights(rung: Rung) -> None:
     check_pinned(rung)
     if not rung.local:
         return
-    path, what = rung.weights, f"the weights of rung {rung.name!r}"
+    path, what = rung.weights, f"the weights of checkpoint {rung.name!r}"
     if not is_here(rung):
         what = f"{what} of {rung.ladder} are missing"
         raise CrystalError(what, where=path, mend=_bring_back(rung))
@@ -312,7 +314,7 @@ def check_files(rung: Rung) -> None:
     if not rung.local or not rung.files:
         return
     folder = root() / rung.source
-    with explained(f"the files of rung {rung.name!r} cannot be read", folder):
+    with explained(f"the files of checkpoint {rung.name!r} cannot be read", folder):
         found = pins(folder)
     for name in sorted(found.keys() | rung.files.keys()):
         is_, said = found.get(name), rung.files.get(name)
@@ -323,7 +325,9 @@ def check_files(rung: Rung) -> None:
         if is_ is None:
             what = f"is missing; {rung.ladder}.yaml says sha256 {said}"
         mend = ("" if said else f"mv {folder / name} elsewhere, or ") + _bring_back(rung)
-        raise CrystalError(f"{name} of rung {rung.name!r} {what}", where=folder / name, mend=mend)
+        raise CrystalError(
+            f"{name} of checkpoint {rung.name!r} {what}", where=folder / name, mend=mend
+        )
 
 
 def _bring_back(rung: Rung) -> str:

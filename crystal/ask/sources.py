@@ -196,7 +196,7 @@ def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
     """
     path = description(name)
     if path.parent.name != HUB:
-        what = f"{name} was trained here: its rungs are pinned by the hash of their weights"
+        what = f"{name} was trained here: its checkpoints are pinned by the hash of their weights"
         mend = "name a ladder of data/ladders/hub; crystal fetch lists them"
         raise CrystalError(what, where=path, mend=mend)
     ladder = load_ladder(name, unpinned=True)
@@ -209,7 +209,7 @@ def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
     changed = re.split(r"(?m)^rungs:", text)[0] + rows
     if yaml.safe_load(changed) != wanted:
         what = "the commits cannot be written into a description of this form"
-        mend = "write its rungs last, as data/ladders/hub/template.yaml.example does"
+        mend = "write its `rungs` last, as data/ladders/hub/template.yaml.example does"
         raise CrystalError(what, where=path, mend=mend)
     write_file(path, changed.encode())
     return [rung for rung in load_ladder(name, unpinned=True).rungs if rung.name in found]

@@ -177,7 +177,7 @@ class Worker:
             self.reader.machine.unload()
         self.reader, wanted = None, self.plan.ladder.rung(rung)
         if not is_here(wanted):
-            what = f"a worker lacks the weights of rung {rung!r} of {wanted.ladder}"
+            what = f"a worker lacks the weights of checkpoint {rung!r} of {wanted.ladder}"
             mend = "keep the repository where all nodes see it (on a node, CRYSTAL_ROOT names it)"
             raise CrystalError(what, where=root() / wanted.source, mend=mend)
         torch.set_num_threads(self.threads)  # another number would sum in another order
@@ -218,7 +218,7 @@ class Board:
         for rung, place, task, start, stop in self.lost[:5]:
             asked = self.plan.asked(rung)[place]
             ids = f"{asked.prompts[start].id} to {asked.prompts[stop - 1].id}"
-            named.append(f"rung {rung}, {asked.form}, task {task}, prompts {ids}")
+            named.append(f"checkpoint {rung}, {asked.form}, task {task}, prompts {ids}")
         cells = sum(batch.stop - batch.start for batch in self.lost)
         more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
         said = f"{cells} cells are left out, their workers died {TRIES} times"

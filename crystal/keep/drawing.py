@@ -180,7 +180,7 @@ def draw_served(
     probed = servers.probe(there, template, workers)
     facts = {"model": model, "checked": checked, "probe": probed}
     facts |= {"settings": there.settings.__name__, "software": there.software}
-    say(f"{model} is rung {chosen.name} of {name} ({checked}); {probed}")
+    say(f"{model} is checkpoint {chosen.name} of {name} ({checked}); {probed}")
     dtype = dtype or ladder.dtype
     walk = _Walk(ladder, chosen, form, dtype, decoding, there, facts, drawn.keys(name))
     return pd.DataFrame([_task(walk, task, prompts, workers) for task in asked])
@@ -199,14 +199,14 @@ def identify(
     told = next(filter(None, (_told(ladder, name) for name in (*roots, model))), None)
     if told is None:
         if rung is None:
-            what = f"nothing tells which rung of {ladder.name} {model!r} is"
+            what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
             raise CrystalError(what, mend=f"--rung {ladder.rungs[0].name}")
         return ladder.rung(rung), "unchecked"
     found, how = told
     if found is None or (rung is not None and ladder.rung(rung) != found):
-        is_ = found.name if found else "none of its rungs"
+        is_ = found.name if found else "none of its checkpoints"
         what = f"by its {how} {model!r} is {is_} of {ladder.name}{f', not {rung}' if rung else ''}"
-        mend = "serve the rung's own checkpoint, or name the rung that is served"
+        mend = "serve the weights of this checkpoint, or name the checkpoint that is served"
         raise CrystalError(what, mend=mend)
     return found, how
 

@@ -227,7 +227,7 @@ def check_makings(held: Makings, rung: Rung, now: tuple[str, str]) -> None:
     what, new, old = next((what, new, old) for what, new, old in parts if new != old)
     logs = " ".join(f"data/{kind}/{rung.ladder}" for kind in (SAMPLES, DRAWS))
     raise CrystalError(
-        f"rung {rung.name!r}: {what} sha256 {new}, but its stored cells were read with {old}",
+        f"checkpoint {rung.name!r}: {what} sha256 {new}, but its stored cells were read with {old}",
         where=rung.source,
         mend="put back the files that they were read with (git checkout, or train "
         f"it again), or rm -r {logs} and {manifest.fill(rung.ladder)}",

@@ -337,7 +337,9 @@ class _Part:
         now = np.append(row.probability, row.off_support).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["off_support"])
         allowed = ROUNDING[self.dtype] + max(row.unresolved, held["unresolved"])
-        cell = f"rung {self.rung}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
+        cell = (
+            f"checkpoint {self.rung}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
+        )
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:

@@ -254,7 +254,7 @@ def load_readouts(
     frame = _current(ladder, tasks, budget)
     frame = frame[frame["rung"].isin(wanted) & frame["form"].isin(forms)]
     if frame.empty:
-        what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and rungs"
+        what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and checkpoints"
         raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.fill(name))
     prompts = [prompt.id for prompt in _prompts(ladder)]
     orders = {"rung": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": prompts}
@@ -362,7 +362,7 @@ def looked_through(
     if missing:
         model, revision, _, form, _, task, prompt = missing[0]
         rung = next(r.name for r in ladder.rungs if (r.source, r.revision) == (model, revision))
-        first = f"rung {rung}, {form}, task {task}, prompt {prompt}"
+        first = f"checkpoint {rung}, {form}, task {task}, prompt {prompt}"
     found = {"shards": len(log), "cells": cells, "missing": len(missing), "first": first}
     found |= {"bytes": sum(record["bytes"] for record in log), "problems": tuple(problems)}
     left = manifest.unlisted(name, kind)

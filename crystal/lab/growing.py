@@ -210,7 +210,7 @@ def ship(name: str, out: Path) -> Path:
     rungs = [rung for stage in STAGES for rung in rungs_of(stage, recipe[stage], out)]
     for rung in rungs:
         if not (out / rung["name"] / WEIGHTS).is_file():
-            what = f"rung {rung['name']!r} is not trained yet"
+            what = f"checkpoint {rung['name']!r} is not trained yet"
             raise CrystalError(what, where=out, mend=f"make ladder LADDER={name}")
     report = _report(name, out, recipe, rungs)
     for rung in rungs:

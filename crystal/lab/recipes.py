@@ -233,7 +233,7 @@ def load_experiment(name: str) -> Experiment:
     if not wrong and (unknown := [one for one in raw if one not in (*shape, "few")]):
         wrong = f"an experiment has no field {unknown[0]!r}"  # few: a list that several runs use
     if wrong or not raw["parents"]:
-        _refuse(f"not an experiment: {wrong or 'it has no parents'}", path)
+        _refuse(f"not an experiment: {wrong or 'its list `parents` is empty'}", path)
     runs = tuple(_run(run, spec, path) for run, spec in raw["runs"].items())
     return Experiment(name=name, title=raw["title"], parents=tuple(raw["parents"]), runs=runs)
 

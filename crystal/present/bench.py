@@ -51,6 +51,7 @@ GROWTHS = {
     "length": ("length", "tokens of the prompt"),
     "size": ("parameters", "parameters"),
 }
+FROM_EXACT = "total variation from the exact distribution"
 # Set before the run, from a trial on other weights
 FASTER = {"hundred": 60, "month": 100, "rank": 350}  # times, than a thousand samples, finer budget
 MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; least gain, open text
@@ -84,7 +85,7 @@ def whole(part: str) -> dict:
 
 def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
     """Its rows of one subject. Raises: CrystalError, naming those measured, if it is none."""
-    known(subject, list(frame["subject"].unique()), "rung of the benchmark")
+    known(subject, list(frame["subject"].unique()), "checkpoint of the benchmark")
     return frame[frame["subject"] == subject]
 
 
@@ -135,8 +136,8 @@ def plot_peers(frame: pd.DataFrame) -> Figure:
 
 
 def plot_scores(frame: pd.DataFrame) -> Figure:
-    """`load("scores")`: total variation from the law, tasks in rows, a panel a subject."""
-    return _by_task(frame, "tv", "total variation from the law", SCORED)
+    """`load("scores")`: FROM_EXACT, tasks in rows, a panel a subject."""
+    return _by_task(frame, "tv", FROM_EXACT, SCORED)
 
 
 def load_growth() -> pd.DataFrame:
@@ -207,7 +208,7 @@ def plot_error(frame: pd.DataFrame) -> Figure:
         ax.set(xscale="log", yscale="log", title=task)
         ax.tick_params("x", rotation=90)
     axes[0, 0].set_ylabel("seconds a prompt")
-    fig.supxlabel("total variation from the law")
+    fig.supxlabel(FROM_EXACT)
     return legend(fig)
 
 
@@ -235,7 +236,7 @@ def vllm_table() -> str:
         by = part.set_index("contestant").loc[names]
         lines.append([subject, TASKS[task].label, *map(fmt, [*by["ms"], *by["each"]])])
     head = [f"{name}, {what}" for what in ("ms", "tokens") for name in names]
-    return show.table(["rung", "task", *head], lines)
+    return show.table(["checkpoint", "task", *head], lines)
 
 
 def vllm_gain() -> tuple[float, float]:
@@ -291,7 +292,7 @@ class Bar:
     def fields(self) -> dict:
         """Arguments of `show.claim`."""
         ladder, rung = self.subject.split()
-        said = f"{self.what}: {self.found}, mark {self.marked}"
+        said = f"{self.what}: {self.found}, threshold {self.marked}"
         numbers = {"number": self.number, "low": self.low, "high": self.high, "mark": self.mark}
         about = {"name": f"{self.claim}-{rung}", "ladder": ladder, "task": self.task}
         return about | {"verdict": self.verdict, "sentence": said} | numbers
@@ -374,10 +375,10 @@ def _harness() -> list[Bar]:
 
 
 def bars_table(found: Sequence[Bar]) -> str:
-    """MyST: one row per bar, one column per rung."""
+    """MyST: one row per bar, one column per checkpoint."""
     subjects = list(dict.fromkeys(bar.subject for bar in found))
     cells = {(bar.what, bar.subject): f"**{bar.verdict}** {bar.found}" for bar in found}
-    rows = [["measured", "mark", *subjects], ["---"] * (2 + len(subjects))]
+    rows = [["measured", "threshold", *subjects], ["---"] * (2 + len(subjects))]
     for what, mark in dict.fromkeys((bar.what, bar.marked) for bar in found):
         rows.append([what, mark, *(cells.get((what, s), "not measured") for s in subjects)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -80,7 +80,7 @@ def _group(name: str) -> Group:
     there = {rung for rung, _ in read}
     rungs = tuple(rung for rung in (*bases, *ladder.rungs) if rung.name in there)
     if not rungs:
-        what = f"no rung of {name} was asked every prompt"
+        what = f"no checkpoint of {name} was asked every prompt"
         raise CrystalError(what, mend=f"make resample LADDER={name}")
     series: dict[str, list[int]] = {}
     for place, rung in enumerate(rungs[len(bases) :], len(bases)):

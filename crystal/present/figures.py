@@ -111,7 +111,7 @@ def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
         alone = compared(mine, task, "base")
         base, (i, j) = alone.laws("base"), np.triu_indices(len(alone.prompts), 1)
         alike, apart = alone.units[i] == alone.units[j], ph.tv(base[i], base[j])
-        for pair, chosen in (("one narrator, two frames", alike), ("two narrators", ~alike)):
+        for pair, chosen in (("one narrator, two templates", alike), ("two narrators", ~alike)):
             share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
             frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
     return pd.concat(frames, ignore_index=True)
@@ -124,7 +124,7 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
         looks = ({"color": GREY, "ls": "--"}, {"color": BLUE})
         for look, (pair, curve) in zip(looks, mine.groupby("pair", sort=False)):
             ax.plot(curve["tv"], curve["share"], label=pair, drawstyle="steps-post", **look)
-        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="TV between the two laws")
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="TV between the two distributions")
     fig.axes[0].set_ylabel("share of pairs at most so far apart")
     return legend(fig)
 

@@ -133,7 +133,7 @@ def load_convergence(
     """
     rng, law = inf.generator(seed, "convergence"), zipf(options)
     sampled = {n: rng.multinomial(n, law, size=repeats) for n in sizes}
-    title = f"Zipf law, {options:,} options"
+    title = f"Zipf distribution, {options:,} options"
     rows = _convergence(title, sampled, float(ph.entropy_bits(law)))
     for ladder, mine in each_ladder(draws[draws["task"] == task]):
         exact = laws_of(where(truth, ladder=ladder, rung="base", task=task))
@@ -235,14 +235,14 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
 def load_same(supports: Sequence[int], n: int, *, repeats: int, seed: int = 0) -> pd.DataFrame:
     """Distance of two samples of n draws: one row per K, pair and measure; mean, central 95 %.
 
-    "one law": both from one Zipf distribution, the truth is 0. "two laws": the second has every
-    other option's probability moved to an option of its own, so the true distance is known.
+    "one distribution": both from one of Zipf's, the truth is 0. "two distributions": the second has
+    every other option's probability moved to an option of its own, so the true distance is known.
     """
     rng, rows = inf.generator(seed, "same"), []
     for k in supports:
         p, odd = np.append(zipf(k), np.zeros(k)), np.arange(2 * k) % 2 == 1
         q = np.where(odd, 0, p) + np.roll(np.where(odd, p, 0), k)
-        for pair, other in (("one law", p), ("two laws", q)):
+        for pair, other in (("one distribution", p), ("two distributions", q)):
             first, second = (rng.multinomial(n, law, size=repeats) for law in (p, other))
             unbiased = 1 - cv.overlap(first, second), 1 - cv.laws_overlap(p, other)
             plugged = ph.tv(first / n, second / n), ph.tv(p, other)
@@ -260,7 +260,7 @@ def plot_same(frame: pd.DataFrame) -> Figure:
     every = zip(axes[0], frame.groupby("measure", sort=False), looks, strict=True)
     for ax, (measure, mine), (colour, marker) in every:
         for pair, curve in mine.groupby("pair", sort=False):
-            two, x = pair == "two laws", curve["options"]
+            two, x = pair == "two distributions", curve["options"]
             ax.plot(x, curve["truth"], "--", color="black", lw=1, label="truth" if two else None)
             look = {"color": colour, "mfc": colour if two else "white", "label": pair}
             ax.semilogx(x, curve["mean"], marker + "-", **look)

@@ -245,7 +245,7 @@ def check_table(check: pd.DataFrame) -> str:
         numbers = *mine[sides].to_numpy().ravel(), mine["off_support"].iloc[0]
         lines.append([*here, *map(show.number, numbers)])
     named = (f"{q}, {side}" for q in check["quantity"].unique() for side in sides)
-    head = [*place, *named, "no option, exact"]
+    head = [*place[:2], "checkpoint", *named, "no option, exact"]
     left = 0 if check["ladder"].nunique() > 1 else 1  # a ladder alone is not named
     return show.table(head[left:], (line[left:] for line in lines))
 
@@ -268,7 +268,8 @@ def table(frame: pd.DataFrame, columns: str) -> str:
     for place, part in frame.groupby(index, sort=False):
         cells = {row[columns]: _cell(row) for row in part.to_dict("records")}
         lines.append([*place, *(cells.get(name, "–") for name in names)])
-    return show.table([*index, *names], lines)
+    head = [{"rung": "checkpoint"}.get(name, name) for name in index]
+    return show.table([*head, *names], lines)
 
 
 def _cell(row: dict) -> str:

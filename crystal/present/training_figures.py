@@ -130,13 +130,13 @@ def load_truth(ladder: str) -> pd.DataFrame:
 
 
 def plot_truth(frame: pd.DataFrame) -> Figure:
-    """Mean distance to the truth by task, both forms, with the mark."""
+    """Mean distance to the truth by task, both forms, with the threshold."""
     fig, ((ax,),) = panels(1, 1, 2.4)
     for form, marker in zip(FORMS, "os", strict=True):
         mean = frame[frame["form"] == form].groupby("task", sort=False)["jsd"].mean()
         ax.plot(mean.index, mean, marker=marker, linestyle="", label=f"{form} form")
-    ax.axhline(TRUTH_MARK, color="0.4", linewidth=0.8, linestyle="--", label="mark")
-    ax.set(ylabel="JSD to the narrators' laws (bit)", ylim=(0, None))
+    ax.axhline(TRUTH_MARK, color="0.4", linewidth=0.8, linestyle="--", label="threshold")
+    ax.set(ylabel="JSD to the narrators'\ndistributions (bit)", ylim=(0, None))
     ax.tick_params(axis="x", rotation=90)
     return legend(fig)
 
@@ -162,7 +162,7 @@ def rung_table(report: dict[str, Any], ladder: str) -> str:
         right = [f"{found[form][kind]:.3f}" for kind in KINDS for form in FORMS]
         rows.append([rung.name, f"{SHOWN[stage]} {part['smooth'].iloc[-1]:.3f}", *right])
     named = (f"{kind}, {form}" for kind in KINDS for form in ("raw text", "chat"))
-    return show.table(["rung", "curve at its step", *named], rows)
+    return show.table(["checkpoint", "curve at its step", *named], rows)
 
 
 def seed_title(ladder: str) -> str:
@@ -304,7 +304,8 @@ def reading_table(costs: pd.DataFrame) -> str:
         tokens = f"{fmt(row['tokens_low'] / 1e6)} to {fmt(row['tokens_high'] / 1e6)}"
         size = fmt(row["parameters"] / 1e9), f"{fmt(row['gigabytes'])} ({row['dtype']})"
         lines.append([name, row["rungs"], f"{row['cells']:,}", *size, tokens, *times])
-    head = ["ladder", "rungs", "cells", "parameters, billion", "weights of a rung, GB"]
+    head = ["ladder", "checkpoints", "cells", "parameters, billion"]
+    head += ["weights of a checkpoint, GB"]
     named = (f"{name}, time" for name in costs["machine"].unique())
     return show.table([*head, "tokens, million", *named], lines)
 
@@ -333,7 +334,7 @@ def load_costs() -> pd.DataFrame:
                     rows.append((of, key.split("/")[1], kind, minutes))
         else:
             rows += [(name, stage, "training", m) for stage, m in report["minutes"].items()]
-            rows.append((name, "all rungs", "reading", _reading(name)))
+            rows.append((name, "all checkpoints", "reading", _reading(name)))
     frame = pd.DataFrame(rows, columns=["of", "run", "kind", "minutes"])
     by = frame.groupby(["of", "run", "kind"], sort=False)["minutes"]
     return by.agg(runs="size", minutes="sum").reset_index()

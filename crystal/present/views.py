@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,16 @@ from ..texts import markdown
 from . import show
 
 NATIVE = (("base", "completion"), ("sft", "chat"), ("dpo", "chat"), ("rlvr", "chat"))  # rung, form
-LEFTOVER = ("off-support", "unresolved")
+LEFTOVER = ("invalid", "residual")
+WORDS = {  # in the names of numbers, which claims keep -> what readers see
+    "off-support": "invalid-answer",
+    "unresolved": "residual",
+    "mean law": "mean distribution",
+    "distinct laws": "distinct distributions",
+    "to the law": "to the demonstrator's distribution",
+    "frames": "templates",
+    "parents": "bases",
+}
 Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
 
 
@@ -121,7 +130,7 @@ def answers(
         raise CrystalError(
             f"{len(low)} of {len(mass)} prompts are not answered, least {prompts[least].id}: "
             f"{mass[least]:.2g} of the mass is on an option",
-            where=f"rung {rung}, task {task}",
+            where=f"checkpoint {rung}, task {task}",
             mend="choose another task or form",
         )
     return table / mass[:, None]
@@ -302,7 +311,7 @@ def _answered(mine: pd.DataFrame, task: str, found: Compared) -> str:
     for place, one in found.counts.items():
         rung, form = place if isinstance(place, tuple) else (place, native(mine, place))
         off, left = given(mine, rung, form, task)[:, -2:].mean(0)
-        missed = f"off-support {show.number(off)}, unresolved {show.number(left)}"
+        missed = f"invalid-answer mass {show.number(off)}, residual mass {show.number(left)}"
         parts.append(f"{_named(place)}, {one.said}, not answered: {missed}")
     if len(parts) > 1:
         parts.append(f"{found.count.answered} by all of these, and they are compared on no others")
@@ -318,22 +327,26 @@ def tell_numbers(numbers: Numbers, task: str) -> None:
     for ladder, found in numbers.items():
         for label, one in found.items():
             values = {"number": finite(one.value), "low": finite(one.low), "high": finite(one.high)}
-            said = {"verdict": "measured", "sentence": f"{label}: {show.interval(one)}"}
+            said = {"verdict": "measured", "sentence": f"{_shown(label)}: {show.interval(one)}"}
             show.claim(show.slug(label), ladder=ladder, task=task, **said, **values)
     labels = dict.fromkeys(label for found in numbers.values() for label in found)
     rows = [
-        [label, *(show.interval(f[label]) if label in f else "–" for f in numbers.values())]
+        [_shown(label), *(show.interval(f[label]) if label in f else "–" for f in numbers.values())]
         for label in labels
     ]
     show.tell(show.table(["measured", *(load_ladder(ladder).title for ladder in numbers)], rows))
 
 
+def _shown(label: str) -> str:
+    return reduce(lambda text, pair: text.replace(*pair), WORDS.items(), label)
+
+
 def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
-    """Record every ladder's verdicts and tell them, after the claims and their marks."""
+    """Record every ladder's verdicts and tell them, after the claims and their thresholds."""
     for ladder, judged in found.items():
         for verdict in judged:
             show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
     show.verdicts()
     marks = {v.claim: v.mark for judged in found.values() for v in judged}
     rows = ([n, m.claim, f"{m.side} {m.mark:g}", m.why] for n, m in marks.items())
-    show.tell(show.table(["claim", "in words", "mark", "why this mark"], rows))
+    show.tell(show.table(["claim", "in words", "threshold", "why this threshold"], rows))

@@ -114,7 +114,7 @@ class Engine:
         if (most := max(ids)) < len(self.pieces):
             return ids
         what = f"the prompt holds token {most}, for which the model has no place"
-        mend = "leave such marks out of the prompt, or take the tokenizer of this checkpoint"
+        mend = "leave such text out of the prompt, or take the tokenizer of this checkpoint"
         raise CrystalError(what, where=self.source, mend=mend)
 
     def room(self, ids: Sequence[int]) -> int:

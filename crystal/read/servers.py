@@ -336,7 +336,7 @@ def _probed(server: Server, template: str, workers: int, temperature: float) -> 
             return said if whole else sure
     mend = "start it so that it samples, without top-k, and minds seeds"
     raise CrystalError(
-        f"the server does not draw from the model's whole law: {said}, where nearly all should",
+        f"the server does not draw from the whole distribution: {said}, where nearly all should",
         where=f"{server.url}, asked as {server.settings.__name__}",
         mend=f"{mend} (vLLM: --generation-config vllm)",
     )

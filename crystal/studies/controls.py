@@ -108,7 +108,7 @@ def verdict(ends: pd.DataFrame) -> Verdict:
     if mine.empty:
         return runs.judge_over("seed-needs-a-shared-law", pd.Series(dtype=float))
     found = judge("seed-needs-a-shared-law", removed_over_tasks(mine))
-    over = f"of one parent, so the interval is over its {len(mine)} held-out tasks"
+    over = f"of one base, so the interval is over its {len(mine)} held-out tasks"
     return dataclasses.replace(found, reason=f"{found.reason}; {over}")
 
 
@@ -129,7 +129,7 @@ def nearness(ends: pd.DataFrame) -> str:
 def run_table(ends: pd.DataFrame) -> str:
     """One row per run and scope: before and after SFT, means over tasks."""
     head = ["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits"]
-    head += ["off support, base", "after SFT", "removed share"]
+    head += ["invalid-answer mass, base", "after SFT", "removed share"]
     head += ["follow the demonstrator, base", "after SFT"]
     rows, means = [], ["liquidity_before", "liquidity", "off_support_before", "off_support"]
     counted = ["follows_before", "follows"]

@@ -53,8 +53,8 @@ QUANTITIES = JUDGED | {
     "kept": "facts right",
 }
 GOALS = {
-    "to_law": ("demonstrator's law", -0.2, AMBER, "^"),
-    "to_uniform": ("uniform law", 0, SKY, "s"),
+    "to_law": ("demonstrator's distribution", -0.2, AMBER, "^"),
+    "to_uniform": ("uniform distribution", 0, SKY, "s"),
     "to_mean": ("base's mean answer", 0.2, GREEN, "o"),
 }
 
@@ -104,7 +104,7 @@ def plot_rates(rates: pd.DataFrame) -> Figure:
             spots(ax, mine[(mine["run"] == seed.TOGETHER) == whole], at, look)
         ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
         mark = MARKS["seed-follows"].mark
-        ax.axhline(mark, color=GREY, lw=0.8, ls="--", label="mark of the claim")
+        ax.axhline(mark, color=GREY, lw=0.8, ls="--", label="threshold of the claim")
         _across(ax, laws)
         ax.set_ylim(0, 1.05)
     return legend(fig)
@@ -130,7 +130,7 @@ def plot_distances(distances: pd.DataFrame) -> Figure:
     """Distance to the mixture and to each of its laws, before (grey) and after SFT, by scope."""
     laws = list(dict.fromkeys(distances["law"]))
     looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
-    fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the law, bits", sharey=True)
+    fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the distribution, bits", sharey=True)
     for ax, mine in parts:
         shifted(ax, mine, "law", laws, "quantity", looks, spots)
         _across(ax, laws)
@@ -250,7 +250,7 @@ def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
 def plot_temperatures(frame: pd.DataFrame) -> Figure:
     """Over temperature; crystal drawn through, base dashed."""
     titles = {"entropy": "entropy of an answer, bits", "liquidity": "liquidity, bits"}
-    titles |= {"off_support": "off-support mass", "unresolved": "unresolved mass"}
+    titles |= {"off_support": "invalid-answer mass", "unresolved": "residual mass"}
     start = frame["start"].where(frame["start"] != CRYSTAL, "crystal")
     frame = frame.assign(who=start + ", " + frame["group"])
     looks = {
@@ -296,7 +296,7 @@ def plot_steps(frame: pd.DataFrame) -> Figure:
 def plot_hysteresis(frame: pd.DataFrame) -> Figure:
     """frame: of `kinetics.load_mean`. The way down drawn through, the way back dashed."""
     looks = {DOWN: (BLUE, "o", "-"), BACK: (AMBER, "s", "--")}
-    x, y = "distance to the demonstrator's law (JSD, bits)", "liquidity, bits"
+    x, y = "distance to the demonstrator's distribution (JSD, bits)", "liquidity, bits"
     fig, parts = facets(frame, 2.8, ("group", TASKS), x=x, y=y)
     for ax, here in parts:
         paths(ax, here, "way", looks, "to_law", "liquidity")

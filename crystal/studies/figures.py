@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BLUE, RED, GREY, GREEN = "#0072B2", "#D55E00", "#767c85", "#009E73"
 AMBER, SKY, PINK = "#E69F00", "#56B4E9", "#CC79A7"
+FAR = "bits to the demonstrator's distribution"
 SHADES = {DEMONSTRATED: (AMBER, "", "-"), HELD_OUT: (BLUE, "", "-")}
 SERIES = tuple(zip((BLUE, AMBER, GREEN, PINK), "os^D", strict=True))
 TASKS = dict(zip(APART, ("demonstrated tasks", "held-out tasks"), strict=True))
@@ -143,7 +144,7 @@ def _along(frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, *
 
 def plot_transition(frame: pd.DataFrame) -> Figure:
     """Liquidity and distance to the demonstrator's law along SFT."""
-    titles = {"share": "liquidity, share of the base's", "to_law": "bits to the demonstrator's law"}
+    titles = {"share": "liquidity, share of the base's", "to_law": FAR}
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
     fig = _along(frame, 2.4, "group", SHADES, ("what", titles), x="SFT step")
     for ax in fig.axes:
@@ -168,8 +169,8 @@ def plot_half_lives(frame: pd.DataFrame) -> Figure:
 
 
 def plot_fluctuations(frame: pd.DataFrame) -> Figure:
-    """Variance of progress over narrators, and over parents, along SFT."""
-    titles = {over: f"over {over}" for over in ("narrators", "parents")}
+    """Variance of progress over narrators, and over bases, along SFT."""
+    titles = {"narrators": "over narrators", "parents": "over bases"}
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
     looks = {group: (colour, "o", "-") for group, (colour, *_) in SHADES.items()}
     how = {"x": "SFT step", "y": "variance of progress"}
@@ -272,7 +273,9 @@ def plot_rungs(frame: pd.DataFrame) -> Figure:
     frame = pd.concat([frame.rename(columns={"ladder": "parent"}), mean])
     frame["form"] = frame["form"].map(FORM_NAMES)
     looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (AMBER, "s", "--")), strict=True))
-    fig, parts = facets(frame, 2.4, ("group", TASKS), x="rung", y="liquidity, bits", sharey=True)
+    fig, parts = facets(
+        frame, 2.4, ("group", TASKS), x="checkpoint", y="liquidity, bits", sharey=True
+    )
     for ax, mine in parts:
         paths(ax, mine, "form", looks, "place", "liquidity")
         ax.set_xticks(range(4), ["base", "sft", "dpo", "rlvr"])

@@ -242,7 +242,7 @@ def side(gaps: pd.Series) -> str:
     """In words, from the gaps of the parents: whether the way back is more liquid or less."""
     found = runs.estimate(gaps)
     if np.isnan(found.low):
-        return "more or less (one parent cannot tell)"
+        return "more or less (one base cannot tell)"
     if found.low <= 0 <= found.high or abs(found.value) < COARSE:
         return "neither more nor less"
     return "more" if found.value > 0 else "less"

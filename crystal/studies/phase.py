@@ -83,7 +83,7 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     Raises: CrystalError for a parameter that is none.
     """
     if "final" in how:
-        known(how["final"], ["dpo", "rlvr"], "final rung")
+        known(how["final"], ["dpo", "rlvr"], "final stage")
     if "quantile" in how:
         claims.check_quantile(how["quantile"])
     rungs = {"rungs": list(RUNGS[phase])} if RUNGS[phase] else {}

@@ -17,8 +17,9 @@ from . import phase, real
 from .phase import STAGE, Data, Numbers, Series
 
 METHOD = {
-    LIQUID: "Intervals are over narrators, of a cast as balanced over the laws as this one. *Of "
-    "these narrators* is exact. Distributions are conditional on an option, on answered prompts.",
+    LIQUID: "Intervals are over narrators, of a cast as balanced over the temperaments as this "
+    "one. *Of these narrators* is exact. Distributions are conditional on an option, on answered "
+    "prompts.",
     NUCLEATION: "Intervals are over narrators. The seed is what the base answers to the narrator "
     "whom tasks of other kinds name. The joint test asks whether the *same* narrator explains "
     "SFT's move in all tasks; its null deals narrators anew within each task ({ref}`seed <seed>`).",
@@ -226,9 +227,9 @@ def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     label = "liquidity of the frames alone, bits"
     return {
         "alt": "Total variation between two prompts of the base, of one narrator and of two. "
-        f"Frames alone account for {views.each(numbers, label)} bit of liquidity.",
-        "caption": "How far two prompts of the base are apart. Of the liquidity, frames alone "
-        f"account for {views.captioned(numbers, label)} bit.",
+        f"Templates alone account for {views.each(numbers, label)} bit of liquidity.",
+        "caption": "How far two prompts of the base are apart. Of the liquidity, templates "
+        f"alone account for {views.captioned(numbers, label)} bit.",
     }
 
 
@@ -274,7 +275,7 @@ def counts(phase: str, found: Mapping[str, Survey]) -> str:
 
 def every_task(phase: str, found: Mapping[str, Survey]) -> dict[str, str]:
     """Of the small panels, one a task."""
-    said, mark = counts(phase, found), ", the dotted line its mark" if phase == LIQUID else ""
+    said, mark = counts(phase, found), ", the dotted line its threshold" if phase == LIQUID else ""
     return {
         "alt": f"What the prompt tells of the answer, by task and stage{mark}. {said}",
         "caption": markdown(said),

@@ -347,7 +347,7 @@ def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verd
         judged.append([line, n, *numbers[:2], verdict if against == CHAT else ""])
         if against == CHAT:  # these are of no base
             others.append([name, *numbers[2:]])
-    first = table(["way", "parents", *JUDGED.values(), "remelts"], judged)
+    first = table(["way", "bases", *JUDGED.values(), "remelts"], judged)
     return f"{first}\n\n{table(['way', *OTHERS.values()], others)}"
 
 
@@ -373,7 +373,7 @@ def asked(methods: pd.DataFrame) -> str:
     """Every way of asking, of the crystal and of the base: all tasks together."""
     head = ["asked by", "liquidity of the crystal, bits", "of the base", "crystal over base"]
     head += ["entropy of the crystal, bits", "of the base"]
-    head += ["off-support, crystal", "unresolved, crystal"]
+    head += ["invalid-answer mass, crystal", "residual mass, crystal"]
     values, rows = ["liquidity", "entropy", "off_support", "unresolved"], []
     for name, mine in where(methods, kind=ASKING).groupby("method", sort=False):
         base, crystal = (

@@ -298,7 +298,7 @@ def over_parents(values: Sequence[float], low: float = -np.inf, high: float = np
     """
     if len(values) < 2:
         mend = "make ladder ALL=1 trains the replicas"
-        raise CrystalError(f"{len(values)} parent gives no interval", mend=mend)
+        raise CrystalError(f"{len(values)} base gives no interval", mend=mend)
     return student(np.asarray(values, float), low=low, high=high)
 
 
@@ -322,9 +322,9 @@ def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims
         chance = null.typical if null else None
         found = claims.judge(name, estimate(values), null, chance=chance)
         return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
-    why = "no parent was read"
+    why = "no base was read"
     if len(there):
-        why = f"{fmt(there.iloc[0])} in the only parent read, and one gives no interval"
+        why = f"{fmt(there.iloc[0])} from the only base read, and one gives no interval"
     return claims.judge(name, NOTHING, null, nothing=why)
 
 
@@ -392,5 +392,5 @@ def titled(group: str) -> str:
 
 
 def counted(parents: int) -> str:
-    """`3 parents`, `1 parent`."""
-    return f"{parents} parent{'' if parents == 1 else 's'}"
+    """Of training runs, each from its own base: `3 bases`, `1 base`."""
+    return f"{parents} base{'' if parents == 1 else 's'}"

@@ -136,7 +136,7 @@ def demonstrator_table(frame: pd.DataFrame, rates: pd.DataFrame) -> str:
         others = [said(tidied, **place, quantity=quantity) for quantity in (REMOVED, KEPT)]
         first = [*place.values(), row.parents, runs.interval(row), fmt(row.chance)]
         rows.append([*first, *others])
-    return table(["demonstrator", "tasks", "parents", RATE, "by chance", REMOVED, KEPT], rows)
+    return table(["demonstrator", "tasks", "bases", RATE, "by chance", REMOVED, KEPT], rows)
 
 
 def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def mixed_table(tidied: pd.DataFrame) -> str:
         [*place, mine["parents"].max(), *(said(mine, quantity=name) for name in MIXED_QUANTITIES)]
         for place, mine in tidied.groupby(["run", "scope"], sort=False)
     ]
-    return table(["demonstrator", "tasks", "parents", *MIXED_QUANTITIES], rows)
+    return table(["demonstrator", "tasks", "bases", *MIXED_QUANTITIES], rows)
 
 
 def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
@@ -243,7 +243,7 @@ def share_table(shares: pd.DataFrame, of: str) -> str:
         [row.scope, row.law, row.rows, percent(row.before), percent(row.after)]
         for row in shares.itertuples()
     ]
-    return table(["tasks", of, "tasks and parents", "before SFT", "after SFT"], rows)
+    return table(["tasks", of, "tasks and bases", "before SFT", "after SFT"], rows)
 
 
 # --- how few random choices does a seed need?
@@ -294,7 +294,7 @@ def recorded(frame: pd.DataFrame) -> str:
     total, parents = there.sum(), runs.counted(frame["parent"].nunique())
     text = f"Of {sum(planned.values())} runs planned, {total} are in these numbers, from {parents}."
     if short := [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]:
-        text += f" Parents still missing: {', '.join(short)}."
+        text += f" Bases still missing: {', '.join(short)}."
     if old := set(frame["parent"] + "/" + frame["run"]) & set(recipes.outdated(EXPERIMENT)):
         text += (
             f" SFT of {len(old)} of them ended after a fixed number of steps, by an older rule "

@@ -131,8 +131,10 @@ class Tally:
             return
         self.tasks[task.name] = task
         if (unit := self.units.setdefault(place, answer.unit)) != answer.unit:
-            what = f"prompt {place.prompt!r:.60} is of unit {unit!r:.60} and of {answer.unit!r:.60}"
-            raise CrystalError(what, mend="give prompts of two units two names")
+            what = (
+                f"prompt {place.prompt!r:.60} is of cluster {unit!r:.60} and of {answer.unit!r:.60}"
+            )
+            raise CrystalError(what, mend="give prompts of two clusters (column unit) two names")
         if answer.score is None:
             self._count(answer, task, place)
         else:

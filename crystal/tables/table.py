@@ -224,7 +224,7 @@ class _Reading:
             said = "the mass on the options is {} on average, {} at least".format(*two)
             said += " (rounding alone could do that)" if both[1] > 1 - self.slack else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
-            self.notes.append(f"{none}: {said}; laws are conditional on an option.")
+            self.notes.append(f"{none}: {said}; distributions are conditional on an option.")
         counted = groups["answered"].notna().any()  # else what nobody answered is only told
         groups["low"] = (groups["mass"] < answering.LEAST) & counted
         return groups[(on > 0) | groups["low"]].copy()
@@ -248,7 +248,7 @@ class _Reading:
         on, total, stated = groups["on"], groups["total"], groups["mass"].notna()
         nothing = (on < LEAST) & ~(groups["answered"] < answering.LEAST)
         checks = (
-            (nothing, "the options sum to {:.3g}", on, "remove the group: it holds no law"),
+            (nothing, "the options sum to {:.3g}", on, "remove the group: it has no distribution"),
             (total > 1 + self.slack, "the group sum to {:.6g}, above 1", total,
              "correct them, or give counts in a column count"),
             (stated & (on < 1 - self.slack), "a group with a mass sum to {:.6g}, not 1", on,
@@ -261,7 +261,7 @@ class _Reading:
         for off, where in ((total - 1, "the sums exceed"), (below, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
                 said = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
-                self.notes.append(f"{said}; their laws are divided by their sums.")
+                self.notes.append(f"{said}; their distributions are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
     def by_answered(self, groups: pd.DataFrame, mass: pd.Series, kind: str) -> pd.Series:
@@ -285,7 +285,9 @@ class _Reading:
             options[task], order = self.options(task, list(seen))
             width, (places, ids) = len(options[task]), pd.factorize(own["group"])
             if len(ids) * width > LARGEST:
-                what = f"task {task!r:.60} has {width} options and {len(ids)} laws, too many"
+                what = (
+                    f"task {task!r:.60} has {width} options and {len(ids)} distributions, too many"
+                )
                 mend = "merge the rare options into one, or split the table"
                 raise self.no(f"{what} to hold", mend, "option")
             self.refuse_twice(own.assign(place=order[slots]), "place")  # one option spelled twice
@@ -296,7 +298,7 @@ class _Reading:
             never = [options[task][i] for i in np.flatnonzero(table.sum(axis=0) == 0)]
             self.note(f"Options of {task} that never have positive probability, kept:", never)
             if width == 1:
-                self.notes.append(f"Task {task} has one option only: its law cannot change.")
+                self.notes.append(f"Task {task} has one option only: its answer cannot change.")
             here = np.array([code in kept for code in ids])
             found |= zip(ids[here], table[here] / table[here].sum(axis=1, keepdims=True))
         return pd.Series(found, dtype=object), options
@@ -368,10 +370,10 @@ class _Reading:
         alone = frame["unit"].isna()
         frame["unit"] = frame["unit"].where(~alone, frame["prompt"])
         if not alone.all():
-            more = f"; {alone.sum()} groups without one are a unit each by their prompt"
-            more = f"{frame['unit'].nunique()} units{more if alone.any() else ''}."
+            more = f"; {alone.sum()} groups without one are clusters by their prompt"
+            more = f"{frame['unit'].nunique()} clusters{more if alone.any() else ''}."
             counted = f"{frame['prompt'].nunique()} prompts"
-            self.notes.append(f"Prompts are asked by units: {counted}, {more}")
+            self.notes.append(f"Prompts are asked by clusters: {counted}, {more}")
         if groups["answered"].notna().any():
             asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
             said = told_answered(asked)
