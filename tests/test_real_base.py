@@ -121,7 +121,11 @@ def test_counts_say_what_holds_first():
     assert real.counted(["undecided"]) == "holds on 0 of 1 tasks, undecided on 1"
 
 
-@pytest.mark.skipif(not later.read(), reason="DPO and RL of the real base were not read yet")
+def test_stages_stand_in_the_order_they_were_trained():
+    """Not by step: SFT took more of them than DPO and RL."""
+    assert list(later.rungs()) == ["sft", "dpo", "rlvr"] and later.read()
+
+
 def test_later_stages_move_as_far_as_by_hand(readouts):
     """Total variation of mean answers over the contexts that base, SFT and DPO all answer."""
     row = later.load_stages(readouts).set_index(["stage", "task"]).loc["dpo", "coin"]

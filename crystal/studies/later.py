@@ -32,9 +32,10 @@ ASKED = ("moves-less", "stays-frozen", "little-promoted")
 
 
 def rungs() -> dict[str, Rung]:
-    """Stage -> its last rung of RUN, as far as it was read."""
+    """Stage -> its last rung of RUN, as far as it was read, in the order they were trained."""
     mine = [rung for rung in load_ladder(real.EXPERIMENT).rungs if rung.run == RUN]
-    return {rung.stage: rung for rung in sorted(mine, key=lambda rung: rung.step)}
+    last = {rung.stage: rung for rung in sorted(mine, key=lambda rung: rung.step)}
+    return {stage: last[stage] for stage in (SFT, *STAGES) if stage in last}
 
 
 def read() -> bool:
