@@ -275,7 +275,9 @@ def test_prompts_in_common_tasks_that_lack_and_units(tmp_path):
     kept = table.frame[["stage", "task", "prompt"]].agg(",".join, axis=1).tolist()
     assert kept == ["base,t,p", "sft,t,p", "base,u,p"]
     assert told(table, "Prompts", "left out", "L t 2 of 3") and told(table, "Tasks", "L u (no sft)")
-    assert table.frame.unit.tolist() == ["who"] * 3 and told(table, "1 prompts, 1 clusters")
+    assert table.frame.unit.tolist() == ["who"] * 3 and told(
+        table, "1 prompts are asked by 1 clusters"
+    )
     rows[0] = rows[0].replace("who", "")
     with pytest.raises(CrystalError, match="rows 2 and 3 give one prompt two values of unit"):
         read(tmp_path, lines(*rows, header=header))

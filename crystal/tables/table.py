@@ -372,8 +372,7 @@ class _Reading:
         if not alone.all():
             more = f"; {alone.sum()} groups without one are clusters by their prompt"
             more = f"{frame['unit'].nunique()} clusters{more if alone.any() else ''}."
-            counted = f"{frame['prompt'].nunique()} prompts"
-            self.notes.append(f"Prompts are asked by clusters: {counted}, {more}")
+            self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
         if groups["answered"].notna().any():
             asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
             said = told_answered(asked)
