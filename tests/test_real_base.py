@@ -106,7 +106,7 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
 
 
 def test_the_first_page_says_what_was_found(readouts):
-    """Its sentence is prose: liquid is undecided, collapse not shown."""
+    """Its sentences are prose: liquid undecided, no collapse shown, DPO lifts liquidity at a cost."""
     (whole,) = real.surveys(readouts, whole=True).values()
     assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
     once = real.surveys(readouts, permutations=99)
@@ -114,6 +114,8 @@ def test_the_first_page_says_what_was_found(readouts):
     assert "holds" not in {v.verdict for v in pooled if v.claim == "collapse"}
     after = later.asked(later.load_stages(readouts), "dpo")["stays-frozen"]
     assert after.verdict == "fails" and after.estimate.low > 0
+    right = recipes.load_records(real.EXPERIMENT)[f"{real.PARENT}/{later.RUN}"]["accuracy"]
+    assert right["dpo"]["instructions"] < right["sft"]["instructions"] / 2
 
 
 def test_counts_say_what_holds_first():
