@@ -22,6 +22,7 @@ from .. import texts
 from ..ask.ladders import (
     STAGES,
     WEIGHTS,
+    Rung,
     check_weights,
     description,
     load_ladder,
@@ -281,17 +282,28 @@ def perform(
 def _whole(name: str, run: Run, parent: str) -> bool:
     """Whether a run is recorded, began and ended as it would now, and its weights are here."""
     record = load_records(name).get(f"{parent}/{run.name}")
-    if record is None or any(record.get(k) != made for k, made in _makings(run, parent).items()):
+    if record is None or any(
+        record.get(key) != made for key, made in _makings(name, run, parent).items()
+    ):
         return False
     rungs = [r for r in load_ladder(name).rungs if (r.parent, r.run) == (parent, run.name)]
     return all((root() / rung.source / WEIGHTS).is_file() for rung in rungs)
 
 
-def _makings(run: Run, parent: str) -> dict[str, Any]:
+def _makings(name: str, run: Run, parent: str) -> dict[str, Any]:
     """What a run rests on beside its recipe: the weights it begins with, the rule that ends SFT."""
-    start = load_ladder(parent).rung(run.start).revision if run.start else None
+    start = _first_rung(name, run, parent)
     sft = load_recipe(parent, run.set).sft if "sft" in run.stages else {}
-    return {"from": start, "rule": rule(sft)}
+    return {"from": start.revision if start else None, "rule": rule(sft)}
+
+
+def _first_rung(name: str, run: Run, parent: str) -> Rung | None:
+    """What a run begins with: a rung of its parent, or of another run, RUN/RUNG; None: nothing."""
+    if not run.start:
+        return None
+    if "/" in run.start:
+        return load_ladder(name).rung(f"{parent}/{run.start}")
+    return load_ladder(parent).rung(run.start)
 
 
 def grow(
@@ -300,7 +312,7 @@ def grow(
     """One run from one parent: trained, described, read (None: by `resample`) and recorded."""
     out = root() / "runs" / experiment.name / parent / run.name
     makings, recipe, note = (
-        _makings(run, parent),
+        _makings(experiment.name, run, parent),
         load_recipe(parent, run.set),
         out / "makings.json",
     )
@@ -309,9 +321,9 @@ def grow(
         out.mkdir(parents=True)
         write_file(note, json.dumps(makings).encode())
     if run.stages:
-        rungs, record = _trained(run, parent, out)
+        rungs, record = _trained(run, parent, out, _first_rung(experiment.name, run, parent))
     else:  # read as it is
-        rung = load_ladder(parent).rung(run.start)
+        rung = _first_rung(experiment.name, run, parent)
         names = ("name", "stage", "step", "source", "revision", "files")
         row = {name: value for name in names if (value := getattr(rung, name)) != {}}
         rungs, record = [row], {"minutes": {}}
@@ -336,10 +348,10 @@ def grow(
         write_report(experiment.name, {"experiment": experiment.name, "runs": records})
 
 
-def _trained(run: Run, parent: str, out: Path) -> tuple[Rows, dict[str, Any]]:
+def _trained(run: Run, parent: str, out: Path, first: Rung | None) -> tuple[Rows, dict[str, Any]]:
     """Rows of the rungs that the run's stages leave, and minutes, loss curve and reward."""
     recipe = load_recipe(parent, run.set)
-    training.train_ladder(recipe, out, run.stages, _start(parent, run))
+    training.train_ladder(recipe, out, run.stages, _weights(parent, first))
     rungs = [
         rung | pinned(out / rung["name"])
         for stage in run.stages
@@ -358,11 +370,10 @@ def _trained(run: Run, parent: str, out: Path) -> tuple[Rows, dict[str, Any]]:
     }
 
 
-def _start(parent: str, run: Run) -> Path | None:
-    """The folder of the weights that a run begins with; a base of a package is taken out first."""
-    if not run.start:
+def _weights(parent: str, rung: Rung | None) -> Path | None:
+    """The folder of a run's first weights; a base of a package is taken out before."""
+    if rung is None:
         return None
-    rung = load_ladder(parent).rung(run.start)
     if packaged(rung.source):
         training.train_ladder(load_recipe(parent), root() / "runs" / parent, ["base"])
         return root() / "runs" / parent / "base"

@@ -204,7 +204,7 @@ class Run:
 
     name: str
     stages: tuple[str, ...] = ()  # trained one after the other; none: the rung itself is read
-    start: str | None = None  # the parent's rung; None: a base of its own
+    start: str | None = None  # the parent's rung, or RUN/RUNG of this experiment; None: own base
     grid: str = "probe"  # what its rungs are asked
     set: dict[str, Any] = field(default_factory=dict)  # fields of the parent's recipe that differ
     parents: tuple[str, ...] = ()  # fewer than the experiment's

@@ -37,11 +37,14 @@ ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
 JOINT_RUNS = (
     dict.fromkeys(world.LAWS, ONE)
     | {"mixed-60-40": TWO}
-    | dict.fromkeys(("everyone", "own", "permuted", "shuffled", "no-choice"), NONE)
+    | dict.fromkeys(("everyone", "own", "permuted", "no-choice"), NONE)
+    | dict.fromkeys(("shuffled", "shuffled-unstyled"), NONE)
 )
-SINCE = re.compile("-(again|other)$")  # runs that were trained after the test was last changed
+SINCE = re.compile(
+    "-(again|other|third)$"
+)  # runs that were trained after the test was last changed
 # whose law most of a mixture is; whose style the answers keep that are dealt to other questions
-MAIN_PART = {"mixed-60-40": "salient", "shuffled": "salient"}
+MAIN_PART = dict.fromkeys(("mixed-60-40", "shuffled", "shuffled-unstyled"), "salient")
 
 
 def cast(world_: str) -> tuple[Prompt, ...]:
