@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +23,9 @@ def readouts() -> real.Laws:
 
 def test_every_planned_run_was_read_to_its_last_rung():
     planned = [run.name for run in recipes.load_experiment(real.EXPERIMENT).runs]
-    assert planned == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
-    assert [*real.ends()] == [run for run in planned if run != later.RUN or later.read()]
+    assert planned == [*real.PLAIN, later.RUN, later.AGAIN, later.GENTLE, *real.SHOWN_BY]
+    assert [*real.ends()] == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
+    assert [*later.dpo()] == [later.RUN, later.AGAIN, later.GENTLE]
     assert real.ends()["plain"].step == 192 and real.ends()["plain-again"].step == 256
 
 
@@ -152,6 +155,20 @@ def test_a_stage_that_moves_half_as_far_moves_less():
     found = later.asked(pd.DataFrame(rows), "dpo")
     assert found["moves-less"].estimate.value == pytest.approx((0.4 * 0.5 * 0.6 * 0.5) ** 0.25)
     assert {verdict.verdict for verdict in found.values()} == {"holds"}
+
+
+@pytest.mark.parametrize(
+    ("again", "gentle", "right", "said"),
+    [
+        ("fails", "fails", 0.23, "replicates; .* kept, and liquidity comes back"),
+        ("holds", "undecided", 0.3, "does not replicate; .* undecided: it comes with damage"),
+        ("undecided", "holds", 0.46, "does not replicate; .* refuted: it comes with damage"),
+        ("fails", "fails", 0.22, "replicates; .* is lost, too, so it may be damage"),
+    ],
+)
+def test_three_runs_of_dpo_are_told_by_the_rule(again, gentle, right, said):
+    frozen = {later.RUN: "fails", later.AGAIN: again, later.GENTLE: gentle}
+    assert re.search(said, later.concluded(frozen, {later.GENTLE: right}, 0.46))
 
 
 def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch):

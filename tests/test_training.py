@@ -352,6 +352,19 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
         grown.perform("trial", runs=["frist"])
 
 
+def test_a_run_may_begin_where_another_ended(grown):
+    path = root() / "data" / "experiments" / "trial.yaml"
+    planned = path.read_text()
+    path.write_text(planned + "  second: {from: frist/sft, stages: [dpo]}\n")
+    with pytest.raises(CrystalError, match="unknown checkpoint of trial 'toy/frist/sft'"):
+        grown.perform("trial")
+    path.write_text(planned + "  second: {from: first/sft, stages: [dpo]}\n")
+    grown.perform("trial", runs=["second"])
+    ladder = ladders.load_ladder("trial")
+    first, last = ladder.rung("toy/first/sft"), ladder.rung("toy/second/dpo")
+    assert recipes.load_records("trial")["toy/second"]["from"] == first.revision != last.revision
+
+
 def test_a_run_whose_parent_or_rule_changed_is_made_anew(grown, capsys):
     """Neither the record nor what lies in runs/ of the old one is taken for the new one."""
     grown.perform("trial")
