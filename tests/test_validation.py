@@ -9,6 +9,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crystal.errors import CrystalError
@@ -237,6 +238,15 @@ def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
     assert (one["one-seed"] == "holds").all() and (one["named"] == 1).all()
     assert (none["one-seed"] != "holds").all() and none["named"].isna().all()
     assert validation_figures.plot_named(found.reset_index()).axes
+
+
+def test_false_alarms_are_counted_with_styled_runs_and_not():
+    """Two fresh runs of the last kind, one styled before them, and one that was seen before."""
+    rows = [("own", "third", "holds"), ("own", "third", "fails"), ("shuffled", "other", "holds")]
+    rows += [("permuted", "other", "undecided"), ("own", "", "holds")]
+    named = pd.DataFrame(rows, columns=["run", "since", "one-seed"])
+    named = named.assign(sort=controls.NONE, fresh=named["since"] != "")
+    assert list(controls.alarms(named).values()) == [(2, 4), (1, 3), (1, 2)]
 
 
 def test_figures_draw_what_is_shipped(tmp_path):

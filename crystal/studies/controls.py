@@ -23,8 +23,8 @@ from ..measure import claims, inference, joint
 from ..measure.claims import Verdict, judge
 from ..measure.inference import Estimate
 from ..measure.quantities import jsd_bits
-from ..present import views
-from ..present.show import fmt, table
+from ..present import show, views
+from ..present.show import between, fmt, listed, table
 from . import runs
 from .runs import SCOPES, Array, where
 
@@ -43,6 +43,7 @@ JOINT_RUNS = (
 SINCE = re.compile(
     "-(again|other|third)$"
 )  # runs that were trained after the test was last changed
+STYLED, LAST = "shuffled", "third"
 # whose law most of a mixture is; whose style the answers keep that are dealt to other questions
 MAIN_PART = dict.fromkeys(("mixed-60-40", "shuffled", "shuffled-unstyled"), "salient")
 
@@ -150,7 +151,8 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO or NONE. fresh: whether it is one of SINCE, whose names are given without it.
+    sort: ONE, TWO or NONE. since: which of SINCE it is, or empty, and names of runs are given
+    without it; fresh: whether it is one.
     unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the share whose
     seed is an answer to a narrator who holds the demonstrator's law; nan if nobody demonstrated.
     """
@@ -160,7 +162,7 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
         if rung.name.endswith("/sft") and (run := SINCE.sub("", rung.run)) in JOINT_RUNS
     ]
     if not last:
-        return pd.DataFrame(columns=["run", "parent", "sort", "fresh"])
+        return pd.DataFrame(columns=["run", "parent", "sort", "since", "fresh"])
     how = {"tasks": PHASE_TASKS, "forms": [CHAT], "rungs": [rung.name for _, rung in last]}
     parts = dict(tuple(store.load_readouts(JOINT, **how).groupby("rung")))
     bases = {
@@ -170,10 +172,52 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     rows = []
     for run, rung in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
         place = {"run": run, "parent": rung.parent, "sort": JOINT_RUNS[run]}
-        place["fresh"] = bool(SINCE.search(rung.run))
+        place["since"] = rung.run.removeprefix(run).removeprefix("-")
+        place["fresh"] = bool(place["since"])
         law = MAIN_PART.get(run, run)
         rows.append(place | _judged(bases[rung.parent], parts[rung.name], law, permutations))
     return pd.DataFrame(rows)
+
+
+def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Who counts as nobody -> of the fresh runs with nobody, in how many one-seed holds, and all.
+
+    Registered in data/registered/2026-11-30-style.md: with the runs whose answers keep a
+    demonstrator's style, without them, and those of its own ten.
+    """
+    nobody = named[named["fresh"] & (named["sort"] == NONE)]
+    unstyled = nobody[nobody["run"] != STYLED]
+    counted = {
+        "with those in a demonstrator's style": nobody,
+        "without them": unstyled,
+        "of these, trained last": unstyled[unstyled["since"] == LAST],
+    }
+    held = {who: int((mine["one-seed"] == "holds").sum()) for who, mine in counted.items()}
+    return {who: (held[who], len(mine)) for who, mine in counted.items() if len(mine)}
+
+
+def tell_alarms(named: pd.DataFrame) -> str:
+    """Of how many runs without a demonstrator one-seed holds, and whom it names where answers are
+    dealt to other questions: as sentences, and as claims.
+    """
+    said = []
+    names = ("all", "unstyled", "last")
+    for name, (who, (held, of)) in zip(names, alarms(named).items(), strict=False):
+        low, high = inference.share(held, of)
+        about = {"verdict": "measured", "number": held / of, "low": low, "high": high}
+        sentence = f"false alarms {who}: {held} of {of}, {between(held / of, low, high)}"
+        show.claim(f"alarms-{name}", ladder=JOINT, **about, sentence=sentence)
+        said.append(sentence)
+    for run in (STYLED, f"{STYLED}-unstyled"):
+        mine = named[(named["run"] == run) & (named["since"] == LAST)]["named"]
+        if not len(mine):
+            continue
+        sentence = f"{run}: a narrator with the demonstrator's distribution is named on "
+        sentence += f"{fmt(mine.min())} to {fmt(mine.max())} of the tasks"
+        about = {"verdict": "measured", "number": float(mine.min()), "sentence": sentence}
+        show.claim(f"named-{run}", ladder=JOINT, **about)
+        said.append(sentence)
+    return listed(said)
 
 
 def _judged(base: pd.DataFrame, frame: pd.DataFrame, law: str, permutations: int) -> dict:
