@@ -161,8 +161,8 @@ def test_a_stage_that_moves_half_as_far_moves_less():
     ("again", "gentle", "right", "said"),
     [
         ("fails", "fails", 0.23, "replicates; .* kept, and liquidity comes back"),
-        ("holds", "undecided", 0.3, "does not replicate; .* undecided: it comes with damage"),
-        ("undecided", "holds", 0.46, "does not replicate; .* refuted: it comes with damage"),
+        ("holds", "undecided", 0.3, "does not replicate; .* undecided, so it comes with damage"),
+        ("undecided", "holds", 0.46, "does not replicate; .* refuted, so it comes with damage"),
         ("fails", "fails", 0.22, "replicates; .* is lost, too, so it may be damage"),
     ],
 )

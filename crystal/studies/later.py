@@ -244,7 +244,9 @@ def tell_again(readouts: real.Laws, records: Mapping[str, dict]) -> None:
     said = concluded({run: found[run]["stays-frozen"].verdict for run in found}, right, of_sft)
     told = {"verdict": "measured", "number": right[GENTLE], "sentence": said}
     show.claim("dpo", ladder=real.PARENT, **told)
-    show.tell(f"{said}.")
+    gentle = stages[stages["stage"] == GENTLE]
+    up = int((gentle["bits"] > gentle["sft"]).sum())
+    show.tell(f"{said}. Not registered: even then liquidity rises on {up} of {len(gentle)} tasks.")
 
 
 def concluded(frozen: Mapping[str, str], right: Mapping[str, float], of_sft: float) -> str:
@@ -255,12 +257,11 @@ def concluded(frozen: Mapping[str, str], right: Mapping[str, float], of_sft: flo
     first = f"With other pairs the finding {again}"
     if right[GENTLE] < KEPT * of_sft:
         return f"{first}; at a tenth of the rate the assistant is lost, too, so it may be damage"
+    kept = "at a tenth of the rate the assistant is kept"
     if frozen[GENTLE] == "fails":
-        return f"{first}; at a tenth of the rate the assistant is kept, and liquidity comes back"
-    return (
-        f"{first}; at a tenth of the rate the assistant is kept, and that liquidity comes back is "
-        f"{frozen[GENTLE] if frozen[GENTLE] == 'undecided' else 'refuted'}: it comes with damage"
-    )
+        return f"{first}; {kept}, and liquidity comes back"
+    there = "undecided" if frozen[GENTLE] == "undecided" else "refuted"
+    return f"{first}; {kept}, and that liquidity comes back is {there}, so it comes with damage"
 
 
 def _every(stages: pd.DataFrame) -> str:
