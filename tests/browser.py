@@ -33,7 +33,9 @@ UNSET = """document.querySelectorAll('[data-mml-node="merror"]').length + Math.m
     document.querySelectorAll(".math.notranslate").length
     - document.querySelectorAll("mjx-container").length)"""
 TALL = "Math.round(document.querySelector('article')?.getBoundingClientRect().bottom || 0)"
-TALLEST = 6000  # pixels of a page on a laptop, its folds closed
+TALLEST = 6000  # pixels of a page on a laptop, all folds open that can be open together
+OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
+EACH = "document.querySelectorAll('details').forEach(fold => fold.removeAttribute('name'))"
 WIDTHS = (390, 768, 1280)
 JUDGED = {("light", 390), ("light", 1280), ("dark", 1280)}  # colours do not depend on the width
 LOCAL = ("file:", "data:", "blob:")
@@ -116,8 +118,9 @@ class Page:
         """What is wrong with a document, all its folds open: in each theme, at each width."""
         self.resize(1280)
         self.open(url)
+        self.run(OPEN)
         found = [f"{tall} pixels tall"] if (tall := self.run(TALL)) > TALLEST else []
-        self.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        self.run(f"{EACH}; {OPEN}")
         self.run(
             "document.head.append(Object.assign(document.createElement('style'),"
             " {textContent: '* {transition: none !important}'}))"

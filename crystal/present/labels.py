@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.text import Annotation
 
-GAP, APART = 2, 5  # points from a name to its own line, and at least to all others
+GAP, APART = 3, 5  # points from a name to its own line, and at least to all others
 FINE = 2  # pixels between two points that stand for a line
 ABOVE, BELOW = (GAP, "bottom"), (-GAP, "top")
 
@@ -41,7 +41,9 @@ def _named(axes: Sequence[Axes], wanted: Iterable[str]) -> bool:
     """Put every name on its line in the first of the panels that has room, or none at all."""
     put: list[Annotation] = []
     for name in wanted:
-        broken = name.replace(" ", "\n", name.count(" ") // 2 + 1) if " " in name else name
+        words = name.split(" ")
+        half = len(words) // 2
+        broken = "\n".join(filter(None, (" ".join(words[:half]), " ".join(words[half:]))))
         tries = ((ax, line, text) for text in (name, broken) for ax in axes for line in ax.lines)
         places = (_name(*one) for one in tries if one[1].get_label() == name)
         text = next(filter(None, places), None)
