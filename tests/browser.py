@@ -32,8 +32,22 @@ WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWi
 UNSET = """document.querySelectorAll('[data-mml-node="merror"]').length + Math.max(0,
     document.querySelectorAll(".math.notranslate").length
     - document.querySelectorAll("mjx-container").length)"""
-TALL = "Math.round(document.querySelector('article')?.getBoundingClientRect().bottom || 0)"
-TALLEST = 6000  # pixels of a page on a laptop, its folds closed
+TALL = """(() => {  // pixels, with that fold open in every group which makes the page longest
+    const folds = [...document.querySelectorAll("details:not(details details)")], most = {};
+    const groups = folds.map(fold => fold.name);
+    document.querySelectorAll("details").forEach(fold => fold.removeAttribute("name"));
+    const bottom = () => document.querySelector("article")?.getBoundingClientRect().bottom || 0;
+    const whole = bottom();
+    folds.forEach((fold, number) => {
+        fold.querySelectorAll("details").forEach(inner => inner.open = true);
+        fold.open = true;
+        most[groups[number]] = Math.max(most[groups[number]] || 0, bottom() - whole);
+        fold.open = false;
+    });
+    return Math.round(Object.values(most).reduce((sum, one) => sum + one, whole));
+})()"""
+TALLEST = 6000  # pixels of a page on a laptop; of folds that follow each other one can be open
+OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
 WIDTHS = (390, 768, 1280)
 JUDGED = {("light", 390), ("light", 1280), ("dark", 1280)}  # colours do not depend on the width
 LOCAL = ("file:", "data:", "blob:")
@@ -117,7 +131,7 @@ class Page:
         self.resize(1280)
         self.open(url)
         found = [f"{tall} pixels tall"] if (tall := self.run(TALL)) > TALLEST else []
-        self.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        self.run(OPEN)
         self.run(
             "document.head.append(Object.assign(document.createElement('style'),"
             " {textContent: '* {transition: none !important}'}))"

@@ -36,6 +36,7 @@ from crystal.present.verdicts import COLOURS, SIGNS
 
 log = logging.getLogger(__name__)
 NUMBER = re.compile(r"\d+ of \d+|(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %)?(?! \d|\w)")
+COLUMN = 530  # pixels, the most that a figure of a column's width takes
 SCROLLS = """{
 const boxes = ".sd-summary-content, .admonition > ul";  // the theme knows tables and code
 const reach = () => document.querySelectorAll(boxes).forEach(
@@ -43,6 +44,9 @@ const reach = () => document.querySelectorAll(boxes).forEach(
     && (box.tabIndex = 0));
 document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true);
 for (const when of ["load", "resize"]) addEventListener(when, reach);
+addEventListener("DOMContentLoaded", () =>  // of folds that follow each other one is open
+  document.querySelectorAll("details.sd-dropdown").forEach((fold, number) =>
+    fold.name = fold.previousElementSibling?.name || `folds-${number}`));
 }"""
 MENDS = [
     (re.compile(pattern), mended)
@@ -148,7 +152,8 @@ class Figures(SphinxTransform):
     reader's theme asks for.
 
     A figure is as wide as its page, but not wider than its `width`, nor narrower than its class
-    `least-<pixels>`, at which its smallest text can still be read.
+    `least-<pixels>`, at which its smallest text can still be read. Beside one of a column's width
+    there is room for its caption.
     """
 
     default_priority = 400
@@ -162,6 +167,8 @@ class Figures(SphinxTransform):
             least = next((c[6:] for c in image["classes"] if c.startswith("least-")), None)
             if least:
                 image["classes"].remove(f"least-{least}")
+                if int(image["width"].removesuffix("px")) <= COLUMN:
+                    image.parent["classes"].append("column")
                 image["width"] = f"clamp({least}px, 100%, {image['width']})"
             dark = image["uri"].removesuffix(".svg") + ".dark.svg"
             if (Path(self.env.srcdir) / dark.lstrip("/")).is_file():

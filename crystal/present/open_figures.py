@@ -266,9 +266,8 @@ def plot_same(frame: pd.DataFrame) -> Figure:
             ax.semilogx(x, curve["mean"], marker + "-", **look)
             ax.vlines(x, curve["low"], curve["high"], color=colour, lw=1)
         ax.set(xlabel="options K", title=measure)
-        ax.legend(loc="upper left")
     axes[0, 0].set_ylabel("estimated distance")
-    return fig
+    return legend(fig)
 
 
 def plot_agreement(frame: pd.DataFrame) -> Figure:

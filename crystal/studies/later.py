@@ -188,11 +188,19 @@ def _tell_liquidity(stages: pd.DataFrame) -> list[str]:
             f"form, means over {len(mine)} tasks); it rises on {up}"
         )
         number = float(bits["bits"] / bits["sft"])
-        fields = {"verdict": "measured", "number": number, "sentence": sentence}
+        fields = {"verdict": "measured", "number": number, "sentence": sentence} | _ends(mine)
         show.claim(f"liquidity-{stage}", ladder=real.PARENT, **fields)
         said.append(sentence)
     show.tell(show.listed([f"{one[0].upper()}{one[1:]}." for one in said]))
     return said
+
+
+def _ends(mine: pd.DataFrame) -> dict[str, float]:
+    """Interval of a stage's liquidity over SFT's: kinds of tasks are left out in turn."""
+    weights = real.without_a_kind(mine["task"])
+    later, sft = mine["bits"].to_numpy(), mine["sft"].to_numpy()
+    found = inference.ratio(lambda w: w @ later, lambda w: w @ sft, weights)
+    return {end: x for end in ("low", "high") if np.isfinite(x := getattr(found, end))}
 
 
 def _tell_skill(record: dict) -> None:
