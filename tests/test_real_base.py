@@ -109,7 +109,7 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
 
 
 def test_the_first_page_says_what_was_found(readouts):
-    """Its sentences are prose: liquid undecided, no collapse, DPO lifts liquidity at a cost."""
+    """Its sentences are prose: liquid undecided, no collapse, harsh DPO lifts liquidity at a cost."""
     (whole,) = real.surveys(readouts, whole=True).values()
     assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
     once = real.surveys(readouts, permutations=99)
@@ -119,6 +119,11 @@ def test_the_first_page_says_what_was_found(readouts):
     assert after.verdict == "fails" and after.estimate.low > 0
     right = recipes.load_records(real.EXPERIMENT)[f"{real.PARENT}/{later.RUN}"]["accuracy"]
     assert right["dpo"]["instructions"] < right["sft"]["instructions"] / 2
+    more = later.load_stages(readouts, later.dpo())
+    verdicts = [later.asked(more, run)["stays-frozen"].verdict for run in later.dpo()]
+    assert verdicts == ["fails", "fails", "undecided"]
+    gentle = recipes.load_records(real.EXPERIMENT)[f"{real.PARENT}/{later.GENTLE}"]["accuracy"]
+    assert gentle["dpo"]["instructions"] > right["sft"]["instructions"] * 0.7
 
 
 def test_counts_say_what_holds_first():

@@ -242,7 +242,7 @@ def tell_again(readouts: real.Laws, records: Mapping[str, dict]) -> None:
         sentence += f"bit (it rises on {up} of {len(mine)} tasks), right answers from "
         sentence += f"{show.fmt(of_sft)} to {show.fmt(right[run])}"
         number = float(bits["bits"] / bits["sft"])
-        told = {"verdict": "measured", "number": number, "sentence": sentence}
+        told = {"verdict": "measured", "number": number, "sentence": sentence} | _ends(mine)
         show.claim(f"liquidity-{run}", ladder=real.PARENT, **told)
         rate = recipes.load_recipe(real.PARENT, planned[run].set).dpo["learning_rate"]
         rows.append([run, f"{rate:.0e}", show.fmt(right[run]), show.fmt(bits["bits"])])
