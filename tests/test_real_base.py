@@ -109,7 +109,7 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
 
 
 def test_the_first_page_says_what_was_found(readouts):
-    """Its sentences are prose: liquid undecided, no collapse, harsh DPO lifts liquidity at a cost."""
+    """Its sentences are prose: liquid undecided, no collapse, harsh DPO lifts liquidity."""
     (whole,) = real.surveys(readouts, whole=True).values()
     assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
     once = real.surveys(readouts, permutations=99)
