@@ -182,66 +182,52 @@ def test_what_transformers_serve_does_when_it_is_told_less(there):
         pytest.skip("of transformers serve")
     there.serving(SFT)
 
-    def first(temperature: float, fields: dict) -> int:
+    def first(tries: int, fields: dict) -> int:
         server = Server(
             url=there.url, model=SFT, settings=lambda t: {"temperature": t, "top_p": 1.0} | fields
         )
-        asked = {"n": 1, "max_tokens": 1, "temperature": temperature}
+        asked = {"n": 1, "max_tokens": 1, "temperature": 100.0}
         return len(
-            {server.ask(COMPLETION, "A word:", seed=seed, **asked).texts for seed in range(150)}
+            {server.ask(COMPLETION, "A word:", seed=seed, **asked).texts for seed in range(tries)}
         )
 
-    assert first(100.0, {}) == 1
-    assert 30 < first(100.0, {"generation_config": '{"do_sample": true}'}) <= 50
+    assert first(20, {}) == 1
+    assert 30 < first(120, {"generation_config": '{"do_sample": true}'}) <= 50
     with pytest.raises(CrystalError, match="status 422: Unexpected fields in the request: .*top_k"):
         Server(url=there.url, model=SFT, settings=lambda t: {"top_k": -1}).ask(
             COMPLETION, "A word:", n=1, max_tokens=1, seed=1
         )
 
 
-@pytest.mark.parametrize("patient", [True, False], ids=["waits", "is run again"])
-def test_killed_and_started_again(there, patient, monkeypatch):
-    """Each request has a seed: a run that was cut draws the same as one that was not."""
+def test_killed_and_started_again(there, monkeypatch):
+    """Each request has a seed: a run whose server was killed draws the same as one that was not."""
 
-    def one_by_one(
-        server: Server, *_
-    ) -> str:  # in place of 128 requests that are not what is tested
+    def one_by_one(server: Server, *_) -> str:  # in place of 128 requests, not what is tested
         server.batch = 1
         return "not probed"
 
     monkeypatch.setattr(drawing.servers, "probe", one_by_one)
-    task, prompts = ("coin", "die")[patient], PROMPTS[:8]
-    asked = {"tasks": [task], "prompts": prompts, "n": 12}
+    asked = {"tasks": ["coin"], "prompts": PROMPTS[:4], "n": 12}
     draw(there, SFT, **asked)
-    before = stored(model=SFT, task=task)
-    log = there.root / "data" / "draws" / "nano-llama"
-    shutil.move(log, there.root / f"before-{task}")
-    sent, once = [], Server._once
+    before = stored(model=SFT, task="coin")
+    shutil.move(there.root / "data" / "draws" / "nano-llama", there.root / "before")
+    sent, once, outcome = [], Server._once, []
     monkeypatch.setattr(Server, "_once", lambda *how: (sent.append(how[1]), once(*how))[1])
-    outcome: list = []
 
     def run() -> None:
         try:
-            outcome.append(draw(there, SFT, **asked, patience=300.0 if patient else 0.5))
+            outcome.append(draw(there, SFT, **asked, patience=300.0))
         except CrystalError as error:
             outcome.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
-    while sent.count("chat/completions") < 45:  # in the fourth cell
+    while sent.count("chat/completions") < 21:  # in the second cell
         assert thread.is_alive()
         time.sleep(0.001)
     there.kill()  # whoever asks now finds nobody
-    kept = 0
-    if not patient:
-        thread.join()
-        kept = len(stored())
-        assert "did not give an answer: no connection" in str(outcome.pop()) and 0 < kept < 8
     there.start(SFT)
-    if not patient:
-        run()
     thread.join()
-    assert list(outcome.pop()["draws"]) == [12 * (8 - kept)]
-    assert stored(model=SFT, task=task) == before and all(
-        sum(texts.values()) == 12 for texts in before.values()
-    )
+    assert list(outcome.pop()["draws"]) == [12 * 4]
+    assert stored(model=SFT, task="coin") == before
+    assert all(sum(texts.values()) == 12 for texts in before.values())
