@@ -18,14 +18,14 @@ class Made(NamedTuple):
     told: str
     claims: dict[str, dict]
     folder: Path  # with figures and tables
-    error: CrystalError | None  # that ended it
+    ended: str  # what `show.stop` said
 
 
-def run(template: str, folder: Path, patch: pytest.MonkeyPatch, **parameters) -> Made:
-    """A template with these parameters, its files below `folder`; without a runner, `show.stop`
-    raises.
-    """
-    told, space, ended = [], {}, None
+def run(
+    template: str, folder: Path, patch: pytest.MonkeyPatch, *, stops: bool = False, **parameters
+) -> Made:
+    """A template with these parameters, its files below `folder`. stops: by `show.stop`."""
+    told, space, ended = [], {}, ""
     patch.chdir(folder)
     patch.delenv(show.CONTEXT, raising=False)
     patch.setattr(show, "_display", lambda myst, seen, **_: told.append(myst))
@@ -35,7 +35,9 @@ def run(template: str, folder: Path, patch: pytest.MonkeyPatch, **parameters) ->
                 exec(compile("".join(cell["source"]), cell["id"], "exec"), space)
                 space |= parameters if "parameters" in cell["metadata"].get("tags", ()) else {}
     except CrystalError as error:
-        ended = error
+        if not stops:
+            raise
+        ended = error.what
     made = folder / "_build" / "interactive" / template
     claims = json.loads((made / "claims.json").read_text("utf-8"))
     return Made("\n".join(t for t in told if "Source of" not in t), claims, made, ended)

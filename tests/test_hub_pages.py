@@ -186,12 +186,12 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
 PHASES = ("liquid-digit", "nucleation-digit", "settling-digit")
 
 
-def made(id: str, folder: Path, patch: pytest.MonkeyPatch, *ladders: str) -> templates.Made:
+def made(id: str, folder: Path, patch: pytest.MonkeyPatch, *ladders: str, **how) -> templates.Made:
     """The page on these ladders, with few permutations, in no kernel."""
     page = pages.get(id)
     chosen = pages.values(page, pages.on_ladders(page, ladders))
     few = {"permutations": 99} if "permutations" in chosen else {}
-    return templates.run(page.template, folder, patch, **chosen | few)
+    return templates.run(page.template, folder, patch, **how, **chosen | few)
 
 
 def judged(claims: dict) -> list[str]:
@@ -201,7 +201,7 @@ def judged(claims: dict) -> list[str]:
 def test_one_ladder_alone(site, tmp_path, monkeypatch):
     """Panels of one row."""
     page = made("nucleation-digit", tmp_path, monkeypatch, "elm")
-    assert page.error is None and {key.partition("@")[2] for key in page.claims} == {"elm"}
+    assert {key.partition("@")[2] for key in page.claims} == {"elm"}
 
 
 @pytest.mark.parametrize("id", [*PHASES, "index", "overview"])
@@ -209,7 +209,6 @@ def test_pages_say_first_what_was_answered(site, tmp_path, monkeypatch, id):
     """And leave out what was not."""
     page = made(id, tmp_path, monkeypatch, "mute")
     told, found = page.told, page.claims
-    assert page.error is None
     assert told.index("prompts answered") < told.index("verdict-chips" if id in PHASES else "holds")
     if id == "overview":
         assert ", not measurable on 1" in found["many-laws@mute"]["sentence"]
@@ -223,8 +222,8 @@ def test_pages_say_first_what_was_answered(site, tmp_path, monkeypatch, id):
 
 @pytest.mark.parametrize("id", [*PHASES, "index"])
 def test_a_page_stops_where_nothing_can_be_measured(site, tmp_path, monkeypatch, id):
-    page = made(id, tmp_path, monkeypatch, "dumb")
-    assert "not measurable" in page.told and "not measurable" in page.error.what
+    page = made(id, tmp_path, monkeypatch, "dumb", stops=True)
+    assert "not measurable" in page.told and "not measurable" in page.ended
     assert set(judged(page.claims)) == {"not-measurable"} and not list(page.folder.glob("*.svg"))
 
 
@@ -244,7 +243,6 @@ def test_a_ladder_that_cannot_be_measured_leaves_the_other(site, tmp_path, monke
 
 def test_an_overview_without_a_measurable_task_is_made(site, tmp_path, monkeypatch):
     page = made("overview", tmp_path, monkeypatch, "dumb")
-    assert page.error is None
     assert "not measurable on 15" in page.claims["collapse@dumb"]["sentence"]
 
 
