@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,7 @@ def rows(
     form: str,
     laws: Mapping[str, np.ndarray],
     off_support: float | Mapping[tuple[str, str], int] = 0.0,
+    prompts: Sequence[Prompt] = PROMPTS,
 ) -> list[store.Row]:
     """One store row per task and prompt; the prompt's characters stand in for its token ids.
 
@@ -96,7 +97,7 @@ def rows(
     """
     found = []
     for task, table in laws.items():
-        for place, (prompt, law) in enumerate(zip(PROMPTS, table, strict=True)):
+        for place, (prompt, law) in enumerate(zip(prompts, table, strict=True)):
             off = (
                 off_support
                 if isinstance(off_support, float)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from synthetic import PRODUCER, cell, write_ladder
+from synthetic import PRODUCER, rows, write_ladder
 
 from crystal.ask.prompts import CHAT, COMPLETION, PROBE, PROMPTS
 from crystal.ask.tasks import PHASE_TASKS, TASKS
@@ -101,11 +101,8 @@ def write_experiment(
             else {task: after(rung["parent"], rung["run"], task) for task in PHASE_TASKS}
         )
         for form in (CHAT, COMPLETION) if rung["grid"] == "both" else (CHAT,):
-            store.append(
-                name,
-                _rows(rung, form, answers, 0.0 if rung["stage"] == "base" else off_support),
-                PRODUCER,
-            )
+            off = 0.0 if rung["stage"] == "base" else off_support
+            store.append(name, rows(rung, form, answers, off, PROBE), PRODUCER)
     done = {f"{rung['parent']}/{rung['run']}": {"minutes": {}, "accuracy": {}} for rung in rungs}
     _write(root / "data/training" / f"{name}.json", json.dumps({"experiment": name, "runs": done}))
 
@@ -147,24 +144,6 @@ def _rungs(name: str, parent: str, run: str, spec: dict) -> list[dict]:
             "run": run,
         }
         for stage in spec["stages"]
-    ]
-
-
-def _rows(
-    rung: dict, form: str, answers: Mapping[str, np.ndarray], off_support: float
-) -> list[store.Row]:
-    return [
-        store.Row(
-            cell=cell(rung, form, prompt, TASKS[task]),
-            form=form,
-            prompt=prompt.id,
-            probability=law * (1 - off_support),
-            off_support=off_support,
-            unresolved=0.0,
-            tokens=1,
-        )
-        for task, table in answers.items()
-        for prompt, law in zip(PROBE, table, strict=True)
     ]
 
 

@@ -20,6 +20,7 @@ from crystal.studies import kinetics, runs
 
 PARENTS = ("toy", "toy-2", "other")
 STEPS = (1, 2, 4, 8, 16, 32, 64)
+PLACES = [PROMPTS.index(prompt) for prompt in PROBE]
 HALF = 12.0  # the law's share grows as 1 - 2^(-step / HALF)
 
 
@@ -30,12 +31,6 @@ def base_laws(task: str) -> np.ndarray:
 
 def frozen(task: str, share: float, law: str = "salient") -> np.ndarray:
     return (1 - share) * base_laws(task) + share * world.law(law, TASKS[task])
-
-
-def probe_rows(rung: dict, laws: dict[str, np.ndarray]) -> list[store.Row]:
-    """Rows of the probe in chat form, from laws over all prompts."""
-    ids = {prompt.id for prompt in PROBE}
-    return [row for row in synthetic.rows(rung, CHAT, laws) if row.prompt in ids]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +74,10 @@ def tree(tmp_path_factory):
                     "run": run,
                 }
                 rung["revision"] = synthetic.hashlib.sha256(rung["name"].encode()).hexdigest()
-                laws = {task: frozen(task, 1 - 2 ** (-speed * step / HALF)) for task in PHASE_TASKS}
-                store.append("pace", probe_rows(rung, laws), synthetic.PRODUCER)
+                share = 1 - 2 ** (-speed * step / HALF)
+                laws = {task: frozen(task, share)[PLACES] for task in PHASE_TASKS}
+                rows = synthetic.rows(rung, CHAT, laws, prompts=PROBE)
+                store.append("pace", rows, synthetic.PRODUCER)
                 rungs.append(rung)
             records[f"{parent}/{run}"] = {
                 "minutes": {"sft": 1.0, "read": 0.5},
