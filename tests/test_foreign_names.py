@@ -369,7 +369,7 @@ CELLS = '[...document.querySelectorAll("article td, article th")].map(e => e.tex
 LINKS = '[...document.querySelectorAll("a")].map(a => a.getAttribute("href") || "")'
 CAPTIONS = """[...document.querySelectorAll("figure .caption-text")].map(
     e => e.textContent.replace(/^Figure [0-9]+[.] /, ""))"""
-RESTED = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 300)))"
+RESTED = "new Promise(done => setTimeout(done, 300))"
 TYPESET = re.compile(r"""["'\\&]|--|\.\.\.""")  # a page of ours sets these as its prose
 
 
