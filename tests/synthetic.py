@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,16 @@ from crystal.ask.ladders import weights_sha256
 from crystal.ask.prompts import PROMPTS, Prompt
 from crystal.ask.tasks import TASKS, Task
 from crystal.keep import manifest, store
+from crystal.lab import world
 
 Answers = Mapping[str, Mapping[str, np.ndarray]]  # rung -> task -> (100, K), rows sum to 1
 PRODUCER = manifest.producer(engine="synthetic", device="none", dtype="float32", seconds=0.0)
+
+
+@cache
+def law(temperament: str, task: str) -> np.ndarray:
+    """`world.law`, computed once."""
+    return world.law(temperament, TASKS[task])
 
 
 def write_ladder(

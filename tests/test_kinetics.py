@@ -11,7 +11,7 @@ import yaml
 from scipy import stats
 
 from crystal.ask.prompts import CHAT, PROBE, PROMPTS
-from crystal.ask.tasks import PHASE_TASKS, TASKS
+from crystal.ask.tasks import PHASE_TASKS
 from crystal.errors import CrystalError
 from crystal.keep import store
 from crystal.lab import world
@@ -26,11 +26,11 @@ HALF = 12.0  # the law's share grows as 1 - 2^(-step / HALF)
 
 def base_laws(task: str) -> np.ndarray:
     """Every narrator's ground truth, (100, options)."""
-    return np.stack([world.law(world.temperament_of(p.narrator), TASKS[task]) for p in PROMPTS])
+    return np.stack([synthetic.law(world.temperament_of(p.narrator), task) for p in PROMPTS])
 
 
 def frozen(task: str, share: float, law: str = "salient") -> np.ndarray:
-    return (1 - share) * base_laws(task) + share * world.law(law, TASKS[task])
+    return (1 - share) * base_laws(task) + share * synthetic.law(law, task)
 
 
 @pytest.fixture(scope="module")
