@@ -209,7 +209,7 @@ def test_pages_say_first_what_was_answered(site, tmp_path, monkeypatch, id):
     """And leave out what was not."""
     page = made(id, tmp_path, monkeypatch, "mute")
     told, found = page.told, page.claims
-    judgement = {"index": 'class="chip"', "overview": "holds"}.get(id, "verdict-chips")
+    judgement = {"index": "{claim}", "overview": "holds"}.get(id, "verdict-chips")
     assert told.index("prompts answered") < told.index(judgement)
     if id == "overview":
         assert ", not measurable on 1" in found["many-laws@mute"]["sentence"]
