@@ -130,7 +130,7 @@ def rooted(there, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-ASKED = {"tasks": ["digit"], "prompts": PART, "n": 300, "max_tokens": 4, "workers": 1}
+ASKED = {"tasks": ["digit"], "prompts": PART, "n": 150, "max_tokens": 4, "workers": 1}
 QUICK = {"patience": 60.0, "pause": 0.05}
 
 
@@ -156,14 +156,14 @@ def test_draws_agree_with_the_read_out(there, model):
 
     rung = load_ladder("nano-llama").rung(Path(model).name)
     machine, task = engine.load(rung.location, dtype="float32"), TASKS["digit"]
-    assert list(draw(there, model)["draws"]) == [900]
+    assert list(draw(there, model)["draws"]) == [450]
     texts = stored(model=model, task="digit")
     ids = [machine.encode(prompt.text(task, rung.native_form), rung.native_form) for prompt in PART]
     for prompt, law in zip(PART, readout.readout(machine, ids, task, budget=1e-4), strict=True):
         said = Counter()
         for text, count in texts[prompt.id].items():
             said[read(text, task)] += count
-        expected = 300 * np.append(law.options, 1 - law.options.sum())
+        expected = 150 * np.append(law.options, 1 - law.options.sum())
         seen = np.array([said[option] for option in (*task.options, None)])
         many = expected >= 5
         seen, expected = (np.append(x[many], x[~many].sum()) for x in (seen, expected))
