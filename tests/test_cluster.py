@@ -379,7 +379,7 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(root) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join((*sys.path, str(Path(__file__).parent)))},
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while (
         store.verify("small").cells == 0 and process.poll() is None and time.monotonic() < deadline
     ):
