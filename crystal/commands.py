@@ -271,7 +271,7 @@ def phases(
 @command(
     arg(
         "format",
-        "lm-eval (samples_*.jsonl), inspect (.eval, .json), openai-batch (output .jsonl), "
+        "lm-eval (samples_*.jsonl), inspect (.json), openai-batch (output .jsonl), "
         "replies (.csv, .jsonl, .parquet with the columns reply and prompt)",
     ),
     arg("files", nargs="+", metavar="FILE"),

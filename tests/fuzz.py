@@ -25,7 +25,6 @@ import sys
 import tempfile
 import traceback
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -327,21 +326,6 @@ def inspect_json(rng: np.random.Generator) -> Case:
     return Case("digit.json", dumped(spoil_json(log, rng)), ("inspect",))
 
 
-def inspect_eval(rng: np.random.Generator) -> Case:
-    """The shipped archive as it is, or its samples spoiled and packed anew."""
-    if rng.random() < 0.4:
-        return Case("digit.eval", (FORMATS / "digit.eval").read_bytes(), ("inspect",))
-    log, sink = json.loads((FORMATS / "digit.json").read_bytes()), io.BytesIO()
-    with zipfile.ZipFile(
-        sink, "w", pick(rng, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
-    ) as archive:
-        header = {name: value for name, value in log.items() if name != "samples"}
-        archive.writestr("header.json", dumped(spoil_json(header, rng)))
-        for number, sample in enumerate(log["samples"]):
-            archive.writestr(f"samples/{number}.json", dumped(spoil_json(sample, rng)))
-    return Case("digit.eval", sink.getvalue(), ("inspect",))
-
-
 def replies_case(rng: np.random.Generator) -> Case:
     rows = [
         {"prompt": f"p{n % 3}", "reply": pick(rng, ["7", "7.0", "seven", "no", "42", "3."])}
@@ -358,7 +342,6 @@ LOGS = [
     lined(_DIGIT, ["lm-eval"]),
     lined(_COIN, ["lm-eval"]),
     inspect_json,
-    inspect_eval,
     replies_case,
     replies_case,
     *(

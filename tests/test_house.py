@@ -425,7 +425,7 @@ def test_no_file_names_a_machine_or_a_registry():
         for name in listed
         if not name.startswith("book/_vendor/")
         and (REPOSITORY / name).is_file()
-        and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv", ".eval"))
+        and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv"))
     ]
     assert texts
     assert [path.name for path in texts if re.search(hosts, path.read_text(encoding="utf-8"))] == []

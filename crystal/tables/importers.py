@@ -23,7 +23,7 @@ from .. import texts
 from ..ask.tasks import TASKS, Task, own_task, read
 from ..errors import CrystalError, known
 from ..files import mend_of, write_file
-from .foreign import AGAIN, READERS, Answer, Named, looks_like
+from .foreign import AGAIN, READERS, Answer, Named
 from .sheets import given, refuse_reserved, rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -259,7 +259,6 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
         raise CrystalError("a file is named twice", mend="name every file once")
     for path in paths:
         try:
-            _check_format(path, format)
             for answer in reader(path, asked.named):
                 try:
                     found.add(answer, asked)
@@ -274,13 +273,6 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
             raise CrystalError(what, where=path, mend="write it flat") from error
     found.check(", ".join(map(str, paths)))
     return found
-
-
-def _check_format(path: Path, format: str) -> None:
-    name, said = looks_like(path)
-    if name != format:
-        mend = f"crystal import {name}" if name else f"name a file of {', '.join(READERS)}"
-        raise CrystalError(f"not of the format {format}; it is {said}", where=path, mend=mend)
 
 
 # -- written
