@@ -15,7 +15,7 @@ import tiny
 
 from crystal import cli, texts
 from crystal.ask.tasks import TASKS
-from crystal.cli import GONE, GROUPS, main
+from crystal.cli import GROUPS, main
 from crystal.commands import COMMANDS, Command, positive, whole
 
 DIGIT = "A random digit:"
@@ -190,12 +190,6 @@ def test_module_is_the_command_and_lists_every_command() -> None:
         [sys.executable, "-m", "crystal", "page"], capture_output=True, text=True, check=True
     )
     assert "quantile" in done.stdout
-
-
-def test_earlier_names_say_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, now in GONE.items():
-        assert f"Mend: {now}" in sentence(capsys, name, "whatever")
-        assert now.split()[1] in {command.name for command in COMMANDS}
 
 
 def test_every_command_stands_in_one_group() -> None:
