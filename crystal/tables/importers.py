@@ -21,7 +21,7 @@ import pandas as pd
 
 from .. import texts
 from ..ask.tasks import TASKS, Task, own_task, read
-from ..errors import CrystalError, known
+from ..errors import CrystalError, known, placed
 from ..files import mend_of, write_file
 from .foreign import AGAIN, READERS, Answer, Named
 from .sheets import given, refuse_reserved, rows, some
@@ -260,11 +260,8 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     for path in paths:
         try:
             for answer in reader(path, asked.named):
-                try:
+                with placed(answer.where):
                     found.add(answer, asked)
-                except CrystalError as error:
-                    where = answer.where
-                    raise CrystalError(error.what, where=where, mend=error.mend) from error
         except OSError as error:
             what = f"cannot be read: {error.strerror or error}"
             raise CrystalError(what, where=path, mend="name a file that is there") from error

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from .. import texts
-from ..errors import CrystalError
+from ..errors import CrystalError, placed
 from ..measure.chain import POOLED
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ def at(path: Path, row: object = None, column: str | None = None) -> str:
 
 def given(name: str, where: object, mend: str = "give another name") -> str:
     """A name that was typed, or comes with a file. Raises: CrystalError if it is hostile."""
-    try:
+    with placed(where, mend):
         return texts.name(name)
-    except ValueError as error:
-        raise CrystalError(str(error), where=where, mend=mend) from error
 
 
 def stage_names(text: str) -> dict[str, str]:
