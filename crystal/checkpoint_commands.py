@@ -256,6 +256,7 @@ def resample(
 def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None:
     """draw answers, here to the open and large tasks, or from a server"""
     from .keep import drawing, drawn
+    from .tables.importers import write
 
     given = {name: value for name, value in given.items() if value is not None}
     beside = [name for name in given if not out or name not in ("form", "dtype")]
@@ -267,7 +268,8 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
         frame = drawn.counts(ladder, **given)
         asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
         answers = f"{frame['count'].sum()} answers to {asked}"
-        print(f"{drawn.write_table(frame, out)}: {len(frame)} rows, {answers}")
+        write(frame.to_dict("records"), Path(out))
+        print(f"{out}: {len(frame)} rows, {answers}")
     elif not given:
         _print(drawing.draw(ladder, device=device))
     else:
@@ -290,10 +292,12 @@ def screen(prompts: str | None, out: str | None, **given: Any) -> None:
     from .ask.prompts import load_pool
     from .keep import drawn
     from .studies import answerable
+    from .tables.importers import write
 
     if prompts and out:
         frame = drawn.prompt_table(prompts)
-        print(f"{drawn.write_table(frame, out, verbatim=True)}: {len(frame)} rows")
+        write(frame.to_dict("records"), Path(out), verbatim=True)
+        print(f"{out}: {len(frame)} rows")
         return
     if prompts or out:
         mend = "crystal screen --prompts natural --out prompts.csv"

@@ -282,7 +282,6 @@ OTHERS = (
     ("replies", "reply,prompt\n7,a\n".encode("utf-16"), "iconv"),
     ("replies", b"ladder,stage,task,prompt,option,count\na,b,c,d,e,1\n", "no reply among ladder"),
     ("replies", b"7;a\n8;b\n", "separated by ';'"),
-    ("openai-batch", lines({"custom_id": "a", "body": {}}), "no response"),
     ("openai-batch", b"\n \n", "there is no sample"),
     ("lm-evaluation", lines(BATCH), "unknown format 'lm-evaluation', did you mean 'lm-eval'"),
 )

@@ -12,7 +12,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -25,8 +24,6 @@ from ..ask.prompts import FORMS, NARRATORS, PROBE, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..ask.tasks import read as read_answer
 from ..errors import CrystalError, known
-from ..files import mend_of, write_file
-from ..texts import cell as safe
 from . import manifest, store
 from .manifest import DRAWS, SAMPLES, Report
 
@@ -285,27 +282,3 @@ def prompt_table(kind: str) -> pd.DataFrame:
     ]
     columns = ["task", "form", "prompt", "unit", "half", "text", "reply"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def write_table(frame: pd.DataFrame, path: str | Path, *, verbatim: bool = False) -> Path:
-    """Write a table as .csv or .parquet, whole or not at all; returns the path.
-
-    verbatim: in .csv, nothing goes before what a spreadsheet would compute.
-    Raises: CrystalError for another ending, or a refused file.
-    """
-    path = Path(path)
-    if path.suffix == ".csv":
-        blob = (frame if verbatim else frame.map(safe)).to_csv(index=False).encode()
-    elif path.suffix == ".parquet":
-        blob = frame.to_parquet(index=False)
-    else:
-        mend = f"--out {path.with_suffix('.csv')}"
-        raise CrystalError("a table is written as .csv or .parquet", where=path, mend=mend)
-    try:
-        write_file(path, blob)
-    except OSError as error:
-        there = path.parent.is_dir()
-        mend = mend_of(error, path) if there else f"mkdir -p {path.parent}"
-        what = f"could not write the table: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=f"{mend}, or say another --out") from error
-    return path

@@ -22,7 +22,7 @@ import pandas as pd
 from .. import texts
 from ..ask.tasks import TASKS, Task, own_task, read
 from ..errors import CrystalError, known, placed
-from ..files import mend_of, write_file
+from ..files import explained, write_file
 from .foreign import AGAIN, READERS, Answer, Named
 from .sheets import given, refuse_reserved, rows, some
 
@@ -275,12 +275,17 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
 # -- written
 
 
-def check_out(out: Path, append: bool) -> None:
-    """Raises: CrystalError if no table can be written there."""
+def check_place(out: Path) -> None:
+    """Raises: CrystalError for another ending, or a folder that is not there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
         what = "could not be written: there is no such folder"
         raise CrystalError(what, where=out, mend=f"mkdir -p {quote(str(out.parent))}")
+
+
+def check_out(out: Path, append: bool) -> None:
+    """Raises: CrystalError if no table can be written there, or one is there already."""
+    check_place(out)
     if out.exists() and not append:
         mend = "--append adds to it; or choose another --out"
         raise CrystalError("the table is there already", where=out, mend=mend)
@@ -301,13 +306,19 @@ def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
     """
     check_out(out, append)
     new = table.to_dict("records")
-    try:
-        every = (_existing(out, list(table.columns), new) if out.exists() else []) + new
-        write_file(out, _bytes(every, out))
-    except OSError as error:
-        what = f"could not be written: {error.strerror or error}"
-        raise CrystalError(what, where=out, mend=mend_of(error, out)) from error
+    every = (_existing(out, list(table.columns), new) if out.exists() else []) + new
+    write(every, out)
     return len(every)
+
+
+def write(records: list[dict], out: Path, *, verbatim: bool = False) -> None:
+    """Write a table whole or not at all, in place of what is there.
+
+    verbatim: in CSV, nothing goes before what a spreadsheet would compute.
+    """
+    check_place(out)
+    with explained("could not be written", out):
+        write_file(out, _bytes(records, out, verbatim))
 
 
 def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
@@ -326,11 +337,12 @@ def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     return old
 
 
-def _bytes(records: list[dict], out: Path) -> bytes:
+def _bytes(records: list[dict], out: Path, verbatim: bool = False) -> bytes:
     if out.suffix == ".jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     if out.suffix == ".csv":
-        return pd.DataFrame(records, dtype=object).map(texts.cell).to_csv(index=False).encode()
+        frame = pd.DataFrame(records, dtype=object)
+        return (frame if verbatim else frame.map(texts.cell)).to_csv(index=False).encode()
     try:
         return pd.DataFrame(records).to_parquet(index=False, write_page_checksum=True)
     except (ValueError, TypeError) as error:  # of pyarrow
