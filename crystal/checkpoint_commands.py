@@ -141,7 +141,7 @@ def ask(
     task: str, model: str, form: str, out: str, append: bool, contexts: int, **how: Any
 ) -> None:
     """put a task, of ours or of your own, to a checkpoint in fifty contexts; write a table"""
-    from .keep.asking import COLUMNS, ask
+    from .keep.resample import COLUMNS, ask
     from .tables.importers import check_new, save
     from .tables.sheets import given
 
@@ -212,7 +212,7 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
     several("--task", "only this task"),
     arg("--device", DEVICE),
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
-    arg("--workers", "default: as many as the cluster has room for", type=whole(), metavar="N"),
+    arg("--workers", "default: as many as the cluster has room for", type=whole(1), metavar="N"),
     arg("--gpus-per-worker", "default: 1, if there are any", type=positive(1024), metavar="G"),
 )
 def resample(
@@ -244,14 +244,12 @@ def resample(
     arg("--rung", "which checkpoint that is, where its name does not tell"),
     arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
     arg("--prompts", "default: all hundred", nargs="+", metavar="ID"),
-    arg("-n --n", "answers to each prompt (default 1000)", type=whole()),
+    arg("-n --n", "answers to each prompt (default 1000)", type=whole(1)),
     arg("--seed", "another one draws anew (default 0)", type=whole()),
-    arg("--max-tokens", "longest answer (default 12)", type=whole()),
+    arg("--max-tokens", "longest answer (default 12)", type=whole(1)),
     arg("--form", "default: raw text for a base, chat once tuned", choices=FORMS),
     arg("--dtype", "what the server computes in (default: the ladder's)"),
-    arg("--workers", "requests under way at a time (default 4)", type=whole()),
-    arg("--batch", "answers to ask for in one request (default 50)", type=whole()),
-    arg("--patience", "with a server that is gone (default 300)", type=positive(), metavar="S"),
+    arg("--workers", "requests under way at a time (default 4)", type=whole(1)),
 )
 def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None:
     """draw answers, here to the open and large tasks, or from a server"""

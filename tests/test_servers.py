@@ -542,7 +542,7 @@ def test_the_command_asks_for_what_it_lacks(toy, fake, capsys, monkeypatch):
     assert main(["draw", "toy", "--model", "served"]) == 2
     assert "nothing tells which checkpoint" in capsys.readouterr().err
     assert main(["draw", "toy", "--model", "served", "--rung", "sft", "--n", "0"]) == 2
-    assert "n must be 1 or more" in capsys.readouterr().err
+    assert "not a whole number of 1 or more" in capsys.readouterr().err
     assert main(["draw", "toy", "--max-tokens", "3"]) == 2
     assert "--max-tokens is for draws from a server" in capsys.readouterr().err
 
