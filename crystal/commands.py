@@ -239,15 +239,12 @@ def _faults(name: str) -> int:
     arg("file", "a table of answers: .csv, .tsv, .jsonl (each also .gz) or .parquet"),
     arg("--stages", "the stages' names in the file", default="", metavar="base=NAME,sft=NAME"),
     arg("--ladder", "its name, if the file has no such column; else the only one to judge"),
-    flag("--normalise", "probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off"),
     arg("--quantile", "share of a seed's mass on its options", type=positive(), default=0.9),
     arg("--permutations", "shuffles behind every p-value", type=whole(), default=999),
     SEED,
     flag("--json", "verdicts, numbers and notes as JSON", dest="as_json"),
 )
-def phases(
-    file: str, stages: str, ladder: str | None, normalise: bool, as_json: bool, **how: Any
-) -> None:
+def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any) -> None:
     """judge every claim on a table of answers of any ladder"""
     from .keep.resample import bar
     from .measure.chain import check
@@ -256,7 +253,7 @@ def phases(
 
     check(**how)
     called = sheets.stage_names(stages)
-    table = read_table(file, stages=called, ladder=ladder or "", normalise=normalise)
+    table = read_table(file, stages=called, ladder=ladder or "")
     every = table.frame[["ladder", "task"]].drop_duplicates()
     with bar(survey.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
         tick = shown.update

@@ -265,8 +265,6 @@ def phases_case(rng: np.random.Generator) -> Case:
         )
         value = "M" if flag == "--ladder" and value == "nan" else value  # a name, and no number
         words.append(f"{flag}={value}")
-    if rng.random() < 0.3:
-        words.append("--normalise")
     return Case(f"table{suffix}", data, tuple(words))
 
 

@@ -175,7 +175,7 @@ def test_more_draws_than_can_be_dealt_are_refused(count, suffix, tmp_path):
     table = rows(counts=True)
     table[3]["count"] = count
     said = str(refusal(write(tmp_path, table, f"x{suffix}")))
-    assert re.search(r"the count .* is above 100000000 .*row \d.*probabilities", said)
+    assert re.search(r"its stage has .* draws on its task, above 100000000 .*row \d.*probabilities", said)
 
 
 def test_draws_of_a_stage_together_are_bounded(tmp_path):
@@ -209,35 +209,27 @@ def test_what_is_no_number_is_refused(number, suffix, tmp_path):
 
 
 @pytest.mark.parametrize(("law", "above"), [((0.502, 0.502), "0.004"), ((1.00390625, 0), "0.0039")])
-def test_rounded_probabilities_are_normalised_if_asked(law, above, tmp_path):
+def test_rounded_probabilities_are_normalised(law, above, tmp_path):
     table = rows()
     for row in table:
         row["probability"] = law["ab".index(row["option"])]
-    path = write(tmp_path, table)
-    assert "--normalise" in refusal(path).mend
-    read = read_table(path, normalise=True)
+    read = read_table(write(tmp_path, table))
     assert any(f"exceed 1 by at most {above}" in note for note in read.notes)
     assert (
         np.allclose([law.sum() for law in read.frame["law"]], 1) and (read.frame["mass"] == 1).all()
     )
-    assert main(["phases", str(path), "--normalise", "--permutations", "19"]) == 0
 
 
 def test_what_rounding_cannot_do_is_not_normalised(tmp_path):
     table = [row | {"probability": 0.51} for row in rows()]
-    path = write(tmp_path, table)
-    assert (
-        "--normalise" not in refusal(path).mend
-        and "--normalise" not in refusal(path, normalise=True).mend
-    )
+    assert "sum to 1.02, above 1" in str(refusal(write(tmp_path, table)))
     table[0]["probability"], table[1]["probability"] = 1.02, 0
-    assert "is above 1" in str(refusal(write(tmp_path, table), normalise=True))
+    assert "is above 1" in str(refusal(write(tmp_path, table)))
 
 
 def test_a_rounded_mass_is_normalised_too(tmp_path):
     path = write(tmp_path, [row | {"probability": 0.4985, "mass": 1.004} for row in rows()])
-    assert "--normalise" in refusal(path).mend
-    assert (read_table(path, normalise=True).frame["mass"] == 1).all()
+    assert (read_table(path).frame["mass"] == 1).all()
 
 
 # -- what cannot be judged

@@ -35,8 +35,7 @@ NAMES = {name: name for name in (*GROUP, "unit", "option", "probability", "count
 ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
 OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
 ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
-ROUNDING = 1e-3  # by which probabilities of one group may miss a sum of 1
-NEAR = 1e-2  # the same where the reader says that they are rounded: bfloat16 makes up to 0.4 %
+SLACK = 1e-2  # by which probabilities of one group may miss a sum of 1: bfloat16 rounds by 0.4 %
 LEAST = 1e-290  # below it, numbers lose their digits
 MOST_DRAWS = 10**8  # of one stage on one task; scipy deals out a hundred times as many, no more
 FEWER = "give probabilities instead, or draw less: more draws would change nothing"
@@ -72,16 +71,14 @@ def _in_order(stages: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(stages), key=ORDER.index))
 
 
-def read_table(
-    path: str | Path, *, stages: Mapping | None = None, ladder: str = "", normalise: bool = False
-) -> Table:
+def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str = "") -> Table:
     """The table of answers in a file of `sheets.FORMATS`.
 
     stages: canonical stage -> its name in the file, where `ALIASES` does not know it. ladder: its
-    name if the file has no such column, else the only one to be read. normalise: probabilities are
-    divided by sums up to 1 % off. Raises: CrystalError naming file, row and column.
+    name if the file has no such column, else the only one to be read. Raises: CrystalError naming
+    file, row and column.
     """
-    read = _Reading(Path(path), NEAR if normalise else ROUNDING)
+    read = _Reading(Path(path))
     sheet = sheets.load_sheet(read.path)
     read.notes += sheets.check_header(sheet, read.path, NEEDED, NAMES)
     ladder = given(ladder, "--ladder")
@@ -109,7 +106,6 @@ class _Reading:
     """A table while it is read. Frames are indexed by row number, groups by that of their first."""
 
     path: Path
-    slack: float  # by which probabilities of a group may miss a sum of 1
     notes: list[str] = field(default_factory=list)
 
     def no(self, what: str, mend: str, column: str = "", row: object = None) -> CrystalError:
@@ -122,10 +118,6 @@ class _Reading:
         """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
         if np.any(wrong):
             first, values = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
-            rounded = self.slack < NEAR and (np.abs(values[wrong] - 1) <= NEAR).all()
-            if rounded and column != "count":
-                mend = "if they are rounded, as bfloat16 is; else correct them"
-                mend = f"--normalise (normalise=True on a page), {mend}"
             column += ", where its group begins" if "total" in frame else ""
             raise self.no(what.format([*values][first]), mend, column, frame.index[first])
 
@@ -176,21 +168,20 @@ class _Reading:
             raise self.no(what.format(*used.values()), mend)
         kind = [*used, *filled][0]
         values, said = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
-        most, mend = 1 + NEAR * (self.slack == NEAR), "call it count, if these are counts"
         if kind == "count":
-            most, mend, told = MOST_DRAWS, FEWER, "call it probability, if these are probabilities"
-            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", told, values)
-        self.refuse(sheet, values > most, kind, f"{said} above {most:.0f}", mend, values)
+            mend = "call it probability, if these are probabilities"
+            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", mend, values)
+        else:
+            mend = "call it count, if these are counts"
+            self.refuse(sheet, values > 1 + SLACK, kind, f"{said} above 1", mend, values)
         return kind, values
 
     def share(self, sheet: pd.DataFrame, column: str) -> np.ndarray:
-        """The masses; of rounded ones those just above 1 are 1."""
+        """The masses; those just above 1 are 1, rounded."""
         mass = sheets.numbers(sheet, column, self.path, blank=True)
-        if self.slack == NEAR:
-            mass = np.where((mass > 1) & (mass <= 1 + NEAR), 1, mass)
         what, mend = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
-        self.refuse(sheet, mass > 1, column, what, mend, mass)
-        return mass
+        self.refuse(sheet, mass > 1 + SLACK, column, what, mend, mass)
+        return np.minimum(mass, 1)
 
     def refuse_twice(self, rows: pd.DataFrame, spelled: str = "option") -> None:
         """Refuse two rows of one group with the same option, by the column `spelled`."""
@@ -222,7 +213,7 @@ class _Reading:
             both = lost.mean(), lost.min()
             two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in both)
             said = "the mass on the options is {} on average, {} at least".format(*two)
-            said += " (rounding alone could do that)" if both[1] > 1 - self.slack else ""
+            said += " (rounding alone could do that)" if both[1] > 1 - SLACK else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
             self.notes.append(f"{none}: {said}; distributions are conditional on an option.")
         counted = groups["answered"].notna().any()  # else what nobody answered is only told
@@ -232,7 +223,7 @@ class _Reading:
     def counts(self, groups: pd.DataFrame) -> pd.Series:
         """The share on the options."""
         on, together = groups["on"], groups.groupby(GROUP[:3])["total"].transform("sum")
-        what = f"its stage has {{:.0f}} draws on its task, above {MOST_DRAWS}"
+        what = f"its stage has {{:.9g}} draws on its task, above {MOST_DRAWS}"
         self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
         draws = f"{on.min():.0f} to {on.max():.0f} draws on the options per stage, task and prompt"
         self.notes.append(f"Answers are counts: {draws}.")
@@ -249,9 +240,9 @@ class _Reading:
         nothing = (on < LEAST) & ~(groups["answered"] < answering.LEAST)
         checks = (
             (nothing, "the options sum to {:.3g}", on, "remove the group: it has no distribution"),
-            (total > 1 + self.slack, "the group sum to {:.6g}, above 1", total,
+            (total > 1 + SLACK, "the group sum to {:.6g}, above 1", total,
              "correct them, or give counts in a column count"),
-            (stated & (on < 1 - self.slack), "a group with a mass sum to {:.6g}, not 1", on,
+            (stated & (on < 1 - SLACK), "a group with a mass sum to {:.6g}, not 1", on,
              "divide them by their sum (they are conditional on the mass), or leave mass out"),
         )  # fmt: skip
         for wrong, what, shown, mend in checks:
@@ -267,10 +258,10 @@ class _Reading:
     def by_answered(self, groups: pd.DataFrame, mass: pd.Series, kind: str) -> pd.Series:
         """The masses, where the column answered gives them by that column."""
         answered, on = groups["answered"], groups["on"]
-        wrong = groups["mass"].notna() & ((answered - mass).abs() > self.slack)
+        wrong = groups["mass"].notna() & ((answered - mass).abs() > SLACK)
         what, mend = "mass is {:.4g}, and answered is another number", "leave out one of the two"
         self.refuse(groups, wrong, "answered", what, mend, mass)
-        apart = np.minimum((on - 1).abs(), (on - answered).abs()) > self.slack
+        apart = np.minimum((on - 1).abs(), (on - answered).abs()) > SLACK
         wrong = (answered >= answering.LEAST) & apart & (kind == "probability")
         what = "the probabilities of the options sum to {:.4g}, neither to answered nor to 1"
         mend = "give them as they are, or divided by answered"
