@@ -49,21 +49,22 @@ def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple
 @command(
     *MODEL,
     arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
-    arg("--budget", "probability that may stay unresolved", type=positive(1), default=1e-4),
-    arg("--relative", "or this share of the answered mass", type=positive(1, True), default=0.01),
-    arg("--max-nodes", "tokens behind the prompt, at most", type=whole(), default=400),
+    arg(
+        "--budget",
+        "mass, or 1/100 of the answered, left unresolved",
+        type=positive(1),
+        default=1e-4,
+    ),
 )
-def readout(
-    task: str, budget: float, relative: float, max_nodes: int, as_json: bool, **asked: Any
-) -> None:
+def readout(task: str, budget: float, as_json: bool, **asked: Any) -> None:
     """print the exact distribution of a model's answer to a prompt"""
     of, cues = load_task(task)
+    from .keep.resample import NODES
     from .measure.evidence import answers
     from .read.readout import readout
 
     engine, ids = _engine(**asked)
-    how = {"budget": budget, "relative": relative, "max_nodes": max_nodes}
-    found = readout(engine, [ids], of, **how)[0]
+    found = readout(engine, [ids], of, budget=budget, relative=0.01, max_nodes=NODES)[0]
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
     report |= {name: getattr(found, name) for name in ("answered", "off_support", "unresolved")}
     if not answers(found.answered):

@@ -291,14 +291,6 @@ def make(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
-def test_earlier_targets_say_what_to_type():
-    makefile = (REPOSITORY / "Makefile").read_text()
-    for target, now in re.findall(r"^(\w+): NOW = (.+)$", makefile, re.M):
-        done = make(target, "VENV=")
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"{target} is no target any more. Mend: {now}")
-
-
 # -- notebooks and page list
 
 
