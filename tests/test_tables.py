@@ -333,10 +333,6 @@ BAD = {
         two("0.5 0.4") + "L,base,t,p,,0.05\nL,base,t,p, ,0.05\n",
         "rows 6 and 7 give the same option, the empty one",
     ),
-    "mass and empty": (
-        two("0.5,1 0.5,1", "1,1 0,1", LAW + ",mass") + "L,sft,t,p,,0,1\n",
-        r"empty option and a mass.*row 4",
-    ),
     "mass above one": (
         two("0.5,1.2 0.5,1.2", "1, 0,", LAW + ",mass"),
         r"the mass 1.2 is above 1 .*row 2, column mass",
@@ -346,8 +342,8 @@ BAD = {
         "rows 2 and 3 give one prompt two values of mass",
     ),
     "mass, short sum": (
-        two("0.5,0.9 0.4,0.9", "1, 0,", LAW + ",mass"),
-        "a group with a mass sum to 0.9, not 1",
+        two("0.5,0.8 0.4,0.8", "1, 0,", LAW + ",mass"),
+        "the options sum to 0.9, neither to their mass nor to 1",
     ),
     "no stage": (
         two().replace("stage", "phase"),

@@ -91,9 +91,7 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     rows["group"] = rows.groupby(GROUP, sort=False).ngroup()
     read.refuse_twice(rows)
     sheets.refuse_two_values(rows, "unit", ["ladder", "task", "prompt"], read.path)
-    for column in SHARES:
-        rows[column] = read.share(sheet, column) if column in sheet else np.nan
-        sheets.refuse_two_values(rows, column, ["group"], read.path)
+    rows["mass"] = read.share(sheet, rows)
     groups = read.gathered(rows, kind)
     laws, options = read.laws(rows, {*groups.loc[~groups["low"], "group"]})
     groups["law"] = groups["group"].map(laws)
@@ -107,6 +105,7 @@ class _Reading:
 
     path: Path
     notes: list[str] = field(default_factory=list)
+    counted: bool = False  # whether prompts that are not answered are left out, and counted
 
     def no(self, what: str, mend: str, column: str = "", row: object = None) -> CrystalError:
         return CrystalError(what, where=at(self.path, row, column), mend=mend)
@@ -176,11 +175,18 @@ class _Reading:
             self.refuse(sheet, values > 1 + SLACK, kind, f"{said} above 1", mend, values)
         return kind, values
 
-    def share(self, sheet: pd.DataFrame, column: str) -> np.ndarray:
-        """The masses; those just above 1 are 1, rounded."""
+    def share(self, sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+        """What a column of SHARES says, nan where none does; just above 1 is 1, rounded."""
+        if len(there := [column for column in SHARES if column in sheet]) > 1:
+            raise self.no("the columns mass and answered say the same", "leave out one of the two")
+        if not there:
+            return np.full(len(sheet), np.nan)
+        (column,) = there
         mass = sheets.numbers(sheet, column, self.path, blank=True)
         what, mend = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
         self.refuse(sheet, mass > 1 + SLACK, column, what, mend, mass)
+        sheets.refuse_two_values(rows.assign(**{column: mass}), column, ["group"], self.path)
+        self.counted = column == "answered" and not np.isnan(mass).all()
         return np.minimum(mass, 1)
 
     def refuse_twice(self, rows: pd.DataFrame, spelled: str = "option") -> None:
@@ -195,19 +201,16 @@ class _Reading:
 
     def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         """One row per group: names, its code, mass, draws, sums on the options and in total."""
-        groups = rows.drop_duplicates("group")[[*GROUP, "unit", *SHARES, "group"]].copy()
+        groups = rows.drop_duplicates("group")[[*GROUP, "unit", "mass", "group"]].copy()
         code, value, listed = rows["group"], rows["value"], rows["option"].notna()
         groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
         groups["total"] = np.bincount(code, value, minlength=len(groups))
-        mass, on, stated = groups["mass"], groups["on"], groups["mass"].notna()
-        both = stated & (np.bincount(code[~listed], minlength=len(groups)) > 0)
-        what = "the group has an empty option and a mass, which say the same twice"
-        self.refuse(groups, both, "option", what, "remove one of them")
+        on, stated = groups["on"], groups["mass"]
         what, mend = "the mass is 0", "remove groups that never answer with one of the options"
-        self.refuse(groups, mass == 0, "mass", what, mend)
+        self.refuse(groups, (stated == 0) & (not self.counted), "mass", what, mend)
         groups["draws"] = on if kind == "count" else np.inf
         summed = self.counts(groups) if kind == "count" else self.sums(groups)
-        groups["mass"] = self.by_answered(groups, mass.where(stated, summed), kind)
+        groups["mass"] = stated.fillna(summed)
         lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
         if len(lost):
             both = lost.mean(), lost.min()
@@ -216,8 +219,7 @@ class _Reading:
             said += " (rounding alone could do that)" if both[1] > 1 - SLACK else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
             self.notes.append(f"{none}: {said}; distributions are conditional on an option.")
-        counted = groups["answered"].notna().any()  # else what nobody answered is only told
-        groups["low"] = (groups["mass"] < answering.LEAST) & counted
+        groups["low"] = (groups["mass"] < answering.LEAST) & self.counted
         return groups[(on > 0) | groups["low"]].copy()
 
     def counts(self, groups: pd.DataFrame) -> pd.Series:
@@ -236,37 +238,25 @@ class _Reading:
 
     def sums(self, groups: pd.DataFrame) -> pd.Series:
         """The share on the options; probabilities must sum as they should."""
-        on, total, stated = groups["on"], groups["total"], groups["mass"].notna()
-        nothing = (on < LEAST) & ~(groups["answered"] < answering.LEAST)
+        on, total, stated = groups["on"], groups["total"], groups["mass"]
+        judged = ~((stated < answering.LEAST) & self.counted)
+        apart = np.minimum((1 - on).clip(lower=0), (on - stated).abs()).where(judged, 0)
         checks = (
-            (nothing, "the options sum to {:.3g}", on, "remove the group: it has no distribution"),
+            ((on < LEAST) & judged, "the options sum to {:.3g}", on,
+             "remove the group: it has no distribution"),
             (total > 1 + SLACK, "the group sum to {:.6g}, above 1", total,
              "correct them, or give counts in a column count"),
-            (stated & (on < 1 - SLACK), "a group with a mass sum to {:.6g}, not 1", on,
-             "divide them by their sum (they are conditional on the mass), or leave mass out"),
+            (apart > SLACK, "the options sum to {:.6g}, neither to their mass nor to 1",
+             on, "give them as they are, or divided by their mass"),
         )  # fmt: skip
         for wrong, what, shown, mend in checks:
             what = f"the probabilities of {what}"
             self.refuse(groups, wrong, "probability", what, mend, shown)
-        below = stated * (1 - on)
-        for off, where in ((total - 1, "the sums exceed"), (below, "with a mass the sums miss")):
+        for off, where in ((total - 1, "the sums exceed"), (apart, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
                 said = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
                 self.notes.append(f"{said}; their distributions are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
-
-    def by_answered(self, groups: pd.DataFrame, mass: pd.Series, kind: str) -> pd.Series:
-        """The masses, where the column answered gives them by that column."""
-        answered, on = groups["answered"], groups["on"]
-        wrong = groups["mass"].notna() & ((answered - mass).abs() > SLACK)
-        what, mend = "mass is {:.4g}, and answered is another number", "leave out one of the two"
-        self.refuse(groups, wrong, "answered", what, mend, mass)
-        apart = np.minimum((on - 1).abs(), (on - answered).abs()) > SLACK
-        wrong = (answered >= answering.LEAST) & apart & (kind == "probability")
-        what = "the probabilities of the options sum to {:.4g}, neither to answered nor to 1"
-        mend = "give them as they are, or divided by answered"
-        self.refuse(groups, wrong, "answered", what, mend, on)
-        return answered.fillna(mass)
 
     def laws(self, rows: pd.DataFrame, kept: set[int]) -> tuple[pd.Series, dict]:
         """The distribution of each kept group over its task's options; and the options by task."""
@@ -364,7 +354,7 @@ class _Reading:
             more = f"; {alone.sum()} groups without one are clusters by their prompt"
             more = f"{frame['unit'].nunique()} clusters{more if alone.any() else ''}."
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
-        if groups["answered"].notna().any():
+        if self.counted:
             asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
             said = told_answered(asked)
         options = {task: options[task] for task in frame["task"].unique()}
