@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .ask.ladders import STAGES
 from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
@@ -14,6 +14,9 @@ from .ask.tasks import PHASE_TASKS, Task, read
 from .commands import COMMANDS, SEED, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
+
+if TYPE_CHECKING:
+    from .read.engine import Engine
 
 __all__ = ["COMMANDS"]
 DEVICE = "default: cuda when there is one, all if there are several (auto), else cpu"
@@ -36,13 +39,19 @@ MODEL = (
 )
 
 
-def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Any, list[int]]:
-    """The model, and the tokens that it is asked."""
+def _load(model: str, **how: Any) -> Engine:
+    """The model; says on stderr what its weights are, where they do not say it themselves."""
     from .read.engine import load
 
     engine = load(model, **how)
     if engine.weights:
         print(line(f"note: {engine.weights}"), file=sys.stderr)
+    return engine
+
+
+def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Engine, list[int]]:
+    """The model, and the tokens that it is asked."""
+    engine = _load(model, **how)
     return engine, engine.encode(prompt, form, reply)
 
 
@@ -63,7 +72,7 @@ def readout(task: str, budget: float, as_json: bool, **asked: Any) -> None:
     from .measure.evidence import answers
     from .read.readout import readout
 
-    engine, ids = _engine(**asked)
+    engine, ids = _asked(**asked)
     found = readout(engine, [ids], of, budget=budget, relative=0.01, max_nodes=NODES)[0]
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
     report |= {name: getattr(found, name) for name in ("answered", "off_support", "unresolved")}
@@ -98,7 +107,7 @@ def sample(
     closed = of if of and of.closed else None
     from .read.sampling import draw
 
-    engine, ids = _engine(**asked)
+    engine, ids = _asked(**asked)
     texts = draw(engine, ids, n, seed=seed, max_tokens=max_tokens, task=closed)
     report: dict[str, object] = {}
     if closed:
@@ -155,12 +164,8 @@ def ask(
     if left := CONTEXTS - len({prompt.unit for prompt in natural(of, cues)}):
         print(f"note: {left} contexts name an option and are left out", file=sys.stderr)
     from .measure.evidence import count
-    from .read.engine import load
 
-    engine = load(model, **how)
-    if engine.weights:
-        print(line(f"note: {engine.weights}"), file=sys.stderr)
-    table = ask(engine, of, asked, form, about)
+    table = ask(_load(model, **how), of, asked, form, about)
     rows = save(table, Path(out), append=append)
     print(f"{out}: {len(table)} rows written, {rows} in all")
     mass = dict(zip(table["prompt"], table["answered"]))
@@ -283,24 +288,20 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
     arg("--chat", "a checkpoint that answers in its chat template; repeatable", **AS_NAMED),
     arg("--dtype", "of the weights", default="float32"),
     arg("--device", "default: cuda when there is one, else cpu"),
-    arg("--prompts", "instead: write these, or the organisms'", choices=("natural", "world")),
-    arg("--out", "of --prompts: a table for other frameworks, .csv", metavar="FILE"),
+    arg("--out", "instead: write them as a table for other frameworks, .csv", metavar="FILE"),
 )
-def screen(prompts: str | None, out: str | None, **given: Any) -> None:
+def screen(out: str | None, **given: Any) -> None:
     """choose the natural prompts: of a pool, those that checkpoints answer"""
     from .ask.prompts import load_pool
     from .keep import drawn
     from .studies import answerable
     from .tables.importers import write
 
-    if prompts and out:
-        frame = drawn.prompt_table(prompts)
+    if out:
+        frame = drawn.prompt_table()
         write(frame.to_dict("records"), Path(out), verbatim=True)
         print(f"{out}: {len(frame)} rows")
         return
-    if prompts or out:
-        mend = "crystal screen --prompts natural --out prompts.csv"
-        raise CrystalError("--prompts and --out belong together", mend=mend)
     pool = load_pool()
     if subjects := [_subject(text, form) for form in FORMS for text in given.pop(form)]:
         answerable.screen(pool, subjects, say=say, **given)

@@ -266,19 +266,18 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def prompt_table(kind: str) -> pd.DataFrame:
-    """Every closed task, form and prompt. kind: "natural" or "world".
+def prompt_table() -> pd.DataFrame:
+    """Every closed task, form and natural prompt.
 
     The model is given `text`, in the chat form as a user's message, and its answer begun with
     `reply`; raw text and reply are joined by a space where the text does not end in white space.
-    unit: what is no independent evidence twice, the context or the narrator.
+    unit: what is no independent evidence twice, the context.
     """
-    prompts = load_prompts() if kind == "natural" else PROMPTS
     rows = [
         (task, form, p.id, p.unit, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))
         for task in PHASE_TASKS
         for form in FORMS
-        for p in prompts
+        for p in load_prompts()
     ]
     columns = ["task", "form", "prompt", "unit", "half", "text", "reply"]
     return pd.DataFrame(rows, columns=columns)
