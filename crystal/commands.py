@@ -70,13 +70,13 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
     return read
 
 
-def positive(most: float = 1e9, zero: bool = False) -> Callable[[str], float]:
-    """An argparse type: a number above 0, or from 0 on, and at most `most`."""
+def positive(most: float = 1e9) -> Callable[[str], float]:
+    """An argparse type: a number above 0 and at most `most`."""
 
     def read(text: str) -> float:
-        if not is_number(text) or not 0 <= float(text) <= most or not (zero or float(text)):
-            said = f"from 0 to {most:g}" if zero else f"above 0 and at most {most:g}"
-            raise ArgumentTypeError(f"{line(text)!r:.40} is not a number {said}")
+        if not is_number(text) or not 0 < float(text) <= most:
+            what = f"is not a number above 0 and at most {most:g}"
+            raise ArgumentTypeError(f"{line(text)!r:.40} {what}")
         return float(text)
 
     return read
