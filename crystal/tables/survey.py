@@ -160,18 +160,16 @@ def numbers(table: Table) -> pd.DataFrame:
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
-        every = table.ladders[ladder]
-        counts = {stage: answered_by(table, ladder, task, [stage]) for stage in every}
-        whole, before = evidence(table, ladder, task), ""
-        there = (stage for stage, counted in counts.items() if counted or stage in whole)
-        first = next(there, "") if "base" in every else ""
-        for stage, counted in counts.items():
-            found = evidence(table, ladder, task, [stage]) if counted else whole
-            if stage not in found or (counted and not counted.measurable):
+        every, first, before = table.ladders[ladder], "", ""
+        for stage in every:
+            counted = answered_by(table, ladder, task, [stage])
+            given = evidence(table, ladder, task, [stage]).get(stage)
+            first = first or (stage if (counted or given) and "base" in every else "")
+            if given is None or (counted and not counted.measurable):
                 continue
-            base, own = _means(table, ladder, task, first, stage, whole)
-            previous, now = _means(table, ladder, task, before or stage, stage, whole)
-            given, law, before = found[stage], found[stage].law.mean(0), stage
+            base, own = _means(table, ladder, task, first, stage)
+            previous, now = _means(table, ladder, task, before or stage, stage)
+            law, before = given.law.mean(0), stage
             (prompts, options), top = given.law.shape, int(law.argmax())
             row = {
                 "ladder": ladder,
@@ -194,14 +192,13 @@ def numbers(table: Table) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["ladder"])
 
 
-def _means(
-    table: Table, ladder: str, task: str, first: str, second: str, whole: Mapping[str, Evidence]
-) -> list[np.ndarray]:
+def _means(table: Table, ladder: str, task: str, *stages: str) -> list[np.ndarray]:
     """The mean laws of two stages on the prompts that both answer; nan if these are too few."""
-    if counted := answered_by(table, ladder, task, [first, second]):
-        whole = evidence(table, ladder, task, [first, second]) if counted.measurable else {}
+    counted = answered_by(table, ladder, task, stages)
+    few = counted and not counted.measurable
+    found = {} if few else evidence(table, ladder, task, stages)
     none = np.full(len(table.options[task]), np.nan)
-    return [whole[stage].law.mean(0) if stage in whole else none for stage in (first, second)]
+    return [found[stage].law.mean(0) if stage in found else none for stage in stages]
 
 
 def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -216,7 +216,7 @@ class _Reading:
             both = lost.mean(), lost.min()
             two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in both)
             said = "the mass on the options is {} on average, {} at least".format(*two)
-            said += " (rounding alone could do that)" if both[1] > 1 - SLACK else ""
+            said += " (rounding alone could do that)" if both[1] > 0.999 else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
             self.notes.append(f"{none}: {said}; distributions are conditional on an option.")
         groups["low"] = (groups["mass"] < answering.LEAST) & self.counted
