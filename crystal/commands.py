@@ -236,7 +236,7 @@ def _faults(name: str) -> int:
 
 
 @command(
-    arg("file", "a table of answers: .csv, .tsv, .jsonl (each also .gz) or .parquet"),
+    arg("file", "a table of answers: .csv, .tsv, .jsonl or .parquet"),
     arg("--stages", "the stages' names in the file", default="", metavar="base=NAME,sft=NAME"),
     arg("--ladder", "its name, if the file has no such column; else the only one to judge"),
     arg("--quantile", "share of a seed's mass on its options", type=positive(), default=0.9),

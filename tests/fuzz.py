@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import copy
 import csv
-import gzip
 import io
 import json
 import math
@@ -240,9 +239,6 @@ def phases_case(rng: np.random.Generator) -> Case:
     data = packed(rows, suffix)
     if rng.random() < 0.3:
         data = spoil_bytes(data, rng)
-    if suffix != ".parquet" and rng.random() < 0.2:
-        suffix, data = f"{suffix}.gz", gzip.compress(data, 1, mtime=0)
-        data = spoil_bytes(data, rng) if rng.random() < 0.3 else data
     if rng.random() < 0.05:
         data = data.replace(b"\n", b"\r")
     words = ["phases", "FILE", "--permutations", "19", *(["--json"] if rng.random() < 0.5 else [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 from pathlib import Path
@@ -118,7 +117,7 @@ def frames(draw) -> pd.DataFrame:
 def test_every_format_gives_the_same_table(tmp_path_factory, rows, random):
     folder = tmp_path_factory.mktemp("formats")
     rows.to_csv(folder / "x.csv", index=False)
-    rows.to_csv(folder / "x.csv.gz", index=False, encoding="utf-8-sig")
+    rows.to_csv(folder / "marked.csv", index=False, encoding="utf-8-sig")
     rows.to_csv(folder / "x.tsv", sep="\t", index=False)
     rows.to_json(folder / "x.jsonl", orient="records", lines=True, double_precision=15)
     rows.replace({"option": {"": None}}).to_parquet(folder / "x.parquet")
@@ -133,7 +132,7 @@ def test_every_format_gives_the_same_table(tmp_path_factory, rows, random):
         assert np.allclose(row.law, own[list(first.options[row.task])] / own.sum(), atol=1e-12)
         assert np.isclose(row.mass, on[key] / whole[key])
         assert row.draws == (on[key] if value == "count" else np.inf)
-    for name in ("x.csv.gz", "x.tsv", "x.parquet"):
+    for name in ("marked.csv", "x.tsv", "x.parquet"):
         same(read_table(folder / name), first)
     close = read_table(folder / "x.jsonl")  # fifteen digits
     assert close.options == first.options
@@ -403,10 +402,8 @@ def test_a_bad_table_is_a_sentence(tmp_path, case):
             b"\xef\xbb\xbf" + two().replace("L", "Tülu").encode("latin-1"),
             "not UTF-8 at byte 48",
         ),
-        ("x.csv.gz", two().encode(), "not a whole gzip file"),
-        ("x.csv.gz", gzip.compress(two().encode(), mtime=0)[:-9], "not a whole gzip file"),
         ("x.xlsx", b"PK", "the extension '.xlsx' cannot be read.*csv, .tsv, .jsonl, .parquet"),
-        ("x.parquet.gz", b"", "the extension '.gz' cannot be read"),
+        ("x.csv.gz", b"", "the extension '.gz' cannot be read"),
         ("x.parquet", two().encode(), "not a whole parquet file"),
         ("x.jsonl", b'{"stage": "base"}\n\n{"stage": \n', "broken JSON.*line 3"),
         ("x.jsonl", b'[\n{"stage": "base"}\n]\n', "broken JSON.*line 1"),

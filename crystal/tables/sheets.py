@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import csv
 import difflib
-import gzip
 import io
 import re
 import unicodedata
-import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -24,12 +22,13 @@ import pandas as pd
 
 from .. import texts
 from ..errors import CrystalError, placed
+from ..files import explained
 from ..measure.chain import POOLED
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")  # the first three also with .gz behind
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 LARGEST = 2**29  # bytes, unpacked
 CELLS = 10**8  # of a table
 COLUMNS = 1000
@@ -161,11 +160,6 @@ def _written_out(column: pa.ChunkedArray) -> int:
 # -- rows
 
 
-def stem(path: Path) -> str:
-    """The file's name without its extensions: answers.csv.gz -> answers."""
-    return Path(path.name.removesuffix(".gz")).stem
-
-
 def load_sheet(path: Path) -> pd.DataFrame:
     """The cells of a table, indexed by row number; of CSV as text, "" if empty, else as stored.
 
@@ -174,10 +168,9 @@ def load_sheet(path: Path) -> pd.DataFrame:
     """
     if path.is_dir():
         raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it")
-    kind = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if kind not in FORMATS or (kind == ".parquet" and path.suffix == ".gz"):
+    if (kind := path.suffix.lower()) not in FORMATS:
         what = f"a table with the extension {path.suffix!r} cannot be read"
-        mend = f"save it as one of {', '.join(FORMATS)}, or .csv.gz"
+        mend = f"save it as one of {', '.join(FORMATS)}"
         raise CrystalError(what, where=path, mend=mend)
     if not path.exists():
         raise CrystalError("there is no such table", where=path, mend="check the path")
@@ -246,19 +239,9 @@ def _csv(path: Path, text: str, separator: str) -> Iterator[tuple[int, dict]]:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            data = file.read(LARGEST + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        mend = "write it again, or leave out .gz"
-        raise CrystalError(f"not a whole gzip file: {error}", where=path, mend=mend) from error
-    except OSError as error:
-        what = f"the table cannot be read: {error.strerror}"
-        raise CrystalError(what, where=path, mend=f"ls -l {path}") from error
-    check_size(len(data), path)
-    return data
+    with explained("the table cannot be read", path):
+        check_size(path.stat().st_size, path)
+        return path.read_bytes()
 
 
 def decoded(data: bytes, path: Path, where: object = None) -> str:

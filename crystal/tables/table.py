@@ -126,7 +126,7 @@ class _Reading:
         for column in (*GROUP, "unit", "option"):
             rows[column] = sheets.words(sheet, column, self.path) if column in sheet else np.nan
             if column == "ladder" and column not in sheet:
-                name = ladder or given(sheets.stem(self.path), f"{self.path}, its name")
+                name = ladder or given(self.path.stem, f"{self.path}, its name")
                 rows[column] = pd.Categorical([name] * len(rows))
             wrong, mend = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
             self.refuse(rows, wrong, column, f"the {column} is empty", mend)
