@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .. import texts
 from ..errors import CrystalError, known, placed
-from ..files import anything, explained, fields, file_sha256, root
+from ..files import anything, explained, fields, file_sha256, root, sha256, text
 from .cells import GRIDS
 from .tasks import TASKS
 
@@ -153,12 +153,13 @@ def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
 
 
 @lru_cache(maxsize=64)  # a page asks for one ladder hundreds of times
-def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
-    raw = texts.parse_yaml(text, path, _mend(path))
+def _parsed(name: str, path: Path, written: str, unpinned: bool) -> Ladder:
+    raw = texts.parse_yaml(written, path, _mend(path))
     with placed(path, _mend(path)):
         raw = fields(raw, Ladder, "the ladder", rungs=[anything])
+        shapes = {"ladder": None, "files": {text: sha256}}
         rungs = (
-            Rung(ladder=name, **fields(row, Rung, f"checkpoint {number}", ladder=None))
+            Rung(ladder=name, **fields(row, Rung, f"checkpoint {number}", **shapes))
             for number, row in enumerate(raw["rungs"], 1)
         )
         ladder = Ladder(**raw | {"rungs": tuple(rungs)})
