@@ -351,7 +351,7 @@ BAD = {
     "near": (two().replace("option", "answer"), "no column option.*rename 'answer' to 'option'"),
     "nearer": (
         two().replace("probability", "probabilty"),
-        "no column probability.*rename 'probabilty' to 'probability'",
+        "no column probability or count; the columns are .*probabilty",
     ),
     "no value": (two().replace("probability", "x"), "no column probability or count"),
     "case": (

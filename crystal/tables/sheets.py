@@ -7,7 +7,6 @@ cells, rename twins and guess at types: it gets checked cells.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import re
 import unicodedata
@@ -288,8 +287,7 @@ def check_header(
     """
     spare = {}
     for name in sheet.columns.difference([*names.values()], sort=False):
-        close = difflib.get_close_matches(name.strip().lower(), names, n=1, cutoff=0.75)
-        near = names[close[0]] if close else None
+        near = names.get(name.strip().lower())
         spare[name] = None if near in sheet else near
         if near == name.strip().lower() and near not in sheet:
             what = f"the column {name!r} is not spelled {near!r}"
