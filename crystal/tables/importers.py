@@ -30,7 +30,7 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 NAMES = ("ladder", "stage", "task")
 SHOWN = 30  # characters of a reply that is no option
 UNSAID = "the file does not say of which"
-EXCESS = 1e-6  # by which scores may sum to more than 1: rounding
+EXCESS = 1e-6  # by which a log-likelihood may be above 0: rounding
 
 
 class Place(NamedTuple):
@@ -164,7 +164,7 @@ class Tally:
     def table(self) -> pd.DataFrame:
         """Columns of Place, unit if there is any, option, and count or probability.
 
-        Raises: CrystalError if an option was not scored, or if scores of a prompt sum to above 1.
+        Raises: CrystalError if an option was not scored.
         """
         found = []
         for place, unit in self.units.items():
@@ -187,12 +187,7 @@ class Tally:
         for text, option in scored.items():
             if option is not None:
                 law[option] += scores[text]
-        total = math.fsum(law.values())
-        if total == 0 or total > 1 + EXCESS:
-            mend = "let no choice begin another (1 and 14), or import replies of generate_until"
-            mend = mend if total else "leave that prompt out"
-            raise CrystalError(f"the scores sum to {total:.6g}", where=where, mend=mend)
-        return law | {"": max(0.0, 1 - total)}
+        return law | {"": max(0.0, 1 - math.fsum(law.values()))}
 
     def told(self) -> Iterator[str]:
         """What was read, in sentences, and whatever was left out."""
