@@ -24,7 +24,7 @@ from ..ask.tasks import TASKS, Task, own_task, read
 from ..errors import CrystalError, known, placed
 from ..files import explained, write_file
 from .foreign import AGAIN, READERS, Answer, Named
-from .sheets import given, refuse_reserved, rows, some
+from .sheets import given, rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 NAMES = ("ladder", "stage", "task")
@@ -60,13 +60,11 @@ class Asked:
         clean = {name: given(getattr(self, name) or "", f"--{name}") or None for name in NAMES}
         clean["options"] = tuple(given(option, "--options") for option in self.options)
         self.__dict__.update(clean)
-        refuse_reserved(self.task or "", "--task")
 
     def task_of(self, own: str | None) -> Task:
         """The task of answers to what their file calls `own`."""
         name = self.task or own
         if self.options:
-            refuse_reserved(name or "")
             return own_task(name, self.options)
         if self.task and own in TASKS and own != self.task:
             mend = "leave out --task, or name other files"

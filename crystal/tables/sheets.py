@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,6 @@ import pandas as pd
 from .. import texts
 from ..errors import CrystalError, placed
 from ..files import explained
-from ..measure.chain import POOLED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,13 +72,6 @@ def stage_names(text: str) -> dict[str, str]:
             continue
         raise CrystalError(what, mend="say --stages base=step0,sft=step-1000")
     return found
-
-
-def refuse_reserved(task: str, where: object = None) -> None:
-    """Raises: CrystalError for a task called as the row over all tasks, however it is spelled."""
-    if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
-        what = f"no task may be called {task!r}: the verdicts over all tasks are"
-        raise CrystalError(what, where=where, mend="rename the task")
 
 
 # -- bounds

@@ -9,6 +9,7 @@ An empty option: none of the options. A group is one (ladder, stage, task, promp
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..ask.ladders import STAGES
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..measure import evidence as answering
+from ..measure.chain import POOLED
 from ..measure.evidence import FEWEST
 from . import sheets
 from .sheets import at, empty, given, some
@@ -131,7 +133,9 @@ class _Reading:
             wrong, mend = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
             self.refuse(rows, wrong, column, f"the {column} is empty", mend)
         for task in rows["task"].cat.categories:
-            sheets.refuse_reserved(task, at(self.path, column="task"))
+            if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
+                what = f"no task may be called {task!r}: the verdicts over all tasks are"
+                raise self.no(what, "rename the task", "task")
         found = rows["stage"].cat
         read = np.array([ORDER.index(stage) for stage in self.stages(found.categories, stages)])
         rows["stage"] = pd.Categorical.from_codes(read[found.codes], ORDER)
