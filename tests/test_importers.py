@@ -340,7 +340,8 @@ REPLIES = (
 
 @pytest.mark.parametrize(("content", "said"), REPLIES)
 def test_bad_tables_of_replies(content, said, tmp_path, capsys):
-    refused(tmp_path, capsys, "replies", content.encode(), said, "replies --task digit")
+    name = "replies.jsonl" if content.startswith("{") else "replies.csv"
+    refused(tmp_path, capsys, name, content.encode(), said, "replies --task digit")
 
 
 def scored(*pairs: tuple[str, float | str], **more) -> dict:

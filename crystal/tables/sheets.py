@@ -168,7 +168,7 @@ def load_sheet(path: Path) -> pd.DataFrame:
         sheet = parquet(path, lambda table: table.to_pandas(ignore_metadata=True))
         sheet.index = pd.RangeIndex(1, len(sheet) + 1)
     else:
-        found, read = rows(path, kind), [pd.DataFrame()]
+        found, read = rows(path), [pd.DataFrame()]
         while part := dict(islice(found, 100_000)):  # one object a row would be too much memory
             read.append(pd.DataFrame(list(part.values()), index=list(part), dtype=object))
             check_columns(len(set().union(*read)), sum(map(len, read)), path)
@@ -180,18 +180,13 @@ def load_sheet(path: Path) -> pd.DataFrame:
     return sheet
 
 
-def rows(path: Path, kind: str = "") -> Iterator[tuple[int, dict]]:
-    """Number and cells of every row that is not blank; kind: of FORMATS, else by the first bytes.
+def rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """Number and cells of every row that is not blank.
 
     In CSV an empty cell is empty text, and NA is the text NA. Raises: CrystalError for a file that
     is not of its kind or not UTF-8, a row with too many cells or too few, and as `column_names`.
     """
-    if not kind:
-        with open(path, "rb") as file:
-            start = file.read(64).removeprefix(BOM).lstrip()
-        kind = ".jsonl" if start.startswith(b"{") else ".csv"
-        kind = ".parquet" if start.startswith(b"PAR1") else kind
-    if kind == ".parquet":
+    if (kind := path.suffix.lower()) == ".parquet":
         yield from enumerate(parquet(path, lambda table: table.to_pylist()), 1)
     elif kind == ".jsonl":
         known: dict[tuple, list[str]] = {}
