@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -194,22 +193,20 @@ def verify(name: str) -> Report:
 
 # -- with what the stored cells of a checkpoint were read
 
-Makings = Mapping[tuple[str, str], frozenset[tuple[str, str]]]
+Makings = frozenset[tuple[str, ...]]
 
 
 def makings(ladder: str) -> Makings:
-    """(model, revision) -> the (config_sha256, tokenizer_revision) of its cells in both logs.
+    """(model, revision, config_sha256, tokenizer_revision) of the cells in both logs.
 
     They are part of a cell's key: read with others, the same weights would give cells of two kinds.
-    Draws from a server are left out: they know of neither.
+    Draws from a server are left out: they know of neither file.
     """
-    found: dict[tuple[str, str], set] = {}
-    for table in (store.read(ladder, columns=store.MADE), read(ladder, store.MADE)):
-        for row in table.group_by(list(store.MADE)).aggregate([]).to_pylist():
-            model, revision, *made = (row[name] for name in store.MADE)
-            if any(made):
-                found.setdefault((model, revision), set()).add(tuple(made))
-    return {checkpoint: frozenset(made) for checkpoint, made in found.items()}
+    tables = store.read(ladder, columns=store.MADE), read(ladder, store.MADE)
+    rows = (
+        row for one in tables for row in one.group_by(list(store.MADE)).aggregate([]).to_pylist()
+    )
+    return frozenset(tuple(row[name] for name in store.MADE) for row in rows if row[store.MADE[-1]])
 
 
 def check_makings(held: Makings, rung: Rung, now: tuple[str, str]) -> None:
@@ -217,7 +214,7 @@ def check_makings(held: Makings, rung: Rung, now: tuple[str, str]) -> None:
 
     now: config_sha256, tokenizer_revision. Raises: CrystalError naming both hashes.
     """
-    then = held.get((rung.source, rung.revision), frozenset())
+    then = {one[2:] for one in held if one[:2] == (rung.source, rung.revision)}
     if not then or now in then:
         return
     parts = zip(("config.json has", "tokenizer and chat template have"), now, min(then))
@@ -239,7 +236,7 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
 
     A row per option, ordered by stage, task, prompt, option; 0 where nobody drew it; the empty one
     counts other answers. unit: the narrator. form: None is each rung's own; dtype: the ladder's.
-    All draws of a situation at temperature 1 are added up: each lot has randomness of its own.
+    All draws of a situation are added up: each lot has randomness of its own.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, or no such draws.
     """
     ladder = load_ladder(name)
@@ -248,7 +245,7 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     if ladder.kind == "ladder":
         frame = _today(ladder, ladder.ends, closed, PROMPTS, form, dtype)
         for row in frame.dropna(subset="key").itertuples():
-            if len(row.counts) and json.loads(row.decoding)["temperature"] == 1:
+            if len(row.counts):
                 said = found.setdefault((row.rung, row.task, row.prompt), Counter())
                 for text, count in zip(row.texts, row.counts.tolist(), strict=True):
                     said[read_answer(text, TASKS[row.task]) or ""] += count

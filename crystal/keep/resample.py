@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -101,7 +101,7 @@ class Plan:
     budget: float | None = None  # other than the grids'
     missing_only: bool = False
     device: str | None = None
-    made: drawn.Makings = field(default_factory=dict)  # of what was stored when the run began
+    made: drawn.Makings = frozenset()  # of what was stored when the run began
 
     def asked(self, rung: str) -> dict[int, Situation]:
         """The situations a rung is put in, by their place in its grid."""
