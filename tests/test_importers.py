@@ -309,9 +309,9 @@ BATCHES = (
     (lines(BATCH), "--options 1,2", "options without a task"),
     (lines(BATCH), "--task mine --options a,A", "two or more different"),
     (lines(BATCH), "--task mine --options a,(a", r"'\(a' would not be read as itself"),
-    (lines(BATCH), "--task digit --prompt-from p.*", "has 0 groups"),
-    (lines(BATCH), "--task digit --prompt-from (p", "not a regular expression"),
-    (lines(BATCH), "--task digit --prompt-from (q).*", "finds nothing in custom_id 'p-1'"),
+    (lines(BATCH), "--task digit --prompt-from p.*", "takes no name.*no such group"),
+    (lines(BATCH), "--task digit --prompt-from (p", "takes no name.*unterminated"),
+    (lines(BATCH), "--task digit --prompt-from (q).*", "takes no name out of custom_id 'p-1'"),
     (lines(BATCH), "--task digit --out table.txt", "unknown ending of a table '.txt'"),
     (lines(BATCH), "--task digit --out no/such/table.csv", "could not be written"),
 )

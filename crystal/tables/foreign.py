@@ -203,7 +203,7 @@ def openai_batch(path: Path, by: Named) -> Iterator[Answer]:
 
     A prompt is a custom_id, or what the group of the regular expression `by.prompt` takes of it.
     """
-    patterns = {name: _pattern(pattern) for name, pattern in by._asdict().items() if pattern}
+    patterns = {name: pattern for name, pattern in by._asdict().items() if pattern}
     for where, row in _logged(path):
         custom = named(row, "custom_id", where)
         taken = {name: _group(pattern, custom, where) for name, pattern in patterns.items()}
@@ -235,21 +235,16 @@ def _openai_texts(body: Mapping, where: str) -> Iterator[tuple[str | None, bool]
         raise CrystalError("the body has neither choices nor output", where=where, mend=mend)
 
 
-def _pattern(pattern: str) -> re.Pattern[str]:
+def _group(pattern: str, custom: str, where: str) -> str:
+    """What the group of the pattern takes of a custom_id."""
+    wrong = "it does not fit, or its group is empty"
     try:
-        if (compiled := re.compile(pattern)).groups == 1:
-            return compiled
-        what = f"the regular expression {pattern!r} has {compiled.groups} groups"
-    except re.error as error:
-        what = f"{pattern!r} is not a regular expression: {error}"
-    raise CrystalError(what, mend=ONE_GROUP)
-
-
-def _group(pattern: re.Pattern[str], custom: str, where: str) -> str:
-    if not (match := pattern.fullmatch(custom)) or not (match[1] or "").strip():
-        what = f"the regular expression {pattern.pattern!r} finds nothing in custom_id"
-        raise CrystalError(f"{what} {custom!r:.60}", where=where, mend=ONE_GROUP)
-    return texts.name(match[1])
+        if (match := re.fullmatch(pattern, custom)) and (found := texts.name(match[1] or "")):
+            return found
+    except (re.error, IndexError, ValueError) as error:
+        wrong = str(error)
+    what = f"the regular expression {pattern!r} takes no name out of custom_id {custom!r:.60}"
+    raise CrystalError(f"{what}: {wrong}", where=where, mend=ONE_GROUP)
 
 
 # -- plain replies
