@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -265,29 +265,23 @@ def parsed(data: bytes, path: Path, where: str) -> dict:
 
 
 def check_header(
-    sheet: pd.DataFrame, path: Path, needed: Sequence[Sequence[str]], names: Mapping[str, str]
+    sheet: pd.DataFrame, path: Path, needed: Sequence[Sequence[str]], names: Sequence[str]
 ) -> list[str]:
-    """A note on the columns that are not known. names: spelling -> known column.
+    """A note on the columns that are not among `names`.
 
     Raises: CrystalError if none of a group of `needed` columns is there, or one is misspelt.
     """
-    spare = {}
-    for name in sheet.columns.difference([*names.values()], sort=False):
-        near = names.get(name.strip().lower())
-        spare[name] = None if near in sheet else near
-        if near == name.strip().lower() and near not in sheet:
-            what = f"the column {name!r} is not spelled {near!r}"
-            raise CrystalError(what, where=path, mend="rename it, or remove it")
     for group in needed:
         if sheet.columns.intersection(group).empty:
-            hints = [
-                f"rename {name!r} to {near!r}" for name, near in spare.items() if near in group
-            ]
             called = " or ".join(group)
             what = f"there is no column {called}; the columns are {some(sheet.columns, 12)}"
-            raise CrystalError(what, where=path, mend=[*hints, f"add a column {called}"][0])
-    hints = (f"{name} (did you mean {near}?)" if near else name for name, near in spare.items())
-    return [f"Columns not used: {some(hints, 12)}."] if spare else []
+            raise CrystalError(what, where=path, mend=f"rename a column, or add one: {called}")
+    spare = sheet.columns.difference(names, sort=False)
+    for name in spare:
+        if (near := name.strip().lower()) in names and near not in sheet:
+            what = f"the column {name!r} is not spelled {near!r}"
+            raise CrystalError(what, where=path, mend="rename it, or remove it")
+    return [f"Columns not used: {some(spare, 12)}."] if len(spare) else []
 
 
 def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:

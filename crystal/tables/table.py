@@ -29,11 +29,7 @@ from .sheets import at, empty, given, some
 GROUP = ["ladder", "stage", "task", "prompt"]
 SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the options
 NEEDED = (["stage"], ["task"], ["prompt"], ["option"], ["probability", "count"])
-NAMES = {name: name for name in (*GROUP, "unit", "option", "probability", "count", *SHARES)} | {
-    "model": "ladder", "family": "ladder", "rung": "stage", "checkpoint": "stage",
-    "category": "task", "question": "prompt", "answer": "option", "choice": "option",
-    "p": "probability", "prob": "probability", "n": "count", "mass_on_options": "mass",
-}  # fmt: skip
+NAMES = (*GROUP, "unit", "option", "probability", "count", *SHARES)
 ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
 OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
 ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
