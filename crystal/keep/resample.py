@@ -275,14 +275,17 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
     parts: list[_Part] = []
     stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
-    total = sum(batch.stop - batch.start for batch in plan.batches())
-    with bar(total, plan.ladder.name) as shown:
+    order = plan.batches()
+    last = {batch[:2]: batch for batch in order}
+    with bar(sum(batch.stop - batch.start for batch in order), plan.ladder.name) as shown:
         for place, mine in itertools.groupby(reads, lambda read: read.batch[:2]):
             parts.append(part := _Part(plan, stored, *place))
             shown.set_postfix_str(f"{place[0]}, {part.asked.form}", refresh=False)
             try:
                 for read in mine:
                     part.take(read)
+                    if read.batch == last[place]:  # now: to load the next rung may take minutes
+                        part.flush()
                     shown.update(read.batch.stop - read.batch.start)
             finally:
                 part.flush()
