@@ -70,13 +70,13 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
     return read
 
 
-def positive(most: float = 1e9, zero: bool = False) -> Callable[[str], float]:
-    """An argparse type: a number above 0, or from 0 on, and at most `most`."""
+def positive(most: float = 1e9) -> Callable[[str], float]:
+    """An argparse type: a number above 0 and at most `most`."""
 
     def read(text: str) -> float:
-        if not is_number(text) or not 0 <= float(text) <= most or not (zero or float(text)):
-            said = f"from 0 to {most:g}" if zero else f"above 0 and at most {most:g}"
-            raise ArgumentTypeError(f"{line(text)!r:.40} is not a number {said}")
+        if not is_number(text) or not 0 < float(text) <= most:
+            what = f"is not a number above 0 and at most {most:g}"
+            raise ArgumentTypeError(f"{line(text)!r:.40} {what}")
         return float(text)
 
     return read
@@ -236,18 +236,15 @@ def _faults(name: str) -> int:
 
 
 @command(
-    arg("file", "a table of answers: .csv, .tsv, .jsonl (each also .gz) or .parquet"),
+    arg("file", "a table of answers: .csv, .tsv, .jsonl or .parquet"),
     arg("--stages", "the stages' names in the file", default="", metavar="base=NAME,sft=NAME"),
     arg("--ladder", "its name, if the file has no such column; else the only one to judge"),
-    flag("--normalise", "probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off"),
     arg("--quantile", "share of a seed's mass on its options", type=positive(), default=0.9),
     arg("--permutations", "shuffles behind every p-value", type=whole(), default=999),
     SEED,
     flag("--json", "verdicts, numbers and notes as JSON", dest="as_json"),
 )
-def phases(
-    file: str, stages: str, ladder: str | None, normalise: bool, as_json: bool, **how: Any
-) -> None:
+def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any) -> None:
     """judge every claim on a table of answers of any ladder"""
     from .keep.resample import bar
     from .measure.chain import check
@@ -256,7 +253,7 @@ def phases(
 
     check(**how)
     called = sheets.stage_names(stages)
-    table = read_table(file, stages=called, ladder=ladder or "", normalise=normalise)
+    table = read_table(file, stages=called, ladder=ladder or "")
     every = table.frame[["ladder", "task"]].drop_duplicates()
     with bar(survey.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
         tick = shown.update
@@ -271,7 +268,7 @@ def phases(
 @command(
     arg(
         "format",
-        "lm-eval (samples_*.jsonl), inspect (.eval, .json), openai-batch (output .jsonl), "
+        "lm-eval (samples_*.jsonl), inspect (.json), openai-batch (output .jsonl), "
         "replies (.csv, .jsonl, .parquet with the columns reply and prompt)",
     ),
     arg("files", nargs="+", metavar="FILE"),

@@ -14,8 +14,8 @@ import pytest
 import tiny
 
 from crystal import cli, texts
-from crystal.ask.tasks import TASKS, read_all
-from crystal.cli import GONE, GROUPS, main
+from crystal.ask.tasks import TASKS
+from crystal.cli import GROUPS, main
 from crystal.commands import COMMANDS, Command, positive, whole
 
 DIGIT = "A random digit:"
@@ -96,32 +96,6 @@ def test_sample_of_a_closed_task(folder: str, capsys: pytest.CaptureFixture[str]
     assert sum(got["options"].values()) + got["off_support"] == sum(got["texts"].values()) == 300
     assert report(capsys, *asked) == got
     assert report(capsys, *asked, "--seed", "1") != got
-
-
-def test_sample_of_free_answers(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = (
-        "sample",
-        "--model",
-        folder,
-        "--task",
-        "digit",
-        "--prompt",
-        DIGIT,
-        "-n",
-        "50",
-        "--free",
-        "--max-tokens",
-        "4",
-    )
-    got = report(capsys, *asked, "--json")
-    assert (
-        list(got) == ["options", "not_read", "texts"]
-        and sum(got["options"].values()) + got["not_read"] == 50
-    )
-    assert got["options"] | {None: got["not_read"]} == read_all(got["texts"], TASKS["digit"])
-    assert "no task says which" in sentence(
-        capsys, "sample", "--model", folder, "--prompt", DIGIT, "--free"
-    )
 
 
 def test_sample_of_open_text(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,12 +186,6 @@ def test_module_is_the_command_and_lists_every_command() -> None:
         if line.startswith(" " * 4) and line[4] != " "
     }
     assert listed == {command.name for command in COMMANDS}
-
-
-def test_earlier_names_say_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, now in GONE.items():
-        assert f"Mend: {now}" in sentence(capsys, name, "whatever")
-        assert now.split()[1] in {command.name for command in COMMANDS}
 
 
 def test_every_command_stands_in_one_group() -> None:

@@ -136,7 +136,7 @@ def test_without_ray_a_sentence_says_what_to_install(monkeypatch, capsys) -> Non
 
 def test_workers_are_those_of_a_cluster(capsys) -> None:
     assert "Mend: crystal resample nano-llama --cluster" in sentence(capsys, "--workers", "2")
-    assert "at least one worker" in sentence(capsys, "--cluster", "--workers", "0")
+    assert "a whole number of 1 or more" in sentence(capsys, "--cluster", "--workers", "0")
 
 
 def test_threads_must_be_a_number(monkeypatch, capsys) -> None:

@@ -222,52 +222,6 @@ def test_a_flipped_byte_of_a_manifest_is_found(root):
         path.write_bytes(whole)
 
 
-def test_a_swapped_type_in_a_manifest_is_found(root):
-    """Even where the checksum was made anew: a record of another shape is refused before it is
-    used."""
-    for path, read, kind in logs(root):
-        rng, whole = random.Random(SEED), path.read_bytes()
-        first, *others = manifest.records("toy", kind)
-        for _ in range(TRIES):
-            bad = swapped(first, rng)
-            if not (isinstance(bad, dict) and "sha256" in bad):
-                continue
-            path.write_bytes(b"".join(map(manifest._line, [bad, *others])))
-            outcome(read)
-            report = outcome(
-                lambda kind=kind: (store if kind == manifest.SAMPLES else drawn).verify("toy")
-            )
-            assert isinstance(report, CrystalError) or str(report)
-        path.write_bytes(whole)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sha256": 5},
-        {"sha256": "x"},
-        {"tasks": "x"},
-        {"tasks": [5]},
-        {"bytes": -1},
-        {"bytes": "5"},
-        {"rows": True},
-        {"checkpoints": [["a"]]},
-        {"checkpoints": []},
-        {"checkpoints": [["a", 5]]},
-        {"forms": None},
-        {"producers": {}},
-        {"producers": [{}]},
-    ],
-    ids=str,
-)
-def test_a_record_of_another_shape_is_refused(root, change):
-    path = manifest.folder_of("toy") / "manifest.jsonl"
-    first, *others = manifest.records("toy")
-    path.write_bytes(b"".join(map(manifest._line, [first | change, *others])))
-    with pytest.raises(CrystalError, match="manifest.jsonl:1.*git checkout -- data/samples/toy"):
-        manifest.records("toy")
-
-
 def test_deep_nesting_in_a_manifest_is_a_sentence(root):
     path = manifest.folder_of("toy") / "manifest.jsonl"
     for end in (b"\n", b""):

@@ -210,7 +210,7 @@ def test_what_is_held_out_is_not_trained_on(toy):
     [
         (
             {"sft": {"until": "convergd"}},
-            "sft has no rule 'convergd' to end by; say one of: steps, converged",
+            "unknown rule for sft to end by: 'convergd', did you mean 'converged'",
         ),
         (
             {"sft": {"steps": 64}},
