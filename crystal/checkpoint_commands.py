@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ask.ladders import STAGES
 from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
-from .ask.tasks import PHASE_TASKS, Task, read
+from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all
 from .commands import COMMANDS, SEED, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
@@ -97,20 +97,30 @@ def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
     arg("--task", "a closed task, as whose option an answer stops; else answers run to their end"),
     arg("-n", "number of draws", type=whole(1, 10**9), default=1000),
     SEED,
-    arg("--max-tokens", "longest answer", type=whole(1, 10**5), default=32),
+    flag("--free", "let answers run on, and read each by the option that it names"),
+    arg("--max-tokens", f"default 32; with --free {FREE_TOKENS}", type=whole(1, 10**5)),
 )
 def sample(
-    task: str | None, n: int, seed: int, max_tokens: int, as_json: bool, **asked: Any
+    task: str, n: int, seed: int, free: bool, max_tokens: int, as_json: bool, **asked: Any
 ) -> None:
     """draw answers to a prompt and count their texts"""
     of = load_task(task)[0] if task else None
     closed = of if of and of.closed else None
+    if free and not closed:
+        what = "free answers are read as options, and no task says which"
+        mend = "a closed task, as --task coin"
+        raise CrystalError(what, where="crystal sample --free", mend=mend)
+    most = max_tokens or (FREE_TOKENS if free else 32)
     from .read.sampling import draw
 
     engine, ids = _asked(**asked)
-    texts = draw(engine, ids, n, seed=seed, max_tokens=max_tokens, task=closed)
+    stop = None if free else closed
+    texts = draw(engine, ids, n, seed=seed, max_tokens=most, task=stop)
     report: dict[str, object] = {}
-    if closed:
+    if free:
+        options = read_all(texts, closed)
+        report = {"options": options, "not_read": options.pop(None)}
+    elif closed:
         options = dict.fromkeys(closed.options, 0)
         for text, count in texts.items():
             if (option := read(text, closed)) is not None:

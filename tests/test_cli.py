@@ -14,7 +14,7 @@ import pytest
 import tiny
 
 from crystal import cli, texts
-from crystal.ask.tasks import TASKS
+from crystal.ask.tasks import TASKS, read_all
 from crystal.cli import GROUPS, main
 from crystal.commands import COMMANDS, Command, positive, whole
 
@@ -96,6 +96,32 @@ def test_sample_of_a_closed_task(folder: str, capsys: pytest.CaptureFixture[str]
     assert sum(got["options"].values()) + got["off_support"] == sum(got["texts"].values()) == 300
     assert report(capsys, *asked) == got
     assert report(capsys, *asked, "--seed", "1") != got
+
+
+def test_sample_of_free_answers(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = (
+        "sample",
+        "--model",
+        folder,
+        "--task",
+        "digit",
+        "--prompt",
+        DIGIT,
+        "-n",
+        "50",
+        "--free",
+        "--max-tokens",
+        "4",
+    )
+    got = report(capsys, *asked, "--json")
+    assert (
+        list(got) == ["options", "not_read", "texts"]
+        and sum(got["options"].values()) + got["not_read"] == 50
+    )
+    assert got["options"] | {None: got["not_read"]} == read_all(got["texts"], TASKS["digit"])
+    assert "no task says which" in sentence(
+        capsys, "sample", "--model", folder, "--prompt", DIGIT, "--free"
+    )
 
 
 def test_sample_of_open_text(folder: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 Knows questions and the checkpoints they are put to. Knows no model's answers, loads no weights.
 
-    tasks    the random choices and their options; the rule that reads an answer
+    tasks    the random choices and their options; the two rules that read an answer
     prompts  the ways to put a task: narrators x frames, and the natural contexts x cues
     cells    what a checkpoint is asked, and the key of one experiment
     ladders  the checkpoints of one lineage, pinned by hash, from their description

@@ -1,7 +1,8 @@
-"""Random choices a model can be asked to make, and the rule that reads its answer.
+"""Random choices a model can be asked to make, and the two rules that read its answer.
 
-Knows nothing of prompts, models or distributions: a task is a question, its options and their
-aliases.
+`read` reads an answer that begins with its option; `read_free` finds the option that a whole answer
+names. Knows nothing of prompts, models or distributions: a task is a question, its options and
+their aliases.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CrystalError
@@ -18,6 +19,7 @@ from ..texts import is_number
 
 READ_VERSION = 2  # raise it whenever `read` can return something else: stored read-outs then expire
 ANSWER_VERSION = 1  # of `first_answer`; draws are kept as texts, so a new rule reads the old ones
+FREE_TOKENS = 48  # of a free answer
 
 LEAD = " \t\n\r\f\v\u00a0\"'“”‘’«»*_`#(["  # white space, quotes, markup that may precede an answer
 JOINERS = "'’-"  # one of these between two word characters joins them: twenty-one, Monday's, 1-2
@@ -218,16 +220,168 @@ def own_task(
     return task
 
 
-# -- an option inside a text -----------------------------------------------------------------------
+# -- the second rule: free answers -----------------------------------------------------------------
 
+_QUOTE = "\"'“”‘’*`("
 _BEFORE = (
     rf"(?<!{_WORD})(?<!{_WORD}[{re.escape(JOINERS)}])"
     rf"(?:(?<![0-9][{DIGIT_JOINERS}])(?<![-$€£])|(?![0-9]))"
 )
 _AFTER = rf"{_NO_JOINER}(?! (?:hundred|thousand|million)\b)"
+_NUMBER = rf"(?:[0-9]+|{'|'.join(sorted(map(number_word, range(101)), key=len, reverse=True))})"
+_COUNTED = (
+    "sided|sides?|faces?|letters|cards|suits|ranks|days|months|colou?rs|options|numbers|choices|"
+    "possible|possibilities|outcomes|digits|digit number|times|flips|rolls|tosses|ways|more|"
+    "others?|"
+    "equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|tails"
+)
+_BOUND = (
+    "out of|less than|more than|greater than|smaller than|lower than|higher than|below|under|"
+    "above|over|up to|at least|at most|multiples? of|divisible by|divided by|different from|"
+    "other than|except"
+)
+_ADJECTIVES = rf"(?:(?!is|was|and|or|of|for|to){_WORD}+[\s-]){{0,2}}"
+_RANGE = r"(?:\s*(?:\bto\b|\bthrough\b|\bthru\b|[–—…]|\.\.+)\s*|\s+-\s+|(?<=[0-9])-(?=[0-9]))"
+_DENIED = r"\bnot|n['’]t(?: be)?|\binstead of(?: \w+ing)?|\brather than|\bneither|\bnor"
+_ENDS = r"[\"'”’*)_`]*(?:[.!?,;:\n]|$)"  # of a clause
+_CLAUSE = re.compile(
+    r"[.!?]+(?=[\s\"'”’*)_`]|$)|[:;\n]|\s[-–—]+\s|—|\b(?=(?:so|therefore|thus|hence)\b)", re.I
+)
+_CUE = re.compile(
+    r"\b(?:lands?(?:ed)?(?: on)?|c[ao]mes? up|turn(?:s|ed) up|is|was|it's|be|got|get|roll(?:s|ed)?|"
+    r"pick(?:s|ed)?|choose|chose|chosen|select(?:s|ed)?|dr[ae]w|drawn|go(?:ing)? with|say|answer|"
+    r"choice|result)\b",
+    re.I,
+)
+_ALIKE = {"may", "march", "mar", "sat", "sun", "wed", "mon", "thu", "fri", "sep", "dec", "jun"}
+_NUMERAL = re.compile(  # what may stand before "one" where it is the number
+    r"(?:^|[.!?:;,\n]\s*|\b(?:is|was|be|it's|number|digit|an?|got|on|up|shows?|say|said|rolled|"
+    r"with)\s+)[\"'“‘*(]*$",
+    re.I,
+)
+
+
+def read_free(text: str, task: Task) -> str | None:
+    """The option that a whole answer names; None: an open task, none named, or several compete.
+
+    1. An option and nothing else is read as `read` reads it. 2. What only looks like an option is
+    struck out: ranges and bounds ("between 1 and 10"), what is counted ("six sides"), list numbers,
+    what is denied, supposed or weighed ("not heads", "if it is heads"), English words ("a", "may").
+    3. Where one option is named, however often, it is the answer. 4. Where several are, the
+    last clause that names any decides if it names exactly one, or exactly one behind its last cue
+    ("landed on", "is", "I pick"). A text cut at a limit of tokens is read as it stands.
+    """
+    if not task.closed:
+        return None
+    begun = task.pattern.match(text.translate(_FOLD))
+    if begun and not re.search(_WORD, text[begun.end() :]):
+        return task.spellings[begun[1]]
+    named = list(_mentions(text, task))
+    if len({option for _, option in named}) < 2:
+        return named[0][1] if named else None
+    return _last_clause(text, named)
+
+
+def read_all(texts: Mapping[str, int], task: Task) -> dict[str | None, int]:
+    """How many of the drawn `texts` (text -> count) name each option, in order, and None: none."""
+    found: dict[str | None, int] = dict.fromkeys((*task.options, None), 0)
+    for text, count in texts.items():
+        found[read_free(text, task)] += count
+    return found
+
+
+def _mentions(text: str, task: Task) -> Iterator[tuple[int, str]]:
+    """Where an option is named, and which, from left to right."""
+    for match in _names(task).finditer(_struck(text, task).translate(_FOLD)):
+        if _meant(text, match.start(), match.end()):
+            yield match.start(), task.spellings[match[0]]
+
+
+def _last_clause(text: str, named: list[tuple[int, str]]) -> str | None:
+    """The only option named in the last clause that names any, or behind that clause's last cue."""
+    begins = [0, *(match.end() for match in _CLAUSE.finditer(text))]
+    begin = max(at for at in begins if at <= named[-1][0])
+    cues = [match.end() for match in _CUE.finditer(text, begin, named[-1][0])]
+    for since in (begin, *cues[-1:]):
+        options = {option for at, option in named if at >= since}
+        if len(options) == 1:
+            return options.pop()
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _names(task: Task) -> re.Pattern[str]:
+    """Every spelling as a whole word of case-folded text, bounded as in `read` on both sides."""
+    return re.compile(rf"{_BEFORE}(?:{task.alternatives}){_AFTER}")
 
 
 def names_option(text: str, task: Task) -> bool:
     """Whether any spelling of an option stands in `text` as a word, whatever it means there."""
-    pattern = rf"{_BEFORE}(?:{task.alternatives}){_AFTER}"
-    return re.search(pattern, text.translate(_FOLD)) is not None
+    return _names(task).search(text.translate(_FOLD)) is not None
+
+
+def _meant(text: str, start: int, end: int) -> bool:
+    """Whether a word that English has, too, is meant as an option here."""
+    word = text[start:end]
+    if len(word) == 1 and word.isalpha() and word.isascii():
+        return _meant_letter(text, start, end)
+    if word.lower() == "one":  # the number ends a clause and stands where a number can stand
+        last = re.match(rf"{_ENDS}| (?:is|on|and|this|for|as)\b", text[end:])
+        return bool(last and _NUMERAL.search(text[:start]))
+    if word.lower() in _ALIKE:
+        asked = re.match(r" (?:I|we|you|the|be|your|it)\b", text[end:]) and word.lower() == "may"
+        return word[0].isupper() and not asked and not re.search(r"\bthe $", text[:start], re.I)
+    return True
+
+
+def _meant_letter(text: str, start: int, end: int) -> bool:
+    """A capital alone; A, I or a small letter if quoted, called a letter, or ending a clause."""
+    if re.match(r"\.[A-Za-z]", text[end:]) or re.search(r"[A-Za-z]\.$", text[:start]):
+        return False  # U.S.
+    before, after = text[start - 1 : start], text[end : end + 1]
+    quoted = before and before in _QUOTE and after in (*_QUOTE, ")")
+    called = re.search(r"\bletter:? [\"'“‘*]*$", text[:start], re.I)
+    if quoted or called or text[start] not in "AI" + text[start].lower():
+        return True
+    last = re.match(_ENDS, text[end:])
+    verb = text[start] == "A" and re.match(r" (?:is|for)\b", text[end:])
+    return text[start].isupper() and bool(last or verb)
+
+
+def _struck(text: str, task: Task) -> str:
+    """The text, as long as before, with blanks where something only looks like an option."""
+    text = re.sub(
+        r"\b(?<=ty) (?=(?:one|two|three|four|five|six|seven|eight|nine)\b)", "-", text, flags=re.I
+    )
+    if re.search(r"(?m)^\W*1[.)] +\S", text):
+        text = re.sub(r"(?m)^\W*[0-9]+[.)] +(?=\S)", _blank, text)
+    for pattern in _strikes(task):
+        text = pattern.sub(_blank, text)
+    return text
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _strikes(task: Task) -> tuple[re.Pattern[str], ...]:
+    """Patterns of what is no answer, the longest phrases first."""
+    some = rf"(?:{_NUMBER}|(?:{task.alternatives}))"
+    one = rf"[{_QUOTE}]*(?<!{_WORD}){some}(?!{_WORD})[{_QUOTE})]*"
+    sides = "(?:a |an |the )?"
+    phrases = (
+        rf"\bbetween\s+{sides}{one}\s+(?:and|or|to)\s+{sides}{one}",
+        rf"(?:\bfrom\s+)?(?<!{_WORD}){one}{_RANGE}{one}",
+        rf"\b(?:{_BOUND})\s+{_NUMBER}\b",
+        rf"(?<!{_WORD}){_NUMBER}[\s-]{_ADJECTIVES}(?:{_COUNTED})(?!{_WORD})",
+        rf"[(\[]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[)\]]|(?<={_WORD})\([^)\n]*\)?",
+        r"\b(?:probability|chances?|odds|likelihood)\b[^.!?,;:\n]*",
+        r"(?m)^\W*[QA]:",
+        rf"(?<!{_WORD})[0-9]+%",
+        rf"\bd(?:6|20)\b|\b(?:day|month|version|gpt|step|option|round|chapter)[\s-]{_NUMBER}\b",
+        rf"(?:{_DENIED})\s+{sides}{one}",
+        r"\b(?:if|unless|whether|had it|suppose|assuming)\b[^.!?,;:\n]*",
+        r"\b(?:my|your|his|her|the)(?: own)? (?:head|heart)\b|\bheads up\b",
+    )
+    return tuple(re.compile(phrase, re.I) for phrase in phrases)
