@@ -31,7 +31,7 @@ from ..present.show import CONTEXT
 from ..present.views import check_read
 from ..texts import line
 from ..workers import Died, alive, alone, cores, kill_children, side_by_side
-from . import pages
+from . import kernels, pages
 from .pages import LOCK, STYLE, Page, cells, page_list, parameters, sha, shortest, values
 
 HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # of a survey
@@ -181,12 +181,13 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     jobs = min(jobs or cores(), len(tasks))
     _measure([values(page, given) for page, given in tasks], jobs, say)
     failures, began, of = [], time.perf_counter(), len(tasks)
-    for number, done in enumerate(side_by_side(run_here, tasks, jobs), 1):
-        page, took = done.task[0], "failed" if done.error else f"{done.result:.1f} s"
-        if done.error:
-            failures.append(_failed(page, done.error))
-        left = (time.perf_counter() - began) / number * (of - number)
-        say(f"[{number:>{len(str(of))}}/{of}] {page.id}: {took}, {left:.0f} s left")
+    with _environment():
+        for number, done in enumerate(side_by_side(run_warm, tasks, jobs), 1):
+            page, took = done.task[0], "failed" if done.error else f"{done.result:.1f} s"
+            if done.error:
+                failures.append(_failed(page, done.error))
+            left = (time.perf_counter() - began) / number * (of - number)
+            say(f"[{number:>{len(str(of))}}/{of}] {page.id}: {took}, {left:.0f} s left")
     if failures:
         said = "\n".join(map(str, failures)).rstrip(".")
         raise CrystalError(f"{len(failures)} of {of} pages failed\n{said}")
@@ -214,7 +215,8 @@ def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
     """
     sweep()
     try:
-        return alone(run_here, page, overrides)
+        with _environment():
+            return alone(run_warm, page, overrides)
     except Exception as error:
         raise _failed(page, error) from error
 
@@ -247,6 +249,13 @@ def _failed(page: Page, error: BaseException) -> CrystalError:
         said = f"{error}: it was killed, or there was too little memory"
     mend = "make reproduce runs it again; fewer JOBS take less memory"
     return CrystalError(f"page {page.id} was not made: {said}", mend=mend)
+
+
+def run_warm(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
+    """`run`, in this process or a fork of it: what the page imports stays for the next."""
+    inner = (path.relative_to(PACKAGE.parent).with_suffix("") for path in imported(page.notebook))
+    modules = [".".join(path.parts).removesuffix(".__init__") for path in inner]
+    return kernels.apart(run_here, page, overrides, modules=modules)
 
 
 def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
@@ -283,6 +292,7 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
 
     declared = parameters(page.notebook)
     output, log = work / "page.ipynb", work.with_suffix(".log")
+    profile = work.with_suffix(".ipython")
     given = inputs["parameters"].items()
     how = {
         "parameters": {n: value for n, value in given if value != declared[n].default},
@@ -296,8 +306,10 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
         "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
     }
     try:
-        with _environment(_context(page, work, inputs), work), _sockets() as config, _log(log):
-            notebook = papermill.execute_notebook(page.notebook, output, config=config, **how)
+        own = {CONTEXT: json.dumps(_context(page, work, inputs)), "IPYTHONDIR": str(profile)}
+        with _environment(own), _sockets() as config, _log(log), kernels.waiting() as kernel:
+            how |= {"config": config, **kernel}
+            notebook = papermill.execute_notebook(page.notebook, output, **how)
     except PapermillExecutionError as error:
         raise _failure(page, output, error) from None  # the traceback is in the kept notebook
     except OSError:  # a full disk, say: `run_here` says so
@@ -308,6 +320,7 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     finally:
         kill_children()  # a kernel that never answered is still there
         log.unlink(missing_ok=True)
+        shutil.rmtree(profile, ignore_errors=True)
 
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index:02d}"
@@ -377,24 +390,23 @@ def _log(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(context: Mapping[str, Any], work: Path) -> Iterator[None]:
-    """What the kernel inherits: one thread, fixed hashes, this package, no user profile."""
-    before, profile = dict(os.environ), work.with_suffix(".ipython")
+def _environment(own: Mapping[str, str] | None = None) -> Iterator[None]:
+    """What kernels inherit: one thread, fixed hashes, this package; and of one page, its `own`."""
+    before = dict(os.environ)
     path = [str(PACKAGE.parent), *filter(None, [before.get("PYTHONPATH")])]
     os.environ |= {
-        CONTEXT: json.dumps(context),
         "CRYSTAL_ROOT": str(root()),
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel
-        "IPYTHONDIR": str(profile),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as a kernel sets it
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **(own or {}),
     }
     try:
         yield
     finally:
         os.environ.clear()
         os.environ |= before
-        shutil.rmtree(profile, ignore_errors=True)
