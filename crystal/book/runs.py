@@ -81,35 +81,36 @@ def imported(notebook: Path) -> list[Path]:
     """Crystal modules that a template's source imports, directly or not, with their `__init__`s."""
     code = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code")
     pages.python(code, notebook)  # raises where it is none
-    found: set[Path] = set()
-    queue = [*_imports(code)]
+    found, seen, queue = set(), {""}, [*_imports(code)]
     while queue:
-        for path in _files(queue.pop()) - found:
+        if (name := queue.pop()) in seen:
+            continue
+        seen.add(name)
+        queue.append(name.rpartition(".")[0])  # the packages around it are run, too
+        place = PACKAGE.joinpath(*name.split(".")[1:])
+        for path in filter(Path.is_file, (place / "__init__.py", place.with_suffix(".py"))):
             found.add(path)
             package = path.relative_to(PACKAGE.parent).parts[:-1]
             queue += _imports(path.read_text(encoding="utf-8"), package)
     return sorted(found)
 
 
-def _files(name: str) -> set[Path]:
-    """What importing the dotted name runs: a module, if it is one, and the packages around it."""
-    inner = name.split(".")[1:]
-    packages = [PACKAGE.joinpath(*inner[:n]) / "__init__.py" for n in range(len(inner) + 1)]
-    module = PACKAGE.joinpath(*inner).with_suffix(".py")
-    return {path for path in (*packages, module) if path.is_file()}
-
-
 @lru_cache(maxsize=256)  # each module is asked for by every page
 def _imports(code: str, package: tuple[str, ...] = ()) -> frozenset[str]:
     """Dotted names that `code`, a module of `package`, imports from crystal, in any form."""
-    found = set()
-    for node in ast.walk(ast.parse(code)):
+    found: set[str] = set()
+    queue: list[ast.AST] = [ast.parse(code)]
+    while queue:
+        node = queue.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             around = package[: len(package) + 1 - node.level] if node.level else ()
             source = ".".join((*around, *([node.module] if node.module else [])))
             found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, block, ())  # expressions, which hold no import, have one, too
+            queue += inner if isinstance(inner, list) else ()
     return frozenset(name for name in found if name.split(".")[0] == "crystal")
 
 
