@@ -15,14 +15,18 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
+from ..files import PACKAGE, root
 from ..workers import alone
 
 LAUNCHER = "ipykernel_launcher"
 USED = ("ipykernel.kernelapp", "papermill", "matplotlib.pyplot", "pyarrow.parquet", "seaborn")
+SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
+LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets every system takes (macOS 103)
 _ready = False  # whether this process has imported it all
 
 
@@ -40,25 +44,64 @@ def apart(function: Callable, *task: Any, modules: Iterable[str] = ()) -> Any:
 
 
 @contextlib.contextmanager
-def waiting() -> Iterator[dict[str, Any]]:
-    """Settings of a run whose kernel is a fork of this process; none where it has to be started."""
-    if not _ready:
-        yield {}
-        return
-    told, tell = os.pipe()
-    if not (process := os.fork()):
-        _become(told)
-    os.close(told)
-    with open(tell, "wb") as pipe:  # closed: a kernel that was told nothing ends
-        yield {"kernel_manager_class": _manager(process, pipe)}
+def environment(own: Mapping[str, str] | None = None) -> Iterator[None]:
+    """What kernels inherit: one thread, fixed hashes, this package; and of one page, its `own`."""
+    before = dict(os.environ)
+    path = [str(PACKAGE.parent), *filter(None, [before.get("PYTHONPATH")])]
+    os.environ |= {
+        "CRYSTAL_ROOT": str(root()),
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as a kernel sets it
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **(own or {}),
+    }
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+@contextlib.contextmanager
+def settings() -> Iterator[dict[str, Any]]:
+    """For papermill: where the kernel listens and, if it is a fork of this process, its manager."""
+    with _sockets() as config:
+        if not _ready:
+            yield {"config": config}
+            return
+        told, tell = os.pipe()
+        if not (process := os.fork()):
+            _become(told)
+        os.close(told)
+        with open(tell, "wb") as pipe:  # closed: a kernel that was told nothing ends
+            yield {"config": config, "kernel_manager_class": _manager(process, pipe)}
+
+
+@contextlib.contextmanager
+def _sockets() -> Iterator[Any]:
+    """Settings of a kernel that listens in a private folder; on TCP where its path is too long.
+
+    Jupyter chooses a free TCP port half a second before it binds it; another kernel may by then.
+    """
+    from traitlets.config import Config
+
+    prefix = f"{SOCKETS}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        short = len(os.fsencode(folder)) <= LONGEST
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
 
 
 def _become(told: int) -> None:
     """Wait for a command, then be the kernel that it would start; never returns."""
     try:
         os.setsid()
-        os.closerange(3, told)
-        os.closerange(told + 1, os.sysconf("SC_OPEN_MAX"))
+        for number in {*map(int, os.listdir("/proc/self/fd"))} - {0, 1, 2, told}:
+            with contextlib.suppress(OSError):
+                os.close(number)  # else the end of the others would not end their pipes
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         with open(told, encoding="utf-8") as file:
             command, env, where = json.load(file)

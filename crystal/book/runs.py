@@ -36,8 +36,6 @@ from .pages import LOCK, STYLE, Page, cells, page_list, parameters, sha, shortes
 
 HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # of a survey
 RUNNING = "_build/running"  # pages in the making: <id>-<process>
-SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
-LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets every system takes (macOS 103)
 NAMED = {files.text: files.anything}
 FINGERPRINT = dict.fromkeys(("parameters", "source", "ladders", "files"), NAMED)
 FINGERPRINT |= dict.fromkeys(("template", "style", "lock"), files.text)
@@ -182,7 +180,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     jobs = min(jobs or cores(), len(tasks))
     _measure([values(page, given) for page, given in tasks], jobs, say)
     failures, began, of = [], time.perf_counter(), len(tasks)
-    with _environment():
+    with kernels.environment():
         for number, done in enumerate(side_by_side(run_warm, tasks, jobs), 1):
             page, took = done.task[0], "failed" if done.error else f"{done.result:.1f} s"
             if done.error:
@@ -216,7 +214,7 @@ def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
     """
     sweep()
     try:
-        with _environment():
+        with kernels.environment():
             return alone(run_warm, page, overrides)
     except Exception as error:
         raise _failed(page, error) from error
@@ -236,8 +234,8 @@ def sweep() -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
-    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS}*"):
-        if not alive(folder.name.removeprefix(SOCKETS).partition("-")[0]):
+    for folder in Path(tempfile.gettempdir()).glob(f"{kernels.SOCKETS}*"):
+        if not alive(folder.name.removeprefix(kernels.SOCKETS).partition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)  # another user's stays
 
 
@@ -308,8 +306,8 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     }
     try:
         own = {CONTEXT: json.dumps(_context(page, work, inputs)), "IPYTHONDIR": str(profile)}
-        with _environment(own), _sockets() as config, _log(log), kernels.waiting() as kernel:
-            how |= {"config": config, **kernel}
+        with kernels.environment(own), _log(log), kernels.settings() as kernel:
+            how |= kernel
             notebook = papermill.execute_notebook(page.notebook, output, **how)
     except PapermillExecutionError as error:
         raise _failure(page, output, error) from None  # the traceback is in the kept notebook
@@ -362,20 +360,6 @@ def _failure(page: Page, output: Path, error: Any) -> CrystalError:
 
 
 @contextlib.contextmanager
-def _sockets() -> Iterator[Any]:
-    """Settings of a kernel that listens in a private folder; on TCP where its path is too long.
-
-    Jupyter chooses a free TCP port half a second before it binds it; another kernel may by then.
-    """
-    from traitlets.config import Config
-
-    prefix = f"{SOCKETS}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-        short = len(os.fsencode(folder)) <= LONGEST
-        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
-
-
-@contextlib.contextmanager
 def _log(path: Path) -> Iterator[None]:
     """Send what this process and its kernel print to a file: a kernel left alone prints, too."""
     before = [os.dup(1), os.dup(2)]
@@ -388,26 +372,3 @@ def _log(path: Path) -> Iterator[None]:
         for number, old in zip((1, 2), before, strict=True):
             os.dup2(old, number)
             os.close(old)
-
-
-@contextlib.contextmanager
-def _environment(own: Mapping[str, str] | None = None) -> Iterator[None]:
-    """What kernels inherit: one thread, fixed hashes, this package; and of one page, its `own`."""
-    before = dict(os.environ)
-    path = [str(PACKAGE.parent), *filter(None, [before.get("PYTHONPATH")])]
-    os.environ |= {
-        "CRYSTAL_ROOT": str(root()),
-        "PYTHONPATH": os.pathsep.join(path),
-        "PYTHONHASHSEED": "0",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as a kernel sets it
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        **(own or {}),
-    }
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
