@@ -68,9 +68,7 @@ def data(app: Sphinx, name: str) -> dict | list:
 
 
 def quote(claims: dict, name: str) -> str:
-    """The text of `page/claim.field` from the claims of its page; raises KeyError naming the part that
-    is unknown.
-    """
+    """The text of `page/claim.field`. claims: by page. Raises: KeyError naming what is unknown."""
     page, _, rest = name.partition("/")
     key, _, field = rest.rpartition(".")
     record = claims[page][key]
