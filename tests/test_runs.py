@@ -19,7 +19,7 @@ import yaml
 from test_pages import template
 
 from crystal import workers
-from crystal.book import pages, runs
+from crystal.book import kernels, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 
@@ -98,17 +98,11 @@ def kernel_of(process: subprocess.Popen) -> list[psutil.Process]:
 
     def found():
         below = descendants(psutil.Process(process.pid))
-        return (
-            below if any("ipykernel_launcher" in " ".join(_command(one)) for one in below) else None
-        )
+        folders = [f"{kernels.SOCKETS}{one.pid}-*/s-1" for one in below]
+        listening = any(any(Path(tempfile.gettempdir()).glob(folder)) for folder in folders)
+        return below if listening else None
 
     return until(found)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()
-    return []
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -172,7 +166,7 @@ def test_after_a_kill_of_the_parent_no_worker_stays(site, command):
     assert list((root / runs.RUNNING).iterdir())
     runs.sweep()
     assert not list((root / runs.RUNNING).iterdir())
-    assert not list(Path(tempfile.gettempdir()).glob(f"{runs.SOCKETS}{below[0].pid}-*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"{kernels.SOCKETS}{below[0].pid}-*"))
 
 
 def test_ctrl_c_is_a_sentence_and_keeps_what_is_done(site):

@@ -72,9 +72,7 @@ def data(app: Sphinx, name: str) -> dict | list:
 
 
 def quote(claims: dict, name: str) -> str:
-    """The text of `page/claim.field` from the merged claims; raises KeyError naming the part that
-    is unknown.
-    """
+    """The text of `page/claim.field`. claims: by page. Raises: KeyError naming what is unknown."""
     page, _, rest = name.partition("/")
     key, _, field = rest.rpartition(".")
     record = claims[page][key]
@@ -93,11 +91,14 @@ def quote(claims: dict, name: str) -> str:
 
 class Claim(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list]:
-        self.env.note_dependency("claims.json")
-        self.env.note_dependency("elsewhere.json")
         page = self.text.partition("/")[0]
+        kept = f"claims/{page}.json"  # of that page alone: no other page changes this document
+        there = (Path(self.env.srcdir) / kept).is_file()
+        for name in ("elsewhere.json", *([kept] if there else ())):
+            self.env.note_dependency(name)
         try:
-            text = quote(data(self.env.app, "claims.json"), self.text.removesuffix("?"))
+            claims = {page: data(self.env.app, kept)} if there else {}
+            text = quote(claims, self.text.removesuffix("?"))
             return self.linked(text, page), []
         except KeyError as missing:
             if self.text.endswith("?"):

@@ -76,7 +76,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
     for path in sorted((root() / "book").rglob("*")):
         if path.is_file() and not NOT_SOURCE & set(path.parts):
             yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
-    pages, claims = page_list(), {}
+    pages = page_list()
     for page in pages.values():
         if stamped(page) is None:
             what = f"page {page.id} has not been run"
@@ -86,13 +86,12 @@ def _files() -> Iterator[tuple[str, bytes]]:
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
         for path in sorted(page.folder.glob("*.js")):  # only what embeds it loads it
             yield f"_theme/{page.id}/{path.name}", path.read_bytes()
-        if (said := page.folder / "claims.json").is_file():
-            claims[page.id] = json.loads(said.read_text(encoding="utf-8"))
+        said = page.folder / "claims.json"
+        yield f"claims/{page.id}.json", said.read_bytes() if said.is_file() else b"{}"
     shown = {page.id: ladders for page in pages.values() if (ladders := _elsewhere(page))}
     own = [document(page.id) for page in pages.values() if page.listed == OWN]
     yield "elsewhere.json", json.dumps(shown).encode()
     yield "own.json", json.dumps(own).encode()
-    yield "claims.json", json.dumps(claims, indent=1, ensure_ascii=False).encode()
     yield "pages.csv", _status(pages).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
 
