@@ -7,12 +7,15 @@ these words as the whole one does. What it takes is kept in the cache, in arrays
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +87,8 @@ class Lean(Cutter):
         sha256, code = file_sha256(file), file_sha256(PACKAGE / "read" / "cutting.py")
         key = sha256, code, *map(version, ("tokenizers", "transformers"))
         try:
-            parts = kept("cuts", key, lambda: _parts(file))
+            with _uncollected():
+                parts = kept("cuts", key, lambda: _parts(file))
             tokenizer = _framed(file.parent, bytes(parts["frame"]))
             frame = Tokenizer.from_buffer(bytes(parts["frame"])).to_str()
             if tokenizer.backend_tokenizer.to_str() == frame:
@@ -156,8 +160,9 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
     if model.pop("type") != "BPE" or model.get("dropout") or odd:
         raise ValueError("no plain BPE")
     number = {name: i for i, name in enumerate(vocab)}
-    pairs = [one.split(" ") if isinstance(one, str) else one for one in merges]
-    made = [(number[a], number[b], number[a + b]) for a, b in pairs]
+    pairs = (one.split(" ") if isinstance(one, str) else one for one in merges)
+    left, right = zip(*pairs, strict=True)
+    made = [map(number.__getitem__, names) for names in (left, right, map(add, left, right))]
     how = {name: value for name, value in model.items() if value is not None}
     few = {name: i for name, i in vocab.items() if _first(name, how)}
     few |= {token["content"]: token["id"] for token in told["added_tokens"]}
@@ -167,8 +172,20 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
         "how": _written(how),
         "names": _written([*vocab]),
         "ids": np.array([*vocab.values()], np.int64),
-        "merges": np.array(made, np.int32).reshape(-1, 3),
+        "merges": np.stack([np.fromiter(one, np.int32, len(left)) for one in made], 1),
     }
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Of millions of new objects, the garbage collector looks for circles in vain, for seconds."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _written(value: object) -> np.ndarray:
