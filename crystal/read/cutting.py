@@ -25,7 +25,6 @@ from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..ask.sources import digest, tokenizer_at
-from ..errors import CrystalError
 from ..files import PACKAGE, file_sha256, kept
 
 LARGE = 2**20  # bytes of a tokenizer.json from which on its whole takes long
@@ -90,11 +89,9 @@ class Lean(Cutter):
             with _uncollected():
                 parts = kept("cuts", key, lambda: _parts(file))
             tokenizer = _framed(file.parent, bytes(parts["frame"]))
-            frame = Tokenizer.from_buffer(bytes(parts["frame"])).to_str()
-            if tokenizer.backend_tokenizer.to_str() == frame:
-                return cls(tokenizer, digest(file, tokenizer), (*key, frame), parts)
-        except CrystalError:
-            raise
+            says = tokenizer.backend_tokenizer.to_str()
+            if _alike(says, Tokenizer.from_buffer(bytes(parts["frame"])).to_str()):
+                return cls(tokenizer, digest(file, tokenizer), (*key, says), parts)
         except Exception:  # its class may fail, its file be damaged: the whole says why
             pass
         return None
@@ -138,6 +135,16 @@ class Lean(Cutter):
 def _first(name: str, how: dict[str, Any]) -> bool:
     """Whether a token may stand for characters that have none of their own."""
     return name == how.get("unk_token") or bool(_BYTE.fullmatch(name))
+
+
+def _alike(*said: str) -> bool:
+    """Whether descriptions are the same, but for which added tokens are special: the configuration
+    may say that.
+    """
+    one, other = map(json.loads, said)
+    for token in (*one["added_tokens"], *other["added_tokens"]):
+        del token["special"]
+    return one == other
 
 
 def _words(backend: Tokenizer, text: str) -> set[str]:
