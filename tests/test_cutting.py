@@ -105,7 +105,7 @@ def test_real_tokenizers_cut_as_their_files_say(name: str, monkeypatch: pytest.M
     folder = folder_of(name)
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     if (lean := Lean.of(folder / "tokenizer.json")) is None:
-        assert name == "llama 2"  # its class says it in another way
+        assert name in ("llama 2", "olmo 2")  # their classes say it in other ways
         return
     added = [token.content for token in own.get_added_tokens_decoder().values()]
     texts = [f"a {mark} b{mark}\n{mark}c" for mark in added[:9] + added[-9:]]
