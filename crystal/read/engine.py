@@ -43,7 +43,7 @@ _FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I
 Prompts = Sequence[tuple[int, ...]]
 
 
-@dataclass
+@dataclass(eq=False)  # one is itself, and may be a key
 class Engine:
     model: transformers.PreTrainedModel
     cutter: Cutter
