@@ -1,4 +1,4 @@
-"""Worlds in which a seed cannot travel, demonstrations that mean nothing; does the joint test see?
+"""Worlds in which a seed cannot travel, answers dealt to other questions; does the joint test see?
 
 independent: a narrator holds another law in every task. solo: there is one narrator. shuffled: the
 answers of the demonstration belong to other questions. shared: the parent's own base and SFT. One
