@@ -75,7 +75,7 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     groups = frame.groupby(["rung", "form"], sort=False)
     for (rung, form), part in groups:
         whole = len(part) == len(prompts) * len(PHASE_TASKS)
-        for task, table in every_task(part, form, prompts).items() if whole else ():
+        for task, table in on_tasks(part, PHASE_TASKS, form, prompts).items() if whole else ():
             mass = table.sum(1, keepdims=True)
             both[task] *= evidence.answers(mass[:, 0])
             # a row that is not answered weighs nothing, whatever it holds
