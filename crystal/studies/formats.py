@@ -28,7 +28,7 @@ from ..measure.evidence import split_information
 from ..measure.inference import Estimate
 from ..measure.quantities import Array
 from ..present import show
-from ..present.views import every_task, title_of
+from ..present.views import on_tasks, title_of
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
 
 LATER = ("sft", "dpo", "rlvr")
