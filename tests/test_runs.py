@@ -128,6 +128,12 @@ def test_kernels_are_forked_by_workers_alone(site):
     assert "fork: False" in text(root, "forked")
 
 
+def test_an_edit_while_pages_run_ends_forks(monkeypatch):
+    assert kernels._as_imported()
+    monkeypatch.setattr(kernels, "BEGAN", 0.0)  # all files are newer
+    assert not kernels._as_imported()
+
+
 def test_sockets_with_too_long_a_path_are_tcp(site, tmp_path, monkeypatch):
     long = tmp_path / ("x" * 120)
     long.mkdir()
