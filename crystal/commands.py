@@ -128,7 +128,7 @@ def bundle(jobs: int | None) -> None:
 )
 def page(page: str | None, assignments: list[str], data: str | None, why: bool) -> None:
     """run one page with other parameters, or over your own table; alone: list the parameters"""
-    from .book import pages, runs
+    from .book import binding, pages, runs
 
     if page is None:
         print(pages.describe())
@@ -142,8 +142,9 @@ def page(page: str | None, assignments: list[str], data: str | None, why: bool) 
         reasons = "\n".join(f"{page}: {reason}" for reason in runs.why(chosen, given))
         print(line(reasons or f"{page} is fresh: nothing it depends on has changed"))
     else:
-        say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
-        print(_bound(chosen, whole=False))
+        with binding.engine() as render:
+            say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
+            print(_bound(chosen, whole=False, render=render))
 
 
 def _own_page(template: str, data: str, assignments: list[str]) -> None:
@@ -159,13 +160,13 @@ def _own_page(template: str, data: str, assignments: list[str]) -> None:
     print(_bound(chosen, whole=before is None))  # a new page changes the contents of every page
 
 
-def _bound(page: Page, whole: bool) -> str:
+def _bound(page: Page, whole: bool, render: Callable | None = None) -> str:
     """Build the book, if all its pages have been run, and say where the page is."""
     from .book import binding, pages, runs
 
     if any(runs.seconds(other) is None for other in pages.page_list().values()):
         return f"{page.folder}; the book needs the other pages, too: make reproduce"
-    binding.build(whole=whole)
+    binding.build(whole=whole, render=render)
     return str(binding.index().parent / f"{binding.document(page.id)}.html")
 
 

@@ -33,6 +33,7 @@ BODIES = {
     "shot": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     "killer": "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)",
     "slow": "import time\ntime.sleep(300)",
+    "forked": "import sys\nshow.tell(f'fork: {\"crystal.book.kernels\" in sys.modules}')",
 }
 
 
@@ -116,6 +117,21 @@ def test_kernels_need_no_tcp_port(site):
     root = site("transport")
     runs.run(pages.get("transport"))
     assert "over ipc" in text(root, "transport")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are unsafe elsewhere")
+def test_kernels_are_forked_by_workers_alone(site):
+    root = site("forked")
+    runs.run(pages.get("forked"))
+    assert "fork: True" in text(root, "forked")
+    runs.run_here(pages.get("forked"))  # this process has imported nothing for it
+    assert "fork: False" in text(root, "forked")
+
+
+def test_an_edit_while_pages_run_ends_forks(monkeypatch):
+    assert kernels._as_imported()
+    monkeypatch.setattr(kernels, "BEGAN", 0.0)  # all files are newer
+    assert not kernels._as_imported()
 
 
 def test_sockets_with_too_long_a_path_are_tcp(site, tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 
 A worker imports and stays as it is. Each page is run by a fork of it, which forks the page's kernel
 before papermill has threads. Where a fork is unsafe (macOS), or hashes are not fixed, kernels are
-started by command, and so is any other kernel than this interpreter's.
+started by command, and so is any other kernel than this interpreter's, and every kernel once the
+package was edited.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -27,6 +29,7 @@ LAUNCHER = "ipykernel_launcher"
 USED = ("ipykernel.kernelapp", "papermill", "matplotlib.pyplot", "pyarrow.parquet", "seaborn")
 SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
 LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets every system takes (macOS 103)
+BEGAN = time.time()  # when this process imported the package
 _ready = False  # whether this process has imported it all
 
 
@@ -38,9 +41,23 @@ def apart(function: Callable, *task: Any, modules: Iterable[str] = ()) -> Any:
     for name in (*USED, *modules):
         with contextlib.suppress(Exception):  # the page says so, where it needs it
             importlib.import_module(name)
-    _ready = True
+    _ready = _as_imported()
+    if not _ready:
+        return function(*task)
     multiprocessing.current_process().daemon = False  # else it may have no children
     return alone(function, *task, context=multiprocessing.get_context("fork"))
+
+
+def _as_imported() -> bool:
+    """Whether no module of this package was changed since this process began: a fork has the old.
+
+    A page's stamp names the code on disk, which has to be the code that made it.
+    """
+    package = [module for name, module in sys.modules.items() if name.split(".")[0] == "crystal"]
+    try:
+        return all(os.stat(module.__file__).st_mtime < BEGAN for module in package)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ..ask.cells import KEYED, Cell, digest, key_of, prompt_of, situations, task_sha256
 from ..ask.ladders import Ladder, ladder_names, load_ladder
 from ..ask.prompts import ALL_FORMS, PROMPTS, NaturalPrompt, Prompt, joined
-from ..ask.tasks import PHASE_TASKS, TASKS, Task
+from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from . import manifest
 from .manifest import SAMPLES, Report
@@ -282,7 +282,7 @@ def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.D
         for rung in ladder.rungs
         for s in situations(rung.grid, budget)
     ]
-    asked = _asked(tuple(TASKS[name] for name in tasks), tuple(_prompts(ladder)))
+    asked = _asked(tuple((n, task_sha256(TASKS[n])) for n in tasks), tuple(_prompts(ladder)))
     for today in (pd.DataFrame(rungs), asked):
         frame = frame.merge(today, on=[column for column in today if column in frame])
     mass = np.zeros(len(frame))
@@ -299,8 +299,8 @@ def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
 
 
 @functools.lru_cache(maxsize=8)  # a page loads one ladder after another
-def _asked(tasks: tuple[Task, ...], prompts: tuple[Prompt | NaturalPrompt, ...]) -> pd.DataFrame:
-    return pd.DataFrame(asked_today([task.name for task in tasks], prompts))
+def _asked(tasks: tuple[tuple[str, str], ...], prompts: tuple) -> pd.DataFrame:
+    return pd.DataFrame(asked_today([name for name, _ in tasks], prompts))
 
 
 def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:

@@ -164,19 +164,22 @@ def unconditional(
     return np.stack([laws[prompt] for prompt in wanted])
 
 
-def every_task(
-    frame: pd.DataFrame, form: str, prompts: Sequence[Prompt], temperature: float = 1.0
+def on_tasks(
+    frame: pd.DataFrame,
+    tasks: Sequence[str],
+    form: str,
+    prompts: Sequence[Prompt],
+    temperature: float = 1.0,
 ) -> dict[str, np.ndarray]:
     """Task -> `unconditional`, in one pass over the frame, which is one rung's."""
     mine = frame[(frame["form"] == form) & (frame["temperature"] == temperature)]
     keys = zip(mine["task"], mine["prompt"], strict=True)
     laws, found = dict(zip(keys, mine["probability"], strict=True)), {}
-    for task in PHASE_TASKS:
+    how = {"prompts": prompts, "temperature": temperature}
+    for task in tasks:
         rows = [laws.get((task, prompt.id)) for prompt in prompts]
         if any(row is None for row in rows):  # raises, and says which
-            unconditional(
-                frame, frame["rung"].iloc[0], task, form, prompts=prompts, temperature=temperature
-            )
+            unconditional(frame, frame["rung"].iloc[0], task, form, **how)
         found[task] = np.stack(rows)
     return found
 

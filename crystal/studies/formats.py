@@ -28,7 +28,7 @@ from ..measure.evidence import split_information
 from ..measure.inference import Estimate
 from ..measure.quantities import Array
 from ..present import show
-from ..present.views import every_task, title_of
+from ..present.views import on_tasks, title_of
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
 
 LATER = ("sft", "dpo", "rlvr")
@@ -75,7 +75,7 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     groups = frame.groupby(["rung", "form"], sort=False)
     for (rung, form), part in groups:
         whole = len(part) == len(prompts) * len(PHASE_TASKS)
-        for task, table in every_task(part, form, prompts).items() if whole else ():
+        for task, table in on_tasks(part, PHASE_TASKS, form, prompts).items() if whole else ():
             mass = table.sum(1, keepdims=True)
             both[task] *= evidence.answers(mass[:, 0])
             # a row that is not answered weighs nothing, whatever it holds
