@@ -50,6 +50,16 @@ TALLEST = 6000  # pixels of a page on a laptop; of folds that follow each other 
 OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
 WIDTHS = (390, 768, 1280)
 JUDGED = {("light", 390), ("light", 1280), ("dark", 1280)}  # colours do not depend on the width
+REST = """Promise.all([document.fonts.ready, window.MathJax?.startup?.promise]).then(() =>
+    new Promise(done => {  // at rest: nothing has changed for a fifth of a second
+        let timer, watch;
+        const rest = () => { clearTimeout(timer); timer = setTimeout(end, 200); };
+        const end = () => { watch.disconnect(); done(); };
+        watch = new MutationObserver(rest);
+        watch.observe(document, {subtree: true, childList: true, attributes: true});
+        setTimeout(end, 3000);
+        rest();
+    }))"""
 LOCAL = ("file:", "data:", "blob:")
 
 
@@ -111,7 +121,7 @@ class Page:
         self.call("Page.navigate", url=url)
         while self._next().get("method") != "Page.loadEventFired":
             pass
-        self.run("new Promise(done => setTimeout(done, 1500))")
+        self.run(REST)
 
     def run(self, script: str):
         """The value of an expression on the page, awaited if it is a promise."""
@@ -142,7 +152,7 @@ class Page:
         self.run(f"{axe}; undefined")
         for width in WIDTHS:
             self.resize(width)
-            self.run("new Promise(done => setTimeout(done, 500))")  # scripts see it later
+            self.run(REST)  # scripts see it later
             for theme in ("light", "dark"):
                 self.run(f"document.documentElement.dataset.theme = '{theme}'")
                 if (wide := self.run(WIDE)) > 0:
