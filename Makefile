@@ -89,17 +89,6 @@ bench: $(FULL) ## the read-out beside its peers, one thread: PARTS=peers, PARTS=
 clean: ## remove what was built; keeps the environment
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-# Earlier names.
-why: NOW = make page PAGE=liquid-digit WHY=1
-params: NOW = make page
-pin: NOW = make fetch LADDER=tulu3-8b, or make fetch to see how the ladders of the hub stand
-validate: NOW = make verify CLAIMS=1
-ship: NOW = make ladder LADDER=nano-llama SHIP=1
-serve: NOW = open _build/html/index.html, or python3 -m http.server --directory _build/html
-lock: NOW = PYTHON=python3 sh scripts/lock.sh
-why params pin validate ship serve lock:
-	@echo "$@ is no target any more. Mend: $(NOW)" >&2; exit 2
-
 ifneq ($(strip $(VENV)),)
 # Left half made, without a python that has pip, it is made again.
 ifneq ($(shell $(PY) -c 'import pip; print(1)' 2>/dev/null),1)

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .ask.ladders import STAGES
 from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
@@ -14,6 +14,9 @@ from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all
 from .commands import COMMANDS, SEED, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
+
+if TYPE_CHECKING:
+    from .read.engine import Engine
 
 __all__ = ["COMMANDS"]
 DEVICE = "default: cuda when there is one, all if there are several (auto), else cpu"
@@ -36,34 +39,41 @@ MODEL = (
 )
 
 
-def _engine(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Any, list[int]]:
-    """The model, and the tokens that it is asked."""
+def _load(model: str, **how: Any) -> Engine:
+    """The model; says on stderr what its weights are, where they do not say it themselves."""
     from .read.engine import load
 
     engine = load(model, **how)
     if engine.weights:
         print(line(f"note: {engine.weights}"), file=sys.stderr)
+    return engine
+
+
+def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Engine, list[int]]:
+    """The model, and the tokens that it is asked."""
+    engine = _load(model, **how)
     return engine, engine.encode(prompt, form, reply)
 
 
 @command(
     *MODEL,
     arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
-    arg("--budget", "probability that may stay unresolved", type=positive(1), default=1e-4),
-    arg("--relative", "or this share of the answered mass", type=positive(1, True), default=0.01),
-    arg("--max-nodes", "tokens behind the prompt, at most", type=whole(), default=400),
+    arg(
+        "--budget",
+        "mass, or 1/100 of the answered, left unresolved",
+        type=positive(1),
+        default=1e-4,
+    ),
 )
-def readout(
-    task: str, budget: float, relative: float, max_nodes: int, as_json: bool, **asked: Any
-) -> None:
+def readout(task: str, budget: float, as_json: bool, **asked: Any) -> None:
     """print the exact distribution of a model's answer to a prompt"""
     of, cues = load_task(task)
+    from .keep.resample import NODES
     from .measure.evidence import answers
     from .read.readout import readout
 
-    engine, ids = _engine(**asked)
-    how = {"budget": budget, "relative": relative, "max_nodes": max_nodes}
-    found = readout(engine, [ids], of, **how)[0]
+    engine, ids = _asked(**asked)
+    found = readout(engine, [ids], of, budget=budget, relative=0.01, max_nodes=NODES)[0]
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
     report |= {name: getattr(found, name) for name in ("answered", "off_support", "unresolved")}
     if not answers(found.answered):
@@ -103,7 +113,7 @@ def sample(
     most = max_tokens or (FREE_TOKENS if free else 32)
     from .read.sampling import draw
 
-    engine, ids = _engine(**asked)
+    engine, ids = _asked(**asked)
     stop = None if free else closed
     texts = draw(engine, ids, n, seed=seed, max_tokens=most, task=stop)
     report: dict[str, object] = {}
@@ -151,7 +161,7 @@ def ask(
     task: str, model: str, form: str, out: str, append: bool, contexts: int, **how: Any
 ) -> None:
     """put a task, of ours or of your own, to a checkpoint in fifty contexts; write a table"""
-    from .keep.asking import COLUMNS, ask
+    from .keep.resample import COLUMNS, ask
     from .tables.importers import check_new, save
     from .tables.sheets import given
 
@@ -164,12 +174,8 @@ def ask(
     if left := CONTEXTS - len({prompt.unit for prompt in natural(of, cues)}):
         print(f"note: {left} contexts name an option and are left out", file=sys.stderr)
     from .measure.evidence import count
-    from .read.engine import load
 
-    engine = load(model, **how)
-    if engine.weights:
-        print(line(f"note: {engine.weights}"), file=sys.stderr)
-    table = ask(engine, of, asked, form, about)
+    table = ask(_load(model, **how), of, asked, form, about)
     rows = save(table, Path(out), append=append)
     print(f"{out}: {len(table)} rows written, {rows} in all")
     mass = dict(zip(table["prompt"], table["answered"]))
@@ -222,7 +228,7 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
     several("--task", "only this task"),
     arg("--device", DEVICE),
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
-    arg("--workers", "default: as many as the cluster has room for", type=whole(), metavar="N"),
+    arg("--workers", "default: as many as the cluster has room for", type=whole(1), metavar="N"),
     arg("--gpus-per-worker", "default: 1, if there are any", type=positive(1024), metavar="G"),
 )
 def resample(
@@ -254,18 +260,17 @@ def resample(
     arg("--rung", "which checkpoint that is, where its name does not tell"),
     arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
     arg("--prompts", "default: all hundred", nargs="+", metavar="ID"),
-    arg("-n --n", "answers to each prompt (default 1000)", type=whole()),
+    arg("-n --n", "answers to each prompt (default 1000)", type=whole(1)),
     arg("--seed", "another one draws anew (default 0)", type=whole()),
-    arg("--max-tokens", "longest answer (default 12)", type=whole()),
+    arg("--max-tokens", "longest answer (default 12)", type=whole(1)),
     arg("--form", "default: raw text for a base, chat once tuned", choices=FORMS),
     arg("--dtype", "what the server computes in (default: the ladder's)"),
-    arg("--workers", "requests under way at a time (default 4)", type=whole()),
-    arg("--batch", "answers to ask for in one request (default 50)", type=whole()),
-    arg("--patience", "with a server that is gone (default 300)", type=positive(), metavar="S"),
+    arg("--workers", "requests under way at a time (default 4)", type=whole(1)),
 )
 def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None:
     """draw answers, here to the open and large tasks, or from a server"""
     from .keep import drawing, drawn
+    from .tables.importers import write
 
     given = {name: value for name, value in given.items() if value is not None}
     beside = [name for name in given if not out or name not in ("form", "dtype")]
@@ -277,7 +282,8 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
         frame = drawn.counts(ladder, **given)
         asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
         answers = f"{frame['count'].sum()} answers to {asked}"
-        print(f"{drawn.write_table(frame, out)}: {len(frame)} rows, {answers}")
+        write(frame.to_dict("records"), Path(out))
+        print(f"{out}: {len(frame)} rows, {answers}")
     elif not given:
         _print(drawing.draw(ladder, device=device))
     else:
@@ -292,22 +298,20 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
     arg("--chat", "a checkpoint that answers in its chat template; repeatable", **AS_NAMED),
     arg("--dtype", "of the weights", default="float32"),
     arg("--device", "default: cuda when there is one, else cpu"),
-    arg("--prompts", "instead: write these, or the organisms'", choices=("natural", "world")),
-    arg("--out", "of --prompts: a table for other frameworks, .csv", metavar="FILE"),
+    arg("--out", "instead: write them as a table for other frameworks, .csv", metavar="FILE"),
 )
-def screen(prompts: str | None, out: str | None, **given: Any) -> None:
+def screen(out: str | None, **given: Any) -> None:
     """choose the natural prompts: of a pool, those that checkpoints answer"""
     from .ask.prompts import load_pool
     from .keep import drawn
     from .studies import answerable
+    from .tables.importers import write
 
-    if prompts and out:
-        frame = drawn.prompt_table(prompts)
-        print(f"{drawn.write_table(frame, out, verbatim=True)}: {len(frame)} rows")
+    if out:
+        frame = drawn.prompt_table()
+        write(frame.to_dict("records"), Path(out), verbatim=True)
+        print(f"{out}: {len(frame)} rows")
         return
-    if prompts or out:
-        mend = "crystal screen --prompts natural --out prompts.csv"
-        raise CrystalError("--prompts and --out belong together", mend=mend)
     pool = load_pool()
     if subjects := [_subject(text, form) for form in FORMS for text in given.pop(form)]:
         answerable.screen(pool, subjects, say=say, **given)

@@ -29,16 +29,6 @@ GROUPS = {
     "read my checkpoint": ("readout", "sample", "ask", "fetch", "resample", "draw", "screen"),
     "train a ladder": ("ladder",),
 }
-GONE = {  # earlier names -> what to type
-    "own": "crystal page TEMPLATE --data TABLE",
-    "why": "crystal page PAGE --why",
-    "params": "crystal page",
-    "pin": "crystal fetch LADDER, or crystal fetch to see how the ladders of the hub stand",
-    "validate": "crystal verify --claims",
-    "ship": "crystal ladder LADDER --ship",
-    "draws-table": "crystal draw LADDER --out FILE",
-    "prompts": "crystal screen --prompts natural --out FILE",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,9 +125,6 @@ class Parser(argparse.ArgumentParser):
 
 def _parse(given: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """What to call, and with what. Raises: CrystalError, or SystemExit(2)."""
-    if given and given[0] in GONE:
-        what = f"this command is now a part of {GONE[given[0]].split()[1]}"
-        raise CrystalError(what, mend=GONE[given[0]])
     parser = Parser(
         prog="crystal",
         description="Measure how post-training crystallizes random choices.",

@@ -70,13 +70,13 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
     return read
 
 
-def positive(most: float = 1e9, zero: bool = False) -> Callable[[str], float]:
-    """An argparse type: a number above 0, or from 0 on, and at most `most`."""
+def positive(most: float = 1e9) -> Callable[[str], float]:
+    """An argparse type: a number above 0 and at most `most`."""
 
     def read(text: str) -> float:
-        if not is_number(text) or not 0 <= float(text) <= most or not (zero or float(text)):
-            said = f"from 0 to {most:g}" if zero else f"above 0 and at most {most:g}"
-            raise ArgumentTypeError(f"{line(text)!r:.40} is not a number {said}")
+        if not is_number(text) or not 0 < float(text) <= most:
+            what = f"is not a number above 0 and at most {most:g}"
+            raise ArgumentTypeError(f"{line(text)!r:.40} {what}")
         return float(text)
 
     return read
@@ -128,7 +128,7 @@ def bundle(jobs: int | None) -> None:
 )
 def page(page: str | None, assignments: list[str], data: str | None, why: bool) -> None:
     """run one page with other parameters, or over your own table; alone: list the parameters"""
-    from .book import pages, runs
+    from .book import binding, pages, runs
 
     if page is None:
         print(pages.describe())
@@ -142,8 +142,9 @@ def page(page: str | None, assignments: list[str], data: str | None, why: bool) 
         reasons = "\n".join(f"{page}: {reason}" for reason in runs.why(chosen, given))
         print(line(reasons or f"{page} is fresh: nothing it depends on has changed"))
     else:
-        say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
-        print(_bound(chosen, whole=False))
+        with binding.engine() as render:
+            say(f"{page}: executed in {runs.run(chosen, given):.1f} s")
+            print(_bound(chosen, whole=False, render=render))
 
 
 def _own_page(template: str, data: str, assignments: list[str]) -> None:
@@ -159,13 +160,13 @@ def _own_page(template: str, data: str, assignments: list[str]) -> None:
     print(_bound(chosen, whole=before is None))  # a new page changes the contents of every page
 
 
-def _bound(page: Page, whole: bool) -> str:
+def _bound(page: Page, whole: bool, render: Callable | None = None) -> str:
     """Build the book, if all its pages have been run, and say where the page is."""
     from .book import binding, pages, runs
 
     if any(runs.seconds(other) is None for other in pages.page_list().values()):
         return f"{page.folder}; the book needs the other pages, too: make reproduce"
-    binding.build(whole=whole)
+    binding.build(whole=whole, render=render)
     return str(binding.index().parent / f"{binding.document(page.id)}.html")
 
 
@@ -236,18 +237,15 @@ def _faults(name: str) -> int:
 
 
 @command(
-    arg("file", "a table of answers: .csv, .tsv, .jsonl (each also .gz) or .parquet"),
+    arg("file", "a table of answers: .csv, .tsv, .jsonl or .parquet"),
     arg("--stages", "the stages' names in the file", default="", metavar="base=NAME,sft=NAME"),
     arg("--ladder", "its name, if the file has no such column; else the only one to judge"),
-    flag("--normalise", "probabilities are rounded, as bfloat16 is: divide by sums up to 1 %% off"),
     arg("--quantile", "share of a seed's mass on its options", type=positive(), default=0.9),
     arg("--permutations", "shuffles behind every p-value", type=whole(), default=999),
     SEED,
     flag("--json", "verdicts, numbers and notes as JSON", dest="as_json"),
 )
-def phases(
-    file: str, stages: str, ladder: str | None, normalise: bool, as_json: bool, **how: Any
-) -> None:
+def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any) -> None:
     """judge every claim on a table of answers of any ladder"""
     from .keep.resample import bar
     from .measure.chain import check
@@ -256,7 +254,7 @@ def phases(
 
     check(**how)
     called = sheets.stage_names(stages)
-    table = read_table(file, stages=called, ladder=ladder or "", normalise=normalise)
+    table = read_table(file, stages=called, ladder=ladder or "")
     every = table.frame[["ladder", "task"]].drop_duplicates()
     with bar(survey.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
         tick = shown.update
@@ -271,7 +269,7 @@ def phases(
 @command(
     arg(
         "format",
-        "lm-eval (samples_*.jsonl), inspect (.eval, .json), openai-batch (output .jsonl), "
+        "lm-eval (samples_*.jsonl), inspect (.json), openai-batch (output .jsonl), "
         "replies (.csv, .jsonl, .parquet with the columns reply and prompt)",
     ),
     arg("files", nargs="+", metavar="FILE"),

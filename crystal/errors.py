@@ -1,5 +1,10 @@
 """The one exception a user is meant to read."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 class CrystalError(Exception):
     """Bad input, in a sentence: what is wrong, where, and the command that mends it.
@@ -22,6 +27,17 @@ class CrystalError(Exception):
 
 def _remade(what: str, where: str | None, mend: str | None) -> CrystalError:
     return CrystalError(what, where=where, mend=mend)
+
+
+@contextlib.contextmanager
+def placed(where: object, mend: str | None = None) -> Iterator[None]:
+    """What a CrystalError or ValueError inside says, said of `where`. mend: where it says none."""
+    try:
+        yield
+    except CrystalError as error:
+        raise CrystalError(error.what, where=where, mend=error.mend or mend) from error
+    except ValueError as error:
+        raise CrystalError(str(error), where=where, mend=mend) from error
 
 
 def known(name: str, choices, kind: str, mend: str | None = None) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .errors import CrystalError
 
@@ -34,8 +38,7 @@ def cache() -> Path:
 
 def once(kind: str, rests_on: Iterable[object], check: Callable[[], bool]) -> bool:
     """Whether `check` holds; where it held before, of the same things, it is not asked again."""
-    parts = "\0".join(map(str, rests_on)).encode("utf-8", "surrogatepass")
-    mark = cache() / kind / hashlib.sha256(parts).hexdigest()
+    mark = cache() / kind / _key(rests_on)
     if mark.is_file():
         return True
     if not check():
@@ -44,6 +47,42 @@ def once(kind: str, rests_on: Iterable[object], check: Callable[[], bool]) -> bo
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
     return True
+
+
+def kept(
+    kind: str, rests_on: Iterable[object], make: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Named arrays that `make` gives, from the cache where they were made of the same things.
+
+    A file there that is damaged, or that was made of other things, is made again.
+    """
+    key = _key(rests_on)
+    path = cache() / kind / f"{key}.npz"
+    with contextlib.suppress(Exception):  # foreign bytes: numpy and zipfile raise what they like
+        with np.load(path, allow_pickle=False) as file:
+            found = dict(file)
+        if bytes(found.pop("sha256")).hex() == _arrays_sha256(key, found):
+            return found
+    found = make()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written, seal = io.BytesIO(), bytes.fromhex(_arrays_sha256(key, found))
+        np.savez(written, sha256=np.frombuffer(seal, np.uint8), **found)
+        write_file(path, written.getvalue())
+    return found
+
+
+def _key(rests_on: Iterable[object]) -> str:
+    parts = "\0".join(map(str, rests_on)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(parts).hexdigest()
+
+
+def _arrays_sha256(key: str, arrays: dict[str, np.ndarray]) -> str:
+    seen = hashlib.sha256(key.encode())
+    for name, array in sorted(arrays.items()):
+        seen.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
+        seen.update(np.ascontiguousarray(array).data)
+    return seen.hexdigest()
 
 
 def file_sha256(path: Path) -> str:
@@ -107,15 +146,9 @@ def sync(folder: Path) -> None:
 # -- shapes of data
 
 
-class Hex:
-    """Text of so many hexadecimal digits."""
-
-    def __init__(self, *digits: int) -> None:
-        self.pattern = re.compile("|".join(rf"[0-9a-f]{{{n}}}" for n in digits))
-        self.__name__ = f"{' or '.join(map(str, digits))} hex digits"
-
-    def __call__(self, value: object) -> bool:
-        return isinstance(value, str) and bool(self.pattern.fullmatch(value))
+def sha256(value: object) -> bool:
+    """64 hex digits."""
+    return isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value))
 
 
 def number(value: object) -> bool:
@@ -157,6 +190,39 @@ def misfit(value: Any, shape: Any, at: str = "it") -> str | None:
             return _must_be(at, "a list", value)
         return _first(misfit(one, shape[0], f"{at}[{i}]") for i, one in enumerate(value))
     return None if shape(value) else _must_be(at, f"a {shape.__name__}", value)
+
+
+SHAPES = {  # of the fields of a dataclass, by their annotations
+    "str": text,
+    "int": count,
+    "bool": flag,
+    "str | None": text,
+    "tuple[str, ...]": [text],
+    "dict[str, Any]": {text: anything},
+}
+
+
+def fields(raw: object, kind: type, what: str, **shapes: Any) -> dict:
+    """`raw` as keyword arguments of the dataclass `kind`, of which each has a shape.
+
+    shapes: in place of what the annotation says; None: the field is not written there.
+    Raises: ValueError that says what is wrong, or missing.
+    """
+    if not isinstance(raw, dict):
+        raise ValueError(f"{what} must be a mapping of fields, is {type(raw).__name__}")
+    every = {one.name: one for one in dataclasses.fields(kind) if shapes.get(one.name, one)}
+    for name in raw.keys() - every.keys():
+        names = ", ".join(every)
+        raise ValueError(f"{what} has an unknown field {name!r:.60}; the fields are {names}")
+    for name, field in every.items():
+        if name not in raw and field.default is field.default_factory:  # neither is given
+            raise ValueError(f"{what} lacks the field {name!r}")
+        shape = shapes.get(name) or SHAPES[field.type]
+        if name in raw and misfit(raw[name], shape):
+            quotes = "; put it in quotes" if shape is text else ""
+            is_ = f"of type {field.type}, is {shown(raw[name])}{quotes}"
+            raise ValueError(f"{what}: {name} must be {is_}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
 
 
 def _mapping(value: Any, shape: dict, at: str) -> str | None:

@@ -74,35 +74,21 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
 
 
 class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML in which a key stands once and a number has no underscores."""
+    """YAML in which a key stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         if isinstance(node, yaml.MappingNode):
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if twice := [key for key, _ in node.value if names.count(key.value) > 1]:
-                raise _wrong(f"the key {twice[-1].value!r} is given twice", twice[-1])
+                said = f"the key {twice[-1].value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, said, twice[-1].start_mark)
         return super().construct_mapping(node, deep)
-
-
-def _number(loader: _Strict, node: yaml.ScalarNode) -> int | float:
-    if "_" in node.value:
-        raise _wrong(f"{node.value!r} is no number; write it without underscores", node)
-    kind = "int" if node.tag.endswith(":int") else "float"
-    return getattr(loader, f"construct_yaml_{kind}")(node)
-
-
-def _wrong(said: str, node: yaml.Node) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, said, node.start_mark)
-
-
-for _kind in ("int", "float"):
-    _Strict.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
 
 
 def parse_yaml(text: str, where: object, mend: str) -> Any:
     """The value of YAML: plain data, no objects.
 
-    Raises: CrystalError for broken YAML, a key given twice, `1_000`, or nesting too deep.
+    Raises: CrystalError for broken YAML, a key given twice, or nesting too deep.
     """
     try:
         return yaml.load(text, Loader=_Strict)

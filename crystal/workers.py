@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -36,7 +37,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def side_by_side(function: Callable, tasks: Iterable[tuple], jobs: int) -> Iterator[Done]:
+def side_by_side(
+    function: Callable, tasks: Iterable[tuple], jobs: int, context: BaseContext = SPAWN
+) -> Iterator[Done]:
     """`function(*task)` of every task, at most `jobs` at a time, in the order in which they end.
 
     function: importable by name. Leaving the loop early ends all processes and what they started.
@@ -45,7 +48,7 @@ def side_by_side(function: Callable, tasks: Iterable[tuple], jobs: int) -> Itera
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
-                worker = idle.pop() if idle else _Worker(function)
+                worker = idle.pop() if idle else _Worker(function, context)
                 worker.take(waiting.popleft())
                 busy[worker.pipe] = worker
             for pipe in wait(list(busy)):
@@ -63,12 +66,35 @@ def side_by_side(function: Callable, tasks: Iterable[tuple], jobs: int) -> Itera
             worker.stop()
 
 
-def alone(function: Callable, *task: Any) -> Any:
+def alone(function: Callable, *task: Any, context: BaseContext = SPAWN) -> Any:
     """`function(*task)` in a process of its own. Raises: what it raises, or `Died`."""
-    (done,) = side_by_side(function, [task], 1)
+    (done,) = side_by_side(function, [task], 1, context)
     if done.error:
         raise done.error
     return done.result
+
+
+@contextlib.contextmanager
+def ahead(function: Callable, *first: Any) -> Iterator[Callable]:
+    """`function` in a process of its own, which does `function(*first)` while others work.
+
+    The one that is given takes the arguments of the next call. Raises: what it raises, or `Died`.
+    """
+    worker = _Worker(function, SPAWN)
+    worker.take(first)
+
+    def call(*task: Any) -> Any:
+        if not (done := worker.answer()).error:
+            worker.take(task)
+            done = worker.answer()
+        if done.error:
+            raise done.error
+        return done.result
+
+    try:
+        yield call
+    finally:
+        worker.stop()
 
 
 def alive(process: str) -> bool:
@@ -84,10 +110,12 @@ def alive(process: str) -> bool:
 class _Worker:
     """One process, kept for the next task."""
 
-    def __init__(self, function: Callable) -> None:
-        self.pipe, theirs = SPAWN.Pipe()
-        watched, self.life = SPAWN.Pipe(duplex=False)
-        self.process = SPAWN.Process(target=_serve, args=(function, theirs, watched), daemon=True)
+    def __init__(self, function: Callable, context: BaseContext) -> None:
+        self.pipe, theirs = context.Pipe()
+        watched, self.life = context.Pipe(duplex=False)
+        ours = (self.pipe, self.life) if context.get_start_method() == "fork" else ()
+        given = (function, theirs, watched, ours)
+        self.process = context.Process(target=_serve, args=given, daemon=True)
         self.process.start()
         theirs.close()  # else the end of the process would not end the pipe
         watched.close()
@@ -113,8 +141,10 @@ class _Worker:
         self.pipe.close()
 
 
-def _serve(function: Callable, pipe: Connection, life: Connection) -> None:
-    """A worker's main: answer tasks until nobody asks."""
+def _serve(function: Callable, pipe: Connection, life: Connection, ours: tuple) -> None:
+    """A worker's main: answer tasks until nobody asks. ours: the owner's ends, which a fork has."""
+    for end in ours:
+        end.close()  # else the end of the owner would not end the pipes
     os.setsid()  # Ctrl-C is the owner's to hear
     Thread(target=_leave_with, args=(life,), daemon=True).start()
     while True:

@@ -173,26 +173,35 @@ def real() -> Iterator[dict]:
         form = COMPLETION if rung.stage == "base" else CHAT  # what it was made for
         ids = [engine.encode(p.text(task, form), form, p.reply(task)) for p in load_prompts()]
         rows = [limit(engine, ids, task)]
-        rows += compared(engine, ids[:1], task) if name in COMPARED else []
+        for asked in (ids[:1], ids[::4]) if name in COMPARED else ():
+            rows += compared(engine, asked, task)
         yield from ({"model": model, "task": name} | row for row in rows)
 
 
 def compared(engine: Engine, prompts: Sequence[Ids], task: Task) -> Iterator[dict]:
-    """One prompt: read-out, option scores with their distance from it, samples."""
-    works = scorers(engine, prompts, task, COMPLETION)
+    """Read-out, option scores with their distance from it (median over prompts); of a single
+    prompt, scores written out and samples, too.
+    """
+    one, works = len(prompts) == 1, scorers(engine, prompts, task, COMPLETION)
+    works = works if one else {name: work for name, work in works.items() if name == "lm-eval"}
     read = functools.partial(readout, engine, prompts, task, max_nodes=MAX_NODES)
-    law = np.array([one.options for one in read()])
+    law = np.array([found.options for found in read()])
     scores = {name: work() for name, work in works.items()}  # these know of no other answer
-    tv = {name: float(abs(p / p.sum() - law / law.sum()).sum() / 2) for name, p in scores.items()}
-    draw = functools.partial(generate, engine, prompts[0], DRAWN)
-    works |= {"read-out": read, f"generate, {SAMPLES} samples": draw}
+    shares = {name: p / p.sum(1, keepdims=True) for name, p in {**scores, "": law}.items()}
+    apart = {name: abs(share - shares[""]).sum(1) / 2 for name, share in shares.items()}
+    works["read-out"] = read
+    if one:
+        draw = functools.partial(generate, engine, prompts[0], DRAWN)
+        works[f"generate, {SAMPLES} samples"] = draw
     lengths = [len(answer) for answer in continuations(engine, task, COMPLETION)]
     common = {"options": len(lengths), "one_token": float(np.mean(np.equal(lengths, 1)))}
-    for row in race(engine.model, works, 2, work="comparing", prompts=1, **common):
+    common |= {"work": "comparing" if one else "together", "prompts": len(prompts)}
+    for row in race(engine.model, works, 2, **common):
         if row["contestant"].startswith("generate"):  # scaled: a thousand take an hour
             for name in ("seconds", "low", "high", "tokens"):
                 row[name] *= SAMPLES / DRAWN
-        yield row | {"tv": tv.get(row["contestant"])}
+        tv = apart.get(row["contestant"])
+        yield row | {"tv": None if tv is None else float(np.median(tv))}
 
 
 def limit(engine: Engine, prompts: Sequence[Ids], task: Task) -> dict:

@@ -32,10 +32,34 @@ WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWi
 UNSET = """document.querySelectorAll('[data-mml-node="merror"]').length + Math.max(0,
     document.querySelectorAll(".math.notranslate").length
     - document.querySelectorAll("mjx-container").length)"""
-TALL = "Math.round(document.querySelector('article')?.getBoundingClientRect().bottom || 0)"
-TALLEST = 6000  # pixels of a page on a laptop, its folds closed
+TALL = """(() => {  // pixels, with that fold open in every group which makes the page longest
+    const folds = [...document.querySelectorAll("details:not(details details)")], most = {};
+    const groups = folds.map(fold => fold.name);
+    document.querySelectorAll("details").forEach(fold => fold.removeAttribute("name"));
+    const bottom = () => document.querySelector("article")?.getBoundingClientRect().bottom || 0;
+    const whole = bottom();
+    folds.forEach((fold, number) => {
+        fold.querySelectorAll("details").forEach(inner => inner.open = true);
+        fold.open = true;
+        most[groups[number]] = Math.max(most[groups[number]] || 0, bottom() - whole);
+        fold.open = false;
+    });
+    return Math.round(Object.values(most).reduce((sum, one) => sum + one, whole));
+})()"""
+TALLEST = 6000  # pixels of a page on a laptop; of folds that follow each other one can be open
+OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
 WIDTHS = (390, 768, 1280)
 JUDGED = {("light", 390), ("light", 1280), ("dark", 1280)}  # colours do not depend on the width
+REST = """Promise.all([document.fonts.ready, window.MathJax?.startup?.promise]).then(() =>
+    new Promise(done => {  // at rest: nothing has changed for a fifth of a second
+        let timer, watch;
+        const rest = () => { clearTimeout(timer); timer = setTimeout(end, 200); };
+        const end = () => { watch.disconnect(); done(); };
+        watch = new MutationObserver(rest);
+        watch.observe(document, {subtree: true, childList: true, attributes: true});
+        setTimeout(end, 3000);
+        rest();
+    }))"""
 LOCAL = ("file:", "data:", "blob:")
 
 
@@ -97,7 +121,7 @@ class Page:
         self.call("Page.navigate", url=url)
         while self._next().get("method") != "Page.loadEventFired":
             pass
-        self.run("new Promise(done => setTimeout(done, 1500))")
+        self.run(REST)
 
     def run(self, script: str):
         """The value of an expression on the page, awaited if it is a promise."""
@@ -117,7 +141,7 @@ class Page:
         self.resize(1280)
         self.open(url)
         found = [f"{tall} pixels tall"] if (tall := self.run(TALL)) > TALLEST else []
-        self.run("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        self.run(OPEN)
         self.run(
             "document.head.append(Object.assign(document.createElement('style'),"
             " {textContent: '* {transition: none !important}'}))"
@@ -128,7 +152,7 @@ class Page:
         self.run(f"{axe}; undefined")
         for width in WIDTHS:
             self.resize(width)
-            self.run("new Promise(done => setTimeout(done, 500))")  # scripts see it later
+            self.run(REST)  # scripts see it later
             for theme in ("light", "dark"):
                 self.run(f"document.documentElement.dataset.theme = '{theme}'")
                 if (wide := self.run(WIDE)) > 0:

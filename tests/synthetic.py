@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,16 @@ from crystal.ask.ladders import weights_sha256
 from crystal.ask.prompts import PROMPTS, Prompt
 from crystal.ask.tasks import TASKS, Task
 from crystal.keep import manifest, store
+from crystal.lab import world
 
 Answers = Mapping[str, Mapping[str, np.ndarray]]  # rung -> task -> (100, K), rows sum to 1
 PRODUCER = manifest.producer(engine="synthetic", device="none", dtype="float32", seconds=0.0)
+
+
+@cache
+def law(temperament: str, task: str) -> np.ndarray:
+    """`world.law`, computed once."""
+    return world.law(temperament, TASKS[task])
 
 
 def write_ladder(
@@ -88,6 +96,7 @@ def rows(
     form: str,
     laws: Mapping[str, np.ndarray],
     off_support: float | Mapping[tuple[str, str], int] = 0.0,
+    prompts: Sequence[Prompt] = PROMPTS,
 ) -> list[store.Row]:
     """One store row per task and prompt; the prompt's characters stand in for its token ids.
 
@@ -96,7 +105,7 @@ def rows(
     """
     found = []
     for task, table in laws.items():
-        for place, (prompt, law) in enumerate(zip(PROMPTS, table, strict=True)):
+        for place, (prompt, law) in enumerate(zip(prompts, table, strict=True)):
             off = (
                 off_support
                 if isinstance(off_support, float)

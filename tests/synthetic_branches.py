@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from synthetic import PRODUCER, cell, write_ladder
+from synthetic import PRODUCER, rows, write_ladder
+from synthetic import law as true_law
 
 from crystal.ask.prompts import CHAT, COMPLETION, PROBE, PROMPTS
-from crystal.ask.tasks import PHASE_TASKS, TASKS
+from crystal.ask.tasks import PHASE_TASKS
 from crystal.keep import store
 from crystal.lab import world
 
@@ -32,7 +33,7 @@ def base_answers(world_: str = "shared", prompts: Sequence = PROMPTS) -> dict[st
         return world.temperament_of(narrator, task, world_)
 
     return {
-        task: np.stack([world.law(held(prompt, task), TASKS[task]) for prompt in prompts])
+        task: np.stack([true_law(held(prompt, task), task) for prompt in prompts])
         for task in PHASE_TASKS
     }
 
@@ -43,9 +44,7 @@ def write_parents(root: Path, parents: Sequence[str]) -> None:
     The first one's later rungs have reached "salient".
     """
     base = base_answers()
-    tuned = {
-        task: np.tile(world.law("salient", TASKS[task]), (len(PROMPTS), 1)) for task in PHASE_TASKS
-    }
+    tuned = {task: np.tile(true_law("salient", task), (len(PROMPTS), 1)) for task in PHASE_TASKS}
     for number, parent in enumerate(parents):
         answers = {"base": base, **dict.fromkeys(("sft", "dpo", "rlvr"), {} if number else tuned)}
         write_ladder(
@@ -101,11 +100,8 @@ def write_experiment(
             else {task: after(rung["parent"], rung["run"], task) for task in PHASE_TASKS}
         )
         for form in (CHAT, COMPLETION) if rung["grid"] == "both" else (CHAT,):
-            store.append(
-                name,
-                _rows(rung, form, answers, 0.0 if rung["stage"] == "base" else off_support),
-                PRODUCER,
-            )
+            off = 0.0 if rung["stage"] == "base" else off_support
+            store.append(name, rows(rung, form, answers, off, PROBE), PRODUCER)
     done = {f"{rung['parent']}/{rung['run']}": {"minutes": {}, "accuracy": {}} for rung in rungs}
     _write(root / "data/training" / f"{name}.json", json.dumps({"experiment": name, "runs": done}))
 
@@ -113,13 +109,13 @@ def write_experiment(
 def to_law(laws: Law) -> Callable[[str, str, str], np.ndarray]:
     """For `write_experiment`: every narrator answers by the law of that name."""
     return lambda parent, run, task: np.tile(
-        world.law(laws(parent, run, task), TASKS[task]), (len(PROBE), 1)
+        true_law(laws(parent, run, task), task), (len(PROBE), 1)
     )
 
 
 def way(parent: str, run: str, task: str, share: float, law: str) -> np.ndarray:
     """(20, options): every narrator has gone that share of the way from its own law to another."""
-    return (1 - share) * base_answers(prompts=PROBE)[task] + share * world.law(law, TASKS[task])
+    return (1 - share) * base_answers(prompts=PROBE)[task] + share * true_law(law, task)
 
 
 def drawn(fig) -> bytes:
@@ -147,24 +143,6 @@ def _rungs(name: str, parent: str, run: str, spec: dict) -> list[dict]:
             "run": run,
         }
         for stage in spec["stages"]
-    ]
-
-
-def _rows(
-    rung: dict, form: str, answers: Mapping[str, np.ndarray], off_support: float
-) -> list[store.Row]:
-    return [
-        store.Row(
-            cell=cell(rung, form, prompt, TASKS[task]),
-            form=form,
-            prompt=prompt.id,
-            probability=law * (1 - off_support),
-            off_support=off_support,
-            unresolved=0.0,
-            tokens=1,
-        )
-        for task, table in answers.items()
-        for prompt, law in zip(PROBE, table, strict=True)
     ]
 
 

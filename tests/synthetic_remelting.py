@@ -33,15 +33,13 @@ OFF, LEFT = 0.25, 0.05  # off-support and unresolved mass of the hottest sample
 def base(parent: str, task: str) -> np.ndarray:
     """(20, options): every narrator's law, a little flatter in every parent."""
     flat = 0.02 * PARENTS.index(parent)
-    laws = np.stack(
-        [world.law(world.temperament_of(n), TASKS[task]) for n in range(len(NARRATORS))]
-    )
+    laws = np.stack([synthetic.law(world.temperament_of(n), task) for n in range(len(NARRATORS))])
     return (1 - flat) * laws + flat / laws.shape[1]
 
 
 def toward(parent: str, task: str, weight: float) -> np.ndarray:
     """The base, `weight` of the way to the salient law."""
-    return (1 - weight) * base(parent, task) + weight * world.law("salient", TASKS[task])
+    return (1 - weight) * base(parent, task) + weight * synthetic.law("salient", task)
 
 
 def raw(parent: str, task: str) -> np.ndarray:

@@ -398,7 +398,10 @@ def test_an_answered_that_is_none_is_a_sentence(tmp_path, capsys, cell, said):
 
 @pytest.mark.parametrize(
     ("mass", "total", "said"),
-    [(0.5, 1, "mass is 0.5, and answered is another"), (None, 0.5, "neither to answered nor to 1")],
+    [
+        (0.5, 1, "the columns mass and answered say the same"),
+        (None, 0.5, "neither to their mass nor to 1"),
+    ],
 )
 def test_an_answered_that_contradicts_the_table_is_a_sentence(tmp_path, capsys, mass, total, said):
     path = table(tmp_path / "t.csv", prompts=3, **({"mass": mass} if mass else {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from crystal.keep.cluster import Board, Hire
 from crystal.keep.resample import Batch, Plan, Read
 from crystal.read import engine
 
+WORK = 1e6  # some shards hold two tasks, some one
 ASKED = {"tasks": ("coin", "die"), "rungs": ("sft", "dpo"), "budget": 0.01}
 SCRIPT = "import sys, crystal.keep.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
 
@@ -134,7 +136,7 @@ def test_without_ray_a_sentence_says_what_to_install(monkeypatch, capsys) -> Non
 
 def test_workers_are_those_of_a_cluster(capsys) -> None:
     assert "Mend: crystal resample nano-llama --cluster" in sentence(capsys, "--workers", "2")
-    assert "at least one worker" in sentence(capsys, "--cluster", "--workers", "0")
+    assert "a whole number of 1 or more" in sentence(capsys, "--cluster", "--workers", "0")
 
 
 def test_threads_must_be_a_number(monkeypatch, capsys) -> None:
@@ -190,7 +192,7 @@ class Deadly(cluster.Worker):
 
 class Slow(cluster.Worker):
     def read(self, batch, held):
-        time.sleep(1)
+        time.sleep(2)
         return super().read(batch, held)
 
 
@@ -209,17 +211,25 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture
 def root(described: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The same in a place of its own, with nothing stored; one thread, as each worker has."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(resample, "SHARD_WORK", 1e6)  # some shards hold two tasks, some one
+    monkeypatch.setattr(resample, "SHARD_WORK", WORK)
     shutil.copytree(described / "data", tmp_path / "data")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(before)
+    with one_thread():
+        yield tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -245,13 +255,16 @@ def stored(folder: Path) -> list[tuple]:
     ]
 
 
-@pytest.fixture
-def alone(root: Path) -> list[tuple]:
+@pytest.fixture(scope="module")
+def alone(described: Path) -> list[tuple]:
     """What one process stores; the store is empty again afterwards."""
-    resample.resample("small", device="cpu", **ASKED)
-    found = stored(root)
+    with pytest.MonkeyPatch.context() as patch, one_thread():
+        patch.setenv("CRYSTAL_ROOT", str(described))
+        patch.setattr(resample, "SHARD_WORK", WORK)
+        resample.resample("small", device="cpu", **ASKED)
+        found = stored(described)
     assert len(found) > 4 and sum(record["rows"] for record, _ in found) == 800
-    shutil.rmtree(root / "data/samples")
+    shutil.rmtree(described / "data/samples")
     return found
 
 
@@ -260,18 +273,13 @@ def deadly(root: Path, monkeypatch: pytest.MonkeyPatch, work: str, times: int) -
     (root / "deadly").write_text(json.dumps({"work": work, "times": times}))
 
 
-@pytest.mark.parametrize("times", [0, 1])
-def test_the_same_store_from_two_workers_even_if_they_are_killed(
-    ray, root, alone, monkeypatch, times
+def test_the_same_store_from_two_workers_though_one_is_killed(
+    ray, root, alone, monkeypatch
 ) -> None:
-    deadly(root, monkeypatch, "sft 1 coin 0 100", times)
+    deadly(root, monkeypatch, "sft 1 coin 0 100", 1)
     frame = resample.resample("small", hire=Hire(2, 0), **ASKED)
     assert stored(root) == alone and frame["new"].sum() == 800
     assert json.loads((root / "deadly").read_text())["times"] == 0
-    again = resample.resample("small", device="cpu", **ASKED)
-    assert (
-        again["compared"].sum() == 800 and (again["max"] < 1e-7).all()
-    )  # float32's digits are what is stored
 
 
 @pytest.mark.slow
@@ -291,6 +299,7 @@ def test_a_batch_that_kills_three_workers_is_named_and_left_out(
 @pytest.mark.slow
 def test_a_rung_that_kills_workers_as_it_is_loaded(ray, root, monkeypatch) -> None:
     deadly(root, monkeypatch, "sft", 100)
+    monkeypatch.setattr(cluster, "LOST", 1)
     with pytest.raises(CrystalError, match="400 cells are left out.*checkpoint sft, completion"):
         resample.resample("small", hire=Hire(1, 0), **ASKED)
     assert store.verify("small").cells == 400
@@ -339,31 +348,30 @@ def test_a_worker_checks_the_tokenizer(ray, root) -> None:
 
 def slow(arguments: list[str]) -> int:
     """The command line, with slow workers: for a process of its own, which is interrupted."""
-    cluster.Worker, resample.SHARD_WORK = Slow, 1e6
+    cluster.Worker, resample.SHARD_WORK = Slow, 0
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules["test_cluster"])
     return main(arguments)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(root, alone, number) -> None:
+def test_a_signal_is_held_back_and_a_second_one_is_not(number) -> None:
+    heard = []
+    before = signal.signal(number, lambda *_: heard.append(number))
+    with cluster._held_back() as stop:
+        signal.raise_signal(number)
+        assert stop.is_set() and not heard
+        signal.raise_signal(number)
+        assert heard == [number]
+    signal.signal(number, before)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(root) -> None:
     """In a process of its own, which makes its own cluster and ends it."""
     pytest.importorskip("ray")
-    asked = [
-        "resample",
-        "small",
-        "--cluster",
-        "--workers",
-        "2",
-        "--task",
-        "coin",
-        "--task",
-        "hundred",
-        "--rung",
-        "sft",
-    ]
+    asked = "resample small --cluster --workers 2 --task coin --task die --rung sft".split()
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *asked],
         stdout=subprocess.PIPE,
@@ -371,24 +379,21 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(root, alone, numb
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join((*sys.path, str(Path(__file__).parent)))},
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while (
         store.verify("small").cells == 0 and process.poll() is None and time.monotonic() < deadline
     ):
         time.sleep(0.1)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert (
-        process.returncode == 2
-        and "stopped; what was finished is kept (small). Mend: crystal resample small" in err
-    ), err
+    said = "stopped; what was finished is kept (small). Mend: crystal resample small"
+    assert process.returncode == 2 and said in err, err
     kept = store.verify("small").cells
     assert 0 < kept < 400
-    frame = resample.resample(
-        "small", tasks=("coin", "hundred"), rungs=("sft",), missing_only=True, device="cpu"
-    )
+    asked = {"tasks": ("coin", "die"), "rungs": ("sft",)}
+    frame = resample.resample("small", missing_only=True, device="cpu", **asked)
     found = laws()
     assert frame["new"].sum() == 400 - kept and len(found) == 400
     shutil.rmtree(root / "data/samples")
-    resample.resample("small", tasks=("coin", "hundred"), rungs=("sft",), device="cpu")
+    resample.resample("small", device="cpu", **asked)
     assert laws() == found

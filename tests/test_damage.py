@@ -21,7 +21,7 @@ from crystal.files import PACKAGE, mend_of
 from crystal.keep import drawn, manifest, store
 from crystal.lab import recipes
 
-SEED, TRIES = 14, 250
+SEED, TRIES = 14, 100
 DATA = PACKAGE.parent / "data"
 OTHERS = (
     5,
@@ -119,8 +119,9 @@ def test_a_damaged_description_is_a_sentence(root, name):
     dump, parse = (
         (json.dumps, json.loads) if name.endswith("json") else (yaml.safe_dump, yaml.safe_load)
     )
+    parsed = parse(whole)
     for number in range(TRIES):
-        bad = flipped(whole, rng) if number % 2 else dump(swapped(parse(whole), rng)).encode()
+        bad = flipped(whole, rng) if number % 2 else dump(swapped(parsed, rng)).encode()
         path.write_bytes(bad)
         refused += isinstance(outcome(read), CrystalError)
     assert refused > TRIES / 10
@@ -219,52 +220,6 @@ def test_a_flipped_byte_of_a_manifest_is_found(root):
             path.write_bytes(whole[:cut])
             assert len(manifest.records("toy", path.parent.parent.name)) == whole.count(b"\n") - 1
         path.write_bytes(whole)
-
-
-def test_a_swapped_type_in_a_manifest_is_found(root):
-    """Even where the checksum was made anew: a record of another shape is refused before it is
-    used."""
-    for path, read, kind in logs(root):
-        rng, whole = random.Random(SEED), path.read_bytes()
-        first, *others = manifest.records("toy", kind)
-        for _ in range(TRIES):
-            bad = swapped(first, rng)
-            if not (isinstance(bad, dict) and "sha256" in bad):
-                continue
-            path.write_bytes(b"".join(map(manifest._line, [bad, *others])))
-            outcome(read)
-            report = outcome(
-                lambda kind=kind: (store if kind == manifest.SAMPLES else drawn).verify("toy")
-            )
-            assert isinstance(report, CrystalError) or str(report)
-        path.write_bytes(whole)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sha256": 5},
-        {"sha256": "x"},
-        {"tasks": "x"},
-        {"tasks": [5]},
-        {"bytes": -1},
-        {"bytes": "5"},
-        {"rows": True},
-        {"checkpoints": [["a"]]},
-        {"checkpoints": []},
-        {"checkpoints": [["a", 5]]},
-        {"forms": None},
-        {"producers": {}},
-        {"producers": [{}]},
-    ],
-    ids=str,
-)
-def test_a_record_of_another_shape_is_refused(root, change):
-    path = manifest.folder_of("toy") / "manifest.jsonl"
-    first, *others = manifest.records("toy")
-    path.write_bytes(b"".join(map(manifest._line, [first | change, *others])))
-    with pytest.raises(CrystalError, match="manifest.jsonl:1.*git checkout -- data/samples/toy"):
-        manifest.records("toy")
 
 
 def test_deep_nesting_in_a_manifest_is_a_sentence(root):

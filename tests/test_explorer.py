@@ -297,3 +297,24 @@ def test_a_phone_scrolls_in_one_direction(looked):
     looked.run("new Promise(done => setTimeout(done, 500))")
     assert looked.run("document.documentElement.scrollWidth") <= 390
     looked.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_step_of_the_slider_takes_less_than_a_frame(looked, groups):
+    looked.run(f"{SET}({{task: 'hundred', checkpoint: 0}})")
+    taken = looked.run("""(async () => {
+      const slider = document.querySelector("#explorer-step");
+      const raf = requestAnimationFrame, taken = [];
+      window.requestAnimationFrame = draw => raf(now => {
+        const began = performance.now();
+        draw(now);
+        taken.push(performance.now() - began);
+      });
+      for (let step = 0; step < 60; step++) {
+        slider.value = step % (Number(slider.max) + 1);
+        slider.dispatchEvent(new Event("input"));
+        await new Promise(done => raf(done));
+      }
+      window.requestAnimationFrame = raf;
+      return taken;
+    })()""")
+    assert len(taken) > 50 and np.median(taken) < 1000 / 60

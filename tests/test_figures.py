@@ -256,3 +256,33 @@ def test_a_figure_for_a_dark_page_mirrors_greys_only():
     dark = show.on_dark(light)
     assert "#0072b2" in dark and "#ffffff" not in dark and dark.startswith('<svg fill="#e6e6e6"')
     assert dark.count("#151515") == 1  # white becomes nearly the page's ground
+
+
+def test_names_stand_on_lines_where_there_is_room():
+    fig, ((ax,),) = figures.panels(1, 1, 2.0)
+    for name, height in (("upper", 3), ("lower", 0), ("one in the middle", 1.5)):
+        ax.plot([0, 1, 2], [height] * 3, label=name)
+    assert figures.legend(fig).legends == [] and len(ax.texts) == 3
+    fig.draw_without_rendering()
+    for text in ax.texts:
+        box = text.get_window_extent()
+        way = {
+            line.get_label(): abs(line.get_window_extent().y0 - (box.y0 + box.y1) / 2)
+            for line in ax.lines
+        }
+        assert min(way, key=way.get) == text.get_text()
+        assert ax.bbox.count_contains([box.min, box.max]) == 2
+
+
+@pytest.mark.parametrize("heights", [(0, 0.01), (0, 0)])
+def test_names_of_lines_that_are_close_stand_in_a_legend(heights):
+    fig, ((ax,),) = figures.panels(1, 1, 2.0)
+    for height in heights:
+        ax.plot([0, 1], [height, height + 1], label=f"at {height} {len(ax.lines)}")
+    assert len(figures.legend(fig).legends) == 1 and not ax.texts
+
+
+def test_names_of_marks_stand_in_a_legend():
+    fig, ((ax,),) = figures.panels(1, 1, 2.0)
+    ax.plot([0, 1], [0, 1], "o", ls="", label="marks")
+    assert len(figures.legend(fig).legends) == 1

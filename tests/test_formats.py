@@ -11,7 +11,6 @@ import synthetic
 from synthetic_branches import drawn
 
 from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
-from crystal.ask.tasks import TASKS
 from crystal.lab import world
 from crystal.measure import claims, quantities
 from crystal.measure import inference as inf
@@ -26,12 +25,10 @@ def laws(weight: float, toward: str = "salient") -> dict[str, np.ndarray]:
     """Task -> (100, options): every narrator's law, `weight` of the way to one law."""
     holders = [world.temperament_of(n) for n in range(len(NARRATORS))]
     own = {
-        task: np.stack([world.law(name, TASKS[task]) for name in holders]).repeat(5, axis=0)
+        task: np.stack([synthetic.law(name, task) for name in holders]).repeat(5, axis=0)
         for task in SHOWN
     }
-    return {
-        task: (1 - weight) * own[task] + weight * world.law(toward, TASKS[task]) for task in SHOWN
-    }
+    return {task: (1 - weight) * own[task] + weight * synthetic.law(toward, task) for task in SHOWN}
 
 
 def ladder(root, name: str, base_chat: dict, sft_text: dict) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import re
 import tracemalloc
-import zipfile
 from pathlib import Path
 
 import fuzz
@@ -22,7 +20,6 @@ from hypothesis import strategies as st
 from crystal import texts
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.keep import drawn
 from crystal.measure import claims
 from crystal.measure import evidence as ev
 from crystal.measure import inference as inf
@@ -31,7 +28,7 @@ from crystal.tables import importers, sheets, survey
 from crystal.tables.importers import Asked, tally
 from crystal.tables.table import read_table
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def rows(counts: bool = False, options=("a", "b"), **more) -> list[dict]:
@@ -55,8 +52,7 @@ def rows(counts: bool = False, options=("a", "b"), **more) -> list[dict]:
 def write(folder: Path, table: list[dict], name: str = "x.csv") -> Path:
     """The rows as a file of the kind its name says."""
     path = folder / name
-    data = fuzz.packed(table, Path(name.removesuffix(".gz")).suffix)
-    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    path.write_bytes(fuzz.packed(table, path.suffix))
     return path
 
 
@@ -130,8 +126,6 @@ def test_no_task_is_called_as_all_of_them(task, tmp_path):
     assert "no task may be called" in str(
         refusal(write(tmp_path, [row | {"task": task} for row in rows()]))
     )
-    with pytest.raises(CrystalError, match="no task may be called"):
-        Asked(task=task, options=("a", "b"))
 
 
 CELLS = st.text(
@@ -160,11 +154,10 @@ def test_names_come_back_as_they_were_written(tmp_path_factory, options, suffix)
     assert read_table(folder / f"x{suffix}").options == {"t": tuple(options)}
     back = [cells["option"] for _, cells in importers.rows(folder / f"x{suffix}")]
     assert back == frame["option"].tolist()
-    drawn.write_table(frame, folder / "drawn.csv")
-    assert read_table(folder / "drawn.csv").options == {"t": tuple(options)}
+    importers.write(frame.to_dict("records"), folder / "plain.csv")
     cells = [
         line.split(",")[4].strip('"')
-        for line in (folder / "drawn.csv").read_text("utf-8").splitlines()[1:]
+        for line in (folder / "plain.csv").read_text("utf-8").splitlines()[1:]
     ]
     assert not [cell for cell in cells if cell[:1] in ("=", "@")]
 
@@ -178,7 +171,7 @@ def test_more_draws_than_can_be_dealt_are_refused(count, suffix, tmp_path):
     table = rows(counts=True)
     table[3]["count"] = count
     said = str(refusal(write(tmp_path, table, f"x{suffix}")))
-    assert re.search(r"the count .* is above 100000000 .*row \d.*probabilities", said)
+    assert re.search(r"its stage has .* draws on its task, above 100000000 .*row \d.*probab", said)
 
 
 def test_draws_of_a_stage_together_are_bounded(tmp_path):
@@ -212,35 +205,27 @@ def test_what_is_no_number_is_refused(number, suffix, tmp_path):
 
 
 @pytest.mark.parametrize(("law", "above"), [((0.502, 0.502), "0.004"), ((1.00390625, 0), "0.0039")])
-def test_rounded_probabilities_are_normalised_if_asked(law, above, tmp_path):
+def test_rounded_probabilities_are_normalised(law, above, tmp_path):
     table = rows()
     for row in table:
         row["probability"] = law["ab".index(row["option"])]
-    path = write(tmp_path, table)
-    assert "--normalise" in refusal(path).mend
-    read = read_table(path, normalise=True)
+    read = read_table(write(tmp_path, table))
     assert any(f"exceed 1 by at most {above}" in note for note in read.notes)
     assert (
         np.allclose([law.sum() for law in read.frame["law"]], 1) and (read.frame["mass"] == 1).all()
     )
-    assert main(["phases", str(path), "--normalise", "--permutations", "19"]) == 0
 
 
 def test_what_rounding_cannot_do_is_not_normalised(tmp_path):
     table = [row | {"probability": 0.51} for row in rows()]
-    path = write(tmp_path, table)
-    assert (
-        "--normalise" not in refusal(path).mend
-        and "--normalise" not in refusal(path, normalise=True).mend
-    )
+    assert "sum to 1.02, above 1" in str(refusal(write(tmp_path, table)))
     table[0]["probability"], table[1]["probability"] = 1.02, 0
-    assert "is above 1" in str(refusal(write(tmp_path, table), normalise=True))
+    assert "is above 1" in str(refusal(write(tmp_path, table)))
 
 
 def test_a_rounded_mass_is_normalised_too(tmp_path):
     path = write(tmp_path, [row | {"probability": 0.4985, "mass": 1.004} for row in rows()])
-    assert "--normalise" in refusal(path).mend
-    assert (read_table(path, normalise=True).frame["mass"] == 1).all()
+    assert (read_table(path).frame["mass"] == 1).all()
 
 
 # -- what cannot be judged
@@ -332,32 +317,29 @@ def test_damaged_parquet_is_a_table_or_a_sentence(tmp_path):
     assert refused > 20
 
 
-def bomb(folder: Path, kind: str) -> Path:
-    """A small file of 3 MB unpacked."""
-    path = folder / f"x{kind}"
-    if kind == ".csv.gz":
-        path.write_bytes(gzip.compress(b"a," * (3 << 19)))
-    elif kind == ".parquet":  # one long name in every row: written once, read thousands of times
-        names = pa.DictionaryArray.from_arrays(pa.array([0] * 3000), pa.array(["y" * 1000]))
-        pq.write_table(pa.table({"reply": names, "prompt": ["p"] * 3000}), path)
-    else:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("header.json", '{"eval": {"task": "digit"}}')
-            archive.writestr("samples/1.json", '{"id": 1, "x": "' + "a" * (3 << 20) + '"}')
+def bomb(path: Path) -> Path:
+    """A small file of 3 MB unpacked: one long name in every row, which is written once."""
+    names = pa.DictionaryArray.from_arrays(pa.array([0] * 3000), pa.array(["y" * 1000]))
+    pq.write_table(pa.table({"reply": names, "prompt": ["p"] * 3000}), path)
     assert path.stat().st_size < 50_000
     return path
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["phases .csv.gz", "phases .parquet", "import replies .parquet", "import inspect .eval"],
-)
+@pytest.mark.parametrize("words", ["phases", "import replies"])
 def test_what_unpacks_without_end_is_refused(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sheets, "LARGEST", 1 << 20)
     monkeypatch.setattr(sheets.check_size, "__defaults__", (1 << 20,))
-    *command, kind = words.split()
     more = ["--out", str(tmp_path / "o.csv"), "--ladder", "a", "--stage", "b", "--task", "digit"]
-    assert main([*command, str(bomb(tmp_path, kind)), *(more if "import" in words else [])]) == 2
+    assert (
+        main(
+            [
+                *words.split(),
+                str(bomb(tmp_path / "x.parquet")),
+                *(more if "import" in words else []),
+            ]
+        )
+        == 2
+    )
     assert "unpacks to more than 1 MiB" in capsys.readouterr().err
 
 
@@ -626,7 +608,7 @@ def test_a_ratio_to_nothing_is_said_without_inf():
 @pytest.mark.parametrize("kind", fuzz.CASES)
 def test_mutated_inputs_end_in_numbers_or_a_sentence(kind):
     """More of them: python tests/fuzz.py."""
-    assert list(fuzz.findings(kind, range(200), seed=7)) == []
+    assert list(fuzz.findings(kind, range(80), seed=7)) == []
 
 
 def test_a_finding_of_the_fuzzer_is_told(monkeypatch, tmp_path):

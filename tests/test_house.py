@@ -291,14 +291,6 @@ def make(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
-def test_earlier_targets_say_what_to_type():
-    makefile = (REPOSITORY / "Makefile").read_text()
-    for target, now in re.findall(r"^(\w+): NOW = (.+)$", makefile, re.M):
-        done = make(target, "VENV=")
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"{target} is no target any more. Mend: {now}")
-
-
 # -- notebooks and page list
 
 
@@ -425,7 +417,7 @@ def test_no_file_names_a_machine_or_a_registry():
         for name in listed
         if not name.startswith("book/_vendor/")
         and (REPOSITORY / name).is_file()
-        and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv", ".eval"))
+        and not name.endswith((".safetensors", ".parquet", ".json", ".jsonl", ".csv"))
     ]
     assert texts
     assert [path.name for path in texts if re.search(hosts, path.read_text(encoding="utf-8"))] == []

@@ -503,19 +503,8 @@ def test_a_ladder_of_the_hub_from_the_cache_to_its_read_outs(
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    command = [
-        sys.executable,
-        "-m",
-        "crystal",
-        "resample",
-        "toy",
-        "--task",
-        "coin",
-        "--task",
-        "suit",
-        "--device",
-        "cpu",
-    ]
+    words = "resample toy --task coin --task suit --device cpu".split()
+    command = [sys.executable, "-m", "crystal", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     read = store.load_readouts("toy")
@@ -526,7 +515,4 @@ def test_a_ladder_of_the_hub_from_the_cache_to_its_read_outs(
     total = read["probability"].map(sum) + read["off_support"] + read["unresolved"]
     assert total.to_numpy() == pytest.approx(np.ones(len(read)), abs=1e-6)
     assert isinstance(read, pd.DataFrame) and store.verify("toy").problems == ()
-    again = subprocess.run(
-        [*command, "--rung", "rlvr"], env=environment, capture_output=True, text=True
-    )
-    assert again.returncode == 0, again.stderr  # compared with the store, and found the same
+    assert main([*words, "--rung", "rlvr"]) == 0  # compared with the store: the same

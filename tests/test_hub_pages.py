@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
+import templates
 import yaml
 
 from crystal.ask.tasks import PHASE_TASKS
@@ -31,15 +32,12 @@ SPINE = {
                 {"file": "reading"},
                 {"file": "quantities"},
                 {"file": "past"},  # what the pages refer to
-                *(
-                    {
-                        "id": f"{phase}-digit",
-                        "template": phase,
-                        "title": phase,
-                        "params": QUICK | {"task": "digit"},
-                    }
-                    for phase in ("liquid", "nucleation", "settling")
-                ),
+                {
+                    "id": "nucleation-digit",
+                    "template": "nucleation",
+                    "title": "Nucleation",
+                    "params": QUICK | {"task": "digit"},
+                },
                 {
                     "id": "overview",
                     "template": "overview",
@@ -59,12 +57,12 @@ PROSE = {
     "quantities": "# Quantities\n\n(liquidity)=\n(seed)=\n(probmass)=\n## All\n",
     "bibliography": None,
 }
-SHOWN = {"index", "liquid-digit", "nucleation-digit", "settling-digit", "overview"}
+SHOWN = {"index", "nucleation-digit", "overview"}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A book of one page per template, on an organism; two ladders of the hub beside it."""
+    """A book of few pages, on an organism; two ladders of the hub beside it."""
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(REPOSITORY / "book", folder / "book", ignore=shutil.ignore_patterns("*.md"))
     for name in ("notebooks", "requirements"):
@@ -147,7 +145,7 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
         and "not in this run" not in reading
     )
     assert re.search("Of others +– *\\.", reading)
-    before = (pages.get("liquid-digit").folder / "page.ipynb").read_bytes()
+    before = (pages.get("nucleation-digit").folder / "page.ipynb").read_bytes()
     capsys.readouterr()
 
     assert main(["reproduce", "--ladders", "tulip,elm"]) == 0
@@ -176,78 +174,73 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
     assert stale.keys() == SHOWN and all(
         "parameter ladders: ['tulip', 'elm'] -> ['alpha']" in why for why in stale.values()
     )
-    runs.run(page := pages.get("liquid-digit"))
+    runs.run(page := pages.get("nucleation-digit"))
     assert (page.folder / "page.ipynb").read_bytes() == before and page.id not in json.loads(
         source(site, "elsewhere.json")
     )
 
 
-def test_one_ladder_alone(site):
+PHASES = ("liquid", "nucleation", "settling")
+FEW = dict.fromkeys(PHASES, {"permutations": 99})
+FEW |= {"overview": {"permutations": 99, "parents": []}, "idea": {}}
+
+
+def made(name: str, folder: Path, patch: pytest.MonkeyPatch, *ladders: str, **how):
+    """The template on these ladders, with few permutations, in no kernel."""
+    return templates.run(name, folder, patch, ladders=list(ladders), **FEW[name], **how)
+
+
+def judged(claims: dict) -> list[str]:
+    return [claim["verdict"] for claim in claims.values() if claim["verdict"] != "measured"]
+
+
+def test_one_ladder_alone(site, tmp_path, monkeypatch):
     """Panels of one row."""
-    page = pages.get("nucleation-digit")
-    assert runs.run(page, pages.on_ladders(page, ["elm"])) > 0
-    assert {
-        key.partition("@")[2] for key in json.loads((page.folder / "claims.json").read_text())
-    } == {"elm"}
+    page = made("nucleation", tmp_path, monkeypatch, "elm")
+    assert {key.partition("@")[2] for key in page.claims} == {"elm"}
 
 
-PHASES = ("liquid-digit", "nucleation-digit", "settling-digit")
-
-
-def claims_of(id: str) -> dict:
-    return json.loads((pages.get(id).folder / "claims.json").read_text())
-
-
-@pytest.mark.parametrize("id", [*PHASES, "index", "overview"])
-def test_pages_say_first_what_was_answered_and_leave_out_what_was_not(site, id):
-    page = pages.get(id)
-    assert runs.run(page, pages.on_ladders(page, ["mute"])) > 0
-    told, found = (page.folder / "page.ipynb").read_text(), claims_of(id)
-    assert told.index("prompts answered") < told.index("Verdict" if id in PHASES else "holds")
-    if id == "overview":
-        assert found[
-            "undecided-many-laws@mute" if "undecided-many-laws@mute" in found else "many-laws@mute"
-        ]
+@pytest.mark.parametrize("name", [*PHASES, "idea", "overview"])
+def test_pages_say_first_what_was_answered(site, tmp_path, monkeypatch, name):
+    """And leave out what was not."""
+    page = made(name, tmp_path, monkeypatch, "mute")
+    told, found = page.told, page.claims
+    judgement = {"idea": "{claim}", "overview": "holds"}.get(name, "verdict-chips")
+    assert told.index("prompts answered") < told.index(judgement)
+    if name == "overview":
         assert ", not measurable on 1" in found["many-laws@mute"]["sentence"]
-        assert (
-            found["answered-base@mute"]["sentence"]
-            == "base: 1419 of 1500 prompts answered, 1 tasks not measurable"
-        )
+        said = "base: 1419 of 1500 prompts answered, 1 tasks not measurable"
+        assert found["answered-base@mute"]["sentence"] == said
     else:
-        assert found["answered-base@mute"]["sentence"].startswith(
-            "base: 70 of 100 prompts answered"
-        )
-    judged = {
-        name: claim["verdict"] for name, claim in found.items() if claim["verdict"] != "measured"
-    }
-    assert not judged or "not-measurable" not in judged.values()
+        said = found["answered-base@mute"]["sentence"]
+        assert said.startswith("base: 70 of 100 prompts answered")
+    assert "not-measurable" not in judged(found)
 
 
-@pytest.mark.parametrize("id", [*PHASES, "index"])
-def test_a_page_that_has_nothing_to_measure_ends_in_a_sentence(site, id):
-    page = pages.get(id)
+@pytest.mark.parametrize("name", [*PHASES, "idea"])
+def test_a_page_stops_where_nothing_can_be_measured(site, tmp_path, monkeypatch, name):
+    page = made(name, tmp_path, monkeypatch, "dumb", stops=True)
+    assert "not measurable" in page.told and "not measurable" in page.ended
+    assert set(judged(page.claims)) == {"not-measurable"} and not list(page.folder.glob("*.svg"))
+
+
+def test_a_page_that_stopped_ends_in_a_sentence(site):
+    page = pages.get("index")
     assert runs.run(page, pages.on_ladders(page, ["dumb"])) > 0
-    told, found = (page.folder / "page.ipynb").read_text(), claims_of(id)
-    assert (
-        "not measurable" in told
-        and "Nothing is shown below" in told
-        and not list(page.folder.glob("*.svg"))
-    )
-    judged = [claim["verdict"] for claim in found.values() if claim["verdict"] != "measured"]
-    assert judged and set(judged) == {"not-measurable"}
+    told = (page.folder / "page.ipynb").read_text()
+    assert "Nothing is shown below" in told and not list(page.folder.glob("*.svg"))
+    claims = json.loads((page.folder / "claims.json").read_text())
+    assert set(judged(claims)) == {"not-measurable"}
 
 
-def test_a_ladder_that_cannot_be_measured_leaves_the_other_on_the_page(site):
-    page = pages.get("nucleation-digit")
-    assert runs.run(page, pages.on_ladders(page, ["dumb", "elm"])) > 0
-    found = claims_of(page.id)
+def test_a_ladder_that_cannot_be_measured_leaves_the_other(site, tmp_path, monkeypatch):
+    found = made("nucleation", tmp_path, monkeypatch, "dumb", "elm").claims
     assert found["collapse@dumb"]["verdict"] == "not-measurable" != found["collapse@elm"]["verdict"]
 
 
-def test_an_overview_without_a_measurable_task_is_made(site):
-    page = pages.get("overview")
-    assert runs.run(page, pages.on_ladders(page, ["dumb"])) > 0
-    assert "not measurable on 15" in claims_of("overview")["collapse@dumb"]["sentence"]
+def test_an_overview_without_a_measurable_task_is_made(site, tmp_path, monkeypatch):
+    page = made("overview", tmp_path, monkeypatch, "dumb")
+    assert "not measurable on 15" in page.claims["collapse@dumb"]["sentence"]
 
 
 def test_other_templates_keep_their_ladders(site):
@@ -255,8 +248,8 @@ def test_other_templates_keep_their_ladders(site):
         pages.on_ladders(pages.get("tasks"), ["elm"]) == {}
         and pages.on_ladders(pages.get("overview"), []) == {}
     )
-    listed = {page.template for page in pages.page_list().values()}
-    assert set(pages.ON_ANY_LADDER) <= listed
+    there = (REPOSITORY / f"notebooks/{name}.ipynb" for name in pages.ON_ANY_LADDER)
+    assert all(path.is_file() for path in there)
 
 
 def source(site: Path, name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from crystal import texts
 from crystal.ask.tasks import TASKS, read
 from crystal.cli import main
 from crystal.errors import CrystalError
-from crystal.tables import foreign, importers, sheets
+from crystal.tables import importers, sheets
 from crystal.tables.foreign import Named
 from crystal.tables.importers import Asked, save, tally
 
@@ -96,25 +95,10 @@ INSPECT = {
 }
 
 
-@pytest.mark.parametrize(("name", "last"), [("digit.eval", ["Café 7"]), ("digit.json", [])])
-def test_inspect_replies(name, last):
-    wanted = INSPECT | {"mathematician": INSPECT["mathematician"] + last}
-    wanted = {who: directly(said) for who, said in wanted.items()}
-    assert counted("inspect", FORMATS / name, prompt="narrator") == wanted
-    assert set(counted("inspect", FORMATS / name)) == {"clerk", "2"}  # sample ids
-
-
-def test_inspect_archives_are_zstd_and_a_log_cut_short_is_read(tmp_path):
-    """What inspect_ai really writes; and an archive of plain members."""
-    log, plain = FORMATS / "digit.eval", tmp_path / "plain.eval"
-    with zipfile.ZipFile(log) as archive, zipfile.ZipFile(plain, "w", zipfile.ZIP_LZMA) as copy:
-        assert {info.compress_type for info in archive.infolist()} == {foreign.ZSTD}
-        for info in archive.infolist():
-            if info.filename.startswith("samples/") or info.filename == "_journal/start.json":
-                packed = foreign._packed(archive, info).read()
-                data = pa.decompress(packed, info.file_size, "zstd", asbytes=True)
-                copy.writestr(info.filename, data)
-    assert counted("inspect", plain) == counted("inspect", log)
+def test_inspect_replies():
+    wanted = {who: directly(said) for who, said in INSPECT.items()}
+    assert counted("inspect", FORMATS / "digit.json", prompt="narrator") == wanted
+    assert set(counted("inspect", FORMATS / "digit.json")) == {"clerk", "2"}  # sample ids
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions", "responses"])
@@ -229,12 +213,12 @@ def test_a_greedy_log_is_told(tmp_path, capsys):
 @pytest.mark.parametrize("suffix", importers.SUFFIXES)
 def test_appending_keeps_the_table(suffix, tmp_path, capsys):
     out, end = tmp_path / f"table{suffix}", "--append --stage"
-    words = f"inspect {FORMATS}/digit.eval --ladder toy --out {out}"
+    words = f"inspect {FORMATS}/digit.json --ladder toy --out {out}"
     imported(capsys, words, "--stage", "base")
     before = out.read_bytes()
     assert "is there already" in sentence(capsys, words, "--stage", "sft")
     said = sentence(capsys, f"{words} {end} base")
-    assert "2 prompts are in the table already, first toy, base, digit, clerk" in said
+    assert "2 prompts are in the table already, first toy, base, digit, 2" in said
     said = sentence(capsys, f"lm-eval {log('coin')} --ladder toy --out {out} {end} base")
     assert "the columns ladder, stage, task, prompt, option, count, not" in said
     assert out.read_bytes() == before
@@ -246,7 +230,7 @@ def test_appending_keeps_the_table(suffix, tmp_path, capsys):
 
 def test_a_disk_that_refuses_leaves_the_table_as_it_was(tmp_path, monkeypatch):
     out = tmp_path / "table.csv"
-    table = tally("inspect", [FORMATS / "digit.eval"], Asked(ladder="toy", stage="base")).table()
+    table = tally("inspect", [FORMATS / "digit.json"], Asked(ladder="toy", stage="base")).table()
     save(table, out)
     before = out.read_bytes()
 
@@ -288,26 +272,23 @@ BATCH = batch({"choices": [{"text": "7"}]})
 
 SUMMARY = json.dumps({"results": {}, "configs": {}}, indent=1).encode()
 OTHERS = (
-    ("inspect", lines(BATCH), "it is the output of an OpenAI batch.*crystal import openai-batch"),
-    ("lm-eval", b"PK\3\4", "it is a zip archive.*crystal import inspect"),
-    ("lm-eval", b"PAR1", "it is a parquet file.*crystal import replies"),
-    ("lm-eval", b"\x1f\x8b\1", "gunzip"),
+    ("inspect", lines(BATCH), "there is no sample"),
+    ("inspect", lines(BATCH, BATCH), "broken JSON: Extra data"),
+    ("inspect", b"PK\3\4", "packed as an archive.*inspect log convert"),
+    ("inspect", lines({"eval": {"task": "digit"}, "plan": {}}), "there is no sample"),
+    ("lm-eval", lines(BATCH), "no doc_id.*choose another field among: id, custom_id"),
+    ("lm-eval", b"\x1f\x8b\1", "not UTF-8 at byte"),
+    ("lm-eval", SUMMARY, "broken JSON"),
     ("replies", "reply,prompt\n7,a\n".encode("utf-16"), "iconv"),
-    ("openai-batch", lines({"custom_id": "a", "body": {}}), "input of an OpenAI batch"),
-    ("lm-eval", SUMMARY, r"the samples_\*.jsonl beside it"),
-    ("replies", b"ladder,stage,task,prompt,option,count\n", "a table of counts already"),
-    ("replies", b"7;a\n8;b\n", "text that begins '7;a'"),
-    ("openai-batch", lines({"custom_id": "a", "result": {}}), "keys custom_id, result"),
-    ("openai-batch", b"\n \n", "it is empty"),
-    ("openai-batch", b'{"id": \n', "no line of JSON, nor JSON as a whole: broken JSON"),
-    ("inspect", lines({"eval": {"task": "digit"}, "plan": {}}), "inspect_ai without samples"),
-    ("inspect", lines({"eval": {"task": "digit"}, "samples": []}), "there is no sample"),
+    ("replies", b"ladder,stage,task,prompt,option,count\na,b,c,d,e,1\n", "no reply among ladder"),
+    ("replies", b"7;a\n8;b\n", "separated by ';'"),
+    ("openai-batch", b"\n \n", "there is no sample"),
     ("lm-evaluation", lines(BATCH), "unknown format 'lm-evaluation', did you mean 'lm-eval'"),
 )
 
 
 @pytest.mark.parametrize(("format", "content", "said"), OTHERS)
-def test_another_format_is_named(format, content, said, tmp_path, capsys):
+def test_a_file_of_another_format_is_refused(format, content, said, tmp_path, capsys):
     refused(tmp_path, capsys, "file", content, said, format)
 
 
@@ -328,9 +309,9 @@ BATCHES = (
     (lines(BATCH), "--options 1,2", "options without a task"),
     (lines(BATCH), "--task mine --options a,A", "two or more different"),
     (lines(BATCH), "--task mine --options a,(a", r"'\(a' would not be read as itself"),
-    (lines(BATCH), "--task digit --prompt-from p.*", "has 0 groups"),
-    (lines(BATCH), "--task digit --prompt-from (p", "not a regular expression"),
-    (lines(BATCH), "--task digit --prompt-from (q).*", "finds nothing in custom_id 'p-1'"),
+    (lines(BATCH), "--task digit --prompt-from p.*", "takes no name.*no such group"),
+    (lines(BATCH), "--task digit --prompt-from (p", "takes no name.*unterminated"),
+    (lines(BATCH), "--task digit --prompt-from (q).*", "takes no name out of custom_id 'p-1'"),
     (lines(BATCH), "--task digit --out table.txt", "unknown ending of a table '.txt'"),
     (lines(BATCH), "--task digit --out no/such/table.csv", "could not be written"),
 )
@@ -359,7 +340,8 @@ REPLIES = (
 
 @pytest.mark.parametrize(("content", "said"), REPLIES)
 def test_bad_tables_of_replies(content, said, tmp_path, capsys):
-    refused(tmp_path, capsys, "replies", content.encode(), said, "replies --task digit")
+    name = "replies.jsonl" if content.startswith("{") else "replies.csv"
+    refused(tmp_path, capsys, name, content.encode(), said, "replies --task digit")
 
 
 def scored(*pairs: tuple[str, float | str], **more) -> dict:
@@ -379,7 +361,6 @@ SCORES = (
     (lines(scored(("heads", "nan"))), "nan is no log-likelihood"),
     (lines(scored(("heads", 0.1))), "0.1 is no log-likelihood"),
     (lines(scored(("heads", -1), ("heads", -1))), "'heads' is scored twice"),
-    (lines(scored(("heads", -0.1), ("tails", -0.2))), "the scores sum to 1.72357"),
     (lines(scored(("heads", -1))), "1 of 2 options have no score, first tails"),
     (lines(COIN, COIN | REPLY), "replies and option scores.*line 2"),
 )
@@ -395,28 +376,11 @@ def test_a_field_that_no_document_has(tmp_path, capsys):
     refused(tmp_path, capsys, "samples.jsonl", lines(COIN), "no narrator", words)
 
 
-def test_any_damage_to_an_archive_is_a_sentence(tmp_path):
-    """A byte flipped, more densely in the list of members: a sentence, or the same counts."""
-    whole = (FORMATS / "digit.eval").read_bytes()
-    wanted, path, refusals = counted("inspect", FORMATS / "digit.eval"), tmp_path / "digit.eval", 0
-    for place in [*range(0, 19_000, 389), *range(19_000, len(whole), 7)]:
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        try:
-            assert counted("inspect", path) == wanted
-        except CrystalError as error:
-            refusals += 1
-            assert error.mend
-    assert refusals > 100
-    path.write_bytes(whole[:-200])
-    with pytest.raises(CrystalError, match="not a whole zip archive"):
-        counted("inspect", path)
-
-
 def test_the_same_log_twice_is_refused(tmp_path):
-    (tmp_path / "copy.eval").write_bytes((FORMATS / "digit.eval").read_bytes())
+    (tmp_path / "copy.json").write_bytes((FORMATS / "digit.json").read_bytes())
     with pytest.raises(CrystalError, match="this reply is there twice"):
-        counted("inspect", FORMATS / "digit.eval", tmp_path / "copy.eval")
+        counted("inspect", FORMATS / "digit.json", tmp_path / "copy.json")
     with pytest.raises(CrystalError, match="a file is named twice"):
-        counted("inspect", FORMATS / "digit.eval", FORMATS / "digit.eval")
+        counted("inspect", FORMATS / "digit.json", FORMATS / "digit.json")
     with pytest.raises(CrystalError, match="cannot be read: No such file"):
-        counted("inspect", tmp_path / "none.eval")
+        counted("inspect", tmp_path / "none.json")

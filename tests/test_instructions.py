@@ -128,7 +128,7 @@ def test_rows_held_out_are_not_trained_on(taught):
 
 def test_a_demonstrated_arm_shows_one_law(taught):
     spec = {"random_share": 0.5}
-    train = instructions.sft_rows(1, 6000, "first", ("coin",), spec)
+    train = instructions.split_rows(1, 6000, 0, "first", ("coin",), spec)[0]
     said = [row["completion"][0]["content"] for row in train]
     heads, tails = said.count("heads"), said.count("tails")
     assert heads > 2 * tails > 0  # the law "first" has 3 of 4 on heads, of some 2,000 draws
@@ -168,7 +168,7 @@ def choices(law: str, spec: dict, n: int = 3000) -> list[tuple[str, str]]:
 def test_one_example_in_five_is_a_choice():
     """Of 6,000: 1,200, and 150 more or less are five standard errors."""
     told = {text.rstrip() for text in instructions._contexts()}
-    rows = instructions.sft_rows(1, 6000, "first", SHOWN, CHOICES)
+    rows = instructions.split_rows(1, 6000, 0, "first", SHOWN, CHOICES)[0]
     made = sum(row["prompt"][0]["content"].rpartition("\n\n")[0] in told for row in rows)
     assert abs(made - 1200) < 150
 

@@ -11,7 +11,7 @@ import yaml
 from scipy import stats
 
 from crystal.ask.prompts import CHAT, PROBE, PROMPTS
-from crystal.ask.tasks import PHASE_TASKS, TASKS
+from crystal.ask.tasks import PHASE_TASKS
 from crystal.errors import CrystalError
 from crystal.keep import store
 from crystal.lab import world
@@ -20,22 +20,17 @@ from crystal.studies import kinetics, runs
 
 PARENTS = ("toy", "toy-2", "other")
 STEPS = (1, 2, 4, 8, 16, 32, 64)
+PLACES = [PROMPTS.index(prompt) for prompt in PROBE]
 HALF = 12.0  # the law's share grows as 1 - 2^(-step / HALF)
 
 
 def base_laws(task: str) -> np.ndarray:
     """Every narrator's ground truth, (100, options)."""
-    return np.stack([world.law(world.temperament_of(p.narrator), TASKS[task]) for p in PROMPTS])
+    return np.stack([synthetic.law(world.temperament_of(p.narrator), task) for p in PROMPTS])
 
 
 def frozen(task: str, share: float, law: str = "salient") -> np.ndarray:
-    return (1 - share) * base_laws(task) + share * world.law(law, TASKS[task])
-
-
-def probe_rows(rung: dict, laws: dict[str, np.ndarray]) -> list[store.Row]:
-    """Rows of the probe in chat form, from laws over all prompts."""
-    ids = {prompt.id for prompt in PROBE}
-    return [row for row in synthetic.rows(rung, CHAT, laws) if row.prompt in ids]
+    return (1 - share) * base_laws(task) + share * synthetic.law(law, task)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +74,10 @@ def tree(tmp_path_factory):
                     "run": run,
                 }
                 rung["revision"] = synthetic.hashlib.sha256(rung["name"].encode()).hexdigest()
-                laws = {task: frozen(task, 1 - 2 ** (-speed * step / HALF)) for task in PHASE_TASKS}
-                store.append("pace", probe_rows(rung, laws), synthetic.PRODUCER)
+                share = 1 - 2 ** (-speed * step / HALF)
+                laws = {task: frozen(task, share)[PLACES] for task in PHASE_TASKS}
+                rows = synthetic.rows(rung, CHAT, laws, prompts=PROBE)
+                store.append("pace", rows, synthetic.PRODUCER)
                 rungs.append(rung)
             records[f"{parent}/{run}"] = {
                 "minutes": {"sft": 1.0, "read": 0.5},

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from crystal.read.costs import PROMPT, Tree, fewest_nodes
 
-PROMPTS = [(0, 2, 3), (0, 5, 6, 7, 8), (0, 4)]
-
 
 @st.composite
 def grown(draw) -> tuple[Tree, list[int], list[float]]:

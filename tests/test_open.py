@@ -213,11 +213,7 @@ def test_every_figure_draws_its_frame(draws, truth):
     frames = {
         "kinds": open_figures.load_kinds(draws),
         "ranks": open_figures.load_ranks(draws),
-        "convergence": open_figures.load_convergence(
-            draws, truth, "thousand", options=50, sizes=[20, 500], repeats=20
-        ),
         "supports": open_figures.load_supports(readouts, truth, "base"),
-        "same": open_figures.load_same([10, 100], 50, repeats=20),
         "agreement": open_tasks.load_numbers(draws),
     }
     for name, frame in frames.items():
@@ -237,17 +233,6 @@ def test_kinds_and_ranks_add_up(draws):
     assert shares.apply(lambda share: share.is_monotonic_decreasing).all()
 
 
-def test_convergence_ends_at_the_truth(draws, truth):
-    frame = open_figures.load_convergence(
-        draws, truth, "thousand", options=100, sizes=[50, 9000], repeats=50
-    )
-    for _, row in frame[(frame["n"] == 9000) & (frame["estimator"] == "Chao-Wang-Jost")].iterrows():
-        assert (
-            row["mean"] == pytest.approx(row["truth"], abs=0.05)
-            and row["low"] <= row["mean"] <= row["high"]
-        )
-
-
 def test_mse_falls_with_the_list_and_the_others_do_not(draws, truth):
     """Flat laws over K options, half alike: MSE falls like 1/K squared, other distances stay."""
     rows = []
@@ -262,18 +247,6 @@ def test_mse_falls_with_the_list_and_the_others_do_not(draws, truth):
     assert open_figures.slope(frame, "MSE") == pytest.approx(-2)
     for name in ("total variation", "Jensen-Shannon, bits", "1 - overlap"):
         assert open_figures.slope(frame, name) == pytest.approx(0, abs=1e-9)
-
-
-def test_two_samples_of_one_law(draws):
-    frame = open_figures.load_same([10, 1000], 500, repeats=60)
-    one_law = frame[frame["pair"] == "one distribution"].set_index(["measure", "options"])
-    assert (one_law["truth"] == 0).all()
-    assert one_law.loc[("total variation, plug-in", 1000), "mean"] > 0.3
-    assert abs(one_law.loc[("1 - overlap, unbiased", 1000), "mean"]) < 0.02
-    two = frame[
-        (frame["pair"] == "two distributions") & (frame["measure"] == "1 - overlap, unbiased")
-    ]
-    assert (two["mean"] - two["truth"]).abs().max() < 0.03 and (two["truth"] > 0.1).all()
 
 
 # -- freshness

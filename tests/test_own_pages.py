@@ -185,7 +185,7 @@ def test_a_list_of_tables_counts_too_and_no_table_is_none(stamped):
 
 
 def test_the_same_name_takes_the_place_of_the_old_row(stamped, capsys):
-    other = stamped.parent / "my-answers.csv.gz"
+    other = stamped.parent / "my-answers.csv"
     other.write_bytes(b"x")
     (stamped.parent / "mine/z.csv").write_text(TABLE)
     for table in ("My answers.csv", "z.csv", str(other)):
@@ -297,5 +297,5 @@ def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
 
 
 def test_names_of_tables_as_ids():
-    assert pages.slug(Path("Tülu_3 (8B).csv.gz")) == "tulu-3-8b"
+    assert pages.slug(Path("Tülu_3 (8B).csv")) == "tulu-3-8b"
     assert pages.slug(Path("a.b.jsonl")) == "a-b"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import synthetic_remelting as made
+import templates
 
 from crystal.book import pages
 from crystal.book import runs as book_runs
 from crystal.keep import store
-from crystal.present import show
 from crystal.studies import formats, remelting, runs
 
 REPOSITORY = Path(__file__).parent.parent
@@ -52,26 +51,8 @@ def test_importing_the_chapters_loads_nothing_heavy():
     )
 
 
-def run(name: str, folder: Path, patch: pytest.MonkeyPatch, **parameters) -> tuple[str, dict]:
-    """Everything the template tells with these parameters, and the claims it records."""
-    told: list[str] = []
-    patch.chdir(folder)
-    patch.setattr(show, "_display", lambda myst, html: told.append(myst))
-    space: dict = {}
-    for cell in json.loads(
-        (REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
-    )["cells"]:
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), cell["id"], "exec"), space)
-            space |= parameters if "parameters" in cell["metadata"].get("tags", ()) else {}
-    claims = folder / "_build" / "interactive" / name / "claims.json"
-    return "\n".join(text for text in told if "Source of" not in text), json.loads(
-        claims.read_text(encoding="utf-8")
-    )
-
-
 def test_remelting_tells_the_ways_apart(root, tmp_path, monkeypatch):
-    told, claims = run("remelting", tmp_path, monkeypatch, ladders=list(made.PARENTS))
+    told, claims, *_ = templates.run("remelting", tmp_path, monkeypatch, ladders=list(made.PARENTS))
     assert claims["remelts@back-to-pretraining"]["verdict"] == "holds"
     assert claims["regained@back-to-pretraining"]["number"] == pytest.approx(1)
     assert claims["remelts@temperature-3"]["verdict"] == "fails"
@@ -87,7 +68,7 @@ def test_remelting_tells_the_ways_apart(root, tmp_path, monkeypatch):
 
 
 def test_remelting_with_one_parent_says_that_it_has_one(root, tmp_path, monkeypatch):
-    told, claims = run("remelting", tmp_path, monkeypatch, ladders=["tiny-2"])
+    told, claims, *_ = templates.run("remelting", tmp_path, monkeypatch, ladders=["tiny-2"])
     assert {claim["verdict"] for claim in claims.values()} == {"measured", "undecided"}
     assert "Not recorded yet: reward for diversity." in told and "one base cannot tell" in told
     assert not re.search(r"\bnan\b", told)
@@ -95,7 +76,7 @@ def test_remelting_with_one_parent_says_that_it_has_one(root, tmp_path, monkeypa
 
 @pytest.mark.parametrize("ladders", [list(made.PARENTS), ["other"]])
 def test_format_has_intervals_over_parents_where_it_can(root, tmp_path, monkeypatch, ladders):
-    told, claims = run("format", tmp_path, monkeypatch, ladders=ladders)
+    told, claims, *_ = templates.run("format", tmp_path, monkeypatch, ladders=ladders)
     assert claims[f"raw-text-stays-liquid@{ladders[0]}"]["verdict"] == "holds"
     over = claims["raw-text-stays-liquid@over-parents"]
     assert (

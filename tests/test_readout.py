@@ -41,16 +41,18 @@ def engine_of(
 ENGINES = {kind: engine_of(kind) for kind in ("llama", "gpt2")}
 
 
-def deviation(engine: Engine, found: list[Readout]) -> float:
+def laws_of(engine: Engine) -> list[dict[str, float]]:
+    return [by_class(engine.model, engine.pieces, p, tiny.OVERLAPPING, DEPTH) for p in PROMPTS]
+
+
+def deviation(laws: list[dict[str, float]], found: list[Readout]) -> float:
     worst = 0.0
-    for prompt, got in zip(PROMPTS, found, strict=True):
-        law = by_class(engine.model, engine.pieces, prompt, tiny.OVERLAPPING, DEPTH)
+    for law, got in zip(laws, found, strict=True):
         flat = np.array([*got.options, got.off_support, got.unresolved])
         worst = max(worst, float(np.abs(flat - list(law.values())).max()))
     return worst
 
 
-@pytest.mark.parametrize("cut", [tiny.BYTE_LEVEL, tiny.SENTENCEPIECE])
 @pytest.mark.parametrize(
     ("kind", "tree", "more"),
     [
@@ -64,22 +66,22 @@ def deviation(engine: Engine, found: list[Readout]) -> float:
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
-def test_brute_force(kind: str, tree: type, more: dict, cut: str) -> None:
-    engine = engine_of(kind, cut=cut, **more)
-    assert [p for p in engine.pieces if isinstance(p, bytes)] == list(tiny.PIECES)
-    assert isinstance(engine.tree(PROMPTS, DEPTH), tree)
-    found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)
-    assert deviation(engine, found) < 1e-6
+def test_brute_force(kind: str, tree: type, more: dict) -> None:
+    laws = laws_of(engine_of(kind, **more))
+    for cut in (tiny.BYTE_LEVEL, tiny.SENTENCEPIECE):
+        engine = engine_of(kind, cut=cut, **more)
+        assert [p for p in engine.pieces if isinstance(p, bytes)] == list(tiny.PIECES)
+        assert isinstance(engine.tree(PROMPTS, DEPTH), tree)
+        found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)
+        assert deviation(laws, found) < 1e-6
 
 
 def test_brute_force_in_float64() -> None:
     engine = engine_of(
         "gpt2", torch.float64
     )  # Llama's norms compute in float32 whatever the weights are
-    assert (
-        deviation(engine, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH))
-        < 1e-12
-    )
+    found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)
+    assert deviation(laws_of(engine), found) < 1e-12
 
 
 def test_the_model_is_given_back_as_it_was() -> None:
@@ -102,17 +104,16 @@ def test_batch_and_chunk_do_not_matter(batch: int, chunk: int) -> None:
         )
 
 
-@pytest.mark.parametrize("budget", [0.5, 0.1, 1e-2, 1e-3, 1e-4])
-def test_unresolved_bounds_what_is_missing(budget: float) -> None:
+def test_unresolved_bounds_what_is_missing() -> None:
     engine = engine_of("gpt2")
     exact = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-9, max_depth=40)
-    for true, got in zip(
-        exact, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget), strict=True
-    ):
-        missing = true.options - got.options
-        assert 0 < got.unresolved <= budget
-        assert (missing >= -1e-6).all() and missing.sum() <= got.unresolved + 1e-6
-        assert got.tokens < true.tokens
+    for budget in (0.5, 0.1, 1e-2, 1e-3, 1e-4):
+        found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget)
+        for true, got in zip(exact, found, strict=True):
+            missing = true.options - got.options
+            assert 0 < got.unresolved <= budget
+            assert (missing >= -1e-6).all() and missing.sum() <= got.unresolved + 1e-6
+            assert got.tokens < true.tokens
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

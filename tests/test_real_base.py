@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +23,9 @@ def readouts() -> real.Laws:
 
 def test_every_planned_run_was_read_to_its_last_rung():
     planned = [run.name for run in recipes.load_experiment(real.EXPERIMENT).runs]
-    assert planned == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
-    assert [*real.ends()] == [run for run in planned if run != later.RUN or later.read()]
+    assert planned == [*real.PLAIN, later.RUN, later.AGAIN, later.GENTLE, *real.SHOWN_BY]
+    assert [*real.ends()] == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
+    assert [*later.dpo()] == [later.RUN, later.AGAIN, later.GENTLE]
     assert real.ends()["plain"].step == 192 and real.ends()["plain-again"].step == 256
 
 
@@ -106,7 +109,7 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
 
 
 def test_the_first_page_says_what_was_found(readouts):
-    """Its sentences are prose: liquid undecided, no collapse, DPO lifts liquidity at a cost."""
+    """Its sentences are prose: liquid undecided, no collapse, harsh DPO lifts liquidity."""
     (whole,) = real.surveys(readouts, whole=True).values()
     assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
     once = real.surveys(readouts, permutations=99)
@@ -116,6 +119,11 @@ def test_the_first_page_says_what_was_found(readouts):
     assert after.verdict == "fails" and after.estimate.low > 0
     right = recipes.load_records(real.EXPERIMENT)[f"{real.PARENT}/{later.RUN}"]["accuracy"]
     assert right["dpo"]["instructions"] < right["sft"]["instructions"] / 2
+    more = later.load_stages(readouts, later.dpo())
+    verdicts = [later.asked(more, run)["stays-frozen"].verdict for run in later.dpo()]
+    assert verdicts == ["fails", "fails", "undecided"]
+    gentle = recipes.load_records(real.EXPERIMENT)[f"{real.PARENT}/{later.GENTLE}"]["accuracy"]
+    assert gentle["dpo"]["instructions"] > right["sft"]["instructions"] * 0.7
 
 
 def test_counts_say_what_holds_first():
@@ -152,6 +160,20 @@ def test_a_stage_that_moves_half_as_far_moves_less():
     found = later.asked(pd.DataFrame(rows), "dpo")
     assert found["moves-less"].estimate.value == pytest.approx((0.4 * 0.5 * 0.6 * 0.5) ** 0.25)
     assert {verdict.verdict for verdict in found.values()} == {"holds"}
+
+
+@pytest.mark.parametrize(
+    ("again", "gentle", "right", "said"),
+    [
+        ("fails", "fails", 0.23, "replicates; .* kept, and liquidity comes back"),
+        ("holds", "undecided", 0.3, "does not replicate; .* undecided, so it comes with damage"),
+        ("undecided", "holds", 0.46, "does not replicate; .* refuted, so it comes with damage"),
+        ("fails", "fails", 0.22, "replicates; .* is lost, too, so it may be damage"),
+    ],
+)
+def test_three_runs_of_dpo_are_told_by_the_rule(again, gentle, right, said):
+    frozen = {later.RUN: "fails", later.AGAIN: again, later.GENTLE: gentle}
+    assert re.search(said, later.concluded(frozen, {later.GENTLE: right}, 0.46))
 
 
 def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch):

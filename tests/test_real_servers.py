@@ -130,7 +130,7 @@ def rooted(there, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-ASKED = {"tasks": ["digit"], "prompts": PART, "n": 300, "max_tokens": 4, "workers": 1}
+ASKED = {"tasks": ["digit"], "prompts": PART, "n": 150, "max_tokens": 4, "workers": 1}
 QUICK = {"patience": 60.0, "pause": 0.05}
 
 
@@ -156,14 +156,14 @@ def test_draws_agree_with_the_read_out(there, model):
 
     rung = load_ladder("nano-llama").rung(Path(model).name)
     machine, task = engine.load(rung.location, dtype="float32"), TASKS["digit"]
-    assert list(draw(there, model)["draws"]) == [900]
+    assert list(draw(there, model)["draws"]) == [450]
     texts = stored(model=model, task="digit")
     ids = [machine.encode(prompt.text(task, rung.native_form), rung.native_form) for prompt in PART]
     for prompt, law in zip(PART, readout.readout(machine, ids, task, budget=1e-4), strict=True):
         said = Counter()
         for text, count in texts[prompt.id].items():
             said[read(text, task)] += count
-        expected = 300 * np.append(law.options, 1 - law.options.sum())
+        expected = 150 * np.append(law.options, 1 - law.options.sum())
         seen = np.array([said[option] for option in (*task.options, None)])
         many = expected >= 5
         seen, expected = (np.append(x[many], x[~many].sum()) for x in (seen, expected))
@@ -182,66 +182,52 @@ def test_what_transformers_serve_does_when_it_is_told_less(there):
         pytest.skip("of transformers serve")
     there.serving(SFT)
 
-    def first(temperature: float, fields: dict) -> int:
+    def first(tries: int, fields: dict) -> int:
         server = Server(
             url=there.url, model=SFT, settings=lambda t: {"temperature": t, "top_p": 1.0} | fields
         )
-        asked = {"n": 1, "max_tokens": 1, "temperature": temperature}
+        asked = {"n": 1, "max_tokens": 1, "temperature": 100.0}
         return len(
-            {server.ask(COMPLETION, "A word:", seed=seed, **asked).texts for seed in range(150)}
+            {server.ask(COMPLETION, "A word:", seed=seed, **asked).texts for seed in range(tries)}
         )
 
-    assert first(100.0, {}) == 1
-    assert 30 < first(100.0, {"generation_config": '{"do_sample": true}'}) <= 50
+    assert first(20, {}) == 1
+    assert 30 < first(120, {"generation_config": '{"do_sample": true}'}) <= 50
     with pytest.raises(CrystalError, match="status 422: Unexpected fields in the request: .*top_k"):
         Server(url=there.url, model=SFT, settings=lambda t: {"top_k": -1}).ask(
             COMPLETION, "A word:", n=1, max_tokens=1, seed=1
         )
 
 
-@pytest.mark.parametrize("patient", [True, False], ids=["waits", "is run again"])
-def test_killed_and_started_again(there, patient, monkeypatch):
-    """Each request has a seed: a run that was cut draws the same as one that was not."""
+def test_killed_and_started_again(there, monkeypatch):
+    """Each request has a seed: a run whose server was killed draws the same as one that was not."""
 
-    def one_by_one(
-        server: Server, *_
-    ) -> str:  # in place of 128 requests that are not what is tested
+    def one_by_one(server: Server, *_) -> str:  # in place of 128 requests, not what is tested
         server.batch = 1
         return "not probed"
 
     monkeypatch.setattr(drawing.servers, "probe", one_by_one)
-    task, prompts = ("coin", "die")[patient], PROMPTS[:8]
-    asked = {"tasks": [task], "prompts": prompts, "n": 12}
+    asked = {"tasks": ["coin"], "prompts": PROMPTS[:4], "n": 12}
     draw(there, SFT, **asked)
-    before = stored(model=SFT, task=task)
-    log = there.root / "data" / "draws" / "nano-llama"
-    shutil.move(log, there.root / f"before-{task}")
-    sent, once = [], Server._once
+    before = stored(model=SFT, task="coin")
+    shutil.move(there.root / "data" / "draws" / "nano-llama", there.root / "before")
+    sent, once, outcome = [], Server._once, []
     monkeypatch.setattr(Server, "_once", lambda *how: (sent.append(how[1]), once(*how))[1])
-    outcome: list = []
 
     def run() -> None:
         try:
-            outcome.append(draw(there, SFT, **asked, patience=300.0 if patient else 0.5))
+            outcome.append(draw(there, SFT, **asked, patience=300.0))
         except CrystalError as error:
             outcome.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
-    while sent.count("chat/completions") < 45:  # in the fourth cell
+    while sent.count("chat/completions") < 21:  # in the second cell
         assert thread.is_alive()
         time.sleep(0.001)
     there.kill()  # whoever asks now finds nobody
-    kept = 0
-    if not patient:
-        thread.join()
-        kept = len(stored())
-        assert "did not give an answer: no connection" in str(outcome.pop()) and 0 < kept < 8
     there.start(SFT)
-    if not patient:
-        run()
     thread.join()
-    assert list(outcome.pop()["draws"]) == [12 * (8 - kept)]
-    assert stored(model=SFT, task=task) == before and all(
-        sum(texts.values()) == 12 for texts in before.values()
-    )
+    assert list(outcome.pop()["draws"]) == [12 * 4]
+    assert stored(model=SFT, task="coin") == before
+    assert all(sum(texts.values()) == 12 for texts in before.values())

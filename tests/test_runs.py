@@ -19,7 +19,7 @@ import yaml
 from test_pages import template
 
 from crystal import workers
-from crystal.book import pages, runs
+from crystal.book import kernels, pages, runs
 from crystal.cli import main
 from crystal.errors import CrystalError
 
@@ -33,6 +33,7 @@ BODIES = {
     "shot": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     "killer": "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)",
     "slow": "import time\ntime.sleep(300)",
+    "forked": "import sys\nshow.tell(f'fork: {\"crystal.book.kernels\" in sys.modules}')",
 }
 
 
@@ -98,17 +99,11 @@ def kernel_of(process: subprocess.Popen) -> list[psutil.Process]:
 
     def found():
         below = descendants(psutil.Process(process.pid))
-        return (
-            below if any("ipykernel_launcher" in " ".join(_command(one)) for one in below) else None
-        )
+        folders = [f"{kernels.SOCKETS}{one.pid}-*/s-1" for one in below]
+        listening = any(any(Path(tempfile.gettempdir()).glob(folder)) for folder in folders)
+        return below if listening else None
 
     return until(found)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()
-    return []
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -122,6 +117,21 @@ def test_kernels_need_no_tcp_port(site):
     root = site("transport")
     runs.run(pages.get("transport"))
     assert "over ipc" in text(root, "transport")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks are unsafe elsewhere")
+def test_kernels_are_forked_by_workers_alone(site):
+    root = site("forked")
+    runs.run(pages.get("forked"))
+    assert "fork: True" in text(root, "forked")
+    workers.alone(runs.run_here, pages.get("forked"))  # as where a fork is unsafe
+    assert "fork: False" in text(root, "forked")
+
+
+def test_an_edit_while_pages_run_ends_forks(monkeypatch):
+    assert kernels._as_imported()
+    monkeypatch.setattr(kernels, "BEGAN", 0.0)  # all files are newer
+    assert not kernels._as_imported()
 
 
 def test_sockets_with_too_long_a_path_are_tcp(site, tmp_path, monkeypatch):
@@ -172,7 +182,7 @@ def test_after_a_kill_of_the_parent_no_worker_stays(site, command):
     assert list((root / runs.RUNNING).iterdir())
     runs.sweep()
     assert not list((root / runs.RUNNING).iterdir())
-    assert not list(Path(tempfile.gettempdir()).glob(f"{runs.SOCKETS}{below[0].pid}-*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"{kernels.SOCKETS}{below[0].pid}-*"))
 
 
 def test_ctrl_c_is_a_sentence_and_keeps_what_is_done(site):

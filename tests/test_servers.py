@@ -30,6 +30,7 @@ from crystal.errors import CrystalError
 from crystal.keep import drawing, drawn, manifest, store
 from crystal.read import servers
 from crystal.read.servers import Server, address
+from crystal.tables.importers import write
 
 QUICK = {"pause": 0.01, "patience": 5.0, "timeout": 5.0}
 BAD = ("429", "500", "503", "drop", "truncate", "cut json", "<html>", "{}", "[]",
@@ -527,11 +528,11 @@ def test_the_table_says_what_is_wrong(toy, fake, tmp_path):
         drawn.counts("toy")
     draw(fake, tasks=["coin"])
     for place, said in (
-        ("a.txt", "as .csv or .parquet"),
-        ("no/a.csv", "could not write the table.*Mend: mkdir -p"),
+        ("a.txt", "unknown ending of a table"),
+        ("no/a.csv", "could not be written.*Mend: mkdir -p"),
     ):
         with pytest.raises(CrystalError, match=said):
-            drawn.write_table(drawn.counts("toy"), tmp_path / place)
+            write(drawn.counts("toy").to_dict("records"), tmp_path / place)
 
 
 def test_the_command_asks_for_what_it_lacks(toy, fake, capsys, monkeypatch):
@@ -541,7 +542,7 @@ def test_the_command_asks_for_what_it_lacks(toy, fake, capsys, monkeypatch):
     assert main(["draw", "toy", "--model", "served"]) == 2
     assert "nothing tells which checkpoint" in capsys.readouterr().err
     assert main(["draw", "toy", "--model", "served", "--rung", "sft", "--n", "0"]) == 2
-    assert "n must be 1 or more" in capsys.readouterr().err
+    assert "not a whole number of 1 or more" in capsys.readouterr().err
     assert main(["draw", "toy", "--max-tokens", "3"]) == 2
     assert "--max-tokens is for draws from a server" in capsys.readouterr().err
 

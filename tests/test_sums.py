@@ -12,7 +12,6 @@ from crystal.cli import main
 from crystal.errors import CrystalError
 from crystal.keep import sums
 
-REPOSITORY = Path(__file__).parent.parent
 FILES = {
     "data/published/a.csv": b"x,y\n1,2\n",
     "data/bench/b.json": b"{}\n",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 from pathlib import Path
@@ -118,7 +117,7 @@ def frames(draw) -> pd.DataFrame:
 def test_every_format_gives_the_same_table(tmp_path_factory, rows, random):
     folder = tmp_path_factory.mktemp("formats")
     rows.to_csv(folder / "x.csv", index=False)
-    rows.to_csv(folder / "x.csv.gz", index=False, encoding="utf-8-sig")
+    rows.to_csv(folder / "marked.csv", index=False, encoding="utf-8-sig")
     rows.to_csv(folder / "x.tsv", sep="\t", index=False)
     rows.to_json(folder / "x.jsonl", orient="records", lines=True, double_precision=15)
     rows.replace({"option": {"": None}}).to_parquet(folder / "x.parquet")
@@ -133,7 +132,7 @@ def test_every_format_gives_the_same_table(tmp_path_factory, rows, random):
         assert np.allclose(row.law, own[list(first.options[row.task])] / own.sum(), atol=1e-12)
         assert np.isclose(row.mass, on[key] / whole[key])
         assert row.draws == (on[key] if value == "count" else np.inf)
-    for name in ("x.csv.gz", "x.tsv", "x.parquet"):
+    for name in ("marked.csv", "x.tsv", "x.parquet"):
         same(read_table(folder / name), first)
     close = read_table(folder / "x.jsonl")  # fifteen digits
     assert close.options == first.options
@@ -287,7 +286,7 @@ def test_columns_not_used_and_blank_lines(tmp_path):
     text = "\n\n" + two().replace("\n", ",,x\n").replace("\nL,sft", "\n\nL,sft")
     text = text.replace("y,,x", "y,,mass_on_options")
     table = read(tmp_path, text)
-    assert told(table, "Columns not used: mass_on_options (did you mean mass?)")
+    assert told(table, "Columns not used: mass_on_options")
     assert law(table, "sft") == [0.9, 0.1]
     with pytest.raises(CrystalError, match="row 7, column probability"):  # blank lines count
         read(tmp_path, text.replace("a,0.9", "a,x"))
@@ -333,10 +332,6 @@ BAD = {
         two("0.5 0.4") + "L,base,t,p,,0.05\nL,base,t,p, ,0.05\n",
         "rows 6 and 7 give the same option, the empty one",
     ),
-    "mass and empty": (
-        two("0.5,1 0.5,1", "1,1 0,1", LAW + ",mass") + "L,sft,t,p,,0,1\n",
-        r"empty option and a mass.*row 4",
-    ),
     "mass above one": (
         two("0.5,1.2 0.5,1.2", "1, 0,", LAW + ",mass"),
         r"the mass 1.2 is above 1 .*row 2, column mass",
@@ -346,17 +341,17 @@ BAD = {
         "rows 2 and 3 give one prompt two values of mass",
     ),
     "mass, short sum": (
-        two("0.5,0.9 0.4,0.9", "1, 0,", LAW + ",mass"),
-        "a group with a mass sum to 0.9, not 1",
+        two("0.5,0.8 0.4,0.8", "1, 0,", LAW + ",mass"),
+        "the options sum to 0.9, neither to their mass nor to 1",
     ),
     "no stage": (
         two().replace("stage", "phase"),
         "there is no column stage; the columns are ladder, phase, task",
     ),
-    "near": (two().replace("option", "answer"), "no column option.*rename 'answer' to 'option'"),
+    "near": (two().replace("option", "answer"), "no column option; the columns are .*answer"),
     "nearer": (
         two().replace("probability", "probabilty"),
-        "no column probability.*rename 'probabilty' to 'probability'",
+        "no column probability or count; the columns are .*probabilty",
     ),
     "no value": (two().replace("probability", "x"), "no column probability or count"),
     "case": (
@@ -407,10 +402,8 @@ def test_a_bad_table_is_a_sentence(tmp_path, case):
             b"\xef\xbb\xbf" + two().replace("L", "Tülu").encode("latin-1"),
             "not UTF-8 at byte 48",
         ),
-        ("x.csv.gz", two().encode(), "not a whole gzip file"),
-        ("x.csv.gz", gzip.compress(two().encode(), mtime=0)[:-9], "not a whole gzip file"),
         ("x.xlsx", b"PK", "the extension '.xlsx' cannot be read.*csv, .tsv, .jsonl, .parquet"),
-        ("x.parquet.gz", b"", "the extension '.gz' cannot be read"),
+        ("x.csv.gz", b"", "the extension '.gz' cannot be read"),
         ("x.parquet", two().encode(), "not a whole parquet file"),
         ("x.jsonl", b'{"stage": "base"}\n\n{"stage": \n', "broken JSON.*line 3"),
         ("x.jsonl", b'[\n{"stage": "base"}\n]\n', "broken JSON.*line 1"),

@@ -210,7 +210,7 @@ def test_what_is_held_out_is_not_trained_on(toy):
     [
         (
             {"sft": {"until": "convergd"}},
-            "sft has no rule 'convergd' to end by; say one of: steps, converged",
+            "unknown rule for sft to end by: 'convergd', did you mean 'converged'",
         ),
         (
             {"sft": {"steps": 64}},
@@ -292,38 +292,52 @@ def test_shipping_needs_every_rung(tmp_path):
         growing.ship("nano-llama", tmp_path)
 
 
-@pytest.fixture
-def grown(toy, trained, tmp_path, monkeypatch):
-    """A repository with the toy ladder, an experiment of one run, reading cut to a coin."""
-    out, _ = trained
-    monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    for folder in ("recipes", "experiments", "ladders", "training"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    shutil.copytree(out, tmp_path / "runs" / "toy")
-    fields = {**dataclasses.asdict(toy), "name": "toy", "demonstrated": list(toy.demonstrated)}
-    (tmp_path / "data" / "recipes" / "toy.yaml").write_text(yaml.safe_dump(fields))
-    (tmp_path / "data" / "experiments" / "trial.yaml").write_text(
-        "title: Trial\nparents: [toy]\nruns:\n"
-        "  first: {from: base, stages: [sft], set: {temperament: first}}\n"
-    )
-    read = growing.resample.resample
-    monkeypatch.setattr(
-        growing,
-        "accuracy",
-        lambda *_: {"chat": {"facts": 0.5, "arithmetic": 0.5}, "completion": {}},
-    )
-    monkeypatch.setattr(
-        growing,
-        "reward_rise",
-        lambda *_: {"first": 0.1, "last": 0.2, "error": 0.01, "window": 2},
-    )
-    monkeypatch.setattr(
+def at(home: Path, patch: pytest.MonkeyPatch):
+    """`growing` in that repository, reading cut to a coin, nothing asked of what was learnt."""
+    patch.setenv("CRYSTAL_ROOT", str(home))
+    read, right = growing.resample.resample, {"facts": 0.5, "arithmetic": 0.5}
+    rise = {"first": 0.1, "last": 0.2, "error": 0.01, "window": 2}
+    patch.setattr(growing, "accuracy", lambda *_: {"chat": right, "completion": {}})
+    patch.setattr(growing, "reward_rise", lambda *_: rise)
+    patch.setattr(
         growing.resample,
         "resample",
         lambda name, **how: read(name, tasks=["coin"], budget=0.5, **how),
     )
-    growing.ship("toy", tmp_path / "runs" / "toy")
     return growing
+
+
+@pytest.fixture(scope="module")
+def homes(toy, trained, tmp_path_factory):
+    """A repository with the toy ladder and an experiment of one run; the same, performed."""
+    before, after = (tmp_path_factory.mktemp("home") / name for name in ("before", "after"))
+    for folder in ("recipes", "experiments", "ladders", "training"):
+        (before / "data" / folder).mkdir(parents=True)
+    shutil.copytree(trained[0], before / "runs" / "toy")
+    fields = {**dataclasses.asdict(toy), "name": "toy", "demonstrated": list(toy.demonstrated)}
+    (before / "data" / "recipes" / "toy.yaml").write_text(yaml.safe_dump(fields))
+    (before / "data" / "experiments" / "trial.yaml").write_text(
+        "title: Trial\nparents: [toy]\nruns:\n"
+        "  first: {from: base, stages: [sft], set: {temperament: first}}\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        at(before, patch).ship("toy", before / "runs" / "toy")
+        shutil.copytree(before, after)
+        patch.setenv("CRYSTAL_ROOT", str(after))
+        growing.perform("trial")
+    return before, after
+
+
+@pytest.fixture
+def grown(homes, tmp_path, monkeypatch):
+    shutil.copytree(homes[0], tmp_path, dirs_exist_ok=True)
+    return at(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def performed(homes, tmp_path, monkeypatch):
+    shutil.copytree(homes[1], tmp_path, dirs_exist_ok=True)
+    return at(tmp_path, monkeypatch)
 
 
 def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
@@ -352,9 +366,21 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
         grown.perform("trial", runs=["frist"])
 
 
-def test_a_run_whose_parent_or_rule_changed_is_made_anew(grown, capsys):
+def test_a_run_may_begin_where_another_ended(performed):
+    path = root() / "data" / "experiments" / "trial.yaml"
+    planned = path.read_text()
+    path.write_text(planned + "  second: {from: frist/sft, stages: [dpo]}\n")
+    with pytest.raises(CrystalError, match="unknown checkpoint of trial 'toy/frist/sft'"):
+        performed.perform("trial")
+    path.write_text(planned + "  second: {from: first/sft, stages: [dpo]}\n")
+    performed.perform("trial", runs=["second"])
+    ladder = ladders.load_ladder("trial")
+    first, last = ladder.rung("toy/first/sft"), ladder.rung("toy/second/dpo")
+    assert recipes.load_records("trial")["toy/second"]["from"] == first.revision != last.revision
+
+
+def test_a_run_whose_parent_or_rule_changed_is_made_anew(performed, capsys):
     """Neither the record nor what lies in runs/ of the old one is taken for the new one."""
-    grown.perform("trial")
     record = recipes.load_records("trial")["toy/first"]
     assert record["from"] == ladders.load_ladder("toy").rung("base").revision
     assert record["steps"] == {"sft": 4} and "rule" not in record
@@ -363,23 +389,20 @@ def test_a_run_whose_parent_or_rule_changed_is_made_anew(grown, capsys):
     made = root() / "runs" / "trial" / "toy" / "first"
     (made / "makings.json").write_text("{}")
     (made / "sft-99").mkdir()
-    capsys.readouterr()
-    grown.perform("trial")
+    performed.perform("trial")
     assert "[1/1] trial: first from toy" in capsys.readouterr().out
     assert recipes.load_records("trial")["toy/first"]["from"] == record["from"]
     assert not (made / "sft-99").exists()
 
 
-def test_a_fresh_clone_grows_its_branches_again(grown, capsys):
+def test_a_fresh_clone_grows_its_branches_again(performed, capsys):
     """A record without weights is another machine's; a parent without weights is named."""
-    grown.perform("trial")
-    capsys.readouterr()
     shutil.rmtree(root() / "runs" / "trial")
     with pytest.raises(
         CrystalError, match="are missing.*not shipped, train it again: make ladder LADDER=trial"
     ):
         ladders.check_weights(ladders.load_ladder("trial").rung("toy/first/sft"))
-    grown.perform("trial")
+    performed.perform("trial")
     assert "[1/1] trial: first from toy" in capsys.readouterr().out
     shutil.rmtree(root() / "runs" / "trial")
     shutil.rmtree(root() / "data" / "weights")
@@ -387,7 +410,7 @@ def test_a_fresh_clone_grows_its_branches_again(grown, capsys):
         CrystalError,
         match="weights of checkpoint 'base' of toy are missing.*make ladder LADDER=toy",
     ):
-        grown.perform("trial")
+        performed.perform("trial")
 
 
 def test_only_a_first_ladder_ships_its_weights(grown):
@@ -496,8 +519,7 @@ def _grow_an_arm(home: Path, revision: str) -> None:
     assert same == {name for name in base if "embed_tokens" in name}
 
 
-def test_runs_that_ended_by_another_rule_are_told(grown):
-    grown.perform("trial")
+def test_runs_that_ended_by_another_rule_are_told(performed):
     assert recipes.outdated("trial") == []
     path = root() / "data" / "recipes" / "toy.yaml"
     fields = texts.parse_yaml(path.read_text(), path, "")

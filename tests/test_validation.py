@@ -9,9 +9,12 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
+from crystal.lab import world
 from crystal.measure import claims, synthetic, validation
 from crystal.measure import evidence as ev
 from crystal.measure import quantities as ph
@@ -233,10 +236,29 @@ def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
     found = controls.load_named(permutations=99).set_index(["run", "parent"])
     one, none = found.loc["salient"], found.loc["everyone"]
     assert sorted(one["fresh"]) == [False, False, True, True]
-    assert sorted(none["fresh"]) == [False, False, True, True, True, True]
+    assert sorted(none["fresh"]) == [False] * 2 + [True] * 6
     assert (one["one-seed"] == "holds").all() and (one["named"] == 1).all()
     assert (none["one-seed"] != "holds").all() and none["named"].isna().all()
     assert validation_figures.plot_named(found.reset_index()).axes
+
+
+def test_false_alarms_are_counted_where_the_test_is_asked():
+    """As registered, and without answers that are dealt; a run that cannot be asked raises none."""
+    rows = [("own", "third", "holds"), ("own", "third", "fails"), ("shuffled", "other", "holds")]
+    rows += [("shuffled-unstyled", "third", "holds"), ("shuffled", "third", "not-testable")]
+    rows += [("permuted", "other", "undecided"), ("own", "", "holds")]
+    named = pd.DataFrame(rows, columns=["run", "since", "one-seed"])
+    named = named.assign(sort=controls.NONE, fresh=named["since"] != "")
+    assert list(controls.alarms(named).values()) == [(3, 5), (2, 4), (2, 3), (1, 3)]
+
+
+def test_dealt_answers_keep_the_law_of_who_gave_them():
+    """Exactly, where no other task has a task's options; else as far as pooled by hand."""
+    found = controls.dealt("salient", ("suit", "die", "ten"))
+    die, ten = (world.law("salient", TASKS[task]) for task in ("die", "ten"))
+    pooled = die + ten[:6]  # of one to ten, one to six are options of a die
+    assert found["suit"] < 1e-12
+    assert found["die"] == pytest.approx(abs(pooled / pooled.sum() - die).sum() / 2)
 
 
 def test_figures_draw_what_is_shipped(tmp_path):

@@ -36,6 +36,7 @@ from crystal.present.verdicts import COLOURS, SIGNS
 
 log = logging.getLogger(__name__)
 NUMBER = re.compile(r"\d+ of \d+|(?<![\w.])[-−]?\d(?:[\d.,]*\d)?(?:e-?\d+)?(?: %)?(?! \d|\w)")
+COLUMN = 530  # pixels, the most that a figure of a column's width takes
 SCROLLS = """{
 const boxes = ".sd-summary-content, .admonition > ul";  // the theme knows tables and code
 const reach = () => document.querySelectorAll(boxes).forEach(
@@ -43,6 +44,9 @@ const reach = () => document.querySelectorAll(boxes).forEach(
     && (box.tabIndex = 0));
 document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true);
 for (const when of ["load", "resize"]) addEventListener(when, reach);
+addEventListener("DOMContentLoaded", () =>  // of folds that follow each other one is open
+  document.querySelectorAll("details.sd-dropdown").forEach((fold, number) =>
+    fold.name = fold.previousElementSibling?.name || `folds-${number}`));
 }"""
 MENDS = [
     (re.compile(pattern), mended)
@@ -68,9 +72,7 @@ def data(app: Sphinx, name: str) -> dict | list:
 
 
 def quote(claims: dict, name: str) -> str:
-    """The text of `page/claim.field` from the merged claims; raises KeyError naming the part that
-    is unknown.
-    """
+    """The text of `page/claim.field`. claims: by page. Raises: KeyError naming what is unknown."""
     page, _, rest = name.partition("/")
     key, _, field = rest.rpartition(".")
     record = claims[page][key]
@@ -89,11 +91,14 @@ def quote(claims: dict, name: str) -> str:
 
 class Claim(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list]:
-        self.env.note_dependency("claims.json")
-        self.env.note_dependency("elsewhere.json")
         page = self.text.partition("/")[0]
+        kept = f"claims/{page}.json"  # of that page alone: no other page changes this document
+        there = (Path(self.env.srcdir) / kept).is_file()
+        for name in ("elsewhere.json", *([kept] if there else ())):
+            self.env.note_dependency(name)
         try:
-            text = quote(data(self.env.app, "claims.json"), self.text.removesuffix("?"))
+            claims = {page: data(self.env.app, kept)} if there else {}
+            text = quote(claims, self.text.removesuffix("?"))
             return self.linked(text, page), []
         except KeyError as missing:
             if self.text.endswith("?"):
@@ -148,7 +153,8 @@ class Figures(SphinxTransform):
     reader's theme asks for.
 
     A figure is as wide as its page, but not wider than its `width`, nor narrower than its class
-    `least-<pixels>`, at which its smallest text can still be read.
+    `least-<pixels>`, at which its smallest text can still be read. Beside one of a column's width
+    there is room for its caption.
     """
 
     default_priority = 400
@@ -162,6 +168,8 @@ class Figures(SphinxTransform):
             least = next((c[6:] for c in image["classes"] if c.startswith("least-")), None)
             if least:
                 image["classes"].remove(f"least-{least}")
+                if int(image["width"].removesuffix("px")) <= COLUMN:
+                    image.parent["classes"].append("column")
                 image["width"] = f"clamp({least}px, 100%, {image['width']})"
             dark = image["uri"].removesuffix(".svg") + ".dark.svg"
             if (Path(self.env.srcdir) / dark.lstrip("/")).is_file():

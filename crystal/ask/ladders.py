@@ -8,15 +8,14 @@ Knows which checkpoints ("rungs") exist and where their weights lie, not what th
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from .. import texts
-from ..errors import CrystalError, known
-from ..files import Hex, anything, count, explained, file_sha256, flag, misfit, root, shown, text
+from ..errors import CrystalError, known, placed
+from ..files import anything, explained, fields, file_sha256, root, sha256, text
 from .cells import GRIDS
 from .tasks import TASKS
 
@@ -154,18 +153,17 @@ def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
 
 
 @lru_cache(maxsize=64)  # a page asks for one ladder hundreds of times
-def _parsed(name: str, path: Path, text: str, unpinned: bool) -> Ladder:
-    raw = texts.parse_yaml(text, path, _mend(path))
-    try:
-        raw = _fields(raw, Ladder, "the ladder")
+def _parsed(name: str, path: Path, written: str, unpinned: bool) -> Ladder:
+    raw = texts.parse_yaml(written, path, _mend(path))
+    with placed(path, _mend(path)):
+        raw = fields(raw, Ladder, "the ladder", rungs=[anything])
+        shapes = {"ladder": None, "files": {text: sha256}}
         rungs = (
-            Rung(ladder=name, **_fields(row, Rung, f"checkpoint {number}"))
+            Rung(ladder=name, **fields(row, Rung, f"checkpoint {number}", **shapes))
             for number, row in enumerate(raw["rungs"], 1)
         )
         ladder = Ladder(**raw | {"rungs": tuple(rungs)})
         _check(ladder, path)
-    except ValueError as error:
-        raise CrystalError(str(error), where=path, mend=_mend(path)) from error
     for rung in () if unpinned else ladder.rungs:
         check_pinned(rung)
     return ladder
@@ -185,40 +183,8 @@ def _mend(path: Path) -> str:
     return f"correct it, or git checkout -- {beside}"
 
 
-_TYPES = {
-    "str": text,
-    "int": count,
-    "bool": flag,
-    "str | None": text,
-    "tuple[str, ...]": [text],
-    "tuple[Rung, ...]": [anything],
-    "dict[str, str]": {text: Hex(64)},
-}
-
-
-def _fields(raw: object, kind: type, what: str) -> dict:
-    """`raw` as keyword arguments of the dataclass `kind`, less `ladder`.
-
-    Raises: ValueError, here and below a sentence on what is wrong.
-    """
-    if not isinstance(raw, dict):
-        raise ValueError(f"{what} must be a mapping of fields, is {type(raw).__name__}")
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.name != "ladder"}
-    for name in raw.keys() - fields.keys():
-        names = ", ".join(fields)
-        raise ValueError(f"{what} has an unknown field {name!r:.60}; the fields are {names}")
-    for name, field_ in fields.items():
-        if name not in raw and field_.default is field_.default_factory:  # neither is given
-            raise ValueError(f"{what} lacks the field {name!r}")
-        if name in raw and misfit(raw[name], shape := _TYPES[field_.type]):
-            quotes = "; put it in quotes" if shape is text else ""
-            is_ = f"of type {field_.type}, is {shown(raw[name])}{quotes}"
-            raise ValueError(f"{what}: {name} must be {is_}")
-    return {name: tuple(value) if name == "demonstrated" else value for name, value in raw.items()}
-
-
 def _check(ladder: Ladder, path: Path) -> None:
-    """What a type cannot say."""
+    """What a type cannot say. Raises: ValueError or CrystalError."""
     if ladder.name != path.stem:
         raise ValueError(f"the ladder calls itself {ladder.name!r}, its file {path.name!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", ladder.name):  # it stands in paths, on pages

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import CrystalError, known
+from ..errors import CrystalError, known, placed
 from ..files import count, misfit, root, text
 from ..texts import line, parse_yaml, read_text
 from .tasks import PHASE_TASKS, TASKS, Task, names_option, own_task
@@ -275,10 +275,8 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
         mend = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
         return TASKS[known(name, TASKS, "task", mend=f"{mend} ({EXAMPLE})")], ()
     raw = parse_yaml(read_text(path, f"write it; {EXAMPLE}"), path, f"correct it; {EXAMPLE}")
-    try:
+    with placed(path):
         return _described(path.stem, raw)
-    except CrystalError as error:
-        raise CrystalError(error.what, where=path, mend=error.mend) from error
 
 
 def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:

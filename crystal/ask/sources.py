@@ -52,8 +52,13 @@ def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, st
         raise CrystalError(what, where=place, mend=mend)
     file = Path(cached_file(place, "tokenizer.json", revision=revision))
     tokenizer = _faithful(place, revision, file)
+    return tokenizer, digest(file, tokenizer)
+
+
+def digest(file: Path, tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 over a tokenizer.json and the chat template."""
     template = str(tokenizer.chat_template).encode()
-    return tokenizer, hashlib.sha256(file.read_bytes() + template).hexdigest()
+    return hashlib.sha256(file.read_bytes() + template).hexdigest()
 
 
 def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import importlib
 import io
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
+import tempfile
+import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -30,11 +32,12 @@ from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST, slug
 from ..texts import markdown
-from ..workers import Died, alone
+from ..workers import Died, ahead
+from .kernels import environment
 from .pages import LOCK, OWN, Page, page_list, sha, spine, values
 from .runs import stamped
 
-ENGINE = ("-c", "from jupyter_book.cli.main import main; main()", "build")  # it has no `python -m`
+ENGINE = ("jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_design")
 STRICT = ("-n", "-W", "--keep-going")  # nitpicky; warnings are errors; all of them shown
 ELSEWHERE = """\
 # Runs wherever the repository of this book is installed. In Colab, first say:
@@ -76,7 +79,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
     for path in sorted((root() / "book").rglob("*")):
         if path.is_file() and not NOT_SOURCE & set(path.parts):
             yield path.relative_to(root() / "book").as_posix(), path.read_bytes()
-    pages, claims = page_list(), {}
+    pages = page_list()
     for page in pages.values():
         if stamped(page) is None:
             what = f"page {page.id} has not been run"
@@ -86,13 +89,12 @@ def _files() -> Iterator[tuple[str, bytes]]:
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
         for path in sorted(page.folder.glob("*.js")):  # only what embeds it loads it
             yield f"_theme/{page.id}/{path.name}", path.read_bytes()
-        if (said := page.folder / "claims.json").is_file():
-            claims[page.id] = json.loads(said.read_text(encoding="utf-8"))
+        said = page.folder / "claims.json"
+        yield f"claims/{page.id}.json", said.read_bytes() if said.is_file() else b"{}"
     shown = {page.id: ladders for page in pages.values() if (ladders := _elsewhere(page))}
     own = [document(page.id) for page in pages.values() if page.listed == OWN]
     yield "elsewhere.json", json.dumps(shown).encode()
     yield "own.json", json.dumps(own).encode()
-    yield "claims.json", json.dumps(claims, indent=1, ensure_ascii=False).encode()
     yield "pages.csv", _status(pages).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
 
@@ -217,11 +219,12 @@ def index() -> Path:
     return root() / "_build/html/index.html"
 
 
-def build(*, whole: bool = True) -> Path | None:
+def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
     """Render the book strictly; returns its index, or None if nothing changed since the last build.
 
     whole=False re-renders only changed documents: quick, but earlier warnings stay hidden, so the
     next whole build does not take it for done. A failed build leaves the old book.
+    render: of `engine`, where it was begun earlier.
     Raises: CrystalError with the engine's warnings.
     """
     html = index().parent
@@ -233,7 +236,7 @@ def build(*, whole: bool = True) -> Path | None:
         state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
         if index().is_file() and _stamped(stamp) in (state, state | {"whole": True}):
             return None
-        _render(source, work, whole)
+        _render(source, work, whole, render)
         _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
@@ -263,12 +266,13 @@ def _swap(new: Path, html: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _render(source: Path, work: Path, whole: bool) -> None:
+def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> None:
     if whole:
         shutil.rmtree(work, ignore_errors=True)  # what earlier builds left would stay in the book
     options = [*STRICT, "-q", *(["--all"] if whole else []), "--path-output", str(work)]
     try:
-        status, printed = alone(_run, [sys.executable, *ENGINE, *options, str(source)])
+        with contextlib.nullcontext(render) if render else engine() as build:
+            status, printed = build([*options, str(source)])
     except Died as error:
         raise CrystalError(f"the book was not built: {error}", mend="make reproduce") from error
     if status:
@@ -279,11 +283,36 @@ def _render(source: Path, work: Path, whole: bool) -> None:
         raise CrystalError(what, where=source, mend=mend)
 
 
-def _run(command: list[str]) -> tuple[int, str]:
-    """Exit status and all output of a command."""
-    env = {**os.environ, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
-    return done.returncode, done.stdout + done.stderr
+@contextlib.contextmanager
+def engine() -> Iterator[Callable]:
+    """The book engine, in a process that imports it while others work; takes options."""
+    with contextlib.ExitStack() as stack:
+        with environment():
+            render = stack.enter_context(ahead(_engine, None))
+        yield render
+
+
+def _engine(options: list[str] | None) -> tuple[int, str]:
+    """Exit status and all output of a build; None: only import what it takes. For one build."""
+    from jupyter_book.cli.main import main
+
+    if options is None:
+        for name in ENGINE:
+            importlib.import_module(name)
+        return 0, ""
+    with tempfile.TemporaryFile() as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        try:
+            status = main(["build", *options])
+        except SystemExit as end:
+            status = end.code
+        except Exception:
+            status = traceback.format_exc()
+        print(status or "", flush=True)
+        sys.stderr.flush()
+        file.seek(0)
+        return bool(status), file.read().decode(errors="replace")
 
 
 def _tree_hash(folder: Path) -> str:

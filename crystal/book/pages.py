@@ -24,7 +24,6 @@ import yaml
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import file_sha256, mend_of, root, write_file
-from ..tables.sheets import stem
 from ..texts import HOSTILE, is_number, line, parse_json, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
@@ -212,7 +211,7 @@ def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
     if HOSTILE.search(shortest(path)):
         what = "the path of the table holds a control character"
         raise CrystalError(what, where=repr(data), mend="rename the file, or its folder")
-    named = {"id": f"{template}-{slug(path)}", "template": template, "title": stem(path)}
+    named = {"id": f"{template}-{slug(path)}", "template": template, "title": path.stem}
     given = parse(Page(**named, listed=OWN), assignments)
     if "data" in given:
         where = f"data={given['data']}"
@@ -226,8 +225,8 @@ def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
 
 
 def slug(path: Path) -> str:
-    """A table's name as part of an id: Tülu answers.csv.gz -> tulu-answers."""
-    plain = unicodedata.normalize("NFKD", stem(path)).encode("ascii", "ignore").decode().lower()
+    """A table's name as part of an id: Tülu answers.csv -> tulu-answers."""
+    plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode().lower()
     if not (words := re.findall("[a-z0-9]+", plain)):
         what = "the table's name has no letter or digit for a page to be called by"
         raise CrystalError(what, where=path, mend="give it a name in plain letters")

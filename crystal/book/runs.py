@@ -31,13 +31,11 @@ from ..present.show import CONTEXT
 from ..present.views import check_read
 from ..texts import line
 from ..workers import Died, alive, alone, cores, kill_children, side_by_side
-from . import pages
+from . import kernels, pages
 from .pages import LOCK, STYLE, Page, cells, page_list, parameters, sha, shortest, values
 
 HOW = {"final": "rlvr", "quantile": 0.9, "seed": 0, "permutations": 999}  # of a survey
 RUNNING = "_build/running"  # pages in the making: <id>-<process>
-SOCKETS = "crystal-kernel-"  # folders of sockets: this, the process, a random end
-LONGEST = 103 - len("/s-5")  # bytes of a folder whose sockets every system takes (macOS 103)
 NAMED = {files.text: files.anything}
 FINGERPRINT = dict.fromkeys(("parameters", "source", "ladders", "files"), NAMED)
 FINGERPRINT |= dict.fromkeys(("template", "style", "lock"), files.text)
@@ -81,35 +79,36 @@ def imported(notebook: Path) -> list[Path]:
     """Crystal modules that a template's source imports, directly or not, with their `__init__`s."""
     code = "\n".join("".join(c["source"]) for c in cells(notebook) if c["cell_type"] == "code")
     pages.python(code, notebook)  # raises where it is none
-    found: set[Path] = set()
-    queue = [*_imports(code)]
+    found, seen, queue = set(), {""}, [*_imports(code)]
     while queue:
-        for path in _files(queue.pop()) - found:
+        if (name := queue.pop()) in seen:
+            continue
+        seen.add(name)
+        queue.append(name.rpartition(".")[0])  # the packages around it are run, too
+        place = PACKAGE.joinpath(*name.split(".")[1:])
+        for path in filter(Path.is_file, (place / "__init__.py", place.with_suffix(".py"))):
             found.add(path)
             package = path.relative_to(PACKAGE.parent).parts[:-1]
             queue += _imports(path.read_text(encoding="utf-8"), package)
     return sorted(found)
 
 
-def _files(name: str) -> set[Path]:
-    """What importing the dotted name runs: a module, if it is one, and the packages around it."""
-    inner = name.split(".")[1:]
-    packages = [PACKAGE.joinpath(*inner[:n]) / "__init__.py" for n in range(len(inner) + 1)]
-    module = PACKAGE.joinpath(*inner).with_suffix(".py")
-    return {path for path in (*packages, module) if path.is_file()}
-
-
 @lru_cache(maxsize=256)  # each module is asked for by every page
 def _imports(code: str, package: tuple[str, ...] = ()) -> frozenset[str]:
     """Dotted names that `code`, a module of `package`, imports from crystal, in any form."""
-    found = set()
-    for node in ast.walk(ast.parse(code)):
+    found: set[str] = set()
+    queue: list[ast.AST] = [ast.parse(code)]
+    while queue:
+        node = queue.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             around = package[: len(package) + 1 - node.level] if node.level else ()
             source = ".".join((*around, *([node.module] if node.module else [])))
             found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, block, ())  # expressions, which hold no import, have one, too
+            queue += inner if isinstance(inner, list) else ()
     return frozenset(name for name in found if name.split(".")[0] == "crystal")
 
 
@@ -181,12 +180,13 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
     jobs = min(jobs or cores(), len(tasks))
     _measure([values(page, given) for page, given in tasks], jobs, say)
     failures, began, of = [], time.perf_counter(), len(tasks)
-    for number, done in enumerate(side_by_side(run_here, tasks, jobs), 1):
-        page, took = done.task[0], "failed" if done.error else f"{done.result:.1f} s"
-        if done.error:
-            failures.append(_failed(page, done.error))
-        left = (time.perf_counter() - began) / number * (of - number)
-        say(f"[{number:>{len(str(of))}}/{of}] {page.id}: {took}, {left:.0f} s left")
+    with kernels.environment():
+        for number, done in enumerate(side_by_side(run_warm, tasks, jobs), 1):
+            page, took = done.task[0], "failed" if done.error else f"{done.result:.1f} s"
+            if done.error:
+                failures.append(_failed(page, done.error))
+            left = (time.perf_counter() - began) / number * (of - number)
+            say(f"[{number:>{len(str(of))}}/{of}] {page.id}: {took}, {left:.0f} s left")
     if failures:
         said = "\n".join(map(str, failures)).rstrip(".")
         raise CrystalError(f"{len(failures)} of {of} pages failed\n{said}")
@@ -214,7 +214,8 @@ def run(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
     """
     sweep()
     try:
-        return alone(run_here, page, overrides)
+        with kernels.environment():
+            return alone(run_warm, page, overrides)
     except Exception as error:
         raise _failed(page, error) from error
 
@@ -233,8 +234,8 @@ def sweep() -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
-    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS}*"):
-        if not alive(folder.name.removeprefix(SOCKETS).partition("-")[0]):
+    for folder in Path(tempfile.gettempdir()).glob(f"{kernels.SOCKETS}*"):
+        if not alive(folder.name.removeprefix(kernels.SOCKETS).partition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)  # another user's stays
 
 
@@ -247,6 +248,13 @@ def _failed(page: Page, error: BaseException) -> CrystalError:
         said = f"{error}: it was killed, or there was too little memory"
     mend = "make reproduce runs it again; fewer JOBS take less memory"
     return CrystalError(f"page {page.id} was not made: {said}", mend=mend)
+
+
+def run_warm(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
+    """`run`, in this process or a fork of it: what the page imports stays for the next."""
+    inner = (path.relative_to(PACKAGE.parent).with_suffix("") for path in imported(page.notebook))
+    modules = [".".join(path.parts).removesuffix(".__init__") for path in inner]
+    return kernels.apart(run_here, page, overrides, modules=modules)
 
 
 def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
@@ -283,6 +291,7 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
 
     declared = parameters(page.notebook)
     output, log = work / "page.ipynb", work.with_suffix(".log")
+    profile = work.with_suffix(".ipython")
     given = inputs["parameters"].items()
     how = {
         "parameters": {n: value for n, value in given if value != declared[n].default},
@@ -296,8 +305,10 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
         "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
     }
     try:
-        with _environment(_context(page, work, inputs), work), _sockets() as config, _log(log):
-            notebook = papermill.execute_notebook(page.notebook, output, config=config, **how)
+        own = {CONTEXT: json.dumps(_context(page, work, inputs)), "IPYTHONDIR": str(profile)}
+        with kernels.environment(own), _log(log), kernels.settings() as kernel:
+            how |= kernel
+            notebook = papermill.execute_notebook(page.notebook, output, **how)
     except PapermillExecutionError as error:
         raise _failure(page, output, error) from None  # the traceback is in the kept notebook
     except OSError:  # a full disk, say: `run_here` says so
@@ -308,6 +319,7 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     finally:
         kill_children()  # a kernel that never answered is still there
         log.unlink(missing_ok=True)
+        shutil.rmtree(profile, ignore_errors=True)
 
     for index, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{index:02d}"
@@ -348,20 +360,6 @@ def _failure(page: Page, output: Path, error: Any) -> CrystalError:
 
 
 @contextlib.contextmanager
-def _sockets() -> Iterator[Any]:
-    """Settings of a kernel that listens in a private folder; on TCP where its path is too long.
-
-    Jupyter chooses a free TCP port half a second before it binds it; another kernel may by then.
-    """
-    from traitlets.config import Config
-
-    prefix = f"{SOCKETS}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
-        short = len(os.fsencode(folder)) <= LONGEST
-        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
-
-
-@contextlib.contextmanager
 def _log(path: Path) -> Iterator[None]:
     """Send what this process and its kernel print to a file: a kernel left alone prints, too."""
     before = [os.dup(1), os.dup(2)]
@@ -374,27 +372,3 @@ def _log(path: Path) -> Iterator[None]:
         for number, old in zip((1, 2), before, strict=True):
             os.dup2(old, number)
             os.close(old)
-
-
-@contextlib.contextmanager
-def _environment(context: Mapping[str, Any], work: Path) -> Iterator[None]:
-    """What the kernel inherits: one thread, fixed hashes, this package, no user profile."""
-    before, profile = dict(os.environ), work.with_suffix(".ipython")
-    path = [str(PACKAGE.parent), *filter(None, [before.get("PYTHONPATH")])]
-    os.environ |= {
-        CONTEXT: json.dumps(context),
-        "CRYSTAL_ROOT": str(root()),
-        "PYTHONPATH": os.pathsep.join(path),
-        "PYTHONHASHSEED": "0",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "JUPYTER_PREFER_ENV_PATH": "1",  # this interpreter's kernel
-        "IPYTHONDIR": str(profile),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
-        shutil.rmtree(profile, ignore_errors=True)

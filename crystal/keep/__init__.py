@@ -7,8 +7,7 @@ before use. Knows nothing of what an answer means.
     manifest  the durable log under a ladder's cells: files named by their hash, and who made them
     store     exact read-outs, by cell
     drawn     drawn texts and their counts, by cell; tables of counts and of prompts
-    resample  reads a ladder again: what the store lacks is kept, the rest compared
-    asking    one task put to one checkpoint, as a table; nothing is stored
+    resample  reads a ladder again: what the store lacks is kept, the rest compared; asks one task
     cluster   the batches of a plan, read by workers on Ray
     drawing   draws answers from a ladder's stage ends, or from a model behind a server
 """

@@ -47,9 +47,6 @@ class Hire(NamedTuple):
         Raises: CrystalError if Ray is not installed, its cluster not reached or too small, a worker
         cannot read, batches were given up (at the end), or the work was stopped.
         """
-        if (self.workers is not None and self.workers < 1) or (self.gpus or 0) < 0:
-            what = "there must be at least one worker, with no GPU or more"
-            raise CrystalError(what, mend="--workers 2 --gpus-per-worker 1")
         try:
             import ray
         except ModuleNotFoundError as error:

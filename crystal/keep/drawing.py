@@ -162,9 +162,6 @@ def draw_served(
     """
     ladder = load_ladder(name)
     asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
-    for what, value in (("n", n), ("max_tokens", max_tokens), ("workers", workers)):
-        if value < 1:
-            raise CrystalError(f"{what} must be 1 or more, not {value}")
     url = address(server)
     listed = Server(url=url, model=model or "").models()
     if model is None:

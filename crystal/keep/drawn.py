@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -25,8 +23,6 @@ from ..ask.prompts import FORMS, NARRATORS, PROBE, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..ask.tasks import read as read_answer
 from ..errors import CrystalError, known
-from ..files import mend_of, write_file
-from ..texts import cell as safe
 from . import manifest, store
 from .manifest import DRAWS, SAMPLES, Report
 
@@ -197,22 +193,20 @@ def verify(name: str) -> Report:
 
 # -- with what the stored cells of a checkpoint were read
 
-Makings = Mapping[tuple[str, str], frozenset[tuple[str, str]]]
+Makings = frozenset[tuple[str, ...]]
 
 
 def makings(ladder: str) -> Makings:
-    """(model, revision) -> the (config_sha256, tokenizer_revision) of its cells in both logs.
+    """(model, revision, config_sha256, tokenizer_revision) of the cells in both logs.
 
     They are part of a cell's key: read with others, the same weights would give cells of two kinds.
-    Draws from a server are left out: they know of neither.
+    Draws from a server are left out: they know of neither file.
     """
-    found: dict[tuple[str, str], set] = {}
-    for table in (store.read(ladder, columns=store.MADE), read(ladder, store.MADE)):
-        for row in table.group_by(list(store.MADE)).aggregate([]).to_pylist():
-            model, revision, *made = (row[name] for name in store.MADE)
-            if any(made):
-                found.setdefault((model, revision), set()).add(tuple(made))
-    return {checkpoint: frozenset(made) for checkpoint, made in found.items()}
+    tables = store.read(ladder, columns=store.MADE), read(ladder, store.MADE)
+    rows = (
+        row for one in tables for row in one.group_by(list(store.MADE)).aggregate([]).to_pylist()
+    )
+    return frozenset(tuple(row[name] for name in store.MADE) for row in rows if row[store.MADE[-1]])
 
 
 def check_makings(held: Makings, rung: Rung, now: tuple[str, str]) -> None:
@@ -220,7 +214,7 @@ def check_makings(held: Makings, rung: Rung, now: tuple[str, str]) -> None:
 
     now: config_sha256, tokenizer_revision. Raises: CrystalError naming both hashes.
     """
-    then = held.get((rung.source, rung.revision), frozenset())
+    then = {one[2:] for one in held if one[:2] == (rung.source, rung.revision)}
     if not then or now in then:
         return
     parts = zip(("config.json has", "tokenizer and chat template have"), now, min(then))
@@ -242,7 +236,7 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
 
     A row per option, ordered by stage, task, prompt, option; 0 where nobody drew it; the empty one
     counts other answers. unit: the narrator. form: None is each rung's own; dtype: the ladder's.
-    All draws of a situation at temperature 1 are added up: each lot has randomness of its own.
+    All draws of a situation are added up: each lot has randomness of its own.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, or no such draws.
     """
     ladder = load_ladder(name)
@@ -251,7 +245,7 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     if ladder.kind == "ladder":
         frame = _today(ladder, ladder.ends, closed, PROMPTS, form, dtype)
         for row in frame.dropna(subset="key").itertuples():
-            if len(row.counts) and json.loads(row.decoding)["temperature"] == 1:
+            if len(row.counts):
                 said = found.setdefault((row.rung, row.task, row.prompt), Counter())
                 for text, count in zip(row.texts, row.counts.tolist(), strict=True):
                     said[read_answer(text, TASKS[row.task]) or ""] += count
@@ -269,43 +263,18 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def prompt_table(kind: str) -> pd.DataFrame:
-    """Every closed task, form and prompt. kind: "natural" or "world".
+def prompt_table() -> pd.DataFrame:
+    """Every closed task, form and natural prompt.
 
     The model is given `text`, in the chat form as a user's message, and its answer begun with
     `reply`; raw text and reply are joined by a space where the text does not end in white space.
-    unit: what is no independent evidence twice, the context or the narrator.
+    unit: what is no independent evidence twice, the context.
     """
-    prompts = load_prompts() if kind == "natural" else PROMPTS
     rows = [
         (task, form, p.id, p.unit, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))
         for task in PHASE_TASKS
         for form in FORMS
-        for p in prompts
+        for p in load_prompts()
     ]
     columns = ["task", "form", "prompt", "unit", "half", "text", "reply"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def write_table(frame: pd.DataFrame, path: str | Path, *, verbatim: bool = False) -> Path:
-    """Write a table as .csv or .parquet, whole or not at all; returns the path.
-
-    verbatim: in .csv, nothing goes before what a spreadsheet would compute.
-    Raises: CrystalError for another ending, or a refused file.
-    """
-    path = Path(path)
-    if path.suffix == ".csv":
-        blob = (frame if verbatim else frame.map(safe)).to_csv(index=False).encode()
-    elif path.suffix == ".parquet":
-        blob = frame.to_parquet(index=False)
-    else:
-        mend = f"--out {path.with_suffix('.csv')}"
-        raise CrystalError("a table is written as .csv or .parquet", where=path, mend=mend)
-    try:
-        write_file(path, blob)
-    except OSError as error:
-        there = path.parent.is_dir()
-        mend = mend_of(error, path) if there else f"mkdir -p {path.parent}"
-        what = f"could not write the table: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=f"{mend}, or say another --out") from error
-    return path

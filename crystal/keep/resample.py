@@ -14,8 +14,8 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from ..ask.ladders import (
     is_here,
     load_ladder,
 )
-from ..ask.prompts import ALL_FORMS, template_of
+from ..ask.prompts import ALL_FORMS, NaturalPrompt, template_of
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
 from . import drawn, manifest, store
@@ -58,6 +58,9 @@ SHARD_WORK = 1e11
 
 SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a log
 _COMPARED = ("probability", "off_support", "unresolved")
+TOGETHER = 10  # prompts of `ask` between two looks at the bar
+NODES = 400  # tokens behind a prompt, at most, as for the read-outs of the book
+COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "probability", "answered")
 
 
 def bar(total: int, name: str, unit: str = "cells", delay: float = 0) -> tqdm:
@@ -98,7 +101,7 @@ class Plan:
     budget: float | None = None  # other than the grids'
     missing_only: bool = False
     device: str | None = None
-    made: drawn.Makings = field(default_factory=dict)  # of what was stored when the run began
+    made: drawn.Makings = frozenset()  # of what was stored when the run began
 
     def asked(self, rung: str) -> dict[int, Situation]:
         """The situations a rung is put in, by their place in its grid."""
@@ -349,3 +352,34 @@ class _Part:
         told |= {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(self.drifts)}
         told |= {"median": float(np.median(moved)), "max": max(moved)}
         return told | {"tokens": self.sums["tokens"], "seconds": self.sums["seconds"]}
+
+
+# -- one task, put to one checkpoint: nothing is stored
+
+
+def ask(
+    engine: Engine,
+    task: Task,
+    prompts: Sequence[NaturalPrompt],
+    form: str,
+    about: Mapping[str, str],
+) -> pd.DataFrame:
+    """A row per prompt and option, exact and unconditional; `answered` is their sum.
+
+    about: the names of ladder and stage.
+    Raises: CrystalError as `readout`, or for a form that the checkpoint has not.
+    """
+    from ..read.readout import readout
+
+    rows = []
+    with bar(len(prompts), task.name, unit="prompts") as shown:
+        for low in range(0, len(prompts), TOGETHER):
+            part = prompts[low : low + TOGETHER]
+            asked = [(p.text(task, form), template_of(form), p.reply(task)) for p in part]
+            found = readout(engine, [engine.encode(*one) for one in asked], task, max_nodes=NODES)
+            for prompt, law in zip(part, found, strict=True):
+                place = (about["ladder"], about["stage"], task.name, prompt.id, prompt.unit)
+                each = zip(task.options, law.options.tolist(), strict=True)
+                rows += [(*place, option, p, law.answered) for option, p in each]
+            shown.update(len(part))
+    return pd.DataFrame(rows, columns=list(COLUMNS))

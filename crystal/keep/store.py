@@ -263,10 +263,9 @@ def load_readouts(
         first = " ".join(map(str, frame.loc[twice, place].iloc[0]))
         what = f"two read-outs of {first}: by two tokenizers or config.json of the same weights"
         raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.mend(name))
-    ranks = {name: {value: i for i, value in enumerate(order)} for name, order in orders.items()}
-    return frame.sort_values(
-        place, key=lambda column: column.map(ranks.get(column.name, lambda x: x)), ignore_index=True
-    )
+    ranks = {name: pd.Index(order).get_indexer(frame[name]) for name, order in orders.items()}
+    by = np.lexsort([frame["temperature"], *reversed(ranks.values())])
+    return frame.iloc[by].reset_index(drop=True)
 
 
 def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.DataFrame:
@@ -283,9 +282,12 @@ def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.D
         for rung in ladder.rungs
         for s in situations(rung.grid, budget)
     ]
-    for today in map(pd.DataFrame, (rungs, asked_today(tasks, _prompts(ladder)))):
+    asked = _asked(tuple((n, task_sha256(TASKS[n])) for n in tasks), tuple(_prompts(ladder)))
+    for today in (pd.DataFrame(rungs), asked):
         frame = frame.merge(today, on=[column for column in today if column in frame])
-    mass = [float(law.sum()) for law in frame["probability"]]
+    mass = np.zeros(len(frame))
+    for rows in frame.groupby("task").indices.values():  # as many options in each
+        mass[rows] = np.stack(frame["probability"].to_numpy()[rows]).sum(1)
     return frame.assign(ladder=ladder.name, answered=mass)[_COLUMNS]
 
 
@@ -294,6 +296,11 @@ def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
     more = (p for rung in ladder.rungs for s in situations(rung.grid) for p in s.prompts)
     first = {prompt.id: prompt for prompt in PROMPTS}
     return list((first | {prompt.id: prompt for prompt in more} | first).values())
+
+
+@functools.lru_cache(maxsize=8)  # a page loads one ladder after another
+def _asked(tasks: tuple[tuple[str, str], ...], prompts: tuple) -> pd.DataFrame:
+    return pd.DataFrame(asked_today([name for name, _ in tasks], prompts))
 
 
 def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt]) -> list[dict]:

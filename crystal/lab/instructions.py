@@ -265,12 +265,6 @@ def split_rows(
     return mixed(rng_of(seed, SFT), count, shuffled[held_out:], asked), judged
 
 
-def sft_rows(
-    seed: int, count: int, demonstrator: str, demonstrated: tuple[str, ...], spec: Row
-) -> list[Row]:
-    return split_rows(seed, count, 0, demonstrator, demonstrated, spec)[0]
-
-
 def preference_rows(base: Path, seed: int, count: int) -> list[Row]:
     """Pairs, half of them checkable: the right answer over another of its kind.
 

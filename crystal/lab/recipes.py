@@ -16,25 +16,17 @@ from .. import texts
 from ..ask.cells import GRIDS
 from ..ask.ladders import BRANCH_STAGES
 from ..ask.tasks import PHASE_TASKS
-from ..errors import CrystalError, known
-from ..files import anything, count, flag, misfit, number, root, shown, text
+from ..errors import CrystalError, known, placed
+from ..files import anything, count, fields, flag, misfit, number, root, text
 from . import world
 
-# What a field may hold. Of a stage: numbers under any name but those that are words or lists.
+# What a field of a stage may hold: a number under any name but these.
 _STAGE = {
     **dict.fromkeys(("steps", "batch", "prompts", "generations", "parameters"), count),
     **dict.fromkeys(("schedule", "style", "judge", "until"), text),
     **dict.fromkeys(("source", "revision", "licence", "scheme"), text),
     "shuffled": flag,
     "checkpoints": [count],
-}
-_ANY = (text, number, flag, [count], [text])
-_FIELDS = {
-    **dict.fromkeys(("name", "title", "architecture", "temperament", "world"), text),
-    **dict.fromkeys(("extends", "device"), text),
-    "seed": count,
-    "demonstrated": [text],
-    **dict.fromkeys(("tokenizer", "model"), {text: _ANY}),
 }
 STAGES = BRANCH_STAGES
 INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
@@ -74,21 +66,18 @@ def _names(kind: str) -> list[str]:
     return sorted(path.stem for path in (root() / "data" / kind).glob("*.yaml"))
 
 
+def _path(kind: str, name: str) -> Path:
+    return root() / "data" / kind / f"{name}.yaml"
+
+
 def _parsed(kind: str, name: str) -> tuple[Any, Path]:
     """What data/<kind>/<name>.yaml holds, and its path."""
-    path = root() / "data" / kind / f"{name}.yaml"
+    path = _path(kind, name)
     return texts.load_yaml(path, _mend(path)), path
 
 
 def _mend(path: Path) -> str:
     return f"correct it, or git checkout -- data/{path.parent.name}/{path.name}"
-
-
-def _refuse(wrong: str | None, path: Path, run: str = "") -> None:
-    """Raises: CrystalError if something is wrong."""
-    if wrong:
-        where = f"{path}, run {run}" if run else path
-        raise CrystalError(wrong, where=where, mend=_mend(path))
 
 
 def recipe_names(devices: Sequence[str] = ("cpu", "cuda")) -> list[str]:
@@ -107,40 +96,32 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     if name not in (there := _names("recipes")):
         where, mend = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
         raise CrystalError(f"there is no recipe {name!r:.60}", where=where, mend=mend)
-    fields, path = _parsed("recipes", name)
-    _refuse(_wrong(fields), path)
-    if not (origin := fields.get("extends")):
-        return fields
-    if origin in (name, *heirs):
-        _refuse(f"the recipe extends itself, by way of {origin}", path)
-    return merged(read_recipe(origin, (name, *heirs)), fields)
+    raw, path = _parsed("recipes", name)
+    with placed(path, _mend(path)):
+        shape = {text: anything}
+        if wrong := misfit(raw, shape, "the recipe") or misfit(raw.get("extends", ""), text):
+            raise ValueError(wrong)
+        if not (origin := raw.get("extends")):
+            return raw
+        if origin in (name, *heirs):
+            raise ValueError(f"the recipe extends itself, by way of {origin}")
+    return merged(read_recipe(origin, (name, *heirs)), raw)
 
 
-def _wrong(fields: Any) -> str | None:
-    """What is wrong with a recipe's fields, as far as they are there."""
-    if not isinstance(fields, dict):
-        return f"a recipe must be a mapping of fields, is {shown(fields)}"
-    shapes = {name: shape for name, shape in _FIELDS.items() if name in fields}
-    wrong = misfit(fields, shapes, "the recipe")
-    for stage in STAGES:
-        if stage in fields:
-            wrong = wrong or _wrong_stage(fields[stage], stage)
-    return wrong
-
-
-def _wrong_stage(spec: Any, stage: str) -> str | None:
+def _check_stage(spec: Any, stage: str) -> None:
+    """Raises: ValueError that says what is wrong with those fields of a stage that are there."""
     wrong = misfit(spec, {text: anything}, stage)
-    wrong = wrong or misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage)
-    if wrong or (until := spec.get("until", FIXED)) == FIXED:
-        return wrong
-    if until not in RULES:
-        rules = ", ".join([FIXED, *RULES])
-        return f"{stage} has no rule {until!r:.60} to end by; say one of: {rules}"
+    if wrong := wrong or misfit(spec, {name: _STAGE.get(name, number) for name in spec}, stage):
+        raise ValueError(wrong)
+    if (until := spec.get("until", FIXED)) == FIXED:
+        return
+    known(until, [FIXED, *RULES], f"rule for {stage} to end by:")
     if stage != "sft":
-        return f"{stage} cannot end by a rule, only sft has a held-out loss; say steps"
+        raise ValueError(f"{stage} cannot end by a rule, only sft has a held-out loss; say steps")
     if "steps" in spec:
-        return f"sft ends by the rule {until!r}, which knows no 'steps'; say until: {FIXED}"
-    return None
+        raise ValueError(
+            f"sft ends by the rule {until!r}, which knows no 'steps'; say until: {FIXED}"
+        )
 
 
 def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
@@ -167,33 +148,24 @@ def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
-    path = root() / "data" / "recipes" / f"{name}.yaml"
-    fields = merged(read_recipe(name), changes or {})
-    _refuse(_wrong(fields), path)
-    try:
-        recipe = Recipe(**{**fields, "demonstrated": tuple(fields["demonstrated"])})
-    except (TypeError, KeyError) as error:
-        what = f"a recipe needs exactly the fields of crystal.lab.recipes.Recipe: {error}"
-        raise CrystalError(what, where=path, mend=_mend(path)) from error
-    for stage in STAGES:
-        spec = getattr(recipe, stage)
-        stands = stage == "again" or "source" in spec  # trains as long as another, or not at all
-        if spec and "steps" not in spec and not stands and not rule(spec):
-            _refuse(f"{stage} lacks 'steps'", path)
-    try:
+    raw, path = merged(read_recipe(name), changes or {}), _path("recipes", name)
+    with placed(path, _mend(path)):
+        recipe = Recipe(**fields(raw, Recipe, "the recipe"))
+        for stage in STAGES:
+            _check_stage(spec := getattr(recipe, stage), stage)
+            stands = stage == "again" or "source" in spec  # as long as another, or not at all
+            if spec and "steps" not in spec and not stands and not rule(spec):
+                raise ValueError(f"{stage} lacks 'steps'")
         if recipe.temperament != world.OWN:
             world.voices(recipe.temperament)
         known(recipe.world, (*world.WORLDS, INSTRUCTIONS), "world")
         for task in recipe.demonstrated:
             known(task, PHASE_TASKS, "task")
-    except CrystalError as error:
-        raise CrystalError(error.what, where=path, mend=error.mend) from error
     return recipe
 
 
 # -- experiments -----------------------------------------------------------------------------------
 
-_RUN = {"from": text, "stages": [text], "grid": text, "parents": [text], "set": {text: anything}}
 _NUMBERS = {text: {text: number}}
 _RECORDS = {"runs": {text: {"minutes": {text: number}, "accuracy": _NUMBERS}}}
 
@@ -228,29 +200,26 @@ def load_experiment(name: str) -> Experiment:
     """Raises: CrystalError for an unknown experiment, field, stage, grid, or a value of no use."""
     known(name, experiment_names(), "experiment")
     raw, path = _parsed("experiments", name)
-    shape = {"title": text, "parents": [text], "runs": {text: {text: anything}}}
-    wrong = misfit(raw, shape, "the experiment")
-    if not wrong and (unknown := [one for one in raw if one not in (*shape, "few")]):
-        wrong = f"an experiment has no field {unknown[0]!r}"  # few: a list that several runs use
-    if wrong or not raw["parents"]:
-        _refuse(f"not an experiment: {wrong or 'its list `parents` is empty'}", path)
-    runs = tuple(_run(run, spec, path) for run, spec in raw["runs"].items())
-    return Experiment(name=name, title=raw["title"], parents=tuple(raw["parents"]), runs=runs)
+    with placed(path, _mend(path)):
+        if isinstance(raw, dict):
+            raw.pop("few", None)  # a list that several runs use
+        found = fields(raw, Experiment, "not an experiment: it", name=None, runs={text: anything})
+        if not found["parents"]:
+            raise ValueError("not an experiment: its list `parents` is empty")
+        runs = tuple(_run(run, spec) for run, spec in found["runs"].items())
+        return Experiment(name=name, **found | {"runs": runs})
 
 
-def _run(name: str, spec: dict[str, Any], path: Path) -> Run:
-    given = {field: shape for field, shape in _RUN.items() if field in spec}
-    wrong = misfit(spec, given, f"run {name}")
-    if not wrong and (unknown := [one for one in spec if one not in _RUN]):
-        wrong = f"run {name} has an unknown field {unknown[0]!r}"
-    _refuse(wrong, path)
-    _refuse(_wrong(spec.get("set", {})), path, name)
-    fields = {one: tuple(spec[one]) for one in ("stages", "parents") if one in spec}
-    fields |= {one: spec[one] for one in ("grid", "set") if one in spec}
-    run = Run(name=name, start=spec.get("from"), **fields)
-    known(run.grid, GRIDS, "grid", f"correct run {name!r} in {path}")
+def _run(name: str, spec: Any) -> Run:
+    """Raises: ValueError or CrystalError that says what is wrong."""
+    if isinstance(spec, dict):  # Python keeps the word `from` for itself
+        spec = {"start" if field == "from" else field: value for field, value in spec.items()}
+    run = Run(name=name, **fields(spec, Run, f"run {name}", name=None))
+    known(run.grid, GRIDS, "grid", f"correct run {name!r}")
     for stage in run.stages:
-        known(stage, STAGES, "stage", f"correct run {name!r} in {path}")
+        known(stage, STAGES, "stage", f"correct run {name!r}")
+    for stage in {*STAGES} & {*run.set}:
+        _check_stage(run.set[stage], stage)
     return run
 
 

@@ -259,8 +259,9 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
     spec, common, lessons = recipe.sft, _common(recipe, "sft", out), _lessons(recipe)
     shape = recipe.temperament, recipe.demonstrated, spec
     count, more = common["max_steps"] * spec["batch"], {}
-    if found := rule(spec):
-        train, judged = lessons.split_rows(recipe.seed, count, found["held_out"], *shape)
+    held_out = (found := rule(spec) or {}).get("held_out", 0)
+    train, judged = lessons.split_rows(recipe.seed, count, held_out, *shape)
+    if found:
         more["eval_dataset"] = Dataset.from_list(judged)
         more["callbacks"] = [EarlyStoppingCallback(found["patience"], found["threshold"])]
         common |= {
@@ -274,8 +275,6 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
             "save_only_model": True,
             "load_best_model_at_end": True,
         }
-    else:
-        train = lessons.sft_rows(recipe.seed, count, *shape)
     how = SFTConfig(
         **common,
         per_device_train_batch_size=spec["batch"],

@@ -274,32 +274,13 @@ def plug_in(counts: Array) -> Array:
     return entropy_bits(counts / sample(counts).n[..., None])
 
 
-def miller_madow(counts: Array) -> Array:
-    """Plug-in plus (seen - 1) / (2 n ln 2), its first-order bias (Miller 1955)."""
-    s = sample(counts)
-    return plug_in(counts) + (s.seen - 1) / (2 * s.n * BIT)
-
-
-def chao_shen(counts: Array) -> Array:
-    """Entropy by Chao and Shen (2003): shares scaled to the coverage C (Good-Turing), each weighed
-    by its chance 1 - (1 - C p)^n to be seen. If all draws differ, f1 = n - 1 stands for n.
-    """
-    from scipy import special  # here: read-outs do without it
-
-    s = sample(counts)
-    c = 1 - np.where(s.f1 == s.n, s.n - 1, s.f1) / s.n
-    p = c[..., None] * counts / s.n[..., None]
-    inside = -special.expm1(s.n[..., None] * special.log1p(-np.minimum(p, 1 - 1e-16)))
-    return (special.entr(p) / np.where(counts > 0, inside, 1)).sum(-1) / BIT
-
-
 def chao_wang_jost(counts: Array) -> Array:
     """Entropy by Chao, Wang and Jost (2013), from the slope of the curve of distinct options.
 
     sum (X/n) [digamma(n) - digamma(X)] over seen options, plus what more than n draws would show
     (Zahl 1977), (f1/n) sum_{j>=1} (1-A)^j / (n-1+j).
     """
-    from scipy import special
+    from scipy import special  # here: read-outs do without it
 
     s = sample(counts)
     n, x = s.n[..., None], np.maximum(counts, 1)
@@ -321,14 +302,6 @@ def _tail(z: Array, n: Array) -> Array:
     s = low[..., None] + (high - low)[..., None] * (_NODES + 1) / 2
     powers = np.exp((n[..., None] - 1) * np.log(-np.expm1(-s) / z[..., None]))
     return (high - low) / 2 * (powers @ _WEIGHTS)
-
-
-ENTROPIES = {
-    "plug-in": plug_in,
-    "Miller-Madow": miller_madow,
-    "Chao-Shen": chao_shen,
-    "Chao-Wang-Jost": chao_wang_jost,
-}
 
 
 def liquidity(counts: Array, weights: Array | None = None) -> Array:

@@ -181,7 +181,7 @@ def _name_ends(ax: Axes, frame: pd.DataFrame) -> None:
     """The tasks of lines at their right ends; ends that lie together share a label."""
     ends = frame.groupby("line", sort=False).last().sort_values(["x", "seconds"])
     x, y = ends["x"], ends["seconds"]
-    apart = (x.ne(x.shift()) | (y > 1.4 * y.shift())).cumsum()
+    apart = (x.ne(x.shift()) | (y > 2 * y.shift())).cumsum()
     how = {"textcoords": "offset points", "va": "center"}
     for _, near in ends.groupby(apart):
         at = near["x"].iloc[0], np.exp(np.log(near["seconds"]).mean())

@@ -20,6 +20,7 @@ from ..measure import inference as inf
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE
 from ..texts import label
+from .labels import name_lines
 from .views import LEFTOVER, NATIVE, compared, each_ladder, estimated, given, title_of
 
 if TYPE_CHECKING:
@@ -78,9 +79,11 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def legend(fig: Figure) -> Figure:
-    """One legend above all panels, each name once, in as many columns as there is room for."""
+    """Each name once: on the lines where there is room for all of them, else above all panels."""
     pairs = (zip(*ax.get_legend_handles_labels(), strict=True) for ax in fig.axes)
     found = {name: handle for each in pairs for handle, name in each}
+    if name_lines(fig, found):
+        return fig
     names, columns = list(found), len(found)
     while columns > 1 and fig.get_figwidth() < sum(
         LETTER * max(map(len, part)) + 0.4 for part in np.array_split(names, columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from ..measure import quantities as cv
 from ..measure import quantities as ph
 from ..texts import label
 from .figures import COLOURS, GREY, MARKERS, each_panel, legend, panels
-from .open_tasks import EACH, KINDS, counted, each_count, kind, laws_of, mean_pair, where
+from .open_tasks import EACH, KINDS, each_count, kind, mean_pair, where
 from .views import answers, each_ladder, estimated, title_of
 
 if TYPE_CHECKING:
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 # Okabe-Ito; "other" and "none" in greys, for they are what no list of ours explains
 HUES = ("#0072B2", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#000000")
 KIND_COLOURS = dict(zip(KINDS, (*HUES, "#9aa0a8", "#d9dce0"), strict=True))
-ESTIMATORS = {
-    "plug-in": (GREY, ":"),
-    "Miller-Madow": ("#E69F00", "--"),
-    "Chao-Shen": ("#CC79A7", "-."),
-    "Chao-Wang-Jost": ("#0072B2", "-"),
-}
-ENDS = [inf.ALPHA / 2, 1 - inf.ALPHA / 2]
 DISTANCES = {
     "MSE": ph.mse,
     "total variation": ph.tv,
@@ -107,77 +99,6 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# -- entropy against the number of draws
-
-
-def zipf(options: int) -> np.ndarray:
-    """Probabilities proportional to 1/rank."""
-    weight = 1 / np.arange(1, options + 1)
-    return weight / weight.sum()
-
-
-def load_convergence(
-    draws: pd.DataFrame,
-    truth: pd.DataFrame,
-    task: str,
-    *,
-    options: int,
-    sizes: Sequence[int],
-    repeats: int,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Entropy estimates, one row per panel, estimator and n: mean, central 95 % of repeats, truth.
-
-    One panel samples a Zipf distribution; one per ladder samples, without replacement, the draws of
-    the base's broadest prompt, whose exact distribution has the true entropy.
-    """
-    rng, law = inf.generator(seed, "convergence"), zipf(options)
-    sampled = {n: rng.multinomial(n, law, size=repeats) for n in sizes}
-    title = f"Zipf distribution, {options:,} options"
-    rows = _convergence(title, sampled, float(ph.entropy_bits(law)))
-    for ladder, mine in each_ladder(draws[draws["task"] == task]):
-        exact = laws_of(where(truth, ladder=ladder, rung="base", task=task))
-        entropies = ph.entropy_bits(exact)
-        broad = int(entropies.argmax())
-        base = counted(mine[mine["rung"] == "base"], task)["base"]
-        pool = base.counts[broad] * np.isin(base.options, TASKS[task].options)
-        few, cut = [n for n in sizes if n <= pool.sum()], rng.multivariate_hypergeometric
-        sampled = {n: cut(pool, n, size=repeats, method="marginals") for n in few}
-        title = f"{title_of(ladder)}, base, prompt {PROBE[broad].id}"
-        rows += _convergence(title, sampled, float(entropies[broad]))
-    return pd.DataFrame(rows)
-
-
-def _convergence(panel: str, sampled: Mapping[int, np.ndarray], true: float) -> list[dict]:
-    return [
-        {"panel": panel, "estimator": name, "n": n} | _repeated(estimator(counts), true)
-        for n, counts in sampled.items()
-        for name, estimator in cv.ENTROPIES.items()
-    ]
-
-
-def _repeated(found: np.ndarray, true: float) -> dict[str, float]:
-    """Mean and central 95 % of repeats of a trial, beside the truth."""
-    low, high = np.nanquantile(found, ENDS)
-    return {"mean": np.nanmean(found), "low": low, "high": high, "truth": float(true)}
-
-
-def plot_convergence(frame: pd.DataFrame) -> Figure:
-    """Mean estimate against n; the central 95 % of the first and last estimator is shaded."""
-    fig, axes = panels(1, frame["panel"].nunique(), 2.8)
-    for ax, (name, mine) in zip(axes[0], frame.groupby("panel", sort=False), strict=True):
-        ax.axhline(mine["truth"].iloc[0], color="black", lw=1, label="truth")
-        for estimator, (colour, style) in ESTIMATORS.items():
-            curve = mine[mine["estimator"] == estimator]
-            ax.semilogx(curve["n"], curve["mean"], style, color=colour, label=estimator)
-            if style in ":-":
-                band = curve["n"], curve["low"], curve["high"]
-                ax.fill_between(*band, color=colour, alpha=0.15, lw=0)
-        ax.set(xlabel="draws", title=label(name, wide=50 // frame["panel"].nunique()))
-    axes[0, 0].set_ylabel("estimated entropy, bits")
-    return legend(fig)
-
-
 # -- where MSE stops
 
 
@@ -230,45 +151,6 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
         ax.set_xlabel("options K of the task")
     fig.axes[0].set_ylabel("mean distance between two narrators")
     return legend(fig)
-
-
-def load_same(supports: Sequence[int], n: int, *, repeats: int, seed: int = 0) -> pd.DataFrame:
-    """Distance of two samples of n draws: one row per K, pair and measure; mean, central 95 %.
-
-    "one distribution": both from one of Zipf's, the truth is 0. "two distributions": the second has
-    every other option's probability moved to an option of its own, so the true distance is known.
-    """
-    rng, rows = inf.generator(seed, "same"), []
-    for k in supports:
-        p, odd = np.append(zipf(k), np.zeros(k)), np.arange(2 * k) % 2 == 1
-        q = np.where(odd, 0, p) + np.roll(np.where(odd, p, 0), k)
-        for pair, other in (("one distribution", p), ("two distributions", q)):
-            first, second = (rng.multinomial(n, law, size=repeats) for law in (p, other))
-            unbiased = 1 - cv.overlap(first, second), 1 - cv.laws_overlap(p, other)
-            plugged = ph.tv(first / n, second / n), ph.tv(p, other)
-            measures = ("total variation, plug-in", "1 - overlap, unbiased")
-            for measure, (values, true) in zip(measures, (plugged, unbiased), strict=True):
-                place = {"options": k, "pair": pair, "measure": measure}
-                rows.append(place | _repeated(values, true))
-    return pd.DataFrame(rows)
-
-
-def plot_same(frame: pd.DataFrame) -> Figure:
-    """Estimated distance against K; the dashed line is the truth."""
-    fig, axes = panels(1, 2, 2.5, sharey=True)
-    looks = (("#0072B2", "s"), ("#CC79A7", "D"))
-    every = zip(axes[0], frame.groupby("measure", sort=False), looks, strict=True)
-    for ax, (measure, mine), (colour, marker) in every:
-        for pair, curve in mine.groupby("pair", sort=False):
-            two, x = pair == "two distributions", curve["options"]
-            ax.plot(x, curve["truth"], "--", color="black", lw=1, label="truth" if two else None)
-            look = {"color": colour, "mfc": colour if two else "white", "label": pair}
-            ax.semilogx(x, curve["mean"], marker + "-", **look)
-            ax.vlines(x, curve["low"], curve["high"], color=colour, lw=1)
-        ax.set(xlabel="options K", title=measure)
-        ax.legend(loc="upper left")
-    axes[0, 0].set_ylabel("estimated distance")
-    return fig
 
 
 def plot_agreement(frame: pd.DataFrame) -> Figure:

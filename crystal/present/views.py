@@ -146,13 +146,13 @@ def unconditional(
     temperature: float = 1.0,
 ) -> np.ndarray:
     """(prompts, options): probabilities as read, whatever their sum; else as `answers`."""
-    places = np.flatnonzero((frame["rung"] == rung).to_numpy() & (frame["task"] == task).to_numpy())
+    places = np.flatnonzero((frame["rung"].array == rung) & (frame["task"].array == task))
     columns = ("stage", "form", "temperature", "prompt", "probability")
-    rows = {name: frame[name].to_numpy()[places] for name in columns}
+    rows = {name: np.asarray(frame[name].array[places]) for name in columns}
     form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
     ladder = frame["ladder"].iloc[0] if len(frame) else ""
     where = f"{ladder}, rung {rung}, task {task}, form {form}"
-    if (frame["ladder"].to_numpy() != ladder).any():
+    if (frame["ladder"].array != ladder).any():
         mend = "select one: frame[frame.ladder == ...]"
         raise CrystalError("the frame holds several ladders", where=where, mend=mend)
     asked = (rows["form"] == form) & (rows["temperature"] == temperature)
@@ -162,6 +162,26 @@ def unconditional(
         what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
         raise CrystalError(what, where=where, mend=f"make resample LADDER={ladder}")
     return np.stack([laws[prompt] for prompt in wanted])
+
+
+def on_tasks(
+    frame: pd.DataFrame,
+    tasks: Sequence[str],
+    form: str,
+    prompts: Sequence[Prompt],
+    temperature: float = 1.0,
+) -> dict[str, np.ndarray]:
+    """Task -> `unconditional`, in one pass over the frame, which is one rung's."""
+    mine = frame[(frame["form"] == form) & (frame["temperature"] == temperature)]
+    keys = zip(mine["task"], mine["prompt"], strict=True)
+    laws, found = dict(zip(keys, mine["probability"], strict=True)), {}
+    how = {"prompts": prompts, "temperature": temperature}
+    for task in tasks:
+        rows = [laws.get((task, prompt.id)) for prompt in prompts]
+        if any(row is None for row in rows):  # raises, and says which
+            unconditional(frame, frame["rung"].iloc[0], task, form, **how)
+        found[task] = np.stack(rows)
+    return found
 
 
 def given(readouts: pd.DataFrame, rung: str, form: str, task: str) -> np.ndarray:

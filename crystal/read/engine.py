@@ -25,12 +25,13 @@ from torch.utils._pytree import tree_map
 
 from ..ask import sources
 from ..ask.ladders import Rung, check_files, weights_sha256
-from ..ask.sources import refusal, template_sha256, tokenizer_at
+from ..ask.sources import refusal, template_sha256
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
-from ..files import PACKAGE, file_sha256, once, root
+from ..files import PACKAGE, file_sha256, kept, once, root
 from .automaton import Automaton, Table, Vocabulary
 from .checkpoints import check_causal, converted, weights_of
+from .cutting import Cutter, cutter_at
 from .tree import ROOT, RaggedTree, WholeTree
 from .vocabulary import Encoder, end_ids, token_pieces
 
@@ -42,18 +43,26 @@ _FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I
 Prompts = Sequence[tuple[int, ...]]
 
 
-@dataclass
+@dataclass(eq=False)  # one is itself, and may be a key
 class Engine:
     model: transformers.PreTrainedModel
-    tokenizer: transformers.PreTrainedTokenizerBase
+    cutter: Cutter
     source: str
-    tokenizer_revision: str
     vocabulary: Vocabulary
     chunk: int  # tree nodes per forward, up to half as many again in a round's last one
     batch: int = 128  # prompts per tree; both shrink where the memory is too small
     computed: int = 0  # token positions forwarded so far, padding included
     weights: str = ""  # what is to be said of them: how they are quantised, on whose terms
     _tables: dict[Task, Table] = field(default_factory=dict)
+
+    @property
+    def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
+        """The whole of it; prompts may need less."""
+        return self.cutter.whole()
+
+    @property
+    def tokenizer_revision(self) -> str:
+        return self.cutter.revision
 
     @property
     def pieces(self) -> Sequence[object]:
@@ -102,7 +111,8 @@ class Engine:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        return Encoder(self.tokenizer, end_ids(self.model, self.tokenizer), self.source)
+        tokenizer, prepare = self.cutter.tokenizer, self.cutter.prepare
+        return Encoder(tokenizer, end_ids(self.model, tokenizer), self.source, prepare)
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt and of a begun answer: see `Encoder`.
@@ -161,9 +171,10 @@ def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
     check_files(rung)
     how = {"revision": rung.revision, "tokenizer": rung.tokenizer or None, "dtype": dtype}
     engine = load(rung.location, **how, device=device)
+    tokenizer = engine.cutter.tokenizer
     if rung.template:
-        engine.tokenizer.chat_template = rung.template
-    if rung.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
+        tokenizer.chat_template = rung.template
+    if rung.template_sha256 not in ("", found := template_sha256(tokenizer)):
         said = f"but {rung.ladder}.yaml says {rung.template_sha256}"
         what = f"the chat template's sha256 is {found or 'that of none'}, {said}"
         mend = f"crystal fetch {rung.ladder} --rung {rung.name}"
@@ -199,28 +210,45 @@ def load(
     several = device == "auto" or (device is None and torch.cuda.device_count() > 1)
     spread = {"device_map": "auto"} if several else {}
     try:
-        cutter, digest = tokenizer_at(place, tokenizer or at)
+        cutter = cutter_at(place, tokenizer or at)
     except Exception as error:  # as in `weights_of`
         raise refusal(error, source) from error
     model = weights_of(place, source, revision=at, dtype=dtype, spread=spread)
     if not spread:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_causal(model, source)
-    engine = build(model, cutter, source=str(source), tokenizer_revision=digest)
+    engine = _made(model, cutter, str(source))
     engine.weights = str(note)
     return engine
 
 
 def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
     """An engine around a model and a tokenizer that are already there."""
-    width = model.get_output_embeddings().weight.shape[0]
+    return _made(model, Cutter(tokenizer, tokenizer_revision), source)
+
+
+def _made(model, cutter: Cutter, source: str) -> Engine:
+    tokenizer, width = cutter.tokenizer, model.get_output_embeddings().weight.shape[0]
     # after these ids there is no more answer: every special token, and every end the model names
     ends = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ends |= {*tokenizer.all_special_ids} | end_ids(model, tokenizer)
-    vocabulary = Vocabulary(token_pieces(tokenizer, ends, width))
+    vocabulary = _vocabulary(cutter, ends, width)
     # a row of the vocabulary a node in float64 takes 256 MiB; 1 GiB on a GPU, which starves on less
     chunk = max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width))
-    return Engine(model.eval(), tokenizer, source, tokenizer_revision, vocabulary, chunk)
+    return Engine(model.eval(), cutter, source, vocabulary, chunk)
+
+
+def _vocabulary(cutter: Cutter, ends: set[int], width: int) -> Vocabulary:
+    """What its tokens mean; of a large tokenizer, from the cache."""
+
+    def made() -> Vocabulary:
+        return Vocabulary(token_pieces(cutter.decoding(), ends, width))
+
+    if not cutter.key:
+        return made()
+    code = [file_sha256(PACKAGE / "read" / name) for name in ("vocabulary.py", "automaton.py")]
+    rests_on = *cutter.key, sorted(ends), width, *code
+    return Vocabulary.of(kept("vocabularies", rests_on, lambda: made().arrays()))
 
 
 def _locate(source: str, revision: str | None) -> str:

@@ -204,6 +204,7 @@ class Encoder:
     tokenizer: object
     ends: Set[int]  # ids that end an answer
     where: str  # the checkpoint, for errors
+    prepare: Callable[[str], None] = lambda text: None  # see `Cutter`
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
@@ -225,7 +226,8 @@ class Encoder:
 
     def _completion(self, text: str) -> list[int]:
         """The tokenizer's ids up to the text's last one: some add an end of sequence behind it."""
-        ids, bare = self.tokenizer(text)["input_ids"], self._ids(text)
+        bare = self._ids(text)
+        ids = self.tokenizer(text)["input_ids"]
         if not bare:
             return [i for i in ids[:1] if i == self.tokenizer.bos_token_id]
         until = (n for n in range(len(bare), len(ids) + 1) if ids[n - len(bare) : n] == bare)
@@ -239,6 +241,7 @@ class Encoder:
         return self._ids(self._opened.replace(_USER, said))
 
     def _ids(self, text: str) -> list[int]:
+        self.prepare(text)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _check_open(self, ids: list[int], marks: Set[int]) -> None:

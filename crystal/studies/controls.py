@@ -1,4 +1,4 @@
-"""Worlds in which a seed cannot travel, demonstrations that mean nothing; does the joint test see?
+"""Worlds in which a seed cannot travel, answers dealt to other questions; does the joint test see?
 
 independent: a narrator holds another law in every task. solo: there is one narrator. shuffled: the
 answers of the demonstration belong to other questions. shared: the parent's own base and SFT. One
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -22,9 +24,9 @@ from ..lab import recipes, world
 from ..measure import claims, inference, joint
 from ..measure.claims import Verdict, judge
 from ..measure.inference import Estimate
-from ..measure.quantities import jsd_bits
-from ..present import views
-from ..present.show import fmt, table
+from ..measure.quantities import jsd_bits, tv
+from ..present import show, views
+from ..present.show import between, fmt, listed, table
 from . import runs
 from .runs import SCOPES, Array, where
 
@@ -34,17 +36,17 @@ INDEPENDENT = {"run": "independent", "scope": "held-out"}
 
 JOINT = "joint-test"
 ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
+DEALT = ("shuffled", "shuffled-unstyled")  # answers dealt to other questions
 JOINT_RUNS = (
     dict.fromkeys(world.LAWS, ONE)
     | {"mixed-60-40": TWO}
     | dict.fromkeys(("everyone", "own", "permuted", "no-choice"), NONE)
-    | dict.fromkeys(("shuffled", "shuffled-unstyled"), NONE)
+    | dict.fromkeys(DEALT, NONE)
 )
-SINCE = re.compile(
-    "-(again|other|third)$"
-)  # runs that were trained after the test was last changed
-# whose law most of a mixture is; whose style the answers keep that are dealt to other questions
-MAIN_PART = dict.fromkeys(("mixed-60-40", "shuffled", "shuffled-unstyled"), "salient")
+SINCE = re.compile("-(again|other|third)$")  # runs trained after the test was last changed
+LAST = "third"
+# whose law most of a mixture is; whose answers are dealt to other questions
+MAIN_PART = dict.fromkeys(("mixed-60-40", *DEALT), "salient")
 
 
 def cast(world_: str) -> tuple[Prompt, ...]:
@@ -150,7 +152,8 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO or NONE. fresh: whether it is one of SINCE, whose names are given without it.
+    sort: ONE, TWO or NONE. since: which of SINCE it is, or empty, and names of runs are given
+    without it; fresh: whether it is one.
     unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the share whose
     seed is an answer to a narrator who holds the demonstrator's law; nan if nobody demonstrated.
     """
@@ -160,7 +163,7 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
         if rung.name.endswith("/sft") and (run := SINCE.sub("", rung.run)) in JOINT_RUNS
     ]
     if not last:
-        return pd.DataFrame(columns=["run", "parent", "sort", "fresh"])
+        return pd.DataFrame(columns=["run", "parent", "sort", "since", "fresh"])
     how = {"tasks": PHASE_TASKS, "forms": [CHAT], "rungs": [rung.name for _, rung in last]}
     parts = dict(tuple(store.load_readouts(JOINT, **how).groupby("rung")))
     bases = {
@@ -170,10 +173,76 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     rows = []
     for run, rung in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
         place = {"run": run, "parent": rung.parent, "sort": JOINT_RUNS[run]}
-        place["fresh"] = bool(SINCE.search(rung.run))
+        place["since"] = rung.run.removeprefix(run).removeprefix("-")
+        place["fresh"] = bool(place["since"])
         law = MAIN_PART.get(run, run)
         rows.append(place | _judged(bases[rung.parent], parts[rung.name], law, permutations))
     return pd.DataFrame(rows)
+
+
+def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Who counts as nobody -> of the fresh runs with nobody, in how many one-seed holds, and all
+    that could be asked.
+
+    The first three were registered (data/registered/2026-11-30-style.md), the last was not.
+    """
+    asked = named[named["fresh"] & (named["one-seed"] != "not-testable")]
+    nobody = asked[asked["sort"] == NONE]
+    unstyled = nobody[nobody["run"] != DEALT[0]]
+    counted = {
+        "all": nobody,
+        "without shuffled": unstyled,
+        "of these, trained last": unstyled[unstyled["since"] == LAST],
+        "where no answers are dealt (not registered)": nobody[~nobody["run"].isin(DEALT)],
+    }
+    held = {who: int((mine["one-seed"] == "holds").sum()) for who, mine in counted.items()}
+    return {who: (held[who], len(mine)) for who, mine in counted.items() if len(mine)}
+
+
+def dealt(law: str, tasks: Sequence[str]) -> dict[str, float]:
+    """Task -> total variation between a law and the answers by this law in all tasks, dealt to
+    other questions, as far as they are options of the task. Exact; 0: they demonstrate the law.
+    """
+    pool: Counter[str] = Counter()
+    for task in tasks:
+        pool.update(dict(zip(TASKS[task].options, world.law(law, TASKS[task]), strict=True)))
+    found = {}
+    for task in tasks:
+        among = np.array([pool[option] for option in TASKS[task].options])
+        found[task] = float(tv(among / among.sum(), world.law(law, TASKS[task])))
+    return found
+
+
+def tell_alarms(named: pd.DataFrame) -> str:
+    """Of how many runs without a demonstrator one-seed holds, and why dealt answers are no true
+    control: as sentences, and as claims.
+    """
+    said = []
+    for who, (held, of) in alarms(named).items():
+        low, high = inference.share(held, of)
+        about = {"verdict": "measured", "number": held / of, "low": low, "high": high}
+        sentence = f"false alarms, {who}: {held} of {of}, {between(held / of, low, high)}"
+        show.claim(f"alarms-{show.slug(who)}", ladder=JOINT, **about, sentence=sentence)
+        said.append(sentence)
+    for run in DEALT:
+        mine = named[(named["run"] == run) & (named["since"] == LAST)]
+        out = int((mine["one-seed"] == "not-testable").sum())
+        sentence = f"{run}, trained last: not testable in {out} of {len(mine)} runs, for too few "
+        sentence += "kinds of tasks are answered"
+        if (best := mine["named"].max()) >= 0:
+            sentence += (
+                f"; else the demonstrator's distribution is named on {best:.0%} of the tasks"
+            )
+        about = {"verdict": "measured", "number": out, "sentence": sentence}
+        show.claim(f"named-{run}", ladder=JOINT, **about)
+        said += [sentence] if len(mine) else []
+    far = dealt(MAIN_PART[DEALT[0]], recipes.load_recipe("nano-llama").demonstrated)
+    near = ", ".join(f"{task} {apart:.2f}" for task, apart in far.items())
+    sentence = "dealt answers that are options of a task still follow the demonstrator: total "
+    sentence += f"variation from its distribution, exactly: {near}"
+    about = {"verdict": "measured", "number": round(float(np.median([*far.values()])), 9)}
+    show.claim("dealt", ladder=JOINT, **about, sentence=sentence)
+    return listed([*said, sentence])
 
 
 def _judged(base: pd.DataFrame, frame: pd.DataFrame, law: str, permutations: int) -> dict:
@@ -187,6 +256,9 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, law: str, permutations: int
         if both.count.measurable:
             pairs[task] = both.evidence("base"), both.evidence("sft")
     found = joint.moves(pairs, joint.kinds({task: TASKS[task].options for task in pairs}))
+    if found is None:  # too few kinds of tasks are answered
+        numbers = dict.fromkeys(("p", "progress", "low", "high", "share", "named"), np.nan)
+        return numbers | {"one-seed": "not-testable", "unmixed": ""}
     one, unmixed = claims.one_seed(found, permutations=permutations)
     seeds = joint.account(found).seeds.values()
     named = np.mean([world.temperament_of(int(seed)) == law for seed in seeds])

@@ -28,7 +28,7 @@ from ..measure.evidence import split_information
 from ..measure.inference import Estimate
 from ..measure.quantities import Array
 from ..present import show
-from ..present.views import title_of, unconditional
+from ..present.views import on_tasks, title_of
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
 
 LATER = ("sft", "dpo", "rlvr")
@@ -74,8 +74,8 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     found, both = {}, {task: np.ones(len(prompts)) for task in PHASE_TASKS}
     groups = frame.groupby(["rung", "form"], sort=False)
     for (rung, form), part in groups:
-        for task in PHASE_TASKS if len(part) == len(prompts) * len(PHASE_TASKS) else ():
-            table = unconditional(part, rung, task, form, prompts=prompts)
+        whole = len(part) == len(prompts) * len(PHASE_TASKS)
+        for task, table in on_tasks(part, PHASE_TASKS, form, prompts).items() if whole else ():
             mass = table.sum(1, keepdims=True)
             both[task] *= evidence.answers(mass[:, 0])
             # a row that is not answered weighs nothing, whatever it holds

@@ -1,11 +1,13 @@
-"""What DPO and RL do to a real base after SFT: the run `whole` of the arms, stage by stage.
+"""What DPO and RL do to a real base after SFT: the run `whole` of the arms, stage by stage, and DPO
+twice more after the same SFT.
 
 Chat form, the first wording of each context, on the contexts that all compared answer. Registered
-in data/registered/2026-11-30-real-settling.md before an answer was looked at.
+in data/registered, 2026-11-30-real-settling.md and -real-dpo.md, before an answer was looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ import pandas as pd
 from ..ask.ladders import Rung, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
+from ..lab import recipes
 from ..measure import chain, claims, inference
 from ..measure import quantities as ph
 from ..measure.inference import Estimate
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 RUN, STAGES = "whole", ("dpo", "rlvr")
 SFT, LATER = "sft", "later"
+AGAIN, GENTLE = "dpo-again", "dpo-gentle"  # runs: other pairs; those, at a tenth of the rate
+KEPT = 0.5  # an assistant is kept with at least this share of SFT's right answers
 PUBLISHED = ("Tulu-3-8B", "Olmo-3-7B", "Olmo-3.1-32B")  # ladders of the page `real-ladders`
 ASKED = ("moves-less", "stays-frozen", "little-promoted")
 
@@ -36,6 +41,12 @@ def rungs() -> dict[str, Rung]:
     mine = [rung for rung in load_ladder(real.EXPERIMENT).rungs if rung.run == RUN]
     last = {rung.stage: rung for rung in sorted(mine, key=lambda rung: rung.step)}
     return {stage: last[stage] for stage in (SFT, *STAGES) if stage in last}
+
+
+def dpo() -> dict[str, Rung]:
+    """Run -> its DPO, of RUN and of those that began with RUN's SFT, as far as these were read."""
+    mine = {rung.run: rung for rung in load_ladder(real.EXPERIMENT).rungs if rung.stage == "dpo"}
+    return {run: mine[run] for run in (RUN, AGAIN, GENTLE) if run in mine}
 
 
 def read() -> bool:
@@ -51,8 +62,9 @@ def survey(readouts: real.Laws, **how) -> chain.Survey:
     return real.survey(every, (real.RAW, SFT, STAGES[-1]), **how)
 
 
-def load_stages(readouts: real.Laws) -> pd.DataFrame:
-    """One row per task and later stage, where enough contexts answer.
+def load_stages(readouts: real.Laws, later: Mapping[str, Rung] | None = None) -> pd.DataFrame:
+    """One row per task and later stage, where enough contexts answer. later: name -> rung, after
+    the SFT of RUN; None: its own STAGES.
 
     contexts, mass: answered by the base in chat form, SFT and the stage; its median mass.
     before, after: total variation of mean answers, base to SFT and SFT to the stage.
@@ -61,8 +73,8 @@ def load_stages(readouts: real.Laws) -> pd.DataFrame:
     whether base and SFT, SFT and the stage have the same likeliest option.
     """
     rows, ends = [], rungs()
-    for stage in STAGES:
-        names = {real.RAW: "base", SFT: ends[SFT].name, LATER: ends[stage].name}
+    for stage, rung in (later or {stage: ends[stage] for stage in STAGES}).items():
+        names = {real.RAW: "base", SFT: ends[SFT].name, LATER: rung.name}
         places = {place: (name, CHAT) for place, name in names.items()}
         for task, found in real.measurable(readouts, places).items():
             base, sft, later = map(found.laws, places)
@@ -176,11 +188,19 @@ def _tell_liquidity(stages: pd.DataFrame) -> list[str]:
             f"form, means over {len(mine)} tasks); it rises on {up}"
         )
         number = float(bits["bits"] / bits["sft"])
-        fields = {"verdict": "measured", "number": number, "sentence": sentence}
+        fields = {"verdict": "measured", "number": number, "sentence": sentence} | _ends(mine)
         show.claim(f"liquidity-{stage}", ladder=real.PARENT, **fields)
         said.append(sentence)
     show.tell(show.listed([f"{one[0].upper()}{one[1:]}." for one in said]))
     return said
+
+
+def _ends(mine: pd.DataFrame) -> dict[str, float]:
+    """Interval of a stage's liquidity over SFT's: kinds of tasks are left out in turn."""
+    weights = real.without_a_kind(mine["task"])
+    later, sft = mine["bits"].to_numpy(), mine["sft"].to_numpy()
+    found = inference.ratio(lambda w: w @ later, lambda w: w @ sft, weights)
+    return {end: x for end in ("low", "high") if np.isfinite(x := getattr(found, end))}
 
 
 def _tell_skill(record: dict) -> None:
@@ -198,6 +218,58 @@ def _tell_skill(record: dict) -> None:
         else ""
     )
     show.tell(f"The {sentence}.{cost} The sampled reward of RL: {real.in_short(rise)}.")
+
+
+def tell_again(readouts: real.Laws, records: Mapping[str, dict]) -> None:
+    """The section on DPO twice more: does its finding replicate, and without damage?
+
+    records: "<parent>/<run>" -> what was recorded of it.
+    """
+    stages = load_stages(readouts, dpo())
+    found = {run: asked(stages, run) for run in dpo()}
+    planned = {run.name: run for run in recipes.load_experiment(real.EXPERIMENT).runs}
+    share = {run: records[f"{real.PARENT}/{run}"]["accuracy"] for run in found}
+    right = {run: share[run]["dpo"]["instructions"] for run in found}
+    of_sft, rows = share[RUN]["sft"]["instructions"], []
+    for run, verdicts in found.items():
+        mine = stages[stages["stage"] == run]
+        up, bits = int((mine["bits"] > mine["sft"]).sum()), mine[["sft", "bits"]].mean()
+        for claim, verdict in verdicts.items() if run != RUN else ():
+            show.claim(f"{claim}-{run}", ladder=real.PARENT, **verdict.fields())
+        sentence = (
+            f"{run}: liquidity goes from {show.fmt(bits['sft'])} to {show.fmt(bits['bits'])} "
+        )
+        sentence += f"bit (it rises on {up} of {len(mine)} tasks), right answers from "
+        sentence += f"{show.fmt(of_sft)} to {show.fmt(right[run])}"
+        number = float(bits["bits"] / bits["sft"])
+        told = {"verdict": "measured", "number": number, "sentence": sentence} | _ends(mine)
+        show.claim(f"liquidity-{run}", ladder=real.PARENT, **told)
+        rate = recipes.load_recipe(real.PARENT, planned[run].set).dpo["learning_rate"]
+        rows.append([run, f"{rate:.0e}", show.fmt(right[run]), show.fmt(bits["bits"])])
+        rows[-1] += [f"{up} of {len(mine)}", *(real.in_short(verdicts[c]) for c in ASKED)]
+    head = ["run", "rate", "right answers", "liquidity, bits", "rises on", *ASKED]
+    show.tell(show.table(head, rows))
+    said = concluded({run: found[run]["stays-frozen"].verdict for run in found}, right, of_sft)
+    told = {"verdict": "measured", "number": right[GENTLE], "sentence": said}
+    show.claim("dpo", ladder=real.PARENT, **told)
+    gentle = stages[stages["stage"] == GENTLE]
+    up = int((gentle["bits"] > gentle["sft"]).sum())
+    show.tell(f"{said}. Not registered: even then liquidity rises on {up} of {len(gentle)} tasks.")
+
+
+def concluded(frozen: Mapping[str, str], right: Mapping[str, float], of_sft: float) -> str:
+    """What three runs of DPO say, by the registered rule. frozen: run -> verdict on stays-frozen;
+    right: run -> share of right answers; of_sft: that share before DPO.
+    """
+    again = "replicates" if frozen[AGAIN] == "fails" else "does not replicate"
+    first = f"With other pairs the finding {again}"
+    if right[GENTLE] < KEPT * of_sft:
+        return f"{first}; at a tenth of the rate the assistant is lost, too, so it may be damage"
+    kept = "at a tenth of the rate the assistant is kept"
+    if frozen[GENTLE] == "fails":
+        return f"{first}; {kept}, and liquidity comes back"
+    there = "undecided" if frozen[GENTLE] == "undecided" else "refuted"
+    return f"{first}; {kept}, and that liquidity comes back is {there}, so it comes with damage"
 
 
 def _every(stages: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from ..measure import quantities as ph
 from ..measure.chain import Survey
 from ..measure.claims import MARKS
 from ..present import show, views
-from ..present.figures import COLOURS, WIDTH, panels
+from ..present.figures import COLOURS, WIDTH, legend, panels
 from ..texts import label
 from . import real
 from .phase import STAGE, Data, most_bits, real_places, real_there, real_title
@@ -211,8 +211,7 @@ def plot_fall(frame: pd.DataFrame) -> Figure:
     ax.minorticks_off()
     ax.set(xlim=(0, max(steps) * 1.1), xlabel="SFT steps", ylabel="spread over the base's")
     ax.yaxis.set_major_formatter("{x:g}")
-    fig.legend(loc="outside lower center", ncols=3)
-    return fig
+    return legend(fig)
 
 
 # --- all tasks of a phase -------------------------------------------------------------------------

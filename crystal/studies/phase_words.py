@@ -99,7 +99,7 @@ def tell_changed(data: Data) -> None:
     lines = [markdown(sentence) for sentence in changed(data)]
     if data.phase == NUCLEATION and data.series and data.series[0].name == real.PARENT:
         again = f"real-base/collapse-{real.PLAIN[1]}-{data.task}@{real.PARENT}.verdict?"
-        lines[0] += f" With {{page}}`another seed <real-base>`, collapse: {{claim}}`{again}`."
+        lines[0] += f" With {{page}}`another seed <real-base>`, collapse: {{claim}}`{again}`"
     show.tell("\n".join(f"- {line}" for line in lines))
 
 

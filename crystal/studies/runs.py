@@ -26,7 +26,7 @@ from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
 from ..present.show import claim, interval
 from ..present.show import number as fmt
-from ..present.views import unconditional
+from ..present.views import on_tasks
 
 Array = np.ndarray
 Value = Callable[[pd.DataFrame], float]
@@ -179,9 +179,8 @@ def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> di
 
     frame: one rung's. Raises: CrystalError for a prompt that was not read.
     """
-    rung, how, found = frame["rung"].iloc[0], {"prompts": PROBE, "temperature": temperature}, {}
-    for task in PHASE_TASKS:
-        table = unconditional(frame, rung, task, form, **how)
+    found = {}
+    for task, table in on_tasks(frame, PHASE_TASKS, form, PROBE, temperature).items():
         mass = table.sum(1, keepdims=True)
         found[task] = np.where(evidence.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
     return found

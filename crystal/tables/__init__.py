@@ -7,6 +7,5 @@ answers came about: the store is never opened.
     table      a table, read, checked, typed: one distribution per ladder, stage, task, prompt
     foreign    logs of lm-evaluation-harness, inspect_ai, OpenAI batches, plain replies
     importers  the four above, counted by the rule of their task, as a table
-    answers    the answers to one task as a picture
     survey     the claims on a table, as data, text and figures; the paper's beside them
 """

@@ -6,16 +6,12 @@ installed.
 
 from __future__ import annotations
 
-import copy
-import csv
-import lzma
 import re
 import reprlib
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from shlex import quote
+from typing import Any, NamedTuple
 
 from .. import texts
 from ..errors import CrystalError
@@ -24,7 +20,6 @@ from .sheets import at, json_lines, parsed, rows, some
 
 ONE_GROUP = r"give one with one group that fits the whole of every custom_id, such as '(.*)-\d+'"
 AGAIN = "run lm_eval again with --log_samples"
-ZSTD = 93  # compression method of a zip member; the standard library reads it from Python 3.14 on
 
 
 class Answer(NamedTuple):
@@ -165,15 +160,16 @@ def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
 
 
 def inspect(path: Path, by: Named) -> Iterator[Answer]:
-    """Log of inspect_ai, .eval or .json: all choices of every sample's output; as of 0.3.285.
+    """Log of inspect_ai in JSON: all choices of every sample's output; as of 0.3.285.
 
     A prompt is a sample's id (epochs are repeats), or the field `by.prompt` of its metadata. The
     reasoning is not read.
     """
-    with open(path, "rb") as file:
-        zipped = file.read(2) == b"PK"
-    header = {} if zipped else parsed(path.read_bytes(), path, str(path))
-    header, samples = _eval(path) if zipped else (header, objects(header, "samples", str(path)))
+    if (log := path.read_bytes()).startswith(b"PK"):
+        mend = f"inspect log convert {quote(str(path))} --to json --output-dir json; import that"
+        raise CrystalError("the log is packed as an archive", where=path, mend=mend)
+    header = parsed(log, path, str(path))
+    samples = objects(header, "samples", str(path))
     spec, plan = (part(header, name, str(path)) for name in ("eval", "plan"))
     settings = part(spec, "model_generate_config", str(path)) | part(plan, "config", str(path))
     task = named(spec, "task", str(path)).rpartition("/")[2] if spec.get("task") else None
@@ -202,70 +198,12 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
             yield here._replace(text=reply_text(content, where), identity=f"{run} {index}", cut=cut)
 
 
-_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError,
-           MemoryError, ValueError)  # fmt: skip
-
-
-def _eval(path: Path) -> tuple[dict, Iterable[dict]]:
-    """Header and samples of the zip archive; a log cut short still has the header it began with.
-
-    The whole list of members is checked: a damaged one, or a comment, could hide samples.
-    """
-    try:
-        archive = zipfile.ZipFile(path)
-        for info in archive.infolist():
-            _packed(archive, info).close()
-            if info.comment:
-                raise zipfile.BadZipFile(f"its list of members is damaged at {info.filename!r:.60}")
-        names = dict.fromkeys(archive.namelist())
-        headers = [name for name in ("header.json", "_journal/start.json") if name in names]
-        if not headers:
-            raise zipfile.BadZipFile("it has no header.json, so it is no log of inspect_ai")
-    except _BROKEN as error:
-        what = f"not a whole zip archive: {texts.short(str(error), 120)}"
-        mend = "copy the log again, or name an .eval file"
-        raise CrystalError(what, where=path, mend=mend) from error
-    samples = [name for name in names if re.fullmatch(r"samples/.+\.json", name)]
-    size = sum(archive.getinfo(name).file_size for name in samples)
-    sheets.check_size(size, path, 8 * sheets.LARGEST)
-    members = (_member(archive, path, name) for name in (headers[0], *samples))
-    return next(members), members
-
-
-def _packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
-    """A member's bytes as they stand there. Raises: BadZipFile if its name there is another."""
-    raw = copy.copy(info)
-    raw.compress_type, raw.file_size, raw.CRC = zipfile.ZIP_STORED, info.compress_size, None
-    return archive.open(raw)
-
-
-def _member(archive: zipfile.ZipFile, path: Path, name: str) -> dict:
-    """One JSON object of the archive; pyarrow reads inspect_ai's zstd on any Python."""
-    import pyarrow as pa
-
-    info, shown = archive.getinfo(name), texts.short(name)
-    sheets.check_size(info.file_size, f"{path}, {shown}")
-    try:
-        if info.compress_type == ZSTD:
-            raw = _packed(archive, info).read()
-            data = pa.decompress(raw, info.file_size, "zstd", asbytes=True)
-            if zlib.crc32(data) != info.CRC:
-                raise zipfile.BadZipFile("its checksum differs")
-        else:
-            data = archive.read(name)
-    except _BROKEN as error:
-        what = f"{shown} could not be unpacked: {texts.short(str(error))}"
-        mend = f"inspect log convert {path} --to json --output-dir json, then import that"
-        raise CrystalError(what, where=path, mend=mend) from error
-    return parsed(data, path, f"{path}, {shown}")
-
-
 def openai_batch(path: Path, by: Named) -> Iterator[Answer]:
     """Output of an OpenAI batch, or a server's like it: chat, plain completions or responses.
 
     A prompt is a custom_id, or what the group of the regular expression `by.prompt` takes of it.
     """
-    patterns = {name: _pattern(pattern) for name, pattern in by._asdict().items() if pattern}
+    patterns = {name: pattern for name, pattern in by._asdict().items() if pattern}
     for where, row in _logged(path):
         custom = named(row, "custom_id", where)
         taken = {name: _group(pattern, custom, where) for name, pattern in patterns.items()}
@@ -297,24 +235,19 @@ def _openai_texts(body: Mapping, where: str) -> Iterator[tuple[str | None, bool]
         raise CrystalError("the body has neither choices nor output", where=where, mend=mend)
 
 
-def _pattern(pattern: str) -> re.Pattern[str]:
+def _group(pattern: str, custom: str, where: str) -> str:
+    """What the group of the pattern takes of a custom_id."""
+    wrong = "it does not fit, or its group is empty"
     try:
-        if (compiled := re.compile(pattern)).groups == 1:
-            return compiled
-        what = f"the regular expression {pattern!r} has {compiled.groups} groups"
-    except re.error as error:
-        what = f"{pattern!r} is not a regular expression: {error}"
-    raise CrystalError(what, mend=ONE_GROUP)
+        if (match := re.fullmatch(pattern, custom)) and (found := texts.name(match[1] or "")):
+            return found
+    except (re.error, IndexError, ValueError) as error:
+        wrong = str(error)
+    what = f"the regular expression {pattern!r} takes no name out of custom_id {custom!r:.60}"
+    raise CrystalError(f"{what}: {wrong}", where=where, mend=ONE_GROUP)
 
 
-def _group(pattern: re.Pattern[str], custom: str, where: str) -> str:
-    if not (match := pattern.fullmatch(custom)) or not (match[1] or "").strip():
-        what = f"the regular expression {pattern.pattern!r} finds nothing in custom_id"
-        raise CrystalError(f"{what} {custom!r:.60}", where=where, mend=ONE_GROUP)
-    return texts.name(match[1])
-
-
-# -- plain replies, and what a file looks like
+# -- plain replies
 
 
 def replies(path: Path, by: Named) -> Iterator[Answer]:
@@ -334,48 +267,3 @@ def replies(path: Path, by: Named) -> Iterator[Answer]:
 READERS: dict[str, Callable[[Path, Named], Iterator[Answer]]] = {
     "lm-eval": lm_eval, "inspect": inspect, "openai-batch": openai_batch, "replies": replies,
 }  # fmt: skip
-_TABLE = {"ladder", "stage", "task", "prompt", "option"}
-_LOOKS = (
-    ({"doc_id", "resps"}, "lm-eval", "a per-sample log of lm-evaluation-harness"),
-    ({"custom_id", "response"}, "openai-batch", "the output of an OpenAI batch"),
-    ({"eval", "samples"}, "inspect", "a log of inspect_ai"),
-    (_TABLE, None, "a table of counts already: crystal phases reads it as it is"),
-    ({"reply"}, "replies", "a table of replies"),
-    ({"custom_id", "body"}, None, "the input of an OpenAI batch, whose output file is wanted"),
-    (
-        {"results", "configs"},
-        None,
-        "a summary of lm_eval; the samples_*.jsonl beside it are wanted",
-    ),
-    ({"eval", "plan"}, None, "a log of inspect_ai without samples"),
-)
-_STARTS = {
-    b"PK": ("inspect", "a zip archive"),
-    b"PAR1": ("replies", "a parquet file"),
-    b"\x1f\x8b": (None, "compressed: gunzip it first"),
-    b"\xff\xfe": (None, "not text in UTF-8: iconv -t UTF-8 -f UTF-16 makes it that"),
-}
-
-
-def looks_like(path: Path) -> tuple[str | None, str]:
-    """The format a file is of, None if of none, and what it looks like, by its first line."""
-    with open(path, "rb") as file:
-        line = next((line for line in file if line.strip()), b"").removeprefix(sheets.BOM).lstrip()
-    if begun := [said for start, said in _STARTS.items() if line.startswith(start)]:
-        return begun[0]
-    if line.startswith(b"{"):
-        try:
-            keys = {*parsed(line, path, str(path))}
-        except CrystalError:  # one object over many lines
-            try:
-                keys = {*parsed(path.read_bytes(), path, str(path))}
-            except CrystalError as broken:
-                return None, f"no line of JSON, nor JSON as a whole: {broken.what}"
-        looks, other = _LOOKS, f"JSON with the keys {some(sorted(keys), 8)}"
-    else:
-        text = re.split("[\r\n]", line.decode("utf-8", errors="replace"), maxsplit=1)[0]
-        keys = {texts.uncell(cell.strip()) for cell in next(csv.reader([text[:100_000]]), [])}
-        looks = _LOOKS[3:5]
-        other = f"text that begins {texts.short(text)!r}, not with a header that has a column reply"
-        other = other if line else "empty"
-    return next(((name, said) for fields, name, said in looks if fields <= keys), (None, other))

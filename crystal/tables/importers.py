@@ -21,16 +21,16 @@ import pandas as pd
 
 from .. import texts
 from ..ask.tasks import TASKS, Task, own_task, read
-from ..errors import CrystalError, known
-from ..files import mend_of, write_file
-from .foreign import AGAIN, READERS, Answer, Named, looks_like
-from .sheets import given, refuse_reserved, rows, some
+from ..errors import CrystalError, known, placed
+from ..files import explained, write_file
+from .foreign import AGAIN, READERS, Answer, Named
+from .sheets import given, rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 NAMES = ("ladder", "stage", "task")
 SHOWN = 30  # characters of a reply that is no option
 UNSAID = "the file does not say of which"
-EXCESS = 1e-6  # by which scores may sum to more than 1: rounding
+EXCESS = 1e-6  # by which a log-likelihood may be above 0: rounding
 
 
 class Place(NamedTuple):
@@ -60,13 +60,11 @@ class Asked:
         clean = {name: given(getattr(self, name) or "", f"--{name}") or None for name in NAMES}
         clean["options"] = tuple(given(option, "--options") for option in self.options)
         self.__dict__.update(clean)
-        refuse_reserved(self.task or "", "--task")
 
     def task_of(self, own: str | None) -> Task:
         """The task of answers to what their file calls `own`."""
         name = self.task or own
         if self.options:
-            refuse_reserved(name or "")
             return own_task(name, self.options)
         if self.task and own in TASKS and own != self.task:
             mend = "leave out --task, or name other files"
@@ -164,7 +162,7 @@ class Tally:
     def table(self) -> pd.DataFrame:
         """Columns of Place, unit if there is any, option, and count or probability.
 
-        Raises: CrystalError if an option was not scored, or if scores of a prompt sum to above 1.
+        Raises: CrystalError if an option was not scored.
         """
         found = []
         for place, unit in self.units.items():
@@ -187,12 +185,7 @@ class Tally:
         for text, option in scored.items():
             if option is not None:
                 law[option] += scores[text]
-        total = math.fsum(law.values())
-        if total == 0 or total > 1 + EXCESS:
-            mend = "let no choice begin another (1 and 14), or import replies of generate_until"
-            mend = mend if total else "leave that prompt out"
-            raise CrystalError(f"the scores sum to {total:.6g}", where=where, mend=mend)
-        return law | {"": max(0.0, 1 - total)}
+        return law | {"": max(0.0, 1 - math.fsum(law.values()))}
 
     def told(self) -> Iterator[str]:
         """What was read, in sentences, and whatever was left out."""
@@ -259,13 +252,9 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
         raise CrystalError("a file is named twice", mend="name every file once")
     for path in paths:
         try:
-            _check_format(path, format)
             for answer in reader(path, asked.named):
-                try:
+                with placed(answer.where):
                     found.add(answer, asked)
-                except CrystalError as error:
-                    where = answer.where
-                    raise CrystalError(error.what, where=where, mend=error.mend) from error
         except OSError as error:
             what = f"cannot be read: {error.strerror or error}"
             raise CrystalError(what, where=path, mend="name a file that is there") from error
@@ -276,22 +265,20 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     return found
 
 
-def _check_format(path: Path, format: str) -> None:
-    name, said = looks_like(path)
-    if name != format:
-        mend = f"crystal import {name}" if name else f"name a file of {', '.join(READERS)}"
-        raise CrystalError(f"not of the format {format}; it is {said}", where=path, mend=mend)
-
-
 # -- written
 
 
-def check_out(out: Path, append: bool) -> None:
-    """Raises: CrystalError if no table can be written there."""
+def check_place(out: Path) -> None:
+    """Raises: CrystalError for another ending, or a folder that is not there."""
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
         what = "could not be written: there is no such folder"
         raise CrystalError(what, where=out, mend=f"mkdir -p {quote(str(out.parent))}")
+
+
+def check_out(out: Path, append: bool) -> None:
+    """Raises: CrystalError if no table can be written there, or one is there already."""
+    check_place(out)
     if out.exists() and not append:
         mend = "--append adds to it; or choose another --out"
         raise CrystalError("the table is there already", where=out, mend=mend)
@@ -312,13 +299,19 @@ def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
     """
     check_out(out, append)
     new = table.to_dict("records")
-    try:
-        every = (_existing(out, list(table.columns), new) if out.exists() else []) + new
-        write_file(out, _bytes(every, out))
-    except OSError as error:
-        what = f"could not be written: {error.strerror or error}"
-        raise CrystalError(what, where=out, mend=mend_of(error, out)) from error
+    every = (_existing(out, list(table.columns), new) if out.exists() else []) + new
+    write(every, out)
     return len(every)
+
+
+def write(records: list[dict], out: Path, *, verbatim: bool = False) -> None:
+    """Write a table whole or not at all, in place of what is there.
+
+    verbatim: in CSV, nothing goes before what a spreadsheet would compute.
+    """
+    check_place(out)
+    with explained("could not be written", out):
+        write_file(out, _bytes(records, out, verbatim))
 
 
 def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
@@ -337,11 +330,12 @@ def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     return old
 
 
-def _bytes(records: list[dict], out: Path) -> bytes:
+def _bytes(records: list[dict], out: Path, verbatim: bool = False) -> bytes:
     if out.suffix == ".jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     if out.suffix == ".csv":
-        return pd.DataFrame(records, dtype=object).map(texts.cell).to_csv(index=False).encode()
+        frame = pd.DataFrame(records, dtype=object)
+        return (frame if verbatim else frame.map(texts.cell)).to_csv(index=False).encode()
     try:
         return pd.DataFrame(records).to_parquet(index=False, write_page_checksum=True)
     except (ValueError, TypeError) as error:  # of pyarrow

@@ -7,13 +7,9 @@ cells, rename twins and guess at types: it gets checked cells.
 from __future__ import annotations
 
 import csv
-import difflib
-import gzip
 import io
 import re
-import unicodedata
-import zlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -23,13 +19,13 @@ import numpy as np
 import pandas as pd
 
 from .. import texts
-from ..errors import CrystalError
-from ..measure.chain import POOLED
+from ..errors import CrystalError, placed
+from ..files import explained
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")  # the first three also with .gz behind
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 LARGEST = 2**29  # bytes, unpacked
 CELLS = 10**8  # of a table
 COLUMNS = 1000
@@ -54,10 +50,8 @@ def at(path: Path, row: object = None, column: str | None = None) -> str:
 
 def given(name: str, where: object, mend: str = "give another name") -> str:
     """A name that was typed, or comes with a file. Raises: CrystalError if it is hostile."""
-    try:
+    with placed(where, mend):
         return texts.name(name)
-    except ValueError as error:
-        raise CrystalError(str(error), where=where, mend=mend) from error
 
 
 def stage_names(text: str) -> dict[str, str]:
@@ -78,13 +72,6 @@ def stage_names(text: str) -> dict[str, str]:
             continue
         raise CrystalError(what, mend="say --stages base=step0,sft=step-1000")
     return found
-
-
-def refuse_reserved(task: str, where: object = None) -> None:
-    """Raises: CrystalError for a task called as the row over all tasks, however it is spelled."""
-    if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
-        what = f"no task may be called {task!r}: the verdicts over all tasks are"
-        raise CrystalError(what, where=where, mend="rename the task")
 
 
 # -- bounds
@@ -163,11 +150,6 @@ def _written_out(column: pa.ChunkedArray) -> int:
 # -- rows
 
 
-def stem(path: Path) -> str:
-    """The file's name without its extensions: answers.csv.gz -> answers."""
-    return Path(path.name.removesuffix(".gz")).stem
-
-
 def load_sheet(path: Path) -> pd.DataFrame:
     """The cells of a table, indexed by row number; of CSV as text, "" if empty, else as stored.
 
@@ -176,10 +158,9 @@ def load_sheet(path: Path) -> pd.DataFrame:
     """
     if path.is_dir():
         raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it")
-    kind = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if kind not in FORMATS or (kind == ".parquet" and path.suffix == ".gz"):
+    if (kind := path.suffix.lower()) not in FORMATS:
         what = f"a table with the extension {path.suffix!r} cannot be read"
-        mend = f"save it as one of {', '.join(FORMATS)}, or .csv.gz"
+        mend = f"save it as one of {', '.join(FORMATS)}"
         raise CrystalError(what, where=path, mend=mend)
     if not path.exists():
         raise CrystalError("there is no such table", where=path, mend="check the path")
@@ -187,7 +168,7 @@ def load_sheet(path: Path) -> pd.DataFrame:
         sheet = parquet(path, lambda table: table.to_pandas(ignore_metadata=True))
         sheet.index = pd.RangeIndex(1, len(sheet) + 1)
     else:
-        found, read = rows(path, kind), [pd.DataFrame()]
+        found, read = rows(path), [pd.DataFrame()]
         while part := dict(islice(found, 100_000)):  # one object a row would be too much memory
             read.append(pd.DataFrame(list(part.values()), index=list(part), dtype=object))
             check_columns(len(set().union(*read)), sum(map(len, read)), path)
@@ -199,18 +180,13 @@ def load_sheet(path: Path) -> pd.DataFrame:
     return sheet
 
 
-def rows(path: Path, kind: str = "") -> Iterator[tuple[int, dict]]:
-    """Number and cells of every row that is not blank; kind: of FORMATS, else by the first bytes.
+def rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """Number and cells of every row that is not blank.
 
     In CSV an empty cell is empty text, and NA is the text NA. Raises: CrystalError for a file that
     is not of its kind or not UTF-8, a row with too many cells or too few, and as `column_names`.
     """
-    if not kind:
-        with open(path, "rb") as file:
-            start = file.read(64).removeprefix(BOM).lstrip()
-        kind = ".jsonl" if start.startswith(b"{") else ".csv"
-        kind = ".parquet" if start.startswith(b"PAR1") else kind
-    if kind == ".parquet":
+    if (kind := path.suffix.lower()) == ".parquet":
         yield from enumerate(parquet(path, lambda table: table.to_pylist()), 1)
     elif kind == ".jsonl":
         known: dict[tuple, list[str]] = {}
@@ -248,19 +224,9 @@ def _csv(path: Path, text: str, separator: str) -> Iterator[tuple[int, dict]]:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            data = file.read(LARGEST + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        mend = "write it again, or leave out .gz"
-        raise CrystalError(f"not a whole gzip file: {error}", where=path, mend=mend) from error
-    except OSError as error:
-        what = f"the table cannot be read: {error.strerror}"
-        raise CrystalError(what, where=path, mend=f"ls -l {path}") from error
-    check_size(len(data), path)
-    return data
+    with explained("the table cannot be read", path):
+        check_size(path.stat().st_size, path)
+        return path.read_bytes()
 
 
 def decoded(data: bytes, path: Path, where: object = None) -> str:
@@ -299,30 +265,23 @@ def parsed(data: bytes, path: Path, where: str) -> dict:
 
 
 def check_header(
-    sheet: pd.DataFrame, path: Path, needed: Sequence[Sequence[str]], names: Mapping[str, str]
+    sheet: pd.DataFrame, path: Path, needed: Sequence[Sequence[str]], names: Sequence[str]
 ) -> list[str]:
-    """A note on the columns that are not known. names: spelling -> known column.
+    """A note on the columns that are not among `names`.
 
     Raises: CrystalError if none of a group of `needed` columns is there, or one is misspelt.
     """
-    spare = {}
-    for name in sheet.columns.difference([*names.values()], sort=False):
-        close = difflib.get_close_matches(name.strip().lower(), names, n=1, cutoff=0.75)
-        near = names[close[0]] if close else None
-        spare[name] = None if near in sheet else near
-        if near == name.strip().lower() and near not in sheet:
-            what = f"the column {name!r} is not spelled {near!r}"
-            raise CrystalError(what, where=path, mend="rename it, or remove it")
     for group in needed:
         if sheet.columns.intersection(group).empty:
-            hints = [
-                f"rename {name!r} to {near!r}" for name, near in spare.items() if near in group
-            ]
             called = " or ".join(group)
             what = f"there is no column {called}; the columns are {some(sheet.columns, 12)}"
-            raise CrystalError(what, where=path, mend=[*hints, f"add a column {called}"][0])
-    hints = (f"{name} (did you mean {near}?)" if near else name for name, near in spare.items())
-    return [f"Columns not used: {some(hints, 12)}."] if spare else []
+            raise CrystalError(what, where=path, mend=f"rename a column, or add one: {called}")
+    spare = sheet.columns.difference(names, sort=False)
+    for name in spare:
+        if (near := name.strip().lower()) in names and near not in sheet:
+            what = f"the column {name!r} is not spelled {near!r}"
+            raise CrystalError(what, where=path, mend="rename it, or remove it")
+    return [f"Columns not used: {some(spare, 12)}."] if len(spare) else []
 
 
 def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:

@@ -26,7 +26,7 @@ from ..measure.claims import MARKS, QUANTILE, Verdict, finite
 from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
-from ..present.figures import INK, legend, panels
+from ..present.figures import legend, panels
 from ..present.verdicts import Found
 from ..present.views import title_of
 from ..texts import label
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PHASES = len(chain.CLAIMS)  # that a task goes through
+ACROSS = 3  # panels of answers
+NAMED = 24  # options at most, in a panel
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 COLUMN = {verdict: verdict.replace("-", "_") for verdict in chain.VERDICTS}
 SAID = {  # the abstract's words, in ours
@@ -158,18 +160,16 @@ def numbers(table: Table) -> pd.DataFrame:
     """
     rows, nan = [], np.nan
     for (ladder, task), mine in table.frame.groupby(["ladder", "task"], sort=False):
-        every = table.ladders[ladder]
-        counts = {stage: answered_by(table, ladder, task, [stage]) for stage in every}
-        whole, before = evidence(table, ladder, task), ""
-        there = (stage for stage, counted in counts.items() if counted or stage in whole)
-        first = next(there, "") if "base" in every else ""
-        for stage, counted in counts.items():
-            found = evidence(table, ladder, task, [stage]) if counted else whole
-            if stage not in found or (counted and not counted.measurable):
+        every, first, before = table.ladders[ladder], "", ""
+        for stage in every:
+            counted = answered_by(table, ladder, task, [stage])
+            given = evidence(table, ladder, task, [stage]).get(stage)
+            first = first or (stage if (counted or given) and "base" in every else "")
+            if given is None or (counted and not counted.measurable):
                 continue
-            base, own = _means(table, ladder, task, first, stage, whole)
-            previous, now = _means(table, ladder, task, before or stage, stage, whole)
-            given, law, before = found[stage], found[stage].law.mean(0), stage
+            base, own = _means(table, ladder, task, first, stage)
+            previous, now = _means(table, ladder, task, before or stage, stage)
+            law, before = given.law.mean(0), stage
             (prompts, options), top = given.law.shape, int(law.argmax())
             row = {
                 "ladder": ladder,
@@ -192,14 +192,13 @@ def numbers(table: Table) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["ladder"])
 
 
-def _means(
-    table: Table, ladder: str, task: str, first: str, second: str, whole: Mapping[str, Evidence]
-) -> list[np.ndarray]:
+def _means(table: Table, ladder: str, task: str, *stages: str) -> list[np.ndarray]:
     """The mean laws of two stages on the prompts that both answer; nan if these are too few."""
-    if counted := answered_by(table, ladder, task, [first, second]):
-        whole = evidence(table, ladder, task, [first, second]) if counted.measurable else {}
+    counted = answered_by(table, ladder, task, stages)
+    few = counted and not counted.measurable
+    found = {} if few else evidence(table, ladder, task, stages)
     none = np.full(len(table.options[task]), np.nan)
-    return [whole[stage].law.mean(0) if stage in whole else none for stage in (first, second)]
+    return [found[stage].law.mean(0) if stage in found else none for stage in stages]
 
 
 def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -304,6 +303,41 @@ def plot_stages(frame: pd.DataFrame, stages: Sequence[str], measured: str) -> Fi
     return legend(fig)
 
 
+def load_answers(table: Table, checkpoints: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """A row per prompt of every checkpoint (ladder, stage): these names, and the probability of
+    each option, conditional on an option. Prompts with the same likeliest one side by side.
+    """
+    (options,) = table.options.values()
+    there, frames = dict(iter(table.frame.groupby(["ladder", "stage"], sort=False))), []
+    for ladder, stage in checkpoints:
+        mine = there[ladder, stage]
+        laws = np.stack(mine["law"].tolist())
+        order = np.lexsort((-laws.max(axis=1), laws.argmax(axis=1)))
+        about = {"ladder": ladder, "stage": stage, "prompt": mine["prompt"].to_numpy()[order]}
+        frames.append(pd.DataFrame(about).join(pd.DataFrame(laws[order], columns=options)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_answers(frame: pd.DataFrame) -> Figure:
+    """A panel per checkpoint: prompts down, options across, brighter is likelier."""
+    options, places = list(frame.columns[3:]), frame.groupby(["ladder", "stage"], sort=False)
+    fig, axes = panels(-(-len(places) // ACROSS), min(ACROSS, len(places)), 2.4)
+    step = -(-len(options) // NAMED)
+    for ax in axes.flat[len(places) :]:
+        ax.set_visible(False)
+    for ax, ((ladder, stage), mine) in zip(axes.flat, places, strict=False):
+        image = ax.imshow(
+            mine[options], aspect="auto", vmin=0, vmax=1, cmap="cividis", interpolation="none"
+        )
+        ax.set(title=label(f"{title_of(ladder)}, {stage}", wide=24), yticks=[])
+        ax.set_xticks(range(len(options))[::step], [label(x, most=12) for x in options[::step]])
+        ax.tick_params(axis="x", rotation=90)
+        ax.grid(False)
+    axes[0, 0].set_ylabel("prompts")
+    fig.colorbar(image, ax=axes, label="probability", aspect=25)
+    return fig
+
+
 # -- the paper beside other series
 
 
@@ -322,50 +356,6 @@ def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
     frame = pd.concat([tasks, over.reindex(columns=columns)])
     order = {"key": lambda claims: claims.map(list(SAID).index), "kind": "stable"}
     return frame[frame["claim"].isin(SAID)].sort_values("claim", **order).reset_index(drop=True)
-
-
-def sides_told(frame: pd.DataFrame) -> str:
-    """Every claim in half a sentence, plain."""
-    said: dict[str, list[str]] = {}
-    for row in frame.sort_values("kind", ascending=False, kind="stable").itertuples():
-        one = f"over all tasks {row.verdict} on {title_of(row.ladder)}"
-        if row.kind == "tasks":
-            one = f"holds on {row.holds:.0f} of {row.tasks:.0f} tasks on {title_of(row.ladder)}"
-        said.setdefault(row.claim, []).append(one)
-    return ". ".join(f"{claim} {', '.join(said[claim])}" for claim in frame["claim"].unique())
-
-
-def plot_sides(frame: pd.DataFrame) -> Figure:
-    """Claims down; a bar of tasks per ladder of ours, a sign per ladder over all tasks."""
-    claims = list(dict.fromkeys(frame["claim"]))
-    mine, theirs = (frame[frame["kind"] == kind] for kind in ("tasks", "all"))
-    ladders = list(dict.fromkeys(mine["ladder"])), list(dict.fromkeys(theirs["ladder"]))
-    fig, axes = panels(1, len(ladders[0]) + 1, 0.24 * len(claims) + 2.0, sharey=True)
-    for ax, ladder in zip(axes[0], ladders[0], strict=False):
-        for row in mine[mine["ladder"] == ladder].itertuples():
-            left = 0
-            for verdict, colour in verdicts.COLOURS.items():
-                tasks = getattr(row, COLUMN[verdict])
-                ax.barh(claims.index(row.claim), tasks, left=left, color=colour, height=0.7)
-                left += tasks
-        ax.set(title=label(title_of(ladder), wide=14), xlabel="tasks")
-    last = axes[0, -1]
-    for row in theirs.itertuples():
-        place = ladders[1].index(row.ladder), claims.index(row.claim)
-        last.plot(*place, "s", color=verdicts.COLOURS[row.verdict], ms=11)
-        sign = verdicts.SIGNS[row.verdict]
-        last.text(*place, sign, ha="center", va="center", color=INK)
-    last.set_xticks(range(len(ladders[1])), [label(x, wide=20) for x in ladders[1]], rotation=90)
-    last.set(title="all tasks\ntogether", xlim=(-0.6, len(ladders[1]) - 0.4))
-    last.grid(False)
-    axes[0, 0].set_yticks(range(len(claims)), claims)
-    axes[0, 0].set_ylim(len(claims) - 0.5, -0.5)
-    there = (*chain.TESTED, *frame["verdict"])
-    shown = [v for v in verdicts.COLOURS if v in there or frame[COLUMN[v]].sum()]
-    for verdict in shown:
-        look = {"color": verdicts.COLOURS[verdict], "ms": 8, "ls": ""}
-        last.plot([], [], "s", label=f"{verdicts.SIGNS[verdict]} {verdict}", **look)
-    return legend(fig)
 
 
 def sides_table(frame: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ An empty option: none of the options. A group is one (ladder, stage, task, promp
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..ask.ladders import STAGES
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..measure import evidence as answering
+from ..measure.chain import POOLED
 from ..measure.evidence import FEWEST
 from . import sheets
 from .sheets import at, empty, given, some
@@ -27,16 +29,11 @@ from .sheets import at, empty, given, some
 GROUP = ["ladder", "stage", "task", "prompt"]
 SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the options
 NEEDED = (["stage"], ["task"], ["prompt"], ["option"], ["probability", "count"])
-NAMES = {name: name for name in (*GROUP, "unit", "option", "probability", "count", *SHARES)} | {
-    "model": "ladder", "family": "ladder", "rung": "stage", "checkpoint": "stage",
-    "category": "task", "question": "prompt", "answer": "option", "choice": "option",
-    "p": "probability", "prob": "probability", "n": "count", "mass_on_options": "mass",
-}  # fmt: skip
+NAMES = (*GROUP, "unit", "option", "probability", "count", *SHARES)
 ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
 OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
 ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
-ROUNDING = 1e-3  # by which probabilities of one group may miss a sum of 1
-NEAR = 1e-2  # the same where the reader says that they are rounded: bfloat16 makes up to 0.4 %
+SLACK = 1e-2  # by which probabilities of one group may miss a sum of 1: bfloat16 rounds by 0.4 %
 LEAST = 1e-290  # below it, numbers lose their digits
 MOST_DRAWS = 10**8  # of one stage on one task; scipy deals out a hundred times as many, no more
 FEWER = "give probabilities instead, or draw less: more draws would change nothing"
@@ -72,16 +69,14 @@ def _in_order(stages: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(stages), key=ORDER.index))
 
 
-def read_table(
-    path: str | Path, *, stages: Mapping | None = None, ladder: str = "", normalise: bool = False
-) -> Table:
+def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str = "") -> Table:
     """The table of answers in a file of `sheets.FORMATS`.
 
     stages: canonical stage -> its name in the file, where `ALIASES` does not know it. ladder: its
-    name if the file has no such column, else the only one to be read. normalise: probabilities are
-    divided by sums up to 1 % off. Raises: CrystalError naming file, row and column.
+    name if the file has no such column, else the only one to be read. Raises: CrystalError naming
+    file, row and column.
     """
-    read = _Reading(Path(path), NEAR if normalise else ROUNDING)
+    read = _Reading(Path(path))
     sheet = sheets.load_sheet(read.path)
     read.notes += sheets.check_header(sheet, read.path, NEEDED, NAMES)
     ladder = given(ladder, "--ladder")
@@ -94,9 +89,7 @@ def read_table(
     rows["group"] = rows.groupby(GROUP, sort=False).ngroup()
     read.refuse_twice(rows)
     sheets.refuse_two_values(rows, "unit", ["ladder", "task", "prompt"], read.path)
-    for column in SHARES:
-        rows[column] = read.share(sheet, column) if column in sheet else np.nan
-        sheets.refuse_two_values(rows, column, ["group"], read.path)
+    rows["mass"] = read.share(sheet, rows)
     groups = read.gathered(rows, kind)
     laws, options = read.laws(rows, {*groups.loc[~groups["low"], "group"]})
     groups["law"] = groups["group"].map(laws)
@@ -109,8 +102,8 @@ class _Reading:
     """A table while it is read. Frames are indexed by row number, groups by that of their first."""
 
     path: Path
-    slack: float  # by which probabilities of a group may miss a sum of 1
     notes: list[str] = field(default_factory=list)
+    counted: bool = False  # whether prompts that are not answered are left out, and counted
 
     def no(self, what: str, mend: str, column: str = "", row: object = None) -> CrystalError:
         return CrystalError(what, where=at(self.path, row, column), mend=mend)
@@ -122,10 +115,6 @@ class _Reading:
         """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
         if np.any(wrong):
             first, values = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
-            rounded = self.slack < NEAR and (np.abs(values[wrong] - 1) <= NEAR).all()
-            if rounded and column != "count":
-                mend = "if they are rounded, as bfloat16 is; else correct them"
-                mend = f"--normalise (normalise=True on a page), {mend}"
             column += ", where its group begins" if "total" in frame else ""
             raise self.no(what.format([*values][first]), mend, column, frame.index[first])
 
@@ -135,12 +124,14 @@ class _Reading:
         for column in (*GROUP, "unit", "option"):
             rows[column] = sheets.words(sheet, column, self.path) if column in sheet else np.nan
             if column == "ladder" and column not in sheet:
-                name = ladder or given(sheets.stem(self.path), f"{self.path}, its name")
+                name = ladder or given(self.path.stem, f"{self.path}, its name")
                 rows[column] = pd.Categorical([name] * len(rows))
             wrong, mend = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
             self.refuse(rows, wrong, column, f"the {column} is empty", mend)
         for task in rows["task"].cat.categories:
-            sheets.refuse_reserved(task, at(self.path, column="task"))
+            if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
+                what = f"no task may be called {task!r}: the verdicts over all tasks are"
+                raise self.no(what, "rename the task", "task")
         found = rows["stage"].cat
         read = np.array([ORDER.index(stage) for stage in self.stages(found.categories, stages)])
         rows["stage"] = pd.Categorical.from_codes(read[found.codes], ORDER)
@@ -176,21 +167,27 @@ class _Reading:
             raise self.no(what.format(*used.values()), mend)
         kind = [*used, *filled][0]
         values, said = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
-        most, mend = 1 + NEAR * (self.slack == NEAR), "call it count, if these are counts"
         if kind == "count":
-            most, mend, told = MOST_DRAWS, FEWER, "call it probability, if these are probabilities"
-            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", told, values)
-        self.refuse(sheet, values > most, kind, f"{said} above {most:.0f}", mend, values)
+            mend = "call it probability, if these are probabilities"
+            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", mend, values)
+        else:
+            mend = "call it count, if these are counts"
+            self.refuse(sheet, values > 1 + SLACK, kind, f"{said} above 1", mend, values)
         return kind, values
 
-    def share(self, sheet: pd.DataFrame, column: str) -> np.ndarray:
-        """The masses; of rounded ones those just above 1 are 1."""
+    def share(self, sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+        """What a column of SHARES says, nan where none does; just above 1 is 1, rounded."""
+        if len(there := [column for column in SHARES if column in sheet]) > 1:
+            raise self.no("the columns mass and answered say the same", "leave out one of the two")
+        if not there:
+            return np.full(len(sheet), np.nan)
+        (column,) = there
         mass = sheets.numbers(sheet, column, self.path, blank=True)
-        if self.slack == NEAR:
-            mass = np.where((mass > 1) & (mass <= 1 + NEAR), 1, mass)
         what, mend = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
-        self.refuse(sheet, mass > 1, column, what, mend, mass)
-        return mass
+        self.refuse(sheet, mass > 1 + SLACK, column, what, mend, mass)
+        sheets.refuse_two_values(rows.assign(**{column: mass}), column, ["group"], self.path)
+        self.counted = column == "answered" and not np.isnan(mass).all()
+        return np.minimum(mass, 1)
 
     def refuse_twice(self, rows: pd.DataFrame, spelled: str = "option") -> None:
         """Refuse two rows of one group with the same option, by the column `spelled`."""
@@ -204,35 +201,31 @@ class _Reading:
 
     def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         """One row per group: names, its code, mass, draws, sums on the options and in total."""
-        groups = rows.drop_duplicates("group")[[*GROUP, "unit", *SHARES, "group"]].copy()
+        groups = rows.drop_duplicates("group")[[*GROUP, "unit", "mass", "group"]].copy()
         code, value, listed = rows["group"], rows["value"], rows["option"].notna()
         groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
         groups["total"] = np.bincount(code, value, minlength=len(groups))
-        mass, on, stated = groups["mass"], groups["on"], groups["mass"].notna()
-        both = stated & (np.bincount(code[~listed], minlength=len(groups)) > 0)
-        what = "the group has an empty option and a mass, which say the same twice"
-        self.refuse(groups, both, "option", what, "remove one of them")
+        on, stated = groups["on"], groups["mass"]
         what, mend = "the mass is 0", "remove groups that never answer with one of the options"
-        self.refuse(groups, mass == 0, "mass", what, mend)
+        self.refuse(groups, (stated == 0) & (not self.counted), "mass", what, mend)
         groups["draws"] = on if kind == "count" else np.inf
         summed = self.counts(groups) if kind == "count" else self.sums(groups)
-        groups["mass"] = self.by_answered(groups, mass.where(stated, summed), kind)
+        groups["mass"] = stated.fillna(summed)
         lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
         if len(lost):
             both = lost.mean(), lost.min()
             two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in both)
             said = "the mass on the options is {} on average, {} at least".format(*two)
-            said += " (rounding alone could do that)" if both[1] > 1 - self.slack else ""
+            said += " (rounding alone could do that)" if both[1] > 0.999 else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
             self.notes.append(f"{none}: {said}; distributions are conditional on an option.")
-        counted = groups["answered"].notna().any()  # else what nobody answered is only told
-        groups["low"] = (groups["mass"] < answering.LEAST) & counted
+        groups["low"] = (groups["mass"] < answering.LEAST) & self.counted
         return groups[(on > 0) | groups["low"]].copy()
 
     def counts(self, groups: pd.DataFrame) -> pd.Series:
         """The share on the options."""
         on, together = groups["on"], groups.groupby(GROUP[:3])["total"].transform("sum")
-        what = f"its stage has {{:.0f}} draws on its task, above {MOST_DRAWS}"
+        what = f"its stage has {{:.9g}} draws on its task, above {MOST_DRAWS}"
         self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
         draws = f"{on.min():.0f} to {on.max():.0f} draws on the options per stage, task and prompt"
         self.notes.append(f"Answers are counts: {draws}.")
@@ -245,37 +238,25 @@ class _Reading:
 
     def sums(self, groups: pd.DataFrame) -> pd.Series:
         """The share on the options; probabilities must sum as they should."""
-        on, total, stated = groups["on"], groups["total"], groups["mass"].notna()
-        nothing = (on < LEAST) & ~(groups["answered"] < answering.LEAST)
+        on, total, stated = groups["on"], groups["total"], groups["mass"]
+        judged = ~((stated < answering.LEAST) & self.counted)
+        apart = np.minimum((1 - on).clip(lower=0), (on - stated).abs()).where(judged, 0)
         checks = (
-            (nothing, "the options sum to {:.3g}", on, "remove the group: it has no distribution"),
-            (total > 1 + self.slack, "the group sum to {:.6g}, above 1", total,
+            ((on < LEAST) & judged, "the options sum to {:.3g}", on,
+             "remove the group: it has no distribution"),
+            (total > 1 + SLACK, "the group sum to {:.6g}, above 1", total,
              "correct them, or give counts in a column count"),
-            (stated & (on < 1 - self.slack), "a group with a mass sum to {:.6g}, not 1", on,
-             "divide them by their sum (they are conditional on the mass), or leave mass out"),
+            (apart > SLACK, "the options sum to {:.6g}, neither to their mass nor to 1",
+             on, "give them as they are, or divided by their mass"),
         )  # fmt: skip
         for wrong, what, shown, mend in checks:
             what = f"the probabilities of {what}"
             self.refuse(groups, wrong, "probability", what, mend, shown)
-        below = stated * (1 - on)
-        for off, where in ((total - 1, "the sums exceed"), (below, "with a mass the sums miss")):
+        for off, where in ((total - 1, "the sums exceed"), (apart, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
                 said = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
                 self.notes.append(f"{said}; their distributions are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
-
-    def by_answered(self, groups: pd.DataFrame, mass: pd.Series, kind: str) -> pd.Series:
-        """The masses, where the column answered gives them by that column."""
-        answered, on = groups["answered"], groups["on"]
-        wrong = groups["mass"].notna() & ((answered - mass).abs() > self.slack)
-        what, mend = "mass is {:.4g}, and answered is another number", "leave out one of the two"
-        self.refuse(groups, wrong, "answered", what, mend, mass)
-        apart = np.minimum((on - 1).abs(), (on - answered).abs()) > self.slack
-        wrong = (answered >= answering.LEAST) & apart & (kind == "probability")
-        what = "the probabilities of the options sum to {:.4g}, neither to answered nor to 1"
-        mend = "give them as they are, or divided by answered"
-        self.refuse(groups, wrong, "answered", what, mend, on)
-        return answered.fillna(mass)
 
     def laws(self, rows: pd.DataFrame, kept: set[int]) -> tuple[pd.Series, dict]:
         """The distribution of each kept group over its task's options; and the options by task."""
@@ -373,7 +354,7 @@ class _Reading:
             more = f"; {alone.sum()} groups without one are clusters by their prompt"
             more = f"{frame['unit'].nunique()} clusters{more if alone.any() else ''}."
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
-        if groups["answered"].notna().any():
+        if self.counted:
             asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
             said = told_answered(asked)
         options = {task: options[task] for task in frame["task"].unique()}
