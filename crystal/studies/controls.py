@@ -99,7 +99,10 @@ def load_paths(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def removed_over_tasks(frame: pd.DataFrame) -> Estimate:
-    """Removed share of the mean over tasks, interval over these. frame: of `runs.ends`, one run."""
+    """Removed share of the mean over tasks, interval over these. frame: of `runs.ends`, one run;
+    tasks that SFT no longer answers are left out.
+    """
+    frame = frame.dropna(subset=["to_law"])
     after, before = frame["to_law"].to_numpy(), frame["to_law_before"].to_numpy()
     weights = inference.leave_one_out(np.arange(len(frame)))
     return inference.estimate(lambda w: 1 - (w @ after) / (w @ before), weights)
@@ -139,7 +142,7 @@ def run_table(ends: pd.DataFrame) -> str:
     rows, means = [], ["liquidity_before", "liquidity", "off_support_before", "off_support"]
     counted = ["follows_before", "follows"]
     for run, scope in product([run for run in WORLD if run in set(ends["run"])], SCOPES):
-        mine = where(ends, run=run, scope=scope)
+        mine = where(ends, run=run, scope=scope).dropna(subset=["to_law"])  # no longer answered
         gone = runs.interval(removed_over_tasks(mine))
         follow = (f"{n:.0f} of {len(mine)}" for n in mine[counted].sum())
         rows.append([run, scope, *map(fmt, mine[means].mean()), gone, *follow])
