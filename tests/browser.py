@@ -152,7 +152,7 @@ class Page:
         self.run(f"{axe}; undefined")
         for width in WIDTHS:
             self.resize(width)
-            self.run(REST)  # scripts see it later
+            self.run("new Promise(done => setTimeout(done, 500))")  # scripts see it later
             for theme in ("light", "dark"):
                 self.run(f"document.documentElement.dataset.theme = '{theme}'")
                 if (wide := self.run(WIDE)) > 0:
