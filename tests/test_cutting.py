@@ -84,6 +84,11 @@ def test_any_text(growing: Lean, own: Tokenizer, text: str) -> None:
     same(growing, own, [text])
 
 
+def test_a_long_text_without_a_cut(folder: Path, own: Tokenizer) -> None:
+    """All parts of such a word would be gigabytes of text."""
+    same(of(folder), own, ["ab7" * 10_000])
+
+
 def test_the_whole_is_what_the_file_says(folder: Path, own: Tokenizer) -> None:
     lean = of(folder)
     lean.prepare("A digit:")

@@ -73,6 +73,7 @@ class Lean(Cutter):
         self.how: dict[str, Any] = _read(parts["how"])
         self.ids, self.merges = parts["ids"], parts["merges"]
         self.number = {name: i for i, name in enumerate(self.names)}
+        self.most = max(map(len, self.names))  # characters: a word may be the whole of a text
         first = [i for name, i in self.number.items() if _first(name, self.how)]
         letters = [*first, *(i for name, i in self.number.items() if len(name) == 1)]
         self.letters, self.fitted = self._model(letters), self._model(first)
@@ -105,7 +106,7 @@ class Lean(Cutter):
             return
         self.backend.model = self.letters
         new = _words(self.backend, text) - self.words
-        parts = {word[a:b] for word in new for b in range(1, len(word) + 1) for a in range(b)}
+        parts = {w[a:b] for w in new for b in range(1, len(w) + 1) for a in range(b)[-self.most :]}
         found = [i for part in parts if (i := self.number.get(part)) is not None]
         self.words |= new
         if not self.known[found].all():

@@ -87,9 +87,12 @@ def load_steps(parent: str) -> pd.DataFrame:
 
 
 def load_paths(steps: pd.DataFrame) -> pd.DataFrame:
-    """Columns run, scope, step, quantity, value: liquidity and removed share by SFT step."""
+    """Columns run, scope, step, quantity, value: liquidity and removed share by SFT step; means
+    over the tasks that all steps answer.
+    """
     parts = []
     for (run, held_out), mine in steps.groupby(["run", "held_out"], sort=False):
+        mine = mine[mine.groupby("task")["to_law"].transform(lambda law: law.notna().all())]
         means = mine.groupby("step")[["liquidity", "to_law"]].mean()
         removed = 1 - means["to_law"] / means["to_law"].loc[0]
         for quantity, path in (("liquidity, bits", means["liquidity"]), ("removed share", removed)):
