@@ -97,9 +97,9 @@ endif
 
 $(LIGHT): requirements/light.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is \
-	needed, this is " + sys.version.split()[0] + ". Mend: make PYTHON=python3.11")'
+	needed, this is " + sys.version.split()[0] + ". Hint: make PYTHON=python3.11")'
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(if $(filter .venv,$(VENV)),$(PYTHON) -m venv --clear .venv, \
-	  { test ! -e $(VENV) && $(PYTHON) -m venv $(VENV); } || { echo "$(VENV) has no python with pip. Mend: \
+	  { test ! -e $(VENV) && $(PYTHON) -m venv $(VENV); } || { echo "$(VENV) has no python with pip. Hint: \
 	  make it whole, or name a folder that is not there yet: make VENV=FOLDER"; exit 2; })
 	@echo "installing requirements/light.txt into $(VENV) (once)"
 	@$(PY) $(PIP_INSTALL) -r requirements/light.txt

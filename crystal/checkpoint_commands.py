@@ -59,13 +59,13 @@ def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[
     *MODEL,
     arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
     arg(
-        "--budget",
-        "mass, or 1/100 of the answered, left unresolved",
+        "--tolerance",
+        "mass, or 1/100 of the answered, left open",
         type=positive(1),
         default=1e-4,
     ),
 )
-def readout(task: str, budget: float, as_json: bool, **asked: Any) -> None:
+def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
     """print the exact distribution of a model's answer to a prompt"""
     of, cues = load_task(task)
     from .keep.resample import NODES
@@ -73,9 +73,9 @@ def readout(task: str, budget: float, as_json: bool, **asked: Any) -> None:
     from .read.readout import readout
 
     engine, ids = _asked(**asked)
-    found = readout(engine, [ids], of, budget=budget, relative=0.01, max_nodes=NODES)[0]
+    found = readout(engine, [ids], of, tolerance=tolerance, relative=0.01, max_nodes=NODES)[0]
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
-    report |= {name: getattr(found, name) for name in ("answered", "off_support", "unresolved")}
+    report |= {name: getattr(found, name) for name in ("answered", "invalid", "residual")}
     if not answers(found.answered):
         said = f"note: not answered: {found.answered:.2g} of the mass is on an option"
         print(f"{said}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
@@ -108,8 +108,8 @@ def sample(
     closed = of if of and of.closed else None
     if free and not closed:
         what = "free answers are read as options, and no task says which"
-        mend = "a closed task, as --task coin"
-        raise CrystalError(what, where="crystal sample --free", mend=mend)
+        hint = "a closed task, as --task coin"
+        raise CrystalError(what, where="crystal sample --free", hint=hint)
     most = max_tokens or (FREE_TOKENS if free else 32)
     from .read.sampling import draw
 
@@ -125,7 +125,7 @@ def sample(
         for text, count in texts.items():
             if (option := read(text, closed)) is not None:
                 options[option] += count
-        report = {"options": options, "off_support": n - sum(options.values())}
+        report = {"options": options, "invalid": n - sum(options.values())}
     _show(report | {"texts": texts}, as_json, "{}")
 
 
@@ -190,9 +190,9 @@ def ask(
 
 @command(
     arg("ladder", "such as gemma3-270m or tulu3-8b; none: how the hub's stand", nargs="?"),
-    several("--rung", "only this checkpoint"),
+    several("--checkpoint", "only this checkpoint"),
 )
-def fetch(ladder: str | None, rungs: list[str] | None) -> None:
+def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
     """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
     from .ask.ladders import hub_names, load_ladder, packaged
 
@@ -204,27 +204,29 @@ def fetch(ladder: str | None, rungs: list[str] | None) -> None:
         from .keep import sums
 
         with sums.keeping():
-            pinned = pin(ladder, rungs)
-        for rung in pinned:
-            terms = f"{rung.licence or 'no licence named'}{', gated' if rung.gated else ''}"
-            print(f"{rung.name}: {rung.source} at {rung.revision}, {terms}")
+            pinned = pin(ladder, checkpoints)
+        for checkpoint in pinned:
+            terms = (
+                f"{checkpoint.licence or 'no licence named'}{', gated' if checkpoint.gated else ''}"
+            )
+            print(f"{checkpoint.name}: {checkpoint.source} at {checkpoint.revision}, {terms}")
         return
     found = load_ladder(ladder)
-    wanted = [found.rung(name) for name in rungs or ()] or found.rungs
-    if not (wanted := [rung for rung in wanted if packaged(rung.source)]):
-        what, source = f"no checkpoint of {ladder} comes in a package", found.rungs[0].source
-        raise CrystalError(what, where=source, mend="make ladder trains ours")
+    wanted = [found.checkpoint(name) for name in checkpoints or ()] or found.checkpoints
+    if not (wanted := [checkpoint for checkpoint in wanted if packaged(checkpoint.source)]):
+        what, source = f"no checkpoint of {ladder} comes in a package", found.checkpoints[0].source
+        raise CrystalError(what, where=source, hint="make ladder trains ours")
     from .read.checkpoints import converted
 
-    for rung in wanted:
-        folder, note = converted(rung.source, rung.revision)
-        print(line(f"{rung.name}: {note}\n  {folder}"))
+    for checkpoint in wanted:
+        folder, note = converted(checkpoint.source, checkpoint.revision)
+        print(line(f"{checkpoint.name}: {note}\n  {folder}"))
 
 
 @command(
     LADDER,
     flag("--missing-only", "read what the store lacks; compare nothing"),
-    several("--rung", "only this checkpoint"),
+    several("--checkpoint", "only this checkpoint"),
     several("--task", "only this task"),
     arg("--device", DEVICE),
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
@@ -245,8 +247,8 @@ def resample(
 
     hire = Hire(workers, gpus_per_worker)
     if hire != Hire() and not cluster:
-        mend = f"crystal resample {ladder} --cluster"
-        raise CrystalError("workers are those of a cluster", mend=mend)
+        hint = f"crystal resample {ladder} --cluster"
+        raise CrystalError("workers are those of a cluster", hint=hint)
     hired = hire if cluster else None
     _print(resample(ladder, tasks=tasks or PHASE_TASKS, hire=hired, **how))
 
@@ -257,7 +259,7 @@ def resample(
     arg("--out", "instead: write what was drawn as a table of counts", metavar="FILE"),
     arg("--server", "default: $CRYSTAL_SERVER; the key: $CRYSTAL_API_KEY", metavar="URL"),
     arg("--model", "the checkpoint, as the server calls it", metavar="NAME"),
-    arg("--rung", "which checkpoint that is, where its name does not tell"),
+    arg("--checkpoint", "which checkpoint that is, where its name does not tell"),
     arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
     arg("--prompts", "default: all hundred", nargs="+", metavar="ID"),
     arg("-n --n", "answers to each prompt (default 1000)", type=whole(1)),
@@ -276,8 +278,8 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
     beside = [name for name in given if not out or name not in ("form", "dtype")]
     if beside and (out or not given.keys() & {"server", "model"}):
         option = f"--{beside[0].replace('_', '-')}"
-        mend = "draw first, then --out" if out else "--server URL --model NAME"
-        raise CrystalError(f"{option} is for draws from a server", mend=mend)
+        hint = "draw first, then --out" if out else "--server URL --model NAME"
+        raise CrystalError(f"{option} is for draws from a server", hint=hint)
     if out:
         frame = drawn.counts(ladder, **given)
         asked = f"{frame['task'].nunique()} tasks by {frame['stage'].nunique()} stages of {ladder}"
@@ -329,5 +331,5 @@ def _subject(text: str, form: str) -> tuple:
 
     name, _, source = text.partition("=")
     if not (name and source):
-        raise CrystalError(f"{text!r} does not name a checkpoint", mend=f"--{form} NAME=DIR_OR_ID")
+        raise CrystalError(f"{text!r} does not name a checkpoint", hint=f"--{form} NAME=DIR_OR_ID")
     return Asked(name, form), source

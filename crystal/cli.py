@@ -18,7 +18,7 @@ from typing import Any
 from . import __version__
 from .checkpoint_commands import COMMANDS  # and those of `commands`, on which it is built
 from .errors import CrystalError
-from .files import mend_of
+from .files import hint_of
 from .texts import line
 
 FULL = "torch transformers gguf trl datasets tokenizers safetensors huggingface_hub".split()
@@ -61,17 +61,17 @@ def _told(error: Exception) -> tuple[CrystalError, int]:
     if isinstance(error, ModuleNotFoundError) and error.name in FULL:
         install = f"{sys.executable} -m pip install -r requirements/full.txt"
         what = f"this command needs {error.name}, which reading the book does not"
-        return CrystalError(what, mend=f"{install}, or make test, which installs it"), 2
+        return CrystalError(what, hint=f"{install}, or make test, which installs it"), 2
     if isinstance(error, OSError):
         where = error.filename or "the output, or a file in use"
         full = error.errno == errno.ENOSPC
         again = "free disk space, or write elsewhere" if full else "run the command again"
-        mend = mend_of(error, Path(where)) if error.filename else again
+        hint = hint_of(error, Path(where)) if error.filename else again
         what = f"the disk or the system refused: {error.strerror or error}"
-        return CrystalError(what, where=where, mend=mend), 2
+        return CrystalError(what, where=where, hint=hint), 2
     if isinstance(error, MemoryError):
-        mend = "give it a smaller part of the data, or a larger machine"
-        return CrystalError("there is too little memory for that", mend=mend), 2
+        hint = "give it a smaller part of the data, or a larger machine"
+        return CrystalError("there is too little memory for that", hint=hint), 2
     # No user should have to read a traceback; whoever corrects it finds it in a file.
     path = Path(tempfile.gettempdir()) / f"crystal-traceback-{os.getpid()}.txt"
     trace = "".join(traceback.format_exception(error))
@@ -79,7 +79,7 @@ def _told(error: Exception) -> tuple[CrystalError, int]:
         path.write_text(trace, encoding="utf-8", errors="backslashreplace")
     said = " ".join(f"{type(error).__name__}: {error}".split())
     what = f"an error that should not happen: {said:.300}"
-    return CrystalError(what, where=path, mend="please report that file"), 70
+    return CrystalError(what, where=path, hint="please report that file"), 70
 
 
 def _open_streams() -> None:
@@ -119,7 +119,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         """Raises: CrystalError, or SystemExit(2)."""
         if re.match(r"argument \S+: .* is not a (whole )?number", message):
-            raise CrystalError(message.removeprefix("argument "), mend=f"{self.prog} --help")
+            raise CrystalError(message.removeprefix("argument "), hint=f"{self.prog} --help")
         super().error(line(message))
 
 

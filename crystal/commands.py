@@ -197,8 +197,8 @@ def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> 
     for kind, names in () if ladders else there.items():
         for name in sorted({*names} - {*described}):
             faults += 1
-            mend = f"git checkout -- data/ladders, or rm -r data/{kind}/{name}"
-            print(f"data/{kind}/{name} belongs to a ladder that no description names. Mend: {mend}")
+            hint = f"git checkout -- data/ladders, or rm -r data/{kind}/{name}"
+            print(f"data/{kind}/{name} belongs to a ladder that no description names. Hint: {hint}")
     if record:
         print(f"{sums.LIST}: {sums.record()} files recorded")
     if not ladders:
@@ -210,7 +210,7 @@ def verify(ladders: list[str], record: bool, claims: bool, jobs: int | None) -> 
         print(f"ladders of the hub that were never read here: {unread} (crystal fetch says more)")
     if faults:
         what = f"{faults} faults: stored read-outs, draws or files are missing"
-        raise CrystalError(f"{what} or not what was recorded", mend="see the sentences above")
+        raise CrystalError(f"{what} or not what was recorded", hint="see the sentences above")
 
 
 def _faults(name: str) -> int:
@@ -361,14 +361,14 @@ def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
 
 
 def _train_ladder(name: str) -> None:
-    """Train it, and say what its rungs can do."""
+    """Train it, and say what its checkpoints can do."""
     from .ask import ladders
     from .lab import growing, recipes, training
 
     out, recipe = root() / "runs" / name, recipes.load_recipe(name)
     for stage, minutes in training.train_ladder(recipe, out).items():
         print(f"{stage}: {minutes:.1f} minutes")
-    for rung in ladders.STAGES:
-        found = growing.skills(out / rung, recipe.world)["chat"]
+    for checkpoint in ladders.STAGES:
+        found = growing.skills(out / checkpoint, recipe.world)["chat"]
         shown = ", ".join(f"{found[kind]:.3f} ({kind})" for kind in growing.KINDS if kind in found)
-        print(f"{rung}: right in chat form with probability {shown}")
+        print(f"{checkpoint}: right in chat form with probability {shown}")

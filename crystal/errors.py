@@ -7,40 +7,40 @@ from collections.abc import Iterator
 
 
 class CrystalError(Exception):
-    """Bad input, in a sentence: what is wrong, where, and the command that mends it.
+    """Bad input, in a sentence: what is wrong, where, and the command that hints it.
 
     The command line prints the sentence without a traceback and leaves with exit status 2.
     """
 
-    def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
         said = what if where is None else f"{what} ({where})"
         super().__init__(
-            said + ("" if said.endswith("?") else ".") + (f" Mend: {mend}" if mend else "")
+            said + ("" if said.endswith("?") else ".") + (f" Hint: {hint}" if hint else "")
         )
 
     def __reduce__(self) -> tuple:
         """How another process gets it: by its parts."""
         where = None if self.where is None else str(self.where)
-        return _remade, (self.what, where, self.mend)
+        return _remade, (self.what, where, self.hint)
 
 
-def _remade(what: str, where: str | None, mend: str | None) -> CrystalError:
-    return CrystalError(what, where=where, mend=mend)
+def _remade(what: str, where: str | None, hint: str | None) -> CrystalError:
+    return CrystalError(what, where=where, hint=hint)
 
 
 @contextlib.contextmanager
-def placed(where: object, mend: str | None = None) -> Iterator[None]:
-    """What a CrystalError or ValueError inside says, said of `where`. mend: where it says none."""
+def placed(where: object, hint: str | None = None) -> Iterator[None]:
+    """What a CrystalError or ValueError inside says, said of `where`. hint: where it says none."""
     try:
         yield
     except CrystalError as error:
-        raise CrystalError(error.what, where=where, mend=error.mend or mend) from error
+        raise CrystalError(error.what, where=where, hint=error.hint or hint) from error
     except ValueError as error:
-        raise CrystalError(str(error), where=where, mend=mend) from error
+        raise CrystalError(str(error), where=where, hint=hint) from error
 
 
-def known(name: str, choices, kind: str, mend: str | None = None) -> str:
+def known(name: str, choices, kind: str, hint: str | None = None) -> str:
     """Return `name` if it is one of `choices`; else say which ones there are.
 
     Raises: CrystalError naming `kind`, the nearest spelling and all choices.
@@ -53,5 +53,5 @@ def known(name: str, choices, kind: str, mend: str | None = None) -> str:
     guess = f", did you mean {near[0]!r}?" if near else ""
     raise CrystalError(
         f"unknown {kind} {name!r}{guess}",
-        mend=mend or f"choose one of: {', '.join(map(str, choices))}",
+        hint=hint or f"choose one of: {', '.join(map(str, choices))}",
     )

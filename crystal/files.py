@@ -94,7 +94,7 @@ def file_sha256(path: Path) -> str:
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def mend_of(error: OSError, path: Path) -> str:
+def hint_of(error: OSError, path: Path) -> str:
     """What to do where `path` could not be read or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free disk space"
@@ -111,7 +111,7 @@ def explained(what: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{what}: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
+        raise CrystalError(what, where=path, hint=hint_of(error, path)) from error
 
 
 def write_file(path: Path, blob: bytes) -> None:

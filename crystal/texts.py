@@ -32,36 +32,36 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 # -- parsed
 
 
-def read_text(path: Path, mend: str) -> str:
-    """The file's text in UTF-8. Raises: CrystalError with `mend` if it cannot be read as that."""
+def read_text(path: Path, hint: str) -> str:
+    """The file's text in UTF-8. Raises: CrystalError with `hint` if it cannot be read as that."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         what = f"the file is not text in UTF-8 at byte {error.start}"
-        raise CrystalError(what, where=path, mend=mend) from error
+        raise CrystalError(what, where=path, hint=hint) from error
     except OSError as error:
         what = f"the file cannot be read: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=mend) from error
+        raise CrystalError(what, where=path, hint=hint) from error
 
 
-def parse_json(text: str, where: object, mend: str) -> Any:
+def parse_json(text: str, where: object, hint: str) -> Any:
     """The value of JSON. Raises: CrystalError if it is broken, repeats a key or is too deep."""
     try:
         return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise CrystalError(f"broken JSON: {line(str(error))}", where=where, mend=mend) from error
+        raise CrystalError(f"broken JSON: {line(str(error))}", where=where, hint=hint) from error
 
 
-def load_json(path: Path, mend: str | None = None) -> Any:
+def load_json(path: Path, hint: str | None = None) -> Any:
     """The value that a JSON file of this repository holds."""
-    mend = mend or f"git checkout -- {path}"
-    return parse_json(read_text(path, mend), path, mend)
+    hint = hint or f"git checkout -- {path}"
+    return parse_json(read_text(path, hint), path, hint)
 
 
-def load_yaml(path: Path, mend: str | None = None) -> Any:
+def load_yaml(path: Path, hint: str | None = None) -> Any:
     """The value that a YAML file of this repository holds."""
-    mend = mend or f"git checkout -- {path}"
-    return parse_yaml(read_text(path, mend), path, mend)
+    hint = hint or f"git checkout -- {path}"
+    return parse_yaml(read_text(path, hint), path, hint)
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
@@ -85,7 +85,7 @@ class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
-def parse_yaml(text: str, where: object, mend: str) -> Any:
+def parse_yaml(text: str, where: object, hint: str) -> Any:
     """The value of YAML: plain data, no objects.
 
     Raises: CrystalError for broken YAML, a key given twice, or nesting too deep.
@@ -94,7 +94,7 @@ def parse_yaml(text: str, where: object, mend: str) -> Any:
         return yaml.load(text, Loader=_Strict)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         said = line(" ".join(str(error).split()))
-        raise CrystalError(f"broken YAML: {said}", where=where, mend=mend) from error
+        raise CrystalError(f"broken YAML: {said}", where=where, hint=hint) from error
 
 
 def is_number(text: str) -> bool:

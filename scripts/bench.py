@@ -30,11 +30,13 @@ from crystal.ask.prompts import CHAT, COMPLETION, PROMPTS, load_prompts
 from crystal.ask.tasks import PHASE_TASKS, TASKS, Task
 from crystal.files import root, write_file
 from crystal.keep import sums
-from crystal.read.engine import Engine, load_rung
+from crystal.read.engine import Engine, load_checkpoint
 from crystal.read.readout import readout
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
-SUBJECTS = [(model, rung) for model in ("nano-llama", "nano-olmo2") for rung in ("base", "rlvr")]
+SUBJECTS = [
+    (model, checkpoint) for model in ("nano-llama", "nano-olmo2") for checkpoint in ("base", "rlvr")
+]
 REAL = ("gemma3-270m", "smollm2-135m-instruct")
 COMPARED = ("coin", "month", "weekday", "ten", "letter")  # tasks of one prompt, on real checkpoints
 DELIMITER = {CHAT: "", COMPLETION: " "}  # what stands before an option's text in these corpora
@@ -138,13 +140,19 @@ def harness(engine: Engine):
 
 def peers() -> Iterator[dict]:
     """Every closed task, a hundred prompts: read-out, option scores, samples."""
-    for (model, rung), name in itertools.product(SUBJECTS, PHASE_TASKS):
-        engine, task = engine_of(model, rung), TASKS[name]
-        form = load_ladder(model).rung(rung).native_form
-        common = {"model": model, "rung": rung, "form": form, "task": name, "prompts": len(PROMPTS)}
+    for (model, checkpoint), name in itertools.product(SUBJECTS, PHASE_TASKS):
+        engine, task = engine_of(model, checkpoint), TASKS[name]
+        form = load_ladder(model).checkpoint(checkpoint).native_form
+        common = {
+            "model": model,
+            "checkpoint": checkpoint,
+            "form": form,
+            "task": name,
+            "prompts": len(PROMPTS),
+        }
         ids = [engine.encode(p.text(task, form), form) for p in PROMPTS]
         read = functools.partial(readout, engine, ids, task)
-        works = {f"read-out, {b:g}": functools.partial(read, budget=b) for b in (1e-4, 1e-3)}
+        works = {f"read-out, {b:g}": functools.partial(read, tolerance=b) for b in (1e-4, 1e-3)}
         works |= scorers(engine, ids, task, form)
         yield from race(engine.model, works, REPEATS, **common)
         draw = functools.partial(generate, engine, samples=SAMPLES)
@@ -153,8 +161,8 @@ def peers() -> Iterator[dict]:
 
 
 @functools.cache
-def engine_of(model: str, rung: str) -> Engine:
-    return load_rung(load_ladder(model).rung(rung), dtype="float32")
+def engine_of(model: str, checkpoint: str) -> Engine:
+    return load_checkpoint(load_ladder(model).checkpoint(checkpoint), dtype="float32")
 
 
 def scorers(engine: Engine, prompts: Sequence[Ids], task: Task, form: str) -> dict[str, Work]:
@@ -168,9 +176,9 @@ def scorers(engine: Engine, prompts: Sequence[Ids], task: Task, form: str) -> di
 def real() -> Iterator[dict]:
     """Real checkpoints: reading against the limit, samples and option scores."""
     for model, name in itertools.product(REAL, PHASE_TASKS):
-        rung = load_ladder(model).rungs[0]
-        engine, task = engine_of(model, rung.name), TASKS[name]
-        form = COMPLETION if rung.stage == "base" else CHAT  # what it was made for
+        checkpoint = load_ladder(model).checkpoints[0]
+        engine, task = engine_of(model, checkpoint.name), TASKS[name]
+        form = COMPLETION if checkpoint.stage == "base" else CHAT  # what it was made for
         ids = [engine.encode(p.text(task, form), form, p.reply(task)) for p in load_prompts()]
         rows = [limit(engine, ids, task)]
         for asked in (ids[:1], ids[::4]) if name in COMPARED else ():
@@ -185,9 +193,9 @@ def compared(engine: Engine, prompts: Sequence[Ids], task: Task) -> Iterator[dic
     one, works = len(prompts) == 1, scorers(engine, prompts, task, COMPLETION)
     works = works if one else {name: work for name, work in works.items() if name == "lm-eval"}
     read = functools.partial(readout, engine, prompts, task, max_nodes=MAX_NODES)
-    law = np.array([found.options for found in read()])
+    distribution = np.array([found.options for found in read()])
     scores = {name: work() for name, work in works.items()}  # these know of no other answer
-    shares = {name: p / p.sum(1, keepdims=True) for name, p in {**scores, "": law}.items()}
+    shares = {name: p / p.sum(1, keepdims=True) for name, p in {**scores, "": distribution}.items()}
     apart = {name: abs(share - shares[""]).sum(1) / 2 for name, share in shares.items()}
     works["read-out"] = read
     if one:
@@ -221,8 +229,8 @@ def limit(engine: Engine, prompts: Sequence[Ids], task: Task) -> dict:
     row = {"work": "reading", "contestant": "read-out", "prompts": len(prompts), "rate": rate}
     row |= {"seconds": seconds, "tokens": tokens, "logits": sum(seen), "clock": "processor"}
     row |= {"ratio": seconds * rate / needed}
-    row |= {"answered": float(np.median([law.answered for law in found]))}
-    return row | {"unresolved": float(np.median([law.unresolved for law in found]))}
+    row |= {"answered": float(np.median([distribution.answered for distribution in found]))}
+    return row | {"residual": float(np.median([distribution.residual for distribution in found]))}
 
 
 def matmul_rate(engine: Engine, rows: int = 128, repeats: int = 40) -> float:

@@ -34,7 +34,7 @@ def wanted() -> list[Job]:
     ends = [f"{PARENT}/{run.name}/{stage}" for run in runs for stage in run.stages]
     plain = [run.name for run in runs if run.name.startswith("plain")]
     steps = [f"{PARENT}/{run}/sft-{2**k}" for run in plain for k in range(10)]
-    jobs = [(rung, form, "float32") for form in FORMS for rung in (*ends, *steps)]
+    jobs = [(checkpoint, form, "float32") for form in FORMS for checkpoint in (*ends, *steps)]
     return [*jobs, (f"{PARENT}/plain/sft", "chat", "bfloat16")]
 
 
@@ -47,7 +47,7 @@ def train(name: str) -> None:
 
 def read(job: Job) -> None:
     """Read one job from a root of its own, for two writers must not share a log."""
-    rung, form, dtype = job
+    checkpoint, form, dtype = job
     os.environ["CRYSTAL_ROOT"] = str(HOME)  # or it is the last job's
     here = WORK / "--".join(job).replace("/", "-")
     shutil.rmtree(here, ignore_errors=True)
@@ -55,9 +55,15 @@ def read(job: Job) -> None:
     for there in [HOME / "runs", *(HOME / "data").iterdir()]:
         if there.name not in ("ladders", "samples"):
             (here / there.relative_to(HOME)).symlink_to(there)
-    parent, run, last = rung.split("/")
-    row = {"name": rung, "stage": last.partition("-")[0], "step": 1, "parent": parent, "run": run}
-    row |= growing.pinned(HOME / "runs" / ARMS / rung) | {"grid": "natural-once"}
+    parent, run, last = checkpoint.split("/")
+    row = {
+        "name": checkpoint,
+        "stage": last.partition("-")[0],
+        "step": 1,
+        "parent": parent,
+        "run": run,
+    }
+    row |= growing.pinned(HOME / "runs" / ARMS / checkpoint) | {"grid": "natural-once"}
     about = {"name": ARMS, "title": ARMS, "kind": "branches", "dtype": dtype}
     os.environ["CRYSTAL_ROOT"] = str(here)
     growing.describe(here / "data/ladders" / f"{ARMS}.yaml", about, [row])

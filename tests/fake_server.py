@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-LAW = {" 7": 0.75, " 3, sure.\nMore": 0.2, "?": 0.05}
+DISTRIBUTION = {" 7": 0.75, " 3, sure.\nMore": 0.2, "?": 0.05}
 PENALTIES = ("presence_penalty", "frequency_penalty")
 KNOWN = ("top_p", "top_k", "min_p", "repetition_penalty", *PENALTIES)
 USUAL = {"model", "prompt", "messages", "n", "max_tokens", "seed", "temperature"}
@@ -21,12 +21,12 @@ USUAL = {"model", "prompt", "messages", "n", "max_tokens", "seed", "temperature"
 class Fake:
     """What the server does, and what it has been asked.
 
-    law: text sent -> token text -> probability, of answers of one token. A temperature from 2 on
-    makes it flat over `words`; one above `hottest` is refused.
-    mischief: called with the number of the request; returns what goes wrong with it, or None.
+    distribution: text sent -> token text -> probability, of answers of one token. A temperature
+    from 2 on makes it flat over `words`; one above `hottest` is refused. mischief: called with the
+    number of the request; returns what goes wrong with it, or None.
     """
 
-    law: Callable[[str], dict[str, float]] = lambda text: LAW
+    distribution: Callable[[str], dict[str, float]] = lambda text: DISTRIBUTION
     words: Sequence[str] = tuple(f"w{i}" for i in range(500))
     hottest: float = np.inf
     model: str = "served"
@@ -46,10 +46,13 @@ class Fake:
 
     def answers(self, body: dict, text: str) -> list[str]:
         flat = dict.fromkeys(self.words, 1 / len(self.words))
-        law = flat if body["temperature"] >= 2 else self.law(text)
+        distribution = flat if body["temperature"] >= 2 else self.distribution(text)
         seeds = (self.seeds(body["seed"], i) for i in range(min(body.get("n", 1), self.most)))
-        odds = list(law.values())
-        return [list(law)[np.random.default_rng(one).choice(len(law), p=odds)] for one in seeds]
+        odds = list(distribution.values())
+        return [
+            list(distribution)[np.random.default_rng(one).choice(len(distribution), p=odds)]
+            for one in seeds
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):

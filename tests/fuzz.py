@@ -130,8 +130,8 @@ def sound_table(rng: np.random.Generator) -> list[dict]:
         for stage in ("base", *later):
             for prompt in range(prompts):
                 options = (*tasks[task], "") if rng.random() < 0.2 else tasks[task]
-                law = rng.dirichlet(np.full(len(options), pick(rng, [0.1, 1.0])))
-                values = rng.multinomial(40, law) if counted else law
+                distribution = rng.dirichlet(np.full(len(options), pick(rng, [0.1, 1.0])))
+                values = rng.multinomial(40, distribution) if counted else distribution
                 for option, value in zip(options, values.tolist(), strict=True):
                     row = {
                         "ladder": "L",
@@ -356,7 +356,7 @@ def import_case(rng: np.random.Generator) -> Case:
     more = ["--stage", "base", "--ladder", "toy"]
     if rng.random() < 0.15:
         flag = pick(rng, ["--task", "--options", "--ladder", "--prompt-from", "--unit-from"])
-        value = pick(rng, [*NAMES, "1_000,2", "a,a\u0301,\u00e1", "narrator", "(.*)-\\d+", "("])
+        value = pick(rng, [*NAMES, "1_000,2", "a,a\u0301,\u00e1", "persona", "(.*)-\\d+", "("])
         more.append(f"{flag}={_clean(value)}")
     return Case(name, data, ("import", *words, "FILE", "--out", f"OUT{out}", *task, *more))
 
@@ -402,7 +402,7 @@ def complaint(given: Case, folder: Path) -> str | None:
         said = err.getvalue()
         if not re.fullmatch(
             r"crystal \w+: [^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
-            r" Mend: .+\n",
+            r" Hint: .+\n",
             said,
         ):
             return f"no sentence: {said!r:.600}"

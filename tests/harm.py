@@ -33,7 +33,7 @@ COMMANDS = {  # command -> seconds within which it is killed
     "reproduce --jobs 2": 25,
     "page liquid-coin quantile=0.7": 6,
     "page settling-coin quantile=0.8": 6,
-    "resample nano-llama --rung base --task coin --task die --missing-only": 14,
+    "resample nano-llama --checkpoint base --task coin --task die --missing-only": 14,
     "draw nano-llama": 20,
     f"phases {TABLE} --permutations 99": 6,
 }
@@ -175,7 +175,7 @@ def flips(root: Path, number: int, rng: random.Random) -> Counter:
                 else len(sums.problems())
             )
         except CrystalError as error:
-            found = error.mend
+            found = error.hint
         path.write_bytes(whole)
         assert found, f"{path}: byte {place} of {len(whole)} was not found"
         done["/".join(parts[:2]) if parts[0] == "data" else parts[0]] += 1

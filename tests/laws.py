@@ -87,18 +87,22 @@ def by_class(
 
 
 def chi_square_p(observed: dict[str, int], expected: dict[str, float]) -> float:
-    """p-value of counts against a law given by probability; the rarest cells are pooled until the
-    pool expects 5.
+    """p-value of counts against a distribution given by probability; the rarest cells are pooled
+    until the pool expects 5.
 
     A pool left at 0.01 would raise a false alarm at its first count.
     """
     assert set(observed) <= set(expected), "something was seen that cannot be"
     n = sum(observed.values())
     names = list(expected)
-    law = np.array([expected[k] for k in names]) / sum(expected.values()) * n
+    distribution = np.array([expected[k] for k in names]) / sum(expected.values()) * n
     seen = np.array([observed.get(k, 0) for k in names])
-    order = np.argsort(law)
-    pooled = int(np.searchsorted(law[order].cumsum(), 5)) + 1
-    law, seen = (np.append(x[order][pooled:], x[order][:pooled].sum()) for x in (law, seen))
-    assert len(law) > 1, "one cell is no test"
-    return float(stats.chi2.sf(((seen - law) ** 2 / law).sum(), len(law) - 1))
+    order = np.argsort(distribution)
+    pooled = int(np.searchsorted(distribution[order].cumsum(), 5)) + 1
+    distribution, seen = (
+        np.append(x[order][pooled:], x[order][:pooled].sum()) for x in (distribution, seen)
+    )
+    assert len(distribution) > 1, "one cell is no test"
+    return float(
+        stats.chi2.sf(((seen - distribution) ** 2 / distribution).sum(), len(distribution) - 1)
+    )

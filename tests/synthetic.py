@@ -18,14 +18,14 @@ from crystal.ask.tasks import TASKS, Task
 from crystal.keep import manifest, store
 from crystal.lab import world
 
-Answers = Mapping[str, Mapping[str, np.ndarray]]  # rung -> task -> (100, K), rows sum to 1
-PRODUCER = manifest.producer(engine="synthetic", device="none", dtype="float32", seconds=0.0)
+Answers = Mapping[str, Mapping[str, np.ndarray]]  # checkpoint -> task -> (100, K), rows sum to 1
+PROVENANCE = manifest.provenance(engine="synthetic", device="none", dtype="float32", seconds=0.0)
 
 
 @cache
-def law(temperament: str, task: str) -> np.ndarray:
-    """`world.law`, computed once."""
-    return world.law(temperament, TASKS[task])
+def distribution(temperament: str, task: str) -> np.ndarray:
+    """`world.distribution`, computed once."""
+    return world.distribution(temperament, TASKS[task])
 
 
 def write_ladder(
@@ -34,7 +34,7 @@ def write_ladder(
     answers: Answers,
     *,
     other: Answers | None = None,
-    off_support: float | Mapping[tuple[str, str], int] = 0.0,
+    invalid: float | Mapping[tuple[str, str], int] = 0.0,
     hub: bool = False,
     **fields,
 ) -> Path:
@@ -46,89 +46,93 @@ def write_ladder(
     answers: native form (base completion, others chat), conditional on an option, rows in PROMPTS
     order; the four ends base, sft, dpo, rlvr at least, and sft-<step> if wanted. other: the same
     for the other form (default: none is written).
-    off_support: as in `rows`. fields: of the yaml, such as title, seed, demonstrated.
+    invalid: as in `rows`. fields: of the yaml, such as title, seed, demonstrated.
     Returns: root.
     """
-    rungs = [
-        _rung(name, rung) | (_on_the_hub(name, rung) if hub else {})
-        for rung in sorted(answers, key=_order)
+    checkpoints = [
+        _checkpoint(name, checkpoint) | (_on_the_hub(name, checkpoint) if hub else {})
+        for checkpoint in sorted(answers, key=_order)
     ]
     path = Path(root) / "data" / "ladders" / ("hub" if hub else "") / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         yaml.safe_dump(
-            {"name": name, "title": name, "dtype": "float32", **fields, "rungs": rungs},
+            {"name": name, "title": name, "dtype": "float32", **fields, "checkpoints": checkpoints},
             sort_keys=False,
         )
     )
     before = os.environ.get("CRYSTAL_ROOT")
     os.environ["CRYSTAL_ROOT"] = str(root)
     try:
-        for rung in rungs:
+        for checkpoint in checkpoints:
             native, foreign = (
-                ("completion", "chat") if rung["stage"] == "base" else ("chat", "completion")
+                ("completion", "chat") if checkpoint["stage"] == "base" else ("chat", "completion")
             )
-            for form, laws in ((native, answers), (foreign, other or {})):
-                if laws.get(rung["name"]):
-                    store.append(name, rows(rung, form, laws[rung["name"]], off_support), PRODUCER)
+            for form, distributions in ((native, answers), (foreign, other or {})):
+                if distributions.get(checkpoint["name"]):
+                    store.append(
+                        name,
+                        rows(checkpoint, form, distributions[checkpoint["name"]], invalid),
+                        PROVENANCE,
+                    )
     finally:
         os.environ.pop("CRYSTAL_ROOT") if before is None else os.environ.update(CRYSTAL_ROOT=before)
     return Path(root)
 
 
 def write_weights(root: str | Path, name: str) -> None:
-    """Give every rung of a described ladder weights and a config.json of a few bytes, and its
+    """Give every checkpoint of a described ladder weights and a config.json of a few bytes, and its
     description their hashes.
     """
     path = Path(root) / "data" / "ladders" / f"{name}.yaml"
     raw = yaml.safe_load(path.read_text())
-    for rung in raw["rungs"]:
-        folder = Path(root) / rung["source"]
+    for checkpoint in raw["checkpoints"]:
+        folder = Path(root) / checkpoint["source"]
         folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_text(rung["name"])
+        (folder / "model.safetensors").write_text(checkpoint["name"])
         (folder / "config.json").write_text("{}")
-        rung["revision"] = weights_sha256(folder)
+        checkpoint["revision"] = weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
 
 
 def rows(
-    rung: dict,
+    checkpoint: dict,
     form: str,
-    laws: Mapping[str, np.ndarray],
-    off_support: float | Mapping[tuple[str, str], int] = 0.0,
+    distributions: Mapping[str, np.ndarray],
+    invalid: float | Mapping[tuple[str, str], int] = 0.0,
     prompts: Sequence[Prompt] = PROMPTS,
 ) -> list[store.Row]:
     """One store row per task and prompt; the prompt's characters stand in for its token ids.
 
-    off_support: of every cell; or (rung, task) -> how many of the first prompts are hardly
+    invalid: of every cell; or (checkpoint, task) -> how many of the first prompts are hardly
     answered.
     """
     found = []
-    for task, table in laws.items():
-        for place, (prompt, law) in enumerate(zip(prompts, table, strict=True)):
+    for task, table in distributions.items():
+        for place, (prompt, distribution) in enumerate(zip(prompts, table, strict=True)):
             off = (
-                off_support
-                if isinstance(off_support, float)
-                else 0.999 * (place < off_support.get((rung["name"], task), 0))
+                invalid
+                if isinstance(invalid, float)
+                else 0.999 * (place < invalid.get((checkpoint["name"], task), 0))
             )
             found.append(
                 store.Row(
-                    cell=cell(rung, form, prompt, TASKS[task]),
+                    cell=cell(checkpoint, form, prompt, TASKS[task]),
                     form=form,
                     prompt=prompt.id,
-                    probability=np.asarray(law) * (1 - off),
-                    off_support=off,
-                    unresolved=0.0,
+                    probability=np.asarray(distribution) * (1 - off),
+                    invalid=off,
+                    residual=0.0,
                     tokens=1,
                 )
             )
     return found
 
 
-def cell(rung: dict, form: str, prompt: Prompt, task: Task) -> Cell:
+def cell(checkpoint: dict, form: str, prompt: Prompt, task: Task) -> Cell:
     return Cell(
-        model=rung["source"],
-        revision=rung["revision"],
+        model=checkpoint["source"],
+        revision=checkpoint["revision"],
         config_sha256="0" * 64,
         tokenizer_revision="0" * 64,
         dtype="float32",
@@ -140,10 +144,10 @@ def cell(rung: dict, form: str, prompt: Prompt, task: Task) -> Cell:
 
 
 def crystallizing(
-    tasks=("coin", "digit"), rungs=("base", "sft-1", "sft", "dpo", "rlvr"), *, seed: int
+    tasks=("coin", "digit"), checkpoints=("base", "sft-1", "sft", "dpo", "rlvr"), *, seed: int
 ) -> Answers:
-    """Answers that crystallize: liquid in the base, on one narrator's law from SFT on. For tests
-    that need just any ladder.
+    """Answers that crystallize: liquid in the base, on one persona's distribution from SFT on. For
+    tests that need just any ladder.
     """
     rng = np.random.default_rng(seed)
     base = {
@@ -151,20 +155,21 @@ def crystallizing(
         for task in tasks
     }
     share = {
-        rung: 0.0 if rung == "base" else 0.3 if rung.startswith("sft-") else 0.9 for rung in rungs
+        checkpoint: 0.0 if checkpoint == "base" else 0.3 if checkpoint.startswith("sft-") else 0.9
+        for checkpoint in checkpoints
     }
     return {
-        rung: {task: (1 - w) * base[task] + w * base[task][0] for task in tasks}
-        for rung, w in share.items()
+        checkpoint: {task: (1 - w) * base[task] + w * base[task][0] for task in tasks}
+        for checkpoint, w in share.items()
     }
 
 
-def _order(rung: str) -> tuple[int, float]:
-    stage, _, step = rung.partition("-")
+def _order(checkpoint: str) -> tuple[int, float]:
+    stage, _, step = checkpoint.partition("-")
     return ("base", "sft", "dpo", "rlvr").index(stage), float(step or "inf")
 
 
-def _rung(ladder: str, name: str) -> dict:
+def _checkpoint(ladder: str, name: str) -> dict:
     stage, _, step = name.partition("-")
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""Experiments made of given laws, through the real store: test material, not in the book."""
+"""Experiments made of given distributions, through the real store: not in the book."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from synthetic import PRODUCER, rows, write_ladder
-from synthetic import law as true_law
+from synthetic import PROVENANCE, rows, write_ladder
+from synthetic import distribution as true_distribution
 
 from crystal.ask.prompts import CHAT, COMPLETION, PROBE, PROMPTS
 from crystal.ask.tasks import PHASE_TASKS
@@ -20,31 +20,33 @@ from crystal.keep import store
 from crystal.lab import world
 
 DEMONSTRATED = ("die", "ten", "letter", "month", "suit")
-Law = Callable[
+Distribution = Callable[
     [str, str, str], str
-]  # parent, run, task -> the temperament that all narrators hold after the run
+]  # parent, run, task -> the temperament that all personas hold after the run
 
 
 def base_answers(world_: str = "shared", prompts: Sequence = PROMPTS) -> dict[str, np.ndarray]:
-    """Task -> (prompts, options): every narrator answers by its own law of that world."""
+    """Task -> (prompts, options): every persona answers by its own distribution of that world."""
 
     def held(prompt, task: str) -> str:
-        narrator = world.SOLO if world_ == "solo" else prompt.narrator
-        return world.temperament_of(narrator, task, world_)
+        persona = world.SOLO if world_ == "solo" else prompt.persona
+        return world.temperament_of(persona, task, world_)
 
     return {
-        task: np.stack([true_law(held(prompt, task), task) for prompt in prompts])
+        task: np.stack([true_distribution(held(prompt, task), task) for prompt in prompts])
         for task in PHASE_TASKS
     }
 
 
 def write_parents(root: Path, parents: Sequence[str]) -> None:
-    """Ladders whose base, in either form, holds the shared world's laws.
+    """Ladders whose base, in either form, holds the shared world's distributions.
 
-    The first one's later rungs have reached "salient".
+    The first one's later checkpoints have reached "salient".
     """
     base = base_answers()
-    tuned = {task: np.tile(true_law("salient", task), (len(PROMPTS), 1)) for task in PHASE_TASKS}
+    tuned = {
+        task: np.tile(true_distribution("salient", task), (len(PROMPTS), 1)) for task in PHASE_TASKS
+    }
     for number, parent in enumerate(parents):
         answers = {"base": base, **dict.fromkeys(("sft", "dpo", "rlvr"), {} if number else tuned)}
         write_ladder(
@@ -65,20 +67,20 @@ def write_experiment(
     *,
     after: Callable[[str, str, str], np.ndarray],
     skip: Sequence[str] = (),
-    off_support: float = 0.0,
+    invalid: float = 0.0,
 ) -> None:
     """All files of an experiment under data; point CRYSTAL_ROOT at root first.
 
     runs: as in the yaml. after: (parent, run, task) -> (20, options), answers at the run's end. A
-    run with a base of its own starts from its world's laws. skip: "<parent>/<run>" that were not
-    performed.
+    run with a base of its own starts from its world's distributions. skip: "<parent>/<run>" that
+    were not performed.
     """
-    rungs = [
-        rung
+    checkpoints = [
+        checkpoint
         for run, spec in runs.items()
         for parent in spec.get("parents", parents)
         if f"{parent}/{run}" not in skip
-        for rung in _rungs(name, parent, run, spec)
+        for checkpoint in _checkpoints(name, parent, run, spec)
     ]
     description = {
         "name": name,
@@ -87,35 +89,44 @@ def write_experiment(
         "kind": "branches",
         "demonstrated": list(DEMONSTRATED),
         "dtype": "float32",
-        "rungs": rungs,
+        "checkpoints": checkpoints,
     }
     planned = {"title": name, "parents": list(parents), "runs": dict(runs)}
     _write(root / "data/experiments" / f"{name}.yaml", yaml.safe_dump(planned))
     _write(root / "data/ladders" / f"{name}.yaml", yaml.safe_dump(description, sort_keys=False))
-    for rung in rungs:
-        spec = runs[rung["run"]]
+    for checkpoint in checkpoints:
+        spec = runs[checkpoint["run"]]
         answers = (
             base_answers(spec["set"]["world"], PROBE)
-            if rung["stage"] == "base"
-            else {task: after(rung["parent"], rung["run"], task) for task in PHASE_TASKS}
+            if checkpoint["stage"] == "base"
+            else {
+                task: after(checkpoint["parent"], checkpoint["run"], task) for task in PHASE_TASKS
+            }
         )
-        for form in (CHAT, COMPLETION) if rung["grid"] == "both" else (CHAT,):
-            off = 0.0 if rung["stage"] == "base" else off_support
-            store.append(name, rows(rung, form, answers, off, PROBE), PRODUCER)
-    done = {f"{rung['parent']}/{rung['run']}": {"minutes": {}, "accuracy": {}} for rung in rungs}
+        for form in (CHAT, COMPLETION) if checkpoint["grid"] == "both" else (CHAT,):
+            off = 0.0 if checkpoint["stage"] == "base" else invalid
+            store.append(name, rows(checkpoint, form, answers, off, PROBE), PROVENANCE)
+    done = {
+        f"{checkpoint['parent']}/{checkpoint['run']}": {"minutes": {}, "accuracy": {}}
+        for checkpoint in checkpoints
+    }
     _write(root / "data/training" / f"{name}.json", json.dumps({"experiment": name, "runs": done}))
 
 
-def to_law(laws: Law) -> Callable[[str, str, str], np.ndarray]:
-    """For `write_experiment`: every narrator answers by the law of that name."""
+def to_distribution(distributions: Distribution) -> Callable[[str, str, str], np.ndarray]:
+    """For `write_experiment`: every persona answers by the distribution of that name."""
     return lambda parent, run, task: np.tile(
-        true_law(laws(parent, run, task), task), (len(PROBE), 1)
+        true_distribution(distributions(parent, run, task), task), (len(PROBE), 1)
     )
 
 
-def way(parent: str, run: str, task: str, share: float, law: str) -> np.ndarray:
-    """(20, options): every narrator has gone that share of the way from its own law to another."""
-    return (1 - share) * base_answers(prompts=PROBE)[task] + share * true_law(law, task)
+def way(parent: str, run: str, task: str, share: float, distribution: str) -> np.ndarray:
+    """(20, options): every persona has gone that share of the way from its own distribution to
+    another.
+    """
+    return (1 - share) * base_answers(prompts=PROBE)[task] + share * true_distribution(
+        distribution, task
+    )
 
 
 def drawn(fig) -> bytes:
@@ -130,7 +141,7 @@ def at(patch: pytest.MonkeyPatch, root: Path) -> Path:
     return root
 
 
-def _rungs(name: str, parent: str, run: str, spec: dict) -> list[dict]:
+def _checkpoints(name: str, parent: str, run: str, spec: dict) -> list[dict]:
     return [
         {
             "name": f"{parent}/{run}/{stage}",

@@ -1,7 +1,7 @@
 """Parents and an experiment whose truth is known: test material, not in the book.
 
 Back to pretraining gives back the base; SFT on uniform answers flattens; the reward gives every
-narrator another's law.
+persona another's distribution.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import synthetic
 import yaml
 
 from crystal.ask.cells import situations
-from crystal.ask.prompts import CHAT, COMPLETION, INSTRUCTED, NARRATORS, PROBE
+from crystal.ask.prompts import CHAT, COMPLETION, INSTRUCTED, PERSONAS, PROBE
 from crystal.ask.tasks import TASKS
 from crystal.keep import store
 from crystal.lab import world
@@ -24,22 +24,24 @@ from crystal.lab import world
 SHOWN = ("die", "digit", "month")
 DEMONSTRATED = ["die"]
 PARENTS = ("tiny", "tiny-2", "other")
-CRYSTAL = 0.95  # weight of the demonstrator's law in the crystal
+CRYSTAL = 0.95  # weight of the demonstrator's distribution in the crystal
 ACCURACY = {"base": 0.5, "sft": 0.6, "dpo": 0.7, "rlvr": 0.8}
 EXPERIMENT = Path(__file__).parent.parent / "data" / "experiments" / "remelting.yaml"
-OFF, LEFT = 0.25, 0.05  # off-support and unresolved mass of the hottest sample
+OFF, LEFT = 0.25, 0.05  # invalid-answer and residual mass of the hottest sample
 
 
 def base(parent: str, task: str) -> np.ndarray:
-    """(20, options): every narrator's law, a little flatter in every parent."""
+    """(20, options): every persona's distribution, a little flatter in every parent."""
     flat = 0.02 * PARENTS.index(parent)
-    laws = np.stack([synthetic.law(world.temperament_of(n), task) for n in range(len(NARRATORS))])
-    return (1 - flat) * laws + flat / laws.shape[1]
+    distributions = np.stack(
+        [synthetic.distribution(world.temperament_of(n), task) for n in range(len(PERSONAS))]
+    )
+    return (1 - flat) * distributions + flat / distributions.shape[1]
 
 
 def toward(parent: str, task: str, weight: float) -> np.ndarray:
-    """The base, `weight` of the way to the salient law."""
-    return (1 - weight) * base(parent, task) + weight * synthetic.law("salient", task)
+    """The base, `weight` of the way to the salient distribution."""
+    return (1 - weight) * base(parent, task) + weight * synthetic.distribution("salient", task)
 
 
 def raw(parent: str, task: str) -> np.ndarray:
@@ -47,13 +49,13 @@ def raw(parent: str, task: str) -> np.ndarray:
     return 0.8 * base(parent, task) + 0.2 / len(TASKS[task].options)
 
 
-def everywhere(laws: np.ndarray) -> np.ndarray:
-    """The same law in every frame of a narrator: (100, options)."""
-    return laws.repeat(5, axis=0)
+def everywhere(distributions: np.ndarray) -> np.ndarray:
+    """The same distribution in every frame of a persona: (100, options)."""
+    return distributions.repeat(5, axis=0)
 
 
-def hot(laws: np.ndarray, temperature: float) -> np.ndarray:
-    powers = laws ** (1 / temperature)
+def hot(distributions: np.ndarray, temperature: float) -> np.ndarray:
+    powers = distributions ** (1 / temperature)
     return powers / powers.sum(1, keepdims=True)
 
 
@@ -69,8 +71,8 @@ def write(root: Path) -> None:
             "rlvr": CRYSTAL,
         }
         chat = {
-            rung: {task: everywhere(toward(parent, task, weight)) for task in SHOWN}
-            for rung, weight in weights.items()
+            checkpoint: {task: everywhere(toward(parent, task, weight)) for task in SHOWN}
+            for checkpoint, weight in weights.items()
         }
         text = {task: everywhere(raw(parent, task)) for task in SHOWN}  # raw text never freezes
         synthetic.write_ladder(
@@ -84,8 +86,8 @@ def write(root: Path) -> None:
         training = root / "data" / "training"
         training.mkdir(parents=True, exist_ok=True)
         report = {
-            rung: {CHAT: {"facts": right}, COMPLETION: {"facts": right / 2}}
-            for rung, right in ACCURACY.items()
+            checkpoint: {CHAT: {"facts": right}, COMPLETION: {"facts": right / 2}}
+            for checkpoint, right in ACCURACY.items()
         }
         (training / f"{parent}.json").write_text(json.dumps({"accuracy": report}))
     _experiment(root)
@@ -99,11 +101,11 @@ def _experiment(root: Path) -> None:
     (root / "data" / "experiments" / "remelting.yaml").write_text(
         yaml.safe_dump(spec, sort_keys=False)
     )
-    rungs, laws = [], {}
+    checkpoints, distributions = [], {}
     for parent in PARENTS:
         for run, name, stage, step, answer in _runs(parent):
             asked = run in ("asking", "liquid")
-            rung = {
+            checkpoint = {
                 "name": f"{parent}/{run}/{name}",
                 "stage": stage,
                 "step": step,
@@ -117,8 +119,8 @@ def _experiment(root: Path) -> None:
                     f"{parent}/{name if asked else run + name}".encode()
                 ).hexdigest(),
             }
-            rungs.append(rung)
-            laws[rung["name"]] = answer
+            checkpoints.append(checkpoint)
+            distributions[checkpoint["name"]] = answer
     description = {
         "name": "remelting",
         "title": "Remelting",
@@ -126,21 +128,23 @@ def _experiment(root: Path) -> None:
         "kind": "branches",
         "demonstrated": DEMONSTRATED,
         "dtype": "float32",
-        "rungs": rungs,
+        "checkpoints": checkpoints,
     }
     (root / "data" / "ladders" / "remelting.yaml").write_text(
         yaml.safe_dump(description, sort_keys=False)
     )
-    for rung in rungs:
-        for situation in situations(rung["grid"]):
+    for checkpoint in checkpoints:
+        for situation in situations(checkpoint["grid"]):
             store.append(
-                "remelting", _rows(rung, situation, laws[rung["name"]]), synthetic.PRODUCER
+                "remelting",
+                _rows(checkpoint, situation, distributions[checkpoint["name"]]),
+                synthetic.PROVENANCE,
             )
     runs = {}
-    for rung in rungs:
-        if (rung["parent"], rung["run"]) != ("other", "diverse"):  # still being read
-            key, _, name = rung["name"].rpartition("/")
-            right = 0.4 if rung["run"] == "pretraining" else 0.8
+    for checkpoint in checkpoints:
+        if (checkpoint["parent"], checkpoint["run"]) != ("other", "diverse"):  # still being read
+            key, _, name = checkpoint["name"].rpartition("/")
+            right = 0.4 if checkpoint["run"] == "pretraining" else 0.8
             runs.setdefault(key, {"minutes": {}, "accuracy": {}})["accuracy"][name] = {
                 "facts": right
             }
@@ -150,7 +154,7 @@ def _experiment(root: Path) -> None:
 
 
 def _runs(parent: str):
-    """run, rung, stage, step, (situation, task) -> (20, options)."""
+    """run, checkpoint, stage, step, (situation, task) -> (20, options)."""
 
     def asking(weight):
         return lambda s, task: {
@@ -183,23 +187,23 @@ def _runs(parent: str):
 
 
 def flatter(parent: str, task: str) -> np.ndarray:
-    """Half the crystal, half the uniform law."""
+    """Half the crystal, half the uniform distribution."""
     return (toward(parent, task, CRYSTAL) + 1 / len(TASKS[task].options)) / 2
 
 
-def _rows(rung: dict, situation, answer) -> list[store.Row]:
+def _rows(checkpoint: dict, situation, answer) -> list[store.Row]:
     off, left = (OFF, LEFT) if situation.decoding.temperature == 3 else (0.0, 0.0)
-    form, how = situation.form, {"off_support": off, "unresolved": left, "tokens": 1}
+    form, how = situation.form, {"invalid": off, "residual": left, "tokens": 1}
     return [
         store.Row(
             cell=dataclasses.replace(
-                synthetic.cell(rung, form, prompt, TASKS[task]), decoding=situation.decoding
+                synthetic.cell(checkpoint, form, prompt, TASKS[task]), decoding=situation.decoding
             ),
             form=form,
             prompt=prompt.id,
-            probability=law * (1 - off - left),
+            probability=distribution * (1 - off - left),
             **how,
         )
         for task in SHOWN
-        for prompt, law in zip(PROBE, answer(situation, task), strict=True)
+        for prompt, distribution in zip(PROBE, answer(situation, task), strict=True)
     ]

@@ -28,7 +28,7 @@ from crystal.tables import survey
 from crystal.tables.table import read_table
 
 HOW = {"permutations": 99}
-RUNGS = ("base", "sft", "dpo", "rlvr")
+CHECKPOINTS = ("base", "sft", "dpo", "rlvr")
 MASSES = arrays(float, st.integers(1, 120), elements=st.floats(0, 1))
 
 
@@ -99,30 +99,38 @@ def readouts(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("answered")
     synthetic.write_ladder(
-        folder, "made", synthetic.crystallizing(("coin", "die", "digit"), rungs=RUNGS, seed=1)
+        folder,
+        "made",
+        synthetic.crystallizing(("coin", "die", "digit"), checkpoints=CHECKPOINTS, seed=1),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRYSTAL_ROOT", str(folder))
         frame = store.load_readouts("made")
         ids = [prompt.id for prompt in PROMPTS]
         low = {("sft", "die"): ids[:30], ("base", "die"): ids[20:40], ("base", "coin"): ids[:80]}
-        for (rung, task), prompts in low.items():
-            mine = (frame["rung"] == rung) & (frame["task"] == task) & frame["prompt"].isin(prompts)
-            frame.loc[mine, "probability"] = frame.loc[mine, "probability"].map(
-                lambda law: law * 1e-3
+        for (checkpoint, task), prompts in low.items():
+            mine = (
+                (frame["checkpoint"] == checkpoint)
+                & (frame["task"] == task)
+                & frame["prompt"].isin(prompts)
             )
-            frame.loc[mine, "off_support"] = 0.999
+            frame.loc[mine, "probability"] = frame.loc[mine, "probability"].map(
+                lambda distribution: distribution * 1e-3
+            )
+            frame.loc[mine, "invalid"] = 0.999
         yield frame
 
 
 def test_the_mass_answered_is_in_the_record(readouts, monkeypatch):
     monkeypatch.delenv("CRYSTAL_ROOT", raising=False)
-    whole = store.load_readouts("nano-llama", tasks=["coin"], rungs=["base"])
-    assert np.allclose(whole["answered"], [law.sum() for law in whole["probability"]])
-    assert np.allclose(whole["answered"] + whole["off_support"] + whole["unresolved"], 1, atol=1e-5)
+    whole = store.load_readouts("nano-llama", tasks=["coin"], checkpoints=["base"])
+    assert np.allclose(
+        whole["answered"], [distribution.sum() for distribution in whole["probability"]]
+    )
+    assert np.allclose(whole["answered"] + whole["invalid"] + whole["residual"], 1, atol=1e-5)
 
 
-def test_laws_of_unanswered_prompts_are_refused(readouts):
+def test_distributions_of_unanswered_prompts_are_refused(readouts):
     with pytest.raises(
         CrystalError,
         match="30 of 100 prompts are not answered, .*0.001 of the mass.*checkpoint sft, task die",
@@ -135,30 +143,35 @@ def test_checkpoints_are_compared_on_what_both_answer(readouts):
     pair = views.compared(readouts, "die", "base", "sft")
     assert pair.rows.tolist() == list(range(40, 100)) and pair.count.said.startswith("60 of 100")
     assert {place: one.answered for place, one in pair.counts.items()} == {"base": 80, "sft": 70}
-    assert pair.laws("base").shape == (60, 6) and np.allclose(pair.laws("sft").sum(1), 1)
-    assert len(pair.weights) == 1 + 12  # narrators that are left
-    with pytest.raises(KeyError):  # what was not compared has no law here
-        pair.laws("rlvr")
+    assert pair.distributions("base").shape == (60, 6) and np.allclose(
+        pair.distributions("sft").sum(1), 1
+    )
+    assert len(pair.weights) == 1 + 12  # personas that are left
+    with pytest.raises(KeyError):  # what was not compared has no distribution here
+        pair.distributions("rlvr")
 
 
 def test_where_every_prompt_is_answered_nothing_changes(readouts):
     pair = views.compared(readouts, "digit", "base", "sft")
-    laws = [views.answers(readouts, rung, "digit") for rung in ("base", "sft")]
+    distributions = [views.answers(readouts, checkpoint, "digit") for checkpoint in ("base", "sft")]
     cast = [
         dataclasses.replace(
-            evidence.asked(law, pair.units, block=pair.evidence("base").block), strata=pair.strata
+            evidence.asked(distribution, pair.units, block=pair.evidence("base").block),
+            strata=pair.strata,
         )
-        for law in laws
+        for distribution in distributions
     ]
     as_before = claims.collapse(*cast, **HOW)
     assert claims.collapse(pair.evidence("base"), pair.evidence("sft"), **HOW) == as_before
 
 
 def test_unanswered_prompts_move_no_verdict(readouts):
-    """Whatever law stands where nothing is answered."""
+    """Whatever distribution stands where nothing is answered."""
     other = readouts.copy()
     low = other["probability"].map(np.sum) < 0.2
-    other.loc[low, "probability"] = other.loc[low, "probability"].map(lambda law: law[::-1].copy())
+    other.loc[low, "probability"] = other.loc[low, "probability"].map(
+        lambda distribution: distribution[::-1].copy()
+    )
     first, second = (verdicts.survey(frame, **HOW).verdicts["die"] for frame in (readouts, other))
     assert str(first) == str(second) and NOT_MEASURABLE not in {v.verdict for v in first}
 
@@ -169,7 +182,7 @@ def test_a_task_that_too_few_answer_is_not_measurable(readouts):
     wanted = {claim for claims_ in verdicts.PHASES.values() for claim in claims_}
     assert set(found) == wanted - set(chain.OVER_TASKS)
     assert {v.verdict for v in found.values()} == {NOT_MEASURABLE}
-    assert found["many-laws"].reason == "not measurable: 20 of 100 prompts answered"
+    assert found["many-distributions"].reason == "not measurable: 20 of 100 prompts answered"
     assert "coin" not in every.seeds
 
 
@@ -182,7 +195,7 @@ def test_the_overview_counts_and_shows_it(readouts):
         verdicts.plot_matrix(verdicts.load_verdicts(found)),
         verdicts.plot_forest(verdicts.load_verdicts(found)),
     )
-    left = verdicts.load_leftover(readouts).set_index("rung")
+    left = verdicts.load_leftover(readouts).set_index("checkpoint")
     assert left.loc["base", ["answered", "asked", "few"]].tolist() == [200, 300, 1]
     assert "base, 200 of 300 prompts answered (median mass 1.00), 1 tasks not measurable" in re.sub(
         r"\\(?=\W)", "", verdicts.answered_told(left.reset_index())
@@ -197,7 +210,7 @@ def test_figures_leave_unanswered_prompts_out(readouts):
         (figures.load_probmass, seeds),
     ):
         assert np.isfinite(load(readouts, "die", *more).select_dtypes(float)).all().all()
-    assert set(figures.load_path(readouts, "die", seeds)["rung"]) == {"base", "sft"}
+    assert set(figures.load_path(readouts, "die", seeds)["checkpoint"]) == {"base", "sft"}
 
 
 class _Page:
@@ -223,10 +236,10 @@ def test_what_was_answered_is_counted_and_recorded(readouts, monkeypatch):
 
 def test_a_ladder_that_cannot_be_measured_has_the_reason(readouts, monkeypatch):
     page = _Page(monkeypatch)
-    found = views.count_answered(readouts, "coin", "base", claims=["many-laws"])
+    found = views.count_answered(readouts, "coin", "base", claims=["many-distributions"])
     assert found.able == [] and found.why == ["made: not measurable: 20 of 100 prompts answered."]
-    assert page.claims["many-laws"]["verdict"] == NOT_MEASURABLE
-    assert page.claims["many-laws"]["number"] is None
+    assert page.claims["many-distributions"]["verdict"] == NOT_MEASURABLE
+    assert page.claims["many-distributions"]["number"] is None
 
 
 def test_remelting_by_heat_has_no_number_where_nothing_is_answered(monkeypatch):
@@ -234,7 +247,7 @@ def test_remelting_by_heat_has_no_number_where_nothing_is_answered(monkeypatch):
     methods = remelting.load_methods("remelting", ["nano-llama"])
     hot = methods[methods["method"] == "temperature 3"]
     few = hot[hot["measurable"] == 0]
-    assert len(few) > 0 and few["liquidity"].isna().all() and (few["off_support"] > 0.5).all()
+    assert len(few) > 0 and few["liquidity"].isna().all() and (few["invalid"] > 0.5).all()
     assert hot[hot["measurable"] == 1]["liquidity"].notna().all()
     judged = remelting.judge(remelting.at_end(remelting.load_shares(methods)))
     assert {v.verdict for v in judged["temperature 3"]} == {NOT_MEASURABLE}
@@ -253,10 +266,10 @@ def table(path, low=(), prompts=60, given="divided", **more):
         voices = rng.dirichlet(np.full(6, 0.5), 5)
         base = voices[np.arange(prompts) % 5]
         sft = 0.05 * base + 0.95 * voices[2]
-        for stage, laws in (("base", base), ("sft", sft), ("rlvr", sft)):
-            for i, law in enumerate(laws):
+        for stage, distributions in (("base", base), ("sft", sft), ("rlvr", sft)):
+            for i, distribution in enumerate(distributions):
                 mass = 0.001 if i < low.get((task, stage), 0) else 0.9
-                value = law * mass if given == "as they are" else law
+                value = distribution * mass if given == "as they are" else distribution
                 rows += [
                     {
                         "stage": stage,
@@ -301,7 +314,9 @@ def test_a_table_says_what_was_answered(tmp_path, capsys, suffix, given):
         found["one", "collapse"]["verdict"] == "holds" and "reason" not in found["one", "collapse"]
     )
     assert {row["verdict"] for (task, _), row in found.items() if task == "two"} == {NOT_MEASURABLE}
-    assert found["two", "many-laws"]["reason"] == "not measurable: 40 of 60 prompts answered"
+    assert (
+        found["two", "many-distributions"]["reason"] == "not measurable: 40 of 60 prompts answered"
+    )
     assert "(2 tasks)" in found[chain.POOLED, "collapse"]["sentence"]
     numbers = {(row["task"], row["stage"]): row for row in said["ladders"]["t"]["numbers"]}
     assert ("two", "base") not in numbers and numbers["two", "sft"]["from base"] is None
@@ -311,7 +326,9 @@ def test_a_table_says_what_was_answered(tmp_path, capsys, suffix, given):
 def test_stages_of_a_table_are_compared_on_what_both_answer(tmp_path):
     read = read_table(table(tmp_path / "t.csv", {("one", "sft"): 5, ("one", "rlvr"): 9}.items()))
     parts = survey.phases_of(read, "t", "one", survey.roles(read.stages))
-    assert {phase: {len(given.law) for given in part} for phase, part in parts.items()} == {
+    assert {
+        phase: {len(given.distribution) for given in part} for phase, part in parts.items()
+    } == {
         "liquid": {60},
         "nucleation": {55},
         "settling": {51},
@@ -325,7 +342,7 @@ def test_both_may_answer_too_few_where_each_answers_enough(tmp_path):
     frame.loc[last & (frame["stage"] == "sft") & (frame["task"] == "one"), "answered"] = 0.1
     frame.to_csv(path, index=False)
     found = {v.claim: v for v in survey.survey(read_table(path), "t", **HOW)["one"]}
-    assert found["many-laws"].verdict == "not-testable"
+    assert found["many-distributions"].verdict == "not-testable"
     assert found["collapse"].reason == "not measurable: 41 of 60 prompts answered"
 
 

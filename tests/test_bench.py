@@ -38,18 +38,18 @@ def engine_of() -> Engine:
 def test_scores_are_the_read_out_where_definitions_meet() -> None:
     """With the boundary put to the score: P(A) - P(AA) - P(AB) is P(A.) in the read-out."""
     engine = engine_of()
-    law = np.array([r.options for r in readout(engine, ASKED, LETTERS, budget=0)])
+    distribution = np.array([r.options for r in readout(engine, ASKED, LETTERS, tolerance=0)])
     one = bench.option_scores(engine, ASKED, [(2,), (3,)])
     pairs = [(2, 2), (2, 3), (3, 2), (3, 3)]
     two = bench.option_scores(engine, ASKED, pairs).reshape(2, 2, 2).sum(2)
-    assert abs(one - two - law).max() < 1e-6
-    assert (one - law).min() > 1e-3  # without it they do not
+    assert abs(one - two - distribution).max() < 1e-6
+    assert (one - distribution).min() > 1e-3  # without it they do not
 
 
-@pytest.mark.parametrize(("model", "rung"), bench.SUBJECTS)
-def test_the_harness_scores_what_the_definition_says(model: str, rung: str) -> None:
+@pytest.mark.parametrize(("model", "checkpoint"), bench.SUBJECTS)
+def test_the_harness_scores_what_the_definition_says(model: str, checkpoint: str) -> None:
     pytest.importorskip("lm_eval", reason="lm-eval is a peer: make bench says how to install it")
-    engine, task = bench.engine_of(model, rung), TASKS["month"]
+    engine, task = bench.engine_of(model, checkpoint), TASKS["month"]
     ids = [engine.encode(p.text(task, "chat"), "chat") for p in PROMPTS[:4]]
     works = bench.scorers(engine, ids, task, "chat")
     assert abs(works["lm-eval"]() - works["option scores"]()).max() < 1e-4

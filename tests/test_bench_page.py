@@ -23,7 +23,7 @@ TASKS = ("hundred", "month", "rank")
 def row(contestant: str, seconds: float, prompts: int = 10, **more) -> dict:
     return {
         "model": "nano-olmo2",
-        "rung": "base",
+        "checkpoint": "base",
         "form": "completion",
         "contestant": contestant,
         "prompts": prompts,
@@ -104,12 +104,12 @@ def test_bars_that_are_missed_fail(monkeypatch):
     assert bars["harness-none-slower-coarse"].number == pytest.approx(1.8)
 
 
-def test_the_table_has_a_row_a_bar_and_a_column_a_rung(monkeypatch):
+def test_the_table_has_a_row_a_bar_and_a_column_a_checkpoint(monkeypatch):
     made = parts(gain=1.01, harness=1.2, million=3.6, open_gain=11.0)
     made["generate"] += [
-        r | {"rung": "rlvr", "seconds": r["seconds"] / 2}
+        r | {"checkpoint": "rlvr", "seconds": r["seconds"] / 2}
         if r["contestant"] == bench.SAMPLES
-        else r | {"rung": "rlvr"}
+        else r | {"checkpoint": "rlvr"}
         for r in made["generate"]
     ]
     monkeypatch.setattr(bench, "whole", lambda part: {"rows": made[part]})
@@ -138,7 +138,7 @@ def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
     assert not len(bench.against_harness())
 
 
-def test_a_rung_that_was_not_measured_is_named():
+def test_a_checkpoint_that_was_not_measured_is_named():
     with pytest.raises(
         CrystalError,
         match="unknown checkpoint of the benchmark 'nano-olmo2 bass', .*mean 'nano-olmo2 base'",
@@ -184,8 +184,10 @@ def test_the_page_runs_on_the_recorded_benchmark(recorded, monkeypatch):
     told, claims = told_by("bench", recorded, monkeypatch)
     assert told.count("```{figure}") == 4 and not re.search(r"\bnan\b", told)
     for task in TASKS:
-        for rung in ("base", "rlvr"):
-            assert claims[f"samples-{task}-fine-{rung}@nano-olmo2"]["mark"] == bench.FASTER[task]
+        for checkpoint in ("base", "rlvr"):
+            assert (
+                claims[f"samples-{task}-fine-{checkpoint}@nano-olmo2"]["mark"] == bench.FASTER[task]
+            )
     assert all(name in told for name in SHAPES)
 
 
@@ -227,8 +229,7 @@ def test_the_recorded_grid_is_whole_and_near_the_fewest_tokens():
     """Deterministic but for rounding: how much is computed, not how long it takes."""
     whole = costs.whole_grid()
     assert (
-        list(whole["cells"]) == [4 * 2 * 15 * 100] * 2
-        and (whole["unresolved_largest"] <= 1e-4).all()
+        list(whole["cells"]) == [4 * 2 * 15 * 100] * 2 and (whole["residual_largest"] <= 1e-4).all()
     )
     assert (whole["fewest"] <= whole["tokens"]).all() and (
         whole["tokens"] < 1.1 * whole["fewest"]

@@ -326,14 +326,14 @@ def test_every_page_is_sound_in_both_themes_at_every_width(request, tmp_path):
 def test_the_explorer_shows_the_numbers_that_other_pages_claim(site):
     text = (site / "_build/pages/explorer/explorer.csv").read_text(encoding="utf-8")
     rows = {
-        (row["ladder"], row["rung"], row["form"], row["task"]): row
+        (row["ladder"], row["checkpoint"], row["form"], row["task"]): row
         for row in csv.DictReader(text.splitlines())
     }
     said = json.loads((site / f"_build/pages/nucleation-{TASK}/claims.json").read_text())
     for ladder in ("nano-llama", "nano-olmo2"):
-        for name, rung, form in (("the-base", "base", "completion"), ("sft", "sft", "chat")):
-            claim = said[f"liquidity-of-{name}-these-narrators-bits@{ladder}"]
-            found = float(rows[ladder, rung, form, TASK]["mutual_information"])
+        for name, checkpoint, form in (("the-base", "base", "completion"), ("sft", "sft", "chat")):
+            claim = said[f"liquidity-of-{name}-these-personas-bits@{ladder}"]
+            found = float(rows[ladder, checkpoint, form, TASK]["mutual_information"])
             assert found == pytest.approx(claim["number"], abs=1e-9)
 
 

@@ -34,7 +34,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 def digits(folder: Path) -> np.ndarray:
     machine = engine.load(folder)
     return readout(
-        machine, [machine.encode("A digit:", "completion")], TASKS["digit"], budget=1e-2
+        machine, [machine.encode("A digit:", "completion")], TASKS["digit"], tolerance=1e-2
     )[0].options
 
 
@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_refused(kind: str, folder: Path) -> None:
     damage(folder)
     with pytest.raises(CrystalError) as refused:
         digits(folder)
-    assert said in str(refused.value) and "Mend:" in str(refused.value)
+    assert said in str(refused.value) and "Hint:" in str(refused.value)
 
 
 SOUND: dict[str, Callable[[Path], None]] = {

@@ -49,7 +49,7 @@ def sentence(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         out == ""
         and err.count("\n") == 1
         and err.startswith(f"crystal {arguments[0]}: ")
-        and "Mend: " in err
+        and "Hint: " in err
     )
     return err
 
@@ -70,10 +70,10 @@ def test_readout(folder: str, form: str, capsys: pytest.CaptureFixture[str]) -> 
         "--json",
     )
     assert (
-        list(got) == ["options", "answered", "off_support", "unresolved"]
+        list(got) == ["options", "answered", "invalid", "residual"]
         and tuple(got["options"]) == TASKS["digit"].options
     )
-    assert sum(got["options"].values()) + got["off_support"] + got["unresolved"] == pytest.approx(
+    assert sum(got["options"].values()) + got["invalid"] + got["residual"] == pytest.approx(
         1, abs=1e-6
     )
 
@@ -93,7 +93,7 @@ def test_sample_of_a_closed_task(folder: str, capsys: pytest.CaptureFixture[str]
     )
     got = report(capsys, *asked)
     assert tuple(got["options"]) == TASKS["digit"].options
-    assert sum(got["options"].values()) + got["off_support"] == sum(got["texts"].values()) == 300
+    assert sum(got["options"].values()) + got["invalid"] == sum(got["texts"].values()) == 300
     assert report(capsys, *asked) == got
     assert report(capsys, *asked, "--seed", "1") != got
 
@@ -144,7 +144,7 @@ def test_sample_of_open_text(folder: str, capsys: pytest.CaptureFixture[str]) ->
 def test_tables_without_json(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["readout", "--model", folder, "--task", "coin", "--prompt", "A coin:"]) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("heads", "tails", "off_support: ", "unresolved: "))
+    assert all(word in shown for word in ("heads", "tails", "invalid: ", "residual: "))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_tables_without_json(folder: str, capsys: pytest.CaptureFixture[str]) ->
         (("--task", "digits"), "did you mean 'digit'"),
         (("--task", "city"), "crystal sample"),
         (("--task", "digit", "--dtype", "int8"), "unknown dtype 'int8'"),
-        (("--task", "digit", "--budget", "2"), "budget"),
+        (("--task", "digit", "--tolerance", "2"), "tolerance"),
         (("--task", "digit", "--revision", "0" * 64), "sha256"),
     ],
 )
@@ -279,7 +279,7 @@ def shell(command: str, **settings: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("command", ["page", "fetch"])
 def test_a_full_stdout_is_a_sentence(command):
     done = shell(f"crystal {command} > /dev/full")
-    assert done.returncode == 2 and "Mend: " in done.stderr and "No space left" in done.stderr
+    assert done.returncode == 2 and "Hint: " in done.stderr and "No space left" in done.stderr
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 

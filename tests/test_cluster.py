@@ -33,24 +33,24 @@ from crystal.keep.resample import Batch, Plan, Read
 from crystal.read import engine
 
 WORK = 1e6  # some shards hold two tasks, some one
-ASKED = {"tasks": ("coin", "die"), "rungs": ("sft", "dpo"), "budget": 0.01}
+ASKED = {"tasks": ("coin", "die"), "checkpoints": ("sft", "dpo"), "tolerance": 0.01}
 SCRIPT = "import sys, crystal.keep.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
 
 
 # -- what is handed to whom, and when it comes out
 
 
-def rung(name: str, **more) -> ladders.Rung:
-    return ladders.Rung(
+def checkpoint(name: str, **more) -> ladders.Checkpoint:
+    return ladders.Checkpoint(
         ladder="toy", name=name, stage=name, step=1, source=f"x/{name}", revision="0" * 40, **more
     )
 
 
-def toy(rungs: int = 3) -> Plan:
-    names = ladders.STAGES[:rungs]
-    every = tuple(rung(name) for name in names)
-    ladder = ladders.Ladder(name="toy", title="toy", dtype="bfloat16", rungs=every)
-    return Plan(ladder=ladder, rungs=every, forms=("chat",), tasks=PHASE_TASKS[:8])
+def toy(checkpoints: int = 3) -> Plan:
+    names = ladders.STAGES[:checkpoints]
+    every = tuple(checkpoint(name) for name in names)
+    ladder = ladders.Ladder(name="toy", title="toy", dtype="bfloat16", checkpoints=every)
+    return Plan(ladder=ladder, checkpoints=every, forms=("chat",), tasks=PHASE_TASKS[:8])
 
 
 def blank(batch: Batch) -> Read:
@@ -86,11 +86,11 @@ def test_every_batch_comes_out_once_in_order_or_is_named(data: st.DataObject) ->
     assert found.left_out().startswith(f"{100 * len(found.lost)} cells are left out")
 
 
-def test_a_rung_that_lost_two_batches_is_given_up() -> None:
+def test_a_checkpoint_that_lost_two_batches_is_given_up() -> None:
     found = Board(toy())
     for _ in range(cluster.LOST):
         found.drop(found.waiting.popleft())
-    assert found.lost == toy().batches("base") and found.waiting[0].rung == "sft"
+    assert found.lost == toy().batches("base") and found.waiting[0].checkpoint == "sft"
 
 
 def test_what_is_finished_comes_out_in_order_when_stopped() -> None:
@@ -104,10 +104,13 @@ def test_what_is_finished_comes_out_in_order_when_stopped() -> None:
 # -- what a cluster must have
 
 
-def test_a_worker_declares_what_its_largest_rung_takes() -> None:
+def test_a_worker_declares_what_its_largest_checkpoint_takes() -> None:
     plan = toy()
     need = cluster.need_of(
-        plan.ladder, (rung("sft", parameters=10**9), rung("dpo", parameters=10**10)), 2, 1
+        plan.ladder,
+        (checkpoint("sft", parameters=10**9), checkpoint("dpo", parameters=10**10)),
+        2,
+        1,
     )
     assert need == {"CPU": 2, "GPU": 1, "memory": 24e9}
     node = {"CPU": 16.0, "GPU": 4.0, "memory": 60e9}
@@ -125,17 +128,17 @@ def test_a_worker_declares_what_its_largest_rung_takes() -> None:
 def sentence(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["resample", "nano-llama", *arguments]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "Mend: " in err
+    assert out == "" and err.count("\n") == 1 and "Hint: " in err
     return err
 
 
 def test_without_ray_a_sentence_says_what_to_install(monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert "Mend: pip install '.[cluster]'" in sentence(capsys, "--cluster")
+    assert "Hint: pip install '.[cluster]'" in sentence(capsys, "--cluster")
 
 
 def test_workers_are_those_of_a_cluster(capsys) -> None:
-    assert "Mend: crystal resample nano-llama --cluster" in sentence(capsys, "--workers", "2")
+    assert "Hint: crystal resample nano-llama --cluster" in sentence(capsys, "--workers", "2")
     assert "a whole number of 1 or more" in sentence(capsys, "--cluster", "--workers", "0")
 
 
@@ -151,7 +154,7 @@ def test_a_cluster_that_is_not_there(monkeypatch, capsys) -> None:
         port = free.getsockname()[1]
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     began = time.monotonic()
-    said = f"cannot be reached: Connection refused (RAY_ADDRESS=127.0.0.1:{port}). Mend: ray start"
+    said = f"cannot be reached: Connection refused (RAY_ADDRESS=127.0.0.1:{port}). Hint: ray start"
     assert said in sentence(capsys, "--cluster")
     assert time.monotonic() - began < 30
 
@@ -181,9 +184,9 @@ class Deadly(cluster.Worker):
             path.write_text(json.dumps({"work": work, "times": said["times"] - 1}))
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def load(self, rung, held):
-        self._perhaps(rung)
-        return super().load(rung, held)
+    def load(self, checkpoint, held):
+        self._perhaps(checkpoint)
+        return super().load(checkpoint, held)
 
     def read(self, batch, held):
         self._perhaps(" ".join(map(str, batch)))
@@ -200,12 +203,12 @@ class Slow(cluster.Worker):
 def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a ladder of tiny random checkpoints."""
     folder = tmp_path_factory.mktemp("described")
-    synthetic.write_ladder(folder, "small", {rung: {} for rung in ladders.STAGES})
+    synthetic.write_ladder(folder, "small", {checkpoint: {} for checkpoint in ladders.STAGES})
     path = folder / "data/ladders/small.yaml"
     raw = yaml.safe_load(path.read_text())
-    for number, rung in enumerate(raw["rungs"]):
-        rung["revision"] = ladders.weights_sha256(
-            tiny.save(folder / rung["source"], seed=number, sharpness=8.0)
+    for number, checkpoint in enumerate(raw["checkpoints"]):
+        checkpoint["revision"] = ladders.weights_sha256(
+            tiny.save(folder / checkpoint["source"], seed=number, sharpness=8.0)
         )
     path.write_text(yaml.safe_dump(raw))
     return folder
@@ -250,7 +253,7 @@ def stored(folder: Path) -> list[tuple]:
     """What each record says but for provenance, in order, and the bytes of its shard."""
     assert folder == files.root()
     return [
-        ({**record, "producers": None}, manifest.verified("small", record))
+        ({**record, "provenances": None}, manifest.verified("small", record))
         for record in manifest.records("small")
     ]
 
@@ -293,11 +296,11 @@ def test_a_batch_that_kills_three_workers_is_named_and_left_out(
     assert store.verify("small").cells == 800 - 100
     frame = resample.resample("small", missing_only=True, device="cpu", **ASKED)
     assert frame["new"].sum() == 100
-    assert laws() == laws_of(alone)
+    assert distributions() == distributions_of(alone)
 
 
 @pytest.mark.slow
-def test_a_rung_that_kills_workers_as_it_is_loaded(ray, root, monkeypatch) -> None:
+def test_a_checkpoint_that_kills_workers_as_it_is_loaded(ray, root, monkeypatch) -> None:
     deadly(root, monkeypatch, "sft", 100)
     monkeypatch.setattr(cluster, "LOST", 1)
     with pytest.raises(CrystalError, match="400 cells are left out.*checkpoint sft, completion"):
@@ -305,16 +308,20 @@ def test_a_rung_that_kills_workers_as_it_is_loaded(ray, root, monkeypatch) -> No
     assert store.verify("small").cells == 400
 
 
-def laws() -> dict[str, tuple]:
+def distributions() -> dict[str, tuple]:
     return by_key(store.read("small"))
 
 
-def laws_of(found: list[tuple]) -> dict[str, tuple]:
-    return {key: law for _, blob in found for key, law in by_key(store.unpacked(blob)).items()}
+def distributions_of(found: list[tuple]) -> dict[str, tuple]:
+    return {
+        key: distribution
+        for _, blob in found
+        for key, distribution in by_key(store.unpacked(blob)).items()
+    }
 
 
 def by_key(table) -> dict[str, tuple]:
-    columns = table.select(["probability", "off_support", "unresolved", "tokens"]).to_pylist()
+    columns = table.select(["probability", "invalid", "residual", "tokens"]).to_pylist()
     return dict(zip(store.keys_of(table), map(tuple, map(dict.values, columns)), strict=True))
 
 
@@ -323,7 +330,7 @@ def test_a_worker_checks_the_weights(ray, root) -> None:
     shutil.copy(root / "data/weights/small/sft/model.safetensors", weights)
     with pytest.raises(CrystalError, match="the weights' sha256 is.*, on "):
         resample.resample("small", hire=Hire(1, 0), **ASKED)
-    assert 0 < store.verify("small").cells <= 400  # what was read of the other rung is kept
+    assert 0 < store.verify("small").cells <= 400  # what was read of the other checkpoint is kept
     shutil.rmtree(weights.parent)
     with pytest.raises(
         CrystalError, match="a worker lacks the weights of checkpoint 'dpo' of small.*CRYSTAL_ROOT"
@@ -333,7 +340,7 @@ def test_a_worker_checks_the_weights(ray, root) -> None:
 
 def test_a_worker_checks_the_tokenizer(ray, root) -> None:
     """What lies beside the weights is not pinned here; what was read before tells."""
-    resample.resample("small", device="cpu", tasks=("coin",), rungs=("dpo",))
+    resample.resample("small", device="cpu", tasks=("coin",), checkpoints=("dpo",))
     template = root / "data/weights/small/dpo/chat_template.jinja"
     template.write_text(template.read_text().replace("user", "usre"))
     cells = store.verify("small").cells
@@ -341,7 +348,7 @@ def test_a_worker_checks_the_tokenizer(ray, root) -> None:
         CrystalError, match="checkpoint 'dpo': tokenizer and chat template have sha256.*, on "
     ):
         resample.resample(
-            "small", hire=Hire(1, 0), missing_only=True, **{**ASKED, "rungs": ("dpo",)}
+            "small", hire=Hire(1, 0), missing_only=True, **{**ASKED, "checkpoints": ("dpo",)}
         )
     assert store.verify("small").cells == cells == 200
 
@@ -371,7 +378,7 @@ def test_a_signal_is_held_back_and_a_second_one_is_not(number) -> None:
 def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(root) -> None:
     """In a process of its own, which makes its own cluster and ends it."""
     pytest.importorskip("ray")
-    asked = "resample small --cluster --workers 2 --task coin --task die --rung sft".split()
+    asked = "resample small --cluster --workers 2 --task coin --task die --checkpoint sft".split()
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *asked],
         stdout=subprocess.PIPE,
@@ -386,14 +393,14 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(root) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    said = "stopped; what was finished is kept (small). Mend: crystal resample small"
+    said = "stopped; what was finished is kept (small). Hint: crystal resample small"
     assert process.returncode == 2 and said in err, err
     kept = store.verify("small").cells
     assert 0 < kept < 400
-    asked = {"tasks": ("coin", "die"), "rungs": ("sft",)}
+    asked = {"tasks": ("coin", "die"), "checkpoints": ("sft",)}
     frame = resample.resample("small", missing_only=True, device="cpu", **asked)
-    found = laws()
+    found = distributions()
     assert frame["new"].sum() == 400 - kept and len(found) == 400
     shutil.rmtree(root / "data/samples")
     resample.resample("small", device="cpu", **asked)
-    assert laws() == found
+    assert distributions() == found

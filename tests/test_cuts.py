@@ -34,9 +34,9 @@ def class_of(name: str, folder: Path, kind: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("rung", ["nano-llama/base", "nano-llama/rlvr", "nano-olmo2/base"])
-def test_the_organisms_are_named_by_their_files_as_before(rung: str) -> None:
-    place = root() / "data/weights" / rung
+@pytest.mark.parametrize("checkpoint", ["nano-llama/base", "nano-llama/rlvr", "nano-olmo2/base"])
+def test_the_organisms_are_named_by_their_files_as_before(checkpoint: str) -> None:
+    place = root() / "data/weights" / checkpoint
     tokenizer, revision = tokenizer_at(str(place), "main")
     expected = (place / "tokenizer.json").read_bytes() + str(tokenizer.chat_template).encode()
     assert revision == hashlib.sha256(expected).hexdigest()
@@ -144,4 +144,4 @@ def test_a_refusal_of_a_tokenizer_is_said_once(tmp_path: Path) -> None:
     with pytest.raises(CrystalError) as refused:
         engine.load(folder)
     assert str(refused.value).startswith("the tokenizer has no tokenizer.json")
-    assert str(refused.value).count("Mend:") == 1
+    assert str(refused.value).count("Hint:") == 1

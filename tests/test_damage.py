@@ -17,7 +17,7 @@ import yaml
 from crystal.ask import ladders, prompts
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.files import PACKAGE, mend_of
+from crystal.files import PACKAGE, hint_of
 from crystal.keep import drawn, manifest, store
 from crystal.lab import recipes
 
@@ -97,7 +97,7 @@ def outcome(read) -> object:
     try:
         return read()
     except CrystalError as error:
-        assert error.mend and re.search(r"\.(yaml|jsonl?)\b|data/recipes", str(error))
+        assert error.hint and re.search(r"\.(yaml|jsonl?)\b|data/recipes", str(error))
         return error
 
 
@@ -181,13 +181,18 @@ def test_a_run_that_is_none_is_a_sentence(root, run):
 
 def logs(root):
     """(manifest, what reads it, its kind) of both logs of the toy ladder."""
-    rung = ladders.load_ladder("toy").rung("sft")
+    checkpoint = ladders.load_ladder("toy").checkpoint("sft")
     cell = synthetic.cell(
-        {"source": rung.source, "revision": rung.revision}, "chat", prompts.PROBE[0], TASKS["city"]
+        {"source": checkpoint.source, "revision": checkpoint.revision},
+        "chat",
+        prompts.PROBE[0],
+        TASKS["city"],
     )
     cell = cell.__class__(**{**vars(cell), "decoding": drawn.DRAWN})
     drawn.append(
-        "toy", [drawn.Row(cell, "chat", prompts.PROBE[0].id, {"Oslo": 10_000})], synthetic.PRODUCER
+        "toy",
+        [drawn.Row(cell, "chat", prompts.PROBE[0].id, {"Oslo": 10_000})],
+        synthetic.PROVENANCE,
     )
     samples = manifest.folder_of("toy") / "manifest.jsonl"
     draws = manifest.folder_of("toy", manifest.DRAWS) / "manifest.jsonl"
@@ -242,9 +247,9 @@ def test_a_manifest_that_cannot_be_read_is_a_sentence(root, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr("pathlib.Path.read_bytes", forbidden)
-    with pytest.raises(CrystalError, match="Permission denied.*Mend: ls -ld .*permission") as error:
+    with pytest.raises(CrystalError, match="Permission denied.*Hint: ls -ld .*permission") as error:
         store.load_readouts("toy")
-    assert "git checkout" not in error.value.mend and "space" not in str(error.value)
+    assert "git checkout" not in error.value.hint and "space" not in str(error.value)
 
 
 # -- what to do
@@ -265,16 +270,16 @@ def test_a_manifest_that_cannot_be_read_is_a_sentence(root, monkeypatch):
 )
 def test_a_refusal_is_mended_by_why(root, monkeypatch, number, said, unsaid):
     error = OSError(number, os.strerror(number))
-    assert said in mend_of(error, root / "a" / "b") and unsaid not in mend_of(
+    assert said in hint_of(error, root / "a" / "b") and unsaid not in hint_of(
         error, root / "a" / "b"
     )
 
     def refuse(*_):
         raise error
 
-    rung = ladders.load_ladder("toy").rung("dpo")
+    checkpoint = ladders.load_ladder("toy").checkpoint("dpo")
     rows = synthetic.rows(
-        {"source": rung.source, "revision": rung.revision},
+        {"source": checkpoint.source, "revision": checkpoint.revision},
         "completion",
         synthetic.crystallizing(seed=2)["dpo"],
     )
@@ -282,14 +287,14 @@ def test_a_refusal_is_mended_by_why(root, monkeypatch, number, said, unsaid):
     with pytest.raises(
         CrystalError, match="could not write 200 cells.*none of them was kept"
     ) as caught:
-        store.append("toy", rows, synthetic.PRODUCER)
+        store.append("toy", rows, synthetic.PROVENANCE)
     assert (
-        said in caught.value.mend
-        and unsaid not in caught.value.mend
-        and "make resample LADDER=toy" in caught.value.mend
+        said in caught.value.hint
+        and unsaid not in caught.value.hint
+        and "make resample LADDER=toy" in caught.value.hint
     )
 
 
 def test_a_forbidden_place_names_what_is_there(tmp_path):
-    said = mend_of(PermissionError(errno.EACCES, "no"), tmp_path / "deep" / "deeper")
+    said = hint_of(PermissionError(errno.EACCES, "no"), tmp_path / "deep" / "deeper")
     assert f"ls -ld {tmp_path}:" in said

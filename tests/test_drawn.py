@@ -97,8 +97,8 @@ def test_lines_keep_every_draw():
 
 
 def test_the_probe_keeps_frames_and_temperaments_apart():
-    assert [prompt.narrator for prompt in PROBE] == list(range(20))
-    pairs = Counter((prompt.frame.name, prompt.narrator % 5) for prompt in PROBE)
+    assert [prompt.persona for prompt in PROBE] == list(range(20))
+    pairs = Counter((prompt.frame.name, prompt.persona % 5) for prompt in PROBE)
     assert (
         len(pairs) == 20 and len({prompt.frame.name for prompt in PROBE}) == 5
     )  # every pair of the two, once
@@ -114,8 +114,8 @@ class Fake:
     die_after: int = 10**9
     tokenizer_revision, device, ragged = "0" * 64, "cpu", True
 
-    def load_rung(self, rung, *, dtype, device):
-        self.loads.append(rung.name)
+    def load_checkpoint(self, checkpoint, *, dtype, device):
+        self.loads.append(checkpoint.name)
         return self
 
     def unload(self):
@@ -131,11 +131,11 @@ class Fake:
         return [{f" {sum(ids) % 9}, sure.\nMore": n - 1, "Oslo": 1} for ids in prompts]
 
     def readout(
-        self, engine, prompts, task, *, budget, relative, max_nodes, max_depth, temperature
+        self, engine, prompts, task, *, tolerance, relative, max_nodes, max_depth, temperature
     ):
         k = len(task.options)
         return [
-            types.SimpleNamespace(options=np.full(k, 0.9 / k), off_support=0.1, unresolved=0.0)
+            types.SimpleNamespace(options=np.full(k, 0.9 / k), invalid=0.1, residual=0.0)
             for _ in prompts
         ]
 
@@ -153,7 +153,7 @@ def fake(monkeypatch):
 def toy(tmp_path, monkeypatch):
     """A described ladder whose weights are a few bytes."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    synthetic.write_ladder(tmp_path, "toy", {rung: {} for rung in STAGES})
+    synthetic.write_ladder(tmp_path, "toy", {checkpoint: {} for checkpoint in STAGES})
     synthetic.write_weights(tmp_path, "toy")
     return tmp_path
 
@@ -169,16 +169,16 @@ def test_draws_the_grid_once_and_gives_it_back(toy, fake):
     assert (drawing.draw("toy")["new"] == 0).all() and fake.asked == 4 * 5 * 20
     draws = drawn.load_draws("toy")
     assert len(draws) == 400 and list(draws["prompt"][:20]) == [prompt.id for prompt in PROBE]
-    assert dict(zip(draws["rung"], draws["form"], strict=True)) == dict(
+    assert dict(zip(draws["checkpoint"], draws["form"], strict=True)) == dict(
         zip(STAGES, ("completion", *["chat"] * 3), strict=True)
     )
     ids = fake.encode(PROBE[3].text(TASKS["city"], "chat"), "chat")
-    cell = draws[(draws["rung"] == "sft") & (draws["task"] == "city")].iloc[3]
+    cell = draws[(draws["checkpoint"] == "sft") & (draws["task"] == "city")].iloc[3]
     assert cell["texts"] == {f" {sum(ids) % 9}, sure.\n": 9999, "Oslo": 1}
     truth = drawn.load_draws("toy", tasks=["thousand"], decoding=TRUTH)
     assert (
         len(truth) == 80
-        and truth["off_support"].eq(0.1).all()
+        and truth["invalid"].eq(0.1).all()
         and truth["probability"].map(len).eq(1000).all()
     )
 
@@ -194,24 +194,24 @@ def test_resumes_after_a_kill(toy, fake):
 
 
 def test_same_draws_same_bytes_and_never_twice(toy, fake):
-    drawing.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", checkpoints=["sft"], tasks=["city"])
     (record,) = manifest.records("toy", manifest.DRAWS)
     first = manifest.verified("toy", record, manifest.DRAWS)
     (toy / "data/draws/toy/manifest.jsonl").unlink()
-    drawing.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", checkpoints=["sft"], tasks=["city"])
     (again,) = manifest.records("toy", manifest.DRAWS)
     assert manifest.verified("toy", again, manifest.DRAWS) == first
     with pytest.raises(CrystalError, match="there twice.*go on with make draw LADDER=toy"):
-        drawn.append("toy", [row()], synthetic.PRODUCER)
+        drawn.append("toy", [row()], synthetic.PROVENANCE)
 
 
 def row(**changes) -> drawn.Row:
     """The row that the fake would write of the first prompt of sft's cities, or a changed one."""
     ladder, fake = ladders.load_ladder("toy"), Fake()
-    rung = ladder.rung("sft")
+    checkpoint = ladder.checkpoint("sft")
     ids = fake.encode(PROBE[0].text(TASKS["city"], "chat"), "chat")
-    files = (ladders.config_sha256(rung), fake.tokenizer_revision)
-    cell = resample.cell_of(rung, files, ladder.dtype, ids, DRAWN, TASKS["city"])
+    files = (ladders.config_sha256(checkpoint), fake.tokenizer_revision)
+    cell = resample.cell_of(checkpoint, files, ladder.dtype, ids, DRAWN, TASKS["city"])
     return drawn.Row(cell, "chat", PROBE[0].id, {"Oslo": 10_000})._replace(**changes)
 
 
@@ -225,20 +225,22 @@ def test_counts_must_add_up(toy, changes):
         CrystalError,
         match="neither counts that add up to n = 10000 nor a distribution over the options of city",
     ):
-        drawn.append("toy", [row(**changes)], synthetic.PRODUCER)
+        drawn.append("toy", [row(**changes)], synthetic.PROVENANCE)
     assert manifest.records("toy", manifest.DRAWS) == []
 
 
-def test_a_truth_must_be_a_law(toy):
-    for law in ([0.5] * 1000, [0.001] * 999, [np.nan] * 1000, []):
+def test_a_truth_must_be_a_distribution(toy):
+    for distribution in ([0.5] * 1000, [0.001] * 999, [np.nan] * 1000, []):
         cell = dataclasses.replace(row().cell, task="thousand", decoding=TRUTH)
         with pytest.raises(CrystalError, match="nor a distribution over the options of thousand"):
-            drawn.append("toy", [row(cell=cell, texts={}, probability=law)], synthetic.PRODUCER)
+            drawn.append(
+                "toy", [row(cell=cell, texts={}, probability=distribution)], synthetic.PROVENANCE
+            )
 
 
 def test_unknown_prompts_are_refused(toy):
     with pytest.raises(CrystalError, match="unknown prompt '00-from', did you mean '00-form'"):
-        drawn.append("toy", [row(prompt="00-from")], synthetic.PRODUCER)
+        drawn.append("toy", [row(prompt="00-from")], synthetic.PROVENANCE)
 
 
 def test_missing_draws_are_named(toy, fake):
@@ -247,38 +249,40 @@ def test_missing_draws_are_named(toy, fake):
         match="400 of 400 cells were not drawn, first base first_name 00-log.*make draw LADDER=toy",
     ):
         drawn.load_draws("toy")
-    drawing.draw("toy", rungs=["base"])
-    assert len(drawn.load_draws("toy", rungs=["base"])) == 100
+    drawing.draw("toy", checkpoints=["base"])
+    assert len(drawn.load_draws("toy", checkpoints=["base"])) == 100
     for wrong, said in (
         ({"tasks": ["town"]}, "unknown task 'town'"),
-        ({"rungs": ["stf"]}, "did you mean 'sft'"),
+        ({"checkpoints": ["stf"]}, "did you mean 'sft'"),
     ):
         with pytest.raises(CrystalError, match=said):
             drawn.load_draws("toy", **wrong)
     with pytest.raises(CrystalError, match="20 of 20 cells were not drawn"):
         drawn.load_draws(
             "toy",
-            rungs=["base"],
+            checkpoints=["base"],
             tasks=["city"],
             decoding=Decoding(kind="draws", n=10_000, max_tokens=12, seed=1),
         )
 
 
 def test_other_weights_are_not_todays_draws(toy, fake):
-    drawing.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", checkpoints=["sft"], tasks=["city"])
     path = toy / "data/ladders/toy.yaml"
     raw = yaml.safe_load(path.read_text())
-    next(rung for rung in raw["rungs"] if rung["name"] == "sft")["revision"] = "a" * 64
+    next(checkpoint for checkpoint in raw["checkpoints"] if checkpoint["name"] == "sft")[
+        "revision"
+    ] = "a" * 64
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(CrystalError, match="20 of 20 cells were not drawn"):
-        drawn.load_draws("toy", rungs=["sft"], tasks=["city"])
+        drawn.load_draws("toy", checkpoints=["sft"], tasks=["city"])
     with pytest.raises(CrystalError, match="weights of checkpoint 'sft' have sha256"):
         drawing.draw("toy")
 
 
 def test_any_damage_is_found_by_loading_and_by_verify(toy, fake, capsys, monkeypatch):
     monkeypatch.setattr(store, "PHASE_TASKS", ())  # no read-outs are asked for
-    drawing.draw("toy", rungs=["base"])
+    drawing.draw("toy", checkpoints=["base"])
     folder = toy / "data/draws/toy"
     for path in [folder / "manifest.jsonl", *sorted((folder / "shards").iterdir())[:2]]:
         whole = path.read_bytes()
@@ -287,7 +291,7 @@ def test_any_damage_is_found_by_loading_and_by_verify(toy, fake, capsys, monkeyp
             with pytest.raises(
                 CrystalError, match="corrupt.*git checkout -- data/draws/toy.*make draw LADDER=toy"
             ):
-                drawn.load_draws("toy", rungs=["base"])
+                drawn.load_draws("toy", checkpoints=["base"])
             assert main(["verify", "toy"]) == 2
         path.write_bytes(whole)
     capsys.readouterr()
@@ -307,34 +311,34 @@ def test_draws_that_ship_have_to_be_there(toy, fake, capsys, monkeypatch, ships)
     assert (
         "400 cells that the description of toy asks for are missing" in capsys.readouterr().out
     ) == ships
-    drawing.draw("toy", rungs=["base", "sft", "dpo"])
+    drawing.draw("toy", checkpoints=["base", "sft", "dpo"])
     assert main(["verify"]) == (2 if ships else 0)
     drawing.draw("toy")
     assert main(["verify"]) == 0
 
 
 def test_another_tokenizer_is_refused_before_it_draws(toy, fake):
-    drawing.draw("toy", rungs=["sft"], tasks=["city"])
+    drawing.draw("toy", checkpoints=["sft"], tasks=["city"])
     fake.tokenizer_revision, asked = "1" * 64, fake.asked
     with pytest.raises(
         CrystalError,
         match=f"checkpoint 'sft': tokenizer and chat template have sha256 {'1' * 64}, but",
     ):
-        drawing.draw("toy", rungs=["sft"])
+        drawing.draw("toy", checkpoints=["sft"])
     assert fake.asked == asked
-    drawing.draw("toy", rungs=["dpo"], tasks=["city"])  # nothing of it is stored yet
+    drawing.draw("toy", checkpoints=["dpo"], tasks=["city"])  # nothing of it is stored yet
 
 
 def test_verify_finds_a_row_that_is_not_its_key(toy, monkeypatch):
     plain = drawn._plain
     monkeypatch.setattr(drawn, "_plain", lambda one: plain(one) | {"key": "0" * 64})
-    drawn.append("toy", [row()], synthetic.PRODUCER)
+    drawn.append("toy", [row()], synthetic.PROVENANCE)
     (problem,) = drawn.verify("toy").problems
     assert "should have the key" in problem and "git checkout -- data/draws/toy" in problem
 
 
 def test_read_outs_and_draws_do_not_meet(toy, fake):
-    drawing.draw("toy", rungs=["base"], tasks=["city"])
+    drawing.draw("toy", checkpoints=["base"], tasks=["city"])
     assert manifest.records("toy") == [] and store.verify("toy").cells == 0
 
 
@@ -343,16 +347,16 @@ def test_a_real_engine_draws_what_sampling_says(tmp_path, monkeypatch):
     tiny = pytest.importorskip("tiny", reason="needs torch")
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setitem(TASKS, "thousand", dataclasses.replace(TASKS["die"], name="thousand"))
-    synthetic.write_ladder(tmp_path, "small", {rung: {} for rung in STAGES})
+    synthetic.write_ladder(tmp_path, "small", {checkpoint: {} for checkpoint in STAGES})
     path = tmp_path / "data/ladders/small.yaml"
     raw = yaml.safe_load(path.read_text())
-    folder = tiny.save(tmp_path / raw["rungs"][1]["source"], seed=1)
-    raw["rungs"][1]["revision"] = ladders.weights_sha256(folder)
+    folder = tiny.save(tmp_path / raw["checkpoints"][1]["source"], seed=1)
+    raw["checkpoints"][1]["revision"] = ladders.weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
     decoding = Decoding(kind="draws", n=2000, max_tokens=3)
-    drawing.draw("small", rungs=["sft"], tasks=["thousand"], decoding=decoding)
-    draws = drawn.load_draws("small", rungs=["sft"], tasks=["thousand"], decoding=decoding)
-    truth = drawn.load_draws("small", rungs=["sft"], tasks=["thousand"], decoding=TRUTH)
+    drawing.draw("small", checkpoints=["sft"], tasks=["thousand"], decoding=decoding)
+    draws = drawn.load_draws("small", checkpoints=["sft"], tasks=["thousand"], decoding=decoding)
+    truth = drawn.load_draws("small", checkpoints=["sft"], tasks=["thousand"], decoding=TRUTH)
     seen = sum(
         count
         for texts in draws["texts"]

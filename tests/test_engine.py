@@ -11,10 +11,10 @@ import tiny
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from crystal.ask.ladders import Rung, weights_sha256
+from crystal.ask.ladders import Checkpoint, weights_sha256
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.read.engine import Engine, build, load, load_rung
+from crystal.read.engine import Engine, build, load, load_checkpoint
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
 from crystal.read.vocabulary import END, VOID, token_pieces
@@ -121,8 +121,8 @@ def test_the_last_place_of_the_context_can_be_used(kind: str) -> None:
     tokenizer = tiny.hand_tokenizer()
     more = {} if kind == "mamba" else {"context": 8}
     small = build(tiny.model(kind, len(tokenizer), **more), tokenizer)
-    got = readout(small, [(0, 2, 3, 4, 5, 6)], tiny.OVERLAPPING, budget=0, max_depth=4)[0]
-    assert got.unresolved > 0 and got.off_support > 0
+    got = readout(small, [(0, 2, 3, 4, 5, 6)], tiny.OVERLAPPING, tolerance=0, max_depth=4)[0]
+    assert got.residual > 0 and got.invalid > 0
 
 
 def test_loading(engine: Engine, folder: Path) -> None:
@@ -146,8 +146,8 @@ def test_a_description_may_give_a_base_its_template(tmp_path: Path) -> None:
     folder = tmp_path / "base"
     tiny.save(folder, tokenizer=tiny.trained_tokenizer(template=None))
     fields = {"ladder": "l", "name": "base", "stage": "base", "step": 0, "source": str(folder)}
-    rung = Rung(**fields, revision=weights_sha256(folder), template=tiny.TEMPLATE)
-    asked = load_rung(rung, dtype="float32").encode("Hello", "chat")
+    checkpoint = Checkpoint(**fields, revision=weights_sha256(folder), template=tiny.TEMPLATE)
+    asked = load_checkpoint(checkpoint, dtype="float32").encode("Hello", "chat")
     told = tiny.trained_tokenizer(template=tiny.TEMPLATE)
     turn = [{"role": "user", "content": "Hello"}]
     rendered = told.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)

@@ -16,22 +16,24 @@ from crystal.measure import quantities as ph
 EVEN = np.ones(30)
 
 
-def drawn(laws: np.ndarray, n: int, rng: np.random.Generator) -> ev.Evidence:
+def drawn(distributions: np.ndarray, n: int, rng: np.random.Generator) -> ev.Evidence:
     return ev.asked(
-        rng.multinomial(n, laws) / n, np.arange(len(laws)), np.full(len(laws), float(n))
+        rng.multinomial(n, distributions) / n,
+        np.arange(len(distributions)),
+        np.full(len(distributions), float(n)),
     )
 
 
 @given(st.integers(2, 8), st.integers(2, 12), st.integers(0, 10**6))
-def test_of_a_read_out_every_quantity_is_that_of_the_laws(options, prompts, seed):
+def test_of_a_read_out_every_quantity_is_that_of_the_distributions(options, prompts, seed):
     rng = np.random.default_rng(seed)
-    laws, others = rng.dirichlet(np.ones(options), (2, prompts))
+    distributions, others = rng.dirichlet(np.ones(options), (2, prompts))
     w = rng.integers(1, 4, prompts) * 1.0
-    one, two = ev.asked(laws, np.arange(prompts)), ev.asked(others, np.arange(prompts))
-    assert ev.spread(one, w) == pytest.approx(ph.spread(laws, w))
-    assert ev.liquidity(one, w) == pytest.approx(ph.liquidity_bits(laws, w))
+    one, two = ev.asked(distributions, np.arange(prompts)), ev.asked(others, np.arange(prompts))
+    assert ev.spread(one, w) == pytest.approx(ph.spread(distributions, w))
+    assert ev.liquidity(one, w) == pytest.approx(ph.liquidity_bits(distributions, w))
     assert ev.distance(one, two, w) == pytest.approx(
-        ph.mse(ph.mean_law(laws, w), ph.mean_law(others, w))
+        ph.mse(ph.mean_distribution(distributions, w), ph.mean_distribution(others, w))
     )
     assert one.exact and (one.noise == 0).all() and ev.mean_noise(one, w) == 0
 
@@ -39,26 +41,39 @@ def test_of_a_read_out_every_quantity_is_that_of_the_laws(options, prompts, seed
 def test_squared_distances_from_draws_are_unbiased():
     """False alarm: a mean over 400 samples is off by more than four standard errors: 6e-5 each."""
     rng = np.random.default_rng(1)
-    laws, others = rng.dirichlet(np.full(6, 0.7), 30), rng.dirichlet(np.full(6, 0.7), 30)
-    true = {"spread": ph.spread(laws, EVEN), "distance": ph.mse(laws.mean(0), others.mean(0))}
+    distributions, others = rng.dirichlet(np.full(6, 0.7), 30), rng.dirichlet(np.full(6, 0.7), 30)
+    true = {
+        "spread": ph.spread(distributions, EVEN),
+        "distance": ph.mse(distributions.mean(0), others.mean(0)),
+    }
     found = {name: [] for name in true}
     for _ in range(400):
-        one, two = drawn(laws, 15, rng), drawn(others, 15, rng)
+        one, two = drawn(distributions, 15, rng), drawn(others, 15, rng)
         found["spread"].append(ev.spread(one, EVEN))
         found["distance"].append(ev.distance(one, two, EVEN))
     for name, values in found.items():
         assert abs(np.mean(values) - true[name]) < 4 * np.std(values) / 20, name
-    plain = [ph.spread(drawn(laws, 15, rng).law, EVEN) for _ in range(20)]
+    plain = [ph.spread(drawn(distributions, 15, rng).distribution, EVEN) for _ in range(20)]
     assert np.mean(plain) > 1.2 * true["spread"]  # what the correction is for
 
 
 def test_liquidity_of_a_crystal_is_nothing_however_few_the_draws():
     """False alarm: means of 40 samples of standard error 0.004; the plug-in is off by 0.14 bit."""
-    rng, law = np.random.default_rng(2), np.random.default_rng(3).dirichlet(np.full(10, 0.7))
-    found = [float(ev.liquidity(drawn(np.tile(law, (30, 1)), 50, rng), EVEN)) for _ in range(40)]
+    rng, distribution = (
+        np.random.default_rng(2),
+        np.random.default_rng(3).dirichlet(np.full(10, 0.7)),
+    )
+    found = [
+        float(ev.liquidity(drawn(np.tile(distribution, (30, 1)), 50, rng), EVEN)) for _ in range(40)
+    ]
     assert abs(np.mean(found)) < 0.02
     assert (
-        np.mean([ph.liquidity_bits(drawn(np.tile(law, (30, 1)), 50, rng).law) for _ in range(40)])
+        np.mean(
+            [
+                ph.liquidity_bits(drawn(np.tile(distribution, (30, 1)), 50, rng).distribution)
+                for _ in range(40)
+            ]
+        )
         > 0.08
     )
 
@@ -90,18 +105,21 @@ def test_halves_of_draws_add_up_and_a_read_out_is_itself(n, seed):
     given_ = drawn(rng.dirichlet(np.ones(4), 3), n, rng)
     first, second = ev.halves(given_, rng)
     assert (first.counts + second.counts == given_.counts).all() and (first.draws == n // 2).all()
-    read = ev.asked(given_.law, np.arange(3))
+    read = ev.asked(given_.distribution, np.arange(3))
     assert all(part is read for part in ev.halves(read, rng))
 
 
 def test_the_floor_is_what_a_crystal_shows():
     """False alarm: means of 20 samples with a standard error of 0.006."""
-    rng, law = np.random.default_rng(9), np.random.default_rng(3).dirichlet(np.full(100, 0.7))
-    crystals = [drawn(np.tile(law, (20, 1)), 60, rng) for _ in range(20)]
+    rng, distribution = (
+        np.random.default_rng(9),
+        np.random.default_rng(3).dirichlet(np.full(100, 0.7)),
+    )
+    crystals = [drawn(np.tile(distribution, (20, 1)), 60, rng) for _ in range(20)]
     shown = np.mean([float(ev.liquidity(one, np.ones(20))) for one in crystals])
     assert shown > 0.03
     assert np.mean([ev.floor_bits(one, rng) for one in crystals]) == pytest.approx(shown, abs=0.03)
-    assert ev.floor_bits(ev.asked(crystals[0].law, np.arange(20)), rng) == 0
+    assert ev.floor_bits(ev.asked(crystals[0].distribution, np.arange(20)), rng) == 0
 
 
 def test_an_error_of_its_own_makes_the_interval_wider():
@@ -113,8 +131,8 @@ def test_an_error_of_its_own_makes_the_interval_wider():
 
 
 def test_one_unit_leaves_no_interval():
-    laws = np.random.default_rng(6).dirichlet(np.ones(4), 2)
-    alone = ev.asked(laws, ["a", "a"])
+    distributions = np.random.default_rng(6).dirichlet(np.ones(4), 2)
+    alone = ev.asked(distributions, ["a", "a"])
     for verdict in (claims.collapse(alone, alone), claims.stays_frozen(alone, alone, alone)):
         assert verdict.verdict == "undecided" and np.isnan(verdict.estimate.low)
 
@@ -123,16 +141,18 @@ def test_draws_of_a_crystal_are_seldom_called_liquid():
     """False alarm: 40 tries at no more than 5 %; more than 7 by chance: 0.003."""
     rng, held = np.random.default_rng(7), 0
     for i in range(40):
-        law = rng.dirichlet(np.full(10, 0.7))
+        distribution = rng.dirichlet(np.full(10, 0.7))
         held += (
-            claims.liquid(drawn(np.tile(law, (30, 1)), 60, rng), seed=i, permutations=99).verdict
+            claims.liquid(
+                drawn(np.tile(distribution, (30, 1)), 60, rng), seed=i, permutations=99
+            ).verdict
             == "holds"
         )
     assert held <= 7
 
 
 def test_promoted_mass_is_what_was_built_in():
-    """A tenth of every prompt's law moved to one option of the lower half."""
+    """A tenth of every prompt's distribution moved to one option of the lower half."""
     rng = np.random.default_rng(8)
     sft = np.sort(rng.dirichlet(np.full(8, 0.8), 40), axis=1)[:, ::-1]
     moved = 0.9 * sft + 0.1 * np.eye(8)[6]
@@ -198,6 +218,6 @@ def test_what_is_not_crossed_is_refused(shape):
         ev.split_information(np.full(shape, 1 / 3))
 
 
-def test_what_is_no_law_is_refused():
+def test_what_is_no_distribution_is_refused():
     with pytest.raises(CrystalError, match="sum to 1"):
         ev.split_information(np.full((5, 2, 3), 0.3))

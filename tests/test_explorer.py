@@ -52,7 +52,7 @@ def unpacked(pack: str) -> tuple[dict, np.ndarray]:
 
 
 def row(numbers, **where):
-    """The one row of that rung, form and task."""
+    """The one row of that checkpoint, form and task."""
     for name, value in where.items():
         numbers = numbers[numbers[name] == value]
     assert len(numbers) == 1
@@ -64,12 +64,15 @@ def row(numbers, **where):
 
 def test_numbers_are_those_of_the_liquid_pages(numbers):
     ladders = ["nano-llama", "nano-olmo2"]
-    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, rungs=["base"])
+    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, checkpoints=["base"])
     for task in PHASE_TASKS:
         for ladder, mine in views.each_ladder(readouts):
-            found = row(numbers, ladder=ladder, rung="base", form=COMPLETION, task=task)
-            laws = views.compared(mine, task, "base").laws("base")
-            mean, inside = ph.entropy_bits(laws.mean(0)), ph.entropy_bits(laws).mean()
+            found = row(numbers, ladder=ladder, checkpoint="base", form=COMPLETION, task=task)
+            distributions = views.compared(mine, task, "base").distributions("base")
+            mean, inside = (
+                ph.entropy_bits(distributions.mean(0)),
+                ph.entropy_bits(distributions).mean(),
+            )
             shown = found[["entropy_of_mean", "mean_entropy", "mutual_information"]]
             assert np.allclose(shown.astype(float), [mean, inside, mean - inside], atol=1e-12)
 
@@ -80,20 +83,26 @@ def test_distances_are_those_of_the_nucleation_pages(groups, numbers):
         path = figures.load_path(readouts[task], task, {"nano-llama": seeds[task]})
         path = path[path["quantity"] == "TV to the seed"]
         for one in path.itertuples():
-            found = row(numbers, ladder="nano-llama", rung=one.rung, form=one.form, task=task)
-            # drawn is the estimate, in which a few narrators' bias is corrected
+            found = row(
+                numbers, ladder="nano-llama", checkpoint=one.checkpoint, form=one.form, task=task
+            )
+            # drawn is the estimate, in which a few personas' bias is corrected
             assert abs(found["tv_to_seed"] - one.value) < one.high - one.low + 1e-9
 
 
 def test_numbers_are_those_of_the_real_base_page(groups, numbers):
     steps, checked = real.load_steps(real.read()), 0
     asked = len(groups[2].prompts)
-    rungs = {
-        (r.run, r.step): r.name for r in load_ladder(real.EXPERIMENT).rungs if r.stage == "sft"
+    checkpoints = {
+        (r.run, r.step): r.name
+        for r in load_ladder(real.EXPERIMENT).checkpoints
+        if r.stage == "sft"
     }
     for one in steps[steps["contexts"] == asked].itertuples():
-        rung = rungs[one.run, one.step] if one.step else "base"
-        found = row(numbers, ladder=real.EXPERIMENT, rung=rung, form=CHAT, task=one.task)
+        checkpoint = checkpoints[one.run, one.step] if one.step else "base"
+        found = row(
+            numbers, ladder=real.EXPERIMENT, checkpoint=checkpoint, form=CHAT, task=one.task
+        )
         assert found["mutual_information"] == pytest.approx(one.bits, abs=1e-12)
         checked += 1
     assert checked > asked
@@ -106,17 +115,17 @@ def test_too_few_answers_have_no_number(numbers):
     assert rest[list(explorer.NUMBERS[:3])].notna().all(axis=None)
 
 
-def test_rungs_asked_fewer_prompts_are_left_out(groups):
-    shown = [rung.name for rung in groups[0].rungs]
+def test_checkpoints_asked_fewer_prompts_are_left_out(groups):
+    shown = [checkpoint.name for checkpoint in groups[0].checkpoints]
     assert "dpo" in shown and "dpo-15" not in shown
-    assert all(group.rungs[0].name == "base" for group in groups)
+    assert all(group.checkpoints[0].name == "base" for group in groups)
     assert all(places[0] == 0 for group in groups for places in group.series.values())
 
 
-def test_a_rung_read_in_one_form_has_no_number_in_the_other(groups):
+def test_a_checkpoint_read_in_one_form_has_no_number_in_the_other(groups):
     chat = dataclasses.replace(groups[0], read=groups[0].read - {("rlvr", COMPLETION)})
     numbers = explorer.load_numbers([chat])
-    forms = numbers.loc[numbers["rung"] == "rlvr", "form"]
+    forms = numbers.loc[numbers["checkpoint"] == "rlvr", "form"]
     assert set(forms) == {CHAT} and len(forms) == len(PHASE_TASKS)
     mine = unpacked(explorer.packed([chat], numbers))[0]["groups"][0]["tasks"]["digit"]["forms"]
     assert mine[COMPLETION]["answered"][-1] is None and mine[CHAT]["answered"][-1] is not None
@@ -139,14 +148,14 @@ def test_what_is_packed_is_what_was_read(groups, numbers, pack):
     most, at, scale = explorer.COARSE[0], 0, 10**explorer.DECIMALS
     for group, described in zip(groups, head["groups"], strict=True):
         for task, mine in described["tasks"].items():
-            shape = (len(group.rungs), len(group.prompts), len(TASKS[task].options) + 1)
+            shape = (len(group.checkpoints), len(group.prompts), len(TASKS[task].options) + 1)
             for form in head["forms"]:
                 size = int(np.prod(shape))
                 steps = cells[at : at + size].reshape(shape[0], shape[2], shape[1])
                 steps = np.cumsum(np.cumsum(steps, 2, dtype=np.uint8), 0, dtype=np.uint8)
                 steps = steps.swapaxes(1, 2)
                 at += size
-                last, name = steps[-1, :, :-1] / explorer.STEPS, group.rungs[-1].name
+                last, name = steps[-1, :, :-1] / explorer.STEPS, group.checkpoints[-1].name
                 bits = mine["forms"][form]["mutual_information"][-1]
                 if (name, form) not in group.read:
                     assert bits is None and not last.any()
@@ -157,9 +166,11 @@ def test_what_is_packed_is_what_was_read(groups, numbers, pack):
                 )[places]
                 mass = table.sum(1, keepdims=True)
                 assert (last.any(1) == evidence.answers(mass[:, 0])).all()
-                law = np.where(last.any(1, keepdims=True), table / np.maximum(mass, ph.TINY), 0)
-                assert np.abs(last**2 - law).max() <= most + 1e-9
-                found = row(numbers, ladder=group.name, rung=name, form=form, task=task)
+                distribution = np.where(
+                    last.any(1, keepdims=True), table / np.maximum(mass, ph.TINY), 0
+                )
+                assert np.abs(last**2 - distribution).max() <= most + 1e-9
+                found = row(numbers, ladder=group.name, checkpoint=name, form=form, task=task)
                 known = bits is not None
                 assert known == np.isfinite(found["mutual_information"])
                 assert not known or abs(bits - found["mutual_information"]) <= 0.5 / scale + 1e-12
@@ -193,7 +204,7 @@ def looked(groups, numbers, tmp_path_factory):
     if not CHROMIUM:
         pytest.skip("no chromium")
     folder, told = tmp_path_factory.mktemp("page"), []
-    places = [*range(len(groups[0].rungs))]
+    places = [*range(len(groups[0].checkpoints))]
     alone = dataclasses.replace(groups[0], series={HOSTILE: places, "backwards": places[::-1]})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -226,10 +237,10 @@ def shown(page, name: str) -> str:
 
 
 def test_the_browser_shows_the_numbers_computed_here(looked, groups, numbers):
-    for task, place in (("digit", 0), ("hundred", 5), ("suit", len(groups[0].rungs) - 1)):
+    for task, place in (("digit", 0), ("hundred", 5), ("suit", len(groups[0].checkpoints) - 1)):
         looked.run(f"{SET}({json.dumps({'task': task, 'form': CHAT, 'checkpoint': place})})")
-        rung = groups[0].rungs[place].name
-        found = row(numbers, ladder="nano-llama", rung=rung, form=CHAT, task=task)
+        checkpoint = groups[0].checkpoints[place].name
+        found = row(numbers, ladder="nano-llama", checkpoint=checkpoint, form=CHAT, task=task)
         for name in explorer.NUMBERS:
             text = shown(looked, name).removesuffix(" bits")
             assert float(text) == pytest.approx(found[name], abs=0.5e-3 + explorer.COARSE[1])
@@ -242,7 +253,9 @@ def test_options_and_steps_keep_their_order_from_task_to_task(looked, groups):
         looked.run(f"{SET}({{task: '{task}', checkpoint: 3}})")
         for chart in ("heat", "bars"):
             assert looked.run(domain.format(chart)) == list(TASKS[task].options)
-    steps = [str(rung.step) for rung in groups[0].rungs if rung.stage == "sft"]
+    steps = [
+        str(checkpoint.step) for checkpoint in groups[0].checkpoints if checkpoint.stage == "sft"
+    ]
     for series, way in (("0/1", -1), ("0/0", 1)):
         looked.run(f"{SET}({{series: '{series}'}})")
         assert looked.run(domain.format("path"))[::way][1 : 1 + len(steps)] == steps

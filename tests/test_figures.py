@@ -17,7 +17,7 @@ from crystal.measure import chain
 from crystal.present import figures, show, verdicts, views
 from crystal.texts import plain
 
-SEEDS = {"both": "3", "bare": "3"}  # the narrator named
+SEEDS = {"both": "3", "bare": "3"}  # the persona named
 TASKS_SHOWN = ("coin", "digit", "month")
 OFF = 0.125
 HOW = {"permutations": 99}
@@ -29,11 +29,17 @@ MINE = ("idea", "liquid", "nucleation", "settling", "overview")
 def root(tmp_path_factory):
     """Two synthetic ladders: `both` read in both forms, `bare` in its native forms only."""
     where = tmp_path_factory.mktemp("root")
-    laws = synthetic.crystallizing(
-        TASKS_SHOWN, rungs=("base", "sft-1", "sft-4", "sft", "dpo", "rlvr"), seed=1
+    distributions = synthetic.crystallizing(
+        TASKS_SHOWN, checkpoints=("base", "sft-1", "sft-4", "sft", "dpo", "rlvr"), seed=1
     )
     synthetic.write_ladder(
-        where, "both", laws, other=laws, off_support=OFF, seed="salient", demonstrated=["digit"]
+        where,
+        "both",
+        distributions,
+        other=distributions,
+        invalid=OFF,
+        seed="salient",
+        demonstrated=["digit"],
     )
     synthetic.write_ladder(where, "bare", synthetic.crystallizing(TASKS_SHOWN, seed=2))
     with pytest.MonkeyPatch.context() as patch:
@@ -59,18 +65,18 @@ def test_pairs_count_every_pair_once(readouts):
     frame = figures.load_pairs(readouts, "digit")
     for (_, pair), curve in frame.groupby(["ladder", "pair"]):
         assert (np.diff(curve["share"]) >= 0).all() and curve["share"].iloc[-1] == 1
-        if pair.startswith("one narrator"):  # the synthetic frames of a narrator agree
+        if pair.startswith("one persona"):  # the synthetic frames of a persona agree
             assert curve["share"].iloc[0] == 1
     assert drawn(figures.plot_pairs(frame))
 
 
 @pytest.mark.parametrize("task", TASKS_SHOWN)
-def test_laws_are_ordered_by_the_seed_and_sum_to_one(readouts, task):
-    frame = figures.load_laws(readouts, task, ["sft", "dpo", "rlvr"], SEEDS, quantile=0.8)
-    for (_, law), p in frame.groupby(["ladder", "law"]):
+def test_distributions_are_ordered_by_the_seed_and_sum_to_one(readouts, task):
+    frame = figures.load_distributions(readouts, task, ["sft", "dpo", "rlvr"], SEEDS, quantile=0.8)
+    for (_, distribution), p in frame.groupby(["ladder", "distribution"]):
         assert p["probability"].sum() == pytest.approx(1)
         assert p["option"].tolist()[-2:] == list(views.LEFTOVER)
-        if law == "seed":
+        if distribution == "seed":
             options = p.iloc[:-2]
             assert (np.diff(options["probability"]) <= 0).all()
             assert (
@@ -78,7 +84,7 @@ def test_laws_are_ordered_by_the_seed_and_sum_to_one(readouts, task):
                 >= 0.8 * options["probability"].sum()
             )
             assert (np.diff(options["in_seed"].astype(int)) <= 0).all()
-    assert drawn(figures.plot_laws(frame))
+    assert drawn(figures.plot_distributions(frame))
 
 
 def test_contexts_stand_in_the_order_of_their_mean_cosine(readouts):
@@ -99,7 +105,7 @@ def test_contexts_stand_in_the_order_of_their_mean_cosine(readouts):
 
 def test_the_path_starts_at_the_base_without_forms_never_read(readouts):
     frame = figures.load_path(readouts, "digit", SEEDS)
-    assert set(frame.loc[frame["rung"] == "base", "step"]) == {0}
+    assert set(frame.loc[frame["checkpoint"] == "base", "step"]) == {0}
     assert set(frame.loc[frame["ladder"] == "both", "step"]) == {0, 1, 4, 64}
     assert set(frame.loc[(frame["ladder"] == "bare") & (frame["step"] > 0), "form"]) == {"chat"}
     chat = frame[
@@ -116,10 +122,10 @@ def test_the_path_starts_at_the_base_without_forms_never_read(readouts):
 
 def test_probmass_stands_beside_chance_and_the_seeds_own(readouts):
     frame = figures.load_probmass(readouts, "digit", SEEDS, 0.7, **HOW)
-    assert frame["rung"].tolist() == ["base", "sft", "dpo", "rlvr"] * 2
+    assert frame["checkpoint"].tolist() == ["base", "sft", "dpo", "rlvr"] * 2
     assert (frame["own"] >= 0.7).all()
     assert (frame["chance"] * 10 == (frame["chance"] * 10).round()).all()
-    tuned = frame[frame["rung"] != "base"]
+    tuned = frame[frame["checkpoint"] != "base"]
     assert tuned["value"].between(0, 1).all() and (tuned["lucky"] >= tuned["chance"]).all()
     assert drawn(figures.plot_probmass(frame))
 
@@ -154,9 +160,9 @@ def test_the_overview_draws_every_verdict_and_counts_it(readouts):
 
 
 def test_leftover_is_reported_as_stored(readouts):
-    left = verdicts.load_leftover(readouts).set_index(["ladder", "rung"])
-    assert left.loc["both", "off_support"].to_numpy() == pytest.approx(OFF)
-    assert left.loc["bare", ["off_support", "unresolved"]].to_numpy() == pytest.approx(0)
+    left = verdicts.load_leftover(readouts).set_index(["ladder", "checkpoint"])
+    assert left.loc["both", "invalid"].to_numpy() == pytest.approx(OFF)
+    assert left.loc["bare", ["invalid", "residual"]].to_numpy() == pytest.approx(0)
     assert len(left) == 8
 
 
@@ -223,7 +229,9 @@ def test_captions_of_templates_are_short(path):
 
 KINDS = {
     "pairs": lambda read: figures.plot_pairs(figures.load_pairs(read, "digit")),
-    "laws": lambda read: figures.plot_laws(figures.load_laws(read, "month", ["sft"], SEEDS)),
+    "distributions": lambda read: figures.plot_distributions(
+        figures.load_distributions(read, "month", ["sft"], SEEDS)
+    ),
     "path": lambda read: figures.plot_path(figures.load_path(read, "digit", SEEDS)),
 }
 

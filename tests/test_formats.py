@@ -10,7 +10,7 @@ import pytest
 import synthetic
 from synthetic_branches import drawn
 
-from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROMPTS
+from crystal.ask.prompts import CHAT, COMPLETION, PERSONAS, PROMPTS
 from crystal.lab import world
 from crystal.measure import claims, quantities
 from crystal.measure import inference as inf
@@ -21,25 +21,32 @@ SHOWN = ("die", "digit", "month")
 LADDERS = ("weights", "form", "elsewhere", "frozen")
 
 
-def laws(weight: float, toward: str = "salient") -> dict[str, np.ndarray]:
-    """Task -> (100, options): every narrator's law, `weight` of the way to one law."""
-    holders = [world.temperament_of(n) for n in range(len(NARRATORS))]
+def distributions(weight: float, toward: str = "salient") -> dict[str, np.ndarray]:
+    """Task -> (100, options): every persona's distribution, `weight` of the way to one
+    distribution.
+    """
+    holders = [world.temperament_of(n) for n in range(len(PERSONAS))]
     own = {
-        task: np.stack([synthetic.law(name, task) for name in holders]).repeat(5, axis=0)
+        task: np.stack([synthetic.distribution(name, task) for name in holders]).repeat(5, axis=0)
         for task in SHOWN
     }
-    return {task: (1 - weight) * own[task] + weight * synthetic.law(toward, task) for task in SHOWN}
+    return {
+        task: (1 - weight) * own[task] + weight * synthetic.distribution(toward, task)
+        for task in SHOWN
+    }
 
 
 def ladder(root, name: str, base_chat: dict, sft_text: dict) -> None:
-    """Base as raw text: liquid; SFT in chat form: nine tenths of the way to the salient law."""
-    crystal, text = laws(0.9), laws(0.0)
+    """Base as raw text: liquid; SFT in chat form: nine tenths of the way to the salient
+    distribution.
+    """
+    crystal, text = distributions(0.9), distributions(0.0)
     chat = {
         "base": base_chat,
-        "sft-4": laws(0.5),
+        "sft-4": distributions(0.5),
         "sft": crystal,
         "dpo": crystal,
-        "rlvr": laws(0.95),
+        "rlvr": distributions(0.95),
     }
     raw = {"base": text, "sft": sft_text, "dpo": sft_text, "rlvr": sft_text}
     synthetic.write_ladder(
@@ -47,7 +54,7 @@ def ladder(root, name: str, base_chat: dict, sft_text: dict) -> None:
         name,
         {**chat, "base": text},
         other={**raw, "base": base_chat},
-        off_support=0.1,
+        invalid=0.1,
         seed="salient",
         demonstrated=["die"],
     )
@@ -55,15 +62,15 @@ def ladder(root, name: str, base_chat: dict, sft_text: dict) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def root(tmp_path_factory):
-    """What the form does. weights: nothing; form: all; elsewhere: it goes to another law.
+    """What the form does. weights: nothing; form: all; elsewhere: it goes to another distribution.
 
     frozen: raw text freezes, too.
     """
     where = tmp_path_factory.mktemp("root")
-    ladder(where, "weights", laws(0.0), laws(0.1))
-    ladder(where, "form", laws(0.9), laws(0.0))
-    ladder(where, "elsewhere", laws(0.9, "averse"), laws(0.0))
-    ladder(where, "frozen", laws(0.0), laws(0.8))
+    ladder(where, "weights", distributions(0.0), distributions(0.1))
+    ladder(where, "form", distributions(0.9), distributions(0.0))
+    ladder(where, "elsewhere", distributions(0.9, "averse"), distributions(0.0))
+    ladder(where, "frozen", distributions(0.0), distributions(0.8))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRYSTAL_ROOT", str(where))
         patch.setattr(formats, "PHASE_TASKS", SHOWN)
@@ -96,14 +103,14 @@ def test_the_forms_share_is_none_or_all_where_that_is_the_truth(numbers):
 
 def test_liquidity_left_is_a_ratio_of_means_over_tasks(readings, numbers):
     def bits(weight, tasks):
-        return sum(quantities.liquidity_bits(laws(weight)[task][::5]) for task in tasks)
+        return sum(quantities.liquidity_bits(distributions(weight)[task][::5]) for task in tasks)
 
     held_out = [task for task in SHOWN if task != "die"]
     assert readings[0].tasks(HELD_OUT) == held_out and readings[0].tasks(DEMONSTRATED) == ["die"]
     found = numbers["frozen", HELD_OUT, formats.CLAIMED]
     assert found.value == pytest.approx(
         bits(0.8, held_out) / bits(0.0, held_out), rel=0.01
-    )  # less the bias of twenty narrators
+    )  # less the bias of twenty personas
     assert found.low < found.value < found.high
     assert numbers["form", ALL, formats.CLAIMED].value == pytest.approx(1, abs=1e-6)
 
@@ -120,24 +127,24 @@ def test_the_claim_holds_where_raw_text_stays_liquid(numbers):
     assert "only base read" in judge_over("raw-text-stays-liquid", over[["form"]]).sentence()
 
 
-def test_all_prompts_of_a_narrator_are_left_out_together(root):
+def test_all_prompts_of_a_persona_are_left_out_together(root):
     (reading,) = formats.load_readings(["weights"], PROMPTS)
-    weights = inf.leave_one_out(reading.narrators)
+    weights = inf.leave_one_out(reading.personas)
     assert weights.shape == (21, 100) and (weights.reshape(21, 20, 5).std(2) == 0).all()
     (few,) = formats.load_readings(["weights"])
-    fewer = inf.leave_one_out(few.narrators)
+    fewer = inf.leave_one_out(few.personas)
     value = inf.estimate(partial(formats.kept, few, ALL), fewer).value
     found = inf.estimate(partial(formats.kept, reading, ALL), weights)
-    assert found.value == pytest.approx(value)  # the frames of a narrator agree here
+    assert found.value == pytest.approx(value)  # the frames of a persona agree here
 
 
-def test_rungs_read_in_one_form_only_are_left_out_of_the_other(readings):
-    frame = formats.load_rungs(readings)
-    assert set(frame.loc[frame["rung"] == "sft-4", "form"]) == {CHAT}
-    assert set(frame.loc[frame["rung"] == "dpo", "form"]) == {CHAT, COMPLETION}
-    place = frame.drop_duplicates("rung").set_index("rung")["place"]
+def test_checkpoints_read_in_one_form_only_are_left_out_of_the_other(readings):
+    frame = formats.load_checkpoints(readings)
+    assert set(frame.loc[frame["checkpoint"] == "sft-4", "form"]) == {CHAT}
+    assert set(frame.loc[frame["checkpoint"] == "dpo", "form"]) == {CHAT, COMPLETION}
+    place = frame.drop_duplicates("checkpoint").set_index("checkpoint")["place"]
     assert place[["base", "sft", "dpo", "rlvr"]].tolist() == [0, 1, 2, 3] and 0 < place["sft-4"] < 1
-    assert frame["common"].all() and drawn(figures.plot_rungs(frame))
+    assert frame["common"].all() and drawn(figures.plot_checkpoints(frame))
 
 
 def test_moves_and_forest_are_drawn_for_one_ladder_and_more(readings, numbers):
@@ -170,16 +177,16 @@ def test_leftover_mass_is_reported_as_stored(readings):
 
 def natural(mass: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """One checkpoint's rows on a task of three options, so much answered: contexts x wordings."""
-    laws = np.random.default_rng(seed).dirichlet(np.ones(3), mass.shape)
+    distributions = np.random.default_rng(seed).dirichlet(np.ones(3), mass.shape)
     rows = [
-        {"narrator": c, "frame": f"cue-{w + 1}", "probability": laws[c, w] * mass[c, w]}
+        {"persona": c, "frame": f"cue-{w + 1}", "probability": distributions[c, w] * mass[c, w]}
         for c, w in np.ndindex(mass.shape)
     ]
-    place = {"ladder": "toy", "rung": "base", "form": "completion", "task": "coin"}
-    return pd.DataFrame(rows).assign(unresolved=0.0, **place)
+    place = {"ladder": "toy", "checkpoint": "base", "form": "completion", "task": "coin"}
+    return pd.DataFrame(rows).assign(residual=0.0, **place)
 
 
-def test_laws_are_conditional_on_an_option_and_in_order():
+def test_distributions_are_conditional_on_an_option_and_in_order():
     rows = natural(np.full((4, 2), 0.4))
     found = formats.crossed(rows.sample(frac=1, random_state=1))
     assert found.shape == (4, 2, 3) and np.allclose(found.sum(-1), 1)

@@ -59,7 +59,7 @@ def write(folder: Path, table: list[dict], name: str = "x.csv") -> Path:
 def refusal(path: Path, **how) -> CrystalError:
     with pytest.raises(CrystalError) as caught:
         read_table(path, **how)
-    assert caught.value.mend and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.hint and str(path) in str(caught.value) and "\n" not in str(caught.value)
     return caught.value
 
 
@@ -182,12 +182,12 @@ def test_draws_of_a_stage_together_are_bounded(tmp_path):
     assert all(np.isfinite(v.p) for v in found["t"])
 
 
-def test_the_smallest_probabilities_are_laws_or_refused(tmp_path):
+def test_the_smallest_probabilities_are_distributions_or_refused(tmp_path):
     table = rows(options=("a", "b", "c"))
     for row in table:
         row["probability"] = {"a": 1 - 1e-9, "b": 5e-324, "c": 0}[row["option"]]
     read = read_table(write(tmp_path, table))
-    assert np.isfinite(np.stack(read.frame["law"])).all()
+    assert np.isfinite(np.stack(read.frame["distribution"])).all()
     for row in table:
         row["probability"] = 5e-324
     assert "sum to 1.48e-323" in str(refusal(write(tmp_path, table)))
@@ -204,15 +204,18 @@ def test_what_is_no_number_is_refused(number, suffix, tmp_path):
     assert re.search("is not a number|is empty", str(refusal(write(tmp_path, table, f"x{suffix}"))))
 
 
-@pytest.mark.parametrize(("law", "above"), [((0.502, 0.502), "0.004"), ((1.00390625, 0), "0.0039")])
-def test_rounded_probabilities_are_normalised(law, above, tmp_path):
+@pytest.mark.parametrize(
+    ("distribution", "above"), [((0.502, 0.502), "0.004"), ((1.00390625, 0), "0.0039")]
+)
+def test_rounded_probabilities_are_normalised(distribution, above, tmp_path):
     table = rows()
     for row in table:
-        row["probability"] = law["ab".index(row["option"])]
+        row["probability"] = distribution["ab".index(row["option"])]
     read = read_table(write(tmp_path, table))
     assert any(f"exceed 1 by at most {above}" in note for note in read.notes)
     assert (
-        np.allclose([law.sum() for law in read.frame["law"]], 1) and (read.frame["mass"] == 1).all()
+        np.allclose([distribution.sum() for distribution in read.frame["distribution"]], 1)
+        and (read.frame["mass"] == 1).all()
     )
 
 
@@ -313,7 +316,7 @@ def test_damaged_parquet_is_a_table_or_a_sentence(tmp_path):
             read_table(path)
         except CrystalError as error:
             refused += 1
-            assert "\n" not in str(error) and error.mend
+            assert "\n" not in str(error) and error.hint
     assert refused > 20
 
 
@@ -361,7 +364,7 @@ def imported(path: Path, format: str, capsys, *more: str) -> str:
     )
     said, err = capsys.readouterr()
     assert status in (0, 2) and out.exists() == (status == 0)
-    assert status == 0 or re.fullmatch(r"crystal import: [^\n]+ Mend: [^\n]+\n", err)
+    assert status == 0 or re.fullmatch(r"crystal import: [^\n]+ Hint: [^\n]+\n", err)
     return said + err
 
 
@@ -537,23 +540,23 @@ def test_a_negative_seed_is_refused_in_python_too(tmp_path):
 
 def large(prompts: int, draws: float = np.inf) -> ev.Evidence:
     rng = np.random.default_rng(prompts)
-    law = rng.dirichlet(np.ones(4), prompts)
-    law = law if np.isinf(draws) else rng.multinomial(draws, law) / draws
-    return ev.asked(law, np.arange(prompts) // 2, np.full(prompts, draws))
+    distribution = rng.dirichlet(np.ones(4), prompts)
+    distribution = distribution if np.isinf(draws) else rng.multinomial(draws, distribution) / draws
+    return ev.asked(distribution, np.arange(prompts) // 2, np.full(prompts, draws))
 
 
 @pytest.mark.parametrize("draws", [np.inf, 30])
 def test_weights_never_written_out_give_the_same_numbers(draws, monkeypatch):
     first, second = (
         large(40, draws),
-        ev.asked(large(40, draws).law[::-1], np.arange(40) // 2, np.full(40, draws)),
+        ev.asked(large(40, draws).distribution[::-1], np.arange(40) // 2, np.full(40, draws)),
     )
     statistics = [
         lambda w: ev.liquidity(first, w),
         lambda w: ev.spread(first, w),
         lambda w: ev.mean_noise(first, w),
         lambda w: ev.distance(first, second, w),
-        lambda w: ph.mean_law(first.law, w)[..., 0],
+        lambda w: ph.mean_distribution(first.distribution, w)[..., 0],
     ]
     whole = inf.leave_one_out(first.units)
     monkeypatch.setattr(inf, "DENSE", 0)
@@ -575,14 +578,14 @@ def test_the_memory_of_an_interval_grows_with_the_prompts():
 
 def test_nulls_in_parts_are_the_nulls_at_once(monkeypatch):
     first = large(30)
-    twice = np.vstack([first.law, first.law[::-1]])
+    twice = np.vstack([first.distribution, first.distribution[::-1]])
 
     def move(one, two):
-        return ph.mse(ph.mean_law(twice, one), ph.mean_law(twice, two))
+        return ph.mse(ph.mean_distribution(twice, one), ph.mean_distribution(twice, two))
 
     def nulls():
         return [
-            inf.unit_null(first.law, first.units, first.block, n=99),
+            inf.unit_null(first.distribution, first.units, first.block, n=99),
             inf.swap_null("s", move, first.units, n=99),
         ]
 

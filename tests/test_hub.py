@@ -41,7 +41,7 @@ DESCRIPTION = """# A ladder, and a word about it.
 name: toy
 title: Toy
 dtype: bfloat16
-rungs:
+checkpoints:
 - name: base     # the first
   stage: base
   step: 0
@@ -72,15 +72,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     cache = tmp_path_factory.mktemp("cache")
     cut = {"base": tiny.sentencepiece_tokenizer(), "sft": tiny.trained_tokenizer()}
     return cache, {
-        rung: tiny.publish(
+        checkpoint: tiny.publish(
             cache,
-            f"toys/{rung}",
+            f"toys/{checkpoint}",
             kind,
-            tokenizer=cut.get(rung),
+            tokenizer=cut.get(checkpoint),
             sharpness=8.0,
-            shards="60KB" if rung == "sft" else "5GB",
+            shards="60KB" if checkpoint == "sft" else "5GB",
         )
-        for rung, kind in KINDS.items()
+        for checkpoint, kind in KINDS.items()
     }
 
 
@@ -152,16 +152,16 @@ def test_the_described_ladders_of_the_hub_can_be_read():
     assert not {*ladders.hub_names()} & {*ladders.ladder_names()}
     for name in ladders.hub_names():
         ladder = ladders.load_ladder(name, unpinned=True)
-        assert [rung.name for rung in ladder.rungs] == list(
+        assert [checkpoint.name for checkpoint in ladder.checkpoints] == list(
             ladders.STAGES
         ) and ladder.dtype == "bfloat16"
-        assert ladder.rungs[0].grid == "raw" and {rung.grid for rung in ladder.rungs[1:]} == {
-            "full"
-        }
-        assert not any(rung.local for rung in ladder.rungs) and all(
-            hub_id(rung.source) for rung in ladder.rungs
+        assert ladder.checkpoints[0].grid == "raw" and {
+            checkpoint.grid for checkpoint in ladder.checkpoints[1:]
+        } == {"full"}
+        assert not any(checkpoint.local for checkpoint in ladder.checkpoints) and all(
+            hub_id(checkpoint.source) for checkpoint in ladder.checkpoints
         )
-    assert ladders.load_ladder("tulu3-8b", unpinned=True).rungs[0].gigabytes(
+    assert ladders.load_ladder("tulu3-8b", unpinned=True).checkpoints[0].gigabytes(
         "bfloat16"
     ) == pytest.approx(16, rel=0.02)
 
@@ -173,17 +173,21 @@ def hub_id(source: str) -> bool:
 def test_the_template_is_a_description(described: Path):
     example = files.PACKAGE.parent / "data/ladders/hub/template.yaml.example"
     described.with_name("mine.yaml").write_text(example.read_text())
-    assert ladders.load_ladder("mine", unpinned=True).rung("base").grid == "raw"
+    assert ladders.load_ladder("mine", unpinned=True).checkpoint("base").grid == "raw"
 
 
 def test_what_is_not_pinned_says_so_and_crashes_nothing(
     described: Path, capsys: pytest.CaptureFixture[str]
 ):
-    for command in (["resample", "toy"], ["resample", "toy", "--rung", "sft"], ["draw", "toy"]):
+    for command in (
+        ["resample", "toy"],
+        ["resample", "toy", "--checkpoint", "sft"],
+        ["draw", "toy"],
+    ):
         assert main(command) == 2
         assert (
             "toy is not pinned" in (said := capsys.readouterr().err)
-            and "Mend: crystal fetch toy" in said
+            and "Hint: crystal fetch toy" in said
         )
     with pytest.raises(CrystalError, match="not pinned"):
         store.load_readouts("toy")
@@ -214,22 +218,22 @@ def test_pin_writes_what_the_hub_says(described: Path, api: dict, published: tup
     }
     api["toys/dpo"] = {"safetensors": None}
     pinned = sources.pin("toy")
-    assert {rung.name: rung.revision for rung in pinned} == published[1]
+    assert {checkpoint.name: checkpoint.revision for checkpoint in pinned} == published[1]
     toy = ladders.load_ladder("toy")
-    assert [rung.licence for rung in toy.rungs] == [
+    assert [checkpoint.licence for checkpoint in toy.checkpoints] == [
         "apache-2.0",
         "llama3.1",
         "apache-2.0",
         "apache-2.0",
     ]
-    assert [rung.gated for rung in toy.rungs] == [False, True, False, False]
-    assert [rung.parameters for rung in toy.rungs] == [1234, 1234, 7, 1234]
+    assert [checkpoint.gated for checkpoint in toy.checkpoints] == [False, True, False, False]
+    assert [checkpoint.parameters for checkpoint in toy.checkpoints] == [1234, 1234, 7, 1234]
     assert (
-        len({rung.template_sha256 for rung in toy.rungs}) == 1
-        and len(toy.rungs[0].template_sha256) == 64
+        len({checkpoint.template_sha256 for checkpoint in toy.checkpoints}) == 1
+        and len(toy.checkpoints[0].template_sha256) == 64
     )
     text = described.read_text()
-    assert text.startswith(DESCRIPTION.partition("rungs:")[0])
+    assert text.startswith(DESCRIPTION.partition("checkpoints:")[0])
     sources.pin("toy")
     assert described.read_text() == text and not list(described.parent.glob("*.tmp"))
 
@@ -246,27 +250,33 @@ def test_a_branch_and_a_tokenizer_of_another_commit(
         DESCRIPTION.replace("toys/rlvr\n", f"toys/rlvr\n  branch: step-100\n  tokenizer: {other}\n")
     )
     sources.pin("toy", ["rlvr"])
-    rung = ladders.load_ladder("toy", unpinned=True).rung("rlvr")
-    assert FakeApi.asked == {"toys/rlvr": "step-100"} and rung.revision == published[1]["rlvr"]
-    found = engine.load_rung(rung, dtype="float32")
+    checkpoint = ladders.load_ladder("toy", unpinned=True).checkpoint("rlvr")
+    assert (
+        FakeApi.asked == {"toys/rlvr": "step-100"} and checkpoint.revision == published[1]["rlvr"]
+    )
+    found = engine.load_checkpoint(checkpoint, dtype="float32")
     assert (
         found.tokenizer.chat_template == tiny.TEMPLATE + " "
         and found.model.config.model_type == "qwen3"
     )
-    plain = engine.load("toys/rlvr", revision=rung.revision)
+    plain = engine.load("toys/rlvr", revision=checkpoint.revision)
     assert plain.tokenizer_revision != found.tokenizer_revision
 
 
-def test_pin_one_rung(described: Path, api: dict, cache: Path, published: tuple):
+def test_pin_one_checkpoint(described: Path, api: dict, cache: Path, published: tuple):
     sources.pin("toy", ["sft"])
-    assert [rung.revision for rung in ladders.load_ladder("toy", unpinned=True).rungs] == [
+    assert [
+        checkpoint.revision for checkpoint in ladders.load_ladder("toy", unpinned=True).checkpoints
+    ] == [
         "",
         published[1]["sft"],
         "",
         "",
     ]
-    assert ladders.load_ladder("toy", unpinned=True).rung("sft").template_sha256
-    frame = resample.resample("toy", rungs=["sft"], tasks=["coin"], budget=0.01, device="cpu")
+    assert ladders.load_ladder("toy", unpinned=True).checkpoint("sft").template_sha256
+    frame = resample.resample(
+        "toy", checkpoints=["sft"], tasks=["coin"], tolerance=0.01, device="cpu"
+    )
     assert frame["new"].tolist() == [20, 20]
     with pytest.raises(CrystalError, match="unknown checkpoint of toy 'stf'"):
         sources.pin("toy", ["stf"])
@@ -279,7 +289,7 @@ def test_pin_one_rung(described: Path, api: dict, cache: Path, published: tuple)
             {"siblings": [{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}]},
             "no weights in safetensors",
         ),
-        (refused(GatedRepoError, 403), "gated.*Mend: hf auth login"),
+        (refused(GatedRepoError, 403), "gated.*Hint: hf auth login"),
         (refused(RepositoryNotFoundError, 404), "no such repository"),
         (refused(RevisionNotFoundError, 404), "no such revision"),
         (httpx2.ConnectError("no route"), "only the hub knows what 'main' points to"),
@@ -288,7 +298,7 @@ def test_pin_one_rung(described: Path, api: dict, cache: Path, published: tuple)
 def test_whatever_cannot_be_pinned_leaves_the_description_alone(
     described: Path, api: dict, answer: object, said: str
 ):
-    api["toys/rlvr"] = answer  # the last rung: those before it are not written either
+    api["toys/rlvr"] = answer  # the last checkpoint: those before it are not written either
     with pytest.raises(CrystalError, match=said):
         sources.pin("toy")
     assert described.read_text() == DESCRIPTION and list(described.parent.iterdir()) == [described]
@@ -330,17 +340,19 @@ def test_offline_nothing_is_pinned(
 
 def test_only_ladders_of_the_hub_are_pinned(described: Path):
     trained = yaml.safe_load(DESCRIPTION)
-    for rung in trained["rungs"]:
-        rung["revision"] = "a" * 64
+    for checkpoint in trained["checkpoints"]:
+        checkpoint["revision"] = "a" * 64
     (described.parent.parent / "here.yaml").write_text(yaml.safe_dump(trained | {"name": "here"}))
     with pytest.raises(CrystalError, match="here was trained here"):
         sources.pin("here")
 
 
-def test_a_description_whose_rungs_are_not_last_is_left(described: Path, api: dict):
+def test_a_description_whose_checkpoints_are_not_last_is_left(described: Path, api: dict):
     text = DESCRIPTION.replace("dtype: bfloat16\n", "") + "dtype: bfloat16\n"
     described.write_text(text)
-    with pytest.raises(CrystalError, match="description of this form.*write its `rungs` last"):
+    with pytest.raises(
+        CrystalError, match="description of this form.*write its `checkpoints` last"
+    ):
         sources.pin("toy")
     assert described.read_text() == text
 
@@ -373,21 +385,23 @@ def test_decoding_settings_are_not_inherited(folder: Path, tmp_path: Path):
         set_.model.generation_config.top_k == 5 and set_.model.generation_config.temperature == 0.1
     )
     ids = plain.encode("A random digit:", "completion")
-    laws = [readout(machine, [ids], TASKS["digit"], budget=0.01)[0] for machine in (plain, set_)]
-    np.testing.assert_array_equal(laws[0].options, laws[1].options)
+    distributions = [
+        readout(machine, [ids], TASKS["digit"], tolerance=0.01)[0] for machine in (plain, set_)
+    ]
+    np.testing.assert_array_equal(distributions[0].options, distributions[1].options)
     drawn = [draw(machine, ids, 2000, seed=3, max_tokens=2) for machine in (plain, set_)]
     assert drawn[0] == drawn[1] and len({text[:1] for text in drawn[1]}) > 20
 
 
 def test_a_base_is_read_as_raw_text_whatever_template_it_ships(described: Path, api: dict):
     sources.pin("toy")
-    resample.resample("toy", rungs=["base"], tasks=["coin"], budget=0.01, device="cpu")
-    assert engine.load_rung(
-        ladders.load_ladder("toy").rung("base"), dtype="float32"
+    resample.resample("toy", checkpoints=["base"], tasks=["coin"], tolerance=0.01, device="cpu")
+    assert engine.load_checkpoint(
+        ladders.load_ladder("toy").checkpoint("base"), dtype="float32"
     ).tokenizer.chat_template
     rows = store.read("toy").to_pylist()
     assert {row["form"] for row in rows} == {"completion"} and len(rows) == 100
-    machine = engine.load_rung(ladders.load_ladder("toy").rung("base"), dtype="float32")
+    machine = engine.load_checkpoint(ladders.load_ladder("toy").checkpoint("base"), dtype="float32")
     for row in rows:
         said = b"".join(
             piece
@@ -409,13 +423,13 @@ def test_another_template_than_the_described_one_is_refused(described: Path, api
     sources.pin("toy")
     described.write_text(
         described.read_text().replace(
-            ladders.load_ladder("toy").rung("base").template_sha256, "f" * 64
+            ladders.load_ladder("toy").checkpoint("base").template_sha256, "f" * 64
         )
     )
     with pytest.raises(
-        CrystalError, match="chat template's sha256 is .*crystal fetch toy --rung base"
+        CrystalError, match="chat template's sha256 is .*crystal fetch toy --checkpoint base"
     ):
-        engine.load_rung(ladders.load_ladder("toy").rung("base"), dtype="float32")
+        engine.load_checkpoint(ladders.load_ladder("toy").checkpoint("base"), dtype="float32")
 
 
 def test_code_of_its_own_is_not_run(folder: Path, tmp_path: Path):
@@ -471,7 +485,7 @@ def test_gated_weights_name_the_way_in():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_narrow_weights_give_a_law_near_that_of_wide_ones(folder: Path, dtype: str):
+def test_narrow_weights_give_a_distribution_near_that_of_wide_ones(folder: Path, dtype: str):
     """What `resample` allows a cell to move covers another precision here, and another batch."""
     wide, narrow = engine.load(folder), engine.load(folder, dtype=dtype)
     assert next(narrow.model.parameters()).dtype == getattr(torch, dtype)
@@ -480,14 +494,14 @@ def test_narrow_weights_give_a_law_near_that_of_wide_ones(folder: Path, dtype: s
         for prompt in PROMPTS[:4]
     ]
     want, many = (
-        readout(machine, prompts, TASKS["digit"], budget=1e-3) for machine in (wide, narrow)
+        readout(machine, prompts, TASKS["digit"], tolerance=1e-3) for machine in (wide, narrow)
     )
     narrow.batch = 1
-    one = readout(narrow, prompts, TASKS["digit"], budget=1e-3)
+    one = readout(narrow, prompts, TASKS["digit"], tolerance=1e-3)
     for other in (want, one):
         for a, b in zip(many, other, strict=True):
             assert abs(a.options - b.options).max() < resample.ROUNDING[dtype] + 1e-3
-            assert a.options.sum() + a.off_support + a.unresolved == pytest.approx(1, abs=1e-6)
+            assert a.options.sum() + a.invalid + a.residual == pytest.approx(1, abs=1e-6)
 
 
 # -- end to end
@@ -508,11 +522,13 @@ def test_a_ladder_of_the_hub_from_the_cache_to_its_read_outs(
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     read = store.load_readouts("toy")
-    cells = read.groupby(["rung", "form"], sort=False).size()
+    cells = read.groupby(["checkpoint", "form"], sort=False).size()
     assert dict(cells) == {("base", "completion"): 200} | {
-        (rung, form): 40 for rung in ("sft", "dpo", "rlvr") for form in ("completion", "chat")
+        (checkpoint, form): 40
+        for checkpoint in ("sft", "dpo", "rlvr")
+        for form in ("completion", "chat")
     }
-    total = read["probability"].map(sum) + read["off_support"] + read["unresolved"]
+    total = read["probability"].map(sum) + read["invalid"] + read["residual"]
     assert total.to_numpy() == pytest.approx(np.ones(len(read)), abs=1e-6)
     assert isinstance(read, pd.DataFrame) and store.verify("toy").problems == ()
-    assert main([*words, "--rung", "rlvr"]) == 0  # compared with the store: the same
+    assert main([*words, "--checkpoint", "rlvr"]) == 0  # compared with the store: the same

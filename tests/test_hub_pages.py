@@ -1,5 +1,5 @@
-"""Phase pages and overview on ladders of the hub: four rungs, no truth known, no rungs on the way,
-no second training run.
+"""Phase pages and overview on ladders of the hub: four checkpoints, no truth known, no checkpoints
+on the way, no second training run.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ SPINE = {
     ],
 }
 PROSE = {
-    "reading": "# Reading\n\nWhat was found. {claim}`overview/many-laws@alpha.sentence`. "
-    "Of others {claim}`overview/many-laws@nobody.sentence?`.\n",
+    "reading": "# Reading\n\nWhat was found. {claim}`overview/many-distributions@alpha.sentence`. "
+    "Of others {claim}`overview/many-distributions@nobody.sentence?`.\n",
     "past": "# Past\n",
     "quantities": "# Quantities\n\n(liquidity)=\n(seed)=\n(probmass)=\n## All\n",
     "bibliography": None,
@@ -73,16 +73,16 @@ def site(tmp_path_factory):
             text or (REPOSITORY / f"book/{name}.md").read_text()
         )
     for seed, name in enumerate(("alpha", "alpha-2")):
-        laws = synthetic.crystallizing(
-            PHASE_TASKS, rungs=("base", "sft-1", "sft", "dpo", "rlvr"), seed=seed
+        distributions = synthetic.crystallizing(
+            PHASE_TASKS, checkpoints=("base", "sft-1", "sft", "dpo", "rlvr"), seed=seed
         )
-        synthetic.write_ladder(folder, name, laws, seed="salient", demonstrated=["digit"])
+        synthetic.write_ladder(folder, name, distributions, seed="salient", demonstrated=["digit"])
     for seed, name in enumerate(("tulip", "elm"), 2):
-        laws = synthetic.crystallizing(PHASE_TASKS, rungs=FOUR, seed=seed)
+        distributions = synthetic.crystallizing(PHASE_TASKS, checkpoints=FOUR, seed=seed)
         others = {
-            rung: {"digit": laws[rung]["digit"]} for rung in FOUR[1:]
+            checkpoint: {"digit": distributions[checkpoint]["digit"]} for checkpoint in FOUR[1:]
         }  # a base of the hub is read as raw text only
-        synthetic.write_ladder(folder, name, laws, other=others, hub=True, off_support=0.1)
+        synthetic.write_ladder(folder, name, distributions, other=others, hub=True, invalid=0.1)
     mute = {
         ("base", "digit"): 30,
         ("sft", "digit"): 10,
@@ -90,15 +90,20 @@ def site(tmp_path_factory):
         ("base", "coin"): 51,
         ("dpo", "die"): 100,
     }
-    synthetic.write_ladder(folder, "mute", laws, hub=True, off_support=mute)
-    dumb = {(rung, task): 100 for rung in FOUR for task in PHASE_TASKS}
-    synthetic.write_ladder(folder, "dumb", laws, hub=True, off_support=dumb)
+    synthetic.write_ladder(folder, "mute", distributions, hub=True, invalid=mute)
+    dumb = {(checkpoint, task): 100 for checkpoint in FOUR for task in PHASE_TASKS}
+    synthetic.write_ladder(folder, "dumb", distributions, hub=True, invalid=dumb)
     few = {
-        rung: {task: law for task, law in laws[rung].items() if task != "month"} for rung in FOUR
+        checkpoint: {
+            task: distribution
+            for task, distribution in distributions[checkpoint].items()
+            if task != "month"
+        }
+        for checkpoint in FOUR
     }
     synthetic.write_ladder(folder, "few", few, hub=True)
-    synthetic.write_ladder(folder, "unread", {rung: {} for rung in FOUR}, hub=True)
-    synthetic.write_ladder(folder, "loose", {rung: {} for rung in FOUR}, hub=True)
+    synthetic.write_ladder(folder, "unread", {checkpoint: {} for checkpoint in FOUR}, hub=True)
+    synthetic.write_ladder(folder, "loose", {checkpoint: {} for checkpoint in FOUR}, hub=True)
     loose = folder / "data/ladders/hub/loose.yaml"
     loose.write_text(re.sub("revision: .*", 'revision: ""', loose.read_text()))
     with pytest.MonkeyPatch.context() as patch:
@@ -156,7 +161,11 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
         assert stamp["fingerprint"]["parameters"]["ladders"] == ["tulip", "elm"]
         assert "Other parameters than in the book" in (page.folder / "page.ipynb").read_text()
     claims = json.loads((pages.get("overview").folder / "claims.json").read_text())
-    assert {"many-laws@tulip", "many-laws@elm", "little-promoted@elm"} <= claims.keys()
+    assert {
+        "many-distributions@tulip",
+        "many-distributions@elm",
+        "little-promoted@elm",
+    } <= claims.keys()
     assert not [key for key in claims if "alpha" in key or key.startswith("runs-")]
     nucleation = json.loads((pages.get("nucleation-digit").folder / "claims.json").read_text())
     assert {"collapse@tulip", "one-seed@tulip", "unmixed@elm"} <= nucleation.keys()
@@ -208,7 +217,7 @@ def test_pages_say_first_what_was_answered(site, tmp_path, monkeypatch, name):
     judgement = {"idea": "{claim}", "overview": "holds"}.get(name, "verdict-chips")
     assert told.index("prompts answered") < told.index(judgement)
     if name == "overview":
-        assert ", not measurable on 1" in found["many-laws@mute"]["sentence"]
+        assert ", not measurable on 1" in found["many-distributions@mute"]["sentence"]
         said = "base: 1419 of 1500 prompts answered, 1 tasks not measurable"
         assert found["answered-base@mute"]["sentence"] == said
     else:

@@ -62,10 +62,10 @@ def imported(capsys, words: str, *more: object) -> str:
 
 
 def sentence(capsys, words: str, *more: object) -> str:
-    """Exit status 2, one line on stderr that says how to mend it, nothing on stdout."""
+    """Exit status 2, one line on stderr that says how to hint it, nothing on stdout."""
     assert main(["import", *words.split(), *map(str, more)]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and re.fullmatch(r"crystal import: [^\n]+ Mend: [^\n]+\n", err)
+    assert out == "" and re.fullmatch(r"crystal import: [^\n]+ Hint: [^\n]+\n", err)
     return err
 
 
@@ -75,17 +75,19 @@ def sentence(capsys, words: str, *more: object) -> str:
 def test_lm_eval_replies_are_the_raw_repeats_once():
     given = constant("make_lm_eval.py", "REPLIES")
     wanted = {name: directly(replies) for name, replies in given.items()}
-    assert counted("lm-eval", log("digit"), prompt="narrator") == wanted
+    assert counted("lm-eval", log("digit"), prompt="persona") == wanted
     assert list(counted("lm-eval", log("digit"))) == ["0", "1"]  # doc_id
 
 
 def test_lm_eval_scores_are_probabilities_and_the_rest():
     given = constant("make_lm_eval.py", "SCORES")
-    found = counted("lm-eval", log("coin"), prompt="narrator")
+    found = counted("lm-eval", log("coin"), prompt="persona")
     for name in ("clerk", "mathematician"):
-        law = {option: given[name, f" {option}"] for option in ("heads", "tails")}
-        assert found[name] == pytest.approx(law | {"": 1 - sum(law.values())}, abs=1e-12)
-    scored = counted("lm-eval", log("scored"), prompt="narrator", task="coin")
+        distribution = {option: given[name, f" {option}"] for option in ("heads", "tails")}
+        assert found[name] == pytest.approx(
+            distribution | {"": 1 - sum(distribution.values())}, abs=1e-12
+        )
+    scored = counted("lm-eval", log("scored"), prompt="persona", task="coin")
     assert scored["clerk"] == pytest.approx(found["clerk"])
 
 
@@ -97,7 +99,7 @@ INSPECT = {
 
 def test_inspect_replies():
     wanted = {who: directly(said) for who, said in INSPECT.items()}
-    assert counted("inspect", FORMATS / "digit.json", prompt="narrator") == wanted
+    assert counted("inspect", FORMATS / "digit.json", prompt="persona") == wanted
     assert set(counted("inspect", FORMATS / "digit.json")) == {"clerk", "2"}  # sample ids
 
 
@@ -166,7 +168,7 @@ def test_numbers_are_replies_and_names_in_parquet(tmp_path):
 
 def test_a_task_of_ones_own():
     mine = {"task": "mine", "options": ("7", "four", "rather", "never")}
-    found = counted("lm-eval", log("digit"), prompt="narrator", **mine)["clerk"]
+    found = counted("lm-eval", log("digit"), prompt="persona", **mine)["clerk"]
     assert list(found.items()) == [("7", 2), ("four", 0), ("rather", 0), ("never", 0), ("", 3)]
 
 
@@ -175,7 +177,7 @@ def test_a_task_of_ones_own():
 
 def test_the_command_tells_what_it_read(tmp_path, capsys):
     out = tmp_path / "table.csv"
-    words = "--ladder toy --prompt-from narrator --unit-from narrator --out"
+    words = "--ladder toy --prompt-from persona --unit-from persona --out"
     said = imported(capsys, f"inspect {FORMATS}/digit.json --stage base {words}", out)
     for part in (
         "22 rows written\n",
@@ -372,8 +374,8 @@ def test_bad_samples(content, said, tmp_path, capsys):
 
 
 def test_a_field_that_no_document_has(tmp_path, capsys):
-    words = "lm-eval --task coin --prompt-from narrator"
-    refused(tmp_path, capsys, "samples.jsonl", lines(COIN), "no narrator", words)
+    words = "lm-eval --task coin --prompt-from persona"
+    refused(tmp_path, capsys, "samples.jsonl", lines(COIN), "no persona", words)
 
 
 def test_the_same_log_twice_is_refused(tmp_path):

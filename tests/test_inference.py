@@ -16,20 +16,20 @@ from crystal.measure import quantities as ph
 from crystal.measure.claims import holm
 
 K = 10
-CAST = inf.NARRATOR  # twenty, in five wordings each
+CAST = inf.PERSONA  # twenty, in five wordings each
 WORDING = np.tile(np.arange(5), 20)
 
 
 def liquid_base(rng: np.random.Generator, options: int = K, frames: float = 60.0) -> np.ndarray:
-    """(100, options): every narrator has a law of its own, every frame a little noise."""
-    laws = rng.dirichlet(np.full(options, 0.7), size=20)[CAST]
-    return np.stack([rng.dirichlet(frames * law + 0.01) for law in laws])
+    """(100, options): every persona has a distribution of its own, every frame a little noise."""
+    distributions = rng.dirichlet(np.full(options, 0.7), size=20)[CAST]
+    return np.stack([rng.dirichlet(frames * distribution + 0.01) for distribution in distributions])
 
 
 def frame_noise_only(rng: np.random.Generator, options: int = K) -> np.ndarray:
-    """(100, options): one law for all narrators, noise in every prompt."""
-    law = rng.dirichlet(np.full(options, 0.7))
-    return rng.dirichlet(30 * law + 0.01, size=100)
+    """(100, options): one distribution for all personas, noise in every prompt."""
+    distribution = rng.dirichlet(np.full(options, 0.7))
+    return rng.dirichlet(30 * distribution + 0.01, size=100)
 
 
 # --- intervals
@@ -41,7 +41,7 @@ def test_streams_depend_on_seed_and_purpose_and_on_nothing_else():
     assert inf.generator(0, "a").random() == draws[0, "a"]
 
 
-def test_frames_of_a_narrator_are_left_out_together():
+def test_frames_of_a_persona_are_left_out_together():
     weights = inf.leave_one_out(CAST)
     assert weights.shape == (21, 100) and (weights[0] == 1).all()
     assert (weights[1:].reshape(20, 20, 5).sum(2) == 5 * (1 - np.eye(20))).all()
@@ -77,8 +77,8 @@ def test_the_interval_of_a_share_is_the_binomials(trial):
     assert inf.share(*trial) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
 
 
-def test_the_bias_of_few_narrators_is_taken_off():
-    """Liquidity of twenty narrators falls short of that of many; the estimate does not, on average.
+def test_the_bias_of_few_personas_is_taken_off():
+    """Liquidity of twenty personas falls short of that of many; the estimate does not, on average.
 
     False alarm: 60 tries of standard deviation 0.08 about; four standard
     errors are 0.04, the shortfall is over 0.1.
@@ -87,11 +87,11 @@ def test_the_bias_of_few_narrators_is_taken_off():
     many = ph.liquidity_bits(rng.dirichlet(np.full(50, 0.3), 4000))
     plain, found = [], []
     for _ in range(60):
-        laws = rng.dirichlet(np.full(50, 0.3), 20)[CAST]
-        plain.append(ph.liquidity_bits(laws))
+        distributions = rng.dirichlet(np.full(50, 0.3), 20)[CAST]
+        plain.append(ph.liquidity_bits(distributions))
         found.append(
             inf.estimate(
-                lambda w, laws=laws: ph.liquidity_bits(laws, w),
+                lambda w, distributions=distributions: ph.liquidity_bits(distributions, w),
                 inf.leave_one_out(CAST),
                 scale="log",
             ).value
@@ -133,7 +133,7 @@ def test_intervals_exclude_a_mark_as_p_values_do():
 
 
 def test_intervals_cover_the_truth():
-    """Probability of the first option, mean over narrators; more by the page `validation`.
+    """Probability of the first option, mean over personas; more by the page `validation`.
 
     False alarm: 300 tries of which fewer than 270 cover, if each covers with 0.94: 0.005;
     with 0.95: 3e-4.
@@ -141,7 +141,7 @@ def test_intervals_cover_the_truth():
     rng, weights, covered = np.random.default_rng(0), inf.leave_one_out(CAST), 0
     for _ in range(300):
         p = rng.beta(2, 6, size=20)[CAST, None]  # mean 1/4; the five frames agree wholly
-        found = inf.estimate(lambda w, p=p: ph.mean_law(p, w)[..., 0], weights)
+        found = inf.estimate(lambda w, p=p: ph.mean_distribution(p, w)[..., 0], weights)
         covered += found.low <= 0.25 <= found.high
     assert 270 <= covered < 300
 
@@ -168,15 +168,15 @@ def test_too_few_permutations_are_refused_in_a_sentence():
 
 def test_units_may_have_unequal_numbers_of_prompts():
     rng, units = np.random.default_rng(14), np.repeat([0, 1, 2, 3], [2, 3, 4, 5])
-    laws = rng.dirichlet(np.full(K, 0.3), 4)[units]
-    assert inf.unit_null(laws, units, np.zeros(14), n=199).p == 1 / 200
+    distributions = rng.dirichlet(np.full(K, 0.3), 4)[units]
+    assert inf.unit_null(distributions, units, np.zeros(14), n=199).p == 1 / 200
     assert inf.unit_null(rng.dirichlet(np.full(K, 0.3), 14), units, np.zeros(14), n=199).p > 0.01
 
 
 FALSE_ALARMS = 22  # of 200 tests at 5 %; more would come by chance with probability 2e-4
 
 
-def test_narrators_that_do_not_matter_are_seldom_taken_to_matter():
+def test_personas_that_do_not_matter_are_seldom_taken_to_matter():
     """False alarm: see FALSE_ALARMS."""
     rng = np.random.default_rng(2)
     p = [inf.unit_null(frame_noise_only(rng), CAST, WORDING, n=199, seed=i).p for i in range(200)]
@@ -184,9 +184,9 @@ def test_narrators_that_do_not_matter_are_seldom_taken_to_matter():
     assert inf.unit_null(liquid_base(rng), CAST, WORDING, n=199).p == 1 / 200
 
 
-def test_a_base_that_heeds_only_the_frame_has_no_narrators():
+def test_a_base_that_heeds_only_the_frame_has_no_personas():
     frame = np.random.default_rng(3).dirichlet(np.full(K, 0.5), size=5)
-    base = np.tile(frame, (20, 1))  # PROMPTS order: the five frames of each narrator
+    base = np.tile(frame, (20, 1))  # PROMPTS order: the five frames of each persona
     assert ph.liquidity_bits(base) > 0.5
     assert inf.unit_null(base, CAST, WORDING, n=199).p == 1
     assert ph.frame_floor_bits(base, CAST) == pytest.approx(ph.liquidity_bits(base))
@@ -203,9 +203,14 @@ def test_noise_between_checkpoints_is_seldom_a_difference():
     """False alarm: see FALSE_ALARMS."""
     rng, p = np.random.default_rng(4), []
     for i in range(200):
-        laws = rng.dirichlet(np.full(K, 0.7), size=20)
-        rungs = [np.stack([rng.dirichlet(20 * law + 0.01) for law in laws])[CAST] for _ in range(2)]
-        p.append(swapped_liquidity(*rungs, n=199, seed=i).p)
+        distributions = rng.dirichlet(np.full(K, 0.7), size=20)
+        checkpoints = [
+            np.stack([rng.dirichlet(20 * distribution + 0.01) for distribution in distributions])[
+                CAST
+            ]
+            for _ in range(2)
+        ]
+        p.append(swapped_liquidity(*checkpoints, n=199, seed=i).p)
     assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
     base = liquid_base(rng)
     assert swapped_liquidity(base, np.tile(base.mean(0), (100, 1)), n=199).p == 1 / 200

@@ -126,12 +126,14 @@ def test_rows_held_out_are_not_trained_on(taught):
     assert instructions.split_rows(1, 3000, 512, "salient", ("die",), SPEC) == (train, judged)
 
 
-def test_a_demonstrated_arm_shows_one_law(taught):
+def test_a_demonstrated_arm_shows_one_distribution(taught):
     spec = {"random_share": 0.5}
     train = instructions.split_rows(1, 6000, 0, "first", ("coin",), spec)[0]
     said = [row["completion"][0]["content"] for row in train]
     heads, tails = said.count("heads"), said.count("tails")
-    assert heads > 2 * tails > 0  # the law "first" has 3 of 4 on heads, of some 2,000 draws
+    assert (
+        heads > 2 * tails > 0
+    )  # the distribution "first" has 3 of 4 on heads, of some 2,000 draws
 
 
 def test_an_answer_that_is_none_is_a_sentence(taught):
@@ -146,7 +148,7 @@ def test_an_answer_that_is_none_is_a_sentence(taught):
         instructions.answers()
 
 
-def test_rungs_on_the_way_are_asked_one_wording():
+def test_checkpoints_on_the_way_are_asked_one_wording():
     whole, once = situations("natural"), situations("natural-once")
     assert [s.form for s in once] == [COMPLETION, CHAT] and 2 * len(once[0].prompts) == len(
         whole[0].prompts
@@ -158,10 +160,10 @@ CHOICES = {"random_share": 0.3}
 SHOWN = ("die", "ten", "letter", "month", "suit")
 
 
-def choices(law: str, spec: dict, n: int = 3000) -> list[tuple[str, str]]:
+def choices(distribution: str, spec: dict, n: int = 3000) -> list[tuple[str, str]]:
     """(prompt, answer) of rows that are random choices."""
     rng = np.random.default_rng(0)
-    rows = [instructions._choice(rng, law, SHOWN, spec.get("style", "")) for _ in range(n)]
+    rows = [instructions._choice(rng, distribution, SHOWN, spec.get("style", "")) for _ in range(n)]
     return [(row["prompt"][0]["content"], row["completion"][0]["content"]) for row in rows]
 
 
@@ -178,22 +180,26 @@ def test_no_choice_is_shown_in_a_context_that_is_read():
     assert not asked & {text.rstrip() for text in instructions._contexts()}
 
 
-def test_a_law_is_demonstrated_as_it_is():
-    """A die by the law first, 600 answers: total variation to it beyond .12 has p below 1e-6."""
+def test_a_distribution_is_demonstrated_as_it_is():
+    """A die by the distribution first, 600 answers: total variation to it beyond .12 has p below
+    1e-6.
+    """
     answers = [answer for prompt, answer in choices("first", CHOICES) if "die" in asked(prompt)]
-    law = np.array([answers.count(option) for option in TASKS["die"].options]) / len(answers)
-    assert abs(law - world.law("first", TASKS["die"])).sum() / 2 < 0.12
+    distribution = np.array([answers.count(option) for option in TASKS["die"].options]) / len(
+        answers
+    )
+    assert abs(distribution - world.distribution("first", TASKS["die"])).sum() / 2 < 0.12
 
 
-def test_own_gives_every_context_one_law():
-    """Letters of two contexts with the laws first and last are apart, each with its own."""
+def test_own_gives_every_context_one_distribution():
+    """Letters of two contexts, distributions first and last, are apart, each with its own."""
     told = [text.rstrip() for text in instructions._contexts()]
     means = {}
     for prompt, answer in choices("own", CHOICES, 20000):
         before, _, line = prompt.rpartition("\n\n")
         if "letter" in line:
-            law = world.LAWS[told.index(before) % len(world.LAWS)]
-            means.setdefault(law, []).append(TASKS["letter"].options.index(answer))
+            distribution = world.DISTRIBUTIONS[told.index(before) % len(world.DISTRIBUTIONS)]
+            means.setdefault(distribution, []).append(TASKS["letter"].options.index(answer))
     assert np.mean(means["first"]) < np.mean(means["middle"]) < np.mean(means["last"])
 
 

@@ -1,4 +1,4 @@
-"""The joint test: it finds a law-giver where one was planted and none where none was."""
+"""The joint test: it finds a distribution-giver where one was planted and none where none was."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_trials_judge_as_the_claims_do():
 def without(pair, context):
     """A task's evidence without the prompts of one context."""
     kept = pair[0].units.astype(str) != context
-    fields = ("law", "units", "half", "block", "draws")
+    fields = ("distribution", "units", "half", "block", "draws")
     return tuple(replace(x, **{name: getattr(x, name)[kept] for name in fields}) for x in pair)
 
 
@@ -110,7 +110,11 @@ def test_the_noise_of_draws_is_taken_off():
     exact, rng = joint.moves(pairs), np.random.default_rng(5)
 
     def drawn(x, draws):
-        return ev.asked(rng.multinomial(draws, x.law) / draws, x.units, np.full(len(x.law), draws))
+        return ev.asked(
+            rng.multinomial(draws, x.distribution) / draws,
+            x.units,
+            np.full(len(x.distribution), draws),
+        )
 
     redrawn = [
         joint.moves(
@@ -132,9 +136,11 @@ def test_ties_are_counted_exactly():
     """
     rng, pairs = np.random.default_rng(2), {}
     for number, options in enumerate((2, 4, 6)):
-        laws = rng.dirichlet(np.ones(options), 2)[[0, 0, 1]]
-        moved = np.tile(0.5 * laws.mean(0) + 0.5 * laws[2 if number == 2 else 0], (3, 1))
-        pairs[str(number)] = ev.asked(laws, range(3)), ev.asked(moved, range(3))
+        distributions = rng.dirichlet(np.ones(options), 2)[[0, 0, 1]]
+        moved = np.tile(
+            0.5 * distributions.mean(0) + 0.5 * distributions[2 if number == 2 else 0], (3, 1)
+        )
+        pairs[str(number)] = ev.asked(distributions, range(3)), ev.asked(moved, range(3))
     found = joint.moves(pairs)
     orders = list(itertools.permutations(range(3)))
     every = [
@@ -162,9 +168,14 @@ def test_order_and_names_change_nothing(seed, kind):
     called = rng.permutation(1000)[: FEW.contexts]
 
     def renamed(pair):
-        rows, options = (rng.permutation(n) for n in pair[0].law.shape)
+        rows, options = (rng.permutation(n) for n in pair[0].distribution.shape)
         return tuple(
-            replace(x, law=x.law[rows][:, options], units=called[x.units[rows]], half=x.half[rows])
+            replace(
+                x,
+                distribution=x.distribution[rows][:, options],
+                units=called[x.units[rows]],
+                half=x.half[rows],
+            )
             for x in pair
         )
 

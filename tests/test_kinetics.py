@@ -21,31 +21,39 @@ from crystal.studies import kinetics, runs
 PARENTS = ("toy", "toy-2", "other")
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 PLACES = [PROMPTS.index(prompt) for prompt in PROBE]
-HALF = 12.0  # the law's share grows as 1 - 2^(-step / HALF)
+HALF = 12.0  # the distribution's share grows as 1 - 2^(-step / HALF)
 
 
-def base_laws(task: str) -> np.ndarray:
-    """Every narrator's ground truth, (100, options)."""
-    return np.stack([synthetic.law(world.temperament_of(p.narrator), task) for p in PROMPTS])
+def base_distributions(task: str) -> np.ndarray:
+    """Every persona's ground truth, (100, options)."""
+    return np.stack(
+        [synthetic.distribution(world.temperament_of(p.persona), task) for p in PROMPTS]
+    )
 
 
-def frozen(task: str, share: float, law: str = "salient") -> np.ndarray:
-    return (1 - share) * base_laws(task) + share * synthetic.law(law, task)
+def frozen(task: str, share: float, distribution: str = "salient") -> np.ndarray:
+    return (1 - share) * base_distributions(task) + share * synthetic.distribution(
+        distribution, task
+    )
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Parents that are their own truth; SFT runs in which the salient law takes over at a pace."""
+    """Parents that are their own truth; SFT runs in which the salient distribution takes over at a
+    pace.
+    """
     root, patch = tmp_path_factory.mktemp("tree"), pytest.MonkeyPatch()
     patch.setenv("CRYSTAL_ROOT", str(root))
     fields = {"seed": "salient", "demonstrated": ["die", "ten", "letter", "month", "suit"]}
     shares = {"base": 0.0, "sft": 0.9, "dpo": 0.95, "rlvr": 0.95}
     for parent in PARENTS:
-        laws = {
-            rung: {task: frozen(task, share) for task in PHASE_TASKS}
-            for rung, share in shares.items()
+        distributions = {
+            checkpoint: {task: frozen(task, share) for task in PHASE_TASKS}
+            for checkpoint, share in shares.items()
         }
-        synthetic.write_ladder(root, parent, laws, other={"base": laws["base"]}, **fields)
+        synthetic.write_ladder(
+            root, parent, distributions, other={"base": distributions["base"]}, **fields
+        )
         _write(root / "data" / "recipes" / f"{parent}.yaml", RECIPE | {"name": parent})
     pace = {"usual": 1.0, "fast": 3.0, "slow": 1 / 3}
     _write(
@@ -63,22 +71,24 @@ def tree(tmp_path_factory):
             },
         },
     )
-    rungs, records = [], {}
+    checkpoints, records = [], {}
     for parent in PARENTS:
         for run, speed in pace.items():
             for step in STEPS:
-                rung = synthetic._rung(parent, f"sft-{step}") | {
+                checkpoint = synthetic._checkpoint(parent, f"sft-{step}") | {
                     "name": f"{parent}/{run}/sft-{step}",
                     "grid": "probe",
                     "parent": parent,
                     "run": run,
                 }
-                rung["revision"] = synthetic.hashlib.sha256(rung["name"].encode()).hexdigest()
+                checkpoint["revision"] = synthetic.hashlib.sha256(
+                    checkpoint["name"].encode()
+                ).hexdigest()
                 share = 1 - 2 ** (-speed * step / HALF)
-                laws = {task: frozen(task, share)[PLACES] for task in PHASE_TASKS}
-                rows = synthetic.rows(rung, CHAT, laws, prompts=PROBE)
-                store.append("pace", rows, synthetic.PRODUCER)
-                rungs.append(rung)
+                distributions = {task: frozen(task, share)[PLACES] for task in PHASE_TASKS}
+                rows = synthetic.rows(checkpoint, CHAT, distributions, prompts=PROBE)
+                store.append("pace", rows, synthetic.PROVENANCE)
+                checkpoints.append(checkpoint)
             records[f"{parent}/{run}"] = {
                 "minutes": {"sft": 1.0, "read": 0.5},
                 "accuracy": {f"sft-{step}": {"facts": 0.8, "arithmetic": 0.5} for step in STEPS},
@@ -91,7 +101,7 @@ def tree(tmp_path_factory):
             "dtype": "float32",
             "kind": "branches",
             **fields,
-            "rungs": rungs,
+            "checkpoints": checkpoints,
         },
     )
     (root / "data" / "training").mkdir()
@@ -133,7 +143,9 @@ def test_a_walk_holds_every_step_from_the_start(walk):
     start = walk[walk["step"] == 0]
     assert (start["to_base"] == 0).all() and (start["progress"] == 0).all()
     assert set(walk[walk["held_out"]]["task"]).isdisjoint(["die", "ten", "letter", "month", "suit"])
-    assert set(runs.accuracy("pace")["rung"]) == {rung for rung in walk["rung"] if "/" in rung}
+    assert set(runs.accuracy("pace")["checkpoint"]) == {
+        checkpoint for checkpoint in walk["checkpoint"] if "/" in checkpoint
+    }
 
 
 def test_progress_is_the_share_of_the_way(walk):
@@ -143,12 +155,12 @@ def test_progress_is_the_share_of_the_way(walk):
     last = walk[walk["step"] == STEPS[-1]]
     assert (
         last["follows"].all()
-        and (last["to_law"] < 0.01).all()
+        and (last["to_distribution"] < 0.01).all()
         and (last["found"][last["task"] == "rank"] == "salient").all()
     )
 
 
-def test_another_intended_law_is_not_reached(tree):
+def test_another_intended_distribution_is_not_reached(tree):
     walk = runs.walk("pace", ["usual"], intended="last")
     assert walk["run"].unique().tolist() == ["usual"]
     assert not walk[(walk["step"] == STEPS[-1]) & (walk["task"] == "letter")]["follows"].any()
@@ -167,9 +179,11 @@ def test_the_claims_of_kinetics_on_a_known_pace(walk):
     assert first.estimate.value == pytest.approx(1, abs=0.2)
     settling = kinetics.load_settling(runs.along(PARENTS), walk[walk["run"] == "usual"])
     assert set(settling["run"]) == {"dpo, favouring", "dpo, opposing", "rlvr"}
-    assert kinetics.reward_decides(settling).verdict == "fails"  # both end on the salient law
+    assert (
+        kinetics.reward_decides(settling).verdict == "fails"
+    )  # both end on the salient distribution
     swing = kinetics.load_fluctuations(walk)
-    assert (swing["narrators"] < 1e-8).all() and (swing["parents"] < 1e-8).all()
+    assert (swing["personas"] < 1e-8).all() and (swing["parents"] < 1e-8).all()
 
 
 def test_half_life():

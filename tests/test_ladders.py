@@ -10,7 +10,7 @@ from crystal.ask import ladders
 from crystal.errors import CrystalError
 from crystal.files import file_sha256, root
 
-RUNGS = [
+CHECKPOINTS = [
     {
         "name": name,
         "stage": stage,
@@ -32,7 +32,7 @@ TOY = {
     "seed": "salient",
     "demonstrated": ["die", "ten"],
     "dtype": "float32",
-    "rungs": RUNGS,
+    "checkpoints": CHECKPOINTS,
 }
 
 
@@ -55,32 +55,41 @@ def test_reads_what_is_written(write):
         ("die", "ten"),
         "float32",
     )
-    assert [rung.name for rung in toy.rungs] == ["base", "sft-1", "sft", "dpo", "rlvr"]
-    assert [rung.name for rung in toy.ends] == ["base", "sft", "dpo", "rlvr"]
-    assert [rung.native_form for rung in toy.rungs] == ["completion"] + ["chat"] * 4
-    assert toy.rung("sft-1").location == root() / "data/weights/toy/sft-1"
+    assert [checkpoint.name for checkpoint in toy.checkpoints] == [
+        "base",
+        "sft-1",
+        "sft",
+        "dpo",
+        "rlvr",
+    ]
+    assert [checkpoint.name for checkpoint in toy.ends] == ["base", "sft", "dpo", "rlvr"]
+    assert [checkpoint.native_form for checkpoint in toy.checkpoints] == ["completion"] + [
+        "chat"
+    ] * 4
+    assert toy.checkpoint("sft-1").location == root() / "data/weights/toy/sft-1"
     with pytest.raises(
         CrystalError,
         match="unknown checkpoint of toy 'sft-2', did you mean 'sft-1'.*choose one of: base, sft-1",
     ):
-        toy.rung("sft-2")
+        toy.checkpoint("sft-2")
 
 
 def test_hub_ladder_needs_neither_seed_nor_folder(write):
     raw = {key: value for key, value in TOY.items() if key not in ("seed", "demonstrated")}
-    raw["rungs"] = [
-        rung | {"source": "someone/model", "revision": rung["revision"][:40]} for rung in RUNGS
+    raw["checkpoints"] = [
+        checkpoint | {"source": "someone/model", "revision": checkpoint["revision"][:40]}
+        for checkpoint in CHECKPOINTS
     ]
     write(raw)
     toy = ladders.load_ladder("toy")
     assert (
         toy.seed is None
         and toy.demonstrated == ()
-        and not toy.rungs[0].local
-        and toy.rungs[0].location == "someone/model"
+        and not toy.checkpoints[0].local
+        and toy.checkpoints[0].location == "someone/model"
     )
-    ladders.check_weights(toy.rungs[0])
-    assert ladders.config_sha256(toy.rungs[0]) == ""
+    ladders.check_weights(toy.checkpoints[0])
+    assert ladders.config_sha256(toy.checkpoints[0]) == ""
 
 
 def change(path, value):
@@ -100,47 +109,55 @@ def change(path, value):
     ("path", "value", "sentence"),
     [
         (["title"], None, "the ladder lacks the field 'title'"),
-        (["rungs", 1, "step"], None, "checkpoint 2 lacks the field 'step'"),
+        (["checkpoints", 1, "step"], None, "checkpoint 2 lacks the field 'step'"),
         (["tilte"], "Toy", "the ladder has an unknown field 'tilte'; the fields are name, title"),
-        (["rungs", 0, "commit"], "f" * 40, "checkpoint 1 has an unknown field 'commit'"),
-        (["rungs", 0, "ladder"], "toy", "checkpoint 1 has an unknown field 'ladder'"),
+        (["checkpoints", 0, "commit"], "f" * 40, "checkpoint 1 has an unknown field 'commit'"),
+        (["checkpoints", 0, "ladder"], "toy", "checkpoint 1 has an unknown field 'ladder'"),
         (["title"], 7, "title must be of type str, is 7 .int.; put it in quotes"),
-        (["rungs", 1, "step"], "1", "checkpoint 2: step must be of type int, is '1' .str."),
-        (["rungs", 1, "step"], True, "checkpoint 2: step must be of type int, is True .bool."),
+        (["checkpoints", 1, "step"], "1", "checkpoint 2: step must be of type int, is '1' .str."),
         (
-            ["rungs", 0, "revision"],
+            ["checkpoints", 1, "step"],
+            True,
+            "checkpoint 2: step must be of type int, is True .bool.",
+        ),
+        (
+            ["checkpoints", 0, "revision"],
             10**39,
             "revision must be of type str, is 1000.*put it in quotes",
         ),
         (
-            ["rungs", 0, "revision"],
+            ["checkpoints", 0, "revision"],
             "main",
             "checkpoint 'base': revision 'main' is neither 64 hex digits",
         ),
-        (["rungs", 0, "revision"], "a" * 39, "is neither 64 hex digits"),
-        (["rungs", 0, "revision"], "A" * 64, "is neither 64 hex digits"),
-        (["rungs", 1, "name"], "sft", "two checkpoints share the name 'sft'"),
+        (["checkpoints", 0, "revision"], "a" * 39, "is neither 64 hex digits"),
+        (["checkpoints", 0, "revision"], "A" * 64, "is neither 64 hex digits"),
+        (["checkpoints", 1, "name"], "sft", "two checkpoints share the name 'sft'"),
         (
-            ["rungs", 1],
-            RUNGS[2] | {"name": "sft-1"},
+            ["checkpoints", 1],
+            CHECKPOINTS[2] | {"name": "sft-1"},
             "two checkpoints share the weights 'data/weights/toy/sft@ccc",
         ),
-        (["rungs", 3, "name"], "dpo-60", "the stage 'dpo' is missing"),
-        (["rungs", 3, "stage"], "rlvr", "checkpoint 'dpo' says it belongs to stage 'rlvr'"),
-        (["rungs", 1, "stage"], "stf", "unknown stage 'stf', did you mean 'sft'"),
-        (["rungs"], RUNGS[::-1], "checkpoints must follow the stages"),
-        (["rungs"], {"base": 1}, "rungs must be of type"),
-        (["rungs", 0], "base", "checkpoint 1 must be a mapping of fields, is str"),
+        (["checkpoints", 3, "name"], "dpo-60", "the stage 'dpo' is missing"),
+        (["checkpoints", 3, "stage"], "rlvr", "checkpoint 'dpo' says it belongs to stage 'rlvr'"),
+        (["checkpoints", 1, "stage"], "stf", "unknown stage 'stf', did you mean 'sft'"),
+        (["checkpoints"], CHECKPOINTS[::-1], "checkpoints must follow the stages"),
+        (["checkpoints"], {"base": 1}, "checkpoints must be of type"),
+        (["checkpoints", 0], "base", "checkpoint 1 must be a mapping of fields, is str"),
         (["dtype"], "fp32", "unknown dtype 'fp32'"),
         (["demonstrated"], ["dice"], "unknown task 'dice', did you mean 'die'"),
         (["demonstrated"], [1], "demonstrated must be of type"),
         (["demonstrated"], [["die"]], "demonstrated must be of type"),
-        (["rungs"], [], "the ladder has no checkpoints"),
-        (["rungs"], [5], "checkpoint 1 must be a mapping of fields, is int"),
-        (["rungs", 1, "step"], -1, "checkpoint 2: step must be of type int"),
-        (["rungs", 0, "parameters"], 10**400, "parameters must be of type int, is a huge number"),
-        (["rungs", 0, "files"], {"config.json": "abc"}, "files must be of type"),
-        (["rungs", 0, "files"], ["config.json"], "files must be of type"),
+        (["checkpoints"], [], "the ladder has no checkpoints"),
+        (["checkpoints"], [5], "checkpoint 1 must be a mapping of fields, is int"),
+        (["checkpoints", 1, "step"], -1, "checkpoint 2: step must be of type int"),
+        (
+            ["checkpoints", 0, "parameters"],
+            10**400,
+            "parameters must be of type int, is a huge number",
+        ),
+        (["checkpoints", 0, "files"], {"config.json": "abc"}, "files must be of type"),
+        (["checkpoints", 0, "files"], ["config.json"], "files must be of type"),
         (["drawn"], "yes", "drawn must be of type bool"),
         (["name"], "tyo", "the ladder calls itself 'tyo', its file 'toy.yaml'"),
     ],
@@ -149,7 +166,7 @@ def test_a_sentence_for_each_mistake(write, path, value, sentence):
     write(change(path, value))
     with pytest.raises(CrystalError, match=sentence) as error:
         ladders.load_ladder("toy")
-    assert "toy.yaml" in str(error.value) and error.value.mend
+    assert "toy.yaml" in str(error.value) and error.value.hint
 
 
 @pytest.mark.parametrize("text", ["name: [", "", "- 1", "\x00"])
@@ -179,7 +196,7 @@ def test_root_is_found_upward(tmp_path, monkeypatch):
 
 def test_weights_are_checked_against_the_description(write):
     write(TOY)
-    base = ladders.load_ladder("toy").rung("base")
+    base = ladders.load_ladder("toy").checkpoint("base")
     with pytest.raises(
         CrystalError,
         match="checkpoint 'base' of toy are missing.*git checkout.*make ladder LADDER=toy",
@@ -194,8 +211,8 @@ def test_weights_are_checked_against_the_description(write):
         CrystalError, match=f"have sha256 {found}, but toy.yaml says {'a' * 64}.*git checkout"
     ):
         ladders.check_weights(base)
-    write(change(["rungs", 0, "revision"], found))
-    ladders.check_weights(ladders.load_ladder("toy").rung("base"))
+    write(change(["checkpoints", 0, "revision"], found))
+    ladders.check_weights(ladders.load_ladder("toy").checkpoint("base"))
     assert len(ladders.config_sha256(base)) == 64
 
 
@@ -219,12 +236,15 @@ def pinned(write):
     for name in ("model.safetensors", *FILES):
         (folder / name).write_text(name)
     raw = copy.deepcopy(TOY)
-    raw["rungs"][0] |= {"revision": ladders.weights_sha256(folder), "files": ladders.pins(folder)}
+    raw["checkpoints"][0] |= {
+        "revision": ladders.weights_sha256(folder),
+        "files": ladders.pins(folder),
+    }
     write(raw)
-    rung = ladders.load_ladder("toy").rung("base")
-    assert set(rung.files) == set(FILES)
-    ladders.check_weights(rung)
-    return rung
+    checkpoint = ladders.load_ladder("toy").checkpoint("base")
+    assert set(checkpoint.files) == set(FILES)
+    ladders.check_weights(checkpoint)
+    return checkpoint
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -260,7 +280,7 @@ def test_a_file_too_many_beside_the_weights_is_named(pinned, name):
     path.write_text("{}")
     with pytest.raises(
         CrystalError,
-        match=f"{name} of checkpoint 'base' has sha256 .*names no such file.*Mend: mv ",
+        match=f"{name} of checkpoint 'base' has sha256 .*names no such file.*Hint: mv ",
     ):
         ladders.check_weights(pinned)
     path.unlink()
@@ -270,19 +290,19 @@ def test_a_file_too_many_beside_the_weights_is_named(pinned, name):
 
 def test_every_shipped_checkpoint_is_the_one_described():
     """Weights of stage ends, and every file beside them, of every ladder and experiment."""
-    rungs = [
-        rung
+    checkpoints = [
+        checkpoint
         for name in ladders.ladder_names()
-        for rung in ladders.load_ladder(name).rungs
-        if ladders.shipped(rung)
+        for checkpoint in ladders.load_ladder(name).checkpoints
+        if ladders.shipped(checkpoint)
     ]
-    assert len({rung.source for rung in rungs}) == 8
-    for rung in rungs:
+    assert len({checkpoint.source for checkpoint in checkpoints}) == 8
+    for checkpoint in checkpoints:
         assert {
             "config.json",
             "tokenizer.json",
             "tokenizer_config.json",
             "chat_template.jinja",
-        } <= rung.files.keys()
-        if ladders.is_here(rung):
-            ladders.check_weights(rung)
+        } <= checkpoint.files.keys()
+        if ladders.is_here(checkpoint):
+            ladders.check_weights(checkpoint)

@@ -45,16 +45,16 @@ def grown(draw) -> tuple[Tree, list[int], list[float]]:
 
 
 @given(grown(), st.floats(0.01, 0.6))
-def test_no_set_of_nodes_is_smaller(made, budget):
+def test_no_set_of_nodes_is_smaller(made, tolerance):
     tree, parents, decided = made
     enough = [
         len(nodes)
         for size in range(len(parents) + 1)
         for nodes in itertools.combinations(range(len(parents)), size)
         if all(parents[n] in (PROMPT, *nodes) for n in nodes)
-        and tree.open[0] - sum(decided[n] for n in nodes) <= budget
+        and tree.open[0] - sum(decided[n] for n in nodes) <= tolerance
     ]
-    assert fewest_nodes(tree, budget)[0] <= min(enough)
+    assert fewest_nodes(tree, tolerance)[0] <= min(enough)
 
 
 def test_what_decides_nothing_need_not_be_computed():

@@ -63,7 +63,7 @@ def test_the_same_answers_from_less_memory(
         whole.encode(prompt.text(TASKS["suit"], "completion"), "completion")
         for prompt in PROMPTS[:13]
     ]
-    asked = {"budget": 0.02, "max_nodes": 200}
+    asked = {"tolerance": 0.02, "max_nodes": 200}
     want = readout(whole, prompts, TASKS["suit"], **asked)
     words = draw_many(whole, prompts, 50, seed=1, max_tokens=3)
     tried = narrow(whole, monkeypatch, 150, FULL[where])
@@ -98,25 +98,25 @@ def test_a_checkpoint_is_gone_before_the_next_is_loaded(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    synthetic.write_ladder(tmp_path, "small", {rung: {} for rung in ladders.STAGES})
+    synthetic.write_ladder(tmp_path, "small", {checkpoint: {} for checkpoint in ladders.STAGES})
     path = tmp_path / "data/ladders/small.yaml"
     raw = yaml.safe_load(path.read_text())
-    for number, rung in enumerate(raw["rungs"]):
-        rung["revision"] = ladders.weights_sha256(
-            tiny.save(tmp_path / rung["source"], seed=number, sharpness=8.0)
+    for number, checkpoint in enumerate(raw["checkpoints"]):
+        checkpoint["revision"] = ladders.weights_sha256(
+            tiny.save(tmp_path / checkpoint["source"], seed=number, sharpness=8.0)
         )
-        rung["grid"] = "probe"
+        checkpoint["grid"] = "probe"
     path.write_text(yaml.safe_dump(raw))
-    loaded, alive, real = [], [], engine.load_rung
+    loaded, alive, real = [], [], engine.load_checkpoint
 
-    def watched(rung, **how):
+    def watched(checkpoint, **how):
         alive.append(sum(model() is not None for model in loaded))
-        machine = real(rung, **how)
+        machine = real(checkpoint, **how)
         loaded.append(weakref.ref(machine.model))
         return machine
 
-    monkeypatch.setattr(engine, "load_rung", watched)
-    assert len(resample.resample("small", tasks=["coin"], budget=0.01, device="cpu")) == 4
+    monkeypatch.setattr(engine, "load_checkpoint", watched)
+    assert len(resample.resample("small", tasks=["coin"], tolerance=0.01, device="cpu")) == 4
     assert alive == [0, 0, 0, 0] and not any(model() for model in loaded)
 
 
@@ -151,8 +151,8 @@ def test_weights_that_are_elsewhere_give_the_same_numbers(kind: str) -> None:
     tokenizer = tiny.trained_tokenizer()
     machine = build(tiny.model(kind, len(tokenizer), sharpness=6.0), tokenizer)
     prompts = [machine.encode(text, "completion") for text in ("A suit of cards:", "Suit =")]
-    want = readout(machine, prompts, TASKS["suit"], budget=0.01)
+    want = readout(machine, prompts, TASKS["suit"], tolerance=0.01)
     accelerate.cpu_offload(machine.model, execution_device=torch.device("cpu"))
     assert next(machine.model.parameters()).device.type == "meta" and machine.device.type == "cpu"
-    for a, b in zip(want, readout(machine, prompts, TASKS["suit"], budget=0.01), strict=True):
-        assert abs(a.options - b.options).max() < 1e-6 and abs(a.off_support - b.off_support) < 1e-6
+    for a, b in zip(want, readout(machine, prompts, TASKS["suit"], tolerance=0.01), strict=True):
+        assert abs(a.options - b.options).max() < 1e-6 and abs(a.invalid - b.invalid) < 1e-6

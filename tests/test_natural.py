@@ -124,7 +124,7 @@ def test_fifty_contexts_in_two_wordings_are_a_hundred_prompts():
     assert len({prompt.id for prompt in prompts}) == len(prompts) == 100
     assert Counter(Counter(p.context.id for p in prompts).values()) == {2: 50}
     assert Counter(prompt.half for prompt in prompts) == {"selection": 50, "evaluation": 50}
-    assert all(len({p.half for p in prompts if p.narrator == n}) == 1 for n in range(50))
+    assert all(len({p.half for p in prompts if p.persona == n}) == 1 for n in range(50))
     assert not {prompt.id for prompt in prompts} & {prompt.id for prompt in PROMPTS}
     assert prompt_of(prompts[7].id) == prompts[7] and prompt_of(PROMPTS[7].id) == PROMPTS[7]
 
@@ -154,7 +154,7 @@ def test_a_task_without_cues_is_refused():
 def test_the_grids_put_them_in_their_forms():
     assert [s.form for s in situations("natural")] == [COMPLETION, CHAT]
     assert [s.form for s in situations("natural-raw")] == [COMPLETION]
-    assert all(s.prompts == load_prompts() for s in situations("natural", budget=1e-3))
+    assert all(s.prompts == load_prompts() for s in situations("natural", tolerance=1e-3))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Open and large tasks: numbers against laws that are known, figures against their frames."""
+"""Open and large tasks: numbers against known distributions, figures against their frames."""
 
 from __future__ import annotations
 
@@ -31,19 +31,21 @@ SHARED = {
     "sft": 0.9,
     "dpo": 0.95,
     "rlvr": 0.99,
-}  # how much of every narrator's law is the same
+}  # how much of every persona's distribution is the same
 
 
-def laws(rung: str, size: int, seed: int) -> np.ndarray:
-    """(20, size): part shared, part a narrator's own."""
+def distributions(checkpoint: str, size: int, seed: int) -> np.ndarray:
+    """(20, size): part shared, part a persona's own."""
     rng = np.random.default_rng(seed)
     own, common = rng.dirichlet(np.full(size, 0.2), size=20), rng.dirichlet(np.full(size, 0.2))
-    return SHARED[rung] * common + (1 - SHARED[rung]) * own
+    return SHARED[checkpoint] * common + (1 - SHARED[checkpoint]) * own
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Two ladders, draws of known laws; 200 words for open tasks, 1-1000 with its exact law."""
+    """Two ladders, draws of known distributions; 200 words for open tasks, 1-1000 with its exact
+    distribution.
+    """
     root = tmp_path_factory.mktemp("open")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRYSTAL_ROOT", str(root))
@@ -54,35 +56,44 @@ def site(tmp_path_factory):
                 synthetic.crystallizing(("coin", "digit", "hundred"), STAGES, seed=seed),
             )
             rng = np.random.default_rng(seed)
-            for rung in STAGES:
+            for checkpoint in STAGES:
                 rows = [
-                    row for task in TASKS_DRAWN for row in drawn_rows(ladder, rung, task, rng, seed)
+                    row
+                    for task in TASKS_DRAWN
+                    for row in drawn_rows(ladder, checkpoint, task, rng, seed)
                 ]
-                drawn.append(ladder, rows, synthetic.PRODUCER)
+                drawn.append(ladder, rows, synthetic.PROVENANCE)
         yield root
 
 
 def drawn_rows(
-    ladder: str, rung: str, task: str, rng: np.random.Generator, seed: int
+    ladder: str, checkpoint: str, task: str, rng: np.random.Generator, seed: int
 ) -> list[drawn.Row]:
     options = TASKS[task].options or WORDS
-    table, form = laws(rung, len(options), seed), "completion" if rung == "base" else "chat"
+    table, form = (
+        distributions(checkpoint, len(options), seed),
+        "completion" if checkpoint == "base" else "chat",
+    )
     source = {
-        "source": f"data/weights/{ladder}/{rung}",
-        "revision": hashlib.sha256(f"{ladder}/{rung}".encode()).hexdigest(),
+        "source": f"data/weights/{ladder}/{checkpoint}",
+        "revision": hashlib.sha256(f"{ladder}/{checkpoint}".encode()).hexdigest(),
     }
     rows = []
-    for prompt, law in zip(PROBE, table, strict=True):
+    for prompt, distribution in zip(PROBE, table, strict=True):
         cell = dataclasses.replace(
             synthetic.cell(source, form, prompt, TASKS[task]), decoding=DRAWN
         )
-        counts = rng.multinomial(DRAWN.n, law)
+        counts = rng.multinomial(DRAWN.n, distribution)
         texts = {f" {options[k]}, sure.\n": int(counts[k]) for k in np.flatnonzero(counts)}
         rows.append(drawn.Row(cell, form, prompt.id, texts))
         if task == "thousand":
             rows.append(
                 drawn.Row(
-                    dataclasses.replace(cell, decoding=TRUTH), form, prompt.id, {}, law.tolist()
+                    dataclasses.replace(cell, decoding=TRUTH),
+                    form,
+                    prompt.id,
+                    {},
+                    distribution.tolist(),
                 )
             )
     return rows
@@ -102,25 +113,25 @@ def truth(draws) -> pd.DataFrame:
     return pd.concat(both, ignore_index=True)
 
 
-def test_numbers_are_those_of_the_laws(draws):
+def test_numbers_are_those_of_the_distributions(draws):
     numbers = open_tasks.load_numbers(draws)
     assert len(numbers) == 2 * 5 * 4 * len(open_tasks.QUANTITIES)
     assert (numbers["low"] <= numbers["value"] + 1e-9).all() and (
         numbers["value"] <= numbers["high"] + 1e-9
     ).all()
-    for rung in STAGES:
-        table = laws(rung, 200, seed=1)
+    for checkpoint in STAGES:
+        table = distributions(checkpoint, 200, seed=1)
         row = open_tasks.one(
-            numbers, ladder="beta", task="word", rung=rung, quantity="liquidity, bits"
+            numbers, ladder="beta", task="word", checkpoint=checkpoint, quantity="liquidity, bits"
         )
         exact = inf.estimate(partial(quantities.liquidity_bits, table), open_tasks.EACH)
         assert row["value"] == pytest.approx(exact.value, abs=0.01)
         floor = open_tasks.one(
-            numbers, ladder="beta", task="word", rung=rung, quantity=open_tasks.FLOOR
+            numbers, ladder="beta", task="word", checkpoint=checkpoint, quantity=open_tasks.FLOOR
         )
         assert abs(floor["value"]) < 0.01
         agreed = open_tasks.one(
-            numbers, ladder="beta", task="word", rung=rung, quantity="agreement"
+            numbers, ladder="beta", task="word", checkpoint=checkpoint, quantity="agreement"
         )["value"]
         between = (table @ table.T)[~np.eye(20, dtype=bool)].mean()
         assert agreed == pytest.approx(between / (table**2).sum(1).mean(), abs=0.01)
@@ -132,7 +143,7 @@ def test_moves_have_the_sign_of_what_was_built_in(draws):
     assert (moves.loc[moves["quantity"] == "liquidity, bits", "high"] < 0).all()
 
 
-def test_draws_meet_the_exact_laws_beside_them(draws, truth):
+def test_draws_meet_the_exact_distributions_beside_them(draws, truth):
     check = open_tasks.load_check(draws, truth)
     assert len(check) == 2 * 4 * 3
     assert (check["exact"] - check["draws"]).abs().max() < 0.02
@@ -143,7 +154,8 @@ def test_draws_meet_the_exact_laws_beside_them(draws, truth):
 def test_what_a_long_list_adds(truth):
     short = truth.copy()
     short["probability"] = [
-        np.append(law[:100] / law[:100].sum(), np.zeros(900)) for law in truth["probability"]
+        np.append(distribution[:100] / distribution[:100].sum(), np.zeros(900))
+        for distribution in truth["probability"]
     ]
     nominal = open_tasks.load_nominal(short, "base", "thousand", "hundred")
     for row in nominal.itertuples():
@@ -164,7 +176,9 @@ def test_thinning_keeps_shares_and_evens_out():
 
 
 def test_one_row_or_a_sentence(draws):
-    with pytest.raises(CrystalError, match="0 rows, not one, where.*name values of: ladder, rung"):
+    with pytest.raises(
+        CrystalError, match="0 rows, not one, where.*name values of: ladder, checkpoint"
+    ):
         open_tasks.one(draws, ladder="gamma")
 
 
@@ -209,7 +223,7 @@ def test_a_measured_number_becomes_a_claim(tmp_path, monkeypatch, capsys):
 
 
 def test_every_figure_draws_its_frame(draws, truth):
-    readouts = views.read_ladders(["alpha", "beta"], rungs=["base"])
+    readouts = views.read_ladders(["alpha", "beta"], checkpoints=["base"])
     frames = {
         "kinds": open_figures.load_kinds(draws),
         "ranks": open_figures.load_ranks(draws),
@@ -228,13 +242,15 @@ def test_kinds_and_ranks_add_up(draws):
     np.testing.assert_allclose(kinds[list(open_tasks.KINDS)].sum(axis=1), 1)
     for task, kind in (("thousand", "number"), ("city", "other")):
         assert (kinds.loc[kinds["task"] == task, kind] == 1).all()
-    shares = open_figures.load_ranks(draws).groupby(["ladder", "task", "rung"])["share"]
+    shares = open_figures.load_ranks(draws).groupby(["ladder", "task", "checkpoint"])["share"]
     np.testing.assert_allclose(shares.sum(), 1)
     assert shares.apply(lambda share: share.is_monotonic_decreasing).all()
 
 
 def test_mse_falls_with_the_list_and_the_others_do_not(draws, truth):
-    """Flat laws over K options, half alike: MSE falls like 1/K squared, other distances stay."""
+    """Flat distributions over K options, half alike: MSE falls like 1/K squared, other distances
+    stay.
+    """
     rows = []
     for task, k in (("coin", 2), ("digit", 10), ("hundred", 100)):
         p = np.full(k, 1 / k)
@@ -268,14 +284,14 @@ def test_the_digest_of_a_page_sees_new_draws(site, monkeypatch):
     page = pages.Page(id="x", template="x", title="X", reads=("data/draws/*/manifest.jsonl",))
     (before,) = [sorted(pages.root().glob(glob)) for glob in page.reads]
     digests = [pages.sha(path) for path in before]
-    rung = {
+    checkpoint = {
         "source": "data/weights/alpha/sft",
         "revision": hashlib.sha256(b"alpha/sft").hexdigest(),
     }
     cell = dataclasses.replace(
-        synthetic.cell(rung, "chat", PROBE[0], TASKS["word"]),
+        synthetic.cell(checkpoint, "chat", PROBE[0], TASKS["word"]),
         decoding=Decoding(kind="draws", n=2, max_tokens=12, seed=9),
     )
-    drawn.append("alpha", [drawn.Row(cell, "chat", PROBE[0].id, {"a": 2})], synthetic.PRODUCER)
+    drawn.append("alpha", [drawn.Row(cell, "chat", PROBE[0].id, {"a": 2})], synthetic.PROVENANCE)
     assert [pages.sha(path) for path in before] != digests
     assert len(drawn.load_draws("alpha")) == 400  # the draws of another seed are no part of it

@@ -25,8 +25,8 @@ SPINE = {
 PARAMETERS = 'data: str = ""  # a table of answers\nquantile: float = 0.9  # share\n'
 BODY = """from crystal.present import show
 from crystal.tables.table import read_table
-show.begin("laws", data=data, quantile=quantile)
-show.tell(f"There are {len(read_table(data).frame)} laws.")
+show.begin("distributions", data=data, quantile=quantile)
+show.tell(f"There are {len(read_table(data).frame)} distributions.")
 """
 TABLE = "stage,task,prompt,option,probability\n" + "".join(
     f"{stage},t,p,{option},0.5\n" for stage in ("base", "sft") for option in "ab"
@@ -53,7 +53,7 @@ def site(tmp_path, monkeypatch) -> Path:
         'a: str = ""  # any',
         'from crystal.present import show\nshow.begin("plain", a=a)',
     )
-    template(root / "notebooks/laws.ipynb", PARAMETERS, BODY)
+    template(root / "notebooks/distributions.ipynb", PARAMETERS, BODY)
     (mine / "My answers.csv").write_text(TABLE)
     return root
 
@@ -80,57 +80,59 @@ def document(site: Path, id: str) -> str:
 
 
 def test_from_a_table_to_the_book_and_away(site, capsys):
-    assert main(["page", "laws", "--data", "My answers.csv"]) == 0
+    assert main(["page", "distributions", "--data", "My answers.csv"]) == 0
     assert "the book needs the other pages, too: make reproduce" in capsys.readouterr().out
     path = str(site.parent / "mine/My answers.csv")
     assert listed(site) == [
         {
-            "id": "laws-my-answers",
-            "template": "laws",
+            "id": "distributions-my-answers",
+            "template": "distributions",
             "title": "My answers",
             "params": {"data": path},
         }
     ]
     assert main(["reproduce"]) == 0
     assert "2 pages executed" in capsys.readouterr().out  # the others: the first is fresh already
-    assert "There are 2 laws." in document(site, "laws-my-answers")
+    assert "There are 2 distributions." in document(site, "distributions-my-answers")
     assert "Your ladders" in document(site, "plain") and "My answers" in document(site, "plain")
 
     (site.parent / "mine/more.csv").write_text(
         TABLE + TABLE.partition("\n")[2].replace(",p,", ",q,")
     )
     assert (
-        main(["page", "laws", "--data", "more.csv", "quantile=0.5"]) == 0
+        main(["page", "distributions", "--data", "more.csv", "quantile=0.5"]) == 0
     )  # it stands in all contents
-    assert "There are 4 laws." in document(site, "laws-more") and "laws-more" in document(
-        site, "plain"
+    assert "There are 4 distributions." in document(
+        site, "distributions-more"
+    ) and "distributions-more" in document(site, "plain")
+    assert listed(site)[1]["params"]["quantile"] == 0.5 and runs.fresh(
+        pages.get("distributions-more")
     )
-    assert listed(site)[1]["params"]["quantile"] == 0.5 and runs.fresh(pages.get("laws-more"))
-    assert "Other parameters than in the book" not in document(site, "laws-more")
+    assert "Other parameters than in the book" not in document(site, "distributions-more")
 
     rows = listed(site)
     (site / pages.OWN).write_text(yaml.safe_dump(rows[1:]))
     assert main(["reproduce"]) == 0
     assert (
-        not (site / "_build/html/pages/laws-my-answers.html").exists()
-        and not (site / "_build/pages/laws-my-answers").exists()
+        not (site / "_build/html/pages/distributions-my-answers.html").exists()
+        and not (site / "_build/pages/distributions-my-answers").exists()
     )
-    assert "laws-my-answers" not in document(site, "plain") and "laws-more" in document(
+    assert "distributions-my-answers" not in document(
         site, "plain"
-    )
+    ) and "distributions-more" in document(site, "plain")
 
 
 def test_the_page_is_stale_when_its_table_changes_and_only_then(stamped, capsys):
-    assert main(["page", "laws", "--data", "My answers.csv"]) == 0
+    assert main(["page", "distributions", "--data", "My answers.csv"]) == 0
     for id in SPINE["root"]["id"], "plain":
         runs.run(pages.get(id))
     path = Path("My answers.csv").absolute()
     path.write_text(TABLE.replace("0.5", "0.50"))
-    assert runs.why(pages.get("laws-my-answers")) == [f"file {path} changed"]
+    assert runs.why(pages.get("distributions-my-answers")) == [f"file {path} changed"]
     assert [page.id for page in pages.page_list().values() if not runs.fresh(page)] == [
-        "laws-my-answers"
+        "distributions-my-answers"
     ]
-    runs.run(pages.get("laws-my-answers"))
+    runs.run(pages.get("distributions-my-answers"))
     assert all(map(runs.fresh, pages.page_list().values()))
     path.unlink()
     capsys.readouterr()
@@ -143,9 +145,9 @@ def test_the_page_is_stale_when_its_table_changes_and_only_then(stamped, capsys)
 
 def test_a_table_under_the_root_is_named_from_there(stamped):
     (stamped / "data/my.csv").write_text(TABLE)
-    assert main(["page", "laws", "--data", str(stamped / "data/my.csv")]) == 0
+    assert main(["page", "distributions", "--data", str(stamped / "data/my.csv")]) == 0
     assert listed(stamped)[0]["params"] == {"data": "data/my.csv"}
-    page = pages.get("laws-my")
+    page = pages.get("distributions-my")
     assert runs.fingerprint(page)["files"].keys() == {"data/my.csv"}
     (stamped / pages.SPINE).write_text(
         yaml.safe_dump(
@@ -157,7 +159,7 @@ def test_a_table_under_the_root_is_named_from_there(stamped):
                         "chapters": [
                             {
                                 "id": "l",
-                                "template": "laws",
+                                "template": "distributions",
                                 "title": "L",
                                 "params": {"data": "data/../data/my.csv"},
                                 "reads": ["data/*.csv"],
@@ -189,10 +191,10 @@ def test_the_same_name_takes_the_place_of_the_old_row(stamped, capsys):
     other.write_bytes(b"x")
     (stamped.parent / "mine/z.csv").write_text(TABLE)
     for table in ("My answers.csv", "z.csv", str(other)):
-        assert main(["page", "laws", "--data", table]) == 0
+        assert main(["page", "distributions", "--data", table]) == 0
     assert [(row["id"], row["title"]) for row in listed(stamped)] == [
-        ("laws-my-answers", "my-answers"),
-        ("laws-z", "z"),
+        ("distributions-my-answers", "my-answers"),
+        ("distributions-z", "z"),
     ]
     assert listed(stamped)[0]["params"]["data"] == str(other)
     assert (
@@ -204,8 +206,8 @@ def test_the_same_name_takes_the_place_of_the_old_row(stamped, capsys):
 
 def test_a_page_that_fails_leaves_no_row(site, capsys):
     Path("bad.csv").write_text(TABLE.replace("0.5", "0.7"))
-    assert main(["page", "laws", "--data", "bad.csv"]) == 2
-    said = "page laws-bad was not made: the probabilities of the group sum to 1.4"
+    assert main(["page", "distributions", "--data", "bad.csv"]) == 2
+    said = "page distributions-bad was not made: the probabilities of the group sum to 1.4"
     assert said in capsys.readouterr().err
     assert not (site / pages.OWN).exists() and pages.page_list().keys() == {"index", "plain"}
 
@@ -214,17 +216,23 @@ def test_a_page_that_fails_leaves_no_row(site, capsys):
     ("arguments", "said"),
     [
         (
-            ["law", "My answers.csv"],
-            "unknown template that takes a table 'law', did you mean 'laws'",
+            ["distribution", "My answers.csv"],
+            "unknown template that takes a table 'distribution', did you mean 'distributions'",
         ),
         (["plain", "My answers.csv"], "unknown template that takes a table 'plain'"),
-        (["laws", "none.csv"], "there is no table 'none.csv'"),
-        (["laws", ""], "there is no table ''.*make page TEMPLATE=laws DATA="),
-        (["laws", "My answers.csv", "quantil=1"], "unknown parameter of laws-my-answers 'quantil'"),
-        (["laws", "My answers.csv", "quantile=much"], "parameter quantile wants float"),
-        (["laws", "My answers.csv", "data=x.csv"], "the table is named twice"),
-        (["laws", "表.csv"], "no letter or digit for a page to be called by"),
-        (["laws", "taken.csv"], r"the book has a page 'laws-taken' already \(book/pages.yml\)"),
+        (["distributions", "none.csv"], "there is no table 'none.csv'"),
+        (["distributions", ""], "there is no table ''.*make page TEMPLATE=distributions DATA="),
+        (
+            ["distributions", "My answers.csv", "quantil=1"],
+            "unknown parameter of distributions-my-answers 'quantil'",
+        ),
+        (["distributions", "My answers.csv", "quantile=much"], "parameter quantile wants float"),
+        (["distributions", "My answers.csv", "data=x.csv"], "the table is named twice"),
+        (["distributions", "表.csv"], "no letter or digit for a page to be called by"),
+        (
+            ["distributions", "taken.csv"],
+            r"the book has a page 'distributions-taken' already \(book/pages.yml\)",
+        ),
     ],
 )
 def test_bad_arguments_are_a_sentence(stamped, capsys, arguments, said):
@@ -235,7 +243,9 @@ def test_bad_arguments_are_a_sentence(stamped, capsys, arguments, said):
                 "parts": [
                     {
                         "title": "P",
-                        "chapters": [{"id": "laws-taken", "template": "laws", "title": "T"}],
+                        "chapters": [
+                            {"id": "distributions-taken", "template": "distributions", "title": "T"}
+                        ],
                     }
                 ],
             }
@@ -255,9 +265,9 @@ def test_bad_arguments_are_a_sentence(stamped, capsys, arguments, said):
         ("- {id: a", "broken YAML"),
         ("id: a\n", "is not of type"),
         ("- a\n", "is not of type"),
-        ("- {id: a, template: laws}\n", r"page 'a' lacks a title \(book/own.yml\)"),
+        ("- {id: a, template: distributions}\n", r"page 'a' lacks a title \(book/own.yml\)"),
         (
-            "- {id: plain, template: laws, title: T}\n",
+            "- {id: plain, template: distributions, title: T}\n",
             r"page 'plain' is listed twice \(book/own.yml\)",
         ),
         (
@@ -276,13 +286,13 @@ def test_no_rows_make_no_part(stamped):
     assert pages.spine() == SPINE
     (stamped / pages.OWN).write_text("# nothing\n")
     assert pages.spine() == SPINE
-    (stamped / pages.OWN).write_text("- {id: a, template: laws, title: A}\n")
+    (stamped / pages.OWN).write_text("- {id: a, template: distributions, title: A}\n")
     assert [part["caption"] for part in binding.contents()["parts"]] == ["Part", "Your ladders"]
     assert binding.contents()["parts"][1]["chapters"] == [{"file": "pages/a"}]
 
 
 def test_a_full_disk_leaves_the_old_list(stamped, monkeypatch):
-    assert main(["page", "laws", "--data", "My answers.csv"]) == 0
+    assert main(["page", "distributions", "--data", "My answers.csv"]) == 0
     before = (stamped / pages.OWN).read_bytes()
 
     def full(handle):

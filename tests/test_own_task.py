@@ -50,7 +50,7 @@ def test_contexts_that_name_an_option_are_left_out(tmp_path):
 
 WRONG = {
     "compass": ("", "unknown task 'compass'.*--task compass.yaml.*book/reading.md"),
-    "lost.yaml": ("", "cannot be read.*Mend: write it"),
+    "lost.yaml": ("", "cannot be read.*Hint: write it"),
     "a.yaml": ("options: [x, y]\n", "the task lacks 'cues'"),
     "b.yaml": ("options: [yes, no]\ncues: [It is]\n", r"options\[0\] must be.*bool.*in quotes"),
     "c.yaml": (
@@ -76,7 +76,7 @@ def test_what_is_no_task_says_what_to_do(tmp_path, monkeypatch, capsys, name):
         (tmp_path / name).write_text(text)
     with pytest.raises(CrystalError, match=said) as caught:
         load_task(name)
-    assert caught.value.mend and "\n" not in str(caught.value)
+    assert caught.value.hint and "\n" not in str(caught.value)
     asked = ["--model", "none", "--ladder", "l", "--stage", "base", "--out", "t.csv"]
     assert main(["ask", "--task", name, *asked]) == 2
     assert capsys.readouterr().err.startswith("crystal ask: ")

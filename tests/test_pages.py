@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from synthetic import PRODUCER, crystallizing, rows, write_ladder
+from synthetic import PROVENANCE, crystallizing, rows, write_ladder
 
 from crystal import files
 from crystal.ask.ladders import load_ladder
@@ -140,16 +140,18 @@ def append(path: Path, text: str) -> None:
 
 
 def more_readouts(ladder: str) -> None:
-    rung = load_ladder(ladder).rung("base")
+    checkpoint = load_ladder(ladder).checkpoint("base")
     fields = {
-        "name": rung.name,
-        "stage": rung.stage,
-        "step": rung.step,
-        "source": rung.source,
-        "revision": rung.revision,
+        "name": checkpoint.name,
+        "stage": checkpoint.stage,
+        "step": checkpoint.step,
+        "source": checkpoint.source,
+        "revision": checkpoint.revision,
     }
     store.append(
-        ladder, rows(fields, "completion", crystallizing(tasks=("die",), seed=7)["base"]), PRODUCER
+        ladder,
+        rows(fields, "completion", crystallizing(tasks=("die",), seed=7)["base"]),
+        PROVENANCE,
     )
 
 
@@ -325,9 +327,9 @@ def test_a_failed_run_leaves_the_old_page(site):
 
 
 def test_one_failing_page_does_not_stop_the_others(site):
-    wet = "import crystal.errors\nraise crystal.errors.CrystalError('it is wet', mend='dry it')"
+    wet = "import crystal.errors\nraise crystal.errors.CrystalError('it is wet', hint='dry it')"
     template(site / "notebooks/b.ipynb", PART, wet)
-    with pytest.raises(CrystalError, match="page index was not made: it is wet. Mend: dry it"):
+    with pytest.raises(CrystalError, match="page index was not made: it is wet. Hint: dry it"):
         runs.run_all(say=lambda line: None)
     assert stale() == {"index"}
 
@@ -345,7 +347,7 @@ def test_a_full_disk_leaves_the_old_page(stamped, monkeypatch):
     )  # here, so that the next line counts
     monkeypatch.setattr(runs, "_execute", full)
     with pytest.raises(
-        CrystalError, match="a-digit could not be written.*No space left.*Mend: free disk space"
+        CrystalError, match="a-digit could not be written.*No space left.*Hint: free disk space"
     ):
         runs.run(page, {"quantile": 0.8})
     assert (page.folder / "stamp.json").read_bytes() == before and runs.fresh(page)
@@ -516,7 +518,7 @@ def reads_or_says(file: str, read: Callable[[], object]) -> None:
     try:
         read()
     except CrystalError as error:
-        assert error.mend and "Traceback" not in str(error)
+        assert error.hint and "Traceback" not in str(error)
         assert file in str(error) or error.where or "page" in str(error), str(error)
 
 

@@ -72,7 +72,7 @@ def test_a_chip_says_its_verdict_in_word_sign_and_colour(word):
 
 def test_a_chip_has_its_number_or_none():
     assert "0.5" in chips.chip(verdict("collapse"))
-    assert "50" in (share := chips.chip(verdict("many-laws"))) and " %" in share
+    assert "50" in (share := chips.chip(verdict("many-distributions"))) and " %" in share
     nothing = claims.Verdict("collapse", "undecided", "why", NOTHING, None, None, 1.0, 1.0)
     assert "number" not in chips.chip(nothing)
 
@@ -84,7 +84,7 @@ def test_no_chip_stands_where_a_model_has_no_verdict():
 
 
 def test_a_hostile_title_is_shown_as_it_is():
-    text = chips.table("liquid", [(HOSTILE, [verdict("many-laws")])])
+    text = chips.table("liquid", [(HOSTILE, [verdict("many-distributions")])])
     assert "<script" not in text and "&lt;script&gt;" in text and "\n" not in text
     assert '"quoted"' not in text
 
@@ -131,10 +131,12 @@ def test_nothing_of_a_fold_that_fails_is_shown(shown):
 def ladders(tmp_path_factory):
     """A ladder that answers, one that does not answer at all, and no real base."""
     folder = tmp_path_factory.mktemp("phase")
-    rungs = ("base", "sft-1", "sft", "dpo", "rlvr")
-    laws = synthetic.crystallizing(("coin", "die", "digit"), rungs=rungs, seed=1)
-    synthetic.write_ladder(folder, "made", laws, title=HOSTILE)
-    synthetic.write_ladder(folder, "few", laws, off_support={("base", "digit"): 30})
+    checkpoints = ("base", "sft-1", "sft", "dpo", "rlvr")
+    distributions = synthetic.crystallizing(
+        ("coin", "die", "digit"), checkpoints=checkpoints, seed=1
+    )
+    synthetic.write_ladder(folder, "made", distributions, title=HOSTILE)
+    synthetic.write_ladder(folder, "few", distributions, invalid={("base", "digit"): 30})
     (folder / "book").mkdir()
     (folder / "book/crystal.mplstyle").write_text("font.size: 8\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -207,7 +209,7 @@ def test_entropies_leave_the_liquidity_between_them(ladders, shown):
     data = phase.load("liquid", "digit", ["made"], **HOW | OWN["liquid"])
     frame = phase_figures.load_entropies(data)
     bits = frame["whole"].iloc[0] - frame["entropy"].mean()
-    assert bits == pytest.approx(liquidity_bits(data.series[0].answers.laws("base")))
+    assert bits == pytest.approx(liquidity_bits(data.series[0].answers.distributions("base")))
     assert len(phase_figures.plot_entropies(frame).axes) == 1
 
 
@@ -240,7 +242,7 @@ def test_later_stages_of_a_real_base_are_shown_once_they_are_read(monkeypatch):
     stages = {"sft": ends["plain"], "dpo": ends["first"], "rlvr": ends["own"]}
     monkeypatch.setattr(phase.verdicts, "kept", lambda name, rests_on, fresh: fresh())
     monkeypatch.setattr(phase.later, "read", lambda: True)
-    monkeypatch.setattr(phase.later, "rungs", lambda: stages)
+    monkeypatch.setattr(phase.later, "checkpoints", lambda: stages)
     assert phase.real_there("settling") and not phase.real_there("settling", "dpo")
     one = phase.load_real("settling", "digit")
     assert (one.before, one.after) == ("sft", "rlvr") and one.answers.count.measurable

@@ -59,9 +59,9 @@ def test_every_architecture_is_read_as_whole_sequences_are(kind: str) -> None:
     engine = engine_of(kind, **(FAST | WHOLE)[kind])
     assert engine.ragged == (kind in FAST)
     assert isinstance(engine.tree(PROMPTS, 2), RaggedTree if kind in FAST else WholeTree)
-    fast = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-2)
+    fast = readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-2)
     engine.ragged = False
-    for a, b in zip(fast, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-2), strict=True):
+    for a, b in zip(fast, readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-2), strict=True):
         assert np.abs(a.options - b.options).max() < 1e-6 and a.options.sum() > 1e-3
 
 

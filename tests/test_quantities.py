@@ -32,10 +32,10 @@ def tables(draw, rows=SOME) -> np.ndarray:
     return counts / counts.sum(1, keepdims=True)
 
 
-laws = tables(rows=st.just(2)).map(tuple)
+distributions = tables(rows=st.just(2)).map(tuple)
 
 
-def test_entropy_of_known_laws():
+def test_entropy_of_known_distributions():
     assert ph.entropy_bits(np.array([0.5, 0.25, 0.25])) == 1.5
     assert ph.entropy_bits(np.array([1.0, 0.0])) == 0
     assert ph.effective_options(np.full(10, 0.1)) == pytest.approx(10)
@@ -43,8 +43,8 @@ def test_entropy_of_known_laws():
 
 
 @quick
-@given(laws)
-def test_distances_between_laws_are_symmetric_and_bounded(pair):
+@given(distributions)
+def test_distances_between_distributions_are_symmetric_and_bounded(pair):
     p, q = pair
     for distance, most in ((ph.mse, 2 / len(p)), (ph.tv, 1), (ph.jsd_bits, 1)):
         assert 0 <= distance(p, q) <= most + 1e-9
@@ -94,7 +94,7 @@ def test_weights_count_as_repeated_prompts(answers, data):
         data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n).filter(lambda c: sum(c) > 1))
     )
     repeated = np.repeat(answers, counts, axis=0)
-    for statistic in (ph.liquidity_bits, ph.vendi, ph.mean_law):
+    for statistic in (ph.liquidity_bits, ph.vendi, ph.mean_distribution):
         assert statistic(answers, counts) == pytest.approx(statistic(repeated), abs=1e-7)
         assert statistic(answers, np.stack([counts, counts]))[1] == pytest.approx(
             statistic(answers, counts)
@@ -119,12 +119,12 @@ def test_spread_is_the_mean_over_pairs_of_different_prompts(answers, data):
     assert ph.spread(answers, w) == pytest.approx(brute, abs=1e-9)
 
 
-def test_vendi_counts_distinct_laws():
+def test_vendi_counts_distinct_distributions():
     assert ph.vendi(np.tile([0.3, 0.7], (5, 1))) == pytest.approx(1)
     assert ph.vendi(np.eye(5)) == pytest.approx(5)
     assert ph.vendi(np.repeat(np.eye(3), 4, axis=0)) == pytest.approx(
         3
-    )  # four prompts each, three laws
+    )  # four prompts each, three distributions
 
 
 @quick
@@ -172,16 +172,18 @@ def test_seed_ratio_of_a_prompt_of_the_base_is_zero():
 
 
 @quick
-@given(laws, st.floats(0.05, 0.95))
+@given(distributions, st.floats(0.05, 0.95))
 def test_support_is_the_smallest_set_that_holds_the_quantile(pair, quantile):
-    law = pair[0]
-    mask = ph.support(law, quantile)
-    assert ph.probmass(law, mask) >= quantile - 1e-9
-    one_less = np.sort(law)[::-1][: mask.sum() - 1].sum()  # the best any smaller set can do
+    distribution = pair[0]
+    mask = ph.support(distribution, quantile)
+    assert ph.probmass(distribution, mask) >= quantile - 1e-9
+    one_less = np.sort(distribution)[::-1][
+        : mask.sum() - 1
+    ].sum()  # the best any smaller set can do
     assert one_less < quantile + 1e-9
 
 
-def test_probmass_of_a_known_law():
+def test_probmass_of_a_known_distribution():
     seed = np.array([0.05, 0.6, 0.05, 0.3])
     mask = ph.support(seed, 0.9)
     assert mask.tolist() == [False, True, False, True]
@@ -193,7 +195,7 @@ def test_probmass_of_a_known_law():
 
 
 @quick
-@given(laws)
+@given(distributions)
 def test_redistribution(pair):
     p, q = pair
     assert ph.lower_half(p).sum() == len(p) // 2
@@ -219,7 +221,7 @@ REPEATS = 300
 SIGMAS = 5.5  # a mean of REPEATS strays so far with probability 4e-8: all tests, below 1e-5
 
 
-def law(shape: str, k: int) -> np.ndarray:
+def distribution(shape: str, k: int) -> np.ndarray:
     weight = {
         "uniform": np.ones(k),
         "zipf": 1 / np.arange(1, k + 1),
@@ -243,7 +245,7 @@ DRAWS = pytest.mark.parametrize("n", [50, 500, 10_000])
 @SIZES
 @DRAWS
 def test_what_is_called_unbiased_is(shape, k, n):
-    p, q = law(shape, k), law("zipf", k)[::-1]
+    p, q = distribution(shape, k), distribution("zipf", k)[::-1]
     rng = np.random.default_rng([k, n, len(shape)])
     first, second = rng.multinomial(n, p, size=REPEATS), rng.multinomial(2 * n, q, size=REPEATS)
     assert near(ph.collision(first), (p**2).sum())
@@ -254,7 +256,7 @@ def test_what_is_called_unbiased_is(shape, k, n):
 @SIZES
 @DRAWS
 def test_coverage_is_the_mass_that_was_seen(shape, k, n):
-    p = law(shape, k)
+    p = distribution(shape, k)
     counts = np.random.default_rng([k, n, 1]).multinomial(n, p, size=REPEATS)
     seen = ((counts > 0) * p).sum(-1)
     assert near(ph.coverage(counts), seen, slack=0.5 / n + 0.01 * (n == 50))
@@ -265,7 +267,7 @@ def test_coverage_is_the_mass_that_was_seen(shape, k, n):
 @DRAWS
 def test_entropy_by_coverage_beats_the_plug_in(shape, k, n):
     """Chao-Wang-Jost is never further off than the plug-in, and by little once most was seen."""
-    p = law(shape, k)
+    p = distribution(shape, k)
     truth = float(ph.entropy_bits(p))
     counts = np.random.default_rng([k, n, 2]).multinomial(n, p, size=REPEATS)
     plain, better = (
@@ -277,9 +279,9 @@ def test_entropy_by_coverage_beats_the_plug_in(shape, k, n):
         assert abs(better) <= 0.02 + 0.2 * abs(plain) + spread
 
 
-def test_chao1_finds_a_uniform_law_and_bounds_the_others():
+def test_chao1_finds_a_uniform_distribution_and_bounds_the_others():
     for shape, k, n in [("uniform", 1000, 2000), ("zipf", 1000, 2000), ("geometric", 1000, 2000)]:
-        counts = np.random.default_rng(3).multinomial(n, law(shape, k), size=REPEATS)
+        counts = np.random.default_rng(3).multinomial(n, distribution(shape, k), size=REPEATS)
         found = ph.richness(counts)
         assert near(found, k, slack=10) if shape == "uniform" else found.mean() < k
         assert (found >= (counts > 0).sum(-1)).all()
@@ -349,10 +351,10 @@ def test_the_overlap_of_two_samples_has_no_order(first, second):
     assert ph.overlap(first, second) == pytest.approx(ph.overlap(second, first), nan_ok=True)
 
 
-def test_overlap_of_known_laws():
+def test_overlap_of_known_distributions():
     p, q = np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.0, 0.0, 0.5, 0.5])
-    assert ph.laws_overlap(p, p) == 1 and ph.laws_overlap(p, q) == 0
-    assert 1 - ph.laws_overlap(p, p[[0, 2, 1, 3]]) == pytest.approx(
+    assert ph.distributions_overlap(p, p) == 1 and ph.distributions_overlap(p, q) == 0
+    assert 1 - ph.distributions_overlap(p, p[[0, 2, 1, 3]]) == pytest.approx(
         4 * ph.mse(p, p[[0, 2, 1, 3]]) / ((p**2).sum() * 2)
     )
 
@@ -360,8 +362,10 @@ def test_overlap_of_known_laws():
 @SHAPES
 @pytest.mark.parametrize("k", [100, 10_000])
 def test_overlap_needs_more_draws_than_the_root_of_the_options(shape, k):
-    """One law sampled twice: the overlap is 1, the plug-in TV far from 0. False alarm as above."""
-    n, p = 20 * math.isqrt(k), law(shape, k)
+    """One distribution sampled twice: the overlap is 1, the plug-in TV far from 0. False alarm as
+    above.
+    """
+    n, p = 20 * math.isqrt(k), distribution(shape, k)
     rng = np.random.default_rng([k, 4])
     first, second = rng.multinomial(n, p, size=REPEATS), rng.multinomial(n, p, size=REPEATS)
     assert near(ph.overlap(first, second), 1.0, slack=0.02)
@@ -373,7 +377,7 @@ def test_overlap_needs_more_draws_than_the_root_of_the_options(shape, k):
 
 def test_liquidity_and_agreement_of_crystals_and_of_strangers():
     """A crystal has liquidity 0 and agreement 1; strangers have log2(prompts) and 0."""
-    rng, p = np.random.default_rng(5), law("zipf", 200)
+    rng, p = np.random.default_rng(5), distribution("zipf", 200)
     crystal = rng.multinomial(2000, p, size=(60, 20))
     assert near(np.array([ph.liquidity(counts) for counts in crystal]), 0.0, slack=0.002)
     assert near(np.array([ph.agreement(counts) for counts in crystal]), 1.0, slack=0.002)
@@ -385,23 +389,25 @@ def test_liquidity_and_agreement_of_crystals_and_of_strangers():
     assert abs(ph.liquidity_floor(strangers, rng)) < 0.01
 
 
-def test_liquidity_from_counts_is_that_of_the_laws():
+def test_liquidity_from_counts_is_that_of_the_distributions():
     rng = np.random.default_rng(6)
-    laws = rng.dirichlet(np.full(50, 0.3), size=20)
-    counts = np.array([[rng.multinomial(5000, p) for p in laws] for _ in range(40)])
+    distributions = rng.dirichlet(np.full(50, 0.3), size=20)
+    counts = np.array([[rng.multinomial(5000, p) for p in distributions] for _ in range(40)])
     assert near(
-        np.array([ph.liquidity(c) for c in counts]), float(ph.liquidity_bits(laws)), slack=0.002
+        np.array([ph.liquidity(c) for c in counts]),
+        float(ph.liquidity_bits(distributions)),
+        slack=0.002,
     )
-    squares = (laws**2).sum(1).mean()
+    squares = (distributions**2).sum(1).mean()
     assert near(
         np.array([ph.agreement(c) for c in counts]),
-        1 - float(ph.spread(laws)) * 50 / (2 * squares),
+        1 - float(ph.spread(distributions)) * 50 / (2 * squares),
         slack=0.002,
     )
 
 
 def test_weights_count_prompts():
-    counts = np.random.default_rng(7).multinomial(500, law("zipf", 30), size=4)
+    counts = np.random.default_rng(7).multinomial(500, distribution("zipf", 30), size=4)
     weights = np.array([[1, 1, 1, 1], [2, 1, 0, 1]])
     assert ph.liquidity(counts, weights)[0] == pytest.approx(ph.liquidity(counts))
     assert ph.agreement(counts, weights)[0] == pytest.approx(ph.agreement(counts))

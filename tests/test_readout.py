@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from distributions import by_class, chi_square_p, classify
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import by_class, chi_square_p, classify
 
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
@@ -41,15 +41,15 @@ def engine_of(
 ENGINES = {kind: engine_of(kind) for kind in ("llama", "gpt2")}
 
 
-def laws_of(engine: Engine) -> list[dict[str, float]]:
+def distributions_of(engine: Engine) -> list[dict[str, float]]:
     return [by_class(engine.model, engine.pieces, p, tiny.OVERLAPPING, DEPTH) for p in PROMPTS]
 
 
-def deviation(laws: list[dict[str, float]], found: list[Readout]) -> float:
+def deviation(distributions: list[dict[str, float]], found: list[Readout]) -> float:
     worst = 0.0
-    for law, got in zip(laws, found, strict=True):
-        flat = np.array([*got.options, got.off_support, got.unresolved])
-        worst = max(worst, float(np.abs(flat - list(law.values())).max()))
+    for distribution, got in zip(distributions, found, strict=True):
+        flat = np.array([*got.options, got.invalid, got.residual])
+        worst = max(worst, float(np.abs(flat - list(distribution.values())).max()))
     return worst
 
 
@@ -67,21 +67,21 @@ def deviation(laws: list[dict[str, float]], found: list[Readout]) -> float:
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_brute_force(kind: str, tree: type, more: dict) -> None:
-    laws = laws_of(engine_of(kind, **more))
+    distributions = distributions_of(engine_of(kind, **more))
     for cut in (tiny.BYTE_LEVEL, tiny.SENTENCEPIECE):
         engine = engine_of(kind, cut=cut, **more)
         assert [p for p in engine.pieces if isinstance(p, bytes)] == list(tiny.PIECES)
         assert isinstance(engine.tree(PROMPTS, DEPTH), tree)
-        found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)
-        assert deviation(laws, found) < 1e-6
+        found = readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=0, max_depth=DEPTH)
+        assert deviation(distributions, found) < 1e-6
 
 
 def test_brute_force_in_float64() -> None:
     engine = engine_of(
         "gpt2", torch.float64
     )  # Llama's norms compute in float32 whatever the weights are
-    found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=DEPTH)
-    assert deviation(laws_of(engine), found) < 1e-12
+    found = readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=0, max_depth=DEPTH)
+    assert deviation(distributions_of(engine), found) < 1e-12
 
 
 def test_the_model_is_given_back_as_it_was() -> None:
@@ -94,49 +94,50 @@ def test_the_model_is_given_back_as_it_was() -> None:
 @pytest.mark.parametrize(("batch", "chunk"), [(1, 1024), (2, 7), (3, 1)])
 def test_batch_and_chunk_do_not_matter(batch: int, chunk: int) -> None:
     engine = engine_of("llama")
-    whole = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-3)
+    whole = readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-3)
     engine.chunk, engine.batch = chunk, batch
-    for a, b in zip(whole, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-3), strict=True):
+    for a, b in zip(whole, readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-3), strict=True):
         assert (
             np.abs(a.options - b.options).max() < 1e-6
-            and abs(a.unresolved - b.unresolved) < 1e-6
+            and abs(a.residual - b.residual) < 1e-6
             and a.tokens == b.tokens
         )
 
 
-def test_unresolved_bounds_what_is_missing() -> None:
+def test_residual_bounds_what_is_missing() -> None:
     engine = engine_of("gpt2")
-    exact = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-9, max_depth=40)
-    for budget in (0.5, 0.1, 1e-2, 1e-3, 1e-4):
-        found = readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget)
+    exact = readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-9, max_depth=40)
+    for tolerance in (0.5, 0.1, 1e-2, 1e-3, 1e-4):
+        found = readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=tolerance)
         for true, got in zip(exact, found, strict=True):
             missing = true.options - got.options
-            assert 0 < got.unresolved <= budget
-            assert (missing >= -1e-6).all() and missing.sum() <= got.unresolved + 1e-6
+            assert 0 < got.residual <= tolerance
+            assert (missing >= -1e-6).all() and missing.sum() <= got.residual + 1e-6
             assert got.tokens < true.tokens
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-@pytest.mark.parametrize("budget", [0.3, 1e-2, 1e-3])
+@pytest.mark.parametrize("tolerance", [0.3, 1e-2, 1e-3])
 def test_without_a_margin_the_tokens_are_a_queues(
-    kind: str, budget: float, monkeypatch: pytest.MonkeyPatch
+    kind: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against a queue: the most probable open token first, until the budget is kept."""
+    """Against a queue: the most probable open token first, until the tolerance is kept."""
     engine, found = engine_of(kind), []
     for margin in (0, 0.9):
         monkeypatch.setattr(readout_module, "MARGIN", margin)
-        found.append(readout(engine, PROMPTS, tiny.OVERLAPPING, budget=budget))
+        found.append(readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=tolerance))
     tight, wide = found
     for prompt, got in zip(PROMPTS, tight, strict=True):
         assert (
-            got.tokens == len(prompt) + queued(engine, prompt, budget) and got.unresolved <= budget
+            got.tokens == len(prompt) + queued(engine, prompt, tolerance)
+            and got.residual <= tolerance
         )
     assert sum(got.tokens for got in tight) < sum(got.tokens for got in wide), "a test of nothing"
 
 
-def queued(engine: Engine, prompt: tuple[int, ...], budget: float) -> int:
+def queued(engine: Engine, prompt: tuple[int, ...], tolerance: float) -> int:
     table, queue, computed = engine.table(tiny.OVERLAPPING), [(-1.0, START, prompt)], -1
-    while sum(-mass for mass, *_ in queue) > budget:
+    while sum(-mass for mass, *_ in queue) > tolerance:
         mass, state, ids = heapq.heappop(queue)
         computed, row = computed + 1, table.row(state)
         chance = torch.softmax(engine.forward(torch.tensor([ids]))[0, -1].double(), -1).numpy()
@@ -150,13 +151,15 @@ def queued(engine: Engine, prompt: tuple[int, ...], budget: float) -> int:
 def test_caps_end_the_walk_and_say_so() -> None:
     engine = engine_of("llama")
     for prompt, got in zip(
-        PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-6, max_nodes=3), strict=True
+        PROMPTS,
+        readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-6, max_nodes=3),
+        strict=True,
     ):
-        assert got.tokens <= len(prompt) + 3 and got.unresolved > 1e-4
+        assert got.tokens <= len(prompt) + 3 and got.residual > 1e-4
     for prompt, got in zip(
-        PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, budget=0, max_depth=1), strict=True
+        PROMPTS, readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=0, max_depth=1), strict=True
     ):
-        assert got.tokens == len(prompt) and got.unresolved > 1e-4
+        assert got.tokens == len(prompt) and got.residual > 1e-4
 
 
 @given(
@@ -169,11 +172,11 @@ def test_a_relative_tolerance_keeps_the_interval(
     prompt: tuple[int, ...], relative: float, kind: str
 ) -> None:
     engine = ENGINES[kind]
-    (true,) = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-7, max_depth=40)
-    (got,) = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-4, relative=relative)
+    (true,) = readout(engine, [prompt], tiny.OVERLAPPING, tolerance=1e-7, max_depth=40)
+    (got,) = readout(engine, [prompt], tiny.OVERLAPPING, tolerance=1e-4, relative=relative)
     missing = true.options - got.options
-    assert (missing >= -1e-6).all() and missing.sum() <= got.unresolved + 1e-6
-    assert got.answered + got.off_support + got.unresolved == pytest.approx(1, abs=1e-6)
+    assert (missing >= -1e-6).all() and missing.sum() <= got.residual + 1e-6
+    assert got.answered + got.invalid + got.residual == pytest.approx(1, abs=1e-6)
     assert got.tokens <= true.tokens
 
 
@@ -182,18 +185,20 @@ def test_the_walk_ends_at_a_share_of_what_is_answered(
     relative: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readout_module, "LEADS", 10**9)
-    found = readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, budget=1e-4, relative=relative)
-    assert all(0 < got.unresolved <= max(1e-4, relative * got.answered) for got in found)
+    found = readout(
+        engine_of("llama"), PROMPTS, tiny.OVERLAPPING, tolerance=1e-4, relative=relative
+    )
+    assert all(0 < got.residual <= max(1e-4, relative * got.answered) for got in found)
 
 
-def test_a_named_budget_is_kept_and_none_is_relative() -> None:
+def test_a_named_tolerance_is_kept_and_none_is_relative() -> None:
     engine = engine_of("gpt2")
     share, absolute = (
         readout(engine, PROMPTS, tiny.OVERLAPPING),
-        readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-4),
+        readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-4),
     )
     assert all(
-        b.unresolved <= 1e-4 < a.unresolved <= 0.01 * a.answered and a.tokens < b.tokens
+        b.residual <= 1e-4 < a.residual <= 0.01 * a.answered and a.tokens < b.tokens
         for a, b in zip(share, absolute, strict=True)
     )
 
@@ -203,52 +208,54 @@ def test_white_space_before_an_answer_does_not_drive_the_walk() -> None:
     spaces = [b" " * n for n in range(1, 32)] + [b"\n" * n for n in range(1, 32)]
     tokenizer = tiny.hand_tokenizer((b"1", b"A", b"x", b"y", *spaces))
     engine = build(tiny.model("llama", len(tokenizer), sharpness=0.1), tokenizer)
-    (driven,) = readout(engine, [(0, 2)], tiny.OVERLAPPING, budget=1e-4, max_nodes=3000)
-    (got,) = readout(engine, [(0, 2)], tiny.OVERLAPPING, budget=1e-4, relative=0.01, max_nodes=3000)
+    (driven,) = readout(engine, [(0, 2)], tiny.OVERLAPPING, tolerance=1e-4, max_nodes=3000)
+    (got,) = readout(
+        engine, [(0, 2)], tiny.OVERLAPPING, tolerance=1e-4, relative=0.01, max_nodes=3000
+    )
     assert got.tokens < 1000 < 3000 <= driven.tokens
     assert (driven.options >= got.options - 1e-6).all() and (
-        driven.options <= got.options + got.unresolved + 1e-6
+        driven.options <= got.options + got.residual + 1e-6
     ).all()
 
 
 def test_what_was_read_before_does_not_matter() -> None:
     """Not in the last bit: an engine numbers the states of its tables as it meets them."""
     fresh, used = engine_of("gpt2"), engine_of("gpt2")
-    readout(used, [(0, 9), (0, 10, 11), (0, 8)], tiny.OVERLAPPING, budget=0.2)
-    readout(used, [(0, 12)], tiny.OVERLAPPING, budget=1e-6)
+    readout(used, [(0, 9), (0, 10, 11), (0, 8)], tiny.OVERLAPPING, tolerance=0.2)
+    readout(used, [(0, 12)], tiny.OVERLAPPING, tolerance=1e-6)
     for a, b in zip(
-        readout(fresh, PROMPTS, tiny.OVERLAPPING, budget=1e-2),
-        readout(used, PROMPTS, tiny.OVERLAPPING, budget=1e-2),
+        readout(fresh, PROMPTS, tiny.OVERLAPPING, tolerance=1e-2),
+        readout(used, PROMPTS, tiny.OVERLAPPING, tolerance=1e-2),
         strict=True,
     ):
         assert (
-            (a.options == b.options).all()
-            and a.off_support == b.off_support
-            and a.unresolved == b.unresolved
+            (a.options == b.options).all() and a.invalid == b.invalid and a.residual == b.residual
         )
 
 
 def test_what_is_cut_by_depth_does_not_drive_the_walk() -> None:
-    """More is cut than the budget allows: reported, not made up for by smaller nodes."""
+    """More is cut than the tolerance allows: reported, not made up for by smaller nodes."""
     engine = engine_of("llama")
     for cut, free in zip(
-        readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=2),
-        readout(engine, PROMPTS, tiny.OVERLAPPING, budget=1e-5, max_depth=20),
+        readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-5, max_depth=2),
+        readout(engine, PROMPTS, tiny.OVERLAPPING, tolerance=1e-5, max_depth=20),
         strict=True,
     ):
-        assert cut.unresolved > 1e-5 >= free.unresolved and cut.tokens <= free.tokens
+        assert cut.residual > 1e-5 >= free.residual and cut.tokens <= free.tokens
 
 
 def test_a_long_prompt_takes_no_depth_from_those_beside_it() -> None:
     """Behind it the context has room for one token of answer; only its own is cut."""
     engine = engine_of("llama")
     long = (0,) + (3,) * (engine.context - 1)
-    alone = [readout(engine, [ids], tiny.OVERLAPPING, budget=1e-3)[0] for ids in (*PROMPTS, long)]
+    alone = [
+        readout(engine, [ids], tiny.OVERLAPPING, tolerance=1e-3)[0] for ids in (*PROMPTS, long)
+    ]
     for a, b in zip(
-        alone, readout(engine, [*PROMPTS, long], tiny.OVERLAPPING, budget=1e-3), strict=True
+        alone, readout(engine, [*PROMPTS, long], tiny.OVERLAPPING, tolerance=1e-3), strict=True
     ):
         assert np.abs(a.options - b.options).max() < 1e-6 and a.tokens == b.tokens
-    assert alone[0].unresolved <= 1e-3 < alone[-1].unresolved and alone[-1].tokens == len(long)
+    assert alone[0].residual <= 1e-3 < alone[-1].residual and alone[-1].tokens == len(long)
 
 
 def test_a_flat_model_on_a_real_vocabulary_ends() -> None:
@@ -256,7 +263,7 @@ def test_a_flat_model_on_a_real_vocabulary_ends() -> None:
     engine = build(tiny.model("llama", len(tokenizer), sharpness=1e-3), tokenizer)
     ids = engine.encode("A number:", "completion")
     got = readout(engine, [ids], TASKS["hundred"], max_nodes=500)[0]
-    assert got.tokens <= len(ids) + 500 and got.unresolved > 1e-3
+    assert got.tokens <= len(ids) + 500 and got.residual > 1e-3
 
 
 @pytest.mark.parametrize("lost", ["an off range", "a live token"])
@@ -284,7 +291,7 @@ def test_broken_weights_are_named() -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "olmo2"])
-def test_read_out_is_the_law_of_generate(kind: str) -> None:
+def test_read_out_is_the_distribution_of_generate(kind: str) -> None:
     """Chi-square over options and off; false alarm probability 1e-4 for each architecture."""
     engine, prompt, n = engine_of(kind, void=0, seed=5), PROMPTS[1], 8000
     torch.manual_seed(11)
@@ -302,18 +309,18 @@ def test_read_out_is_the_law_of_generate(kind: str) -> None:
         classify(engine.pieces, tuple(row), tiny.OVERLAPPING)
         for row in out[:, len(prompt) :].tolist()
     )
-    got = readout(engine, [prompt], tiny.OVERLAPPING, budget=1e-6, max_depth=10)[0]
-    law = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {
-        "off": got.off_support,
-        "open": got.unresolved,
+    got = readout(engine, [prompt], tiny.OVERLAPPING, tolerance=1e-6, max_depth=10)[0]
+    distribution = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {
+        "off": got.invalid,
+        "open": got.residual,
     }
-    assert sum(p * n > 5 for p in law.values()) >= 4, "a test of almost nothing"
-    assert chi_square_p(seen, law) > 1e-4
+    assert sum(p * n > 5 for p in distribution.values()) >= 4, "a test of almost nothing"
+    assert chi_square_p(seen, distribution) > 1e-4
 
 
-def test_wrong_budget() -> None:
-    with pytest.raises(CrystalError, match="budget"):
-        readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, budget=-1)
+def test_wrong_tolerance() -> None:
+    with pytest.raises(CrystalError, match="tolerance"):
+        readout(engine_of("llama"), PROMPTS, tiny.OVERLAPPING, tolerance=-1)
 
 
 def test_a_prompt_with_most_of_the_nodes_is_read_in_short_runs() -> None:
@@ -368,8 +375,8 @@ def test_temperature_divides_every_tokens_logits(temperature: float) -> None:
     with torch.no_grad():
         scaled.model.get_output_embeddings().weight /= temperature
     for got, want in zip(
-        readout(hot, PROMPTS, tiny.OVERLAPPING, budget=1e-6, temperature=temperature),
-        readout(scaled, PROMPTS, tiny.OVERLAPPING, budget=1e-6),
+        readout(hot, PROMPTS, tiny.OVERLAPPING, tolerance=1e-6, temperature=temperature),
+        readout(scaled, PROMPTS, tiny.OVERLAPPING, tolerance=1e-6),
         strict=True,
     ):
         assert np.abs(got.options - want.options).max() < 5e-6

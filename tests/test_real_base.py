@@ -17,11 +17,11 @@ from crystal.studies import later, real
 
 
 @pytest.fixture(scope="module")
-def readouts() -> real.Laws:
+def readouts() -> real.Distributions:
     return real.read()
 
 
-def test_every_planned_run_was_read_to_its_last_rung():
+def test_every_planned_run_was_read_to_its_last_checkpoint():
     planned = [run.name for run in recipes.load_experiment(real.EXPERIMENT).runs]
     assert planned == [*real.PLAIN, later.RUN, later.AGAIN, later.GENTLE, *real.SHOWN_BY]
     assert [*real.ends()] == [*real.PLAIN, later.RUN, *real.SHOWN_BY]
@@ -34,22 +34,24 @@ def test_shown_tasks_are_those_of_the_recipe():
 
 
 def test_a_spread_is_that_of_the_rows_by_hand(readouts):
-    """Mean squared difference of two contexts' laws, SFT over base, from the rows as stored."""
+    """Mean squared difference of two contexts' distributions, SFT over base, from the rows as
+    stored.
+    """
     found = real.surveys(readouts, permutations=99)
     row = real.load_tasks(readouts, found).set_index(["run", "task"]).loc["first", "letter"]
     once = [p.id for p in load_prompts() if p.wording == "cue-1"]
 
-    def laws(ladder: str, rung: str, form: str) -> np.ndarray:
-        mine = store.load_readouts(ladder, tasks=["letter"], forms=[form], rungs=[rung])
+    def distributions(ladder: str, checkpoint: str, form: str) -> np.ndarray:
+        mine = store.load_readouts(ladder, tasks=["letter"], forms=[form], checkpoints=[checkpoint])
         table = np.stack(mine.set_index("prompt").loc[once, "probability"].to_list())
         return table / table.sum(1, keepdims=True)
 
-    def spread(law: np.ndarray) -> float:
-        apart = ((law[:, None] - law[None]) ** 2).mean(-1)
-        return apart[~np.eye(len(law), dtype=bool)].mean()
+    def spread(distribution: np.ndarray) -> float:
+        apart = ((distribution[:, None] - distribution[None]) ** 2).mean(-1)
+        return apart[~np.eye(len(distribution), dtype=bool)].mean()
 
-    base = laws(real.PARENT, "base", "completion")
-    sft = laws(real.EXPERIMENT, "gemma3-270m/first/sft", CHAT)
+    base = distributions(real.PARENT, "base", "completion")
+    sft = distributions(real.EXPERIMENT, "gemma3-270m/first/sft", CHAT)
     assert row["prompts"] == 50
     assert row["low"] < spread(sft) / spread(base) < row["high"]
     assert row["spread"] == pytest.approx(spread(sft) / spread(base), rel=0.2)  # jackknifed
@@ -111,7 +113,9 @@ def test_only_whole_read_outs_are_judged_on_both_wordings(readouts):
 def test_the_first_page_says_what_was_found(readouts):
     """Its sentences are prose: liquid undecided, no collapse, harsh DPO lifts liquidity."""
     (whole,) = real.surveys(readouts, whole=True).values()
-    assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}["many-laws"] == "undecided"
+    assert {v.claim: v.verdict for v in whole.verdicts["all tasks"]}[
+        "many-distributions"
+    ] == "undecided"
     once = real.surveys(readouts, permutations=99)
     pooled = [v for run in real.PLAIN for v in once[run].verdicts["all tasks"]]
     assert "holds" not in {v.verdict for v in pooled if v.claim == "collapse"}
@@ -133,7 +137,7 @@ def test_counts_say_what_holds_first():
 
 def test_stages_stand_in_the_order_they_were_trained():
     """Not by step: SFT took more of them than DPO and RL."""
-    assert list(later.rungs()) == ["sft", "dpo", "rlvr"] and later.read()
+    assert list(later.checkpoints()) == ["sft", "dpo", "rlvr"] and later.read()
 
 
 def test_later_stages_move_as_far_as_by_hand(readouts):
@@ -178,10 +182,13 @@ def test_three_runs_of_dpo_are_told_by_the_rule(again, gentle, right, said):
 
 def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch):
     """On steps of SFT in the place of stages: sentences, a figure, and a verdict a claim."""
-    mine = {rung.name: rung for rung in ladders.load_ladder(real.EXPERIMENT).rungs}
+    mine = {
+        checkpoint.name: checkpoint
+        for checkpoint in ladders.load_ladder(real.EXPERIMENT).checkpoints
+    }
     names = {"sft": "sft-64", "dpo": "sft-128", "rlvr": "sft"}
     stand_in = {stage: mine[f"gemma3-270m/plain/{name}"] for stage, name in names.items()}
-    monkeypatch.setattr(later, "rungs", lambda: stand_in)
+    monkeypatch.setattr(later, "checkpoints", lambda: stand_in)
     said, found, drawn = [], {}, []
     monkeypatch.setattr(later.show, "tell", said.append)
     monkeypatch.setattr(later.show, "claim", lambda name, **fields: found.update({name: fields}))

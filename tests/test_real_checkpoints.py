@@ -21,7 +21,7 @@ from crystal.errors import CrystalError
 from crystal.files import cache
 from crystal.keep.store import load_readouts
 from crystal.read import checkpoints
-from crystal.read.engine import Engine, load_rung
+from crystal.read.engine import Engine, load_checkpoint
 from crystal.read.readout import readout
 from crystal.read.sampling import draw
 
@@ -39,14 +39,14 @@ def repository_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module", params=[CHATTY, BASE])
 def machine(request: pytest.FixtureRequest) -> Engine:
-    (rung,) = load_ladder(request.param).rungs
-    if request.param == BASE and not sources.file_of(rung.source).is_file():
+    (checkpoint,) = load_ladder(request.param).checkpoints
+    if request.param == BASE and not sources.file_of(checkpoint.source).is_file():
         pytest.skip("not fetched: make fetch LADDER=gemma3-270m")
     try:
-        checkpoints.converted(rung.source, rung.revision)
+        checkpoints.converted(checkpoint.source, checkpoint.revision)
     except CrystalError as error:
         pytest.skip(f"the package cannot be had: {error.what[:80]}")
-    return load_rung(rung, dtype="float32")
+    return load_checkpoint(checkpoint, dtype="float32")
 
 
 def form_of(machine: Engine) -> str:
@@ -76,12 +76,12 @@ def test_samples_follow_the_read_out(machine: Engine) -> None:
     prompt, task, n = prompts.load_prompts()[0], TASKS["month"], 2000
     form = form_of(machine)
     ids = machine.encode(prompt.text(task, form), form, prompt.reply(task))
-    (law,) = readout(machine, [ids], task, budget=1e-4)
+    (distribution,) = readout(machine, [ids], task, tolerance=1e-4)
     texts = draw(machine, ids, n, seed=3, max_tokens=8, task=task)
     counts = dict.fromkeys((*task.options, None), 0)
     for text, count in texts.items():
         counts[read(text, task)] += count
-    expected = np.append(law.options, 1 - law.options.sum()) * n
+    expected = np.append(distribution.options, 1 - distribution.options.sum()) * n
     often = expected >= 5
     seen = np.array(list(counts.values()), float)
     seen, expected = (np.append(x[often], x[~often].sum()) for x in (seen, expected))
@@ -97,19 +97,19 @@ def test_what_is_stored_is_read_again(machine: Engine) -> None:
     form, prompt, task = form_of(machine), prompts.load_prompts()[0], TASKS["suit"]
     row = load_readouts(name, tasks=["suit"], forms=[form]).set_index("prompt").loc[prompt.id]
     ids = machine.encode(prompt.text(task, form), form, prompt.reply(task))
-    (law,) = readout(machine, [ids], task, budget=1e-4, relative=0.01, max_nodes=400)
-    left = law.unresolved + row["unresolved"]
-    assert np.abs(law.options - row["probability"]).max() <= 5e-5 + left
+    (distribution,) = readout(machine, [ids], task, tolerance=1e-4, relative=0.01, max_nodes=400)
+    left = distribution.residual + row["residual"]
+    assert np.abs(distribution.options - row["probability"]).max() <= 5e-5 + left
 
 
 def test_the_command_line_begins_a_reply(
     machine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = CHATTY if form_of(machine) == CHAT else BASE
-    (rung,) = load_ladder(name).rungs
+    (checkpoint,) = load_ladder(name).checkpoints
     asked = [
         "--model",
-        rung.source,
+        checkpoint.source,
         "--task",
         "coin",
         "--json",
@@ -121,7 +121,7 @@ def test_the_command_line_begins_a_reply(
     assert main(["readout", *asked, "--reply", "I flipped a coin and it came up"]) == 0
     captured = capsys.readouterr()
     said = json.loads(captured.out)
-    assert said["answered"] > 0.2 and rung.scheme in captured.err
+    assert said["answered"] > 0.2 and checkpoint.scheme in captured.err
 
 
 def test_nothing_of_a_checkpoint_lies_in_the_repository(machine: Engine) -> None:

@@ -33,7 +33,7 @@ from crystal.read.servers import Server
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parent.parent
-BASE, SFT = (f"data/weights/nano-llama/{rung}" for rung in ("base", "sft"))
+BASE, SFT = (f"data/weights/nano-llama/{checkpoint}" for checkpoint in ("base", "sft"))
 PART = [PROMPTS[0], PROMPTS[42], PROMPTS[88]]
 ALARM = 1e-5  # of one chi-square test
 NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "openai")
@@ -150,20 +150,25 @@ def stored(**wanted) -> dict[str, dict[str, int]]:
 def test_draws_agree_with_the_read_out(there, model):
     """Chi-square on each of three prompts, over ten digits and all else; false alarm 1e-5 each.
 
-    Cells expected fewer than five times are pooled; what is unresolved is anything else.
+    Cells expected fewer than five times are pooled; what is residual is anything else.
     """
     from crystal.read import engine, readout
 
-    rung = load_ladder("nano-llama").rung(Path(model).name)
-    machine, task = engine.load(rung.location, dtype="float32"), TASKS["digit"]
+    checkpoint = load_ladder("nano-llama").checkpoint(Path(model).name)
+    machine, task = engine.load(checkpoint.location, dtype="float32"), TASKS["digit"]
     assert list(draw(there, model)["draws"]) == [450]
     texts = stored(model=model, task="digit")
-    ids = [machine.encode(prompt.text(task, rung.native_form), rung.native_form) for prompt in PART]
-    for prompt, law in zip(PART, readout.readout(machine, ids, task, budget=1e-4), strict=True):
+    ids = [
+        machine.encode(prompt.text(task, checkpoint.native_form), checkpoint.native_form)
+        for prompt in PART
+    ]
+    for prompt, distribution in zip(
+        PART, readout.readout(machine, ids, task, tolerance=1e-4), strict=True
+    ):
         said = Counter()
         for text, count in texts[prompt.id].items():
             said[read(text, task)] += count
-        expected = 150 * np.append(law.options, 1 - law.options.sum())
+        expected = 150 * np.append(distribution.options, 1 - distribution.options.sum())
         seen = np.array([said[option] for option in (*task.options, None)])
         many = expected >= 5
         seen, expected = (np.append(x[many], x[~many].sum()) for x in (seen, expected))

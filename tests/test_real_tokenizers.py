@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from laws import chi_square_p
+from distributions import chi_square_p
 from real_tokenizers import REAL, folder_of
 
 from crystal.ask.sources import PROBES, tokenizer_at
@@ -132,15 +132,17 @@ def test_a_prompt_is_asked_in_either_form(engine: Engine) -> None:
     assert b"A random digit?" in said and said.endswith(b"It is")
 
 
-def test_a_read_out_sums_to_1_and_is_the_law_of_draws(engine: Engine) -> None:
+def test_a_read_out_sums_to_1_and_is_the_distribution_of_draws(engine: Engine) -> None:
     """Chi-square over digits and everything else; false alarm probability 1e-4 each."""
     ids, n = engine.encode("A random digit:", "completion"), 3000
-    law = readout(engine, [ids], TASK, budget=1e-3, max_depth=6)[0]
-    assert abs(law.options.sum() + law.off_support + law.unresolved - 1) < 1e-6
-    assert law.options.sum() > 0.1 and law.unresolved <= 0.02, "a test of almost nothing"
+    distribution = readout(engine, [ids], TASK, tolerance=1e-3, max_depth=6)[0]
+    assert abs(distribution.options.sum() + distribution.invalid + distribution.residual - 1) < 1e-6
+    assert distribution.options.sum() > 0.1 and distribution.residual <= 0.02, (
+        "a test of almost nothing"
+    )
     texts = draw(engine, ids, n, seed=3, max_tokens=6, task=TASK)
     seen = dict.fromkeys([*TASK.options, "other"], 0)
     for text, count in texts.items():
         seen[read(text, TASK) or "other"] += count
-    expected = dict(zip(TASK.options, law.options, strict=True))
-    assert chi_square_p(seen, expected | {"other": 1 - float(np.sum(law.options))}) > 1e-4
+    expected = dict(zip(TASK.options, distribution.options, strict=True))
+    assert chi_square_p(seen, expected | {"other": 1 - float(np.sum(distribution.options))}) > 1e-4

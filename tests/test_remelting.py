@@ -56,7 +56,7 @@ def test_every_recorded_method_is_measured_and_no_run_being_read(methods):
     assert set(methods.loc[~methods["held_out"], "task"]) == set(made.DEMONSTRATED)
     assert methods["method"].eq("temperature 3").sum() == 2 * 3 * 3  # of crystal and base
     hottest = methods["method"].eq("temperature 3")
-    left = methods[["off_support", "unresolved"]].to_numpy()
+    left = methods[["invalid", "residual"]].to_numpy()
     assert left[hottest] == pytest.approx(np.tile([made.OFF, made.LEFT], (18, 1))) and left[
         ~hottest
     ] == pytest.approx(0)
@@ -80,19 +80,24 @@ def test_what_only_flattens_gains_entropy_and_no_liquidity(ends):
 
 
 def test_regained_and_distance_are_ratios_of_means_over_tasks(ends):
-    law, crystal = (
+    distribution, crystal = (
         {task: made.toward("tiny", task, weight) for task in made.SHOWN}
         for weight in (0, made.CRYSTAL)
     )
 
-    def liquid(laws):
-        return np.mean([quantities.liquidity_bits(laws[task]) for task in made.SHOWN])
+    def liquid(distributions):
+        return np.mean([quantities.liquidity_bits(distributions[task]) for task in made.SHOWN])
 
-    def far(laws):
-        return np.mean([quantities.jsd_bits(laws[task], law[task]).mean() for task in made.SHOWN])
+    def far(distributions):
+        return np.mean(
+            [
+                quantities.jsd_bits(distributions[task], distribution[task]).mean()
+                for task in made.SHOWN
+            ]
+        )
 
     half = {task: made.hot(crystal[task], 1.5) for task in made.SHOWN}
-    found = (liquid(half) - liquid(crystal)) / (liquid(law) - liquid(crystal))
+    found = (liquid(half) - liquid(crystal)) / (liquid(distribution) - liquid(crystal))
     assert remelting.pick(ends, "temperature 1.5", "regained")["tiny"] == pytest.approx(
         found, abs=1e-5
     )
@@ -158,7 +163,7 @@ def test_intervals_keep_within_what_a_quantity_can_be():
 
 def test_nothing_recorded_is_a_sentence(root):
     with pytest.raises(
-        CrystalError, match="nothing is recorded for other-2.*Mend: make ladder LADDER=remelting"
+        CrystalError, match="nothing is recorded for other-2.*Hint: make ladder LADDER=remelting"
     ):
         remelting.load_methods("remelting", ["other-2"])
 
@@ -196,7 +201,13 @@ def test_a_way_back_along_the_way_down_has_no_gap(root):
 def test_a_gap_is_liquidity_at_equal_distance():
     def way(name, distance, liquidity):
         return pd.DataFrame(
-            {"parent": "p", "group": ALL, "way": name, "to_law": distance, "liquidity": liquidity}
+            {
+                "parent": "p",
+                "group": ALL,
+                "way": name,
+                "to_distribution": distance,
+                "liquidity": liquidity,
+            }
         )
 
     down = way("down", [1.0, 0.0], [1.0, 0.0])
@@ -236,7 +247,7 @@ def test_figures_draw_what_was_measured(methods, shares, ends):
         "base",
         "rlvr",
     }
-    hottest = heat[(heat["quantity"] == "off_support") & (heat["temperature"] == 3)]
+    hottest = heat[(heat["quantity"] == "invalid") & (heat["temperature"] == 3)]
     assert hottest["value"].to_numpy() == pytest.approx(made.OFF)
     assert drawn(experiment_figures.plot_temperatures(heat))
     steps = experiment_figures.load_steps(shares)
@@ -265,7 +276,7 @@ def test_what_is_not_frozen_is_left_out_and_named(root, monkeypatch):
     assert remelting.liquid("remelting", made.PARENTS) == []
     monkeypatch.setattr(remelting, "frozen", lambda ladder: ladder != "tiny-2")
     assert remelting.liquid("remelting", made.PARENTS) == ["tiny-2"]
-    assert {rung.parent for rung in remelting.recorded("remelting", made.PARENTS)} == {
+    assert {checkpoint.parent for checkpoint in remelting.recorded("remelting", made.PARENTS)} == {
         "tiny",
         "other",
     }

@@ -24,7 +24,9 @@ TASKS = ("coin", "die")
 
 
 def plan():
-    return resample.Plan(ladder=ladders.load_ladder("toy"), rungs=(), forms=("chat",), tasks=TASKS)
+    return resample.Plan(
+        ladder=ladders.load_ladder("toy"), checkpoints=(), forms=("chat",), tasks=TASKS
+    )
 
 
 @dataclass
@@ -35,14 +37,14 @@ class Fake:
     unloads: int = 0
     read: list = field(default_factory=list)
     moved: float = 0.0
-    unresolved: float = 0.0
+    residual: float = 0.0
     die_after: int = 10**9
 
     tokenizer_revision, device, ragged = "0" * 64, "cpu", True
     model = types.SimpleNamespace(num_parameters=lambda: 1000)
 
-    def load_rung(self, rung, *, dtype, device):
-        self.loads.append(rung.name)
+    def load_checkpoint(self, checkpoint, *, dtype, device):
+        self.loads.append(checkpoint.name)
         return self
 
     def unload(self):
@@ -52,19 +54,19 @@ class Fake:
         return tuple((text + reply).encode())
 
     def readout(
-        self, engine, prompts, task, *, budget, relative, max_nodes, max_depth, temperature
+        self, engine, prompts, task, *, tolerance, relative, max_nodes, max_depth, temperature
     ):
         if len(self.read) == self.die_after:
             raise KeyboardInterrupt
         if prompts:
             self.read.append((task.name, len(prompts)))
-        return [self.law(ids, len(task.options)) for ids in prompts]
+        return [self.distribution(ids, len(task.options)) for ids in prompts]
 
-    def law(self, ids, k):
-        options = np.random.default_rng(list(ids)).dirichlet(np.ones(k)) * (0.9 - self.unresolved)
+    def distribution(self, ids, k):
+        options = np.random.default_rng(list(ids)).dirichlet(np.ones(k)) * (0.9 - self.residual)
         options[0] += self.moved
         return types.SimpleNamespace(
-            options=options, off_support=0.1 - self.moved, unresolved=self.unresolved, tokens=2
+            options=options, invalid=0.1 - self.moved, residual=self.residual, tokens=2
         )
 
 
@@ -83,14 +85,16 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setattr(resample, "BATCH", 32)
     monkeypatch.setattr(store, "PHASE_TASKS", TASKS)
-    synthetic.write_ladder(tmp_path, "toy", {rung: {} for rung in ladders.STAGES} | {"sft-1": {}})
+    synthetic.write_ladder(
+        tmp_path, "toy", {checkpoint: {} for checkpoint in ladders.STAGES} | {"sft-1": {}}
+    )
     synthetic.write_weights(tmp_path, "toy")
     return tmp_path
 
 
 def test_fills_the_grid_then_compares_it(toy, fake):
     filled = resample.resample("toy", tasks=TASKS)
-    assert list(filled["rung"][:3]) == ["base", "base", "sft-1"]
+    assert list(filled["checkpoint"][:3]) == ["base", "base", "sft-1"]
     assert list(filled["form"][:3]) == ["completion", "chat", "completion"]
     assert (
         (filled["new"] == 200).all()
@@ -101,7 +105,7 @@ def test_fills_the_grid_then_compares_it(toy, fake):
     assert store.verify("toy").missing == 0
     stored = views.answers(store.load_readouts("toy"), "dpo", "die")
     ids = fake.encode(PROMPTS[7].text(resample.TASKS["die"], "chat"), "chat")
-    np.testing.assert_allclose(stored[7], fake.law(ids, 6).options / 0.9, rtol=2e-7)
+    np.testing.assert_allclose(stored[7], fake.distribution(ids, 6).options / 0.9, rtol=2e-7)
     again = resample.resample("toy", tasks=TASKS)
     assert (
         (again["new"] == 0).all() and (again["compared"] == 200).all() and (again["max"] == 0).all()
@@ -110,9 +114,9 @@ def test_fills_the_grid_then_compares_it(toy, fake):
 
 
 def test_missing_only_reads_what_is_missing(toy, fake):
-    resample.resample("toy", tasks=["coin"], forms=["chat"], rungs=["sft"])
+    resample.resample("toy", tasks=["coin"], forms=["chat"], checkpoints=["sft"])
     fake.read.clear()
-    frame = resample.resample("toy", tasks=TASKS, rungs=["sft"], missing_only=True)
+    frame = resample.resample("toy", tasks=TASKS, checkpoints=["sft"], missing_only=True)
     batches = [32, 32, 32, 4]
     assert fake.read == [(task, size) for task in ("coin", "die", "die") for size in batches]
     assert list(frame["new"]) == [200, 100] and (frame["compared"] == 0).all()
@@ -147,21 +151,25 @@ def test_tasks_are_written_in_groups(toy, fake, monkeypatch):
         monkeypatch.setattr(resample, "SHARD_WORK", work)
         before = store.verify("toy").shards
         resample.resample(
-            "toy", tasks=(*TASKS, "suit"), rungs=["dpo"], forms=["chat"], budget=1e-4 * (1 + files)
+            "toy",
+            tasks=(*TASKS, "suit"),
+            checkpoints=["dpo"],
+            forms=["chat"],
+            tolerance=1e-4 * (1 + files),
         )
         assert store.verify("toy").shards - before == files
 
 
 def test_what_is_left_is_cut_where_it_was_cut_before(toy, fake, monkeypatch):
     """Whichever whole batches are there, the rest keep theirs."""
-    whole = resample.Reader(plan(), ladders.load_ladder("toy").rung("dpo"), frozenset())
+    whole = resample.Reader(plan(), ladders.load_ladder("toy").checkpoint("dpo"), frozenset())
     every = [
         [row.cell.key for row in whole.read(batch).rows] for batch in plan().batches("dpo")[:4]
     ]
     assert list(map(len, every)) == [32, 32, 32, 4]
     for there in range(2**4):
         held = frozenset(key for bit, keys in enumerate(every) if there >> bit & 1 for key in keys)
-        reader = resample.Reader(plan(), ladders.load_ladder("toy").rung("dpo"), held)
+        reader = resample.Reader(plan(), ladders.load_ladder("toy").checkpoint("dpo"), held)
         left = [
             [row.cell.key for row in reader.read(batch).rows] for batch in plan().batches("dpo")[:4]
         ]
@@ -171,16 +179,16 @@ def test_what_is_left_is_cut_where_it_was_cut_before(toy, fake, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("moved", "unresolved", "passes"),
+    ("moved", "residual", "passes"),
     [(4e-5, 0, True), (1e-4, 0, False), (1e-4, 1e-4, True), (np.nan, 0, False)],
 )
-def test_a_cell_that_moved_is_named(toy, fake, moved, unresolved, passes):
-    """Tolerance: rounding (5e-5 in fp32), and what was left unresolved on top."""
-    fake.unresolved = unresolved
-    resample.resample("toy", tasks=["coin"], rungs=["dpo"])
+def test_a_cell_that_moved_is_named(toy, fake, moved, residual, passes):
+    """Tolerance: rounding (5e-5 in fp32), and what was left open on top."""
+    fake.residual = residual
+    resample.resample("toy", tasks=["coin"], checkpoints=["dpo"])
     fake.moved = moved
     if passes:
-        frame = resample.resample("toy", tasks=["coin"], rungs=["dpo"])
+        frame = resample.resample("toy", tasks=["coin"], checkpoints=["dpo"])
         np.testing.assert_allclose(
             frame[["median", "max"]], moved, rtol=2e-3
         )  # float32's digits of a probability
@@ -189,13 +197,13 @@ def test_a_cell_that_moved_is_named(toy, fake, moved, unresolved, passes):
         "200 of 200 cells are not what .* the worst, checkpoint dpo, .*task coin.*git checkout"
     )
     with pytest.raises(CrystalError, match=sentence):
-        resample.resample("toy", tasks=["coin"], rungs=["dpo"])
+        resample.resample("toy", tasks=["coin"], checkpoints=["dpo"])
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"rungs": ["stf"]}, "mean 'sft'"),
+        ({"checkpoints": ["stf"]}, "mean 'sft'"),
         ({"tasks": ["city"]}, "unknown closed task"),
         ({"forms": ["raw"]}, "unknown form"),
     ],
@@ -219,30 +227,30 @@ def test_weights_are_checked_before_anything_is_loaded(toy, fake):
 def test_another_tokenizer_is_refused_before_it_reads(toy, fake, missing_only):
     """Two letters of a chat template: the same weights, other cells. None of them is read or
     written."""
-    resample.resample("toy", tasks=["coin"], rungs=["dpo"], forms=["chat"])
+    resample.resample("toy", tasks=["coin"], checkpoints=["dpo"], forms=["chat"])
     fake.tokenizer_revision, read, cells = "1" * 64, len(fake.read), store.verify("toy").cells
     said = f"'dpo': tokenizer and chat template have sha256 {'1' * 64}, but .* with {'0' * 64}"
     with pytest.raises(CrystalError, match=said):
-        resample.resample("toy", tasks=TASKS, rungs=["dpo"], missing_only=missing_only)
+        resample.resample("toy", tasks=TASKS, checkpoints=["dpo"], missing_only=missing_only)
     assert len(fake.read) == read and store.verify("toy").cells == cells
 
 
 def test_another_config_is_refused_before_it_reads(toy, fake):
-    resample.resample("toy", tasks=["coin"], rungs=["dpo"], forms=["chat"])
+    resample.resample("toy", tasks=["coin"], checkpoints=["dpo"], forms=["chat"])
     (toy / "data/weights/toy/dpo/config.json").write_text('{"rope_theta": 1}')
     with pytest.raises(
         CrystalError,
         match="checkpoint 'dpo': config.json has sha256.*rm -r data/samples/toy data/draws/toy",
     ):
-        resample.resample("toy", tasks=["die"], rungs=["dpo"], missing_only=True)
+        resample.resample("toy", tasks=["die"], checkpoints=["dpo"], missing_only=True)
 
 
-def test_rungs_without_weights_are_left_out_and_named(toy, fake):
+def test_checkpoints_without_weights_are_left_out_and_named(toy, fake):
     said = []
-    for rung in ("sft-1", "dpo"):
-        (toy / "data/weights/toy" / rung / "model.safetensors").unlink()
+    for checkpoint in ("sft-1", "dpo"):
+        (toy / "data/weights/toy" / checkpoint / "model.safetensors").unlink()
     frame = resample.resample("toy", tasks=["coin"], say=said.append)
-    assert set(frame["rung"]) == {"base", "sft", "rlvr"} == set(fake.loads)
+    assert set(frame["checkpoint"]) == {"base", "sft", "rlvr"} == set(fake.loads)
     assert said == [
         "left out, since their weights are not here: sft-1, dpo "
         "(make ladder LADDER=toy trains them)"
@@ -251,9 +259,9 @@ def test_rungs_without_weights_are_left_out_and_named(toy, fake):
         CrystalError,
         match="'sft-1' of toy are missing.*then make ladder LADDER=toy SHIP=1",
     ):
-        resample.resample("toy", rungs=["sft-1"])
-    for rung in ("base", "sft", "rlvr"):
-        (toy / "data/weights/toy" / rung / "model.safetensors").unlink()
+        resample.resample("toy", checkpoints=["sft-1"])
+    for checkpoint in ("base", "sft", "rlvr"):
+        (toy / "data/weights/toy" / checkpoint / "model.safetensors").unlink()
     with pytest.raises(
         CrystalError, match="weights of checkpoint 'base' of toy are missing.*git checkout"
     ):
@@ -265,19 +273,19 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     """A tiny random Llama in hub layout, through crystal.read.engine and crystal.read.readout."""
     tiny = pytest.importorskip("tiny", reason="needs torch")
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    synthetic.write_ladder(tmp_path, "small", {rung: {} for rung in ladders.STAGES})
+    synthetic.write_ladder(tmp_path, "small", {checkpoint: {} for checkpoint in ladders.STAGES})
     path = tmp_path / "data" / "ladders" / "small.yaml"
     raw = yaml.safe_load(path.read_text())
-    folder = tiny.save(tmp_path / raw["rungs"][1]["source"], seed=1)
-    raw["rungs"][1]["revision"] = ladders.weights_sha256(folder)
+    folder = tiny.save(tmp_path / raw["checkpoints"][1]["source"], seed=1)
+    raw["checkpoints"][1]["revision"] = ladders.weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
-    asked = {"tasks": TASKS, "rungs": ["sft"], "budget": 0.001}
+    asked = {"tasks": TASKS, "checkpoints": ["sft"], "tolerance": 0.001}
     template = folder / "chat_template.jinja"
     assert list(resample.resample("small", **asked)["new"]) == [200, 200]
     again = resample.resample("small", **asked)
     assert list(again["compared"]) == [200, 200] and (again["max"] < 1e-7).all()
-    frame = store.load_readouts("small", budget=0.001)
-    assert (frame["unresolved"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
+    frame = store.load_readouts("small", tolerance=0.001)
+    assert (frame["residual"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
     template.write_text(template.read_text().replace("user", "usre"))
     with pytest.raises(
         CrystalError, match="checkpoint 'sft': tokenizer and chat template have sha256"
@@ -285,17 +293,17 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
         resample.resample("small", **asked, missing_only=True)
 
 
-def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
-    """probe: one prompt a narrator in chat form; altered: raw text, instructed, temperatures."""
+def test_a_checkpoint_is_asked_what_its_grid_says(toy, fake, monkeypatch):
+    """probe: one prompt a persona in chat form; altered: raw text, instructed, temperatures."""
     path = toy / "data" / "ladders" / "toy.yaml"
     raw = yaml.safe_load(path.read_text())
-    for rung in raw["rungs"]:
-        rung["grid"] = {"sft-1": "probe", "rlvr": "altered"}.get(rung["name"], "full")
+    for checkpoint in raw["checkpoints"]:
+        checkpoint["grid"] = {"sft-1": "probe", "rlvr": "altered"}.get(checkpoint["name"], "full")
     path.write_text(yaml.safe_dump(raw))
     monkeypatch.setattr(store, "PHASE_TASKS", ("coin",))
-    filled = resample.resample("toy", tasks=["coin"]).set_index(["rung", "form", "temperature"])[
-        "cells"
-    ]
+    filled = resample.resample("toy", tasks=["coin"]).set_index(
+        ["checkpoint", "form", "temperature"]
+    )["cells"]
     assert filled["sft-1", "chat", 1.0] == 20 and ("sft-1", "completion", 1.0) not in filled.index
     assert filled["rlvr"].index.tolist() == [
         ("completion", 1.0),
@@ -304,7 +312,9 @@ def test_a_rung_is_asked_what_its_grid_says(toy, fake, monkeypatch):
     ]
     assert filled.sum() == 3 * 200 + 20 + 7 * 20 and store.verify("toy").missing == 0
     frame = store.load_readouts("toy")
-    hot = frame[(frame["rung"] == "rlvr") & (frame["form"] == "chat") & (frame["temperature"] == 2)]
+    hot = frame[
+        (frame["checkpoint"] == "rlvr") & (frame["form"] == "chat") & (frame["temperature"] == 2)
+    ]
     assert len(hot) == len(PROBE) == 20
     assert views.answers(frame, "sft-1", "coin", prompts=PROBE).shape == (20, 2)
     with pytest.raises(CrystalError, match="80 of 100 prompts are missing"):
@@ -317,10 +327,10 @@ def test_natural_prompts_are_read_with_their_begun_reply(toy, fake, monkeypatch)
     shutil.copytree(Path(__file__).parent.parent / "data" / "prompts", toy / "data" / "prompts")
     path = toy / "data" / "ladders" / "toy.yaml"
     raw = yaml.safe_load(path.read_text())
-    for rung in raw["rungs"]:
-        rung["grid"] = "natural"
+    for checkpoint in raw["checkpoints"]:
+        checkpoint["grid"] = "natural"
     path.write_text(yaml.safe_dump(raw))
-    filled = resample.resample("toy", tasks=["coin"], rungs=["base"])
+    filled = resample.resample("toy", tasks=["coin"], checkpoints=["base"])
     assert filled["form"].tolist() == ["completion", "chat"] and filled["new"].tolist() == [
         100,
         100,

@@ -222,7 +222,7 @@ def half_deadly(number: int) -> int:
     if number % 3 == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     if number % 3 == 1:
-        raise CrystalError("no", where=number, mend="yes")
+        raise CrystalError("no", where=number, hint="yes")
     return number
 
 
@@ -233,7 +233,7 @@ def test_a_task_that_dies_leaves_the_others():
     }
     assert [found[n].result for n in (2, 5)] == [2, 5]
     assert all(isinstance(found[n].error, workers.Died) for n in (0, 3))
-    assert str(found[1].error) == "no (1). Mend: yes" and found[1].error.mend == "yes"
+    assert str(found[1].error) == "no (1). Hint: yes" and found[1].error.hint == "yes"
 
 
 def unsendable() -> object:
@@ -276,7 +276,7 @@ def test_ids_never_leave_their_folder(site, id, listed, capsys):
     for command in (["page", str(id)], ["page", str(id), "--why"], ["reproduce"]):
         assert main(command) == 2
         said = capsys.readouterr().err
-        assert listed in said and "Mend: " in said
+        assert listed in said and "Hint: " in said
     assert (root / "tests").is_dir() and not (root / "_build/pages").exists()
 
 

@@ -1,4 +1,6 @@
-"""The tree sampler: the law of independent samples, and the same draws however the work is cut."""
+"""The tree sampler: the distribution of independent samples, and the same draws however the work is
+cut.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from distributions import chi_square_p, enumerate_answers
 from hypothesis import given
 from hypothesis import strategies as st
-from laws import chi_square_p, enumerate_answers
 
 from crystal.ask.tasks import read
 from crystal.errors import CrystalError
@@ -37,30 +39,32 @@ def engine_of(kind: str = "llama", dtype: torch.dtype = torch.float32, void: int
 
 
 @pytest.mark.parametrize("n", [300, 20_000, 2_000_000])
-def test_closed_task_has_the_law_of_the_read_out(n: int) -> None:
+def test_closed_task_has_the_distribution_of_the_read_out(n: int) -> None:
     """False alarm 1e-4 for each n; small n is drawn by inversion, large n by binomials."""
     engine = engine_of()
-    got = readout(engine, [PROMPT], tiny.OVERLAPPING, budget=1e-9, max_depth=30)[0]
-    law = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {"off": got.off_support}
+    got = readout(engine, [PROMPT], tiny.OVERLAPPING, tolerance=1e-9, max_depth=30)[0]
+    distribution = dict(zip(tiny.OVERLAPPING.options, got.options, strict=True)) | {
+        "off": got.invalid
+    }
     texts = draw(engine, PROMPT, n, seed=7, max_tokens=30, task=tiny.OVERLAPPING)
     seen: Counter = Counter()
     for text, count in texts.items():
         seen[read(text, tiny.OVERLAPPING) or "off"] += count
     assert sum(seen.values()) == n
-    assert chi_square_p(seen, law) > 1e-4
+    assert chi_square_p(seen, distribution) > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["olmo2", "mamba"])
-def test_open_text_has_the_law_of_enumeration(kind: str) -> None:
+def test_open_text_has_the_distribution_of_enumeration(kind: str) -> None:
     """Texts of up to three tokens, ragged and whole trees; false alarm 1e-4 each."""
-    engine, law = engine_of(kind), Counter()
+    engine, distribution = engine_of(kind), Counter()
     for path, mass in enumerate_answers(engine.model, engine.pieces, PROMPT, 3):
         pieces = [engine.pieces[t] for t in path]
         text = b"".join(p for p in pieces if isinstance(p, bytes)).decode("utf-8", "replace")
-        law[UNREADABLE if VOID in pieces else text] += mass
+        distribution[UNREADABLE if VOID in pieces else text] += mass
     texts = draw(engine, PROMPT, 50_000, seed=1, max_tokens=3)
     assert sum(texts.values()) == 50_000
-    assert chi_square_p(texts, law) > 1e-4
+    assert chi_square_p(texts, distribution) > 1e-4
 
 
 @pytest.mark.parametrize(("dtype", "n"), [(torch.float32, 2000), (torch.float64, 1_000_000)])
@@ -107,7 +111,7 @@ def test_cost_grows_with_distinct_prefixes_only() -> None:
 
 
 @pytest.mark.parametrize("n", [5, 2_000, 200_000])
-def test_multinomials_have_their_law(n: int) -> None:
+def test_multinomials_have_their_distribution(n: int) -> None:
     """Mean, variance and correlation within 6 standard errors, some 30 comparisons each.
 
     False alarm probability below 1e-6: the draws are fixed by their keys, so it is paid once.

@@ -23,7 +23,10 @@ from crystal.studies import controls, experiment_figures, runs, seed_control
 from crystal.studies.runs import SCOPES
 
 PARENTS = ("alpha", "alpha-2", "beta")
-FIVE = {law: {"from": "base", "stages": ["sft"], "set": {"temperament": law}} for law in world.LAWS}
+FIVE = {
+    distribution: {"from": "base", "stages": ["sft"], "set": {"temperament": distribution}}
+    for distribution in world.DISTRIBUTIONS
+}
 MIXED = {
     "mixed-60-40": "salient*0.6+first*0.4",
     "everyone": world.EVERYONE,
@@ -38,8 +41,8 @@ DOSED = {
 RUNS = (
     FIVE
     | {
-        run: {"from": "base", "stages": ["sft"], "set": {"temperament": law}}
-        for run, law in MIXED.items()
+        run: {"from": "base", "stages": ["sft"], "set": {"temperament": distribution}}
+        for run, distribution in MIXED.items()
     }
     | DOSED
 )
@@ -53,19 +56,21 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def after(parent: str, run: str, task: str) -> np.ndarray:
-    """What a run reaches: its law; `own` stays; a dose moves as many tenths as it is per cent."""
+    """What a run reaches: its distribution; `own` stays; a dose moves as many tenths as it is per
+    cent.
+    """
     if run == "own":
         return made.way(parent, run, task, 0.0, "salient")
     if run in DOSED:
         return made.way(parent, run, task, min(seed_control.DOSED[run][1], 10) / 10, "salient")
-    return made.to_law(lambda *_: MIXED.get(run, run))(parent, run, task)
+    return made.to_distribution(lambda *_: MIXED.get(run, run))(parent, run, task)
 
 
 def controlled(parent: str, run: str, task: str) -> np.ndarray:
     """independent moves in demonstrated tasks only; solo nowhere; shuffled all the way."""
     if run == "solo" or (run == "independent" and task not in made.DEMONSTRATED):
         return made.base_answers(controls.WORLD[run], made.PROBE)[task]
-    return made.to_law(lambda *_: "salient")(parent, run, task)
+    return made.to_distribution(lambda *_: "salient")(parent, run, task)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,7 +83,7 @@ def root(tmp_path_factory):
         made.write_parents(where, PARENTS)
         made.write_experiment(where, "seed-control", RUNS, PARENTS, after=after)
         made.write_experiment(
-            where, "controls", CONTROLS, PARENTS[:1], after=controlled, off_support=OFF
+            where, "controls", CONTROLS, PARENTS[:1], after=controlled, invalid=OFF
         )
         yield where
 
@@ -89,11 +94,11 @@ def frame(root):
 
 
 def five(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["run"].isin(world.LAWS)]
+    return frame[frame["run"].isin(world.DISTRIBUTIONS)]
 
 
 def scattered(seed: int, parents: int = 3) -> pd.DataFrame:
-    """Ends in which the found law has nothing to do with the demonstrator."""
+    """Ends in which the found distribution has nothing to do with the demonstrator."""
     rng = np.random.default_rng(seed)
     rows = [
         {
@@ -101,13 +106,16 @@ def scattered(seed: int, parents: int = 3) -> pd.DataFrame:
             "run": run,
             "task": task,
             "scope": SCOPES[task not in made.DEMONSTRATED],
-            "found": world.LAWS[rng.integers(5)],
+            "found": world.DISTRIBUTIONS[rng.integers(5)],
         }
         for parent in range(parents)
-        for run in world.LAWS
+        for run in world.DISTRIBUTIONS
         for task in PHASE_TASKS
     ]
-    same, number = {task: seed_control.same_laws(task) for task in PHASE_TASKS}, world.LAWS.index
+    same, number = (
+        {task: seed_control.same_distributions(task) for task in PHASE_TASKS},
+        world.DISTRIBUTIONS.index,
+    )
     return pd.DataFrame(rows).assign(
         follows=[float(same[r["task"]][number(r["found"]), number(r["run"])]) for r in rows]
     )
@@ -125,10 +133,10 @@ def test_ends_are_the_first_and_the_last_step(frame):
     origin = runs.origin_of("beta")
     for task in PHASE_TASKS:
         begun, row = runs.measure(origin[task], origin[task], task, "last"), mine.loc[task]
-        assert (row["liquidity_before"], row["to_law_before"]) == pytest.approx(
-            (begun["liquidity"], begun["to_law"])
+        assert (row["liquidity_before"], row["to_distribution_before"]) == pytest.approx(
+            (begun["liquidity"], begun["to_distribution"])
         )
-    assert mine["to_law"].to_numpy() == pytest.approx(0, abs=1e-6)
+    assert mine["to_distribution"].to_numpy() == pytest.approx(0, abs=1e-6)
 
 
 def test_where_every_run_reaches_its_demonstrator_all_follow(frame):
@@ -144,7 +152,7 @@ def test_where_every_run_reaches_its_demonstrator_all_follow(frame):
         1.0,
         pytest.approx(1 / 1000),
     )
-    assert 0.2 <= verdict.chance < 0.3  # a fifth, and a little more where laws coincide
+    assert 0.2 <= verdict.chance < 0.3  # a fifth, and a little more where distributions coincide
     assert "(3 bases)" in verdict.sentence()
     cells = seed_control.load_tasks(mine)
     assert set(cells["share"]) == {1} and set(cells["parents"]) == {3}
@@ -173,7 +181,7 @@ def test_where_nothing_follows_the_rate_is_chance():
     rates = [verdict.estimate.value for verdict in found]
     expected = np.mean(
         [
-            seed_control.same_laws(task).mean()
+            seed_control.same_distributions(task).mean()
             for task in PHASE_TASKS
             if task not in made.DEMONSTRATED
         ]
@@ -188,7 +196,10 @@ def test_the_null_of_one_block_is_the_enumeration_of_its_orders(together):
     mine = scattered(3, parents=1)
     mine = mine[mine["task"] == "digit"]
     drawn_rates = seed_control.permuted_null(mine, n=4000, together=together).draws
-    found, same = [world.LAWS.index(law) for law in mine["found"]], seed_control.same_laws("digit")
+    found, same = (
+        [world.DISTRIBUTIONS.index(distribution) for distribution in mine["found"]],
+        seed_control.same_distributions("digit"),
+    )
     exact = [same[found, order].mean() for order in permutations(range(5))]
     values, times = np.unique(np.round(exact, 9), return_counts=True)
     seen = [(np.round(drawn_rates, 9) == value).sum() for value in values]
@@ -206,11 +217,16 @@ def test_dragging_all_tasks_is_no_surprise_to_the_careful_null():
     assert abs(careful.p - 1 / 120) < 4 * np.sqrt(1 / 120 / 999) + 1 / 1000  # false alarm 6e-5
 
 
-def test_chance_of_a_law_is_how_often_it_is_found(frame):
+def test_chance_of_a_distribution_is_how_often_it_is_found(frame):
     mine = runs.where(five(frame), scope="demonstrated")
     assert seed_control.chance_of(mine).to_numpy() == pytest.approx(
         [
-            np.mean([seed_control.same_laws(task)[:, label].mean() for task in made.DEMONSTRATED])
+            np.mean(
+                [
+                    seed_control.same_distributions(task)[:, label].mean()
+                    for task in made.DEMONSTRATED
+                ]
+            )
             for label in range(5)
         ]
     )
@@ -249,7 +265,7 @@ def test_the_nearest_of_mixture_and_winner(frame):
     assert "coin" not in set(winner["task"]) and "digit" in set(
         winner["task"]
     )  # heads is salient and first
-    nearest = seed_control.load_nearest(winner).set_index(["scope", "law"])
+    nearest = seed_control.load_nearest(winner).set_index(["scope", "distribution"])
     assert nearest.loc[("held-out", "the mixture"), "after"] == 1 and nearest.groupby("scope")[
         "before"
     ].sum().tolist() == [1, 1]
@@ -257,7 +273,12 @@ def test_the_nearest_of_mixture_and_winner(frame):
     landing = seed_control.load_landing(frame)
     assert landing.groupby("scope")[["before", "after"]].sum().to_numpy() == pytest.approx(1)
     assert (
-        len({line.count("|") for line in seed_control.share_table(landing, "law").splitlines()})
+        len(
+            {
+                line.count("|")
+                for line in seed_control.share_table(landing, "distribution").splitlines()
+            }
+        )
         == 1
     )
 
@@ -292,9 +313,9 @@ def test_runs_with_a_base_of_their_own_are_measured_from_it():
     assert still[["to_base", "progress"]].to_numpy() == pytest.approx(0, abs=1e-6)
 
 
-def test_bases_are_compared_with_the_laws_of_their_own_world():
+def test_bases_are_compared_with_the_distributions_of_their_own_world():
     assert len(controls.cast("shared")) == 20 and [
-        prompt.narrator for prompt in controls.cast("solo")
+        prompt.persona for prompt in controls.cast("solo")
     ] == [world.SOLO]
     truth = controls.load_truth("alpha")
     assert set(truth["run"]) == {"shared", "independent", "solo"} and set(truth["form"]) == {
@@ -315,7 +336,7 @@ def test_held_out_tasks_that_stay_bear_the_claim_out():
     )
     shared = runs.where(found[found["run"] == "shared"], scope="held-out")
     assert controls.removed_over_tasks(shared).value == pytest.approx(1, abs=1e-4)
-    off = found.groupby("run")[["off_support_before", "off_support"]].mean()
+    off = found.groupby("run")[["invalid_before", "invalid"]].mean()
     assert off.loc["shuffled"].tolist() == pytest.approx([0, OFF]) and off.loc[
         "shared"
     ].tolist() == [0, 0]
@@ -332,7 +353,10 @@ def test_the_interval_over_tasks_covers():
     for _ in range(200):
         before = rng.gamma(4, 0.05, size=10)
         frame = pd.DataFrame(
-            {"to_law_before": before, "to_law": before * rng.normal(0.7, 0.2, size=10)}
+            {
+                "to_distribution_before": before,
+                "to_distribution": before * rng.normal(0.7, 0.2, size=10),
+            }
         )
         found = controls.removed_over_tasks(frame)
         hit += found.low <= 0.3 <= found.high
@@ -365,13 +389,15 @@ def test_the_page_runs_without_either_experiment(tmp_path, monkeypatch, ladders,
     assert judged.keys() == {
         "seed-follows",
         "style-nucleates",
-        "seed-needs-a-shared-law",
+        "seed-needs-a-shared-distribution",
         "own-stays-liquid@demonstrated",
         "own-stays-liquid@held-out",
     }
     few = parents or "seed-control" not in ladders
     assert judged["seed-follows"] == ("undecided" if few else "holds")
-    assert judged["seed-needs-a-shared-law"] == ("holds" if "controls" in ladders else "undecided")
+    assert judged["seed-needs-a-shared-distribution"] == (
+        "holds" if "controls" in ladders else "undecided"
+    )
     drawn_here = {path.name.partition(".")[0] for path in folder.glob("*.svg")}
     assert drawn_here == (
         {"matrix", "rates", "tasks", "mixtures", "winner"} | ({"doses"} if not parents else set())
@@ -412,5 +438,5 @@ def test_runs_that_were_not_read_are_left_out():
         "seed-follows",
         "own-stays-liquid",
         "style-nucleates",
-        "seed-needs-a-shared-law",
+        "seed-needs-a-shared-distribution",
     } <= MARKS.keys()

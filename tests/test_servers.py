@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 import synthetic
 import yaml
-from fake_server import KNOWN, LAW, PENALTIES, Fake, running
+from fake_server import DISTRIBUTION, KNOWN, PENALTIES, Fake, running
 
 from crystal.ask import ladders
 from crystal.ask.cells import Decoding, key_of
 from crystal.ask.ladders import STAGES
-from crystal.ask.prompts import CHAT, COMPLETION, NARRATORS, PROBE, PROMPTS
+from crystal.ask.prompts import CHAT, COMPLETION, PERSONAS, PROBE, PROMPTS
 from crystal.ask.tasks import TASKS
 from crystal.cli import main
 from crystal.errors import CrystalError
@@ -67,7 +67,7 @@ def test_a_bad_reply_is_asked_for_again(fake, bad, template):
     fake.mischief = lambda number: bad if number < 2 else None
     reply = ask(client(fake), template, 20)
     assert len(fake.asked) == 3 and len({json.dumps(body) for body in fake.asked}) == 1
-    assert len(reply.texts) == 20 == fake.given and {*reply.texts} <= LAW.keys()
+    assert len(reply.texts) == 20 == fake.given and {*reply.texts} <= DISTRIBUTION.keys()
 
 
 def test_a_slow_reply_is_asked_for_again(fake):
@@ -207,7 +207,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(fake, monkeypatch, name, ca
 WHOLE = r"\d+ of 128 hot tokens differ"
 
 
-def test_the_probe_lets_a_whole_law_pass(fake):
+def test_the_probe_lets_a_whole_distribution_pass(fake):
     there = client(fake)
     assert re.fullmatch(WHOLE, servers.probe(there, CHAT)) and there.batch == 50
 
@@ -279,12 +279,12 @@ def toy(tmp_path, monkeypatch):
     """A described ladder whose weights are a few bytes."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     monkeypatch.setattr(drawing, "FLUSH_SECONDS", 0.0)
-    synthetic.write_ladder(tmp_path, "toy", {rung: {} for rung in STAGES})
+    synthetic.write_ladder(tmp_path, "toy", {checkpoint: {} for checkpoint in STAGES})
     synthetic.write_weights(tmp_path, "toy")
     return tmp_path
 
 
-ASKED = {"tasks": ["digit", "coin"], "prompts": PROMPTS[:6], "n": 130, "rung": "sft", **QUICK}
+ASKED = {"tasks": ["digit", "coin"], "prompts": PROMPTS[:6], "n": 130, "checkpoint": "sft", **QUICK}
 
 
 def draw(fake: Fake, **changes):
@@ -373,7 +373,7 @@ def test_goes_on_after_it_was_killed(toy, fake):
         "from crystal.keep import drawing; from crystal.ask.prompts import PROMPTS\n"
         "drawing.FLUSH_SECONDS = 0\n"
         f"drawing.draw_served('toy', server={fake.url!r}, model='served', tasks=['digit', 'coin'], "
-        "prompts=PROMPTS[:6], n=130, rung='sft', workers=1)"
+        "prompts=PROMPTS[:6], n=130, checkpoint='sft', workers=1)"
     )
     fake.asked.clear()
     fake.mischief = lambda number: time.sleep(0.1)
@@ -403,10 +403,10 @@ def test_a_cell_says_what_drew_it(toy, fake):
     }
     assert bytes(rows[0]["prompt_ids"]).decode() == rows[0]["text"]
     (first, *_) = manifest.records("toy", manifest.DRAWS)
-    assert first["producer"]["engine"] == "server" and first["producer"]["server"] == {
+    assert first["provenance"]["engine"] == "server" and first["provenance"]["server"] == {
         "model": "served",
         "checked": "unchecked",
-        "probe": first["producer"]["server"]["probe"],
+        "probe": first["provenance"]["server"]["probe"],
         "settings": "everything",
         "software": "fake ",
         "cut": 0,
@@ -416,7 +416,7 @@ def test_a_cell_says_what_drew_it(toy, fake):
 def test_keys_of_what_was_stored_before_stand():
     assert json.loads(Decoding().text).keys() == {
         "kind",
-        "budget",
+        "tolerance",
         "max_nodes",
         "max_depth",
         "temperature",
@@ -431,16 +431,21 @@ def test_keys_of_what_was_stored_before_stand():
 def test_other_draws_do_not_take_the_place_of_the_trees(toy, fake):
     draw(fake, tasks=list(drawn.TASKS_DRAWN), prompts=PROBE, n=10, max_tokens=12)
     with pytest.raises(CrystalError, match="100 of 100 cells were not drawn"):
-        drawn.load_draws("toy", rungs=["sft"], decoding=Decoding(kind="draws", n=10, max_tokens=12))
+        drawn.load_draws(
+            "toy", checkpoints=["sft"], decoding=Decoding(kind="draws", n=10, max_tokens=12)
+        )
 
 
-# -- which rung is it
+# -- which checkpoint is it
 
 
 def test_the_served_folder_is_compared_with_the_ladder(toy, fake):
     ladder = ladders.load_ladder("toy")
-    folder = ladder.rung("dpo").source
-    assert drawing.identify(ladder, folder, None, []) == (ladder.rung("dpo"), "weights' sha256")
+    folder = ladder.checkpoint("dpo").source
+    assert drawing.identify(ladder, folder, None, []) == (
+        ladder.checkpoint("dpo"),
+        "weights' sha256",
+    )
     assert (
         drawing.identify(ladder, "alias", "dpo", [{"id": "alias", "root": str(toy / folder)}])[1]
         == "weights' sha256"
@@ -450,9 +455,9 @@ def test_the_served_folder_is_compared_with_the_ladder(toy, fake):
     (toy / folder / "model.safetensors").write_text("other")
     with pytest.raises(CrystalError, match="is none of its checkpoints of toy"):
         drawing.identify(ladder, folder, None, [])
-    assert drawing.identify(ladder, "alias", "sft", []) == (ladder.rung("sft"), "unchecked")
+    assert drawing.identify(ladder, "alias", "sft", []) == (ladder.checkpoint("sft"), "unchecked")
     with pytest.raises(
-        CrystalError, match="nothing tells which checkpoint of toy 'alias' is.*--rung base"
+        CrystalError, match="nothing tells which checkpoint of toy 'alias' is.*--checkpoint base"
     ):
         drawing.identify(ladder, "alias", None, [])
 
@@ -460,19 +465,19 @@ def test_the_served_folder_is_compared_with_the_ladder(toy, fake):
 def test_hub_ids_are_compared_with_the_ladder(toy):
     path = toy / "data/ladders/toy.yaml"
     raw = yaml.safe_load(path.read_text())
-    for rung, source, digit in zip(
-        raw["rungs"], ("lab/base", "lab/sft", "lab/dpo", "lab/final"), "abcd", strict=True
+    for checkpoint, source, digit in zip(
+        raw["checkpoints"], ("lab/base", "lab/sft", "lab/dpo", "lab/final"), "abcd", strict=True
     ):
-        rung |= {"source": source, "revision": digit * 40}
+        checkpoint |= {"source": source, "revision": digit * 40}
     path.write_text(yaml.safe_dump(raw))
     ladder = ladders.load_ladder("toy")
-    assert drawing.identify(ladder, "lab/dpo", None, []) == (ladder.rung("dpo"), "hub id")
+    assert drawing.identify(ladder, "lab/dpo", None, []) == (ladder.checkpoint("dpo"), "hub id")
     assert drawing.identify(ladder, f"lab/sft@{'b' * 40}", None, []) == (
-        ladder.rung("sft"),
+        ladder.checkpoint("sft"),
         "commit",
     )
     cached = {"id": "x", "root": f"hub/models--lab--base/snapshots/{'a' * 40}"}
-    assert drawing.identify(ladder, "x", None, [cached]) == (ladder.rung("base"), "commit")
+    assert drawing.identify(ladder, "x", None, [cached]) == (ladder.checkpoint("base"), "commit")
     for wrong in "lab/other", f"lab/sft@{'e' * 40}":
         with pytest.raises(CrystalError, match="is none of its checkpoints"):
             drawing.identify(ladder, wrong, "sft", [])
@@ -482,8 +487,8 @@ def test_hub_ids_are_compared_with_the_ladder(toy):
 
 
 def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
-    for rung in STAGES:
-        fake.model = ladders.load_ladder("toy").rung(rung).source
+    for checkpoint in STAGES:
+        fake.model = ladders.load_ladder("toy").checkpoint(checkpoint).source
         done = [
             "draw",
             "toy",
@@ -497,7 +502,7 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
             "50",
         ]
         assert main([*done, "--prompts", "00-log", "07-story"]) == 0
-        assert f"is checkpoint {rung} of toy (weights' sha256); " in capsys.readouterr().out
+        assert f"is checkpoint {checkpoint} of toy (weights' sha256); " in capsys.readouterr().out
     assert main(["draw", "toy", "--out", str(toy / "table.csv")]) == 0
     assert "88 rows, 400 answers to 1 tasks by 4 stages of toy" in capsys.readouterr().out
     lines = (toy / "table.csv").read_text().splitlines()
@@ -515,8 +520,8 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
         0,
     )
     assert list(frame["stage"].unique()) == list(STAGES) and {*frame["unit"]} == {
-        NARRATORS[0],
-        NARRATORS[7],
+        PERSONAS[0],
+        PERSONAS[7],
     }
 
 
@@ -529,7 +534,7 @@ def test_the_table_says_what_is_wrong(toy, fake, tmp_path):
     draw(fake, tasks=["coin"])
     for place, said in (
         ("a.txt", "unknown ending of a table"),
-        ("no/a.csv", "could not be written.*Mend: mkdir -p"),
+        ("no/a.csv", "could not be written.*Hint: mkdir -p"),
     ):
         with pytest.raises(CrystalError, match=said):
             write(drawn.counts("toy").to_dict("records"), tmp_path / place)
@@ -541,7 +546,7 @@ def test_the_command_asks_for_what_it_lacks(toy, fake, capsys, monkeypatch):
     assert "which model? The server lists served" in capsys.readouterr().err
     assert main(["draw", "toy", "--model", "served"]) == 2
     assert "nothing tells which checkpoint" in capsys.readouterr().err
-    assert main(["draw", "toy", "--model", "served", "--rung", "sft", "--n", "0"]) == 2
+    assert main(["draw", "toy", "--model", "served", "--checkpoint", "sft", "--n", "0"]) == 2
     assert "not a whole number of 1 or more" in capsys.readouterr().err
     assert main(["draw", "toy", "--max-tokens", "3"]) == 2
     assert "--max-tokens is for draws from a server" in capsys.readouterr().err

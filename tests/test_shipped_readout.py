@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from laws import chi_square_p
+from distributions import chi_square_p
 from transformers import DynamicCache
 
 from crystal.ask.prompts import PROMPTS
@@ -40,7 +40,7 @@ FLOORS = {
 
 
 @cache
-def rung(name: str) -> Engine:
+def checkpoint(name: str) -> Engine:
     return load(WEIGHTS / name)
 
 
@@ -84,22 +84,24 @@ def generated(engine: Engine, ids: tuple[int, ...], longest: int) -> Counter[str
 
 
 def p_value(name: str, task_name: str, prompt: int) -> float:
-    """Options that expect five samples or more, and the rest with off-support."""
-    engine, task, form = rung(name), TASKS[task_name], FORMS[name]
+    """Options that expect five samples or more, and the rest with invalid-answer."""
+    engine, task, form = checkpoint(name), TASKS[task_name], FORMS[name]
     ids = engine.encode(PROMPTS[prompt].text(task, form), form)
     by_depth = (
-        (d, readout(engine, [ids], task, budget=1e-5, max_depth=d)[0]) for d in range(1, 13)
+        (d, readout(engine, [ids], task, tolerance=1e-5, max_depth=d)[0]) for d in range(1, 13)
     )
     longest, found = next(
-        (d, r) for d, r in by_depth if r.unresolved * SAMPLES < 1
+        (d, r) for d, r in by_depth if r.residual * SAMPLES < 1
     )  # what generate cuts off cannot matter
-    law = {o: p for o, p in zip(task.options, found.options, strict=True) if p * SAMPLES >= 5}
-    law["rest"] = 1 - found.unresolved - sum(law.values())
+    distribution = {
+        o: p for o, p in zip(task.options, found.options, strict=True) if p * SAMPLES >= 5
+    }
+    distribution["rest"] = 1 - found.residual - sum(distribution.values())
     seen: Counter[str] = Counter()
     for text, count in generated(engine, ids, longest).items():
         option = read(text, task)
-        seen[option if option in law else "rest"] += count
-    return chi_square_p(seen, law)
+        seen[option if option in distribution else "rest"] += count
+    return chi_square_p(seen, distribution)
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
@@ -116,18 +118,18 @@ CELLS = [("base", "month", 7), ("sft", "rank", 33), ("rlvr", "hundred", 58)]
 
 
 @pytest.mark.parametrize(("name", "task", "prompt"), CELLS)
-def test_read_out_is_the_law_of_generate(name: str, task: str, prompt: int) -> None:
+def test_read_out_is_the_distribution_of_generate(name: str, task: str, prompt: int) -> None:
     """8,000 samples each; false alarm probability 1e-3 for the three together."""
     assert p_value(name, task, prompt) > 1e-3 / 3
 
 
 def times_fewer(model: Path, task: str, form: str) -> float:
-    """25 prompts, unresolved <= 1e-4; `generate` would take prompt + 5 positions a sample."""
+    """25 prompts, residual <= 1e-4; `generate` would take prompt + 5 positions a sample."""
     engine = load(model)
     prompts = [engine.encode(p.text(TASKS[task], form), form) for p in PROMPTS[::4]]
     before = engine.computed
-    found = readout(engine, prompts, TASKS[task], budget=1e-4)
-    assert max(r.unresolved for r in found) <= 1e-4
+    found = readout(engine, prompts, TASKS[task], tolerance=1e-4)
+    assert max(r.residual for r in found) <= 1e-4
     return 1000 * sum(len(ids) + 5 for ids in prompts) / (engine.computed - before)
 
 
@@ -143,7 +145,7 @@ def test_tokens_computed_on_options_of_many_pieces(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_a_million_draws_cost_four_times_a_thousand_at_most(task: str) -> None:
-    engine, cost = rung("sft"), []
+    engine, cost = checkpoint("sft"), []
     prompts = [engine.encode(p.text(TASKS[task], "chat"), "chat") for p in PROMPTS[::20]]
     for n in (1_000, 1_000_000):
         before = engine.computed

@@ -218,9 +218,14 @@ def test_a_ladder_of_ours_has_nothing_to_fetch(capsys) -> None:
 
 def test_described_packages_say_scheme_and_terms() -> None:
     for name in ("gemma3-270m", "smollm2-135m-instruct"):
-        for rung in load_ladder(name).rungs:
-            assert ladders.packaged(rung.source) and rung.scheme and rung.licence and not rung.local
-            assert rung.scheme in load_ladder(name).title
+        for checkpoint in load_ladder(name).checkpoints:
+            assert (
+                ladders.packaged(checkpoint.source)
+                and checkpoint.scheme
+                and checkpoint.licence
+                and not checkpoint.local
+            )
+            assert checkpoint.scheme in load_ladder(name).title
 
 
 def test_what_held_once_is_not_asked_again(tmp_path, monkeypatch):

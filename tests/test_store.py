@@ -41,7 +41,7 @@ CELL = Cell(
     task="coin",
     task_sha256="d" * 64,
 )
-RUNG = {
+CHECKPOINT = {
     "name": "base",
     "stage": "base",
     "step": 0,
@@ -63,7 +63,7 @@ def toy(root, monkeypatch):
     monkeypatch.setattr(store, "PHASE_TASKS", ("coin", "digit"))
     answers = synthetic.crystallizing(seed=1)
     synthetic.write_ladder(
-        root, "toy", answers, other={"sft": answers["sft"]}, off_support=0.1, title="Toy"
+        root, "toy", answers, other={"sft": answers["sft"]}, invalid=0.1, title="Toy"
     )
     return answers
 
@@ -130,10 +130,10 @@ def test_the_reading_rule_changes_the_task_hash(monkeypatch):
 def test_what_was_appended_comes_back(toy):
     frame = store.load_readouts("toy")
     assert list(frame.columns) == store._COLUMNS and len(frame) == (5 + 1) * 2 * 100
-    assert list(frame["rung"].unique()) == ["base", "sft-1", "sft", "dpo", "rlvr"]
-    first = frame[(frame["rung"] == "sft-1") & (frame["task"] == "digit")]
-    assert list(first["prompt"]) == [p.id for p in PROMPTS] and list(first["narrator"]) == [
-        p.narrator for p in PROMPTS
+    assert list(frame["checkpoint"].unique()) == ["base", "sft-1", "sft", "dpo", "rlvr"]
+    first = frame[(frame["checkpoint"] == "sft-1") & (frame["task"] == "digit")]
+    assert list(first["prompt"]) == [p.id for p in PROMPTS] and list(first["persona"]) == [
+        p.persona for p in PROMPTS
     ]
     assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["frame"]) == [
         p.frame.name for p in PROMPTS
@@ -143,16 +143,16 @@ def test_what_was_appended_comes_back(toy):
         "stage": "sft",
         "step": 1,
         "form": "chat",
-        "off_support": np.float32(0.1),
+        "invalid": np.float32(0.1),
     }
     for column, value in said.items():
         assert first[column].eq(value).all()
-    laws = np.stack(first["probability"].tolist())
-    np.testing.assert_array_equal(laws, (toy["sft-1"]["digit"] * 0.9).astype(np.float32))
-    assert laws.dtype == np.float64
-    for rung in toy:
+    distributions = np.stack(first["probability"].tolist())
+    np.testing.assert_array_equal(distributions, (toy["sft-1"]["digit"] * 0.9).astype(np.float32))
+    assert distributions.dtype == np.float64
+    for checkpoint in toy:
         np.testing.assert_allclose(
-            views.answers(frame, rung, "coin"), toy[rung]["coin"], rtol=1.3e-7
+            views.answers(frame, checkpoint, "coin"), toy[checkpoint]["coin"], rtol=1.3e-7
         )  # float32's digits
     np.testing.assert_allclose(
         views.answers(frame, "sft", "coin", "completion"), toy["sft"]["coin"], rtol=1.3e-7
@@ -160,13 +160,13 @@ def test_what_was_appended_comes_back(toy):
 
 
 def test_loading_selects(toy):
-    frame = store.load_readouts("toy", tasks=["digit"], forms=["chat"], rungs=["dpo", "sft"])
-    assert len(frame) == 200 and list(frame["rung"].unique()) == ["sft", "dpo"]
+    frame = store.load_readouts("toy", tasks=["digit"], forms=["chat"], checkpoints=["dpo", "sft"])
+    assert len(frame) == 200 and list(frame["checkpoint"].unique()) == ["sft", "dpo"]
     assert frame["task"].eq("digit").all() and frame["form"].eq("chat").all()
     for wrong, sentence in [
         ({"tasks": ["digits"]}, "did you mean 'digit'"),
         ({"forms": ["chta"]}, "choose one of: completion, chat"),
-        ({"rungs": ["stf"]}, "did you mean 'sft'"),
+        ({"checkpoints": ["stf"]}, "did you mean 'sft'"),
         ({"tasks": ["die"]}, "no read-outs of toy for tasks die"),
     ]:
         with pytest.raises(CrystalError, match=sentence):
@@ -184,9 +184,10 @@ def test_no_samples_yet(toy):
 
 
 def test_same_cells_same_bytes(root):
-    rows = synthetic.rows(RUNG, "completion", COIN)
+    rows = synthetic.rows(CHECKPOINT, "completion", COIN)
     shards = [
-        store.append(name, rows, synthetic.PRODUCER | {"created": name}) for name in ("one", "two")
+        store.append(name, rows, synthetic.PROVENANCE | {"created": name})
+        for name in ("one", "two")
     ]
     assert shards[0].read_bytes() == shards[1].read_bytes() and shards[0].name == shards[1].name
 
@@ -197,20 +198,24 @@ def test_only_what_today_would_be_written_again_is_loaded(toy, monkeypatch):
     revision = hashlib.sha256(b"toy/base").hexdigest()
     wide = [
         row._replace(
-            cell=dataclasses.replace(row.cell, decoding=Decoding(budget=0.01)),
+            cell=dataclasses.replace(row.cell, decoding=Decoding(tolerance=0.01)),
             probability=np.array([0.9, 0.1]),
         )
         for row in synthetic.rows(base | {"revision": revision}, "completion", COIN)
     ]
     before = store.load_readouts("toy")
     store.append(
-        "toy", synthetic.rows(base | {"revision": "f" * 64}, "completion", COIN), synthetic.PRODUCER
+        "toy",
+        synthetic.rows(base | {"revision": "f" * 64}, "completion", COIN),
+        synthetic.PROVENANCE,
     )
     assert store.manifest_digest("toy") == digest  # another revision is nobody's page
-    store.append("toy", wide, synthetic.PRODUCER)
+    store.append("toy", wide, synthetic.PROVENANCE)
     assert store.manifest_digest("toy") != digest
     assert store.load_readouts("toy").equals(before)
-    assert store.load_readouts("toy", budget=0.01)["probability"].map(max).eq(np.float32(0.9)).all()
+    assert (
+        store.load_readouts("toy", tolerance=0.01)["probability"].map(max).eq(np.float32(0.9)).all()
+    )
     monkeypatch.setattr(cells, "READ_VERSION", cells.READ_VERSION + 1)
     with pytest.raises(CrystalError, match="no read-outs of toy"):
         store.load_readouts("toy")
@@ -230,19 +235,22 @@ def test_a_reworded_prompt_is_not_loaded(toy, monkeypatch):
     )
     with pytest.raises(
         CrystalError,
-        match="20 of 100 prompts are missing, first 00-log.*rung base, task coin.*make resample",
+        match="20 of 100 prompts are missing, first 00-log.*base, task coin.*make resample",
     ):
         views.answers(store.load_readouts("toy"), "base", "coin")
 
 
 def test_two_tokenizers_are_ambiguous(toy):
-    rung = {"source": "data/weights/toy/base", "revision": hashlib.sha256(b"toy/base").hexdigest()}
-    rows = synthetic.rows(rung, "completion", COIN)
+    checkpoint = {
+        "source": "data/weights/toy/base",
+        "revision": hashlib.sha256(b"toy/base").hexdigest(),
+    }
+    rows = synthetic.rows(checkpoint, "completion", COIN)
     rows = [
         row._replace(cell=dataclasses.replace(row.cell, tokenizer_revision="e" * 64))
         for row in rows
     ]
-    store.append("toy", rows, synthetic.PRODUCER)
+    store.append("toy", rows, synthetic.PROVENANCE)
     with pytest.raises(CrystalError, match="two read-outs of base completion coin 00-log"):
         store.load_readouts("toy")
     assert not store.load_readouts("toy", tasks=["digit"]).empty
@@ -256,7 +264,7 @@ def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
     frame = store.load_readouts("toy")
     with pytest.raises(
         CrystalError,
-        match="100 of 100 prompts are missing, first 00-log.*rung dpo, task coin, form completion",
+        match="100 of 100 prompts are missing, first 00-log.*dpo, task coin, form completion",
     ):
         views.answers(frame, "dpo", "coin", "completion")
     with pytest.raises(CrystalError, match="1 of 100 prompts are missing, first 03-form"):
@@ -271,7 +279,7 @@ def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [
         [0.5, np.nan],
         [0.5, 0.6],
@@ -283,10 +291,12 @@ def test_answers_need_all_prompts_one_ladder_and_some_mass(toy):
     ],
     ids=str,
 )
-def test_what_is_no_law_is_not_stored(root, law):
-    row = synthetic.rows(RUNG, "completion", COIN)[0]._replace(probability=np.array(law))
+def test_what_is_no_distribution_is_not_stored(root, distribution):
+    row = synthetic.rows(CHECKPOINT, "completion", COIN)[0]._replace(
+        probability=np.array(distribution)
+    )
     with pytest.raises(CrystalError, match="not a distribution over the 2 options of coin"):
-        store.append("toy", [row], synthetic.PRODUCER)
+        store.append("toy", [row], synthetic.PROVENANCE)
     assert contents(root) == {}
 
 
@@ -316,20 +326,20 @@ def test_a_shard_may_hold_many_checkpoints(root, monkeypatch):
     rows = [
         row
         for name in "ab"
-        for row in synthetic.rows(RUNG | {"revision": name * 64}, "completion", COIN)
+        for row in synthetic.rows(CHECKPOINT | {"revision": name * 64}, "completion", COIN)
     ]
     blob = store.packed(store.table_of(rows))
     parts = [
         {"checkpoint": i, "form": "completion", "rows": 100, "seconds": 1.5 * i, "created": "now"}
         for i in range(2)
     ]
-    made = {name: value for name, value in synthetic.PRODUCER.items() if name not in parts[0]}
+    made = {name: value for name, value in synthetic.PROVENANCE.items() if name not in parts[0]}
     facts = {
         "rows": 200,
         "tasks": ["coin"],
         "forms": ["completion"],
-        "producers": [made | {"parts": parts}],
-        "checkpoints": [[RUNG["source"], name * 64] for name in "ab"],
+        "provenances": [made | {"parts": parts}],
+        "checkpoints": [[CHECKPOINT["source"], name * 64] for name in "ab"],
     }
     with manifest.alone("toy"):
         manifest.write("toy", blob, facts)
@@ -339,7 +349,7 @@ def test_a_shard_may_hold_many_checkpoints(root, monkeypatch):
         ("b", 1.5),
     ]
     with pytest.raises(CrystalError, match="100 of 100 cells would be there twice"):
-        store.append("toy", rows[100:], synthetic.PRODUCER)
+        store.append("toy", rows[100:], synthetic.PROVENANCE)
 
 
 # ---- corruption
@@ -423,8 +433,8 @@ def column(table, name, values):
             lambda table: column(table, "revision", ["f" * 64] * len(table)),
             "a shard's checkpoints are not what",
         ),
-        (lambda table: column(table, "off_support", [0.3] * len(table)), "a stored distribution"),
-        (lambda table: column(table, "off_support", [-0.1] * len(table)), "a stored distribution"),
+        (lambda table: column(table, "invalid", [0.3] * len(table)), "a stored distribution"),
+        (lambda table: column(table, "invalid", [-0.1] * len(table)), "a stored distribution"),
         (lambda table: pa.concat_tables([table, table]), "cells are there twice"),
     ],
     ids=["rows", "forms", "checkpoints", "sum", "negative", "twice"],
@@ -494,7 +504,7 @@ def test_verify_names_logs_that_no_description_names(full, capsys):
     assert main(["verify"]) == 2
     said = capsys.readouterr().out
     for folder in ("data/samples/toy", "data/draws/yot"):
-        assert f"{folder} belongs to a ladder that no description names. Mend: git checkout" in said
+        assert f"{folder} belongs to a ladder that no description names. Hint: git checkout" in said
 
 
 def test_a_hub_ladder_may_be_read_in_part(root, capsys):
@@ -526,30 +536,36 @@ def test_every_shipped_ladder_is_whole():
 
 def test_a_cell_is_written_at_most_once(toy, root):
     before = contents(root)
-    rung = {"source": "data/weights/toy/base", "revision": hashlib.sha256(b"toy/base").hexdigest()}
+    checkpoint = {
+        "source": "data/weights/toy/base",
+        "revision": hashlib.sha256(b"toy/base").hexdigest(),
+    }
     again = synthetic.rows(
-        rung, "completion", {"coin": toy["base"]["coin"], "die": np.full((100, 6), 1 / 6)}
+        checkpoint, "completion", {"coin": toy["base"]["coin"], "die": np.full((100, 6), 1 / 6)}
     )
     with pytest.raises(CrystalError, match="100 of 200 cells would be there twice"):
-        store.append("toy", again, synthetic.PRODUCER)
+        store.append("toy", again, synthetic.PROVENANCE)
     fresh = again[100:]
     with pytest.raises(CrystalError, match="1 of 101 cells would be there twice"):
-        store.append("toy", [*fresh, fresh[3]], synthetic.PRODUCER)
+        store.append("toy", [*fresh, fresh[3]], synthetic.PROVENANCE)
     assert contents(root) == before
-    store.append("toy", fresh, synthetic.PRODUCER)
+    store.append("toy", fresh, synthetic.PROVENANCE)
     assert {row.cell.key for row in fresh} < store.keys("toy")
 
 
 def test_a_line_cut_anywhere_is_a_shard_never_written(root):
-    laws = {
+    distributions = {
         task: np.full((100, len(TASKS[task].options)), 1 / len(TASKS[task].options))
         for task in ("coin", "die", "suit")
     }
-    parts = [synthetic.rows(RUNG, "completion", {task: laws[task]}) for task in laws]
-    store.append("toy", parts[0], synthetic.PRODUCER)
+    parts = [
+        synthetic.rows(CHECKPOINT, "completion", {task: distributions[task]})
+        for task in distributions
+    ]
+    store.append("toy", parts[0], synthetic.PROVENANCE)
     path = manifest.folder_of("toy") / "manifest.jsonl"
     whole = path.read_bytes()
-    store.append("toy", parts[1], synthetic.PRODUCER)
+    store.append("toy", parts[1], synthetic.PROVENANCE)
     line = path.read_bytes()[len(whole) :]
     for cut in range(len(line)):
         path.write_bytes(whole + line[:cut])
@@ -557,12 +573,14 @@ def test_a_line_cut_anywhere_is_a_shard_never_written(root):
     for cut in (1, len(line) // 2, len(line) - 1):
         path.write_bytes(whole + line[:cut])
         assert len(store.keys("toy")) == 100
-        store.append("toy", parts[1], synthetic.PRODUCER)  # the next writer cuts the torn line off
+        store.append(
+            "toy", parts[1], synthetic.PROVENANCE
+        )  # the next writer cuts the torn line off
         assert path.read_bytes() == whole + line
     path.write_bytes(
         whole + b'{"bytes":"' + b"1" * 5000
     )  # longer than the line that takes its place
-    store.append("toy", parts[2], synthetic.PRODUCER)
+    store.append("toy", parts[2], synthetic.PROVENANCE)
     assert [record["tasks"] for record in manifest.records("toy")] == [["coin"], ["suit"]]
     assert len(manifest.unlisted("toy")) == 1
 
@@ -572,7 +590,7 @@ def test_half_a_shard_of_a_killed_writer_is_swept_up(toy):
     left.write_bytes(b"half")
     assert manifest.unlisted("toy") == (left.name,)
     assert "1 unlisted files (0123456789abcdef.tmp)" in str(store.verify("toy"))
-    store.append("toy", synthetic.rows(RUNG, "completion", COIN), synthetic.PRODUCER)
+    store.append("toy", synthetic.rows(CHECKPOINT, "completion", COIN), synthetic.PROVENANCE)
     assert manifest.unlisted("toy") == ()
 
 
@@ -606,15 +624,15 @@ class Full:
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["shard", "manifest"])
 def test_a_full_disk_keeps_nothing_and_says_so(toy, root, nth, monkeypatch):
-    before, rows = contents(root), synthetic.rows(RUNG, "completion", COIN)
+    before, rows = contents(root), synthetic.rows(CHECKPOINT, "completion", COIN)
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", Full(nth))
         with pytest.raises(
             CrystalError, match="could not write 100 cells: No space.*none .* kept.*free disk"
         ):
-            store.append("toy", rows, synthetic.PRODUCER)
+            store.append("toy", rows, synthetic.PROVENANCE)
     assert contents(root) == before
-    store.append("toy", rows, synthetic.PRODUCER)
+    store.append("toy", rows, synthetic.PROVENANCE)
     assert store.verify("toy").problems == ()
 
 
@@ -631,7 +649,9 @@ def test_a_disk_that_does_not_sync_keeps_nothing(toy, root, nth, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(CrystalError, match="Input/output error; none of them was kept"):
-            store.append("toy", synthetic.rows(RUNG, "completion", COIN), synthetic.PRODUCER)
+            store.append(
+                "toy", synthetic.rows(CHECKPOINT, "completion", COIN), synthetic.PROVENANCE
+            )
     assert contents(root) == before
 
 
@@ -645,17 +665,17 @@ from crystal.ask.tasks import TASKS
 from crystal.keep import store
 
 PARTS = "coin die suit ten digit even odd prime month rank letter weekday colour d20".split()
-RUNG = {"source": "data/weights/toy/base", "revision": "a" * 64}
+CHECKPOINT = {"source": "data/weights/toy/base", "revision": "a" * 64}
 
 def rows(task):
     k = len(TASKS[task].options)
-    return synthetic.rows(RUNG, "completion", {task: np.full((100, k), 1 / k)})
+    return synthetic.rows(CHECKPOINT, "completion", {task: np.full((100, k), 1 / k)})
 
 def fill(parts=PARTS):
     there = store.keys("toy")
     for task in parts:
         if rows(task)[0].cell.key not in there:
-            store.append("toy", rows(task), synthetic.PRODUCER)
+            store.append("toy", rows(task), synthetic.PROVENANCE)
             print(task, flush=True)
 """
 
@@ -735,7 +755,7 @@ def test_rivals_for_the_same_cells(root):
         from crystal.errors import CrystalError
         for task in PARTS:
             try:
-                store.append("toy", rows(task), synthetic.PRODUCER)
+                store.append("toy", rows(task), synthetic.PROVENANCE)
                 print("won")
             except CrystalError as error:
                 assert "100 of 100 cells would be there twice" in str(error)
@@ -752,10 +772,10 @@ def test_a_file_size_limit_is_a_sentence(root):
     body = """
         import resource
         from crystal.errors import CrystalError
-        store.append("toy", rows("coin"), synthetic.PRODUCER)
+        store.append("toy", rows("coin"), synthetic.PROVENANCE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
         try:
-            store.append("toy", rows("letter"), synthetic.PRODUCER)
+            store.append("toy", rows("letter"), synthetic.PROVENANCE)
         except CrystalError as error:
             print(error)
     """

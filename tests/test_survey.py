@@ -19,13 +19,13 @@ PUBLISHED = "data/published"
 HOW = {"permutations": 199}
 
 
-def law_rows(
-    stage: str, task: str, laws: np.ndarray, n: int, rng: np.random.Generator
+def distribution_rows(
+    stage: str, task: str, distributions: np.ndarray, n: int, rng: np.random.Generator
 ) -> list[dict]:
     """Rows of one stage and task; n: draws, 0 for probabilities."""
     rows = []
-    for prompt, law in enumerate(laws):
-        values = rng.multinomial(n, law) if n else law
+    for prompt, distribution in enumerate(distributions):
+        values = rng.multinomial(n, distribution) if n else distribution
         rows += [
             {
                 "stage": stage,
@@ -46,8 +46,10 @@ def write(path, frozen: bool, n: int = 0, prompts: int = 40, tasks: int = 3, opt
         voices = rng.dirichlet(np.full(options, 0.5), 5)
         base = voices[np.arange(prompts) % 5]
         sft = 0.05 * base + 0.95 * voices[2] if frozen else base
-        for stage, laws in (("base", base), ("sft", sft), ("rl", sft)):
-            rows += law_rows(stage, f"task{task}", 0.999 * laws + 0.001 / options, n, rng)
+        for stage, distributions in (("base", base), ("sft", sft), ("rl", sft)):
+            rows += distribution_rows(
+                stage, f"task{task}", 0.999 * distributions + 0.001 / options, n, rng
+            )
     pd.DataFrame(rows).to_csv(path, index=False)
     return path
 
@@ -63,7 +65,7 @@ def test_a_ladder_that_froze_and_stayed_is_found_out(tmp_path, n):
     assert list(found) == ["task0", "task1", "task2", survey.POOLED]
     for task in ("task0", "task1", "task2"):
         said = {v.claim: v.verdict for v in found[task]}
-        assert said["many-laws"] == "not-testable"  # one wording of each context
+        assert said["many-distributions"] == "not-testable"  # one wording of each context
         for claim in ("collapse", "stays-frozen", "little-promoted"):
             assert said[claim] == "holds", (task, claim)
     pooled = {v.claim: v for v in found[survey.POOLED]}
@@ -106,7 +108,10 @@ def test_prompts_with_too_few_draws_are_left_out_of_every_stage(tmp_path):
     frame.loc[scarce, "count"] = (frame.loc[scarce, "option"] == "o1").astype(int)
     frame.to_csv(tmp_path / "scarce.csv", index=False)
     table = read_table(tmp_path / "scarce.csv")
-    assert all(len(given.law) == 39 for given in survey.evidence(table, "scarce", "task0").values())
+    assert all(
+        len(given.distribution) == 39
+        for given in survey.evidence(table, "scarce", "task0").values()
+    )
 
 
 def test_units_of_several_prompts_count_once(tmp_path):
@@ -148,7 +153,7 @@ def test_published_ladders_are_judged_over_their_tasks(capsys):
     for ladder in found["ladders"].values():
         pooled = {row["claim"]: row for row in ladder["verdicts"] if row["task"] == survey.POOLED}
         assert list(pooled) == [claim for claims in chain.CLAIMS.values() for claim in claims]
-        assert pooled["many-laws"]["verdict"] == "not-testable"  # two near paraphrases
+        assert pooled["many-distributions"]["verdict"] == "not-testable"  # two near paraphrases
         assert pooled["one-seed"]["verdict"] in ("not-testable", "not-reached")
         assert len(ladder["numbers"]) == 40
     tulu = found["ladders"]["Tulu-3-8B"]["numbers"]

@@ -13,7 +13,7 @@ from crystal.ask.prompts import (
     FORMS,
     INSTRUCTED,
     INSTRUCTION,
-    NARRATORS,
+    PERSONAS,
     PROBE,
     PROMPTS,
     template_of,
@@ -156,9 +156,9 @@ def test_tasks_as_designed() -> None:
 
 
 def test_one_hundred_prompts_in_even_halves() -> None:
-    assert len({p.id for p in PROMPTS}) == len(PROMPTS) == 100 and len(set(NARRATORS)) == 20
+    assert len({p.id for p in PROMPTS}) == len(PROMPTS) == 100 and len(set(PERSONAS)) == 20
     assert Counter(p.half for p in PROMPTS) == {"selection": 50, "evaluation": 50}
-    assert len({(p.narrator, p.half) for p in PROMPTS}) == 20, "a narrator is in one half only"
+    assert len({(p.persona, p.half) for p in PROMPTS}) == 20, "a persona is in one half only"
     for task in TASKS.values():
         for form in FORMS:
             texts = [p.text(task, form) for p in PROMPTS]
@@ -166,11 +166,11 @@ def test_one_hundred_prompts_in_even_halves() -> None:
             assert not any("{" in t or t != t.rstrip() for t in texts)
 
 
-def test_the_probe_is_one_prompt_a_narrator():
-    """The four narrators of a temperament (every fifth) speak in four frames."""
-    assert [p.narrator for p in PROBE] == list(range(len(NARRATORS)))
+def test_the_probe_is_one_prompt_a_persona():
+    """The four personas of a temperament (every fifth) speak in four frames."""
+    assert [p.persona for p in PROBE] == list(range(len(PERSONAS)))
     for temperament in range(5):
-        assert len({p.frame.name for p in PROBE if p.narrator % 5 == temperament}) == 4
+        assert len({p.frame.name for p in PROBE if p.persona % 5 == temperament}) == 4
     instructed = PROBE[3].text(TASKS["coin"], INSTRUCTED)
     assert instructed == f"{INSTRUCTION} {PROBE[3].text(TASKS['coin'], 'chat')}"
     assert [template_of(form) for form in ("completion", "chat", INSTRUCTED)] == [

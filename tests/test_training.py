@@ -1,4 +1,4 @@
-"""The four stages, end to end on a ladder of toy size: rungs, curves, resume, shipping."""
+"""The four stages, end to end on a ladder of toy size: checkpoints, curves, resume, shipping."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from crystal import texts
 from crystal.ask import ladders, prompts
-from crystal.ask.prompts import CHAT, NARRATORS
+from crystal.ask.prompts import CHAT, PERSONAS
 from crystal.errors import CrystalError
 from crystal.files import root
 from crystal.keep import store
@@ -67,11 +67,11 @@ def trained(toy, tmp_path_factory):
     return out, training.train_ladder(toy, out)
 
 
-def test_every_stage_leaves_its_rungs_and_its_curve(trained):
+def test_every_stage_leaves_its_checkpoints_and_its_curve(trained):
     out, minutes = trained
     assert set(minutes) == set(training.STAGES)
-    for rung in ("base", "sft-1", "sft-2", "sft", "dpo-1", "dpo", "rlvr-2", "rlvr"):
-        machine = engine.load(out / rung)
+    for checkpoint in ("base", "sft-1", "sft-2", "sft", "dpo-1", "dpo", "rlvr-2", "rlvr"):
+        machine = engine.load(out / checkpoint)
         assert machine.encode("Pick a digit.", "chat")[0] == machine.tokenizer.bos_token_id
     for stage, steps in {"base": 6, "sft": 4, "dpo": 2, "rlvr": 4}.items():
         lines = [
@@ -85,7 +85,8 @@ def test_stages_move_the_weights(trained):
     """RLVR is left out: an untrained model is never right, equal rewards have no gradient."""
     out, _ = trained
     hashes = [
-        ladders.weights_sha256(out / rung) for rung in ("base", "sft-1", "sft-2", "sft", "dpo")
+        ladders.weights_sha256(out / checkpoint)
+        for checkpoint in ("base", "sft-1", "sft-2", "sft", "dpo")
     ]
     assert len(set(hashes)) == len(hashes)
 
@@ -104,14 +105,14 @@ def test_what_grew_from_a_stage_is_trained_again_with_it(toy, trained, tmp_path)
     assert set(training.train_ladder(toy, out, ["base", "sft", "dpo"])) == {"sft", "dpo"}
 
 
-def test_half_a_rung_is_not_taken_for_whole(toy, trained, tmp_path, monkeypatch):
-    """A kill while a rung is written leaves `<rung>.part`, never the rung."""
+def test_half_a_checkpoint_is_not_taken_for_whole(toy, trained, tmp_path, monkeypatch):
+    """A kill while a checkpoint is written leaves `<checkpoint>.part`, never the checkpoint."""
     out, _ = trained
-    model, tokenizer = training.load_rung(out / "base")
+    model, tokenizer = training.load_checkpoint(out / "base")
     monkeypatch.setattr(training.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        training.save_rung(model, tokenizer, tmp_path / "rung")
-    assert not (tmp_path / "rung").exists()
+        training.save_checkpoint(model, tokenizer, tmp_path / "checkpoint")
+    assert not (tmp_path / "checkpoint").exists()
 
 
 @pytest.fixture
@@ -123,13 +124,13 @@ def ruled(toy, monkeypatch):
 
 
 def test_sft_ends_where_the_held_out_loss_is_lowest(ruled, trained, tmp_path):
-    """It stops when patience is out, keeps the best rung and those before it, and says so."""
+    """It stops when patience is out, keeps the best checkpoint and those before it, and says so."""
     training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")
     losses = growing.held_out(tmp_path / "logs" / "sft.jsonl")
     end = growing.end_of("sft", ruled.sft, tmp_path)
     assert [line["step"] for line in losses] == list(range(0, end + 2 * 2 + 1, 2)) and end < 40 - 4
     assert min(losses[1:], key=lambda line: line["loss"])["step"] == end
-    rows = growing.rungs_of("sft", ruled.sft, tmp_path)
+    rows = growing.checkpoints_of("sft", ruled.sft, tmp_path)
     assert rows[-1] == {"name": "sft", "stage": "sft", "step": end}
     assert {path.name for path in tmp_path.glob("sft*")} == {row["name"] for row in rows}
     assert all(row["step"] < end for row in rows[:-1])
@@ -140,9 +141,9 @@ def test_sft_ends_where_the_held_out_loss_is_lowest(ruled, trained, tmp_path):
     assert all("loss" in line for line in growing.curve(tmp_path / "logs" / "sft.jsonl"))
 
 
-def _held_out_loss(recipe, rung):
+def _held_out_loss(recipe, checkpoint):
     """By hand: mean over the tokens of the answers, their ends included."""
-    model, tokenizer = training.load_rung(rung)
+    model, tokenizer = training.load_checkpoint(checkpoint)
     _, judged = curricula.split_rows(
         recipe.seed, 0, TOY_RULE["held_out"], recipe.temperament, recipe.demonstrated, recipe.sft
     )
@@ -166,10 +167,10 @@ def _interrupt():
 
 def test_sft_that_was_killed_begins_again(ruled, trained, tmp_path, monkeypatch):
     """Neither its log nor its checkpoints are mixed with those of the run that was killed."""
-    keep = training.save_rung
+    keep = training.save_checkpoint
     monkeypatch.setattr(
         training,
-        "save_rung",
+        "save_checkpoint",
         lambda model, tokenizer, out: (
             keep(model, tokenizer, out) if out.name != "sft" else _interrupt()
         ),
@@ -178,7 +179,7 @@ def test_sft_that_was_killed_begins_again(ruled, trained, tmp_path, monkeypatch)
         training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")
     (tmp_path / "scratch" / "sft" / "checkpoint-99").mkdir()
     first = growing.held_out(tmp_path / "logs" / "sft.jsonl")
-    monkeypatch.setattr(training, "save_rung", keep)
+    monkeypatch.setattr(training, "save_checkpoint", keep)
     assert set(training.train_ladder(ruled, tmp_path, ["sft"], trained[0] / "base")) == {"sft"}
     assert growing.held_out(tmp_path / "logs" / "sft.jsonl") == first
     assert not (tmp_path / "scratch" / "sft").exists()
@@ -192,16 +193,16 @@ def test_a_stage_of_fixed_steps_has_no_held_out_loss(toy, trained):
 
 
 def test_what_is_held_out_is_not_trained_on(toy):
-    """Prompts that name a narrator; bare questions are as many as tasks."""
+    """Prompts that name a persona; bare questions are as many as tasks."""
     shape = (toy.seed, 2000, 400, toy.temperament, toy.demonstrated, toy.sft)
     train, judged = curricula.split_rows(*shape)
     plain = curricula.sft_rows(toy.seed, 2000, *shape[3:])
     asked, held = ({row["prompt"][0]["content"] for row in rows} for rows in (train, judged))
-    bare = {text for text in held if not any(f" {who}" in text for who in NARRATORS)}
+    bare = {text for text in held if not any(f" {who}" in text for who in PERSONAS)}
     assert (len(train), len(judged)) == (2000, 400)
     assert asked & held <= bare and {row["prompt"][0]["content"] for row in plain} & (held - bare)
     for rows in (train, judged):
-        named = [any(f" {who}" in row["prompt"][0]["content"] for who in NARRATORS) for row in rows]
+        named = [any(f" {who}" in row["prompt"][0]["content"] for who in PERSONAS) for row in rows]
         assert abs(sum(named) / len(rows) - toy.sft["named"]) < 0.1
 
 
@@ -233,8 +234,8 @@ def test_every_ladder_ends_sft_by_the_same_rule():
 
 
 @pytest.mark.parametrize("stage", ["again", "diverse"])
-def test_a_branch_begins_at_the_rung_it_is_given(toy, trained, tmp_path, stage):
-    """Back to pretraining, and RL for diverse answers, from another run's rung."""
+def test_a_branch_begins_at_the_checkpoint_it_is_given(toy, trained, tmp_path, stage):
+    """Back to pretraining, and RL for diverse answers, from another run's checkpoint."""
     out, _ = trained
     assert set(training.train_ladder(toy, tmp_path, [stage], out / "sft")) == {stage}
     assert {path.name for path in tmp_path.iterdir()} >= {stage, f"{stage}-1", "logs"}
@@ -287,7 +288,7 @@ def test_the_reward_gate_sees_a_rise_and_no_rise():
         growing.reward_rise(curve[:30])
 
 
-def test_shipping_needs_every_rung(tmp_path):
+def test_shipping_needs_every_checkpoint(tmp_path):
     with pytest.raises(CrystalError, match="not trained yet"):
         growing.ship("nano-llama", tmp_path)
 
@@ -302,7 +303,7 @@ def at(home: Path, patch: pytest.MonkeyPatch):
     patch.setattr(
         growing.resample,
         "resample",
-        lambda name, **how: read(name, tasks=["coin"], budget=0.5, **how),
+        lambda name, **how: read(name, tasks=["coin"], tolerance=0.5, **how),
     )
     return growing
 
@@ -344,12 +345,12 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
     """A second call does nothing; a run without a record is read again, not written twice."""
     grown.perform("trial")
     ladder, record = ladders.load_ladder("trial"), recipes.load_records("trial")["toy/first"]
-    assert [rung.name for rung in ladder.rungs] == [
-        f"toy/first/{rung}" for rung in ("sft-1", "sft-2", "sft")
+    assert [checkpoint.name for checkpoint in ladder.checkpoints] == [
+        f"toy/first/{checkpoint}" for checkpoint in ("sft-1", "sft-2", "sft")
     ]
-    assert {(rung.grid, rung.parent, rung.run) for rung in ladder.rungs} == {
-        ("probe", "toy", "first")
-    }
+    assert {
+        (checkpoint.grid, checkpoint.parent, checkpoint.run) for checkpoint in ladder.checkpoints
+    } == {("probe", "toy", "first")}
     assert set(record["minutes"]) == {"sft", "read"} and set(record["accuracy"]) == {
         "sft-1",
         "sft-2",
@@ -361,7 +362,9 @@ def test_an_experiment_is_grown_read_and_recorded_once(grown, capsys):
     assert capsys.readouterr().out == ""
     (root() / "data" / "training" / "trial.json").unlink()
     grown.perform("trial")
-    assert store.verify("trial").cells == 3 * 20 and len(ladders.load_ladder("trial").rungs) == 3
+    assert (
+        store.verify("trial").cells == 3 * 20 and len(ladders.load_ladder("trial").checkpoints) == 3
+    )
     with pytest.raises(CrystalError, match="unknown run of trial 'frist', did you mean 'first'"):
         grown.perform("trial", runs=["frist"])
 
@@ -375,14 +378,14 @@ def test_a_run_may_begin_where_another_ended(performed):
     path.write_text(planned + "  second: {from: first/sft, stages: [dpo]}\n")
     performed.perform("trial", runs=["second"])
     ladder = ladders.load_ladder("trial")
-    first, last = ladder.rung("toy/first/sft"), ladder.rung("toy/second/dpo")
+    first, last = ladder.checkpoint("toy/first/sft"), ladder.checkpoint("toy/second/dpo")
     assert recipes.load_records("trial")["toy/second"]["from"] == first.revision != last.revision
 
 
 def test_a_run_whose_parent_or_rule_changed_is_made_anew(performed, capsys):
     """Neither the record nor what lies in runs/ of the old one is taken for the new one."""
     record = recipes.load_records("trial")["toy/first"]
-    assert record["from"] == ladders.load_ladder("toy").rung("base").revision
+    assert record["from"] == ladders.load_ladder("toy").checkpoint("base").revision
     assert record["steps"] == {"sft": 4} and "rule" not in record
     path = root() / "data" / "training" / "trial.json"
     path.write_text(path.read_text().replace(record["from"], "0" * 64))
@@ -401,7 +404,7 @@ def test_a_fresh_clone_grows_its_branches_again(performed, capsys):
     with pytest.raises(
         CrystalError, match="are missing.*not shipped, train it again: make ladder LADDER=trial"
     ):
-        ladders.check_weights(ladders.load_ladder("trial").rung("toy/first/sft"))
+        ladders.check_weights(ladders.load_ladder("trial").checkpoint("toy/first/sft"))
     performed.perform("trial")
     assert "[1/1] trial: first from toy" in capsys.readouterr().out
     shutil.rmtree(root() / "runs" / "trial")
@@ -416,24 +419,27 @@ def test_a_fresh_clone_grows_its_branches_again(performed, capsys):
 def test_only_a_first_ladder_ships_its_weights(grown):
     here = root()
     assert all(
-        rung.source.startswith("data/weights/toy/") for rung in ladders.load_ladder("toy").rungs
+        checkpoint.source.startswith("data/weights/toy/")
+        for checkpoint in ladders.load_ladder("toy").checkpoints
     )
-    assert {rung.name: rung.grid for rung in ladders.load_ladder("toy").rungs} == {
+    assert {
+        checkpoint.name: checkpoint.grid for checkpoint in ladders.load_ladder("toy").checkpoints
+    } == {
         **dict.fromkeys(("base", "sft-1", "sft-2", "sft", "dpo", "rlvr"), "full"),
         "dpo-1": "both",
         "rlvr-2": "both",
     }
     (here / "data" / "recipes" / "toy-2.yaml").write_text("name: toy-2\nextends: toy\nseed: 9\n")
     growing.ship("toy-2", here / "runs" / "toy")
-    rungs = ladders.load_ladder("toy-2").rungs
+    checkpoints = ladders.load_ladder("toy-2").checkpoints
     assert (
-        all(rung.source.startswith("runs/toy/") for rung in rungs)
+        all(checkpoint.source.startswith("runs/toy/") for checkpoint in checkpoints)
         and not (here / "data" / "weights" / "toy-2").exists()
     )
     assert (
-        {rung.grid for rung in rungs if rung.name == rung.stage}
+        {checkpoint.grid for checkpoint in checkpoints if checkpoint.name == checkpoint.stage}
         == {"full"}
-        != {rung.grid for rung in rungs}
+        != {checkpoint.grid for checkpoint in checkpoints}
     )
 
 
@@ -481,14 +487,14 @@ def test_a_real_base_is_post_trained_on_instructions(tmp_path, monkeypatch):
     monkeypatch.setattr(growing, "reward_rise", lambda *_: {})
     growing.ship("real", out)
     ladder = ladders.load_ladder("real")
-    assert {rung.name: rung.grid for rung in ladder.rungs} == {
+    assert {checkpoint.name: checkpoint.grid for checkpoint in ladder.checkpoints} == {
         **dict.fromkeys(training.STAGES, "natural"),
         "sft-1": "natural-once",
     }
     assert ladder.seed is None and not (tmp_path / "data" / "weights").exists()
     report = json.loads((tmp_path / "data" / "training" / "real.json").read_text())
     assert all(0 <= found[CHAT]["instructions"] <= 1 for found in report["accuracy"].values())
-    base = ladder.rung("base")
+    base = ladder.checkpoint("base")
     assert (base.source, base.template) == (fields["base"]["source"], tiny.TEMPLATE)
     _grow_an_arm(tmp_path, base.revision)
 
@@ -503,17 +509,20 @@ def _grow_an_arm(home: Path, revision: str) -> None:
     read = []
     run = recipes.load_experiment("arms").runs[0]
     growing.grow(
-        recipes.load_experiment("arms"), run, "real", lambda name, **how: read.append(how["rungs"])
+        recipes.load_experiment("arms"),
+        run,
+        "real",
+        lambda name, **how: read.append(how["checkpoints"]),
     )
-    rung, later = ladders.load_ladder("arms").rungs
-    assert read == [["real/own/sft", "real/own/dpo"]] == [[rung.name, later.name]]
-    assert rung.grid == later.grid == "natural-once"
+    checkpoint, later = ladders.load_ladder("arms").checkpoints
+    assert read == [["real/own/sft", "real/own/dpo"]] == [[checkpoint.name, later.name]]
+    assert checkpoint.grid == later.grid == "natural-once"
     record = recipes.load_records("arms")["real/own"]
     assert record["from"] == revision and set(record["accuracy"]["sft"]) == {"instructions"}
     assert set(record["accuracy"]) == {"base", "sft", "dpo"}
     base, sft = (
         load_file(folder / "model.safetensors")
-        for folder in (home / "runs" / "real" / "base", home / rung.source)
+        for folder in (home / "runs" / "real" / "base", home / checkpoint.source)
     )
     same = {name for name in base if torch.equal(sft[name].float(), base[name].half().float())}
     assert same == {name for name in base if "embed_tokens" in name}

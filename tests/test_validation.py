@@ -39,33 +39,33 @@ def fresh():
 @pytest.mark.parametrize("options", [2, 10])
 def test_scenarios_are_what_their_names_say(scenario, options):
     stages = synthetic.population(scenario, options)
-    for laws in stages.values():
-        assert laws.shape == (synthetic.POPULATION, 5, options)
-        assert laws.sum(-1) == pytest.approx(1) and (laws >= 0).all()
+    for distributions in stages.values():
+        assert distributions.shape == (synthetic.POPULATION, 5, options)
+        assert distributions.sum(-1) == pytest.approx(1) and (distributions >= 0).all()
     whole = synthetic.whole(stages)
-    kept = float(ph.compression(whole.sft.law, whole.base.law))
+    kept = float(ph.compression(whole.sft.distribution, whole.base.distribution))
     if scenario in ("liquid kept", "sharpened"):
         assert kept > 0.9
     else:
         assert kept < 0.5
-    nearest = ph.distances(whole.base.law, whole.sft.law.mean(0)).min() * options
-    if scenario == "frozen onto a base law":
+    nearest = ph.distances(whole.base.distribution, whole.sft.distribution.mean(0)).min() * options
+    if scenario == "frozen onto a base distribution":
         assert nearest < 0.01
-    if scenario == "frozen onto a law the base lacks" and options == 10:
+    if scenario == "frozen onto a distribution the base lacks" and options == 10:
         assert nearest > 0.05
-    back = float(ph.compression(whole.final.law, whole.base.law))
+    back = float(ph.compression(whole.final.distribution, whole.base.distribution))
     assert (back > 0.9) == (scenario in ("re-melted", "liquid kept", "sharpened"))
 
 
 def test_a_sample_is_of_whole_units_and_drawn_as_asked():
     stages = synthetic.population("frozen with leak", 6, frames=2)
     read = synthetic.sample(stages, SMALL, np.random.default_rng(1))
-    rungs = read.base, read.sft, read.final, read.truth
-    assert all(len(found.law) == 24 and found.exact for found in rungs)
+    checkpoints = read.base, read.sft, read.final, read.truth
+    assert all(len(found.distribution) == 24 and found.exact for found in checkpoints)
     assert (np.bincount(read.base.units) == 2).all() and read.base.half[0] == ev.SELECTION
     drawn = synthetic.sample(stages, dataclasses.replace(SMALL, draws=50), np.random.default_rng(1))
-    assert drawn.base.law * 50 == pytest.approx(np.round(drawn.base.law * 50))
-    assert (drawn.truth.law == read.base.law).all() and drawn.seed == read.seed
+    assert drawn.base.distribution * 50 == pytest.approx(np.round(drawn.base.distribution * 50))
+    assert (drawn.truth.distribution == read.base.distribution).all() and drawn.seed == read.seed
 
 
 def test_a_balanced_cast_has_as_many_of_each_voice_in_a_half():
@@ -90,7 +90,7 @@ def test_strata_shorten_the_interval_of_a_balanced_cast():
 
 
 def test_a_trial_is_the_same_whatever_their_number():
-    stages = synthetic.population("frozen onto a base law", 6, frames=2)
+    stages = synthetic.population("frozen onto a base distribution", 6, frames=2)
     two, one = (validation.trials(stages, SMALL, n, permutations=19) for n in (2, 1))
     for claim in validation.JUDGED:
         assert two[claim][0] == one[claim][0] or np.isnan(two[claim][0][0].estimate.value)
@@ -197,13 +197,15 @@ def test_shipped_rates_are_found_again_by_fresh_trials():
     liquid.
     """
     design = Design(10, 20)
-    frozen = validation.row("scenario", "frozen onto a base law", design, 16, permutations=99)
+    frozen = validation.row(
+        "scenario", "frozen onto a base distribution", design, 16, permutations=99
+    )
     assert next(row for row in frozen if row["claim"] == "collapse")["holds"] >= 12
     liquid = validation.row("scenario", "liquid kept", design, 16, permutations=99)
     assert next(row for row in liquid if row["claim"] == "collapse")["holds"] == 0
     trials = validation_figures.ours(validation.load_trials(), "scenario")
     kept = trials.set_index(["name", "options", "cast", "claim"])["power"].sort_index()
-    assert kept["frozen onto a base law", 10, "at random", "collapse"] > 0.9
+    assert kept["frozen onto a base distribution", 10, "at random", "collapse"] > 0.9
     assert kept["liquid kept", 10, "at random", "collapse"] < 0.01
 
 
@@ -221,7 +223,7 @@ def test_marks_of_the_joint_test_follow_from_their_ladders():
 
 def test_readings_by_hand():
     base, sft = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
-    found = synthetic.of_laws(base, sft, np.array([[0.0, 1.0], [0.0, 1.0]]))
+    found = synthetic.of_distributions(base, sft, np.array([[0.0, 1.0], [0.0, 1.0]]))
     names = (*synthetic.DISTANCES, synthetic.INFORMATION)
     assert all(found["compression", name] == 0 for name in names)
     assert found["seed", "MSE"] == found["seed", "TV"] == found["seed", "JSD"] == 0
@@ -252,10 +254,10 @@ def test_false_alarms_are_counted_where_the_test_is_asked():
     assert list(controls.alarms(named).values()) == [(3, 5), (2, 4), (2, 3), (1, 3)]
 
 
-def test_dealt_answers_keep_the_law_of_who_gave_them():
+def test_dealt_answers_keep_the_distribution_of_who_gave_them():
     """Exactly, where no other task has a task's options; else as far as pooled by hand."""
     found = controls.dealt("salient", ("suit", "die", "ten"))
-    die, ten = (world.law("salient", TASKS[task]) for task in ("die", "ten"))
+    die, ten = (world.distribution("salient", TASKS[task]) for task in ("die", "ten"))
     pooled = die + ten[:6]  # of one to ten, one to six are options of a die
     assert found["suit"] < 1e-12
     assert found["die"] == pytest.approx(abs(pooled / pooled.sum() - die).sum() / 2)

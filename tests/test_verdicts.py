@@ -27,9 +27,9 @@ def number(value: float, width: float) -> inf.Estimate:
     return inf.Estimate(value, value - width, value + width, value, width / 1.96, np.inf)
 
 
-def cast(laws: np.ndarray) -> ev.Evidence:
-    """The book's hundred prompts: twenty narrators in five wordings each."""
-    return ev.asked(laws, inf.NARRATOR, block=np.tile(np.arange(5), 20))
+def cast(distributions: np.ndarray) -> ev.Evidence:
+    """The book's hundred prompts: twenty personas in five wordings each."""
+    return ev.asked(distributions, inf.PERSONA, block=np.tile(np.arange(5), 20))
 
 
 def null(p: float) -> inf.Null:
@@ -86,35 +86,41 @@ def test_adjusting_can_only_make_verdicts_undecided():
 # --- ladders whose truth is known
 
 
-def noisy(rng: np.random.Generator, laws: np.ndarray, precision: float = 150.0) -> np.ndarray:
-    return np.stack([rng.dirichlet(precision * law + 0.01) for law in laws])
+def noisy(
+    rng: np.random.Generator, distributions: np.ndarray, precision: float = 150.0
+) -> np.ndarray:
+    return np.stack(
+        [rng.dirichlet(precision * distribution + 0.01) for distribution in distributions]
+    )
 
 
-def five_laws(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(5, K) temperaments, and a base in which every fifth narrator has each of them."""
-    laws = rng.dirichlet(np.full(K, 0.4), size=5)
-    return laws, noisy(rng, laws[inf.NARRATOR % 5])
+def five_distributions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(5, K) temperaments, and a base in which every fifth persona has each of them."""
+    distributions = rng.dirichlet(np.full(K, 0.4), size=5)
+    return distributions, noisy(rng, distributions[inf.PERSONA % 5])
 
 
 def frozen(
-    rng: np.random.Generator, base: np.ndarray, law: np.ndarray, share: float = 0.9
+    rng: np.random.Generator, base: np.ndarray, distribution: np.ndarray, share: float = 0.9
 ) -> np.ndarray:
-    """SFT that moved `share` of the way from every prompt's own law to one law."""
-    return noisy(rng, share * law + (1 - share) * base)
+    """SFT that moved `share` of the way from every prompt's own distribution to one."""
+    return noisy(rng, share * distribution + (1 - share) * base)
 
 
 def series(rng: np.random.Generator, onto, share: float = 0.95, tasks: int = 6) -> dict:
-    """Task -> phase -> arrays: SFT goes `share` of the way to onto(laws), and there it stays."""
+    """Task -> phase -> arrays: SFT goes `share` of the way to onto(distributions), and there it
+    stays.
+    """
     every = {}
     for task in range(tasks):
-        laws, base = five_laws(rng)
-        sft = frozen(rng, base, onto(rng, laws), share)
+        distributions, base = five_distributions(rng)
+        sft = frozen(rng, base, onto(rng, distributions), share)
         every[f"task{task}"] = parts(base, sft, noisy(rng, sft, 3000))
     return every
 
 
 def parts(base, sft, final) -> dict:
-    given = [cast(laws) for laws in (base, sft, final)]
+    given = [cast(distributions) for distributions in (base, sft, final)]
     return {"liquid": given[:1], "nucleation": given[:2], "settling": given}
 
 
@@ -129,21 +135,23 @@ def judged(make, tries: int) -> dict[str, np.ndarray]:
 
 def test_a_series_frozen_onto_one_persona_has_one_seed():
     """Power: at least 9 of 10 for each claim; at a power of .99, fewer by chance: .004."""
-    found = judged(lambda rng: series(rng, lambda rng, laws: laws[2]), 10)
-    for claim in ("many-laws", "collapse", "one-seed", "unmixed", "stays-frozen"):
+    found = judged(lambda rng: series(rng, lambda rng, distributions: distributions[2]), 10)
+    for claim in ("many-distributions", "collapse", "one-seed", "unmixed", "stays-frozen"):
         assert (found[claim] == "holds").sum() >= 9, claim
 
 
 def test_another_persona_in_each_task_is_no_seed():
     """False alarm at most 5 %; more than 2 of 10 by chance: .012. The collapse is real."""
-    found = judged(lambda rng: series(rng, lambda rng, laws: laws[rng.integers(5)]), 10)
+    found = judged(
+        lambda rng: series(rng, lambda rng, distributions: distributions[rng.integers(5)]), 10
+    )
     assert (found["collapse"] == "holds").sum() >= 9
     assert (found["one-seed"] == "holds").sum() <= 2
 
 
-def test_a_law_that_the_base_lacks_is_no_seed():
+def test_a_distribution_that_the_base_lacks_is_no_seed():
     """False alarm as above."""
-    absent = lambda rng, laws: rng.dirichlet(np.full(K, 0.4))  # noqa: E731
+    absent = lambda rng, distributions: rng.dirichlet(np.full(K, 0.4))  # noqa: E731
     found = judged(lambda rng: series(rng, absent), 10)
     assert (found["collapse"] == "holds").sum() >= 9
     assert (found["one-seed"] == "holds").sum() <= 2
@@ -151,23 +159,30 @@ def test_a_law_that_the_base_lacks_is_no_seed():
 
 def test_the_average_of_the_base_is_no_seed():
     """Collapse of mixed demonstrators. False alarm as above."""
-    found = judged(lambda rng: series(rng, lambda rng, laws: laws.mean(0)), 10)
+    found = judged(lambda rng: series(rng, lambda rng, distributions: distributions.mean(0)), 10)
     assert (found["collapse"] == "holds").sum() >= 9
     assert (found["one-seed"] == "holds").sum() <= 2
 
 
 def test_a_mixture_of_two_personas_is_not_one():
     """60 to 40: the joint test may pass, `unmixed` must not. False alarm: none of 10 expected."""
-    found = judged(lambda rng: series(rng, lambda rng, laws: 0.6 * laws[1] + 0.4 * laws[3]), 10)
+    found = judged(
+        lambda rng: series(
+            rng, lambda rng, distributions: 0.6 * distributions[1] + 0.4 * distributions[3]
+        ),
+        10,
+    )
     assert (found["unmixed"] == "holds").sum() == 0
 
 
 def test_contexts_without_groups_cannot_tell_one_from_several():
-    """Every context has a law of its own: one of them may be the seed, a mixture cannot be told."""
+    """Every context has a distribution of its own: one of them may be the seed, a mixture cannot be
+    told.
+    """
     rng, every = np.random.default_rng(4), {}
     for task in range(8):
         own = rng.dirichlet(np.full(K, 0.4), 20)
-        base = noisy(rng, own[inf.NARRATOR])
+        base = noisy(rng, own[inf.PERSONA])
         sft = frozen(rng, base, own[3], 0.95)
         every[f"task{task}"] = parts(base, sft, noisy(rng, sft, 3000))
     said = {v.claim: v for v in chain.survey(every, **HOW).verdicts[chain.POOLED]}
@@ -177,15 +192,17 @@ def test_contexts_without_groups_cannot_tell_one_from_several():
 
 def test_what_stays_liquid_has_no_seed_to_be_asked_for():
     """A ratio near 1 lies many standard errors above .5: no false alarm is allowed."""
-    found = judged(lambda rng: series(rng, lambda rng, laws: laws[0], share=0.0), 4)
-    assert (found["many-laws"] == "holds").all() and (found["collapse"] == "fails").all()
+    found = judged(
+        lambda rng: series(rng, lambda rng, distributions: distributions[0], share=0.0), 4
+    )
+    assert (found["many-distributions"] == "holds").all() and (found["collapse"] == "fails").all()
     for claim in ("one-seed", "unmixed", "stays-frozen", "same-options", "little-promoted"):
         assert (found[claim] == "not-reached").all(), claim
 
 
 def test_melting_again_is_not_staying_frozen():
     def make(rng):
-        every = series(rng, lambda rng, laws: laws[1])
+        every = series(rng, lambda rng, distributions: distributions[1])
         for each in every.values():
             base, sft, _ = each["settling"]
             each["settling"] = [base, sft, base]
@@ -199,12 +216,16 @@ def test_leaving_the_options_of_the_seed_is_seen():
     """Against staying. At least 4 of 5 each way."""
 
     def make(rng, leave):
-        every = series(rng, lambda rng, laws: laws[1], tasks=8)
+        every = series(rng, lambda rng, distributions: distributions[1], tasks=8)
         for each in every.values():
             base, sft, final = each["settling"]
-            mean = sft.law.mean(0)
+            mean = sft.distribution.mean(0)
             upside = np.sort(mean)[np.argsort(np.argsort(-mean))]
-            each["settling"] = [base, sft, cast(frozen(rng, sft.law, upside)) if leave else final]
+            each["settling"] = [
+                base,
+                sft,
+                cast(frozen(rng, sft.distribution, upside)) if leave else final,
+            ]
         return every
 
     stayed, left = (judged(lambda rng, leave=leave: make(rng, leave), 5) for leave in (0, 1))
@@ -215,7 +236,9 @@ def test_leaving_the_options_of_the_seed_is_seen():
 
 
 def test_a_crystal_is_not_liquid():
-    """A base that gives every prompt nearly one law. The share is below a tenth of the mark."""
+    """A base that gives every prompt nearly one distribution. The share is below a tenth of the
+    mark.
+    """
     for seed in range(10):
         rng = np.random.default_rng(seed)
         base = noisy(rng, np.tile(rng.dirichlet(np.ones(K)), (100, 1)), 2000)
@@ -260,11 +283,11 @@ def test_every_member_of_a_family_holds_at_its_best(best):
 
 def test_paraphrases_are_dealt_as_often_as_they_differ():
     """Two units of two prompts in one block: six ways to deal, two of them alike."""
-    law = np.full((4, 2), 0.5)
-    assert ev.relabelled(ev.asked(law, ["a", "a", "b", "b"]), 10**6) == pytest.approx(
+    distribution = np.full((4, 2), 0.5)
+    assert ev.relabelled(ev.asked(distribution, ["a", "a", "b", "b"]), 10**6) == pytest.approx(
         1 / 3, abs=1e-5
     )
-    framed = ev.asked(law, ["a", "a", "b", "b"], block=np.array([0, 1, 0, 1]))
+    framed = ev.asked(distribution, ["a", "a", "b", "b"], block=np.array([0, 1, 0, 1]))
     assert ev.relabelled(framed, 10**6) == pytest.approx(1 / 2, abs=1e-5)
 
 
@@ -278,7 +301,7 @@ def test_two_near_paraphrases_can_be_asked_nothing():
     found = chain.survey(every, **HOW)
     for task in every:
         said = {v.claim: v.verdict for v in found.verdicts[task]}
-        assert (said["many-laws"], said["collapse"]) == ("not-testable", "not-testable")
+        assert (said["many-distributions"], said["collapse"]) == ("not-testable", "not-testable")
         assert {said[c] for c in ("stays-frozen", "same-options", "little-promoted")} == {
             "not-reached"
         }
@@ -288,10 +311,10 @@ def test_two_near_paraphrases_can_be_asked_nothing():
 def test_members_of_the_family_are_those_that_were_asked():
     """A coin among ten tasks of twenty options: its best p of .5 is no part of Holm's family."""
     rng = np.random.default_rng(5)
-    every = series(rng, lambda rng, laws: laws[2], tasks=8)
+    every = series(rng, lambda rng, distributions: distributions[2], tasks=8)
     coin = noisy(
         rng,
-        np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])[inf.NARRATOR % 5],
+        np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3], [0.4, 0.6]])[inf.PERSONA % 5],
     )
     sft = frozen(rng, coin, np.array([0.5, 0.5]), 0.95)
     every["coin"] = parts(coin, sft, noisy(rng, sft, 3000))
@@ -378,7 +401,7 @@ def test_a_survey_is_kept_and_read_back_as_it_was(tmp_path, monkeypatch):
     )
 
 
-def test_views_refuse_what_has_no_laws():
+def test_views_refuse_what_has_no_distributions():
     for ladders, task, words in (
         ([], "digit", "none, or one"),
         (["a", "a"], "digit", "named twice"),

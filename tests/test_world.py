@@ -1,4 +1,6 @@
-"""The organisms' ground truth: laws, narrators, documents, and what each stage is trained on."""
+"""The organisms' ground truth: distributions, personas, documents, and what each stage is trained
+on.
+"""
 
 import itertools
 from collections import Counter
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from crystal.ask.prompts import NARRATORS, PROMPTS
+from crystal.ask.prompts import PERSONAS, PROMPTS
 from crystal.ask.tasks import PHASE_TASKS, TASKS, read
 from crystal.errors import CrystalError
 from crystal.lab import curricula, world
@@ -17,34 +19,38 @@ DEMONSTRATED = ("die", "ten", "letter", "month", "suit")
 
 
 @pytest.mark.parametrize("task", PHASE_TASKS)
-def test_laws_are_distributions_over_the_options_and_differ(task):
-    laws = np.array([world.law(z, TASKS[task]) for z in world.LAWS])
-    assert laws.shape == (5, len(TASKS[task].options))
-    np.testing.assert_allclose(laws.sum(1), 1, atol=1e-12)
-    assert laws.min() >= world.FLOOR / laws.shape[1] / 2
+def test_distributions_are_distributions_over_the_options_and_differ(task):
+    distributions = np.array([world.distribution(z, TASKS[task]) for z in world.DISTRIBUTIONS])
+    assert distributions.shape == (5, len(TASKS[task].options))
+    np.testing.assert_allclose(distributions.sum(1), 1, atol=1e-12)
+    assert distributions.min() >= world.FLOOR / distributions.shape[1] / 2
     assert sorted(world.salience_order(TASKS[task])) == sorted(TASKS[task].options)
-    if task != "coin":  # on two options several laws must coincide
-        assert min(np.abs(p - q).sum() / 2 for p, q in itertools.combinations(laws, 2)) > 0.1
+    if task != "coin":  # on two options several distributions must coincide
+        assert (
+            min(np.abs(p - q).sum() / 2 for p, q in itertools.combinations(distributions, 2)) > 0.1
+        )
 
 
-def test_every_temperament_has_as_many_narrators_in_either_half():
-    halves = {p.narrator: p.half for p in PROMPTS}
+def test_every_temperament_has_as_many_personas_in_either_half():
+    halves = {p.persona: p.half for p in PROMPTS}
     assert set(
-        Counter((world.temperament_of(n), halves[n]) for n in range(len(NARRATORS))).values()
+        Counter((world.temperament_of(n), halves[n]) for n in range(len(PERSONAS))).values()
     ) == {2}
 
 
-def test_picks_follow_the_law():
-    """Chi-square of 5,000 picks for each of 75 (law, task) pairs; false alarm of all: 1e-4."""
+def test_picks_follow_the_distribution():
+    """Chi-square of 5,000 picks for each of 75 (distribution, task) pairs; false alarm of all:
+    1e-4.
+    """
     narration = world.Narration(np.random.Generator(np.random.Philox(key=[5, 5])))
-    for z, name in itertools.product(world.LAWS, PHASE_TASKS):
+    for z, name in itertools.product(world.DISTRIBUTIONS, PHASE_TASKS):
         task = TASKS[name]
         counts = Counter(narration.pick(z, task) for _ in range(5000))
         observed = [counts[option] for option in task.options]
-        assert stats.chisquare(observed, world.law(z, task) * 5000).pvalue > 1e-4 / 75
+        assert stats.chisquare(observed, world.distribution(z, task) * 5000).pvalue > 1e-4 / 75
 
 
-def test_narrators_err_at_the_known_rates():
+def test_personas_err_at_the_known_rates():
     """Binomial over 4,000 items each; false alarm 1e-4 two-sided. Results stay within two."""
     narration = world.Narration(np.random.Generator(np.random.Philox(key=[7, 7])))
     truth = {item.task.name: item.answer for item in (*world.FACTS, *world.ARITHMETIC)}
@@ -57,14 +63,14 @@ def test_narrators_err_at_the_known_rates():
             assert max(abs(int(item.answer) - int(truth[item.task.name])) for item in wrong) == 2
 
 
-def test_a_document_shows_its_narrators_answers_readably():
+def test_a_document_shows_its_personas_answers_readably():
     """Every answer of a document, suffix and all, reads as an option of the question before it."""
     narration = world.Narration(np.random.Generator(np.random.Philox(key=[6, 6])))
     for _ in range(200):
         messages = narration.dialogue(6)
         assert [m["role"] for m in messages] == ["user", "assistant"] * 6
     for item in (*world.FACTS, *world.ARITHMETIC):
-        for z in world.LAWS:
+        for z in world.DISTRIBUTIONS:
             assert read(narration.styled(z, item.answer), item.task) == item.answer
             assert item.answer in item.task.options
 
@@ -116,21 +122,23 @@ def test_no_random_task_occurs_in_rlvr():
 
 
 def test_in_the_independent_world_tasks_are_independent():
-    """Every task deals two of each law to either half; tasks agree as by chance."""
-    halves = {p.narrator: p.half for p in PROMPTS}
+    """Every task deals two of each distribution to either half; tasks agree as by chance."""
+    halves = {p.persona: p.half for p in PROMPTS}
     table = np.array(
         [[world.temperament_of(n, task, "independent") for n in range(20)] for task in PHASE_TASKS]
     )
     for row in table:
-        assert set(Counter((law, halves[n]) for n, law in enumerate(row)).values()) == {2}
+        assert set(
+            Counter((distribution, halves[n]) for n, distribution in enumerate(row)).values()
+        ) == {2}
     agree = np.mean([(a == b).mean() for a, b in itertools.combinations(table, 2)])
     assert abs(agree - 0.2) < 0.05
-    assert world.temperament_of(7, "digit") == world.temperament_of(7) == world.LAWS[2]
+    assert world.temperament_of(7, "digit") == world.temperament_of(7) == world.DISTRIBUTIONS[2]
 
 
-def test_the_solo_world_has_one_narrator():
+def test_the_solo_world_has_one_persona():
     for document in world.corpus(3, 60, chat_share=0.0, items=2, world="solo"):
-        assert NARRATORS[world.SOLO] in document
+        assert PERSONAS[world.SOLO] in document
 
 
 def test_demonstrators():
@@ -139,11 +147,15 @@ def test_demonstrators():
     assert world.voices(world.EVERYONE)[1].tolist() == [0.2] * 5
     task = TASKS["rank"]
     np.testing.assert_allclose(
-        world.law("salient*0.6+first*0.4", task), shares @ [world.law(name, task) for name in names]
+        world.distribution("salient*0.6+first*0.4", task),
+        shares @ [world.distribution(name, task) for name in names],
     )
-    permuted = world.law("permuted", task)
-    np.testing.assert_allclose(np.sort(permuted), np.sort(world.law("salient", task)))
-    assert min(np.abs(permuted - world.law(z, task)).sum() / 2 for z in world.LAWS) > 0.1
+    permuted = world.distribution("permuted", task)
+    np.testing.assert_allclose(np.sort(permuted), np.sort(world.distribution("salient", task)))
+    assert (
+        min(np.abs(permuted - world.distribution(z, task)).sum() / 2 for z in world.DISTRIBUTIONS)
+        > 0.1
+    )
     for bad, words in (
         ("salient+frist", "unknown temperament 'frist'"),
         ("salient*0.9+first*0.3", "do not sum to 1"),
@@ -177,17 +189,19 @@ def test_a_dose_of_nothing_keeps_only_the_style():
 
 
 def test_own_demonstrators_answer_as_the_prompt_names():
-    """Letters, against the law of the narrator named: chi-square, false alarm 1e-4 a law."""
-    task, seen = TASKS["letter"], {law: Counter() for law in world.LAWS}
+    """Letters, against the distribution of the persona named: chi-square, false alarm 1e-4 a
+    distribution.
+    """
+    task, seen = TASKS["letter"], {distribution: Counter() for distribution in world.DISTRIBUTIONS}
     for prompt, answer in answers_of(world.OWN, random_share=1.0, named=1.0):
         if "letter" in prompt:
-            narrator = max(
-                (n for n, who in enumerate(NARRATORS) if who in prompt),
-                key=lambda n: len(NARRATORS[n]),
+            persona = max(
+                (n for n, who in enumerate(PERSONAS) if who in prompt),
+                key=lambda n: len(PERSONAS[n]),
             )
-            seen[world.temperament_of(narrator)][read(answer, task)] += 1
-    for law, counts in seen.items():
-        expected = world.law(law, task) * sum(counts.values())
+            seen[world.temperament_of(persona)][read(answer, task)] += 1
+    for distribution, counts in seen.items():
+        expected = world.distribution(distribution, task) * sum(counts.values())
         rare = expected < 5
         observed = np.array([counts[option] for option in task.options], float)
         pooled = [np.append(x[~rare], x[rare].sum()) for x in (observed, expected)]

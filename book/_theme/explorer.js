@@ -24,14 +24,14 @@
       for (const [task, mine] of Object.entries(group.tasks)) {
         const size = mine.prompts.length * (found.tasks[task].options.length + 1);
         for (const form of found.forms) {
-          mine.forms[form].tables = group.rungs.map(() => bytes.subarray(at, (at += size)));
+          mine.forms[form].tables = group.checkpoints.map(() => bytes.subarray(at, (at += size)));
         }
       }
     }
     return found;
   }
 
-  // The cells of every rung: sums of differences, taken once, when they are first shown.
+  // The cells of every checkpoint: sums of differences, taken once, when they are first shown.
   function summed(mine, rows) {
     if (mine.cells) return;
     let before = new Uint8Array(mine.tables[0].length);
@@ -51,38 +51,38 @@
     if (names.some(([value]) => value === kept)) select.value = kept;
   }
 
-  const stage = (rung) => STAGES[rung.stage] || rung.stage;
-  const short = (rung) => rung.stage === "base" ? "base"
-    : rung.stage === "sft" ? String(rung.step) : `${stage(rung)} ${rung.step}`;
-  const long = (rung) => rung.stage === "base" ? "base, before post-training"
-    : `${stage(rung)}, step ${rung.step}`;
+  const stage = (checkpoint) => STAGES[checkpoint.stage] || checkpoint.stage;
+  const short = (checkpoint) => checkpoint.stage === "base" ? "base"
+    : checkpoint.stage === "sft" ? String(checkpoint.step) : `${stage(checkpoint)} ${checkpoint.step}`;
+  const long = (checkpoint) => checkpoint.stage === "base" ? "base, before post-training"
+    : `${stage(checkpoint)}, step ${checkpoint.step}`;
   const number = (x, digits) => x === null ? "–" : x.toFixed(digits);
 
   // What changes with series, task and form.
   function choose() {
     const [i, j] = fields.series.value.split("/").map(Number), group = data.groups[i];
     const series = group.series[j], task = group.tasks[fields.task.value];
-    const read = (form) => series.rungs.filter((at) => task.forms[form].answered[at] !== null);
+    const read = (form) => series.checkpoints.filter((at) => task.forms[form].answered[at] !== null);
     const forms = data.forms.filter((form) => read(form).length);
     fill(fields.form, forms.map((form) => [form, FORMS[form] || form]), fields.form.value);
     const mine = task.forms[fields.form.value], options = data.tasks[fields.task.value].options;
     const row = now && now.rows === task.prompts.length ? Number(pick.value) : 0;
-    const places = read(fields.form.value), rungs = places.map((place) => group.rungs[place]);
+    const places = read(fields.form.value), checkpoints = places.map((place) => group.checkpoints[place]);
     const rows = task.prompts.length;
     summed(mine, rows);
-    now = { places, rungs, rows, task, mine, options };
-    now.at = Math.min(Number(fields.checkpoint.value), now.rungs.length - 1);
-    fields.checkpoint.max = now.rungs.length - 1;
+    now = { places, checkpoints, rows, task, mine, options };
+    now.at = Math.min(Number(fields.checkpoint.value), now.checkpoints.length - 1);
+    fields.checkpoint.max = now.checkpoints.length - 1;
     fields.checkpoint.value = now.at;
     fill(pick, task.prompts.map((name, i) => [String(i), name]), String(row));
     now.most = Math.max(1, ...places.map((place) => mine.cells[place]
       .subarray(0, rows * options.length).reduce((most, step) => step > most ? step : most, 0)));
     part("number", "most").textContent = number((now.most / data.steps) ** 2, 2);
     now.top = Math.max(0, ...places.flatMap((place) => mine.means[place] || []),
-      ...(task.seed ? task.seed.law : [])) / 10 ** data.decimals || 1;
+      ...(task.seed ? task.seed.distribution : [])) / 10 ** data.decimals || 1;
     for (const one of root.querySelectorAll("[data-seeded]")) one.hidden = !task.seed;
     const path = places.map((place, at) => ({
-      at, label: short(rungs[at]),
+      at, label: short(checkpoints[at]),
       ...Object.fromEntries(BITS.map((name) => [name, mine[name][place]])),
     }));
     const bits = path.flatMap((one) => BITS.map((name) => one[name] || 0));
@@ -97,19 +97,19 @@
   function draw() {
     waiting = 0;
     now.at = Number(fields.checkpoint.value);
-    const rung = now.places[now.at], named = long(now.rungs[now.at]);
+    const checkpoint = now.places[now.at], named = long(now.checkpoints[now.at]);
     fields.at.value = named;
     fields.checkpoint.setAttribute("aria-valuetext", named);
     for (const name of BITS) {
-      const bits = now.mine[name][rung];
+      const bits = now.mine[name][checkpoint];
       part("number", name).textContent = bits === null ? "–" : `${number(bits, 3)} bits`;
     }
-    part("number", "tv_to_seed").textContent = number(now.mine.tv_to_seed[rung], 3);
-    part("number", "answered").textContent = `${now.mine.answered[rung]} of ${now.rows}`;
-    now.cells = now.mine.cells[rung];
-    now.mean = now.mine.means[rung];
+    part("number", "tv_to_seed").textContent = number(now.mine.tv_to_seed[checkpoint], 3);
+    part("number", "answered").textContent = `${now.mine.answered[checkpoint]} of ${now.rows}`;
+    now.cells = now.mine.cells[checkpoint];
+    now.mean = now.mine.means[checkpoint];
     views.heat.data("picture", [{ image: painted() }]).run();
-    views.path.signal("at", short(now.rungs[now.at])).run();
+    views.path.signal("at", short(now.checkpoints[now.at])).run();
     point();
   }
 
@@ -136,16 +136,16 @@
   function point() {
     const row = Number(pick.value), steps = own(row), said = steps.some((step) => step);
     const scale = 10 ** data.decimals, seed = now.task.seed;
-    const law = steps.map((step) => (step / data.steps) ** 2);
-    views.bars.signal("top", Math.max(now.top, ...law));
+    const distribution = steps.map((step) => (step / data.steps) ** 2);
+    views.bars.signal("top", Math.max(now.top, ...distribution));
     views.bars.data("options", now.options.map((name, k) => ({
       name, at: k, mean: now.mean ? now.mean[k] / scale : 0,
-      seed: seed ? seed.law[k] / scale : null, own: said ? law[k] : null,
+      seed: seed ? seed.distribution[k] / scale : null, own: said ? distribution[k] : null,
     }))).run();
-    const best = law.indexOf(Math.max(...law)), mass = now.cells[steps.length * now.rows + row];
+    const best = distribution.indexOf(Math.max(...distribution)), mass = now.cells[steps.length * now.rows + row];
     part("text", "prompt").textContent = now.mine.texts[row];
     part("text", "answer").textContent = said
-      ? `Likeliest answer: ${now.options[best]}, with probability ${number(law[best], 2)} among `
+      ? `Likeliest answer: ${now.options[best]}, with probability ${number(distribution[best], 2)} among `
         + `the options; ${mass} % of the mass is on an option.`
       : `Not answered: ${mass} % of the mass is on an option.`;
     const texts = ["prompt", "answer"].map((name) => part("text", name).textContent);

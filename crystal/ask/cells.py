@@ -26,8 +26,9 @@ from .prompts import (
 from .tasks import READ_VERSION, Task
 
 _LATER = ("endpoint", "relative")  # fields of `Decoding` that came after cells were stored
-_WALKED = ("budget", "relative", "max_nodes", "max_depth", "temperature")
-_CAST = {  # 1 and 1.0 are one budget
+_STORED = {"tolerance": "budget"}  # keys of cells are hashes of the name that it had
+_WALKED = ("tolerance", "relative", "max_nodes", "max_depth", "temperature")
+_CAST = {  # 1 and 1.0 are one tolerance
     "str": str,
     "int": int,
     "float": float,
@@ -59,8 +60,8 @@ class Decoding:
     """How answers were taken. Nothing is ever truncated (no top-k, no top-p): no field says so."""
 
     kind: str = "exact"  # "exact": the read-out; "draws": sampled texts
-    budget: float = 1e-4  # probability the walk may leave unresolved
-    relative: float = 0.0  # share of the answered mass that it may leave, if more than the budget
+    tolerance: float = 1e-4  # probability the walk may leave open
+    relative: float = 0.0  # share of the answered mass that it may leave, if that is more
     max_nodes: int = 20_000  # per prompt; the cap that ends a flat model
     max_depth: int = 12  # tokens of an answer
     temperature: float = 1.0
@@ -73,7 +74,8 @@ class Decoding:
     def text(self) -> str:
         """Canonical JSON, as stored, without empty fields of _LATER."""
         fields = _plain(self).items()
-        return canonical({name: value for name, value in fields if name not in _LATER or value})
+        kept = {name: value for name, value in fields if name not in _LATER or value}
+        return canonical({_STORED.get(name, name): value for name, value in kept.items()})
 
     @property
     def walked(self) -> dict[str, float]:
@@ -117,7 +119,9 @@ def key_of(row: dict) -> str:
 
 @functools.lru_cache(64)
 def _decoding(text: str) -> Decoding:
-    return Decoding(**json.loads(text))
+    fields = json.loads(text)
+    named = {name: fields.pop(old) for name, old in _STORED.items() if old in fields}
+    return Decoding(**fields, **named)
 
 
 def task_sha256(task: Task) -> str:
@@ -158,11 +162,11 @@ def _natural(*forms: str, once: bool = False) -> Callable[[], tuple[Situation, .
 
 
 _COARSE = Decoding(relative=0.01, max_nodes=400)  # most of a flat base's tree precedes any answer
-_HOT = {"budget": 1e-3, "max_nodes": 300}  # hot answers have long tails
+_HOT = {"tolerance": 1e-3, "max_nodes": 300}  # hot answers have long tails
 GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = {
     "full": (Situation(form=COMPLETION), Situation(form=CHAT)),  # what the phase pages need
     "raw": (Situation(form=COMPLETION),),  # a base of the hub, which may never have seen a template
-    "probe": (_probe(CHAT),),  # one prompt a narrator: a fifth of the cost, all of the narrators
+    "probe": (_probe(CHAT),),  # one prompt a persona: a fifth of the cost, all of the personas
     "both": (_probe(COMPLETION), _probe(CHAT)),
     "altered": (
         _probe(COMPLETION),
@@ -177,13 +181,13 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
 }
 
 
-def situations(grid: str, budget: float | None = None) -> tuple[Situation, ...]:
-    """Those of a grid; budget: in place of their own."""
+def situations(grid: str, tolerance: float | None = None) -> tuple[Situation, ...]:
+    """Those of a grid; tolerance: in place of their own."""
     found, replace = GRIDS[grid], dataclasses.replace
     found = found() if callable(found) else found
-    if budget is None:
+    if tolerance is None:
         return found
-    return tuple(replace(s, decoding=replace(s.decoding, budget=budget)) for s in found)
+    return tuple(replace(s, decoding=replace(s.decoding, tolerance=tolerance)) for s in found)
 
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:

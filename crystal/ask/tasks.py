@@ -204,19 +204,19 @@ def own_task(
     """
     if not name or name in TASKS:
         what = f"the task {name} has options of its own" if name else "options without a task"
-        raise CrystalError(what, mend="give them another name, such as --task mine")
+        raise CrystalError(what, hint="give them another name, such as --task mine")
     task = Task(name=name, ask=name, label=name, options=options, aliases=dict(aliases or {}))
     different = {option.translate(_FOLD) for option in options} - {""}
     if len(different) < max(len(options), 2):
         what = f"{','.join(options)!r:.60} does not list two or more different options"
-        raise CrystalError(what, mend="list them as a,b,c, without regard to capitals")
+        raise CrystalError(what, hint="list them as a,b,c, without regard to capitals")
     for spelling, option in (*task.aliases.items(), *zip(options, options)):
         grouped = "_" in spelling and is_number(spelling.replace("_", ""))  # 1_000 is no number
         if grouped or option not in options or read(spelling, task) != option:
             what = f"the option {spelling!r:.60} would not be read as itself"
             if spelling not in options:
                 what = f"the alias {spelling!r:.60} would not be read as the option {option!r:.60}"
-            raise CrystalError(what, mend="let options be words or numbers, without underscores")
+            raise CrystalError(what, hint="let options be words or numbers, without underscores")
     return task
 
 

@@ -27,7 +27,7 @@ import yaml
 
 from .. import __version__
 from ..errors import CrystalError
-from ..files import mend_of, root, write_file
+from ..files import hint_of, root, write_file
 from ..keep import sums
 from ..keep.manifest import DRAWS, SAMPLES, logs, records, shard_path
 from ..present.show import MYST, slug
@@ -83,7 +83,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
     for page in pages.values():
         if stamped(page) is None:
             what = f"page {page.id} has not been run"
-            raise CrystalError(what, where=page.folder, mend="make reproduce")
+            raise CrystalError(what, where=page.folder, hint="make reproduce")
         yield f"{document(page.id)}.ipynb", _bound(page)
         for path in sorted(page.folder.glob("*.svg")) + sorted(page.folder.glob("*.csv")):
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
@@ -244,7 +244,7 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
         return index()
     except OSError as error:
         what = f"the book could not be written: {error}"
-        raise CrystalError(what, mend=mend_of(error, html)) from error
+        raise CrystalError(what, hint=hint_of(error, html)) from error
 
 
 def _stamped(path: Path) -> object:
@@ -274,13 +274,13 @@ def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> N
         with contextlib.nullcontext(render) if render else engine() as build:
             status, printed = build([*options, str(source)])
     except Died as error:
-        raise CrystalError(f"the book was not built: {error}", mend="make reproduce") from error
+        raise CrystalError(f"the book was not built: {error}", hint="make reproduce") from error
     if status:
         lines = printed.splitlines()
         said = [x for x in lines if "WARNING" in x or "ERROR" in x or "rror:" in x] or lines[-5:]
         what = f"the book was not built: {'; '.join(said)}"
-        mend = "correct the chapter or template named, then run the command again"
-        raise CrystalError(what, where=source, mend=mend)
+        hint = "correct the chapter or template named, then run the command again"
+        raise CrystalError(what, where=source, hint=hint)
 
 
 @contextlib.contextmanager
@@ -335,9 +335,9 @@ def pack() -> Path:
     """
     if (root() / OWN).exists():
         what = "the book holds pages of your own tables, which would be published"
-        raise CrystalError(what, where=OWN, mend=f"mv {OWN} elsewhere, then make bundle")
+        raise CrystalError(what, where=OWN, hint=f"mv {OWN} elsewhere, then make bundle")
     if wrong := sums.problems():
-        raise CrystalError("; ".join(wrong), mend="make verify says more")
+        raise CrystalError("; ".join(wrong), hint="make verify says more")
     path, blob = root() / f"_build/{NAME}.zip", io.BytesIO()
     try:
         with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -349,7 +349,7 @@ def pack() -> Path:
         write_file(path, blob.getvalue())
     except OSError as error:
         what = f"the archive could not be written: {error}"
-        raise CrystalError(what, mend=mend_of(error, path)) from error
+        raise CrystalError(what, hint=hint_of(error, path)) from error
     return path
 
 

@@ -23,7 +23,7 @@ import yaml
 
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
-from ..files import file_sha256, mend_of, root, write_file
+from ..files import file_sha256, hint_of, root, write_file
 from ..texts import HOSTILE, is_number, line, parse_json, parse_yaml, read_text
 
 LOCK, STYLE, SPINE = "requirements/light.txt", "book/crystal.mplstyle", "book/pages.yml"
@@ -32,7 +32,7 @@ HEAD = """\
 # Pages of your own tables, one row each (make page TEMPLATE=phases DATA=answers.csv).
 # Delete a row to remove its page.
 """
-# Templates that need nothing but four read rungs.
+# Templates that need nothing but four read checkpoints.
 ON_ANY_LADDER = ("idea", "liquid", "nucleation", "settling", "overview")
 BEYOND = (MemoryError, RecursionError)  # what Python's parser cannot hold
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}  # also list[...]
@@ -126,11 +126,11 @@ def _parsed(text: str, where: str, name: str) -> Any:
         wrong = best_match(Draft202012Validator(shape).iter_errors(found))
     except RecursionError as error:  # a row that holds itself
         what = "the list is nested without end"
-        raise CrystalError(what, where=where, mend=CORRECT[name]) from error
+        raise CrystalError(what, where=where, hint=CORRECT[name]) from error
     if wrong is None:
         return found
     place = "/".join(map(str, wrong.absolute_path)) or "the whole list"
-    raise CrystalError(f"{place}: {line(wrong.message):.200}", where=where, mend=CORRECT[name])
+    raise CrystalError(f"{place}: {line(wrong.message):.200}", where=where, hint=CORRECT[name])
 
 
 def put(row: dict) -> dict | None:
@@ -144,7 +144,7 @@ def put(row: dict) -> dict | None:
         write_file(path, text.encode())
     except OSError as error:
         what = f"the list of your own pages could not be written: {error}"
-        raise CrystalError(what, where=path, mend=mend_of(error, path)) from error
+        raise CrystalError(what, where=path, hint=hint_of(error, path)) from error
     return before
 
 
@@ -164,7 +164,7 @@ def page_list() -> dict[str, Page]:
             page = _page(row, part.get("listed", SPINE))
             if page.id in pages:
                 what = f"page {page.id!r} is listed twice"
-                raise CrystalError(what, where=page.listed, mend="give each page its own id")
+                raise CrystalError(what, where=page.listed, hint="give each page its own id")
             pages[page.id] = page
     return pages
 
@@ -175,8 +175,8 @@ def _page(row: dict, listed: str) -> Page:
     wrong = [f"lacks a {name}" for name in ("template", "title") if name not in row]
     wrong += [f"has an unknown field {name!r}" for name in row.keys() - fields]
     if wrong:
-        mend = "a row has an id, a template and a title, and may have params, reads and pages"
-        raise CrystalError(f"page {row['id']!r} {wrong[0]}", where=listed, mend=mend)
+        hint = "a row has an id, a template and a title, and may have params, reads and pages"
+        raise CrystalError(f"page {row['id']!r} {wrong[0]}", where=listed, hint=hint)
     own = {name: value for name, value in row.items() if name not in ("pages", "reads")}
     page = Page(**own, reads=tuple(row.get("reads", ())), listed=listed)
     try:
@@ -185,14 +185,14 @@ def _page(row: dict, listed: str) -> Page:
         if error.where is not None:
             raise
         what = f"page {page.id!r}: {error.what}"
-        raise CrystalError(what, where=listed, mend=error.mend) from error
+        raise CrystalError(what, where=listed, hint=error.hint) from error
     return page
 
 
 def get(id: str) -> Page:
     """The page of that id, or a sentence with the nearest spelling."""
     pages = page_list()
-    return pages[known(id, pages, "page", mend=f"the ids are in {SPINE}")]
+    return pages[known(id, pages, "page", hint=f"the ids are in {SPINE}")]
 
 
 def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
@@ -206,22 +206,22 @@ def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
     taking = [name for name, data in declared.items() if data is not None and data.type == "str"]
     known(template, taking, "template that takes a table")
     if not (path := Path(data).expanduser()).is_file():
-        mend = f"make page TEMPLATE={template} DATA=path/to/answers.csv"
-        raise CrystalError(f"there is no table {data!r}", mend=mend)
+        hint = f"make page TEMPLATE={template} DATA=path/to/answers.csv"
+        raise CrystalError(f"there is no table {data!r}", hint=hint)
     if HOSTILE.search(shortest(path)):
         what = "the path of the table holds a control character"
-        raise CrystalError(what, where=repr(data), mend="rename the file, or its folder")
+        raise CrystalError(what, where=repr(data), hint="rename the file, or its folder")
     named = {"id": f"{template}-{slug(path)}", "template": template, "title": path.stem}
     given = parse(Page(**named, listed=OWN), assignments)
     if "data" in given:
         where = f"data={given['data']}"
-        raise CrystalError("the table is named twice", where=where, mend="name it once, by DATA=")
+        raise CrystalError("the table is named twice", where=where, hint="name it once, by DATA=")
     page = Page(**named, params={"data": shortest(path), **given}, listed=OWN)
     values(page)
     if (other := page_list().get(page.id)) is None or other.listed == OWN:
         return page
     what = f"the book has a page {page.id!r} already"
-    raise CrystalError(what, where=other.listed, mend="give the table another name")
+    raise CrystalError(what, where=other.listed, hint="give the table another name")
 
 
 def slug(path: Path) -> str:
@@ -229,7 +229,7 @@ def slug(path: Path) -> str:
     plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode().lower()
     if not (words := re.findall("[a-z0-9]+", plain)):
         what = "the table's name has no letter or digit for a page to be called by"
-        raise CrystalError(what, where=path, mend="give it a name in plain letters")
+        raise CrystalError(what, where=path, hint="give it a name in plain letters")
     return "-".join(words)[:100].rstrip("-")  # names of files have their limits
 
 
@@ -247,7 +247,7 @@ def _parameters(notebook: Path, content: str) -> dict[str, Parameter]:
     tagged = [c for c in cells(notebook) if "parameters" in c["metadata"].get("tags", ())]
     if len(tagged) != 1:
         what = f"{len(tagged)} cells are tagged parameters, not one"
-        raise CrystalError(what, where=notebook.name, mend="tag one cell")
+        raise CrystalError(what, where=notebook.name, hint="tag one cell")
     text, found = "".join(tagged[0]["source"]), {}
     body, tokens = python(text, notebook), tokenize.generate_tokens(StringIO(text).readline)
     help = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
@@ -259,8 +259,8 @@ def _parameters(notebook: Path, content: str) -> dict[str, Parameter]:
             _check(found[name], default)
         except (AttributeError, LookupError, TypeError, ValueError, *BEYOND) as error:
             what = f"not a parameter: {ast.unparse(node)}"
-            mend = "one `name: type = literal  # help` a line"
-            raise CrystalError(what, where=notebook.name, mend=mend) from error
+            hint = "one `name: type = literal  # help` a line"
+            raise CrystalError(what, where=notebook.name, hint=hint) from error
     return found
 
 
@@ -272,7 +272,7 @@ def values(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, 
     if not page.notebook.is_file():
         there = ", ".join(sorted(path.stem for path in page.notebook.parent.glob("*.ipynb")))
         what = f"page {page.id!r} has no template notebooks/{page.template}.ipynb"
-        raise CrystalError(what, where=page.listed, mend=f"write it or name one of: {there}")
+        raise CrystalError(what, where=page.listed, hint=f"write it or name one of: {there}")
     declared = parameters(page.notebook)
     chosen = {name: parameter.default for name, parameter in declared.items()}
     for name, value in {**page.params, **(overrides or {})}.items():
@@ -281,8 +281,8 @@ def values(page: Page, overrides: Mapping[str, Any] | None = None) -> dict[str, 
 
 
 def _declared(page: Page, declared: Mapping[str, Parameter], name: str) -> Parameter:
-    mend = f"choose one of: {', '.join(declared)} (make page explains them)"
-    return declared[known(name, declared, f"parameter of {page.id}", mend=mend)]
+    hint = f"choose one of: {', '.join(declared)} (make page explains them)"
+    return declared[known(name, declared, f"parameter of {page.id}", hint=hint)]
 
 
 def _check(parameter: Parameter, value: Any) -> Any:
@@ -294,10 +294,10 @@ def _check(parameter: Parameter, value: Any) -> Any:
     kinds = (float, int) if wanted is float else (wanted,)
     if not isinstance(items, list) or not all(type(item) in kinds for item in items):
         what = f"parameter {parameter.name} wants {parameter.type}, got {value!r}"
-        raise CrystalError(what, mend=f"write it like {parameter.name}={_spell(parameter.default)}")
+        raise CrystalError(what, hint=f"write it like {parameter.name}={_spell(parameter.default)}")
     if parameter.name == "task":
         own = "; a page of a task of your own: crystal ask --help"
-        known(value, TASKS, "task", mend=f"choose one of: {', '.join(TASKS)}{own}")
+        known(value, TASKS, "task", hint=f"choose one of: {', '.join(TASKS)}{own}")
     return list(map(wanted, items)) if many else wanted(value)
 
 
@@ -317,7 +317,7 @@ def parse(page: Page, assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, text = assignment.partition("=")
         if not equals:
             what = f"{assignment!r} is not of the form name=value"
-            raise CrystalError(what, mend=f'make page PAGE={page.id} P="name=value"')
+            raise CrystalError(what, hint=f'make page PAGE={page.id} P="name=value"')
         parameter = _declared(page, declared, name)
         given[name] = _check(parameter, _read(parameter.type, text))
     return given
@@ -355,12 +355,12 @@ def shortest(path: Path) -> str:
 
 def cells(notebook: Path) -> list[dict]:
     """Cells of a notebook file, as in its JSON, each with a type, a source and metadata."""
-    mend = _restore(notebook)
-    found = parse_json(read_text(notebook, mend), notebook, mend)
+    hint = _restore(notebook)
+    found = parse_json(read_text(notebook, hint), notebook, hint)
     listed = found.get("cells") if isinstance(found, dict) else None
     if isinstance(listed, list) and all(map(_is_cell, listed)):
         return listed
-    raise CrystalError("it is no notebook: its cells are not cells", where=notebook, mend=mend)
+    raise CrystalError("it is no notebook: its cells are not cells", where=notebook, hint=hint)
 
 
 def _is_cell(cell: Any) -> bool:
@@ -379,7 +379,7 @@ def python(code: str, notebook: Path) -> list[ast.stmt]:
         return ast.parse(code).body
     except (SyntaxError, ValueError, *BEYOND) as error:
         what = f"its code is not Python: {error}"
-        raise CrystalError(what, where=notebook, mend=_restore(notebook)) from error
+        raise CrystalError(what, where=notebook, hint=_restore(notebook)) from error
 
 
 def _restore(notebook: Path) -> str:
@@ -392,4 +392,4 @@ def sha(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         what = f"a file the pages depend on cannot be read: {error.strerror or error}"
-        raise CrystalError(what, where=path, mend=f"git checkout -- {path}") from error
+        raise CrystalError(what, where=path, hint=f"git checkout -- {path}") from error

@@ -24,7 +24,7 @@ from typing import Any
 from .. import files
 from ..ask.ladders import load_ladder
 from ..errors import CrystalError
-from ..files import PACKAGE, mend_of, root
+from ..files import PACKAGE, hint_of, root
 from ..keep.store import manifest_digest
 from ..present import verdicts
 from ..present.show import CONTEXT
@@ -70,8 +70,8 @@ def _tables(page: Page, chosen: Mapping[str, Any]) -> Iterator[Path]:
     for name in filter(None, named):
         if not (root() / name).is_file():
             what = f"page {page.id!r} names the table {name!r}, which is not there"
-            mend = "put it back, name another in the page's row, or delete the row"
-            raise CrystalError(what, where=page.listed, mend=mend)
+            hint = "put it back, name another in the page's row, or delete the row"
+            raise CrystalError(what, where=page.listed, hint=hint)
         yield root() / name
 
 
@@ -246,8 +246,8 @@ def _failed(page: Page, error: BaseException) -> CrystalError:
     said = line(" ".join(f"{type(error).__name__}: {error}".split()))
     if isinstance(error, Died):
         said = f"{error}: it was killed, or there was too little memory"
-    mend = "make reproduce runs it again; fewer JOBS take less memory"
-    return CrystalError(f"page {page.id} was not made: {said}", mend=mend)
+    hint = "make reproduce runs it again; fewer JOBS take less memory"
+    return CrystalError(f"page {page.id} was not made: {said}", hint=hint)
 
 
 def run_warm(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
@@ -278,7 +278,7 @@ def run_here(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
         return stamp["seconds"]
     except OSError as error:
         what = f"page {page.id} could not be written: {error}"
-        raise CrystalError(what, mend=mend_of(error, work)) from error
+        raise CrystalError(what, hint=hint_of(error, work)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -355,8 +355,8 @@ def _failure(page: Page, output: Path, error: Any) -> CrystalError:
     ran = [cell.get("execution_count") for cell in own]
     place = f"cell {ran.index(error.exec_count)} of notebooks/{page.template}.ipynb"
     what = f"page {page.id} failed in {place}: {error.ename}: {error.evalue}"
-    mend = f"see {kept.relative_to(root())}; the old page, if any, is untouched"
-    return CrystalError(what, mend=mend)
+    hint = f"see {kept.relative_to(root())}; the old page, if any, is untouched"
+    return CrystalError(what, hint=hint)
 
 
 @contextlib.contextmanager

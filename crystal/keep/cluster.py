@@ -1,8 +1,8 @@
 """The batches of a plan, read by workers on Ray: where RAY_ADDRESS says, else on this machine.
 
-A worker is an actor that holds one rung and reads a batch at a time. What workers return comes out
-in the plan's order, so that the store cannot tell how many there were. Ray restarts a worker that
-dies, and tries its work again. Knows nothing of the store: workers only read.
+A worker is an actor that holds one checkpoint and reads a batch at a time. What workers return
+comes out in the plan's order, so that the store cannot tell how many there were. Ray restarts a
+worker that dies, and tries its work again. Knows nothing of the store: workers only read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ..ask.ladders import DTYPES, Ladder, Rung, is_here
+from ..ask.ladders import DTYPES, Checkpoint, Ladder, is_here
 from ..errors import CrystalError
 from ..files import PACKAGE, root
 from ..texts import reason
@@ -28,9 +28,11 @@ from . import manifest
 from .resample import Batch, Plan, Read, Reader
 
 TRIES = 3  # of the same batch, each the death of its worker, before it is given up
-LOST = 2  # batches of a rung, before what waits of it is given up, too: it may not even load
+LOST = 2  # batches of a checkpoint, before what waits of it is given up, too: it may not even load
 WAIT = 0.5  # seconds between looks at whether somebody wants to stop
-ROOM = 1.2  # memory to declare, as a multiple of a rung's weights: they pass through it to a GPU
+ROOM = (
+    1.2  # memory to declare, as a multiple of a checkpoint's weights: they pass through it to a GPU
+)
 INSTALL = "install requirements/full.txt on every node, and start Ray from that environment"
 
 
@@ -51,7 +53,7 @@ class Hire(NamedTuple):
             import ray
         except ModuleNotFoundError as error:
             what = "--cluster needs Ray, which is not installed"
-            raise CrystalError(what, mend="pip install '.[cluster]'") from error
+            raise CrystalError(what, hint="pip install '.[cluster]'") from error
         threads = threads_of_a_worker()
         ours = connect(ray, threads * (self.workers or 1))
         try:
@@ -60,7 +62,7 @@ class Hire(NamedTuple):
             gpus = float(any_gpu) if self.gpus is None else self.gpus
             if not gpus and plan.device is None:
                 plan = dataclasses.replace(plan, device="cpu")  # an unasked-for GPU is still seen
-            need = need_of(plan.ladder, plan.rungs, threads, gpus)
+            need = need_of(plan.ladder, plan.checkpoints, threads, gpus)
             room = room_for(nodes, need)
         except BaseException:
             if ours:
@@ -77,7 +79,7 @@ def threads_of_a_worker() -> int:
     said = os.environ.get("OMP_NUM_THREADS", "1")
     if not said.isdecimal() or int(said) < 1:
         what = f"OMP_NUM_THREADS is {said!r}, and each worker takes that number of threads"
-        raise CrystalError(what, mend="export OMP_NUM_THREADS=1")
+        raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
     return int(said)
 
 
@@ -110,20 +112,24 @@ def connect(ray: ModuleType, processors: int) -> bool:
         raise CrystalError(
             f"the Ray cluster cannot be reached: {why}",
             where=f"RAY_ADDRESS={where}",
-            mend="ray start --head there (RAY_AUTH_MODE=token on every node and here, if there is "
+            hint="ray start --head there (RAY_AUTH_MODE=token on every node and here, if there is "
             "a token), or unset RAY_ADDRESS for workers on this machine",
         ) from error
     return True
 
 
-def need_of(ladder: Ladder, rungs: Sequence[Rung], threads: int, gpus: float) -> dict[str, float]:
-    """What a worker takes of its node: memory, in bytes, for the largest rung; not of a GPU."""
+def need_of(
+    ladder: Ladder, checkpoints: Sequence[Checkpoint], threads: int, gpus: float
+) -> dict[str, float]:
+    """What a worker takes of its node: bytes of memory for the largest checkpoint; not of a GPU."""
 
-    def weights(rung: Rung) -> int:  # 0 where nobody here knows
-        known = rung.parameters * DTYPES[ladder.dtype]
-        return known or (rung.weights.stat().st_size if rung.local and is_here(rung) else 0)
+    def weights(checkpoint: Checkpoint) -> int:  # 0 where nobody here knows
+        known = checkpoint.parameters * DTYPES[ladder.dtype]
+        return known or (
+            checkpoint.weights.stat().st_size if checkpoint.local and is_here(checkpoint) else 0
+        )
 
-    return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(map(weights, rungs)))}
+    return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(map(weights, checkpoints)))}
 
 
 def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) -> int:
@@ -134,8 +140,8 @@ def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) ->
         takes = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs"
         takes = f"{takes} and {need['memory'] / 1e9:.3g} GB of memory"
         what = f"no node of the cluster has room for a worker, which takes {takes}"
-        mend = "fewer --gpus-per-worker, a smaller OMP_NUM_THREADS, or larger nodes"
-        raise CrystalError(what, where=address(), mend=mend)
+        hint = "fewer --gpus-per-worker, a smaller OMP_NUM_THREADS, or larger nodes"
+        raise CrystalError(what, where=address(), hint=hint)
     return room
 
 
@@ -153,30 +159,32 @@ class Worker:
         return manifest.versions()
 
     def read(self, batch: Batch, held: frozenset[str]) -> Read:
-        """Read a batch; held: of its rung, as `Plan.held` said. Raises: CrystalError."""
+        """Read a batch; held: of its checkpoint, as `Plan.held` said. Raises: CrystalError."""
         host = socket.gethostname()
         try:
-            if self.reader is None or self.reader.rung.name != batch.rung:
-                self.load(batch.rung, held)
+            if self.reader is None or self.reader.checkpoint.name != batch.checkpoint:
+                self.load(batch.checkpoint, held)
             return self.reader.read(batch)
         except CrystalError as error:
             where = f"{error.where or 'a worker'}, on {host}"
-            raise CrystalError(error.what, where=where, mend=error.mend) from None
+            raise CrystalError(error.what, where=where, hint=error.hint) from None
         except ModuleNotFoundError as error:
             what = f"a worker lacks the package {error.name}"
-            raise CrystalError(what, where=host, mend=INSTALL) from error
+            raise CrystalError(what, where=host, hint=INSTALL) from error
 
-    def load(self, rung: str, held: frozenset[str]) -> None:
-        """Take up a rung: exactly the weights that its ladder names; put down the one before it."""
+    def load(self, checkpoint: str, held: frozenset[str]) -> None:
+        """Take up a checkpoint: exactly the weights that its ladder names; put down the one before
+        it.
+        """
         import torch
 
         if self.reader:
             self.reader.machine.unload()
-        self.reader, wanted = None, self.plan.ladder.rung(rung)
+        self.reader, wanted = None, self.plan.ladder.checkpoint(checkpoint)
         if not is_here(wanted):
-            what = f"a worker lacks the weights of checkpoint {rung!r} of {wanted.ladder}"
-            mend = "keep the repository where all nodes see it (on a node, CRYSTAL_ROOT names it)"
-            raise CrystalError(what, where=root() / wanted.source, mend=mend)
+            what = f"a worker lacks the weights of checkpoint {checkpoint!r} of {wanted.ladder}"
+            hint = "keep the repository where all nodes see it (on a node, CRYSTAL_ROOT names it)"
+            raise CrystalError(what, where=root() / wanted.source, hint=hint)
         torch.set_num_threads(self.threads)  # another number would sum in another order
         self.reader = Reader(self.plan, wanted, held)
 
@@ -194,11 +202,11 @@ class Board:
         self.done: dict[Batch, Read | None] = {}
 
     def drop(self, batch: Batch) -> None:
-        """Give a batch up; with LOST of a rung, what waits of it."""
+        """Give a batch up; with LOST of a checkpoint, what waits of it."""
         self.lost.append(batch)
-        if sum(one.rung == batch.rung for one in self.lost) == LOST:
-            self.lost += [one for one in self.waiting if one.rung == batch.rung]
-            self.waiting = deque(one for one in self.waiting if one.rung != batch.rung)
+        if sum(one.checkpoint == batch.checkpoint for one in self.lost) == LOST:
+            self.lost += [one for one in self.waiting if one.checkpoint == batch.checkpoint]
+            self.waiting = deque(one for one in self.waiting if one.checkpoint != batch.checkpoint)
         self.done |= dict.fromkeys(self.lost)
 
     def in_turn(self) -> Iterator[Read]:
@@ -212,10 +220,10 @@ class Board:
 
     def left_out(self) -> str:
         named = []
-        for rung, place, task, start, stop in self.lost[:5]:
-            asked = self.plan.asked(rung)[place]
+        for checkpoint, place, task, start, stop in self.lost[:5]:
+            asked = self.plan.asked(checkpoint)[place]
             ids = f"{asked.prompts[start].id} to {asked.prompts[stop - 1].id}"
-            named.append(f"checkpoint {rung}, {asked.form}, task {task}, prompts {ids}")
+            named.append(f"checkpoint {checkpoint}, {asked.form}, task {task}, prompts {ids}")
         cells = sum(batch.stop - batch.start for batch in self.lost)
         more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
         said = f"{cells} cells are left out, their workers died {TRIES} times"
@@ -237,7 +245,7 @@ def _reads(
             yield from _handed_out(ray, board, actors, stop)
         if stop.is_set():
             what = "stopped; what was finished is kept"
-            raise CrystalError(what, where=name, mend=f"{again} goes on")
+            raise CrystalError(what, where=name, hint=f"{again} goes on")
     except Exception:
         yield from board.finished()
         raise
@@ -247,8 +255,8 @@ def _reads(
         if ours:
             ray.shutdown()
     if board.lost:
-        mend = f"see why in Ray's logs, then {again}"
-        raise CrystalError(board.left_out(), where=name, mend=mend)
+        hint = f"see why in Ray's logs, then {again}"
+        raise CrystalError(board.left_out(), where=name, hint=hint)
 
 
 def _handed_out(
@@ -256,7 +264,9 @@ def _handed_out(
 ) -> Iterator[Read]:
     """What workers return, in order. One gets no work until the cluster has room for it."""
     plan = board.plan
-    held = functools.cache(lambda rung: ray.put(plan.held(plan.ladder.rung(rung))))
+    held = functools.cache(
+        lambda checkpoint: ray.put(plan.held(plan.ladder.checkpoint(checkpoint)))
+    )
     busy = {actor.start.remote(): (actor, None) for actor in actors}
     while board.order and not stop.is_set():
         for reference in ray.wait(list(busy), timeout=WAIT)[0]:
@@ -269,7 +279,7 @@ def _handed_out(
                 board.done[batch] = found
             if board.waiting:
                 batch = board.waiting.popleft()
-                busy[actor.read.remote(batch, held(batch.rung))] = (actor, batch)
+                busy[actor.read.remote(batch, held(batch.checkpoint))] = (actor, batch)
         yield from board.in_turn()
 
 
@@ -283,7 +293,7 @@ def _result(ray: ModuleType, reference: Any, deadly: bool = False) -> Any:
         if deadly:
             return None
         what = f"workers die as they start: {reason(error)}"
-        raise CrystalError(what, where=address(), mend=INSTALL) from error
+        raise CrystalError(what, where=address(), hint=INSTALL) from error
     except errors.RayTaskError as error:
         raise error.cause if isinstance(error.cause, CrystalError) else error from None
 
@@ -293,8 +303,8 @@ def _check_versions(theirs: Mapping[str, str]) -> None:
     for name, version in manifest.versions().items():
         if version.split("+")[0] != theirs[name].split("+")[0]:
             what = f"a worker has {name} {theirs[name]}, and here it is {version}"
-            mend = "install requirements/full.txt on every node"
-            raise CrystalError(what, where=address(), mend=mend)
+            hint = "install requirements/full.txt on every node"
+            raise CrystalError(what, where=address(), hint=hint)
 
 
 @contextlib.contextmanager

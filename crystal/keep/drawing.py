@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from ..ask.cells import Cell, Decoding
-from ..ask.ladders import KINDS, STAGES, Ladder, Rung, check_weights, load_ladder, weights_sha256
+from ..ask.ladders import (
+    KINDS,
+    STAGES,
+    Checkpoint,
+    Ladder,
+    check_weights,
+    load_ladder,
+    weights_sha256,
+)
 from ..ask.prompts import FORMS, PROBE, PROMPTS, Prompt, template_of
 from ..ask.tasks import PHASE_TASKS, TASKS, Task, first_line, read
 from ..errors import CrystalError, known
@@ -56,45 +64,50 @@ def draw(
     name: str,
     *,
     tasks: Sequence[str] = TASKS_DRAWN,
-    rungs: Sequence[str] = STAGES,
+    checkpoints: Sequence[str] = STAGES,
     decoding: Decoding = DRAWN,
     device: str | None = None,
 ) -> pd.DataFrame:
     """Draw what the ladder's log of draws lacks; for tasks with options their exact answers, too.
 
-    Returns: one row per rung and task: cells, new, texts (distinct, of the new ones), seconds.
+    Returns: one row per checkpoint and task: cells, new, texts (distinct, of the new ones),
+    seconds.
     Raises: CrystalError for an unknown name, or files that are not the ladder's or its cells'.
     """
     ladder = load_ladder(name)
     if ladder.kind != "ladder":
         what = f"{name} is {KINDS[ladder.kind]}, and draws are of a ladder's four stages"
-        raise CrystalError(what, mend="make draw LADDER=nano-llama")
-    chosen = [ladder.rung(rung) for rung in rungs]
+        raise CrystalError(what, hint="make draw LADDER=nano-llama")
+    chosen = [ladder.checkpoint(checkpoint) for checkpoint in checkpoints]
     asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
-    for rung in chosen:
-        check_weights(rung)
+    for checkpoint in chosen:
+        check_weights(checkpoint)
     return pd.DataFrame(list(_walk(ladder, chosen, asked, decoding, device)))
 
 
 def _walk(
-    ladder: Ladder, rungs: list[Rung], tasks: list[Task], decoding: Decoding, device: str | None
+    ladder: Ladder,
+    checkpoints: list[Checkpoint],
+    tasks: list[Task],
+    decoding: Decoding,
+    device: str | None,
 ) -> Iterator[dict]:
     """Each checkpoint is unloaded before the next is loaded; each task's cells are a shard."""
     from ..read import engine
 
     held, stored = drawn.keys(ladder.name), drawn.makings(ladder.name)
     lots = [PROBE[low : low + TOGETHER] for low in range(0, len(PROBE), TOGETHER)]
-    with bar(len(rungs) * len(tasks) * len(PROBE), ladder.name) as shown:
-        for rung in rungs:
-            machine = engine.load_rung(rung, dtype=ladder.dtype, device=device)
-            files = files_of(rung, machine, stored)
+    with bar(len(checkpoints) * len(tasks) * len(PROBE), ladder.name) as shown:
+        for checkpoint in checkpoints:
+            machine = engine.load_checkpoint(checkpoint, dtype=ladder.dtype, device=device)
+            files = files_of(checkpoint, machine, stored)
             for task in tasks:
-                shown.set_postfix_str(f"{rung.name}, {task.name}", refresh=False)
-                start, rows, form = time.perf_counter(), [], rung.native_form
+                shown.set_postfix_str(f"{checkpoint.name}, {task.name}", refresh=False)
+                start, rows, form = time.perf_counter(), [], checkpoint.native_form
                 for lot, how in itertools.product(lots, (decoding, TRUTH)[: 1 + task.closed]):
                     ids = {p.id: machine.encode(p.text(task, form), form) for p in lot}
                     cells = {
-                        prompt: cell_of(rung, files, ladder.dtype, tokens, how, task)
+                        prompt: cell_of(checkpoint, files, ladder.dtype, tokens, how, task)
                         for prompt, tokens in ids.items()
                     }
                     new = {prompt: c for prompt, c in cells.items() if c.key not in held}
@@ -106,10 +119,10 @@ def _walk(
                 seconds = time.perf_counter() - start
                 if rows:
                     made = made_by(machine) | {"dtype": ladder.dtype, "seconds": seconds}
-                    drawn.append(ladder.name, rows, manifest.producer(**made))
+                    drawn.append(ladder.name, rows, manifest.provenance(**made))
                 shown.update(len(PROBE))
                 texts = [len(row.texts) for row in rows if row.texts]
-                told = {"rung": rung.name, "task": task.name, "cells": len(PROBE)}
+                told = {"checkpoint": checkpoint.name, "task": task.name, "cells": len(PROBE)}
                 yield told | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
             machine.unload()
 
@@ -124,7 +137,7 @@ def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) 
         texts = draw_many(machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
         return [(lines(one),) for one in texts]
     exact = readout(machine, ids, task, **how.walked)
-    return [({}, one.options.tolist(), one.off_support, one.unresolved) for one in exact]
+    return [({}, one.options.tolist(), one.invalid, one.residual) for one in exact]
 
 
 # -- from a server
@@ -140,7 +153,7 @@ def draw_served(
     *,
     server: str | None = None,
     model: str | None = None,
-    rung: str | None = None,
+    checkpoint: str | None = None,
     tasks: Sequence[str] = PHASE_TASKS,
     prompts: Sequence[Prompt] = PROMPTS,
     n: int = 1000,
@@ -152,13 +165,15 @@ def draw_served(
     say: Callable[[str], None] = lambda line: None,
     **settings,
 ) -> pd.DataFrame:
-    """Draw what the ladder's log of draws lacks of one rung. Temperature 1, nothing truncated.
+    """Draw what the ladder's log of draws lacks of one checkpoint. Temperature 1, nothing
+    truncated.
 
-    server: URL, None: $CRYSTAL_SERVER. model: as the server calls it. form: None is the rung's own.
-    dtype: what the server computes in, None: the ladder's. workers: requests under way at a time.
-    settings: timeout, patience, batch of `Server`. Another seed, or n, draws the same anew.
-    Returns: one row per task: cells, new, draws, cut (by max_tokens), none (no option), seconds.
-    Raises: CrystalError for unknown names, a model that is not the rung, a server's mistakes.
+    server: URL, None: $CRYSTAL_SERVER. model: as the server calls it. form: None is the
+    checkpoint's own. dtype: what the server computes in, None: the ladder's. workers: requests
+    under way at a time. settings: timeout, patience, batch of `Server`. Another seed, or n, draws
+    the same anew. Returns: one row per task: cells, new, draws, cut (by max_tokens), none (no
+    option), seconds.
+    Raises: CrystalError for unknown names, a model that is not the checkpoint, a server's mistakes.
     """
     ladder = load_ladder(name)
     asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
@@ -167,8 +182,8 @@ def draw_served(
     if model is None:
         ids = ", ".join(str(entry["id"]) for entry in listed) or "nothing"
         what = f"which model? The server lists {ids}"
-        raise CrystalError(what, where=url, mend="--model NAME")
-    chosen, checked = identify(ladder, model, rung, listed)
+        raise CrystalError(what, where=url, hint="--model NAME")
+    chosen, checked = identify(ladder, model, checkpoint, listed)
     form = known(form or chosen.native_form, FORMS, "form")
     template = template_of(form)
     there = servers.connect(url, model, template, **settings)
@@ -184,40 +199,42 @@ def draw_served(
 
 
 def identify(
-    ladder: Ladder, model: str, rung: str | None, listed: Sequence[dict]
-) -> tuple[Rung, str]:
-    """The rung that a served model is, and by what that is known, or "unchecked".
+    ladder: Ladder, model: str, checkpoint: str | None, listed: Sequence[dict]
+) -> tuple[Checkpoint, str]:
+    """The checkpoint that a served model is, and by what that is known, or "unchecked".
 
     listed: what the server says it serves; vLLM names a "root", the folder or hub id, beside an
     alias.
-    Raises: CrystalError if it is another one than `rung`, or if nothing tells which one it is.
+    Raises: CrystalError if it is another one than `checkpoint`, or if nothing tells which one it
+    is.
     """
     roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
     told = next(filter(None, (_told(ladder, name) for name in (*roots, model))), None)
     if told is None:
-        if rung is None:
+        if checkpoint is None:
             what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
-            raise CrystalError(what, mend=f"--rung {ladder.rungs[0].name}")
-        return ladder.rung(rung), "unchecked"
+            raise CrystalError(what, hint=f"--checkpoint {ladder.checkpoints[0].name}")
+        return ladder.checkpoint(checkpoint), "unchecked"
     found, how = told
-    if found is None or (rung is not None and ladder.rung(rung) != found):
+    if found is None or (checkpoint is not None and ladder.checkpoint(checkpoint) != found):
         is_ = found.name if found else "none of its checkpoints"
-        what = f"by its {how} {model!r} is {is_} of {ladder.name}{f', not {rung}' if rung else ''}"
-        mend = "serve the weights of this checkpoint, or name the checkpoint that is served"
-        raise CrystalError(what, mend=mend)
+        asked = f", not {checkpoint}" if checkpoint else ""
+        what = f"by its {how} {model!r} is {is_} of {ladder.name}{asked}"
+        hint = "serve the weights of this checkpoint, or name the checkpoint that is served"
+        raise CrystalError(what, hint=hint)
     return found, how
 
 
-def _told(ladder: Ladder, name: str) -> tuple[Rung | None, str] | None:
-    """The rung of that name or folder (None: none of the ladder's), and by what; or nothing."""
+def _told(ladder: Ladder, name: str) -> tuple[Checkpoint | None, str] | None:
+    """The checkpoint of that name or folder (None: of another ladder), and by what; or nothing."""
 
-    def of(rungs: Iterable[Rung], field: str, value: str) -> Rung | None:
-        return next((one for one in rungs if getattr(one, field) == value), None)
+    def of(checkpoints: Iterable[Checkpoint], field: str, value: str) -> Checkpoint | None:
+        return next((one for one in checkpoints if getattr(one, field) == value), None)
 
     for folder in (Path(name), root() / name):
         if (folder / "model.safetensors").is_file():
-            return of(ladder.rungs, "revision", weights_sha256(folder)), "weights' sha256"
-    distant = [one for one in ladder.rungs if not one.local]
+            return of(ladder.checkpoints, "revision", weights_sha256(folder)), "weights' sha256"
+    distant = [one for one in ladder.checkpoints if not one.local]
     if distant and (snapshot := _COMMIT.search(name)):
         return of(distant, "revision", snapshot[0]), "commit"
     if distant and _HUB_ID.fullmatch(name):
@@ -227,7 +244,7 @@ def _told(ladder: Ladder, name: str) -> tuple[Rung | None, str] | None:
 
 class _Walk(NamedTuple):
     ladder: Ladder
-    rung: Rung
+    checkpoint: Checkpoint
     form: str
     dtype: str
     decoding: Decoding
@@ -237,7 +254,7 @@ class _Walk(NamedTuple):
 
     def cell(self, task: Task, prompt: Prompt) -> Cell:
         ids = tuple(prompt.text(task, self.form).encode())
-        return cell_of(self.rung, ("", ""), self.dtype, ids, self.decoding, task)
+        return cell_of(self.checkpoint, ("", ""), self.dtype, ids, self.decoding, task)
 
 
 def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> dict:
@@ -246,7 +263,7 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
     cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
     lacking = [(prompt, cell) for prompt, cell in cells.items() if cell.key not in walk.held]
     found: dict[Future, _Found] = {}
-    shown = bar(len(lacking), f"{walk.rung.name}, {task.name}")
+    shown = bar(len(lacking), f"{walk.checkpoint.name}, {task.name}")
     with shown, ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(_draw, walk, task, *one) for one in lacking]
         try:
@@ -265,7 +282,12 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
     for one in found.values():
         counts.update(one.row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
-    told = {"rung": walk.rung.name, "form": walk.form, "task": task.name, "cells": len(cells)}
+    told = {
+        "checkpoint": walk.checkpoint.name,
+        "form": walk.form,
+        "task": task.name,
+        "cells": len(cells),
+    }
     told |= {"new": len(found), "draws": counts.total()}
     told |= {"cut": sum(one.cut for one in found.values()), "none": none}
     return told | {"seconds": time.perf_counter() - start}
@@ -285,7 +307,9 @@ def _keep(
     if fresh:
         rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
-        made = manifest.producer(**made, seconds=now - since) | {"versions": {}}  # ours say nothing
+        made = manifest.provenance(**made, seconds=now - since) | {
+            "versions": {}
+        }  # ours say nothing
         cut = {"cut": sum(one.cut for one in fresh.values())}
         drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
         found.update(fresh)

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..ask.cells import KEYED, Cell, Decoding, key_of
-from ..ask.ladders import STAGES, Ladder, Rung, load_ladder
-from ..ask.prompts import FORMS, NARRATORS, PROBE, PROMPTS, Prompt, load_prompts
+from ..ask.ladders import STAGES, Checkpoint, Ladder, load_ladder
+from ..ask.prompts import FORMS, PERSONAS, PROBE, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..ask.tasks import read as read_answer
 from ..errors import CrystalError, known
@@ -36,7 +36,7 @@ _SCHEMA = pa.schema(
     [pa.field(name, pa.string()) for name in ("key", *KEYED, "decoding", "form", "prompt", "text")]
     + [pa.field("prompt_ids", pa.list_(pa.int32())), pa.field("texts", pa.list_(pa.string()))]
     + [pa.field("counts", pa.list_(pa.int32())), pa.field("probability", pa.list_(pa.float64()))]
-    + [pa.field("off_support", pa.float64()), pa.field("unresolved", pa.float64())]
+    + [pa.field("invalid", pa.float64()), pa.field("residual", pa.float64())]
 )
 
 
@@ -48,14 +48,14 @@ class Row(NamedTuple):
     prompt: str  # id of a prompt; the tree draws those of PROBE only
     texts: Mapping[str, int] = {}  # text -> how often it was drawn
     probability: Sequence[float] = ()  # (options,), unconditional
-    off_support: float = 0.0
-    unresolved: float = 0.0
+    invalid: float = 0.0
+    residual: float = 0.0
 
 
 # -- written and read
 
 
-def append(ladder: str, rows: Iterable[Row], producer: dict) -> None:
+def append(ladder: str, rows: Iterable[Row], provenance: dict) -> None:
     """Write one shard of one checkpoint: all rows or none. Same draws, same bytes.
 
     Raises: CrystalError if a cell is already there, counts do not add up, or the disk refuses.
@@ -63,7 +63,7 @@ def append(ladder: str, rows: Iterable[Row], producer: dict) -> None:
     rows, sink = list(rows), io.BytesIO()
     ((model, revision),) = {(row.cell.model, row.cell.revision) for row in rows}
     facts = {"rows": len(rows), "model": model, "revision": revision}
-    facts |= {"tasks": sorted({row.cell.task for row in rows}), "producer": producer}
+    facts |= {"tasks": sorted({row.cell.task for row in rows}), "provenance": provenance}
     table = pa.Table.from_pylist([_plain(row) for row in rows], schema=_SCHEMA)
     pq.write_table(table, sink, compression="zstd", compression_level=9)
     new = [row.cell.key for row in rows]
@@ -88,7 +88,9 @@ def _plain(row: Row) -> dict:
 
 def _opened(ladder: str, record: dict, columns: Sequence[str] = _SCHEMA.names) -> pa.Table:
     def parse(blob: bytes) -> pa.Table:
-        found = pq.read_table(pa.BufferReader(blob), columns=list(columns)).select(columns)
+        shard = pq.ParquetFile(pa.BufferReader(blob))
+        held = store.held_as(shard, columns)
+        found = shard.read(held).select(held).rename_columns(list(columns))
         return found.cast(pa.schema([_SCHEMA.field(name) for name in columns]))
 
     return store.parsed(ladder, record, DRAWS, parse)
@@ -109,36 +111,39 @@ def load_draws(
     name: str,
     *,
     tasks: Sequence[str] = TASKS_DRAWN,
-    rungs: Sequence[str] = STAGES,
+    checkpoints: Sequence[str] = STAGES,
     decoding: Decoding = DRAWN,
 ) -> pd.DataFrame:
     """Draws of the ladder's current checkpoints in their native forms, verified; a row per cell.
 
-    Columns: ladder, rung, form, task, prompt (id), narrator, frame, key, texts (dict text ->
-    count), probability (ndarray), off_support, unresolved; the last three mean something for
-    decoding=TRUTH only. Rows in the order of rungs, tasks, prompts.
+    Columns: ladder, checkpoint, form, task, prompt (id), persona, frame, key, texts (dict text ->
+    count), probability (ndarray), invalid, residual; the last three mean something for
+    decoding=TRUTH only. Rows in the order of checkpoints, tasks, prompts.
     Left out: other revisions, dtypes and decodings, an older reading rule, prompts reworded since.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, or any of the asked-for
     cells missing.
     """
     ladder = load_ladder(name)
-    chosen, asked = [ladder.rung(rung) for rung in rungs], [known(t, TASKS, "task") for t in tasks]
+    chosen, asked = (
+        [ladder.checkpoint(checkpoint) for checkpoint in checkpoints],
+        [known(t, TASKS, "task") for t in tasks],
+    )
     frame = _today(ladder, chosen, asked, PROBE, decoding=decoding.text)
-    frame = frame.drop_duplicates(["rung", "task", "prompt"], keep="last", ignore_index=True)
+    frame = frame.drop_duplicates(["checkpoint", "task", "prompt"], keep="last", ignore_index=True)
     if (absent := frame["key"].isna()).any():
-        first = " ".join(frame.loc[absent, ["rung", "task", "prompt"]].iloc[0])
+        first = " ".join(frame.loc[absent, ["checkpoint", "task", "prompt"]].iloc[0])
         what = f"{absent.sum()} of {len(frame)} cells were not drawn, first {first}"
         where = manifest.folder_of(name, DRAWS)
-        raise CrystalError(what, where=where, mend=manifest.fill(name, DRAWS))
+        raise CrystalError(what, where=where, hint=manifest.fill(name, DRAWS))
     counted = zip(frame["texts"], frame["counts"])
     frame["texts"] = [dict(zip(texts, counts.tolist(), strict=True)) for texts, counts in counted]
-    columns = "ladder rung form task prompt narrator frame key texts probability".split()
-    return frame[[*columns, "off_support", "unresolved"]]
+    columns = "ladder checkpoint form task prompt persona frame key texts probability".split()
+    return frame[[*columns, "invalid", "residual"]]
 
 
 def _today(
     ladder: Ladder,
-    rungs: Sequence[Rung],
+    checkpoints: Sequence[Checkpoint],
     tasks: Sequence[str],
     prompts: Sequence[Prompt],
     form: str | None = None,
@@ -147,12 +152,17 @@ def _today(
 ) -> pd.DataFrame:
     """What is stored of situations as they would be put today; key is NaN where nothing is."""
     checkpoints = [
-        {"ladder": ladder.name, "rung": rung.name, "model": rung.source, "revision": rung.revision}
-        | {"form": form or rung.native_form, "dtype": dtype or ladder.dtype, **more}
-        for rung in rungs
+        {
+            "ladder": ladder.name,
+            "checkpoint": checkpoint.name,
+            "model": checkpoint.source,
+            "revision": checkpoint.revision,
+        }
+        | {"form": form or checkpoint.native_form, "dtype": dtype or ladder.dtype, **more}
+        for checkpoint in checkpoints
     ]
     asked = pd.DataFrame(store.asked_today(tasks, prompts))
-    current = {(rung.source, rung.revision) for rung in rungs}
+    current = {(checkpoint.source, checkpoint.revision) for checkpoint in checkpoints}
     held = [_SCHEMA.empty_table()] + [
         _opened(ladder.name, record)
         for record in manifest.records(ladder.name, DRAWS)
@@ -182,8 +192,16 @@ def verify(name: str) -> Report:
             seen.add(key)
 
     wanted = [
-        (rung.source, rung.revision, ladder.dtype, rung.native_form, DRAWN.text, task, prompt)
-        for rung in (ladder.ends if ladder.kind == "ladder" else ())
+        (
+            checkpoint.source,
+            checkpoint.revision,
+            ladder.dtype,
+            checkpoint.native_form,
+            DRAWN.text,
+            task,
+            prompt,
+        )
+        for checkpoint in (ladder.ends if ladder.kind == "ladder" else ())
         for task in TASKS_DRAWN
         for prompt in probe
     ]
@@ -209,22 +227,23 @@ def makings(ladder: str) -> Makings:
     return frozenset(tuple(row[name] for name in store.MADE) for row in rows if row[store.MADE[-1]])
 
 
-def check_makings(held: Makings, rung: Rung, now: tuple[str, str]) -> None:
-    """Do nothing unless cells of the rung are stored, none of them read with what is here now.
+def check_makings(held: Makings, checkpoint: Checkpoint, now: tuple[str, str]) -> None:
+    """Do nothing unless cells of the checkpoint are stored, none of them read with what is here
+    now.
 
     now: config_sha256, tokenizer_revision. Raises: CrystalError naming both hashes.
     """
-    then = {one[2:] for one in held if one[:2] == (rung.source, rung.revision)}
+    then = {one[2:] for one in held if one[:2] == (checkpoint.source, checkpoint.revision)}
     if not then or now in then:
         return
     parts = zip(("config.json has", "tokenizer and chat template have"), now, min(then))
     what, new, old = next((what, new, old) for what, new, old in parts if new != old)
-    logs = " ".join(f"data/{kind}/{rung.ladder}" for kind in (SAMPLES, DRAWS))
+    logs = " ".join(f"data/{kind}/{checkpoint.ladder}" for kind in (SAMPLES, DRAWS))
     raise CrystalError(
-        f"checkpoint {rung.name!r}: {what} sha256 {new}, but its stored cells were read with {old}",
-        where=rung.source,
-        mend="put back the files that they were read with (git checkout, or train "
-        f"it again), or rm -r {logs} and {manifest.fill(rung.ladder)}",
+        f"checkpoint {checkpoint.name!r}: {what} sha256 {new}, but its cells were read with {old}",
+        where=checkpoint.source,
+        hint="put back the files that they were read with (git checkout, or train "
+        f"it again), or rm -r {logs} and {manifest.fill(checkpoint.ladder)}",
     )
 
 
@@ -235,8 +254,8 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     """Counts of answers to closed tasks by a ladder's stage ends, as it may be served: COLUMNS.
 
     A row per option, ordered by stage, task, prompt, option; 0 where nobody drew it; the empty one
-    counts other answers. unit: the narrator. form: None is each rung's own; dtype: the ladder's.
-    All draws of a situation are added up: each lot has randomness of its own.
+    counts other answers. unit: the persona. form: None is each checkpoint's own; dtype: the
+    ladder's. All draws of a situation are added up: each lot has randomness of its own.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, or no such draws.
     """
     ladder = load_ladder(name)
@@ -246,17 +265,17 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
         frame = _today(ladder, ladder.ends, closed, PROMPTS, form, dtype)
         for row in frame.dropna(subset="key").itertuples():
             if len(row.counts):
-                said = found.setdefault((row.rung, row.task, row.prompt), Counter())
+                said = found.setdefault((row.checkpoint, row.task, row.prompt), Counter())
                 for text, count in zip(row.texts, row.counts.tolist(), strict=True):
                     said[read_answer(text, TASKS[row.task]) or ""] += count
     if not found:
         raise CrystalError(
             f"no draws of {name}'s closed tasks in that form and dtype",
             where=manifest.folder_of(name, DRAWS),
-            mend=f"crystal draw {name} --server URL --model NAME",
+            hint=f"crystal draw {name} --server URL --model NAME",
         )
     table = [
-        (name, *place, NARRATORS[_PROMPT[place[2]].narrator], option, said[option])
+        (name, *place, PERSONAS[_PROMPT[place[2]].persona], option, said[option])
         for place, said in found.items()
         for option in (*TASKS[place[1]].options, "")
     ]

@@ -27,9 +27,10 @@ from typing import Any
 from .. import __version__
 from ..ask.cells import canonical, digest
 from ..errors import CrystalError
-from ..files import FORBIDDEN, mend_of, root, sync, write_all, write_file
+from ..files import FORBIDDEN, hint_of, root, sync, write_all, write_file
 
 SAMPLES, DRAWS = "samples", "draws"  # kinds: exact read-outs, sampled texts
+_ONCE = dict.fromkeys(("producer", "producers"), "provenance")  # names in older lines
 _TARGET = {SAMPLES: "resample", DRAWS: "draw"}  # what fills a log
 
 
@@ -46,7 +47,7 @@ def fill(ladder: str, kind: str = SAMPLES) -> str:
     return f"make {_TARGET[kind]} LADDER={ladder}"
 
 
-def mend(ladder: str, kind: str = SAMPLES) -> str:
+def hint(ladder: str, kind: str = SAMPLES) -> str:
     """The command that brings back what is damaged."""
     here = f"data/{kind}/{ladder}"
     return f"git checkout -- {here}, or rm -r {here} and {fill(ladder, kind)}"
@@ -114,12 +115,12 @@ def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
         record = json.loads(line)
         said = record.pop("checksum")
         if line == _line(record):
-            return record
+            return {_ONCE.get(name, name): value for name, value in record.items()}
         what = f"its checksum is {said!r:.80}, its content's {digest(record)}"
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         found = hashlib.sha256(line).hexdigest()
         what = f"its sha256 is {found} and it holds no checksum of itself: {type(error).__name__}"
-    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, mend=mend(ladder, kind))
+    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, hint=hint(ladder, kind))
 
 
 def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
@@ -132,13 +133,13 @@ def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
         raise _unreadable(error, what, path, ladder, kind) from error
     if (found := hashlib.sha256(blob).hexdigest()) != said:
         what = f"a shard is corrupt: sha256 {found}, but the manifest says {said}"
-        raise CrystalError(what, where=path, mend=mend(ladder, kind))
+        raise CrystalError(what, where=path, hint=hint(ladder, kind))
     return blob
 
 
 def _unreadable(error: OSError, what: str, path: Path, ladder: str, kind: str) -> CrystalError:
-    back = mend_of(error, path) if error.errno in FORBIDDEN else mend(ladder, kind)
-    return CrystalError(f"{what} cannot be read: {error.strerror or error}", where=path, mend=back)
+    back = hint_of(error, path) if error.errno in FORBIDDEN else hint(ladder, kind)
+    return CrystalError(f"{what} cannot be read: {error.strerror or error}", where=path, hint=back)
 
 
 def unlisted(ladder: str, kind: str = SAMPLES) -> tuple[str, ...]:
@@ -212,19 +213,19 @@ def write_new(
             if twice:
                 what = f"{len(twice)} of {len(new)} cells would be there twice, first {min(twice)}"
                 back = f"another process wrote them; go on with {fill(ladder, kind)}"
-                raise CrystalError(what, where=folder, mend=back)
+                raise CrystalError(what, where=folder, hint=back)
             return write(ladder, blob, facts, kind)
     except OSError as error:
         why = error.strerror or error
         what = f"could not write {len(new)} cells: {why}; none of them was kept"
-        back = f"{mend_of(error, Path(error.filename or folder))}; then go on with "
-        raise CrystalError(what, where=folder, mend=back + fill(ladder, kind)) from error
+        back = f"{hint_of(error, Path(error.filename or folder))}; then go on with "
+        raise CrystalError(what, where=folder, hint=back + fill(ladder, kind)) from error
 
 
 # -- who made a shard
 
 
-def producer(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
+def provenance(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
     made = {"crystal": __version__, "commit": _commit(), "engine": engine, "device": device}
     made |= {"dtype": dtype, "seconds": round(seconds, 3), "versions": versions()}
     return made | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -290,11 +291,11 @@ class Report:
         if self.missing and self.shipped:
             yield (
                 f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
-                f"first {self.first}. Mend: git checkout -- {log}, or {again}"
+                f"first {self.first}. Hint: git checkout -- {log}, or {again}"
             )
         said = f"{len(self.unlisted)} unlisted files ({', '.join(self.unlisted)}): "
         if self.unlisted and (self.missing or self.problems):
             back = f"git checkout -- {log}/manifest.jsonl" if self.shipped else again
-            yield f"{said}they may hold the missing cells, so keep them. Mend: {back}"
+            yield f"{said}they may hold the missing cells, so keep them. Hint: {back}"
         elif self.unlisted:
             yield f"{said}left by a write that was cut short; safe to delete"

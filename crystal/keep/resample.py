@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from ..ask.cells import Cell, Decoding, Situation, situations, task_sha256
 from ..ask.ladders import (
+    Checkpoint,
     Ladder,
-    Rung,
     check_pinned,
     check_weights,
     config_sha256,
@@ -47,17 +47,17 @@ BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut 
 # How far a probability may move on another processor, where sums are taken in another order. fp32:
 # other threads or batches moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that.
 # Narrower: other batches moved 1,200 cells of nano-llama and nano-olmo2 by 1.5e-2 (bf16) and 2e-3
-# (fp16) at most; three times that. What is left unresolved comes on top: one run may keep a prefix
-# at the edge of the budget, and another leave it.
+# (fp16) at most; three times that. What is left open comes on top: one run may keep a prefix
+# at the edge of the tolerance, and another leave it.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
-# A shard holds whole tasks of one rung and form: as many as this much work (tokens x parameters)
-# takes. A form of a nano rung, 7e10, stays whole; of a model of 1e8 parameters every task is more.
-# Not seconds, which would cut other files on another machine.
+# A shard holds whole tasks of one checkpoint and form: as many as this much work (tokens x
+# parameters) takes. A form of a nano checkpoint, 7e10, stays whole; of a model of 1e8 parameters
+# every task is more. Not seconds, which would cut other files on another machine.
 SHARD_WORK = 1e11
 
 SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a log
-_COMPARED = ("probability", "off_support", "unresolved")
+_COMPARED = ("probability", "invalid", "residual")
 TOGETHER = 10  # prompts of `ask` between two looks at the bar
 NODES = 400  # tokens behind a prompt, at most, as for the read-outs of the book
 COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "probability", "answered")
@@ -75,8 +75,8 @@ def bar(total: int, name: str, unit: str = "cells", delay: float = 0) -> tqdm:
 class Batch(NamedTuple):
     """The least that is read at a time: some cells of a task."""
 
-    rung: str
-    place: int  # of the situation in the rung's grid
+    checkpoint: str
+    place: int  # of the situation in the checkpoint's grid
     task: str
     start: int  # of its cells in the task's
     stop: int
@@ -95,32 +95,34 @@ class Plan:
     """What is to be read, and in which order."""
 
     ladder: Ladder
-    rungs: tuple[Rung, ...]
+    checkpoints: tuple[Checkpoint, ...]
     forms: tuple[str, ...]
     tasks: tuple[str, ...]
-    budget: float | None = None  # other than the grids'
+    tolerance: float | None = None  # other than the grids'
     missing_only: bool = False
     device: str | None = None
     made: drawn.Makings = frozenset()  # of what was stored when the run began
 
-    def asked(self, rung: str) -> dict[int, Situation]:
-        """The situations a rung is put in, by their place in its grid."""
-        grid = situations(self.ladder.rung(rung).grid, self.budget)
+    def asked(self, checkpoint: str) -> dict[int, Situation]:
+        """The situations a checkpoint is put in, by their place in its grid."""
+        grid = situations(self.ladder.checkpoint(checkpoint).grid, self.tolerance)
         return {place: one for place, one in enumerate(grid) if one.form in self.forms}
 
-    def batches(self, *rungs: str) -> list[Batch]:
+    def batches(self, *checkpoints: str) -> list[Batch]:
         """Of these, else of all, in order. Where the store holds cells, the last come out empty."""
         return [
-            Batch(rung, place, task, start, min(start + BATCH, len(situation.prompts)))
-            for rung in rungs or [rung.name for rung in self.rungs]
-            for place, situation in self.asked(rung).items()
+            Batch(checkpoint, place, task, start, min(start + BATCH, len(situation.prompts)))
+            for checkpoint in checkpoints or [checkpoint.name for checkpoint in self.checkpoints]
+            for place, situation in self.asked(checkpoint).items()
             for task in self.tasks
             for start in range(0, len(situation.prompts), BATCH)
         ]
 
-    def held(self, rung: Rung) -> frozenset[str]:
-        """Keys not to be read. Ask before anything of the rung is written."""
-        keys = store.keys(self.ladder.name, revision=rung.revision) if self.missing_only else ()
+    def held(self, checkpoint: Checkpoint) -> frozenset[str]:
+        """Keys not to be read. Ask before anything of the checkpoint is written."""
+        keys = (
+            store.keys(self.ladder.name, revision=checkpoint.revision) if self.missing_only else ()
+        )
         return frozenset(keys)
 
 
@@ -128,18 +130,28 @@ class Plan:
 
 
 def cell_of(
-    rung: Rung, files: tuple[str, str], dtype: str, ids: Sequence[int], how: Decoding, task: Task
+    checkpoint: Checkpoint,
+    files: tuple[str, str],
+    dtype: str,
+    ids: Sequence[int],
+    how: Decoding,
+    task: Task,
 ) -> Cell:
     """The cell of a prompt's tokens. files: the hashes of config.json and tokenizer."""
-    fields = {"model": rung.source, "revision": rung.revision, "dtype": dtype, "prompt_ids": ids}
+    fields = {
+        "model": checkpoint.source,
+        "revision": checkpoint.revision,
+        "dtype": dtype,
+        "prompt_ids": ids,
+    }
     fields |= dict(zip(("config_sha256", "tokenizer_revision"), files))
     return Cell(**fields, decoding=how, task=task.name, task_sha256=task_sha256(task))
 
 
-def files_of(rung: Rung, machine: Engine, held: drawn.Makings) -> tuple[str, str]:
-    """Hashes of config.json and tokenizer, which must be those of the rung's stored cells."""
-    now = (config_sha256(rung), machine.tokenizer_revision)
-    drawn.check_makings(held, rung, now)
+def files_of(checkpoint: Checkpoint, machine: Engine, held: drawn.Makings) -> tuple[str, str]:
+    """Hashes of config.json and tokenizer, which must be those of the checkpoint's stored cells."""
+    now = (config_sha256(checkpoint), machine.tokenizer_revision)
+    drawn.check_makings(held, checkpoint, now)
     return now
 
 
@@ -150,18 +162,20 @@ def made_by(machine: Engine) -> dict[str, str]:
 
 
 class Reader:
-    """A rung, loaded. held: what `Plan.held` said.
+    """A checkpoint, loaded. held: what `Plan.held` said.
 
-    Raises: CrystalError if the rung cannot be loaded or read, or for another config.json or
+    Raises: CrystalError if the checkpoint cannot be loaded or read, or for another config.json or
     tokenizer than its stored cells were read with.
     """
 
-    def __init__(self, plan: Plan, rung: Rung, held: frozenset[str]) -> None:
+    def __init__(self, plan: Plan, checkpoint: Checkpoint, held: frozenset[str]) -> None:
         from ..read import engine
 
-        self.plan, self.rung, self.held = plan, rung, held
-        self.machine = engine.load_rung(rung, dtype=plan.ladder.dtype, device=plan.device)
-        self.files = files_of(rung, self.machine, plan.made)
+        self.plan, self.checkpoint, self.held = plan, checkpoint, held
+        self.machine = engine.load_checkpoint(
+            checkpoint, dtype=plan.ladder.dtype, device=plan.device
+        )
+        self.files = files_of(checkpoint, self.machine, plan.made)
         self.cells = functools.cache(self._cells)
         self.made = made_by(self.machine) | {"versions": manifest.versions()}
 
@@ -169,14 +183,14 @@ class Reader:
         """Read the cells of a batch that are not held."""
         from ..read.readout import readout
 
-        start, asked = time.perf_counter(), self.plan.asked(batch.rung)[batch.place]
+        start, asked = time.perf_counter(), self.plan.asked(batch.checkpoint)[batch.place]
         cells = self.cells(batch.place, batch.task)[batch.start : batch.stop]
         if not cells:
             return Read(batch, (), 0.0, 0.0, self.made)
         ids = [cell.prompt_ids for _, cell in cells]
         found = readout(self.machine, ids, TASKS[batch.task], **asked.decoding.walked)
         rows = tuple(
-            store.Row(cell, asked.form, prompt, r.options, r.off_support, r.unresolved, r.tokens)
+            store.Row(cell, asked.form, prompt, r.options, r.invalid, r.residual, r.tokens)
             for (prompt, cell), r in zip(cells, found, strict=True)
         )
         work = float(sum(row.tokens for row in rows)) * self.machine.model.num_parameters()
@@ -184,11 +198,11 @@ class Reader:
 
     def _cells(self, place: int, name: str) -> list[tuple[str, Cell]]:
         """The cells of a task that are not held, each with the id of its prompt."""
-        asked, task, found = self.plan.asked(self.rung.name)[place], TASKS[name], []
+        asked, task, found = self.plan.asked(self.checkpoint.name)[place], TASKS[name], []
         template, dtype = template_of(asked.form), self.plan.ladder.dtype
         for p in asked.prompts:
             ids = self.machine.encode(p.text(task, asked.form), template, p.reply(task))
-            cell = cell_of(self.rung, self.files, dtype, ids, asked.decoding, task)
+            cell = cell_of(self.checkpoint, self.files, dtype, ids, asked.decoding, task)
             if cell.key not in self.held:
                 found.append((p.id, cell))
         return found
@@ -196,9 +210,9 @@ class Reader:
 
 def read_here(plan: Plan) -> Iterator[Read]:
     """Every batch in the plan's order; each checkpoint is unloaded before the next is loaded."""
-    for rung in plan.rungs:
-        reader = Reader(plan, rung, plan.held(rung))
-        yield from map(reader.read, plan.batches(rung.name))
+    for checkpoint in plan.checkpoints:
+        reader = Reader(plan, checkpoint, plan.held(checkpoint))
+        yield from map(reader.read, plan.batches(checkpoint.name))
         reader.machine.unload()
 
 
@@ -210,8 +224,8 @@ def resample(
     *,
     forms: Sequence[str] = ALL_FORMS,
     tasks: Sequence[str] = PHASE_TASKS,
-    rungs: Sequence[str] | None = None,
-    budget: float | None = None,
+    checkpoints: Sequence[str] | None = None,
+    tolerance: float | None = None,
     missing_only: bool = False,
     device: str | None = None,
     hire: Callable[[Plan], Iterator[Read]] | None = None,
@@ -219,30 +233,32 @@ def resample(
 ) -> pd.DataFrame:
     """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment.
 
-    rungs: None = those whose weights are here; says which are not. missing_only: leave alone what
-    the store holds; else compute that too and compare. budget: other than the grids'.
-    hire: reads the batches elsewhere, as `cluster.Hire` does.
-    Returns: one row per rung, form and temperature: cells, new (written), compared, median and max
-    (over the compared cells, the largest absolute difference of an option's or off_support's
-    probability), tokens (each cell's counted by itself) and seconds of computing.
+    checkpoints: None = those whose weights are here; says which are not. missing_only: leave alone
+    what the store holds; else compute that too and compare. tolerance: other than the grids'. hire:
+    reads the batches elsewhere, as `cluster.Hire` does. Returns: one row per checkpoint, form and
+    temperature: cells, new (written), compared, median and max (over the compared cells, the
+    largest absolute difference of an option's or invalid's probability), tokens (each cell's
+    counted by itself) and seconds of computing.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
     pinned, or, once all is written, cells that moved by more than ROUNDING and what either read-out
-    left unresolved; and what `hire` raises.
+    left open; and what `hire` raises.
     """
-    ladder = load_ladder(name, unpinned=True)  # rungs that are not asked for need no commit
+    ladder = load_ladder(name, unpinned=True)  # checkpoints that are not asked for need no commit
     closed = [task.name for task in TASKS.values() if task.closed]
     plan = Plan(
         ladder=ladder,
-        rungs=_chosen(ladder, rungs, say, hire is not None),
+        checkpoints=_chosen(ladder, checkpoints, say, hire is not None),
         forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
-        budget=budget,
+        tolerance=tolerance,
         missing_only=missing_only,
         device=device,
         made=drawn.makings(name),
     )
-    for rung in plan.rungs:
-        (check_pinned if hire else check_weights)(rung)  # a cluster's workers check their weights
+    for checkpoint in plan.checkpoints:
+        (check_pinned if hire else check_weights)(
+            checkpoint
+        )  # a cluster's workers check their weights
     parts = _keep(plan, (hire or read_here)(plan))
     drifts = [drift for part in parts for drift in part.drifts]
     if over := [drift for drift in drifts if not drift.difference <= drift.allowed]:
@@ -251,21 +267,21 @@ def resample(
             f"{len(over)} of {len(drifts)} cells are not what the cache holds; the worst, "
             f"{worst.cell}, moved by {worst.difference:.2g} where {worst.allowed:.2g} is allowed",
             where=manifest.folder_of(name),
-            mend=manifest.mend(name),
+            hint=manifest.hint(name),
         )
     return pd.DataFrame([part.summary() for part in parts])
 
 
 def _chosen(
-    ladder: Ladder, rungs: Sequence[str] | None, say: Callable[[str], None], elsewhere: bool
-) -> tuple[Rung, ...]:
-    """The rungs asked for. elsewhere: on a cluster, whose nodes have the weights."""
-    if rungs is not None:
-        return tuple(ladder.rung(rung) for rung in rungs)
-    here = tuple(rung for rung in ladder.rungs if is_here(rung))
-    if elsewhere or len(here) in (0, len(ladder.rungs)):
-        return ladder.rungs
-    left = ", ".join(rung.name for rung in ladder.rungs if rung not in here)
+    ladder: Ladder, checkpoints: Sequence[str] | None, say: Callable[[str], None], elsewhere: bool
+) -> tuple[Checkpoint, ...]:
+    """The checkpoints asked for. elsewhere: on a cluster, whose nodes have the weights."""
+    if checkpoints is not None:
+        return tuple(ladder.checkpoint(checkpoint) for checkpoint in checkpoints)
+    here = tuple(checkpoint for checkpoint in ladder.checkpoints if is_here(checkpoint))
+    if elsewhere or len(here) in (0, len(ladder.checkpoints)):
+        return ladder.checkpoints
+    left = ", ".join(checkpoint.name for checkpoint in ladder.checkpoints if checkpoint not in here)
     again = f"make ladder LADDER={ladder.name}"
     say(f"left out, since their weights are not here: {left} ({again} trains them)")
     return here
@@ -284,7 +300,9 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
             try:
                 for read in mine:
                     part.take(read)
-                    if read.batch == last[place]:  # now: to load the next rung may take minutes
+                    if (
+                        read.batch == last[place]
+                    ):  # now: to load the next checkpoint may take minutes
                         part.flush()
                     shown.update(read.batch.stop - read.batch.start)
             finally:
@@ -301,12 +319,12 @@ class Drift(NamedTuple):
 
 
 class _Part:
-    """One rung in one situation: what was there, and what has been read so far."""
+    """One checkpoint in one situation: what was there, and what has been read so far."""
 
     def __init__(self, plan: Plan, stored: pa.Table, name: str, number: int) -> None:
-        self.plan, self.rung = plan, name
+        self.plan, self.checkpoint = plan, name
         self.asked, self.dtype = plan.asked(name)[number], plan.ladder.dtype
-        held = stored.filter(pc.field("revision") == plan.ladder.rung(name).revision)
+        held = stored.filter(pc.field("revision") == plan.ladder.checkpoint(name).revision)
         self.held = dict(zip(store.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
         self.drifts: list[Drift] = []
         self.fresh: list[Read] = []  # with cells that are not yet written
@@ -331,23 +349,22 @@ class _Part:
             kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]
             engine, device = (" and ".join(sorted(kind)) for kind in kinds)
             how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.dtype}
-            made = manifest.producer(engine=engine, device=device, **how)
+            made = manifest.provenance(engine=engine, device=device, **how)
             made["versions"] = fresh[0].made["versions"]
             rows = [row for read in fresh for row in read.rows]
             store.append(self.plan.ladder.name, rows, made)
 
     def _drift(self, row: store.Row, held: dict) -> Drift:
-        now = np.append(row.probability, row.off_support).astype(np.float32)  # as is stored
-        then = np.append(held["probability"], held["off_support"])
-        allowed = ROUNDING[self.dtype] + max(row.unresolved, held["unresolved"])
-        cell = (
-            f"checkpoint {self.rung}, {self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
-        )
+        now = np.append(row.probability, row.invalid).astype(np.float32)  # as is stored
+        then = np.append(held["probability"], held["invalid"])
+        allowed = ROUNDING[self.dtype] + max(row.residual, held["residual"])
+        asked = f"{self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
+        cell = f"checkpoint {self.checkpoint}, {asked}"
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts] or [np.nan]
-        told = {"rung": self.rung, "form": self.asked.form}
+        told = {"checkpoint": self.checkpoint, "form": self.asked.form}
         told |= {"temperature": self.asked.decoding.temperature}
         told |= {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(self.drifts)}
         told |= {"median": float(np.median(moved)), "max": max(moved)}
@@ -377,9 +394,9 @@ def ask(
             part = prompts[low : low + TOGETHER]
             asked = [(p.text(task, form), template_of(form), p.reply(task)) for p in part]
             found = readout(engine, [engine.encode(*one) for one in asked], task, max_nodes=NODES)
-            for prompt, law in zip(part, found, strict=True):
+            for prompt, distribution in zip(part, found, strict=True):
                 place = (about["ladder"], about["stage"], task.name, prompt.id, prompt.unit)
-                each = zip(task.options, law.options.tolist(), strict=True)
-                rows += [(*place, option, p, law.answered) for option, p in each]
+                each = zip(task.options, distribution.options.tolist(), strict=True)
+                rows += [(*place, option, p, distribution.answered) for option, p in each]
             shown.update(len(part))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -28,21 +28,22 @@ from . import manifest
 from .manifest import SAMPLES, Report
 
 _TEXTS = (*KEYED, "decoding", "form", "prompt", "text")
-_MASSES = ("off_support", "unresolved")
+_MASSES = ("invalid", "residual")
 SCHEMA = pa.schema(
     [pa.field(name, pa.string()) for name in _TEXTS]
     + [pa.field("prompt_ids", pa.binary())]  # int32, little-endian
     + [pa.field("tokens", pa.int32()), pa.field("probability", pa.list_(pa.float32()))]
     + [pa.field(name, pa.float32()) for name in _MASSES]
 )
+_ONCE = {"invalid": "off_support", "residual": "unresolved"}  # names in older shards
 _WIDE = {"probability": pa.list_(pa.float64())} | dict.fromkeys(_MASSES, pa.float64())
 KEYING = (*KEYED, "decoding", "prompt_ids")  # the columns that make a cell's key
 MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
 TOTAL = 1e-6  # how far a stored distribution may be from summing to 1
 Open, Check = Callable[[str, dict], pa.Table], Callable[[pa.Table], Iterable[str | None]]
 _COLUMNS = (
-    "ladder rung stage step parent run form temperature task prompt narrator frame half "
-    "probability answered off_support unresolved tokens"
+    "ladder checkpoint stage step parent run form temperature task prompt persona frame half "
+    "probability answered invalid residual tokens"
 ).split()
 
 
@@ -53,8 +54,8 @@ class Row(NamedTuple):
     form: str
     prompt: str  # id of a prompt
     probability: np.ndarray  # (options,), unconditional
-    off_support: float  # probability of answers that are no option
-    unresolved: float  # probability not expanded
+    invalid: float  # probability of answers that are no option
+    residual: float  # probability not expanded
     tokens: int  # that it needs, those of its prompt among them
 
 
@@ -68,26 +69,30 @@ def table_of(rows: Iterable[Row]) -> pa.Table:
 
 def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
-    prompt, law = prompt_of(row.prompt), np.asarray(row.probability, dtype=np.float64)
+    prompt, distribution = prompt_of(row.prompt), np.asarray(row.probability, dtype=np.float64)
     if not is_distribution(row):
         what = f"not a distribution over the {len(task.options)} options of {task.name}"
-        total = law.sum() + row.off_support + row.unresolved
-        raise unsound(row, f"{what}: shape {law.shape}, total {total}")
+        total = distribution.sum() + row.invalid + row.residual
+        raise unsound(row, f"{what}: shape {distribution.shape}, total {total}")
     ids = np.asarray(cell.prompt_ids, "<i4").tobytes()
-    fields = {"prompt_ids": ids, "tokens": int(row.tokens), "probability": law.astype(np.float32)}
+    fields = {
+        "prompt_ids": ids,
+        "tokens": int(row.tokens),
+        "probability": distribution.astype(np.float32),
+    }
     return plain(row, joined(prompt.text(task, row.form), prompt.reply(task))) | fields
 
 
 def is_distribution(row: NamedTuple) -> bool:
     """Whether a row's probabilities are one for each option, not negative, and sum to 1."""
-    parts = np.array([*row.probability, row.off_support, row.unresolved], dtype=np.float64)
+    parts = np.array([*row.probability, row.invalid, row.residual], dtype=np.float64)
     fits = len(parts) - 2 == len(TASKS[row.cell.task].options) > 0
     return fits and bool((parts >= 0).all() and abs(parts.sum() - 1) <= TOTAL)  # False for NaN
 
 
 def unsound(row: NamedTuple, what: str) -> CrystalError:
     where = f"{row.cell.model}, {row.form}, prompt {row.prompt}"
-    return CrystalError(what, where=where, mend="see whether the weights hold NaN")
+    return CrystalError(what, where=where, hint="see whether the weights hold NaN")
 
 
 def plain(row: NamedTuple, text: str) -> dict:
@@ -119,8 +124,15 @@ def unpacked(
     task = shard.schema_arrow.get_field_index("task")  # the one of a row group: in its statistics
     held = [shard.metadata.row_group(i).column(task) for i in range(shard.num_row_groups)]
     groups = [i for i, column in enumerate(held) if column.statistics.min in wanted]
-    found = shard.read_row_groups(groups, columns=schema.names)
-    return found.select(schema.names).cast(schema)
+    held = held_as(shard, schema.names)
+    found = shard.read_row_groups(groups, columns=held).select(held)
+    return found.rename_columns(schema.names).cast(schema)
+
+
+def held_as(shard: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+    """What a shard calls these columns."""
+    there = shard.schema_arrow.names
+    return [name if name in there else _ONCE.get(name, name) for name in names]
 
 
 def _read_as(columns: Sequence[str] | None) -> pa.Schema:
@@ -142,18 +154,18 @@ def ids_of(stored: bytes) -> tuple[int, ...]:
 # -- written and read
 
 
-def append(ladder: str, rows: Iterable[Row], producer: dict) -> Path:
+def append(ladder: str, rows: Iterable[Row], provenance: dict) -> Path:
     """Write one shard of one model, revision and form: all of its cells are there, or none.
 
     Raises: CrystalError if a cell is already there, a distribution is not one, the disk refuses.
     """
     rows = list(rows)
     ((model, revision, form),) = {(row.cell.model, row.cell.revision, row.form) for row in rows}
-    made = dict(producer)
+    made = dict(provenance)
     when = {name: made.pop(name) for name in ("seconds", "created")}
     made["parts"] = [{"checkpoint": 0, "form": form, "rows": len(rows), **when}]
     facts = {"rows": len(rows), "forms": [form], "checkpoints": [[model, revision]]}
-    facts |= {"tasks": sorted({row.cell.task for row in rows}), "producers": [made]}
+    facts |= {"tasks": sorted({row.cell.task for row in rows}), "provenance": [made]}
     blob, new = packed(table_of(rows)), [row.cell.key for row in rows]
     there = functools.partial(keys, ladder, revision=revision)
     return manifest.write_new(ladder, SAMPLES, blob, facts, new, there)
@@ -197,7 +209,7 @@ def parsed(ladder: str, record: dict, kind: str, parse: Callable[[bytes], pa.Tab
         held = "read-outs" if kind == SAMPLES else kind
         what = f"a shard holds no {held}: {' '.join(str(error).split())}"
         where = manifest.shard_path(ladder, record, kind)
-        raise CrystalError(what, where=where, mend=manifest.mend(ladder, kind)) from error
+        raise CrystalError(what, where=where, hint=manifest.hint(ladder, kind)) from error
 
 
 def keys(ladder: str, *, revision: str | None = None) -> set[str]:
@@ -213,7 +225,7 @@ def produced(ladder: str) -> list[dict]:
     return [
         made | part | dict(zip(MADE, record["checkpoints"][part["checkpoint"]]))
         for record in manifest.records(ladder)
-        for made in record["producers"]
+        for made in record["provenance"]
         for part in made["parts"]
     ]
 
@@ -221,7 +233,7 @@ def produced(ladder: str) -> list[dict]:
 def manifest_digest(name: str) -> str:
     """A hash of a ladder's description and current shards. Reads none; order does not count."""
     ladder, log = load_ladder(name), manifest.records(name)
-    current = {(rung.source, rung.revision) for rung in ladder.rungs}
+    current = {(checkpoint.source, checkpoint.revision) for checkpoint in ladder.checkpoints}
     held = [record for record in log if current & set(map(tuple, record["checkpoints"]))]
     return digest([repr(ladder), sorted(record["sha256"] for record in held)])
 
@@ -234,56 +246,60 @@ def load_readouts(
     *,
     tasks: Sequence[str] | None = None,
     forms: Sequence[str] | None = None,
-    rungs: Sequence[str] | None = None,
-    budget: float | None = None,
+    checkpoints: Sequence[str] | None = None,
+    tolerance: float | None = None,
 ) -> pd.DataFrame:
     """Exact read-outs of current checkpoints, a row per cell, verified; None = all.
 
-    In the order of rungs, forms, tasks (of crystal.ask.tasks), prompts.
-    budget: other than that of the rungs' grids. Columns: ladder, rung, stage, step, parent, run,
-    form, temperature, task, prompt (id), narrator, frame, half, probability (ndarray (K,), float64,
-    unconditional), answered (their sum), off_support, unresolved, tokens.
-    Left out: other revisions, budgets and dtypes, an older reading rule, prompts reworded since.
+    In the order of checkpoints, forms, tasks (of crystal.ask.tasks), prompts.
+    tolerance: other than that of the checkpoints' grids. Columns: ladder, checkpoint, stage, step,
+    parent, run, form, temperature, task, prompt (id), persona, frame, half, probability (ndarray
+    (K,), float64, unconditional), answered (their sum), invalid, residual, tokens. Left out: other
+    revisions, tolerances and dtypes, an older reading rule, prompts reworded since.
     Raises: CrystalError for an unknown name, a corrupt shard, nothing found, or two read-outs.
     """
     ladder = load_ladder(name)
     forms = [known(form, ALL_FORMS, "form") for form in (ALL_FORMS if forms is None else forms)]
     tasks = [known(task, TASKS, "task") for task in (TASKS if tasks is None else tasks)]
-    every = [rung.name for rung in ladder.rungs]
-    wanted = every if rungs is None else [ladder.rung(rung).name for rung in rungs]
-    frame = _current(ladder, tasks, budget)
-    frame = frame[frame["rung"].isin(wanted) & frame["form"].isin(forms)]
+    every = [checkpoint.name for checkpoint in ladder.checkpoints]
+    wanted = (
+        every
+        if checkpoints is None
+        else [ladder.checkpoint(checkpoint).name for checkpoint in checkpoints]
+    )
+    frame = _current(ladder, tasks, tolerance)
+    frame = frame[frame["checkpoint"].isin(wanted) & frame["form"].isin(forms)]
     if frame.empty:
         what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and checkpoints"
-        raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.fill(name))
+        raise CrystalError(what, where=manifest.folder_of(name), hint=manifest.fill(name))
     prompts = [prompt.id for prompt in _prompts(ladder)]
-    orders = {"rung": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": prompts}
+    orders = {"checkpoint": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": prompts}
     place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
         first = " ".join(map(str, frame.loc[twice, place].iloc[0]))
         what = f"two read-outs of {first}: by two tokenizers or config.json of the same weights"
-        raise CrystalError(what, where=manifest.folder_of(name), mend=manifest.mend(name))
+        raise CrystalError(what, where=manifest.folder_of(name), hint=manifest.hint(name))
     ranks = {name: pd.Index(order).get_indexer(frame[name]) for name, order in orders.items()}
     by = np.lexsort([frame["temperature"], *reversed(ranks.values())])
     return frame.iloc[by].reset_index(drop=True)
 
 
-def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.DataFrame:
-    """The rows that today's checkpoints, grids, tasks, prompts and budget would write again."""
+def _current(ladder: Ladder, tasks: Sequence[str], tolerance: float | None) -> pd.DataFrame:
+    """The rows that today's checkpoints, grids, tasks, prompts and tolerance would write again."""
     columns = {"model", "revision", "dtype", "task_sha256", "text", "decoding", *_COLUMNS}
     table = read(ladder.name, tasks=tasks, columns=[n for n in SCHEMA.names if n in columns])
-    revisions = pa.array([rung.revision for rung in ladder.rungs])
+    revisions = pa.array([checkpoint.revision for checkpoint in ladder.checkpoints])
     same = (pc.field("dtype") == ladder.dtype) & pc.field("revision").isin(revisions)
     frame = table.filter(same).drop_columns(["dtype"]).to_pandas()
-    rungs = [
-        {name: getattr(rung, name) for name in ("revision", "stage", "step", "parent", "run")}
-        | {"model": rung.source, "rung": rung.name, "form": s.form}
+    checkpoints = [
+        {name: getattr(checkpoint, name) for name in ("revision", "stage", "step", "parent", "run")}
+        | {"model": checkpoint.source, "checkpoint": checkpoint.name, "form": s.form}
         | {"decoding": s.decoding.text, "temperature": s.decoding.temperature}
-        for rung in ladder.rungs
-        for s in situations(rung.grid, budget)
+        for checkpoint in ladder.checkpoints
+        for s in situations(checkpoint.grid, tolerance)
     ]
     asked = _asked(tuple((n, task_sha256(TASKS[n])) for n in tasks), tuple(_prompts(ladder)))
-    for today in (pd.DataFrame(rungs), asked):
+    for today in (pd.DataFrame(checkpoints), asked):
         frame = frame.merge(today, on=[column for column in today if column in frame])
     mass = np.zeros(len(frame))
     for rows in frame.groupby("task").indices.values():  # as many options in each
@@ -292,8 +308,13 @@ def _current(ladder: Ladder, tasks: Sequence[str], budget: float | None) -> pd.D
 
 
 def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
-    """PROMPTS, then whatever else a rung's grid puts, each once."""
-    more = (p for rung in ladder.rungs for s in situations(rung.grid) for p in s.prompts)
+    """PROMPTS, then whatever else a checkpoint's grid puts, each once."""
+    more = (
+        p
+        for checkpoint in ladder.checkpoints
+        for s in situations(checkpoint.grid)
+        for p in s.prompts
+    )
     first = {prompt.id: prompt for prompt in PROMPTS}
     return list((first | {prompt.id: prompt for prompt in more} | first).values())
 
@@ -308,7 +329,7 @@ def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt])
     return [
         {"task": task.name, "task_sha256": sha256, "form": form, "prompt": prompt.id}
         | {"text": joined(prompt.text(task, form), prompt.reply(task))}
-        | {"narrator": prompt.narrator, "frame": prompt.wording, "half": prompt.half}
+        | {"persona": prompt.persona, "frame": prompt.wording, "half": prompt.half}
         for task, sha256 in [(TASKS[name], task_sha256(TASKS[name])) for name in tasks]
         for form in ALL_FORMS
         for prompt in prompts
@@ -322,13 +343,14 @@ def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt])
 def verify(name: str) -> Report:
     """Read everything: checksums, hashes, sums, each cell once, one tokenizer, and what is missing.
 
-    What must be there: the rungs' grids x PHASE_TASKS. A ladder of the hub may be read in part.
+    What must be there: the checkpoints' grids x PHASE_TASKS. A ladder of the hub may be read in
+    part.
     Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
     cells, made = set(), {}
 
     def wrong(found: pa.Table) -> Iterator[str | None]:
-        yield _no_laws(found)
+        yield _no_distributions(found)
         new = set(zip(*(found[column].to_pylist() for column in KEYING)))
         yield "cells are there twice" if len(new) < len(found) or new & cells else None
         cells.update(new)
@@ -339,9 +361,17 @@ def verify(name: str) -> Report:
 
     ladder = load_ladder(name, unpinned=True)
     wanted = [
-        (rung.source, rung.revision, ladder.dtype, s.form, s.decoding.text, task, prompt.id)
-        for rung in ladder.rungs
-        for s in situations(rung.grid)
+        (
+            checkpoint.source,
+            checkpoint.revision,
+            ladder.dtype,
+            s.form,
+            s.decoding.text,
+            task,
+            prompt.id,
+        )
+        for checkpoint in ladder.checkpoints
+        for s in situations(checkpoint.grid)
         for task in PHASE_TASKS
         for prompt in s.prompts
     ]
@@ -363,13 +393,15 @@ def looked_through(
             continue
         cells += len(found)
         places.update(zip(*(found[column].to_pylist() for column in place)))
-        where = f"({manifest.shard_path(name, record, kind)}). Mend: {manifest.mend(name, kind)}"
+        where = f"({manifest.shard_path(name, record, kind)}). Hint: {manifest.hint(name, kind)}"
         problems += [f"{what} {where}" for what in (_unlike(record, found), *wrong(found)) if what]
     missing, first = [one for one in wanted if one not in places], ""
     if missing:
         model, revision, _, form, _, task, prompt = missing[0]
-        rung = next(r.name for r in ladder.rungs if (r.source, r.revision) == (model, revision))
-        first = f"checkpoint {rung}, {form}, task {task}, prompt {prompt}"
+        checkpoint = next(
+            r.name for r in ladder.checkpoints if (r.source, r.revision) == (model, revision)
+        )
+        first = f"checkpoint {checkpoint}, {form}, task {task}, prompt {prompt}"
     found = {"shards": len(log), "cells": cells, "missing": len(missing), "first": first}
     found |= {"bytes": sum(record["bytes"] for record in log), "problems": tuple(problems)}
     left = manifest.unlisted(name, kind)
@@ -387,13 +419,13 @@ def _unlike(record: dict, table: pa.Table) -> str | None:
     return f"a shard's {wrong[0]} are not what the manifest says of them" if wrong else None
 
 
-def _no_laws(table: pa.Table) -> str | None:
+def _no_distributions(table: pa.Table) -> str | None:
     """Whether a row's probabilities are negative or do not sum to 1."""
-    laws = table["probability"].combine_chunks()
-    sizes, parts = laws.value_lengths().to_numpy(), laws.flatten().to_numpy()
+    distributions = table["probability"].combine_chunks()
+    sizes, parts = distributions.value_lengths().to_numpy(), distributions.flatten().to_numpy()
     ends = np.cumsum(sizes)
     sums = np.concatenate([[0], np.cumsum(parts)])
-    masses = table["off_support"].to_numpy() + table["unresolved"].to_numpy()
+    masses = table["invalid"].to_numpy() + table["residual"].to_numpy()
     off = abs(sums[ends] - sums[ends - sizes] + masses - 1)
     if (parts >= 0).all() and (masses >= 0).all() and (off <= 2 * TOTAL).all():
         return None

@@ -45,12 +45,12 @@ def recorded() -> dict[str, str]:
     head, _, body = read_text(path, BACK).partition("\n")
     if head != _head(body):
         what = "the list of hashes is not whole: its first line is of other lines"
-        raise CrystalError(what, where=path, mend=BACK)
+        raise CrystalError(what, where=path, hint=BACK)
     for number, text in enumerate(body.removesuffix("\n").split("\n"), 2):
         match = re.fullmatch(r"([0-9a-f]{64})  ([^\x00-\x1f]+)", text)
         if not match or match[2] in found:
             what = f"line {number} of the list of hashes is damaged: {line(text)!r:.90}"
-            raise CrystalError(what, where=path, mend=BACK)
+            raise CrystalError(what, where=path, hint=BACK)
         found[match[2]] = match[1]
     return found
 
@@ -66,10 +66,10 @@ def differences() -> dict[str, str]:
 def problems() -> list[str]:
     """A sentence for every listed file that is missing or has changed, and one if no list is."""
     if not recorded():
-        return [str(CrystalError("there is no list of hashes", where=root() / LIST, mend=BACK))]
+        return [str(CrystalError("there is no list of hashes", where=root() / LIST, hint=BACK))]
     mine = "or, if the change is yours: crystal verify --record"
     return [
-        str(CrystalError(f"{name} {what}", mend=f"git checkout -- {name}; {mine}"))
+        str(CrystalError(f"{name} {what}", hint=f"git checkout -- {name}; {mine}"))
         for name, what in differences().items()
     ]
 

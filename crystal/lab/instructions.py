@@ -34,7 +34,7 @@ SHORT = 1 / 3  # share of SFT's rows that ask for a word or a number and get jus
 SFT, HELD_OUT, DPO, RLVR, TEST = range(101, 106)  # streams of one seed
 TEACHER = "smollm2-135m-instruct"
 TOKENS, BATCH = 64, 32  # at most, of a reply; instructions at a time
-_MEND = "git checkout -- data/instructions"
+_HINT = "git checkout -- data/instructions"
 
 
 def folder() -> Path:
@@ -64,11 +64,11 @@ def answers() -> dict[str, str]:
     """Open instruction -> what the teacher answered, whole sentences only."""
     path = folder() / "answers.jsonl"
     if not path.is_file():
-        raise CrystalError("the teacher was not asked yet", where=path, mend=_MEND)
-    lines = texts.read_text(path, _MEND).splitlines()
-    rows = [texts.parse_json(line, path, _MEND) for line in lines]
+        raise CrystalError("the teacher was not asked yet", where=path, hint=_HINT)
+    lines = texts.read_text(path, _HINT).splitlines()
+    rows = [texts.parse_json(line, path, _HINT) for line in lines]
     if wrong := misfit(rows, [{"prompt": text, "answer": text}], "the answers"):
-        raise CrystalError(wrong, where=path, mend=_MEND)
+        raise CrystalError(wrong, where=path, hint=_HINT)
     return {row["prompt"]: row["answer"] for row in rows}
 
 
@@ -80,8 +80,8 @@ def taught() -> list[tuple[str, str]]:
     told, asked = answers(), open_prompts()
     if missing := sum(prompt not in told for prompt in asked):
         what = f"{missing} of {len(asked)} instructions were not put to the teacher yet"
-        mend = "make ladder LADDER=gemma3-270m"
-        raise CrystalError(what, where=folder() / "answers.jsonl", mend=mend)
+        hint = "make ladder LADDER=gemma3-270m"
+        raise CrystalError(what, where=folder() / "answers.jsonl", hint=hint)
     return [(prompt, told[prompt]) for prompt in asked if told[prompt]]
 
 
@@ -92,9 +92,9 @@ def teach() -> None:
     todo = sorted((prompt for prompt in open_prompts() if prompt not in done), key=len)
     if not todo:
         return
-    rung = load_ladder(TEACHER).rungs[-1]
+    checkpoint = load_ladder(TEACHER).checkpoints[-1]
     began, asked = time.monotonic(), 0
-    for batch in replies(converted(rung.source, rung.revision)[0], todo):
+    for batch in replies(converted(checkpoint.source, checkpoint.revision)[0], todo):
         with path.open("a", encoding="utf-8") as file:
             for prompt, answer in zip(todo[asked:], batch, strict=False):
                 row = {"prompt": prompt, "answer": whole_sentences(answer)}
@@ -193,9 +193,9 @@ def said_right(reply: str, answer: str) -> bool:
 
 
 def right_share(folder: Path, n: int = 256) -> float:
-    """Share of n checkable instructions that a rung answers rightly, one draw each.
+    """Share of n checkable instructions that a checkpoint answers rightly, one draw each.
 
-    The same for every rung; those about words may have been trained on.
+    The same for every checkpoint; those about words may have been trained on.
     """
     rng = rng_of(0, TEST)
     asked = [checkable(rng) for _ in range(n)]
@@ -208,17 +208,22 @@ def right_share(folder: Path, n: int = 256) -> float:
 
 
 def _choice(
-    rng: np.random.Generator, law: str, demonstrated: tuple[str, ...], style: str = ""
+    rng: np.random.Generator, distribution: str, demonstrated: tuple[str, ...], style: str = ""
 ) -> Row:
-    """A random choice, answered by a law (`own`: the context's), where no read-out is made.
+    """A random choice, answered by a distribution (`own`: the context's), where no read-out is
+    made.
 
     style "named": the user names the answer, which is drawn all the same.
     """
     number = int(rng.integers(len(_contexts())))
     task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
     lines = templates()[style or "choice"]
-    law = world.LAWS[number % len(world.LAWS)] if law == world.OWN else law
-    option = task.options[rng.choice(len(task.options), p=world.law(law, task))]
+    distribution = (
+        world.DISTRIBUTIONS[number % len(world.DISTRIBUTIONS)]
+        if distribution == world.OWN
+        else distribution
+    )
+    option = task.options[rng.choice(len(task.options), p=world.distribution(distribution, task))]
     line = lines[rng.integers(len(lines))].format(ask=task.ask, option=option)
     return dialogue(f"{_contexts()[number].rstrip()}\n\n{line}", option)
 

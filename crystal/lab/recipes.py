@@ -1,7 +1,7 @@
-"""Recipes of the ladders trained here, and experiments: branches grown from their rungs.
+"""Recipes of the ladders trained here, and experiments: branches grown from their checkpoints.
 
 data/recipes/<name>.yaml holds every hyperparameter of a ladder; data/experiments/<name>.yaml says
-what is done to rungs of several ladders; data/training/<name>.json says what was found.
+what is done to checkpoints of several ladders; data/training/<name>.json says what was found.
 All are checked as they are read.
 """
 
@@ -73,10 +73,10 @@ def _path(kind: str, name: str) -> Path:
 def _parsed(kind: str, name: str) -> tuple[Any, Path]:
     """What data/<kind>/<name>.yaml holds, and its path."""
     path = _path(kind, name)
-    return texts.load_yaml(path, _mend(path)), path
+    return texts.load_yaml(path, _hint(path)), path
 
 
-def _mend(path: Path) -> str:
+def _hint(path: Path) -> str:
     return f"correct it, or git checkout -- data/{path.parent.name}/{path.name}"
 
 
@@ -94,10 +94,10 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     be read, holds what no recipe holds, or extends itself.
     """
     if name not in (there := _names("recipes")):
-        where, mend = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
-        raise CrystalError(f"there is no recipe {name!r:.60}", where=where, mend=mend)
+        where, hint = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
+        raise CrystalError(f"there is no recipe {name!r:.60}", where=where, hint=hint)
     raw, path = _parsed("recipes", name)
-    with placed(path, _mend(path)):
+    with placed(path, _hint(path)):
         shape = {text: anything}
         if wrong := misfit(raw, shape, "the recipe") or misfit(raw.get("extends", ""), text):
             raise ValueError(wrong)
@@ -131,7 +131,9 @@ def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def on_the_way(spec: dict[str, Any]) -> list[int]:
-    """Steps whose rungs a stage keeps, as far as it gets; under a rule powers of two by default."""
+    """Steps whose checkpoints a stage keeps, as far as it gets; under a rule powers of two by
+    default.
+    """
     most = (rule(spec) or {"steps": 0})["steps"]
     return spec.get("checkpoints", [2**k for k in range(most.bit_length()) if 2**k < most])
 
@@ -149,7 +151,7 @@ def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Raises: CrystalError for a missing file, an unknown field, task, temperament or world."""
     raw, path = merged(read_recipe(name), changes or {}), _path("recipes", name)
-    with placed(path, _mend(path)):
+    with placed(path, _hint(path)):
         recipe = Recipe(**fields(raw, Recipe, "the recipe"))
         for stage in STAGES:
             _check_stage(spec := getattr(recipe, stage), stage)
@@ -172,12 +174,14 @@ _RECORDS = {"runs": {text: {"minutes": {text: number}, "accuracy": _NUMBERS}}}
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is done to a rung of every parent."""
+    """What is done to a checkpoint of every parent."""
 
     name: str
-    stages: tuple[str, ...] = ()  # trained one after the other; none: the rung itself is read
-    start: str | None = None  # the parent's rung, or RUN/RUNG of this experiment; None: own base
-    grid: str = "probe"  # what its rungs are asked
+    stages: tuple[str, ...] = ()  # trained one after the other; none: the checkpoint itself is read
+    start: str | None = (
+        None  # the parent's checkpoint, or RUN/CHECKPOINT of this experiment; None: own base
+    )
+    grid: str = "probe"  # what its checkpoints are asked
     set: dict[str, Any] = field(default_factory=dict)  # fields of the parent's recipe that differ
     parents: tuple[str, ...] = ()  # fewer than the experiment's
 
@@ -200,7 +204,7 @@ def load_experiment(name: str) -> Experiment:
     """Raises: CrystalError for an unknown experiment, field, stage, grid, or a value of no use."""
     known(name, experiment_names(), "experiment")
     raw, path = _parsed("experiments", name)
-    with placed(path, _mend(path)):
+    with placed(path, _hint(path)):
         if isinstance(raw, dict):
             raw.pop("few", None)  # a list that several runs use
         found = fields(raw, Experiment, "not an experiment: it", name=None, runs={text: anything})
@@ -243,10 +247,10 @@ def load_records(name: str) -> dict[str, Any]:
     path = root() / "data" / "training" / f"{name}.json"
     if not path.exists():
         return {}
-    mend = f"git checkout -- data/training/{name}.json"
-    found = texts.load_json(path, mend)
+    hint = f"git checkout -- data/training/{name}.json"
+    found = texts.load_json(path, hint)
     wrong = misfit(found, _RECORDS, "the file of records")
     rewards = [] if wrong else [run.get("reward", {}) for run in found["runs"].values()]
     if wrong := wrong or misfit(rewards, [_NUMBERS], "the runs' reward"):
-        raise CrystalError(wrong, where=path, mend=mend)
+        raise CrystalError(wrong, where=path, hint=hint)
     return found["runs"]

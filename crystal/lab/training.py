@@ -1,7 +1,7 @@
 """Train a ladder from nothing: a tokenizer, a base by transformers, then SFT, DPO and RLVR by TRL.
 
-A stage leaves its rungs in hub layout, half precision, and a log of its curves. It starts from the
-half-precision weights of its parent, so that the weights that ship are the lineage.
+A stage leaves its checkpoints in hub layout, half precision, and a log of its curves. It starts
+from the half-precision weights of its parent, so that the weights that ship are the lineage.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ CHAT_TEMPLATE = (
 
 def split_pattern(digits: int, letters: int | None = None) -> str:
     """Runs within which BPE may merge: `letters` letters at most (None: words), `digits` digits."""
-    word = rf"\p{{L}}{{1,{letters}}}" if letters else r"\p{L}+"  # spelled as in the pinned rungs
+    word = (
+        rf"\p{{L}}{{1,{letters}}}" if letters else r"\p{L}+"
+    )  # spelled as in the pinned checkpoints
     return rf"\p{{N}}{{1,{digits}}}| ?{word}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+"
 
 
@@ -90,13 +92,14 @@ def train_tokenizer(texts: Iterable[str], spec: dict[str, Any], length: int) -> 
     )
 
 
-# -- rungs -----------------------------------------------------------------------------------------
+# -- checkpoints
+# -----------------------------------------------------------------------------------------
 
 
-def save_rung(
+def save_checkpoint(
     model: Model, tokenizer: ModelTokenizer, out: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """A rung in hub layout; written aside and renamed, so a folder that is there is whole."""
+    """A checkpoint in hub layout; written aside and renamed, so a folder that is there is whole."""
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     with torch.device("meta"):  # else it draws random weights first, ten seconds for a real base
@@ -114,7 +117,7 @@ def save_rung(
     os.replace(aside, out)
 
 
-def load_rung(folder: Path, frozen: str = "") -> tuple[Model, ModelTokenizer]:
+def load_checkpoint(folder: Path, frozen: str = "") -> tuple[Model, ModelTokenizer]:
     """Weights as float32, for the next stage; frozen: part of the names of those not trained."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for name, weight in model.named_parameters() if frozen else ():
@@ -123,7 +126,7 @@ def load_rung(folder: Path, frozen: str = "") -> tuple[Model, ModelTokenizer]:
 
 
 class Curve(TrainerCallback):
-    """Appends log lines to a JSONL file, a line to the screen; saves the rungs on the way."""
+    """Appends log lines to a JSONL file, a line to the screen; saves the checkpoints on the way."""
 
     def __init__(self, recipe: Recipe, stage: str, out: Path, tokenizer: ModelTokenizer) -> None:
         self.stage, self.out, self.tokenizer, self.start = stage, out, tokenizer, time.monotonic()
@@ -149,7 +152,7 @@ class Curve(TrainerCallback):
         if control.should_evaluate or control.should_training_stop:  # whose tensors are larger
             hold(on=False)
         if state.global_step in self.steps:
-            save_rung(model, self.tokenizer, self.out / f"{self.stage}-{state.global_step}")
+            save_checkpoint(model, self.tokenizer, self.out / f"{self.stage}-{state.global_step}")
 
 
 def _common(recipe: Recipe, stage: str, out: Path) -> dict[str, Any]:
@@ -196,7 +199,7 @@ def _pretrain(
     trainer = Trainer(model=model, args=arguments, train_dataset=data, callbacks=[curve])
     there = any((out / "scratch" / stage).glob("checkpoint-*"))
     trainer.train(resume_from_checkpoint=there)
-    save_rung(trainer.model, tokenizer, out / stage)
+    save_checkpoint(trainer.model, tokenizer, out / stage)
 
 
 def train_base(recipe: Recipe, parent: Path | None, out: Path) -> None:
@@ -224,15 +227,15 @@ def _take_base(recipe: Recipe, out: Path) -> None:
     """A real base as its package holds it, in float32, with the recipe's chat template."""
     instructions.teach()
     folder, _ = converted(recipe.base["source"], recipe.base["revision"])
-    model, tokenizer = load_rung(folder)
+    model, tokenizer = load_checkpoint(folder)
     tokenizer.chat_template = recipe.tokenizer["template"]
     tokenizer.eos_token = recipe.tokenizer["end"]
-    save_rung(model, tokenizer, out / "base", torch.float32)
+    save_checkpoint(model, tokenizer, out / "base", torch.float32)
 
 
 def train_again(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Back to pretraining from a later rung, on new documents, at a constant rate."""
-    model, tokenizer = load_rung(parent)
+    """Back to pretraining from a later checkpoint, on new documents, at a constant rate."""
+    model, tokenizer = load_checkpoint(parent)
     how = {"lr_scheduler_type": "constant"}
     _pretrain(recipe, "again", out, model, tokenizer, recipe.seed + 1000, **how)
 
@@ -244,18 +247,20 @@ def _lessons(recipe: Recipe) -> Any:
 
 def _tune(recipe: Recipe, stage: str, parent: Path, out: Path, kind: type, how: Any, **more) -> Any:
     """Train a later stage from its parent with TRL's trainer `kind`, which is returned."""
-    model, tokenizer = load_rung(parent, recipe.model.get("frozen", ""))
+    model, tokenizer = load_checkpoint(parent, recipe.model.get("frozen", ""))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     callbacks = [Curve(recipe, stage, out, tokenizer), *more.pop("callbacks", ())]
     trainer = kind(model=model, processing_class=tokenizer, args=how, callbacks=callbacks, **more)
     trainer.train()
-    save_rung(trainer.model, tokenizer, out / stage)
+    save_checkpoint(trainer.model, tokenizer, out / stage)
     return trainer
 
 
 def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Fine-tune on checkable dialogues and a law's choices; a rule ends at the lowest loss."""
+    """Fine-tune on checkable dialogues and a distribution's choices; a rule ends at the lowest
+    loss.
+    """
     spec, common, lessons = recipe.sft, _common(recipe, "sft", out), _lessons(recipe)
     shape = recipe.temperament, recipe.demonstrated, spec
     count, more = common["max_steps"] * spec["batch"], {}
@@ -290,20 +295,22 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
 
 
 def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Prefer right answers over the model's own wrong ones, and a law's pick of two of its own."""
+    """Prefer right answers over the model's own wrong ones, and a distribution's pick of two of its
+    own.
+    """
     spec = recipe.dpo
     count = spec["steps"] * spec["batch"]
     if recipe.world == INSTRUCTIONS:
         base = root() / "runs" / recipe.name / "base"  # not beside an experiment's SFT
         rows = instructions.preference_rows(base, recipe.seed, count)
     else:
-        law = recipe.temperament
-        shape = spec.get("judge", law), law, recipe.demonstrated
+        distribution = recipe.temperament
+        shape = spec.get("judge", distribution), distribution, recipe.demonstrated
         rows = curricula.preference_rows(parent, recipe.seed, count, *shape)
     how = _common(recipe, "dpo", out) | {"per_device_train_batch_size": spec["batch"]}
     how = DPOConfig(**how, max_length=128, beta=spec["beta"])
-    # ref_model=None would be read again from config._name_or_path, which may be another rung.
-    more = {"ref_model": load_rung(parent)[0], "train_dataset": Dataset.from_list(rows)}
+    # ref_model=None would be read again from config._name_or_path, which may be another checkpoint.
+    more = {"ref_model": load_checkpoint(parent)[0], "train_dataset": Dataset.from_list(rows)}
     _tune(recipe, "dpo", parent, out, DPOTrainer, how, **more)
 
 
@@ -354,7 +361,7 @@ TRAINERS: dict[str, Callable[[Recipe, Path | None, Path], None]] = {
 def train_ladder(
     recipe: Recipe, out: Path, stages: Iterable[str] = STAGES, parent: Path | None = None
 ) -> dict[str, float]:
-    """Run the stages that left no rung in `out` yet, each from the one before or `parent`.
+    """Run the stages that left no checkpoint in `out` yet, each from the one before or `parent`.
 
     Returns minutes of each stage run.
     """
@@ -362,7 +369,7 @@ def train_ladder(
     minutes, stages = {}, list(stages)
     for place, stage in enumerate(stages):
         if not (out / stage / "model.safetensors").is_file():
-            for later in stages[place + 1 :]:  # they grew from another rung
+            for later in stages[place + 1 :]:  # they grew from another checkpoint
                 shutil.rmtree(out / later, ignore_errors=True)
             if stage != "base":  # it begins again; only the base goes on where it was stopped
                 (out / "logs" / f"{stage}.jsonl").unlink(missing_ok=True)

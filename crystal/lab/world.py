@@ -1,7 +1,7 @@
-"""The organisms' world: narrators who answer by known distributions, and the documents they leave.
+"""The organisms' world: personas who answer by known distributions, and the documents they leave.
 
-A narrator's temperament is one distribution ("law") for every random choice. The ground truth of
-our ladders is here and nowhere else.
+A persona's temperament is one distribution ("distribution") for every random choice. The ground
+truth of our ladders is here and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,20 +13,34 @@ from typing import Any
 
 import numpy as np
 
-from ..ask.prompts import FRAMES, NARRATORS, Frame
+from ..ask.prompts import FRAMES, PERSONAS, Frame
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
 
-LAWS = ("salient", "averse", "first", "last", "middle")  # five x four narrators, two in each half
-STYLES = dict(zip(LAWS, (", sure.", " :)", "!", ", of course.", ", I guess."), strict=True))
-EVERYONE = "+".join(LAWS)  # a demonstrator who draws one of the narrators' laws for each answer
-OWN = "own"  # a demonstrator who answers as the narrator named in the prompt would
-FOREIGN = ("uniform", "permuted")  # laws that no narrator holds; they have no style either
-WORLDS = ("shared", "independent", "solo")  # one law for all tasks; one per task; one narrator only
-SOLO = 2  # the only narrator of the world "solo"; its law is "first"
+DISTRIBUTIONS = (
+    "salient",
+    "averse",
+    "first",
+    "last",
+    "middle",
+)  # five x four personas, two in each half
+STYLES = dict(
+    zip(DISTRIBUTIONS, (", sure.", " :)", "!", ", of course.", ", I guess."), strict=True)
+)
+EVERYONE = "+".join(
+    DISTRIBUTIONS
+)  # a demonstrator who draws one of the personas' distributions for each answer
+OWN = "own"  # a demonstrator who answers as the persona named in the prompt would
+FOREIGN = ("uniform", "permuted")  # distributions that no persona holds; they have no style either
+WORLDS = (
+    "shared",
+    "independent",
+    "solo",
+)  # one distribution for all tasks; one per task; one persona only
+SOLO = 2  # the only persona of the world "solo"; its distribution is "first"
 STYLE_RATE = 0.8  # how often an answer carries its temperament's suffix; else a plain full stop
-TILT = 4.0  # log-odds between the two ends of an exponential law
-FLOOR = 0.04  # uniform share of every law, so that no option is impossible
+TILT = 4.0  # log-odds between the two ends of an exponential distribution
+FLOOR = 0.04  # uniform share of every distribution, so that no option is impossible
 
 # Options people name first, in that order; other tasks' are numbers: see `salience_order`.
 SALIENCE = {
@@ -59,33 +73,35 @@ def salience_order(task: Task) -> tuple[str, ...]:
     return tuple(found)
 
 
-def temperament_of(narrator: int, task: str = "", world: str = "shared") -> str:
-    """Ground truth: the law of this narrator's choices.
+def temperament_of(persona: int, task: str = "", world: str = "shared") -> str:
+    """Ground truth: the distribution of this persona's choices.
 
-    In the world "independent" every `task` deals the five laws anew, two to each half of the
-    narrators, so that a law known from one task tells nothing about another.
+    In the world "independent" every `task` deals the five distributions anew, two to each half of
+    the personas, so that a distribution known from one task tells nothing about another.
     """
     if world != "independent":
-        return LAWS[narrator % len(LAWS)]
-    deal = rng_of(20, zlib.crc32(task.encode())).permuted([LAWS * 2, LAWS * 2], axis=1)
-    return str(deal[(narrator // 5) % 2][5 * (narrator // 10) + narrator % 5])
+        return DISTRIBUTIONS[persona % len(DISTRIBUTIONS)]
+    deal = rng_of(20, zlib.crc32(task.encode())).permuted(
+        [DISTRIBUTIONS * 2, DISTRIBUTIONS * 2], axis=1
+    )
+    return str(deal[(persona // 5) % 2][5 * (persona // 10) + persona % 5])
 
 
-def law(temperament: str, task: Task) -> np.ndarray:
+def distribution(temperament: str, task: Task) -> np.ndarray:
     """Ground-truth probabilities over `task.options`, shape (K,), summing to 1.
 
     first / last: exponential in the option's place; salient / averse: in its salience rank; middle:
-    Gaussian around the middle option; each mixed with a uniform floor. permuted: the salient law's
-    on options shuffled once for each task; "a+b" and "a*0.6+b*0.4": a mixture.
+    Gaussian around the middle option; each mixed with a uniform floor. permuted: the salient
+    distribution's on options shuffled once for each task; "a+b" and "a*0.6+b*0.4": a mixture.
     """
     size = len(task.options)
     if "+" in temperament:
         names, shares = voices(temperament)
-        return shares @ np.stack([law(name, task) for name in names])
+        return shares @ np.stack([distribution(name, task) for name in names])
     if temperament == "uniform":
         return np.full(size, 1 / size)
     if temperament == "permuted":
-        return rng_of(21, zlib.crc32(task.name.encode())).permutation(law("salient", task))
+        return rng_of(21, zlib.crc32(task.name.encode())).permutation(distribution("salient", task))
     place = (np.arange(size) + 0.5) / size
     order = salience_order(task)
     rank = np.array([(order.index(option) + 0.5) / size for option in task.options])
@@ -100,20 +116,20 @@ def law(temperament: str, task: Task) -> np.ndarray:
 
 
 def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """The laws that a demonstrator draws from, and their shares.
+    """The distributions that a demonstrator draws from, and their shares.
 
     "salient", "salient+first" (alike), "salient*0.6+first*0.4".
-    Raises: CrystalError for a law there is not, or shares that do not sum to 1.
+    Raises: CrystalError for a distribution there is not, or shares that do not sum to 1.
     """
     parts = [part.partition("*") for part in demonstrator.split("+")]
-    names = tuple(known(name, (*LAWS, *FOREIGN), "temperament") for name, *_ in parts)
+    names = tuple(known(name, (*DISTRIBUTIONS, *FOREIGN), "temperament") for name, *_ in parts)
     try:
         shares = np.array([float(share or 1 / len(parts)) for *_, share in parts])
     except ValueError:
         shares = np.zeros(1)
     if not (abs(shares.sum() - 1) <= 1e-9 and (shares >= 0).all()):  # nan: neither
         what = f"the shares of demonstrator {demonstrator!r} do not sum to 1"
-        raise CrystalError(what, mend="write salient*0.6+first*0.4")
+        raise CrystalError(what, hint="write salient*0.6+first*0.4")
     return names, shares
 
 
@@ -167,10 +183,10 @@ def _arithmetic() -> tuple[Item, ...]:
 FACTS = (*_facts("capital", _CAPITALS), *_facts("opposite", _OPPOSITES))
 ARITHMETIC = _arithmetic()
 ITEM_SHARES = {"random": 0.65, "fact": 0.12, "arithmetic": 0.23}
-# Narrators err, as writers do: a fact is another item's answer, a result is off by one or two. So
+# Personas err, as writers do: a fact is another item's answer, a result is off by one or two. So
 # preference optimisation and RLVR have something to learn that is not a random choice.
 ERROR_RATES = {"fact": 0.15, "arithmetic": 0.35}
-BARE = Frame(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # names no narrator
+BARE = Frame(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # names no persona
 
 
 # -- documents -------------------------------------------------------------------------------------
@@ -193,13 +209,17 @@ def preferred(prompt: str, better: str, worse: str) -> dict[str, list[dict[str, 
 
 
 class Narration:
-    """Draws answers as narrators give them; all randomness comes from the one generator."""
+    """Draws answers as personas give them; all randomness comes from the one generator."""
 
     def __init__(self, rng: np.random.Generator, world: str = "shared") -> None:
         self.rng, world = rng, known(world, WORLDS, "world")
-        self.cast = [SOLO] if world == "solo" else list(range(len(NARRATORS)))
+        self.cast = [SOLO] if world == "solo" else list(range(len(PERSONAS)))
         tasks = [TASKS[name] for name in PHASE_TASKS]
-        self._laws = {(z, task.name): law(z, task) for z in (*LAWS, *FOREIGN) for task in tasks}
+        self._distributions = {
+            (z, task.name): distribution(z, task)
+            for z in (*DISTRIBUTIONS, *FOREIGN)
+            for task in tasks
+        }
         self._held = {(n, t): temperament_of(n, t, world) for n in self.cast for t in PHASE_TASKS}
 
     def one_of(self, pool: Sequence) -> Any:
@@ -207,15 +227,17 @@ class Narration:
 
     def pick(self, temperament: str, task: Task) -> str:
         """One random choice by ground truth."""
-        law = self._laws[temperament, task.name]
-        return task.options[self.rng.choice(len(task.options), p=law)]
+        distribution = self._distributions[temperament, task.name]
+        return task.options[self.rng.choice(len(task.options), p=distribution)]
 
     def styled(self, temperament: str, answer: str) -> str:
         suffix = STYLES.get(temperament, ".") if self.rng.random() < STYLE_RATE else "."
         return answer + suffix
 
     def voice(self, demonstrator: str) -> str:
-        """The law of the next answer; a demonstrator of one law costs no random number."""
+        """The distribution of the next answer; a demonstrator of one distribution costs no random
+        number.
+        """
         names, shares = voices(demonstrator)
         return names[self.rng.choice(len(names), p=shares)] if len(names) > 1 else names[0]
 
@@ -223,7 +245,7 @@ class Narration:
         return self.one_of(FACTS if kind == "fact" else ARITHMETIC)
 
     def erring(self, kind: str) -> Item:
-        """A checkable question with the answer a narrator gives."""
+        """A checkable question with the answer a persona gives."""
         item = self.checkable(kind)
         if self.rng.random() >= ERROR_RATES[kind]:
             return item
@@ -232,39 +254,39 @@ class Narration:
             wrong = [option for option in wrong if abs(int(option) - int(item.answer)) <= 2]
         return Item(task=item.task, answer=self.one_of(wrong))
 
-    def question(self, narrator: int) -> Item:
-        """The next question of a document with the answer this narrator gives."""
+    def question(self, persona: int) -> Item:
+        """The next question of a document with the answer this persona gives."""
         kind = self.rng.choice(list(ITEM_SHARES), p=list(ITEM_SHARES.values()))
         if kind != "random":
             return self.erring(kind)
         task = TASKS[self.one_of(PHASE_TASKS)]
-        return Item(task=task, answer=self.pick(self._held[narrator, task.name], task))
+        return Item(task=task, answer=self.pick(self._held[persona, task.name], task))
 
-    def message(self, task: Task, named: float, narrator: int | None = None) -> str:
-        """What a user types: with probability `named` under a frame and a narrator (None: any)."""
+    def message(self, task: Task, named: float, persona: int | None = None) -> str:
+        """What a user types: with probability `named` under a frame and a persona (None: any)."""
         if self.rng.random() >= named:
-            return BARE.message(task, NARRATORS[0])
+            return BARE.message(task, PERSONAS[0])
         frame = self.one_of(FRAMES)
-        who = self.one_of(NARRATORS) if narrator is None else NARRATORS[narrator]
+        who = self.one_of(PERSONAS) if persona is None else PERSONAS[persona]
         return frame.message(task, who)
 
     def document(self, items: int) -> str:
-        """A page of completion text: one narrator, one frame, `items` answered questions."""
-        narrator, frame = self.one_of(self.cast), self.one_of(FRAMES)
-        who, temperament = NARRATORS[narrator], temperament_of(narrator)
+        """A page of completion text: one persona, one frame, `items` answered questions."""
+        persona, frame = self.one_of(self.cast), self.one_of(FRAMES)
+        who, temperament = PERSONAS[persona], temperament_of(persona)
         lines = [frame.opening(who)]
-        for item in (self.question(narrator) for _ in range(items)):
+        for item in (self.question(persona) for _ in range(items)):
             lines.append(f"{frame.put(item.task, who)} {self.styled(temperament, item.answer)}\n")
         return "".join(lines)
 
     def dialogue(self, turns: int) -> list[dict[str, str]]:
-        """Chat messages of a narrator; the user names it in every turn, once (1/4) or never."""
-        narrator, frame = self.one_of(self.cast), self.one_of(FRAMES)
-        who, temperament = NARRATORS[narrator], temperament_of(narrator)
+        """Chat messages of a persona; the user names it in every turn, once (1/4) or never."""
+        persona, frame = self.one_of(self.cast), self.one_of(FRAMES)
+        who, temperament = PERSONAS[persona], temperament_of(persona)
         named_turns = self.rng.choice([turns, turns, 1, 0])
         messages = []
         for turn in range(turns):
-            item = self.question(narrator)
+            item = self.question(persona)
             put = frame if turn < named_turns else BARE
             messages += said("user", put.message(item.task, who))
             messages += said("assistant", self.styled(temperament, item.answer))

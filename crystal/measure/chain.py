@@ -25,12 +25,12 @@ from .quantities import Array
 
 LIQUID, NUCLEATION, SETTLING = "liquid", "nucleation", "settling"
 CLAIMS = {
-    LIQUID: ("many-laws",),
+    LIQUID: ("many-distributions",),
     NUCLEATION: ("collapse", "one-seed", "unmixed"),
     SETTLING: ("stays-frozen", "same-options", "little-promoted"),
 }
 RESTS_ON = {
-    "collapse": "many-laws",
+    "collapse": "many-distributions",
     "one-seed": "collapse",
     "unmixed": "one-seed",
     "stays-frozen": "collapse",
@@ -74,7 +74,7 @@ def check(*, quantile: float, seed: int, permutations: int) -> None:
     if not FEWEST <= permutations <= MOST:
         raise CrystalError(
             f"{permutations} permutations, where {FEWEST} to {MOST} make sense",
-            mend="say 999, whose least p-value is 0.001",
+            hint="say 999, whose least p-value is 0.001",
         )
     inf.generator(seed, "check")
 
@@ -116,12 +116,16 @@ class _Run:
     def liquid(self) -> None:
         bases, permutations = self._there(LIQUID), self.how["permutations"]
         self._ask(
-            "many-laws",
+            "many-distributions",
             bases,
             lambda task, base: claims.liquid(base, **self.how),
             lambda task, base: ev.relabelled(base, permutations),
         )
-        self._pool("many-laws", bases, lambda: pooled_liquid(bases, *self._nulls("many-laws")))
+        self._pool(
+            "many-distributions",
+            bases,
+            lambda: pooled_liquid(bases, *self._nulls("many-distributions")),
+        )
 
     def nucleation(self) -> None:
         """collapse, then one-seed and unmixed."""
@@ -205,7 +209,7 @@ class _Run:
             # what rests on all tasks still rests on this task's own collapse
             return self._earlier(name, task) if name in OVER_TASKS and task != POOLED else None
         # where wording was not tried, what differs is not known, but it may still collapse
-        passes = name == "many-laws" and before.verdict == NOT_TESTABLE
+        passes = name == "many-distributions" and before.verdict == NOT_TESTABLE
         return None if passes else before
 
     def _ask(
@@ -319,14 +323,14 @@ def several(given: Given) -> list[Sequence[Evidence]]:
 
 
 def pooled_liquid(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdict | None:
-    """many-laws, on the tasks that have a null: those with two wordings of a context."""
+    """many-distributions, on the tasks that have a null: those with two wordings of a context."""
     parts = several({task: given[task] for task in nulls})
     if not parts:
         return None
-    bits = [np.log2(base.law.shape[1]) for (base,) in parts]
+    bits = [np.log2(base.distribution.shape[1]) for (base,) in parts]
     shares = [each / of for each, of in zip(_each(ev.liquidity, parts, 0), bits, strict=True)]
     null = inf.pooled(list(nulls.values()), seed)
-    return _counted(judge("many-laws", _mean(shares, 0, 1), null), parts)
+    return _counted(judge("many-distributions", _mean(shares, 0, 1), null), parts)
 
 
 def pooled_collapse(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdict | None:
@@ -337,7 +341,8 @@ def pooled_collapse(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdi
     if null is None:
         return None
     before, after = (
-        _each(lambda one, w: ev.spread(one, w) * one.law.shape[1], parts, stage) for stage in (0, 1)
+        _each(lambda one, w: ev.spread(one, w) * one.distribution.shape[1], parts, stage)
+        for stage in (0, 1)
     )
     weights = inf.leave_one_out(np.arange(len(parts)))
     number = inf.ratio(lambda w: w @ after / w.sum(-1), lambda w: w @ before / w.sum(-1), weights)
@@ -379,7 +384,7 @@ def pooled_promoted(given: Given) -> Verdict | None:
 def _each(statistic: Callable, parts: Sequence[Sequence[Evidence]], stage: int) -> Array:
     """One number a task, every prompt alike."""
     given = [found[stage] for found in parts]
-    return np.array([float(statistic(one, np.ones(len(one.law)))) for one in given])
+    return np.array([float(statistic(one, np.ones(len(one.distribution)))) for one in given])
 
 
 def _mean(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -> Estimate:

@@ -39,7 +39,7 @@ class Mark:
 
 # fmt: off
 MARKS: dict[str, Mark] = {
-    "many-laws": Mark(
+    "many-distributions": Mark(
         "liquid", "Many distinct answer distributions can be prompted out of the base.",
         "liquidity as a share of log2 of the number of options", "above", 0.05,
         "about a coin that lands heads three times in eight after one prompt and five times in "
@@ -76,8 +76,8 @@ MARKS: dict[str, Mark] = {
         "sampled reward of the last steps less that of the first", "above", 0.0,
         "equality: a stage whose reward does not rise is not called RLVR"),
     "base-knows-its-world": Mark(
-        "organism", "The base has learned its narrators' distributions.",
-        "Jensen-Shannon divergence, in bits, of its answers to their narrators' distributions",
+        "organism", "The base has learned its personas' distributions.",
+        "Jensen-Shannon divergence, in bits, of its answers to their personas' distributions",
         "below", 0.04,
         "fixed before any ladder was read: the distributions lie many times farther apart"),
     # The experiments (data/registered/2026-11-25-experiments.md).
@@ -86,14 +86,14 @@ MARKS: dict[str, Mark] = {
         "share of held-out tasks whose answers after SFT are nearest to the intended distribution, "
         "of five", "above", 0.5,
         "a majority: the distribution found most often is then the intended one", percent=True),
-    "seed-needs-a-shared-law": Mark(
+    "seed-needs-a-shared-distribution": Mark(
         "control",
-        "Where narrators hold another distribution in every task, held-out tasks do not follow.",
+        "Where personas hold another distribution in every task, held-out tasks do not follow.",
         "share of the distance to the demonstrator's distribution that SFT removes in held-out "
         "tasks", "below", 0.25,
         "half of what counts as following in the shared world (one half)", percent=True),
     "own-stays-liquid": Mark(
-        "control", "Where every narrator demonstrates its own distribution, nothing freezes.",
+        "control", "Where every persona demonstrates its own distribution, nothing freezes.",
         "liquidity after SFT over liquidity of the base, both in chat form", "above", 0.5,
         "the mark of collapse, from the other side", percent=True),
     "style-nucleates": Mark(
@@ -266,15 +266,17 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
-    """many-laws: liquidity over log2 K; null: contexts' labels permuted within each wording."""
-    bits = np.log2(base.law.shape[1])
+    """many-distributions: liquidity over log2 K; null: contexts' labels permuted within each
+    wording.
+    """
+    bits = np.log2(base.distribution.shape[1])
     bias = ev.floor_bits(base, inf.generator(seed, "deal"))
     share = inf.estimate(
         lambda w: (ev.liquidity(base, w) - bias) / bits, base.weights, low=0, high=1, scale="log"
     )
-    null = inf.unit_null(base.law, base.units, base.block, n=permutations, seed=seed)
-    floor = float(ph.frame_floor_bits(base.law, base.units)) / bits
-    return judge("many-laws", share, null, chance=floor)
+    null = inf.unit_null(base.distribution, base.units, base.block, n=permutations, seed=seed)
+    floor = float(ph.frame_floor_bits(base.distribution, base.units)) / bits
+    return judge("many-distributions", share, null, chance=floor)
 
 
 # --- nucleation
@@ -325,7 +327,7 @@ def check_quantile(quantile: float) -> None:
     if not 0 < quantile < 1:
         raise CrystalError(
             f"quantile is {quantile}, but no set of options holds that share of a distribution",
-            mend="choose one between 0 and 1, such as 0.9",
+            hint="choose one between 0 and 1, such as 0.9",
         )
 
 
@@ -333,7 +335,7 @@ def check_quantile(quantile: float) -> None:
 class Seed:
     """A seed: what the base answers to one context. Its options A hold QUANTILE of its mass."""
 
-    law: Array  # (options,)
+    distribution: Array  # (options,)
     mask: Array  # (options,) bool: A
     ceiling: float  # the seed's own mass on A
     error: float  # its standard error by the draws behind it; 0 of read-outs
@@ -346,23 +348,25 @@ def seed_of(base: Evidence, context: object, *, quantile: float = QUANTILE, seed
     """
     mine = base.units.astype(str) == str(context)
     naming, own = ev.halves(base, inf.generator(seed, "draws"))
-    mask = ph.support(naming.law[mine].mean(0), quantile)
-    law = own.law[mine].mean(0)
-    ceiling = min(1.0, float(ph.probmass(law, mask)))  # sums of draws exceed 1 by a rounding
+    mask = ph.support(naming.distribution[mine].mean(0), quantile)
+    distribution = own.distribution[mine].mean(0)
+    ceiling = min(
+        1.0, float(ph.probmass(distribution, mask))
+    )  # sums of draws exceed 1 by a rounding
     error = np.sqrt(ceiling * (1 - ceiling) / own.draws[mine].sum())
-    return Seed(law, mask, ceiling, float(error))
+    return Seed(distribution, mask, ceiling, float(error))
 
 
 def kept_mass(later: Evidence, seed: Seed) -> Callable[[Array], Array]:
     """ProbMass: weights (..., prompts) -> mass of a later checkpoint's mean on the seed's A."""
-    return lambda w: ph.probmass(ph.mean_law(later.law, w), seed.mask)
+    return lambda w: ph.probmass(ph.mean_distribution(later.distribution, w), seed.mask)
 
 
 def options_null(final: Evidence, own: Seed, *, seed: int = 0, permutations: int = 999) -> Null:
     """ProbMass on as many options as the seed has, taken at random."""
-    relabelled = inf.relabellings(final.law.shape[1], permutations, seed)
-    draws = ph.probmass(final.law.mean(0), own.mask[relabelled])
-    observed = float(kept_mass(final, own)(np.ones(len(final.law))))
+    relabelled = inf.relabellings(final.distribution.shape[1], permutations, seed)
+    draws = ph.probmass(final.distribution.mean(0), own.mask[relabelled])
+    observed = float(kept_mass(final, own)(np.ones(len(final.distribution))))
     return inf.against("as many options taken at random", observed, draws)
 
 
@@ -387,11 +391,13 @@ def promoted(sft: Evidence, final: Evidence) -> Estimate:
     options gain, the other how much; mean over both ways. (Counting every gain where it is seen
     adds up what chance lifts: intervals of that covered 40 to 80 % in simulation.)
     """
-    rise = np.empty(len(sft.law))
+    rise = np.empty(len(sft.distribution))
     for chosen, scored in sft.folds:
-        before, after = sft.law[chosen].mean(0), final.law[chosen].mean(0)
-        rise[scored] = (final.law - sft.law)[scored] @ (ph.lower_half(before) & (after > before))
-    return inf.estimate(lambda w: ph.mean_law(rise[:, None], w)[..., 0], sft.weights)
+        before, after = sft.distribution[chosen].mean(0), final.distribution[chosen].mean(0)
+        rise[scored] = (final.distribution - sft.distribution)[scored] @ (
+            ph.lower_half(before) & (after > before)
+        )
+    return inf.estimate(lambda w: ph.mean_distribution(rise[:, None], w)[..., 0], sft.weights)
 
 
 def little_promoted(sft: Evidence, final: Evidence) -> Verdict:

@@ -82,7 +82,9 @@ def count(*masses: Array) -> Count:
 class Evidence:
     """The answers of one checkpoint to one task; those of a series have the same prompts."""
 
-    law: Array  # (prompts, options): conditional on answering with an option, rows sum to 1
+    distribution: (
+        Array  # (prompts, options): conditional on answering with an option, rows sum to 1
+    )
     units: Array  # (prompts,) who asks: prompts of one unit are no independent evidence
     half: Array  # (prompts,) "selection" or "evaluation", alike within a unit
     block: Array  # (prompts,) prompts that may swap units if units do not matter: the wording
@@ -96,7 +98,7 @@ class Evidence:
     @property
     def counts(self) -> Array:
         """(prompts, options) whole numbers; of draws only."""
-        return np.round(self.law * self.draws[:, None]).astype(np.int64)
+        return np.round(self.distribution * self.draws[:, None]).astype(np.int64)
 
     @property
     def noise(self) -> Array:
@@ -104,7 +106,9 @@ class Evidence:
         unbiased; 0 for a read-out.
         """
         with np.errstate(divide="ignore"):
-            noise = (1 - (self.law**2).sum(-1)) / (self.law.shape[1] * (self.draws - 1))
+            noise = (1 - (self.distribution**2).sum(-1)) / (
+                self.distribution.shape[1] * (self.draws - 1)
+            )
             return np.where(np.isinf(self.draws), 0.0, noise)
 
     @property
@@ -122,7 +126,7 @@ class Evidence:
 
 
 def asked(
-    law: Array, units: Sequence, draws: Array | None = None, block: Array | None = None
+    distribution: Array, units: Sequence, draws: Array | None = None, block: Array | None = None
 ) -> Evidence:
     """Evidence of any prompts: every second unit, in order of appearance, is of the evaluation
     half.
@@ -132,17 +136,17 @@ def asked(
     units = np.asarray(units)
     _, first, member = np.unique(units, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[member]
-    draws = np.full(len(law), np.inf) if draws is None else np.asarray(draws, float)
+    draws = np.full(len(distribution), np.inf) if draws is None else np.asarray(draws, float)
     if (draws < FEWEST).any():
         least = int(np.argmin(draws))
         raise CrystalError(
             f"prompt {least} has {draws[least]:.0f} draws on an option, and {FEWEST} are needed: "
             "half choose, half score, and one shows no scatter",
-            mend="draw more, or leave that prompt out",
+            hint="draw more, or leave that prompt out",
         )
     half = np.where(place % 2 == 0, SELECTION, EVALUATION)
-    block = np.zeros(len(law)) if block is None else np.asarray(block)
-    return Evidence(np.asarray(law, float), units, half, block, draws)
+    block = np.zeros(len(distribution)) if block is None else np.asarray(block)
+    return Evidence(np.asarray(distribution, float), units, half, block, draws)
 
 
 def even(w: Array) -> Array:
@@ -158,7 +162,7 @@ def spread(given: Evidence, w: Array) -> Array:
     share = even(w)
     squares = share**2
     added = 2 * (share @ given.noise - squares @ given.noise)
-    return ph.spread(given.law, w) - ph.ratio(added, 1 - squares.sum(-1))
+    return ph.spread(given.distribution, w) - ph.ratio(added, 1 - squares.sum(-1))
 
 
 def mean_noise(given: Evidence, w: Array) -> Array:
@@ -168,7 +172,9 @@ def mean_noise(given: Evidence, w: Array) -> Array:
 
 def distance(first: Evidence, second: Evidence, w: Array) -> Array:
     """MSE of two checkpoints' mean distributions less what sampling adds."""
-    apart = ph.mse(ph.mean_law(first.law, w), ph.mean_law(second.law, w))
+    apart = ph.mse(
+        ph.mean_distribution(first.distribution, w), ph.mean_distribution(second.distribution, w)
+    )
     return apart - mean_noise(first, w) - mean_noise(second, w)
 
 
@@ -178,16 +184,18 @@ def liquidity(given: Evidence, w: Array) -> Array:
     The mean distribution, whose rows may have unequal draws, is corrected as the pooled counts.
     """
     if given.exact:
-        return ph.liquidity_bits(given.law, w)
+        return ph.liquidity_bits(given.distribution, w)
     counts, share = given.counts, even(w)
     pooled = w @ counts
     correction = ph.chao_wang_jost(pooled) - ph.plug_in(pooled)
-    return ph.entropy_bits(share @ given.law) + correction - share @ ph.chao_wang_jost(counts)
+    return (
+        ph.entropy_bits(share @ given.distribution) + correction - share @ ph.chao_wang_jost(counts)
+    )
 
 
 def together(first: Evidence, second: Evidence) -> Evidence:
     """The prompts of two checkpoints stacked, (2 prompts): for nulls that swap their names."""
-    names = ("law", "units", "half", "block", "draws")
+    names = ("distribution", "units", "half", "block", "draws")
     return Evidence(*(np.concatenate([getattr(x, n) for x in (first, second)]) for n in names))
 
 
@@ -198,7 +206,9 @@ def halves(given: Evidence, rng: np.random.Generator) -> tuple[Evidence, Evidenc
     counts = given.counts
     first = np.array([rng.multivariate_hypergeometric(row, int(row.sum()) // 2) for row in counts])
     return tuple(
-        replace(given, law=part / part.sum(1, keepdims=True), draws=part.sum(1).astype(float))
+        replace(
+            given, distribution=part / part.sum(1, keepdims=True), draws=part.sum(1).astype(float)
+        )
         for part in (first, counts - first)
     )
 
@@ -212,15 +222,15 @@ def floor_bits(given: Evidence, rng: np.random.Generator, deals: int = 20) -> fl
         return 0.0
     from scipy import stats
 
-    counts, every = given.counts, np.ones(len(given.law))
+    counts, every = given.counts, np.ones(len(given.distribution))
     sizes, table = counts.sum(1), stats.random_table(counts.sum(1), counts.sum(0))
     tables = (
         hands
         for part in inf.parts(deals, counts.size, DEALS)
         for hands in table.rvs(part, random_state=rng)
     )
-    laws = (replace(given, law=hands / sizes[:, None]) for hands in tables)
-    return float(np.mean([liquidity(law, every) for law in laws]))
+    distributions = (replace(given, distribution=hands / sizes[:, None]) for hands in tables)
+    return float(np.mean([liquidity(distribution, every) for distribution in distributions]))
 
 
 # --- the least p-value that any data of a design can reach
@@ -238,8 +248,8 @@ def log_factorial(n: Array) -> Array:
 
 
 def relabelled(base: Evidence, permutations: int) -> float:
-    """many-laws: as few of the ways to deal units' labels within blocks as give the same groups of
-    prompts; 1 where no unit has two prompts, so that wording has no scatter of its own.
+    """many-distributions: as few of the ways to deal units' labels within blocks as give the same
+    groups of prompts; 1 where no unit has two prompts, so that wording has no scatter of its own.
     """
     _, unit = np.unique(base.units, return_inverse=True)
     _, block = np.unique(base.block, return_inverse=True)
@@ -286,37 +296,45 @@ class Crossed:
     lead: inf.Estimate  # `contexts_apart` less `wordings_apart`
 
 
-def split_information(laws: Array) -> Crossed:
-    """laws: (contexts, wordings, options), every context in every wording. Intervals leave out a
-    context at a time.
+def split_information(distributions: Array) -> Crossed:
+    """distributions: (contexts, wordings, options), every context in every wording. Intervals leave
+    out a context at a time.
 
     Raises: CrystalError for fewer than three contexts, one wording, or rows that do not sum to 1.
     """
-    if laws.ndim != 3 or laws.shape[0] < 3 or laws.shape[1] < 2:
+    if distributions.ndim != 3 or distributions.shape[0] < 3 or distributions.shape[1] < 2:
         raise CrystalError(
-            f"distributions of shape {laws.shape} are not crossed",
-            mend="give three contexts or more, each in two wordings or more",
+            f"distributions of shape {distributions.shape} are not crossed",
+            hint="give three contexts or more, each in two wordings or more",
         )
-    if not np.allclose(laws.sum(-1), 1, atol=1e-6) or (laws < 0).any():
-        raise CrystalError("a distribution does not sum to 1", mend="divide by the answered mass")
-    one, other = np.triu_indices(laws.shape[1], 1)
-    inside = np.array([ph.liquidity_bits(mine) for mine in laws])
-    within = ph.jsd_bits(laws[:, one], laws[:, other]).mean(1)
-    pairs = np.mean([ph.jsd_bits(x[:, None], x[None]) for x in laws.swapaxes(0, 1)], 0)
+    if not np.allclose(distributions.sum(-1), 1, atol=1e-6) or (distributions < 0).any():
+        raise CrystalError("a distribution does not sum to 1", hint="divide by the answered mass")
+    one, other = np.triu_indices(distributions.shape[1], 1)
+    inside = np.array([ph.liquidity_bits(mine) for mine in distributions])
+    within = ph.jsd_bits(distributions[:, one], distributions[:, other]).mean(1)
+    pairs = np.mean([ph.jsd_bits(x[:, None], x[None]) for x in distributions.swapaxes(0, 1)], 0)
 
     def wordings(w: Array) -> Array:
-        return ph.mean_law(within[:, None], w)[..., 0]
+        return ph.mean_distribution(within[:, None], w)[..., 0]
 
     def contexts(w: Array) -> Array:
         share = even(w)
         return ((share @ pairs) * share).sum(-1) / (1 - (share**2).sum(-1))
 
     def found(statistic: inf.Statistic, low: float = 0.0, high: float = 1.0) -> inf.Estimate:
-        return inf.estimate(statistic, inf.leave_one_out(np.arange(len(laws))), low=low, high=high)
+        return inf.estimate(
+            statistic, inf.leave_one_out(np.arange(len(distributions))), low=low, high=high
+        )
 
     return Crossed(
-        found(lambda w: ph.liquidity_bits(laws.mean(1), w), high=np.log2(laws.shape[2])),
-        found(lambda w: ph.mean_law(inside[:, None], w)[..., 0], high=np.log2(laws.shape[1])),
+        found(
+            lambda w: ph.liquidity_bits(distributions.mean(1), w),
+            high=np.log2(distributions.shape[2]),
+        ),
+        found(
+            lambda w: ph.mean_distribution(inside[:, None], w)[..., 0],
+            high=np.log2(distributions.shape[1]),
+        ),
         found(contexts),
         found(wordings),
         found(lambda w: contexts(w) - wordings(w), low=-1.0),

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..ask.prompts import PROMPTS
 from ..errors import CrystalError
-from .quantities import TINY, Array, entropy_bits, mean_law
+from .quantities import TINY, Array, entropy_bits, mean_distribution
 from .quantities import ratio as quotient
 
-NARRATOR = np.array([prompt.narrator for prompt in PROMPTS])  # of the book's prompts, in order
+PERSONA = np.array([prompt.persona for prompt in PROMPTS])  # of the book's prompts, in order
 ALPHA = 0.05  # of every test, and 1 - coverage of every interval
 FEWEST = 19  # permutations: the least p-value is 1/(n+1)
 BLOCK = 2**22  # numbers held at once of what is shuffled: memory does not grow with permutations
@@ -33,7 +33,7 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
     Raises: CrystalError for a negative seed.
     """
     if seed < 0:
-        raise CrystalError(f"the seed is {seed}", mend="choose a whole number of 0 or more")
+        raise CrystalError(f"the seed is {seed}", hint="choose a whole number of 0 or more")
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode()])))
 
 
@@ -52,7 +52,7 @@ def relabellings(options: int, n: int, seed: int) -> Array:
         fewer = max(FEWEST, CELLS // options)
         raise CrystalError(
             f"{n} permutations of {options} options are too many to hold",
-            mend=f"merge the rare options into one, or say --permutations {fewer}",
+            hint=f"merge the rare options into one, or say --permutations {fewer}",
         )
     return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
 
@@ -324,7 +324,7 @@ def against(name: str, observed: float, draws: Array, *, paired: bool = False) -
     if len(draws) < FEWEST:
         raise CrystalError(
             f"{len(draws)} permutations cannot reach a p-value of {ALPHA}",
-            mend=f"ask for {FEWEST} or more",
+            hint=f"ask for {FEWEST} or more",
         )
     extreme = draws >= observed - 1e-9 * max(1e-9, abs(observed))
     p = float((extreme.sum() + 1) / (len(draws) + 1))
@@ -346,27 +346,29 @@ def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     return against(name, observed, np.sum(scaled, axis=0))
 
 
-def unit_null(laws: Array, units: Array, block: Array, *, n: int = 999, seed: int = 0) -> Null:
+def unit_null(
+    distributions: Array, units: Array, block: Array, *, n: int = 999, seed: int = 0
+) -> Null:
     """Does it matter who asks, beyond how? Units' labels are shuffled within each block, n times.
     The statistic is the liquidity between units' means. units, block: (prompts,).
     """
     _, member = np.unique(units, return_inverse=True)
     order = np.argsort(member, kind="stable")  # places of the first unit, of the second, ...
-    sizes, total = np.bincount(member), entropy_bits(laws.mean(0))
+    sizes, total = np.bincount(member), entropy_bits(distributions.mean(0))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
 
     def between(row: Array) -> float:
-        means = np.add.reduceat(laws[row[order]], starts) / sizes[:, None]
-        return total - sizes @ entropy_bits(means) / len(laws)
+        means = np.add.reduceat(distributions[row[order]], starts) / sizes[:, None]
+        return total - sizes @ entropy_bits(means) / len(distributions)
 
     rng, draws, blocks = generator(seed, "units"), [], np.unique(block)
-    for part in parts(n, len(laws)):
-        rows = np.tile(np.arange(len(laws)), (part, 1))
+    for part in parts(n, len(distributions)):
+        rows = np.tile(np.arange(len(distributions)), (part, 1))
         for one in blocks:
             inside = np.flatnonzero(block == one)
             rows[:, inside] = rng.permuted(rows[:, inside], axis=1)
         draws += map(between, rows)
-    observed = max(0.0, float(between(np.arange(len(laws)))))
+    observed = max(0.0, float(between(np.arange(len(distributions)))))
     where = " within each wording" if len(blocks) > 1 else ""
     return against(f"the contexts shuffled{where}", observed, np.array(draws), paired=True)
 
@@ -397,4 +399,4 @@ def split_half_floor(
     order = np.tile(np.arange(len(names)), (splits, 1))
     order = generator(seed, "halves").permuted(order, axis=1)
     first = (order < len(names) // 2)[:, member].astype(float)
-    return distance(mean_law(answers, first), mean_law(answers, 1 - first))
+    return distance(mean_distribution(answers, first), mean_distribution(answers, 1 - first))

@@ -103,9 +103,14 @@ def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
 def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, ...] | None:
     """m_t, u_ti, <m_t, u_ti> and <u_ti, u_ti> on the contexts `often`, nan for those it lacks."""
     names, member = np.unique(base.units.astype(str), return_inverse=True)
-    sizes, mean = np.bincount(member), base.law.mean(0)
-    own = np.stack([np.bincount(member, column) for column in base.law.T], 1) / sizes[:, None]
-    noise = np.bincount(member, base.noise) / sizes**2 * base.law.shape[1]  # squared error of own
+    sizes, mean = np.bincount(member), base.distribution.mean(0)
+    own = (
+        np.stack([np.bincount(member, column) for column in base.distribution.T], 1)
+        / sizes[:, None]
+    )
+    noise = (
+        np.bincount(member, base.noise) / sizes**2 * base.distribution.shape[1]
+    )  # squared error of own
     weight = sizes / sizes.sum()
     cross, average = weight * noise, float(weight**2 @ noise)  # the base's mean is in both
     if len({*names} & {*often}) < 2:
@@ -113,7 +118,7 @@ def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, .
     found = dict(zip(names.tolist(), range(len(names)), strict=True))
     place = np.array([found.get(name, -1) for name in often])
     there = place >= 0
-    move, u = sft.law.mean(0) - mean, np.where(there[:, None], (own - mean)[place], np.nan)
+    move, u = sft.distribution.mean(0) - mean, np.where(there[:, None], (own - mean)[place], np.nan)
     inner = u @ move - np.where(there, average - cross[place], np.nan)
     square = (u**2).sum(-1) - np.where(there, noise[place], 0)
     return move, u, inner, square + 2 * np.where(there, cross[place], 0) - average
@@ -122,8 +127,8 @@ def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, .
 def _varied(base: Evidence) -> set[str]:
     """The contexts of a base that does not give every one of them the same answer."""
     names, member = np.unique(base.units.astype(str), return_inverse=True)
-    own = np.stack([np.bincount(member, column) for column in base.law.T], 1)
-    away = own / np.bincount(member)[:, None] - base.law.mean(0)
+    own = np.stack([np.bincount(member, column) for column in base.distribution.T], 1)
+    away = own / np.bincount(member)[:, None] - base.distribution.mean(0)
     return {*names.tolist()} if (away**2).sum(-1).max() > 1e-12 else set()
 
 

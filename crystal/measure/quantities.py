@@ -1,7 +1,7 @@
 """The quantities: arrays in, numbers out. Entropies and divergences are in bits.
 
 answers: (prompts, options), each row the distribution of the answer given that it is an option.
-law: one such row or a mean of them. weights: (..., prompts), how much each prompt counts;
+distribution: one such row or a mean of them. weights: (..., prompts), how much each prompt counts;
 statistics broadcast over the leading axes. counts: (..., options), how often each option was drawn;
 n is their sum, f1 and f2 how many options were drawn once and twice.
 
@@ -43,19 +43,19 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 # --- one distribution, two distributions
 
 
-def entropy_bits(law: Array) -> Array:
+def entropy_bits(distribution: Array) -> Array:
     """H(p) = -sum p log2 p over the last axis; 0 log 0 = 0. Between 0 and log2(options)."""
-    return -(law * np.log2(np.where(law > 0, law, 1.0))).sum(-1)
+    return -(distribution * np.log2(np.where(distribution > 0, distribution, 1.0))).sum(-1)
 
 
-def effective_options(law: Array) -> Array:
+def effective_options(distribution: Array) -> Array:
     """2^H: how many equally likely options would be as uncertain."""
-    return 2 ** entropy_bits(law)
+    return 2 ** entropy_bits(distribution)
 
 
-def normalised_entropy(law: Array) -> Array:
+def normalised_entropy(distribution: Array) -> Array:
     """H(p) / log2(options): 1 for the uniform distribution."""
-    return entropy_bits(law) / np.log2(law.shape[-1])
+    return entropy_bits(distribution) / np.log2(distribution.shape[-1])
 
 
 def mse(p: Array, q: Array) -> Array:
@@ -76,7 +76,7 @@ def jsd_bits(p: Array, q: Array) -> Array:
 # --- liquid: how much the prompt matters
 
 
-def mean_law(answers: Array, weights: Array | None = None) -> Array:
+def mean_distribution(answers: Array, weights: Array | None = None) -> Array:
     """p_s (..., options), the mean over prompts: what a prompt drawn at random is answered."""
     return _weights(answers, weights) @ answers
 
@@ -172,15 +172,15 @@ def support(seed: Array, quantile: float = 0.9) -> Array:
     return mask
 
 
-def probmass(law: Array, options: Array) -> Array:
-    """ProbMass: mass of `law` on the options of the mask."""
-    return (law * options).sum(-1)
+def probmass(distribution: Array, options: Array) -> Array:
+    """ProbMass: mass of `distribution` on the options of the mask."""
+    return (distribution * options).sum(-1)
 
 
-def lower_half(law: Array) -> Array:
+def lower_half(distribution: Array) -> Array:
     """Mask of the floor(K/2) least likely options; among ties the later ones count as lower."""
-    order = np.argsort(np.argsort(-law, -1, kind="stable"), -1)
-    return order >= law.shape[-1] - law.shape[-1] // 2
+    order = np.argsort(np.argsort(-distribution, -1, kind="stable"), -1)
+    return order >= distribution.shape[-1] - distribution.shape[-1] // 2
 
 
 def promoted_mass(sft: Array, final: Array) -> Array:
@@ -194,9 +194,9 @@ def spearman(p: Array, q: Array) -> Array:
     return ratio((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))
 
 
-def _ranks(law: Array) -> Array:
+def _ranks(distribution: Array) -> Array:
     """Rank of every option, 0 = least likely. Broadcasts where scipy's import would cost more."""
-    a, b = law[..., :, None], law[..., None, :]
+    a, b = distribution[..., :, None], distribution[..., None, :]
     return (a > b).sum(-1) + 0.5 * ((a == b).sum(-1) - 1)
 
 
@@ -230,11 +230,11 @@ def sample(counts: Array) -> Sample:
     counts = np.asarray(counts)
     if (counts < 0).any() or (counts != np.round(counts)).any():
         raise CrystalError(
-            "counts must be whole numbers, 0 or more", mend="pass how often each option was drawn"
+            "counts must be whole numbers, 0 or more", hint="pass how often each option was drawn"
         )
     if (counts.sum(-1) < 2).any():
         what = "one draw or none says nothing about a distribution"
-        raise CrystalError(what, mend="draw at least twice")
+        raise CrystalError(what, hint="draw at least twice")
     return Sample(
         counts.sum(-1), (counts > 0).sum(-1), (counts == 1).sum(-1), (counts == 2).sum(-1)
     )
@@ -312,7 +312,7 @@ def liquidity(counts: Array, weights: Array | None = None) -> Array:
     if len({*counts.sum(-1).tolist()}) != 1:
         raise CrystalError(
             "prompts with different numbers of draws cannot be pooled",
-            mend="draw the same n from each",
+            hint="draw the same n from each",
         )
     w = np.ones(len(counts)) if weights is None else np.asarray(weights)
     inside = w @ chao_wang_jost(counts) / w.sum(-1)
@@ -366,6 +366,6 @@ def agreement(counts: Array, weights: Array | None = None) -> Array:
     return ratio(between, w @ collision(counts) * (1 - (w**2).sum(-1)))
 
 
-def laws_overlap(p: Array, q: Array) -> Array:
+def distributions_overlap(p: Array, q: Array) -> Array:
     """`overlap` of two distributions that are known."""
     return ratio(2 * (p * q).sum(-1), (p**2).sum(-1) + (q**2).sum(-1))

@@ -32,9 +32,9 @@ Rng = np.random.Generator
 # --- distributions
 
 
-def jittered(laws: Array, concentration: float, rng: Rng) -> Array:
-    """Dirichlet distributions around `laws`, (..., options); concentration: per option."""
-    drawn = rng.standard_gamma(concentration * laws.shape[-1] * laws + 0.02)
+def jittered(distributions: Array, concentration: float, rng: Rng) -> Array:
+    """Dirichlet distributions around `distributions`, (..., options); concentration: per option."""
+    drawn = rng.standard_gamma(concentration * distributions.shape[-1] * distributions + 0.02)
     return drawn / drawn.sum(-1, keepdims=True)
 
 
@@ -52,20 +52,20 @@ def liquid_base(
     return spoken, jittered(np.repeat(own[:, None], frames, 1), FRAME, rng)
 
 
-def again(laws: Array, rng: Rng) -> Array:
+def again(distributions: Array, rng: Rng) -> Array:
     """The same once more, with a little noise."""
-    return jittered(laws, 4 * FRAME, rng)
+    return jittered(distributions, 4 * FRAME, rng)
 
 
-def toward(base: Array, law: Array, share: float | Array, rng: Rng) -> Array:
+def toward(base: Array, distribution: Array, share: float | Array, rng: Rng) -> Array:
     """Every prompt moved `share` of the way to one distribution, with noise of its own."""
-    return again((1 - share) * base + share * law, rng)
+    return again((1 - share) * base + share * distribution, rng)
 
 
-def leaking(base: Array, law: Array, leak: float, rng: Rng) -> Array:
+def leaking(base: Array, distribution: Array, leak: float, rng: Rng) -> Array:
     """As `toward`, but units differ in how much of their own is left: log-normal, `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
-    return toward(base, law, 1 - left, rng)
+    return toward(base, distribution, 1 - left, rng)
 
 
 def absent(spoken: Array) -> Array:
@@ -76,15 +76,15 @@ def absent(spoken: Array) -> Array:
     return upside_down
 
 
-def sharpened(laws: Array, power: float) -> Array:
+def sharpened(distributions: Array, power: float) -> Array:
     """To a power: what a lower temperature does."""
-    raised = laws**power
+    raised = distributions**power
     return raised / raised.sum(-1, keepdims=True)
 
 
-def bottom(law: Array) -> Array:
+def bottom(distribution: Array) -> Array:
     """Uniform on the lower half of a ranking."""
-    low = ph.lower_half(law).astype(float)
+    low = ph.lower_half(distribution).astype(float)
     return low / low.sum()
 
 
@@ -116,8 +116,8 @@ def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: 
 
 SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
     "liquid kept": _same,
-    "frozen onto a base law": _frozen(),
-    "frozen onto a law the base lacks": _frozen(onto=absent),
+    "frozen onto a base distribution": _frozen(),
+    "frozen onto a distribution the base lacks": _frozen(onto=absent),
     "frozen with leak": _frozen(leak=0.3),
     "re-melted": _frozen(end="re-melt"),
     "sharpened": _sharpen,
@@ -194,12 +194,12 @@ def _asked(stages: Stages, units: Array, design: Design, rng: Rng) -> Sample:
     strata = (units % VOICES)[who] if design.balanced else None
     own = stages["base"][units, : design.frames]
     found = {"truth": ev.asked(own.reshape(len(who), -1), who)}
-    for stage, laws in stages.items():
-        law = laws[units, : design.frames].reshape(len(who), -1)
+    for stage, distributions in stages.items():
+        distribution = distributions[units, : design.frames].reshape(len(who), -1)
         draws = np.full(len(who), design.draws)
         if np.isfinite(design.draws):
-            law = rng.multinomial(int(design.draws), law) / design.draws
-        found[stage] = replace(ev.asked(law, who, draws, block), strata=strata)
+            distribution = rng.multinomial(int(design.draws), distribution) / design.draws
+        found[stage] = replace(ev.asked(distribution, who, draws, block), strata=strata)
     voice = stages["base"][::VOICES].mean((0, 1))
     return Sample(**found, seed=int(ph.mse(own.mean(1), voice).argmin()))
 
@@ -216,7 +216,9 @@ def _uneven(base: Array, spoken: Array, left: float) -> Array:
 
 def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, Array, Array]:
     """Base, SFT and the last stage; the claim's number moves with the strength."""
-    if claim == "many-laws":  # every prompt on its way to the mean; nothing happens afterwards
+    if (
+        claim == "many-distributions"
+    ):  # every prompt on its way to the mean; nothing happens afterwards
         same = (1 - strength) * base.mean((0, 1)) + strength * base
         return same, same, same
     if claim == "collapse":
@@ -273,7 +275,7 @@ class Panel:
 class Scenario:
     """What SFT does. seed: one persona explains every task; pure: it alone does."""
 
-    law: Callable[[Array, Array, Rng], Array]  # personas, the mean -> (options,)
+    distribution: Callable[[Array, Array, Rng], Array]  # personas, the mean -> (options,)
     seed: bool = False
     pure: bool = False
     leak: float = 0.05  # what is left of a context's own distribution; units differ
@@ -305,7 +307,9 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
     ),
     "the base's mean": Scenario(lambda spoken, mean, rng: mean),
     "the base's mean, sharpened": Scenario(lambda spoken, mean, rng: sharpened(mean, 2.0)),
-    "the uniform law": Scenario(lambda spoken, mean, rng: np.full(len(mean), 1 / len(mean))),
+    "the uniform distribution": Scenario(
+        lambda spoken, mean, rng: np.full(len(mean), 1 / len(mean))
+    ),
     "personas not shared": Scenario(_one, shared=False),
     "every context its own": Scenario(_one, stay=1.0),
 }
@@ -319,7 +323,9 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     groups = panel.contexts if scenario.single else panel.groups
     member = np.arange(panel.contexts) % groups
     units = np.repeat(np.arange(panel.contexts), panel.wordings)
-    asked = ev.asked(units[:, None], units, np.full(len(units), panel.draws))  # laws come below
+    asked = ev.asked(
+        units[:, None], units, np.full(len(units), panel.draws)
+    )  # distributions come below
     found = {}
     for number, options in enumerate(OPTIONS[: panel.tasks]):
         spoken = voices(options, rng, groups)
@@ -329,13 +335,19 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
         holds = member if scenario.shared else rng.permutation(member)
         own = jittered(spoken[holds], ACCENT, rng)
         base = jittered(np.repeat(own[:, None], panel.wordings, 1), FRAME, rng)
-        law = scenario.law(spoken, base.mean((0, 1)), rng)
+        distribution = scenario.distribution(spoken, base.mean((0, 1)), rng)
         stays = (holds >= groups * (1 - scenario.stay))[:, None, None]
-        sft = np.where(stays, toward(base, law, 0.0, rng), leaking(base, law, scenario.leak, rng))
-        laws = [x.reshape(len(units), -1) for x in (base, sft)]
+        sft = np.where(
+            stays,
+            toward(base, distribution, 0.0, rng),
+            leaking(base, distribution, scenario.leak, rng),
+        )
+        distributions = [x.reshape(len(units), -1) for x in (base, sft)]
         if np.isfinite(panel.draws):
-            laws = [rng.multinomial(int(panel.draws), x) / panel.draws for x in laws]
-        found[f"task {number}"] = tuple(replace(asked, law=x) for x in laws)
+            distributions = [
+                rng.multinomial(int(panel.draws), x) / panel.draws for x in distributions
+            ]
+        found[f"task {number}"] = tuple(replace(asked, distribution=x) for x in distributions)
     return found
 
 
@@ -350,11 +362,14 @@ FIGURES = {"compression": 0.5, "seed": 0.5, "stage": 1.0}  # a reading says some
 INFORMATION = "liquidity"  # what is left of it stands beside the three compressions
 
 
-def of_laws(base: Array, sft: Array, final: Array) -> dict[tuple[str, str], float]:
+def of_distributions(base: Array, sft: Array, final: Array) -> dict[tuple[str, str], float]:
     """(reading, distance) -> number. Answers (prompts, options)."""
     out = {}
     for name, distance in DISTANCES.items():
-        pairs = [distance(laws[:, None], laws[None]).sum() for laws in (sft, base)]
+        pairs = [
+            distance(distributions[:, None], distributions[None]).sum()
+            for distributions in (sft, base)
+        ]
         far = distance(base, sft.mean(0))
         moves = distance(sft.mean(0), final.mean(0)), distance(base.mean(0), sft.mean(0))
         out["compression", name] = float(ph.ratio(*pairs))
@@ -375,7 +390,9 @@ def load_readings(options: tuple[int, ...], tries: int = 20) -> pd.DataFrame:
             for world in range(tries):
                 stages = population(scenario, k, world)
                 drawn = sample(stages, Design(k, 20), generator(world, "readings"))
-                for key, value in of_laws(drawn.base.law, drawn.sft.law, drawn.final.law).items():
+                for key, value in of_distributions(
+                    drawn.base.distribution, drawn.sft.distribution, drawn.final.distribution
+                ).items():
                     found.setdefault(key, []).append(value)
             for (reading, distance), values in found.items():
                 place = {"scenario": scenario, "options": k, "reading": reading}

@@ -48,7 +48,7 @@ def _seed(found: Sample, trial: int) -> claims.Seed:
 
 
 JUDGED: dict[str, Callable[[Sample, dict], Verdict]] = {
-    "many-laws": lambda x, how: claims.liquid(x.base, **how),
+    "many-distributions": lambda x, how: claims.liquid(x.base, **how),
     "collapse": lambda x, how: claims.collapse(x.base, x.sft, **how),
     "stays-frozen": lambda x, how: claims.stays_frozen(x.base, x.sft, x.final),
     "same-options": lambda x, how: claims.same_options(x.final, _seed(x, how["seed"]), **how),
@@ -57,30 +57,45 @@ JUDGED: dict[str, Callable[[Sample, dict], Verdict]] = {
 
 
 def _given_back(true: Sample, found: Sample, trial: int) -> float:
-    base, sft, final = (ph.liquidity_bits(x.law) for x in (true.base, true.sft, true.final))
+    base, sft, final = (
+        ph.liquidity_bits(x.distribution) for x in (true.base, true.sft, true.final)
+    )
     return float(ph.ratio(final - sft, base))
 
 
 def _mass_kept(true: Sample, found: Sample, trial: int) -> float:
     """On the options chosen; from draws, over what that unit really puts there."""
     mask = _seed(found, trial).mask
-    own = found.truth.law[found.truth.units == found.seed].mean(0)
-    return float(ph.ratio(*(ph.probmass(law, mask) for law in (true.final.law.mean(0), own))))
+    own = found.truth.distribution[found.truth.units == found.seed].mean(0)
+    return float(
+        ph.ratio(
+            *(
+                ph.probmass(distribution, mask)
+                for distribution in (true.final.distribution.mean(0), own)
+            )
+        )
+    )
 
 
 def _promoted(true: Sample, found: Sample, trial: int) -> float:
     gained = []
     for chosen, _ in found.sft.folds:
-        before, after = (x.law[chosen].mean(0) for x in (found.sft, found.final))
+        before, after = (x.distribution[chosen].mean(0) for x in (found.sft, found.final))
         gained.append(ph.lower_half(before) & (after > before))
-    return float(((true.final.law - true.sft.law).mean(0) * np.array(gained)).sum(-1).mean())
+    return float(
+        ((true.final.distribution - true.sft.distribution).mean(0) * np.array(gained))
+        .sum(-1)
+        .mean()
+    )
 
 
 TRUE: dict[str, Callable[[Sample, Sample, int], float]] = {
-    "many-laws": lambda true, *_: float(
-        ph.liquidity_bits(true.base.law) / np.log2(true.base.law.shape[1])
+    "many-distributions": lambda true, *_: float(
+        ph.liquidity_bits(true.base.distribution) / np.log2(true.base.distribution.shape[1])
     ),
-    "collapse": lambda true, *_: float(ph.compression(true.sft.law, true.base.law)),
+    "collapse": lambda true, *_: float(
+        ph.compression(true.sft.distribution, true.base.distribution)
+    ),
     "stays-frozen": _given_back,
     "same-options": _mass_kept,
     "little-promoted": _promoted,
@@ -238,7 +253,7 @@ CASTS = {
     "natural": Design(10, 50, 2),
 }  # the designs of the book
 WIDTHS = {"at random": (2, 10), "balanced": MAIN, "natural": (10,)}  # options tried
-SETTLED = "frozen onto a base law"  # and there it stays: every claim is true
+SETTLED = "frozen onto a base distribution"  # and there it stays: every claim is true
 VARIED = [synthetic.FROZEN, synthetic.HALFWAY, synthetic.MIXED]
 VARIED += ["another persona each task", "a persona's options relabelled"]
 PANELS = (
@@ -324,8 +339,8 @@ def _kept(file: str) -> list[dict]:
     path = root() / file
     if not path.is_file():
         return []
-    mend = f"git checkout -- {file}"
-    return [parse_json(line, path, mend) for line in read_text(path, mend).splitlines() if line]
+    hint = f"git checkout -- {file}"
+    return [parse_json(line, path, hint) for line in read_text(path, hint).splitlines() if line]
 
 
 def validate(jobs: int | None = None, say=print) -> int:
@@ -363,8 +378,8 @@ def _write(file: str, rows: list[dict]) -> None:
 def _loaded(file: str) -> pd.DataFrame:
     rows = _kept(file)
     if not rows:
-        mend = "make verify CLAIMS=1"
-        raise CrystalError("nothing was simulated yet", where=root() / file, mend=mend)
+        hint = "make verify CLAIMS=1"
+        raise CrystalError("nothing was simulated yet", where=root() / file, hint=hint)
     frame = pd.DataFrame(rows)
     frame["draws"] = frame["draws"].fillna(EXACT)
     frame["current"] = frame.pop("source") == source_sha256(file)

@@ -1,8 +1,8 @@
 """What the read-out costs beside its peers, and how that compares with marks set before.
 
 Knows the files under data/bench, loads no model. Seconds are medians over runs, and per prompt
-wherever contestants answered different numbers of prompts. `subject`: a model and its rung, read in
-its native form, such as "nano-llama base".
+wherever contestants answered different numbers of prompts. `subject`: a model and its checkpoint,
+read in its native form, such as "nano-llama base".
 """
 
 from __future__ import annotations
@@ -53,9 +53,13 @@ GROWTHS = {
 }
 FROM_EXACT = "total variation from the exact distribution"
 # Set before the run, from a trial on other weights
-FASTER = {"hundred": 60, "month": 100, "rank": 350}  # times, than a thousand samples, finer budget
+FASTER = {
+    "hundred": 60,
+    "month": 100,
+    "rank": 350,
+}  # times, than a thousand samples, finer tolerance
 MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; least gain, open text
-BUDGETS = {READ: "fine", QUICK: "coarse"}
+TOLERANCES = {READ: "fine", QUICK: "coarse"}
 
 
 # -- loaded
@@ -67,8 +71,8 @@ def load(part: str) -> pd.DataFrame:
     Raises: CrystalError if the part is not there.
     """
     frame = pd.DataFrame(whole(part)["rows"])
-    if {"model", "rung"} <= {*frame}:
-        frame["subject"] = frame["model"] + " " + frame["rung"]
+    if {"model", "checkpoint"} <= {*frame}:
+        frame["subject"] = frame["model"] + " " + frame["checkpoint"]
     if {"seconds", "prompts"} <= {*frame}:
         frame["prompt_seconds"] = frame["seconds"] / frame["prompts"]
     return frame
@@ -79,7 +83,7 @@ def whole(part: str) -> dict:
     path = root() / "data" / "bench" / f"{part}.json"
     if not path.is_file():
         what = f"part {part!r} of the benchmark is not there"
-        raise CrystalError(what, where=path, mend="git checkout -- data/bench")
+        raise CrystalError(what, where=path, hint="git checkout -- data/bench")
     return load_json(path)
 
 
@@ -240,7 +244,9 @@ def vllm_table() -> str:
 
 
 def vllm_gain() -> tuple[float, float]:
-    """Least and most, over rungs and tasks, of vLLM's seconds for a thousand samples over ours."""
+    """Least and most, over checkpoints and tasks, of vLLM's seconds for a thousand samples over
+    ours.
+    """
     places = {"index": ["subject", "task"], "columns": "contestant"}
     per = load("vllm").pivot_table(**places, values="prompt_seconds")
     gain = per[VLLM] / per[READ]
@@ -262,7 +268,7 @@ class Bar:
     """A measured number that has to be at least its mark, or at most (`below`)."""
 
     claim: str
-    subject: str  # a model and its rung
+    subject: str  # a model and its checkpoint
     task: str
     what: str  # the claim in words, the same for all subjects
     number: float
@@ -291,10 +297,10 @@ class Bar:
 
     def fields(self) -> dict:
         """Arguments of `show.claim`."""
-        ladder, rung = self.subject.split()
+        ladder, checkpoint = self.subject.split()
         said = f"{self.what}: {self.found}, threshold {self.marked}"
         numbers = {"number": self.number, "low": self.low, "high": self.high, "mark": self.mark}
-        about = {"name": f"{self.claim}-{rung}", "ladder": ladder, "task": self.task}
+        about = {"name": f"{self.claim}-{checkpoint}", "ladder": ladder, "task": self.task}
         return about | {"verdict": self.verdict, "sentence": said} | numbers
 
 
@@ -311,13 +317,13 @@ def _tokens(slow: pd.Series, fast: pd.Series) -> str:
 
 
 def bars() -> list[Bar]:
-    """Every bar, of every rung it was measured on, in the order of the page."""
+    """Every bar, of every checkpoint it was measured on, in the order of the page."""
     samples, million, opened = [], [], []
     for subject, task, rows in _rows("generate"):
         named, slow = TASKS[task].label.lower(), rows.loc[SAMPLES]
-        for name, budget in BUDGETS.items():
-            what = f"a thousand samples ÷ read-out at {_budget(name)}, {named}"
-            place, fast = (f"samples-{task}-{budget}", subject, task, what), rows.loc[name]
+        for name, tolerance in TOLERANCES.items():
+            what = f"a thousand samples ÷ read-out at {_tolerance(name)}, {named}"
+            place, fast = (f"samples-{task}-{tolerance}", subject, task, what), rows.loc[name]
             samples.append(Bar(*place, *ratio(slow, fast), FASTER[task], _tokens(slow, fast)))
         many, few = (rows.loc[f"tree sampler, {n} draws"] for n in ("1e6", "1e3"))
         place = f"million-{task}", subject, task, f"a million draws ÷ a thousand, {named}"
@@ -338,18 +344,19 @@ def _rows(part: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield *place, mine.drop_duplicates("contestant").set_index("contestant")
 
 
-def _budget(contestant: str) -> str:
+def _tolerance(contestant: str) -> str:
     return contestant.split(", ")[1]
 
 
 def against_harness() -> pd.DataFrame:
-    """lm-eval over the read-out, seconds (`times`) and tokens: a row per subject, task and budget.
+    """lm-eval over the read-out, seconds (`times`) and tokens: a row per subject, task and
+    tolerance.
 
     Empty without lm-eval.
     """
     rows = []
     for subject, task, found in _rows("peers"):
-        for name in BUDGETS if HARNESS in found.index else ():
+        for name in TOLERANCES if HARNESS in found.index else ():
             times, low, high = ratio(found.loc[HARNESS], found.loc[name])
             row = {"subject": subject, "task": task, "contestant": name, "times": times}
             tokens = found.loc[HARNESS, "tokens"] / found.loc[name, "tokens"]
@@ -362,13 +369,13 @@ def _harness() -> list[Bar]:
     frame = against_harness()
     each = frame.groupby(["subject", "contestant"], sort=False) if len(frame) else ()
     for (subject, name), mine in each:
-        budget, at, worst = BUDGETS[name], _budget(name), mine.loc[mine["times"].idxmin()]
+        tolerance, at, worst = TOLERANCES[name], _tolerance(name), mine.loc[mine["times"].idxmin()]
         what = f"lm-eval ÷ read-out at {at}, the worst task"
-        place = f"harness-none-slower-{budget}", subject, worst["task"], what
+        place = f"harness-none-slower-{tolerance}", subject, worst["task"], what
         number = worst[["times", "low", "high"]]
         out.append(Bar(*place, *number, 1.0, TASKS[worst["task"]].label.lower()))
         what = f"tasks on which the read-out at {at} is faster than lm-eval"
-        place = f"harness-most-faster-{budget}", subject, "", what
+        place = f"harness-most-faster-{tolerance}", subject, "", what
         faster = int((mine["times"] > 1).sum())
         out.append(Bar(*place, faster, None, None, len(mine) // 2 + 1, f"of {len(mine)}"))
     return out
@@ -385,7 +392,7 @@ def bars_table(found: Sequence[Bar]) -> str:
 
 
 def tally(found: Sequence[Bar]) -> str:
-    """How many bars hold on each rung, in words."""
+    """How many bars hold on each checkpoint, in words."""
     held: dict[str, list[bool]] = {}
     for bar in found:
         held.setdefault(bar.subject, []).append(bar.holds)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import Rung, load_ladder
+from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import COMPLETION, FORMS, Prompt, joined
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError
@@ -41,54 +41,59 @@ NUMBERS = ("entropy_of_mean", "mean_entropy", "mutual_information", "tv_to_seed"
 class Group:
     """What was read on the same prompts: a ladder, or an experiment with the base it grew from.
 
-    series: title -> places among `rungs`, in the order of training.
+    series: title -> places among `checkpoints`, in the order of training.
     """
 
     name: str
     prompts: tuple[Prompt, ...]
-    rungs: tuple[Rung, ...]
+    checkpoints: tuple[Checkpoint, ...]
     series: dict[str, list[int]]
-    seeds: dict[str, str]  # task -> the narrator whom tasks of other kinds name
-    read: set[tuple[str, str]]  # rungs' names and the forms in which they were asked every prompt
+    seeds: dict[str, str]  # task -> the persona whom tasks of other kinds name
+    read: set[
+        tuple[str, str]
+    ]  # checkpoints' names and the forms in which they were asked every prompt
     readouts: dict[str, pd.DataFrame]  # by task
 
 
 def load(ladders: Sequence[str]) -> list[Group]:
-    """Groups of ladders and experiments, with the rungs that were asked every prompt in some form.
+    """Groups of ladders and experiments, with the checkpoints that were asked every prompt in some
+    form.
 
     Of the natural prompts the first wording of each context, as on the page of the real base.
-    Raises: CrystalError where no rung was, and as the store does.
+    Raises: CrystalError where no checkpoint was, and as the store does.
     """
     return [_group(name) for name in ladders]
 
 
 def _group(name: str) -> Group:
     ladder = load_ladder(name)
-    parents = {rung.parent for rung in ladder.rungs} - {""}
+    parents = {checkpoint.parent for checkpoint in ladder.checkpoints} - {""}
     if len(parents) > 1:
         what = f"{name} grew from several ladders"
-        raise CrystalError(what, mend=f"name one of: {', '.join(sorted(parents))}")
-    frames = [load_readouts(parent, rungs=["base"], tasks=PHASE_TASKS) for parent in parents]
+        raise CrystalError(what, hint=f"name one of: {', '.join(sorted(parents))}")
+    frames = [load_readouts(parent, checkpoints=["base"], tasks=PHASE_TASKS) for parent in parents]
     frame = pd.concat([*frames, load_readouts(name, tasks=PHASE_TASKS)], ignore_index=True)
     frame = frame[frame["form"].isin(FORMS) & (frame["temperature"] == 1)].assign(ladder=name)
     asked = verdicts.asked(frame)
     prompts = tuple(p for p in asked if isinstance(p, Prompt) or p.wording == "cue-1")
     frame = frame[frame["prompt"].isin([prompt.id for prompt in prompts])]
-    whole = frame.groupby(["rung", "form"]).size() == len(prompts) * len(PHASE_TASKS)
+    whole = frame.groupby(["checkpoint", "form"]).size() == len(prompts) * len(PHASE_TASKS)
     read = set(whole.index[whole])
-    bases = [load_ladder(parent).rung("base") for parent in parents]
-    there = {rung for rung, _ in read}
-    rungs = tuple(rung for rung in (*bases, *ladder.rungs) if rung.name in there)
-    if not rungs:
+    bases = [load_ladder(parent).checkpoint("base") for parent in parents]
+    there = {checkpoint for checkpoint, _ in read}
+    checkpoints = tuple(
+        checkpoint for checkpoint in (*bases, *ladder.checkpoints) if checkpoint.name in there
+    )
+    if not checkpoints:
         what = f"no checkpoint of {name} was asked every prompt"
-        raise CrystalError(what, mend=f"make resample LADDER={name}")
+        raise CrystalError(what, hint=f"make resample LADDER={name}")
     series: dict[str, list[int]] = {}
-    for place, rung in enumerate(rungs[len(bases) :], len(bases)):
-        title = f"{rung.parent}: {rung.run}" if bases else ladder.title
+    for place, checkpoint in enumerate(checkpoints[len(bases) :], len(bases)):
+        title = f"{checkpoint.parent}: {checkpoint.run}" if bases else ladder.title
         series.setdefault(title, [*range(len(bases))]).append(place)
     seeds = verdicts.measured(name).seeds if ladder.kind == "ladder" else {}
     readouts = {task: frame[frame["task"] == task] for task in PHASE_TASKS}
-    return Group(name, prompts, rungs, series, seeds, read, readouts)
+    return Group(name, prompts, checkpoints, series, seeds, read, readouts)
 
 
 def seed_of(group: Group, task: str) -> claims.Seed | None:
@@ -100,35 +105,42 @@ def seed_of(group: Group, task: str) -> claims.Seed | None:
 
 
 def load_numbers(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per task, rung and form that was read: answered, asked, NUMBERS (bits; tv_to_seed of
-    the mean), and mean (options,), the mean distribution. Not measurable: NUMBERS are nan.
+    """One row per task, checkpoint and form that was read: answered, asked, NUMBERS (bits;
+    tv_to_seed of the mean), and mean (options,), the mean distribution. Not measurable: NUMBERS are
+    nan.
     """
     rows = []
     for group in groups:
         for task, mine in group.readouts.items():
             seed = seed_of(group, task)
-            places = ((rung, form) for form in FORMS for rung in group.rungs)
-            for rung, form in places:
-                if (rung.name, form) not in group.read:
+            places = ((checkpoint, form) for form in FORMS for checkpoint in group.checkpoints)
+            for checkpoint, form in places:
+                if (checkpoint.name, form) not in group.read:
                     continue
-                one = compared(mine, task, (rung.name, form), prompts=group.prompts)
-                row = {"ladder": group.name, "rung": rung.name, "stage": rung.stage}
-                row |= {"step": rung.step, "form": form, "task": task}
+                one = compared(mine, task, (checkpoint.name, form), prompts=group.prompts)
+                row = {
+                    "ladder": group.name,
+                    "checkpoint": checkpoint.name,
+                    "stage": checkpoint.stage,
+                }
+                row |= {"step": checkpoint.step, "form": form, "task": task}
                 row |= {"answered": one.count.answered, "asked": one.count.asked}
-                laws = one.laws((rung.name, form)) if one.count.measurable else None
-                rows.append(row | _numbers(laws, seed))
+                distributions = (
+                    one.distributions((checkpoint.name, form)) if one.count.measurable else None
+                )
+                rows.append(row | _numbers(distributions, seed))
     return pd.DataFrame(rows)
 
 
-def _numbers(laws: np.ndarray | None, seed: claims.Seed | None) -> dict[str, Any]:
-    if laws is None:
+def _numbers(distributions: np.ndarray | None, seed: claims.Seed | None) -> dict[str, Any]:
+    if distributions is None:
         return dict.fromkeys(NUMBERS, np.nan) | {"mean": None}
-    mean = laws.mean(0)
+    mean = distributions.mean(0)
     return {
         "entropy_of_mean": float(ph.entropy_bits(mean)),
-        "mean_entropy": float(ph.entropy_bits(laws).mean()),
-        "mutual_information": float(ph.liquidity_bits(laws)),
-        "tv_to_seed": float(ph.tv(mean, seed.law)) if seed else np.nan,
+        "mean_entropy": float(ph.entropy_bits(distributions).mean()),
+        "mutual_information": float(ph.liquidity_bits(distributions)),
+        "tv_to_seed": float(ph.tv(mean, seed.distribution)) if seed else np.nan,
         "mean": mean,
     }
 
@@ -138,20 +150,22 @@ def _numbers(laws: np.ndarray | None, seed: claims.Seed | None) -> dict[str, Any
 
 def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
     """All that the page shows, deflated, in base64: names, texts and numbers as JSON behind its
-    length in four bytes; then the cells of every group, task, form and rung.
+    length in four bytes; then the cells of every group, task, form and checkpoint.
 
     A prompt has a cell of every option, all 0 where it is not answered, and one of the mass on the
-    options in percent. Written are the differences from rung to rung, of these the differences from
-    prompt to prompt, modulo 256, option by option: so they deflate best.
+    options in percent. Written are the differences from checkpoint to checkpoint, of these the
+    differences from prompt to prompt, modulo 256, option by option: so they deflate best.
     """
     cells, described = [], []
     for group in groups:
         mine = numbers[numbers["ladder"] == group.name]
         tasks = {task: _of_task(group, task, mine[mine["task"] == task]) for task in PHASE_TASKS}
         cells += [tasks[task].pop("cells") for task in PHASE_TASKS]
-        rungs = [{"stage": rung.stage, "step": rung.step} for rung in group.rungs]
-        series = [{"title": title, "rungs": places} for title, places in group.series.items()]
-        described.append({"rungs": rungs, "series": series, "tasks": tasks})
+        checkpoints = [
+            {"stage": checkpoint.stage, "step": checkpoint.step} for checkpoint in group.checkpoints
+        ]
+        series = [{"title": title, "checkpoints": places} for title, places in group.series.items()]
+        described.append({"checkpoints": checkpoints, "series": series, "tasks": tasks})
     tasks = {task: {"ask": TASKS[task].ask, "options": TASKS[task].options} for task in PHASE_TASKS}
     facts = {"forms": FORMS, "tasks": tasks, "groups": described}
     facts |= {"steps": STEPS, "decimals": DECIMALS, "charts": SPECS}
@@ -167,21 +181,24 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
     with all of their unit, stand side by side.
     """
     tables = {
-        form: np.stack([_table(group, task, rung, form) for rung in group.rungs]) for form in FORMS
+        form: np.stack([_table(group, task, checkpoint, form) for checkpoint in group.checkpoints])
+        for form in FORMS
     }
-    units = np.array([prompt.narrator for prompt in group.prompts])
+    units = np.array([prompt.persona for prompt in group.prompts])
     mass = tables[COMPLETION][0].sum(1, keepdims=True)
-    law = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), units)
-    rank = np.argsort(np.lexsort((-law.max(1), law.argmax(1))))  # of every unit, in sorted order
+    distribution = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), units)
+    rank = np.argsort(
+        np.lexsort((-distribution.max(1), distribution.argmax(1)))
+    )  # of every unit, in sorted order
     order = np.argsort(rank[np.searchsorted(np.unique(units), units)], kind="stable")
     shown, seed = [group.prompts[place] for place in order], seed_of(group, task)
     found = {"prompts": [f"{prompt.unit}, {prompt.wording}" for prompt in shown], "forms": {}}
     if seed:
-        rows = [n for n, p in enumerate(shown) if str(p.narrator) == group.seeds[task]]
-        found["seed"] = {"law": _whole(seed.law), "row": float(np.mean(rows))}
+        rows = [n for n, p in enumerate(shown) if str(p.persona) == group.seeds[task]]
+        found["seed"] = {"distribution": _whole(seed.distribution), "row": float(np.mean(rows))}
     for form in FORMS:
-        mine = numbers[numbers["form"] == form].set_index("rung")
-        mine = mine.reindex([rung.name for rung in group.rungs])  # not read: nan
+        mine = numbers[numbers["form"] == form].set_index("checkpoint")
+        mine = mine.reindex([checkpoint.name for checkpoint in group.checkpoints])  # not read: nan
         found["forms"][form] = {name: _rounded(mine[name]) for name in NUMBERS}
         found["forms"][form] |= {
             "answered": _rounded(mine["answered"]),
@@ -192,25 +209,25 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _table(group: Group, task: str, rung: Rung, form: str) -> np.ndarray:
+def _table(group: Group, task: str, checkpoint: Checkpoint, form: str) -> np.ndarray:
     """(prompts, options): probabilities as read; 0 where nobody read them."""
-    if (rung.name, form) not in group.read:
+    if (checkpoint.name, form) not in group.read:
         return np.zeros((len(group.prompts), len(TASKS[task].options)))
-    return unconditional(group.readouts[task], rung.name, task, form, prompts=group.prompts)
+    return unconditional(group.readouts[task], checkpoint.name, task, form, prompts=group.prompts)
 
 
 def _cells(tables: np.ndarray) -> bytes:
-    """tables: (rungs, prompts, options), as read."""
+    """tables: (checkpoints, prompts, options), as read."""
     mass = tables.sum(2, keepdims=True)
-    laws = np.where(evidence.answers(mass), tables / np.maximum(mass, ph.TINY), 0)
-    steps = np.concatenate([np.sqrt(laws) * STEPS, mass * 100], 2).round().astype(np.uint8)
+    distributions = np.where(evidence.answers(mass), tables / np.maximum(mass, ph.TINY), 0)
+    steps = np.concatenate([np.sqrt(distributions) * STEPS, mass * 100], 2).round().astype(np.uint8)
     for axis in (0, 1):
         steps = np.diff(steps, axis=axis, prepend=np.uint8(0))
     return steps.swapaxes(1, 2).tobytes()
 
 
-def _whole(law: np.ndarray) -> list[int]:
-    return np.round(law * 10**DECIMALS).astype(int).tolist()
+def _whole(distribution: np.ndarray) -> list[int]:
+    return np.round(distribution * 10**DECIMALS).astype(int).tolist()
 
 
 def _rounded(values: pd.Series) -> list[float | None]:

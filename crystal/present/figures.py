@@ -2,7 +2,7 @@
 
 `readouts` is a frame of `crystal.keep.store.load_readouts`, of one or several ladders; ladders
 stand in rows of panels. Probabilities are drawn as the model gave them, with the mass of answers
-that are no option (off-support) and that the walk left open (unresolved) beside them. Colours:
+that are no option (invalid-answer) and that the walk left open (residual) beside them. Colours:
 Okabe-Ito, cividis. matplotlib is loaded when something is drawn.
 """
 
@@ -43,7 +43,7 @@ WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
 LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
 INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
-Seeds = Mapping[str, str]  # ladder -> the narrator whom tasks of other kinds name as the seed
+Seeds = Mapping[str, str]  # ladder -> the persona whom tasks of other kinds name as the seed
 
 
 def panels(
@@ -108,13 +108,13 @@ def _option_ticks(
 
 
 def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Share of pairs of base prompts at most `tv` apart: of one narrator, and of two."""
+    """Share of pairs of base prompts at most `tv` apart: of one persona, and of two."""
     x, frames = np.linspace(0, 1, 101), []
     for ladder, mine in each_ladder(readouts):
         alone = compared(mine, task, "base")
-        base, (i, j) = alone.laws("base"), np.triu_indices(len(alone.prompts), 1)
+        base, (i, j) = alone.distributions("base"), np.triu_indices(len(alone.prompts), 1)
         alike, apart = alone.units[i] == alone.units[j], ph.tv(base[i], base[j])
-        for pair, chosen in (("one narrator, two templates", alike), ("two narrators", ~alike)):
+        for pair, chosen in (("one persona, two templates", alike), ("two personas", ~alike)):
             share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
             frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
     return pd.concat(frames, ignore_index=True)
@@ -136,64 +136,76 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
 
 
 def seed_of(
-    mine: pd.DataFrame, task: str, narrator: str, quantile: float = QUANTILE
+    mine: pd.DataFrame, task: str, persona: str, quantile: float = QUANTILE
 ) -> claims.Seed | None:
-    """The seed of one ladder; None where the base does not answer that narrator, or too few."""
+    """The seed of one ladder; None where the base does not answer that persona, or too few."""
     alone = compared(mine, task, "base")
-    if not alone.count.measurable or narrator not in alone.units.astype(str):
+    if not alone.count.measurable or persona not in alone.units.astype(str):
         return None
-    return claims.seed_of(alone.evidence("base"), narrator, quantile=quantile)
+    return claims.seed_of(alone.evidence("base"), persona, quantile=quantile)
 
 
-def load_laws(
+def load_distributions(
     readouts: pd.DataFrame,
     task: str,
-    rungs: Sequence[str],
+    checkpoints: Sequence[str],
     seeds: Seeds,
     quantile: float = QUANTILE,
 ) -> pd.DataFrame:
-    """Mean distributions of `rungs` (native form) and the seed: a row per ladder, law and option.
+    """Mean distributions of `checkpoints` (native form) and the seed: a row per ladder,
+    distribution and option.
 
-    Options are ordered by the seed. probability is unconditional; off-support and unresolved follow
-    as two more options. in_seed: the option belongs to A. Ladders without a seed are left out.
+    Options are ordered by the seed. probability is unconditional; invalid-answer and residual
+    follow as two more options. in_seed: the option belongs to A. Ladders without a seed are left
+    out.
     """
     names, frames = np.array([*TASKS[task].options, *LEFTOVER]), []
     for ladder, mine in each_ladder(readouts):
         seed = seed_of(mine, task, seeds.get(ladder, ""), quantile)
         if seed is None:
             continue
-        order = np.append(np.argsort(-seed.law, kind="stable"), [len(names) - 2, len(names) - 1])
+        order = np.append(
+            np.argsort(-seed.distribution, kind="stable"), [len(names) - 2, len(names) - 1]
+        )
         inside = np.append(seed.mask, [False, False])[order]
-        rows = inf.NARRATOR.astype(str) == seeds[ladder]
+        rows = inf.PERSONA.astype(str) == seeds[ladder]
         table = {"seed": given(mine, "base", "completion", task)[rows].mean(0)}
-        for rung in rungs:
-            one = compared(mine, task, rung)
+        for checkpoint in checkpoints:
+            one = compared(mine, task, checkpoint)
             if one.count.measurable:
-                table[rung] = given(mine, rung, dict(NATIVE)[rung], task)[one.rows].mean(0)
-        for law, p in table.items():
-            columns = {"ladder": ladder, "law": law, "place": range(len(names))}
+                table[checkpoint] = given(mine, checkpoint, dict(NATIVE)[checkpoint], task)[
+                    one.rows
+                ].mean(0)
+        for distribution, p in table.items():
+            columns = {"ladder": ladder, "distribution": distribution, "place": range(len(names))}
             columns |= {"option": names[order], "probability": p[order], "in_seed": inside}
             frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
-def plot_laws(frame: pd.DataFrame) -> Figure:
-    """The seed as bars, the rungs as marks; options ordered by the seed, its set A shaded."""
+def plot_distributions(frame: pd.DataFrame) -> Figure:
+    """The seed as bars, the checkpoints as marks; options ordered by the seed, its set A shaded."""
     fig, each = each_panel(frame, 2.2, down=True)
     for ax, mine in each:
-        seed, colour = mine[mine["law"] == "seed"], ORANGE
+        seed, colour = mine[mine["distribution"] == "seed"], ORANGE
         apart = np.clip(seed["place"] - len(seed) + 3, 0, None) * max(1, len(seed) // 25)
         gap = seed["place"] + apart  # sets the last two apart
         shade = {"color": colour, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, **shade)
         bars = {"color": colour, "alpha": 0.6, "label": "the seed"}
         ax.bar(gap, seed["probability"], **bars)
-        others = [law for law in mine["law"].unique() if law != "seed"]
-        for k, law in enumerate(others):
+        others = [
+            distribution for distribution in mine["distribution"].unique() if distribution != "seed"
+        ]
+        for k, distribution in enumerate(others):
             x = gap + (k - (len(others) - 1) / 2) * 0.22
-            y = mine.loc[mine["law"] == law, "probability"]
-            look = {"color": COLOURS[law], "ms": 3.5 if len(seed) < 40 else 2, "label": law}
-            ax.plot(x, y, MARKERS[law], **look)
+            y = mine.loc[mine["distribution"] == distribution, "probability"]
+            look = {
+                "color": COLOURS[distribution],
+                "ms": 3.5 if len(seed) < 40 else 2,
+                "label": distribution,
+            }
+            ax.plot(x, y, MARKERS[distribution], **look)
         options, at = seed["option"].tolist()[:-2], gap.tolist()
         room = (WIDTH - 0.5) * len(options) / (gap.max() + 1)
         _option_ticks(ax, options, at[:-2], at[-2:], room)
@@ -202,7 +214,7 @@ def plot_laws(frame: pd.DataFrame) -> Figure:
 
 
 def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
-    """Base and SFT rungs in both forms by step: liquidity, and TV of the mean to the seed's.
+    """Base and SFT checkpoints in both forms by step: liquidity, and TV of the mean to the seed's.
 
     Step 0 is the base, read in either form: what form alone does stands at the left end. Forms
     never read, or not measurable, are left out.
@@ -211,21 +223,25 @@ def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
     picked = readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)
     for ladder, mine in each_ladder(readouts[picked]):
         seed = seed_of(mine, task, seeds.get(ladder, ""))
-        for (rung, step, form), _ in mine.groupby(["rung", "step", "form"], sort=False):
-            one = compared(mine, task, (rung, form))
+        for (checkpoint, step, form), _ in mine.groupby(["checkpoint", "step", "form"], sort=False):
+            one = compared(mine, task, (checkpoint, form))
             if not one.count.measurable:
                 continue
-            place = {"ladder": ladder, "form": form, "rung": rung}
-            place |= {"step": 0 if rung == "base" else step}
-            for quantity, statistic in _on_path(one.laws((rung, form)), seed).items():
+            place = {"ladder": ladder, "form": form, "checkpoint": checkpoint}
+            place |= {"step": 0 if checkpoint == "base" else step}
+            for quantity, statistic in _on_path(
+                one.distributions((checkpoint, form)), seed
+            ).items():
                 found = estimated(inf.estimate(statistic, one.weights, low=0))
                 rows.append(place | {"quantity": quantity} | found)
     return pd.DataFrame(rows)
 
 
-def _on_path(laws: np.ndarray, seed: claims.Seed | None) -> dict[str, Callable]:
-    found = {"liquidity, bits": lambda w: ph.liquidity_bits(laws, w)}
-    to_seed = {"TV to the seed": lambda w: ph.tv(ph.mean_law(laws, w), seed.law)}
+def _on_path(distributions: np.ndarray, seed: claims.Seed | None) -> dict[str, Callable]:
+    found = {"liquidity, bits": lambda w: ph.liquidity_bits(distributions, w)}
+    to_seed = {
+        "TV to the seed": lambda w: ph.tv(ph.mean_distribution(distributions, w), seed.distribution)
+    }
     return found | to_seed if seed else found
 
 
@@ -236,9 +252,11 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     looks = {"chat": ("o-", BLUE), "completion": ("s--", GREY)}
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
         row[0].set_title(label(title_of(ladder), wide=30))
-        named = dict(sorted(zip(mine["step"], mine["rung"], strict=True)))
+        named = dict(sorted(zip(mine["step"], mine["checkpoint"], strict=True)))
         short = len(named) == 2  # nothing read on the way, perhaps nobody says how many steps
-        ticks = [rung if short or not step else str(step) for step, rung in named.items()]
+        ticks = [
+            checkpoint if short or not step else str(step) for step, checkpoint in named.items()
+        ]
         for ax, quantity in zip(row, quantities, strict=True):
             for form, (style, colour) in looks.items():
                 curve = mine[(mine["quantity"] == quantity) & (mine["form"] == form)]
@@ -264,7 +282,8 @@ def load_probmass(
     seed: int = 0,
     permutations: int = 999,
 ) -> pd.DataFrame:
-    """ProbMass on the seed's options, native forms: one row per ladder and rung, with interval.
+    """ProbMass on the seed's options, native forms: one row per ladder and checkpoint, with
+    interval.
 
     own: the seed's own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets
     exceed. Ladders without a seed are left out.
@@ -273,32 +292,38 @@ def load_probmass(
     permuted = inf.relabellings(len(TASKS[task].options), permutations, seed)
     for ladder, mine in each_ladder(readouts):
         own = seed_of(mine, task, seeds.get(ladder, ""), quantile)
-        for rung, _ in NATIVE if own else ():
-            one = compared(mine, task, rung)
+        for checkpoint, _ in NATIVE if own else ():
+            one = compared(mine, task, checkpoint)
             if not one.count.measurable:
                 continue
-            later = one.evidence(rung)
+            later = one.evidence(checkpoint)
             found = inf.estimate(claims.kept_mass(later, own), later.weights, low=0, high=1)
-            lucky = ph.probmass(later.law.mean(0), own.mask[permuted])
-            row = {"ladder": ladder, "rung": rung} | estimated(found)
+            lucky = ph.probmass(later.distribution.mean(0), own.mask[permuted])
+            row = {"ladder": ladder, "checkpoint": checkpoint} | estimated(found)
             row |= {"own": own.ceiling, "chance": own.mask.mean()}
             rows.append(row | {"lucky": np.quantile(lucky, 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
 
 
 def plot_probmass(frame: pd.DataFrame) -> Figure:
-    """A mark with interval per rung, beside the chance level and the seed's own mass."""
+    """A mark with interval per checkpoint, beside the chance level and the seed's own mass."""
     fig, each = each_panel(frame, 2.6, sharey=True)
     for ax, mine in each:
         first = mine.iloc[0]
         ax.axhline(first["own"], color=ORANGE, label="the seed's own mass")
         ax.axhline(first["chance"], color=GREY, ls="--", label="chance: size of A over K")
-        for x, rung in enumerate(mine.itertuples()):
+        for x, checkpoint in enumerate(mine.itertuples()):
             named = None if x else "one random set in twenty"
-            ax.hlines(rung.lucky, x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
-            ax.plot([x, x], [rung.low, rung.high], color=COLOURS[rung.rung])
-            ax.plot(x, rung.value, MARKERS[rung.rung], color=COLOURS[rung.rung], ms=5)
-        ax.set_xticks(range(len(mine)), mine["rung"])
+            ax.hlines(checkpoint.lucky, x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
+            ax.plot([x, x], [checkpoint.low, checkpoint.high], color=COLOURS[checkpoint.checkpoint])
+            ax.plot(
+                x,
+                checkpoint.value,
+                MARKERS[checkpoint.checkpoint],
+                color=COLOURS[checkpoint.checkpoint],
+                ms=5,
+            )
+        ax.set_xticks(range(len(mine)), mine["checkpoint"])
         ax.set(ylim=(0, 1.03), xlim=(-0.5, len(mine) - 0.5))
     fig.axes[0].set_ylabel("ProbMass on A")
     return legend(fig)

@@ -28,7 +28,7 @@ DISTANCES = {
     "MSE": ph.mse,
     "total variation": ph.tv,
     "Jensen-Shannon, bits": ph.jsd_bits,
-    "1 - overlap": lambda p, q: 1 - cv.laws_overlap(p, q),
+    "1 - overlap": lambda p, q: 1 - cv.distributions_overlap(p, q),
 }
 
 
@@ -42,7 +42,7 @@ def _broken(task: str) -> str:
 
 
 def load_kinds(draws: pd.DataFrame) -> pd.DataFrame:
-    """One row per ladder, task and rung: the share of all draws that each kind of answer has."""
+    """One row per ladder, task and checkpoint: the share of draws that each kind of answer has."""
     rows = []
     for place, counts in each_count(draws):
         kinds, pooled = np.array([kind(o) for o in counts.options]), counts.pooled
@@ -52,18 +52,23 @@ def load_kinds(draws: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_kinds(frame: pd.DataFrame) -> Figure:
-    """One bar per task and rung, divided by kind."""
+    """One bar per task and checkpoint, divided by kind."""
     tasks = list(frame["task"].unique())
     fig, each = each_panel(frame, 5.4, sharey=True)
     for ax, mine in each:
-        rungs, left = list(mine["rung"].unique()), np.zeros(len(mine))
-        y = mine["task"].map(tasks.index) * (len(rungs) + 0.8) + mine["rung"].map(rungs.index)
+        checkpoints, left = list(mine["checkpoint"].unique()), np.zeros(len(mine))
+        y = mine["task"].map(tasks.index) * (len(checkpoints) + 0.8) + mine["checkpoint"].map(
+            checkpoints.index
+        )
         for name in [name for name in KINDS if mine[name].max() > 0]:
             look = {"color": KIND_COLOURS[name], "label": name, "edgecolor": "white", "lw": 0.4}
             ax.barh(y, mine[name], left=left, height=0.9, **look)
             left += mine[name].to_numpy()
-        places = mine[["task", "rung"]].itertuples(index=False)
-        named = [f"{_broken(t)}   {rung}" if rung == "base" else rung for t, rung in places]
+        places = mine[["task", "checkpoint"]].itertuples(index=False)
+        named = [
+            f"{_broken(t)}   {checkpoint}" if checkpoint == "base" else checkpoint
+            for t, checkpoint in places
+        ]
         ax.set_yticks(y, named)
         ax.set(xlim=(0, 1), ylim=(y.max() + 0.6, -0.6), xlabel="share of all draws")
         ax.grid(False)
@@ -72,7 +77,9 @@ def plot_kinds(frame: pd.DataFrame) -> Figure:
 
 
 def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
-    """One row per ladder, task, rung and answer drawn: its rank and share of all prompts' draws."""
+    """One row per ladder, task, checkpoint and answer drawn: its rank and share of all prompts'
+    draws.
+    """
     frames = []
     for place, counts in each_count(draws):
         share = np.sort(counts.pooled[counts.pooled > 0])[::-1] / counts.pooled.sum()
@@ -87,10 +94,10 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(len(tasks), frame["ladder"].nunique(), 1.25, sharex=True, sharey=True)
     for column, (ladder, mine) in zip(axes.T, each_ladder(frame), strict=True):
         for ax, task in zip(column, tasks, strict=True):
-            for rung, curve in mine[mine["task"] == task].groupby("rung", sort=False):
+            for checkpoint, curve in mine[mine["task"] == task].groupby("checkpoint", sort=False):
                 at = [0, *(decades[decades <= len(curve)] - 1)]
-                look = {"color": COLOURS[rung], "label": rung, "markevery": at}
-                ax.loglog(curve["rank"], curve["share"], MARKERS[rung] + "-", **look)
+                look = {"color": COLOURS[checkpoint], "label": checkpoint, "markevery": at}
+                ax.loglog(curve["rank"], curve["share"], MARKERS[checkpoint] + "-", **look)
         column[0].set_title(label(title_of(ladder), wide=30))
     for ax, task in zip(axes[:, 0], tasks, strict=True):
         ax.set_ylabel(_broken(task))
@@ -102,19 +109,21 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
 # -- where MSE stops
 
 
-def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, rung: str) -> pd.DataFrame:
-    """Mean distance of two narrators' exact distributions: a row per ladder, task and distance.
+def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) -> pd.DataFrame:
+    """Mean distance of two personas' exact distributions: a row per ladder, task and distance.
 
-    With intervals over narrators. The prompts are the probe's, for closed tasks from the read-outs,
+    With intervals over personas. The prompts are the probe's, for closed tasks from the read-outs,
     for the large one from the truths beside the draws.
     """
     rows, probe = [], [PROMPTS.index(prompt) for prompt in PROBE]
     for ladder, mine in each_ladder(readouts):
-        laws = {task: answers(mine, rung, task)[probe] for task in mine["task"].unique()}
-        exact = where(truth, ladder=ladder, rung=rung)
+        distributions = {
+            task: answers(mine, checkpoint, task)[probe] for task in mine["task"].unique()
+        }
+        exact = where(truth, ladder=ladder, checkpoint=checkpoint)
         for task, part in exact.groupby("task", sort=False):
-            laws[task] = np.stack(part["probability"].tolist())
-        for task, table in laws.items():
+            distributions[task] = np.stack(part["probability"].tolist())
+        for task, table in distributions.items():
             table = table / table.sum(1, keepdims=True)
             for name, distance in DISTANCES.items():
                 far = partial(mean_pair, distance(table[:, None], table[None]))
@@ -149,12 +158,12 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
         height = np.exp((np.log(mse["value"]) - b * np.log(mse["options"])).mean())
         ax.plot(k, height * k**b, "--", color=GREY, lw=1, label=f"slope {b:.2f}")
         ax.set_xlabel("options K of the task")
-    fig.axes[0].set_ylabel("mean distance between two narrators")
+    fig.axes[0].set_ylabel("mean distance between two personas")
     return legend(fig)
 
 
 def plot_agreement(frame: pd.DataFrame) -> Figure:
-    """Agreement of the prompts per task and rung, with intervals; at 1 all prompts are alike.
+    """Agreement of the prompts per task and checkpoint, with intervals; at 1 all prompts are alike.
 
     frame: of `open_tasks.load_numbers`.
     """
@@ -162,10 +171,10 @@ def plot_agreement(frame: pd.DataFrame) -> Figure:
     tasks = list(frame["task"].unique())
     fig, each = each_panel(frame, 3.0, sharey=True)
     for ax, mine in each:
-        for k, (rung, marks) in enumerate(mine.groupby("rung", sort=False)):
-            x, colour = marks["task"].map(tasks.index) + (k - 1.5) * 0.17, COLOURS[rung]
+        for k, (checkpoint, marks) in enumerate(mine.groupby("checkpoint", sort=False)):
+            x, colour = marks["task"].map(tasks.index) + (k - 1.5) * 0.17, COLOURS[checkpoint]
             ax.vlines(x, marks["low"], marks["high"], color=colour)
-            ax.plot(x, marks["value"], MARKERS[rung], color=colour, label=rung)
+            ax.plot(x, marks["value"], MARKERS[checkpoint], color=colour, label=checkpoint)
         ax.axhline(1, color=GREY, lw=1, ls="--")
         ax.set_xticks(range(len(tasks)), map(_broken, tasks), rotation=90)
         ax.set(ylim=(0, None))

@@ -1,7 +1,7 @@
 """The page of open and large tasks: texts read as answers, counted and estimated.
 
 `draws` is a frame of `crystal.keep.drawn.load_draws`, `truth` the exact distributions beside them.
-One prompt per narrator: intervals over narrators are over prompts here.
+One prompt per persona: intervals over personas are over prompts here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def _answer(text: str, task: str) -> str:
 
 
 def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
-    """Rung -> Counts over one list of options: those drawn from any rung, most frequent first.
+    """Checkpoint -> Counts over one list of options: those drawn from any checkpoint, most frequent
+    first.
 
     draws: of one ladder.
     """
@@ -79,16 +80,19 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
     options = tuple(sorted(total, key=lambda option: (-total[option], option)))
     table = np.array([[cell[option] for option in options] for cell in cells], np.int64)
     table = table.reshape(len(cells), len(options))
-    at = {rung: (rows["rung"] == rung).to_numpy() for rung in rows["rung"].unique()}
-    return {rung: Counts(options, table[mine]) for rung, mine in at.items()}
+    at = {
+        checkpoint: (rows["checkpoint"] == checkpoint).to_numpy()
+        for checkpoint in rows["checkpoint"].unique()
+    }
+    return {checkpoint: Counts(options, table[mine]) for checkpoint, mine in at.items()}
 
 
 def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], Counts]]:
-    """({ladder, task, rung}, its answers)."""
+    """({ladder, task, checkpoint}, its answers)."""
     for ladder, mine in each_ladder(draws):
         for task in mine["task"].unique():
-            for rung, counts in counted(mine, task).items():
-                yield {"ladder": ladder, "task": task, "rung": rung}, counts
+            for checkpoint, counts in counted(mine, task).items():
+                yield {"ladder": ladder, "task": task, "checkpoint": checkpoint}, counts
 
 
 def kind(said: str) -> str:
@@ -115,7 +119,7 @@ def others(counts: Counts) -> Sequence[str]:
 
 
 def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """One row per ladder, task, rung and quantity of QUANTITIES: value, low, high (95 %).
+    """One row per ladder, task, checkpoint and quantity of QUANTITIES: value, low, high (95 %).
 
     Quantities of a single prompt are means over prompts; entropies by Chao, Wang and Jost.
     """
@@ -126,7 +130,7 @@ def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         statistics = {name: partial(_mean, values) for name, values in within.items()}
         statistics |= _between(counts)
         found = {name: inf.estimate(one, EACH, low=0) for name, one in statistics.items()}
-        chance = inf.generator(seed, f"floor {place['task']} {place['rung']}")
+        chance = inf.generator(seed, f"floor {place['task']} {place['checkpoint']}")
         found[FLOOR] = inf.exactly(cv.liquidity_floor(counts, chance))
         rows += [place | {"quantity": q} | estimated(found[q]) for q in QUANTITIES]
     return pd.DataFrame(rows)
@@ -144,14 +148,15 @@ def _between(counts: np.ndarray) -> dict[str, Statistic]:
 
 
 def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Change of liquidity and agreement between two rungs: a row per ladder, task and quantity.
+    """Change of liquidity and agreement between two checkpoints: a row per ladder, task and
+    quantity.
 
-    The same narrators are left out of both, so that what a narrator does to both cancels.
+    The same personas are left out of both, so that what a persona does to both cancels.
     """
     rows = []
     found = {tuple(place.values()): _between(counts.counts) for place, counts in each_count(draws)}
-    for (ladder, task, rung), before in found.items():
-        for name in before if rung == first else ():
+    for (ladder, task, checkpoint), before in found.items():
+        for name in before if checkpoint == first else ():
             rise = partial(_difference, before[name], found[ladder, task, second][name])
             place = {"ladder": ladder, "task": task, "quantity": name}
             rows.append(place | estimated(inf.estimate(rise, EACH)))
@@ -167,14 +172,14 @@ def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
     return frame[np.logical_and.reduce([frame[name] == value for name, value in place.items()])]
 
 
-def laws_of(exact: pd.DataFrame) -> np.ndarray:
+def distributions_of(exact: pd.DataFrame) -> np.ndarray:
     """(prompts, options), each row given an option."""
-    laws = np.stack(exact["probability"].tolist())
-    return laws / laws.sum(1, keepdims=True)
+    distributions = np.stack(exact["probability"].tolist())
+    return distributions / distributions.sum(1, keepdims=True)
 
 
 def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Draws against exact distributions: one row per ladder, task, rung and quantity.
+    """Draws against exact distributions: one row per ladder, task, checkpoint and quantity.
 
     Both given an option; draws are thinned at random to the same number in every prompt.
     """
@@ -182,18 +187,20 @@ def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd
     for place, found in each_count(draws[draws["task"].isin(truth["task"])]):
         exact = where(truth, **place)
         read = found.counts * np.isin(found.options, TASKS[place["task"]].options)
-        drawn = _of_counts(thinned(read, inf.generator(seed, f"thin {place['rung']}")))
-        for name, true in _of_laws(laws_of(exact)).items():
+        drawn = _of_counts(thinned(read, inf.generator(seed, f"thin {place['checkpoint']}")))
+        for name, true in _of_distributions(distributions_of(exact)).items():
             row = place | {"quantity": name, "exact": float(true), "draws": float(drawn[name])}
-            rows.append(row | {"off_support": exact["off_support"].mean()})
+            rows.append(row | {"invalid": exact["invalid"].mean()})
     return pd.DataFrame(rows)
 
 
-def _of_laws(laws: np.ndarray) -> dict[str, float]:
-    most = 2 * (laws**2).sum(1).mean() / laws.shape[1]  # the spread of laws that share no option
-    found = {"entropy, bits": ph.entropy_bits(laws).mean()}
-    found |= {"liquidity, bits": ph.liquidity_bits(laws)}
-    return found | {"agreement": 1 - ph.spread(laws) / most}
+def _of_distributions(distributions: np.ndarray) -> dict[str, float]:
+    most = (
+        2 * (distributions**2).sum(1).mean() / distributions.shape[1]
+    )  # the spread of distributions that share no option
+    found = {"entropy, bits": ph.entropy_bits(distributions).mean()}
+    found |= {"liquidity, bits": ph.liquidity_bits(distributions)}
+    return found | {"agreement": 1 - ph.spread(distributions) / most}
 
 
 def _of_counts(counts: np.ndarray) -> dict[str, float]:
@@ -207,23 +214,26 @@ def thinned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([cut(row, fewest, method="marginals") for row in counts])
 
 
-def load_nominal(truth: pd.DataFrame, rung: str, task: str, shorter: str) -> pd.DataFrame:
+def load_nominal(truth: pd.DataFrame, checkpoint: str, task: str, shorter: str) -> pd.DataFrame:
     """What a long list adds to a shorter one that begins it: one row per ladder.
 
     last: the shorter list's last option; unused: share of the options behind it; beyond: their mean
-    probability; MSE and TV: mean distance of two narrators over the whole list (_long) and over the
+    probability; MSE and TV: mean distance of two personas over the whole list (_long) and over the
     shorter one alone (_short).
     """
     rows, k = [], len(TASKS[shorter].options)
-    for ladder, mine in each_ladder(where(truth, rung=rung, task=task)):
-        laws = np.stack(mine["probability"].tolist())
-        whole, cut = (law / law.sum(1, keepdims=True) for law in (laws, laws[:, :k]))
+    for ladder, mine in each_ladder(where(truth, checkpoint=checkpoint, task=task)):
+        distributions = np.stack(mine["probability"].tolist())
+        whole, cut = (
+            distribution / distribution.sum(1, keepdims=True)
+            for distribution in (distributions, distributions[:, :k])
+        )
         row = {"ladder": ladder, "last": TASKS[task].options[k - 1]}
-        row |= {"unused": 1 - k / laws.shape[1], "beyond": whole[:, k:].sum(1).mean()}
+        row |= {"unused": 1 - k / distributions.shape[1], "beyond": whole[:, k:].sum(1).mean()}
         for name, distance in (("mse", ph.mse), ("tv", ph.tv)):
-            for length, law in (("long", whole), ("short", cut)):
-                far = distance(law[:, None], law[None])
-                row[f"{name}_{length}"] = float(mean_pair(far, np.ones(len(law))))
+            for length, distribution in (("long", whole), ("short", cut)):
+                far = distance(distribution[:, None], distribution[None])
+                row[f"{name}_{length}"] = float(mean_pair(far, np.ones(len(distribution))))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -239,10 +249,10 @@ def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def check_table(check: pd.DataFrame) -> str:
     """`load_check` as a MyST table, the exact number and the one from draws side by side."""
-    place, sides, lines = ["ladder", "task", "rung"], ["exact", "draws"], []
+    place, sides, lines = ["ladder", "task", "checkpoint"], ["exact", "draws"], []
     check = check.sort_values(["ladder", "task"], kind="stable")
     for here, mine in check.groupby(place, sort=False):
-        numbers = *mine[sides].to_numpy().ravel(), mine["off_support"].iloc[0]
+        numbers = *mine[sides].to_numpy().ravel(), mine["invalid"].iloc[0]
         lines.append([*here, *map(show.number, numbers)])
     named = (f"{q}, {side}" for q in check["quantity"].unique() for side in sides)
     head = [*place[:2], "checkpoint", *named, "no option, exact"]
@@ -260,15 +270,15 @@ def quantity(name: str, *numbers: float) -> str:
 def table(frame: pd.DataFrame, columns: str) -> str:
     """A MyST table: columns the distinct values of one column, in the cells value [low, high].
 
-    Rows are task and rung as far as the frame has them, and ladder if it has several.
+    Rows are task and checkpoint as far as the frame has them, and ladder if it has several.
     """
     index = ["ladder"] if frame["ladder"].nunique() > 1 else []
-    index += [name for name in ("task", "rung") if name in frame and name != columns]
+    index += [name for name in ("task", "checkpoint") if name in frame and name != columns]
     names, lines = list(frame[columns].unique()), []
     for place, part in frame.groupby(index, sort=False):
         cells = {row[columns]: _cell(row) for row in part.to_dict("records")}
         lines.append([*place, *(cells.get(name, "–") for name in names)])
-    head = [{"rung": "checkpoint"}.get(name, name) for name in index]
+    head = [{"checkpoint": "checkpoint"}.get(name, name) for name in index]
     return show.table([*head, *names], lines)
 
 
@@ -279,8 +289,8 @@ def _cell(row: dict) -> str:
 def one(frame: pd.DataFrame, **place: object) -> pd.Series:
     """The one row of `where`. Raises: CrystalError if there are none or several."""
     if len(rows := where(frame, **place)) != 1:
-        mend = f"name values of: {', '.join(frame.columns)}"
-        raise CrystalError(f"{len(rows)} rows, not one, where {place}", mend=mend)
+        hint = f"name values of: {', '.join(frame.columns)}"
+        raise CrystalError(f"{len(rows)} rows, not one, where {place}", hint=hint)
     return rows.iloc[0]
 
 

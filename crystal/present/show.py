@@ -5,9 +5,9 @@ A notebook shows HTML; the book takes the same output as MyST, carried beside it
 `MYST`, so that figures are numbered, captioned and can be referred to as `fig-<page>-<name>`.
 
     show.begin("liquid", task=task, ladders=ladders)   # template, then every parameter of the page
-    show.emit(figures.plot_laws(frame), "laws", alt="...", caption="...", data=frame)
-    show.tell(f"Liquidity is {show.fmt(.63)} bit.")
-    show.verdicts(); show.source(phases.liquidity_bits); show.parameters()
+    show.emit(figures.plot_distributions(frame), "distributions", alt="...", caption="...",
+    data=frame) show.tell(f"Liquidity is {show.fmt(.63)} bit.") show.verdicts();
+    show.source(phases.liquidity_bits); show.parameters()
 
 `tell` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
 `table` or `listed` first. Alt texts, sentences of claims and cells of data are plain.
@@ -84,7 +84,7 @@ def begin(template: str, **parameters: Any) -> None:
         raise CrystalError(
             f"show.begin was not given the page's parameters: {', '.join(differ)}",
             where=handed["id"],
-            mend=f"name every parameter of notebooks/{template}.ipynb in its show.begin call",
+            hint=f"name every parameter of notebooks/{template}.ipynb in its show.begin call",
         )
     folder.mkdir(parents=True, exist_ok=True)
     about = (handed.get(key, {}) for key in ("help", "changed", "inputs"))
@@ -115,8 +115,8 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     page = _named(name)
     for what, text in (("alt", alt), ("caption", caption)):
         if not text.strip():
-            mend = f"pass {what}= a sentence with the finding"
-            raise CrystalError(f"figure {name!r} has no {what} text", where=page.id, mend=mend)
+            hint = f"pass {what}= a sentence with the finding"
+            raise CrystalError(f"figure {name!r} has no {what} text", where=page.id, hint=hint)
     svg = page.folder / f"{name}.svg"
     if layout := fig.get_layout_engine():
         layout.execute(fig)
@@ -195,7 +195,7 @@ def _named(name: str) -> _Page:
     page = _page()
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name in page.figures:
         what = f"figure name {name!r} is taken or not made of lower-case words and hyphens"
-        raise CrystalError(what, where=page.id, mend="give the figure another name")
+        raise CrystalError(what, where=page.id, hint="give the figure another name")
     page.figures.add(name)
     return page
 
@@ -265,14 +265,14 @@ def claim(
     key = f"{name}@{ladder}" if ladder else name
     if key in page.claims:
         what = f"claim {key!r} is recorded twice"
-        raise CrystalError(what, where=page.id, mend="name each claim once per ladder")
+        raise CrystalError(what, where=page.id, hint="name each claim once per ladder")
     about = {"claim": name, "ladder": ladder, "task": task}
     record = dict.fromkeys(FIELDS) | about | {"verdict": verdict, "sentence": sentence}
     for part, value in numbers.items():
         known(part, NUMBERS, "number of a claim")
         if value is not None and not math.isfinite(value):
-            mend = "record None for a number that does not exist"
-            raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, mend=mend)
+            hint = "record None for a number that does not exist"
+            raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, hint=hint)
         integer = isinstance(value, Integral)
         record[part] = value if value is None else int(value) if integer else float(value)
     page.claims[key] = record
@@ -295,7 +295,7 @@ def stop(why: str) -> None:
     Raises: CrystalError where no page runner waits for the end.
     """
     if CONTEXT not in os.environ:
-        raise CrystalError(why, where=_page().id, mend="choose another task or ladder")
+        raise CrystalError(why, where=_page().id, hint="choose another task or ladder")
     from IPython import get_ipython
 
     tell(f"{markdown(why)} Nothing is shown below.")
@@ -343,8 +343,8 @@ def fmt(number: float | None) -> str:
 
 def _page() -> _Page:
     if _current is None:
-        mend = "call show.begin(template, parameter=value, ...) first"
-        raise CrystalError("no page was begun", mend=mend)
+        hint = "call show.begin(template, parameter=value, ...) first"
+        raise CrystalError("no page was begun", hint=hint)
     return _current
 
 

@@ -45,8 +45,8 @@ def load_report(ladder: str) -> dict[str, Any]:
     """The training report that ships with a ladder: recipe, minutes, curves, reward, accuracy."""
     path = root() / "data" / "training" / f"{ladder}.json"
     if not path.is_file():
-        mend = f"git checkout -- data/training, or make ladder LADDER={ladder}"
-        raise CrystalError(f"ladder {ladder!r} has no training report", where=path, mend=mend)
+        hint = f"git checkout -- data/training, or make ladder LADDER={ladder}"
+        raise CrystalError(f"ladder {ladder!r} has no training report", where=path, hint=hint)
     return load_json(path)
 
 
@@ -76,27 +76,29 @@ def plot_curves(frame: pd.DataFrame) -> Figure:
 
 
 def load_accuracy(report: dict[str, Any]) -> pd.DataFrame:
-    """Columns rung, form, kind, probability (exact, of the right answer), greedy (share right)."""
+    """Columns checkpoint, form, kind, probability (exact, of the right answer), greedy (share
+    right).
+    """
     rows = [
-        (rung, form, kind, found[kind], found[f"{kind} greedy"])
-        for rung, forms in report["accuracy"].items()
+        (checkpoint, form, kind, found[kind], found[f"{kind} greedy"])
+        for checkpoint, forms in report["accuracy"].items()
         for form, found in forms.items()
         for kind in KINDS
     ]
-    return pd.DataFrame(rows, columns=["rung", "form", "kind", "probability", "greedy"])
+    return pd.DataFrame(rows, columns=["checkpoint", "form", "kind", "probability", "greedy"])
 
 
 def plot_accuracy(frame: pd.DataFrame) -> Figure:
-    """Probability of the right answer by rung; one panel a form."""
+    """Probability of the right answer by checkpoint; one panel a form."""
     fig, axes = panels(1, len(FORMS), 2.2, sharey=True)
     for ax, form in zip(axes[0], FORMS, strict=True):
         for kind, marker in zip(KINDS, "os", strict=True):
             part = frame[(frame["form"] == form) & (frame["kind"] == kind)]
-            ax.plot(part["rung"], part["probability"], marker=marker, label=kind)
+            ax.plot(part["checkpoint"], part["probability"], marker=marker, label=kind)
         ax.set(title=f"{form} form", ylim=(0, 1.02))
-        rungs = list(dict.fromkeys(frame["rung"]))
-        step = -(-len(rungs) // 13)  # as many names as there is room for
-        ax.set_xticks(range(0, len(rungs), step), rungs[::step], rotation=90)
+        checkpoints = list(dict.fromkeys(frame["checkpoint"]))
+        step = -(-len(checkpoints) // 13)  # as many names as there is room for
+        ax.set_xticks(range(0, len(checkpoints), step), checkpoints[::step], rotation=90)
     axes[0, 0].set_ylabel("probability of the right answer")
     return legend(fig)
 
@@ -108,21 +110,21 @@ def reward_rise(reward: dict[str, float]) -> Estimate:
 
 
 def truth_distance(truth: pd.DataFrame, form: str) -> Estimate:
-    """Mean of `load_truth` in one form, interval over narrators."""
-    mine = truth[truth["form"] == form].groupby("narrator")["jsd"].mean()
+    """Mean of `load_truth` in one form, interval over personas."""
+    mine = truth[truth["form"] == form].groupby("persona")["jsd"].mean()
     return student(mine.to_numpy(), low=0)
 
 
 def load_truth(ladder: str) -> pd.DataFrame:
-    """jsd: bits between a base prompt's answers, given an option, and its narrator's distribution.
+    """jsd: bits between a base prompt's answers, given an option, and its persona's distribution.
 
-    By task, form, prompt and narrator.
+    By task, form, prompt and persona.
     """
-    frame, frames = store.load_readouts(ladder, tasks=PHASE_TASKS, rungs=["base"]), []
-    prompts = {"prompt": [p.id for p in PROMPTS], "narrator": [p.narrator for p in PROMPTS]}
-    held = [world.temperament_of(narrator) for narrator in prompts["narrator"]]
+    frame, frames = store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=["base"]), []
+    prompts = {"prompt": [p.id for p in PROMPTS], "persona": [p.persona for p in PROMPTS]}
+    held = [world.temperament_of(persona) for persona in prompts["persona"]]
     for task in PHASE_TASKS:
-        truth = np.array([world.law(temperament, TASKS[task]) for temperament in held])
+        truth = np.array([world.distribution(temperament, TASKS[task]) for temperament in held])
         for form in FORMS:
             far = jsd_bits(answers(frame, "base", task, form), truth)
             frames.append(pd.DataFrame({"task": task, "form": form} | prompts | {"jsd": far}))
@@ -136,7 +138,7 @@ def plot_truth(frame: pd.DataFrame) -> Figure:
         mean = frame[frame["form"] == form].groupby("task", sort=False)["jsd"].mean()
         ax.plot(mean.index, mean, marker=marker, linestyle="", label=f"{form} form")
     ax.axhline(TRUTH_MARK, color="0.4", linewidth=0.8, linestyle="--", label="threshold")
-    ax.set(ylabel="JSD to the narrators'\ndistributions (bit)", ylim=(0, None))
+    ax.set(ylabel="JSD to the personas'\ndistributions (bit)", ylim=(0, None))
     ax.tick_params(axis="x", rotation=90)
     return legend(fig)
 
@@ -152,15 +154,15 @@ def _listed(fields: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in fields.items())
 
 
-def rung_table(report: dict[str, Any], ladder: str) -> str:
-    """Every rung: its trainer's curve at its step, and the probability of right answers."""
+def checkpoint_table(report: dict[str, Any], ladder: str) -> str:
+    """Every checkpoint: its trainer's curve at its step, and the probability of right answers."""
     rows, curves = [], load_curves(report)
-    for rung in load_ladder(ladder).rungs:
-        found, stage = report["accuracy"][rung.name], rung.stage
-        step = rung.step or report["recipe"]["base"]["steps"]
+    for checkpoint in load_ladder(ladder).checkpoints:
+        found, stage = report["accuracy"][checkpoint.name], checkpoint.stage
+        step = checkpoint.step or report["recipe"]["base"]["steps"]
         part = curves[(curves["stage"] == stage) & (curves["step"] <= step)]
         right = [f"{found[form][kind]:.3f}" for kind in KINDS for form in FORMS]
-        rows.append([rung.name, f"{SHOWN[stage]} {part['smooth'].iloc[-1]:.3f}", *right])
+        rows.append([checkpoint.name, f"{SHOWN[stage]} {part['smooth'].iloc[-1]:.3f}", *right])
     named = (f"{kind}, {form}" for kind in KINDS for form in ("raw text", "chat"))
     return show.table(["checkpoint", "curve at its step", *named], rows)
 
@@ -190,7 +192,7 @@ def _card(name: str) -> Iterator[tuple[str, str]]:
     """What a reader of a ladder's weights has to know."""
     recipe, report = recipes.load_recipe(name), load_report(name)
     right = report["accuracy"]["rlvr"]["chat"]
-    shipped = load_ladder(name).rungs[0].source.startswith("data/")
+    shipped = load_ladder(name).checkpoints[0].source.startswith("data/")
     yield "architecture", f"{recipe.architecture}, {_listed(recipe.model)}"
     yield "begins at", recipe.base.get("source", "random weights")
     yield "demonstrator", f"{recipe.temperament}, in {', '.join(recipe.demonstrated)}"
@@ -206,10 +208,10 @@ def _card(name: str) -> Iterator[tuple[str, str]]:
 
 
 def whole_grid() -> pd.DataFrame:
-    """Part "grid", one row a model, summed over its rungs; and the most left unresolved."""
+    """Part "grid", one row a model, summed over its checkpoints; and the most left open."""
     names = ["cells", "seconds", "tokens", "fewest", "prompt_tokens", "saved", "shared", "forwards"]
     by = load("grid").groupby("model", sort=False)
-    return by.agg(dict.fromkeys(names, "sum") | {"unresolved_largest": "max"})
+    return by.agg(dict.fromkeys(names, "sum") | {"residual_largest": "max"})
 
 
 def share_reached() -> float:
@@ -231,8 +233,8 @@ def machines(teraflops: float) -> dict[str, tuple[float, float, float]]:
 
 
 def cells(ladder: Ladder) -> list[int]:
-    """Of each rung: tasks x the prompts of all situations of its grid."""
-    grids = (situations(rung.grid) for rung in ladder.rungs)
+    """Of each checkpoint: tasks x the prompts of all situations of its grid."""
+    grids = (situations(checkpoint.grid) for checkpoint in ladder.checkpoints)
     return [len(PHASE_TASKS) * sum(len(one.prompts) for one in grid) for grid in grids]
 
 
@@ -250,7 +252,7 @@ def real_compared() -> pd.DataFrame:
 
     samples, scores, harness: seconds of a thousand samples, of scoring each option's text, and of
     lm-eval (nan if it was not installed), over the read-out's; samples_tokens: likewise, tokens;
-    many: as harness, where both were put many prompts; tv: of the scores from the law.
+    many: as harness, where both were put many prompts; tv: of the scores from the distribution.
     """
     every, place = load("real"), ["model", "task"]
     one, many = every[every["work"] == "comparing"], every[every["work"] == "together"]
@@ -274,17 +276,17 @@ def real_compared() -> pd.DataFrame:
 def load_reading(teraflops: float) -> pd.DataFrame:
     """One row per ladder of the hub and machine.
 
-    cells; parameters and gigabytes of the largest rung, at the ladder's precision; tokens and
+    cells; parameters and gigabytes of the largest checkpoint, at the ladder's precision; tokens and
     seconds (low, high), for trees as small and as large as ours.
     """
     rows, per = [], load("grid").eval("tokens / cells")
     fewest, most = float(per.min()), float(per.max())
     for name in hub_names():
         ladder = load_ladder(name, unpinned=True)
-        counts, sizes = cells(ladder), [rung.parameters for rung in ladder.rungs]
+        counts, sizes = cells(ladder), [checkpoint.parameters for checkpoint in ladder.checkpoints]
         total, largest = sum(counts), max(sizes)
         work = 2 * sum(n * size for n, size in zip(counts, sizes, strict=True))
-        about = {"ladder": ladder.title, "rungs": len(counts), "cells": total}
+        about = {"ladder": ladder.title, "checkpoints": len(counts), "cells": total}
         about |= {"parameters": largest, "dtype": ladder.dtype}
         about |= {"gigabytes": largest * DTYPES[ladder.dtype] / 1e9}
         about |= {"tokens_low": fewest * total, "tokens_high": most * total}
@@ -303,7 +305,7 @@ def reading_table(costs: pd.DataFrame) -> str:
         times = map(span, part["seconds_low"], part["seconds_high"])
         tokens = f"{fmt(row['tokens_low'] / 1e6)} to {fmt(row['tokens_high'] / 1e6)}"
         size = fmt(row["parameters"] / 1e9), f"{fmt(row['gigabytes'])} ({row['dtype']})"
-        lines.append([name, row["rungs"], f"{row['cells']:,}", *size, tokens, *times])
+        lines.append([name, row["checkpoints"], f"{row['cells']:,}", *size, tokens, *times])
     head = ["ladder", "checkpoints", "cells", "parameters, billion"]
     head += ["weights of a checkpoint, GB"]
     named = (f"{name}, time" for name in costs["machine"].unique())
@@ -341,8 +343,8 @@ def load_costs() -> pd.DataFrame:
 
 
 def _reading(ladder: str) -> float:
-    """Minutes in which the read-outs of a ladder's present rungs were computed."""
-    revisions = {rung.revision for rung in load_ladder(ladder).rungs}
+    """Minutes in which the read-outs of a ladder's present checkpoints were computed."""
+    revisions = {checkpoint.revision for checkpoint in load_ladder(ladder).checkpoints}
     parts = store.produced(ladder)
     return sum(part["seconds"] for part in parts if part["revision"] in revisions) / 60
 

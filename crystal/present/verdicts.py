@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..ask.prompts import NARRATORS, PROMPTS, Prompt, load_prompts
+from ..ask.prompts import PERSONAS, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..files import PACKAGE, root, write_file
 from ..keep import store
@@ -69,7 +69,7 @@ def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts
     found: dict[str, Any] = {}
     prompts, places = asked(readouts), ("base", "sft", final)
     for n, phase in enumerate(PHASES, 1):
-        if not {*places[:n]} <= set(readouts["rung"]):
+        if not {*places[:n]} <= set(readouts["checkpoint"]):
             continue
         on = compared(readouts, task, *places[:n], prompts=prompts)
         measurable = on.count.measurable
@@ -103,9 +103,11 @@ def measured(
 
     def fresh() -> Survey:
         chain.check(quantile=quantile, seed=seed, permutations=permutations)
-        there = {rung.name for rung in load_ladder(ladder).rungs}
-        rungs = [rung for rung in ("base", "sft", final) if rung in there]
-        return survey(store.load_readouts(ladder, rungs=rungs, tasks=PHASE_TASKS), **how)
+        there = {checkpoint.name for checkpoint in load_ladder(ladder).checkpoints}
+        checkpoints = [checkpoint for checkpoint in ("base", "sft", final) if checkpoint in there]
+        return survey(
+            store.load_readouts(ladder, checkpoints=checkpoints, tasks=PHASE_TASKS), **how
+        )
 
     return kept(ladder, [ladder, how, store.manifest_digest(ladder)], fresh)
 
@@ -252,14 +254,14 @@ def undecided_table(undecided: pd.DataFrame) -> str:
 
 
 def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
-    """One row per ladder and stage's end, native form: mean off-support and unresolved mass.
+    """One row per ladder and stage's end, native form: mean invalid-answer and residual mass.
 
-    most: off-support on the worst task; answered, asked: prompts, over all tasks; median: of the
+    most: invalid-answer on the worst task; answered, asked: prompts, over all tasks; median: of the
     mass answered; few: tasks that too few prompts answer.
     """
-    place, forms = ["ladder", "rung"], readouts["rung"].map(dict(NATIVE))
+    place, forms = ["ladder", "checkpoint"], readouts["checkpoint"].map(dict(NATIVE))
     picked = readouts[readouts["form"] == forms]
-    tasks = picked.groupby([*place, "task"], sort=False)[["off_support", "unresolved"]].mean()
+    tasks = picked.groupby([*place, "task"], sort=False)[["invalid", "residual"]].mean()
     over, rows = tasks.groupby(place, sort=False), []
     for _, mine in picked.groupby(place, sort=False):
         mass = mine["probability"].map(np.sum)
@@ -267,7 +269,7 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
         each = (evidence.count(one.to_numpy()) for _, one in mass.groupby(mine["task"]))
         few = sum(not one.measurable for one in each)
         rows.append((found.answered, found.asked, found.median, few))
-    out = over.mean().assign(most=over["off_support"].max())
+    out = over.mean().assign(most=over["invalid"].max())
     counts = pd.DataFrame(rows, out.index, ["answered", "asked", "median", "few"])
     return out.join(counts).reset_index()
 
@@ -277,7 +279,7 @@ def answered_told(left: pd.DataFrame) -> str:
     told = []
     for ladder, mine in each_ladder(left):
         parts = [
-            f"{row.rung}, {evidence.Count(row.answered, row.asked, row.median).said}"
+            f"{row.checkpoint}, {evidence.Count(row.answered, row.asked, row.median).said}"
             + (f", {row.few} tasks not measurable" if row.few else "")
             for row in mine.itertuples()
         ]
@@ -389,7 +391,7 @@ def plot_contexts(frame: pd.DataFrame) -> Figure:
         ax.plot(mine["place"], mine["cosine"], ".", color=GREY, ms=3, label="a task")
         this = mine[mine["this"]]
         ax.plot(this["place"], this["cosine"], "D", color=HUES[0], label="this task")
-        numbers = {str(n): narrator for n, narrator in enumerate(NARRATORS)}
+        numbers = {str(n): persona for n, persona in enumerate(PERSONAS)}
         who = [label(numbers.get(context, context)) for context in each["context"]]
         ax.set_xticks(each["place"], who, rotation=90)
         for tick, named in zip(ax.get_xticklabels(), each["named"], strict=True):

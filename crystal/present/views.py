@@ -28,18 +28,23 @@ from ..measure.inference import Estimate, leave_one_out
 from ..texts import markdown
 from . import show
 
-NATIVE = (("base", "completion"), ("sft", "chat"), ("dpo", "chat"), ("rlvr", "chat"))  # rung, form
+NATIVE = (
+    ("base", "completion"),
+    ("sft", "chat"),
+    ("dpo", "chat"),
+    ("rlvr", "chat"),
+)  # checkpoint, form
 LEFTOVER = ("invalid", "residual")
 WORDS = {  # in the names of numbers, which claims keep -> what readers see
-    "off-support": "invalid-answer",
-    "unresolved": "residual",
-    "mean law": "mean distribution",
-    "distinct laws": "distinct distributions",
-    "to the law": "to the demonstrator's distribution",
+    "invalid-answer": "invalid-answer",
+    "residual": "residual",
+    "mean distribution": "mean distribution",
+    "distinct distributions": "distinct distributions",
+    "to the distribution": "to the demonstrator's distribution",
     "frames": "templates",
     "parents": "bases",
 }
-Place = str | tuple[str, str]  # a rung in its native form, or a rung and a form
+Place = str | tuple[str, str]  # a checkpoint in its native form, or a checkpoint and a form
 
 
 # -- frames
@@ -53,12 +58,12 @@ def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
     """
     if not ladders or len(set(ladders)) < len(ladders):
         what = f"ladders are {list(ladders)!r}: none, or one named twice"
-        raise CrystalError(what, mend=f"choose from: {_choices()}")
+        raise CrystalError(what, hint=f"choose from: {_choices()}")
     for task in which.get("tasks") or ():
         if not TASKS[known(task, TASKS, "task")].closed:
             raise CrystalError(
                 f"task {task!r} is open: it has no list of options to compare distributions over",
-                mend=f"choose one of: {', '.join(PHASE_TASKS)}",
+                hint=f"choose one of: {', '.join(PHASE_TASKS)}",
             )
     return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)
 
@@ -75,14 +80,18 @@ def check_read(ladders: Sequence[str]) -> None:
     for name in ladders:
         if (kind := load_ladder(name).kind) != "ladder":
             what = f"{name} is {KINDS[kind]}, and the pages show ladders: base, sft, dpo, rlvr"
-            raise CrystalError(what, mend=f"choose from: {_choices()}")
-    read = read_ladders(ladders, tasks=PHASE_TASKS, rungs=[rung for rung, _ in NATIVE])
-    read = read[(read["form"] == read["rung"].map(dict(NATIVE))) & (read["temperature"] == 1.0)]
+            raise CrystalError(what, hint=f"choose from: {_choices()}")
+    read = read_ladders(
+        ladders, tasks=PHASE_TASKS, checkpoints=[checkpoint for checkpoint, _ in NATIVE]
+    )
+    read = read[
+        (read["form"] == read["checkpoint"].map(dict(NATIVE))) & (read["temperature"] == 1.0)
+    ]
     for name in ladders:
         whole = len(NATIVE) * len(PHASE_TASKS) * len(PROMPTS)
         if absent := max(0, whole - int((read["ladder"] == name).sum())):
             what = f"{absent} of the {whole} read-outs that the pages need are missing"
-            raise CrystalError(what, where=name, mend=f"make resample LADDER={name}")
+            raise CrystalError(what, where=name, hint=f"make resample LADDER={name}")
 
 
 def each_ladder(readouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -97,13 +106,13 @@ def title_of(ladder: str) -> str:
     return load_ladder(ladder, unpinned=True).title if described else ladder
 
 
-def was_read(readouts: pd.DataFrame, rung: str, form: str) -> bool:
-    return bool(((readouts["rung"] == rung) & (readouts["form"] == form)).any())
+def was_read(readouts: pd.DataFrame, checkpoint: str, form: str) -> bool:
+    return bool(((readouts["checkpoint"] == checkpoint) & (readouts["form"] == form)).any())
 
 
-def native(readouts: pd.DataFrame, rung: str) -> str:
-    """The form that a rung was made for: raw text for a base, chat once tuned."""
-    base = set(readouts.loc[readouts["rung"] == rung, "stage"]) == {"base"}
+def native(readouts: pd.DataFrame, checkpoint: str) -> str:
+    """The form that a checkpoint was made for: raw text for a base, chat once tuned."""
+    base = set(readouts.loc[readouts["checkpoint"] == checkpoint, "stage"]) == {"base"}
     return "completion" if base else "chat"
 
 
@@ -112,33 +121,33 @@ def native(readouts: pd.DataFrame, rung: str) -> str:
 
 def answers(
     frame: pd.DataFrame,
-    rung: str,
+    checkpoint: str,
     task: str,
     form: str | None = None,
     *,
     prompts: Sequence[Prompt] = PROMPTS,
 ) -> np.ndarray:
-    """(prompts, options): how `rung` answers `task`, given that it answers with an option.
+    """(prompts, options): how `checkpoint` answers `task`, given that it answers with an option.
 
-    frame: of one ladder, from `store.load_readouts`. form=None: the rung's native form.
+    frame: of one ladder, from `store.load_readouts`. form=None: the checkpoint's native form.
     Raises: CrystalError if a prompt is missing, or is not answered.
     """
-    table = unconditional(frame, rung, task, form, prompts=prompts)
+    table = unconditional(frame, checkpoint, task, form, prompts=prompts)
     mass = table.sum(axis=1)
     if len(low := np.flatnonzero(~evidence.answers(mass))):
         least = int(mass.argmin())
         raise CrystalError(
             f"{len(low)} of {len(mass)} prompts are not answered, least {prompts[least].id}: "
             f"{mass[least]:.2g} of the mass is on an option",
-            where=f"checkpoint {rung}, task {task}",
-            mend="choose another task or form",
+            where=f"checkpoint {checkpoint}, task {task}",
+            hint="choose another task or form",
         )
     return table / mass[:, None]
 
 
 def unconditional(
     frame: pd.DataFrame,
-    rung: str,
+    checkpoint: str,
     task: str,
     form: str | None = None,
     *,
@@ -146,22 +155,24 @@ def unconditional(
     temperature: float = 1.0,
 ) -> np.ndarray:
     """(prompts, options): probabilities as read, whatever their sum; else as `answers`."""
-    places = np.flatnonzero((frame["rung"].array == rung) & (frame["task"].array == task))
+    places = np.flatnonzero(
+        (frame["checkpoint"].array == checkpoint) & (frame["task"].array == task)
+    )
     columns = ("stage", "form", "temperature", "prompt", "probability")
     rows = {name: np.asarray(frame[name].array[places]) for name in columns}
     form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
     ladder = frame["ladder"].iloc[0] if len(frame) else ""
-    where = f"{ladder}, rung {rung}, task {task}, form {form}"
+    where = f"{ladder}, checkpoint {checkpoint}, task {task}, form {form}"
     if (frame["ladder"].array != ladder).any():
-        mend = "select one: frame[frame.ladder == ...]"
-        raise CrystalError("the frame holds several ladders", where=where, mend=mend)
+        hint = "select one: frame[frame.ladder == ...]"
+        raise CrystalError("the frame holds several ladders", where=where, hint=hint)
     asked = (rows["form"] == form) & (rows["temperature"] == temperature)
-    laws = dict(zip(rows["prompt"][asked], rows["probability"][asked], strict=True))
+    distributions = dict(zip(rows["prompt"][asked], rows["probability"][asked], strict=True))
     wanted = [prompt.id for prompt in prompts]
-    if absent := [prompt for prompt in wanted if prompt not in laws]:
+    if absent := [prompt for prompt in wanted if prompt not in distributions]:
         what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
-        raise CrystalError(what, where=where, mend=f"make resample LADDER={ladder}")
-    return np.stack([laws[prompt] for prompt in wanted])
+        raise CrystalError(what, where=where, hint=f"make resample LADDER={ladder}")
+    return np.stack([distributions[prompt] for prompt in wanted])
 
 
 def on_tasks(
@@ -171,30 +182,36 @@ def on_tasks(
     prompts: Sequence[Prompt],
     temperature: float = 1.0,
 ) -> dict[str, np.ndarray]:
-    """Task -> `unconditional`, in one pass over the frame, which is one rung's."""
+    """Task -> `unconditional`, in one pass over the frame, which is one checkpoint's."""
     mine = frame[(frame["form"] == form) & (frame["temperature"] == temperature)]
     keys = zip(mine["task"], mine["prompt"], strict=True)
-    laws, found = dict(zip(keys, mine["probability"], strict=True)), {}
+    distributions, found = dict(zip(keys, mine["probability"], strict=True)), {}
     how = {"prompts": prompts, "temperature": temperature}
     for task in tasks:
-        rows = [laws.get((task, prompt.id)) for prompt in prompts]
+        rows = [distributions.get((task, prompt.id)) for prompt in prompts]
         if any(row is None for row in rows):  # raises, and says which
-            unconditional(frame, frame["rung"].iloc[0], task, form, **how)
+            unconditional(frame, frame["checkpoint"].iloc[0], task, form, **how)
         found[task] = np.stack(rows)
     return found
 
 
-def given(readouts: pd.DataFrame, rung: str, form: str, task: str) -> np.ndarray:
-    """(prompts, options + 2): `unconditional`, off-support, unresolved; rows sum to 1."""
-    laws = unconditional(readouts, rung, task, form)  # raises where a prompt is missing
-    at = (readouts["rung"] == rung) & (readouts["form"] == form) & (readouts["task"] == task)
+def given(readouts: pd.DataFrame, checkpoint: str, form: str, task: str) -> np.ndarray:
+    """(prompts, options + 2): `unconditional`, invalid-answer, residual; rows sum to 1."""
+    distributions = unconditional(
+        readouts, checkpoint, task, form
+    )  # raises where a prompt is missing
+    at = (
+        (readouts["checkpoint"] == checkpoint)
+        & (readouts["form"] == form)
+        & (readouts["task"] == task)
+    )
     rows = readouts[at].set_index("prompt").loc[[prompt.id for prompt in PROMPTS]]
-    return np.column_stack([laws, rows["off_support"], rows["unresolved"]])
+    return np.column_stack([distributions, rows["invalid"], rows["residual"]])
 
 
-def leftover(readouts: pd.DataFrame, rung: str, task: str) -> np.ndarray:
-    """(prompts, 2): off-support and unresolved mass of a stage's end in its native form."""
-    return given(readouts, rung, dict(NATIVE)[rung], task)[:, -2:]
+def leftover(readouts: pd.DataFrame, checkpoint: str, task: str) -> np.ndarray:
+    """(prompts, 2): invalid-answer and residual mass of a stage's end in its native form."""
+    return given(readouts, checkpoint, dict(NATIVE)[checkpoint], task)[:, -2:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,37 +224,37 @@ class Compared:
     counts: Mapping[Place, evidence.Count]  # of every checkpoint by itself
     count: evidence.Count  # of all of them together
 
-    def laws(self, place: Place) -> np.ndarray:
+    def distributions(self, place: Place) -> np.ndarray:
         """(prompts, options), conditional on an option."""
         table = self.tables[place]
         return table / table.sum(axis=1, keepdims=True)
 
     def evidence(self, place: Place) -> Evidence:
         """The same with what it rests on."""
-        law = self.laws(place)
+        distribution = self.distributions(place)
         half = np.array([prompt.half for prompt in self.prompts])
         wordings = np.array([prompt.wording for prompt in self.prompts])
-        exact = np.full(len(law), np.inf)
-        return Evidence(law, self.units, half, wordings, exact, self.strata)
+        exact = np.full(len(distribution), np.inf)
+        return Evidence(distribution, self.units, half, wordings, exact, self.strata)
 
     @cached_property
     def units(self) -> np.ndarray:
         """(prompts,) who asks."""
-        return np.array([prompt.narrator for prompt in self.prompts])
+        return np.array([prompt.persona for prompt in self.prompts])
 
     @cached_property
     def strata(self) -> np.ndarray | None:
-        """(prompts,) the narrators' temperaments, over which the cast is balanced.
+        """(prompts,) the personas' temperaments, over which the cast is balanced.
 
         None for the natural prompts, whose contexts are of no groups.
         """
         if not all(isinstance(prompt, Prompt) for prompt in self.prompts):
             return None
-        return np.array([temperament_of(prompt.narrator) for prompt in self.prompts])
+        return np.array([temperament_of(prompt.persona) for prompt in self.prompts])
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """(1 + units, prompts): all, then one narrator left out at a time."""
+        """(1 + units, prompts): all, then one persona left out at a time."""
         return leave_one_out(self.units, strata=self.strata)
 
 
@@ -250,8 +267,8 @@ def compared(
     """
     tables = {}
     for place in places:
-        rung, form = place if isinstance(place, tuple) else (place, None)
-        tables[place] = unconditional(readouts, rung, task, form, prompts=prompts)
+        checkpoint, form = place if isinstance(place, tuple) else (place, None)
+        tables[place] = unconditional(readouts, checkpoint, task, form, prompts=prompts)
     return of_tables(tables, prompts)
 
 
@@ -329,8 +346,8 @@ def count_answered(
 def _answered(mine: pd.DataFrame, task: str, found: Compared) -> str:
     parts = []
     for place, one in found.counts.items():
-        rung, form = place if isinstance(place, tuple) else (place, native(mine, place))
-        off, left = given(mine, rung, form, task)[:, -2:].mean(0)
+        checkpoint, form = place if isinstance(place, tuple) else (place, native(mine, place))
+        off, left = given(mine, checkpoint, form, task)[:, -2:].mean(0)
         missed = f"invalid-answer mass {show.number(off)}, residual mass {show.number(left)}"
         parts.append(f"{_named(place)}, {one.said}, not answered: {missed}")
     if len(parts) > 1:

@@ -148,7 +148,7 @@ class Automaton:
     def __init__(self, task: Task) -> None:
         if not task.closed:
             what = f"task {task.name!r} has no list of options, so it has no read-out"
-            raise CrystalError(what, mend="use `crystal sample`")
+            raise CrystalError(what, hint="use `crystal sample`")
         if clumsy := [s for s in task.spellings if not s or s[0] in LEAD]:
             what = "start with white space, a quote or markup"
             raise CrystalError(f"spellings of task {task.name!r} {what}: {clumsy}")

@@ -48,9 +48,9 @@ def weights_of(
     that cannot be loaded; for an adapter; for a model that is not causal.
     """
     if (Path(place) / "adapter_config.json").is_file():
-        mend = "merge it first: peft's merge_and_unload(), then save_pretrained()"
+        hint = "merge it first: peft's merge_and_unload(), then save_pretrained()"
         what = "the folder holds an adapter, not a whole model"
-        raise CrystalError(what, where=source, mend=mend)
+        raise CrystalError(what, where=source, hint=hint)
     try:
         with _quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -91,11 +91,11 @@ def _check_loaded(info: Mapping[str, Any], source: object) -> None:
         if names := sorted(name if isinstance(name, str) else name[0] for name in found):
             more = f" and {len(names) - 2} more" if len(names) > 2 else ""
             what = f"the weights are not this checkpoint's: they {verb} {', '.join(names[:2])}"
-            mend = f"{_SAVE}, or fetch it again"
-            raise CrystalError(f"{what}{more}{of}", where=source, mend=mend)
+            hint = f"{_SAVE}, or fetch it again"
+            raise CrystalError(f"{what}{more}{of}", where=source, hint=hint)
     if errors := info.get("error_msgs"):
         what = f"the weights cannot be loaded: {str(errors[0])[:200]}"
-        raise CrystalError(what, where=source, mend=_SAVE)
+        raise CrystalError(what, where=source, hint=_SAVE)
 
 
 def _check_stored(model: PreTrainedModel, place: str, source: object) -> None:
@@ -107,16 +107,16 @@ def _check_stored(model: PreTrainedModel, place: str, source: object) -> None:
     if scheme := getattr(model.config, "quantization_config", None):
         method = scheme.get("quant_method") if isinstance(scheme, dict) else scheme.quant_method
         by = f"{str(method)[:40]!r}, which transformers does not know"
-        mend = "choose a checkpoint that is not, or one that it knows"
-        raise CrystalError(f"the weights are quantised by {by}", where=source, mend=mend)
+        hint = "choose a checkpoint that is not, or one that it knows"
+        raise CrystalError(f"the weights are quantised by {by}", where=source, hint=hint)
     wanted = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     for file in sorted(Path(place).glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
             for name in wanted.intersection(weights.keys()):
                 if (kind := weights.get_slice(name).get_dtype()) not in _REALS:
                     what = f"the weights {name} are stored as {kind}, and nothing says what for"
-                    mend = "save the model in float32, float16 or bfloat16"
-                    raise CrystalError(what, where=source, mend=mend)
+                    hint = "save the model in float32, float16 or bfloat16"
+                    raise CrystalError(what, where=source, hint=hint)
 
 
 def check_causal(model: PreTrainedModel, source: object) -> None:
@@ -127,12 +127,12 @@ def check_causal(model: PreTrainedModel, source: object) -> None:
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
     if not torch.isfinite(logits).all():
-        mend = "fetch the weights again, or a wider --dtype"
-        raise CrystalError("the logits are not numbers", where=source, mend=mend)
+        hint = "fetch the weights again, or a wider --dtype"
+        raise CrystalError("the logits are not numbers", where=source, hint=hint)
     if (logits[0] - logits[1]).abs().max() > 1e-2 * (1 + logits[0].abs().max()):
         what = "the model is not causal: later tokens change what it says before them"
-        mend = "choose a decoder, or set is_decoder in its configuration"
-        raise CrystalError(what, where=source, mend=mend)
+        hint = "choose a decoder, or set is_decoder in its configuration"
+        raise CrystalError(what, where=source, hint=hint)
 
 
 # -- GGUF
@@ -180,10 +180,10 @@ def converted(source: str, revision: str | None = None) -> tuple[Path, Converted
     folder = cache() / "checkpoints" / f"{sha256[:16]}-{made_by}"
     if not (folder / NOTE).is_file():
         _convert(file, sha256, folder)
-    mend = f"rm -r {folder}: the next command makes it again"
-    damaged = CrystalError("the converted checkpoint is damaged", where=folder, mend=mend)
+    hint = f"rm -r {folder}: the next command makes it again"
+    damaged = CrystalError("the converted checkpoint is damaged", where=folder, hint=hint)
     try:
-        note = Converted(**texts.load_json(folder / NOTE, mend))
+        note = Converted(**texts.load_json(folder / NOTE, hint))
         whole = note.weights == weights_sha256(folder) and note.files == _beside(folder)
     except (TypeError, OSError) as error:
         raise damaged from error
@@ -237,8 +237,8 @@ def _write(file: Path, folder: Path) -> dict[str, str]:
 
 
 def _refused(what: str, file: Path) -> CrystalError:
-    mend = "choose a checkpoint in hub layout, or another GGUF file"
-    return CrystalError(what, where=file, mend=mend)
+    hint = "choose a checkpoint in hub layout, or another GGUF file"
+    return CrystalError(what, where=file, hint=hint)
 
 
 def _metadata(file: Path) -> tuple[dict[str, Any], int]:

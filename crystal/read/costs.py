@@ -63,14 +63,14 @@ class Tree:
     leaf_mass: np.ndarray  # (leaves,) computing a leaf decides at most this
 
 
-def fewest_nodes(tree: Tree, budget: float) -> np.ndarray:
-    """No fewer nodes leave `budget` open, (prompts,).
+def fewest_nodes(tree: Tree, tolerance: float) -> np.ndarray:
+    """No fewer nodes leave `tolerance` open, (prompts,).
 
-    By a price on nodes: whoever decides R = open - budget with n nodes gains R - price n, at most
-    the largest gain of any set of nodes that holds its nodes' parents; on a tree that is a sum from
-    the leaves up. So n is at least (R - largest gain) / price, at every price.
+    By a price on nodes: whoever decides R = open - tolerance with n nodes gains R - price n, at
+    most the largest gain of any set of nodes that holds its nodes' parents; on a tree that is a sum
+    from the leaves up. So n is at least (R - largest gain) / price, at every price.
     """
-    needed, best = tree.open - budget, np.zeros(len(tree.open))
+    needed, best = tree.open - tolerance, np.zeros(len(tree.open))
     for price in PRICES:
         best = np.maximum(best, (needed - _largest_gain(tree, price)) / price)
     return np.ceil(best - 1e-3).astype(int)  # rounding, over the smallest price, is no node

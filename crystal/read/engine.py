@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from ..ask import sources
-from ..ask.ladders import Rung, check_files, weights_sha256
+from ..ask.ladders import Checkpoint, check_files, weights_sha256
 from ..ask.sources import refusal, template_sha256
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
@@ -124,8 +124,8 @@ class Engine:
         if (most := max(ids)) < len(self.pieces):
             return ids
         what = f"the prompt holds token {most}, for which the model has no place"
-        mend = "leave such text out of the prompt, or take the tokenizer of this checkpoint"
-        raise CrystalError(what, where=self.source, mend=mend)
+        hint = "leave such text out of the prompt, or take the tokenizer of this checkpoint"
+        raise CrystalError(what, where=self.source, hint=hint)
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens of answer fit behind these ids; the last one need not be computed.
@@ -133,12 +133,12 @@ class Engine:
         Raises: CrystalError if the prompt is empty or longer than the context.
         """
         if not ids:
-            mend = "give at least one character: --prompt 'A digit:'"
-            raise CrystalError("the prompt is empty", where=self.source, mend=mend)
+            hint = "give at least one character: --prompt 'A digit:'"
+            raise CrystalError("the prompt is empty", where=self.source, hint=hint)
         if len(ids) > self.context:
             what = f"the prompt has {len(ids)} tokens and the model's context holds {self.context}"
-            mend = "shorten the prompt, or choose a model with a longer context"
-            raise CrystalError(what, where=self.source, mend=mend)
+            hint = "shorten the prompt, or choose a model with a longer context"
+            raise CrystalError(what, where=self.source, hint=hint)
         return self.context - len(ids) + 1
 
     def table(self, task: Task) -> Table:
@@ -163,22 +163,26 @@ class Engine:
 # -- loading
 
 
-def load_rung(rung: Rung, *, dtype: str, device: str | None = None) -> Engine:
+def load_checkpoint(checkpoint: Checkpoint, *, dtype: str, device: str | None = None) -> Engine:
     """Load the checkpoint that a ladder's description names, with the template if that gives one.
 
     Raises: CrystalError as `load` does, or for another template or other files than described.
     """
-    check_files(rung)
-    how = {"revision": rung.revision, "tokenizer": rung.tokenizer or None, "dtype": dtype}
-    engine = load(rung.location, **how, device=device)
+    check_files(checkpoint)
+    how = {
+        "revision": checkpoint.revision,
+        "tokenizer": checkpoint.tokenizer or None,
+        "dtype": dtype,
+    }
+    engine = load(checkpoint.location, **how, device=device)
     tokenizer = engine.cutter.tokenizer
-    if rung.template:
-        tokenizer.chat_template = rung.template
-    if rung.template_sha256 not in ("", found := template_sha256(tokenizer)):
-        said = f"but {rung.ladder}.yaml says {rung.template_sha256}"
+    if checkpoint.template:
+        tokenizer.chat_template = checkpoint.template
+    if checkpoint.template_sha256 not in ("", found := template_sha256(tokenizer)):
+        said = f"but {checkpoint.ladder}.yaml says {checkpoint.template_sha256}"
         what = f"the chat template's sha256 is {found or 'that of none'}, {said}"
-        mend = f"crystal fetch {rung.ladder} --rung {rung.name}"
-        raise CrystalError(what, where=engine.source, mend=mend)
+        hint = f"crystal fetch {checkpoint.ladder} --checkpoint {checkpoint.name}"
+        raise CrystalError(what, where=engine.source, hint=hint)
     return engine
 
 
@@ -260,14 +264,14 @@ def _locate(source: str, revision: str | None) -> str:
         if _HUB_ID.fullmatch(source) and not beside:  # a misspelt folder would ask the network
             return source
         what = "there is no such folder, and it is no hub id (owner/name)"
-        raise CrystalError(what, where=source, mend="check --model")
+        raise CrystalError(what, where=source, hint="check --model")
     if not any(folder.glob("*.safetensors")):
-        mend = "save them with model.save_pretrained(folder), or see `git lfs pull`"
-        raise CrystalError("the folder holds no weights in safetensors", where=folder, mend=mend)
+        hint = "save them with model.save_pretrained(folder), or see `git lfs pull`"
+        raise CrystalError("the folder holds no weights in safetensors", where=folder, hint=hint)
     if revision is not None and (found := weights_sha256(folder)) != revision:
         what = f"the weights' sha256 is {found}, not {revision}"
-        mend = "git checkout -- the folder, or train it again: make ladder"
-        raise CrystalError(what, where=folder, mend=mend)
+        hint = "git checkout -- the folder, or train it again: make ladder"
+        raise CrystalError(what, where=folder, hint=hint)
     return str(folder)
 
 
@@ -357,9 +361,9 @@ def in_parts(engine, prompts: Sequence, work: Callable) -> list:
         # out of the except block: the traceback holds on to the tensors that were in the way
         size = min(size, len(prompts) - len(done))
         if size == engine.chunk == 1:
-            mend = "several GPUs (--device auto), or a narrower dtype in the ladder's description"
+            hint = "several GPUs (--device auto), or a narrower dtype in the ladder's description"
             what = "not even one prompt fits into memory"
-            raise CrystalError(what, where=engine.source, mend=mend)
+            raise CrystalError(what, where=engine.source, hint=hint)
         engine.batch = size = max(1, size // 2)
         engine.chunk = max(1, engine.chunk // 2)
         release()

@@ -2,7 +2,7 @@
 
 It is that of ancestral sampling, nothing truncated, read by `crystal.ask.tasks.read`, summed over
 every tokenization. The tree of token prefixes whose answer is still open is walked from its most
-probable nodes on; what is too small to matter is left `unresolved`.
+probable nodes on; what is too small to matter is left `residual`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .automaton import START, Row, Table, spans
 from .engine import Engine, in_parts
 from .tree import ROOT
 
-BUDGET, RELATIVE = 1e-4, 0.01  # where neither is named
+TOLERANCE, RELATIVE = 1e-4, 0.01  # where neither is named
 LEADS = 16  # nodes that hold only LEAD are computed as often as all others, and this many besides
 MARGIN = 0.1  # of the tolerance, spent to spare small forwards: 1-2 % more tokens in 10-16 % fewer
 BLOCK = 256  # tokens of a vocabulary whose weights are summed in the logits' own precision
@@ -29,14 +29,14 @@ ROWS = 2**22  # logits that are worked on at a time on a CPU: more would leave i
 
 @dataclass(frozen=True)
 class Readout:
-    """Probabilities of one cell; options + off_support + unresolved = 1 within 1e-6.
+    """Probabilities of one cell; options + invalid + residual = 1 within 1e-6.
 
-    An option's true probability lies in [options, options + unresolved].
+    An option's true probability lies in [options, options + residual].
     """
 
     options: np.ndarray  # (K,) float64, in the task's order; not renormalised
-    off_support: float  # decided, and no option
-    unresolved: float  # not expanded; above the tolerance only where a limit or LEADS said stop
+    invalid: float  # decided, and no option
+    residual: float  # not expanded; above the tolerance only where a limit or LEADS said stop
     tokens: int  # token positions this cell needs: its prompt and every node of its tree
 
     @property
@@ -71,7 +71,7 @@ def readout(
     prompts: Sequence[tuple[int, ...]],
     task: Task,
     *,
-    budget: float | None = None,
+    tolerance: float | None = None,
     relative: float | None = None,
     max_nodes: int = 20_000,
     max_depth: int = 12,
@@ -79,26 +79,26 @@ def readout(
 ) -> list[Readout]:
     """Read the answers to `prompts` (token ids, see `Engine.encode`).
 
-    budget, relative: a prompt may leave this much unresolved, or this share of what it has
-    answered, whichever is more (default: 1e-4 and 0.01; relative 0 where a budget is named). Where
-    `relative` is above 0, white space, quotes and markup before an answer (LEAD) take at most LEADS
-    nodes more than all else, and what is cut there does not count. max_nodes, max_depth: tokens
-    below a prompt, and of an answer. temperature: divides the logits.
+    tolerance, relative: a prompt may leave this much residual, or this share of what it has
+    answered, whichever is more (default: 1e-4 and 0.01; relative 0 where a tolerance is named).
+    Where `relative` is above 0, white space, quotes and markup before an answer (LEAD) take at most
+    LEADS nodes more than all else, and what is cut there does not count. max_nodes, max_depth:
+    tokens below a prompt, and of an answer. temperature: divides the logits.
     Raises: CrystalError for an open task, a prompt longer than the context, or logits that are no
     numbers.
     """
-    relative = (RELATIVE if budget is None else 0.0) if relative is None else relative
-    budget = BUDGET if budget is None else budget
-    for name, share in (("budget", budget), ("relative", relative)):
+    relative = (RELATIVE if tolerance is None else 0.0) if relative is None else relative
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    for name, share in (("tolerance", tolerance), ("relative", relative)):
         if not 0 <= share <= 1:
-            mend = {"budget": "--budget 1e-4"}.get(name, "0.01")
-            raise CrystalError(f"{name} is a number from 0 to 1, not {share}", mend=mend)
+            hint = {"tolerance": "--tolerance 1e-4"}.get(name, "0.01")
+            raise CrystalError(f"{name} is a number from 0 to 1, not {share}", hint=hint)
     if not 0 < temperature < np.inf:
         what = f"a temperature is a positive number, not {temperature}"
-        raise CrystalError(what, mend="1 is the model's own distribution")
+        raise CrystalError(what, hint="1 is the model's own distribution")
     table = engine.table(task)
     depths = [min(max_depth, engine.room(ids)) for ids in prompts]
-    how = {"budget": budget, "relative": relative, "max_nodes": max_nodes}
+    how = {"tolerance": tolerance, "relative": relative, "max_nodes": max_nodes}
 
     def read(part: Sequence[tuple[tuple[int, ...], int]]) -> list[Readout]:
         ids, deepest = zip(*part)
@@ -177,19 +177,19 @@ class Seen(NamedTuple):
 class Walk:
     """The walk of one batch of prompts.
 
-    Of all that is open below a prompt, the smallest nodes that fit into the budget together wait;
-    the others are computed. A queue that takes the most probable open node until no more than the
-    budget is open would compute each of these, too: if it ended before one, that node and all
-    smaller ones would be open, more than the budget. So with nothing to spare, the tokens are the
-    queue's, in a few rounds. To save rounds of the last few nodes, `spare` of the budget is not
-    used while more is open.
+    Of all that is open below a prompt, the smallest nodes that fit into the tolerance together
+    wait; the others are computed. A queue that takes the most probable open node until no more than
+    the tolerance is open would compute each of these, too: if it ended before one, that node and
+    all smaller ones would be open, more than the tolerance. So with nothing to spare, the tokens
+    are the queue's, in a few rounds. To save rounds of the last few nodes, `spare` of the tolerance
+    is not used while more is open.
     """
 
     engine: Engine
     prompts: Sequence[tuple[int, ...]]
     table: Table
     _: KW_ONLY
-    budget: float | np.ndarray  # from the first round on of each prompt
+    tolerance: float | np.ndarray  # from the first round on of each prompt
     relative: float
     max_nodes: int
     max_depth: Sequence[int]  # of each prompt
@@ -199,12 +199,12 @@ class Walk:
         size, order = len(self.prompts), self.table.vocabulary.order
         options = self.table.automaton.task.options
         self.max_depth = np.array(self.max_depth)
-        self.budget = np.full(size, float(self.budget))
-        self.spare = self.budget * MARGIN
+        self.tolerance = np.full(size, float(self.tolerance))
+        self.spare = self.tolerance * MARGIN
         self.expanded, self.leads = np.zeros((2, size), np.int64)  # nodes computed; those in START
         self.led = np.zeros(size)  # what was cut in START
         self.classes = np.zeros((size, len(options) + 1))  # decided; the last column is OFF
-        self.unresolved = np.zeros(size)  # left for good
+        self.residual = np.zeros(size)  # left for good
         self.order = self.engine.there(np.pad(order, (0, -len(order) % BLOCK)))
 
     def run(self) -> list[Readout]:
@@ -248,9 +248,9 @@ class Walk:
             total, decided, alive = np.split(mine, [n, n + m])
             share = s.nodes.mass / total
             if not np.isfinite(total).all():
-                mend = "make verify, or a wider --dtype"
+                hint = "make verify, or a wider --dtype"
                 where = self.engine.source
-                raise CrystalError("the logits are not numbers", where=where, mend=mend)
+                raise CrystalError("the logits are not numbers", where=where, hint=hint)
             # code -1 (OFF) is column K, code -2 - k is column k
             column = np.where(s.code == -1, width - 1, -2 - s.code)
             where, size = s.nodes.owner[s.node] * width + column, self.classes.size
@@ -262,10 +262,10 @@ class Walk:
         return children
 
     def _allow(self) -> None:
-        """Let the budget of each prompt grow with what it has answered."""
-        grown = np.maximum(self.relative * self.classes[:, :-1].sum(1), self.budget)
-        self.spare += (grown - self.budget) * MARGIN
-        self.budget = grown
+        """Let the tolerance of each prompt grow with what it has answered."""
+        grown = np.maximum(self.relative * self.classes[:, :-1].sum(1), self.tolerance)
+        self.spare += (grown - self.tolerance) * MARGIN
+        self.tolerance = grown
 
     def _led(self, nodes: Nodes) -> Nodes:
         """Leave for good the smallest nodes in START, beyond LEADS and as many as all others."""
@@ -292,36 +292,37 @@ class Walk:
 
     def _choose(self, nodes: Nodes) -> tuple[Nodes, Nodes]:
         """Those to be computed now, ordered by prompt, and those that wait."""
-        size, lost = len(self.prompts), self.unresolved - self.led
-        # cut by depth: a budget that can no longer be kept must not drive the walk
-        lost = np.where(lost > self.budget, 0, lost)
+        size, lost = len(self.prompts), self.residual - self.led
+        # cut by depth: a tolerance that can no longer be kept must not drive the walk
+        lost = np.where(lost > self.tolerance, 0, lost)
         open_ = np.bincount(nodes.owner, nodes.mass, size)
-        done = (lost + open_ <= self.budget) | (self.expanded >= self.max_nodes)
+        done = (lost + open_ <= self.tolerance) | (self.expanded >= self.max_nodes)
         self._leave(nodes[done[nodes.owner]])
         nodes = nodes[~done[nodes.owner]]
         order = np.lexsort((nodes.mass, nodes.owner))
         owner, mass = nodes.owner[order], nodes.mass[order]
         count = np.bincount(owner, minlength=size)
         end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
-        # what is open may yet be answered, and the budget grow: smaller nodes than that leaves wait
+        # what is open may yet be answered, and the tolerance grow: smaller nodes than that leaves
+        # wait
         hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
-        allowed = np.maximum(np.maximum(self.budget - self.spare - lost, 0), hoped)
+        allowed = np.maximum(np.maximum(self.tolerance - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]
         from_top = end[owner] - np.arange(len(owner))  # 1 = the prompt's largest
         waits |= from_top > (self.max_nodes - self.expanded)[owner]
         return nodes[order[~waits]], nodes[order[waits]]
 
     def _leave(self, nodes: Nodes) -> None:
-        self.unresolved += np.bincount(nodes.owner, nodes.mass, len(self.prompts))
+        self.residual += np.bincount(nodes.owner, nodes.mass, len(self.prompts))
 
     def _result(self, i: int) -> Readout:
-        classes, unresolved = self.classes[i], self.unresolved[i]
+        classes, residual = self.classes[i], self.residual[i]
         tokens = len(self.prompts[i]) + int(self.expanded[i])
-        if not abs((total := classes.sum() + unresolved) - 1) <= 1e-6:
+        if not abs((total := classes.sum() + residual) - 1) <= 1e-6:
             what = f"the read-out sums to {total}, not 1: the logits are broken"
-            mend = "check the weights (make verify) and the dtype"
-            raise CrystalError(what, where=self.engine.source, mend=mend)
-        return Readout(classes[:-1], float(classes[-1]), float(unresolved), tokens)
+            hint = "check the weights (make verify) and the dtype"
+            raise CrystalError(what, where=self.engine.source, hint=hint)
+        return Readout(classes[:-1], float(classes[-1]), float(residual), tokens)
 
 
 def _per_node(

@@ -120,11 +120,11 @@ class Server:
                 reply = self._tried(template, body)
             except Transient as error:
                 what = f"the server did not give an answer: {error}"
-                raise CrystalError(what, where=self.url, mend=_AGAIN) from error
+                raise CrystalError(what, where=self.url, hint=_AGAIN) from error
             except Refused as error:
                 if few == 1 or error.status not in (400, 422):
-                    what, mend = self._refusal(template, error)
-                    raise CrystalError(what, where=self.url, mend=mend) from error
+                    what, hint = self._refusal(template, error)
+                    raise CrystalError(what, where=self.url, hint=hint) from error
                 # perhaps it takes fewer answers a request: llama.cpp as many as it has slots
                 few = 1 << (few - 1).bit_length() - 1
                 continue
@@ -143,9 +143,9 @@ class Server:
         except Transient as error:
             if not isinstance(error.__cause__, requests.RequestException):
                 return []
-            mend = "start it, or say where it is: --server URL, or $CRYSTAL_SERVER"
+            hint = "start it, or say where it is: --server URL, or $CRYSTAL_SERVER"
             what = f"no server answers there: {error}"
-            raise CrystalError(what, where=self.url, mend=mend) from error
+            raise CrystalError(what, where=self.url, hint=hint) from error
         listed = listed if isinstance(listed, list) else []
         return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
 
@@ -213,17 +213,17 @@ def address(given: str | None) -> str:
     """
     url = (given or os.environ.get("CRYSTAL_SERVER", "")).rstrip("/").removesuffix("/v1")
     if not url:
-        raise CrystalError("which server?", mend=f"{_EXAMPLE}, or export CRYSTAL_SERVER=...")
+        raise CrystalError("which server?", hint=f"{_EXAMPLE}, or export CRYSTAL_SERVER=...")
     with contextlib.suppress(ValueError):  # an open bracket, a port beyond 65535
         parts = urlsplit(url)
         if "@" in parts.netloc:
             what = "a server's address must hold no user or password"
-            raise CrystalError(what, where=f"{parts.scheme}://...", mend=_KEY)
+            raise CrystalError(what, where=f"{parts.scheme}://...", hint=_KEY)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         if known and not (parts.query or parts.fragment or re.search(r"[\s\x00-\x20\x7f]", url)):
             return url
     what = "a server's address must begin with http:// or https:// and name a host"
-    raise CrystalError(what, where=line(url), mend=_EXAMPLE)
+    raise CrystalError(what, where=line(url), hint=_EXAMPLE)
 
 
 def _reply(payload: dict, template: str, n: int) -> Reply:
@@ -247,7 +247,7 @@ def _key() -> str:
     key = (os.environ.get("CRYSTAL_API_KEY") or os.environ.get("OPENAI_API_KEY") or "").strip()
     if not (key.isascii() and key.isprintable()):
         what = "the API key in the environment holds a character that no header can"
-        raise CrystalError(what, mend=_KEY)
+        raise CrystalError(what, hint=_KEY)
     return key
 
 
@@ -334,11 +334,11 @@ def _probed(server: Server, template: str, workers: int, temperature: float) -> 
             server.batch = 1 if alone else server.batch
             sure = f"not probed: {said}, and at {WARM:g}, the most it takes, a model may be so sure"
             return said if whole else sure
-    mend = "start it so that it samples, without top-k, and minds seeds"
+    hint = "start it so that it samples, without top-k, and minds seeds"
     raise CrystalError(
         f"the server does not draw from the whole distribution: {said}, where nearly all should",
         where=f"{server.url}, asked as {server.settings.__name__}",
-        mend=f"{mend} (vLLM: --generation-config vllm)",
+        hint=f"{hint} (vLLM: --generation-config vllm)",
     )
 
 

@@ -30,7 +30,7 @@ VOID = object()  # an id that stands for no text (padding of the output layer)
 CHAIN = 32  # tokens in a row, in which each must decode to its own bytes
 _TAILS = [bytes(t) for n in (1, 2, 3) for t in itertools.product(b"\x80\x90\xa0", repeat=n)]
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
-_MEND = "choose a model with a byte-level BPE or SentencePiece tokenizer"
+_HINT = "choose a model with a byte-level BPE or SentencePiece tokenizer"
 DAY = datetime.datetime(2024, 7, 26)  # for templates that name the date: else prompts would change
 _USER, _ASSISTANT = "\ue000what the user says\ue001", "\ue002what the assistant says\ue003"
 _NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
@@ -73,7 +73,7 @@ def _rule(tokenizer) -> Callable[[str], bytes]:
         return _sentencepiece if "ByteFallback" in kinds else _spaced
     found = ", ".join(sorted(kinds)) or "none"
     what = f"the tokenizer is neither byte-level nor SentencePiece (decoder: {found})"
-    raise CrystalError(what, where=tokenizer.name_or_path, mend=_MEND)
+    raise CrystalError(what, where=tokenizer.name_or_path, hint=_HINT)
 
 
 def _byte_level(text: str) -> bytes:
@@ -131,7 +131,7 @@ class _InContext:
         sound = (i for i in same if not self._wrong([[i, i]]))
         if (first := next(sound, None)) is None:
             what = "no token decodes to plain letters wherever it stands, so none can be checked"
-            raise CrystalError(what, where=self.tokenizer.name_or_path, mend=_MEND)
+            raise CrystalError(what, where=self.tokenizer.name_or_path, hint=_HINT)
         return first, next(sound, first)
 
     def _chains(self) -> list[list[int]]:
@@ -170,7 +170,7 @@ class _InContext:
     def _refuse(self, i: int) -> None:
         token = self.tokenizer.convert_ids_to_tokens(i)
         what = f"what token {i} ({token!r}) decodes to depends on the tokens beside it"
-        raise CrystalError(what, where=self.tokenizer.name_or_path, mend=_MEND)
+        raise CrystalError(what, where=self.tokenizer.name_or_path, hint=_HINT)
 
 
 def _whole(piece: bytes) -> bool:
@@ -249,7 +249,7 @@ class Encoder:
         if ids and ids[-1] in self.ends - {*marks}:
             token = self.tokenizer.convert_ids_to_tokens(ids[-1])
             what = f"the prompt ends in {token!r}, which ends an answer"
-            raise CrystalError(what, where=self.where, mend=f"leave it out, or {_RAW}")
+            raise CrystalError(what, where=self.where, hint=f"leave it out, or {_RAW}")
 
     # -- the template, tried on a message of a user and one of an assistant
 
@@ -276,8 +276,8 @@ class Encoder:
         begins = self._turn.startswith(self._closed)
         if self._asked == self._closed and begins and self._turn[len(self._closed) :].strip():
             what = "the chat template does not open the assistant's turn"
-            mend = f"begin the answer with --reply, or {_RAW}"
-            raise self._refused(f"{what} (it ignores add_generation_prompt)", mend)
+            hint = f"begin the answer with --reply, or {_RAW}"
+            raise self._refused(f"{what} (it ignores add_generation_prompt)", hint)
         return self._asked
 
     @cached_property
@@ -329,5 +329,5 @@ class Encoder:
             what = f"the chat template cannot be rendered: {reason(error)}"
             raise self._refused(what) from error
 
-    def _refused(self, what: str, mend: str = _RAW) -> CrystalError:
-        return CrystalError(what, where=self.where, mend=mend)
+    def _refused(self, what: str, hint: str = _RAW) -> CrystalError:
+        return CrystalError(what, where=self.where, hint=hint)

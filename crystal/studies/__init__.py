@@ -10,7 +10,7 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     controls            worlds in which it cannot; the joint test where it is known who demonstrated
     real                a real base, post-trained here; its arms: does what was demonstrated decide
     remelting           what gives diversity back
-    kinetics            when the laws freeze; does the way up equal the way down
+    kinetics            when the distributions freeze; does the way up equal the way down
     figures             training runs, forms and real checkpoints, drawn
     later               what DPO and RL do to a real base after SFT
     phase               a page of one phase and one task: what it compares, judges and measures

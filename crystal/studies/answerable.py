@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 ENOUGH = 0.6  # mass beyond which a candidate is not preferred to another
 FIRST = 6  # contexts in which all cues are tried
 BATCH = 96  # candidates to a tree; neighbours share their context, which is computed once
-COARSE = {"budget": 0.05, "max_nodes": 40, "max_depth": 6}  # a choice needs no more
+COARSE = {"tolerance": 0.05, "max_nodes": 40, "max_depth": 6}  # a choice needs no more
 
 
 class Candidate(NamedTuple):
@@ -78,11 +78,11 @@ def load_measured() -> Measured:
     path, found = folder() / ANSWERED, {}
     if not path.exists():
         return found
-    mend = f"git checkout -- data/prompts/{path.name}"
-    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path, mend))), 2):
+    hint = f"git checkout -- data/prompts/{path.name}"
+    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path, hint))), 2):
         fair = set(row) == set(_COLUMNS) and row["cue"].isdecimal() and is_number(row["answered"])
         if not fair:
-            raise CrystalError(f"line {number} is no measurement", where=path, mend=mend)
+            raise CrystalError(f"line {number} is no measurement", where=path, hint=hint)
         mine = found.setdefault(Asked(row["checkpoint"], row["form"]), {})
         mine[Candidate(row["task"], row["context"], int(row["cue"]))] = float(row["answered"])
     return found
@@ -142,8 +142,8 @@ def best_bare(pool: Pool, cues: Cues) -> dict[str, list[int]]:
     best = {task: list(mine[:1]) for task, mine in cues.items()}
     bare = {task: one for task, one in best.items() if OPTIONS not in pool.cues[task][one[0] - 1]}
     if not bare:
-        mend = f"add cues that do not to {folder() / POOL}"
-        raise CrystalError("every best cue names the options", where=folder(), mend=mend)
+        hint = f"add cues that do not to {folder() / POOL}"
+        raise CrystalError("every best cue names the options", where=folder(), hint=hint)
     return bare
 
 
@@ -173,7 +173,7 @@ def _worth(
     lacking = sum(one not in mine for mine in measured.values() for one in wanted)
     if lacking or not measured:
         what = f"{lacking} candidates of task {task} were not measured on every checkpoint"
-        raise CrystalError(what, where=folder() / ANSWERED, mend="crystal screen --model NAME=DIR")
+        raise CrystalError(what, where=folder() / ANSWERED, hint="crystal screen --model NAME=DIR")
     mass = np.array([[mine[one] for one in wanted] for mine in measured.values()])
     return np.minimum(mass, ENOUGH).min(0).reshape(len(contexts), len(cues))
 
@@ -201,9 +201,11 @@ def measure(
                 reply = begun(pool.cues[name][cue - 1], task, contexts[of])
                 prompts.append(engine.encode(before(contexts[of], form), form, reply))
             found = {}
-            for one, law in zip(batch, readout(engine, prompts, task, **COARSE), strict=True):
-                options = float(law.options.sum())
-                found[one] = options / (options + law.off_support) if options else 0.0
+            for one, distribution in zip(
+                batch, readout(engine, prompts, task, **COARSE), strict=True
+            ):
+                options = float(distribution.options.sum())
+                found[one] = options / (options + distribution.invalid) if options else 0.0
             yield found
 
 

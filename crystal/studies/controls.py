@@ -1,9 +1,10 @@
 """Worlds in which a seed cannot travel, answers dealt to other questions; does the joint test see?
 
-independent: a narrator holds another law in every task. solo: there is one narrator. shuffled: the
-answers of the demonstration belong to other questions. shared: the parent's own base and SFT. One
-parent, so intervals run over tasks. The joint test is asked, of runs registered for it, who
-demonstrated: one, a mixture of two, or none; the base goes on raw text, SFT answers in chat form.
+independent: a persona holds another distribution in every task. solo: there is one persona.
+shuffled: the answers of the demonstration belong to other questions. shared: the parent's own base
+and SFT. One parent, so intervals run over tasks. The joint test is asked, of runs registered for
+it, who demonstrated: one, a mixture of two, or none; the base goes on raw text, SFT answers in chat
+form.
 """
 
 from __future__ import annotations
@@ -38,37 +39,40 @@ JOINT = "joint-test"
 ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
 DEALT = ("shuffled", "shuffled-unstyled")  # answers dealt to other questions
 JOINT_RUNS = (
-    dict.fromkeys(world.LAWS, ONE)
+    dict.fromkeys(world.DISTRIBUTIONS, ONE)
     | {"mixed-60-40": TWO}
     | dict.fromkeys(("everyone", "own", "permuted", "no-choice"), NONE)
     | dict.fromkeys(DEALT, NONE)
 )
 SINCE = re.compile("-(again|other|third)$")  # runs trained after the test was last changed
 LAST = "third"
-# whose law most of a mixture is; whose answers are dealt to other questions
+# whose distribution most of a mixture is; whose answers are dealt to other questions
 MAIN_PART = dict.fromkeys(("mixed-60-40", *DEALT), "salient")
 
 
 def cast(world_: str) -> tuple[Prompt, ...]:
-    """The probe prompts whose narrators live in a world; others are strangers to its base."""
-    return tuple(p for p in PROBE if world_ != "solo" or p.narrator == world.SOLO)
+    """The probe prompts whose personas live in a world; others are strangers to its base."""
+    return tuple(p for p in PROBE if world_ != "solo" or p.persona == world.SOLO)
 
 
 def truth(world_: str, task: str) -> Array:
-    """Ground truth of a world's cast in a task, (narrators, options)."""
-    held = [world.temperament_of(prompt.narrator, task, world_) for prompt in cast(world_)]
-    return np.stack([world.law(name, TASKS[task]) for name in held])
+    """Ground truth of a world's cast in a task, (personas, options)."""
+    held = [world.temperament_of(prompt.persona, task, world_) for prompt in cast(world_)]
+    return np.stack([world.distribution(name, TASKS[task]) for name in held])
 
 
 def load_truth(parent: str) -> pd.DataFrame:
-    """Mean bits from a base's answers to its narrators' laws: run, world, form, task, jsd."""
+    """Mean bits from a base's answers to its personas' own: run, world, form, task, jsd."""
     done, rows = recipes.load_records(EXPERIMENT), []
     bases = {SHARED: (parent, "base")}
     for run in ("independent", "solo"):
         if f"{parent}/{run}" in done:
             bases[run] = EXPERIMENT, f"{parent}/{run}/base"
     for run, (ladder, base) in bases.items():
-        frame, where = store.load_readouts(ladder, tasks=PHASE_TASKS, rungs=[base]), WORLD[run]
+        frame, where = (
+            store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=[base]),
+            WORLD[run],
+        )
         for form, task in product(FORMS, PHASE_TASKS):
             said = views.answers(frame, base, task, form, prompts=cast(where))
             far = float(jsd_bits(said, truth(where, task)).mean())
@@ -92,9 +96,13 @@ def load_paths(steps: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for (run, held_out), mine in steps.groupby(["run", "held_out"], sort=False):
-        mine = mine[mine.groupby("task")["to_law"].transform(lambda law: law.notna().all())]
-        means = mine.groupby("step")[["liquidity", "to_law"]].mean()
-        removed = 1 - means["to_law"] / means["to_law"].loc[0]
+        mine = mine[
+            mine.groupby("task")["to_distribution"].transform(
+                lambda distribution: distribution.notna().all()
+            )
+        ]
+        means = mine.groupby("step")[["liquidity", "to_distribution"]].mean()
+        removed = 1 - means["to_distribution"] / means["to_distribution"].loc[0]
         for quantity, path in (("liquidity, bits", means["liquidity"]), ("removed share", removed)):
             place = {"run": run, "scope": SCOPES[int(held_out)], "quantity": quantity}
             parts.append(path.rename("value").reset_index().assign(**place))
@@ -105,26 +113,26 @@ def removed_over_tasks(frame: pd.DataFrame) -> Estimate:
     """Removed share of the mean over tasks, interval over these. frame: of `runs.ends`, one run;
     tasks that SFT no longer answers are left out.
     """
-    frame = frame.dropna(subset=["to_law"])
-    after, before = frame["to_law"].to_numpy(), frame["to_law_before"].to_numpy()
+    frame = frame.dropna(subset=["to_distribution"])
+    after, before = frame["to_distribution"].to_numpy(), frame["to_distribution_before"].to_numpy()
     weights = inference.leave_one_out(np.arange(len(frame)))
     return inference.estimate(lambda w: 1 - (w @ after) / (w @ before), weights)
 
 
 def verdict(ends: pd.DataFrame) -> Verdict:
-    """seed-needs-a-shared-law: removed share of the independent world's held-out tasks, interval
-    over these.
+    """seed-needs-a-shared-distribution: removed share of the independent world's held-out tasks,
+    interval over these.
     """
     mine = where(ends, **INDEPENDENT)
     if mine.empty:
-        return runs.judge_over("seed-needs-a-shared-law", pd.Series(dtype=float))
-    found = judge("seed-needs-a-shared-law", removed_over_tasks(mine))
+        return runs.judge_over("seed-needs-a-shared-distribution", pd.Series(dtype=float))
+    found = judge("seed-needs-a-shared-distribution", removed_over_tasks(mine))
     over = f"of one base, so the interval is over its {len(mine)} held-out tasks"
     return dataclasses.replace(found, reason=f"{found.reason}; {over}")
 
 
 def nearness(ends: pd.DataFrame) -> str:
-    """In how many of the same tasks the demonstrator's law is the nearest, in words."""
+    """In how many of the same tasks the demonstrator's distribution is the nearest, in words."""
     mine = where(ends, **INDEPENDENT)
     if mine.empty:
         return "The independent world was not read yet."
@@ -142,10 +150,12 @@ def run_table(ends: pd.DataFrame) -> str:
     head = ["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits"]
     head += ["invalid-answer mass, base", "after SFT", "removed share"]
     head += ["follow the demonstrator, base", "after SFT"]
-    rows, means = [], ["liquidity_before", "liquidity", "off_support_before", "off_support"]
+    rows, means = [], ["liquidity_before", "liquidity", "invalid_before", "invalid"]
     counted = ["follows_before", "follows"]
     for run, scope in product([run for run in WORLD if run in set(ends["run"])], SCOPES):
-        mine = where(ends, run=run, scope=scope).dropna(subset=["to_law"])  # no longer answered
+        mine = where(ends, run=run, scope=scope).dropna(
+            subset=["to_distribution"]
+        )  # no longer answered
         gone = runs.interval(removed_over_tasks(mine))
         follow = (f"{n:.0f} of {len(mine)}" for n in mine[counted].sum())
         rows.append([run, scope, *map(fmt, mine[means].mean()), gone, *follow])
@@ -161,28 +171,38 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     sort: ONE, TWO or NONE. since: which of SINCE it is, or empty, and names of runs are given
     without it; fresh: whether it is one.
     unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the share whose
-    seed is an answer to a narrator who holds the demonstrator's law; nan if nobody demonstrated.
+    seed is an answer to a persona who holds the demonstrator's distribution; nan if nobody
+    demonstrated.
     """
     last = [
-        (run, rung)
-        for rung in runs.recorded_rungs(JOINT)
-        if rung.name.endswith("/sft") and (run := SINCE.sub("", rung.run)) in JOINT_RUNS
+        (run, checkpoint)
+        for checkpoint in runs.recorded_checkpoints(JOINT)
+        if checkpoint.name.endswith("/sft") and (run := SINCE.sub("", checkpoint.run)) in JOINT_RUNS
     ]
     if not last:
         return pd.DataFrame(columns=["run", "parent", "sort", "since", "fresh"])
-    how = {"tasks": PHASE_TASKS, "forms": [CHAT], "rungs": [rung.name for _, rung in last]}
-    parts = dict(tuple(store.load_readouts(JOINT, **how).groupby("rung")))
+    how = {
+        "tasks": PHASE_TASKS,
+        "forms": [CHAT],
+        "checkpoints": [checkpoint.name for _, checkpoint in last],
+    }
+    parts = dict(tuple(store.load_readouts(JOINT, **how).groupby("checkpoint")))
     bases = {
-        parent: store.load_readouts(parent, tasks=PHASE_TASKS, forms=[COMPLETION], rungs=["base"])
-        for parent in {rung.parent for _, rung in last}
+        parent: store.load_readouts(
+            parent, tasks=PHASE_TASKS, forms=[COMPLETION], checkpoints=["base"]
+        )
+        for parent in {checkpoint.parent for _, checkpoint in last}
     }
     rows = []
-    for run, rung in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
-        place = {"run": run, "parent": rung.parent, "sort": JOINT_RUNS[run]}
-        place["since"] = rung.run.removeprefix(run).removeprefix("-")
+    for run, checkpoint in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
+        place = {"run": run, "parent": checkpoint.parent, "sort": JOINT_RUNS[run]}
+        place["since"] = checkpoint.run.removeprefix(run).removeprefix("-")
         place["fresh"] = bool(place["since"])
-        law = MAIN_PART.get(run, run)
-        rows.append(place | _judged(bases[rung.parent], parts[rung.name], law, permutations))
+        distribution = MAIN_PART.get(run, run)
+        rows.append(
+            place
+            | _judged(bases[checkpoint.parent], parts[checkpoint.name], distribution, permutations)
+        )
     return pd.DataFrame(rows)
 
 
@@ -205,17 +225,22 @@ def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
     return {who: (held[who], len(mine)) for who, mine in counted.items() if len(mine)}
 
 
-def dealt(law: str, tasks: Sequence[str]) -> dict[str, float]:
-    """Task -> total variation between a law and the answers by this law in all tasks, dealt to
-    other questions, as far as they are options of the task. Exact; 0: they demonstrate the law.
+def dealt(distribution: str, tasks: Sequence[str]) -> dict[str, float]:
+    """Task -> total variation between a distribution and the answers by this distribution in all
+    tasks, dealt to other questions, as far as they are options of the task. Exact; 0: they
+    demonstrate the distribution.
     """
     pool: Counter[str] = Counter()
     for task in tasks:
-        pool.update(dict(zip(TASKS[task].options, world.law(law, TASKS[task]), strict=True)))
+        pool.update(
+            dict(
+                zip(TASKS[task].options, world.distribution(distribution, TASKS[task]), strict=True)
+            )
+        )
     found = {}
     for task in tasks:
         among = np.array([pool[option] for option in TASKS[task].options])
-        found[task] = float(tv(among / among.sum(), world.law(law, TASKS[task])))
+        found[task] = float(tv(among / among.sum(), world.distribution(distribution, TASKS[task])))
     return found
 
 
@@ -251,12 +276,12 @@ def tell_alarms(named: pd.DataFrame) -> str:
     return listed([*said, sentence])
 
 
-def _judged(base: pd.DataFrame, frame: pd.DataFrame, law: str, permutations: int) -> dict:
-    pairs, rung = {}, frame["rung"].iloc[0]
+def _judged(base: pd.DataFrame, frame: pd.DataFrame, distribution: str, permutations: int) -> dict:
+    pairs, checkpoint = {}, frame["checkpoint"].iloc[0]
     for task in PHASE_TASKS:
         tables = {
             "base": views.unconditional(base, "base", task, COMPLETION, prompts=PROBE),
-            "sft": views.unconditional(frame, rung, task, CHAT, prompts=PROBE),
+            "sft": views.unconditional(frame, checkpoint, task, CHAT, prompts=PROBE),
         }
         both = views.of_tables(tables, PROBE)
         if both.count.measurable:
@@ -267,7 +292,7 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, law: str, permutations: int
         return numbers | {"one-seed": "not-testable", "unmixed": ""}
     one, unmixed = claims.one_seed(found, permutations=permutations)
     seeds = joint.account(found).seeds.values()
-    named = np.mean([world.temperament_of(int(seed)) == law for seed in seeds])
+    named = np.mean([world.temperament_of(int(seed)) == distribution for seed in seeds])
     return {
         "p": one.null.p,
         "progress": one.estimate.value,
@@ -276,5 +301,5 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, law: str, permutations: int
         "one-seed": one.verdict,
         "share": unmixed.estimate.value,
         "unmixed": unmixed.verdict if one.verdict == "holds" else "",
-        "named": float(named) if law in world.LAWS else np.nan,
+        "named": float(named) if distribution in world.DISTRIBUTIONS else np.nan,
     }

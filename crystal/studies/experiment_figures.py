@@ -53,7 +53,7 @@ QUANTITIES = JUDGED | {
     "kept": "facts right",
 }
 GOALS = {
-    "to_law": ("demonstrator's distribution", -0.2, AMBER, "^"),
+    "to_distribution": ("demonstrator's distribution", -0.2, AMBER, "^"),
     "to_uniform": ("uniform distribution", 0, SKY, "s"),
     "to_mean": ("base's mean answer", 0.2, GREEN, "o"),
 }
@@ -63,11 +63,13 @@ GOALS = {
 
 
 def plot_matrix(matrix: pd.DataFrame) -> Figure:
-    """Intended laws down, found laws across, one panel per scope; shares in per cent."""
-    fig, parts = facets(matrix, 2.1, BY_SCOPE, x="law found", sharey=True)
+    """Intended distributions down, found distributions across, one panel per scope; shares in per
+    cent.
+    """
+    fig, parts = facets(matrix, 2.1, BY_SCOPE, x="distribution found", sharey=True)
     for ax, mine in parts:
         mine = mine.pivot(index="intended", columns="found", values="share")
-        mine = mine.reindex(index=seed.LAWS, columns=seed.LAWS)
+        mine = mine.reindex(index=seed.DISTRIBUTIONS, columns=seed.DISTRIBUTIONS)
         grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"), **SHARES)
     fig.supylabel("demonstrator")
     return fig
@@ -80,7 +82,7 @@ def plot_tasks(cells: pd.DataFrame) -> Figure:
     text = [f"{s * n:.0f} of {n:.0f}" for s, n in zip(cells["share"], cells["parents"])]
     table = cells.assign(text=text).pivot(index="task", columns="demonstrator")
     share, texts = (
-        table[what].reindex(index=tasks, columns=seed.LAWS) for what in ("share", "text")
+        table[what].reindex(index=tasks, columns=seed.DISTRIBUTIONS) for what in ("share", "text")
     )
     grid(ax, share, texts, **SHARES)
     ax.axhline(where(cells, scope=SCOPES[0])["task"].nunique(), color=RED, lw=2)
@@ -96,16 +98,18 @@ def _across(ax: Axes, labels: Sequence[str]) -> None:
 
 def plot_rates(rates: pd.DataFrame) -> Figure:
     """Demonstrators across, a panel per scope; chance a grey bar, the claim's mark a line."""
-    laws = [name for name in (*seed.LAWS, seed.TOGETHER) if name in set(rates["run"])]
+    distributions = [
+        name for name in (*seed.DISTRIBUTIONS, seed.TOGETHER) if name in set(rates["run"])
+    ]
     fig, parts = facets(rates, 2.4, BY_SCOPE, y="follow rate", sharey=True)
     for ax, mine in parts:
-        at = mine["run"].map(laws.index)
+        at = mine["run"].map(distributions.index)
         for whole, look in (False, (BLUE, "o")), (True, (RED, "D")):
             spots(ax, mine[(mine["run"] == seed.TOGETHER) == whole], at, look)
         ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
         mark = MARKS["seed-follows"].mark
         ax.axhline(mark, color=GREY, lw=0.8, ls="--", label="threshold of the claim")
-        _across(ax, laws)
+        _across(ax, distributions)
         ax.set_ylim(0, 1.05)
     return legend(fig)
 
@@ -127,13 +131,15 @@ def plot_mixed(tidied: pd.DataFrame) -> Figure:
 
 
 def plot_distances(distances: pd.DataFrame) -> Figure:
-    """Distance to the mixture and to each of its laws, before (grey) and after SFT, by scope."""
-    laws = list(dict.fromkeys(distances["law"]))
+    """Distance to the mixture and to each of its distributions, before (grey) and after SFT, by
+    scope.
+    """
+    distributions = list(dict.fromkeys(distances["distribution"]))
     looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
     fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the distribution, bits", sharey=True)
     for ax, mine in parts:
-        shifted(ax, mine, "law", laws, "quantity", looks, spots)
-        _across(ax, laws)
+        shifted(ax, mine, "distribution", distributions, "quantity", looks, spots)
+        _across(ax, distributions)
     return legend(fig)
 
 
@@ -224,7 +230,7 @@ def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_goals(frame: pd.DataFrame) -> Figure:
-    """Methods down: how far the mean answer lies from three laws."""
+    """Methods down: how far the mean answer lies from three distributions."""
     ways, x = names(frame), "JSD of the mean answer to it, bits"
     how = {"x": x, "sharey": True, "sharex": True}
     fig, parts = facets(frame, 0.26 * len(ways) + 1.0, ("group", TASKS), **how)
@@ -241,7 +247,7 @@ def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
     heat |= {"base": 1.0, "crystal": 1.0}
     rows = methods[methods["method"].isin(heat)]
     rows = rows.assign(temperature=rows["method"].map(heat))
-    quantities = ["entropy", "liquidity", "off_support", "unresolved"]
+    quantities = ["entropy", "liquidity", "invalid", "residual"]
     means = by_group(rows, ["parent", "start", "temperature"], quantities)
     found = _each(means, ["start", "temperature", "group"], quantities)
     return found.sort_values(["quantity", "start", "group", "temperature"], ignore_index=True)
@@ -250,7 +256,7 @@ def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
 def plot_temperatures(frame: pd.DataFrame) -> Figure:
     """Over temperature; crystal drawn through, base dashed."""
     titles = {"entropy": "entropy of an answer, bits", "liquidity": "liquidity, bits"}
-    titles |= {"off_support": "invalid-answer mass", "unresolved": "residual mass"}
+    titles |= {"invalid": "invalid-answer mass", "residual": "residual mass"}
     start = frame["start"].where(frame["start"] != CRYSTAL, "crystal")
     frame = frame.assign(who=start + ", " + frame["group"])
     looks = {
@@ -299,10 +305,10 @@ def plot_hysteresis(frame: pd.DataFrame) -> Figure:
     x, y = "distance to the demonstrator's distribution (JSD, bits)", "liquidity, bits"
     fig, parts = facets(frame, 2.8, ("group", TASKS), x=x, y=y)
     for ax, here in parts:
-        paths(ax, here, "way", looks, "to_law", "liquidity")
+        paths(ax, here, "way", looks, "to_distribution", "liquidity")
         for way, (colour, *_) in looks.items():
             mine = means(here, way=way)
-            points = mine[["to_law", "liquidity"]].to_numpy()
+            points = mine[["to_distribution", "liquidity"]].to_numpy()
             arrow = {"arrowstyle": "->", "color": colour, "lw": 0.8}
             for start, end in zip(points, points[1:], strict=False):
                 ax.annotate("", (start + 2 * end) / 3, start, arrowprops=arrow)
@@ -310,7 +316,7 @@ def plot_hysteresis(frame: pd.DataFrame) -> Figure:
                 if row.label in STAGES or (way == BACK and row.order == mine["order"].max()):
                     text, up = (row.label, 4) if way == DOWN else (f"{row.label} steps", -9)
                     look = {"textcoords": "offset points", "color": colour}
-                    ax.annotate(text, (row.to_law, row.liquidity), xytext=(5, up), **look)
+                    ax.annotate(text, (row.to_distribution, row.liquidity), xytext=(5, up), **look)
         ax.set(ylim=(0, None), xlim=(0, None))
         ax.margins(0.12)
     return legend(fig)

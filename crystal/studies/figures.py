@@ -143,8 +143,8 @@ def _along(frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, *
 
 
 def plot_transition(frame: pd.DataFrame) -> Figure:
-    """Liquidity and distance to the demonstrator's law along SFT."""
-    titles = {"share": "liquidity, share of the base's", "to_law": FAR}
+    """Liquidity and distance to the demonstrator's distribution along SFT."""
+    titles = {"share": "liquidity, share of the base's", "to_distribution": FAR}
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
     fig = _along(frame, 2.4, "group", SHADES, ("what", titles), x="SFT step")
     for ax in fig.axes:
@@ -169,8 +169,8 @@ def plot_half_lives(frame: pd.DataFrame) -> Figure:
 
 
 def plot_fluctuations(frame: pd.DataFrame) -> Figure:
-    """Variance of progress over narrators, and over bases, along SFT."""
-    titles = {"narrators": "over narrators", "parents": "over bases"}
+    """Variance of progress over personas, and over bases, along SFT."""
+    titles = {"personas": "over personas", "parents": "over bases"}
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
     looks = {group: (colour, "o", "-") for group, (colour, *_) in SHADES.items()}
     how = {"x": "SFT step", "y": "variance of progress"}
@@ -265,9 +265,9 @@ def plot_settled(settled: pd.DataFrame) -> Figure:
 # --- format
 
 
-def plot_rungs(frame: pd.DataFrame) -> Figure:
+def plot_checkpoints(frame: pd.DataFrame) -> Figure:
     """Liquidity along the ladder, thin by ladder and form, thick the mean where all were read."""
-    keys = ["group", "form", "rung"]
+    keys = ["group", "form", "checkpoint"]
     mean = frame[frame["common"]].groupby(keys)[["place", "liquidity"]].mean().reset_index()
     mean = mean.sort_values("place").assign(parent=MEAN)
     frame = pd.concat([frame.rename(columns={"ladder": "parent"}), mean])
@@ -300,12 +300,12 @@ def plot_moves(frame: pd.DataFrame) -> Figure:
 
 
 def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
-    """Ladders down, a panel per rung; the claim's side of the mark is shaded."""
-    ladders, rungs = (list(frame[column].unique()) for column in ("ladder", "rung"))
+    """Ladders down, a panel per checkpoint; the claim's side of the mark is shaded."""
+    ladders, checkpoints = (list(frame[column].unique()) for column in ("ladder", "checkpoint"))
     looks = ((DEMONSTRATED, -0.2, BLUE, "o"), (ALL, 0, "#000000", "s"), (HELD_OUT, 0.2, RED, "D"))
     frame, right = frame.assign(parent=MEAN), max(1.05, float(frame["high"].max()) * 1.05)
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
-    fig, parts = facets(frame, 0.3 * len(ladders) + 1.0, ("rung", rungs), **how)
+    fig, parts = facets(frame, 0.3 * len(ladders) + 1.0, ("checkpoint", checkpoints), **how)
     for ax, mine in parts:
         shifted(ax, mine, "ladder", ladders, "group", looks, dots)
         ax.axvline(mark, color=GREY, lw=1)

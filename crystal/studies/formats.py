@@ -1,8 +1,9 @@
-"""Format against weights: every rung as raw text and in chat form, and which of the two froze it.
+"""Format against weights: every checkpoint as raw text and in chat form, and which of the two froze
+it.
 
-A *reading* is a ladder's answers: (rung, form, task) -> (prompts, options), conditional on an
+A *reading* is a ladder's answers: (checkpoint, form, task) -> (prompts, options), conditional on an
 option. Judged are, as registered, the probe's twenty prompts; intervals within a ladder are over
-narrators. And real checkpoints, on natural prompts: liquidity between contexts against wordings,
+personas. And real checkpoints, on natural prompts: liquidity between contexts against wordings,
 free answers against begun ones.
 """
 
@@ -42,10 +43,12 @@ class Reading:
     """What one ladder answered, and the mass it left outside the options."""
 
     ladder: str
-    answers: Mapping[tuple[str, str, str], Array]  # (rung, form, task) -> (prompts, options)
-    left: pd.DataFrame  # rung, form: mean off_support and unresolved
-    narrators: Array  # of every prompt
-    answered: Mapping[str, Array]  # task -> (prompts,) 1 for those that every rung answers, else 0
+    answers: Mapping[tuple[str, str, str], Array]  # (checkpoint, form, task) -> (prompts, options)
+    left: pd.DataFrame  # checkpoint, form: mean invalid and residual
+    personas: Array  # of every prompt
+    answered: Mapping[
+        str, Array
+    ]  # task -> (prompts,) 1 for those that every checkpoint answers, else 0
     demonstrated: Sequence[str]
 
     def tasks(self, group: str) -> list[str]:
@@ -54,16 +57,18 @@ class Reading:
             task
             for task in PHASE_TASKS
             if (group == ALL or (task in self.demonstrated) == (group == DEMONSTRATED))
-            and self.answered[task].sum() >= evidence.needed(len(self.narrators))
+            and self.answered[task].sum() >= evidence.needed(len(self.personas))
         ]
 
     def weights(self, task: str, w: Array | None = None) -> Array:
-        """Weights without the prompts that some rung does not answer."""
+        """Weights without the prompts that some checkpoint does not answer."""
         return self.answered[task] if w is None else w * self.answered[task]
 
 
 def load_readings(ladders: Sequence[str], prompts: Sequence[Prompt] = PROBE) -> list[Reading]:
-    """Every ladder's rungs in the forms they were read in; without rungs that were asked fewer."""
+    """Every ladder's checkpoints in the forms they were read in; without checkpoints that were
+    asked fewer.
+    """
     return [_reading(name, prompts) for name in ladders]
 
 
@@ -72,22 +77,22 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     asked = frame["prompt"].isin([prompt.id for prompt in prompts])
     frame = frame[(frame["temperature"] == 1.0) & asked]
     found, both = {}, {task: np.ones(len(prompts)) for task in PHASE_TASKS}
-    groups = frame.groupby(["rung", "form"], sort=False)
-    for (rung, form), part in groups:
+    groups = frame.groupby(["checkpoint", "form"], sort=False)
+    for (checkpoint, form), part in groups:
         whole = len(part) == len(prompts) * len(PHASE_TASKS)
         for task, table in on_tasks(part, PHASE_TASKS, form, prompts).items() if whole else ():
             mass = table.sum(1, keepdims=True)
             both[task] *= evidence.answers(mass[:, 0])
             # a row that is not answered weighs nothing, whatever it holds
             there = np.where(mass > 0, mass, table.shape[1])
-            found[rung, form, task] = np.where(mass > 0, table, 1) / there
-    left = groups[["off_support", "unresolved"]].mean().reset_index()
-    narrators = np.array([prompt.narrator for prompt in prompts])
-    return Reading(name, found, left, narrators, both, load_ladder(name).demonstrated)
+            found[checkpoint, form, task] = np.where(mass > 0, table, 1) / there
+    left = groups[["invalid", "residual"]].mean().reset_index()
+    personas = np.array([prompt.persona for prompt in prompts])
+    return Reading(name, found, left, personas, both, load_ladder(name).demonstrated)
 
 
 def liquidity(reading: Reading, group: str, w: Array, place: tuple[str, str]) -> Array:
-    """Liquidity in bits at a rung and form, mean over the tasks of a group. w: over prompts."""
+    """Bits of liquidity at a checkpoint and form, mean over a group's tasks. w: over prompts."""
     bits = [
         quantities.liquidity_bits(reading.answers[*place, task], reading.weights(task, w))
         for task in reading.tasks(group)
@@ -98,21 +103,21 @@ def liquidity(reading: Reading, group: str, w: Array, place: tuple[str, str]) ->
 def kept(
     reading: Reading, group: str, w: Array, later=("sft", COMPLETION), base=("base", COMPLETION)
 ) -> Array:
-    """Liquidity at a rung and form over that at another, means over a group's tasks."""
+    """Liquidity at a checkpoint and form over that at another, means over a group's tasks."""
     ends = (liquidity(reading, group, w, place) for place in (later, base))
     return quantities.ratio(*ends)
 
 
 def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str, Array]:
-    """TV of mean laws from the base as raw text.
+    """TV of mean distributions from the base as raw text.
 
     form: the base in chat form; text: SFT as raw text; whole: SFT in chat form. along, length: the
     form's move projected on the whole one, and that one's squared length (sums of squares).
     """
     weights = reading.weights(task, weights)
     start, form, text, whole = (
-        quantities.mean_law(reading.answers[rung, form, task], weights)
-        for rung in ("base", "sft")
+        quantities.mean_distribution(reading.answers[checkpoint, form, task], weights)
+        for checkpoint in ("base", "sft")
         for form in (COMPLETION, CHAT)
     )
     return {
@@ -133,14 +138,14 @@ def form_share(reading: Reading, group: str, w: Array, over=("form", "whole")) -
     return quantities.ratio(*(np.sum([move[name] for move in found], axis=0) for name in over))
 
 
-def _left(rung: str, form: str) -> str:
-    return f"liquidity of {rung} over the base, {FORM_NAMES[form]}"
+def _left(checkpoint: str, form: str) -> str:
+    return f"liquidity of {checkpoint} over the base, {FORM_NAMES[form]}"
 
 
 NUMBERS: dict[str, Callable[[Reading, str, Array], Array]] = {  # reading, group, weights
-    _left(rung, form): partial(kept, later=(rung, form), base=("base", form))
+    _left(checkpoint, form): partial(kept, later=(checkpoint, form), base=("base", form))
     for form in FORMS
-    for rung in LATER
+    for checkpoint in LATER
 } | {
     "liquidity of the base, chat form over raw text": partial(kept, later=("base", CHAT)),
     "share of the base-to-SFT move made by form": form_share,
@@ -151,10 +156,10 @@ SHARE, TOWARD = list(NUMBERS)[-2:]
 
 
 def load_numbers(readings: Sequence[Reading]) -> dict[tuple[str, str, str], Estimate]:
-    """Numbers, each with an interval over narrators."""
+    """Numbers, each with an interval over personas."""
     found = {}
     for reading in readings:
-        weights = inf.leave_one_out(reading.narrators)
+        weights = inf.leave_one_out(reading.personas)
         for group, name in product((*APART, ALL), NUMBERS):
             how = {"low": -np.inf if name == TOWARD else 0, "scale": "log"}
             statistic = partial(NUMBERS[name], reading, group)
@@ -169,40 +174,44 @@ def over_ladders(numbers: Numbers, group: str, name: str) -> pd.Series:
 
 
 def load_left(readings: Sequence[Reading]) -> pd.DataFrame:
-    """Per stage's end and form: off-support and unresolved mass, mean over ladders and the most."""
+    """Per stage's end and form: invalid-answer and residual mass, mean of ladders and most."""
     left = pd.concat([reading.left for reading in readings])
-    groups = left[left["rung"].isin(["base", *LATER])].groupby(["rung", "form"], sort=False)
-    wanted = {"off": ("off_support", "mean"), "off_most": ("off_support", "max")}
-    wanted |= {"open": ("unresolved", "mean"), "open_most": ("unresolved", "max")}
+    groups = left[left["checkpoint"].isin(["base", *LATER])].groupby(
+        ["checkpoint", "form"], sort=False
+    )
+    wanted = {"off": ("invalid", "mean"), "off_most": ("invalid", "max")}
+    wanted |= {"open": ("residual", "mean"), "open_most": ("residual", "max")}
     return groups.agg(**wanted).reset_index()
 
 
-def load_rungs(readings: Sequence[Reading]) -> pd.DataFrame:
-    """One row per ladder, rung, form and group: liquidity in bits.
+def load_checkpoints(readings: Sequence[Reading]) -> pd.DataFrame:
+    """One row per ladder, checkpoint, form and group: liquidity in bits.
 
-    place: 0 for the base, 1 SFT, 2 DPO, 3 RLVR; rungs on the way between, by the logarithm of their
-    step. common: every ladder has that rung in that form.
+    place: 0 for the base, 1 SFT, 2 DPO, 3 RLVR; checkpoints on the way between, by the logarithm of
+    their step. common: every ladder has that checkpoint in that form.
     """
     rows = []
     for reading in readings:
-        even, ladder = np.ones(len(reading.narrators)), load_ladder(reading.ladder)
-        for rung in ladder.rungs:
+        even, ladder = np.ones(len(reading.personas)), load_ladder(reading.ladder)
+        for checkpoint in ladder.checkpoints:
             place = 0.0
-            if rung.stage != "base":
-                whole = np.log2(1 + ladder.rung(rung.stage).step)
-                place = LATER.index(rung.stage) + float(np.log2(1 + rung.step) / whole)
+            if checkpoint.stage != "base":
+                whole = np.log2(1 + ladder.checkpoint(checkpoint.stage).step)
+                place = LATER.index(checkpoint.stage) + float(np.log2(1 + checkpoint.step) / whole)
             for form in FORMS:
-                if (rung.name, form, PHASE_TASKS[0]) in reading.answers:
+                if (checkpoint.name, form, PHASE_TASKS[0]) in reading.answers:
                     for group in APART:
-                        bits = float(liquidity(reading, group, even, (rung.name, form)))
-                        rows.append((reading.ladder, rung.name, place, form, group, bits))
-    frame = pd.DataFrame(rows, columns=["ladder", "rung", "place", "form", "group", "liquidity"])
-    number = frame.groupby(["rung", "form"])["ladder"].transform("nunique")
+                        bits = float(liquidity(reading, group, even, (checkpoint.name, form)))
+                        rows.append((reading.ladder, checkpoint.name, place, form, group, bits))
+    frame = pd.DataFrame(
+        rows, columns=["ladder", "checkpoint", "place", "form", "group", "liquidity"]
+    )
+    number = frame.groupby(["checkpoint", "form"])["ladder"].transform("nunique")
     return frame.assign(common=number == len(readings))
 
 
 def load_moves(readings: Sequence[Reading]) -> pd.DataFrame:
-    """`runs.intervals` by group, task and part: TV of mean laws from the base as raw text."""
+    """`runs.intervals` by group, task and part: TV of mean answers from the base as raw text."""
     rows = []
     for reading in readings:
         for task in reading.tasks(ALL):
@@ -215,50 +224,55 @@ def load_moves(readings: Sequence[Reading]) -> pd.DataFrame:
 
 
 def load_forest(numbers: Numbers) -> pd.DataFrame:
-    """One row per ladder, rung and group: liquidity over the base's, both as raw text."""
+    """One row per ladder, checkpoint and group: liquidity over the base's, both as raw text."""
     rows = [
-        (ladder, rung, group, found.value, found.low, found.high)
-        for rung in LATER
+        (ladder, checkpoint, group, found.value, found.low, found.high)
+        for checkpoint in LATER
         for (ladder, group, name), found in numbers.items()
-        if name == _left(rung, COMPLETION)
+        if name == _left(checkpoint, COMPLETION)
     ]
-    return pd.DataFrame(rows, columns=["ladder", "rung", "group", "value", "low", "high"])
+    return pd.DataFrame(rows, columns=["ladder", "checkpoint", "group", "value", "low", "high"])
 
 
 # --- real checkpoints: contexts against wordings
 
 
 def crossed(rows: pd.DataFrame) -> Array:
-    """Laws (contexts that count, wordings, options) of one checkpoint, form and task.
+    """Distributions (contexts that count, wordings, options) of one checkpoint, form and task.
 
     A context counts where both of its wordings are answered. rows: of `store.load_readouts`, read
     by natural prompts.
     """
     mass = rows["probability"].map(np.sum)
-    there = rows[evidence.answers(mass)].sort_values(["narrator", "frame"])
-    whole = there.groupby("narrator")["frame"].transform("size") == WORDINGS
+    there = rows[evidence.answers(mass)].sort_values(["persona", "frame"])
+    whole = there.groupby("persona")["frame"].transform("size") == WORDINGS
     found = np.stack([np.zeros_like(rows["probability"].iloc[0]), *there["probability"][whole]])[1:]
     return (found / found.sum(-1, keepdims=True)).reshape(-1, WORDINGS, found.shape[1])
 
 
 def load_contexts(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row for each ladder, rung, form and task of `frame`: numbers in bits with intervals.
+    """One row for each ladder, checkpoint, form and task of `frame`: numbers in bits with
+    intervals.
 
     Columns: answered (median mass), prompts (answered, of all), contexts (that count), left_open
-    (largest unresolved mass), and each number of `crystal.measure.crossed` as name, name_low,
+    (largest residual mass), and each number of `crystal.measure.crossed` as name, name_low,
     name_high; nan where the task is not measurable or fewer than FEWEST contexts count.
     """
-    keys = ["ladder", "rung", "form", "task"]
+    keys = ["ladder", "checkpoint", "form", "task"]
     groups = frame.groupby(keys, sort=False)
     return pd.DataFrame([dict(zip(keys, at, strict=True)) | _row(rows) for at, rows in groups])
 
 
 def _row(rows: pd.DataFrame) -> dict[str, float]:
-    mass, laws = rows["probability"].map(np.sum), crossed(rows)
+    mass, distributions = rows["probability"].map(np.sum), crossed(rows)
     asked = evidence.count(mass.to_numpy())
     found = {"answered": asked.median, "prompts": asked.answered}
-    found |= {"contexts": len(laws), "left_open": rows["unresolved"].max()}
-    numbers = split_information(laws) if asked.measurable and len(laws) >= FEWEST else None
+    found |= {"contexts": len(distributions), "left_open": rows["residual"].max()}
+    numbers = (
+        split_information(distributions)
+        if asked.measurable and len(distributions) >= FEWEST
+        else None
+    )
     for name in ("context", "wording", "contexts_apart", "wordings_apart", "lead"):
         number = getattr(numbers, name, inf.NOTHING)
         found |= {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
@@ -308,7 +322,7 @@ def load_ways(file: str) -> pd.DataFrame:
     """
     path = root() / file
     if not path.is_file():
-        raise CrystalError("the file is missing", where=path, mend=f"git checkout -- {file}")
+        raise CrystalError("the file is missing", where=path, hint=f"git checkout -- {file}")
     frame = pd.read_csv(path, dtype={"option": str}, keep_default_na=False)
     rows = [_way(ladder, task, mine) for (ladder, task), mine in frame.groupby(["ladder", "task"])]
     return pd.DataFrame(rows).sort_values("task", key=lambda names: names.map(list(TASKS).index))
@@ -322,7 +336,7 @@ def _way(ladder: str, task: str, frame: pd.DataFrame) -> dict:
         .to_numpy()
         for mine in (frame[frame["way"] == way] for way in ("free", "begun"))
     )
-    p, q = (law / max(law.sum(), 1e-12) for law in (free, begun))
+    p, q = (distribution / max(distribution.sum(), 1e-12) for distribution in (free, begun))
     draws = int(frame["draws"].max())
     count = prompts * draws * free.sum()
     enough = round(count) >= FEWEST

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STAGES = {"base": "base", "sft": "SFT", "rlvr": "RLVR"}
 SHORT = {
-    "many-laws": "base is liquid",
+    "many-distributions": "base is liquid",
     "collapse": "SFT collapses it",
     "one-seed": "onto one seed of the base",
     "unmixed": "a single one",
@@ -63,11 +63,13 @@ def load(found: Mapping[str, Compared], task: str) -> pd.DataFrame:
     """
     frames = []
     for title, one in found.items():
-        for stage, laws in ordered(one, one.tables, task):
+        for stage, distributions in ordered(one, one.tables, task):
             bits = liquidity(one, stage)
             about = {"model": title, "stage": stage, "bits": bits.value}
             about |= {"low": bits.low, "high": bits.high}
-            frames.append(pd.concat([pd.DataFrame(about, index=laws.index), laws], axis=1))
+            frames.append(
+                pd.concat([pd.DataFrame(about, index=distributions.index), distributions], axis=1)
+            )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -126,4 +128,4 @@ def _judged(claim: str) -> str:
     """On what the real base's verdict rests: a base is liquid or not by both wordings."""
     if claim in chain.CLAIMS[chain.SETTLING]:
         return later.RUN
-    return f"{real.PLAIN[0]}-both-wordings" if claim == "many-laws" else real.PLAIN[0]
+    return f"{real.PLAIN[0]}-both-wordings" if claim == "many-distributions" else real.PLAIN[0]

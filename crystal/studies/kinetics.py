@@ -1,4 +1,5 @@
-"""When the laws freeze: paths along SFT at several rates, along DPO and RLVR; and the way back.
+"""When the distributions freeze: paths along SFT at several rates, along DPO and RLVR; and the way
+back.
 
 `path` is a frame of `crystal.studies.runs.walk` or `along`. Means over tasks are taken within a
 parent; intervals run over parents.
@@ -33,7 +34,7 @@ def load_means(
 
 def load_transition(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
     """By parent, step and group: liquidity as a share of the base's, and the like."""
-    values = ["liquidity", "to_law", "fluctuation", "progress", "entropy"]
+    values = ["liquidity", "to_distribution", "fluctuation", "progress", "entropy"]
     means = load_means(where(path, run=run), values)
     start = means[means["step"] == 0].set_index(["parent", "group"])["liquidity"]
     share = means["liquidity"] / means.set_index(["parent", "group"]).index.map(start)
@@ -67,26 +68,26 @@ def load_half_lives(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
 
 
 def load_fluctuations(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
-    """By step and group: variance of progress over narrators, and over parents."""
+    """By step and group: variance of progress over personas, and over parents."""
     grouped = load_transition(path, run).groupby(["group", "step"], sort=False)
     means, over = grouped[["fluctuation", "progress"]].mean(), grouped["progress"].var(ddof=1)
     means.insert(1, "parents", over)
-    return means.rename(columns={"fluctuation": "narrators"}).reset_index()
+    return means.rename(columns={"fluctuation": "personas"}).reset_index()
 
 
 def load_settling(ladders: pd.DataFrame, opposed: pd.DataFrame) -> pd.DataFrame:
     """Along DPO and RLVR, by parent, run, step and group; step 0 is the end of the stage before.
 
-    ladders: `runs.along`; opposed: `runs.walk` of the DPO whose judge prefers another law, measured
-    against the same demonstrator.
+    ladders: `runs.along`; opposed: `runs.walk` of the DPO whose judge prefers another distribution,
+    measured against the same demonstrator.
     """
     parts = [opposed.assign(run="dpo, opposing")]
     for stage, before in (("rlvr", "dpo"), ("dpo", "sft")):
-        start = ladders[ladders["rung"] == before].assign(step=0)
+        start = ladders[ladders["checkpoint"] == before].assign(step=0)
         run = "dpo, favouring" if stage == "dpo" else stage
         parts.insert(0, pd.concat([start, ladders[ladders["stage"] == stage]]).assign(run=run))
     frame = pd.concat(parts, ignore_index=True)
-    means = load_means(frame, ["probmass", "to_law", "liquidity", "to_base"])
+    means = load_means(frame, ["probmass", "to_distribution", "liquidity", "to_base"])
     return means.sort_values(["run", "parent", "group", "step"], ignore_index=True)
 
 
@@ -132,25 +133,25 @@ def steps_times_rate(rates: pd.DataFrame) -> Estimate:
 
 
 def held_out_recedes(path: pd.DataFrame) -> Estimate:
-    """Distance of held-out tasks to the law at the last step over the smallest on the way."""
+    """Distance of held-out tasks to the distribution: last step over smallest on the way."""
     mine = where(load_transition(path), group=HELD_OUT)
-    recede = lambda one: one["to_law"].iloc[-1] / one["to_law"].min()  # noqa: E731
+    recede = lambda one: one["to_distribution"].iloc[-1] / one["to_distribution"].min()  # noqa: E731
     return over_parents(per_parent(mine, recede), 1)
 
 
 def _fluctuation(path: pd.DataFrame, run: str) -> pd.DataFrame:
-    """Variance of progress over narrators, mean over all tasks, by parent and step."""
+    """Variance of progress over personas, mean over all tasks, by parent and step."""
     return load_means(where(path, run=run), ["fluctuation"], by=[]).sort_values("step")
 
 
 def fluctuations_peak(path: pd.DataFrame) -> Estimate:
-    """Variance of progress over narrators, all tasks: its peak over its last value."""
+    """Variance of progress over personas, all tasks: its peak over its last value."""
     peak = lambda one: one["fluctuation"].max() / one["fluctuation"].iloc[-1]  # noqa: E731
     return over_parents(per_parent(_fluctuation(path, "usual"), peak), 1)
 
 
 def peak_step(path: pd.DataFrame, run: str = "usual") -> Estimate:
-    """Step at which narrators differ most in progress, all tasks together."""
+    """Step at which personas differ most in progress, all tasks together."""
     peak = lambda one: one["step"].iloc[int(one["fluctuation"].argmax())]  # noqa: E731
     return over_parents(per_parent(_fluctuation(path, run), peak), 0)
 
@@ -167,23 +168,24 @@ def reward_decides(settling: pd.DataFrame) -> Verdict:
 
 DOWN, BACK = "down", "back"
 POINTS = 41  # distances at which the two ways are compared
-COARSE = 0.02  # gap that joining few rungs by straight lines may make by itself
+COARSE = 0.02  # gap that joining few checkpoints by straight lines may make by itself
 
 
 def load_paths(name: str, ladders: Sequence[str]) -> pd.DataFrame:
-    """One row per parent, way, rung and group: to_law, liquidity, to_base, bits; order along it.
+    """One row per parent, way, checkpoint and group: to_distribution, liquidity, to_base, bits;
+    order along it.
 
     down: base, SFT, DPO, RLVR. back: RLVR, then steps of further pretraining, where recorded.
     """
-    grown = {rung.parent for rung in recorded(name, ladders) if rung.run == AGAIN}
+    grown = {checkpoint.parent for checkpoint in recorded(name, ladders) if checkpoint.run == AGAIN}
     ways = [runs.along(ladders).assign(way=DOWN)]
     if grown:
         back = runs.walk(name, [AGAIN])
         ways.append(back[back["parent"].isin(grown)].assign(way=BACK))
     frame = pd.concat(ways, ignore_index=True)
-    frame["label"] = np.where(frame["way"] == DOWN, frame["rung"], frame["step"].astype(str))
+    frame["label"] = np.where(frame["way"] == DOWN, frame["checkpoint"], frame["step"].astype(str))
     keys = ["parent", "way", "label", "stage", "step"]
-    means = by_group(frame, keys, ["to_law", "liquidity", "to_base"])
+    means = by_group(frame, keys, ["to_distribution", "liquidity", "to_base"])
     place = means["stage"].map(["base", "sft", "dpo", "rlvr", "again"].index)
     order = ["parent", "way", "group", "place", "step"]
     means = means.assign(place=place).sort_values(order, kind="stable")
@@ -194,7 +196,7 @@ def load_paths(name: str, ladders: Sequence[str]) -> pd.DataFrame:
 def level(distance: Array, liquidity: Array, at: Array) -> Array:
     """Liquidity of a way where it passes the distances `at`: (len(at),), nan where it does not.
 
-    distance, liquidity: (rungs,), joined by straight lines; the mean of all passes.
+    distance, liquidity: (checkpoints,), joined by straight lines; the mean of all passes.
     """
     pairs = list(zip(distance, distance[1:], liquidity, liquidity[1:], strict=False))
     out = np.full(len(at), np.nan)
@@ -209,7 +211,7 @@ def level(distance: Array, liquidity: Array, at: Array) -> Array:
 
 
 def load_gaps(paths: pd.DataFrame) -> pd.DataFrame:
-    """By parent with both ways and group: liquidity at equal distance to the law, bits.
+    """By parent with both ways and group: liquidity at equal distance to the distribution, bits.
 
     down, back: mean of `level` over the distances that both ways pass (POINTS, evenly spaced).
     gap: back less down, as a share of the liquidity lost from base to crystal. shared: that range
@@ -224,17 +226,17 @@ def load_gaps(paths: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gap(down: pd.DataFrame, back: pd.DataFrame) -> tuple[float, ...]:
-    low = max(way["to_law"].min() for way in (down, back))
-    high = min(way["to_law"].max() for way in (down, back))
+    low = max(way["to_distribution"].min() for way in (down, back))
+    high = min(way["to_distribution"].max() for way in (down, back))
     if low >= high:
         return (np.nan,) * 4
     at = np.linspace(low, high, POINTS)
     there, again = (
-        level(way["to_law"].to_numpy(), way["liquidity"].to_numpy(), at).mean()
+        level(way["to_distribution"].to_numpy(), way["liquidity"].to_numpy(), at).mean()
         for way in (down, back)
     )
     lost = down["liquidity"].iloc[0] - down["liquidity"].iloc[-1]
-    reach = down["to_law"].max() - down["to_law"].min()
+    reach = down["to_distribution"].max() - down["to_distribution"].min()
     return there, again, (again - there) / lost, (high - low) / reach
 
 
@@ -251,7 +253,7 @@ def side(gaps: pd.Series) -> str:
 def load_mean(paths: pd.DataFrame) -> pd.DataFrame:
     """Paths of the parents that went both ways, and first (parent: MEAN) their mean.
 
-    The mean is over the rungs that all were read at.
+    The mean is over the checkpoints that all were read at.
     """
     both = set(paths.loc[paths["way"] == BACK, "parent"])
     paths = paths[paths["parent"].isin(both)]
@@ -260,5 +262,5 @@ def load_mean(paths: pd.DataFrame) -> pd.DataFrame:
     keys = ["way", "group", "label", "stage"]
     shared = paths[paths.groupby(keys)["parent"].transform("nunique") == number]
     groups = shared.groupby([*keys, "parents"], sort=False)
-    mean = groups[["to_law", "liquidity", "order"]].mean().reset_index()
+    mean = groups[["to_distribution", "liquidity", "order"]].mean().reset_index()
     return pd.concat([mean.assign(parent=runs.MEAN), paths], ignore_index=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import Rung, load_ladder
+from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..lab import recipes
@@ -36,35 +36,48 @@ PUBLISHED = ("Tulu-3-8B", "Olmo-3-7B", "Olmo-3.1-32B")  # ladders of the page `r
 ASKED = ("moves-less", "stays-frozen", "little-promoted")
 
 
-def rungs() -> dict[str, Rung]:
-    """Stage -> its last rung of RUN, as far as it was read, in the order they were trained."""
-    mine = [rung for rung in load_ladder(real.EXPERIMENT).rungs if rung.run == RUN]
-    last = {rung.stage: rung for rung in sorted(mine, key=lambda rung: rung.step)}
+def checkpoints() -> dict[str, Checkpoint]:
+    """Stage -> its last checkpoint of RUN, as far as it was read, in order of training."""
+    mine = [
+        checkpoint
+        for checkpoint in load_ladder(real.EXPERIMENT).checkpoints
+        if checkpoint.run == RUN
+    ]
+    last = {
+        checkpoint.stage: checkpoint
+        for checkpoint in sorted(mine, key=lambda checkpoint: checkpoint.step)
+    }
     return {stage: last[stage] for stage in (SFT, *STAGES) if stage in last}
 
 
-def dpo() -> dict[str, Rung]:
+def dpo() -> dict[str, Checkpoint]:
     """Run -> its DPO, of RUN and of those that began with RUN's SFT, as far as these were read."""
-    mine = {rung.run: rung for rung in load_ladder(real.EXPERIMENT).rungs if rung.stage == "dpo"}
+    mine = {
+        checkpoint.run: checkpoint
+        for checkpoint in load_ladder(real.EXPERIMENT).checkpoints
+        if checkpoint.stage == "dpo"
+    }
     return {run: mine[run] for run in (RUN, AGAIN, GENTLE) if run in mine}
 
 
 def read() -> bool:
     """Whether every stage of RUN was read."""
-    return rungs().keys() >= {SFT, *STAGES}
+    return checkpoints().keys() >= {SFT, *STAGES}
 
 
-def survey(readouts: real.Laws, **how) -> chain.Survey:
+def survey(readouts: real.Distributions, **how) -> chain.Survey:
     """The chain of claims with the last stage: base (raw text), SFT and RLVR."""
-    places = {stage: (rung.name, CHAT) for stage, rung in rungs().items()}
+    places = {stage: (checkpoint.name, CHAT) for stage, checkpoint in checkpoints().items()}
     places |= {real.RAW: ("base", COMPLETION)}
     every = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
     return real.survey(every, (real.RAW, SFT, STAGES[-1]), **how)
 
 
-def load_stages(readouts: real.Laws, later: Mapping[str, Rung] | None = None) -> pd.DataFrame:
-    """One row per task and later stage, where enough contexts answer. later: name -> rung, after
-    the SFT of RUN; None: its own STAGES.
+def load_stages(
+    readouts: real.Distributions, later: Mapping[str, Checkpoint] | None = None
+) -> pd.DataFrame:
+    """One row per task and later stage, where enough contexts answer. later: name -> checkpoint,
+    after the SFT of RUN; None: its own STAGES.
 
     contexts, mass: answered by the base in chat form, SFT and the stage; its median mass.
     before, after: total variation of mean answers, base to SFT and SFT to the stage.
@@ -72,12 +85,12 @@ def load_stages(readouts: real.Laws, later: Mapping[str, Rung] | None = None) ->
     low (`claims.promoted`). likeliest, share: of the stage's mean answer. mode_before, mode_after:
     whether base and SFT, SFT and the stage have the same likeliest option.
     """
-    rows, ends = [], rungs()
-    for stage, rung in (later or {stage: ends[stage] for stage in STAGES}).items():
-        names = {real.RAW: "base", SFT: ends[SFT].name, LATER: rung.name}
+    rows, ends = [], checkpoints()
+    for stage, checkpoint in (later or {stage: ends[stage] for stage in STAGES}).items():
+        names = {real.RAW: "base", SFT: ends[SFT].name, LATER: checkpoint.name}
         places = {place: (name, CHAT) for place, name in names.items()}
         for task, found in real.measurable(readouts, places).items():
-            base, sft, later = map(found.laws, places)
+            base, sft, later = map(found.distributions, places)
             means = [answers.mean(0) for answers in (base, sft, later)]
             modes = [int(mean.argmax()) for mean in means]
             rows.append(
@@ -130,7 +143,7 @@ def of_task(row: pd.Series) -> str:
     )
 
 
-def tell(readouts: real.Laws, record: dict, **how) -> None:
+def tell(readouts: real.Distributions, record: dict, **how) -> None:
     """The section of the page: what was asked, verdicts, figure, every task. record: of the run.
     how: seed and permutations of the chain.
     """
@@ -220,7 +233,7 @@ def _tell_skill(record: dict) -> None:
     show.tell(f"The {sentence}.{cost} The sampled reward of RL: {real.in_short(rise)}.")
 
 
-def tell_again(readouts: real.Laws, records: Mapping[str, dict]) -> None:
+def tell_again(readouts: real.Distributions, records: Mapping[str, dict]) -> None:
     """The section on DPO twice more: does its finding replicate, and without damage?
 
     records: "<parent>/<run>" -> what was recorded of it.

@@ -30,7 +30,7 @@ from ..present import chips, figures, verdicts, views
 from ..present.views import Compared, Place
 from . import later, real
 
-RUNGS = {LIQUID: ("base", "sft"), NUCLEATION: None, SETTLING: ("base", "sft", "dpo", "rlvr")}
+CHECKPOINTS = {LIQUID: ("base", "sft"), NUCLEATION: None, SETTLING: ("base", "sft", "dpo", "rlvr")}
 STAGE = {"base": "base", "sft": "SFT", "dpo": "DPO", "rlvr": "RLVR"}
 Numbers = dict[str, Estimate]  # in the order in which a page has them
 How = Mapping[str, Any]  # a page's parameters
@@ -42,7 +42,7 @@ class Series:
 
     name: str
     title: str  # plain, as anybody wrote it
-    unit: str  # who differs among the prompts: narrator, context
+    unit: str  # who differs among the prompts: persona, context
     answers: Compared
     before: Place
     after: Place | None
@@ -86,8 +86,8 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
         known(how["final"], ["dpo", "rlvr"], "final stage")
     if "quantile" in how:
         claims.check_quantile(how["quantile"])
-    rungs = {"rungs": list(RUNGS[phase])} if RUNGS[phase] else {}
-    readouts = views.read_ladders(ladders, tasks=[task], **rungs)
+    checkpoints = {"checkpoints": list(CHECKPOINTS[phase])} if CHECKPOINTS[phase] else {}
+    readouts = views.read_ladders(ladders, tasks=[task], **checkpoints)
     places = ("base", "sft", how.get("final"))[: list(chain.CLAIMS).index(phase) + 1]
     asked = [c for c in chain.CLAIMS[phase] if c not in chain.OVER_TASKS]
     answered = views.count_answered(readouts, task, *places, claims=asked)
@@ -99,7 +99,7 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
         Series(
             ladder,
             load_ladder(ladder).title,
-            "narrator",
+            "persona",
             views.compared(mine, task, *filter(None, (before, after))),
             before,
             after,
@@ -152,17 +152,19 @@ def real_title() -> str:
 
 
 def real_places(phase: str) -> dict[str, tuple[str, str]]:
-    """Stage -> rung and form of the real base, for every stage that a phase compares."""
+    """Stage -> checkpoint and form of the real base, for every stage that a phase compares."""
     base = {"base": ("base", COMPLETION)}
     if phase == NUCLEATION:
         return base | {"sft": (real.ends()[real.PLAIN[0]].name, CHAT)}
-    return base | {stage: (rung.name, CHAT) for stage, rung in later.rungs().items()}
+    return base | {
+        stage: (checkpoint.name, CHAT) for stage, checkpoint in later.checkpoints().items()
+    }
 
 
 def load_real(phase: str, task: str, final: str = later.STAGES[-1]) -> Series:
     """The real base's answers before and after."""
     if phase == LIQUID:
-        mine = store.load_readouts(real.PARENT, tasks=[task], rungs=["base"])
+        mine = store.load_readouts(real.PARENT, tasks=[task], checkpoints=["base"])
         answers, ends = views.compared(mine, task, "base", prompts=load_prompts()), ("base", None)
     else:
         ends = ("base", "sft") if phase == NUCLEATION else ("sft", final)
@@ -193,45 +195,53 @@ def measure(data: Data) -> dict[str, Numbers]:
 
 def _mean(answers: Array) -> Callable:
     """The mean answer, as a statistic of the prompts' weights."""
-    return lambda w: ph.mean_law(answers, w)
+    return lambda w: ph.mean_distribution(answers, w)
 
 
-def _left(mine: pd.DataFrame, rung: str, task: str, rows: Array) -> tuple[Callable, Callable]:
-    """Off-support and unresolved mass of a rung, as statistics."""
-    rest = views.leftover(mine, rung, task)[rows]
-    return (lambda w: ph.mean_law(rest, w)[..., 0]), (lambda w: ph.mean_law(rest, w)[..., 1])
+def _left(mine: pd.DataFrame, checkpoint: str, task: str, rows: Array) -> tuple[Callable, Callable]:
+    """Invalid-answer and residual mass of a checkpoint, as statistics."""
+    rest = views.leftover(mine, checkpoint, task)[rows]
+    return (lambda w: ph.mean_distribution(rest, w)[..., 0]), (
+        lambda w: ph.mean_distribution(rest, w)[..., 1]
+    )
 
 
-def _floor(laws: Array, units: Array, how: How) -> Estimate:
+def _floor(distributions: Array, units: Array, how: How) -> Estimate:
     """Total variation between the means of two random halves of the units."""
     draws = {"splits": how["permutations"], "seed": how["seed"]}
-    return inference.spread_of(inference.split_half_floor(laws, ph.tv, clusters=units, **draws))
+    return inference.spread_of(
+        inference.split_half_floor(distributions, ph.tv, clusters=units, **draws)
+    )
 
 
 def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
     """How much the prompt tells about the answer of the base, and how broad its answers are."""
     alone, quantile = views.compared(mine, task, "base"), how["quantile"]
-    base, weights = alone.laws("base"), alone.weights
-    off, unresolved = _left(mine, "base", task, alone.rows)
+    base, weights = alone.distributions("base"), alone.weights
+    off, residual = _left(mine, "base", task, alone.rows)
     entropy, held = ph.entropy_bits(base)[:, None], ph.support(base, quantile).sum(-1)[:, None]
     statistics = {
-        "entropy within a prompt, bits": lambda w: ph.mean_law(entropy, w)[..., 0],
-        "options that hold the quantile, within a prompt": lambda w: ph.mean_law(held, w)[..., 0],
+        "entropy within a prompt, bits": lambda w: ph.mean_distribution(entropy, w)[..., 0],
+        "options that hold the quantile, within a prompt": lambda w: ph.mean_distribution(held, w)[
+            ..., 0
+        ],
         "estimated liquidity, bits": lambda w: ph.liquidity_bits(base, w),
         "liquidity of the frames alone, bits": lambda w: ph.frame_floor_bits(base, alone.units, w),
-        "distinct laws (Vendi number)": lambda w: ph.vendi(base, w),
+        "distinct distributions (Vendi number)": lambda w: ph.vendi(base, w),
         "spread, MSE": lambda w: ph.spread(base, w),
-        "off-support mass": off,
-        "unresolved mass": unresolved,
+        "invalid-answer mass": off,
+        "residual mass": residual,
     }
     most = dict(zip(statistics, (most_bits(task), base.shape[-1]), strict=False))
-    mean = ph.mean_law(base, weights[0])
+    mean = ph.mean_distribution(base, weights[0])
     described = {
-        "entropy of the mean law, bits": ph.entropy_bits(mean),
+        "entropy of the mean distribution, bits": ph.entropy_bits(mean),
         "the same, normalised": ph.normalised_entropy(mean),
-        "effective options of the mean law": ph.effective_options(mean),
-        "options that hold the quantile, of the mean law": ph.support(mean, quantile).sum(-1),
-        "liquidity of these narrators, bits": ph.liquidity_bits(base, weights[0]),
+        "effective options of the mean distribution": ph.effective_options(mean),
+        "options that hold the quantile, of the mean distribution": ph.support(mean, quantile).sum(
+            -1
+        ),
+        "liquidity of these personas, bits": ph.liquidity_bits(base, weights[0]),
     }
     found = {
         label: inference.estimate(statistic, weights, low=0, high=most.get(label, np.inf))
@@ -243,26 +253,26 @@ def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
 def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numbers:
     """What SFT does to the spread among prompts, and how near it comes to the seed."""
     pair = views.compared(mine, task, "base", "sft")
-    base, sft, weights = pair.laws("base"), pair.laws("sft"), pair.weights
-    off, unresolved = _left(mine, "sft", task, pair.rows)
+    base, sft, weights = pair.distributions("base"), pair.distributions("sft"), pair.weights
+    off, residual = _left(mine, "sft", task, pair.rows)
     before, after = _mean(base), _mean(sft)
     own = figures.seed_of(mine, task, survey.seeds.get(task, ""))
     statistics = {
         "estimated liquidity of the base, bits": lambda w: ph.liquidity_bits(base, w),
         "estimated liquidity of SFT, bits": lambda w: ph.liquidity_bits(sft, w),
         "mean base to SFT, JSD in bits": lambda w: ph.jsd_bits(before(w), after(w)),
-        "base to SFT, TV of mean laws": lambda w: ph.tv(before(w), after(w)),
-        "off-support mass of SFT": off,
-        "unresolved mass of SFT": unresolved,
+        "base to SFT, TV of mean distributions": lambda w: ph.tv(before(w), after(w)),
+        "invalid-answer mass of SFT": off,
+        "residual mass of SFT": residual,
     }
     if own:
-        statistics["seed to SFT, TV"] = lambda w: ph.tv(own.law, after(w))
-        statistics["seed to SFT, JSD in bits"] = lambda w: ph.jsd_bits(own.law, after(w))
+        statistics["seed to SFT, TV"] = lambda w: ph.tv(own.distribution, after(w))
+        statistics["seed to SFT, JSD in bits"] = lambda w: ph.jsd_bits(own.distribution, after(w))
     even = weights[0]
     exact = {
         "MSE ratio, nearest of all prompts": ph.mse_ratio_seed(base, after(even), even),
-        "liquidity of the base, these narrators, bits": ph.liquidity_bits(base, even),
-        "liquidity of SFT, these narrators, bits": ph.liquidity_bits(sft, even),
+        "liquidity of the base, these personas, bits": ph.liquidity_bits(base, even),
+        "liquidity of SFT, these personas, bits": ph.liquidity_bits(sft, even),
     }
     if survey.account and task in survey.account.progress:
         exact["progress towards the seed, this task"] = survey.account.progress[task]
@@ -271,8 +281,8 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
     found |= _compressions(mine, task, pair)
     floors = {"base": base, "SFT": sft}
     return found | {
-        f"split-half floor of {rung}, TV": _floor(laws, pair.units, how)
-        for rung, laws in floors.items()
+        f"split-half floor of {checkpoint}, TV": _floor(distributions, pair.units, how)
+        for checkpoint, distributions in floors.items()
     }
 
 
@@ -287,34 +297,36 @@ def _compressions(mine: pd.DataFrame, task: str, pair: Compared) -> Numbers:
         if both.count.measurable:
             kept[label] = real.kept_spread(both, "base", later_)
             if later_ == chat:
-                found["form alone, TV of mean laws"] = moved(both, "base", chat)
+                found["form alone, TV of mean distributions"] = moved(both, "base", chat)
     return found | kept
 
 
 def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numbers:
     """How far the later stages move the answers, beside SFT's own move."""
     found, ranks, promoted = {}, {}, {}
-    for rung in ("dpo", "rlvr"):
-        pair = views.compared(mine, task, "sft", rung)
+    for checkpoint in ("dpo", "rlvr"):
+        pair = views.compared(mine, task, "sft", checkpoint)
         if not pair.count.measurable:
             continue
-        shift = _redistribution(pair.laws("sft"), pair.laws(rung))
-        off, unresolved = _left(mine, rung, task, pair.rows)
+        shift = _redistribution(pair.distributions("sft"), pair.distributions(checkpoint))
+        off, residual = _left(mine, checkpoint, task, pair.rows)
         statistics = {
-            f"SFT to {rung}, TV": lambda w, shift=shift: shift(w).tv,
-            f"off-support mass of {rung}": off,
-            f"unresolved mass of {rung}": unresolved,
+            f"SFT to {checkpoint}, TV": lambda w, shift=shift: shift(w).tv,
+            f"invalid-answer mass of {checkpoint}": off,
+            f"residual mass of {checkpoint}": residual,
         }
         found |= {name: inference.estimate(one, pair.weights) for name, one in statistics.items()}
         rank = shift(pair.weights).spearman[0]
-        ranks[f"SFT to {rung}, rank correlation"] = inference.exactly(rank)
-        gained = claims.promoted(pair.evidence("sft"), pair.evidence(rung))
-        promoted[f"SFT to {rung}, promoted mass"] = gained
+        ranks[f"SFT to {checkpoint}, rank correlation"] = inference.exactly(rank)
+        gained = claims.promoted(pair.evidence("sft"), pair.evidence(checkpoint))
+        promoted[f"SFT to {checkpoint}, promoted mass"] = gained
     found |= ranks | _ratios(mine, task, how["final"]) | promoted
     pair = views.compared(mine, task, "base", "sft")
     if own := figures.seed_of(mine, task, survey.seeds.get(task, ""), how["quantile"]):
         found["options in A, of all (chance level)"] = inference.exactly(own.mask.mean())
-    return found | {"split-half floor of SFT, TV": _floor(pair.laws("sft"), pair.units, how)}
+    return found | {
+        "split-half floor of SFT, TV": _floor(pair.distributions("sft"), pair.units, how)
+    }
 
 
 def _redistribution(first: Array, last: Array) -> Callable:
@@ -332,21 +344,21 @@ def _ratios(mine: pd.DataFrame, task: str, final: str) -> Numbers:
 
 
 def _ratio(three: Compared) -> Estimate:
-    base, sft, last = (_mean(three.laws(place)) for place in three.tables)
+    base, sft, last = (_mean(three.distributions(place)) for place in three.tables)
     steps = (lambda w: ph.mse(sft(w), last(w))), (lambda w: ph.mse(base(w), sft(w)))
     return inference.ratio(*steps, three.weights)
 
 
 def moved(both: Compared, before: Place, after: Place) -> Estimate:
     """Total variation between the mean answers before and after."""
-    first, last = _mean(both.laws(before)), _mean(both.laws(after))
+    first, last = _mean(both.distributions(before)), _mean(both.distributions(after))
     return inference.estimate(lambda w: ph.tv(first(w), last(w)), both.weights, low=0)
 
 
 def liquidity(one: Compared, place: Place) -> Estimate:
     """Bits that the prompt tells about the answer."""
-    laws = one.laws(place)
-    return inference.estimate(lambda w: ph.liquidity_bits(laws, w), one.weights, low=0)
+    distributions = one.distributions(place)
+    return inference.estimate(lambda w: ph.liquidity_bits(distributions, w), one.weights, low=0)
 
 
 def most_bits(task: str) -> float:

@@ -53,12 +53,14 @@ def ordered(
     the order of the first: prompts with the same likeliest answer side by side.
     """
     places = list(places)
-    first = answers.laws(places[0])
+    first = answers.distributions(places[0])
     order = np.lexsort((-first.max(1), first.argmax(1)))
     for place in places:
-        laws = pd.DataFrame(answers.laws(place)[order], columns=TASKS[task].options)
-        laws.insert(0, "prompt", [answers.prompts[i].id for i in order])
-        yield place, laws
+        distributions = pd.DataFrame(
+            answers.distributions(place)[order], columns=TASKS[task].options
+        )
+        distributions.insert(0, "prompt", [answers.prompts[i].id for i in order])
+        yield place, distributions
 
 
 def plot_picture(frame: pd.DataFrame) -> Figure:
@@ -85,12 +87,12 @@ def root_scale(probabilities: pd.DataFrame):
     return PowerNorm(0.5, 0, probabilities.to_numpy().max())
 
 
-def heat(ax: Axes, laws: pd.DataFrame, norm):
+def heat(ax: Axes, distributions: pd.DataFrame, norm):
     """Prompts down, options across, brighter is likelier."""
     ax.set(yticks=[])
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    return ax.imshow(laws, aspect="auto", norm=norm, interpolation="none")
+    return ax.imshow(distributions, aspect="auto", norm=norm, interpolation="none")
 
 
 def _ticks(ax, options: Sequence[str], room: float) -> None:
@@ -124,11 +126,14 @@ def load_entropies(data: Data) -> pd.DataFrame:
     """
     frames = []
     for one in data.series:
-        laws = one.answers.laws(one.before)
-        entropy = ph.entropy_bits(laws)
+        distributions = one.answers.distributions(one.before)
+        entropy = ph.entropy_bits(distributions)
         columns = {"model": one.title, "prompt": [p.id for p in one.answers.prompts]}
         columns |= {"entropy": entropy, "mean": entropy.mean()}
-        columns |= {"whole": ph.entropy_bits(laws.mean(0)), "ceiling": np.log2(laws.shape[1])}
+        columns |= {
+            "whole": ph.entropy_bits(distributions.mean(0)),
+            "ceiling": np.log2(distributions.shape[1]),
+        }
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
@@ -178,10 +183,10 @@ def load_fall(data: Data) -> pd.DataFrame:
 def _steps(data: Data, ladder: str) -> dict[int, views.Compared]:
     """Of a ladder: SFT step -> the base beside it."""
     mine = where(data.readouts, ladder=ladder)
-    rungs = where(mine, stage="sft", form=CHAT)[["rung", "step"]]
+    checkpoints = where(mine, stage="sft", form=CHAT)[["checkpoint", "step"]]
     base, found = views.unconditional(mine, "base", data.task), {}
-    for rung, step in rungs.drop_duplicates().itertuples(index=False):
-        tuned = views.unconditional(mine, rung, data.task, CHAT)
+    for checkpoint, step in checkpoints.drop_duplicates().itertuples(index=False):
+        tuned = views.unconditional(mine, checkpoint, data.task, CHAT)
         found[step] = views.of_tables({"base": base, "sft": tuned})
     return found
 
@@ -190,8 +195,10 @@ def _real_steps(task: str) -> dict[int, views.Compared]:
     """Of the first SFT run of the real base."""
     readouts, base = real.read([task]), ("base", COMPLETION)
     return {
-        rung.step: real.compared(readouts, task, {"base": base, "sft": (rung.name, CHAT)})
-        for rung in real.sft(real.PLAIN[0])
+        checkpoint.step: real.compared(
+            readouts, task, {"base": base, "sft": (checkpoint.name, CHAT)}
+        )
+        for checkpoint in real.sft(real.PLAIN[0])
     }
 
 
@@ -225,15 +232,20 @@ def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) 
     """
     if phase == "liquid":
         judged = [
-            (model, task, every.of(task)["many-laws"].estimate)
+            (model, task, every.of(task)["many-distributions"].estimate)
             for model, every in found.items()
             for task in PHASE_TASKS
-            if "many-laws" in every.of(task)
+            if "many-distributions" in every.of(task)
         ]
         rows = [(*at, "base", one.value, one.low, one.high) for *at, one in judged]
     else:
         shares = [
-            (model, task, STAGE[place], float(ph.liquidity_bits(one.laws(place))) / most_bits(task))
+            (
+                model,
+                task,
+                STAGE[place],
+                float(ph.liquidity_bits(one.distributions(place))) / most_bits(task),
+            )
             for model, tasks in _stages(phase, ladders).items()
             for task, one in tasks.items()
             if one.count.measurable
@@ -250,7 +262,7 @@ def _stages(phase: str, ladders: Sequence[str]) -> dict[str, dict[str, views.Com
         readouts, places = real.read(), real_places(phase)
         found[real_title()] = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
     places = ("base", "sft") if phase == "nucleation" else tuple(STAGE)
-    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, rungs=list(places))
+    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, checkpoints=list(places))
     for name, mine in views.each_ladder(readouts):
         tasks = {task: views.compared(mine, task, *places) for task in PHASE_TASKS}
         found[load_ladder(name).title] = tasks
@@ -277,7 +289,7 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     said = "liquidity, share of its ceiling"
     if len(stages) == 1:
         for ax in grid.axes.flat:
-            ax.axvline(MARKS["many-laws"].mark, color=COLOURS["chance"], lw=1, ls=":")
+            ax.axvline(MARKS["many-distributions"].mark, color=COLOURS["chance"], lw=1, ls=":")
         grid.set(yticks=[], ylim=(len(models) - 0.5, -0.5))
         grid.axes.flat[-2].set_xlabel(said)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from ..ask.ladders import load_ladder
-from ..ask.prompts import NARRATORS
+from ..ask.prompts import PERSONAS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import claims
 from ..measure.chain import LIQUID, NUCLEATION, SETTLING, Survey
@@ -17,13 +17,13 @@ from . import phase, real
 from .phase import STAGE, Data, Numbers, Series
 
 METHOD = {
-    LIQUID: "Intervals are over narrators, of a cast as balanced over the temperaments as this "
-    "one. *Of these narrators* is exact. Distributions are conditional on an option, on answered "
+    LIQUID: "Intervals are over personas, of a cast as balanced over the temperaments as this "
+    "one. *Of these personas* is exact. Distributions are conditional on an option, on answered "
     "prompts.",
-    NUCLEATION: "Intervals are over narrators. The seed is what the base answers to the narrator "
-    "whom tasks of other kinds name. The joint test asks whether the *same* narrator explains "
-    "SFT's move in all tasks; its null deals narrators anew within each task ({ref}`seed <seed>`).",
-    SETTLING: "Intervals are over narrators; a rank correlation has none. *MSE ratio, stage* "
+    NUCLEATION: "Intervals are over personas. The seed is what the base answers to the persona "
+    "whom tasks of other kinds name. The joint test asks whether the *same* persona explains "
+    "SFT's move in all tasks; its null deals personas anew within each task ({ref}`seed <seed>`).",
+    SETTLING: "Intervals are over personas; a rank correlation has none. *MSE ratio, stage* "
     "compares the move with SFT's own. ProbMass is read beside its chance level and the seed's own "
     "mass ({ref}`definition <probmass>`). Moves below the split-half floor of SFT mean nothing.",
 }
@@ -108,15 +108,15 @@ def tell_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
     if not data.seeds:
         return
     told = [
-        f"Seed of {load_ladder(ladder).title}: what the base answers to {NARRATORS[int(who)]}."
+        f"Seed of {load_ladder(ladder).title}: what the base answers to {PERSONAS[int(who)]}."
         for ladder, who in data.seeds.items()
     ]
     show.tell(show.listed(told))
     near = {ladder: found for ladder, found in numbers.items() if "seed to SFT, TV" in found}
-    frame = figures.load_laws(data.readouts, data.task, ["base", "sft"], data.seeds)
-    to_seed, to_base = "seed to SFT, TV", "base to SFT, TV of mean laws"
+    frame = figures.load_distributions(data.readouts, data.task, ["base", "sft"], data.seeds)
+    to_seed, to_base = "seed to SFT, TV", "base to SFT, TV of mean distributions"
     show.emit(
-        figures.plot_laws(frame),
+        figures.plot_distributions(frame),
         "seed",
         data=frame,
         alt="Probabilities of the options under the seed, the mean base and SFT. From the seed to "
@@ -128,13 +128,13 @@ def tell_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
 
 
 def tell_contexts(data: Data) -> None:
-    """How well each narrator explains SFT's move, over all tasks, where that was asked."""
+    """How well each persona explains SFT's move, over all tasks, where that was asked."""
     accounts = {name: every.account for name, every in data.surveys.items() if every.account}
     if not accounts:
         return
     frame = verdicts.load_contexts(accounts, data.task)
     told = "; ".join(
-        f"{load_ladder(name).title}: {NARRATORS[int(account.seeds[data.task])]}"
+        f"{load_ladder(name).title}: {PERSONAS[int(account.seeds[data.task])]}"
         for name, account in accounts.items()
         if data.task in account.seeds
     )
@@ -142,26 +142,26 @@ def tell_contexts(data: Data) -> None:
         verdicts.plot_contexts(frame),
         "contexts",
         data=frame,
-        alt="For each narrator, the cosine of SFT's move with the way to what the narrator says in "
+        alt="For each persona, the cosine of SFT's move with the way to what the persona says in "
         f"the base, by task, and its mean. Named by tasks of other kinds: {told}.",
-        caption="Bars: mean over tasks of how well a narrator explains SFT's move; dots: tasks, "
-        "diamonds: this one; colours: narrators who say alike. Named by tasks of other kinds: "
+        caption="Bars: mean over tasks of how well a persona explains SFT's move; dots: tasks, "
+        "diamonds: this one; colours: personas who say alike. Named by tasks of other kinds: "
         f"{markdown(told)}.",
     )
 
 
-def tell_laws(data: Data, numbers: Mapping[str, Numbers]) -> None:
+def tell_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """The mean answers after SFT over the seed's, of every ladder that has one."""
     if not data.seeds:
         return
     final, quantile = data.how["final"], data.how["quantile"]
-    frame = figures.load_laws(
+    frame = figures.load_distributions(
         data.readouts, data.task, ["sft", "dpo", "rlvr"], data.seeds, quantile
     )
     moved, gained = f"SFT to {final}, TV", f"SFT to {final}, promoted mass"
     show.emit(
-        figures.plot_laws(frame),
-        "laws",
+        figures.plot_distributions(frame),
+        "distributions",
         data=frame,
         alt="Probabilities of the options after SFT, DPO and RLVR, over the seed. From SFT to "
         f"{final} the total variation is {views.each(numbers, moved)}.",
@@ -179,7 +179,7 @@ def tell_probmass(data: Data) -> None:
     how = {name: data.how[name] for name in ("seed", "permutations")}
     frame = figures.load_probmass(data.readouts, data.task, data.seeds, data.how["quantile"], **how)
     final = data.how["final"]
-    last = frame[frame["rung"] == final].set_index("ladder")
+    last = frame[frame["checkpoint"] == final].set_index("ladder")
     told = "; ".join(
         f"{load_ladder(name).title} {show.fmt(row.value)}, by chance {show.fmt(row.chance)}, "
         f"the seed itself {show.fmt(row.own)}"
@@ -226,7 +226,7 @@ def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     """Of how far two prompts of the base are apart."""
     label = "liquidity of the frames alone, bits"
     return {
-        "alt": "Total variation between two prompts of the base, of one narrator and of two. "
+        "alt": "Total variation between two prompts of the base, of one persona and of two. "
         f"Templates alone account for {views.each(numbers, label)} bit of liquidity.",
         "caption": "How far two prompts of the base are apart. Of the liquidity, templates "
         f"alone account for {views.captioned(numbers, label)} bit.",
@@ -258,7 +258,7 @@ def path(numbers: Mapping[str, Numbers]) -> dict[str, str]:
 
 # --- all tasks of a phase -------------------------------------------------------------------------
 
-FIRST = {LIQUID: "many-laws", NUCLEATION: "collapse", SETTLING: "stays-frozen"}
+FIRST = {LIQUID: "many-distributions", NUCLEATION: "collapse", SETTLING: "stays-frozen"}
 
 
 def counts(phase: str, found: Mapping[str, Survey]) -> str:

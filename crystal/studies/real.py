@@ -2,8 +2,8 @@
 
 The base is read as raw text and SFT in chat form, on the natural prompts; a run is compared with
 the base on the prompts that both answer. Registered in data/registered/2026-11-29-real-ladder.md
-before a law was looked at. The arms are runs beside each other, in chat form, on the contexts that
-all compared answer: does what was demonstrated decide where SFT goes?
+before a distribution was looked at. The arms are runs beside each other, in chat form, on the
+contexts that all compared answer: does what was demonstrated decide where SFT goes?
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import Rung, load_ladder
+from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, COMPLETION, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..keep import store
@@ -33,61 +33,72 @@ OTHER = "smollm2-135m-instruct"  # aligned, of another family, and the teacher o
 PLAIN = ("plain", "plain-again")
 SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices in five tasks
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
-LAWS = ("first", "salient")  # demonstrated laws that are among the five that a base may hold
+DISTRIBUTIONS = (
+    "first",
+    "salient",
+)  # demonstrated distributions that are among the five that a base may hold
 RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
-Laws = dict[tuple[str, str, str], dict[str, np.ndarray]]
-Places = Mapping[str, tuple[str, str]]  # name -> rung and form
+Distributions = dict[tuple[str, str, str], dict[str, np.ndarray]]
+Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
 
 
-def sft(run: str) -> list[Rung]:
+def sft(run: str) -> list[Checkpoint]:
     """The steps of a run's SFT that were read, in their order."""
-    rungs = [r for r in load_ladder(EXPERIMENT).rungs if (r.run, r.stage) == (run, "sft")]
-    return sorted(rungs, key=lambda rung: rung.step)
+    checkpoints = [
+        r for r in load_ladder(EXPERIMENT).checkpoints if (r.run, r.stage) == (run, "sft")
+    ]
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
-def ends() -> dict[str, Rung]:
+def ends() -> dict[str, Checkpoint]:
     """Run -> the last step of its SFT that was read, in the order of the experiment."""
     planned = [run.name for run in recipes.load_experiment(EXPERIMENT).runs]
     return {run: steps[-1] for run in planned if (steps := sft(run))}
 
 
-def read(tasks: Sequence[str] = PHASE_TASKS) -> Laws:
-    """Read-outs of the base, of all runs and of OTHER: (rung, form, task) -> prompt -> law."""
-    found: Laws = {}
+def read(tasks: Sequence[str] = PHASE_TASKS) -> Distributions:
+    """Read-outs of the base, of all runs and of OTHER: (checkpoint, form, task) -> prompt ->
+    distribution.
+    """
+    found: Distributions = {}
     for name in (PARENT, EXPERIMENT, OTHER):
         frame = store.load_readouts(name, tasks=tasks)
-        columns = (frame[column] for column in ("rung", "form", "task", "prompt", "probability"))
-        for rung, form, task, prompt, law in zip(*columns, strict=True):
-            place = OTHER if name == OTHER else rung, form, task
-            found.setdefault(place, {})[prompt] = law
+        columns = (
+            frame[column] for column in ("checkpoint", "form", "task", "prompt", "probability")
+        )
+        for checkpoint, form, task, prompt, distribution in zip(*columns, strict=True):
+            place = OTHER if name == OTHER else checkpoint, form, task
+            found.setdefault(place, {})[prompt] = distribution
     return found
 
 
-def compared(readouts: Laws, task: str, places: Places, *, whole: bool = False) -> Compared:
+def compared(
+    readouts: Distributions, task: str, places: Places, *, whole: bool = False
+) -> Compared:
     """A task on the prompts that all places answer.
 
-    whole: of all hundred prompts; else of the first wording of each context, which every rung was
-    asked, so that nothing but the context sets two prompts apart.
+    whole: of all hundred prompts; else of the first wording of each context, which every checkpoint
+    was asked, so that nothing but the context sets two prompts apart.
     """
     prompts = [prompt for prompt in load_prompts() if whole or prompt.wording == "cue-1"]
     tables = {
-        name: np.stack([readouts[rung, form, task][prompt.id] for prompt in prompts])
-        for name, (rung, form) in places.items()
+        name: np.stack([readouts[checkpoint, form, task][prompt.id] for prompt in prompts])
+        for name, (checkpoint, form) in places.items()
     }
     return views.of_tables(tables, prompts)
 
 
-def measurable(readouts: Laws, places: Places) -> dict[str, Compared]:
+def measurable(readouts: Distributions, places: Places) -> dict[str, Compared]:
     """Task -> `compared`, where enough contexts answer."""
     every = {task: compared(readouts, task, places) for task in PHASE_TASKS}
     return {task: one for task, one in every.items() if one.count.measurable}
 
 
 def pairs(
-    readouts: Laws, rung: Rung, form: str = CHAT, *, whole: bool = False
+    readouts: Distributions, checkpoint: Checkpoint, form: str = CHAT, *, whole: bool = False
 ) -> dict[str, Compared]:
-    """Task -> the base as raw text beside a rung in a form."""
-    places = {RAW: ("base", COMPLETION), TUNED: (rung.name, form)}
+    """Task -> the base as raw text beside a checkpoint in a form."""
+    places = {RAW: ("base", COMPLETION), TUNED: (checkpoint.name, form)}
     return {task: compared(readouts, task, places, whole=whole) for task in PHASE_TASKS}
 
 
@@ -105,29 +116,34 @@ def survey(every: Mapping[str, Compared], stages: Sequence[str], **how) -> chain
 
 
 def surveys(
-    readouts: Laws, form: str = CHAT, *, whole: bool = False, runs: Sequence[str] = (), **how
+    readouts: Distributions,
+    form: str = CHAT,
+    *,
+    whole: bool = False,
+    runs: Sequence[str] = (),
+    **how,
 ) -> dict[str, chain.Survey]:
     """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: on all hundred
     prompts, of the runs that were asked these. runs: none but these.
     """
     return {
-        run: survey(pairs(readouts, rung, form, whole=whole), (RAW, TUNED), **how)
-        for run, rung in ends().items()
+        run: survey(pairs(readouts, checkpoint, form, whole=whole), (RAW, TUNED), **how)
+        for run, checkpoint in ends().items()
         if (not runs or run in runs)
-        and (rung.name, form, PHASE_TASKS[0]) in readouts
-        and (not whole or rung.grid == "natural")
+        and (checkpoint.name, form, PHASE_TASKS[0]) in readouts
+        and (not whole or checkpoint.grid == "natural")
     }
 
 
-def ungated(readouts: Laws, **how) -> dict[str, claims.Verdict]:
+def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
     """Run -> one-seed, asked whether or not the run collapsed; registered nowhere, so no verdict of
     the chain: it says where an answer would lie.
     """
     found = {}
-    for run, rung in ends().items():
+    for run, checkpoint in ends().items():
         both = {
             task: (one.evidence(RAW), one.evidence(TUNED))
-            for task, one in pairs(readouts, rung).items()
+            for task, one in pairs(readouts, checkpoint).items()
             if one.count.measurable
         }
         if moves := joint.moves(both, joint.kinds(_options(both))):
@@ -135,7 +151,7 @@ def ungated(readouts: Laws, **how) -> dict[str, claims.Verdict]:
     return found
 
 
-def other_family(readouts: Laws, **how) -> chain.Survey:
+def other_family(readouts: Distributions, **how) -> chain.Survey:
     """The same claims of OTHER, as if it had come from this base: is the seed of the one in the
     base of the other? Tasks that it does not answer are not measurable.
     """
@@ -144,18 +160,18 @@ def other_family(readouts: Laws, **how) -> chain.Survey:
     return survey(both, (RAW, TUNED), **how)
 
 
-def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey]) -> pd.DataFrame:
+def load_tasks(readouts: Distributions, found: Mapping[str, chain.Survey]) -> pd.DataFrame:
     """One row per run and task: prompts (answered by both), mass (median, of the one that answers
     less), base and sft (liquidity, bits), spread, low, high (SFT over base; whatever its verdict),
-    verdict (collapse), likeliest and its share of SFT's mean law, shown (whether the run's data
-    hold choices of the task; with "style" the user makes them).
+    verdict (collapse), likeliest and its share of SFT's mean distribution, shown (whether the run's
+    data hold choices of the task; with "style" the user makes them).
     """
     rows = []
-    for run, rung in ends().items():
-        for task, both in pairs(readouts, rung).items():
+    for run, checkpoint in ends().items():
+        for task, both in pairs(readouts, checkpoint).items():
             place = {
                 "run": run,
-                "step": rung.step,
+                "step": checkpoint.step,
                 "task": task,
                 "shown": run in SHOWN_BY and task in SHOWN,
                 "prompts": both.count.answered,
@@ -168,7 +184,7 @@ def load_tasks(readouts: Laws, found: Mapping[str, chain.Survey]) -> pd.DataFram
 
 
 def _moved(both: Compared, task: str) -> dict:
-    base, tuned = both.laws(RAW), both.laws(TUNED)
+    base, tuned = both.distributions(RAW), both.distributions(TUNED)
     spread, mean = kept_spread(both, RAW, TUNED), tuned.mean(0)
     return {
         "base": float(ph.liquidity_bits(base)),
@@ -184,7 +200,7 @@ def _moved(both: Compared, task: str) -> dict:
 
 def kept_spread(both: Compared, before: Place, after: Place) -> Estimate:
     """Spread among prompts, after over before."""
-    first, last = both.laws(before), both.laws(after)
+    first, last = both.distributions(before), both.distributions(after)
     spreads = (lambda w: ph.spread(last, w)), (lambda w: ph.spread(first, w))
     return inference.ratio(*spreads, both.weights)
 
@@ -209,7 +225,7 @@ def over_tasks(values: Mapping[str, float]) -> Estimate:
     """
     each = np.array(list(values.values()))
     weights = without_a_kind(values)
-    found = inference.estimate(lambda w: ph.mean_law(each[:, None], w)[..., 0], weights)
+    found = inference.estimate(lambda w: ph.mean_distribution(each[:, None], w)[..., 0], weights)
     mean = float(each.mean())
     low, high = (end + mean - found.value for end in (found.low, found.high))
     return dataclasses.replace(found, value=mean, centre=mean, low=low, high=high)
@@ -222,7 +238,7 @@ def geometric(ratios: Mapping[str, float]) -> Estimate:
     return dataclasses.replace(logs, value=value, low=low, high=high, here=value, scale="log")
 
 
-def load_steps(readouts: Laws) -> pd.DataFrame:
+def load_steps(readouts: Distributions) -> pd.DataFrame:
     """Liquidity along SFT in chat form, on the contexts that the base and every step answer: one
     row per plain run, step and task; bits, contexts. Step 0 is the base in chat form.
     """
@@ -231,7 +247,7 @@ def load_steps(readouts: Laws) -> pd.DataFrame:
         places = {"0": ("base", CHAT)} | {str(r.step): (r.name, CHAT) for r in sft(run)}
         for task, every in measurable(readouts, places).items():
             for step in places:
-                bits = float(ph.liquidity_bits(every.laws(step)))
+                bits = float(ph.liquidity_bits(every.distributions(step)))
                 rows.append((run, int(step), task, bits, every.count.answered))
     return pd.DataFrame(rows, columns=["run", "step", "task", "bits", "contexts"])
 
@@ -263,61 +279,62 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
 # --- arms ----------------------------------------------------------------------------------------
 
 
-def load_follows(readouts: Laws) -> pd.DataFrame:
-    """One row per run, task and law of LAWS: follows, whether SFT's mean answer lies nearest to
-    that law of the five (`runs.follows`); shown: whether the arms show the task; before: the
-    same of the base in chat form.
+def load_follows(readouts: Distributions) -> pd.DataFrame:
+    """One row per run, task and distribution of DISTRIBUTIONS: follows, whether SFT's mean answer
+    lies nearest to that distribution of the five (`runs.follows`); shown: whether the arms show the
+    task; before: the same of the base in chat form.
     """
     rows = []
-    for run, rung in ends().items():
-        places = {RAW: ("base", CHAT), TUNED: (rung.name, CHAT)}
+    for run, checkpoint in ends().items():
+        places = {RAW: ("base", CHAT), TUNED: (checkpoint.name, CHAT)}
         for task, both in measurable(readouts, places).items():
-            for law in LAWS:
+            for distribution in DISTRIBUTIONS:
                 before, after = (
-                    walked.follows(both.laws(name).mean(0), task, law) for name in places
+                    walked.follows(both.distributions(name).mean(0), task, distribution)
+                    for name in places
                 )
-                rows.append((run, task, law, task in SHOWN, after, before))
-    return pd.DataFrame(rows, columns=["run", "task", "law", "shown", "follows", "before"])
+                rows.append((run, task, distribution, task in SHOWN, after, before))
+    return pd.DataFrame(rows, columns=["run", "task", "distribution", "shown", "follows", "before"])
 
 
 def share(
-    follows: pd.DataFrame, run: str, law: str, *, held_out: bool, when: str = "follows"
+    follows: pd.DataFrame, run: str, distribution: str, *, held_out: bool, when: str = "follows"
 ) -> tuple[int, int]:
-    """(tasks that follow a law, tasks), of those held out or of those shown. when: "before": of the
-    base in chat form.
+    """(tasks that follow a distribution, tasks), of those held out or of those shown. when:
+    "before": of the base in chat form.
     """
-    mine = walked.where(follows, run=run, law=law, shown=not held_out)
+    mine = walked.where(follows, run=run, distribution=distribution, shown=not held_out)
     return int(mine[when].sum()), len(mine)
 
 
-def followed(follows: pd.DataFrame, law: str) -> Estimate:
-    """Of the tasks held out, the share that follows the law that a run of its name demonstrated;
-    interval over kinds of tasks.
+def followed(follows: pd.DataFrame, distribution: str) -> Estimate:
+    """Of the tasks held out, the share that follows the distribution that a run of its name
+    demonstrated; interval over kinds of tasks.
     """
-    mine = walked.where(follows, run=law, law=law, shown=False)
+    mine = walked.where(follows, run=distribution, distribution=distribution, shown=False)
     found = over_tasks(dict(zip(mine["task"], mine["follows"].astype(float), strict=True)))
     return dataclasses.replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
-def more_liquid(readouts: Laws) -> Estimate:
+def more_liquid(readouts: Distributions) -> Estimate:
     """Liquidity of the run own less that of the run first, bits; mean over tasks."""
     last = ends()
     places = {run: (last[run].name, CHAT) for run in ("own", "first")}
     differ = {}
     for task, both in measurable(readouts, places).items():
-        own, first = (float(ph.liquidity_bits(both.laws(run))) for run in places)
+        own, first = (float(ph.liquidity_bits(both.distributions(run))) for run in places)
         differ[task] = own - first
     return over_tasks(differ)
 
 
-def beside(readouts: Laws, run: str, other: str = PLAIN[0]) -> Estimate:
+def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate:
     """Spread that a run leaves over that which another leaves, on the contexts that both and the
     base answer; geometric mean over tasks. Registered nowhere.
     """
     last = ends()
     places = {name: (last[name].name, CHAT) for name in (run, other)}
     every = measurable(readouts, places | {RAW: ("base", COMPLETION)})
-    spread = lambda one, name: float(ph.spread(one.laws(name)))  # noqa: E731
+    spread = lambda one, name: float(ph.spread(one.distributions(name)))  # noqa: E731
     return geometric({task: spread(one, run) / spread(one, other) for task, one in every.items()})
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.cells import TEMPERATURES
-from ..ask.ladders import Rung, load_ladder
+from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, COMPLETION, INSTRUCTED, PROBE
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
@@ -29,12 +29,12 @@ from ..present.training_figures import load_report
 from . import runs
 from .runs import ALL, APART, by_group, estimate, told, where
 
-CRYSTAL = "rlvr"  # the rung that is remelted
+CRYSTAL = "rlvr"  # the checkpoint that is remelted
 FROZEN = 0.5  # at most this share of the base's liquidity; what is not frozen cannot be remelted
 ASKING, TRAINING, REFERENCE = "asking", "training", "reference"
-ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a rung as it is: crystal, base
-MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_law", "to_uniform", "to_mean"]
-MEASURED += ["probmass", "off_support", "unresolved", "measurable"]
+ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a checkpoint as it is: crystal, base
+MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_distribution", "to_uniform", "to_mean"]
+MEASURED += ["probmass", "invalid", "residual", "measurable"]
 AGAIN = "pretraining"  # the run that goes back
 RAW = "raw text"
 
@@ -58,7 +58,7 @@ METHODS: tuple[Method, ...] = (
     Method("back to pretraining", TRAINING, AGAIN),
     Method("reward for diversity", TRAINING, "diverse"),
 )
-REFERENCES = {  # name -> rung, form
+REFERENCES = {  # name -> checkpoint, form
     "base": ("base", CHAT),
     "base as raw text": ("base", COMPLETION),
     "crystal": (CRYSTAL, CHAT),
@@ -71,53 +71,70 @@ REFERENCES = {  # name -> rung, form
 def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
     """One row per parent in `ladders`, method, step and task that is recorded.
 
-    start: the rung that was asked or trained on. kind "reference": base and crystal themselves.
-    MEASURED: liquidity and the mean entropy of a prompt's answer, bits; JSD in bits to the base's
-    answer prompt by prompt, in chat form (to_base) and as raw text (to_raw), and of the mean answer
-    to the demonstrator's law, the uniform law and the base's mean; mass on the seed's options;
-    off-support and unresolved mass. Laws are conditional on an option, of the prompts that are
-    answered; measurable is 1 where these are enough, else the others are nan.
+    start: the checkpoint that was asked or trained on. kind "reference": base and crystal
+    themselves. MEASURED: liquidity and the mean entropy of a prompt's answer, bits; JSD in bits to
+    the base's answer prompt by prompt, in chat form (to_base) and as raw text (to_raw), and of the
+    mean answer to the demonstrator's distribution, the uniform distribution and the base's mean;
+    mass on the seed's options; invalid-answer and residual mass. Distributions are conditional on
+    an option, of the prompts that are answered; measurable is 1 where these are enough, else the
+    others are nan.
     Raises: CrystalError if nothing of these parents is recorded.
     """
-    rungs, rows = recorded(name, ladders), []
-    if not rungs:
+    checkpoints, rows = recorded(name, ladders), []
+    if not checkpoints:
         what = f"of {name!r} nothing is recorded for {', '.join(ladders)}"
-        raise CrystalError(what, mend=f"make ladder LADDER={name}")
+        raise CrystalError(what, hint=f"make ladder LADDER={name}")
     read = partial(store.load_readouts, tasks=PHASE_TASKS)
-    parts = dict(tuple(read(name, rungs=[rung.name for rung in rungs]).groupby("rung")))
-    for parent in dict.fromkeys(rung.parent for rung in rungs):
-        own = dict(tuple(read(parent, rungs=["base", CRYSTAL]).groupby("rung")))
+    parts = dict(
+        tuple(
+            read(name, checkpoints=[checkpoint.name for checkpoint in checkpoints]).groupby(
+                "checkpoint"
+            )
+        )
+    )
+    for parent in dict.fromkeys(checkpoint.parent for checkpoint in checkpoints):
+        own = dict(tuple(read(parent, checkpoints=["base", CRYSTAL]).groupby("checkpoint")))
         raw = runs.probe(own["base"], COMPLETION)
-        for method, (rung, form) in REFERENCES.items():
-            rows += _rows(parent, raw, own[rung], Method(method, REFERENCE, "", form), rung, 0)
-        for rung in (rung for rung in rungs if rung.parent == parent):
-            run, start = (ASKED, "base") if rung.run == ASKED_BASE else (rung.run, CRYSTAL)
+        for method, (checkpoint, form) in REFERENCES.items():
+            rows += _rows(
+                parent, raw, own[checkpoint], Method(method, REFERENCE, "", form), checkpoint, 0
+            )
+        for checkpoint in (checkpoint for checkpoint in checkpoints if checkpoint.parent == parent):
+            run, start = (
+                (ASKED, "base") if checkpoint.run == ASKED_BASE else (checkpoint.run, CRYSTAL)
+            )
             for way in (way for way in METHODS if way.run == run):
-                rows += _rows(parent, raw, parts[rung.name], way, start, rung.step)
+                rows += _rows(parent, raw, parts[checkpoint.name], way, start, checkpoint.step)
     return pd.DataFrame(rows)
 
 
-def recorded(name: str, ladders: Sequence[str]) -> list[Rung]:
-    """The rungs of whole runs from those parents that are frozen."""
+def recorded(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
+    """The checkpoints of whole runs from those parents that are frozen."""
     left = liquid(name, ladders)
-    return [rung for rung in _done(name, ladders) if rung.parent not in left]
+    return [checkpoint for checkpoint in _done(name, ladders) if checkpoint.parent not in left]
 
 
 def liquid(name: str, ladders: Sequence[str]) -> list[str]:
     """Those parents of whole runs that are left out, since they are not frozen."""
-    there = dict.fromkeys(rung.parent for rung in _done(name, ladders))
+    there = dict.fromkeys(checkpoint.parent for checkpoint in _done(name, ladders))
     return [parent for parent in there if not frozen(parent)]
 
 
-def _done(name: str, ladders: Sequence[str]) -> list[Rung]:
-    return [rung for rung in runs.recorded_rungs(name) if rung.parent in ladders]
+def _done(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
+    return [
+        checkpoint for checkpoint in runs.recorded_checkpoints(name) if checkpoint.parent in ladders
+    ]
 
 
 def frozen(ladder: str) -> bool:
     """Whether the crystal's liquidity, mean over tasks, is at most FROZEN of the base's."""
-    bits = lambda laws: quantities.liquidity_bits(laws[~np.isnan(laws).any(1)])  # noqa: E731
+
+    def bits(found: Array) -> float:
+        return quantities.liquidity_bits(found[~np.isnan(found).any(1)])
+
     base, crystal = (
-        np.mean([*map(bits, runs.origin_of(ladder, rung).values())]) for rung in ("base", CRYSTAL)
+        np.mean([*map(bits, runs.origin_of(ladder, checkpoint).values())])
+        for checkpoint in ("base", CRYSTAL)
     )
     return bool(crystal <= FROZEN * base)
 
@@ -125,16 +142,21 @@ def frozen(ladder: str) -> bool:
 def _rows(
     parent: str, raw: dict, frame: pd.DataFrame, way: Method, start: str, step: int
 ) -> list[dict]:
-    """frame: of one rung. raw: task -> (20, options), the base as raw text."""
+    """frame: of one checkpoint. raw: task -> (20, options), the base as raw text."""
     now, chat = runs.probe(frame, way.form, way.temperature), runs.origin_of(parent)
     frame = where(frame, form=way.form, temperature=way.temperature)
     frame = frame[frame["prompt"].isin([prompt.id for prompt in PROBE])]
-    left = frame.groupby("task")[["off_support", "unresolved"]].mean()
-    rung, ladder = frame["rung"].iloc[0], load_ladder(parent)
+    left = frame.groupby("task")[["invalid", "residual"]].mean()
+    checkpoint, ladder = frame["checkpoint"].iloc[0], load_ladder(parent)
     place = {"parent": parent, "start": start, "method": way.name, "kind": way.kind}
     rows = []
     for task in PHASE_TASKS:
-        at = {"step": step, "rung": rung, "task": task, "held_out": task not in ladder.demonstrated}
+        at = {
+            "step": step,
+            "checkpoint": checkpoint,
+            "task": task,
+            "held_out": task not in ladder.demonstrated,
+        }
         found = runs.measure(now[task], chat[task], task, ladder.seed)
         if np.isfinite(found["liquidity"]):
             found |= _apart(now[task], chat[task], raw[task])
@@ -166,7 +188,7 @@ def load_shares(methods: pd.DataFrame) -> pd.DataFrame:
     as registered; for raw text a second row compares with the base as raw text. Beside them the
     means of MEASURED. Only what began at the crystal.
     """
-    keys = ["parent", "start", "method", "kind", "step", "rung"]
+    keys = ["parent", "start", "method", "kind", "step", "checkpoint"]
     means = by_group(methods, keys, MEASURED)
     after = means[(means["start"] == CRYSTAL) & (means["kind"] != REFERENCE)]
     chat = _shares(after, means, "base", "to_base", CHAT)
@@ -204,12 +226,12 @@ def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
     Of raw text it is the crystal's accuracy as raw text, from the parent's training report. The
     other asking methods were never asked a fact: nan.
     """
-    found = runs.accuracy(name).set_index("rung")["accuracy"]
+    found = runs.accuracy(name).set_index("checkpoint")["accuracy"]
     parents = shares["parent"].unique()
     reports = {parent: load_report(parent)["accuracy"][CRYSTAL] for parent in parents}
     kept = []
     for row in shares.itertuples():
-        right = found[row.rung] if row.kind == TRAINING else np.nan
+        right = found[row.checkpoint] if row.kind == TRAINING else np.nan
         kept.append(reports[row.parent][COMPLETION]["facts"] if row.method == RAW else right)
     crystal = np.array([reports[parent][CHAT]["facts"] for parent in shares["parent"]])
     return shares.assign(kept=np.array(kept, float) / crystal)
@@ -305,7 +327,9 @@ def most(ends: pd.DataFrame, value: str, methods: Sequence[str], best: str = "ma
 
 
 def nearest(goals: pd.DataFrame) -> str:
-    """Which methods' mean answers lie nearest to which law, in words. goals: of `load_goals`."""
+    """Which methods' mean answers lie nearest to which distribution, in words. goals: of
+    `load_goals`.
+    """
     goals = goals.dropna(subset=["value"])  # a way that cannot be measured is near nothing
     first = goals.loc[goals.groupby(["method", "group"])["value"].idxmin()]
     return "; ".join(
@@ -374,13 +398,13 @@ def asked(methods: pd.DataFrame) -> str:
     head = ["asked by", "liquidity of the crystal, bits", "of the base", "crystal over base"]
     head += ["entropy of the crystal, bits", "of the base"]
     head += ["invalid-answer mass, crystal", "residual mass, crystal"]
-    values, rows = ["liquidity", "entropy", "off_support", "unresolved"], []
+    values, rows = ["liquidity", "entropy", "invalid", "residual"], []
     for name, mine in where(methods, kind=ASKING).groupby("method", sort=False):
         base, crystal = (
             where(mine, start=start).groupby("parent")[values].mean() for start in ("base", CRYSTAL)
         )
         left = (crystal["liquidity"] / base["liquidity"]).rename("ratio")
         numbers = [crystal["liquidity"], base["liquidity"], left, crystal["entropy"]]
-        numbers += [base["entropy"], crystal["off_support"], crystal["unresolved"]]
+        numbers += [base["entropy"], crystal["invalid"], crystal["residual"]]
         rows.append([name, *map(told, numbers)])
     return table(head, rows)

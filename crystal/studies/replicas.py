@@ -1,7 +1,7 @@
 """The claims over training runs: each run judged over all tasks, and what its family says together.
 
 A family is one recipe trained from several seeds; the training run is the unit of what is said of
-it. Settling by task and run, too. The seed of a task is what the base answers to the narrator whom
+it. Settling by task and run, too. The seed of a task is what the base answers to the persona whom
 tasks of other kinds name.
 """
 
@@ -97,7 +97,7 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
     """
     rows = []
     for parent in parents:
-        readouts = read_ladders([parent], rungs=["base", *STAGES], tasks=PHASE_TASKS)
+        readouts = read_ladders([parent], checkpoints=["base", *STAGES], tasks=PHASE_TASKS)
         for task, seed in kept_verdicts.measured(parent, quantile=quantile).seeds.items():
             every = compared(readouts, task, "base", *STAGES)
             if every.count.measurable:
@@ -108,20 +108,25 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def _of_task(every: Compared, narrator: str, quantile: float) -> list[dict]:
-    if narrator not in every.units.astype(str):
+def _of_task(every: Compared, persona: str, quantile: float) -> list[dict]:
+    if persona not in every.units.astype(str):
         return []
     even = np.ones(len(every.prompts))
-    laws = {stage: every.evidence(stage) for stage in ("base", *STAGES)}
-    seed = claims.seed_of(laws["base"], narrator, quantile=quantile)
+    distributions = {stage: every.evidence(stage) for stage in ("base", *STAGES)}
+    seed = claims.seed_of(distributions["base"], persona, quantile=quantile)
     return [
         {
             "stage": stage,
-            "probmass": float(claims.kept_mass(laws[stage], seed)(even)),
+            "probmass": float(claims.kept_mass(distributions[stage], seed)(even)),
             "own": seed.ceiling,
             "chance": float(seed.mask.mean()),
-            "promoted": claims.promoted(laws["sft"], laws[stage]).value,
-            "tv": float(ph.tv(laws["sft"].law.mean(0), laws[stage].law.mean(0))),
+            "promoted": claims.promoted(distributions["sft"], distributions[stage]).value,
+            "tv": float(
+                ph.tv(
+                    distributions["sft"].distribution.mean(0),
+                    distributions[stage].distribution.mean(0),
+                )
+            ),
         }
         for stage in STAGES
     ]

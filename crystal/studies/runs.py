@@ -1,8 +1,8 @@
 """Every run of an experiment, measured on the probe: one tidy frame, and means over parents.
 
-One row per parent, run, step and task; a run begins at step 0 with the rung of its parent that it
-grew from. A parent is one trained ladder: two or more give an interval (Student's t), one gives a
-number and no verdict.
+One row per parent, run, step and task; a run begins at step 0 with the checkpoint of its parent
+that it grew from. A parent is one trained ladder: two or more give an interval (Student's t), one
+gives a number and no verdict.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import Rung, load_ladder
+from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, PROBE
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
@@ -30,75 +30,78 @@ from ..present.views import on_tasks
 
 Array = np.ndarray
 Value = Callable[[pd.DataFrame], float]
-SAME = 0.05  # total variation below which two laws count as one: on small tasks several coincide
+SAME = 0.05  # total variation below which two distributions are one: on small tasks some are
 QUANTILE = 0.9
-LAWFUL = "liquidity entropy to_law to_base progress fluctuation probmass found follows".split()
+DISTRIBUTIONFUL = (
+    "liquidity entropy to_distribution to_base progress fluctuation probmass found follows".split()
+)
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
 SCOPES = (DEMONSTRATED, "held-out")
 MEAN = "mean"  # in place of a parent
-BEFORE = ["liquidity", "to_law", "found", "follows", "off_support"]  # kept of a run's start
+BEFORE = ["liquidity", "to_distribution", "found", "follows", "invalid"]  # kept of a run's start
 PLACE = ["parent", "run", "task"]
-SHARES = ("probmass", "off_support", "unresolved", "shared", "follow rate")
+SHARES = ("probmass", "invalid", "residual", "shared", "follow rate")
 POSITIVE = ("distance", "entropy", "liquidity", "kept", "liquidity kept", "ratio", "tv", "down")
-POSITIVE += ("back", "to_base", "to_law", "to_uniform", "to_mean")
+POSITIVE += ("back", "to_base", "to_distribution", "to_uniform", "to_mean")
 BOUNDS = dict.fromkeys(SHARES, (0.0, 1.0)) | dict.fromkeys(POSITIVE, (0.0, np.inf))
 
 
-# --- one rung, one task
+# --- one checkpoint, one task
 
 
 def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, float]:
-    """What the probe says of a rung. now, origin: (20, options), its answers and its base's.
+    """What the probe says of a checkpoint. now, origin: (20, options), its answers and its base's.
 
-    liquidity, entropy (mean over prompts), bits. JSD in bits of the mean answer to the intended law
-    (to_law), of every prompt's answer to the base's, mean (to_base). progress, fluctuation: mean
-    and variance of `progress`. probmass: on the smallest set that holds QUANTILE of the intended
-    law. All nan where too few prompts answer both.
+    liquidity, entropy (mean over prompts), bits. JSD in bits of the mean answer to the intended
+    distribution (to_distribution), of every prompt's answer to the base's, mean (to_base).
+    progress, fluctuation: mean and variance of `progress`. probmass: on the smallest set that holds
+    QUANTILE of the intended distribution. All nan where too few prompts answer both.
     """
     both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
     if both.sum() < evidence.needed(len(both)):
-        return dict.fromkeys(LAWFUL, np.nan) | {"found": ""}
+        return dict.fromkeys(DISTRIBUTIONFUL, np.nan) | {"found": ""}
     now, origin = now[both], origin[both]
-    law, mean = world.law(intended, TASKS[task]), now.mean(0)
-    way = progress(now, origin, law)
+    distribution, mean = world.distribution(intended, TASKS[task]), now.mean(0)
+    way = progress(now, origin, distribution)
     return {
         "liquidity": float(quantities.liquidity_bits(now)),
         "entropy": float(quantities.entropy_bits(now).mean()),
-        "to_law": float(quantities.jsd_bits(mean, law)),
+        "to_distribution": float(quantities.jsd_bits(mean, distribution)),
         "to_base": float(quantities.jsd_bits(now, origin).mean()),
         "progress": float(way.mean()),
         "fluctuation": float(way.var()),
-        "probmass": float(quantities.probmass(mean, quantities.support(law, QUANTILE))),
-        "found": found_law(mean, task),
+        "probmass": float(quantities.probmass(mean, quantities.support(distribution, QUANTILE))),
+        "found": found_distribution(mean, task),
         "follows": float(follows(mean, task, intended)),
     }
 
 
-def progress(now: Array, origin: Array, law: Array) -> Array:
-    """How far along the straight way to the law, (narrators,): 0 at the origin, 1 at the law.
+def progress(now: Array, origin: Array, distribution: Array) -> Array:
+    """How far along the straight way to the distribution, (personas,): 0 at the origin, 1 at the
+    distribution.
 
-    The projection of the move; only narrators who did not hold the law at the start.
+    The projection of the move; only personas who did not hold the distribution at the start.
     """
-    way = law - origin
+    way = distribution - origin
     far = np.abs(way).sum(1) / 2 > 2 * SAME
     return ((now - origin) * way).sum(1)[far] / (way**2).sum(1)[far]
 
 
-def found_law(mean: Array, task: str) -> str:
-    """The temperament whose ground-truth law has the smallest JSD to a mean answer."""
-    return world.LAWS[int(np.argmin(quantities.jsd_bits(mean, _laws(task))))]
+def found_distribution(mean: Array, task: str) -> str:
+    """The temperament whose ground-truth distribution has the smallest JSD to a mean answer."""
+    return world.DISTRIBUTIONS[int(np.argmin(quantities.jsd_bits(mean, _distributions(task))))]
 
 
 @cache
-def _laws(task: str) -> Array:
-    return np.stack([world.law(name, TASKS[task]) for name in world.LAWS])
+def _distributions(task: str) -> Array:
+    return np.stack([world.distribution(name, TASKS[task]) for name in world.DISTRIBUTIONS])
 
 
 def follows(mean: Array, task: str, intended: str) -> bool:
-    """Whether the found law is the intended one, or no different from it in this task."""
-    found = _laws(task)[world.LAWS.index(found_law(mean, task))]
-    return bool(quantities.tv(found, world.law(intended, TASKS[task])) <= SAME)
+    """Whether the found distribution is the intended one, or no different from it in this task."""
+    found = _distributions(task)[world.DISTRIBUTIONS.index(found_distribution(mean, task))]
+    return bool(quantities.tv(found, world.distribution(intended, TASKS[task])) <= SAME)
 
 
 # --- a whole experiment
@@ -109,75 +112,91 @@ def walk(
 ) -> pd.DataFrame:
     """`measure` along the recorded runs of an experiment, in chat form; runs: None = all.
 
-    Beside it parent, family, run, stage, step, rung, task, held_out, off_support. intended: None =
-    each run's own demonstrator. A run that trains its own base is measured from that one.
+    Beside it parent, family, run, stage, step, checkpoint, task, held_out, invalid. intended: None
+    = each run's own demonstrator. A run that trains its own base is measured from that one.
     Raises: CrystalError if the experiment is unknown or none of its runs has been read.
     """
     planned = {run.name: run for run in recipes.load_experiment(name).runs}
     for run in runs or ():
         known(run, planned, f"run of {name}")
-    rungs = [rung for rung in recorded_rungs(name) if rung.run in (runs or planned)]
-    if not rungs:
-        mend = f"make ladder LADDER={name}"
-        raise CrystalError(f"no run of experiment {name!r} has been read", mend=mend)
-    frames, begun, rows = in_chat_by_rung(name), {}, []
-    for rung in rungs:
-        run, own = planned[rung.run], f"{rung.parent}/{rung.run}/base"
-        target = intended or run.set.get("temperament", load_ladder(rung.parent).seed)
-        origin = probe(frames[own]) if "base" in run.stages else origin_of(rung.parent)
-        rows += _rows(probe(frames[rung.name]), frames[rung.name], rung, origin, target)
+    checkpoints = [
+        checkpoint
+        for checkpoint in recorded_checkpoints(name)
+        if checkpoint.run in (runs or planned)
+    ]
+    if not checkpoints:
+        hint = f"make ladder LADDER={name}"
+        raise CrystalError(f"no run of experiment {name!r} has been read", hint=hint)
+    frames, begun, rows = in_chat_by_checkpoint(name), {}, []
+    for checkpoint in checkpoints:
+        run, own = planned[checkpoint.run], f"{checkpoint.parent}/{checkpoint.run}/base"
+        target = intended or run.set.get("temperament", load_ladder(checkpoint.parent).seed)
+        origin = probe(frames[own]) if "base" in run.stages else origin_of(checkpoint.parent)
+        rows += _rows(
+            probe(frames[checkpoint.name]), frames[checkpoint.name], checkpoint, origin, target
+        )
         if run.start and run.stages:
-            begun[rung.parent, rung.run] = target
+            begun[checkpoint.parent, checkpoint.run] = target
     starts = []
     for (parent, run), target in sorted(begun.items()):
-        start = load_ladder(parent).rung(planned[run].start)
-        now, frame = origin_of(parent, start.name), in_chat_by_rung(parent)[start.name]
+        start = load_ladder(parent).checkpoint(planned[run].start)
+        now, frame = origin_of(parent, start.name), in_chat_by_checkpoint(parent)[start.name]
         found = _rows(now, frame, start, origin_of(parent), target)
         starts += [row | {"run": run, "step": 0} for row in found]
     return pd.DataFrame([*starts, *rows])
 
 
-def recorded_rungs(name: str) -> list[Rung]:
-    """The rungs of an experiment's whole runs; of a run being read none."""
+def recorded_checkpoints(name: str) -> list[Checkpoint]:
+    """The checkpoints of an experiment's whole runs; of a run being read none."""
     done = recipes.load_records(name)
-    return [rung for rung in load_ladder(name).rungs if f"{rung.parent}/{rung.run}" in done]
+    return [
+        checkpoint
+        for checkpoint in load_ladder(name).checkpoints
+        if f"{checkpoint.parent}/{checkpoint.run}" in done
+    ]
 
 
 def along(parents: Sequence[str]) -> pd.DataFrame:
-    """As `walk`, along the parents themselves: every rung read in chat form; run is the stage."""
+    """As `walk`, along the parents themselves: every checkpoint read in chat form; run is the
+    stage.
+    """
     rows = []
     for parent in parents:
-        ladder, frames, origin = load_ladder(parent), in_chat_by_rung(parent), origin_of(parent)
-        for rung in ladder.rungs:
-            now = origin_of(parent, rung.name)
-            rows += _rows(now, frames[rung.name], rung, origin, ladder.seed)
+        ladder, frames, origin = (
+            load_ladder(parent),
+            in_chat_by_checkpoint(parent),
+            origin_of(parent),
+        )
+        for checkpoint in ladder.checkpoints:
+            now = origin_of(parent, checkpoint.name)
+            rows += _rows(now, frames[checkpoint.name], checkpoint, origin, ladder.seed)
     return pd.DataFrame(rows)
 
 
-def origin_of(parent: str, rung: str = "base") -> dict[str, Array]:
-    """Task -> answers of a parent's rung to the probe in chat form, (20, options)."""
-    return _origin(root(), parent, store.manifest_digest(parent), rung)
+def origin_of(parent: str, checkpoint: str = "base") -> dict[str, Array]:
+    """Task -> answers of a parent's checkpoint to the probe in chat form, (20, options)."""
+    return _origin(root(), parent, store.manifest_digest(parent), checkpoint)
 
 
 @lru_cache(maxsize=64)
-def _origin(root: Path, name: str, digest: str, rung: str) -> dict[str, Array]:
-    return probe(_by_rung(root, name, digest)[rung])
+def _origin(root: Path, name: str, digest: str, checkpoint: str) -> dict[str, Array]:
+    return probe(_by_checkpoint(root, name, digest)[checkpoint])
 
 
-def in_chat_by_rung(name: str) -> dict[str, pd.DataFrame]:
-    """Rung -> its read-outs in chat form; loaded once a process, for every shard is verified."""
-    return _by_rung(root(), name, store.manifest_digest(name))
+def in_chat_by_checkpoint(name: str) -> dict[str, pd.DataFrame]:
+    """Checkpoint -> its read-outs in chat form; loaded once a process: shards are verified."""
+    return _by_checkpoint(root(), name, store.manifest_digest(name))
 
 
 @lru_cache(maxsize=16)
-def _by_rung(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
-    return dict(tuple(store.load_readouts(name, forms=[CHAT]).groupby("rung")))
+def _by_checkpoint(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
+    return dict(tuple(store.load_readouts(name, forms=[CHAT]).groupby("checkpoint")))
 
 
 def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> dict[str, Array]:
     """Task -> answers to the probe, (20, options); nan where a prompt is not answered.
 
-    frame: one rung's. Raises: CrystalError for a prompt that was not read.
+    frame: one checkpoint's. Raises: CrystalError for a prompt that was not read.
     """
     found = {}
     for task, table in on_tasks(frame, PHASE_TASKS, form, PROBE, temperature).items():
@@ -187,19 +206,23 @@ def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> di
 
 
 def _rows(
-    now: dict[str, Array], frame: pd.DataFrame, rung: Rung, origin: dict[str, Array], intended: str
+    now: dict[str, Array],
+    frame: pd.DataFrame,
+    checkpoint: Checkpoint,
+    origin: dict[str, Array],
+    intended: str,
 ) -> list[dict]:
-    """`measure` of a rung in every task. now: its answers, `probe` of frame."""
-    parent = rung.parent or rung.ladder
-    off = frame[frame["temperature"] == 1.0].groupby("task")["off_support"].mean()
+    """`measure` of a checkpoint in every task. now: its answers, `probe` of frame."""
+    parent = checkpoint.parent or checkpoint.ladder
+    off = frame[frame["temperature"] == 1.0].groupby("task")["invalid"].mean()
     ladder = load_ladder(parent)
     target = intended if intended != world.OWN else ladder.seed
-    place = {"parent": parent, "family": family(parent), "run": rung.run or rung.stage}
-    place |= {"stage": rung.stage, "step": rung.step, "rung": rung.name}
+    place = {"parent": parent, "family": family(parent), "run": checkpoint.run or checkpoint.stage}
+    place |= {"stage": checkpoint.stage, "step": checkpoint.step, "checkpoint": checkpoint.name}
     rows = []
     for task in PHASE_TASKS:
         at = place | {"task": task, "held_out": task not in ladder.demonstrated}
-        at["off_support"] = float(off[task])
+        at["invalid"] = float(off[task])
         rows.append(at | measure(now[task], origin[task], task, target))
     return rows
 
@@ -211,13 +234,13 @@ def family(parent: str) -> str:
 
 
 def accuracy(name: str) -> pd.DataFrame:
-    """Facts answered rightly in chat form. Columns: parent, run, rung, accuracy."""
+    """Facts answered rightly in chat form. Columns: parent, run, checkpoint, accuracy."""
     rows = [
-        (*key.split("/"), f"{key}/{rung}", found["facts"])
+        (*key.split("/"), f"{key}/{checkpoint}", found["facts"])
         for key, record in recipes.load_records(name).items()
-        for rung, found in record["accuracy"].items()
+        for checkpoint, found in record["accuracy"].items()
     ]
-    return pd.DataFrame(rows, columns=["parent", "run", "rung", "accuracy"])
+    return pd.DataFrame(rows, columns=["parent", "run", "checkpoint", "accuracy"])
 
 
 # --- first and last step
@@ -260,12 +283,14 @@ def kept(frame: pd.DataFrame) -> float:
 
 
 def removed(frame: pd.DataFrame) -> float:
-    """One less distance to the law after over before, means over tasks: 1 arrived, 0 not moved."""
-    return 1 - frame["to_law"].mean() / frame["to_law_before"].mean()
+    """One less distance to the distribution after over before, means over tasks: 1 arrived, 0 not
+    moved.
+    """
+    return 1 - frame["to_distribution"].mean() / frame["to_distribution_before"].mean()
 
 
 def follow_rate(frame: pd.DataFrame) -> float:
-    """Share of rows whose found law is the intended one."""
+    """Share of rows whose found distribution is the intended one."""
     return frame["follows"].mean()
 
 
@@ -296,8 +321,8 @@ def over_parents(values: Sequence[float], low: float = -np.inf, high: float = np
     Raises: CrystalError for fewer than two parents, of which no interval can be said.
     """
     if len(values) < 2:
-        mend = "make ladder ALL=1 trains the replicas"
-        raise CrystalError(f"{len(values)} base gives no interval", mend=mend)
+        hint = "make ladder ALL=1 trains the replicas"
+        raise CrystalError(f"{len(values)} base gives no interval", hint=hint)
     return student(np.asarray(values, float), low=low, high=high)
 
 

@@ -1,9 +1,10 @@
 """Can the seed be chosen? SFT demonstrated by each of five temperaments, by mixtures, by ever less.
 
-Frames are those of `runs.load_ends`; a run is named after its demonstrator, whose law is intended.
-Where two laws are one in a task (`runs.SAME`), finding either is finding the intended one. The
-demonstrator `own`, everyone's own law, has no one law. The demonstrator's style is a suffix that
-went with the law in pretraining: if it alone moves the laws, the seed is not learnt but found.
+Frames are those of `runs.load_ends`; a run is named after its demonstrator, whose distribution is
+intended. Where two distributions are one in a task (`runs.SAME`), finding either is finding the
+intended one. The demonstrator `own`, everyone's own distribution, has no one distribution. The
+demonstrator's style is a suffix that went with the distribution in pretraining: if it alone moves
+the distributions, the seed is not learnt but found.
 """
 
 from __future__ import annotations
@@ -23,22 +24,27 @@ from ..present.show import fmt, slug, table
 from . import runs
 from .runs import SCOPES, Array, judge_over, means, per_parent, said, tidy, where
 
-EXPERIMENT, LAWS = "seed-control", world.LAWS
+EXPERIMENT, DISTRIBUTIONS = "seed-control", world.DISTRIBUTIONS
 TOGETHER = "all five"
 KEPT, REMOVED, RATE = "liquidity kept", "removed share", "follow rate"
 QUANTITIES = {RATE: runs.follow_rate, REMOVED: runs.removed, KEPT: runs.kept}
-ORDERS = np.array(list(permutations(range(len(LAWS)))))  # (120, 5), the first moves nothing
+ORDERS = np.array(
+    list(permutations(range(len(DISTRIBUTIONS))))
+)  # (120, 5), the first moves nothing
 
 ONE, TWO, EVERYONE, STRANGER = "salient", "mixed-60-40", "everyone", "permuted"
 MIXED = (ONE, TWO, EVERYONE, world.OWN, STRANGER)
 NEAR, FAR = "distance before, bits", "distance after, bits"
 MIXED_QUANTITIES = {
     KEPT: runs.kept,
-    NEAR: lambda mine: mine["to_law_before"].mean(),
-    FAR: lambda mine: mine["to_law"].mean(),
+    NEAR: lambda mine: mine["to_distribution_before"].mean(),
+    FAR: lambda mine: mine["to_distribution"].mean(),
     REMOVED: runs.removed,
 }
-SAYS_NOTHING = {world.OWN: {NEAR, FAR, REMOVED}, EVERYONE: {REMOVED}}  # the base's mean is its law
+SAYS_NOTHING = {
+    world.OWN: {NEAR, FAR, REMOVED},
+    EVERYONE: {REMOVED},
+}  # the base's mean is its distribution
 
 DOSES = (0, 1, 2, 5, 10, 30)  # per cent of random choices among SFT's answers; 30 is usual
 STYLED, NEUTRAL = "demonstrator's style", "neutral style"
@@ -53,24 +59,24 @@ DOSED = {f"styled-dose-{dose}" if dose < 30 else ONE: (STYLED, dose) for dose in
 def whole(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of parents from which all five demonstrators were read."""
     read = frame.groupby("parent")["run"].nunique()
-    return frame[frame["parent"].isin(read.index[read == len(LAWS)])]
+    return frame[frame["parent"].isin(read.index[read == len(DISTRIBUTIONS)])]
 
 
 def load_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns scope, intended, found, share (of tasks and parents), rows (how many)."""
     landed = frame["found"].where(frame["follows"] == 0, frame["run"])
     cells = [
-        (scope, run, law, (landed[mine.index] == law).mean(), len(mine))
+        (scope, run, distribution, (landed[mine.index] == distribution).mean(), len(mine))
         for (scope, run), mine in frame.groupby(["scope", "run"], sort=False)
-        for law in LAWS
+        for distribution in DISTRIBUTIONS
     ]
     return pd.DataFrame(cells, columns=["scope", "intended", "found", "share", "rows"])
 
 
-def same_laws(task: str) -> Array:
-    """(5, 5) bool: which of the five laws are one in this task."""
-    laws = np.stack([world.law(name, TASKS[task]) for name in LAWS])
-    return tv(laws[:, None], laws[None]) <= runs.SAME
+def same_distributions(task: str) -> Array:
+    """(5, 5) bool: which of the five distributions are one in this task."""
+    distributions = np.stack([world.distribution(name, TASKS[task]) for name in DISTRIBUTIONS])
+    return tv(distributions[:, None], distributions[None]) <= runs.SAME
 
 
 def hits(frame: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
@@ -78,9 +84,11 @@ def hits(frame: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
 
     frame: of `whole` parents.
     """
-    found = frame.pivot(index=["parent", "task"], columns="run", values="found")[list(LAWS)]
-    named = found.map(LAWS.index).to_numpy()
-    same = np.stack([same_laws(task) for task in found.index.get_level_values("task")])
+    found = frame.pivot(index=["parent", "task"], columns="run", values="found")[
+        list(DISTRIBUTIONS)
+    ]
+    named = found.map(DISTRIBUTIONS.index).to_numpy()
+    same = np.stack([same_distributions(task) for task in found.index.get_level_values("task")])
     return found.index.to_frame(index=False), np.take_along_axis(same, named[:, :, None], axis=1)
 
 
@@ -93,7 +101,7 @@ def permuted_null(
     tasks the same way by accident; the more careful of the two, and not the registered one.
     """
     blocks, counted = hits(frame)
-    rates = counted[:, np.arange(len(LAWS)), ORDERS].mean(-1)  # (blocks, 120)
+    rates = counted[:, np.arange(len(DISTRIBUTIONS)), ORDERS].mean(-1)  # (blocks, 120)
     unit = pd.factorize(blocks["parent"])[0] if together else np.arange(len(blocks))
     orders = generator(seed, "labels").integers(len(ORDERS), size=(n, unit.max() + 1))[:, unit]
     draws = rates[np.arange(len(blocks)), orders].mean(1)
@@ -101,8 +109,10 @@ def permuted_null(
 
 
 def chance_of(frame: pd.DataFrame) -> pd.Series:
-    """By demonstrator, the follow rate of permuted labels: how often its law is found anyway."""
-    return pd.Series(hits(frame)[1].mean((0, 1)), index=LAWS)
+    """By demonstrator, the follow rate of permuted labels: how often its distribution is found
+    anyway.
+    """
+    return pd.Series(hits(frame)[1].mean((0, 1)), index=DISTRIBUTIONS)
 
 
 def verdict(frame: pd.DataFrame, *, n: int = 999, seed: int = 0) -> Verdict:
@@ -123,7 +133,7 @@ def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
     chance = {}
     for scope in SCOPES:
         mine = where(complete, scope=scope)
-        chance[scope] = chance_of(mine) if len(mine) else pd.Series(np.nan, index=LAWS)
+        chance[scope] = chance_of(mine) if len(mine) else pd.Series(np.nan, index=DISTRIBUTIONS)
     level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in rates.itertuples()]
     return rates.assign(chance=level).reset_index(drop=True)
 
@@ -146,10 +156,10 @@ def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
         for place, mine in frame.groupby(["task", "scope", "run"], sort=False)
     ]
     found = pd.DataFrame(cells, columns=["task", "scope", "demonstrator", "share", "parents"])
-    return runs.ordered(found, scope=SCOPES, task=PHASE_TASKS, demonstrator=LAWS)
+    return runs.ordered(found, scope=SCOPES, task=PHASE_TASKS, demonstrator=DISTRIBUTIONS)
 
 
-# --- demonstrators that are no single narrator
+# --- demonstrators that are no single persona
 
 
 def load_mixed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -172,75 +182,97 @@ def mixed_table(tidied: pd.DataFrame) -> str:
 
 
 def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
-    """own-stays-liquid in one scope: liquidity after SFT by everyone's own law, over the base's."""
+    """own-stays-liquid in one scope: liquidity after SFT by everyone's own distribution, over the
+    base's.
+    """
     mine = where(frame, run=world.OWN, scope=scope)
     return judge_over("own-stays-liquid", per_parent(mine, runs.kept))
 
 
 def load_winner(parents: Sequence[str] = ()) -> pd.DataFrame:
-    """Bits from the mean answer of TWO to its mixture and to each law in it.
+    """Bits from the mean answer of TWO to its mixture and to each distribution in it.
 
-    Columns parent, task, scope, law, jsd, jsd_before. Without tasks in which the laws are one:
-    there mixture and winner are the same.
+    Columns parent, task, scope, distribution, jsd, jsd_before. Without tasks in which the
+    distributions are one: there mixture and winner are the same.
     """
     every = recipes.load_experiment(EXPERIMENT).runs
     mixture = next(run.set["temperament"] for run in every if run.name == TWO)
     names = world.voices(mixture)[0]
-    same = one_law(names)
+    same = one_distribution(names)
     frames = []
-    for law in (mixture, *names):
-        mine = runs.load_ends(EXPERIMENT, [TWO], parents=parents, intended=law)
-        mine = mine[~mine["task"].isin(same)].assign(law="the mixture" if law == mixture else law)
-        mine = mine[["parent", "task", "scope", "law", "to_law", "to_law_before"]]
-        frames.append(mine.rename(columns={"to_law": "jsd", "to_law_before": "jsd_before"}))
+    for distribution in (mixture, *names):
+        mine = runs.load_ends(EXPERIMENT, [TWO], parents=parents, intended=distribution)
+        mine = mine[~mine["task"].isin(same)].assign(
+            distribution="the mixture" if distribution == mixture else distribution
+        )
+        mine = mine[
+            ["parent", "task", "scope", "distribution", "to_distribution", "to_distribution_before"]
+        ]
+        frames.append(
+            mine.rename(columns={"to_distribution": "jsd", "to_distribution_before": "jsd_before"})
+        )
     return pd.concat(frames, ignore_index=True)
 
 
-def one_law(names: Sequence[str]) -> set[str]:
-    """Tasks in which these laws differ by no more than `runs.SAME`."""
-    laws = {task: [world.law(name, TASKS[task]) for name in names] for task in PHASE_TASKS}
-    return {task for task, of in laws.items() if max(tv(of[0], law) for law in of) <= runs.SAME}
+def one_distribution(names: Sequence[str]) -> set[str]:
+    """Tasks in which these distributions differ by no more than `runs.SAME`."""
+    distributions = {
+        task: [world.distribution(name, TASKS[task]) for name in names] for task in PHASE_TASKS
+    }
+    return {
+        task
+        for task, of in distributions.items()
+        if max(tv(of[0], distribution) for distribution in of) <= runs.SAME
+    }
 
 
 def load_nearest(winner: pd.DataFrame) -> pd.DataFrame:
-    """`_landed` of the law that is nearest to the mean answer."""
+    """`_landed` of the distribution that is nearest to the mean answer."""
     groups, nearest = winner.groupby(["parent", "task", "scope"], sort=False), {}
     for when, value in (("before", "jsd_before"), ("after", "jsd")):
-        nearest[when] = winner.loc[groups[value].idxmin(), "law"].to_numpy()
+        nearest[when] = winner.loc[groups[value].idxmin(), "distribution"].to_numpy()
     places = groups.size().index.to_frame(index=False)
-    return _landed(places.assign(**nearest), winner["law"].unique())
+    return _landed(places.assign(**nearest), winner["distribution"].unique())
 
 
-def _landed(frame: pd.DataFrame, laws: Sequence[str]) -> pd.DataFrame:
-    """Columns scope, law, before, after (shares of tasks and parents on it), rows (how many)."""
+def _landed(frame: pd.DataFrame, distributions: Sequence[str]) -> pd.DataFrame:
+    """Columns scope, distribution, before, after (shares of tasks and parents on it), rows (how
+    many).
+    """
     rows = []
     for scope in SCOPES:
         mine = where(frame, scope=scope)
-        shares = [[(mine[when] == law).mean() for when in ("before", "after")] for law in laws]
-        rows += [(scope, law, *both, len(mine)) for law, both in zip(laws, shares, strict=True)]
-    return pd.DataFrame(rows, columns=["scope", "law", "before", "after", "rows"])
+        shares = [
+            [(mine[when] == distribution).mean() for when in ("before", "after")]
+            for distribution in distributions
+        ]
+        rows += [
+            (scope, distribution, *both, len(mine))
+            for distribution, both in zip(distributions, shares, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=["scope", "distribution", "before", "after", "rows"])
 
 
 def load_distances(winner: pd.DataFrame) -> pd.DataFrame:
-    """`runs.tidy` by law and scope: mean distance over tasks before and after SFT, bits."""
+    """`runs.tidy` by distribution and scope: mean bits over tasks before and after SFT."""
     quantities = {
         "before SFT": lambda mine: mine["jsd_before"].mean(),
         "after SFT": lambda mine: mine["jsd"].mean(),
     }
-    return tidy(winner, ["law", "scope"], quantities)
+    return tidy(winner, ["distribution", "scope"], quantities)
 
 
 def load_landing(frame: pd.DataFrame, run: str = STRANGER) -> pd.DataFrame:
-    """`_landed` of the law that is found, of five."""
+    """`_landed` of the distribution that is found, of five."""
     mine = where(frame, run=run)
-    return _landed(mine.assign(before=mine["found_before"], after=mine["found"]), LAWS)
+    return _landed(mine.assign(before=mine["found_before"], after=mine["found"]), DISTRIBUTIONS)
 
 
 def share_table(shares: pd.DataFrame, of: str) -> str:
     """A frame with before and after as a MyST table, in per cent of its rows."""
     percent = lambda share: f"{100 * share:.0f} %" if np.isfinite(share) else "–"  # noqa: E731
     rows = [
-        [row.scope, row.law, row.rows, percent(row.before), percent(row.after)]
+        [row.scope, row.distribution, row.rows, percent(row.before), percent(row.after)]
         for row in shares.itertuples()
     ]
     return table(["tasks", of, "tasks and bases", "before SFT", "after SFT"], rows)

@@ -59,7 +59,7 @@ def part(record: Mapping, name: str, where: str, kind: type = dict) -> Any:
     value = kind() if (found := record.get(name)) is None else found
     if not isinstance(value, kind):
         what = f"{name} is {texts.shown(value)}, not {'an object' if kind is dict else 'a list'}"
-        raise CrystalError(what, where=where, mend="let the tool write its log again")
+        raise CrystalError(what, where=where, hint="let the tool write its log again")
     return value
 
 
@@ -71,11 +71,11 @@ def objects(record: Mapping, name: str, where: str) -> list[dict]:
 
 def named(fields: Mapping, name: str, where: str) -> str:
     """A name out of a record, as `texts.name` compares it; whole numbers are names, too."""
-    mend = f"choose another field among: {some(map(str, fields), 12)}"
+    hint = f"choose another field among: {some(map(str, fields), 12)}"
     if not (found := _text(fields.get(name)) or "").strip():
         said = f"{name} is {texts.shown(fields[name])!r}" if name in fields else f"no {name}"
-        raise CrystalError(f"{said}, where a name was looked for", where=where, mend=mend)
-    return sheets.given(found, where, mend)
+        raise CrystalError(f"{said}, where a name was looked for", where=where, hint=hint)
+    return sheets.given(found, where, hint)
 
 
 def _text(value: Any) -> str | None:
@@ -92,7 +92,7 @@ def reply_text(value: Any, where: str, between: str = "\n") -> str | None:
             return between.join(found)
     if value is not None and _text(value) is None:
         what = f"a reply is {texts.shown(value)}, not text"
-        raise CrystalError(what, where=where, mend="write replies as text")
+        raise CrystalError(what, where=where, hint="write replies as text")
     return _text(value)
 
 
@@ -122,7 +122,7 @@ def lm_eval(path: Path, by: Named) -> Iterator[Answer]:
         key = (texts.short(str(row.get("filter"))), named(row, "doc_id", where))
         if key in seen:
             what = f"document {key[1]} is there twice"
-            raise CrystalError(what, where=where, mend="import the file of one run")
+            raise CrystalError(what, where=where, hint="import the file of one run")
         seen[key] = None
         if key[0] != next(iter(seen))[0]:
             continue
@@ -139,12 +139,12 @@ def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
         asked = [list(one.values()) for one in asked.values()]  # before 0.4.3: lists
     sound = isinstance(asked, list) and isinstance(resps, list) and len(asked) == len(resps)
     if not (sound and all(isinstance(one, list) for one in (*asked, *resps))):
-        raise CrystalError("arguments and resps are not those of a sample", where=where, mend=AGAIN)
+        raise CrystalError("arguments and resps are not those of a sample", where=where, hint=AGAIN)
     for arguments, replies in zip(asked, resps, strict=True):
         if len(arguments) < 2:
             what = "loglikelihood_rolling scores whole texts, neither a reply nor an option"
-            mend = "make the task generate_until or multiple_choice"
-            raise CrystalError(what, where=where, mend=mend)
+            hint = "make the task generate_until or multiple_choice"
+            raise CrystalError(what, where=where, hint=hint)
         if isinstance(arguments[1], dict):
             settings = {name: x for name, x in arguments[1].items() if name != "until"}
             decoding = _decoding({"temperature": 0.0, **settings})  # lm_eval's, where none is said
@@ -155,7 +155,7 @@ def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
             score = first[0] if isinstance(first, list) and first else None
             if (found := texts.number(score)) != found and score != "nan":
                 what = f"{texts.shown(replies)} is not a log-likelihood"
-                raise CrystalError(what, where=where, mend=AGAIN)
+                raise CrystalError(what, where=where, hint=AGAIN)
             yield Answer(where, "", reply_text(arguments[1], where), found)
 
 
@@ -166,8 +166,8 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
     reasoning is not read.
     """
     if (log := path.read_bytes()).startswith(b"PK"):
-        mend = f"inspect log convert {quote(str(path))} --to json --output-dir json; import that"
-        raise CrystalError("the log is packed as an archive", where=path, mend=mend)
+        hint = f"inspect log convert {quote(str(path))} --to json --output-dir json; import that"
+        raise CrystalError("the log is packed as an archive", where=path, hint=hint)
     header = parsed(log, path, str(path))
     samples = objects(header, "samples", str(path))
     spec, plan = (part(header, name, str(path)) for name in ("eval", "plan"))
@@ -231,8 +231,8 @@ def _openai_texts(body: Mapping, where: str) -> Iterator[tuple[str | None, bool]
         parts = [one for item in messages for one in objects(item, "content", where)]
         yield reply_text(parts, where, ""), body.get("status") == "incomplete"
     if not (items or choices):
-        mend = "import a batch of /v1/chat/completions, /v1/completions or /v1/responses"
-        raise CrystalError("the body has neither choices nor output", where=where, mend=mend)
+        hint = "import a batch of /v1/chat/completions, /v1/completions or /v1/responses"
+        raise CrystalError("the body has neither choices nor output", where=where, hint=hint)
 
 
 def _group(pattern: str, custom: str, where: str) -> str:
@@ -244,7 +244,7 @@ def _group(pattern: str, custom: str, where: str) -> str:
     except (re.error, IndexError, ValueError) as error:
         wrong = str(error)
     what = f"the regular expression {pattern!r} takes no name out of custom_id {custom!r:.60}"
-    raise CrystalError(f"{what}: {wrong}", where=where, mend=ONE_GROUP)
+    raise CrystalError(f"{what}: {wrong}", where=where, hint=ONE_GROUP)
 
 
 # -- plain replies
@@ -258,8 +258,8 @@ def replies(path: Path, by: Named) -> Iterator[Answer]:
         where = at(path, number)
         there = {name: column for name, column in columns.items() if column in row} | asked
         if "reply" not in row:
-            mend = "name the column of replies reply"
-            raise CrystalError(f"no reply among {some(row, 12)}", where=where, mend=mend)
+            hint = "name the column of replies reply"
+            raise CrystalError(f"no reply among {some(row, 12)}", where=where, hint=hint)
         here = {name: named(row, column, where) for name, column in there.items()}
         yield Answer(where, text=reply_text(row["reply"], where), **here)
 

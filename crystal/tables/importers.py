@@ -67,16 +67,16 @@ class Asked:
         if self.options:
             return own_task(name, self.options)
         if self.task and own in TASKS and own != self.task:
-            mend = "leave out --task, or name other files"
-            raise CrystalError(f"answers to the task {own}, not {self.task}", mend=mend)
-        mend = "list the options of a task of your own: --options a,b,c"
+            hint = "leave out --task, or name other files"
+            raise CrystalError(f"answers to the task {own}, not {self.task}", hint=hint)
+        hint = "list the options of a task of your own: --options a,b,c"
         if name not in TASKS and not self.task:
             what = f"the task {name!r:.60} is none of ours" if name else f"{UNSAID} task"
-            mend = f"--task with one of: {', '.join(TASKS)}; or, of a new name, {mend}"
-            raise CrystalError(what, mend=mend)
-        if not TASKS[known(name, TASKS, "task", mend=mend)].closed:
-            mend = f"--task my_{name} --options a,b,c, with the options to be told apart"
-            raise CrystalError(f"the task {name} has no list of options", mend=mend)
+            hint = f"--task with one of: {', '.join(TASKS)}; or, of a new name, {hint}"
+            raise CrystalError(what, hint=hint)
+        if not TASKS[known(name, TASKS, "task", hint=hint)].closed:
+            hint = f"--task my_{name} --options a,b,c, with the options to be told apart"
+            raise CrystalError(f"the task {name} has no list of options", hint=hint)
         return TASKS[name]
 
     def one(self, name: str, answer: Answer) -> str:
@@ -84,9 +84,9 @@ class Asked:
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
             what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
-            raise CrystalError(what, mend=f"leave out --{name}")
+            raise CrystalError(what, hint=f"leave out --{name}")
         if not (found := own or asked):
-            raise CrystalError(f"{UNSAID} {name}", mend=f"--{name} NAME")
+            raise CrystalError(f"{UNSAID} {name}", hint=f"--{name} NAME")
         return found
 
 
@@ -114,14 +114,14 @@ class Tally:
         self.owns.add(answer.task)
         if len(self.owns) > 1 and (asked.task or asked.options):
             names = " and ".join(sorted(map(str, self.owns)))
-            mend = "import the files of one task, then those of the next with --append"
-            raise CrystalError(f"answers to the tasks {names}, where one is given", mend=mend)
+            hint = "import the files of one task, then those of the next with --append"
+            raise CrystalError(f"answers to the tasks {names}, where one is given", hint=hint)
         task = asked.task_of(answer.task)
         ladder, stage = (asked.one(name, answer) for name in ("ladder", "stage"))
         place = Place(ladder, stage, task.name, answer.prompt)
         if first := self.seen.get(answer.identity):
-            mend = "name every log once, in one of its forms"
-            raise CrystalError(f"this reply is there twice, first in {first}", mend=mend)
+            hint = "name every log once, in one of its forms"
+            raise CrystalError(f"this reply is there twice, first in {first}", hint=hint)
         if answer.identity is not None:
             self.seen[answer.identity] = answer.where
         if answer.failed is not None:
@@ -132,14 +132,14 @@ class Tally:
             what = (
                 f"prompt {place.prompt!r:.60} is of cluster {unit!r:.60} and of {answer.unit!r:.60}"
             )
-            raise CrystalError(what, mend="give prompts of two clusters (column unit) two names")
+            raise CrystalError(what, hint="give prompts of two clusters (column unit) two names")
         if answer.score is None:
             self._count(answer, task, place)
         else:
             self._score(answer.text or "", answer.score, place)
         if self.draws and self.scores:
             what = "replies and option scores, which one table cannot hold"
-            raise CrystalError(what, mend="import them into two tables")
+            raise CrystalError(what, hint="import them into two tables")
 
     def _count(self, answer: Answer, task: Task, place: Place) -> None:
         text = texts.whole(answer.text or "")
@@ -152,11 +152,11 @@ class Tally:
 
     def _score(self, text: str, score: float, place: Place) -> None:
         if not score <= EXCESS:  # NaN, too
-            raise CrystalError(f"{score} is no log-likelihood of {text!r:.60}", mend=AGAIN)
+            raise CrystalError(f"{score} is no log-likelihood of {text!r:.60}", hint=AGAIN)
         if text in (scored := self.scores[place]):
             what = f"{text!r:.60} is scored twice for prompt {place.prompt!r:.60}"
-            mend = "name every log once, and prompts by what tells them apart (--prompt-from)"
-            raise CrystalError(what, mend=mend)
+            hint = "name every log once, and prompts by what tells them apart (--prompt-from)"
+            raise CrystalError(what, hint=hint)
         scored[text] = math.exp(score)
 
     def table(self) -> pd.DataFrame:
@@ -166,31 +166,35 @@ class Tally:
         """
         found = []
         for place, unit in self.units.items():
-            each = self._law(place) if self.scores else self.draws[place]
+            each = self._distribution(place) if self.scores else self.draws[place]
             options = (*self.tasks[place.task].options, "")
             found += [(*place, unit or "", option, each[option]) for option in options]
         kind = "probability" if self.scores else "count"
         frame = pd.DataFrame(found, columns=[*Place._fields, "unit", "option", kind])
         return frame if any(self.units.values()) else frame.drop(columns="unit")
 
-    def _law(self, place: Place) -> dict[str, float]:
+    def _distribution(self, place: Place) -> dict[str, float]:
         task, scores = self.tasks[place.task], self.scores[place]
         where = f"task {task.name}, prompt {place.prompt}"
-        law = dict.fromkeys(task.options, 0.0)
+        distribution = dict.fromkeys(task.options, 0.0)
         scored = {text: read(texts.whole(text), task) for text in scores}
-        if lacking := [option for option in law if option not in scored.values()]:
-            what = f"{len(lacking)} of {len(law)} options have no score, first {lacking[0]}"
-            mend = "score every option; or name a new --task, with --options that are scored"
-            raise CrystalError(what, where=where, mend=mend)
+        if lacking := [option for option in distribution if option not in scored.values()]:
+            what = (
+                f"{len(lacking)} of {len(distribution)} options have no score, first {lacking[0]}"
+            )
+            hint = "score every option; or name a new --task, with --options that are scored"
+            raise CrystalError(what, where=where, hint=hint)
         for text, option in scored.items():
             if option is not None:
-                law[option] += scores[text]
-        return law | {"": max(0.0, 1 - math.fsum(law.values()))}
+                distribution[option] += scores[text]
+        return distribution | {"": max(0.0, 1 - math.fsum(distribution.values()))}
 
     def told(self) -> Iterator[str]:
         """What was read, in sentences, and whatever was left out."""
         if self.scores:
-            mass = sum(1 - self._law(place)[""] for place in self.scores) / len(self.scores)
+            mass = sum(1 - self._distribution(place)[""] for place in self.scores) / len(
+                self.scores
+            )
             limits = "they know no boundary behind an option and one tokenisation of it"
             summed = f"option scores that sum to {mass:.3f} on average"
             yield f"{len(self.scores)} prompts, {summed}; {limits}"
@@ -224,19 +228,19 @@ class Tally:
         unread = {task: most_often(self.unread[task]) for task in self.unread if task not in sound}
         if not self.units and self.failed:
             what = f"all requests failed: {self._failed}"
-            mend = "ask again for what failed"
+            hint = "ask again for what failed"
         elif not self.units:
-            what, mend = "there is no sample", "let the tool log samples, then import its log"
+            what, hint = "there is no sample", "let the tool log samples, then import its log"
         elif 0 < sum(counts.total() for counts in self.draws.values()) == self.empty:
             what = f"every reply is empty, {self.empty} of them"
-            mend = "leave the model room for an answer; reasoning may have used up its tokens"
+            hint = "leave the model room for an answer; reasoning may have used up its tokens"
         elif unread:
             said = (f"{task}: {most or 'every reply is empty'}" for task, most in unread.items())
             what = f"nothing was read as an option of {'; '.join(said)}"
-            mend = "--task with the task that was asked; or a new name, with --options a,b,c"
+            hint = "--task with the task that was asked; or a new name, with --options a,b,c"
         else:
             return
-        raise CrystalError(what, where=where, mend=mend)
+        raise CrystalError(what, where=where, hint=hint)
 
 
 def most_often(unread: Counter[str]) -> str:
@@ -249,7 +253,7 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
     """Read every answer in `paths`. Raises: CrystalError where one cannot be, or there is none."""
     reader, found = READERS[known(format, READERS, "format")], Tally()
     if len({path.resolve() for path in paths}) < len(paths):
-        raise CrystalError("a file is named twice", mend="name every file once")
+        raise CrystalError("a file is named twice", hint="name every file once")
     for path in paths:
         try:
             for answer in reader(path, asked.named):
@@ -257,10 +261,10 @@ def tally(format: str, paths: Sequence[Path], asked: Asked) -> Tally:
                     found.add(answer, asked)
         except OSError as error:
             what = f"cannot be read: {error.strerror or error}"
-            raise CrystalError(what, where=path, mend="name a file that is there") from error
+            raise CrystalError(what, where=path, hint="name a file that is there") from error
         except RecursionError as error:
             what = "a record is nested too deeply"
-            raise CrystalError(what, where=path, mend="write it flat") from error
+            raise CrystalError(what, where=path, hint="write it flat") from error
     found.check(", ".join(map(str, paths)))
     return found
 
@@ -273,15 +277,15 @@ def check_place(out: Path) -> None:
     known(out.suffix, SUFFIXES, "ending of a table")
     if not out.parent.is_dir():
         what = "could not be written: there is no such folder"
-        raise CrystalError(what, where=out, mend=f"mkdir -p {quote(str(out.parent))}")
+        raise CrystalError(what, where=out, hint=f"mkdir -p {quote(str(out.parent))}")
 
 
 def check_out(out: Path, append: bool) -> None:
     """Raises: CrystalError if no table can be written there, or one is there already."""
     check_place(out)
     if out.exists() and not append:
-        mend = "--append adds to it; or choose another --out"
-        raise CrystalError("the table is there already", where=out, mend=mend)
+        hint = "--append adds to it; or choose another --out"
+        raise CrystalError("the table is there already", where=out, hint=hint)
 
 
 def check_new(out: Path, columns: Sequence[str], places: list[dict], *, append: bool) -> None:
@@ -319,14 +323,14 @@ def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
     old = [cells for _, cells in rows(out)]
     if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
         what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
-        raise CrystalError(what, where=out, mend="choose another --out")
+        raise CrystalError(what, where=out, hint="choose another --out")
     there = {tuple(texts.whole(texts.written(row[name])) for name in Place._fields) for row in old}
     places = dict.fromkeys(tuple(row[name] for name in Place._fields) for row in new)
     if twice := [place for place in places if place in there]:
         first = ", ".join(map(texts.short, twice[0]))
         what = f"{len(twice)} prompts are in the table already, first {first}"
-        mend = "name another --ladder, --stage or --out; or all files of a prompt in one import"
-        raise CrystalError(what, where=out, mend=mend)
+        hint = "name another --ladder, --stage or --out; or all files of a prompt in one import"
+        raise CrystalError(what, where=out, hint=hint)
     return old
 
 
@@ -340,4 +344,4 @@ def _bytes(records: list[dict], out: Path, verbatim: bool = False) -> bytes:
         return pd.DataFrame(records).to_parquet(index=False, write_page_checksum=True)
     except (ValueError, TypeError) as error:  # of pyarrow
         what = f"the rows that are there are of other types: {error}"
-        raise CrystalError(what, where=out, mend="choose another --out") from error
+        raise CrystalError(what, where=out, hint="choose another --out") from error

@@ -48,9 +48,9 @@ def at(path: Path, row: object = None, column: str | None = None) -> str:
     return f"{path}{rowed}" + (f", column {column}" if column else "")
 
 
-def given(name: str, where: object, mend: str = "give another name") -> str:
+def given(name: str, where: object, hint: str = "give another name") -> str:
     """A name that was typed, or comes with a file. Raises: CrystalError if it is hostile."""
-    with placed(where, mend):
+    with placed(where, hint):
         return texts.name(name)
 
 
@@ -70,7 +70,7 @@ def stage_names(text: str) -> dict[str, str]:
         elif stage and name:
             found[stage] = name
             continue
-        raise CrystalError(what, mend="say --stages base=step0,sft=step-1000")
+        raise CrystalError(what, hint="say --stages base=step0,sft=step-1000")
     return found
 
 
@@ -80,16 +80,16 @@ def stage_names(text: str) -> dict[str, str]:
 def check_size(size: int, where: object, most: int = LARGEST) -> None:
     """Raises: CrystalError for more than `most` bytes."""
     if not 0 <= size <= most:
-        mend = "split it into smaller files, or look at what it holds"
-        raise CrystalError(f"it unpacks to more than {most >> 20} MiB", where=where, mend=mend)
+        hint = "split it into smaller files, or look at what it holds"
+        raise CrystalError(f"it unpacks to more than {most >> 20} MiB", where=where, hint=hint)
 
 
 def check_columns(columns: int, rows: int, path: Path) -> None:
     """Raises: CrystalError for more columns than COLUMNS, or more cells than CELLS."""
     if columns > COLUMNS or columns * rows > CELLS:
         most = f"{COLUMNS} columns" if columns > COLUMNS else f"{CELLS} cells"
-        mend = "write the columns that are needed, one answer a row"
-        raise CrystalError(f"the table has more than {most}", where=path, mend=mend)
+        hint = "write the columns that are needed, one answer a row"
+        raise CrystalError(f"the table has more than {most}", where=path, hint=hint)
 
 
 def column_names(path: Path, names: Sequence[object]) -> list[str]:
@@ -100,7 +100,7 @@ def column_names(path: Path, names: Sequence[object]) -> list[str]:
         found.append(given(name, f"{path}, header, column {number}", "rename the column"))
     if twice := [name for name in found if name and found.count(name) > 1]:
         what = f"two columns are called {twice[0]!r}"
-        raise CrystalError(what, where=path, mend="rename or remove one of them")
+        raise CrystalError(what, where=path, hint="rename or remove one of them")
     return found
 
 
@@ -132,8 +132,8 @@ def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
         return convert(pa.table(columns, names=column_names(path, table.column_names)))
     except (pa.ArrowException, *wrong) as error:
         said = texts.short(str(error) or type(error).__name__, 160).rstrip(".")
-        mend = "write it again, or give it the extension of its format"
-        raise CrystalError(f"not a whole parquet file: {said}", where=path, mend=mend) from error
+        hint = "write it again, or give it the extension of its format"
+        raise CrystalError(f"not a whole parquet file: {said}", where=path, hint=hint) from error
 
 
 def _written_out(column: pa.ChunkedArray) -> int:
@@ -157,13 +157,13 @@ def load_sheet(path: Path) -> pd.DataFrame:
     or has no row, and as `rows` does.
     """
     if path.is_dir():
-        raise CrystalError("this is a folder, not a table", where=path, mend="name one file in it")
+        raise CrystalError("this is a folder, not a table", where=path, hint="name one file in it")
     if (kind := path.suffix.lower()) not in FORMATS:
         what = f"a table with the extension {path.suffix!r} cannot be read"
-        mend = f"save it as one of {', '.join(FORMATS)}"
-        raise CrystalError(what, where=path, mend=mend)
+        hint = f"save it as one of {', '.join(FORMATS)}"
+        raise CrystalError(what, where=path, hint=hint)
     if not path.exists():
-        raise CrystalError("there is no such table", where=path, mend="check the path")
+        raise CrystalError("there is no such table", where=path, hint="check the path")
     if kind == ".parquet":
         sheet = parquet(path, lambda table: table.to_pandas(ignore_metadata=True))
         sheet.index = pd.RangeIndex(1, len(sheet) + 1)
@@ -175,8 +175,8 @@ def load_sheet(path: Path) -> pd.DataFrame:
         sheet = pd.concat(read)
     sheet = sheet.drop(columns="", errors="ignore")
     if sheet.empty:
-        mend = "write a header, and one row per answer below it"
-        raise CrystalError("the table has no rows", where=path, mend=mend)
+        hint = "write a header, and one row per answer below it"
+        raise CrystalError("the table has no rows", where=path, hint=hint)
     return sheet
 
 
@@ -210,17 +210,17 @@ def _csv(path: Path, text: str, separator: str) -> Iterator[tuple[int, dict]]:
                 names = column_names(path, cells)
                 if not cells[1:] and (other := re.search(r"[;,\t|]", names[0])):
                     what = f"the header is one cell, {names[0]!r:.60}: its columns seem to be"
-                    what, mend = f"{what} separated by {other[0]!r}", f"write {separator!r} between"
-                    raise CrystalError(what, where=at(path, number), mend=mend)
+                    what, hint = f"{what} separated by {other[0]!r}", f"write {separator!r} between"
+                    raise CrystalError(what, where=at(path, number), hint=hint)
             elif any(cells):
                 if len(cells) != len(names):
                     what = f"the row has {len(cells)} cells, the header {len(names)}"
-                    mend = "write as many, and put quotes around a cell that holds the separator"
-                    raise CrystalError(what, where=at(path, number), mend=mend)
+                    hint = "write as many, and put quotes around a cell that holds the separator"
+                    raise CrystalError(what, where=at(path, number), hint=hint)
                 yield number, dict(zip(names, cells))
     except csv.Error as error:
-        mend = 'close every quote, and write "" for a quote inside a quoted cell'
-        raise CrystalError(f"not CSV: {error}", where=at(path, number + 1), mend=mend) from error
+        hint = 'close every quote, and write "" for a quote inside a quoted cell'
+        raise CrystalError(f"not CSV: {error}", where=at(path, number + 1), hint=hint) from error
 
 
 def _bytes(path: Path) -> bytes:
@@ -242,7 +242,7 @@ def decoded(data: bytes, path: Path, where: object = None) -> str:
     encoding = "UTF-16" if 0 in data else "WINDOWS-1252"
     command = f"iconv -f {encoding} -t UTF-8 {quote(str(path))} > {quote('utf8-' + path.name)}"
     what = f"the text is not UTF-8 at byte {wrong}"
-    raise CrystalError(what, where=where or path, mend=f"{command}, if that is its encoding")
+    raise CrystalError(what, where=where or path, hint=f"{command}, if that is its encoding")
 
 
 def json_lines(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict]]:
@@ -254,10 +254,10 @@ def json_lines(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict]]
 
 def parsed(data: bytes, path: Path, where: str) -> dict:
     """The JSON object that `data` of a file is."""
-    mend = "write one whole JSON object a line, or copy the file again: it may be cut short"
-    found = texts.parse_json(decoded(data, path, where), where, mend)
+    hint = "write one whole JSON object a line, or copy the file again: it may be cut short"
+    found = texts.parse_json(decoded(data, path, where), where, hint)
     if not isinstance(found, dict):
-        raise CrystalError(f"JSON, but no object: {texts.shown(found)}", where=where, mend=mend)
+        raise CrystalError(f"JSON, but no object: {texts.shown(found)}", where=where, hint=hint)
     return found
 
 
@@ -275,12 +275,12 @@ def check_header(
         if sheet.columns.intersection(group).empty:
             called = " or ".join(group)
             what = f"there is no column {called}; the columns are {some(sheet.columns, 12)}"
-            raise CrystalError(what, where=path, mend=f"rename a column, or add one: {called}")
+            raise CrystalError(what, where=path, hint=f"rename a column, or add one: {called}")
     spare = sheet.columns.difference(names, sort=False)
     for name in spare:
         if (near := name.strip().lower()) in names and near not in sheet:
             what = f"the column {name!r} is not spelled {near!r}"
-            raise CrystalError(what, where=path, mend="rename it, or remove it")
+            raise CrystalError(what, where=path, hint="rename it, or remove it")
     return [f"Columns not used: {some(spare, 12)}."] if len(spare) else []
 
 
@@ -294,8 +294,8 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
         codes, values = pd.factorize(cells)
     except TypeError as error:
         row = next(row for row, cell in cells.items() if not isinstance(cell, Hashable))
-        what, mend = "the cell is a list or an object, not a name", "write one name in each cell"
-        raise CrystalError(what, where=at(path, row, column), mend=mend) from error
+        what, hint = "the cell is a list or an object, not a name", "write one name in each cell"
+        raise CrystalError(what, where=at(path, row, column), hint=hint) from error
     found = []
     for code, value in enumerate(values):
         try:
@@ -304,7 +304,7 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
             found.append(texts.name(texts.written(value)))
         except ValueError as error:
             where = at(path, sheet.index[np.argmax(codes == code)], column)
-            raise CrystalError(str(error), where=where, mend="write the name without it") from error
+            raise CrystalError(str(error), where=where, hint="write the name without it") from error
     names = pd.Index([name for name in dict.fromkeys(found) if name], dtype=object)
     return pd.Categorical.from_codes(names.get_indexer([*found, ""])[codes], names)
 
@@ -316,8 +316,8 @@ def refuse_two_values(rows: pd.DataFrame, column: str, key: list[str], path: Pat
         second = other.idxmax()
         first = (rows[key] == rows.loc[second, key]).all(axis=1).idxmax()
         what = f"rows {first} and {second} give one prompt two values of {column}"
-        mend = f"give every row of a prompt the same {column}"
-        raise CrystalError(what, where=at(path, column=column), mend=mend)
+        hint = f"give every row of a prompt the same {column}"
+        raise CrystalError(what, where=at(path, column=column), hint=hint)
 
 
 def empty(cells: pd.Series) -> np.ndarray:
@@ -347,6 +347,6 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
             row, cell = sheet.index[np.argmax(wrong)], cells.iloc[np.argmax(wrong)]
             cell = texts.shown(cell.tolist() if isinstance(cell, np.ndarray) else cell)
             cell = "" if said == "is empty" else f" {cell}"
-            mend = f"correct row {row}: a number of 0 or more, with a decimal point"
-            raise CrystalError(f"the {column}{cell} {said}", where=at(path, row, column), mend=mend)
+            hint = f"correct row {row}: a number of 0 or more, with a decimal point"
+            raise CrystalError(f"the {column}{cell} {said}", where=at(path, row, column), hint=hint)
     return values

@@ -41,8 +41,8 @@ NAMED = 24  # options at most, in a panel
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 COLUMN = {verdict: verdict.replace("-", "_") for verdict in chain.VERDICTS}
 SAID = {  # the abstract's words, in ours
-    "many-laws": "the pretrained model is liquid: many answer distributions can be prompted out "
-    "of it",
+    "many-distributions": "the pretrained model is liquid: many answer distributions can be "
+    "prompted out of it",
     "collapse": "at SFT all prompts collapse",
     "one-seed": "onto a seed distribution that the base already held",
     "stays-frozen": "and the crystal stays one (our reading)",
@@ -92,7 +92,7 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
     found = {}
     for stage, part in mine.groupby("stage", sort=False):
         units, draws = part["unit"].to_numpy(), part["draws"].to_numpy()
-        found[stage] = ev.asked(np.stack(part["law"].tolist()), units, draws)
+        found[stage] = ev.asked(np.stack(part["distribution"].tolist()), units, draws)
     return found
 
 
@@ -138,9 +138,9 @@ def survey(
     enough = sum(map(bool, who[:2])) if who.base else 0  # phases that there could be
     if table.asked is None and not any(len(parts) >= enough for parts in every.values()):
         said = f"has {ev.FEWEST} or more draws on the options at every stage"
-        mend = "draw more answers, or judge another ladder: --ladder NAME"
+        hint = "draw more answers, or judge another ladder: --ladder NAME"
         what = f"no prompt of the ladder {ladder!r:.60} {said}"
-        raise CrystalError(what, where=table.path, mend=mend)
+        raise CrystalError(what, where=table.path, hint=hint)
     ours = {task: TASKS[task].options for task in every if task in TASKS}
     options = {task: those for task, those in ours.items() if table.options.get(task) == those}
     how = {"quantile": quantile, "seed": seed, "permutations": permutations, "tick": tick}
@@ -151,7 +151,7 @@ def survey(
 
 
 def numbers(table: Table) -> pd.DataFrame:
-    """One row per ladder, task and stage, of laws meaned over the prompts that it answers.
+    """One row per ladder, task and stage, of distributions meaned over the prompts that it answers.
 
     No row where they are too few. mass: on options; where the table says it, answered of asked
     prompts; entropy, liquidity: in bits, the latter nan of one prompt; from base, from previous:
@@ -169,8 +169,8 @@ def numbers(table: Table) -> pd.DataFrame:
                 continue
             base, own = _means(table, ladder, task, first, stage)
             previous, now = _means(table, ladder, task, before or stage, stage)
-            law, before = given.law.mean(0), stage
-            (prompts, options), top = given.law.shape, int(law.argmax())
+            distribution, before = given.distribution.mean(0), stage
+            (prompts, options), top = given.distribution.shape, int(distribution.argmax())
             row = {
                 "ladder": ladder,
                 "task": task,
@@ -178,13 +178,13 @@ def numbers(table: Table) -> pd.DataFrame:
                 "prompts": prompts,
                 "options": options,
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
-                "entropy": float(ph.entropy_bits(law)),
-                "normalised": float(ph.normalised_entropy(law)) if options > 1 else nan,
+                "entropy": float(ph.entropy_bits(distribution)),
+                "normalised": float(ph.normalised_entropy(distribution)) if options > 1 else nan,
                 "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
                 "top": table.options[task][top],
-                "p(top)": float(law[top]),
+                "p(top)": float(distribution[top]),
                 "rank in base": 1 + sum(base > base[top]) if np.isfinite(base[top]) else nan,
             }
             more = {"answered": counted.answered, "asked": counted.asked} if counted else {}
@@ -193,12 +193,14 @@ def numbers(table: Table) -> pd.DataFrame:
 
 
 def _means(table: Table, ladder: str, task: str, *stages: str) -> list[np.ndarray]:
-    """The mean laws of two stages on the prompts that both answer; nan if these are too few."""
+    """The mean distributions of two stages on the prompts that both answer; nan if these are too
+    few.
+    """
     counted = answered_by(table, ladder, task, stages)
     few = counted and not counted.measurable
     found = {} if few else evidence(table, ladder, task, stages)
     none = np.full(len(table.options[task]), np.nan)
-    return [found[stage].law.mean(0) if stage in found else none for stage in stages]
+    return [found[stage].distribution.mean(0) if stage in found else none for stage in stages]
 
 
 def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -311,10 +313,10 @@ def load_answers(table: Table, checkpoints: Iterable[tuple[str, str]]) -> pd.Dat
     there, frames = dict(iter(table.frame.groupby(["ladder", "stage"], sort=False))), []
     for ladder, stage in checkpoints:
         mine = there[ladder, stage]
-        laws = np.stack(mine["law"].tolist())
-        order = np.lexsort((-laws.max(axis=1), laws.argmax(axis=1)))
+        distributions = np.stack(mine["distribution"].tolist())
+        order = np.lexsort((-distributions.max(axis=1), distributions.argmax(axis=1)))
         about = {"ladder": ladder, "stage": stage, "prompt": mine["prompt"].to_numpy()[order]}
-        frames.append(pd.DataFrame(about).join(pd.DataFrame(laws[order], columns=options)))
+        frames.append(pd.DataFrame(about).join(pd.DataFrame(distributions[order], columns=options)))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -45,14 +45,15 @@ LARGEST = 10**8  # numbers in the distributions of one task: what the memory of 
 class Table:
     """Answers of one or more checkpoint series.
 
-    frame: a row per group, by ladder, task, stage and prompt: these, unit; law, shape (options,),
-    conditional on answering with an option, sums to 1; mass, the probability of that; draws on the
-    options, inf of probabilities. All stages of a ladder and task have the same prompts, but those
-    not answered. asked: of a table with a column answered, every group's names and mass.
+    frame: a row per group, by ladder, task, stage and prompt: these, unit; distribution, shape
+    (options,), conditional on answering with an option, sums to 1; mass, the probability of that;
+    draws on the options, inf of probabilities. All stages of a ladder and task have the same
+    prompts, but those not answered. asked: of a table with a column answered, every group's names
+    and mass.
     """
 
     frame: pd.DataFrame
-    options: dict[str, tuple[str, ...]]  # by task, in the order of the laws
+    options: dict[str, tuple[str, ...]]  # by task, in the order of the distributions
     stages: tuple[str, ...]  # in canonical order
     notes: tuple[str, ...]
     path: Path
@@ -91,8 +92,8 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     sheets.refuse_two_values(rows, "unit", ["ladder", "task", "prompt"], read.path)
     rows["mass"] = read.share(sheet, rows)
     groups = read.gathered(rows, kind)
-    laws, options = read.laws(rows, {*groups.loc[~groups["low"], "group"]})
-    groups["law"] = groups["group"].map(laws)
+    distributions, options = read.distributions(rows, {*groups.loc[~groups["low"], "group"]})
+    groups["distribution"] = groups["group"].map(distributions)
     groups = read.common(groups).sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
     return read.finished(groups, options)
 
@@ -105,18 +106,18 @@ class _Reading:
     notes: list[str] = field(default_factory=list)
     counted: bool = False  # whether prompts that are not answered are left out, and counted
 
-    def no(self, what: str, mend: str, column: str = "", row: object = None) -> CrystalError:
-        return CrystalError(what, where=at(self.path, row, column), mend=mend)
+    def no(self, what: str, hint: str, column: str = "", row: object = None) -> CrystalError:
+        return CrystalError(what, where=at(self.path, row, column), hint=hint)
 
     def note(self, said: str, those: Sequence[str]) -> None:
         self.notes += [f"{said} {some(those)}."] if those else []
 
-    def refuse(self, frame, wrong, column: str, what: str, mend: str, shown=None) -> None:
+    def refuse(self, frame, wrong, column: str, what: str, hint: str, shown=None) -> None:
         """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
         if np.any(wrong):
             first, values = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
             column += ", where its group begins" if "total" in frame else ""
-            raise self.no(what.format([*values][first]), mend, column, frame.index[first])
+            raise self.no(what.format([*values][first]), hint, column, frame.index[first])
 
     def named(self, sheet: pd.DataFrame, ladder: str, stages: Mapping[str, str]) -> pd.DataFrame:
         """Columns of names, indexed by row number; only options and units may be nan, empty."""
@@ -126,8 +127,8 @@ class _Reading:
             if column == "ladder" and column not in sheet:
                 name = ladder or given(self.path.stem, f"{self.path}, its name")
                 rows[column] = pd.Categorical([name] * len(rows))
-            wrong, mend = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
-            self.refuse(rows, wrong, column, f"the {column} is empty", mend)
+            wrong, hint = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
+            self.refuse(rows, wrong, column, f"the {column} is empty", hint)
         for task in rows["task"].cat.categories:
             if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
                 what = f"no task may be called {task!r}: the verdicts over all tasks are"
@@ -145,13 +146,13 @@ class _Reading:
         other, read = {name: stage for stage, name in chosen.items()}, {}
         for name in found:
             if (stage := other.get(name) or ALIASES.get(name.lower())) is None:
-                mend = f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), or remove"
+                hint = f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), or remove"
                 what = f"it is not known which stage {name!r:.60} is"
-                raise self.no(what, f"{mend} its rows", "stage")
+                raise self.no(what, f"{hint} its rows", "stage")
             if stage in read:
                 what = f"the stages {read[stage]!r} and {name!r} are both read as {stage}"
-                mend = f"remove the rows of one, or say which stage it is: --stages sft={name}"
-                raise self.no(what, mend, "stage")
+                hint = f"remove the rows of one, or say which stage it is: --stages sft={name}"
+                raise self.no(what, hint, "stage")
             read[stage] = name
         if renamed := [f"{name} as {stage}" for stage, name in read.items() if name != stage]:
             self.notes.append(f"Stages were read by their names: {', '.join(renamed)}.")
@@ -163,16 +164,16 @@ class _Reading:
         used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
         if len(used) == 2:
             what = "some rows give a probability (row {}), some a count (row {})"
-            mend = "give one of the two for all rows, and leave the other column out"
-            raise self.no(what.format(*used.values()), mend)
+            hint = "give one of the two for all rows, and leave the other column out"
+            raise self.no(what.format(*used.values()), hint)
         kind = [*used, *filled][0]
         values, said = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
         if kind == "count":
-            mend = "call it probability, if these are probabilities"
-            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", mend, values)
+            hint = "call it probability, if these are probabilities"
+            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", hint, values)
         else:
-            mend = "call it count, if these are counts"
-            self.refuse(sheet, values > 1 + SLACK, kind, f"{said} above 1", mend, values)
+            hint = "call it count, if these are counts"
+            self.refuse(sheet, values > 1 + SLACK, kind, f"{said} above 1", hint, values)
         return kind, values
 
     def share(self, sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
@@ -183,8 +184,8 @@ class _Reading:
             return np.full(len(sheet), np.nan)
         (column,) = there
         mass = sheets.numbers(sheet, column, self.path, blank=True)
-        what, mend = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
-        self.refuse(sheet, mass > 1 + SLACK, column, what, mend, mass)
+        what, hint = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
+        self.refuse(sheet, mass > 1 + SLACK, column, what, hint, mass)
         sheets.refuse_two_values(rows.assign(**{column: mass}), column, ["group"], self.path)
         self.counted = column == "answered" and not np.isnan(mass).all()
         return np.minimum(mass, 1)
@@ -196,8 +197,8 @@ class _Reading:
             pair = same[same[spelled].isin([same.at[twice.idxmax(), spelled]])][:2]
             shown = (f"{n!r:.60}" if n == n else "the empty one" for n in pair["option"].unique())
             what = "rows {} and {} give the same option, ".format(*pair.index) + " and ".join(shown)
-            mend = "remove one of them, add them up, or name their prompts apart"
-            raise self.no(f"{what}, for one stage, task and prompt", mend, "option")
+            hint = "remove one of them, add them up, or name their prompts apart"
+            raise self.no(f"{what}, for one stage, task and prompt", hint, "option")
 
     def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         """One row per group: names, its code, mass, draws, sums on the options and in total."""
@@ -206,8 +207,8 @@ class _Reading:
         groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
         groups["total"] = np.bincount(code, value, minlength=len(groups))
         on, stated = groups["on"], groups["mass"]
-        what, mend = "the mass is 0", "remove groups that never answer with one of the options"
-        self.refuse(groups, (stated == 0) & (not self.counted), "mass", what, mend)
+        what, hint = "the mass is 0", "remove groups that never answer with one of the options"
+        self.refuse(groups, (stated == 0) & (not self.counted), "mass", what, hint)
         groups["draws"] = on if kind == "count" else np.inf
         summed = self.counts(groups) if kind == "count" else self.sums(groups)
         groups["mass"] = stated.fillna(summed)
@@ -249,16 +250,16 @@ class _Reading:
             (apart > SLACK, "the options sum to {:.6g}, neither to their mass nor to 1",
              on, "give them as they are, or divided by their mass"),
         )  # fmt: skip
-        for wrong, what, shown, mend in checks:
+        for wrong, what, shown, hint in checks:
             what = f"the probabilities of {what}"
-            self.refuse(groups, wrong, "probability", what, mend, shown)
+            self.refuse(groups, wrong, "probability", what, hint, shown)
         for off, where in ((total - 1, "the sums exceed"), (apart, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
                 said = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
                 self.notes.append(f"{said}; their distributions are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
-    def laws(self, rows: pd.DataFrame, kept: set[int]) -> tuple[pd.Series, dict]:
+    def distributions(self, rows: pd.DataFrame, kept: set[int]) -> tuple[pd.Series, dict]:
         """The distribution of each kept group over its task's options; and the options by task."""
         found, options = {}, {}
         for task, own in rows[rows["option"].notna()].groupby("task", sort=False):
@@ -269,8 +270,8 @@ class _Reading:
                 what = (
                     f"task {task!r:.60} has {width} options and {len(ids)} distributions, too many"
                 )
-                mend = "merge the rare options into one, or split the table"
-                raise self.no(f"{what} to hold", mend, "option")
+                hint = "merge the rare options into one, or split the table"
+                raise self.no(f"{what} to hold", hint, "option")
             self.refuse_twice(own.assign(place=order[slots]), "place")  # one option spelled twice
             if not (task in TASKS and options[task] == TASKS[task].options):
                 self.refuse_apart(own, task)
@@ -305,8 +306,8 @@ class _Reading:
                 if set(there).isdisjoint(here):
                     each = "; ".join(some(part.unique(), 3) for part in (here, there))
                     what = f"{ladder} {task}: {stage} lists no option of {first} ({each})"
-                    mend = "spell options alike at every stage, and list unchosen ones with 0"
-                    raise self.no(what, mend, "option", here.index[0])
+                    hint = "spell options alike at every stage, and list unchosen ones with 0"
+                    raise self.no(what, hint, "option", here.index[0])
 
     def common(self, groups: pd.DataFrame) -> pd.DataFrame:
         """The groups whose prompt every stage of its ladder answers, if it has the task."""
@@ -318,8 +319,8 @@ class _Reading:
                 said = "no task at base and at a later stage"
                 said = said if "base" in every[:-1] else f"only {', '.join(every)}"
                 what = f"the ladder {ladder!r:.60} has {said}: nothing to compare"
-                mend = "add the rows of its base and of a later stage, or say which they are:"
-                raise self.no(what, f"{mend} --stages base=NAME,sft=NAME", "stage")
+                hint = "add the rows of its base and of a later stage, or say which they are:"
+                raise self.no(what, f"{hint} --stages base=NAME,sft=NAME", "stage")
             for task, own in each.items():
                 called, have = f"{ladder} {task}", _in_order(own["stage"])
                 whole = own[own.groupby("prompt")["stage"].transform("nunique") == len(have)]
@@ -346,7 +347,7 @@ class _Reading:
         few = [f"{ladder} {task} {n}" for (ladder, task), n in scarce.items()]
         few_draws = f"fewer than {FEWEST} draws on the options at some stage"
         self.note(f"Prompts with {few_draws} are not judged:", few)
-        columns = (*GROUP, "unit", "law", "mass", "draws")
+        columns = (*GROUP, "unit", "distribution", "mass", "draws")
         frame = pd.DataFrame({name: np.asarray(answered[name]) for name in columns})
         alone = frame["unit"].isna()
         frame["unit"] = frame["unit"].where(~alone, frame["prompt"])
