@@ -59,7 +59,7 @@ def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[
     *MODEL,
     arg("--task", "a closed task, such as digit, or a file: compass.yaml", required=True),
     arg(
-        "--tolerance",
+        "--tolerance --budget",
         "mass, or 1/100 of the answered, left open",
         type=positive(1),
         default=1e-4,
@@ -190,7 +190,7 @@ def ask(
 
 @command(
     arg("ladder", "such as gemma3-270m or tulu3-8b; none: how the hub's stand", nargs="?"),
-    several("--checkpoint", "only this checkpoint"),
+    several("--checkpoint --rung", "only this checkpoint"),
 )
 def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
     """fetch a ladder's packages, or pin its commits of the hub; alone: say how the hub's stand"""
@@ -226,7 +226,7 @@ def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
 @command(
     LADDER,
     flag("--missing-only", "read what the store lacks; compare nothing"),
-    several("--checkpoint", "only this checkpoint"),
+    several("--checkpoint --rung", "only this checkpoint"),
     several("--task", "only this task"),
     arg("--device", DEVICE),
     flag("--cluster", "read on Ray: at RAY_ADDRESS, else by workers on this machine"),
@@ -259,7 +259,7 @@ def resample(
     arg("--out", "instead: write what was drawn as a table of counts", metavar="FILE"),
     arg("--server", "default: $CRYSTAL_SERVER; the key: $CRYSTAL_API_KEY", metavar="URL"),
     arg("--model", "the checkpoint, as the server calls it", metavar="NAME"),
-    arg("--checkpoint", "which checkpoint that is, where its name does not tell"),
+    arg("--checkpoint --rung", "which checkpoint that is, where its name does not tell"),
     arg("--tasks", "default: the closed tasks of the phase pages", nargs="+", metavar="TASK"),
     arg("--prompts", "default: all hundred", nargs="+", metavar="ID"),
     arg("-n --n", "answers to each prompt (default 1000)", type=whole(1)),

@@ -55,7 +55,7 @@ def flag(name: str, help: str, **how: Any) -> tuple:
 
 
 def several(name: str, help: str) -> tuple:
-    return arg(name, f"{help} (may be repeated)", action="append", dest=f"{name[2:]}s")
+    return arg(name, f"{help} (may be repeated)", action="append", dest=f"{name.split()[0][2:]}s")
 
 
 def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
@@ -285,7 +285,7 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
         r"a column (replies), a pattern such as '(.*)-\d+' of custom_id (openai-batch)",
         metavar="FIELD",
     ),
-    arg("--unit-from", "what names who asks, the same way", metavar="FIELD"),
+    arg("--cluster-from --unit-from", "what names who asks, the same way", metavar="FIELD"),
 )
 def import_(
     format: str,
@@ -294,7 +294,7 @@ def import_(
     append: bool,
     options: str | None,
     prompt_from: str | None,
-    unit_from: str | None,
+    cluster_from: str | None,
     **asked: Any,
 ) -> None:
     """turn logs of other tools, or a file of replies, into a table of counts"""
@@ -303,7 +303,7 @@ def import_(
     from .tables.sheets import given
 
     check_out(Path(out), append)
-    fields = {"--prompt-from": prompt_from, "--unit-from": unit_from}
+    fields = {"--prompt-from": prompt_from, "--cluster-from": cluster_from}
     named = Named(*(name and given(name, flag) for flag, name in fields.items()))
     own = tuple(options.split(",")) if options else ()
     found = tally(format, list(map(Path, files)), Asked(**asked, options=own, named=named))

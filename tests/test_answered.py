@@ -156,7 +156,7 @@ def test_where_every_prompt_is_answered_nothing_changes(readouts):
     distributions = [views.answers(readouts, checkpoint, "digit") for checkpoint in ("base", "sft")]
     cast = [
         dataclasses.replace(
-            evidence.asked(distribution, pair.units, block=pair.evidence("base").block),
+            evidence.asked(distribution, pair.clusters, block=pair.evidence("base").block),
             strata=pair.strata,
         )
         for distribution in distributions
@@ -203,7 +203,7 @@ def test_the_overview_counts_and_shows_it(readouts):
 
 
 def test_figures_leave_unanswered_prompts_out(readouts):
-    seeds = {"made": str(views.compared(readouts, "die", "base").units[0])}
+    seeds = {"made": str(views.compared(readouts, "die", "base").clusters[0])}
     for load, *more in (
         (figures.load_pairs,),
         (figures.load_path, seeds),

@@ -178,14 +178,14 @@ def test_what_is_packed_is_what_was_read(groups, numbers, pack):
 
 
 def names(group) -> list[str]:
-    return [f"{prompt.unit}, {prompt.wording}" for prompt in group.prompts]
+    return [f"{prompt.cluster}, {prompt.wording}" for prompt in group.prompts]
 
 
 def test_prompts_stand_with_their_own_text(groups, pack):
     mine = unpacked(pack)[0]["groups"][0]["tasks"]["digit"]
-    asked = {f"{p.unit}, {p.wording}": p.text(TASKS["digit"], CHAT) for p in PROMPTS}
+    asked = {f"{p.cluster}, {p.wording}": p.text(TASKS["digit"], CHAT) for p in PROMPTS}
     assert dict(zip(mine["prompts"], mine["forms"][CHAT]["texts"], strict=True)) == asked
-    seed = PROMPTS[5 * int(groups[0].seeds["digit"])].unit
+    seed = PROMPTS[5 * int(groups[0].seeds["digit"])].cluster
     assert seed in mine["prompts"][int(mine["seed"]["row"])]
 
 

@@ -290,7 +290,7 @@ def test_names_of_lines_that_are_close_stand_in_a_legend(heights):
     assert len(figures.legend(fig).legends) == 1 and not ax.texts
 
 
-def test_names_of_marks_stand_in_a_legend():
+def test_names_of_thresholds_stand_in_a_legend():
     fig, ((ax,),) = figures.panels(1, 1, 2.0)
-    ax.plot([0, 1], [0, 1], "o", ls="", label="marks")
+    ax.plot([0, 1], [0, 1], "o", ls="", label="thresholds")
     assert len(figures.legend(fig).legends) == 1

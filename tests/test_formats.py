@@ -179,7 +179,7 @@ def natural(mass: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """One checkpoint's rows on a task of three options, so much answered: contexts x wordings."""
     distributions = np.random.default_rng(seed).dirichlet(np.ones(3), mass.shape)
     rows = [
-        {"persona": c, "frame": f"cue-{w + 1}", "probability": distributions[c, w] * mass[c, w]}
+        {"persona": c, "template": f"cue-{w + 1}", "probability": distributions[c, w] * mass[c, w]}
         for c, w in np.ndindex(mass.shape)
     ]
     place = {"ladder": "toy", "checkpoint": "base", "form": "completion", "task": "coin"}

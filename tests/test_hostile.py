@@ -558,9 +558,9 @@ def test_weights_never_written_out_give_the_same_numbers(draws, monkeypatch):
         lambda w: ev.distance(first, second, w),
         lambda w: ph.mean_distribution(first.distribution, w)[..., 0],
     ]
-    whole = inf.leave_one_out(first.units)
+    whole = inf.leave_one_out(first.clusters)
     monkeypatch.setattr(inf, "DENSE", 0)
-    lean = inf.leave_one_out(first.units)
+    lean = inf.leave_one_out(first.clusters)
     assert isinstance(lean, inf.LeftOut) and lean.shape == whole.shape
     assert np.array_equal(lean @ np.eye(40), whole)
     for statistic in statistics:
@@ -570,7 +570,7 @@ def test_weights_never_written_out_give_the_same_numbers(draws, monkeypatch):
 def test_the_memory_of_an_interval_grows_with_the_prompts():
     many = large(20_000)
     tracemalloc.start()
-    found = inf.estimate(lambda w: ev.spread(many, w), inf.leave_one_out(many.units))
+    found = inf.estimate(lambda w: ev.spread(many, w), inf.leave_one_out(many.clusters))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.low < found.value < found.high and peak < 50 * 2**20  # the whole matrix: 1,600 MB
@@ -585,8 +585,8 @@ def test_nulls_in_parts_are_the_nulls_at_once(monkeypatch):
 
     def nulls():
         return [
-            inf.unit_null(first.distribution, first.units, first.block, n=99),
-            inf.swap_null("s", move, first.units, n=99),
+            inf.cluster_null(first.distribution, first.clusters, first.block, n=99),
+            inf.swap_null("s", move, first.clusters, n=99),
         ]
 
     at_once = nulls()

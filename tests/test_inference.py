@@ -127,9 +127,9 @@ def test_intervals_exclude_a_mark_as_p_values_do():
     base = liquid_base(np.random.default_rng(5))
     found = inf.estimate(lambda w: ph.liquidity_bits(base, w), inf.leave_one_out(CAST), scale="log")
     assert found.low < found.value < found.high
-    for mark in np.linspace(found.low - 0.05, found.high + 0.05, 41):
-        for side, beyond in (("above", found.low > mark), ("below", found.high < mark)):
-            assert (found.p_beyond(mark, side) <= inf.ALPHA) == beyond
+    for threshold in np.linspace(found.low - 0.05, found.high + 0.05, 41):
+        for side, beyond in (("above", found.low > threshold), ("below", found.high < threshold)):
+            assert (found.p_beyond(threshold, side) <= inf.ALPHA) == beyond
 
 
 def test_intervals_cover_the_truth():
@@ -169,8 +169,8 @@ def test_too_few_permutations_are_refused_in_a_sentence():
 def test_units_may_have_unequal_numbers_of_prompts():
     rng, units = np.random.default_rng(14), np.repeat([0, 1, 2, 3], [2, 3, 4, 5])
     distributions = rng.dirichlet(np.full(K, 0.3), 4)[units]
-    assert inf.unit_null(distributions, units, np.zeros(14), n=199).p == 1 / 200
-    assert inf.unit_null(rng.dirichlet(np.full(K, 0.3), 14), units, np.zeros(14), n=199).p > 0.01
+    assert inf.cluster_null(distributions, units, np.zeros(14), n=199).p == 1 / 200
+    assert inf.cluster_null(rng.dirichlet(np.full(K, 0.3), 14), units, np.zeros(14), n=199).p > 0.01
 
 
 FALSE_ALARMS = 22  # of 200 tests at 5 %; more would come by chance with probability 2e-4
@@ -179,17 +179,19 @@ FALSE_ALARMS = 22  # of 200 tests at 5 %; more would come by chance with probabi
 def test_personas_that_do_not_matter_are_seldom_taken_to_matter():
     """False alarm: see FALSE_ALARMS."""
     rng = np.random.default_rng(2)
-    p = [inf.unit_null(frame_noise_only(rng), CAST, WORDING, n=199, seed=i).p for i in range(200)]
+    p = [
+        inf.cluster_null(frame_noise_only(rng), CAST, WORDING, n=199, seed=i).p for i in range(200)
+    ]
     assert np.mean(np.array(p) <= inf.ALPHA) <= FALSE_ALARMS / 200
-    assert inf.unit_null(liquid_base(rng), CAST, WORDING, n=199).p == 1 / 200
+    assert inf.cluster_null(liquid_base(rng), CAST, WORDING, n=199).p == 1 / 200
 
 
 def test_a_base_that_heeds_only_the_frame_has_no_personas():
     frame = np.random.default_rng(3).dirichlet(np.full(K, 0.5), size=5)
     base = np.tile(frame, (20, 1))  # PROMPTS order: the five frames of each persona
     assert ph.liquidity_bits(base) > 0.5
-    assert inf.unit_null(base, CAST, WORDING, n=199).p == 1
-    assert ph.frame_floor_bits(base, CAST) == pytest.approx(ph.liquidity_bits(base))
+    assert inf.cluster_null(base, CAST, WORDING, n=199).p == 1
+    assert ph.template_floor_bits(base, CAST) == pytest.approx(ph.liquidity_bits(base))
 
 
 def swapped_liquidity(before: np.ndarray, after: np.ndarray, **how) -> inf.Null:
@@ -231,7 +233,7 @@ def test_tasks_of_the_same_units_are_no_evidence_of_their_own():
     base = liquid_base(rng)
     later = np.maximum(base + rng.normal(0, 0.02, base.shape), 1e-9)
     null = swapped_liquidity(base, later / later.sum(1, keepdims=True), n=199)
-    assert null.paired and inf.unit_null(base, CAST, WORDING, n=19).paired
+    assert null.paired and inf.cluster_null(base, CAST, WORDING, n=19).paired
     assert inf.pooled([null] * 15).p == null.p
     told = inf.against("n", 1.2, rng.permutation(np.linspace(-2, 2, 199)))
     assert (

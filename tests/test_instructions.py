@@ -153,7 +153,7 @@ def test_checkpoints_on_the_way_are_asked_one_wording():
     assert [s.form for s in once] == [COMPLETION, CHAT] and 2 * len(once[0].prompts) == len(
         whole[0].prompts
     )
-    assert len({prompt.unit for prompt in once[0].prompts}) == len(once[0].prompts)
+    assert len({prompt.cluster for prompt in once[0].prompts}) == len(once[0].prompts)
 
 
 CHOICES = {"random_share": 0.3}
@@ -198,7 +198,7 @@ def test_own_gives_every_context_one_distribution():
     for prompt, answer in choices("own", CHOICES, 20000):
         before, _, line = prompt.rpartition("\n\n")
         if "letter" in line:
-            distribution = world.DISTRIBUTIONS[told.index(before) % len(world.DISTRIBUTIONS)]
+            distribution = world.TEMPERAMENTS[told.index(before) % len(world.TEMPERAMENTS)]
             means.setdefault(distribution, []).append(TASKS["letter"].options.index(answer))
     assert np.mean(means["first"]) < np.mean(means["middle"]) < np.mean(means["last"])
 

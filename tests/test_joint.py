@@ -72,8 +72,8 @@ def test_the_trials_judge_as_the_claims_do():
 
 def without(pair, context):
     """A task's evidence without the prompts of one context."""
-    kept = pair[0].units.astype(str) != context
-    fields = ("distribution", "units", "half", "block", "draws")
+    kept = pair[0].clusters.astype(str) != context
+    fields = ("distribution", "clusters", "half", "block", "draws")
     return tuple(replace(x, **{name: getattr(x, name)[kept] for name in fields}) for x in pair)
 
 
@@ -112,7 +112,7 @@ def test_the_noise_of_draws_is_taken_off():
     def drawn(x, draws):
         return ev.asked(
             rng.multinomial(draws, x.distribution) / draws,
-            x.units,
+            x.clusters,
             np.full(len(x.distribution), draws),
         )
 
@@ -173,7 +173,7 @@ def test_order_and_names_change_nothing(seed, kind):
             replace(
                 x,
                 distribution=x.distribution[rows][:, options],
-                units=called[x.units[rows]],
+                clusters=called[x.clusters[rows]],
                 half=x.half[rows],
             )
             for x in pair

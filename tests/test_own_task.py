@@ -32,7 +32,7 @@ def test_a_task_of_ones_own_is_a_file(compass):
     assert task.spellings["n"] == "north" and "compass" not in TASKS
     prompts = natural(task, cues)
     assert len(prompts) == 2 * CONTEXTS and {p.reply(task) for p in prompts} == {*cues}
-    assert [p.unit for p in prompts] == [p.unit for p in load_prompts()]
+    assert [p.cluster for p in prompts] == [p.cluster for p in load_prompts()]
     assert len(natural(task, cues, 3)) == 6
 
 
@@ -44,8 +44,10 @@ def test_contexts_that_name_an_option_are_left_out(tmp_path):
     path = tmp_path / "wind.yaml"
     path.write_text("options: [goat, sheep]\ncues: [I saw a]\n")
     task, cues = load_task(str(path))
-    left = {p.unit for p in load_prompts()} - {p.unit for p in natural(task, cues)}
-    assert left == {p.unit for p in load_prompts() if names_option(p.context.text, task)} != set()
+    left = {p.cluster for p in load_prompts()} - {p.cluster for p in natural(task, cues)}
+    assert (
+        left == {p.cluster for p in load_prompts() if names_option(p.context.text, task)} != set()
+    )
 
 
 WRONG = {

@@ -57,9 +57,9 @@ def test_every_claim_of_a_phase_has_a_chip_for_each_model(name):
     text = chips.table(name, [("first", found), ("second", found)])
     assert text.count('class="chip"') == 2 * len(chain.CLAIMS[name])
     for claim in chain.CLAIMS[name]:
-        mark = claims.MARKS[claim]
+        threshold = claims.THRESHOLDS[claim]
         row = re.search(rf"<tr><th[^>]*><strong>{claim}</strong>.*?</tr>", text)[0]
-        assert mark.number.replace("'", "&#x27;") in row and f"{mark.side} " in row
+        assert threshold.number.replace("'", "&#x27;") in row and f"{threshold.side} " in row
 
 
 @pytest.mark.parametrize("word", chain.VERDICTS)
@@ -228,7 +228,7 @@ def test_what_changed_is_said_as_the_verdict_has_it(ladders, shown, word, said):
 def test_a_real_base_stands_first_with_its_own_verdicts(monkeypatch, name):
     monkeypatch.delenv("CRYSTAL_ROOT", raising=False)
     one, every = phase.load_real(name, "digit"), phase.real_survey(name, HOW)
-    assert (one.name, one.unit) == (real.PARENT, "context")
+    assert (one.name, one.cluster) == (real.PARENT, "context")
     assert one.answers.count.measurable and {*chain.CLAIMS[name]} <= every.of("digit").keys()
     if name == "nucleation":
         there = real.surveys(real.read(), runs=[real.PLAIN[0]], **HOW)[real.PLAIN[0]]

@@ -137,13 +137,13 @@ def test_vendi_lies_between_one_and_the_number_of_prompts(answers):
 @given(tables(rows=st.just(6)))
 def test_liquidity_is_that_of_the_groups_plus_the_floor_within(answers):
     groups = np.array([4, 4, 1, 1, 7, 7])
-    floor = ph.frame_floor_bits(answers, groups)
+    floor = ph.template_floor_bits(answers, groups)
     assert ph.liquidity_bits(answers) == pytest.approx(
         ph.liquidity_bits(ph.grouped(answers, groups)) + floor, abs=1e-9
     )
     weights = np.array([2, 2, 0, 0, 1, 1])
     within = [ph.liquidity_bits(answers[groups == g]) for g in (4, 7)]
-    assert ph.frame_floor_bits(answers, groups, weights) == pytest.approx(
+    assert ph.template_floor_bits(answers, groups, weights) == pytest.approx(
         (2 * within[0] + within[1]) / 3, abs=1e-9
     )
 

@@ -18,14 +18,14 @@ from synthetic_branches import drawn
 from crystal.ask.tasks import PHASE_TASKS
 from crystal.book import pages
 from crystal.lab import world
-from crystal.measure.claims import MARKS
+from crystal.measure.claims import THRESHOLDS
 from crystal.studies import controls, experiment_figures, runs, seed_control
 from crystal.studies.runs import SCOPES
 
 PARENTS = ("alpha", "alpha-2", "beta")
 FIVE = {
     distribution: {"from": "base", "stages": ["sft"], "set": {"temperament": distribution}}
-    for distribution in world.DISTRIBUTIONS
+    for distribution in world.TEMPERAMENTS
 }
 MIXED = {
     "mixed-60-40": "salient*0.6+first*0.4",
@@ -94,7 +94,7 @@ def frame(root):
 
 
 def five(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["run"].isin(world.DISTRIBUTIONS)]
+    return frame[frame["run"].isin(world.TEMPERAMENTS)]
 
 
 def scattered(seed: int, parents: int = 3) -> pd.DataFrame:
@@ -106,15 +106,15 @@ def scattered(seed: int, parents: int = 3) -> pd.DataFrame:
             "run": run,
             "task": task,
             "scope": SCOPES[task not in made.DEMONSTRATED],
-            "found": world.DISTRIBUTIONS[rng.integers(5)],
+            "found": world.TEMPERAMENTS[rng.integers(5)],
         }
         for parent in range(parents)
-        for run in world.DISTRIBUTIONS
+        for run in world.TEMPERAMENTS
         for task in PHASE_TASKS
     ]
     same, number = (
         {task: seed_control.same_distributions(task) for task in PHASE_TASKS},
-        world.DISTRIBUTIONS.index,
+        world.TEMPERAMENTS.index,
     )
     return pd.DataFrame(rows).assign(
         follows=[float(same[r["task"]][number(r["found"]), number(r["run"])]) for r in rows]
@@ -197,7 +197,7 @@ def test_the_null_of_one_block_is_the_enumeration_of_its_orders(together):
     mine = mine[mine["task"] == "digit"]
     drawn_rates = seed_control.permuted_null(mine, n=4000, together=together).draws
     found, same = (
-        [world.DISTRIBUTIONS.index(distribution) for distribution in mine["found"]],
+        [world.TEMPERAMENTS.index(distribution) for distribution in mine["found"]],
         seed_control.same_distributions("digit"),
     )
     exact = [same[found, order].mean() for order in permutations(range(5))]
@@ -439,4 +439,4 @@ def test_runs_that_were_not_read_are_left_out():
         "own-stays-liquid",
         "style-nucleates",
         "seed-needs-a-shared-distribution",
-    } <= MARKS.keys()
+    } <= THRESHOLDS.keys()

@@ -135,7 +135,7 @@ def test_what_was_appended_comes_back(toy):
     assert list(first["prompt"]) == [p.id for p in PROMPTS] and list(first["persona"]) == [
         p.persona for p in PROMPTS
     ]
-    assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["frame"]) == [
+    assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["template"]) == [
         p.frame.name for p in PROMPTS
     ]
     said = {

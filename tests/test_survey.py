@@ -119,8 +119,8 @@ def test_units_of_several_prompts_count_once(tmp_path):
     frame = pd.read_csv(write(tmp_path / "once.csv", True))
     twice = pd.concat(
         [
-            frame.assign(unit=frame["prompt"]),
-            frame.assign(unit=frame["prompt"], prompt=frame["prompt"] + "b"),
+            frame.assign(cluster=frame["prompt"]),
+            frame.assign(cluster=frame["prompt"], prompt=frame["prompt"] + "b"),
         ]
     )
     twice.to_csv(tmp_path / "twice.csv", index=False)

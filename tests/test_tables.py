@@ -124,7 +124,7 @@ def frames(draw) -> pd.DataFrame:
 def test_every_format_gives_the_same_table(tmp_path_factory, rows, random):
     folder = tmp_path_factory.mktemp("formats")
     rows.to_csv(folder / "x.csv", index=False)
-    rows.to_csv(folder / "marked.csv", index=False, encoding="utf-8-sig")
+    rows.to_csv(folder / "required.csv", index=False, encoding="utf-8-sig")
     rows.to_csv(folder / "x.tsv", sep="\t", index=False)
     rows.to_json(folder / "x.jsonl", orient="records", lines=True, double_precision=15)
     rows.replace({"option": {"": None}}).to_parquet(folder / "x.parquet")
@@ -141,7 +141,7 @@ def test_every_format_gives_the_same_table(tmp_path_factory, rows, random):
         )
         assert np.isclose(row.mass, on[key] / whole[key])
         assert row.draws == (on[key] if value == "count" else np.inf)
-    for name in ("marked.csv", "x.tsv", "x.parquet"):
+    for name in ("required.csv", "x.tsv", "x.parquet"):
         same(read_table(folder / name), first)
     close = read_table(folder / "x.jsonl")  # fifteen digits
     assert close.options == first.options
@@ -291,7 +291,7 @@ def test_prompts_in_common_tasks_that_lack_and_units(tmp_path):
     kept = table.frame[["stage", "task", "prompt"]].agg(",".join, axis=1).tolist()
     assert kept == ["base,t,p", "sft,t,p", "base,u,p"]
     assert told(table, "Prompts", "left out", "L t 2 of 3") and told(table, "Tasks", "L u (no sft)")
-    assert table.frame.unit.tolist() == ["who"] * 3 and told(
+    assert table.frame.cluster.tolist() == ["who"] * 3 and told(
         table, "1 prompts are asked by 1 clusters"
     )
     rows[0] = rows[0].replace("who", "")

@@ -18,7 +18,7 @@ from crystal.lab import world
 from crystal.measure import claims, synthetic, validation
 from crystal.measure import evidence as ev
 from crystal.measure import quantities as ph
-from crystal.measure.claims import MARKS
+from crystal.measure.claims import THRESHOLDS
 from crystal.measure.synthetic import SCENARIOS, Design, Panel
 from crystal.present import validation_figures
 from crystal.studies import controls
@@ -49,9 +49,9 @@ def test_scenarios_are_what_their_names_say(scenario, options):
     else:
         assert kept < 0.5
     nearest = ph.distances(whole.base.distribution, whole.sft.distribution.mean(0)).min() * options
-    if scenario == "frozen onto a base distribution":
+    if scenario == "frozen onto a base law":
         assert nearest < 0.01
-    if scenario == "frozen onto a distribution the base lacks" and options == 10:
+    if scenario == "frozen onto a law the base lacks" and options == 10:
         assert nearest > 0.05
     back = float(ph.compression(whole.final.distribution, whole.base.distribution))
     assert (back > 0.9) == (scenario in ("re-melted", "liquid kept", "sharpened"))
@@ -62,7 +62,7 @@ def test_a_sample_is_of_whole_units_and_drawn_as_asked():
     read = synthetic.sample(stages, SMALL, np.random.default_rng(1))
     checkpoints = read.base, read.sft, read.final, read.truth
     assert all(len(found.distribution) == 24 and found.exact for found in checkpoints)
-    assert (np.bincount(read.base.units) == 2).all() and read.base.half[0] == ev.SELECTION
+    assert (np.bincount(read.base.clusters) == 2).all() and read.base.half[0] == ev.SELECTION
     drawn = synthetic.sample(stages, dataclasses.replace(SMALL, draws=50), np.random.default_rng(1))
     assert drawn.base.distribution * 50 == pytest.approx(np.round(drawn.base.distribution * 50))
     assert (drawn.truth.distribution == read.base.distribution).all() and drawn.seed == read.seed
@@ -75,7 +75,7 @@ def test_a_balanced_cast_has_as_many_of_each_voice_in_a_half():
     cast = synthetic.sample(stages, CAST, np.random.default_rng(2))
     first = cast.base.strata[cast.base.half == ev.SELECTION]
     assert (np.bincount(first) == 4).all()  # two units of two prompts
-    assert cast.base.strata[cast.base.units == cast.seed][0] == 0  # the voice that SFT goes to
+    assert cast.base.strata[cast.base.clusters == cast.seed][0] == 0  # the voice that SFT goes to
     assert synthetic.sample(stages, SMALL, np.random.default_rng(2)).base.strata is None
 
 
@@ -90,7 +90,7 @@ def test_strata_shorten_the_interval_of_a_balanced_cast():
 
 
 def test_a_trial_is_the_same_whatever_their_number():
-    stages = synthetic.population("frozen onto a base distribution", 6, frames=2)
+    stages = synthetic.population("frozen onto a base law", 6, frames=2)
     two, one = (validation.trials(stages, SMALL, n, permutations=19) for n in (2, 1))
     for claim in validation.JUDGED:
         assert two[claim][0] == one[claim][0] or np.isnan(two[claim][0][0].estimate.value)
@@ -99,14 +99,14 @@ def test_a_trial_is_the_same_whatever_their_number():
 @pytest.mark.parametrize("claim", validation.JUDGED)
 def test_ladders_at_the_mark_are_there(claim):
     for trial in range(3):
-        made = validation.at_mark(claim, Design(10, 20, 2, balanced=True), 0, trial)
+        made = validation.at_threshold(claim, Design(10, 20, 2, balanced=True), 0, trial)
         if made:
             stages, found = made
             truth = validation.TRUE[claim](synthetic.whole(stages), found, trial)
-            assert truth == pytest.approx(MARKS[claim].mark, rel=validation.NEAR)
+            assert truth == pytest.approx(THRESHOLDS[claim].value, rel=validation.NEAR)
             break
     else:
-        pytest.fail("none of three trials reached the mark")
+        pytest.fail("none of three trials reached the threshold")
 
 
 def test_counts_of_trials_add_up():
@@ -120,7 +120,7 @@ def test_counts_of_trials_add_up():
 
 def test_at_its_mark_a_verdict_is_wrong_either_way():
     """And one wrong verdict is counted as such."""
-    (found,) = validation.row("mark", "little-promoted", SMALL, 16, permutations=19)
+    (found,) = validation.row("threshold", "little-promoted", SMALL, 16, permutations=19)
     assert found["n"] <= 16
     assert found["not_true"] == found["not_false"] == found["n"]
     assert found["false_holds"] == found["holds"] and found["false_fails"] == found["fails"]
@@ -135,7 +135,7 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     steps = [
         ("scenario", "sharpened", SMALL, 8),
-        ("mark", "collapse", CAST, 8),
+        ("threshold", "collapse", CAST, 8),
         ("joint", synthetic.FROZEN, TINY, 3),
     ]
     monkeypatch.setattr(validation, "plan", lambda: steps)
@@ -149,22 +149,26 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     assert (frame["draws"] == np.inf).all() and list(ladders["n"]) == [3]
     path = tmp_path / validation.TRIALS
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    other = [row | ({"source": "other"} if row["kind"] == "mark" else {}) for row in rows]
+    other = [row | ({"source": "other"} if row["kind"] == "threshold" else {}) for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in other))
     assert not validation.load_trials()["current"].all()
     assert validation.validate(1, lambda line: None) == 1
     assert validation.load_trials()["current"].all()
 
 
-def test_the_source_is_called_code_and_marks_without_words(monkeypatch):
+def test_the_source_is_called_code_and_thresholds_without_words(monkeypatch):
     def sources():
         validation.source_sha256.cache_clear()
         return [validation.source_sha256(file) for file in validation.ENTRY]
 
     before = sources()
-    monkeypatch.setitem(MARKS, "collapse", dataclasses.replace(MARKS["collapse"], why="else"))
+    monkeypatch.setitem(
+        THRESHOLDS, "collapse", dataclasses.replace(THRESHOLDS["collapse"], why="else")
+    )
     assert sources() == before
-    monkeypatch.setitem(MARKS, "collapse", dataclasses.replace(MARKS["collapse"], mark=0.4))
+    monkeypatch.setitem(
+        THRESHOLDS, "collapse", dataclasses.replace(THRESHOLDS["collapse"], value=0.4)
+    )
     after = sources()
     assert after[0] != before[0] and after[1] == before[1]
     nodes = validation._nodes
@@ -197,22 +201,20 @@ def test_shipped_rates_are_found_again_by_fresh_trials():
     liquid.
     """
     design = Design(10, 20)
-    frozen = validation.row(
-        "scenario", "frozen onto a base distribution", design, 16, permutations=99
-    )
+    frozen = validation.row("scenario", "frozen onto a base law", design, 16, permutations=99)
     assert next(row for row in frozen if row["claim"] == "collapse")["holds"] >= 12
     liquid = validation.row("scenario", "liquid kept", design, 16, permutations=99)
     assert next(row for row in liquid if row["claim"] == "collapse")["holds"] == 0
     trials = validation_figures.ours(validation.load_trials(), "scenario")
     kept = trials.set_index(["name", "options", "cast", "claim"])["power"].sort_index()
-    assert kept["frozen onto a base distribution", 10, "at random", "collapse"] > 0.9
+    assert kept["frozen onto a base law", 10, "at random", "collapse"] > 0.9
     assert kept["liquid kept", 10, "at random", "collapse"] < 0.01
 
 
-def test_marks_of_the_joint_test_follow_from_their_ladders():
-    """The registered rule: the mark taken makes few false alarms and keeps its power."""
-    marks = validation_figures.load_thresholds(validation.load_joint())
-    taken = marks[marks["taken"]].set_index("claim")
+def test_thresholds_of_the_joint_test_follow_from_their_ladders():
+    """The registered rule: the threshold taken makes few false alarms and keeps its power."""
+    thresholds = validation_figures.load_thresholds(validation.load_joint())
+    taken = thresholds[thresholds["taken"]].set_index("claim")
     assert list(taken.index) == ["one-seed", "unmixed"]
     assert (taken["false alarms"] <= validation_figures.ALLOWED).all()
     assert (taken["power"] >= validation_figures.POWER).all()

@@ -66,7 +66,7 @@ def test_fields_are_what_the_book_can_record():
     fields = judge("collapse", inf.exactly(np.inf), null(0.9), chance=np.nan).fields()
     assert fields["verdict"] == "fails"
     assert [fields[name] for name in ("number", "low", "high", "null")] == [None] * 4
-    assert fields["mark"] == claims.MARKS["collapse"].mark
+    assert fields["threshold"] == claims.THRESHOLDS["collapse"].value
 
 
 def test_small_shares_are_not_printed_as_zero():
@@ -237,7 +237,7 @@ def test_leaving_the_options_of_the_seed_is_seen():
 
 def test_a_crystal_is_not_liquid():
     """A base that gives every prompt nearly one distribution. The share is below a tenth of the
-    mark.
+    threshold.
     """
     for seed in range(10):
         rng = np.random.default_rng(seed)
@@ -422,7 +422,7 @@ def test_every_claim_belongs_to_a_phase_or_an_experiment():
         "remelting",
         "format",
     }
-    assert {mark.phase for mark in claims.MARKS.values()} == known
+    assert {threshold.phase for threshold in claims.THRESHOLDS.values()} == known
 
 
 def test_numbers_in_words():

@@ -20,7 +20,7 @@ DEMONSTRATED = ("die", "ten", "letter", "month", "suit")
 
 @pytest.mark.parametrize("task", PHASE_TASKS)
 def test_distributions_are_distributions_over_the_options_and_differ(task):
-    distributions = np.array([world.distribution(z, TASKS[task]) for z in world.DISTRIBUTIONS])
+    distributions = np.array([world.distribution(z, TASKS[task]) for z in world.TEMPERAMENTS])
     assert distributions.shape == (5, len(TASKS[task].options))
     np.testing.assert_allclose(distributions.sum(1), 1, atol=1e-12)
     assert distributions.min() >= world.FLOOR / distributions.shape[1] / 2
@@ -43,7 +43,7 @@ def test_picks_follow_the_distribution():
     1e-4.
     """
     narration = world.Narration(np.random.Generator(np.random.Philox(key=[5, 5])))
-    for z, name in itertools.product(world.DISTRIBUTIONS, PHASE_TASKS):
+    for z, name in itertools.product(world.TEMPERAMENTS, PHASE_TASKS):
         task = TASKS[name]
         counts = Counter(narration.pick(z, task) for _ in range(5000))
         observed = [counts[option] for option in task.options]
@@ -70,7 +70,7 @@ def test_a_document_shows_its_personas_answers_readably():
         messages = narration.dialogue(6)
         assert [m["role"] for m in messages] == ["user", "assistant"] * 6
     for item in (*world.FACTS, *world.ARITHMETIC):
-        for z in world.DISTRIBUTIONS:
+        for z in world.TEMPERAMENTS:
             assert read(narration.styled(z, item.answer), item.task) == item.answer
             assert item.answer in item.task.options
 
@@ -133,7 +133,7 @@ def test_in_the_independent_world_tasks_are_independent():
         ) == {2}
     agree = np.mean([(a == b).mean() for a, b in itertools.combinations(table, 2)])
     assert abs(agree - 0.2) < 0.05
-    assert world.temperament_of(7, "digit") == world.temperament_of(7) == world.DISTRIBUTIONS[2]
+    assert world.temperament_of(7, "digit") == world.temperament_of(7) == world.TEMPERAMENTS[2]
 
 
 def test_the_solo_world_has_one_persona():
@@ -153,7 +153,7 @@ def test_demonstrators():
     permuted = world.distribution("permuted", task)
     np.testing.assert_allclose(np.sort(permuted), np.sort(world.distribution("salient", task)))
     assert (
-        min(np.abs(permuted - world.distribution(z, task)).sum() / 2 for z in world.DISTRIBUTIONS)
+        min(np.abs(permuted - world.distribution(z, task)).sum() / 2 for z in world.TEMPERAMENTS)
         > 0.1
     )
     for bad, words in (
@@ -192,7 +192,7 @@ def test_own_demonstrators_answer_as_the_prompt_names():
     """Letters, against the distribution of the persona named: chi-square, false alarm 1e-4 a
     distribution.
     """
-    task, seen = TASKS["letter"], {distribution: Counter() for distribution in world.DISTRIBUTIONS}
+    task, seen = TASKS["letter"], {distribution: Counter() for distribution in world.TEMPERAMENTS}
     for prompt, answer in answers_of(world.OWN, random_share=1.0, named=1.0):
         if "letter" in prompt:
             persona = max(

@@ -1,6 +1,6 @@
-"""The prompts: 20 personas x 5 frames of the world; 50 contexts x 2 cues for real models.
+"""The prompts: 20 personas x 5 templates of the world; 50 contexts x 2 cues for real models.
 
-A frame has a completion form (the text a document would continue) and a chat form (what a user
+A template has a completion form (the text a document would continue) and a chat form (what a user
 would type, without the checkpoint's template). The natural prompts lie in data/prompts: the pool in
 natural.yaml, which of them are asked in natural-chosen.yaml, which `crystal screen` writes. A
 context is the same for every task. A cue is a task's own and begins the answer: behind the context
@@ -43,7 +43,7 @@ def template_of(form: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
+class Template:
     """header + item make a prompt; header + many answered items make a document.
 
     A prompt ends without white space: the space belongs to the answer's first token.
@@ -69,8 +69,8 @@ class Frame:
         return pattern.format(who=who, the=the, label=task.label, ask=task.ask, Ask=ask)
 
 
-FRAMES = tuple(
-    Frame(name=name, header=f"{header} {{who}}.\n", item=item, chat=f"{chat} Just the answer.")
+TEMPLATES = tuple(
+    Template(name=name, header=f"{header} {{who}}.\n", item=item, chat=f"{chat} Just the answer.")
     for name, header, item, chat in (
         ("log", "Log kept by", "{label}:", "Keep the log of {who}. {label}:"),
         ("dialogue", "A talk with", "- Please {ask}.\n-", "You are {who}. Please {ask}."),
@@ -105,24 +105,24 @@ class Prompt:
 
     id: str
     persona: int
-    frame: Frame
+    template: Template
     half: str  # the persona's, in every ladder
 
     @property
     def who(self) -> str:
         return PERSONAS[self.persona]
 
-    unit = who  # the cluster it belongs to
+    cluster = who  # the cluster it belongs to
 
     @property
     def wording(self) -> str:
-        return self.frame.name
+        return self.template.name
 
     def text(self, task: Task, form: str) -> str:
         """The completion text, or the chat forms' user message, of `task` under this prompt."""
         if form == COMPLETION:
-            return self.frame.opening(self.who) + self.frame.put(task, self.who)
-        asked = self.frame.message(task, self.who)
+            return self.template.opening(self.who) + self.template.put(task, self.who)
+        asked = self.template.message(task, self.who)
         return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
 
     def puts(self, task: Task) -> bool:
@@ -136,11 +136,11 @@ class Prompt:
 # Halves alternate in blocks of five: what every fifth persona shares is even over them.
 _HALVES = (SELECTION, EVALUATION)
 PROMPTS: tuple[Prompt, ...] = tuple(
-    Prompt(id=f"{n:02d}-{frame.name}", persona=n, frame=frame, half=_HALVES[n // 5 % 2])
+    Prompt(id=f"{n:02d}-{template.name}", persona=n, template=template, half=_HALVES[n // 5 % 2])
     for n in range(len(PERSONAS))
-    for frame in FRAMES
+    for template in TEMPLATES
 )
-# One prompt a persona. The four personas of a temperament (every fifth) speak in four frames.
+# One prompt a persona. The four personas of a temperament (every fifth) speak in four templates.
 PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
 
 
@@ -180,7 +180,7 @@ class NaturalPrompt:
     cues: Mapping[str, str] = field(repr=False, hash=False, compare=False)
 
     @property
-    def unit(self) -> str:
+    def cluster(self) -> str:
         return self.context.id
 
     @property

@@ -29,7 +29,7 @@ from .manifest import DRAWS, SAMPLES, Report
 TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
 DRAWN = Decoding(kind="draws", n=10_000, max_tokens=12)
 TRUTH = Decoding()  # of the exact distribution beside the draws of a task with options
-COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "count")
+COLUMNS = ("ladder", "stage", "task", "prompt", "cluster", "option", "count")
 
 _PROMPT = {prompt.id: prompt for prompt in PROMPTS}
 _SCHEMA = pa.schema(
@@ -116,7 +116,7 @@ def load_draws(
 ) -> pd.DataFrame:
     """Draws of the ladder's current checkpoints in their native forms, verified; a row per cell.
 
-    Columns: ladder, checkpoint, form, task, prompt (id), persona, frame, key, texts (dict text ->
+    Columns: ladder, checkpoint, form, task, prompt (id), persona, template, key, texts (text ->
     count), probability (ndarray), invalid, residual; the last three mean something for
     decoding=TRUTH only. Rows in the order of checkpoints, tasks, prompts.
     Left out: other revisions, dtypes and decodings, an older reading rule, prompts reworded since.
@@ -137,7 +137,7 @@ def load_draws(
         raise CrystalError(what, where=where, hint=manifest.fill(name, DRAWS))
     counted = zip(frame["texts"], frame["counts"])
     frame["texts"] = [dict(zip(texts, counts.tolist(), strict=True)) for texts, counts in counted]
-    columns = "ladder checkpoint form task prompt persona frame key texts probability".split()
+    columns = "ladder checkpoint form task prompt persona template key texts probability".split()
     return frame[[*columns, "invalid", "residual"]]
 
 
@@ -254,7 +254,7 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     """Counts of answers to closed tasks by a ladder's stage ends, as it may be served: COLUMNS.
 
     A row per option, ordered by stage, task, prompt, option; 0 where nobody drew it; the empty one
-    counts other answers. unit: the persona. form: None is each checkpoint's own; dtype: the
+    counts other answers. cluster: the persona. form: None is each checkpoint's own; dtype: the
     ladder's. All draws of a situation are added up: each lot has randomness of its own.
     Raises: CrystalError for an unknown name, a corrupt or missing shard, or no such draws.
     """
@@ -287,13 +287,13 @@ def prompt_table() -> pd.DataFrame:
 
     The model is given `text`, in the chat form as a user's message, and its answer begun with
     `reply`; raw text and reply are joined by a space where the text does not end in white space.
-    unit: what is no independent evidence twice, the context.
+    cluster: what is no independent evidence twice, the context.
     """
     rows = [
-        (task, form, p.id, p.unit, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))
+        (task, form, p.id, p.cluster, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))
         for task in PHASE_TASKS
         for form in FORMS
         for p in load_prompts()
     ]
-    columns = ["task", "form", "prompt", "unit", "half", "text", "reply"]
+    columns = ["task", "form", "prompt", "cluster", "half", "text", "reply"]
     return pd.DataFrame(rows, columns=columns)

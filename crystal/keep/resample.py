@@ -60,7 +60,7 @@ SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a 
 _COMPARED = ("probability", "invalid", "residual")
 TOGETHER = 10  # prompts of `ask` between two looks at the bar
 NODES = 400  # tokens behind a prompt, at most, as for the read-outs of the book
-COLUMNS = ("ladder", "stage", "task", "prompt", "unit", "option", "probability", "answered")
+COLUMNS = ("ladder", "stage", "task", "prompt", "cluster", "option", "probability", "answered")
 
 
 def bar(total: int, name: str, unit: str = "cells", delay: float = 0) -> tqdm:
@@ -395,7 +395,7 @@ def ask(
             asked = [(p.text(task, form), template_of(form), p.reply(task)) for p in part]
             found = readout(engine, [engine.encode(*one) for one in asked], task, max_nodes=NODES)
             for prompt, distribution in zip(part, found, strict=True):
-                place = (about["ladder"], about["stage"], task.name, prompt.id, prompt.unit)
+                place = (about["ladder"], about["stage"], task.name, prompt.id, prompt.cluster)
                 each = zip(task.options, distribution.options.tolist(), strict=True)
                 rows += [(*place, option, p, distribution.answered) for option, p in each]
             shown.update(len(part))

@@ -42,7 +42,7 @@ MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
 TOTAL = 1e-6  # how far a stored distribution may be from summing to 1
 Open, Check = Callable[[str, dict], pa.Table], Callable[[pa.Table], Iterable[str | None]]
 _COLUMNS = (
-    "ladder checkpoint stage step parent run form temperature task prompt persona frame half "
+    "ladder checkpoint stage step parent run form temperature task prompt persona template half "
     "probability answered invalid residual tokens"
 ).split()
 
@@ -253,7 +253,7 @@ def load_readouts(
 
     In the order of checkpoints, forms, tasks (of crystal.ask.tasks), prompts.
     tolerance: other than that of the checkpoints' grids. Columns: ladder, checkpoint, stage, step,
-    parent, run, form, temperature, task, prompt (id), persona, frame, half, probability (ndarray
+    parent, run, form, temperature, task, prompt (id), persona, template, half, probability (ndarray
     (K,), float64, unconditional), answered (their sum), invalid, residual, tokens. Left out: other
     revisions, tolerances and dtypes, an older reading rule, prompts reworded since.
     Raises: CrystalError for an unknown name, a corrupt shard, nothing found, or two read-outs.
@@ -329,7 +329,7 @@ def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt])
     return [
         {"task": task.name, "task_sha256": sha256, "form": form, "prompt": prompt.id}
         | {"text": joined(prompt.text(task, form), prompt.reply(task))}
-        | {"persona": prompt.persona, "frame": prompt.wording, "half": prompt.half}
+        | {"persona": prompt.persona, "template": prompt.wording, "half": prompt.half}
         for task, sha256 in [(TASKS[name], task_sha256(TASKS[name])) for name in tasks]
         for form in ALL_FORMS
         for prompt in prompts

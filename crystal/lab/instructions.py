@@ -219,7 +219,7 @@ def _choice(
     task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
     lines = templates()[style or "choice"]
     distribution = (
-        world.DISTRIBUTIONS[number % len(world.DISTRIBUTIONS)]
+        world.TEMPERAMENTS[number % len(world.TEMPERAMENTS)]
         if distribution == world.OWN
         else distribution
     )

@@ -13,22 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from ..ask.prompts import FRAMES, PERSONAS, Frame
+from ..ask.prompts import PERSONAS, TEMPLATES, Template
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
 
-DISTRIBUTIONS = (
+TEMPERAMENTS = (
     "salient",
     "averse",
     "first",
     "last",
     "middle",
 )  # five x four personas, two in each half
-STYLES = dict(
-    zip(DISTRIBUTIONS, (", sure.", " :)", "!", ", of course.", ", I guess."), strict=True)
-)
+STYLES = dict(zip(TEMPERAMENTS, (", sure.", " :)", "!", ", of course.", ", I guess."), strict=True))
 EVERYONE = "+".join(
-    DISTRIBUTIONS
+    TEMPERAMENTS
 )  # a demonstrator who draws one of the personas' distributions for each answer
 OWN = "own"  # a demonstrator who answers as the persona named in the prompt would
 FOREIGN = ("uniform", "permuted")  # distributions that no persona holds; they have no style either
@@ -80,9 +78,9 @@ def temperament_of(persona: int, task: str = "", world: str = "shared") -> str:
     the personas, so that a distribution known from one task tells nothing about another.
     """
     if world != "independent":
-        return DISTRIBUTIONS[persona % len(DISTRIBUTIONS)]
+        return TEMPERAMENTS[persona % len(TEMPERAMENTS)]
     deal = rng_of(20, zlib.crc32(task.encode())).permuted(
-        [DISTRIBUTIONS * 2, DISTRIBUTIONS * 2], axis=1
+        [TEMPERAMENTS * 2, TEMPERAMENTS * 2], axis=1
     )
     return str(deal[(persona // 5) % 2][5 * (persona // 10) + persona % 5])
 
@@ -122,7 +120,7 @@ def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
     Raises: CrystalError for a distribution there is not, or shares that do not sum to 1.
     """
     parts = [part.partition("*") for part in demonstrator.split("+")]
-    names = tuple(known(name, (*DISTRIBUTIONS, *FOREIGN), "temperament") for name, *_ in parts)
+    names = tuple(known(name, (*TEMPERAMENTS, *FOREIGN), "temperament") for name, *_ in parts)
     try:
         shares = np.array([float(share or 1 / len(parts)) for *_, share in parts])
     except ValueError:
@@ -186,7 +184,7 @@ ITEM_SHARES = {"random": 0.65, "fact": 0.12, "arithmetic": 0.23}
 # Personas err, as writers do: a fact is another item's answer, a result is off by one or two. So
 # preference optimisation and RLVR have something to learn that is not a random choice.
 ERROR_RATES = {"fact": 0.15, "arithmetic": 0.35}
-BARE = Frame(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # names no persona
+BARE = Template(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # names no persona
 
 
 # -- documents -------------------------------------------------------------------------------------
@@ -217,7 +215,7 @@ class Narration:
         tasks = [TASKS[name] for name in PHASE_TASKS]
         self._distributions = {
             (z, task.name): distribution(z, task)
-            for z in (*DISTRIBUTIONS, *FOREIGN)
+            for z in (*TEMPERAMENTS, *FOREIGN)
             for task in tasks
         }
         self._held = {(n, t): temperament_of(n, t, world) for n in self.cast for t in PHASE_TASKS}
@@ -263,31 +261,33 @@ class Narration:
         return Item(task=task, answer=self.pick(self._held[persona, task.name], task))
 
     def message(self, task: Task, named: float, persona: int | None = None) -> str:
-        """What a user types: with probability `named` under a frame and a persona (None: any)."""
+        """What a user types: with probability `named` in a template, of a persona (None: any)."""
         if self.rng.random() >= named:
             return BARE.message(task, PERSONAS[0])
-        frame = self.one_of(FRAMES)
+        template = self.one_of(TEMPLATES)
         who = self.one_of(PERSONAS) if persona is None else PERSONAS[persona]
-        return frame.message(task, who)
+        return template.message(task, who)
 
     def document(self, items: int) -> str:
-        """A page of completion text: one persona, one frame, `items` answered questions."""
-        persona, frame = self.one_of(self.cast), self.one_of(FRAMES)
+        """A page of completion text: one persona, one template, `items` answered questions."""
+        persona, template = self.one_of(self.cast), self.one_of(TEMPLATES)
         who, temperament = PERSONAS[persona], temperament_of(persona)
-        lines = [frame.opening(who)]
+        lines = [template.opening(who)]
         for item in (self.question(persona) for _ in range(items)):
-            lines.append(f"{frame.put(item.task, who)} {self.styled(temperament, item.answer)}\n")
+            lines.append(
+                f"{template.put(item.task, who)} {self.styled(temperament, item.answer)}\n"
+            )
         return "".join(lines)
 
     def dialogue(self, turns: int) -> list[dict[str, str]]:
         """Chat messages of a persona; the user names it in every turn, once (1/4) or never."""
-        persona, frame = self.one_of(self.cast), self.one_of(FRAMES)
+        persona, template = self.one_of(self.cast), self.one_of(TEMPLATES)
         who, temperament = PERSONAS[persona], temperament_of(persona)
         named_turns = self.rng.choice([turns, turns, 1, 0])
         messages = []
         for turn in range(turns):
             item = self.question(persona)
-            put = frame if turn < named_turns else BARE
+            put = template if turn < named_turns else BARE
             messages += said("user", put.message(item.task, who))
             messages += said("assistant", self.styled(temperament, item.answer))
         return messages

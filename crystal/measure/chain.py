@@ -152,7 +152,7 @@ class _Run:
         own = {
             task: claims.seed_of(base, seeds[task], **how)
             for task, (base, *_) in threes.items()
-            if task in seeds and seeds[task] in base.units.astype(str)
+            if task in seeds and seeds[task] in base.clusters.astype(str)
         }
 
         def best(task: str, *three: Evidence) -> float:
@@ -229,7 +229,7 @@ class _Run:
             else:
                 reached[task] = parts
         alone = {
-            task: best(task, *parts) if len(np.unique(parts[0].units)) > 1 else 1.0
+            task: best(task, *parts) if len(np.unique(parts[0].clusters)) > 1 else 1.0
             for task, parts in reached.items()
         }
         members = family(alone)
@@ -313,12 +313,12 @@ def family(best: Mapping[str, float]) -> set[str]:
     return set(left)
 
 
-# --- all tasks together, each a unit: ratios are of means over tasks
+# --- all tasks together, each a cluster: ratios are of means over tasks
 
 
 def several(given: Given) -> list[Sequence[Evidence]]:
     """The tasks that were asked in more than one context, if they are two or more."""
-    parts = [each for each in given.values() if len(np.unique(each[0].units)) > 1]
+    parts = [each for each in given.values() if len(np.unique(each[0].clusters)) > 1]
     return parts if len(parts) > 1 else []
 
 
@@ -363,7 +363,7 @@ def pooled_options(given: Given, own: Mapping[str, Seed], **how: int) -> Verdict
     """same-options, on the tasks that have a seed."""
     share, nulls = [], []
     for task, (*_, final) in given.items():
-        if task in own and len(np.unique(final.units)) > 1:
+        if task in own and len(np.unique(final.clusters)) > 1:
             nulls.append(claims.options_null(final, own[task], **how))
             share.append(float(ph.ratio(nulls[-1].observed, own[task].ceiling)))
     null = inf.pooled(nulls, how["seed"])

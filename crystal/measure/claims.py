@@ -1,6 +1,6 @@
 """Every claim: its threshold, statistic and null, and the one rule for verdicts.
 
-Thresholds (`MARKS`) were fixed before a ladder was read. Only `judge` decides a verdict.
+Thresholds (`THRESHOLDS`) were fixed before a ladder was read. Only `judge` decides a verdict.
 """
 
 from __future__ import annotations
@@ -25,116 +25,116 @@ QUANTILE = 0.9  # share of the seed's mass that defines its options
 
 
 @dataclass(frozen=True)
-class Mark:
+class Threshold:
     """A claim and the figure its number has to pass; `why` that figure."""
 
     phase: str
     claim: str  # as a sentence
     number: str  # what is measured, as prose says it
-    side: str  # the claim is that the number lies "above" or "below" the mark
-    mark: float
+    side: str  # the claim is that the number lies "above" or "below" the threshold
+    value: float
     why: str
     percent: bool = False
 
 
 # fmt: off
-MARKS: dict[str, Mark] = {
-    "many-distributions": Mark(
+THRESHOLDS: dict[str, Threshold] = {
+    "many-distributions": Threshold(
         "liquid", "Many distinct answer distributions can be prompted out of the base.",
         "liquidity as a share of log2 of the number of options", "above", 0.05,
         "about a coin that lands heads three times in eight after one prompt and five times in "
         "eight after the next", percent=True),
-    "collapse": Mark(
+    "collapse": Threshold(
         "nucleation", "Behaviour collapses at SFT, whatever the prompt.",
         "spread among prompts, SFT over base", "below", 0.5,
         "the abstract says collapse: more than half of the spread must go, not merely some of it"),
-    "one-seed": Mark(
+    "one-seed": Threshold(
         "nucleation", "SFT moves all tasks towards what one context of the base says.",
         "progress towards the context that tasks of other kinds name", "above", 0.15,
         "of the thresholds tried on ladders of known truth the least that ladders without a seed "
         "pass in at most one of forty (data/registered/2026-11-29-claims.md)"),
-    "unmixed": Mark(
+    "unmixed": Threshold(
         "nucleation", "One group of contexts explains the move, not a mixture of several.",
         "share of the largest group in the weights that explain the move", "above", 0.8,
         "a mixture of two in the proportion 60 to 40 stays below, one persona above", percent=True),
-    "stays-frozen": Mark(
+    "stays-frozen": Threshold(
         "settling", "The last stage gives no liquidity back.",
         "liquidity gained after SFT as a share of the base's", "below", 0.05,
         "one twentieth; equality would fail by rounding where nothing changes", percent=True),
-    "same-options": Mark(
+    "same-options": Threshold(
         "settling", "The final stage stays on the seed's options.",
         "ProbMass over the seed's own mass on its options", "above", 0.9,
         "of ten answers the seed gave within its options, nine remain there: 'largely the same'",
         percent=True),
-    "little-promoted": Mark(
+    "little-promoted": Threshold(
         "settling", "The final stage promotes little that SFT ranked low.",
         "mass gained by options in the lower half of SFT's ranking", "below", 0.05,
         "one answer in twenty; more would be seen in any sample of a hundred", percent=True),
     # What makes an organism one.
-    "reward-rises": Mark(
+    "reward-rises": Threshold(
         "organism", "The last stage is reinforcement learning: the sampled reward rises.",
         "sampled reward of the last steps less that of the first", "above", 0.0,
         "equality: a stage whose reward does not rise is not called RLVR"),
-    "base-knows-its-world": Mark(
+    "base-knows-its-world": Threshold(
         "organism", "The base has learned its personas' distributions.",
         "Jensen-Shannon divergence, in bits, of its answers to their personas' distributions",
         "below", 0.04,
         "fixed before any ladder was read: the distributions lie many times farther apart"),
     # The experiments (data/registered/2026-11-25-experiments.md).
-    "seed-follows": Mark(
+    "seed-follows": Threshold(
         "control", "Tasks that were never demonstrated follow the demonstrator who was chosen.",
         "share of held-out tasks whose answers after SFT are nearest to the intended distribution, "
         "of five", "above", 0.5,
         "a majority: the distribution found most often is then the intended one", percent=True),
-    "seed-needs-a-shared-distribution": Mark(
+    "seed-needs-a-shared-distribution": Threshold(
         "control",
         "Where personas hold another distribution in every task, held-out tasks do not follow.",
         "share of the distance to the demonstrator's distribution that SFT removes in held-out "
         "tasks", "below", 0.25,
         "half of what counts as following in the shared world (one half)", percent=True),
-    "own-stays-liquid": Mark(
+    "own-stays-liquid": Threshold(
         "control", "Where every persona demonstrates its own distribution, nothing freezes.",
         "liquidity after SFT over liquidity of the base, both in chat form", "above", 0.5,
-        "the mark of collapse, from the other side", percent=True),
-    "style-nucleates": Mark(
+        "the threshold of collapse, from the other side", percent=True),
+    "style-nucleates": Threshold(
         "control", "The demonstrator's style alone, without a random choice, moves the answers.",
         "share of the distance to the demonstrator's distribution that SFT removes in all tasks",
         "above", 0.25,
         "a quarter of the way: what a demonstration-free style must do to count as a nucleus",
         percent=True),
-    "demonstrated-first": Mark(
+    "demonstrated-first": Threshold(
         "kinetics", "Demonstrated tasks freeze before held-out ones.",
         "step at which half of the liquidity is gone, demonstrated over held out", "below", 1.0,
         "equality: below it the demonstrated tasks are first"),
     # A real base (data/registered/2026-11-29-real-ladder.md).
-    "own-more-liquid": Mark(
+    "own-more-liquid": Threshold(
         "control", "Own distributions leave more liquidity than one that all contexts share.",
         "liquidity after SFT by every context's own distribution less that after SFT by one, bits",
         "above", 0.0,
         "equality: above it the distributions shown decide, and not that choices are shown"),
-    "rises-first": Mark(
+    "rises-first": Threshold(
         "kinetics", "Along SFT liquidity rises before it falls.",
         "largest mean liquidity of the steps between less that of the larger end, bits",
         "above", 0.0, "equality: a trial on other data saw it rise"),
-    "moves-less": Mark(  # data/registered/2026-11-30-real-settling.md
+    "moves-less": Threshold(  # data/registered/2026-11-30-real-settling.md
         "settling", "After SFT, DPO and RL move the answers less than SFT did.",
         "total variation of mean answers, SFT to the last stage over base to SFT", "below", 1.0,
         "equality: nucleation, then settling says no more than that SFT moves more"),
-    "reward-decides": Mark(
+    "reward-decides": Threshold(
         "settling",
         "A preference against the seed takes mass off the seed's options that one for it leaves "
         "there.",
         "ProbMass on the seed's options after favouring DPO minus the same after opposing DPO, "
         "demonstrated tasks", "above", 0.02,
         "one answer in fifty: visible in a thousand samples", percent=True),
-    "remelts": Mark(
+    "remelts": Threshold(
         "remelting", "The base's distributions come back.",
         "mean distance to the base's answers, prompt by prompt, over that of the crystal",
         "below", 0.5, "more than half of the way back"),
-    "raw-text-stays-liquid": Mark(
+    "raw-text-stays-liquid": Threshold(
         "format", "Chat SFT crystallizes the chat form only.",
         "liquidity of SFT over liquidity of the base, both as raw text", "above", 0.5,
-        "the mark of collapse, from the other side", percent=True),
+        "the threshold of collapse, from the other side", percent=True),
 }
 # fmt: on
 
@@ -143,7 +143,7 @@ MARKS: dict[str, Mark] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim on one series and task. p: the larger of the p-values against mark and null."""
+    """One claim on one series and task. p: the larger p-value, against threshold and null."""
 
     claim: str
     verdict: str  # one of `crystal.measure.chain.VERDICTS`
@@ -152,30 +152,34 @@ class Verdict:
     null: Null | None
     chance: float | None  # what the null makes of the number itself, where that can be said
     p: float
-    p_against: float  # small: the number lies on the wrong side of the mark
+    p_against: float  # small: the number lies on the wrong side of the threshold
 
     @property
-    def mark(self) -> Mark:
-        return MARKS[self.claim]
+    def threshold(self) -> Threshold:
+        return THRESHOLDS[self.claim]
 
     def fields(self) -> dict:
         """What `show.claim` records; a number that does not exist is None."""
         found = self.estimate
         numbers = {"number": found.value, "low": found.low, "high": found.high}
         numbers |= {"here": found.here, "null": self.chance}
-        said = {"verdict": self.verdict, "mark": self.mark.mark, "sentence": self.sentence()}
+        said = {
+            "verdict": self.verdict,
+            "threshold": self.threshold.value,
+            "sentence": self.sentence(),
+        }
         return said | {name: finite(x) for name, x in numbers.items()}
 
     def sentence(self) -> str:
         """The number, its interval, the threshold, the null and the reason, in short sentences."""
-        mark, found = self.mark, self.estimate
+        threshold, found = self.threshold, self.estimate
         if np.isnan(found.value):
-            return f"{mark.number}: {self.reason}."
-        show = percent if mark.percent else plain
+            return f"{threshold.number}: {self.reason}."
+        show = percent if threshold.percent else plain
         scatter = f" [{show(found.low)}, {show(found.high)}]" if found.low < found.high else ""
         here = "" if finite(found.here) is None else f" (here {show(found.here)})"
-        number = f"{mark.number}: {show(found.value)}{scatter}{here}"
-        text = f"{number}. Threshold: {mark.side} {show(mark.mark)}. "
+        number = f"{threshold.number}: {show(found.value)}{scatter}{here}"
+        text = f"{number}. Threshold: {threshold.side} {show(threshold.value)}. "
         if self.null:
             none = finite(self.chance) is None
             by_chance = "" if none else f", where it would be {show(self.chance)}"
@@ -207,30 +211,32 @@ def judge(
     chance: float | None = None,
     nothing: str = "the number does not exist",
 ) -> Verdict:
-    """THE rule. Holds: the number passes the mark *and* beats its null, both at ALPHA. Fails: it is
-    beyond the mark on the wrong side, at ALPHA. Undecided: neither.
+    """THE rule. Holds: the number passes the threshold *and* beats its null, both at ALPHA. Fails:
+    it is beyond the threshold on the wrong side, at ALPHA. Undecided: neither.
 
     The larger p-value counts, so calling a false claim holding has a chance of ALPHA, as far as
     intervals cover. nothing: why there may be no number.
     """
-    mark = MARKS[claim]
-    p_mark = estimate.p_beyond(mark.mark, mark.side)
+    threshold = THRESHOLDS[claim]
+    p_threshold = estimate.p_beyond(threshold.value, threshold.side)
     p_null = null.p if null else 0.0
-    p_against = estimate.p_beyond(mark.mark, "below" if mark.side == "above" else "above")
+    p_against = estimate.p_beyond(
+        threshold.value, "below" if threshold.side == "above" else "above"
+    )
     if np.isnan(estimate.value):
         verdict, reason = "undecided", nothing
-    elif max(p_mark, p_null) <= ALPHA:
+    elif max(p_threshold, p_null) <= ALPHA:
         verdict, reason = (
             "holds",
             "the threshold is passed" + (" and chance excluded" if null else ""),
         )
     elif p_against <= ALPHA:
         verdict, reason = "fails", "the whole interval is on the wrong side of the threshold"
-    elif p_mark <= ALPHA:
+    elif p_threshold <= ALPHA:
         verdict, reason = "undecided", "chance alone may give as much"
     else:
         verdict, reason = "undecided", "the interval reaches across the threshold"
-    p = float(max(p_mark, p_null))
+    p = float(max(p_threshold, p_null))
     return Verdict(claim, verdict, reason, estimate, null, chance, p, float(p_against))
 
 
@@ -274,8 +280,8 @@ def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict
     share = inf.estimate(
         lambda w: (ev.liquidity(base, w) - bias) / bits, base.weights, low=0, high=1, scale="log"
     )
-    null = inf.unit_null(base.distribution, base.units, base.block, n=permutations, seed=seed)
-    floor = float(ph.frame_floor_bits(base.distribution, base.units)) / bits
+    null = inf.cluster_null(base.distribution, base.clusters, base.block, n=permutations, seed=seed)
+    floor = float(ph.template_floor_bits(base.distribution, base.clusters)) / bits
     return judge("many-distributions", share, null, chance=floor)
 
 
@@ -291,7 +297,7 @@ def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int 
     fall = inf.swap_null(
         "the liquidity lost with the checkpoints' names swapped at random",
         lambda first, second: ev.liquidity(both, first) - ev.liquidity(both, second),
-        base.units,
+        base.clusters,
         n=permutations,
         seed=seed,
     )
@@ -342,11 +348,11 @@ class Seed:
 
 
 def seed_of(base: Evidence, context: object, *, quantile: float = QUANTILE, seed: int = 0) -> Seed:
-    """The seed that a context (a unit of the base) holds.
+    """The seed that a context (a cluster of the base) holds.
 
     From draws, half of the context's draws choose A and the other half say what lies on it.
     """
-    mine = base.units.astype(str) == str(context)
+    mine = base.clusters.astype(str) == str(context)
     naming, own = ev.halves(base, inf.generator(seed, "draws"))
     mask = ph.support(naming.distribution[mine].mean(0), quantile)
     distribution = own.distribution[mine].mean(0)
@@ -382,14 +388,14 @@ def same_options(final: Evidence, own: Seed, *, seed: int = 0, permutations: int
 
 
 def splits(given: Evidence, each: int = 2) -> bool:
-    """Whether both halves have units enough to choose by one and to score by the other."""
-    return all(len(np.unique(given.units[half])) >= each for half in given.folds[0])
+    """Whether both halves have clusters enough to choose by one and to score by the other."""
+    return all(len(np.unique(given.clusters[half])) >= each for half in given.folds[0])
 
 
 def promoted(sft: Evidence, final: Evidence) -> Estimate:
-    """Mass gained by options of the lower half of SFT's ranking: one half of the units says which
-    options gain, the other how much; mean over both ways. (Counting every gain where it is seen
-    adds up what chance lifts: intervals of that covered 40 to 80 % in simulation.)
+    """Mass gained by options of the lower half of SFT's ranking: one half of the clusters says
+    which options gain, the other how much; mean over both ways. (Counting every gain where it is
+    seen adds up what chance lifts: intervals of that covered 40 to 80 % in simulation.)
     """
     rise = np.empty(len(sft.distribution))
     for chosen, scored in sft.folds:

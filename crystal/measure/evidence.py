@@ -85,11 +85,11 @@ class Evidence:
     distribution: (
         Array  # (prompts, options): conditional on answering with an option, rows sum to 1
     )
-    units: Array  # (prompts,) who asks: prompts of one unit are no independent evidence
-    half: Array  # (prompts,) "selection" or "evaluation", alike within a unit
-    block: Array  # (prompts,) prompts that may swap units if units do not matter: the wording
+    clusters: Array  # (prompts,) who asks: prompts of one cluster are no independent evidence
+    half: Array  # (prompts,) "selection" or "evaluation", alike within a cluster
+    block: Array  # (prompts,) prompts that may swap clusters if clusters do not matter: the wording
     draws: Array  # (prompts,) how many draws fell on an option; inf: read out
-    strata: Array | None = None  # (prompts,) the group that each unit was chosen from, if any
+    strata: Array | None = None  # (prompts,) the group that each cluster was chosen from, if any
 
     @property
     def exact(self) -> bool:
@@ -113,8 +113,8 @@ class Evidence:
 
     @property
     def weights(self) -> inf.Weights:
-        """(1 + units, prompts): `inference.leave_one_out` of this design."""
-        return inf.leave_one_out(self.units, strata=self.strata)
+        """(1 + clusters, prompts): `inference.leave_one_out` of this design."""
+        return inf.leave_one_out(self.clusters, strata=self.strata)
 
     @property
     def folds(self) -> tuple[tuple[Array, Array], ...]:
@@ -126,15 +126,15 @@ class Evidence:
 
 
 def asked(
-    distribution: Array, units: Sequence, draws: Array | None = None, block: Array | None = None
+    distribution: Array, clusters: Sequence, draws: Array | None = None, block: Array | None = None
 ) -> Evidence:
-    """Evidence of any prompts: every second unit, in order of appearance, is of the evaluation
+    """Evidence of any prompts: every second cluster, in order of appearance, is of the evaluation
     half.
 
     Raises: CrystalError for draws fewer than FEWEST, which cannot be halved and their noise told.
     """
-    units = np.asarray(units)
-    _, first, member = np.unique(units, return_index=True, return_inverse=True)
+    clusters = np.asarray(clusters)
+    _, first, member = np.unique(clusters, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[member]
     draws = np.full(len(distribution), np.inf) if draws is None else np.asarray(draws, float)
     if (draws < FEWEST).any():
@@ -146,7 +146,7 @@ def asked(
         )
     half = np.where(place % 2 == 0, SELECTION, EVALUATION)
     block = np.zeros(len(distribution)) if block is None else np.asarray(block)
-    return Evidence(np.asarray(distribution, float), units, half, block, draws)
+    return Evidence(np.asarray(distribution, float), clusters, half, block, draws)
 
 
 def even(w: Array) -> Array:
@@ -195,7 +195,7 @@ def liquidity(given: Evidence, w: Array) -> Array:
 
 def together(first: Evidence, second: Evidence) -> Evidence:
     """The prompts of two checkpoints stacked, (2 prompts): for nulls that swap their names."""
-    names = ("distribution", "units", "half", "block", "draws")
+    names = ("distribution", "clusters", "half", "block", "draws")
     return Evidence(*(np.concatenate([getattr(x, n) for x in (first, second)]) for n in names))
 
 
@@ -248,13 +248,14 @@ def log_factorial(n: Array) -> Array:
 
 
 def relabelled(base: Evidence, permutations: int) -> float:
-    """many-distributions: as few of the ways to deal units' labels within blocks as give the same
-    groups of prompts; 1 where no unit has two prompts, so that wording has no scatter of its own.
+    """many-distributions: as few of the ways to deal clusters' labels within blocks as give the
+    same groups of prompts; 1 where no cluster has two prompts, so that wording has no scatter of
+    its own.
     """
-    _, unit = np.unique(base.units, return_inverse=True)
+    _, cluster = np.unique(base.clusters, return_inverse=True)
     _, block = np.unique(base.block, return_inverse=True)
-    table = np.zeros((block.max() + 1, unit.max() + 1), int)
-    np.add.at(table, (block, unit), 1)
+    table = np.zeros((block.max() + 1, cluster.max() + 1), int)
+    np.add.at(table, (block, cluster), 1)
     if table.sum(0).max() < 2:
         return 1.0
     ways = log_factorial(table.sum(1)).sum() - log_factorial(table).sum()
@@ -263,8 +264,8 @@ def relabelled(base: Evidence, permutations: int) -> float:
 
 
 def swapped(base: Evidence, permutations: int) -> float:
-    """The checkpoints' names swapped unit by unit: one way of 2 ** units."""
-    return by_chance(-len(np.unique(base.units)) * float(np.log(2)), permutations)
+    """The checkpoints' names swapped cluster by cluster: one way of 2 ** clusters."""
+    return by_chance(-len(np.unique(base.clusters)) * float(np.log(2)), permutations)
 
 
 def chosen(taken: int, among: int, permutations: int) -> float:

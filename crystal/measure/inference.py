@@ -1,7 +1,8 @@
 """Intervals and nulls for the quantities, and the random streams behind them.
 
-What is random is which contexts were asked. So the unit is the context: its wordings are left out,
-swapped and relabelled together. One kind of interval everywhere: the jackknife and Student's t.
+What is random is which contexts were asked. So the cluster is the context: its wordings are left
+out, swapped and relabelled together. One kind of interval everywhere: the jackknife and Student's
+t.
 """
 
 from __future__ import annotations
@@ -57,19 +58,19 @@ def relabellings(options: int, n: int, seed: int) -> Array:
     return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
 
 
-# --- leaving out one unit at a time
+# --- leaving out one cluster at a time
 
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Weights (1 + units, prompts), never written out: memory grows with prompts, not their square.
-    Row r weighs prompt j by scale[r] value[j], and the prompts of unit r - 1 by 0.
+    """Weights (1 + clusters, prompts), never written out: memory grows with prompts, not their
+    square. Row r weighs prompt j by scale[r] value[j], and the prompts of cluster r - 1 by 0.
     """
 
-    member: Array  # (prompts,) the unit of every prompt
-    units: int
+    member: Array  # (prompts,) the cluster of every prompt
+    clusters: int
     value: Array  # (prompts,)
-    scale: Array  # (1 + units, 1)
+    scale: Array  # (1 + clusters, 1)
 
     __array_ufunc__ = None  # numpy leaves `array * w` to this class
 
@@ -84,13 +85,13 @@ class LeftOut:
         return replace(self, value=self.value**power, scale=self.scale**power)
 
     def __matmul__(self, answers: Array) -> Array:
-        """(1 + units,) or (1 + units, options): for each row the weighted sum over prompts."""
+        """(1 + clusters,) or (1 + clusters, options): each row's weighted sum over prompts."""
         columns = np.asarray(answers, float).reshape(len(self.value), -1).T
         found = np.empty((len(self.scale), len(columns)))
         for column, out in zip(columns, found.T, strict=True):
             part = self.value * column
             out[0] = part.sum()
-            out[1:] = out[0] - np.bincount(self.member, part, self.units)
+            out[1:] = out[0] - np.bincount(self.member, part, self.clusters)
         found *= self.scale
         return found if np.ndim(answers) > 1 else found[:, 0]
 
@@ -100,7 +101,7 @@ class LeftOut:
 
 
 class Stratified(np.ndarray):
-    """Rows of `leave_one_out` where units were chosen by strata; `strata`: (units,)."""
+    """Rows of `leave_one_out` where clusters were chosen by strata; `strata`: (clusters,)."""
 
     strata: Array | None = None
 
@@ -110,12 +111,12 @@ Statistic = Callable[[Array], Array]  # weights (..., prompts) -> (...)
 OfTwo = Callable[[Array, Array], Array]
 
 
-def leave_one_out(units: Array, strata: Array | None = None) -> Weights:
-    """Weights (1 + units, prompts): every prompt, then all but those of each unit in turn; of one
-    unit (1, prompts); beyond DENSE numbers a `LeftOut`. strata: (prompts,) the group that each unit
-    was chosen from: the rest of it, if any, stands in for the unit left out.
+def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
+    """Weights (1 + clusters, prompts): every prompt, then all but those of each cluster in turn; of
+    one cluster (1, prompts); beyond DENSE numbers a `LeftOut`. strata: (prompts,) the group that
+    each cluster was chosen from: the rest of it, if any, stands in for the cluster left out.
     """
-    names, member = np.unique(units, return_inverse=True)
+    names, member = np.unique(clusters, return_inverse=True)
     n, prompts = len(names), len(member)
     if n < 2:  # without it nobody is left
         return np.ones((1, prompts))
@@ -124,14 +125,14 @@ def leave_one_out(units: Array, strata: Array | None = None) -> Weights:
     left = (member[None] != np.arange(n)[:, None]).astype(float)
     found = np.vstack([np.ones(prompts), left])
     if strata is not None:
-        group, of_unit = np.unique(strata, return_inverse=True)[1], np.zeros(n, int)
-        of_unit[member] = group
-        size = np.bincount(of_unit)
-        if size[of_unit].min() > 1:
-            beside = of_unit[:, None] == group
+        group, of_cluster = np.unique(strata, return_inverse=True)[1], np.zeros(n, int)
+        of_cluster[member] = group
+        size = np.bincount(of_cluster)
+        if size[of_cluster].min() > 1:
+            beside = of_cluster[:, None] == group
             found[1:] *= np.where(beside, (size / np.maximum(size - 1, 1))[group], 1.0)
             found = found.view(Stratified)
-            found.strata = of_unit
+            found.strata = of_cluster
     return found
 
 
@@ -145,7 +146,7 @@ class Estimate:
     No interval: low, high and error are nan. Certain: error is 0.
     """
 
-    value: float  # of prompts as they might have been, free of the bias that few units give
+    value: float  # of prompts as they might have been, free of the bias that few clusters give
     low: float
     high: float
     centre: float = field(default=np.nan, repr=False)
@@ -154,15 +155,16 @@ class Estimate:
     scale: str = field(default="linear", repr=False)  # or "log": centre and error are of the log
     here: float = field(default=np.nan, repr=False)  # the number of these very prompts
 
-    def p_beyond(self, mark: float, side: str) -> float:
-        """Two-sided p-value of "on the `side` ("above", "below") of the mark": at most ALPHA only
-        if the interval is. 1 if there is no interval.
+    def p_beyond(self, threshold: float, side: str) -> float:
+        """Two-sided p-value of "on the `side` ("above", "below") of the threshold".
+
+        At most ALPHA only if the interval is there, too; 1 if there is no interval.
         """
         if np.isnan(self.error):
             return 1.0
         from scipy import special  # here: most of what imports this module judges nothing
 
-        away = self.centre - (np.log(mark) if self.scale == "log" else mark)
+        away = self.centre - (np.log(threshold) if self.scale == "log" else threshold)
         away *= 1 if side == "above" else -1
         if self.error == 0:
             return 0.0 if away > 0 else 1.0
@@ -180,17 +182,17 @@ def estimate(
     high: float = inf,
     scale: str = "linear",
 ) -> Estimate:
-    """`statistic(weights)` with its 95 % interval over units: delete-one jackknife, Student's t.
+    """`statistic(weights)` with its 95 % interval over clusters: delete-one jackknife, Student's t.
 
-    weights: of `leave_one_out`. With n units, S of all and S_-i without unit i, the n numbers n S -
-    (n-1) S_-i are treated as a sample: their mean is the value, free of the bias of order 1/n, and
-    their scatter the error (Tukey 1958). scale: "log" for a positive number whose error grows with
-    it, if S and all S_-i are positive. low, high: what the number cannot leave. One unit, or a
-    statistic without a number: no interval. Simulated coverage: page `validation`.
+    weights: of `leave_one_out`. With n clusters, S of all and S_-i without cluster i, the n numbers
+    n S - (n-1) S_-i are treated as a sample: their mean is the value, free of the bias of order
+    1/n, and their scatter the error (Tukey 1958). scale: "log" for a positive number whose error
+    grows with it, if S and all S_-i are positive. low, high: what the number cannot leave. One
+    cluster, or a statistic without a number: no interval. Simulated coverage: page `validation`.
     """
     found = np.asarray(statistic(weights), float)
     whole, without = found[0], found[1:]
-    if len(without) < 2 or not np.isfinite(found).all():  # over nothing, with or without a unit
+    if len(without) < 2 or not np.isfinite(found).all():  # over nothing, with or without a cluster
         if len(without) > 1 and np.isinf(found).all():
             return exactly(whole)
         return Estimate(float(whole), np.nan, np.nan, here=float(whole))
@@ -316,7 +318,7 @@ class Null:
     typical: float
     p: float
     draws: Array = field(repr=False, compare=False)
-    paired: bool = False  # the n-th draw of every task does the same to the same units
+    paired: bool = False  # the n-th draw of every task does the same to the same clusters
 
 
 def against(name: str, observed: float, draws: Array, *, paired: bool = False) -> Null:
@@ -346,14 +348,14 @@ def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     return against(name, observed, np.sum(scaled, axis=0))
 
 
-def unit_null(
-    distributions: Array, units: Array, block: Array, *, n: int = 999, seed: int = 0
+def cluster_null(
+    distributions: Array, clusters: Array, block: Array, *, n: int = 999, seed: int = 0
 ) -> Null:
-    """Does it matter who asks, beyond how? Units' labels are shuffled within each block, n times.
-    The statistic is the liquidity between units' means. units, block: (prompts,).
+    """Does it matter who asks, beyond how? Clusters' labels are shuffled within each block, n
+    times. The statistic is the liquidity between clusters' means. clusters, block: (prompts,).
     """
-    _, member = np.unique(units, return_inverse=True)
-    order = np.argsort(member, kind="stable")  # places of the first unit, of the second, ...
+    _, member = np.unique(clusters, return_inverse=True)
+    order = np.argsort(member, kind="stable")  # places of the first cluster, of the second, ...
     sizes, total = np.bincount(member), entropy_bits(distributions.mean(0))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
 
@@ -374,7 +376,8 @@ def unit_null(
 
 
 def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, seed: int = 0) -> Null:
-    """Did the stage change anything? The checkpoints' names are swapped for random units, n times.
+    """Did the stage change anything? The checkpoints' names are swapped for random clusters, n
+    times.
 
     statistic(first, second): large if something changed; arguments weigh the rows of both
     checkpoints stacked, (..., 2 prompts).
@@ -394,7 +397,7 @@ def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, see
 def split_half_floor(
     answers: Array, distance: OfTwo, *, clusters: Array, splits: int = 200, seed: int = 0
 ) -> Array:
-    """Distance between two random halves of one checkpoint's units, (splits,): no change at all."""
+    """Distance between random halves of a checkpoint's clusters, (splits,): no change."""
     names, member = np.unique(clusters, return_inverse=True)
     order = np.tile(np.arange(len(names)), (splits, 1))
     order = generator(seed, "halves").permuted(order, axis=1)

@@ -102,7 +102,7 @@ def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, ...] | None:
     """m_t, u_ti, <m_t, u_ti> and <u_ti, u_ti> on the contexts `often`, nan for those it lacks."""
-    names, member = np.unique(base.units.astype(str), return_inverse=True)
+    names, member = np.unique(base.clusters.astype(str), return_inverse=True)
     sizes, mean = np.bincount(member), base.distribution.mean(0)
     own = (
         np.stack([np.bincount(member, column) for column in base.distribution.T], 1)
@@ -126,7 +126,7 @@ def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, .
 
 def _varied(base: Evidence) -> set[str]:
     """The contexts of a base that does not give every one of them the same answer."""
-    names, member = np.unique(base.units.astype(str), return_inverse=True)
+    names, member = np.unique(base.clusters.astype(str), return_inverse=True)
     own = np.stack([np.bincount(member, column) for column in base.distribution.T], 1)
     away = own / np.bincount(member)[:, None] - base.distribution.mean(0)
     return {*names.tolist()} if (away**2).sum(-1).max() > 1e-12 else set()
@@ -135,7 +135,7 @@ def _varied(base: Evidence) -> set[str]:
 def moves(
     pairs: Mapping[str, tuple[Evidence, Evidence]], kind: Mapping[str, str] | None = None
 ) -> Moves | None:
-    """pairs: task -> base and SFT on the same prompts; a context is a unit. kind: of `kinds`, or
+    """pairs: task -> base and SFT on the same prompts; a context is a cluster. kind: of `kinds`, or
     every task its own. Contexts count if half of the tasks asked them; tasks whose base gives every
     context the same answer are left out. None if fewer than FEWEST_KINDS or FEWEST_CONTEXTS are
     left.

@@ -96,7 +96,7 @@ def grouped(answers: Array, groups: Array) -> Array:
     return np.stack([answers[groups == group].mean(0) for group in np.unique(groups)])
 
 
-def frame_floor_bits(answers: Array, groups: Array, weights: Array | None = None) -> Array:
+def template_floor_bits(answers: Array, groups: Array, weights: Array | None = None) -> Array:
     """Mean liquidity among the prompts of one group: what wordings do in one context.
 
     groups: (prompts,) labels; weights must not differ within one. Plus the liquidity between the

@@ -1,8 +1,8 @@
 """Ladders of known truth, made of numbers alone: the claims are tried on them, then believed.
 
-One task: a *population* holds many units (contexts) with a few prompts each; a sample is a handful
-of them. Unit i holds voice i % VOICES, with an accent of its own; wordings (frames) add a little.
-Many tasks: a context holds one persona, and a persona has one distribution a task.
+One task: a *population* holds many clusters (contexts) with a few prompts each; a sample is a
+handful of them. Cluster i holds voice i % VOICES, with an accent of its own; templates add a
+little. Many tasks: a context holds one persona, and a persona has one distribution a task.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .inference import generator
 from .quantities import Array
 
 VOICES = 5
-POPULATION = 600  # units
-ACCENT = 6.0  # concentration per option of a unit's distribution around its voice
-FRAME = 20.0  # and of a prompt's around its unit's
-UNEVEN = 0.5  # standard deviation of the logarithm of what is left of a unit's own distribution
+POPULATION = 600  # clusters
+ACCENT = 6.0  # concentration per option of a cluster's distribution around its voice
+TEMPLATE = 20.0  # and of a prompt's around its cluster's
+UNEVEN = 0.5  # standard deviation of the logarithm of what is left of a cluster's own distribution
 STAGES = ("base", "sft", "final")
-Stages = dict[str, Array]  # stage -> (units, frames, options)
+Stages = dict[str, Array]  # stage -> (clusters, templates, options)
 Rng = np.random.Generator
 
 # --- distributions
@@ -44,17 +44,17 @@ def voices(options: int, rng: Rng, count: int = VOICES) -> Array:
 
 
 def liquid_base(
-    options: int, rng: Rng, frames: int = 5, units: int = POPULATION
+    options: int, rng: Rng, templates: int = 5, clusters: int = POPULATION
 ) -> tuple[Array, Array]:
-    """(voices, base): base (units, frames, options)."""
+    """(voices, base): base (clusters, templates, options)."""
     spoken = voices(options, rng)
-    own = jittered(spoken[np.arange(units) % VOICES], ACCENT, rng)
-    return spoken, jittered(np.repeat(own[:, None], frames, 1), FRAME, rng)
+    own = jittered(spoken[np.arange(clusters) % VOICES], ACCENT, rng)
+    return spoken, jittered(np.repeat(own[:, None], templates, 1), TEMPLATE, rng)
 
 
 def again(distributions: Array, rng: Rng) -> Array:
     """The same once more, with a little noise."""
-    return jittered(distributions, 4 * FRAME, rng)
+    return jittered(distributions, 4 * TEMPLATE, rng)
 
 
 def toward(base: Array, distribution: Array, share: float | Array, rng: Rng) -> Array:
@@ -63,7 +63,7 @@ def toward(base: Array, distribution: Array, share: float | Array, rng: Rng) -> 
 
 
 def leaking(base: Array, distribution: Array, leak: float, rng: Rng) -> Array:
-    """As `toward`, but units differ in how much of their own is left: log-normal, `leak`."""
+    """As `toward`, but clusters differ in how much of their own is left: log-normal, `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
     return toward(base, distribution, 1 - left, rng)
 
@@ -115,9 +115,10 @@ def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: 
 
 
 SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
+    # names seed the draws: "law" stays, for the rows that were made with it
     "liquid kept": _same,
-    "frozen onto a base distribution": _frozen(),
-    "frozen onto a distribution the base lacks": _frozen(onto=absent),
+    "frozen onto a base law": _frozen(),
+    "frozen onto a law the base lacks": _frozen(onto=absent),
     "frozen with leak": _frozen(leak=0.3),
     "re-melted": _frozen(end="re-melt"),
     "sharpened": _sharpen,
@@ -134,22 +135,23 @@ class Design:
     """What an experimenter pays for."""
 
     options: int
-    units: int
-    frames: int = 5
+    clusters: int
+    templates: int = 5
     draws: float = np.inf  # on options, a prompt
-    balanced: bool = False  # as many units of each voice, which are the strata; else at random
+    balanced: bool = False  # as many clusters of each voice, which are the strata; else at random
 
     @property
     def name(self) -> str:
         cast = ", balanced" if self.balanced else ""
-        prompts = f"{self.units} x {self.frames} prompts{cast}"
+        prompts = f"{self.clusters} x {self.templates} prompts{cast}"
         return f"K = {self.options}, {prompts}, {_drawn(self.draws)}"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One ladder, the same prompts at every stage. truth: the base read out; seed: the unit nearest
-    to the first voice, onto which SFT freezes in most scenarios: as other tasks would choose it.
+    """One ladder, the same prompts at every stage. truth: the base read out; seed: the cluster
+    nearest to the first voice, onto which SFT freezes in most scenarios: as other tasks would
+    choose it.
     """
 
     base: Evidence
@@ -159,43 +161,46 @@ class Sample:
     seed: int
 
 
-def population(scenario: str, options: int, world: int = 0, frames: int = 5) -> Stages:
-    """Stage -> (POPULATION, frames, options) of one world; the same whenever it is asked for."""
-    rng = generator(world, f"{scenario} {options} {frames}")
-    spoken, base = liquid_base(options, rng, frames)
+def population(scenario: str, options: int, world: int = 0, templates: int = 5) -> Stages:
+    """Stage -> (POPULATION, templates, options) of one world; the same whenever it is asked for."""
+    rng = generator(world, f"{scenario} {options} {templates}")
+    spoken, base = liquid_base(options, rng, templates)
     return dict(zip(STAGES, (base, *SCENARIOS[scenario](base, spoken, rng)), strict=True))
 
 
-def chosen(units: int, design: Design, rng: Rng) -> Array:
-    """(design.units,) of a population's units; balanced: by voice in turn."""
+def chosen(clusters: int, design: Design, rng: Rng) -> Array:
+    """(design.clusters,) of a population's clusters; balanced: by voice in turn."""
     if not design.balanced:
-        return rng.choice(units, design.units, replace=False)
-    each = design.units // VOICES
+        return rng.choice(clusters, design.clusters, replace=False)
+    each = design.clusters // VOICES
     of_voice = [
-        rng.choice(np.arange(voice, units, VOICES), each, replace=False) for voice in range(VOICES)
+        rng.choice(np.arange(voice, clusters, VOICES), each, replace=False)
+        for voice in range(VOICES)
     ]
     return np.stack(of_voice, axis=1).ravel()
 
 
 def sample(stages: Stages, design: Design, rng: Rng) -> Sample:
-    """A ladder of `design.units` units, read out or drawn."""
+    """A ladder of `design.clusters` clusters, read out or drawn."""
     return _asked(stages, chosen(len(stages["base"]), design, rng), design, rng)
 
 
 def whole(stages: Stages) -> Sample:
     """The whole population, read out: where the true numbers are taken."""
-    units, frames, options = stages["base"].shape
-    return _asked(stages, np.arange(units), Design(options, units, frames), generator(0, "whole"))
+    clusters, templates, options = stages["base"].shape
+    return _asked(
+        stages, np.arange(clusters), Design(options, clusters, templates), generator(0, "whole")
+    )
 
 
-def _asked(stages: Stages, units: Array, design: Design, rng: Rng) -> Sample:
-    who = np.repeat(np.arange(len(units)), design.frames)
-    block = np.tile(np.arange(design.frames), len(units))
-    strata = (units % VOICES)[who] if design.balanced else None
-    own = stages["base"][units, : design.frames]
+def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
+    who = np.repeat(np.arange(len(clusters)), design.templates)
+    block = np.tile(np.arange(design.templates), len(clusters))
+    strata = (clusters % VOICES)[who] if design.balanced else None
+    own = stages["base"][clusters, : design.templates]
     found = {"truth": ev.asked(own.reshape(len(who), -1), who)}
     for stage, distributions in stages.items():
-        distribution = distributions[units, : design.frames].reshape(len(who), -1)
+        distribution = distributions[clusters, : design.templates].reshape(len(who), -1)
         draws = np.full(len(who), design.draws)
         if np.isfinite(design.draws):
             distribution = rng.multinomial(int(design.draws), distribution) / design.draws
@@ -208,7 +213,7 @@ def _asked(stages: Stages, units: Array, design: Design, rng: Rng) -> Sample:
 
 
 def _uneven(base: Array, spoken: Array, left: float) -> Array:
-    """Moved to a voice; units differ in how much of their own is left."""
+    """Moved to a voice; clusters differ in how much of their own is left."""
     uneven = generator(0, "uneven").lognormal(0, UNEVEN, (len(base), 1, 1))
     left = np.clip(left * uneven, 0, 1)
     return (1 - left) * spoken[0] + left * base
@@ -225,7 +230,7 @@ def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, 
         sft = _uneven(base, spoken, 1.5 * strength)
         return base, sft, sft
     sft = 0.1 * base + 0.9 * spoken[0]  # frozen onto a voice
-    if claim == "stays-frozen":  # then units come back, some further than others
+    if claim == "stays-frozen":  # then clusters come back, some further than others
         return base, sft, _uneven(base, spoken, 0.1 + 1.4 * strength)
     if claim == "little-promoted":
         return base, sft, (1 - strength) * sft + strength * bottom(spoken[0])
@@ -239,14 +244,14 @@ def marked(
     claim: str, design: Design, world: int, trial: int, strength: float
 ) -> tuple[Stages, Sample]:
     """A ladder of `at`, and a sample of it."""
-    spoken, base = _voiced(design.options, design.frames, world, max(200, 10 * design.units))
+    spoken, base = _voiced(design.options, design.templates, world, max(200, 10 * design.clusters))
     stages = dict(zip(STAGES, at(claim, base, spoken, strength), strict=True))
     return stages, sample(stages, design, generator(trial, f"at the mark {world} {design.name}"))
 
 
 @functools.lru_cache(8)
-def _voiced(options: int, frames: int, world: int, units: int) -> tuple[Array, Array]:
-    return liquid_base(options, generator(world, f"at the mark {options}"), frames, units)
+def _voiced(options: int, templates: int, world: int, clusters: int) -> tuple[Array, Array]:
+    return liquid_base(options, generator(world, f"at the mark {options}"), templates, clusters)
 
 
 # --- many tasks
@@ -278,7 +283,7 @@ class Scenario:
     distribution: Callable[[Array, Array, Rng], Array]  # personas, the mean -> (options,)
     seed: bool = False
     pure: bool = False
-    leak: float = 0.05  # what is left of a context's own distribution; units differ
+    leak: float = 0.05  # what is left of a context's own distribution; clusters differ
     stay: float = 0.0  # share of the personas whose contexts do not move
     shared: bool = True  # a context holds the same persona in every task
     single: bool = False  # every context is a persona of its own
@@ -307,9 +312,7 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
     ),
     "the base's mean": Scenario(lambda spoken, mean, rng: mean),
     "the base's mean, sharpened": Scenario(lambda spoken, mean, rng: sharpened(mean, 2.0)),
-    "the uniform distribution": Scenario(
-        lambda spoken, mean, rng: np.full(len(mean), 1 / len(mean))
-    ),
+    "the uniform law": Scenario(lambda spoken, mean, rng: np.full(len(mean), 1 / len(mean))),
     "personas not shared": Scenario(_one, shared=False),
     "every context its own": Scenario(_one, stay=1.0),
 }
@@ -322,9 +325,9 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     scenario, rng = PANEL_SCENARIOS[name], generator(world, f"{name} {panel.name}")
     groups = panel.contexts if scenario.single else panel.groups
     member = np.arange(panel.contexts) % groups
-    units = np.repeat(np.arange(panel.contexts), panel.wordings)
+    clusters = np.repeat(np.arange(panel.contexts), panel.wordings)
     asked = ev.asked(
-        units[:, None], units, np.full(len(units), panel.draws)
+        clusters[:, None], clusters, np.full(len(clusters), panel.draws)
     )  # distributions come below
     found = {}
     for number, options in enumerate(OPTIONS[: panel.tasks]):
@@ -334,7 +337,7 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
             spoken = share * spoken + (1 - share) * spoken.mean(0)
         holds = member if scenario.shared else rng.permutation(member)
         own = jittered(spoken[holds], ACCENT, rng)
-        base = jittered(np.repeat(own[:, None], panel.wordings, 1), FRAME, rng)
+        base = jittered(np.repeat(own[:, None], panel.wordings, 1), TEMPLATE, rng)
         distribution = scenario.distribution(spoken, base.mean((0, 1)), rng)
         stays = (holds >= groups * (1 - scenario.stay))[:, None, None]
         sft = np.where(
@@ -342,7 +345,7 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
             toward(base, distribution, 0.0, rng),
             leaking(base, distribution, scenario.leak, rng),
         )
-        distributions = [x.reshape(len(units), -1) for x in (base, sft)]
+        distributions = [x.reshape(len(clusters), -1) for x in (base, sft)]
         if np.isfinite(panel.draws):
             distributions = [
                 rng.multinomial(int(panel.draws), x) / panel.draws for x in distributions

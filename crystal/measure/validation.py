@@ -1,10 +1,10 @@
 """The claims tried on ladders of known truth, kept row by row: `crystal verify --claims`.
 
-One trial: some units of a population are asked, every claim is judged, and judged again by what is
-true of the population. What a claim chooses from the sample (a seed's options, which options gain)
-stays chosen: the truth is that of the chosen.
+One trial: some clusters of a population are asked, every claim is judged, and judged again by what
+is true of the population. What a claim chooses from the sample (a seed's options, which options
+gain) stays chosen: the truth is that of the chosen.
 
-    trials.jsonl  claims about one task: a row is a claim, a scenario (or its mark) and a design
+    trials.jsonl  claims about one task: a row is a claim, a scenario or threshold, and a design
     joint.jsonl   the claims about all tasks at once: a row is a scenario and a design
 
 A share of 400 trials has a binomial error of 1.1 points at 95 %, so that one row of fourteen lies
@@ -30,7 +30,7 @@ from ..texts import parse_json, read_text
 from ..workers import cores, side_by_side
 from . import claims, joint, synthetic
 from . import quantities as ph
-from .claims import MARKS, Verdict, judge
+from .claims import THRESHOLDS, Verdict, judge
 from .inference import ALPHA, generator
 from .synthetic import PANEL_SCENARIOS, SCENARIOS, Design, Panel, Sample, Stages
 
@@ -38,7 +38,7 @@ WORLDS = 8  # populations that the trials of one row are taken from
 SLACK, NEAR = (
     1e-9,
     0.02,
-)  # NEAR: relative distance to the mark within which a claim is neither true nor false
+)  # NEAR: relative distance to the threshold within which a claim is neither true nor false
 
 # --- claims about one task, and their truth
 
@@ -64,9 +64,9 @@ def _given_back(true: Sample, found: Sample, trial: int) -> float:
 
 
 def _mass_kept(true: Sample, found: Sample, trial: int) -> float:
-    """On the options chosen; from draws, over what that unit really puts there."""
+    """On the options chosen; from draws, over what that cluster really puts there."""
     mask = _seed(found, trial).mask
-    own = found.truth.distribution[found.truth.units == found.seed].mean(0)
+    own = found.truth.distribution[found.truth.clusters == found.seed].mean(0)
     return float(
         ph.ratio(
             *(
@@ -104,12 +104,15 @@ TRUE: dict[str, Callable[[Sample, Sample, int], float]] = {
 CHOOSING = ("same-options", "little-promoted")  # claims whose number is that of something chosen
 
 
-def at_mark(claim: str, design: Design, world: int, trial: int) -> tuple[Stages, Sample] | None:
-    """A ladder, and a sample of it, on which the claim's true number is its mark; None if the claim
-    cannot be brought there. If it depends on what is chosen, every trial has a ladder of its own.
+def at_threshold(
+    claim: str, design: Design, world: int, trial: int
+) -> tuple[Stages, Sample] | None:
+    """A ladder, and a sample of it, on which the claim's true number is its threshold; None if
+    the claim cannot be brought there. If it depends on what is chosen, every trial has a ladder of
+    its own.
     """
     strength = _strength(claim, design, world, trial if claim in CHOOSING else 0)
-    return None if strength is None else synthetic.marked(claim, design, world, trial, strength)
+    return None if strength is None else synthetic.required(claim, design, world, trial, strength)
 
 
 @functools.lru_cache(64)
@@ -117,8 +120,8 @@ def _strength(claim: str, design: Design, world: int, trial: int) -> float | Non
     from scipy.optimize import brentq
 
     def beyond(strength: float) -> float:
-        stages, found = synthetic.marked(claim, design, world, trial, strength)
-        return TRUE[claim](synthetic.whole(stages), found, trial) / MARKS[claim].mark - 1
+        stages, found = synthetic.required(claim, design, world, trial, strength)
+        return TRUE[claim](synthetic.whole(stages), found, trial) / THRESHOLDS[claim].value - 1
 
     try:
         strength = brentq(beyond, 1e-4, 1 - 1e-4, xtol=1e-5)
@@ -153,8 +156,10 @@ def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
     names = "n interval covered below above holds fails not_true false_holds not_false false_fails"
     rows = []
     for verdict, truth in verdicts:
-        low, high, mark = verdict.estimate.low, verdict.estimate.high, verdict.mark
-        margin = (truth / mark.mark - 1) * (1 if mark.side == "above" else -1)  # > 0: it is true
+        low, high, threshold = verdict.estimate.low, verdict.estimate.high, verdict.threshold
+        margin = (truth / threshold.value - 1) * (
+            1 if threshold.side == "above" else -1
+        )  # > 0: it is true
         known = np.isfinite([low, high]).all()
         below, above = truth < low - SLACK, truth > high + SLACK
         holds, fails = (verdict.verdict == what for what in ("holds", "fails"))
@@ -168,15 +173,17 @@ def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
 
 
 def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) -> list[dict]:
-    """`n` trials over WORLDS populations, one row per claim. name: of a claim if kind is "mark"."""
+    """`n` trials over WORLDS populations, one row per claim. name: a claim if kind is "at
+    threshold".
+    """
     found, each = {}, range(n // WORLDS)
     for world in range(WORLDS):
-        if kind == "mark":
-            marked = ((i, at_mark(name, design, world, i)) for i in each)
-            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in marked if x]
+        if kind == "at threshold":
+            required = ((i, at_threshold(name, design, world, i)) for i in each)
+            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in required if x]
             mine = {name: [_pair(name, *ladder, permutations) for ladder in ladders]}
         else:
-            stages = synthetic.population(name, design.options, world, design.frames)
+            stages = synthetic.population(name, design.options, world, design.templates)
             mine = trials(stages, design, len(each), world=world, permutations=permutations)
         for claim, verdicts in mine.items():
             found.setdefault(claim, []).extend(verdicts)
@@ -186,10 +193,13 @@ def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) ->
 
 # --- trials of the joint test
 
-PROGRESS, SHARE = (0.05, 0.10, 0.15, 0.25, 0.35, 0.50), (0.6, 0.7, 0.8, 0.9)  # marks to choose from
+PROGRESS, SHARE = (
+    (0.05, 0.10, 0.15, 0.25, 0.35, 0.50),
+    (0.6, 0.7, 0.8, 0.9),
+)  # thresholds to choose from
 PERMUTATIONS = 199
 QUARTER = 4  # unmixed is tried on every so many: it takes twice the time of one-seed
-APART = 10_000  # worlds from here on set the marks, those before try them
+APART = 10_000  # worlds from here on set the thresholds, those before try them
 
 
 def trial(
@@ -212,11 +222,11 @@ def trial(
 
 
 def joint_row(kind: str, name: str, panel: Panel, n: int) -> list[dict]:
-    """One row of n ladders. kind: "joint", or "threshold" of the worlds that set the marks.
+    """One row of n ladders. kind: "joint", or "threshold" of the worlds that set the thresholds.
 
     asked: ladders that could be tested; small: those with p at most ALPHA; one-seed: verdicts that
-    hold, then by mark. whole: the first ladders; tried: those of them on which one-seed holds;
-    unmixed: verdicts that hold, then by mark. named (of those tried), progress, share: means.
+    hold, then by threshold. whole: the first ladders; tried: those of them on which one-seed holds;
+    unmixed: verdicts that hold, then by threshold. named (of those tried), progress, share: means.
     """
     start, whole = (APART, n) if kind == "threshold" else (0, n // QUARTER)
     found = [x for i in range(n) if (x := trial(name, panel, start + i, i < whole))]
@@ -224,14 +234,14 @@ def joint_row(kind: str, name: str, panel: Panel, n: int) -> list[dict]:
     twos = [two for two, _ in seeded]
     counts = {"n": n, "asked": len(found), "small": sum(one.null.p <= ALPHA for one in ones)}
     counts["one-seed"] = sum(one.verdict == "holds" for one in ones)
-    for mark in PROGRESS:
-        p = [max(one.null.p, one.estimate.p_beyond(mark, "above")) for one in ones]
-        counts[f"one-seed {mark}"] = sum(x <= ALPHA for x in p)
+    for threshold in PROGRESS:
+        p = [max(one.null.p, one.estimate.p_beyond(threshold, "above")) for one in ones]
+        counts[f"one-seed {threshold}"] = sum(x <= ALPHA for x in p)
     counts |= {"whole": whole, "tried": len(twos)}
     counts["unmixed"] = sum(two.verdict == "holds" for two in twos)
-    for mark in SHARE:
-        p = [two.estimate.p_beyond(mark, "above") for two in twos]
-        counts[f"unmixed {mark}"] = sum(x <= ALPHA for x in p)
+    for threshold in SHARE:
+        p = [two.estimate.p_beyond(threshold, "above") for two in twos]
+        counts[f"unmixed {threshold}"] = sum(x <= ALPHA for x in p)
     means = {"progress": [one.estimate.here for one in ones]}
     means |= {"share": [two.estimate.here for two in twos], "named": [named for _, named in seeded]}
     numbers = {k: int(v) for k, v in counts.items()}
@@ -243,7 +253,13 @@ def joint_row(kind: str, name: str, panel: Panel, n: int) -> list[dict]:
 
 TRIALS, JOINT = "data/validation/trials.jsonl", "data/validation/joint.jsonl"
 CLAIMS = {TRIALS: tuple(JUDGED), JOINT: ("one-seed", "unmixed")}
-KINDS = {"scenario": TRIALS, "mark": TRIALS, "power": TRIALS, "joint": JOINT, "threshold": JOINT}
+KINDS = {
+    "scenario": TRIALS,
+    "at threshold": TRIALS,
+    "power": TRIALS,
+    "joint": JOINT,
+    "threshold": JOINT,
+}
 ENTRY = {TRIALS: "row", JOINT: "joint_row"}  # what makes a file's rows
 SOURCE = ("quantities", "inference", "evidence", "joint", "claims", "synthetic", "validation")
 MAIN, DRAWS, EXACT = (2, 10, 100), (100, 1000), float("inf")
@@ -253,7 +269,7 @@ CASTS = {
     "natural": Design(10, 50, 2),
 }  # the designs of the book
 WIDTHS = {"at random": (2, 10), "balanced": MAIN, "natural": (10,)}  # options tried
-SETTLED = "frozen onto a base distribution"  # and there it stays: every claim is true
+SETTLED = "frozen onto a base law"  # and there it stays: every claim is true
 VARIED = [synthetic.FROZEN, synthetic.HALFWAY, synthetic.MIXED]
 VARIED += ["another persona each task", "a persona's options relabelled"]
 PANELS = (
@@ -284,25 +300,25 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
             for name in SCENARIOS:
                 yield "scenario", name, mine, 400
             for claim in JUDGED:
-                yield "mark", claim, mine, 400
+                yield "at threshold", claim, mine, 400
     for options, claim in product(MAIN[1:], JUDGED):
-        yield "mark", claim, Design(options, 20, 2, DRAWS[0]), 400
-    for options, units, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
-        yield "power", SETTLED, Design(options, units, 2, draws), 96
+        yield "at threshold", claim, Design(options, 20, 2, DRAWS[0]), 400
+    for options, clusters, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
+        yield "power", SETTLED, Design(options, clusters, 2, draws), 96
 
 
 @functools.cache
 def source_sha256(file: str) -> str:
-    """Of what made a file's rows: ENTRY, all it may call in SOURCE by name, and marks; no words."""
+    """Of what made a file's rows: ENTRY, what it may call in SOURCE, thresholds; no words."""
     defined = {(module, name): node for module in SOURCE for name, node in _nodes(module)}
     code, reached = {}, [("validation", ENTRY[file])]
     while reached:
         place = reached.pop()
         code[place] = ast.unparse(defined[place])
         words = {getattr(x, "id", getattr(x, "attr", None)) for x in ast.walk(defined[place])}
-        words -= {"MARKS"}  # of them what is below
+        words -= {"THRESHOLDS"}  # of them what is below
         reached += [other for other in defined if other[1] in words and other not in code]
-    text = [f"{claim} {MARKS[claim].side} {MARKS[claim].mark}" for claim in CLAIMS[file]]
+    text = [f"{claim} {THRESHOLDS[claim].side} {THRESHOLDS[claim].value}" for claim in CLAIMS[file]]
     text += [f"{place} {code[place]}" for place in sorted(code)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
@@ -387,12 +403,12 @@ def _loaded(file: str) -> pd.DataFrame:
 
 
 def load_trials() -> pd.DataFrame:
-    """One row per claim, scenario (or mark) and design, with counts (`summarised`) and rates.
+    """One row per claim, scenario (or threshold) and design, with counts (`summarised`) and rates.
 
     cast: of CASTS, or empty. coverage: of trials with an interval; power: holds of n. current: of
     today's source. Raises: CrystalError if nothing was simulated.
     """
-    frame, fields = _loaded(TRIALS), ("units", "frames", "balanced", "draws")
+    frame, fields = _loaded(TRIALS), ("clusters", "templates", "balanced", "draws")
     casts = {tuple(getattr(each, f) for f in fields): name for name, each in CASTS.items()}
     places = frame[list(fields)].itertuples(index=False, name=None)
     frame["cast"] = [casts.get(place, "") for place in places]

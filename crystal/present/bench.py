@@ -1,4 +1,4 @@
-"""What the read-out costs beside its peers, and how that compares with marks set before.
+"""What the read-out costs beside its peers, and how that compares with thresholds set before.
 
 Knows the files under data/bench, loads no model. Seconds are medians over runs, and per prompt
 wherever contestants answered different numbers of prompts. `subject`: a model and its checkpoint,
@@ -260,12 +260,12 @@ def limits_table() -> str:
     return show.table(head, lines)
 
 
-# -- marks
+# -- thresholds
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A measured number that has to be at least its mark, or at most (`below`)."""
+    """A measured number that has to be at least its threshold, or at most (`below`)."""
 
     claim: str
     subject: str  # a model and its checkpoint
@@ -274,21 +274,21 @@ class Bar:
     number: float
     low: float | None  # from the fastest and slowest runs of both contestants
     high: float | None
-    mark: float
+    threshold: float
     noted: str  # what else was seen on this one
     below: bool = False
 
     @property
     def holds(self) -> bool:
-        return bool(self.number <= self.mark if self.below else self.number >= self.mark)
+        return bool(self.number <= self.threshold if self.below else self.number >= self.threshold)
 
     @property
     def verdict(self) -> str:
         return "holds" if self.holds else "fails"
 
     @property
-    def marked(self) -> str:
-        return f"{'≤' if self.below else '≥'}\u00a0{self.mark:g}"
+    def required(self) -> str:
+        return f"{'≤' if self.below else '≥'}\u00a0{self.threshold:g}"
 
     @property
     def found(self) -> str:
@@ -298,8 +298,13 @@ class Bar:
     def fields(self) -> dict:
         """Arguments of `show.claim`."""
         ladder, checkpoint = self.subject.split()
-        said = f"{self.what}: {self.found}, threshold {self.marked}"
-        numbers = {"number": self.number, "low": self.low, "high": self.high, "mark": self.mark}
+        said = f"{self.what}: {self.found}, threshold {self.required}"
+        numbers = {
+            "number": self.number,
+            "low": self.low,
+            "high": self.high,
+            "threshold": self.threshold,
+        }
         about = {"name": f"{self.claim}-{checkpoint}", "ladder": ladder, "task": self.task}
         return about | {"verdict": self.verdict, "sentence": said} | numbers
 
@@ -386,8 +391,8 @@ def bars_table(found: Sequence[Bar]) -> str:
     subjects = list(dict.fromkeys(bar.subject for bar in found))
     cells = {(bar.what, bar.subject): f"**{bar.verdict}** {bar.found}" for bar in found}
     rows = [["measured", "threshold", *subjects], ["---"] * (2 + len(subjects))]
-    for what, mark in dict.fromkeys((bar.what, bar.marked) for bar in found):
-        rows.append([what, mark, *(cells.get((what, s), "not measured") for s in subjects)])
+    for what, threshold in dict.fromkeys((bar.what, bar.required) for bar in found):
+        rows.append([what, threshold, *(cells.get((what, s), "not measured") for s in subjects)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..ask.tasks import PHASE_TASKS
 from ..measure import chain
-from ..measure.claims import MARKS, Verdict, percent, plain
+from ..measure.claims import THRESHOLDS, Verdict, percent, plain
 from ..texts import line
 from . import show
 from .figures import INK
@@ -45,9 +45,9 @@ def table(phase: str, found: Sequence[Told]) -> str:
     heads = "".join(f'<th scope="col">{_safe(title)}</th>' for title, _ in found)
     rows = []
     for claim in chain.CLAIMS[phase]:
-        mark, whole = MARKS[claim], " (all tasks)" if claim in chain.OVER_TASKS else ""
-        scale = percent if mark.percent else plain
-        said = f"{mark.number}: {mark.side} {scale(mark.mark)}{whole}"
+        threshold, whole = THRESHOLDS[claim], " (all tasks)" if claim in chain.OVER_TASKS else ""
+        scale = percent if threshold.percent else plain
+        said = f"{threshold.number}: {threshold.side} {scale(threshold.value)}{whole}"
         cells = [f'<th scope="row"><strong>{claim}</strong> {_safe(said)}</th>']
         for title, verdicts in found:
             chips = (chip(verdict) for verdict in verdicts if verdict.claim == claim)
@@ -71,7 +71,7 @@ def chip(verdict: Verdict) -> str:
 
 def numbered(verdict: Verdict) -> str:
     """Its number with the interval, in per cent where the claim is about a share."""
-    found, shares = verdict.estimate, verdict.mark.percent
+    found, shares = verdict.estimate, verdict.threshold.percent
     by = 100 if shares else 1
     number = show.between(by * found.value, by * found.low, by * found.high)
     return f"{number} %" if shares and number != "–" else number

@@ -178,21 +178,21 @@ def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
 
 def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
     """A group's prompts, numbers and cells of one task; prompts whose base answers alike, together
-    with all of their unit, stand side by side.
+    with all of their cluster, stand side by side.
     """
     tables = {
         form: np.stack([_table(group, task, checkpoint, form) for checkpoint in group.checkpoints])
         for form in FORMS
     }
-    units = np.array([prompt.persona for prompt in group.prompts])
+    clusters = np.array([prompt.persona for prompt in group.prompts])
     mass = tables[COMPLETION][0].sum(1, keepdims=True)
-    distribution = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), units)
+    distribution = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), clusters)
     rank = np.argsort(
         np.lexsort((-distribution.max(1), distribution.argmax(1)))
-    )  # of every unit, in sorted order
-    order = np.argsort(rank[np.searchsorted(np.unique(units), units)], kind="stable")
+    )  # of every cluster, in sorted order
+    order = np.argsort(rank[np.searchsorted(np.unique(clusters), clusters)], kind="stable")
     shown, seed = [group.prompts[place] for place in order], seed_of(group, task)
-    found = {"prompts": [f"{prompt.unit}, {prompt.wording}" for prompt in shown], "forms": {}}
+    found = {"prompts": [f"{prompt.cluster}, {prompt.wording}" for prompt in shown], "forms": {}}
     if seed:
         rows = [n for n, p in enumerate(shown) if str(p.persona) == group.seeds[task]]
         found["seed"] = {"distribution": _whole(seed.distribution), "row": float(np.mean(rows))}

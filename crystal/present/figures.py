@@ -113,7 +113,7 @@ def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     for ladder, mine in each_ladder(readouts):
         alone = compared(mine, task, "base")
         base, (i, j) = alone.distributions("base"), np.triu_indices(len(alone.prompts), 1)
-        alike, apart = alone.units[i] == alone.units[j], ph.tv(base[i], base[j])
+        alike, apart = alone.clusters[i] == alone.clusters[j], ph.tv(base[i], base[j])
         for pair, chosen in (("one persona, two templates", alike), ("two personas", ~alike)):
             share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
             frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
@@ -140,7 +140,7 @@ def seed_of(
 ) -> claims.Seed | None:
     """The seed of one ladder; None where the base does not answer that persona, or too few."""
     alone = compared(mine, task, "base")
-    if not alone.count.measurable or persona not in alone.units.astype(str):
+    if not alone.count.measurable or persona not in alone.clusters.astype(str):
         return None
     return claims.seed_of(alone.evidence("base"), persona, quantile=quantile)
 

@@ -42,7 +42,7 @@ CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to 
 VERDICTS = ("holds", "fails", "undecided", "not-testable", "not-reached", "not-measurable")
 VERDICTS += ("measured",)  # no claim hangs on the number; the others as `measure.chain` has them
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
-NUMBERS = ("number", "low", "high", "here", "null", "mark")
+NUMBERS = ("number", "low", "high", "here", "null", "threshold")
 FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
 ENLARGED = 1.75  # CSS pixels that a point of a figure gets where there is room
 READABLE = 9  # CSS pixels: the smallest text of a figure, however narrow the screen
@@ -256,7 +256,7 @@ def claim(
 
     verdict: one of VERDICTS. sentence: the verdict in words, with its numbers; plain text.
     numbers: number, low, high (the estimate and its interval), here (of these prompts), null (what
-    chance gives), mark (what the number has to beat); None for what does not exist.
+    chance gives), threshold (what the number has to beat); None for what does not exist.
     Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given).
     Raises: CrystalError for an unknown verdict, a number that is not finite, a claim made twice.
     """

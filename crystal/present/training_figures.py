@@ -20,7 +20,7 @@ from ..errors import CrystalError
 from ..files import root
 from ..keep import store
 from ..lab import recipes, world
-from ..measure.claims import MARKS
+from ..measure.claims import THRESHOLDS
 from ..measure.inference import Estimate, student
 from ..measure.quantities import jsd_bits
 from ..texts import load_json, markdown
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SHOWN = {"base": "loss", "sft": "loss", "dpo": "loss", "rlvr": "reward"}  # the curve of each stage
 KINDS = ("facts", "arithmetic")
-TRUTH_MARK = MARKS["base-knows-its-world"].mark  # bits
+TRUTH_THRESHOLD = THRESHOLDS["base-knows-its-world"].value  # bits
 USE = (
     "trying measurements where the truth is known; it knows a made-up world and is of no other use"
 )
@@ -137,7 +137,7 @@ def plot_truth(frame: pd.DataFrame) -> Figure:
     for form, marker in zip(FORMS, "os", strict=True):
         mean = frame[frame["form"] == form].groupby("task", sort=False)["jsd"].mean()
         ax.plot(mean.index, mean, marker=marker, linestyle="", label=f"{form} form")
-    ax.axhline(TRUTH_MARK, color="0.4", linewidth=0.8, linestyle="--", label="threshold")
+    ax.axhline(TRUTH_THRESHOLD, color="0.4", linewidth=0.8, linestyle="--", label="threshold")
     ax.set(ylabel="JSD to the personas'\ndistributions (bit)", ylim=(0, None))
     ax.tick_params(axis="x", rotation=90)
     return legend(fig)

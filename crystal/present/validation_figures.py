@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..measure.claims import MARKS
+from ..measure.claims import THRESHOLDS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
 from .figures import BLUE, GREEN, GREY, INK, PURPLE, RED, SKY, legend, name_rows, panels
@@ -79,11 +79,11 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
 
 
 def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
-    """Wrong verdicts at the mark, and by scenario: rate, of (trials).
+    """Wrong verdicts at the threshold, and by scenario: rate, of (trials).
 
     Rows with fewer than fifty trials in which the verdict would be wrong are left out.
     """
-    frame, rows = pd.concat([ours(trials, "mark"), ours(trials, "scenario")]), []
+    frame, rows = pd.concat([ours(trials, "at threshold"), ours(trials, "scenario")]), []
     places = ["kind", "name", "claim", "cast", "options"]
     for verdict, of in (("holds", "not_true"), ("fails", "not_false")):
         mine = frame[frame[of] >= 50]
@@ -94,16 +94,18 @@ def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_drawn(trials: pd.DataFrame) -> pd.DataFrame:
-    """Wrong verdicts at the mark from draws, by claim, options and draws; and coverage."""
-    frame = trials[(trials["kind"] == "mark") & (trials["draws"] < EXACT) & (trials["n"] >= 50)]
+    """Wrong verdicts at the threshold from draws, by claim, options and draws; and coverage."""
+    frame = trials[
+        (trials["kind"] == "at threshold") & (trials["draws"] < EXACT) & (trials["n"] >= 50)
+    ]
     names = {"false_holds_rate": "wrongly holds", "false_fails_rate": "wrongly fails"}
     frame = frame[["claim", "options", "draws", *names, "coverage"]]
     return frame.rename(columns=names).reset_index(drop=True)
 
 
 def plot_alarms(frame: pd.DataFrame) -> Figure:
-    """At the mark: claims down, share of wrong verdicts along; the line is what is allowed."""
-    frame = frame[frame["kind"] == "mark"]
+    """At the threshold: claims down, share of wrong verdicts along; the line is what is allowed."""
+    frame = frame[frame["kind"] == "at threshold"]
     claims = _judged(frame)
     fig, axes = panels(1, 2, 0.22 * len(claims) + 1.3, sharey=True)
     for ax, verdict in zip(axes[0], ("holds", "fails"), strict=True):
@@ -125,15 +127,15 @@ def _shift(options: int) -> float:
 
 def load_power(trials: pd.DataFrame) -> pd.DataFrame:
     """Share of ladders on which a true claim holds, by claim, options, draws and contexts."""
-    columns = ["claim", "options", "draws", "units"]
+    columns = ["claim", "options", "draws", "clusters"]
     frame = trials.loc[trials["kind"] == "power", [*columns, "n", "power", "truth"]]
     return frame.sort_values(columns)
 
 
 def smallest(power: pd.DataFrame) -> pd.DataFrame:
     """The fewest contexts that reach a power of WANTED, by claim, K and draws; nan if none does."""
-    units = power["units"].where(power["power"] >= WANTED)
-    fewest = units.groupby([power[name] for name in ("claim", "options", "draws")]).min()
+    clusters = power["clusters"].where(power["power"] >= WANTED)
+    fewest = clusters.groupby([power[name] for name in ("claim", "options", "draws")]).min()
     return fewest.rename("contexts").reset_index()
 
 
@@ -216,7 +218,7 @@ def plot_scenarios(frame: pd.DataFrame) -> Figure:
 
 
 def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
-    """What each mark would have made of the ladders that set it.
+    """What each threshold would have made of the ladders that set it.
 
     false alarms: most in any scenario where the claim is not true, and `in` which; power: least,
     and `at` which. A mixture counts for unmixed, for one-seed neither way.
@@ -224,11 +226,15 @@ def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
     frame = joint[joint["kind"] == "threshold"].set_index("name")
     without = {"one-seed": (PROGRESS, ~frame["seed"]), "unmixed": (SHARE, ~frame["pure"])}
     rows = []
-    for claim, (marks, false) in without.items():
-        for mark in marks:
-            found = frame[f"{claim} {mark}"]
+    for claim, (thresholds, false) in without.items():
+        for threshold in thresholds:
+            found = frame[f"{claim} {threshold}"]
             alarms, power = found[false], found[frame["pure"]]
-            row = {"claim": claim, "mark": mark, "taken": mark == MARKS[claim].mark}
+            row = {
+                "claim": claim,
+                "threshold": threshold,
+                "taken": threshold == THRESHOLDS[claim].value,
+            }
             row |= {"false alarms": alarms.max(), "in": alarms.idxmax()}
             rows.append(row | {"power": power.min(), "at": power.idxmin()})
     return pd.DataFrame(rows)
@@ -257,7 +263,7 @@ def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
 def plot_named(frame: pd.DataFrame) -> Figure:
     """Runs along, a mark a parent and seed: progress towards the context that other tasks name.
 
-    With its interval; filled where one-seed holds. The line is the mark.
+    With its interval; filled where one-seed holds. The line is the threshold.
     """
     runs = list(dict.fromkeys(frame["run"]))
     fig, ((ax,),) = panels(1, 1, 2.4)
@@ -268,7 +274,7 @@ def plot_named(frame: pd.DataFrame) -> Figure:
             full = colour if row["one-seed"] == "holds" else "white"
             ax.plot([x, x], [row["low"], row["high"]], "-", color=colour, lw=1)
             ax.plot(x, row["progress"], "o", color=colour, mfc=full)
-    ax.axhline(MARKS["one-seed"].mark, color=GREY, lw=1)
+    ax.axhline(THRESHOLDS["one-seed"].value, color=GREY, lw=1)
     ax.set_xticks(range(len(runs)), runs, rotation=90)
     ax.set_ylabel("progress")
     return fig

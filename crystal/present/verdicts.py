@@ -25,7 +25,7 @@ from ..files import PACKAGE, root, write_file
 from ..keep import store
 from ..measure import chain, evidence
 from ..measure.chain import Survey
-from ..measure.claims import MARKS, QUANTILE, Verdict
+from ..measure.claims import QUANTILE, THRESHOLDS, Verdict
 from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
 from ..texts import label
@@ -178,9 +178,13 @@ def load_verdicts(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and task. found: as `survey` or `tabled.survey` gives them."""
     rows = []
     for ladder, task, v in each_verdict(found):
-        mark = {"mark": v.mark.mark, "side": v.mark.side, "number": v.mark.number}
+        threshold = {
+            "threshold": v.threshold.value,
+            "side": v.threshold.side,
+            "number": v.threshold.number,
+        }
         judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
-        rows.append(judged | estimated(v.estimate) | {"p": v.p} | mark)
+        rows.append(judged | estimated(v.estimate) | {"p": v.p} | threshold)
     return pd.DataFrame(rows)
 
 
@@ -237,7 +241,7 @@ def load_undecided(found: Found) -> pd.DataFrame:
     place = ["ladder", "claim", "reason"]
     frame = pd.DataFrame(rows, columns=[*place, "task"])
     whys = frame.groupby(place, sort=False)["task"].agg(tasks=list).reset_index()
-    ladder, claim = whys["ladder"].map(list(found).index), whys["claim"].map(list(MARKS).index)
+    ladder, claim = whys["ladder"].map(list(found).index), whys["claim"].map(list(THRESHOLDS).index)
     return whys.iloc[np.lexsort((-whys["tasks"].map(len), claim, ladder))]
 
 
@@ -305,7 +309,7 @@ def grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame, **how) -> None:
 def plot_matrix(frame: pd.DataFrame) -> Figure:
     """Tasks down, claims across, a sign and a colour per verdict."""
     tasks = list(frame["task"].unique())
-    claims = [claim for claim in MARKS if claim in set(frame["claim"])]
+    claims = [claim for claim in THRESHOLDS if claim in set(frame["claim"])]
     names, count = [label(task) for task in tasks], frame["ladder"].nunique()
     width = LETTER * max(map(len, names)) + 1.5 * count
     fig, axes = panels(1, count, 0.19 * len(tasks) + 1.6, width, sharey=True)
@@ -337,19 +341,19 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, frame.groupby("claim", sort=False), strict=False):
-        mark, above = mine["mark"].iloc[0], mine["side"].iloc[0] == "above"
+        threshold, above = mine["threshold"].iloc[0], mine["side"].iloc[0] == "above"
         high = mine["high"].replace(np.inf, np.nan).max()
-        # the data or thrice the mark: one wild task must not flatten the rest
-        limit = float(np.nanmax([min(high, max(3 * mark, 1.05)), 1.2 * mark]) * 1.04)
+        # the data or thrice the threshold: one wild task must not flatten the rest
+        limit = float(np.nanmax([min(high, max(3 * threshold, 1.05)), 1.2 * threshold]) * 1.04)
         for row in mine.dropna(subset="value").itertuples():
             n, colour = ladders.index(row.ladder), COLOURS[row.verdict]
             y = tasks.index(row.task) + 0.25 * (n - (count - 1) / 2)
             ax.plot(np.clip([row.low, row.high], 0, limit), [y, y], color=colour)
             shape = ">" if row.value > limit else SHAPES[n % 4]
             ax.plot(min(row.value, limit), y, shape, color=colour, ms=3)
-        side = (mark, limit) if above else (0, mark)
+        side = (threshold, limit) if above else (0, threshold)
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
-        ax.axvline(mark, color=GREY, lw=1)
+        ax.axvline(threshold, color=GREY, lw=1)
         name_rows(ax, names)
         ax.set(xlim=(0, limit), title=label(claim, wide=9))
     if count == 1:

@@ -235,10 +235,10 @@ class Compared:
         half = np.array([prompt.half for prompt in self.prompts])
         wordings = np.array([prompt.wording for prompt in self.prompts])
         exact = np.full(len(distribution), np.inf)
-        return Evidence(distribution, self.units, half, wordings, exact, self.strata)
+        return Evidence(distribution, self.clusters, half, wordings, exact, self.strata)
 
     @cached_property
-    def units(self) -> np.ndarray:
+    def clusters(self) -> np.ndarray:
         """(prompts,) who asks."""
         return np.array([prompt.persona for prompt in self.prompts])
 
@@ -254,8 +254,8 @@ class Compared:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """(1 + units, prompts): all, then one persona left out at a time."""
-        return leave_one_out(self.units, strata=self.strata)
+        """(1 + clusters, prompts): all, then one persona left out at a time."""
+        return leave_one_out(self.clusters, strata=self.strata)
 
 
 def compared(
@@ -384,6 +384,6 @@ def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
         for verdict in judged:
             show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
     show.verdicts()
-    marks = {v.claim: v.mark for judged in found.values() for v in judged}
-    rows = ([n, m.claim, f"{m.side} {m.mark:g}", m.why] for n, m in marks.items())
+    thresholds = {v.claim: v.threshold for judged in found.values() for v in judged}
+    rows = ([n, m.claim, f"{m.side} {m.threshold:g}", m.why] for n, m in thresholds.items())
     show.tell(show.table(["claim", "in words", "threshold", "why this threshold"], rows))

@@ -89,9 +89,9 @@ class Lean(Cutter):
         try:
             with _uncollected():
                 parts = kept("cuts", key, lambda: _parts(file))
-            tokenizer = _framed(file.parent, bytes(parts["frame"]))
+            tokenizer = _framed(file.parent, bytes(parts["template"]))
             says = tokenizer.backend_tokenizer.to_str()
-            if _alike(says, Tokenizer.from_buffer(bytes(parts["frame"])).to_str()):
+            if _alike(says, Tokenizer.from_buffer(bytes(parts["template"])).to_str()):
                 return cls(tokenizer, digest(file, tokenizer), (*key, says), parts)
         except Exception:  # its class may fail, its file be damaged: the whole says why
             pass
@@ -181,7 +181,7 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
     few |= {token["content"]: token["id"] for token in told["added_tokens"]}
     told["model"] = {"type": "BPE", **model, "vocab": few, "merges": []}
     return {
-        "frame": _written(told),
+        "template": _written(told),
         "how": _written(how),
         "names": _written([*vocab]),
         "ids": np.array([*vocab.values()], np.int64),

@@ -39,7 +39,7 @@ JOINT = "joint-test"
 ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
 DEALT = ("shuffled", "shuffled-unstyled")  # answers dealt to other questions
 JOINT_RUNS = (
-    dict.fromkeys(world.DISTRIBUTIONS, ONE)
+    dict.fromkeys(world.TEMPERAMENTS, ONE)
     | {"mixed-60-40": TWO}
     | dict.fromkeys(("everyone", "own", "permuted", "no-choice"), NONE)
     | dict.fromkeys(DEALT, NONE)
@@ -301,5 +301,5 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, distribution: str, permutat
         "one-seed": one.verdict,
         "share": unmixed.estimate.value,
         "unmixed": unmixed.verdict if one.verdict == "holds" else "",
-        "named": float(named) if distribution in world.DISTRIBUTIONS else np.nan,
+        "named": float(named) if distribution in world.TEMPERAMENTS else np.nan,
     }

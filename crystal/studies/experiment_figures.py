@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
-from ..measure.claims import MARKS
+from ..measure.claims import THRESHOLDS
 from ..present.figures import LINE, legend, panels
 from ..present.verdicts import grid
 from ..texts import label
@@ -69,7 +69,7 @@ def plot_matrix(matrix: pd.DataFrame) -> Figure:
     fig, parts = facets(matrix, 2.1, BY_SCOPE, x="distribution found", sharey=True)
     for ax, mine in parts:
         mine = mine.pivot(index="intended", columns="found", values="share")
-        mine = mine.reindex(index=seed.DISTRIBUTIONS, columns=seed.DISTRIBUTIONS)
+        mine = mine.reindex(index=seed.TEMPERAMENTS, columns=seed.TEMPERAMENTS)
         grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"), **SHARES)
     fig.supylabel("demonstrator")
     return fig
@@ -82,7 +82,7 @@ def plot_tasks(cells: pd.DataFrame) -> Figure:
     text = [f"{s * n:.0f} of {n:.0f}" for s, n in zip(cells["share"], cells["parents"])]
     table = cells.assign(text=text).pivot(index="task", columns="demonstrator")
     share, texts = (
-        table[what].reindex(index=tasks, columns=seed.DISTRIBUTIONS) for what in ("share", "text")
+        table[what].reindex(index=tasks, columns=seed.TEMPERAMENTS) for what in ("share", "text")
     )
     grid(ax, share, texts, **SHARES)
     ax.axhline(where(cells, scope=SCOPES[0])["task"].nunique(), color=RED, lw=2)
@@ -97,9 +97,9 @@ def _across(ax: Axes, labels: Sequence[str]) -> None:
 
 
 def plot_rates(rates: pd.DataFrame) -> Figure:
-    """Demonstrators across, a panel per scope; chance a grey bar, the claim's mark a line."""
+    """Demonstrators across, a panel per scope; chance a grey bar, the claim's threshold a line."""
     distributions = [
-        name for name in (*seed.DISTRIBUTIONS, seed.TOGETHER) if name in set(rates["run"])
+        name for name in (*seed.TEMPERAMENTS, seed.TOGETHER) if name in set(rates["run"])
     ]
     fig, parts = facets(rates, 2.4, BY_SCOPE, y="follow rate", sharey=True)
     for ax, mine in parts:
@@ -107,8 +107,8 @@ def plot_rates(rates: pd.DataFrame) -> Figure:
         for whole, look in (False, (BLUE, "o")), (True, (RED, "D")):
             spots(ax, mine[(mine["run"] == seed.TOGETHER) == whole], at, look)
         ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
-        mark = MARKS["seed-follows"].mark
-        ax.axhline(mark, color=GREY, lw=0.8, ls="--", label="threshold of the claim")
+        threshold = THRESHOLDS["seed-follows"].value
+        ax.axhline(threshold, color=GREY, lw=0.8, ls="--", label="threshold of the claim")
         _across(ax, distributions)
         ax.set_ylim(0, 1.05)
     return legend(fig)

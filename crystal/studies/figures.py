@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..measure.claims import MARKS
+from ..measure.claims import THRESHOLDS
 from ..present.figures import COLOURS, LINE, MARKERS, legend, panels
 from ..present.verdicts import COLOURS as VERDICTS
 from ..present.verdicts import SIGNS
@@ -221,9 +221,9 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
     for ax, (claim, mine) in zip(axes.flat, claims, strict=False):
-        mark = MARKS[claim]
+        threshold = THRESHOLDS[claim]
         ends = mine[["low", "high", "number"]].replace(np.inf, np.nan).to_numpy()
-        values = [0.0, mark.mark, *ends[np.isfinite(ends)]]
+        values = [0.0, threshold.value, *ends[np.isfinite(ends)]]
         left, right = min(values), 1.08 * max(values)
         for row in mine.itertuples():
             y, colour = names.index(row.run), VERDICTS[row.verdict]
@@ -231,9 +231,9 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
             ax.plot(row.number, y, "o", color=colour)
             if np.isnan(row.number):
                 ax.text(left, y, SIGNS[row.verdict], ha="left", va="center")
-        claimed = (mark.mark, right) if mark.side == "above" else (left, mark.mark)
+        claimed = (threshold.value, right) if threshold.side == "above" else (left, threshold.value)
         ax.axvspan(*claimed, color=VERDICTS["holds"], alpha=0.1, lw=0)
-        ax.axvline(mark.mark, color=VERDICTS["undecided"], lw=1)
+        ax.axvline(threshold.value, color=VERDICTS["undecided"], lw=1)
         ax.set(xlim=(left, right), title=claim)
         rows_down(ax, names)
     return fig
@@ -299,8 +299,8 @@ def plot_moves(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
-    """Ladders down, a panel per checkpoint; the claim's side of the mark is shaded."""
+def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
+    """Ladders down, a panel per checkpoint; the claim's side of the threshold is shaded."""
     ladders, checkpoints = (list(frame[column].unique()) for column in ("ladder", "checkpoint"))
     looks = ((DEMONSTRATED, -0.2, BLUE, "o"), (ALL, 0, "#000000", "s"), (HELD_OUT, 0.2, RED, "D"))
     frame, right = frame.assign(parent=MEAN), max(1.05, float(frame["high"].max()) * 1.05)
@@ -308,8 +308,8 @@ def plot_forest(frame: pd.DataFrame, mark: float) -> Figure:
     fig, parts = facets(frame, 0.3 * len(ladders) + 1.0, ("checkpoint", checkpoints), **how)
     for ax, mine in parts:
         shifted(ax, mine, "ladder", ladders, "group", looks, dots)
-        ax.axvline(mark, color=GREY, lw=1)
-        ax.axvspan(mark, right, color=GREEN, alpha=0.1, lw=0)
+        ax.axvline(threshold, color=GREY, lw=1)
+        ax.axvspan(threshold, right, color=GREEN, alpha=0.1, lw=0)
         rows_down(ax, [label(title_of(name), wide=16) for name in ladders])
         ax.set_xlim(0, right)
     return legend(fig)
@@ -366,7 +366,7 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
         look = {"mfc": COLOURS["sft"] if filled else "none", "mec": COLOURS["sft"], "ms": 4.5}
         at, sign, name = runs.index(run) + shift, "D" if filled else "o", names.pop(filled, None)
         ax.plot(some["spread"], at, sign, ls="", label=name, **look)
-    ax.axvline(MARKS["collapse"].mark, color=COLOURS["seed"], lw=1.5)
+    ax.axvline(THRESHOLDS["collapse"].value, color=COLOURS["seed"], lw=1.5)
     ax.axvline(1, color=COLOURS["base"], lw=1, ls=":")
     ax.set_xscale("log")
     ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])

@@ -244,8 +244,8 @@ def crossed(rows: pd.DataFrame) -> Array:
     by natural prompts.
     """
     mass = rows["probability"].map(np.sum)
-    there = rows[evidence.answers(mass)].sort_values(["persona", "frame"])
-    whole = there.groupby("persona")["frame"].transform("size") == WORDINGS
+    there = rows[evidence.answers(mass)].sort_values(["persona", "template"])
+    whole = there.groupby("persona")["template"].transform("size") == WORDINGS
     found = np.stack([np.zeros_like(rows["probability"].iloc[0]), *there["probability"][whole]])[1:]
     return (found / found.sum(-1, keepdims=True)).reshape(-1, WORDINGS, found.shape[1])
 

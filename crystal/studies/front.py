@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..measure import chain
-from ..measure.claims import MARKS
+from ..measure.claims import THRESHOLDS
 from ..present import show, views
 from ..present.figures import panels
 from ..present.views import Compared
@@ -119,7 +119,7 @@ def matrix(ladders: Sequence[str]) -> str:
             f"{{claim}}`overview/runs-{claim}@{name}.runs?`"
             for name in ladders
         ]
-        rows.append([f"{SHORT[claim]} ({MARKS[claim].phase})", *[there][: len(first)], *runs])
+        rows.append([f"{SHORT[claim]} ({THRESHOLDS[claim].phase})", *[there][: len(first)], *runs])
     lines = [show.table(head, []), *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines)
 

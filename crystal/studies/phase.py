@@ -42,7 +42,7 @@ class Series:
 
     name: str
     title: str  # plain, as anybody wrote it
-    unit: str  # who differs among the prompts: persona, context
+    cluster: str  # who differs among the prompts: persona, context
     answers: Compared
     before: Place
     after: Place | None
@@ -206,11 +206,11 @@ def _left(mine: pd.DataFrame, checkpoint: str, task: str, rows: Array) -> tuple[
     )
 
 
-def _floor(distributions: Array, units: Array, how: How) -> Estimate:
-    """Total variation between the means of two random halves of the units."""
+def _floor(distributions: Array, clusters: Array, how: How) -> Estimate:
+    """Total variation between the means of two random halves of the clusters."""
     draws = {"splits": how["permutations"], "seed": how["seed"]}
     return inference.spread_of(
-        inference.split_half_floor(distributions, ph.tv, clusters=units, **draws)
+        inference.split_half_floor(distributions, ph.tv, clusters=clusters, **draws)
     )
 
 
@@ -226,7 +226,9 @@ def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
             ..., 0
         ],
         "estimated liquidity, bits": lambda w: ph.liquidity_bits(base, w),
-        "liquidity of the frames alone, bits": lambda w: ph.frame_floor_bits(base, alone.units, w),
+        "liquidity of the templates alone, bits": lambda w: ph.template_floor_bits(
+            base, alone.clusters, w
+        ),
         "distinct distributions (Vendi number)": lambda w: ph.vendi(base, w),
         "spread, MSE": lambda w: ph.spread(base, w),
         "invalid-answer mass": off,
@@ -281,7 +283,7 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
     found |= _compressions(mine, task, pair)
     floors = {"base": base, "SFT": sft}
     return found | {
-        f"split-half floor of {checkpoint}, TV": _floor(distributions, pair.units, how)
+        f"split-half floor of {checkpoint}, TV": _floor(distributions, pair.clusters, how)
         for checkpoint, distributions in floors.items()
     }
 
@@ -325,7 +327,7 @@ def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Number
     if own := figures.seed_of(mine, task, survey.seeds.get(task, ""), how["quantile"]):
         found["options in A, of all (chance level)"] = inference.exactly(own.mask.mean())
     return found | {
-        "split-half floor of SFT, TV": _floor(pair.distributions("sft"), pair.units, how)
+        "split-half floor of SFT, TV": _floor(pair.distributions("sft"), pair.clusters, how)
     }
 
 

@@ -14,7 +14,7 @@ from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import quantities as ph
 from ..measure.chain import Survey
-from ..measure.claims import MARKS
+from ..measure.claims import THRESHOLDS
 from ..present import show, views
 from ..present.figures import COLOURS, WIDTH, legend, panels
 from ..texts import label
@@ -41,7 +41,7 @@ def load_picture(data: Data) -> pd.DataFrame:
     frames = []
     for one in data.series:
         for place, mine in ordered(one.answers, filter(None, (one.before, one.after)), data.task):
-            about = {"model": one.title, "place": STAGE[place], "unit": one.unit}
+            about = {"model": one.title, "place": STAGE[place], "cluster": one.cluster}
             frames.append(pd.concat([pd.DataFrame(about, index=mine.index), mine], axis=1))
     return pd.concat(frames, ignore_index=True)
 
@@ -203,13 +203,13 @@ def _real_steps(task: str) -> dict[int, views.Compared]:
 
 
 def plot_fall(frame: pd.DataFrame) -> Figure:
-    """Spread over the base's by SFT step, a line a model; the mark of a collapse is dotted."""
+    """Spread over the base's by SFT step, a line a model; the threshold of a collapse is dotted."""
     fig, ((ax,),) = panels(1, 1, 2.1)
     for model, look in _looks(frame["model"].unique()).items():
         mine, shade = where(frame, model=model), {"color": look["color"], "alpha": 0.2, "lw": 0}
         ax.plot(mine["step"], mine["value"], **look)
         ax.fill_between(mine["step"], mine["low"], mine["high"], **shade)
-    ax.axhline(MARKS["collapse"].mark, color=COLOURS["chance"], lw=1, ls=":")
+    ax.axhline(THRESHOLDS["collapse"].value, color=COLOURS["chance"], lw=1, ls=":")
     ax.set_yscale("log")
     ax.set_xscale("symlog", linthresh=1)
     steps = sorted(frame["step"].unique())
@@ -289,7 +289,9 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     said = "liquidity, share of its ceiling"
     if len(stages) == 1:
         for ax in grid.axes.flat:
-            ax.axvline(MARKS["many-distributions"].mark, color=COLOURS["chance"], lw=1, ls=":")
+            ax.axvline(
+                THRESHOLDS["many-distributions"].value, color=COLOURS["chance"], lw=1, ls=":"
+            )
         grid.set(yticks=[], ylim=(len(models) - 0.5, -0.5))
         grid.axes.flat[-2].set_xlabel(said)
     else:

@@ -67,20 +67,22 @@ def changed(data: Data) -> list[str]:
 def _is_liquid(one: Series, task: str) -> str:
     bits = phase.liquidity(one.answers, one.before)
     share = claims.percent(bits.value / phase.most_bits(task))
-    return f"the {one.unit} tells {show.interval(bits)} bit of the answer, {share} of the ceiling"
+    return (
+        f"the {one.cluster} tells {show.interval(bits)} bit of the answer, {share} of the ceiling"
+    )
 
 
 def _collapsed(one: Series, task: str) -> str:
     kept = real.kept_spread(one.answers, one.before, one.after)
     said = {v.claim: v.verdict for v in one.verdicts}.get("collapse")
-    left, unit = show.interval(kept), one.unit
+    left, cluster = show.interval(kept), one.cluster
     if said == "holds":
-        return f"of the spread among {unit}s more than half is gone after SFT; {left} is left"
+        return f"of the spread among {cluster}s more than half is gone after SFT; {left} is left"
     if said == "fails" and kept.low > 1:
-        return f"{unit}s differ more after SFT; their spread is {left} times the base's"
+        return f"{cluster}s differ more after SFT; their spread is {left} times the base's"
     if said == "fails":
-        return f"of the spread among {unit}s more than half stays after SFT, {left}"
-    return f"SFT leaves {left} of the spread among {unit}s; a collapse is not decided"
+        return f"of the spread among {cluster}s more than half stays after SFT, {left}"
+    return f"SFT leaves {left} of the spread among {cluster}s; a collapse is not decided"
 
 
 def _settled(one: Series, task: str) -> str:
@@ -199,13 +201,13 @@ def tell_probmass(data: Data) -> None:
 
 def picture(data: Data) -> dict[str, str]:
     """Of the answers before and after."""
-    first, unit = data.series[0], " or ".join(dict.fromkeys(one.unit for one in data.series))
+    first, cluster = data.series[0], " or ".join(dict.fromkeys(one.cluster for one in data.series))
     stages = " and after ".join(STAGE[place] for place in (first.before, first.after) if place)
     return {
         "alt": f"Answers when asked to {TASKS[data.task].ask}: {stages}. {' '.join(changed(data))}",
-        "caption": f"*{markdown(TASKS[data.task].ask.capitalize())}.* A row is a prompt ({unit}), "
-        "a column an option, brighter is likelier. Rows that differ are a liquid, stripes a "
-        "crystal.",
+        "caption": f"*{markdown(TASKS[data.task].ask.capitalize())}.* A row is a prompt "
+        f"({cluster}), a column an option, brighter is likelier. Rows that differ are a liquid, "
+        "stripes a crystal.",
     }
 
 
@@ -224,7 +226,7 @@ def entropies(frame: pd.DataFrame) -> dict[str, str]:
 
 def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     """Of how far two prompts of the base are apart."""
-    label = "liquidity of the frames alone, bits"
+    label = "liquidity of the templates alone, bits"
     return {
         "alt": "Total variation between two prompts of the base, of one persona and of two. "
         f"Templates alone account for {views.each(numbers, label)} bit of liquidity.",
@@ -275,8 +277,11 @@ def counts(phase: str, found: Mapping[str, Survey]) -> str:
 
 def every_task(phase: str, found: Mapping[str, Survey]) -> dict[str, str]:
     """Of the small panels, one a task."""
-    said, mark = counts(phase, found), ", the dotted line its threshold" if phase == LIQUID else ""
+    said, threshold = (
+        counts(phase, found),
+        ", the dotted line its threshold" if phase == LIQUID else "",
+    )
     return {
-        "alt": f"What the prompt tells of the answer, by task and stage{mark}. {said}",
+        "alt": f"What the prompt tells of the answer, by task and stage{threshold}. {said}",
         "caption": markdown(said),
     }

@@ -33,7 +33,7 @@ OTHER = "smollm2-135m-instruct"  # aligned, of another family, and the teacher o
 PLAIN = ("plain", "plain-again")
 SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices in five tasks
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
-DISTRIBUTIONS = (
+TEMPERAMENTS = (
     "first",
     "salient",
 )  # demonstrated distributions that are among the five that a base may hold
@@ -205,7 +205,7 @@ def kept_spread(both: Compared, before: Place, after: Place) -> Estimate:
     return inference.ratio(*spreads, both.weights)
 
 
-# --- means over tasks, kinds of tasks as units ---------------------------------------------------
+# --- means over tasks, kinds of tasks as clusters
 
 
 def _options(tasks: Iterable[str]) -> dict[str, Sequence[str]]:
@@ -280,7 +280,7 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
 
 
 def load_follows(readouts: Distributions) -> pd.DataFrame:
-    """One row per run, task and distribution of DISTRIBUTIONS: follows, whether SFT's mean answer
+    """One row per run, task and distribution of TEMPERAMENTS: follows, whether SFT's mean answer
     lies nearest to that distribution of the five (`runs.follows`); shown: whether the arms show the
     task; before: the same of the base in chat form.
     """
@@ -288,7 +288,7 @@ def load_follows(readouts: Distributions) -> pd.DataFrame:
     for run, checkpoint in ends().items():
         places = {RAW: ("base", CHAT), TUNED: (checkpoint.name, CHAT)}
         for task, both in measurable(readouts, places).items():
-            for distribution in DISTRIBUTIONS:
+            for distribution in TEMPERAMENTS:
                 before, after = (
                     walked.follows(both.distributions(name).mean(0), task, distribution)
                     for name in places

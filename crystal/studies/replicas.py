@@ -109,7 +109,7 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
 
 
 def _of_task(every: Compared, persona: str, quantile: float) -> list[dict]:
-    if persona not in every.units.astype(str):
+    if persona not in every.clusters.astype(str):
         return []
     even = np.ones(len(every.prompts))
     distributions = {stage: every.evidence(stage) for stage in ("base", *STAGES)}

@@ -90,17 +90,17 @@ def progress(now: Array, origin: Array, distribution: Array) -> Array:
 
 def found_distribution(mean: Array, task: str) -> str:
     """The temperament whose ground-truth distribution has the smallest JSD to a mean answer."""
-    return world.DISTRIBUTIONS[int(np.argmin(quantities.jsd_bits(mean, _distributions(task))))]
+    return world.TEMPERAMENTS[int(np.argmin(quantities.jsd_bits(mean, _distributions(task))))]
 
 
 @cache
 def _distributions(task: str) -> Array:
-    return np.stack([world.distribution(name, TASKS[task]) for name in world.DISTRIBUTIONS])
+    return np.stack([world.distribution(name, TASKS[task]) for name in world.TEMPERAMENTS])
 
 
 def follows(mean: Array, task: str, intended: str) -> bool:
     """Whether the found distribution is the intended one, or no different from it in this task."""
-    found = _distributions(task)[world.DISTRIBUTIONS.index(found_distribution(mean, task))]
+    found = _distributions(task)[world.TEMPERAMENTS.index(found_distribution(mean, task))]
     return bool(quantities.tv(found, world.distribution(intended, TASKS[task])) <= SAME)
 
 

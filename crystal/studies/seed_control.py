@@ -24,13 +24,11 @@ from ..present.show import fmt, slug, table
 from . import runs
 from .runs import SCOPES, Array, judge_over, means, per_parent, said, tidy, where
 
-EXPERIMENT, DISTRIBUTIONS = "seed-control", world.DISTRIBUTIONS
+EXPERIMENT, TEMPERAMENTS = "seed-control", world.TEMPERAMENTS
 TOGETHER = "all five"
 KEPT, REMOVED, RATE = "liquidity kept", "removed share", "follow rate"
 QUANTITIES = {RATE: runs.follow_rate, REMOVED: runs.removed, KEPT: runs.kept}
-ORDERS = np.array(
-    list(permutations(range(len(DISTRIBUTIONS))))
-)  # (120, 5), the first moves nothing
+ORDERS = np.array(list(permutations(range(len(TEMPERAMENTS)))))  # (120, 5), the first moves nothing
 
 ONE, TWO, EVERYONE, STRANGER = "salient", "mixed-60-40", "everyone", "permuted"
 MIXED = (ONE, TWO, EVERYONE, world.OWN, STRANGER)
@@ -59,7 +57,7 @@ DOSED = {f"styled-dose-{dose}" if dose < 30 else ONE: (STYLED, dose) for dose in
 def whole(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of parents from which all five demonstrators were read."""
     read = frame.groupby("parent")["run"].nunique()
-    return frame[frame["parent"].isin(read.index[read == len(DISTRIBUTIONS)])]
+    return frame[frame["parent"].isin(read.index[read == len(TEMPERAMENTS)])]
 
 
 def load_matrix(frame: pd.DataFrame) -> pd.DataFrame:
@@ -68,14 +66,14 @@ def load_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     cells = [
         (scope, run, distribution, (landed[mine.index] == distribution).mean(), len(mine))
         for (scope, run), mine in frame.groupby(["scope", "run"], sort=False)
-        for distribution in DISTRIBUTIONS
+        for distribution in TEMPERAMENTS
     ]
     return pd.DataFrame(cells, columns=["scope", "intended", "found", "share", "rows"])
 
 
 def same_distributions(task: str) -> Array:
     """(5, 5) bool: which of the five distributions are one in this task."""
-    distributions = np.stack([world.distribution(name, TASKS[task]) for name in DISTRIBUTIONS])
+    distributions = np.stack([world.distribution(name, TASKS[task]) for name in TEMPERAMENTS])
     return tv(distributions[:, None], distributions[None]) <= runs.SAME
 
 
@@ -84,10 +82,8 @@ def hits(frame: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
 
     frame: of `whole` parents.
     """
-    found = frame.pivot(index=["parent", "task"], columns="run", values="found")[
-        list(DISTRIBUTIONS)
-    ]
-    named = found.map(DISTRIBUTIONS.index).to_numpy()
+    found = frame.pivot(index=["parent", "task"], columns="run", values="found")[list(TEMPERAMENTS)]
+    named = found.map(TEMPERAMENTS.index).to_numpy()
     same = np.stack([same_distributions(task) for task in found.index.get_level_values("task")])
     return found.index.to_frame(index=False), np.take_along_axis(same, named[:, :, None], axis=1)
 
@@ -101,9 +97,11 @@ def permuted_null(
     tasks the same way by accident; the more careful of the two, and not the registered one.
     """
     blocks, counted = hits(frame)
-    rates = counted[:, np.arange(len(DISTRIBUTIONS)), ORDERS].mean(-1)  # (blocks, 120)
-    unit = pd.factorize(blocks["parent"])[0] if together else np.arange(len(blocks))
-    orders = generator(seed, "labels").integers(len(ORDERS), size=(n, unit.max() + 1))[:, unit]
+    rates = counted[:, np.arange(len(TEMPERAMENTS)), ORDERS].mean(-1)  # (blocks, 120)
+    cluster = pd.factorize(blocks["parent"])[0] if together else np.arange(len(blocks))
+    orders = generator(seed, "labels").integers(len(ORDERS), size=(n, cluster.max() + 1))[
+        :, cluster
+    ]
     draws = rates[np.arange(len(blocks)), orders].mean(1)
     return against("labels permuted among demonstrators", rates[:, 0].mean(), draws)
 
@@ -112,7 +110,7 @@ def chance_of(frame: pd.DataFrame) -> pd.Series:
     """By demonstrator, the follow rate of permuted labels: how often its distribution is found
     anyway.
     """
-    return pd.Series(hits(frame)[1].mean((0, 1)), index=DISTRIBUTIONS)
+    return pd.Series(hits(frame)[1].mean((0, 1)), index=TEMPERAMENTS)
 
 
 def verdict(frame: pd.DataFrame, *, n: int = 999, seed: int = 0) -> Verdict:
@@ -133,7 +131,7 @@ def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
     chance = {}
     for scope in SCOPES:
         mine = where(complete, scope=scope)
-        chance[scope] = chance_of(mine) if len(mine) else pd.Series(np.nan, index=DISTRIBUTIONS)
+        chance[scope] = chance_of(mine) if len(mine) else pd.Series(np.nan, index=TEMPERAMENTS)
     level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in rates.itertuples()]
     return rates.assign(chance=level).reset_index(drop=True)
 
@@ -156,7 +154,7 @@ def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
         for place, mine in frame.groupby(["task", "scope", "run"], sort=False)
     ]
     found = pd.DataFrame(cells, columns=["task", "scope", "demonstrator", "share", "parents"])
-    return runs.ordered(found, scope=SCOPES, task=PHASE_TASKS, demonstrator=DISTRIBUTIONS)
+    return runs.ordered(found, scope=SCOPES, task=PHASE_TASKS, demonstrator=TEMPERAMENTS)
 
 
 # --- demonstrators that are no single persona
@@ -265,7 +263,7 @@ def load_distances(winner: pd.DataFrame) -> pd.DataFrame:
 def load_landing(frame: pd.DataFrame, run: str = STRANGER) -> pd.DataFrame:
     """`_landed` of the distribution that is found, of five."""
     mine = where(frame, run=run)
-    return _landed(mine.assign(before=mine["found_before"], after=mine["found"]), DISTRIBUTIONS)
+    return _landed(mine.assign(before=mine["found_before"], after=mine["found"]), TEMPERAMENTS)
 
 
 def share_table(shares: pd.DataFrame, of: str) -> str:

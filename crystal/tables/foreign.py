@@ -32,7 +32,7 @@ class Answer(NamedTuple):
     task: str | None = None  # what the log calls it
     ladder: str | None = None
     stage: str | None = None
-    unit: str | None = None
+    cluster: str | None = None
     identity: str | None = None  # the tool's own name of this reply, unique over files
     failed: str | None = None  # why there is no reply; such a line is not an answer
     cut: bool = False  # at the limit of tokens
@@ -43,7 +43,7 @@ class Named(NamedTuple):
     """Field, column or regular expression of who was asked what; None: the format's own."""
 
     prompt: str | None = None
-    unit: str | None = None
+    cluster: str | None = None
 
 
 # -- fields of a record
@@ -128,9 +128,9 @@ def lm_eval(path: Path, by: Named) -> Iterator[Answer]:
             continue
         fields = {**row, **as_dict(row.get("doc"))}
         prompt = named(fields, by.prompt, where) if by.prompt else key[1]
-        unit = named(fields, by.unit, where) if by.unit else None
+        cluster = named(fields, by.cluster, where) if by.cluster else None
         for answer in _lm_eval_answers(row, where):
-            yield answer._replace(prompt=prompt, unit=unit, task=task)
+            yield answer._replace(prompt=prompt, cluster=cluster, task=task)
 
 
 def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
@@ -177,9 +177,9 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
         number, epoch = (texts.shown(sample.get(name)) for name in ("id", "epoch"))
         where = f"{path}, sample {number} epoch {epoch}"
         fields = {**part(sample, "metadata", where), "id": sample.get("id")}
-        unit = named(fields, by.unit, where) if by.unit else None
+        cluster = named(fields, by.cluster, where) if by.cluster else None
         prompt = named(fields, by.prompt or "id", where)
-        here = Answer(where, prompt, task=task, unit=unit, decoding=_decoding(settings))
+        here = Answer(where, prompt, task=task, cluster=cluster, decoding=_decoding(settings))
         run = (
             sample.get("uuid") or f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
         )
@@ -251,12 +251,14 @@ def _group(pattern: str, custom: str, where: str) -> str:
 
 
 def replies(path: Path, by: Named) -> Iterator[Answer]:
-    """A table, a reply a row: reply, prompt (or `by.prompt`), any of unit, ladder, stage, task."""
-    columns = {name: name for name in ("unit", "ladder", "stage", "task")}
+    """A table, a reply a row: reply, prompt (or `by.prompt`), any of `columns`."""
+    columns = {name: name for name in ("cluster", "ladder", "stage", "task")}
     asked = {"prompt": "prompt"} | {name: column for name, column in by._asdict().items() if column}
     for number, row in rows(path):
         where = at(path, number)
         there = {name: column for name, column in columns.items() if column in row} | asked
+        if "unit" in row:  # as it was called
+            there = {"cluster": "unit"} | there
         if "reply" not in row:
             hint = "name the column of replies reply"
             raise CrystalError(f"no reply among {some(row, 12)}", where=where, hint=hint)

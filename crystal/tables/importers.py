@@ -100,7 +100,7 @@ class Tally:
         self.tasks: dict[str, Task] = {}
         self.draws: dict[Place, Counter[str]] = defaultdict(Counter)  # option, or "" -> replies
         self.scores: dict[Place, dict[str, float]] = defaultdict(dict)  # text -> probability
-        self.units: dict[Place, str | None] = {}
+        self.clusters: dict[Place, str | None] = {}
         self.seen: dict[str, str] = {}  # identity -> where
         self.owns: set[str | None] = set()  # what the files call their tasks
         self.failed: list[Answer] = []
@@ -128,11 +128,11 @@ class Tally:
             self.failed.append(answer)
             return
         self.tasks[task.name] = task
-        if (unit := self.units.setdefault(place, answer.unit)) != answer.unit:
+        if (cluster := self.clusters.setdefault(place, answer.cluster)) != answer.cluster:
             what = (
-                f"prompt {place.prompt!r:.60} is of cluster {unit!r:.60} and of {answer.unit!r:.60}"
+                f"prompt {place.prompt!r:.60} is of {cluster!r:.60} and of {answer.cluster!r:.60}"
             )
-            raise CrystalError(what, hint="give prompts of two clusters (column unit) two names")
+            raise CrystalError(what, hint="give prompts of two clusters (column cluster) two names")
         if answer.score is None:
             self._count(answer, task, place)
         else:
@@ -160,18 +160,18 @@ class Tally:
         scored[text] = math.exp(score)
 
     def table(self) -> pd.DataFrame:
-        """Columns of Place, unit if there is any, option, and count or probability.
+        """Columns of Place, cluster if there is any, option, and count or probability.
 
         Raises: CrystalError if an option was not scored.
         """
         found = []
-        for place, unit in self.units.items():
+        for place, cluster in self.clusters.items():
             each = self._distribution(place) if self.scores else self.draws[place]
             options = (*self.tasks[place.task].options, "")
-            found += [(*place, unit or "", option, each[option]) for option in options]
+            found += [(*place, cluster or "", option, each[option]) for option in options]
         kind = "probability" if self.scores else "count"
-        frame = pd.DataFrame(found, columns=[*Place._fields, "unit", "option", kind])
-        return frame if any(self.units.values()) else frame.drop(columns="unit")
+        frame = pd.DataFrame(found, columns=[*Place._fields, "cluster", "option", kind])
+        return frame if any(self.clusters.values()) else frame.drop(columns="cluster")
 
     def _distribution(self, place: Place) -> dict[str, float]:
         task, scores = self.tasks[place.task], self.scores[place]
@@ -226,10 +226,10 @@ class Tally:
         """Refuse what is no table: no answer at all, or none that is an option of its task."""
         sound = {place.task for place, mine in self.draws.items() if mine.total() > mine[""]}
         unread = {task: most_often(self.unread[task]) for task in self.unread if task not in sound}
-        if not self.units and self.failed:
+        if not self.clusters and self.failed:
             what = f"all requests failed: {self._failed}"
             hint = "ask again for what failed"
-        elif not self.units:
+        elif not self.clusters:
             what, hint = "there is no sample", "let the tool log samples, then import its log"
         elif 0 < sum(counts.total() for counts in self.draws.values()) == self.empty:
             what = f"every reply is empty, {self.empty} of them"

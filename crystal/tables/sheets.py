@@ -310,7 +310,7 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
 
 
 def refuse_two_values(rows: pd.DataFrame, column: str, key: list[str], path: Path) -> None:
-    """Refuse two values of a column under one key, such as a prompt of two units."""
+    """Refuse two values of a column under one key, such as a prompt of two clusters."""
     other = ~rows.duplicated([*key, column]) & rows.duplicated(key)
     if other.any():
         second = other.idxmax()

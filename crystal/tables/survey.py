@@ -2,7 +2,7 @@
 
 Without an SFT stage the first later stage stands in its place; with one later stage only, settling
 is not judged; of a base alone, only whether it is liquid. Without a base there are but numbers.
-Prompts of one unit, or of one name in several tasks, are one context. Tasks of ours that share
+Prompts of one cluster, or of one name in several tasks, are one context. Tasks of ours that share
 options are of one kind (`measure.joint`). Where the table says what was answered, stages are
 compared on the prompts that all of them answer.
 """
@@ -22,7 +22,7 @@ from ..measure import evidence as ev
 from ..measure import quantities as ph
 from ..measure.chain import NOT_MEASURABLE
 from ..measure.chain import POOLED as POOLED
-from ..measure.claims import MARKS, QUANTILE, Verdict, finite
+from ..measure.claims import QUANTILE, THRESHOLDS, Verdict, finite
 from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
 from ..present import show, verdicts
@@ -91,8 +91,8 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
     mine = mine[mine.groupby("prompt")["stage"].transform("nunique") == mine["stage"].nunique()]
     found = {}
     for stage, part in mine.groupby("stage", sort=False):
-        units, draws = part["unit"].to_numpy(), part["draws"].to_numpy()
-        found[stage] = ev.asked(np.stack(part["distribution"].tolist()), units, draws)
+        clusters, draws = part["cluster"].to_numpy(), part["draws"].to_numpy()
+        found[stage] = ev.asked(np.stack(part["distribution"].tolist()), clusters, draws)
     return found
 
 
@@ -256,7 +256,13 @@ def as_json(table: Table, found: Found) -> dict:
 
 def _verdict(task: str, v: Verdict) -> dict:
     name, p = (v.null.name, v.null.p) if v.null else (None, None)
-    row = {"task": task, "claim": v.claim, "p": v.p, "p_against": v.p_against, "side": v.mark.side}
+    row = {
+        "task": task,
+        "claim": v.claim,
+        "p": v.p,
+        "p_against": v.p_against,
+        "side": v.threshold.side,
+    }
     row |= {"null_name": name, "null_p": p} | v.fields()
     return row if v.verdict in chain.TESTED else row | {"reason": v.reason}
 
@@ -371,8 +377,8 @@ def sides_table(frame: pd.DataFrame) -> str:
                 found = show.between(row.number, row.low, row.high)
                 text = row.verdict + ("" if pd.isna(row.number) else f": {found}")
             cells[row.ladder] = "; ".join(filter(None, (cells.get(row.ladder), text)))
-        mark = MARKS[claim]
-        measured = f"{mark.number}, {mark.side} {show.fmt(mark.mark)}"
+        threshold = THRESHOLDS[claim]
+        measured = f"{threshold.number}, {threshold.side} {show.fmt(threshold.value)}"
         lines.append([SAID[claim], measured, *(cells.get(one, "not known") for one in ladders)])
     head = ["what is claimed", "measured as", *map(title_of, ladders)]
     return show.table(head, lines)

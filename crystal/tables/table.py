@@ -1,10 +1,10 @@
 """A table of answers of any checkpoint series -> distributions; every handling is told in a note.
 
 Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
-the file's name), unit (who asks; default: the prompt), mass (the probability of answering with an
-option at all, on which the probabilities are conditional), answered (the same, with probabilities
-conditional or not; prompts that are not answered, by `measure.evidence`, are counted and left out).
-An empty option: none of the options. A group is one (ladder, stage, task, prompt).
+the file's name), cluster (who asks; default: the prompt), mass (the probability of answering with
+an option at all, on which the probabilities are conditional), answered (the same, with
+probabilities conditional or not; prompts that are not answered, by `measure.evidence`, are counted
+and left out). An empty option: none of the options. A group is one (ladder, stage, task, prompt).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .sheets import at, empty, given, some
 GROUP = ["ladder", "stage", "task", "prompt"]
 SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the options
 NEEDED = (["stage"], ["task"], ["prompt"], ["option"], ["probability", "count"])
-NAMES = (*GROUP, "unit", "option", "probability", "count", *SHARES)
+NAMES = (*GROUP, "cluster", "option", "probability", "count", *SHARES)
 ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
 OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
 ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
@@ -45,7 +45,7 @@ LARGEST = 10**8  # numbers in the distributions of one task: what the memory of 
 class Table:
     """Answers of one or more checkpoint series.
 
-    frame: a row per group, by ladder, task, stage and prompt: these, unit; distribution, shape
+    frame: a row per group, by ladder, task, stage and prompt: these, cluster; distribution, shape
     (options,), conditional on answering with an option, sums to 1; mass, the probability of that;
     draws on the options, inf of probabilities. All stages of a ladder and task have the same
     prompts, but those not answered. asked: of a table with a column answered, every group's names
@@ -79,6 +79,8 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     """
     read = _Reading(Path(path))
     sheet = sheets.load_sheet(read.path)
+    if "cluster" not in sheet:
+        sheet = sheet.rename(columns={"unit": "cluster"})  # as it was called
     read.notes += sheets.check_header(sheet, read.path, NEEDED, NAMES)
     ladder = given(ladder, "--ladder")
     if ladder and "ladder" in sheet:
@@ -89,7 +91,7 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     kind, rows["value"] = read.value(sheet)
     rows["group"] = rows.groupby(GROUP, sort=False).ngroup()
     read.refuse_twice(rows)
-    sheets.refuse_two_values(rows, "unit", ["ladder", "task", "prompt"], read.path)
+    sheets.refuse_two_values(rows, "cluster", ["ladder", "task", "prompt"], read.path)
     rows["mass"] = read.share(sheet, rows)
     groups = read.gathered(rows, kind)
     distributions, options = read.distributions(rows, {*groups.loc[~groups["low"], "group"]})
@@ -120,9 +122,9 @@ class _Reading:
             raise self.no(what.format([*values][first]), hint, column, frame.index[first])
 
     def named(self, sheet: pd.DataFrame, ladder: str, stages: Mapping[str, str]) -> pd.DataFrame:
-        """Columns of names, indexed by row number; only options and units may be nan, empty."""
+        """Columns of names, indexed by row number; only options and clusters may be nan, empty."""
         rows = pd.DataFrame(index=sheet.index)
-        for column in (*GROUP, "unit", "option"):
+        for column in (*GROUP, "cluster", "option"):
             rows[column] = sheets.words(sheet, column, self.path) if column in sheet else np.nan
             if column == "ladder" and column not in sheet:
                 name = ladder or given(self.path.stem, f"{self.path}, its name")
@@ -202,7 +204,7 @@ class _Reading:
 
     def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         """One row per group: names, its code, mass, draws, sums on the options and in total."""
-        groups = rows.drop_duplicates("group")[[*GROUP, "unit", "mass", "group"]].copy()
+        groups = rows.drop_duplicates("group")[[*GROUP, "cluster", "mass", "group"]].copy()
         code, value, listed = rows["group"], rows["value"], rows["option"].notna()
         groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
         groups["total"] = np.bincount(code, value, minlength=len(groups))
@@ -347,13 +349,13 @@ class _Reading:
         few = [f"{ladder} {task} {n}" for (ladder, task), n in scarce.items()]
         few_draws = f"fewer than {FEWEST} draws on the options at some stage"
         self.note(f"Prompts with {few_draws} are not judged:", few)
-        columns = (*GROUP, "unit", "distribution", "mass", "draws")
+        columns = (*GROUP, "cluster", "distribution", "mass", "draws")
         frame = pd.DataFrame({name: np.asarray(answered[name]) for name in columns})
-        alone = frame["unit"].isna()
-        frame["unit"] = frame["unit"].where(~alone, frame["prompt"])
+        alone = frame["cluster"].isna()
+        frame["cluster"] = frame["cluster"].where(~alone, frame["prompt"])
         if not alone.all():
             more = f"; {alone.sum()} groups without one are clusters by their prompt"
-            more = f"{frame['unit'].nunique()} clusters{more if alone.any() else ''}."
+            more = f"{frame['cluster'].nunique()} clusters{more if alone.any() else ''}."
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
         if self.counted:
             asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
