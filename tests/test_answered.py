@@ -198,7 +198,7 @@ def test_the_overview_counts_and_shows_it(readouts):
     left = verdicts.load_leftover(readouts).set_index("checkpoint")
     assert left.loc["base", ["answered", "asked", "few"]].tolist() == [200, 300, 1]
     assert "base, 200 of 300 prompts answered (median mass 1.00), 1 tasks not measurable" in re.sub(
-        r"\\(?=\W)", "", verdicts.answered_told(left.reset_index())
+        r"\\(?=\W)", "", verdicts.answered_text(left.reset_index())
     )
 
 
@@ -216,7 +216,7 @@ def test_figures_leave_unanswered_prompts_out(readouts):
 class _Page:
     def __init__(self, monkeypatch):
         self.told, self.claims, self.stopped = [], {}, []
-        monkeypatch.setattr(show, "tell", self.told.append)
+        monkeypatch.setattr(show, "prose", self.told.append)
         monkeypatch.setattr(show, "stop", self.stopped.append)
         monkeypatch.setattr(
             show, "claim", lambda name, **fields: self.claims.update({name: fields})

@@ -222,11 +222,11 @@ for n, text in enumerate(told):
     show.emit(fig, f"f-{n}", alt=f"alt {text}", caption=f"Caption {markdown(text)}",
               data=pd.DataFrame({text: [text, 1.5], "n": [n, -1]}))
     show.claim(f"evil-{n}", ladder="", task=text, verdict="holds", sentence=text)
-    show.tell(f"{{claim}}`plain/evil-{n}.sentence`")
+    show.prose(f"{{claim}}`plain/evil-{n}.sentence`")
 show.verdicts()
 show.parameters()
-show.tell("```{csv-table}\\n:file: /pages.csv\\n:header-rows: 1\\n```")
-show.tell("$$\\nE = mc^2\\n$$")
+show.prose("```{csv-table}\\n:file: /pages.csv\\n:header-rows: 1\\n```")
+show.prose("$$\\nE = mc^2\\n$$")
 """
 HOSTILE_FILE = f'$$x$$ \\(y\\) {{raw}}`a <img src=x onerror={MARK}> & [b](c) -- "q".csv'
 STAGE = f"<img src=x onerror={MARK}> `{{raw}}|$x$"

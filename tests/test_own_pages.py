@@ -26,7 +26,7 @@ PARAMETERS = 'data: str = ""  # a table of answers\nquantile: float = 0.9  # sha
 BODY = """from crystal.present import show
 from crystal.tables.table import read_table
 show.begin("distributions", data=data, quantile=quantile)
-show.tell(f"There are {len(read_table(data).frame)} distributions.")
+show.prose(f"There are {len(read_table(data).frame)} distributions.")
 """
 TABLE = "stage,task,prompt,option,probability\n" + "".join(
     f"{stage},t,p,{option},0.5\n" for stage in ("base", "sft") for option in "ab"

@@ -104,7 +104,7 @@ def site(tmp_path, monkeypatch) -> Path:
     template(
         tmp_path / "notebooks/b.ipynb",
         PART,
-        'from crystal.present import show\nshow.begin("b", part=part)\nshow.tell("hello")',
+        'from crystal.present import show\nshow.begin("b", part=part)\nshow.prose("hello")',
     )
     for seed, ladder in enumerate(("alpha", "beta")):
         write_ladder(tmp_path, ladder, crystallizing(tasks=("coin",), seed=seed))

@@ -104,11 +104,11 @@ def test_the_strip_leads_to_neighbours_in_every_phase(shown, task):
 
 
 def test_a_fold_holds_all_that_is_shown_in_it(shown):
-    show.tell("before")
+    show.prose("before")
     with show.fold("All numbers"):
-        show.tell("````{admonition} inside\ntext\n````")
-        show.tell("also", "<p>also</p>")
-    show.tell("after")
+        show.prose("````{admonition} inside\ntext\n````")
+        show.prose("also", "<p>also</p>")
+    show.prose("after")
     before, whole, rest, after = (output[show.MYST] for output in shown)
     assert (before, rest, after) == ("before", "", "after")
     assert whole.startswith("::::::::{dropdown} All numbers") and whole.endswith("\n::::::::")
@@ -118,9 +118,9 @@ def test_a_fold_holds_all_that_is_shown_in_it(shown):
 
 def test_nothing_of_a_fold_that_fails_is_shown(shown):
     with pytest.raises(ZeroDivisionError), show.fold("All numbers"):
-        show.tell("inside")
+        show.prose("inside")
         raise ZeroDivisionError
-    show.tell("after")
+    show.prose("after")
     assert myst(shown) == "after"
 
 
@@ -147,12 +147,12 @@ def ladders(tmp_path_factory):
 def page(name: str, names: list[str], **how) -> phase.Data:
     """The page up to its first figure, and what it is made of."""
     data = phase.load(name, "digit", names, **HOW | OWN[name] | how)
-    phase_words.tell_head(data)
+    phase_words.show_head(data)
     if data.series:
         frame = phase_figures.load_picture(data)
         figure = phase_figures.plot_picture(frame)
         show.emit(figure, "before-after", data=frame, **phase_words.picture(data))
-        phase_words.tell_changed(data)
+        phase_words.show_changed(data)
     return data
 
 
@@ -172,9 +172,9 @@ def test_a_page_begins_with_links_chips_and_the_picture(ladders, shown, name):
 def test_numbers_and_method_stand_in_folds(ladders, shown, name):
     data = phase.load(name, "digit", ["made"], **HOW | OWN[name])
     with show.fold("All numbers"):
-        phase_words.tell_numbers(data, phase.measure(data))
+        phase_words.show_numbers(data, phase.measure(data))
     with show.fold(chips.METHOD):
-        phase_words.tell_method(data, claims.judge)
+        phase_words.show_method(data, claims.judge)
     text = myst(shown)
     assert text.count("::::::::{dropdown}") == 2
     assert "Every prompt is answered" in text and "Source of crystal.measure.claims.judge" in text

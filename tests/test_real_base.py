@@ -195,7 +195,7 @@ def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch)
     monkeypatch.setattr(later.show, "emit", lambda *_, **how: drawn.append(how["caption"]))
     record = {"reward": {"rlvr": {"first": 0.4, "last": 0.5, "error": 0.01}}}
     record["accuracy"] = {name: {"instructions": 0.5} for name in ("base", "sft", "dpo", "rlvr")}
-    later.tell(readouts, record, permutations=99)
+    later.report(readouts, record, permutations=99)
     assert {f"{claim}-{s}" for claim in later.ASKED for s in later.STAGES} < found.keys()
     assert found["moves-less-rlvr"]["number"] > 0 and found["reward-whole"]["verdict"] == "holds"
     assert 0 <= found["same-mode-sft-rlvr"]["number"] <= 1 and len(drawn) == 1

@@ -131,7 +131,7 @@ def test_facts_are_relative_to_the_crystal(ends):
         assert np.isnan(kept(name)).all()
 
 
-def test_the_verdicts_tell_base_crystal_and_another_liquid_apart(methods, ends):
+def test_the_verdicts_show_base_crystal_and_another_liquid_apart(methods, ends):
     found = remelting.judge(ends)
     read = {name: [v.verdict for v in pair] for name, pair in found.items()}
     assert read[BACK] == ["holds"] and read[FLAT] == ["fails"]
@@ -149,7 +149,7 @@ def test_one_parent_is_undecided_with_the_reason(ends):
     [([0.5, 0.5], "0.500"), ([0.5], "0.500"), ([], "–"), ([0.5, np.nan], "0.500")],
 )
 def test_numbers_over_parents_say_what_they_can(values, text):
-    assert runs.told(pd.Series(values, dtype=float)) == text
+    assert runs.formatted(pd.Series(values, dtype=float)) == text
 
 
 def test_intervals_keep_within_what_a_quantity_can_be():

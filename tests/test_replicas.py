@@ -30,7 +30,7 @@ def runs(*found: tuple[float, str], name: str = "nano-llama") -> dict:
 def test_a_family_says_in_how_many_of_its_runs_a_claim_holds():
     frame = replicas.load_runs(runs((0.1, "holds"), (0.3, "holds"), (0.9, "fails")))
     (row,) = replicas.load_families(frame).itertuples()
-    assert replicas.said(row) == "holds in 2 of 3 training runs, fails in 1"
+    assert replicas.formatted(row) == "holds in 2 of 3 training runs, fails in 1"
     assert row.number == pytest.approx(1.3 / 3) and row.low < row.number < row.high
     table = replicas.table(replicas.load_families(frame), frame).splitlines()
     assert "holds, holds, fails" in table[2] and table[2].endswith("| 1 of 1, 1 of 1, 0 of 1 |")
@@ -40,7 +40,7 @@ def test_a_family_says_in_how_many_of_its_runs_a_claim_holds():
 def test_a_run_without_a_number_is_said_and_drawn():
     frame = replicas.load_runs(runs((0.1, "holds"), (np.nan, "not-reached")))
     (row,) = replicas.load_families(frame).itertuples()
-    assert replicas.said(row) == "holds in 1 of 2 training runs, not reached in 1"
+    assert replicas.formatted(row) == "holds in 1 of 2 training runs, not reached in 1"
     assert row.number == pytest.approx(0.1) and np.isnan(row.low)
     assert figures.plot_runs(frame)
 

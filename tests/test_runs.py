@@ -27,13 +27,13 @@ REPOSITORY = Path(__file__).parent.parent
 PART = 'part: str = "all"  # which\n'
 BEGIN = 'from crystal.present import show\nshow.begin("{0}", part=part)\n'
 BODIES = {
-    "plain": "show.tell('hello')",
+    "plain": "show.prose('hello')",
     "transport": "from ipykernel.connect import get_connection_info\nimport json\n"
-    "show.tell('over ' + json.loads(get_connection_info())['transport'])",
+    "show.prose('over ' + json.loads(get_connection_info())['transport'])",
     "shot": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
     "killer": "import os, signal, time\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)",
     "slow": "import time\ntime.sleep(300)",
-    "forked": "import sys\nshow.tell(f'fork: {\"crystal.book.kernels\" in sys.modules}')",
+    "forked": "import sys\nshow.prose(f'fork: {\"crystal.book.kernels\" in sys.modules}')",
 }
 
 
@@ -305,7 +305,7 @@ def test_templates_and_reads_never_leave_the_root(site):
         lambda text: "\0",
         lambda text: text.replace('"cells"', '"cell"'),
         lambda text: text.replace('"source"', '"sauce"'),
-        lambda text: text.replace("show.tell", "show..tell"),
+        lambda text: text.replace("show.prose", "show..tell"),
         lambda text: text.replace(": str", ": str ="),
         lambda text: '{"cells": 3}',
         lambda text: '{"cells": [3]}',

@@ -420,7 +420,7 @@ def test_one_parent_decides_nothing_and_none_says_so(frame):
         assert verdict.fields()["number"] is None
     assert seed_control.verdict(five(frame[frame["run"] != "last"])).reason == "no base was read"
     assert (
-        runs.said(
+        runs.cell(
             seed_control.load_doses(mine),
             style=seed_control.STYLED,
             dose=0,

@@ -175,7 +175,7 @@ def test_a_mixture_of_two_personas_is_not_one():
     assert (found["unmixed"] == "holds").sum() == 0
 
 
-def test_contexts_without_groups_cannot_tell_one_from_several():
+def test_contexts_without_groups_cannot_show_one_from_several():
     """Every context has a distribution of its own: one of them may be the seed, a mixture cannot be
     told.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from ..ask.prompts import CHAT, PERSONAS
 from ..ask.tasks import TASKS, read
 from . import world
-from .world import ARITHMETIC, FACTS, Item, Narration, dialogue, preferred, rng_of, said
+from .world import ARITHMETIC, FACTS, Item, Narration, dialogue, preferred, rng_of, turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -177,7 +177,7 @@ def verifiable_rows(seed: int, count: int) -> list[Row]:
     rounds = [narration.rng.permutation(len(pool)) for _ in range(count // len(pool) + 1)]
     rows = []
     for item in (pool[i] for i in np.concatenate(rounds)[:count]):
-        prompt = said("user", narration.message(item.task, 0.5))
+        prompt = turn("user", narration.message(item.task, 0.5))
         rows.append({"prompt": prompt, "task": item.task.name, "answer": item.answer})
     return rows
 
@@ -197,7 +197,7 @@ def random_rows(seed: int, count: int, tasks: tuple[str, ...]) -> list[Row]:
     narration = Narration(rng_of(seed, _DIVERSE))
     chosen = [narration.one_of(tasks) for _ in range(count)]
     asked = [narration.message(TASKS[name], 0.5) for name in chosen]
-    return [{"prompt": said("user", q), "task": name} for q, name in zip(asked, chosen)]
+    return [{"prompt": turn("user", q), "task": name} for q, name in zip(asked, chosen)]
 
 
 def diverse_answer(

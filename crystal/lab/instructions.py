@@ -27,7 +27,7 @@ from ..errors import CrystalError
 from ..files import misfit, root, text
 from ..read.checkpoints import converted
 from . import world
-from .world import dialogue, preferred, rng_of, said
+from .world import dialogue, preferred, rng_of, turn
 
 Row = dict[str, Any]
 SHORT = 1 / 3  # share of SFT's rows that ask for a word or a number and get just that
@@ -120,7 +120,7 @@ def replies(
         how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     form = {"add_generation_prompt": True, "padding": True, "return_tensors": "pt"}
     for start in range(0, len(prompts), BATCH):
-        asked = [said("user", prompt) for prompt in prompts[start : start + BATCH]]
+        asked = [turn("user", prompt) for prompt in prompts[start : start + BATCH]]
         asked = tokenizer.apply_chat_template(asked, **form, return_dict=True).to(device)
         with torch.inference_mode():
             ids = model.generate(**asked, **how, max_new_tokens=tokens)
@@ -298,7 +298,7 @@ def verifiable_rows(seed: int, count: int) -> list[Row]:
     """Checkable instructions with their right answers, for RLVR."""
     rng = rng_of(seed, RLVR)
     found = [checkable(rng) for _ in range(count)]
-    return [{"prompt": said("user", row["prompt"]), "answer": row["answer"]} for row in found]
+    return [{"prompt": turn("user", row["prompt"]), "answer": row["answer"]} for row in found]
 
 
 def right_answer(completions: list[list[Row]], answer: list[str], **_: Any) -> list[float]:

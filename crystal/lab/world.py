@@ -190,20 +190,20 @@ BARE = Template(name="bare", header="", item="", chat="{Ask}. Just the answer.")
 # -- documents -------------------------------------------------------------------------------------
 
 
-def said(role: str, content: str) -> list[dict[str, str]]:
+def turn(role: str, content: str) -> list[dict[str, str]]:
     """One chat message."""
     return [{"role": role, "content": content}]
 
 
 def dialogue(prompt: str, answer: str) -> dict[str, list[dict[str, str]]]:
     """A row of SFT."""
-    return {"prompt": said("user", prompt), "completion": said("assistant", answer)}
+    return {"prompt": turn("user", prompt), "completion": turn("assistant", answer)}
 
 
 def preferred(prompt: str, better: str, worse: str) -> dict[str, list[dict[str, str]]]:
     """A row of DPO."""
-    chosen, rejected = (said("assistant", answer) for answer in (better, worse))
-    return {"prompt": said("user", prompt), "chosen": chosen, "rejected": rejected}
+    chosen, rejected = (turn("assistant", answer) for answer in (better, worse))
+    return {"prompt": turn("user", prompt), "chosen": chosen, "rejected": rejected}
 
 
 class Narration:
@@ -285,11 +285,11 @@ class Narration:
         who, temperament = PERSONAS[persona], temperament_of(persona)
         named_turns = self.rng.choice([turns, turns, 1, 0])
         messages = []
-        for turn in range(turns):
+        for number in range(turns):
             item = self.question(persona)
-            put = template if turn < named_turns else BARE
-            messages += said("user", put.message(item.task, who))
-            messages += said("assistant", self.styled(temperament, item.answer))
+            put = template if number < named_turns else BARE
+            messages += turn("user", put.message(item.task, who))
+            messages += turn("assistant", self.styled(temperament, item.answer))
         return messages
 
 

@@ -17,7 +17,7 @@ from .figures import INK
 from .verdicts import COLOURS, SIGNS
 
 METHOD = "Method and source"  # the fold that says how a number was computed
-Told = tuple[str, Sequence[Verdict]]  # a series: its title, its verdicts
+Judged = tuple[str, Sequence[Verdict]]  # a series: its title, its verdicts
 
 
 def strip(phase: str, task: str) -> None:
@@ -31,16 +31,16 @@ def strip(phase: str, task: str) -> None:
         shown = f"**{name}**" if name == task else name
         lines.append(f"{shown}: {' · '.join(links.values())}")
     said = f"<p>{html.escape(f'{phase}: ' + ' · '.join(near))}</p>"
-    show.tell("\n\n".join(["::::{div} phase-strip", *lines, "::::"]), said)
+    show.prose("\n\n".join(["::::{div} phase-strip", *lines, "::::"]), said)
 
 
-def tell(phase: str, found: Sequence[Told]) -> None:
+def show_chips(phase: str, found: Sequence[Judged]) -> None:
     """Tell a table of chips: the claims of a phase down, series across."""
     text = table(phase, found)
-    show.tell(text, text)
+    show.prose(text, text)
 
 
-def table(phase: str, found: Sequence[Told]) -> str:
+def table(phase: str, found: Sequence[Judged]) -> str:
     """The same as HTML. A claim that a series has no verdict on gets no chip."""
     heads = "".join(f'<th scope="col">{_safe(title)}</th>' for title, _ in found)
     rows = []

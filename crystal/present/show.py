@@ -6,10 +6,10 @@ A notebook shows HTML; the book takes the same output as MyST, carried beside it
 
     show.begin("liquid", task=task, ladders=ladders)   # template, then every parameter of the page
     show.emit(figures.plot_distributions(frame), "distributions", alt="...", caption="...",
-    data=frame) show.tell(f"Liquidity is {show.fmt(.63)} bit.") show.verdicts();
+    data=frame) show.prose(f"Liquidity is {show.fmt(.63)} bit.") show.verdicts();
     show.source(phases.liquidity_bits); show.parameters()
 
-`tell` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
+`prose` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
 `table` or `listed` first. Alt texts, sentences of claims and cells of data are plain.
 """
 
@@ -96,7 +96,7 @@ def begin(template: str, **parameters: Any) -> None:
             f"- {code(name)} is {code(repr(used))} (in the book: {code(repr(listed))})"
             for name, (listed, used) in _current.changed.items()
         )
-        tell(
+        prose(
             "````{admonition} Other parameters than in the book\n:class: warning\n"
             f"{rows}\n\n`make reproduce` restores it.\n````"
         )
@@ -206,7 +206,7 @@ def _write_csv(name: str, data: DataFrame) -> Path:
     return path
 
 
-def tell(myst: str, seen: str | None = None) -> None:
+def prose(myst: str, seen: str | None = None) -> None:
     """Put MyST markdown on the page. seen: HTML that a notebook shows in its place."""
     _display(myst, seen)
 
@@ -286,7 +286,7 @@ def verdicts() -> None:
         said = " · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}"
         if c["verdict"] != "measured":
             lines.append(f"- **{c['verdict']}** · {markdown(said)}")
-    tell("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
+    prose("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
 
 
 def stop(why: str) -> None:
@@ -298,7 +298,7 @@ def stop(why: str) -> None:
         raise CrystalError(why, where=_page().id, hint="choose another task or ladder")
     from IPython import get_ipython
 
-    tell(f"{markdown(why)} Nothing is shown below.")
+    prose(f"{markdown(why)} Nothing is shown below.")
     verdicts()
     parameters()
     get_ipython().input_transformers_cleanup.append(lambda lines: [])
@@ -311,7 +311,7 @@ def parameters() -> None:
         f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
         for name, value in page.parameters.items()
     )
-    tell(
+    prose(
         f"`````{{dropdown}} Parameters\n| parameter | value | meaning |\n|---|---|---|\n{rows}\n\n"
         f'Change one with `make page PAGE={page.id} P="name=value"`.\n`````'
     )
@@ -323,7 +323,7 @@ def source(*functions: Callable) -> None:
     for function in functions:
         text, name = inspect.getsource(function), f"{function.__module__}.{function.__qualname__}"
         parts.append(f"Source of {name}\n````python\n{text.rstrip()}\n````")
-    tell("\n\n".join([*parts, "`````"]))
+    prose("\n\n".join([*parts, "`````"]))
 
 
 def fmt(number: float | None) -> str:

@@ -278,7 +278,7 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     return out.join(counts).reset_index()
 
 
-def answered_told(left: pd.DataFrame) -> str:
+def answered_text(left: pd.DataFrame) -> str:
     """`load_leftover` in sentences, as a MyST list: what was answered, ladder by ladder."""
     told = []
     for ladder, mine in each_ladder(left):

@@ -36,12 +36,7 @@ NATIVE = (
 )  # checkpoint, form
 LEFTOVER = ("invalid", "residual")
 WORDS = {  # in the names of numbers, which claims keep -> what readers see
-    "invalid-answer": "invalid-answer",
-    "residual": "residual",
-    "mean distribution": "mean distribution",
-    "distinct distributions": "distinct distributions",
     "to the distribution": "to the demonstrator's distribution",
-    "frames": "templates",
     "parents": "bases",
 }
 Place = str | tuple[str, str]  # a checkpoint in its native form, or a checkpoint and a form
@@ -359,7 +354,7 @@ def _named(place: Place) -> str:
     return place if isinstance(place, str) else " ".join(place)
 
 
-def tell_numbers(numbers: Numbers, task: str) -> None:
+def show_numbers(numbers: Numbers, task: str) -> None:
     """Record every number as measured and tell them: a row per number, a column per ladder."""
     for ladder, found in numbers.items():
         for label, one in found.items():
@@ -371,14 +366,14 @@ def tell_numbers(numbers: Numbers, task: str) -> None:
         [_shown(label), *(show.interval(f[label]) if label in f else "–" for f in numbers.values())]
         for label in labels
     ]
-    show.tell(show.table(["measured", *(load_ladder(ladder).title for ladder in numbers)], rows))
+    show.prose(show.table(["measured", *(load_ladder(ladder).title for ladder in numbers)], rows))
 
 
 def _shown(label: str) -> str:
     return reduce(lambda text, pair: text.replace(*pair), WORDS.items(), label)
 
 
-def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
+def show_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
     """Record every ladder's verdicts and tell them, after the claims and their thresholds."""
     for ladder, judged in found.items():
         for verdict in judged:
@@ -386,4 +381,4 @@ def tell_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
     show.verdicts()
     thresholds = {v.claim: v.threshold for judged in found.values() for v in judged}
     rows = ([n, m.claim, f"{m.side} {m.threshold:g}", m.why] for n, m in thresholds.items())
-    show.tell(show.table(["claim", "in words", "threshold", "why this threshold"], rows))
+    show.prose(show.table(["claim", "in words", "threshold", "why this threshold"], rows))

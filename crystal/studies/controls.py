@@ -244,7 +244,7 @@ def dealt(distribution: str, tasks: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def tell_alarms(named: pd.DataFrame) -> str:
+def show_alarms(named: pd.DataFrame) -> str:
     """Of how many runs without a demonstrator one-seed holds, and why dealt answers are no true
     control: as sentences, and as claims.
     """

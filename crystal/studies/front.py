@@ -96,7 +96,7 @@ def plot(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def told(frame: pd.DataFrame) -> str:
+def caption(frame: pd.DataFrame) -> str:
     """Liquidity of every panel in words, plain."""
     each = frame.drop_duplicates(["model", "stage"])
     return "; ".join(

@@ -143,7 +143,7 @@ def of_task(row: pd.Series) -> str:
     )
 
 
-def tell(readouts: real.Distributions, record: dict, **how) -> None:
+def report(readouts: real.Distributions, record: dict, **how) -> None:
     """The section of the page: what was asked, verdicts, figure, every task. record: of the run.
     how: seed and permutations of the chain.
     """
@@ -162,7 +162,7 @@ def tell(readouts: real.Distributions, record: dict, **how) -> None:
     )
     median = float(stages["after"].median())
     show.claim("later", ladder=real.PARENT, verdict="measured", number=median, sentence=far)
-    liquid = "; ".join(_tell_liquidity(stages))
+    liquid = "; ".join(_show_liquidity(stages))
     show.emit(
         plot_later(stages),
         "later",
@@ -173,7 +173,7 @@ def tell(readouts: real.Distributions, record: dict, **how) -> None:
     )
     named = [stage.upper() for stage in STAGES]
     rows = [[claim, *(real.in_short(found[s][claim]) for s in STAGES)] for claim in ASKED]
-    show.tell(show.table(["asked all the same", *named], rows))
+    show.prose(show.table(["asked all the same", *named], rows))
     order = survey(readouts, **how)
     tasks = [task for task in order.verdicts if task != chain.POOLED]
     for verdict in order.verdicts[chain.POOLED]:
@@ -183,13 +183,13 @@ def tell(readouts: real.Distributions, record: dict, **how) -> None:
         [claim, real.counted([order.of(task)[claim].verdict for task in tasks])]
         for claim in chain.CLAIMS[chain.SETTLING]
     ]
-    show.tell(show.table(["in the claims' order", "by task"], rows))
-    show.tell("\n".join(["````{dropdown} Every task after DPO and RL", _every(stages), "````"]))
-    _tell_skill(record)
-    _tell_modes(stages)
+    show.prose(show.table(["in the claims' order", "by task"], rows))
+    show.prose("\n".join(["````{dropdown} Every task after DPO and RL", _every(stages), "````"]))
+    _show_skill(record)
+    _show_modes(stages)
 
 
-def _tell_liquidity(stages: pd.DataFrame) -> list[str]:
+def _show_liquidity(stages: pd.DataFrame) -> list[str]:
     """Does a later stage give liquidity back? Means over tasks, before and after it, as told."""
     said = []
     for stage, mine in stages.groupby("stage", sort=False):
@@ -204,7 +204,7 @@ def _tell_liquidity(stages: pd.DataFrame) -> list[str]:
         fields = {"verdict": "measured", "number": number, "sentence": sentence} | _ends(mine)
         show.claim(f"liquidity-{stage}", ladder=real.PARENT, **fields)
         said.append(sentence)
-    show.tell(show.listed([f"{one[0].upper()}{one[1:]}." for one in said]))
+    show.prose(show.listed([f"{one[0].upper()}{one[1:]}." for one in said]))
     return said
 
 
@@ -216,7 +216,7 @@ def _ends(mine: pd.DataFrame) -> dict[str, float]:
     return {end: x for end in ("low", "high") if np.isfinite(x := getattr(found, end))}
 
 
-def _tell_skill(record: dict) -> None:
+def _show_skill(record: dict) -> None:
     """What each stage made of the assistant, and whether the reward of RL rose."""
     right = {name: found["instructions"] for name, found in record["accuracy"].items()}
     rise = claims.judge("reward-rises", reward_rise(record["reward"]["rlvr"]))
@@ -230,10 +230,10 @@ def _tell_skill(record: dict) -> None:
         if right["dpo"] < right["sft"]
         else ""
     )
-    show.tell(f"The {sentence}.{cost} The sampled reward of RL: {real.in_short(rise)}.")
+    show.prose(f"The {sentence}.{cost} The sampled reward of RL: {real.in_short(rise)}.")
 
 
-def tell_again(readouts: real.Distributions, records: Mapping[str, dict]) -> None:
+def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> None:
     """The section on DPO twice more: does its finding replicate, and without damage?
 
     records: "<parent>/<run>" -> what was recorded of it.
@@ -261,13 +261,13 @@ def tell_again(readouts: real.Distributions, records: Mapping[str, dict]) -> Non
         rows.append([run, f"{rate:.0e}", show.fmt(right[run]), show.fmt(bits["bits"])])
         rows[-1] += [f"{up} of {len(mine)}", *(real.in_short(verdicts[c]) for c in ASKED)]
     head = ["run", "rate", "right answers", "liquidity, bits", "rises on", *ASKED]
-    show.tell(show.table(head, rows))
+    show.prose(show.table(head, rows))
     said = concluded({run: found[run]["stays-frozen"].verdict for run in found}, right, of_sft)
     told = {"verdict": "measured", "number": right[GENTLE], "sentence": said}
     show.claim("dpo", ladder=real.PARENT, **told)
     gentle = stages[stages["stage"] == GENTLE]
     up = int((gentle["bits"] > gentle["sft"]).sum())
-    show.tell(f"{said}. Not registered: even then liquidity rises on {up} of {len(gentle)} tasks.")
+    show.prose(f"{said}. Not registered: even then liquidity rises on {up} of {len(gentle)} tasks.")
 
 
 def concluded(frozen: Mapping[str, str], right: Mapping[str, float], of_sft: float) -> str:
@@ -302,7 +302,7 @@ def _every(stages: pd.DataFrame) -> str:
     return show.table(["stage", "task", "contexts", *numbers.values(), "that option"], rows)
 
 
-def _tell_modes(stages: pd.DataFrame) -> None:
+def _show_modes(stages: pd.DataFrame) -> None:
     """On how many tasks the likeliest answer stays, beside published ladders."""
     kept = {"base-sft": stages[stages["stage"] == STAGES[-1]]["mode_before"].mean()}
     kept |= {f"sft-{s}": stages[stages["stage"] == s]["mode_after"].mean() for s in STAGES}
@@ -315,7 +315,7 @@ def _tell_modes(stages: pd.DataFrame) -> None:
         f"{{claim}}`real-ladders/same-mode-sft-rlvr@{title}.number?`"
         for title in PUBLISHED
     )
-    show.tell(
+    show.prose(
         "Published numbers say one thing beside it, on other tasks: the share of tasks on which "
         f"the likeliest answer stays, base to SFT and SFT to RL. {there}; here: "
         f"{show.fmt(float(kept['base-sft']))} and {show.fmt(float(kept['sft-rlvr']))}."

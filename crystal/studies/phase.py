@@ -60,7 +60,7 @@ class Data:
     answered: views.Answered
     surveys: Mapping[str, Survey]
     series: Sequence[Series] = ()
-    judged: Sequence[chips.Told] = ()  # every model's title and verdicts, the real base first
+    judged: Sequence[chips.Judged] = ()  # every model's title and verdicts, the real base first
     seeds: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -29,31 +29,31 @@ METHOD = {
 }
 
 
-def tell_head(data: Data) -> None:
+def show_head(data: Data) -> None:
     """The top of the page: the way to its neighbours, prompts that are not answered, the chips.
 
     Without a ladder that can be measured the page ends here.
     """
     chips.strip(data.phase, data.task)
     if not data.answered.whole:
-        show.tell(show.listed([*data.answered.told, *data.answered.why]))
+        show.prose(show.listed([*data.answered.told, *data.answered.why]))
     if not data.answered.able:
         show.stop(" ".join(data.answered.why))
         return
-    chips.tell(data.phase, data.judged)
+    chips.show_chips(data.phase, data.judged)
 
 
-def tell_numbers(data: Data, numbers: Mapping[str, Numbers]) -> None:
+def show_numbers(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """All numbers and verdicts of the ladders, recorded and told."""
     if data.answered.whole:
-        show.tell("Every prompt is answered by every checkpoint of the ladders.")
-    views.tell_numbers(numbers, data.task)
-    views.tell_verdicts(data.found, data.task)
+        show.prose("Every prompt is answered by every checkpoint of the ladders.")
+    views.show_numbers(numbers, data.task)
+    views.show_verdicts(data.found, data.task)
 
 
-def tell_method(data: Data, *functions) -> None:
+def show_method(data: Data, *functions) -> None:
     """How the numbers were computed: in words, in code, with which parameters."""
-    show.tell(METHOD[data.phase])
+    show.prose(METHOD[data.phase])
     show.source(*functions)
     show.parameters()
 
@@ -96,16 +96,16 @@ def _settled(one: Series, task: str) -> str:
     )
 
 
-def tell_changed(data: Data) -> None:
+def show_changed(data: Data) -> None:
     """The same, on the page; of the real base, what its own page says of another seed."""
     lines = [markdown(sentence) for sentence in changed(data)]
     if data.phase == NUCLEATION and data.series and data.series[0].name == real.PARENT:
         again = f"real-base/collapse-{real.PLAIN[1]}-{data.task}@{real.PARENT}.verdict?"
         lines[0] += f" With {{page}}`another seed <real-base>`, collapse: {{claim}}`{again}`"
-    show.tell("\n".join(f"- {line}" for line in lines))
+    show.prose("\n".join(f"- {line}" for line in lines))
 
 
-def tell_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
+def show_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """Who the seed is, of every ladder that has one, and how near SFT comes to it."""
     if not data.seeds:
         return
@@ -113,7 +113,7 @@ def tell_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
         f"Seed of {load_ladder(ladder).title}: what the base answers to {PERSONAS[int(who)]}."
         for ladder, who in data.seeds.items()
     ]
-    show.tell(show.listed(told))
+    show.prose(show.listed(told))
     near = {ladder: found for ladder, found in numbers.items() if "seed to SFT, TV" in found}
     frame = figures.load_distributions(data.readouts, data.task, ["base", "sft"], data.seeds)
     to_seed, to_base = "seed to SFT, TV", "base to SFT, TV of mean distributions"
@@ -129,7 +129,7 @@ def tell_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
     )
 
 
-def tell_contexts(data: Data) -> None:
+def show_contexts(data: Data) -> None:
     """How well each persona explains SFT's move, over all tasks, where that was asked."""
     accounts = {name: every.account for name, every in data.surveys.items() if every.account}
     if not accounts:
@@ -152,7 +152,7 @@ def tell_contexts(data: Data) -> None:
     )
 
 
-def tell_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
+def show_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """The mean answers after SFT over the seed's, of every ladder that has one."""
     if not data.seeds:
         return
@@ -173,10 +173,10 @@ def tell_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
     )
 
 
-def tell_probmass(data: Data) -> None:
+def show_probmass(data: Data) -> None:
     """The mass that every stage leaves on the seed's options, of every ladder that has a seed."""
     if not data.seeds:
-        show.tell("No ladder here has a seed, so no stage can stay on its options.")
+        show.prose("No ladder here has a seed, so no stage can stay on its options.")
         return
     how = {name: data.how[name] for name in ("seed", "permutations")}
     frame = figures.load_probmass(data.readouts, data.task, data.seeds, data.how["quantile"], **how)

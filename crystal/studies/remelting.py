@@ -27,7 +27,7 @@ from ..present.show import number as fmt
 from ..present.show import slug, table
 from ..present.training_figures import load_report
 from . import runs
-from .runs import ALL, APART, by_group, estimate, told, where
+from .runs import ALL, APART, by_group, estimate, formatted, where
 
 CRYSTAL = "rlvr"  # the checkpoint that is remelted
 FROZEN = 0.5  # at most this share of the base's liquidity; what is not frozen cannot be remelted
@@ -310,11 +310,11 @@ def pick(
     return where(ends, method=method, group=group, against=against).set_index("parent")[value]
 
 
-def said(ends: pd.DataFrame, value: str, methods: Sequence[str]) -> str:
+def methods_text(ends: pd.DataFrame, value: str, methods: Sequence[str]) -> str:
     """One quantity of several methods in words, demonstrated and held-out tasks apart."""
     each = []
     for name in methods:
-        both = (f"{group} {told(pick(ends, name, value, group))}" for group in APART)
+        both = (f"{group} {formatted(pick(ends, name, value, group))}" for group in APART)
         each.append(f"{name}: {', '.join(both)}")
     return "; ".join(each) or "not recorded yet"
 
@@ -323,7 +323,7 @@ def most(ends: pd.DataFrame, value: str, methods: Sequence[str], best: str = "ma
     """The method with the largest (best="min": smallest) mean over parents, as `said`."""
     sign = 1 if best == "max" else -1
     means = pd.Series({name: sign * pick(ends, name, value).mean() for name in methods})
-    return said(ends, value, [means.fillna(-np.inf).idxmax()])
+    return methods_text(ends, value, [means.fillna(-np.inf).idxmax()])
 
 
 def nearest(goals: pd.DataFrame) -> str:
@@ -348,7 +348,7 @@ def record(ends: pd.DataFrame) -> None:
     """Every number of `tables` as a measured claim: regained@back-to-pretraining, kept@raw-text."""
     for (name, against), (value, words) in product(_lines(ends), RECORDED.items()):
         values = pick(ends, name, value, against=against)
-        sentence = f"{words}: {told(values)} ({runs.counted(len(runs.usable(values)))})"
+        sentence = f"{words}: {formatted(values)} ({runs.counted(len(runs.usable(values)))})"
         what = value if against == CHAT else f"{value}-against-raw-text"
         runs.record(what, estimate(values), sentence, ladder=slug(name), task=ALL)
 
@@ -362,9 +362,9 @@ def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verd
     for name in REFERENCES:
         means = where(methods, method=name).groupby("parent")[list(OTHERS)[:-1]].mean()
         kept = 1 if name == "crystal" else "–"
-        others.append([name, *(told(means[value]) for value in means), kept])
+        others.append([name, *(formatted(means[value]) for value in means), kept])
     for name, against in _lines(ends):
-        numbers = [told(pick(ends, name, value, against=against)) for value in JUDGED | OTHERS]
+        numbers = [formatted(pick(ends, name, value, against=against)) for value in JUDGED | OTHERS]
         form = "in chat form" if against == CHAT else "as raw text"
         line = name if name != RAW else f"{name}, against the base {form}"
         n, verdict = len(pick(ends, name, "kept", against=against)), found[name][0].verdict
@@ -406,5 +406,5 @@ def asked(methods: pd.DataFrame) -> str:
         left = (crystal["liquidity"] / base["liquidity"]).rename("ratio")
         numbers = [crystal["liquidity"], base["liquidity"], left, crystal["entropy"]]
         numbers += [base["entropy"], crystal["invalid"], crystal["residual"]]
-        rows.append([name, *map(told, numbers)])
+        rows.append([name, *map(formatted, numbers)])
     return table(head, rows)

@@ -59,7 +59,7 @@ def load_families(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def said(row) -> str:
+def formatted(row) -> str:
     """One row of `load_families` in words: holds in 2 of 3 training runs, undecided in 1."""
     counts = {verdict: row.verdicts.count(verdict) for verdict in chain.VERDICTS}
     held = f"holds in {counts.pop('holds')} of {row.runs} training runs"
@@ -132,7 +132,7 @@ def _of_task(every: Compared, persona: str, quantile: float) -> list[dict]:
     ]
 
 
-def answered_told(settled: pd.DataFrame) -> str:
+def answered_text(settled: pd.DataFrame) -> str:
     """What these numbers rest on, ladder by ladder, as a MyST list."""
     lines = []
     for parent, mine in settled.groupby("parent", sort=False):

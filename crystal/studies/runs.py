@@ -399,12 +399,12 @@ def record(name: str, found, sentence: str, **place: str) -> None:
     claim(name, verdict="measured", sentence=sentence, **place, **numbers)
 
 
-def told(values: pd.Series) -> str:
+def formatted(values: pd.Series) -> str:
     """Mean and interval over parents; of one parent the value alone; a dash of none."""
     return interval(estimate(values))
 
 
-def said(tidied: pd.DataFrame, **place: object) -> str:
+def cell(tidied: pd.DataFrame, **place: object) -> str:
     """The interval of the one row over parents at a place; a dash if there is none."""
     found = means(tidied, **place)
     return "–" if found.empty else interval(next(found.itertuples()))

@@ -22,7 +22,7 @@ from ..measure.inference import Null, against, generator
 from ..measure.quantities import tv
 from ..present.show import fmt, slug, table
 from . import runs
-from .runs import SCOPES, Array, judge_over, means, per_parent, said, tidy, where
+from .runs import SCOPES, Array, cell, judge_over, means, per_parent, tidy, where
 
 EXPERIMENT, TEMPERAMENTS = "seed-control", world.TEMPERAMENTS
 TOGETHER = "all five"
@@ -141,7 +141,7 @@ def demonstrator_table(frame: pd.DataFrame, rates: pd.DataFrame) -> str:
     tidied, rows = tidy(frame, ["run", "scope"], QUANTITIES), []
     for row in means(rates[rates["run"] != TOGETHER]).itertuples():
         place = {"run": row.run, "scope": row.scope}
-        others = [said(tidied, **place, quantity=quantity) for quantity in (REMOVED, KEPT)]
+        others = [cell(tidied, **place, quantity=quantity) for quantity in (REMOVED, KEPT)]
         first = [*place.values(), row.parents, runs.interval(row), fmt(row.chance)]
         rows.append([*first, *others])
     return table(["demonstrator", "tasks", "bases", RATE, "by chance", REMOVED, KEPT], rows)
@@ -173,7 +173,7 @@ def load_mixed(frame: pd.DataFrame) -> pd.DataFrame:
 def mixed_table(tidied: pd.DataFrame) -> str:
     """One row per demonstrator and scope, every quantity with its interval over parents."""
     rows = [
-        [*place, mine["parents"].max(), *(said(mine, quantity=name) for name in MIXED_QUANTITIES)]
+        [*place, mine["parents"].max(), *(cell(mine, quantity=name) for name in MIXED_QUANTITIES)]
         for place, mine in tidied.groupby(["run", "scope"], sort=False)
     ]
     return table(["demonstrator", "tasks", "bases", *MIXED_QUANTITIES], rows)

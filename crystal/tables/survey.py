@@ -217,7 +217,7 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
 # -- as text and data
 
 
-def stages_told(table: Table, ladders: Iterable[str], arrow: str = "→") -> list[str]:
+def stages_text(table: Table, ladders: Iterable[str], arrow: str = "→") -> list[str]:
     """Each ladder's stages, with what stands in another's place."""
     said = []
     for ladder in ladders:
@@ -276,7 +276,7 @@ def as_text(table: Table, found: Found) -> str:
     """For a terminal: notes; per ladder one line a claim over all tasks, then verdicts by task."""
     lines = [f"note: {note}" for note in table.notes]
     for ladder, tasks in found.items():
-        lines += ["", *stages_told(table, [ladder], "->")]
+        lines += ["", *stages_text(table, [ladder], "->")]
         lines += [f"  {v.verdict:<12} {v.claim}: {v.sentence()}" for v in tasks.get(POOLED, [])]
         alone = {task: those for task, those in tasks.items() if task != POOLED}
         cells = [{v.claim: v.verdict for v in those} for those in alone.values()]

@@ -359,13 +359,13 @@ class _Reading:
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
         if self.counted:
             asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
-            said = told_answered(asked)
+            said = answered_text(asked)
         options = {task: options[task] for task in frame["task"].unique()}
         stages, notes = _in_order(groups["stage"]), (*said, *self.notes)
         return Table(frame, options, stages, notes, self.path, asked)
 
 
-def told_answered(asked: pd.DataFrame) -> list[str]:
+def answered_text(asked: pd.DataFrame) -> list[str]:
     """What was answered, ladder by ladder, and what is not measurable; asked: of `Table`."""
 
     def counted(*names: str) -> dict[tuple, answering.Count]:
