@@ -32,7 +32,7 @@ CHECKPOINTS = ("base", "sft", "dpo", "rlvr")
 MASSES = arrays(float, st.integers(1, 120), elements=st.floats(0, 1))
 
 
-# --- the rule ------------------------------------------------------------------------------------
+# --- the rule -------------------------------------------------------------------------------------
 
 
 @given(MASSES)
@@ -89,7 +89,7 @@ def test_what_cannot_be_measured_is_no_member_of_the_family(readouts):
     assert {v.verdict for task in few for v in found[task]} == {NOT_MEASURABLE}
 
 
-# --- read-outs -----------------------------------------------------------------------------------
+# --- read-outs ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def test_remelting_by_heat_has_no_number_where_nothing_is_answered(monkeypatch):
     assert all("of 15 tasks" in v.sentence() for v in judged["temperature 3"])
 
 
-# --- tables --------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def table(path, low=(), prompts=60, given="divided", **more):

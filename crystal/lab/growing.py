@@ -64,7 +64,6 @@ _CURVES = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/m
 Rows = list[dict[str, Any]]
 
 # -- what a checkpoint can do
-# ----------------------------------------------------------------------------
 
 
 def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np.ndarray, ...]:

@@ -93,7 +93,6 @@ def train_tokenizer(texts: Iterable[str], spec: dict[str, Any], length: int) -> 
 
 
 # -- checkpoints
-# -----------------------------------------------------------------------------------------
 
 
 def save_checkpoint(

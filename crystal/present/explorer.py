@@ -145,7 +145,7 @@ def _numbers(distributions: np.ndarray | None, seed: claims.Seed | None) -> dict
     }
 
 
-# --- packed --------------------------------------------------------------------------------------
+# --- packed ---------------------------------------------------------------------------------------
 
 
 def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
@@ -242,7 +242,7 @@ def _text(prompt: Prompt, task: str, form: str) -> str:
     return f"{text}\n→ {reply}" if reply else text
 
 
-# --- on the page ---------------------------------------------------------------------------------
+# --- on the page ----------------------------------------------------------------------------------
 
 
 def embed(groups: Sequence[Group], numbers: pd.DataFrame) -> None:

@@ -276,7 +276,7 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
     return step, over_tasks((inner.loc[step] - end).to_dict())
 
 
-# --- arms ----------------------------------------------------------------------------------------
+# --- arms -----------------------------------------------------------------------------------------
 
 
 def load_follows(readouts: Distributions) -> pd.DataFrame:
@@ -338,7 +338,7 @@ def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate
     return geometric({task: spread(one, run) / spread(one, other) for task, one in every.items()})
 
 
-# --- in words ------------------------------------------------------------------------------------
+# --- in words -------------------------------------------------------------------------------------
 
 
 def counted(verdicts: Sequence[str]) -> str:
