@@ -34,9 +34,7 @@ from crystal.read.engine import Engine, load_checkpoint
 from crystal.read.readout import readout
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
-SUBJECTS = [
-    (model, checkpoint) for model in ("nano-llama", "nano-olmo2") for checkpoint in ("base", "rlvr")
-]
+SUBJECTS = [*itertools.product(("nano-llama", "nano-olmo2"), ("base", "rlvr"))]
 REAL = ("gemma3-270m", "smollm2-135m-instruct")
 COMPARED = ("coin", "month", "weekday", "ten", "letter")  # tasks of one prompt, on real checkpoints
 DELIMITER = {CHAT: "", COMPLETION: " "}  # what stands before an option's text in these corpora
@@ -143,13 +141,8 @@ def peers() -> Iterator[dict]:
     for (model, checkpoint), name in itertools.product(SUBJECTS, PHASE_TASKS):
         engine, task = engine_of(model, checkpoint), TASKS[name]
         form = load_ladder(model).checkpoint(checkpoint).native_form
-        common = {
-            "model": model,
-            "checkpoint": checkpoint,
-            "form": form,
-            "task": name,
-            "prompts": len(PROMPTS),
-        }
+        common = {"model": model, "checkpoint": checkpoint, "form": form, "task": name}
+        common |= {"prompts": len(PROMPTS)}
         ids = [engine.encode(p.text(task, form), form) for p in PROMPTS]
         read = functools.partial(readout, engine, ids, task)
         works = {f"read-out, {b:g}": functools.partial(read, tolerance=b) for b in (1e-4, 1e-3)}
@@ -229,8 +222,9 @@ def limit(engine: Engine, prompts: Sequence[Ids], task: Task) -> dict:
     row = {"work": "reading", "contestant": "read-out", "prompts": len(prompts), "rate": rate}
     row |= {"seconds": seconds, "tokens": tokens, "logits": sum(seen), "clock": "processor"}
     row |= {"ratio": seconds * rate / needed}
-    row |= {"answered": float(np.median([distribution.answered for distribution in found]))}
-    return row | {"residual": float(np.median([distribution.residual for distribution in found]))}
+    for name in ("answered", "residual"):
+        row[name] = float(np.median([getattr(one, name) for one in found]))
+    return row
 
 
 def matmul_rate(engine: Engine, rows: int = 128, repeats: int = 40) -> float:
@@ -246,11 +240,11 @@ def matmul_rate(engine: Engine, rows: int = 128, repeats: int = 40) -> float:
 
 def main() -> None:
     parts, parser = {"peers": peers, "real": real}, argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="+", choices=parts)
+    parser.add_argument("parts", nargs="*", choices=parts, help="default: both")
     parser.add_argument("--out", type=Path, default=root() / "data" / "bench")
-    told = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    for name in told.parts:
+    for name in args.parts or parts:
         before, began, rows = provenance(), time.time(), []
         for row in parts[name]():
             rows.append(row)
@@ -260,7 +254,7 @@ def main() -> None:
         about["provenance"] = before | {"load_after": provenance()["load"]}
         about["seconds"] = round(time.time() - began, 1)
         with sums.keeping():
-            write_file(told.out / f"{name}.json", (json.dumps(about, indent=1) + "\n").encode())
+            write_file(args.out / f"{name}.json", (json.dumps(about, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from crystal.book import pages
 from crystal.errors import CrystalError
 from crystal.present import bench, show
 from crystal.present import training_figures as costs
-from crystal.read.costs import SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
 TASKS = ("hundred", "month", "rank")
@@ -182,14 +181,13 @@ def recorded(tmp_path, monkeypatch) -> Path:
 
 def test_the_page_runs_on_the_recorded_benchmark(recorded, monkeypatch):
     told, claims = told_by("bench", recorded, monkeypatch)
-    assert told.count("```{figure}") == 4 and not re.search(r"\bnan\b", told)
+    assert told.count("```{figure}") == 2 and not re.search(r"\bnan\b", told)
     for task in TASKS:
         for checkpoint in ("base", "rlvr"):
             assert (
                 claims[f"samples-{task}-fine-{checkpoint}@nano-olmo2"]["threshold"]
                 == bench.FASTER[task]
             )
-    assert all(name in told for name in SHAPES)
 
 
 def test_the_page_runs_without_the_harness(recorded, monkeypatch):
@@ -215,9 +213,6 @@ def test_vllm_is_held_against_the_read_out(recorded, monkeypatch):
         rows.append(row(bench.VLLM, 0.3 * gain, 3, task=task, version="1"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": rows}))
     assert bench.vllm_gain() == pytest.approx((30.0, 90.0))
-    lines = bench.vllm_table().splitlines()
-    assert len(lines) == 4 and lines[0].startswith("| checkpoint | task | read-out, 0.0001, ms |")
-    assert "| nano-olmo2 base | Card rank | 100 | 3,000 | 9,000 | 10.0 | 33.3 | 33.3 |" in lines
     told, claims = told_by("bench", recorded, monkeypatch)
     assert claims["vllm@both"]["high"] == pytest.approx(90.0)
     assert "samples of vLLM 1 take 30.0 to 90.0 times as long" in told
@@ -226,16 +221,11 @@ def test_vllm_is_held_against_the_read_out(recorded, monkeypatch):
 # -- the whole grid, and what a ladder costs
 
 
-def test_the_recorded_grid_is_whole_and_near_the_fewest_tokens():
-    """Deterministic but for rounding: how much is computed, not how long it takes."""
+def test_the_recorded_grid_is_whole():
     whole = costs.whole_grid()
-    assert (
-        list(whole["cells"]) == [4 * 2 * 15 * 100] * 2 and (whole["residual_largest"] <= 1e-4).all()
-    )
-    assert (whole["fewest"] <= whole["tokens"]).all() and (
-        whole["tokens"] < 1.1 * whole["fewest"]
-    ).all()
-    assert (whole["prompt_tokens"] < whole["fewest"]).all()
+    assert list(whole["cells"]) == [4 * 2 * 15 * 100] * 2
+    assert (whole["residual_largest"] <= 1e-4).all()
+    assert (whole["prompt_tokens"] < whole["tokens"]).all()
 
 
 def test_a_ladders_cost_is_its_cells_times_what_was_measured(monkeypatch):

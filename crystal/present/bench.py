@@ -17,18 +17,15 @@ import pandas as pd
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import root
-from ..read.costs import SHAPES, forward_bytes, operations
 from ..texts import load_json
 from . import show
-from .figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, legend, panels
+from .figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY, legend, panels
 from .show import number as fmt
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PARTS = ("peers", "scores", "generate", "open", "options", "prompts", "draws", "length", "size")
-PARTS += ("error", "memory", "grid", "vllm")
+PARTS = ("peers", "scores", "generate", "open", "size", "grid", "vllm")
 READ, QUICK, HARNESS = "read-out, 0.0001", "read-out, 0.001", "lm-eval"
 SAMPLES, VLLM = "generate, 1000 samples", "vLLM, 1000 samples"
 LABELS, LETTERS = "typed choice, options", "typed choice, letters"
@@ -40,24 +37,11 @@ LOOKS = {
     LABELS: {"marker": "^", "color": PURPLE},
     LETTERS: {"marker": "v", "color": ORANGE},
 }
-COLOURS = {name: look["color"] for name, look in LOOKS.items()}
-COLOURS |= {"tree sampler": GREEN, "generate": GREY}
 SCORED = {"option scores": LOOKS[HARNESS], "option scores and boundary": LOOKS[READ]}
 SCORED |= {LABELS: LOOKS[LABELS], LETTERS: LOOKS[LETTERS]}
-GROWTHS = {
-    "options": ("options", "options of the task"),
-    "prompts": ("prompts", "prompts"),
-    "draws": ("draws", "draws a prompt"),
-    "length": ("length", "tokens of the prompt"),
-    "size": ("parameters", "parameters"),
-}
 FROM_EXACT = "total variation from the exact distribution"
-# Set before the run, from a trial on other weights
-FASTER = {
-    "hundred": 60,
-    "month": 100,
-    "rank": 350,
-}  # times, than a thousand samples, finer tolerance
+# Set before the run, from a trial on other weights: a thousand samples over a read-out
+FASTER = {"hundred": 60, "month": 100, "rank": 350}
 MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; least gain, open text
 TOLERANCES = {READ: "fine", QUICK: "coarse"}
 
@@ -95,8 +79,7 @@ def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
 
 def provenance() -> str:
     """MyST: with what the parts were measured, what each measures, and who was left out."""
-    lines = ["| part | measures | load before, after | seconds |", "|---|---|---|---|"]
-    alike, out = {}, {}
+    rows, alike, out = [], {}, {}
     for part in PARTS:
         file = whole(part)
         by, s = file["provenance"], "s" * (file["provenance"]["threads"] > 1)
@@ -104,12 +87,13 @@ def provenance() -> str:
         how += f"transformers {by['transformers']}, lm-eval {by['lm-eval'] or 'left out'}"
         alike.setdefault(how, []).append(part)
         busy = ", ".join(fmt(by[when][0]) for when in ("load", "load_after"))
-        lines.append(f"| {part} | {file['what'].rstrip('.')} | {busy} | {fmt(file['seconds'])} |")
+        rows.append([part, file["what"].rstrip("."), busy, fmt(file["seconds"])])
         out |= file["left_out"]
     one = len(alike) == 1
-    told = [f"{'All parts' if one else ', '.join(of)}: {how}." for how, of in alike.items()]
+    measured = (f"{'All parts' if one else ', '.join(of)}: {how}." for how, of in alike.items())
     absent = (f"`{peer}`: {why}." for peer, why in out.items())
-    return "\n\n".join([*told, "\n".join(lines), *absent])
+    table = show.table(["part", "measures", "load before, after", "seconds"], rows)
+    return "\n\n".join([*measured, table, *absent])
 
 
 # -- drawn
@@ -144,120 +128,12 @@ def plot_scores(frame: pd.DataFrame) -> Figure:
     return _by_task(frame, "tv", FROM_EXACT, SCORED)
 
 
-def load_growth() -> pd.DataFrame:
-    """A row a point: growth (of GROWTHS), x, contestant, task, line, a prompt's seconds, tokens."""
-    out = []
-    for part, (column, _) in GROWTHS.items():
-        frame = load(part)
-        line = frame["contestant"] + (", " + frame["task"] if part == "draws" else "")
-        found = frame.assign(growth=part, x=frame[column], line=line)
-        found["seconds"] = frame["prompt_seconds"]
-        found["tokens"] = frame["tokens"] / frame["prompts"]
-        out.append(found[["growth", "x", "contestant", "task", "line", "seconds", "tokens"]])
-    return pd.concat(out, ignore_index=True)
-
-
-def plot_growth(frame: pd.DataFrame) -> Figure:
-    """`load_growth()`: five panels, both axes logarithmic; lines of several tasks are named."""
-    fig, axes = panels(3, 2, 1.7, sharey=True)
-    *drawn, last = axes.flat
-    for ax, (part, (_, named)) in zip(drawn, GROWTHS.items(), strict=True):
-        every = frame[frame["growth"] == part]
-        for line, mine in every.groupby("line", sort=False):
-            colour, style = _colour(mine["contestant"].iloc[0]), "--" if "word" in line else "-"
-            ax.plot(mine["x"], mine["seconds"], style, marker="o", ms=3, color=colour)
-        if part == "draws":
-            _name_ends(ax, every)
-        ax.set(xscale="log", yscale="log", xlabel=named)
-        ax.xaxis.set_minor_formatter("")
-        if part == "size":
-            ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("seconds a prompt")
-    last.axis("off")
-    for name, colour in {_family(c): _colour(c) for c in frame["contestant"].unique()}.items():
-        last.plot([], [], "o-", color=colour, label=name)
-    last.legend(loc="center")
-    return fig
-
-
-def _name_ends(ax: Axes, frame: pd.DataFrame) -> None:
-    """The tasks of lines at their right ends; ends that lie together share a label."""
-    ends = frame.groupby("line", sort=False).last().sort_values(["x", "seconds"])
-    x, y = ends["x"], ends["seconds"]
-    apart = (x.ne(x.shift()) | (y > 2 * y.shift())).cumsum()
-    how = {"textcoords": "offset points", "va": "center"}
-    for _, near in ends.groupby(apart):
-        at = near["x"].iloc[0], np.exp(np.log(near["seconds"]).mean())
-        ax.annotate(", ".join(near["task"]), at, (4, 0), annotation_clip=False, **how)
-
-
-def _family(name: str) -> str:
-    return name if name.startswith("read-out") else name.split(",")[0]
-
-
-def _colour(name: str) -> str:
-    return COLOURS.get(name) or COLOURS[_family(name)]
-
-
-def plot_error(frame: pd.DataFrame) -> Figure:
-    """`load("error")`: seconds a prompt against the error, read-out and samples, a panel a task."""
-    tasks = frame["task"].unique()
-    fig, axes = panels(1, len(tasks), 2.4, sharey=True, sharex=True)
-    for ax, task in zip(axes[0], tasks, strict=True):
-        part = frame[frame["task"] == task]
-        sampled = part["sampling_seconds"] / part["prompts"]
-        ax.plot(part["tv"], sampled, "D--", color=COLOURS[SAMPLES], label="samples, computed")
-        ax.plot(part["tv"], part["prompt_seconds"], "o-", color=COLOURS[READ], label="read-out")
-        ax.set(xscale="log", yscale="log", title=task)
-        ax.tick_params("x", rotation=90)
-    axes[0, 0].set_ylabel("seconds a prompt")
-    fig.supxlabel(FROM_EXACT)
-    return legend(fig)
-
-
-# -- tables
-
-
-def memory_table() -> str:
-    """Peak memory above the loaded model."""
-    frame, lines = load("memory"), []
-    tasks = frame["task"].unique()
-    for name, part in frame.groupby("contestant", sort=False):
-        peaks = part.set_index("task").loc[tasks, "mebibytes"]
-        lines.append([name, *map(fmt, peaks), part["prompts"].iloc[0]])
-    named = (f"{TASKS[task].label.lower()}, MiB" for task in tasks)
-    return show.table(["", *named, "prompts"], lines)
-
-
-def vllm_table() -> str:
-    """Part "vllm": a prompt's milliseconds and tokens."""
-    frame, lines = load("vllm"), []
-    names = list(frame["contestant"].unique())
-    frame["ms"] = 1000 * frame["prompt_seconds"]
-    frame["each"] = frame["tokens"] / frame["prompts"]
-    for (subject, task), part in frame.groupby(["subject", "task"], sort=False):
-        by = part.set_index("contestant").loc[names]
-        lines.append([subject, TASKS[task].label, *map(fmt, [*by["ms"], *by["each"]])])
-    head = [f"{name}, {what}" for what in ("ms", "tokens") for name in names]
-    return show.table(["checkpoint", "task", *head], lines)
-
-
 def vllm_gain() -> tuple[float, float]:
-    """Least and most, over checkpoints and tasks, of vLLM's seconds for a thousand samples over
-    ours.
-    """
-    places = {"index": ["subject", "task"], "columns": "contestant"}
-    per = load("vllm").pivot_table(**places, values="prompt_seconds")
+    """Least and most, over checkpoints and tasks: a thousand samples of vLLM over a read-out."""
+    how = {"index": ["subject", "task"], "columns": "contestant", "values": "prompt_seconds"}
+    per = load("vllm").pivot_table(**how)
     gain = per[VLLM] / per[READ]
     return float(gain.min()), float(gain.max())
-
-
-def limits_table() -> str:
-    """The two limits of published shapes, from their configurations."""
-    head = ["shape", "operations a token, GFLOP", "weights read a forward in bfloat16, GB"]
-    lines = ([n, fmt(operations(s) / 1e9), fmt(forward_bytes(s) / 1e9)] for n, s in SHAPES.items())
-    return show.table(head, lines)
 
 
 # -- thresholds
@@ -298,15 +174,10 @@ class Bar:
     def fields(self) -> dict:
         """Arguments of `show.claim`."""
         ladder, checkpoint = self.subject.split()
-        said = f"{self.what}: {self.found}, threshold {self.required}"
-        numbers = {
-            "number": self.number,
-            "low": self.low,
-            "high": self.high,
-            "threshold": self.threshold,
-        }
+        sentence = f"{self.what}: {self.found}, threshold {self.required}"
         about = {"name": f"{self.claim}-{checkpoint}", "ladder": ladder, "task": self.task}
-        return about | {"verdict": self.verdict, "sentence": said} | numbers
+        about |= {"verdict": self.verdict, "sentence": sentence}
+        return about | {n: getattr(self, n) for n in ("number", "low", "high", "threshold")}
 
 
 def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
@@ -354,8 +225,7 @@ def _tolerance(contestant: str) -> str:
 
 
 def against_harness() -> pd.DataFrame:
-    """lm-eval over the read-out, seconds (`times`) and tokens: a row per subject, task and
-    tolerance.
+    """lm-eval's seconds over the read-out's: `times`, low, high by subject, task and contestant.
 
     Empty without lm-eval.
     """
@@ -363,9 +233,8 @@ def against_harness() -> pd.DataFrame:
     for subject, task, found in _rows("peers"):
         for name in TOLERANCES if HARNESS in found.index else ():
             times, low, high = ratio(found.loc[HARNESS], found.loc[name])
-            row = {"subject": subject, "task": task, "contestant": name, "times": times}
-            tokens = found.loc[HARNESS, "tokens"] / found.loc[name, "tokens"]
-            rows.append(row | {"low": low, "high": high, "tokens": tokens})
+            row = {"subject": subject, "task": task, "contestant": name}
+            rows.append(row | {"times": times, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 

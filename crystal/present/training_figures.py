@@ -209,7 +209,7 @@ def _card(name: str) -> Iterator[tuple[str, str]]:
 
 def whole_grid() -> pd.DataFrame:
     """Part "grid", one row a model, summed over its checkpoints; and the most left open."""
-    names = ["cells", "seconds", "tokens", "fewest", "prompt_tokens", "saved", "shared", "forwards"]
+    names = ["cells", "seconds", "tokens", "prompt_tokens", "saved", "shared", "forwards"]
     by = load("grid").groupby("model", sort=False)
     return by.agg(dict.fromkeys(names, "sum") | {"residual_largest": "max"})
 

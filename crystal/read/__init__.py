@@ -11,5 +11,4 @@ Knows one model and one prompt at a time. Knows nothing of stages or stores.
     readout      the exact distribution of an answer, not one sample drawn                 (torch)
     sampling     independent draws, for the price of the distinct ones                     (torch)
     servers      a model behind an OpenAI-compatible server, told to draw from everything
-    costs        what any read-out costs at least: published shapes, fewest tokens
 """
