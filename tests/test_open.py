@@ -22,7 +22,7 @@ from crystal.keep import drawn
 from crystal.keep.drawn import DRAWN, TASKS_DRAWN, TRUTH
 from crystal.measure import inference as inf
 from crystal.measure import quantities
-from crystal.present import open_figures, open_tasks, show, views
+from crystal.present import open_tasks, show, views
 
 REPOSITORY = Path(__file__).parent.parent
 WORDS = tuple(f"zz{chr(97 + k // 26)}{chr(97 + k % 26)}" for k in range(200))
@@ -225,24 +225,19 @@ def test_a_measured_number_becomes_a_claim(tmp_path, monkeypatch, capsys):
 def test_every_figure_draws_its_frame(draws, truth):
     readouts = views.read_ladders(["alpha", "beta"], checkpoints=["base"])
     frames = {
-        "kinds": open_figures.load_kinds(draws),
-        "ranks": open_figures.load_ranks(draws),
-        "supports": open_figures.load_supports(readouts, truth, "base"),
+        "ranks": open_tasks.load_ranks(draws),
+        "supports": open_tasks.load_supports(readouts, truth, "base"),
         "agreement": open_tasks.load_numbers(draws),
     }
     for name, frame in frames.items():
         assert not frame.isna().any().any(), name
-        fig = getattr(open_figures, f"plot_{name}")(frame)
+        fig = getattr(open_tasks, f"plot_{name}")(frame)
         fig.canvas.draw()
         assert any(ax.get_title() or ax.get_title(loc="left") for ax in fig.axes), name
 
 
-def test_kinds_and_ranks_add_up(draws):
-    kinds = open_figures.load_kinds(draws)
-    np.testing.assert_allclose(kinds[list(open_tasks.KINDS)].sum(axis=1), 1)
-    for task, kind in (("thousand", "number"), ("city", "other")):
-        assert (kinds.loc[kinds["task"] == task, kind] == 1).all()
-    shares = open_figures.load_ranks(draws).groupby(["ladder", "task", "checkpoint"])["share"]
+def test_ranks_add_up(draws):
+    shares = open_tasks.load_ranks(draws).groupby(["ladder", "task", "checkpoint"])["share"]
     np.testing.assert_allclose(shares.sum(), 1)
     assert shares.apply(lambda share: share.is_monotonic_decreasing).all()
 
@@ -257,12 +252,12 @@ def test_mse_falls_with_the_list_and_the_others_do_not(draws, truth):
         q = np.where(np.arange(k) < k // 2, 2 / k, 0)
         rows += [
             {"task": task, "options": k, "distance": name, "value": float(distance(p, q))}
-            for name, distance in open_figures.DISTANCES.items()
+            for name, distance in open_tasks.DISTANCES.items()
         ]
     frame = pd.DataFrame(rows)
-    assert open_figures.slope(frame, "MSE") == pytest.approx(-2)
+    assert open_tasks.slope(frame, "MSE") == pytest.approx(-2)
     for name in ("total variation", "Jensen-Shannon, bits", "1 - overlap"):
-        assert open_figures.slope(frame, name) == pytest.approx(0, abs=1e-9)
+        assert open_tasks.slope(frame, name) == pytest.approx(0, abs=1e-9)
 
 
 # -- freshness

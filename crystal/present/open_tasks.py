@@ -1,44 +1,50 @@
-"""The page of open and large tasks: texts read as answers, counted and estimated.
+"""The page of open and large tasks: texts read as answers, counted, estimated and drawn.
 
 `draws` is a frame of `crystal.keep.drawn.load_draws`, `truth` the exact distributions beside them.
-One prompt per persona: intervals over personas are over prompts here.
+One prompt per persona: intervals over personas are over prompts here. `load_x` is the frame drawn,
+`plot_x` draws it.
 """
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..ask.prompts import PROBE
-from ..ask.tasks import TASKS, Task, first_answer, read
+from ..ask.prompts import PROBE, PROMPTS
+from ..ask.tasks import PHASE_TASKS, TASKS, first_answer, read
 from ..errors import CrystalError
-from ..lab.world import FACTS
 from ..measure import inference as inf
-from ..measure import quantities as cv
-from ..measure import quantities as ph
+from ..measure import quantities as qu
+from ..texts import label
 from . import show
+from .figures import BLUE, COLOURS, GREEN, GREY, MARKERS, PURPLE, RED, each_panel, legend, panels
 from .show import number as fmt
-from .views import each_ladder, estimated
+from .views import answers, each_ladder, estimated, title_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 UNREAD = ""  # the answer of a text that holds none; an option like any other, so no draw is lost
-# In the order they are tried: what is both ("ten", a number and a card rank) goes with the first.
-_KINDS = {"number": ("thousand",)}
-_KINDS |= {name: (name,) for name in ("colour", "month", "weekday", "letter")}
-_KINDS |= {"coin or card": ("coin", "suit", "rank")}
-KINDS = (*_KINDS, "capital", "opposite", "other", "none")
 FLOOR = "liquidity of a crystal, bits"
 QUANTITIES = (
     *("distinct answers", "coverage", "richness", "entropy, bits", "liquidity, bits"),
     *(FLOOR, "agreement"),
 )
 EACH = inf.leave_one_out(np.arange(len(PROBE)))
+
+DISTANCES = {
+    "MSE": qu.mse,
+    "total variation": qu.tv,
+    "Jensen-Shannon, bits": qu.jsd_bits,
+    "1 - overlap": lambda p, q: 1 - qu.distributions_overlap(p, q),
+}
 
 
 # -- texts as counts
@@ -55,19 +61,14 @@ class Counts(NamedTuple):
         return self.counts.sum(0)
 
 
-def answer(text: str, task: Task) -> str:
-    """The option that `text` reads as, else its first answer as it stands, else UNREAD."""
-    return read(text, task) or first_answer(text) or UNREAD
-
-
 @functools.cache
-def _answer(text: str, task: str) -> str:
-    return answer(text, TASKS[task])
+def answer(text: str, task: str) -> str:
+    """The option that `text` reads as, else its first answer as it stands, else UNREAD."""
+    return read(text, TASKS[task]) or first_answer(text) or UNREAD
 
 
 def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
-    """Checkpoint -> Counts over one list of options: those drawn from any checkpoint, most frequent
-    first.
+    """Checkpoint -> Counts over one list of options: all that were drawn, most frequent first.
 
     draws: of one ladder.
     """
@@ -75,16 +76,13 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
     for texts in rows["texts"]:
         cells.append(Counter())
         for text, count in texts.items():
-            cells[-1][_answer(text, task)] += count
+            cells[-1][answer(text, task)] += count
     total = sum(cells, Counter())
     options = tuple(sorted(total, key=lambda option: (-total[option], option)))
     table = np.array([[cell[option] for option in options] for cell in cells], np.int64)
     table = table.reshape(len(cells), len(options))
-    at = {
-        checkpoint: (rows["checkpoint"] == checkpoint).to_numpy()
-        for checkpoint in rows["checkpoint"].unique()
-    }
-    return {checkpoint: Counts(options, table[mine]) for checkpoint, mine in at.items()}
+    at = rows["checkpoint"].to_numpy()
+    return {name: Counts(options, table[at == name]) for name in dict.fromkeys(at)}
 
 
 def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], Counts]]:
@@ -95,24 +93,10 @@ def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], Counts]]:
                 yield {"ladder": ladder, "task": task, "checkpoint": checkpoint}, counts
 
 
-def kind(said: str) -> str:
-    """What kind of thing an answer is, among those the organism's world is made of."""
-    return "none" if said == UNREAD else _lexicon().get(said.casefold(), "other")
-
-
-@functools.cache
-def _lexicon() -> dict[str, str]:
-    tasks = [(name, task) for name, of in _KINDS.items() for task in of]
-    listed = [(name, word) for name, task in tasks for word in TASKS[task].spellings]
-    listed += [(f.task.name.partition("-")[0], option) for f in FACTS for option in f.task.options]
-    return {word.casefold(): name for name, word in reversed(listed)}  # the first one stays
-
-
-def others(counts: Counts) -> Sequence[str]:
-    """The five most frequent answers of kind "other"."""
+def frequent(counts: Counts) -> list[str]:
+    """The ten most frequent answers."""
     order = np.argsort(-counts.pooled, kind="stable")
-    named = (counts.options[k] for k in order if counts.pooled[k])
-    return [option for option in named if kind(option) == "other"][:5]
+    return [counts.options[k] for k in order[:10] if counts.pooled[k]]
 
 
 # -- numbers
@@ -125,13 +109,13 @@ def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for place, (_, counts) in each_count(draws):
-        within = dict(zip(QUANTITIES, (cv.sample(counts).seen, cv.coverage(counts))))
-        within |= {"richness": cv.richness(counts), "entropy, bits": cv.chao_wang_jost(counts)}
+        within = dict(zip(QUANTITIES, (qu.sample(counts).seen, qu.coverage(counts))))
+        within |= {"richness": qu.richness(counts), "entropy, bits": qu.chao_wang_jost(counts)}
         statistics = {name: partial(_mean, values) for name, values in within.items()}
         statistics |= _between(counts)
         found = {name: inf.estimate(one, EACH, low=0) for name, one in statistics.items()}
         chance = inf.generator(seed, f"floor {place['task']} {place['checkpoint']}")
-        found[FLOOR] = inf.exactly(cv.liquidity_floor(counts, chance))
+        found[FLOOR] = inf.exactly(qu.liquidity_floor(counts, chance))
         rows += [place | {"quantity": q} | estimated(found[q]) for q in QUANTITIES]
     return pd.DataFrame(rows)
 
@@ -142,14 +126,13 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _between(counts: np.ndarray) -> dict[str, Statistic]:
     return {
-        "liquidity, bits": partial(cv.liquidity, counts),
-        "agreement": partial(cv.agreement, counts),
+        "liquidity, bits": partial(qu.liquidity, counts),
+        "agreement": partial(qu.agreement, counts),
     }
 
 
 def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Change of liquidity and agreement between two checkpoints: a row per ladder, task and
-    quantity.
+    """Change of liquidity and agreement between two checkpoints: a row a ladder, task and quantity.
 
     The same personas are left out of both, so that what a persona does to both cancels.
     """
@@ -157,9 +140,9 @@ def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     found = {tuple(place.values()): _between(counts.counts) for place, counts in each_count(draws)}
     for (ladder, task, checkpoint), before in found.items():
         for name in before if checkpoint == first else ():
-            rise = partial(_difference, before[name], found[ladder, task, second][name])
-            place = {"ladder": ladder, "task": task, "quantity": name}
-            rows.append(place | estimated(inf.estimate(rise, EACH)))
+            after = found[ladder, task, second][name]
+            rise = inf.estimate(partial(_difference, before[name], after), EACH)
+            rows.append({"ladder": ladder, "task": task, "quantity": name} | estimated(rise))
     return pd.DataFrame(rows)
 
 
@@ -174,8 +157,8 @@ def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
 
 def distributions_of(exact: pd.DataFrame) -> np.ndarray:
     """(prompts, options), each row given an option."""
-    distributions = np.stack(exact["probability"].tolist())
-    return distributions / distributions.sum(1, keepdims=True)
+    p = np.stack(exact["probability"].tolist())
+    return p / p.sum(1, keepdims=True)
 
 
 def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -194,17 +177,14 @@ def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd
     return pd.DataFrame(rows)
 
 
-def _of_distributions(distributions: np.ndarray) -> dict[str, float]:
-    most = (
-        2 * (distributions**2).sum(1).mean() / distributions.shape[1]
-    )  # the spread of distributions that share no option
-    found = {"entropy, bits": ph.entropy_bits(distributions).mean()}
-    found |= {"liquidity, bits": ph.liquidity_bits(distributions)}
-    return found | {"agreement": 1 - ph.spread(distributions) / most}
+def _of_distributions(p: np.ndarray) -> dict[str, float]:
+    found = {"entropy, bits": qu.entropy_bits(p).mean(), "liquidity, bits": qu.liquidity_bits(p)}
+    most = 2 * (p**2).sum(1).mean() / p.shape[1]  # spread of distributions that share no option
+    return found | {"agreement": 1 - qu.spread(p) / most}
 
 
 def _of_counts(counts: np.ndarray) -> dict[str, float]:
-    found = {"entropy, bits": cv.chao_wang_jost(counts).mean()}
+    found = {"entropy, bits": qu.chao_wang_jost(counts).mean()}
     return found | {name: statistic() for name, statistic in _between(counts).items()}
 
 
@@ -223,17 +203,14 @@ def load_nominal(truth: pd.DataFrame, checkpoint: str, task: str, shorter: str) 
     """
     rows, k = [], len(TASKS[shorter].options)
     for ladder, mine in each_ladder(where(truth, checkpoint=checkpoint, task=task)):
-        distributions = np.stack(mine["probability"].tolist())
-        whole, cut = (
-            distribution / distribution.sum(1, keepdims=True)
-            for distribution in (distributions, distributions[:, :k])
-        )
+        whole = distributions_of(mine)
+        cut = whole[:, :k] / whole[:, :k].sum(1, keepdims=True)
         row = {"ladder": ladder, "last": TASKS[task].options[k - 1]}
-        row |= {"unused": 1 - k / distributions.shape[1], "beyond": whole[:, k:].sum(1).mean()}
-        for name, distance in (("mse", ph.mse), ("tv", ph.tv)):
-            for length, distribution in (("long", whole), ("short", cut)):
-                far = distance(distribution[:, None], distribution[None])
-                row[f"{name}_{length}"] = float(mean_pair(far, np.ones(len(distribution))))
+        row |= {"unused": 1 - k / whole.shape[1], "beyond": whole[:, k:].sum(1).mean()}
+        for name, distance in (("mse", qu.mse), ("tv", qu.tv)):
+            for length, p in (("long", whole), ("short", cut)):
+                far = distance(p[:, None], p[None])
+                row[f"{name}_{length}"] = float(mean_pair(far, np.ones(len(p))))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -241,7 +218,7 @@ def load_nominal(truth: pd.DataFrame, checkpoint: str, task: str, shorter: str) 
 def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean distance of two different prompts, (prompts, prompts) -> (...)."""
     w = weights / weights.sum(-1, keepdims=True)
-    return ph.ratio(((w @ distance) * w).sum(-1), 1 - (w**2).sum(-1))
+    return qu.ratio(((w @ distance) * w).sum(-1), 1 - (w**2).sum(-1))
 
 
 # -- tables and claims
@@ -253,9 +230,9 @@ def check_table(check: pd.DataFrame) -> str:
     check = check.sort_values(["ladder", "task"], kind="stable")
     for here, mine in check.groupby(place, sort=False):
         numbers = *mine[sides].to_numpy().ravel(), mine["invalid"].iloc[0]
-        lines.append([*here, *map(show.number, numbers)])
+        lines.append([*here, *map(fmt, numbers)])
     named = (f"{q}, {side}" for q in check["quantity"].unique() for side in sides)
-    head = [*place[:2], "checkpoint", *named, "no option, exact"]
+    head = [*place, *named, "no option, exact"]
     left = 0 if check["ladder"].nunique() > 1 else 1  # a ladder alone is not named
     return show.table(head[left:], (line[left:] for line in lines))
 
@@ -276,14 +253,10 @@ def table(frame: pd.DataFrame, columns: str) -> str:
     index += [name for name in ("task", "checkpoint") if name in frame and name != columns]
     names, lines = list(frame[columns].unique()), []
     for place, part in frame.groupby(index, sort=False):
-        cells = {row[columns]: _cell(row) for row in part.to_dict("records")}
+        rows = part[[columns, "value", "low", "high"]].itertuples(index=False)
+        cells = {name: show.between(*numbers) for name, *numbers in rows}
         lines.append([*place, *(cells.get(name, "–") for name in names)])
-    head = [{"checkpoint": "checkpoint"}.get(name, name) for name in index]
-    return show.table([*head, *names], lines)
-
-
-def _cell(row: dict) -> str:
-    return show.between(row["value"], row.get("low", np.nan), row.get("high", np.nan))
+    return show.table([*index, *names], lines)
 
 
 def one(frame: pd.DataFrame, **place: object) -> pd.Series:
@@ -301,3 +274,113 @@ def measured(name: str, sentence: str, row: pd.Series | None = None, **fields: o
         fields = {name: row[name] for name in names} | {"number": row["value"]} | fields
     show.claim(name, verdict="measured", sentence=sentence, **fields)
     return show.listed([sentence])
+
+
+# -- drawn
+
+
+def label_of(task: str) -> str:
+    return TASKS[task].label.lower()
+
+
+def _broken(task: str) -> str:
+    """The label in two lines if it is long."""
+    return label_of(task).replace(" from ", "\nfrom ")
+
+
+def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
+    """A row per ladder, task, checkpoint and answer: its rank and share of all prompts' draws."""
+    frames = []
+    for place, counts in each_count(draws):
+        share = np.sort(counts.pooled[counts.pooled > 0])[::-1] / counts.pooled.sum()
+        columns = {"rank": np.arange(1, len(share) + 1), "share": share}
+        frames.append(pd.DataFrame(place | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_ranks(frame: pd.DataFrame) -> Figure:
+    """Share against rank, log scales, tasks down, ladders across; flat over many ranks is broad."""
+    tasks, decades = list(frame["task"].unique()), np.array([10, 100, 1000])
+    fig, axes = panels(len(tasks), frame["ladder"].nunique(), 1.25, sharex=True, sharey=True)
+    for column, (ladder, mine) in zip(axes.T, each_ladder(frame), strict=True):
+        for ax, task in zip(column, tasks, strict=True):
+            for checkpoint, curve in mine[mine["task"] == task].groupby("checkpoint", sort=False):
+                at = [0, *(decades[decades <= len(curve)] - 1)]
+                look = {"color": COLOURS[checkpoint], "label": checkpoint, "markevery": at}
+                ax.loglog(curve["rank"], curve["share"], MARKERS[checkpoint] + "-", **look)
+        column[0].set_title(label(title_of(ladder), wide=30))
+    for ax, task in zip(axes[:, 0], tasks, strict=True):
+        ax.set_ylabel(_broken(task))
+    fig.supxlabel("rank of the answer")
+    fig.supylabel("share of all draws")
+    return legend(fig)
+
+
+def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) -> pd.DataFrame:
+    """Mean distance of two personas' exact distributions: a row per ladder, task and distance.
+
+    With intervals over personas. The prompts are the probe's, for closed tasks from the read-outs,
+    for the large one from the truths beside the draws.
+    """
+    rows, probe = [], [PROMPTS.index(prompt) for prompt in PROBE]
+    for ladder, mine in each_ladder(readouts):
+        tables = {task: answers(mine, checkpoint, task)[probe] for task in mine["task"].unique()}
+        exact = where(truth, ladder=ladder, checkpoint=checkpoint)
+        tables |= {task: distributions_of(part) for task, part in exact.groupby("task", sort=False)}
+        for task, p in tables.items():
+            place = {"ladder": ladder, "task": task, "options": p.shape[1]}
+            for name, distance in DISTANCES.items():
+                far = partial(mean_pair, distance(p[:, None], p[None]))
+                numbers = estimated(inf.estimate(far, EACH, low=0))
+                rows.append(place | {"distance": name} | numbers)
+    return pd.DataFrame(rows)
+
+
+def slope(frame: pd.DataFrame, distance: str) -> float:
+    """Least-squares slope of log distance on log K over closed tasks: -1 for a fall like 1/K.
+
+    frame: of one ladder. Not the large task: its distribution is that of a shorter list.
+    """
+    part = frame[(frame["distance"] == distance) & frame["task"].isin(PHASE_TASKS)]
+    return float(np.polyfit(np.log(part["options"]), np.log(part["value"]), 1)[0])
+
+
+def plot_supports(frame: pd.DataFrame) -> Figure:
+    """Both axes logarithmic: MSE falls along a line, the others stay on their decade."""
+    fig, each = each_panel(frame, 3.0, sharey=True)
+    hues = (RED, BLUE, GREEN, PURPLE)
+    looks = list(zip(DISTANCES, hues, "os^D", (1, 0.95, 1, 1.05), strict=True))
+    for ax, mine in each:
+        for name, colour, marker, aside in looks:
+            part = mine[mine["distance"] == name].sort_values("options", kind="stable")
+            x = part["options"] * aside  # or two would coincide
+            ax.loglog(x, part["value"], marker, color=colour, label=name)
+            ax.vlines(x, part["low"], part["high"], color=colour, lw=1)
+        mse = mine[(mine["distance"] == "MSE") & mine["task"].isin(PHASE_TASKS)]
+        k, b = np.array([mse["options"].min(), mine["options"].max()]), slope(mine, "MSE")
+        height = np.exp((np.log(mse["value"]) - b * np.log(mse["options"])).mean())
+        ax.plot(k, height * k**b, "--", color=GREY, lw=1, label=f"slope {b:.2f}")
+        ax.set_xlabel("options K of the task")
+    fig.axes[0].set_ylabel("mean distance between two personas")
+    return legend(fig)
+
+
+def plot_agreement(frame: pd.DataFrame) -> Figure:
+    """Agreement of the prompts per task and checkpoint, with intervals; at 1 all prompts are alike.
+
+    frame: of `load_numbers`.
+    """
+    frame = frame[frame["quantity"] == "agreement"]
+    tasks = list(frame["task"].unique())
+    fig, each = each_panel(frame, 3.0, sharey=True)
+    for ax, mine in each:
+        for k, (checkpoint, marks) in enumerate(mine.groupby("checkpoint", sort=False)):
+            x, colour = marks["task"].map(tasks.index) + (k - 1.5) * 0.17, COLOURS[checkpoint]
+            ax.vlines(x, marks["low"], marks["high"], color=colour)
+            ax.plot(x, marks["value"], MARKERS[checkpoint], color=colour, label=checkpoint)
+        ax.axhline(1, color=GREY, lw=1, ls="--")
+        ax.set_xticks(range(len(tasks)), map(_broken, tasks), rotation=90)
+        ax.set(ylim=(0, None))
+        ax.grid(False, axis="x")
+    fig.axes[0].set_ylabel("agreement of the prompts")
+    return legend(fig)
