@@ -10,6 +10,7 @@ What it looks like is in `explorer_charts`.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import zlib
 from collections.abc import Sequence
@@ -49,15 +50,12 @@ class Group:
     checkpoints: tuple[Checkpoint, ...]
     series: dict[str, list[int]]
     seeds: dict[str, str]  # task -> the persona whom tasks of other kinds name
-    read: set[
-        tuple[str, str]
-    ]  # checkpoints' names and the forms in which they were asked every prompt
+    read: set[tuple[str, str]]  # checkpoint and form in which it was asked every prompt
     readouts: dict[str, pd.DataFrame]  # by task
 
 
 def load(ladders: Sequence[str]) -> list[Group]:
-    """Groups of ladders and experiments, with the checkpoints that were asked every prompt in some
-    form.
+    """Groups of ladders and experiments: their checkpoints asked every prompt in some form.
 
     Of the natural prompts the first wording of each context, as on the page of the real base.
     Raises: CrystalError where no checkpoint was, and as the store does.
@@ -67,7 +65,7 @@ def load(ladders: Sequence[str]) -> list[Group]:
 
 def _group(name: str) -> Group:
     ladder = load_ladder(name)
-    parents = {checkpoint.parent for checkpoint in ladder.checkpoints} - {""}
+    parents = {c.parent for c in ladder.checkpoints} - {""}
     if len(parents) > 1:
         what = f"{name} grew from several ladders"
         raise CrystalError(what, hint=f"name one of: {', '.join(sorted(parents))}")
@@ -81,9 +79,7 @@ def _group(name: str) -> Group:
     read = set(whole.index[whole])
     bases = [load_ladder(parent).checkpoint("base") for parent in parents]
     there = {checkpoint for checkpoint, _ in read}
-    checkpoints = tuple(
-        checkpoint for checkpoint in (*bases, *ladder.checkpoints) if checkpoint.name in there
-    )
+    checkpoints = tuple(c for c in (*bases, *ladder.checkpoints) if c.name in there)
     if not checkpoints:
         what = f"no checkpoint of {name} was asked every prompt"
         raise CrystalError(what, hint=f"make resample LADDER={name}")
@@ -106,40 +102,32 @@ def seed_of(group: Group, task: str) -> claims.Seed | None:
 
 def load_numbers(groups: Sequence[Group]) -> pd.DataFrame:
     """One row per task, checkpoint and form that was read: answered, asked, NUMBERS (bits;
-    tv_to_seed of the mean), and mean (options,), the mean distribution. Not measurable: NUMBERS are
-    nan.
+    tv_to_seed of the mean; nan where too few prompts are answered), mean (options,).
     """
     rows = []
     for group in groups:
         for task, mine in group.readouts.items():
             seed = seed_of(group, task)
-            places = ((checkpoint, form) for form in FORMS for checkpoint in group.checkpoints)
-            for checkpoint, form in places:
-                if (checkpoint.name, form) not in group.read:
+            for form, c in itertools.product(FORMS, group.checkpoints):
+                if (place := (c.name, form)) not in group.read:
                     continue
-                one = compared(mine, task, (checkpoint.name, form), prompts=group.prompts)
-                row = {
-                    "ladder": group.name,
-                    "checkpoint": checkpoint.name,
-                    "stage": checkpoint.stage,
-                }
-                row |= {"step": checkpoint.step, "form": form, "task": task}
+                one = compared(mine, task, place, prompts=group.prompts)
+                row = {"ladder": group.name, "checkpoint": c.name, "stage": c.stage}
+                row |= {"step": c.step, "form": form, "task": task}
                 row |= {"answered": one.count.answered, "asked": one.count.asked}
-                distributions = (
-                    one.distributions((checkpoint.name, form)) if one.count.measurable else None
-                )
-                rows.append(row | _numbers(distributions, seed))
+                p = one.distributions(place) if one.count.measurable else None
+                rows.append(row | _numbers(p, seed))
     return pd.DataFrame(rows)
 
 
-def _numbers(distributions: np.ndarray | None, seed: claims.Seed | None) -> dict[str, Any]:
-    if distributions is None:
+def _numbers(p: np.ndarray | None, seed: claims.Seed | None) -> dict[str, Any]:
+    if p is None:
         return dict.fromkeys(NUMBERS, np.nan) | {"mean": None}
-    mean = distributions.mean(0)
+    mean = p.mean(0)
     return {
         "entropy_of_mean": float(ph.entropy_bits(mean)),
-        "mean_entropy": float(ph.entropy_bits(distributions).mean()),
-        "mutual_information": float(ph.liquidity_bits(distributions)),
+        "mean_entropy": float(ph.entropy_bits(p).mean()),
+        "mutual_information": float(ph.liquidity_bits(p)),
         "tv_to_seed": float(ph.tv(mean, seed.distribution)) if seed else np.nan,
         "mean": mean,
     }
@@ -161,9 +149,7 @@ def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
         mine = numbers[numbers["ladder"] == group.name]
         tasks = {task: _of_task(group, task, mine[mine["task"] == task]) for task in PHASE_TASKS}
         cells += [tasks[task].pop("cells") for task in PHASE_TASKS]
-        checkpoints = [
-            {"stage": checkpoint.stage, "step": checkpoint.step} for checkpoint in group.checkpoints
-        ]
+        checkpoints = [{"stage": c.stage, "step": c.step} for c in group.checkpoints]
         series = [{"title": title, "checkpoints": places} for title, places in group.series.items()]
         described.append({"checkpoints": checkpoints, "series": series, "tasks": tasks})
     tasks = {task: {"ask": TASKS[task].ask, "options": TASKS[task].options} for task in PHASE_TASKS}
@@ -180,16 +166,11 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
     """A group's prompts, numbers and cells of one task; prompts whose base answers alike, together
     with all of their cluster, stand side by side.
     """
-    tables = {
-        form: np.stack([_table(group, task, checkpoint, form) for checkpoint in group.checkpoints])
-        for form in FORMS
-    }
+    tables = {f: np.stack([_table(group, task, c, f) for c in group.checkpoints]) for f in FORMS}
     clusters = np.array([prompt.persona for prompt in group.prompts])
     mass = tables[COMPLETION][0].sum(1, keepdims=True)
-    distribution = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), clusters)
-    rank = np.argsort(
-        np.lexsort((-distribution.max(1), distribution.argmax(1)))
-    )  # of every cluster, in sorted order
+    p = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), clusters)
+    rank = np.argsort(np.lexsort((-p.max(1), p.argmax(1))))  # of every cluster, in sorted order
     order = np.argsort(rank[np.searchsorted(np.unique(clusters), clusters)], kind="stable")
     shown, seed = [group.prompts[place] for place in order], seed_of(group, task)
     found = {"prompts": [f"{prompt.cluster}, {prompt.wording}" for prompt in shown], "forms": {}}
@@ -198,7 +179,7 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
         found["seed"] = {"distribution": _whole(seed.distribution), "row": float(np.mean(rows))}
     for form in FORMS:
         mine = numbers[numbers["form"] == form].set_index("checkpoint")
-        mine = mine.reindex([checkpoint.name for checkpoint in group.checkpoints])  # not read: nan
+        mine = mine.reindex([c.name for c in group.checkpoints])  # not read: nan
         found["forms"][form] = {name: _rounded(mine[name]) for name in NUMBERS}
         found["forms"][form] |= {
             "answered": _rounded(mine["answered"]),
@@ -219,8 +200,8 @@ def _table(group: Group, task: str, checkpoint: Checkpoint, form: str) -> np.nda
 def _cells(tables: np.ndarray) -> bytes:
     """tables: (checkpoints, prompts, options), as read."""
     mass = tables.sum(2, keepdims=True)
-    distributions = np.where(evidence.answers(mass), tables / np.maximum(mass, ph.TINY), 0)
-    steps = np.concatenate([np.sqrt(distributions) * STEPS, mass * 100], 2).round().astype(np.uint8)
+    p = np.where(evidence.answers(mass), tables / np.maximum(mass, ph.TINY), 0)
+    steps = np.concatenate([np.sqrt(p) * STEPS, mass * 100], 2).round().astype(np.uint8)
     for axis in (0, 1):
         steps = np.diff(steps, axis=axis, prepend=np.uint8(0))
     return steps.swapaxes(1, 2).tobytes()
@@ -247,6 +228,6 @@ def _text(prompt: Prompt, task: str, form: str) -> str:
 
 def embed(groups: Sequence[Group], numbers: pd.DataFrame) -> None:
     """Put the explorer on the page, its numbers as a table beside it."""
-    packs = f'window.crystalExplorer = "{packed(groups, numbers)}";\n'
+    script = f'window.crystalExplorer = "{packed(groups, numbers)}";\n'
     table = numbers.drop(columns="mean")
-    show.embed("explorer", ELEMENT, script=packs, needs=NEEDS, data=table)
+    show.embed("explorer", ELEMENT, script=script, needs=NEEDS, data=table)

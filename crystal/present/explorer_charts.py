@@ -70,98 +70,95 @@ ELEMENT = f"""\
 """
 
 
-def _inked(**spec: Any) -> dict[str, Any]:
+def _value(value: Any) -> dict[str, Any]:
+    return {"value": value}
+
+
+def _signal(expression: str) -> dict[str, Any]:
+    return {"signal": expression}
+
+
+def _mark(type: str, data: str = "", **update: Any) -> dict[str, Any]:
+    """A mark, or one of every row of `data`; update: its encodings."""
+    rows = {"from": {"data": data}} if data else {}
+    return {"type": type, **rows, "encode": {"update": update}}
+
+
+def _spec(**spec: Any) -> dict[str, Any]:
     """A spec whose size and ink the page decides."""
-    signals = [{"name": "ink", "value": "#444"}, *spec.pop("signals", [])]
-    ink = {"signal": "ink"}
-    axis = {"labelColor": ink, "titleColor": ink, "domainColor": ink, "tickColor": ink}
+    axis = dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor"), _INK)
     axis |= {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}
     return {
         "width": 300,
         "autosize": {"type": "fit", "contains": "padding", "resize": True},
         "padding": 2,
         "background": None,
-        "signals": signals,
         "config": {"axis": axis, "events": {"defaults": {"prevent": False}}},
         **spec,
+        "signals": [{"name": "ink", "value": "#444"}, *spec["signals"]],
     }
 
 
-_SIZE = {"width": {"signal": "width"}, "height": {"signal": "height"}}
-_NAMES = {"name": "x", "type": "band", "range": "width", "padding": 0}
+_INK = _signal("ink")
 _SORT = {"op": "min", "field": "at"}  # else what stood there before keeps its place
+_NAMES = {"name": "x", "type": "band", "range": "width", "padding": 0}
 _NAMES |= {"domain": {"data": "options", "field": "name", "sort": _SORT}}
 _OPTIONS = {"orient": "bottom", "scale": "x", "labelOverlap": True, "ticks": False}
-_UP = {"name": "y", "type": "linear", "range": "height", "domain": [0, {"signal": "top"}]}
+_UP = {"name": "y", "type": "linear", "range": "height", "domain": [0, _signal("top")]}
 _LEFT = {"orient": "left", "scale": "y", "tickCount": 4}
-_AMONG = "clamp(floor({0}() * {1} / {2}), 0, {1} - 1)"
-_POINT = "pointermove, pointerdown"
+_POINTED = {
+    "events": "pointermove, pointerdown",
+    "update": "clamp(floor(y() * rows / height), 0, rows - 1)",
+}
 
-HEAT = _inked(
+HEAT = _spec(
     description="Heat map of what every prompt is answered; the text below is of the row chosen.",
     height=400,
-    signals=[
-        {"name": "rows", "value": 1},
-        {
-            "name": "row",
-            "value": 0,
-            "on": [{"events": _POINT, "update": _AMONG.format("y", "rows", "height")}],
-        },
-    ],
+    signals=[{"name": "rows", "value": 1}, {"name": "row", "value": 0, "on": [_POINTED]}],
     data=[{"name": "picture"}, {"name": "options"}, {"name": "seed"}],
     scales=[_NAMES],
     axes=[_OPTIONS | {"domain": False}],
     marks=[
-        {
-            "type": "image",
-            "from": {"data": "picture"},
-            "encode": {
-                "update": _SIZE
-                | {"image": {"field": "image"}, "aspect": {"value": False}}
-                | {"smooth": {"value": False}}
-            },
-        },
-        {
-            "type": "rect",
-            "encode": {
-                "update": {
-                    "width": {"signal": "width"},
-                    "y": {"signal": "row * height / rows"},
-                    "height": {"signal": "max(height / rows, 3)"},
-                    "stroke": {"signal": "ink"},
-                    "strokeWidth": {"value": 2},
-                }
-            },
-        },
-        {
-            "type": "symbol",
-            "from": {"data": "seed"},
-            "encode": {
-                "update": {
-                    "x": {"signal": "width + 5"},
-                    "y": {"signal": "(datum.data + 0.5) * height / rows"},
-                    "shape": {"value": "triangle-left"},
-                    "size": {"value": 28},
-                    "fill": {"value": COLOURS["seed"]},
-                }
-            },
-        },
+        _mark(
+            "image",
+            "picture",
+            width=_signal("width"),
+            height=_signal("height"),
+            image={"field": "image"},
+            aspect=_value(False),
+            smooth=_value(False),
+        ),
+        _mark(
+            "rect",
+            width=_signal("width"),
+            y=_signal("row * height / rows"),
+            height=_signal("max(height / rows, 3)"),
+            stroke=_INK,
+            strokeWidth=_value(2),
+        ),
+        _mark(
+            "symbol",
+            "seed",
+            x=_signal("width + 5"),
+            y=_signal("(datum.data + 0.5) * height / rows"),
+            shape=_value("triangle-left"),
+            size=_value(28),
+            fill=_value(COLOURS["seed"]),
+        ),
     ],
 )
 
 
-def _bar(field: str, look: dict[str, Any], type: str = "rect") -> dict[str, Any]:
+def _bar(field: str, type: str = "rect", **look: Any) -> dict[str, Any]:
+    """A field of every option, at its place; not there where the field is not."""
     x = {"scale": "x", "field": "name"}
-    place = {"x": x, "width": {"scale": "x", "band": 1, "offset": -1}}
-    place |= {"y": {"scale": "y", "field": field}}
-    place |= {"opacity": {"signal": f"isValid(datum.{field}) ? 1 : 0"}}
-    if type == "symbol":
-        place["x"] = x | {"band": 0.5}
-        del place["width"]
-    return {"type": type, "from": {"data": "options"}, "encode": {"update": place | look}}
+    across = {"width": {"scale": "x", "band": 1, "offset": -1}}
+    place = {"x": x | {"band": 0.5}} if type == "symbol" else {"x": x} | across
+    there = _signal(f"isValid(datum.{field}) ? 1 : 0")
+    return _mark(type, "options", **place, y={"scale": "y", "field": field}, opacity=there, **look)
 
 
-BARS = _inked(
+BARS = _spec(
     description="Probability of every option: mean of the prompts, the seed, and the row chosen.",
     height=150,
     signals=[{"name": "top", "value": 1}],
@@ -169,64 +166,46 @@ BARS = _inked(
     scales=[_NAMES, _UP],
     axes=[_OPTIONS, _LEFT | {"title": "probability"}],
     marks=[
-        _bar("mean", {"y2": {"scale": "y", "value": 0}, "fill": {"value": COLOURS["sft"]}}),
-        _bar("seed", {"height": {"value": 3}, "fill": {"value": COLOURS["seed"]}}),
-        _bar("own", {"size": {"value": 30}, "stroke": {"signal": "ink"}}, "symbol"),
+        _bar("mean", y2={"scale": "y", "value": 0}, fill=_value(COLOURS["sft"])),
+        _bar("seed", height=_value(3), fill=_value(COLOURS["seed"])),
+        _bar("own", "symbol", size=_value(30), stroke=_INK),
     ],
 )
 
-PATH = _inked(
+
+def _line(field: str, colour: str, dash: list[int]) -> dict[str, Any]:
+    """A field along the checkpoints."""
+    return _mark(
+        "line",
+        "path",
+        x={"scale": "x", "field": "label"},
+        y={"scale": "y", "field": field},
+        defined=_signal(f"isValid(datum.{field})"),
+        stroke=_value(COLOURS[colour]),
+        strokeDash=_value(dash),
+        strokeWidth=_value(2),
+    )
+
+
+_CHECKPOINTS = {"name": "x", "type": "point", "range": "width", "padding": 0.5}
+_CHECKPOINTS |= {"domain": {"data": "path", "field": "label", "sort": _SORT}}
+_AT = {"x": {"scale": "x", "signal": "at"}, "y2": _signal("height")}
+
+PATH = _spec(
     description="Mutual information, entropy of the mean and mean entropy at every checkpoint.",
     height=150,
     signals=[{"name": "top", "value": 1}, {"name": "at", "value": 0}],
     data=[{"name": "path"}],
-    scales=[
-        {
-            "name": "x",
-            "type": "point",
-            "range": "width",
-            "domain": {"data": "path", "field": "label", "sort": _SORT},
-            "padding": 0.5,
-        },
-        _UP,
-    ],
+    scales=[_CHECKPOINTS, _UP],
     axes=[
         {"orient": "bottom", "scale": "x", "labelOverlap": True, "title": "checkpoint"},
         _LEFT | {"title": "bits"},
     ],
     marks=[
-        {
-            "type": "rule",
-            "encode": {
-                "update": {
-                    "x": {"scale": "x", "signal": "at"},
-                    "y2": {"signal": "height"},
-                    "stroke": {"signal": "ink"},
-                    "strokeOpacity": {"value": 0.5},
-                }
-            },
-        },
-        *(
-            {
-                "type": "line",
-                "from": {"data": "path"},
-                "encode": {
-                    "update": {
-                        "x": {"scale": "x", "field": "label"},
-                        "y": {"scale": "y", "field": field},
-                        "defined": {"signal": f"isValid(datum.{field})"},
-                        "stroke": {"value": COLOURS[colour]},
-                        "strokeDash": {"value": dash},
-                        "strokeWidth": {"value": 2},
-                    }
-                },
-            }
-            for field, colour, dash in (
-                ("entropy_of_mean", "base", []),
-                ("mean_entropy", "base", [5, 3]),
-                ("mutual_information", "sft", []),
-            )
-        ),
+        _mark("rule", **_AT, stroke=_INK, strokeOpacity=_value(0.5)),
+        _line("entropy_of_mean", "base", []),
+        _line("mean_entropy", "base", [5, 3]),
+        _line("mutual_information", "sft", []),
     ],
 )
 
