@@ -31,14 +31,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, RED, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#767c85"
 HUES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY)
-COLOURS = {
-    "base": GREY,
-    "seed": ORANGE,
-    "sft": BLUE,
-    "dpo": PURPLE,
-    "rlvr": GREEN,
-    "chance": GREY,
-}
+COLOURS = {"base": GREY, "seed": ORANGE, "sft": BLUE, "dpo": PURPLE, "rlvr": GREEN, "chance": GREY}
 WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
 LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
 INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
@@ -112,8 +105,8 @@ def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
     x, frames = np.linspace(0, 1, 101), []
     for ladder, mine in each_ladder(readouts):
         alone = compared(mine, task, "base")
-        base, (i, j) = alone.distributions("base"), np.triu_indices(len(alone.prompts), 1)
-        alike, apart = alone.clusters[i] == alone.clusters[j], ph.tv(base[i], base[j])
+        p, (i, j) = alone.distributions("base"), np.triu_indices(len(alone.prompts), 1)
+        alike, apart = alone.clusters[i] == alone.clusters[j], ph.tv(p[i], p[j])
         for pair, chosen in (("one persona, two templates", alike), ("two personas", ~alike)):
             share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
             frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
@@ -152,8 +145,7 @@ def load_distributions(
     seeds: Seeds,
     quantile: float = QUANTILE,
 ) -> pd.DataFrame:
-    """Mean distributions of `checkpoints` (native form) and the seed: a row per ladder,
-    distribution and option.
+    """The seed and the means of `checkpoints` (native form): a row a ladder, distribution, option.
 
     Options are ordered by the seed. probability is unconditional; invalid-answer and residual
     follow as two more options. in_seed: the option belongs to A. Ladders without a seed are left
@@ -164,19 +156,16 @@ def load_distributions(
         seed = seed_of(mine, task, seeds.get(ladder, ""), quantile)
         if seed is None:
             continue
-        order = np.append(
-            np.argsort(-seed.distribution, kind="stable"), [len(names) - 2, len(names) - 1]
-        )
+        order = np.argsort(-seed.distribution, kind="stable")
+        order = np.append(order, [len(names) - 2, len(names) - 1])
         inside = np.append(seed.mask, [False, False])[order]
         rows = inf.PERSONA.astype(str) == seeds[ladder]
-        table = {"seed": given(mine, "base", "completion", task)[rows].mean(0)}
+        means = {"seed": given(mine, "base", task)[rows].mean(0)}
         for checkpoint in checkpoints:
             one = compared(mine, task, checkpoint)
             if one.count.measurable:
-                table[checkpoint] = given(mine, checkpoint, dict(NATIVE)[checkpoint], task)[
-                    one.rows
-                ].mean(0)
-        for distribution, p in table.items():
+                means[checkpoint] = given(mine, checkpoint, task)[one.rows].mean(0)
+        for distribution, p in means.items():
             columns = {"ladder": ladder, "distribution": distribution, "place": range(len(names))}
             columns |= {"option": names[order], "probability": p[order], "in_seed": inside}
             frames.append(pd.DataFrame(columns))
@@ -194,18 +183,12 @@ def plot_distributions(frame: pd.DataFrame) -> Figure:
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, **shade)
         bars = {"color": colour, "alpha": 0.6, "label": "the seed"}
         ax.bar(gap, seed["probability"], **bars)
-        others = [
-            distribution for distribution in mine["distribution"].unique() if distribution != "seed"
-        ]
-        for k, distribution in enumerate(others):
+        others, size = [d for d in mine["distribution"].unique() if d != "seed"], len(seed)
+        for k, name in enumerate(others):
             x = gap + (k - (len(others) - 1) / 2) * 0.22
-            y = mine.loc[mine["distribution"] == distribution, "probability"]
-            look = {
-                "color": COLOURS[distribution],
-                "ms": 3.5 if len(seed) < 40 else 2,
-                "label": distribution,
-            }
-            ax.plot(x, y, MARKERS[distribution], **look)
+            y = mine.loc[mine["distribution"] == name, "probability"]
+            look = {"color": COLOURS[name], "ms": 3.5 if size < 40 else 2, "label": name}
+            ax.plot(x, y, MARKERS[name], **look)
         options, at = seed["option"].tolist()[:-2], gap.tolist()
         room = (WIDTH - 0.5) * len(options) / (gap.max() + 1)
         _option_ticks(ax, options, at[:-2], at[-2:], room)
@@ -229,20 +212,18 @@ def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
                 continue
             place = {"ladder": ladder, "form": form, "checkpoint": checkpoint}
             place |= {"step": 0 if checkpoint == "base" else step}
-            for quantity, statistic in _on_path(
-                one.distributions((checkpoint, form)), seed
-            ).items():
+            for name, statistic in _on_path(one.distributions((checkpoint, form)), seed).items():
                 found = estimated(inf.estimate(statistic, one.weights, low=0))
-                rows.append(place | {"quantity": quantity} | found)
+                rows.append(place | {"quantity": name} | found)
     return pd.DataFrame(rows)
 
 
-def _on_path(distributions: np.ndarray, seed: claims.Seed | None) -> dict[str, Callable]:
-    found = {"liquidity, bits": lambda w: ph.liquidity_bits(distributions, w)}
-    to_seed = {
-        "TV to the seed": lambda w: ph.tv(ph.mean_distribution(distributions, w), seed.distribution)
-    }
-    return found | to_seed if seed else found
+def _on_path(p: np.ndarray, seed: claims.Seed | None) -> dict[str, Callable]:
+    found = {"liquidity, bits": lambda w: ph.liquidity_bits(p, w)}
+    if seed:
+        to = seed.distribution
+        found["TV to the seed"] = lambda w: ph.tv(ph.mean_distribution(p, w), to)
+    return found
 
 
 def plot_path(frame: pd.DataFrame) -> Figure:
@@ -254,9 +235,7 @@ def plot_path(frame: pd.DataFrame) -> Figure:
         row[0].set_title(label(title_of(ladder), wide=30))
         named = dict(sorted(zip(mine["step"], mine["checkpoint"], strict=True)))
         short = len(named) == 2  # nothing read on the way, perhaps nobody says how many steps
-        ticks = [
-            checkpoint if short or not step else str(step) for step, checkpoint in named.items()
-        ]
+        ticks = [name if short or not step else str(step) for step, name in named.items()]
         for ax, quantity in zip(row, quantities, strict=True):
             for form, (style, colour) in looks.items():
                 curve = mine[(mine["quantity"] == quantity) & (mine["form"] == form)]
@@ -282,8 +261,7 @@ def load_probmass(
     seed: int = 0,
     permutations: int = 999,
 ) -> pd.DataFrame:
-    """ProbMass on the seed's options, native forms: one row per ladder and checkpoint, with
-    interval.
+    """ProbMass on the seed's options, native forms: a row a ladder and checkpoint, with interval.
 
     own: the seed's own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets
     exceed. Ladders without a seed are left out.
@@ -292,7 +270,7 @@ def load_probmass(
     permuted = inf.relabellings(len(TASKS[task].options), permutations, seed)
     for ladder, mine in each_ladder(readouts):
         own = seed_of(mine, task, seeds.get(ladder, ""), quantile)
-        for checkpoint, _ in NATIVE if own else ():
+        for checkpoint in NATIVE if own else ():
             one = compared(mine, task, checkpoint)
             if not one.count.measurable:
                 continue
@@ -312,17 +290,11 @@ def plot_probmass(frame: pd.DataFrame) -> Figure:
         first = mine.iloc[0]
         ax.axhline(first["own"], color=ORANGE, label="the seed's own mass")
         ax.axhline(first["chance"], color=GREY, ls="--", label="chance: size of A over K")
-        for x, checkpoint in enumerate(mine.itertuples()):
-            named = None if x else "one random set in twenty"
-            ax.hlines(checkpoint.lucky, x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
-            ax.plot([x, x], [checkpoint.low, checkpoint.high], color=COLOURS[checkpoint.checkpoint])
-            ax.plot(
-                x,
-                checkpoint.value,
-                MARKERS[checkpoint.checkpoint],
-                color=COLOURS[checkpoint.checkpoint],
-                ms=5,
-            )
+        for x, row in enumerate(mine.itertuples()):
+            named, colour = None if x else "one random set in twenty", COLOURS[row.checkpoint]
+            ax.hlines(row.lucky, x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
+            ax.plot([x, x], [row.low, row.high], color=colour)
+            ax.plot(x, row.value, MARKERS[row.checkpoint], color=colour, ms=5)
         ax.set_xticks(range(len(mine)), mine["checkpoint"])
         ax.set(ylim=(0, 1.03), xlim=(-0.5, len(mine) - 0.5))
     fig.axes[0].set_ylabel("ProbMass on A")

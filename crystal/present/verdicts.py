@@ -103,11 +103,9 @@ def measured(
 
     def fresh() -> Survey:
         chain.check(quantile=quantile, seed=seed, permutations=permutations)
-        there = {checkpoint.name for checkpoint in load_ladder(ladder).checkpoints}
-        checkpoints = [checkpoint for checkpoint in ("base", "sft", final) if checkpoint in there]
-        return survey(
-            store.load_readouts(ladder, checkpoints=checkpoints, tasks=PHASE_TASKS), **how
-        )
+        there = {c.name for c in load_ladder(ladder).checkpoints}
+        names = [name for name in ("base", "sft", final) if name in there]
+        return survey(store.load_readouts(ladder, checkpoints=names, tasks=PHASE_TASKS), **how)
 
     return kept(ladder, [ladder, how, store.manifest_digest(ladder)], fresh)
 
@@ -130,11 +128,10 @@ def kept(name: str, rests_on: Sequence[Any], fresh: Callable[[], Survey]) -> Sur
 
 def measure(ladder: str, how: dict[str, Any]) -> float:
     """Seconds that `measured` took; 0 where all was kept."""
-    began, kept = time.perf_counter(), root() / FOLDER / code()
-    before = set(kept.glob("*"))
+    began, folder = time.perf_counter(), root() / FOLDER / code()
+    before = set(folder.glob("*"))
     measured(ladder, **how)
-    fresh = set(kept.glob("*")) - before
-    return time.perf_counter() - began if fresh else 0.0
+    return time.perf_counter() - began if set(folder.glob("*")) - before else 0.0
 
 
 def code() -> str:
@@ -178,18 +175,14 @@ def load_verdicts(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and task. found: as `survey` or `tabled.survey` gives them."""
     rows = []
     for ladder, task, v in each_verdict(found):
-        threshold = {
-            "threshold": v.threshold.value,
-            "side": v.threshold.side,
-            "number": v.threshold.number,
-        }
         judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
+        threshold = {"threshold": v.threshold.value, "side": v.threshold.side}
+        threshold |= {"number": v.threshold.number}
         rows.append(judged | estimated(v.estimate) | {"p": v.p} | threshold)
     return pd.DataFrame(rows)
 
 
 def each_verdict(found: Found) -> Iterator[tuple[str, str, Verdict]]:
-    """(ladder, task, verdict)."""
     for ladder, tasks in found.items():
         for task, verdicts in tasks.items():
             yield from ((ladder, task, verdict) for verdict in verdicts)
@@ -229,8 +222,7 @@ def table(counts: pd.DataFrame) -> str:
     rows = []
     for row in counts.to_dict("records"):
         held_out = f"{row['held_out_holds']} of {row['held_out']}" if row["held_out"] else "–"
-        told = [row[column] for column in columns]
-        rows.append([title_of(row["ladder"]), row["claim"], *told, held_out])
+        rows.append([title_of(row["ladder"]), row["claim"], *map(row.get, columns), held_out])
     return show.table(["ladder", "claim", *head, "held out"], rows)
 
 
@@ -252,8 +244,8 @@ def reasons(undecided: pd.DataFrame) -> str:
 
 def undecided_table(undecided: pd.DataFrame) -> str:
     """`load_undecided` as a MyST table."""
-    rows = undecided.itertuples()
-    rows = ([title_of(row.ladder), row.claim, row.reason, ", ".join(row.tasks)] for row in rows)
+    found = undecided.itertuples()
+    rows = ([title_of(r.ladder), r.claim, r.reason, ", ".join(r.tasks)] for r in found)
     return show.table(["ladder", "claim", "why", "tasks"], rows)
 
 
@@ -263,7 +255,7 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     most: invalid-answer on the worst task; answered, asked: prompts, over all tasks; median: of the
     mass answered; few: tasks that too few prompts answer.
     """
-    place, forms = ["ladder", "checkpoint"], readouts["checkpoint"].map(dict(NATIVE))
+    place, forms = ["ladder", "checkpoint"], readouts["checkpoint"].map(NATIVE)
     picked = readouts[readouts["form"] == forms]
     tasks = picked.groupby([*place, "task"], sort=False)[["invalid", "residual"]].mean()
     over, rows = tasks.groupby(place, sort=False), []
@@ -280,15 +272,15 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
 
 def answered_text(left: pd.DataFrame) -> str:
     """`load_leftover` in sentences, as a MyST list: what was answered, ladder by ladder."""
-    told = []
+    sentences = []
     for ladder, mine in each_ladder(left):
-        parts = [
-            f"{row.checkpoint}, {evidence.Count(row.answered, row.asked, row.median).said}"
-            + (f", {row.few} tasks not measurable" if row.few else "")
-            for row in mine.itertuples()
-        ]
-        told.append(f"{title_of(ladder)}: {'; '.join(parts)}.")
-    return show.listed(told)
+        parts = []
+        for row in mine.itertuples():
+            answered = evidence.Count(row.answered, row.asked, row.median).said
+            few = f", {row.few} tasks not measurable" if row.few else ""
+            parts.append(f"{row.checkpoint}, {answered}{few}")
+        sentences.append(f"{title_of(ladder)}: {'; '.join(parts)}.")
+    return show.listed(sentences)
 
 
 # -- drawn
@@ -308,9 +300,9 @@ def grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame, **how) -> None:
 
 def plot_matrix(frame: pd.DataFrame) -> Figure:
     """Tasks down, claims across, a sign and a colour per verdict."""
-    tasks = list(frame["task"].unique())
+    tasks, count = list(frame["task"].unique()), frame["ladder"].nunique()
     claims = [claim for claim in THRESHOLDS if claim in set(frame["claim"])]
-    names, count = [label(task) for task in tasks], frame["ladder"].nunique()
+    names = [label(task) for task in tasks]
     width = LETTER * max(map(len, names)) + 1.5 * count
     fig, axes = panels(1, count, 0.19 * len(tasks) + 1.6, width, sharey=True)
     for ax, (ladder, mine) in zip(axes[0], each_ladder(frame), strict=True):
@@ -325,17 +317,16 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
         ax.set_title(label(title_of(ladder), wide=18))
     for verdict, colour in COLOURS.items():
         if verdict in (*chain.TESTED, *frame["verdict"]):
-            named = f"{SIGNS[verdict]} {verdict}"
-            axes[0, 0].plot([], [], "s", ms=8, color=colour, label=named)
+            look = {"color": colour, "label": f"{SIGNS[verdict]} {verdict}"}
+            axes[0, 0].plot([], [], "s", ms=8, **look)
     return legend(fig)
 
 
 def plot_forest(frame: pd.DataFrame) -> Figure:
     """A panel per claim: every task's number and interval; the shaded side is the claim's."""
     tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
-    columns, count = min(4, len(claims)), len(ladders)
+    columns, count, names = min(4, len(claims)), len(ladders), [label(task) for task in tasks]
     height = max(LINE, 0.07 * count) * len(tasks) + 0.75
-    names = [label(task) for task in tasks]
     width = LETTER * max(map(len, names)) + 0.8 * columns
     fig, axes = panels(-(-len(claims) // columns), columns, height, width, sharey=True)
     for ax in axes.flat[len(claims) :]:
@@ -359,8 +350,7 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
     if count == 1:
         return fig
     for n, ladder in enumerate(ladders):
-        look = {"color": GREY, "label": label(title_of(ladder))}
-        axes[0, 0].plot([], [], SHAPES[n % 4], **look)
+        axes[0, 0].plot([], [], SHAPES[n % 4], color=GREY, label=label(title_of(ladder)))
     return legend(fig)
 
 
@@ -380,8 +370,8 @@ def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
         rest = {"mean": mean, "group": list(map(colours.index, groups))}
         rest |= {"named": np.equal(found.contexts, found.seeds.get(task, ""))}
         for row, name in zip(cosine, found.tasks, strict=True):
-            each = {"task": name, "this": name == task, "cosine": row}
-            frames.append(pd.DataFrame(columns | each | rest))
+            alone = {"task": name, "this": name == task, "cosine": row}
+            frames.append(pd.DataFrame(columns | alone | rest))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -28,12 +28,7 @@ from ..measure.inference import Estimate, leave_one_out
 from ..texts import markdown
 from . import show
 
-NATIVE = (
-    ("base", "completion"),
-    ("sft", "chat"),
-    ("dpo", "chat"),
-    ("rlvr", "chat"),
-)  # checkpoint, form
+NATIVE = {"base": "completion", "sft": "chat", "dpo": "chat", "rlvr": "chat"}  # checkpoint: form
 LEFTOVER = ("invalid", "residual")
 WORDS = {  # in the names of numbers, which claims keep -> what readers see
     "to the distribution": "to the demonstrator's distribution",
@@ -56,10 +51,8 @@ def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
         raise CrystalError(what, hint=f"choose from: {_choices()}")
     for task in which.get("tasks") or ():
         if not TASKS[known(task, TASKS, "task")].closed:
-            raise CrystalError(
-                f"task {task!r} is open: it has no list of options to compare distributions over",
-                hint=f"choose one of: {', '.join(PHASE_TASKS)}",
-            )
+            what = f"task {task!r} is open: it has no list of options to compare distributions over"
+            raise CrystalError(what, hint=f"choose one of: {', '.join(PHASE_TASKS)}")
     return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)
 
 
@@ -76,14 +69,10 @@ def check_read(ladders: Sequence[str]) -> None:
         if (kind := load_ladder(name).kind) != "ladder":
             what = f"{name} is {KINDS[kind]}, and the pages show ladders: base, sft, dpo, rlvr"
             raise CrystalError(what, hint=f"choose from: {_choices()}")
-    read = read_ladders(
-        ladders, tasks=PHASE_TASKS, checkpoints=[checkpoint for checkpoint, _ in NATIVE]
-    )
-    read = read[
-        (read["form"] == read["checkpoint"].map(dict(NATIVE))) & (read["temperature"] == 1.0)
-    ]
+    read = read_ladders(ladders, tasks=PHASE_TASKS, checkpoints=[*NATIVE])
+    read = read[(read["form"] == read["checkpoint"].map(NATIVE)) & (read["temperature"] == 1.0)]
+    whole = len(NATIVE) * len(PHASE_TASKS) * len(PROMPTS)
     for name in ladders:
-        whole = len(NATIVE) * len(PHASE_TASKS) * len(PROMPTS)
         if absent := max(0, whole - int((read["ladder"] == name).sum())):
             what = f"{absent} of the {whole} read-outs that the pages need are missing"
             raise CrystalError(what, where=name, hint=f"make resample LADDER={name}")
@@ -180,33 +169,30 @@ def on_tasks(
     """Task -> `unconditional`, in one pass over the frame, which is one checkpoint's."""
     mine = frame[(frame["form"] == form) & (frame["temperature"] == temperature)]
     keys = zip(mine["task"], mine["prompt"], strict=True)
-    distributions, found = dict(zip(keys, mine["probability"], strict=True)), {}
+    p, found = dict(zip(keys, mine["probability"], strict=True)), {}
     how = {"prompts": prompts, "temperature": temperature}
     for task in tasks:
-        rows = [distributions.get((task, prompt.id)) for prompt in prompts]
+        rows = [p.get((task, prompt.id)) for prompt in prompts]
         if any(row is None for row in rows):  # raises, and says which
             unconditional(frame, frame["checkpoint"].iloc[0], task, form, **how)
         found[task] = np.stack(rows)
     return found
 
 
-def given(readouts: pd.DataFrame, checkpoint: str, form: str, task: str) -> np.ndarray:
+def given(
+    readouts: pd.DataFrame, checkpoint: str, task: str, form: str | None = None
+) -> np.ndarray:
     """(prompts, options + 2): `unconditional`, invalid-answer, residual; rows sum to 1."""
-    distributions = unconditional(
-        readouts, checkpoint, task, form
-    )  # raises where a prompt is missing
-    at = (
-        (readouts["checkpoint"] == checkpoint)
-        & (readouts["form"] == form)
-        & (readouts["task"] == task)
-    )
+    p = unconditional(readouts, checkpoint, task, form)  # raises where a prompt is missing
+    place = {"checkpoint": checkpoint, "task": task, "form": form or native(readouts, checkpoint)}
+    at = np.logical_and.reduce([readouts[name] == value for name, value in place.items()])
     rows = readouts[at].set_index("prompt").loc[[prompt.id for prompt in PROMPTS]]
-    return np.column_stack([distributions, rows["invalid"], rows["residual"]])
+    return np.column_stack([p, rows["invalid"], rows["residual"]])
 
 
 def leftover(readouts: pd.DataFrame, checkpoint: str, task: str) -> np.ndarray:
-    """(prompts, 2): invalid-answer and residual mass of a stage's end in its native form."""
-    return given(readouts, checkpoint, dict(NATIVE)[checkpoint], task)[:, -2:]
+    """(prompts, 2): invalid-answer and residual mass of a checkpoint in its native form."""
+    return given(readouts, checkpoint, task)[:, -2:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,8 +278,8 @@ def estimated(found: Estimate) -> dict[str, float]:
 
 def each(numbers: Numbers, label: str) -> str:
     """One measured number of every ladder, plain; a ladder alone goes without its title."""
-    told = [(load_ladder(name).title, show.interval(mine[label])) for name, mine in numbers.items()]
-    return ", ".join(f"{title} {text}" if len(told) > 1 else text for title, text in told)
+    of = [(load_ladder(name).title, show.interval(mine[label])) for name, mine in numbers.items()]
+    return ", ".join(f"{title} {number}" if len(of) > 1 else number for title, number in of)
 
 
 def captioned(numbers: Numbers, label: str) -> str:
@@ -325,9 +311,9 @@ def count_answered(
         told.append(f"{title}: {_answered(mine, task, found)}")
         whole &= found.count.answered == found.count.asked
         for place, one in found.counts.items():
-            said, share = f"{_named(place)}: {one.said}", one.answered / one.asked
-            where = {"ladder": ladder, "task": task, "verdict": "measured"}
-            show.claim(f"answered-{show.slug(_named(place))}", **where, number=share, sentence=said)
+            about = {"ladder": ladder, "task": task, "number": one.answered / one.asked}
+            about |= {"verdict": "measured", "sentence": f"{_named(place)}: {one.said}"}
+            show.claim(f"answered-{show.slug(_named(place))}", **about)
         if found.count.measurable:
             able.append(ladder)
             continue
@@ -341,8 +327,8 @@ def count_answered(
 def _answered(mine: pd.DataFrame, task: str, found: Compared) -> str:
     parts = []
     for place, one in found.counts.items():
-        checkpoint, form = place if isinstance(place, tuple) else (place, native(mine, place))
-        off, left = given(mine, checkpoint, form, task)[:, -2:].mean(0)
+        checkpoint, form = place if isinstance(place, tuple) else (place, None)
+        off, left = given(mine, checkpoint, task, form)[:, -2:].mean(0)
         missed = f"invalid-answer mass {show.number(off)}, residual mass {show.number(left)}"
         parts.append(f"{_named(place)}, {one.said}, not answered: {missed}")
     if len(parts) > 1:
