@@ -30,8 +30,8 @@ def strip(phase: str, task: str) -> None:
             links[phase] = f"**{phase}**"
         shown = f"**{name}**" if name == task else name
         lines.append(f"{shown}: {' · '.join(links.values())}")
-    said = f"<p>{html.escape(f'{phase}: ' + ' · '.join(near))}</p>"
-    show.prose("\n\n".join(["::::{div} phase-strip", *lines, "::::"]), said)
+    seen = f"<p>{html.escape(f'{phase}: ' + ' · '.join(near))}</p>"
+    show.prose("\n\n".join(["::::{div} phase-strip", *lines, "::::"]), seen)
 
 
 def show_chips(phase: str, found: Sequence[Judged]) -> None:
@@ -47,8 +47,8 @@ def table(phase: str, found: Sequence[Judged]) -> str:
     for claim in chain.CLAIMS[phase]:
         threshold, whole = THRESHOLDS[claim], " (all tasks)" if claim in chain.OVER_TASKS else ""
         scale = percent if threshold.percent else plain
-        said = f"{threshold.number}: {threshold.side} {scale(threshold.value)}{whole}"
-        cells = [f'<th scope="row"><strong>{claim}</strong> {_safe(said)}</th>']
+        wanted = f"{threshold.number}: {threshold.side} {scale(threshold.value)}{whole}"
+        cells = [f'<th scope="row"><strong>{claim}</strong> {_safe(wanted)}</th>']
         for title, verdicts in found:
             chips = (chip(verdict) for verdict in verdicts if verdict.claim == claim)
             cells.append(f'<td data-series="{_safe(title)}">{"".join(chips)}</td>')
@@ -65,8 +65,8 @@ def chip(verdict: Verdict) -> str:
     word = f"{SIGNS[verdict.verdict]} {verdict.verdict.replace('-', ' ')}"
     look = f"background:{COLOURS[verdict.verdict]};color:{INK}"
     number = numbered(verdict)
-    told = f' <span class="number">{number}</span>' if number != "–" else ""
-    return f'<span class="chip" style="{look}">{word}</span>{told}'
+    beside = f' <span class="number">{number}</span>' if number != "–" else ""
+    return f'<span class="chip" style="{look}">{word}</span>{beside}'
 
 
 def numbered(verdict: Verdict) -> str:

@@ -4,10 +4,12 @@ Files go into the page's own folder, in an interactive Jupyter to `_build/intera
 A notebook shows HTML; the book takes the same output as MyST, carried beside it under the mime type
 `MYST`, so that figures are numbered, captioned and can be referred to as `fig-<page>-<name>`.
 
-    show.begin("liquid", task=task, ladders=ladders)   # template, then every parameter of the page
-    show.emit(figures.plot_distributions(frame), "distributions", alt="...", caption="...",
-    data=frame) show.prose(f"Liquidity is {show.fmt(.63)} bit.") show.verdicts();
-    show.source(phases.liquidity_bits); show.parameters()
+    show.begin("liquid", task=task, ladders=ladders)  # template, then every parameter of the page
+    show.emit(figures.plot_pairs(frame), "pairs", alt="...", caption="...", data=frame)
+    show.prose(f"Liquidity is {show.fmt(.63)} bit.")
+    show.verdicts()
+    show.source(quantities.liquidity_bits)
+    show.parameters()
 
 `prose` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
 `table` or `listed` first. Alt texts, sentences of claims and cells of data are plain.
@@ -77,29 +79,24 @@ def begin(template: str, **parameters: Any) -> None:
 
     handed = json.loads(os.environ.get(CONTEXT, "{}"))
     folder = Path(handed.get("folder") or Path("_build/interactive") / template)
-    if handed and handed["parameters"] != parameters:
-        theirs, no = handed["parameters"], object()
-        names = sorted(theirs | parameters)
+    if handed and (theirs := handed["parameters"]) != parameters:
+        no, names = object(), sorted(theirs | parameters)
         differ = [name for name in names if theirs.get(name, no) != parameters.get(name, no)]
-        raise CrystalError(
-            f"show.begin was not given the page's parameters: {', '.join(differ)}",
-            where=handed["id"],
-            hint=f"name every parameter of notebooks/{template}.ipynb in its show.begin call",
-        )
+        what = f"show.begin was not given the page's parameters: {', '.join(differ)}"
+        hint = f"name every parameter of notebooks/{template}.ipynb in its show.begin call"
+        raise CrystalError(what, where=handed["id"], hint=hint)
     folder.mkdir(parents=True, exist_ok=True)
     about = (handed.get(key, {}) for key in ("help", "changed", "inputs"))
     _current = _Page(handed.get("id", template), template, folder, parameters, *about)
     matplotlib.style.use(Path(handed.get("style") or root() / "book" / "crystal.mplstyle"))
     matplotlib.rcParams["svg.hashsalt"] = "crystal"  # element ids are random without it
     if _current.changed:
-        rows = "\n".join(
+        head = "````{admonition} Other parameters than in the book\n:class: warning"
+        rows = (
             f"- {code(name)} is {code(repr(used))} (in the book: {code(repr(listed))})"
             for name, (listed, used) in _current.changed.items()
         )
-        prose(
-            "````{admonition} Other parameters than in the book\n:class: warning\n"
-            f"{rows}\n\n`make reproduce` restores it.\n````"
-        )
+        prose("\n".join([head, *rows, "\n`make reproduce` restores it.\n````"]))
 
 
 def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> None:
@@ -170,24 +167,24 @@ def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: D
     needs: style sheets, and scripts that run after it, by their paths in book/_theme or
     book/_vendor. No other page loads any of them.
     """
-    page, at = _named(name), f"../_static/{_page().id}/{name}.js"
+    page = _named(name)
     (page.folder / f"{name}.js").write_text(script, encoding="utf-8")
     _write_csv(name, data)
-    mark = hashlib.sha256(script.encode()).hexdigest()[:8]  # a server's reader gets no old copy
-    linked = [f'<script defer src="{at}?v={mark}"></script>']
-    inside = [f"<script>{script}</script>"]
+    version = hashlib.sha256(script.encode()).hexdigest()[:8]  # else a browser shows an old copy
+    linked = [element, f'<script defer src="../_static/{page.id}/{name}.js?v={version}"></script>']
+    inside = [element, f"<script>{script}</script>"]
     for path in needs:
-        folders = (root() / "book" / folder for folder in ("_theme", "_vendor"))
-        text = next(f / path for f in folders if (f / path).is_file()).read_text(encoding="utf-8")
+        places = (root() / "book" / folder / path for folder in ("_theme", "_vendor"))
+        text = next(filter(Path.is_file, places)).read_text(encoding="utf-8")
         if path.endswith(".css"):
             linked.append(f'<link rel="stylesheet" href="../_static/{path}">')
             inside.append(f"<style>{text}</style>")
         else:
             linked.append(f'<script defer src="../_static/{path}"></script>')
             inside.append(f"<script>{text}</script>")
-    raw = "\n".join([element, *linked])
     csv = f"{{download}}`Numbers shown (CSV) </pages/{page.id}/{name}.csv>`"
-    _display(f"````{{raw}} html\n{raw}\n````\n\n{csv}", "\n".join([element, *inside]))
+    raw = "\n".join(["````{raw} html", *linked, "````"])
+    _display(f"{raw}\n\n{csv}", "\n".join(inside))
 
 
 def _named(name: str) -> _Page:
@@ -266,8 +263,8 @@ def claim(
     if key in page.claims:
         what = f"claim {key!r} is recorded twice"
         raise CrystalError(what, where=page.id, hint="name each claim once per ladder")
-    about = {"claim": name, "ladder": ladder, "task": task}
-    record = dict.fromkeys(FIELDS) | about | {"verdict": verdict, "sentence": sentence}
+    record = dict.fromkeys(FIELDS) | {"claim": name, "ladder": ladder, "task": task}
+    record |= {"verdict": verdict, "sentence": sentence}
     for part, value in numbers.items():
         known(part, NUMBERS, "number of a claim")
         if value is not None and not math.isfinite(value):
@@ -307,14 +304,13 @@ def stop(why: str) -> None:
 def parameters() -> None:
     """Put the page's parameters on the page, folded: name, value, comment of the first cell."""
     page = _page()
-    rows = "\n".join(
+    head = "`````{dropdown} Parameters\n| parameter | value | meaning |\n|---|---|---|"
+    rows = (
         f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
         for name, value in page.parameters.items()
     )
-    prose(
-        f"`````{{dropdown}} Parameters\n| parameter | value | meaning |\n|---|---|---|\n{rows}\n\n"
-        f'Change one with `make page PAGE={page.id} P="name=value"`.\n`````'
-    )
+    change = f'\nChange one with `make page PAGE={page.id} P="name=value"`.\n`````'
+    prose("\n".join([head, *rows, change]))
 
 
 def source(*functions: Callable) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.cells import situations
-from ..ask.ladders import DTYPES, Ladder, hub_names, load_ladder
+from ..ask.ladders import DTYPES, hub_names, load_ladder
 from ..ask.prompts import FORMS, PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError
@@ -76,13 +76,11 @@ def plot_curves(frame: pd.DataFrame) -> Figure:
 
 
 def load_accuracy(report: dict[str, Any]) -> pd.DataFrame:
-    """Columns checkpoint, form, kind, probability (exact, of the right answer), greedy (share
-    right).
-    """
+    """Of right answers, by checkpoint, form and kind: exact probability, share of greedy."""
     rows = [
-        (checkpoint, form, kind, found[kind], found[f"{kind} greedy"])
+        (checkpoint, form, kind, right[kind], right[f"{kind} greedy"])
         for checkpoint, forms in report["accuracy"].items()
-        for form, found in forms.items()
+        for form, right in forms.items()
         for kind in KINDS
     ]
     return pd.DataFrame(rows, columns=["checkpoint", "form", "kind", "probability", "greedy"])
@@ -178,13 +176,12 @@ def seed_title(ladder: str) -> str:
 
 def cards() -> str:
     """A fold for each ladder with a recipe and a training report, as MyST."""
-    reports = root() / "data/training"
-    names = recipes.recipe_names()
+    trained = {path.stem for path in (root() / "data/training").glob("*.json")}
     return "\n\n".join(
         f"````{{dropdown}} {markdown(load_ladder(name).title)}\n"
         f"{show.table(['what', 'how'], _card(name))}\n````"
-        for name in names
-        if (reports / f"{name}.json").is_file()
+        for name in recipes.recipe_names()
+        if name in trained
     )
 
 
@@ -232,12 +229,6 @@ def machines(teraflops: float) -> dict[str, tuple[float, float, float]]:
     return {"one core here": (core, share, share), gpu: (teraflops * 1e12, share, 1.0)}
 
 
-def cells(ladder: Ladder) -> list[int]:
-    """Of each checkpoint: tasks x the prompts of all situations of its grid."""
-    grids = (situations(checkpoint.grid) for checkpoint in ladder.checkpoints)
-    return [len(PHASE_TASKS) * sum(len(one.prompts) for one in grid) for grid in grids]
-
-
 def real_reading() -> pd.DataFrame:
     """Part "real": a row per real checkpoint and task, read by all of its natural prompts.
 
@@ -283,10 +274,13 @@ def load_reading(teraflops: float) -> pd.DataFrame:
     fewest, most = float(per.min()), float(per.max())
     for name in hub_names():
         ladder = load_ladder(name, unpinned=True)
-        counts, sizes = cells(ladder), [checkpoint.parameters for checkpoint in ladder.checkpoints]
-        total, largest = sum(counts), max(sizes)
-        work = 2 * sum(n * size for n, size in zip(counts, sizes, strict=True))
-        about = {"ladder": ladder.title, "checkpoints": len(counts), "cells": total}
+        asked = [sum(len(s.prompts) for s in situations(c.grid)) for c in ladder.checkpoints]
+        cells, sizes = (
+            len(PHASE_TASKS) * np.array(asked),
+            [c.parameters for c in ladder.checkpoints],
+        )
+        total, largest, work = int(cells.sum()), max(sizes), 2 * int(cells @ sizes)
+        about = {"ladder": ladder.title, "checkpoints": len(cells), "cells": total}
         about |= {"parameters": largest, "dtype": ladder.dtype}
         about |= {"gigabytes": largest * DTYPES[ladder.dtype] / 1e9}
         about |= {"tokens_low": fewest * total, "tokens_high": most * total}
@@ -306,8 +300,7 @@ def reading_table(costs: pd.DataFrame) -> str:
         tokens = f"{fmt(row['tokens_low'] / 1e6)} to {fmt(row['tokens_high'] / 1e6)}"
         size = fmt(row["parameters"] / 1e9), f"{fmt(row['gigabytes'])} ({row['dtype']})"
         lines.append([name, row["checkpoints"], f"{row['cells']:,}", *size, tokens, *times])
-    head = ["ladder", "checkpoints", "cells", "parameters, billion"]
-    head += ["weights of a checkpoint, GB"]
+    head = ["ladder", "checkpoints", "cells", "parameters, billion", "weights of a checkpoint, GB"]
     named = (f"{name}, time" for name in costs["machine"].unique())
     return show.table([*head, "tokens, million", *named], lines)
 
@@ -315,9 +308,9 @@ def reading_table(costs: pd.DataFrame) -> str:
 def span(low: float, high: float | None = None) -> str:
     """Seconds, or a range of them, in the unit that suits the larger."""
     times = [low] if high is None else [low, high]
-    units = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0}
-    unit = next((unit for unit, size in units.items() if times[-1] >= size), "seconds")
-    return f"{' to '.join(fmt(time / units.get(unit, 1)) for time in times)} {unit}"
+    units = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 0.0}
+    unit = next(unit for unit, size in units.items() if times[-1] >= size)
+    return f"{' to '.join(fmt(time / (units[unit] or 1)) for time in times)} {unit}"
 
 
 # -- costs of training
@@ -344,9 +337,9 @@ def load_costs() -> pd.DataFrame:
 
 def _reading(ladder: str) -> float:
     """Minutes in which the read-outs of a ladder's present checkpoints were computed."""
-    revisions = {checkpoint.revision for checkpoint in load_ladder(ladder).checkpoints}
+    present = {c.revision for c in load_ladder(ladder).checkpoints}
     parts = store.produced(ladder)
-    return sum(part["seconds"] for part in parts if part["revision"] in revisions) / 60
+    return sum(part["seconds"] for part in parts if part["revision"] in present) / 60
 
 
 def _wide(costs: pd.DataFrame, *by: str) -> pd.DataFrame:

@@ -95,9 +95,7 @@ def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
 
 def load_drawn(trials: pd.DataFrame) -> pd.DataFrame:
     """Wrong verdicts at the threshold from draws, by claim, options and draws; and coverage."""
-    frame = trials[
-        (trials["kind"] == "at threshold") & (trials["draws"] < EXACT) & (trials["n"] >= 50)
-    ]
+    frame = trials.query("kind == 'at threshold' and draws < @EXACT and n >= 50")
     names = {"false_holds_rate": "wrongly holds", "false_fails_rate": "wrongly fails"}
     frame = frame[["claim", "options", "draws", *names, "coverage"]]
     return frame.rename(columns=names).reset_index(drop=True)
@@ -150,9 +148,8 @@ def plot_smallest(frame: pd.DataFrame) -> Figure:
         mine = frame[frame["claim"] == claim]
         table = mine.pivot(index="options", columns="draws", values="contexts")
         table = table.reindex(options, columns=draws)
-        told = table.map("{:.0f}".format)
         how = {"xticklabels": named, "yticklabels": [f"K = {k}" for k in options]}
-        grid(ax, table, told, cmap="Blues", norm=LogNorm(5, 300), **how)
+        grid(ax, table, table.map("{:.0f}".format), cmap="Blues", norm=LogNorm(5, 300), **how)
         ax.set_facecolor("#e4e6e9")  # of cells in which none of those tried is enough
         for i, j in np.argwhere(table.isna().to_numpy()):
             ax.text(j + 0.5, i + 0.5, "none", ha="center", va="center", color=INK)
@@ -230,11 +227,8 @@ def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
         for threshold in thresholds:
             found = frame[f"{claim} {threshold}"]
             alarms, power = found[false], found[frame["pure"]]
-            row = {
-                "claim": claim,
-                "threshold": threshold,
-                "taken": threshold == THRESHOLDS[claim].value,
-            }
+            taken = threshold == THRESHOLDS[claim].value
+            row = {"claim": claim, "threshold": threshold, "taken": taken}
             row |= {"false alarms": alarms.max(), "in": alarms.idxmax()}
             rows.append(row | {"power": power.min(), "at": power.idxmin()})
     return pd.DataFrame(rows)
@@ -251,8 +245,8 @@ def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
     for place, mine in frame.groupby(list(main)):
         changed = {f: x for f, x in zip(main, place, strict=True) if x != main[f]}
         mine = mine.set_index("name")
-        told = ("read out" if x == EXACT else f"{x:.0f}" for x in changed.values())
-        row = {"varied": ", ".join(changed) or "main", "to": ", ".join(told)}
+        to = ("read out" if x == EXACT else f"{x:.0f}" for x in changed.values())
+        row = {"varied": ", ".join(changed) or "main", "to": ", ".join(to)}
         row |= {"n": int(mine["n"].min())}
         row |= {name: mine["one-seed"].get(name, np.nan) for name in names}
         row |= {f"{MIXED}, unmixed": mine["unmixed"].get(MIXED, np.nan)}
