@@ -17,7 +17,6 @@ from crystal.ask.ladders import STAGES
 from crystal.ask.prompts import PROBE
 from crystal.ask.tasks import TASKS
 from crystal.book import pages, runs
-from crystal.errors import CrystalError
 from crystal.keep import drawn
 from crystal.keep.drawn import DRAWN, TASKS_DRAWN, TRUTH
 from crystal.measure import inference as inf
@@ -113,6 +112,11 @@ def truth(draws) -> pd.DataFrame:
     return pd.concat(both, ignore_index=True)
 
 
+def one(frame: pd.DataFrame, **place: str) -> pd.Series:
+    (found,) = open_tasks.where(frame, **place).iloc
+    return found
+
+
 def test_numbers_are_those_of_the_distributions(draws):
     numbers = open_tasks.load_numbers(draws)
     assert len(numbers) == 2 * 5 * 4 * len(open_tasks.QUANTITIES)
@@ -121,16 +125,16 @@ def test_numbers_are_those_of_the_distributions(draws):
     ).all()
     for checkpoint in STAGES:
         table = distributions(checkpoint, 200, seed=1)
-        row = open_tasks.one(
+        row = one(
             numbers, ladder="beta", task="word", checkpoint=checkpoint, quantity="liquidity, bits"
         )
         exact = inf.estimate(partial(quantities.liquidity_bits, table), open_tasks.EACH)
         assert row["value"] == pytest.approx(exact.value, abs=0.01)
-        floor = open_tasks.one(
+        floor = one(
             numbers, ladder="beta", task="word", checkpoint=checkpoint, quantity=open_tasks.FLOOR
         )
         assert abs(floor["value"]) < 0.01
-        agreed = open_tasks.one(
+        agreed = one(
             numbers, ladder="beta", task="word", checkpoint=checkpoint, quantity="agreement"
         )["value"]
         between = (table @ table.T)[~np.eye(20, dtype=bool)].mean()
@@ -151,20 +155,6 @@ def test_draws_meet_the_exact_distributions_beside_them(draws, truth):
     assert told.count("\n") == 1 + 2 * 4 and "entropy, bits, exact | entropy, bits, draws" in told
 
 
-def test_what_a_long_list_adds(truth):
-    short = truth.copy()
-    short["probability"] = [
-        np.append(distribution[:100] / distribution[:100].sum(), np.zeros(900))
-        for distribution in truth["probability"]
-    ]
-    nominal = open_tasks.load_nominal(short, "base", "thousand", "hundred")
-    for row in nominal.itertuples():
-        assert row.last == "100" and row.unused == pytest.approx(0.9) and row.beyond == 0
-        assert row.mse_long == pytest.approx(row.mse_short / 10) and row.tv_long == pytest.approx(
-            row.tv_short
-        )
-
-
 def test_thinning_keeps_shares_and_evens_out():
     counts = np.array([[500, 300, 0], [90, 0, 10]])
     thin = open_tasks.thinned(counts, np.random.default_rng(0))
@@ -173,13 +163,6 @@ def test_thinning_keeps_shares_and_evens_out():
         and (thin <= counts).all()
         and thin[1].tolist() == [90, 0, 10]
     )
-
-
-def test_one_row_or_a_sentence(draws):
-    with pytest.raises(
-        CrystalError, match="0 rows, not one, where.*name values of: ladder, checkpoint"
-    ):
-        open_tasks.one(draws, ladder="gamma")
 
 
 def test_numbers_in_words():

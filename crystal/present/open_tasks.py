@@ -18,7 +18,6 @@ import pandas as pd
 
 from ..ask.prompts import PROBE, PROMPTS
 from ..ask.tasks import PHASE_TASKS, TASKS, first_answer, read
-from ..errors import CrystalError
 from ..measure import inference as inf
 from ..measure import quantities as qu
 from ..texts import label
@@ -196,27 +195,6 @@ def thinned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([cut(row, fewest, method="marginals") for row in counts])
 
 
-def load_nominal(truth: pd.DataFrame, checkpoint: str, task: str, shorter: str) -> pd.DataFrame:
-    """What a long list adds to a shorter one that begins it: one row per ladder.
-
-    last: the shorter list's last option; unused: share of the options behind it; beyond: their mean
-    probability; MSE and TV: mean distance of two personas over the whole list (_long) and over the
-    shorter one alone (_short).
-    """
-    rows, k = [], len(TASKS[shorter].options)
-    for ladder, mine in each_ladder(where(truth, checkpoint=checkpoint, task=task)):
-        whole = distributions_of(mine)
-        cut = whole[:, :k] / whole[:, :k].sum(1, keepdims=True)
-        row = {"ladder": ladder, "last": TASKS[task].options[k - 1]}
-        row |= {"unused": 1 - k / whole.shape[1], "beyond": whole[:, k:].sum(1).mean()}
-        for name, distance in (("mse", qu.mse), ("tv", qu.tv)):
-            for length, p in (("long", whole), ("short", cut)):
-                far = distance(p[:, None], p[None])
-                row[f"{name}_{length}"] = float(mean_pair(far, np.ones(len(p))))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean distance of two different prompts, (prompts, prompts) -> (...)."""
     w = weights / weights.sum(-1, keepdims=True)
@@ -259,14 +237,6 @@ def table(frame: pd.DataFrame, columns: str) -> str:
         cells = {name: show.between(*numbers) for name, *numbers in rows}
         lines.append([*place, *(cells.get(name, "–") for name in names)])
     return show.table([*index, *names], lines)
-
-
-def one(frame: pd.DataFrame, **place: object) -> pd.Series:
-    """The one row of `where`. Raises: CrystalError if there are none or several."""
-    if len(rows := where(frame, **place)) != 1:
-        hint = f"name values of: {', '.join(frame.columns)}"
-        raise CrystalError(f"{len(rows)} rows, not one, where {place}", hint=hint)
-    return rows.iloc[0]
 
 
 def measured(name: str, sentence: str, row: pd.Series | None = None, **fields: object) -> str:
