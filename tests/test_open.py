@@ -113,8 +113,7 @@ def truth(draws) -> pd.DataFrame:
 
 
 def one(frame: pd.DataFrame, **place: str) -> pd.Series:
-    (found,) = open_tasks.where(frame, **place).iloc
-    return found
+    return open_tasks.where(frame, **place).squeeze()
 
 
 def test_numbers_are_those_of_the_distributions(draws):
