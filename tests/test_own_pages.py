@@ -105,7 +105,7 @@ def test_from_a_table_to_the_book_and_away(site, capsys):
     assert "There are 4 distributions." in document(
         site, "distributions-more"
     ) and "distributions-more" in document(site, "plain")
-    assert listed(site)[1]["params"]["quantile"] == 0.5 and runs.fresh(
+    assert listed(site)[1]["params"]["quantile"] == 0.5 and not runs.why(
         pages.get("distributions-more")
     )
     assert "Other parameters than in the book" not in document(site, "distributions-more")
@@ -129,11 +129,11 @@ def test_the_page_is_stale_when_its_table_changes_and_only_then(stamped, capsys)
     path = Path("My answers.csv").absolute()
     path.write_text(TABLE.replace("0.5", "0.50"))
     assert runs.why(pages.get("distributions-my-answers")) == [f"file {path} changed"]
-    assert [page.id for page in pages.page_list().values() if not runs.fresh(page)] == [
+    assert [page.id for page in pages.page_list().values() if runs.why(page)] == [
         "distributions-my-answers"
     ]
     runs.run(pages.get("distributions-my-answers"))
-    assert all(map(runs.fresh, pages.page_list().values()))
+    assert not any(map(runs.why, pages.page_list().values()))
     path.unlink()
     capsys.readouterr()
     assert main(["reproduce"]) == 2

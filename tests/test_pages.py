@@ -132,7 +132,7 @@ def stamped(site, monkeypatch) -> Path:
 
 
 def stale() -> set[str]:
-    return {page.id for page in pages.page_list().values() if not runs.fresh(page)}
+    return {page.id for page in pages.page_list().values() if runs.why(page)}
 
 
 def append(path: Path, text: str) -> None:
@@ -320,7 +320,7 @@ def test_a_failed_run_leaves_the_old_page(site):
     assert {path.name: path.read_bytes() for path in page.folder.iterdir()} == before
     assert not list((site / "_build/running").iterdir())
     assert "ValueError" in (site / "_build/failed/a-digit.ipynb").read_text()
-    assert not runs.fresh(page)
+    assert runs.why(page)
     with pytest.raises(CrystalError, match="page other failed"):
         runs.run(pages.get("other"))
     assert not pages.get("other").folder.exists()
@@ -350,7 +350,7 @@ def test_a_full_disk_leaves_the_old_page(stamped, monkeypatch):
         CrystalError, match="a-digit could not be written.*No space left.*Hint: free disk space"
     ):
         runs.run(page, {"quantile": 0.8})
-    assert (page.folder / "stamp.json").read_bytes() == before and runs.fresh(page)
+    assert (page.folder / "stamp.json").read_bytes() == before and not runs.why(page)
     assert not list((stamped / "_build/running").iterdir())
 
 

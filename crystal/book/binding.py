@@ -89,8 +89,8 @@ def _files() -> Iterator[tuple[str, bytes]]:
             yield f"pages/{page.id}/{path.name}", path.read_bytes()
         for path in sorted(page.folder.glob("*.js")):  # only what embeds it loads it
             yield f"_theme/{page.id}/{path.name}", path.read_bytes()
-        said = page.folder / "claims.json"
-        yield f"claims/{page.id}.json", said.read_bytes() if said.is_file() else b"{}"
+        claims = page.folder / "claims.json"
+        yield f"claims/{page.id}.json", claims.read_bytes() if claims.is_file() else b"{}"
     shown = {page.id: ladders for page in pages.values() if (ladders := _elsewhere(page))}
     own = [document(page.id) for page in pages.values() if page.listed == OWN]
     yield "elsewhere.json", json.dumps(shown).encode()
@@ -118,14 +118,11 @@ def contents() -> dict:
     """
 
     def entry(row: dict, above: str = "") -> dict:
-        made = {"file": row["file"] if "file" in row else document(row["id"])}
-        chapter = f"{made['file'].rpartition('/')[2].capitalize()}: "
-        if inner := [entry(below, chapter) for below in row.get("pages", ())]:
-            made["sections"] = inner
-        title = row.get("title", "")
-        if above and title.startswith(above):
-            made["title"] = title.removeprefix(above)
-        return made
+        file, title = row.get("file") or document(row["id"]), row.get("title", "")
+        short = {"title": title.removeprefix(above)} if above and title.startswith(above) else {}
+        chapter = f"{file.rpartition('/')[2].capitalize()}: "
+        inner = [entry(below, chapter) for below in row.get("pages", ())]
+        return {"file": file} | ({"sections": inner} if inner else {}) | short
 
     listed = spine()
     parts = [
@@ -147,18 +144,20 @@ def _bound(page: Page) -> bytes:
             cell["source"] = source.partition("\n")[2].lstrip()
         if cell["cell_type"] == "code":
             shown = [output.get("data", {}) for output in cell["outputs"]]
-            told = ["".join(data[MYST]) for data in shown if MYST in data]
+            texts = ["".join(data[MYST]) for data in shown if MYST in data]
             printed = [o for o in cell["outputs"] if MYST not in o.get("data", {})]
             cell["outputs"] = [o for o in printed if o.get("name") != "stderr"]
             tags = set(cell["metadata"].get("tags", ()))
             code += [] if "parameters" in " ".join(tags) else [source]  # these may hold any name
             cell["metadata"]["tags"] = sorted(tags | {"hide-input"})
             cells += [cell] if cell["outputs"] else []
-            cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(told)]
+            cells += [_prose(f"{cell['id']}-{i}", text) for i, text in enumerate(texts)]
         elif cell["source"]:
             cells.append(cell)
-    code = _prose("code", _fold("Code of this page", "\n\n".join(code)))
-    notebook["cells"] = [*_folded(cells), code]
+    whole = "\n\n".join(code)
+    ticks = "`" * max(map(len, re.findall("`{3,}", whole)), default=3) + "`"
+    fold = f"{ticks}`{{dropdown}} Code of this page\n{ticks}python\n{whole}\n{ticks}\n{ticks}`"
+    notebook["cells"] = [*_folded(cells), _prose("code", fold)]
     return json.dumps(notebook, indent=1, ensure_ascii=False).encode()
 
 
@@ -182,11 +181,6 @@ def _folded(cells: list[dict]) -> Iterator[dict]:
 
 def _prose(id: str, text: str) -> dict:
     return {"id": id, "cell_type": "markdown", "metadata": {}, "source": text}
-
-
-def _fold(title: str, code: str) -> str:
-    inner = "`" * max(map(len, re.findall("`{3,}", code)), default=3) + "`"
-    return f"{inner}`{{dropdown}} {title}\n{inner}python\n{code}\n{inner}\n{inner}`"
 
 
 def _downloads(html: Path) -> None:
@@ -234,7 +228,7 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
             old.rename(html)
         source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.json"
         state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
-        if index().is_file() and _stamped(stamp) in (state, state | {"whole": True}):
+        if index().is_file() and _read(stamp) in (state, state | {"whole": True}):
             return None
         _render(source, work, whole, render)
         _downloads(work / "_build/html")
@@ -247,10 +241,10 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
         raise CrystalError(what, hint=hint_of(error, html)) from error
 
 
-def _stamped(path: Path) -> object:
+def _read(stamp: Path) -> object:
     """What the last build was made of; None if that is not known."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(stamp.read_text(encoding="utf-8"))
     return None
 
 
@@ -277,8 +271,8 @@ def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> N
         raise CrystalError(f"the book was not built: {error}", hint="make reproduce") from error
     if status:
         lines = printed.splitlines()
-        said = [x for x in lines if "WARNING" in x or "ERROR" in x or "rror:" in x] or lines[-5:]
-        what = f"the book was not built: {'; '.join(said)}"
+        wrong = [x for x in lines if re.search("WARNING|ERROR|rror:", x)] or lines[-5:]
+        what = f"the book was not built: {'; '.join(wrong)}"
         hint = "correct the chapter or template named, then run the command again"
         raise CrystalError(what, where=source, hint=hint)
 

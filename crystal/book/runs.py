@@ -135,11 +135,6 @@ def why(page: Page, overrides: Mapping[str, Any] | None = None) -> list[str]:
     return reasons
 
 
-def fresh(page: Page, overrides: Mapping[str, Any] | None = None) -> bool:
-    """Whether nothing makes it stale."""
-    return not why(page, overrides)
-
-
 def stamped(page: Page) -> dict | None:
     """The stamp of the page's last run; None if there is none, or none that is whole."""
     try:
@@ -173,7 +168,7 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
         if folder.name not in listed:  # it would go stale unseen
             shutil.rmtree(folder)
     tasks = [(page, pages.on_ladders(page, ladders)) for page in listed.values()]
-    if not (tasks := [task for task in tasks if not fresh(*task)]):
+    if not (tasks := [task for task in tasks if why(*task)]):
         return []
     alike = Counter(page.template for page in listed.values())  # one of a kind takes longest
     tasks.sort(key=lambda task: (-(seconds(task[0]) or float("inf")), alike[task[0].template]))
@@ -188,8 +183,8 @@ def run_all(jobs: int | None = None, say=print, ladders: Sequence[str] = ()) -> 
             left = (time.perf_counter() - began) / number * (of - number)
             say(f"[{number:>{len(str(of))}}/{of}] {page.id}: {took}, {left:.0f} s left")
     if failures:
-        said = "\n".join(map(str, failures)).rstrip(".")
-        raise CrystalError(f"{len(failures)} of {of} pages failed\n{said}")
+        each = "\n".join(map(str, failures)).rstrip(".")
+        raise CrystalError(f"{len(failures)} of {of} pages failed\n{each}")
     return [page.id for page, _ in tasks]
 
 
@@ -243,11 +238,11 @@ def _failed(page: Page, error: BaseException) -> CrystalError:
     """The sentence for a page that was not made, whatever the reason."""
     if isinstance(error, CrystalError):
         return error
-    said = line(" ".join(f"{type(error).__name__}: {error}".split()))
+    reason = line(" ".join(f"{type(error).__name__}: {error}".split()))
     if isinstance(error, Died):
-        said = f"{error}: it was killed, or there was too little memory"
+        reason = f"{error}: it was killed, or there was too little memory"
     hint = "make reproduce runs it again; fewer JOBS take less memory"
-    return CrystalError(f"page {page.id} was not made: {said}", hint=hint)
+    return CrystalError(f"page {page.id} was not made: {reason}", hint=hint)
 
 
 def run_warm(page: Page, overrides: Mapping[str, Any] | None = None) -> float:
@@ -307,8 +302,7 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
     try:
         own = {CONTEXT: json.dumps(_context(page, work, inputs)), "IPYTHONDIR": str(profile)}
         with kernels.environment(own), _log(log), kernels.settings() as kernel:
-            how |= kernel
-            notebook = papermill.execute_notebook(page.notebook, output, **how)
+            notebook = papermill.execute_notebook(page.notebook, output, **how, **kernel)
     except PapermillExecutionError as error:
         raise _failure(page, output, error) from None  # the traceback is in the kept notebook
     except OSError:  # a full disk, say: `run_here` says so
