@@ -90,11 +90,11 @@ def settings() -> Iterator[dict[str, Any]]:
         if not _ready:
             yield {"config": config}
             return
-        told, tell = os.pipe()
+        reader, writer = os.pipe()
         if not (process := os.fork()):
-            _become(told)
-        os.close(told)
-        with open(tell, "wb") as pipe:  # closed: a kernel that was told nothing ends
+            _become(reader)
+        os.close(reader)
+        with open(writer, "wb") as pipe:  # closed: a kernel that was told nothing ends
             yield {"config": config, "kernel_manager_class": _manager(process, pipe)}
 
 
@@ -112,15 +112,15 @@ def _sockets() -> Iterator[Any]:
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/s"}} if short else {})
 
 
-def _become(told: int) -> None:
+def _become(reader: int) -> None:
     """Wait for a command, then be the kernel that it would start; never returns."""
     try:
         os.setsid()
-        for number in {*map(int, os.listdir("/proc/self/fd"))} - {0, 1, 2, told}:
+        for number in {*map(int, os.listdir("/proc/self/fd"))} - {0, 1, 2, reader}:
             with contextlib.suppress(OSError):
                 os.close(number)  # else the end of the others would not end their pipes
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        with open(told, encoding="utf-8") as file:
+        with open(reader, encoding="utf-8") as file:
             command, env, where = json.load(file)
         os.environ.clear()
         os.environ |= env

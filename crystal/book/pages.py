@@ -254,8 +254,8 @@ def _parameters(notebook: Path, content: str) -> dict[str, Parameter]:
     for node in body:
         try:
             name, type = node.target.id, ast.unparse(node.annotation)
-            default, said = ast.literal_eval(node.value), help[node.end_lineno]
-            found[name] = Parameter(name, type, default, said)
+            default = ast.literal_eval(node.value)
+            found[name] = Parameter(name, type, default, help[node.end_lineno])
             _check(found[name], default)
         except (AttributeError, LookupError, TypeError, ValueError, *BEYOND) as error:
             what = f"not a parameter: {ast.unparse(node)}"

@@ -339,17 +339,17 @@ def _context(page: Page, work: Path, inputs: Mapping[str, Any]) -> dict[str, Any
 
 def _failure(page: Page, output: Path, error: Any) -> CrystalError:
     """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages."""
-    kept = root() / "_build/failed" / f"{page.id}.ipynb"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    output.replace(kept)
+    failed = root() / "_build/failed" / f"{page.id}.ipynb"
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    output.replace(failed)
     if error.ename == "CrystalError":  # ours needs no cell number
         return CrystalError(f"page {page.id} was not made: {error.evalue}".rstrip("."))
     added = {"injected-parameters", "papermill-error-cell-tag"}  # not the template's
-    own = [c for c in cells(kept) if not added & set(c["metadata"].get("tags", ()))]
+    own = [c for c in cells(failed) if not added & set(c["metadata"].get("tags", ()))]
     ran = [cell.get("execution_count") for cell in own]
     place = f"cell {ran.index(error.exec_count)} of notebooks/{page.template}.ipynb"
     what = f"page {page.id} failed in {place}: {error.ename}: {error.evalue}"
-    hint = f"see {kept.relative_to(root())}; the old page, if any, is untouched"
+    hint = f"see {failed.relative_to(root())}; the old page, if any, is untouched"
     return CrystalError(what, hint=hint)
 
 

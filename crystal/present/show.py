@@ -280,9 +280,9 @@ def verdicts() -> None:
     """Put the claims recorded so far on the page, one line each: verdict, then the sentence."""
     lines = []
     for c in _page().claims.values():
-        said = " · ".join(filter(None, (c["claim"], c["ladder"]))) + f": {c['sentence']}"
+        about = " · ".join(filter(None, (c["claim"], c["ladder"])))
         if c["verdict"] != "measured":
-            lines.append(f"- **{c['verdict']}** · {markdown(said)}")
+            lines.append(f"- **{c['verdict']}** · {markdown(about + ': ' + c['sentence'])}")
     prose("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
 
 

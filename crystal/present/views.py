@@ -344,9 +344,10 @@ def show_numbers(numbers: Numbers, task: str) -> None:
     """Record every number as measured and tell them: a row per number, a column per ladder."""
     for ladder, found in numbers.items():
         for label, one in found.items():
-            values = {"number": finite(one.value), "low": finite(one.low), "high": finite(one.high)}
-            said = {"verdict": "measured", "sentence": f"{_shown(label)}: {show.interval(one)}"}
-            show.claim(show.slug(label), ladder=ladder, task=task, **said, **values)
+            about = {"ladder": ladder, "task": task, "verdict": "measured"}
+            about |= {"number": finite(one.value), "low": finite(one.low), "high": finite(one.high)}
+            sentence = f"{_shown(label)}: {show.interval(one)}"
+            show.claim(show.slug(label), sentence=sentence, **about)
     labels = dict.fromkeys(label for found in numbers.values() for label in found)
     rows = [
         [_shown(label), *(show.interval(f[label]) if label in f else "–" for f in numbers.values())]
