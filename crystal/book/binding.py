@@ -226,26 +226,21 @@ def build(*, whole: bool = True, render: Callable | None = None) -> Path | None:
         old = html.with_suffix(".old")
         if old.exists() and not html.exists():  # a kill came between the two renames of `_swap`
             old.rename(html)
-        source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.json"
-        state = {"source": _tree_hash(source), "lock": sha(root() / LOCK), "whole": whole}
-        if index().is_file() and _read(stamp) in (state, state | {"whole": True}):
+        source, work, stamp = assemble(), root() / "_build/work", root() / "_build/book.sha256"
+        inputs = f"{_tree_hash(source)} {sha(root() / LOCK)}".encode()
+        state = inputs + b" whole" if whole else inputs
+        last = stamp.read_bytes() if stamp.is_file() else b""
+        if index().is_file() and last in (state, inputs + b" whole"):
             return None
         _render(source, work, whole, render)
         _downloads(work / "_build/html")
         stamp.unlink(missing_ok=True)
         _swap(work / "_build/html", html)
-        stamp.write_text(json.dumps(state))
+        stamp.write_bytes(state)
         return index()
     except OSError as error:
         what = f"the book could not be written: {error}"
         raise CrystalError(what, hint=hint_of(error, html)) from error
-
-
-def _read(stamp: Path) -> object:
-    """What the last build was made of; None if that is not known."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(stamp.read_text(encoding="utf-8"))
-    return None
 
 
 def _swap(new: Path, html: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from .. import files
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..files import file_sha256, hint_of, root, write_file
@@ -357,20 +358,19 @@ def cells(notebook: Path) -> list[dict]:
     """Cells of a notebook file, as in its JSON, each with a type, a source and metadata."""
     hint = _restore(notebook)
     found = parse_json(read_text(notebook, hint), notebook, hint)
-    listed = found.get("cells") if isinstance(found, dict) else None
-    if isinstance(listed, list) and all(map(_is_cell, listed)):
-        return listed
-    raise CrystalError("it is no notebook: its cells are not cells", where=notebook, hint=hint)
+    if wrong := files.misfit(found, NOTEBOOK):
+        raise CrystalError(f"it is no notebook: {wrong}", where=notebook, hint=hint)
+    return found["cells"]
 
 
-def _is_cell(cell: Any) -> bool:
-    try:
-        tags, source = cell["metadata"].get("tags", []), cell["source"]
-        texts = [*tags, *([source] if isinstance(source, str) else source)]
-        known = cell["cell_type"] in ("code", "markdown", "raw") and isinstance(tags, list)
-    except (TypeError, KeyError, AttributeError):
-        return False
-    return known and all(isinstance(text, str) for text in texts)
+def metadata(value: Any) -> bool:
+    """Of a cell: a mapping, whose tags, if any, are names."""
+    names = isinstance(value, dict) and value.get("tags", [])
+    return not files.misfit(names, [files.text])
+
+
+SOURCE = (files.text, [files.text])
+NOTEBOOK = {"cells": [{"cell_type": files.text, "source": SOURCE, "metadata": metadata}]}
 
 
 def python(code: str, notebook: Path) -> list[ast.stmt]:

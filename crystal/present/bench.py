@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.tasks import TASKS
-from ..errors import CrystalError, known
+from ..errors import known
 from ..files import root
 from ..texts import load_json
 from . import show
@@ -64,11 +64,7 @@ def load(part: str) -> pd.DataFrame:
 
 def whole(part: str) -> dict:
     """All of a part's file, what was left out and why among it. Raises: CrystalError as `load`."""
-    path = root() / "data" / "bench" / f"{part}.json"
-    if not path.is_file():
-        what = f"part {part!r} of the benchmark is not there"
-        raise CrystalError(what, where=path, hint="git checkout -- data/bench")
-    return load_json(path)
+    return load_json(root() / "data/bench" / f"{part}.json", "git checkout -- data/bench")
 
 
 def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:

@@ -115,14 +115,14 @@ def kept(name: str, rests_on: Sequence[Any], fresh: Callable[[], Survey]) -> Sur
     key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
     path = root() / FOLDER / code() / f"{name}-{key}.json"
     try:
-        return unpacked(json.loads(path.read_text(encoding="utf-8")))
+        return unpacked(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
         found = fresh()
         path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.parent.iterdir():
             if other != path.parent:  # of code that is no more
                 shutil.rmtree(other, ignore_errors=True)
-        write_file(path, json.dumps(packed(found)).encode())
+        write_file(path, packed(found).encode())
         return found
 
 
@@ -143,22 +143,14 @@ def code() -> str:
     return hashlib.sha256(read).hexdigest()[:16]
 
 
-def packed(found: Survey) -> dict[str, Any]:
-    """A survey as JSON; of a null's draws only what is said of them."""
-    verdicts = {task: [_plain(v) for v in mine] for task, mine in found.verdicts.items()}
-    account = dataclasses.asdict(found.account) if found.account else None
-    return {"verdicts": verdicts, "account": account}
+def packed(found: Survey) -> str:
+    """A survey as JSON; of a null's draws, the only array in it, nothing is kept."""
+    return json.dumps(dataclasses.asdict(found), default=lambda draws: draws[:0].tolist())
 
 
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    fields = dataclasses.asdict(verdict)
-    if verdict.null:
-        fields["null"]["draws"] = []
-    return fields
-
-
-def unpacked(fields: dict[str, Any]) -> Survey:
+def unpacked(text: str) -> Survey:
     """The same of JSON."""
+    fields = json.loads(text)
     verdicts = {task: [_verdict(v) for v in mine] for task, mine in fields["verdicts"].items()}
     return Survey(verdicts, Account(**fields["account"]) if fields["account"] else None)
 
