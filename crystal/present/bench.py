@@ -25,7 +25,7 @@ from .show import number as fmt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PARTS = ("peers", "scores", "generate", "open", "size", "grid", "vllm")
+PARTS = ("peers", "scores", "generate", "open", "grid", "vllm")
 READ, QUICK, HARNESS = "read-out, 0.0001", "read-out, 0.001", "lm-eval"
 SAMPLES, VLLM = "generate, 1000 samples", "vLLM, 1000 samples"
 LABELS, LETTERS = "typed choice, options", "typed choice, letters"

@@ -1,7 +1,7 @@
 """How an organism was made and how well it knows its world; what training and reading cost.
 
-Costs of reading the ladders of the hub are carried over: trees as measured on our ladders, rates as
-measured on machines; nothing was measured on these themselves. Loads no model.
+Costs of reading the ladders of the hub are carried over, from trees as measured on our ladders;
+nothing was measured on these themselves. Loads no model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..measure.inference import Estimate, student
 from ..measure.quantities import jsd_bits
 from ..texts import load_json, markdown
 from . import show
-from .bench import HARNESS, READ, SAMPLES, load
+from .bench import HARNESS, SAMPLES, load
 from .figures import COLOURS, legend, panels
 from .show import number as fmt
 from .views import answers
@@ -207,24 +207,6 @@ def whole_grid() -> pd.DataFrame:
     return by.agg(dict.fromkeys(names, "sum") | {"residual_largest": "max"})
 
 
-def share_reached() -> float:
-    """Of this machine's matrix product, by the read-out of the largest model of part "size"."""
-    sized = load("size")
-    row = sized[sized["contestant"] == READ].nlargest(1, "parameters").iloc[0]
-    return float(2 * row["parameters"] * row["tokens"] / row["seconds"] / row["ceiling"])
-
-
-def machines(teraflops: float) -> dict[str, tuple[float, float, float]]:
-    """Operations a second of a large matrix product; the least and the most of that reached.
-
-    Of one core of where part "size" was measured, and of a GPU of `teraflops`, of which it is not
-    known what it reaches: from the share on that core to all of it.
-    """
-    share, core = share_reached(), float(load("size")["ceiling"].median())
-    gpu = f"a GPU of {fmt(teraflops)} TFLOP/s"
-    return {"one core here": (core, share, share), gpu: (teraflops * 1e12, share, 1.0)}
-
-
 def real_reading() -> pd.DataFrame:
     """Part "real": a row per real checkpoint and task, read by all of its natural prompts.
 
@@ -260,53 +242,47 @@ def real_compared() -> pd.DataFrame:
     return pd.DataFrame(found).reset_index()
 
 
-def load_reading(teraflops: float) -> pd.DataFrame:
-    """One row per ladder of the hub and machine.
+def load_reading() -> pd.DataFrame:
+    """One row per ladder of the hub.
 
     cells; parameters and gigabytes of the largest checkpoint, at the ladder's precision; tokens and
-    seconds (low, high), for trees as small and as large as ours.
+    operations (low, high), for trees as small and as large as ours.
     """
     rows, per = [], load("grid").eval("tokens / cells")
-    fewest, most = float(per.min()), float(per.max())
     for name in hub_names():
         ladder = load_ladder(name, unpinned=True)
+        sizes = [c.parameters for c in ladder.checkpoints]
         asked = [sum(len(s.prompts) for s in situations(c.grid)) for c in ladder.checkpoints]
-        cells, sizes = (
-            len(PHASE_TASKS) * np.array(asked),
-            [c.parameters for c in ladder.checkpoints],
-        )
-        total, largest, work = int(cells.sum()), max(sizes), 2 * int(cells @ sizes)
-        about = {"ladder": ladder.title, "checkpoints": len(cells), "cells": total}
-        about |= {"parameters": largest, "dtype": ladder.dtype}
-        about |= {"gigabytes": largest * DTYPES[ladder.dtype] / 1e9}
-        about |= {"tokens_low": fewest * total, "tokens_high": most * total}
-        for machine, (flops, least, best) in machines(teraflops).items():
-            time = {"seconds_low": work * fewest / flops / best}
-            time |= {"seconds_high": work * most / flops / least}
-            rows.append(about | {"machine": machine} | time)
-    return pd.DataFrame(rows)
+        cells = len(PHASE_TASKS) * np.array(asked)
+        row = {"ladder": ladder.title, "checkpoints": len(cells), "cells": int(cells.sum())}
+        row |= {"parameters": max(sizes), "dtype": ladder.dtype}
+        row |= {"gigabytes": max(sizes) * DTYPES[ladder.dtype] / 1e9}
+        for end, tokens in (("low", float(per.min())), ("high", float(per.max()))):
+            row[f"tokens_{end}"] = tokens * row["cells"]
+            row[f"operations_{end}"] = tokens * 2 * int(cells @ sizes)
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values(["parameters", "ladder"])
 
 
 def reading_table(costs: pd.DataFrame) -> str:
-    """One row a ladder, smallest first; a column of time a machine."""
+    """One row a ladder, smallest first."""
     lines = []
-    for name, part in costs.sort_values(["parameters", "ladder"]).groupby("ladder", sort=False):
-        row = part.iloc[0]
-        times = map(span, part["seconds_low"], part["seconds_high"])
-        tokens = f"{fmt(row['tokens_low'] / 1e6)} to {fmt(row['tokens_high'] / 1e6)}"
-        size = fmt(row["parameters"] / 1e9), f"{fmt(row['gigabytes'])} ({row['dtype']})"
-        lines.append([name, row["checkpoints"], f"{row['cells']:,}", *size, tokens, *times])
+    for row in costs.to_dict("records"):
+        line = [row["ladder"], row["checkpoints"], f"{row['cells']:,}"]
+        line += [fmt(row["parameters"] / 1e9), f"{fmt(row['gigabytes'])} ({row['dtype']})"]
+        for name, unit in (("tokens", 1e6), ("operations", 1e15)):
+            low, high = (fmt(row[f"{name}_{end}"] / unit) for end in ("low", "high"))
+            line.append(f"{low} to {high}")
+        lines.append(line)
     head = ["ladder", "checkpoints", "cells", "parameters, billion", "weights of a checkpoint, GB"]
-    named = (f"{name}, time" for name in costs["machine"].unique())
-    return show.table([*head, "tokens, million", *named], lines)
+    return show.table([*head, "tokens, million", "operations, PFLOP"], lines)
 
 
-def span(low: float, high: float | None = None) -> str:
-    """Seconds, or a range of them, in the unit that suits the larger."""
-    times = [low] if high is None else [low, high]
-    units = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 0.0}
-    unit = next(unit for unit, size in units.items() if times[-1] >= size)
-    return f"{' to '.join(fmt(time / (units[unit] or 1)) for time in times)} {unit}"
+def span(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    units = {"days": 86400, "hours": 3600, "minutes": 60}
+    unit = next((unit for unit, size in units.items() if seconds >= size), "seconds")
+    return f"{fmt(seconds / units.get(unit, 1))} {unit}"
 
 
 # -- costs of training
