@@ -298,8 +298,10 @@ def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) 
     for ladder, mine in each_ladder(readouts):
         tables = {task: answers(mine, checkpoint, task)[probe] for task in mine["task"].unique()}
         exact = where(truth, ladder=ladder, checkpoint=checkpoint)
-        tables |= {task: distributions_of(part) for task, part in exact.groupby("task", sort=False)}
-        for task, p in tables.items():
+        for task, part in exact.groupby("task", sort=False):
+            tables[task] = np.stack(part["probability"].tolist())
+        for task, table in tables.items():
+            p = table / table.sum(1, keepdims=True)
             place = {"ladder": ladder, "task": task, "options": p.shape[1]}
             for name, distance in DISTANCES.items():
                 far = partial(mean_pair, distance(p[:, None], p[None]))
