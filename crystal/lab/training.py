@@ -32,7 +32,7 @@ from transformers import PreTrainedTokenizerBase as ModelTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer import utils as trl_utils
 
-from ..ask.ladders import STAGES
+from ..ask.ladders import STAGES, WEIGHTS
 from ..files import root
 from ..read.checkpoints import converted
 from ..read.engine import hold
@@ -347,15 +347,15 @@ def train_ladder(
     (out / "logs").mkdir(parents=True, exist_ok=True)
     minutes, stages = {}, list(stages)
     for place, stage in enumerate(stages):
-        if not (out / stage / "model.safetensors").is_file():
+        if not (out / stage / WEIGHTS).is_file():
             for later in stages[place + 1 :]:  # they grew from another checkpoint
                 shutil.rmtree(out / later, ignore_errors=True)
             if stage != "base":  # it begins again; only the base goes on where it was stopped
                 (out / "logs" / f"{stage}.jsonl").unlink(missing_ok=True)
                 shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
-            start = time.monotonic()
+            began = time.monotonic()
             TRAINERS[stage](recipe, parent, out)
-            minutes[stage] = (time.monotonic() - start) / 60
+            minutes[stage] = (time.monotonic() - began) / 60
             (out / "logs" / f"{stage}.minutes").write_text(f"{minutes[stage]:.2f}\n")
             shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
         parent = out / stage

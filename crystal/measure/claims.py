@@ -235,10 +235,9 @@ def judge(
 
 
 def holm(p: Sequence[float]) -> Array:
-    """Holm's adjusted p-values (n,): the smallest times n, the next times n - 1, and so on.
+    """Adjusted p-values (n,) of Holm (1979): the smallest times n, the next times n - 1, and so on.
 
-    Source: Scandinavian Journal of Statistics 6 (1979), 65-70. (statsmodels collects the garbage of
-    the whole process at every call.)
+    (statsmodels collects the garbage of the whole process at every call.)
     """
     order, adjusted = np.argsort(p, kind="stable"), np.empty(len(p))
     steps = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
@@ -284,13 +283,12 @@ def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int 
     """D_sft / D_base, the same prompts in both; null: the liquidity lost with names swapped."""
     number = inf.ratio(lambda w: ev.spread(sft, w), lambda w: ev.spread(base, w), base.weights)
     both = ev.together(base, sft)
-    fall = inf.swap_null(
-        "the liquidity lost with the checkpoints' names swapped at random",
-        lambda first, second: ev.liquidity(both, first) - ev.liquidity(both, second),
-        base.clusters,
-        n=permutations,
-        seed=seed,
-    )
+
+    def lost(first: Array, second: Array) -> Array:
+        return ev.liquidity(both, first) - ev.liquidity(both, second)
+
+    name = "the liquidity lost with the checkpoints' names swapped at random"
+    fall = inf.swap_null(name, lost, base.clusters, n=permutations, seed=seed)
     nothing = "the base gives every prompt the same answer, as far as these prompts tell, so "
     nothing += "nothing can collapse"
     return judge("collapse", number, fall, chance=1.0, nothing=nothing)
@@ -308,9 +306,7 @@ def one_seed(found: Moves, *, seed: int = 0, permutations: int = 999) -> list[Ve
 
 
 def stays_frozen(base: Evidence, sft: Evidence, final: Evidence) -> Verdict:
-    """The liquidity that the last stage gives back, as a share of the base's; no null, for a
-    threshold above nothing is the test.
-    """
+    """Liquidity gained after SFT over that of the base; no null: the threshold is the test."""
     back = inf.estimate(
         lambda w: ph.ratio(ev.liquidity(final, w) - ev.liquidity(sft, w), ev.liquidity(base, w)),
         base.weights,
@@ -380,15 +376,15 @@ def splits(given: Evidence, each: int = 2) -> bool:
 
 def promoted(sft: Evidence, final: Evidence) -> Estimate:
     """Mass gained by options of the lower half of SFT's ranking: one half of the clusters says
-    which options gain, the other how much; mean over both ways. (Counting every gain where it is
-    seen adds up what chance lifts: intervals of that covered 40 to 80 % in simulation.)
+    which options gain, the other how much; mean over both ways. (Gains counted where they are seen
+    add up what chance lifts: their intervals covered 40 to 80 % in simulation.)
     """
     rise = np.empty(len(sft.distribution))
     for chosen, scored in sft.folds:
         before, after = sft.distribution[chosen].mean(0), final.distribution[chosen].mean(0)
         gaining = ph.lower_half(before) & (after > before)
         rise[scored] = (final.distribution - sft.distribution)[scored] @ gaining
-    return inf.estimate(lambda w: ph.mean_distribution(rise[:, None], w)[..., 0], sft.weights)
+    return inf.estimate(lambda w: ph.even(w) @ rise, sft.weights)
 
 
 def little_promoted(sft: Evidence, final: Evidence) -> Verdict:

@@ -277,10 +277,10 @@ def _silhouette(far: Array, cut: Array) -> float:
 
 
 def largest_share(found: Moves) -> Estimate:
-    """Of the non-negative least-squares weights by which groups of contexts explain the moves, the
-    share of the largest; jackknife over kinds.
+    """Share of the largest of the non-negative least-squares weights by which groups of contexts
+    explain the moves; jackknife over kinds.
 
-    The groups' directions, weighted by size, sum to nothing, so weights are told up to a multiple
+    The groups' directions, weighted by size, sum to nothing, so weights are known up to a multiple
     of the sizes: what counts is a weight's excess over the group's share of the contexts.
     """
     member, _ = found.grouped
@@ -295,8 +295,8 @@ def largest_share(found: Moves) -> Estimate:
 
 
 def _parts(found: Moves, member: Array) -> list[list[tuple[Array, Array]]]:
-    """By kind, then task, in units of its scatter and weighted: (options, groups) directions of the
-    groups, and the move.
+    """By kind and task, in units of its scatter, weighted: directions of groups (options, groups),
+    and the move.
     """
     by_kind: list[list[tuple[Array, Array]]] = [[] for _ in np.unique(found.kinds)]
     for t, kind in enumerate(found.kinds):

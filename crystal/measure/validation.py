@@ -241,14 +241,9 @@ CASTS["natural"] = Design(10, 50, 2)
 WIDTHS = {"at random": (2, 10), "balanced": MAIN, "natural": (10,)}  # options tried
 VARIED = (synthetic.FROZEN, synthetic.HALFWAY, synthetic.MIXED, "another persona each task")
 VARIED += ("a persona's options relabelled",)
-PANELS = (
-    *(Panel(tasks=n) for n in (3, 5, 10)),
-    *(Panel(contexts=n) for n in (10, 50, 100)),
-    *(Panel(groups=n) for n in (2, 10)),
-    *(Panel(draws=n) for n in DRAWS),
-    Panel(wordings=2),
-    Panel(contexts=50, groups=50, wordings=2),
-)
+VARIATIONS = {"tasks": (3, 5, 10), "contexts": (10, 50, 100), "groups": (2, 10), "draws": DRAWS}
+PANELS = [Panel(**{field: n}) for field, values in VARIATIONS.items() for n in values]
+PANELS += [Panel(wordings=2), Panel(contexts=50, groups=50, wordings=2)]
 
 
 def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
@@ -264,12 +259,9 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
     for panel, name in product(PANELS, VARIED):
         yield "joint", name, panel, 200
     for cast, design in CASTS.items():
-        for options in WIDTHS[cast]:
-            mine = replace(design, options=options)
-            for name in SCENARIOS:
-                yield "scenario", name, mine, 400
-            for claim in JUDGED:
-                yield "at threshold", claim, mine, 400
+        for mine in (replace(design, options=options) for options in WIDTHS[cast]):
+            yield from (("scenario", name, mine, 400) for name in SCENARIOS)
+            yield from (("at threshold", claim, mine, 400) for claim in JUDGED)
     for options, claim in product(MAIN[1:], JUDGED):
         yield "at threshold", claim, Design(options, 20, 2, DRAWS[0]), 400
     for options, clusters, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
