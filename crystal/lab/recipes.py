@@ -28,7 +28,6 @@ _STAGE = {
     "shuffled": flag,
     "checkpoints": [count],
 }
-STAGES = BRANCH_STAGES
 INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
 FIXED = "steps"  # `until: steps`: after the recipe's own steps; so does a stage that says nothing
 # How SFT may end: `until` one of these rules. The loss of so many `held_out` dialogues is taken
@@ -144,7 +143,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     raw, path = merged(read_recipe(name), changes or {}), _path("recipes", name)
     with placed(path, _hint(path)):
         recipe = Recipe(**fields(raw, Recipe, "the recipe"))
-        for stage in STAGES:
+        for stage in BRANCH_STAGES:
             _check_stage(spec := getattr(recipe, stage), stage)
             stands = stage == "again" or "source" in spec  # as long as another, or not at all
             if spec and "steps" not in spec and not stands and not rule(spec):
@@ -211,8 +210,8 @@ def _run(name: str, spec: Any) -> Run:
     run = Run(name=name, **fields(spec, Run, f"run {name}", name=None))
     known(run.grid, GRIDS, "grid", f"correct run {name!r}")
     for stage in run.stages:
-        known(stage, STAGES, "stage", f"correct run {name!r}")
-    for stage in {*STAGES} & {*run.set}:
+        known(stage, BRANCH_STAGES, "stage", f"correct run {name!r}")
+    for stage in {*BRANCH_STAGES} & {*run.set}:
         _check_stage(run.set[stage], stage)
     return run
 

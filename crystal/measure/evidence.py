@@ -34,7 +34,7 @@ def answers(mass: Array) -> Array:
 
 
 def both(*masses: Array) -> Array:
-    """(prompts,) which prompts every one of the compared checkpoints answers."""
+    """(prompts,) which prompts all of the compared checkpoints answer."""
     return np.logical_and.reduce([answers(mass) for mass in masses])
 
 
@@ -125,10 +125,9 @@ class Evidence:
 def asked(
     distribution: Array, clusters: Sequence, draws: Array | None = None, block: Array | None = None
 ) -> Evidence:
-    """Evidence of any prompts: every second cluster, in order of appearance, is of the evaluation
-    half.
+    """Evidence of any prompts; every second cluster, as they appear, is of the evaluation half.
 
-    Raises: CrystalError for draws fewer than FEWEST, which cannot be halved and their noise told.
+    Raises: CrystalError for fewer draws than FEWEST, whose halves show no noise.
     """
     clusters = np.asarray(clusters)
     _, first, member = np.unique(clusters, return_index=True, return_inverse=True)
@@ -136,10 +135,8 @@ def asked(
     draws = np.full(len(distribution), np.inf) if draws is None else np.asarray(draws, float)
     if (draws < FEWEST).any():
         least = int(np.argmin(draws))
-        what = (
-            f"prompt {least} has {draws[least]:.0f} draws on an option, and {FEWEST} are needed: "
-        )
-        what += "half choose, half score, and one shows no scatter"
+        what = f"prompt {least} has {draws[least]:.0f} draws on an option, and {FEWEST} are needed"
+        what += ": half choose, half score, and one shows no scatter"
         raise CrystalError(what, hint="draw more, or leave that prompt out")
     half = np.where(place % 2 == 0, SELECTION, EVALUATION)
     block = np.zeros(len(distribution)) if block is None else np.asarray(block)
@@ -221,9 +218,8 @@ def log_factorial(n: Array) -> Array:
 
 
 def relabelled(base: Evidence, permutations: int) -> float:
-    """many-distributions: as few of the ways to deal clusters' labels within blocks as give the
-    same groups of prompts; 1 where no cluster has two prompts, so that wording has no scatter of
-    its own.
+    """many-distributions: the ways to deal clusters' labels within blocks that give the same groups
+    of prompts, of all ways; 1 where no cluster has two prompts, and wording no scatter of its own.
     """
     _, cluster = np.unique(base.clusters, return_inverse=True)
     _, block = np.unique(base.block, return_inverse=True)
