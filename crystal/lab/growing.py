@@ -213,11 +213,8 @@ def ship(name: str, out: Path) -> Path:
     checkpoints = [c for stage in STAGES for c in checkpoints_of(stage, recipe[stage], out)]
     for c in checkpoints:
         if not (out / c["name"] / WEIGHTS).is_file():
-            what, hint = (
-                f"checkpoint {c['name']!r} is not trained yet",
-                f"make ladder LADDER={name}",
-            )
-            raise CrystalError(what, where=out, hint=hint)
+            what = f"checkpoint {c['name']!r} is not trained yet"
+            raise CrystalError(what, where=out, hint=f"make ladder LADDER={name}")
     report = _report(name, out, recipe, checkpoints)
     for c in checkpoints:
         _place(c, name, out, recipe)
@@ -381,10 +378,8 @@ def _weights(parent: str, checkpoint: Checkpoint | None) -> Path | None:
 def _describe(experiment: Experiment, checkpoints: Rows) -> None:
     """Add checkpoints to data/ladders/<name>.yaml; those of the same run give way."""
     path = root() / "data" / "ladders" / f"{experiment.name}.yaml"
-    runs, recipe = (
-        {(c["parent"], c["run"]) for c in checkpoints},
-        load_recipe(experiment.parents[0]),
-    )
+    runs = {(c["parent"], c["run"]) for c in checkpoints}
+    recipe = load_recipe(experiment.parents[0])
     fields = {"name": experiment.name, "title": experiment.title, "seed": recipe.temperament}
     fields |= {"kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}
     with manifest.alone(experiment.name):

@@ -248,10 +248,8 @@ class _Run:
             few = f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
             few += f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
             return [not_testable(claim, best, why="" if moves else few) for claim in OVER_TASKS]
-        both, asked = (
-            claims.one_seed(moves, **self.how),
-            f"{len(moves.tasks)} tasks of {kinds} kinds",
-        )
+        asked = f"{len(moves.tasks)} tasks of {kinds} kinds"
+        both = claims.one_seed(moves, **self.how)
         one, unmixed = (dataclasses.replace(v, reason=f"{v.reason} ({asked})") for v in both)
         if one.verdict != "holds":
             return [one, not_reached("unmixed", one)]
@@ -280,9 +278,8 @@ def not_reached(claim: str, before: Verdict) -> Verdict:
 def not_testable(claim: str, best: float, others: int = 0, why: str = "") -> Verdict:
     """No test, for no data of this design could make the claim hold."""
     beside = f", too much beside {others} others" if best <= ALPHA else ""
-    return _untested(
-        claim, NOT_TESTABLE, why or f"not testable here: at best p = {best:.2g}{beside}"
-    )
+    why = why or f"not testable here: at best p = {best:.2g}{beside}"
+    return _untested(claim, NOT_TESTABLE, why)
 
 
 def no_verdicts(names: Sequence[str], found: Count) -> list[Verdict]:
@@ -327,10 +324,11 @@ def pooled_collapse(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdi
     parts, null = several(given), inf.pooled(list(nulls.values()), seed)
     if null is None:
         return None
-    before, after = (
-        _each(lambda one, w: ev.spread(one, w) * one.distribution.shape[1], parts, stage)
-        for stage in (0, 1)
-    )
+
+    def scatter(one: Evidence, w: Array) -> Array:
+        return ev.spread(one, w) * one.distribution.shape[1]
+
+    before, after = (_each(scatter, parts, stage) for stage in (0, 1))
     weights = inf.leave_one_out(np.arange(len(parts)))
     number = inf.ratio(lambda w: w @ after / w.sum(-1), lambda w: w @ before / w.sum(-1), weights)
     nothing = "the base has no spread that can be told"

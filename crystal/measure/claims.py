@@ -216,9 +216,8 @@ def judge(
     """
     threshold = THRESHOLDS[claim]
     other = "below" if threshold.side == "above" else "above"
-    p_threshold, p_against = (
-        float(estimate.p_beyond(threshold.value, side)) for side in (threshold.side, other)
-    )
+    p_threshold = float(estimate.p_beyond(threshold.value, threshold.side))
+    p_against = float(estimate.p_beyond(threshold.value, other))
     p = max(p_threshold, null.p if null else 0.0)
     if np.isnan(estimate.value):
         verdict, reason = "undecided", nothing
@@ -268,12 +267,14 @@ def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict
     """many-distributions: liquidity over log2 K; null: contexts' labels shuffled in a wording."""
     bits = np.log2(base.distribution.shape[1])
     bias = ev.floor_bits(base, inf.generator(seed, "deal"))
-    share = inf.estimate(
-        lambda w: (ev.liquidity(base, w) - bias) / bits, base.weights, low=0, high=1, scale="log"
-    )
+
+    def share(w: Array) -> Array:
+        return (ev.liquidity(base, w) - bias) / bits
+
+    number = inf.estimate(share, base.weights, low=0, high=1, scale="log")
     null = inf.cluster_null(base.distribution, base.clusters, base.block, n=permutations, seed=seed)
     floor = float(ph.template_floor_bits(base.distribution, base.clusters)) / bits
-    return judge("many-distributions", share, null, chance=floor)
+    return judge("many-distributions", number, null, chance=floor)
 
 
 # --- nucleation
@@ -307,11 +308,12 @@ def one_seed(found: Moves, *, seed: int = 0, permutations: int = 999) -> list[Ve
 
 def stays_frozen(base: Evidence, sft: Evidence, final: Evidence) -> Verdict:
     """Liquidity gained after SFT over that of the base; no null: the threshold is the test."""
-    back = inf.estimate(
-        lambda w: ph.ratio(ev.liquidity(final, w) - ev.liquidity(sft, w), ev.liquidity(base, w)),
-        base.weights,
-    )
-    return judge("stays-frozen", back, nothing="the base has no liquidity to give back")
+
+    def back(w: Array) -> Array:
+        return ph.ratio(ev.liquidity(final, w) - ev.liquidity(sft, w), ev.liquidity(base, w))
+
+    number = inf.estimate(back, base.weights)
+    return judge("stays-frozen", number, nothing="the base has no liquidity to give back")
 
 
 def check_quantile(quantile: float) -> None:
