@@ -98,7 +98,7 @@ def at_threshold(claim: str, design: Design, world: int, trial: int) -> tuple | 
     own = claim in ("same-options", "little-promoted")
     strength = _strength(claim, design, world, trial if own else 0)
     place = claim, design, world, trial
-    return None if strength is None else synthetic.at_strength(*place, strength)
+    return None if strength is None else synthetic.brought_to(*place, strength)
 
 
 @functools.lru_cache(64)
@@ -106,7 +106,7 @@ def _strength(claim: str, design: Design, world: int, trial: int) -> float | Non
     from scipy.optimize import brentq
 
     def beyond(strength: float) -> float:
-        stages, found = synthetic.at_strength(claim, design, world, trial, strength)
+        stages, found = synthetic.brought_to(claim, design, world, trial, strength)
         return TRUE[claim](synthetic.whole(stages), found, trial) / THRESHOLDS[claim].value - 1
 
     try:
