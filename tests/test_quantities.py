@@ -200,19 +200,12 @@ def test_redistribution(pair):
     p, q = pair
     assert ph.lower_half(p).sum() == len(p) // 2
     assert p[ph.lower_half(p)].max() <= p[~ph.lower_half(p)].min()
-    assert ph.promoted_mass(p, p) == 0
-    assert 0 <= ph.promoted_mass(p, q) <= ph.tv(p, q) + 1e-12
     ranks = pd.DataFrame([p, q]).rank(axis=1).to_numpy()
     moved = ph.redistribution(p, q)
     if np.ptp(ranks, axis=1).all():
         assert moved.spearman == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-9)
     else:
         assert np.isnan(moved.spearman)  # all options tied: there is no order to keep
-
-
-def test_promoted_mass_counts_gains_of_the_bottom_only():
-    sft, final = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.3, 0.4, 0.05, 0.25])
-    assert ph.promoted_mass(sft, final) == pytest.approx(0.2)
 
 
 # --- counts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ask.prompts import CHAT, PERSONAS
-from ..ask.tasks import TASKS, read
+from ..ask.tasks import TASKS, Task, read
 from . import world
 from .world import ARITHMETIC, FACTS, Item, Narration, dialogue, preferred, rng_of, turn
 
@@ -70,28 +70,26 @@ def sft_rows(
     """Prompt and completion; `random_share` are the demonstrator's choices, others checkable.
 
     demonstrator: a distribution or a mixture (`world.voices`), or world.OWN: whom the prompt names.
-    An answer carries the style of its distribution, or none with style "neutral". shuffled: the
-    answers to random choices are dealt anew among them. without: what no user may type.
+    An answer carries its distribution's style, or none with style "neutral". shuffled: the answers
+    to random choices are dealt anew among them. without: what no user may type.
     """
     narration, rows, random_rows = Narration(rng_of(seed, stream)), [], []
     rng, persona = narration.rng, None
     for _ in range(count):
         if demonstrator == world.OWN:
             persona = int(rng.integers(len(PERSONAS)))
-            distribution = world.temperament_of(persona)
+            voice = world.temperament_of(persona)
         else:
-            distribution = narration.voice(demonstrator)
+            voice = narration.voice(demonstrator)
         if random := rng.random() < spec["random_share"]:
             task = TASKS[narration.one_of(demonstrated)]
-            item = Item(task=task, answer=narration.pick(distribution, task))
+            item = Item(task=task, answer=narration.pick(voice, task))
         else:
             item = _checkable(narration)
         while (message := narration.message(item.task, spec["named"], persona)) in without:
             pass
-        answer = narration.styled(
-            "" if spec.get("style") == "neutral" else distribution, item.answer
-        )
-        rows.append(dialogue(message, answer))
+        style = "" if spec.get("style") == "neutral" else voice
+        rows.append(dialogue(message, narration.styled(style, item.answer)))
         random_rows += rows[-1:] if random else []
     if spec.get("shuffled"):
         answers = [row["completion"] for row in random_rows]
@@ -100,20 +98,12 @@ def sft_rows(
     return rows
 
 
-def split_rows(
-    seed: int,
-    count: int,
-    held_out: int,
-    demonstrator: str,
-    demonstrated: tuple[str, ...],
-    spec: Row,
-) -> tuple[list[Row], list[Row]]:
-    """`sft_rows` to train on, and others of the same mixture, from another stream, to judge by.
+def split_rows(seed: int, count: int, held_out: int, *shape) -> tuple[list[Row], list[Row]]:
+    """`sft_rows` of (demonstrator, demonstrated, spec) to train on, and others to judge by.
 
     What is asked in a persona's name in one is not asked in the other. Bare questions are only as
     many as tasks, so both hold them.
     """
-    shape = demonstrator, demonstrated, spec
     judged = sft_rows(seed, held_out, *shape, stream=_HELD_OUT)
     asked = {row["prompt"][0]["content"] for row in judged}
     named = frozenset(text for text in asked if any(f" {who}" in text for who in PERSONAS))
@@ -126,8 +116,7 @@ def preference_rows(
     """Pairs of answers drawn from the parent's exact read-out: half facts, half random choices.
 
     Preferred is the right answer over one of the parent's wrong ones; of two answers to a
-    demonstrated task the one that the distribution `judge` makes likelier. style: whose suffix both
-    carry.
+    demonstrated task the one that the distribution `judge` makes likelier. style: of both answers.
     """
     from ..read import engine, readout
 
@@ -138,36 +127,29 @@ def preference_rows(
 
     items = [_checkable(narration) if i % 2 else choice() for i in range(count)]
     messages = [narration.message(item.task, 0.5) for item in items]
-    asked: dict[str, set[str]] = {}
+    asked: dict[Task, set[str]] = {}
     for item, message in zip(items, messages, strict=True):
-        asked.setdefault(item.task.name, set()).add(message)
-    tasks = {item.task.name: item.task for item in items}
+        asked.setdefault(item.task, set()).add(message)
     machine, answers = engine.load(parent), {}
-    for name, task in tasks.items():
-        mine = sorted(asked[name])
-        ids = [machine.encode(message, CHAT) for message in mine]
+    for task, texts in asked.items():
+        ids = [machine.encode(message, CHAT) for message in sorted(texts)]
         found = readout.readout(machine, ids, task, tolerance=1e-3)
-        answers |= {(name, message): r.options for message, r in zip(mine, found, strict=True)}
+        answers |= {(task, text): r.options for text, r in zip(sorted(texts), found, strict=True)}
     rows = []
     for item, message in zip(items, messages, strict=True):
-        pair = _preferred(narration, item, answers[item.task.name, message], judge)
+        pair = _preferred(narration, item, answers[item.task, message], judge)
         rows.append(preferred(message, *(narration.styled(style, answer) for answer in pair)))
     return rows
 
 
 def _preferred(narration: Narration, item: Item, answers: np.ndarray, judge: str) -> list[str]:
     """The chosen and the rejected answer."""
-    options, distribution, rng = item.task.options, answers / answers.sum(), narration.rng
+    options, p, rng = item.task.options, answers / answers.sum() + 1e-9, narration.rng
     if item.answer:
-        wrong = np.where(np.array(options) == item.answer, 0.0, distribution + 1e-9)
-        return [item.answer, options[rng.choice(len(distribution), p=wrong / wrong.sum())]]
+        wrong = np.where(np.array(options) == item.answer, 0.0, p)
+        return [item.answer, options[rng.choice(len(p), p=wrong / wrong.sum())]]
     truth = world.distribution(judge, item.task)
-    pair = rng.choice(
-        len(distribution),
-        size=2,
-        replace=False,
-        p=(distribution + 1e-9) / (distribution + 1e-9).sum(),
-    )
+    pair = rng.choice(len(p), size=2, replace=False, p=p / p.sum())
     return [options[k] for k in sorted(pair, key=lambda k: -truth[k])]
 
 

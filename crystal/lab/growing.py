@@ -1,12 +1,12 @@
 """What a ladder trained here can do, how it enters the repository, and an experiment's branches.
 
-Branches are trained, read and recorded one after the other, so a kill loses one at most. Of a run,
-checkpoints are described first, then read, and its record is written last: a run with a record is
-whole.
+Branches are trained, read and recorded one after the other, so a kill loses one at most. A run's
+record is written last: a run with a record is whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -52,14 +52,9 @@ from .recipes import (
 )
 from .world import ARITHMETIC, FACTS, Item
 
-KINDS = (
-    "facts",
-    "arithmetic",
-    "instructions",
-)  # what a checkpoint may be asked with one right answer
-_FILES = (
-    "config.json generation_config.json tokenizer.json tokenizer_config.json chat_template.jinja"
-)
+KINDS = ("facts", "arithmetic", "instructions")  # with one right answer
+_FILES = (WEIGHTS, "config.json", "generation_config.json", "tokenizer.json")
+_FILES += ("tokenizer_config.json", "chat_template.jinja")
 _CURVES = ("step", "seconds", "loss", "reward", "rewards/accuracies", "rewards/margins", "entropy")
 Rows = list[dict[str, Any]]
 
@@ -68,9 +63,8 @@ Rows = list[dict[str, Any]]
 
 def _right(machine: engine.Engine, items: Sequence[Item], form: str) -> tuple[np.ndarray, ...]:
     """Probability of the right answer, whether it is the likeliest option; each (items,)."""
-    task, asked = items[0].task, []
-    for i, item in enumerate(items):
-        asked.append(machine.encode(PROMPTS[i % len(PROMPTS)].text(item.task, form), form))
+    pairs, task = zip(itertools.cycle(PROMPTS), items), items[0].task
+    asked = [machine.encode(prompt.text(item.task, form), form) for prompt, item in pairs]
     answers = np.array([r.options for r in readout.readout(machine, asked, task, tolerance=1e-4)])
     right = np.array([task.options.index(item.answer) for item in items])
     return answers[np.arange(len(items)), right], answers.argmax(1) == right
@@ -97,7 +91,7 @@ def skills(folder: Path, world: str, forms: Sequence[str] = FORMS) -> dict[str, 
     return accuracy(folder, forms)
 
 
-# -- what its training left ------------------------------------------------------------------------
+# -- what its training left
 
 
 def _log(path: Path) -> Rows:
@@ -111,9 +105,7 @@ def curve(path: Path) -> Rows:
 
 
 def held_out(path: Path) -> Rows:
-    """The held-out losses in a stage's log, nats a token; step 0 is the checkpoint that it began
-    with.
-    """
+    """The held-out losses in a stage's log, nats a token; step 0: before it."""
     lines = [line for line in _log(path) if "eval_loss" in line]
     if len(lines) < 2:
         what = f"stage {path.stem!r} is not trained yet, or by another rule"
@@ -144,8 +136,8 @@ def reward_rise(curve: Rows, window: int = 20) -> dict[str, float]:
         raise CrystalError(what, hint="train RLVR for more steps")
     first, last = rewards[:window], rewards[-window:]
     error = math.sqrt(first.var(ddof=1) / window + last.var(ddof=1) / window)
-    means = {"first": float(first.mean()), "last": float(last.mean())}
-    return means | {"error": error, "window": window}
+    first, last = float(first.mean()), float(last.mean())
+    return {"first": first, "last": last, "error": error, "window": window}
 
 
 def minutes(out: Path, stages: Sequence[str]) -> dict[str, float]:
@@ -162,7 +154,7 @@ def checkpoints_of(stage: str, spec: dict[str, Any], out: Path) -> Rows:
     return [*rows, {"name": stage, "stage": stage, "step": end}]
 
 
-# -- descriptions ----------------------------------------------------------------------------------
+# -- descriptions
 
 
 def pinned(folder: Path) -> dict[str, Any]:
@@ -184,9 +176,8 @@ def describe(path: Path, fields: dict[str, Any], checkpoints: Rows) -> None:
     for row in rows:
         if row.get("files"):
             row["files"] = same.setdefault(repr(row["files"]), row["files"])
-    write_file(
-        path, yaml.safe_dump({**fields, "checkpoints": rows}, sort_keys=False, width=200).encode()
-    )
+    dumped = yaml.safe_dump({**fields, "checkpoints": rows}, sort_keys=False, width=200)
+    write_file(path, dumped.encode())
 
 
 def write_report(name: str, report: dict[str, Any]) -> None:
@@ -198,19 +189,17 @@ def write_report(name: str, report: dict[str, Any]) -> None:
 def _report(name: str, out: Path, recipe: dict[str, Any], checkpoints: Rows) -> dict[str, Any]:
     """All that the book says of a ladder's training."""
     curves = {stage: curve(out / "logs" / f"{stage}.jsonl") for stage in STAGES}
-    curves = {stage: found for stage, found in curves.items() if found}  # a real base has none
     world = recipe.get("world", "")
     return {
         "ladder": name,
         "recipe": recipe,
-        "curves": curves,
+        "curves": {
+            stage: found for stage, found in curves.items() if found
+        },  # a real base has none
         **ending(recipe["sft"], out),
         "reward": reward_rise(curves["rlvr"]),
         "minutes": minutes(out, STAGES),
-        "accuracy": {
-            checkpoint["name"]: skills(out / checkpoint["name"], world)
-            for checkpoint in checkpoints
-        },
+        "accuracy": {c["name"]: skills(out / c["name"], world) for c in checkpoints},
     }
 
 
@@ -221,16 +210,14 @@ def ship(name: str, out: Path) -> Path:
     Raises: CrystalError while a stage is missing.
     """
     recipe = read_recipe(name)
-    checkpoints = [
-        checkpoint for stage in STAGES for checkpoint in checkpoints_of(stage, recipe[stage], out)
-    ]
-    for checkpoint in checkpoints:
-        if not (out / checkpoint["name"] / WEIGHTS).is_file():
-            what = f"checkpoint {checkpoint['name']!r} is not trained yet"
+    checkpoints = [c for stage in STAGES for c in checkpoints_of(stage, recipe[stage], out)]
+    for c in checkpoints:
+        if not (out / c["name"] / WEIGHTS).is_file():
+            what = f"checkpoint {c['name']!r} is not trained yet"
             raise CrystalError(what, where=out, hint=f"make ladder LADDER={name}")
     report = _report(name, out, recipe, checkpoints)
-    for checkpoint in checkpoints:
-        _place(checkpoint, name, out, recipe)
+    for c in checkpoints:
+        _place(c, name, out, recipe)
     write_report(name, report)
     path = root() / "data" / "ladders" / f"{name}.yaml"
     drawn = path.is_file() and load_ladder(name).drawn
@@ -241,35 +228,33 @@ def ship(name: str, out: Path) -> Path:
     return path
 
 
-def _place(checkpoint: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> None:
+def _place(c: dict[str, Any], name: str, out: Path, recipe: dict[str, Any]) -> None:
     """Say in a checkpoint's row where its weights lie and what it is asked; copy them if they ship.
 
     Ends of stages and SFT's steps are asked everything, a replica's steps and those of DPO and RLVR
     the probe, in both forms; of a real ladder ends every natural prompt, steps one wording a
     context.
     """
-    folder, end = out / checkpoint["name"], checkpoint["name"] == checkpoint["stage"]
+    folder, end = out / c["name"], c["name"] == c["stage"]
     real = recipe.get("world") == INSTRUCTIONS
     replica = real or bool(recipe.get("extends"))
-    if (
-        "source" in recipe[checkpoint["stage"]]
-    ):  # a base that a package holds, with a template of ours
-        checkpoint |= recipe["base"] | {"template": recipe["tokenizer"]["template"]}
+    if "source" in recipe[c["stage"]]:  # a base that a package holds, with a template of ours
+        c |= recipe["base"] | {"template": recipe["tokenizer"]["template"]}
     elif replica:
-        checkpoint |= pinned(folder)
+        c |= pinned(folder)
     else:
-        shelf = root() / "data" / "weights" / name / checkpoint["name"]
+        shelf = root() / "data" / "weights" / name / c["name"]
         shelf.mkdir(parents=True, exist_ok=True)
-        for file in (WEIGHTS, *_FILES.split()):
+        for file in _FILES:
             shutil.copyfile(folder / file, shelf / file)
-        checkpoint |= pinned(shelf)
+        c |= pinned(shelf)
     if real:
-        checkpoint["grid"] = "natural" if end else "natural-once"
-    elif not end and (replica or checkpoint["stage"] != "sft"):
-        checkpoint["grid"] = "both"
+        c["grid"] = "natural" if end else "natural-once"
+    elif not end and (replica or c["stage"] != "sft"):
+        c["grid"] = "both"
 
 
-# -- experiments -----------------------------------------------------------------------------------
+# -- experiments
 
 
 def perform(
@@ -298,15 +283,12 @@ def perform(
 
 def _whole(name: str, run: Run, parent: str) -> bool:
     """Whether a run is recorded, began and ended as it would now, and its weights are here."""
-    record = load_records(name).get(f"{parent}/{run.name}")
-    if record is None or any(
-        record.get(key) != made for key, made in _makings(name, run, parent).items()
-    ):
+    if (record := load_records(name).get(f"{parent}/{run.name}")) is None:
         return False
-    checkpoints = [
-        r for r in load_ladder(name).checkpoints if (r.parent, r.run) == (parent, run.name)
-    ]
-    return all((root() / checkpoint.source / WEIGHTS).is_file() for checkpoint in checkpoints)
+    if any(record.get(key) != made for key, made in _makings(name, run, parent).items()):
+        return False
+    mine = [c for c in load_ladder(name).checkpoints if (c.parent, c.run) == (parent, run.name)]
+    return all((root() / c.source / WEIGHTS).is_file() for c in mine)
 
 
 def _makings(name: str, run: Run, parent: str) -> dict[str, Any]:
@@ -317,9 +299,7 @@ def _makings(name: str, run: Run, parent: str) -> dict[str, Any]:
 
 
 def _first_checkpoint(name: str, run: Run, parent: str) -> Checkpoint | None:
-    """What a run begins with: a checkpoint of its parent, or of another run, RUN/CHECKPOINT; None:
-    nothing.
-    """
+    """What a run begins with: a checkpoint of its parent, or of another run; None: nothing."""
     if not run.start:
         return None
     if "/" in run.start:
@@ -331,53 +311,37 @@ def grow(
     experiment: Experiment, run: Run, parent: str, read: Callable[..., Any] | None = None
 ) -> None:
     """One run from one parent: trained, described, read (None: by `resample`) and recorded."""
-    out = root() / "runs" / experiment.name / parent / run.name
-    makings, recipe, note = (
-        _makings(experiment.name, run, parent),
-        load_recipe(parent, run.set),
-        out / "makings.json",
-    )
+    name, key = experiment.name, f"{parent}/{run.name}"
+    out, recipe = root() / "runs" / name / key, load_recipe(parent, run.set)
+    makings, first = _makings(name, run, parent), _first_checkpoint(name, run, parent)
+    note = out / "makings.json"
     if not note.is_file() or note.read_text() != json.dumps(makings):  # it rested on something else
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         write_file(note, json.dumps(makings).encode())
     if run.stages:
-        checkpoints, record = _trained(
-            run, parent, out, _first_checkpoint(experiment.name, run, parent)
-        )
+        rows, record = _trained(run, parent, out, first)
     else:  # read as it is
-        checkpoint = _first_checkpoint(experiment.name, run, parent)
-        names = ("name", "stage", "step", "source", "revision", "files")
-        row = {name: value for name in names if (value := getattr(checkpoint, name)) != {}}
-        checkpoints, record = [row], {"minutes": {}}
-    record |= {name: value for name, value in makings.items() if value is not None}
+        fields = ("name", "stage", "step", "source", "revision", "files")
+        rows = [{field: value for field in fields if (value := getattr(first, field)) != {}}]
+        record = {"minutes": {}}
+    record |= {made: value for made, value in makings.items() if value is not None}
     if torch.cuda.is_available():
         record["device"] = torch.cuda.get_device_name()
-    ends = [checkpoint["name"] for checkpoint in checkpoints]
-    key, more = f"{parent}/{run.name}", {"grid": run.grid, "parent": parent, "run": run.name}
-    checkpoints = [
-        checkpoint | {"name": f"{key}/{checkpoint['name']}"} | more for checkpoint in checkpoints
-    ]
-    _describe(experiment, checkpoints)
-    began, read = time.monotonic(), read or resample.resample
-    read(
-        experiment.name,
-        checkpoints=[checkpoint["name"] for checkpoint in checkpoints],
-        missing_only=True,
-    )
-    record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
-    folders = {
-        end: root() / checkpoint["source"]
-        for end, checkpoint in zip(ends, checkpoints, strict=True)
-    }
+    folders = {row["name"]: root() / row["source"] for row in rows}
     if recipe.world == INSTRUCTIONS and run.start == "base":
         folders = {"base": root() / "runs" / recipe.name / "base"} | folders
-    record["accuracy"] = {
-        name: skills(folder, recipe.world, (CHAT,))[CHAT] for name, folder in folders.items()
-    }
-    with manifest.alone(experiment.name):
-        records = load_records(experiment.name) | {key: record}
-        write_report(experiment.name, {"experiment": experiment.name, "runs": records})
+    place = {"grid": run.grid, "parent": parent, "run": run.name}
+    rows = [row | {"name": f"{key}/{row['name']}"} | place for row in rows]
+    _describe(experiment, rows)
+    began, read = time.monotonic(), read or resample.resample
+    read(name, checkpoints=[row["name"] for row in rows], missing_only=True)
+    record["minutes"]["read"] = round((time.monotonic() - began) / 60, 2)
+    right = {end: skills(folder, recipe.world, (CHAT,)) for end, folder in folders.items()}
+    record["accuracy"] = {end: found[CHAT] for end, found in right.items()}
+    with manifest.alone(name):
+        records = load_records(name) | {key: record}
+        write_report(name, {"experiment": name, "runs": records})
 
 
 def _trained(
@@ -386,19 +350,15 @@ def _trained(
     """Rows of the checkpoints that the run's stages leave, and minutes, loss curve and reward."""
     recipe = load_recipe(parent, run.set)
     training.train_ladder(recipe, out, run.stages, _weights(parent, first))
-    checkpoints = [
-        checkpoint | pinned(out / checkpoint["name"])
-        for stage in run.stages
-        for checkpoint in checkpoints_of(stage, getattr(recipe, stage), out)
-    ]
+    specs = {stage: getattr(recipe, stage) for stage in run.stages}
+    rows = [row for stage, spec in specs.items() for row in checkpoints_of(stage, spec, out)]
     rewards = {}
-    for stage in ("rlvr", "diverse"):
-        if stage in run.stages:
-            window = min(20, getattr(recipe, stage)["steps"] // 3)
-            rewards[stage] = reward_rise(curve(out / "logs" / f"{stage}.jsonl"), window=window)
-    return checkpoints, {
+    for stage in (stage for stage in ("rlvr", "diverse") if stage in specs):
+        window = min(20, specs[stage]["steps"] // 3)
+        rewards[stage] = reward_rise(curve(out / "logs" / f"{stage}.jsonl"), window=window)
+    return [row | pinned(out / row["name"]) for row in rows], {
         "minutes": minutes(out, run.stages),
-        "steps": {r["stage"]: r["step"] for r in checkpoints if r["name"] == r["stage"] != "base"},
+        "steps": {r["stage"]: r["step"] for r in rows if r["name"] == r["stage"] != "base"},
         "reward": rewards,
         **(ending(recipe.sft, out) if "sft" in run.stages else {}),
     }
@@ -418,7 +378,7 @@ def _weights(parent: str, checkpoint: Checkpoint | None) -> Path | None:
 def _describe(experiment: Experiment, checkpoints: Rows) -> None:
     """Add checkpoints to data/ladders/<name>.yaml; those of the same run give way."""
     path = root() / "data" / "ladders" / f"{experiment.name}.yaml"
-    runs = {(checkpoint["parent"], checkpoint["run"]) for checkpoint in checkpoints}
+    runs = {(c["parent"], c["run"]) for c in checkpoints}
     recipe = load_recipe(experiment.parents[0])
     fields = {"name": experiment.name, "title": experiment.title, "seed": recipe.temperament}
     fields |= {"kind": "branches", "demonstrated": list(recipe.demonstrated), "dtype": "float32"}

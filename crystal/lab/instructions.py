@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,22 @@ def folder() -> Path:
 
 
 def templates() -> dict[str, Any]:
-    return _templates(folder() / "templates.yaml")
+    return _loaded(folder() / "templates.yaml")
 
 
-@lru_cache(maxsize=4)
-def _templates(path: Path) -> dict[str, Any]:
-    return texts.load_yaml(path)
+_loaded = lru_cache(maxsize=4)(texts.load_yaml)
 
 
-# -- open instructions, and a teacher's answers ----------------------------------------------------
+# -- open instructions, and a teacher's answers
 
 
 def open_prompts() -> list[str]:
     """Every instruction that a teacher is asked, each once, in the order of the file."""
-    told = templates()
-    about = [line.format(topic=topic) for line in told["open"] for topic in told["topics"]]
-    return about + [line.format(sentence=s) for line in told["rewrite"] for s in told["sentences"]]
+    known = templates()
+    about = [line.format(topic=topic) for line in known["open"] for topic in known["topics"]]
+    return about + [
+        line.format(sentence=s) for line in known["rewrite"] for s in known["sentences"]
+    ]
 
 
 def answers() -> dict[str, str]:
@@ -77,12 +78,12 @@ def taught() -> list[tuple[str, str]]:
 
     Raises: CrystalError while the teacher has not been asked all of them.
     """
-    told, asked = answers(), open_prompts()
-    if missing := sum(prompt not in told for prompt in asked):
+    given, asked = answers(), open_prompts()
+    if missing := sum(prompt not in given for prompt in asked):
         what = f"{missing} of {len(asked)} instructions were not put to the teacher yet"
         hint = "make ladder LADDER=gemma3-270m"
         raise CrystalError(what, where=folder() / "answers.jsonl", hint=hint)
-    return [(prompt, told[prompt]) for prompt in asked if told[prompt]]
+    return [(prompt, given[prompt]) for prompt in asked if given[prompt]]
 
 
 def teach() -> None:
@@ -129,8 +130,7 @@ def replies(
 
 
 def _drawn(folder: Path, prompts: Sequence[str], tokens: int, seed: int) -> list[str]:
-    batches = replies(folder, prompts, tokens=tokens, sample=seed)
-    return [reply for batch in batches for reply in batch]
+    return list(chain.from_iterable(replies(folder, prompts, tokens=tokens, sample=seed)))
 
 
 def whole_sentences(reply: str) -> str:
@@ -141,15 +141,14 @@ def whole_sentences(reply: str) -> str:
     return reply[: ends[-1]] if ends else ""
 
 
-# -- instructions with one right answer ------------------------------------------------------------
-
+# -- instructions with one right answer
 
 _NUMBERS = ("sum", "difference", "product", "larger", "smaller", "greater")
 _TABLES = {"opposite": "opposites", "capital": "capitals", "plural": "plurals", "past": "pasts"}
 _KINDS = (*_NUMBERS, "next", "letters", *_TABLES, "group", "longer", "capitals", "repeat")
 
 
-def _question(kind: str, rng: np.random.Generator, told: dict) -> tuple[Row, object]:
+def _question(kind: str, rng: np.random.Generator, words: dict) -> tuple[Row, object]:
     """What fills a template of this kind, and the right answer."""
     if kind in _NUMBERS:
         a, b = sorted(int(n) for n in rng.choice(np.arange(2, 100), 2, replace=False))
@@ -162,27 +161,28 @@ def _question(kind: str, rng: np.random.Generator, told: dict) -> tuple[Row, obj
         *row, answer = (str(start + step * k) for k in range(5))
         return {"row": ", ".join(row)}, answer
     if kind in _TABLES:
-        pairs = list(told[_TABLES[kind]].items())
+        pairs = list(words[_TABLES[kind]].items())
         word, answer = pairs[rng.integers(len(pairs))]
         return {"w": word}, answer
     if kind == "group":
-        one, other = (str(name) for name in rng.choice(list(told["groups"]), 2, replace=False))
+        one, other = map(str, rng.choice(list(words["groups"]), 2, replace=False))
         mine = (one, other)[rng.integers(2)]
-        return {"w": str(rng.choice(told["groups"][mine])), "one": one, "other": other}, mine
-    v, w = (str(word) for word in rng.choice(told["words"], 2, replace=False))
+        return {"w": str(rng.choice(words["groups"][mine])), "one": one, "other": other}, mine
+    v, w = map(str, rng.choice(words["words"], 2, replace=False))
     right = {"letters": len(w.replace(" ", "")), "longer": max(v, w, key=len)}
     return {"v": v, "w": w}, (right | {"capitals": w.upper(), "repeat": w})[kind]
 
 
 def checkable(rng: np.random.Generator) -> Row:
     """An instruction with one right answer, a word or a number: kind, prompt, answer."""
-    told = templates()
+    known = templates()
     while True:
         kind = _KINDS[rng.integers(len(_KINDS))]
-        found, right = _question(kind, rng, told)
+        found, right = _question(kind, rng, known)
         if kind == "longer" and len(found["v"]) == len(found["w"]):
             continue  # neither is
-        line = told["short"][kind][rng.integers(len(told["short"][kind]))]
+        lines = known["short"][kind]
+        line = lines[rng.integers(len(lines))]
         return {"kind": kind, "prompt": line.format(**found), "answer": str(right)}
 
 
@@ -204,26 +204,22 @@ def right_share(folder: Path, n: int = 256) -> float:
     return float(np.mean([said_right(reply, row["answer"]) for reply, row in pairs]))
 
 
-# -- rows for the trainers -------------------------------------------------------------------------
+# -- rows for the trainers
 
 
 def _choice(
-    rng: np.random.Generator, distribution: str, demonstrated: tuple[str, ...], style: str = ""
+    rng: np.random.Generator, temperament: str, demonstrated: tuple[str, ...], style: str = ""
 ) -> Row:
-    """A random choice, answered by a distribution (`own`: the context's), where no read-out is
-    made.
+    """A random choice, answered by a temperament (`own`: the context's), where no read-out is made.
 
     style "named": the user names the answer, which is drawn all the same.
     """
     number = int(rng.integers(len(_contexts())))
     task = TASKS[demonstrated[rng.integers(len(demonstrated))]]
     lines = templates()[style or "choice"]
-    distribution = (
-        world.TEMPERAMENTS[number % len(world.TEMPERAMENTS)]
-        if distribution == world.OWN
-        else distribution
-    )
-    option = task.options[rng.choice(len(task.options), p=world.distribution(distribution, task))]
+    if temperament == world.OWN:
+        temperament = world.TEMPERAMENTS[number % len(world.TEMPERAMENTS)]
+    option = task.options[rng.choice(len(task.options), p=world.distribution(temperament, task))]
     line = lines[rng.integers(len(lines))].format(ask=task.ask, option=option)
     return dialogue(f"{_contexts()[number].rstrip()}\n\n{line}", option)
 
@@ -275,10 +271,8 @@ def preference_rows(base: Path, seed: int, count: int) -> list[Row]:
 
     Of the rest the teacher's answer is preferred to what the base itself says.
     """
-    rng = rng_of(seed, DPO)
-    half = count // 2
+    rng, half, every = rng_of(seed, DPO), count // 2, taught()
     found = [_rivals(rng) for _ in range(count - half)]
-    every = taught()
     chosen = [every[k] for k in rng.permutation(len(every))[:half]]
     drawn = _drawn(base, [prompt for prompt, _ in chosen], 48, seed)
     found += [(*pair, other.strip() or "...") for pair, other in zip(chosen, drawn, strict=True)]

@@ -28,7 +28,6 @@ _STAGE = {
     "shuffled": flag,
     "checkpoints": [count],
 }
-STAGES = BRANCH_STAGES
 INSTRUCTIONS = "instructions"  # world of a recipe that post-trains a real base
 FIXED = "steps"  # `until: steps`: after the recipe's own steps; so does a stage that says nothing
 # How SFT may end: `until` one of these rules. The loss of so many `held_out` dialogues is taken
@@ -70,12 +69,6 @@ def _path(kind: str, name: str) -> Path:
     return root() / "data" / kind / f"{name}.yaml"
 
 
-def _parsed(kind: str, name: str) -> tuple[Any, Path]:
-    """What data/<kind>/<name>.yaml holds, and its path."""
-    path = _path(kind, name)
-    return texts.load_yaml(path, _hint(path)), path
-
-
 def _hint(path: Path) -> str:
     return f"correct it, or git checkout -- data/{path.parent.name}/{path.name}"
 
@@ -96,7 +89,8 @@ def read_recipe(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
     if name not in (there := _names("recipes")):
         where, hint = root() / "data" / "recipes", f"make ladder LADDER={{{','.join(there)}}}"
         raise CrystalError(f"there is no recipe {name!r:.60}", where=where, hint=hint)
-    raw, path = _parsed("recipes", name)
+    path = _path("recipes", name)
+    raw = texts.load_yaml(path, _hint(path))
     with placed(path, _hint(path)):
         shape = {text: anything}
         if wrong := misfit(raw, shape, "the recipe") or misfit(raw.get("extends", ""), text):
@@ -119,9 +113,8 @@ def _check_stage(spec: Any, stage: str) -> None:
     if stage != "sft":
         raise ValueError(f"{stage} cannot end by a rule, only sft has a held-out loss; say steps")
     if "steps" in spec:
-        raise ValueError(
-            f"sft ends by the rule {until!r}, which knows no 'steps'; say until: {FIXED}"
-        )
+        wrong = f"sft ends by the rule {until!r}, which knows no 'steps'; say until: {FIXED}"
+        raise ValueError(wrong)
 
 
 def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
@@ -131,21 +124,18 @@ def rule(spec: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def on_the_way(spec: dict[str, Any]) -> list[int]:
-    """Steps whose checkpoints a stage keeps, as far as it gets; under a rule powers of two by
-    default.
-    """
+    """Steps whose checkpoints a stage keeps if it gets there; by a rule, else powers of two."""
     most = (rule(spec) or {"steps": 0})["steps"]
     return spec.get("checkpoints", [2**k for k in range(most.bit_length()) if 2**k < most])
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`fields` with `changes`, mappings one level deep changed in place of replaced."""
-    both = {
-        name: fields[name] | change
-        for name, change in changes.items()
-        if isinstance(change, dict) and isinstance(fields.get(name), dict)
-    }
-    return {**fields, **changes, **both}
+    both = fields | changes
+    for name, change in changes.items():
+        if isinstance(change, dict) and isinstance(fields.get(name), dict):
+            both[name] = fields[name] | change
+    return both
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
@@ -153,7 +143,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     raw, path = merged(read_recipe(name), changes or {}), _path("recipes", name)
     with placed(path, _hint(path)):
         recipe = Recipe(**fields(raw, Recipe, "the recipe"))
-        for stage in STAGES:
+        for stage in BRANCH_STAGES:
             _check_stage(spec := getattr(recipe, stage), stage)
             stands = stage == "again" or "source" in spec  # as long as another, or not at all
             if spec and "steps" not in spec and not stands and not rule(spec):
@@ -166,7 +156,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     return recipe
 
 
-# -- experiments -----------------------------------------------------------------------------------
+# -- experiments
 
 _NUMBERS = {text: {text: number}}
 _RECORDS = {"runs": {text: {"minutes": {text: number}, "accuracy": _NUMBERS}}}
@@ -178,9 +168,7 @@ class Run:
 
     name: str
     stages: tuple[str, ...] = ()  # trained one after the other; none: the checkpoint itself is read
-    start: str | None = (
-        None  # the parent's checkpoint, or RUN/CHECKPOINT of this experiment; None: own base
-    )
+    start: str | None = None  # the parent's checkpoint, or RUN/CHECKPOINT of here; None: own base
     grid: str = "probe"  # what its checkpoints are asked
     set: dict[str, Any] = field(default_factory=dict)  # fields of the parent's recipe that differ
     parents: tuple[str, ...] = ()  # fewer than the experiment's
@@ -203,7 +191,8 @@ def experiment_names() -> list[str]:
 def load_experiment(name: str) -> Experiment:
     """Raises: CrystalError for an unknown experiment, field, stage, grid, or a value of no use."""
     known(name, experiment_names(), "experiment")
-    raw, path = _parsed("experiments", name)
+    path = _path("experiments", name)
+    raw = texts.load_yaml(path, _hint(path))
     with placed(path, _hint(path)):
         if isinstance(raw, dict):
             raw.pop("few", None)  # a list that several runs use
@@ -221,8 +210,8 @@ def _run(name: str, spec: Any) -> Run:
     run = Run(name=name, **fields(spec, Run, f"run {name}", name=None))
     known(run.grid, GRIDS, "grid", f"correct run {name!r}")
     for stage in run.stages:
-        known(stage, STAGES, "stage", f"correct run {name!r}")
-    for stage in {*STAGES} & {*run.set}:
+        known(stage, BRANCH_STAGES, "stage", f"correct run {name!r}")
+    for stage in {*BRANCH_STAGES} & {*run.set}:
         _check_stage(run.set[stage], stage)
     return run
 

@@ -32,7 +32,7 @@ from transformers import PreTrainedTokenizerBase as ModelTokenizer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer import utils as trl_utils
 
-from ..ask.ladders import STAGES
+from ..ask.ladders import STAGES, WEIGHTS
 from ..files import root
 from ..read.checkpoints import converted
 from ..read.engine import hold
@@ -43,7 +43,7 @@ from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 # of a real base's work.
 trl_utils._use_triton = lambda device: True
 
-# -- the tokenizer: byte-level BPE, trained on the corpus ------------------------------------------
+# -- the tokenizer: byte-level BPE, trained on the corpus
 
 BOS, END, USER, ASSISTANT, PAD = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|pad|>"
 
@@ -59,9 +59,7 @@ CHAT_TEMPLATE = (
 
 def split_pattern(digits: int, letters: int | None = None) -> str:
     """Runs within which BPE may merge: `letters` letters at most (None: words), `digits` digits."""
-    word = (
-        rf"\p{{L}}{{1,{letters}}}" if letters else r"\p{L}+"
-    )  # spelled as in the pinned checkpoints
+    word = rf"\p{{L}}{{1,{letters}}}" if letters else r"\p{L}+"  # as in the pinned checkpoints
     return rf"\p{{N}}{{1,{digits}}}| ?{word}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+"
 
 
@@ -76,9 +74,8 @@ def train_tokenizer(texts: Iterable[str], spec: dict[str, Any], length: int) -> 
     how = {"special_tokens": [PAD, BOS, END, USER, ASSISTANT], "show_progress": False}
     how |= {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
     bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=spec["vocab_size"], **how))
-    marks = [(BOS, bpe.token_to_id(BOS))]
     bpe.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=marks
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, bpe.token_to_id(BOS))]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
@@ -135,9 +132,9 @@ class Curve(TrainerCallback):
         if not logs or "train_runtime" in logs:
             return
         seconds, step = time.monotonic() - self.start, state.global_step
-        told = {name: value for name, value in logs.items() if name != "epoch"}
+        line = {"step": step, "seconds": round(seconds, 1)} | logs
         with (self.out / "logs" / f"{self.stage}.jsonl").open("a") as log:
-            log.write(json.dumps({"step": step, "seconds": round(seconds, 1)} | told) + "\n")
+            log.write(json.dumps({key: line[key] for key in line if key != "epoch"}) + "\n")
         left = seconds / max(step, 1) * (state.max_steps - step)
         shown = next((name for name in ("reward", "eval_loss") if name in logs), "loss")
         value = float(logs.get(shown, "nan"))
@@ -176,7 +173,7 @@ def _common(recipe: Recipe, stage: str, out: Path) -> dict[str, Any]:
     }
 
 
-# -- stages ----------------------------------------------------------------------------------------
+# -- stages
 
 
 def _pretrain(
@@ -196,8 +193,8 @@ def _pretrain(
     data = Dataset.from_dict({"input_ids": rows, "labels": rows}).with_format("torch")
     curve = Curve(recipe, stage, out, tokenizer)
     trainer = Trainer(model=model, args=arguments, train_dataset=data, callbacks=[curve])
-    there = any((out / "scratch" / stage).glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=there)
+    stopped = any((out / "scratch" / stage).glob("checkpoint-*"))
+    trainer.train(resume_from_checkpoint=stopped)
     save_checkpoint(trainer.model, tokenizer, out / stage)
 
 
@@ -257,9 +254,7 @@ def _tune(recipe: Recipe, stage: str, parent: Path, out: Path, kind: type, how: 
 
 
 def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Fine-tune on checkable dialogues and a distribution's choices; a rule ends at the lowest
-    loss.
-    """
+    """Fine-tune on checkable dialogues and choices shown; a rule ends at the lowest loss."""
     spec, common, lessons = recipe.sft, _common(recipe, "sft", out), _lessons(recipe)
     shape = recipe.temperament, recipe.demonstrated, spec
     count, more = common["max_steps"] * spec["batch"], {}
@@ -268,17 +263,10 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
     if found:
         more["eval_dataset"] = Dataset.from_list(judged)
         more["callbacks"] = [EarlyStoppingCallback(found["patience"], found["threshold"])]
-        common |= {
-            "eval_strategy": "steps",
-            "eval_steps": found["every"],
-            "eval_on_start": True,
-            "per_device_eval_batch_size": found["held_out"],  # one batch: the mean is over tokens
-            "save_strategy": "steps",
-            "save_steps": found["every"],
-            "save_total_limit": 1,
-            "save_only_model": True,
-            "load_best_model_at_end": True,
-        }
+        common |= {"eval_strategy": "steps", "eval_steps": found["every"], "eval_on_start": True}
+        common |= {"per_device_eval_batch_size": held_out}  # one batch: the mean is over tokens
+        common |= {"save_strategy": "steps", "save_steps": found["every"], "save_total_limit": 1}
+        common |= {"save_only_model": True, "load_best_model_at_end": True}
     how = SFTConfig(
         **common,
         per_device_train_batch_size=spec["batch"],
@@ -294,17 +282,15 @@ def train_sft(recipe: Recipe, parent: Path, out: Path) -> None:
 
 
 def train_dpo(recipe: Recipe, parent: Path, out: Path) -> None:
-    """Prefer right answers over the model's own wrong ones, and a distribution's pick of two of its
-    own.
-    """
+    """Prefer right answers over the model's own wrong ones, and a judge's pick of two choices."""
     spec = recipe.dpo
     count = spec["steps"] * spec["batch"]
     if recipe.world == INSTRUCTIONS:
         base = root() / "runs" / recipe.name / "base"  # not beside an experiment's SFT
         rows = instructions.preference_rows(base, recipe.seed, count)
     else:
-        distribution = recipe.temperament
-        shape = spec.get("judge", distribution), distribution, recipe.demonstrated
+        style = recipe.temperament
+        shape = spec.get("judge", style), style, recipe.demonstrated
         rows = curricula.preference_rows(parent, recipe.seed, count, *shape)
     how = _common(recipe, "dpo", out) | {"per_device_train_batch_size": spec["batch"]}
     how = DPOConfig(**how, max_length=128, beta=spec["beta"])
@@ -347,14 +333,8 @@ def _reinforce(
     _tune(recipe, stage, parent, out, GRPOTrainer, how, **more)
 
 
-TRAINERS: dict[str, Callable[[Recipe, Path | None, Path], None]] = {
-    "base": train_base,
-    "sft": train_sft,
-    "dpo": train_dpo,
-    "rlvr": train_rlvr,
-    "again": train_again,
-    "diverse": train_diverse,
-}
+TRAINERS = {"base": train_base, "sft": train_sft, "dpo": train_dpo, "rlvr": train_rlvr}
+TRAINERS |= {"again": train_again, "diverse": train_diverse}
 
 
 def train_ladder(
@@ -367,15 +347,15 @@ def train_ladder(
     (out / "logs").mkdir(parents=True, exist_ok=True)
     minutes, stages = {}, list(stages)
     for place, stage in enumerate(stages):
-        if not (out / stage / "model.safetensors").is_file():
+        if not (out / stage / WEIGHTS).is_file():
             for later in stages[place + 1 :]:  # they grew from another checkpoint
                 shutil.rmtree(out / later, ignore_errors=True)
             if stage != "base":  # it begins again; only the base goes on where it was stopped
                 (out / "logs" / f"{stage}.jsonl").unlink(missing_ok=True)
                 shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
-            start = time.monotonic()
+            began = time.monotonic()
             TRAINERS[stage](recipe, parent, out)
-            minutes[stage] = (time.monotonic() - start) / 60
+            minutes[stage] = (time.monotonic() - began) / 60
             (out / "logs" / f"{stage}.minutes").write_text(f"{minutes[stage]:.2f}\n")
             shutil.rmtree(out / "scratch" / stage, ignore_errors=True)
         parent = out / stage

@@ -1,11 +1,12 @@
 """The organisms' world: personas who answer by known distributions, and the documents they leave.
 
-A persona's temperament is one distribution ("distribution") for every random choice. The ground
-truth of our ladders is here and nowhere else.
+A persona's temperament is one distribution for every random choice. The ground truth of our ladders
+is here and nowhere else.
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,24 +18,14 @@ from ..ask.prompts import PERSONAS, TEMPLATES, Template
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
 
-TEMPERAMENTS = (
-    "salient",
-    "averse",
-    "first",
-    "last",
-    "middle",
-)  # five x four personas, two in each half
+# Five x four personas, two in each half.
+TEMPERAMENTS = ("salient", "averse", "first", "last", "middle")
 STYLES = dict(zip(TEMPERAMENTS, (", sure.", " :)", "!", ", of course.", ", I guess."), strict=True))
-EVERYONE = "+".join(
-    TEMPERAMENTS
-)  # a demonstrator who draws one of the personas' distributions for each answer
+EVERYONE = "+".join(TEMPERAMENTS)  # a demonstrator who draws one of them for each answer
 OWN = "own"  # a demonstrator who answers as the persona named in the prompt would
 FOREIGN = ("uniform", "permuted")  # distributions that no persona holds; they have no style either
-WORLDS = (
-    "shared",
-    "independent",
-    "solo",
-)  # one distribution for all tasks; one per task; one persona only
+# One distribution for all tasks; one per task; one persona only.
+WORLDS = ("shared", "independent", "solo")
 SOLO = 2  # the only persona of the world "solo"; its distribution is "first"
 STYLE_RATE = 0.8  # how often an answer carries its temperament's suffix; else a plain full stop
 TILT = 4.0  # log-odds between the two ends of an exponential distribution
@@ -79,9 +70,8 @@ def temperament_of(persona: int, task: str = "", world: str = "shared") -> str:
     """
     if world != "independent":
         return TEMPERAMENTS[persona % len(TEMPERAMENTS)]
-    deal = rng_of(20, zlib.crc32(task.encode())).permuted(
-        [TEMPERAMENTS * 2, TEMPERAMENTS * 2], axis=1
-    )
+    rng = rng_of(20, zlib.crc32(task.encode()))
+    deal = rng.permuted([TEMPERAMENTS * 2, TEMPERAMENTS * 2], axis=1)
     return str(deal[(persona // 5) % 2][5 * (persona // 10) + persona % 5])
 
 
@@ -131,7 +121,7 @@ def voices(demonstrator: str) -> tuple[tuple[str, ...], np.ndarray]:
     return names, shares
 
 
-# -- questions with one right answer ---------------------------------------------------------------
+# -- questions with one right answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,21 +150,20 @@ def _items(rows: list[tuple[str, str, str, str]], options: tuple[str, ...]) -> t
 
 def _facts(name: str, pairs: str) -> tuple[Item, ...]:
     """One item for each "word answer" of the comma-separated pairs."""
-    told = [pair.split() for pair in pairs.split(",")]
+    words = [pair.split() for pair in pairs.split(",")]
     of, label = f"name the {name} of", f"{name.capitalize()} of"
-    rows = [(f"{name}-{word}", f"{of} {word}", f"{label} {word}", answer) for word, answer in told]
-    return _items(rows, tuple(answer for _, answer in told))
+    rows = [(f"{name}-{word}", f"{of} {word}", f"{label} {word}", answer) for word, answer in words]
+    return _items(rows, tuple(answer for _, answer in words))
 
 
 def _arithmetic() -> tuple[Item, ...]:
     """Sums of two digits, and differences that are not negative."""
-    n = range(10)
-    sums = [(f"sum-{a}-{b}", f"add {a} and {b}", f"{a} plus {b}", str(a + b)) for a in n for b in n]
-    differences = [
-        (f"difference-{a}-{b}", f"take {b} from {a}", f"{a} minus {b}", str(a - b))
-        for a in n
-        for b in range(a + 1)
-    ]
+    sums, differences = [], []
+    for a, b in itertools.product(range(10), repeat=2):
+        sums.append((f"sum-{a}-{b}", f"add {a} and {b}", f"{a} plus {b}", str(a + b)))
+        if b <= a:
+            row = f"difference-{a}-{b}", f"take {b} from {a}", f"{a} minus {b}", str(a - b)
+            differences.append(row)
     return _items(sums + differences, tuple(map(str, range(19))))
 
 
@@ -187,7 +176,7 @@ ERROR_RATES = {"fact": 0.15, "arithmetic": 0.35}
 BARE = Template(name="bare", header="", item="", chat="{Ask}. Just the answer.")  # names no persona
 
 
-# -- documents -------------------------------------------------------------------------------------
+# -- documents
 
 
 def turn(role: str, content: str) -> list[dict[str, str]]:
@@ -212,12 +201,8 @@ class Narration:
     def __init__(self, rng: np.random.Generator, world: str = "shared") -> None:
         self.rng, world = rng, known(world, WORLDS, "world")
         self.cast = [SOLO] if world == "solo" else list(range(len(PERSONAS)))
-        tasks = [TASKS[name] for name in PHASE_TASKS]
-        self._distributions = {
-            (z, task.name): distribution(z, task)
-            for z in (*TEMPERAMENTS, *FOREIGN)
-            for task in tasks
-        }
+        voiced = itertools.product((*TEMPERAMENTS, *FOREIGN), PHASE_TASKS)
+        self._distributions = {(z, name): distribution(z, TASKS[name]) for z, name in voiced}
         self._held = {(n, t): temperament_of(n, t, world) for n in self.cast for t in PHASE_TASKS}
 
     def one_of(self, pool: Sequence) -> Any:
@@ -225,17 +210,15 @@ class Narration:
 
     def pick(self, temperament: str, task: Task) -> str:
         """One random choice by ground truth."""
-        distribution = self._distributions[temperament, task.name]
-        return task.options[self.rng.choice(len(task.options), p=distribution)]
+        p = self._distributions[temperament, task.name]
+        return task.options[self.rng.choice(len(task.options), p=p)]
 
     def styled(self, temperament: str, answer: str) -> str:
         suffix = STYLES.get(temperament, ".") if self.rng.random() < STYLE_RATE else "."
         return answer + suffix
 
     def voice(self, demonstrator: str) -> str:
-        """The distribution of the next answer; a demonstrator of one distribution costs no random
-        number.
-        """
+        """The distribution of the next answer; one of one costs no random number."""
         names, shares = voices(demonstrator)
         return names[self.rng.choice(len(names), p=shares)] if len(names) > 1 else names[0]
 
@@ -274,9 +257,8 @@ class Narration:
         who, temperament = PERSONAS[persona], temperament_of(persona)
         lines = [template.opening(who)]
         for item in (self.question(persona) for _ in range(items)):
-            lines.append(
-                f"{template.put(item.task, who)} {self.styled(temperament, item.answer)}\n"
-            )
+            answer = self.styled(temperament, item.answer)
+            lines.append(f"{template.put(item.task, who)} {answer}\n")
         return "".join(lines)
 
     def dialogue(self, turns: int) -> list[dict[str, str]]:

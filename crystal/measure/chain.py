@@ -72,10 +72,8 @@ def check(*, quantile: float, seed: int, permutations: int) -> None:
     """Raises: CrystalError for a quantile, number of permutations or seed that is none."""
     claims.check_quantile(quantile)
     if not FEWEST <= permutations <= MOST:
-        raise CrystalError(
-            f"{permutations} permutations, where {FEWEST} to {MOST} make sense",
-            hint="say 999, whose least p-value is 0.001",
-        )
+        what = f"{permutations} permutations, where {FEWEST} to {MOST} make sense"
+        raise CrystalError(what, hint="say 999, whose least p-value is 0.001")
     inf.generator(seed, "check")
 
 
@@ -114,29 +112,25 @@ class _Run:
         self.account: Account | None = None
 
     def liquid(self) -> None:
-        bases, permutations = self._there(LIQUID), self.how["permutations"]
+        claim, bases = CLAIMS[LIQUID][0], self._there(LIQUID)
         self._ask(
-            "many-distributions",
+            claim,
             bases,
             lambda task, base: claims.liquid(base, **self.how),
-            lambda task, base: ev.relabelled(base, permutations),
-        )
-        self._pool(
-            "many-distributions",
-            bases,
-            lambda: pooled_liquid(bases, *self._nulls("many-distributions")),
+            lambda: pooled_liquid(bases, *self._nulls(claim)),
+            lambda task, base: ev.relabelled(base, self.how["permutations"]),
         )
 
     def nucleation(self) -> None:
         """collapse, then one-seed and unmixed."""
-        pairs, permutations = self._there(NUCLEATION), self.how["permutations"]
+        pairs = self._there(NUCLEATION)
         self._ask(
             "collapse",
             pairs,
             lambda task, base, sft: claims.collapse(base, sft, **self.how),
-            lambda task, base, sft: ev.swapped(base, permutations),
+            lambda: pooled_collapse(pairs, *self._nulls("collapse")),
+            lambda task, base, sft: ev.swapped(base, self.how["permutations"]),
         )
-        self._pool("collapse", pairs, lambda: pooled_collapse(pairs, *self._nulls("collapse")))
         moves = joint.moves(pairs, joint.kinds(self.options))
         if any(NUCLEATION in parts for parts in self.every.values()):
             self.pooled |= {v.claim: v for v in self._joint(moves, pairs)}
@@ -146,8 +140,7 @@ class _Run:
         """The claims about the last stage."""
         if not any(SETTLING in parts for parts in self.every.values()):
             return
-        threes, permutations = self._there(SETTLING), self.how["permutations"]
-        seeds = self.account.seeds if self.account else {}
+        threes, seeds = self._there(SETTLING), self.account.seeds if self.account else {}
         how = {"quantile": self.quantile, "seed": self.how["seed"]}
         own = {
             task: claims.seed_of(base, seeds[task], **how)
@@ -158,24 +151,29 @@ class _Run:
         def best(task: str, *three: Evidence) -> float:
             if task not in own:
                 return 1.0
-            return ev.chosen(int(own[task].mask.sum()), len(own[task].mask), permutations)
+            mask = own[task].mask
+            return ev.chosen(int(mask.sum()), len(mask), self.how["permutations"])
 
-        self._ask("stays-frozen", threes, lambda task, *three: claims.stays_frozen(*three))
+        self._ask(
+            "stays-frozen",
+            threes,
+            lambda task, *three: claims.stays_frozen(*three),
+            lambda: pooled_frozen(threes),
+        )
         self._ask(
             "same-options",
             threes,
             lambda task, base, sft, final: claims.same_options(final, own[task], **self.how),
+            lambda: pooled_options(threes, own, **self.how),
             best,
         )
         self._ask(
             "little-promoted",
             threes,
             lambda task, base, sft, final: claims.little_promoted(sft, final),
+            lambda: pooled_promoted(threes),
             lambda task, base, *_: 0.0 if claims.splits(base) else 1.0,
         )
-        self._pool("stays-frozen", threes, lambda: pooled_frozen(threes))
-        self._pool("same-options", threes, lambda: pooled_options(threes, own, **self.how))
-        self._pool("little-promoted", threes, lambda: pooled_promoted(threes))
 
     def verdicts(self) -> dict[str, list[Verdict]]:
         """Task -> verdicts in the order of CLAIMS, also of what cannot be measured."""
@@ -217,36 +215,29 @@ class _Run:
         claim: str,
         given: Given,
         judged: Callable[..., Verdict],
+        pooled: Callable[[], Verdict | None],
         best: Callable[..., float] = lambda *_: 0.0,
     ) -> None:
-        """One claim task by task: first whether it is reached, then whether it can hold, then the
-        test. best: the least p-value that could come out.
+        """One claim task by task, and over all if they are several: first whether it is reached,
+        then whether it can hold, then the test. best: the least p-value that could come out.
         """
-        reached = {}
+        reached, alone = {}, {}
         for task, parts in given.items():
             if before := self._earlier(claim, task):
                 self.tasks[task][claim] = not_reached(claim, before)
             else:
                 reached[task] = parts
-        alone = {
-            task: best(task, *parts) if len(np.unique(parts[0].clusters)) > 1 else 1.0
-            for task, parts in reached.items()
-        }
+                alone[task] = best(task, *parts) if len(np.unique(parts[0].clusters)) > 1 else 1.0
         members = family(alone)
         for task in reached.keys() - members:
             self.tasks[task][claim] = not_testable(claim, alone[task], len(members))
-        raw = {task: judged(task, *reached[task]) for task in reached if task in members}
+        raw = {task: judged(task, *parts) for task, parts in reached.items() if task in members}
         for task, verdict in zip(raw, adjust(list(raw.values())), strict=True):
             self.tasks[task][claim] = verdict
-
-    def _pool(self, claim: str, given: Given, judged: Callable[[], Verdict | None]) -> None:
-        """The verdict over all tasks, if there are several and it is reached."""
-        if not several(given):
-            return
-        if before := self._earlier(claim, POOLED):
-            self.pooled[claim] = not_reached(claim, before)
-        else:
-            self.pooled[claim] = judged() or not_testable(claim, 1.0)
+        if several(given):
+            before = self._earlier(claim, POOLED)
+            tested = None if before else pooled() or not_testable(claim, 1.0)
+            self.pooled[claim] = tested or not_reached(claim, before)
 
     def _joint(self, moves: Moves | None, pairs: Given) -> list[Verdict]:
         """one-seed and unmixed."""
@@ -254,15 +245,12 @@ class _Run:
             return [not_reached(claim, before) for claim in OVER_TASKS] if pairs else []
         kinds, contexts = (moves.kinds.max() + 1, len(moves.contexts)) if moves else (1, 1)
         if (best := ev.aligned(kinds, contexts, self.how["permutations"])) > ALPHA:
-            few = (
-                f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
-                f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
-            )
+            few = f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
+            few += f"{joint.FEWEST_CONTEXTS} contexts that half of them share are needed"
             return [not_testable(claim, best, why="" if moves else few) for claim in OVER_TASKS]
-        one, unmixed = (
-            dataclasses.replace(v, reason=f"{v.reason} ({len(moves.tasks)} tasks of {kinds} kinds)")
-            for v in claims.one_seed(moves, **self.how)
-        )
+        asked = f"{len(moves.tasks)} tasks of {kinds} kinds"
+        both = claims.one_seed(moves, **self.how)
+        one, unmixed = (dataclasses.replace(v, reason=f"{v.reason} ({asked})") for v in both)
         if one.verdict != "holds":
             return [one, not_reached("unmixed", one)]
         _, apart = moves.grouped
@@ -283,18 +271,15 @@ def _untested(claim: str, verdict: str, reason: str) -> Verdict:
 
 def not_reached(claim: str, before: Verdict) -> Verdict:
     """No test, for what the claim rests on does not hold."""
-    how = {NOT_TESTABLE: "is not testable", NOT_REACHED: "is not reached", "fails": "fails"}
-    how |= {"undecided": "is undecided"}
-    said = how.get(before.verdict, "is not measurable")
-    return _untested(claim, NOT_REACHED, f"not reached, for {before.claim} {said} here")
+    is_ = "fails" if before.verdict == "fails" else f"is {before.verdict.replace('-', ' ')}"
+    return _untested(claim, NOT_REACHED, f"not reached, for {before.claim} {is_} here")
 
 
 def not_testable(claim: str, best: float, others: int = 0, why: str = "") -> Verdict:
     """No test, for no data of this design could make the claim hold."""
-    said = f"not testable here: at best p = {best:.2g}"
-    if best <= ALPHA:
-        said += f", too much beside {others} others"
-    return _untested(claim, NOT_TESTABLE, why or said)
+    beside = f", too much beside {others} others" if best <= ALPHA else ""
+    why = why or f"not testable here: at best p = {best:.2g}{beside}"
+    return _untested(claim, NOT_TESTABLE, why)
 
 
 def no_verdicts(names: Sequence[str], found: Count) -> list[Verdict]:
@@ -327,9 +312,8 @@ def pooled_liquid(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdict
     parts = several({task: given[task] for task in nulls})
     if not parts:
         return None
-    bits = [np.log2(base.distribution.shape[1]) for (base,) in parts]
-    shares = [each / of for each, of in zip(_each(ev.liquidity, parts, 0), bits, strict=True)]
-    null = inf.pooled(list(nulls.values()), seed)
+    bits = np.log2([base.distribution.shape[1] for (base,) in parts])
+    shares, null = _each(ev.liquidity, parts, 0) / bits, inf.pooled(list(nulls.values()), seed)
     return _counted(judge("many-distributions", _mean(shares, 0, 1), null), parts)
 
 
@@ -340,10 +324,11 @@ def pooled_collapse(given: Given, nulls: Mapping[str, Null], seed: int) -> Verdi
     parts, null = several(given), inf.pooled(list(nulls.values()), seed)
     if null is None:
         return None
-    before, after = (
-        _each(lambda one, w: ev.spread(one, w) * one.distribution.shape[1], parts, stage)
-        for stage in (0, 1)
-    )
+
+    def scatter(one: Evidence, w: Array) -> Array:
+        return ev.spread(one, w) * one.distribution.shape[1]
+
+    before, after = (_each(scatter, parts, stage) for stage in (0, 1))
     weights = inf.leave_one_out(np.arange(len(parts)))
     number = inf.ratio(lambda w: w @ after / w.sum(-1), lambda w: w @ before / w.sum(-1), weights)
     nothing = "the base has no spread that can be told"

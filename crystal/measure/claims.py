@@ -160,26 +160,23 @@ class Verdict:
 
     def fields(self) -> dict:
         """What `show.claim` records; a number that does not exist is None."""
-        found = self.estimate
-        numbers = {"number": found.value, "low": found.low, "high": found.high}
-        numbers |= {"here": found.here, "null": self.chance}
-        said = {
-            "verdict": self.verdict,
-            "threshold": self.threshold.value,
-            "sentence": self.sentence(),
-        }
-        return said | {name: finite(x) for name, x in numbers.items()}
+        e = self.estimate
+        numbers = {"number": e.value, "low": e.low, "high": e.high, "here": e.here}
+        numbers |= {"null": self.chance}
+        judged = {"verdict": self.verdict, "threshold": self.threshold.value}
+        judged |= {"sentence": self.sentence()}
+        return judged | {name: finite(x) for name, x in numbers.items()}
 
     def sentence(self) -> str:
         """The number, its interval, the threshold, the null and the reason, in short sentences."""
-        threshold, found = self.threshold, self.estimate
-        if np.isnan(found.value):
+        threshold, e = self.threshold, self.estimate
+        if np.isnan(e.value):
             return f"{threshold.number}: {self.reason}."
         show = percent if threshold.percent else plain
-        scatter = f" [{show(found.low)}, {show(found.high)}]" if found.low < found.high else ""
-        here = "" if finite(found.here) is None else f" (here {show(found.here)})"
-        number = f"{threshold.number}: {show(found.value)}{scatter}{here}"
-        text = f"{number}. Threshold: {threshold.side} {show(threshold.value)}. "
+        scatter = f" [{show(e.low)}, {show(e.high)}]" if e.low < e.high else ""
+        here = "" if finite(e.here) is None else f" (here {show(e.here)})"
+        text = f"{threshold.number}: {show(e.value)}{scatter}{here}. "
+        text += f"Threshold: {threshold.side} {show(threshold.value)}. "
         if self.null:
             none = finite(self.chance) is None
             by_chance = "" if none else f", where it would be {show(self.chance)}"
@@ -218,33 +215,28 @@ def judge(
     intervals cover. nothing: why there may be no number.
     """
     threshold = THRESHOLDS[claim]
-    p_threshold = estimate.p_beyond(threshold.value, threshold.side)
-    p_null = null.p if null else 0.0
-    p_against = estimate.p_beyond(
-        threshold.value, "below" if threshold.side == "above" else "above"
-    )
+    other = "below" if threshold.side == "above" else "above"
+    p_threshold = float(estimate.p_beyond(threshold.value, threshold.side))
+    p_against = float(estimate.p_beyond(threshold.value, other))
+    p = max(p_threshold, null.p if null else 0.0)
     if np.isnan(estimate.value):
         verdict, reason = "undecided", nothing
-    elif max(p_threshold, p_null) <= ALPHA:
-        verdict, reason = (
-            "holds",
-            "the threshold is passed" + (" and chance excluded" if null else ""),
-        )
+    elif p <= ALPHA:
+        excluded = " and chance excluded" if null else ""
+        verdict, reason = "holds", f"the threshold is passed{excluded}"
     elif p_against <= ALPHA:
         verdict, reason = "fails", "the whole interval is on the wrong side of the threshold"
     elif p_threshold <= ALPHA:
         verdict, reason = "undecided", "chance alone may give as much"
     else:
         verdict, reason = "undecided", "the interval reaches across the threshold"
-    p = float(max(p_threshold, p_null))
-    return Verdict(claim, verdict, reason, estimate, null, chance, p, float(p_against))
+    return Verdict(claim, verdict, reason, estimate, null, chance, p, p_against)
 
 
 def holm(p: Sequence[float]) -> Array:
-    """Holm's adjusted p-values (n,): the smallest times n, the next times n - 1, and so on.
+    """Adjusted p-values (n,) of Holm (1979): the smallest times n, the next times n - 1, and so on.
 
-    Source: Scandinavian Journal of Statistics 6 (1979), 65-70. (statsmodels collects the garbage of
-    the whole process at every call.)
+    (statsmodels collects the garbage of the whole process at every call.)
     """
     order, adjusted = np.argsort(p, kind="stable"), np.empty(len(p))
     steps = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
@@ -258,9 +250,9 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
     What no longer reaches ALPHA becomes undecided.
     """
     judged = []
-    both = (holm([getattr(v, name) for v in verdicts]) for name in ("p", "p_against"))
+    both = (holm([getattr(v, name) for v in verdicts]).tolist() for name in ("p", "p_against"))
     for v, p, against in zip(verdicts, *both, strict=True):
-        new = dataclasses.replace(v, p=float(p), p_against=float(against))
+        new = dataclasses.replace(v, p=p, p_against=against)
         if (v.verdict == "holds" and p > ALPHA) or (v.verdict == "fails" and against > ALPHA):
             reason = f"it {v.verdict} by itself, but not beyond doubt among so many tasks"
             new = dataclasses.replace(new, verdict="undecided", reason=reason)
@@ -272,35 +264,32 @@ def adjust(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def liquid(base: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
-    """many-distributions: liquidity over log2 K; null: contexts' labels permuted within each
-    wording.
-    """
+    """many-distributions: liquidity over log2 K; null: contexts' labels shuffled in a wording."""
     bits = np.log2(base.distribution.shape[1])
     bias = ev.floor_bits(base, inf.generator(seed, "deal"))
-    share = inf.estimate(
-        lambda w: (ev.liquidity(base, w) - bias) / bits, base.weights, low=0, high=1, scale="log"
-    )
+
+    def share(w: Array) -> Array:
+        return (ev.liquidity(base, w) - bias) / bits
+
+    number = inf.estimate(share, base.weights, low=0, high=1, scale="log")
     null = inf.cluster_null(base.distribution, base.clusters, base.block, n=permutations, seed=seed)
     floor = float(ph.template_floor_bits(base.distribution, base.clusters)) / bits
-    return judge("many-distributions", share, null, chance=floor)
+    return judge("many-distributions", number, null, chance=floor)
 
 
 # --- nucleation
 
 
 def collapse(base: Evidence, sft: Evidence, *, seed: int = 0, permutations: int = 999) -> Verdict:
-    """D_sft / D_base, the same prompts in both; null: the fall of liquidity when the checkpoints'
-    names are swapped.
-    """
+    """D_sft / D_base, the same prompts in both; null: the liquidity lost with names swapped."""
     number = inf.ratio(lambda w: ev.spread(sft, w), lambda w: ev.spread(base, w), base.weights)
     both = ev.together(base, sft)
-    fall = inf.swap_null(
-        "the liquidity lost with the checkpoints' names swapped at random",
-        lambda first, second: ev.liquidity(both, first) - ev.liquidity(both, second),
-        base.clusters,
-        n=permutations,
-        seed=seed,
-    )
+
+    def lost(first: Array, second: Array) -> Array:
+        return ev.liquidity(both, first) - ev.liquidity(both, second)
+
+    name = "the liquidity lost with the checkpoints' names swapped at random"
+    fall = inf.swap_null(name, lost, base.clusters, n=permutations, seed=seed)
     nothing = "the base gives every prompt the same answer, as far as these prompts tell, so "
     nothing += "nothing can collapse"
     return judge("collapse", number, fall, chance=1.0, nothing=nothing)
@@ -318,23 +307,20 @@ def one_seed(found: Moves, *, seed: int = 0, permutations: int = 999) -> list[Ve
 
 
 def stays_frozen(base: Evidence, sft: Evidence, final: Evidence) -> Verdict:
-    """The liquidity that the last stage gives back, as a share of the base's; no null, for a
-    threshold above nothing is the test.
-    """
-    back = inf.estimate(
-        lambda w: ph.ratio(ev.liquidity(final, w) - ev.liquidity(sft, w), ev.liquidity(base, w)),
-        base.weights,
-    )
-    return judge("stays-frozen", back, nothing="the base has no liquidity to give back")
+    """Liquidity gained after SFT over that of the base; no null: the threshold is the test."""
+
+    def back(w: Array) -> Array:
+        return ph.ratio(ev.liquidity(final, w) - ev.liquidity(sft, w), ev.liquidity(base, w))
+
+    number = inf.estimate(back, base.weights)
+    return judge("stays-frozen", number, nothing="the base has no liquidity to give back")
 
 
 def check_quantile(quantile: float) -> None:
     """Raises: CrystalError unless 0 < quantile < 1, where A is neither empty nor every option."""
     if not 0 < quantile < 1:
-        raise CrystalError(
-            f"quantile is {quantile}, but no set of options holds that share of a distribution",
-            hint="choose one between 0 and 1, such as 0.9",
-        )
+        what = f"quantile is {quantile}, but no set of options holds that share of a distribution"
+        raise CrystalError(what, hint="choose one between 0 and 1, such as 0.9")
 
 
 @dataclass(frozen=True)
@@ -355,12 +341,10 @@ def seed_of(base: Evidence, context: object, *, quantile: float = QUANTILE, seed
     mine = base.clusters.astype(str) == str(context)
     naming, own = ev.halves(base, inf.generator(seed, "draws"))
     mask = ph.support(naming.distribution[mine].mean(0), quantile)
-    distribution = own.distribution[mine].mean(0)
-    ceiling = min(
-        1.0, float(ph.probmass(distribution, mask))
-    )  # sums of draws exceed 1 by a rounding
+    p = own.distribution[mine].mean(0)
+    ceiling = min(1.0, float(ph.probmass(p, mask)))  # sums of draws exceed 1 by a rounding
     error = np.sqrt(ceiling * (1 - ceiling) / own.draws[mine].sum())
-    return Seed(distribution, mask, ceiling, float(error))
+    return Seed(p, mask, ceiling, float(error))
 
 
 def kept_mass(later: Evidence, seed: Seed) -> Callable[[Array], Array]:
@@ -394,16 +378,15 @@ def splits(given: Evidence, each: int = 2) -> bool:
 
 def promoted(sft: Evidence, final: Evidence) -> Estimate:
     """Mass gained by options of the lower half of SFT's ranking: one half of the clusters says
-    which options gain, the other how much; mean over both ways. (Counting every gain where it is
-    seen adds up what chance lifts: intervals of that covered 40 to 80 % in simulation.)
+    which options gain, the other how much; mean over both ways. (Gains counted where they are seen
+    add up what chance lifts: their intervals covered 40 to 80 % in simulation.)
     """
     rise = np.empty(len(sft.distribution))
     for chosen, scored in sft.folds:
         before, after = sft.distribution[chosen].mean(0), final.distribution[chosen].mean(0)
-        rise[scored] = (final.distribution - sft.distribution)[scored] @ (
-            ph.lower_half(before) & (after > before)
-        )
-    return inf.estimate(lambda w: ph.mean_distribution(rise[:, None], w)[..., 0], sft.weights)
+        gaining = ph.lower_half(before) & (after > before)
+        rise[scored] = (final.distribution - sft.distribution)[scored] @ gaining
+    return inf.estimate(lambda w: ph.even(w) @ rise, sft.weights)
 
 
 def little_promoted(sft: Evidence, final: Evidence) -> Verdict:

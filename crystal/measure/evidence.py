@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import CrystalError
 from . import inference as inf
 from . import quantities as ph
-from .quantities import Array
+from .quantities import Array, even
 
 LEAST = 0.2  # mass on the options from which on a prompt is answered
 FEWEST_PROMPTS = 50  # that must answer, where more were asked
@@ -34,7 +34,7 @@ def answers(mass: Array) -> Array:
 
 
 def both(*masses: Array) -> Array:
-    """(prompts,) which prompts every one of the compared checkpoints answers."""
+    """(prompts,) which prompts all of the compared checkpoints answer."""
     return np.logical_and.reduce([answers(mass) for mass in masses])
 
 
@@ -82,9 +82,7 @@ def count(*masses: Array) -> Count:
 class Evidence:
     """The answers of one checkpoint to one task; those of a series have the same prompts."""
 
-    distribution: (
-        Array  # (prompts, options): conditional on answering with an option, rows sum to 1
-    )
+    distribution: Array  # (prompts, options), given that an option is the answer
     clusters: Array  # (prompts,) who asks: prompts of one cluster are no independent evidence
     half: Array  # (prompts,) "selection" or "evaluation", alike within a cluster
     block: Array  # (prompts,) prompts that may swap clusters if clusters do not matter: the wording
@@ -105,10 +103,9 @@ class Evidence:
         """(prompts,) expected MSE of a row to what it estimates, sum p (1 - p) / (K (n - 1)):
         unbiased; 0 for a read-out.
         """
+        p = self.distribution
         with np.errstate(divide="ignore"):
-            noise = (1 - (self.distribution**2).sum(-1)) / (
-                self.distribution.shape[1] * (self.draws - 1)
-            )
+            noise = (1 - (p**2).sum(-1)) / (p.shape[1] * (self.draws - 1))
             return np.where(np.isinf(self.draws), 0.0, noise)
 
     @property
@@ -128,10 +125,9 @@ class Evidence:
 def asked(
     distribution: Array, clusters: Sequence, draws: Array | None = None, block: Array | None = None
 ) -> Evidence:
-    """Evidence of any prompts: every second cluster, in order of appearance, is of the evaluation
-    half.
+    """Evidence of any prompts; every second cluster, as they appear, is of the evaluation half.
 
-    Raises: CrystalError for draws fewer than FEWEST, which cannot be halved and their noise told.
+    Raises: CrystalError for fewer draws than FEWEST, whose halves show no noise.
     """
     clusters = np.asarray(clusters)
     _, first, member = np.unique(clusters, return_index=True, return_inverse=True)
@@ -139,19 +135,12 @@ def asked(
     draws = np.full(len(distribution), np.inf) if draws is None else np.asarray(draws, float)
     if (draws < FEWEST).any():
         least = int(np.argmin(draws))
-        raise CrystalError(
-            f"prompt {least} has {draws[least]:.0f} draws on an option, and {FEWEST} are needed: "
-            "half choose, half score, and one shows no scatter",
-            hint="draw more, or leave that prompt out",
-        )
+        what = f"prompt {least} has {draws[least]:.0f} draws on an option, and {FEWEST} are needed"
+        what += ": half choose, half score, and one shows no scatter"
+        raise CrystalError(what, hint="draw more, or leave that prompt out")
     half = np.where(place % 2 == 0, SELECTION, EVALUATION)
     block = np.zeros(len(distribution)) if block is None else np.asarray(block)
     return Evidence(np.asarray(distribution, float), clusters, half, block, draws)
-
-
-def even(w: Array) -> Array:
-    """Weights (..., prompts) that sum to 1."""
-    return w / w.sum(-1, keepdims=True)
 
 
 def spread(given: Evidence, w: Array) -> Array:
@@ -165,19 +154,6 @@ def spread(given: Evidence, w: Array) -> Array:
     return ph.spread(given.distribution, w) - ph.ratio(added, 1 - squares.sum(-1))
 
 
-def mean_noise(given: Evidence, w: Array) -> Array:
-    """Expected MSE of the weighted mean to the same mean without noise: sum w_i^2 noise_i."""
-    return even(w) ** 2 @ given.noise
-
-
-def distance(first: Evidence, second: Evidence, w: Array) -> Array:
-    """MSE of two checkpoints' mean distributions less what sampling adds."""
-    apart = ph.mse(
-        ph.mean_distribution(first.distribution, w), ph.mean_distribution(second.distribution, w)
-    )
-    return apart - mean_noise(first, w) - mean_noise(second, w)
-
-
 def liquidity(given: Evidence, w: Array) -> Array:
     """`quantities.liquidity_bits`; from draws with the entropies of Chao, Wang and Jost (2013).
 
@@ -188,9 +164,8 @@ def liquidity(given: Evidence, w: Array) -> Array:
     counts, share = given.counts, even(w)
     pooled = w @ counts
     correction = ph.chao_wang_jost(pooled) - ph.plug_in(pooled)
-    return (
-        ph.entropy_bits(share @ given.distribution) + correction - share @ ph.chao_wang_jost(counts)
-    )
+    whole = ph.entropy_bits(share @ given.distribution) + correction
+    return whole - share @ ph.chao_wang_jost(counts)
 
 
 def together(first: Evidence, second: Evidence) -> Evidence:
@@ -205,11 +180,9 @@ def halves(given: Evidence, rng: np.random.Generator) -> tuple[Evidence, Evidenc
         return given, given
     counts = given.counts
     first = np.array([rng.multivariate_hypergeometric(row, int(row.sum()) // 2) for row in counts])
+    both = ((part, part.sum(1)) for part in (first, counts - first))
     return tuple(
-        replace(
-            given, distribution=part / part.sum(1, keepdims=True), draws=part.sum(1).astype(float)
-        )
-        for part in (first, counts - first)
+        replace(given, distribution=part / n[:, None], draws=n.astype(float)) for part, n in both
     )
 
 
@@ -222,15 +195,12 @@ def floor_bits(given: Evidence, rng: np.random.Generator, deals: int = 20) -> fl
         return 0.0
     from scipy import stats
 
-    counts, every = given.counts, np.ones(len(given.distribution))
+    counts, every, bits = given.counts, np.ones(len(given.distribution)), []
     sizes, table = counts.sum(1), stats.random_table(counts.sum(1), counts.sum(0))
-    tables = (
-        hands
-        for part in inf.parts(deals, counts.size, DEALS)
-        for hands in table.rvs(part, random_state=rng)
-    )
-    distributions = (replace(given, distribution=hands / sizes[:, None]) for hands in tables)
-    return float(np.mean([liquidity(distribution, every) for distribution in distributions]))
+    for part in inf.parts(deals, counts.size, DEALS):
+        for dealt in table.rvs(part, random_state=rng):
+            bits.append(liquidity(replace(given, distribution=dealt / sizes[:, None]), every))
+    return float(np.mean(bits))
 
 
 # --- the least p-value that any data of a design can reach
@@ -248,9 +218,8 @@ def log_factorial(n: Array) -> Array:
 
 
 def relabelled(base: Evidence, permutations: int) -> float:
-    """many-distributions: as few of the ways to deal clusters' labels within blocks as give the
-    same groups of prompts; 1 where no cluster has two prompts, so that wording has no scatter of
-    its own.
+    """many-distributions: the ways to deal clusters' labels within blocks that give the same groups
+    of prompts, of all ways; 1 where no cluster has two prompts, and wording no scatter of its own.
     """
     _, cluster = np.unique(base.clusters, return_inverse=True)
     _, block = np.unique(base.block, return_inverse=True)
@@ -297,45 +266,35 @@ class Crossed:
     lead: inf.Estimate  # `contexts_apart` less `wordings_apart`
 
 
-def split_information(distributions: Array) -> Crossed:
-    """distributions: (contexts, wordings, options), every context in every wording. Intervals leave
-    out a context at a time.
+def split_information(p: Array) -> Crossed:
+    """p: (contexts, wordings, options), every context in every wording. Intervals leave out a
+    context at a time.
 
     Raises: CrystalError for fewer than three contexts, one wording, or rows that do not sum to 1.
     """
-    if distributions.ndim != 3 or distributions.shape[0] < 3 or distributions.shape[1] < 2:
-        raise CrystalError(
-            f"distributions of shape {distributions.shape} are not crossed",
-            hint="give three contexts or more, each in two wordings or more",
-        )
-    if not np.allclose(distributions.sum(-1), 1, atol=1e-6) or (distributions < 0).any():
+    if p.ndim != 3 or p.shape[0] < 3 or p.shape[1] < 2:
+        what = f"distributions of shape {p.shape} are not crossed"
+        raise CrystalError(what, hint="give three contexts or more, each in two wordings or more")
+    if not np.allclose(p.sum(-1), 1, atol=1e-6) or (p < 0).any():
         raise CrystalError("a distribution does not sum to 1", hint="divide by the answered mass")
-    one, other = np.triu_indices(distributions.shape[1], 1)
-    inside = np.array([ph.liquidity_bits(mine) for mine in distributions])
-    within = ph.jsd_bits(distributions[:, one], distributions[:, other]).mean(1)
-    pairs = np.mean([ph.jsd_bits(x[:, None], x[None]) for x in distributions.swapaxes(0, 1)], 0)
-
-    def wordings(w: Array) -> Array:
-        return ph.mean_distribution(within[:, None], w)[..., 0]
+    one, other = np.triu_indices(p.shape[1], 1)
+    inside = np.array([ph.liquidity_bits(mine) for mine in p])
+    within = ph.jsd_bits(p[:, one], p[:, other]).mean(1)
+    pairs = np.mean([ph.jsd_bits(x[:, None], x[None]) for x in p.swapaxes(0, 1)], 0)
 
     def contexts(w: Array) -> Array:
         share = even(w)
         return ((share @ pairs) * share).sum(-1) / (1 - (share**2).sum(-1))
 
+    def wordings(w: Array) -> Array:
+        return even(w) @ within
+
     def found(statistic: inf.Statistic, low: float = 0.0, high: float = 1.0) -> inf.Estimate:
-        return inf.estimate(
-            statistic, inf.leave_one_out(np.arange(len(distributions))), low=low, high=high
-        )
+        return inf.estimate(statistic, inf.leave_one_out(np.arange(len(p))), low=low, high=high)
 
     return Crossed(
-        found(
-            lambda w: ph.liquidity_bits(distributions.mean(1), w),
-            high=np.log2(distributions.shape[2]),
-        ),
-        found(
-            lambda w: ph.mean_distribution(inside[:, None], w)[..., 0],
-            high=np.log2(distributions.shape[1]),
-        ),
+        found(lambda w: ph.liquidity_bits(p.mean(1), w), high=np.log2(p.shape[2])),
+        found(lambda w: even(w) @ inside, high=np.log2(p.shape[1])),
         found(contexts),
         found(wordings),
         found(lambda w: contexts(w) - wordings(w), low=-1.0),

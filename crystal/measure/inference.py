@@ -1,8 +1,7 @@
 """Intervals and nulls for the quantities, and the random streams behind them.
 
 What is random is which contexts were asked. So the cluster is the context: its wordings are left
-out, swapped and relabelled together. One kind of interval everywhere: the jackknife and Student's
-t.
+out, swapped and relabelled together. All intervals are of the jackknife, with Student's t.
 """
 
 from __future__ import annotations
@@ -51,10 +50,9 @@ def relabellings(options: int, n: int, seed: int) -> Array:
     """
     if n * options > CELLS:
         fewer = max(FEWEST, CELLS // options)
-        raise CrystalError(
-            f"{n} permutations of {options} options are too many to hold",
-            hint=f"merge the rare options into one, or say --permutations {fewer}",
-        )
+        what = f"{n} permutations of {options} options are too many to hold"
+        hint = f"merge the rare options into one, or say --permutations {fewer}"
+        raise CrystalError(what, hint=hint)
     return generator(seed, "relabel").permuted(np.tile(np.arange(options), (n, 1)), axis=1)
 
 
@@ -64,40 +62,37 @@ def relabellings(options: int, n: int, seed: int) -> Array:
 @dataclass(frozen=True, eq=False)
 class LeftOut:
     """Weights (1 + clusters, prompts), never written out: memory grows with prompts, not their
-    square. Row r weighs prompt j by scale[r] value[j], and the prompts of cluster r - 1 by 0.
+    square. Row r weighs every prompt by scale[r], but those of cluster r - 1 by 0.
     """
 
     member: Array  # (prompts,) the cluster of every prompt
-    clusters: int
-    value: Array  # (prompts,)
     scale: Array  # (1 + clusters, 1)
 
     __array_ufunc__ = None  # numpy leaves `array * w` to this class
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self.scale), len(self.value)
+        return len(self.scale), len(self.member)
 
     def __truediv__(self, column: Array) -> LeftOut:
-        return replace(self, scale=self.scale / column)
+        return LeftOut(self.member, self.scale / column)
 
     def __pow__(self, power: int) -> LeftOut:
-        return replace(self, value=self.value**power, scale=self.scale**power)
+        return LeftOut(self.member, self.scale**power)
 
     def __matmul__(self, answers: Array) -> Array:
         """(1 + clusters,) or (1 + clusters, options): each row's weighted sum over prompts."""
-        columns = np.asarray(answers, float).reshape(len(self.value), -1).T
-        found = np.empty((len(self.scale), len(columns)))
-        for column, out in zip(columns, found.T, strict=True):
-            part = self.value * column
-            out[0] = part.sum()
-            out[1:] = out[0] - np.bincount(self.member, part, self.clusters)
-        found *= self.scale
-        return found if np.ndim(answers) > 1 else found[:, 0]
+        columns = np.asarray(answers, float).reshape(len(self.member), -1).T
+        sums = np.empty((len(self.scale), len(columns)))
+        for column, out in zip(columns, sums.T, strict=True):
+            out[0] = column.sum()
+            out[1:] = out[0] - np.bincount(self.member, column, len(out) - 1)
+        sums *= self.scale
+        return sums if np.ndim(answers) > 1 else sums[:, 0]
 
     def sum(self, axis: int = -1, keepdims: bool = False) -> Array:
-        found = self @ np.ones(len(self.value))
-        return found[:, None] if keepdims else found
+        total = self @ np.ones(len(self.member))
+        return total[:, None] if keepdims else total
 
 
 class Stratified(np.ndarray):
@@ -121,19 +116,19 @@ def leave_one_out(clusters: Array, strata: Array | None = None) -> Weights:
     if n < 2:  # without it nobody is left
         return np.ones((1, prompts))
     if (1 + n) * prompts > DENSE:
-        return LeftOut(member, n, np.ones(prompts), np.ones((1 + n, 1)))
+        return LeftOut(member, np.ones((1 + n, 1)))
     left = (member[None] != np.arange(n)[:, None]).astype(float)
-    found = np.vstack([np.ones(prompts), left])
+    weights = np.vstack([np.ones(prompts), left])
     if strata is not None:
         group, of_cluster = np.unique(strata, return_inverse=True)[1], np.zeros(n, int)
         of_cluster[member] = group
         size = np.bincount(of_cluster)
         if size[of_cluster].min() > 1:
             beside = of_cluster[:, None] == group
-            found[1:] *= np.where(beside, (size / np.maximum(size - 1, 1))[group], 1.0)
-            found = found.view(Stratified)
-            found.strata = of_cluster
-    return found
+            weights[1:] *= np.where(beside, (size / np.maximum(size - 1, 1))[group], 1.0)
+            weights = weights.view(Stratified)
+            weights.strata = of_cluster
+    return weights
 
 
 # --- intervals
@@ -149,11 +144,11 @@ class Estimate:
     value: float  # of prompts as they might have been, free of the bias that few clusters give
     low: float
     high: float
-    centre: float = field(default=np.nan, repr=False)
-    error: float = field(default=np.nan, repr=False)
-    freedom: float = field(default=np.nan, repr=False)
-    scale: str = field(default="linear", repr=False)  # or "log": centre and error are of the log
-    here: float = field(default=np.nan, repr=False)  # the number of these very prompts
+    centre: float = np.nan
+    error: float = np.nan
+    freedom: float = np.nan
+    scale: str = "linear"  # or "log": centre and error are of the log
+    here: float = np.nan  # the number of these very prompts
 
     def p_beyond(self, threshold: float, side: str) -> float:
         """Two-sided p-value of "on the `side` ("above", "below") of the threshold".
@@ -175,12 +170,7 @@ NOTHING = Estimate(np.nan, np.nan, np.nan)  # a number that does not exist, or h
 
 
 def estimate(
-    statistic: Statistic,
-    weights: Weights,
-    *,
-    low: float = -inf,
-    high: float = inf,
-    scale: str = "linear",
+    statistic: Statistic, weights: Weights, *, low=-inf, high=inf, scale: str = "linear"
 ) -> Estimate:
     """`statistic(weights)` with its 95 % interval over clusters: delete-one jackknife, Student's t.
 
@@ -196,13 +186,13 @@ def estimate(
         if len(without) > 1 and np.isinf(found).all():
             return exactly(whole)
         return Estimate(float(whole), np.nan, np.nan, here=float(whole))
-    taken = scale if scale == "log" and (found > TINY).all() else "linear"
-    forth = np.log if taken == "log" else np.asarray
+    scale = scale if (found > TINY).all() else "linear"
+    forth = np.log if scale == "log" else np.asarray
     strata = getattr(weights, "strata", None)
     strata = np.zeros(len(without), int) if strata is None else strata
     n = np.bincount(strata)[strata]
     values = n * forth(whole) - (n - 1) * forth(without)
-    guess = student(values, low=low, high=high, scale=taken, strata=strata, about=forth(whole))
+    guess = student(values, low=low, high=high, scale=scale, strata=strata, about=forth(whole))
     return replace(guess, here=float(whole))
 
 
@@ -217,13 +207,7 @@ def ratio(numerator: Statistic, denominator: Statistic, weights: Weights) -> Est
 
 
 def student(
-    values: Array,
-    *,
-    low: float = -inf,
-    high: float = inf,
-    scale: str = "linear",
-    strata: Array | None = None,
-    about: float = 0.0,
+    values: Array, *, low=-inf, high=inf, scale: str = "linear", strata=None, about: float = 0.0
 ) -> Estimate:
     """Mean of independent values with Student's 95 % interval, cut to its bounds.
 
@@ -254,9 +238,8 @@ def _cut(found: Estimate, low: float, high: float) -> Estimate:
     """The estimate with the ends of its interval cut to bounds."""
     from scipy import special
 
-    at = np.array([ALPHA / 2, 1 - ALPHA / 2])
-    ends = found.error * special.stdtrit(found.freedom, at) if found.error else np.zeros(2)
-    ends += found.centre
+    t = special.stdtrit(found.freedom, [ALPHA / 2, 1 - ALPHA / 2]) if found.error else np.zeros(2)
+    ends = found.error * t + found.centre
     ends = np.clip(np.exp(ends) if found.scale == "log" else ends, low, high)
     return replace(found, low=float(ends[0]), high=float(ends[1]))
 
@@ -324,10 +307,8 @@ class Null:
 def against(name: str, observed: float, draws: Array, *, paired: bool = False) -> Null:
     """Compare an observed statistic with its null draws; large and ties count as extreme."""
     if len(draws) < FEWEST:
-        raise CrystalError(
-            f"{len(draws)} permutations cannot reach a p-value of {ALPHA}",
-            hint=f"ask for {FEWEST} or more",
-        )
+        what = f"{len(draws)} permutations cannot reach a p-value of {ALPHA}"
+        raise CrystalError(what, hint=f"ask for {FEWEST} or more")
     extreme = draws >= observed - 1e-9 * max(1e-9, abs(observed))
     p = float((extreme.sum() + 1) / (len(draws) + 1))
     return Null(name, float(observed), float(np.median(draws)), p, draws, paired)
@@ -338,46 +319,44 @@ def pooled(nulls: Sequence[Null], seed: int = 0) -> Null | None:
     in units of its null's own scatter. Draws that shuffle or swap units go together; others are
     shuffled first. A null that cannot vary is left out; None if all are.
     """
-    rng, told = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
-    if not told:
+    rng, varied = generator(seed, "pool"), [null for null in nulls if np.ptp(null.draws) > 0]
+    if not varied:
         return None
-    every = [null.draws if null.paired else rng.permutation(null.draws) for null in told]
-    scaled = [draws / null.draws.std() for draws, null in zip(every, told, strict=True)]
-    observed = sum(null.observed / null.draws.std() for null in told)
-    name = f"{told[0].name}, all tasks together"
-    return against(name, observed, np.sum(scaled, axis=0))
+    observed, draws = 0.0, 0.0
+    for null in varied:
+        mine, scatter = null.draws, null.draws.std()
+        draws = draws + (mine if null.paired else rng.permutation(mine)) / scatter
+        observed += null.observed / scatter
+    return against(f"{varied[0].name}, all tasks together", observed, draws)
 
 
-def cluster_null(
-    distributions: Array, clusters: Array, block: Array, *, n: int = 999, seed: int = 0
-) -> Null:
+def cluster_null(answers: Array, clusters: Array, block: Array, *, n=999, seed: int = 0) -> Null:
     """Does it matter who asks, beyond how? Clusters' labels are shuffled within each block, n
     times. The statistic is the liquidity between clusters' means. clusters, block: (prompts,).
     """
     _, member = np.unique(clusters, return_inverse=True)
     order = np.argsort(member, kind="stable")  # places of the first cluster, of the second, ...
-    sizes, total = np.bincount(member), entropy_bits(distributions.mean(0))
+    sizes, total = np.bincount(member), entropy_bits(answers.mean(0))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
 
     def between(row: Array) -> float:
-        means = np.add.reduceat(distributions[row[order]], starts) / sizes[:, None]
-        return total - sizes @ entropy_bits(means) / len(distributions)
+        means = np.add.reduceat(answers[row[order]], starts) / sizes[:, None]
+        return total - sizes @ entropy_bits(means) / len(answers)
 
     rng, draws, blocks = generator(seed, "units"), [], np.unique(block)
-    for part in parts(n, len(distributions)):
-        rows = np.tile(np.arange(len(distributions)), (part, 1))
+    for part in parts(n, len(answers)):
+        rows = np.tile(np.arange(len(answers)), (part, 1))
         for one in blocks:
             inside = np.flatnonzero(block == one)
             rows[:, inside] = rng.permuted(rows[:, inside], axis=1)
         draws += map(between, rows)
-    observed = max(0.0, float(between(np.arange(len(distributions)))))
+    observed = max(0.0, float(between(np.arange(len(answers)))))
     where = " within each wording" if len(blocks) > 1 else ""
     return against(f"the contexts shuffled{where}", observed, np.array(draws), paired=True)
 
 
 def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, seed: int = 0) -> Null:
-    """Did the stage change anything? The checkpoints' names are swapped for random clusters, n
-    times.
+    """Did the stage change anything? Checkpoints' names are swapped for random clusters, n times.
 
     statistic(first, second): large if something changed; arguments weigh the rows of both
     checkpoints stacked, (..., 2 prompts).
@@ -391,7 +370,7 @@ def swap_null(name: str, statistic: OfTwo, clusters: Array, *, n: int = 999, see
         first = np.concatenate([~swapped[:, member], swapped[:, member]], axis=-1).astype(float)
         found.append(statistic(first, 1 - first))
     observed, *draws = np.concatenate(found)
-    return against(name, float(observed), np.array(draws), paired=True)
+    return against(name, observed, np.array(draws), paired=True)
 
 
 def split_half_floor(

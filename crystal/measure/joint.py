@@ -79,8 +79,27 @@ class Moves:
 
     @cached_property
     def grouped(self) -> tuple[Array, float]:
-        """Of `groups`."""
-        return groups(self)
+        """(contexts,) the group of each context: those that say alike in all tasks together; and
+        how well they are apart, the mean silhouette.
+
+        Average linkage of directions, in units of each task's scatter; of 2 to MOST_GROUPS groups
+        the number with the largest silhouette. More than MOST_CONTEXTS are one group: too many
+        pairs to hold.
+        """
+        if len(self.contexts) > MOST_CONTEXTS:
+            return np.zeros(len(self.contexts), int), 0.0
+        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import pdist, squareform
+
+        every = zip(self.toward, self.weight, self.scale, strict=True)
+        points = [np.nan_to_num(u) * np.sqrt(w) / np.sqrt(s) for u, w, s in every]
+        points = np.concatenate(points, axis=1)
+        tree, far = linkage(points, "average"), squareform(pdist(points))
+        most = min(MOST_GROUPS, len(points) - 1)
+        cuts = [fcluster(tree, count, "maxclust") for count in range(2, most + 1)]
+        widths = [_silhouette(far, cut) for cut in cuts]
+        best = int(np.argmax(widths))
+        return cuts[best] - 1, widths[best]
 
 
 def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -88,37 +107,38 @@ def kinds(options: Mapping[str, Sequence[str]]) -> dict[str, str]:
     others: at least half of those of the task that has fewer.
     """
     kind: dict[str, str] = {}
-    for task, mine in options.items():
-        alike = {
-            kind[other]
-            for other in kind
-            if 2 * len({*mine} & {*options[other]}) >= min(len({*mine}), len({*options[other]}))
-        }
+    every = {task: {*names} for task, names in options.items()}
+    for task, mine in every.items():
+        shared = {other: 2 * len(mine & every[other]) for other in kind}
+        alike = {kind[o] for o, n in shared.items() if n >= min(len(mine), len(every[o]))}
         first = next((other for other in kind if other in alike), task)
         kind = {other: first if one in alike else one for other, one in kind.items()}
         kind[task] = first
     return kind
 
 
+def _directions(base: Evidence) -> tuple[list[str], Array, Array]:
+    """The base's contexts, the context of each prompt, and u_ti, (contexts, options)."""
+    names, member = np.unique(base.clusters.astype(str), return_inverse=True)
+    sums = np.stack([np.bincount(member, column) for column in base.distribution.T], 1)
+    own = sums / np.bincount(member)[:, None]
+    return names.tolist(), member, own - base.distribution.mean(0)
+
+
 def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, ...] | None:
     """m_t, u_ti, <m_t, u_ti> and <u_ti, u_ti> on the contexts `often`, nan for those it lacks."""
-    names, member = np.unique(base.clusters.astype(str), return_inverse=True)
-    sizes, mean = np.bincount(member), base.distribution.mean(0)
-    own = (
-        np.stack([np.bincount(member, column) for column in base.distribution.T], 1)
-        / sizes[:, None]
-    )
-    noise = (
-        np.bincount(member, base.noise) / sizes**2 * base.distribution.shape[1]
-    )  # squared error of own
-    weight = sizes / sizes.sum()
-    cross, average = weight * noise, float(weight**2 @ noise)  # the base's mean is in both
+    names, member, away = _directions(base)
     if len({*names} & {*often}) < 2:
         return None
-    found = dict(zip(names.tolist(), range(len(names)), strict=True))
-    place = np.array([found.get(name, -1) for name in often])
+    sizes, options = np.bincount(member), base.distribution.shape[1]
+    noise = np.bincount(member, base.noise) / sizes**2 * options  # squared error of a context's
+    weight = sizes / sizes.sum()
+    cross, average = weight * noise, float(weight**2 @ noise)  # the base's mean is in both
+    index = {name: i for i, name in enumerate(names)}
+    place = np.array([index.get(name, -1) for name in often])
     there = place >= 0
-    move, u = sft.distribution.mean(0) - mean, np.where(there[:, None], (own - mean)[place], np.nan)
+    move = sft.distribution.mean(0) - base.distribution.mean(0)
+    u = np.where(there[:, None], away[place], np.nan)
     inner = u @ move - np.where(there, average - cross[place], np.nan)
     square = (u**2).sum(-1) - np.where(there, noise[place], 0)
     return move, u, inner, square + 2 * np.where(there, cross[place], 0) - average
@@ -126,10 +146,8 @@ def _task(base: Evidence, sft: Evidence, often: Sequence[str]) -> tuple[Array, .
 
 def _varied(base: Evidence) -> set[str]:
     """The contexts of a base that does not give every one of them the same answer."""
-    names, member = np.unique(base.clusters.astype(str), return_inverse=True)
-    own = np.stack([np.bincount(member, column) for column in base.distribution.T], 1)
-    away = own / np.bincount(member)[:, None] - base.distribution.mean(0)
-    return {*names.tolist()} if (away**2).sum(-1).max() > 1e-12 else set()
+    names, _, away = _directions(base)
+    return {*names} if (away**2).sum(-1).max() > 1e-12 else set()
 
 
 def moves(
@@ -149,25 +167,22 @@ def moves(
     found = {task: one for task in asked if (one := _task(*pairs[task], often))}
     there = {task: ~np.isnan(inner) for task, (_, _, inner, _) in found.items()}
     of = {task: kind.get(task, task) for task in found}
-    other = {
-        task: np.any([there[o] for o in found if of[o] != of[task]] or [False], axis=0)
-        for task in found
-    }
-    told = [
-        task
-        for task, (*_, square) in found.items()
-        if np.nanmean(square) > 1e-12  # beyond what draws add
-        and (there[task] & other[task]).any()  # tasks of other kinds can name a context
-    ]
-    numbers = {name: n for n, name in enumerate(dict.fromkeys(of[task] for task in told))}
+
+    def tested(task: str) -> bool:
+        """Whether its contexts differ beyond what draws add, and other kinds can name one."""
+        other = np.any([there[o] for o in found if of[o] != of[task]] or [False], axis=0)
+        return np.nanmean(found[task][-1]) > 1e-12 and (there[task] & other).any()
+
+    tasks = tuple(filter(tested, found))
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(of[task] for task in tasks))}
     if len(numbers) < FEWEST_KINDS:
         return None
-    number = np.array([numbers[of[task]] for task in told])
-    asks = np.array([there[task] for task in told]) / np.bincount(number)[number][:, None]
+    number = np.array([numbers[of[task]] for task in tasks])
+    asks = np.array([there[task] for task in tasks]) / np.bincount(number)[number][:, None]
     if not (2 * asks.sum(0) >= len(numbers) - 1e-9).any():
         return None  # no context that half of the kinds ask could explain them
-    move, toward, inner, square = zip(*(found[task] for task in told), strict=True)
-    return Moves(tuple(told), tuple(often), move, toward, np.array(inner), np.array(square), number)
+    move, toward, inner, square = zip(*(found[task] for task in tasks), strict=True)
+    return Moves(tasks, tuple(often), move, toward, np.array(inner), np.array(square), number)
 
 
 def fit(cosine: Array, weight: Array, least: float = 0.5) -> Array:
@@ -250,30 +265,6 @@ def progress(found: Moves) -> Estimate:
     return inf.estimate(lambda w: ratio(w @ above, w @ below), apart)
 
 
-def groups(found: Moves) -> tuple[Array, float]:
-    """(contexts,) the group of each context: those that say alike in all tasks together; and how
-    well they are apart, the mean silhouette.
-
-    Average linkage of directions, in units of each task's scatter; of 2 to MOST_GROUPS groups the
-    number with the largest silhouette. More than MOST_CONTEXTS are one group: too many pairs to
-    hold.
-    """
-    if len(found.contexts) > MOST_CONTEXTS:
-        return np.zeros(len(found.contexts), int), 0.0
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import pdist, squareform
-
-    every = zip(found.toward, found.weight, found.scale, strict=True)
-    points = [np.nan_to_num(u) * np.sqrt(w) / np.sqrt(s) for u, w, s in every]
-    points = np.concatenate(points, axis=1)
-    tree, far = linkage(points, "average"), squareform(pdist(points))
-    most = min(MOST_GROUPS, len(points) - 1)
-    cuts = [fcluster(tree, count, "maxclust") for count in range(2, most + 1)]
-    widths = [_silhouette(far, cut) for cut in cuts]
-    best = int(np.argmax(widths))
-    return cuts[best] - 1, widths[best]
-
-
 def _silhouette(far: Array, cut: Array) -> float:
     """Mean silhouette (Rousseeuw 1987); 0 for a context that is a group by itself."""
     member = cut == np.unique(cut)[:, None]
@@ -286,10 +277,10 @@ def _silhouette(far: Array, cut: Array) -> float:
 
 
 def largest_share(found: Moves) -> Estimate:
-    """Of the non-negative least-squares weights by which groups of contexts explain the moves, the
-    share of the largest; jackknife over kinds.
+    """Share of the largest of the non-negative least-squares weights by which groups of contexts
+    explain the moves; jackknife over kinds.
 
-    The groups' directions, weighted by size, sum to nothing, so weights are told up to a multiple
+    The groups' directions, weighted by size, sum to nothing, so weights are known up to a multiple
     of the sizes: what counts is a weight's excess over the group's share of the contexts.
     """
     member, _ = found.grouped
@@ -304,8 +295,8 @@ def largest_share(found: Moves) -> Estimate:
 
 
 def _parts(found: Moves, member: Array) -> list[list[tuple[Array, Array]]]:
-    """By kind, then task, in units of its scatter and weighted: (options, groups) directions of the
-    groups, and the move.
+    """By kind and task, in units of its scatter, weighted: directions of groups (options, groups),
+    and the move.
     """
     by_kind: list[list[tuple[Array, Array]]] = [[] for _ in np.unique(found.kinds)]
     for t, kind in enumerate(found.kinds):

@@ -22,11 +22,13 @@ BIT = np.log(2)
 Array = np.ndarray
 
 
-def _weights(answers: Array, weights: Array | None) -> Array:
+def even(weights: Array) -> Array:
     """Weights that sum to 1 over the prompts."""
-    if weights is None:
-        return np.full(len(answers), 1 / len(answers))
     return weights / weights.sum(-1, keepdims=True)
+
+
+def _weights(answers: Array, weights: Array | None) -> Array:
+    return even(np.ones(len(answers)) if weights is None else weights)
 
 
 def _cut(x: Array) -> Array:
@@ -43,19 +45,19 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 # --- one distribution, two distributions
 
 
-def entropy_bits(distribution: Array) -> Array:
+def entropy_bits(p: Array) -> Array:
     """H(p) = -sum p log2 p over the last axis; 0 log 0 = 0. Between 0 and log2(options)."""
-    return -(distribution * np.log2(np.where(distribution > 0, distribution, 1.0))).sum(-1)
+    return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(-1)
 
 
-def effective_options(distribution: Array) -> Array:
+def effective_options(p: Array) -> Array:
     """2^H: how many equally likely options would be as uncertain."""
-    return 2 ** entropy_bits(distribution)
+    return 2 ** entropy_bits(p)
 
 
-def normalised_entropy(distribution: Array) -> Array:
+def normalised_entropy(p: Array) -> Array:
     """H(p) / log2(options): 1 for the uniform distribution."""
-    return entropy_bits(distribution) / np.log2(distribution.shape[-1])
+    return entropy_bits(p) / np.log2(p.shape[-1])
 
 
 def mse(p: Array, q: Array) -> Array:
@@ -114,15 +116,12 @@ def vendi(answers: Array, weights: Array | None = None) -> Array:
     score of order 1 (Friedman and Dieng 2023).
     """
     kernel = 1 - jsd_bits(answers[:, None], answers[None])
-    flat = np.atleast_2d(_weights(answers, weights))
-    scores = [_vendi(kernel, np.sqrt(w)) for w in flat]
+    scores = []
+    for root in np.sqrt(np.atleast_2d(_weights(answers, weights))):
+        used = root > 0  # prompts left out only add zero eigenvalues
+        inside = kernel[np.ix_(used, used)] * np.outer(root[used], root[used])
+        scores.append(2 ** entropy_bits(np.clip(np.linalg.eigvalsh(inside), 0, None)))
     return np.reshape(scores, () if weights is None else weights.shape[:-1])
-
-
-def _vendi(kernel: Array, root: Array) -> float:
-    used = root > 0  # prompts left out only add zero eigenvalues
-    inside = kernel[np.ix_(used, used)] * np.outer(root[used], root[used])
-    return float(2 ** entropy_bits(np.clip(np.linalg.eigvalsh(inside), 0, None)))
 
 
 def spread(answers: Array, weights: Array | None = None) -> Array:
@@ -172,20 +171,15 @@ def support(seed: Array, quantile: float = 0.9) -> Array:
     return mask
 
 
-def probmass(distribution: Array, options: Array) -> Array:
-    """ProbMass: mass of `distribution` on the options of the mask."""
-    return (distribution * options).sum(-1)
+def probmass(p: Array, options: Array) -> Array:
+    """ProbMass: mass of p on the options of the mask."""
+    return (p * options).sum(-1)
 
 
-def lower_half(distribution: Array) -> Array:
+def lower_half(p: Array) -> Array:
     """Mask of the floor(K/2) least likely options; among ties the later ones count as lower."""
-    order = np.argsort(np.argsort(-distribution, -1, kind="stable"), -1)
-    return order >= distribution.shape[-1] - distribution.shape[-1] // 2
-
-
-def promoted_mass(sft: Array, final: Array) -> Array:
-    """Mass gained by options of the lower half of SFT's ranking."""
-    return (np.clip(final - sft, 0, None) * lower_half(sft)).sum(-1)
+    order = np.argsort(np.argsort(-p, -1, kind="stable"), -1)
+    return order >= p.shape[-1] - p.shape[-1] // 2
 
 
 def spearman(p: Array, q: Array) -> Array:
@@ -194,23 +188,22 @@ def spearman(p: Array, q: Array) -> Array:
     return ratio((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))
 
 
-def _ranks(distribution: Array) -> Array:
+def _ranks(p: Array) -> Array:
     """Rank of every option, 0 = least likely. Broadcasts where scipy's import would cost more."""
-    a, b = distribution[..., :, None], distribution[..., None, :]
+    a, b = p[..., :, None], p[..., None, :]
     return (a > b).sum(-1) + 0.5 * ((a == b).sum(-1) - 1)
 
 
 class Redistribution(NamedTuple):
-    """How far a later stage moved SFT: mass moved, order kept, mass that came from the bottom."""
+    """How far a later stage moved SFT: mass moved, order kept."""
 
     tv: Array
     spearman: Array
-    promoted: Array
 
 
 def redistribution(sft: Array, final: Array) -> Redistribution:
-    """The three measures of a move between two mean distributions (..., options)."""
-    return Redistribution(tv(sft, final), spearman(sft, final), promoted_mass(sft, final))
+    """Both measures of a move between two mean distributions (..., options)."""
+    return Redistribution(tv(sft, final), spearman(sft, final))
 
 
 # --- counts: what a sample has seen
@@ -229,15 +222,13 @@ def sample(counts: Array) -> Sample:
     """Raises: CrystalError for counts that are negative or broken, or sum to less than 2."""
     counts = np.asarray(counts)
     if (counts < 0).any() or (counts != np.round(counts)).any():
-        raise CrystalError(
-            "counts must be whole numbers, 0 or more", hint="pass how often each option was drawn"
-        )
+        what = "counts must be whole numbers, 0 or more"
+        raise CrystalError(what, hint="pass how often each option was drawn")
     if (counts.sum(-1) < 2).any():
         what = "one draw or none says nothing about a distribution"
         raise CrystalError(what, hint="draw at least twice")
-    return Sample(
-        counts.sum(-1), (counts > 0).sum(-1), (counts == 1).sum(-1), (counts == 2).sum(-1)
-    )
+    times = (counts > 0, counts == 1, counts == 2)
+    return Sample(counts.sum(-1), *(mask.sum(-1) for mask in times))
 
 
 def coverage(counts: Array) -> Array:
@@ -251,9 +242,7 @@ def coverage(counts: Array) -> Array:
 
 
 def _twice(s: Sample) -> Array:
-    """A = 2 f2 / ((n-1) f1 + 2 f2): mean probability of an option drawn once (Chao et al. 2013,
-    7d).
-    """
+    """A = 2 f2 / ((n-1) f1 + 2 f2), mean probability of an option drawn once (Chao 2013, 7d)."""
     once = np.where(s.f2 > 0, s.f1, s.f1 - 1)
     twice = np.where(s.f2 > 0, 2.0 * s.f2, 2.0)
     return np.where(s.f1 > 0, twice / ((s.n - 1) * np.maximum(once, 0) + twice), 1.0)
@@ -310,10 +299,8 @@ def liquidity(counts: Array, weights: Array | None = None) -> Array:
     """
     counts = np.asarray(counts)
     if len({*counts.sum(-1).tolist()}) != 1:
-        raise CrystalError(
-            "prompts with different numbers of draws cannot be pooled",
-            hint="draw the same n from each",
-        )
+        what = "prompts with different numbers of draws cannot be pooled"
+        raise CrystalError(what, hint="draw the same n from each")
     w = np.ones(len(counts)) if weights is None else np.asarray(weights)
     inside = w @ chao_wang_jost(counts) / w.sum(-1)
     return chao_wang_jost(w @ counts) - inside
@@ -358,9 +345,7 @@ def agreement(counts: Array, weights: Array | None = None) -> Array:
     be.
     """
     counts = np.asarray(counts)
-    w = np.ones(len(counts)) if weights is None else np.asarray(weights, float)
-    w = w / w.sum(-1, keepdims=True)
-    p = counts / sample(counts).n[:, None]
+    w, p = _weights(counts, weights), counts / sample(counts).n[:, None]
     pairs = p @ p.T
     between = ((w @ pairs) * w).sum(-1) - w**2 @ np.diag(pairs)
     return ratio(between, w @ collision(counts) * (1 - (w**2).sum(-1)))

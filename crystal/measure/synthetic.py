@@ -8,6 +8,7 @@ little. Many tasks: a context holds one persona, and a persona has one distribut
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -32,10 +33,9 @@ Rng = np.random.Generator
 # --- distributions
 
 
-def jittered(distributions: Array, concentration: float, rng: Rng) -> Array:
-    """Dirichlet distributions around `distributions`, (..., options); concentration: per option."""
-    drawn = rng.standard_gamma(concentration * distributions.shape[-1] * distributions + 0.02)
-    return drawn / drawn.sum(-1, keepdims=True)
+def jittered(p: Array, concentration: float, rng: Rng) -> Array:
+    """Dirichlet distributions around p, (..., options); concentration: per option."""
+    return ph.even(rng.standard_gamma(concentration * p.shape[-1] * p + 0.02))
 
 
 def voices(options: int, rng: Rng, count: int = VOICES) -> Array:
@@ -43,29 +43,27 @@ def voices(options: int, rng: Rng, count: int = VOICES) -> Array:
     return 0.95 * rng.dirichlet(np.full(options, 0.5), count) + 0.05 / options
 
 
-def liquid_base(
-    options: int, rng: Rng, templates: int = 5, clusters: int = POPULATION
-) -> tuple[Array, Array]:
+def liquid_base(options: int, rng: Rng, templates=5, clusters=POPULATION) -> tuple[Array, Array]:
     """(voices, base): base (clusters, templates, options)."""
     spoken = voices(options, rng)
     own = jittered(spoken[np.arange(clusters) % VOICES], ACCENT, rng)
     return spoken, jittered(np.repeat(own[:, None], templates, 1), TEMPLATE, rng)
 
 
-def again(distributions: Array, rng: Rng) -> Array:
+def again(p: Array, rng: Rng) -> Array:
     """The same once more, with a little noise."""
-    return jittered(distributions, 4 * TEMPLATE, rng)
+    return jittered(p, 4 * TEMPLATE, rng)
 
 
-def toward(base: Array, distribution: Array, share: float | Array, rng: Rng) -> Array:
-    """Every prompt moved `share` of the way to one distribution, with noise of its own."""
-    return again((1 - share) * base + share * distribution, rng)
+def toward(base: Array, p: Array, share: float | Array, rng: Rng) -> Array:
+    """Every prompt moved `share` of the way to p, with noise of its own."""
+    return again((1 - share) * base + share * p, rng)
 
 
-def leaking(base: Array, distribution: Array, leak: float, rng: Rng) -> Array:
+def leaking(base: Array, p: Array, leak: float, rng: Rng) -> Array:
     """As `toward`, but clusters differ in how much of their own is left: log-normal, `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
-    return toward(base, distribution, 1 - left, rng)
+    return toward(base, p, 1 - left, rng)
 
 
 def absent(spoken: Array) -> Array:
@@ -76,16 +74,14 @@ def absent(spoken: Array) -> Array:
     return upside_down
 
 
-def sharpened(distributions: Array, power: float) -> Array:
+def sharpened(p: Array, power: float) -> Array:
     """To a power: what a lower temperature does."""
-    raised = distributions**power
-    return raised / raised.sum(-1, keepdims=True)
+    return ph.even(p**power)
 
 
-def bottom(distribution: Array) -> Array:
+def bottom(p: Array) -> Array:
     """Uniform on the lower half of a ranking."""
-    low = ph.lower_half(distribution).astype(float)
-    return low / low.sum()
+    return ph.even(ph.lower_half(p).astype(float))
 
 
 # --- one task
@@ -172,11 +168,8 @@ def chosen(clusters: int, design: Design, rng: Rng) -> Array:
     """(design.clusters,) of a population's clusters; balanced: by voice in turn."""
     if not design.balanced:
         return rng.choice(clusters, design.clusters, replace=False)
-    each = design.clusters // VOICES
-    of_voice = [
-        rng.choice(np.arange(voice, clusters, VOICES), each, replace=False)
-        for voice in range(VOICES)
-    ]
+    each, every = design.clusters // VOICES, [np.arange(v, clusters, VOICES) for v in range(VOICES)]
+    of_voice = [rng.choice(mine, each, replace=False) for mine in every]
     return np.stack(of_voice, axis=1).ravel()
 
 
@@ -188,9 +181,13 @@ def sample(stages: Stages, design: Design, rng: Rng) -> Sample:
 def whole(stages: Stages) -> Sample:
     """The whole population, read out: where the true numbers are taken."""
     clusters, templates, options = stages["base"].shape
-    return _asked(
-        stages, np.arange(clusters), Design(options, clusters, templates), generator(0, "whole")
-    )
+    design = Design(options, clusters, templates)
+    return _asked(stages, np.arange(clusters), design, generator(0, "whole"))
+
+
+def _seen(p: Array, draws: float, rng: Rng) -> Array:
+    """Read out, or the shares of `draws` draws."""
+    return rng.multinomial(int(draws), p) / draws if np.isfinite(draws) else p
 
 
 def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
@@ -199,17 +196,15 @@ def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
     strata = (clusters % VOICES)[who] if design.balanced else None
     own = stages["base"][clusters, : design.templates]
     found = {"truth": ev.asked(own.reshape(len(who), -1), who)}
-    for stage, distributions in stages.items():
-        distribution = distributions[clusters, : design.templates].reshape(len(who), -1)
-        draws = np.full(len(who), design.draws)
-        if np.isfinite(design.draws):
-            distribution = rng.multinomial(int(design.draws), distribution) / design.draws
-        found[stage] = replace(ev.asked(distribution, who, draws, block), strata=strata)
+    draws = np.full(len(who), design.draws)
+    for stage, every in stages.items():
+        p = _seen(every[clusters, : design.templates].reshape(len(who), -1), design.draws, rng)
+        found[stage] = replace(ev.asked(p, who, draws, block), strata=strata)
     voice = stages["base"][::VOICES].mean((0, 1))
     return Sample(**found, seed=int(ph.mse(own.mean(1), voice).argmin()))
 
 
-# --- ladders on which a claim can be brought to its mark
+# --- ladders on which a claim can be brought to its threshold
 
 
 def _uneven(base: Array, spoken: Array, left: float) -> Array:
@@ -221,9 +216,7 @@ def _uneven(base: Array, spoken: Array, left: float) -> Array:
 
 def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, Array, Array]:
     """Base, SFT and the last stage; the claim's number moves with the strength."""
-    if (
-        claim == "many-distributions"
-    ):  # every prompt on its way to the mean; nothing happens afterwards
+    if claim == "many-distributions":  # every prompt nears the mean; nothing happens afterwards
         same = (1 - strength) * base.mean((0, 1)) + strength * base
         return same, same, same
     if claim == "collapse":
@@ -303,16 +296,12 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
     "one persona, two fifths stay": replace(SEED, stay=0.4),
     "one persona, others faint": replace(SEED, faint=True),
     "one context of its own": replace(SEED, single=True),
-    MIXED: Scenario(lambda spoken, mean, rng: 0.6 * spoken[0] + 0.4 * spoken[1], seed=True),
-    "another persona each task": Scenario(
-        lambda spoken, mean, rng: spoken[rng.integers(len(spoken))]
-    ),
-    "a persona's options relabelled": Scenario(
-        lambda spoken, mean, rng: rng.permutation(spoken[0])
-    ),
-    "the base's mean": Scenario(lambda spoken, mean, rng: mean),
-    "the base's mean, sharpened": Scenario(lambda spoken, mean, rng: sharpened(mean, 2.0)),
-    "the uniform law": Scenario(lambda spoken, mean, rng: np.full(len(mean), 1 / len(mean))),
+    MIXED: Scenario(lambda spoken, *_: 0.6 * spoken[0] + 0.4 * spoken[1], seed=True),
+    "another persona each task": Scenario(lambda spoken, _, rng: spoken[rng.integers(len(spoken))]),
+    "a persona's options relabelled": Scenario(lambda spoken, _, rng: rng.permutation(spoken[0])),
+    "the base's mean": Scenario(lambda _, mean, rng: mean),
+    "the base's mean, sharpened": Scenario(lambda _, mean, rng: sharpened(mean, 2.0)),
+    "the uniform law": Scenario(lambda _, mean, rng: np.full(len(mean), 1 / len(mean))),
     "personas not shared": Scenario(_one, shared=False),
     "every context its own": Scenario(_one, stay=1.0),
 }
@@ -326,9 +315,8 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     groups = panel.contexts if scenario.single else panel.groups
     member = np.arange(panel.contexts) % groups
     clusters = np.repeat(np.arange(panel.contexts), panel.wordings)
-    asked = ev.asked(
-        clusters[:, None], clusters, np.full(len(clusters), panel.draws)
-    )  # distributions come below
+    draws = np.full(len(clusters), panel.draws)
+    asked = ev.asked(clusters[:, None], clusters, draws)  # distributions come below
     found = {}
     for number, options in enumerate(OPTIONS[: panel.tasks]):
         spoken = voices(options, rng, groups)
@@ -338,29 +326,17 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
         holds = member if scenario.shared else rng.permutation(member)
         own = jittered(spoken[holds], ACCENT, rng)
         base = jittered(np.repeat(own[:, None], panel.wordings, 1), TEMPLATE, rng)
-        distribution = scenario.distribution(spoken, base.mean((0, 1)), rng)
+        p = scenario.distribution(spoken, base.mean((0, 1)), rng)
         stays = (holds >= groups * (1 - scenario.stay))[:, None, None]
-        sft = np.where(
-            stays,
-            toward(base, distribution, 0.0, rng),
-            leaking(base, distribution, scenario.leak, rng),
-        )
-        distributions = [x.reshape(len(clusters), -1) for x in (base, sft)]
-        if np.isfinite(panel.draws):
-            distributions = [
-                rng.multinomial(int(panel.draws), x) / panel.draws for x in distributions
-            ]
-        found[f"task {number}"] = tuple(replace(asked, distribution=x) for x in distributions)
+        sft = np.where(stays, toward(base, p, 0.0, rng), leaking(base, p, scenario.leak, rng))
+        both = [_seen(x.reshape(len(clusters), -1), panel.draws, rng) for x in (base, sft)]
+        found[f"task {number}"] = tuple(replace(asked, distribution=x) for x in both)
     return found
 
 
 # --- readings of the paper's "MSE distance ratio"
 
-DISTANCES: dict[str, Callable[[Array, Array], Array]] = {
-    "MSE": ph.mse,
-    "TV": ph.tv,
-    "JSD": ph.jsd_bits,
-}
+DISTANCES = {"MSE": ph.mse, "TV": ph.tv, "JSD": ph.jsd_bits}
 FIGURES = {"compression": 0.5, "seed": 0.5, "stage": 1.0}  # a reading says something below its own
 INFORMATION = "liquidity"  # what is left of it stands beside the three compressions
 
@@ -369,42 +345,29 @@ def of_distributions(base: Array, sft: Array, final: Array) -> dict[tuple[str, s
     """(reading, distance) -> number. Answers (prompts, options)."""
     out = {}
     for name, distance in DISTANCES.items():
-        pairs = [
-            distance(distributions[:, None], distributions[None]).sum()
-            for distributions in (sft, base)
-        ]
+        pairs = [distance(p[:, None], p[None]).sum() for p in (sft, base)]
         far = distance(base, sft.mean(0))
         moves = distance(sft.mean(0), final.mean(0)), distance(base.mean(0), sft.mean(0))
         out["compression", name] = float(ph.ratio(*pairs))
         out["seed", name] = float(ph.ratio(far.min(), far.mean()))
         out["stage", name] = float(ph.ratio(*moves))
-    out["compression", INFORMATION] = float(
-        ph.ratio(ph.liquidity_bits(sft), ph.liquidity_bits(base))
-    )
-    return out
+    bits = ph.liquidity_bits(sft), ph.liquidity_bits(base)
+    return out | {("compression", INFORMATION): float(ph.ratio(*bits))}
 
 
 def load_readings(options: tuple[int, ...], tries: int = 20) -> pd.DataFrame:
     """Scenario, K, reading, distance; value: median over ladders; below: share below FIGURES."""
     rows = []
-    for scenario in SCENARIOS:
-        for k in options:
-            found: dict[tuple[str, str], list[float]] = {}
-            for world in range(tries):
-                stages = population(scenario, k, world)
-                drawn = sample(stages, Design(k, 20), generator(world, "readings"))
-                for key, value in of_distributions(
-                    drawn.base.distribution, drawn.sft.distribution, drawn.final.distribution
-                ).items():
-                    found.setdefault(key, []).append(value)
-            for (reading, distance), values in found.items():
-                place = {"scenario": scenario, "options": k, "reading": reading}
-                below = float(np.mean(np.array(values) < FIGURES[reading]))
-                rows.append(
-                    place
-                    | {"distance": distance, "value": float(np.median(values)), "below": below}
-                )
-    return pd.DataFrame(rows)
+    for scenario, k, world in itertools.product(SCENARIOS, options, range(tries)):
+        stages = population(scenario, k, world)
+        drawn = sample(stages, Design(k, 20), generator(world, "readings"))
+        found = of_distributions(*(getattr(drawn, stage).distribution for stage in STAGES))
+        rows += [(scenario, k, *key, value) for key, value in found.items()]
+    place = ["scenario", "options", "reading", "distance"]
+    frame = pd.DataFrame(rows, columns=[*place, "value"])
+    frame["below"] = 1.0 * (frame["value"] < frame["reading"].map(FIGURES))
+    means = {"value": ("value", "median"), "below": ("below", "mean")}
+    return frame.groupby(place, sort=False, as_index=False).agg(**means)
 
 
 def disagreements(frame: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -35,10 +36,8 @@ from .inference import ALPHA, generator
 from .synthetic import PANEL_SCENARIOS, SCENARIOS, Design, Panel, Sample, Stages
 
 WORLDS = 8  # populations that the trials of one row are taken from
-SLACK, NEAR = (
-    1e-9,
-    0.02,
-)  # NEAR: relative distance to the threshold within which a claim is neither true nor false
+SLACK = 1e-9  # a truth so near to an interval lies in it
+NEAR = 0.02  # relative distance to the threshold within which a claim is neither true nor false
 
 # --- claims about one task, and their truth
 
@@ -56,25 +55,21 @@ JUDGED: dict[str, Callable[[Sample, dict], Verdict]] = {
 }
 
 
+def _share(p: ph.Array) -> float:
+    return ph.liquidity_bits(p) / np.log2(p.shape[1])
+
+
 def _given_back(true: Sample, found: Sample, trial: int) -> float:
-    base, sft, final = (
-        ph.liquidity_bits(x.distribution) for x in (true.base, true.sft, true.final)
-    )
-    return float(ph.ratio(final - sft, base))
+    stages = (true.base, true.sft, true.final)
+    base, sft, final = (ph.liquidity_bits(x.distribution) for x in stages)
+    return ph.ratio(final - sft, base)
 
 
 def _mass_kept(true: Sample, found: Sample, trial: int) -> float:
     """On the options chosen; from draws, over what that cluster really puts there."""
-    mask = _seed(found, trial).mask
-    own = found.truth.distribution[found.truth.clusters == found.seed].mean(0)
-    return float(
-        ph.ratio(
-            *(
-                ph.probmass(distribution, mask)
-                for distribution in (true.final.distribution.mean(0), own)
-            )
-        )
-    )
+    mask, mine = _seed(found, trial).mask, found.truth.clusters == found.seed
+    own, final = found.truth.distribution[mine].mean(0), true.final.distribution.mean(0)
+    return ph.ratio(ph.probmass(final, mask), ph.probmass(own, mask))
 
 
 def _promoted(true: Sample, found: Sample, trial: int) -> float:
@@ -82,37 +77,28 @@ def _promoted(true: Sample, found: Sample, trial: int) -> float:
     for chosen, _ in found.sft.folds:
         before, after = (x.distribution[chosen].mean(0) for x in (found.sft, found.final))
         gained.append(ph.lower_half(before) & (after > before))
-    return float(
-        ((true.final.distribution - true.sft.distribution).mean(0) * np.array(gained))
-        .sum(-1)
-        .mean()
-    )
+    rise = (true.final.distribution - true.sft.distribution).mean(0)
+    return (rise * np.array(gained)).sum(-1).mean()
 
 
 TRUE: dict[str, Callable[[Sample, Sample, int], float]] = {
-    "many-distributions": lambda true, *_: float(
-        ph.liquidity_bits(true.base.distribution) / np.log2(true.base.distribution.shape[1])
-    ),
-    "collapse": lambda true, *_: float(
-        ph.compression(true.sft.distribution, true.base.distribution)
-    ),
+    "many-distributions": lambda true, *_: _share(true.base.distribution),
+    "collapse": lambda true, *_: ph.compression(true.sft.distribution, true.base.distribution),
     "stays-frozen": _given_back,
     "same-options": _mass_kept,
     "little-promoted": _promoted,
 }
 
-CHOOSING = ("same-options", "little-promoted")  # claims whose number is that of something chosen
 
-
-def at_threshold(
-    claim: str, design: Design, world: int, trial: int
-) -> tuple[Stages, Sample] | None:
+def at_threshold(claim: str, design: Design, world: int, trial: int) -> tuple | None:
     """A ladder, and a sample of it, on which the claim's true number is its threshold; None if
     the claim cannot be brought there. If it depends on what is chosen, every trial has a ladder of
     its own.
     """
-    strength = _strength(claim, design, world, trial if claim in CHOOSING else 0)
-    return None if strength is None else synthetic.brought_to(claim, design, world, trial, strength)
+    own = claim in ("same-options", "little-promoted")
+    strength = _strength(claim, design, world, trial if own else 0)
+    place = claim, design, world, trial
+    return None if strength is None else synthetic.brought_to(*place, strength)
 
 
 @functools.lru_cache(64)
@@ -130,57 +116,51 @@ def _strength(claim: str, design: Design, world: int, trial: int) -> float | Non
     return strength if abs(beyond(strength)) < NEAR else None  # else the choice jumped there
 
 
-def trials(
-    stages: Stages, design: Design, n: int, *, world: int = 0, permutations: int = 99
-) -> dict[str, list]:
+def trials(stages: Stages, design: Design, n: int, *, world=0, permutations=99) -> dict[str, list]:
     """Claim -> n pairs of a verdict and the true number. Trial i is the same whatever n is."""
-    true, out = synthetic.whole(stages), {claim: [] for claim in JUDGED}
-    for i in range(n):
-        found = synthetic.sample(stages, design, generator(i, f"trial {world} {design.name}"))
-        for claim, pairs in out.items():
-            pairs.append(_pair(claim, true, found, i, permutations))
-    return out
+    true, streams = synthetic.whole(stages), f"trial {world} {design.name}"
+    found = [synthetic.sample(stages, design, generator(i, streams)) for i in range(n)]
+    return {
+        claim: [_pair(claim, true, one, i, permutations) for i, one in enumerate(found)]
+        for claim in JUDGED
+    }
 
 
 def _pair(claim: str, true: Sample, found: Sample, i: int, permutations: int) -> tuple:
     verdict = JUDGED[claim](found, {"seed": i, "permutations": permutations})
-    return verdict, TRUE[claim](true, found, i)
+    return verdict, float(TRUE[claim](true, found, i))
 
 
 def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
     """Counts of one claim's trials, and the mean truth.
 
     covered, below, above: truth in the interval, below, above; not_true: trials whose truth is not
-    on the claim's side, or at the mark; false_holds of them; not_false, false_fails likewise.
+    on the claim's side, or at the threshold; false_holds of them; not_false, false_fails likewise.
     """
     names = "n interval covered below above holds fails not_true false_holds not_false false_fails"
-    rows = []
+    names, rows = names.split(), []
     for verdict, truth in verdicts:
         low, high, threshold = verdict.estimate.low, verdict.estimate.high, verdict.threshold
-        margin = (truth / threshold.value - 1) * (
-            1 if threshold.side == "above" else -1
-        )  # > 0: it is true
+        sign = 1 if threshold.side == "above" else -1
+        margin = sign * (truth / threshold.value - 1)  # > 0: the claim is true
         known = np.isfinite([low, high]).all()
-        below, above = truth < low - SLACK, truth > high + SLACK
+        below, above = known & (truth < low - SLACK), known & (truth > high + SLACK)
         holds, fails = (verdict.verdict == what for what in ("holds", "fails"))
         not_true, not_false = margin < NEAR, margin > -NEAR
-        inside = known and not (below or above)
-        row = [True, known, inside, known & below, known & above, holds, fails, not_true]
+        row = [True, known, known and not (below or above), below, above, holds, fails, not_true]
         rows.append([*row, holds & not_true, not_false, fails & not_false])
-    counts = np.array(rows, int).reshape(-1, 11).sum(0).tolist()
+    counts = np.array(rows, int).reshape(-1, len(names)).sum(0).tolist()
     truth = float(np.mean([truth for _, truth in verdicts])) if verdicts else np.nan
-    return dict(zip(names.split(), counts, strict=True)) | {"truth": truth}
+    return dict(zip(names, counts, strict=True)) | {"truth": truth}
 
 
 def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) -> list[dict]:
-    """`n` trials over WORLDS populations, one row per claim. name: a claim if kind is "at
-    threshold".
-    """
+    """`n` trials over WORLDS populations, a row per claim. name: a claim if "at threshold"."""
     found, each = {}, range(n // WORLDS)
     for world in range(WORLDS):
         if kind == "at threshold":
-            brought = ((i, at_threshold(name, design, world, i)) for i in each)
-            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in brought if x]
+            reached = ((i, at_threshold(name, design, world, i)) for i in each)
+            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in reached if x]
             mine = {name: [_pair(name, *ladder, permutations) for ladder in ladders]}
         else:
             stages = synthetic.population(name, design.options, world, design.templates)
@@ -193,24 +173,19 @@ def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) ->
 
 # --- trials of the joint test
 
-PROGRESS, SHARE = (
-    (0.05, 0.10, 0.15, 0.25, 0.35, 0.50),
-    (0.6, 0.7, 0.8, 0.9),
-)  # thresholds to choose from
+# Thresholds to choose from.
+PROGRESS, SHARE = (0.05, 0.10, 0.15, 0.25, 0.35, 0.50), (0.6, 0.7, 0.8, 0.9)
 PERMUTATIONS = 199
 QUARTER = 4  # unmixed is tried on every so many: it takes twice the time of one-seed
 APART = 10_000  # worlds from here on set the thresholds, those before try them
 
 
-def trial(
-    name: str, panel: Panel, world: int, whole: bool = True
-) -> tuple[Verdict, Verdict | None, float] | None:
+def trial(name: str, panel: Panel, world: int, whole: bool = True) -> tuple | None:
     """one-seed, unmixed, and the share of tasks whose named context holds the first persona.
 
     The last two only where one-seed holds and the trial is whole. None: it cannot be asked.
     """
-    found = joint.moves(synthetic.ladder(name, panel, world))
-    if found is None:
+    if (found := joint.moves(synthetic.ladder(name, panel, world))) is None:
         return None
     null = joint.joint_null(found, permutations=PERMUTATIONS, seed=world)
     one = judge("one-seed", joint.progress(found), null, chance=0.0)
@@ -230,64 +205,53 @@ def joint_row(kind: str, name: str, panel: Panel, n: int) -> list[dict]:
     """
     start, whole = (APART, n) if kind == "threshold" else (0, n // QUARTER)
     found = [x for i in range(n) if (x := trial(name, panel, start + i, i < whole))]
-    ones, seeded = [one for one, *_ in found], [(two, named) for _, two, named in found if two]
-    twos = [two for two, _ in seeded]
+    ones, twos = [one for one, *_ in found], [two for _, two, _ in found if two]
     counts = {"n": n, "asked": len(found), "small": sum(one.null.p <= ALPHA for one in ones)}
-    counts["one-seed"] = sum(one.verdict == "holds" for one in ones)
-    for threshold in PROGRESS:
-        p = [max(one.null.p, one.estimate.p_beyond(threshold, "above")) for one in ones]
-        counts[f"one-seed {threshold}"] = sum(x <= ALPHA for x in p)
-    counts |= {"whole": whole, "tried": len(twos)}
-    counts["unmixed"] = sum(two.verdict == "holds" for two in twos)
-    for threshold in SHARE:
-        p = [two.estimate.p_beyond(threshold, "above") for two in twos]
-        counts[f"unmixed {threshold}"] = sum(x <= ALPHA for x in p)
+    counts |= _passing("one-seed", ones, PROGRESS) | {"whole": whole, "tried": len(twos)}
+    counts |= _passing("unmixed", twos, SHARE)
     means = {"progress": [one.estimate.here for one in ones]}
-    means |= {"share": [two.estimate.here for two in twos], "named": [named for _, named in seeded]}
-    numbers = {k: int(v) for k, v in counts.items()}
-    numbers |= {k: float(np.mean(v)) if v else None for k, v in means.items()}
-    return [{"kind": kind, "name": name} | vars(panel) | numbers]
+    means |= {"share": [two.estimate.here for two in twos]}
+    means |= {"named": [named for _, two, named in found if two]}
+    means = {name: float(np.mean(values)) if values else None for name, values in means.items()}
+    return [{"kind": kind, "name": name} | vars(panel) | counts | means]
+
+
+def _passing(claim: str, verdicts: list[Verdict], thresholds: tuple[float, ...]) -> dict[str, int]:
+    """How many verdicts hold, and how many would by each threshold."""
+    counts = {claim: sum(v.verdict == "holds" for v in verdicts)}
+    for threshold in thresholds:
+        p = [v.estimate.p_beyond(threshold, "above") for v in verdicts]
+        p = [max(v.null.p if v.null else 0.0, own) for v, own in zip(verdicts, p, strict=True)]
+        counts[f"{claim} {threshold}"] = sum(x <= ALPHA for x in p)
+    return counts
 
 
 # --- rows that are kept
 
 TRIALS, JOINT = "data/validation/trials.jsonl", "data/validation/joint.jsonl"
 CLAIMS = {TRIALS: tuple(JUDGED), JOINT: ("one-seed", "unmixed")}
-KINDS = {
-    "scenario": TRIALS,
-    "at threshold": TRIALS,
-    "power": TRIALS,
-    "joint": JOINT,
-    "threshold": JOINT,
-}
+KINDS = dict.fromkeys(("scenario", "at threshold", "power"), TRIALS)
+KINDS |= dict.fromkeys(("joint", "threshold"), JOINT)
 ENTRY = {TRIALS: "row", JOINT: "joint_row"}  # what makes a file's rows
 SOURCE = ("quantities", "inference", "evidence", "joint", "claims", "synthetic", "validation")
 MAIN, DRAWS, EXACT = (2, 10, 100), (100, 1000), float("inf")
-CASTS = {
-    "at random": Design(10, 20),
-    "balanced": Design(10, 20, balanced=True),
-    "natural": Design(10, 50, 2),
-}  # the designs of the book
+# The designs of the book.
+CASTS = {"at random": Design(10, 20), "balanced": Design(10, 20, balanced=True)}
+CASTS["natural"] = Design(10, 50, 2)
 WIDTHS = {"at random": (2, 10), "balanced": MAIN, "natural": (10,)}  # options tried
-SETTLED = "frozen onto a base law"  # and there it stays: every claim is true
-VARIED = [synthetic.FROZEN, synthetic.HALFWAY, synthetic.MIXED]
-VARIED += ["another persona each task", "a persona's options relabelled"]
-PANELS = (
-    *(Panel(tasks=n) for n in (3, 5, 10)),
-    *(Panel(contexts=n) for n in (10, 50, 100)),
-    *(Panel(groups=n) for n in (2, 10)),
-    *(Panel(draws=n) for n in DRAWS),
-    Panel(wordings=2),
-    Panel(contexts=50, groups=50, wordings=2),
-)
+VARIED = (synthetic.FROZEN, synthetic.HALFWAY, synthetic.MIXED, "another persona each task")
+VARIED += ("a persona's options relabelled",)
+VARIATIONS = {"tasks": (3, 5, 10), "contexts": (10, 50, 100), "groups": (2, 10), "draws": DRAWS}
+PANELS = [Panel(**{field: n}) for field, values in VARIATIONS.items() for n in values]
+PANELS += [Panel(wordings=2), Panel(contexts=50, groups=50, wordings=2)]
 
 
 def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
     """(kind, name, design, trials) of every row.
 
-    Coverage and false alarms, by scenario and at the mark, in the designs of the book. Power: two
-    wordings of every context, where every claim is true. The joint test: every scenario, and some
-    in other designs.
+    Coverage and false alarms, by scenario and at the threshold, in the designs of the book. Power:
+    two wordings of every context, where every claim is true. The joint test: every scenario, and
+    some in other designs.
     """
     for name in PANEL_SCENARIOS:
         yield "joint", name, Panel(), 2000
@@ -295,16 +259,13 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
     for panel, name in product(PANELS, VARIED):
         yield "joint", name, panel, 200
     for cast, design in CASTS.items():
-        for options in WIDTHS[cast]:
-            mine = Design(**vars(design) | {"options": options})
-            for name in SCENARIOS:
-                yield "scenario", name, mine, 400
-            for claim in JUDGED:
-                yield "at threshold", claim, mine, 400
+        for mine in (replace(design, options=options) for options in WIDTHS[cast]):
+            yield from (("scenario", name, mine, 400) for name in SCENARIOS)
+            yield from (("at threshold", claim, mine, 400) for claim in JUDGED)
     for options, claim in product(MAIN[1:], JUDGED):
         yield "at threshold", claim, Design(options, 20, 2, DRAWS[0]), 400
     for options, clusters, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
-        yield "power", SETTLED, Design(options, clusters, 2, draws), 96
+        yield "power", "frozen onto a base law", Design(options, clusters, 2, draws), 96
 
 
 @functools.cache
@@ -341,7 +302,6 @@ def _nodes(module: str) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def made(kind: str, name: str, design: Design | Panel, n: int) -> list[dict]:
-    """The rows of one step of the plan."""
     return (joint_row if KINDS[kind] == JOINT else row)(kind, name, design, n)
 
 
@@ -352,23 +312,21 @@ def _key(row: dict) -> tuple:
 
 
 def _kept(file: str) -> list[dict]:
-    path = root() / file
-    if not path.is_file():
-        return []
-    hint = f"git checkout -- {file}"
-    return [parse_json(line, path, hint) for line in read_text(path, hint).splitlines() if line]
+    path, hint = root() / file, f"git checkout -- {file}"
+    lines = read_text(path, hint).splitlines() if path.is_file() else []
+    return [parse_json(line, path, hint) for line in lines if line]
 
 
 def validate(jobs: int | None = None, say=print) -> int:
     """Make the rows that are missing or of another source; returns how many steps were taken."""
-    have = set()
     steps = {_key({"kind": step[0], "name": step[1]} | vars(step[2])): step for step in plan()}
+    rows = {}
     for file in ENTRY:
         good = [row for row in _kept(file) if row["source"] == source_sha256(file)]
-        good = [row for row in good if _key(row) in steps]
-        have |= {_key(row) for row in good}
+        rows[file] = [row for row in good if _key(row) in steps]
         (root() / file).parent.mkdir(parents=True, exist_ok=True)
-        _write(file, good)
+        _write(file, rows[file])
+    have = {_key(row) for good in rows.values() for row in good}
     todo = [step for key, step in steps.items() if key not in have]
     every = side_by_side(made, todo, min(jobs or cores(), max(1, len(todo))))
     for number, done in enumerate(every, 1):
@@ -376,10 +334,9 @@ def validate(jobs: int | None = None, say=print) -> int:
             raise done.error
         kind, name, design, n = done.task
         more = {"draws": _finite(design.draws), "source": source_sha256(file := KINDS[kind])}
-        _write(file, [*_kept(file), *(row | more for row in done.result)])
+        rows[file] += [row | more for row in done.result]
+        _write(file, rows[file])
         say(f"[{number}/{len(todo)}] {kind} {name}, {design.name}: {n} trials")
-    for file in ENTRY:  # one order, however many jobs
-        _write(file, sorted(_kept(file), key=lambda r: (*map(str, _key(r)), r.get("claim", ""))))
     return len(todo)
 
 
@@ -388,14 +345,15 @@ def _finite(value: object) -> object:
 
 
 def _write(file: str, rows: list[dict]) -> None:
+    """In one order, however many jobs made them."""
+    rows = sorted(rows, key=lambda row: (*map(str, _key(row)), row.get("claim", "")))
     write_file(root() / file, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def _loaded(file: str) -> pd.DataFrame:
-    rows = _kept(file)
-    if not rows:
-        hint = "make verify CLAIMS=1"
-        raise CrystalError("nothing was simulated yet", where=root() / file, hint=hint)
+    if not (rows := _kept(file)):
+        where, hint = root() / file, "make verify CLAIMS=1"
+        raise CrystalError("nothing was simulated yet", where=where, hint=hint)
     frame = pd.DataFrame(rows)
     frame["draws"] = frame["draws"].fillna(EXACT)
     frame["current"] = frame.pop("source") == source_sha256(file)
