@@ -273,7 +273,7 @@ def test_figures_draw_what_is_shipped(tmp_path):
             validation_figures.plot_coverage(validation_figures.load_coverage(trials)),
             validation_figures.plot_alarms(validation_figures.load_alarms(trials)),
             validation_figures.plot_smallest(validation_figures.smallest(power)),
-            validation_figures.plot_readings(synthetic.load_readings((2,), tries=1)),
+            validation_figures.plot_readings(validation.load_readings()),
             validation_figures.plot_scenarios(validation_figures.load_scenarios(ladders)),
         )
     ):

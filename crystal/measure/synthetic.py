@@ -8,7 +8,6 @@ little. Many tasks: a context holds one persona, and a persona has one distribut
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -355,19 +354,21 @@ def of_distributions(base: Array, sft: Array, final: Array) -> dict[tuple[str, s
     return out | {("compression", INFORMATION): float(ph.ratio(*bits))}
 
 
-def load_readings(options: tuple[int, ...], tries: int = 20) -> pd.DataFrame:
-    """Scenario, K, reading, distance; value: median over ladders; below: share below FIGURES."""
-    rows = []
-    for scenario, k, world in itertools.product(SCENARIOS, options, range(tries)):
-        stages = population(scenario, k, world)
-        drawn = sample(stages, Design(k, 20), generator(world, "readings"))
-        found = of_distributions(*(getattr(drawn, stage).distribution for stage in STAGES))
-        rows += [(scenario, k, *key, value) for key, value in found.items()]
-    place = ["scenario", "options", "reading", "distance"]
-    frame = pd.DataFrame(rows, columns=[*place, "value"])
-    frame["below"] = 1.0 * (frame["value"] < frame["reading"].map(FIGURES))
-    means = {"value": ("value", "median"), "below": ("below", "mean")}
-    return frame.groupby(place, sort=False, as_index=False).agg(**means)
+def readings(scenario: str, design: Design, n: int) -> list[dict]:
+    """Per reading and distance, over n ladders: the median, and the share below FIGURES."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for world in range(n):
+        drawn = sample(
+            population(scenario, design.options, world), design, generator(world, "readings")
+        )
+        numbers = of_distributions(*(getattr(drawn, stage).distribution for stage in STAGES))
+        for place, value in numbers.items():
+            found.setdefault(place, []).append(value)
+    return [
+        {"reading": reading, "distance": distance, "value": float(np.median(values))}
+        | {"below": float(np.mean(np.array(values) < FIGURES[reading]))}
+        for (reading, distance), values in found.items()
+    ]
 
 
 def disagreements(frame: pd.DataFrame) -> pd.DataFrame:

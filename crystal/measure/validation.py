@@ -4,11 +4,12 @@ One trial: some clusters of a population are asked, every claim is judged, and j
 is true of the population. What a claim chooses from the sample (a seed's options, which options
 gain) stays chosen: the truth is that of the chosen.
 
-    trials.jsonl  claims about one task: a row is a claim, a scenario or threshold, and a design
-    joint.jsonl   the claims about all tasks at once: a row is a scenario and a design
+    trials.jsonl    claims about one task: a row is a claim, a scenario or threshold, and a design
+    joint.jsonl     the claims about all tasks at once: a row is a scenario and a design
+    readings.jsonl  readings of the paper's ratio: a row is a scenario, K, reading and distance
 
-A share of 400 trials has a binomial error of 1.1 points at 95 %, so that one row of fourteen lies
-outside 93 to 97 % where coverage is nominal; of 2,000 half a point; of 100, at 80 %, 4 points.
+At 95 % a share of 400 trials has a binomial error of 1.1 points: one row of fourteen lies outside
+93 to 97 % where coverage is nominal; of 2,000 half a point; of 100, at 80 %, 4 points.
 """
 
 from __future__ import annotations
@@ -226,18 +227,23 @@ def _passing(claim: str, verdicts: list[Verdict], thresholds: tuple[float, ...])
     return counts
 
 
+def reading_rows(kind: str, name: str, design: Design, n: int) -> list[dict]:
+    """What readings of the paper's ratio make of n ladders of one scenario."""
+    step = {"kind": kind, "name": name, **vars(design), "n": n}
+    return [step | row for row in synthetic.readings(name, design, n)]
+
+
 # --- rows that are kept
 
-TRIALS, JOINT = "data/validation/trials.jsonl", "data/validation/joint.jsonl"
-CLAIMS = {TRIALS: tuple(JUDGED), JOINT: ("one-seed", "unmixed")}
+TRIALS, JOINT, READINGS = (f"data/validation/{x}.jsonl" for x in ("trials", "joint", "readings"))
+CLAIMS = {TRIALS: tuple(JUDGED), JOINT: ("one-seed", "unmixed"), READINGS: ()}
 KINDS = dict.fromkeys(("scenario", "at threshold", "power"), TRIALS)
-KINDS |= dict.fromkeys(("joint", "threshold"), JOINT)
-ENTRY = {TRIALS: "row", JOINT: "joint_row"}  # what makes a file's rows
+KINDS |= dict.fromkeys(("joint", "threshold"), JOINT) | {"reading": READINGS}
+ENTRY = {TRIALS: "row", JOINT: "joint_row", READINGS: "reading_rows"}  # what makes a file's rows
 SOURCE = ("quantities", "inference", "evidence", "joint", "claims", "synthetic", "validation")
 MAIN, DRAWS, EXACT = (2, 10, 100), (100, 1000), float("inf")
-# The designs of the book.
 CASTS = {"at random": Design(10, 20), "balanced": Design(10, 20, balanced=True)}
-CASTS["natural"] = Design(10, 50, 2)
+CASTS["natural"] = Design(10, 50, 2)  # the designs of the book
 WIDTHS = {"at random": (2, 10), "balanced": MAIN, "natural": (10,)}  # options tried
 VARIED = (synthetic.FROZEN, synthetic.HALFWAY, synthetic.MIXED, "another persona each task")
 VARIED += ("a persona's options relabelled",)
@@ -266,6 +272,8 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
         yield "at threshold", claim, Design(options, 20, 2, DRAWS[0]), 400
     for options, clusters, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
         yield "power", "frozen onto a base law", Design(options, clusters, 2, draws), 96
+    for options, name in product(MAIN, SCENARIOS):
+        yield "reading", name, Design(options, 20), 20
 
 
 @functools.cache
@@ -301,8 +309,8 @@ def _nodes(module: str) -> Iterator[tuple[str, ast.stmt]]:
                 yield name, node
 
 
-def made(kind: str, name: str, design: Design | Panel, n: int) -> list[dict]:
-    return (joint_row if KINDS[kind] == JOINT else row)(kind, name, design, n)
+def made(*step: object) -> list[dict]:
+    return globals()[ENTRY[KINDS[step[0]]]](*step)
 
 
 def _key(row: dict) -> tuple:
@@ -313,8 +321,8 @@ def _key(row: dict) -> tuple:
 
 def _kept(file: str) -> list[dict]:
     path, hint = root() / file, f"git checkout -- {file}"
-    lines = read_text(path, hint).splitlines() if path.is_file() else []
-    return [parse_json(line, path, hint) for line in lines if line]
+    text = read_text(path, hint) if path.is_file() else ""
+    return [parse_json(line, path, hint) for line in text.splitlines() if line]
 
 
 def validate(jobs: int | None = None, say=print) -> int:
@@ -354,10 +362,8 @@ def _loaded(file: str) -> pd.DataFrame:
     if not (rows := _kept(file)):
         where, hint = root() / file, "make verify CLAIMS=1"
         raise CrystalError("nothing was simulated yet", where=where, hint=hint)
-    frame = pd.DataFrame(rows)
-    frame["draws"] = frame["draws"].fillna(EXACT)
-    frame["current"] = frame.pop("source") == source_sha256(file)
-    return frame
+    frame = pd.DataFrame(rows).fillna({"draws": EXACT})
+    return frame.assign(current=frame.pop("source") == source_sha256(file))
 
 
 def load_trials() -> pd.DataFrame:
@@ -379,11 +385,16 @@ def load_trials() -> pd.DataFrame:
 
 def load_joint() -> pd.DataFrame:
     """One row per scenario and design, counts of `joint_row` as shares. Raises as `load_trials`."""
-    frame = _loaded(JOINT)
-    of = {"small": "n", "one-seed": "n", "unmixed": "whole"}
+    frame, of = _loaded(JOINT), {"small": "n", "one-seed": "n", "unmixed": "whole"}
     for column in frame.columns:
         if whole := of.get(column.split(" ")[0]):
             frame[column] = frame[column] / frame[whole]
     for field in ("seed", "pure", "leak"):
         frame[field] = [getattr(PANEL_SCENARIOS[name], field) for name in frame["name"]]
     return frame
+
+
+def load_readings() -> pd.DataFrame:
+    """A row per scenario, options, reading and distance: value and below, `synthetic.readings`."""
+    columns = ["scenario", "options", "reading", "distance", "value", "below"]
+    return _loaded(READINGS).rename(columns={"name": "scenario"})[columns]

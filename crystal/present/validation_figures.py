@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..measure.claims import THRESHOLDS
-from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, Panel
+from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, SCENARIOS, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
 from .figures import BLUE, GREEN, GREY, INK, PURPLE, RED, SKY, legend, name_rows, panels
 from .verdicts import grid
@@ -169,7 +169,7 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
     looks = zip((RED, BLUE, GREEN, PURPLE), "os^D", strict=True)
     looks = dict(zip((*DISTANCES, INFORMATION), looks, strict=True))
     readings, options = list(FIGURES), sorted(frame["options"].unique())
-    names = list(dict.fromkeys(frame["scenario"]))
+    names = [name for name in SCENARIOS if name in set(frame["scenario"])]
     height = 0.15 * len(names) + 0.6
     fig, axes = panels(len(options), len(readings), height, sharey=True, sharex="col")
     for (i, j), ax in np.ndenumerate(axes):
