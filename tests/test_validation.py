@@ -183,10 +183,10 @@ def test_the_source_is_called_code_and_thresholds_without_words(monkeypatch):
 
 
 def test_the_shipped_trials_are_of_todays_claims_and_whole():
-    frame, ladders = validation.load_trials(), validation.load_joint()
-    for found in (frame, ladders):
+    files = [validation._loaded(file) for file in validation.ENTRY]
+    for found in files:
         assert found["current"].all(), "the claims changed since: make verify CLAIMS=1"
-    have = {validation._key(row) for found in (frame, ladders) for row in found.to_dict("records")}
+    have = {validation._key(row) for found in files for row in found.to_dict("records")}
     wanted = {
         validation._key({"kind": kind, "name": name} | vars(design))
         for kind, name, design, _ in validation.plan()
