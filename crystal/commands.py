@@ -24,7 +24,7 @@ MOST = 2**31 - 1  # of whole numbers: more is a slip
 
 
 class Command(NamedTuple):
-    """One subcommand. arguments: what `add_argument` is given. run: takes them by name."""
+    """arguments: what `add_argument` is given. run: takes them by name."""
 
     name: str
     help: str
@@ -219,17 +219,15 @@ def _faults(name: str) -> int:
     from .keep import drawn, store
     from .keep.manifest import DRAWS, logs
 
-    faults, checks = 0, [store.verify]
+    faults = 0
     try:
-        if name in logs(DRAWS) or load_ladder(name, unpinned=True).drawn:
-            checks.append(drawn.verify)
-        for check in checks:
-            report = check(name)
-            print(report)
+        drew = name in logs(DRAWS) or load_ladder(name, unpinned=True).drawn
+        for check in (store.verify, drawn.verify) if drew else (store.verify,):
+            print(report := check(name))
             faults += report.faults
     except CrystalError as error:
         print(f"{name}: {error}")
-        return faults + 1
+        faults += 1
     return faults
 
 
@@ -253,8 +251,7 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
     from .tables.table import read_table
 
     check(**how)
-    called = sheets.stage_names(stages)
-    table = read_table(file, stages=called, ladder=ladder or "")
+    table = read_table(file, stages=sheets.stage_names(stages), ladder=ladder or "")
     every = table.frame[["ladder", "task"]].drop_duplicates()
     with bar(survey.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
         tick = shown.update
@@ -303,8 +300,8 @@ def import_(
     from .tables.sheets import given
 
     check_out(Path(out), append)
-    fields = {"--prompt-from": prompt_from, "--cluster-from": cluster_from}
-    named = Named(*(name and given(name, flag) for flag, name in fields.items()))
+    prompt_from = prompt_from and given(prompt_from, "--prompt-from")
+    named = Named(prompt_from, cluster_from and given(cluster_from, "--cluster-from"))
     own = tuple(options.split(",")) if options else ()
     found = tally(format, list(map(Path, files)), Asked(**asked, options=own, named=named))
     table = found.table()
