@@ -154,7 +154,7 @@ def ask(
 ) -> None:
     """put a task, of ours or of your own, to a checkpoint in fifty contexts; write a table"""
     from .keep.resample import COLUMNS, ask
-    from .tables.importers import check_new, save
+    from .tables.importers import check_out, save
     from .tables.sheets import given
 
     of, cues = load_task(task)
@@ -162,7 +162,7 @@ def ask(
     asked = natural(of, cues, contexts)
     asked[0].reply(of)  # raises where nothing puts the task
     places = [about | {"task": of.name, "prompt": prompt.id} for prompt in asked]
-    check_new(Path(out), COLUMNS, places, append=append)
+    check_out(Path(out), append, COLUMNS, places)
     if left := CONTEXTS - len({prompt.cluster for prompt in natural(of, cues)}):
         print(f"note: {left} contexts name an option and are left out", file=sys.stderr)
     from .measure.evidence import count
