@@ -65,11 +65,11 @@ def load_yaml(path: Path, hint: str | None = None) -> Any:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r:.60} is given twice in one object")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name!r:.60} is given twice in one object")
+        found[name] = value
     return found
 
 
@@ -86,10 +86,7 @@ class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 
 def parse_yaml(text: str, where: object, hint: str) -> Any:
-    """The value of YAML: plain data, no objects.
-
-    Raises: CrystalError for broken YAML, a key given twice, or nesting too deep.
-    """
+    """The value of YAML. Raises: CrystalError if it is broken, repeats a key or is too deep."""
     try:
         return yaml.load(text, Loader=_Strict)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
