@@ -183,13 +183,20 @@ def misfit(value: Any, shape: Any, at: str = "it") -> str | None:
     if isinstance(shape, tuple):
         found = [misfit(value, one, at) for one in shape]
         return None if None in found else found[-1]
-    if isinstance(shape, dict):
-        return _mapping(value, shape, at)
     if isinstance(shape, list):
-        if not isinstance(value, list):
-            return _must_be(at, "a list", value)
-        return _first(misfit(one, shape[0], f"{at}[{i}]") for i, one in enumerate(value))
-    return None if shape(value) else _must_be(at, f"a {shape.__name__}", value)
+        kind, fits = "a list", isinstance(value, list)
+        parts = ((one, shape[0], f"{at}[{i}]") for i, one in enumerate(value if fits else ()))
+    elif isinstance(shape, dict):
+        kind, fits = "a mapping of names", isinstance(value, dict) and all(map(text, value))
+        names = () if not fits else value if text in shape else shape
+        if lacking := [name for name in names if name not in value]:
+            return f"{at} lacks {lacking[0]!r}"
+        parts = ((value[n], shape.get(text) or shape[n], f"{at}.{n}") for n in names)
+    else:
+        kind, fits, parts = f"a {shape.__name__}", shape(value), ()
+    if not fits:
+        return f"{at} must be {kind}, is {shown(value)}"
+    return next((wrong for part in parts if (wrong := misfit(*part)) is not None), None)
 
 
 SHAPES = {  # of the fields of a dataclass, by their annotations
@@ -223,24 +230,6 @@ def fields(raw: object, kind: type, what: str, **shapes: Any) -> dict:
             is_ = f"of type {field.type}, is {shown(raw[name])}{quotes}"
             raise ValueError(f"{what}: {name} must be {is_}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
-
-
-def _mapping(value: Any, shape: dict, at: str) -> str | None:
-    if not isinstance(value, dict) or not all(map(text, value)):
-        return _must_be(at, "a mapping of names", value)
-    if text in shape:
-        return _first(misfit(one, shape[text], f"{at}.{name}") for name, one in value.items())
-    if lacking := [name for name in shape if name not in value]:
-        return f"{at} lacks {lacking[0]!r}"
-    return _first(misfit(value[name], one, f"{at}.{name}") for name, one in shape.items())
-
-
-def _first(found: Any) -> str | None:
-    return next((one for one in found if one is not None), None)
-
-
-def _must_be(at: str, kind: str, value: object) -> str:
-    return f"{at} must be {kind}, is {shown(value)}"
 
 
 def shown(value: object) -> str:
