@@ -116,8 +116,8 @@ def sample(
     report: dict[str, object] = {}
     if closed:
         options = read_all(texts, closed, read_free if free else read)
-        report = {"not_read" if free else "invalid": options.pop(None)}
-        report = {"options": options} | report
+        others = options.pop(None)
+        report = {"options": options, "not_read" if free else "invalid": others}
     _show(report | {"texts": texts}, as_json, "{}")
 
 

@@ -285,14 +285,7 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
     arg("--cluster-from --unit-from", "what names who asks, the same way", metavar="FIELD"),
 )
 def import_(
-    format: str,
-    files: list[str],
-    out: str,
-    append: bool,
-    options: str | None,
-    prompt_from: str | None,
-    cluster_from: str | None,
-    **asked: Any,
+    format: str, files: list[str], out: str, append: bool, options: str | None, **names: str | None
 ) -> None:
     """turn logs of other tools, or a file of replies, into a table of counts"""
     from .tables.foreign import Named
@@ -300,10 +293,11 @@ def import_(
     from .tables.sheets import given
 
     check_out(Path(out), append)
-    prompt_from = prompt_from and given(prompt_from, "--prompt-from")
-    named = Named(prompt_from, cluster_from and given(cluster_from, "--cluster-from"))
-    own = tuple(options.split(",")) if options else ()
-    found = tally(format, list(map(Path, files)), Asked(**asked, options=own, named=named))
+    for name, text in names.items():
+        names[name] = text and given(text, f"--{name.replace('_', '-')}")
+    named = Named(names.pop("prompt_from"), names.pop("cluster_from"))
+    own = tuple(given(option, "--options") for option in options.split(",")) if options else ()
+    found = tally(format, list(map(Path, files)), Asked(**names, options=own, named=named))
     table = found.table()
     rows = save(table, Path(out), append)
     more = f", {rows} in all" if rows > len(table) else ""

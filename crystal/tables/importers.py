@@ -12,7 +12,6 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -24,10 +23,10 @@ from ..ask.tasks import TASKS, Task, own_task, read
 from ..errors import CrystalError, known, placed
 from ..files import explained, write_file
 from .foreign import AGAIN, READERS, Answer, Named
-from .sheets import given, rows, some
+from .sheets import rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-NAMES = ("ladder", "stage", "task")
+
 SHOWN = 30  # characters of a reply that is no option
 UNSAID = "the file does not say of which"
 GREEDY = "; this is greedy: repeats of one answer are not draws"
@@ -46,21 +45,14 @@ class Place(NamedTuple):
 # -- of which task, ladder and stage
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the files do not say themselves. None: they do."""
+class Asked(NamedTuple):
+    """What the files do not say themselves, as `sheets.given` writes it. None: they do."""
 
     ladder: str | None = None
     stage: str | None = None
     task: str | None = None
     options: tuple[str, ...] = ()  # of a task that is not one of ours
     named: Named = Named()
-
-    def __post_init__(self) -> None:
-        """Names as they are compared."""
-        clean = {name: given(getattr(self, name) or "", f"--{name}") or None for name in NAMES}
-        clean["options"] = tuple(given(option, "--options") for option in self.options)
-        self.__dict__.update(clean)
 
     def task_of(self, own: str | None) -> Task:
         """The task of answers to what their file calls `own`."""
