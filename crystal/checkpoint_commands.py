@@ -48,7 +48,6 @@ def _load(model: str, **how: Any) -> Engine:
 
 
 def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Engine, list[int]]:
-    """The model, and the tokens that it is asked."""
     engine = _load(model, **how)
     return engine, engine.encode(prompt, form, reply)
 

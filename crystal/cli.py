@@ -55,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception) -> tuple[CrystalError, int]:
-    """The sentence for what went wrong, and the exit status."""
     if isinstance(error, CrystalError):
         return error, 2
     if isinstance(error, ModuleNotFoundError) and error.name in FULL:
@@ -117,7 +116,6 @@ class Parser(argparse.ArgumentParser):
     """Says in a sentence what is no number; argparse says the rest."""
 
     def error(self, message: str) -> None:
-        """Raises: CrystalError, or SystemExit(2)."""
         if re.match(r"argument \S+: .* is not a (whole )?number", message):
             raise CrystalError(message.removeprefix("argument "), hint=f"{self.prog} --help")
         super().error(line(message))
@@ -148,7 +146,6 @@ def _parse(given: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
 
 
 def _groups() -> str:
-    """Every command and what it does, under what a user wants."""
     helps, lines = {one.name: one.help for one in COMMANDS}, []
     for group, names in GROUPS.items():
         each = (f"    {name:<10} {helps[name]}" for name in names if name in helps)

@@ -148,7 +148,6 @@ def page(page: str | None, assignments: list[str], data: str | None, why: bool) 
 
 
 def _own_page(template: str, data: str, assignments: list[str]) -> None:
-    """Run a template over a table of the reader's own, and list the page in book/own.yml."""
     from .book import pages, runs
 
     chosen = pages.page_of(template, data, assignments)
@@ -327,7 +326,6 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
 
 
 def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
-    """Ship the ladder, or train it or the experiment; or everything."""
     import torch
 
     from .keep import resample
@@ -352,7 +350,6 @@ def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
 
 
 def _train_ladder(name: str) -> None:
-    """Train it, and say what its checkpoints can do."""
     from .ask import ladders
     from .lab import growing, recipes, training
 

@@ -86,7 +86,6 @@ def _arrays_sha256(key: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -152,7 +151,6 @@ def sha256(value: object) -> bool:
 
 
 def number(value: object) -> bool:
-    """A finite number."""
     return count(value) or (type(value) in (int, float) and abs(value) < 1e300)
 
 
@@ -233,6 +231,5 @@ def fields(raw: object, kind: type, what: str, **shapes: Any) -> dict:
 
 
 def shown(value: object) -> str:
-    """A value and its type, for a sentence."""
     huge = isinstance(value, int) and value.bit_length() > 200  # Python cannot write all of them
     return f"{'a huge number' if huge else repr(value):.60} ({type(value).__name__})"

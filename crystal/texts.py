@@ -196,7 +196,6 @@ def cell(text: object) -> object:
 
 
 def uncell(text: str) -> str:
-    """What `cell` was given."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 

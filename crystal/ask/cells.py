@@ -132,8 +132,6 @@ TEMPERATURES = (0.5, 0.7, 1.5, 2.0, 3.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """One way in which every task is put to a checkpoint."""
-
     form: str
     prompts: tuple[Prompt | NaturalPrompt, ...] = PROMPTS
     decoding: Decoding = Decoding()

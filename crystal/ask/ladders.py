@@ -110,7 +110,6 @@ class Ladder:
 
     @property
     def ends(self) -> tuple[Checkpoint, ...]:
-        """The last checkpoint of each stage: base, sft, dpo, rlvr."""
         return tuple(self.checkpoint(stage) for stage in STAGES)
 
 

@@ -93,8 +93,6 @@ PERSONAS = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One of the 100 ways to put any task."""
-
     id: str
     persona: int
     template: Template
@@ -310,7 +308,6 @@ def natural(
 
 
 def _loaded(path: Path, context: object) -> dict:
-    """A file of contexts of that shape, and of cues."""
     raw = parse_yaml(read_text(path, _hint(path)), path, _hint(path))
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):

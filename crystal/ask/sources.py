@@ -348,7 +348,6 @@ def _join(source: str, folder: Path, whole: Path) -> None:
 
 
 def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
-    """Fetch one wheel with pip, which shows its progress."""
     into = folder / name
     options = "--no-deps --only-binary :all: --disable-pip-version-check --no-input --retries 1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--timeout", "20"]

@@ -22,8 +22,6 @@ AGAIN = "run lm_eval again with --log_samples"
 
 
 class Answer(NamedTuple):
-    """One reply, or the score of one option."""
-
     where: str  # file and line, or file and sample
     prompt: str
     text: str | None = None  # as the tool kept it, unfiltered; None: a refusal, no content
@@ -68,7 +66,6 @@ def part(record: Mapping, name: str, where: str, kind: type = dict) -> Any:
 
 
 def objects(record: Mapping, name: str, where: str) -> list[dict]:
-    """The list of objects called `name` in a record."""
     items = part(record, name, where, list)
     return [part({f"an item of {name}": item}, f"an item of {name}", where) for item in items]
 
@@ -236,7 +233,6 @@ def _openai_texts(body: Mapping, where: str) -> Iterator[tuple[str | None, bool]
 
 
 def _group(pattern: str, custom: str, where: str) -> str:
-    """What the group of the pattern takes of a custom_id."""
     wrong = "it does not fit, or its group is empty"
     try:
         if (match := re.fullmatch(pattern, custom)) and (found := texts.name(match[1] or "")):
@@ -251,7 +247,7 @@ def _group(pattern: str, custom: str, where: str) -> str:
 
 
 def replies(path: Path, by: Named) -> Iterator[Answer]:
-    """A table, a reply a row: reply, prompt (or `by.prompt`), any of `columns`."""
+    """A table, a reply a row: reply, prompt (or `by.prompt`); cluster, ladder, stage, task."""
     own = {"unit": "cluster", "cluster": "cluster"}  # unit, as it was called
     own |= {name: name for name in ("ladder", "stage", "task")}
     for number, row in rows(path):

@@ -34,8 +34,6 @@ EXCESS = 1e-6  # by which a log-likelihood may be above 0: rounding
 
 
 class Place(NamedTuple):
-    """What the rows of one prompt share."""
-
     ladder: str
     stage: str
     task: str
@@ -73,7 +71,6 @@ class Asked(NamedTuple):
         return TASKS[name]
 
     def one(self, name: str, answer: Answer) -> str:
-        """Ladder or stage of an answer."""
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
             what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
@@ -87,8 +84,6 @@ class Asked(NamedTuple):
 
 
 class Tally:
-    """Answers that were read so far."""
-
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
         self.draws: dict[Place, Counter[str]] = defaultdict(Counter)  # option, or "" -> replies

@@ -43,7 +43,6 @@ def some(items: Iterable[str], most: int = 6) -> str:
 
 
 def at(path: Path, row: object = None, column: str | None = None) -> str:
-    """The place of a complaint, in words."""
     rowed = f", row {row}" if row is not None else ""
     return f"{path}{rowed}" + (f", column {column}" if column else "")
 
@@ -241,7 +240,6 @@ def json_lines(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict]]
 
 
 def parsed(data: bytes, path: Path, where: str) -> dict:
-    """The JSON object that `data` of a file is."""
     hint = "write one whole JSON object a line, or copy the file again: it may be cut short"
     found = texts.parse_json(decoded(data, path, where), where, hint)
     if not isinstance(found, dict):

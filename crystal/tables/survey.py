@@ -226,7 +226,6 @@ def stages_text(table: Table, ladders: Iterable[str], arrow: str = "→") -> lis
 
 
 def as_myst(every: pd.DataFrame) -> str:
-    """A MyST table of `numbers`."""
     head = {
         "ladder": "ladder", "task": "task", "stage": "stage", "prompts": "prompts",
         "asked": "of these asked", "mass": "mass on options", "entropy": "entropy, bits",

@@ -60,7 +60,6 @@ class Table:
 
     @property
     def ladders(self) -> dict[str, tuple[str, ...]]:
-        """Ladder -> its stages in canonical order."""
         every = (self.frame if self.asked is None else self.asked).groupby("ladder", sort=False)
         return {ladder: _in_order(stages) for ladder, stages in every["stage"]}
 
@@ -161,7 +160,6 @@ class _Reading:
         return list(read)
 
     def value(self, sheet: pd.DataFrame) -> tuple[str, np.ndarray]:
-        """Whether the answers are a probability or a count, and their values."""
         filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
         used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
         if len(used) == 2:
@@ -225,7 +223,6 @@ class _Reading:
         return groups[(on > 0) | groups["low"]].copy()
 
     def counts(self, groups: pd.DataFrame) -> pd.Series:
-        """The share on the options."""
         on, together = groups["on"], groups.groupby(GROUP[:3])["total"].transform("sum")
         what = f"its stage has {{:.9g}} draws on its task, above {MOST_DRAWS}"
         self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
@@ -342,8 +339,6 @@ class _Reading:
         return pd.concat(common)
 
     def finished(self, groups: pd.DataFrame, options: dict[str, tuple[str, ...]]) -> Table:
-        """The table, names as texts."""
-
         def texts(of: pd.DataFrame, *columns: str) -> pd.DataFrame:
             return pd.DataFrame({name: np.asarray(of[name]) for name in (*GROUP, *columns)})
 
