@@ -211,14 +211,13 @@ class Tally:
             what, hint = f"all requests failed: {self._failed}", "ask again for what failed"
         elif not self.clusters:
             what, hint = "there is no sample", "let the tool log samples, then import its log"
-        elif 0 < sum(counts.total() for counts in self.draws.values()) == self.empty:
-            what = f"every reply is empty, {self.empty} of them"
-            hint = "leave the model room for an answer; reasoning may have used up its tokens"
         elif unread:
-            most = {task: most_often(self.unread[task]) for task in unread}
-            each = (f"{task}: {often or 'every reply is empty'}" for task, often in most.items())
-            what = f"nothing was read as an option of {'; '.join(each)}"
+            often = (most_often(self.unread[task]) or "every reply is empty" for task in unread)
+            each = "; ".join(map(": ".join, zip(unread, often)))
+            what = f"nothing was read as an option of {each}"
             hint = "--task with the task that was asked; or a new name, with --options a,b,c"
+            if each.endswith("empty"):
+                hint = "leave the model room for an answer; reasoning may have used up its tokens"
         else:
             return
         raise CrystalError(what, where=where, hint=hint)

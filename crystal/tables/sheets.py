@@ -62,14 +62,10 @@ def stage_names(text: str) -> dict[str, str]:
     where = f"--stages {texts.short(text)}"
     for pair in filter(str.strip, text.split(",")):
         stage, _, name = (given(part, where) for part in pair.partition("="))
-        what = f"{texts.short(pair)!r} is not of the form stage=name"
-        if stage in found or name in found.values():
-            twice = stage if stage in found else name
-            what = f"--stages says twice which stage {twice!r:.60} is"
-        elif stage and name:
-            found[stage] = name
-            continue
-        raise CrystalError(what, hint="say --stages base=step0,sft=step-1000")
+        if not (stage and name) or stage in found or name in found.values():
+            what = f"{texts.short(pair)!r} is not of the form stage=name, or says one twice"
+            raise CrystalError(what, hint="say --stages base=step0,sft=step-1000")
+        found[stage] = name
     return found
 
 
