@@ -74,8 +74,8 @@ def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
     report |= {name: getattr(found, name) for name in ("answered", "invalid", "residual")}
     if not answers(found.answered):
-        said = f"note: not answered: {found.answered:.2g} of the mass is on an option"
-        print(f"{said}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
+        note = f"note: not answered: {found.answered:.2g} of the mass is on an option"
+        print(f"{note}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
     _show(report, as_json, "{:.6f}")
 
 

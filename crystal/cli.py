@@ -76,8 +76,8 @@ def _told(error: Exception) -> tuple[CrystalError, int]:
     trace = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):
         path.write_text(trace, encoding="utf-8", errors="backslashreplace")
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    what = f"an error that should not happen: {said:.300}"
+    first = " ".join(f"{type(error).__name__}: {error}".split())
+    what = f"an error that should not happen: {first:.300}"
     return CrystalError(what, where=path, hint="please report that file"), 70
 
 

@@ -63,8 +63,8 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or not least <= int(text) <= most:
-            said = f"of {least} or more" if most == MOST else f"from {least} to {most}"
-            raise ArgumentTypeError(f"{line(text)!r:.40} is not a whole number {said}")
+            bounds = f"of {least} or more" if most == MOST else f"from {least} to {most}"
+            raise ArgumentTypeError(f"{line(text)!r:.40} is not a whole number {bounds}")
         return int(text)
 
     return read
@@ -256,8 +256,8 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
         tick = shown.update
         found = {name: survey.survey(table, name, tick=tick, **how) for name in table.ladders}
     if as_json:
-        said = {"file": line(file)} | how | survey.as_json(table, found)
-        print(json.dumps(said, indent=1, ensure_ascii=False))
+        report = {"file": line(file)} | how | survey.as_json(table, found)
+        print(json.dumps(report, indent=1, ensure_ascii=False))
     else:
         print(survey.as_text(table, found))
 

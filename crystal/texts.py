@@ -80,8 +80,8 @@ class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(node, yaml.MappingNode):
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if twice := [key for key, _ in node.value if names.count(key.value) > 1]:
-                said = f"the key {twice[-1].value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, said, twice[-1].start_mark)
+                what = f"the key {twice[-1].value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, what, twice[-1].start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -90,8 +90,8 @@ def parse_yaml(text: str, where: object, hint: str) -> Any:
     try:
         return yaml.load(text, Loader=_Strict)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        said = line(" ".join(str(error).split()))
-        raise CrystalError(f"broken YAML: {said}", where=where, hint=hint) from error
+        problem = line(" ".join(str(error).split()))
+        raise CrystalError(f"broken YAML: {problem}", where=where, hint=hint) from error
 
 
 def is_number(text: str) -> bool:

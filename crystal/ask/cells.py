@@ -66,8 +66,8 @@ class Decoding:
     def text(self) -> str:
         """Canonical JSON, as stored, without empty fields of _LATER."""
         fields = _plain(self).items()
-        kept = {name: value for name, value in fields if name not in _LATER or value}
-        return canonical({_STORED.get(name, name): value for name, value in kept.items()})
+        stored = {name: value for name, value in fields if name not in _LATER or value}
+        return canonical({_STORED.get(name, name): value for name, value in stored.items()})
 
     @property
     def walked(self) -> dict[str, float]:

@@ -103,8 +103,8 @@ def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
     there = own().get_vocab()
     names = {kind: name for kind, name in names.items() if str(name) in there}
     plain = TokenizersBackend.from_pretrained(place, **how, **names)
-    if (said := difference(plain.backend_tokenizer, own())) is not None:
-        what = f"transformers does not cut text as the tokenizer.json says: {said}"
+    if (how := difference(plain.backend_tokenizer, own())) is not None:
+        what = f"transformers does not cut text as the tokenizer.json says: {how}"
         hint = "pip install --upgrade transformers, or choose another checkpoint"
         raise CrystalError(what, where=place, hint=hint)
     return plain
@@ -133,9 +133,9 @@ def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
         here, there = (one.encode(text, add_special_tokens=False) for one in (loaded, own))
         if here.ids != there.ids:
             return f"{text!r} is cut into {here.tokens}, there into {there.tokens}"
-        said, says = (one.decode(there.ids, skip_special_tokens=False) for one in (loaded, own))
-        if said != says:
-            return f"the tokens of {text!r} are decoded as {said!r}, there as {says!r}"
+        p, q = (one.decode(there.ids, skip_special_tokens=False) for one in (loaded, own))
+        if p != q:
+            return f"the tokens of {text!r} are decoded as {p!r}, there as {q!r}"
     return None
 
 
@@ -184,9 +184,9 @@ def refusal(error: Exception, source: object) -> CrystalError:
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
-    said = " ".join(map(str, causes))
+    text = " ".join(map(str, causes))
     for sign, what, hint in _REFUSALS:
-        if sign in said if isinstance(sign, str) else any(isinstance(c, sign) for c in causes):
+        if sign in text if isinstance(sign, str) else any(isinstance(c, sign) for c in causes):
             return CrystalError(what.format(unreachable=_unreachable()), where=source, hint=hint)
     first = short(str(error), 300).rstrip(".") or type(error).__name__
     what = f"cannot load a causal language model: {first}"

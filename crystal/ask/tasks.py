@@ -125,8 +125,8 @@ def _numbers(name: str, ask: str, label: str, values: Iterable[int], fair: bool 
 
 
 def _drawn(name: str, what: str, last: int, first: int = 1) -> Task:
-    said = f"a random {what} from {first} to {last}"
-    return _numbers(name, *_picked(said), range(first, last + 1), True)
+    what = f"a random {what} from {first} to {last}"
+    return _numbers(name, *_picked(what), range(first, last + 1), True)
 
 
 def _picked(what: str) -> tuple[str, str]:

@@ -125,9 +125,9 @@ def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
         table = pa.Table.from_batches(parts, pa.schema(plain))
         return convert(table.rename_columns(column_names(path, table.column_names)))
     except (pa.ArrowException, *wrong) as error:
-        said = texts.short(str(error) or type(error).__name__, 160).rstrip(".")
+        why = texts.short(str(error) or type(error).__name__, 160).rstrip(".")
         hint = "write it again, or give it the extension of its format"
-        raise CrystalError(f"not a whole parquet file: {said}", where=path, hint=hint) from error
+        raise CrystalError(f"not a whole parquet file: {why}", where=path, hint=hint) from error
 
 
 # -- rows
@@ -324,11 +324,13 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
         "is infinite": np.isinf(values),
         "is negative": values < 0,
     }
-    for said, wrong in refused.items():
+    for fault, wrong in refused.items():
         if wrong.any():
             row, cell = sheet.index[np.argmax(wrong)], cells.iloc[np.argmax(wrong)]
             cell = texts.shown(cell.tolist() if isinstance(cell, np.ndarray) else cell)
-            cell = "" if said == "is empty" else f" {cell}"
+            cell = "" if fault == "is empty" else f" {cell}"
             hint = f"correct row {row}: a number of 0 or more, with a decimal point"
-            raise CrystalError(f"the {column}{cell} {said}", where=at(path, row, column), hint=hint)
+            raise CrystalError(
+                f"the {column}{cell} {fault}", where=at(path, row, column), hint=hint
+            )
     return values

@@ -140,9 +140,9 @@ def survey(
     every = {task: parts for task, parts in every.items() if parts or evidence(table, ladder, task)}
     enough = sum(map(bool, who[:2])) if who.base else 0  # phases that there could be
     if table.asked is None and not any(len(parts) >= enough for parts in every.values()):
-        said = f"has {ev.FEWEST} or more draws on the options at every stage"
+        drawn = f"{ev.FEWEST} or more draws on the options at every stage"
         hint = "draw more answers, or judge another ladder: --ladder NAME"
-        what = f"no prompt of the ladder {ladder!r:.60} {said}"
+        what = f"no prompt of the ladder {ladder!r:.60} has {drawn}"
         raise CrystalError(what, where=table.path, hint=hint)
     ours = {task: TASKS[task].options for task in every if task in TASKS}
     options = {task: those for task, those in ours.items() if table.options.get(task) == those}

@@ -109,8 +109,8 @@ class _Reading:
     def no(self, what: str, hint: str, column: str = "", row: object = None) -> CrystalError:
         return CrystalError(what, where=at(self.path, row, column), hint=hint)
 
-    def note(self, said: str, those: Sequence[str]) -> None:
-        self.notes += [f"{said} {some(those)}."] if those else []
+    def note(self, about: str, those: Sequence[str]) -> None:
+        self.notes += [f"{about} {some(those)}."] if those else []
 
     def refuse(self, frame, wrong, column: str, what: str, hint: str, shown=()) -> None:
         """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
@@ -167,13 +167,13 @@ class _Reading:
             hint = "give one of the two for all rows, and leave the other column out"
             raise self.no(what.format(*used.values()), hint)
         kind = [*used, *filled][0]
-        values, said = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
+        values, value = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
         if kind == "count":
             hint = "call it probability, if these are probabilities"
-            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", hint, values)
+            self.refuse(sheet, values % 1 != 0, kind, f"{value} not a whole number", hint, values)
         else:
             hint = "call it count, if these are counts"
-            self.refuse(sheet, values > 1 + SLACK, kind, f"{said} above 1", hint, values)
+            self.refuse(sheet, values > 1 + SLACK, kind, f"{value} above 1", hint, values)
         return kind, values
 
     def share(self, sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
@@ -215,10 +215,10 @@ class _Reading:
         if len(lost):
             both = lost.mean(), lost.min()
             two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in both)
-            said = "the mass on the options is {} on average, {} at least".format(*two)
-            said += " (rounding alone could do that)" if both[1] > 0.999 else ""
+            mass = "the mass on the options is {} on average, {} at least".format(*two)
+            mass += " (rounding alone could do that)" if both[1] > 0.999 else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
-            self.notes.append(f"{none}: {said}; distributions are conditional on an option.")
+            self.notes.append(f"{none}: {mass}; distributions are conditional on an option.")
         groups["low"] = (groups["mass"] < answering.LEAST) & self.counted
         return groups[(on > 0) | groups["low"]].copy()
 
@@ -253,8 +253,10 @@ class _Reading:
             self.refuse(groups, wrong, "probability", what, hint, shown)
         for off, where in ((total - 1, "the sums exceed"), (apart, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
-                said = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
-                self.notes.append(f"{said}; their distributions are divided by their sums.")
+                rounded = f"{where} 1 by at most {off.max():.2g} (rounding)"
+                self.notes.append(
+                    f"In {n} of {len(on)} groups {rounded}; their distributions are divided by their sums."
+                )
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
     def distributions(self, rows: pd.DataFrame, kept: pd.Series) -> tuple[pd.Series, dict]:
@@ -314,9 +316,8 @@ class _Reading:
             later = "base" in every[:-1]
             compared = any("base" in _in_order(own["stage"])[:-1] for own in each.values())
             if not compared and (later or "base" not in {*groups["stage"]}):
-                has = (
-                    "no task at base and at a later stage" if later else f"only {', '.join(every)}"
-                )
+                has = "no task at base and at a later stage"
+                has = has if later else f"only {', '.join(every)}"
                 what = f"the ladder {ladder!r:.60} has {has}: nothing to compare"
                 hint = "add the rows of its base and of a later stage, or say which they are:"
                 raise self.no(what, f"{hint} --stages base=NAME,sft=NAME", "stage")
