@@ -103,8 +103,8 @@ def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
     there = own().get_vocab()
     names = {kind: name for kind, name in names.items() if str(name) in there}
     plain = TokenizersBackend.from_pretrained(place, **how, **names)
-    if (how := difference(plain.backend_tokenizer, own())) is not None:
-        what = f"transformers does not cut text as the tokenizer.json says: {how}"
+    if (cut := difference(plain.backend_tokenizer, own())) is not None:
+        what = f"transformers does not cut text as the tokenizer.json says: {cut}"
         hint = "pip install --upgrade transformers, or choose another checkpoint"
         raise CrystalError(what, where=place, hint=hint)
     return plain

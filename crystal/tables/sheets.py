@@ -328,9 +328,7 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
         if wrong.any():
             row, cell = sheet.index[np.argmax(wrong)], cells.iloc[np.argmax(wrong)]
             cell = texts.shown(cell.tolist() if isinstance(cell, np.ndarray) else cell)
-            cell = "" if fault == "is empty" else f" {cell}"
+            what = column if fault == "is empty" else f"{column} {cell}"
             hint = f"correct row {row}: a number of 0 or more, with a decimal point"
-            raise CrystalError(
-                f"the {column}{cell} {fault}", where=at(path, row, column), hint=hint
-            )
+            raise CrystalError(f"the {what} {fault}", where=at(path, row, column), hint=hint)
     return values

@@ -253,10 +253,8 @@ class _Reading:
             self.refuse(groups, wrong, "probability", what, hint, shown)
         for off, where in ((total - 1, "the sums exceed"), (apart, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
-                rounded = f"{where} 1 by at most {off.max():.2g} (rounding)"
-                self.notes.append(
-                    f"In {n} of {len(on)} groups {rounded}; their distributions are divided by their sums."
-                )
+                many = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
+                self.notes.append(f"{many}; their distributions are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
     def distributions(self, rows: pd.DataFrame, kept: pd.Series) -> tuple[pd.Series, dict]:
