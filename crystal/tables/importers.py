@@ -117,7 +117,7 @@ class Tally:
             return
         self.tasks[task.name] = task
         if (first := self.clusters.setdefault(place, answer.cluster)) != answer.cluster:
-            both = f"of cluster {first!r:.60} and of {answer.cluster!r:.60}"
+            both = f"of {first!r:.60} and of {answer.cluster!r:.60}"
             what = f"prompt {place.prompt!r:.60} is {both}"
             raise CrystalError(what, hint="give prompts of two clusters (column cluster) two names")
         if answer.score is None:
