@@ -107,16 +107,17 @@ def sample(
         what = "free answers are read as options, and no task says which"
         hint = "a closed task, as --task coin"
         raise CrystalError(what, where="crystal sample --free", hint=hint)
-    most = max_tokens or (FREE_TOKENS if free else 32)
     from .read.sampling import draw
 
+    most, rule, others = (FREE_TOKENS, read_free, "not_read") if free else (32, read, "invalid")
     engine, ids = _asked(**asked)
-    texts = draw(engine, ids, n, seed=seed, max_tokens=most, task=None if free else closed)
+    how = {"max_tokens": max_tokens or most, "task": None if free else closed}
+    texts = draw(engine, ids, n, seed=seed, **how)
     report: dict[str, object] = {}
     if closed:
-        options = read_all(texts, closed, read_free if free else read)
-        others = options.pop(None)
-        report = {"options": options, "not_read" if free else "invalid": others}
+        options = read_all(texts, closed, rule)
+        none = options.pop(None)
+        report = {"options": options, others: none}
     _show(report | {"texts": texts}, as_json, "{}")
 
 
@@ -221,19 +222,12 @@ def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
     arg("--workers", "default: as many as the cluster has room for", type=whole(1), metavar="N"),
     arg("--gpus-per-worker", "default: 1, if there are any", type=positive(1024), metavar="G"),
 )
-def resample(
-    ladder: str,
-    tasks: list[str] | None,
-    cluster: bool,
-    workers: int | None,
-    gpus_per_worker: float | None,
-    **how: Any,
-) -> None:
+def resample(ladder: str, tasks: list[str] | None, cluster: bool, **how: Any) -> None:
     """read a ladder's checkpoints again: keep what the store lacks, compare the rest"""
     from .keep.cluster import Hire
     from .keep.resample import resample
 
-    hire = Hire(workers, gpus_per_worker)
+    hire = Hire(how.pop("workers"), how.pop("gpus_per_worker"))
     if hire != Hire() and not cluster:
         hint = f"crystal resample {ladder} --cluster"
         raise CrystalError("workers are those of a cluster", hint=hint)

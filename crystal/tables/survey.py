@@ -38,7 +38,7 @@ PHASES = len(chain.CLAIMS)  # that a task goes through
 ACROSS = 3  # panels of answers
 NAMED = 24  # options at most, in a panel
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-COLUMN = {verdict: verdict.replace("-", "_") for verdict in chain.VERDICTS}
+
 SAID = {  # the abstract's words, in ours
     "many-distributions": "the pretrained model is liquid: many answer distributions can be "
     "prompted out of it",
@@ -220,9 +220,12 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def stages_text(table: Table, ladders: Iterable[str], arrow: str = "→") -> list[str]:
     """Each ladder's stages, with what stands in another's place."""
-    every = {ladder: table.ladders[ladder] for ladder in ladders}
-    more = {ladder: f" ({told})" if (told := roles(s).told) else "" for ladder, s in every.items()}
-    return [f"{name}: {f' {arrow} '.join(s)}{more[name]}" for name, s in every.items()]
+    lines = []
+    for ladder in ladders:
+        stages = table.ladders[ladder]
+        instead = roles(stages).told
+        lines.append(f"{ladder}: {f' {arrow} '.join(stages)}" + (f" ({instead})" * bool(instead)))
+    return lines
 
 
 def as_myst(every: pd.DataFrame) -> str:
@@ -346,7 +349,8 @@ def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
     number over all tasks.
     """
     counts = verdicts.load_counts(ours).assign(kind="tasks")
-    tasks = counts[["claim", "kind", "ladder", "tasks", *COLUMN.values()]]
+    each = [verdict.replace("-", "_") for verdict in chain.VERDICTS]
+    tasks = counts[["claim", "kind", "ladder", "tasks", *each]]
     pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in (ours | theirs).items()}
     over = verdicts.load_verdicts(pooled).assign(kind="all")
     over = over.drop(columns="number", errors="ignore").rename(columns={"value": "number"})
