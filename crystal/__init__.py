@@ -1,9 +1,7 @@
 """Measure, exactly, how post-training crystallizes a language model's random choices.
 
-Nine rooms. Data flows one way through them, from top to bottom: a room knows only rooms above it,
-and imports never form a circle. Each room's docstring says what it knows and what it does not, and
-lists its modules, none before one it is built on. Modules marked (torch) there need torch or
-transformers; importing any other loads neither. README.md follows one prompt through the house.
+A room imports only from rooms above it. Its docstring lists its modules, none before one it is
+built on; (torch) marks those that need torch or transformers. README.md follows one prompt through.
 
     ask        what is asked, of which checkpoints; how an answer is read
     read       how one checkpoint's answer is read: exactly, by drawing, over HTTP
@@ -15,9 +13,8 @@ transformers; importing any other loads neither. README.md follows one prompt th
     studies    past the paper: freezing, choosing the seed, remelting; experiments
     book       pages listed, run, bound and rendered
 
-Beside them: `errors`, `texts`, `files` and `workers`, below every room; `commands`,
-`checkpoint_commands` and `cli`, above every room. Importing `crystal` loads neither torch nor
-transformers nor matplotlib.
+Below every room: `errors`, `texts`, `files`, `workers`; above: `commands`, `checkpoint_commands`,
+`cli`.
 """
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ask.ladders import STAGES
 from .ask.prompts import COMPLETION, CONTEXTS, FORMS, PROMPTS, load_task, natural
-from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all
+from .ask.tasks import FREE_TOKENS, PHASE_TASKS, Task, read, read_all, read_free
 from .commands import COMMANDS, SEED, arg, command, flag, positive, say, several, whole
 from .errors import CrystalError, known
 from .texts import line
@@ -31,9 +31,7 @@ CHECKPOINT = (
 MODEL = (
     *CHECKPOINT,
     arg("--prompt", "what the model is asked; leave no space at the end", required=True),
-    arg(
-        "--reply", "how the answer begins, in chat form the assistant's", default="", metavar="TEXT"
-    ),
+    arg("--reply", "how the answer begins, in chat the assistant's", default="", metavar="TEXT"),
     arg("--form", "raw, or in the model's chat template", choices=FORMS, default=COMPLETION),
     flag("--json", "print JSON instead of a table", dest="as_json"),
 )
@@ -50,7 +48,6 @@ def _load(model: str, **how: Any) -> Engine:
 
 
 def _asked(model: str, prompt: str, form: str, reply: str, **how: Any) -> tuple[Engine, list[int]]:
-    """The model, and the tokens that it is asked."""
     engine = _load(model, **how)
     return engine, engine.encode(prompt, form, reply)
 
@@ -77,18 +74,18 @@ def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
     report |= {name: getattr(found, name) for name in ("answered", "invalid", "residual")}
     if not answers(found.answered):
-        said = f"note: not answered: {found.answered:.2g} of the mass is on an option"
-        print(f"{said}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
+        note = f"note: not answered: {found.answered:.2g} of the mass is on an option"
+        print(f"{note}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
     _show(report, as_json, "{:.6f}")
 
 
 def _hint(task: Task, cues: tuple[str, ...], reply: str) -> str:
     """What to try where a prompt is not answered: a cue of the natural prompts, if there is one."""
     try:
-        cues = [prompt.reply(task) for prompt in natural(task, cues)[:2]]
-    except CrystalError:
+        first, second = (prompt.reply(task) for prompt in natural(task, cues)[:2])
+    except (CrystalError, ValueError):  # a task without a cue, or with one alone
         return "--reply can begin the answer"
-    cue = next((cue for cue in cues if cue.strip() != reply.strip()), cues[0])
+    cue = second if first.strip() == reply.strip() else first
     return f"begin the answer as the natural prompts do: --reply {json.dumps(cue)}"
 
 
@@ -110,22 +107,17 @@ def sample(
         what = "free answers are read as options, and no task says which"
         hint = "a closed task, as --task coin"
         raise CrystalError(what, where="crystal sample --free", hint=hint)
-    most = max_tokens or (FREE_TOKENS if free else 32)
     from .read.sampling import draw
 
+    most, rule, others = (FREE_TOKENS, read_free, "not_read") if free else (32, read, "invalid")
     engine, ids = _asked(**asked)
-    stop = None if free else closed
-    texts = draw(engine, ids, n, seed=seed, max_tokens=most, task=stop)
+    how = {"max_tokens": max_tokens or most, "task": None if free else closed}
+    texts = draw(engine, ids, n, seed=seed, **how)
     report: dict[str, object] = {}
-    if free:
-        options = read_all(texts, closed)
-        report = {"options": options, "not_read": options.pop(None)}
-    elif closed:
-        options = dict.fromkeys(closed.options, 0)
-        for text, count in texts.items():
-            if (option := read(text, closed)) is not None:
-                options[option] += count
-        report = {"options": options, "invalid": n - sum(options.values())}
+    if closed:
+        options = read_all(texts, closed, rule)
+        none = options.pop(None)
+        report = {"options": options, others: none}
     _show(report | {"texts": texts}, as_json, "{}")
 
 
@@ -162,7 +154,7 @@ def ask(
 ) -> None:
     """put a task, of ours or of your own, to a checkpoint in fifty contexts; write a table"""
     from .keep.resample import COLUMNS, ask
-    from .tables.importers import check_new, save
+    from .tables.importers import check_out, save
     from .tables.sheets import given
 
     of, cues = load_task(task)
@@ -170,7 +162,7 @@ def ask(
     asked = natural(of, cues, contexts)
     asked[0].reply(of)  # raises where nothing puts the task
     places = [about | {"task": of.name, "prompt": prompt.id} for prompt in asked]
-    check_new(Path(out), COLUMNS, places, append=append)
+    check_out(Path(out), append, COLUMNS, places)
     if left := CONTEXTS - len({prompt.cluster for prompt in natural(of, cues)}):
         print(f"note: {left} contexts name an option and are left out", file=sys.stderr)
     from .measure.evidence import count
@@ -179,10 +171,9 @@ def ask(
     rows = save(table, Path(out), append=append)
     print(f"{out}: {len(table)} rows written, {rows} in all")
     mass = dict(zip(table["prompt"], table["answered"]))
-    for wording in dict.fromkeys(prompt.wording for prompt in asked):
-        mine = [prompt for prompt in asked if prompt.wording == wording]
-        found = count([mass[prompt.id] for prompt in mine])
-        print(line(f"{wording}, {mine[0].cues[of.name]!r}: {found.said}"))
+    for wording, cue in {prompt.wording: prompt.cues[of.name] for prompt in asked}.items():
+        found = count([mass[prompt.id] for prompt in asked if prompt.wording == wording])
+        print(line(f"{wording}, {cue!r}: {found.said}"))
     mean = table.groupby("option", sort=False)["probability"].mean().to_dict()
     _show({"mean over the prompts": mean}, False, "{:.6f}")
     print(f"a page of it: crystal page phases --data {quote(out)}")
@@ -205,22 +196,20 @@ def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
 
         with sums.keeping():
             pinned = pin(ladder, checkpoints)
-        for checkpoint in pinned:
-            terms = (
-                f"{checkpoint.licence or 'no licence named'}{', gated' if checkpoint.gated else ''}"
-            )
-            print(f"{checkpoint.name}: {checkpoint.source} at {checkpoint.revision}, {terms}")
+        for one in pinned:
+            terms = (one.licence or "no licence named") + (", gated" if one.gated else "")
+            print(f"{one.name}: {one.source} at {one.revision}, {terms}")
         return
     found = load_ladder(ladder)
     wanted = [found.checkpoint(name) for name in checkpoints or ()] or found.checkpoints
-    if not (wanted := [checkpoint for checkpoint in wanted if packaged(checkpoint.source)]):
+    if not (wanted := [one for one in wanted if packaged(one.source)]):
         what, source = f"no checkpoint of {ladder} comes in a package", found.checkpoints[0].source
         raise CrystalError(what, where=source, hint="make ladder trains ours")
     from .read.checkpoints import converted
 
-    for checkpoint in wanted:
-        folder, note = converted(checkpoint.source, checkpoint.revision)
-        print(line(f"{checkpoint.name}: {note}\n  {folder}"))
+    for one in wanted:
+        folder, note = converted(one.source, one.revision)
+        print(line(f"{one.name}: {note}\n  {folder}"))
 
 
 @command(
@@ -233,19 +222,12 @@ def fetch(ladder: str | None, checkpoints: list[str] | None) -> None:
     arg("--workers", "default: as many as the cluster has room for", type=whole(1), metavar="N"),
     arg("--gpus-per-worker", "default: 1, if there are any", type=positive(1024), metavar="G"),
 )
-def resample(
-    ladder: str,
-    tasks: list[str] | None,
-    cluster: bool,
-    workers: int | None,
-    gpus_per_worker: float | None,
-    **how: Any,
-) -> None:
+def resample(ladder: str, tasks: list[str] | None, cluster: bool, **how: Any) -> None:
     """read a ladder's checkpoints again: keep what the store lacks, compare the rest"""
     from .keep.cluster import Hire
     from .keep.resample import resample
 
-    hire = Hire(workers, gpus_per_worker)
+    hire = Hire(how.pop("workers"), how.pop("gpus_per_worker"))
     if hire != Hire() and not cluster:
         hint = f"crystal resample {ladder} --cluster"
         raise CrystalError("workers are those of a cluster", hint=hint)

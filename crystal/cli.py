@@ -55,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception) -> tuple[CrystalError, int]:
-    """The sentence for what went wrong, and the exit status."""
     if isinstance(error, CrystalError):
         return error, 2
     if isinstance(error, ModuleNotFoundError) and error.name in FULL:
@@ -77,8 +76,8 @@ def _told(error: Exception) -> tuple[CrystalError, int]:
     trace = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):
         path.write_text(trace, encoding="utf-8", errors="backslashreplace")
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    what = f"an error that should not happen: {said:.300}"
+    first = " ".join(f"{type(error).__name__}: {error}".split())
+    what = f"an error that should not happen: {first:.300}"
     return CrystalError(what, where=path, hint="please report that file"), 70
 
 
@@ -117,7 +116,6 @@ class Parser(argparse.ArgumentParser):
     """Says in a sentence what is no number; argparse says the rest."""
 
     def error(self, message: str) -> None:
-        """Raises: CrystalError, or SystemExit(2)."""
         if re.match(r"argument \S+: .* is not a (whole )?number", message):
             raise CrystalError(message.removeprefix("argument "), hint=f"{self.prog} --help")
         super().error(line(message))
@@ -148,7 +146,6 @@ def _parse(given: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
 
 
 def _groups() -> str:
-    """Every command and what it does, under what a user wants."""
     helps, lines = {one.name: one.help for one in COMMANDS}, []
     for group, names in GROUPS.items():
         each = (f"    {name:<10} {helps[name]}" for name in names if name in helps)

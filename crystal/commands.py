@@ -24,7 +24,7 @@ MOST = 2**31 - 1  # of whole numbers: more is a slip
 
 
 class Command(NamedTuple):
-    """One subcommand. arguments: what `add_argument` is given. run: takes them by name."""
+    """arguments: what `add_argument` is given. run: takes them by name."""
 
     name: str
     help: str
@@ -63,8 +63,8 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or not least <= int(text) <= most:
-            said = f"of {least} or more" if most == MOST else f"from {least} to {most}"
-            raise ArgumentTypeError(f"{line(text)!r:.40} is not a whole number {said}")
+            bounds = f"of {least} or more" if most == MOST else f"from {least} to {most}"
+            raise ArgumentTypeError(f"{line(text)!r:.40} is not a whole number {bounds}")
         return int(text)
 
     return read
@@ -148,7 +148,6 @@ def page(page: str | None, assignments: list[str], data: str | None, why: bool) 
 
 
 def _own_page(template: str, data: str, assignments: list[str]) -> None:
-    """Run a template over a table of the reader's own, and list the page in book/own.yml."""
     from .book import pages, runs
 
     chosen = pages.page_of(template, data, assignments)
@@ -219,17 +218,15 @@ def _faults(name: str) -> int:
     from .keep import drawn, store
     from .keep.manifest import DRAWS, logs
 
-    faults, checks = 0, [store.verify]
+    faults = 0
     try:
-        if name in logs(DRAWS) or load_ladder(name, unpinned=True).drawn:
-            checks.append(drawn.verify)
-        for check in checks:
-            report = check(name)
-            print(report)
+        drew = name in logs(DRAWS) or load_ladder(name, unpinned=True).drawn
+        for check in (store.verify, drawn.verify) if drew else (store.verify,):
+            print(report := check(name))
             faults += report.faults
     except CrystalError as error:
         print(f"{name}: {error}")
-        return faults + 1
+        faults += 1
     return faults
 
 
@@ -253,15 +250,14 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
     from .tables.table import read_table
 
     check(**how)
-    called = sheets.stage_names(stages)
-    table = read_table(file, stages=called, ladder=ladder or "")
+    table = read_table(file, stages=sheets.stage_names(stages), ladder=ladder or "")
     every = table.frame[["ladder", "task"]].drop_duplicates()
     with bar(survey.PHASES * len(every), "phases", unit="steps", delay=5) as shown:
         tick = shown.update
         found = {name: survey.survey(table, name, tick=tick, **how) for name in table.ladders}
     if as_json:
-        said = {"file": line(file)} | how | survey.as_json(table, found)
-        print(json.dumps(said, indent=1, ensure_ascii=False))
+        report = {"file": line(file)} | how | survey.as_json(table, found)
+        print(json.dumps(report, indent=1, ensure_ascii=False))
     else:
         print(survey.as_text(table, found))
 
@@ -288,14 +284,7 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
     arg("--cluster-from --unit-from", "what names who asks, the same way", metavar="FIELD"),
 )
 def import_(
-    format: str,
-    files: list[str],
-    out: str,
-    append: bool,
-    options: str | None,
-    prompt_from: str | None,
-    cluster_from: str | None,
-    **asked: Any,
+    format: str, files: list[str], out: str, append: bool, options: str | None, **names: str | None
 ) -> None:
     """turn logs of other tools, or a file of replies, into a table of counts"""
     from .tables.foreign import Named
@@ -303,10 +292,11 @@ def import_(
     from .tables.sheets import given
 
     check_out(Path(out), append)
-    fields = {"--prompt-from": prompt_from, "--cluster-from": cluster_from}
-    named = Named(*(name and given(name, flag) for flag, name in fields.items()))
-    own = tuple(options.split(",")) if options else ()
-    found = tally(format, list(map(Path, files)), Asked(**asked, options=own, named=named))
+    for name, text in names.items():
+        names[name] = text and given(text, f"--{name.replace('_', '-')}")
+    named = Named(names.pop("prompt_from"), names.pop("cluster_from"))
+    own = tuple(given(option, "--options") for option in options.split(",")) if options else ()
+    found = tally(format, list(map(Path, files)), Asked(**names, options=own, named=named))
     table = found.table()
     rows = save(table, Path(out), append)
     more = f", {rows} in all" if rows > len(table) else ""
@@ -336,7 +326,6 @@ def ladder(ladder: str | None, all: bool, ship: bool, **some: list[str] | None) 
 
 
 def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
-    """Ship the ladder, or train it or the experiment; or everything."""
     import torch
 
     from .keep import resample
@@ -361,7 +350,6 @@ def _train(name: str | None, ship: bool, **some: list[str] | None) -> None:
 
 
 def _train_ladder(name: str) -> None:
-    """Train it, and say what its checkpoints can do."""
     from .ask import ladders
     from .lab import growing, recipes, training
 

@@ -7,26 +7,20 @@ from collections.abc import Iterator
 
 
 class CrystalError(Exception):
-    """Bad input, in a sentence: what is wrong, where, and the command that hints it.
+    """Bad input, in a sentence: what is wrong, where, and the command that helps.
 
     The command line prints the sentence without a traceback and leaves with exit status 2.
     """
 
-    def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
+    def __init__(self, what: str, where: object = None, hint: str | None = None) -> None:
         self.what, self.where, self.hint = what, where, hint
-        said = what if where is None else f"{what} ({where})"
-        super().__init__(
-            said + ("" if said.endswith("?") else ".") + (f" Hint: {hint}" if hint else "")
-        )
+        sentence = what if where is None else f"{what} ({where})"
+        sentence += "" if sentence.endswith("?") else "."
+        super().__init__(sentence + (f" Hint: {hint}" if hint else ""))
 
     def __reduce__(self) -> tuple:
         """How another process gets it: by its parts."""
-        where = None if self.where is None else str(self.where)
-        return _remade, (self.what, where, self.hint)
-
-
-def _remade(what: str, where: str | None, hint: str | None) -> CrystalError:
-    return CrystalError(what, where=where, hint=hint)
+        return CrystalError, (self.what, self.where and str(self.where), self.hint)
 
 
 @contextlib.contextmanager
@@ -51,7 +45,5 @@ def known(name: str, choices, kind: str, hint: str | None = None) -> str:
 
     near = difflib.get_close_matches(str(name), list(map(str, choices)), n=1)
     guess = f", did you mean {near[0]!r}?" if near else ""
-    raise CrystalError(
-        f"unknown {kind} {name!r}{guess}",
-        hint=hint or f"choose one of: {', '.join(map(str, choices))}",
-    )
+    hint = hint or f"choose one of: {', '.join(map(str, choices))}"
+    raise CrystalError(f"unknown {kind} {name!r}{guess}", hint=hint)

@@ -86,7 +86,6 @@ def _arrays_sha256(key: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -152,7 +151,6 @@ def sha256(value: object) -> bool:
 
 
 def number(value: object) -> bool:
-    """A finite number."""
     return count(value) or (type(value) in (int, float) and abs(value) < 1e300)
 
 
@@ -183,13 +181,20 @@ def misfit(value: Any, shape: Any, at: str = "it") -> str | None:
     if isinstance(shape, tuple):
         found = [misfit(value, one, at) for one in shape]
         return None if None in found else found[-1]
-    if isinstance(shape, dict):
-        return _mapping(value, shape, at)
     if isinstance(shape, list):
-        if not isinstance(value, list):
-            return _must_be(at, "a list", value)
-        return _first(misfit(one, shape[0], f"{at}[{i}]") for i, one in enumerate(value))
-    return None if shape(value) else _must_be(at, f"a {shape.__name__}", value)
+        kind, fits = "a list", isinstance(value, list)
+        parts = ((one, shape[0], f"{at}[{i}]") for i, one in enumerate(value if fits else ()))
+    elif isinstance(shape, dict):
+        kind, fits = "a mapping of names", isinstance(value, dict) and all(map(text, value))
+        names = () if not fits else value if text in shape else shape
+        if lacking := [name for name in names if name not in value]:
+            return f"{at} lacks {lacking[0]!r}"
+        parts = ((value[n], shape.get(text) or shape[n], f"{at}.{n}") for n in names)
+    else:
+        kind, fits, parts = f"a {shape.__name__}", shape(value), ()
+    if not fits:
+        return f"{at} must be {kind}, is {shown(value)}"
+    return next((wrong for part in parts if (wrong := misfit(*part)) is not None), None)
 
 
 SHAPES = {  # of the fields of a dataclass, by their annotations
@@ -225,25 +230,6 @@ def fields(raw: object, kind: type, what: str, **shapes: Any) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
 
 
-def _mapping(value: Any, shape: dict, at: str) -> str | None:
-    if not isinstance(value, dict) or not all(map(text, value)):
-        return _must_be(at, "a mapping of names", value)
-    if text in shape:
-        return _first(misfit(one, shape[text], f"{at}.{name}") for name, one in value.items())
-    if lacking := [name for name in shape if name not in value]:
-        return f"{at} lacks {lacking[0]!r}"
-    return _first(misfit(value[name], one, f"{at}.{name}") for name, one in shape.items())
-
-
-def _first(found: Any) -> str | None:
-    return next((one for one in found if one is not None), None)
-
-
-def _must_be(at: str, kind: str, value: object) -> str:
-    return f"{at} must be {kind}, is {shown(value)}"
-
-
 def shown(value: object) -> str:
-    """A value and its type, for a sentence."""
     huge = isinstance(value, int) and value.bit_length() > 200  # Python cannot write all of them
     return f"{'a huge number' if huge else repr(value):.60} ({type(value).__name__})"

@@ -65,11 +65,11 @@ def load_yaml(path: Path, hint: str | None = None) -> Any:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r:.60} is given twice in one object")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name!r:.60} is given twice in one object")
+        found[name] = value
     return found
 
 
@@ -80,21 +80,18 @@ class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(node, yaml.MappingNode):
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if twice := [key for key, _ in node.value if names.count(key.value) > 1]:
-                said = f"the key {twice[-1].value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, said, twice[-1].start_mark)
+                what = f"the key {twice[-1].value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, what, twice[-1].start_mark)
         return super().construct_mapping(node, deep)
 
 
 def parse_yaml(text: str, where: object, hint: str) -> Any:
-    """The value of YAML: plain data, no objects.
-
-    Raises: CrystalError for broken YAML, a key given twice, or nesting too deep.
-    """
+    """The value of YAML. Raises: CrystalError if it is broken, repeats a key or is too deep."""
     try:
         return yaml.load(text, Loader=_Strict)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        said = line(" ".join(str(error).split()))
-        raise CrystalError(f"broken YAML: {said}", where=where, hint=hint) from error
+        problem = line(" ".join(str(error).split()))
+        raise CrystalError(f"broken YAML: {problem}", where=where, hint=hint) from error
 
 
 def is_number(text: str) -> bool:
@@ -199,7 +196,6 @@ def cell(text: object) -> object:
 
 
 def uncell(text: str) -> str:
-    """What `cell` was given."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 

@@ -20,8 +20,6 @@ SPAWN = get_context("spawn")  # a fork would copy threads, locks and open files
 
 
 class Done(NamedTuple):
-    """What came of one task."""
-
     task: tuple  # arguments
     result: Any  # None if it failed
     error: BaseException | None  # `Died` if its process was killed
@@ -98,7 +96,6 @@ def ahead(function: Callable, *first: Any) -> Iterator[Callable]:
 
 
 def alive(process: str) -> bool:
-    """Whether a process of that number runs."""
     import psutil
 
     try:
@@ -134,7 +131,6 @@ class _Worker:
             return Done(self.task, None, died)
 
     def stop(self) -> None:
-        """End the process and what it started."""
         self.life.close()
         self.process.join(timeout=10)
         self.process.kill()
@@ -173,7 +169,6 @@ def _leave_with(life: Connection) -> None:
 
 
 def kill_children() -> None:
-    """Kill every process that this one started, and theirs."""
     import psutil
 
     for process in psutil.Process().children(recursive=True):

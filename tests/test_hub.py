@@ -161,9 +161,7 @@ def test_the_described_ladders_of_the_hub_can_be_read():
         assert not any(checkpoint.local for checkpoint in ladder.checkpoints) and all(
             hub_id(checkpoint.source) for checkpoint in ladder.checkpoints
         )
-    assert ladders.load_ladder("tulu3-8b", unpinned=True).checkpoints[0].gigabytes(
-        "bfloat16"
-    ) == pytest.approx(16, rel=0.02)
+    assert "weights of 16 GB at most" in str(ladders.load_ladder("tulu3-8b", unpinned=True))
 
 
 def hub_id(source: str) -> bool:

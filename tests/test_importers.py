@@ -329,7 +329,7 @@ REPLIES = (
     ('reply,prompt\n"7"x,a\n', "not CSV.*row 2"),
     ("reply,Prompt\n7,a\n", "no prompt.*choose another field among: reply, Prompt"),
     ("reply,prompt\n7,\n", "prompt is ''.*row 2"),
-    ('reply,prompt\n"",a\n" ",a\n', "every reply is empty, 2 of them"),
+    ('reply,prompt\n"",a\n" ",a\n', "every reply is empty.*leave the model room"),
     ("reply,prompt\n", "there is no sample"),
     ('{"reply": 7.5, "prompt": "a"}\n', "a reply is 7.5, not text.*row 1"),
     ('{"reply": "7", "prompt": "a"}\n{"a": "7", "prompt": "a"}\n', "no reply among a, prom.*row 2"),

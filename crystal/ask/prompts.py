@@ -1,10 +1,10 @@
 """The prompts: 20 personas x 5 templates of the world; 50 contexts x 2 cues for real models.
 
 A template has a completion form (the text a document would continue) and a chat form (what a user
-would type, without the checkpoint's template). The natural prompts lie in data/prompts: the pool in
-natural.yaml, which of them are asked in natural-chosen.yaml, which `crystal screen` writes. A
-context is the same for every task. A cue is a task's own and begins the answer: behind the context
-in raw text, as the assistant's reply in chat form.
+would type, without the checkpoint's template). Of the natural prompts natural.yaml holds the pool,
+natural-chosen.yaml those that are asked, which `crystal screen` writes. A context is the same for
+every task. A cue is a task's own and begins the answer: behind the context in raw text, as the
+assistant's reply in chat form.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def template_of(form: str) -> str:
     return COMPLETION if form == COMPLETION else CHAT
 
 
-# -- the world's prompts ---------------------------------------------------------------------------
+# -- the world's prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,34 +75,24 @@ TEMPLATES = tuple(
         ("log", "Log kept by", "{label}:", "Keep the log of {who}. {label}:"),
         ("dialogue", "A talk with", "- Please {ask}.\n-", "You are {who}. Please {ask}."),
         ("interview", "Interview with", "Q: {Ask}.\nA:", "Answer as {who} would. {Ask}."),
-        (
-            "form",
-            "Form filled in by",
-            "{label} (one only) =",
-            "Fill in this form for {who}. {label} (one only) = ?",
-        ),
-        (
-            "story",
-            "This is a story about",
-            "Asked to {ask}, the {the} said:",
-            "In a story {who} is asked to {ask}. What is said?",
-        ),
+        ("form", "Form filled in by", "{label} (one only) =",
+         "Fill in this form for {who}. {label} (one only) = ?"),
+        ("story", "This is a story about", "Asked to {ask}, the {the} said:",
+         "In a story {who} is asked to {ask}. What is said?"),
     )
-)
+)  # fmt: skip
 PERSONAS = tuple(
-    f"a {who}"
-    for who in (
-        "lottery clerk, six-year-old, mathematician, fortune teller, random number console, "
-        "casino dealer, school teacher, sailor, poet, chess player, weather forecaster, monk, "
-        "radio host, sleepwalker, statistician, tourist, cook, spy, librarian, street magician"
+    (
+        "a lottery clerk, a six-year-old, a mathematician, a fortune teller, "
+        "a random number console, a casino dealer, a school teacher, a sailor, a poet, "
+        "a chess player, a weather forecaster, a monk, a radio host, a sleepwalker, "
+        "a statistician, a tourist, a cook, a spy, a librarian, a street magician"
     ).split(", ")
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One of the 100 ways to put any task."""
-
     id: str
     persona: int
     template: Template
@@ -144,7 +134,7 @@ PROMPTS: tuple[Prompt, ...] = tuple(
 PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
 
 
-# -- natural prompts -------------------------------------------------------------------------------
+# -- natural prompts
 
 CONTEXTS, WORDINGS = 50, 2
 POOL, CHOSEN, ANSWERED = "natural.yaml", "natural-chosen.yaml", "natural-answered.csv"
@@ -154,8 +144,6 @@ OPTIONS = "{options}"  # in a cue: the options, in an order of that prompt's own
 
 @dataclass(frozen=True)
 class Context:
-    """A situation in which any task can be put."""
-
     id: str
     genre: str
     text: str  # ends in a line break where a cue stands on a line of its own
@@ -163,8 +151,6 @@ class Context:
 
 @dataclass(frozen=True)
 class Pool:
-    """All contexts and cues that could be asked."""
-
     contexts: tuple[Context, ...]
     cues: Mapping[str, tuple[str, ...]]  # by task
 
@@ -219,7 +205,6 @@ def begun(cue: str, task: Task, context: Context) -> str:
 
 
 def folder() -> Path:
-    """Where the pool, what was measured and the choice lie."""
     return root() / "data" / "prompts"
 
 
@@ -259,7 +244,6 @@ def prompts_of(
 
 # -- a task of your own
 
-FIELDS = ("options", "cues", "aliases")
 EXAMPLE = "an example stands in book/reading.md, 'A question of your own'"
 
 
@@ -286,8 +270,8 @@ def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
     if wrong := misfit(raw, shape, "the task"):
         quotes = "put every option in quotes" if "(bool)" in wrong else EXAMPLE
         raise CrystalError(wrong, hint=quotes)
-    for field_ in raw:
-        known(field_, FIELDS, "field")
+    for one in raw:
+        known(one, shape, "field")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name):
         what = f"a task is called as its file, and {line(name)!r:.60} is no word"
         raise CrystalError(what, hint="call the file as in compass.yaml")
@@ -310,8 +294,8 @@ def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
 def natural(
     task: Task, cues: Sequence[str] = (), contexts: int = CONTEXTS
 ) -> tuple[NaturalPrompt, ...]:
-    """The natural prompts of the first contexts: of a task of ours; with cues, of that task, less
-    the contexts that name one of its options.
+    """The natural prompts of the first contexts; with cues, these of a task of your own, less the
+    contexts that name one of its options.
     """
     every = load_prompts()
     if cues:
@@ -324,7 +308,6 @@ def natural(
 
 
 def _loaded(path: Path, context: object) -> dict:
-    """A file of contexts of that shape, and of cues."""
     raw = parse_yaml(read_text(path, _hint(path)), path, _hint(path))
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):

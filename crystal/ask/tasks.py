@@ -1,8 +1,7 @@
 """Random choices a model can be asked to make, and the two rules that read its answer.
 
 `read` reads an answer that begins with its option; `read_free` finds the option that a whole answer
-names. Knows nothing of prompts, models or distributions: a task is a question, its options and
-their aliases.
+names.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import functools
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CrystalError
@@ -35,16 +34,11 @@ _NO_JOINER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A random choice.
-
-    aliases: spelling -> option, read without regard to ASCII case.
-    """
-
     name: str
     ask: str  # imperative clause, "pick a random digit from 0 to 9"
     label: str  # the same as a noun
     options: tuple[str, ...] = ()  # in their natural order; none for an open task
-    aliases: dict[str, str] = field(default_factory=dict, hash=False)
+    aliases: dict[str, str] = field(default_factory=dict, hash=False)  # spelling -> option
     fair: bool = False  # uniform by the meaning of the question (a fair coin)
 
     @property
@@ -120,34 +114,29 @@ def number_word(n: int) -> str:
     return "one thousand"
 
 
+def _words(name: str, ask: str, label: str, options: str, fair: bool = False, **aliases) -> Task:
+    how = {"options": (*options.split(),), "aliases": aliases, "fair": fair}
+    return Task(name=name, ask=ask, label=label, **how)
+
+
 def _numbers(name: str, ask: str, label: str, values: Iterable[int], fair: bool = False) -> Task:
     aliases = {number_word(value): str(value) for value in values}
-    return Task(
-        name=name, ask=ask, label=label, fair=fair, options=(*aliases.values(),), aliases=aliases
-    )
-
-
-def _words(name: str, ask: str, label: str, options: str, fair: bool = False, **aliases) -> Task:
-    return Task(
-        name=name, ask=ask, label=label, options=(*options.split(),), aliases=aliases, fair=fair
-    )
+    return _words(name, ask, label, " ".join(aliases.values()), fair, **aliases)
 
 
 def _drawn(name: str, what: str, last: int, first: int = 1) -> Task:
-    said = f"a random {what} from {first} to {last}"
-    return _numbers(name, *_picked(said), range(first, last + 1), True)
+    what = f"a random {what} from {first} to {last}"
+    return _numbers(name, *_picked(what), range(first, last + 1), True)
 
 
 def _picked(what: str) -> tuple[str, str]:
     return f"pick {what}", what.split(" ", 1)[1].capitalize()
 
 
-def _by_three(options: str) -> dict[str, str]:
-    return {option[:3]: option for option in options.split()}
-
-
 _MONTHS = "January February March April May June July August September October November December"
+_MONTH_NAMES = {month[:3]: month for month in _MONTHS.split()} | {"Sept": "September"}
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+_DAY_NAMES = {day[:3]: day for day in _DAYS.split()}
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 _RANKS = "ace two three four five six seven eight nine ten jack queen king"
 _FACES = {"1": "ace", "J": "jack", "Q": "queen", "K": "king"}
@@ -172,22 +161,17 @@ _ALL = (
     _words("letter", *_picked("a random letter"), _LETTERS, True),
     _words("suit", *_picked("a card suit"), _SUITS, True, **_SIGNS),
     _words("rank", *_picked("a card rank"), _RANKS, True, **_FACES),
-    _words("weekday", *_picked("a day of the week"), _DAYS, **_by_three(_DAYS)),
     _words(
-        "month", *_picked("a month of the year"), _MONTHS, **_by_three(_MONTHS), Sept="September"
+        "weekday", *_picked("a day of the week"), _DAYS, **{day[:3]: day for day in _DAYS.split()}
     ),
+    _words("month", *_picked("a month of the year"), _MONTHS, **_MONTH_NAMES),
     _words("colour", *_picked("a colour"), _COLOURS),
     # open or large: no closed list can hold the first five, MSE says little about the last
-    *(
-        _words(name, *_picked(what), "")
-        for name, what in (
-            ("first_name", "a first name"),
-            ("city", "a city"),
-            ("animal", "an animal"),
-            ("fruit", "a fruit"),
-            ("word", "a random word"),
-        )
-    ),
+    _words("first_name", *_picked("a first name"), ""),
+    _words("city", *_picked("a city"), ""),
+    _words("animal", *_picked("an animal"), ""),
+    _words("fruit", *_picked("a fruit"), ""),
+    _words("word", *_picked("a random word"), ""),
     _drawn("thousand", "number", 1000),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
@@ -213,14 +197,14 @@ def own_task(
     for spelling, option in (*task.aliases.items(), *zip(options, options)):
         grouped = "_" in spelling and is_number(spelling.replace("_", ""))  # 1_000 is no number
         if grouped or option not in options or read(spelling, task) != option:
-            what = f"the option {spelling!r:.60} would not be read as itself"
-            if spelling not in options:
-                what = f"the alias {spelling!r:.60} would not be read as the option {option!r:.60}"
+            what = f"the alias {spelling!r:.60} would not be read as the option {option!r:.60}"
+            if spelling in options:
+                what = f"the option {spelling!r:.60} would not be read as itself"
             raise CrystalError(what, hint="let options be words or numbers, without underscores")
     return task
 
 
-# -- the second rule: free answers -----------------------------------------------------------------
+# -- the second rule: free answers
 
 _QUOTE = "\"'“”‘’*`("
 _BEFORE = (
@@ -276,25 +260,19 @@ def read_free(text: str, task: Task) -> str | None:
     begun = task.pattern.match(text.translate(_FOLD))
     if begun and not re.search(_WORD, text[begun.end() :]):
         return task.spellings[begun[1]]
-    named = list(_mentions(text, task))
+    found = _names(task).finditer(_struck(text, task).translate(_FOLD))
+    named = [(m.start(), task.spellings[m[0]]) for m in found if _meant(text, *m.span())]
     if len({option for _, option in named}) < 2:
         return named[0][1] if named else None
     return _last_clause(text, named)
 
 
-def read_all(texts: Mapping[str, int], task: Task) -> dict[str | None, int]:
+def read_all(texts: Mapping[str, int], task: Task, rule=read_free) -> dict[str | None, int]:
     """How many of the drawn `texts` (text -> count) name each option, in order, and None: none."""
     found: dict[str | None, int] = dict.fromkeys((*task.options, None), 0)
     for text, count in texts.items():
-        found[read_free(text, task)] += count
+        found[rule(text, task)] += count
     return found
-
-
-def _mentions(text: str, task: Task) -> Iterator[tuple[int, str]]:
-    """Where an option is named, and which, from left to right."""
-    for match in _names(task).finditer(_struck(text, task).translate(_FOLD)):
-        if _meant(text, match.start(), match.end()):
-            yield match.start(), task.spellings[match[0]]
 
 
 def _last_clause(text: str, named: list[tuple[int, str]]) -> str | None:

@@ -1,7 +1,6 @@
-"""Files of other tools as answers: lm-evaluation-harness, inspect_ai, OpenAI batches, replies.
+"""Files of other tools, answer by answer: lm-evaluation-harness, inspect_ai, OpenAI, replies.
 
-A file in; out comes, answer by answer, the prompt and what the tool kept. None of the tools need be
-installed.
+None of the tools need be installed.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ AGAIN = "run lm_eval again with --log_samples"
 
 
 class Answer(NamedTuple):
-    """One reply, or the score of one option."""
-
     where: str  # file and line, or file and sample
     prompt: str
     text: str | None = None  # as the tool kept it, unfiltered; None: a refusal, no content
@@ -45,6 +42,11 @@ class Named(NamedTuple):
     prompt: str | None = None
     cluster: str | None = None
 
+    def of(self, fields: Mapping, own: str, where: str) -> dict[str, str | None]:
+        """Prompt and cluster by their fields, the prompt else by the field `own`."""
+        cluster = named(fields, self.cluster, where) if self.cluster else None
+        return {"prompt": named(fields, self.prompt or own, where), "cluster": cluster}
+
 
 # -- fields of a record
 
@@ -64,7 +66,6 @@ def part(record: Mapping, name: str, where: str, kind: type = dict) -> Any:
 
 
 def objects(record: Mapping, name: str, where: str) -> list[dict]:
-    """The list of objects called `name` in a record."""
     items = part(record, name, where, list)
     return [part({f"an item of {name}": item}, f"an item of {name}", where) for item in items]
 
@@ -73,8 +74,8 @@ def named(fields: Mapping, name: str, where: str) -> str:
     """A name out of a record, as `texts.name` compares it; whole numbers are names, too."""
     hint = f"choose another field among: {some(map(str, fields), 12)}"
     if not (found := _text(fields.get(name)) or "").strip():
-        said = f"{name} is {texts.shown(fields[name])!r}" if name in fields else f"no {name}"
-        raise CrystalError(f"{said}, where a name was looked for", where=where, hint=hint)
+        what = f"{name} is {texts.shown(fields[name])!r}" if name in fields else f"no {name}"
+        raise CrystalError(f"{what}, where a name was looked for", where=where, hint=hint)
     return sheets.given(found, where, hint)
 
 
@@ -126,11 +127,10 @@ def lm_eval(path: Path, by: Named) -> Iterator[Answer]:
         seen[key] = None
         if key[0] != next(iter(seen))[0]:
             continue
-        fields = {**row, **as_dict(row.get("doc"))}
-        prompt = named(fields, by.prompt, where) if by.prompt else key[1]
-        cluster = named(fields, by.cluster, where) if by.cluster else None
+        fields = {**row, **as_dict(row.get("doc")), "doc_id": row["doc_id"]}
+        names = by.of(fields, "doc_id", where)
         for answer in _lm_eval_answers(row, where):
-            yield answer._replace(prompt=prompt, cluster=cluster, task=task)
+            yield answer._replace(task=task, **names)
 
 
 def _lm_eval_answers(row: Mapping, where: str) -> Iterator[Answer]:
@@ -177,12 +177,9 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
         number, epoch = (texts.shown(sample.get(name)) for name in ("id", "epoch"))
         where = f"{path}, sample {number} epoch {epoch}"
         fields = {**part(sample, "metadata", where), "id": sample.get("id")}
-        cluster = named(fields, by.cluster, where) if by.cluster else None
-        prompt = named(fields, by.prompt or "id", where)
-        here = Answer(where, prompt, task=task, cluster=cluster, decoding=_decoding(settings))
-        run = (
-            sample.get("uuid") or f"{spec.get('eval_id')} {sample.get('id')} {sample.get('epoch')}"
-        )
+        names = by.of(fields, "id", where)
+        here = Answer(where, task=task, decoding=_decoding(settings), **names)
+        run = sample.get("uuid") or f"{spec.get('eval_id')} {fields['id']} {sample.get('epoch')}"
         error, invalid = sample.get("error"), sample.get("invalidation")
         output = {} if error or invalid else part(sample, "output", where)
         if not (choices := objects(output, "choices", where)):
@@ -236,7 +233,6 @@ def _openai_texts(body: Mapping, where: str) -> Iterator[tuple[str | None, bool]
 
 
 def _group(pattern: str, custom: str, where: str) -> str:
-    """What the group of the pattern takes of a custom_id."""
     wrong = "it does not fit, or its group is empty"
     try:
         if (match := re.fullmatch(pattern, custom)) and (found := texts.name(match[1] or "")):
@@ -251,18 +247,16 @@ def _group(pattern: str, custom: str, where: str) -> str:
 
 
 def replies(path: Path, by: Named) -> Iterator[Answer]:
-    """A table, a reply a row: reply, prompt (or `by.prompt`), any of `columns`."""
-    columns = {name: name for name in ("cluster", "ladder", "stage", "task")}
-    asked = {"prompt": "prompt"} | {name: column for name, column in by._asdict().items() if column}
+    """A table, a reply a row: reply, prompt (or `by.prompt`); cluster, ladder, stage, task."""
+    own = {"unit": "cluster", "cluster": "cluster"}  # unit, as it was called
+    own |= {name: name for name in ("ladder", "stage", "task")}
     for number, row in rows(path):
         where = at(path, number)
-        there = {name: column for name, column in columns.items() if column in row} | asked
-        if "unit" in row:  # as it was called
-            there = {"cluster": "unit"} | there
         if "reply" not in row:
             hint = "name the column of replies reply"
             raise CrystalError(f"no reply among {some(row, 12)}", where=where, hint=hint)
-        here = {name: named(row, column, where) for name, column in there.items()}
+        here = {name: named(row, column, where) for column, name in own.items() if column in row}
+        here |= {name: x for name, x in by.of(row, "prompt", where).items() if x is not None}
         yield Answer(where, text=reply_text(row["reply"], where), **here)
 
 

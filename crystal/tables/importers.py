@@ -12,7 +12,6 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -24,18 +23,17 @@ from ..ask.tasks import TASKS, Task, own_task, read
 from ..errors import CrystalError, known, placed
 from ..files import explained, write_file
 from .foreign import AGAIN, READERS, Answer, Named
-from .sheets import given, rows, some
+from .sheets import rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-NAMES = ("ladder", "stage", "task")
+
 SHOWN = 30  # characters of a reply that is no option
 UNSAID = "the file does not say of which"
+GREEDY = "; this is greedy: repeats of one answer are not draws"
 EXCESS = 1e-6  # by which a log-likelihood may be above 0: rounding
 
 
 class Place(NamedTuple):
-    """What the rows of one prompt share."""
-
     ladder: str
     stage: str
     task: str
@@ -45,21 +43,14 @@ class Place(NamedTuple):
 # -- of which task, ladder and stage
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the files do not say themselves. None: they do."""
+class Asked(NamedTuple):
+    """What the files do not say themselves, as `sheets.given` writes it. None: they do."""
 
     ladder: str | None = None
     stage: str | None = None
     task: str | None = None
     options: tuple[str, ...] = ()  # of a task that is not one of ours
     named: Named = Named()
-
-    def __post_init__(self) -> None:
-        """Names as they are compared."""
-        clean = {name: given(getattr(self, name) or "", f"--{name}") or None for name in NAMES}
-        clean["options"] = tuple(given(option, "--options") for option in self.options)
-        self.__dict__.update(clean)
 
     def task_of(self, own: str | None) -> Task:
         """The task of answers to what their file calls `own`."""
@@ -80,7 +71,6 @@ class Asked:
         return TASKS[name]
 
     def one(self, name: str, answer: Answer) -> str:
-        """Ladder or stage of an answer."""
         own, asked = getattr(answer, name), getattr(self, name)
         if own and asked and own != asked:
             what = f"the {name} is {own:.60} in the file, but --{name} is {asked:.60}"
@@ -94,8 +84,6 @@ class Asked:
 
 
 class Tally:
-    """Answers that were read so far."""
-
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
         self.draws: dict[Place, Counter[str]] = defaultdict(Counter)  # option, or "" -> replies
@@ -128,10 +116,9 @@ class Tally:
             self.failed.append(answer)
             return
         self.tasks[task.name] = task
-        if (cluster := self.clusters.setdefault(place, answer.cluster)) != answer.cluster:
-            what = (
-                f"prompt {place.prompt!r:.60} is of {cluster!r:.60} and of {answer.cluster!r:.60}"
-            )
+        if (first := self.clusters.setdefault(place, answer.cluster)) != answer.cluster:
+            both = f"of {first!r:.60} and of {answer.cluster!r:.60}"
+            what = f"prompt {place.prompt!r:.60} is {both}"
             raise CrystalError(what, hint="give prompts of two clusters (column cluster) two names")
         if answer.score is None:
             self._count(answer, task, place)
@@ -175,29 +162,24 @@ class Tally:
 
     def _distribution(self, place: Place) -> dict[str, float]:
         task, scores = self.tasks[place.task], self.scores[place]
-        where = f"task {task.name}, prompt {place.prompt}"
-        distribution = dict.fromkeys(task.options, 0.0)
-        scored = {text: read(texts.whole(text), task) for text in scores}
-        if lacking := [option for option in distribution if option not in scored.values()]:
-            what = (
-                f"{len(lacking)} of {len(distribution)} options have no score, first {lacking[0]}"
-            )
+        p = dict.fromkeys(task.options, 0.0)
+        named = {text: read(texts.whole(text), task) for text in scores}
+        if lacking := [option for option in p if option not in named.values()]:
+            what = f"{len(lacking)} of {len(p)} options have no score, first {lacking[0]}"
             hint = "score every option; or name a new --task, with --options that are scored"
+            where = f"task {task.name}, prompt {place.prompt}"
             raise CrystalError(what, where=where, hint=hint)
-        for text, option in scored.items():
+        for text, option in named.items():
             if option is not None:
-                distribution[option] += scores[text]
-        return distribution | {"": max(0.0, 1 - math.fsum(distribution.values()))}
+                p[option] += scores[text]
+        return p | {"": max(0.0, 1 - math.fsum(p.values()))}
 
     def told(self) -> Iterator[str]:
         """What was read, in sentences, and whatever was left out."""
-        if self.scores:
-            mass = sum(1 - self._distribution(place)[""] for place in self.scores) / len(
-                self.scores
-            )
+        if n := len(self.scores):
+            mass = sum(1 - self._distribution(place)[""] for place in self.scores) / n
             limits = "they know no boundary behind an option and one tokenisation of it"
-            summed = f"option scores that sum to {mass:.3f} on average"
-            yield f"{len(self.scores)} prompts, {summed}; {limits}"
+            yield f"{n} prompts, option scores that sum to {mass:.3f} on average; {limits}"
         else:
             every = sum(self.draws.values(), Counter())
             share = 1 - every[""] / every.total()
@@ -207,15 +189,14 @@ class Tally:
         if often := most_often(sum(self.unread.values(), Counter())):
             yield f"read as no option, most often: {often}"
         if self.cut:
-            said = "right behind the option, which a longer answer may begin with"
-            yield f"replies cut at the limit of tokens {said}: {self.cut}"
+            cut = "cut at the limit of tokens right behind the option"
+            yield f"replies {cut}, which a longer answer may begin with: {self.cut}"
         if self.failed:
             yield f"failed requests, left out: {self._failed}"
+        greedy = {("do_sample", "False"), ("temperature", "0"), ("temperature", "0.0")}
         for decoding in sorted(self.decodings):
-            greedy = {("do_sample", "False"), ("temperature", "0"), ("temperature", "0.0")}
-            more = "; this is greedy: repeats of one answer are not draws"
-            more = "" if greedy.isdisjoint(decoding) else more
-            yield f"decoding as logged: {', '.join(map(' '.join, decoding))}{more}"
+            repeats = "" if greedy.isdisjoint(decoding) else GREEDY
+            yield f"decoding as logged: {', '.join(map(' '.join, decoding))}{repeats}"
 
     @property
     def _failed(self) -> str:
@@ -225,19 +206,18 @@ class Tally:
     def check(self, where: str) -> None:
         """Refuse what is no table: no answer at all, or none that is an option of its task."""
         sound = {place.task for place, mine in self.draws.items() if mine.total() > mine[""]}
-        unread = {task: most_often(self.unread[task]) for task in self.unread if task not in sound}
+        unread = [task for task in self.unread if task not in sound]
         if not self.clusters and self.failed:
-            what = f"all requests failed: {self._failed}"
-            hint = "ask again for what failed"
+            what, hint = f"all requests failed: {self._failed}", "ask again for what failed"
         elif not self.clusters:
             what, hint = "there is no sample", "let the tool log samples, then import its log"
-        elif 0 < sum(counts.total() for counts in self.draws.values()) == self.empty:
-            what = f"every reply is empty, {self.empty} of them"
-            hint = "leave the model room for an answer; reasoning may have used up its tokens"
         elif unread:
-            said = (f"{task}: {most or 'every reply is empty'}" for task, most in unread.items())
-            what = f"nothing was read as an option of {'; '.join(said)}"
+            often = (most_often(self.unread[task]) or "every reply is empty" for task in unread)
+            each = "; ".join(map(": ".join, zip(unread, often)))
+            what = f"nothing was read as an option of {each}"
             hint = "--task with the task that was asked; or a new name, with --options a,b,c"
+            if each.endswith("empty"):
+                hint = "leave the model room for an answer; reasoning may have used up its tokens"
         else:
             return
         raise CrystalError(what, where=where, hint=hint)
@@ -280,30 +260,39 @@ def check_place(out: Path) -> None:
         raise CrystalError(what, where=out, hint=f"mkdir -p {quote(str(out.parent))}")
 
 
-def check_out(out: Path, append: bool) -> None:
-    """Raises: CrystalError if no table can be written there, or one is there already."""
+def check_out(
+    out: Path, append: bool, columns: Sequence[str] = (), new: Sequence[dict] = ()
+) -> list[dict]:
+    """Rows of the table that is there, verbatim, to be followed by the rows `new`.
+
+    Raises: CrystalError if no table can be written there, or one is there and `append` is not said,
+    or it has other `columns` or one of the prompts already.
+    """
     check_place(out)
     if out.exists() and not append:
         hint = "--append adds to it; or choose another --out"
         raise CrystalError("the table is there already", where=out, hint=hint)
-
-
-def check_new(out: Path, columns: Sequence[str], places: list[dict], *, append: bool) -> None:
-    """Raises: CrystalError if rows of these columns and prompts could not be saved there."""
-    check_out(out, append)
-    if out.exists():
-        _existing(out, list(columns), places)
+    old = [cells for _, cells in rows(out)] if columns and out.exists() else []
+    if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
+        what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
+        raise CrystalError(what, where=out, hint="choose another --out")
+    there = {tuple(texts.whole(texts.written(row[name])) for name in Place._fields) for row in old}
+    places = dict.fromkeys(tuple(row[name] for name in Place._fields) for row in new)
+    if twice := [place for place in places if place in there]:
+        first = ", ".join(map(texts.short, twice[0]))
+        what = f"{len(twice)} prompts are in the table already, first {first}"
+        hint = "name another --ladder, --stage or --out; or all files of a prompt in one import"
+        raise CrystalError(what, where=out, hint=hint)
+    return old
 
 
 def save(table: pd.DataFrame, out: Path, append: bool = False) -> int:
     """Write the table, CSV, JSONL or parquet by the ending of `out`; return its rows.
 
-    A table that was there is added to, or stays as it was. Raises: CrystalError if `append` is not
-    said, or it is of another kind or has one of the prompts already.
+    A table that was there is added to, or stays as it was. Raises: CrystalError as `check_out`.
     """
-    check_out(out, append)
     new = table.to_dict("records")
-    every = (_existing(out, list(table.columns), new) if out.exists() else []) + new
+    every = check_out(out, append, list(table.columns), new) + new
     write(every, out)
     return len(every)
 
@@ -316,22 +305,6 @@ def write(records: list[dict], out: Path, *, verbatim: bool = False) -> None:
     check_place(out)
     with explained("could not be written", out):
         write_file(out, _bytes(records, out, verbatim))
-
-
-def _existing(out: Path, columns: list[str], new: list[dict]) -> list[dict]:
-    """Rows of the table that is there, verbatim."""
-    old = [cells for _, cells in rows(out)]
-    if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
-        what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
-        raise CrystalError(what, where=out, hint="choose another --out")
-    there = {tuple(texts.whole(texts.written(row[name])) for name in Place._fields) for row in old}
-    places = dict.fromkeys(tuple(row[name] for name in Place._fields) for row in new)
-    if twice := [place for place in places if place in there]:
-        first = ", ".join(map(texts.short, twice[0]))
-        what = f"{len(twice)} prompts are in the table already, first {first}"
-        hint = "name another --ladder, --stage or --out; or all files of a prompt in one import"
-        raise CrystalError(what, where=out, hint=hint)
-    return old
 
 
 def _bytes(records: list[dict], out: Path, verbatim: bool = False) -> bytes:

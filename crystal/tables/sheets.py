@@ -43,7 +43,6 @@ def some(items: Iterable[str], most: int = 6) -> str:
 
 
 def at(path: Path, row: object = None, column: str | None = None) -> str:
-    """The place of a complaint, in words."""
     rowed = f", row {row}" if row is not None else ""
     return f"{path}{rowed}" + (f", column {column}" if column else "")
 
@@ -63,14 +62,10 @@ def stage_names(text: str) -> dict[str, str]:
     where = f"--stages {texts.short(text)}"
     for pair in filter(str.strip, text.split(",")):
         stage, _, name = (given(part, where) for part in pair.partition("="))
-        what = f"{texts.short(pair)!r} is not of the form stage=name"
-        if stage in found or name in found.values():
-            twice = stage if stage in found else name
-            what = f"--stages says twice which stage {twice!r:.60} is"
-        elif stage and name:
-            found[stage] = name
-            continue
-        raise CrystalError(what, hint="say --stages base=step0,sft=step-1000")
+        if not (stage and name) or stage in found or name in found.values():
+            what = f"{texts.short(pair)!r} is not of the form stage=name, or says one twice"
+            raise CrystalError(what, hint="say --stages base=step0,sft=step-1000")
+        found[stage] = name
     return found
 
 
@@ -105,7 +100,7 @@ def column_names(path: Path, names: Sequence[object]) -> list[str]:
 
 
 def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
-    """`convert` of the table in a parquet file, its dictionaries written out.
+    """`convert` of the table in a parquet file; parts of it are read until they are too large.
 
     Raises: CrystalError for a file that is not whole or holds more than its rows and columns may.
     """
@@ -114,37 +109,25 @@ def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
 
     wrong = (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
     try:
-        found = pq.read_metadata(path)
-        check_columns(found.num_columns, found.num_rows, path)
-        groups = [found.row_group(i) for i in range(found.num_row_groups)]
-        leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
-        check_size(sum(leaf.total_uncompressed_size for leaf in leaves), path)
-        check_columns(1, sum(leaf.num_values for leaf in leaves), path)
-        named = {leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"}
-        file = pq.ParquetFile(path, read_dictionary=sorted(named), page_checksum_verification=True)
-        table = file.read()
-        table.validate(full=True)
-        check_size(sum(map(_written_out, table.columns)), path)
-        columns = [
-            column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-            for column in table.columns
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        about, size, parts = file.metadata, 0, []
+        check_columns(about.num_columns, about.num_rows, path)
+        groups = map(about.row_group, range(about.num_row_groups))
+        check_size(sum(group.total_byte_size for group in groups), path)
+        plain = [
+            one.with_type(one.type.value_type) if pa.types.is_dictionary(one.type) else one
+            for one in file.schema_arrow
         ]
-        return convert(pa.table(columns, names=column_names(path, table.column_names)))
+        for part in file.iter_batches(2**13):
+            part.validate(full=True)
+            parts.append(part.cast(pa.schema(plain)))  # a dictionary's text in every row
+            check_size(size := size + parts[-1].nbytes, path)
+        table = pa.Table.from_batches(parts, pa.schema(plain))
+        return convert(table.rename_columns(column_names(path, table.column_names)))
     except (pa.ArrowException, *wrong) as error:
-        said = texts.short(str(error) or type(error).__name__, 160).rstrip(".")
+        why = texts.short(str(error) or type(error).__name__, 160).rstrip(".")
         hint = "write it again, or give it the extension of its format"
-        raise CrystalError(f"not a whole parquet file: {said}", where=path, hint=hint) from error
-
-
-def _written_out(column: pa.ChunkedArray) -> int:
-    """Bytes of a column when every row has its own text, however often one repeats."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_dictionary(column.type) or pa.types.is_primitive(column.type.value_type):
-        return column.nbytes
-    lengths = (pc.binary_length(part.dictionary).take(part.indices) for part in column.chunks)
-    return sum(pc.sum(length).as_py() or 0 for length in lengths)
+        raise CrystalError(f"not a whole parquet file: {why}", where=path, hint=hint) from error
 
 
 # -- rows
@@ -253,7 +236,6 @@ def json_lines(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict]]
 
 
 def parsed(data: bytes, path: Path, where: str) -> dict:
-    """The JSON object that `data` of a file is."""
     hint = "write one whole JSON object a line, or copy the file again: it may be cut short"
     found = texts.parse_json(decoded(data, path, where), where, hint)
     if not isinstance(found, dict):
@@ -342,11 +324,11 @@ def numbers(sheet: pd.DataFrame, column: str, path: Path, blank: bool = False) -
         "is infinite": np.isinf(values),
         "is negative": values < 0,
     }
-    for said, wrong in refused.items():
+    for fault, wrong in refused.items():
         if wrong.any():
             row, cell = sheet.index[np.argmax(wrong)], cells.iloc[np.argmax(wrong)]
             cell = texts.shown(cell.tolist() if isinstance(cell, np.ndarray) else cell)
-            cell = "" if said == "is empty" else f" {cell}"
+            what = column if fault == "is empty" else f"{column} {cell}"
             hint = f"correct row {row}: a number of 0 or more, with a decimal point"
-            raise CrystalError(f"the {column}{cell} {said}", where=at(path, row, column), hint=hint)
+            raise CrystalError(f"the {what} {fault}", where=at(path, row, column), hint=hint)
     return values

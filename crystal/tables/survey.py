@@ -20,8 +20,7 @@ from ..errors import CrystalError
 from ..measure import chain
 from ..measure import evidence as ev
 from ..measure import quantities as ph
-from ..measure.chain import NOT_MEASURABLE
-from ..measure.chain import POOLED as POOLED
+from ..measure.chain import NOT_MEASURABLE, POOLED
 from ..measure.claims import QUANTILE, THRESHOLDS, Verdict, finite
 from ..measure.evidence import Count, Evidence, count
 from ..measure.inference import Estimate, student
@@ -39,7 +38,7 @@ PHASES = len(chain.CLAIMS)  # that a task goes through
 ACROSS = 3  # panels of answers
 NAMED = 24  # options at most, in a panel
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-COLUMN = {verdict: verdict.replace("-", "_") for verdict in chain.VERDICTS}
+
 SAID = {  # the abstract's words, in ours
     "many-distributions": "the pretrained model is liquid: many answer distributions can be "
     "prompted out of it",
@@ -64,9 +63,10 @@ class Roles(NamedTuple):
     @property
     def told(self) -> str:
         """What stands in another's place, as a sentence; empty if nothing does."""
-        if not (self.base and self.tuned):
-            none = "no later stage, so only the base is judged"
-            return none if self.base else "no base, so nothing is judged"
+        if not self.base:
+            return "no base, so nothing is judged"
+        if not self.tuned:
+            return "no later stage, so only the base is judged"
         other = "" if self.tuned == "sft" else f"{self.tuned} stands in the place of SFT"
         none = "" if self.final else "no later stage, so settling is not judged"
         return "; ".join(filter(None, (other, none)))
@@ -86,14 +86,17 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
     Prompts with fewer than `evidence.FEWEST` draws at any stage are left out.
     """
     mine = table.frame[(table.frame["ladder"] == ladder) & (table.frame["task"] == task)]
-    scarce = mine.loc[mine["draws"] < ev.FEWEST, "prompt"].unique()
-    mine = mine[~mine["prompt"].isin(scarce) & (mine["stage"].isin(stages) if stages else True)]
+    mine = mine[mine.groupby("prompt")["draws"].transform("min") >= ev.FEWEST]
+    mine = mine[mine["stage"].isin(stages)] if stages else mine
     mine = mine[mine.groupby("prompt")["stage"].transform("nunique") == mine["stage"].nunique()]
-    found = {}
-    for stage, part in mine.groupby("stage", sort=False):
-        clusters, draws = part["cluster"].to_numpy(), part["draws"].to_numpy()
-        found[stage] = ev.asked(np.stack(part["distribution"].tolist()), clusters, draws)
-    return found
+    return {
+        stage: ev.asked(
+            np.stack(part["distribution"].tolist()),
+            part["cluster"].to_numpy(),
+            part["draws"].to_numpy(),
+        )
+        for stage, part in mine.groupby("stage", sort=False)
+    }
 
 
 def answered_by(table: Table, ladder: str, task: str, stages: Sequence[str]) -> Count | None:
@@ -137,9 +140,9 @@ def survey(
     every = {task: parts for task, parts in every.items() if parts or evidence(table, ladder, task)}
     enough = sum(map(bool, who[:2])) if who.base else 0  # phases that there could be
     if table.asked is None and not any(len(parts) >= enough for parts in every.values()):
-        said = f"has {ev.FEWEST} or more draws on the options at every stage"
+        drawn = f"{ev.FEWEST} or more draws on the options at every stage"
         hint = "draw more answers, or judge another ladder: --ladder NAME"
-        what = f"no prompt of the ladder {ladder!r:.60} {said}"
+        what = f"no prompt of the ladder {ladder!r:.60} has {drawn}"
         raise CrystalError(what, where=table.path, hint=hint)
     ours = {task: TASKS[task].options for task in every if task in TASKS}
     options = {task: those for task, those in ours.items() if table.options.get(task) == those}
@@ -169,8 +172,8 @@ def numbers(table: Table) -> pd.DataFrame:
                 continue
             base, own = _means(table, ladder, task, first, stage)
             previous, now = _means(table, ladder, task, before or stage, stage)
-            distribution, before = given.distribution.mean(0), stage
-            (prompts, options), top = given.distribution.shape, int(distribution.argmax())
+            p, before = given.distribution.mean(0), stage
+            (prompts, options), top = given.distribution.shape, int(p.argmax())
             row = {
                 "ladder": ladder,
                 "task": task,
@@ -178,13 +181,13 @@ def numbers(table: Table) -> pd.DataFrame:
                 "prompts": prompts,
                 "options": options,
                 "mass": float(mine.loc[mine["stage"] == stage, "mass"].mean()),
-                "entropy": float(ph.entropy_bits(distribution)),
-                "normalised": float(ph.normalised_entropy(distribution)) if options > 1 else nan,
+                "entropy": float(ph.entropy_bits(p)),
+                "normalised": float(ph.normalised_entropy(p)) if options > 1 else nan,
                 "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
                 "top": table.options[task][top],
-                "p(top)": float(distribution[top]),
+                "p(top)": float(p[top]),
                 "rank in base": 1 + sum(base > base[top]) if np.isfinite(base[top]) else nan,
             }
             more = {"answered": counted.answered, "asked": counted.asked} if counted else {}
@@ -193,9 +196,7 @@ def numbers(table: Table) -> pd.DataFrame:
 
 
 def _means(table: Table, ladder: str, task: str, *stages: str) -> list[np.ndarray]:
-    """The mean distributions of two stages on the prompts that both answer; nan if these are too
-    few.
-    """
+    """The mean distributions of two stages on the prompts that both answer; nan: too few."""
     counted = answered_by(table, ladder, task, stages)
     few = counted and not counted.measurable
     found = {} if few else evidence(table, ladder, task, stages)
@@ -219,16 +220,15 @@ def over_tasks(numbers: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def stages_text(table: Table, ladders: Iterable[str], arrow: str = "→") -> list[str]:
     """Each ladder's stages, with what stands in another's place."""
-    said = []
+    lines = []
     for ladder in ladders:
         stages = table.ladders[ladder]
-        more = f" ({told})" if (told := roles(stages).told) else ""
-        said.append(f"{ladder}: {f' {arrow} '.join(stages)}{more}")
-    return said
+        instead = roles(stages).told
+        lines.append(f"{ladder}: {f' {arrow} '.join(stages)}" + (f" ({instead})" * bool(instead)))
+    return lines
 
 
 def as_myst(every: pd.DataFrame) -> str:
-    """A MyST table of `numbers`."""
     head = {
         "ladder": "ladder", "task": "task", "stage": "stage", "prompts": "prompts",
         "asked": "of these asked", "mass": "mass on options", "entropy": "entropy, bits",
@@ -255,15 +255,9 @@ def as_json(table: Table, found: Found) -> dict:
 
 
 def _verdict(task: str, v: Verdict) -> dict:
-    name, p = (v.null.name, v.null.p) if v.null else (None, None)
-    row = {
-        "task": task,
-        "claim": v.claim,
-        "p": v.p,
-        "p_against": v.p_against,
-        "side": v.threshold.side,
-    }
-    row |= {"null_name": name, "null_p": p} | v.fields()
+    row = {"task": task, "claim": v.claim, "p": v.p, "p_against": v.p_against}
+    row |= {"side": v.threshold.side, "null_name": v.null and v.null.name}
+    row |= {"null_p": v.null and v.null.p} | v.fields()
     return row if v.verdict in chain.TESTED else row | {"reason": v.reason}
 
 
@@ -319,10 +313,10 @@ def load_answers(table: Table, checkpoints: Iterable[tuple[str, str]]) -> pd.Dat
     there, frames = dict(iter(table.frame.groupby(["ladder", "stage"], sort=False))), []
     for ladder, stage in checkpoints:
         mine = there[ladder, stage]
-        distributions = np.stack(mine["distribution"].tolist())
-        order = np.lexsort((-distributions.max(axis=1), distributions.argmax(axis=1)))
+        p = np.stack(mine["distribution"].tolist())
+        order = np.lexsort((-p.max(axis=1), p.argmax(axis=1)))
         about = {"ladder": ladder, "stage": stage, "prompt": mine["prompt"].to_numpy()[order]}
-        frames.append(pd.DataFrame(about).join(pd.DataFrame(distributions[order], columns=options)))
+        frames.append(pd.DataFrame(about).join(pd.DataFrame(p[order], columns=options)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -333,10 +327,9 @@ def plot_answers(frame: pd.DataFrame) -> Figure:
     step = -(-len(options) // NAMED)
     for ax in axes.flat[len(places) :]:
         ax.set_visible(False)
+    how = {"aspect": "auto", "vmin": 0, "vmax": 1, "cmap": "cividis", "interpolation": "none"}
     for ax, ((ladder, stage), mine) in zip(axes.flat, places, strict=False):
-        image = ax.imshow(
-            mine[options], aspect="auto", vmin=0, vmax=1, cmap="cividis", interpolation="none"
-        )
+        image = ax.imshow(mine[options], **how)
         ax.set(title=label(f"{title_of(ladder)}, {stage}", wide=24), yticks=[])
         ax.set_xticks(range(len(options))[::step], [label(x, most=12) for x in options[::step]])
         ax.tick_params(axis="x", rotation=90)
@@ -356,7 +349,8 @@ def load_sides(ours: Found, theirs: Found) -> pd.DataFrame:
     number over all tasks.
     """
     counts = verdicts.load_counts(ours).assign(kind="tasks")
-    tasks = counts[["claim", "kind", "ladder", "tasks", *COLUMN.values()]]
+    each = [verdict.replace("-", "_") for verdict in chain.VERDICTS]
+    tasks = counts[["claim", "kind", "ladder", "tasks", *each]]
     pooled = {ladder: {POOLED: found.get(POOLED, ())} for ladder, found in (ours | theirs).items()}
     over = verdicts.load_verdicts(pooled).assign(kind="all")
     over = over.drop(columns="number", errors="ignore").rename(columns={"value": "number"})

@@ -9,7 +9,6 @@ and left out). An empty option: none of the options. A group is one (ladder, sta
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +60,6 @@ class Table:
 
     @property
     def ladders(self) -> dict[str, tuple[str, ...]]:
-        """Ladder -> its stages in canonical order."""
         every = (self.frame if self.asked is None else self.asked).groupby("ladder", sort=False)
         return {ladder: _in_order(stages) for ladder, stages in every["stage"]}
 
@@ -94,7 +92,7 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     sheets.refuse_two_values(rows, "cluster", ["ladder", "task", "prompt"], read.path)
     rows["mass"] = read.share(sheet, rows)
     groups = read.gathered(rows, kind)
-    distributions, options = read.distributions(rows, {*groups.loc[~groups["low"], "group"]})
+    distributions, options = read.distributions(rows, groups.loc[~groups["low"], "group"])
     groups["distribution"] = groups["group"].map(distributions)
     groups = read.common(groups).sort_values(["ladder", "task", "stage", "prompt"], kind="stable")
     return read.finished(groups, options)
@@ -111,15 +109,17 @@ class _Reading:
     def no(self, what: str, hint: str, column: str = "", row: object = None) -> CrystalError:
         return CrystalError(what, where=at(self.path, row, column), hint=hint)
 
-    def note(self, said: str, those: Sequence[str]) -> None:
-        self.notes += [f"{said} {some(those)}."] if those else []
+    def note(self, about: str, those: Sequence[str]) -> None:
+        self.notes += [f"{about} {some(those)}."] if those else []
 
-    def refuse(self, frame, wrong, column: str, what: str, hint: str, shown=None) -> None:
+    def refuse(self, frame, wrong, column: str, what: str, hint: str, shown=()) -> None:
         """Refuse the first row that is wrong; what: {} in it becomes that row's of `shown`."""
         if np.any(wrong):
-            first, values = int(np.argmax(wrong)), np.zeros(len(frame)) if shown is None else shown
+            first = int(np.argmax(wrong))
             column += ", where its group begins" if "total" in frame else ""
-            raise self.no(what.format([*values][first]), hint, column, frame.index[first])
+            raise self.no(
+                what.format(*[*shown][first : first + 1]), hint, column, frame.index[first]
+            )
 
     def named(self, sheet: pd.DataFrame, ladder: str, stages: Mapping[str, str]) -> pd.DataFrame:
         """Columns of names, indexed by row number; only options and clusters may be nan, empty."""
@@ -131,10 +131,9 @@ class _Reading:
                 rows[column] = pd.Categorical([name] * len(rows))
             wrong, hint = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
             self.refuse(rows, wrong, column, f"the {column} is empty", hint)
-        for task in rows["task"].cat.categories:
-            if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
-                what = f"no task may be called {task!r}: the verdicts over all tasks are"
-                raise self.no(what, "rename the task", "task")
+        if POOLED in map(str.casefold, rows["task"].cat.categories):
+            what = f"no task may be called {POOLED!r}: the verdicts over all tasks are"
+            raise self.no(what, "rename the task", "task")
         found = rows["stage"].cat
         read = np.array([ORDER.index(stage) for stage in self.stages(found.categories, stages)])
         rows["stage"] = pd.Categorical.from_codes(read[found.codes], ORDER)
@@ -148,9 +147,9 @@ class _Reading:
         other, read = {name: stage for stage, name in chosen.items()}, {}
         for name in found:
             if (stage := other.get(name) or ALIASES.get(name.lower())) is None:
-                hint = f"say --stages sft={name:.60} (or another of {', '.join(ORDER)}), or remove"
+                say = f"say --stages sft={name:.60} (or another of {', '.join(ORDER)})"
                 what = f"it is not known which stage {name!r:.60} is"
-                raise self.no(what, f"{hint} its rows", "stage")
+                raise self.no(what, f"{say}, or remove its rows", "stage")
             if stage in read:
                 what = f"the stages {read[stage]!r} and {name!r} are both read as {stage}"
                 hint = f"remove the rows of one, or say which stage it is: --stages sft={name}"
@@ -161,7 +160,6 @@ class _Reading:
         return list(read)
 
     def value(self, sheet: pd.DataFrame) -> tuple[str, np.ndarray]:
-        """Whether the answers are a probability or a count, and their values."""
         filled = {kind: ~empty(sheet[kind]) for kind in ("probability", "count") if kind in sheet}
         used = {kind: sheet.index[np.argmax(mine)] for kind, mine in filled.items() if mine.any()}
         if len(used) == 2:
@@ -169,13 +167,13 @@ class _Reading:
             hint = "give one of the two for all rows, and leave the other column out"
             raise self.no(what.format(*used.values()), hint)
         kind = [*used, *filled][0]
-        values, said = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
+        values, value = sheets.numbers(sheet, kind, self.path), f"the {kind} {{:g}} is"
         if kind == "count":
             hint = "call it probability, if these are probabilities"
-            self.refuse(sheet, values % 1 != 0, kind, f"{said} not a whole number", hint, values)
+            self.refuse(sheet, values % 1 != 0, kind, f"{value} not a whole number", hint, values)
         else:
             hint = "call it count, if these are counts"
-            self.refuse(sheet, values > 1 + SLACK, kind, f"{said} above 1", hint, values)
+            self.refuse(sheet, values > 1 + SLACK, kind, f"{value} above 1", hint, values)
         return kind, values
 
     def share(self, sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
@@ -184,8 +182,7 @@ class _Reading:
             raise self.no("the columns mass and answered say the same", "leave out one of the two")
         if not there:
             return np.full(len(sheet), np.nan)
-        (column,) = there
-        mass = sheets.numbers(sheet, column, self.path, blank=True)
+        mass = sheets.numbers(sheet, column := there[0], self.path, blank=True)
         what, hint = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
         self.refuse(sheet, mass > 1 + SLACK, column, what, hint, mass)
         sheets.refuse_two_values(rows.assign(**{column: mass}), column, ["group"], self.path)
@@ -218,15 +215,14 @@ class _Reading:
         if len(lost):
             both = lost.mean(), lost.min()
             two = (f"{x:.4g}" if x < 0.9999 else f"1 - {1 - x:.1g}" for x in both)
-            said = "the mass on the options is {} on average, {} at least".format(*two)
-            said += " (rounding alone could do that)" if both[1] > 0.999 else ""
+            mass = "the mass on the options is {} on average, {} at least".format(*two)
+            mass += " (rounding alone could do that)" if both[1] > 0.999 else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
-            self.notes.append(f"{none}: {said}; distributions are conditional on an option.")
+            self.notes.append(f"{none}: {mass}; distributions are conditional on an option.")
         groups["low"] = (groups["mass"] < answering.LEAST) & self.counted
         return groups[(on > 0) | groups["low"]].copy()
 
     def counts(self, groups: pd.DataFrame) -> pd.Series:
-        """The share on the options."""
         on, together = groups["on"], groups.groupby(GROUP[:3])["total"].transform("sum")
         what = f"its stage has {{:.9g}} draws on its task, above {MOST_DRAWS}"
         self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
@@ -235,8 +231,8 @@ class _Reading:
         if not on.any():
             raise self.no("no group has a draw on any option", "draw more answers", "count")
         if none := (on == 0).sum():
-            said = f"{none} of {len(on)} groups have no draw on any option; they are left out."
-            self.notes.append(said)
+            none = f"{none} of {len(on)} groups have no draw on any option"
+            self.notes.append(f"{none}; they are left out.")
         return on / np.maximum(groups["total"], 1)
 
     def sums(self, groups: pd.DataFrame) -> pd.Series:
@@ -257,11 +253,11 @@ class _Reading:
             self.refuse(groups, wrong, "probability", what, hint, shown)
         for off, where in ((total - 1, "the sums exceed"), (apart, "with a mass the sums miss")):
             if n := (off > NOISE).sum():
-                said = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
-                self.notes.append(f"{said}; their distributions are divided by their sums.")
+                many = f"In {n} of {len(on)} groups {where} 1 by at most {off.max():.2g} (rounding)"
+                self.notes.append(f"{many}; their distributions are divided by their sums.")
         return on.where(total <= 1 - NOISE, on / np.maximum(total, NOISE))
 
-    def distributions(self, rows: pd.DataFrame, kept: set[int]) -> tuple[pd.Series, dict]:
+    def distributions(self, rows: pd.DataFrame, kept: pd.Series) -> tuple[pd.Series, dict]:
         """The distribution of each kept group over its task's options; and the options by task."""
         found, options = {}, {}
         for task, own in rows[rows["option"].notna()].groupby("task", sort=False):
@@ -269,11 +265,9 @@ class _Reading:
             options[task], order = self.options(task, list(seen))
             width, (places, ids) = len(options[task]), pd.factorize(own["group"])
             if len(ids) * width > LARGEST:
-                what = (
-                    f"task {task!r:.60} has {width} options and {len(ids)} distributions, too many"
-                )
+                many = f"{width} options and {len(ids)} distributions, too many to hold"
                 hint = "merge the rare options into one, or split the table"
-                raise self.no(f"{what} to hold", hint, "option")
+                raise self.no(f"task {task!r:.60} has {many}", hint, "option")
             self.refuse_twice(own.assign(place=order[slots]), "place")  # one option spelled twice
             if not (task in TASKS and options[task] == TASKS[task].options):
                 self.refuse_apart(own, task)
@@ -283,7 +277,7 @@ class _Reading:
             self.note(f"Options of {task} that never have positive probability, kept:", never)
             if width == 1:
                 self.notes.append(f"Task {task} has one option only: its answer cannot change.")
-            here = np.array([code in kept for code in ids])
+            here = np.isin(ids, kept)
             found |= zip(ids[here], table[here] / table[here].sum(axis=1, keepdims=True))
         return pd.Series(found, dtype=object), options
 
@@ -295,9 +289,10 @@ class _Reading:
             if None not in read:
                 return ours, np.array([ours.index(option) for option in read])
             others = some(option for option, known in zip(seen, read) if known is None)
-            said = f"{others} is none of its options; the options are those in the file, in order"
-            other = f"Task {task} is not this package's task of that name"
-            self.notes.append(f"{other}: {said} of appearance.")
+            self.notes.append(
+                f"Task {task} is not this package's task of that name: {others} is none of its "
+                "options; the options are those in the file, in order of appearance."
+            )
         return tuple(seen), np.arange(len(seen))
 
     def refuse_apart(self, own: pd.DataFrame, task: str) -> None:
@@ -313,14 +308,15 @@ class _Reading:
 
     def common(self, groups: pd.DataFrame) -> pd.DataFrame:
         """The groups whose prompt every stage of its ladder answers, if it has the task."""
-        lacking, fewer, single, kept = [], [], [], []
+        lacking, fewer, single, common = [], [], [], []
         for ladder, mine in groups.groupby("ladder"):
             every, each = _in_order(mine["stage"]), dict(iter(mine.groupby("task")))
+            later = "base" in every[:-1]
             compared = any("base" in _in_order(own["stage"])[:-1] for own in each.values())
-            if not (compared or ("base" in {*groups["stage"]} and "base" not in every[:-1])):
-                said = "no task at base and at a later stage"
-                said = said if "base" in every[:-1] else f"only {', '.join(every)}"
-                what = f"the ladder {ladder!r:.60} has {said}: nothing to compare"
+            if not compared and (later or "base" not in {*groups["stage"]}):
+                has = "no task at base and at a later stage"
+                has = has if later else f"only {', '.join(every)}"
+                what = f"the ladder {ladder!r:.60} has {has}: nothing to compare"
                 hint = "add the rows of its base and of a later stage, or say which they are:"
                 raise self.no(what, f"{hint} --stages base=NAME,sft=NAME", "stage")
             for task, own in each.items():
@@ -331,38 +327,37 @@ class _Reading:
                     what = f"the stages of {called} have no prompt in common"
                     raise self.no(what, "name a prompt alike at every stage", "prompt")
                 absent = ", ".join(stage for stage in every if stage not in have)
-                lacking += [f"{called} (no {absent})"] if absent else []
-                fewer += [f"{called} {asked - left} of {asked}"] if left < asked else []
-                single += [called] if left == 1 else []
-                kept.append(whole)
+                lacking += [f"{called} (no {absent})"] * bool(absent)
+                fewer += [f"{called} {asked - left} of {asked}"] * (left < asked)
+                single += [called] * (left == 1)
+                common.append(whole)
         lack, one = "that some stage of the ladder lacks", "nothing can be said about how answers"
         self.note(f"Tasks {lack}, left out where that stage is compared:", lacking)
         self.note(f"Prompts {lack} are left out:", fewer)
         self.note(f"One prompt: {one} depend on the prompt, for", single)
-        return pd.concat(kept)
+        return pd.concat(common)
 
     def finished(self, groups: pd.DataFrame, options: dict[str, tuple[str, ...]]) -> Table:
-        """The table, names as texts."""
-        answered, asked, said = groups[~groups["low"]], None, []
+        def texts(of: pd.DataFrame, *columns: str) -> pd.DataFrame:
+            return pd.DataFrame({name: np.asarray(of[name]) for name in (*GROUP, *columns)})
+
+        answered = groups[~groups["low"]]
         least = answered.groupby(["ladder", "task", "prompt"])["draws"].min()
         scarce = least[least < FEWEST].groupby(["ladder", "task"]).size()
         few = [f"{ladder} {task} {n}" for (ladder, task), n in scarce.items()]
         few_draws = f"fewer than {FEWEST} draws on the options at some stage"
         self.note(f"Prompts with {few_draws} are not judged:", few)
-        columns = (*GROUP, "cluster", "distribution", "mass", "draws")
-        frame = pd.DataFrame({name: np.asarray(answered[name]) for name in columns})
+        frame = texts(answered, "cluster", "distribution", "mass", "draws")
         alone = frame["cluster"].isna()
         frame["cluster"] = frame["cluster"].where(~alone, frame["prompt"])
         if not alone.all():
             more = f"; {alone.sum()} groups without one are clusters by their prompt"
             more = f"{frame['cluster'].nunique()} clusters{more if alone.any() else ''}."
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
-        if self.counted:
-            asked = pd.DataFrame({name: np.asarray(groups[name]) for name in [*GROUP, "mass"]})
-            said = answered_text(asked)
+        asked = texts(groups, "mass") if self.counted else None
         options = {task: options[task] for task in frame["task"].unique()}
-        stages, notes = _in_order(groups["stage"]), (*said, *self.notes)
-        return Table(frame, options, stages, notes, self.path, asked)
+        notes = (*(answered_text(asked) if self.counted else ()), *self.notes)
+        return Table(frame, options, _in_order(groups["stage"]), notes, self.path, asked)
 
 
 def answered_text(asked: pd.DataFrame) -> list[str]:
@@ -372,13 +367,13 @@ def answered_text(asked: pd.DataFrame) -> list[str]:
         masses = asked.groupby([*names], sort=False)["mass"]
         return {key: answering.count(mass.to_numpy()) for key, mass in masses}
 
-    said, each = [], counted("ladder", "stage")
+    sentences, each = [], counted("ladder", "stage")
     for ladder in asked["ladder"].unique():
         stages = _in_order(stage for name, stage in each if name == ladder)
         counts = (f"{stage} {each[ladder, stage].said}" for stage in stages)
-        said.append(f"{ladder}: {', '.join(counts)}.")
+        sentences.append(f"{ladder}: {', '.join(counts)}.")
     every = counted("ladder", "task", "stage").items()
     few = [f"{' '.join(key)} ({n.answered} of {n.asked})" for key, n in every if not n.measurable]
     if few:
-        said.append(f"Not measurable, for too few prompts are answered: {some(few)}.")
-    return said
+        sentences.append(f"Not measurable, for too few prompts are answered: {some(few)}.")
+    return sentences
