@@ -112,18 +112,16 @@ def _walk(
                     }
                     new = {prompt: c for prompt, c in cells.items() if c.key not in held}
                     found = _answers(machine, new.values(), task, how) if new else ()
-                    rows += [
-                        drawn.Row(c, form, p, *f)
-                        for (p, c), f in zip(new.items(), found, strict=True)
-                    ]
+                    new_rows = zip(new.items(), found, strict=True)
+                    rows += [drawn.Row(cell, form, p, *fields) for (p, cell), fields in new_rows]
                 seconds = time.perf_counter() - start
                 if rows:
                     made = made_by(machine) | {"dtype": ladder.dtype, "seconds": seconds}
                     drawn.append(ladder.name, rows, manifest.provenance(**made))
                 shown.update(len(PROBE))
                 texts = [len(row.texts) for row in rows if row.texts]
-                told = {"checkpoint": checkpoint.name, "task": task.name, "cells": len(PROBE)}
-                yield told | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
+                summary = {"checkpoint": checkpoint.name, "task": task.name, "cells": len(PROBE)}
+                yield summary | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
             machine.unload()
 
 
@@ -282,15 +280,11 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
     for one in found.values():
         counts.update(one.row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
-    told = {
-        "checkpoint": walk.checkpoint.name,
-        "form": walk.form,
-        "task": task.name,
-        "cells": len(cells),
-    }
-    told |= {"new": len(found), "draws": counts.total()}
-    told |= {"cut": sum(one.cut for one in found.values()), "none": none}
-    return told | {"seconds": time.perf_counter() - start}
+    summary = {"checkpoint": walk.checkpoint.name, "form": walk.form, "task": task.name}
+    summary["cells"] = len(cells)
+    summary |= {"new": len(found), "draws": counts.total()}
+    summary |= {"cut": sum(one.cut for one in found.values()), "none": none}
+    return summary | {"seconds": time.perf_counter() - start}
 
 
 def _keep(
@@ -307,9 +301,8 @@ def _keep(
     if fresh:
         rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
-        made = manifest.provenance(**made, seconds=now - since) | {
-            "versions": {}
-        }  # ours say nothing
+        made = manifest.provenance(**made, seconds=now - since)
+        made["versions"] = {}  # ours say nothing of the server's
         cut = {"cut": sum(one.cut for one in fresh.values())}
         drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
         found.update(fresh)

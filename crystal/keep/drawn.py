@@ -124,10 +124,8 @@ def load_draws(
     cells missing.
     """
     ladder = load_ladder(name)
-    chosen, asked = (
-        [ladder.checkpoint(checkpoint) for checkpoint in checkpoints],
-        [known(t, TASKS, "task") for t in tasks],
-    )
+    chosen = [ladder.checkpoint(name) for name in checkpoints]
+    asked = [known(task, TASKS, "task") for task in tasks]
     frame = _today(ladder, chosen, asked, PROBE, decoding=decoding.text)
     frame = frame.drop_duplicates(["checkpoint", "task", "prompt"], keep="last", ignore_index=True)
     if (absent := frame["key"].isna()).any():
@@ -151,25 +149,20 @@ def _today(
     **more: str,
 ) -> pd.DataFrame:
     """What is stored of situations as they would be put today; key is NaN where nothing is."""
-    checkpoints = [
-        {
-            "ladder": ladder.name,
-            "checkpoint": checkpoint.name,
-            "model": checkpoint.source,
-            "revision": checkpoint.revision,
-        }
-        | {"form": form or checkpoint.native_form, "dtype": dtype or ladder.dtype, **more}
-        for checkpoint in checkpoints
-    ]
     asked = pd.DataFrame(store.asked_today(tasks, prompts))
-    current = {(checkpoint.source, checkpoint.revision) for checkpoint in checkpoints}
+    places = [
+        {"ladder": ladder.name, "checkpoint": c.name, "model": c.source, "revision": c.revision}
+        | {"form": form or c.native_form, "dtype": dtype or ladder.dtype, **more}
+        for c in checkpoints
+    ]
+    current = {(c.source, c.revision) for c in checkpoints}
     held = [_SCHEMA.empty_table()] + [
         _opened(ladder.name, record)
         for record in manifest.records(ladder.name, DRAWS)
         if (record["model"], record["revision"]) in current and {*tasks} & {*record["tasks"]}
     ]
-    places = pd.DataFrame(checkpoints).merge(asked, on="form")
-    return places.merge(pa.concat_tables(held).to_pandas(), how="left")
+    put = pd.DataFrame(places).merge(asked, on="form")
+    return put.merge(pa.concat_tables(held).to_pandas(), how="left")
 
 
 def verify(name: str) -> Report:
@@ -192,16 +185,8 @@ def verify(name: str) -> Report:
             seen.add(key)
 
     wanted = [
-        (
-            checkpoint.source,
-            checkpoint.revision,
-            ladder.dtype,
-            checkpoint.native_form,
-            DRAWN.text,
-            task,
-            prompt,
-        )
-        for checkpoint in (ladder.ends if ladder.kind == "ladder" else ())
+        (c, c.native_form, DRAWN.text, task, prompt)
+        for c in (ladder.ends if ladder.kind == "ladder" else ())
         for task in TASKS_DRAWN
         for prompt in probe
     ]
