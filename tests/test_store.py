@@ -136,7 +136,7 @@ def test_what_was_appended_comes_back(toy):
         p.persona for p in PROMPTS
     ]
     assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["template"]) == [
-        p.frame.name for p in PROMPTS
+        p.template.name for p in PROMPTS
     ]
     said = {
         "ladder": "toy",

@@ -120,7 +120,7 @@ def test_counts_of_trials_add_up():
 
 def test_at_its_mark_a_verdict_is_wrong_either_way():
     """And one wrong verdict is counted as such."""
-    (found,) = validation.row("threshold", "little-promoted", SMALL, 16, permutations=19)
+    (found,) = validation.row("at threshold", "little-promoted", SMALL, 16, permutations=19)
     assert found["n"] <= 16
     assert found["not_true"] == found["not_false"] == found["n"]
     assert found["false_holds"] == found["holds"] and found["false_fails"] == found["fails"]
@@ -135,7 +135,7 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     steps = [
         ("scenario", "sharpened", SMALL, 8),
-        ("threshold", "collapse", CAST, 8),
+        ("at threshold", "collapse", CAST, 8),
         ("joint", synthetic.FROZEN, TINY, 3),
     ]
     monkeypatch.setattr(validation, "plan", lambda: steps)
@@ -149,7 +149,7 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     assert (frame["draws"] == np.inf).all() and list(ladders["n"]) == [3]
     path = tmp_path / validation.TRIALS
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    other = [row | ({"source": "other"} if row["kind"] == "threshold" else {}) for row in rows]
+    other = [row | ({"source": "other"} if row["kind"] == "at threshold" else {}) for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in other))
     assert not validation.load_trials()["current"].all()
     assert validation.validate(1, lambda line: None) == 1
