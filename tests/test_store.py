@@ -222,13 +222,13 @@ def test_only_what_today_would_be_written_again_is_loaded(toy, monkeypatch):
 
 
 def test_a_reworded_prompt_is_not_loaded(toy, monkeypatch):
-    frame = PROMPTS[0].frame
+    template = PROMPTS[0].template
     monkeypatch.setattr(
         store,
         "PROMPTS",
         [
-            dataclasses.replace(p, frame=dataclasses.replace(frame, item="{label}?"))
-            if p.frame is frame
+            dataclasses.replace(p, template=dataclasses.replace(template, item="{label}?"))
+            if p.template is template
             else p
             for p in PROMPTS
         ],

@@ -63,11 +63,10 @@ class Hire(NamedTuple):
                 plan = dataclasses.replace(plan, device="cpu")  # an unasked-for GPU is still seen
             need = need_of(plan.ladder, plan.checkpoints, threads, gpus)
             room = room_for(nodes, need)
-        except BaseException:
+            yield from _reads(ray, plan, need, self.workers or room)
+        finally:
             if ours:
                 ray.shutdown()
-            raise
-        return _reads(ray, plan, need, self.workers or room, ours)
 
 
 # -- where, and how much room
@@ -75,11 +74,11 @@ class Hire(NamedTuple):
 
 def threads_of_a_worker() -> int:
     """As many as OMP_NUM_THREADS gives to this process, else one."""
-    said = os.environ.get("OMP_NUM_THREADS", "1")
-    if not said.isdecimal() or int(said) < 1:
-        what = f"OMP_NUM_THREADS is {said!r}, and each worker takes that number of threads"
+    number = os.environ.get("OMP_NUM_THREADS", "1")
+    if not number.isdecimal() or int(number) < 1:
+        what = f"OMP_NUM_THREADS is {number!r}, and each worker takes that number of threads"
         raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
-    return int(said)
+    return int(number)
 
 
 def address() -> str:
@@ -172,9 +171,7 @@ class Worker:
             raise CrystalError(what, where=host, hint=INSTALL) from error
 
     def load(self, checkpoint: str, held: frozenset[str]) -> None:
-        """Take up a checkpoint: exactly the weights that its ladder names; put down the one before
-        it.
-        """
+        """Take up a checkpoint, with exactly the weights that its ladder names."""
         import torch
 
         if self.reader:
@@ -225,13 +222,11 @@ class Board:
             named.append(f"checkpoint {checkpoint}, {asked.form}, task {task}, prompts {ids}")
         cells = sum(batch.stop - batch.start for batch in self.lost)
         more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
-        said = f"{cells} cells are left out, their workers died {TRIES} times"
-        return f"{said}: {'; '.join(named)}{more}"
+        places = "; ".join(named) + more
+        return f"{cells} cells are left out, their workers died {TRIES} times: {places}"
 
 
-def _reads(
-    ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int, ours: bool
-) -> Iterator[Read]:
+def _reads(ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int) -> Iterator[Read]:
     board, name, actors = Board(plan), plan.ladder.name, []
     again = f"crystal resample {name} --cluster --missing-only"
     amounts = {"num_cpus": need["CPU"], "num_gpus": need["GPU"], "memory": need["memory"]}
@@ -251,8 +246,6 @@ def _reads(
     finally:
         for actor in actors:
             ray.kill(actor)
-        if ours:
-            ray.shutdown()
     if board.lost:
         hint = f"see why in Ray's logs, then {again}"
         raise CrystalError(board.left_out(), where=name, hint=hint)

@@ -44,11 +44,9 @@ if TYPE_CHECKING:
 
 BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut no further
 
-# How far a probability may move on another processor, where sums are taken in another order. fp32:
-# other threads or batches moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that.
-# Narrower: other batches moved 1,200 cells of nano-llama and nano-olmo2 by 1.5e-2 (bf16) and 2e-3
-# (fp16) at most; three times that. What is left open comes on top: one run may keep a prefix
-# at the edge of the tolerance, and another leave it.
+# How far a probability may move where sums are taken in another order. Other threads or batches
+# moved cells of nano-llama and nano-olmo2 by 1.1e-6 (fp32), 1.5e-2 (bf16) and 2e-3 (fp16) at most;
+# allowed is 50 times the first, and three times the others. The residual comes on top.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
 # A shard holds whole tasks of one checkpoint and form: as many as this much work (tokens x
@@ -151,8 +149,12 @@ def files_of(checkpoint: Checkpoint, machine: Engine, held: drawn.Makings) -> tu
 
 def made_by(machine: Engine) -> dict[str, str]:
     """For a shard's record."""
-    engine = "ragged tree" if machine.ragged else "whole tree"
-    return {"engine": engine, "device": manifest.device_name(machine.device)}
+    import torch
+
+    device = str(machine.device)
+    if machine.device.type == "cuda":
+        device += f" ({torch.cuda.get_device_name(machine.device)})"
+    return {"engine": "ragged tree" if machine.ragged else "whole tree", "device": device}
 
 
 class Reader:
@@ -229,9 +231,8 @@ def resample(
     checkpoints: None = those whose weights are here; says which are not. missing_only: leave alone
     what the store holds; else compute that too and compare. tolerance: other than the grids'. hire:
     reads the batches elsewhere, as `cluster.Hire` does. Returns: one row per checkpoint, form and
-    temperature: cells, new (written), compared, median and max (over the compared cells, the
-    largest absolute difference of an option's or invalid's probability), tokens (each cell's
-    counted by itself) and seconds of computing.
+    temperature: cells, new (written), compared, median and max over the compared cells of the
+    largest difference of a probability, tokens and seconds of computing.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
     pinned, or, once all is written, cells that moved by more than ROUNDING and what either read-out
     left open; and what `hire` raises.

@@ -31,7 +31,7 @@ from ..errors import CrystalError, known
 from ..files import PACKAGE, file_sha256, once, root
 from .automaton import Automaton, Table, Vocabulary
 from .checkpoints import check_causal, converted, weights_of
-from .tree import ROOT, RaggedTree, WholeTree
+from .tree import ROOT, Prompts, RaggedTree, WholeTree
 from .vocabulary import Encoder, end_ids, token_pieces
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -39,7 +39,6 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 _WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # limits of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # RuntimeErrors
-Prompts = Sequence[tuple[int, ...]]
 
 
 @dataclass(eq=False)  # one is itself, and may be a key
@@ -52,7 +51,7 @@ class Engine:
     chunk: int  # tree nodes per forward, up to half as many again in a round's last one
     batch: int = 128  # prompts per tree; both shrink where the memory is too small
     computed: int = 0  # token positions forwarded so far, padding included
-    weights: str = ""  # what is to be said of them: how they are quantised, on whose terms
+    weights: str = ""  # how they are quantised, on whose terms
     _tables: dict[Task, Table] = field(default_factory=dict)
 
     @property
@@ -164,8 +163,8 @@ def load_checkpoint(checkpoint: Checkpoint, *, dtype: str, device: str | None = 
     if checkpoint.template:
         engine.tokenizer.chat_template = checkpoint.template
     if checkpoint.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
-        said = f"but {checkpoint.ladder}.yaml says {checkpoint.template_sha256}"
-        what = f"the chat template's sha256 is {found or 'that of none'}, {said}"
+        wanted = f"but {checkpoint.ladder}.yaml says {checkpoint.template_sha256}"
+        what = f"the chat template's sha256 is {found or 'that of none'}, {wanted}"
         hint = f"crystal fetch {checkpoint.ladder} --checkpoint {checkpoint.name}"
         raise CrystalError(what, where=engine.source, hint=hint)
     return engine
@@ -199,14 +198,14 @@ def load(
     several = device == "auto" or (device is None and torch.cuda.device_count() > 1)
     spread = {"device_map": "auto"} if several else {}
     try:
-        cutter, cutter_revision = tokenizer_at(place, tokenizer or at)
+        found = tokenizer_at(place, tokenizer or at)
     except Exception as error:  # as in `weights_of`
         raise refusal(error, source) from error
     model = weights_of(place, source, revision=at, dtype=dtype, spread=spread)
     if not spread:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_causal(model, source)
-    engine = build(model, cutter, source=str(source), tokenizer_revision=cutter_revision)
+    engine = build(model, found[0], source=str(source), tokenizer_revision=found[1])
     engine.weights = str(note)
     return engine
 
