@@ -338,7 +338,7 @@ def test_a_shard_may_hold_many_checkpoints(root, monkeypatch):
         "rows": 200,
         "tasks": ["coin"],
         "forms": ["completion"],
-        "provenances": [made | {"parts": parts}],
+        "provenance": [made | {"parts": parts}],
         "checkpoints": [[CHECKPOINT["source"], name * 64] for name in "ab"],
     }
     with manifest.alone("toy"):

@@ -148,20 +148,19 @@ def files_of(checkpoint: Checkpoint, machine: Engine, held: drawn.Makings) -> tu
 
 
 def made_by(machine: Engine) -> dict[str, str]:
-    """For a shard's record."""
+    """For a shard's record; a GPU with its name."""
     import torch
 
     device = str(machine.device)
-    if machine.device.type == "cuda":
-        device += f" ({torch.cuda.get_device_name(machine.device)})"
+    if device.startswith("cuda"):
+        device += f" ({torch.cuda.get_device_name(device)})"
     return {"engine": "ragged tree" if machine.ragged else "whole tree", "device": device}
 
 
 class Reader:
-    """A checkpoint, loaded. held: what `Plan.held` said.
+    """A checkpoint, loaded. held: what `Plan.held` gave.
 
-    Raises: CrystalError if the checkpoint cannot be loaded or read, or for another config.json or
-    tokenizer than its stored cells were read with.
+    Raises: CrystalError as `load_checkpoint` and `check_makings`.
     """
 
     def __init__(self, plan: Plan, checkpoint: Checkpoint, held: frozenset[str]) -> None:

@@ -177,7 +177,7 @@ def read(
     Only shards whose record can match are opened. Raises: CrystalError for a corrupt one.
     """
     wanted, schema = set(TASKS if tasks is None else tasks), _read_as(columns)
-    names, parts = [*schema.names, *{"revision"}.difference(schema.names)], [schema.empty_table()]
+    names, parts = list(dict.fromkeys([*schema.names, "revision"])), [schema.empty_table()]
     for record in manifest.records(ladder):
         held = revision is None or revision in [of for _, of in record["checkpoints"]]
         if held and wanted & set(record["tasks"]):
@@ -212,9 +212,8 @@ def keys(ladder: str, *, revision: str | None = None) -> set[str]:
 
 
 def produced(ladder: str) -> list[dict]:
-    """Who computed what: a dict for every part that was written at a time.
-
-    model, revision, form, rows, seconds, created; crystal, commit, engine, device, dtype, versions.
+    """Who computed what, of every part that was written at a time: model, revision, form, rows,
+    seconds, created; crystal, commit, engine, device, dtype, versions.
     """
     return [
         made | part | dict(zip(MADE, record["checkpoints"][part["checkpoint"]]))
@@ -226,10 +225,10 @@ def produced(ladder: str) -> list[dict]:
 
 def manifest_digest(name: str) -> str:
     """A hash of a ladder's description and current shards. Reads none; order does not count."""
-    ladder, log = load_ladder(name), manifest.records(name)
+    ladder = load_ladder(name)
     current = {(c.source, c.revision) for c in ladder.checkpoints}
-    held = [record for record in log if current & set(map(tuple, record["checkpoints"]))]
-    return digest([repr(ladder), sorted(record["sha256"] for record in held)])
+    log = [r for r in manifest.records(name) if current & set(map(tuple, r["checkpoints"]))]
+    return digest([repr(ladder), sorted(record["sha256"] for record in log)])
 
 
 # -- today's read-outs
@@ -374,15 +373,15 @@ def looked_through(
         places.update(zip(*(same[column].to_pylist() for column in place)))
         where = f"({manifest.shard_path(name, record, kind)}). Hint: {manifest.hint(name, kind)}"
         problems += [f"{what} {where}" for what in wrong(found)]
-    missing = [(c, *how) for c, *how in wanted if (c.source, c.revision, *how) not in places]
-    first = ""
-    if missing:
-        c, form, _, task, prompt = missing[0]
-        first = f"checkpoint {c.name}, {form}, task {task}, prompt {prompt}"
-    found = {"shards": len(log), "cells": cells, "missing": len(missing), "first": first}
-    found |= {"bytes": sum(record["bytes"] for record in log), "problems": tuple(problems)}
-    left = manifest.unlisted(ladder.name, kind)
-    return Report(ladder=ladder.name, kind=kind, shipped=shipped, unlisted=left, **found)
+    missing = [
+        f"checkpoint {c.name}, {form}, task {task}, prompt {prompt}"
+        for c, form, how, task, prompt in wanted
+        if (c.source, c.revision, form, how, task, prompt) not in places
+    ]
+    found = {"shards": len(log), "cells": cells, "bytes": sum(r["bytes"] for r in log)}
+    found |= {"missing": len(missing), "first": missing[0] if missing else ""}
+    found |= {"problems": tuple(problems), "unlisted": manifest.unlisted(name, kind)}
+    return Report(ladder=name, kind=kind, shipped=shipped, **found)
 
 
 def _are_distributions(table: pa.Table) -> bool:
