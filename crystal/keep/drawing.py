@@ -70,8 +70,7 @@ def draw(
 ) -> pd.DataFrame:
     """Draw what the ladder's log of draws lacks; for tasks with options their exact answers, too.
 
-    Returns: one row per checkpoint and task: cells, new, texts (distinct, of the new ones),
-    seconds.
+    Returns: one row per checkpoint and task: cells, new, texts (distinct, of the new), seconds.
     Raises: CrystalError for an unknown name, or files that are not the ladder's or its cells'.
     """
     ladder = load_ladder(name)
@@ -92,7 +91,7 @@ def _walk(
     decoding: Decoding,
     device: str | None,
 ) -> Iterator[dict]:
-    """Each checkpoint is unloaded before the next is loaded; each task's cells are a shard."""
+    """Each checkpoint is unloaded before the next is loaded. A task's cells are a shard."""
     from ..read import engine
 
     held, stored = drawn.keys(ladder.name), drawn.makings(ladder.name)
@@ -163,8 +162,7 @@ def draw_served(
     say: Callable[[str], None] = lambda line: None,
     **settings,
 ) -> pd.DataFrame:
-    """Draw what the ladder's log of draws lacks of one checkpoint. Temperature 1, nothing
-    truncated.
+    """Draw what the ladder's log lacks of one checkpoint, at temperature 1, nothing truncated.
 
     server: URL, None: $CRYSTAL_SERVER. model: as the server calls it. form: None is the
     checkpoint's own. dtype: what the server computes in, None: the ladder's. workers: requests
@@ -201,19 +199,17 @@ def identify(
 ) -> tuple[Checkpoint, str]:
     """The checkpoint that a served model is, and by what that is known, or "unchecked".
 
-    listed: what the server says it serves; vLLM names a "root", the folder or hub id, beside an
-    alias.
-    Raises: CrystalError if it is another one than `checkpoint`, or if nothing tells which one it
-    is.
+    listed: what the server says it serves; vLLM names the folder or hub id as a "root".
+    Raises: CrystalError if it is another than `checkpoint`, or if nothing tells which it is.
     """
     roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
-    told = next(filter(None, (_told(ladder, name) for name in (*roots, model))), None)
-    if told is None:
+    named = next(filter(None, (_named(ladder, name) for name in (*roots, model))), None)
+    if named is None:
         if checkpoint is None:
             what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
             raise CrystalError(what, hint=f"--checkpoint {ladder.checkpoints[0].name}")
         return ladder.checkpoint(checkpoint), "unchecked"
-    found, how = told
+    found, how = named
     if found is None or (checkpoint is not None and ladder.checkpoint(checkpoint) != found):
         is_ = found.name if found else "none of its checkpoints"
         asked = f", not {checkpoint}" if checkpoint else ""
@@ -223,7 +219,7 @@ def identify(
     return found, how
 
 
-def _told(ladder: Ladder, name: str) -> tuple[Checkpoint | None, str] | None:
+def _named(ladder: Ladder, name: str) -> tuple[Checkpoint | None, str] | None:
     """The checkpoint of that name or folder (None: of another ladder), and by what; or nothing."""
 
     def of(checkpoints: Iterable[Checkpoint], field: str, value: str) -> Checkpoint | None:
@@ -280,11 +276,10 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
     for one in found.values():
         counts.update(one.row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
-    summary = {"checkpoint": walk.checkpoint.name, "form": walk.form, "task": task.name}
-    summary["cells"] = len(cells)
-    summary |= {"new": len(found), "draws": counts.total()}
-    summary |= {"cut": sum(one.cut for one in found.values()), "none": none}
-    return summary | {"seconds": time.perf_counter() - start}
+    cut, seconds = sum(one.cut for one in found.values()), time.perf_counter() - start
+    place = {"checkpoint": walk.checkpoint.name, "form": walk.form, "task": task.name}
+    number = {"cells": len(cells), "new": len(found), "draws": counts.total()}
+    return place | number | {"cut": cut, "none": none, "seconds": seconds}
 
 
 def _keep(

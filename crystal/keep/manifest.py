@@ -124,14 +124,14 @@ def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
 
 def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
     """The bytes of the shard a record names. Raises: CrystalError if they are other ones."""
-    path, said = shard_path(ladder, record, kind), record["sha256"]
+    path, wanted = shard_path(ladder, record, kind), record["sha256"]
     try:
         blob = path.read_bytes()
     except OSError as error:
-        what = f"a shard that the manifest names by sha256 {said}"
+        what = f"a shard that the manifest names by sha256 {wanted}"
         raise _unreadable(error, what, path, ladder, kind) from error
-    if (found := hashlib.sha256(blob).hexdigest()) != said:
-        what = f"a shard is corrupt: sha256 {found}, but the manifest says {said}"
+    if (found := hashlib.sha256(blob).hexdigest()) != wanted:
+        what = f"a shard is corrupt: sha256 {found}, but the manifest says {wanted}"
         raise CrystalError(what, where=path, hint=hint(ladder, kind))
     return blob
 

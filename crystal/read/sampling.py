@@ -59,8 +59,7 @@ def draw_many(
     task: stop an answer once `read` is decided (its text ends with the token that decided); None:
     whole answers, until an end token. At most max_tokens tokens. Bytes are decoded with "replace".
     A node's generator is keyed by (seed, prompt, path): draws depend neither on the order of work
-    nor on what shares a forward. In float32 probabilities move by 1e-7 with machine and batch, and
-    about that share of draws may, too.
+    nor on what shares a forward, but for rounding.
     Raises: CrystalError for n < 1, max_tokens < 1, an open task as `task`, a prompt too long.
     """
     for name, value in (("n", n), ("max_tokens", max_tokens)):
