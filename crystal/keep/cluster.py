@@ -63,10 +63,11 @@ class Hire(NamedTuple):
                 plan = dataclasses.replace(plan, device="cpu")  # an unasked-for GPU is still seen
             need = need_of(plan.ladder, plan.checkpoints, threads, gpus)
             room = room_for(nodes, need)
-            yield from _reads(ray, plan, need, self.workers or room)
-        finally:
+        except BaseException:
             if ours:
                 ray.shutdown()
+            raise
+        return _reads(ray, plan, need, self.workers or room, ours)
 
 
 # -- where, and how much room
@@ -226,7 +227,9 @@ class Board:
         return f"{cells} cells are left out, their workers died {TRIES} times: {places}"
 
 
-def _reads(ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int) -> Iterator[Read]:
+def _reads(
+    ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int, ours: bool
+) -> Iterator[Read]:
     board, name, actors = Board(plan), plan.ladder.name, []
     again = f"crystal resample {name} --cluster --missing-only"
     amounts = {"num_cpus": need["CPU"], "num_gpus": need["GPU"], "memory": need["memory"]}
@@ -246,6 +249,8 @@ def _reads(ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int)
     finally:
         for actor in actors:
             ray.kill(actor)
+        if ours:
+            ray.shutdown()
     if board.lost:
         hint = f"see why in Ray's logs, then {again}"
         raise CrystalError(board.left_out(), where=name, hint=hint)
