@@ -253,7 +253,7 @@ def stored(folder: Path) -> list[tuple]:
     """What each record says but for provenance, in order, and the bytes of its shard."""
     assert folder == files.root()
     return [
-        ({**record, "provenances": None}, manifest.verified("small", record))
+        ({**record, "provenance": None}, manifest.verified("small", record))
         for record in manifest.records("small")
     ]
 

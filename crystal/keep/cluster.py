@@ -30,9 +30,8 @@ from .resample import Batch, Plan, Read, Reader
 TRIES = 3  # of the same batch, each the death of its worker, before it is given up
 LOST = 2  # batches of a checkpoint, before what waits of it is given up, too: it may not even load
 WAIT = 0.5  # seconds between looks at whether somebody wants to stop
-ROOM = (
-    1.2  # memory to declare, as a multiple of a checkpoint's weights: they pass through it to a GPU
-)
+# memory to declare, as a multiple of a checkpoint's weights: they pass through it to a GPU
+ROOM = 1.2
 INSTALL = "install requirements/full.txt on every node, and start Ray from that environment"
 
 
@@ -76,11 +75,11 @@ class Hire(NamedTuple):
 
 def threads_of_a_worker() -> int:
     """As many as OMP_NUM_THREADS gives to this process, else one."""
-    said = os.environ.get("OMP_NUM_THREADS", "1")
-    if not said.isdecimal() or int(said) < 1:
-        what = f"OMP_NUM_THREADS is {said!r}, and each worker takes that number of threads"
+    number = os.environ.get("OMP_NUM_THREADS", "1")
+    if not number.isdecimal() or int(number) < 1:
+        what = f"OMP_NUM_THREADS is {number!r}, and each worker takes that number of threads"
         raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
-    return int(said)
+    return int(number)
 
 
 def address() -> str:
@@ -121,13 +120,13 @@ def connect(ray: ModuleType, processors: int) -> bool:
 def need_of(
     ladder: Ladder, checkpoints: Sequence[Checkpoint], threads: int, gpus: float
 ) -> dict[str, float]:
-    """What a worker takes of its node: bytes of memory for the largest checkpoint; not of a GPU."""
+    """What a worker takes of its node; memory in bytes, for the largest checkpoint."""
 
     def weights(checkpoint: Checkpoint) -> int:  # 0 where nobody here knows
-        known = checkpoint.parameters * DTYPES[ladder.dtype]
-        return known or (
-            checkpoint.weights.stat().st_size if checkpoint.local and is_here(checkpoint) else 0
-        )
+        if known := checkpoint.parameters * DTYPES[ladder.dtype]:
+            return known
+        here = checkpoint.local and is_here(checkpoint)
+        return checkpoint.weights.stat().st_size if here else 0
 
     return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(map(weights, checkpoints)))}
 
@@ -155,7 +154,7 @@ class Worker:
         os.environ.setdefault("CRYSTAL_ROOT", home)  # a node may say another place itself
         self.plan, self.threads, self.reader = plan, threads, None
 
-    def start(self) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         return manifest.versions()
 
     def read(self, batch: Batch, held: frozenset[str]) -> Read:
@@ -173,9 +172,7 @@ class Worker:
             raise CrystalError(what, where=host, hint=INSTALL) from error
 
     def load(self, checkpoint: str, held: frozenset[str]) -> None:
-        """Take up a checkpoint: exactly the weights that its ladder names; put down the one before
-        it.
-        """
+        """Take up a checkpoint, with exactly the weights that its ladder names."""
         import torch
 
         if self.reader:
@@ -226,8 +223,8 @@ class Board:
             named.append(f"checkpoint {checkpoint}, {asked.form}, task {task}, prompts {ids}")
         cells = sum(batch.stop - batch.start for batch in self.lost)
         more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
-        said = f"{cells} cells are left out, their workers died {TRIES} times"
-        return f"{said}: {'; '.join(named)}{more}"
+        places = "; ".join(named) + more
+        return f"{cells} cells are left out, their workers died {TRIES} times: {places}"
 
 
 def _reads(
@@ -264,10 +261,8 @@ def _handed_out(
 ) -> Iterator[Read]:
     """What workers return, in order. One gets no work until the cluster has room for it."""
     plan = board.plan
-    held = functools.cache(
-        lambda checkpoint: ray.put(plan.held(plan.ladder.checkpoint(checkpoint)))
-    )
-    busy = {actor.start.remote(): (actor, None) for actor in actors}
+    held = functools.cache(lambda name: ray.put(plan.held(plan.ladder.checkpoint(name))))
+    busy = {actor.versions.remote(): (actor, None) for actor in actors}
     while board.order and not stop.is_set():
         for reference in ray.wait(list(busy), timeout=WAIT)[0]:
             actor, batch = busy.pop(reference)

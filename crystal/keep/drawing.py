@@ -70,8 +70,7 @@ def draw(
 ) -> pd.DataFrame:
     """Draw what the ladder's log of draws lacks; for tasks with options their exact answers, too.
 
-    Returns: one row per checkpoint and task: cells, new, texts (distinct, of the new ones),
-    seconds.
+    Returns: one row per checkpoint and task: cells, new, texts (distinct, of the new), seconds.
     Raises: CrystalError for an unknown name, or files that are not the ladder's or its cells'.
     """
     ladder = load_ladder(name)
@@ -92,7 +91,7 @@ def _walk(
     decoding: Decoding,
     device: str | None,
 ) -> Iterator[dict]:
-    """Each checkpoint is unloaded before the next is loaded; each task's cells are a shard."""
+    """Each checkpoint is unloaded before the next is loaded. A task's cells are a shard."""
     from ..read import engine
 
     held, stored = drawn.keys(ladder.name), drawn.makings(ladder.name)
@@ -112,18 +111,16 @@ def _walk(
                     }
                     new = {prompt: c for prompt, c in cells.items() if c.key not in held}
                     found = _answers(machine, new.values(), task, how) if new else ()
-                    rows += [
-                        drawn.Row(c, form, p, *f)
-                        for (p, c), f in zip(new.items(), found, strict=True)
-                    ]
+                    new_rows = zip(new.items(), found, strict=True)
+                    rows += [drawn.Row(cell, form, p, *fields) for (p, cell), fields in new_rows]
                 seconds = time.perf_counter() - start
                 if rows:
                     made = made_by(machine) | {"dtype": ladder.dtype, "seconds": seconds}
                     drawn.append(ladder.name, rows, manifest.provenance(**made))
                 shown.update(len(PROBE))
                 texts = [len(row.texts) for row in rows if row.texts]
-                told = {"checkpoint": checkpoint.name, "task": task.name, "cells": len(PROBE)}
-                yield told | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
+                summary = {"checkpoint": checkpoint.name, "task": task.name, "cells": len(PROBE)}
+                yield summary | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
             machine.unload()
 
 
@@ -165,8 +162,7 @@ def draw_served(
     say: Callable[[str], None] = lambda line: None,
     **settings,
 ) -> pd.DataFrame:
-    """Draw what the ladder's log of draws lacks of one checkpoint. Temperature 1, nothing
-    truncated.
+    """Draw what the ladder's log lacks of one checkpoint, at temperature 1, nothing truncated.
 
     server: URL, None: $CRYSTAL_SERVER. model: as the server calls it. form: None is the
     checkpoint's own. dtype: what the server computes in, None: the ladder's. workers: requests
@@ -203,19 +199,17 @@ def identify(
 ) -> tuple[Checkpoint, str]:
     """The checkpoint that a served model is, and by what that is known, or "unchecked".
 
-    listed: what the server says it serves; vLLM names a "root", the folder or hub id, beside an
-    alias.
-    Raises: CrystalError if it is another one than `checkpoint`, or if nothing tells which one it
-    is.
+    listed: what the server says it serves; vLLM names the folder or hub id as a "root".
+    Raises: CrystalError if it is another than `checkpoint`, or if nothing tells which it is.
     """
     roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
-    told = next(filter(None, (_told(ladder, name) for name in (*roots, model))), None)
-    if told is None:
+    named = next(filter(None, (_named(ladder, name) for name in (*roots, model))), None)
+    if named is None:
         if checkpoint is None:
             what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
             raise CrystalError(what, hint=f"--checkpoint {ladder.checkpoints[0].name}")
         return ladder.checkpoint(checkpoint), "unchecked"
-    found, how = told
+    found, how = named
     if found is None or (checkpoint is not None and ladder.checkpoint(checkpoint) != found):
         is_ = found.name if found else "none of its checkpoints"
         asked = f", not {checkpoint}" if checkpoint else ""
@@ -225,7 +219,7 @@ def identify(
     return found, how
 
 
-def _told(ladder: Ladder, name: str) -> tuple[Checkpoint | None, str] | None:
+def _named(ladder: Ladder, name: str) -> tuple[Checkpoint | None, str] | None:
     """The checkpoint of that name or folder (None: of another ladder), and by what; or nothing."""
 
     def of(checkpoints: Iterable[Checkpoint], field: str, value: str) -> Checkpoint | None:
@@ -282,15 +276,10 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
     for one in found.values():
         counts.update(one.row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
-    told = {
-        "checkpoint": walk.checkpoint.name,
-        "form": walk.form,
-        "task": task.name,
-        "cells": len(cells),
-    }
-    told |= {"new": len(found), "draws": counts.total()}
-    told |= {"cut": sum(one.cut for one in found.values()), "none": none}
-    return told | {"seconds": time.perf_counter() - start}
+    cut, seconds = sum(one.cut for one in found.values()), time.perf_counter() - start
+    place = {"checkpoint": walk.checkpoint.name, "form": walk.form, "task": task.name}
+    number = {"cells": len(cells), "new": len(found), "draws": counts.total()}
+    return place | number | {"cut": cut, "none": none, "seconds": seconds}
 
 
 def _keep(
@@ -307,9 +296,8 @@ def _keep(
     if fresh:
         rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
-        made = manifest.provenance(**made, seconds=now - since) | {
-            "versions": {}
-        }  # ours say nothing
+        made = manifest.provenance(**made, seconds=now - since)
+        made["versions"] = {}  # ours say nothing of the server's
         cut = {"cut": sum(one.cut for one in fresh.values())}
         drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
         found.update(fresh)

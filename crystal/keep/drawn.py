@@ -124,10 +124,8 @@ def load_draws(
     cells missing.
     """
     ladder = load_ladder(name)
-    chosen, asked = (
-        [ladder.checkpoint(checkpoint) for checkpoint in checkpoints],
-        [known(t, TASKS, "task") for t in tasks],
-    )
+    chosen = [ladder.checkpoint(name) for name in checkpoints]
+    asked = [known(task, TASKS, "task") for task in tasks]
     frame = _today(ladder, chosen, asked, PROBE, decoding=decoding.text)
     frame = frame.drop_duplicates(["checkpoint", "task", "prompt"], keep="last", ignore_index=True)
     if (absent := frame["key"].isna()).any():
@@ -151,25 +149,20 @@ def _today(
     **more: str,
 ) -> pd.DataFrame:
     """What is stored of situations as they would be put today; key is NaN where nothing is."""
-    situations = [
-        {
-            "ladder": ladder.name,
-            "checkpoint": checkpoint.name,
-            "model": checkpoint.source,
-            "revision": checkpoint.revision,
-        }
-        | {"form": form or checkpoint.native_form, "dtype": dtype or ladder.dtype, **more}
-        for checkpoint in checkpoints
-    ]
     asked = pd.DataFrame(store.asked_today(tasks, prompts))
-    current = {(one.source, one.revision) for one in checkpoints}
+    places = [
+        {"ladder": ladder.name, "checkpoint": c.name, "model": c.source, "revision": c.revision}
+        | {"form": form or c.native_form, "dtype": dtype or ladder.dtype, **more}
+        for c in checkpoints
+    ]
+    current = {(c.source, c.revision) for c in checkpoints}
     held = [_SCHEMA.empty_table()] + [
         _opened(ladder.name, record)
         for record in manifest.records(ladder.name, DRAWS)
         if (record["model"], record["revision"]) in current and {*tasks} & {*record["tasks"]}
     ]
-    places = pd.DataFrame(situations).merge(asked, on="form")
-    return places.merge(pa.concat_tables(held).to_pandas(), how="left")
+    put = pd.DataFrame(places).merge(asked, on="form")
+    return put.merge(pa.concat_tables(held).to_pandas(), how="left")
 
 
 def verify(name: str) -> Report:
@@ -192,16 +185,8 @@ def verify(name: str) -> Report:
             seen.add(key)
 
     wanted = [
-        (
-            checkpoint.source,
-            checkpoint.revision,
-            ladder.dtype,
-            checkpoint.native_form,
-            DRAWN.text,
-            task,
-            prompt,
-        )
-        for checkpoint in (ladder.ends if ladder.kind == "ladder" else ())
+        (c, c.native_form, DRAWN.text, task, prompt)
+        for c in (ladder.ends if ladder.kind == "ladder" else ())
         for task in TASKS_DRAWN
         for prompt in probe
     ]
@@ -215,10 +200,8 @@ Makings = frozenset[tuple[str, ...]]
 
 
 def makings(ladder: str) -> Makings:
-    """(model, revision, config_sha256, tokenizer_revision) of the cells in both logs.
-
-    They are part of a cell's key: read with others, the same weights would give cells of two kinds.
-    Draws from a server are left out: they know of neither file.
+    """(model, revision, config_sha256, tokenizer_revision) of the cells in both logs, but for draws
+    from a server, which know of neither file.
     """
     tables = store.read(ladder, columns=store.MADE), read(ladder, store.MADE)
     rows = (
@@ -228,10 +211,8 @@ def makings(ladder: str) -> Makings:
 
 
 def check_makings(held: Makings, checkpoint: Checkpoint, now: tuple[str, str]) -> None:
-    """Do nothing unless cells of the checkpoint are stored, none of them read with what is here
-    now.
-
-    now: config_sha256, tokenizer_revision. Raises: CrystalError naming both hashes.
+    """Raises: CrystalError if cells of the checkpoint are stored, and all were read with another
+    config.json or tokenizer. now: config_sha256, tokenizer_revision.
     """
     then = {one[2:] for one in held if one[:2] == (checkpoint.source, checkpoint.revision)}
     if not then or now in then:
@@ -265,9 +246,10 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
         frame = _today(ladder, ladder.ends, closed, PROMPTS, form, dtype)
         for row in frame.dropna(subset="key").itertuples():
             if len(row.counts):
-                said = found.setdefault((row.checkpoint, row.task, row.prompt), Counter())
+                place = row.checkpoint, row.task, row.prompt
+                answers = found.setdefault(place, Counter())
                 for text, count in zip(row.texts, row.counts.tolist(), strict=True):
-                    said[read_answer(text, TASKS[row.task]) or ""] += count
+                    answers[read_answer(text, TASKS[row.task]) or ""] += count
     if not found:
         raise CrystalError(
             f"no draws of {name}'s closed tasks in that form and dtype",
@@ -275,8 +257,8 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
             hint=f"crystal draw {name} --server URL --model NAME",
         )
     table = [
-        (name, *place, PERSONAS[_PROMPT[place[2]].persona], option, said[option])
-        for place, said in found.items()
+        (name, *place, PERSONAS[_PROMPT[place[2]].persona], option, answers[option])
+        for place, answers in found.items()
         for option in (*TASKS[place[1]].options, "")
     ]
     return pd.DataFrame(table, columns=list(COLUMNS))
@@ -287,7 +269,7 @@ def prompt_table() -> pd.DataFrame:
 
     The model is given `text`, in the chat form as a user's message, and its answer begun with
     `reply`; raw text and reply are joined by a space where the text does not end in white space.
-    cluster: what is no independent evidence twice, the context.
+    cluster: the context.
     """
     rows = [
         (task, form, p.id, p.cluster, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
 from ..ask.cells import canonical, digest
@@ -94,8 +93,8 @@ def _lines(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict
 
 
 def _torn(tail: bytes) -> bool:
-    """Whether a write was cut short, be it by the newline alone. An object with more behind it is a
-    damaged newline, which must not be dropped in silence.
+    """Whether a write was cut short. An object with more behind it is a damaged newline instead,
+    which must not be dropped in silence.
     """
     try:
         return json.JSONDecoder().raw_decode(tail.decode("ascii"))[1] == len(tail)
@@ -125,14 +124,14 @@ def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
 
 def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
     """The bytes of the shard a record names. Raises: CrystalError if they are other ones."""
-    path, said = shard_path(ladder, record, kind), record["sha256"]
+    path, wanted = shard_path(ladder, record, kind), record["sha256"]
     try:
         blob = path.read_bytes()
     except OSError as error:
-        what = f"a shard that the manifest names by sha256 {said}"
+        what = f"a shard that the manifest names by sha256 {wanted}"
         raise _unreadable(error, what, path, ladder, kind) from error
-    if (found := hashlib.sha256(blob).hexdigest()) != said:
-        what = f"a shard is corrupt: sha256 {found}, but the manifest says {said}"
+    if (found := hashlib.sha256(blob).hexdigest()) != wanted:
+        what = f"a shard is corrupt: sha256 {found}, but the manifest says {wanted}"
         raise CrystalError(what, where=path, hint=hint(ladder, kind))
     return blob
 
@@ -231,15 +230,6 @@ def provenance(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
     return made | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def device_name(device: Any) -> str:
-    """A torch device, a GPU with its name."""
-    if not str(device).startswith("cuda"):
-        return str(device)
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
 def versions() -> dict[str, str]:
     """Of the packages a read-out depends on."""
     found = dict.fromkeys(("torch", "transformers", "numpy"), "absent")
@@ -251,9 +241,9 @@ def versions() -> dict[str, str]:
 
 def _commit() -> str:
     """With -dirty where tracked files differ from the commit; "unknown" outside a repository."""
-    say = ["git", "-C", root(), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    git = ["git", "-C", root(), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     with contextlib.suppress(OSError):
-        done = subprocess.run(say, capture_output=True, text=True, check=False)
+        done = subprocess.run(git, capture_output=True, text=True)
         return done.stdout.strip() or "unknown"
     return "unknown"
 
@@ -293,9 +283,9 @@ class Report:
                 f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
                 f"first {self.first}. Hint: git checkout -- {log}, or {again}"
             )
-        said = f"{len(self.unlisted)} unlisted files ({', '.join(self.unlisted)}): "
+        files = f"{len(self.unlisted)} unlisted files ({', '.join(self.unlisted)}): "
         if self.unlisted and (self.missing or self.problems):
             back = f"git checkout -- {log}/manifest.jsonl" if self.shipped else again
-            yield f"{said}they may hold the missing cells, so keep them. Hint: {back}"
+            yield f"{files}they may hold the missing cells, so keep them. Hint: {back}"
         elif self.unlisted:
-            yield f"{said}left by a write that was cut short; safe to delete"
+            yield f"{files}left by a write that was cut short; safe to delete"

@@ -44,11 +44,9 @@ if TYPE_CHECKING:
 
 BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut no further
 
-# How far a probability may move on another processor, where sums are taken in another order. fp32:
-# other threads or batches moved 3,000 cells of nano-llama's base by 1.1e-6 at most; 50 times that.
-# Narrower: other batches moved 1,200 cells of nano-llama and nano-olmo2 by 1.5e-2 (bf16) and 2e-3
-# (fp16) at most; three times that. What is left open comes on top: one run may keep a prefix
-# at the edge of the tolerance, and another leave it.
+# How far a probability may move where sums are taken in another order. Other threads or batches
+# moved cells of nano-llama and nano-olmo2 by 1.1e-6 (fp32), 1.5e-2 (bf16) and 2e-3 (fp16) at most;
+# allowed is 50 times the first, and three times the others. The residual comes on top.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
 # A shard holds whole tasks of one checkpoint and form: as many as this much work (tokens x
@@ -111,19 +109,18 @@ class Plan:
     def batches(self, *checkpoints: str) -> list[Batch]:
         """Of these, else of all, in order. Where the store holds cells, the last come out empty."""
         return [
-            Batch(checkpoint, place, task, start, min(start + BATCH, len(situation.prompts)))
-            for checkpoint in checkpoints or [checkpoint.name for checkpoint in self.checkpoints]
-            for place, situation in self.asked(checkpoint).items()
+            Batch(name, place, task, start, min(start + BATCH, len(situation.prompts)))
+            for name in checkpoints or [c.name for c in self.checkpoints]
+            for place, situation in self.asked(name).items()
             for task in self.tasks
             for start in range(0, len(situation.prompts), BATCH)
         ]
 
     def held(self, checkpoint: Checkpoint) -> frozenset[str]:
         """Keys not to be read. Ask before anything of the checkpoint is written."""
-        keys = (
-            store.keys(self.ladder.name, revision=checkpoint.revision) if self.missing_only else ()
-        )
-        return frozenset(keys)
+        if not self.missing_only:
+            return frozenset()
+        return frozenset(store.keys(self.ladder.name, revision=checkpoint.revision))
 
 
 # -- reading
@@ -138,13 +135,8 @@ def cell_of(
     task: Task,
 ) -> Cell:
     """The cell of a prompt's tokens. files: the hashes of config.json and tokenizer."""
-    fields = {
-        "model": checkpoint.source,
-        "revision": checkpoint.revision,
-        "dtype": dtype,
-        "prompt_ids": ids,
-    }
-    fields |= dict(zip(("config_sha256", "tokenizer_revision"), files))
+    fields = {"model": checkpoint.source, "revision": checkpoint.revision, "dtype": dtype}
+    fields |= dict(zip(("config_sha256", "tokenizer_revision"), files), prompt_ids=ids)
     return Cell(**fields, decoding=how, task=task.name, task_sha256=task_sha256(task))
 
 
@@ -156,25 +148,27 @@ def files_of(checkpoint: Checkpoint, machine: Engine, held: drawn.Makings) -> tu
 
 
 def made_by(machine: Engine) -> dict[str, str]:
-    """For a shard's record."""
-    engine = "ragged tree" if machine.ragged else "whole tree"
-    return {"engine": engine, "device": manifest.device_name(machine.device)}
+    """For a shard's record; a GPU with its name."""
+    import torch
+
+    device = str(machine.device)
+    if device.startswith("cuda"):
+        device += f" ({torch.cuda.get_device_name(device)})"
+    return {"engine": "ragged tree" if machine.ragged else "whole tree", "device": device}
 
 
 class Reader:
-    """A checkpoint, loaded. held: what `Plan.held` said.
+    """A checkpoint, loaded. held: what `Plan.held` gave.
 
-    Raises: CrystalError if the checkpoint cannot be loaded or read, or for another config.json or
-    tokenizer than its stored cells were read with.
+    Raises: CrystalError as `load_checkpoint` and `check_makings`.
     """
 
     def __init__(self, plan: Plan, checkpoint: Checkpoint, held: frozenset[str]) -> None:
         from ..read import engine
 
         self.plan, self.checkpoint, self.held = plan, checkpoint, held
-        self.machine = engine.load_checkpoint(
-            checkpoint, dtype=plan.ladder.dtype, device=plan.device
-        )
+        how = {"dtype": plan.ladder.dtype, "device": plan.device}
+        self.machine = engine.load_checkpoint(checkpoint, **how)
         self.files = files_of(checkpoint, self.machine, plan.made)
         self.cells = functools.cache(self._cells)
         self.made = made_by(self.machine) | {"versions": manifest.versions()}
@@ -236,9 +230,8 @@ def resample(
     checkpoints: None = those whose weights are here; says which are not. missing_only: leave alone
     what the store holds; else compute that too and compare. tolerance: other than the grids'. hire:
     reads the batches elsewhere, as `cluster.Hire` does. Returns: one row per checkpoint, form and
-    temperature: cells, new (written), compared, median and max (over the compared cells, the
-    largest absolute difference of an option's or invalid's probability), tokens (each cell's
-    counted by itself) and seconds of computing.
+    temperature: cells, new (written), compared, median and max over the compared cells of the
+    largest difference of a probability, tokens and seconds of computing.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
     pinned, or, once all is written, cells that moved by more than ROUNDING and what either read-out
     left open; and what `hire` raises.
@@ -255,10 +248,8 @@ def resample(
         device=device,
         made=drawn.makings(name),
     )
-    for checkpoint in plan.checkpoints:
-        (check_pinned if hire else check_weights)(
-            checkpoint
-        )  # a cluster's workers check their weights
+    for checkpoint in plan.checkpoints:  # a cluster's workers check their weights
+        (check_pinned if hire else check_weights)(checkpoint)
     parts = _keep(plan, (hire or read_here)(plan))
     drifts = [drift for part in parts for drift in part.drifts]
     if over := [drift for drift in drifts if not drift.difference <= drift.allowed]:
@@ -277,11 +268,11 @@ def _chosen(
 ) -> tuple[Checkpoint, ...]:
     """The checkpoints asked for. elsewhere: on a cluster, whose nodes have the weights."""
     if checkpoints is not None:
-        return tuple(ladder.checkpoint(checkpoint) for checkpoint in checkpoints)
-    here = tuple(checkpoint for checkpoint in ladder.checkpoints if is_here(checkpoint))
+        return tuple(map(ladder.checkpoint, checkpoints))
+    here = tuple(filter(is_here, ladder.checkpoints))
     if elsewhere or len(here) in (0, len(ladder.checkpoints)):
         return ladder.checkpoints
-    left = ", ".join(checkpoint.name for checkpoint in ladder.checkpoints if checkpoint not in here)
+    left = ", ".join(c.name for c in ladder.checkpoints if c not in here)
     again = f"make ladder LADDER={ladder.name}"
     say(f"left out, since their weights are not here: {left} ({again} trains them)")
     return here
@@ -300,9 +291,7 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
             try:
                 for read in mine:
                     part.take(read)
-                    if (
-                        read.batch == last[place]
-                    ):  # now: to load the next checkpoint may take minutes
+                    if read.batch == last[place]:  # to load the next checkpoint may take minutes
                         part.flush()
                     shown.update(read.batch.stop - read.batch.start)
             finally:
@@ -364,11 +353,15 @@ class _Part:
 
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts] or [np.nan]
-        told = {"checkpoint": self.checkpoint, "form": self.asked.form}
-        told |= {"temperature": self.asked.decoding.temperature}
-        told |= {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(self.drifts)}
-        told |= {"median": float(np.median(moved)), "max": max(moved)}
-        return told | {"tokens": self.sums["tokens"], "seconds": self.sums["seconds"]}
+        found = {"checkpoint": self.checkpoint, "form": self.asked.form}
+        found["temperature"] = self.asked.decoding.temperature
+        found |= {name: self.sums[name] for name in ("cells", "new")}
+        found |= {
+            "compared": len(self.drifts),
+            "median": float(np.median(moved)),
+            "max": max(moved),
+        }
+        return found | {name: self.sums[name] for name in ("tokens", "seconds")}
 
 
 # -- one task, put to one checkpoint: nothing is stored
@@ -394,9 +387,9 @@ def ask(
             part = prompts[low : low + TOGETHER]
             asked = [(p.text(task, form), template_of(form), p.reply(task)) for p in part]
             found = readout(engine, [engine.encode(*one) for one in asked], task, max_nodes=NODES)
-            for prompt, distribution in zip(part, found, strict=True):
+            for prompt, one in zip(part, found, strict=True):
                 place = (about["ladder"], about["stage"], task.name, prompt.id, prompt.cluster)
-                each = zip(task.options, distribution.options.tolist(), strict=True)
-                rows += [(*place, option, p, distribution.answered) for option, p in each]
+                each = zip(task.options, one.options.tolist(), strict=True)
+                rows += [(*place, option, p, one.answered) for option, p in each]
             shown.update(len(part))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -40,7 +40,6 @@ _WIDE = {"probability": pa.list_(pa.float64())} | dict.fromkeys(_MASSES, pa.floa
 KEYING = (*KEYED, "decoding", "prompt_ids")  # the columns that make a cell's key
 MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
 TOTAL = 1e-6  # how far a stored distribution may be from summing to 1
-Open, Check = Callable[[str, dict], pa.Table], Callable[[pa.Table], Iterable[str | None]]
 _COLUMNS = (
     "ladder checkpoint stage step parent run form temperature task prompt persona template half "
     "probability answered invalid residual tokens"
@@ -48,15 +47,15 @@ _COLUMNS = (
 
 
 class Row(NamedTuple):
-    """One cell and what was read in it."""
+    """One cell and what was read in it: see `crystal.read.readout.Readout`."""
 
     cell: Cell
     form: str
-    prompt: str  # id of a prompt
+    prompt: str  # its id
     probability: np.ndarray  # (options,), unconditional
-    invalid: float  # probability of answers that are no option
-    residual: float  # probability not expanded
-    tokens: int  # that it needs, those of its prompt among them
+    invalid: float
+    residual: float
+    tokens: int
 
 
 # -- a shard
@@ -69,17 +68,13 @@ def table_of(rows: Iterable[Row]) -> pa.Table:
 
 def _plain(row: Row) -> dict:
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
-    prompt, distribution = prompt_of(row.prompt), np.asarray(row.probability, dtype=np.float64)
+    prompt, p = prompt_of(row.prompt), np.asarray(row.probability, dtype=np.float64)
     if not is_distribution(row):
         what = f"not a distribution over the {len(task.options)} options of {task.name}"
-        total = distribution.sum() + row.invalid + row.residual
-        raise unsound(row, f"{what}: shape {distribution.shape}, total {total}")
+        total = p.sum() + row.invalid + row.residual
+        raise unsound(row, f"{what}: shape {p.shape}, total {total}")
     ids = np.asarray(cell.prompt_ids, "<i4").tobytes()
-    fields = {
-        "prompt_ids": ids,
-        "tokens": int(row.tokens),
-        "probability": distribution.astype(np.float32),
-    }
+    fields = {"prompt_ids": ids, "tokens": int(row.tokens), "probability": p.astype(np.float32)}
     return plain(row, joined(prompt.text(task, row.form), prompt.reply(task))) | fields
 
 
@@ -136,7 +131,7 @@ def held_as(shard: pq.ParquetFile, names: Sequence[str]) -> list[str]:
 
 
 def _read_as(columns: Sequence[str] | None) -> pa.Schema:
-    names = SCHEMA.names if columns is None else columns
+    names = columns or SCHEMA.names
     return pa.schema([pa.field(name, _WIDE.get(name, SCHEMA.field(name).type)) for name in names])
 
 
@@ -147,7 +142,6 @@ def keys_of(table: pa.Table) -> list[str]:
 
 
 def ids_of(stored: bytes) -> tuple[int, ...]:
-    """Token ids of a prompt, from its column."""
     return tuple(np.frombuffer(stored, "<i4").tolist())
 
 
@@ -183,7 +177,7 @@ def read(
     Only shards whose record can match are opened. Raises: CrystalError for a corrupt one.
     """
     wanted, schema = set(TASKS if tasks is None else tasks), _read_as(columns)
-    names, parts = [*schema.names, *{"revision"}.difference(schema.names)], [schema.empty_table()]
+    names, parts = list(dict.fromkeys([*schema.names, "revision"])), [schema.empty_table()]
     for record in manifest.records(ladder):
         held = revision is None or revision in [of for _, of in record["checkpoints"]]
         if held and wanted & set(record["tasks"]):
@@ -218,9 +212,8 @@ def keys(ladder: str, *, revision: str | None = None) -> set[str]:
 
 
 def produced(ladder: str) -> list[dict]:
-    """Who computed what: a dict for every part that was written at a time.
-
-    model, revision, form, rows, seconds, created; crystal, commit, engine, device, dtype, versions.
+    """Who computed what, of every part that was written at a time: model, revision, form, rows,
+    seconds, created; crystal, commit, engine, device, dtype, versions.
     """
     return [
         made | part | dict(zip(MADE, record["checkpoints"][part["checkpoint"]]))
@@ -232,10 +225,10 @@ def produced(ladder: str) -> list[dict]:
 
 def manifest_digest(name: str) -> str:
     """A hash of a ladder's description and current shards. Reads none; order does not count."""
-    ladder, log = load_ladder(name), manifest.records(name)
-    current = {(checkpoint.source, checkpoint.revision) for checkpoint in ladder.checkpoints}
-    held = [record for record in log if current & set(map(tuple, record["checkpoints"]))]
-    return digest([repr(ladder), sorted(record["sha256"] for record in held)])
+    ladder = load_ladder(name)
+    current = {(c.source, c.revision) for c in ladder.checkpoints}
+    log = [r for r in manifest.records(name) if current & set(map(tuple, r["checkpoints"]))]
+    return digest([repr(ladder), sorted(record["sha256"] for record in log)])
 
 
 # -- today's read-outs
@@ -261,19 +254,15 @@ def load_readouts(
     ladder = load_ladder(name)
     forms = [known(form, ALL_FORMS, "form") for form in (ALL_FORMS if forms is None else forms)]
     tasks = [known(task, TASKS, "task") for task in (TASKS if tasks is None else tasks)]
-    every = [checkpoint.name for checkpoint in ladder.checkpoints]
-    wanted = (
-        every
-        if checkpoints is None
-        else [ladder.checkpoint(checkpoint).name for checkpoint in checkpoints]
-    )
+    every = [c.name for c in ladder.checkpoints]
+    wanted = every if checkpoints is None else [ladder.checkpoint(c).name for c in checkpoints]
     frame = _current(ladder, tasks, tolerance)
     frame = frame[frame["checkpoint"].isin(wanted) & frame["form"].isin(forms)]
     if frame.empty:
         what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and checkpoints"
         raise CrystalError(what, where=manifest.folder_of(name), hint=manifest.fill(name))
-    prompts = [prompt.id for prompt in _prompts(ladder)]
-    orders = {"checkpoint": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": prompts}
+    orders = {"checkpoint": every, "form": ALL_FORMS, "task": list(TASKS)}
+    orders["prompt"] = [prompt.id for prompt in _prompts(ladder)]
     place = [*orders, "temperature"]
     if (twice := frame.duplicated(place)).any():
         first = " ".join(map(str, frame.loc[twice, place].iloc[0]))
@@ -288,15 +277,15 @@ def _current(ladder: Ladder, tasks: Sequence[str], tolerance: float | None) -> p
     """The rows that today's checkpoints, grids, tasks, prompts and tolerance would write again."""
     columns = {"model", "revision", "dtype", "task_sha256", "text", "decoding", *_COLUMNS}
     table = read(ladder.name, tasks=tasks, columns=[n for n in SCHEMA.names if n in columns])
-    revisions = pa.array([checkpoint.revision for checkpoint in ladder.checkpoints])
+    revisions = pa.array([c.revision for c in ladder.checkpoints])
     same = (pc.field("dtype") == ladder.dtype) & pc.field("revision").isin(revisions)
     frame = table.filter(same).drop_columns(["dtype"]).to_pandas()
     checkpoints = [
-        {name: getattr(checkpoint, name) for name in ("revision", "stage", "step", "parent", "run")}
-        | {"model": checkpoint.source, "checkpoint": checkpoint.name, "form": s.form}
+        {name: getattr(c, name) for name in ("revision", "stage", "step", "parent", "run")}
+        | {"model": c.source, "checkpoint": c.name, "form": s.form}
         | {"decoding": s.decoding.text, "temperature": s.decoding.temperature}
-        for checkpoint in ladder.checkpoints
-        for s in situations(checkpoint.grid, tolerance)
+        for c in ladder.checkpoints
+        for s in situations(c.grid, tolerance)
     ]
     asked = _asked(tuple((n, task_sha256(TASKS[n])) for n in tasks), tuple(_prompts(ladder)))
     for today in (pd.DataFrame(checkpoints), asked):
@@ -309,12 +298,7 @@ def _current(ladder: Ladder, tasks: Sequence[str], tolerance: float | None) -> p
 
 def _prompts(ladder: Ladder) -> list[Prompt | NaturalPrompt]:
     """PROMPTS, then whatever else a checkpoint's grid puts, each once."""
-    more = (
-        p
-        for checkpoint in ladder.checkpoints
-        for s in situations(checkpoint.grid)
-        for p in s.prompts
-    )
+    more = (p for c in ladder.checkpoints for s in situations(c.grid) for p in s.prompts)
     first = {prompt.id: prompt for prompt in PROMPTS}
     return list((first | {prompt.id: prompt for prompt in more} | first).values())
 
@@ -343,16 +327,17 @@ def asked_today(tasks: Iterable[str], prompts: Iterable[Prompt | NaturalPrompt])
 def verify(name: str) -> Report:
     """Read everything: checksums, hashes, sums, each cell once, one tokenizer, and what is missing.
 
-    What must be there: the checkpoints' grids x PHASE_TASKS. A ladder of the hub may be read in
-    part.
+    What must be there: the checkpoints' grids x PHASE_TASKS; of the hub's, a part is enough.
     Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
     """
     cells, made = set(), {}
 
-    def wrong(found: pa.Table) -> Iterator[str | None]:
-        yield _no_distributions(found)
+    def wrong(found: pa.Table) -> Iterator[str]:
+        if not _are_distributions(found):
+            yield "a stored distribution is none: it is negative somewhere, or does not sum to 1"
         new = set(zip(*(found[column].to_pylist() for column in KEYING)))
-        yield "cells are there twice" if len(new) < len(found) or new & cells else None
+        if len(new) < len(found) or new & cells:
+            yield "cells are there twice"
         cells.update(new)
         for pair in found.group_by(list(MADE)).aggregate([]).to_pylist():
             model, revision, *by = pair.values()
@@ -361,29 +346,21 @@ def verify(name: str) -> Report:
 
     ladder = load_ladder(name, unpinned=True)
     wanted = [
-        (
-            checkpoint.source,
-            checkpoint.revision,
-            ladder.dtype,
-            s.form,
-            s.decoding.text,
-            task,
-            prompt.id,
-        )
-        for checkpoint in ladder.checkpoints
-        for s in situations(checkpoint.grid)
+        (c, s.form, s.decoding.text, task, prompt.id)
+        for c in ladder.checkpoints
+        for s in situations(c.grid)
         for task in PHASE_TASKS
         for prompt in s.prompts
     ]
-    return looked_through(ladder, SAMPLES, _opened, wrong, wanted, name in ladder_names())
+    return looked_through(ladder, SAMPLES, _opened, wrong, wanted, shipped=name in ladder_names())
 
 
 def looked_through(
-    ladder: Ladder, kind: str, opened: Open, wrong: Check, wanted: list[tuple], shipped: bool
+    ladder: Ladder, kind: str, opened: Callable, wrong: Callable, wanted: list[tuple], shipped: bool
 ) -> Report:
-    """Read a whole log. wrong: what is wrong with a shard; wanted: places, as below."""
+    """Read a whole log. wrong: what is wrong with a shard; wanted: checkpoint, then as `place`."""
     name, log = ladder.name, manifest.records(ladder.name, kind)
-    place = ("model", "revision", "dtype", "form", "decoding", "task", "prompt")
+    place = ("model", "revision", "form", "decoding", "task", "prompt")
     problems, places, cells = [], set(), 0
     for record in log:
         try:
@@ -392,41 +369,27 @@ def looked_through(
             problems.append(str(error))
             continue
         cells += len(found)
-        places.update(zip(*(found[column].to_pylist() for column in place)))
+        same = found.filter(pc.field("dtype") == ladder.dtype)
+        places.update(zip(*(same[column].to_pylist() for column in place)))
         where = f"({manifest.shard_path(name, record, kind)}). Hint: {manifest.hint(name, kind)}"
-        problems += [f"{what} {where}" for what in (_unlike(record, found), *wrong(found)) if what]
-    missing, first = [one for one in wanted if one not in places], ""
-    if missing:
-        model, revision, _, form, _, task, prompt = missing[0]
-        checkpoint = next(
-            r.name for r in ladder.checkpoints if (r.source, r.revision) == (model, revision)
-        )
-        first = f"checkpoint {checkpoint}, {form}, task {task}, prompt {prompt}"
-    found = {"shards": len(log), "cells": cells, "missing": len(missing), "first": first}
-    found |= {"bytes": sum(record["bytes"] for record in log), "problems": tuple(problems)}
-    left = manifest.unlisted(name, kind)
-    return Report(ladder=name, kind=kind, shipped=shipped, unlisted=left, **found)
+        problems += [f"{what} {where}" for what in wrong(found)]
+    missing = [
+        f"checkpoint {c.name}, {form}, task {task}, prompt {prompt}"
+        for c, form, how, task, prompt in wanted
+        if (c.source, c.revision, form, how, task, prompt) not in places
+    ]
+    found = {"shards": len(log), "cells": cells, "bytes": sum(r["bytes"] for r in log)}
+    found |= {"missing": len(missing), "first": missing[0] if missing else ""}
+    found |= {"problems": tuple(problems), "unlisted": manifest.unlisted(name, kind)}
+    return Report(ladder=name, kind=kind, shipped=shipped, **found)
 
 
-def _unlike(record: dict, table: pa.Table) -> str | None:
-    """How the rows of a shard differ from what its record says of them."""
-    pairs = table.group_by(["model", "revision"]).aggregate([]).to_pylist()
-    found = {name: table[name[:-1]].unique().to_pylist() for name in ("tasks", "forms")}
-    found |= {"checkpoints": [list(pair.values()) for pair in pairs], "rows": [len(table)]}
-    one = [record.get("model"), record.get("revision")]  # of draws
-    said = {"forms": found["forms"], "checkpoints": [one]} | record | {"rows": [record["rows"]]}
-    wrong = [name for name, values in found.items() if sorted(said[name]) != sorted(values)]
-    return f"a shard's {wrong[0]} are not what the manifest says of them" if wrong else None
-
-
-def _no_distributions(table: pa.Table) -> str | None:
-    """Whether a row's probabilities are negative or do not sum to 1."""
-    distributions = table["probability"].combine_chunks()
-    sizes, parts = distributions.value_lengths().to_numpy(), distributions.flatten().to_numpy()
+def _are_distributions(table: pa.Table) -> bool:
+    """Whether no row has a negative probability, and each sums to 1."""
+    p = table["probability"].combine_chunks()
+    sizes, parts = p.value_lengths().to_numpy(), p.flatten().to_numpy()
     ends = np.cumsum(sizes)
     sums = np.concatenate([[0], np.cumsum(parts)])
     masses = table["invalid"].to_numpy() + table["residual"].to_numpy()
     off = abs(sums[ends] - sums[ends - sizes] + masses - 1)
-    if (parts >= 0).all() and (masses >= 0).all() and (off <= 2 * TOTAL).all():
-        return None
-    return "a stored distribution is none: it is negative somewhere, or does not sum to 1"
+    return bool((parts >= 0).all() and (masses >= 0).all() and (off <= 2 * TOTAL).all())

@@ -99,8 +99,8 @@ def _check_loaded(info: Mapping[str, Any], source: object) -> None:
 
 
 def _check_stored(model: PreTrainedModel, place: str, source: object) -> None:
-    """Raises: CrystalError for weights quantised in a way that transformers passed over, or kept as
-    integers or in eight bits where no scheme says what for: each would be taken at face value.
+    """Raises: CrystalError for weights that would be taken at face value: quantised by a scheme
+    that transformers passed over, or stored as integers or in eight bits without one.
     """
     if getattr(model, "hf_quantizer", None) is not None:
         return
@@ -181,15 +181,13 @@ def converted(source: str, revision: str | None = None) -> tuple[Path, Converted
     if not (folder / NOTE).is_file():
         _convert(file, sha256, folder)
     hint = f"rm -r {folder}: the next command makes it again"
-    damaged = CrystalError("the converted checkpoint is damaged", where=folder, hint=hint)
     try:
         note = Converted(**texts.load_json(folder / NOTE, hint))
-        whole = note.weights == weights_sha256(folder) and note.files == _beside(folder)
-    except (TypeError, OSError) as error:
-        raise damaged from error
-    if not whole:
-        raise damaged
-    return folder, note
+        if note.weights == weights_sha256(folder) and note.files == _beside(folder):
+            return folder, note
+    except (TypeError, OSError):
+        pass
+    raise CrystalError("the converted checkpoint is damaged", where=folder, hint=hint)
 
 
 def _beside(folder: Path) -> dict[str, str]:

@@ -80,7 +80,7 @@ def readout(
     """Read the answers to `prompts` (token ids, see `Engine.encode`).
 
     tolerance, relative: a prompt may leave this much residual, or this share of what it has
-    answered, whichever is more (default: 1e-4 and 0.01; relative 0 where a tolerance is named).
+    answered, whichever is more (1e-4 and 0.01; relative 0 where a tolerance is named).
     Where `relative` is above 0, white space, quotes and markup before an answer (LEAD) take at most
     LEADS nodes more than all else, and what is cut there does not count. max_nodes, max_depth:
     tokens below a prompt, and of an answer. temperature: divides the logits.
@@ -123,8 +123,7 @@ def masses(
     """Weights of next tokens, the largest of a row being 1: (n + m + a,) float64, on the device.
 
     All of each node, each range, each single rank. logits: (n, V); order: rank -> id, filled up to
-    whole blocks; there: puts an array on the device. Sums are taken within blocks in the logits'
-    precision, over blocks in float64: a range is right to some 1e-7 of its blocks.
+    whole blocks; there: puts an array on the device. A range is right to some 1e-7 of its blocks.
     """
     step = len(logits) if logits.is_cuda else max(1, ROWS // logits.shape[1])
     parts = []
@@ -178,11 +177,9 @@ class Walk:
     """The walk of one batch of prompts.
 
     Of all that is open below a prompt, the smallest nodes that fit into the tolerance together
-    wait; the others are computed. A queue that takes the most probable open node until no more than
-    the tolerance is open would compute each of these, too: if it ended before one, that node and
-    all smaller ones would be open, more than the tolerance. So with nothing to spare, the tokens
-    are the queue's, in a few rounds. To save rounds of the last few nodes, `spare` of the tolerance
-    is not used while more is open.
+    wait; the others are computed. A queue that takes one most probable node at a time computes the
+    same nodes, in more rounds. To save rounds of the last few, `spare` of the tolerance is not used
+    while more is open.
     """
 
     engine: Engine
@@ -303,8 +300,7 @@ class Walk:
         owner, mass = nodes.owner[order], nodes.mass[order]
         count = np.bincount(owner, minlength=size)
         end, upto = np.cumsum(count), np.concatenate([[0.0], np.cumsum(mass)])
-        # what is open may yet be answered, and the tolerance grow: smaller nodes than that leaves
-        # wait
+        # what is open may yet be answered, and the tolerance grow
         hoped = np.minimum(self.relative * (self.classes[:, :-1].sum(1) + open_), open_ / 8)
         allowed = np.maximum(np.maximum(self.tolerance - self.spare - lost, 0), hoped)
         waits = upto[1:] - upto[end - count][owner] <= allowed[owner]

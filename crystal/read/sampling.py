@@ -8,7 +8,6 @@ truncated; only the order of the samples is lost.
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -26,7 +25,6 @@ from .vocabulary import END, VOID
 UNREADABLE = "\ufffd"  # the text of an answer that ran into an id which stands for no text
 BLOCK = 256  # nodes whose float64 probabilities are held at once: more would leave the cache
 MANY, OFTEN = 256, 4  # draws of a node, and of an outcome, above which a binomial is faster
-_WORDS = struct.Struct("<QQ")
 Prompt = tuple[int, ...]
 Draws = dict[str, int]  # text -> how often
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -61,8 +59,7 @@ def draw_many(
     task: stop an answer once `read` is decided (its text ends with the token that decided); None:
     whole answers, until an end token. At most max_tokens tokens. Bytes are decoded with "replace".
     A node's generator is keyed by (seed, prompt, path): draws depend neither on the order of work
-    nor on what shares a forward. In float32 probabilities move by 1e-7 with machine and batch, and
-    about that share of draws may, too.
+    nor on what shares a forward, but for rounding.
     Raises: CrystalError for n < 1, max_tokens < 1, an open task as `task`, a prompt too long.
     """
     for name, value in (("n", n), ("max_tokens", max_tokens)):
@@ -138,14 +135,15 @@ def _multinomials(
     One binomial for an outcome that is expected OFTEN, whatever n is; all other draws by inversion
     of the cumulative sum of what is left. `p` is used up. Each row has a generator of its own key.
     """
-    width, philox = p.shape[1], _Philox()
+    width = p.shape[1]
     often, chance = _set_apart(p, counts)
     upto = torch.from_numpy(p).cumsum(-1).numpy()
     upto /= np.maximum(upto[:, -1:], np.finfo(float).tiny)
     begin = np.searchsorted(often, np.arange(len(p) + 1) * width).tolist()
     hits, rest, found = np.zeros(len(often), np.int64), counts.tolist(), []
     for i, key in enumerate(keys):
-        generator, a, b = philox.at(key), begin[i], begin[i + 1]
+        philox, a, b = np.random.Philox(key=int.from_bytes(key, "little")), begin[i], begin[i + 1]
+        generator = np.random.Generator(philox)
         if a < b:  # numpy gives the last outcome what the others leave, whatever its probability
             *hits[a:b], rest[i] = generator.multinomial(rest[i], chance[a : b + 1]).tolist()
         found.append(upto[i].searchsorted(generator.random(rest[i]), "right"))
@@ -166,21 +164,6 @@ def _set_apart(p: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     chance = np.append(p.ravel()[places], 0)
     p.ravel()[places] = 0
     return places, chance
-
-
-class _Philox:
-    """One generator moved from key to key: as a new one each time, in a tenth of the time."""
-
-    def __init__(self) -> None:
-        self.bits = np.random.Philox(key=0)
-        self.generator = np.random.Generator(self.bits)
-        self.start = self.bits.state | {"buffer": [0] * 4}  # lists: read twice as fast as arrays
-        self.start["state"] = {"counter": [0] * 4, "key": (0, 0)}
-
-    def at(self, key: bytes) -> np.random.Generator:
-        self.start["state"]["key"] = _WORDS.unpack(key)
-        self.bits.state = self.start
-        return self.generator
 
 
 def _longer(

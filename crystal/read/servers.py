@@ -2,8 +2,7 @@
 
 Every setting that could truncate the distribution is sent: for what is not sent, a server may take
 the model's generation_config.json, top-k 50, or no sampling at all. `connect` sends the most that
-are not refused, `probe` measures whether any is ignored. The openai client would count retries, not
-seconds, and retries no broken JSON.
+are not refused, `probe` measures whether any is ignored.
 """
 
 from __future__ import annotations
@@ -304,11 +303,10 @@ def probe(server: Server, template: str, workers: int = 4) -> str:
 
     At temperature 100 any token is about as likely as any other: PROBES answers of one token nearly
     all differ, unless the server is greedy, repeats itself for a seed, or keeps only K tokens.
-    Refused if fewer than SHARE of those with a text differ. A vocabulary of 500 tokens gives 0.88
-    with standard deviation 0.03: false alarm below 1e-9. K = 50 gives 0.39 at most, K = 100 0.57.
-    Where answers to one request repeat each other, `server.batch` becomes 1. Some servers (OpenAI,
-    vLLM) take no temperature above 2. There, too, many different tokens are proof; few prove
-    nothing, as the model may be so sure, unless every seed gives the same answers.
+    Refused if fewer than SHARE of those with a text differ: a vocabulary of 500 tokens gives 0.88
+    (standard deviation 0.03), K = 100 0.57 at most. Where answers to one request repeat each other,
+    `server.batch` becomes 1. At temperature 2, the most that OpenAI and vLLM take, few different
+    tokens prove nothing, unless every seed gives the same answers: the model may be so sure.
     Raises: CrystalError if the server does not draw from its whole distribution.
     """
     for temperature in (HOT, WARM):
@@ -324,7 +322,7 @@ def _probed(server: Server, template: str, workers: int, temperature: float) -> 
     for batch in (ASKED, 1):
         seen = _hot(server, template, batch, workers, temperature)
         readable = [text for part in seen for text in part if text and "\ufffd" not in text]
-        said = f"{len({*readable})} of {len(readable)} hot tokens differ"
+        differ = f"{len({*readable})} of {len(readable)} hot tokens differ"
         if len(readable) < PROBES // 3:
             return f"not probed: only {len(readable)} of {PROBES} hot tokens have a text"
         whole, alone = len({*readable}) >= SHARE * len(readable), batch == 1
@@ -332,11 +330,11 @@ def _probed(server: Server, template: str, workers: int, temperature: float) -> 
         repeating = not alone and all(len({*part}) == 1 for part in seen)
         if whole or (temperature == WARM and not unseeded and not repeating):
             server.batch = 1 if alone else server.batch
-            sure = f"not probed: {said}, and at {WARM:g}, the most it takes, a model may be so sure"
-            return said if whole else sure
+            sure = f"and at {WARM:g}, the most it takes, a model may be so sure"
+            return differ if whole else f"not probed: {differ}, {sure}"
     hint = "start it so that it samples, without top-k, and minds seeds"
     raise CrystalError(
-        f"the server does not draw from the whole distribution: {said}, where nearly all should",
+        f"the server does not draw from the whole distribution: {differ}, where nearly all should",
         where=f"{server.url}, asked as {server.settings.__name__}",
         hint=f"{hint} (vLLM: --generation-config vllm)",
     )

@@ -230,8 +230,9 @@ class RaggedTree:
             yield rows, logits[0]
 
     def _runs(self, owner: np.ndarray) -> Iterator[slice]:
-        """Rows of a chunk each; the last is up to half as large again, so that no small one is
-        left; shorter where one prompt has so many nodes that the others' slots would be empty."""
+        """Rows of a chunk each; the last is up to half as large again. Shorter where one prompt has
+        so many nodes that most slots of the others would be empty.
+        """
         low, most = 0, self.engine.chunk
         while low < len(owner):
             high = len(owner) if len(owner) - low <= 1.5 * most else low + most

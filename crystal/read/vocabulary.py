@@ -1,9 +1,9 @@
 """What a tokenizer means: the bytes of its tokens, checked, and prompts as token ids.
 
 A token is the bytes it stands for: half a character has no text of its own. They are guessed from
-the vocabulary's strings and compared, for every id, with what the tokenizer decodes *in context*
-(`decode([i])` loses leading spaces). Where they differ, decoding is right; where it depends on the
-tokens beside a token, the tokenizer is refused.
+the vocabulary's strings and compared, for every id, with what the tokenizer decodes in context.
+Where they differ, decoding is right; where it depends on the tokens beside a token, the tokenizer
+is refused.
 
 A chat template is tried on words of ours: it must render a user's text whole, white space at its
 ends apart, and leave the assistant's turn open; otherwise it is refused.
@@ -204,7 +204,6 @@ class Encoder:
     tokenizer: object
     ends: Set[int]  # ids that end an answer
     where: str  # the checkpoint, for errors
-    prepare: Callable[[str], None] = lambda text: None  # see `Cutter`
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
@@ -234,14 +233,13 @@ class Encoder:
         return ids[: next(until, len(ids))]
 
     def _chat(self, text: str, reply: str) -> list[int]:
-        said = self._said(text)
+        user = self._as_rendered(text)
         if reply:
-            return self._ids((self._turn or self._opened).replace(_USER, said) + reply)
+            return self._ids((self._turn or self._opened).replace(_USER, user) + reply)
         self._check_open(self._ids(self._opened.rstrip()), self._marks)
-        return self._ids(self._opened.replace(_USER, said))
+        return self._ids(self._opened.replace(_USER, user))
 
     def _ids(self, text: str) -> list[int]:
-        self.prepare(text)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _check_open(self, ids: list[int], marks: Set[int]) -> None:
@@ -253,12 +251,12 @@ class Encoder:
 
     # -- the template, tried on a message of a user and one of an assistant
 
-    def _said(self, text: str) -> str:
+    def _as_rendered(self, text: str) -> str:
         """A user's text as the template renders it: whole, but for white space at its ends."""
         rendered = self._rendered(("user", text))
-        for said in (text, text.strip(), text.rstrip(), text.lstrip()):
-            if rendered == self._asked.replace(_USER, said):
-                return said
+        for kept in (text, text.strip(), text.rstrip(), text.lstrip()):
+            if rendered == self._asked.replace(_USER, kept):
+                return kept
         raise self._refused(f"the chat template changes the user's text {text[:60]!r}")
 
     @cached_property
