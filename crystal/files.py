@@ -6,11 +6,14 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .errors import CrystalError
 
@@ -46,9 +49,40 @@ def once(kind: str, rests_on: Iterable[object], check: Callable[[], bool]) -> bo
     return True
 
 
+def kept(
+    kind: str, rests_on: Iterable[object], make: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Named arrays that `make` gives, from the cache where they were made of the same things.
+
+    A file there that is damaged, or that was made of other things, is made again.
+    """
+    key = _key(rests_on)
+    path = cache() / kind / f"{key}.npz"
+    with contextlib.suppress(Exception):  # foreign bytes: numpy and zipfile raise what they like
+        with np.load(path, allow_pickle=False) as file:
+            found = dict(file)
+        if bytes(found.pop("sha256")).hex() == _arrays_sha256(key, found):
+            return found
+    found = make()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written, seal = io.BytesIO(), bytes.fromhex(_arrays_sha256(key, found))
+        np.savez(written, sha256=np.frombuffer(seal, np.uint8), **found)
+        write_file(path, written.getvalue())
+    return found
+
+
 def _key(rests_on: Iterable[object]) -> str:
     parts = "\0".join(map(str, rests_on)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(parts).hexdigest()
+
+
+def _arrays_sha256(key: str, arrays: dict[str, np.ndarray]) -> str:
+    seen = hashlib.sha256(key.encode())
+    for name, array in sorted(arrays.items()):
+        seen.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
+        seen.update(np.ascontiguousarray(array).data)
+    return seen.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from .vocabulary import END, VOID
 
 START = 0  # the state before anything but LEAD has been read
 OFF = -1  # decided: no option
+_TRIE = ("low", "high", "byte", "child", "own")  # see `Vocabulary`
 _UNKNOWN = np.iinfo(np.int32).min
 _WORD, _OTHER = "Жعא中あㄱ", "→∴◊※∎"  # of each kind, the first that no spelling holds is used
 
@@ -40,11 +41,36 @@ class Vocabulary:
         texts = [i for i, p in enumerate(pieces) if isinstance(p, bytes)]
         texts.sort(key=pieces.__getitem__)
         ends = len(texts) + len(marks[0])
-        self.pieces, self.texts, self.ends = pieces, len(texts), ends
-        self.order = np.array([*texts, *marks[0], *marks[1]], np.int64)
-        self.rank = np.argsort(self.order)
-        trie = _trie([pieces[i] for i in texts])
+        order = np.array([*texts, *marks[0], *marks[1]], np.int64)
+        self._set(pieces, len(texts), ends, order, _trie([pieces[i] for i in texts]))
+
+    def _set(self, pieces, texts: int, ends: int, order: np.ndarray, trie: Sequence) -> None:
+        self.pieces, self.texts, self.ends, self.order = pieces, texts, ends, order
+        self.rank = np.empty_like(order)
+        self.rank[order] = np.arange(len(order))
         self.low, self.high, self.byte, self.child, self.own = trie
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, to be kept; see `of`."""
+        texts = [self.pieces[i] for i in self.order[: self.texts].tolist()]
+        found = {name: getattr(self, name) for name in ("order", *_TRIE)}
+        found["length"] = np.array([*map(len, texts)], np.int64)
+        found["bytes"] = np.frombuffer(b"".join(texts), np.uint8)
+        return found | {"ends": np.array(self.ends)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Vocabulary:
+        """The vocabulary whose `arrays` these are."""
+        order, end = arrays["order"], np.cumsum(arrays["length"]).tolist()
+        pieces, ends, flat = [VOID] * len(order), int(arrays["ends"]), arrays["bytes"].tobytes()
+        ids = order.tolist()
+        for i, a, b in zip(ids, [0, *end], end):
+            pieces[i] = flat[a:b]
+        for i in ids[len(end) : ends]:
+            pieces[i] = END
+        self = cls.__new__(cls)
+        self._set(pieces, len(end), ends, order, [arrays[name] for name in _TRIE])
+        return self
 
 
 def merged(ranges: np.ndarray) -> np.ndarray:

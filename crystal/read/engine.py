@@ -28,7 +28,7 @@ from ..ask.ladders import Checkpoint, check_files, weights_sha256
 from ..ask.sources import refusal, template_sha256, tokenizer_at
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
-from ..files import PACKAGE, file_sha256, once, root
+from ..files import PACKAGE, file_sha256, kept, once, root
 from .automaton import Automaton, Table, Vocabulary
 from .checkpoints import check_causal, converted, weights_of
 from .tree import ROOT, Prompts, RaggedTree, WholeTree
@@ -36,6 +36,7 @@ from .vocabulary import Encoder, end_ids, token_pieces
 
 _HALF = (torch.float16, torch.bfloat16)
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
+MANY = 50_000  # tokens from which on their bytes take long to check, and are kept
 _WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # limits of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # RuntimeErrors
@@ -216,10 +217,24 @@ def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: st
     # after these ids there is no more answer: every special token, and every end the model names
     ends = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ends |= {*tokenizer.all_special_ids} | end_ids(model, tokenizer)
-    vocabulary = Vocabulary(token_pieces(tokenizer, ends, width))
+    vocabulary = _vocabulary(tokenizer, tokenizer_revision, ends, width)
     # a row of the vocabulary a node in float64 takes 256 MiB; 1 GiB on a GPU, which starves on less
     chunk = max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width))
     return Engine(model.eval(), tokenizer, tokenizer_revision, source, vocabulary, chunk)
+
+
+def _vocabulary(tokenizer, revision: str, ends: set[int], width: int) -> Vocabulary:
+    """What its tokens mean; of a large tokenizer's file, from the cache."""
+
+    def made() -> Vocabulary:
+        return Vocabulary(token_pieces(tokenizer, ends, width))
+
+    if not revision or width < MANY:
+        return made()
+    code = [file_sha256(PACKAGE / "read" / name) for name in ("vocabulary.py", "automaton.py")]
+    how = type(tokenizer).__name__, sorted(tokenizer.init_kwargs.items(), key=str)
+    rests_on = revision, *how, *map(version, ("tokenizers", "transformers")), sorted(ends), width
+    return Vocabulary.of(kept("vocabularies", (*rests_on, *code), lambda: made().arrays()))
 
 
 def _locate(source: str, revision: str | None) -> str:
