@@ -25,18 +25,18 @@ from torch.utils._pytree import tree_map
 
 from ..ask import sources
 from ..ask.ladders import Checkpoint, check_files, weights_sha256
-from ..ask.sources import refusal, template_sha256, tokenizer_at
+from ..ask.sources import refusal, template_sha256
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import PACKAGE, file_sha256, kept, once, root
 from .automaton import Automaton, Table, Vocabulary
 from .checkpoints import check_causal, converted, weights_of
+from .cutting import Cutter, cutter_at
 from .tree import ROOT, Prompts, RaggedTree, WholeTree
 from .vocabulary import Encoder, end_ids, token_pieces
 
 _HALF = (torch.float16, torch.bfloat16)
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
-MANY = 50_000  # tokens from which on their bytes take long to check, and are kept
 _WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # limits of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # RuntimeErrors
@@ -45,8 +45,7 @@ _FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I
 @dataclass(eq=False)  # one is itself, and may be a key
 class Engine:
     model: transformers.PreTrainedModel
-    tokenizer: transformers.PreTrainedTokenizerBase
-    tokenizer_revision: str  # sha256 of tokenizer.json and chat template
+    cutter: Cutter
     source: str
     vocabulary: Vocabulary
     chunk: int  # tree nodes per forward, up to half as many again in a round's last one
@@ -54,6 +53,15 @@ class Engine:
     computed: int = 0  # token positions forwarded so far, padding included
     weights: str = ""  # how they are quantised, on whose terms
     _tables: dict[Task, Table] = field(default_factory=dict)
+
+    @property
+    def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
+        """The whole of it; prompts may need less."""
+        return self.cutter.whole()
+
+    @property
+    def tokenizer_revision(self) -> str:
+        return self.cutter.revision
 
     @property
     def pieces(self) -> Sequence[object]:
@@ -102,7 +110,8 @@ class Engine:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        return Encoder(self.tokenizer, end_ids(self.model, self.tokenizer), self.source)
+        tokenizer, prepare = self.cutter.tokenizer, self.cutter.prepare
+        return Encoder(tokenizer, end_ids(self.model, tokenizer), self.source, prepare)
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt and of a begun answer: see `Encoder`.
@@ -161,9 +170,10 @@ def load_checkpoint(checkpoint: Checkpoint, *, dtype: str, device: str | None = 
     check_files(checkpoint)
     how = {"revision": checkpoint.revision, "tokenizer": checkpoint.tokenizer or None}
     engine = load(checkpoint.location, **how, dtype=dtype, device=device)
+    tokenizer = engine.cutter.tokenizer
     if checkpoint.template:
-        engine.tokenizer.chat_template = checkpoint.template
-    if checkpoint.template_sha256 not in ("", found := template_sha256(engine.tokenizer)):
+        tokenizer.chat_template = checkpoint.template
+    if checkpoint.template_sha256 not in ("", found := template_sha256(tokenizer)):
         wanted = f"but {checkpoint.ladder}.yaml says {checkpoint.template_sha256}"
         what = f"the chat template's sha256 is {found or 'that of none'}, {wanted}"
         hint = f"crystal fetch {checkpoint.ladder} --checkpoint {checkpoint.name}"
@@ -199,42 +209,45 @@ def load(
     several = device == "auto" or (device is None and torch.cuda.device_count() > 1)
     spread = {"device_map": "auto"} if several else {}
     try:
-        found = tokenizer_at(place, tokenizer or at)
+        cutter = cutter_at(place, tokenizer or at)
     except Exception as error:  # as in `weights_of`
         raise refusal(error, source) from error
     model = weights_of(place, source, revision=at, dtype=dtype, spread=spread)
     if not spread:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_causal(model, source)
-    engine = build(model, found[0], source=str(source), tokenizer_revision=found[1])
+    engine = _made(model, cutter, str(source))
     engine.weights = str(note)
     return engine
 
 
 def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
     """An engine around a model and a tokenizer that are already there."""
-    width = model.get_output_embeddings().weight.shape[0]
+    return _made(model, Cutter(tokenizer, tokenizer_revision), source)
+
+
+def _made(model, cutter: Cutter, source: str) -> Engine:
+    tokenizer, width = cutter.tokenizer, model.get_output_embeddings().weight.shape[0]
     # after these ids there is no more answer: every special token, and every end the model names
     ends = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ends |= {*tokenizer.all_special_ids} | end_ids(model, tokenizer)
-    vocabulary = _vocabulary(tokenizer, tokenizer_revision, ends, width)
+    vocabulary = _vocabulary(cutter, ends, width)
     # a row of the vocabulary a node in float64 takes 256 MiB; 1 GiB on a GPU, which starves on less
     chunk = max(64, min(1024, 2 ** (27 if model.device.type == "cuda" else 25) // width))
-    return Engine(model.eval(), tokenizer, tokenizer_revision, source, vocabulary, chunk)
+    return Engine(model.eval(), cutter, source, vocabulary, chunk)
 
 
-def _vocabulary(tokenizer, revision: str, ends: set[int], width: int) -> Vocabulary:
-    """What its tokens mean; of a large tokenizer's file, from the cache."""
+def _vocabulary(cutter: Cutter, ends: set[int], width: int) -> Vocabulary:
+    """What its tokens mean; of a large tokenizer, from the cache."""
 
     def made() -> Vocabulary:
-        return Vocabulary(token_pieces(tokenizer, ends, width))
+        return Vocabulary(token_pieces(cutter.decoding(), ends, width))
 
-    if not revision or width < MANY:
+    if not cutter.key:
         return made()
     code = [file_sha256(PACKAGE / "read" / name) for name in ("vocabulary.py", "automaton.py")]
-    how = type(tokenizer).__name__, sorted(tokenizer.init_kwargs.items(), key=str)
-    rests_on = revision, *how, *map(version, ("tokenizers", "transformers")), sorted(ends), width
-    return Vocabulary.of(kept("vocabularies", (*rests_on, *code), lambda: made().arrays()))
+    rests_on = *cutter.key, sorted(ends), width, *code
+    return Vocabulary.of(kept("vocabularies", rests_on, lambda: made().arrays()))
 
 
 def _locate(source: str, revision: str | None) -> str:

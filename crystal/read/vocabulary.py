@@ -204,6 +204,7 @@ class Encoder:
     tokenizer: object
     ends: Set[int]  # ids that end an answer
     where: str  # the checkpoint, for errors
+    prepare: Callable[[str], None] = lambda text: None  # see `Cutter`
 
     def encode(self, text: str, form: str, reply: str = "") -> tuple[int, ...]:
         """Token ids of a prompt in a form, and of `reply`, which begins the answer.
@@ -240,6 +241,7 @@ class Encoder:
         return self._ids(self._opened.replace(_USER, user))
 
     def _ids(self, text: str) -> list[int]:
+        self.prepare(text)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _check_open(self, ids: list[int], marks: Set[int]) -> None:
