@@ -377,9 +377,10 @@ def means(tidied: pd.DataFrame, **place: object) -> pd.DataFrame:
 
 def record(name: str, found, sentence: str, **place: str) -> None:
     """Record a number, or anything with a value, low and high, as a measured claim."""
-    parts = {"number": "value", "low": "low", "high": "high"} if hasattr(found, "value") else {}
-    numbers = {part: claims.finite(getattr(found, of)) for part, of in parts.items()}
-    numbers = numbers or {"number": claims.finite(found)}
+    numbers = {"number": found}
+    if hasattr(found, "value"):
+        parts = {"number": found.value, "low": found.low, "high": found.high}
+        numbers = {part: claims.finite(x) for part, x in parts.items()}
     claim(name, verdict="measured", sentence=sentence, **place, **numbers)
 
 
