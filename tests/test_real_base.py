@@ -190,7 +190,7 @@ def test_the_section_on_later_stages_tells_what_was_asked(readouts, monkeypatch)
     stand_in = {stage: mine[f"gemma3-270m/plain/{name}"] for stage, name in names.items()}
     monkeypatch.setattr(later, "checkpoints", lambda: stand_in)
     said, found, drawn = [], {}, []
-    monkeypatch.setattr(later.show, "tell", said.append)
+    monkeypatch.setattr(later.show, "prose", said.append)
     monkeypatch.setattr(later.show, "claim", lambda name, **fields: found.update({name: fields}))
     monkeypatch.setattr(later.show, "emit", lambda *_, **how: drawn.append(how["caption"]))
     record = {"reward": {"rlvr": {"first": 0.4, "last": 0.5, "error": 0.01}}}

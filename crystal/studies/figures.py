@@ -133,12 +133,12 @@ def shifted(ax: Axes, frame: pd.DataFrame, at: str, order: Sequence, by: str, lo
 
 
 def _along(frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, **how) -> Figure:
-    """`facets` of `paths` over the steps of a stage."""
+    """`facets` of `paths` over the steps of a stage, from zero up."""
     fig, parts = facets(frame, height, *facet, **how)
     for ax, mine in parts:
         paths(ax, mine, hue, looks)
         ax.set_xscale("symlog", linthresh=1, linscale=0.5)
-        ax.set_xlim(0, None)
+        ax.set(xlim=(0, None), ylim=(0, None))
     return fig
 
 
@@ -147,8 +147,6 @@ def plot_transition(frame: pd.DataFrame) -> Figure:
     titles = {"share": "liquidity, share of the base's", "to_distribution": FAR}
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
     fig = _along(frame, 2.4, "group", SHADES, ("what", titles), x="SFT step")
-    for ax in fig.axes:
-        ax.set_ylim(0, None)
     fig.axes[0].axhline(0.5, color=GREY, lw=0.8, ls=":")
     return legend(fig)
 

@@ -24,7 +24,8 @@ from ..keep import store
 from ..lab import recipes, world
 from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
-from ..present.show import claim, interval
+from ..present import show
+from ..present.show import interval
 from ..present.show import number as fmt
 from ..present.views import on_tasks
 
@@ -381,7 +382,7 @@ def record(name: str, found, sentence: str, **place: str) -> None:
     if hasattr(found, "value"):
         parts = {"number": found.value, "low": found.low, "high": found.high}
         numbers = {part: claims.finite(x) for part, x in parts.items()}
-    claim(name, verdict="measured", sentence=sentence, **place, **numbers)
+    show.claim(name, verdict="measured", sentence=sentence, **place, **numbers)
 
 
 def formatted(values: pd.Series) -> str:
