@@ -196,7 +196,8 @@ def _over_sft(mine: pd.DataFrame) -> Estimate:
     weights = real.without_a_kind(mine["task"])
     later, sft = mine["bits"].to_numpy(), mine["sft"].to_numpy()
     found = inference.ratio(lambda w: w @ later, lambda w: w @ sft, weights)
-    return replace(found, value=float(mine["bits"].mean() / mine["sft"].mean()))
+    bits = mine[["sft", "bits"]].mean()
+    return replace(found, value=float(bits["bits"] / bits["sft"]))
 
 
 def _show_skill(record: dict) -> None:
