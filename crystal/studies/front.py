@@ -18,7 +18,7 @@ from ..present.views import Compared
 from ..texts import label
 from . import later, real
 from .phase import liquidity, real_places, real_there, real_title
-from .phase_figures import heat, ordered, root_scale
+from .phase_figures import described, heat, ordered, root_scale
 from .runs import where
 
 if TYPE_CHECKING:
@@ -63,13 +63,10 @@ def load(found: Mapping[str, Compared], task: str) -> pd.DataFrame:
     """
     frames = []
     for title, one in found.items():
-        for stage, distributions in ordered(one, one.tables, task):
+        for stage, mine in ordered(one, one.tables, task):
             bits = liquidity(one, stage)
             about = {"model": title, "stage": stage, "bits": bits.value}
-            about |= {"low": bits.low, "high": bits.high}
-            frames.append(
-                pd.concat([pd.DataFrame(about, index=distributions.index), distributions], axis=1)
-            )
+            frames.append(described(mine, about | {"low": bits.low, "high": bits.high}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -98,12 +95,11 @@ def plot(frame: pd.DataFrame) -> Figure:
 
 def caption(frame: pd.DataFrame) -> str:
     """Liquidity of every panel in words, plain."""
-    each = frame.drop_duplicates(["model", "stage"])
-    return "; ".join(
-        f"{model}: "
-        + ", ".join(f"{STAGES[row.stage]} {show.number(row.bits)}" for row in mine.itertuples())
-        for model, mine in each.groupby("model", sort=False)
-    )
+    models = []
+    for model, mine in frame.drop_duplicates(["model", "stage"]).groupby("model", sort=False):
+        bits = (f"{STAGES[row.stage]} {show.number(row.bits)}" for row in mine.itertuples())
+        models.append(f"{model}: {', '.join(bits)}")
+    return "; ".join(models)
 
 
 def matrix(ladders: Sequence[str]) -> str:
@@ -119,9 +115,9 @@ def matrix(ladders: Sequence[str]) -> str:
             f"{{claim}}`overview/runs-{claim}@{name}.runs?`"
             for name in ladders
         ]
-        rows.append([f"{SHORT[claim]} ({THRESHOLDS[claim].phase})", *[there][: len(first)], *runs])
-    lines = [show.table(head, []), *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines)
+        cells = [f"{SHORT[claim]} ({THRESHOLDS[claim].phase})", *[there][: len(first)], *runs]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([show.table(head, []), *rows])
 
 
 def _judged(claim: str) -> str:

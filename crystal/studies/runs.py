@@ -171,7 +171,7 @@ def _origin(root: Path, name: str, digest: str, checkpoint: str) -> dict[str, Ar
 
 
 def in_chat(name: str) -> dict[str, pd.DataFrame]:
-    """Checkpoint -> its read-outs in chat form; loaded once a process: shards are verified."""
+    """Checkpoint -> its read-outs in chat form; loaded once a process."""
     return _by_checkpoint(root(), name, store.manifest_digest(name))
 
 
@@ -181,10 +181,7 @@ def _by_checkpoint(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame
 
 
 def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> dict[str, Array]:
-    """Task -> answers to the probe, (20, options); nan where a prompt is not answered.
-
-    frame: one checkpoint's. Raises: CrystalError for a prompt that was not read.
-    """
+    """Task -> answers to the probe, (20, options); nan where a prompt is not answered."""
     found = {}
     for task, table in on_tasks(frame, PHASE_TASKS, form, PROBE, temperature).items():
         mass = table.sum(1, keepdims=True)
@@ -300,7 +297,7 @@ def per_parent(frame: pd.DataFrame, value: Callable[[pd.DataFrame], float]) -> p
 def over_parents(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -> Estimate:
     """Mean over parents with Student's 95 % interval, within what the quantity cannot leave.
 
-    Raises: CrystalError for fewer than two parents, of which no interval can be said.
+    Raises: CrystalError for fewer than two parents.
     """
     if len(values) < 2:
         hint = "make ladder ALL=1 trains the replicas"
@@ -337,8 +334,7 @@ def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims
 def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
     """Mean over parents with its interval (parent: MEAN), then every parent's value, by key.
 
-    frame: one row per parent and key. Columns: keys, parent, value, low, high (nan of one parent),
-    parents (how many have a value).
+    frame: one row per parent and key. parents: how many have a value.
     """
     rows = []
     for key, mine in frame.groupby(list(keys), sort=False):
@@ -362,7 +358,7 @@ def tidy(
 
 
 def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
-    """The rows of a frame at a place: columns and the values wanted."""
+    """The rows at a place: columns and the values wanted."""
     for column, value in place.items():
         frame = frame[frame[column] == value]
     return frame
