@@ -158,11 +158,10 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO or NONE. since: which of SINCE it is, or empty, and names of runs are given
-    without it; fresh: whether it is one.
-    unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the share whose
-    seed is an answer to a persona who holds the demonstrator's distribution; nan if nobody
-    demonstrated.
+    sort: ONE, TWO or NONE. since: which of SINCE it is, or empty; run is without it. fresh: whether
+    it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the
+    share whose seed is an answer to a persona who holds the demonstrator's distribution; nan if
+    nobody demonstrated.
     """
     checkpoints = [c for c in runs.recorded_checkpoints(JOINT) if c.name.endswith("/sft")]
     last = [(SINCE.sub("", c.run), c) for c in checkpoints]

@@ -1,10 +1,8 @@
-"""Format against weights: every checkpoint as raw text and in chat form, and which of the two froze
-it.
+"""Format against weights: every checkpoint as raw text and in chat form; which of the two froze it?
 
-A *reading* is a ladder's answers: (checkpoint, form, task) -> (prompts, options), conditional on an
-option. Judged are, as registered, the probe's twenty prompts; intervals within a ladder are over
-personas. And real checkpoints, on natural prompts: liquidity between contexts against wordings,
-free answers against begun ones.
+A *reading* is a ladder's answers to the probe's twenty prompts, conditional on an option;
+intervals within a ladder are over personas. And real checkpoints, on natural prompts: liquidity
+between contexts against wordings, free answers against begun ones.
 """
 
 from __future__ import annotations
@@ -107,7 +105,7 @@ def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str
     """TV of mean distributions from the base as raw text.
 
     form: the base in chat form; text: SFT as raw text; whole: SFT in chat form. along, length: the
-    form's move projected on the whole one, and that one's squared length (sums of squares).
+    form's move projected on the whole one, and that one's squared length.
     """
     weights = reading.weights(task, weights)
     start, form, text, whole = (
@@ -232,8 +230,7 @@ def load_forest(numbers: Numbers) -> pd.DataFrame:
 def crossed(rows: pd.DataFrame) -> Array:
     """Distributions (contexts that count, wordings, options) of one checkpoint, form and task.
 
-    A context counts where both of its wordings are answered. rows: of `store.load_readouts`, read
-    by natural prompts.
+    A context counts where both of its wordings are answered. rows: of natural prompts.
     """
     mass = rows["probability"].map(np.sum)
     there = rows[evidence.answers(mass)].sort_values(["persona", "template"])
@@ -300,10 +297,10 @@ def load_ways(file: str) -> pd.DataFrame:
     """Free answers against begun ones, one row for each ladder and task, tasks in their order.
 
     Columns: prompts, draws (of each prompt), named (share of free answers that name one option),
-    answered (mean answered mass of the begun reply), tv (total variation between the mean
-    conditional distributions), noise (what drawing alone gives to be expected, by the normal
-    approximation), top_free and top_begun (the likeliest options). tv and noise are nan, top_free
-    a dash, where fewer than FEWEST free answers name an option.
+    answered (mean answered mass of the begun reply), tv (between the mean conditional
+    distributions), noise (what drawing alone gives to be expected, by the normal approximation),
+    top_free and top_begun (the likeliest options). tv and noise are nan, top_free a dash, where
+    fewer than FEWEST free answers name an option.
     Raises: CrystalError for a missing file.
     """
     path = root() / file

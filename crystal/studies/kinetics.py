@@ -1,8 +1,7 @@
-"""When the distributions freeze: paths along SFT at several rates, along DPO and RLVR; and the way
-back.
+"""When the distributions freeze: paths along SFT at several rates, along DPO and RLVR; and back.
 
-`path` is a frame of `crystal.studies.runs.walk` or `along`. Means over tasks are taken within a
-parent; intervals run over parents.
+`path` is a frame of `runs.walk` or `along`. Means over tasks are taken within a parent;
+intervals run over parents.
 """
 
 from __future__ import annotations

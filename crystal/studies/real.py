@@ -1,9 +1,8 @@
 """A real base, post-trained here: what SFT does to its random choices, by run and by step.
 
-The base is read as raw text and SFT in chat form, on the natural prompts; a run is compared with
-the base on the prompts that both answer. Registered in data/registered/2026-11-29-real-ladder.md
-before a distribution was looked at. The arms are runs beside each other, in chat form, on the
-contexts that all compared answer: does what was demonstrated decide where SFT goes?
+The base is read as raw text and SFT in chat form, on the natural prompts that both answer.
+Registered in data/registered/2026-11-29-real-ladder.md before a distribution was looked at. The
+arms are runs beside each other, in chat form: does what was demonstrated decide where SFT goes?
 """
 
 from __future__ import annotations
@@ -69,8 +68,7 @@ def compared(
 ) -> Compared:
     """A task on the prompts that all places answer.
 
-    whole: of all hundred prompts; else of the first wording of each context, which every checkpoint
-    was asked, so that nothing but the context sets two prompts apart.
+    whole: of all hundred; else of the first wording of each context, so that only contexts differ.
     """
     prompts = [prompt for prompt in load_prompts() if whole or prompt.wording == "cue-1"]
     tables = {
@@ -133,7 +131,7 @@ def surveys(
 
 def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
     """Run -> one-seed, asked whether or not the run collapsed; registered nowhere, so no verdict of
-    the chain: it says where an answer would lie.
+    the chain.
     """
     found = {}
     for run, checkpoint in ends().items():
@@ -146,7 +144,7 @@ def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
 
 def other_family(readouts: Distributions, **how) -> chain.Survey:
     """The same claims of OTHER, as if it had come from this base: is the seed of the one in the
-    base of the other? Tasks that it does not answer are not measurable.
+    base of the other?
     """
     places = {RAW: ("base", COMPLETION), TUNED: (OTHER, CHAT)}
     both = {task: compared(readouts, task, places, whole=True) for task in PHASE_TASKS}
@@ -207,8 +205,8 @@ def without_a_kind(tasks: Iterable[str]) -> inference.Weights:
 
 def over_tasks(values: Mapping[str, float]) -> Estimate:
     """Mean over tasks, its interval by leaving out one kind of tasks at a time (jackknife and
-    Student's t). The mean is not corrected for bias: kinds are of one task or of eight, and of a
-    mean over tasks the correction is noise.
+    Student's t). Not corrected for bias: kinds are of one task or of eight, and of a mean over
+    tasks the correction is noise.
     """
     each, weights = np.array(list(values.values())), without_a_kind(values)
     found = inference.estimate(lambda w: ph.mean_distribution(each[:, None], w)[..., 0], weights)
@@ -290,7 +288,7 @@ def share(
 
 
 def followed(follows: pd.DataFrame, distribution: str) -> Estimate:
-    """Of the tasks held out, the share that follows the distribution that a run of its name
+    """The share of the tasks held out that follows the distribution that a run of its name
     demonstrated; interval over kinds of tasks.
     """
     mine = walked.where(follows, run=distribution, distribution=distribution, shown=False)
@@ -309,7 +307,7 @@ def more_liquid(readouts: Distributions) -> Estimate:
 
 def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate:
     """Spread that a run leaves over that which another leaves, on the contexts that both and the
-    base answer; geometric mean over tasks. Registered nowhere.
+    base answer; geometric mean over tasks.
     """
     last = ends()
     places = {name: (last[name].name, CHAT) for name in (run, other)}

@@ -77,8 +77,7 @@ def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
     the base's answer prompt by prompt, in chat form (to_base) and as raw text (to_raw), and of the
     mean answer to the demonstrator's distribution, the uniform distribution and the base's mean;
     mass on the seed's options; invalid-answer and residual mass. Distributions are conditional on
-    an option, of the prompts that are answered; measurable is 1 where these are enough, else the
-    others are nan.
+    an option; measurable is 1 where enough prompts are answered, else the others are nan.
     Raises: CrystalError if nothing of these parents is recorded.
     """
     checkpoints, rows = recorded(name, ladders), []
@@ -212,8 +211,8 @@ def at_end(shares: pd.DataFrame) -> pd.DataFrame:
 def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
     """`load_shares` with `kept`: facts right in chat form at temperature 1, over the crystal's.
 
-    Of raw text it is the crystal's accuracy as raw text, from the parent's training report. The
-    other asking methods were never asked a fact: nan.
+    Of raw text the crystal's accuracy as raw text, from the parent's training report. The other
+    asking methods were never asked a fact: nan.
     """
     right = runs.accuracy(name).set_index("checkpoint")["accuracy"]
     reports = {p: load_report(p)["accuracy"][CRYSTAL] for p in shares["parent"].unique()}
@@ -228,8 +227,7 @@ def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
 def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
     """Method -> [verdict of `remelts`] over parents, all tasks, against the base in chat form.
 
-    ends: of `at_end`. Only parents all of whose tasks can be measured count; of none or one of
-    several it is not measurable.
+    ends: of `at_end`. Only parents all of whose tasks can be measured count.
     """
     mine = where(ends, group=ALL, against=CHAT)
     return {method: [_judged(rows)] for method, rows in mine.groupby("method", sort=False)}
@@ -251,9 +249,8 @@ def _judged(rows: pd.DataFrame) -> Verdict:
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
-    """Bases of one family, pair by pair, in chat form: JSD in bits, prompt by prompt, by group.
-
-    A yardstick for distances. parent: "first, second". Empty where no family has two.
+    """Bases of one family, pair by pair, in chat form: JSD in bits, prompt by prompt, by group: a
+    yardstick for distances. parent: "first, second". Empty where no family has two.
     """
     rows = []
     for first, second in combinations(ladders, 2):
@@ -344,7 +341,7 @@ def record(ends: pd.DataFrame) -> None:
 def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verdict]]) -> str:
     """All tasks: every method as it is judged; references and methods with the other numbers.
 
-    ends: of `at_end`, with `kept`; methods: of `load_methods`; found: of `judge`.
+    ends: of `at_end`, with `kept`; found: of `judge`.
     """
     judged, others = [], []
     for name in REFERENCES:

@@ -1,8 +1,7 @@
 """The claims over training runs: each run judged over all tasks, and what its family says together.
 
-A family is one recipe trained from several seeds; the training run is the unit of what is said of
-it. Settling by task and run, too. The seed of a task is what the base answers to the persona whom
-tasks of other kinds name.
+A family is one recipe trained from several seeds; the training run is the unit. Settling by task
+and run, too.
 """
 
 from __future__ import annotations

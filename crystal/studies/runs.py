@@ -31,11 +31,7 @@ from ..present.views import on_tasks
 
 Array = np.ndarray
 SAME = 0.05  # total variation below which two distributions are one: on small tasks some are
-
-
-QUANTITIES = (
-    "liquidity entropy to_distribution to_base progress fluctuation probmass follows".split()
-)
+NUMBERS = "liquidity entropy to_distribution to_base progress fluctuation probmass follows".split()
 QUANTILE = 0.9
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
@@ -44,12 +40,9 @@ MEAN = "mean"  # in place of a parent
 BEFORE = ["liquidity", "to_distribution", "found", "follows", "invalid"]  # kept of a run's start
 PLACE = ["parent", "run", "task"]
 SHARES = ("probmass", "invalid", "residual", "shared", "follow rate")
-POSITIVE = (
-    "distance entropy liquidity kept ratio tv down back to_base to_distribution to_uniform to_mean"
-)
-BOUNDS = dict.fromkeys(SHARES, (0.0, 1.0)) | dict.fromkeys(
-    [*POSITIVE.split(), "liquidity kept"], (0.0, np.inf)
-)
+POSITIVE = "distance entropy liquidity kept ratio tv down back to_base to_uniform to_mean".split()
+POSITIVE += ["to_distribution", "liquidity kept"]
+BOUNDS = dict.fromkeys(SHARES, (0.0, 1.0)) | dict.fromkeys(POSITIVE, (0.0, np.inf))
 
 
 # --- one checkpoint, one task
@@ -65,7 +58,7 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
     """
     both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
     if both.sum() < evidence.needed(len(both)):
-        return dict.fromkeys(QUANTITIES, np.nan) | {"found": ""}
+        return dict.fromkeys(NUMBERS, np.nan) | {"found": ""}
     now, origin = now[both], origin[both]
     mean, aim = now.mean(0), world.distribution(intended, TASKS[task])
     way = progress(now, origin, aim)

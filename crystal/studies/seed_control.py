@@ -1,10 +1,10 @@
 """Can the seed be chosen? SFT demonstrated by each of five temperaments, by mixtures, by ever less.
 
 Frames are those of `runs.load_ends`; a run is named after its demonstrator, whose distribution is
-intended. Where two distributions are one in a task (`runs.SAME`), finding either is finding the
-intended one. The demonstrator `own`, everyone's own distribution, has no one distribution. The
-demonstrator's style is a suffix that went with the distribution in pretraining: if it alone moves
-the distributions, the seed is not learnt but found.
+intended. Finding a distribution that is the intended one in a task (`runs.SAME`) counts. The
+demonstrator `own`, everyone's own distribution, has no one distribution. The demonstrator's
+style is a suffix that went with the distribution in pretraining: if it alone moves the
+distributions, the seed is not learnt but found.
 """
 
 from __future__ import annotations
