@@ -124,20 +124,6 @@ def verdict(ends: pd.DataFrame) -> Verdict:
     return dataclasses.replace(found, reason=f"{found.reason}; {over}")
 
 
-def nearness(ends: pd.DataFrame) -> str:
-    """In how many of the same tasks the demonstrator's distribution is the nearest, in words."""
-    mine = where(ends, **INDEPENDENT)
-    if mine.empty:
-        return "The independent world was not read yet."
-    before, after = (f"{mine[when].sum():.0f}" for when in ("follows_before", "follows"))
-    return (
-        "In the independent world the demonstrator's distribution is the nearest of the five in "
-        f"{before} of {len(mine)} held-out tasks before SFT and in {after} after. Where the mean "
-        "answer lies between all five, a small move makes one of them the nearest: the follow rate "
-        "says which way, the removed share how far."
-    )
-
-
 def run_table(ends: pd.DataFrame) -> str:
     """One row per run and scope: before and after SFT, means over tasks that are answered after."""
     head = ["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits"]
