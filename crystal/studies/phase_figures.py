@@ -1,4 +1,4 @@
-"""The figures that open phase pages and chapters. Frames are tidy; models are named by title."""
+"""The figures that open the first page, chapters and phase pages; models are named by title."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import pandas as pd
 from ..ask.ladders import ladder_names, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
+from ..measure import chain
 from ..measure import quantities as ph
 from ..measure.chain import Survey
 from ..measure.claims import THRESHOLDS
 from ..present import show, views
 from ..present.figures import COLOURS, WIDTH, legend, panels
 from ..texts import label
-from . import real
-from .phase import STAGE, Data, most_bits, real_places, real_there, real_title
+from . import later, real
+from .phase import STAGE, Data, liquidity, most_bits, real_places, real_there, real_title
 from .runs import where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FRONT = {"base": "base", "sft": "SFT", "rlvr": "RLVR"}  # of the first page
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
 
 
@@ -287,3 +289,63 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     names = grid.axes.flat[0].get_legend_handles_labels()
     grid.figure.legend(*names, loc="outside lower center", ncols=len(models))
     return grid.figure
+
+
+# --- the first page
+
+
+def models(readouts: pd.DataFrame, task: str) -> dict[str, views.Compared]:
+    """Title -> its stages on the prompts that all of them answer: the real base, then each ladder
+    of `readouts`; a model that answers too few prompts is left out.
+    """
+    found = {} if (one := of_real(task)) is None else {real_title(): one}
+    for ladder, mine in views.each_ladder(readouts):
+        found[views.title_of(ladder)] = views.compared(mine, task, *FRONT)
+    return {title: one for title, one in found.items() if one.count.measurable}
+
+
+def of_real(task: str) -> views.Compared | None:
+    """The real base beside SFT and, where these were read, RL; None where no run is there."""
+    if not real_there(chain.NUCLEATION):
+        return None
+    places = real_places(chain.SETTLING if later.read() else chain.NUCLEATION)
+    places = {stage: places[stage] for stage in FRONT if stage in places}
+    return real.compared(real.read([task]), task, places)
+
+
+def load_models(found: Mapping[str, views.Compared], task: str) -> pd.DataFrame:
+    """One row per model (title -> compared), stage and prompt: bits, low, high (liquidity of the
+    stage, with its interval), prompt, and a column per option, conditional on an option.
+
+    Prompts in drawing order: those with the same likeliest answer in the base side by side.
+    """
+    frames = []
+    for title, one in found.items():
+        for stage, mine in ordered(one, one.tables, task):
+            bits = liquidity(one, stage)
+            about = {"model": title, "stage": stage, "bits": bits.value}
+            frames.append(described(mine, about | {"low": bits.low, "high": bits.high}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_models(frame: pd.DataFrame) -> Figure:
+    """Models down, stages across; in a panel prompts down, options across; its bits above it."""
+    models = list(frame["model"].unique())
+    options = list(frame.columns[frame.columns.get_loc("prompt") + 1 :])
+    fig, axes = panels(len(models), len(FRONT), 1.7)
+    norm = root_scale(frame[options])
+    for row, model in zip(axes, models, strict=True):
+        for ax, stage in zip(row, FRONT, strict=True):
+            mine = where(frame, model=model, stage=stage)
+            if mine.empty:
+                ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
+                ax.axis("off")
+                continue
+            heat(ax, mine[options], norm)
+            ax.set(xticks=[])
+            ax.set_title(f"{FRONT[stage]}: {show.number(mine['bits'].iloc[0])} bit")
+        row[0].set_ylabel(label(model, wide=26))
+    ends = [0, len(options) - 1]
+    for ax in axes[-1]:
+        ax.set_xticks(ends, [options[i] for i in ends])
+    return fig

@@ -1,20 +1,24 @@
-"""What a phase page says: its head, what changed, captions and alt texts, the method."""
+"""What a phase page says: its head, what changed, captions and alt texts, the method.
+
+And the verdicts of the first page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from ..ask.ladders import load_ladder
 from ..ask.prompts import PERSONAS
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..measure import claims
+from ..measure import chain, claims
 from ..measure.chain import LIQUID, NUCLEATION, SETTLING, Survey
 from ..present import chips, figures, show, verdicts, views
 from ..texts import markdown
-from . import phase, real
-from .phase import STAGE, Data, Numbers, Series
+from . import later, phase, real
+from .phase import STAGE, Data, Numbers, Series, real_there, real_title
+from .phase_figures import FRONT
 
 METHOD = {
     LIQUID: "Intervals are over personas, of a cast as balanced over the temperaments as this "
@@ -265,3 +269,51 @@ def every_task(phase: str, found: Mapping[str, Survey]) -> dict[str, str]:
     threshold = ", the dotted line its threshold" if phase == LIQUID else ""
     alt = f"What the prompt tells of the answer, by task and stage{threshold}."
     return {"alt": f"{alt} {counts(phase, found)}", "caption": markdown(counts(phase, found))}
+
+
+# --- the first page
+
+SHORT = {
+    "many-distributions": "base is liquid",
+    "collapse": "SFT collapses it",
+    "one-seed": "onto one seed of the base",
+    "unmixed": "a single one",
+    "stays-frozen": "it stays frozen",
+    "same-options": "on the seed's options",
+    "little-promoted": "little is promoted",
+}
+
+
+def models_caption(frame: pd.DataFrame) -> str:
+    """Liquidity of every panel in words, plain."""
+    models = []
+    for model, mine in frame.drop_duplicates(["model", "stage"]).groupby("model", sort=False):
+        bits = (f"{FRONT[row.stage]} {show.number(row.bits)}" for row in mine.itertuples())
+        models.append(f"{model}: {', '.join(bits)}")
+    return "; ".join(models)
+
+
+def matrix(ladders: Sequence[str]) -> str:
+    """Verdicts over all tasks as a MyST table, claims down: the real base, then training runs of
+    each ladder. Every cell is quoted from the page that judged it.
+    """
+    first = [real_title()] if real_there(chain.NUCLEATION) else []
+    head, rows = ["", *first, *map(views.title_of, ladders)], []
+    for claim, short in SHORT.items():
+        there = f"{{claim}}`real-base/{claim}-{_judged(claim)}@{real.PARENT}.verdict?`"
+        runs = [
+            f"{{claim}}`overview/all-{claim}@{name}.verdict?` "
+            f"{{claim}}`overview/runs-{claim}@{name}.runs?`"
+            for name in ladders
+        ]
+        name = f"{short} ({claims.THRESHOLDS[claim].phase})"
+        cells = [name, *[there][: len(first)], *runs]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([show.table(head, []), *rows])
+
+
+def _judged(claim: str) -> str:
+    """On what the real base's verdict rests: a base is liquid or not by both wordings."""
+    if claim in chain.CLAIMS[chain.SETTLING]:
+        return later.RUN
+    return f"{real.PLAIN[0]}-both-wordings" if claim == "many-distributions" else real.PLAIN[0]
