@@ -262,12 +262,18 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     return found
 
 
+def places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each checkpoint and form, by what these are called."""
+    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
+        yield f"{title_of(ladder).split(' (')[0]}, {form}", mine
+
+
 def answered_in_words(numbers: pd.DataFrame) -> str:
     """On how many tasks options have half of the mass, by checkpoint and form; plain text."""
     return " ".join(
         f"{place}: at least half of the mass on {(mine['answered'] >= 0.5).sum()} of {len(mine)} "
         "tasks."
-        for place, mine in _places(numbers)
+        for place, mine in places(numbers)
     )
 
 
@@ -276,13 +282,8 @@ def apart_in_words(numbers: pd.DataFrame) -> str:
     return " ".join(
         f"{place}: the context matters more on {(mine['lead_low'] > 0).sum()} of {len(mine)} "
         f"tasks, the wording on {(mine['lead_high'] < 0).sum()}."
-        for place, mine in _places(numbers)
+        for place, mine in places(numbers)
     )
-
-
-def _places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
-        yield f"{title_of(ladder)}, {form}", mine
 
 
 def cell(row: tuple, name: str) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ..ask.tasks import PHASE_TASKS
-from ..files import root
 from ..measure import chain, claims
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE, Verdict
@@ -20,7 +19,6 @@ from ..measure.evidence import Count
 from ..measure.inference import NOTHING, Estimate
 from ..present import show
 from ..present import verdicts as kept_verdicts
-from ..present.training_figures import load_report
 from ..present.views import Compared, compared, read_ladders
 from .runs import family, interval, judge_over, over_parents, where
 
@@ -75,12 +73,6 @@ def table(families: pd.DataFrame, runs: pd.DataFrame) -> str:
         alone = ", ".join(f"{n} of {tasks}" if tasks else "–" for n, tasks in each)
         lines.append([row.claim, row.family, ", ".join(row.verdicts), interval(row), alone])
     return show.table(head, lines)
-
-
-def unconverged(runs: Sequence[str]) -> list[str]:
-    """The runs whose SFT ended after a fixed number of steps, by their training reports."""
-    there = [run for run in runs if (root() / "data/training" / f"{run}.json").is_file()]
-    return [run for run in there if "until" not in load_report(run)["recipe"]["sft"]]
 
 
 # --- settling
