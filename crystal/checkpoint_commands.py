@@ -171,7 +171,7 @@ def ask(
     asked[0].reply(of)  # raises where nothing puts the task
     places = [about | {"task": of.name, "prompt": prompt.id} for prompt in asked]
     check_new(Path(out), COLUMNS, places, append=append)
-    if left := CONTEXTS - len({prompt.unit for prompt in natural(of, cues)}):
+    if left := CONTEXTS - len({prompt.cluster for prompt in natural(of, cues)}):
         print(f"note: {left} contexts name an option and are left out", file=sys.stderr)
     from .measure.evidence import count
 

@@ -98,9 +98,9 @@ def test_lines_keep_every_draw():
 
 def test_the_probe_keeps_frames_and_temperaments_apart():
     assert [prompt.persona for prompt in PROBE] == list(range(20))
-    pairs = Counter((prompt.frame.name, prompt.persona % 5) for prompt in PROBE)
+    pairs = Counter((prompt.template.name, prompt.persona % 5) for prompt in PROBE)
     assert (
-        len(pairs) == 20 and len({prompt.frame.name for prompt in PROBE}) == 5
+        len(pairs) == 20 and len({prompt.template.name for prompt in PROBE}) == 5
     )  # every pair of the two, once
 
 

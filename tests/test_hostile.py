@@ -86,7 +86,7 @@ def test_whole_numbers_are_one_name_in_every_format(suffix, number, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", (".csv", ".jsonl", ".parquet"))
-@pytest.mark.parametrize("column", ["ladder", "stage", "task", "prompt", "option", "unit"])
+@pytest.mark.parametrize("column", ["ladder", "stage", "task", "prompt", "option", "cluster"])
 @pytest.mark.parametrize("bad", ["a\x1b[31m", "x\u202ey", "a\nb"])
 def test_a_hostile_name_is_refused_with_its_place(bad, column, suffix, tmp_path):
     table = rows(unit="u")

@@ -362,7 +362,7 @@ def test_what_a_page_tells_takes_its_numbers_from_code(notebook):
     told = []
     for code in cells(notebook, "code"):
         for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
-            if getattr(call.func, "attr", "") in ("tell", "emit", "claim"):
+            if getattr(call.func, "attr", "") in ("prose", "emit", "claim"):
                 spoken = [
                     *call.args,
                     *(

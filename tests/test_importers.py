@@ -75,19 +75,19 @@ def sentence(capsys, words: str, *more: object) -> str:
 def test_lm_eval_replies_are_the_raw_repeats_once():
     given = constant("make_lm_eval.py", "REPLIES")
     wanted = {name: directly(replies) for name, replies in given.items()}
-    assert counted("lm-eval", log("digit"), prompt="persona") == wanted
+    assert counted("lm-eval", log("digit"), prompt="narrator") == wanted
     assert list(counted("lm-eval", log("digit"))) == ["0", "1"]  # doc_id
 
 
 def test_lm_eval_scores_are_probabilities_and_the_rest():
     given = constant("make_lm_eval.py", "SCORES")
-    found = counted("lm-eval", log("coin"), prompt="persona")
+    found = counted("lm-eval", log("coin"), prompt="narrator")
     for name in ("clerk", "mathematician"):
         distribution = {option: given[name, f" {option}"] for option in ("heads", "tails")}
         assert found[name] == pytest.approx(
             distribution | {"": 1 - sum(distribution.values())}, abs=1e-12
         )
-    scored = counted("lm-eval", log("scored"), prompt="persona", task="coin")
+    scored = counted("lm-eval", log("scored"), prompt="narrator", task="coin")
     assert scored["clerk"] == pytest.approx(found["clerk"])
 
 
@@ -99,7 +99,7 @@ INSPECT = {
 
 def test_inspect_replies():
     wanted = {who: directly(said) for who, said in INSPECT.items()}
-    assert counted("inspect", FORMATS / "digit.json", prompt="persona") == wanted
+    assert counted("inspect", FORMATS / "digit.json", prompt="narrator") == wanted
     assert set(counted("inspect", FORMATS / "digit.json")) == {"clerk", "2"}  # sample ids
 
 
@@ -145,7 +145,7 @@ def test_plain_replies_come_back_whatever_they_hold(tmp_path_factory, replies, k
 
 
 def test_replies_may_say_everything_themselves(tmp_path):
-    path, names = tmp_path / "replies.csv", ["ladder", "stage", "task", "prompt", "unit"]
+    path, names = tmp_path / "replies.csv", ["ladder", "stage", "task", "prompt", "cluster"]
     path.write_text(
         "\ufeffladder,stage,task,prompt,unit,reply,spare\n"
         "toy,sft,coin,p1,clerk,heads,\ntoy,sft,die,p1,clerk,6,x\n"
@@ -168,7 +168,7 @@ def test_numbers_are_replies_and_names_in_parquet(tmp_path):
 
 def test_a_task_of_ones_own():
     mine = {"task": "mine", "options": ("7", "four", "rather", "never")}
-    found = counted("lm-eval", log("digit"), prompt="persona", **mine)["clerk"]
+    found = counted("lm-eval", log("digit"), prompt="narrator", **mine)["clerk"]
     assert list(found.items()) == [("7", 2), ("four", 0), ("rather", 0), ("never", 0), ("", 3)]
 
 
@@ -177,7 +177,7 @@ def test_a_task_of_ones_own():
 
 def test_the_command_tells_what_it_read(tmp_path, capsys):
     out = tmp_path / "table.csv"
-    words = "--ladder toy --prompt-from persona --unit-from persona --out"
+    words = "--ladder toy --prompt-from narrator --unit-from narrator --out"
     said = imported(capsys, f"inspect {FORMATS}/digit.json --stage base {words}", out)
     for part in (
         "22 rows written\n",
@@ -333,7 +333,7 @@ REPLIES = (
     ("reply,prompt\n", "there is no sample"),
     ('{"reply": 7.5, "prompt": "a"}\n', "a reply is 7.5, not text.*row 1"),
     ('{"reply": "7", "prompt": "a"}\n{"a": "7", "prompt": "a"}\n', "no reply among a, prom.*row 2"),
-    ("reply,prompt,unit\n7,a,u\n7,a,v\n", "of cluster 'u' and of 'v'.*row 3"),
+    ("reply,prompt,unit\n7,a,u\n7,a,v\n", "of 'u' and of 'v'.*row 3"),
     ("reply,prompt,task\n7,a,die\n", "answers to the task die, not digit.*row 2"),
     ("reply,prompt,task\n7,a,x\n7,a,y\n", "the tasks x and y.*row 3"),
     ("reply,prompt,stage\n7,a,sft\n", "the stage is sft in the file, but --stage is base"),
@@ -374,8 +374,8 @@ def test_bad_samples(content, said, tmp_path, capsys):
 
 
 def test_a_field_that_no_document_has(tmp_path, capsys):
-    words = "lm-eval --task coin --prompt-from persona"
-    refused(tmp_path, capsys, "samples.jsonl", lines(COIN), "no persona", words)
+    words = "lm-eval --task coin --prompt-from narrator"
+    refused(tmp_path, capsys, "samples.jsonl", lines(COIN), "no narrator", words)
 
 
 def test_the_same_log_twice_is_refused(tmp_path):

@@ -20,10 +20,12 @@ CAST = inf.PERSONA  # twenty, in five wordings each
 WORDING = np.tile(np.arange(5), 20)
 
 
-def liquid_base(rng: np.random.Generator, options: int = K, frames: float = 60.0) -> np.ndarray:
+def liquid_base(rng: np.random.Generator, options: int = K, scatter: float = 60.0) -> np.ndarray:
     """(100, options): every persona has a distribution of its own, every frame a little noise."""
     distributions = rng.dirichlet(np.full(options, 0.7), size=20)[CAST]
-    return np.stack([rng.dirichlet(frames * distribution + 0.01) for distribution in distributions])
+    return np.stack(
+        [rng.dirichlet(scatter * distribution + 0.01) for distribution in distributions]
+    )
 
 
 def frame_noise_only(rng: np.random.Generator, options: int = K) -> np.ndarray:
@@ -41,7 +43,7 @@ def test_streams_depend_on_seed_and_purpose_and_on_nothing_else():
     assert inf.generator(0, "a").random() == draws[0, "a"]
 
 
-def test_frames_of_a_persona_are_left_out_together():
+def test_templates_of_a_persona_are_left_out_together():
     weights = inf.leave_one_out(CAST)
     assert weights.shape == (21, 100) and (weights[0] == 1).all()
     assert (weights[1:].reshape(20, 20, 5).sum(2) == 5 * (1 - np.eye(20))).all()
@@ -140,7 +142,7 @@ def test_intervals_cover_the_truth():
     """
     rng, weights, covered = np.random.default_rng(0), inf.leave_one_out(CAST), 0
     for _ in range(300):
-        p = rng.beta(2, 6, size=20)[CAST, None]  # mean 1/4; the five frames agree wholly
+        p = rng.beta(2, 6, size=20)[CAST, None]  # mean 1/4; the five templates agree wholly
         found = inf.estimate(lambda w, p=p: ph.mean_distribution(p, w)[..., 0], weights)
         covered += found.low <= 0.25 <= found.high
     assert 270 <= covered < 300
@@ -186,9 +188,9 @@ def test_personas_that_do_not_matter_are_seldom_taken_to_matter():
     assert inf.cluster_null(liquid_base(rng), CAST, WORDING, n=199).p == 1 / 200
 
 
-def test_a_base_that_heeds_only_the_frame_has_no_personas():
+def test_a_base_that_heeds_only_the_template_has_no_personas():
     frame = np.random.default_rng(3).dirichlet(np.full(K, 0.5), size=5)
-    base = np.tile(frame, (20, 1))  # PROMPTS order: the five frames of each persona
+    base = np.tile(frame, (20, 1))  # PROMPTS order: the five templates of each persona
     assert ph.liquidity_bits(base) > 0.5
     assert inf.cluster_null(base, CAST, WORDING, n=199).p == 1
     assert ph.template_floor_bits(base, CAST) == pytest.approx(ph.liquidity_bits(base))

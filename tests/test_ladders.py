@@ -74,6 +74,13 @@ def test_reads_what_is_written(write):
         toy.checkpoint("sft-2")
 
 
+def test_a_description_in_the_old_words_is_read(write):
+    write(TOY)
+    toy = ladders.load_ladder("toy")
+    write({"rungs" if name == "checkpoints" else name: value for name, value in TOY.items()})
+    assert ladders.load_ladder("toy") == toy
+
+
 def test_hub_ladder_needs_neither_seed_nor_folder(write):
     raw = {key: value for key, value in TOY.items() if key not in ("seed", "demonstrated")}
     raw["checkpoints"] = [

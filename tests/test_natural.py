@@ -314,7 +314,7 @@ def test_the_prompts_can_be_put_by_other_frameworks(tmp_path, capsys):
     assert main(["screen", "--out", str(tmp_path / "prompts.csv")]) == 0
     frame = pd.read_csv(tmp_path / "prompts.csv", keep_default_na=False)
     assert len(frame) == 15 * 2 * 100 and (frame["reply"] != "").all()
-    assert frame.groupby("unit")["half"].nunique().max() == 1
+    assert frame.groupby("cluster")["half"].nunique().max() == 1
     assert main(["screen", "--out", str(tmp_path / "prompts.xls")]) == 2
     assert ".csv" in capsys.readouterr().err
 

@@ -416,7 +416,7 @@ def test_a_cell_says_what_drew_it(toy, fake):
 def test_keys_of_what_was_stored_before_stand():
     assert json.loads(Decoding().text).keys() == {
         "kind",
-        "tolerance",
+        "budget",
         "max_nodes",
         "max_depth",
         "temperature",
@@ -519,7 +519,7 @@ def test_the_command_draws_and_writes_the_table(toy, fake, capsys):
         texts["?"],
         0,
     )
-    assert list(frame["stage"].unique()) == list(STAGES) and {*frame["unit"]} == {
+    assert list(frame["stage"].unique()) == list(STAGES) and {*frame["cluster"]} == {
         PERSONAS[0],
         PERSONAS[7],
     }

@@ -136,7 +136,7 @@ def test_what_was_appended_comes_back(toy):
         p.persona for p in PROMPTS
     ]
     assert list(first["half"]) == [p.half for p in PROMPTS] and list(first["template"]) == [
-        p.frame.name for p in PROMPTS
+        p.template.name for p in PROMPTS
     ]
     said = {
         "ladder": "toy",
@@ -222,13 +222,13 @@ def test_only_what_today_would_be_written_again_is_loaded(toy, monkeypatch):
 
 
 def test_a_reworded_prompt_is_not_loaded(toy, monkeypatch):
-    frame = PROMPTS[0].frame
+    template = PROMPTS[0].template
     monkeypatch.setattr(
         store,
         "PROMPTS",
         [
-            dataclasses.replace(p, frame=dataclasses.replace(frame, item="{label}?"))
-            if p.frame is frame
+            dataclasses.replace(p, template=dataclasses.replace(template, item="{label}?"))
+            if p.template is template
             else p
             for p in PROMPTS
         ],
@@ -338,7 +338,7 @@ def test_a_shard_may_hold_many_checkpoints(root, monkeypatch):
         "rows": 200,
         "tasks": ["coin"],
         "forms": ["completion"],
-        "provenances": [made | {"parts": parts}],
+        "provenance": [made | {"parts": parts}],
         "checkpoints": [[CHECKPOINT["source"], name * 64] for name in "ab"],
     }
     with manifest.alone("toy"):

@@ -78,10 +78,10 @@ def same(one: Table, other: Table) -> None:
 
 def test_a_small_table(tmp_path):
     table = read(tmp_path, two())
-    columns = ["ladder", "stage", "task", "prompt", "unit", "distribution", "mass", "draws"]
+    columns = ["ladder", "stage", "task", "prompt", "cluster", "distribution", "mass", "draws"]
     assert list(table.frame) == columns
     rows = [["L", stage, "p", 1, np.inf] for stage in ("base", "sft")]
-    assert table.frame[["ladder", "stage", "unit", "mass", "draws"]].values.tolist() == rows
+    assert table.frame[["ladder", "stage", "cluster", "mass", "draws"]].values.tolist() == rows
     assert (distribution(table, "base"), distribution(table, "sft")) == ([0.5, 0.5], [0.9, 0.1])
     assert (table.options, table.stages) == ({"t": ("a", "b")}, ("base", "sft"))
     assert table.ladders == {"L": ("base", "sft")}
@@ -295,7 +295,7 @@ def test_prompts_in_common_tasks_that_lack_and_units(tmp_path):
         table, "1 prompts are asked by 1 clusters"
     )
     rows[0] = rows[0].replace("who", "")
-    with pytest.raises(CrystalError, match="rows 2 and 3 give one prompt two values of unit"):
+    with pytest.raises(CrystalError, match="rows 2 and 3 give one prompt two values of cluster"):
         read(tmp_path, lines(*rows, header=header))
 
 

@@ -170,7 +170,7 @@ def test_the_probe_is_one_prompt_a_persona():
     """The four personas of a temperament (every fifth) speak in four frames."""
     assert [p.persona for p in PROBE] == list(range(len(PERSONAS)))
     for temperament in range(5):
-        assert len({p.frame.name for p in PROBE if p.persona % 5 == temperament}) == 4
+        assert len({p.template.name for p in PROBE if p.persona % 5 == temperament}) == 4
     instructed = PROBE[3].text(TASKS["coin"], INSTRUCTED)
     assert instructed == f"{INSTRUCTION} {PROBE[3].text(TASKS['coin'], 'chat')}"
     assert [template_of(form) for form in ("completion", "chat", INSTRUCTED)] == [

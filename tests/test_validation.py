@@ -58,7 +58,7 @@ def test_scenarios_are_what_their_names_say(scenario, options):
 
 
 def test_a_sample_is_of_whole_units_and_drawn_as_asked():
-    stages = synthetic.population("frozen with leak", 6, frames=2)
+    stages = synthetic.population("frozen with leak", 6, templates=2)
     read = synthetic.sample(stages, SMALL, np.random.default_rng(1))
     checkpoints = read.base, read.sft, read.final, read.truth
     assert all(len(found.distribution) == 24 and found.exact for found in checkpoints)
@@ -69,7 +69,7 @@ def test_a_sample_is_of_whole_units_and_drawn_as_asked():
 
 
 def test_a_balanced_cast_has_as_many_of_each_voice_in_a_half():
-    stages = synthetic.population("frozen with leak", 6, frames=2)
+    stages = synthetic.population("frozen with leak", 6, templates=2)
     units = synthetic.chosen(synthetic.POPULATION, CAST, np.random.default_rng(2))
     assert len(set(units)) == 20 and (np.bincount(units % synthetic.VOICES) == 4).all()
     cast = synthetic.sample(stages, CAST, np.random.default_rng(2))
@@ -82,7 +82,7 @@ def test_a_balanced_cast_has_as_many_of_each_voice_in_a_half():
 def test_strata_shorten_the_interval_of_a_balanced_cast():
     """Between voices lies most of the scatter, and as many of each voice were taken."""
     found = synthetic.sample(
-        synthetic.population("liquid kept", 6, frames=2), CAST, np.random.default_rng(3)
+        synthetic.population("liquid kept", 6, templates=2), CAST, np.random.default_rng(3)
     )
     apart = dataclasses.replace(found.base, strata=None)
     one, two = (claims.liquid(x, permutations=19).estimate for x in (found.base, apart))
@@ -90,7 +90,7 @@ def test_strata_shorten_the_interval_of_a_balanced_cast():
 
 
 def test_a_trial_is_the_same_whatever_their_number():
-    stages = synthetic.population("frozen onto a base law", 6, frames=2)
+    stages = synthetic.population("frozen onto a base law", 6, templates=2)
     two, one = (validation.trials(stages, SMALL, n, permutations=19) for n in (2, 1))
     for claim in validation.JUDGED:
         assert two[claim][0] == one[claim][0] or np.isnan(two[claim][0][0].estimate.value)
@@ -110,7 +110,7 @@ def test_ladders_at_the_mark_are_there(claim):
 
 
 def test_counts_of_trials_add_up():
-    stages = synthetic.population("liquid kept", 6, frames=2)
+    stages = synthetic.population("liquid kept", 6, templates=2)
     counts = validation.summarised(validation.trials(stages, SMALL, 6, permutations=19)["collapse"])
     assert counts["n"] == 6 == counts["interval"]
     assert counts["covered"] + counts["below"] + counts["above"] == 6
@@ -120,7 +120,7 @@ def test_counts_of_trials_add_up():
 
 def test_at_its_mark_a_verdict_is_wrong_either_way():
     """And one wrong verdict is counted as such."""
-    (found,) = validation.row("threshold", "little-promoted", SMALL, 16, permutations=19)
+    (found,) = validation.row("at threshold", "little-promoted", SMALL, 16, permutations=19)
     assert found["n"] <= 16
     assert found["not_true"] == found["not_false"] == found["n"]
     assert found["false_holds"] == found["holds"] and found["false_fails"] == found["fails"]
@@ -135,7 +135,7 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
     steps = [
         ("scenario", "sharpened", SMALL, 8),
-        ("threshold", "collapse", CAST, 8),
+        ("at threshold", "collapse", CAST, 8),
         ("joint", synthetic.FROZEN, TINY, 3),
     ]
     monkeypatch.setattr(validation, "plan", lambda: steps)
@@ -149,7 +149,7 @@ def test_rows_are_made_once_and_again_when_the_claims_change(tmp_path, monkeypat
     assert (frame["draws"] == np.inf).all() and list(ladders["n"]) == [3]
     path = tmp_path / validation.TRIALS
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    other = [row | ({"source": "other"} if row["kind"] == "threshold" else {}) for row in rows]
+    other = [row | ({"source": "other"} if row["kind"] == "at threshold" else {}) for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in other))
     assert not validation.load_trials()["current"].all()
     assert validation.validate(1, lambda line: None) == 1

@@ -142,8 +142,11 @@ def hub_names() -> list[str]:
 
 def description(name: str) -> Path:
     """The file that describes a ladder. Raises: CrystalError for an unknown one."""
-    known(name, [*ladder_names(), *hub_names()], "ladder")
-    return root() / "data" / "ladders" / ("" if name in ladder_names() else HUB) / f"{name}.yaml"
+    shelf = root() / "data" / "ladders"
+    for path in (shelf / f"{name}.yaml", shelf / HUB / f"{name}.yaml"):
+        if path.stem == name and path.is_file():  # a name is no path
+            return path
+    return shelf / f"{known(name, [*ladder_names(), *hub_names()], 'ladder')}.yaml"
 
 
 def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
@@ -201,7 +204,7 @@ def _check(ladder: Ladder, path: Path) -> None:
         what = "letters, digits, dots, hyphens and underscores"
         raise ValueError(f"a ladder's name is made of {what}")
     if not ladder.checkpoints:
-        raise ValueError("the ladder has no `checkpoints`")
+        raise ValueError("the ladder has no checkpoints")
     known(ladder.dtype, DTYPES, "dtype", f"correct {path}")
     known(ladder.kind, tuple(KINDS), "kind", f"correct {path}")
     for task in ladder.demonstrated:

@@ -151,7 +151,7 @@ def _today(
     **more: str,
 ) -> pd.DataFrame:
     """What is stored of situations as they would be put today; key is NaN where nothing is."""
-    checkpoints = [
+    situations = [
         {
             "ladder": ladder.name,
             "checkpoint": checkpoint.name,
@@ -162,13 +162,13 @@ def _today(
         for checkpoint in checkpoints
     ]
     asked = pd.DataFrame(store.asked_today(tasks, prompts))
-    current = {(checkpoint.source, checkpoint.revision) for checkpoint in checkpoints}
+    current = {(one.source, one.revision) for one in checkpoints}
     held = [_SCHEMA.empty_table()] + [
         _opened(ladder.name, record)
         for record in manifest.records(ladder.name, DRAWS)
         if (record["model"], record["revision"]) in current and {*tasks} & {*record["tasks"]}
     ]
-    places = pd.DataFrame(checkpoints).merge(asked, on="form")
+    places = pd.DataFrame(situations).merge(asked, on="form")
     return places.merge(pa.concat_tables(held).to_pandas(), how="left")
 
 

@@ -240,7 +240,7 @@ def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, 
     return base, sft, (1 - strength) * sft + strength * away / away.sum()
 
 
-def marked(
+def brought_to(
     claim: str, design: Design, world: int, trial: int, strength: float
 ) -> tuple[Stages, Sample]:
     """A ladder of `at`, and a sample of it."""

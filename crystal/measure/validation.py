@@ -112,7 +112,7 @@ def at_threshold(
     its own.
     """
     strength = _strength(claim, design, world, trial if claim in CHOOSING else 0)
-    return None if strength is None else synthetic.required(claim, design, world, trial, strength)
+    return None if strength is None else synthetic.brought_to(claim, design, world, trial, strength)
 
 
 @functools.lru_cache(64)
@@ -120,7 +120,7 @@ def _strength(claim: str, design: Design, world: int, trial: int) -> float | Non
     from scipy.optimize import brentq
 
     def beyond(strength: float) -> float:
-        stages, found = synthetic.required(claim, design, world, trial, strength)
+        stages, found = synthetic.brought_to(claim, design, world, trial, strength)
         return TRUE[claim](synthetic.whole(stages), found, trial) / THRESHOLDS[claim].value - 1
 
     try:
@@ -179,8 +179,8 @@ def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) ->
     found, each = {}, range(n // WORLDS)
     for world in range(WORLDS):
         if kind == "at threshold":
-            required = ((i, at_threshold(name, design, world, i)) for i in each)
-            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in required if x]
+            brought = ((i, at_threshold(name, design, world, i)) for i in each)
+            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in brought if x]
             mine = {name: [_pair(name, *ladder, permutations) for ladder in ladders]}
         else:
             stages = synthetic.population(name, design.options, world, design.templates)

@@ -33,7 +33,8 @@ def name_lines(fig: Figure, wanted: Mapping[str, object]) -> bool:
     lines = [one for one in wanted.values() if isinstance(one, Line2D)]
     if len(lines) < len(wanted) or any(one.get_linestyle() == "None" for one in lines):
         return False
-    fig.draw_without_rendering()
+    if layout := fig.get_layout_engine():
+        layout.execute(fig)  # a name needs to know where the panels lie
     return any(_named(axes, wanted) for axes in (*([ax] for ax in fig.axes), fig.axes))
 
 

@@ -71,15 +71,17 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
 
     draws: of one ladder.
     """
-    rows, cells = draws[draws["task"] == task], []
+    rows, total, cells = draws[draws["task"] == task], Counter(), []
     for texts in rows["texts"]:
         cells.append(Counter())
         for text, count in texts.items():
             cells[-1][_answer(text, task)] += count
-    total = sum(cells, Counter())
+        total.update(cells[-1])
     options = tuple(sorted(total, key=lambda option: (-total[option], option)))
-    table = np.array([[cell[option] for option in options] for cell in cells], np.int64)
-    table = table.reshape(len(cells), len(options))
+    place = {option: k for k, option in enumerate(options)}
+    table = np.zeros((len(cells), len(options)), np.int64)
+    for row, cell in zip(table, cells, strict=True):
+        row[[place[option] for option in cell]] = list(cell.values())
     at = {
         checkpoint: (rows["checkpoint"] == checkpoint).to_numpy()
         for checkpoint in rows["checkpoint"].unique()

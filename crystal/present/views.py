@@ -380,5 +380,5 @@ def show_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
             show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
     show.verdicts()
     thresholds = {v.claim: v.threshold for judged in found.values() for v in judged}
-    rows = ([n, m.claim, f"{m.side} {m.threshold:g}", m.why] for n, m in thresholds.items())
+    rows = ([n, m.claim, f"{m.side} {m.value:g}", m.why] for n, m in thresholds.items())
     show.prose(show.table(["claim", "in words", "threshold", "why this threshold"], rows))
