@@ -57,8 +57,6 @@ GOALS = {
     "to_uniform": ("uniform distribution", 0, SKY, "s"),
     "to_mean": ("base's mean answer", 0.2, GREEN, "o"),
 }
-
-
 HEATED = {
     "entropy": "entropy of an answer, bits",
     "liquidity": "liquidity, bits",

@@ -73,7 +73,7 @@ def _of(every: Survey, phase: str, task: str) -> list[Verdict]:
     return [v for claim, v in every.of(task).items() if claim in chain.CLAIMS[phase]]
 
 
-# --- loaded ---------------------------------------------------------------------------------------
+# --- loaded
 
 
 def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
@@ -171,7 +171,7 @@ def surveys(phase: str, ladders: Sequence[str]) -> dict[str, Survey]:
     return found | {load_ladder(name).title: verdicts.measured(name, **how) for name in ladders}
 
 
-# --- all numbers ----------------------------------------------------------------------------------
+# --- all numbers
 
 
 def measure(data: Data) -> dict[str, Numbers]:

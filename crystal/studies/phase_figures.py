@@ -31,7 +31,7 @@ FRONT = {"base": "base", "sft": "SFT", "rlvr": "RLVR"}  # of the first page
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
 
 
-# --- before and after -----------------------------------------------------------------------------
+# --- before and after
 
 
 def load_picture(data: Data) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def _looks(models: Sequence[str]) -> dict[str, dict]:
     }
 
 
-# --- what carries the verdict ---------------------------------------------------------------------
+# --- what carries the verdict
 
 
 def load_entropies(data: Data) -> pd.DataFrame:
@@ -219,7 +219,7 @@ def plot_fall(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- all tasks of a phase -------------------------------------------------------------------------
+# --- all tasks of a phase
 
 
 def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) -> pd.DataFrame:

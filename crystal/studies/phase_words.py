@@ -193,7 +193,7 @@ def show_probmass(data: Data) -> None:
     show.emit(figures.plot_probmass(frame), "probmass", data=frame, **words)
 
 
-# --- captions and alt texts -----------------------------------------------------------------------
+# --- captions and alt texts
 
 
 def picture(data: Data) -> dict[str, str]:
@@ -250,7 +250,7 @@ def path(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     return _both(f"{text} Liquidity:", bits)
 
 
-# --- all tasks of a phase -------------------------------------------------------------------------
+# --- all tasks of a phase
 
 FIRST = {LIQUID: "many-distributions", NUCLEATION: "collapse", SETTLING: "stays-frozen"}
 

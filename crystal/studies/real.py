@@ -258,7 +258,7 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
     return int(top.name), over_tasks((top - end).to_dict())
 
 
-# --- arms -----------------------------------------------------------------------------------------
+# --- arms
 
 
 def load_follows(readouts: Distributions) -> pd.DataFrame:
@@ -316,7 +316,7 @@ def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate
     return geometric({task: spread(one, run) / spread(one, other) for task, one in every.items()})
 
 
-# --- in words -------------------------------------------------------------------------------------
+# --- in words
 
 
 def counted(verdicts: Sequence[str]) -> str:
