@@ -198,7 +198,6 @@ def _shares(
         against=against,
         regained=quantities.ratio(gained, base["liquidity"] - crystal["liquidity"]),
         distance=quantities.ratio(after[to], crystal[to]),
-        entropy_gained=after["entropy"] - crystal["entropy"],
     )
 
 
