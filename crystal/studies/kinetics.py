@@ -132,8 +132,8 @@ def steps_times_rate(rates: pd.DataFrame) -> Estimate:
 
 def held_out_recedes(path: pd.DataFrame) -> Estimate:
     """Distance of held-out tasks to the distribution: last step over smallest on the way."""
-    mine = where(load_transition(path), group=HELD_OUT)
-    recede = lambda one: one["to_distribution"].iloc[-1] / one["to_distribution"].min()  # noqa: E731
+    mine, far = where(load_transition(path), group=HELD_OUT), "to_distribution"
+    recede = lambda one: one[far].iloc[-1] / one[far].min()  # noqa: E731
     return over_parents(per_parent(mine, recede), 1)
 
 
