@@ -229,8 +229,8 @@ def entropies(frame: pd.DataFrame) -> dict[str, str]:
 def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     """Of how far two prompts of the base are apart."""
     bits = views.each(numbers, "liquidity of the templates alone, bits")
-    text = "How far two prompts of the base are apart. Of the liquidity, templates alone account"
-    return _both(f"{text} for, in bits:", bits)
+    text = "How far two prompts of the base are apart. Liquidity of the templates alone, bits:"
+    return _both(text, bits)
 
 
 def fall(frame: pd.DataFrame) -> dict[str, str]:
