@@ -20,7 +20,7 @@ from ..measure.inference import NOTHING, Estimate
 from ..present import show
 from ..present import verdicts as kept_verdicts
 from ..present.views import Compared, compared, read_ladders
-from .runs import family, interval, judge_over, over_parents, where
+from .runs import family, judge_over, over_parents, where
 
 Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # run -> task -> verdicts, of a survey
 CLAIMS = [claim for claims in chain.CLAIMS.values() for claim in claims]
@@ -71,7 +71,8 @@ def table(families: pd.DataFrame, runs: pd.DataFrame) -> str:
         mine = where(runs, family=row.family, claim=row.claim)
         each = zip(mine["holds"], mine["tasks"], strict=True)
         alone = ", ".join(f"{n} of {tasks}" if tasks else "–" for n, tasks in each)
-        lines.append([row.claim, row.family, ", ".join(row.verdicts), interval(row), alone])
+        number = show.between(row.number, row.low, row.high)
+        lines.append([row.claim, row.family, ", ".join(row.verdicts), number, alone])
     return show.table(head, lines)
 
 
