@@ -8,7 +8,7 @@ import pytest
 from crystal.ask.prompts import PROMPTS
 from crystal.measure import chain
 from crystal.present import show, views
-from crystal.studies import front
+from crystal.studies import phase_figures, phase_words
 
 LIQUID = np.random.default_rng(0).dirichlet(np.ones(10), len(PROMPTS))
 CRYSTAL = np.tile(LIQUID.mean(0), (len(PROMPTS), 1))
@@ -17,7 +17,7 @@ CRYSTAL = np.tile(LIQUID.mean(0), (len(PROMPTS), 1))
 @pytest.fixture
 def frame():
     stages = {"base": LIQUID, "sft": CRYSTAL}
-    return front.load({"a model": views.of_tables(stages)}, "digit")
+    return phase_figures.load_models({"a model": views.of_tables(stages)}, "digit")
 
 
 def test_a_crystal_has_no_bits_and_its_base_has(frame):
@@ -34,14 +34,14 @@ def test_rows_of_one_answer_stand_together(frame):
 
 
 def test_a_stage_that_was_not_read_is_said(frame):
-    figure = front.plot(frame)
+    figure = phase_figures.plot_models(frame)
     said = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert said == ["not read"]
-    assert len(figure.axes) == len(front.STAGES)
+    assert len(figure.axes) == len(phase_figures.FRONT)
 
 
 def test_every_claim_has_a_row_and_every_series_a_cell():
-    lines = front.matrix(["nano-llama", "nano-olmo2"]).splitlines()
+    lines = phase_words.matrix(["nano-llama", "nano-olmo2"]).splitlines()
     claims = [claim for names in chain.CLAIMS.values() for claim in names]
     assert len(lines) == 2 + len(claims)
     for line, claim in zip(lines[2:], claims, strict=True):

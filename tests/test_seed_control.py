@@ -330,10 +330,7 @@ def test_held_out_tasks_that_stay_bear_the_claim_out():
     found = runs.ends(steps, list(controls.WORLD))
     verdict = controls.verdict(found)
     assert verdict.verdict == "holds" and verdict.estimate.value == pytest.approx(0, abs=1e-6)
-    assert (
-        "10 held-out tasks" in verdict.sentence()
-        and " of 10 held-out tasks before SFT" in controls.nearness(found)
-    )
+    assert "10 held-out tasks" in verdict.sentence()
     shared = runs.where(found[found["run"] == "shared"], scope="held-out")
     assert controls.removed_over_tasks(shared).value == pytest.approx(1, abs=1e-4)
     off = found.groupby("run")[["invalid_before", "invalid"]].mean()

@@ -14,8 +14,7 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     figures             training runs, forms and real checkpoints, drawn
     later               what DPO and RL do to a real base after SFT
     phase               a page of one phase and one task: what it compares, judges and measures
-    phase_figures       the same, drawn; all tasks of a phase at a glance
-    phase_words         the same, in words
-    front               the first page: a real model beside organisms, and every verdict
+    phase_figures       the same, drawn; all tasks of a phase, the first page
+    phase_words         the same, in words; the first page's table of verdicts
     experiment_figures  seed control and remelting, drawn
 """

@@ -139,8 +139,7 @@ def best_bare(pool: Pool, cues: Cues) -> dict[str, list[int]]:
 
     Raises: CrystalError where all of them do.
     """
-    best = {task: list(mine[:1]) for task, mine in cues.items()}
-    bare = {task: one for task, one in best.items() if OPTIONS not in pool.cues[task][one[0] - 1]}
+    bare = {t: [best] for t, (best, *_) in cues.items() if OPTIONS not in pool.cues[t][best - 1]}
     if not bare:
         hint = f"add cues that do not to {folder() / POOL}"
         raise CrystalError("every best cue names the options", where=folder(), hint=hint)
@@ -151,8 +150,8 @@ def save_chosen(pool: Pool, contexts: Sequence[str], cues: Cues) -> Path:
     """Write the choice down; the prompts are made from it. Raises: OSError."""
     texts = {task: [pool.cues[task][cue - 1] for cue in mine] for task, mine in cues.items()}
     head = "# Written by `crystal screen`: chosen of natural.yaml by answered mass alone.\n"
-    said, path = {"contexts": list(contexts), "cues": texts}, folder() / CHOSEN
-    write_file(path, (head + yaml.safe_dump(said, sort_keys=False, width=95)).encode())
+    chosen, path = {"contexts": list(contexts), "cues": texts}, folder() / CHOSEN
+    write_file(path, (head + yaml.safe_dump(chosen, sort_keys=False, width=95)).encode())
     return path
 
 
@@ -196,16 +195,13 @@ def measure(
     for name in dict.fromkeys(candidate.task for candidate in wanted):
         task, mine = TASKS[name], [candidate for candidate in wanted if candidate.task == name]
         for low in range(0, len(mine), BATCH):
-            batch, prompts = mine[low : low + BATCH], []
+            batch, prompts, found = mine[low : low + BATCH], [], {}
             for _, of, cue in batch:
                 reply = begun(pool.cues[name][cue - 1], task, contexts[of])
                 prompts.append(engine.encode(before(contexts[of], form), form, reply))
-            found = {}
-            for one, distribution in zip(
-                batch, readout(engine, prompts, task, **COARSE), strict=True
-            ):
-                options = float(distribution.options.sum())
-                found[one] = options / (options + distribution.invalid) if options else 0.0
+            for one, p in zip(batch, readout(engine, prompts, task, **COARSE), strict=True):
+                options = float(p.options.sum())
+                found[one] = options / (options + p.invalid) if options else 0.0
             yield found
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -64,19 +65,15 @@ def truth(world_: str, task: str) -> Array:
 def load_truth(parent: str) -> pd.DataFrame:
     """Mean bits from a base's answers to its personas' own: run, world, form, task, jsd."""
     done, rows = recipes.load_records(EXPERIMENT), []
+    own = [run for run in ("independent", "solo") if f"{parent}/{run}" in done]
     bases = {SHARED: (parent, "base")}
-    for run in ("independent", "solo"):
-        if f"{parent}/{run}" in done:
-            bases[run] = EXPERIMENT, f"{parent}/{run}/base"
+    bases |= {run: (EXPERIMENT, f"{parent}/{run}/base") for run in own}
     for run, (ladder, base) in bases.items():
-        frame, where = (
-            store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=[base]),
-            WORLD[run],
-        )
+        frame = store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=[base])
         for form, task in product(FORMS, PHASE_TASKS):
-            said = views.answers(frame, base, task, form, prompts=cast(where))
-            far = float(jsd_bits(said, truth(where, task)).mean())
-            rows.append((run, where, form, task, far))
+            p = views.answers(frame, base, task, form, prompts=cast(WORLD[run]))
+            far = float(jsd_bits(p, truth(WORLD[run], task)).mean())
+            rows.append((run, WORLD[run], form, task, far))
     return pd.DataFrame(rows, columns=["run", "world", "form", "task", "jsd"])
 
 
@@ -96,11 +93,7 @@ def load_paths(steps: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for (run, held_out), mine in steps.groupby(["run", "held_out"], sort=False):
-        mine = mine[
-            mine.groupby("task")["to_distribution"].transform(
-                lambda distribution: distribution.notna().all()
-            )
-        ]
+        mine = mine.groupby("task").filter(lambda task: task["to_distribution"].notna().all())
         means = mine.groupby("step")[["liquidity", "to_distribution"]].mean()
         removed = 1 - means["to_distribution"] / means["to_distribution"].loc[0]
         for quantity, path in (("liquidity, bits", means["liquidity"]), ("removed share", removed)):
@@ -123,41 +116,24 @@ def verdict(ends: pd.DataFrame) -> Verdict:
     """seed-needs-a-shared-distribution: removed share of the independent world's held-out tasks,
     interval over these.
     """
-    mine = where(ends, **INDEPENDENT)
+    claim, mine = "seed-needs-a-shared-distribution", where(ends, **INDEPENDENT)
     if mine.empty:
-        return runs.judge_over("seed-needs-a-shared-distribution", pd.Series(dtype=float))
-    found = judge("seed-needs-a-shared-distribution", removed_over_tasks(mine))
+        return runs.judge_over(claim, pd.Series(dtype=float))
+    found = judge(claim, removed_over_tasks(mine))
     over = f"of one base, so the interval is over its {len(mine)} held-out tasks"
     return dataclasses.replace(found, reason=f"{found.reason}; {over}")
 
 
-def nearness(ends: pd.DataFrame) -> str:
-    """In how many of the same tasks the demonstrator's distribution is the nearest, in words."""
-    mine = where(ends, **INDEPENDENT)
-    if mine.empty:
-        return "The independent world was not read yet."
-    before, after = (f"{mine[when].sum():.0f}" for when in ("follows_before", "follows"))
-    return (
-        "In the independent world the demonstrator's distribution is the nearest of the five in "
-        f"{before} of {len(mine)} held-out tasks before SFT and in {after} after. Where the mean "
-        "answer lies between all five, a small move makes one of them the nearest: the follow rate "
-        "says which way, the removed share how far."
-    )
-
-
 def run_table(ends: pd.DataFrame) -> str:
-    """One row per run and scope: before and after SFT, means over tasks."""
+    """One row per run and scope: before and after SFT, means over tasks that are answered after."""
     head = ["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits"]
     head += ["invalid-answer mass, base", "after SFT", "removed share"]
     head += ["follow the demonstrator, base", "after SFT"]
     rows, means = [], ["liquidity_before", "liquidity", "invalid_before", "invalid"]
-    counted = ["follows_before", "follows"]
     for run, scope in product([run for run in WORLD if run in set(ends["run"])], SCOPES):
-        mine = where(ends, run=run, scope=scope).dropna(
-            subset=["to_distribution"]
-        )  # no longer answered
+        mine = where(ends, run=run, scope=scope).dropna(subset=["to_distribution"])
         gone = runs.interval(removed_over_tasks(mine))
-        follow = (f"{n:.0f} of {len(mine)}" for n in mine[counted].sum())
+        follow = (f"{n:.0f} of {len(mine)}" for n in mine[["follows_before", "follows"]].sum())
         rows.append([run, scope, *map(fmt, mine[means].mean()), gone, *follow])
     return table(head, rows)
 
@@ -168,41 +144,28 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO or NONE. since: which of SINCE it is, or empty, and names of runs are given
-    without it; fresh: whether it is one.
-    unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the share whose
-    seed is an answer to a persona who holds the demonstrator's distribution; nan if nobody
-    demonstrated.
+    sort: ONE, TWO or NONE. since: which of SINCE it is, or empty; run is without it. fresh: whether
+    it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the
+    share whose seed is an answer to a persona who holds the demonstrator's distribution; nan if
+    nobody demonstrated.
     """
-    last = [
-        (run, checkpoint)
-        for checkpoint in runs.recorded_checkpoints(JOINT)
-        if checkpoint.name.endswith("/sft") and (run := SINCE.sub("", checkpoint.run)) in JOINT_RUNS
-    ]
+    checkpoints = [c for c in runs.recorded_checkpoints(JOINT) if c.name.endswith("/sft")]
+    last = [(SINCE.sub("", c.run), c) for c in checkpoints]
+    last = [(run, c) for run, c in last if run in JOINT_RUNS]
     if not last:
         return pd.DataFrame(columns=["run", "parent", "sort", "since", "fresh"])
-    how = {
-        "tasks": PHASE_TASKS,
-        "forms": [CHAT],
-        "checkpoints": [checkpoint.name for _, checkpoint in last],
-    }
-    parts = dict(tuple(store.load_readouts(JOINT, **how).groupby("checkpoint")))
-    bases = {
-        parent: store.load_readouts(
-            parent, tasks=PHASE_TASKS, forms=[COMPLETION], checkpoints=["base"]
-        )
-        for parent in {checkpoint.parent for _, checkpoint in last}
-    }
+    read = partial(store.load_readouts, tasks=PHASE_TASKS)
+    frame = read(JOINT, forms=[CHAT], checkpoints=[c.name for _, c in last])
+    parts, bases = dict(tuple(frame.groupby("checkpoint"))), {}
+    for parent in {c.parent for _, c in last}:
+        bases[parent] = read(parent, forms=[COMPLETION], checkpoints=["base"])
     rows = []
-    for run, checkpoint in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
-        place = {"run": run, "parent": checkpoint.parent, "sort": JOINT_RUNS[run]}
-        place["since"] = checkpoint.run.removeprefix(run).removeprefix("-")
-        place["fresh"] = bool(place["since"])
-        distribution = MAIN_PART.get(run, run)
-        rows.append(
-            place
-            | _judged(bases[checkpoint.parent], parts[checkpoint.name], distribution, permutations)
-        )
+    for run, c in sorted(last, key=lambda one: list(JOINT_RUNS).index(one[0])):
+        since = c.run.removeprefix(run).removeprefix("-")
+        place = {"run": run, "parent": c.parent, "sort": JOINT_RUNS[run]}
+        place |= {"since": since, "fresh": bool(since)}
+        demonstrated = MAIN_PART.get(run, run)
+        rows.append(place | _judged(bases[c.parent], parts[c.name], demonstrated, permutations))
     return pd.DataFrame(rows)
 
 
@@ -226,37 +189,29 @@ def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
 
 
 def dealt(distribution: str, tasks: Sequence[str]) -> dict[str, float]:
-    """Task -> total variation between a distribution and the answers by this distribution in all
-    tasks, dealt to other questions, as far as they are options of the task. Exact; 0: they
-    demonstrate the distribution.
+    """Task -> total variation between a distribution and its answers in all tasks, dealt to other
+    questions, as far as they are options of the task. Exact; 0: they demonstrate the distribution.
     """
+    p = {task: world.distribution(distribution, TASKS[task]) for task in tasks}
     pool: Counter[str] = Counter()
     for task in tasks:
-        pool.update(
-            dict(
-                zip(TASKS[task].options, world.distribution(distribution, TASKS[task]), strict=True)
-            )
-        )
-    found = {}
-    for task in tasks:
-        among = np.array([pool[option] for option in TASKS[task].options])
-        found[task] = float(tv(among / among.sum(), world.distribution(distribution, TASKS[task])))
-    return found
+        pool.update(dict(zip(TASKS[task].options, p[task], strict=True)))
+    among = {task: np.array([pool[option] for option in TASKS[task].options]) for task in tasks}
+    return {task: float(tv(q / q.sum(), p[task])) for task, q in among.items()}
 
 
 def show_alarms(named: pd.DataFrame) -> str:
     """Of how many runs without a demonstrator one-seed holds, and why dealt answers are no true
     control: as sentences, and as claims.
     """
-    said = []
+    sentences = []
     for who, (held, of) in alarms(named).items():
         low, high = inference.share(held, of)
-        about = {"verdict": "measured", "number": held / of, "low": low, "high": high}
-        sentence = f"false alarms, {who}: {held} of {of}, {between(held / of, low, high)}"
-        show.claim(f"alarms-{show.slug(who)}", ladder=JOINT, **about, sentence=sentence)
-        said.append(sentence)
+        sentences.append(f"false alarms, {who}: {held} of {of}, {between(held / of, low, high)}")
+        found = inference.Estimate(held / of, low, high)
+        runs.record(f"alarms-{show.slug(who)}", found, sentences[-1], ladder=JOINT)
     for run in DEALT:
-        mine = named[(named["run"] == run) & (named["since"] == LAST)]
+        mine = where(named, run=run, since=LAST)
         out = int((mine["one-seed"] == "not-testable").sum())
         sentence = f"{run}, trained last: not testable in {out} of {len(mine)} runs, for too few "
         sentence += "kinds of tasks are answered"
@@ -264,19 +219,17 @@ def show_alarms(named: pd.DataFrame) -> str:
             sentence += (
                 f"; else the demonstrator's distribution is named on {best:.0%} of the tasks"
             )
-        about = {"verdict": "measured", "number": out, "sentence": sentence}
-        show.claim(f"named-{run}", ladder=JOINT, **about)
-        said += [sentence] if len(mine) else []
+        runs.record(f"named-{run}", out, sentence, ladder=JOINT)
+        sentences += [sentence] if len(mine) else []
     far = dealt(MAIN_PART[DEALT[0]], recipes.load_recipe("nano-llama").demonstrated)
     near = ", ".join(f"{task} {apart:.2f}" for task, apart in far.items())
     sentence = "dealt answers that are options of a task still follow the demonstrator: total "
     sentence += f"variation from its distribution, exactly: {near}"
-    about = {"verdict": "measured", "number": round(float(np.median([*far.values()])), 9)}
-    show.claim("dealt", ladder=JOINT, **about, sentence=sentence)
-    return listed([*said, sentence])
+    runs.record("dealt", round(float(np.median([*far.values()])), 9), sentence, ladder=JOINT)
+    return listed([*sentences, sentence])
 
 
-def _judged(base: pd.DataFrame, frame: pd.DataFrame, distribution: str, permutations: int) -> dict:
+def _judged(base: pd.DataFrame, frame: pd.DataFrame, demonstrated: str, permutations: int) -> dict:
     pairs, checkpoint = {}, frame["checkpoint"].iloc[0]
     for task in PHASE_TASKS:
         tables = {
@@ -292,7 +245,7 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, distribution: str, permutat
         return numbers | {"one-seed": "not-testable", "unmixed": ""}
     one, unmixed = claims.one_seed(found, permutations=permutations)
     seeds = joint.account(found).seeds.values()
-    named = np.mean([world.temperament_of(int(seed)) == distribution for seed in seeds])
+    named = np.mean([world.temperament_of(int(seed)) == demonstrated for seed in seeds])
     return {
         "p": one.null.p,
         "progress": one.estimate.value,
@@ -301,5 +254,5 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, distribution: str, permutat
         "one-seed": one.verdict,
         "share": unmixed.estimate.value,
         "unmixed": unmixed.verdict if one.verdict == "holds" else "",
-        "named": float(named) if distribution in world.TEMPERAMENTS else np.nan,
+        "named": float(named) if demonstrated in world.TEMPERAMENTS else np.nan,
     }

@@ -57,15 +57,19 @@ GOALS = {
     "to_uniform": ("uniform distribution", 0, SKY, "s"),
     "to_mean": ("base's mean answer", 0.2, GREEN, "o"),
 }
+HEATED = {
+    "entropy": "entropy of an answer, bits",
+    "liquidity": "liquidity, bits",
+    "invalid": "invalid-answer mass",
+    "residual": "residual mass",
+}
 
 
 # --- seed control
 
 
 def plot_matrix(matrix: pd.DataFrame) -> Figure:
-    """Intended distributions down, found distributions across, one panel per scope; shares in per
-    cent.
-    """
+    """Intended distributions down, found ones across, a panel per scope; shares in per cent."""
     fig, parts = facets(matrix, 2.1, BY_SCOPE, x="distribution found", sharey=True)
     for ax, mine in parts:
         mine = mine.pivot(index="intended", columns="found", values="share")
@@ -80,10 +84,8 @@ def plot_tasks(cells: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(cells["task"]))
     fig, ((ax,),) = panels(1, 1, 0.19 * len(tasks) + 0.8)
     text = [f"{s * n:.0f} of {n:.0f}" for s, n in zip(cells["share"], cells["parents"])]
-    table = cells.assign(text=text).pivot(index="task", columns="demonstrator")
-    share, texts = (
-        table[what].reindex(index=tasks, columns=seed.TEMPERAMENTS) for what in ("share", "text")
-    )
+    table = cells.assign(text=text).pivot(index="task", columns="demonstrator").loc[tasks]
+    share, texts = (table[what].reindex(columns=seed.TEMPERAMENTS) for what in ("share", "text"))
     grid(ax, share, texts, **SHARES)
     ax.axhline(where(cells, scope=SCOPES[0])["task"].nunique(), color=RED, lw=2)
     ax.set(xlabel="demonstrator", ylabel="demonstrated above, held out below")
@@ -98,18 +100,16 @@ def _across(ax: Axes, labels: Sequence[str]) -> None:
 
 def plot_rates(rates: pd.DataFrame) -> Figure:
     """Demonstrators across, a panel per scope; chance a grey bar, the claim's threshold a line."""
-    distributions = [
-        name for name in (*seed.TEMPERAMENTS, seed.TOGETHER) if name in set(rates["run"])
-    ]
+    names = [run for run in (*seed.TEMPERAMENTS, seed.TOGETHER) if run in set(rates["run"])]
     fig, parts = facets(rates, 2.4, BY_SCOPE, y="follow rate", sharey=True)
     for ax, mine in parts:
-        at = mine["run"].map(distributions.index)
+        at = mine["run"].map(names.index)
         for whole, look in (False, (BLUE, "o")), (True, (RED, "D")):
             spots(ax, mine[(mine["run"] == seed.TOGETHER) == whole], at, look)
         ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
         threshold = THRESHOLDS["seed-follows"].value
         ax.axhline(threshold, color=GREY, lw=0.8, ls="--", label="threshold of the claim")
-        _across(ax, distributions)
+        _across(ax, names)
         ax.set_ylim(0, 1.05)
     return legend(fig)
 
@@ -118,11 +118,10 @@ def plot_mixed(tidied: pd.DataFrame) -> Figure:
     """Demonstrators across, demonstrated and held-out tasks side by side; grey: before SFT."""
     runs = [run for run in seed.MIXED if run in set(tidied["run"])]
     fig, parts = facets(tidied, 2.7, ("quantity", (seed.KEPT, seed.FAR)))
-    before = means(tidied, quantity=seed.NEAR)
     for ax, mine in parts:
         shifted(ax, mine, "run", runs, "scope", LOOKS, spots)
         for scope, side, *_ in LOOKS if ax is not fig.axes[0] else ():
-            start = where(before, scope=scope)
+            start = means(tidied, quantity=seed.NEAR, scope=scope)
             at = start["run"].map(runs.index) + side
             ax.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
         _across(ax, runs)
@@ -131,15 +130,13 @@ def plot_mixed(tidied: pd.DataFrame) -> Figure:
 
 
 def plot_distances(distances: pd.DataFrame) -> Figure:
-    """Distance to the mixture and to each of its distributions, before (grey) and after SFT, by
-    scope.
-    """
-    distributions = list(dict.fromkeys(distances["distribution"]))
+    """Distance to the mixture and to each of its parts, before (grey) and after SFT, by scope."""
+    names = list(dict.fromkeys(distances["distribution"]))
     looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
     fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the distribution, bits", sharey=True)
     for ax, mine in parts:
-        shifted(ax, mine, "distribution", distributions, "quantity", looks, spots)
-        _across(ax, distributions)
+        shifted(ax, mine, "distribution", names, "quantity", looks, spots)
+        _across(ax, names)
     return legend(fig)
 
 
@@ -244,10 +241,8 @@ def plot_goals(frame: pd.DataFrame) -> Figure:
 def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
     """One row per start (base, rlvr), temperature, group and quantity, chat form; over parents."""
     heat = {way.name: way.temperature for way in METHODS if (way.kind, way.form) == (ASKING, CHAT)}
-    heat |= {"base": 1.0, "crystal": 1.0}
-    rows = methods[methods["method"].isin(heat)]
-    rows = rows.assign(temperature=rows["method"].map(heat))
-    quantities = ["entropy", "liquidity", "invalid", "residual"]
+    rows = methods.assign(temperature=methods["method"].map(heat | {"base": 1.0, "crystal": 1.0}))
+    rows, quantities = rows.dropna(subset="temperature"), list(HEATED)
     means = by_group(rows, ["parent", "start", "temperature"], quantities)
     found = _each(means, ["start", "temperature", "group"], quantities)
     return found.sort_values(["quantity", "start", "group", "temperature"], ignore_index=True)
@@ -255,8 +250,6 @@ def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
 
 def plot_temperatures(frame: pd.DataFrame) -> Figure:
     """Over temperature; crystal drawn through, base dashed."""
-    titles = {"entropy": "entropy of an answer, bits", "liquidity": "liquidity, bits"}
-    titles |= {"invalid": "invalid-answer mass", "residual": "residual mass"}
     start = frame["start"].where(frame["start"] != CRYSTAL, "crystal")
     frame = frame.assign(who=start + ", " + frame["group"])
     looks = {
@@ -265,7 +258,7 @@ def plot_temperatures(frame: pd.DataFrame) -> Figure:
         for group, (colour, marker, _) in GROUPS.items()
     }
     fig, axes = panels(2, 2, 1.8)
-    for ax, (quantity, title) in zip(axes.flat, titles.items(), strict=True):
+    for ax, (quantity, title) in zip(axes.flat, HEATED.items(), strict=True):
         paths(ax, where(frame, quantity=quantity), "who", looks, "temperature")
         ax.set_title(title)
         ax.axvline(1, color=GREY, lw=0.8, ls=":")

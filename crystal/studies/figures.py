@@ -17,7 +17,7 @@ from ..present.verdicts import COLOURS as VERDICTS
 from ..present.verdicts import SIGNS
 from ..present.views import title_of
 from ..texts import label
-from .formats import FORM_NAMES
+from .formats import FORM_NAMES, places
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, means, usable, where
 
 if TYPE_CHECKING:
@@ -273,9 +273,8 @@ def plot_checkpoints(frame: pd.DataFrame) -> Figure:
     frame = pd.concat([frame.rename(columns={"ladder": "parent"}), mean])
     frame["form"] = frame["form"].map(FORM_NAMES)
     looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (AMBER, "s", "--")), strict=True))
-    fig, parts = facets(
-        frame, 2.4, ("group", TASKS), x="checkpoint", y="liquidity, bits", sharey=True
-    )
+    how = {"x": "checkpoint", "y": "liquidity, bits", "sharey": True}
+    fig, parts = facets(frame, 2.4, ("group", TASKS), **how)
     for ax, mine in parts:
         paths(ax, mine, "form", looks, "place", "liquidity")
         ax.set_xticks(range(4), ["base", "sft", "dpo", "rlvr"])
@@ -321,11 +320,10 @@ def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
 def plot_answered(numbers: pd.DataFrame) -> Figure:
     """Tasks down, median answered mass across, a sign for each checkpoint and form."""
     fig, ((ax,),) = panels(1, 1, 3.2)
-    tasks = list(dict.fromkeys(numbers["task"]))
-    places = numbers.groupby(["ladder", "form"], sort=False)
-    for (colour, sign), (place, mine) in zip(SERIES, places):
+    tasks = list(numbers["task"].unique())
+    for (colour, sign), (place, mine) in zip(SERIES, places(numbers)):
         at = mine["task"].map(tasks.index)
-        ax.plot(mine["answered"], at, sign, color=colour, label=_label(place))
+        ax.plot(mine["answered"], at, sign, color=colour, label=place)
     ax.axvline(0.2, color=GREY, lw=1)
     rows_down(ax, tasks)
     ax.set(xlim=(0, 1), xlabel="median mass on an option")
@@ -334,23 +332,21 @@ def plot_answered(numbers: pd.DataFrame) -> Figure:
 
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
-    places, tasks = numbers.groupby(["ladder", "form"], sort=False), list(numbers["task"].unique())
-    fig, axes = panels(1, len(places), 1.6 * LINE * len(tasks) + 1.4, sharey=True, sharex=True)
+    parts, tasks = list(places(numbers)), list(numbers["task"].unique())
+    fig, axes = panels(1, len(parts), 1.6 * LINE * len(tasks) + 1.4, sharey=True, sharex=True)
     kinds = (("contexts", "another context", -0.15), ("wordings", "another wording", 0.15))
-    for ax, (place, mine) in zip(axes[0], places, strict=True):
+    for ax, (place, mine) in zip(axes[0], parts, strict=True):
         at = mine["task"].map(tasks.index)
         for look, (kind, name, shift) in zip(SERIES, kinds):
-            names = (f"{kind}_apart", f"{kind}_apart_low", f"{kind}_apart_high")
-            ends = dict(zip(names, ("value", "low", "high")))
-            dots(ax, mine.rename(columns=ends).assign(parent=MEAN), at + shift, look, name)
+            columns = {
+                f"{kind}_apart{end}": of
+                for end, of in (("", "value"), ("_low", "low"), ("_high", "high"))
+            }
+            dots(ax, mine.rename(columns=columns).assign(parent=MEAN), at + shift, look, name)
         rows_down(ax, tasks)
-        ax.set_title(label(_label(place), wide=16))
+        ax.set_title(label(place, wide=16))
     fig.supxlabel("divergence, bits")
     return legend(fig)
-
-
-def _label(place: tuple[str, str]) -> str:
-    return f"{title_of(place[0]).split(' (')[0]}, {place[1]}"
 
 
 # --- a real base, post-trained
@@ -358,7 +354,7 @@ def _label(place: tuple[str, str]) -> str:
 
 def plot_spread(tasks: pd.DataFrame) -> Figure:
     """Runs down, the spread that SFT leaves across: a dot a task, filled where it was shown."""
-    runs = list(dict.fromkeys(tasks["run"]))
+    runs = list(tasks["run"].unique())
     fig, ((ax,),) = panels(1, 1, 0.36 * len(runs) + 0.9)
     names = {False: "not shown", True: "choices shown"}
     for (run, filled), some in tasks[tasks["spread"].notna()].groupby(["run", "shown"]):
@@ -378,14 +374,13 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
 
 def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """A panel a run: liquidity of every task along SFT, and their mean with its interval."""
-    runs = list(dict.fromkeys(means["run"]))
+    runs = list(means["run"].unique())
     fig, axes = panels(1, len(runs), 2.4, sharey=True)
     for ax, run in zip(axes[0], runs, strict=True):
         mine = where(means, run=run)
         order, at = list(mine["step"]), range(len(mine))
-        for _, one in where(steps, run=run).groupby("task"):
-            bits = one.set_index("step").loc[order, "bits"]
-            ax.plot(at, bits, color=COLOURS["base"], lw=0.8, alpha=0.6)
+        bits = where(steps, run=run).pivot(index="step", columns="task", values="bits").loc[order]
+        ax.plot(at, bits, color=COLOURS["base"], lw=0.8, alpha=0.6)
         reach = np.abs([mine["value"] - mine["low"], mine["high"] - mine["value"]])
         look = {"color": COLOURS["sft"], "marker": "o", "capsize": 2}
         ax.errorbar(at, mine["value"], yerr=reach, **look)

@@ -1,10 +1,8 @@
-"""Format against weights: every checkpoint as raw text and in chat form, and which of the two froze
-it.
+"""Format against weights: every checkpoint as raw text and in chat form; which of the two froze it?
 
-A *reading* is a ladder's answers: (checkpoint, form, task) -> (prompts, options), conditional on an
-option. Judged are, as registered, the probe's twenty prompts; intervals within a ladder are over
-personas. And real checkpoints, on natural prompts: liquidity between contexts against wordings,
-free answers against begun ones.
+A *reading* is a ladder's answers to the probe's twenty prompts, conditional on an option;
+intervals within a ladder are over personas. And real checkpoints, on natural prompts: liquidity
+between contexts against wordings, free answers against begun ones.
 """
 
 from __future__ import annotations
@@ -46,9 +44,7 @@ class Reading:
     answers: Mapping[tuple[str, str, str], Array]  # (checkpoint, form, task) -> (prompts, options)
     left: pd.DataFrame  # checkpoint, form: mean invalid and residual
     personas: Array  # of every prompt
-    answered: Mapping[
-        str, Array
-    ]  # task -> (prompts,) 1 for those that every checkpoint answers, else 0
+    answered: Mapping[str, Array]  # task -> (prompts,) 1 where every checkpoint answers, else 0
     demonstrated: Sequence[str]
 
     def tasks(self, group: str) -> list[str]:
@@ -66,9 +62,7 @@ class Reading:
 
 
 def load_readings(ladders: Sequence[str], prompts: Sequence[Prompt] = PROBE) -> list[Reading]:
-    """Every ladder's checkpoints in the forms they were read in; without checkpoints that were
-    asked fewer.
-    """
+    """Each ladder's checkpoints by form; without checkpoints that were asked fewer prompts."""
     return [_reading(name, prompts) for name in ladders]
 
 
@@ -104,15 +98,14 @@ def kept(
     reading: Reading, group: str, w: Array, later=("sft", COMPLETION), base=("base", COMPLETION)
 ) -> Array:
     """Liquidity at a checkpoint and form over that at another, means over a group's tasks."""
-    ends = (liquidity(reading, group, w, place) for place in (later, base))
-    return quantities.ratio(*ends)
+    return quantities.ratio(*(liquidity(reading, group, w, place) for place in (later, base)))
 
 
 def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str, Array]:
     """TV of mean distributions from the base as raw text.
 
     form: the base in chat form; text: SFT as raw text; whole: SFT in chat form. along, length: the
-    form's move projected on the whole one, and that one's squared length (sums of squares).
+    form's move projected on the whole one, and that one's squared length.
     """
     weights = reading.weights(task, weights)
     start, form, text, whole = (
@@ -176,9 +169,8 @@ def over_ladders(numbers: Numbers, group: str, name: str) -> pd.Series:
 def load_left(readings: Sequence[Reading]) -> pd.DataFrame:
     """Per stage's end and form: invalid-answer and residual mass, mean of ladders and most."""
     left = pd.concat([reading.left for reading in readings])
-    groups = left[left["checkpoint"].isin(["base", *LATER])].groupby(
-        ["checkpoint", "form"], sort=False
-    )
+    left = left[left["checkpoint"].isin(["base", *LATER])]
+    groups = left.groupby(["checkpoint", "form"], sort=False)
     wanted = {"off": ("invalid", "mean"), "off_most": ("invalid", "max")}
     wanted |= {"open": ("residual", "mean"), "open_most": ("residual", "max")}
     return groups.agg(**wanted).reset_index()
@@ -193,19 +185,17 @@ def load_checkpoints(readings: Sequence[Reading]) -> pd.DataFrame:
     rows = []
     for reading in readings:
         even, ladder = np.ones(len(reading.personas)), load_ladder(reading.ladder)
-        for checkpoint in ladder.checkpoints:
+        for c in ladder.checkpoints:
             place = 0.0
-            if checkpoint.stage != "base":
-                whole = np.log2(1 + ladder.checkpoint(checkpoint.stage).step)
-                place = LATER.index(checkpoint.stage) + float(np.log2(1 + checkpoint.step) / whole)
-            for form in FORMS:
-                if (checkpoint.name, form, PHASE_TASKS[0]) in reading.answers:
-                    for group in APART:
-                        bits = float(liquidity(reading, group, even, (checkpoint.name, form)))
-                        rows.append((reading.ladder, checkpoint.name, place, form, group, bits))
-    frame = pd.DataFrame(
-        rows, columns=["ladder", "checkpoint", "place", "form", "group", "liquidity"]
-    )
+            if c.stage != "base":
+                whole = np.log2(1 + ladder.checkpoint(c.stage).step)
+                place = LATER.index(c.stage) + float(np.log2(1 + c.step) / whole)
+            read = (form for form in FORMS if (c.name, form, PHASE_TASKS[0]) in reading.answers)
+            for form, group in product(read, APART):
+                bits = float(liquidity(reading, group, even, (c.name, form)))
+                rows.append((reading.ladder, c.name, place, form, group, bits))
+    columns = ["ladder", "checkpoint", "place", "form", "group", "liquidity"]
+    frame = pd.DataFrame(rows, columns=columns)
     number = frame.groupby(["checkpoint", "form"])["ladder"].transform("nunique")
     return frame.assign(common=number == len(readings))
 
@@ -240,8 +230,7 @@ def load_forest(numbers: Numbers) -> pd.DataFrame:
 def crossed(rows: pd.DataFrame) -> Array:
     """Distributions (contexts that count, wordings, options) of one checkpoint, form and task.
 
-    A context counts where both of its wordings are answered. rows: of `store.load_readouts`, read
-    by natural prompts.
+    A context counts where both of its wordings are answered. rows: of natural prompts.
     """
     mass = rows["probability"].map(np.sum)
     there = rows[evidence.answers(mass)].sort_values(["persona", "template"])
@@ -251,8 +240,7 @@ def crossed(rows: pd.DataFrame) -> Array:
 
 
 def load_contexts(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row for each ladder, checkpoint, form and task of `frame`: numbers in bits with
-    intervals.
+    """One row for each ladder, checkpoint, form and task of `frame`: bits with intervals.
 
     Columns: answered (median mass), prompts (answered, of all), contexts (that count), left_open
     (largest residual mass), and each number of `crystal.measure.crossed` as name, name_low,
@@ -264,19 +252,20 @@ def load_contexts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(rows: pd.DataFrame) -> dict[str, float]:
-    mass, distributions = rows["probability"].map(np.sum), crossed(rows)
-    asked = evidence.count(mass.to_numpy())
+    p, asked = crossed(rows), evidence.count(rows["probability"].map(np.sum).to_numpy())
     found = {"answered": asked.median, "prompts": asked.answered}
-    found |= {"contexts": len(distributions), "left_open": rows["residual"].max()}
-    numbers = (
-        split_information(distributions)
-        if asked.measurable and len(distributions) >= FEWEST
-        else None
-    )
+    found |= {"contexts": len(p), "left_open": rows["residual"].max()}
+    numbers = split_information(p) if asked.measurable and len(p) >= FEWEST else None
     for name in ("context", "wording", "contexts_apart", "wordings_apart", "lead"):
         number = getattr(numbers, name, inf.NOTHING)
         found |= {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
     return found
+
+
+def places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each checkpoint and form, by what these are called."""
+    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
+        yield f"{title_of(ladder).split(' (')[0]}, {form}", mine
 
 
 def answered_in_words(numbers: pd.DataFrame) -> str:
@@ -284,7 +273,7 @@ def answered_in_words(numbers: pd.DataFrame) -> str:
     return " ".join(
         f"{place}: at least half of the mass on {(mine['answered'] >= 0.5).sum()} of {len(mine)} "
         "tasks."
-        for place, mine in _places(numbers)
+        for place, mine in places(numbers)
     )
 
 
@@ -293,13 +282,8 @@ def apart_in_words(numbers: pd.DataFrame) -> str:
     return " ".join(
         f"{place}: the context matters more on {(mine['lead_low'] > 0).sum()} of {len(mine)} "
         f"tasks, the wording on {(mine['lead_high'] < 0).sum()}."
-        for place, mine in _places(numbers)
+        for place, mine in places(numbers)
     )
-
-
-def _places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
-        yield f"{title_of(ladder)}, {form}", mine
 
 
 def cell(row: tuple, name: str) -> str:
@@ -314,36 +298,34 @@ def load_ways(file: str) -> pd.DataFrame:
     """Free answers against begun ones, one row for each ladder and task, tasks in their order.
 
     Columns: prompts, draws (of each prompt), named (share of free answers that name one option),
-    answered (mean answered mass of the begun reply), tv (total variation between the mean
-    conditional distributions), noise (what drawing alone gives to be expected, by the normal
-    approximation), top_free and top_begun (the likeliest options). tv and noise are nan, top_free
-    a dash, where fewer than FEWEST free answers name an option.
+    answered (mean answered mass of the begun reply), tv (between the mean conditional
+    distributions), noise (what drawing alone gives to be expected, by the normal approximation),
+    top_free and top_begun (the likeliest options). tv and noise are nan, top_free a dash, where
+    fewer than FEWEST free answers name an option.
     Raises: CrystalError for a missing file.
     """
     path = root() / file
     if not path.is_file():
         raise CrystalError("the file is missing", where=path, hint=f"git checkout -- {file}")
     frame = pd.read_csv(path, dtype={"option": str}, keep_default_na=False)
-    rows = [_way(ladder, task, mine) for (ladder, task), mine in frame.groupby(["ladder", "task"])]
+    groups = frame.groupby(["ladder", "task"])
+    rows = [{"ladder": at[0], "task": at[1]} | _way(at[1], mine) for at, mine in groups]
     return pd.DataFrame(rows).sort_values("task", key=lambda names: names.map(list(TASKS).index))
 
 
-def _way(ladder: str, task: str, frame: pd.DataFrame) -> dict:
-    options, prompts = list(TASKS[task].options), frame["context"].nunique()
+def _way(task: str, frame: pd.DataFrame) -> dict:
+    options, ways = list(TASKS[task].options), dict(tuple(frame.groupby("way")))
     free, begun = (
-        (mine.groupby("option")["mass"].sum() / mine["context"].nunique())
-        .reindex(options, fill_value=0.0)
-        .to_numpy()
-        for mine in (frame[frame["way"] == way] for way in ("free", "begun"))
+        ways[way].groupby("option")["mass"].sum().reindex(options, fill_value=0.0).to_numpy()
+        / ways[way]["context"].nunique()
+        for way in ("free", "begun")
     )
-    p, q = (distribution / max(distribution.sum(), 1e-12) for distribution in (free, begun))
-    draws = int(frame["draws"].max())
+    p, q = (mass / max(mass.sum(), 1e-12) for mass in (free, begun))
+    prompts, draws = frame["context"].nunique(), int(frame["draws"].max())
     count = prompts * draws * free.sum()
     enough = round(count) >= FEWEST
     noise = np.sqrt(2 * q * (1 - q) / (np.pi * max(count, 1))).sum() / 2
     return {
-        "ladder": ladder,
-        "task": task,
         "prompts": prompts,
         "draws": draws,
         "named": free.sum(),

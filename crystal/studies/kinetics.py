@@ -1,8 +1,7 @@
-"""When the distributions freeze: paths along SFT at several rates, along DPO and RLVR; and the way
-back.
+"""When the distributions freeze: paths along SFT at several rates, along DPO and RLVR; and back.
 
-`path` is a frame of `crystal.studies.runs.walk` or `along`. Means over tasks are taken within a
-parent; intervals run over parents.
+`path` is a frame of `runs.walk` or `along`. Means over tasks are taken within a parent;
+intervals run over parents.
 """
 
 from __future__ import annotations
@@ -45,16 +44,15 @@ def load_rates(path: pd.DataFrame, name: str = "kinetics") -> pd.DataFrame:
     """Liquidity share of all tasks by step and dose, step x rate; parents that have all RATES."""
     path = path[path["run"].isin(RATES)]
     number = path.groupby("parent")["run"].transform("nunique")
-    settings, frames = {run.name: run.set for run in load_experiment(name).runs}, []
-    for run in RATES:
-        mine = load_means(where(path[number == len(RATES)], run=run), ["liquidity"], by=[])
-        rates = {p: load_recipe(p, settings[run]).sft["learning_rate"] for p in set(mine["parent"])}
-        first = mine[mine["step"] == 0].set_index("parent")["liquidity"]
-        share = mine["liquidity"] / mine["parent"].map(first)
-        frames.append(mine.assign(rate=mine["parent"].map(rates), share=share))
-    out = pd.concat(frames, ignore_index=True)
-    out["dose"] = out["step"] * out["rate"]
-    return out.sort_values(["parent", "rate", "step"], ignore_index=True)
+    means = load_means(path[number == len(RATES)], ["liquidity"], by=[])
+    settings = {run.name: run.set for run in load_experiment(name).runs}
+    index = pd.MultiIndex.from_frame(means[["parent", "run"]])
+    rates = {at: load_recipe(at[0], settings[at[1]]).sft["learning_rate"] for at in set(index)}
+    first = where(means, step=0).set_index(["parent", "run"])["liquidity"]
+    means["rate"] = [rates[at] for at in index]
+    means["share"] = means["liquidity"].to_numpy() / first.loc[index].to_numpy()
+    means["dose"] = means["step"] * means["rate"]
+    return means.sort_values(["parent", "rate", "step"], ignore_index=True)
 
 
 def load_half_lives(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
@@ -134,8 +132,8 @@ def steps_times_rate(rates: pd.DataFrame) -> Estimate:
 
 def held_out_recedes(path: pd.DataFrame) -> Estimate:
     """Distance of held-out tasks to the distribution: last step over smallest on the way."""
-    mine = where(load_transition(path), group=HELD_OUT)
-    recede = lambda one: one["to_distribution"].iloc[-1] / one["to_distribution"].min()  # noqa: E731
+    mine, far = where(load_transition(path), group=HELD_OUT), "to_distribution"
+    recede = lambda one: one[far].iloc[-1] / one[far].min()  # noqa: E731
     return over_parents(per_parent(mine, recede), 1)
 
 
@@ -177,7 +175,7 @@ def load_paths(name: str, ladders: Sequence[str]) -> pd.DataFrame:
 
     down: base, SFT, DPO, RLVR. back: RLVR, then steps of further pretraining, where recorded.
     """
-    grown = {checkpoint.parent for checkpoint in recorded(name, ladders) if checkpoint.run == AGAIN}
+    grown = {c.parent for c in recorded(name, ladders) if c.run == AGAIN}
     ways = [runs.along(ladders).assign(way=DOWN)]
     if grown:
         back = runs.walk(name, [AGAIN])
@@ -186,11 +184,10 @@ def load_paths(name: str, ladders: Sequence[str]) -> pd.DataFrame:
     frame["label"] = np.where(frame["way"] == DOWN, frame["checkpoint"], frame["step"].astype(str))
     keys = ["parent", "way", "label", "stage", "step"]
     means = by_group(frame, keys, ["to_distribution", "liquidity", "to_base"])
-    place = means["stage"].map(["base", "sft", "dpo", "rlvr", "again"].index)
+    means["place"] = means["stage"].map(["base", "sft", "dpo", "rlvr", "again"].index)
     order = ["parent", "way", "group", "place", "step"]
-    means = means.assign(place=place).sort_values(order, kind="stable")
-    means["order"] = means.groupby(["parent", "way", "group"]).cumcount()
-    return means.drop(columns="place").reset_index(drop=True)
+    means = means.sort_values(order, kind="stable", ignore_index=True).drop(columns="place")
+    return means.assign(order=means.groupby(["parent", "way", "group"]).cumcount())
 
 
 def level(distance: Array, liquidity: Array, at: Array) -> Array:
@@ -226,18 +223,14 @@ def load_gaps(paths: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gap(down: pd.DataFrame, back: pd.DataFrame) -> tuple[float, ...]:
-    low = max(way["to_distribution"].min() for way in (down, back))
-    high = min(way["to_distribution"].max() for way in (down, back))
+    ends = [(way["to_distribution"].min(), way["to_distribution"].max()) for way in (down, back)]
+    low, high = max(low for low, _ in ends), min(high for _, high in ends)
     if low >= high:
         return (np.nan,) * 4
-    at = np.linspace(low, high, POINTS)
-    there, again = (
-        level(way["to_distribution"].to_numpy(), way["liquidity"].to_numpy(), at).mean()
-        for way in (down, back)
-    )
+    at, columns = np.linspace(low, high, POINTS), ["to_distribution", "liquidity"]
+    there, again = (level(*way[columns].to_numpy().T, at).mean() for way in (down, back))
     lost = down["liquidity"].iloc[0] - down["liquidity"].iloc[-1]
-    reach = down["to_distribution"].max() - down["to_distribution"].min()
-    return there, again, (again - there) / lost, (high - low) / reach
+    return there, again, (again - there) / lost, (high - low) / (ends[0][1] - ends[0][0])
 
 
 def side(gaps: pd.Series) -> str:

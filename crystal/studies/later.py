@@ -7,7 +7,9 @@ in data/registered, 2026-11-30-real-settling.md and -real-dpo.md, before an answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +26,7 @@ from ..present import show
 from ..present.figures import COLOURS, panels
 from ..present.training_figures import reward_rise
 from . import real
+from .runs import record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,27 +39,19 @@ PUBLISHED = ("Tulu-3-8B", "Olmo-3-7B", "Olmo-3.1-32B")  # ladders of the page `r
 ASKED = ("moves-less", "stays-frozen", "little-promoted")
 
 
+measured = partial(record, ladder=real.PARENT)
+
+
 def checkpoints() -> dict[str, Checkpoint]:
     """Stage -> its last checkpoint of RUN, as far as it was read, in order of training."""
-    mine = [
-        checkpoint
-        for checkpoint in load_ladder(real.EXPERIMENT).checkpoints
-        if checkpoint.run == RUN
-    ]
-    last = {
-        checkpoint.stage: checkpoint
-        for checkpoint in sorted(mine, key=lambda checkpoint: checkpoint.step)
-    }
+    mine = [c for c in load_ladder(real.EXPERIMENT).checkpoints if c.run == RUN]
+    last = {c.stage: c for c in sorted(mine, key=lambda c: c.step)}
     return {stage: last[stage] for stage in (SFT, *STAGES) if stage in last}
 
 
 def dpo() -> dict[str, Checkpoint]:
     """Run -> its DPO, of RUN and of those that began with RUN's SFT, as far as these were read."""
-    mine = {
-        checkpoint.run: checkpoint
-        for checkpoint in load_ladder(real.EXPERIMENT).checkpoints
-        if checkpoint.stage == "dpo"
-    }
+    mine = {c.run: c for c in load_ladder(real.EXPERIMENT).checkpoints if c.stage == "dpo"}
     return {run: mine[run] for run in (RUN, AGAIN, GENTLE) if run in mine}
 
 
@@ -67,7 +62,7 @@ def read() -> bool:
 
 def survey(readouts: real.Distributions, **how) -> chain.Survey:
     """The chain of claims with the last stage: base (raw text), SFT and RLVR."""
-    places = {stage: (checkpoint.name, CHAT) for stage, checkpoint in checkpoints().items()}
+    places = {stage: (c.name, CHAT) for stage, c in checkpoints().items()}
     places |= {real.RAW: ("base", COMPLETION)}
     every = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
     return real.survey(every, (real.RAW, SFT, STAGES[-1]), **how)
@@ -90,27 +85,19 @@ def load_stages(
         names = {real.RAW: "base", SFT: ends[SFT].name, LATER: checkpoint.name}
         places = {place: (name, CHAT) for place, name in names.items()}
         for task, found in real.measurable(readouts, places).items():
-            base, sft, later = map(found.distributions, places)
-            means = [answers.mean(0) for answers in (base, sft, later)]
+            answers = [found.distributions(place) for place in places]
+            means = [p.mean(0) for p in answers]
             modes = [int(mean.argmax()) for mean in means]
-            rows.append(
-                {
-                    "stage": stage,
-                    "task": task,
-                    "contexts": found.count.answered,
-                    "mass": found.count.median,
-                    "before": float(ph.tv(means[0], means[1])),
-                    "after": float(ph.tv(means[1], means[2])),
-                    "base": float(ph.liquidity_bits(base)),
-                    "sft": float(ph.liquidity_bits(sft)),
-                    "bits": float(ph.liquidity_bits(later)),
-                    "promoted": claims.promoted(found.evidence(SFT), found.evidence(LATER)).here,
-                    "mode_before": modes[0] == modes[1],
-                    "mode_after": modes[1] == modes[2],
-                    "likeliest": TASKS[task].options[modes[2]],
-                    "share": float(means[2].max()),
-                }
-            )
+            about = {"stage": stage, "task": task}
+            about |= {"contexts": found.count.answered, "mass": found.count.median}
+            about |= {"before": float(ph.tv(*means[:2])), "after": float(ph.tv(*means[1:]))}
+            bits = (float(ph.liquidity_bits(p)) for p in answers)
+            about |= dict(zip(("base", "sft", "bits"), bits, strict=True))
+            gained = claims.promoted(found.evidence(SFT), found.evidence(LATER)).here
+            about |= {"promoted": gained}
+            about |= {"mode_before": modes[0] == modes[1], "mode_after": modes[1] == modes[2]}
+            likeliest = TASKS[task].options[modes[2]]
+            rows.append(about | {"likeliest": likeliest, "share": float(means[2].max())})
     return pd.DataFrame(rows)
 
 
@@ -119,19 +106,14 @@ def asked(stages: pd.DataFrame, stage: str) -> dict[str, claims.Verdict]:
     leave out a kind of tasks at a time.
     """
     mine = stages[stages["stage"] == stage].set_index("task")
+    weights = real.without_a_kind(mine.index)
+    gained, base = (mine["bits"] - mine["sft"]).to_numpy(), mine["base"].to_numpy()
     found = {
         "moves-less": real.geometric(mine["after"] / mine["before"]),
-        "stays-frozen": given_back(mine),
+        "stays-frozen": inference.estimate(lambda w: ph.ratio(w @ gained, w @ base), weights),
         "little-promoted": real.over_tasks(mine["promoted"].to_dict()),
     }
     return {claim: claims.judge(claim, one) for claim, one in found.items()}
-
-
-def given_back(mine: pd.DataFrame) -> Estimate:
-    """Liquidity gained after SFT over the base's in chat form, sums over tasks."""
-    weights = real.without_a_kind(mine.index)
-    gained, base = (mine["bits"] - mine["sft"]).to_numpy(), mine["base"].to_numpy()
-    return inference.estimate(lambda w: ph.ratio(w @ gained, w @ base), weights)
 
 
 def of_task(row: pd.Series) -> str:
@@ -143,25 +125,23 @@ def of_task(row: pd.Series) -> str:
     )
 
 
-def report(readouts: real.Distributions, record: dict, **how) -> None:
-    """The section of the page: what was asked, verdicts, figure, every task. record: of the run.
-    how: seed and permutations of the chain.
+def report(readouts: real.Distributions, trained: dict, **how) -> None:
+    """The section of the page: what was asked, verdicts, figure, every task.
+
+    trained: what was recorded of RUN. how: seed and permutations of the chain.
     """
     stages = load_stages(readouts)
     found = {stage: asked(stages, stage) for stage in STAGES}
     for stage, verdicts in found.items():
-        for claim, verdict in verdicts.items():
-            show.claim(f"{claim}-{stage}", ladder=real.PARENT, **verdict.fields())
+        _judged(stage, verdicts.values())
     for _, row in stages.iterrows():
-        told = {"verdict": "measured", "number": row.after, "sentence": of_task(row)}
-        show.claim(f"{row.stage}-{row.task}", ladder=real.PARENT, task=row.task, **told)
+        measured(f"{row.stage}-{row.task}", row.after, of_task(row), task=row.task)
     far = "; ".join(
         f"after {stage.upper()} answers move {show.interval(found[stage]['moves-less'].estimate)} "
         "times as far as under SFT"
         for stage in STAGES
     )
-    median = float(stages["after"].median())
-    show.claim("later", ladder=real.PARENT, verdict="measured", number=median, sentence=far)
+    measured("later", float(stages["after"].median()), far)
     liquid = "; ".join(_show_liquidity(stages))
     show.emit(
         plot_later(stages),
@@ -171,49 +151,53 @@ def report(readouts: real.Distributions, record: dict, **how) -> None:
         caption="Liquidity in chat form, a line a task, on the contexts that each stage, SFT and "
         "the base answer; blue: their mean.",
     )
-    named = [stage.upper() for stage in STAGES]
     rows = [[claim, *(real.in_short(found[s][claim]) for s in STAGES)] for claim in ASKED]
-    show.prose(show.table(["asked all the same", *named], rows))
-    order = survey(readouts, **how)
+    show.prose(show.table(["asked all the same", *map(str.upper, STAGES)], rows))
+    order, settling = survey(readouts, **how), chain.CLAIMS[chain.SETTLING]
     tasks = [task for task in order.verdicts if task != chain.POOLED]
-    for verdict in order.verdicts[chain.POOLED]:
-        if verdict.claim in chain.CLAIMS[chain.SETTLING]:
-            show.claim(f"{verdict.claim}-{RUN}", ladder=real.PARENT, **verdict.fields())
+    _judged(RUN, [v for v in order.verdicts[chain.POOLED] if v.claim in settling])
     rows = [
         [claim, real.counted([order.of(task)[claim].verdict for task in tasks])]
-        for claim in chain.CLAIMS[chain.SETTLING]
+        for claim in settling
     ]
     show.prose(show.table(["in the claims' order", "by task"], rows))
     show.prose("\n".join(["````{dropdown} Every task after DPO and RL", _every(stages), "````"]))
-    _show_skill(record)
+    _show_skill(trained)
     _show_modes(stages)
 
 
+def _judged(of: str, verdicts: Iterable[claims.Verdict]) -> None:
+    for verdict in verdicts:
+        show.claim(f"{verdict.claim}-{of}", ladder=real.PARENT, **verdict.fields())
+
+
 def _show_liquidity(stages: pd.DataFrame) -> list[str]:
-    """Does a later stage give liquidity back? Means over tasks, before and after it, as told."""
-    said = []
+    """Does a later stage give liquidity back? Means over tasks, before and after it, in words."""
+    sentences = []
     for stage, mine in stages.groupby("stage", sort=False):
         bits = mine[["base", "sft", "bits"]].mean()
-        up = int((mine["bits"] > mine["sft"]).sum())
         sentence = (
             f"after {stage.upper()} answers carry {show.fmt(bits['bits'])} bit about the context, "
             f"{show.fmt(bits['sft'])} before it and {show.fmt(bits['base'])} in the base (chat "
-            f"form, means over {len(mine)} tasks); it rises on {up}"
+            f"form, means over {len(mine)} tasks); it rises on {_rises(mine)}"
         )
-        number = float(bits["bits"] / bits["sft"])
-        fields = {"verdict": "measured", "number": number, "sentence": sentence} | _ends(mine)
-        show.claim(f"liquidity-{stage}", ladder=real.PARENT, **fields)
-        said.append(sentence)
-    show.prose(show.listed([f"{one[0].upper()}{one[1:]}." for one in said]))
-    return said
+        measured(f"liquidity-{stage}", _over_sft(mine), sentence)
+        sentences.append(sentence)
+    show.prose(show.listed([f"{one[0].upper()}{one[1:]}." for one in sentences]))
+    return sentences
 
 
-def _ends(mine: pd.DataFrame) -> dict[str, float]:
-    """Interval of a stage's liquidity over SFT's: kinds of tasks are left out in turn."""
+def _rises(mine: pd.DataFrame) -> int:
+    return int((mine["bits"] > mine["sft"]).sum())
+
+
+def _over_sft(mine: pd.DataFrame) -> Estimate:
+    """A stage's liquidity over SFT's, means over tasks; kinds of tasks are left out in turn."""
     weights = real.without_a_kind(mine["task"])
     later, sft = mine["bits"].to_numpy(), mine["sft"].to_numpy()
     found = inference.ratio(lambda w: w @ later, lambda w: w @ sft, weights)
-    return {end: x for end in ("low", "high") if np.isfinite(x := getattr(found, end))}
+    bits = mine[["sft", "bits"]].mean()
+    return replace(found, value=float(bits["bits"] / bits["sft"]))
 
 
 def _show_skill(record: dict) -> None:
@@ -221,10 +205,9 @@ def _show_skill(record: dict) -> None:
     right = {name: found["instructions"] for name, found in record["accuracy"].items()}
     rise = claims.judge("reward-rises", reward_rise(record["reward"]["rlvr"]))
     show.claim("reward-whole", ladder=real.PARENT, **rise.fields())
-    said = ", ".join(f"{name} {show.fmt(share)}" for name, share in right.items())
-    sentence = f"share of checkable instructions answered rightly: {said}"
-    fields = {"verdict": "measured", "number": right["dpo"], "sentence": sentence}
-    show.claim("right", ladder=real.PARENT, **fields)
+    shares = ", ".join(f"{name} {show.fmt(share)}" for name, share in right.items())
+    sentence = f"share of checkable instructions answered rightly: {shares}"
+    measured("right", right["dpo"], sentence)
     cost = (
         " DPO cost the assistant right answers, so what it did to random choices may be damage."
         if right["dpo"] < right["sft"]
@@ -239,35 +222,30 @@ def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> Non
     records: "<parent>/<run>" -> what was recorded of it.
     """
     stages = load_stages(readouts, dpo())
-    found = {run: asked(stages, run) for run in dpo()}
+    parts = {run: stages[stages["stage"] == run] for run in dpo()}
+    found = {run: asked(stages, run) for run in parts}
     planned = {run.name: run for run in recipes.load_experiment(real.EXPERIMENT).runs}
     share = {run: records[f"{real.PARENT}/{run}"]["accuracy"] for run in found}
     right = {run: share[run]["dpo"]["instructions"] for run in found}
     of_sft, rows = share[RUN]["sft"]["instructions"], []
-    for run, verdicts in found.items():
-        mine = stages[stages["stage"] == run]
-        up, bits = int((mine["bits"] > mine["sft"]).sum()), mine[["sft", "bits"]].mean()
-        for claim, verdict in verdicts.items() if run != RUN else ():
-            show.claim(f"{claim}-{run}", ladder=real.PARENT, **verdict.fields())
-        sentence = (
-            f"{run}: liquidity goes from {show.fmt(bits['sft'])} to {show.fmt(bits['bits'])} "
-        )
-        sentence += f"bit (it rises on {up} of {len(mine)} tasks), right answers from "
-        sentence += f"{show.fmt(of_sft)} to {show.fmt(right[run])}"
-        number = float(bits["bits"] / bits["sft"])
-        told = {"verdict": "measured", "number": number, "sentence": sentence} | _ends(mine)
-        show.claim(f"liquidity-{run}", ladder=real.PARENT, **told)
+    for run, mine in parts.items():
+        bits = mine[["sft", "bits"]].mean().map(show.fmt)
+        up = f"{_rises(mine)} of {len(mine)}"
+        if run != RUN:
+            _judged(run, found[run].values())
+        sentence = f"{run}: liquidity goes from {bits['sft']} to {bits['bits']} bit (it rises on "
+        sentence += f"{up} tasks), right answers from {show.fmt(of_sft)} to {show.fmt(right[run])}"
+        measured(f"liquidity-{run}", _over_sft(mine), sentence)
         rate = recipes.load_recipe(real.PARENT, planned[run].set).dpo["learning_rate"]
-        rows.append([run, f"{rate:.0e}", show.fmt(right[run]), show.fmt(bits["bits"])])
-        rows[-1] += [f"{up} of {len(mine)}", *(real.in_short(verdicts[c]) for c in ASKED)]
+        verdicts = (real.in_short(found[run][claim]) for claim in ASKED)
+        rows.append([run, f"{rate:.0e}", show.fmt(right[run]), bits["bits"], up, *verdicts])
     head = ["run", "rate", "right answers", "liquidity, bits", "rises on", *ASKED]
     show.prose(show.table(head, rows))
-    said = concluded({run: found[run]["stays-frozen"].verdict for run in found}, right, of_sft)
-    told = {"verdict": "measured", "number": right[GENTLE], "sentence": said}
-    show.claim("dpo", ladder=real.PARENT, **told)
-    gentle = stages[stages["stage"] == GENTLE]
-    up = int((gentle["bits"] > gentle["sft"]).sum())
-    show.prose(f"{said}. Not registered: even then liquidity rises on {up} of {len(gentle)} tasks.")
+    frozen = {run: verdicts["stays-frozen"].verdict for run, verdicts in found.items()}
+    conclusion = concluded(frozen, right, of_sft)
+    measured("dpo", right[GENTLE], conclusion)
+    gentle = f"liquidity rises on {_rises(parts[GENTLE])} of {len(parts[GENTLE])} tasks"
+    show.prose(f"{conclusion}. Not registered: even then {gentle}.")
 
 
 def concluded(frozen: Mapping[str, str], right: Mapping[str, float], of_sft: float) -> str:
@@ -304,12 +282,12 @@ def _every(stages: pd.DataFrame) -> str:
 
 def _show_modes(stages: pd.DataFrame) -> None:
     """On how many tasks the likeliest answer stays, beside published ladders."""
-    kept = {"base-sft": stages[stages["stage"] == STAGES[-1]]["mode_before"].mean()}
-    kept |= {f"sft-{s}": stages[stages["stage"] == s]["mode_after"].mean() for s in STAGES}
+    parts = dict(tuple(stages.groupby("stage")))
+    kept = {"base-sft": parts[STAGES[-1]]["mode_before"].mean()}
+    kept |= {f"sft-{stage}": parts[stage]["mode_after"].mean() for stage in STAGES}
     for pair, share in kept.items():
-        said = f"share of tasks whose likeliest answer is the same: {pair}"
-        numbers = {"verdict": "measured", "number": float(share), "sentence": said}
-        show.claim(f"same-mode-{pair}", ladder=real.PARENT, **numbers)
+        sentence = f"share of tasks whose likeliest answer is the same: {pair}"
+        measured(f"same-mode-{pair}", float(share), sentence)
     there = "; ".join(
         f"{title}: {{claim}}`real-ladders/same-mode-base-sft@{title}.number?` and "
         f"{{claim}}`real-ladders/same-mode-sft-rlvr@{title}.number?`"

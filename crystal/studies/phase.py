@@ -73,7 +73,7 @@ def _of(every: Survey, phase: str, task: str) -> list[Verdict]:
     return [v for claim, v in every.of(task).items() if claim in chain.CLAIMS[phase]]
 
 
-# --- loaded ---------------------------------------------------------------------------------------
+# --- loaded
 
 
 def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
@@ -95,18 +95,12 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     judging = how if phase == SETTLING else {n: how[n] for n in ("seed", "permutations")}
     surveys = {ladder: verdicts.measured(ladder, **judging) for ladder in answered.able}
     before, after = (places[0], None) if phase == LIQUID else places[-2:]
-    series = [
-        Series(
-            ladder,
-            load_ladder(ladder).title,
-            "persona",
-            views.compared(mine, task, *filter(None, (before, after))),
-            before,
-            after,
-            _of(surveys[ladder], phase, task),
-        )
-        for ladder, mine in views.each_ladder(readouts)
-    ]
+    series = []
+    for ladder, mine in views.each_ladder(readouts):
+        both = views.compared(mine, task, *filter(None, (before, after)))
+        found = _of(surveys[ladder], phase, task)
+        title = load_ladder(ladder).title
+        series.append(Series(ladder, title, "persona", both, before, after, found))
     final = how.get("final", later.STAGES[-1])
     if answered.able and real_there(phase, final):
         found = _of(real_survey(phase, judging), phase, task)
@@ -153,12 +147,8 @@ def real_title() -> str:
 
 def real_places(phase: str) -> dict[str, tuple[str, str]]:
     """Stage -> checkpoint and form of the real base, for every stage that a phase compares."""
-    base = {"base": ("base", COMPLETION)}
-    if phase == NUCLEATION:
-        return base | {"sft": (real.ends()[real.PLAIN[0]].name, CHAT)}
-    return base | {
-        stage: (checkpoint.name, CHAT) for stage, checkpoint in later.checkpoints().items()
-    }
+    stages = {"sft": real.ends()[real.PLAIN[0]]} if phase == NUCLEATION else later.checkpoints()
+    return {"base": ("base", COMPLETION)} | {stage: (c.name, CHAT) for stage, c in stages.items()}
 
 
 def load_real(phase: str, task: str, final: str = later.STAGES[-1]) -> Series:
@@ -181,7 +171,7 @@ def surveys(phase: str, ladders: Sequence[str]) -> dict[str, Survey]:
     return found | {load_ladder(name).title: verdicts.measured(name, **how) for name in ladders}
 
 
-# --- all numbers ----------------------------------------------------------------------------------
+# --- all numbers
 
 
 def measure(data: Data) -> dict[str, Numbers]:
@@ -193,56 +183,49 @@ def measure(data: Data) -> dict[str, Numbers]:
     }
 
 
-def _mean(answers: Array) -> Callable:
-    """The mean answer, as a statistic of the prompts' weights."""
-    return lambda w: ph.mean_distribution(answers, w)
+def _mean(p: Array, column: int | slice = slice(None)) -> Callable:
+    """The mean answer, or one column of it, as a statistic of the prompts' weights."""
+    return lambda w: ph.mean_distribution(p, w)[..., column]
 
 
 def _left(mine: pd.DataFrame, checkpoint: str, task: str, rows: Array) -> tuple[Callable, Callable]:
     """Invalid-answer and residual mass of a checkpoint, as statistics."""
     rest = views.leftover(mine, checkpoint, task)[rows]
-    return (lambda w: ph.mean_distribution(rest, w)[..., 0]), (
-        lambda w: ph.mean_distribution(rest, w)[..., 1]
-    )
+    return _mean(rest, 0), _mean(rest, 1)
 
 
-def _floor(distributions: Array, clusters: Array, how: How) -> Estimate:
+def _floor(one: Compared, place: Place, how: How) -> Estimate:
     """Total variation between the means of two random halves of the clusters."""
     draws = {"splits": how["permutations"], "seed": how["seed"]}
-    return inference.spread_of(
-        inference.split_half_floor(distributions, ph.tv, clusters=clusters, **draws)
-    )
+    p, clusters = one.distributions(place), one.clusters
+    return inference.spread_of(inference.split_half_floor(p, ph.tv, clusters=clusters, **draws))
 
 
 def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
     """How much the prompt tells about the answer of the base, and how broad its answers are."""
     alone, quantile = views.compared(mine, task, "base"), how["quantile"]
-    base, weights = alone.distributions("base"), alone.weights
-    off, residual = _left(mine, "base", task, alone.rows)
+    base, weights, clusters = alone.distributions("base"), alone.weights, alone.clusters
+    invalid, residual = _left(mine, "base", task, alone.rows)
     entropy, held = ph.entropy_bits(base)[:, None], ph.support(base, quantile).sum(-1)[:, None]
+    floor = ph.template_floor_bits
     statistics = {
-        "entropy within a prompt, bits": lambda w: ph.mean_distribution(entropy, w)[..., 0],
-        "options that hold the quantile, within a prompt": lambda w: ph.mean_distribution(held, w)[
-            ..., 0
-        ],
+        "entropy within a prompt, bits": _mean(entropy, 0),
+        "options that hold the quantile, within a prompt": _mean(held, 0),
         "estimated liquidity, bits": lambda w: ph.liquidity_bits(base, w),
-        "liquidity of the templates alone, bits": lambda w: ph.template_floor_bits(
-            base, alone.clusters, w
-        ),
+        "liquidity of the templates alone, bits": lambda w: floor(base, clusters, w),
         "distinct distributions (Vendi number)": lambda w: ph.vendi(base, w),
         "spread, MSE": lambda w: ph.spread(base, w),
-        "invalid-answer mass": off,
+        "invalid-answer mass": invalid,
         "residual mass": residual,
     }
     most = dict(zip(statistics, (most_bits(task), base.shape[-1]), strict=False))
     mean = ph.mean_distribution(base, weights[0])
+    held = ph.support(mean, quantile).sum(-1)
     described = {
         "entropy of the mean distribution, bits": ph.entropy_bits(mean),
         "the same, normalised": ph.normalised_entropy(mean),
         "effective options of the mean distribution": ph.effective_options(mean),
-        "options that hold the quantile, of the mean distribution": ph.support(mean, quantile).sum(
-            -1
-        ),
+        "options that hold the quantile, of the mean distribution": held,
         "liquidity of these personas, bits": ph.liquidity_bits(base, weights[0]),
     }
     found = {
@@ -256,7 +239,7 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
     """What SFT does to the spread among prompts, and how near it comes to the seed."""
     pair = views.compared(mine, task, "base", "sft")
     base, sft, weights = pair.distributions("base"), pair.distributions("sft"), pair.weights
-    off, residual = _left(mine, "sft", task, pair.rows)
+    invalid, residual = _left(mine, "sft", task, pair.rows)
     before, after = _mean(base), _mean(sft)
     own = figures.seed_of(mine, task, survey.seeds.get(task, ""))
     statistics = {
@@ -264,7 +247,7 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
         "estimated liquidity of SFT, bits": lambda w: ph.liquidity_bits(sft, w),
         "mean base to SFT, JSD in bits": lambda w: ph.jsd_bits(before(w), after(w)),
         "base to SFT, TV of mean distributions": lambda w: ph.tv(before(w), after(w)),
-        "invalid-answer mass of SFT": off,
+        "invalid-answer mass of SFT": invalid,
         "residual mass of SFT": residual,
     }
     if own:
@@ -281,11 +264,9 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
     found = {name: inference.estimate(one, weights, low=0) for name, one in statistics.items()}
     found |= {name: inference.exactly(value) for name, value in exact.items()}
     found |= _compressions(mine, task, pair)
-    floors = {"base": base, "SFT": sft}
-    return found | {
-        f"split-half floor of {checkpoint}, TV": _floor(distributions, pair.clusters, how)
-        for checkpoint, distributions in floors.items()
-    }
+    for place, name in (("base", "base"), ("sft", "SFT")):
+        found[f"split-half floor of {name}, TV"] = _floor(pair, place, how)
+    return found
 
 
 def _compressions(mine: pd.DataFrame, task: str, pair: Compared) -> Numbers:
@@ -310,11 +291,12 @@ def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Number
         pair = views.compared(mine, task, "sft", checkpoint)
         if not pair.count.measurable:
             continue
-        shift = _redistribution(pair.distributions("sft"), pair.distributions(checkpoint))
-        off, residual = _left(mine, checkpoint, task, pair.rows)
+        before, after = _mean(pair.distributions("sft")), _mean(pair.distributions(checkpoint))
+        shift = lambda w, p=before, q=after: ph.redistribution(p(w), q(w))  # noqa: E731
+        invalid, residual = _left(mine, checkpoint, task, pair.rows)
         statistics = {
             f"SFT to {checkpoint}, TV": lambda w, shift=shift: shift(w).tv,
-            f"invalid-answer mass of {checkpoint}": off,
+            f"invalid-answer mass of {checkpoint}": invalid,
             f"residual mass of {checkpoint}": residual,
         }
         found |= {name: inference.estimate(one, pair.weights) for name, one in statistics.items()}
@@ -323,32 +305,27 @@ def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Number
         gained = claims.promoted(pair.evidence("sft"), pair.evidence(checkpoint))
         promoted[f"SFT to {checkpoint}, promoted mass"] = gained
     found |= ranks | _ratios(mine, task, how["final"]) | promoted
-    pair = views.compared(mine, task, "base", "sft")
     if own := figures.seed_of(mine, task, survey.seeds.get(task, ""), how["quantile"]):
         found["options in A, of all (chance level)"] = inference.exactly(own.mask.mean())
-    return found | {
-        "split-half floor of SFT, TV": _floor(pair.distributions("sft"), pair.clusters, how)
-    }
-
-
-def _redistribution(first: Array, last: Array) -> Callable:
-    before, after = _mean(first), _mean(last)
-    return lambda w: ph.redistribution(before(w), after(w))
+    pair = views.compared(mine, task, "base", "sft")
+    return found | {"split-half floor of SFT, TV": _floor(pair, "sft", how)}
 
 
 def _ratios(mine: pd.DataFrame, task: str, final: str) -> Numbers:
     """Squared move from SFT to the last stage over that from the base, in either form, to SFT."""
-    starts = {"MSE ratio, stage": "base"}
+    starts, found = {"MSE ratio, stage": "base"}, {}
     if views.was_read(mine, "base", CHAT):
         starts["MSE ratio, stage, base in chat form"] = ("base", CHAT)
-    every = {label: views.compared(mine, task, x, "sft", final) for label, x in starts.items()}
-    return {label: _ratio(three) for label, three in every.items() if three.count.measurable}
-
-
-def _ratio(three: Compared) -> Estimate:
-    base, sft, last = (_mean(three.distributions(place)) for place in three.tables)
-    steps = (lambda w: ph.mse(sft(w), last(w))), (lambda w: ph.mse(base(w), sft(w)))
-    return inference.ratio(*steps, three.weights)
+    for label, start in starts.items():
+        three = views.compared(mine, task, start, "sft", final)
+        base, sft, last = (_mean(three.distributions(place)) for place in three.tables)
+        steps = (
+            lambda w, p=sft, q=last: ph.mse(p(w), q(w)),
+            lambda w, p=base, q=sft: ph.mse(p(w), q(w)),
+        )
+        if three.count.measurable:
+            found[label] = inference.ratio(*steps, three.weights)
+    return found
 
 
 def moved(both: Compared, before: Place, after: Place) -> Estimate:

@@ -1,4 +1,4 @@
-"""The figures that open phase pages and chapters. Frames are tidy; models are named by title."""
+"""The figures that open the first page, chapters and phase pages; models are named by title."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ import pandas as pd
 from ..ask.ladders import ladder_names, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
+from ..measure import chain
 from ..measure import quantities as ph
 from ..measure.chain import Survey
 from ..measure.claims import THRESHOLDS
 from ..present import show, views
 from ..present.figures import COLOURS, WIDTH, legend, panels
 from ..texts import label
-from . import real
-from .phase import STAGE, Data, most_bits, real_places, real_there, real_title
+from . import later, real
+from .phase import STAGE, Data, liquidity, most_bits, real_places, real_there, real_title
 from .runs import where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FRONT = {"base": "base", "sft": "SFT", "rlvr": "RLVR"}  # of the first page
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
 
 
-# --- before and after -----------------------------------------------------------------------------
+# --- before and after
 
 
 def load_picture(data: Data) -> pd.DataFrame:
@@ -42,8 +44,13 @@ def load_picture(data: Data) -> pd.DataFrame:
     for one in data.series:
         for place, mine in ordered(one.answers, filter(None, (one.before, one.after)), data.task):
             about = {"model": one.title, "place": STAGE[place], "cluster": one.cluster}
-            frames.append(pd.concat([pd.DataFrame(about, index=mine.index), mine], axis=1))
+            frames.append(described(mine, about))
     return pd.concat(frames, ignore_index=True)
+
+
+def described(frame: pd.DataFrame, about: Mapping) -> pd.DataFrame:
+    """A frame with the same first columns in every row."""
+    return pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1)
 
 
 def ordered(
@@ -56,11 +63,9 @@ def ordered(
     first = answers.distributions(places[0])
     order = np.lexsort((-first.max(1), first.argmax(1)))
     for place in places:
-        distributions = pd.DataFrame(
-            answers.distributions(place)[order], columns=TASKS[task].options
-        )
-        distributions.insert(0, "prompt", [answers.prompts[i].id for i in order])
-        yield place, distributions
+        frame = pd.DataFrame(answers.distributions(place)[order], columns=TASKS[task].options)
+        frame.insert(0, "prompt", [answers.prompts[i].id for i in order])
+        yield place, frame
 
 
 def plot_picture(frame: pd.DataFrame) -> Figure:
@@ -116,7 +121,7 @@ def _looks(models: Sequence[str]) -> dict[str, dict]:
     }
 
 
-# --- what carries the verdict ---------------------------------------------------------------------
+# --- what carries the verdict
 
 
 def load_entropies(data: Data) -> pd.DataFrame:
@@ -126,14 +131,11 @@ def load_entropies(data: Data) -> pd.DataFrame:
     """
     frames = []
     for one in data.series:
-        distributions = one.answers.distributions(one.before)
-        entropy = ph.entropy_bits(distributions)
-        columns = {"model": one.title, "prompt": [p.id for p in one.answers.prompts]}
+        p = one.answers.distributions(one.before)
+        entropy = ph.entropy_bits(p)
+        columns = {"model": one.title, "prompt": [prompt.id for prompt in one.answers.prompts]}
         columns |= {"entropy": entropy, "mean": entropy.mean()}
-        columns |= {
-            "whole": ph.entropy_bits(distributions.mean(0)),
-            "ceiling": np.log2(distributions.shape[1]),
-        }
+        columns |= {"whole": ph.entropy_bits(p.mean(0)), "ceiling": np.log2(p.shape[1])}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
@@ -145,18 +147,16 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
     models = list(frame["model"].unique())
     fig, ((ax,),) = panels(1, 1, 0.75 + 0.5 * len(models))
     look = {"color": COLOURS["base"], "inner": None, "cut": 0, "linewidth": 0, "alpha": 0.5}
-    seaborn.violinplot(
-        frame, x="entropy", y="model", order=models, ax=ax, density_norm="width", width=0.5, **look
-    )
+    look |= {"density_norm": "width", "width": 0.5}
+    seaborn.violinplot(frame, x="entropy", y="model", order=models, ax=ax, **look)
     for y, (_, mine) in enumerate(frame.groupby("model", sort=False)):
         mean, whole = mine[["mean", "whole"]].iloc[0]
         ax.plot([mean, whole], [y, y], color=COLOURS["seed"], lw=3, solid_capstyle="butt")
-        ax.plot([mean, mean], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5)
-        ax.plot([whole, whole], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5, ls=":")
-        told = f"{show.number(whole - mean)} bit"
-        ax.text((mean + whole) / 2, y - 0.34, told, ha="center", va="bottom")
-    names = [label(model, wide=16) for model in models]
-    ax.set_yticks(range(len(models)), names)
+        for x, style in (mean, "-"), (whole, ":"):
+            ax.plot([x, x], [y - 0.3, y + 0.3], color=COLOURS["sft"], lw=1.5, ls=style)
+        gap = f"{show.number(whole - mean)} bit"
+        ax.text((mean + whole) / 2, y - 0.34, gap, ha="center", va="bottom")
+    ax.set_yticks(range(len(models)), [label(model, wide=16) for model in models])
     reach = np.floor(2 * frame["entropy"].min()) / 2, frame["ceiling"].iloc[0] * 1.01
     about = "entropy of the answer, bits (the axis ends at even odds)"
     ax.set(xlabel=about, ylabel="", xlim=reach, ylim=(len(models) - 0.4, -0.75))
@@ -193,12 +193,10 @@ def _steps(data: Data, ladder: str) -> dict[int, views.Compared]:
 
 def _real_steps(task: str) -> dict[int, views.Compared]:
     """Of the first SFT run of the real base."""
-    readouts, base = real.read([task]), ("base", COMPLETION)
+    readouts, base = real.read([task]), {"base": ("base", COMPLETION)}
     return {
-        checkpoint.step: real.compared(
-            readouts, task, {"base": base, "sft": (checkpoint.name, CHAT)}
-        )
-        for checkpoint in real.sft(real.PLAIN[0])
+        c.step: real.compared(readouts, task, base | {"sft": (c.name, CHAT)})
+        for c in real.sft(real.PLAIN[0])
     }
 
 
@@ -221,7 +219,7 @@ def plot_fall(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-# --- all tasks of a phase -------------------------------------------------------------------------
+# --- all tasks of a phase
 
 
 def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) -> pd.DataFrame:
@@ -230,28 +228,19 @@ def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) 
     On liquid pages the number of the verdict (found: by title). Else of these prompts, without an
     interval, on the prompts that all stages of a model answer.
     """
+    rows = []
     if phase == "liquid":
-        judged = [
-            (model, task, every.of(task)["many-distributions"].estimate)
-            for model, every in found.items()
-            for task in PHASE_TASKS
-            if "many-distributions" in every.of(task)
-        ]
-        rows = [(*at, "base", one.value, one.low, one.high) for *at, one in judged]
+        for model, every in found.items():
+            for task in PHASE_TASKS:
+                if judged := every.of(task).get("many-distributions"):
+                    one = judged.estimate
+                    rows.append((model, task, "base", one.value, one.low, one.high))
     else:
-        shares = [
-            (
-                model,
-                task,
-                STAGE[place],
-                float(ph.liquidity_bits(one.distributions(place))) / most_bits(task),
-            )
-            for model, tasks in _stages(phase, ladders).items()
-            for task, one in tasks.items()
-            if one.count.measurable
-            for place in one.tables
-        ]
-        rows = [(*at, value, value, value) for *at, value in shares]
+        for model, tasks in _stages(phase, ladders).items():
+            for task, one in tasks.items():
+                for place in one.tables if one.count.measurable else ():
+                    share = float(ph.liquidity_bits(one.distributions(place))) / most_bits(task)
+                    rows.append((model, task, STAGE[place], *[share] * 3))
     return pd.DataFrame(rows, columns=["model", "task", "stage", "value", "low", "high"])
 
 
@@ -274,7 +263,7 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     import seaborn
 
     models, stages = list(frame["model"].unique()), list(frame["stage"].unique())
-    looks = _looks(models)
+    looks, title = _looks(models), "liquidity, share of its ceiling"
     grid = seaborn.FacetGrid(frame, col="task", col_wrap=3, height=0.95, aspect=WIDTH / 3 / 0.95)
     for task, ax in grid.axes_dict.items():
         for n, (model, look) in enumerate(looks.items()):
@@ -286,19 +275,77 @@ def plot_every(frame: pd.DataFrame) -> Figure:
                 ax.plot(mine["stage"].map(stages.index), mine["value"], lw=1.2, **look)
         ax.set_title(task, pad=2)
         ax.tick_params(length=2)
-    said = "liquidity, share of its ceiling"
     if len(stages) == 1:
+        threshold = THRESHOLDS["many-distributions"].value
         for ax in grid.axes.flat:
-            ax.axvline(
-                THRESHOLDS["many-distributions"].value, color=COLOURS["chance"], lw=1, ls=":"
-            )
+            ax.axvline(threshold, color=COLOURS["chance"], lw=1, ls=":")
         grid.set(yticks=[], ylim=(len(models) - 0.5, -0.5))
-        grid.axes.flat[-2].set_xlabel(said)
+        grid.axes.flat[-2].set_xlabel(title)
     else:
         grid.set(xticks=range(len(stages)), xlim=(-0.3, len(stages) - 0.7))
         grid.set_xticklabels(stages, rotation=90 if len(stages) > 2 else 0)
-        grid.axes.flat[6].set_ylabel(said)
+        grid.axes.flat[6].set_ylabel(title)
     grid.figure.set_layout_engine("constrained")
     names = grid.axes.flat[0].get_legend_handles_labels()
     grid.figure.legend(*names, loc="outside lower center", ncols=len(models))
     return grid.figure
+
+
+# --- the first page
+
+
+def models(readouts: pd.DataFrame, task: str) -> dict[str, views.Compared]:
+    """Title -> its stages on the prompts that all of them answer: the real base, then each ladder
+    of `readouts`; a model that answers too few prompts is left out.
+    """
+    found = {} if (one := of_real(task)) is None else {real_title(): one}
+    for ladder, mine in views.each_ladder(readouts):
+        found[views.title_of(ladder)] = views.compared(mine, task, *FRONT)
+    return {title: one for title, one in found.items() if one.count.measurable}
+
+
+def of_real(task: str) -> views.Compared | None:
+    """The real base beside SFT and, where these were read, RL; None where no run is there."""
+    if not real_there(chain.NUCLEATION):
+        return None
+    places = real_places(chain.SETTLING if later.read() else chain.NUCLEATION)
+    places = {stage: places[stage] for stage in FRONT if stage in places}
+    return real.compared(real.read([task]), task, places)
+
+
+def load_models(found: Mapping[str, views.Compared], task: str) -> pd.DataFrame:
+    """One row per model (title -> compared), stage and prompt: bits, low, high (liquidity of the
+    stage, with its interval), prompt, and a column per option, conditional on an option.
+
+    Prompts in drawing order: those with the same likeliest answer in the base side by side.
+    """
+    frames = []
+    for title, one in found.items():
+        for stage, mine in ordered(one, one.tables, task):
+            bits = liquidity(one, stage)
+            about = {"model": title, "stage": stage, "bits": bits.value}
+            frames.append(described(mine, about | {"low": bits.low, "high": bits.high}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_models(frame: pd.DataFrame) -> Figure:
+    """Models down, stages across; in a panel prompts down, options across; its bits above it."""
+    models = list(frame["model"].unique())
+    options = list(frame.columns[frame.columns.get_loc("prompt") + 1 :])
+    fig, axes = panels(len(models), len(FRONT), 1.7)
+    norm = root_scale(frame[options])
+    for row, model in zip(axes, models, strict=True):
+        for ax, stage in zip(row, FRONT, strict=True):
+            mine = where(frame, model=model, stage=stage)
+            if mine.empty:
+                ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
+                ax.axis("off")
+                continue
+            heat(ax, mine[options], norm)
+            ax.set(xticks=[])
+            ax.set_title(f"{FRONT[stage]}: {show.number(mine['bits'].iloc[0])} bit")
+        row[0].set_ylabel(label(model, wide=26))
+    ends = [0, len(options) - 1]
+    for ax in axes[-1]:
+        ax.set_xticks(ends, [options[i] for i in ends])
+    return fig

@@ -1,20 +1,24 @@
-"""What a phase page says: its head, what changed, captions and alt texts, the method."""
+"""What a phase page says: its head, what changed, captions and alt texts, the method.
+
+And the verdicts of the first page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from ..ask.ladders import load_ladder
 from ..ask.prompts import PERSONAS
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..measure import claims
+from ..measure import chain, claims
 from ..measure.chain import LIQUID, NUCLEATION, SETTLING, Survey
 from ..present import chips, figures, show, verdicts, views
 from ..texts import markdown
-from . import phase, real
-from .phase import STAGE, Data, Numbers, Series
+from . import later, phase, real
+from .phase import STAGE, Data, Numbers, Series, real_there, real_title
+from .phase_figures import FRONT
 
 METHOD = {
     LIQUID: "Intervals are over personas, of a cast as balanced over the temperaments as this "
@@ -67,20 +71,19 @@ def changed(data: Data) -> list[str]:
 def _is_liquid(one: Series, task: str) -> str:
     bits = phase.liquidity(one.answers, one.before)
     share = claims.percent(bits.value / phase.most_bits(task))
-    return (
-        f"the {one.cluster} tells {show.interval(bits)} bit of the answer, {share} of the ceiling"
-    )
+    cluster, number = one.cluster, show.interval(bits)
+    return f"the {cluster} tells {number} bit of the answer, {share} of the ceiling"
 
 
 def _collapsed(one: Series, task: str) -> str:
     kept = real.kept_spread(one.answers, one.before, one.after)
-    said = {v.claim: v.verdict for v in one.verdicts}.get("collapse")
+    verdict = {v.claim: v.verdict for v in one.verdicts}.get("collapse")
     left, cluster = show.interval(kept), one.cluster
-    if said == "holds":
+    if verdict == "holds":
         return f"of the spread among {cluster}s more than half is gone after SFT; {left} is left"
-    if said == "fails" and kept.low > 1:
+    if verdict == "fails" and kept.low > 1:
         return f"{cluster}s differ more after SFT; their spread is {left} times the base's"
-    if said == "fails":
+    if verdict == "fails":
         return f"of the spread among {cluster}s more than half stays after SFT, {left}"
     return f"SFT leaves {left} of the spread among {cluster}s; a collapse is not decided"
 
@@ -109,11 +112,11 @@ def show_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """Who the seed is, of every ladder that has one, and how near SFT comes to it."""
     if not data.seeds:
         return
-    told = [
+    seeds = [
         f"Seed of {load_ladder(ladder).title}: what the base answers to {PERSONAS[int(who)]}."
         for ladder, who in data.seeds.items()
     ]
-    show.prose(show.listed(told))
+    show.prose(show.listed(seeds))
     near = {ladder: found for ladder, found in numbers.items() if "seed to SFT, TV" in found}
     frame = figures.load_distributions(data.readouts, data.task, ["base", "sft"], data.seeds)
     to_seed, to_base = "seed to SFT, TV", "base to SFT, TV of mean distributions"
@@ -135,7 +138,7 @@ def show_contexts(data: Data) -> None:
     if not accounts:
         return
     frame = verdicts.load_contexts(accounts, data.task)
-    told = "; ".join(
+    named = "; ".join(
         f"{load_ladder(name).title}: {PERSONAS[int(account.seeds[data.task])]}"
         for name, account in accounts.items()
         if data.task in account.seeds
@@ -145,10 +148,10 @@ def show_contexts(data: Data) -> None:
         "contexts",
         data=frame,
         alt="For each persona, the cosine of SFT's move with the way to what the persona says in "
-        f"the base, by task, and its mean. Named by tasks of other kinds: {told}.",
+        f"the base, by task, and its mean. Named by tasks of other kinds: {named}.",
         caption="Bars: mean over tasks of how well a persona explains SFT's move; dots: tasks, "
         "diamonds: this one; colours: personas who say alike. Named by tasks of other kinds: "
-        f"{markdown(told)}.",
+        f"{markdown(named)}.",
     )
 
 
@@ -156,10 +159,9 @@ def show_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """The mean answers after SFT over the seed's, of every ladder that has one."""
     if not data.seeds:
         return
-    final, quantile = data.how["final"], data.how["quantile"]
-    frame = figures.load_distributions(
-        data.readouts, data.task, ["sft", "dpo", "rlvr"], data.seeds, quantile
-    )
+    final, stages = data.how["final"], ["sft", "dpo", "rlvr"]
+    how = (data.readouts, data.task, stages, data.seeds, data.how["quantile"])
+    frame = figures.load_distributions(*how)
     moved, gained = f"SFT to {final}, TV", f"SFT to {final}, promoted mass"
     show.emit(
         figures.plot_distributions(frame),
@@ -182,21 +184,16 @@ def show_probmass(data: Data) -> None:
     frame = figures.load_probmass(data.readouts, data.task, data.seeds, data.how["quantile"], **how)
     final = data.how["final"]
     last = frame[frame["checkpoint"] == final].set_index("ladder")
-    told = "; ".join(
+    masses = "; ".join(
         f"{load_ladder(name).title} {show.fmt(row.value)}, by chance {show.fmt(row.chance)}, "
         f"the seed itself {show.fmt(row.own)}"
         for name, row in last.iterrows()
     )
-    show.emit(
-        figures.plot_probmass(frame),
-        "probmass",
-        data=frame,
-        alt=f"Mass on the seed's options at every stage. After {STAGE[final]}: {told}.",
-        caption=f"Mass on the seed's options A. After {STAGE[final]}: {markdown(told)}.",
-    )
+    words = _both(f"Mass on the seed's options A at every stage. After {STAGE[final]}:", masses)
+    show.emit(figures.plot_probmass(frame), "probmass", data=frame, **words)
 
 
-# --- captions and alt texts -----------------------------------------------------------------------
+# --- captions and alt texts
 
 
 def picture(data: Data) -> dict[str, str]:
@@ -211,14 +208,19 @@ def picture(data: Data) -> dict[str, str]:
     }
 
 
+def _both(text: str, numbers: str) -> dict[str, str]:
+    """Alt text and caption in the same words. numbers: plain."""
+    return {"alt": f"{text} {numbers}.", "caption": f"{text} {markdown(numbers)}."}
+
+
 def entropies(frame: pd.DataFrame) -> dict[str, str]:
     """Of how broad the base answers, and how broad its mean answer is."""
-    told = "; ".join(
+    each = "; ".join(
         f"{row.model}: {show.number(row.mean)} and {show.number(row.whole)}"
         for row in frame.drop_duplicates("model").itertuples()
     )
     return {
-        "alt": f"Mean entropy of a prompt's answer, and entropy of the mean answer, bits. {told}.",
+        "alt": f"Mean entropy of a prompt's answer, and entropy of the mean answer, bits. {each}.",
         "caption": "Grey: entropy of the answer, prompt by prompt; line: its mean; dotted: entropy "
         "of the mean answer. The orange gap is the liquidity.",
     }
@@ -226,62 +228,92 @@ def entropies(frame: pd.DataFrame) -> dict[str, str]:
 
 def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     """Of how far two prompts of the base are apart."""
-    label = "liquidity of the templates alone, bits"
-    return {
-        "alt": "Total variation between two prompts of the base, of one persona and of two. "
-        f"Templates alone account for {views.each(numbers, label)} bit of liquidity.",
-        "caption": "How far two prompts of the base are apart. Of the liquidity, templates "
-        f"alone account for {views.captioned(numbers, label)} bit.",
-    }
+    bits = views.each(numbers, "liquidity of the templates alone, bits")
+    text = "How far two prompts of the base are apart. Liquidity of the templates alone, bits:"
+    return _both(text, bits)
 
 
 def fall(frame: pd.DataFrame) -> dict[str, str]:
     """Of the spread along SFT."""
     ends = frame.groupby("model", sort=False)["value"].last()
-    told = "; ".join(f"{model} {show.number(value)}" for model, value in ends.items())
-    return {
-        "alt": f"Spread among prompts along SFT, over the base's. At its end: {told}.",
-        "caption": "Spread among prompts along SFT, over the base's, with intervals; below the "
-        f"dotted line it is a collapse. At the end: {markdown(told)}.",
-    }
+    each = "; ".join(f"{model} {show.number(value)}" for model, value in ends.items())
+    text = "Spread among prompts along SFT, over the base's, with intervals; below the dotted line"
+    return _both(f"{text} it is a collapse. At the end:", each)
 
 
 def path(numbers: Mapping[str, Numbers]) -> dict[str, str]:
     """Of liquidity and the distance to the seed along SFT, in both forms."""
-    base, sft = "estimated liquidity of the base, bits", "estimated liquidity of SFT, bits"
-    return {
-        "alt": "Liquidity and distance to the seed over SFT steps, in both forms. Liquidity in "
-        f"chat form ends at {views.each(numbers, sft)} bit.",
-        "caption": "Liquidity and distance of the mean answer to the seed along SFT. Liquidity: "
-        f"{views.captioned(numbers, base)} bit (base, raw text), then "
-        f"{views.captioned(numbers, sft)} bit (SFT, chat).",
-    }
+    base = views.each(numbers, "estimated liquidity of the base, bits")
+    sft = views.each(numbers, "estimated liquidity of SFT, bits")
+    text = "Liquidity and distance of the mean answer to the seed along SFT, in both forms."
+    bits = f"{base} bit (base, raw text), then {sft} bit (SFT, chat)"
+    return _both(f"{text} Liquidity:", bits)
 
 
-# --- all tasks of a phase -------------------------------------------------------------------------
+# --- all tasks of a phase
 
 FIRST = {LIQUID: "many-distributions", NUCLEATION: "collapse", SETTLING: "stays-frozen"}
 
 
 def counts(phase: str, found: Mapping[str, Survey]) -> str:
     """On how many tasks the phase's first claim holds, of every model (by title), plain."""
-    told = [
-        f"{model} {real.counted([v.verdict for v in mine])}"
-        for model, every in found.items()
-        if (
-            mine := [every.of(task)[FIRST[phase]] for task in PHASE_TASKS if task in every.verdicts]
-        )
-    ]
-    return f"{FIRST[phase]}: {'; '.join(told)}."
+    models = []
+    for model, every in found.items():
+        if mine := [every.of(task)[FIRST[phase]] for task in PHASE_TASKS if task in every.verdicts]:
+            models.append(f"{model} {real.counted([v.verdict for v in mine])}")
+    return f"{FIRST[phase]}: {'; '.join(models)}."
 
 
 def every_task(phase: str, found: Mapping[str, Survey]) -> dict[str, str]:
     """Of the small panels, one a task."""
-    said, threshold = (
-        counts(phase, found),
-        ", the dotted line its threshold" if phase == LIQUID else "",
-    )
-    return {
-        "alt": f"What the prompt tells of the answer, by task and stage{threshold}. {said}",
-        "caption": markdown(said),
-    }
+    threshold = ", the dotted line its threshold" if phase == LIQUID else ""
+    alt = f"What the prompt tells of the answer, by task and stage{threshold}."
+    return {"alt": f"{alt} {counts(phase, found)}", "caption": markdown(counts(phase, found))}
+
+
+# --- the first page
+
+SHORT = {
+    "many-distributions": "base is liquid",
+    "collapse": "SFT collapses it",
+    "one-seed": "onto one seed of the base",
+    "unmixed": "a single one",
+    "stays-frozen": "it stays frozen",
+    "same-options": "on the seed's options",
+    "little-promoted": "little is promoted",
+}
+
+
+def models_caption(frame: pd.DataFrame) -> str:
+    """Liquidity of every panel in words, plain."""
+    models = []
+    for model, mine in frame.drop_duplicates(["model", "stage"]).groupby("model", sort=False):
+        bits = (f"{FRONT[row.stage]} {show.number(row.bits)}" for row in mine.itertuples())
+        models.append(f"{model}: {', '.join(bits)}")
+    return "; ".join(models)
+
+
+def matrix(ladders: Sequence[str]) -> str:
+    """Verdicts over all tasks as a MyST table, claims down: the real base, then training runs of
+    each ladder. Every cell is quoted from the page that judged it.
+    """
+    first = [real_title()] if real_there(chain.NUCLEATION) else []
+    head, rows = ["", *first, *map(views.title_of, ladders)], []
+    for claim, short in SHORT.items():
+        there = f"{{claim}}`real-base/{claim}-{_judged(claim)}@{real.PARENT}.verdict?`"
+        runs = [
+            f"{{claim}}`overview/all-{claim}@{name}.verdict?` "
+            f"{{claim}}`overview/runs-{claim}@{name}.runs?`"
+            for name in ladders
+        ]
+        name = f"{short} ({claims.THRESHOLDS[claim].phase})"
+        cells = [name, *[there][: len(first)], *runs]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([show.table(head, []), *rows])
+
+
+def _judged(claim: str) -> str:
+    """On what the real base's verdict rests: a base is liquid or not by both wordings."""
+    if claim in chain.CLAIMS[chain.SETTLING]:
+        return later.RUN
+    return f"{real.PLAIN[0]}-both-wordings" if claim == "many-distributions" else real.PLAIN[0]

@@ -1,9 +1,8 @@
 """A real base, post-trained here: what SFT does to its random choices, by run and by step.
 
-The base is read as raw text and SFT in chat form, on the natural prompts; a run is compared with
-the base on the prompts that both answer. Registered in data/registered/2026-11-29-real-ladder.md
-before a distribution was looked at. The arms are runs beside each other, in chat form, on the
-contexts that all compared answer: does what was demonstrated decide where SFT goes?
+The base is read as raw text and SFT in chat form, on the natural prompts that both answer.
+Registered in data/registered/2026-11-29-real-ladder.md before a distribution was looked at. The
+arms are runs beside each other, in chat form: does what was demonstrated decide where SFT goes?
 """
 
 from __future__ import annotations
@@ -33,10 +32,8 @@ OTHER = "smollm2-135m-instruct"  # aligned, of another family, and the teacher o
 PLAIN = ("plain", "plain-again")
 SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices in five tasks
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
-TEMPERAMENTS = (
-    "first",
-    "salient",
-)  # demonstrated distributions that are among the five that a base may hold
+# demonstrated distributions that are among the five that a base may hold
+TEMPERAMENTS = ("first", "salient")
 RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
 Distributions = dict[tuple[str, str, str], dict[str, np.ndarray]]
 Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
@@ -44,10 +41,8 @@ Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
 
 def sft(run: str) -> list[Checkpoint]:
     """The steps of a run's SFT that were read, in their order."""
-    checkpoints = [
-        r for r in load_ladder(EXPERIMENT).checkpoints if (r.run, r.stage) == (run, "sft")
-    ]
-    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
+    mine = [c for c in load_ladder(EXPERIMENT).checkpoints if (c.run, c.stage) == (run, "sft")]
+    return sorted(mine, key=lambda c: c.step)
 
 
 def ends() -> dict[str, Checkpoint]:
@@ -57,18 +52,14 @@ def ends() -> dict[str, Checkpoint]:
 
 
 def read(tasks: Sequence[str] = PHASE_TASKS) -> Distributions:
-    """Read-outs of the base, of all runs and of OTHER: (checkpoint, form, task) -> prompt ->
-    distribution.
-    """
+    """Of the base, all runs and OTHER: (checkpoint, form, task) -> prompt -> distribution."""
     found: Distributions = {}
+    columns = ["checkpoint", "form", "task", "prompt", "probability"]
     for name in (PARENT, EXPERIMENT, OTHER):
-        frame = store.load_readouts(name, tasks=tasks)
-        columns = (
-            frame[column] for column in ("checkpoint", "form", "task", "prompt", "probability")
-        )
-        for checkpoint, form, task, prompt, distribution in zip(*columns, strict=True):
+        rows = store.load_readouts(name, tasks=tasks)[columns]
+        for checkpoint, form, task, prompt, p in rows.itertuples(index=False):
             place = OTHER if name == OTHER else checkpoint, form, task
-            found.setdefault(place, {})[prompt] = distribution
+            found.setdefault(place, {})[prompt] = p
     return found
 
 
@@ -77,8 +68,7 @@ def compared(
 ) -> Compared:
     """A task on the prompts that all places answer.
 
-    whole: of all hundred prompts; else of the first wording of each context, which every checkpoint
-    was asked, so that nothing but the context sets two prompts apart.
+    whole: of all hundred; else of the first wording of each context, so that only contexts differ.
     """
     prompts = [prompt for prompt in load_prompts() if whole or prompt.wording == "cue-1"]
     tables = {
@@ -98,8 +88,12 @@ def pairs(
     readouts: Distributions, checkpoint: Checkpoint, form: str = CHAT, *, whole: bool = False
 ) -> dict[str, Compared]:
     """Task -> the base as raw text beside a checkpoint in a form."""
-    places = {RAW: ("base", COMPLETION), TUNED: (checkpoint.name, form)}
+    places = _places(checkpoint, form)
     return {task: compared(readouts, task, places, whole=whole) for task in PHASE_TASKS}
+
+
+def _places(checkpoint: Checkpoint, form: str = CHAT) -> Places:
+    return {RAW: ("base", COMPLETION), TUNED: (checkpoint.name, form)}
 
 
 def survey(every: Mapping[str, Compared], stages: Sequence[str], **how) -> chain.Survey:
@@ -127,25 +121,22 @@ def surveys(
     prompts, of the runs that were asked these. runs: none but these.
     """
     return {
-        run: survey(pairs(readouts, checkpoint, form, whole=whole), (RAW, TUNED), **how)
-        for run, checkpoint in ends().items()
+        run: survey(pairs(readouts, c, form, whole=whole), (RAW, TUNED), **how)
+        for run, c in ends().items()
         if (not runs or run in runs)
-        and (checkpoint.name, form, PHASE_TASKS[0]) in readouts
-        and (not whole or checkpoint.grid == "natural")
+        and (c.name, form, PHASE_TASKS[0]) in readouts
+        and (not whole or c.grid == "natural")
     }
 
 
 def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
     """Run -> one-seed, asked whether or not the run collapsed; registered nowhere, so no verdict of
-    the chain: it says where an answer would lie.
+    the chain.
     """
     found = {}
     for run, checkpoint in ends().items():
-        both = {
-            task: (one.evidence(RAW), one.evidence(TUNED))
-            for task, one in pairs(readouts, checkpoint).items()
-            if one.count.measurable
-        }
+        every = measurable(readouts, _places(checkpoint))
+        both = {task: (one.evidence(RAW), one.evidence(TUNED)) for task, one in every.items()}
         if moves := joint.moves(both, joint.kinds(_options(both))):
             found[run] = claims.one_seed(moves, **how)[0]
     return found
@@ -153,7 +144,7 @@ def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
 
 def other_family(readouts: Distributions, **how) -> chain.Survey:
     """The same claims of OTHER, as if it had come from this base: is the seed of the one in the
-    base of the other? Tasks that it does not answer are not measurable.
+    base of the other?
     """
     places = {RAW: ("base", COMPLETION), TUNED: (OTHER, CHAT)}
     both = {task: compared(readouts, task, places, whole=True) for task in PHASE_TASKS}
@@ -169,16 +160,10 @@ def load_tasks(readouts: Distributions, found: Mapping[str, chain.Survey]) -> pd
     rows = []
     for run, checkpoint in ends().items():
         for task, both in pairs(readouts, checkpoint).items():
-            place = {
-                "run": run,
-                "step": checkpoint.step,
-                "task": task,
-                "shown": run in SHOWN_BY and task in SHOWN,
-                "prompts": both.count.answered,
-                "asked": both.count.asked,
-                "mass": both.count.median,
-            }
-            moved = _moved(both, task) if both.count.measurable else {}
+            count, shown = both.count, run in SHOWN_BY and task in SHOWN
+            place = {"run": run, "step": checkpoint.step, "task": task, "shown": shown}
+            place |= {"prompts": count.answered, "asked": count.asked, "mass": count.median}
+            moved = _moved(both, task) if count.measurable else {}
             rows.append(place | moved | {"verdict": found[run].of(task)["collapse"].verdict})
     return pd.DataFrame(rows)
 
@@ -220,11 +205,10 @@ def without_a_kind(tasks: Iterable[str]) -> inference.Weights:
 
 def over_tasks(values: Mapping[str, float]) -> Estimate:
     """Mean over tasks, its interval by leaving out one kind of tasks at a time (jackknife and
-    Student's t). The mean is not corrected for bias: kinds are of one task or of eight, and of a
-    mean over tasks the correction is noise.
+    Student's t). Not corrected for bias: kinds are of one task or of eight, and of a mean over
+    tasks the correction is noise.
     """
-    each = np.array(list(values.values()))
-    weights = without_a_kind(values)
+    each, weights = np.array(list(values.values())), without_a_kind(values)
     found = inference.estimate(lambda w: ph.mean_distribution(each[:, None], w)[..., 0], weights)
     mean = float(each.mean())
     low, high = (end + mean - found.value for end in (found.low, found.high))
@@ -244,7 +228,7 @@ def load_steps(readouts: Distributions) -> pd.DataFrame:
     """
     rows = []
     for run in PLAIN:
-        places = {"0": ("base", CHAT)} | {str(r.step): (r.name, CHAT) for r in sft(run)}
+        places = {"0": ("base", CHAT)} | {str(c.step): (c.name, CHAT) for c in sft(run)}
         for task, every in measurable(readouts, places).items():
             for step in places:
                 bits = float(ph.liquidity_bits(every.distributions(step)))
@@ -269,14 +253,12 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
     by it does not rise.
     """
     table = steps[steps["run"] == run].pivot(index="step", columns="task", values="bits")
-    inner = table.iloc[1:-1]
-    step = int(inner.mean(axis=1).idxmax())
-    outer = table.iloc[[0, -1]]
-    end = outer.loc[outer.mean(axis=1).idxmax()]
-    return step, over_tasks((inner.loc[step] - end).to_dict())
+    inner, outer = table.iloc[1:-1], table.iloc[[0, -1]]
+    top, end = (part.loc[part.mean(axis=1).idxmax()] for part in (inner, outer))
+    return int(top.name), over_tasks((top - end).to_dict())
 
 
-# --- arms -----------------------------------------------------------------------------------------
+# --- arms
 
 
 def load_follows(readouts: Distributions) -> pd.DataFrame:
@@ -288,12 +270,10 @@ def load_follows(readouts: Distributions) -> pd.DataFrame:
     for run, checkpoint in ends().items():
         places = {RAW: ("base", CHAT), TUNED: (checkpoint.name, CHAT)}
         for task, both in measurable(readouts, places).items():
-            for distribution in TEMPERAMENTS:
-                before, after = (
-                    walked.follows(both.distributions(name).mean(0), task, distribution)
-                    for name in places
-                )
-                rows.append((run, task, distribution, task in SHOWN, after, before))
+            base, tuned = (both.distributions(name).mean(0) for name in places)
+            for name in TEMPERAMENTS:
+                before, after = (walked.follows(mean, task, name) for mean in (base, tuned))
+                rows.append((run, task, name, task in SHOWN, after, before))
     return pd.DataFrame(rows, columns=["run", "task", "distribution", "shown", "follows", "before"])
 
 
@@ -308,7 +288,7 @@ def share(
 
 
 def followed(follows: pd.DataFrame, distribution: str) -> Estimate:
-    """Of the tasks held out, the share that follows the distribution that a run of its name
+    """The share of the tasks held out that follows the distribution that a run of its name
     demonstrated; interval over kinds of tasks.
     """
     mine = walked.where(follows, run=distribution, distribution=distribution, shown=False)
@@ -320,16 +300,14 @@ def more_liquid(readouts: Distributions) -> Estimate:
     """Liquidity of the run own less that of the run first, bits; mean over tasks."""
     last = ends()
     places = {run: (last[run].name, CHAT) for run in ("own", "first")}
-    differ = {}
-    for task, both in measurable(readouts, places).items():
-        own, first = (float(ph.liquidity_bits(both.distributions(run))) for run in places)
-        differ[task] = own - first
-    return over_tasks(differ)
+    bits = lambda one, run: float(ph.liquidity_bits(one.distributions(run)))  # noqa: E731
+    every = measurable(readouts, places)
+    return over_tasks({task: bits(one, "own") - bits(one, "first") for task, one in every.items()})
 
 
 def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate:
     """Spread that a run leaves over that which another leaves, on the contexts that both and the
-    base answer; geometric mean over tasks. Registered nowhere.
+    base answer; geometric mean over tasks.
     """
     last = ends()
     places = {name: (last[name].name, CHAT) for name in (run, other)}
@@ -338,7 +316,7 @@ def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate
     return geometric({task: spread(one, run) / spread(one, other) for task, one in every.items()})
 
 
-# --- in words -------------------------------------------------------------------------------------
+# --- in words
 
 
 def counted(verdicts: Sequence[str]) -> str:
@@ -349,11 +327,11 @@ def counted(verdicts: Sequence[str]) -> str:
 def of_task(row: Any) -> str:
     """A row of `load_tasks` as a sentence: verdict, spread with interval, what it rests on."""
     rests = f"{row.prompts:.0f} of {row.asked:.0f} prompts answered by both"
+    verdict = row.verdict.replace("-", " ")
     if not np.isfinite(row.spread):
-        return f"collapse is {row.verdict.replace('-', ' ')} ({rests})"
+        return f"collapse is {verdict} ({rests})"
     spread = f"{show.fmt(row.spread)} [{show.fmt(row.low)}, {show.fmt(row.high)}]"
-    tested = row.verdict in ("holds", "fails")
-    verdict = row.verdict if tested else f"is {row.verdict.replace('-', ' ')}"
+    verdict = verdict if verdict in ("holds", "fails") else f"is {verdict}"
     return f"collapse {verdict}, the spread is {spread} times the base's ({rests})"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations, product
 
 import numpy as np
@@ -33,8 +32,10 @@ CRYSTAL = "rlvr"  # the checkpoint that is remelted
 FROZEN = 0.5  # at most this share of the base's liquidity; what is not frozen cannot be remelted
 ASKING, TRAINING, REFERENCE = "asking", "training", "reference"
 ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a checkpoint as it is: crystal, base
-MEASURED = ["liquidity", "entropy", "to_base", "to_raw", "to_distribution", "to_uniform", "to_mean"]
-MEASURED += ["probmass", "invalid", "residual", "measurable"]
+MEASURED = (
+    "liquidity entropy to_base to_raw to_distribution to_uniform to_mean probmass invalid residual "
+    "measurable"
+).split()
 AGAIN = "pretraining"  # the run that goes back
 RAW = "raw text"
 
@@ -76,54 +77,46 @@ def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
     the base's answer prompt by prompt, in chat form (to_base) and as raw text (to_raw), and of the
     mean answer to the demonstrator's distribution, the uniform distribution and the base's mean;
     mass on the seed's options; invalid-answer and residual mass. Distributions are conditional on
-    an option, of the prompts that are answered; measurable is 1 where these are enough, else the
-    others are nan.
+    an option; measurable is 1 where enough prompts are answered, else the others are nan.
     Raises: CrystalError if nothing of these parents is recorded.
     """
     checkpoints, rows = recorded(name, ladders), []
     if not checkpoints:
         what = f"of {name!r} nothing is recorded for {', '.join(ladders)}"
         raise CrystalError(what, hint=f"make ladder LADDER={name}")
-    read = partial(store.load_readouts, tasks=PHASE_TASKS)
-    parts = dict(
-        tuple(
-            read(name, checkpoints=[checkpoint.name for checkpoint in checkpoints]).groupby(
-                "checkpoint"
-            )
-        )
-    )
-    for parent in dict.fromkeys(checkpoint.parent for checkpoint in checkpoints):
-        own = dict(tuple(read(parent, checkpoints=["base", CRYSTAL]).groupby("checkpoint")))
+    parts = _by_checkpoint(name, [c.name for c in checkpoints])
+    for parent in dict.fromkeys(c.parent for c in checkpoints):
+        own = _by_checkpoint(parent, ["base", CRYSTAL])
         raw = runs.probe(own["base"], COMPLETION)
         for method, (checkpoint, form) in REFERENCES.items():
-            rows += _rows(
-                parent, raw, own[checkpoint], Method(method, REFERENCE, "", form), checkpoint, 0
-            )
-        for checkpoint in (checkpoint for checkpoint in checkpoints if checkpoint.parent == parent):
-            run, start = (
-                (ASKED, "base") if checkpoint.run == ASKED_BASE else (checkpoint.run, CRYSTAL)
-            )
+            way = Method(method, REFERENCE, "", form)
+            rows += _rows(parent, raw, own[checkpoint], way, checkpoint, 0)
+        for c in (c for c in checkpoints if c.parent == parent):
+            run, start = (ASKED, "base") if c.run == ASKED_BASE else (c.run, CRYSTAL)
             for way in (way for way in METHODS if way.run == run):
-                rows += _rows(parent, raw, parts[checkpoint.name], way, start, checkpoint.step)
+                rows += _rows(parent, raw, parts[c.name], way, start, c.step)
     return pd.DataFrame(rows)
+
+
+def _by_checkpoint(ladder: str, checkpoints: Sequence[str]) -> dict[str, pd.DataFrame]:
+    frame = store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=checkpoints)
+    return dict(tuple(frame.groupby("checkpoint")))
 
 
 def recorded(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
     """The checkpoints of whole runs from those parents that are frozen."""
     left = liquid(name, ladders)
-    return [checkpoint for checkpoint in _done(name, ladders) if checkpoint.parent not in left]
+    return [c for c in _done(name, ladders) if c.parent not in left]
 
 
 def liquid(name: str, ladders: Sequence[str]) -> list[str]:
     """Those parents of whole runs that are left out, since they are not frozen."""
-    there = dict.fromkeys(checkpoint.parent for checkpoint in _done(name, ladders))
+    there = dict.fromkeys(c.parent for c in _done(name, ladders))
     return [parent for parent in there if not frozen(parent)]
 
 
 def _done(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
-    return [
-        checkpoint for checkpoint in runs.recorded_checkpoints(name) if checkpoint.parent in ladders
-    ]
+    return [c for c in runs.recorded_checkpoints(name) if c.parent in ladders]
 
 
 def frozen(ladder: str) -> bool:
@@ -147,20 +140,15 @@ def _rows(
     frame = where(frame, form=way.form, temperature=way.temperature)
     frame = frame[frame["prompt"].isin([prompt.id for prompt in PROBE])]
     left = frame.groupby("task")[["invalid", "residual"]].mean()
-    checkpoint, ladder = frame["checkpoint"].iloc[0], load_ladder(parent)
+    checkpoint, ladder, rows = frame["checkpoint"].iloc[0], load_ladder(parent), []
     place = {"parent": parent, "start": start, "method": way.name, "kind": way.kind}
-    rows = []
+    place |= {"step": step, "checkpoint": checkpoint}
     for task in PHASE_TASKS:
-        at = {
-            "step": step,
-            "checkpoint": checkpoint,
-            "task": task,
-            "held_out": task not in ladder.demonstrated,
-        }
-        found = runs.measure(now[task], chat[task], task, ladder.seed)
-        if np.isfinite(found["liquidity"]):
-            found |= _apart(now[task], chat[task], raw[task])
-        rows.append(place | at | {"measurable": 0.0} | found | left.loc[task].to_dict())
+        about = {"task": task, "held_out": task not in ladder.demonstrated, "measurable": 0.0}
+        about |= runs.measure(now[task], chat[task], task, ladder.seed)
+        if np.isfinite(about["liquidity"]):
+            about |= _apart(now[task], chat[task], raw[task])
+        rows.append(place | about | left.loc[task].to_dict())
     return rows
 
 
@@ -201,7 +189,7 @@ def _shares(
 ) -> pd.DataFrame:
     place = pd.MultiIndex.from_frame(after[["parent", "group"]])
     base, crystal = (
-        means[means["method"] == name].set_index(["parent", "group"]).loc[place].reset_index()
+        where(means, method=name).set_index(["parent", "group"]).loc[place].reset_index()
         for name in (base, "crystal")
     )
     after = after.reset_index(drop=True)
@@ -210,7 +198,6 @@ def _shares(
         against=against,
         regained=quantities.ratio(gained, base["liquidity"] - crystal["liquidity"]),
         distance=quantities.ratio(after[to], crystal[to]),
-        entropy_gained=after["entropy"] - crystal["entropy"],
     )
 
 
@@ -223,27 +210,25 @@ def at_end(shares: pd.DataFrame) -> pd.DataFrame:
 def load_kept(name: str, shares: pd.DataFrame) -> pd.DataFrame:
     """`load_shares` with `kept`: facts right in chat form at temperature 1, over the crystal's.
 
-    Of raw text it is the crystal's accuracy as raw text, from the parent's training report. The
-    other asking methods were never asked a fact: nan.
+    Of raw text the crystal's accuracy as raw text, from the parent's training report. The other
+    asking methods were never asked a fact: nan.
     """
-    found = runs.accuracy(name).set_index("checkpoint")["accuracy"]
-    parents = shares["parent"].unique()
-    reports = {parent: load_report(parent)["accuracy"][CRYSTAL] for parent in parents}
-    kept = []
-    for row in shares.itertuples():
-        right = found[row.checkpoint] if row.kind == TRAINING else np.nan
-        kept.append(reports[row.parent][COMPLETION]["facts"] if row.method == RAW else right)
-    crystal = np.array([reports[parent][CHAT]["facts"] for parent in shares["parent"]])
-    return shares.assign(kept=np.array(kept, float) / crystal)
+    right = runs.accuracy(name).set_index("checkpoint")["accuracy"]
+    reports = {p: load_report(p)["accuracy"][CRYSTAL] for p in shares["parent"].unique()}
+    raw, chat = (
+        shares["parent"].map({p: report[form]["facts"] for p, report in reports.items()})
+        for form in (COMPLETION, CHAT)
+    )
+    kept = shares["checkpoint"].map(right).where(shares["kind"] == TRAINING)
+    return shares.assign(kept=kept.where(shares["method"] != RAW, raw) / chat)
 
 
 def judge(ends: pd.DataFrame) -> dict[str, list[Verdict]]:
     """Method -> [verdict of `remelts`] over parents, all tasks, against the base in chat form.
 
-    ends: of `at_end`. Only parents all of whose tasks can be measured count; of none or one of
-    several it is not measurable.
+    ends: of `at_end`. Only parents all of whose tasks can be measured count.
     """
-    mine = ends[(ends["group"] == ALL) & (ends["against"] == CHAT)]
+    mine = where(ends, group=ALL, against=CHAT)
     return {method: [_judged(rows)] for method, rows in mine.groupby("method", sort=False)}
 
 
@@ -263,9 +248,8 @@ def _judged(rows: pd.DataFrame) -> Verdict:
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
-    """Bases of one family, pair by pair, in chat form: JSD in bits, prompt by prompt, by group.
-
-    A yardstick for distances. parent: "first, second". Empty where no family has two.
+    """Bases of one family, pair by pair, in chat form: JSD in bits, prompt by prompt, by group: a
+    yardstick for distances. parent: "first, second". Empty where no family has two.
     """
     rows = []
     for first, second in combinations(ladders, 2):
@@ -320,7 +304,7 @@ def methods_text(ends: pd.DataFrame, value: str, methods: Sequence[str]) -> str:
 
 
 def most(ends: pd.DataFrame, value: str, methods: Sequence[str], best: str = "max") -> str:
-    """The method with the largest (best="min": smallest) mean over parents, as `said`."""
+    """The method with the largest (best="min": smallest) mean over parents, in words."""
     sign = 1 if best == "max" else -1
     means = pd.Series({name: sign * pick(ends, name, value).mean() for name in methods})
     return methods_text(ends, value, [means.fillna(-np.inf).idxmax()])
@@ -356,7 +340,7 @@ def record(ends: pd.DataFrame) -> None:
 def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verdict]]) -> str:
     """All tasks: every method as it is judged; references and methods with the other numbers.
 
-    ends: of `at_end`, with `kept`; methods: of `load_methods`; found: of `judge`.
+    ends: of `at_end`, with `kept`; found: of `judge`.
     """
     judged, others = [], []
     for name in REFERENCES:
@@ -377,8 +361,7 @@ def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verd
 
 def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
     """All tasks, parent by parent: liquidity of base and crystal, then what every method does."""
-    mine = where(methods, kind=REFERENCE)
-    liquidity = mine.groupby(["method", "parent"])["liquidity"].mean()
+    liquidity = methods.groupby(["method", "parent"])["liquidity"].mean()
     there = list(methods["parent"].unique())
     base, crystal = (liquidity[end][there] for end in ("base", "crystal"))
     rows = [
@@ -386,10 +369,8 @@ def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
         ["of the crystal", *map(fmt, crystal)],
         ["left in the crystal", *map(fmt, crystal / base)],
     ]
-    for value, words in JUDGED.items():
-        for name in names(ends):
-            mine = pick(ends, name, value)
-            rows.append([f"{words}: {name}", *map(fmt, mine.reindex(there))])
+    for (value, words), name in product(JUDGED.items(), names(ends)):
+        rows.append([f"{words}: {name}", *map(fmt, pick(ends, name, value).reindex(there))])
     return table(["", *there], rows)
 
 

@@ -1,8 +1,7 @@
 """The claims over training runs: each run judged over all tasks, and what its family says together.
 
-A family is one recipe trained from several seeds; the training run is the unit of what is said of
-it. Settling by task and run, too. The seed of a task is what the base answers to the persona whom
-tasks of other kinds name.
+A family is one recipe trained from several seeds; the training run is the unit. Settling by task
+and run, too.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ..ask.tasks import PHASE_TASKS
-from ..files import root
 from ..measure import chain, claims
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE, Verdict
@@ -21,9 +19,8 @@ from ..measure.evidence import Count
 from ..measure.inference import NOTHING, Estimate
 from ..present import show
 from ..present import verdicts as kept_verdicts
-from ..present.training_figures import load_report
 from ..present.views import Compared, compared, read_ladders
-from .runs import family, interval, judge_over, over_parents
+from .runs import family, judge_over, over_parents, where
 
 Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # run -> task -> verdicts, of a survey
 CLAIMS = [claim for claims in chain.CLAIMS.values() for claim in claims]
@@ -71,18 +68,12 @@ def table(families: pd.DataFrame, runs: pd.DataFrame) -> str:
     head = ["claim", "ladder", "verdict, run by run", "mean over runs", "holds on tasks alone"]
     lines = []
     for row in families.itertuples():
-        mine = runs[(runs["family"] == row.family) & (runs["claim"] == row.claim)]
+        mine = where(runs, family=row.family, claim=row.claim)
         each = zip(mine["holds"], mine["tasks"], strict=True)
         alone = ", ".join(f"{n} of {tasks}" if tasks else "–" for n, tasks in each)
-        number = interval(Estimate(row.number, row.low, row.high))
+        number = show.between(row.number, row.low, row.high)
         lines.append([row.claim, row.family, ", ".join(row.verdicts), number, alone])
     return show.table(head, lines)
-
-
-def unconverged(runs: Sequence[str]) -> list[str]:
-    """The runs whose SFT ended after a fixed number of steps, by their training reports."""
-    there = [run for run in runs if (root() / "data/training" / f"{run}.json").is_file()]
-    return [run for run in there if "until" not in load_report(run)["recipe"]["sft"]]
 
 
 # --- settling
@@ -111,25 +102,17 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
 def _of_task(every: Compared, persona: str, quantile: float) -> list[dict]:
     if persona not in every.clusters.astype(str):
         return []
-    even = np.ones(len(every.prompts))
-    distributions = {stage: every.evidence(stage) for stage in ("base", *STAGES)}
-    seed = claims.seed_of(distributions["base"], persona, quantile=quantile)
-    return [
-        {
-            "stage": stage,
-            "probmass": float(claims.kept_mass(distributions[stage], seed)(even)),
-            "own": seed.ceiling,
-            "chance": float(seed.mask.mean()),
-            "promoted": claims.promoted(distributions["sft"], distributions[stage]).value,
-            "tv": float(
-                ph.tv(
-                    distributions["sft"].distribution.mean(0),
-                    distributions[stage].distribution.mean(0),
-                )
-            ),
-        }
-        for stage in STAGES
-    ]
+    even, sft = np.ones(len(every.prompts)), every.evidence("sft")
+    seed = claims.seed_of(every.evidence("base"), persona, quantile=quantile)
+    rows = []
+    for stage in STAGES:
+        given = every.evidence(stage)
+        row = {"stage": stage, "probmass": float(claims.kept_mass(given, seed)(even))}
+        row |= {"own": seed.ceiling, "chance": float(seed.mask.mean())}
+        row |= {"promoted": claims.promoted(sft, given).value}
+        means = sft.distribution.mean(0), given.distribution.mean(0)
+        rows.append(row | {"tv": float(ph.tv(*means))})
+    return rows
 
 
 def answered_text(settled: pd.DataFrame) -> str:
@@ -145,28 +128,30 @@ def answered_text(settled: pd.DataFrame) -> str:
 
 def summary(settled: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
     """Family -> what -> mean over tasks, interval over its training runs."""
-    wanted = [
-        ("the seed's own mass on its options", "sft", "own"),
-        ("chance level", "sft", "chance"),
-    ]
+    wanted = {
+        "the seed's own mass on its options": ("sft", "own"),
+        "chance level": ("sft", "chance"),
+    }
     for what, value, stages in (
         ("mass on the seed's options", "probmass", STAGES),
         ("promoted from SFT's lower half", "promoted", STAGES[1:]),
         ("moved since SFT", "tv", STAGES[1:]),
     ):
-        wanted += [(f"{what}, {stage.upper()}", stage, value) for stage in stages]
+        wanted |= {f"{what}, {stage.upper()}": (stage, value) for stage in stages}
     found = {}
     for name, mine in settled.groupby("family", sort=False):
-        means = mine.groupby(["stage", "parent"])[list({value for *_, value in wanted})].mean()
+        means = mine.groupby(["stage", "parent"])[["own", "chance", "probmass", "promoted", "tv"]]
+        means = means.mean()
         found[name] = {
-            what: over_parents(means.loc[stage][value], 0, 1) for what, stage, value in wanted
+            what: over_parents(means.loc[stage][value], 0, 1)
+            for what, (stage, value) in wanted.items()
         }
     return found
 
 
 def verdicts(settled: pd.DataFrame) -> dict[str, list[Verdict]]:
     """Family -> same-options and little-promoted after RLVR, means over tasks, over its runs."""
-    last = settled[settled["stage"] == STAGES[-1]]
+    last = where(settled, stage=STAGES[-1])
     last = last.assign(kept=last["probmass"] / last["own"])
     found = {}
     for name, mine in last.groupby("family", sort=False):

@@ -24,17 +24,15 @@ from ..keep import store
 from ..lab import recipes, world
 from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
-from ..present.show import claim, interval
+from ..present import show
+from ..present.show import interval
 from ..present.show import number as fmt
 from ..present.views import on_tasks
 
 Array = np.ndarray
-Value = Callable[[pd.DataFrame], float]
 SAME = 0.05  # total variation below which two distributions are one: on small tasks some are
+NUMBERS = "liquidity entropy to_distribution to_base progress fluctuation probmass follows".split()
 QUANTILE = 0.9
-DISTRIBUTIONFUL = (
-    "liquidity entropy to_distribution to_base progress fluctuation probmass found follows".split()
-)
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
 SCOPES = (DEMONSTRATED, "held-out")
@@ -42,8 +40,8 @@ MEAN = "mean"  # in place of a parent
 BEFORE = ["liquidity", "to_distribution", "found", "follows", "invalid"]  # kept of a run's start
 PLACE = ["parent", "run", "task"]
 SHARES = ("probmass", "invalid", "residual", "shared", "follow rate")
-POSITIVE = ("distance", "entropy", "liquidity", "kept", "liquidity kept", "ratio", "tv", "down")
-POSITIVE += ("back", "to_base", "to_distribution", "to_uniform", "to_mean")
+POSITIVE = "distance entropy liquidity kept ratio tv down back to_base to_uniform to_mean".split()
+POSITIVE += ["to_distribution", "liquidity kept"]
 BOUNDS = dict.fromkeys(SHARES, (0.0, 1.0)) | dict.fromkeys(POSITIVE, (0.0, np.inf))
 
 
@@ -60,47 +58,47 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
     """
     both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
     if both.sum() < evidence.needed(len(both)):
-        return dict.fromkeys(DISTRIBUTIONFUL, np.nan) | {"found": ""}
+        return dict.fromkeys(NUMBERS, np.nan) | {"found": ""}
     now, origin = now[both], origin[both]
-    distribution, mean = world.distribution(intended, TASKS[task]), now.mean(0)
-    way = progress(now, origin, distribution)
-    return {
-        "liquidity": float(quantities.liquidity_bits(now)),
-        "entropy": float(quantities.entropy_bits(now).mean()),
-        "to_distribution": float(quantities.jsd_bits(mean, distribution)),
-        "to_base": float(quantities.jsd_bits(now, origin).mean()),
-        "progress": float(way.mean()),
-        "fluctuation": float(way.var()),
-        "probmass": float(quantities.probmass(mean, quantities.support(distribution, QUANTILE))),
-        "found": found_distribution(mean, task),
-        "follows": float(follows(mean, task, intended)),
+    mean, aim = now.mean(0), world.distribution(intended, TASKS[task])
+    way = progress(now, origin, aim)
+    found = {
+        "liquidity": quantities.liquidity_bits(now),
+        "entropy": quantities.entropy_bits(now).mean(),
+        "to_distribution": quantities.jsd_bits(mean, aim),
+        "to_base": quantities.jsd_bits(now, origin).mean(),
+        "progress": way.mean(),
+        "fluctuation": way.var(),
+        "probmass": quantities.probmass(mean, quantities.support(aim, QUANTILE)),
+        "follows": follows(mean, task, intended),
     }
+    return {name: float(x) for name, x in found.items()} | {"found": nearest(mean, task)}
 
 
-def progress(now: Array, origin: Array, distribution: Array) -> Array:
-    """How far along the straight way to the distribution, (personas,): 0 at the origin, 1 at the
-    distribution.
+def progress(now: Array, origin: Array, aim: Array) -> Array:
+    """How far along the straight way to a distribution, (personas,): 0 at the origin, 1 there.
 
     The projection of the move; only personas who did not hold the distribution at the start.
     """
-    way = distribution - origin
+    way = aim - origin
     far = np.abs(way).sum(1) / 2 > 2 * SAME
     return ((now - origin) * way).sum(1)[far] / (way**2).sum(1)[far]
 
 
-def found_distribution(mean: Array, task: str) -> str:
-    """The temperament whose ground-truth distribution has the smallest JSD to a mean answer."""
-    return world.TEMPERAMENTS[int(np.argmin(quantities.jsd_bits(mean, _distributions(task))))]
-
-
 @cache
-def _distributions(task: str) -> Array:
+def distributions(task: str) -> Array:
+    """(temperaments, options): the ground truth."""
     return np.stack([world.distribution(name, TASKS[task]) for name in world.TEMPERAMENTS])
 
 
+def nearest(mean: Array, task: str) -> str:
+    """The temperament whose ground-truth distribution has the smallest JSD to a mean answer."""
+    return world.TEMPERAMENTS[int(np.argmin(quantities.jsd_bits(mean, distributions(task))))]
+
+
 def follows(mean: Array, task: str, intended: str) -> bool:
-    """Whether the found distribution is the intended one, or no different from it in this task."""
-    found = _distributions(task)[world.TEMPERAMENTS.index(found_distribution(mean, task))]
+    """Whether the nearest distribution is the intended one, or the same in this task."""
+    found = world.distribution(nearest(mean, task), TASKS[task])
     return bool(quantities.tv(found, world.distribution(intended, TASKS[task])) <= SAME)
 
 
@@ -119,57 +117,39 @@ def walk(
     planned = {run.name: run for run in recipes.load_experiment(name).runs}
     for run in runs or ():
         known(run, planned, f"run of {name}")
-    checkpoints = [
-        checkpoint
-        for checkpoint in recorded_checkpoints(name)
-        if checkpoint.run in (runs or planned)
-    ]
+    checkpoints = [c for c in recorded_checkpoints(name) if c.run in (runs or planned)]
     if not checkpoints:
         hint = f"make ladder LADDER={name}"
         raise CrystalError(f"no run of experiment {name!r} has been read", hint=hint)
-    frames, begun, rows = in_chat_by_checkpoint(name), {}, []
-    for checkpoint in checkpoints:
-        run, own = planned[checkpoint.run], f"{checkpoint.parent}/{checkpoint.run}/base"
-        target = intended or run.set.get("temperament", load_ladder(checkpoint.parent).seed)
-        origin = probe(frames[own]) if "base" in run.stages else origin_of(checkpoint.parent)
-        rows += _rows(
-            probe(frames[checkpoint.name]), frames[checkpoint.name], checkpoint, origin, target
-        )
+    frames, starts, rows = in_chat(name), {}, []
+    for c in checkpoints:
+        run, base = planned[c.run], f"{c.parent}/{c.run}/base"
+        target = intended or run.set.get("temperament", load_ladder(c.parent).seed)
+        origin = probe(frames[base]) if "base" in run.stages else origin_of(c.parent)
+        rows += _rows(frames[c.name], c, origin, target)
         if run.start and run.stages:
-            begun[checkpoint.parent, checkpoint.run] = target
-    starts = []
-    for (parent, run), target in sorted(begun.items()):
-        start = load_ladder(parent).checkpoint(planned[run].start)
-        now, frame = origin_of(parent, start.name), in_chat_by_checkpoint(parent)[start.name]
-        found = _rows(now, frame, start, origin_of(parent), target)
-        starts += [row | {"run": run, "step": 0} for row in found]
-    return pd.DataFrame([*starts, *rows])
+            starts[c.parent, c.run] = load_ladder(c.parent).checkpoint(run.start), target
+    begun = [
+        row | {"run": run, "step": 0}
+        for (parent, run), (c, target) in sorted(starts.items())
+        for row in _rows(in_chat(parent)[c.name], c, origin_of(parent), target)
+    ]
+    return pd.DataFrame([*begun, *rows])
 
 
 def recorded_checkpoints(name: str) -> list[Checkpoint]:
     """The checkpoints of an experiment's whole runs; of a run being read none."""
     done = recipes.load_records(name)
-    return [
-        checkpoint
-        for checkpoint in load_ladder(name).checkpoints
-        if f"{checkpoint.parent}/{checkpoint.run}" in done
-    ]
+    return [c for c in load_ladder(name).checkpoints if f"{c.parent}/{c.run}" in done]
 
 
 def along(parents: Sequence[str]) -> pd.DataFrame:
-    """As `walk`, along the parents themselves: every checkpoint read in chat form; run is the
-    stage.
-    """
+    """As `walk`, along the parents themselves, all that was read in chat form; run: the stage."""
     rows = []
     for parent in parents:
-        ladder, frames, origin = (
-            load_ladder(parent),
-            in_chat_by_checkpoint(parent),
-            origin_of(parent),
-        )
-        for checkpoint in ladder.checkpoints:
-            now = origin_of(parent, checkpoint.name)
-            rows += _rows(now, frames[checkpoint.name], checkpoint, origin, ladder.seed)
+        ladder, frames, origin = load_ladder(parent), in_chat(parent), origin_of(parent)
+        for c in ladder.checkpoints:
+            rows += _rows(frames[c.name], c, origin, ladder.seed)
     return pd.DataFrame(rows)
 
 
@@ -183,8 +163,8 @@ def _origin(root: Path, name: str, digest: str, checkpoint: str) -> dict[str, Ar
     return probe(_by_checkpoint(root, name, digest)[checkpoint])
 
 
-def in_chat_by_checkpoint(name: str) -> dict[str, pd.DataFrame]:
-    """Checkpoint -> its read-outs in chat form; loaded once a process: shards are verified."""
+def in_chat(name: str) -> dict[str, pd.DataFrame]:
+    """Checkpoint -> its read-outs in chat form; loaded once a process."""
     return _by_checkpoint(root(), name, store.manifest_digest(name))
 
 
@@ -194,10 +174,7 @@ def _by_checkpoint(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame
 
 
 def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> dict[str, Array]:
-    """Task -> answers to the probe, (20, options); nan where a prompt is not answered.
-
-    frame: one checkpoint's. Raises: CrystalError for a prompt that was not read.
-    """
+    """Task -> answers to the probe, (20, options); nan where a prompt is not answered."""
     found = {}
     for task, table in on_tasks(frame, PHASE_TASKS, form, PROBE, temperature).items():
         mass = table.sum(1, keepdims=True)
@@ -206,25 +183,22 @@ def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> di
 
 
 def _rows(
-    now: dict[str, Array],
-    frame: pd.DataFrame,
-    checkpoint: Checkpoint,
-    origin: dict[str, Array],
-    intended: str,
+    frame: pd.DataFrame, checkpoint: Checkpoint, origin: dict[str, Array], intended: str
 ) -> list[dict]:
-    """`measure` of a checkpoint in every task. now: its answers, `probe` of frame."""
-    parent = checkpoint.parent or checkpoint.ladder
-    off = frame[frame["temperature"] == 1.0].groupby("task")["invalid"].mean()
+    """`measure` of a checkpoint in every task. frame: its read-outs in chat form."""
+    parent, now = checkpoint.parent or checkpoint.ladder, probe(frame)
     ladder = load_ladder(parent)
     target = intended if intended != world.OWN else ladder.seed
+    invalid = frame[frame["temperature"] == 1.0].groupby("task")["invalid"].mean()
     place = {"parent": parent, "family": family(parent), "run": checkpoint.run or checkpoint.stage}
     place |= {"stage": checkpoint.stage, "step": checkpoint.step, "checkpoint": checkpoint.name}
-    rows = []
-    for task in PHASE_TASKS:
-        at = place | {"task": task, "held_out": task not in ladder.demonstrated}
-        at["invalid"] = float(off[task])
-        rows.append(at | measure(now[task], origin[task], task, target))
-    return rows
+    return [
+        place
+        | {"task": task, "held_out": task not in ladder.demonstrated}
+        | {"invalid": float(invalid[task])}
+        | measure(now[task], origin[task], task, target)
+        for task in PHASE_TASKS
+    ]
 
 
 def family(parent: str) -> str:
@@ -283,14 +257,12 @@ def kept(frame: pd.DataFrame) -> float:
 
 
 def removed(frame: pd.DataFrame) -> float:
-    """One less distance to the distribution after over before, means over tasks: 1 arrived, 0 not
-    moved.
-    """
+    """One less distance to the distribution after over before, means over tasks: 1 arrived."""
     return 1 - frame["to_distribution"].mean() / frame["to_distribution_before"].mean()
 
 
 def follow_rate(frame: pd.DataFrame) -> float:
-    """Share of rows whose found distribution is the intended one."""
+    """Share of rows whose nearest distribution is the intended one."""
     return frame["follows"].mean()
 
 
@@ -309,7 +281,7 @@ def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) ->
     return groups.mean().where(whole).reset_index()
 
 
-def per_parent(frame: pd.DataFrame, value: Value) -> pd.Series:
+def per_parent(frame: pd.DataFrame, value: Callable[[pd.DataFrame], float]) -> pd.Series:
     """`value` of every parent's part of a frame, indexed by parent."""
     found = {parent: value(mine) for parent, mine in frame.groupby("parent", sort=False)}
     return pd.Series(found, dtype=float)
@@ -318,7 +290,7 @@ def per_parent(frame: pd.DataFrame, value: Value) -> pd.Series:
 def over_parents(values: Sequence[float], low: float = -np.inf, high: float = np.inf) -> Estimate:
     """Mean over parents with Student's 95 % interval, within what the quantity cannot leave.
 
-    Raises: CrystalError for fewer than two parents, of which no interval can be said.
+    Raises: CrystalError for fewer than two parents.
     """
     if len(values) < 2:
         hint = "make ladder ALL=1 trains the replicas"
@@ -355,8 +327,7 @@ def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims
 def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
     """Mean over parents with its interval (parent: MEAN), then every parent's value, by key.
 
-    frame: one row per parent and key. Columns: keys, parent, value, low, high (nan of one parent),
-    parents (how many have a value).
+    frame: one row per parent and key. parents: how many have a value.
     """
     rows = []
     for key, mine in frame.groupby(list(keys), sort=False):
@@ -367,7 +338,9 @@ def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFr
     return pd.DataFrame(rows, columns=[*keys, "parent", "value", "low", "high", "parents"])
 
 
-def tidy(frame: pd.DataFrame, by: Sequence[str], quantities: Mapping[str, Value]) -> pd.DataFrame:
+def tidy(
+    frame: pd.DataFrame, by: Sequence[str], quantities: Mapping[str, Callable]
+) -> pd.DataFrame:
     """`intervals` of every quantity, named in the column quantity; each is of a parent's rows."""
     parts, groups = [], list(frame.groupby([*by, "parent"], sort=False))
     for quantity, value in quantities.items():
@@ -378,7 +351,7 @@ def tidy(frame: pd.DataFrame, by: Sequence[str], quantities: Mapping[str, Value]
 
 
 def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
-    """The rows of a frame at a place: columns and the values wanted."""
+    """The rows at a place: columns and the values wanted."""
     for column, value in place.items():
         frame = frame[frame[column] == value]
     return frame
@@ -393,10 +366,12 @@ def means(tidied: pd.DataFrame, **place: object) -> pd.DataFrame:
 
 
 def record(name: str, found, sentence: str, **place: str) -> None:
-    """Record anything with a value, low and high as a measured claim."""
-    numbers = {"number": found.value, "low": found.low, "high": found.high}
-    numbers = {part: claims.finite(x) for part, x in numbers.items()}
-    claim(name, verdict="measured", sentence=sentence, **place, **numbers)
+    """Record a number, or anything with a value, low and high, as a measured claim."""
+    numbers = {"number": found}
+    if hasattr(found, "value"):
+        parts = {"number": found.value, "low": found.low, "high": found.high}
+        numbers = {part: claims.finite(x) for part, x in parts.items()}
+    show.claim(name, verdict="measured", sentence=sentence, **place, **numbers)
 
 
 def formatted(values: pd.Series) -> str:

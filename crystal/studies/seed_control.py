@@ -1,10 +1,10 @@
 """Can the seed be chosen? SFT demonstrated by each of five temperaments, by mixtures, by ever less.
 
 Frames are those of `runs.load_ends`; a run is named after its demonstrator, whose distribution is
-intended. Where two distributions are one in a task (`runs.SAME`), finding either is finding the
-intended one. The demonstrator `own`, everyone's own distribution, has no one distribution. The
-demonstrator's style is a suffix that went with the distribution in pretraining: if it alone moves
-the distributions, the seed is not learnt but found.
+intended. Finding a distribution that is the intended one in a task (`runs.SAME`) counts. The
+demonstrator `own`, everyone's own distribution, has no one distribution. The demonstrator's
+style is a suffix that went with the distribution in pretraining: if it alone moves the
+distributions, the seed is not learnt but found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from ..ask.tasks import PHASE_TASKS, TASKS
+from ..ask.tasks import PHASE_TASKS
 from ..lab import recipes, world
 from ..measure.claims import Verdict
 from ..measure.inference import Null, against, generator
@@ -39,16 +39,13 @@ MIXED_QUANTITIES = {
     FAR: lambda mine: mine["to_distribution"].mean(),
     REMOVED: runs.removed,
 }
-SAYS_NOTHING = {
-    world.OWN: {NEAR, FAR, REMOVED},
-    EVERYONE: {REMOVED},
-}  # the base's mean is its distribution
+# the base's mean is everyone's distribution, and everyone's own is no single one
+UNDEFINED = {world.OWN: (NEAR, FAR, REMOVED), EVERYONE: (REMOVED,)}
 
 DOSES = (0, 1, 2, 5, 10, 30)  # per cent of random choices among SFT's answers; 30 is usual
 STYLED, NEUTRAL = "demonstrator's style", "neutral style"
-DOSED = {f"styled-dose-{dose}" if dose < 30 else ONE: (STYLED, dose) for dose in DOSES} | {
-    f"neutral-dose-{dose}": (NEUTRAL, dose) for dose in DOSES
-}
+DOSED = {f"styled-dose-{dose}" if dose < 30 else ONE: (STYLED, dose) for dose in DOSES}
+DOSED |= {f"neutral-dose-{dose}": (NEUTRAL, dose) for dose in DOSES}
 
 
 # --- five demonstrators
@@ -64,17 +61,17 @@ def load_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns scope, intended, found, share (of tasks and parents), rows (how many)."""
     landed = frame["found"].where(frame["follows"] == 0, frame["run"])
     cells = [
-        (scope, run, distribution, (landed[mine.index] == distribution).mean(), len(mine))
+        (scope, run, name, (landed[mine.index] == name).mean(), len(mine))
         for (scope, run), mine in frame.groupby(["scope", "run"], sort=False)
-        for distribution in TEMPERAMENTS
+        for name in TEMPERAMENTS
     ]
     return pd.DataFrame(cells, columns=["scope", "intended", "found", "share", "rows"])
 
 
 def same_distributions(task: str) -> Array:
     """(5, 5) bool: which of the five distributions are one in this task."""
-    distributions = np.stack([world.distribution(name, TASKS[task]) for name in TEMPERAMENTS])
-    return tv(distributions[:, None], distributions[None]) <= runs.SAME
+    p = runs.distributions(task)
+    return tv(p[:, None], p[None]) <= runs.SAME
 
 
 def hits(frame: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
@@ -99,17 +96,13 @@ def permuted_null(
     blocks, counted = hits(frame)
     rates = counted[:, np.arange(len(TEMPERAMENTS)), ORDERS].mean(-1)  # (blocks, 120)
     cluster = pd.factorize(blocks["parent"])[0] if together else np.arange(len(blocks))
-    orders = generator(seed, "labels").integers(len(ORDERS), size=(n, cluster.max() + 1))[
-        :, cluster
-    ]
-    draws = rates[np.arange(len(blocks)), orders].mean(1)
+    orders = generator(seed, "labels").integers(len(ORDERS), size=(n, cluster.max() + 1))
+    draws = rates[np.arange(len(blocks)), orders[:, cluster]].mean(1)
     return against("labels permuted among demonstrators", rates[:, 0].mean(), draws)
 
 
 def chance_of(frame: pd.DataFrame) -> pd.Series:
-    """By demonstrator, the follow rate of permuted labels: how often its distribution is found
-    anyway.
-    """
+    """By demonstrator, the follow rate of permuted labels."""
     return pd.Series(hits(frame)[1].mean((0, 1)), index=TEMPERAMENTS)
 
 
@@ -128,10 +121,8 @@ def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
     complete = whole(frame)
     parts = (frame, complete.assign(run=TOGETHER))
     rates = pd.concat([tidy(part, ["run", "scope"], {RATE: runs.follow_rate}) for part in parts])
-    chance = {}
-    for scope in SCOPES:
-        mine = where(complete, scope=scope)
-        chance[scope] = chance_of(mine) if len(mine) else pd.Series(np.nan, index=TEMPERAMENTS)
+    chance = dict.fromkeys(SCOPES, pd.Series(np.nan, index=TEMPERAMENTS))
+    chance |= {scope: chance_of(mine) for scope, mine in complete.groupby("scope")}
     level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in rates.itertuples()]
     return rates.assign(chance=level).reset_index(drop=True)
 
@@ -149,11 +140,9 @@ def demonstrator_table(frame: pd.DataFrame, rates: pd.DataFrame) -> str:
 
 def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns task, scope, demonstrator, share (of parents whose task followed), parents."""
-    cells = [
-        (*place, mine["follows"].mean(), len(mine))
-        for place, mine in frame.groupby(["task", "scope", "run"], sort=False)
-    ]
-    found = pd.DataFrame(cells, columns=["task", "scope", "demonstrator", "share", "parents"])
+    groups = frame.groupby(["task", "scope", "run"], sort=False)["follows"]
+    found = groups.agg(share="mean", parents="size").reset_index()
+    found = found.rename(columns={"run": "demonstrator"})
     return runs.ordered(found, scope=SCOPES, task=PHASE_TASKS, demonstrator=TEMPERAMENTS)
 
 
@@ -161,12 +150,11 @@ def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_mixed(frame: pd.DataFrame) -> pd.DataFrame:
-    """`runs.tidy` by run and scope of what can be said of the run."""
+    """`runs.tidy` by run and scope of what is defined for the run."""
     parts = []
     for run, mine in frame.groupby("run", sort=False):
-        unsaid = SAYS_NOTHING.get(run, ())
-        quantities = {name: of for name, of in MIXED_QUANTITIES.items() if name not in unsaid}
-        parts.append(tidy(mine, ["run", "scope"], quantities))
+        wanted = {n: of for n, of in MIXED_QUANTITIES.items() if n not in UNDEFINED.get(run, ())}
+        parts.append(tidy(mine, ["run", "scope"], wanted))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -180,9 +168,7 @@ def mixed_table(tidied: pd.DataFrame) -> str:
 
 
 def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
-    """own-stays-liquid in one scope: liquidity after SFT by everyone's own distribution, over the
-    base's.
-    """
+    """own-stays-liquid in one scope: liquidity kept after SFT by everyone's own distribution."""
     mine = where(frame, run=world.OWN, scope=scope)
     return judge_over("own-stays-liquid", per_parent(mine, runs.kept))
 
@@ -196,32 +182,16 @@ def load_winner(parents: Sequence[str] = ()) -> pd.DataFrame:
     every = recipes.load_experiment(EXPERIMENT).runs
     mixture = next(run.set["temperament"] for run in every if run.name == TWO)
     names = world.voices(mixture)[0]
-    same = one_distribution(names)
+    first, *others = (TEMPERAMENTS.index(name) for name in names)
+    same = [task for task in PHASE_TASKS if same_distributions(task)[first, others].all()]
+    values = {"to_distribution": "jsd", "to_distribution_before": "jsd_before"}
     frames = []
-    for distribution in (mixture, *names):
-        mine = runs.load_ends(EXPERIMENT, [TWO], parents=parents, intended=distribution)
-        mine = mine[~mine["task"].isin(same)].assign(
-            distribution="the mixture" if distribution == mixture else distribution
-        )
-        mine = mine[
-            ["parent", "task", "scope", "distribution", "to_distribution", "to_distribution_before"]
-        ]
-        frames.append(
-            mine.rename(columns={"to_distribution": "jsd", "to_distribution_before": "jsd_before"})
-        )
+    for name in (mixture, *names):
+        mine = runs.load_ends(EXPERIMENT, [TWO], parents=parents, intended=name)
+        mine = mine[~mine["task"].isin(same)].rename(columns=values)
+        mine = mine.assign(distribution="the mixture" if name == mixture else name)
+        frames.append(mine[["parent", "task", "scope", "distribution", *values.values()]])
     return pd.concat(frames, ignore_index=True)
-
-
-def one_distribution(names: Sequence[str]) -> set[str]:
-    """Tasks in which these distributions differ by no more than `runs.SAME`."""
-    distributions = {
-        task: [world.distribution(name, TASKS[task]) for name in names] for task in PHASE_TASKS
-    }
-    return {
-        task
-        for task, of in distributions.items()
-        if max(tv(of[0], distribution) for distribution in of) <= runs.SAME
-    }
 
 
 def load_nearest(winner: pd.DataFrame) -> pd.DataFrame:
@@ -233,30 +203,22 @@ def load_nearest(winner: pd.DataFrame) -> pd.DataFrame:
     return _landed(places.assign(**nearest), winner["distribution"].unique())
 
 
-def _landed(frame: pd.DataFrame, distributions: Sequence[str]) -> pd.DataFrame:
-    """Columns scope, distribution, before, after (shares of tasks and parents on it), rows (how
-    many).
-    """
-    rows = []
-    for scope in SCOPES:
-        mine = where(frame, scope=scope)
-        shares = [
-            [(mine[when] == distribution).mean() for when in ("before", "after")]
-            for distribution in distributions
-        ]
-        rows += [
-            (scope, distribution, *both, len(mine))
-            for distribution, both in zip(distributions, shares, strict=True)
-        ]
-    return pd.DataFrame(rows, columns=["scope", "distribution", "before", "after", "rows"])
+def _landed(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Columns scope, distribution, before, after (shares of tasks and parents), rows (how many)."""
+    columns = ["scope", "distribution", "before", "after", "rows"]
+    parts = {scope: where(frame, scope=scope) for scope in SCOPES}
+    rows = [
+        (scope, name, *((mine[when] == name).mean() for when in ("before", "after")), len(mine))
+        for scope, mine in parts.items()
+        for name in names
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def load_distances(winner: pd.DataFrame) -> pd.DataFrame:
     """`runs.tidy` by distribution and scope: mean bits over tasks before and after SFT."""
-    quantities = {
-        "before SFT": lambda mine: mine["jsd_before"].mean(),
-        "after SFT": lambda mine: mine["jsd"].mean(),
-    }
+    values = {"before SFT": "jsd_before", "after SFT": "jsd"}
+    quantities = {name: lambda mine, of=of: mine[of].mean() for name, of in values.items()}
     return tidy(winner, ["distribution", "scope"], quantities)
 
 
@@ -296,8 +258,7 @@ def load_doses(frame: pd.DataFrame) -> pd.DataFrame:
 
 def removed_at(frame: pd.DataFrame, style: str, dose: int) -> pd.Series:
     """By parent, the removed share of all tasks together at one dose."""
-    mine = dosed(frame)
-    return per_parent(where(mine, style=style, dose=dose), runs.removed)
+    return per_parent(where(dosed(frame), style=style, dose=dose), runs.removed)
 
 
 def dose_verdict(frame: pd.DataFrame) -> Verdict:
