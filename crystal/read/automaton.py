@@ -27,6 +27,17 @@ def option_code(k: int) -> int:
     return -2 - k
 
 
+@dataclass(frozen=True)
+class Characters:
+    """Tokens below a node, by the character that begins there."""
+
+    low: np.ndarray  # (n,) ranges low .. high of ranks, ascending, whose character is of one kind
+    high: np.ndarray
+    word: np.ndarray  # (n,) bool: a letter or digit
+    unfinished: list[tuple[int, int, bytes]]  # texts low .. own that end within it, by these bytes
+    invalid: list[tuple[int, bytes]]  # nodes, and their bytes, that are of no character
+
+
 class Vocabulary:
     """The tokens in the order of their bytes, as a trie.
 
@@ -49,6 +60,25 @@ class Vocabulary:
         self.rank = np.empty_like(order)
         self.rank[order] = np.arange(len(order))
         self.low, self.high, self.byte, self.child, self.own = trie
+        self.characters = functools.cache(self.characters)
+
+    def characters(self, node: int) -> Characters:
+        """The tokens below a node whose byte begins a character beyond ASCII, by that character."""
+        left, whole, unfinished, invalid = [(node, bytes([self.byte[node]]))], [], [], []
+        while left:
+            at, text = left.pop()
+            try:
+                whole.append((self.low[at], self.high[at], text.decode().isalnum()))
+            except UnicodeDecodeError as error:
+                if error.reason != "unexpected end of data":
+                    invalid.append((at, text))
+                    continue
+                if self.low[at] < self.own[at]:
+                    unfinished.append((self.low[at], self.own[at], text))
+                below = range(self.child[at], self.child[at + 1])
+                left += [(one, text + bytes([self.byte[one]])) for one in below]
+        low, high, word = merged(np.array(whole, np.int64).reshape(-1, 3).T)
+        return Characters(low, high, word == 1, unfinished, invalid)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it, to be kept; see `of`."""
@@ -152,6 +182,20 @@ class Automaton:
         text, pending = self.states[state]
         text = self._read(text, pending.decode("utf-8", "replace"))
         return text if isinstance(text, int) else self._verdict(text)
+
+    def within(self, state: int, pending: bytes) -> int:
+        """The code after the first bytes of a character, from a state that is within none."""
+        return self._settle(self.states[state][0], pending)
+
+    def by_kind(self, state: int, lead: int) -> tuple[int, int] | None:
+        """What a letter or digit, and any other character, decides, where `lead` is the first byte
+        of a character beyond ASCII and nothing but its kind matters; else None.
+        """
+        text, pending = self.states[state]
+        if pending or any(c.encode()[0] == lead for c in self._wide):
+            return None
+        outcomes = tuple(self._read_char(text, char) for char in self._generic)
+        return outcomes if all(isinstance(one, int) for one in outcomes) else None
 
     def _read_byte(self, state: int, byte: int) -> int:
         text, pending = self.states[state]
@@ -278,10 +322,42 @@ class Table:
             yield vocab.low[nodes], vocab.own[nodes], states
             count = vocab.child[nodes + 1] - vocab.child[nodes]
             nodes, states = spans(vocab.child[nodes], count), np.repeat(states, count)
+            ranges, nodes, states = self._whole_characters(nodes, states)
+            yield from ranges
             code = self.automaton.step(states, vocab.byte[nodes])
             done = code < 0
             yield vocab.low[nodes[done]], vocab.high[nodes[done]], code[done]
             nodes, states = nodes[~done], code[~done]
+
+    def _whole_characters(
+        self, nodes: np.ndarray, states: np.ndarray
+    ) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray, np.ndarray]:
+        """Nodes (n,) that begin a character of which only the kind matters: decided at once.
+
+        Returns ranges as `_visit` gives them, and the nodes and states that are left.
+        """
+        vocab, ranges, odd, done = self.vocabulary, [], [], []
+        byte = vocab.byte[nodes]
+        for i in np.flatnonzero((byte >= 0xC2) & (byte <= 0xF4)).tolist():
+            state = int(states[i])
+            if not (outcomes := self.automaton.by_kind(state, int(byte[i]))):
+                continue
+            done.append(i)
+            found = vocab.characters(int(nodes[i]))
+            ranges.append((found.low, found.high, np.where(found.word, *outcomes)))
+            single = [
+                (low, own, self.automaton.within(state, t)) for low, own, t in found.unfinished
+            ]
+            for node, text in found.invalid:
+                code = self.automaton.within(state, text[:-1])
+                if code >= 0:
+                    odd.append((node, code))
+                else:
+                    single.append((vocab.low[node], vocab.high[node], code))
+            ranges.append(tuple(np.array(single, np.int64).reshape(-1, 3).T))
+        more = np.array(odd, np.int64).reshape(-1, 2)
+        nodes, states = np.delete(nodes, done), np.delete(states, done)
+        return ranges, np.append(nodes, more[:, 0]), np.append(states, more[:, 1])
 
     def _specials(self, state: int) -> np.ndarray:
         texts, ends, size = self.vocabulary.texts, self.vocabulary.ends, len(self.vocabulary.order)
