@@ -242,9 +242,15 @@ def share_table(shares: pd.DataFrame, of: str) -> str:
 
 
 def dosed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of DOSED with style and dose; only parents that got any dose but the usual."""
+    """Rows of DOSED with style and dose; only parents that got any dose but the usual.
+
+    Runs whose SFT ended by the older rule are not compared with those that converged: while there
+    are any, the others are left out.
+    """
     mine = frame[frame["run"].isin(DOSED)]
     mine = mine[mine["parent"].isin(mine.loc[mine["run"] != ONE, "parent"])]
+    old = (mine["parent"] + "/" + mine["run"]).isin(recipes.outdated(EXPERIMENT))
+    mine = mine[old] if old.any() else mine
     style, dose = ([DOSED[run][at] for run in mine["run"]] for at in (0, 1))
     return mine.assign(style=style, dose=dose)
 
@@ -289,6 +295,6 @@ def recorded(frame: pd.DataFrame) -> str:
     if old := set(frame["parent"] + "/" + frame["run"]) & set(recipes.outdated(EXPERIMENT)):
         text += (
             f" SFT of {len(old)} of them ended after a fixed number of steps, by an older rule "
-            f"and in transition; of {total - len(old)} it had converged. They are not one kind."
+            f"and in transition; of {total - len(old)} it had converged. They are not compared."
         )
     return text
