@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import Module
 
 from crystal.ask.ladders import load_ladder
 from crystal.ask.prompts import CHAT, COMPLETION, PROMPTS, load_prompts
@@ -40,11 +41,10 @@ COMPARED = ("coin", "month", "weekday", "ten", "letter")  # tasks of one prompt,
 DELIMITER = {CHAT: "", COMPLETION: " "}  # what stands before an option's text in these corpora
 SAMPLES, DRAWN, NEW_TOKENS, REPEATS, MAX_NODES = 1000, 50, 8, 5, 400  # nodes: real checkpoints'
 PATIENCE = 20.0  # seconds: a contestant that has been measured for so long takes no further turn
-Ids = tuple[int, ...]
-Work = Callable[[], object]
+Ids, Work = tuple[int, ...], Callable[[], object]
 
 
-def measured(model: torch.nn.Module, work: Work) -> tuple[float, int, object]:
+def measured(model: Module, work: Work) -> tuple[float, int, object]:
     """Seconds of the processor, token positions computed, and what `work` returns."""
     positions: list[int] = []
 
@@ -59,9 +59,7 @@ def measured(model: torch.nn.Module, work: Work) -> tuple[float, int, object]:
     return seconds, sum(positions), found
 
 
-def race(
-    model: torch.nn.Module, works: Mapping[str, Work], repeats: int, /, **common
-) -> list[dict]:
+def race(model: Module, works: Mapping[str, Work], repeats: int, /, **common) -> list[dict]:
     """One row a contestant: `common`, seconds (median), low, high, runs, tokens.
 
     In turns; a first run is to warm up, and the measurement if there are no repeats.
@@ -84,13 +82,9 @@ def provenance() -> dict:
     info = Path("/proc/cpuinfo")
     cpu = re.search(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.M)
     found = {"lm-eval": None} | {name: importlib.metadata.version(name) for name in names}
-    return found | {
-        "python": platform.python_version(),
-        "processor": cpu[1] if cpu else platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": [round(x, 2) for x in os.getloadavg()],
-    }
+    found |= {"python": platform.python_version(), "threads": torch.get_num_threads()}
+    found |= {"processor": cpu[1] if cpu else platform.machine(), "cores": os.cpu_count()}
+    return found | {"load": [round(x, 2) for x in os.getloadavg()]}
 
 
 def generate(engine: Engine, ids: Ids, samples: int) -> torch.Tensor:
@@ -180,9 +174,7 @@ def real() -> Iterator[dict]:
 
 
 def compared(engine: Engine, prompts: Sequence[Ids], task: Task) -> Iterator[dict]:
-    """Read-out, option scores with their distance from it (median over prompts); of a single
-    prompt, scores written out and samples, too.
-    """
+    """Read-out, option scores with their median distance from it; of one prompt samples, too."""
     one, works = len(prompts) == 1, scorers(engine, prompts, task, COMPLETION)
     works = works if one else {name: work for name, work in works.items() if name == "lm-eval"}
     read = functools.partial(readout, engine, prompts, task, max_nodes=MAX_NODES)
@@ -220,8 +212,8 @@ def limit(engine: Engine, prompts: Sequence[Ids], task: Task) -> dict:
     body = sum(p.numel() for p in engine.model.parameters() if id(p) not in outer)
     needed = 2 * (body * tokens + head.weight.numel() * sum(seen))
     row = {"work": "reading", "contestant": "read-out", "prompts": len(prompts), "rate": rate}
-    row |= {"seconds": seconds, "tokens": tokens, "logits": sum(seen), "clock": "processor"}
-    row |= {"ratio": seconds * rate / needed}
+    row |= {"seconds": seconds, "tokens": tokens, "logits": sum(seen)}
+    row |= {"clock": "processor", "ratio": seconds * rate / needed}
     for name in ("answered", "residual"):
         row[name] = float(np.median([getattr(one, name) for one in found]))
     return row

@@ -56,14 +56,10 @@ def read(job: Job) -> None:
         if there.name not in ("ladders", "samples"):
             (here / there.relative_to(HOME)).symlink_to(there)
     parent, run, last = checkpoint.split("/")
-    row = {
-        "name": checkpoint,
-        "stage": last.partition("-")[0],
-        "step": 1,
-        "parent": parent,
-        "run": run,
-    }
-    row |= growing.pinned(HOME / "runs" / ARMS / checkpoint) | {"grid": "natural-once"}
+    row = {"name": checkpoint, "stage": last.partition("-")[0], "step": 1, "parent": parent}
+    row |= (
+        {"run": run} | growing.pinned(HOME / "runs" / ARMS / checkpoint) | {"grid": "natural-once"}
+    )
     about = {"name": ARMS, "title": ARMS, "kind": "branches", "dtype": dtype}
     os.environ["CRYSTAL_ROOT"] = str(here)
     growing.describe(here / "data/ladders" / f"{ARMS}.yaml", about, [row])
