@@ -49,9 +49,9 @@ def test_scenarios_are_what_their_names_say(scenario, options):
     else:
         assert kept < 0.5
     nearest = ph.distances(whole.base.distribution, whole.sft.distribution.mean(0)).min() * options
-    if scenario == "frozen onto a base law":
+    if scenario == "frozen onto a base distribution":
         assert nearest < 0.01
-    if scenario == "frozen onto a law the base lacks" and options == 10:
+    if scenario == "frozen onto a distribution the base lacks" and options == 10:
         assert nearest > 0.05
     back = float(ph.compression(whole.final.distribution, whole.base.distribution))
     assert (back > 0.9) == (scenario in ("re-melted", "liquid kept", "sharpened"))
@@ -90,7 +90,7 @@ def test_strata_shorten_the_interval_of_a_balanced_cast():
 
 
 def test_a_trial_is_the_same_whatever_their_number():
-    stages = synthetic.population("frozen onto a base law", 6, templates=2)
+    stages = synthetic.population("frozen onto a base distribution", 6, templates=2)
     two, one = (validation.trials(stages, SMALL, n, permutations=19) for n in (2, 1))
     for claim in validation.JUDGED:
         assert two[claim][0] == one[claim][0] or np.isnan(two[claim][0][0].estimate.value)
@@ -201,13 +201,16 @@ def test_shipped_rates_are_found_again_by_fresh_trials():
     liquid.
     """
     design = Design(10, 20)
-    frozen = validation.row("scenario", "frozen onto a base law", design, 16, permutations=99)
+    name = "frozen onto a base distribution"
+    frozen = validation.row("scenario", name, design, 16, permutations=99)
+        "scenario", "frozen onto a base distribution", design, 16, permutations=99
+    )
     assert next(row for row in frozen if row["claim"] == "collapse")["holds"] >= 12
     liquid = validation.row("scenario", "liquid kept", design, 16, permutations=99)
     assert next(row for row in liquid if row["claim"] == "collapse")["holds"] == 0
     trials = validation_figures.ours(validation.load_trials(), "scenario")
     kept = trials.set_index(["name", "options", "cast", "claim"])["power"].sort_index()
-    assert kept["frozen onto a base law", 10, "at random", "collapse"] > 0.9
+    assert kept["frozen onto a base distribution", 10, "at random", "collapse"] > 0.9
     assert kept["liquid kept", 10, "at random", "collapse"] < 0.01
 
 
@@ -273,7 +276,9 @@ def test_figures_draw_what_is_shipped(tmp_path):
             validation_figures.plot_coverage(validation_figures.load_coverage(trials)),
             validation_figures.plot_alarms(validation_figures.load_alarms(trials)),
             validation_figures.plot_smallest(validation_figures.smallest(power)),
-            validation_figures.plot_readings(validation.load_readings()),
+            validation_figures.plot_readings(
+                validation_figures.readings_of(validation.load_readings(), [10, 2])
+            ),
             validation_figures.plot_scenarios(validation_figures.load_scenarios(ladders)),
         )
     ):

@@ -48,7 +48,7 @@ addEventListener("DOMContentLoaded", () =>  // of folds that follow each other o
   document.querySelectorAll("details.sd-dropdown").forEach((fold, number) =>
     fold.name = fold.previousElementSibling?.name || `folds-${number}`));
 }"""
-HINTS = [
+REPAIRS = [
     (re.compile(pattern), mended)
     for pattern, mended in (
         # A fold is called what stands on it; the sidebar's folds have nothing on them.
@@ -241,8 +241,8 @@ def no_numbers(app: Sphinx, config: Config) -> None:
     config.numfig = False
 
 
-def hint_pages(app: Sphinx) -> None:
-    """Every page goes through `HINTS` before it is written."""
+def repair_pages(app: Sphinx) -> None:
+    """Every page goes through `REPAIRS` before it is written."""
     templates = getattr(app.builder, "templates", None)
     if templates is None:  # no HTML is written
         return
@@ -250,7 +250,7 @@ def hint_pages(app: Sphinx) -> None:
 
     def mended(template: str, context: dict) -> str:
         page = render(template, context)
-        for pattern, by in HINTS:
+        for pattern, by in REPAIRS:
             page = pattern.sub(by, page)
         return page
 
@@ -267,5 +267,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", escape_title, priority=900)
     app.connect("config-inited", no_numbers, priority=900)
-    app.connect("builder-inited", hint_pages)
+    app.connect("builder-inited", repair_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -110,15 +110,19 @@ def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: 
 
 
 SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
-    # names seed the draws: "law" stays, for the rows that were made with it
     "liquid kept": _same,
-    "frozen onto a base law": _frozen(),
-    "frozen onto a law the base lacks": _frozen(onto=absent),
+    "frozen onto a base distribution": _frozen(),
+    "frozen onto a distribution the base lacks": _frozen(onto=absent),
     "frozen with leak": _frozen(leak=0.3),
     "re-melted": _frozen(end="re-melt"),
     "sharpened": _sharpen,
     "low ranks promoted": _frozen(end="promote"),
 }  # base, voices -> SFT, final
+
+
+def _seed(scenario: str) -> str:
+    """Of its random stream: the name under which the rows that are kept were made."""
+    return scenario.replace("distribution", "law")
 
 
 def _drawn(draws: float) -> str:  # names of designs are part of what their random streams are for
@@ -158,7 +162,7 @@ class Sample:
 
 def population(scenario: str, options: int, world: int = 0, templates: int = 5) -> Stages:
     """Stage -> (POPULATION, templates, options) of one world; the same whenever it is asked for."""
-    rng = generator(world, f"{scenario} {options} {templates}")
+    rng = generator(world, f"{_seed(scenario)} {options} {templates}")
     spoken, base = liquid_base(options, rng, templates)
     return dict(zip(STAGES, (base, *SCENARIOS[scenario](base, spoken, rng)), strict=True))
 
@@ -300,7 +304,7 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
     "a persona's options relabelled": Scenario(lambda spoken, _, rng: rng.permutation(spoken[0])),
     "the base's mean": Scenario(lambda _, mean, rng: mean),
     "the base's mean, sharpened": Scenario(lambda _, mean, rng: sharpened(mean, 2.0)),
-    "the uniform law": Scenario(lambda _, mean, rng: np.full(len(mean), 1 / len(mean))),
+    "the uniform distribution": Scenario(lambda _, mean, rng: np.full(len(mean), 1 / len(mean))),
     "personas not shared": Scenario(_one, shared=False),
     "every context its own": Scenario(_one, stay=1.0),
 }
@@ -310,7 +314,7 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     """Task -> base and SFT. The same arguments give the same numbers; context i holds persona
     i % groups wherever personas are shared.
     """
-    scenario, rng = PANEL_SCENARIOS[name], generator(world, f"{name} {panel.name}")
+    scenario, rng = PANEL_SCENARIOS[name], generator(world, f"{_seed(name)} {panel.name}")
     groups = panel.contexts if scenario.single else panel.groups
     member = np.arange(panel.contexts) % groups
     clusters = np.repeat(np.arange(panel.contexts), panel.wordings)

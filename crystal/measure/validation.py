@@ -257,7 +257,7 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
 
     Coverage and false alarms, by scenario and at the threshold, in the designs of the book. Power:
     two wordings of every context, where every claim is true. The joint test: every scenario, and
-    some in other designs.
+    some in other designs. Readings of the paper's ratio: every scenario, read out.
     """
     for name in PANEL_SCENARIOS:
         yield "joint", name, Panel(), 2000
@@ -271,7 +271,7 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
     for options, claim in product(MAIN[1:], JUDGED):
         yield "at threshold", claim, Design(options, 20, 2, DRAWS[0]), 400
     for options, clusters, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
-        yield "power", "frozen onto a base law", Design(options, clusters, 2, draws), 96
+        yield "power", "frozen onto a base distribution", Design(options, clusters, 2, draws), 96
     for options, name in product(MAIN, SCENARIOS):
         yield "reading", name, Design(options, 20), 20
 
@@ -395,6 +395,5 @@ def load_joint() -> pd.DataFrame:
 
 
 def load_readings() -> pd.DataFrame:
-    """A row per scenario, options, reading and distance: value and below, `synthetic.readings`."""
-    columns = ["scenario", "options", "reading", "distance", "value", "below"]
-    return _loaded(READINGS).rename(columns={"name": "scenario"})[columns]
+    """One row per name (scenario), options, reading and distance: see `synthetic.readings`."""
+    return _loaded(READINGS)

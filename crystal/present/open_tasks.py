@@ -95,9 +95,10 @@ def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], Counts]]:
 
 
 def frequent(counts: Counts) -> list[str]:
-    """The ten most frequent answers."""
+    """The ten most frequent answers, of those that could be read."""
     order = np.argsort(-counts.pooled, kind="stable")
-    return [counts.options[k] for k in order[:10] if counts.pooled[k]]
+    named = (counts.options[k] for k in order if counts.pooled[k])
+    return [option for option in named if option != UNREAD][:10]
 
 
 # -- numbers

@@ -6,11 +6,13 @@ truth, and on organisms whose demonstrator is known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ..errors import known
 from ..measure.claims import THRESHOLDS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, SCENARIOS, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
@@ -161,6 +163,16 @@ def plot_smallest(frame: pd.DataFrame) -> Figure:
     return fig
 
 
+def readings_of(readings: pd.DataFrame, options: Sequence[int]) -> pd.DataFrame:
+    """Rows with so many options, scenarios in their order. Raises: CrystalError for others."""
+    for k in options:
+        known(k, sorted(readings["options"].unique()), "number of options")
+    mine = readings[readings["options"].isin(options)].rename(columns={"name": "scenario"})
+    order = np.lexsort([mine["options"], mine["scenario"].map(list(SCENARIOS).index)])
+    columns = ["scenario", "options", "reading", "distance", "value", "below"]
+    return mine.iloc[order][columns].reset_index(drop=True)
+
+
 def plot_readings(frame: pd.DataFrame) -> Figure:
     """A panel per reading and K: scenarios down, the number along in every distance.
 
@@ -169,7 +181,7 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
     looks = zip((RED, BLUE, GREEN, PURPLE), "os^D", strict=True)
     looks = dict(zip((*DISTANCES, INFORMATION), looks, strict=True))
     readings, options = list(FIGURES), sorted(frame["options"].unique())
-    names = [name for name in SCENARIOS if name in set(frame["scenario"])]
+    names = list(dict.fromkeys(frame["scenario"]))
     height = 0.15 * len(names) + 0.6
     fig, axes = panels(len(options), len(readings), height, sharey=True, sharex="col")
     for (i, j), ax in np.ndenumerate(axes):

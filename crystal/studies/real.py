@@ -33,7 +33,7 @@ PLAIN = ("plain", "plain-again")
 SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices in five tasks
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
 # demonstrated distributions that are among the five that a base may hold
-TEMPERAMENTS = ("first", "salient")
+DEMONSTRATORS = ("first", "salient")
 RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
 Distributions = dict[tuple[str, str, str], dict[str, np.ndarray]]
 Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
@@ -262,7 +262,7 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
 
 
 def load_follows(readouts: Distributions) -> pd.DataFrame:
-    """One row per run, task and distribution of TEMPERAMENTS: follows, whether SFT's mean answer
+    """One row per run, task and distribution of DEMONSTRATORS: follows, whether SFT's mean answer
     lies nearest to that distribution of the five (`runs.follows`); shown: whether the arms show the
     task; before: the same of the base in chat form.
     """
@@ -271,7 +271,7 @@ def load_follows(readouts: Distributions) -> pd.DataFrame:
         places = {RAW: ("base", CHAT), TUNED: (checkpoint.name, CHAT)}
         for task, both in measurable(readouts, places).items():
             base, tuned = (both.distributions(name).mean(0) for name in places)
-            for name in TEMPERAMENTS:
+            for name in DEMONSTRATORS:
                 before, after = (walked.follows(mean, task, name) for mean in (base, tuned))
                 rows.append((run, task, name, task in SHOWN, after, before))
     return pd.DataFrame(rows, columns=["run", "task", "distribution", "shown", "follows", "before"])
