@@ -203,8 +203,6 @@ def test_shipped_rates_are_found_again_by_fresh_trials():
     design = Design(10, 20)
     name = "frozen onto a base distribution"
     frozen = validation.row("scenario", name, design, 16, permutations=99)
-        "scenario", "frozen onto a base distribution", design, 16, permutations=99
-    )
     assert next(row for row in frozen if row["claim"] == "collapse")["holds"] >= 12
     liquid = validation.row("scenario", "liquid kept", design, 16, permutations=99)
     assert next(row for row in liquid if row["claim"] == "collapse")["holds"] == 0
