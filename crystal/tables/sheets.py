@@ -100,7 +100,7 @@ def column_names(path: Path, names: Sequence[object]) -> list[str]:
 
 
 def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
-    """`convert` of the table in a parquet file; parts of it are read until they are too large.
+    """`convert` of the table in a parquet file, its dictionaries written out.
 
     Raises: CrystalError for a file that is not whole or holds more than its rows and columns may.
     """
@@ -109,25 +109,37 @@ def parquet(path: Path, convert: Callable[[pa.Table], Any]) -> Any:
 
     wrong = (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        about, size, parts = file.metadata, 0, []
-        check_columns(about.num_columns, about.num_rows, path)
-        groups = map(about.row_group, range(about.num_row_groups))
-        check_size(sum(group.total_byte_size for group in groups), path)
-        plain = [
-            one.with_type(one.type.value_type) if pa.types.is_dictionary(one.type) else one
-            for one in file.schema_arrow
+        found = pq.read_metadata(path)
+        check_columns(found.num_columns, found.num_rows, path)
+        groups = [found.row_group(i) for i in range(found.num_row_groups)]
+        leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
+        check_size(sum(leaf.total_uncompressed_size for leaf in leaves), path)
+        check_columns(1, sum(leaf.num_values for leaf in leaves), path)
+        named = {leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"}
+        file = pq.ParquetFile(path, read_dictionary=sorted(named), page_checksum_verification=True)
+        table = file.read()
+        table.validate(full=True)
+        check_size(sum(map(_written_out, table.columns)), path)
+        columns = [
+            column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+            for column in table.columns
         ]
-        for part in file.iter_batches(2**13):
-            part.validate(full=True)
-            parts.append(part.cast(pa.schema(plain)))  # a dictionary's text in every row
-            check_size(size := size + parts[-1].nbytes, path)
-        table = pa.Table.from_batches(parts, pa.schema(plain))
-        return convert(table.rename_columns(column_names(path, table.column_names)))
+        return convert(pa.table(columns, names=column_names(path, table.column_names)))
     except (pa.ArrowException, *wrong) as error:
         why = texts.short(str(error) or type(error).__name__, 160).rstrip(".")
         hint = "write it again, or give it the extension of its format"
         raise CrystalError(f"not a whole parquet file: {why}", where=path, hint=hint) from error
+
+
+def _written_out(column: pa.ChunkedArray) -> int:
+    """Bytes of a column when every row has its own text, however often one repeats."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type) or pa.types.is_primitive(column.type.value_type):
+        return column.nbytes
+    lengths = (pc.binary_length(part.dictionary).take(part.indices) for part in column.chunks)
+    return sum(pc.sum(length).as_py() or 0 for length in lengths)
 
 
 # -- rows
