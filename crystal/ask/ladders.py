@@ -8,6 +8,7 @@ Knows which checkpoints exist and where their weights lie, not what they answer.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -130,7 +131,7 @@ def description(name: str) -> Path:
     """The file that describes a ladder. Raises: CrystalError for an unknown one."""
     shelf = root() / "data/ladders"
     for path in (shelf / f"{name}.yaml", shelf / HUB / f"{name}.yaml"):
-        if path.stem == name and path.is_file():  # a name is no path
+        if path.stem == name and os.path.isfile(path):  # a name is no path, and may be too long
             return path
     return shelf / f"{known(name, [*ladder_names(), *hub_names()], 'ladder')}.yaml"
 
@@ -196,8 +197,9 @@ def _check(ladder: Ladder, path: Path) -> None:
     for task in ladder.demonstrated:
         known(task, TASKS, "task")
     for one in ladder.checkpoints:
-        known(one.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage")
-        known(one.grid, GRIDS, "grid")
+        hint = f"correct checkpoint {one.name!r} in {path}"
+        known(one.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", hint)
+        known(one.grid, GRIDS, "grid", hint)
         if not (_HEX.fullmatch(one.revision) or (one.revision == "" and path.parent.name == HUB)):
             what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
             raise ValueError(f"checkpoint {one.name!r}: revision {one.revision!r} {what}")

@@ -248,8 +248,8 @@ def _group(pattern: str, custom: str, where: str) -> str:
 
 def replies(path: Path, by: Named) -> Iterator[Answer]:
     """A table, a reply a row: reply, prompt (or `by.prompt`); cluster, ladder, stage, task."""
-    own = {"unit": "cluster", "cluster": "cluster"}  # unit, as it was called
-    own |= {name: name for name in ("ladder", "stage", "task")}
+    own = {name: name for name in ("ladder", "stage", "task")}
+    own |= {} if by.cluster else {"unit": "cluster", "cluster": "cluster"}  # unit: as once called
     for number, row in rows(path):
         where = at(path, number)
         if "reply" not in row:

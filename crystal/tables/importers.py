@@ -272,7 +272,9 @@ def check_out(
     if out.exists() and not append:
         hint = "--append adds to it; or choose another --out"
         raise CrystalError("the table is there already", where=out, hint=hint)
-    old = [cells for _, cells in rows(out)] if columns and out.exists() else []
+    once = {"unit": "cluster"} if "cluster" in columns else {}  # as it was called
+    there = rows(out) if columns and out.exists() else ()
+    old = [{once.get(name, name): cell for name, cell in cells.items()} for _, cells in there]
     if wrong := next((cells for cells in old if set(cells) != set(columns)), None):
         what = f"the table has the columns {some(wrong, 12)}, not {', '.join(columns)}"
         raise CrystalError(what, where=out, hint="choose another --out")

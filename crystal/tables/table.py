@@ -9,6 +9,7 @@ and left out). An empty option: none of the options. A group is one (ladder, sta
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,9 +78,9 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     """
     read = _Reading(Path(path))
     sheet = sheets.load_sheet(read.path)
-    if "cluster" not in sheet:
-        sheet = sheet.rename(columns={"unit": "cluster"})  # as it was called
-    read.notes += sheets.check_header(sheet, read.path, NEEDED, NAMES)
+    once = {} if "cluster" in sheet else {"unit": "cluster"}  # as it was called
+    read.notes += sheets.check_header(sheet, read.path, NEEDED, (*NAMES, *once))
+    sheet = sheet.rename(columns=once)
     ladder = given(ladder, "--ladder")
     if ladder and "ladder" in sheet:
         ladders = sheets.words(sheet, "ladder", read.path)
@@ -131,9 +132,10 @@ class _Reading:
                 rows[column] = pd.Categorical([name] * len(rows))
             wrong, hint = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
             self.refuse(rows, wrong, column, f"the {column} is empty", hint)
-        if POOLED in map(str.casefold, rows["task"].cat.categories):
-            what = f"no task may be called {POOLED!r}: the verdicts over all tasks are"
-            raise self.no(what, "rename the task", "task")
+        for task in rows["task"].cat.categories:
+            if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
+                what = f"no task may be called {task!r}: the verdicts over all tasks are"
+                raise self.no(what, "rename the task", "task")
         found = rows["stage"].cat
         read = np.array([ORDER.index(stage) for stage in self.stages(found.categories, stages)])
         rows["stage"] = pd.Categorical.from_codes(read[found.codes], ORDER)
