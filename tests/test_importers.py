@@ -144,6 +144,15 @@ def test_plain_replies_come_back_whatever_they_hold(tmp_path_factory, replies, k
     assert back == {prompt: directly(said) for prompt, said in wanted.items()}
 
 
+def test_a_table_in_the_old_words_is_added_to(tmp_path):
+    path, out = tmp_path / "replies.csv", tmp_path / "table.csv"
+    path.write_text("task,stage,ladder,prompt,unit,reply\ncoin,sft,toy,p,u,heads\n")
+    once = "ladder,stage,task,prompt,unit,option,count\ntoy,base,coin,p,u,heads,1\n"
+    out.write_text(once)
+    assert save(tally("replies", [path], Asked()).table(), out, append=True) > 1
+    assert [cells["cluster"] for _, cells in sheets.rows(out)].count("u") > 1
+
+
 def test_replies_may_say_everything_themselves(tmp_path):
     path, names = tmp_path / "replies.csv", ["ladder", "stage", "task", "prompt", "cluster"]
     path.write_text(

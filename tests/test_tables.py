@@ -283,6 +283,12 @@ def test_counts_and_groups_without_a_draw(tmp_path):
         read(tmp_path, two("0 0", "0 0", COUNT))
 
 
+def test_the_old_name_of_a_cluster_is_spelled_out(tmp_path):
+    rows = [f"L,{stage},t,p,{option},0.5,who" for stage in ("base", "sft") for option in "ab"]
+    with pytest.raises(CrystalError, match="the column 'Unit' is not spelled 'unit'"):
+        read(tmp_path, lines(*rows, header=DISTRIBUTION + ",Unit"))
+
+
 def test_prompts_in_common_tasks_that_lack_and_units(tmp_path):
     header = DISTRIBUTION + ",unit"
     asked = ["base,t,p", "base,t,q", "sft,t,p", "sft,t,r", "base,u,p"]
