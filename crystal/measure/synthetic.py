@@ -111,8 +111,8 @@ def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: 
 
 SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
     "liquid kept": _same,
-    "frozen onto a base distribution": _frozen(),
-    "frozen onto a distribution the base lacks": _frozen(onto=absent),
+    "frozen onto one of the base": _frozen(),
+    "frozen onto one it lacks": _frozen(onto=absent),
     "frozen with leak": _frozen(leak=0.3),
     "re-melted": _frozen(end="re-melt"),
     "sharpened": _sharpen,
@@ -120,9 +120,12 @@ SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
 }  # base, voices -> SFT, final
 
 
-def _seed(scenario: str) -> str:
-    """Of its random stream: the name under which the rows that are kept were made."""
-    return scenario.replace("distribution", "law")
+# Names of random streams: those under which the rows that are kept were made, where it was another.
+STREAMS = {
+    "frozen onto one of the base": "frozen onto a base law",
+    "frozen onto one it lacks": "frozen onto a law the base lacks",
+    "the uniform distribution": "the uniform law",
+}
 
 
 def _drawn(draws: float) -> str:  # names of designs are part of what their random streams are for
@@ -162,7 +165,7 @@ class Sample:
 
 def population(scenario: str, options: int, world: int = 0, templates: int = 5) -> Stages:
     """Stage -> (POPULATION, templates, options) of one world; the same whenever it is asked for."""
-    rng = generator(world, f"{_seed(scenario)} {options} {templates}")
+    rng = generator(world, f"{STREAMS.get(scenario, scenario)} {options} {templates}")
     spoken, base = liquid_base(options, rng, templates)
     return dict(zip(STAGES, (base, *SCENARIOS[scenario](base, spoken, rng)), strict=True))
 
@@ -314,7 +317,10 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     """Task -> base and SFT. The same arguments give the same numbers; context i holds persona
     i % groups wherever personas are shared.
     """
-    scenario, rng = PANEL_SCENARIOS[name], generator(world, f"{_seed(name)} {panel.name}")
+    scenario, rng = (
+        PANEL_SCENARIOS[name],
+        generator(world, f"{STREAMS.get(name, name)} {panel.name}"),
+    )
     groups = panel.contexts if scenario.single else panel.groups
     member = np.arange(panel.contexts) % groups
     clusters = np.repeat(np.arange(panel.contexts), panel.wordings)

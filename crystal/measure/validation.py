@@ -271,7 +271,7 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
     for options, claim in product(MAIN[1:], JUDGED):
         yield "at threshold", claim, Design(options, 20, 2, DRAWS[0]), 400
     for options, clusters, draws in product(MAIN, (10, 20, 50, 100), (*DRAWS, EXACT)):
-        yield "power", "frozen onto a base distribution", Design(options, clusters, 2, draws), 96
+        yield "power", "frozen onto one of the base", Design(options, clusters, 2, draws), 96
     for options, name in product(MAIN, SCENARIOS):
         yield "reading", name, Design(options, 20), 20
 
