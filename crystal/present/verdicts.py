@@ -317,9 +317,9 @@ def plot_matrix(frame: pd.DataFrame) -> Figure:
 def plot_forest(frame: pd.DataFrame) -> Figure:
     """A panel per claim: every task's number and interval; the shaded side is the claim's."""
     tasks, claims, ladders = (list(frame[c].unique()) for c in ("task", "claim", "ladder"))
-    columns, count, names = min(4, len(claims)), len(ladders), [label(task) for task in tasks]
+    columns, count, names = min(3, len(claims)), len(ladders), [label(task) for task in tasks]
     height = max(LINE, 0.07 * count) * len(tasks) + 0.75
-    width = LETTER * max(map(len, names)) + 0.8 * columns
+    width = LETTER * max(map(len, names)) + 1.07 * columns
     fig, axes = panels(-(-len(claims) // columns), columns, height, width, sharey=True)
     for ax in axes.flat[len(claims) :]:
         ax.set_visible(False)
@@ -338,7 +338,7 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
         ax.axvline(threshold, color=GREY, lw=1)
         name_rows(ax, names)
-        ax.set(xlim=(0, limit), title=label(claim, wide=9))
+        ax.set(xlim=(0, limit), title=label(claim, wide=13))
     if count == 1:
         return fig
     for n, ladder in enumerate(ladders):
