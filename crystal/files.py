@@ -97,6 +97,8 @@ def hint_of(error: OSError, path: Path) -> str:
     """What to do where `path` could not be read or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free disk space"
+    if error.errno == errno.ENOENT:
+        return f"check the path; ls -l {path.parent} shows what is there"
     if error.errno in FORBIDDEN:
         near = next((at for at in (path, *path.parents) if os.path.lexists(at)), path.parent)
         return f"ls -ld {near}: your user needs permission to read and write there"

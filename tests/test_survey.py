@@ -130,6 +130,73 @@ def test_units_of_several_prompts_count_once(tmp_path):
     assert (again.low, again.high) == pytest.approx((once.low, once.high), rel=1e-6)
 
 
+@pytest.mark.parametrize("n", [0, 60])
+def test_the_order_of_rows_changes_no_number(tmp_path, n):
+    """Nor do columns; near the thresholds, where halves and ties would show. No chance in it."""
+    rng, rows = np.random.default_rng(5), []
+    for task in range(3):
+        voices = rng.dirichlet(np.full(4, 1.0), 12)
+        for stage, share in (("base", 0.0), ("sft", 0.55), ("rl", 0.5)):
+            mixed = share * voices[:1] + (1 - share) * voices
+            rows += distribution_rows(stage, f"w{9 - task}", mixed, n, rng)
+    frame = pd.DataFrame(rows)
+    found = []
+    for seed in (None, 1, 2):
+        mine = (
+            frame if seed is None else frame.sample(frac=1, random_state=seed)[frame.columns[::-1]]
+        )
+        mine.to_csv(tmp_path / "t.csv", index=False)
+        found.append(verdicts_of(tmp_path / "t.csv", permutations=99))
+    for other in found[1:]:
+        assert set(other) == set(found[0])
+        for task, those in found[0].items():
+            assert [v.fields() for v in those] == [v.fields() for v in other[task]], task
+
+
+def test_own_tasks_that_share_options_are_one_kind(tmp_path):
+    """As the book's are: a drift to one option in all of them is no context that they share."""
+    rng, rows = np.random.default_rng(3), []
+    for task in range(5):
+        base = rng.dirichlet(np.ones(10), 40)
+        sft = np.tile(rng.dirichlet(np.ones(10)), (40, 1)) * 0.97 + 0.03 * base
+        rows += [
+            x
+            for s, p in (("base", base), ("sft", sft))
+            for x in distribution_rows(s, f"q{task}", p, 0, rng)
+        ]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    found = {v.claim: v.verdict for v in verdicts_of(tmp_path / "t.csv")[survey.POOLED]}
+    assert found["collapse"] == "holds" and found["one-seed"] == "not-testable"
+
+
+def test_one_option_decides_nothing(tmp_path, recwarn):
+    rows = [f"{s},t{t},p{p},a,1" for s in ("base", "sft") for t in "12" for p in range(4)]
+    (tmp_path / "t.csv").write_text(
+        "\n".join(["stage,task,prompt,option,probability", *rows]) + "\n"
+    )
+    found = [v for those in verdicts_of(tmp_path / "t.csv").values() for v in those]
+    assert {v.verdict for v in found} <= {"not-testable", "not-reached"} and not recwarn.list
+
+
+def test_where_nothing_is_answered_nothing_is_measurable(tmp_path):
+    rows = [f"{s},t{t},p{p},{o},{x}" for s in ("base", "sft") for t in "12" for p in range(4)
+            for o, x in (("a", 0.01), ("b", 0.01), ("", 0.98))]  # fmt: skip
+    (tmp_path / "t.csv").write_text(
+        "\n".join(["stage,task,prompt,option,probability", *rows]) + "\n"
+    )
+    found = [v.verdict for those in verdicts_of(tmp_path / "t.csv").values() for v in those]
+    assert set(found) == {"not-measurable"}
+
+
+def test_a_mean_without_an_interval_is_drawn():
+    """Of one task there is none; names on the lines must not need it."""
+    rows = [("L", stage, x, np.nan, np.nan, 1) for stage, x in (("base", 0.5), ("sft", 0.1))]
+    frame = pd.DataFrame(rows, columns=["ladder", "stage", "value", "low", "high", "tasks"])
+    for ladders in (["L"], ["L", "M"]):
+        mine = pd.concat([frame.assign(ladder=ladder) for ladder in ladders])
+        assert survey.plot_stages(mine, ["base", "sft"], "liquidity").axes
+
+
 def test_what_stands_in_the_place_of_sft_is_said():
     assert survey.roles(("base", "sft", "dpo", "rlvr")) == ("base", "sft", "rlvr")
     assert survey.roles(("base", "sft")).told == "no later stage, so settling is not judged"

@@ -110,7 +110,8 @@ def frames(draw) -> pd.DataFrame:
     places = ((x, y) for x in ladders for y in draw(st.permutations(stages)))
     for (ladder, stage), task, prompt in itertools.product(places, tasks, prompts):
         # the last one is outside
-        weights = [1 + draw(st.integers(0, 5)), *(draw(st.integers(0, 5)) for _ in tasks[task])]
+        *listed, outside = (draw(st.integers(0, 5)) for _ in range(len(tasks[task]) + 1))
+        weights = [1 + listed[0], *listed[1:], min(outside, 3)]  # all are answered
         for option, weight in zip((*tasks[task], ""), weights):
             value = weight if counted else weight / sum(weights)
             rows.append((ladder, stage, task, prompt, option, value))
@@ -275,12 +276,98 @@ def test_counts_and_groups_without_a_draw(tmp_path):
     table = read(tmp_path, lines(*rows, header=COUNT))
     assert distribution(table, "base") == [0.75, 0.25] and told(table, "4 to 4 draws")
     assert table.frame[["draws", "mass"]].values.tolist() == [[4, 0.5]] * 4
-    rows = [row.replace("3", "0").replace(",1", ",0") if "sft,t,q" in row else row for row in rows]
+    rows = [row[:-1] + "0" if "sft,t,q" in row else row for row in rows]
     less = read(tmp_path, lines(*rows, header=COUNT))
     assert told(less, "1 of 4 groups have no draw") and told(less, "Prompts", "L t 1 of 2")
     assert set(less.frame.prompt) == {"p"} and len(less.frame) == 2
     with pytest.raises(CrystalError, match="no group has a draw"):
         read(tmp_path, two("0 0", "0 0", COUNT))
+
+
+def test_unanswered_groups_are_left_out_whatever_says_so(tmp_path):
+    """A column, the empty option, counts or a sum: one rule, and each ladder by itself."""
+    low = {"p": "0.5,0.3,0.2", "q": "0.1,0.05,0.85", "r": "0,0,1", "s": "0.15,0.05,0.8"}
+    rows = {
+        stage: low if stage == "sft" else dict.fromkeys(low, "0.5,0.5,0")
+        for stage in ("base", "sft")
+    }
+
+    def table(ladder: str, rows: dict = rows, scale: int = 0, options: int = 3) -> list[str]:
+        cells = (
+            (s, p, at, x)
+            for s, each in rows.items()
+            for p, xs in each.items()
+            for at, x in enumerate(xs.split(",")[:options])
+        )
+        return [f"{ladder},{s},t,{p},{'ab'[at : at + 1]},{round(float(x) * scale) if scale else x}"
+                for s, p, at, x in cells]  # fmt: skip
+
+    ways = {
+        "empty": table("L"),
+        "sums": [row for row in table("L", options=2) if "r" not in row[7:9]],
+    }
+    for way, some in ways.items():
+        found = read(tmp_path, lines(*some))
+        kept = found.frame[found.frame.stage == "sft"].prompt.tolist()
+        assert kept == ["p", "s"], way
+        assert told(found, "L: base", "sft 2 of"), way
+    found = read(tmp_path, lines(*table("L", scale=100), header=COUNT))
+    assert found.frame[found.frame.stage == "sft"].prompt.tolist() == ["p", "s"]
+    beside = {"base": {"p": "0.5,0.5,0"}, "sft": {"p": "0.9,0.1,0"}}
+    both = read(tmp_path, lines(*table("L"), *table("M", beside)))
+    assert set(both.asked.ladder) == {"L"} and set(both.ladders) == {"L", "M"}
+
+
+def test_ladders_with_unlike_options_are_told(tmp_path):
+    rows = [f"{ladder},{stage},t,p,{option},{1 / len(options)}"
+            for ladder, options in (("L", "ab"), ("M", "abcd")) for stage in ("base", "sft")
+            for option in options]  # fmt: skip
+    assert told(read(tmp_path, lines(*rows)), "L 2 of 4, M 4 of 4")
+
+
+def test_options_that_differ_in_capitals_are_told(tmp_path):
+    assert told(read(tmp_path, two().replace(",b,", ",A,")), "capitals alone", "a, A")
+
+
+def test_large_numbers_beside_empty_cells_stay_apart(tmp_path):
+    """As floats, two clusters of parquet near 2**60 would be one; true is no 1 either."""
+    rows = [("L", s, "t", p, o, 0.5, c) for s in ("base", "sft") for o in "ab"
+            for p, c in (("p", 2**60), ("q", 2**60 + 1), ("r", None))]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=[*DISTRIBUTION.split(","), "cluster"])
+    frame["cluster"] = pd.array([row[-1] for row in rows], dtype="Int64")
+    frame.to_parquet(tmp_path / "x.parquet")
+    assert set(read_table(tmp_path / "x.parquet").frame.cluster) == {
+        str(2**60),
+        str(2**60 + 1),
+        "r",
+    }
+    cells = pd.DataFrame({"prompt": [True, 1, "1", 1.0]}, dtype=object)
+    assert list(sheets.words(cells, "prompt", tmp_path)) == ["True", "1", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.csv", b"\x1f\x8b\x08\x00", "packed by gzip.*gunzip"),
+        ("x.jsonl", b"PAR1\x15\x04", "parquet.*give it the extension .parquet"),
+        ("x.csv", b"PK\x03\x04\x14", "zip archive.*save the sheet as CSV"),
+        ("x.csv", b"ladder\tstage\ttask\n", "separated by '.t'.*write ',' between"),
+        (" .csv", two().replace("ladder,", "").replace("L,", "").encode(), "no name.*--ladder"),
+        ("x.csv", two().replace(",t,", ",All  Tasks,").encode(), "no task may be called"),
+        ("x.csv", two().replace("sft", "a b").encode(), "say --stages 'sft=a b'"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_it_is(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CrystalError, match=said):
+        read_table(tmp_path / name)
+
+
+def test_a_long_cell_is_read(tmp_path):
+    assert (
+        read(tmp_path, two().replace(",p,", f",{'p' * 200_000},")).frame.prompt.str.len().min()
+        > 1e5
+    )
 
 
 def test_the_old_name_of_a_cluster_is_spelled_out(tmp_path):

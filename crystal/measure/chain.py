@@ -227,7 +227,7 @@ class _Run:
                 self.tasks[task][claim] = not_reached(claim, before)
             else:
                 reached[task] = parts
-                alone[task] = best(task, *parts) if len(np.unique(parts[0].clusters)) > 1 else 1.0
+                alone[task] = best(task, *parts) if can_differ(parts[0]) else 1.0
         members = family(alone)
         for task in reached.keys() - members:
             self.tasks[task][claim] = not_testable(claim, alone[task], len(members))
@@ -241,8 +241,11 @@ class _Run:
 
     def _joint(self, moves: Moves | None, pairs: Given) -> list[Verdict]:
         """one-seed and unmixed."""
+        if not pairs:
+            why = "not measurable: on no task are enough prompts answered"
+            return [_untested(claim, NOT_MEASURABLE, why) for claim in OVER_TASKS]
         if before := self._earlier("one-seed", POOLED):
-            return [not_reached(claim, before) for claim in OVER_TASKS] if pairs else []
+            return [not_reached(claim, before) for claim in OVER_TASKS]
         kinds, contexts = (moves.kinds.max() + 1, len(moves.contexts)) if moves else (1, 1)
         if (best := ev.aligned(kinds, contexts, self.how["permutations"])) > ALPHA:
             few = f"not testable here: tasks of {joint.FEWEST_KINDS} kinds that can move and "
@@ -301,9 +304,14 @@ def family(best: Mapping[str, float]) -> set[str]:
 # --- all tasks together, each a cluster: ratios are of means over tasks
 
 
+def can_differ(one: Evidence) -> bool:
+    """Whether answers could depend on who asks: two contexts or more, and two options."""
+    return len(np.unique(one.clusters)) > 1 and one.distribution.shape[1] > 1
+
+
 def several(given: Given) -> list[Sequence[Evidence]]:
-    """The tasks that were asked in more than one context, if they are two or more."""
-    parts = [each for each in given.values() if len(np.unique(each[0].clusters)) > 1]
+    """The tasks whose answers could depend on who asks, if they are two or more."""
+    parts = [each for each in given.values() if can_differ(each[0])]
     return parts if len(parts) > 1 else []
 
 
@@ -348,7 +356,7 @@ def pooled_options(given: Given, own: Mapping[str, Seed], **how: int) -> Verdict
     """same-options, on the tasks that have a seed."""
     share, nulls = [], []
     for task, (*_, final) in given.items():
-        if task in own and len(np.unique(final.clusters)) > 1:
+        if task in own and can_differ(final):
             nulls.append(claims.options_null(final, own[task], **how))
             share.append(float(ph.ratio(nulls[-1].observed, own[task].ceiling)))
     null = inf.pooled(nulls, how["seed"])

@@ -78,7 +78,7 @@ def _place(ax: Axes, line: Line2D, size: tuple[float, float], others: list) -> t
     wide, tall = size
     pixels = ax.figure.dpi / 72
     own = next(points for what, points in others if what is line)
-    hue, unnamed = line.get_color(), (one for one in ax.lines if one.get_label()[0] == "_")
+    hue, unnamed = line.get_color(), (one for one in ax.lines if one.get_label().startswith("_"))
     alike = [line, *(one for one in unnamed if one.get_color() == hue)]
     near = np.concatenate([points for what, points in others if what in alike])
     far = np.concatenate([own[:0], *(points for what, points in others if what not in alike)])
@@ -118,6 +118,7 @@ def _drawn(ax: Axes, new: Annotation) -> list[tuple[object, np.ndarray]]:
 
 def _along(vertices: np.ndarray) -> np.ndarray:
     """Points of a line every FINE pixels, without those that do not exist."""
+    vertices = np.reshape(vertices, (-1, 2))  # of an interval that does not exist: no pair at all
     there = vertices[np.isfinite(vertices).all(1)]
     if len(there) < 2:
         return there

@@ -169,6 +169,10 @@ def inspect(path: Path, by: Named) -> Iterator[Answer]:
         hint = f"inspect log convert {quote(str(path))} --to json --output-dir json; import that"
         raise CrystalError("the log is packed as an archive", where=path, hint=hint)
     header = parsed(log, path, str(path))
+    if (status := header.get("status", "success")) != "success":
+        what = f"the run is not whole, its status is {texts.shown(status)}"
+        hint = f"inspect eval-retry {quote(str(path))}, and import the log that it writes"
+        raise CrystalError(what, where=path, hint=hint)
     samples = objects(header, "samples", str(path))
     spec, plan = (part(header, name, str(path)) for name in ("eval", "plan"))
     settings = part(spec, "model_generate_config", str(path)) | part(plan, "config", str(path))

@@ -23,7 +23,7 @@ from ..ask.tasks import TASKS, Task, own_task, read
 from ..errors import CrystalError, known, placed
 from ..files import explained, write_file
 from .foreign import AGAIN, READERS, Answer, Named
-from .sheets import rows, some
+from .sheets import SLACK, check_task, rows, some
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -55,6 +55,7 @@ class Asked(NamedTuple):
     def task_of(self, own: str | None) -> Task:
         """The task of answers to what their file calls `own`."""
         name = self.task or own
+        check_task(name or "", "--task")
         if self.options:
             return own_task(name, self.options)
         if self.task and own in TASKS and own != self.task:
@@ -172,12 +173,18 @@ class Tally:
         for text, option in named.items():
             if option is not None:
                 p[option] += scores[text]
-        return p | {"": max(0.0, 1 - math.fsum(p.values()))}
+        if (total := math.fsum(p.values())) > 1 + SLACK:
+            what = f"the options' scores sum to {total:.4g}, above 1: an option that begins another"
+            what += " holds its score, too"
+            hint = "import replies, or a new --task with --options of which none begins another"
+            raise CrystalError(what, where=f"task {task.name}, prompt {place.prompt}", hint=hint)
+        return p | {"": max(0.0, 1 - total)}
 
     def told(self) -> Iterator[str]:
         """What was read, in sentences, and whatever was left out."""
         if n := len(self.scores):
-            mass = sum(1 - self._distribution(place)[""] for place in self.scores) / n
+            every = ({**self._distribution(place), "": 0.0} for place in self.scores)
+            mass = sum(math.fsum(one.values()) for one in every) / n
             limits = "they know no boundary behind an option and one tokenisation of it"
             yield f"{n} prompts, option scores that sum to {mass:.3f} on average; {limits}"
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ import pandas as pd
 from .. import texts
 from ..errors import CrystalError, placed
 from ..files import explained
+from ..measure.chain import POOLED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +31,14 @@ FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 LARGEST = 2**29  # bytes, unpacked
 CELLS = 10**8  # of a table
 COLUMNS = 1000
+SLACK = 1e-2  # by which probabilities of one group may miss a sum of 1: bfloat16 rounds by 0.4 %
 BOM = b"\xef\xbb\xbf"  # some programs begin UTF-8 with it
+PACKED = {  # how files begin that are no text, whatever they are called
+    b"\x1f\x8b": ("packed by gzip", "gunzip it"),
+    b"PK\x03\x04": ("a zip archive, as spreadsheets are", "save the sheet as CSV, or unzip it"),
+    b"PAR1": ("parquet", "give it the extension .parquet"),
+}
+csv.field_size_limit(LARGEST)
 
 
 # -- words and names
@@ -51,6 +60,13 @@ def given(name: str, where: object, hint: str = "give another name") -> str:
     """A name that was typed, or comes with a file. Raises: CrystalError if it is hostile."""
     with placed(where, hint):
         return texts.name(name)
+
+
+def check_task(name: str, where: object) -> None:
+    """Raises: CrystalError for a task called as the verdicts over all tasks are."""
+    if " ".join(unicodedata.normalize("NFKC", name).casefold().split()) == POOLED:
+        what = f"no task may be called {name!r}: the verdicts over all tasks are"
+        raise CrystalError(what, where=where, hint="rename the task")
 
 
 def stage_names(text: str) -> dict[str, str]:
@@ -160,7 +176,7 @@ def load_sheet(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise CrystalError("there is no such table", where=path, hint="check the path")
     if kind == ".parquet":
-        sheet = parquet(path, lambda table: table.to_pandas(ignore_metadata=True))
+        sheet = parquet(path, _frame)
         sheet.index = pd.RangeIndex(1, len(sheet) + 1)
     else:
         found, read = rows(path), [pd.DataFrame()]
@@ -173,6 +189,11 @@ def load_sheet(path: Path) -> pd.DataFrame:
         hint = "write a header, and one row per answer below it"
         raise CrystalError("the table has no rows", where=path, hint=hint)
     return sheet
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Whole numbers stay whole beside empty cells: as floats, large ones would become one name."""
+    return table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict]]:
@@ -202,11 +223,11 @@ def _csv(path: Path, text: str, separator: str) -> Iterator[tuple[int, dict]]:
         for number, cells in enumerate(csv.reader(lines, delimiter=separator, strict=True), 1):
             cells = [texts.uncell(cell.replace(alone, "\r")) for cell in cells]
             if cells and not names:
-                names = column_names(path, cells)
-                if not cells[1:] and (other := re.search(r"[;,\t|]", names[0])):
-                    what = f"the header is one cell, {names[0]!r:.60}: its columns seem to be"
+                if not cells[1:] and (other := re.search(r"[;,\t|]", cells[0])):
+                    what = f"the header is one cell, {cells[0]!r:.60}: its columns seem to be"
                     what, hint = f"{what} separated by {other[0]!r}", f"write {separator!r} between"
                     raise CrystalError(what, where=at(path, number), hint=hint)
+                names = column_names(path, cells)
             elif any(cells):
                 if len(cells) != len(names):
                     what = f"the row has {len(cells)} cells, the header {len(names)}"
@@ -226,6 +247,9 @@ def _bytes(path: Path) -> bytes:
 
 def decoded(data: bytes, path: Path, where: object = None) -> str:
     """Bytes of a file as text; where: they stand there, if they are not all of it."""
+    for begins, (what, hint) in PACKED.items():
+        if data.startswith(begins):
+            raise CrystalError(f"the file is {what}, no text", where=where or path, hint=hint)
     zero = data[:4].find(0)  # UTF-16 of ASCII letters is valid UTF-8, full of zeros
     try:
         text = data.decode("utf-8-sig")
@@ -284,6 +308,9 @@ def words(sheet: pd.DataFrame, column: str, path: Path) -> pd.Categorical:
     Raises: CrystalError for a cell that is no text or number, or a hostile one.
     """
     cells = sheet[column]
+    if cells.dtype == object:  # True is 1 to a dict; pandas would guess at types again
+        apart = [str(cell) if isinstance(cell, bool) else cell for cell in cells]
+        cells = pd.Series(apart, cells.index, dtype=object)
     try:
         codes, values = pd.factorize(cells)
     except TypeError as error:

@@ -2,9 +2,10 @@
 
 Without an SFT stage the first later stage stands in its place; with one later stage only, settling
 is not judged; of a base alone, only whether it is liquid. Without a base there are but numbers.
-Prompts of one cluster, or of one name in several tasks, are one context. Tasks of ours that share
-options are of one kind (`measure.joint`). Where the table says what was answered, stages are
-compared on the prompts that all of them answer.
+Prompts of one cluster, or of one name in several tasks, are one context. Tasks that share options
+are of one kind (`measure.joint`). Where the table says what was answered, stages are compared on
+the prompts that all of them answer. Tasks, prompts and options are taken in the order of their
+names wherever chance or a tie could see another, so the order of rows changes no number.
 """
 
 from __future__ import annotations
@@ -89,20 +90,27 @@ def evidence(table: Table, ladder: str, task: str, stages: Sequence = ()) -> dic
     mine = mine[mine.groupby("prompt")["draws"].transform("min") >= ev.FEWEST]
     mine = mine[mine["stage"].isin(stages)] if stages else mine
     mine = mine[mine.groupby("prompt")["stage"].transform("nunique") == mine["stage"].nunique()]
+    order = named_order(table, task) if len(mine) else []
     return {
         stage: ev.asked(
-            np.stack(part["distribution"].tolist()),
+            np.stack(part["distribution"].tolist())[:, order],
             part["cluster"].to_numpy(),
             part["draws"].to_numpy(),
         )
-        for stage, part in mine.groupby("stage", sort=False)
+        for stage, part in mine.sort_values("prompt").groupby("stage", sort=False)
     }
+
+
+def named_order(table: Table, task: str) -> list[int]:
+    """Places of a task's options in the order of their names; those of ours stand as they are."""
+    options, own = table.options[task], TASKS.get(task)
+    if own and own.options == options:
+        return list(range(len(options)))
+    return sorted(range(len(options)), key=options.__getitem__)
 
 
 def answered_by(table: Table, ladder: str, task: str, stages: Sequence[str]) -> Count | None:
     """How many prompts all of these stages answer; None where the table lacks that, or a stage."""
-    if table.asked is None:
-        return None
     mine = table.asked[(table.asked["ladder"] == ladder) & (table.asked["task"] == task)]
     masses = [mine.loc[mine["stage"] == stage, "mass"].to_numpy() for stage in stages]
     return count(*masses) if all(len(mass) for mass in masses) else None
@@ -134,20 +142,21 @@ def survey(
 
     tick: called PHASES times a task.
     """
-    who, mine = roles(table.ladders[ladder]), table.frame if table.asked is None else table.asked
-    tasks = list(dict.fromkeys(mine.loc[mine["ladder"] == ladder, "task"]))
-    every = {task: phases_of(table, ladder, task, who) for task in tasks}
+    who = roles(table.ladders[ladder])
+    every = {task: phases_of(table, ladder, task, who) for task in sorted(table.tasks[ladder])}
     every = {task: parts for task, parts in every.items() if parts or evidence(table, ladder, task)}
     enough = sum(map(bool, who[:2])) if who.base else 0  # phases that there could be
-    if table.asked is None and not any(len(parts) >= enough for parts in every.values()):
+    judged = any(len(parts) >= enough for parts in every.values())
+    if not judged and ladder not in set(table.asked["ladder"]):
         drawn = f"{ev.FEWEST} or more draws on the options at every stage"
         hint = "draw more answers, or judge another ladder: --ladder NAME"
         what = f"no prompt of the ladder {ladder!r:.60} has {drawn}"
         raise CrystalError(what, where=table.path, hint=hint)
-    ours = {task: TASKS[task].options for task in every if task in TASKS}
-    options = {task: those for task, those in ours.items() if table.options.get(task) == those}
     how = {"quantile": quantile, "seed": seed, "permutations": permutations, "tick": tick}
-    return chain.survey(every, options, **how).verdicts
+    options = {task: table.options[task] for task in every if task in table.options}
+    found = chain.survey(every, options, **how).verdicts
+    shown = [*table.tasks[ladder], POOLED]  # as they stand in the table
+    return {task: found[task] for task in shown if task in found}
 
 
 # -- numbers
@@ -174,6 +183,7 @@ def numbers(table: Table) -> pd.DataFrame:
             previous, now = _means(table, ladder, task, before or stage, stage)
             p, before = given.distribution.mean(0), stage
             (prompts, options), top = given.distribution.shape, int(p.argmax())
+            likeliest = table.options[task][named_order(table, task)[top]]
             row = {
                 "ladder": ladder,
                 "task": task,
@@ -186,7 +196,7 @@ def numbers(table: Table) -> pd.DataFrame:
                 "liquidity": float(ev.liquidity(given, np.ones(prompts))) if prompts > 1 else nan,
                 "from base": float(ph.tv(own, base)),
                 "from previous": float(ph.tv(now, previous)),
-                "top": table.options[task][top],
+                "top": likeliest,
                 "p(top)": float(p[top]),
                 "rank in base": 1 + sum(base > base[top]) if np.isfinite(base[top]) else nan,
             }

@@ -1,18 +1,19 @@
 """A table of answers of any checkpoint series -> distributions; every handling is told in a note.
 
 Columns: stage, task, prompt, option, and one of probability or count; where wanted ladder (default:
-the file's name), cluster (who asks; default: the prompt), mass (the probability of answering with
-an option at all, on which the probabilities are conditional), answered (the same, with
-probabilities conditional or not; prompts that are not answered, by `measure.evidence`, are counted
-and left out). An empty option: none of the options. A group is one (ladder, stage, task, prompt).
+the file's name), cluster (who asks; default: the prompt), mass or answered (the probability of
+answering with an option at all, on which the probabilities may be conditional). An empty option:
+none of the options. A group is one (ladder, stage, task, prompt). Groups that are not answered, by
+`measure.evidence`, are counted and left out, whatever says so: a column, the empty option, a sum.
 """
 
 from __future__ import annotations
 
-import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,9 @@ from ..ask.ladders import STAGES
 from ..ask.tasks import TASKS
 from ..errors import CrystalError, known
 from ..measure import evidence as answering
-from ..measure.chain import POOLED
 from ..measure.evidence import FEWEST
 from . import sheets
-from .sheets import at, empty, given, some
+from .sheets import SLACK, at, empty, given, some
 
 GROUP = ["ladder", "stage", "task", "prompt"]
 SHARES = ["mass", "answered"]  # columns that say how much of the mass is on the options
@@ -33,7 +33,6 @@ NAMES = (*GROUP, "cluster", "option", "probability", "count", *SHARES)
 ORDER = (*STAGES, "instruct")  # the last one: it is not known how it was reached
 OTHER_STAGES = {"pretrained": "base", "pt": "base", "rl": "rlvr", "grpo": "rlvr", "final": "rlvr"}
 ALIASES = dict(zip(ORDER, ORDER)) | OTHER_STAGES | {"chat": "instruct", "it": "instruct"}
-SLACK = 1e-2  # by which probabilities of one group may miss a sum of 1: bfloat16 rounds by 0.4 %
 LEAST = 1e-290  # below it, numbers lose their digits
 MOST_DRAWS = 10**8  # of one stage on one task; scipy deals out a hundred times as many, no more
 FEWER = "give probabilities instead, or draw less: more draws would change nothing"
@@ -48,21 +47,29 @@ class Table:
     frame: a row per group, by ladder, task, stage and prompt: these, cluster; distribution, shape
     (options,), conditional on answering with an option, sums to 1; mass, the probability of that;
     draws on the options, inf of probabilities. All stages of a ladder and task have the same
-    prompts, but those not answered. asked: of a table with a column answered, every group's names
-    and mass.
+    prompts, but those not answered. asked: names and mass of every group of a ladder that has a
+    column answered, or a group that is not answered.
     """
 
     frame: pd.DataFrame
+    asked: pd.DataFrame
     options: dict[str, tuple[str, ...]]  # by task, in the order of the distributions
     stages: tuple[str, ...]  # in canonical order
     notes: tuple[str, ...]
     path: Path
-    asked: pd.DataFrame | None = None
 
     @property
     def ladders(self) -> dict[str, tuple[str, ...]]:
-        every = (self.frame if self.asked is None else self.asked).groupby("ladder", sort=False)
-        return {ladder: _in_order(stages) for ladder, stages in every["stage"]}
+        return {ladder: _in_order(stages) for ladder, stages in self._by_ladder("stage")}
+
+    @property
+    def tasks(self) -> dict[str, list[str]]:
+        """Of every ladder, as they stand in the file."""
+        return {ladder: list(dict.fromkeys(tasks)) for ladder, tasks in self._by_ladder("task")}
+
+    def _by_ladder(self, column: str) -> Iterable[tuple[str, pd.Series]]:
+        both = pd.concat([self.asked[["ladder", column]], self.frame[["ladder", column]]])
+        return both.groupby("ladder", sort=False)[column]
 
 
 def _in_order(stages: Iterable[str]) -> tuple[str, ...]:
@@ -92,6 +99,7 @@ def read_table(path: str | Path, *, stages: Mapping | None = None, ladder: str =
     read.refuse_twice(rows)
     sheets.refuse_two_values(rows, "cluster", ["ladder", "task", "prompt"], read.path)
     rows["mass"] = read.share(sheet, rows)
+    rows["counted"] = rows["mass"].notna() & ("answered" in sheet)
     groups = read.gathered(rows, kind)
     distributions, options = read.distributions(rows, groups.loc[~groups["low"], "group"])
     groups["distribution"] = groups["group"].map(distributions)
@@ -105,7 +113,6 @@ class _Reading:
 
     path: Path
     notes: list[str] = field(default_factory=list)
-    counted: bool = False  # whether prompts that are not answered are left out, and counted
 
     def no(self, what: str, hint: str, column: str = "", row: object = None) -> CrystalError:
         return CrystalError(what, where=at(self.path, row, column), hint=hint)
@@ -128,14 +135,13 @@ class _Reading:
         for column in (*GROUP, "cluster", "option"):
             rows[column] = sheets.words(sheet, column, self.path) if column in sheet else np.nan
             if column == "ladder" and column not in sheet:
-                name = ladder or given(self.path.stem, f"{self.path}, its name")
+                if not (name := ladder or given(self.path.stem, f"{self.path}, its name")):
+                    raise self.no("the file has no name to call its ladder by", "--ladder NAME")
                 rows[column] = pd.Categorical([name] * len(rows))
             wrong, hint = rows[column].isna() & (column in GROUP), "fill it in, or remove the row"
             self.refuse(rows, wrong, column, f"the {column} is empty", hint)
         for task in rows["task"].cat.categories:
-            if " ".join(unicodedata.normalize("NFKC", task).casefold().split()) == POOLED:
-                what = f"no task may be called {task!r}: the verdicts over all tasks are"
-                raise self.no(what, "rename the task", "task")
+            sheets.check_task(task, at(self.path, None, "task"))
         found = rows["stage"].cat
         read = np.array([ORDER.index(stage) for stage in self.stages(found.categories, stages)])
         rows["stage"] = pd.Categorical.from_codes(read[found.codes], ORDER)
@@ -149,12 +155,13 @@ class _Reading:
         other, read = {name: stage for stage, name in chosen.items()}, {}
         for name in found:
             if (stage := other.get(name) or ALIASES.get(name.lower())) is None:
-                say = f"say --stages sft={name:.60} (or another of {', '.join(ORDER)})"
+                stage = quote(f"sft={name:.60}")
+                say = f"say --stages {stage} (or another of {', '.join(ORDER)})"
                 what = f"it is not known which stage {name!r:.60} is"
                 raise self.no(what, f"{say}, or remove its rows", "stage")
             if stage in read:
                 what = f"the stages {read[stage]!r} and {name!r} are both read as {stage}"
-                hint = f"remove the rows of one, or say which stage it is: --stages sft={name}"
+                hint = f"remove the rows of one, or say --stages {quote(f'sft={name:.60}')}"
                 raise self.no(what, hint, "stage")
             read[stage] = name
         if renamed := [f"{name} as {stage}" for stage, name in read.items() if name != stage]:
@@ -188,7 +195,6 @@ class _Reading:
         what, hint = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
         self.refuse(sheet, mass > 1 + SLACK, column, what, hint, mass)
         sheets.refuse_two_values(rows.assign(**{column: mass}), column, ["group"], self.path)
-        self.counted = column == "answered" and not np.isnan(mass).all()
         return np.minimum(mass, 1)
 
     def refuse_twice(self, rows: pd.DataFrame, spelled: str = "option") -> None:
@@ -203,16 +209,20 @@ class _Reading:
 
     def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         """One row per group: names, its code, mass, draws, sums on the options and in total."""
-        groups = rows.drop_duplicates("group")[[*GROUP, "cluster", "mass", "group"]].copy()
+        names = [*GROUP, "cluster", "mass", "counted", "group"]
+        groups = rows.drop_duplicates("group")[names].copy()
+        rows = rows.sort_values("value")  # a sum is rounded alike, however rows are ordered
         code, value, listed = rows["group"], rows["value"], rows["option"].notna()
         groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
         groups["total"] = np.bincount(code, value, minlength=len(groups))
-        on, stated = groups["on"], groups["mass"]
-        what, hint = "the mass is 0", "remove groups that never answer with one of the options"
-        self.refuse(groups, (stated == 0) & (not self.counted), "mass", what, hint)
+        on, total = groups["on"], groups["total"]
+        whole = (total if kind == "count" else total.clip(lower=1)).where(total > 0)
+        groups["low"] = groups["mass"].fillna(on / whole) < answering.LEAST
+        groups["counted"] |= groups["low"]
+        groups["counted"] = groups.groupby("ladder", observed=True)["counted"].transform("any")
         groups["draws"] = on if kind == "count" else np.inf
         summed = self.counts(groups) if kind == "count" else self.sums(groups)
-        groups["mass"] = stated.fillna(summed)
+        groups["mass"] = groups["mass"].fillna(summed)
         lost = groups["mass"][(groups["mass"] < 1 - NOISE) & (on > 0)]
         if len(lost):
             both = lost.mean(), lost.min()
@@ -221,7 +231,6 @@ class _Reading:
             mass += " (rounding alone could do that)" if both[1] > 0.999 else ""
             none = f"In {len(lost)} of {len(on)} groups some answers are none of the options"
             self.notes.append(f"{none}: {mass}; distributions are conditional on an option.")
-        groups["low"] = (groups["mass"] < answering.LEAST) & self.counted
         return groups[(on > 0) | groups["low"]].copy()
 
     def counts(self, groups: pd.DataFrame) -> pd.Series:
@@ -230,18 +239,17 @@ class _Reading:
         self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
         draws = f"{on.min():.0f} to {on.max():.0f} draws on the options per stage, task and prompt"
         self.notes.append(f"Answers are counts: {draws}.")
-        if not on.any():
-            raise self.no("no group has a draw on any option", "draw more answers", "count")
-        if none := (on == 0).sum():
-            none = f"{none} of {len(on)} groups have no draw on any option"
-            self.notes.append(f"{none}; they are left out.")
+        drawn = groups["total"] > 0
+        if not drawn.any():
+            raise self.no("no group has a draw", "draw answers", "count")
+        if none := (~drawn).sum():
+            self.notes.append(f"{none} of {len(on)} groups have no draw; they are left out.")
         return on / np.maximum(groups["total"], 1)
 
     def sums(self, groups: pd.DataFrame) -> pd.Series:
         """The share on the options; probabilities must sum as they should."""
-        on, total, stated = groups["on"], groups["total"], groups["mass"]
-        judged = ~((stated < answering.LEAST) & self.counted)
-        apart = np.minimum((1 - on).clip(lower=0), (on - stated).abs()).where(judged, 0)
+        on, total, judged = groups["on"], groups["total"], ~groups["low"]
+        apart = np.minimum((1 - on).clip(lower=0), (on - groups["mass"]).abs()).where(judged, 0)
         checks = (
             ((on < LEAST) & judged, "the options sum to {:.3g}", on,
              "remove the group: it has no distribution"),
@@ -275,12 +283,13 @@ class _Reading:
                 self.refuse_apart(own, task)
             table = np.zeros((len(ids), width))
             table[places, order[slots]] = own["value"]
+            self.compare(own, options[task])
             never = [options[task][i] for i in np.flatnonzero(table.sum(axis=0) == 0)]
             self.note(f"Options of {task} that never have positive probability, kept:", never)
             if width == 1:
                 self.notes.append(f"Task {task} has one option only: its answer cannot change.")
             here = np.isin(ids, kept)
-            found |= zip(ids[here], table[here] / table[here].sum(axis=1, keepdims=True))
+            found |= zip(ids[here], table[here] / np.sort(table[here]).sum(1, keepdims=True))
         return pd.Series(found, dtype=object), options
 
     def options(self, task: str, seen: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -296,6 +305,16 @@ class _Reading:
                 "options; the options are those in the file, in order of appearance."
             )
         return tuple(seen), np.arange(len(seen))
+
+    def compare(self, own: pd.DataFrame, options: Sequence[str]) -> None:
+        """Say where ladders list unlike options, or options are alike but for capitals."""
+        task, listed = own["task"].iloc[0], own.groupby("ladder", observed=True)["option"]
+        if listed.apply(frozenset).nunique() > 1:
+            many = [f"{ladder} {n} of {len(options)}" for ladder, n in listed.nunique().items()]
+            self.note(f"Options of {task} that are listed, others count as 0:", many)
+        folded = Counter(map(str.casefold, options))
+        twins = [option for option in options if folded[option.casefold()] > 1]
+        self.note(f"Options of {task} that differ in capitals alone, taken as different:", twins)
 
     def refuse_apart(self, own: pd.DataFrame, task: str) -> None:
         """Refuse a stage of a task that lists no option of the first stage of its ladder."""
@@ -356,10 +375,10 @@ class _Reading:
             more = f"; {alone.sum()} groups without one are clusters by their prompt"
             more = f"{frame['cluster'].nunique()} clusters{more if alone.any() else ''}."
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
-        asked = texts(groups, "mass") if self.counted else None
+        asked = texts(groups[groups["counted"]], "mass")
         options = {task: options[task] for task in frame["task"].unique()}
-        notes = (*(answered_text(asked) if self.counted else ()), *self.notes)
-        return Table(frame, options, _in_order(groups["stage"]), notes, self.path, asked)
+        notes = (*answered_text(asked), *self.notes)
+        return Table(frame, asked, options, _in_order(groups["stage"]), notes, self.path)
 
 
 def answered_text(asked: pd.DataFrame) -> list[str]:
