@@ -73,7 +73,7 @@ def readout(task: str, tolerance: float, as_json: bool, **asked: Any) -> None:
     found = readout(engine, [ids], of, tolerance=tolerance, relative=0.01, max_nodes=NODES)[0]
     report = {"options": dict(zip(of.options, found.options.tolist(), strict=True))}
     report |= {name: getattr(found, name) for name in ("answered", "invalid", "residual")}
-    if not answers(found.answered):
+    if not answers(found.answered + found.residual):
         note = f"note: not answered: {found.answered:.2g} of the mass is on an option"
         print(f"{note}; {_hint(of, cues, asked['reply'])}", file=sys.stderr)
     _show(report, as_json, "{:.6f}")
@@ -127,7 +127,7 @@ def _print(frame: Any) -> None:
 
 def _show(report: dict, as_json: bool, number: str) -> None:
     if as_json:
-        print(json.dumps(report, ensure_ascii=False))
+        print(json.dumps(report))
         return
     for name, value in report.items():
         if isinstance(value, dict):

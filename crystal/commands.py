@@ -257,7 +257,7 @@ def phases(file: str, stages: str, ladder: str | None, as_json: bool, **how: Any
         found = {name: survey.survey(table, name, tick=tick, **how) for name in table.ladders}
     if as_json:
         report = {"file": line(file)} | how | survey.as_json(table, found)
-        print(json.dumps(report, indent=1, ensure_ascii=False))
+        print(json.dumps(report, indent=1))
     else:
         print(survey.as_text(table, found))
 

@@ -111,14 +111,37 @@ DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda f: (f / "model.safetensors").write_bytes(
             (f / "model.safetensors").read_bytes()[:5000]
         ),
-        "cannot load",
+        "model.safetensors). Hint: fetch",
     ),
-    "an empty file": (lambda f: (f / "model.safetensors").write_bytes(b""), "cannot load"),
+    "an empty file": (lambda f: (f / "model.safetensors").write_bytes(b""), "is damaged"),
     "a pointer in place of weights": (
         lambda f: (f / "model.safetensors").write_text(
             "version https://git-lfs.github.com/spec/v1\n"
         ),
-        "cannot load",
+        "git lfs pull",
+    ),
+    "eight bits under names without a prefix": (
+        lambda f: weights(
+            f,
+            lambda w: {
+                n.removeprefix("model."): (t * 50).to(torch.int8) if "mlp" in n else t
+                for n, t in w.items()
+            },
+        ),
+        "I8",
+    ),
+    "eight bits under names of parts": (
+        lambda f: weights(
+            f, lambda w: w | {"model.layers.0.mlp.experts.0.w1.weight": torch.ones(2).char()}
+        ),
+        "configuration does not know",
+    ),
+    "a width that no file holds": (lambda f: configure(f, hidden_size=10**6), "width of 1000000"),
+    "a vocabulary that no file holds": (lambda f: configure(f, vocab_size=10**8), "100000000 tok"),
+    "layers that no file holds": (lambda f: configure(f, num_hidden_layers=10**7), "10000000 la"),
+    "ends that are no tokens": (
+        lambda f: (f / "generation_config.json").write_text(json.dumps({"eos_token_id": [[1], 2]})),
+        "eos_token_id holds [1]",
     ),
     "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "adapter"),
     "no configuration": (lambda f: (f / "config.json").unlink(), "cannot load"),
@@ -199,6 +222,60 @@ def test_shards_are_read_as_one_file(whole: Path, tmp_path: Path) -> None:
     cut = tiny.save(tmp_path / "cut", "llama", seed=4, shards="20KB")
     assert len(list(cut.glob("*.safetensors"))) > 1
     assert np.allclose(digits(cut), digits(whole), atol=1e-6)
+
+
+def test_eight_bits_of_the_hub_are_refused(tmp_path: Path, monkeypatch) -> None:
+    """As in a folder: the files of a hub id lie in the cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = tiny.publish(tmp_path, "toys/llama")
+    at = tiny.snapshot(tmp_path, "toys/llama", commit)
+    weights(at, lambda w: {n: (t * 50).to(torch.int8) if "mlp" in n else t for n, t in w.items()})
+    with pytest.raises(CrystalError, match="I8"):
+        engine.load("toys/llama")
+
+
+@pytest.mark.parametrize("device", ["cuda:9", "nope", "meta"])
+def test_a_device_that_cannot_be_used_is_a_sentence(device: str, whole: Path) -> None:
+    with pytest.raises(CrystalError, match=f"the device {device!r} cannot be used.*Hint"):
+        engine.load(whole, device=device)
+
+
+def test_a_context_by_another_name_is_kept(whole: Path) -> None:
+    machine = engine.load(whole)
+    machine.model.config.max_seq_len = 8  # as MPT's
+    with pytest.raises(CrystalError, match="context holds 8"):
+        machine.encode("A digit, and many more words:", "completion")
+
+
+def test_a_model_that_fails_on_a_length_is_a_sentence(whole: Path) -> None:
+    """As do those whose positions begin at another number than 0."""
+    machine = engine.load(whole)
+    monkey = torch.nn.Embedding(4, 4)
+    machine.model.register_forward_pre_hook(lambda *_: monkey(torch.tensor([9])))
+    with pytest.raises(CrystalError, match="the model fails on .* tokens: index out of range"):
+        readout(machine, [machine.encode("A digit:", "completion")], TASKS["digit"])
+
+
+def test_longrope_reads_each_prompt_as_if_alone(tmp_path: Path) -> None:
+    """A text beyond the first context changes the positions of all in its forward."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 16}
+    rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "factor": 8.0}
+    made = tiny.save(tmp_path / "model", "llama", rope_parameters=rope)
+    machine = engine.load(made)
+    asked = [machine.encode(text, "completion") for text in ("A digit:", "A digit, " * 9 + ":")]
+    assert len(asked[0]) < 16 < len(asked[1])
+    how = {"task": TASKS["digit"], "tolerance": 1e-3}
+    alone = [readout(machine, [ids], **how)[0].options for ids in asked]
+    for together in (asked, asked[::-1]):
+        found = dict(zip(together, readout(machine, together, **how), strict=True))
+        for ids, mine in zip(asked, alone, strict=True):
+            assert np.allclose(found[ids].options, mine, atol=1e-5)
+    end = max(asked[0]), 3, 4  # a path that crosses over is read as the text that it is
+    crossing = tuple([*asked[0], *end][:16])
+    whole = machine.forward(torch.tensor([[*crossing, 5]]))[0, -1]
+    tree = machine.tree([crossing], 2)
+    ((_, logits),) = tree.grow(np.array([0]), np.array([-1]), np.array([5]))
+    assert torch.allclose(logits[0], whole, atol=1e-4)
 
 
 def test_an_encoder_that_looks_ahead_is_refused(tmp_path: Path) -> None:

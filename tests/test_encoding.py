@@ -160,6 +160,24 @@ def test_every_day_is_the_same_day() -> None:
     assert asked(dated).startswith(f"{DAY:%Y-%m-%d}\n<|im_start|>user")
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% set f = '%H:%M:%S' %}{{ strftime_now(f) }}",
+        "{{ strftime_now ( '%H:' ~ '%M:%S' ) }}",
+        "{% set now = strftime_now %}{% if now is defined %}{{ now('%H:%M:%S') }}{% endif %}",
+    ],
+)
+def test_no_template_sees_the_clock(template: str) -> None:
+    assert asked(template + PLAIN).startswith("00:00:00<|im_start|>user")
+
+
+@pytest.mark.parametrize("form", ["completion", "chat"])
+def test_a_prompt_that_is_no_text_is_a_sentence(form: str) -> None:
+    with pytest.raises(CrystalError, match="not text in UTF-8"):
+        encoder(PLAIN).encode("A digit\udcff:", form)
+
+
 def test_a_token_without_a_place_in_the_model() -> None:
     tokenizer = tiny.trained_tokenizer()
     tokenizer.add_tokens(["<image>"])

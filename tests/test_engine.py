@@ -167,7 +167,7 @@ def test_the_tokenizer_revision_covers_the_template(
         ("data/no/such", "no such folder"),
         ("data/nosuch", "no such folder"),
         ("EMPTY", "no weights in safetensors"),
-        ("TORN", "cannot load"),
+        ("TORN", "is damaged"),
         ("WORDS", "cannot load"),
     ],
 )

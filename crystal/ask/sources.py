@@ -188,9 +188,11 @@ def refusal(error: Exception, source: object) -> CrystalError:
     for sign, what, hint in _REFUSALS:
         if sign in text if isinstance(sign, str) else any(isinstance(c, sign) for c in causes):
             return CrystalError(what.format(unreachable=_unreachable()), where=source, hint=hint)
-    first = short(str(error), 300).rstrip(".") or type(error).__name__
-    what = f"cannot load a causal language model: {first}"
-    hint = "check the folder or hub id, the revision, and the network"
+    first, hint = short(str(error), 300).rstrip("."), "check the folder or hub id, and the revision"
+    if not isinstance(error, OSError | ValueError) or not first:
+        first = f"{type(error).__name__} {first}"
+        hint = "see whether config.json names what transformers does not know, or fetch it again"
+    what = f"cannot load a causal language model: {first.strip()}"
     return CrystalError(what, where=source, hint=hint)
 
 

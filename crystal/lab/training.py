@@ -35,7 +35,7 @@ from trl.trainer import utils as trl_utils
 from ..ask.ladders import STAGES, WEIGHTS
 from ..files import root
 from ..read.checkpoints import converted
-from ..read.engine import hold
+from ..read.memory import hold
 from . import curricula, instructions
 from .recipes import INSTRUCTIONS, Recipe, on_the_way, rule
 

@@ -8,10 +8,12 @@ distribution of the *quantised* weights, computed in float32.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ import transformers
 from safetensors import safe_open
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import cached_file
 
 from .. import texts
 from ..ask import sources
@@ -47,7 +50,10 @@ def weights_of(
     Raises: CrystalError for weights that are missing, surplus, of other shapes, not numbers, or
     that cannot be loaded; for an adapter; for a model that is not causal.
     """
-    if (Path(place) / "adapter_config.json").is_file():
+    folder = Path(place)
+    if folder.is_dir():
+        _check_size(folder, source)
+    if (folder / "adapter_config.json").is_file():
         hint = "merge it first: peft's merge_and_unload(), then save_pretrained()"
         what = "the folder holds an adapter, not a whole model"
         raise CrystalError(what, where=source, hint=hint)
@@ -68,8 +74,53 @@ def weights_of(
     except Exception as error:  # foreign files go through much code that expects sound ones
         raise refusal(error, source) from error
     _check_loaded(info, source)
-    _check_stored(model, place, source)
+    if not folder.is_dir():  # the hub's: its files lie where its configuration does
+        folder = Path(cached_file(place, "config.json", revision=revision)).parent
+    _check_stored(model, folder, source)
     return model
+
+
+def check_weights_file(file: Path) -> None:
+    """Raises: CrystalError that names a file of weights which is not whole, or a pointer to one."""
+    with explained("the weights cannot be read", file), open(file, "rb") as opened:
+        begins = opened.read(40)
+    if begins.startswith(b"version https://git-lfs"):
+        what = "the file is a pointer of Git LFS, not the weights"
+        raise CrystalError(what, where=file, hint="git lfs pull, in that folder")
+    try:
+        with safe_open(file, "pt"):
+            pass
+    except Exception as error:  # safetensors has a kind of its own, and others
+        what = f"the file of weights is damaged: {texts.reason(error)[:160]}"
+        raise CrystalError(what, where=file, hint="fetch or copy it again") from error
+
+
+def _check_size(folder: Path, source: object) -> None:
+    """Refuse a configuration that asks for more than the files can hold, before it is built."""
+    shapes = [shape for _, _, shape in _stored(folder)]
+    stored, numbers = len(shapes), sum(map(math.prod, shapes))
+    told = folder / "config.json"
+    config = texts.load_json(told, "fetch it again") if told.is_file() else {}
+    if not isinstance(config, dict) or "quantization_config" in config:
+        return
+    every = [config, *(part for part in config.values() if isinstance(part, dict))]
+    for part in every:
+        layers, vocabulary, width = (_most(part, names) for names in _SIZES)
+        if layers > stored or vocabulary * width > numbers:
+            what = f"the configuration asks for {layers} layers, {vocabulary} tokens and a width "
+            what += f"of {width}; the files hold {stored} weights of {numbers} numbers"
+            raise CrystalError(what, where=source, hint=f"correct {told}, or fetch it again")
+
+
+_SIZES = (
+    ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    ("vocab_size",),
+    ("hidden_size", "n_embd", "d_model"),
+)
+
+
+def _most(config: Mapping[str, Any], names: Sequence[str]) -> int:
+    return max((n for name in names if type(n := config.get(name)) is int), default=0)
 
 
 @contextmanager
@@ -98,7 +149,7 @@ def _check_loaded(info: Mapping[str, Any], source: object) -> None:
         raise CrystalError(what, where=source, hint=_SAVE)
 
 
-def _check_stored(model: PreTrainedModel, place: str, source: object) -> None:
+def _check_stored(model: PreTrainedModel, folder: Path, source: object) -> None:
     """Raises: CrystalError for weights that would be taken at face value: quantised by a scheme
     that transformers passed over, or stored as integers or in eight bits without one.
     """
@@ -109,14 +160,28 @@ def _check_stored(model: PreTrainedModel, place: str, source: object) -> None:
         by = f"{str(method)[:40]!r}, which transformers does not know"
         hint = "choose a checkpoint that is not, or one that it knows"
         raise CrystalError(f"the weights are quantised by {by}", where=source, hint=hint)
-    wanted = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    for file in sorted(Path(place).glob("*.safetensors")):
+    # what is stored may be called otherwise, or be a part of a weight: so all but known buffers
+    buffers = (name for name, one in model.named_buffers() if not one.is_floating_point())
+    whole = {name.rpartition(".")[2] for name in buffers}
+    left = [
+        getattr(one, "_keys_to_ignore_on_load_unexpected", ()) for one in (model, model.base_model)
+    ]
+    left = re.compile("|".join(["$.", *(f"(?:{one})" for names in left for one in names or ())]))
+    for name, kind, _ in _stored(folder):
+        known = name.rpartition(".")[2] in whole or left.search(name)
+        if kind not in _REALS and not known:
+            what = f"the weights {name} are stored as {kind}, and nothing says what for"
+            hint = "save the model in float32, float16 or bfloat16"
+            raise CrystalError(what, where=source, hint=hint)
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, str, list[int]]]:
+    """Name, type and shape of all weights in the files of a folder."""
+    for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
-            for name in wanted.intersection(weights.keys()):
-                if (kind := weights.get_slice(name).get_dtype()) not in _REALS:
-                    what = f"the weights {name} are stored as {kind}, and nothing says what for"
-                    hint = "save the model in float32, float16 or bfloat16"
-                    raise CrystalError(what, where=source, hint=hint)
+            for name in sorted(weights.keys()):
+                part = weights.get_slice(name)
+                yield name, part.get_dtype(), part.get_shape()
 
 
 def check_causal(model: PreTrainedModel, source: object) -> None:
@@ -124,8 +189,11 @@ def check_causal(model: PreTrainedModel, source: object) -> None:
     device = next(iter(model.parameters())).device
     first = min(7, model.get_input_embeddings().weight.shape[0] - 1)
     ids = torch.tensor([[first, 0, first], [first, 0, 1]], device=device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
+    try:
+        with torch.inference_mode():
+            logits = model(input_ids=ids, use_cache=False).logits[:, 1].double()
+    except Exception as error:  # code of any architecture
+        raise refusal(error, source) from error
     if not torch.isfinite(logits).all():
         hint = "fetch the weights again, or a wider --dtype"
         raise CrystalError("the logits are not numbers", where=source, hint=hint)

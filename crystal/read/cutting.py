@@ -170,6 +170,8 @@ def _parts(file: Path) -> dict[str, np.ndarray]:
     model = told["model"]
     vocab, merges = model.pop("vocab"), model.pop("merges")
     odd = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
+    # else a word may be a token of its own, and a letter of it none
+    odd = odd or (model.get("ignore_merges") and "ByteLevel" not in str(told["pre_tokenizer"]))
     if model.pop("type") != "BPE" or model.get("dropout") or odd:
         raise ValueError("no plain BPE")
     number = {name: i for i, name in enumerate(vocab)}

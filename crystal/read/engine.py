@@ -6,12 +6,9 @@ a model may be read through the fast tree is tried, not looked up (`ragged_agree
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -29,9 +26,11 @@ from ..ask.sources import refusal, template_sha256
 from ..ask.tasks import Task
 from ..errors import CrystalError, known
 from ..files import PACKAGE, file_sha256, kept, once, root
+from ..texts import reason
 from .automaton import Automaton, Table, Vocabulary
-from .checkpoints import check_causal, converted, weights_of
+from .checkpoints import check_causal, check_weights_file, converted, weights_of
 from .cutting import Cutter, cutter_at
+from .memory import lacking, release
 from .tree import ROOT, Prompts, RaggedTree, WholeTree
 from .vocabulary import Encoder, end_ids, token_pieces
 
@@ -39,7 +38,7 @@ _HALF = (torch.float16, torch.bfloat16)
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 _WINDOW = re.compile(r"(.*_)?(window|window_size|chunk_size)")  # limits of attention
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FULL = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # RuntimeErrors
+_CONTEXT = ("max_position_embeddings", "max_seq_len", "seq_length")  # as models call it
 
 
 @dataclass(eq=False)  # one is itself, and may be a key
@@ -87,14 +86,25 @@ class Engine:
     def context(self) -> int:
         """Longest sequence, in tokens, that the model was made for; 2**20 where it names none."""
         config = self.model.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None) or 2**20
+        limits = [n for name in _CONTEXT if type(n := getattr(config, name, None)) is int and n > 0]
+        return min(limits, default=2**20)
 
     @cached_property
     def window(self) -> int:
         """Longest sequence of which every token sees all before it: the smallest of any layer's."""
         settings = self.model.config.get_text_config().to_dict().items()
         limits = [n for name, n in settings if _WINDOW.fullmatch(name) and type(n) is int and n > 0]
-        return min(limits, default=self.context)
+        return min([*limits, *([self.switch] if self.switch else [])], default=self.context)
+
+    @cached_property
+    def switch(self) -> int | None:
+        """Length beyond which one text changes the positions of all in its forward (longrope)."""
+        config = self.model.config.get_text_config().to_dict()
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        each = [rope, *(one for one in rope.values() if isinstance(one, dict))]
+        name = "original_max_position_embeddings"
+        found = (x.get(name) or config.get(name) for x in each if x.get("rope_type") == "longrope")
+        return next(found, None)
 
     @cached_property
     def ragged(self) -> bool:
@@ -154,8 +164,15 @@ class Engine:
     def forward(self, ids: torch.Tensor, **kwargs) -> torch.Tensor:
         """Logits in float32 at least: a softmax in bfloat16 does not sum to 1."""
         self.computed += ids.numel()
-        with torch.inference_mode():
-            logits = self.model(input_ids=ids, **kwargs).logits.to(self.device)
+        try:
+            with torch.inference_mode():
+                logits = self.model(input_ids=ids, **kwargs).logits.to(self.device)
+        except Exception as error:  # code of any architecture
+            if lacking(error):
+                raise
+            what = f"the model fails on {ids.shape[-1]} tokens: {reason(error)[:200]}"
+            hint = "shorten the prompt, or look at what config.json says of the context"
+            raise CrystalError(what, where=self.source, hint=hint) from error
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -207,6 +224,8 @@ def load(
         revision = None
     place, at = _locate(str(source), revision), revision or "main"  # folders have no revisions
     several = device == "auto" or (device is None and torch.cuda.device_count() > 1)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device("cpu" if several else device)
     spread = {"device_map": "auto"} if several else {}
     try:
         cutter = cutter_at(place, tokenizer or at)
@@ -214,11 +233,20 @@ def load(
         raise refusal(error, source) from error
     model = weights_of(place, source, revision=at, dtype=dtype, spread=spread)
     if not spread:
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.to(device)
     check_causal(model, source)
     engine = _made(model, cutter, str(source))
     engine.weights = str(note)
     return engine
+
+
+def _check_device(device: str) -> None:
+    """Raises: CrystalError for a device on which nothing can be computed here."""
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        what = f"the device {device!r:.40} cannot be used: {reason(error)[:100]}"
+        raise CrystalError(what, hint="--device cpu, or cuda where there is a GPU") from error
 
 
 def build(model, tokenizer, *, source: str = "in memory", tokenizer_revision: str = "") -> Engine:
@@ -263,6 +291,8 @@ def _locate(source: str, revision: str | None) -> str:
     if not any(folder.glob("*.safetensors")):
         hint = "save them with model.save_pretrained(folder), or see `git lfs pull`"
         raise CrystalError("the folder holds no weights in safetensors", where=folder, hint=hint)
+    for file in sorted(folder.glob("*.safetensors")):
+        check_weights_file(file)
     if revision is not None and (found := weights_sha256(folder)) != revision:
         what = f"the weights' sha256 is {found}, not {revision}"
         hint = "git checkout -- the folder, or train it again: make ladder"
@@ -334,60 +364,3 @@ def _whole(engine: Engine, prompts: list, tokens: list[np.ndarray]) -> torch.Ten
     for owner, parent, token in zip(*map(np.concatenate, (OWNER, PARENT, tokens)), strict=True):
         texts.append((*(prompts[owner] if parent == ROOT else texts[parent]), int(token)))
     return WholeTree(engine, prompts + texts).roots
-
-
-# -- memory
-
-
-def in_parts(engine, prompts: Sequence, work: Callable) -> list:
-    """`work` (part -> list) on at most `engine.batch` prompts at a time, joined.
-
-    A part that does not fit is done again with half the prompts and half the nodes per forward, and
-    the engine keeps to these. Raises: CrystalError if a prompt does not fit, node by node.
-    """
-    size, done = engine.batch, []
-    while len(done) < len(prompts):
-        try:
-            done += work(prompts[len(done) : len(done) + size])
-            continue
-        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not lacking(error):
-                raise
-        # out of the except block: the traceback holds on to the tensors that were in the way
-        size = min(size, len(prompts) - len(done))
-        if size == engine.chunk == 1:
-            hint = "several GPUs (--device auto), or a narrower dtype in the ladder's description"
-            what = "not even one prompt fits into memory"
-            raise CrystalError(what, where=engine.source, hint=hint)
-        engine.batch = size = max(1, size // 2)
-        engine.chunk = max(1, engine.chunk // 2)
-        release()
-    return done
-
-
-def lacking(error: BaseException) -> bool:
-    """Whether an error says that the memory was not enough."""
-    full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return full or bool(_FULL.search(str(error)))
-
-
-def release() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def hold(on: bool = True) -> None:
-    """Keep freed memory for the next tensors, or (off) give it back; where the C library is glibc.
-
-    By default the system gets large blocks back and fills every page with zeros when they are asked
-    for again: half of the time of a step of SFT on a real base. Held for longer than steps of one
-    kind, the heap falls to pieces and grows.
-    """
-    map_max, trim_threshold = -4, -1  # names of glibc's malloc.h
-    with suppress(AttributeError, OSError):  # another C library
-        libc = ctypes.CDLL(None)
-        libc.mallopt(map_max, 0 if on else 2**16)
-        libc.mallopt(trim_threshold, 2**31 - 1 if on else 2**17)
-        if not on:
-            libc.malloc_trim(0)

@@ -17,7 +17,8 @@ import torch
 from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START, Row, Table, spans
-from .engine import Engine, in_parts
+from .engine import Engine
+from .memory import in_parts
 from .tree import ROOT
 
 TOLERANCE, RELATIVE = 1e-4, 0.01  # where neither is named

@@ -18,7 +18,8 @@ import torch
 from ..ask.tasks import Task
 from ..errors import CrystalError
 from .automaton import START
-from .engine import Engine, in_parts
+from .engine import Engine
+from .memory import in_parts
 from .tree import ROOT
 from .vocabulary import END, VOID
 

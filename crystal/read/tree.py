@@ -310,13 +310,18 @@ class WholeTree:
         yield from self._run([p + path for p, path in zip(prompts, paths, strict=True)])
 
     def _run(self, texts: list[tuple[int, ...]]) -> Iterator[tuple[slice, torch.Tensor]]:
-        step = max(1, 16 * self.engine.chunk // max(map(len, texts)))
-        for low in range(0, len(texts), step):
-            part = [torch.tensor(t) for t in texts[low : low + step]]
+        step, low = max(1, 16 * self.engine.chunk // max(map(len, texts))), 0
+        while low < len(texts):
+            some = texts[low : low + step]
+            if self.engine.switch:  # short and long texts are no good company
+                long = [len(text) > self.engine.switch for text in some]
+                some = some[: [*long, not long[0]].index(not long[0])]
+            part = [torch.tensor(t) for t in some]
             ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True).to(self.engine.device)
             with _head_at(self.engine.model, torch.tensor([len(t) - 1 for t in part])):
                 logits = self.engine.forward(ids, use_cache=False)[:, 0]
             yield slice(low, low + len(part)), logits
+            low += len(part)
 
 
 @contextmanager

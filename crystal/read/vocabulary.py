@@ -21,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .. import files
 from ..ask.prompts import CHAT, FORMS, joined
 from ..errors import CrystalError, known
 from ..texts import reason
@@ -33,7 +34,13 @@ _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 _HINT = "choose a model with a byte-level BPE or SentencePiece tokenizer"
 DAY = datetime.datetime(2024, 7, 26)  # for templates that name the date: else prompts would change
 _USER, _ASSISTANT = "\ue000what the user says\ue001", "\ue002what the assistant says\ue003"
-_NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_CODES = [f"%{c}" for c in "aAbBcdDeFfGHhIjlmMpRSTuUVwWxXyYzZ"] + [f"%-{c}" for c in "dHIjmMSy"]
+# stands before a template that asks for the day, however it asks: a macro hides what it is called
+_NOW = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f"|replace({code!r}, {DAY.strftime(code)!r})" for code in _CODES)
+    + " }}{% endmacro %}"
+)
 _RAW = "ask in completion form: --form completion"
 
 
@@ -190,11 +197,15 @@ def _completion(piece: bytes) -> tuple[bytes, bytes]:
 
 def end_ids(model, tokenizer) -> frozenset[int]:
     """Ids that end an answer, as the tokenizer and the model's two configurations name them."""
-    ends = {tokenizer.eos_token_id}
+    ends: list[object] = [tokenizer.eos_token_id]
     for config in (model.config, model.generation_config):
         eos = getattr(config, "eos_token_id", None)
-        ends |= {*eos} if isinstance(eos, list | tuple) else {eos}
-    return frozenset(ends - {None})
+        ends += eos if isinstance(eos, list | tuple) else [eos]
+    if odd := [i for i in ends if i is not None and type(i) is not int]:
+        what, hint = f"eos_token_id holds {odd[0]!r:.60}, no id of a token", "write its number"
+        where = f"{tokenizer.name_or_path}, config.json or generation_config.json"
+        raise CrystalError(what, where=where, hint=hint)
+    return frozenset(i for i in ends if i is not None)
 
 
 @dataclass(frozen=True)
@@ -217,6 +228,9 @@ class Encoder:
         refused, a prompt that ends in an end token.
         """
         known(form, FORMS, "form")
+        if not files.text(text + reply):
+            what, hint = "the prompt is not text in UTF-8", "write prompt and reply as UTF-8"
+            raise CrystalError(what, where=self.where, hint=hint)
         ids = self._chat(text, reply) if form == CHAT else self._completion(joined(text, reply))
         while len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             ids = ids[1:]
@@ -314,7 +328,12 @@ class Encoder:
     @cached_property
     def _template(self) -> str:
         """The template itself; where it asks for the day, it gets DAY."""
-        return _NOW.sub(lambda now: repr(DAY.strftime(now[2])), self.tokenizer.get_chat_template())
+        template = self.tokenizer.get_chat_template()
+        if "strftime_now" not in template:
+            return template
+        return (
+            _NOW + "{{ '' }}" * template.startswith("\n") + template
+        )  # a block takes a line's end
 
     def _rendered(
         self, *turns: tuple[str, str], opening: bool = True, parts: bool | None = None
