@@ -115,7 +115,7 @@ def test_the_table_has_a_row_a_bar_and_a_column_a_checkpoint(monkeypatch):
     found = bench.bars()
     head, rule, *rows = bench.bars_table(found).splitlines()
     assert (
-        head == "| measured | threshold | nano-olmo2 base | nano-olmo2 rlvr |"
+        head == "| measured | threshold | nano-olmo2/base | nano-olmo2/rlvr |"
         and len(rows) == 3 * 2 + 2 + 2 + 3 + 1
     )
     assert {row.count("|") for row in rows} == {5} and sum(
@@ -128,7 +128,7 @@ def test_the_table_has_a_row_a_bar_and_a_column_a_checkpoint(monkeypatch):
     assert "| ≤\u00a03.5 | **fails** 3.60" in next(
         row for row in rows if "a million draws ÷ a thousand" in row
     )
-    assert bench.tally(found) == "11 of 14 hold on nano-olmo2 base, 3 of 9 hold on nano-olmo2 rlvr"
+    assert bench.tally(found) == "11 of 14 hold on nano-olmo2/base, 3 of 9 hold on nano-olmo2/rlvr"
 
 
 def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
@@ -140,9 +140,9 @@ def test_without_the_harness_nothing_is_claimed_of_it(monkeypatch):
 def test_a_checkpoint_that_was_not_measured_is_named():
     with pytest.raises(
         CrystalError,
-        match="unknown checkpoint of the benchmark 'nano-olmo2 bass', .*mean 'nano-olmo2 base'",
+        match="unknown checkpoint of the benchmark 'nano-olmo2/bass', .*mean 'nano-olmo2/base'",
     ):
-        bench.of(bench.load("peers"), "nano-olmo2 bass")
+        bench.of(bench.load("peers"), "nano-olmo2/bass")
 
 
 def test_a_part_that_was_not_measured_is_named(tmp_path, monkeypatch):

@@ -169,7 +169,7 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
     assert not [key for key in claims if "alpha" in key or key.startswith("runs-")]
     nucleation = json.loads((pages.get("nucleation-digit").folder / "claims.json").read_text())
     assert {"collapse@tulip", "one-seed@tulip", "unmixed@elm"} <= nucleation.keys()
-    assert "(not in this run, which shows tulip, elm)" in text_of(site, "reading")
+    assert "(not in this run, with ladders=tulip,elm" in text_of(site, "reading")
     chips = (site / "_build/html/index.html").read_text().count('class="chip"')
     assert chips >= 2 * 5  # two ladders, a claim a row
     assert (

@@ -396,10 +396,12 @@ def test_a_parameters_cell_holds_only_typed_literals_with_help(site, text):
         ("task=dgit", r"unknown task 'dgit', did you mean 'digit'\?"),
         ("ladders=alfa", r"unknown ladder 'alfa', did you mean 'alpha'\?"),
         ("quantile", "'quantile' is not of the form name=value"),
+        ("quantile=0.8 quantile=0.7", "parameter quantile is given twice"),
+        ("ladders=alpha,beta,alpha", "parameter ladders names 'alpha' twice"),
     ],
 )
 def test_bad_parameters_are_a_sentence(site, capsys, assignment, said):
-    assert main(["page", "a-digit", assignment]) == 2
+    assert main(["page", "a-digit", *assignment.split()]) == 2
     assert re.search(said, capsys.readouterr().err)
     assert not (site / "_build/pages").exists()
 

@@ -11,6 +11,7 @@ from synthetic_branches import drawn
 from crystal.ask.prompts import CHAT, COMPLETION
 from crystal.errors import CrystalError
 from crystal.measure import quantities
+from crystal.present import show
 from crystal.studies import experiment_figures, kinetics, remelting, runs
 from crystal.studies.runs import ALL, APART, DEMONSTRATED, HELD_OUT
 
@@ -271,6 +272,24 @@ def test_tables_have_every_method_once_and_raw_text_twice(methods, ends):
         remelting.METHODS
     )
     assert len(remelting.asked(methods).splitlines()) == 2 + 7
+
+
+def test_tables_count_the_bases_that_have_a_number(methods, ends):
+    """One base whose answers lack a task: neither counted nor meant, in either table."""
+    name, lost = "temperature 2", methods["parent"].iloc[0]
+    mine = (methods["method"] == name) & (methods["parent"] == lost)
+    gone = methods.copy()
+    gone.loc[gone.index[mine][0], ["liquidity", "entropy"]] = np.nan
+    short = ends.copy()
+    short.loc[(ends["method"] == name) & (ends["parent"] == lost), "distance"] = np.nan
+    judged = remelting.tables(short, gone, remelting.judge(short)).split("\n\n")[0]
+    (row,) = (line for line in judged.splitlines() if line.startswith(f"| {name} |"))
+    assert row.split("|")[2].strip() == str(len(made.PARENTS) - 1)
+    (row,) = (line for line in remelting.asked(gone).splitlines() if line.startswith(f"| {name}"))
+    others = methods[(methods["method"] == name) & (methods["parent"] != lost)]
+    start = methods.loc[methods.index[mine][0], "start"]
+    kept = others[others["start"] == start].groupby("parent")["liquidity"].mean().mean()
+    assert show.fmt(kept) in row
 
 
 def test_what_is_not_frozen_is_left_out_and_named(root, monkeypatch):

@@ -9,6 +9,7 @@ from crystal.measure.chain import POOLED
 from crystal.measure.claims import Verdict
 from crystal.measure.inference import Estimate
 from crystal.studies import figures, replicas
+from crystal.texts import plain
 
 
 def verdict(number: float, said: str, claim: str = "collapse") -> Verdict:
@@ -42,7 +43,17 @@ def test_a_run_without_a_number_is_said_and_drawn():
     (row,) = replicas.load_families(frame).itertuples()
     assert replicas.formatted(row) == "holds in 1 of 2 training runs, not reached in 1"
     assert row.number == pytest.approx(0.1) and np.isnan(row.low)
+    assert "(1 of 2)" in replicas.table(replicas.load_families(frame), frame)
     assert figures.plot_runs(frame)
+
+
+def test_settling_is_read_where_there_is_a_seed(monkeypatch):
+    """Shipped runs: of one that has no seed it is said that it is not in the numbers."""
+    parents = ["nano-llama", "nano-olmo2"]
+    monkeypatch.setattr(replicas, "has_seed", lambda parent, quantile: parent == parents[0])
+    frame = replicas.load_settled(parents)
+    assert set(frame["parent"]) == {"nano-llama"}
+    assert "nano-olmo2: not in these numbers" in plain(replicas.answered_text(frame, parents))
 
 
 def test_families_are_apart():

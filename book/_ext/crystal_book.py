@@ -10,8 +10,8 @@ the page, and cures for some of its habits.
 
 What is quoted links to the verdicts of the page that measured it; of a sentence, its first number
 does, and a verdict is a chip. An unknown name without a question mark is a warning, and the strict
-build takes warnings for errors; but what a page that was run on other ladders than the page list's
-did not measure is said not to be there.
+build takes warnings for errors; but what a page that was run with other parameters than the page
+list's did not measure is said not to be there.
 The cures: the engine emits a script twice; it sets quotes and dashes in names as in prose; it takes
 titles for HTML, in its theme and on its search page; what it writes is not all accessible.
 """
@@ -104,7 +104,7 @@ class Claim(SphinxRole):
             if self.text.endswith("?"):
                 return [nodes.inline(self.rawtext, "–")], []
             if shown := data(self.env.app, "elsewhere.json").get(page):
-                said = f"(not in this run, which shows {', '.join(shown)})"
+                said = f"(not in this run, with {' '.join(shown)})"
                 return [nodes.inline(self.rawtext, said)], []
             where = self.get_location()
             log.warning("claim %r: %s is not in claims.json", self.text, missing, location=where)

@@ -34,7 +34,7 @@ from ..present.show import MYST, slug
 from ..texts import markdown
 from ..workers import Died, ahead
 from .kernels import environment
-from .pages import LOCK, OWN, Page, page_list, sha, spine, values
+from .pages import LOCK, OWN, Page, page_list, sha, spelled, spine, values
 from .runs import stamped
 
 ENGINE = ("jupyter_book.sphinx", "myst_nb.sphinx_ext", "sphinx_book_theme", "sphinx_design")
@@ -100,10 +100,10 @@ def _files() -> Iterator[tuple[str, bytes]]:
 
 
 def _elsewhere(page: Page) -> list[str]:
-    """The ladders its last run showed, if they are not the page list's; else none."""
-    stamp = stamped(page)
-    shown = stamp["fingerprint"]["parameters"].get("ladders") if stamp else None
-    return [] if shown == values(page).get("ladders") else shown
+    """The parameters of its last run that are not the page list's, as they are written."""
+    stamp, listed = stamped(page), values(page)
+    last = stamp["fingerprint"]["parameters"] if stamp else {}
+    return [f"{name}={spelled(x)}" for name, x in last.items() if x != listed.get(name)]
 
 
 def document(id: str) -> str:
@@ -265,10 +265,10 @@ def _render(source: Path, work: Path, whole: bool, render: Callable | None) -> N
     except Died as error:
         raise CrystalError(f"the book was not built: {error}", hint="make reproduce") from error
     if status:
-        lines = printed.splitlines()
+        lines = re.sub("\x1b\\[[0-9;]*m", "", printed).splitlines()  # colours
         wrong = [x for x in lines if re.search("WARNING|ERROR|rror:", x)] or lines[-5:]
         what = f"the book was not built: {'; '.join(wrong)}"
-        hint = "correct the chapter or template named, then run the command again"
+        hint = "make reproduce takes pages back to their own parameters; else correct what is named"
         raise CrystalError(what, where=source, hint=hint)
 
 

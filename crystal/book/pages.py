@@ -192,8 +192,7 @@ def _page(row: dict, listed: str) -> Page:
 
 def get(id: str) -> Page:
     """The page of that id, or a sentence with the nearest spelling."""
-    pages = page_list()
-    return pages[known(id, pages, "page", hint=f"the ids are in {SPINE}")]
+    return (pages := page_list())[known(id, pages, "page", hint=f"the ids are in {SPINE}")]
 
 
 def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
@@ -295,10 +294,14 @@ def _check(parameter: Parameter, value: Any) -> Any:
     kinds = (float, int) if wanted is float else (wanted,)
     if not isinstance(items, list) or not all(type(item) in kinds for item in items):
         what = f"parameter {parameter.name} wants {parameter.type}, got {value!r}"
-        raise CrystalError(what, hint=f"write it like {parameter.name}={_spell(parameter.default)}")
+        raise CrystalError(
+            what, hint=f"write it like {parameter.name}={spelled(parameter.default)}"
+        )
     if parameter.name == "task":
         own = "; a page of a task of your own: crystal ask --help"
         known(value, TASKS, "task", hint=f"choose one of: {', '.join(TASKS)}{own}")
+    if many and (twice := [item for item in items if items.count(item) > 1]):
+        raise CrystalError(f"parameter {parameter.name} names {twice[0]!r:.60} twice", hint="once")
     return list(map(wanted, items)) if many else wanted(value)
 
 
@@ -320,6 +323,8 @@ def parse(page: Page, assignments: Sequence[str]) -> dict[str, Any]:
             what = f"{assignment!r} is not of the form name=value"
             raise CrystalError(what, hint=f'make page PAGE={page.id} P="name=value"')
         parameter = _declared(page, declared, name)
+        if name in given:
+            raise CrystalError(f"parameter {name} is given twice", hint="give it once")
         given[name] = _check(parameter, _read(parameter.type, text))
     return given
 
@@ -334,7 +339,7 @@ def _read(type: str, text: str) -> Any:
     return TYPES[type](text) if whole or type == "float" and is_number(text) else text
 
 
-def _spell(value: Any) -> str:
+def spelled(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -344,7 +349,7 @@ def describe() -> str:
     for template in dict.fromkeys(page.template for page in page_list().values()):
         declared = parameters(root() / f"notebooks/{template}.ipynb").values()
         lines += ["", template if declared else f"{template}  (no parameters)"]
-        lines += [f"  {p.name}: {p.type} = {_spell(p.default)}\n      {p.help}" for p in declared]
+        lines += [f"  {p.name}: {p.type} = {spelled(p.default)}\n      {p.help}" for p in declared]
     return "\n".join(lines).strip()
 
 

@@ -304,7 +304,9 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
         with kernels.environment(own), _log(log), kernels.settings() as kernel:
             notebook = papermill.execute_notebook(page.notebook, output, **how, **kernel)
     except PapermillExecutionError as error:
-        raise _failure(page, output, error) from None  # the traceback is in the kept notebook
+        raise _failure(
+            page, output, error, inputs
+        ) from None  # the traceback is in the kept notebook
     except OSError:  # a full disk, say: `run_here` says so
         raise
     except Exception as error:  # the kernel died or never began; its log's last line says why
@@ -337,7 +339,7 @@ def _context(page: Page, work: Path, inputs: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _failure(page: Page, output: Path, error: Any) -> CrystalError:
+def _failure(page: Page, output: Path, error: Any, inputs: Mapping[str, Any]) -> CrystalError:
     """The sentence of a failed run; its notebook, with the traceback, is kept beside the pages."""
     failed = root() / "_build/failed" / f"{page.id}.ipynb"
     failed.parent.mkdir(parents=True, exist_ok=True)
@@ -350,6 +352,9 @@ def _failure(page: Page, output: Path, error: Any) -> CrystalError:
     place = f"cell {ran.index(error.exec_count)} of notebooks/{page.template}.ipynb"
     what = f"page {page.id} failed in {place}: {error.ename}: {error.evalue}"
     hint = f"see {failed.relative_to(root())}; the old page, if any, is untouched"
+    own, chosen = parameters(page.notebook), inputs["parameters"]
+    if other := [f"{n}={pages.spelled(x)}" for n, x in chosen.items() if x != own[n].default]:
+        hint = f"correct {', '.join(other):.200} (make page lists what is taken), or {hint}"
     return CrystalError(what, hint=hint)
 
 

@@ -2,7 +2,7 @@
 
 Knows the files under data/bench, loads no model. Seconds are medians over runs, and per prompt
 wherever contestants answered different numbers of prompts. `subject`: a model and its checkpoint,
-read in its native form, such as "nano-llama base".
+read in its native form, such as "nano-llama/base".
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def load(part: str) -> pd.DataFrame:
     """
     frame = pd.DataFrame(whole(part)["rows"])
     if {"model", "checkpoint"} <= {*frame}:
-        frame["subject"] = frame["model"] + " " + frame["checkpoint"]
+        frame["subject"] = frame["model"] + "/" + frame["checkpoint"]
     if {"seconds", "prompts"} <= {*frame}:
         frame["prompt_seconds"] = frame["seconds"] / frame["prompts"]
     return frame
@@ -169,7 +169,7 @@ class Bar:
 
     def fields(self) -> dict:
         """Arguments of `show.claim`."""
-        ladder, checkpoint = self.subject.split()
+        ladder, checkpoint = self.subject.split("/")
         sentence = f"{self.what}: {self.found}, threshold {self.required}"
         about = {"name": f"{self.claim}-{checkpoint}", "ladder": ladder, "task": self.task}
         about |= {"verdict": self.verdict, "sentence": sentence}

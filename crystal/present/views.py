@@ -56,8 +56,10 @@ def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
     return pd.concat([load_readouts(name, **which) for name in ladders], ignore_index=True)
 
 
-def _choices() -> str:
-    return ", ".join([*ladder_names(), *hub_names()])
+def _choices(whole: bool = False) -> str:
+    """All that is described; whole: only what has four stages."""
+    described = (load_ladder(name, unpinned=True) for name in (*ladder_names(), *hub_names()))
+    return ", ".join(one.name for one in described if not whole or one.kind == "ladder")
 
 
 def check_read(ladders: Sequence[str]) -> None:
@@ -68,7 +70,7 @@ def check_read(ladders: Sequence[str]) -> None:
     for name in ladders:
         if (kind := load_ladder(name).kind) != "ladder":
             what = f"{name} is {KINDS[kind]}, and the pages show ladders: base, sft, dpo, rlvr"
-            raise CrystalError(what, hint=f"choose from: {_choices()}")
+            raise CrystalError(what, hint=f"choose from: {_choices(whole=True)}")
     read = read_ladders(ladders, tasks=PHASE_TASKS, checkpoints=[*NATIVE])
     read = read[(read["form"] == read["checkpoint"].map(NATIVE)) & (read["temperature"] == 1.0)]
     whole = len(NATIVE) * len(PHASE_TASKS) * len(PROMPTS)

@@ -121,6 +121,8 @@ def verdict(ends: pd.DataFrame) -> Verdict:
         return runs.judge_over(claim, pd.Series(dtype=float))
     found = judge(claim, removed_over_tasks(mine))
     over = f"of one base, so the interval is over its {len(mine)} held-out tasks"
+    if len(shared := where(ends, run=SHARED, scope="held-out")):
+        over += f"; in the shared world {runs.interval(removed_over_tasks(shared))}"
     return dataclasses.replace(found, reason=f"{found.reason}; {over}")
 
 

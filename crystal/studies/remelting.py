@@ -351,7 +351,8 @@ def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verd
         numbers = [formatted(pick(ends, name, value, against=against)) for value in JUDGED | OTHERS]
         form = "in chat form" if against == CHAT else "as raw text"
         line = name if name != RAW else f"{name}, against the base {form}"
-        n, verdict = len(pick(ends, name, "kept", against=against)), found[name][0].verdict
+        n = int(pick(ends, name, "distance", against=against).notna().sum())
+        verdict = found[name][0].verdict
         judged.append([line, n, *numbers[:2], verdict if against == CHAT else ""])
         if against == CHAT:  # these are of no base
             others.append([name, *numbers[2:]])
@@ -374,6 +375,11 @@ def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
     return table(["", *there], rows)
 
 
+def _of_all(values: pd.Series) -> float:
+    """The mean; nan where one of the tasks has no number, as in what is judged."""
+    return values.mean(skipna=False)
+
+
 def asked(methods: pd.DataFrame) -> str:
     """Every way of asking, of the crystal and of the base: all tasks together."""
     head = ["asked by", "liquidity of the crystal, bits", "of the base", "crystal over base"]
@@ -382,7 +388,8 @@ def asked(methods: pd.DataFrame) -> str:
     values, rows = ["liquidity", "entropy", "invalid", "residual"], []
     for name, mine in where(methods, kind=ASKING).groupby("method", sort=False):
         base, crystal = (
-            where(mine, start=start).groupby("parent")[values].mean() for start in ("base", CRYSTAL)
+            where(mine, start=start).groupby("parent")[values].agg(_of_all)
+            for start in ("base", CRYSTAL)
         )
         left = (crystal["liquidity"] / base["liquidity"]).rename("ratio")
         numbers = [crystal["liquidity"], base["liquidity"], left, crystal["entropy"]]

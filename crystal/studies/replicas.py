@@ -46,13 +46,16 @@ def load_runs(found: Found) -> pd.DataFrame:
 
 
 def load_families(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per family and claim: verdicts of its runs, mean of their numbers."""
+    """One row per family and claim: verdicts of its runs, mean of their numbers; measured: how
+    many have one.
+    """
     rows = []
     for (name, claim), mine in runs.groupby(["family", "claim"], sort=False):
         numbers, verdicts = mine["number"].dropna(), mine["verdict"].tolist()
         over = over_parents(numbers) if len(numbers) > 1 else NOTHING
-        rows.append((name, claim, len(mine), verdicts, numbers.mean(), over.low, over.high))
-    names = ["family", "claim", "runs", "verdicts", "number", "low", "high"]
+        number = numbers.mean(), over.low, over.high, len(numbers)
+        rows.append((name, claim, len(mine), verdicts, *number))
+    names = ["family", "claim", "runs", "verdicts", "number", "low", "high", "measured"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -72,6 +75,7 @@ def table(families: pd.DataFrame, runs: pd.DataFrame) -> str:
         each = zip(mine["holds"], mine["tasks"], strict=True)
         alone = ", ".join(f"{n} of {tasks}" if tasks else "–" for n, tasks in each)
         number = show.between(row.number, row.low, row.high)
+        number += f" ({row.measured} of {row.runs})" if 0 < row.measured < row.runs else ""
         lines.append([row.claim, row.family, ", ".join(row.verdicts), number, alone])
     return show.table(head, lines)
 
@@ -79,15 +83,21 @@ def table(families: pd.DataFrame, runs: pd.DataFrame) -> str:
 # --- settling
 
 
+def has_seed(parent: str, quantile: float = QUANTILE) -> bool:
+    """Whether one-seed holds on a run: else settling is not reached."""
+    pooled = kept_verdicts.measured(parent, quantile=quantile).verdicts.get(chain.POOLED, ())
+    return any(v.claim == "one-seed" and v.verdict == "holds" for v in pooled)
+
+
 def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataFrame:
-    """One row per parent, measurable task and stage.
+    """One row per parent that has a seed, measurable task and stage.
 
     probmass on the seed's options A, own (the seed's mass there), chance |A|/K, promoted (mass that
     options of SFT's lower half gained since SFT), tv (mass moved since SFT); answered of asked
     prompts, by every stage, and the median mass of the stage that answers least.
     """
     rows = []
-    for parent in parents:
+    for parent in (parent for parent in parents if has_seed(parent, quantile)):
         readouts = read_ladders([parent], checkpoints=["base", *STAGES], tasks=PHASE_TASKS)
         for task, seed in kept_verdicts.measured(parent, quantile=quantile).seeds.items():
             every = compared(readouts, task, "base", *STAGES)
@@ -115,9 +125,10 @@ def _of_task(every: Compared, persona: str, quantile: float) -> list[dict]:
     return rows
 
 
-def answered_text(settled: pd.DataFrame) -> str:
-    """What these numbers rest on, ladder by ladder, as a MyST list."""
-    lines = []
+def answered_text(settled: pd.DataFrame, parents: Sequence[str]) -> str:
+    """What these numbers rest on, ladder by ladder, and who is not in them, as a MyST list."""
+    left = [parent for parent in parents if parent not in set(settled["parent"])]
+    lines = [f"{parent}: not in these numbers, for one-seed does not hold" for parent in left]
     for parent, mine in settled.groupby("parent", sort=False):
         tasks = mine.drop_duplicates("task")
         count = Count(tasks["answered"].sum(), tasks["asked"].sum(), tasks["median"].median())
