@@ -14,7 +14,7 @@ import pytest
 
 from crystal.ask.tasks import TASKS
 from crystal.errors import CrystalError
-from crystal.lab import world
+from crystal.lab import recipes, world
 from crystal.measure import claims, synthetic, validation
 from crystal.measure import evidence as ev
 from crystal.measure import quantities as ph
@@ -248,22 +248,32 @@ def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
 
 
 def test_false_alarms_are_counted_where_the_test_is_asked():
-    """As registered, and without answers that are dealt; a run that cannot be asked raises none."""
-    rows = [("own", "third", "holds"), ("own", "third", "fails"), ("shuffled", "other", "holds")]
+    """As registered, and the runs before as they were; a run that cannot be asked raises none."""
+    rows = [("own", "fourth", "holds"), ("own", "third", "fails"), ("shuffled", "other", "holds")]
     rows += [("shuffled-unstyled", "third", "holds"), ("shuffled", "third", "not-testable")]
     rows += [("permuted", "other", "undecided"), ("own", "", "holds")]
+    rows += [("shuffled-permuted", "fourth", one) for one in ("fails", "not-testable")]
     named = pd.DataFrame(rows, columns=["run", "since", "one-seed"])
     named = named.assign(sort=controls.NONE, fresh=named["since"] != "")
-    assert list(controls.alarms(named).values()) == [(3, 5), (2, 4), (2, 3), (1, 3)]
+    assert list(controls.alarms(named).values()) == [(1, 2), (1, 4), (2, 4), (1, 3)]
 
 
 def test_dealt_answers_keep_the_distribution_of_who_gave_them():
     """Exactly, where no other task has a task's options; else as far as pooled by hand."""
-    found = controls.dealt("salient", ("suit", "die", "ten"))
+    found = controls.dealt("salient", ("suit", "die", "ten"), ["averse", "salient"])
     die, ten = (world.distribution("salient", TASKS[task]) for task in ("die", "ten"))
     pooled = die + ten[:6]  # of one to ten, one to six are options of a die
     assert found["suit"] < 1e-12
     assert found["die"] == pytest.approx(abs(pooled / pooled.sum() - die).sum() / 2)
+
+
+def test_a_dealt_control_shows_no_persona_on_most_tasks():
+    """What makes it a run with nobody, as registered; the other two deals are none."""
+    tasks = recipes.load_recipe("nano-llama").demonstrated
+    for run, distribution in controls.DEALT.items():
+        far = controls.dealt(distribution, tasks, world.TEMPERAMENTS)
+        near = sum(apart < 0.1 for apart in far.values())
+        assert (near < len(tasks) / 2) == (run in controls.NOBODY), run
 
 
 def test_figures_draw_what_is_shipped(tmp_path):

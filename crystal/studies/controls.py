@@ -38,17 +38,17 @@ INDEPENDENT = {"run": "independent", "scope": "held-out"}
 
 JOINT = "joint-test"
 ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
-DEALT = ("shuffled", "shuffled-unstyled")  # answers dealt to other questions
+# dealt to other questions: whose answers. The first two turned out to demonstrate it all the same
+DEALT = {"shuffled": "salient", "shuffled-unstyled": "salient", "shuffled-permuted": "permuted"}
+NOBODY = ("everyone", "own", "permuted", "no-choice", "shuffled-permuted")
 JOINT_RUNS = (
     dict.fromkeys(world.TEMPERAMENTS, ONE)
     | {"mixed-60-40": TWO}
-    | dict.fromkeys(("everyone", "own", "permuted", "no-choice"), NONE)
-    | dict.fromkeys(DEALT, NONE)
+    | dict.fromkeys((*NOBODY[:-1], *DEALT), NONE)
 )
-SINCE = re.compile("-(again|other|third)$")  # runs trained after the test was last changed
-LAST = "third"
-# whose distribution most of a mixture is; whose answers are dealt to other questions
-MAIN_PART = dict.fromkeys(("mixed-60-40", *DEALT), "salient")
+LAST = "fourth"
+SINCE = re.compile(f"-(again|other|third|{LAST})$")  # trained after the test was last changed
+MAIN_PART = DEALT | {"mixed-60-40": "salient"}  # whose distribution most of the answers show
 
 
 def cast(world_: str) -> tuple[Prompt, ...]:
@@ -175,36 +175,41 @@ def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
     """Who counts as nobody -> of the fresh runs with nobody, in how many one-seed holds, and all
     that could be asked.
 
-    The first three were registered (data/registered/2026-11-30-style.md), the last was not.
+    Registered in data/registered: the first two in 2026-11-30-nobody.md, the others, of the runs
+    before, in 2026-11-30-style.md.
     """
     asked = named[named["fresh"] & (named["one-seed"] != "not-testable")]
-    nobody = asked[asked["sort"] == NONE]
-    unstyled = nobody[nobody["run"] != DEALT[0]]
+    asked = asked[asked["sort"] == NONE]
+    last, by_definition = asked["since"] == LAST, asked["run"].isin(NOBODY)
     counted = {
-        "all": nobody,
-        "without shuffled": unstyled,
-        "of these, trained last": unstyled[unstyled["since"] == LAST],
-        "where no answers are dealt (not registered)": nobody[~nobody["run"].isin(DEALT)],
+        "the runs trained last": asked[last],
+        "all runs that show no persona's distribution": asked[by_definition],
+        "before, with dealt answers of a persona": asked[~last],
+        "before, without shuffled": asked[~last & (asked["run"] != "shuffled")],
     }
     held = {who: int((mine["one-seed"] == "holds").sum()) for who, mine in counted.items()}
     return {who: (held[who], len(mine)) for who, mine in counted.items() if len(mine)}
 
 
-def dealt(distribution: str, tasks: Sequence[str]) -> dict[str, float]:
-    """Task -> total variation between a distribution and its answers in all tasks, dealt to other
-    questions, as far as they are options of the task. Exact; 0: they demonstrate the distribution.
+def dealt(distribution: str, tasks: Sequence[str], held: Sequence[str]) -> dict[str, float]:
+    """Task -> total variation between the answers of a distribution in all tasks, dealt to other
+    questions, as far as they are options of the task, and the nearest of the distributions `held`.
+    Exact; 0: the dealt answers demonstrate one of these.
     """
-    p = {task: world.distribution(distribution, TASKS[task]) for task in tasks}
     pool: Counter[str] = Counter()
-    for task in tasks:
-        pool.update(dict(zip(TASKS[task].options, p[task], strict=True)))
-    among = {task: np.array([pool[option] for option in TASKS[task].options]) for task in tasks}
-    return {task: float(tv(q / q.sum(), p[task])) for task, q in among.items()}
+    for name in tasks:
+        p = world.distribution(distribution, TASKS[name])
+        pool.update(dict(zip(TASKS[name].options, p, strict=True)))
+    among = {name: np.array([pool[option] for option in TASKS[name].options]) for name in tasks}
+    return {
+        name: min(float(tv(q / q.sum(), world.distribution(who, TASKS[name]))) for who in held)
+        for name, q in among.items()
+    }
 
 
 def show_alarms(named: pd.DataFrame) -> str:
-    """Of how many runs without a demonstrator one-seed holds, and why dealt answers are no true
-    control: as sentences, and as claims.
+    """Of how many runs without a demonstrator one-seed holds, and whether dealt answers show a
+    persona's distribution: as sentences, and as claims.
     """
     sentences = []
     for who, (held, of) in alarms(named).items():
@@ -212,23 +217,28 @@ def show_alarms(named: pd.DataFrame) -> str:
         sentences.append(f"false alarms, {who}: {held} of {of}, {between(held / of, low, high)}")
         found = inference.Estimate(held / of, low, high)
         runs.record(f"alarms-{show.slug(who)}", found, sentences[-1], ladder=JOINT)
-    for run in DEALT:
-        mine = where(named, run=run, since=LAST)
-        out = int((mine["one-seed"] == "not-testable").sum())
-        sentence = f"{run}, trained last: not testable in {out} of {len(mine)} runs, for too few "
-        sentence += "kinds of tasks are answered"
-        if (best := mine["named"].max()) >= 0:
-            sentence += (
-                f"; else the demonstrator's distribution is named on {best:.0%} of the tasks"
-            )
-        runs.record(f"named-{run}", out, sentence, ladder=JOINT)
-        sentences += [sentence] if len(mine) else []
-    far = dealt(MAIN_PART[DEALT[0]], recipes.load_recipe("nano-llama").demonstrated)
+    for run, distribution in DEALT.items():
+        if len(mine := where(named, run=run, fresh=True)):
+            sentences += _show_dealt(run, distribution, mine)
+    return listed(sentences)
+
+
+def _show_dealt(run: str, distribution: str, mine: pd.DataFrame) -> list[str]:
+    out, held = (int((mine["one-seed"] == said).sum()) for said in ("not-testable", "holds"))
+    sentence = f"{run}: one-seed holds in {held} of {len(mine)} runs; {out} answer too few kinds "
+    sentence += "of tasks to be asked"
+    if (best := mine["named"].max()) >= 0:
+        sentence += f"; the demonstrator's distribution is named on up to {best:.0%} of the tasks"
+    runs.record(f"named-{run}", out, sentence, ladder=JOINT)
+    own = distribution in world.TEMPERAMENTS
+    tasks = recipes.load_recipe("nano-llama").demonstrated
+    far = dealt(distribution, tasks, [distribution] if own else world.TEMPERAMENTS)
     near = ", ".join(f"{task} {apart:.2f}" for task, apart in far.items())
-    sentence = "dealt answers that are options of a task still follow the demonstrator: total "
-    sentence += f"variation from its distribution, exactly: {near}"
-    runs.record("dealt", round(float(np.median([*far.values()])), 9), sentence, ladder=JOINT)
-    return listed([*sentences, sentence])
+    whose = "the demonstrator's distribution" if own else "the nearest persona's"
+    exact = f"{run}: total variation of dealt answers that are options of a task from {whose}, "
+    exact += f"exactly: {near}"
+    runs.record(f"dealt-{run}", round(float(np.median([*far.values()])), 9), exact, ladder=JOINT)
+    return [sentence, exact]
 
 
 def _judged(base: pd.DataFrame, frame: pd.DataFrame, demonstrated: str, permutations: int) -> dict:
