@@ -38,6 +38,7 @@ INDEPENDENT = {"run": "independent", "scope": "held-out"}
 
 JOINT = "joint-test"
 ONE, TWO, NONE = "one demonstrator", "a mixture", "no demonstrator"
+SCATTERED = "a persona's answers, dealt"
 # dealt to other questions: whose answers. The first two turned out to demonstrate it all the same
 DEALT = {"shuffled": "salient", "shuffled-unstyled": "salient", "shuffled-permuted": "permuted"}
 NOBODY = ("everyone", "own", "permuted", "no-choice", "shuffled-permuted")
@@ -45,6 +46,7 @@ JOINT_RUNS = (
     dict.fromkeys(world.TEMPERAMENTS, ONE)
     | {"mixed-60-40": TWO}
     | dict.fromkeys((*NOBODY[:-1], *DEALT), NONE)
+    | dict.fromkeys((run for run in DEALT if run not in NOBODY), SCATTERED)
 )
 LAST = "fourth"
 SINCE = re.compile(f"-(again|other|third|{LAST})$")  # trained after the test was last changed
@@ -146,7 +148,7 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO or NONE. since: which of SINCE it is, or empty; run is without it. fresh: whether
+    sort: ONE, TWO, NONE or SCATTERED. since: which of SINCE it is, or empty; run is without it. fresh: whether
     it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the
     share whose seed is an answer to a persona who holds the demonstrator's distribution; nan if
     nobody demonstrated.
@@ -179,7 +181,7 @@ def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
     before, in 2026-11-30-style.md.
     """
     asked = named[named["fresh"] & (named["one-seed"] != "not-testable")]
-    asked = asked[asked["sort"] == NONE]
+    asked = asked[asked["sort"].isin([NONE, SCATTERED])]
     last, by_definition = asked["since"] == LAST, asked["run"].isin(NOBODY)
     counted = {
         "the runs trained last": asked[last],
