@@ -241,7 +241,7 @@ def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
     found = controls.load_named(permutations=99).set_index(["run", "parent"])
     one, none = found.loc["salient"], found.loc["everyone"]
     assert sorted(one["fresh"]) == [False, False, True, True]
-    assert sorted(none["fresh"]) == [False] * 2 + [True] * 6
+    assert sorted(none["fresh"]) == [False] * 2 + [True] * 8
     assert (one["one-seed"] == "holds").all() and (one["named"] == 1).all()
     assert (none["one-seed"] != "holds").all() and none["named"].isna().all()
     assert validation_figures.plot_named(found.reset_index()).axes

@@ -45,8 +45,8 @@ NOBODY = ("everyone", "own", "permuted", "no-choice", "shuffled-permuted")
 JOINT_RUNS = (
     dict.fromkeys(world.TEMPERAMENTS, ONE)
     | {"mixed-60-40": TWO}
-    | dict.fromkeys((*NOBODY[:-1], *DEALT), NONE)
-    | dict.fromkeys((run for run in DEALT if run not in NOBODY), SCATTERED)
+    | dict.fromkeys(NOBODY, NONE)
+    | dict.fromkeys(("shuffled", "shuffled-unstyled"), SCATTERED)
 )
 LAST = "fourth"
 SINCE = re.compile(f"-(again|other|third|{LAST})$")  # trained after the test was last changed
@@ -148,8 +148,8 @@ def run_table(ends: pd.DataFrame) -> str:
 def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
-    sort: ONE, TWO, NONE or SCATTERED. since: which of SINCE it is, or empty; run is without it. fresh: whether
-    it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the
+    sort: ONE, TWO, NONE or SCATTERED. since: which of SINCE it is, or empty; run is without it.
+    fresh: whether it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the
     share whose seed is an answer to a persona who holds the demonstrator's distribution; nan if
     nobody demonstrated.
     """
