@@ -149,9 +149,9 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
     sort: ONE, TWO, NONE or SCATTERED. since: which of SINCE it is, or empty; run is without it.
-    fresh: whether it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the tasks, the
-    share whose seed is an answer to a persona who holds the demonstrator's distribution; nan if
-    nobody demonstrated.
+    fresh: whether it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the
+    tasks, the share whose seed is an answer to a persona who holds the demonstrator's distribution;
+    nan if nobody demonstrated.
     """
     checkpoints = [c for c in runs.recorded_checkpoints(JOINT) if c.name.endswith("/sft")]
     last = [(SINCE.sub("", c.run), c) for c in checkpoints]
