@@ -144,6 +144,13 @@ DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
         "eos_token_id holds [1]",
     ),
     "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "adapter"),
+    "an adapter alone": (
+        lambda f: (
+            (f / "adapter_config.json").write_text("{}"),
+            weights(f, lambda w: {"lora_A.weight": torch.ones(2)}),
+        ),
+        "adapter",
+    ),
     "no configuration": (lambda f: (f / "config.json").unlink(), "cannot load"),
     "a configuration that is no object": (
         lambda f: (f / "config.json").write_text("[]"),
@@ -177,7 +184,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
                 )
             ),
         ),
-        "cannot load",
+        "cannot be read",
     ),
     "heads that do not divide": (lambda f: configure(f, num_attention_heads=5), "cannot load"),
 }
@@ -195,6 +202,15 @@ def test_a_damaged_checkpoint_is_refused(kind: str, folder: Path) -> None:
 SOUND: dict[str, Callable[[Path], None]] = {
     "a buffer that old versions saved": lambda f: weights(
         f, lambda w: w | {f"{LAYER}self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    ),
+    "integers in a file beside": lambda f: save_file(
+        {"state.0.step": torch.ones(1).long()}, f / "optimizer.safetensors", {"format": "pt"}
+    ),
+    "a pointer in a file beside": lambda f: (f / "consolidated.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\n"
+    ),
+    "a part of another width": lambda f: configure(
+        f, vision_config={"vocab_size": 49408, "hidden_size": 512, "num_hidden_layers": 99}
     ),
     "sixty-four bits": lambda f: weights(f, lambda w: {n: t.double() for n, t in w.items()}),
 }
@@ -222,6 +238,18 @@ def test_shards_are_read_as_one_file(whole: Path, tmp_path: Path) -> None:
     cut = tiny.save(tmp_path / "cut", "llama", seed=4, shards="20KB")
     assert len(list(cut.glob("*.safetensors"))) > 1
     assert np.allclose(digits(cut), digits(whole), atol=1e-6)
+
+
+def test_eight_bits_called_like_a_mask_are_refused(tmp_path: Path) -> None:
+    """GPT-2's masks are `attn.bias`, and may be whole numbers; `c_attn.bias` may not."""
+    made = tiny.save(tmp_path / "model", "gpt2", seed=1)
+    before = digits(made)
+    mask = {"transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8).byte()}
+    weights(made, lambda w: w | mask)
+    assert np.allclose(digits(made), before)
+    weights(made, lambda w: {n: t.char() if "c_attn.bias" in n else t for n, t in w.items()})
+    with pytest.raises(CrystalError, match=r"c_attn.bias are stored as I8"):
+        digits(made)
 
 
 def test_eight_bits_of_the_hub_are_refused(tmp_path: Path, monkeypatch) -> None:
@@ -252,7 +280,7 @@ def test_a_model_that_fails_on_a_length_is_a_sentence(whole: Path) -> None:
     machine = engine.load(whole)
     monkey = torch.nn.Embedding(4, 4)
     machine.model.register_forward_pre_hook(lambda *_: monkey(torch.tensor([9])))
-    with pytest.raises(CrystalError, match="the model fails on .* tokens: index out of range"):
+    with pytest.raises(CrystalError, match="the model fails on .* tokens: IndexError index out of"):
         readout(machine, [machine.encode("A digit:", "completion")], TASKS["digit"])
 
 

@@ -172,6 +172,13 @@ def test_no_template_sees_the_clock(template: str) -> None:
     assert asked(template + PLAIN).startswith("00:00:00<|im_start|>user")
 
 
+@pytest.mark.parametrize("begin", ["  {% if true %}A{% endif %}", "   {# c #}A", "\r\nA", "\nA"])
+def test_a_dated_template_begins_as_it_did(begin: str) -> None:
+    """White space before a block, a comment or at a line's end is taken as without the date."""
+    dated = "{% if strftime_now is defined %}{{ strftime_now('%%Y') }}{% endif %}"
+    assert asked(begin + dated + PLAIN) == asked(begin + "%Y" + PLAIN)
+
+
 @pytest.mark.parametrize("form", ["completion", "chat"])
 def test_a_prompt_that_is_no_text_is_a_sentence(form: str) -> None:
     with pytest.raises(CrystalError, match="not text in UTF-8"):

@@ -178,6 +178,24 @@ def test_one_option_decides_nothing(tmp_path, recwarn):
     assert {v.verdict for v in found} <= {"not-testable", "not-reached"} and not recwarn.list
 
 
+def test_too_few_draws_are_refused_beside_what_is_unanswered(tmp_path):
+    rows = [f"{s},t,p{p},{o},{n}" for s in ("base", "sft") for p in range(7)
+            for o, n in (("a", 2 - (p == 6)), ("b", p < 6), ("", 7 + 2 * (p == 6)))]  # fmt: skip
+    text = "\n".join(["stage,task,prompt,option,count", *rows]).replace("True", "1")
+    (tmp_path / "t.csv").write_text(text.replace("False", "0") + "\n")
+    with pytest.raises(CrystalError, match="4 or more draws"):
+        verdicts_of(tmp_path / "t.csv")
+
+
+def test_ladders_stand_as_in_the_file(tmp_path):
+    """Also where only one of them has prompts that are not answered."""
+    rows = [f"{x},{s},t,p{p},{o},{m}" for x in "CAB" for s in ("base", "sft") for p in range(4)
+            for o, m in (("a", 0.05 if (x, p) == ("B", 0) else 0.6), ("b", 0.05))]  # fmt: skip
+    text = "\n".join(["ladder,stage,task,prompt,option,probability", *rows])
+    (tmp_path / "t.csv").write_text(text + "\n")
+    assert list(read_table(tmp_path / "t.csv").ladders) == ["C", "A", "B"]
+
+
 def test_where_nothing_is_answered_nothing_is_measurable(tmp_path):
     rows = [f"{s},t{t},p{p},{o},{x}" for s in ("base", "sft") for t in "12" for p in range(4)
             for o, x in (("a", 0.01), ("b", 0.01), ("", 0.98))]  # fmt: skip

@@ -320,7 +320,7 @@ def check_quantile(quantile: float) -> None:
     """Raises: CrystalError unless 0 < quantile < 1, not by rounding: else A is empty or all."""
     if not 1e-6 <= quantile < 1:
         what = f"quantile is {quantile}, but no set of options holds that share of a distribution"
-        raise CrystalError(what, hint="choose one between 0 and 1, such as 0.9")
+        raise CrystalError(what, hint="choose one from 1e-6 to below 1, such as 0.9")
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,12 @@ from transformers.utils import cached_file
 
 from .. import texts
 from ..ask import sources
-from ..ask.ladders import pins, weights_sha256
+from ..ask.ladders import WEIGHTS, pins, weights_sha256
 from ..ask.sources import refusal
 from ..errors import CrystalError
-from ..files import cache, explained
+from ..files import cache, explained, misfit, text
 
+FACTOR = 100  # by which an embedding may be larger than all that is stored: some are factorised
 _REALS = ("F64", "F32", "F16", "BF16")
 _LISTED = {
     "missing_keys": ("lack", ""),
@@ -51,12 +52,12 @@ def weights_of(
     that cannot be loaded; for an adapter; for a model that is not causal.
     """
     folder = Path(place)
-    if folder.is_dir():
-        _check_size(folder, source)
     if (folder / "adapter_config.json").is_file():
         hint = "merge it first: peft's merge_and_unload(), then save_pretrained()"
         what = "the folder holds an adapter, not a whole model"
         raise CrystalError(what, where=source, hint=hint)
+    if folder.is_dir():
+        _check_size(folder, source)
     try:
         with _quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -80,6 +81,17 @@ def weights_of(
     return model
 
 
+def weights_files(folder: Path) -> list[Path]:
+    """The files that transformers reads: one, or those of an index, and nothing beside."""
+    one, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
+    if one.is_file() or not index.is_file():
+        return [one] if one.is_file() else sorted(folder.glob("*.safetensors"))
+    told = texts.load_json(index, "fetch it again")
+    if wrong := misfit(told, {"weight_map": {text: text}}, "the index"):
+        raise CrystalError(wrong, where=index, hint="fetch it again")
+    return sorted({folder / name for name in told["weight_map"].values()})
+
+
 def check_weights_file(file: Path) -> None:
     """Raises: CrystalError that names a file of weights which is not whole, or a pointer to one."""
     with explained("the weights cannot be read", file), open(file, "rb") as opened:
@@ -100,13 +112,16 @@ def _check_size(folder: Path, source: object) -> None:
     shapes = [shape for _, _, shape in _stored(folder)]
     stored, numbers = len(shapes), sum(map(math.prod, shapes))
     told = folder / "config.json"
-    config = texts.load_json(told, "fetch it again") if told.is_file() else {}
-    if not isinstance(config, dict) or "quantization_config" in config:
-        return
-    every = [config, *(part for part in config.values() if isinstance(part, dict))]
-    for part in every:
+    try:
+        config = json.loads(told.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return  # transformers says what is wrong
+    config = config if isinstance(config, dict) else {}
+    inner = config.get("text_config")
+    every = [config, *([inner] if isinstance(inner, dict) else [])]
+    for part in every if not any("quantization_config" in part for part in every) else ():
         layers, vocabulary, width = (_most(part, names) for names in _SIZES)
-        if layers > stored or vocabulary * width > numbers:
+        if layers > stored or vocabulary * width > FACTOR * numbers:
             what = f"the configuration asks for {layers} layers, {vocabulary} tokens and a width "
             what += f"of {width}; the files hold {stored} weights of {numbers} numbers"
             raise CrystalError(what, where=source, hint=f"correct {told}, or fetch it again")
@@ -166,9 +181,11 @@ def _check_stored(model: PreTrainedModel, folder: Path, source: object) -> None:
     left = [
         getattr(one, "_keys_to_ignore_on_load_unexpected", ()) for one in (model, model.base_model)
     ]
+    wanted = {name for name, one in model.state_dict().items() if one.is_floating_point()}
+    wanted |= {name.removeprefix(f"{model.base_model_prefix}.") for name in wanted}
     left = re.compile("|".join(["$.", *(f"(?:{one})" for names in left for one in names or ())]))
     for name, kind, _ in _stored(folder):
-        known = name.rpartition(".")[2] in whole or left.search(name)
+        known = name not in wanted and (name.rpartition(".")[2] in whole or left.search(name))
         if kind not in _REALS and not known:
             what = f"the weights {name} are stored as {kind}, and nothing says what for"
             hint = "save the model in float32, float16 or bfloat16"
@@ -177,7 +194,7 @@ def _check_stored(model: PreTrainedModel, folder: Path, source: object) -> None:
 
 def _stored(folder: Path) -> Iterator[tuple[str, str, list[int]]]:
     """Name, type and shape of all weights in the files of a folder."""
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weights_files(folder):
         with safe_open(file, "pt") as weights:
             for name in sorted(weights.keys()):
                 part = weights.get_slice(name)

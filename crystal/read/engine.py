@@ -28,7 +28,7 @@ from ..errors import CrystalError, known
 from ..files import PACKAGE, file_sha256, kept, once, root
 from ..texts import reason
 from .automaton import Automaton, Table, Vocabulary
-from .checkpoints import check_causal, check_weights_file, converted, weights_of
+from .checkpoints import check_causal, check_weights_file, converted, weights_files, weights_of
 from .cutting import Cutter, cutter_at
 from .memory import lacking, release
 from .tree import ROOT, Prompts, RaggedTree, WholeTree
@@ -170,7 +170,8 @@ class Engine:
         except Exception as error:  # code of any architecture
             if lacking(error):
                 raise
-            what = f"the model fails on {ids.shape[-1]} tokens: {reason(error)[:200]}"
+            why = f"{type(error).__name__} {reason(error)[:200]}"
+            what = f"the model fails on {ids.shape[-1]} tokens: {why}"
             hint = "shorten the prompt, or look at what config.json says of the context"
             raise CrystalError(what, where=self.source, hint=hint) from error
         return logits if logits.dtype == torch.float64 else logits.float()
@@ -291,7 +292,7 @@ def _locate(source: str, revision: str | None) -> str:
     if not any(folder.glob("*.safetensors")):
         hint = "save them with model.save_pretrained(folder), or see `git lfs pull`"
         raise CrystalError("the folder holds no weights in safetensors", where=folder, hint=hint)
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weights_files(folder):
         check_weights_file(file)
     if revision is not None and (found := weights_sha256(folder)) != revision:
         what = f"the weights' sha256 is {found}, not {revision}"

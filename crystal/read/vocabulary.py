@@ -35,12 +35,12 @@ _HINT = "choose a model with a byte-level BPE or SentencePiece tokenizer"
 DAY = datetime.datetime(2024, 7, 26)  # for templates that name the date: else prompts would change
 _USER, _ASSISTANT = "\ue000what the user says\ue001", "\ue002what the assistant says\ue003"
 _CODES = [f"%{c}" for c in "aAbBcdDeFfGHhIjlmMpRSTuUVwWxXyYzZ"] + [f"%-{c}" for c in "dHIjmMSy"]
-# stands before a template that asks for the day, however it asks: a macro hides what it is called
-_NOW = (
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(f"|replace({code!r}, {DAY.strftime(code)!r})" for code in _CODES)
-    + " }}{% endmacro %}"
+# Stands before a template that asks for the day, however it asks: a macro hides what it is called.
+# Of its own line the end is taken, so the template begins a line, as it did.
+_NOW = "{% macro strftime_now(format) %}{{ format|replace('%%', '\x00')" + "".join(
+    f"|replace({code!r}, {DAY.strftime(code)!r})" for code in _CODES
 )
+_NOW += "|replace('\x00', '%') }}{% endmacro %}\n"
 _RAW = "ask in completion form: --form completion"
 
 
@@ -329,11 +329,7 @@ class Encoder:
     def _template(self) -> str:
         """The template itself; where it asks for the day, it gets DAY."""
         template = self.tokenizer.get_chat_template()
-        if "strftime_now" not in template:
-            return template
-        return (
-            _NOW + "{{ '' }}" * template.startswith("\n") + template
-        )  # a block takes a line's end
+        return _NOW + template if "strftime_now" in template else template
 
     def _rendered(
         self, *turns: tuple[str, str], opening: bool = True, parts: bool | None = None

@@ -55,7 +55,7 @@ class Asked(NamedTuple):
     def task_of(self, own: str | None) -> Task:
         """The task of answers to what their file calls `own`."""
         name = self.task or own
-        check_task(name or "", "--task")
+        check_task(name or "", "--task" if self.task else "the task of the file")
         if self.options:
             return own_task(name, self.options)
         if self.task and own in TASKS and own != self.task:

@@ -147,7 +147,8 @@ def survey(
     every = {task: parts for task, parts in every.items() if parts or evidence(table, ladder, task)}
     enough = sum(map(bool, who[:2])) if who.base else 0  # phases that there could be
     judged = any(len(parts) >= enough for parts in every.values())
-    if not judged and ladder not in set(table.asked["ladder"]):
+    counted = any(isinstance(part, Count) for parts in every.values() for part in parts.values())
+    if not judged and not counted:
         drawn = f"{ev.FEWEST} or more draws on the options at every stage"
         hint = "draw more answers, or judge another ladder: --ladder NAME"
         what = f"no prompt of the ladder {ladder!r:.60} has {drawn}"

@@ -46,9 +46,8 @@ class Table:
 
     frame: a row per group, by ladder, task, stage and prompt: these, cluster; distribution, shape
     (options,), conditional on answering with an option, sums to 1; mass, the probability of that;
-    draws on the options, inf of probabilities. All stages of a ladder and task have the same
-    prompts, but those not answered. asked: names and mass of every group of a ladder that has a
-    column answered, or a group that is not answered.
+    draws on the options, inf of probabilities. Stages have the same prompts, but those not
+    answered. asked: names and mass of all groups, of ladders with such, or a column answered.
     """
 
     frame: pd.DataFrame
@@ -57,6 +56,7 @@ class Table:
     stages: tuple[str, ...]  # in canonical order
     notes: tuple[str, ...]
     path: Path
+    names: tuple[str, ...]  # of the ladders, as they stand in the file
 
     @property
     def ladders(self) -> dict[str, tuple[str, ...]]:
@@ -69,7 +69,8 @@ class Table:
 
     def _by_ladder(self, column: str) -> Iterable[tuple[str, pd.Series]]:
         both = pd.concat([self.asked[["ladder", column]], self.frame[["ladder", column]]])
-        return both.groupby("ladder", sort=False)[column]
+        both["ladder"] = pd.Categorical(both["ladder"], self.names)
+        return both.groupby("ladder", observed=True)[column]
 
 
 def _in_order(stages: Iterable[str]) -> tuple[str, ...]:
@@ -125,9 +126,8 @@ class _Reading:
         if np.any(wrong):
             first = int(np.argmax(wrong))
             column += ", where its group begins" if "total" in frame else ""
-            raise self.no(
-                what.format(*[*shown][first : first + 1]), hint, column, frame.index[first]
-            )
+            said = what.format(*[*shown][first : first + 1])
+            raise self.no(said, hint, column, frame.index[first])
 
     def named(self, sheet: pd.DataFrame, ladder: str, stages: Mapping[str, str]) -> pd.DataFrame:
         """Columns of names, indexed by row number; only options and clusters may be nan, empty."""
@@ -187,10 +187,10 @@ class _Reading:
 
     def share(self, sheet: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
         """What a column of SHARES says, nan where none does; just above 1 is 1, rounded."""
-        if len(there := [column for column in SHARES if column in sheet]) > 1:
-            raise self.no("the columns mass and answered say the same", "leave out one of the two")
-        if not there:
+        if not (there := [column for column in SHARES if column in sheet]):
             return np.full(len(sheet), np.nan)
+        if there[1:]:
+            raise self.no("the columns mass and answered say the same", "leave out one of the two")
         mass = sheets.numbers(sheet, column := there[0], self.path, blank=True)
         what, hint = f"the {column} {{:g}} is above 1", "give a probability: a number from 0 to 1"
         self.refuse(sheet, mass > 1 + SLACK, column, what, hint, mass)
@@ -210,7 +210,7 @@ class _Reading:
     def gathered(self, rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         """One row per group: names, its code, mass, draws, sums on the options and in total."""
         names = [*GROUP, "cluster", "mass", "counted", "group"]
-        groups = rows.drop_duplicates("group")[names].copy()
+        groups = rows[names].drop_duplicates("group").copy()
         rows = rows.sort_values("value")  # a sum is rounded alike, however rows are ordered
         code, value, listed = rows["group"], rows["value"], rows["option"].notna()
         groups["on"] = np.bincount(code[listed], value[listed], minlength=len(groups))
@@ -239,10 +239,9 @@ class _Reading:
         self.refuse(groups, together > MOST_DRAWS, "count", what, FEWER, together)
         draws = f"{on.min():.0f} to {on.max():.0f} draws on the options per stage, task and prompt"
         self.notes.append(f"Answers are counts: {draws}.")
-        drawn = groups["total"] > 0
-        if not drawn.any():
+        if (none := (groups["total"] == 0).sum()) == len(on):
             raise self.no("no group has a draw", "draw answers", "count")
-        if none := (~drawn).sum():
+        if none:
             self.notes.append(f"{none} of {len(on)} groups have no draw; they are left out.")
         return on / np.maximum(groups["total"], 1)
 
@@ -300,9 +299,9 @@ class _Reading:
             if None not in read:
                 return ours, np.array([ours.index(option) for option in read])
             others = some(option for option, known in zip(seen, read) if known is None)
+            what = f"Task {task} is not this package's task of that name: {others} is none of its"
             self.notes.append(
-                f"Task {task} is not this package's task of that name: {others} is none of its "
-                "options; the options are those in the file, in order of appearance."
+                f"{what} options; they are those in the file, in order of appearance."
             )
         return tuple(seen), np.arange(len(seen))
 
@@ -376,9 +375,10 @@ class _Reading:
             more = f"{frame['cluster'].nunique()} clusters{more if alone.any() else ''}."
             self.notes.append(f"{frame['prompt'].nunique()} prompts are asked by {more}")
         asked = texts(groups[groups["counted"]], "mass")
-        options = {task: options[task] for task in frame["task"].unique()}
         notes = (*answered_text(asked), *self.notes)
-        return Table(frame, asked, options, _in_order(groups["stage"]), notes, self.path)
+        options = {task: options[task] for task in frame["task"].unique()}
+        stages, names = _in_order(groups["stage"]), tuple(groups["ladder"].cat.categories)
+        return Table(frame, asked, options, stages, notes, self.path, names)
 
 
 def answered_text(asked: pd.DataFrame) -> list[str]:
