@@ -528,15 +528,6 @@ def _grow_an_arm(home: Path, revision: str) -> None:
     assert same == {name for name in base if "embed_tokens" in name}
 
 
-def test_runs_that_ended_by_another_rule_are_told(performed):
-    assert recipes.outdated("trial") == []
-    path = root() / "data" / "recipes" / "toy.yaml"
-    fields = texts.parse_yaml(path.read_text(), path, "")
-    fields["sft"] = {"until": "converged", "batch": 4, "learning_rate": 1e-3, "random_share": 0.3}
-    path.write_text(yaml.safe_dump(fields))
-    assert recipes.outdated("trial") == ["toy/first"]
-
-
 @pytest.mark.parametrize("name", ["nano-llama", "nano-olmo2"])
 def test_a_tokenizer_trained_again_cuts_as_the_shipped_one(name):
     """Spelled alike, too: its hash is part of every stored answer."""

@@ -216,18 +216,6 @@ def _run(name: str, spec: Any) -> Run:
     return run
 
 
-def outdated(name: str) -> list[str]:
-    """ "<parent>/<run>" of records whose SFT ended by another rule than their recipe says now."""
-    runs = {run.name: run for run in load_experiment(name).runs if "sft" in run.stages}
-    there, found = _names("recipes"), []
-    for key, record in load_records(name).items():
-        parent, _, run = key.partition("/")
-        if run in runs and parent in there:
-            end = rule(load_recipe(parent, runs[run].set).sft)
-            found += [key] if record.get("rule") != end else []
-    return found
-
-
 def load_records(name: str) -> dict[str, Any]:
     """ "<parent>/<run>" -> what was recorded of it: minutes, accuracy and, after RL, reward.
 

@@ -241,20 +241,10 @@ def share_table(shares: pd.DataFrame, of: str) -> str:
 # --- how few random choices does a seed need?
 
 
-def older(frame: pd.DataFrame) -> pd.Series:
-    """Of which rows SFT ended after a fixed number of steps, by the older rule, (rows,) bool."""
-    return (frame["parent"] + "/" + frame["run"]).isin(recipes.outdated(EXPERIMENT))
-
-
 def dosed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of DOSED with style and dose; only parents that got any dose but the usual.
-
-    Runs whose SFT ended by the older rule are not compared with those that converged: while there
-    are any, the others are left out.
-    """
+    """Rows of DOSED with style and dose; only parents that got any dose but the usual."""
     mine = frame[frame["run"].isin(DOSED)]
     mine = mine[mine["parent"].isin(mine.loc[mine["run"] != ONE, "parent"])]
-    mine = mine[older(mine)] if older(mine).any() else mine
     style, dose = ([DOSED[run][at] for run in mine["run"]] for at in (0, 1))
     return mine.assign(style=style, dose=dose)
 
@@ -296,10 +286,4 @@ def recorded(frame: pd.DataFrame) -> str:
     text = f"Of {sum(planned.values())} runs planned, {total} are in these numbers, from {parents}."
     if short := [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]:
         text += f" Bases still missing: {', '.join(short)}."
-    if old := len(frame.loc[older(frame), ["parent", "run"]].drop_duplicates()):
-        names = sorted({run.partition("-")[0] for run in frame.loc[older(frame), "run"]})
-        text += (
-            f" SFT of {old} of them ({', '.join(names)}) ended after a fixed number of steps, by "
-            f"an older rule; of {total - old} it had converged. They are not compared."
-        )
     return text
