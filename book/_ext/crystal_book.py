@@ -92,9 +92,10 @@ def quote(claims: dict, name: str) -> str:
 class Claim(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list]:
         page = self.text.partition("/")[0]
-        kept = f"claims/{page}.json"  # of that page alone: no other page changes this document
+        # of that page alone: no other page changes this document
+        kept, other = f"claims/{page}.json", f"elsewhere/{page}.json"
         there = (Path(self.env.srcdir) / kept).is_file()
-        for name in ("elsewhere.json", *([kept] if there else ())):
+        for name in (kept, other) if there else ():
             self.env.note_dependency(name)
         try:
             claims = {page: data(self.env.app, kept)} if there else {}
@@ -103,7 +104,7 @@ class Claim(SphinxRole):
         except KeyError as missing:
             if self.text.endswith("?"):
                 return [nodes.inline(self.rawtext, "–")], []
-            if shown := data(self.env.app, "elsewhere.json").get(page):
+            if there and (shown := data(self.env.app, other)):
                 said = f"(not in this run, with {' '.join(shown)})"
                 return [nodes.inline(self.rawtext, said)], []
             where = self.get_location()

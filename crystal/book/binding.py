@@ -91,9 +91,8 @@ def _files() -> Iterator[tuple[str, bytes]]:
             yield f"_theme/{page.id}/{path.name}", path.read_bytes()
         claims = page.folder / "claims.json"
         yield f"claims/{page.id}.json", claims.read_bytes() if claims.is_file() else b"{}"
-    shown = {page.id: ladders for page in pages.values() if (ladders := _elsewhere(page))}
+        yield f"elsewhere/{page.id}.json", json.dumps(_elsewhere(page)).encode()
     own = [document(page.id) for page in pages.values() if page.listed == OWN]
-    yield "elsewhere.json", json.dumps(shown).encode()
     yield "own.json", json.dumps(own).encode()
     yield "pages.csv", _status(pages).encode()
     yield "_toc.yml", yaml.safe_dump(contents(), sort_keys=False, allow_unicode=True).encode()
