@@ -184,8 +184,8 @@ def test_pages_on_ladders_of_the_hub_and_back(site, capsys):
         "parameter ladders: ['tulip', 'elm'] -> ['alpha']" in why for why in stale.values()
     )
     runs.run(page := pages.get("nucleation-digit"))
-    assert (page.folder / "page.ipynb").read_bytes() == before and page.id not in json.loads(
-        source(site, "elsewhere.json")
+    assert (page.folder / "page.ipynb").read_bytes() == before and not json.loads(
+        source(site, f"elsewhere/{page.id}.json")
     )
 
 

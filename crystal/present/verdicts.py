@@ -69,7 +69,7 @@ def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts
     found: dict[str, Any] = {}
     prompts, places = asked(readouts), ("base", "sft", final)
     for n, phase in enumerate(PHASES, 1):
-        if not {*places[:n]} <= set(readouts["checkpoint"]):
+        if not {*places[:n]} <= set(readouts["checkpoint"].unique()):
             continue
         on = compared(readouts, task, *places[:n], prompts=prompts)
         measurable = on.count.measurable
@@ -79,7 +79,7 @@ def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts
 
 def asked(readouts: pd.DataFrame) -> Sequence[Prompt]:
     """The set of prompts that a ladder was read on."""
-    there = set(readouts["prompt"])
+    there = set(readouts["prompt"].unique())
     return PROMPTS if any(prompt.id in there for prompt in PROMPTS) else load_prompts()
 
 

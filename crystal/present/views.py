@@ -98,7 +98,7 @@ def was_read(readouts: pd.DataFrame, checkpoint: str, form: str) -> bool:
 
 def native(readouts: pd.DataFrame, checkpoint: str) -> str:
     """The form that a checkpoint was made for: raw text for a base, chat once tuned."""
-    base = set(readouts.loc[readouts["checkpoint"] == checkpoint, "stage"]) == {"base"}
+    base = set(readouts.loc[readouts["checkpoint"] == checkpoint, "stage"].unique()) == {"base"}
     return "completion" if base else "chat"
 
 
@@ -146,7 +146,7 @@ def unconditional(
     )
     columns = ("stage", "form", "temperature", "prompt", "probability")
     rows = {name: np.asarray(frame[name].array[places]) for name in columns}
-    form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
+    form = form or ("completion" if set(rows["stage"].unique()) == {"base"} else "chat")
     ladder = frame["ladder"].iloc[0] if len(frame) else ""
     where = f"{ladder}, checkpoint {checkpoint}, task {task}, form {form}"
     if (frame["ladder"].array != ladder).any():
