@@ -352,8 +352,8 @@ def _failure(page: Page, output: Path, error: Any, inputs: Mapping[str, Any]) ->
     place = f"cell {ran.index(error.exec_count)} of notebooks/{page.template}.ipynb"
     what = f"page {page.id} failed in {place}: {error.ename}: {error.evalue}"
     hint = f"see {failed.relative_to(root())}; the old page, if any, is untouched"
-    own, chosen = parameters(page.notebook), inputs["parameters"]
-    if other := [f"{n}={pages.spelled(x)}" for n, x in chosen.items() if x != own[n].default]:
+    own, chosen = values(page), inputs["parameters"]
+    if other := [f"{n}={pages.spelled(x)}" for n, x in chosen.items() if x != own[n]]:
         hint = f"correct {', '.join(other):.200} (make page lists what is taken), or {hint}"
     return CrystalError(what, hint=hint)
 

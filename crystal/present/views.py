@@ -146,7 +146,7 @@ def unconditional(
     )
     columns = ("stage", "form", "temperature", "prompt", "probability")
     rows = {name: np.asarray(frame[name].array[places]) for name in columns}
-    form = form or ("completion" if set(rows["stage"].unique()) == {"base"} else "chat")
+    form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
     ladder = frame["ladder"].iloc[0] if len(frame) else ""
     where = f"{ladder}, checkpoint {checkpoint}, task {task}, form {form}"
     if (frame["ladder"].array != ladder).any():
