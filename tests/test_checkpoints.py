@@ -255,6 +255,7 @@ def test_eight_bits_called_like_a_mask_are_refused(tmp_path: Path) -> None:
 def test_eight_bits_of_the_hub_are_refused(tmp_path: Path, monkeypatch) -> None:
     """As in a folder: the files of a hub id lie in the cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     commit = tiny.publish(tmp_path, "toys/llama")
     at = tiny.snapshot(tmp_path, "toys/llama", commit)
     weights(at, lambda w: {n: (t * 50).to(torch.int8) if "mlp" in n else t for n, t in w.items()})

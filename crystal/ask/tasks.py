@@ -161,9 +161,7 @@ _ALL = (
     _words("letter", *_picked("a random letter"), _LETTERS, True),
     _words("suit", *_picked("a card suit"), _SUITS, True, **_SIGNS),
     _words("rank", *_picked("a card rank"), _RANKS, True, **_FACES),
-    _words(
-        "weekday", *_picked("a day of the week"), _DAYS, **{day[:3]: day for day in _DAYS.split()}
-    ),
+    _words("weekday", *_picked("a day of the week"), _DAYS, **_DAY_NAMES),
     _words("month", *_picked("a month of the year"), _MONTHS, **_MONTH_NAMES),
     _words("colour", *_picked("a colour"), _COLOURS),
     # open or large: no closed list can hold the first five, MSE says little about the last

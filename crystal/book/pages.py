@@ -192,7 +192,8 @@ def _page(row: dict, listed: str) -> Page:
 
 def get(id: str) -> Page:
     """The page of that id, or a sentence with the nearest spelling."""
-    return (pages := page_list())[known(id, pages, "page", hint=f"the ids are in {SPINE}")]
+    pages = page_list()
+    return pages[known(id, pages, "page", hint=f"the ids are in {SPINE}")]
 
 
 def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
@@ -214,8 +215,7 @@ def page_of(template: str, data: str, assignments: Sequence[str] = ()) -> Page:
     named = {"id": f"{template}-{slug(path)}", "template": template, "title": path.stem}
     given = parse(Page(**named, listed=OWN), assignments)
     if "data" in given:
-        where = f"data={given['data']}"
-        raise CrystalError("the table is named twice", where=where, hint="name it once, by DATA=")
+        raise CrystalError("the table is named twice", hint="name it once, by DATA=")
     page = Page(**named, params={"data": shortest(path), **given}, listed=OWN)
     values(page)
     if (other := page_list().get(page.id)) is None or other.listed == OWN:
@@ -294,14 +294,14 @@ def _check(parameter: Parameter, value: Any) -> Any:
     kinds = (float, int) if wanted is float else (wanted,)
     if not isinstance(items, list) or not all(type(item) in kinds for item in items):
         what = f"parameter {parameter.name} wants {parameter.type}, got {value!r}"
-        raise CrystalError(
-            what, hint=f"write it like {parameter.name}={spelled(parameter.default)}"
-        )
+        hint = f"write it like {parameter.name}={spelled(parameter.default)}"
+        raise CrystalError(what, hint=hint)
     if parameter.name == "task":
         own = "; a page of a task of your own: crystal ask --help"
         known(value, TASKS, "task", hint=f"choose one of: {', '.join(TASKS)}{own}")
     if many and (twice := [item for item in items if items.count(item) > 1]):
-        raise CrystalError(f"parameter {parameter.name} names {twice[0]!r:.60} twice", hint="once")
+        what = f"parameter {parameter.name} names {twice[0]!r:.60} twice"
+        raise CrystalError(what, hint="name it once")
     return list(map(wanted, items)) if many else wanted(value)
 
 

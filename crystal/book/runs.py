@@ -304,9 +304,8 @@ def _execute(page: Page, work: Path, inputs: Mapping[str, Any]) -> None:
         with kernels.environment(own), _log(log), kernels.settings() as kernel:
             notebook = papermill.execute_notebook(page.notebook, output, **how, **kernel)
     except PapermillExecutionError as error:
-        raise _failure(
-            page, output, error, inputs
-        ) from None  # the traceback is in the kept notebook
+        # the traceback is in the kept notebook
+        raise _failure(page, output, error, inputs) from None
     except OSError:  # a full disk, say: `run_here` says so
         raise
     except Exception as error:  # the kernel died or never began; its log's last line says why

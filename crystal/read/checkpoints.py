@@ -13,11 +13,11 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -43,6 +43,14 @@ _LISTED = {
 _SAVE = "save the model again with model.save_pretrained(folder)"
 
 
+class Stored(NamedTuple):
+    """One of the weights in a file."""
+
+    name: str
+    kind: str  # as safetensors calls it: F32, I8
+    shape: Sequence[int]
+
+
 def weights_of(
     place: str, source: object, *, revision: str, dtype: str, spread: dict
 ) -> PreTrainedModel:
@@ -56,8 +64,8 @@ def weights_of(
         hint = "merge it first: peft's merge_and_unload(), then save_pretrained()"
         what = "the folder holds an adapter, not a whole model"
         raise CrystalError(what, where=source, hint=hint)
-    if folder.is_dir():
-        _check_size(folder, source)
+    stored = [*_stored(folder)]
+    _check_size(folder, stored, source)
     try:
         with _quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -76,8 +84,8 @@ def weights_of(
         raise refusal(error, source) from error
     _check_loaded(info, source)
     if not folder.is_dir():  # the hub's: its files lie where its configuration does
-        folder = Path(cached_file(place, "config.json", revision=revision)).parent
-    _check_stored(model, folder, source)
+        stored = _stored(Path(cached_file(place, "config.json", revision=revision)).parent)
+    _check_stored(model, stored, source)
     return model
 
 
@@ -92,25 +100,31 @@ def weights_files(folder: Path) -> list[Path]:
     return sorted({folder / name for name in told["weight_map"].values()})
 
 
-def check_weights_file(file: Path) -> None:
-    """Raises: CrystalError that names a file of weights which is not whole, or a pointer to one."""
+def _stored(folder: Path) -> Iterator[Stored]:
+    """All weights in the files of a folder. Raises: CrystalError for a file that is not whole."""
+    for file in weights_files(folder):
+        _check_pointer(file)
+        try:
+            with safe_open(file, "pt") as weights:
+                for name in sorted(weights.keys()):
+                    part = weights.get_slice(name)
+                    yield Stored(name, part.get_dtype(), part.get_shape())
+        except Exception as error:  # safetensors has a kind of its own, and others
+            what = f"the file of weights is damaged: {texts.reason(error)[:160]}"
+            raise CrystalError(what, where=file, hint="fetch or copy it again") from error
+
+
+def _check_pointer(file: Path) -> None:
     with explained("the weights cannot be read", file), open(file, "rb") as opened:
         begins = opened.read(40)
     if begins.startswith(b"version https://git-lfs"):
         what = "the file is a pointer of Git LFS, not the weights"
         raise CrystalError(what, where=file, hint="git lfs pull, in that folder")
-    try:
-        with safe_open(file, "pt"):
-            pass
-    except Exception as error:  # safetensors has a kind of its own, and others
-        what = f"the file of weights is damaged: {texts.reason(error)[:160]}"
-        raise CrystalError(what, where=file, hint="fetch or copy it again") from error
 
 
-def _check_size(folder: Path, source: object) -> None:
+def _check_size(folder: Path, stored: Sequence[Stored], source: object) -> None:
     """Refuse a configuration that asks for more than the files can hold, before it is built."""
-    shapes = [shape for _, _, shape in _stored(folder)]
-    stored, numbers = len(shapes), sum(map(math.prod, shapes))
+    numbers = sum(math.prod(one.shape) for one in stored)
     told = folder / "config.json"
     try:
         config = json.loads(told.read_bytes())
@@ -121,9 +135,9 @@ def _check_size(folder: Path, source: object) -> None:
     every = [config, *([inner] if isinstance(inner, dict) else [])]
     for part in every if not any("quantization_config" in part for part in every) else ():
         layers, vocabulary, width = (_most(part, names) for names in _SIZES)
-        if layers > stored or vocabulary * width > FACTOR * numbers:
+        if layers > len(stored) or vocabulary * width > FACTOR * numbers:
             what = f"the configuration asks for {layers} layers, {vocabulary} tokens and a width "
-            what += f"of {width}; the files hold {stored} weights of {numbers} numbers"
+            what += f"of {width}; the files hold {len(stored)} weights of {numbers} numbers"
             raise CrystalError(what, where=source, hint=f"correct {told}, or fetch it again")
 
 
@@ -164,7 +178,7 @@ def _check_loaded(info: Mapping[str, Any], source: object) -> None:
         raise CrystalError(what, where=source, hint=_SAVE)
 
 
-def _check_stored(model: PreTrainedModel, folder: Path, source: object) -> None:
+def _check_stored(model: PreTrainedModel, stored: Iterable[Stored], source: object) -> None:
     """Raises: CrystalError for weights that would be taken at face value: quantised by a scheme
     that transformers passed over, or stored as integers or in eight bits without one.
     """
@@ -184,21 +198,12 @@ def _check_stored(model: PreTrainedModel, folder: Path, source: object) -> None:
     wanted = {name for name, one in model.state_dict().items() if one.is_floating_point()}
     wanted |= {name.removeprefix(f"{model.base_model_prefix}.") for name in wanted}
     left = re.compile("|".join(["$.", *(f"(?:{one})" for names in left for one in names or ())]))
-    for name, kind, _ in _stored(folder):
+    for name, kind, _ in stored:
         known = name not in wanted and (name.rpartition(".")[2] in whole or left.search(name))
         if kind not in _REALS and not known:
             what = f"the weights {name} are stored as {kind}, and nothing says what for"
             hint = "save the model in float32, float16 or bfloat16"
             raise CrystalError(what, where=source, hint=hint)
-
-
-def _stored(folder: Path) -> Iterator[tuple[str, str, list[int]]]:
-    """Name, type and shape of all weights in the files of a folder."""
-    for file in weights_files(folder):
-        with safe_open(file, "pt") as weights:
-            for name in sorted(weights.keys()):
-                part = weights.get_slice(name)
-                yield name, part.get_dtype(), part.get_shape()
 
 
 def check_causal(model: PreTrainedModel, source: object) -> None:

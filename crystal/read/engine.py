@@ -28,7 +28,7 @@ from ..errors import CrystalError, known
 from ..files import PACKAGE, file_sha256, kept, once, root
 from ..texts import reason
 from .automaton import Automaton, Table, Vocabulary
-from .checkpoints import check_causal, check_weights_file, converted, weights_files, weights_of
+from .checkpoints import check_causal, converted, weights_of
 from .cutting import Cutter, cutter_at
 from .memory import lacking, release
 from .tree import ROOT, Prompts, RaggedTree, WholeTree
@@ -94,7 +94,7 @@ class Engine:
         """Longest sequence of which every token sees all before it: the smallest of any layer's."""
         settings = self.model.config.get_text_config().to_dict().items()
         limits = [n for name, n in settings if _WINDOW.fullmatch(name) and type(n) is int and n > 0]
-        return min([*limits, *([self.switch] if self.switch else [])], default=self.context)
+        return min([*limits, self.switch or self.context])
 
     @cached_property
     def switch(self) -> int | None:
@@ -292,8 +292,6 @@ def _locate(source: str, revision: str | None) -> str:
     if not any(folder.glob("*.safetensors")):
         hint = "save them with model.save_pretrained(folder), or see `git lfs pull`"
         raise CrystalError("the folder holds no weights in safetensors", where=folder, hint=hint)
-    for file in weights_files(folder):
-        check_weights_file(file)
     if revision is not None and (found := weights_sha256(folder)) != revision:
         what = f"the weights' sha256 is {found}, not {revision}"
         hint = "git checkout -- the folder, or train it again: make ladder"

@@ -183,8 +183,7 @@ class Tally:
     def told(self) -> Iterator[str]:
         """What was read, in sentences, and whatever was left out."""
         if n := len(self.scores):
-            every = ({**self._distribution(place), "": 0.0} for place in self.scores)
-            mass = sum(math.fsum(one.values()) for one in every) / n
+            mass = sum(1 - self._distribution(place)[""] for place in self.scores) / n
             limits = "they know no boundary behind an option and one tokenisation of it"
             yield f"{n} prompts, option scores that sum to {mass:.3f} on average; {limits}"
         else:
