@@ -14,7 +14,7 @@ from crystal.ask.tasks import PHASE_TASKS
 from crystal.measure import chain, claims
 from crystal.measure.inference import NOTHING, Estimate
 from crystal.measure.quantities import liquidity_bits
-from crystal.present import chips, show
+from crystal.present import show
 from crystal.studies import phase, phase_figures, phase_words, real
 
 HOSTILE = '<script>alert(1)</script> | [x](y) "quoted"'
@@ -54,7 +54,7 @@ def verdict(claim: str, word: str = "holds", number: float = 0.5) -> claims.Verd
 @pytest.mark.parametrize("name", chain.CLAIMS)
 def test_every_claim_of_a_phase_has_a_chip_for_each_model(name):
     found = [verdict(claim) for claim in chain.CLAIMS[name]]
-    text = chips.table(name, [("first", found), ("second", found)])
+    text = phase_words.table(name, [("first", found), ("second", found)])
     assert text.count('class="chip"') == 2 * len(chain.CLAIMS[name])
     for claim in chain.CLAIMS[name]:
         threshold = claims.THRESHOLDS[claim]
@@ -64,34 +64,36 @@ def test_every_claim_of_a_phase_has_a_chip_for_each_model(name):
 
 @pytest.mark.parametrize("word", chain.VERDICTS)
 def test_a_chip_says_its_verdict_in_word_sign_and_colour(word):
-    text = chips.chip(verdict("collapse", word))
-    others = {chips.chip(verdict("collapse", other)) for other in chain.VERDICTS if other != word}
+    text = phase_words.chip(verdict("collapse", word))
+    others = {
+        phase_words.chip(verdict("collapse", other)) for other in chain.VERDICTS if other != word
+    }
     assert word.replace("-", " ") in text and text not in others
-    assert chips.COLOURS[word] in text and chips.SIGNS[word] in text
+    assert phase_words.COLOURS[word] in text and phase_words.SIGNS[word] in text
 
 
 def test_a_chip_has_its_number_or_none():
-    assert "0.5" in chips.chip(verdict("collapse"))
-    assert "50" in (share := chips.chip(verdict("many-distributions"))) and " %" in share
+    assert "0.5" in phase_words.chip(verdict("collapse"))
+    assert "50" in (share := phase_words.chip(verdict("many-distributions"))) and " %" in share
     nothing = claims.Verdict("collapse", "undecided", "why", NOTHING, None, None, 1.0, 1.0)
-    assert "number" not in chips.chip(nothing)
+    assert "number" not in phase_words.chip(nothing)
 
 
 def test_no_chip_stands_where_a_model_has_no_verdict():
-    text = chips.table("nucleation", [("bare", []), ("judged", [verdict("collapse")])])
+    text = phase_words.table("nucleation", [("bare", []), ("judged", [verdict("collapse")])])
     assert text.count('class="chip"') == 1
     assert '<td data-series="bare"></td>' in text
 
 
 def test_a_hostile_title_is_shown_as_it_is():
-    text = chips.table("liquid", [(HOSTILE, [verdict("many-distributions")])])
+    text = phase_words.table("liquid", [(HOSTILE, [verdict("many-distributions")])])
     assert "<script" not in text and "&lt;script&gt;" in text and "\n" not in text
     assert '"quoted"' not in text
 
 
 @pytest.mark.parametrize("task", PHASE_TASKS)
 def test_the_strip_leads_to_neighbours_in_every_phase(shown, task):
-    chips.strip("nucleation", task)
+    phase_words.strip("nucleation", task)
     place = PHASE_TASKS.index(task)
     near = [PHASE_TASKS[n] for n in (place - 1, place, place + 1) if 0 <= n < len(PHASE_TASKS)]
     links = re.findall(r"\{page\}`(\w+) <(\w+)-(\w+)>`", myst(shown))
@@ -173,12 +175,12 @@ def test_numbers_and_method_stand_in_folds(ladders, shown, name):
     data = phase.load(name, "digit", ["made"], **HOW | OWN[name])
     with show.fold("All numbers"):
         phase_words.show_numbers(data, phase.measure(data))
-    with show.fold(chips.METHOD):
+    with show.fold(phase_words.FOLD):
         phase_words.show_method(data, claims.judge)
     text = myst(shown)
     assert text.count("::::::::{dropdown}") == 2
     assert "Every prompt is answered" in text and "Source of crystal.measure.claims.judge" in text
-    assert f'href="#{show.slug(chips.METHOD)}"' in chips.table(name, data.judged)
+    assert f'href="#{show.slug(phase_words.FOLD)}"' in phase_words.table(name, data.judged)
     recorded = json.loads((show._current.folder / "claims.json").read_text())
     assert {f"{claim}@made" for claim in chain.CLAIMS[name]} <= recorded.keys()
 
@@ -227,9 +229,12 @@ def test_what_changed_is_said_as_the_verdict_has_it(ladders, shown, word, said):
 @pytest.mark.parametrize("name", ["liquid", "nucleation"])
 def test_a_real_base_stands_first_with_its_own_verdicts(monkeypatch, name):
     monkeypatch.delenv("CRYSTAL_ROOT", raising=False)
-    one, every = phase.load_real(name, "digit"), phase.real_survey(name, HOW)
+    one, every = phase.real_series(name, ["digit"]), phase.real_survey(name, HOW)
     assert (one.name, one.cluster) == (real.PARENT, "context")
-    assert one.answers.count.measurable and {*chain.CLAIMS[name]} <= every.of("digit").keys()
+    assert (
+        one.at("digit", "base").count.measurable
+        and {*chain.CLAIMS[name]} <= every.of("digit").keys()
+    )
     if name == "nucleation":
         there = real.surveys(real.read(), runs=[real.PLAIN[0]], **HOW)[real.PLAIN[0]]
         assert str(there.of("digit")["collapse"]) == str(every.of("digit")["collapse"])
@@ -244,8 +249,8 @@ def test_later_stages_of_a_real_base_are_shown_once_they_are_read(monkeypatch):
     monkeypatch.setattr(phase.later, "read", lambda: True)
     monkeypatch.setattr(phase.later, "checkpoints", lambda: stages)
     assert phase.real_there("settling") and not phase.real_there("settling", "dpo")
-    one = phase.load_real("settling", "digit")
-    assert (one.before, one.after) == ("sft", "rlvr") and one.answers.count.measurable
+    one = phase.real_series("settling", ["digit"])
+    assert one.at("digit", "sft", "rlvr").count.measurable
     every = phase.real_survey("settling", HOW | {"final": "rlvr", "quantile": 0.9})
     assert {*chain.CLAIMS["settling"]} <= every.of("digit").keys()
 

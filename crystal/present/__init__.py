@@ -8,7 +8,6 @@ Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` 
     labels              names on the lines of a figure, where they have room
     figures             what figures share; those of the phase pages
     verdicts            the claims on a ladder, computed once; counted and drawn across tasks
-    chips               what a phase page begins with: links, a verdict chip a claim and series
     open_tasks          draws read as answers, counted and drawn; how near the truth they are
     validation_figures  what was simulated of the claims and of the joint test
     explorer_charts     what the explorer looks like: its element and its charts

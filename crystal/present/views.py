@@ -1,14 +1,13 @@
 """Read-outs of several ladders as pages need them: checked, and as arrays of answered prompts.
 
 The one place where rows become arrays to be measured. `compared` takes the prompts that all places
-answer; `answers` refuses one that is not answered, so that no number rests on it unseen. Prompts
-stay in the order in which they were asked. What was measured is recorded as a claim before it is
-told.
+answer; `answers` refuses one that is not answered, so that no number rests on it unseen. What was
+measured is recorded as a claim before it is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 
@@ -16,19 +15,19 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import KINDS, hub_names, ladder_names, load_ladder
-from ..ask.prompts import PROMPTS, Prompt
+from ..ask.prompts import CHAT, COMPLETION, PROMPTS, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from ..keep.store import load_readouts
 from ..lab.world import temperament_of
 from ..measure import chain, evidence
+from ..measure import quantities as ph
 from ..measure.claims import Verdict, finite
 from ..measure.evidence import Evidence
-from ..measure.inference import Estimate, leave_one_out
-from ..texts import markdown
+from ..measure.inference import Estimate, Statistic, estimate, leave_one_out, ratio
 from . import show
 
-NATIVE = {"base": "completion", "sft": "chat", "dpo": "chat", "rlvr": "chat"}  # checkpoint: form
+NATIVE = {"base": COMPLETION} | dict.fromkeys(("sft", "dpo", "rlvr"), CHAT)  # checkpoint: form
 LEFTOVER = ("invalid", "residual")
 WORDS = {  # in the names of numbers, which claims keep -> what readers see
     "to the distribution": "to the demonstrator's distribution",
@@ -92,17 +91,52 @@ def title_of(ladder: str) -> str:
     return load_ladder(ladder, unpinned=True).title if described else ladder
 
 
-def was_read(readouts: pd.DataFrame, checkpoint: str, form: str) -> bool:
-    return bool(((readouts["checkpoint"] == checkpoint) & (readouts["form"] == form)).any())
-
-
-def native(readouts: pd.DataFrame, checkpoint: str) -> str:
-    """The form that a checkpoint was made for: raw text for a base, chat once tuned."""
-    base = set(readouts.loc[readouts["checkpoint"] == checkpoint, "stage"].unique()) == {"base"}
-    return "completion" if base else "chat"
-
-
 # -- arrays
+
+
+def picked(
+    frame: pd.DataFrame,
+    checkpoint: str,
+    task: str,
+    form: str | None,
+    prompts: Sequence[Prompt],
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """(prompts,) places of their rows in the frame; form=None: the checkpoint's native form."""
+    at = (frame["checkpoint"].array == checkpoint) & (frame["task"].array == task)
+    at = np.flatnonzero(at)  # frames are long: the other columns are looked at there only
+    columns = ("stage", "form", "temperature", "prompt")
+    stage, forms, temperatures, ids = (np.asarray(frame[name].array[at]) for name in columns)
+    form = form or (COMPLETION if set(stage) == {"base"} else CHAT)
+    ladder = frame["ladder"].iloc[0] if len(frame) else ""
+    where = f"{ladder}, checkpoint {checkpoint}, task {task}, form {form}"
+    if (frame["ladder"].array != ladder).any():
+        hint = "select one: frame[frame.ladder == ...]"
+        raise CrystalError("the frame holds several ladders", where=where, hint=hint)
+    asked = (forms == form) & (temperatures == temperature)
+    there = dict(zip(ids[asked], at[asked], strict=True))
+    if absent := [prompt.id for prompt in prompts if prompt.id not in there]:
+        what = f"{len(absent)} of {len(prompts)} prompts are missing, first {absent[0]}"
+        raise CrystalError(what, where=where, hint=f"make resample LADDER={ladder}")
+    return np.array([there[prompt.id] for prompt in prompts])
+
+
+def unconditional(
+    frame: pd.DataFrame,
+    checkpoint: str,
+    task: str,
+    form: str | None = None,
+    *,
+    prompts: Sequence[Prompt] = PROMPTS,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """(prompts, options): probabilities as read, whatever their sum. frame: of one ladder, from
+    `store.load_readouts`. form=None: the checkpoint's native form.
+
+    Raises: CrystalError for a prompt that was not read.
+    """
+    rows = picked(frame, checkpoint, task, form, prompts, temperature)
+    return np.stack(frame["probability"].to_numpy()[rows])
 
 
 def answers(
@@ -113,10 +147,8 @@ def answers(
     *,
     prompts: Sequence[Prompt] = PROMPTS,
 ) -> np.ndarray:
-    """(prompts, options): how `checkpoint` answers `task`, given that it answers with an option.
-
-    frame: of one ladder, from `store.load_readouts`. form=None: the checkpoint's native form.
-    Raises: CrystalError if a prompt is missing, or is not answered.
+    """The same, given that the answer is an option. Raises: CrystalError, too, for a prompt that is
+    not answered.
     """
     table = unconditional(frame, checkpoint, task, form, prompts=prompts)
     mass = table.sum(axis=1)
@@ -131,36 +163,6 @@ def answers(
     return table / mass[:, None]
 
 
-def unconditional(
-    frame: pd.DataFrame,
-    checkpoint: str,
-    task: str,
-    form: str | None = None,
-    *,
-    prompts: Sequence[Prompt] = PROMPTS,
-    temperature: float = 1.0,
-) -> np.ndarray:
-    """(prompts, options): probabilities as read, whatever their sum; else as `answers`."""
-    places = np.flatnonzero(
-        (frame["checkpoint"].array == checkpoint) & (frame["task"].array == task)
-    )
-    columns = ("stage", "form", "temperature", "prompt", "probability")
-    rows = {name: np.asarray(frame[name].array[places]) for name in columns}
-    form = form or ("completion" if set(rows["stage"]) == {"base"} else "chat")
-    ladder = frame["ladder"].iloc[0] if len(frame) else ""
-    where = f"{ladder}, checkpoint {checkpoint}, task {task}, form {form}"
-    if (frame["ladder"].array != ladder).any():
-        hint = "select one: frame[frame.ladder == ...]"
-        raise CrystalError("the frame holds several ladders", where=where, hint=hint)
-    asked = (rows["form"] == form) & (rows["temperature"] == temperature)
-    distributions = dict(zip(rows["prompt"][asked], rows["probability"][asked], strict=True))
-    wanted = [prompt.id for prompt in prompts]
-    if absent := [prompt for prompt in wanted if prompt not in distributions]:
-        what = f"{len(absent)} of {len(wanted)} prompts are missing, first {absent[0]}"
-        raise CrystalError(what, where=where, hint=f"make resample LADDER={ladder}")
-    return np.stack([distributions[prompt] for prompt in wanted])
-
-
 def on_tasks(
     frame: pd.DataFrame,
     tasks: Sequence[str],
@@ -172,29 +174,21 @@ def on_tasks(
     mine = frame[(frame["form"] == form) & (frame["temperature"] == temperature)]
     keys = zip(mine["task"], mine["prompt"], strict=True)
     p, found = dict(zip(keys, mine["probability"], strict=True)), {}
-    how = {"prompts": prompts, "temperature": temperature}
     for task in tasks:
         rows = [p.get((task, prompt.id)) for prompt in prompts]
         if any(row is None for row in rows):  # raises, and says which
-            unconditional(frame, frame["checkpoint"].iloc[0], task, form, **how)
+            picked(frame, frame["checkpoint"].iloc[0], task, form, prompts, temperature)
         found[task] = np.stack(rows)
     return found
 
 
-def given(
-    readouts: pd.DataFrame, checkpoint: str, task: str, form: str | None = None
-) -> np.ndarray:
-    """(prompts, options + 2): `unconditional`, invalid-answer, residual; rows sum to 1."""
-    p = unconditional(readouts, checkpoint, task, form)  # raises where a prompt is missing
-    place = {"checkpoint": checkpoint, "task": task, "form": form or native(readouts, checkpoint)}
-    at = np.logical_and.reduce([readouts[name] == value for name, value in place.items()])
-    rows = readouts[at].set_index("prompt").loc[[prompt.id for prompt in PROMPTS]]
-    return np.column_stack([p, rows["invalid"], rows["residual"]])
-
-
-def leftover(readouts: pd.DataFrame, checkpoint: str, task: str) -> np.ndarray:
-    """(prompts, 2): invalid-answer and residual mass of a checkpoint in its native form."""
-    return given(readouts, checkpoint, task)[:, -2:]
+def given(readouts: pd.DataFrame, checkpoint: str, task: str) -> np.ndarray:
+    """(prompts, options + 2) in the native form: `unconditional`, invalid-answer mass, residual
+    mass; rows sum to 1.
+    """
+    rows = picked(readouts, checkpoint, task, None, PROMPTS)
+    columns = (readouts[name].to_numpy()[rows] for name in LEFTOVER)
+    return np.column_stack([np.stack(readouts["probability"].to_numpy()[rows]), *columns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,9 +221,8 @@ class Compared:
 
     @cached_property
     def strata(self) -> np.ndarray | None:
-        """(prompts,) the personas' temperaments, over which the cast is balanced.
-
-        None for the natural prompts, whose contexts are of no groups.
+        """(prompts,) the temperaments, over which the cast of personas is balanced; None for the
+        natural prompts, whose contexts are of no groups.
         """
         if not all(isinstance(prompt, Prompt) for prompt in self.prompts):
             return None
@@ -239,6 +232,38 @@ class Compared:
     def weights(self) -> np.ndarray:
         """(1 + clusters, prompts): all, then one persona left out at a time."""
         return leave_one_out(self.clusters, strata=self.strata)
+
+    def bits(self, place: Place) -> float:
+        """Liquidity of these very prompts, bits."""
+        return float(ph.liquidity_bits(self.distributions(place)))
+
+    def mean(self, place: Place) -> Statistic:
+        """The mean answer, (..., options)."""
+        p = self.distributions(place)
+        return lambda w: ph.mean_distribution(p, w)
+
+    def estimate(self, statistic: Statistic, high: float = np.inf) -> Estimate:
+        """A number that is never negative, with its interval over clusters."""
+        return estimate(statistic, self.weights, low=0, high=high)
+
+    def average(self, values: np.ndarray, high: float = np.inf) -> Estimate:
+        """Mean over prompts of a number that each of them has."""
+        return self.estimate(lambda w: ph.mean_distribution(values[:, None], w)[..., 0], high)
+
+    def liquidity(self, place: Place) -> Estimate:
+        """Bits that the prompt tells about the answer."""
+        p = self.distributions(place)
+        return self.estimate(lambda w: ph.liquidity_bits(p, w))
+
+    def moved(self, before: Place, after: Place, by: Callable = ph.tv) -> Estimate:
+        """How far the mean answers are apart; by: total variation, or another distance."""
+        first, last = self.mean(before), self.mean(after)
+        return self.estimate(lambda w: by(first(w), last(w)))
+
+    def kept_spread(self, before: Place, after: Place) -> Estimate:
+        """Spread among prompts, after over before."""
+        first, last = self.distributions(before), self.distributions(after)
+        return ratio(lambda w: ph.spread(last, w), lambda w: ph.spread(first, w), self.weights)
 
 
 def compared(
@@ -284,11 +309,6 @@ def each(numbers: Numbers, label: str) -> str:
     return ", ".join(f"{title} {number}" if len(of) > 1 else number for title, number in of)
 
 
-def captioned(numbers: Numbers, label: str) -> str:
-    """The same as `each`, as MyST."""
-    return markdown(each(numbers, label))
-
-
 @dataclass(frozen=True)
 class Answered:
     """Which prompts the ladders of a page answer. verdicts: of those that cannot be measured."""
@@ -301,72 +321,61 @@ class Answered:
 
 
 def count_answered(
-    readouts: pd.DataFrame, task: str, *places: Place, claims: Sequence[str] = ()
+    readouts: pd.DataFrame, task: str, *checkpoints: str, claims: Sequence[str] = ()
 ) -> Answered:
-    """How many prompts each of `places` answers, recorded and not yet told.
+    """How many prompts each checkpoint answers, recorded and not yet told.
 
     A ladder that cannot be measured has the reason, and so have its `claims`.
     """
     able, told, why, whole, verdicts = [], [], [], True, {}
     for ladder, mine in each_ladder(readouts):
-        title, found = load_ladder(ladder).title, compared(mine, task, *places)
-        told.append(f"{title}: {_answered(mine, task, found)}")
+        title, found, parts = load_ladder(ladder).title, compared(mine, task, *checkpoints), []
+        for name, one in found.counts.items():
+            sentence = f"{name}: {one.said}"
+            about = {"number": one.answered / one.asked, "verdict": "measured"}
+            show.claim(f"answered-{name}", sentence=sentence, ladder=ladder, task=task, **about)
+            off, left = given(mine, name, task)[:, -2:].mean(0)
+            missed = f"invalid-answer mass {show.number(off)}, residual mass {show.number(left)}"
+            parts.append(f"{name}, {one.said}, not answered: {missed}")
+        if len(parts) > 1:
+            shared = f"{found.count.answered} by all of these"
+            parts.append(f"{shared}, and they are compared on no others")
+        told.append(f"{title}: {'; '.join(parts)}.")
         whole &= found.count.answered == found.count.asked
-        for place, one in found.counts.items():
-            about = {"ladder": ladder, "task": task, "number": one.answered / one.asked}
-            about |= {"verdict": "measured", "sentence": f"{_named(place)}: {one.said}"}
-            show.claim(f"answered-{show.slug(_named(place))}", **about)
         if found.count.measurable:
             able.append(ladder)
-            continue
-        why.append(f"{title}: {found.count.why}.")
-        verdicts[ladder] = chain.no_verdicts(claims, found.count)
-        for verdict in verdicts[ladder]:
-            show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
+        else:
+            why.append(f"{title}: {found.count.why}.")
+            verdicts[ladder] = chain.no_verdicts(claims, found.count)
+    _record(verdicts, task)
     return Answered(able, told, why, whole, verdicts)
 
 
-def _answered(mine: pd.DataFrame, task: str, found: Compared) -> str:
-    parts = []
-    for place, one in found.counts.items():
-        checkpoint, form = place if isinstance(place, tuple) else (place, None)
-        off, left = given(mine, checkpoint, task, form)[:, -2:].mean(0)
-        missed = f"invalid-answer mass {show.number(off)}, residual mass {show.number(left)}"
-        parts.append(f"{_named(place)}, {one.said}, not answered: {missed}")
-    if len(parts) > 1:
-        parts.append(f"{found.count.answered} by all of these, and they are compared on no others")
-    return "; ".join(parts) + "."
-
-
-def _named(place: Place) -> str:
-    return place if isinstance(place, str) else " ".join(place)
+def _record(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
+    for ladder, judged in found.items():
+        for verdict in judged:
+            show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
 
 
 def show_numbers(numbers: Numbers, task: str) -> None:
     """Record every number as measured and tell them: a row per number, a column per ladder."""
+    cells: dict[str, dict[str, str]] = {}
     for ladder, found in numbers.items():
         for label, one in found.items():
-            about = {"ladder": ladder, "task": task, "verdict": "measured"}
-            about |= {"number": finite(one.value), "low": finite(one.low), "high": finite(one.high)}
-            sentence = f"{_shown(label)}: {show.interval(one)}"
-            show.claim(show.slug(label), sentence=sentence, **about)
-    labels = dict.fromkeys(label for found in numbers.values() for label in found)
-    rows = [
-        [_shown(label), *(show.interval(f[label]) if label in f else "–" for f in numbers.values())]
-        for label in labels
-    ]
+            words = reduce(lambda text, pair: text.replace(*pair), WORDS.items(), label)
+            number, place = show.interval(one), {"ladder": ladder, "task": task}
+            parts = {"number": one.value, "low": one.low, "high": one.high}
+            parts = {name: finite(x) for name, x in parts.items()}
+            sentence = f"{words}: {number}"
+            show.claim(show.slug(label), verdict="measured", sentence=sentence, **place, **parts)
+            cells.setdefault(words, {})[ladder] = number
+    rows = [[words, *(row.get(ladder, "–") for ladder in numbers)] for words, row in cells.items()]
     show.prose(show.table(["measured", *(load_ladder(ladder).title for ladder in numbers)], rows))
-
-
-def _shown(label: str) -> str:
-    return reduce(lambda text, pair: text.replace(*pair), WORDS.items(), label)
 
 
 def show_verdicts(found: Mapping[str, Sequence[Verdict]], task: str) -> None:
     """Record every ladder's verdicts and tell them, after the claims and their thresholds."""
-    for ladder, judged in found.items():
-        for verdict in judged:
-            show.claim(verdict.claim, ladder=ladder, task=task, **verdict.fields())
+    _record(found, task)
     show.verdicts()
     thresholds = {v.claim: v.threshold for judged in found.values() for v in judged}
     rows = ([n, m.claim, f"{m.side} {m.value:g}", m.why] for n, m in thresholds.items())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ..ask.ladders import ladder_names, load_ladder
-from ..ask.prompts import CHAT, COMPLETION
+from ..ask.ladders import ladder_names
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..measure import chain
 from ..measure import quantities as ph
@@ -19,85 +18,103 @@ from ..measure.claims import THRESHOLDS
 from ..present import show, views
 from ..present.figures import COLOURS, WIDTH, legend, panels
 from ..texts import label
-from . import later, real
-from .phase import STAGE, Data, liquidity, most_bits, real_places, real_there, real_title
+from . import phase, real
+from .phase import STAGE, Data, real_title
 from .runs import where
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FRONT = {"base": "base", "sft": "SFT", "rlvr": "RLVR"}  # of the first page
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
 
 
-# --- before and after
+# --- answers, prompt by prompt
 
 
-def load_picture(data: Data) -> pd.DataFrame:
-    """Answers before and after: a row per model, place and prompt, a column per option.
+def models(readouts: pd.DataFrame, task: str) -> dict[str, views.Compared]:
+    """Title -> the stages of FRONT on the prompts that all of them answer: the real base with those
+    that were read, then each ladder of `readouts`; without models that answer too few prompts.
+    """
+    read = phase.real_there(chain.SETTLING)
+    every = phase.models(chain.SETTLING if read else chain.NUCLEATION, readouts, [task])
+    found = {one.title: one.at(task, *(s for s in FRONT if s in one.stages)) for one in every}
+    return {title: one for title, one in found.items() if one.count.measurable}
 
-    Conditional on an option. Prompts with the same likeliest answer before stand side by side, in
-    the same order after.
+
+def load_models(found: Mapping[str, views.Compared], task: str) -> pd.DataFrame:
+    """One row per model (title -> compared), stage and prompt: bits, low, high (liquidity of the
+    stage, with its interval), prompt, and a column per option, conditional on an option.
+
+    Prompts with the same likeliest answer in the first stage stand side by side, in all stages.
     """
     frames = []
-    for one in data.series:
-        for place, mine in ordered(one.answers, filter(None, (one.before, one.after)), data.task):
-            about = {"model": one.title, "place": STAGE[place], "cluster": one.cluster}
-            frames.append(described(mine, about))
+    for title, one in found.items():
+        first = one.distributions(next(iter(one.tables)))
+        order = np.lexsort((-first.max(1), first.argmax(1)))
+        for stage in one.tables:
+            bits = one.liquidity(stage)
+            frame = pd.DataFrame(one.distributions(stage)[order], columns=TASKS[task].options)
+            about = {"model": title, "stage": stage, "bits": bits.value}
+            about |= {"low": bits.low, "high": bits.high}
+            about |= {"prompt": [one.prompts[place].id for place in order]}
+            frames.append(pd.DataFrame(about).join(frame))
     return pd.concat(frames, ignore_index=True)
 
 
-def described(frame: pd.DataFrame, about: Mapping) -> pd.DataFrame:
-    """A frame with the same first columns in every row."""
-    return pd.concat([pd.DataFrame(about, index=frame.index), frame], axis=1)
-
-
-def ordered(
-    answers: views.Compared, places: Iterable[views.Place], task: str
-) -> Iterator[tuple[views.Place, pd.DataFrame]]:
-    """Each place's `prompt` and conditional distributions, a column per option; in every place in
-    the order of the first: prompts with the same likeliest answer side by side.
-    """
-    places = list(places)
-    first = answers.distributions(places[0])
-    order = np.lexsort((-first.max(1), first.argmax(1)))
-    for place in places:
-        frame = pd.DataFrame(answers.distributions(place)[order], columns=TASKS[task].options)
-        frame.insert(0, "prompt", [answers.prompts[i].id for i in order])
-        yield place, frame
+def load_picture(data: Data) -> pd.DataFrame:
+    """`load_models` of a page: before and after."""
+    return load_models({one.title: one.answers for one in data.series}, data.task)
 
 
 def plot_picture(frame: pd.DataFrame) -> Figure:
     """Models across, before above after; in a panel prompts down, options across."""
-    models, places = list(frame["model"].unique()), list(frame["place"].unique())
-    options = list(frame.columns[4:])
-    fig, axes = panels(len(places), len(models), 0.6 / len(places) + 0.85, sharex=True)
-    norm = root_scale(frame[options])
-    for column, model in zip(axes.T, models, strict=True):
-        for ax, place in zip(column, places, strict=True):
-            image = heat(ax, where(frame, model=model, place=place)[options], norm)
-        column[0].set_title(label(model, most=40, wide=54 // len(models)))
-        _ticks(column[-1], options, WIDTH / len(models))
-    for row, place in zip(axes, places, strict=True):
-        row[0].set_ylabel(place)
+    stages, wide = list(frame["stage"].unique()), frame["model"].nunique()
+    fig, axes = panels(len(stages), wide, 0.6 / len(stages) + 0.85, sharex=True)
+    image = _heats(axes.T, frame, stages)
+    for column, model in zip(axes.T, frame["model"].unique(), strict=True):
+        column[0].set_title(label(model, most=40, wide=54 // wide))
+        _ticks(column[-1], list(frame.columns[6:]), WIDTH / wide)
+    for row, stage in zip(axes, stages, strict=True):
+        row[0].set_ylabel(STAGE[stage])
     fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25, label="probability")
     return fig
 
 
-def root_scale(probabilities: pd.DataFrame):
-    """A colour scale on which small probabilities stay visible."""
+def plot_models(frame: pd.DataFrame) -> Figure:
+    """Models down, stages across; in a panel prompts down, options across; its bits above it."""
+    names, options = list(frame["model"].unique()), list(frame.columns[6:])
+    fig, axes = panels(len(names), len(FRONT), 1.7)
+    _heats(axes, frame, FRONT)
+    for row, model in zip(axes, names, strict=True):
+        row[0].set_ylabel(label(model, wide=26))
+        for ax, (stage, named) in zip(row, FRONT.items(), strict=True):
+            bits = where(frame, model=model, stage=stage)["bits"]
+            if len(bits):
+                ax.set(xticks=[], title=f"{named}: {show.number(bits.iloc[0])} bit")
+            else:
+                ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
+                ax.axis("off")
+    for ax in axes[-1]:
+        ax.set_xticks([0, len(options) - 1], [options[0], options[-1]])
+    return fig
+
+
+def _heats(axes: np.ndarray, frame: pd.DataFrame, stages: Sequence[str]):
+    """Fill (models, stages) panels: brighter is likelier, and small probabilities stay visible."""
     from matplotlib.colors import PowerNorm
 
-    return PowerNorm(0.5, 0, probabilities.to_numpy().max())
-
-
-def heat(ax: Axes, distributions: pd.DataFrame, norm):
-    """Prompts down, options across, brighter is likelier."""
-    ax.set(yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    return ax.imshow(distributions, aspect="auto", norm=norm, interpolation="none")
+    options = frame.columns[6:]
+    norm, image = PowerNorm(0.5, 0, frame[options].to_numpy().max()), None
+    for row, model in zip(axes, frame["model"].unique(), strict=True):
+        for ax, stage in zip(row, stages, strict=True):
+            if len(mine := where(frame, model=model, stage=stage)):
+                ax.set(yticks=[])
+                ax.grid(False)
+                ax.spines[:].set_visible(False)
+                how = {"aspect": "auto", "norm": norm, "interpolation": "none"}
+                image = ax.imshow(mine[options], **how)
+    return image
 
 
 def _ticks(ax, options: Sequence[str], room: float) -> None:
@@ -131,7 +148,7 @@ def load_entropies(data: Data) -> pd.DataFrame:
     """
     frames = []
     for one in data.series:
-        p = one.answers.distributions(one.before)
+        p = one.answers.distributions(data.before)
         entropy = ph.entropy_bits(p)
         columns = {"model": one.title, "prompt": [prompt.id for prompt in one.answers.prompts]}
         columns |= {"entropy": entropy, "mean": entropy.mean()}
@@ -171,33 +188,13 @@ def load_fall(data: Data) -> pd.DataFrame:
     """
     rows = []
     for one in data.series:
-        every = _real_steps(data.task) if one.name == real.PARENT else _steps(data, one.name)
         rows.append((one.title, 0, 1.0, 1.0, 1.0))
-        for step, both in sorted(every.items()):
+        for step, place in sorted(one.steps.items()):
+            both = one.read(data.task, {"base": one.stages["base"], "sft": place})
             if both.count.measurable:
-                kept = real.kept_spread(both, "base", "sft")
+                kept = both.kept_spread("base", "sft")
                 rows.append((one.title, step, kept.value, kept.low, kept.high))
     return pd.DataFrame(rows, columns=["model", "step", "value", "low", "high"])
-
-
-def _steps(data: Data, ladder: str) -> dict[int, views.Compared]:
-    """Of a ladder: SFT step -> the base beside it."""
-    mine = where(data.readouts, ladder=ladder)
-    checkpoints = where(mine, stage="sft", form=CHAT)[["checkpoint", "step"]]
-    base, found = views.unconditional(mine, "base", data.task), {}
-    for checkpoint, step in checkpoints.drop_duplicates().itertuples(index=False):
-        tuned = views.unconditional(mine, checkpoint, data.task, CHAT)
-        found[step] = views.of_tables({"base": base, "sft": tuned})
-    return found
-
-
-def _real_steps(task: str) -> dict[int, views.Compared]:
-    """Of the first SFT run of the real base."""
-    readouts, base = real.read([task]), {"base": ("base", COMPLETION)}
-    return {
-        c.step: real.compared(readouts, task, base | {"sft": (c.name, CHAT)})
-        for c in real.sft(real.PLAIN[0])
-    }
 
 
 def plot_fall(frame: pd.DataFrame) -> Figure:
@@ -222,40 +219,29 @@ def plot_fall(frame: pd.DataFrame) -> Figure:
 # --- all tasks of a phase
 
 
-def load_every(phase: str, ladders: Sequence[str], found: Mapping[str, Survey]) -> pd.DataFrame:
+def load_every(name: str, ladders: Sequence[str], found: Mapping[str, Survey]) -> pd.DataFrame:
     """Liquidity as a share of its ceiling, all tasks: value, low, high by model, task and stage.
 
     On liquid pages the number of the verdict (found: by title). Else of these prompts, without an
     interval, on the prompts that all stages of a model answer.
     """
     rows = []
-    if phase == "liquid":
+    if name == chain.LIQUID:
         for model, every in found.items():
             for task in PHASE_TASKS:
                 if judged := every.of(task).get("many-distributions"):
                     one = judged.estimate
                     rows.append((model, task, "base", one.value, one.low, one.high))
     else:
-        for model, tasks in _stages(phase, ladders).items():
-            for task, one in tasks.items():
-                for place in one.tables if one.count.measurable else ():
-                    share = float(ph.liquidity_bits(one.distributions(place))) / most_bits(task)
-                    rows.append((model, task, STAGE[place], *[share] * 3))
+        stages = list(STAGE)[: 2 if name == chain.NUCLEATION else None]
+        readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, checkpoints=stages)
+        for model in phase.models(name, readouts, PHASE_TASKS):
+            for task in PHASE_TASKS:
+                one = model.at(task, *stages)
+                for stage in stages if one.count.measurable else ():
+                    share = one.bits(stage) / phase.most_bits(task)
+                    rows.append((model.title, task, STAGE[stage], *[share] * 3))
     return pd.DataFrame(rows, columns=["model", "task", "stage", "value", "low", "high"])
-
-
-def _stages(phase: str, ladders: Sequence[str]) -> dict[str, dict[str, views.Compared]]:
-    """Title -> task -> the stages that a phase compares, the real base first."""
-    found = {}
-    if real_there(phase):
-        readouts, places = real.read(), real_places(phase)
-        found[real_title()] = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
-    places = ("base", "sft") if phase == "nucleation" else tuple(STAGE)
-    readouts = views.read_ladders(ladders, tasks=PHASE_TASKS, checkpoints=list(places))
-    for name, mine in views.each_ladder(readouts):
-        tasks = {task: views.compared(mine, task, *places) for task in PHASE_TASKS}
-        found[load_ladder(name).title] = tasks
-    return found
 
 
 def plot_every(frame: pd.DataFrame) -> Figure:
@@ -289,63 +275,3 @@ def plot_every(frame: pd.DataFrame) -> Figure:
     names = grid.axes.flat[0].get_legend_handles_labels()
     grid.figure.legend(*names, loc="outside lower center", ncols=len(models))
     return grid.figure
-
-
-# --- the first page
-
-
-def models(readouts: pd.DataFrame, task: str) -> dict[str, views.Compared]:
-    """Title -> its stages on the prompts that all of them answer: the real base, then each ladder
-    of `readouts`; a model that answers too few prompts is left out.
-    """
-    found = {} if (one := of_real(task)) is None else {real_title(): one}
-    for ladder, mine in views.each_ladder(readouts):
-        found[views.title_of(ladder)] = views.compared(mine, task, *FRONT)
-    return {title: one for title, one in found.items() if one.count.measurable}
-
-
-def of_real(task: str) -> views.Compared | None:
-    """The real base beside SFT and, where these were read, RL; None where no run is there."""
-    if not real_there(chain.NUCLEATION):
-        return None
-    places = real_places(chain.SETTLING if later.read() else chain.NUCLEATION)
-    places = {stage: places[stage] for stage in FRONT if stage in places}
-    return real.compared(real.read([task]), task, places)
-
-
-def load_models(found: Mapping[str, views.Compared], task: str) -> pd.DataFrame:
-    """One row per model (title -> compared), stage and prompt: bits, low, high (liquidity of the
-    stage, with its interval), prompt, and a column per option, conditional on an option.
-
-    Prompts in drawing order: those with the same likeliest answer in the base side by side.
-    """
-    frames = []
-    for title, one in found.items():
-        for stage, mine in ordered(one, one.tables, task):
-            bits = liquidity(one, stage)
-            about = {"model": title, "stage": stage, "bits": bits.value}
-            frames.append(described(mine, about | {"low": bits.low, "high": bits.high}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def plot_models(frame: pd.DataFrame) -> Figure:
-    """Models down, stages across; in a panel prompts down, options across; its bits above it."""
-    models = list(frame["model"].unique())
-    options = list(frame.columns[frame.columns.get_loc("prompt") + 1 :])
-    fig, axes = panels(len(models), len(FRONT), 1.7)
-    norm = root_scale(frame[options])
-    for row, model in zip(axes, models, strict=True):
-        for ax, stage in zip(row, FRONT, strict=True):
-            mine = where(frame, model=model, stage=stage)
-            if mine.empty:
-                ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
-                ax.axis("off")
-                continue
-            heat(ax, mine[options], norm)
-            ax.set(xticks=[])
-            ax.set_title(f"{FRONT[stage]}: {show.number(mine['bits'].iloc[0])} bit")
-        row[0].set_ylabel(label(model, wide=26))
-    ends = [0, len(options) - 1]
-    for ax in axes[-1]:
-        ax.set_xticks(ends, [options[i] for i in ends])
-    return fig
