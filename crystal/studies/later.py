@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
-from ..ask.tasks import PHASE_TASKS, TASKS
+from ..ask.tasks import TASKS
 from ..lab import recipes
 from ..measure import chain, claims, inference
 from ..measure import quantities as ph
@@ -26,20 +26,20 @@ from ..present import show
 from ..present.figures import COLOURS, panels
 from ..present.training_figures import reward_rise
 from . import real
+from .real import PARENT, RAW, SFT
 from .runs import record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUN, STAGES = "whole", ("dpo", "rlvr")
-SFT, LATER = "sft", "later"
 AGAIN, GENTLE = "dpo-again", "dpo-gentle"  # runs: other pairs; those, at a tenth of the rate
 KEPT = 0.5  # an assistant is kept with at least this share of SFT's right answers
 PUBLISHED = ("Tulu-3-8B", "Olmo-3-7B", "Olmo-3.1-32B")  # ladders of the page `real-ladders`
 ASKED = ("moves-less", "stays-frozen", "little-promoted")
 
 
-measured = partial(record, ladder=real.PARENT)
+measured = partial(record, ladder=PARENT)
 
 
 def checkpoints() -> dict[str, Checkpoint]:
@@ -63,9 +63,8 @@ def read() -> bool:
 def survey(readouts: real.Distributions, **how) -> chain.Survey:
     """The chain of claims with the last stage: base (raw text), SFT and RLVR."""
     places = {stage: (c.name, CHAT) for stage, c in checkpoints().items()}
-    places |= {real.RAW: ("base", COMPLETION)}
-    every = {task: real.compared(readouts, task, places) for task in PHASE_TASKS}
-    return real.survey(every, (real.RAW, SFT, STAGES[-1]), **how)
+    every = real.on_tasks(readouts, places | {RAW: ("base", COMPLETION)})
+    return real.survey(every, (RAW, SFT, STAGES[-1]), **how)
 
 
 def load_stages(
@@ -82,22 +81,20 @@ def load_stages(
     """
     rows, ends = [], checkpoints()
     for stage, checkpoint in (later or {stage: ends[stage] for stage in STAGES}).items():
-        names = {real.RAW: "base", SFT: ends[SFT].name, LATER: checkpoint.name}
+        names = {RAW: "base", SFT: ends[SFT].name, stage: checkpoint.name}
         places = {place: (name, CHAT) for place, name in names.items()}
         for task, found in real.measurable(readouts, places).items():
-            answers = [found.distributions(place) for place in places]
-            means = [p.mean(0) for p in answers]
+            base, sft, last = means = [found.distributions(place).mean(0) for place in places]
             modes = [int(mean.argmax()) for mean in means]
             about = {"stage": stage, "task": task}
             about |= {"contexts": found.count.answered, "mass": found.count.median}
-            about |= {"before": float(ph.tv(*means[:2])), "after": float(ph.tv(*means[1:]))}
-            bits = (float(ph.liquidity_bits(p)) for p in answers)
-            about |= dict(zip(("base", "sft", "bits"), bits, strict=True))
-            gained = claims.promoted(found.evidence(SFT), found.evidence(LATER)).here
-            about |= {"promoted": gained}
+            about |= {"before": float(ph.tv(base, sft)), "after": float(ph.tv(sft, last))}
+            about |= dict(zip(("base", "sft", "bits"), map(found.bits, places), strict=True))
+            gained = claims.promoted(found.evidence(SFT), found.evidence(stage))
+            about |= {"promoted": gained.here}
             about |= {"mode_before": modes[0] == modes[1], "mode_after": modes[1] == modes[2]}
             likeliest = TASKS[task].options[modes[2]]
-            rows.append(about | {"likeliest": likeliest, "share": float(means[2].max())})
+            rows.append(about | {"likeliest": likeliest, "share": float(last.max())})
     return pd.DataFrame(rows)
 
 
@@ -126,7 +123,7 @@ def of_task(row: pd.Series) -> str:
 
 
 def report(readouts: real.Distributions, trained: dict, **how) -> None:
-    """The section of the page: what was asked, verdicts, figure, every task.
+    """The section of the page: what was asked, verdicts, figure.
 
     trained: what was recorded of RUN. how: seed and permutations of the chain.
     """
@@ -161,25 +158,24 @@ def report(readouts: real.Distributions, trained: dict, **how) -> None:
         for claim in settling
     ]
     show.prose(show.table(["in the claims' order", "by task"], rows))
-    show.prose("\n".join(["````{dropdown} Every task after DPO and RL", _every(stages), "````"]))
     _show_skill(trained)
     _show_modes(stages)
 
 
 def _judged(of: str, verdicts: Iterable[claims.Verdict]) -> None:
     for verdict in verdicts:
-        show.claim(f"{verdict.claim}-{of}", ladder=real.PARENT, **verdict.fields())
+        show.claim(f"{verdict.claim}-{of}", ladder=PARENT, **verdict.fields())
 
 
 def _show_liquidity(stages: pd.DataFrame) -> list[str]:
     """Does a later stage give liquidity back? Means over tasks, before and after it, in words."""
     sentences = []
     for stage, mine in stages.groupby("stage", sort=False):
-        bits = mine[["base", "sft", "bits"]].mean()
+        bits = mine[["base", "sft", "bits"]].mean().map(show.fmt)
         sentence = (
-            f"after {stage.upper()} answers carry {show.fmt(bits['bits'])} bit about the context, "
-            f"{show.fmt(bits['sft'])} before it and {show.fmt(bits['base'])} in the base (chat "
-            f"form, means over {len(mine)} tasks); it rises on {_rises(mine)}"
+            f"after {stage.upper()} answers carry {bits['bits']} bit about the context, "
+            f"{bits['sft']} before it and {bits['base']} in the base (chat form, means over "
+            f"{len(mine)} tasks); it rises on {_rises(mine)}"
         )
         measured(f"liquidity-{stage}", _over_sft(mine), sentence)
         sentences.append(sentence)
@@ -196,24 +192,62 @@ def _over_sft(mine: pd.DataFrame) -> Estimate:
     weights = real.without_a_kind(mine["task"])
     later, sft = mine["bits"].to_numpy(), mine["sft"].to_numpy()
     found = inference.ratio(lambda w: w @ later, lambda w: w @ sft, weights)
-    bits = mine[["sft", "bits"]].mean()
-    return replace(found, value=float(bits["bits"] / bits["sft"]))
+    return replace(found, value=float(mine["bits"].mean() / mine["sft"].mean()))
 
 
 def _show_skill(record: dict) -> None:
     """What each stage made of the assistant, and whether the reward of RL rose."""
     right = {name: found["instructions"] for name, found in record["accuracy"].items()}
     rise = claims.judge("reward-rises", reward_rise(record["reward"]["rlvr"]))
-    show.claim("reward-whole", ladder=real.PARENT, **rise.fields())
+    show.claim("reward-whole", ladder=PARENT, **rise.fields())
     shares = ", ".join(f"{name} {show.fmt(share)}" for name, share in right.items())
     sentence = f"share of checkable instructions answered rightly: {shares}"
     measured("right", right["dpo"], sentence)
-    cost = (
-        " DPO cost the assistant right answers, so what it did to random choices may be damage."
-        if right["dpo"] < right["sft"]
-        else ""
-    )
+    cost = ""
+    if right["dpo"] < right["sft"]:
+        cost = " DPO cost the assistant right answers, so what it did to random choices may be "
+        cost += "damage."
     show.prose(f"The {sentence}.{cost} The sampled reward of RL: {real.in_short(rise)}.")
+
+
+def _show_modes(stages: pd.DataFrame) -> None:
+    """On how many tasks the likeliest answer stays, beside published ladders."""
+    parts = stages.groupby("stage")[["mode_before", "mode_after"]].mean()
+    kept = {"base-sft": parts["mode_before"][STAGES[-1]]}
+    kept |= {f"sft-{stage}": parts["mode_after"][stage] for stage in STAGES}
+    for pair, share in kept.items():
+        sentence = f"share of tasks whose likeliest answer is the same: {pair}"
+        measured(f"same-mode-{pair}", float(share), sentence)
+    there = "; ".join(
+        f"{title}: {{claim}}`real-ladders/same-mode-base-sft@{title}.number?` and "
+        f"{{claim}}`real-ladders/same-mode-sft-rlvr@{title}.number?`"
+        for title in PUBLISHED
+    )
+    show.prose(
+        "Published numbers say one thing beside it, on other tasks: the share of tasks on which "
+        f"the likeliest answer stays, base to SFT and SFT to RL. {there}; here: "
+        f"{show.number(kept['base-sft'])} and {show.number(kept['sft-rlvr'])}."
+    )
+
+
+def plot_later(stages: pd.DataFrame) -> Figure:
+    """Liquidity along the stages: a line a task, and their mean; base and SFT on the contexts that
+    the last stage answers, too.
+    """
+    names = list(dict.fromkeys(stages["stage"]))
+    table = stages.pivot(index="task", columns="stage")
+    last = [table[of, names[-1]] for of in ("base", "sft")]
+    bits = np.column_stack([*last, *(table["bits", name] for name in names)])
+    fig, ((ax,),) = panels(1, 1, 2.4)
+    ax.plot(bits.T, color=COLOURS["base"], lw=0.9, alpha=0.7)
+    ax.plot(bits.mean(0), color=COLOURS["sft"], marker="o", lw=2)
+    ax.set_yscale("log")
+    ax.set_xticks(range(len(names) + 2), ["base", "SFT", *(name.upper() for name in names)])
+    ax.set_ylabel("liquidity, bits")
+    return fig
+
+
+# --- DPO twice more
 
 
 def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> None:
@@ -222,10 +256,10 @@ def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> Non
     records: "<parent>/<run>" -> what was recorded of it.
     """
     stages = load_stages(readouts, dpo())
-    parts = {run: stages[stages["stage"] == run] for run in dpo()}
+    parts = dict(tuple(stages.groupby("stage", sort=False)))
     found = {run: asked(stages, run) for run in parts}
     planned = {run.name: run for run in recipes.load_experiment(real.EXPERIMENT).runs}
-    share = {run: records[f"{real.PARENT}/{run}"]["accuracy"] for run in found}
+    share = {run: records[f"{PARENT}/{run}"]["accuracy"] for run in found}
     right = {run: share[run]["dpo"]["instructions"] for run in found}
     of_sft, rows = share[RUN]["sft"]["instructions"], []
     for run, mine in parts.items():
@@ -236,7 +270,7 @@ def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> Non
         sentence = f"{run}: liquidity goes from {bits['sft']} to {bits['bits']} bit (it rises on "
         sentence += f"{up} tasks), right answers from {show.fmt(of_sft)} to {show.fmt(right[run])}"
         measured(f"liquidity-{run}", _over_sft(mine), sentence)
-        rate = recipes.load_recipe(real.PARENT, planned[run].set).dpo["learning_rate"]
+        rate = recipes.load_recipe(PARENT, planned[run].set).dpo["learning_rate"]
         verdicts = (real.in_short(found[run][claim]) for claim in ASKED)
         rows.append([run, f"{rate:.0e}", show.fmt(right[run]), bits["bits"], up, *verdicts])
     head = ["run", "rate", "right answers", "liquidity, bits", "rises on", *ASKED]
@@ -261,57 +295,3 @@ def concluded(frozen: Mapping[str, str], right: Mapping[str, float], of_sft: flo
         return f"{first}; {kept}, and liquidity comes back"
     there = "undecided" if frozen[GENTLE] == "undecided" else "refuted"
     return f"{first}; {kept}, and that liquidity comes back is {there}, so it comes with damage"
-
-
-def _every(stages: pd.DataFrame) -> str:
-    numbers = {
-        "mass": "mass",
-        "before": "TV base to SFT",
-        "after": "TV SFT to stage",
-        "sft": "liquidity of SFT, bits",
-        "bits": "of the stage",
-        "promoted": "promoted mass",
-        "share": "share of its likeliest option",
-    }
-    rows = [
-        [row.stage, row.task, int(row.contexts), *map(show.fmt, row[list(numbers)]), row.likeliest]
-        for _, row in stages.iterrows()
-    ]
-    return show.table(["stage", "task", "contexts", *numbers.values(), "that option"], rows)
-
-
-def _show_modes(stages: pd.DataFrame) -> None:
-    """On how many tasks the likeliest answer stays, beside published ladders."""
-    parts = dict(tuple(stages.groupby("stage")))
-    kept = {"base-sft": parts[STAGES[-1]]["mode_before"].mean()}
-    kept |= {f"sft-{stage}": parts[stage]["mode_after"].mean() for stage in STAGES}
-    for pair, share in kept.items():
-        sentence = f"share of tasks whose likeliest answer is the same: {pair}"
-        measured(f"same-mode-{pair}", float(share), sentence)
-    there = "; ".join(
-        f"{title}: {{claim}}`real-ladders/same-mode-base-sft@{title}.number?` and "
-        f"{{claim}}`real-ladders/same-mode-sft-rlvr@{title}.number?`"
-        for title in PUBLISHED
-    )
-    show.prose(
-        "Published numbers say one thing beside it, on other tasks: the share of tasks on which "
-        f"the likeliest answer stays, base to SFT and SFT to RL. {there}; here: "
-        f"{show.fmt(float(kept['base-sft']))} and {show.fmt(float(kept['sft-rlvr']))}."
-    )
-
-
-def plot_later(stages: pd.DataFrame) -> Figure:
-    """Liquidity along the stages: a line a task, and their mean; base and SFT on the contexts that
-    the last stage answers, too.
-    """
-    names = list(dict.fromkeys(stages["stage"]))
-    table = stages.pivot(index="task", columns="stage")
-    last = [table[of, names[-1]] for of in ("base", "sft")]
-    bits = np.column_stack([*last, *(table["bits", name] for name in names)])
-    fig, ((ax,),) = panels(1, 1, 2.4)
-    ax.plot(bits.T, color=COLOURS["base"], lw=0.9, alpha=0.7)
-    ax.plot(bits.mean(0), color=COLOURS["sft"], marker="o", lw=2)
-    ax.set_yscale("log")
-    ax.set_xticks(range(len(names) + 2), ["base", "SFT", *(name.upper() for name in names)])
-    ax.set_ylabel("liquidity, bits")
-    return fig

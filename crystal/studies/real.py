@@ -18,13 +18,13 @@ import pandas as pd
 from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, COMPLETION, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..keep import store
+from ..keep import manifest, store
 from ..lab import recipes
 from ..measure import chain, claims, inference, joint
 from ..measure import quantities as ph
 from ..measure.inference import Estimate
 from ..present import show, views
-from ..present.views import Compared, Place
+from ..present.views import Compared
 from . import runs as walked
 
 EXPERIMENT, PARENT = "real-arms", "gemma3-270m"
@@ -34,7 +34,7 @@ SHOWN_BY = ("first", "salient", "uniform", "own", "style")  # runs with choices 
 SHOWN = ("die", "ten", "letter", "month", "suit")  # of data/recipes/gemma3-270m.yaml
 # demonstrated distributions that are among the five that a base may hold
 DEMONSTRATORS = ("first", "salient")
-RAW, TUNED = "base", "SFT"  # names of the two sides of a comparison
+RAW, SFT = "base", "sft"  # names of the two places compared
 Distributions = dict[tuple[str, str, str], dict[str, np.ndarray]]
 Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
 
@@ -52,10 +52,12 @@ def ends() -> dict[str, Checkpoint]:
 
 
 def read(tasks: Sequence[str] = PHASE_TASKS) -> Distributions:
-    """Of the base, all runs and OTHER: (checkpoint, form, task) -> prompt -> distribution."""
+    """Of the base, all runs and OTHER, as far as they were read: (checkpoint, form, task) -> prompt
+    -> distribution.
+    """
     found: Distributions = {}
     columns = ["checkpoint", "form", "task", "prompt", "probability"]
-    for name in (PARENT, EXPERIMENT, OTHER):
+    for name in filter(manifest.records, (PARENT, EXPERIMENT, OTHER)):
         rows = store.load_readouts(name, tasks=tasks)[columns]
         for checkpoint, form, task, prompt, p in rows.itertuples(index=False):
             place = OTHER if name == OTHER else checkpoint, form, task
@@ -78,22 +80,26 @@ def compared(
     return views.of_tables(tables, prompts)
 
 
-def measurable(readouts: Distributions, places: Places) -> dict[str, Compared]:
-    """Task -> `compared`, where enough contexts answer."""
-    every = {task: compared(readouts, task, places) for task in PHASE_TASKS}
-    return {task: one for task, one in every.items() if one.count.measurable}
-
-
-def pairs(
-    readouts: Distributions, checkpoint: Checkpoint, form: str = CHAT, *, whole: bool = False
-) -> dict[str, Compared]:
-    """Task -> the base as raw text beside a checkpoint in a form."""
-    places = _places(checkpoint, form)
+def on_tasks(readouts: Distributions, places: Places, *, whole=False) -> dict[str, Compared]:
+    """Task -> `compared`."""
     return {task: compared(readouts, task, places, whole=whole) for task in PHASE_TASKS}
 
 
-def _places(checkpoint: Checkpoint, form: str = CHAT) -> Places:
-    return {RAW: ("base", COMPLETION), TUNED: (checkpoint.name, form)}
+def measurable(readouts: Distributions, places: Places) -> dict[str, Compared]:
+    """The same, where enough contexts answer."""
+    every = on_tasks(readouts, places)
+    return {task: one for task, one in every.items() if one.count.measurable}
+
+
+def in_chat(runs: Iterable[str]) -> Places:
+    """The last steps of SFT of some runs, in chat form."""
+    last = ends()
+    return {run: (last[run].name, CHAT) for run in runs}
+
+
+def beside_base(checkpoint: str, form: str = CHAT) -> Places:
+    """The base as raw text, and a checkpoint in a form."""
+    return {RAW: ("base", COMPLETION), SFT: (checkpoint, form)}
 
 
 def survey(every: Mapping[str, Compared], stages: Sequence[str], **how) -> chain.Survey:
@@ -120,13 +126,13 @@ def surveys(
     """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: on all hundred
     prompts, of the runs that were asked these. runs: none but these.
     """
-    return {
-        run: survey(pairs(readouts, c, form, whole=whole), (RAW, TUNED), **how)
-        for run, c in ends().items()
-        if (not runs or run in runs)
-        and (c.name, form, PHASE_TASKS[0]) in readouts
-        and (not whole or c.grid == "natural")
-    }
+    found = {}
+    for run, c in ends().items():
+        there = (c.name, form, PHASE_TASKS[0]) in readouts and (c.grid == "natural" or not whole)
+        if there and run in (runs or [run]):
+            every = on_tasks(readouts, beside_base(c.name, form), whole=whole)
+            found[run] = survey(every, (RAW, SFT), **how)
+    return found
 
 
 def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
@@ -135,8 +141,8 @@ def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
     """
     found = {}
     for run, checkpoint in ends().items():
-        every = measurable(readouts, _places(checkpoint))
-        both = {task: (one.evidence(RAW), one.evidence(TUNED)) for task, one in every.items()}
+        every = measurable(readouts, beside_base(checkpoint.name))
+        both = {task: (one.evidence(RAW), one.evidence(SFT)) for task, one in every.items()}
         if moves := joint.moves(both, joint.kinds(_options(both))):
             found[run] = claims.one_seed(moves, **how)[0]
     return found
@@ -146,9 +152,7 @@ def other_family(readouts: Distributions, **how) -> chain.Survey:
     """The same claims of OTHER, as if it had come from this base: is the seed of the one in the
     base of the other?
     """
-    places = {RAW: ("base", COMPLETION), TUNED: (OTHER, CHAT)}
-    both = {task: compared(readouts, task, places, whole=True) for task in PHASE_TASKS}
-    return survey(both, (RAW, TUNED), **how)
+    return survey(on_tasks(readouts, beside_base(OTHER), whole=True), (RAW, SFT), **how)
 
 
 def load_tasks(readouts: Distributions, found: Mapping[str, chain.Survey]) -> pd.DataFrame:
@@ -159,35 +163,19 @@ def load_tasks(readouts: Distributions, found: Mapping[str, chain.Survey]) -> pd
     """
     rows = []
     for run, checkpoint in ends().items():
-        for task, both in pairs(readouts, checkpoint).items():
+        for task, both in on_tasks(readouts, beside_base(checkpoint.name)).items():
             count, shown = both.count, run in SHOWN_BY and task in SHOWN
-            place = {"run": run, "step": checkpoint.step, "task": task, "shown": shown}
-            place |= {"prompts": count.answered, "asked": count.asked, "mass": count.median}
-            moved = _moved(both, task) if count.measurable else {}
-            rows.append(place | moved | {"verdict": found[run].of(task)["collapse"].verdict})
+            row = {"run": run, "step": checkpoint.step, "task": task, "shown": shown}
+            row |= {"prompts": count.answered, "asked": count.asked, "mass": count.median}
+            if count.measurable:
+                row |= {"base": both.bits(RAW), "sft": both.bits(SFT)}
+                kept = both.kept_spread(RAW, SFT)
+                row |= {"spread": kept.value, "low": kept.low, "high": kept.high}
+                base, mean = (both.distributions(place).mean(0) for place in (RAW, SFT))
+                row |= {"likeliest": TASKS[task].options[int(mean.argmax())]}
+                row |= {"share": float(mean.max()), "moved": float(ph.tv(base, mean))}
+            rows.append(row | {"verdict": found[run].of(task)["collapse"].verdict})
     return pd.DataFrame(rows)
-
-
-def _moved(both: Compared, task: str) -> dict:
-    base, tuned = both.distributions(RAW), both.distributions(TUNED)
-    spread, mean = kept_spread(both, RAW, TUNED), tuned.mean(0)
-    return {
-        "base": float(ph.liquidity_bits(base)),
-        "sft": float(ph.liquidity_bits(tuned)),
-        "spread": spread.value,
-        "low": spread.low,
-        "high": spread.high,
-        "likeliest": TASKS[task].options[int(mean.argmax())],
-        "share": float(mean.max()),
-        "moved": float(ph.tv(base.mean(0), mean)),
-    }
-
-
-def kept_spread(both: Compared, before: Place, after: Place) -> Estimate:
-    """Spread among prompts, after over before."""
-    first, last = both.distributions(before), both.distributions(after)
-    spreads = (lambda w: ph.spread(last, w)), (lambda w: ph.spread(first, w))
-    return inference.ratio(*spreads, both.weights)
 
 
 # --- means over tasks, kinds of tasks as clusters
@@ -228,11 +216,10 @@ def load_steps(readouts: Distributions) -> pd.DataFrame:
     """
     rows = []
     for run in PLAIN:
-        places = {"0": ("base", CHAT)} | {str(c.step): (c.name, CHAT) for c in sft(run)}
+        places = {0: ("base", CHAT)} | {c.step: (c.name, CHAT) for c in sft(run)}
         for task, every in measurable(readouts, places).items():
-            for step in places:
-                bits = float(ph.liquidity_bits(every.distributions(step)))
-                rows.append((run, int(step), task, bits, every.count.answered))
+            contexts = every.count.answered
+            rows += [(run, step, task, every.bits(step), contexts) for step in places]
     return pd.DataFrame(rows, columns=["run", "step", "task", "bits", "contexts"])
 
 
@@ -240,7 +227,7 @@ def steps_over_tasks(steps: pd.DataFrame) -> pd.DataFrame:
     """Mean over tasks of each run and step: value, low, high, tasks."""
     rows = []
     for place, mine in steps.groupby(["run", "step"]):
-        found = over_tasks(dict(zip(mine["task"], mine["bits"], strict=True)))
+        found = over_tasks(mine.set_index("task")["bits"].to_dict())
         rows.append((*place, found.value, found.low, found.high, len(mine)))
     return pd.DataFrame(rows, columns=["run", "step", "value", "low", "high", "tasks"])
 
@@ -267,10 +254,9 @@ def load_follows(readouts: Distributions) -> pd.DataFrame:
     task; before: the same of the base in chat form.
     """
     rows = []
-    for run, checkpoint in ends().items():
-        places = {RAW: ("base", CHAT), TUNED: (checkpoint.name, CHAT)}
-        for task, both in measurable(readouts, places).items():
-            base, tuned = (both.distributions(name).mean(0) for name in places)
+    for run, place in in_chat(ends()).items():
+        for task, both in measurable(readouts, {RAW: ("base", CHAT), SFT: place}).items():
+            base, tuned = (both.distributions(name).mean(0) for name in (RAW, SFT))
             for name in DEMONSTRATORS:
                 before, after = (walked.follows(mean, task, name) for mean in (base, tuned))
                 rows.append((run, task, name, task in SHOWN, after, before))
@@ -292,28 +278,25 @@ def followed(follows: pd.DataFrame, distribution: str) -> Estimate:
     demonstrated; interval over kinds of tasks.
     """
     mine = walked.where(follows, run=distribution, distribution=distribution, shown=False)
-    found = over_tasks(dict(zip(mine["task"], mine["follows"].astype(float), strict=True)))
+    found = over_tasks(mine.set_index("task")["follows"].astype(float).to_dict())
     return dataclasses.replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def more_liquid(readouts: Distributions) -> Estimate:
     """Liquidity of the run own less that of the run first, bits; mean over tasks."""
-    last = ends()
-    places = {run: (last[run].name, CHAT) for run in ("own", "first")}
-    bits = lambda one, run: float(ph.liquidity_bits(one.distributions(run)))  # noqa: E731
-    every = measurable(readouts, places)
-    return over_tasks({task: bits(one, "own") - bits(one, "first") for task, one in every.items()})
+    every = measurable(readouts, in_chat(("own", "first")))
+    return over_tasks({task: one.bits("own") - one.bits("first") for task, one in every.items()})
 
 
 def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate:
     """Spread that a run leaves over that which another leaves, on the contexts that both and the
     base answer; geometric mean over tasks.
     """
-    last = ends()
-    places = {name: (last[name].name, CHAT) for name in (run, other)}
-    every = measurable(readouts, places | {RAW: ("base", COMPLETION)})
-    spread = lambda one, name: float(ph.spread(one.distributions(name)))  # noqa: E731
-    return geometric({task: spread(one, run) / spread(one, other) for task, one in every.items()})
+    every, ratios = measurable(readouts, in_chat((run, other)) | {RAW: ("base", COMPLETION)}), {}
+    for task, one in every.items():
+        left, beside_it = (float(ph.spread(one.distributions(name))) for name in (run, other))
+        ratios[task] = left / beside_it
+    return geometric(ratios)
 
 
 # --- in words
