@@ -179,7 +179,7 @@ def test_unanswered_prompts_move_no_verdict(readouts):
 def test_a_task_that_too_few_answer_is_not_measurable(readouts):
     every = verdicts.survey(readouts, **HOW)
     found = {v.claim: v for v in every.verdicts["coin"]}
-    wanted = {claim for claims_ in verdicts.PHASES.values() for claim in claims_}
+    wanted = {claim for claims_ in chain.CLAIMS.values() for claim in claims_}
     assert set(found) == wanted - set(chain.OVER_TASKS)
     assert {v.verdict for v in found.values()} == {NOT_MEASURABLE}
     assert found["many-distributions"].reason == "not measurable: 20 of 100 prompts answered"

@@ -12,7 +12,7 @@ import inspect
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from ..ask.prompts import PERSONAS, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..files import PACKAGE, root, write_file
 from ..keep import store
-from ..measure import chain, evidence
+from ..measure import chain
 from ..measure.chain import Survey
 from ..measure.claims import QUANTILE, THRESHOLDS, Verdict
+from ..measure.evidence import Count, count
 from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
 from ..texts import label
@@ -38,6 +39,7 @@ from .views import (
     each_ladder,
     estimated,
     of_tables,
+    picked,
     title_of,
     unconditional,
 )
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PHASES = chain.CLAIMS
 FOLDER = "_build/measured"
 COLOURS = {
     "holds": "#009E73",
@@ -63,17 +64,16 @@ Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # ladder -> task -> verdi
 
 def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts:
     """What each phase compares, where its checkpoints were read: evidence on the prompts that all
-    of them answer, or the count of too few. readouts: of one ladder, on the prompts of the cast
-    or, where it was read on these, the natural ones.
+    of them answer, or the count of too few. readouts: of one ladder, on the prompts of the cast or
+    the natural ones.
     """
-    found: dict[str, Any] = {}
-    prompts, places = asked(readouts), ("base", "sft", final)
-    for n, phase in enumerate(PHASES, 1):
-        if not {*places[:n]} <= set(readouts["checkpoint"].unique()):
-            continue
-        on = compared(readouts, task, *places[:n], prompts=prompts)
-        measurable = on.count.measurable
-        found[phase] = [on.evidence(place) for place in places[:n]] if measurable else on.count
+    found, prompts, places = {}, asked(readouts), ("base", "sft", final)
+    there = set(readouts["checkpoint"].unique())
+    for n, phase in enumerate(chain.CLAIMS, 1):
+        if there.issuperset(places[:n]):
+            on = compared(readouts, task, *places[:n], prompts=prompts)
+            evidence = [on.evidence(place) for place in places[:n]]
+            found[phase] = evidence if on.count.measurable else on.count
     return found
 
 
@@ -137,7 +137,7 @@ def measure(ladder: str, how: dict[str, Any]) -> float:
 def code() -> str:
     """sha256 of the code that a number rests on."""
     files = sorted((PACKAGE / "measure").glob("*.py"))
-    rest = (Compared, compared, of_tables, unconditional, parts, asked, survey)
+    rest = (Compared, compared, of_tables, unconditional, picked, parts, asked, survey)
     own = "".join(map(inspect.getsource, rest))  # drawing and telling move no number
     read = b"".join(path.read_bytes() for path in files) + own.encode()
     return hashlib.sha256(read).hexdigest()[:16]
@@ -165,19 +165,15 @@ def _verdict(fields: dict[str, Any]) -> Verdict:
 
 def load_verdicts(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and task. found: as `survey` or `tabled.survey` gives them."""
-    rows = []
-    for ladder, task, v in each_verdict(found):
-        judged = {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
-        threshold = {"threshold": v.threshold.value, "side": v.threshold.side}
-        threshold |= {"number": v.threshold.number}
-        rows.append(judged | estimated(v.estimate) | {"p": v.p} | threshold)
-    return pd.DataFrame(rows)
-
-
-def each_verdict(found: Found) -> Iterator[tuple[str, str, Verdict]]:
-    for ladder, tasks in found.items():
-        for task, verdicts in tasks.items():
-            yield from ((ladder, task, verdict) for verdict in verdicts)
+    rows = [
+        {"ladder": ladder, "task": task, "claim": v.claim, "verdict": v.verdict}
+        | {"reason": v.reason, **estimated(v.estimate), "p": v.p}
+        | {"threshold": v.threshold.value, "side": v.threshold.side, "number": v.threshold.number}
+        for ladder, tasks in found.items()
+        for task, verdicts in tasks.items()
+        for v in verdicts
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["ladder", "task", "claim", "verdict"])
 
 
 def load_counts(found: Found) -> pd.DataFrame:
@@ -186,19 +182,17 @@ def load_counts(found: Found) -> pd.DataFrame:
     over_tasks: the verdict on all tasks together. held_out: tasks the SFT data never showed, 0
     where that is not known. Claims about all tasks at once have no rows.
     """
-    alone: dict[tuple[str, str], dict[str, str]] = {}
-    for ladder, task, v in each_verdict(found):
-        if task != chain.POOLED:
-            alone.setdefault((ladder, v.claim), {})[task] = v.verdict
-    rows = []
-    for (ladder, claim), mine in alone.items():
-        shown, each = load_ladder(ladder).demonstrated, list(mine.values())
-        whole = {v.claim: v.verdict for v in found[ladder].get(chain.POOLED, ())}
-        held_out = [v == "holds" for task, v in mine.items() if shown and task not in shown]
+    frame, place, rows = load_verdicts(found), ["ladder", "claim"], []
+    pooled = frame["task"] == chain.POOLED
+    whole = frame[pooled].set_index(place)["verdict"].to_dict()
+    for (ladder, claim), mine in frame[~pooled].groupby(place, sort=False):
+        shown, each = load_ladder(ladder).demonstrated, mine["verdict"].value_counts()
+        apart = mine[~mine["task"].isin(shown)] if shown else mine[:0]
         row = {"ladder": ladder, "claim": claim, "tasks": len(mine)}
-        row |= {v.replace("-", "_"): each.count(v) for v in chain.VERDICTS}
-        row |= {"over_tasks": whole.get(claim, "–")}
-        rows.append(row | {"held_out_holds": sum(held_out), "held_out": len(held_out)})
+        row |= {v.replace("-", "_"): int(each.get(v, 0)) for v in chain.VERDICTS}
+        row |= {"over_tasks": whole.get((ladder, claim), "–")}
+        held = int((apart["verdict"] == "holds").sum())
+        rows.append(row | {"held_out_holds": held, "held_out": len(apart)})
     return pd.DataFrame(rows)
 
 
@@ -220,10 +214,8 @@ def table(counts: pd.DataFrame) -> str:
 
 def load_undecided(found: Found) -> pd.DataFrame:
     """One row per ladder, claim and reason why it is undecided: on which `tasks`, most first."""
-    every = each_verdict(found)
-    rows = [(name, v.claim, v.reason, task) for name, task, v in every if v.verdict == "undecided"]
-    place = ["ladder", "claim", "reason"]
-    frame = pd.DataFrame(rows, columns=[*place, "task"])
+    frame, place = load_verdicts(found), ["ladder", "claim", "reason"]
+    frame = frame[frame["verdict"] == "undecided"].reindex(columns=[*place, "task"])
     whys = frame.groupby(place, sort=False)["task"].agg(tasks=list).reset_index()
     ladder, claim = whys["ladder"].map(list(found).index), whys["claim"].map(list(THRESHOLDS).index)
     return whys.iloc[np.lexsort((-whys["tasks"].map(len), claim, ladder))]
@@ -247,19 +239,15 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
     most: invalid-answer on the worst task; answered, asked: prompts, over all tasks; median: of the
     mass answered; few: tasks that too few prompts answer.
     """
-    place, forms = ["ladder", "checkpoint"], readouts["checkpoint"].map(NATIVE)
-    picked = readouts[readouts["form"] == forms]
-    tasks = picked.groupby([*place, "task"], sort=False)[["invalid", "residual"]].mean()
-    over, rows = tasks.groupby(place, sort=False), []
-    for _, mine in picked.groupby(place, sort=False):
+    native, rows = readouts[readouts["form"] == readouts["checkpoint"].map(NATIVE)], []
+    for (ladder, checkpoint), mine in native.groupby(["ladder", "checkpoint"], sort=False):
+        left = mine.groupby("task", sort=False)[["invalid", "residual"]].mean()
         mass = mine["probability"].map(np.sum)
-        found = evidence.count(mass.to_numpy())
-        each = (evidence.count(one.to_numpy()) for _, one in mass.groupby(mine["task"]))
-        few = sum(not one.measurable for one in each)
-        rows.append((found.answered, found.asked, found.median, few))
-    out = over.mean().assign(most=over["invalid"].max())
-    counts = pd.DataFrame(rows, out.index, ["answered", "asked", "median", "few"])
-    return out.join(counts).reset_index()
+        few = mass.groupby(mine["task"]).agg(lambda one: not count(one.to_numpy()).measurable).sum()
+        row = {"ladder": ladder, "checkpoint": checkpoint, **left.mean()}
+        row |= {"most": left["invalid"].max(), **vars(count(mass.to_numpy())), "few": int(few)}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def answered_text(left: pd.DataFrame) -> str:
@@ -268,9 +256,9 @@ def answered_text(left: pd.DataFrame) -> str:
     for ladder, mine in each_ladder(left):
         parts = []
         for row in mine.itertuples():
-            answered = evidence.Count(row.answered, row.asked, row.median).said
             few = f", {row.few} tasks not measurable" if row.few else ""
-            parts.append(f"{row.checkpoint}, {answered}{few}")
+            found = Count(row.answered, row.asked, row.median)
+            parts.append(f"{row.checkpoint}, {found.said}{few}")
         sentences.append(f"{title_of(ladder)}: {'; '.join(parts)}.")
     return show.listed(sentences)
 
