@@ -1,14 +1,12 @@
 """What figures share, and those of the phase pages: `load_x` is the frame drawn, `plot_x` draws it.
 
-`readouts` is a frame of `crystal.keep.store.load_readouts`, of one or several ladders; ladders
-stand in rows of panels. Probabilities are drawn as the model gave them, with the mass of answers
-that are no option (invalid-answer) and that the walk left open (residual) beside them. Colours:
+`readouts` is a frame of `crystal.keep.store.load_readouts`, of one or several ladders. Colours:
 Okabe-Ito, cividis. matplotlib is loaded when something is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -207,23 +205,16 @@ def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
     for ladder, mine in each_ladder(readouts[picked]):
         seed = seed_of(mine, task, seeds.get(ladder, ""))
         for (checkpoint, step, form), _ in mine.groupby(["checkpoint", "step", "form"], sort=False):
-            one = compared(mine, task, (checkpoint, form))
+            one = compared(mine, task, place := (checkpoint, form))
             if not one.count.measurable:
                 continue
-            place = {"ladder": ladder, "form": form, "checkpoint": checkpoint}
-            place |= {"step": 0 if checkpoint == "base" else step}
-            for name, statistic in _on_path(one.distributions((checkpoint, form)), seed).items():
-                found = estimated(inf.estimate(statistic, one.weights, low=0))
-                rows.append(place | {"quantity": name} | found)
+            found = {"liquidity, bits": one.liquidity(place)}
+            if seed:
+                found["TV to the seed"] = one.to(seed.distribution, place)
+            about = {"ladder": ladder, "form": form, "checkpoint": checkpoint}
+            about |= {"step": 0 if checkpoint == "base" else step}
+            rows += [about | {"quantity": name} | estimated(x) for name, x in found.items()]
     return pd.DataFrame(rows)
-
-
-def _on_path(p: np.ndarray, seed: claims.Seed | None) -> dict[str, Callable]:
-    found = {"liquidity, bits": lambda w: ph.liquidity_bits(p, w)}
-    if seed:
-        to = seed.distribution
-        found["TV to the seed"] = lambda w: ph.tv(ph.mean_distribution(p, w), to)
-    return found
 
 
 def plot_path(frame: pd.DataFrame) -> Figure:
@@ -272,14 +263,13 @@ def load_probmass(
         own = seed_of(mine, task, seeds.get(ladder, ""), quantile)
         for checkpoint in NATIVE if own else ():
             one = compared(mine, task, checkpoint)
-            if not one.count.measurable:
-                continue
-            later = one.evidence(checkpoint)
-            found = inf.estimate(claims.kept_mass(later, own), later.weights, low=0, high=1)
-            lucky = ph.probmass(later.distribution.mean(0), own.mask[permuted])
-            row = {"ladder": ladder, "checkpoint": checkpoint} | estimated(found)
-            row |= {"own": own.ceiling, "chance": own.mask.mean()}
-            rows.append(row | {"lucky": np.quantile(lucky, 1 - inf.ALPHA)})
+            if one.count.measurable:
+                later = one.evidence(checkpoint)
+                lucky = ph.probmass(later.distribution.mean(0), own.mask[permuted])
+                row = {"ladder": ladder, "checkpoint": checkpoint}
+                row |= estimated(one.estimate(claims.kept_mass(later, own), high=1))
+                row |= {"own": own.ceiling, "chance": own.mask.mean()}
+                rows.append(row | {"lucky": np.quantile(lucky, 1 - inf.ALPHA)})
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,7 @@ Pixels in, pixels out: `fig` has its layout, and nothing else is known of what i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product, starmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 GAP, APART = 3, 5  # points from a name to its own line, and at least to all others
 FINE = 2  # pixels between two points that stand for a line
-ABOVE, BELOW = (GAP, "bottom"), (-GAP, "top")
 
 
 def name_lines(fig: Figure, wanted: Mapping[str, object]) -> bool:
@@ -30,9 +30,9 @@ def name_lines(fig: Figure, wanted: Mapping[str, object]) -> bool:
     """
     from matplotlib.lines import Line2D
 
-    lines = [one for one in wanted.values() if isinstance(one, Line2D)]
-    if len(lines) < len(wanted) or any(one.get_linestyle() == "None" for one in lines):
-        return False
+    for one in wanted.values():
+        if not isinstance(one, Line2D) or one.get_linestyle() == "None":
+            return False
     if layout := fig.get_layout_engine():
         layout.execute(fig)  # a name needs to know where the panels lie
     return any(_named(axes, wanted) for axes in (*([ax] for ax in fig.axes), fig.axes))
@@ -44,10 +44,10 @@ def _named(axes: Sequence[Axes], wanted: Iterable[str]) -> bool:
     for name in wanted:
         words = name.split(" ")
         half = len(words) // 2
-        broken = "\n".join(filter(None, (" ".join(words[:half]), " ".join(words[half:]))))
-        tries = ((ax, line, text) for text in (name, broken) for ax in axes for line in ax.lines)
-        places = (_name(*one) for one in tries if one[1].get_label() == name)
-        text = next(filter(None, places), None)
+        broken = f"{' '.join(words[:half])}\n{' '.join(words[half:])}".strip()
+        lines = [(ax, line) for ax in axes for line in ax.lines if line.get_label() == name]
+        tries = ((*place, text) for text in (name, broken) for place in lines)
+        text = next(filter(None, starmap(_name, tries)), None)
         if text is None:
             for one in put:
                 one.remove()
@@ -57,43 +57,32 @@ def _named(axes: Sequence[Axes], wanted: Iterable[str]) -> bool:
 
 
 def _name(ax: Axes, line: Line2D, name: str) -> Annotation | None:
-    """The name on a line, where it stands freest."""
+    """The name above or below a line, where it stands freest; None where it has no room."""
     at = {"xycoords": "axes fraction", "textcoords": "offset points", "linespacing": 1}
     text = ax.annotate(name, (0, 0), (0, 0), annotation_clip=False, **at)
     text.set_in_layout(False)
-    box = text.get_window_extent()
-    others = _drawn(ax, text)
-    place = _place(ax, line, (box.width, box.height), others)
-    if place is None:
+    size, pixels, drawn = text.get_window_extent().size, ax.figure.dpi / 72, _drawn(ax, text)
+    own = next(points for what, points in drawn if what is line)
+    unnamed = (one for one in ax.lines if one.get_label().startswith("_"))
+    alike = [line, *(one for one in unnamed if one.get_color() == line.get_color())]
+    near = np.concatenate([points for what, points in drawn if what in alike])
+    far = np.concatenate([own[:0], *(points for what, points in drawn if what not in alike)])
+    best, found = APART * pixels, None
+    sides, across = {GAP: "bottom", -GAP: "top"}, {"center": 0.5, "left": 0, "right": 1}
+    for point, up, align in product(own[:: max(1, len(own) // 60)], sides, across):
+        foot = point + [-across[align] * size[0], up * pixels - (up < 0) * size[1]]
+        box = np.array([foot, foot + size])
+        if ax.bbox.padded(1).count_contains(box) == 2 and _clearance(box, near) > 1:
+            room = min(_clearance(box, far), 6 * APART * pixels)
+            if room > best:
+                best, found = room, (point, up, align)
+    if found is None:
         text.remove()
         return None
-    at, (up, align), across = place
-    text.xy, text.xycoords = ax.transData.inverted().transform(at), "data"
-    text.set(position=(0, up), va=align, ha=across)
+    point, up, align = found
+    text.xy, text.xycoords = ax.transData.inverted().transform(point), "data"
+    text.set(position=(0, up), va=sides[up], ha=align)
     return text
-
-
-def _place(ax: Axes, line: Line2D, size: tuple[float, float], others: list) -> tuple | None:
-    """Where a name of that size stands freest: a point of its line, side and alignment."""
-    wide, tall = size
-    pixels = ax.figure.dpi / 72
-    own = next(points for what, points in others if what is line)
-    hue, unnamed = line.get_color(), (one for one in ax.lines if one.get_label().startswith("_"))
-    alike = [line, *(one for one in unnamed if one.get_color() == hue)]
-    near = np.concatenate([points for what, points in others if what in alike])
-    far = np.concatenate([own[:0], *(points for what, points in others if what not in alike)])
-    best, found = APART * pixels, None
-    for x, y in own[:: max(1, len(own) // 60)]:
-        for side in (ABOVE, BELOW):
-            foot = y + side[0] * pixels - (tall if side is BELOW else 0)
-            for across, left in (("center", x - wide / 2), ("left", x), ("right", x - wide)):
-                box = np.array([[left, foot], [left + wide, foot + tall]])
-                inside = ax.bbox.padded(1).count_contains(box) == 2
-                if inside and _clearance(box, near) > 1:
-                    room = min(_clearance(box, far), 6 * APART * pixels)
-                    if room > best:
-                        best, found = room, ((x, y), side, across)
-    return found
 
 
 def _clearance(box: np.ndarray, points: np.ndarray) -> float:
@@ -112,8 +101,12 @@ def _drawn(ax: Axes, new: Annotation) -> list[tuple[object, np.ndarray]]:
         if hasattr(shown, "get_segments"):  # intervals; shades may lie below a name
             segments = map(shown.get_transform().transform, shown.get_segments())
             found += [(shown, _along(segment)) for segment in segments]
-    texts = (text for text in ax.texts if text is not new)
-    return [*found, *((text, _frame(text.get_window_extent())) for text in texts)]
+    for text in ax.texts:
+        if text is not new:
+            (left, low), (right, high) = text.get_window_extent().get_points()
+            inside = product(np.linspace(left, right, 12), np.linspace(low, high, 4))
+            found.append((text, np.array(list(inside))))
+    return found
 
 
 def _along(vertices: np.ndarray) -> np.ndarray:
@@ -125,9 +118,3 @@ def _along(vertices: np.ndarray) -> np.ndarray:
     way = np.append(0, np.cumsum(np.hypot(*np.diff(there, axis=0).T)))
     at = np.linspace(0, way[-1], int(min(way[-1], 1e4) / FINE) + 2)
     return np.column_stack([np.interp(at, way, each) for each in there.T])
-
-
-def _frame(box) -> np.ndarray:
-    """Corners and edges of a text's box."""
-    x, y = np.linspace(box.x0, box.x1, 12), np.linspace(box.y0, box.y1, 4)
-    return np.array([(one, other) for one in x for other in y])

@@ -260,6 +260,11 @@ class Compared:
         first, last = self.mean(before), self.mean(after)
         return self.estimate(lambda w: by(first(w), last(w)))
 
+    def to(self, aim: np.ndarray, place: Place, by: Callable = ph.tv) -> Estimate:
+        """How far the mean answer is from a distribution."""
+        mean = self.mean(place)
+        return self.estimate(lambda w: by(mean(w), aim))
+
     def kept_spread(self, before: Place, after: Place) -> Estimate:
         """Spread among prompts, after over before."""
         first, last = self.distributions(before), self.distributions(after)

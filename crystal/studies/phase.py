@@ -244,13 +244,13 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
         "invalid-answer mass of SFT": invalid,
         "residual mass of SFT": residual,
     }
-    base, after = pair.distributions("base"), pair.mean("sft")
     if own := figures.seed_of(mine, task, survey.seeds.get(task, "")):
-        to = own.distribution
-        found["seed to SFT, TV"] = pair.estimate(lambda w: ph.tv(to, after(w)))
-        found["seed to SFT, JSD in bits"] = pair.estimate(lambda w: ph.jsd_bits(to, after(w)))
+        found["seed to SFT, TV"] = pair.to(own.distribution, "sft")
+        found["seed to SFT, JSD in bits"] = pair.to(own.distribution, "sft", ph.jsd_bits)
     found |= {
-        "MSE ratio, nearest of all prompts": exactly(ph.mse_ratio_seed(base, after(None))),
+        "MSE ratio, nearest of all prompts": exactly(
+            ph.mse_ratio_seed(pair.distributions("base"), pair.mean("sft")(None))
+        ),
         "liquidity of the base, these personas, bits": exactly(pair.bits("base")),
         "liquidity of SFT, these personas, bits": exactly(pair.bits("sft")),
     }
