@@ -245,7 +245,7 @@ def test_later_stages_of_a_real_base_are_shown_once_they_are_read(monkeypatch):
     assert phase.real_there("settling") == phase.later.read()
     ends = real.ends()
     stages = {"sft": ends["plain"], "dpo": ends["first"], "rlvr": ends["own"]}
-    monkeypatch.setattr(phase.verdicts, "kept", lambda name, rests_on, fresh: fresh())
+    monkeypatch.setattr(phase.verdicts, "kept", lambda rests_on, fresh: fresh())
     monkeypatch.setattr(phase.later, "read", lambda: True)
     monkeypatch.setattr(phase.later, "checkpoints", lambda: stages)
     assert phase.real_there("settling") and not phase.real_there("settling", "dpo")

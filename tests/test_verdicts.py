@@ -383,16 +383,18 @@ def test_a_survey_gives_every_claim_on_every_task(tmp_path, monkeypatch):
 def test_a_survey_is_kept_and_read_back_as_it_was(tmp_path, monkeypatch):
     synthetic.write_ladder(tmp_path, "toy", synthetic.crystallizing(PHASE_TASKS[:3], seed=1))
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(verdicts, "PHASE_TASKS", PHASE_TASKS[:3])
     first = verdicts.measured("toy", **HOW)
-    (path,) = (tmp_path / verdicts.FOLDER).rglob("*.json")
+    (path,) = (tmp_path / "cache" / verdicts.KIND).iterdir()
     monkeypatch.setattr(verdicts.chain, "survey", None)  # nothing is computed again
-    assert verdicts.packed(verdicts.measured("toy", **HOW)) == verdicts.packed(first)
+    assert verdicts.as_json(verdicts.measured("toy", **HOW)) == verdicts.as_json(first)
     path.write_text("half")
     monkeypatch.undo()
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
+    monkeypatch.setenv("CRYSTAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(verdicts, "PHASE_TASKS", PHASE_TASKS[:3])
-    assert verdicts.packed(verdicts.measured("toy", **HOW)) == verdicts.packed(first)
+    assert verdicts.as_json(verdicts.measured("toy", **HOW)) == verdicts.as_json(first)
 
 
 def test_views_refuse_what_has_no_distributions():

@@ -1,27 +1,26 @@
 """The claims on a ladder of the store: computed once and kept; told and drawn across tasks.
 
-What `measured` computes is kept in _build/measured under the hash of what it rests on: the ladder's
-read-outs, the code that measures and the parameters.
+A survey is kept in the cache under what it rests on: the ladder's read-outs, the code that
+measures, and the parameters.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from .. import files
 from ..ask.ladders import load_ladder
 from ..ask.prompts import PERSONAS, PROMPTS, Prompt, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS
-from ..files import PACKAGE, root, write_file
+from ..files import PACKAGE
 from ..keep import store
 from ..measure import chain
 from ..measure.chain import Survey
@@ -30,25 +29,15 @@ from ..measure.evidence import Count, count
 from ..measure.inference import Estimate, Null
 from ..measure.joint import Account
 from ..texts import label
-from . import show
+from . import show, views
 from .figures import GREY, HUES, INK, LETTER, LINE, PAPER, each_panel, legend, name_rows, panels
-from .views import (
-    NATIVE,
-    Compared,
-    compared,
-    each_ladder,
-    estimated,
-    of_tables,
-    picked,
-    title_of,
-    unconditional,
-)
+from .views import NATIVE, compared, each_ladder, estimated, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FOLDER = "_build/measured"
+KIND = "surveys"  # the folder in the cache
 COLOURS = {
     "holds": "#009E73",
     "fails": "#D55E00",
@@ -107,48 +96,34 @@ def measured(
         names = [name for name in ("base", "sft", final) if name in there]
         return survey(store.load_readouts(ladder, checkpoints=names, tasks=PHASE_TASKS), **how)
 
-    return kept(ladder, [ladder, how, store.manifest_digest(ladder)], fresh)
+    return kept([ladder, how, store.manifest_digest(ladder)], fresh)
 
 
-def kept(name: str, rests_on: Sequence[Any], fresh: Callable[[], Survey]) -> Survey:
+def kept(rests_on: Sequence[Any], fresh: Callable[[], Survey]) -> Survey:
     """A survey, computed where it is not kept. rests_on: beside the code that measures."""
-    key = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:16]
-    path = root() / FOLDER / code() / f"{name}-{key}.json"
-    try:
-        return unpacked(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole
-        found = fresh()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for other in path.parent.parent.iterdir():
-            if other != path.parent:  # of code that is no more
-                shutil.rmtree(other, ignore_errors=True)
-        write_file(path, packed(found).encode())
-        return found
+    code = [*sorted((PACKAGE / "measure").glob("*.py")), Path(views.__file__), Path(__file__)]
+    key = [json.dumps(rests_on, sort_keys=True), *map(files.file_sha256, code)]
+
+    def packed() -> dict[str, np.ndarray]:
+        return {"json": np.frombuffer(as_json(fresh()).encode(), np.uint8)}
+
+    return of_json(files.kept(KIND, key, packed)["json"].tobytes())
 
 
 def measure(ladder: str, how: dict[str, Any]) -> float:
     """Seconds that `measured` took; 0 where all was kept."""
-    began, folder = time.perf_counter(), root() / FOLDER / code()
+    began, folder = time.perf_counter(), files.cache() / KIND
     before = set(folder.glob("*"))
     measured(ladder, **how)
     return time.perf_counter() - began if set(folder.glob("*")) - before else 0.0
 
 
-def code() -> str:
-    """sha256 of the code that a number rests on."""
-    files = sorted((PACKAGE / "measure").glob("*.py"))
-    rest = (Compared, compared, of_tables, unconditional, picked, parts, asked, survey)
-    own = "".join(map(inspect.getsource, rest))  # drawing and telling move no number
-    read = b"".join(path.read_bytes() for path in files) + own.encode()
-    return hashlib.sha256(read).hexdigest()[:16]
-
-
-def packed(found: Survey) -> str:
-    """A survey as JSON; of a null's draws, the only array in it, nothing is kept."""
+def as_json(found: Survey) -> str:
+    """A survey; of a null's draws, the only array in it, nothing is kept."""
     return json.dumps(dataclasses.asdict(found), default=lambda draws: draws[:0].tolist())
 
 
-def unpacked(text: str) -> Survey:
+def of_json(text: bytes) -> Survey:
     """The same of JSON."""
     fields = json.loads(text)
     verdicts = {task: [_verdict(v) for v in mine] for task, mine in fields["verdicts"].items()}

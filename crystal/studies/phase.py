@@ -19,7 +19,6 @@ from ..ask.ladders import ladder_names, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import known
-from ..files import root
 from ..keep import manifest, store
 from ..measure import chain, claims, inference
 from ..measure import quantities as ph
@@ -146,10 +145,8 @@ def real_there(phase: str, final: str = later.STAGES[-1]) -> bool:
     names = [real.PARENT] if phase == LIQUID else [real.PARENT, real.EXPERIMENT]
     if not all(name in ladder_names() and manifest.records(name) for name in names):
         return False
-    described = (root() / "data/experiments" / f"{real.EXPERIMENT}.yaml").is_file()
-    if phase == SETTLING:  # the chain of claims is about the last stage
-        return described and later.read() and final == later.STAGES[-1]
-    return phase == LIQUID or described
+    # the chain of claims is about the last stage
+    return phase != SETTLING or (later.read() and final == later.STAGES[-1])
 
 
 def real_title() -> str:
@@ -182,7 +179,7 @@ def real_survey(phase: str, how: How) -> Survey:
 
     code = "".join(map(inspect.getsource, (real, later)))
     digests = [store.manifest_digest(name) for name in (real.PARENT, real.EXPERIMENT)]
-    return verdicts.kept(f"{real.EXPERIMENT}-{run}", [run, judging, digests, code], fresh)
+    return verdicts.kept([run, judging, digests, code], fresh)
 
 
 def surveys(phase: str, ladders: Sequence[str]) -> dict[str, Survey]:
