@@ -70,14 +70,13 @@ def survey(readouts: real.Distributions, **how) -> chain.Survey:
 def load_stages(
     readouts: real.Distributions, later: Mapping[str, Checkpoint] | None = None
 ) -> pd.DataFrame:
-    """One row per task and later stage, where enough contexts answer. later: name -> checkpoint,
-    after the SFT of RUN; None: its own STAGES.
+    """One row per task and stage (name -> checkpoint after the SFT of RUN; None: its own STAGES)
+    that enough contexts answer: contexts, mass (answered by the base in chat form, SFT and the
+    stage).
 
-    contexts, mass: answered by the base in chat form, SFT and the stage; its median mass.
-    before, after: total variation of mean answers, base to SFT and SFT to the stage.
-    base, sft, bits: liquidity of the three, bits. promoted: mass gained by options that SFT ranks
-    low (`claims.promoted`). likeliest, share: of the stage's mean answer. mode_before, mode_after:
-    whether base and SFT, SFT and the stage have the same likeliest option.
+    before, after: total variation of mean answers, base to SFT and SFT to the stage. base, sft,
+    bits: liquidity of the three, bits. promoted: as `claims.promoted`. likeliest, share: of the
+    stage's mean answer. mode_before, mode_after: whether the likeliest option stays.
     """
     rows, ends = [], checkpoints()
     for stage, checkpoint in (later or {stage: ends[stage] for stage in STAGES}).items():
@@ -99,9 +98,7 @@ def load_stages(
 
 
 def asked(stages: pd.DataFrame, stage: str) -> dict[str, claims.Verdict]:
-    """The claims of ASKED about a stage, over all tasks, whether or not SFT collapsed; intervals
-    leave out a kind of tasks at a time.
-    """
+    """The claims of ASKED about a stage, over all tasks, whether or not SFT collapsed."""
     mine = stages[stages["stage"] == stage].set_index("task")
     weights = real.without_a_kind(mine.index)
     gained, base = (mine["bits"] - mine["sft"]).to_numpy(), mine["base"].to_numpy()
@@ -113,32 +110,12 @@ def asked(stages: pd.DataFrame, stage: str) -> dict[str, claims.Verdict]:
     return {claim: claims.judge(claim, one) for claim, one in found.items()}
 
 
-def of_task(row: pd.Series) -> str:
-    """A row of `load_stages` as a sentence."""
-    return (
-        f"the mean answer moves by a total variation of {row.after:.2g} ({row.before:.2g} from "
-        f"base to SFT, {row.contexts:.0f} contexts), and liquidity goes from {row.sft:.2g} to "
-        f"{row.bits:.2g} bit"
-    )
-
-
 def report(readouts: real.Distributions, trained: dict, **how) -> None:
-    """The section of the page: what was asked, verdicts, figure.
-
-    trained: what was recorded of RUN. how: seed and permutations of the chain.
-    """
+    """The section of the page. trained: the record of RUN; how: seed, permutations."""
     stages = load_stages(readouts)
     found = {stage: asked(stages, stage) for stage in STAGES}
     for stage, verdicts in found.items():
         _judged(stage, verdicts.values())
-    for _, row in stages.iterrows():
-        measured(f"{row.stage}-{row.task}", row.after, of_task(row), task=row.task)
-    far = "; ".join(
-        f"after {stage.upper()} answers move {show.interval(found[stage]['moves-less'].estimate)} "
-        "times as far as under SFT"
-        for stage in STAGES
-    )
-    measured("later", float(stages["after"].median()), far)
     liquid = "; ".join(_show_liquidity(stages))
     show.emit(
         plot_later(stages),
@@ -151,12 +128,8 @@ def report(readouts: real.Distributions, trained: dict, **how) -> None:
     rows = [[claim, *(real.in_short(found[s][claim]) for s in STAGES)] for claim in ASKED]
     show.prose(show.table(["asked all the same", *map(str.upper, STAGES)], rows))
     order, settling = survey(readouts, **how), chain.CLAIMS[chain.SETTLING]
-    tasks = [task for task in order.verdicts if task != chain.POOLED]
     _judged(RUN, [v for v in order.verdicts[chain.POOLED] if v.claim in settling])
-    rows = [
-        [claim, real.counted([order.of(task)[claim].verdict for task in tasks])]
-        for claim in settling
-    ]
+    rows = [[claim, real.by_task(order, claim)] for claim in settling]
     show.prose(show.table(["in the claims' order", "by task"], rows))
     _show_skill(trained)
     _show_modes(stages)
@@ -196,7 +169,7 @@ def _over_sft(mine: pd.DataFrame) -> Estimate:
 
 
 def _show_skill(record: dict) -> None:
-    """What each stage made of the assistant, and whether the reward of RL rose."""
+    """Whether the assistant is kept, and whether the reward of RL rose."""
     right = {name: found["instructions"] for name, found in record["accuracy"].items()}
     rise = claims.judge("reward-rises", reward_rise(record["reward"]["rlvr"]))
     show.claim("reward-whole", ladder=PARENT, **rise.fields())
@@ -251,10 +224,7 @@ def plot_later(stages: pd.DataFrame) -> Figure:
 
 
 def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> None:
-    """The section on DPO twice more: does its finding replicate, and without damage?
-
-    records: "<parent>/<run>" -> what was recorded of it.
-    """
+    """The section on DPO twice more: does its finding replicate, and without damage?"""
     stages = load_stages(readouts, dpo())
     parts = dict(tuple(stages.groupby("stage", sort=False)))
     found = {run: asked(stages, run) for run in parts}
@@ -283,8 +253,8 @@ def show_again(readouts: real.Distributions, records: Mapping[str, dict]) -> Non
 
 
 def concluded(frozen: Mapping[str, str], right: Mapping[str, float], of_sft: float) -> str:
-    """What three runs of DPO say, by the registered rule. frozen: run -> verdict on stays-frozen;
-    right: run -> share of right answers; of_sft: that share before DPO.
+    """What three runs of DPO say, by the registered rule. frozen, right: run -> verdict on
+    stays-frozen, share of right answers; of_sft: that share before DPO.
     """
     again = "replicates" if frozen[AGAIN] == "fails" else "does not replicate"
     first = f"With other pairs the finding {again}"

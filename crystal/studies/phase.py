@@ -1,7 +1,7 @@
-"""A page of one phase and one task: what it compares, judges and measures, a real base first.
+"""A page of one phase and one task: what it compares, judges and measures.
 
-The real base stands on the pages for which it was read far enough, with the verdicts of its own
-pages, `checkpoints` and `real-base`.
+The real base comes first where it was read far enough, with the verdicts of its own pages,
+`checkpoints` and `real-base`.
 """
 
 from __future__ import annotations
@@ -63,18 +63,12 @@ class Data:
     phase: str
     task: str
     how: How
-    before: str  # stages
-    after: str  # the same as before on liquid pages
+    stages: Sequence[str]  # shown: before and after, on liquid pages the base alone
     readouts: pd.DataFrame  # of the ladders that can be measured
     answered: views.Answered
     surveys: Mapping[str, Survey]
     series: Sequence[Series]
     judged: Sequence[tuple[str, Sequence[Verdict]]]  # every title, the real base first
-
-    @property
-    def places(self) -> list[str]:
-        """The stages shown."""
-        return list(dict.fromkeys((self.before, self.after)))
 
     @property
     def found(self) -> dict[str, Sequence[Verdict]]:
@@ -106,8 +100,7 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     readouts = readouts[readouts["ladder"].isin(answered.able)]
     judging = how if phase == SETTLING else {n: how[n] for n in ("seed", "permutations")}
     surveys = {ladder: verdicts.measured(ladder, **judging) for ladder in answered.able}
-    before, after = ("base", "base") if phase == LIQUID else places[-2:]
-    series, stages = [], dict.fromkeys((before, after))
+    series, stages = [], places[-2:]
     for one in models(phase, readouts, [task], final) if answered.able else ():
         every = surveys.get(one.name) or real_survey(phase, judging)
         found = [v for claim, v in every.of(task).items() if claim in chain.CLAIMS[phase]]
@@ -115,7 +108,7 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     judged = [(one.title, one.verdicts) for one in series]
     judged += [(load_ladder(one).title, found) for one, found in answered.verdicts.items()]
     series = [one for one in series if one.answers.count.measurable]
-    return Data(phase, task, how, before, after, readouts, answered, surveys, series, judged)
+    return Data(phase, task, how, stages, readouts, answered, surveys, series, judged)
 
 
 def models(

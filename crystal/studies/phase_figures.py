@@ -148,7 +148,7 @@ def load_entropies(data: Data) -> pd.DataFrame:
     """
     frames = []
     for one in data.series:
-        p = one.answers.distributions(data.before)
+        p = one.answers.distributions(data.stages[0])
         entropy = ph.entropy_bits(p)
         columns = {"model": one.title, "prompt": [prompt.id for prompt in one.answers.prompts]}
         columns |= {"entropy": entropy, "mean": entropy.mean()}

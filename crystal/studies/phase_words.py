@@ -116,14 +116,15 @@ def changed(data: Data) -> list[str]:
 
 
 def _is_liquid(one: Series, data: Data) -> str:
-    bits = one.answers.liquidity(data.before)
+    bits = one.answers.liquidity("base")
     share = percent(bits.value / phase.most_bits(data.task))
-    number = show.interval(bits)
-    return f"the {one.cluster} tells {number} bit of the answer, {share} of the ceiling"
+    return (
+        f"the {one.cluster} tells {show.interval(bits)} bit of the answer, {share} of the ceiling"
+    )
 
 
 def _collapsed(one: Series, data: Data) -> str:
-    kept = one.answers.kept_spread(data.before, data.after)
+    kept = one.answers.kept_spread(*data.stages)
     verdict = {v.claim: v.verdict for v in one.verdicts}.get("collapse")
     left, cluster = show.interval(kept), one.cluster
     if verdict == "holds":
@@ -136,9 +137,8 @@ def _collapsed(one: Series, data: Data) -> str:
 
 
 def _settled(one: Series, data: Data) -> str:
-    moved = show.interval(one.answers.moved(data.before, data.after))
-    places = (data.before, data.after)
-    before, after = (show.number(one.answers.liquidity(place).value) for place in places)
+    moved = show.interval(one.answers.moved(*data.stages))
+    before, after = (show.number(one.answers.liquidity(s).value) for s in data.stages)
     return (
         f"the last stage moves the mean answer by a total variation of {moved}; "
         f"liquidity goes from {before} to {after} bit"
@@ -164,7 +164,7 @@ def both(text: str) -> dict[str, str]:
 
 def picture(data: Data) -> dict[str, str]:
     """Of the answers before and after."""
-    asked, stages = TASKS[data.task].ask, " and after ".join(STAGE[one] for one in data.places)
+    asked, stages = TASKS[data.task].ask, " and after ".join(map(STAGE.get, data.stages))
     cluster = " or ".join(dict.fromkeys(one.cluster for one in data.series))
     return {
         "alt": f"Answers when asked to {asked}: {stages}. {' '.join(changed(data))}",
@@ -176,14 +176,13 @@ def picture(data: Data) -> dict[str, str]:
 def entropies(frame: pd.DataFrame) -> dict[str, str]:
     """Of how broad the base answers, and how broad its mean answer is."""
     each = "; ".join(
-        f"{row.model}: {show.number(row.mean)} and {show.number(row.whole)}"
+        f"{row.model} {show.number(row.mean)} and {show.number(row.whole)}"
         for row in frame.drop_duplicates("model").itertuples()
     )
-    return {
-        "alt": f"Mean entropy of a prompt's answer, and entropy of the mean answer, bits. {each}.",
-        "caption": "Grey: entropy of the answer, prompt by prompt; line: its mean; dotted: entropy "
-        "of the mean answer. The orange gap is the liquidity.",
-    }
+    return both(
+        "Grey: entropy of the answer, prompt by prompt; line: its mean; dotted: entropy of the "
+        f"mean answer. The orange gap is the liquidity. Mean and dotted, bits: {each}."
+    )
 
 
 def pairs(numbers: Mapping[str, Numbers]) -> dict[str, str]:
@@ -242,13 +241,10 @@ def show_contexts(data: Data) -> None:
     if not accounts:
         return
     frame = verdicts.load_contexts(accounts, data.task)
-    named = "; ".join(
-        f"{load_ladder(name).title}: {PERSONAS[int(who)]}" for name, who in data.seeds.items()
-    )
     words = both(
         "How well each persona explains SFT's move: the cosine with the way to what it says in the "
         "base. Bars: mean over tasks; dots: tasks, diamonds: this one; colours: personas who say "
-        f"alike. Named by tasks of other kinds: {named}."
+        "alike. Bold: the seed."
     )
     show.emit(verdicts.plot_contexts(frame), "contexts", data=frame, **words)
 
@@ -257,7 +253,7 @@ def show_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """The mean answers after SFT over the seed's, of every ladder that has one."""
     if not data.seeds:
         return
-    move, stages = f"SFT to {data.after}", ["sft", "dpo", "rlvr"]
+    move, stages = f"SFT to {data.stages[-1]}", ["sft", "dpo", "rlvr"]
     how = (data.readouts, data.task, stages, data.seeds, data.how["quantile"])
     frame = figures.load_distributions(*how)
     words = both(
@@ -278,9 +274,9 @@ def show_probmass(data: Data) -> None:
     masses = "; ".join(
         f"{load_ladder(row.ladder).title} {show.fmt(row.value)}, by chance {show.fmt(row.chance)}, "
         f"the seed itself {show.fmt(row.own)}"
-        for row in frame[frame["checkpoint"] == data.after].itertuples()
+        for row in frame[frame["checkpoint"] == data.stages[-1]].itertuples()
     )
-    text = f"Mass on the seed's options A at every stage. After {STAGE[data.after]}: {masses}."
+    text = f"Mass on the seed's options A at every stage. After {STAGE[data.stages[-1]]}: {masses}."
     show.emit(figures.plot_probmass(frame), "probmass", data=frame, **both(text))
 
 
@@ -313,9 +309,8 @@ def counts(phase: str, found: Mapping[str, Survey]) -> str:
 
 def every_task(phase: str, found: Mapping[str, Survey]) -> dict[str, str]:
     """Of the small panels, one a task."""
-    threshold = ", the dotted line its threshold" if phase == LIQUID else ""
-    alt = f"What the prompt tells of the answer, by task and stage{threshold}."
-    return {"alt": f"{alt} {counts(phase, found)}", "caption": markdown(counts(phase, found))}
+    alt = "What the prompt tells of the answer, by task and stage. " + counts(phase, found)
+    return {"alt": alt, "caption": markdown(counts(phase, found))}
 
 
 # --- the first page

@@ -307,6 +307,11 @@ def counted(verdicts: Sequence[str]) -> str:
     return show.counted(Counter(verdicts), len(verdicts))
 
 
+def by_task(found: chain.Survey, claim: str) -> str:
+    """The verdicts on a claim, task by task, counted."""
+    return counted([found.of(t)[claim].verdict for t in found.verdicts if t != chain.POOLED])
+
+
 def of_task(row: Any) -> str:
     """A row of `load_tasks` as a sentence: verdict, spread with interval, what it rests on."""
     rests = f"{row.prompts:.0f} of {row.asked:.0f} prompts answered by both"
