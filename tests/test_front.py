@@ -37,7 +37,7 @@ def test_a_stage_that_was_not_read_is_said(frame):
     figure = phase_figures.plot_models(frame)
     said = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert said == ["not read"]
-    assert len(figure.axes) == len(phase_figures.FRONT)
+    assert len(figure.axes) == len(phase_figures.FRONT) + 1  # and the colour scale
 
 
 def test_every_claim_has_a_row_and_every_series_a_cell():

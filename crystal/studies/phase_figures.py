@@ -16,7 +16,7 @@ from ..measure import quantities as ph
 from ..measure.chain import Survey
 from ..measure.claims import THRESHOLDS
 from ..present import show, views
-from ..present.figures import COLOURS, WIDTH, legend, panels
+from ..present.figures import COLOURS, LETTER, WIDTH, legend, panels
 from ..texts import label
 from . import phase, real
 from .phase import STAGE, Data, real_title
@@ -25,7 +25,7 @@ from .runs import where
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FRONT = {"base": "base", "sft": "SFT", "rlvr": "RLVR"}  # of the first page
+FRONT = ("base", "sft", "rlvr")  # stages on the first page
 HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of models, in order
 
 
@@ -68,62 +68,40 @@ def load_picture(data: Data) -> pd.DataFrame:
 
 
 def plot_picture(frame: pd.DataFrame) -> Figure:
-    """Models across, before above after; in a panel prompts down, options across."""
-    stages, wide = list(frame["stage"].unique()), frame["model"].nunique()
-    fig, axes = panels(len(stages), wide, 0.6 / len(stages) + 0.85, sharex=True)
-    image = _heats(axes.T, frame, stages)
-    for column, model in zip(axes.T, frame["model"].unique(), strict=True):
-        column[0].set_title(label(model, most=40, wide=54 // wide))
-        _ticks(column[-1], list(frame.columns[6:]), WIDTH / wide)
-    for row, stage in zip(axes, stages, strict=True):
-        row[0].set_ylabel(STAGE[stage])
-    fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25, label="probability")
-    return fig
+    """`plot_models` of a page: the stages that it compares."""
+    return plot_models(frame, frame["stage"].unique(), 1.0)
 
 
-def plot_models(frame: pd.DataFrame) -> Figure:
-    """Models down, stages across; in a panel prompts down, options across; its bits above it."""
-    names, options = list(frame["model"].unique()), list(frame.columns[6:])
-    fig, axes = panels(len(names), len(FRONT), 1.7)
-    _heats(axes, frame, FRONT)
-    for row, model in zip(axes, names, strict=True):
-        row[0].set_ylabel(label(model, wide=26))
-        for ax, (stage, named) in zip(row, FRONT.items(), strict=True):
-            bits = where(frame, model=model, stage=stage)["bits"]
-            if len(bits):
-                ax.set(xticks=[], title=f"{named}: {show.number(bits.iloc[0])} bit")
-            else:
-                ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
-                ax.axis("off")
-    for ax in axes[-1]:
-        ax.set_xticks([0, len(options) - 1], [options[0], options[-1]])
-    return fig
-
-
-def _heats(axes: np.ndarray, frame: pd.DataFrame, stages: Sequence[str]):
-    """Fill (models, stages) panels: brighter is likelier, and small probabilities stay visible."""
+def plot_models(frame: pd.DataFrame, stages: Sequence[str] = FRONT, height: float = 1.7) -> Figure:
+    """Models down, stages across; in a panel prompts down, options across, brighter is likelier;
+    its bits above it.
+    """
     from matplotlib.colors import PowerNorm
 
-    options = frame.columns[6:]
-    norm, image = PowerNorm(0.5, 0, frame[options].to_numpy().max()), None
-    for row, model in zip(axes, frame["model"].unique(), strict=True):
+    models, options = list(frame["model"].unique()), list(frame.columns[6:])
+    fig, axes = panels(len(models), len(stages), height)
+    norm = PowerNorm(0.5, 0, frame[options].to_numpy().max())  # small ones stay visible
+    for row, model in zip(axes, models, strict=True):
+        row[0].set_ylabel(label(model, most=40, wide=int((height - 0.3) / LETTER)))
         for ax, stage in zip(row, stages, strict=True):
-            if len(mine := where(frame, model=model, stage=stage)):
-                ax.set(yticks=[])
-                ax.grid(False)
-                ax.spines[:].set_visible(False)
-                how = {"aspect": "auto", "norm": norm, "interpolation": "none"}
-                image = ax.imshow(mine[options], **how)
-    return image
-
-
-def _ticks(ax, options: Sequence[str], room: float) -> None:
-    """Name as many options as fit into `room` inches; long words stand upright."""
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+            ax.spines[:].set_visible(False)
+            mine = where(frame, model=model, stage=stage)
+            if mine.empty:
+                ax.text(0.5, 0.5, "not read", ha="center", va="center", transform=ax.transAxes)
+                continue
+            how = {"aspect": "auto", "norm": norm, "interpolation": "none"}
+            image = ax.imshow(mine[options], **how)
+            ax.set_title(f"{STAGE[stage]}: {show.number(mine['bits'].iloc[0])} bit")
     longest = max(map(len, options))
-    each = 0.12 if longest > 2 else 0.075 * (longest + 1)
-    step = int(np.ceil(len(options) * each / (room - 0.25)))
-    ax.set_xticks(range(len(options))[::step], options[::step])
-    ax.tick_params(length=0, axis="x", rotation=90 if longest > 2 else 0)
+    wide = 0.12 if longest > 2 else 0.075 * (longest + 1)  # inches; long words stand upright
+    step = int(np.ceil(len(options) * wide / (WIDTH / len(stages) - 0.4)))
+    for ax in axes[-1]:
+        ax.set_xticks(range(len(options))[::step], options[::step])
+        ax.tick_params(length=0, axis="x", rotation=90 if longest > 2 else 0)
+    fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25, label="probability")
+    return fig
 
 
 def _looks(models: Sequence[str]) -> dict[str, dict]:

@@ -23,7 +23,6 @@ from ..present.verdicts import COLOURS, SIGNS
 from ..texts import line, markdown
 from . import later, phase, real
 from .phase import STAGE, Data, Numbers, Series, real_there, real_title
-from .phase_figures import FRONT
 
 FOLD = "Method and source"  # that says how a number was computed
 METHOD = {
@@ -330,7 +329,7 @@ def models_caption(frame: pd.DataFrame) -> str:
     """Liquidity of every panel in words, plain."""
     models = []
     for model, mine in frame.drop_duplicates(["model", "stage"]).groupby("model", sort=False):
-        bits = (f"{FRONT[row.stage]} {show.number(row.bits)}" for row in mine.itertuples())
+        bits = (f"{STAGE[row.stage]} {show.number(row.bits)}" for row in mine.itertuples())
         models.append(f"{model}: {', '.join(bits)}")
     return "; ".join(models)
 

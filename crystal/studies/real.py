@@ -52,9 +52,7 @@ def ends() -> dict[str, Checkpoint]:
 
 
 def read(tasks: Sequence[str] = PHASE_TASKS) -> Distributions:
-    """Of the base, all runs and OTHER, as far as they were read: (checkpoint, form, task) -> prompt
-    -> distribution.
-    """
+    """All that was read: (checkpoint, form, task) -> prompt -> distribution."""
     found: Distributions = {}
     columns = ["checkpoint", "form", "task", "prompt", "probability"]
     for name in filter(manifest.records, (PARENT, EXPERIMENT, OTHER)):
@@ -68,9 +66,8 @@ def read(tasks: Sequence[str] = PHASE_TASKS) -> Distributions:
 def compared(
     readouts: Distributions, task: str, places: Places, *, whole: bool = False
 ) -> Compared:
-    """A task on the prompts that all places answer.
-
-    whole: of all hundred; else of the first wording of each context, so that only contexts differ.
+    """A task on the prompts that all places answer: of the first wording of each context, so that
+    only contexts differ; whole: of all hundred.
     """
     prompts = [prompt for prompt in load_prompts() if whole or prompt.wording == "cue-1"]
     tables = {
@@ -103,9 +100,7 @@ def beside_base(checkpoint: str, form: str = CHAT) -> Places:
 
 
 def survey(every: Mapping[str, Compared], stages: Sequence[str], **how) -> chain.Survey:
-    """The chain of claims as far as the stages go. every: task -> `compared`; stages: its places,
-    one a phase, the base first.
-    """
+    """The chain of claims on `compared` by task; stages: its places, one a phase, in order."""
     phases, given = list(chain.CLAIMS)[: len(stages)], {}
     for task, one in every.items():
         given[task] = dict.fromkeys(phases, one.count)
@@ -123,8 +118,8 @@ def surveys(
     runs: Sequence[str] = (),
     **how,
 ) -> dict[str, chain.Survey]:
-    """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: on all hundred
-    prompts, of the runs that were asked these. runs: none but these.
+    """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: of the runs
+    that were asked all hundred prompts. runs: none but these.
     """
     found = {}
     for run, c in ends().items():
@@ -136,9 +131,7 @@ def surveys(
 
 
 def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
-    """Run -> one-seed, asked whether or not the run collapsed; registered nowhere, so no verdict of
-    the chain.
-    """
+    """Run -> one-seed, asked whether or not the run collapsed: registered nowhere."""
     found = {}
     for run, checkpoint in ends().items():
         every = measurable(readouts, beside_base(checkpoint.name))
@@ -149,17 +142,15 @@ def ungated(readouts: Distributions, **how) -> dict[str, claims.Verdict]:
 
 
 def other_family(readouts: Distributions, **how) -> chain.Survey:
-    """The same claims of OTHER, as if it had come from this base: is the seed of the one in the
-    base of the other?
-    """
+    """The same claims of OTHER, as if it had come from this base."""
     return survey(on_tasks(readouts, beside_base(OTHER), whole=True), (RAW, SFT), **how)
 
 
 def load_tasks(readouts: Distributions, found: Mapping[str, chain.Survey]) -> pd.DataFrame:
     """One row per run and task: prompts (answered by both), mass (median, of the one that answers
-    less), base and sft (liquidity, bits), spread, low, high (SFT over base; whatever its verdict),
-    verdict (collapse), likeliest and its share of SFT's mean distribution, shown (whether the run's
-    data hold choices of the task; with "style" the user makes them).
+    less), base and sft (liquidity, bits), spread, low, high (SFT over base), verdict (collapse),
+    likeliest and its share of SFT's mean answer, moved (total variation of mean answers), shown
+    (whether the run's data hold choices of the task; with "style" the user makes them).
     """
     rows = []
     for run, checkpoint in ends().items():
@@ -192,9 +183,8 @@ def without_a_kind(tasks: Iterable[str]) -> inference.Weights:
 
 
 def over_tasks(values: Mapping[str, float]) -> Estimate:
-    """Mean over tasks, its interval by leaving out one kind of tasks at a time (jackknife and
-    Student's t). Not corrected for bias: kinds are of one task or of eight, and of a mean over
-    tasks the correction is noise.
+    """Mean over tasks, its interval by leaving out one kind of tasks at a time. Not corrected for
+    bias: kinds are of one task or of eight, and of a mean the correction is noise.
     """
     each, weights = np.array(list(values.values())), without_a_kind(values)
     found = inference.estimate(lambda w: ph.mean_distribution(each[:, None], w)[..., 0], weights)
@@ -211,8 +201,8 @@ def geometric(ratios: Mapping[str, float]) -> Estimate:
 
 
 def load_steps(readouts: Distributions) -> pd.DataFrame:
-    """Liquidity along SFT in chat form, on the contexts that the base and every step answer: one
-    row per plain run, step and task; bits, contexts. Step 0 is the base in chat form.
+    """Liquidity along SFT in chat form, a row per plain run, step (0: the base) and task; bits,
+    contexts (that every step answers).
     """
     rows = []
     for run in PLAIN:
@@ -234,10 +224,7 @@ def steps_over_tasks(steps: pd.DataFrame) -> pd.DataFrame:
 
 def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
     """The step between first and last with the largest mean liquidity, and by how much it exceeds
-    the larger of the two ends, task by task.
-
-    The step is chosen where it is scored, so the interval is too narrow: what does not exceed zero
-    by it does not rise.
+    the larger of the two ends. It is chosen where it is scored, so the interval is too narrow.
     """
     table = steps[steps["run"] == run].pivot(index="step", columns="task", values="bits")
     inner, outer = table.iloc[1:-1], table.iloc[[0, -1]]
@@ -249,9 +236,8 @@ def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
 
 
 def load_follows(readouts: Distributions) -> pd.DataFrame:
-    """One row per run, task and distribution of DEMONSTRATORS: follows, whether SFT's mean answer
-    lies nearest to that distribution of the five (`runs.follows`); shown: whether the arms show the
-    task; before: the same of the base in chat form.
+    """One row per run, task and distribution of DEMONSTRATORS: whether SFT's mean answer `follows`
+    it (`runs.follows`), and the base's in chat form `before`; shown: whether arms show the task.
     """
     rows = []
     for run, place in in_chat(ends()).items():
@@ -266,17 +252,13 @@ def load_follows(readouts: Distributions) -> pd.DataFrame:
 def share(
     follows: pd.DataFrame, run: str, distribution: str, *, held_out: bool, when: str = "follows"
 ) -> tuple[int, int]:
-    """(tasks that follow a distribution, tasks), of those held out or of those shown. when:
-    "before": of the base in chat form.
-    """
+    """(tasks that follow a distribution, tasks), of those held out or shown. when: or "before"."""
     mine = walked.where(follows, run=run, distribution=distribution, shown=not held_out)
     return int(mine[when].sum()), len(mine)
 
 
 def followed(follows: pd.DataFrame, distribution: str) -> Estimate:
-    """The share of the tasks held out that follows the distribution that a run of its name
-    demonstrated; interval over kinds of tasks.
-    """
+    """The share of the tasks held out that follows a distribution in the run of its name."""
     mine = walked.where(follows, run=distribution, distribution=distribution, shown=False)
     found = over_tasks(mine.set_index("task")["follows"].astype(float).to_dict())
     return dataclasses.replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
@@ -289,8 +271,8 @@ def more_liquid(readouts: Distributions) -> Estimate:
 
 
 def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate:
-    """Spread that a run leaves over that which another leaves, on the contexts that both and the
-    base answer; geometric mean over tasks.
+    """Spread that a run leaves over that which another leaves, on contexts that the base answers,
+    too; geometric mean over tasks.
     """
     every, ratios = measurable(readouts, in_chat((run, other)) | {RAW: ("base", COMPLETION)}), {}
     for task, one in every.items():
