@@ -23,7 +23,7 @@ from crystal.keep import store
 from crystal.measure import chain, claims, evidence
 from crystal.measure.chain import NOT_MEASURABLE
 from crystal.present import figures, show, verdicts, views
-from crystal.studies import remelting
+from crystal.studies import phase_figures, remelting
 from crystal.tables import survey
 from crystal.tables.table import read_table
 
@@ -205,7 +205,7 @@ def test_the_overview_counts_and_shows_it(readouts):
 def test_figures_leave_unanswered_prompts_out(readouts):
     seeds = {"made": str(views.compared(readouts, "die", "base").clusters[0])}
     for load, *more in (
-        (figures.load_pairs,),
+        (phase_figures.load_pairs,),
         (figures.load_path, seeds),
         (figures.load_probmass, seeds),
     ):

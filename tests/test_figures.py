@@ -15,6 +15,7 @@ import synthetic
 
 from crystal.measure import chain
 from crystal.present import figures, show, verdicts, views
+from crystal.studies import phase_figures
 from crystal.texts import plain
 
 SEEDS = {"both": "3", "bare": "3"}  # the persona named
@@ -62,12 +63,12 @@ def drawn(fig) -> bytes:
 
 
 def test_pairs_count_every_pair_once(readouts):
-    frame = figures.load_pairs(readouts, "digit")
+    frame = phase_figures.load_pairs(readouts, "digit")
     for (_, pair), curve in frame.groupby(["ladder", "pair"]):
         assert (np.diff(curve["share"]) >= 0).all() and curve["share"].iloc[-1] == 1
         if pair.startswith("one persona"):  # the synthetic frames of a persona agree
             assert curve["share"].iloc[0] == 1
-    assert drawn(figures.plot_pairs(frame))
+    assert drawn(phase_figures.plot_pairs(frame))
 
 
 @pytest.mark.parametrize("task", TASKS_SHOWN)
@@ -228,7 +229,7 @@ def test_captions_of_templates_are_short(path):
 
 
 KINDS = {
-    "pairs": lambda read: figures.plot_pairs(figures.load_pairs(read, "digit")),
+    "pairs": lambda read: phase_figures.plot_pairs(phase_figures.load_pairs(read, "digit")),
     "distributions": lambda read: figures.plot_distributions(
         figures.load_distributions(read, "month", ["sft"], SEEDS)
     ),

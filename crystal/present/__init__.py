@@ -5,8 +5,7 @@ Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` 
 
     show                what a notebook puts on its page: figures, text, claims, numbers in words
     views               read-outs of several ladders, checked; as arrays; what they give, told
-    labels              names on the lines of a figure, where they have room
-    figures             what figures share; those of the phase pages
+    figures             what figures share: panels, names on lines; those of seeds
     verdicts            the claims on a ladder, computed once; counted and drawn across tasks
     open_tasks          draws read as answers, counted and drawn; how near the truth they are
     validation_figures  what was simulated of the claims and of the joint test

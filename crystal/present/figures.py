@@ -1,4 +1,4 @@
-"""What figures share, and those of the phase pages: `load_x` is the frame drawn, `plot_x` draws it.
+"""What figures share, and those of seeds: `load_x` is the frame drawn, `plot_x` draws it.
 
 `readouts` is a frame of `crystal.keep.store.load_readouts`, of one or several ladders. Colours:
 Okabe-Ito, cividis. matplotlib is loaded when something is drawn.
@@ -6,7 +6,8 @@ Okabe-Ito, cividis. matplotlib is loaded when something is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product, starmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +19,13 @@ from ..measure import inference as inf
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE
 from ..texts import label
-from .labels import name_lines
 from .views import LEFTOVER, NATIVE, compared, each_ladder, estimated, given, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Annotation
 
 # Okabe-Ito: for the colour-blind, too
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -32,6 +34,8 @@ HUES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY)
 COLOURS = {"base": GREY, "seed": ORANGE, "sft": BLUE, "dpo": PURPLE, "rlvr": GREEN, "chance": GREY}
 WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
 LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
+GAP, APART = 3, 5  # points from a name to its own line, and at least to all others
+FINE = 2  # pixels between two points that stand for a line
 INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
 Seeds = Mapping[str, str]  # ladder -> the persona whom tasks of other kinds name as the seed
@@ -40,10 +44,7 @@ Seeds = Mapping[str, str]  # ladder -> the persona whom tasks of other kinds nam
 def panels(
     rows: int, columns: int, height: float, width: float = 0.0, **shared
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns axes, each row `height` inches high, WIDTH or `width` inches wide.
-
-    pyplot does not know it.
-    """
+    """A figure of rows x columns axes, unknown to pyplot; inches, the width at least WIDTH."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(max(WIDTH, width), height * rows), layout="constrained")
@@ -70,7 +71,7 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def legend(fig: Figure) -> Figure:
-    """Each name once: on the lines where there is room for all of them, else above all panels."""
+    """Each name once: on the lines where all of them have room, else above all panels."""
     pairs = (zip(*ax.get_legend_handles_labels(), strict=True) for ax in fig.axes)
     found = {name: handle for each in pairs for handle, name in each}
     if name_lines(fig, found):
@@ -84,10 +85,115 @@ def legend(fig: Figure) -> Figure:
     return fig
 
 
+# -- names on lines; pixels in, pixels out
+
+
+def name_lines(fig: Figure, wanted: Mapping[str, object]) -> bool:
+    """Put each name of `wanted` (name -> legend handle) on its line, all in one panel if they fit
+    there; False, and nothing is drawn, where a handle is no line or a name has no room.
+
+    A name stands clear of everything drawn, and of other lines so far that nobody takes it for
+    theirs. Names are in ink: colours of lines are too light for small letters.
+    """
+    from matplotlib.lines import Line2D
+
+    for one in wanted.values():
+        if not isinstance(one, Line2D) or one.get_linestyle() == "None":
+            return False
+    if layout := fig.get_layout_engine():
+        layout.execute(fig)  # a name needs to know where the panels lie
+    return any(_named(axes, wanted) for axes in (*([ax] for ax in fig.axes), fig.axes))
+
+
+def _named(axes: Sequence[Axes], wanted: Iterable[str]) -> bool:
+    """Put every name on its line in the first of the panels that has room, or none at all."""
+    put: list[Annotation] = []
+    for name in wanted:
+        words = name.split(" ")
+        half = len(words) // 2
+        broken = f"{' '.join(words[:half])}\n{' '.join(words[half:])}".strip()
+        lines = [(ax, line) for ax in axes for line in ax.lines if line.get_label() == name]
+        tries = ((*place, text) for text in (name, broken) for place in lines)
+        text = next(filter(None, starmap(_name, tries)), None)
+        if text is None:
+            for one in put:
+                one.remove()
+            return False
+        put.append(text)
+    return True
+
+
+def _name(ax: Axes, line: Line2D, name: str) -> Annotation | None:
+    """The name above or below a line, where it stands freest; None where it has no room."""
+    at = {"xycoords": "axes fraction", "textcoords": "offset points", "linespacing": 1}
+    text = ax.annotate(name, (0, 0), (0, 0), annotation_clip=False, **at)
+    text.set_in_layout(False)
+    size, pixels, drawn = text.get_window_extent().size, ax.figure.dpi / 72, _drawn(ax, text)
+    own = next(points for what, points in drawn if what is line)
+    unnamed = (one for one in ax.lines if one.get_label().startswith("_"))
+    alike = [line, *(one for one in unnamed if one.get_color() == line.get_color())]
+    near = np.concatenate([points for what, points in drawn if what in alike])
+    far = np.concatenate([own[:0], *(points for what, points in drawn if what not in alike)])
+    best, found = APART * pixels, None
+    sides, across = {GAP: "bottom", -GAP: "top"}, {"center": 0.5, "left": 0, "right": 1}
+    for point, up, align in product(own[:: max(1, len(own) // 60)], sides, across):
+        foot = point + [-across[align] * size[0], up * pixels - (up < 0) * size[1]]
+        box = np.array([foot, foot + size])
+        if ax.bbox.padded(1).count_contains(box) == 2 and _clearance(box, near) > 1:
+            room = min(_clearance(box, far), 6 * APART * pixels)
+            if room > best:
+                best, found = room, (point, up, align)
+    if found is None:
+        text.remove()
+        return None
+    point, up, align = found
+    text.xy, text.xycoords = ax.transData.inverted().transform(point), "data"
+    text.set(position=(0, up), va=sides[up], ha=align)
+    return text
+
+
+def _clearance(box: np.ndarray, points: np.ndarray) -> float:
+    """Pixels from a box to the nearest of the points; 0 inside."""
+    if not len(points):
+        return np.inf
+    beyond = np.maximum(np.maximum(box[0] - points, points - box[1]), 0)
+    return float(np.hypot(*beyond.T).min())
+
+
+def _drawn(ax: Axes, new: Annotation) -> list[tuple[object, np.ndarray]]:
+    """Everything else on a panel that a name must not touch, as points, in pixels."""
+    paths = [(line, line.get_transform().transform_path(line.get_path())) for line in ax.lines]
+    found = [(line, _along(path.vertices)) for line, path in paths]
+    for shown in ax.collections:
+        if hasattr(shown, "get_segments"):  # intervals; shades may lie below a name
+            segments = map(shown.get_transform().transform, shown.get_segments())
+            found += [(shown, _along(segment)) for segment in segments]
+    for text in ax.texts:
+        if text is not new:
+            (left, low), (right, high) = text.get_window_extent().get_points()
+            inside = product(np.linspace(left, right, 12), np.linspace(low, high, 4))
+            found.append((text, np.array(list(inside))))
+    return found
+
+
+def _along(vertices: np.ndarray) -> np.ndarray:
+    """Points of a line every FINE pixels, without those that do not exist."""
+    vertices = np.reshape(vertices, (-1, 2))  # of an interval that does not exist: no pair at all
+    there = vertices[np.isfinite(vertices).all(1)]
+    if len(there) < 2:
+        return there
+    way = np.append(0, np.cumsum(np.hypot(*np.diff(there, axis=0).T)))
+    at = np.linspace(0, way[-1], int(min(way[-1], 1e4) / FINE) + 2)
+    return np.column_stack([np.interp(at, way, each) for each in there.T])
+
+
+# -- seeds, on pages of nucleation and settling
+
+
 def _option_ticks(
     ax: Axes, options: Sequence[str], at: Sequence[float], rest: Sequence, room: float
 ) -> None:
-    """Name options along x, every so many if `room` inches are not enough, and the leftovers."""
+    """Name options along x, as many as `room` inches allow, and the leftovers."""
     longest = max(map(len, options))
     wide = LINE if longest > 2 else LETTER * (longest + 0.5)
     step = int(np.ceil(len(options) * wide / room))
@@ -95,41 +201,10 @@ def _option_ticks(
     ax.grid(False, axis="x")
 
 
-# -- liquid
-
-
-def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Share of pairs of base prompts at most `tv` apart: of one persona, and of two."""
-    x, frames = np.linspace(0, 1, 101), []
-    for ladder, mine in each_ladder(readouts):
-        alone = compared(mine, task, "base")
-        p, (i, j) = alone.distributions("base"), np.triu_indices(len(alone.prompts), 1)
-        alike, apart = alone.clusters[i] == alone.clusters[j], ph.tv(p[i], p[j])
-        for pair, chosen in (("one persona, two templates", alike), ("two personas", ~alike)):
-            share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
-            frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def plot_pairs(frame: pd.DataFrame) -> Figure:
-    """Two distribution functions per ladder; the further right, the more two prompts differ."""
-    fig, each = each_panel(frame, 2.4, sharey=True)
-    for ax, mine in each:
-        looks = ({"color": GREY, "ls": "--"}, {"color": BLUE})
-        for look, (pair, curve) in zip(looks, mine.groupby("pair", sort=False)):
-            ax.plot(curve["tv"], curve["share"], label=pair, drawstyle="steps-post", **look)
-        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="TV between the two distributions")
-    fig.axes[0].set_ylabel("share of pairs at most so far apart")
-    return legend(fig)
-
-
-# -- nucleation and settling
-
-
 def seed_of(
     mine: pd.DataFrame, task: str, persona: str, quantile: float = QUANTILE
 ) -> claims.Seed | None:
-    """The seed of one ladder; None where the base does not answer that persona, or too few."""
+    """A ladder's seed; None where the base does not answer that persona, or too few prompts."""
     alone = compared(mine, task, "base")
     if not alone.count.measurable or persona not in alone.clusters.astype(str):
         return None
@@ -143,11 +218,10 @@ def load_distributions(
     seeds: Seeds,
     quantile: float = QUANTILE,
 ) -> pd.DataFrame:
-    """The seed and the means of `checkpoints` (native form): a row a ladder, distribution, option.
+    """The seed and the means of `checkpoints`: a row a ladder with a seed, distribution, option.
 
-    Options are ordered by the seed. probability is unconditional; invalid-answer and residual
-    follow as two more options. in_seed: the option belongs to A. Ladders without a seed are left
-    out.
+    Options are ordered by the seed; probability is unconditional, and LEFTOVER are two more
+    options. in_seed: the option belongs to A.
     """
     names, frames = np.array([*TASKS[task].options, *LEFTOVER]), []
     for ladder, mine in each_ladder(readouts):
@@ -171,7 +245,7 @@ def load_distributions(
 
 
 def plot_distributions(frame: pd.DataFrame) -> Figure:
-    """The seed as bars, the checkpoints as marks; options ordered by the seed, its set A shaded."""
+    """The seed as bars, its set A shaded, the checkpoints as marks."""
     fig, each = each_panel(frame, 2.2, down=True)
     for ax, mine in each:
         seed, colour = mine[mine["distribution"] == "seed"], ORANGE
@@ -195,10 +269,8 @@ def plot_distributions(frame: pd.DataFrame) -> Figure:
 
 
 def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
-    """Base and SFT checkpoints in both forms by step: liquidity, and TV of the mean to the seed's.
-
-    Step 0 is the base, read in either form: what form alone does stands at the left end. Forms
-    never read, or not measurable, are left out.
+    """Liquidity, and TV of the mean to the seed, of the base (step 0) and along SFT, in the forms
+    that were read and can be measured.
     """
     rows = []
     picked = readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)
@@ -218,7 +290,7 @@ def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
 
 
 def plot_path(frame: pd.DataFrame) -> Figure:
-    """Both quantities over SFT steps (0 is the base); the completion form is dashed."""
+    """Ladders down, quantities across, over SFT steps; the completion form is dashed."""
     quantities = list(frame["quantity"].unique())
     fig, axes = panels(frame["ladder"].nunique(), len(quantities), 2.0, sharex=True)
     looks = {"chat": ("o-", BLUE), "completion": ("s--", GREY)}
@@ -252,10 +324,10 @@ def load_probmass(
     seed: int = 0,
     permutations: int = 999,
 ) -> pd.DataFrame:
-    """ProbMass on the seed's options, native forms: a row a ladder and checkpoint, with interval.
+    """ProbMass on the seed's options: a row a ladder that has a seed and checkpoint, with interval.
 
     own: the seed's own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets
-    exceed. Ladders without a seed are left out.
+    exceed.
     """
     rows = []
     permuted = inf.relabellings(len(TASKS[task].options), permutations, seed)
@@ -274,7 +346,7 @@ def load_probmass(
 
 
 def plot_probmass(frame: pd.DataFrame) -> Figure:
-    """A mark with interval per checkpoint, beside the chance level and the seed's own mass."""
+    """A mark with interval per checkpoint, beside chance and the seed's own mass."""
     fig, each = each_panel(frame, 2.6, sharey=True)
     for ax, mine in each:
         first = mine.iloc[0]

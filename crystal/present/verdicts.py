@@ -52,10 +52,7 @@ Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # ladder -> task -> verdi
 
 
 def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts:
-    """What each phase compares, where its checkpoints were read: evidence on the prompts that all
-    of them answer, or the count of too few. readouts: of one ladder, on the prompts of the cast or
-    the natural ones.
-    """
+    """What each phase compares, where its checkpoints were read. readouts: of one ladder."""
     found, prompts, places = {}, asked(readouts), ("base", "sft", final)
     there = set(readouts["checkpoint"].unique())
     for n, phase in enumerate(chain.CLAIMS, 1):
@@ -67,7 +64,7 @@ def parts(readouts: pd.DataFrame, task: str, final: str = "rlvr") -> chain.Parts
 
 
 def asked(readouts: pd.DataFrame) -> Sequence[Prompt]:
-    """The set of prompts that a ladder was read on."""
+    """The prompts that a ladder was read on: of the cast, or the natural ones."""
     there = set(readouts["prompt"].unique())
     return PROMPTS if any(prompt.id in there for prompt in PROMPTS) else load_prompts()
 
@@ -152,10 +149,10 @@ def load_verdicts(found: Found) -> pd.DataFrame:
 
 
 def load_counts(found: Found) -> pd.DataFrame:
-    """One row per ladder and claim: on how many tasks it holds, fails, and so on, by verdict.
+    """One row per ladder and claim about single tasks: on how many it holds, fails, and so on.
 
     over_tasks: the verdict on all tasks together. held_out: tasks the SFT data never showed, 0
-    where that is not known. Claims about all tasks at once have no rows.
+    where that is not known.
     """
     frame, place, rows = load_verdicts(found), ["ladder", "claim"], []
     pooled = frame["task"] == chain.POOLED
@@ -172,7 +169,7 @@ def load_counts(found: Found) -> pd.DataFrame:
 
 
 def sentence(row) -> str:
-    """One row of `load_counts` in words, without its claim and ladder."""
+    """One row of `load_counts` in words."""
     return show.counted({v: getattr(row, v.replace("-", "_")) for v in chain.VERDICTS}, row.tasks)
 
 
@@ -209,10 +206,9 @@ def undecided_table(undecided: pd.DataFrame) -> str:
 
 
 def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
-    """One row per ladder and stage's end, native form: mean invalid-answer and residual mass.
-
-    most: invalid-answer on the worst task; answered, asked: prompts, over all tasks; median: of the
-    mass answered; few: tasks that too few prompts answer.
+    """One row per ladder and stage's end: mean invalid-answer and residual mass; most:
+    invalid-answer on the worst task; answered, asked: prompts, over all tasks; median: of the mass
+    answered; few: tasks that too few prompts answer.
     """
     native, rows = readouts[readouts["form"] == readouts["checkpoint"].map(NATIVE)], []
     for (ladder, checkpoint), mine in native.groupby(["ladder", "checkpoint"], sort=False):
@@ -226,7 +222,7 @@ def load_leftover(readouts: pd.DataFrame) -> pd.DataFrame:
 
 
 def answered_text(left: pd.DataFrame) -> str:
-    """`load_leftover` in sentences, as a MyST list: what was answered, ladder by ladder."""
+    """`load_leftover` as a MyST list: what was answered, ladder by ladder."""
     sentences = []
     for ladder, mine in each_ladder(left):
         parts = []
@@ -242,7 +238,7 @@ def answered_text(left: pd.DataFrame) -> str:
 
 
 def grid(ax: Axes, table: pd.DataFrame, texts: pd.DataFrame, **how) -> None:
-    """Coloured cells with their texts; what is not there stays empty. how: as of the heat map."""
+    """Coloured cells with their texts. how: as of the heat map."""
     import seaborn as sns
 
     sns.heatmap(table, annot=texts, fmt="", ax=ax, cbar=False, linewidths=1.5, **how)
@@ -310,10 +306,9 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
 
 
 def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
-    """The joint test, one row per ladder, context and task. accounts: by ladder.
-
-    cosine: of SFT's move with the way to what the context says in the base; mean: over tasks;
-    group: of contexts that say alike; this: the page's task; named: the context is its seed.
+    """The joint test, one row per ladder, context and task. cosine: of SFT's move with the way to
+    what the context says in the base; mean: over tasks; group: of contexts that say alike; this:
+    the page's task; named: the context is its seed.
     """
     frames = []
     for ladder, found in accounts.items():

@@ -1,8 +1,7 @@
-"""Read-outs of several ladders as pages need them: checked, and as arrays of answered prompts.
+"""Read-outs of ladders as pages need them: checked, as arrays of answered prompts, and told.
 
-The one place where rows become arrays to be measured. `compared` takes the prompts that all places
-answer; `answers` refuses one that is not answered, so that no number rests on it unseen. What was
-measured is recorded as a claim before it is told.
+The one place where rows become arrays to be measured: `compared` takes the prompts that all places
+answer, `answers` refuses one that is not answered. What is told is first recorded as a claim.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ Place = str | tuple[str, str]  # a checkpoint in its native form, or a checkpoin
 def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
     """Read-outs of several ladders in one frame. which: as in `store.load_readouts`.
 
-    Raises: CrystalError for no ladder, one named twice, a task without a list of options, and as
-    the store does.
+    Raises: CrystalError for no ladder, one named twice, an open task, and as the store does.
     """
     if not ladders or len(set(ladders)) < len(ladders):
         what = f"ladders are {list(ladders)!r}: none, or one named twice"
@@ -56,15 +54,14 @@ def read_ladders(ladders: Sequence[str], **which) -> pd.DataFrame:
 
 
 def _choices(whole: bool = False) -> str:
-    """All that is described; whole: only what has four stages."""
+    """Names of all that is described; whole: of what has four stages."""
     described = (load_ladder(name, unpinned=True) for name in (*ladder_names(), *hub_names()))
     return ", ".join(one.name for one in described if not whole or one.kind == "ladder")
 
 
 def check_read(ladders: Sequence[str]) -> None:
-    """Do nothing if the phase pages have all read-outs they need: native forms of four stages.
-
-    Raises: CrystalError for an unknown or unpinned ladder, an experiment, or what was not read.
+    """Raises: CrystalError for an unknown or unpinned ladder, an experiment, or a ladder that was
+    not read in the native forms of four stages, as the phase pages need it.
     """
     for name in ladders:
         if (kind := load_ladder(name).kind) != "ladder":
@@ -86,7 +83,7 @@ def each_ladder(readouts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def title_of(ladder: str) -> str:
-    """Its title as described, plain; a name that no file describes, as it is."""
+    """Its title, plain; a name that no file describes, as it is."""
     described = ladder in (*ladder_names(), *hub_names())
     return load_ladder(ladder, unpinned=True).title if described else ladder
 
@@ -130,8 +127,7 @@ def unconditional(
     prompts: Sequence[Prompt] = PROMPTS,
     temperature: float = 1.0,
 ) -> np.ndarray:
-    """(prompts, options): probabilities as read, whatever their sum. frame: of one ladder, from
-    `store.load_readouts`. form=None: the checkpoint's native form.
+    """(prompts, options): probabilities as read, whatever their sum. frame: of one ladder.
 
     Raises: CrystalError for a prompt that was not read.
     """
@@ -147,8 +143,8 @@ def answers(
     *,
     prompts: Sequence[Prompt] = PROMPTS,
 ) -> np.ndarray:
-    """The same, given that the answer is an option. Raises: CrystalError, too, for a prompt that is
-    not answered.
+    """The same, given that the answer is an option. Raises: CrystalError if a prompt is not read
+    or not answered.
     """
     table = unconditional(frame, checkpoint, task, form, prompts=prompts)
     mass = table.sum(axis=1)
@@ -183,9 +179,7 @@ def on_tasks(
 
 
 def given(readouts: pd.DataFrame, checkpoint: str, task: str) -> np.ndarray:
-    """(prompts, options + 2) in the native form: `unconditional`, invalid-answer mass, residual
-    mass; rows sum to 1.
-    """
+    """(prompts, options + 2), native form: `unconditional`, invalid-answer and residual mass."""
     rows = picked(readouts, checkpoint, task, None, PROMPTS)
     columns = (readouts[name].to_numpy()[rows] for name in LEFTOVER)
     return np.column_stack([np.stack(readouts["probability"].to_numpy()[rows]), *columns])
@@ -221,16 +215,14 @@ class Compared:
 
     @cached_property
     def strata(self) -> np.ndarray | None:
-        """(prompts,) the temperaments, over which the cast of personas is balanced; None for the
-        natural prompts, whose contexts are of no groups.
-        """
+        """(prompts,) temperaments, over which personas are balanced; None: natural prompts."""
         if not all(isinstance(prompt, Prompt) for prompt in self.prompts):
             return None
         return np.array([temperament_of(prompt.persona) for prompt in self.prompts])
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """(1 + clusters, prompts): all, then one persona left out at a time."""
+        """(1 + clusters, prompts): all, then one cluster left out at a time."""
         return leave_one_out(self.clusters, strata=self.strata)
 
     def bits(self, place: Place) -> float:
@@ -243,7 +235,7 @@ class Compared:
         return lambda w: ph.mean_distribution(p, w)
 
     def estimate(self, statistic: Statistic, high: float = np.inf) -> Estimate:
-        """A number that is never negative, with its interval over clusters."""
+        """A number of 0 or more, with its interval over clusters."""
         return estimate(statistic, self.weights, low=0, high=high)
 
     def average(self, values: np.ndarray, high: float = np.inf) -> Estimate:
@@ -274,10 +266,7 @@ class Compared:
 def compared(
     readouts: pd.DataFrame, task: str, *places: Place, prompts: Sequence[Prompt] = PROMPTS
 ) -> Compared:
-    """`task` on the prompts that every place answers. readouts: of one ladder.
-
-    Raises: CrystalError for a prompt that was not read.
-    """
+    """`task` on the prompts that every place answers. readouts, errors: as `unconditional`."""
     tables = {}
     for place in places:
         checkpoint, form = place if isinstance(place, tuple) else (place, None)
@@ -286,7 +275,7 @@ def compared(
 
 
 def of_tables(tables: Mapping[Place, np.ndarray], prompts: Sequence[Prompt] = PROMPTS) -> Compared:
-    """The same of tables of any ladders, each (prompts, options), unconditional."""
+    """The same of tables of any ladders, each `unconditional`."""
     masses = {place: table.sum(axis=1) for place, table in tables.items()}
     rows = np.flatnonzero(evidence.both(*masses.values()))
     return Compared(
@@ -309,7 +298,7 @@ def estimated(found: Estimate) -> dict[str, float]:
 
 
 def each(numbers: Numbers, label: str) -> str:
-    """One measured number of every ladder, plain; a ladder alone goes without its title."""
+    """One number of every ladder, plain; a ladder alone goes without its title."""
     of = [(load_ladder(name).title, show.interval(mine[label])) for name, mine in numbers.items()]
     return ", ".join(f"{title} {number}" if len(of) > 1 else number for title, number in of)
 
@@ -328,9 +317,8 @@ class Answered:
 def count_answered(
     readouts: pd.DataFrame, task: str, *checkpoints: str, claims: Sequence[str] = ()
 ) -> Answered:
-    """How many prompts each checkpoint answers, recorded and not yet told.
-
-    A ladder that cannot be measured has the reason, and so have its `claims`.
+    """How many prompts each checkpoint answers, recorded and not yet told. claims: of these a
+    ladder that cannot be measured has verdicts that say so.
     """
     able, told, why, whole, verdicts = [], [], [], True, {}
     for ladder, mine in each_ladder(readouts):

@@ -16,7 +16,7 @@ from ..measure import quantities as ph
 from ..measure.chain import Survey
 from ..measure.claims import THRESHOLDS
 from ..present import show, views
-from ..present.figures import COLOURS, LETTER, WIDTH, legend, panels
+from ..present.figures import COLOURS, LETTER, WIDTH, each_panel, legend, panels
 from ..texts import label
 from . import phase, real
 from .phase import STAGE, Data, real_title
@@ -156,6 +156,31 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
     about = "entropy of the answer, bits (the axis ends at even odds)"
     ax.set(xlabel=about, ylabel="", xlim=reach, ylim=(len(models) - 0.4, -0.75))
     return fig
+
+
+def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Share of pairs of base prompts at most `tv` apart: of one persona, and of two."""
+    x, frames = np.linspace(0, 1, 101), []
+    for ladder, mine in views.each_ladder(readouts):
+        alone = views.compared(mine, task, "base")
+        p, (i, j) = alone.distributions("base"), np.triu_indices(len(alone.prompts), 1)
+        alike, apart = alone.clusters[i] == alone.clusters[j], ph.tv(p[i], p[j])
+        for pair, chosen in (("one persona, two templates", alike), ("two personas", ~alike)):
+            share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
+            frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plot_pairs(frame: pd.DataFrame) -> Figure:
+    """Two distribution functions per ladder."""
+    fig, each = each_panel(frame, 2.4, sharey=True)
+    for ax, mine in each:
+        looks = ({"color": COLOURS["base"], "ls": "--"}, {"color": COLOURS["sft"]})
+        for look, (pair, curve) in zip(looks, mine.groupby("pair", sort=False)):
+            ax.plot(curve["tv"], curve["share"], label=pair, drawstyle="steps-post", **look)
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="TV between the two distributions")
+    fig.axes[0].set_ylabel("share of pairs at most so far apart")
+    return legend(fig)
 
 
 def load_fall(data: Data) -> pd.DataFrame:
