@@ -64,6 +64,33 @@ def each_panel(
     return fig, pairs
 
 
+def option_ticks(
+    ax: Axes, options: Sequence[str], room: float, at: Sequence, rest: Mapping[str, float] = {}
+) -> None:
+    """Name options along x, as many as `room` inches allow; rest: more names and their places."""
+    longest = max(map(len, options))
+    step = int(np.ceil(len(options) * (LINE if longest > 2 else LETTER * (longest + 0.5)) / room))
+    turned = 90 if rest or longest > 2 else 0
+    ax.set_xticks([*at[::step], *rest.values()], [*options[::step], *rest], rotation=turned)
+    ax.grid(False, axis="x")
+
+
+def band(ax: Axes, curve: pd.DataFrame, look: Mapping[str, object]) -> None:
+    """A line over steps, with its interval."""
+    ax.plot(curve["step"], curve["value"], **look)
+    shade = {"color": look["color"], "alpha": 0.2, "lw": 0}
+    ax.fill_between(curve["step"], curve["low"], curve["high"], **shade)
+
+
+def steps_axis(ax: Axes, names: Mapping[int, str]) -> None:
+    """A logarithmic x axis from step 0 on, its steps named as far as names do not overlap."""
+    steps = list(names)
+    far = [one < 0.7 * after for one, after in zip(steps, [*steps[1:], np.inf], strict=True)]
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xticks(steps, [names[s] if wide else "" for s, wide in zip(steps, far)], rotation=90)
+    ax.minorticks_off()
+
+
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
     """Name the rows 0, 1, ... from the top."""
     ax.set_yticks(range(len(names)), names)
@@ -190,17 +217,6 @@ def _along(vertices: np.ndarray) -> np.ndarray:
 # -- seeds, on pages of nucleation and settling
 
 
-def _option_ticks(
-    ax: Axes, options: Sequence[str], at: Sequence[float], rest: Sequence, room: float
-) -> None:
-    """Name options along x, as many as `room` inches allow, and the leftovers."""
-    longest = max(map(len, options))
-    wide = LINE if longest > 2 else LETTER * (longest + 0.5)
-    step = int(np.ceil(len(options) * wide / room))
-    ax.set_xticks([*at[::step], *rest], [*options[::step], *LEFTOVER], rotation=90)
-    ax.grid(False, axis="x")
-
-
 def seed_of(
     mine: pd.DataFrame, task: str, persona: str, quantile: float = QUANTILE
 ) -> claims.Seed | None:
@@ -228,19 +244,17 @@ def load_distributions(
         seed = seed_of(mine, task, seeds.get(ladder, ""), quantile)
         if seed is None:
             continue
-        order = np.argsort(-seed.distribution, kind="stable")
-        order = np.append(order, [len(names) - 2, len(names) - 1])
-        inside = np.append(seed.mask, [False, False])[order]
-        rows = inf.PERSONA.astype(str) == seeds[ladder]
-        means = {"seed": given(mine, "base", task)[rows].mean(0)}
+        rows = {"seed": ("base", inf.PERSONA.astype(str) == seeds[ladder])}
         for checkpoint in checkpoints:
             one = compared(mine, task, checkpoint)
             if one.count.measurable:
-                means[checkpoint] = given(mine, checkpoint, task)[one.rows].mean(0)
-        for distribution, p in means.items():
-            columns = {"ladder": ladder, "distribution": distribution, "place": range(len(names))}
-            columns |= {"option": names[order], "probability": p[order], "in_seed": inside}
-            frames.append(pd.DataFrame(columns))
+                rows[checkpoint] = checkpoint, one.rows
+        order = [*np.argsort(-seed.distribution, kind="stable"), -2, -1]
+        about = {"ladder": ladder, "place": range(len(names)), "option": names[order]}
+        about |= {"in_seed": np.append(seed.mask, [False, False])[order]}
+        for distribution, (checkpoint, answered) in rows.items():
+            p = given(mine, checkpoint, task)[answered].mean(0)[order]
+            frames.append(pd.DataFrame(about | {"distribution": distribution, "probability": p}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -248,23 +262,20 @@ def plot_distributions(frame: pd.DataFrame) -> Figure:
     """The seed as bars, its set A shaded, the checkpoints as marks."""
     fig, each = each_panel(frame, 2.2, down=True)
     for ax, mine in each:
-        seed, colour = mine[mine["distribution"] == "seed"], ORANGE
-        apart = np.clip(seed["place"] - len(seed) + 3, 0, None) * max(1, len(seed) // 25)
-        gap = seed["place"] + apart  # sets the last two apart
-        shade = {"color": colour, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
+        seed, *others = (part for _, part in mine.groupby("distribution", sort=False))
+        options, size = seed["option"].tolist()[:-2], len(seed)
+        apart = np.clip(seed["place"] - size + 3, 0, None) * max(1, size // 25)
+        at = (seed["place"] + apart).to_numpy()  # the last two stand apart
+        shade = {"color": ORANGE, "alpha": 0.12, "lw": 0, "label": "A, the seed's options"}
         ax.axvspan(-0.5, seed["in_seed"].sum() - 0.5, **shade)
-        bars = {"color": colour, "alpha": 0.6, "label": "the seed"}
-        ax.bar(gap, seed["probability"], **bars)
-        others, size = [d for d in mine["distribution"].unique() if d != "seed"], len(seed)
-        for k, name in enumerate(others):
-            x = gap + (k - (len(others) - 1) / 2) * 0.22
-            y = mine.loc[mine["distribution"] == name, "probability"]
+        ax.bar(at, seed["probability"], color=ORANGE, alpha=0.6, label="the seed")
+        for k, part in enumerate(others):
+            x, name = at + (k - (len(others) - 1) / 2) * 0.22, part["distribution"].iloc[0]
             look = {"color": COLOURS[name], "ms": 3.5 if size < 40 else 2, "label": name}
-            ax.plot(x, y, MARKERS[name], **look)
-        options, at = seed["option"].tolist()[:-2], gap.tolist()
-        room = (WIDTH - 0.5) * len(options) / (gap.max() + 1)
-        _option_ticks(ax, options, at[:-2], at[-2:], room)
-        ax.set(xlim=(-0.6, gap.max() + 0.6), ylim=(0, None), ylabel="probability")
+            ax.plot(x, part["probability"], MARKERS[name], **look)
+        room = (WIDTH - 0.5) * len(options) / (at[-1] + 1)
+        option_ticks(ax, options, room, at[:-2], dict(zip(LEFTOVER, at[-2:], strict=True)))
+        ax.set(xlim=(-0.6, at[-1] + 0.6), ylim=(0, None), ylabel="probability")
     return legend(fig)
 
 
@@ -293,23 +304,19 @@ def plot_path(frame: pd.DataFrame) -> Figure:
     """Ladders down, quantities across, over SFT steps; the completion form is dashed."""
     quantities = list(frame["quantity"].unique())
     fig, axes = panels(frame["ladder"].nunique(), len(quantities), 2.0, sharex=True)
-    looks = {"chat": ("o-", BLUE), "completion": ("s--", GREY)}
+    looks = {"chat": ("o", BLUE, "-"), "completion": ("s", GREY, "--")}
     for row, (ladder, mine) in zip(axes, each_ladder(frame), strict=True):
         row[0].set_title(label(title_of(ladder), wide=30))
         named = dict(sorted(zip(mine["step"], mine["checkpoint"], strict=True)))
-        short = len(named) == 2  # nothing read on the way, perhaps nobody says how many steps
-        ticks = [name if short or not step else str(step) for step, name in named.items()]
+        if len(named) > 2:  # else nothing was read on the way, and perhaps nobody counted steps
+            named = {step: str(step) if step else name for step, name in named.items()}
         for ax, quantity in zip(row, quantities, strict=True):
-            for form, (style, colour) in looks.items():
+            for form, (marker, colour, ls) in looks.items():
                 curve = mine[(mine["quantity"] == quantity) & (mine["form"] == form)]
                 curve = curve.sort_values("step")
-                ax.plot(curve["step"], curve["value"], style, color=colour, label=f"{form} form")
-                band = curve["step"], curve["low"], curve["high"]
-                ax.fill_between(*band, color=colour, alpha=0.2, lw=0)
-            ax.set_xscale("symlog", linthresh=1)
-            far = [a < 0.7 * b for a, b in zip(named, list(named)[1:])]  # else names overlap
-            ax.set_xticks(list(named), [t * f for t, f in zip(ticks, [*far, True])], rotation=90)
-            ax.minorticks_off()
+                look = {"marker": marker, "color": colour, "ls": ls, "label": f"{form} form"}
+                band(ax, curve, look)
+            steps_axis(ax, named)
             ax.set(ylim=(0, None), ylabel=quantity)
     fig.supxlabel("SFT steps")
     return legend(fig)

@@ -16,7 +16,17 @@ from ..measure import quantities as ph
 from ..measure.chain import Survey
 from ..measure.claims import THRESHOLDS
 from ..present import show, views
-from ..present.figures import COLOURS, LETTER, WIDTH, each_panel, legend, panels
+from ..present.figures import (
+    COLOURS,
+    LETTER,
+    WIDTH,
+    band,
+    each_panel,
+    legend,
+    option_ticks,
+    panels,
+    steps_axis,
+)
 from ..texts import label
 from . import phase, real
 from .phase import STAGE, Data, real_title
@@ -94,12 +104,8 @@ def plot_models(frame: pd.DataFrame, stages: Sequence[str] = FRONT, height: floa
             how = {"aspect": "auto", "norm": norm, "interpolation": "none"}
             image = ax.imshow(mine[options], **how)
             ax.set_title(f"{STAGE[stage]}: {show.number(mine['bits'].iloc[0])} bit")
-    longest = max(map(len, options))
-    wide = 0.12 if longest > 2 else 0.075 * (longest + 1)  # inches; long words stand upright
-    step = int(np.ceil(len(options) * wide / (WIDTH / len(stages) - 0.4)))
     for ax in axes[-1]:
-        ax.set_xticks(range(len(options))[::step], options[::step])
-        ax.tick_params(length=0, axis="x", rotation=90 if longest > 2 else 0)
+        option_ticks(ax, options, WIDTH / len(stages) - 0.4, range(len(options)))
     fig.colorbar(image, ax=axes, shrink=0.85, pad=0.015, aspect=25, label="probability")
     return fig
 
@@ -204,16 +210,11 @@ def plot_fall(frame: pd.DataFrame) -> Figure:
     """Spread over the base's by SFT step, a line a model; the threshold of a collapse is dotted."""
     fig, ((ax,),) = panels(1, 1, 2.1)
     for model, look in _looks(frame["model"].unique()).items():
-        mine, shade = where(frame, model=model), {"color": look["color"], "alpha": 0.2, "lw": 0}
-        ax.plot(mine["step"], mine["value"], **look)
-        ax.fill_between(mine["step"], mine["low"], mine["high"], **shade)
+        band(ax, where(frame, model=model), look)
     ax.axhline(THRESHOLDS["collapse"].value, color=COLOURS["chance"], lw=1, ls=":")
     ax.set_yscale("log")
-    ax.set_xscale("symlog", linthresh=1)
     steps = sorted(frame["step"].unique())
-    shown = [step for step in steps if step == 0 or np.log2(step) % 1 == 0 or len(steps) < 4]
-    ax.set_xticks(shown, ["base" if not step else str(step) for step in shown])
-    ax.minorticks_off()
+    steps_axis(ax, {step: str(step) if step else "base" for step in steps})
     ax.set(xlim=(0, max(steps) * 1.1), xlabel="SFT steps", ylabel="spread over the base's")
     ax.yaxis.set_major_formatter("{x:g}")
     return legend(fig)
