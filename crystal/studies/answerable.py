@@ -1,7 +1,6 @@
-"""How much of the mass is on options, for candidates for natural prompts, and which are kept.
+"""Candidates for natural prompts: how much of the mass is on options, and which are kept.
 
-The table holds a candidate's answered mass, the sum over all options, on every checkpoint that was
-asked; which option has the mass is never stored, so nothing here can look at it. The rule
+Which option has the mass is never stored, so nothing here can look at it. The rule
 (`data/prompts/README.md` says when which part of it was fixed):
 
     worth     of a candidate: its answered mass, at most ENOUGH, on the checkpoint where it is least
@@ -59,7 +58,7 @@ class Candidate(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A checkpoint, by the name it has in the table, and the form in which it was asked."""
+    """A checkpoint, by its name in the table, and the form in which it was asked."""
 
     checkpoint: str
     form: str
@@ -74,7 +73,7 @@ _COLUMNS = [*Candidate._fields, *Asked._fields, "answered"]
 
 
 def load_measured() -> Measured:
-    """What was measured so far; empty without a file. Raises: CrystalError for no measurement."""
+    """What was measured so far. Raises: CrystalError for a line that is no measurement."""
     path, found = folder() / ANSWERED, {}
     if not path.exists():
         return found
@@ -89,7 +88,7 @@ def load_measured() -> Measured:
 
 
 def save_measured(measured: Measured, pool: Pool) -> None:
-    """Write the table, in the order of checkpoints, tasks, contexts, cues. Raises: OSError."""
+    """Write the table. Raises: OSError."""
     out, every = io.StringIO(), candidates(pool)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -103,14 +102,14 @@ def candidates(
     cues: Mapping[str, Iterable[int]] | None = None,
     contexts: Iterable[str] | None = None,
 ) -> list[Candidate]:
-    """Those of these contexts, by id, and of these cues of every task. None: all."""
+    """Those of these contexts, by id, and of these cues of every task; None: of all."""
     cues = cues or {task: range(1, len(mine) + 1) for task, mine in pool.cues.items()}
     contexts = ids(pool) if contexts is None else contexts
     return [Candidate(task, *one) for task in cues for one in product(contexts, cues[task])]
 
 
 def ids(pool: Pool, first: int | None = None) -> list[str]:
-    """Ids of the pool's contexts, or of the first of them."""
+    """Of the pool's contexts, or of the first of them."""
     return [context.id for context in pool.contexts[:first]]
 
 
@@ -135,7 +134,7 @@ def choose_contexts(pool: Pool, measured: Measured, cues: Cues) -> list[str]:
 
 
 def best_bare(pool: Pool, cues: Cues) -> dict[str, list[int]]:
-    """The best cue of every task, where it does not name the options: contexts are tried by it.
+    """Each task's best cue, by which contexts are tried, where it does not name the options.
 
     Raises: CrystalError where all of them do.
     """
@@ -147,7 +146,7 @@ def best_bare(pool: Pool, cues: Cues) -> dict[str, list[int]]:
 
 
 def save_chosen(pool: Pool, contexts: Sequence[str], cues: Cues) -> Path:
-    """Write the choice down; the prompts are made from it. Raises: OSError."""
+    """Write the choice, of which the prompts are made. Raises: OSError."""
     texts = {task: [pool.cues[task][cue - 1] for cue in mine] for task, mine in cues.items()}
     head = "# Written by `crystal screen`: chosen of natural.yaml by answered mass alone.\n"
     chosen, path = {"contexts": list(contexts), "cues": texts}, folder() / CHOSEN
@@ -156,7 +155,7 @@ def save_chosen(pool: Pool, contexts: Sequence[str], cues: Cues) -> Path:
 
 
 def report(measured: Measured, contexts: Sequence[str], cues: Cues) -> Iterator[str]:
-    """The median answered mass of what was chosen: a line for every checkpoint and task."""
+    """The median answered mass of what was chosen, a line a checkpoint and task."""
     for asked, mine in measured.items():
         for task, chosen in cues.items():
             mass = np.array([mine[Candidate(task, of, cue)] for of in contexts for cue in chosen])
@@ -167,7 +166,7 @@ def report(measured: Measured, contexts: Sequence[str], cues: Cues) -> Iterator[
 def _worth(
     measured: Measured, task: str, contexts: Sequence[str], cues: Sequence[int]
 ) -> np.ndarray:
-    """(contexts, cues): the smallest over checkpoints of the answered mass, cut at ENOUGH."""
+    """(contexts, cues)"""
     wanted = [Candidate(task, context, cue) for context in contexts for cue in cues]
     lacking = sum(one not in mine for mine in measured.values() for one in wanted)
     if lacking or not measured:
@@ -178,7 +177,7 @@ def _worth(
 
 
 def _largest(values: np.ndarray, n: int) -> list[int]:
-    """Places of the n largest, the largest first, of equal ones the earlier."""
+    """Their places, the largest first, of equal ones the earlier."""
     return np.argsort(-values, kind="stable")[:n].tolist()
 
 
@@ -213,10 +212,8 @@ def screen(
     device: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Measured:
-    """Measure what the rule needs on (name and form, source) of every checkpoint.
-
-    First all cues in the first contexts; then the best cues in all contexts; then all that was
-    chosen. What is in the table is not measured again; it grows batch by batch.
+    """Measure what the rule needs and the table lacks, batch by batch: all cues in the first
+    contexts, the best cues in all contexts, all that was chosen. subjects: checkpoint, source.
     """
     from ..read.engine import load
 

@@ -43,14 +43,14 @@ measured = partial(record, ladder=PARENT)
 
 
 def checkpoints() -> dict[str, Checkpoint]:
-    """Stage -> its last checkpoint of RUN, as far as it was read, in order of training."""
+    """Stage -> its last checkpoint of RUN that was read, in order of training."""
     mine = [c for c in load_ladder(real.EXPERIMENT).checkpoints if c.run == RUN]
     last = {c.stage: c for c in sorted(mine, key=lambda c: c.step)}
     return {stage: last[stage] for stage in (SFT, *STAGES) if stage in last}
 
 
 def dpo() -> dict[str, Checkpoint]:
-    """Run -> its DPO, of RUN and of those that began with RUN's SFT, as far as these were read."""
+    """Run -> its DPO, of RUN and of those that began with its SFT, as far as these were read."""
     mine = {c.run: c for c in load_ladder(real.EXPERIMENT).checkpoints if c.stage == "dpo"}
     return {run: mine[run] for run in (RUN, AGAIN, GENTLE) if run in mine}
 
@@ -204,9 +204,7 @@ def _show_modes(stages: pd.DataFrame) -> None:
 
 
 def plot_later(stages: pd.DataFrame) -> Figure:
-    """Liquidity along the stages: a line a task, and their mean; base and SFT on the contexts that
-    the last stage answers, too.
-    """
+    """A line a task along the stages, and their mean; base and SFT on the last stage's contexts."""
     names = list(dict.fromkeys(stages["stage"]))
     table = stages.pivot(index="task", columns="stage")
     last = [table[of, names[-1]] for of in ("base", "sft")]

@@ -87,7 +87,7 @@ class Data:
 
 def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     """The read-outs and verdicts of a page. how: seed, permutations; final and quantile where the
-    page has them, of which only settling's verdicts depend on them.
+    page has them: only settling's verdicts depend on these.
 
     Raises: CrystalError for a parameter that is none.
     """

@@ -43,8 +43,8 @@ HUES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of 
 
 
 def models(readouts: pd.DataFrame, task: str) -> dict[str, views.Compared]:
-    """Title -> the stages of FRONT on the prompts that all of them answer: the real base with those
-    that were read, then each ladder of `readouts`; without models that answer too few prompts.
+    """Title -> the stages of FRONT, as far as they were read: the real base, then each ladder of
+    `readouts`; without models that answer too few prompts.
     """
     read = phase.real_there(chain.SETTLING)
     every = phase.models(chain.SETTLING if read else chain.NUCLEATION, readouts, [task])
@@ -53,10 +53,9 @@ def models(readouts: pd.DataFrame, task: str) -> dict[str, views.Compared]:
 
 
 def load_models(found: Mapping[str, views.Compared], task: str) -> pd.DataFrame:
-    """One row per model (title -> compared), stage and prompt: bits, low, high (liquidity of the
-    stage, with its interval), prompt, and a column per option, conditional on an option.
-
-    Prompts with the same likeliest answer in the first stage stand side by side, in all stages.
+    """One row per model, stage and prompt: bits, low, high (liquidity of the stage), prompt, and a
+    column per option, conditional on an option. Prompts with the same likeliest answer in the first
+    stage stand side by side in all.
     """
     frames = []
     for title, one in found.items():
@@ -83,9 +82,7 @@ def plot_picture(frame: pd.DataFrame) -> Figure:
 
 
 def plot_models(frame: pd.DataFrame, stages: Sequence[str] = FRONT, height: float = 1.7) -> Figure:
-    """Models down, stages across; in a panel prompts down, options across, brighter is likelier;
-    its bits above it.
-    """
+    """Models down, stages across; in a panel prompts down, options across; its bits above it."""
     from matplotlib.colors import PowerNorm
 
     models, options = list(frame["model"].unique()), list(frame.columns[6:])
@@ -111,9 +108,7 @@ def plot_models(frame: pd.DataFrame, stages: Sequence[str] = FRONT, height: floa
 
 
 def _looks(models: Sequence[str]) -> dict[str, dict]:
-    """Colour and marker of each model, the first colour kept for the real base: ladders look alike
-    without it.
-    """
+    """Of each model; the first colour is the real base's, so that ladders look alike without it."""
     first = 0 if real.PARENT in ladder_names() and real_title() == models[0] else 1
     hues = {model: HUES[n % len(HUES)] for n, model in enumerate(models, first)}
     return {
@@ -126,9 +121,8 @@ def _looks(models: Sequence[str]) -> dict[str, dict]:
 
 
 def load_entropies(data: Data) -> pd.DataFrame:
-    """Entropy of the base's answer under each prompt, bits; a row per model and prompt.
-
-    mean: of these entropies; whole: entropy of the mean answer. Their gap is the liquidity.
+    """Entropy of the base's answer, bits, a row per model and prompt; mean: of these; whole: of the
+    mean answer. The gap of the two is the liquidity.
     """
     frames = []
     for one in data.series:
@@ -142,7 +136,7 @@ def load_entropies(data: Data) -> pd.DataFrame:
 
 
 def plot_entropies(frame: pd.DataFrame) -> Figure:
-    """Models down: the prompts' entropies; from their mean to the mean answer's is liquidity."""
+    """Models down: the prompts' entropies, their mean, and the mean answer's."""
     import seaborn
 
     models = list(frame["model"].unique())
@@ -190,10 +184,8 @@ def plot_pairs(frame: pd.DataFrame) -> Figure:
 
 
 def load_fall(data: Data) -> pd.DataFrame:
-    """Spread among prompts along SFT over the base's: a row per model and step, with interval.
-
-    The base is read as raw text, SFT in chat form. Step 0 is the base itself. Steps that too few
-    prompts answer are left out.
+    """Spread among prompts along SFT (chat form) over the base's (raw text, step 0), with interval:
+    a row per model and step that enough prompts answer.
     """
     rows = []
     for one in data.series:
@@ -224,10 +216,8 @@ def plot_fall(frame: pd.DataFrame) -> Figure:
 
 
 def load_every(name: str, ladders: Sequence[str], found: Mapping[str, Survey]) -> pd.DataFrame:
-    """Liquidity as a share of its ceiling, all tasks: value, low, high by model, task and stage.
-
-    On liquid pages the number of the verdict (found: by title). Else of these prompts, without an
-    interval, on the prompts that all stages of a model answer.
+    """Liquidity as a share of its ceiling: value, low, high by model, task and stage. Of a base
+    alone the verdict's number (found: by title); else of these prompts, without an interval.
     """
     rows = []
     if name == chain.LIQUID:

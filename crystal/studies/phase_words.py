@@ -1,7 +1,6 @@
 """What a phase page says: links, verdict chips, what changed, captions and alt texts, the method.
 
-And the verdicts of the first page. Links and chips are told as MyST and shown as HTML; a chip's
-colour, sign and word say the same.
+And the first page's table of verdicts.
 """
 
 from __future__ import annotations
@@ -42,9 +41,8 @@ METHOD = {
 
 
 def show_head(data: Data) -> None:
-    """The top of the page: the way to its neighbours, prompts that are not answered, the chips.
-
-    Without a ladder that can be measured the page ends here.
+    """The top of the page: links, prompts that are not answered, chips. Without a ladder that can
+    be measured the page ends here.
     """
     strip(data.phase, data.task)
     if not data.answered.whole:
@@ -56,7 +54,7 @@ def show_head(data: Data) -> None:
 
 
 def strip(phase: str, task: str) -> None:
-    """Tell the way to the neighbours: the task before, this one and the next, in every phase."""
+    """Links to the task before, this one and the next, in every phase."""
     place, lines = PHASE_TASKS.index(task), []
     near = PHASE_TASKS[max(0, place - 1) : place + 2]
     for name in near:
@@ -90,9 +88,7 @@ def table(phase: str, found: Sequence[tuple[str, Sequence[Verdict]]]) -> str:
 
 
 def chip(verdict: Verdict) -> str:
-    """One verdict as HTML: its sign and word on its colour; its number with the interval beside
-    them, in per cent where the claim is about a share.
-    """
+    """One verdict as HTML: its sign and word on its colour, its number with interval beside."""
     word = f"{SIGNS[verdict.verdict]} {verdict.verdict.replace('-', ' ')}"
     look, found = f"background:{COLOURS[verdict.verdict]};color:{INK}", verdict.estimate
     by, unit = (100, " %") if verdict.threshold.percent else (1, "")
@@ -109,7 +105,7 @@ def _safe(text: object) -> str:
 
 
 def changed(data: Data) -> list[str]:
-    """What is seen of every series, a plain sentence each; the first words name it."""
+    """What is seen of every series, a plain sentence each."""
     say = {LIQUID: _is_liquid, NUCLEATION: _collapsed, SETTLING: _settled}[data.phase]
     return [f"{one.title}: {say(one, data)}." for one in data.series]
 
@@ -335,8 +331,8 @@ def models_caption(frame: pd.DataFrame) -> str:
 
 
 def matrix(ladders: Sequence[str]) -> str:
-    """Verdicts over all tasks as a MyST table, claims down: the real base, then training runs of
-    each ladder. Every cell is quoted from the page that judged it.
+    """Verdicts over all tasks as a MyST table: claims down; across the real base, then training
+    runs of each ladder. Every cell is quoted from the page that judged it.
     """
     first = [real_title()] if real_there(NUCLEATION) else []
     head, rows = ["", *first, *map(views.title_of, ladders)], []
