@@ -193,11 +193,6 @@ def load_undecided(found: Found) -> pd.DataFrame:
     return whys.iloc[np.lexsort((-whys["tasks"].map(len), claim, ladder))]
 
 
-def reasons(undecided: pd.DataFrame) -> str:
-    """`load_undecided` of one ladder and claim in words: on how many tasks for which reason."""
-    return "; ".join(f"on {len(row.tasks)}, {row.reason}" for row in undecided.itertuples())
-
-
 def undecided_table(undecided: pd.DataFrame) -> str:
     """`load_undecided` as a MyST table."""
     found = undecided.itertuples()

@@ -125,13 +125,12 @@ def unconditional(
     form: str | None = None,
     *,
     prompts: Sequence[Prompt] = PROMPTS,
-    temperature: float = 1.0,
 ) -> np.ndarray:
     """(prompts, options): probabilities as read, whatever their sum. frame: of one ladder.
 
     Raises: CrystalError for a prompt that was not read.
     """
-    rows = picked(frame, checkpoint, task, form, prompts, temperature)
+    rows = picked(frame, checkpoint, task, form, prompts)
     return np.stack(frame["probability"].to_numpy()[rows])
 
 
