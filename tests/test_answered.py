@@ -23,7 +23,7 @@ from crystal.keep import store
 from crystal.measure import chain, claims, evidence
 from crystal.measure.chain import NOT_MEASURABLE
 from crystal.present import figures, show, verdicts, views
-from crystal.studies import phase_figures, remelting
+from crystal.studies import phase, phase_figures, remelting
 from crystal.tables import survey
 from crystal.tables.table import read_table
 
@@ -203,14 +203,15 @@ def test_the_overview_counts_and_shows_it(readouts):
 
 
 def test_figures_leave_unanswered_prompts_out(readouts):
-    seeds = {"made": str(views.compared(readouts, "die", "base").clusters[0])}
-    for load, *more in (
-        (phase_figures.load_pairs,),
-        (figures.load_path, seeds),
-        (figures.load_probmass, seeds),
-    ):
-        assert np.isfinite(load(readouts, "die", *more).select_dtypes(float)).all().all()
-    assert set(figures.load_path(readouts, "die", seeds)["checkpoint"]) == {"base", "sft"}
+    (one,) = phase.models("nucleation", readouts, ["die"])
+    base = one.at("die", "base")
+    seed = figures.seed_of(base, str(base.clusters[0]))
+    made = [dataclasses.replace(one, answers=base, who=str(base.clusters[0]), seed=seed)]
+    data = phase.Data("liquid", "die", HOW, ["base"], None, made, [])
+    path = figures.load_path(made, "die")
+    for frame in (phase_figures.load_pairs(data), path, figures.load_probmass(made, "die")):
+        assert np.isfinite(frame.select_dtypes(float)).all().all()
+    assert set(path["checkpoint"]) == {"base", "sft"}
 
 
 class _Page:

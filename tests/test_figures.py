@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ import synthetic
 
 from crystal.measure import chain
 from crystal.present import figures, show, verdicts, views
-from crystal.studies import phase_figures
+from crystal.studies import phase, phase_figures
 from crystal.texts import plain
 
 SEEDS = {"both": "3", "bare": "3"}  # the persona named
@@ -53,6 +54,20 @@ def readouts(root):
     return views.read_ladders(["both", "bare"])
 
 
+def ladders(readouts, task: str, quantile: float = 0.9) -> list[phase.Series]:
+    """Both ladders with their seeds."""
+    found = []
+    for one in phase.models("nucleation", readouts, [task]):
+        base, who = one.at(task, "base"), SEEDS[one.name]
+        seed = figures.seed_of(base, who, quantile)
+        found.append(dataclasses.replace(one, answers=base, who=who, seed=seed))
+    return found
+
+
+def page(readouts, task: str) -> phase.Data:
+    return phase.Data("liquid", task, HOW, ["base"], None, ladders(readouts, task), [])
+
+
 def drawn(fig) -> bytes:
     """The figure as SVG, so that whatever fails when drawing fails here."""
     import io
@@ -63,7 +78,7 @@ def drawn(fig) -> bytes:
 
 
 def test_pairs_count_every_pair_once(readouts):
-    frame = phase_figures.load_pairs(readouts, "digit")
+    frame = phase_figures.load_pairs(page(readouts, "digit"))
     for (_, pair), curve in frame.groupby(["ladder", "pair"]):
         assert (np.diff(curve["share"]) >= 0).all() and curve["share"].iloc[-1] == 1
         if pair.startswith("one persona"):  # the synthetic frames of a persona agree
@@ -73,7 +88,7 @@ def test_pairs_count_every_pair_once(readouts):
 
 @pytest.mark.parametrize("task", TASKS_SHOWN)
 def test_distributions_are_ordered_by_the_seed_and_sum_to_one(readouts, task):
-    frame = figures.load_distributions(readouts, task, ["sft", "dpo", "rlvr"], SEEDS, quantile=0.8)
+    frame = figures.load_distributions(ladders(readouts, task, 0.8), task, ["sft", "dpo", "rlvr"])
     for (_, distribution), p in frame.groupby(["ladder", "distribution"]):
         assert p["probability"].sum() == pytest.approx(1)
         assert p["option"].tolist()[-2:] == list(views.LEFTOVER)
@@ -105,7 +120,7 @@ def test_contexts_stand_in_the_order_of_their_mean_cosine(readouts):
 
 
 def test_the_path_starts_at_the_base_without_forms_never_read(readouts):
-    frame = figures.load_path(readouts, "digit", SEEDS)
+    frame = figures.load_path(ladders(readouts, "digit"), "digit")
     assert set(frame.loc[frame["checkpoint"] == "base", "step"]) == {0}
     assert set(frame.loc[frame["ladder"] == "both", "step"]) == {0, 1, 4, 64}
     assert set(frame.loc[(frame["ladder"] == "bare") & (frame["step"] > 0), "form"]) == {"chat"}
@@ -122,7 +137,7 @@ def test_the_path_starts_at_the_base_without_forms_never_read(readouts):
 
 
 def test_probmass_stands_beside_chance_and_the_seeds_own(readouts):
-    frame = figures.load_probmass(readouts, "digit", SEEDS, 0.7, **HOW)
+    frame = figures.load_probmass(ladders(readouts, "digit", 0.7), "digit", **HOW)
     assert frame["checkpoint"].tolist() == ["base", "sft", "dpo", "rlvr"] * 2
     assert (frame["own"] >= 0.7).all()
     assert (frame["chance"] * 10 == (frame["chance"] * 10).round()).all()
@@ -226,11 +241,11 @@ def test_captions_of_templates_are_short(path):
 
 
 KINDS = {
-    "pairs": lambda read: phase_figures.plot_pairs(phase_figures.load_pairs(read, "digit")),
+    "pairs": lambda read: phase_figures.plot_pairs(phase_figures.load_pairs(page(read, "digit"))),
     "distributions": lambda read: figures.plot_distributions(
-        figures.load_distributions(read, "month", ["sft"], SEEDS)
+        figures.load_distributions(ladders(read, "month"), "month", ["sft"])
     ),
-    "path": lambda read: figures.plot_path(figures.load_path(read, "digit", SEEDS)),
+    "path": lambda read: figures.plot_path(figures.load_path(ladders(read, "digit"), "digit")),
 }
 
 

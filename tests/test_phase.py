@@ -203,7 +203,7 @@ def test_the_fall_begins_at_the_base_and_ends_at_the_verdicts_number(ladders, sh
     data = phase.load("nucleation", "digit", ["made"], **HOW)
     fall = phase_figures.load_fall(data)
     assert fall["step"].tolist()[:2] == [0, 1] and fall["value"].iloc[0] == 1
-    (collapse,) = (v for v in data.found["made"] if v.claim == "collapse")
+    (collapse,) = (v for v in data.series[0].verdicts if v.claim == "collapse")
     assert fall["value"].iloc[-1] == pytest.approx(collapse.estimate.value)
 
 

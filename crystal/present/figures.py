@@ -19,7 +19,7 @@ from ..measure import inference as inf
 from ..measure import quantities as ph
 from ..measure.claims import QUANTILE
 from ..texts import label
-from .views import LEFTOVER, NATIVE, compared, each_ladder, estimated, given, title_of
+from .views import LEFTOVER, Compared, each_ladder, estimated, given, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,6 @@ GAP, APART = 3, 5  # points from a name to its own line, and at least to all oth
 FINE = 2  # pixels between two points that stand for a line
 INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
-Seeds = Mapping[str, str]  # ladder -> the persona whom tasks of other kinds name as the seed
 
 
 def panels(
@@ -217,43 +216,31 @@ def _along(vertices: np.ndarray) -> np.ndarray:
 # -- seeds, on pages of nucleation and settling
 
 
-def seed_of(
-    mine: pd.DataFrame, task: str, persona: str, quantile: float = QUANTILE
-) -> claims.Seed | None:
+def seed_of(base: Compared, persona: str, quantile: float = QUANTILE) -> claims.Seed | None:
     """A ladder's seed; None where the base does not answer that persona, or too few prompts."""
-    alone = compared(mine, task, "base")
-    if not alone.count.measurable or persona not in alone.clusters.astype(str):
+    if not base.count.measurable or persona not in base.clusters.astype(str):
         return None
-    return claims.seed_of(alone.evidence("base"), persona, quantile=quantile)
+    return claims.seed_of(base.evidence("base"), persona, quantile=quantile)
 
 
-def load_distributions(
-    readouts: pd.DataFrame,
-    task: str,
-    checkpoints: Sequence[str],
-    seeds: Seeds,
-    quantile: float = QUANTILE,
-) -> pd.DataFrame:
-    """The seed and the means of `checkpoints`: a row a ladder with a seed, distribution, option.
+def load_distributions(ladders: Sequence, task: str, stages: Sequence[str]) -> pd.DataFrame:
+    """The seed and the means of stages: a row a ladder, distribution, option. ladders: `Series`
+    of a page, each with a seed.
 
     Options are ordered by the seed; probability is unconditional, and LEFTOVER are two more
     options. in_seed: the option belongs to A.
     """
     names, frames = np.array([*TASKS[task].options, *LEFTOVER]), []
-    for ladder, mine in each_ladder(readouts):
-        seed = seed_of(mine, task, seeds.get(ladder, ""), quantile)
-        if seed is None:
-            continue
-        rows = {"seed": ("base", inf.PERSONA.astype(str) == seeds[ladder])}
-        for checkpoint in checkpoints:
-            one = compared(mine, task, checkpoint)
-            if one.count.measurable:
-                rows[checkpoint] = checkpoint, one.rows
-        order = [*np.argsort(-seed.distribution, kind="stable"), -2, -1]
-        about = {"ladder": ladder, "place": range(len(names)), "option": names[order]}
-        about |= {"in_seed": np.append(seed.mask, [False, False])[order]}
+    for one in ladders:
+        rows = {"seed": ("base", inf.PERSONA.astype(str) == one.who)}
+        for stage in stages:
+            if (alone := one.at(task, stage)).count.measurable:
+                rows[stage] = stage, alone.rows
+        order = [*np.argsort(-one.seed.distribution, kind="stable"), -2, -1]
+        about = {"ladder": one.name, "place": range(len(names)), "option": names[order]}
+        about |= {"in_seed": np.append(one.seed.mask, [False, False])[order]}
         for distribution, (checkpoint, answered) in rows.items():
-            p = given(mine, checkpoint, task)[answered].mean(0)[order]
+            p = given(one.readouts, checkpoint, task)[answered].mean(0)[order]
             frames.append(pd.DataFrame(about | {"distribution": distribution, "probability": p}))
     return pd.concat(frames, ignore_index=True)
 
@@ -279,22 +266,21 @@ def plot_distributions(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-def load_path(readouts: pd.DataFrame, task: str, seeds: Seeds) -> pd.DataFrame:
+def load_path(ladders: Sequence, task: str) -> pd.DataFrame:
     """Liquidity, and TV of the mean to the seed, of the base (step 0) and along SFT, in the forms
     that were read and can be measured.
     """
     rows = []
-    picked = readouts["stage"].isin(["base", "sft"]) & (readouts["task"] == task)
-    for ladder, mine in each_ladder(readouts[picked]):
-        seed = seed_of(mine, task, seeds.get(ladder, ""))
+    for ladder in ladders:
+        mine = ladder.readouts[ladder.readouts["stage"].isin(["base", "sft"])]
         for (checkpoint, step, form), _ in mine.groupby(["checkpoint", "step", "form"], sort=False):
-            one = compared(mine, task, place := (checkpoint, form))
+            one = ladder.read(task, {"here": (checkpoint, form)})
             if not one.count.measurable:
                 continue
-            found = {"liquidity, bits": one.liquidity(place)}
-            if seed:
-                found["TV to the seed"] = one.to(seed.distribution, place)
-            about = {"ladder": ladder, "form": form, "checkpoint": checkpoint}
+            found = {"liquidity, bits": one.liquidity("here")}
+            if ladder.seed:
+                found["TV to the seed"] = one.to(ladder.seed.distribution, "here")
+            about = {"ladder": ladder.name, "form": form, "checkpoint": checkpoint}
             about |= {"step": 0 if checkpoint == "base" else step}
             rows += [about | {"quantity": name} | estimated(x) for name, x in found.items()]
     return pd.DataFrame(rows)
@@ -323,29 +309,23 @@ def plot_path(frame: pd.DataFrame) -> Figure:
 
 
 def load_probmass(
-    readouts: pd.DataFrame,
-    task: str,
-    seeds: Seeds,
-    quantile: float = QUANTILE,
-    *,
-    seed: int = 0,
-    permutations: int = 999,
+    ladders: Sequence, task: str, *, seed: int = 0, permutations: int = 999
 ) -> pd.DataFrame:
-    """ProbMass on the seed's options: a row a ladder that has a seed and checkpoint, with interval.
+    """ProbMass on the seed's options: a row a ladder (that has a seed) and stage, with interval.
 
     own: the seed's own mass on A; chance: |A|/K; lucky: what 5 % of equally large random sets
     exceed.
     """
     rows = []
     permuted = inf.relabellings(len(TASKS[task].options), permutations, seed)
-    for ladder, mine in each_ladder(readouts):
-        own = seed_of(mine, task, seeds.get(ladder, ""), quantile)
-        for checkpoint in NATIVE if own else ():
-            one = compared(mine, task, checkpoint)
+    for ladder in ladders:
+        own = ladder.seed
+        for stage in ladder.stages:
+            one = ladder.at(task, stage)
             if one.count.measurable:
-                later = one.evidence(checkpoint)
+                later = one.evidence(stage)
                 lucky = ph.probmass(later.distribution.mean(0), own.mask[permuted])
-                row = {"ladder": ladder, "checkpoint": checkpoint}
+                row = {"ladder": ladder.name, "checkpoint": stage}
                 row |= estimated(one.estimate(claims.kept_mass(later, own), high=1))
                 row |= {"own": own.ceiling, "chance": own.mask.mean()}
                 rows.append(row | {"lucky": np.quantile(lucky, 1 - inf.ALPHA)})

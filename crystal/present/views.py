@@ -298,7 +298,8 @@ def estimated(found: Estimate) -> dict[str, float]:
 
 def each(numbers: Numbers, label: str) -> str:
     """One number of every ladder, plain; a ladder alone goes without its title."""
-    of = [(load_ladder(name).title, show.interval(mine[label])) for name, mine in numbers.items()]
+    there = ((name, mine[label]) for name, mine in numbers.items() if label in mine)
+    of = [(load_ladder(name).title, show.interval(number)) for name, number in there]
     return ", ".join(f"{title} {number}" if len(of) > 1 else number for title, number in of)
 
 

@@ -40,7 +40,7 @@ Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One model: a ladder or the real base. answers, verdicts: on the phase and task of a page."""
+    """One model, a ladder or the real base, and what a page of one phase and task has of it."""
 
     name: str
     title: str  # plain, as anybody wrote it
@@ -48,8 +48,17 @@ class Series:
     stages: Places
     steps: Mapping[int, tuple[str, str]]  # of SFT
     read: Callable[[str, Places], Compared]  # task, places -> answers on the prompts shared
-    answers: Compared | None = None
+    readouts: pd.DataFrame | None = None  # of a ladder
+    answers: Compared | None = None  # at the stages shown
+    survey: Survey | None = None
     verdicts: Sequence[Verdict] = ()
+    who: str = ""  # the persona whose answer in the base is the seed, of a ladder that has one
+    seed: claims.Seed | None = None
+
+    @property
+    def forms(self) -> set[tuple[str, str]]:
+        """(checkpoint, form) that a ladder was read in."""
+        return {*zip(self.readouts["checkpoint"], self.readouts["form"], strict=True)}
 
     def at(self, task: str, *stages: str) -> Compared:
         """A task at some stages."""
@@ -64,22 +73,19 @@ class Data:
     task: str
     how: How
     stages: Sequence[str]  # shown: before and after, on liquid pages the base alone
-    readouts: pd.DataFrame  # of the ladders that can be measured
     answered: views.Answered
-    surveys: Mapping[str, Survey]
     series: Sequence[Series]
     judged: Sequence[tuple[str, Sequence[Verdict]]]  # every title, the real base first
 
     @property
-    def found(self) -> dict[str, Sequence[Verdict]]:
-        """Ladder -> its verdicts on this phase and task."""
-        return {one.name: one.verdicts for one in self.series if one.name in self.surveys}
+    def ladders(self) -> list[Series]:
+        """The series without the real base."""
+        return [one for one in self.series if one.readouts is not None]
 
     @property
-    def seeds(self) -> dict[str, str]:
-        """Ladder -> the persona whose answer is the seed."""
-        every = self.surveys.items()
-        return {one: found.seeds[self.task] for one, found in every if self.task in found.seeds}
+    def seeded(self) -> list[Series]:
+        """The ladders that have a seed."""
+        return [one for one in self.ladders if one.seed]
 
 
 # --- loaded
@@ -99,16 +105,26 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     answered = views.count_answered(readouts, task, *places, claims=asked)
     readouts = readouts[readouts["ladder"].isin(answered.able)]
     judging = how if phase == SETTLING else {n: how[n] for n in ("seed", "permutations")}
-    surveys = {ladder: verdicts.measured(ladder, **judging) for ladder in answered.able}
     series, stages = [], places[-2:]
     for one in models(phase, readouts, [task], final) if answered.able else ():
-        every = surveys.get(one.name) or real_survey(phase, judging)
-        found = [v for claim, v in every.of(task).items() if claim in chain.CLAIMS[phase]]
-        series.append(replace(one, answers=one.at(task, *stages), verdicts=found))
+        series.append(_filled(one, phase, task, stages, judging))
     judged = [(one.title, one.verdicts) for one in series]
     judged += [(load_ladder(one).title, found) for one, found in answered.verdicts.items()]
     series = [one for one in series if one.answers.count.measurable]
-    return Data(phase, task, how, stages, readouts, answered, surveys, series, judged)
+    return Data(phase, task, how, stages, answered, series, judged)
+
+
+def _filled(one: Series, phase: str, task: str, stages: Sequence[str], how: How) -> Series:
+    """A series with what its page has of it. how: of its verdicts."""
+    if one.readouts is None:
+        survey, who, seed = real_survey(phase, how), "", None
+    else:
+        survey = verdicts.measured(one.name, **how)
+        who = survey.seeds.get(task, "")
+        seed = figures.seed_of(one.at(task, "base"), who, how.get("quantile", claims.QUANTILE))
+    found = [v for claim, v in survey.of(task).items() if claim in chain.CLAIMS[phase]]
+    answers = one.at(task, *stages)
+    return replace(one, answers=answers, survey=survey, verdicts=found, who=who, seed=seed)
 
 
 def models(
@@ -121,7 +137,8 @@ def models(
         steps = {c.step: (c.checkpoint, CHAT) for c in steps.itertuples()}
         stages = {name: (name, form) for name, form in NATIVE.items()}
         title = load_ladder(ladder).title
-        found.append(Series(ladder, title, "persona", stages, steps, partial(_of_ladder, mine)))
+        read = partial(_of_ladder, mine)
+        found.append(Series(ladder, title, "persona", stages, steps, read, mine))
     return found
 
 
@@ -189,18 +206,15 @@ def surveys(phase: str, ladders: Sequence[str]) -> dict[str, Survey]:
 def measure(data: Data) -> dict[str, Numbers]:
     """Ladder -> every number of the page."""
     ask = {LIQUID: _liquid, NUCLEATION: _nucleation, SETTLING: _settling}[data.phase]
-    return {
-        ladder: ask(mine, data.task, data.surveys[ladder], data.how)
-        for ladder, mine in views.each_ladder(data.readouts)
-    }
+    return {one.name: ask(one, data.task, data.how) for one in data.ladders}
 
 
-def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
+def _liquid(ladder: Series, task: str, how: How) -> Numbers:
     """How much the prompt tells about the answer of the base, and how broad its answers are."""
-    one, quantile = views.compared(mine, task, "base"), how["quantile"]
+    one, quantile = ladder.answers, how["quantile"]
     base = one.distributions("base")
     mean, held = ph.mean_distribution(base), ph.support(base, quantile).sum(-1)
-    invalid, residual = _left(mine, task, "base", one)
+    invalid, residual = _left(ladder, task, "base", one)
     return {
         "entropy within a prompt, bits": one.average(ph.entropy_bits(base), most_bits(task)),
         "options that hold the quantile, within a prompt": one.average(held, base.shape[1]),
@@ -222,10 +236,10 @@ def _liquid(mine: pd.DataFrame, task: str, _: Survey, how: How) -> Numbers:
     }
 
 
-def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numbers:
+def _nucleation(ladder: Series, task: str, how: How) -> Numbers:
     """What SFT does to the spread among prompts, and how near it comes to the seed."""
-    pair = views.compared(mine, task, "base", "sft")
-    invalid, residual = _left(mine, task, "sft", pair)
+    pair, account = ladder.answers, ladder.survey.account
+    invalid, residual = _left(ladder, task, "sft", pair)
     found = {
         "estimated liquidity of the base, bits": pair.liquidity("base"),
         "estimated liquidity of SFT, bits": pair.liquidity("sft"),
@@ -234,9 +248,10 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
         "invalid-answer mass of SFT": invalid,
         "residual mass of SFT": residual,
     }
-    if own := figures.seed_of(mine, task, survey.seeds.get(task, "")):
-        found["seed to SFT, TV"] = pair.to(own.distribution, "sft")
-        found["seed to SFT, JSD in bits"] = pair.to(own.distribution, "sft", ph.jsd_bits)
+    if ladder.seed:
+        own = ladder.seed.distribution
+        found["seed to SFT, TV"] = pair.to(own, "sft")
+        found["seed to SFT, JSD in bits"] = pair.to(own, "sft", ph.jsd_bits)
     found |= {
         "MSE ratio, nearest of all prompts": exactly(
             ph.mse_ratio_seed(pair.distributions("base"), pair.mean("sft")(None))
@@ -244,37 +259,35 @@ def _nucleation(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numb
         "liquidity of the base, these personas, bits": exactly(pair.bits("base")),
         "liquidity of SFT, these personas, bits": exactly(pair.bits("sft")),
     }
-    if survey.account and task in survey.account.progress:
-        progress = survey.account.progress[task]
-        found["progress towards the seed, this task"] = exactly(progress)
-    found |= _compressions(mine, task, pair)
+    if account and task in account.progress:
+        found["progress towards the seed, this task"] = exactly(account.progress[task])
+    found |= _compressions(ladder, task)
     for place in ("base", "sft"):
         found[f"split-half floor of {STAGE[place]}, TV"] = _floor(pair, place, how)
     return found
 
 
-def _compressions(mine: pd.DataFrame, task: str, pair: Compared) -> Numbers:
+def _compressions(ladder: Series, task: str) -> Numbers:
     """Spread over the base's: of SFT, of the form alone, of the weights alone."""
-    found = {"compression": pair.kept_spread("base", "sft")}
+    found = {"compression": ladder.answers.kept_spread("base", "sft")}
     chat, raw = ("base", CHAT), ("sft", COMPLETION)
     ways = {"compression by form alone": chat, "compression by weights alone, raw text": raw}
-    read = {*zip(mine["checkpoint"], mine["form"], strict=True)}
-    for label, place in ways.items() if {chat, raw} <= read else ():
-        both = views.compared(mine, task, "base", place)
+    for label, place in ways.items() if {chat, raw} <= ladder.forms else ():
+        both = ladder.read(task, {"base": ladder.stages["base"], "later": place})
         if both.count.measurable:
-            found[label] = both.kept_spread("base", place)
+            found[label] = both.kept_spread("base", "later")
             if place == chat:
-                found["form alone, TV of mean distributions"] = both.moved("base", chat)
+                found["form alone, TV of mean distributions"] = both.moved("base", "later")
     return found
 
 
-def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Numbers:
+def _settling(ladder: Series, task: str, how: How) -> Numbers:
     """How far the later stages move the answers, beside SFT's own move."""
     found: Numbers = {}
     for stage in later.STAGES:
-        pair, move = views.compared(mine, task, "sft", stage), f"SFT to {stage}"
+        pair, move = ladder.at(task, "sft", stage), f"SFT to {stage}"
         if pair.count.measurable:
-            invalid, residual = _left(mine, task, stage, pair)
+            invalid, residual = _left(ladder, task, stage, pair)
             ranks = ph.spearman(pair.mean("sft")(None), pair.mean(stage)(None))
             found |= {
                 f"{move}, TV": pair.moved("sft", stage),
@@ -283,20 +296,21 @@ def _settling(mine: pd.DataFrame, task: str, survey: Survey, how: How) -> Number
                 f"invalid-answer mass of {stage}": invalid,
                 f"residual mass of {stage}": residual,
             }
-    found |= _ratios(mine, task, how["final"])
-    if own := figures.seed_of(mine, task, survey.seeds.get(task, ""), how["quantile"]):
-        found["options in A, of all (chance level)"] = exactly(own.mask.mean())
-    pair = views.compared(mine, task, "base", "sft")
+    found |= _ratios(ladder, task, how["final"])
+    if ladder.seed:
+        found["options in A, of all (chance level)"] = exactly(ladder.seed.mask.mean())
+    pair = ladder.at(task, "base", "sft")
     return found | {"split-half floor of SFT, TV": _floor(pair, "sft", how)}
 
 
-def _ratios(mine: pd.DataFrame, task: str, final: str) -> Numbers:
+def _ratios(ladder: Series, task: str, final: str) -> Numbers:
     """Squared move from SFT to the last stage over that from the base, in either form, to SFT."""
-    starts, found = {"MSE ratio, stage": "base"}, {}
-    if len(where(mine, checkpoint="base", form=CHAT)):
-        starts["MSE ratio, stage, base in chat form"] = ("base", CHAT)
+    starts, found = {"MSE ratio, stage": ladder.stages["base"]}, {}
+    if (chat := ("base", CHAT)) in ladder.forms:
+        starts["MSE ratio, stage, base in chat form"] = chat
     for label, start in starts.items():
-        three = views.compared(mine, task, start, "sft", final)
+        later_on = {stage: ladder.stages[stage] for stage in ("sft", final)}
+        three = ladder.read(task, {"start": start} | later_on)
         if three.count.measurable:
             base, sft, last = map(three.mean, three.tables)
             found[label] = inference.ratio(
@@ -307,9 +321,10 @@ def _ratios(mine: pd.DataFrame, task: str, final: str) -> Numbers:
     return found
 
 
-def _left(mine: pd.DataFrame, task: str, checkpoint: str, one: Compared) -> Iterator[Estimate]:
+def _left(ladder: Series, task: str, checkpoint: str, one: Compared) -> Iterator[Estimate]:
     """Invalid-answer and residual mass of a checkpoint."""
-    return map(one.average, views.given(mine, checkpoint, task)[one.rows, -2:].T)
+    masses = views.given(ladder.readouts, checkpoint, task)[one.rows, -2:]
+    return map(one.average, masses.T)
 
 
 def _floor(one: Compared, place: Place, how: How) -> Estimate:

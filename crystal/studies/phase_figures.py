@@ -158,16 +158,18 @@ def plot_entropies(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def load_pairs(readouts: pd.DataFrame, task: str) -> pd.DataFrame:
+def load_pairs(data: Data) -> pd.DataFrame:
     """Share of pairs of base prompts at most `tv` apart: of one persona, and of two."""
     x, frames = np.linspace(0, 1, 101), []
-    for ladder, mine in views.each_ladder(readouts):
-        alone = views.compared(mine, task, "base")
+    for ladder in data.ladders:
+        alone = ladder.answers
         p, (i, j) = alone.distributions("base"), np.triu_indices(len(alone.prompts), 1)
         alike, apart = alone.clusters[i] == alone.clusters[j], ph.tv(p[i], p[j])
         for pair, chosen in (("one persona, two templates", alike), ("two personas", ~alike)):
             share = np.searchsorted(np.sort(apart[chosen]), x, side="right") / max(1, chosen.sum())
-            frames.append(pd.DataFrame({"ladder": ladder, "pair": pair, "tv": x, "share": share}))
+            frames.append(
+                pd.DataFrame({"ladder": ladder.name, "pair": pair, "tv": x, "share": share})
+            )
     return pd.concat(frames, ignore_index=True)
 
 

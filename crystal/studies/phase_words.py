@@ -212,27 +212,24 @@ def path(numbers: Mapping[str, Numbers]) -> dict[str, str]:
 
 def show_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """Who the seed is, of every ladder that has one, and how near SFT comes to it."""
-    if not data.seeds:
+    if not data.seeded:
         return
-    seeds = [
-        f"Seed of {load_ladder(ladder).title}: what the base answers to {PERSONAS[int(who)]}."
-        for ladder, who in data.seeds.items()
-    ]
-    show.prose(show.listed(seeds))
-    to_seed, to_base = "seed to SFT, TV", "base to SFT, TV of mean distributions"
-    near = {ladder: found for ladder, found in numbers.items() if to_seed in found}
-    frame = figures.load_distributions(data.readouts, data.task, ["base", "sft"], data.seeds)
+    seeds = (
+        f"{one.title}: what the base answers to {PERSONAS[int(one.who)]}" for one in data.seeded
+    )
+    show.prose(show.listed(f"Seed of {seed}." for seed in seeds))
+    frame = figures.load_distributions(data.seeded, data.task, ["base", "sft"])
     words = both(
         "Probabilities of the options, ordered by the seed (bars), of the mean base and SFT. Total "
-        f"variation of SFT from the seed: {views.each(near, to_seed)}; from the mean base: "
-        f"{views.each(numbers, to_base)}."
+        f"variation of SFT from the seed: {views.each(numbers, 'seed to SFT, TV')}; from the mean "
+        f"base: {views.each(numbers, 'base to SFT, TV of mean distributions')}."
     )
     show.emit(figures.plot_distributions(frame), "seed", data=frame, **words)
 
 
 def show_contexts(data: Data) -> None:
     """How well each persona explains SFT's move, over all tasks, where that was asked."""
-    accounts = {name: every.account for name, every in data.surveys.items() if every.account}
+    accounts = {one.name: one.survey.account for one in data.ladders if one.survey.account}
     if not accounts:
         return
     frame = verdicts.load_contexts(accounts, data.task)
@@ -246,11 +243,10 @@ def show_contexts(data: Data) -> None:
 
 def show_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
     """The mean answers after SFT over the seed's, of every ladder that has one."""
-    if not data.seeds:
+    if not data.seeded:
         return
-    move, stages = f"SFT to {data.stages[-1]}", ["sft", "dpo", "rlvr"]
-    how = (data.readouts, data.task, stages, data.seeds, data.how["quantile"])
-    frame = figures.load_distributions(*how)
+    frame = figures.load_distributions(data.seeded, data.task, ["sft", "dpo", "rlvr"])
+    move = f"SFT to {data.stages[-1]}"
     words = both(
         "Probabilities of the options, ordered by the seed (bars), its set A shaded. From "
         f"{move} moves: {views.each(numbers, f'{move}, TV')}; options that SFT ranked low gain "
@@ -261,17 +257,17 @@ def show_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
 
 def show_probmass(data: Data) -> None:
     """The mass that every stage leaves on the seed's options, of every ladder that has a seed."""
-    if not data.seeds:
+    if not data.seeded:
         show.prose("No ladder here has a seed, so no stage can stay on its options.")
         return
     how = {name: data.how[name] for name in ("seed", "permutations")}
-    frame = figures.load_probmass(data.readouts, data.task, data.seeds, data.how["quantile"], **how)
+    frame, last = figures.load_probmass(data.seeded, data.task, **how), data.stages[-1]
     masses = "; ".join(
         f"{load_ladder(row.ladder).title} {show.fmt(row.value)}, by chance {show.fmt(row.chance)}, "
         f"the seed itself {show.fmt(row.own)}"
-        for row in frame[frame["checkpoint"] == data.stages[-1]].itertuples()
+        for row in frame[frame["checkpoint"] == last].itertuples()
     )
-    text = f"Mass on the seed's options A at every stage. After {STAGE[data.stages[-1]]}: {masses}."
+    text = f"Mass on the seed's options A at every stage. After {STAGE[last]}: {masses}."
     show.emit(figures.plot_probmass(frame), "probmass", data=frame, **both(text))
 
 
@@ -280,7 +276,7 @@ def show_numbers(data: Data, numbers: Mapping[str, Numbers]) -> None:
     if data.answered.whole:
         show.prose("Every prompt is answered by every checkpoint of the ladders.")
     views.show_numbers(numbers, data.task)
-    views.show_verdicts(data.found, data.task)
+    views.show_verdicts({one.name: one.verdicts for one in data.ladders}, data.task)
 
 
 def show_method(data: Data, *functions) -> None:
