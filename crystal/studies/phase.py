@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..ask.ladders import ladder_names, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
-from ..ask.tasks import PHASE_TASKS, TASKS
+from ..ask.tasks import TASKS
 from ..errors import known
 from ..keep import manifest, store
 from ..measure import chain, claims, inference
@@ -31,8 +31,6 @@ from . import later, real
 from .runs import where
 
 STAGE = {"base": "base", "sft": "SFT", "dpo": "DPO", "rlvr": "RLVR"}
-# what is loaded of a ladder; None: the steps of SFT, too
-CHECKPOINTS = {LIQUID: ("base", "sft"), NUCLEATION: None, SETTLING: tuple(STAGE)}
 Numbers = dict[str, Estimate]  # in the order in which a page has them
 How = Mapping[str, Any]  # a page's parameters
 Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
@@ -99,7 +97,7 @@ def load(phase: str, task: str, ladders: Sequence[str], **how: Any) -> Data:
     """
     final = known(how.get("final", later.STAGES[-1]), later.STAGES, "final stage")
     claims.check_quantile(how.get("quantile", claims.QUANTILE))
-    readouts = views.read_ladders(ladders, tasks=[task], checkpoints=CHECKPOINTS[phase])
+    readouts = views.read_ladders(ladders, tasks=[task])
     places = ("base", "sft", final)[: list(chain.CLAIMS).index(phase) + 1]
     asked = [claim for claim in chain.CLAIMS[phase] if claim not in chain.OVER_TASKS]
     answered = views.count_answered(readouts, task, *places, claims=asked)
@@ -164,7 +162,7 @@ def real_title() -> str:
     return load_ladder(real.PARENT).title.partition(" (")[0]
 
 
-def real_series(phase: str, tasks: Sequence[str] = PHASE_TASKS) -> Series:
+def real_series(phase: str, tasks: Sequence[str]) -> Series:
     """The real base: both wordings on liquid pages, then the first SFT run or the run with RL."""
     tuned, steps = {}, {}
     if phase != LIQUID:
