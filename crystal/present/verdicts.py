@@ -307,17 +307,15 @@ def load_contexts(accounts: Mapping[str, Account], task: str) -> pd.DataFrame:
     """
     frames = []
     for ladder, found in accounts.items():
-        cosine, groups = np.array(found.cosine, float), [found.group[c] for c in found.contexts]
-        mean = np.nanmean(cosine, axis=0)
-        order = np.argsort(-mean, kind="stable")
-        colours = list(dict.fromkeys(groups[n] for n in order))  # in the order of the ladder's bars
-        columns = {"ladder": ladder, "context": found.contexts, "place": np.argsort(order)}
-        rest = {"mean": mean, "group": list(map(colours.index, groups))}
-        rest |= {"named": np.equal(found.contexts, found.seeds.get(task, ""))}
-        for row, name in zip(cosine, found.tasks, strict=True):
-            alone = {"task": name, "this": name == task, "cosine": row}
-            frames.append(pd.DataFrame(columns | alone | rest))
-    return pd.concat(frames, ignore_index=True)
+        cosine = pd.DataFrame(found.cosine, found.tasks, found.contexts, dtype=float)
+        each = cosine.mean().sort_values(ascending=False, kind="stable").to_frame("mean")
+        each["place"] = range(len(each))
+        each["group"] = pd.factorize(each.index.map(found.group))[0]  # in the order of the bars
+        each["named"] = each.index == found.seeds.get(task, "")
+        every = cosine.stack(future_stack=True).rename_axis(["task", "context"]).rename("cosine")
+        frames.append(every.reset_index().join(each, on="context").assign(ladder=ladder))
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(this=frame["task"] == task)
 
 
 def plot_contexts(frame: pd.DataFrame) -> Figure:
@@ -330,8 +328,7 @@ def plot_contexts(frame: pd.DataFrame) -> Figure:
         ax.plot(mine["place"], mine["cosine"], ".", color=GREY, ms=3, label="a task")
         this = mine[mine["this"]]
         ax.plot(this["place"], this["cosine"], "D", color=HUES[0], label="this task")
-        numbers = {str(n): persona for n, persona in enumerate(PERSONAS)}
-        who = [label(numbers.get(context, context)) for context in each["context"]]
+        who = [label(PERSONAS[int(context)]) for context in each["context"]]
         ax.set_xticks(each["place"], who, rotation=90)
         for tick, named in zip(ax.get_xticklabels(), each["named"], strict=True):
             tick.set_weight("bold" if named else "normal")

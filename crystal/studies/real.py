@@ -1,8 +1,8 @@
 """A real base, post-trained here: what SFT does to its random choices, by run and by step.
 
-The base is read as raw text and SFT in chat form, on the natural prompts that both answer.
-Registered in data/registered/2026-11-29-real-ladder.md before a distribution was looked at. The
-arms are runs beside each other, in chat form: does what was demonstrated decide where SFT goes?
+The base is read as raw text and SFT in chat form, on the natural prompts that both answer. The arms
+are runs beside each other: does what was demonstrated decide where SFT goes? Registered in
+data/registered/2026-11-29-real-ladder.md before a distribution was looked at.
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ def steps_over_tasks(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def rise(steps: pd.DataFrame, run: str) -> tuple[int, Estimate]:
-    """The step between first and last with the largest mean liquidity, and by how much it exceeds
-    the larger of the two ends. It is chosen where it is scored, so the interval is too narrow.
+    """The step between the ends with the largest mean liquidity, and by how much it exceeds the
+    larger of the ends. It is chosen where it is scored, so the interval is too narrow.
     """
     table = steps[steps["run"] == run].pivot(index="step", columns="task", values="bits")
     inner, outer = table.iloc[1:-1], table.iloc[[0, -1]]
@@ -271,9 +271,7 @@ def more_liquid(readouts: Distributions) -> Estimate:
 
 
 def beside(readouts: Distributions, run: str, other: str = PLAIN[0]) -> Estimate:
-    """Spread that a run leaves over that which another leaves, on contexts that the base answers,
-    too; geometric mean over tasks.
-    """
+    """Spread that a run leaves over another's, on contexts that the base answers, too."""
     every, ratios = measurable(readouts, in_chat((run, other)) | {RAW: ("base", COMPLETION)}), {}
     for task, one in every.items():
         left, beside_it = (float(ph.spread(one.distributions(name))) for name in (run, other))
