@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..ask.ladders import ladder_names, load_ladder
 from ..ask.prompts import CHAT, COMPLETION
-from ..ask.tasks import TASKS
+from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import known
 from ..keep import manifest, store
 from ..measure import chain, claims, inference
@@ -181,9 +181,10 @@ def real_survey(phase: str, how: How) -> Survey:
     judging = {name: x for name, x in how.items() if name != "final"}
 
     def fresh() -> Survey:
-        if phase == SETTLING:
-            return later.survey(real.read(), **judging)
-        return real.surveys(real.read(), runs=[run], **judging)[run]
+        one = real_series(phase, PHASE_TASKS)
+        every = {task: one.at(task, *one.stages) for task in PHASE_TASKS}
+        stages = ("base", "sft", later.STAGES[-1])[: 2 if phase == NUCLEATION else 3]
+        return real.survey(every, stages, **judging)
 
     code = "".join(map(inspect.getsource, (real, later)))
     digests = [store.manifest_digest(name) for name in (real.PARENT, real.EXPERIMENT)]

@@ -111,20 +111,15 @@ def survey(every: Mapping[str, Compared], stages: Sequence[str], **how) -> chain
 
 
 def surveys(
-    readouts: Distributions,
-    form: str = CHAT,
-    *,
-    whole: bool = False,
-    runs: Sequence[str] = (),
-    **how,
+    readouts: Distributions, form: str = CHAT, *, whole: bool = False, **how
 ) -> dict[str, chain.Survey]:
     """Run -> the verdicts on liquid and nucleation, adjusted over its tasks. whole: of the runs
-    that were asked all hundred prompts. runs: none but these.
+    that were asked all hundred prompts.
     """
     found = {}
     for run, c in ends().items():
-        there = (c.name, form, PHASE_TASKS[0]) in readouts and (c.grid == "natural" or not whole)
-        if there and run in (runs or [run]):
+        there = (c.name, form, PHASE_TASKS[0]) in readouts
+        if there and (c.grid == "natural" or not whole):
             every = on_tasks(readouts, beside_base(c.name, form), whole=whole)
             found[run] = survey(every, (RAW, SFT), **how)
     return found
