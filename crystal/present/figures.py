@@ -35,7 +35,6 @@ COLOURS = {"base": GREY, "seed": ORANGE, "sft": BLUE, "dpo": PURPLE, "rlvr": GRE
 WIDTH = 4.2  # inches: a column of print, which a telephone shows whole
 LETTER, LINE = 0.062, 0.125  # inches that a letter and a line of the smallest text take
 GAP, APART = 3, 5  # points from a name to its own line, and at least to all others
-FINE = 2  # pixels between two points that stand for a line
 INK, PAPER = "#000001", "#fffffe"  # on coloured cells: the same on a light and a dark page
 MARKERS = {"base": "s", "sft": "o", "dpo": "^", "rlvr": "D"}
 
@@ -203,14 +202,12 @@ def _drawn(ax: Axes, new: Annotation) -> list[tuple[object, np.ndarray]]:
 
 
 def _along(vertices: np.ndarray) -> np.ndarray:
-    """Points of a line every FINE pixels, without those that do not exist."""
+    """Points of a line every two pixels or so, without those that do not exist."""
     vertices = np.reshape(vertices, (-1, 2))  # of an interval that does not exist: no pair at all
     there = vertices[np.isfinite(vertices).all(1)]
-    if len(there) < 2:
-        return there
-    way = np.append(0, np.cumsum(np.hypot(*np.diff(there, axis=0).T)))
-    at = np.linspace(0, way[-1], int(min(way[-1], 1e4) / FINE) + 2)
-    return np.column_stack([np.interp(at, way, each) for each in there.T])
+    steps = (np.minimum(np.hypot(*np.diff(there, axis=0).T), 1e4) / 2).astype(int)
+    between = (np.linspace(a, b, n + 2) for a, b, n in zip(there, there[1:], steps))
+    return np.concatenate([there[:1], *between])
 
 
 # -- seeds, on pages of nucleation and settling
