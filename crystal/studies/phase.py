@@ -213,6 +213,7 @@ def _liquid(ladder: Series, task: str, how: How) -> Numbers:
     one, quantile = ladder.answers, how["quantile"]
     base = one.distributions("base")
     mean, held = ph.mean_distribution(base), ph.support(base, quantile).sum(-1)
+    bits = ph.entropy_bits(mean)
     invalid, residual = _left(ladder, task, "base", one)
     return {
         "entropy within a prompt, bits": one.average(ph.entropy_bits(base), most_bits(task)),
@@ -225,9 +226,9 @@ def _liquid(ladder: Series, task: str, how: How) -> Numbers:
         "spread, MSE": one.estimate(lambda w: ph.spread(base, w)),
         "invalid-answer mass": invalid,
         "residual mass": residual,
-        "entropy of the mean distribution, bits": exactly(ph.entropy_bits(mean)),
-        "the same, normalised": exactly(ph.normalised_entropy(mean)),
-        "effective options of the mean distribution": exactly(ph.effective_options(mean)),
+        "entropy of the mean distribution, bits": exactly(bits),
+        "the same, normalised": exactly(bits / most_bits(task)),
+        "effective options of the mean distribution": exactly(2**bits),
         "options that hold the quantile, of the mean distribution": exactly(
             ph.support(mean, quantile).sum()
         ),
