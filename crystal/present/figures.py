@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..ask.prompts import PROMPTS
 from ..ask.tasks import TASKS
 from ..measure import claims
 from ..measure import inference as inf
@@ -229,15 +230,15 @@ def load_distributions(ladders: Sequence, task: str, stages: Sequence[str]) -> p
     """
     names, frames = np.array([*TASKS[task].options, *LEFTOVER]), []
     for one in ladders:
-        rows = {"seed": ("base", inf.PERSONA.astype(str) == one.who)}
+        asked = {"seed": ("base", [p for p in PROMPTS if str(p.persona) == one.who])}
         for stage in stages:
             if (alone := one.at(task, stage)).count.measurable:
-                rows[stage] = stage, alone.rows
+                asked[stage] = stage, alone.prompts
         order = [*np.argsort(-one.seed.distribution, kind="stable"), -2, -1]
         about = {"ladder": one.name, "place": range(len(names)), "option": names[order]}
         about |= {"in_seed": np.append(one.seed.mask, [False, False])[order]}
-        for distribution, (checkpoint, answered) in rows.items():
-            p = given(one.readouts, checkpoint, task)[answered].mean(0)[order]
+        for distribution, (stage, prompts) in asked.items():
+            p = given(one.readouts, stage, task, prompts).mean(0)[order]
             frames.append(pd.DataFrame(about | {"distribution": distribution, "probability": p}))
     return pd.concat(frames, ignore_index=True)
 

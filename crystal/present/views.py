@@ -177,9 +177,11 @@ def on_tasks(
     return found
 
 
-def given(readouts: pd.DataFrame, checkpoint: str, task: str) -> np.ndarray:
+def given(
+    readouts: pd.DataFrame, checkpoint: str, task: str, prompts: Sequence[Prompt] = PROMPTS
+) -> np.ndarray:
     """(prompts, options + 2), native form: `unconditional`, invalid-answer and residual mass."""
-    rows = picked(readouts, checkpoint, task, None, PROMPTS)
+    rows = picked(readouts, checkpoint, task, None, prompts)
     columns = (readouts[name].to_numpy()[rows] for name in LEFTOVER)
     return np.column_stack([np.stack(readouts["probability"].to_numpy()[rows]), *columns])
 
@@ -189,7 +191,6 @@ class Compared:
     """One task on the prompts that all of some checkpoints answer; arrays have only their rows."""
 
     prompts: tuple[Prompt, ...]
-    rows: np.ndarray  # (prompts,) their places among those that were asked
     tables: Mapping[Place, np.ndarray]  # (prompts, options), unconditional
     counts: Mapping[Place, evidence.Count]  # of every checkpoint by itself
     count: evidence.Count  # of all of them together
@@ -279,7 +280,6 @@ def of_tables(tables: Mapping[Place, np.ndarray], prompts: Sequence[Prompt] = PR
     rows = np.flatnonzero(evidence.both(*masses.values()))
     return Compared(
         tuple(prompts[row] for row in rows),
-        rows,
         {place: table[rows] for place, table in tables.items()},
         {place: evidence.count(mass) for place, mass in masses.items()},
         evidence.count(*masses.values()),

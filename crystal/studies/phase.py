@@ -323,7 +323,7 @@ def _ratios(ladder: Series, task: str, final: str) -> Numbers:
 
 def _left(ladder: Series, task: str, checkpoint: str, one: Compared) -> Iterator[Estimate]:
     """Invalid-answer and residual mass of a checkpoint."""
-    masses = views.given(ladder.readouts, checkpoint, task)[one.rows, -2:]
+    masses = views.given(ladder.readouts, checkpoint, task, one.prompts)[:, -2:]
     return map(one.average, masses.T)
 
 
