@@ -91,31 +91,36 @@ def title_of(ladder: str) -> str:
 # -- arrays
 
 
-def picked(
+def given(
     frame: pd.DataFrame,
     checkpoint: str,
     task: str,
-    form: str | None,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt] = PROMPTS,
+    form: str | None = None,
     temperature: float = 1.0,
 ) -> np.ndarray:
-    """(prompts,) places of their rows in the frame; form=None: the checkpoint's native form."""
+    """(prompts, options + 2): probabilities as read, invalid-answer and residual mass. frame: of
+    one ladder. form=None: the checkpoint's native form.
+
+    Raises: CrystalError for a prompt that was not read.
+    """
     at = (frame["checkpoint"].array == checkpoint) & (frame["task"].array == task)
     at = np.flatnonzero(at)  # frames are long: the other columns are looked at there only
-    columns = ("stage", "form", "temperature", "prompt")
-    stage, forms, temperatures, ids = (np.asarray(frame[name].array[at]) for name in columns)
+    columns = ("stage", "form", "temperature", "prompt", "probability", *LEFTOVER)
+    stage, forms, temperatures, ids, p, *left = (np.asarray(frame[n].array[at]) for n in columns)
     form = form or (COMPLETION if set(stage) == {"base"} else CHAT)
     ladder = frame["ladder"].iloc[0] if len(frame) else ""
     where = f"{ladder}, checkpoint {checkpoint}, task {task}, form {form}"
     if (frame["ladder"].array != ladder).any():
         hint = "select one: frame[frame.ladder == ...]"
         raise CrystalError("the frame holds several ladders", where=where, hint=hint)
-    asked = (forms == form) & (temperatures == temperature)
-    there = dict(zip(ids[asked], at[asked], strict=True))
+    asked = np.flatnonzero((forms == form) & (temperatures == temperature))
+    there = dict(zip(ids[asked], asked, strict=True))
     if absent := [prompt.id for prompt in prompts if prompt.id not in there]:
         what = f"{len(absent)} of {len(prompts)} prompts are missing, first {absent[0]}"
         raise CrystalError(what, where=where, hint=f"make resample LADDER={ladder}")
-    return np.array([there[prompt.id] for prompt in prompts])
+    rows = [there[prompt.id] for prompt in prompts]
+    return np.column_stack([np.stack(p[rows]), *(masses[rows] for masses in left)])
 
 
 def unconditional(
@@ -126,12 +131,8 @@ def unconditional(
     *,
     prompts: Sequence[Prompt] = PROMPTS,
 ) -> np.ndarray:
-    """(prompts, options): probabilities as read, whatever their sum. frame: of one ladder.
-
-    Raises: CrystalError for a prompt that was not read.
-    """
-    rows = picked(frame, checkpoint, task, form, prompts)
-    return np.stack(frame["probability"].to_numpy()[rows])
+    """(prompts, options): `given` without what is no option."""
+    return given(frame, checkpoint, task, prompts, form)[:, :-2]
 
 
 def answers(
@@ -172,18 +173,9 @@ def on_tasks(
     for task in tasks:
         rows = [p.get((task, prompt.id)) for prompt in prompts]
         if any(row is None for row in rows):  # raises, and says which
-            picked(frame, frame["checkpoint"].iloc[0], task, form, prompts, temperature)
+            given(frame, frame["checkpoint"].iloc[0], task, prompts, form, temperature)
         found[task] = np.stack(rows)
     return found
-
-
-def given(
-    readouts: pd.DataFrame, checkpoint: str, task: str, prompts: Sequence[Prompt] = PROMPTS
-) -> np.ndarray:
-    """(prompts, options + 2), native form: `unconditional`, invalid-answer and residual mass."""
-    rows = picked(readouts, checkpoint, task, None, prompts)
-    columns = (readouts[name].to_numpy()[rows] for name in LEFTOVER)
-    return np.column_stack([np.stack(readouts["probability"].to_numpy()[rows]), *columns])
 
 
 @dataclass(frozen=True, eq=False)
