@@ -337,11 +337,12 @@ def plot_probmass(frame: pd.DataFrame) -> Figure:
         first = mine.iloc[0]
         ax.axhline(first["own"], color=ORANGE, label="the seed's own mass")
         ax.axhline(first["chance"], color=GREY, ls="--", label="chance: size of A over K")
-        for x, row in enumerate(mine.itertuples()):
-            named, colour = None if x else "one random set in twenty", COLOURS[row.checkpoint]
-            ax.hlines(row.lucky, x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
-            ax.plot([x, x], [row.low, row.high], color=colour)
-            ax.plot(x, row.value, MARKERS[row.checkpoint], color=colour, ms=5)
+        x, named = np.arange(len(mine)), "one random set in twenty"
+        ax.hlines(mine["lucky"], x - 0.2, x + 0.2, ls=":", color=GREY, label=named)
+        for at, row in enumerate(mine.itertuples()):
+            colour = COLOURS[row.checkpoint]
+            ax.plot([at, at], [row.low, row.high], color=colour)
+            ax.plot(at, row.value, MARKERS[row.checkpoint], color=colour, ms=5)
         ax.set_xticks(range(len(mine)), mine["checkpoint"])
         ax.set(ylim=(0, 1.03), xlim=(-0.5, len(mine) - 0.5))
     fig.axes[0].set_ylabel("ProbMass on A")

@@ -28,12 +28,12 @@ from ..measure.inference import Estimate, exactly
 from ..present import figures, verdicts, views
 from ..present.views import NATIVE, Compared, Place
 from . import later, real
+from .real import Places
 from .runs import where
 
 STAGE = {"base": "base", "sft": "SFT", "dpo": "DPO", "rlvr": "RLVR"}
 Numbers = dict[str, Estimate]  # in the order in which a page has them
 How = Mapping[str, Any]  # a page's parameters
-Places = Mapping[str, tuple[str, str]]  # name -> checkpoint and form
 
 
 @dataclass(frozen=True, eq=False)

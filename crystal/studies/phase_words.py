@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -211,20 +212,25 @@ def path(numbers: Mapping[str, Numbers]) -> dict[str, str]:
 
 
 def show_seeds(data: Data, numbers: Mapping[str, Numbers]) -> None:
-    """Who the seed is, of every ladder that has one, and how near SFT comes to it."""
+    """Who the seed is, of every ladder that has one, and the mean answers beside it."""
     if not data.seeded:
         return
     seeds = (
         f"{one.title}: what the base answers to {PERSONAS[int(one.who)]}" for one in data.seeded
     )
     show.prose(show.listed(f"Seed of {seed}." for seed in seeds))
-    frame = figures.load_distributions(data.seeded, data.task, ["base", "sft"])
-    words = both(
-        "Probabilities of the options, ordered by the seed (bars), of the mean base and SFT. Total "
-        f"variation of SFT from the seed: {views.each(numbers, 'seed to SFT, TV')}; from the mean "
-        f"base: {views.each(numbers, 'base to SFT, TV of mean distributions')}."
-    )
-    show.emit(figures.plot_distributions(frame), "seed", data=frame, **words)
+    each = partial(views.each, numbers)
+    if data.phase == NUCLEATION:
+        name, stages = "seed", ("base", "sft")
+        text = f"Total variation of SFT from the seed: {each('seed to SFT, TV')}; from the mean "
+        text += f"base: {each('base to SFT, TV of mean distributions')}."
+    else:
+        name, stages, move = "distributions", ("sft", *later.STAGES), f"SFT to {data.stages[-1]}"
+        text = f"From {move} moves: {each(f'{move}, TV')}; options that SFT ranked low gain "
+        text += f"{each(f'{move}, promoted mass')}."
+    frame = figures.load_distributions(data.seeded, data.task, stages)
+    text = f"Probabilities of the options, ordered by the seed (bars), its set A shaded. {text}"
+    show.emit(figures.plot_distributions(frame), name, data=frame, **both(text))
 
 
 def show_contexts(data: Data) -> None:
@@ -239,20 +245,6 @@ def show_contexts(data: Data) -> None:
         "alike. Bold: the seed."
     )
     show.emit(verdicts.plot_contexts(frame), "contexts", data=frame, **words)
-
-
-def show_distributions(data: Data, numbers: Mapping[str, Numbers]) -> None:
-    """The mean answers after SFT over the seed's, of every ladder that has one."""
-    if not data.seeded:
-        return
-    frame = figures.load_distributions(data.seeded, data.task, ["sft", "dpo", "rlvr"])
-    move = f"SFT to {data.stages[-1]}"
-    words = both(
-        "Probabilities of the options, ordered by the seed (bars), its set A shaded. From "
-        f"{move} moves: {views.each(numbers, f'{move}, TV')}; options that SFT ranked low gain "
-        f"{views.each(numbers, f'{move}, promoted mass')}."
-    )
-    show.emit(figures.plot_distributions(frame), "distributions", data=frame, **words)
 
 
 def show_probmass(data: Data) -> None:
