@@ -190,7 +190,8 @@ def load_undecided(found: Found) -> pd.DataFrame:
     frame = frame[frame["verdict"] == "undecided"].reindex(columns=[*place, "task"])
     whys = frame.groupby(place, sort=False)["task"].agg(tasks=list).reset_index()
     ladder, claim = whys["ladder"].map(list(found).index), whys["claim"].map(list(THRESHOLDS).index)
-    return whys.iloc[np.lexsort((-whys["tasks"].map(len), claim, ladder))]
+    most = -whys["tasks"].map(len).astype(int)  # of no reasons: text
+    return whys.iloc[np.lexsort((most, claim, ladder))]
 
 
 def undecided_table(undecided: pd.DataFrame) -> str:
