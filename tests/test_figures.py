@@ -170,6 +170,8 @@ def test_the_overview_draws_every_verdict_and_counts_it(readouts):
     assert list(part["tasks"].map(len)) == sorted(part["tasks"].map(len), reverse=True)
     assert len(verdicts.undecided_table(undecided).splitlines()) == 2 + len(undecided)
     assert not len(verdicts.load_undecided({"both": {"coin": []}}))
+    held = [v for v in found["both"]["coin"] if v.verdict == "holds"]
+    assert held and not len(verdicts.load_undecided({"both": {"coin": held}}))
 
 
 def test_leftover_is_reported_as_stored(readouts):
