@@ -1,8 +1,8 @@
 """Ladders of known truth, made of numbers alone: the claims are tried on them, then believed.
 
-One task: a *population* holds many clusters (contexts) with a few prompts each; a sample is a
-handful of them. Cluster i holds voice i % VOICES, with an accent of its own; templates add a
-little. Many tasks: a context holds one persona, and a persona has one distribution a task.
+One task: a *population* holds many clusters (contexts) with a few prompts each, a sample some of
+them. Cluster i holds voice i % VOICES, with an accent of its own; templates add a little. Many
+tasks: a context holds one persona, and a persona has one distribution a task.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from . import evidence as ev
 from . import quantities as ph
@@ -54,15 +53,15 @@ def again(p: Array, rng: Rng) -> Array:
     return jittered(p, 4 * TEMPLATE, rng)
 
 
-def toward(base: Array, p: Array, share: float | Array, rng: Rng) -> Array:
-    """Every prompt moved `share` of the way to p, with noise of its own."""
-    return again((1 - share) * base + share * p, rng)
+def mixed(p: Array, q: Array, share: float | Array) -> Array:
+    """`share` of the way from p to q."""
+    return (1 - share) * p + share * q
 
 
 def leaking(base: Array, p: Array, leak: float, rng: Rng) -> Array:
-    """As `toward`, but clusters differ in how much of their own is left: log-normal, `leak`."""
+    """Moved to p, but for what is left of a cluster's own: log-normal around `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
-    return toward(base, p, 1 - left, rng)
+    return again(mixed(base, p, 1 - left), rng)
 
 
 def absent(spoken: Array) -> Array:
@@ -100,11 +99,12 @@ def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: 
 
     def make(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
         sft = leaking(base, onto(spoken), leak, rng)
-        if end == "re-melt":
-            return sft, again(base, rng)
-        if end == "promote":
-            return sft, toward(sft, bottom(onto(spoken)), 0.3, rng)
-        return sft, again(sharpened(sft, 1.2), rng)
+        final = {
+            "stay": lambda: sharpened(sft, 1.2),
+            "re-melt": lambda: base,
+            "promote": lambda: mixed(sft, bottom(onto(spoken)), 0.3),
+        }
+        return sft, again(final[end](), rng)
 
     return make
 
@@ -151,9 +151,8 @@ class Design:
 
 @dataclass(frozen=True)
 class Sample:
-    """One ladder, the same prompts at every stage. truth: the base read out; seed: the cluster
-    nearest to the first voice, onto which SFT freezes in most scenarios: as other tasks would
-    choose it.
+    """One ladder, the same prompts at every stage. truth: the base read out; seed: the cluster that
+    other tasks would choose, nearest to the first voice, onto which SFT freezes in most scenarios.
     """
 
     base: Evidence
@@ -172,11 +171,10 @@ def population(scenario: str, options: int, world: int = 0, templates: int = 5) 
 
 def chosen(clusters: int, design: Design, rng: Rng) -> Array:
     """(design.clusters,) of a population's clusters; balanced: by voice in turn."""
-    if not design.balanced:
-        return rng.choice(clusters, design.clusters, replace=False)
-    each, every = design.clusters // VOICES, [np.arange(v, clusters, VOICES) for v in range(VOICES)]
-    of_voice = [rng.choice(mine, each, replace=False) for mine in every]
-    return np.stack(of_voice, axis=1).ravel()
+    groups, every = VOICES if design.balanced else 1, np.arange(clusters)
+    each = design.clusters // groups
+    picked = [rng.choice(every[one::groups], each, replace=False) for one in range(groups)]
+    return np.stack(picked, axis=1).ravel()
 
 
 def sample(stages: Stages, design: Design, rng: Rng) -> Sample:
@@ -216,14 +214,13 @@ def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
 def _uneven(base: Array, spoken: Array, left: float) -> Array:
     """Moved to a voice; clusters differ in how much of their own is left."""
     uneven = generator(0, "uneven").lognormal(0, UNEVEN, (len(base), 1, 1))
-    left = np.clip(left * uneven, 0, 1)
-    return (1 - left) * spoken[0] + left * base
+    return mixed(spoken[0], base, np.clip(left * uneven, 0, 1))
 
 
 def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, Array, Array]:
     """Base, SFT and the last stage; the claim's number moves with the strength."""
     if claim == "many-distributions":  # every prompt nears the mean; nothing happens afterwards
-        same = (1 - strength) * base.mean((0, 1)) + strength * base
+        same = mixed(base.mean((0, 1)), base, strength)
         return same, same, same
     if claim == "collapse":
         sft = _uneven(base, spoken, 1.5 * strength)
@@ -232,7 +229,7 @@ def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, 
     if claim == "stays-frozen":  # then clusters come back, some further than others
         return base, sft, _uneven(base, spoken, 0.1 + 1.4 * strength)
     if claim == "little-promoted":
-        return base, sft, (1 - strength) * sft + strength * bottom(spoken[0])
+        return base, sft, mixed(sft, bottom(spoken[0]), strength)
     away = ~ph.support(spoken[0])  # part of it goes outside the voice's options
     if not away.any():
         away = ph.lower_half(spoken[0])
@@ -302,7 +299,7 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
     "one persona, two fifths stay": replace(SEED, stay=0.4),
     "one persona, others faint": replace(SEED, faint=True),
     "one context of its own": replace(SEED, single=True),
-    MIXED: Scenario(lambda spoken, *_: 0.6 * spoken[0] + 0.4 * spoken[1], seed=True),
+    MIXED: Scenario(lambda spoken, *_: mixed(spoken[0], spoken[1], 0.4), seed=True),
     "another persona each task": Scenario(lambda spoken, _, rng: spoken[rng.integers(len(spoken))]),
     "a persona's options relabelled": Scenario(lambda spoken, _, rng: rng.permutation(spoken[0])),
     "the base's mean": Scenario(lambda _, mean, rng: mean),
@@ -317,10 +314,8 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     """Task -> base and SFT. The same arguments give the same numbers; context i holds persona
     i % groups wherever personas are shared.
     """
-    scenario, rng = (
-        PANEL_SCENARIOS[name],
-        generator(world, f"{STREAMS.get(name, name)} {panel.name}"),
-    )
+    scenario = PANEL_SCENARIOS[name]
+    rng = generator(world, f"{STREAMS.get(name, name)} {panel.name}")
     groups = panel.contexts if scenario.single else panel.groups
     member = np.arange(panel.contexts) % groups
     clusters = np.repeat(np.arange(panel.contexts), panel.wordings)
@@ -330,14 +325,13 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     for number, options in enumerate(OPTIONS[: panel.tasks]):
         spoken = voices(options, rng, groups)
         if scenario.faint:
-            share = np.resize(FAINT, groups)[:, None]
-            spoken = share * spoken + (1 - share) * spoken.mean(0)
+            spoken = mixed(spoken.mean(0), spoken, np.resize(FAINT, groups)[:, None])
         holds = member if scenario.shared else rng.permutation(member)
         own = jittered(spoken[holds], ACCENT, rng)
         base = jittered(np.repeat(own[:, None], panel.wordings, 1), TEMPLATE, rng)
         p = scenario.distribution(spoken, base.mean((0, 1)), rng)
         stays = (holds >= groups * (1 - scenario.stay))[:, None, None]
-        sft = np.where(stays, toward(base, p, 0.0, rng), leaking(base, p, scenario.leak, rng))
+        sft = np.where(stays, again(base, rng), leaking(base, p, scenario.leak, rng))
         both = [_seen(x.reshape(len(clusters), -1), panel.draws, rng) for x in (base, sft)]
         found[f"task {number}"] = tuple(replace(asked, distribution=x) for x in both)
     return found
@@ -366,27 +360,14 @@ def of_distributions(base: Array, sft: Array, final: Array) -> dict[tuple[str, s
 
 def readings(scenario: str, design: Design, n: int) -> list[dict]:
     """Per reading and distance, over n ladders: the median, and the share below FIGURES."""
-    found: dict[tuple[str, str], list[float]] = {}
+    found = []
     for world in range(n):
-        drawn = sample(
-            population(scenario, design.options, world), design, generator(world, "readings")
-        )
-        numbers = of_distributions(*(getattr(drawn, stage).distribution for stage in STAGES))
-        for place, value in numbers.items():
-            found.setdefault(place, []).append(value)
-    return [
-        {"reading": reading, "distance": distance, "value": float(np.median(values))}
-        | {"below": float(np.mean(np.array(values) < FIGURES[reading]))}
-        for (reading, distance), values in found.items()
-    ]
-
-
-def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
-    """Where MSE's median lies on the other side of the figure than that of most other distances."""
-    place, rows = ["scenario", "options", "reading"], []
-    frame = frame.assign(low=frame["value"] < frame["reading"].map(FIGURES))
-    for where, mine in frame.groupby(place, sort=False):
-        mine = mine.set_index("distance")
-        if mine.loc["MSE", "low"] != (mine["low"].drop("MSE").mean() > 0.5):
-            rows.append(dict(zip(place, where, strict=True)) | mine["value"].to_dict())
-    return pd.DataFrame(rows, columns=[*place, *DISTANCES, INFORMATION])
+        stages, rng = population(scenario, design.options, world), generator(world, "readings")
+        one = sample(stages, design, rng)
+        found.append(of_distributions(*(getattr(one, stage).distribution for stage in STAGES)))
+    rows = []
+    for reading, distance in found[0]:
+        values = np.array([one[reading, distance] for one in found])
+        row = {"reading": reading, "distance": distance, "value": float(np.median(values))}
+        rows.append(row | {"below": float(np.mean(values < FIGURES[reading]))})
+    return rows

@@ -301,6 +301,11 @@ def stop(why: str) -> None:
     get_ipython().input_transformers_cleanup.append(lambda lines: [])
 
 
+def block(kind: str, title: str, *lines: str) -> str:
+    """A MyST directive, such as a dropdown, around lines that may hold shorter fences."""
+    return "\n".join([f"`````{{{kind}}} {title}", *lines, "`````"])
+
+
 def parameters() -> None:
     """Put the page's parameters on the page, folded: name, value, comment of the first cell."""
     page = _page()
