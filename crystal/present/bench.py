@@ -1,17 +1,15 @@
 """What the read-out costs beside its peers, and how that compares with thresholds set before.
 
-Knows the files under data/bench, loads no model. Seconds are medians over runs, and per prompt
-wherever contestants answered different numbers of prompts. `subject`: a model and its checkpoint,
-read in its native form, such as "nano-llama/base".
+Seconds are medians over runs, and per prompt wherever contestants answered different numbers of
+prompts. `subject`: a model and its checkpoint, read in its native form: "nano-llama/base".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from ..ask.tasks import TASKS
@@ -28,22 +26,20 @@ if TYPE_CHECKING:
 PARTS = ("peers", "scores", "generate", "open", "grid", "vllm")
 READ, QUICK, HARNESS = "read-out, 0.0001", "read-out, 0.001", "lm-eval"
 SAMPLES, VLLM = "generate, 1000 samples", "vLLM, 1000 samples"
-LABELS, LETTERS = "typed choice, options", "typed choice, letters"
 LOOKS = {
     READ: {"marker": "o", "color": BLUE},
     QUICK: {"marker": "o", "color": SKY, "mfc": "white"},
     HARNESS: {"marker": "s", "color": RED},
+    "option scores": {"marker": "s", "color": RED},
+    "option scores and boundary": {"marker": "o", "color": BLUE},
     SAMPLES: {"marker": "D", "color": GREY},
-    LABELS: {"marker": "^", "color": PURPLE},
-    LETTERS: {"marker": "v", "color": ORANGE},
+    "typed choice, options": {"marker": "^", "color": PURPLE},
+    "typed choice, letters": {"marker": "v", "color": ORANGE},
 }
-SCORED = {"option scores": LOOKS[HARNESS], "option scores and boundary": LOOKS[READ]}
-SCORED |= {LABELS: LOOKS[LABELS], LETTERS: LOOKS[LETTERS]}
-FROM_EXACT = "total variation from the exact distribution"
+TOLERANCES = {READ: ("fine", "0.0001"), QUICK: ("coarse", "0.001")}  # in names and in words
 # Set before the run, from a trial on other weights: a thousand samples over a read-out
 FASTER = {"hundred": 60, "month": 100, "rank": 350}
 MILLION, OPEN = 3.5, 10.0  # most that a million draws may cost of a thousand; least gain, open text
-TOLERANCES = {READ: "fine", QUICK: "coarse"}
 
 
 # -- loaded
@@ -95,20 +91,21 @@ def provenance() -> str:
 # -- drawn
 
 
-def _by_task(frame: pd.DataFrame, column: str, xlabel: str, looks: Mapping[str, dict]) -> Figure:
-    """A column of `frame`, tasks in rows, a panel a subject. looks: of the contestants drawn."""
-    subjects, tasks = frame["subject"].unique(), frame["task"].unique()
-    rows = np.arange(len(tasks))
+def _by_task(frame: pd.DataFrame, column: str, xlabel: str) -> Figure:
+    """A column of `frame`, tasks in rows, a panel a subject."""
+    subjects, tasks = frame["subject"].unique(), list(frame["task"].unique())
     height = 0.17 * len(tasks) + 1.4
     fig, axes = panels(1, len(subjects), height, sharey=True, sharex=True)
     for ax, subject in zip(axes[0], subjects, strict=True):
         mine = frame[frame["subject"] == subject]
-        for name in (name for name in looks if name in set(mine["contestant"])):
-            part = mine[mine["contestant"] == name].set_index("task").reindex(tasks)
-            ax.plot(part[column], rows, label=name, ls="none", **looks[name])
+        for name, look in LOOKS.items():
+            part = mine[mine["contestant"] == name]
+            if len(part):
+                y = part["task"].map(tasks.index)
+                ax.plot(part[column], y, label=name, ls="none", **look)
         ax.set(xscale="log", title=subject.replace(" ", "\n"))
     fig.supxlabel(xlabel)
-    axes[0, 0].set_yticks(rows, tasks)
+    axes[0, 0].set_yticks(range(len(tasks)), tasks)
     axes[0, 0].invert_yaxis()
     return legend(fig)
 
@@ -116,12 +113,12 @@ def _by_task(frame: pd.DataFrame, column: str, xlabel: str, looks: Mapping[str, 
 def plot_peers(frame: pd.DataFrame) -> Figure:
     """`load("peers")`: milliseconds a prompt, tasks in rows, a panel a subject."""
     frame = frame.assign(milliseconds=1000 * frame["prompt_seconds"])
-    return _by_task(frame, "milliseconds", "milliseconds a prompt", LOOKS)
+    return _by_task(frame, "milliseconds", "milliseconds a prompt")
 
 
 def plot_scores(frame: pd.DataFrame) -> Figure:
-    """`load("scores")`: FROM_EXACT, tasks in rows, a panel a subject."""
-    return _by_task(frame, "tv", FROM_EXACT, SCORED)
+    """`load("scores")`: distance from the exact distribution, as `plot_peers`."""
+    return _by_task(frame, "tv", "total variation from the exact distribution")
 
 
 def vllm_gain() -> tuple[float, float]:
@@ -140,7 +137,7 @@ class Bar:
     """A measured number that has to be at least its threshold, or at most (`below`)."""
 
     claim: str
-    subject: str  # a model and its checkpoint
+    subject: str
     task: str
     what: str  # the claim in words, the same for all subjects
     number: float
@@ -164,8 +161,7 @@ class Bar:
 
     @property
     def found(self) -> str:
-        number = self.number if isinstance(self.number, int) else fmt(self.number)
-        return f"{number} ({self.noted})"
+        return f"{show.fmt(self.number)} ({self.noted})"
 
     def fields(self) -> dict:
         """Arguments of `show.claim`."""
@@ -183,41 +179,52 @@ def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
     return tuple(slow[a] / fast[b] / per for a, b in (medians, least, most))
 
 
-def _tokens(slow: pd.Series, fast: pd.Series) -> str:
-    times = slow["tokens"] / fast["tokens"] * fast["prompts"] / slow["prompts"]
-    return f"in tokens {fmt(times)}"
+def label_of(task: str) -> str:
+    """A task in prose."""
+    return TASKS[task].label.lower()
 
 
 def bars() -> list[Bar]:
     """Every bar, of every checkpoint it was measured on, in the order of the page."""
-    samples, million, opened = [], [], []
+    found = []
     for subject, task, rows in _rows("generate"):
-        named, slow = TASKS[task].label.lower(), rows.loc[SAMPLES]
-        for name, tolerance in TOLERANCES.items():
-            what = f"a thousand samples ÷ read-out at {_tolerance(name)}, {named}"
-            place, fast = (f"samples-{task}-{tolerance}", subject, task, what), rows.loc[name]
-            samples.append(Bar(*place, *ratio(slow, fast), FASTER[task], _tokens(slow, fast)))
-        many, few = (rows.loc[f"tree sampler, {n} draws"] for n in ("1e6", "1e3"))
-        place = f"million-{task}", subject, task, f"a million draws ÷ a thousand, {named}"
-        million.append(Bar(*place, *ratio(many, few), MILLION, _tokens(many, few), below=True))
+        for name, (tolerance, at) in TOLERANCES.items():
+            place = f"samples-{task}-{tolerance}", subject, task
+            what, pair = f"a thousand samples ÷ read-out at {at}", rows.loc[[SAMPLES, name]]
+            found.append(_bar(*place, what, pair, FASTER[task]))
+        pair = rows.loc[["tree sampler, 1e6 draws", "tree sampler, 1e3 draws"]]
+        place = f"million-{task}", subject, task, "a million draws ÷ a thousand"
+        found.append(_bar(*place, pair, MILLION, below=True))
+    found += _harness()
     for subject, task, rows in _rows("open"):
-        tree, slow = rows.loc["tree sampler"], rows.loc["generate"]
-        noted = f"{_tokens(slow, tree)}; prompt once "
-        noted += fmt(ratio(rows.loc["generate, prompt once"], tree)[0])
-        what = f"a thousand open samples ÷ tree sampler, {TASKS[task].label.lower()}"
-        place = f"open-{task.replace('_', '-')}", subject, task, what
-        opened.append(Bar(*place, *ratio(slow, tree), OPEN, noted))
-    return [*samples, *_harness(), *million, *opened]
+        once = ratio(rows.loc["generate, prompt once"], rows.loc["tree sampler"])[0]
+        place = f"open-{show.slug(task)}", subject, task, "a thousand open samples ÷ tree sampler"
+        pair, noted = rows.loc[["generate", "tree sampler"]], f"; prompt once {fmt(once)}"
+        found.append(_bar(*place, pair, OPEN, noted))
+    return found
+
+
+def _bar(
+    claim: str,
+    subject: str,
+    task: str,
+    what: str,
+    pair: pd.DataFrame,
+    threshold: float,
+    noted: str = "",
+    below: bool = False,
+) -> Bar:
+    """pair: the rows of the slow and the fast contestant."""
+    (_, slow), (_, fast) = pair.iterrows()
+    tokens = fmt(slow["tokens"] / fast["tokens"] * fast["prompts"] / slow["prompts"])
+    place = claim, subject, task, f"{what}, {label_of(task)}"
+    return Bar(*place, *ratio(slow, fast), threshold, f"in tokens {tokens}{noted}", below)
 
 
 def _rows(part: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """(subject, task, a row a contestant)."""
     for place, mine in load(part).groupby(["subject", "task"], sort=False):
         yield *place, mine.drop_duplicates("contestant").set_index("contestant")
-
-
-def _tolerance(contestant: str) -> str:
-    return contestant.split(", ")[1]
 
 
 def against_harness() -> pd.DataFrame:
@@ -228,27 +235,21 @@ def against_harness() -> pd.DataFrame:
     rows = []
     for subject, task, found in _rows("peers"):
         for name in TOLERANCES if HARNESS in found.index else ():
-            times, low, high = ratio(found.loc[HARNESS], found.loc[name])
-            row = {"subject": subject, "task": task, "contestant": name}
-            rows.append(row | {"times": times, "low": low, "high": high})
-    return pd.DataFrame(rows)
+            rows.append((subject, task, name, *ratio(found.loc[HARNESS], found.loc[name])))
+    return pd.DataFrame(rows, columns=["subject", "task", "contestant", "times", "low", "high"])
 
 
-def _harness() -> list[Bar]:
-    out: list[Bar] = []
-    frame = against_harness()
-    each = frame.groupby(["subject", "contestant"], sort=False) if len(frame) else ()
-    for (subject, name), mine in each:
-        tolerance, at, worst = TOLERANCES[name], _tolerance(name), mine.loc[mine["times"].idxmin()]
-        what = f"lm-eval ÷ read-out at {at}, the worst task"
-        place = f"harness-none-slower-{tolerance}", subject, worst["task"], what
+def _harness() -> Iterator[Bar]:
+    for (subject, name), mine in against_harness().groupby(["subject", "contestant"], sort=False):
+        (tolerance, at), worst = TOLERANCES[name], mine.loc[mine["times"].idxmin()]
+        what, task = f"lm-eval ÷ read-out at {at}, the worst task", worst["task"]
         number = worst[["times", "low", "high"]]
-        out.append(Bar(*place, *number, 1.0, TASKS[worst["task"]].label.lower()))
+        place = f"harness-none-slower-{tolerance}", subject, task, what
+        yield Bar(*place, *number, 1.0, label_of(task))
         what = f"tasks on which the read-out at {at} is faster than lm-eval"
-        place = f"harness-most-faster-{tolerance}", subject, "", what
-        faster = int((mine["times"] > 1).sum())
-        out.append(Bar(*place, faster, None, None, len(mine) // 2 + 1, f"of {len(mine)}"))
-    return out
+        place, faster = (f"harness-most-faster-{tolerance}", subject, "", what), mine["times"] > 1
+        number = int(faster.sum()), None, None
+        yield Bar(*place, *number, len(mine) // 2 + 1, f"of {len(mine)}")
 
 
 def bars_table(found: Sequence[Bar]) -> str:
