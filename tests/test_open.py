@@ -178,9 +178,9 @@ def test_numbers_in_words():
             "high": [1.0, 2.5],
         }
     )
-    assert open_tasks.table(frame, "quantity").splitlines()[-1] == "| x | 1.00 | 2.0 [1.5, 2.5] |"
+    assert open_tasks.table(frame).splitlines()[-1] == "| x | 1.00 | 2.0 [1.5, 2.5] |"
     several = pd.concat([frame, frame.assign(ladder="b", value=3.0)])
-    assert open_tasks.table(several, "quantity").splitlines()[-2:] == [
+    assert open_tasks.table(several).splitlines()[-2:] == [
         "| a | x | 1.00 | 2.0 [1.5, 2.5] |",
         "| b | x | 3.00 | 3.0 [1.5, 2.5] |",
     ]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..ask.tasks import TASKS
 from ..errors import known
 from ..files import root
 from ..texts import load_json
 from . import show
 from .figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY, legend, panels
+from .open_tasks import label_of
 from .show import number as fmt
 
 if TYPE_CHECKING:
@@ -177,11 +177,6 @@ def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
     per = slow["prompts"] / fast["prompts"]
     medians, least, most = ("seconds", "seconds"), ("low", "high"), ("high", "low")
     return tuple(slow[a] / fast[b] / per for a, b in (medians, least, most))
-
-
-def label_of(task: str) -> str:
-    """A task in prose."""
-    return TASKS[task].label.lower()
 
 
 def bars() -> list[Bar]:
