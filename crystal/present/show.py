@@ -8,8 +8,6 @@ A notebook shows HTML; the book takes the same output as MyST, carried beside it
     show.emit(figures.plot_pairs(frame), "pairs", alt="...", caption="...", data=frame)
     show.prose(f"Liquidity is {show.fmt(.63)} bit.")
     show.verdicts()
-    show.source(quantities.liquidity_bits)
-    show.parameters()
 
 `prose` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
 `table` or `listed` first. Alt texts, sentences of claims and cells of data are plain.
@@ -42,10 +40,9 @@ if TYPE_CHECKING:
 MYST = "text/x-myst"  # private mime type, for the book's assembler; no front end renders it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
 VERDICTS = ("holds", "fails", "undecided", "not-testable", "not-reached", "not-measurable")
-VERDICTS += ("measured",)  # no claim hangs on the number; the others as `measure.chain` has them
+VERDICTS += ("measured",)  # no claim hangs on the number
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 NUMBERS = ("number", "low", "high", "here", "null", "threshold")
-FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
 ENLARGED = 1.75  # CSS pixels that a point of a figure gets where there is room
 READABLE = 9  # CSS pixels: the smallest text of a figure, however narrow the screen
 NUMERIC = re.compile(r"[+-]?[\d.,]*\d(e[+-]?\d+)?( ?%)?( \[.*\])?|–|∞|", re.ASCII)
@@ -91,20 +88,19 @@ def begin(template: str, **parameters: Any) -> None:
     matplotlib.style.use(Path(handed.get("style") or root() / "book" / "crystal.mplstyle"))
     matplotlib.rcParams["svg.hashsalt"] = "crystal"  # element ids are random without it
     if _current.changed:
-        head = "````{admonition} Other parameters than in the book\n:class: warning"
-        rows = (
+        rows = [
             f"- {code(name)} is {code(repr(used))} (in the book: {code(repr(listed))})"
             for name, (listed, used) in _current.changed.items()
-        )
-        prose("\n".join([head, *rows, "\n`make reproduce` restores it.\n````"]))
+        ]
+        what, restored = "Other parameters than in the book", "\n`make reproduce` restores it."
+        prose(block("admonition", what, ":class: warning", *rows, restored))
 
 
 def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> None:
     """Put a figure on the page: `<name>.svg`, the plotted numbers as CSV, their origin as JSON.
 
-    name: lower-case words joined by hyphens, unique on the page.
-    alt: the finding, for those who cannot see the picture; plain text. caption: MyST.
-    data: exactly what is drawn, one row per mark; written with ten significant digits.
+    name: lower-case words joined by hyphens. alt: the finding, for those who cannot see the
+    picture. data: exactly what is drawn, one row per mark; written with ten significant digits.
     The same figure gives the same bytes in every file.
     """
     import matplotlib.pyplot as plt
@@ -141,10 +137,8 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
 
 
 def smallest(svg: str) -> float:
-    """The size of the smallest text of a drawing by matplotlib, in points.
-
-    matplotlib draws letters a hundred times their size in points, and scales them; exponents again.
-    """
+    """The size of the smallest text of a drawing by matplotlib, in points."""
+    # letters are drawn a hundred times their size in points, and scaled; exponents again
     sizes = [100 * float(scale) for scale in re.findall(r"scale\(([\d.]+) -\1\)", svg)]
     return min(sizes, default=10.0) * (0.7 if " scale(0.7)" in svg else 1)
 
@@ -162,10 +156,9 @@ def on_dark(svg: str) -> str:
 def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: DataFrame) -> None:
     """Put an HTML element on the page, with what brings it to life, and its numbers as CSV.
 
-    element, script: HTML and JavaScript as they are; escape what was not written here. The script
-    becomes `<name>.js` and runs after the element is there.
-    needs: style sheets, and scripts that run after it, by their paths in book/_theme or
-    book/_vendor. No other page loads any of them.
+    element, script: HTML and JavaScript as they are; escape what was not written here. needs: style
+    sheets, and scripts that run after `script`, by their paths in book/_theme or book/_vendor. No
+    other page loads any of them.
     """
     page = _named(name)
     (page.folder / f"{name}.js").write_text(script, encoding="utf-8")
@@ -263,8 +256,8 @@ def claim(
     if key in page.claims:
         what = f"claim {key!r} is recorded twice"
         raise CrystalError(what, where=page.id, hint="name each claim once per ladder")
-    record = dict.fromkeys(FIELDS) | {"claim": name, "ladder": ladder, "task": task}
-    record |= {"verdict": verdict, "sentence": sentence}
+    record = {"claim": name, "ladder": ladder, "task": task, "verdict": verdict}
+    record |= dict.fromkeys(NUMBERS)
     for part, value in numbers.items():
         known(part, NUMBERS, "number of a claim")
         if value is not None and not math.isfinite(value):
@@ -272,8 +265,13 @@ def claim(
             raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, hint=hint)
         integer = isinstance(value, Integral)
         record[part] = value if value is None else int(value) if integer else float(value)
-    page.claims[key] = record
+    page.claims[key] = record | {"sentence": sentence}
     _write_json(page.folder / "claims.json", page.claims)
+
+
+def block(kind: str, title: str, *lines: str) -> str:
+    """A MyST directive, such as a dropdown, around lines that may hold shorter fences."""
+    return "\n".join([f"`````{{{kind}}} {title}", *lines, "`````"])
 
 
 def verdicts() -> None:
@@ -283,7 +281,7 @@ def verdicts() -> None:
         about = " · ".join(filter(None, (c["claim"], c["ladder"])))
         if c["verdict"] != "measured":
             lines.append(f"- **{c['verdict']}** · {markdown(about + ': ' + c['sentence'])}")
-    prose("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
+    prose(block("admonition", "Verdicts", ":class: note", *lines or ["None."]))
 
 
 def stop(why: str) -> None:
@@ -301,30 +299,25 @@ def stop(why: str) -> None:
     get_ipython().input_transformers_cleanup.append(lambda lines: [])
 
 
-def block(kind: str, title: str, *lines: str) -> str:
-    """A MyST directive, such as a dropdown, around lines that may hold shorter fences."""
-    return "\n".join([f"`````{{{kind}}} {title}", *lines, "`````"])
-
-
 def parameters() -> None:
     """Put the page's parameters on the page, folded: name, value, comment of the first cell."""
     page = _page()
-    head = "`````{dropdown} Parameters\n| parameter | value | meaning |\n|---|---|---|"
     rows = (
         f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
         for name, value in page.parameters.items()
     )
-    change = f'\nChange one with `make page PAGE={page.id} P="name=value"`.\n`````'
-    prose("\n".join([head, *rows, change]))
+    change = f'\nChange one with `make page PAGE={page.id} P="name=value"`.'
+    head = "| parameter | value | meaning |\n|---|---|---|"
+    prose(block("dropdown", "Parameters", head, *rows, change))
 
 
 def source(*functions: Callable) -> None:
     """Put the source of the estimators on the page, in one fold."""
-    parts = ["`````{dropdown} How the numbers are computed"]
+    parts = []
     for function in functions:
         text, name = inspect.getsource(function), f"{function.__module__}.{function.__qualname__}"
-        parts.append(f"Source of {name}\n````python\n{text.rstrip()}\n````")
-    prose("\n\n".join([*parts, "`````"]))
+        parts.append(f"\nSource of {name}\n````python\n{text.rstrip()}\n````")
+    prose(block("dropdown", "How the numbers are computed", *parts))
 
 
 def fmt(number: float | None) -> str:
