@@ -278,12 +278,11 @@ def test_a_dealt_control_shows_no_persona_on_most_tasks():
 
 def test_figures_draw_what_is_shipped(tmp_path):
     trials, ladders = validation.load_trials(), validation.load_joint()
-    power = validation_figures.load_power(trials)
     for number, fig in enumerate(
         (
             validation_figures.plot_coverage(validation_figures.load_coverage(trials)),
             validation_figures.plot_alarms(validation_figures.load_alarms(trials)),
-            validation_figures.plot_smallest(validation_figures.smallest(power)),
+            validation_figures.plot_smallest(validation_figures.smallest(trials)),
             validation_figures.plot_readings(
                 validation_figures.readings_of(validation.load_readings(), [10, 2])
             ),
@@ -291,7 +290,9 @@ def test_figures_draw_what_is_shipped(tmp_path):
         )
     ):
         fig.savefig(tmp_path / f"{number}.svg")
-    fewest = validation_figures.smallest(power).set_index(["claim", "options", "draws"])["contexts"]
+    fewest = validation_figures.smallest(trials).set_index(["claim", "options", "draws"])[
+        "contexts"
+    ]
     assert fewest["little-promoted", 10, np.inf] <= 20
     designs = validation_figures.load_designs(ladders)
     assert designs["varied"].iloc[0] == "main" and len(designs) == 1 + len(validation.PANELS)

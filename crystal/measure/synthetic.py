@@ -49,7 +49,7 @@ def liquid_base(options: int, rng: Rng, templates=5, clusters=POPULATION) -> tup
 
 
 def again(p: Array, rng: Rng) -> Array:
-    """The same once more, with a little noise."""
+    """With a little noise."""
     return jittered(p, 4 * TEMPLATE, rng)
 
 
@@ -73,7 +73,7 @@ def absent(spoken: Array) -> Array:
 
 
 def sharpened(p: Array, power: float) -> Array:
-    """To a power: what a lower temperature does."""
+    """As by a lower temperature."""
     return ph.even(p**power)
 
 
@@ -120,7 +120,7 @@ SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
 }  # base, voices -> SFT, final
 
 
-# Names of random streams: those under which the rows that are kept were made, where it was another.
+# Names of random streams under which the rows that are kept were made, where it was another.
 STREAMS = {
     "frozen onto one of the base": "frozen onto a base law",
     "frozen onto one it lacks": "frozen onto a law the base lacks",
@@ -128,7 +128,7 @@ STREAMS = {
 }
 
 
-def _drawn(draws: float) -> str:  # names of designs are part of what their random streams are for
+def _drawn(draws: float) -> str:  # a design's name is part of its random streams'
     return "read out" if np.isinf(draws) else f"{draws:.0f} draws"
 
 
@@ -178,12 +178,12 @@ def chosen(clusters: int, design: Design, rng: Rng) -> Array:
 
 
 def sample(stages: Stages, design: Design, rng: Rng) -> Sample:
-    """A ladder of `design.clusters` clusters, read out or drawn."""
+    """A ladder of some clusters, read out or drawn."""
     return _asked(stages, chosen(len(stages["base"]), design, rng), design, rng)
 
 
 def whole(stages: Stages) -> Sample:
-    """The whole population, read out: where the true numbers are taken."""
+    """The whole population, read out: the truth."""
     clusters, templates, options = stages["base"].shape
     design = Design(options, clusters, templates)
     return _asked(stages, np.arange(clusters), design, generator(0, "whole"))
@@ -258,7 +258,7 @@ FAINT = (1.0, 1.0, 0.3, 0.3, 0.3)  # how far a persona lies from what all have i
 
 @dataclass(frozen=True)
 class Panel:
-    """The design of one series: tasks, the contexts that each was asked in, and their personas."""
+    """The design of one series of many tasks."""
 
     tasks: int = 15
     contexts: int = 20
@@ -311,9 +311,7 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
 
 
 def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence, Evidence]]:
-    """Task -> base and SFT. The same arguments give the same numbers; context i holds persona
-    i % groups wherever personas are shared.
-    """
+    """Task -> base and SFT. Context i holds persona i % groups wherever personas are shared."""
     scenario = PANEL_SCENARIOS[name]
     rng = generator(world, f"{STREAMS.get(name, name)} {panel.name}")
     groups = panel.contexts if scenario.single else panel.groups
@@ -368,6 +366,6 @@ def readings(scenario: str, design: Design, n: int) -> list[dict]:
     rows = []
     for reading, distance in found[0]:
         values = np.array([one[reading, distance] for one in found])
-        row = {"reading": reading, "distance": distance, "value": float(np.median(values))}
-        rows.append(row | {"below": float(np.mean(values < FIGURES[reading]))})
+        place = {"reading": reading, "distance": distance, "value": float(np.median(values))}
+        rows.append(place | {"below": float(np.mean(values < FIGURES[reading]))})
     return rows

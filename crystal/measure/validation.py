@@ -61,9 +61,8 @@ def _share(true: Sample, *_) -> float:
 
 
 def _given_back(true: Sample, *_) -> float:
-    base, sft, final = (
-        ph.liquidity_bits(x.distribution) for x in (true.base, true.sft, true.final)
-    )
+    stages = (true.base, true.sft, true.final)
+    base, sft, final = (ph.liquidity_bits(x.distribution) for x in stages)
     return ph.ratio(final - sft, base)
 
 
@@ -140,20 +139,26 @@ def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
     on the claim's side, or at the threshold; false_holds of them; not_false, false_fails likewise.
     """
     names = "n interval covered below above holds fails not_true false_holds not_false false_fails"
-    names, rows = names.split(), []
+    counts = dict.fromkeys(names.split(), 0)
     for verdict, truth in verdicts:
         low, high, threshold = verdict.estimate.low, verdict.estimate.high, verdict.threshold
         sign = 1 if threshold.side == "above" else -1
         margin = sign * (truth / threshold.value - 1)  # > 0: the claim is true
-        known = np.isfinite([low, high]).all()
-        below, above = known & (truth < low - SLACK), known & (truth > high + SLACK)
-        holds, fails = (verdict.verdict == what for what in ("holds", "fails"))
-        not_true, not_false = margin < NEAR, margin > -NEAR
-        row = [True, known, known and not (below or above), below, above, holds, fails, not_true]
-        rows.append([*row, holds & not_true, not_false, fails & not_false])
-    counts = np.array(rows, int).reshape(-1, len(names)).sum(0).tolist()
-    truth = float(np.mean([truth for _, truth in verdicts])) if verdicts else np.nan
-    return dict(zip(names, counts, strict=True)) | {"truth": truth}
+        counts["n"] += 1
+        if np.isfinite([low, high]).all():
+            above = truth > high + SLACK
+            place = "below" if truth < low - SLACK else "above" if above else "covered"
+            counts["interval"] += 1
+            counts[place] += 1
+        for judged, wrong, of in (
+            ("holds", margin < NEAR, "true"),
+            ("fails", margin > -NEAR, "false"),
+        ):
+            counts[judged] += verdict.verdict == judged
+            counts[f"not_{of}"] += wrong
+            counts[f"false_{judged}"] += wrong and verdict.verdict == judged
+    mean = float(np.mean([truth for _, truth in verdicts])) if verdicts else np.nan
+    return {name: int(count) for name, count in counts.items()} | {"truth": mean}
 
 
 def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) -> list[dict]:
@@ -175,7 +180,7 @@ def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) ->
 
 # --- trials of the joint test
 
-# Thresholds to choose from.
+# Thresholds to choose from
 PROGRESS, SHARE = (0.05, 0.10, 0.15, 0.25, 0.35, 0.50), (0.6, 0.7, 0.8, 0.9)
 PERMUTATIONS = 199
 QUARTER = 4  # unmixed is tried on every so many: it takes twice the time of one-seed
@@ -183,9 +188,8 @@ APART = 10_000  # worlds from here on set the thresholds, those before try them
 
 
 def trial(name: str, panel: Panel, world: int, whole: bool = True) -> tuple | None:
-    """one-seed, unmixed, and the share of tasks whose named context holds the first persona.
-
-    The last two only where one-seed holds and the trial is whole. None: it cannot be asked.
+    """one-seed; where it holds and the trial is whole, unmixed and the share of tasks whose named
+    context holds the first persona. None: it cannot be asked.
     """
     if (found := joint.moves(synthetic.ladder(name, panel, world))) is None:
         return None
@@ -201,29 +205,25 @@ def trial(name: str, panel: Panel, world: int, whole: bool = True) -> tuple | No
 def joint_row(kind: str, name: str, panel: Panel, n: int) -> list[dict]:
     """One row of n ladders. kind: "joint", or "threshold" of the worlds that set the thresholds.
 
-    asked: ladders that could be tested; small: those with p at most ALPHA; one-seed: verdicts that
-    hold, then by threshold. whole: the first ladders; tried: those of them on which one-seed holds;
-    unmixed: verdicts that hold, then by threshold. named (of those tried), progress, share: means.
+    asked: ladders that could be tested; small: those with p at most ALPHA; one-seed, unmixed: those
+    on which it holds, then by threshold; tried: of the first, `whole`, ladders those on which
+    one-seed holds; progress, share, named (of those tried): means.
     """
     start, whole = (APART, n) if kind == "threshold" else (0, n // QUARTER)
     found = [x for i in range(n) if (x := trial(name, panel, start + i, i < whole))]
     ones, tried = [one for one, *_ in found], [x for x in found if x[1]]
     twos = [two for _, two, _ in tried]
-    row = {"kind": kind, "name": name} | vars(panel) | {"n": n, "asked": len(found)}
-    row |= {"small": sum(one.null.p <= ALPHA for one in ones)}
-    row |= _passing("one-seed", ones, PROGRESS) | {"whole": whole, "tried": len(tried)}
-    row |= _passing("unmixed", twos, SHARE)
-    row |= {"progress": _mean([one.estimate.here for one in ones])}
-    row |= {"share": _mean([two.estimate.here for two in twos])}
-    return [row | {"named": _mean([named for *_, named in tried])}]
-
-
-def _mean(values: list[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+    counts = {"n": n, "asked": len(found), "small": sum(one.null.p <= ALPHA for one in ones)}
+    counts |= _passing("one-seed", ones, PROGRESS) | {"whole": whole, "tried": len(tried)}
+    counts |= _passing("unmixed", twos, SHARE)
+    means = {"progress": [one.estimate.here for one in ones]}
+    means |= {"share": [two.estimate.here for two in twos]}
+    means |= {"named": [named for *_, named in tried]}
+    means = {name: float(np.mean(values)) if values else None for name, values in means.items()}
+    return [{"kind": kind, "name": name} | vars(panel) | counts | means]
 
 
 def _passing(claim: str, verdicts: list[Verdict], thresholds: tuple[float, ...]) -> dict[str, int]:
-    """How many verdicts hold, and how many would by each threshold."""
     counts = {claim: sum(v.verdict == "holds" for v in verdicts)}
     for threshold in thresholds:
         p = [v.estimate.p_beyond(threshold, "above") for v in verdicts]
@@ -235,7 +235,7 @@ def _passing(claim: str, verdicts: list[Verdict], thresholds: tuple[float, ...])
 def reading_rows(kind: str, name: str, design: Design, n: int) -> list[dict]:
     """What readings of the paper's ratio make of n ladders of one scenario."""
     place = {"kind": kind, "name": name, **vars(design), "n": n}
-    return [place | row for row in synthetic.readings(name, design, n)]
+    return [place | found for found in synthetic.readings(name, design, n)]
 
 
 # --- rows that are kept
@@ -258,10 +258,8 @@ PANELS += [Panel(wordings=2), Panel(contexts=50, groups=50, wordings=2)]
 
 
 def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
-    """(kind, name, design, trials) of every row.
-
-    Coverage and false alarms, by scenario and at the threshold, in the designs of the book. Power:
-    where every claim is true. The joint test: every scenario, some in other designs.
+    """(kind, name, design, trials) of every row: coverage and false alarms in the designs of the
+    book, power where every claim is true, the joint test, some of it in other designs, readings.
     """
     for name in PANEL_SCENARIOS:
         yield "joint", name, Panel(), 2000
@@ -383,7 +381,7 @@ def load_trials() -> pd.DataFrame:
 
 
 def load_joint() -> pd.DataFrame:
-    """One row per scenario and design, counts of `joint_row` as shares. Raises as `load_trials`."""
+    """One row per scenario and design, counts of `joint_row` as shares."""
     frame, of = _loaded(JOINT), {"small": "n", "one-seed": "n", "unmixed": "whole"}
     for column in frame.columns:
         if whole := of.get(column.split(" ")[0]):
@@ -394,5 +392,5 @@ def load_joint() -> pd.DataFrame:
 
 
 def load_readings() -> pd.DataFrame:
-    """One row per name (scenario), options, reading and distance: see `synthetic.readings`."""
+    """One row per scenario (name), options, reading and distance: `synthetic.readings`."""
     return _loaded(READINGS)

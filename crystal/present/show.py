@@ -66,9 +66,9 @@ _current: _Page | None = None
 
 
 def begin(template: str, **parameters: Any) -> None:
-    """Start the page, in the cell after the parameters, with the template and *every* parameter.
+    """Start the page, with *every* parameter, in the book's figure style. Other values than those
+    of the page list are told at the top.
 
-    Sets the book's figure style. Other values than those of the page list are told at the top.
     Raises: CrystalError if the parameters are not those the page was started with.
     """
     global _current
@@ -181,7 +181,7 @@ def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: D
 
 
 def _named(name: str) -> _Page:
-    """The page, on which the name is taken from now on."""
+    """The page, on which the figure's name is taken from now on."""
     page = _page()
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name in page.figures:
         what = f"figure name {name!r} is taken or not made of lower-case words and hyphens"
@@ -205,7 +205,7 @@ def prose(myst: str, seen: str | None = None) -> None:
 def fold(title: str) -> Iterator[None]:
     """What is shown meanwhile stands in one fold of the book's page; a notebook shows it open.
 
-    A link to `#` and the title's slug opens the fold: its target lies inside.
+    A link to `#` and the title's slug opens the fold.
     """
     page = _page()
     page.folded = held = []
@@ -230,12 +230,12 @@ def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _shown(text: object) -> str:
-    """A cell: words and numbers stay readable in the source, too, the rest is escaped."""
+    """A cell whose words and numbers stay readable in the source, too; the rest is escaped."""
     return str(text) if PLAIN.fullmatch(str(text)) else markdown(text)
 
 
 def listed(sentences: Iterable[object]) -> str:
-    """A MyST list of plain sentences, each shown as it is, whatever it holds."""
+    """A MyST list of plain sentences, each shown as it is."""
     return "\n".join(f"- {markdown(sentence)}" for sentence in sentences)
 
 
@@ -287,7 +287,7 @@ def verdicts() -> None:
 def stop(why: str) -> None:
     """End the page, for there is nothing to show: later cells do not run. why: a plain sentence.
 
-    Raises: CrystalError where no page runner waits for the end.
+    Raises: CrystalError in an interactive Jupyter.
     """
     if CONTEXT not in os.environ:
         raise CrystalError(why, where=_page().id, hint="choose another task or ladder")
@@ -300,7 +300,7 @@ def stop(why: str) -> None:
 
 
 def parameters() -> None:
-    """Put the page's parameters on the page, folded: name, value, comment of the first cell."""
+    """Put the page's parameters on the page, in one fold."""
     page = _page()
     rows = (
         f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
@@ -323,7 +323,7 @@ def source(*functions: Callable) -> None:
 def fmt(number: float | None) -> str:
     """A number as prose prints it: three significant digits, no exponent from 0.0001 on.
 
-    An integer stays one; infinity has its sign, another non-number is a dash.
+    An integer stays one; another non-number than infinity is a dash.
     """
     if number is None or not math.isfinite(number):
         return "∞" if number == math.inf else "–"
@@ -369,9 +369,8 @@ def interval(estimate: Any) -> str:
 
 
 def between(value: float, low: float, high: float) -> str:
-    """`value [low, high]` with as many decimals as give the interval's width two digits.
-
-    The value alone if there is no interval, or one without width.
+    """`value [low, high]` with as many decimals as give the interval's width two digits; the value
+    alone if there is no interval, or one without width.
     """
     if not low < high:
         return number(value)
@@ -383,7 +382,7 @@ def between(value: float, low: float, high: float) -> str:
 
 
 def slug(label: str) -> str:
-    """A label as a claim's name: lower-case words joined by hyphens."""
+    """Lower-case words joined by hyphens."""
     return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
