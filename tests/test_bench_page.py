@@ -66,10 +66,10 @@ def parts(
     }
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, **how) -> dict[str, bench.Bar]:
+def judged(monkeypatch: pytest.MonkeyPatch, **how) -> dict:
     made = parts(**how)
     monkeypatch.setattr(bench, "whole", lambda part: {"rows": made[part]})
-    return {bar.claim: bar for bar in bench.bars()}
+    return {bar.claim: bar for bar in bench.bars().itertuples()}
 
 
 def test_bars_that_are_cleared_hold(monkeypatch):

@@ -6,10 +6,10 @@ prompts. `subject`: a model and its checkpoint, read in its native form: "nano-l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ..errors import known
@@ -132,46 +132,6 @@ def vllm_gain() -> tuple[float, float]:
 # -- thresholds
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A measured number that has to be at least its threshold, or at most (`below`)."""
-
-    claim: str
-    subject: str
-    task: str
-    what: str  # the claim in words, the same for all subjects
-    number: float
-    low: float | None  # from the fastest and slowest runs of both contestants
-    high: float | None
-    threshold: float
-    noted: str  # what else was seen on this one
-    below: bool = False
-
-    @property
-    def holds(self) -> bool:
-        return bool(self.number <= self.threshold if self.below else self.number >= self.threshold)
-
-    @property
-    def verdict(self) -> str:
-        return "holds" if self.holds else "fails"
-
-    @property
-    def required(self) -> str:
-        return f"{'≤' if self.below else '≥'}\u00a0{self.threshold:g}"
-
-    @property
-    def found(self) -> str:
-        return f"{show.fmt(self.number)} ({self.noted})"
-
-    def fields(self) -> dict:
-        """Arguments of `show.claim`."""
-        ladder, checkpoint = self.subject.split("/")
-        sentence = f"{self.what}: {self.found}, threshold {self.required}"
-        about = {"name": f"{self.claim}-{checkpoint}", "ladder": ladder, "task": self.task}
-        about |= {"verdict": self.verdict, "sentence": sentence}
-        return about | {n: getattr(self, n) for n in ("number", "low", "high", "threshold")}
-
-
 def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
     """How many times longer a prompt of `slow` takes: by medians, least, most."""
     per = slow["prompts"] / fast["prompts"]
@@ -179,41 +139,52 @@ def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
     return tuple(slow[a] / fast[b] / per for a, b in (medians, least, most))
 
 
-def bars() -> list[Bar]:
-    """Every bar, of every checkpoint it was measured on, in the order of the page."""
-    found = []
+def bars() -> pd.DataFrame:
+    """One row per number that has to pass a threshold and checkpoint (`subject`), as on the page.
+
+    what: the claim in words, the same for all subjects; number, of the fastest and slowest runs of
+    both contestants low, high; holds; required, found: threshold and number in words.
+    """
+    names = ["claim", "subject", "task", "what", "noted", "number", "low", "high", "side"]
+    frame = pd.DataFrame(_bars(), columns=[*names, "threshold"], dtype=object)
+    least, number, threshold = frame["side"] == "≥", frame["number"], frame["threshold"]
+    frame["holds"] = np.where(least, number >= threshold, number <= threshold)
+    frame["verdict"] = np.where(frame["holds"], "holds", "fails")
+    frame["required"] = frame["side"] + "\u00a0" + threshold.map("{:g}".format)
+    frame["found"] = number.map(show.fmt) + " (" + frame["noted"] + ")"
+    return frame
+
+
+def _bars() -> Iterator[tuple]:
     for subject, task, rows in _rows("generate"):
+        place, samples = (subject, task), rows.loc[SAMPLES]
         for name, (tolerance, at) in TOLERANCES.items():
-            place = f"samples-{task}-{tolerance}", subject, task
-            what, pair = f"a thousand samples ÷ read-out at {at}", rows.loc[[SAMPLES, name]]
-            found.append(_bar(*place, what, pair, FASTER[task]))
-        pair = rows.loc[["tree sampler, 1e6 draws", "tree sampler, 1e3 draws"]]
-        place = f"million-{task}", subject, task, "a million draws ÷ a thousand"
-        found.append(_bar(*place, pair, MILLION, below=True))
-    found += _harness()
+            what = f"a thousand samples ÷ read-out at {at}"
+            found = _over(*place, what, samples, rows.loc[name])
+            yield f"samples-{task}-{tolerance}", *found, "≥", FASTER[task]
+        million, thousand = (rows.loc[f"tree sampler, {n} draws"] for n in ("1e6", "1e3"))
+        found = _over(*place, "a million draws ÷ a thousand", million, thousand)
+        yield f"million-{task}", *found, "≤", MILLION
+    for (subject, name), mine in against_harness().groupby(["subject", "contestant"], sort=False):
+        (tolerance, at), worst = TOLERANCES[name], mine.loc[mine["times"].idxmin()]
+        what, task = f"lm-eval ÷ read-out at {at}, the worst task", worst["task"]
+        found = subject, task, what, label_of(task), *worst[["times", "low", "high"]]
+        yield f"harness-none-slower-{tolerance}", *found, "≥", 1.0
+        what = f"tasks on which the read-out at {at} is faster than lm-eval"
+        faster = int((mine["times"] > 1).sum()), None, None
+        found = subject, "", what, f"of {len(mine)}", *faster
+        yield f"harness-most-faster-{tolerance}", *found, "≥", len(mine) // 2 + 1
     for subject, task, rows in _rows("open"):
-        once = ratio(rows.loc["generate, prompt once"], rows.loc["tree sampler"])[0]
-        place = f"open-{show.slug(task)}", subject, task, "a thousand open samples ÷ tree sampler"
-        pair, noted = rows.loc[["generate", "tree sampler"]], f"; prompt once {fmt(once)}"
-        found.append(_bar(*place, pair, OPEN, noted))
-    return found
+        once, slow, tree = rows.loc[["generate, prompt once", "generate", "tree sampler"]].iloc
+        what, more = "a thousand open samples ÷ tree sampler", ratio(once, tree)[0]
+        found = _over(subject, task, what, slow, tree, f"; prompt once {fmt(more)}")
+        yield f"open-{show.slug(task)}", *found, "≥", OPEN
 
 
-def _bar(
-    claim: str,
-    subject: str,
-    task: str,
-    what: str,
-    pair: pd.DataFrame,
-    threshold: float,
-    noted: str = "",
-    below: bool = False,
-) -> Bar:
-    """pair: the rows of the slow and the fast contestant."""
-    (_, slow), (_, fast) = pair.iterrows()
-    tokens = fmt(slow["tokens"] / fast["tokens"] * fast["prompts"] / slow["prompts"])
-    place = claim, subject, task, f"{what}, {label_of(task)}"
-    return Bar(*place, *ratio(slow, fast), threshold, f"in tokens {tokens}{noted}", below)
+def _over(subject: str, task: str, what: str, slow: pd.Series, fast: pd.Series, more="") -> tuple:
+    tokens = slow["tokens"] / fast["tokens"] * fast["prompts"] / slow["prompts"]
+    noted = f"in tokens {fmt(tokens)}{more}"
+    return subject, task, f"{what}, {label_of(task)}", noted, *ratio(slow, fast)
 
 
 def _rows(part: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -234,32 +205,26 @@ def against_harness() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["subject", "task", "contestant", "times", "low", "high"])
 
 
-def _harness() -> Iterator[Bar]:
-    for (subject, name), mine in against_harness().groupby(["subject", "contestant"], sort=False):
-        (tolerance, at), worst = TOLERANCES[name], mine.loc[mine["times"].idxmin()]
-        what, task = f"lm-eval ÷ read-out at {at}, the worst task", worst["task"]
-        number = worst[["times", "low", "high"]]
-        place = f"harness-none-slower-{tolerance}", subject, task, what
-        yield Bar(*place, *number, 1.0, label_of(task))
-        what = f"tasks on which the read-out at {at} is faster than lm-eval"
-        place, faster = (f"harness-most-faster-{tolerance}", subject, "", what), mine["times"] > 1
-        number = int(faster.sum()), None, None
-        yield Bar(*place, *number, len(mine) // 2 + 1, f"of {len(mine)}")
+def record(found: pd.DataFrame) -> None:
+    """Every bar as a claim of the page."""
+    for bar in found.itertuples():
+        ladder, checkpoint = bar.subject.split("/")
+        numbers = {name: getattr(bar, name) for name in ("number", "low", "high", "threshold")}
+        about = {"ladder": ladder, "task": bar.task, "verdict": bar.verdict} | numbers
+        sentence = f"{bar.what}: {bar.found}, threshold {bar.required}"
+        show.claim(f"{bar.claim}-{checkpoint}", sentence=sentence, **about)
 
 
-def bars_table(found: Sequence[Bar]) -> str:
+def bars_table(found: pd.DataFrame) -> str:
     """MyST: one row per bar, one column per checkpoint."""
-    subjects = list(dict.fromkeys(bar.subject for bar in found))
-    cells = {(bar.what, bar.subject): f"**{bar.verdict}** {bar.found}" for bar in found}
-    rows = [["measured", "threshold", *subjects], ["---"] * (2 + len(subjects))]
-    for what, threshold in dict.fromkeys((bar.what, bar.required) for bar in found):
-        rows.append([what, threshold, *(cells.get((what, s), "not measured") for s in subjects)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    cells = found.assign(cell="**" + found["verdict"] + "** " + found["found"])
+    how = {"aggfunc": "first", "sort": False, "fill_value": "not measured"}
+    wide = cells.pivot_table("cell", ["what", "required"], "subject", **how)
+    rows = [["measured", "threshold", *wide], ["---"] * (2 + wide.shape[1])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [*rows, *wide.reset_index().to_numpy()])
 
 
-def tally(found: Sequence[Bar]) -> str:
+def tally(found: pd.DataFrame) -> str:
     """How many bars hold on each checkpoint, in words."""
-    held: dict[str, list[bool]] = {}
-    for bar in found:
-        held.setdefault(bar.subject, []).append(bar.holds)
-    return ", ".join(f"{sum(holds)} of {len(holds)} hold on {s}" for s, holds in held.items())
+    held = found.groupby("subject", sort=False)["holds"].agg(["sum", "size"])
+    return ", ".join(f"{held} of {of} hold on {name}" for name, held, of in held.itertuples())
