@@ -61,7 +61,7 @@ def mixed(p: Array, q: Array, share: float | Array) -> Array:
 def leaking(base: Array, p: Array, leak: float, rng: Rng) -> Array:
     """Moved to p, but for what is left of a cluster's own: log-normal around `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
-    return again(mixed(base, p, 1 - left), rng)
+    return mixed(base, p, 1 - left)
 
 
 def absent(spoken: Array) -> Array:
@@ -85,39 +85,27 @@ def bottom(p: Array) -> Array:
 # --- one task
 
 
-def _same(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
-    sft = again(base, rng)
-    return sft, again(sft, rng)
+def _onto(find: Callable = lambda spoken: spoken[0], leak: float = 0.05) -> Callable:
+    """SFT freezes onto one distribution."""
+    return lambda base, spoken, rng: leaking(base, find(spoken), leak, rng)
 
 
-def _sharpen(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
-    return again(sharpened(base, 2.0), rng), again(sharpened(base, 3.0), rng)
+def _settled(sft: Array, *_) -> Array:
+    return sharpened(sft, 1.2)
 
 
-def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: str = "stay"):
-    """SFT freezes onto a distribution, and what the last stage does is one of three."""
-
-    def make(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
-        sft = leaking(base, onto(spoken), leak, rng)
-        final = {
-            "stay": lambda: sharpened(sft, 1.2),
-            "re-melt": lambda: base,
-            "promote": lambda: mixed(sft, bottom(onto(spoken)), 0.3),
-        }
-        return sft, again(final[end](), rng)
-
-    return make
-
-
-SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
-    "liquid kept": _same,
-    "frozen onto one of the base": _frozen(),
-    "frozen onto one it lacks": _frozen(onto=absent),
-    "frozen with leak": _frozen(leak=0.3),
-    "re-melted": _frozen(end="re-melt"),
-    "sharpened": _sharpen,
-    "low ranks promoted": _frozen(end="promote"),
-}  # base, voices -> SFT, final
+SCENARIOS: dict[str, tuple[Callable, Callable]] = {  # what SFT and the last stage make, but noise
+    "liquid kept": (lambda base, *_: base, lambda sft, *_: sft),
+    "frozen onto one of the base": (_onto(), _settled),
+    "frozen onto one it lacks": (_onto(absent), _settled),
+    "frozen with leak": (_onto(leak=0.3), _settled),
+    "re-melted": (_onto(), lambda sft, base, spoken: base),
+    "sharpened": (
+        lambda base, *_: sharpened(base, 2.0),
+        lambda sft, base, spoken: sharpened(base, 3.0),
+    ),
+    "low ranks promoted": (_onto(), lambda sft, base, spoken: mixed(sft, bottom(spoken[0]), 0.3)),
+}
 
 
 # Names of random streams under which the rows that are kept were made, where it was another.
@@ -166,7 +154,9 @@ def population(scenario: str, options: int, world: int = 0, templates: int = 5) 
     """Stage -> (POPULATION, templates, options) of one world; the same whenever it is asked for."""
     rng = generator(world, f"{STREAMS.get(scenario, scenario)} {options} {templates}")
     spoken, base = liquid_base(options, rng, templates)
-    return dict(zip(STAGES, (base, *SCENARIOS[scenario](base, spoken, rng)), strict=True))
+    tune, settle = SCENARIOS[scenario]
+    sft = again(tune(base, spoken, rng), rng)
+    return {"base": base, "sft": sft, "final": again(settle(sft, base, spoken), rng)}
 
 
 def chosen(clusters: int, design: Design, rng: Rng) -> Array:
@@ -177,24 +167,10 @@ def chosen(clusters: int, design: Design, rng: Rng) -> Array:
     return np.stack(picked, axis=1).ravel()
 
 
-def sample(stages: Stages, design: Design, rng: Rng) -> Sample:
+def sample(stages: Stages, design: Design, rng: Rng, clusters: Array | None = None) -> Sample:
     """A ladder of some clusters, read out or drawn."""
-    return _asked(stages, chosen(len(stages["base"]), design, rng), design, rng)
-
-
-def whole(stages: Stages) -> Sample:
-    """The whole population, read out: the truth."""
-    clusters, templates, options = stages["base"].shape
-    design = Design(options, clusters, templates)
-    return _asked(stages, np.arange(clusters), design, generator(0, "whole"))
-
-
-def _seen(p: Array, draws: float, rng: Rng) -> Array:
-    """Read out, or the shares of `draws` draws."""
-    return rng.multinomial(int(draws), p) / draws if np.isfinite(draws) else p
-
-
-def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
+    if clusters is None:
+        clusters = chosen(len(stages["base"]), design, rng)
     who = np.repeat(np.arange(len(clusters)), design.templates)
     block = np.tile(np.arange(design.templates), len(clusters))
     strata = (clusters % VOICES)[who] if design.balanced else None
@@ -206,6 +182,18 @@ def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
         found[stage] = replace(ev.asked(p, who, draws, block), strata=strata)
     voice = stages["base"][::VOICES].mean((0, 1))
     return Sample(**found, seed=int(ph.mse(own.mean(1), voice).argmin()))
+
+
+def whole(stages: Stages) -> Sample:
+    """The whole population, read out: the truth."""
+    clusters, templates, options = stages["base"].shape
+    design = Design(options, clusters, templates)
+    return sample(stages, design, generator(0, "whole"), np.arange(clusters))
+
+
+def _seen(p: Array, draws: float, rng: Rng) -> Array:
+    """Read out, or the shares of `draws` draws."""
+    return rng.multinomial(int(draws), p) / draws if np.isfinite(draws) else p
 
 
 # --- ladders on which a claim can be brought to its threshold
@@ -329,7 +317,8 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
         base = jittered(np.repeat(own[:, None], panel.wordings, 1), TEMPLATE, rng)
         p = scenario.distribution(spoken, base.mean((0, 1)), rng)
         stays = (holds >= groups * (1 - scenario.stay))[:, None, None]
-        sft = np.where(stays, again(base, rng), leaking(base, p, scenario.leak, rng))
+        kept, moved = again(base, rng), again(leaking(base, p, scenario.leak, rng), rng)
+        sft = np.where(stays, kept, moved)
         both = [_seen(x.reshape(len(clusters), -1), panel.draws, rng) for x in (base, sft)]
         found[f"task {number}"] = tuple(replace(asked, distribution=x) for x in both)
     return found

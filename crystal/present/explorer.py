@@ -164,11 +164,10 @@ def _of_task(group: Group, task: str, numbers: pd.DataFrame) -> dict[str, Any]:
     with all of their cluster, stand side by side.
     """
     tables = {f: np.stack([_table(group, task, c, f) for c in group.checkpoints]) for f in FORMS}
-    clusters = np.array([prompt.persona for prompt in group.prompts])
-    mass = tables[COMPLETION][0].sum(1, keepdims=True)
-    p = ph.grouped(tables[COMPLETION][0] / np.maximum(mass, ph.TINY), clusters)
-    rank = np.argsort(np.lexsort((-p.max(1), p.argmax(1))))  # of every cluster, in sorted order
-    order = np.argsort(rank[np.searchsorted(np.unique(clusters), clusters)], kind="stable")
+    _, clusters = np.unique([prompt.persona for prompt in group.prompts], return_inverse=True)
+    p = ph.grouped(_conditional(tables[COMPLETION][0]), clusters)
+    rank = np.argsort(np.lexsort((-p.max(1), p.argmax(1))))  # of every cluster
+    order = np.argsort(rank[clusters], kind="stable")
     shown, seed = [group.prompts[place] for place in order], seed_of(group, task)
     found = {"prompts": [f"{prompt.cluster}, {prompt.wording}" for prompt in shown], "forms": {}}
     if seed:
@@ -192,10 +191,14 @@ def _table(group: Group, task: str, checkpoint: Checkpoint, form: str) -> np.nda
     return unconditional(group.readouts[task], checkpoint.name, task, form, prompts=group.prompts)
 
 
+def _conditional(tables: np.ndarray) -> np.ndarray:
+    return tables / np.maximum(tables.sum(-1, keepdims=True), ph.TINY)
+
+
 def _cells(tables: np.ndarray) -> bytes:
     """tables: (checkpoints, prompts, options), as read."""
     mass = tables.sum(2, keepdims=True)
-    p = np.where(evidence.answers(mass), tables / np.maximum(mass, ph.TINY), 0)
+    p = np.where(evidence.answers(mass), _conditional(tables), 0)
     steps = np.concatenate([np.sqrt(p) * STEPS, mass * 100], 2).round().astype(np.uint8)
     for axis in (0, 1):
         steps = np.diff(steps, axis=axis, prepend=np.uint8(0))
