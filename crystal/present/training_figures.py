@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..texts import load_json, markdown
 from . import show
 from .bench import HARNESS, SAMPLES, load
 from .figures import COLOURS, legend, panels
+from .open_tasks import where
 from .show import number as fmt
 from .views import answers
 
@@ -33,6 +35,10 @@ TRUTH_THRESHOLD = THRESHOLDS["base-knows-its-world"].value  # bits
 USE = (
     "trying measurements where the truth is known; it knows a made-up world and is of no other use"
 )
+
+
+def _reports() -> list[Path]:
+    return sorted((root() / "data/training").glob("*.json"))
 
 
 def load_report(ladder: str) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def plot_accuracy(frame: pd.DataFrame) -> Figure:
     step = -(-len(checkpoints) // 13)  # as many names as there is room for
     for ax, form in zip(axes[0], FORMS, strict=True):
         for kind, marker in zip(KINDS, "os", strict=True):
-            part = frame[(frame["form"] == form) & (frame["kind"] == kind)]
+            part = where(frame, form=form, kind=kind)
             ax.plot(part["checkpoint"], part["probability"], marker=marker, label=kind)
         ax.set(title=f"{form} form", ylim=(0, 1.02))
         ax.set_xticks(range(0, len(checkpoints), step), checkpoints[::step], rotation=90)
@@ -149,23 +155,15 @@ def checkpoint_table(report: dict[str, Any], ladder: str) -> str:
     return show.table(["checkpoint", "curve at its step", *named], rows)
 
 
-def seed_title(ladder: str) -> str:
-    """Which temperament demonstrated, in which tasks, for prose."""
-    described = load_ladder(ladder)
-    return f"`{described.seed}` in {', '.join(f'`{task}`' for task in described.demonstrated)}"
-
-
 # -- model cards
 
 
 def cards() -> str:
     """A fold for each ladder with a recipe and a training report, as MyST."""
-    trained = {path.stem for path in (root() / "data/training").glob("*.json")}
-    names = (name for name in recipes.recipe_names() if name in trained)
-    folds = (
-        show.block("dropdown", markdown(load_ladder(name).title), card(name)) for name in names
-    )
-    return "\n\n".join(folds)
+    trained = {path.stem for path in _reports()}
+    names = [name for name in recipes.recipe_names() if name in trained]
+    titles = (markdown(load_ladder(name).title) for name in names)
+    return "\n\n".join(show.block("dropdown", *of) for of in zip(titles, map(card, names)))
 
 
 def card(ladder: str) -> str:
@@ -209,7 +207,7 @@ def real_compared() -> pd.DataFrame:
     frame = load("real").set_index(["model", "task"]).sort_index()
 
     def of(contestant: str, column: str = "seconds", work: str = "comparing") -> pd.Series:
-        return frame.loc[(frame["contestant"] == contestant) & (frame["work"] == work), column]
+        return where(frame, contestant=contestant, work=work)[column]
 
     seconds, many = of("read-out"), ("seconds", "together")
     found = {
@@ -274,7 +272,7 @@ def span(seconds: float) -> str:
 def load_costs() -> pd.DataFrame:
     """Minutes by ladder or experiment (`of`), run, kind (training, reading): sums over parents."""
     rows = []
-    for path in sorted((root() / "data" / "training").glob("*.json")):
+    for path in _reports():
         report, name = load_json(path), path.stem
         if name in recipes.experiment_names():
             for key, record in report["runs"].items():

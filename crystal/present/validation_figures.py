@@ -13,6 +13,7 @@ from ..measure.claims import THRESHOLDS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, SCENARIOS, Panel
 from ..measure.validation import CASTS, EXACT, JUDGED, PANELS, PROGRESS, SHARE, VARIED
 from .figures import BLUE, GREEN, GREY, INK, PURPLE, RED, SKY, legend, name_rows, panels
+from .open_tasks import where
 from .verdicts import grid
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
     height = 0.13 * len(names) + 0.2
     fig, axes = panels(len(claims), len(casts), height, sharex=True, sharey=True)
     for (i, j), ax in np.ndenumerate(axes):
-        mine = frame[(frame["claim"] == claims[i]) & (frame["cast"] == casts[j])]
+        mine = where(frame, claim=claims[i], cast=casts[j])
         ax.axvspan(*GOOD, color=GREEN, alpha=0.15, lw=0)
         for options, part in mine.groupby("options"):
             y = part["name"].map(names.index) + UP[options]
@@ -172,7 +173,7 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(len(options), len(readings), height, sharey=True, sharex="col")
     for (i, j), ax in np.ndenumerate(axes):
         reading, k = readings[j], options[i]
-        mine = frame[(frame["options"] == k) & (frame["reading"] == reading)]
+        mine = where(frame, options=k, reading=reading)
         for name, (colour, marker) in looks.items():
             part = mine[mine["distance"] == name]
             x, y = np.maximum(part["value"], 1e-3), part["scenario"].map(names.index)
@@ -197,17 +198,12 @@ def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
 # -- the joint test
 
 
-def _designed(joint: pd.DataFrame, panel: Panel) -> pd.DataFrame:
-    """Every scenario that was tried at one design."""
-    at = [joint[field] == x for field, x in vars(panel).items()]
-    return joint[np.all([joint["kind"] == "joint", *at], axis=0)]
-
-
 def load_scenarios(joint: pd.DataFrame) -> pd.DataFrame:
     """Every scenario at the main design, those with a seed first: shares of ladders (CALLED)."""
-    order = _designed(joint, Panel()).sort_values(["pure", "seed"], ascending=False, kind="stable")
+    main = where(joint, kind="joint", **vars(Panel()))
     columns = ["name", "seed", "pure", "n", "whole", *CALLED, "named", "progress"]
-    return order[columns].reset_index(drop=True)
+    order = main[columns].sort_values(["pure", "seed"], ascending=False, kind="stable")
+    return order.reset_index(drop=True)
 
 
 def plot_scenarios(frame: pd.DataFrame) -> Figure:
@@ -254,7 +250,7 @@ def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for panel in (Panel(), *PANELS):
         changed = {field: x for field, x in vars(panel).items() if x != getattr(Panel, field)}
-        mine = _designed(joint, panel).set_index("name")
+        mine = where(joint, kind="joint", **vars(panel)).set_index("name")
         row = {"varied": ", ".join(changed) or "main"}
         row |= {"to": ", ".join(f"{x:.0f}" for x in changed.values()), "n": int(mine["n"].min())}
         row |= mine.loc[sorted(VARIED), "one-seed"].to_dict()
