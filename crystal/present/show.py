@@ -59,7 +59,7 @@ class _Page:
     inputs: dict[str, Any]
     claims: dict[str, dict] = field(default_factory=dict)
     figures: set[str] = field(default_factory=set)
-    folded: list[tuple[str, str | None]] | None = None  # what the open fold holds so far
+    folded: list[tuple[str, dict[str, str]]] | None = None  # what the open fold holds so far
 
 
 _current: _Page | None = None
@@ -207,6 +207,8 @@ def fold(title: str) -> Iterator[None]:
 
     A link to `#` and the title's slug opens the fold.
     """
+    from IPython.display import display
+
     page = _page()
     page.folded = held = []
     try:
@@ -215,15 +217,16 @@ def fold(title: str) -> Iterator[None]:
         page.folded = None
     parts = [f'<span id="{slug(title)}"></span>', *(myst for myst, _ in held)]
     head = f"::::::::{{dropdown}} {title}\n:class-container: page-fold"
-    whole = "\n\n".join([head, *parts, "::::::::"])
-    for number, (myst, seen) in enumerate(held):
-        _display("" if number else whole, seen or myst, rich=bool(seen))
+    book = "\n\n".join([head, *parts, "::::::::"])
+    for _, notebook in held:
+        display({MYST: book} | notebook, raw=True)
+        book = ""
 
 
 def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
     """A MyST table of plain cells, each shown as it is; columns of numbers stand at the right."""
     rows = [list(map(str, row)) for row in rows]
-    numeric = (rows and all(NUMERIC.fullmatch(cell) for cell in column) for column in zip(*rows))
+    numeric = (all(map(NUMERIC.fullmatch, column)) for column in zip(*rows))
     rules = ["---:" if right else "---" for right in numeric] or ["---"] * len(head)
     lines = [map(_shown, head), rules, *(map(_shown, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -347,15 +350,15 @@ def _write_json(path: Path, value: Mapping) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _display(myst: str, seen: str | None, *, rich: bool = True) -> None:
-    """myst: of the book. seen: in a notebook, HTML or markdown; None: the MyST itself."""
+def _display(myst: str, seen: str | None) -> None:
+    """seen: HTML for a notebook, else the MyST itself."""
     from IPython.display import display
 
-    if _page().folded is not None:
-        _page().folded.append((myst, seen))
-        return
-    mime = "text/html" if seen and rich else "text/markdown"
-    display({MYST: myst, mime: seen or myst}, raw=True)
+    notebook, held = {"text/html": seen} if seen else {"text/markdown": myst}, _page().folded
+    if held is None:
+        display({MYST: myst} | notebook, raw=True)
+    else:
+        held.append((myst, notebook))
 
 
 def number(x: float | None) -> str:
