@@ -43,6 +43,7 @@ VERDICTS = ("holds", "fails", "undecided", "not-testable", "not-reached", "not-m
 VERDICTS += ("measured",)  # no claim hangs on the number
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 NUMBERS = ("number", "low", "high", "here", "null", "threshold")
+FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
 ENLARGED = 1.75  # CSS pixels that a point of a figure gets where there is room
 READABLE = 9  # CSS pixels: the smallest text of a figure, however narrow the screen
 NUMERIC = re.compile(r"[+-]?[\d.,]*\d(e[+-]?\d+)?( ?%)?( \[.*\])?|–|∞|", re.ASCII)
@@ -259,8 +260,8 @@ def claim(
     if key in page.claims:
         what = f"claim {key!r} is recorded twice"
         raise CrystalError(what, where=page.id, hint="name each claim once per ladder")
-    record = {"claim": name, "ladder": ladder, "task": task, "verdict": verdict}
-    record |= dict.fromkeys(NUMBERS)
+    record = dict.fromkeys(FIELDS) | {"claim": name, "ladder": ladder, "task": task}
+    record |= {"verdict": verdict, "sentence": sentence}
     for part, value in numbers.items():
         known(part, NUMBERS, "number of a claim")
         if value is not None and not math.isfinite(value):
@@ -268,7 +269,7 @@ def claim(
             raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, hint=hint)
         integer = isinstance(value, Integral)
         record[part] = value if value is None else int(value) if integer else float(value)
-    page.claims[key] = record | {"sentence": sentence}
+    page.claims[key] = record
     _write_json(page.folder / "claims.json", page.claims)
 
 
