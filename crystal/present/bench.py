@@ -59,12 +59,12 @@ def load(part: str) -> pd.DataFrame:
 
 
 def whole(part: str) -> dict:
-    """All of a part's file, what was left out and why among it. Raises: CrystalError as `load`."""
+    """All of a part's file. Raises: CrystalError as `load`."""
     return load_json(root() / "data/bench" / f"{part}.json", "git checkout -- data/bench")
 
 
 def of(frame: pd.DataFrame, subject: str) -> pd.DataFrame:
-    """Its rows of one subject. Raises: CrystalError, naming those measured, if it is none."""
+    """Its rows of one subject. Raises: CrystalError for one that was not measured."""
     known(subject, list(frame["subject"].unique()), "checkpoint of the benchmark")
     return frame[frame["subject"] == subject]
 
@@ -122,7 +122,7 @@ def plot_scores(frame: pd.DataFrame) -> Figure:
 
 
 def vllm_gain() -> tuple[float, float]:
-    """Least and most, over checkpoints and tasks: a thousand samples of vLLM over a read-out."""
+    """Least and most of a thousand samples of vLLM over a read-out."""
     how = {"index": ["subject", "task"], "columns": "contestant", "values": "prompt_seconds"}
     per = load("vllm").pivot_table(**how)
     gain = per[VLLM] / per[READ]
@@ -140,10 +140,10 @@ def ratio(slow: pd.Series, fast: pd.Series) -> tuple[float, float, float]:
 
 
 def bars() -> pd.DataFrame:
-    """One row per number that has to pass a threshold and checkpoint (`subject`), as on the page.
+    """One row per subject and number that has to pass a threshold, in the order of the page.
 
-    what: the claim in words, the same for all subjects; number, of the fastest and slowest runs of
-    both contestants low, high; holds; required, found: threshold and number in words.
+    what: the claim in words, the same for all subjects; low, high: of the fastest and slowest runs
+    of both contestants; required, found: threshold and number in words.
     """
     names = ["claim", "subject", "task", "what", "noted", "number", "low", "high", "side"]
     frame = pd.DataFrame(_bars(), columns=[*names, "threshold"], dtype=object)
@@ -194,10 +194,7 @@ def _rows(part: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def against_harness() -> pd.DataFrame:
-    """lm-eval's seconds over the read-out's: `times`, low, high by subject, task and contestant.
-
-    Empty without lm-eval.
-    """
+    """lm-eval's seconds over the read-out's: `times`, low, high; empty without lm-eval."""
     rows = []
     for subject, task, found in _rows("peers"):
         for name in TOLERANCES if HARNESS in found.index else ():

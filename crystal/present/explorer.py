@@ -4,9 +4,8 @@
 both on the page. Distributions are conditional on an option; every checkpoint stands on the prompts
 that it answers itself. Numbers are computed here: the script only shows them.
 
-Charts are specs of Vega alone, without Altair and Vega-Lite: these draw the heat map as up to
-10,000 rectangles, which takes 50 ms a step; Vega has a mark for a picture, which takes less than a
-frame.
+Charts are specs of Vega, not Vega-Lite: this draws the heat map as up to 10,000 rectangles, 50 ms a
+step; Vega has a mark for a picture, which takes less than a frame.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ class Group:
 
 
 def load(ladders: Sequence[str]) -> list[Group]:
-    """Groups of ladders and experiments: their checkpoints asked every prompt in some form.
+    """Groups of ladders and experiments: their checkpoints asked every prompt in some form, of the
+    natural prompts the first wording of each context.
 
-    Of the natural prompts the first wording of each context, as on the page of the real base.
     Raises: CrystalError where no checkpoint was, and as the store does.
     """
     return list(map(_group, ladders))
@@ -138,8 +137,8 @@ def packed(groups: Sequence[Group], numbers: pd.DataFrame) -> str:
     length in four bytes; then the cells of every group, task, form and checkpoint.
 
     A prompt has a cell of every option, all 0 where it is not answered, and one of the mass on the
-    options in percent. Written are the differences from checkpoint to checkpoint, of these the
-    differences from prompt to prompt, modulo 256, option by option: so they deflate best.
+    options in percent. Written are differences, modulo 256, from checkpoint to checkpoint and of
+    these from prompt to prompt, option by option: so they deflate best.
     """
     cells, described = [], []
     for group in groups:

@@ -55,8 +55,8 @@ def answer(text: str, task: str) -> str:
 
 
 def counted(draws: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
-    """Checkpoint -> how often each answer was drawn: prompts in PROBE's order, the same answers in
-    the columns of all, most frequent first. draws: of one ladder.
+    """Checkpoint -> counts: a row a prompt of PROBE, a column an answer, the same for all
+    checkpoints, most frequent first. draws: of one ladder.
     """
     rows, cells = draws[draws["task"] == task], []
     for texts in rows["texts"]:
@@ -77,7 +77,7 @@ def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFra
 
 
 def frequent(counts: pd.DataFrame) -> list[str]:
-    """The ten most frequent answers, of those that could be read."""
+    """The ten most frequent answers that could be read."""
     pooled = counts.drop(columns=UNREAD, errors="ignore").sum()
     return list(pooled[pooled > 0].sort_values(ascending=False, kind="stable").index[:10])
 
@@ -118,7 +118,7 @@ def _between(counts: np.ndarray) -> dict[str, Statistic]:
 def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     """Change of liquidity and agreement between two checkpoints: a row a ladder, task and quantity.
 
-    The same personas are left out of both, so that what a persona does to both cancels.
+    The same personas are left out of both.
     """
     rows = []
     for ladder, mine in each_ladder(draws):
@@ -143,9 +143,9 @@ def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
 
 
 def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Draws against exact distributions: one row per ladder, task, checkpoint and quantity.
+    """Draws against exact distributions, both given an option: a row a checkpoint and quantity.
 
-    Both given an option; draws are thinned at random to the same number in every prompt.
+    Draws are thinned at random to the same number in every prompt.
     """
     rows = []
     for place, counts in each_count(draws[draws["task"].isin(truth["task"])]):
@@ -169,7 +169,7 @@ def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd
 
 
 def thinned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Counts (prompts, options), every prompt's cut at random to those of the one with fewest."""
+    """Counts (prompts, options), cut at random to as many in every prompt."""
     fewest, cut = counts.sum(1).min(), rng.multivariate_hypergeometric
     return np.stack([cut(row, fewest, method="marginals") for row in counts])
 
@@ -184,7 +184,7 @@ def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def check_table(check: pd.DataFrame) -> str:
-    """`load_check` as a MyST table, the exact number and the one from draws side by side."""
+    """`load_check` as a MyST table, both numbers side by side."""
     place, sides, lines = ["ladder", "task", "checkpoint"], ["exact", "draws"], []
     check = check.sort_values(["ladder", "task"], kind="stable")
     for here, mine in check.groupby(place, sort=False):
@@ -215,7 +215,7 @@ def table(numbers: pd.DataFrame) -> str:
 
 
 def measured(name: str, sentence: str, row: pd.Series | None = None, **fields: object) -> str:
-    """Record a measured number in the page's claims; its sentence as MyST. row: of a frame here."""
+    """Record a measured number as a claim; its sentence as MyST. row: of a frame here."""
     if row is not None:
         names = ["ladder", "task", "low", "high"]
         fields = {name: row[name] for name in names} | {"number": row["value"]} | fields
@@ -231,7 +231,7 @@ def label_of(task: str) -> str:
 
 
 def _broken(task: str) -> str:
-    """The label in two lines if it is long."""
+    """In two lines if it is long."""
     return label_of(task).replace(" from ", "\nfrom ")
 
 
@@ -247,7 +247,7 @@ def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_ranks(frame: pd.DataFrame) -> Figure:
-    """Share against rank, log scales, tasks down, ladders across; flat over many ranks is broad."""
+    """Tasks down, ladders across; a distribution that is flat over many ranks is broad."""
     tasks, decades = list(frame["task"].unique()), np.array([10, 100, 1000])
     fig, axes = panels(len(tasks), frame["ladder"].nunique(), 1.25, sharex=True, sharey=True)
     for column, (ladder, mine) in zip(axes.T, each_ladder(frame), strict=True):
@@ -267,8 +267,7 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
 def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) -> pd.DataFrame:
     """Mean distance of two personas' exact distributions: a row per ladder, task and distance.
 
-    With intervals over personas. The prompts are the probe's, for closed tasks from the read-outs,
-    for the large one from the truths beside the draws.
+    On the probe's prompts, closed tasks from read-outs, the large one from `truth`.
     """
     rows, probe = [], [PROMPTS.index(prompt) for prompt in PROBE]
     for ladder, mine in each_ladder(readouts):
@@ -287,9 +286,9 @@ def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) 
 
 
 def slope(frame: pd.DataFrame, distance: str) -> float:
-    """Least-squares slope of log distance on log K over closed tasks: -1 for a fall like 1/K.
+    """Least-squares slope of log distance on log K over one ladder's closed tasks.
 
-    frame: of one ladder. Not the large task: its distribution is that of a shorter list.
+    Not the large task: its distribution is that of a shorter list.
     """
     part = frame[(frame["distance"] == distance) & frame["task"].isin(PHASE_TASKS)]
     return float(np.polyfit(np.log(part["options"]), np.log(part["value"]), 1)[0])
@@ -316,10 +315,7 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
 
 
 def plot_agreement(frame: pd.DataFrame) -> Figure:
-    """Agreement of the prompts per task and checkpoint, with intervals; at 1 all prompts are alike.
-
-    frame: of `load_numbers`.
-    """
+    """`load_numbers`: agreement of the prompts by task and checkpoint."""
     frame = frame[frame["quantity"] == "agreement"]
     tasks = list(frame["task"].unique())
     fig, each = each_panel(frame, 3.0, sharey=True)

@@ -42,7 +42,7 @@ def _reports() -> list[Path]:
 
 
 def load_report(ladder: str) -> dict[str, Any]:
-    """The training report that ships with a ladder: recipe, minutes, curves, reward, accuracy."""
+    """A ladder's training report: recipe, minutes, curves, reward, accuracy."""
     hint = f"git checkout -- data/training, or make ladder LADDER={ladder}"
     return load_json(root() / "data/training" / f"{ladder}.json", hint)
 
@@ -167,7 +167,7 @@ def cards() -> str:
 
 
 def card(ladder: str) -> str:
-    """MyST table: what a reader of a ladder's weights has to know, hyperparameters among it."""
+    """MyST table: what a reader of a ladder's weights has to know."""
     recipe, report = recipes.load_recipe(ladder), load_report(ladder)
     right = report["accuracy"]["rlvr"]["chat"]
     shipped = load_ladder(ladder).checkpoints[0].source.startswith("data/")
@@ -201,8 +201,8 @@ def real_compared() -> pd.DataFrame:
     """Part "real": a row per real checkpoint and task of which one prompt was read and compared.
 
     samples, scores, harness: seconds of a thousand samples, of scoring each option's text, and of
-    lm-eval (nan if it was not installed), over the read-out's; samples_tokens: likewise, tokens;
-    many: as harness, where both were put many prompts; tv: of the scores from the distribution.
+    lm-eval (nan if it was not installed), over the read-out's; samples_tokens: tokens; many: as
+    harness, of many prompts; tv: of the scores from the distribution.
     """
     frame = load("real").set_index(["model", "task"]).sort_index()
 
@@ -224,10 +224,10 @@ def real_compared() -> pd.DataFrame:
 
 
 def load_reading() -> pd.DataFrame:
-    """One row per ladder of the hub: what reading it would cost, carried over from ours.
+    """What reading each ladder of the hub would cost, carried over from ours.
 
-    cells; parameters and gigabytes of the largest checkpoint, at the ladder's precision; tokens and
-    operations (low, high), for trees as small and as large as ours.
+    parameters, gigabytes: of the largest checkpoint; tokens and operations (low, high): for trees
+    as small and as large as ours.
     """
     rows, per = [], load("grid").eval("tokens / cells")
     for name in hub_names():
@@ -270,7 +270,7 @@ def span(seconds: float) -> str:
 
 
 def load_costs() -> pd.DataFrame:
-    """Minutes by ladder or experiment (`of`), run, kind (training, reading): sums over parents."""
+    """Minutes by ladder or experiment (`of`), run and kind: sums over parents."""
     rows = []
     for path in _reports():
         report, name = load_json(path), path.stem
@@ -316,6 +316,6 @@ def plot_costs(costs: pd.DataFrame) -> Figure:
 
 
 def deeper(text: str) -> str:
-    """Headings made bold, so that a document can stand inside another's section."""
+    """Headings made bold: a document to stand inside another's section."""
     lines = text.splitlines()
     return "\n".join(f"**{x.lstrip('# ')}**" if x.startswith("#") else x for x in lines)

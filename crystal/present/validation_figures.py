@@ -41,9 +41,9 @@ def _judged(frame: pd.DataFrame) -> list[str]:
 
 
 def load_coverage(trials: pd.DataFrame) -> pd.DataFrame:
-    """Coverage of every claim's interval by scenario, cast and K, read out. error: binomial.
+    """Coverage by claim, scenario, cast and K, where half of the trials have an interval or more.
 
-    Only where half of the trials at least have an interval.
+    error: binomial.
     """
     frame = ours(trials, "scenario")
     frame = frame[frame["interval"] >= frame["n"] / 2]
@@ -54,10 +54,7 @@ def load_coverage(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_coverage(frame: pd.DataFrame) -> Figure:
-    """Claims down, casts across; in each, scenarios down, coverage along, K by colour.
-
-    The band is nominal within two points.
-    """
+    """Claims down, casts across; in each, scenarios down. The band is nominal within two points."""
     claims, names = _judged(frame), list(frame["name"].unique())
     casts = [cast for cast in CASTS if cast in set(frame["cast"])]
     least = min(0.78, frame["coverage"].min() - 0.01)
@@ -76,10 +73,7 @@ def plot_coverage(frame: pd.DataFrame) -> Figure:
 
 
 def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
-    """Wrong verdicts at the threshold, and by scenario: rate, of (trials).
-
-    Rows with fewer than fifty trials in which the verdict would be wrong are left out.
-    """
+    """Wrong verdicts at the threshold, and by scenario: rate, of (fifty trials or more)."""
     frame, rows = pd.concat([ours(trials, "at threshold"), ours(trials, "scenario")]), []
     places = ["kind", "name", "claim", "cast", "options"]
     for verdict, of in (("holds", "not_true"), ("fails", "not_false")):
@@ -100,7 +94,7 @@ def load_drawn(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_alarms(frame: pd.DataFrame) -> Figure:
-    """At the threshold: claims down, share of wrong verdicts along; the line is what is allowed."""
+    """At the threshold: claims down, wrong verdicts along; the line is what is allowed."""
     frame = frame[frame["kind"] == "at threshold"]
     claims = _judged(frame)
     fig, axes = panels(1, 2, 0.22 * len(claims) + 1.3, sharey=True)
@@ -127,7 +121,7 @@ def smallest(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_smallest(frame: pd.DataFrame) -> Figure:
-    """One panel a claim: K down, draws along, the fewest contexts written in; darker needs more."""
+    """One panel a claim: K down, draws along, the fewest contexts written in."""
     from matplotlib.colors import LogNorm
 
     options, draws = sorted(frame["options"].unique()), sorted(frame["draws"].unique())
@@ -161,10 +155,7 @@ def readings_of(readings: pd.DataFrame, options: Sequence[int]) -> pd.DataFrame:
 
 
 def plot_readings(frame: pd.DataFrame) -> Figure:
-    """A panel per reading and K: scenarios down, the number along in every distance.
-
-    The line is the figure to be below.
-    """
+    """A panel per reading and K: scenarios down; the line is the figure to be below."""
     looks = zip((RED, BLUE, GREEN, PURPLE), "os^D", strict=True)
     looks = dict(zip((*DISTANCES, INFORMATION), looks, strict=True))
     readings, options = list(FIGURES), sorted(frame["options"].unique())
@@ -207,10 +198,7 @@ def load_scenarios(joint: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_scenarios(frame: pd.DataFrame) -> Figure:
-    """Scenarios down, those with a seed above the line; share of ladders of which a claim holds.
-
-    Dotted: false alarms allowed, power wanted.
-    """
+    """Scenarios down, those with a seed above the line. Dotted: ALLOWED and POWER."""
     fig, ((ax,),) = panels(1, 1, 0.17 * len(frame) + 1.0)
     for column, (named, colour, marker) in CALLED.items():
         ax.plot(frame[column], range(len(frame)), marker, color=colour, label=named)
@@ -223,10 +211,8 @@ def plot_scenarios(frame: pd.DataFrame) -> Figure:
 
 
 def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
-    """What each threshold would have made of the ladders that set it.
-
-    false alarms: most in any scenario where the claim is not true, and `in` which; power: least,
-    and `at` which. A mixture counts for unmixed, for one-seed neither way.
+    """What each threshold would have made of the ladders that set it: most false alarms, and `in`
+    which scenario; least power, and `at` which. A mixture is no case for or against one-seed.
     """
     frame = joint[joint["kind"] == "threshold"].set_index("name")
     without = {"one-seed": (PROGRESS, ~frame["seed"]), "unmixed": (SHARE, ~frame["pure"])}
@@ -243,9 +229,8 @@ def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
-    """One row per design, the main one first: what is varied, and to what.
-
-    Then by scenario the share of ladders of which one-seed holds; of the mixture also unmixed.
+    """One row per design, the main one first: what is varied, and by scenario the share of ladders
+    of which one-seed holds; of the mixture also unmixed.
     """
     rows = []
     for panel in (Panel(), *PANELS):
@@ -259,9 +244,8 @@ def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_named(frame: pd.DataFrame) -> Figure:
-    """Runs along, a mark a parent and seed: progress towards the context that other tasks name.
-
-    With its interval; filled where one-seed holds. The line is the threshold.
+    """Progress by run, a mark a parent and seed, filled where one-seed holds. The line is the
+    threshold.
     """
     runs = list(dict.fromkeys(frame["run"]))
     fig, ((ax,),) = panels(1, 1, 2.4)
