@@ -33,7 +33,7 @@ from . import claims, joint, synthetic
 from . import quantities as ph
 from .claims import THRESHOLDS, Verdict, judge
 from .inference import ALPHA, generator
-from .synthetic import PANEL_SCENARIOS, SCENARIOS, Design, Panel, Sample, Stages
+from .synthetic import PANEL_SCENARIOS, SCENARIOS, Design, Panel, Sample
 
 WORLDS = 8  # populations that the trials of one row are taken from
 SLACK = 1e-9  # a truth so near to an interval lies in it
@@ -116,66 +116,62 @@ def _strength(claim: str, design: Design, world: int, trial: int) -> float | Non
     return strength if abs(beyond(strength)) < NEAR else None  # else the choice jumped there
 
 
-def trials(stages: Stages, design: Design, n: int, *, world=0, permutations=99) -> dict[str, list]:
-    """Claim -> n pairs of a verdict and the true number. Trial i is the same whatever n is."""
-    true, pairs = synthetic.whole(stages), {claim: [] for claim in JUDGED}
+def ladders(kind: str, name: str, design: Design, world: int, n: int) -> Iterator[tuple]:
+    """The whole of a ladder and a sample of it, with its number; the same whatever n is."""
+    if kind == "at threshold":
+        for i in range(n):
+            if brought := at_threshold(name, design, world, i):
+                yield synthetic.whole(brought[0]), brought[1], i
+        return
+    stages = synthetic.population(name, design.options, world, design.templates)
+    true = synthetic.whole(stages)
     for i in range(n):
-        rng = generator(i, f"trial {world} {design.name}")
-        found = synthetic.sample(stages, design, rng)
-        for claim, mine in pairs.items():
-            mine.append(_pair(claim, true, found, i, permutations))
-    return pairs
+        yield (
+            true,
+            synthetic.sample(stages, design, generator(i, f"trial {world} {design.name}")),
+            i,
+        )
 
 
-def _pair(claim: str, true: Sample, found: Sample, i: int, permutations: int) -> tuple:
+def one_trial(claim: str, true: Sample, found: Sample, i: int, permutations: int = 99) -> tuple:
+    """Verdict of the sample, and the true number."""
     verdict = JUDGED[claim](found, {"seed": i, "permutations": permutations})
     return verdict, float(TRUE[claim](true, found, i))
 
 
-def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
+def summarised(trials: list[tuple[Verdict, float]]) -> dict[str, float]:
     """Counts of one claim's trials, and the mean truth.
 
     covered, below, above: truth in the interval, below, above; not_true: trials whose truth is not
     on the claim's side, or at the threshold; false_holds of them; not_false, false_fails likewise.
     """
-    names = "n interval covered below above holds fails not_true false_holds not_false false_fails"
-    counts = dict.fromkeys(names.split(), 0)
-    for verdict, truth in verdicts:
-        low, high, threshold = verdict.estimate.low, verdict.estimate.high, verdict.threshold
-        sign = 1 if threshold.side == "above" else -1
-        margin = sign * (truth / threshold.value - 1)  # > 0: the claim is true
-        counts["n"] += 1
-        if np.isfinite([low, high]).all():
-            above = truth > high + SLACK
-            place = "below" if truth < low - SLACK else "above" if above else "covered"
-            counts["interval"] += 1
-            counts[place] += 1
-        for judged, wrong, of in (
-            ("holds", margin < NEAR, "true"),
-            ("fails", margin > -NEAR, "false"),
-        ):
-            counts[judged] += verdict.verdict == judged
-            counts[f"not_{of}"] += wrong
-            counts[f"false_{judged}"] += wrong and verdict.verdict == judged
-    mean = float(np.mean([truth for _, truth in verdicts])) if verdicts else np.nan
-    return {name: int(count) for name, count in counts.items()} | {"truth": mean}
+    rows = []
+    for verdict, truth in trials:
+        margin = truth / verdict.threshold.value - 1
+        margin = margin if verdict.threshold.side == "above" else -margin  # > 0: the claim is true
+        rows.append((verdict.estimate.low, verdict.estimate.high, truth, margin))
+    low, high, truth, margin = np.array(rows, float).reshape(-1, 4).T
+    judged = np.array([verdict.verdict for verdict, _ in trials], str)
+    known, holds, fails = np.isfinite(low) & np.isfinite(high), judged == "holds", judged == "fails"
+    below, above = known & (truth < low - SLACK), known & (truth > high + SLACK)
+    not_true, not_false = margin < NEAR, margin > -NEAR
+    found = {"interval": known, "covered": known & ~below & ~above, "below": below, "above": above}
+    found |= {"holds": holds, "fails": fails}
+    found |= {"not_true": not_true, "false_holds": holds & not_true}
+    found |= {"not_false": not_false, "false_fails": fails & not_false}
+    counts = {"n": len(trials)} | {name: int(which.sum()) for name, which in found.items()}
+    return counts | {"truth": float(truth.mean()) if trials else np.nan}
 
 
 def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) -> list[dict]:
     """`n` trials over WORLDS populations, a row per claim. name: a claim if "at threshold"."""
-    found, each = {}, range(n // WORLDS)
+    found = {claim: [] for claim in ([name] if kind == "at threshold" else JUDGED)}
     for world in range(WORLDS):
-        if kind == "at threshold":
-            reached = ((i, at_threshold(name, design, world, i)) for i in each)
-            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in reached if x]
-            mine = {name: [_pair(name, *ladder, permutations) for ladder in ladders]}
-        else:
-            stages = synthetic.population(name, design.options, world, design.templates)
-            mine = trials(stages, design, len(each), world=world, permutations=permutations)
-        for claim, verdicts in mine.items():
-            found.setdefault(claim, []).extend(verdicts)
+        for ladder in ladders(kind, name, design, world, n // WORLDS):
+            for claim, trials in found.items():
+                trials.append(one_trial(claim, *ladder, permutations))
     place = {"kind": kind, "name": name} | vars(design)
-    return [place | {"claim": claim} | summarised(verdicts) for claim, verdicts in found.items()]
+    return [place | {"claim": claim} | summarised(trials) for claim, trials in found.items()]
 
 
 # --- trials of the joint test
