@@ -345,7 +345,10 @@ def validate(jobs: int | None = None, say=print) -> int:
 
 
 def _finite(value: object) -> object:
-    return None if value == EXACT else int(value) if isinstance(value, float) else value
+    """As JSON has it."""
+    if value == EXACT:
+        return None
+    return int(value) if isinstance(value, float) else value
 
 
 def _write(file: str, rows: list[dict]) -> None:

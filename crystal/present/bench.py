@@ -16,8 +16,8 @@ from ..errors import known
 from ..files import root
 from ..texts import load_json
 from . import show
-from .figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY, legend, panels
-from .open_tasks import label_of
+from .figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY, legend, name_rows, panels
+from .open_tasks import label_of, where
 from .show import number as fmt
 
 if TYPE_CHECKING:
@@ -74,15 +74,14 @@ def provenance() -> str:
     rows, alike, out = [], {}, {}
     for part in PARTS:
         file = whole(part)
-        by, s = file["provenance"], "s" * (file["provenance"]["threads"] > 1)
-        how = f"{by['processor']}, {by['threads']} thread{s}, torch {by['torch']}, "
+        by = file["provenance"]
+        how = f"{by['processor']}, threads: {by['threads']}, torch {by['torch']}, "
         how += f"transformers {by['transformers']}, lm-eval {by['lm-eval'] or 'left out'}"
         alike.setdefault(how, []).append(part)
         busy = ", ".join(fmt(by[when][0]) for when in ("load", "load_after"))
         rows.append([part, file["what"].rstrip("."), busy, fmt(file["seconds"])])
         out |= file["left_out"]
-    one = len(alike) == 1
-    measured = (f"{'All parts' if one else ', '.join(of)}: {how}." for how, of in alike.items())
+    measured = (f"{', '.join(of)}: {how}." for how, of in alike.items())
     absent = (f"`{peer}`: {why}." for peer, why in out.items())
     table = show.table(["part", "measures", "load before, after", "seconds"], rows)
     return "\n\n".join([*measured, table, *absent])
@@ -97,16 +96,14 @@ def _by_task(frame: pd.DataFrame, column: str, xlabel: str) -> Figure:
     height = 0.17 * len(tasks) + 1.4
     fig, axes = panels(1, len(subjects), height, sharey=True, sharex=True)
     for ax, subject in zip(axes[0], subjects, strict=True):
-        mine = frame[frame["subject"] == subject]
         for name, look in LOOKS.items():
-            part = mine[mine["contestant"] == name]
+            part = where(frame, subject=subject, contestant=name)
             if len(part):
                 y = part["task"].map(tasks.index)
                 ax.plot(part[column], y, label=name, ls="none", **look)
-        ax.set(xscale="log", title=subject.replace(" ", "\n"))
+        ax.set(xscale="log", title=subject)
+    name_rows(axes[0, 0], tasks)
     fig.supxlabel(xlabel)
-    axes[0, 0].set_yticks(range(len(tasks)), tasks)
-    axes[0, 0].invert_yaxis()
     return legend(fig)
 
 

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 Statistic = Callable[[np.ndarray], np.ndarray]
 UNREAD = ""  # the answer of a text that holds none; an option like any other, so no draw is lost
 FLOOR = "liquidity of a crystal, bits"
-QUANTITIES = (
-    *("distinct answers", "coverage", "richness", "entropy, bits", "liquidity, bits"),
-    *(FLOOR, "agreement"),
-)
+QUANTITIES = ("distinct answers", "coverage", "richness", "entropy, bits", "liquidity, bits")
+QUANTITIES += (FLOOR, "agreement")
 EACH = inf.leave_one_out(np.arange(len(PROBE)))
 
 DISTANCES = {

@@ -267,8 +267,8 @@ def claim(
         if value is not None and not math.isfinite(value):
             hint = "record None for a number that does not exist"
             raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, hint=hint)
-        integer = isinstance(value, Integral)
-        record[part] = value if value is None else int(value) if integer else float(value)
+        if value is not None:
+            record[part] = int(value) if isinstance(value, Integral) else float(value)
     page.claims[key] = record
     _write_json(page.folder / "claims.json", page.claims)
 
