@@ -101,7 +101,7 @@ def _by_task(frame: pd.DataFrame, column: str, xlabel: str) -> Figure:
             if len(part):
                 y = part["task"].map(tasks.index)
                 ax.plot(part[column], y, label=name, ls="none", **look)
-        ax.set(xscale="log", title=subject)
+        ax.set(xscale="log", title=subject.replace("/", "\n"))
     name_rows(axes[0, 0], tasks)
     fig.supxlabel(xlabel)
     return legend(fig)

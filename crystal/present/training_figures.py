@@ -73,14 +73,14 @@ def plot_curves(frame: pd.DataFrame) -> Figure:
 
 
 def load_accuracy(report: dict[str, Any]) -> pd.DataFrame:
-    """Of right answers, by checkpoint, form and kind: exact probability, share of greedy."""
-    rows = []
-    for checkpoint, forms in report["accuracy"].items():
-        for form, right in forms.items():
-            rows += [
-                (checkpoint, form, kind, right[kind], right[f"{kind} greedy"]) for kind in KINDS
-            ]
-    return pd.DataFrame(rows, columns=["checkpoint", "form", "kind", "probability", "greedy"])
+    """Exact probability of right answers, by checkpoint, form and kind."""
+    rows = [
+        (checkpoint, form, kind, right[kind])
+        for checkpoint, forms in report["accuracy"].items()
+        for form, right in forms.items()
+        for kind in KINDS
+    ]
+    return pd.DataFrame(rows, columns=["checkpoint", "form", "kind", "probability"])
 
 
 def plot_accuracy(frame: pd.DataFrame) -> Figure:
@@ -257,13 +257,6 @@ def reading_table(costs: pd.DataFrame) -> str:
         lines.append(line)
     head = ["ladder", "checkpoints", "cells", "parameters, billion", "weights of a checkpoint, GB"]
     return show.table([*head, "tokens, million", "operations, PFLOP"], lines)
-
-
-def span(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
-    units = {"days": 86400, "hours": 3600, "minutes": 60}
-    unit = next((unit for unit, size in units.items() if seconds >= size), "seconds")
-    return f"{fmt(seconds / units.get(unit, 1))} {unit}"
 
 
 # -- costs of training
