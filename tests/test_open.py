@@ -141,7 +141,7 @@ def test_numbers_are_those_of_the_distributions(draws):
 
 
 def test_moves_have_the_sign_of_what_was_built_in(draws):
-    moves = open_tasks.load_moves(draws, "base", "sft")
+    moves = open_tasks.load_moves(draws)
     assert (moves.loc[moves["quantity"] == "agreement", "low"] > 0).all()
     assert (moves.loc[moves["quantity"] == "liquidity, bits", "high"] < 0).all()
 
@@ -208,7 +208,7 @@ def test_every_figure_draws_its_frame(draws, truth):
     readouts = views.read_ladders(["alpha", "beta"], checkpoints=["base"])
     frames = {
         "ranks": open_tasks.load_ranks(draws),
-        "supports": open_tasks.load_supports(readouts, truth, "base"),
+        "supports": open_tasks.load_supports(readouts, truth),
         "agreement": open_tasks.load_numbers(draws),
     }
     for name, frame in frames.items():

@@ -61,7 +61,7 @@ def load(ladders: Sequence[str]) -> list[Group]:
 
     Raises: CrystalError where no checkpoint was, and as the store does.
     """
-    return list(map(_group, ladders))
+    return [_group(name) for name in ladders]
 
 
 def _group(name: str) -> Group:
@@ -302,7 +302,7 @@ def _mark(type: str, data: str = "", **look: Any) -> dict[str, Any]:
 
 
 def _chart(about: str, height: int, signals: dict, data: str, *, scales, axes, marks) -> dict:
-    """A chart whose width and ink the page decides. signals: by name, with their first values."""
+    """A chart whose width and ink the page decides. signals: by name, with first values."""
     ink, first = {"signal": "ink"}, {"ink": "#444"} | signals
     axis = dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor"), ink)
     axis |= {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal"}

@@ -113,8 +113,8 @@ def _between(counts: np.ndarray) -> dict[str, Statistic]:
     }
 
 
-def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Change of liquidity and agreement between two checkpoints: a row a ladder, task and quantity.
+def load_moves(draws: pd.DataFrame) -> pd.DataFrame:
+    """Change of liquidity and agreement from base to SFT: a row a ladder, task and quantity.
 
     The same personas are left out of both.
     """
@@ -122,9 +122,7 @@ def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     for ladder, mine in each_ladder(draws):
         for task in mine["task"].unique():
             counts = counted(mine, task)
-            before, after = (
-                _between(np.array(counts[name], order="C")) for name in (first, second)
-            )
+            before, after = (_between(np.array(counts[c], order="C")) for c in ("base", "sft"))
             for name in before:
                 rise = inf.estimate(partial(_rise, before[name], after[name]), EACH)
                 rows.append({"ladder": ladder, "task": task, "quantity": name} | estimated(rise))
@@ -262,15 +260,15 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) -> pd.DataFrame:
-    """Mean distance of two personas' exact distributions: a row per ladder, task and distance.
+def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance of two personas in the base, exact: a row per ladder, task and distance.
 
     On the probe's prompts, closed tasks from read-outs, the large one from `truth`.
     """
     rows, probe = [], [PROMPTS.index(prompt) for prompt in PROBE]
     for ladder, mine in each_ladder(readouts):
-        tables = {task: answers(mine, checkpoint, task)[probe] for task in mine["task"].unique()}
-        exact = where(truth, ladder=ladder, checkpoint=checkpoint)
+        tables = {task: answers(mine, "base", task)[probe] for task in mine["task"].unique()}
+        exact = where(truth, ladder=ladder, checkpoint="base")
         for task, part in exact.groupby("task", sort=False):
             tables[task] = np.stack(part["probability"].tolist())
         for task, table in tables.items():

@@ -100,9 +100,8 @@ def begin(template: str, **parameters: Any) -> None:
 def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> None:
     """Put a figure on the page: `<name>.svg`, the plotted numbers as CSV, their origin as JSON.
 
-    name: lower-case words joined by hyphens. alt: the finding, for those who cannot see the
-    picture. data: exactly what is drawn, one row per mark; written with ten significant digits.
-    The same figure gives the same bytes in every file.
+    alt: the finding, for those who cannot see the picture. data: exactly what is drawn, one row per
+    mark; ten significant digits are written. The same figure gives the same bytes in every file.
     """
     import matplotlib.pyplot as plt
 
@@ -157,9 +156,8 @@ def on_dark(svg: str) -> str:
 def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: DataFrame) -> None:
     """Put an HTML element on the page, with what brings it to life, and its numbers as CSV.
 
-    element, script: HTML and JavaScript as they are; escape what was not written here. needs: style
-    sheets, and scripts that run after `script`, by their paths in book/_theme or book/_vendor. No
-    other page loads any of them.
+    element, script: as they are; escape what was not written here. needs: style sheets, and scripts
+    that run after `script`, in book/_theme or book/_vendor; no other page loads them.
     """
     page = _named(name)
     (page.folder / f"{name}.js").write_text(script, encoding="utf-8")
@@ -248,10 +246,10 @@ def claim(
 ) -> None:
     """Record a verdict (or a measured number) in the page's `claims.json`, the source of all prose.
 
-    verdict: one of VERDICTS. sentence: the verdict in words, with its numbers; plain text.
-    numbers: number, low, high (the estimate and its interval), here (of these prompts), null (what
-    chance gives), threshold (what the number has to beat); None for what does not exist.
-    Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given).
+    sentence: the verdict in words, with its numbers. numbers: number, low, high (the estimate and
+    its interval), here (of these prompts), null (what chance gives), threshold (what the number has
+    to beat); None for what does not exist. Prose quotes it by the role claim, as
+    `page/name@ladder.field` (no `@ladder` if none was given).
     Raises: CrystalError for an unknown verdict, a number that is not finite, a claim made twice.
     """
     page = _page()
