@@ -56,14 +56,15 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
     """Checkpoint -> counts: a row a prompt of PROBE, a column an answer, the same for all
     checkpoints, most frequent first. draws: of one ladder.
     """
-    rows, cells = draws[draws["task"] == task], []
+    rows, total, cells = draws[draws["task"] == task], Counter(), []
     for texts in rows["texts"]:
         cells.append(Counter())
         for text, count in texts.items():
             cells[-1][answer(text, task)] += count
-    table = pd.DataFrame(cells).fillna(0).astype(int)
-    order = sorted(table, key=lambda option: (-table[option].sum(), option))
-    return dict(list(table[order].groupby(rows["checkpoint"].to_numpy(), sort=False)))
+        total.update(cells[-1])
+    order = sorted(total, key=lambda option: (-total[option], option))
+    table = pd.DataFrame(cells, columns=order).fillna(0).astype(int)
+    return dict(list(table.groupby(rows["checkpoint"].to_numpy(), sort=False)))
 
 
 def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
