@@ -121,8 +121,8 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     dark.write_text(on_dark(drawn), encoding="utf-8")
     about = {"figure": name, "page": page.id, "template": page.template}
     about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
-    files = {path.name: file_sha256(path) for path in (svg, dark, csv)}
-    _write_json(page.folder / f"{name}.json", about | {"files": files})
+    about |= {"files": {path.name: file_sha256(path) for path in (svg, dark, csv)}}
+    _write_json(page.folder / f"{name}.json", about)
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
     least = math.ceil(READABLE * wide / smallest(drawn))

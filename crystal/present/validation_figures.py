@@ -236,9 +236,12 @@ def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
     for panel in (Panel(), *PANELS):
         changed = {field: x for field, x in vars(panel).items() if x != getattr(Panel, field)}
         mine = where(joint, kind="joint", **vars(panel)).set_index("name")
+        if mine.empty:  # not simulated yet
+            continue
         row = {"varied": ", ".join(changed) or "main"}
         row |= {"to": ", ".join(f"{x:.0f}" for x in changed.values()), "n": int(mine["n"].min())}
-        row |= mine.loc[sorted(VARIED), "one-seed"].to_dict()
+        mine = mine.reindex(sorted(VARIED))
+        row |= mine["one-seed"].to_dict()
         rows.append(row | {f"{MIXED}, unmixed": mine.loc[MIXED, "unmixed"]})
     return pd.DataFrame(rows)
 
