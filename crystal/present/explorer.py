@@ -41,15 +41,12 @@ NUMBERS = ("entropy_of_mean", "mean_entropy", "mutual_information", "tv_to_seed"
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """What was read on the same prompts: a ladder, or an experiment with the base it grew from.
-
-    series: title -> places among `checkpoints`, in the order of training.
-    """
+    """What was read on the same prompts: a ladder, or an experiment with the base it grew from."""
 
     name: str
     prompts: tuple[Prompt, ...]
     checkpoints: tuple[Checkpoint, ...]
-    series: dict[str, list[int]]
+    series: dict[str, list[int]]  # title -> places among `checkpoints`, in the order of training
     seeds: dict[str, str]  # task -> the persona whom tasks of other kinds name
     read: set[tuple[str, str]]  # checkpoint and form in which it was asked every prompt
     readouts: dict[str, pd.DataFrame]  # by task
@@ -295,7 +292,9 @@ def _mark(type: str, data: str = "", **look: Any) -> dict[str, Any]:
     """A mark, or one of every row of `data`. look: expressions as text; numbers; encodings."""
 
     def encoded(x: Any) -> dict[str, Any]:
-        return x if isinstance(x, dict) else {"signal" if isinstance(x, str) else "value": x}
+        if isinstance(x, dict):
+            return x
+        return {"signal": x} if isinstance(x, str) else {"value": x}
 
     rows = {"from": {"data": data}} if data else {}
     return {"type": type, **rows, "encode": {"update": {k: encoded(x) for k, x in look.items()}}}
