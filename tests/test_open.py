@@ -141,7 +141,7 @@ def test_numbers_are_those_of_the_distributions(draws):
 
 
 def test_moves_have_the_sign_of_what_was_built_in(draws):
-    moves = open_tasks.load_moves(draws, "base", "sft")
+    moves = open_tasks.load_moves(draws)
     assert (moves.loc[moves["quantity"] == "agreement", "low"] > 0).all()
     assert (moves.loc[moves["quantity"] == "liquidity, bits", "high"] < 0).all()
 
@@ -178,9 +178,9 @@ def test_numbers_in_words():
             "high": [1.0, 2.5],
         }
     )
-    assert open_tasks.table(frame, "quantity").splitlines()[-1] == "| x | 1.00 | 2.0 [1.5, 2.5] |"
+    assert open_tasks.table(frame).splitlines()[-1] == "| x | 1.00 | 2.0 [1.5, 2.5] |"
     several = pd.concat([frame, frame.assign(ladder="b", value=3.0)])
-    assert open_tasks.table(several, "quantity").splitlines()[-2:] == [
+    assert open_tasks.table(several).splitlines()[-2:] == [
         "| a | x | 1.00 | 2.0 [1.5, 2.5] |",
         "| b | x | 3.00 | 3.0 [1.5, 2.5] |",
     ]
@@ -208,7 +208,7 @@ def test_every_figure_draws_its_frame(draws, truth):
     readouts = views.read_ladders(["alpha", "beta"], checkpoints=["base"])
     frames = {
         "ranks": open_tasks.load_ranks(draws),
-        "supports": open_tasks.load_supports(readouts, truth, "base"),
+        "supports": open_tasks.load_supports(readouts, truth),
         "agreement": open_tasks.load_numbers(draws),
     }
     for name, frame in frames.items():

@@ -89,11 +89,15 @@ def test_strata_shorten_the_interval_of_a_balanced_cast():
     assert one.high / one.low < two.high / two.low
 
 
+def tried(name: str, claim: str, n: int) -> list[tuple]:
+    ladders = validation.ladders("scenario", name, SMALL, 0, n)
+    return [validation.one_trial(claim, *ladder, permutations=19) for ladder in ladders]
+
+
 def test_a_trial_is_the_same_whatever_their_number():
-    stages = synthetic.population("frozen onto one of the base", 6, templates=2)
-    two, one = (validation.trials(stages, SMALL, n, permutations=19) for n in (2, 1))
     for claim in validation.JUDGED:
-        assert two[claim][0] == one[claim][0] or np.isnan(two[claim][0][0].estimate.value)
+        two, one = (tried("frozen onto one of the base", claim, n) for n in (2, 1))
+        assert two[0] == one[0] or np.isnan(two[0][0].estimate.value)
 
 
 @pytest.mark.parametrize("claim", validation.JUDGED)
@@ -110,8 +114,7 @@ def test_ladders_at_the_mark_are_there(claim):
 
 
 def test_counts_of_trials_add_up():
-    stages = synthetic.population("liquid kept", 6, templates=2)
-    counts = validation.summarised(validation.trials(stages, SMALL, 6, permutations=19)["collapse"])
+    counts = validation.summarised(tried("liquid kept", "collapse", 6))
     assert counts["n"] == 6 == counts["interval"]
     assert counts["covered"] + counts["below"] + counts["above"] == 6
     assert counts["not_true"] == 6 and counts["not_false"] == 0 and counts["false_fails"] == 0
@@ -278,12 +281,11 @@ def test_a_dealt_control_shows_no_persona_on_most_tasks():
 
 def test_figures_draw_what_is_shipped(tmp_path):
     trials, ladders = validation.load_trials(), validation.load_joint()
-    power = validation_figures.load_power(trials)
     for number, fig in enumerate(
         (
             validation_figures.plot_coverage(validation_figures.load_coverage(trials)),
             validation_figures.plot_alarms(validation_figures.load_alarms(trials)),
-            validation_figures.plot_smallest(validation_figures.smallest(power)),
+            validation_figures.plot_smallest(validation_figures.smallest(trials)),
             validation_figures.plot_readings(
                 validation_figures.readings_of(validation.load_readings(), [10, 2])
             ),
@@ -291,7 +293,9 @@ def test_figures_draw_what_is_shipped(tmp_path):
         )
     ):
         fig.savefig(tmp_path / f"{number}.svg")
-    fewest = validation_figures.smallest(power).set_index(["claim", "options", "draws"])["contexts"]
+    fewest = validation_figures.smallest(trials).set_index(["claim", "options", "draws"])[
+        "contexts"
+    ]
     assert fewest["little-promoted", 10, np.inf] <= 20
     designs = validation_figures.load_designs(ladders)
     assert designs["varied"].iloc[0] == "main" and len(designs) == 1 + len(validation.PANELS)

@@ -1,8 +1,8 @@
 """Ladders of known truth, made of numbers alone: the claims are tried on them, then believed.
 
-One task: a *population* holds many clusters (contexts) with a few prompts each; a sample is a
-handful of them. Cluster i holds voice i % VOICES, with an accent of its own; templates add a
-little. Many tasks: a context holds one persona, and a persona has one distribution a task.
+One task: a *population* holds many clusters (contexts) with a few prompts each, a sample some of
+them. Cluster i holds voice i % VOICES, with an accent of its own; templates add a little. Many
+tasks: a context holds one persona, and a persona has one distribution a task.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from . import evidence as ev
 from . import quantities as ph
@@ -50,19 +49,19 @@ def liquid_base(options: int, rng: Rng, templates=5, clusters=POPULATION) -> tup
 
 
 def again(p: Array, rng: Rng) -> Array:
-    """The same once more, with a little noise."""
+    """With a little noise."""
     return jittered(p, 4 * TEMPLATE, rng)
 
 
-def toward(base: Array, p: Array, share: float | Array, rng: Rng) -> Array:
-    """Every prompt moved `share` of the way to p, with noise of its own."""
-    return again((1 - share) * base + share * p, rng)
+def mixed(p: Array, q: Array, share: float | Array) -> Array:
+    """`share` of the way from p to q."""
+    return (1 - share) * p + share * q
 
 
 def leaking(base: Array, p: Array, leak: float, rng: Rng) -> Array:
-    """As `toward`, but clusters differ in how much of their own is left: log-normal, `leak`."""
+    """Moved to p, but for what is left of a cluster's own: log-normal around `leak`."""
     left = np.clip(leak * np.exp(UNEVEN * rng.standard_normal((len(base), 1, 1))), 0, 0.95)
-    return toward(base, p, 1 - left, rng)
+    return mixed(base, p, 1 - left)
 
 
 def absent(spoken: Array) -> Array:
@@ -74,7 +73,7 @@ def absent(spoken: Array) -> Array:
 
 
 def sharpened(p: Array, power: float) -> Array:
-    """To a power: what a lower temperature does."""
+    """As by a lower temperature."""
     return ph.even(p**power)
 
 
@@ -86,41 +85,30 @@ def bottom(p: Array) -> Array:
 # --- one task
 
 
-def _same(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
-    sft = again(base, rng)
-    return sft, again(sft, rng)
+def _onto(find: Callable = lambda spoken: spoken[0], leak: float = 0.05) -> Callable:
+    """SFT freezes onto one distribution."""
+    return lambda base, spoken, rng: leaking(base, find(spoken), leak, rng)
 
 
-def _sharpen(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
-    return again(sharpened(base, 2.0), rng), again(sharpened(base, 3.0), rng)
+def _settled(sft: Array, *_) -> Array:
+    return sharpened(sft, 1.2)
 
 
-def _frozen(leak: float = 0.05, onto: Callable = lambda spoken: spoken[0], end: str = "stay"):
-    """SFT freezes onto a distribution, and what the last stage does is one of three."""
-
-    def make(base: Array, spoken: Array, rng: Rng) -> tuple[Array, Array]:
-        sft = leaking(base, onto(spoken), leak, rng)
-        if end == "re-melt":
-            return sft, again(base, rng)
-        if end == "promote":
-            return sft, toward(sft, bottom(onto(spoken)), 0.3, rng)
-        return sft, again(sharpened(sft, 1.2), rng)
-
-    return make
-
-
-SCENARIOS: dict[str, Callable[[Array, Array, Rng], tuple[Array, Array]]] = {
-    "liquid kept": _same,
-    "frozen onto one of the base": _frozen(),
-    "frozen onto one it lacks": _frozen(onto=absent),
-    "frozen with leak": _frozen(leak=0.3),
-    "re-melted": _frozen(end="re-melt"),
-    "sharpened": _sharpen,
-    "low ranks promoted": _frozen(end="promote"),
-}  # base, voices -> SFT, final
+SCENARIOS: dict[str, tuple[Callable, Callable]] = {  # what SFT and the last stage make, but noise
+    "liquid kept": (lambda base, *_: base, lambda sft, *_: sft),
+    "frozen onto one of the base": (_onto(), _settled),
+    "frozen onto one it lacks": (_onto(absent), _settled),
+    "frozen with leak": (_onto(leak=0.3), _settled),
+    "re-melted": (_onto(), lambda sft, base, spoken: base),
+    "sharpened": (
+        lambda base, *_: sharpened(base, 2.0),
+        lambda sft, base, spoken: sharpened(base, 3.0),
+    ),
+    "low ranks promoted": (_onto(), lambda sft, base, spoken: mixed(sft, bottom(spoken[0]), 0.3)),
+}
 
 
-# Names of random streams: those under which the rows that are kept were made, where it was another.
+# Names of random streams under which the rows that are kept were made, where it was another.
 STREAMS = {
     "frozen onto one of the base": "frozen onto a base law",
     "frozen onto one it lacks": "frozen onto a law the base lacks",
@@ -128,7 +116,7 @@ STREAMS = {
 }
 
 
-def _drawn(draws: float) -> str:  # names of designs are part of what their random streams are for
+def _drawn(draws: float) -> str:  # a design's name is part of its random streams'
     return "read out" if np.isinf(draws) else f"{draws:.0f} draws"
 
 
@@ -151,9 +139,8 @@ class Design:
 
 @dataclass(frozen=True)
 class Sample:
-    """One ladder, the same prompts at every stage. truth: the base read out; seed: the cluster
-    nearest to the first voice, onto which SFT freezes in most scenarios: as other tasks would
-    choose it.
+    """One ladder, the same prompts at every stage. truth: the base read out; seed: the cluster that
+    other tasks would choose, nearest to the first voice, onto which SFT freezes in most scenarios.
     """
 
     base: Evidence
@@ -167,36 +154,23 @@ def population(scenario: str, options: int, world: int = 0, templates: int = 5) 
     """Stage -> (POPULATION, templates, options) of one world; the same whenever it is asked for."""
     rng = generator(world, f"{STREAMS.get(scenario, scenario)} {options} {templates}")
     spoken, base = liquid_base(options, rng, templates)
-    return dict(zip(STAGES, (base, *SCENARIOS[scenario](base, spoken, rng)), strict=True))
+    tune, settle = SCENARIOS[scenario]
+    sft = again(tune(base, spoken, rng), rng)
+    return {"base": base, "sft": sft, "final": again(settle(sft, base, spoken), rng)}
 
 
 def chosen(clusters: int, design: Design, rng: Rng) -> Array:
     """(design.clusters,) of a population's clusters; balanced: by voice in turn."""
-    if not design.balanced:
-        return rng.choice(clusters, design.clusters, replace=False)
-    each, every = design.clusters // VOICES, [np.arange(v, clusters, VOICES) for v in range(VOICES)]
-    of_voice = [rng.choice(mine, each, replace=False) for mine in every]
-    return np.stack(of_voice, axis=1).ravel()
+    groups, every = VOICES if design.balanced else 1, np.arange(clusters)
+    each = design.clusters // groups
+    picked = [rng.choice(every[one::groups], each, replace=False) for one in range(groups)]
+    return np.stack(picked, axis=1).ravel()
 
 
-def sample(stages: Stages, design: Design, rng: Rng) -> Sample:
-    """A ladder of `design.clusters` clusters, read out or drawn."""
-    return _asked(stages, chosen(len(stages["base"]), design, rng), design, rng)
-
-
-def whole(stages: Stages) -> Sample:
-    """The whole population, read out: where the true numbers are taken."""
-    clusters, templates, options = stages["base"].shape
-    design = Design(options, clusters, templates)
-    return _asked(stages, np.arange(clusters), design, generator(0, "whole"))
-
-
-def _seen(p: Array, draws: float, rng: Rng) -> Array:
-    """Read out, or the shares of `draws` draws."""
-    return rng.multinomial(int(draws), p) / draws if np.isfinite(draws) else p
-
-
-def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
+def sample(stages: Stages, design: Design, rng: Rng, clusters: Array | None = None) -> Sample:
+    """A ladder of some clusters, read out or drawn."""
+    if clusters is None:
+        clusters = chosen(len(stages["base"]), design, rng)
     who = np.repeat(np.arange(len(clusters)), design.templates)
     block = np.tile(np.arange(design.templates), len(clusters))
     strata = (clusters % VOICES)[who] if design.balanced else None
@@ -210,20 +184,31 @@ def _asked(stages: Stages, clusters: Array, design: Design, rng: Rng) -> Sample:
     return Sample(**found, seed=int(ph.mse(own.mean(1), voice).argmin()))
 
 
+def whole(stages: Stages) -> Sample:
+    """The whole population, read out: the truth."""
+    clusters, templates, options = stages["base"].shape
+    design = Design(options, clusters, templates)
+    return sample(stages, design, generator(0, "whole"), np.arange(clusters))
+
+
+def _seen(p: Array, draws: float, rng: Rng) -> Array:
+    """Read out, or the shares of `draws` draws."""
+    return rng.multinomial(int(draws), p) / draws if np.isfinite(draws) else p
+
+
 # --- ladders on which a claim can be brought to its threshold
 
 
 def _uneven(base: Array, spoken: Array, left: float) -> Array:
     """Moved to a voice; clusters differ in how much of their own is left."""
     uneven = generator(0, "uneven").lognormal(0, UNEVEN, (len(base), 1, 1))
-    left = np.clip(left * uneven, 0, 1)
-    return (1 - left) * spoken[0] + left * base
+    return mixed(spoken[0], base, np.clip(left * uneven, 0, 1))
 
 
 def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, Array, Array]:
     """Base, SFT and the last stage; the claim's number moves with the strength."""
     if claim == "many-distributions":  # every prompt nears the mean; nothing happens afterwards
-        same = (1 - strength) * base.mean((0, 1)) + strength * base
+        same = mixed(base.mean((0, 1)), base, strength)
         return same, same, same
     if claim == "collapse":
         sft = _uneven(base, spoken, 1.5 * strength)
@@ -232,7 +217,7 @@ def at(claim: str, base: Array, spoken: Array, strength: float) -> tuple[Array, 
     if claim == "stays-frozen":  # then clusters come back, some further than others
         return base, sft, _uneven(base, spoken, 0.1 + 1.4 * strength)
     if claim == "little-promoted":
-        return base, sft, (1 - strength) * sft + strength * bottom(spoken[0])
+        return base, sft, mixed(sft, bottom(spoken[0]), strength)
     away = ~ph.support(spoken[0])  # part of it goes outside the voice's options
     if not away.any():
         away = ph.lower_half(spoken[0])
@@ -261,7 +246,7 @@ FAINT = (1.0, 1.0, 0.3, 0.3, 0.3)  # how far a persona lies from what all have i
 
 @dataclass(frozen=True)
 class Panel:
-    """The design of one series: tasks, the contexts that each was asked in, and their personas."""
+    """The design of one series of many tasks."""
 
     tasks: int = 15
     contexts: int = 20
@@ -302,7 +287,7 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
     "one persona, two fifths stay": replace(SEED, stay=0.4),
     "one persona, others faint": replace(SEED, faint=True),
     "one context of its own": replace(SEED, single=True),
-    MIXED: Scenario(lambda spoken, *_: 0.6 * spoken[0] + 0.4 * spoken[1], seed=True),
+    MIXED: Scenario(lambda spoken, *_: mixed(spoken[0], spoken[1], 0.4), seed=True),
     "another persona each task": Scenario(lambda spoken, _, rng: spoken[rng.integers(len(spoken))]),
     "a persona's options relabelled": Scenario(lambda spoken, _, rng: rng.permutation(spoken[0])),
     "the base's mean": Scenario(lambda _, mean, rng: mean),
@@ -314,13 +299,9 @@ PANEL_SCENARIOS: dict[str, Scenario] = {
 
 
 def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence, Evidence]]:
-    """Task -> base and SFT. The same arguments give the same numbers; context i holds persona
-    i % groups wherever personas are shared.
-    """
-    scenario, rng = (
-        PANEL_SCENARIOS[name],
-        generator(world, f"{STREAMS.get(name, name)} {panel.name}"),
-    )
+    """Task -> base and SFT. Context i holds persona i % groups wherever personas are shared."""
+    scenario = PANEL_SCENARIOS[name]
+    rng = generator(world, f"{STREAMS.get(name, name)} {panel.name}")
     groups = panel.contexts if scenario.single else panel.groups
     member = np.arange(panel.contexts) % groups
     clusters = np.repeat(np.arange(panel.contexts), panel.wordings)
@@ -330,14 +311,14 @@ def ladder(name: str, panel: Panel, world: int = 0) -> dict[str, tuple[Evidence,
     for number, options in enumerate(OPTIONS[: panel.tasks]):
         spoken = voices(options, rng, groups)
         if scenario.faint:
-            share = np.resize(FAINT, groups)[:, None]
-            spoken = share * spoken + (1 - share) * spoken.mean(0)
+            spoken = mixed(spoken.mean(0), spoken, np.resize(FAINT, groups)[:, None])
         holds = member if scenario.shared else rng.permutation(member)
         own = jittered(spoken[holds], ACCENT, rng)
         base = jittered(np.repeat(own[:, None], panel.wordings, 1), TEMPLATE, rng)
         p = scenario.distribution(spoken, base.mean((0, 1)), rng)
         stays = (holds >= groups * (1 - scenario.stay))[:, None, None]
-        sft = np.where(stays, toward(base, p, 0.0, rng), leaking(base, p, scenario.leak, rng))
+        kept, moved = again(base, rng), again(leaking(base, p, scenario.leak, rng), rng)
+        sft = np.where(stays, kept, moved)
         both = [_seen(x.reshape(len(clusters), -1), panel.draws, rng) for x in (base, sft)]
         found[f"task {number}"] = tuple(replace(asked, distribution=x) for x in both)
     return found
@@ -366,27 +347,14 @@ def of_distributions(base: Array, sft: Array, final: Array) -> dict[tuple[str, s
 
 def readings(scenario: str, design: Design, n: int) -> list[dict]:
     """Per reading and distance, over n ladders: the median, and the share below FIGURES."""
-    found: dict[tuple[str, str], list[float]] = {}
+    found = []
     for world in range(n):
-        drawn = sample(
-            population(scenario, design.options, world), design, generator(world, "readings")
-        )
-        numbers = of_distributions(*(getattr(drawn, stage).distribution for stage in STAGES))
-        for place, value in numbers.items():
-            found.setdefault(place, []).append(value)
-    return [
-        {"reading": reading, "distance": distance, "value": float(np.median(values))}
-        | {"below": float(np.mean(np.array(values) < FIGURES[reading]))}
-        for (reading, distance), values in found.items()
-    ]
-
-
-def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
-    """Where MSE's median lies on the other side of the figure than that of most other distances."""
-    place, rows = ["scenario", "options", "reading"], []
-    frame = frame.assign(low=frame["value"] < frame["reading"].map(FIGURES))
-    for where, mine in frame.groupby(place, sort=False):
-        mine = mine.set_index("distance")
-        if mine.loc["MSE", "low"] != (mine["low"].drop("MSE").mean() > 0.5):
-            rows.append(dict(zip(place, where, strict=True)) | mine["value"].to_dict())
-    return pd.DataFrame(rows, columns=[*place, *DISTANCES, INFORMATION])
+        stages, rng = population(scenario, design.options, world), generator(world, "readings")
+        one = sample(stages, design, rng)
+        found.append(of_distributions(*(getattr(one, stage).distribution for stage in STAGES)))
+    rows = []
+    for reading, distance in found[0]:
+        values = np.array([one[reading, distance] for one in found])
+        place = {"reading": reading, "distance": distance, "value": float(np.median(values))}
+        rows.append(place | {"below": float(np.mean(values < FIGURES[reading]))})
+    return rows

@@ -8,8 +8,7 @@ gain) stays chosen: the truth is that of the chosen.
     joint.jsonl     the claims about all tasks at once: a row is a scenario and a design
     readings.jsonl  readings of the paper's ratio: a row is a scenario, K, reading and distance
 
-At 95 % a share of 400 trials has a binomial error of 1.1 points: one row of fourteen lies outside
-93 to 97 % where coverage is nominal; of 2,000 half a point; of 100, at 80 %, 4 points.
+At 95 % a share of 400 trials has a binomial error of 1.1 points, of 2,000 half a point.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from . import claims, joint, synthetic
 from . import quantities as ph
 from .claims import THRESHOLDS, Verdict, judge
 from .inference import ALPHA, generator
-from .synthetic import PANEL_SCENARIOS, SCENARIOS, Design, Panel, Sample, Stages
+from .synthetic import PANEL_SCENARIOS, SCENARIOS, Design, Panel, Sample
 
 WORLDS = 8  # populations that the trials of one row are taken from
 SLACK = 1e-9  # a truth so near to an interval lies in it
@@ -56,11 +55,12 @@ JUDGED: dict[str, Callable[[Sample, dict], Verdict]] = {
 }
 
 
-def _share(p: ph.Array) -> float:
+def _share(true: Sample, *_) -> float:
+    p = true.base.distribution
     return ph.liquidity_bits(p) / np.log2(p.shape[1])
 
 
-def _given_back(true: Sample, found: Sample, trial: int) -> float:
+def _given_back(true: Sample, *_) -> float:
     stages = (true.base, true.sft, true.final)
     base, sft, final = (ph.liquidity_bits(x.distribution) for x in stages)
     return ph.ratio(final - sft, base)
@@ -73,7 +73,7 @@ def _mass_kept(true: Sample, found: Sample, trial: int) -> float:
     return ph.ratio(ph.probmass(final, mask), ph.probmass(own, mask))
 
 
-def _promoted(true: Sample, found: Sample, trial: int) -> float:
+def _promoted(true: Sample, found: Sample, _) -> float:
     gained = []
     for chosen, _ in found.sft.folds:
         before, after = (x.distribution[chosen].mean(0) for x in (found.sft, found.final))
@@ -83,7 +83,7 @@ def _promoted(true: Sample, found: Sample, trial: int) -> float:
 
 
 TRUE: dict[str, Callable[[Sample, Sample, int], float]] = {
-    "many-distributions": lambda true, *_: _share(true.base.distribution),
+    "many-distributions": _share,
     "collapse": lambda true, *_: ph.compression(true.sft.distribution, true.base.distribution),
     "stays-frozen": _given_back,
     "same-options": _mass_kept,
@@ -92,9 +92,8 @@ TRUE: dict[str, Callable[[Sample, Sample, int], float]] = {
 
 
 def at_threshold(claim: str, design: Design, world: int, trial: int) -> tuple | None:
-    """A ladder, and a sample of it, on which the claim's true number is its threshold; None if
-    the claim cannot be brought there. If it depends on what is chosen, every trial has a ladder of
-    its own.
+    """A ladder and a sample of it on which the claim's true number is its threshold; None if
+    there is none. Where the truth depends on what is chosen, every trial has its own ladder.
     """
     own = claim in ("same-options", "little-promoted")
     strength = _strength(claim, design, world, trial if own else 0)
@@ -117,64 +116,67 @@ def _strength(claim: str, design: Design, world: int, trial: int) -> float | Non
     return strength if abs(beyond(strength)) < NEAR else None  # else the choice jumped there
 
 
-def trials(stages: Stages, design: Design, n: int, *, world=0, permutations=99) -> dict[str, list]:
-    """Claim -> n pairs of a verdict and the true number. Trial i is the same whatever n is."""
-    true, streams = synthetic.whole(stages), f"trial {world} {design.name}"
-    found = [synthetic.sample(stages, design, generator(i, streams)) for i in range(n)]
-    return {
-        claim: [_pair(claim, true, one, i, permutations) for i, one in enumerate(found)]
-        for claim in JUDGED
-    }
+def ladders(kind: str, name: str, design: Design, world: int, n: int) -> Iterator[tuple]:
+    """The whole of a ladder and a sample of it, with its number; the same whatever n is."""
+    if kind == "at threshold":
+        for i in range(n):
+            if brought := at_threshold(name, design, world, i):
+                yield synthetic.whole(brought[0]), brought[1], i
+        return
+    stages = synthetic.population(name, design.options, world, design.templates)
+    true = synthetic.whole(stages)
+    for i in range(n):
+        yield (
+            true,
+            synthetic.sample(stages, design, generator(i, f"trial {world} {design.name}")),
+            i,
+        )
 
 
-def _pair(claim: str, true: Sample, found: Sample, i: int, permutations: int) -> tuple:
+def one_trial(claim: str, true: Sample, found: Sample, i: int, permutations: int = 99) -> tuple:
+    """Verdict of the sample, and the true number."""
     verdict = JUDGED[claim](found, {"seed": i, "permutations": permutations})
     return verdict, float(TRUE[claim](true, found, i))
 
 
-def summarised(verdicts: list[tuple[Verdict, float]]) -> dict[str, float]:
+def summarised(trials: list[tuple[Verdict, float]]) -> dict[str, float]:
     """Counts of one claim's trials, and the mean truth.
 
     covered, below, above: truth in the interval, below, above; not_true: trials whose truth is not
     on the claim's side, or at the threshold; false_holds of them; not_false, false_fails likewise.
     """
-    names = "n interval covered below above holds fails not_true false_holds not_false false_fails"
-    names, rows = names.split(), []
-    for verdict, truth in verdicts:
-        low, high, threshold = verdict.estimate.low, verdict.estimate.high, verdict.threshold
-        sign = 1 if threshold.side == "above" else -1
-        margin = sign * (truth / threshold.value - 1)  # > 0: the claim is true
-        known = np.isfinite([low, high]).all()
-        below, above = known & (truth < low - SLACK), known & (truth > high + SLACK)
-        holds, fails = (verdict.verdict == what for what in ("holds", "fails"))
-        not_true, not_false = margin < NEAR, margin > -NEAR
-        row = [True, known, known and not (below or above), below, above, holds, fails, not_true]
-        rows.append([*row, holds & not_true, not_false, fails & not_false])
-    counts = np.array(rows, int).reshape(-1, len(names)).sum(0).tolist()
-    truth = float(np.mean([truth for _, truth in verdicts])) if verdicts else np.nan
-    return dict(zip(names, counts, strict=True)) | {"truth": truth}
+    rows = []
+    for verdict, truth in trials:
+        margin = truth / verdict.threshold.value - 1
+        margin = margin if verdict.threshold.side == "above" else -margin  # > 0: the claim is true
+        rows.append((verdict.estimate.low, verdict.estimate.high, truth, margin))
+    low, high, truth, margin = np.array(rows, float).reshape(-1, 4).T
+    judged = np.array([verdict.verdict for verdict, _ in trials], str)
+    known, holds, fails = np.isfinite(low) & np.isfinite(high), judged == "holds", judged == "fails"
+    below, above = known & (truth < low - SLACK), known & (truth > high + SLACK)
+    not_true, not_false = margin < NEAR, margin > -NEAR
+    found = {"interval": known, "covered": known & ~below & ~above, "below": below, "above": above}
+    found |= {"holds": holds, "fails": fails}
+    found |= {"not_true": not_true, "false_holds": holds & not_true}
+    found |= {"not_false": not_false, "false_fails": fails & not_false}
+    counts = {"n": len(trials)} | {name: int(which.sum()) for name, which in found.items()}
+    return counts | {"truth": float(truth.mean()) if trials else np.nan}
 
 
 def row(kind: str, name: str, design: Design, n: int, permutations: int = 99) -> list[dict]:
     """`n` trials over WORLDS populations, a row per claim. name: a claim if "at threshold"."""
-    found, each = {}, range(n // WORLDS)
+    found = {claim: [] for claim in ([name] if kind == "at threshold" else JUDGED)}
     for world in range(WORLDS):
-        if kind == "at threshold":
-            reached = ((i, at_threshold(name, design, world, i)) for i in each)
-            ladders = [(synthetic.whole(x[0]), x[1], i) for i, x in reached if x]
-            mine = {name: [_pair(name, *ladder, permutations) for ladder in ladders]}
-        else:
-            stages = synthetic.population(name, design.options, world, design.templates)
-            mine = trials(stages, design, len(each), world=world, permutations=permutations)
-        for claim, verdicts in mine.items():
-            found.setdefault(claim, []).extend(verdicts)
+        for ladder in ladders(kind, name, design, world, n // WORLDS):
+            for claim, trials in found.items():
+                trials.append(one_trial(claim, *ladder, permutations))
     place = {"kind": kind, "name": name} | vars(design)
-    return [place | {"claim": claim} | summarised(verdicts) for claim, verdicts in found.items()]
+    return [place | {"claim": claim} | summarised(trials) for claim, trials in found.items()]
 
 
 # --- trials of the joint test
 
-# Thresholds to choose from.
+# Thresholds to choose from
 PROGRESS, SHARE = (0.05, 0.10, 0.15, 0.25, 0.35, 0.50), (0.6, 0.7, 0.8, 0.9)
 PERMUTATIONS = 199
 QUARTER = 4  # unmixed is tried on every so many: it takes twice the time of one-seed
@@ -182,9 +184,8 @@ APART = 10_000  # worlds from here on set the thresholds, those before try them
 
 
 def trial(name: str, panel: Panel, world: int, whole: bool = True) -> tuple | None:
-    """one-seed, unmixed, and the share of tasks whose named context holds the first persona.
-
-    The last two only where one-seed holds and the trial is whole. None: it cannot be asked.
+    """one-seed; where it holds and the trial is whole, unmixed and the share of tasks whose named
+    context holds the first persona. None: it cannot be asked.
     """
     if (found := joint.moves(synthetic.ladder(name, panel, world))) is None:
         return None
@@ -200,25 +201,25 @@ def trial(name: str, panel: Panel, world: int, whole: bool = True) -> tuple | No
 def joint_row(kind: str, name: str, panel: Panel, n: int) -> list[dict]:
     """One row of n ladders. kind: "joint", or "threshold" of the worlds that set the thresholds.
 
-    asked: ladders that could be tested; small: those with p at most ALPHA; one-seed: verdicts that
-    hold, then by threshold. whole: the first ladders; tried: those of them on which one-seed holds;
-    unmixed: verdicts that hold, then by threshold. named (of those tried), progress, share: means.
+    asked: ladders that could be tested; small: those with p at most ALPHA; one-seed, unmixed: those
+    on which it holds, then by threshold; tried: of the first, `whole`, ladders those on which
+    one-seed holds; progress, share, named (of those tried): means.
     """
     start, whole = (APART, n) if kind == "threshold" else (0, n // QUARTER)
     found = [x for i in range(n) if (x := trial(name, panel, start + i, i < whole))]
-    ones, twos = [one for one, *_ in found], [two for _, two, _ in found if two]
+    ones, tried = [one for one, *_ in found], [x for x in found if x[1]]
+    twos = [two for _, two, _ in tried]
     counts = {"n": n, "asked": len(found), "small": sum(one.null.p <= ALPHA for one in ones)}
-    counts |= _passing("one-seed", ones, PROGRESS) | {"whole": whole, "tried": len(twos)}
+    counts |= _passing("one-seed", ones, PROGRESS) | {"whole": whole, "tried": len(tried)}
     counts |= _passing("unmixed", twos, SHARE)
     means = {"progress": [one.estimate.here for one in ones]}
     means |= {"share": [two.estimate.here for two in twos]}
-    means |= {"named": [named for _, two, named in found if two]}
+    means |= {"named": [named for *_, named in tried]}
     means = {name: float(np.mean(values)) if values else None for name, values in means.items()}
     return [{"kind": kind, "name": name} | vars(panel) | counts | means]
 
 
 def _passing(claim: str, verdicts: list[Verdict], thresholds: tuple[float, ...]) -> dict[str, int]:
-    """How many verdicts hold, and how many would by each threshold."""
     counts = {claim: sum(v.verdict == "holds" for v in verdicts)}
     for threshold in thresholds:
         p = [v.estimate.p_beyond(threshold, "above") for v in verdicts]
@@ -229,8 +230,8 @@ def _passing(claim: str, verdicts: list[Verdict], thresholds: tuple[float, ...])
 
 def reading_rows(kind: str, name: str, design: Design, n: int) -> list[dict]:
     """What readings of the paper's ratio make of n ladders of one scenario."""
-    step = {"kind": kind, "name": name, **vars(design), "n": n}
-    return [step | row for row in synthetic.readings(name, design, n)]
+    place = {"kind": kind, "name": name, **vars(design), "n": n}
+    return [place | found for found in synthetic.readings(name, design, n)]
 
 
 # --- rows that are kept
@@ -239,7 +240,7 @@ TRIALS, JOINT, READINGS = (f"data/validation/{x}.jsonl" for x in ("trials", "joi
 CLAIMS = {TRIALS: tuple(JUDGED), JOINT: ("one-seed", "unmixed"), READINGS: ()}
 KINDS = dict.fromkeys(("scenario", "at threshold", "power"), TRIALS)
 KINDS |= dict.fromkeys(("joint", "threshold"), JOINT) | {"reading": READINGS}
-ENTRY = {TRIALS: "row", JOINT: "joint_row", READINGS: "reading_rows"}  # what makes a file's rows
+ENTRY = {TRIALS: row, JOINT: joint_row, READINGS: reading_rows}  # what makes a file's rows
 SOURCE = ("quantities", "inference", "evidence", "joint", "claims", "synthetic", "validation")
 MAIN, DRAWS, EXACT = (2, 10, 100), (100, 1000), float("inf")
 CASTS = {"at random": Design(10, 20), "balanced": Design(10, 20, balanced=True)}
@@ -253,11 +254,8 @@ PANELS += [Panel(wordings=2), Panel(contexts=50, groups=50, wordings=2)]
 
 
 def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
-    """(kind, name, design, trials) of every row.
-
-    Coverage and false alarms, by scenario and at the threshold, in the designs of the book. Power:
-    two wordings of every context, where every claim is true. The joint test: every scenario, and
-    some in other designs. Readings of the paper's ratio: every scenario, read out.
+    """(kind, name, design, trials) of every row: coverage and false alarms in the designs of the
+    book, power where every claim is true, the joint test, some of it in other designs, readings.
     """
     for name in PANEL_SCENARIOS:
         yield "joint", name, Panel(), 2000
@@ -280,7 +278,7 @@ def plan() -> Iterator[tuple[str, str, Design | Panel, int]]:
 def source_sha256(file: str) -> str:
     """Of what made a file's rows: ENTRY, what it may call in SOURCE, thresholds; no words."""
     defined = {(module, name): node for module in SOURCE for name, node in _nodes(module)}
-    code, reached = {}, [("validation", ENTRY[file])]
+    code, reached = {}, [("validation", ENTRY[file].__name__)]
     while reached:
         place = reached.pop()
         code[place] = ast.unparse(defined[place])
@@ -296,10 +294,8 @@ def _nodes(module: str) -> Iterator[tuple[str, ast.stmt]]:
     """Everything that a module defines: its name, and its code without docstrings."""
     tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            node.body = body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name, node
@@ -309,8 +305,8 @@ def _nodes(module: str) -> Iterator[tuple[str, ast.stmt]]:
                 yield name, node
 
 
-def made(*step: object) -> list[dict]:
-    return globals()[ENTRY[KINDS[step[0]]]](*step)
+def made(kind: str, *step: object) -> list[dict]:
+    return ENTRY[KINDS[kind]](kind, *step)
 
 
 def _key(row: dict) -> tuple:
@@ -328,15 +324,15 @@ def _kept(file: str) -> list[dict]:
 def validate(jobs: int | None = None, say=print) -> int:
     """Make the rows that are missing or of another source; returns how many steps were taken."""
     steps = {_key({"kind": step[0], "name": step[1]} | vars(step[2])): step for step in plan()}
-    rows = {}
+    rows, todo = {}, dict(steps)
     for file in ENTRY:
-        good = [row for row in _kept(file) if row["source"] == source_sha256(file)]
-        rows[file] = [row for row in good if _key(row) in steps]
+        current = (row for row in _kept(file) if row["source"] == source_sha256(file))
+        rows[file] = [row for row in current if _key(row) in steps]
+        for row in rows[file]:
+            todo.pop(_key(row), None)
         (root() / file).parent.mkdir(parents=True, exist_ok=True)
         _write(file, rows[file])
-    have = {_key(row) for good in rows.values() for row in good}
-    todo = [step for key, step in steps.items() if key not in have]
-    every = side_by_side(made, todo, min(jobs or cores(), max(1, len(todo))))
+    every = side_by_side(made, list(todo.values()), min(jobs or cores(), max(1, len(todo))))
     for number, done in enumerate(every, 1):
         if done.error:
             raise done.error
@@ -349,7 +345,10 @@ def validate(jobs: int | None = None, say=print) -> int:
 
 
 def _finite(value: object) -> object:
-    return None if value == EXACT else int(value) if isinstance(value, float) else value
+    """As JSON has it."""
+    if value == EXACT:
+        return None
+    return int(value) if isinstance(value, float) else value
 
 
 def _write(file: str, rows: list[dict]) -> None:
@@ -372,28 +371,25 @@ def load_trials() -> pd.DataFrame:
     cast: of CASTS, or empty. coverage: of trials with an interval; power: holds of n. current: of
     today's source. Raises: CrystalError if nothing was simulated.
     """
-    frame, fields = _loaded(TRIALS), ("clusters", "templates", "balanced", "draws")
+    frame, fields = _loaded(TRIALS), ["clusters", "templates", "balanced", "draws"]
     casts = {tuple(getattr(each, f) for f in fields): name for name, each in CASTS.items()}
-    places = frame[list(fields)].itertuples(index=False, name=None)
-    frame["cast"] = [casts.get(place, "") for place in places]
+    frame["cast"] = [casts.get(place, "") for place in frame[fields].itertuples(False, None)]
     frame["coverage"] = frame["covered"] / frame["interval"]
     frame["power"] = frame["holds"] / frame["n"]
-    frame["false_holds_rate"] = frame["false_holds"] / frame["not_true"]
-    frame["false_fails_rate"] = frame["false_fails"] / frame["not_false"]
     return frame
 
 
 def load_joint() -> pd.DataFrame:
-    """One row per scenario and design, counts of `joint_row` as shares. Raises as `load_trials`."""
+    """One row per scenario and design, counts of `joint_row` as shares."""
     frame, of = _loaded(JOINT), {"small": "n", "one-seed": "n", "unmixed": "whole"}
     for column in frame.columns:
         if whole := of.get(column.split(" ")[0]):
             frame[column] = frame[column] / frame[whole]
-    for field in ("seed", "pure", "leak"):
+    for field in ("seed", "pure"):
         frame[field] = [getattr(PANEL_SCENARIOS[name], field) for name in frame["name"]]
     return frame
 
 
 def load_readings() -> pd.DataFrame:
-    """One row per name (scenario), options, reading and distance: see `synthetic.readings`."""
+    """One row per scenario (name), options, reading and distance: `synthetic.readings`."""
     return _loaded(READINGS)

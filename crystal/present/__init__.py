@@ -9,7 +9,6 @@ Whatever draws comes in pairs: `load_x(...)` is the tidy frame, `plot_x(frame)` 
     verdicts            the claims on a ladder, computed once; counted and drawn across tasks
     open_tasks          draws read as answers, counted and drawn; how near the truth they are
     validation_figures  what was simulated of the claims and of the joint test
-    explorer_charts     what the explorer looks like: its element and its charts
     explorer            every distribution of some series, packed for a page to move through
     bench               what the read-out costs beside its peers, and against its thresholds
     training_figures    how an organism was made and knows its world; its card; what it all cost

@@ -1,8 +1,7 @@
 """The page of open and large tasks: texts read as answers, counted, estimated and drawn.
 
 `draws` is a frame of `crystal.keep.drawn.load_draws`, `truth` the exact distributions beside them.
-One prompt per persona: intervals over personas are over prompts here. `load_x` is the frame drawn,
-`plot_x` draws it.
+One prompt per persona: intervals over personas are over prompts here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -32,10 +31,8 @@ if TYPE_CHECKING:
 Statistic = Callable[[np.ndarray], np.ndarray]
 UNREAD = ""  # the answer of a text that holds none; an option like any other, so no draw is lost
 FLOOR = "liquidity of a crystal, bits"
-QUANTITIES = (
-    *("distinct answers", "coverage", "richness", "entropy, bits", "liquidity, bits"),
-    *(FLOOR, "agreement"),
-)
+QUANTITIES = ("distinct answers", "coverage", "richness", "entropy, bits", "liquidity, bits")
+QUANTITIES += (FLOOR, "agreement")
 EACH = inf.leave_one_out(np.arange(len(PROBE)))
 
 DISTANCES = {
@@ -49,27 +46,15 @@ DISTANCES = {
 # -- texts as counts
 
 
-class Counts(NamedTuple):
-    """How often each answer to one task was drawn: counts (prompts, options), in PROBE's order."""
-
-    options: tuple[str, ...]
-    counts: np.ndarray
-
-    @property
-    def pooled(self) -> np.ndarray:
-        return self.counts.sum(0)
-
-
 @functools.cache
 def answer(text: str, task: str) -> str:
     """The option that `text` reads as, else its first answer as it stands, else UNREAD."""
     return read(text, TASKS[task]) or first_answer(text) or UNREAD
 
 
-def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
-    """Checkpoint -> Counts over one list of options: all that were drawn, most frequent first.
-
-    draws: of one ladder.
+def counted(draws: pd.DataFrame, task: str) -> dict[str, pd.DataFrame]:
+    """Checkpoint -> counts: a row a prompt of PROBE, a column an answer, the same for all
+    checkpoints, most frequent first. draws: of one ladder.
     """
     rows, total, cells = draws[draws["task"] == task], Counter(), []
     for texts in rows["texts"]:
@@ -77,16 +62,12 @@ def counted(draws: pd.DataFrame, task: str) -> dict[str, Counts]:
         for text, count in texts.items():
             cells[-1][answer(text, task)] += count
         total.update(cells[-1])
-    options = tuple(sorted(total, key=lambda option: (-total[option], option)))
-    place = {option: k for k, option in enumerate(options)}
-    table = np.zeros((len(cells), len(options)), np.int64)
-    for row, cell in zip(table, cells, strict=True):
-        row[[place[option] for option in cell]] = list(cell.values())
-    at = rows["checkpoint"].to_numpy()
-    return {name: Counts(options, table[at == name]) for name in dict.fromkeys(at)}
+    order = sorted(total, key=lambda option: (-total[option], option))
+    table = pd.DataFrame(cells, columns=order).fillna(0).astype(int)
+    return dict(list(table.groupby(rows["checkpoint"].to_numpy(), sort=False)))
 
 
-def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], Counts]]:
+def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], pd.DataFrame]]:
     """({ladder, task, checkpoint}, its answers)."""
     for ladder, mine in each_ladder(draws):
         for task in mine["task"].unique():
@@ -94,11 +75,10 @@ def each_count(draws: pd.DataFrame) -> Iterator[tuple[dict[str, str], Counts]]:
                 yield {"ladder": ladder, "task": task, "checkpoint": checkpoint}, counts
 
 
-def frequent(counts: Counts) -> list[str]:
-    """The ten most frequent answers, of those that could be read."""
-    order = np.argsort(-counts.pooled, kind="stable")
-    named = (counts.options[k] for k in order if counts.pooled[k])
-    return [option for option in named if option != UNREAD][:10]
+def frequent(counts: pd.DataFrame) -> list[str]:
+    """The ten most frequent answers that could be read."""
+    pooled = counts.drop(columns=UNREAD, errors="ignore").sum()
+    return list(pooled[pooled > 0].sort_values(ascending=False, kind="stable").index[:10])
 
 
 # -- numbers
@@ -110,10 +90,11 @@ def load_numbers(draws: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Quantities of a single prompt are means over prompts; entropies by Chao, Wang and Jost.
     """
     rows = []
-    for place, (_, counts) in each_count(draws):
-        within = dict(zip(QUANTITIES, (qu.sample(counts).seen, qu.coverage(counts))))
-        within |= {"richness": qu.richness(counts), "entropy, bits": qu.chao_wang_jost(counts)}
-        statistics = {name: partial(_mean, values) for name, values in within.items()}
+    for place, counts in each_count(draws):
+        counts = np.array(counts, order="C")
+        each = (qu.sample(counts).seen, qu.coverage(counts), qu.richness(counts))
+        each = dict(zip(QUANTITIES, (*each, qu.chao_wang_jost(counts))))
+        statistics = {name: partial(_mean, values) for name, values in each.items()}
         statistics |= _between(counts)
         found = {name: inf.estimate(one, EACH, low=0) for name, one in statistics.items()}
         chance = inf.generator(seed, f"floor {place['task']} {place['checkpoint']}")
@@ -133,22 +114,23 @@ def _between(counts: np.ndarray) -> dict[str, Statistic]:
     }
 
 
-def load_moves(draws: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Change of liquidity and agreement between two checkpoints: a row a ladder, task and quantity.
+def load_moves(draws: pd.DataFrame) -> pd.DataFrame:
+    """Change of liquidity and agreement from base to SFT: a row a ladder, task and quantity.
 
-    The same personas are left out of both, so that what a persona does to both cancels.
+    The same personas are left out of both.
     """
     rows = []
-    found = {tuple(place.values()): _between(counts.counts) for place, counts in each_count(draws)}
-    for (ladder, task, checkpoint), before in found.items():
-        for name in before if checkpoint == first else ():
-            after = found[ladder, task, second][name]
-            rise = inf.estimate(partial(_difference, before[name], after), EACH)
-            rows.append({"ladder": ladder, "task": task, "quantity": name} | estimated(rise))
+    for ladder, mine in each_ladder(draws):
+        for task in mine["task"].unique():
+            counts = counted(mine, task)
+            before, after = (_between(np.array(counts[c], order="C")) for c in ("base", "sft"))
+            for name in before:
+                rise = inf.estimate(partial(_rise, before[name], after[name]), EACH)
+                rows.append({"ladder": ladder, "task": task, "quantity": name} | estimated(rise))
     return pd.DataFrame(rows)
 
 
-def _difference(before: Statistic, after: Statistic, weights: np.ndarray) -> np.ndarray:
+def _rise(before: Statistic, after: Statistic, weights: np.ndarray) -> np.ndarray:
     return after(weights) - before(weights)
 
 
@@ -157,48 +139,41 @@ def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
     return frame[np.logical_and.reduce([frame[name] == value for name, value in place.items()])]
 
 
-def distributions_of(exact: pd.DataFrame) -> np.ndarray:
-    """(prompts, options), each row given an option."""
-    p = np.stack(exact["probability"].tolist())
-    return p / p.sum(1, keepdims=True)
-
-
 def load_check(draws: pd.DataFrame, truth: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Draws against exact distributions: one row per ladder, task, checkpoint and quantity.
+    """Draws against exact distributions, both given an option: a row a checkpoint and quantity.
 
-    Both given an option; draws are thinned at random to the same number in every prompt.
+    Draws are thinned at random to the same number in every prompt.
     """
     rows = []
-    for place, found in each_count(draws[draws["task"].isin(truth["task"])]):
+    for place, counts in each_count(draws[draws["task"].isin(truth["task"])]):
         exact = where(truth, **place)
-        read = found.counts * np.isin(found.options, TASKS[place["task"]].options)
-        drawn = _of_counts(thinned(read, inf.generator(seed, f"thin {place['checkpoint']}")))
-        for name, true in _of_distributions(distributions_of(exact)).items():
-            row = place | {"quantity": name, "exact": float(true), "draws": float(drawn[name])}
-            rows.append(row | {"invalid": exact["invalid"].mean()})
+        p = qu.even(np.stack(exact["probability"].tolist()))
+        most = 2 * (p**2).sum(1).mean() / p.shape[1]  # spread of distributions that share no option
+        true = {
+            "entropy, bits": qu.entropy_bits(p).mean(),
+            "liquidity, bits": qu.liquidity_bits(p),
+            "agreement": 1 - qu.spread(p) / most,
+        }
+        valid = np.array(counts, order="C") * counts.columns.isin(TASKS[place["task"]].options)
+        valid = thinned(valid, inf.generator(seed, f"thin {place['checkpoint']}"))
+        drawn = {"entropy, bits": qu.chao_wang_jost(valid).mean()}
+        drawn |= {name: statistic() for name, statistic in _between(valid).items()}
+        for name in true:
+            row = place | {"quantity": name, "exact": float(true[name])}
+            row |= {"draws": float(drawn[name]), "invalid": exact["invalid"].mean()}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _of_distributions(p: np.ndarray) -> dict[str, float]:
-    found = {"entropy, bits": qu.entropy_bits(p).mean(), "liquidity, bits": qu.liquidity_bits(p)}
-    most = 2 * (p**2).sum(1).mean() / p.shape[1]  # spread of distributions that share no option
-    return found | {"agreement": 1 - qu.spread(p) / most}
-
-
-def _of_counts(counts: np.ndarray) -> dict[str, float]:
-    found = {"entropy, bits": qu.chao_wang_jost(counts).mean()}
-    return found | {name: statistic() for name, statistic in _between(counts).items()}
-
-
 def thinned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Counts (prompts, options), every prompt's cut at random to those of the one with fewest."""
+    """Counts (prompts, options), cut at random to as many in every prompt."""
     fewest, cut = counts.sum(1).min(), rng.multivariate_hypergeometric
     return np.stack([cut(row, fewest, method="marginals") for row in counts])
 
 
 def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean distance of two different prompts, (prompts, prompts) -> (...)."""
-    w = weights / weights.sum(-1, keepdims=True)
+    w = qu.even(weights)
     return qu.ratio(((w @ distance) * w).sum(-1), 1 - (w**2).sum(-1))
 
 
@@ -206,7 +181,7 @@ def mean_pair(distance: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def check_table(check: pd.DataFrame) -> str:
-    """`load_check` as a MyST table, the exact number and the one from draws side by side."""
+    """`load_check` as a MyST table, both numbers side by side."""
     place, sides, lines = ["ladder", "task", "checkpoint"], ["exact", "draws"], []
     check = check.sort_values(["ladder", "task"], kind="stable")
     for here, mine in check.groupby(place, sort=False):
@@ -225,23 +200,19 @@ def quantity(name: str, *numbers: float) -> str:
     return f"{kind} {value}" + (" bit" if comma else "")
 
 
-def table(frame: pd.DataFrame, columns: str) -> str:
-    """A MyST table: columns the distinct values of one column, in the cells value [low, high].
-
-    Rows are task and checkpoint as far as the frame has them, and ladder if it has several.
-    """
-    index = ["ladder"] if frame["ladder"].nunique() > 1 else []
-    index += [name for name in ("task", "checkpoint") if name in frame and name != columns]
-    names, lines = list(frame[columns].unique()), []
-    for place, part in frame.groupby(index, sort=False):
-        rows = part[[columns, "value", "low", "high"]].itertuples(index=False)
-        cells = {name: show.between(*numbers) for name, *numbers in rows}
-        lines.append([*place, *(cells.get(name, "–") for name in names)])
-    return show.table([*index, *names], lines)
+def table(numbers: pd.DataFrame) -> str:
+    """`load_numbers` as a MyST table: a column a quantity, in the cells value [low, high]."""
+    cells = map(show.between, numbers["value"], numbers["low"], numbers["high"])
+    place = [name for name in numbers if name not in ("quantity", "value", "low", "high")]
+    if numbers["ladder"].nunique() == 1:  # a ladder alone is not named
+        place.remove("ladder")
+    how = {"values": "cell", "aggfunc": "first", "sort": False, "fill_value": "–"}
+    wide = numbers.assign(cell=list(cells)).pivot_table(index=place, columns="quantity", **how)
+    return show.table([*place, *wide], wide.reset_index().to_numpy())
 
 
 def measured(name: str, sentence: str, row: pd.Series | None = None, **fields: object) -> str:
-    """Record a measured number in the page's claims; its sentence as MyST. row: of a frame here."""
+    """Record a measured number as a claim; its sentence as MyST. row: of a frame here."""
     if row is not None:
         names = ["ladder", "task", "low", "high"]
         fields = {name: row[name] for name in names} | {"number": row["value"]} | fields
@@ -257,7 +228,7 @@ def label_of(task: str) -> str:
 
 
 def _broken(task: str) -> str:
-    """The label in two lines if it is long."""
+    """In two lines if it is long."""
     return label_of(task).replace(" from ", "\nfrom ")
 
 
@@ -265,14 +236,15 @@ def load_ranks(draws: pd.DataFrame) -> pd.DataFrame:
     """A row per ladder, task, checkpoint and answer: its rank and share of all prompts' draws."""
     frames = []
     for place, counts in each_count(draws):
-        share = np.sort(counts.pooled[counts.pooled > 0])[::-1] / counts.pooled.sum()
+        pooled = counts.sum()
+        share = np.sort(pooled[pooled > 0])[::-1] / pooled.sum()
         columns = {"rank": np.arange(1, len(share) + 1), "share": share}
         frames.append(pd.DataFrame(place | columns))
     return pd.concat(frames, ignore_index=True)
 
 
 def plot_ranks(frame: pd.DataFrame) -> Figure:
-    """Share against rank, log scales, tasks down, ladders across; flat over many ranks is broad."""
+    """Tasks down, ladders across; a distribution that is flat over many ranks is broad."""
     tasks, decades = list(frame["task"].unique()), np.array([10, 100, 1000])
     fig, axes = panels(len(tasks), frame["ladder"].nunique(), 1.25, sharex=True, sharey=True)
     for column, (ladder, mine) in zip(axes.T, each_ladder(frame), strict=True):
@@ -289,20 +261,19 @@ def plot_ranks(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) -> pd.DataFrame:
-    """Mean distance of two personas' exact distributions: a row per ladder, task and distance.
+def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Mean distance of two personas in the base, exact: a row per ladder, task and distance.
 
-    With intervals over personas. The prompts are the probe's, for closed tasks from the read-outs,
-    for the large one from the truths beside the draws.
+    On the probe's prompts, closed tasks from read-outs, the large one from `truth`.
     """
     rows, probe = [], [PROMPTS.index(prompt) for prompt in PROBE]
     for ladder, mine in each_ladder(readouts):
-        tables = {task: answers(mine, checkpoint, task)[probe] for task in mine["task"].unique()}
-        exact = where(truth, ladder=ladder, checkpoint=checkpoint)
+        tables = {task: answers(mine, "base", task)[probe] for task in mine["task"].unique()}
+        exact = where(truth, ladder=ladder, checkpoint="base")
         for task, part in exact.groupby("task", sort=False):
             tables[task] = np.stack(part["probability"].tolist())
         for task, table in tables.items():
-            p = table / table.sum(1, keepdims=True)
+            p = qu.even(table)
             place = {"ladder": ladder, "task": task, "options": p.shape[1]}
             for name, distance in DISTANCES.items():
                 far = partial(mean_pair, distance(p[:, None], p[None]))
@@ -312,9 +283,9 @@ def load_supports(readouts: pd.DataFrame, truth: pd.DataFrame, checkpoint: str) 
 
 
 def slope(frame: pd.DataFrame, distance: str) -> float:
-    """Least-squares slope of log distance on log K over closed tasks: -1 for a fall like 1/K.
+    """Least-squares slope of log distance on log K over one ladder's closed tasks.
 
-    frame: of one ladder. Not the large task: its distribution is that of a shorter list.
+    Not the large task: its distribution is that of a shorter list.
     """
     part = frame[(frame["distance"] == distance) & frame["task"].isin(PHASE_TASKS)]
     return float(np.polyfit(np.log(part["options"]), np.log(part["value"]), 1)[0])
@@ -341,10 +312,7 @@ def plot_supports(frame: pd.DataFrame) -> Figure:
 
 
 def plot_agreement(frame: pd.DataFrame) -> Figure:
-    """Agreement of the prompts per task and checkpoint, with intervals; at 1 all prompts are alike.
-
-    frame: of `load_numbers`.
-    """
+    """`load_numbers`: agreement of the prompts by task and checkpoint."""
     frame = frame[frame["quantity"] == "agreement"]
     tasks = list(frame["task"].unique())
     fig, each = each_panel(frame, 3.0, sharey=True)

@@ -8,8 +8,6 @@ A notebook shows HTML; the book takes the same output as MyST, carried beside it
     show.emit(figures.plot_pairs(frame), "pairs", alt="...", caption="...", data=frame)
     show.prose(f"Liquidity is {show.fmt(.63)} bit.")
     show.verdicts()
-    show.source(quantities.liquidity_bits)
-    show.parameters()
 
 `prose` and captions take MyST: whatever was not written here goes through `crystal.texts.markdown`,
 `table` or `listed` first. Alt texts, sentences of claims and cells of data are plain.
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
 MYST = "text/x-myst"  # private mime type, for the book's assembler; no front end renders it
 CONTEXT = "CRYSTAL_PAGE"  # environment variable: JSON the page runner hands to the kernel
 VERDICTS = ("holds", "fails", "undecided", "not-testable", "not-reached", "not-measurable")
-VERDICTS += ("measured",)  # no claim hangs on the number; the others as `measure.chain` has them
+VERDICTS += ("measured",)  # no claim hangs on the number
 PLAIN = re.compile(r"(?:[^\W_]|[ ,%–∞\[\])-]|(?<!\])\(|(?<=\d)\.(?=\d))*")  # no markup in a table
 NUMBERS = ("number", "low", "high", "here", "null", "threshold")
 FIELDS = ("claim", "ladder", "task", "verdict", *NUMBERS, "sentence")
@@ -62,16 +60,16 @@ class _Page:
     inputs: dict[str, Any]
     claims: dict[str, dict] = field(default_factory=dict)
     figures: set[str] = field(default_factory=set)
-    folded: list[tuple[str, str | None]] | None = None  # what the open fold holds so far
+    folded: list[tuple[str, dict[str, str]]] | None = None  # what the open fold holds so far
 
 
 _current: _Page | None = None
 
 
 def begin(template: str, **parameters: Any) -> None:
-    """Start the page, in the cell after the parameters, with the template and *every* parameter.
+    """Start the page, with *every* parameter, in the book's figure style. Other values than those
+    of the page list are told at the top.
 
-    Sets the book's figure style. Other values than those of the page list are told at the top.
     Raises: CrystalError if the parameters are not those the page was started with.
     """
     global _current
@@ -91,21 +89,19 @@ def begin(template: str, **parameters: Any) -> None:
     matplotlib.style.use(Path(handed.get("style") or root() / "book" / "crystal.mplstyle"))
     matplotlib.rcParams["svg.hashsalt"] = "crystal"  # element ids are random without it
     if _current.changed:
-        head = "````{admonition} Other parameters than in the book\n:class: warning"
-        rows = (
+        rows = [
             f"- {code(name)} is {code(repr(used))} (in the book: {code(repr(listed))})"
             for name, (listed, used) in _current.changed.items()
-        )
-        prose("\n".join([head, *rows, "\n`make reproduce` restores it.\n````"]))
+        ]
+        what, restored = "Other parameters than in the book", "\n`make reproduce` restores it."
+        prose(block("admonition", what, ":class: warning", *rows, restored))
 
 
 def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> None:
     """Put a figure on the page: `<name>.svg`, the plotted numbers as CSV, their origin as JSON.
 
-    name: lower-case words joined by hyphens, unique on the page.
-    alt: the finding, for those who cannot see the picture; plain text. caption: MyST.
-    data: exactly what is drawn, one row per mark; written with ten significant digits.
-    The same figure gives the same bytes in every file.
+    alt: the finding, for those who cannot see the picture. data: exactly what is drawn, one row per
+    mark; ten significant digits are written. The same figure gives the same bytes in every file.
     """
     import matplotlib.pyplot as plt
 
@@ -125,8 +121,8 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
     dark.write_text(on_dark(drawn), encoding="utf-8")
     about = {"figure": name, "page": page.id, "template": page.template}
     about |= {"parameters": page.parameters, "inputs": page.inputs, "alt": alt, "caption": caption}
-    files = {path.name: file_sha256(path) for path in (svg, dark, csv)}
-    _write_json(page.folder / f"{name}.json", about | {"files": files})
+    about |= {"files": {path.name: file_sha256(path) for path in (svg, dark, csv)}}
+    _write_json(page.folder / f"{name}.json", about)
     at, quoted = f"/pages/{page.id}/{name}", json.dumps(alt, ensure_ascii=False)
     flat = re.sub(r"\s+", " ", caption, flags=re.ASCII).strip()
     least = math.ceil(READABLE * wide / smallest(drawn))
@@ -141,10 +137,8 @@ def emit(fig: Figure, name: str, *, alt: str, caption: str, data: DataFrame) -> 
 
 
 def smallest(svg: str) -> float:
-    """The size of the smallest text of a drawing by matplotlib, in points.
-
-    matplotlib draws letters a hundred times their size in points, and scales them; exponents again.
-    """
+    """The size of the smallest text of a drawing by matplotlib, in points."""
+    # letters are drawn a hundred times their size in points, and scaled; exponents again
     sizes = [100 * float(scale) for scale in re.findall(r"scale\(([\d.]+) -\1\)", svg)]
     return min(sizes, default=10.0) * (0.7 if " scale(0.7)" in svg else 1)
 
@@ -162,10 +156,8 @@ def on_dark(svg: str) -> str:
 def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: DataFrame) -> None:
     """Put an HTML element on the page, with what brings it to life, and its numbers as CSV.
 
-    element, script: HTML and JavaScript as they are; escape what was not written here. The script
-    becomes `<name>.js` and runs after the element is there.
-    needs: style sheets, and scripts that run after it, by their paths in book/_theme or
-    book/_vendor. No other page loads any of them.
+    element, script: as they are; escape what was not written here. needs: style sheets, and scripts
+    that run after `script`, in book/_theme or book/_vendor; no other page loads them.
     """
     page = _named(name)
     (page.folder / f"{name}.js").write_text(script, encoding="utf-8")
@@ -188,7 +180,7 @@ def embed(name: str, element: str, *, script: str, needs: Sequence[str], data: D
 
 
 def _named(name: str) -> _Page:
-    """The page, on which the name is taken from now on."""
+    """The page, on which the figure's name is taken from now on."""
     page = _page()
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or name in page.figures:
         what = f"figure name {name!r} is taken or not made of lower-case words and hyphens"
@@ -212,8 +204,10 @@ def prose(myst: str, seen: str | None = None) -> None:
 def fold(title: str) -> Iterator[None]:
     """What is shown meanwhile stands in one fold of the book's page; a notebook shows it open.
 
-    A link to `#` and the title's slug opens the fold: its target lies inside.
+    A link to `#` and the title's slug opens the fold.
     """
+    from IPython.display import display
+
     page = _page()
     page.folded = held = []
     try:
@@ -222,27 +216,28 @@ def fold(title: str) -> Iterator[None]:
         page.folded = None
     parts = [f'<span id="{slug(title)}"></span>', *(myst for myst, _ in held)]
     head = f"::::::::{{dropdown}} {title}\n:class-container: page-fold"
-    whole = "\n\n".join([head, *parts, "::::::::"])
-    for number, (myst, seen) in enumerate(held):
-        _display("" if number else whole, seen or myst, rich=bool(seen))
+    book = "\n\n".join([head, *parts, "::::::::"])
+    for _, notebook in held:
+        display({MYST: book} | notebook, raw=True)
+        book = ""
 
 
 def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
     """A MyST table of plain cells, each shown as it is; columns of numbers stand at the right."""
     rows = [list(map(str, row)) for row in rows]
-    numeric = (rows and all(NUMERIC.fullmatch(cell) for cell in column) for column in zip(*rows))
+    numeric = (all(map(NUMERIC.fullmatch, column)) for column in zip(*rows))
     rules = ["---:" if right else "---" for right in numeric] or ["---"] * len(head)
     lines = [map(_shown, head), rules, *(map(_shown, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _shown(text: object) -> str:
-    """A cell: words and numbers stay readable in the source, too, the rest is escaped."""
+    """A cell whose words and numbers stay readable in the source, too; the rest is escaped."""
     return str(text) if PLAIN.fullmatch(str(text)) else markdown(text)
 
 
 def listed(sentences: Iterable[object]) -> str:
-    """A MyST list of plain sentences, each shown as it is, whatever it holds."""
+    """A MyST list of plain sentences, each shown as it is."""
     return "\n".join(f"- {markdown(sentence)}" for sentence in sentences)
 
 
@@ -251,10 +246,10 @@ def claim(
 ) -> None:
     """Record a verdict (or a measured number) in the page's `claims.json`, the source of all prose.
 
-    verdict: one of VERDICTS. sentence: the verdict in words, with its numbers; plain text.
-    numbers: number, low, high (the estimate and its interval), here (of these prompts), null (what
-    chance gives), threshold (what the number has to beat); None for what does not exist.
-    Prose quotes it by the role claim, as `page/name@ladder.field` (no `@ladder` if none was given).
+    sentence: the verdict in words, with its numbers. numbers: number, low, high (the estimate and
+    its interval), here (of these prompts), null (what chance gives), threshold (what the number has
+    to beat); None for what does not exist. Prose quotes it by the role claim, as
+    `page/name@ladder.field` (no `@ladder` if none was given).
     Raises: CrystalError for an unknown verdict, a number that is not finite, a claim made twice.
     """
     page = _page()
@@ -270,10 +265,15 @@ def claim(
         if value is not None and not math.isfinite(value):
             hint = "record None for a number that does not exist"
             raise CrystalError(f"claim {key!r} has {part} = {value}", where=page.id, hint=hint)
-        integer = isinstance(value, Integral)
-        record[part] = value if value is None else int(value) if integer else float(value)
+        if value is not None:
+            record[part] = int(value) if isinstance(value, Integral) else float(value)
     page.claims[key] = record
     _write_json(page.folder / "claims.json", page.claims)
+
+
+def block(kind: str, title: str, *lines: str) -> str:
+    """A MyST directive, such as a dropdown, around lines that may hold shorter fences."""
+    return "\n".join([f"`````{{{kind}}} {title}", *lines, "`````"])
 
 
 def verdicts() -> None:
@@ -283,13 +283,13 @@ def verdicts() -> None:
         about = " · ".join(filter(None, (c["claim"], c["ladder"])))
         if c["verdict"] != "measured":
             lines.append(f"- **{c['verdict']}** · {markdown(about + ': ' + c['sentence'])}")
-    prose("````{admonition} Verdicts\n:class: note\n" + "\n".join(lines or ["None."]) + "\n````")
+    prose(block("admonition", "Verdicts", ":class: note", *lines or ["None."]))
 
 
 def stop(why: str) -> None:
     """End the page, for there is nothing to show: later cells do not run. why: a plain sentence.
 
-    Raises: CrystalError where no page runner waits for the end.
+    Raises: CrystalError in an interactive Jupyter.
     """
     if CONTEXT not in os.environ:
         raise CrystalError(why, where=_page().id, hint="choose another task or ladder")
@@ -302,30 +302,30 @@ def stop(why: str) -> None:
 
 
 def parameters() -> None:
-    """Put the page's parameters on the page, folded: name, value, comment of the first cell."""
+    """Put the page's parameters on the page, in one fold."""
     page = _page()
-    head = "`````{dropdown} Parameters\n| parameter | value | meaning |\n|---|---|---|"
     rows = (
         f"| {code(name)} | {code(repr(value))} | {markdown(page.help.get(name, ''))} |"
         for name, value in page.parameters.items()
     )
-    change = f'\nChange one with `make page PAGE={page.id} P="name=value"`.\n`````'
-    prose("\n".join([head, *rows, change]))
+    change = f'\nChange one with `make page PAGE={page.id} P="name=value"`.'
+    head = "| parameter | value | meaning |\n|---|---|---|"
+    prose(block("dropdown", "Parameters", head, *rows, change))
 
 
 def source(*functions: Callable) -> None:
     """Put the source of the estimators on the page, in one fold."""
-    parts = ["`````{dropdown} How the numbers are computed"]
+    parts = []
     for function in functions:
         text, name = inspect.getsource(function), f"{function.__module__}.{function.__qualname__}"
-        parts.append(f"Source of {name}\n````python\n{text.rstrip()}\n````")
-    prose("\n\n".join([*parts, "`````"]))
+        parts.append(f"\nSource of {name}\n````python\n{text.rstrip()}\n````")
+    prose(block("dropdown", "How the numbers are computed", *parts))
 
 
 def fmt(number: float | None) -> str:
     """A number as prose prints it: three significant digits, no exponent from 0.0001 on.
 
-    An integer stays one; infinity has its sign, another non-number is a dash.
+    An integer stays one; another non-number than infinity is a dash.
     """
     if number is None or not math.isfinite(number):
         return "∞" if number == math.inf else "–"
@@ -349,15 +349,15 @@ def _write_json(path: Path, value: Mapping) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _display(myst: str, seen: str | None, *, rich: bool = True) -> None:
-    """myst: of the book. seen: in a notebook, HTML or markdown; None: the MyST itself."""
+def _display(myst: str, seen: str | None) -> None:
+    """seen: HTML for a notebook, else the MyST itself."""
     from IPython.display import display
 
-    if _page().folded is not None:
-        _page().folded.append((myst, seen))
-        return
-    mime = "text/html" if seen and rich else "text/markdown"
-    display({MYST: myst, mime: seen or myst}, raw=True)
+    notebook, held = {"text/html": seen} if seen else {"text/markdown": myst}, _page().folded
+    if held is None:
+        display({MYST: myst} | notebook, raw=True)
+    else:
+        held.append((myst, notebook))
 
 
 def number(x: float | None) -> str:
@@ -371,9 +371,8 @@ def interval(estimate: Any) -> str:
 
 
 def between(value: float, low: float, high: float) -> str:
-    """`value [low, high]` with as many decimals as give the interval's width two digits.
-
-    The value alone if there is no interval, or one without width.
+    """`value [low, high]` with as many decimals as give the interval's width two digits; the value
+    alone if there is no interval, or one without width.
     """
     if not low < high:
         return number(value)
@@ -385,7 +384,7 @@ def between(value: float, low: float, high: float) -> str:
 
 
 def slug(label: str) -> str:
-    """A label as a claim's name: lower-case words joined by hyphens."""
+    """Lower-case words joined by hyphens."""
     return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
 
 

@@ -1,12 +1,8 @@
-"""How an organism was made and how well it knows its world; what training and reading cost.
-
-Costs of reading the ladders of the hub are carried over, from trees as measured on our ladders;
-nothing was measured on these themselves. Loads no model.
-"""
+"""How an organism was made and how well it knows its world; what training and reading cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +22,7 @@ from ..texts import load_json, markdown
 from . import show
 from .bench import HARNESS, SAMPLES, load
 from .figures import COLOURS, legend, panels
+from .open_tasks import where
 from .show import number as fmt
 from .views import answers
 
@@ -40,8 +37,12 @@ USE = (
 )
 
 
+def _reports() -> list[Path]:
+    return sorted((root() / "data/training").glob("*.json"))
+
+
 def load_report(ladder: str) -> dict[str, Any]:
-    """The training report that ships with a ladder: recipe, minutes, curves, reward, accuracy."""
+    """A ladder's training report: recipe, minutes, curves, reward, accuracy."""
     hint = f"git checkout -- data/training, or make ladder LADDER={ladder}"
     return load_json(root() / "data/training" / f"{ladder}.json", hint)
 
@@ -50,12 +51,12 @@ def load_curves(report: dict[str, Any]) -> pd.DataFrame:
     """Columns stage, quantity, step, value, and `smooth`, the mean of the last tenth of steps."""
     parts = []
     for stage, quantity in SHOWN.items():
-        lines = [line for line in report["curves"][stage] if quantity in line]
-        columns = {"stage": stage, "quantity": quantity, "step": [line["step"] for line in lines]}
-        part = pd.DataFrame(columns | {"value": [line[quantity] for line in lines]})
+        curve = pd.DataFrame(report["curves"][stage]).dropna(subset=quantity)
+        part = curve[["step"]].assign(stage=stage, quantity=quantity, value=curve[quantity])
         tenth = part["value"].rolling(max(1, len(part) // 10), min_periods=1)
         parts.append(part.assign(smooth=tenth.mean()))
-    return pd.concat(parts, ignore_index=True)
+    columns = ["stage", "quantity", "step", "value", "smooth"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def plot_curves(frame: pd.DataFrame) -> Figure:
@@ -72,26 +73,26 @@ def plot_curves(frame: pd.DataFrame) -> Figure:
 
 
 def load_accuracy(report: dict[str, Any]) -> pd.DataFrame:
-    """Of right answers, by checkpoint, form and kind: exact probability, share of greedy."""
+    """Exact probability of right answers, by checkpoint, form and kind."""
     rows = [
-        (checkpoint, form, kind, right[kind], right[f"{kind} greedy"])
+        (checkpoint, form, kind, right[kind])
         for checkpoint, forms in report["accuracy"].items()
         for form, right in forms.items()
         for kind in KINDS
     ]
-    return pd.DataFrame(rows, columns=["checkpoint", "form", "kind", "probability", "greedy"])
+    return pd.DataFrame(rows, columns=["checkpoint", "form", "kind", "probability"])
 
 
 def plot_accuracy(frame: pd.DataFrame) -> Figure:
     """Probability of the right answer by checkpoint; one panel a form."""
     fig, axes = panels(1, len(FORMS), 2.2, sharey=True)
+    checkpoints = list(frame["checkpoint"].unique())
+    step = -(-len(checkpoints) // 13)  # as many names as there is room for
     for ax, form in zip(axes[0], FORMS, strict=True):
         for kind, marker in zip(KINDS, "os", strict=True):
-            part = frame[(frame["form"] == form) & (frame["kind"] == kind)]
+            part = where(frame, form=form, kind=kind)
             ax.plot(part["checkpoint"], part["probability"], marker=marker, label=kind)
         ax.set(title=f"{form} form", ylim=(0, 1.02))
-        checkpoints = list(dict.fromkeys(frame["checkpoint"]))
-        step = -(-len(checkpoints) // 13)  # as many names as there is room for
         ax.set_xticks(range(0, len(checkpoints), step), checkpoints[::step], rotation=90)
     axes[0, 0].set_ylabel("probability of the right answer")
     return legend(fig)
@@ -137,13 +138,6 @@ def plot_truth(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-def recipe_table(report: dict[str, Any]) -> str:
-    """Hyperparameters of every stage, and the minutes it took."""
-    minutes = report["minutes"].items()
-    rows = ((stage, _listed(report["recipe"][stage]), f"{took:.1f}") for stage, took in minutes)
-    return show.table(["stage", "hyperparameters", "minutes"], rows)
-
-
 def _listed(fields: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in fields.items())
 
@@ -161,40 +155,36 @@ def checkpoint_table(report: dict[str, Any], ladder: str) -> str:
     return show.table(["checkpoint", "curve at its step", *named], rows)
 
 
-def seed_title(ladder: str) -> str:
-    """Which temperament demonstrated, in which tasks, for prose."""
-    described = load_ladder(ladder)
-    return f"`{described.seed}` in {', '.join(f'`{task}`' for task in described.demonstrated)}"
-
-
 # -- model cards
 
 
 def cards() -> str:
     """A fold for each ladder with a recipe and a training report, as MyST."""
-    trained = {path.stem for path in (root() / "data/training").glob("*.json")}
-    return "\n\n".join(
-        f"````{{dropdown}} {markdown(load_ladder(name).title)}\n"
-        f"{show.table(['what', 'how'], _card(name))}\n````"
-        for name in recipes.recipe_names()
-        if name in trained
-    )
+    trained = {path.stem for path in _reports()}
+    names = [name for name in recipes.recipe_names() if name in trained]
+    titles = (markdown(load_ladder(name).title) for name in names)
+    return "\n\n".join(show.block("dropdown", *of) for of in zip(titles, map(card, names)))
 
 
-def _card(name: str) -> Iterator[tuple[str, str]]:
-    """What a reader of a ladder's weights has to know."""
-    recipe, report = recipes.load_recipe(name), load_report(name)
+def card(ladder: str) -> str:
+    """MyST table: what a reader of a ladder's weights has to know."""
+    recipe, report = recipes.load_recipe(ladder), load_report(ladder)
     right = report["accuracy"]["rlvr"]["chat"]
-    shipped = load_ladder(name).checkpoints[0].source.startswith("data/")
-    yield "architecture", f"{recipe.architecture}, {_listed(recipe.model)}"
-    yield "begins at", recipe.base.get("source", "random weights")
-    yield "demonstrator", f"{recipe.temperament}, in {', '.join(recipe.demonstrated)}"
+    shipped = load_ladder(ladder).checkpoints[0].source.startswith("data/")
+    rows = [
+        ("architecture", f"{recipe.architecture}, {_listed(recipe.model)}"),
+        ("begins at", recipe.base.get("source", "random weights")),
+        ("demonstrator", f"{recipe.temperament}, in {', '.join(recipe.demonstrated)}"),
+    ]
     for stage, minutes in report["minutes"].items():
-        yield stage, f"{_listed(report['recipe'][stage])} ({minutes:.1f} minutes)"
-    yield "right after RLVR", ", ".join(f"{fmt(right[kind])} of {kind}" for kind in KINDS)
-    yield "for", USE
-    yield "weights", "the end of each stage" if shipped else "not shipped; pinned by their hash"
-    yield "terms", recipe.base.get("licence", "CC BY 4.0")
+        rows.append((stage, f"{_listed(report['recipe'][stage])} ({minutes:.1f} minutes)"))
+    rows += [
+        ("right after RLVR", ", ".join(f"{fmt(right[kind])} of {kind}" for kind in KINDS)),
+        ("for", USE),
+        ("weights", "the end of each stage" if shipped else "not shipped; pinned by their hash"),
+        ("terms", recipe.base.get("licence", "CC BY 4.0")),
+    ]
+    return show.table(["what", "how"], rows)
 
 
 # -- costs of reading
@@ -207,46 +197,37 @@ def whole_grid() -> pd.DataFrame:
     return by.agg(dict.fromkeys(names, "sum") | {"residual_largest": "max"})
 
 
-def real_reading() -> pd.DataFrame:
-    """Part "real": a row per real checkpoint and task, read by all of its natural prompts.
-
-    ratio: seconds over what the arithmetic alone takes, at the rate measured just before and after.
-    """
-    found = load("real")
-    return found[found["ratio"].notna()]
-
-
 def real_compared() -> pd.DataFrame:
     """Part "real": a row per real checkpoint and task of which one prompt was read and compared.
 
     samples, scores, harness: seconds of a thousand samples, of scoring each option's text, and of
-    lm-eval (nan if it was not installed), over the read-out's; samples_tokens: likewise, tokens;
-    many: as harness, where both were put many prompts; tv: of the scores from the distribution.
+    lm-eval (nan if it was not installed), over the read-out's; samples_tokens: tokens; many: as
+    harness, of many prompts; tv: of the scores from the distribution.
     """
-    every, place = load("real"), ["model", "task"]
-    one, many = every[every["work"] == "comparing"], every[every["work"] == "together"]
-    wide = one.pivot(index=place, columns="contestant")
-    together = many.pivot(index=place, columns="contestant", values="seconds")
-    wide = wide.reindex(one[place].drop_duplicates().apply(tuple, axis=1))
-    seconds, tokens = (wide[n].div(wide[n]["read-out"], axis=0) for n in ("seconds", "tokens"))
+    frame = load("real").set_index(["model", "task"]).sort_index()
+
+    def of(contestant: str, column: str = "seconds", work: str = "comparing") -> pd.Series:
+        return where(frame, contestant=contestant, work=work)[column]
+
+    seconds, many = of("read-out"), ("seconds", "together")
     found = {
-        "seconds": wide["seconds"]["read-out"],
-        "samples": seconds[SAMPLES],
-        "samples_tokens": tokens[SAMPLES],
-        "scores": seconds["option scores"],
-        "harness": seconds.get(HARNESS, float("nan")),
-        "many": together[HARNESS] / together["read-out"] if len(many) else float("nan"),
-        "one_token": wide["one_token"]["read-out"],
-        "tv": wide["tv"]["option scores"],
+        "seconds": seconds,
+        "samples": of(SAMPLES) / seconds,
+        "samples_tokens": of(SAMPLES, "tokens") / of("read-out", "tokens"),
+        "scores": of("option scores") / seconds,
+        "harness": of(HARNESS) / seconds,
+        "many": of(HARNESS, *many) / of("read-out", *many),
+        "one_token": of("read-out", "one_token"),
+        "tv": of("option scores", "tv"),
     }
-    return pd.DataFrame(found).reset_index()
+    return pd.DataFrame(found, seconds.index).reset_index()
 
 
 def load_reading() -> pd.DataFrame:
-    """One row per ladder of the hub.
+    """What reading each ladder of the hub would cost, carried over from ours.
 
-    cells; parameters and gigabytes of the largest checkpoint, at the ladder's precision; tokens and
-    operations (low, high), for trees as small and as large as ours.
+    parameters, gigabytes: of the largest checkpoint; tokens and operations (low, high): for trees
+    as small and as large as ours.
     """
     rows, per = [], load("grid").eval("tokens / cells")
     for name in hub_names():
@@ -278,20 +259,13 @@ def reading_table(costs: pd.DataFrame) -> str:
     return show.table([*head, "tokens, million", "operations, PFLOP"], lines)
 
 
-def span(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
-    units = {"days": 86400, "hours": 3600, "minutes": 60}
-    unit = next((unit for unit, size in units.items() if seconds >= size), "seconds")
-    return f"{fmt(seconds / units.get(unit, 1))} {unit}"
-
-
 # -- costs of training
 
 
 def load_costs() -> pd.DataFrame:
-    """Minutes by ladder or experiment (`of`), run, kind (training, reading): sums over parents."""
+    """Minutes by ladder or experiment (`of`), run and kind: sums over parents."""
     rows = []
-    for path in sorted((root() / "data" / "training").glob("*.json")):
+    for path in _reports():
         report, name = load_json(path), path.stem
         if name in recipes.experiment_names():
             for key, record in report["runs"].items():
@@ -300,51 +274,41 @@ def load_costs() -> pd.DataFrame:
                     kind = "reading" if part == "read" else "training"
                     rows.append((of, key.split("/")[1], kind, minutes))
         else:
+            present = {c.revision for c in load_ladder(name).checkpoints}
+            read = [p["seconds"] for p in store.produced(name) if p["revision"] in present]
             rows += [(name, stage, "training", m) for stage, m in report["minutes"].items()]
-            rows.append((name, "all checkpoints", "reading", _reading(name)))
+            rows.append((name, "all checkpoints", "reading", sum(read) / 60))
     frame = pd.DataFrame(rows, columns=["of", "run", "kind", "minutes"])
     by = frame.groupby(["of", "run", "kind"], sort=False)["minutes"]
     return by.agg(runs="size", minutes="sum").reset_index()
 
 
-def _reading(ladder: str) -> float:
-    """Minutes in which the read-outs of a ladder's present checkpoints were computed."""
-    present = {c.revision for c in load_ladder(ladder).checkpoints}
-    parts = store.produced(ladder)
-    return sum(part["seconds"] for part in parts if part["revision"] in present) / 60
-
-
 def _wide(costs: pd.DataFrame, *by: str) -> pd.DataFrame:
     how = {"columns": "kind", "values": "minutes", "aggfunc": "sum", "sort": False}
-    return costs.pivot_table(index=[*by], **how).fillna(0.0)
+    return costs.pivot_table(index=[*by], **how, fill_value=0.0)
 
 
 def costs_table(costs: pd.DataFrame) -> str:
     """One row per run of a ladder or experiment."""
     times = costs.groupby(["of", "run"], sort=False)["runs"].max()
-    lines = []
-    for (of, run), row in _wide(costs, "of", "run").iterrows():
-        minutes = (f"{row.get(kind, 0):.1f}" for kind in ("training", "reading"))
-        lines.append([of, run, times[of, run], *minutes])
+    wide = _wide(costs, "of", "run").reindex(columns=["training", "reading"], fill_value=0.0)
+    rows = ([*run, times[run], *map("{:.1f}".format, row)] for run, *row in wide.itertuples())
     head = ["ladder or experiment", "run", "times", "training, minutes", "reading, minutes"]
-    return show.table(head, lines)
+    return show.table(head, rows)
 
 
 def plot_costs(costs: pd.DataFrame) -> Figure:
     """One bar a ladder or experiment, training and reading stacked."""
     wide = _wide(costs, "of")
     fig, ((ax,),) = panels(1, 1, 0.19 * len(wide) + 0.8)
-    left = pd.Series(0.0, wide.index)
-    for kind, colour in (("training", COLOURS["sft"]), ("reading", COLOURS["seed"])):
-        if kind in wide:
-            ax.barh(wide.index, wide[kind], left=left, color=colour, label=kind)
-            left = left + wide[kind]
+    hues = {"training": COLOURS["sft"], "reading": COLOURS["seed"]}
+    wide.plot.barh(ax=ax, stacked=True, width=0.8, color=hues, legend=False)
     ax.invert_yaxis()
-    ax.set_xlabel("minutes")
+    ax.set(xlabel="minutes", ylabel="")
     return legend(fig)
 
 
 def deeper(text: str) -> str:
-    """Headings made bold, so that a document can stand inside another's section."""
+    """Headings made bold: a document to stand inside another's section."""
     lines = text.splitlines()
     return "\n".join(f"**{x.lstrip('# ')}**" if x.startswith("#") else x for x in lines)

@@ -1,8 +1,4 @@
-"""What was simulated of the claims: `load_x` is the frame drawn, `plot_x` draws it.
-
-Coverage, false alarms, power, the readings of the paper's ratio; the joint test on ladders of known
-truth, and on organisms whose demonstrator is known.
-"""
+"""What was simulated of the claims and of the joint test, and readings of the paper's ratio."""
 
 from __future__ import annotations
 
@@ -15,8 +11,9 @@ import pandas as pd
 from ..errors import known
 from ..measure.claims import THRESHOLDS
 from ..measure.synthetic import DISTANCES, FIGURES, INFORMATION, MIXED, SCENARIOS, Panel
-from ..measure.validation import CASTS, EXACT, JUDGED, PROGRESS, SHARE
+from ..measure.validation import CASTS, EXACT, JUDGED, PANELS, PROGRESS, SHARE, VARIED
 from .figures import BLUE, GREEN, GREY, INK, PURPLE, RED, SKY, legend, name_rows, panels
+from .open_tasks import where
 from .verdicts import grid
 
 if TYPE_CHECKING:
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
 GOOD, LEVEL, WANTED = (0.93, 0.97), 0.05, 0.8  # coverage of a 95 % interval; false alarms; power
 ALLOWED, POWER = 0.025, 0.9  # of one-seed: false alarms in any scenario, power at the main design
 SHADES = {2: SKY, 10: BLUE, 100: RED}  # by number of options
+UP = {2: -0.22, 10: 0, 100: 0.22}  # how far from its row
 SIGNS = dict(zip(CASTS, "osD", strict=True))
 CALLED = {  # share of ladders called so -> look
     "small": ("p at most 5 %", GREY, "o"),
@@ -43,9 +41,9 @@ def _judged(frame: pd.DataFrame) -> list[str]:
 
 
 def load_coverage(trials: pd.DataFrame) -> pd.DataFrame:
-    """Coverage of every claim's interval by scenario, cast and K, read out. error: binomial.
+    """Coverage by claim, scenario, cast and K, where half of the trials have an interval or more.
 
-    Only where half of the trials at least have an interval.
+    error: binomial.
     """
     frame = ours(trials, "scenario")
     frame = frame[frame["interval"] >= frame["n"] / 2]
@@ -56,35 +54,26 @@ def load_coverage(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_coverage(frame: pd.DataFrame) -> Figure:
-    """Claims down, casts across; in each, scenarios down, coverage along, K by colour.
-
-    The band is nominal within two points.
-    """
+    """Claims down, casts across; in each, scenarios down. The band is nominal within two points."""
     claims, names = _judged(frame), list(frame["name"].unique())
     casts = [cast for cast in CASTS if cast in set(frame["cast"])]
+    least = min(0.78, frame["coverage"].min() - 0.01)
     height = 0.13 * len(names) + 0.2
     fig, axes = panels(len(claims), len(casts), height, sharex=True, sharey=True)
     for (i, j), ax in np.ndenumerate(axes):
-        mine = frame[(frame["claim"] == claims[i]) & (frame["cast"] == casts[j])]
+        mine = where(frame, claim=claims[i], cast=casts[j])
         ax.axvspan(*GOOD, color=GREEN, alpha=0.15, lw=0)
         for options, part in mine.groupby("options"):
-            y = part["name"].map(names.index) + _shift(options)
-            look = {"color": SHADES[options], "label": f"K = {options}"}
-            ax.plot(part["coverage"], y, "o", **look)
+            y = part["name"].map(names.index) + UP[options]
+            ax.plot(part["coverage"], y, "o", color=SHADES[options], label=f"K = {options}")
         name_rows(ax, names)
-        least = min(0.78, frame["coverage"].min() - 0.01)
-        ax.set(xlim=(least, 1.005), title="" if i else casts[j])
-    for ax, claim in zip(axes[:, 0], claims, strict=True):
-        ax.set_ylabel(claim)
+        ax.set(xlim=(least, 1.005), title="" if i else casts[j], ylabel="" if j else claims[i])
     fig.supxlabel("coverage")
     return legend(fig)
 
 
 def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
-    """Wrong verdicts at the threshold, and by scenario: rate, of (trials).
-
-    Rows with fewer than fifty trials in which the verdict would be wrong are left out.
-    """
+    """Wrong verdicts at the threshold, and by scenario: rate, of (fifty trials or more)."""
     frame, rows = pd.concat([ours(trials, "at threshold"), ours(trials, "scenario")]), []
     places = ["kind", "name", "claim", "cast", "options"]
     for verdict, of in (("holds", "not_true"), ("fails", "not_false")):
@@ -98,22 +87,22 @@ def load_alarms(trials: pd.DataFrame) -> pd.DataFrame:
 def load_drawn(trials: pd.DataFrame) -> pd.DataFrame:
     """Wrong verdicts at the threshold from draws, by claim, options and draws; and coverage."""
     frame = trials.query("kind == 'at threshold' and draws < @EXACT and n >= 50")
-    names = {"false_holds_rate": "wrongly holds", "false_fails_rate": "wrongly fails"}
-    frame = frame[["claim", "options", "draws", *names, "coverage"]]
-    return frame.rename(columns=names).reset_index(drop=True)
+    rates = {"wrongly holds": frame["false_holds"] / frame["not_true"]}
+    rates |= {"wrongly fails": frame["false_fails"] / frame["not_false"]}
+    columns = ["claim", "options", "draws", *rates, "coverage"]
+    return frame.assign(**rates)[columns].reset_index(drop=True)
 
 
 def plot_alarms(frame: pd.DataFrame) -> Figure:
-    """At the threshold: claims down, share of wrong verdicts along; the line is what is allowed."""
+    """At the threshold: claims down, wrong verdicts along; the line is what is allowed."""
     frame = frame[frame["kind"] == "at threshold"]
     claims = _judged(frame)
     fig, axes = panels(1, 2, 0.22 * len(claims) + 1.3, sharey=True)
     for ax, verdict in zip(axes[0], ("holds", "fails"), strict=True):
         mine = frame[frame["verdict"] == verdict]
         for (cast, options), part in mine.groupby(["cast", "options"]):
-            y = part["claim"].map(claims.index) + _shift(options)
-            look = {"color": SHADES[options], "label": f"{cast}, K = {options}"}
-            ax.plot(part["rate"], y, SIGNS[cast], **look)
+            y, name = part["claim"].map(claims.index) + UP[options], f"{cast}, K = {options}"
+            ax.plot(part["rate"], y, SIGNS[cast], color=SHADES[options], label=name)
         ax.axvline(LEVEL, color=GREY, lw=1)
         name_rows(ax, claims)
         ax.set(title=f"wrongly {verdict}", xlabel="share of trials")
@@ -121,26 +110,18 @@ def plot_alarms(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
-def _shift(options: int) -> float:
-    return 0.22 * (list(SHADES).index(options) - 1)
-
-
-def load_power(trials: pd.DataFrame) -> pd.DataFrame:
-    """Share of ladders on which a true claim holds, by claim, options, draws and contexts."""
-    columns = ["claim", "options", "draws", "clusters"]
-    frame = trials.loc[trials["kind"] == "power", [*columns, "n", "power", "truth"]]
-    return frame.sort_values(columns)
-
-
-def smallest(power: pd.DataFrame) -> pd.DataFrame:
-    """The fewest contexts that reach a power of WANTED, by claim, K and draws; nan if none does."""
+def smallest(trials: pd.DataFrame) -> pd.DataFrame:
+    """The fewest contexts on which a true claim has a power of WANTED, by claim, K and draws; nan
+    if none does.
+    """
+    power = trials[trials["kind"] == "power"]
     clusters = power["clusters"].where(power["power"] >= WANTED)
     fewest = clusters.groupby([power[name] for name in ("claim", "options", "draws")]).min()
     return fewest.rename("contexts").reset_index()
 
 
 def plot_smallest(frame: pd.DataFrame) -> Figure:
-    """One panel a claim: K down, draws along, the fewest contexts written in; darker needs more."""
+    """One panel a claim: K down, draws along, the fewest contexts written in."""
     from matplotlib.colors import LogNorm
 
     options, draws = sorted(frame["options"].unique()), sorted(frame["draws"].unique())
@@ -174,10 +155,7 @@ def readings_of(readings: pd.DataFrame, options: Sequence[int]) -> pd.DataFrame:
 
 
 def plot_readings(frame: pd.DataFrame) -> Figure:
-    """A panel per reading and K: scenarios down, the number along in every distance.
-
-    The line is the figure to be below.
-    """
+    """A panel per reading and K: scenarios down; the line is the figure to be below."""
     looks = zip((RED, BLUE, GREEN, PURPLE), "os^D", strict=True)
     looks = dict(zip((*DISTANCES, INFORMATION), looks, strict=True))
     readings, options = list(FIGURES), sorted(frame["options"].unique())
@@ -186,7 +164,7 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
     fig, axes = panels(len(options), len(readings), height, sharey=True, sharex="col")
     for (i, j), ax in np.ndenumerate(axes):
         reading, k = readings[j], options[i]
-        mine = frame[(frame["options"] == k) & (frame["reading"] == reading)]
+        mine = where(frame, options=k, reading=reading)
         for name, (colour, marker) in looks.items():
             part = mine[mine["distance"] == name]
             x, y = np.maximum(part["value"], 1e-3), part["scenario"].map(names.index)
@@ -198,23 +176,29 @@ def plot_readings(frame: pd.DataFrame) -> Figure:
     return legend(fig)
 
 
+def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where MSE's median lies on the other side of the figure than that of most other distances."""
+    place = ["scenario", "options", "reading"]
+    wide = frame.pivot_table("value", place, "distance", sort=False)
+    figures = wide.index.get_level_values("reading").map(FIGURES).to_numpy()
+    low = wide.lt(figures, axis=0).astype(float).where(wide.notna())
+    most = low.drop(columns="MSE").mean(axis=1) > 0.5
+    return wide[low["MSE"] != most].reset_index()
+
+
 # -- the joint test
 
 
 def load_scenarios(joint: pd.DataFrame) -> pd.DataFrame:
     """Every scenario at the main design, those with a seed first: shares of ladders (CALLED)."""
-    at = [joint[field] == x for field, x in vars(Panel()).items()]
-    main = joint[np.all([joint["kind"] == "joint", *at], axis=0)]
-    order = main.sort_values(["pure", "seed"], ascending=False, kind="stable")
+    main = where(joint, kind="joint", **vars(Panel()))
     columns = ["name", "seed", "pure", "n", "whole", *CALLED, "named", "progress"]
-    return order[columns].reset_index(drop=True)
+    order = main[columns].sort_values(["pure", "seed"], ascending=False, kind="stable")
+    return order.reset_index(drop=True)
 
 
 def plot_scenarios(frame: pd.DataFrame) -> Figure:
-    """Scenarios down, those with a seed above the line; share of ladders of which a claim holds.
-
-    Dotted: false alarms allowed, power wanted.
-    """
+    """Scenarios down, those with a seed above the line. Dotted: ALLOWED and POWER."""
     fig, ((ax,),) = panels(1, 1, 0.17 * len(frame) + 1.0)
     for column, (named, colour, marker) in CALLED.items():
         ax.plot(frame[column], range(len(frame)), marker, color=colour, label=named)
@@ -227,10 +211,8 @@ def plot_scenarios(frame: pd.DataFrame) -> Figure:
 
 
 def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
-    """What each threshold would have made of the ladders that set it.
-
-    false alarms: most in any scenario where the claim is not true, and `in` which; power: least,
-    and `at` which. A mixture counts for unmixed, for one-seed neither way.
+    """What each threshold would have made of the ladders that set it: most false alarms, and `in`
+    which scenario; least power, and `at` which. A mixture is no case for or against one-seed.
     """
     frame = joint[joint["kind"] == "threshold"].set_index("name")
     without = {"one-seed": (PROGRESS, ~frame["seed"]), "unmixed": (SHARE, ~frame["pure"])}
@@ -247,29 +229,26 @@ def load_thresholds(joint: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_designs(joint: pd.DataFrame) -> pd.DataFrame:
-    """One row per design, the main one first: what is varied, and to what.
-
-    Then by scenario the share of ladders of which one-seed holds; of the mixture also unmixed.
+    """One row per design, the main one first: what is varied, and by scenario the share of ladders
+    of which one-seed holds; of the mixture also unmixed.
     """
-    frame, main = joint[joint["kind"] == "joint"], vars(Panel())
-    names = list(dict.fromkeys(frame.loc[frame["n"] < frame["n"].max(), "name"]))
-    rows = {}
-    for place, mine in frame.groupby(list(main)):
-        changed = {f: x for f, x in zip(main, place, strict=True) if x != main[f]}
-        mine = mine.set_index("name")
-        to = ("read out" if x == EXACT else f"{x:.0f}" for x in changed.values())
-        row = {"varied": ", ".join(changed) or "main", "to": ", ".join(to)}
-        row |= {"n": int(mine["n"].min())}
-        row |= {name: mine["one-seed"].get(name, np.nan) for name in names}
-        row |= {f"{MIXED}, unmixed": mine["unmixed"].get(MIXED, np.nan)}
-        rows[tuple((list(main).index(f), x) for f, x in changed.items())] = row
-    return pd.DataFrame([rows[order] for order in sorted(rows)])
+    rows = []
+    for panel in (Panel(), *PANELS):
+        changed = {field: x for field, x in vars(panel).items() if x != getattr(Panel, field)}
+        mine = where(joint, kind="joint", **vars(panel)).set_index("name")
+        if mine.empty:  # not simulated yet
+            continue
+        row = {"varied": ", ".join(changed) or "main"}
+        row |= {"to": ", ".join(f"{x:.0f}" for x in changed.values()), "n": int(mine["n"].min())}
+        mine = mine.reindex(sorted(VARIED))
+        row |= mine["one-seed"].to_dict()
+        rows.append(row | {f"{MIXED}, unmixed": mine.loc[MIXED, "unmixed"]})
+    return pd.DataFrame(rows)
 
 
 def plot_named(frame: pd.DataFrame) -> Figure:
-    """Runs along, a mark a parent and seed: progress towards the context that other tasks name.
-
-    With its interval; filled where one-seed holds. The line is the threshold.
+    """Progress by run, a mark a parent and seed, filled where one-seed holds. The line is the
+    threshold.
     """
     runs = list(dict.fromkeys(frame["run"]))
     fig, ((ax,),) = panels(1, 1, 2.4)
