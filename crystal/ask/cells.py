@@ -6,10 +6,12 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .prompts import (
+    BY_ID,
     CHAT,
     COMPLETION,
     INSTRUCTED,
@@ -24,8 +26,6 @@ from .tasks import READ_VERSION, Task
 _LATER = ("endpoint", "relative")  # fields of `Decoding` that came after cells were stored
 _STORED = {"tolerance": "budget"}  # keys of cells are hashes of the name that it had
 _WALKED = ("tolerance", "relative", "max_nodes", "max_depth", "temperature")
-# 1 and 1.0 are one tolerance
-_CAST = {"str": str, "int": int, "float": float, "tuple[int, ...]": lambda ids: [*map(int, ids)]}
 
 
 def canonical(value: object) -> str:
@@ -36,15 +36,6 @@ def canonical(value: object) -> str:
 def digest(value: object) -> str:
     """sha256 of the canonical JSON of `value`, 64 hex digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def _plain(instance: object) -> dict:
-    """Fields of a dataclass as JSON values, cast by its annotations; others are left out."""
-    return {
-        field.name: _CAST[field.type](getattr(instance, field.name))
-        for field in dataclasses.fields(instance)
-        if field.type in _CAST
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +55,13 @@ class Decoding:
 
     @functools.cached_property
     def text(self) -> str:
-        """Canonical JSON, as stored, without empty fields of _LATER."""
-        fields = _plain(self).items()
-        stored = {name: value for name, value in fields if name not in _LATER or value}
-        return canonical({_STORED.get(name, name): value for name, value in stored.items()})
+        """Canonical JSON, as stored, without empty fields of _LATER; 1 and 1.0 are one number."""
+        stored = {}
+        for field in dataclasses.fields(self):
+            value = type(field.default)(getattr(self, field.name))
+            if value or field.name not in _LATER:
+                stored[_STORED.get(field.name, field.name)] = value
+        return canonical(stored)
 
     @property
     def walked(self) -> dict[str, float]:
@@ -96,24 +90,17 @@ class Cell:
     @functools.cached_property
     def key(self) -> str:
         """64 hex digits."""
-        return digest(_plain(self) | {"decoding": self.decoding.text})
+        return key_of(vars(self) | {"decoding": self.decoding.text})
 
 
 # A stored row's columns of plain strings.
 KEYED = tuple(field.name for field in dataclasses.fields(Cell) if field.type == "str")
 
 
-def key_of(row: dict) -> str:
+def key_of(row: Mapping[str, Any]) -> str:
     """The key that a stored row's fields make: KEYED, `prompt_ids`, and `decoding` as text."""
-    fields = {name: row[name] for name in (*KEYED, "prompt_ids")}
-    return Cell(decoding=_decoding(row["decoding"]), **fields).key
-
-
-@functools.lru_cache(64)
-def _decoding(text: str) -> Decoding:
-    fields = json.loads(text)
-    named = {name: fields.pop(old) for name, old in _STORED.items() if old in fields}
-    return Decoding(**fields, **named)
+    fields = {name: row[name] for name in (*KEYED, "decoding")}
+    return digest(fields | {"prompt_ids": [*map(int, row["prompt_ids"])]})
 
 
 def task_sha256(task: Task) -> str:
@@ -182,7 +169,4 @@ def situations(grid: str, tolerance: float | None = None) -> tuple[Situation, ..
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:
     """The prompt of that id, of whichever set. Raises: KeyError."""
-    return _WORLD.get(name) or {prompt.id: prompt for prompt in load_prompts()}[name]
-
-
-_WORLD = {prompt.id: prompt for prompt in PROMPTS}
+    return BY_ID.get(name) or {prompt.id: prompt for prompt in load_prompts()}[name]

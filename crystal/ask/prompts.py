@@ -130,6 +130,7 @@ PROMPTS: tuple[Prompt, ...] = tuple(
     for n in range(len(PERSONAS))
     for template in TEMPLATES
 )
+BY_ID = {prompt.id: prompt for prompt in PROMPTS}
 # One prompt a persona. The four personas of a temperament (every fifth) speak in four templates.
 PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
 

@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from ..ask.cells import Cell, Decoding
+from ..ask.cells import Cell, Decoding, Situation
 from ..ask.ladders import (
     KINDS,
     STAGES,
@@ -31,30 +31,20 @@ from ..ask.ladders import (
     weights_sha256,
 )
 from ..ask.prompts import FORMS, PROBE, PROMPTS, Prompt, template_of
-from ..ask.tasks import PHASE_TASKS, TASKS, Task, first_line, read
+from ..ask.tasks import PHASE_TASKS, TASKS, Task, read
 from ..errors import CrystalError, known
 from ..files import root
 from ..read import servers
 from ..read.servers import ENDPOINTS, Server, address
-from . import drawn, manifest
-from .drawn import DRAWN, TASKS_DRAWN, TRUTH
-from .resample import bar, cell_of, files_of, made_by
-
-if TYPE_CHECKING:
-    from ..read.engine import Engine
+from . import drawn, manifest, store
+from .drawn import DRAWN, TASKS_DRAWN, TRUTH, lines
+from .manifest import DRAWS
+from .resample import Plan, Reader, bar, cell_of
 
 TOGETHER = 4  # prompts in one tree: a base's twenty are 100,000 nodes, several GiB
 FLUSH_SECONDS = 10.0  # finished cells wait this long, for a shard of several; a kill loses those
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _COMMIT = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")  # of a snapshot, or behind an @
-
-
-def lines(texts: dict[str, int]) -> dict[str, int]:
-    """Counts of whole texts as counts of their first lines, most frequent first."""
-    found: Counter[str] = Counter()
-    for text, count in texts.items():
-        found[first_line(text)] += count
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 # -- here
@@ -77,64 +67,43 @@ def draw(
     if ladder.kind != "ladder":
         what = f"{name} is {KINDS[ladder.kind]}, and draws are of a ladder's four stages"
         raise CrystalError(what, hint="make draw LADDER=nano-llama")
-    chosen = [ladder.checkpoint(checkpoint) for checkpoint in checkpoints]
-    asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
-    for checkpoint in chosen:
+    plan = Plan(
+        ladder=ladder,
+        checkpoints=tuple(map(ladder.checkpoint, checkpoints)),
+        tasks=tuple(known(task, TASKS, "task") for task in tasks),
+        missing_only=True,
+        device=device,
+        made=store.makings(name),
+        kind=DRAWS,
+    )
+    for checkpoint in plan.checkpoints:
         check_weights(checkpoint)
-    return pd.DataFrame(list(_walk(ladder, chosen, asked, decoding, device)))
+    return pd.DataFrame(list(_walk(plan, decoding)))
 
 
-def _walk(
-    ladder: Ladder,
-    checkpoints: list[Checkpoint],
-    tasks: list[Task],
-    decoding: Decoding,
-    device: str | None,
-) -> Iterator[dict]:
+def _walk(plan: Plan, decoding: Decoding) -> Iterator[dict]:
     """Each checkpoint is unloaded before the next is loaded. A task's cells are a shard."""
-    from ..read import engine
-
-    held, stored = drawn.keys(ladder.name), drawn.makings(ladder.name)
     lots = [PROBE[low : low + TOGETHER] for low in range(0, len(PROBE), TOGETHER)]
-    with bar(len(checkpoints) * len(tasks) * len(PROBE), ladder.name) as shown:
-        for checkpoint in checkpoints:
-            machine = engine.load_checkpoint(checkpoint, dtype=ladder.dtype, device=device)
-            files = files_of(checkpoint, machine, stored)
-            for task in tasks:
-                shown.set_postfix_str(f"{checkpoint.name}, {task.name}", refresh=False)
-                start, rows, form = time.perf_counter(), [], checkpoint.native_form
-                for lot, how in itertools.product(lots, (decoding, TRUTH)[: 1 + task.closed]):
-                    ids = {p.id: machine.encode(p.text(task, form), form) for p in lot}
-                    cells = {
-                        prompt: cell_of(checkpoint, files, ladder.dtype, tokens, how, task)
-                        for prompt, tokens in ids.items()
-                    }
-                    new = {prompt: c for prompt, c in cells.items() if c.key not in held}
-                    found = _answers(machine, new.values(), task, how) if new else ()
-                    new_rows = zip(new.items(), found, strict=True)
-                    rows += [drawn.Row(cell, form, p, *fields) for (p, cell), fields in new_rows]
+    total = len(plan.checkpoints) * len(plan.tasks) * len(PROBE)
+    with bar(total, plan.ladder.name) as shown:
+        for checkpoint in plan.checkpoints:
+            reader = Reader(plan, checkpoint, plan.held(checkpoint))
+            for task in plan.tasks:
+                shown.set_postfix_str(f"{checkpoint.name}, {task}", refresh=False)
+                start, rows = time.perf_counter(), []
+                kinds = (decoding, TRUTH) if TASKS[task].closed else (decoding,)
+                for lot, how in itertools.product(lots, kinds):
+                    asked = Situation(form=checkpoint.native_form, prompts=lot, decoding=how)
+                    rows += reader.rows(asked, task)
                 seconds = time.perf_counter() - start
                 if rows:
-                    made = made_by(machine) | {"dtype": ladder.dtype, "seconds": seconds}
-                    drawn.append(ladder.name, rows, manifest.provenance(**made))
+                    made = reader.made | {"dtype": reader.dtype, "seconds": seconds}
+                    drawn.append(plan.ladder.name, rows, manifest.provenance(**made))
                 shown.update(len(PROBE))
                 texts = [len(row.texts) for row in rows if row.texts]
-                summary = {"checkpoint": checkpoint.name, "task": task.name, "cells": len(PROBE)}
+                summary = {"checkpoint": checkpoint.name, "task": task, "cells": len(PROBE)}
                 yield summary | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
-            machine.unload()
-
-
-def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) -> list[tuple]:
-    """Fields of the rows: drawn texts, or exact probabilities."""
-    from ..read.readout import readout
-    from ..read.sampling import draw_many
-
-    ids = [cell.prompt_ids for cell in cells]
-    if how.kind == "draws":
-        texts = draw_many(machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
-        return [(lines(one),) for one in texts]
-    exact = readout(machine, ids, task, **how.walked)
-    return [({}, one.options.tolist(), one.invalid, one.residual) for one in exact]
+            reader.machine.unload()
 
 
 # -- from a server
@@ -296,8 +265,8 @@ def _keep(
     if fresh:
         rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
-        made = manifest.provenance(**made, seconds=now - since)
-        made["versions"] = {}  # ours say nothing of the server's
+        made |= {"versions": {}, "seconds": now - since}  # ours say nothing of the server's
+        made = manifest.provenance(**made)
         cut = {"cut": sum(one.cut for one in fresh.values())}
         drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
         found.update(fresh)

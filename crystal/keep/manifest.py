@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..ask.cells import canonical, digest
@@ -224,10 +225,11 @@ def write_new(
 # -- who made a shard
 
 
-def provenance(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
-    made = {"crystal": __version__, "commit": _commit(), "engine": engine, "device": device}
-    made |= {"dtype": dtype, "seconds": round(seconds, 3), "versions": versions()}
-    return made | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+def provenance(*, seconds: float, **how: Any) -> dict:
+    """A shard's record of its making. how: engine, device, dtype; versions, if not ours."""
+    made = {"crystal": __version__, "commit": _commit(), "versions": versions()} | how
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return made | {"seconds": round(seconds, 3), "created": created}
 
 
 def versions() -> dict[str, str]:

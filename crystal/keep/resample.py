@@ -37,7 +37,9 @@ from ..ask.ladders import (
 from ..ask.prompts import ALL_FORMS, NaturalPrompt, template_of
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
-from . import drawn, manifest, store
+from . import manifest, store
+from .drawn import lines
+from .manifest import DRAWS, SAMPLES
 
 if TYPE_CHECKING:
     from ..read.engine import Engine
@@ -94,12 +96,13 @@ class Plan:
 
     ladder: Ladder
     checkpoints: tuple[Checkpoint, ...]
-    forms: tuple[str, ...]
+    forms: tuple[str, ...] = ALL_FORMS
     tasks: tuple[str, ...]
     tolerance: float | None = None  # other than the grids'
     missing_only: bool = False
     device: str | None = None
-    made: drawn.Makings = frozenset()  # of what was stored when the run began
+    made: frozenset[tuple[str, ...]] = frozenset()  # `store.makings` when the run began
+    kind: str = SAMPLES
 
     def asked(self, checkpoint: str) -> dict[int, Situation]:
         """The situations a checkpoint is put in, by their place in its grid."""
@@ -120,7 +123,8 @@ class Plan:
         """Keys not to be read. Ask before anything of the checkpoint is written."""
         if not self.missing_only:
             return frozenset()
-        return frozenset(store.keys(self.ladder.name, revision=checkpoint.revision))
+        there = store.keys(self.ladder.name, revision=checkpoint.revision, kind=self.kind)
+        return frozenset(there)
 
 
 # -- reading
@@ -140,66 +144,89 @@ def cell_of(
     return Cell(**fields, decoding=how, task=task.name, task_sha256=task_sha256(task))
 
 
-def files_of(checkpoint: Checkpoint, machine: Engine, held: drawn.Makings) -> tuple[str, str]:
-    """Hashes of config.json and tokenizer, which must be those of the checkpoint's stored cells."""
-    now = (config_sha256(checkpoint), machine.tokenizer_revision)
-    drawn.check_makings(held, checkpoint, now)
-    return now
-
-
-def made_by(machine: Engine) -> dict[str, str]:
-    """For a shard's record; a GPU with its name."""
-    import torch
-
-    device = str(machine.device)
-    if device.startswith("cuda"):
-        device += f" ({torch.cuda.get_device_name(device)})"
-    return {"engine": "ragged tree" if machine.ragged else "whole tree", "device": device}
-
-
 class Reader:
     """A checkpoint, loaded. held: what `Plan.held` gave.
 
-    Raises: CrystalError as `load_checkpoint` and `check_makings`.
+    Raises: CrystalError as `load_checkpoint`, or if cells of the checkpoint are stored, and all
+    were read with another config.json or tokenizer.
     """
 
     def __init__(self, plan: Plan, checkpoint: Checkpoint, held: frozenset[str]) -> None:
         from ..read import engine
 
         self.plan, self.checkpoint, self.held = plan, checkpoint, held
-        how = {"dtype": plan.ladder.dtype, "device": plan.device}
-        self.machine = engine.load_checkpoint(checkpoint, **how)
-        self.files = files_of(checkpoint, self.machine, plan.made)
+        self.dtype = plan.ladder.dtype
+        self.machine = engine.load_checkpoint(checkpoint, dtype=self.dtype, device=plan.device)
+        self.files = config_sha256(checkpoint), self.machine.tokenizer_revision
+        self._check_files()
         self.cells = functools.cache(self._cells)
-        self.made = made_by(self.machine) | {"versions": manifest.versions()}
+        kind = "ragged tree" if self.machine.ragged else "whole tree"
+        self.made = {"engine": kind, "device": _named(self.machine.device)}
+        self.made |= {"versions": manifest.versions()}
 
     def read(self, batch: Batch) -> Read:
         """Read the cells of a batch that are not held."""
-        from ..read.readout import readout
-
         start, asked = time.perf_counter(), self.plan.asked(batch.checkpoint)[batch.place]
-        cells = self.cells(batch.place, batch.task)[batch.start : batch.stop]
-        if not cells:
-            return Read(batch, (), 0.0, 0.0, self.made)
-        ids = [cell.prompt_ids for _, cell in cells]
-        found = readout(self.machine, ids, TASKS[batch.task], **asked.decoding.walked)
-        rows = tuple(
-            store.Row(cell, asked.form, prompt, r.options, r.invalid, r.residual, r.tokens)
-            for (prompt, cell), r in zip(cells, found, strict=True)
-        )
+        rows = tuple(self.rows(asked, batch.task, slice(batch.start, batch.stop)))
         work = float(sum(row.tokens for row in rows)) * self.machine.model.num_parameters()
         return Read(batch, rows, work, time.perf_counter() - start, self.made)
 
-    def _cells(self, place: int, name: str) -> list[tuple[str, Cell]]:
+    def rows(self, asked: Situation, name: str, part: slice = slice(None)) -> list[store.Row]:
+        """A part of a task's cells, without those that are held, read or drawn."""
+        cells, how = self.cells(asked, name)[part], asked.decoding
+        ids = [cell.prompt_ids for _, cell in cells]
+        if not ids:
+            return []
+        if how.kind == "draws":
+            from ..read.sampling import draw_many
+
+            drawn = draw_many(self.machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
+            found = [{"texts": lines(texts)} for texts in drawn]
+        else:
+            from ..read.readout import readout
+
+            read = readout(self.machine, ids, TASKS[name], **how.walked)
+            masses = ("invalid", "residual", "tokens")
+            found = [
+                {"probability": one.options} | {name: getattr(one, name) for name in masses}
+                for one in read
+            ]
+        both = zip(cells, found, strict=True)
+        return [store.Row(cell, asked.form, prompt, **one) for (prompt, cell), one in both]
+
+    def _cells(self, asked: Situation, name: str) -> list[tuple[str, Cell]]:
         """The cells of a task that are not held, each with the id of its prompt."""
-        asked, task, found = self.plan.asked(self.checkpoint.name)[place], TASKS[name], []
-        template, dtype = template_of(asked.form), self.plan.ladder.dtype
+        task, template, found = TASKS[name], template_of(asked.form), []
         for p in asked.prompts:
             ids = self.machine.encode(p.text(task, asked.form), template, p.reply(task))
-            cell = cell_of(self.checkpoint, self.files, dtype, ids, asked.decoding, task)
+            cell = cell_of(self.checkpoint, self.files, self.dtype, ids, asked.decoding, task)
             if cell.key not in self.held:
                 found.append((p.id, cell))
         return found
+
+    def _check_files(self) -> None:
+        of, now = self.checkpoint, self.files
+        then = {one[2:] for one in self.plan.made if one[:2] == (of.source, of.revision)}
+        if not then or now in then:
+            return
+        parts = zip(("config.json has", "tokenizer and chat template have"), now, min(then))
+        what, new, old = next((what, new, old) for what, new, old in parts if new != old)
+        logs = " ".join(f"data/{kind}/{of.ladder}" for kind in (SAMPLES, DRAWS))
+        raise CrystalError(
+            f"checkpoint {of.name!r}: {what} sha256 {new}, but its cells were read with {old}",
+            where=of.source,
+            hint="put back the files that they were read with (git checkout, or train "
+            f"it again), or rm -r {logs} and {manifest.fill(of.ladder)}",
+        )
+
+
+def _named(device: object) -> str:
+    """For a shard's record; a GPU with its name."""
+    if not str(device).startswith("cuda"):
+        return str(device)
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def read_here(plan: Plan) -> Iterator[Read]:
@@ -246,7 +273,7 @@ def resample(
         tolerance=tolerance,
         missing_only=missing_only,
         device=device,
-        made=drawn.makings(name),
+        made=store.makings(name),
     )
     for checkpoint in plan.checkpoints:  # a cluster's workers check their weights
         (check_pinned if hire else check_weights)(checkpoint)
@@ -338,8 +365,8 @@ class _Part:
             kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]
             engine, device = (" and ".join(sorted(kind)) for kind in kinds)
             how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.dtype}
-            made = manifest.provenance(engine=engine, device=device, **how)
-            made["versions"] = fresh[0].made["versions"]
+            how |= {"engine": engine, "device": device, "versions": fresh[0].made["versions"]}
+            made = manifest.provenance(**how)
             rows = [row for read in fresh for row in read.rows]
             store.append(self.plan.ladder.name, rows, made)
 
