@@ -33,7 +33,7 @@ from crystal.keep.resample import Batch, Plan, Read
 from crystal.read import engine
 
 WORK = 1e6  # some shards hold two tasks, some one
-ASKED = {"tasks": ("coin", "die"), "checkpoints": ("sft", "dpo"), "tolerance": 0.01}
+ASKED = {"tasks": ("coin", "die"), "checkpoints": ("sft", "dpo")}
 SCRIPT = "import sys, crystal.keep.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
 
 

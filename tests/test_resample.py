@@ -150,13 +150,8 @@ def test_tasks_are_written_in_groups(toy, fake, monkeypatch):
     for work, files in ((1e9, 1), (0.0, 3), (3e5, 2)):
         monkeypatch.setattr(resample, "SHARD_WORK", work)
         before = store.verify("toy").shards
-        resample.resample(
-            "toy",
-            tasks=(*TASKS, "suit"),
-            checkpoints=["dpo"],
-            forms=["chat"],
-            tolerance=1e-4 * (1 + files),
-        )
+        synthetic.coarse(monkeypatch, 1e-4 * (1 + files))
+        resample.resample("toy", tasks=(*TASKS, "suit"), checkpoints=["dpo"], forms=["chat"])
         assert store.verify("toy").shards - before == files
 
 
@@ -279,12 +274,13 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     folder = tiny.save(tmp_path / raw["checkpoints"][1]["source"], seed=1)
     raw["checkpoints"][1]["revision"] = ladders.weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
-    asked = {"tasks": TASKS, "checkpoints": ["sft"], "tolerance": 0.001}
+    asked = {"tasks": TASKS, "checkpoints": ["sft"]}
     template = folder / "chat_template.jinja"
+    synthetic.coarse(monkeypatch, 0.001)
     assert list(resample.resample("small", **asked)["new"]) == [200, 200]
     again = resample.resample("small", **asked)
     assert list(again["compared"]) == [200, 200] and (again["max"] < 1e-7).all()
-    frame = store.load_readouts("small", tolerance=0.001)
+    frame = store.load_readouts("small")
     assert (frame["residual"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
     template.write_text(template.read_text().replace("user", "usre"))
     with pytest.raises(

@@ -124,7 +124,7 @@ class Situation:
     decoding: Decoding = Decoding()
 
 
-def _probe(form: str, **decoding) -> Situation:
+def _probe(form: str, **decoding: float) -> Situation:
     return Situation(form=form, prompts=PROBE, decoding=Decoding(**decoding))
 
 
@@ -158,13 +158,10 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
 }
 
 
-def situations(grid: str, tolerance: float | None = None) -> tuple[Situation, ...]:
-    """Those of a grid; tolerance: in place of their own."""
-    found, replace = GRIDS[grid], dataclasses.replace
-    found = found() if callable(found) else found
-    if tolerance is None:
-        return found
-    return tuple(replace(s, decoding=replace(s.decoding, tolerance=tolerance)) for s in found)
+def situations(grid: str) -> tuple[Situation, ...]:
+    """Those of a grid."""
+    found = GRIDS[grid]
+    return found() if callable(found) else found
 
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:

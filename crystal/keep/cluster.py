@@ -2,7 +2,7 @@
 
 A worker is an actor that holds one checkpoint and reads a batch at a time. What workers return
 comes out in the plan's order, so that the store cannot tell how many there were. Ray restarts a
-worker that dies, and tries its work again. Knows nothing of the store: workers only read.
+worker that dies, and tries its work again.
 """
 
 from __future__ import annotations
@@ -53,15 +53,18 @@ class Hire(NamedTuple):
         except ModuleNotFoundError as error:
             what = "--cluster needs Ray, which is not installed"
             raise CrystalError(what, hint="pip install '.[cluster]'") from error
-        threads = threads_of_a_worker()
-        ours = connect(ray, threads * (self.workers or 1))
+        number = os.environ.get("OMP_NUM_THREADS", "1")
+        if not number.isdecimal() or int(number) < 1:
+            what = f"OMP_NUM_THREADS is {number!r}, and each worker takes that number of threads"
+            raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
+        ours = connect(ray, int(number) * (self.workers or 1))
         try:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             any_gpu = any(node.get("GPU") for node in nodes)
             gpus = float(any_gpu) if self.gpus is None else self.gpus
             if not gpus and plan.device is None:
                 plan = dataclasses.replace(plan, device="cpu")  # an unasked-for GPU is still seen
-            need = need_of(plan.ladder, plan.checkpoints, threads, gpus)
+            need = need_of(plan.ladder, plan.checkpoints, int(number), gpus)
             room = room_for(nodes, need)
         except BaseException:
             if ours:
@@ -71,15 +74,6 @@ class Hire(NamedTuple):
 
 
 # -- where, and how much room
-
-
-def threads_of_a_worker() -> int:
-    """As many as OMP_NUM_THREADS gives to this process, else one."""
-    number = os.environ.get("OMP_NUM_THREADS", "1")
-    if not number.isdecimal() or int(number) < 1:
-        what = f"OMP_NUM_THREADS is {number!r}, and each worker takes that number of threads"
-        raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
-    return int(number)
 
 
 def address() -> str:
@@ -122,13 +116,12 @@ def need_of(
 ) -> dict[str, float]:
     """What a worker takes of its node; memory in bytes, for the largest checkpoint."""
 
-    def weights(checkpoint: Checkpoint) -> int:  # 0 where nobody here knows
-        if known := checkpoint.parameters * DTYPES[ladder.dtype]:
-            return known
-        here = checkpoint.local and is_here(checkpoint)
-        return checkpoint.weights.stat().st_size if here else 0
-
-    return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(map(weights, checkpoints)))}
+    weights = [0]  # of those of which nobody here knows more
+    for one in checkpoints:
+        weights.append(one.parameters * DTYPES[ladder.dtype])
+        if not one.parameters and one.local and is_here(one):
+            weights.append(one.weights.stat().st_size)
+    return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(weights))}
 
 
 def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) -> int:
@@ -136,9 +129,9 @@ def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) ->
     wanted = {name: amount for name, amount in need.items() if amount}
     room = sum(int(min(node.get(name, 0) / wanted[name] for name in wanted)) for node in nodes)
     if not room:
-        takes = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs"
-        takes = f"{takes} and {need['memory'] / 1e9:.3g} GB of memory"
-        what = f"no node of the cluster has room for a worker, which takes {takes}"
+        what = "no node of the cluster has room for a worker, which takes "
+        what += f"{need['CPU']:g} processors, {need['GPU']:g} GPUs "
+        what += f"and {need['memory'] / 1e9:.3g} GB of memory"
         hint = "fewer --gpus-per-worker, a smaller OMP_NUM_THREADS, or larger nodes"
         raise CrystalError(what, where=address(), hint=hint)
     return room
@@ -154,8 +147,7 @@ class Worker:
         os.environ.setdefault("CRYSTAL_ROOT", home)  # a node may say another place itself
         self.plan, self.threads, self.reader = plan, threads, None
 
-    def versions(self) -> dict[str, str]:
-        return manifest.versions()
+    versions = staticmethod(manifest.versions)
 
     def read(self, batch: Batch, held: frozenset[str]) -> Read:
         """Read a batch; held: of its checkpoint, as `Plan.held` said. Raises: CrystalError."""
@@ -217,14 +209,15 @@ class Board:
 
     def left_out(self) -> str:
         named = []
-        for checkpoint, place, task, start, stop in self.lost[:5]:
-            asked = self.plan.asked(checkpoint)[place]
-            ids = f"{asked.prompts[start].id} to {asked.prompts[stop - 1].id}"
-            named.append(f"checkpoint {checkpoint}, {asked.form}, task {task}, prompts {ids}")
+        for one in self.lost[:5]:
+            asked = self.plan.asked(one.checkpoint)[one.place]
+            ids = f"{asked.prompts[one.start].id} to {asked.prompts[one.stop - 1].id}"
+            where = f"checkpoint {one.checkpoint}, {asked.form}, task {one.task}"
+            named.append(f"{where}, prompts {ids}")
         cells = sum(batch.stop - batch.start for batch in self.lost)
         more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
-        places = "; ".join(named) + more
-        return f"{cells} cells are left out, their workers died {TRIES} times: {places}"
+        what = f"{cells} cells are left out, their workers died {TRIES} times"
+        return f"{what}: {'; '.join(named)}{more}"
 
 
 def _reads(

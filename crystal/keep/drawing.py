@@ -13,7 +13,7 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -109,11 +109,6 @@ def _walk(plan: Plan, decoding: Decoding) -> Iterator[dict]:
 # -- from a server
 
 
-class _Found(NamedTuple):
-    row: drawn.Row
-    cut: int  # answers that max_tokens ended
-
-
 def draw_served(
     name: str,
     *,
@@ -152,15 +147,14 @@ def draw_served(
     form = known(form or chosen.native_form, FORMS, "form")
     template = template_of(form)
     there = servers.connect(url, model, template, **settings)
-    how = {"n": n, "seed": seed, "max_tokens": max_tokens, "endpoint": ENDPOINTS[template]}
-    decoding = Decoding(kind="draws", **how)
     probed = servers.probe(there, template, workers)
     facts = {"model": model, "checked": checked, "probe": probed}
     facts |= {"settings": there.settings.__name__, "software": there.software}
     say(f"{model} is checkpoint {chosen.name} of {name} ({checked}); {probed}")
-    dtype = dtype or ladder.dtype
-    walk = _Walk(ladder, chosen, form, dtype, decoding, there, facts, drawn.keys(name))
-    return pd.DataFrame([_task(walk, task, prompts, workers) for task in asked])
+    how = {"n": n, "seed": seed, "max_tokens": max_tokens, "endpoint": ENDPOINTS[template]}
+    put = Situation(form=form, prompts=tuple(prompts), decoding=Decoding(kind="draws", **how))
+    walk = _Walk(chosen, put, dtype or ladder.dtype, there, facts, drawn.keys(name))
+    return pd.DataFrame([_task(walk, task, workers) for task in asked])
 
 
 def identify(
@@ -172,13 +166,14 @@ def identify(
     Raises: CrystalError if it is another than `checkpoint`, or if nothing tells which it is.
     """
     roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
-    named = next(filter(None, (_named(ladder, name) for name in (*roots, model))), None)
-    if named is None:
-        if checkpoint is None:
-            what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
-            raise CrystalError(what, hint=f"--checkpoint {ladder.checkpoints[0].name}")
+    sign = next(filter(None, (_sign(ladder, name) for name in (*roots, model))), None)
+    if sign is None and checkpoint is None:
+        what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
+        raise CrystalError(what, hint=f"--checkpoint {ladder.checkpoints[0].name}")
+    if sign is None:
         return ladder.checkpoint(checkpoint), "unchecked"
-    found, how = named
+    field, value, how = sign
+    found = next((one for one in ladder.checkpoints if getattr(one, field) == value), None)
     if found is None or (checkpoint is not None and ladder.checkpoint(checkpoint) != found):
         is_ = found.name if found else "none of its checkpoints"
         asked = f", not {checkpoint}" if checkpoint else ""
@@ -188,45 +183,38 @@ def identify(
     return found, how
 
 
-def _named(ladder: Ladder, name: str) -> tuple[Checkpoint | None, str] | None:
-    """The checkpoint of that name or folder (None: of another ladder), and by what; or nothing."""
-
-    def of(checkpoints: Iterable[Checkpoint], field: str, value: str) -> Checkpoint | None:
-        return next((one for one in checkpoints if getattr(one, field) == value), None)
-
+def _sign(ladder: Ladder, name: str) -> tuple[str, str, str] | None:
+    """What a name or folder tells of its checkpoint: a field, its value, how it is known."""
     for folder in (Path(name), root() / name):
         if (folder / "model.safetensors").is_file():
-            return of(ladder.checkpoints, "revision", weights_sha256(folder)), "weights' sha256"
-    distant = [one for one in ladder.checkpoints if not one.local]
-    if distant and (snapshot := _COMMIT.search(name)):
-        return of(distant, "revision", snapshot[0]), "commit"
-    if distant and _HUB_ID.fullmatch(name):
-        return of(distant, "source", name), "hub id"
-    return None
+            return "revision", weights_sha256(folder), "weights' sha256"
+    if all(one.local for one in ladder.checkpoints):
+        return None
+    if snapshot := _COMMIT.search(name):
+        return "revision", snapshot[0], "commit"
+    return ("source", name, "hub id") if _HUB_ID.fullmatch(name) else None
 
 
 class _Walk(NamedTuple):
-    ladder: Ladder
     checkpoint: Checkpoint
-    form: str
+    put: Situation
     dtype: str
-    decoding: Decoding
     server: Server
     facts: dict
     held: set[str]
 
-    def cell(self, task: Task, prompt: Prompt) -> Cell:
-        ids = tuple(prompt.text(task, self.form).encode())
-        return cell_of(self.checkpoint, ("", ""), self.dtype, ids, self.decoding, task)
 
-
-def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> dict:
+def _task(walk: _Walk, task: Task, workers: int) -> dict:
     """The cells of one task, several at a time; kept as they are finished, whatever ends it."""
     start = since = time.perf_counter()
-    cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
-    lacking = [(prompt, cell) for prompt, cell in cells.items() if cell.key not in walk.held]
-    found: dict[Future, _Found] = {}
-    shown = bar(len(lacking), f"{walk.checkpoint.name}, {task.name}")
+    of, put, lacking = walk.checkpoint, walk.put, []
+    for prompt in put.prompts:
+        ids = tuple(prompt.text(task, put.form).encode())
+        cell = cell_of(of, ("", ""), walk.dtype, ids, put.decoding, task)
+        if cell.key not in walk.held:
+            lacking.append((prompt, cell))
+    found: dict[Future, tuple[store.Row, int]] = {}
+    shown = bar(len(lacking), f"{of.name}, {task.name}")
     with shown, ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(_draw, walk, task, *one) for one in lacking]
         try:
@@ -242,53 +230,49 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
         finally:
             _keep(walk, futures, found, since)
     counts: Counter[str] = Counter()
-    for one in found.values():
-        counts.update(one.row.texts)
+    for row, _ in found.values():
+        counts.update(row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
-    cut, seconds = sum(one.cut for one in found.values()), time.perf_counter() - start
-    place = {"checkpoint": walk.checkpoint.name, "form": walk.form, "task": task.name}
-    number = {"cells": len(cells), "new": len(found), "draws": counts.total()}
+    cut, seconds = sum(cut for _, cut in found.values()), time.perf_counter() - start
+    place = {"checkpoint": of.name, "form": put.form, "task": task.name}
+    number = {"cells": len(put.prompts), "new": len(found), "draws": counts.total()}
     return place | number | {"cut": cut, "none": none, "seconds": seconds}
 
 
 def _keep(
-    walk: _Walk, futures: Sequence[Future], found: dict[Future, _Found], since: float
+    walk: _Walk, futures: Sequence[Future], found: dict[Future, tuple], since: float
 ) -> float:
     """Write the finished cells that are not in `found`, as one shard; say when that was."""
-    fresh = {
-        future: future.result()
-        for future in futures
-        if future not in found and future.done() and not future.cancelled()
-        if not future.exception()
-    }
+    done = [one for one in futures if one.done() and not one.cancelled() and not one.exception()]
+    fresh = {one: one.result() for one in done if one not in found}
     now = time.perf_counter()
     if fresh:
-        rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
+        rows = sorted((row for row, _ in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
         made |= {"versions": {}, "seconds": now - since}  # ours say nothing of the server's
-        made = manifest.provenance(**made)
-        cut = {"cut": sum(one.cut for one in fresh.values())}
-        drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
+        cut = {"cut": sum(cut for _, cut in fresh.values())}
+        made = manifest.provenance(**made) | {"server": walk.facts | cut}
+        drawn.append(walk.checkpoint.ladder, rows, made)
         found.update(fresh)
     return now
 
 
-def _draw(walk: _Walk, task: Task, prompt: Prompt, cell: Cell) -> _Found:
-    """The n answers of a cell; all of them or an exception."""
+def _draw(walk: _Walk, task: Task, prompt: Prompt, cell: Cell) -> tuple[store.Row, int]:
+    """The n answers of a cell, all of them or an exception; how many max_tokens ended."""
     texts: Counter[str] = Counter()
-    wanted, server, cut, request = cell.decoding, walk.server, 0, 0
+    form, wanted, server, cut, request = walk.put.form, cell.decoding, walk.server, 0, 0
     while (left := wanted.n - texts.total()) > 0:
         if server.halted.is_set():
             raise CrystalError("stopped")
         how = {"n": min(left, server.batch), "seed": request_seed(cell.key, request)}
         how |= {"max_tokens": wanted.max_tokens, "temperature": wanted.temperature}
-        reply = server.ask(template_of(walk.form), prompt.text(task, walk.form), **how)
+        reply = server.ask(template_of(form), prompt.text(task, form), **how)
         texts.update(reply.texts)
         cut, request = cut + reply.cut, request + 1
-    return _Found(drawn.Row(cell, walk.form, prompt.id, lines(texts)), cut)
+    return store.Row(cell, form, prompt.id, lines(texts)), cut
 
 
 def request_seed(key: str, request: int) -> int:
-    """Of a cell's request: 31 bits, from its key, or two prompts would share their randomness."""
+    """31 bits, from the cell's key, or two prompts would share their randomness."""
     digest = hashlib.blake2b(f"{key} {request}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1

@@ -3,7 +3,7 @@
     data/<kind>/<ladder>/shards/<first 16 hex of its sha256>.parquet
     data/<kind>/<ladder>/manifest.jsonl
 
-A ladder has a log of each kind: read-outs (`crystal.keep.store`), draws (`crystal.keep.drawn`).
+A ladder has a log of each kind: exact read-outs, and draws.
 A file is written, fsynced and renamed before its line is appended and fsynced: a file without a
 line was never written, and a manifest that ends in the middle of a line ends at the line before.
 """
@@ -31,7 +31,6 @@ from ..files import FORBIDDEN, hint_of, root, sync, write_all, write_file
 
 SAMPLES, DRAWS = "samples", "draws"  # kinds: exact read-outs, sampled texts
 _ONCE = dict.fromkeys(("producer", "producers"), "provenance")  # names in older lines
-_TARGET = {SAMPLES: "resample", DRAWS: "draw"}  # what fills a log
 
 
 def folder_of(ladder: str, kind: str = SAMPLES) -> Path:
@@ -44,7 +43,7 @@ def shard_path(ladder: str, record: dict, kind: str = SAMPLES) -> Path:
 
 def fill(ladder: str, kind: str = SAMPLES) -> str:
     """The command that adds what is missing."""
-    return f"make {_TARGET[kind]} LADDER={ladder}"
+    return f"make {'draw' if kind == DRAWS else 'resample'} LADDER={ladder}"
 
 
 def hint(ladder: str, kind: str = SAMPLES) -> str:
@@ -71,16 +70,22 @@ def records(ladder: str, kind: str = SAMPLES) -> list[dict]:
 
 
 def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
-    """The records, and the length in bytes of their lines: a torn line may lie behind."""
+    """The records, and how many bytes their lines are: a torn line may lie behind."""
     path = folder_of(ladder, kind) / "manifest.jsonl"
-    try:
-        whole = path.read_bytes()
-    except FileNotFoundError:
-        whole = b""
-    except OSError as error:
-        raise _unreadable(error, "the manifest", path, ladder, kind) from error
+    whole = _bytes_of("the manifest", path, ladder, kind, absent=b"")
     found, length = _lines(whole, path, ladder, kind)
     return list(found), length
+
+
+def _bytes_of(what: str, path: Path, ladder: str, kind: str, absent: bytes | None = None) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if absent is not None and isinstance(error, FileNotFoundError):
+            return absent
+        back = hint_of(error, path) if error.errno in FORBIDDEN else hint(ladder, kind)
+        what = f"{what} cannot be read: {error.strerror or error}"
+        raise CrystalError(what, where=path, hint=back) from error
 
 
 @lru_cache(maxsize=32)  # a page asks for one manifest hundreds of times
@@ -94,9 +99,7 @@ def _lines(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict
 
 
 def _torn(tail: bytes) -> bool:
-    """Whether a write was cut short. An object with more behind it is a damaged newline instead,
-    which must not be dropped in silence.
-    """
+    """Whether a write was cut short. An object with more behind it is a damaged newline."""
     try:
         return json.JSONDecoder().raw_decode(tail.decode("ascii"))[1] == len(tail)
     except json.JSONDecodeError:
@@ -126,20 +129,11 @@ def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
 def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
     """The bytes of the shard a record names. Raises: CrystalError if they are other ones."""
     path, wanted = shard_path(ladder, record, kind), record["sha256"]
-    try:
-        blob = path.read_bytes()
-    except OSError as error:
-        what = f"a shard that the manifest names by sha256 {wanted}"
-        raise _unreadable(error, what, path, ladder, kind) from error
+    blob = _bytes_of(f"a shard that the manifest names by sha256 {wanted}", path, ladder, kind)
     if (found := hashlib.sha256(blob).hexdigest()) != wanted:
         what = f"a shard is corrupt: sha256 {found}, but the manifest says {wanted}"
         raise CrystalError(what, where=path, hint=hint(ladder, kind))
     return blob
-
-
-def _unreadable(error: OSError, what: str, path: Path, ladder: str, kind: str) -> CrystalError:
-    back = hint_of(error, path) if error.errno in FORBIDDEN else hint(ladder, kind)
-    return CrystalError(f"{what} cannot be read: {error.strerror or error}", where=path, hint=back)
 
 
 def unlisted(ladder: str, kind: str = SAMPLES) -> tuple[str, ...]:
@@ -185,7 +179,7 @@ def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
 
 
 def _append(folder: Path, line: bytes, length: int) -> None:
-    """Append the line at `length`, cutting off a torn one; on failure all is as it was."""
+    """Append the line at `length`, without a torn one; on failure all is as it was."""
     handle = os.open(folder / "manifest.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         sync(folder)
@@ -263,7 +257,7 @@ class Report:
     cells: int
     bytes: int
     missing: int  # cells that the ladder's description asks for
-    first: str = ""  # of the missing, in words
+    first: str  # of the missing, in words
     shipped: bool  # whether all of them have to be there
     unlisted: tuple[str, ...]  # files no manifest line names, never read
     problems: tuple[str, ...]  # sentences
@@ -274,20 +268,20 @@ class Report:
         return len(self.problems) + bool(self.missing and self.shipped)
 
     def __str__(self) -> str:
+        of = f"{self.ladder}, draws" if self.kind == DRAWS else self.ladder
         size = f"{self.cells} cells in {self.shards} shards ({self.bytes / 2**20:.1f} MiB)"
-        of = self.ladder + ", draws" * (self.kind == DRAWS)
-        return "\n".join([f"{of}: {size}, {self.missing} missing", *self._more(), *self.problems])
-
-    def _more(self) -> Iterator[str]:
+        lines = [f"{of}: {size}, {self.missing} missing"]
         log, again = f"data/{self.kind}/{self.ladder}", fill(self.ladder, self.kind)
         if self.missing and self.shipped:
-            yield (
+            lines.append(
                 f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
                 f"first {self.first}. Hint: git checkout -- {log}, or {again}"
             )
-        files = f"{len(self.unlisted)} unlisted files ({', '.join(self.unlisted)}): "
-        if self.unlisted and (self.missing or self.problems):
-            back = f"git checkout -- {log}/manifest.jsonl" if self.shipped else again
-            yield f"{files}they may hold the missing cells, so keep them. Hint: {back}"
-        elif self.unlisted:
-            yield f"{files}left by a write that was cut short; safe to delete"
+        if self.unlisted:
+            then = "left by a write that was cut short; safe to delete"
+            if self.missing or self.problems:
+                back = f"git checkout -- {log}/manifest.jsonl" if self.shipped else again
+                then = f"they may hold the missing cells, so keep them. Hint: {back}"
+            names = ", ".join(self.unlisted)
+            lines.append(f"{len(self.unlisted)} unlisted files ({names}): {then}")
+        return "\n".join([*lines, *self.problems])

@@ -98,7 +98,6 @@ class Plan:
     checkpoints: tuple[Checkpoint, ...]
     forms: tuple[str, ...] = ALL_FORMS
     tasks: tuple[str, ...]
-    tolerance: float | None = None  # other than the grids'
     missing_only: bool = False
     device: str | None = None
     made: frozenset[tuple[str, ...]] = frozenset()  # `store.makings` when the run began
@@ -106,7 +105,7 @@ class Plan:
 
     def asked(self, checkpoint: str) -> dict[int, Situation]:
         """The situations a checkpoint is put in, by their place in its grid."""
-        grid = situations(self.ladder.checkpoint(checkpoint).grid, self.tolerance)
+        grid = situations(self.ladder.checkpoint(checkpoint).grid)
         return {place: one for place, one in enumerate(grid) if one.form in self.forms}
 
     def batches(self, *checkpoints: str) -> list[Batch]:
@@ -246,7 +245,6 @@ def resample(
     forms: Sequence[str] = ALL_FORMS,
     tasks: Sequence[str] = PHASE_TASKS,
     checkpoints: Sequence[str] | None = None,
-    tolerance: float | None = None,
     missing_only: bool = False,
     device: str | None = None,
     hire: Callable[[Plan], Iterator[Read]] | None = None,
@@ -255,10 +253,10 @@ def resample(
     """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment.
 
     checkpoints: None = those whose weights are here; says which are not. missing_only: leave alone
-    what the store holds; else compute that too and compare. tolerance: other than the grids'. hire:
-    reads the batches elsewhere, as `cluster.Hire` does. Returns: one row per checkpoint, form and
-    temperature: cells, new (written), compared, median and max over the compared cells of the
-    largest difference of a probability, tokens and seconds of computing.
+    what the store holds; else compute that too and compare. hire: reads the batches elsewhere, as
+    `cluster.Hire` does. Returns: one row per checkpoint, form and temperature: cells, new
+    (written), compared, median and max over the compared cells of the largest difference of a
+    probability, tokens and seconds of computing.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
     pinned, or, once all is written, cells that moved by more than ROUNDING and what either read-out
     left open; and what `hire` raises.
@@ -270,7 +268,6 @@ def resample(
         checkpoints=_chosen(ladder, checkpoints, say, hire is not None),
         forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
-        tolerance=tolerance,
         missing_only=missing_only,
         device=device,
         made=store.makings(name),

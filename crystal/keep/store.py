@@ -271,15 +271,14 @@ def load_readouts(
     tasks: Sequence[str] | None = None,
     forms: Sequence[str] | None = None,
     checkpoints: Sequence[str] | None = None,
-    tolerance: float | None = None,
 ) -> pd.DataFrame:
     """Exact read-outs of current checkpoints, a row per cell, verified; None = all.
 
-    In the order of checkpoints, forms, tasks (of crystal.ask.tasks), prompts.
-    tolerance: other than that of the checkpoints' grids. Columns: ladder, checkpoint, stage, step,
-    parent, run, form, temperature, task, prompt (id), persona, template, half, probability (ndarray
-    (K,), float64, unconditional), answered (their sum), invalid, residual, tokens. Left out: other
-    revisions, tolerances and dtypes, an older reading rule, prompts reworded since.
+    In the order of checkpoints, forms, tasks (of crystal.ask.tasks), prompts. Columns: ladder,
+    checkpoint, stage, step, parent, run, form, temperature, task, prompt (id), persona, template,
+    half, probability (ndarray (K,), float64, unconditional), answered (their sum), invalid,
+    residual, tokens. Left out: other revisions, tolerances and dtypes, an older reading rule,
+    prompts reworded since.
     Raises: CrystalError for an unknown name, a corrupt shard, nothing found, or two read-outs.
     """
     ladder = load_ladder(name)
@@ -291,7 +290,7 @@ def load_readouts(
     places = []
     for c in ladder.checkpoints:
         of = {field: getattr(c, field) for field in ("revision", "stage", "step", "parent", "run")}
-        for s in situations(c.grid, tolerance):
+        for s in situations(c.grid):
             how = {"decoding": s.decoding.text, "temperature": s.decoding.temperature}
             named = {"model": c.source, "checkpoint": c.name, "dtype": ladder.dtype}
             places.append(of | how | named | {"form": s.form})
