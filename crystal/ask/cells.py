@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import known
 from .prompts import (
     BY_ID,
     CHAT,
@@ -165,5 +166,6 @@ def situations(grid: str) -> tuple[Situation, ...]:
 
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:
-    """The prompt of that id, of whichever set. Raises: KeyError."""
-    return BY_ID.get(name) or {prompt.id: prompt for prompt in load_prompts()}[name]
+    """The prompt of that id; those of the world begin with a number. Raises: CrystalError."""
+    every = BY_ID if name[:1].isdigit() else {prompt.id: prompt for prompt in load_prompts()}
+    return every[known(name, every, "prompt")]

@@ -73,7 +73,7 @@ def draw(
         tasks=tuple(known(task, TASKS, "task") for task in tasks),
         missing_only=True,
         device=device,
-        made=store.makings(name),
+        made=drawn.makings(name),
         kind=DRAWS,
     )
     for checkpoint in plan.checkpoints:

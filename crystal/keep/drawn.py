@@ -21,7 +21,7 @@ from ..ask.tasks import PHASE_TASKS, TASKS, first_line
 from ..ask.tasks import read as read_answer
 from ..errors import CrystalError, known
 from . import manifest, store
-from .manifest import DRAWS, Report
+from .manifest import DRAWS, SAMPLES, Report
 from .store import Row  # noqa: F401 (a row of either log)
 
 TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
@@ -106,6 +106,36 @@ def verify(name: str) -> Report:
         for prompt in PROBE
     ]
     return store.looked_through(ladder, DRAWS, wrong, wanted, ladder.drawn)
+
+
+# -- with what the stored cells of a checkpoint were read
+
+Makings = frozenset[tuple[str, ...]]
+
+
+def makings(ladder: str) -> Makings:
+    """store.MADE of the cells in both logs; draws from a server know of neither file."""
+    both = [store.read(ladder, columns=store.MADE, kind=kind) for kind in (SAMPLES, DRAWS)]
+    found = pa.concat_tables(both).group_by([*store.MADE]).aggregate([]).select(store.MADE)
+    return frozenset(tuple(one.values()) for one in found.to_pylist() if one["tokenizer_revision"])
+
+
+def check_makings(held: Makings, checkpoint: Checkpoint, now: tuple[str, str]) -> None:
+    """Raises: CrystalError if cells of the checkpoint are stored, and all were read with another
+    config.json or tokenizer. now: config_sha256, tokenizer_revision.
+    """
+    then = {one[2:] for one in held if one[:2] == (checkpoint.source, checkpoint.revision)}
+    if not then or now in then:
+        return
+    parts = zip(("config.json has", "tokenizer and chat template have"), now, min(then))
+    what, new, old = next(part for part in parts if part[1] != part[2])
+    logs = " ".join(f"data/{kind}/{checkpoint.ladder}" for kind in (SAMPLES, DRAWS))
+    raise CrystalError(
+        f"checkpoint {checkpoint.name!r}: {what} sha256 {new}, but its cells were read with {old}",
+        where=checkpoint.source,
+        hint="put back the files that they were read with (git checkout, or train "
+        f"it again), or rm -r {logs} and {manifest.fill(checkpoint.ladder)}",
+    )
 
 
 # -- tables for other frameworks

@@ -247,7 +247,7 @@ def _commit() -> str:
 # -- what a look through a whole log found
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Report:
     """What `verify` found in a log."""
 
@@ -256,11 +256,14 @@ class Report:
     shards: int
     cells: int
     bytes: int
-    missing: int  # cells that the ladder's description asks for
-    first: str  # of the missing, in words
+    lacking: list[str]  # cells that the ladder's description asks for, in words
     shipped: bool  # whether all of them have to be there
     unlisted: tuple[str, ...]  # files no manifest line names, never read
     problems: tuple[str, ...]  # sentences
+
+    @property
+    def missing(self) -> int:
+        return len(self.lacking)
 
     @property
     def faults(self) -> int:
@@ -275,7 +278,7 @@ class Report:
         if self.missing and self.shipped:
             lines.append(
                 f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
-                f"first {self.first}. Hint: git checkout -- {log}, or {again}"
+                f"first {self.lacking[0]}. Hint: git checkout -- {log}, or {again}"
             )
         if self.unlisted:
             then = "left by a write that was cut short; safe to delete"

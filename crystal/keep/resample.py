@@ -1,10 +1,9 @@
 """Reads a ladder's grid: keeps the cells that the store lacks, compares those it holds.
 
-A grid is cut into batches of cells, and where the cuts lie is part of the result: in its last
-digits a distribution depends on the prompts that share its tree. So they follow from the plan and
-from what the store held when the run began, and from nothing else: the cells of a task in the order
-of its prompts, less those that were there, BATCH at a time. Writes what is read, here or on a
-cluster (`crystal.keep.cluster`).
+Where a grid is cut into batches is part of the result: in its last digits a distribution depends on
+the prompts that share its tree. So the cuts follow from the plan and from what the store held when
+the run began: the cells of a task in the order of its prompts, less those that were there, BATCH at
+a time, whether they are read here or on a cluster (`crystal.keep.cluster`).
 """
 
 from __future__ import annotations
@@ -37,23 +36,22 @@ from ..ask.ladders import (
 from ..ask.prompts import ALL_FORMS, NaturalPrompt, template_of
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
-from . import manifest, store
-from .drawn import lines
-from .manifest import DRAWS, SAMPLES
+from . import drawn, manifest, store
+from .manifest import SAMPLES
 
 if TYPE_CHECKING:
     from ..read.engine import Engine
 
 BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut no further
 
-# How far a probability may move where sums are taken in another order. Other threads or batches
-# moved cells of nano-llama and nano-olmo2 by 1.1e-6 (fp32), 1.5e-2 (bf16) and 2e-3 (fp16) at most;
-# allowed is 50 times the first, and three times the others. The residual comes on top.
+# How far a probability may move where sums are taken in another order; the residual comes on top.
+# Other threads or batches moved cells of nano-llama and nano-olmo2 by 1.1e-6 (fp32), 1.5e-2 (bf16)
+# and 2e-3 (fp16) at most; allowed is 50 times the first, three times the others.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
-# A shard holds whole tasks of one checkpoint and form: as many as this much work (tokens x
-# parameters) takes. A form of a nano checkpoint, 7e10, stays whole; of a model of 1e8 parameters
-# every task is more. Not seconds, which would cut other files on another machine.
+# A shard holds whole tasks of one checkpoint and form, as many as this much work (tokens x
+# parameters) takes: all of a nano checkpoint's, 7e10; one of a model of 1e8 parameters. Seconds
+# would cut other files on another machine.
 SHARD_WORK = 1e11
 
 SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a log
@@ -100,7 +98,7 @@ class Plan:
     tasks: tuple[str, ...]
     missing_only: bool = False
     device: str | None = None
-    made: frozenset[tuple[str, ...]] = frozenset()  # `store.makings` when the run began
+    made: drawn.Makings = frozenset()  # of what was stored when the run began
     kind: str = SAMPLES
 
     def asked(self, checkpoint: str) -> dict[int, Situation]:
@@ -120,10 +118,8 @@ class Plan:
 
     def held(self, checkpoint: Checkpoint) -> frozenset[str]:
         """Keys not to be read. Ask before anything of the checkpoint is written."""
-        if not self.missing_only:
-            return frozenset()
-        there = store.keys(self.ladder.name, revision=checkpoint.revision, kind=self.kind)
-        return frozenset(there)
+        which = {"revision": checkpoint.revision, "kind": self.kind}
+        return frozenset(store.keys(self.ladder.name, **which) if self.missing_only else ())
 
 
 # -- reading
@@ -146,22 +142,25 @@ def cell_of(
 class Reader:
     """A checkpoint, loaded. held: what `Plan.held` gave.
 
-    Raises: CrystalError as `load_checkpoint`, or if cells of the checkpoint are stored, and all
-    were read with another config.json or tokenizer.
+    Raises: CrystalError as `load_checkpoint` and `check_makings`.
     """
 
     def __init__(self, plan: Plan, checkpoint: Checkpoint, held: frozenset[str]) -> None:
         from ..read import engine
 
-        self.plan, self.checkpoint, self.held = plan, checkpoint, held
-        self.dtype = plan.ladder.dtype
+        self.plan, self.checkpoint, self.held, self.dtype = (
+            plan,
+            checkpoint,
+            held,
+            plan.ladder.dtype,
+        )
         self.machine = engine.load_checkpoint(checkpoint, dtype=self.dtype, device=plan.device)
         self.files = config_sha256(checkpoint), self.machine.tokenizer_revision
-        self._check_files()
+        drawn.check_makings(plan.made, checkpoint, self.files)
         self.cells = functools.cache(self._cells)
-        kind = "ragged tree" if self.machine.ragged else "whole tree"
-        self.made = {"engine": kind, "device": _named(self.machine.device)}
-        self.made |= {"versions": manifest.versions()}
+        tree = "ragged tree" if self.machine.ragged else "whole tree"
+        device = _named(self.machine.device)
+        self.made = {"engine": tree, "device": device, "versions": manifest.versions()}
 
     def read(self, batch: Batch) -> Read:
         """Read the cells of a batch that are not held."""
@@ -179,17 +178,15 @@ class Reader:
         if how.kind == "draws":
             from ..read.sampling import draw_many
 
-            drawn = draw_many(self.machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
-            found = [{"texts": lines(texts)} for texts in drawn]
+            draws = draw_many(self.machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
+            found = [{"texts": drawn.lines(texts)} for texts in draws]
         else:
             from ..read.readout import readout
 
+            names = ("probability", "invalid", "residual", "tokens")
             read = readout(self.machine, ids, TASKS[name], **how.walked)
-            masses = ("invalid", "residual", "tokens")
-            found = [
-                {"probability": one.options} | {name: getattr(one, name) for name in masses}
-                for one in read
-            ]
+            every = [(one.options, one.invalid, one.residual, one.tokens) for one in read]
+            found = [dict(zip(names, one)) for one in every]
         both = zip(cells, found, strict=True)
         return [store.Row(cell, asked.form, prompt, **one) for (prompt, cell), one in both]
 
@@ -202,21 +199,6 @@ class Reader:
             if cell.key not in self.held:
                 found.append((p.id, cell))
         return found
-
-    def _check_files(self) -> None:
-        of, now = self.checkpoint, self.files
-        then = {one[2:] for one in self.plan.made if one[:2] == (of.source, of.revision)}
-        if not then or now in then:
-            return
-        parts = zip(("config.json has", "tokenizer and chat template have"), now, min(then))
-        what, new, old = next((what, new, old) for what, new, old in parts if new != old)
-        logs = " ".join(f"data/{kind}/{of.ladder}" for kind in (SAMPLES, DRAWS))
-        raise CrystalError(
-            f"checkpoint {of.name!r}: {what} sha256 {new}, but its cells were read with {old}",
-            where=of.source,
-            hint="put back the files that they were read with (git checkout, or train "
-            f"it again), or rm -r {logs} and {manifest.fill(of.ladder)}",
-        )
 
 
 def _named(device: object) -> str:
@@ -270,7 +252,7 @@ def resample(
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
         missing_only=missing_only,
         device=device,
-        made=store.makings(name),
+        made=drawn.makings(name),
     )
     for checkpoint in plan.checkpoints:  # a cluster's workers check their weights
         (check_pinned if hire else check_weights)(checkpoint)
@@ -378,14 +360,14 @@ class _Part:
     def summary(self) -> dict:
         moved = [drift.difference for drift in self.drifts] or [np.nan]
         found = {"checkpoint": self.checkpoint, "form": self.asked.form}
-        found["temperature"] = self.asked.decoding.temperature
-        found |= {name: self.sums[name] for name in ("cells", "new")}
+        found |= {"temperature": self.asked.decoding.temperature}
         found |= {
+            "cells": self.sums["cells"],
+            "new": self.sums["new"],
             "compared": len(self.drifts),
-            "median": float(np.median(moved)),
-            "max": max(moved),
         }
-        return found | {name: self.sums[name] for name in ("tokens", "seconds")}
+        found |= {"median": float(np.median(moved)), "max": max(moved)}
+        return found | {"tokens": self.sums["tokens"], "seconds": self.sums["seconds"]}
 
 
 # -- one task, put to one checkpoint: nothing is stored

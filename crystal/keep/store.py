@@ -1,16 +1,15 @@
 """Cells on disk: what was read or drawn in each, append-only, verified before it is returned.
 
-A ladder has a log of each kind. A shard is many cells as one parquet file, with a row group per
-task, so that a reader of one task decodes only that. In read-outs probabilities are most of the
-bytes and do not repeat: float32, split by byte. Of draws the texts and their counts are kept. All
-else is dictionary-encoded.
+A shard is many cells as one parquet file, with a row group per task, so that a reader of one task
+decodes only that. In read-outs probabilities are most of the bytes and do not repeat: float32,
+split by byte. Of draws the texts and their counts are kept. All else is dictionary-encoded.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ..ask.cells import KEYED, Cell, digest, key_of, prompt_of, situations, task_sha256
 from ..ask.ladders import Ladder, ladder_names, load_ladder
-from ..ask.prompts import ALL_FORMS, BY_ID, PROMPTS, NaturalPrompt, Prompt, joined
+from ..ask.prompts import ALL_FORMS, PROMPTS, NaturalPrompt, Prompt, joined
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
 from . import manifest
@@ -47,7 +46,7 @@ SCHEMAS = {
         | dict.fromkeys(_MASSES, pa.float64())
     ),
 }
-_WIDE = {"probability": pa.list_(pa.float64())} | dict.fromkeys(_MASSES, pa.float64())
+_WIDE = {pa.float32(): pa.float64(), pa.list_(pa.float32()): pa.list_(pa.float64())}
 _PACKED = {
     SAMPLES: {
         "use_dictionary": [*_TEXTS, "prompt_ids", "tokens"],
@@ -58,7 +57,6 @@ _PACKED = {
 }
 KEYING = (*KEYED, "decoding", "prompt_ids")  # the columns that make a cell's key
 MADE = ("model", "revision", "config_sha256", "tokenizer_revision")
-_UNSEEN = {"config_sha256", "tokenizer_revision", "prompt_ids"}  # by who loads a table
 TOTAL = 1e-6  # how far a stored distribution may be from summing to 1
 _COLUMNS = (
     "ladder checkpoint stage step parent run form temperature task prompt persona template half "
@@ -91,10 +89,8 @@ def _plain(row: Row, kind: str) -> dict:
     """The columns of both kinds; a schema takes its own."""
     cell, task = row.cell, TASKS[known(row.cell.task, TASKS, "task")]
     ids, p, counts = cell.prompt_ids, [*map(float, row.probability)], [*row.texts.values()]
-    if kind == SAMPLES:
-        prompt, ids = prompt_of(row.prompt), np.asarray(ids, "<i4").tobytes()
-    else:
-        prompt = BY_ID[known(row.prompt, BY_ID, "prompt")]
+    ids = np.asarray(ids, "<i4").tobytes() if kind == SAMPLES else ids
+    text = _text(prompt_of(row.prompt), task, row.form)
     parts = np.array([*p, row.invalid, row.residual])
     if cell.decoding.kind == "draws":
         sound = sum(counts) == cell.decoding.n and min(counts) > 0
@@ -102,16 +98,16 @@ def _plain(row: Row, kind: str) -> dict:
         sound = len(p) == len(task.options) > 0 and (parts >= 0).all()  # False for NaN
         sound = sound and abs(parts.sum() - 1) <= TOTAL
     if not sound:
-        what = f"not a distribution over the {len(task.options)} options of {task.name}: "
-        what += f"shape ({len(p)},), total {parts.sum()}"
+        what = f"not a distribution over the {len(task.options)} options of {task.name}"
+        what = f"{what}: shape ({len(p)},), total {parts.sum()}"
         if kind == DRAWS:
-            what = f"neither counts that add up to n = {cell.decoding.n} nor a distribution over "
-            what += f"the options of {task.name}"
+            counted = f"counts that add up to n = {cell.decoding.n}"
+            what = f"neither {counted} nor a distribution over the options of {task.name}"
         where = f"{cell.model}, {row.form}, prompt {row.prompt}"
         raise CrystalError(what, where=where, hint="see whether the weights hold NaN")
     fields = {name: getattr(cell, name) for name in KEYED} | {"decoding": cell.decoding.text}
     fields |= {name: getattr(row, name) for name in ("form", "prompt", "tokens", *_MASSES)}
-    fields |= {"key": cell.key, "prompt_ids": ids, "text": _text(prompt, task, row.form)}
+    fields |= {"key": cell.key, "prompt_ids": ids, "text": text}
     return fields | {"texts": [*row.texts], "counts": counts, "probability": p}
 
 
@@ -130,7 +126,7 @@ def packed(table: pa.Table, kind: str = SAMPLES) -> bytes:
 
 def unpacked(
     blob: bytes,
-    tasks: Iterable[str] = TASKS,
+    tasks: Container[str] = TASKS,
     columns: Sequence[str] | None = None,
     kind: str = SAMPLES,
 ) -> pa.Table:
@@ -138,20 +134,19 @@ def unpacked(
 
     Raises: pyarrow.ArrowException, KeyError or OSError for bytes that are no shard.
     """
-    shard, wanted, schema = pq.ParquetFile(pa.BufferReader(blob)), set(tasks), _wide(kind, columns)
-    task = shard.schema_arrow.get_field_index("task")  # the one of a row group: in its statistics
-    held = [shard.metadata.row_group(i).column(task) for i in range(shard.num_row_groups)]
-    groups = [i for i, column in enumerate(held) if column.statistics.min in wanted]
-    there = shard.schema_arrow.names
+    shard, schema = pq.ParquetFile(pa.BufferReader(blob)), _wide(kind, columns)
+    there, groups = shard.schema_arrow.names, []
+    for i in range(shard.num_row_groups):  # the task of each stands in its statistics
+        if shard.metadata.row_group(i).column(there.index("task")).statistics.min in tasks:
+            groups.append(i)
     held = [name if name in there else _ONCE.get(name, name) for name in schema.names]
     found = shard.read_row_groups(groups, columns=held).select(held)
     return found.rename_columns(schema.names).cast(schema)
 
 
 def _wide(kind: str, columns: Sequence[str] | None) -> pa.Schema:
-    schema = SCHEMAS[kind]
-    names = columns or schema.names
-    return pa.schema([(name, _WIDE.get(name, schema.field(name).type)) for name in names])
+    kinds = dict(zip(SCHEMAS[kind].names, SCHEMAS[kind].types))
+    return pa.schema([(name, _WIDE.get(kinds[name], kinds[name])) for name in columns or kinds])
 
 
 def keys_of(table: pa.Table) -> list[str]:
@@ -201,28 +196,22 @@ def read(
     Only shards whose record can match are opened. Raises: CrystalError for a corrupt one.
     """
     wanted, schema = set(TASKS if tasks is None else tasks), _wide(kind, columns)
-    names, parts = list(dict.fromkeys([*schema.names, "revision"])), [schema.empty_table()]
+    names, parts = {*schema.names, "revision"}, [schema.empty_table()]
     for record in manifest.records(ladder, kind):
         held = {of for _, of in record.get("checkpoints", [(None, record.get("revision"))])}
         if (revision is None or revision in held) and wanted & set(record["tasks"]):
-            found = _opened(ladder, record, kind, wanted, names)
+            found = _opened(ladder, record, kind, tasks=wanted, columns=sorted(names))
             if revision is not None:
                 found = found.filter(pc.field("revision") == revision)
             parts.append(found.select(schema.names))
     return pa.concat_tables(parts)
 
 
-def _opened(
-    ladder: str,
-    record: dict,
-    kind: str,
-    tasks: Iterable[str] = TASKS,
-    columns: Sequence[str] | None = None,
-) -> pa.Table:
+def _opened(ladder: str, record: dict, kind: str, **which: Iterable[str]) -> pa.Table:
     """A shard's verified bytes, parsed. Raises: CrystalError if they are none of that kind."""
     blob = manifest.verified(ladder, record, kind)
     try:
-        return unpacked(blob, tasks, columns, kind)
+        return unpacked(blob, kind=kind, **which)
     except (pa.ArrowException, KeyError, OSError) as error:
         held = "read-outs" if kind == SAMPLES else kind
         what = f"a shard holds no {held}: {' '.join(str(error).split())}"
@@ -247,19 +236,12 @@ def produced(ladder: str) -> list[dict]:
     ]
 
 
-def makings(ladder: str) -> frozenset[tuple[str, ...]]:
-    """MADE of the cells in both logs, but for draws from a server, which know of neither file."""
-    both = pa.concat_tables(read(ladder, columns=MADE, kind=kind) for kind in (SAMPLES, DRAWS))
-    rows = both.group_by(list(MADE)).aggregate([]).select(MADE).to_pylist()
-    return frozenset(tuple(row.values()) for row in rows if row["tokenizer_revision"])
-
-
 def manifest_digest(name: str) -> str:
     """A hash of a ladder's description and current shards. Reads none; order does not count."""
     ladder = load_ladder(name)
     current = {(c.source, c.revision) for c in ladder.checkpoints}
     log = [r for r in manifest.records(name) if current & set(map(tuple, r["checkpoints"]))]
-    return digest([repr(ladder), sorted(record["sha256"] for record in log)])
+    return digest([repr(ladder), sorted(r["sha256"] for r in log)])
 
 
 # -- today's read-outs
@@ -301,19 +283,16 @@ def load_readouts(
     if frame.empty:
         what = f"no read-outs of {name} for tasks {', '.join(tasks)} in those forms and checkpoints"
         raise CrystalError(what, where=manifest.folder_of(name), hint=manifest.fill(name))
-    orders = {"checkpoint": every, "form": ALL_FORMS, "task": list(TASKS), "prompt": list(prompts)}
-    place = [*orders, "temperature"]
-    if (twice := frame.duplicated(place)).any():
-        first = " ".join(map(str, frame.loc[twice, place].iloc[0]))
+    orders = {"checkpoint": every, "form": ALL_FORMS, "task": TASKS, "prompt": prompts}
+    orders["temperature"] = sorted({place["temperature"] for place in places})
+    if (twice := frame.duplicated([*orders])).any():
+        first = " ".join(map(str, frame.loc[twice, [*orders]].iloc[0]))
         what = f"two read-outs of {first}: by two tokenizers or config.json of the same weights"
         raise CrystalError(what, where=manifest.folder_of(name), hint=manifest.hint(name))
-    ranks = {name: pd.Index(order).get_indexer(frame[name]) for name, order in orders.items()}
-    by = np.lexsort([frame["temperature"], *reversed(ranks.values())])
-    frame = frame.iloc[by].reset_index(drop=True)
-    mass = np.zeros(len(frame))
-    for rows in frame.groupby("task").indices.values():  # as many options in each
-        mass[rows] = np.stack(frame["probability"].to_numpy()[rows]).sum(1)
-    return frame.assign(ladder=name, answered=mass)[_COLUMNS]
+    ranks = {name: pd.Index([*order]).get_indexer for name, order in orders.items()}
+    frame = frame.sort_values([*orders], key=lambda column: ranks[column.name](column))
+    mass = [p.sum() for p in frame["probability"]]
+    return frame.assign(ladder=name, answered=mass)[_COLUMNS].reset_index(drop=True)
 
 
 def today(
@@ -325,9 +304,9 @@ def today(
 ) -> pd.DataFrame:
     """What is stored of cells as they would be put today, with the fields of their places.
 
-    places: of each situation its model, revision, form and dtype, and whatever else.
+    places: of each situation model, revision, form, dtype, and whatever else.
     """
-    columns = [name for name in SCHEMAS[kind].names if name not in _UNSEEN]
+    columns = [name for name in SCHEMAS[kind].names if name not in {*MADE[2:], "prompt_ids"}]
     frame = read(ladder, tasks=tasks, columns=columns, kind=kind).to_pandas()
     asked = _asked(tuple((n, task_sha256(TASKS[n])) for n in tasks), tuple(prompts))
     for one in (pd.DataFrame(places), asked):
@@ -384,11 +363,7 @@ def verify(name: str) -> Report:
 
 
 def looked_through(
-    ladder: Ladder,
-    kind: str,
-    wrong: Callable[[pa.Table], Iterator[str]],
-    wanted: Iterable[tuple],
-    shipped: bool,
+    ladder: Ladder, kind: str, wrong: Callable, wanted: Iterable[tuple], shipped: bool
 ) -> Report:
     """Read a whole log. wrong: what is wrong with a shard; wanted: checkpoint, then as `place`."""
     name, log = ladder.name, manifest.records(ladder.name, kind)
@@ -410,26 +385,14 @@ def looked_through(
         for c, form, how, task, prompt in wanted
         if (c.source, c.revision, form, how, task, prompt) not in places
     ]
-    return Report(
-        ladder=name,
-        kind=kind,
-        shards=len(log),
-        cells=cells,
-        bytes=sum(record["bytes"] for record in log),
-        missing=len(missing),
-        first=missing[0] if missing else "",
-        shipped=shipped,
-        unlisted=manifest.unlisted(name, kind),
-        problems=tuple(problems),
-    )
+    size, unlisted = sum(record["bytes"] for record in log), manifest.unlisted(name, kind)
+    return Report(name, kind, len(log), cells, size, missing, shipped, unlisted, tuple(problems))
 
 
 def _are_distributions(table: pa.Table) -> bool:
     """Whether no row has a negative probability, and each sums to 1."""
     p = table["probability"].combine_chunks()
-    sizes, parts = p.value_lengths().to_numpy(), p.flatten().to_numpy()
-    ends = np.cumsum(sizes)
-    sums = np.concatenate([[0], np.cumsum(parts)])
+    parts, rows = p.flatten().to_numpy(), pc.list_parent_indices(p).to_numpy()
     masses = table["invalid"].to_numpy() + table["residual"].to_numpy()
-    off = abs(sums[ends] - sums[ends - sizes] + masses - 1)
+    off = abs(np.bincount(rows, parts, len(table)) + masses - 1)
     return bool((parts >= 0).all() and (masses >= 0).all() and (off <= 2 * TOTAL).all())
