@@ -1,10 +1,9 @@
 """The prompts: 20 personas x 5 templates of the world; 50 contexts x 2 cues for real models.
 
 A template has a completion form (the text a document would continue) and a chat form (what a user
-would type, without the checkpoint's template). Of the natural prompts natural.yaml holds the pool,
-natural-chosen.yaml those that are asked, which `crystal screen` writes. A context is the same for
-every task. A cue is a task's own and begins the answer: behind the context in raw text, as the
-assistant's reply in chat form.
+would type). Of the natural prompts natural.yaml holds the pool, natural-chosen.yaml those that are
+asked, which `crystal screen` writes. A context is the same for every task. A cue is a task's own
+and begins the answer: behind the context in raw text, as the assistant's reply in chat form.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from ..errors import CrystalError, known, placed
 from ..files import count, misfit, root, text
-from ..texts import line, parse_yaml, read_text
+from ..texts import line, load_yaml
 from .tasks import PHASE_TASKS, TASKS, Task, names_option, own_task
 
 COMPLETION, CHAT = "completion", "chat"
@@ -31,12 +30,17 @@ SELECTION, EVALUATION = "selection", "evaluation"  # a seed is chosen on one, sc
 
 def joined(text: str, reply: str) -> str:
     """A text and the reply that it begins, as one text: a space between them where none is."""
-    return text + (" " if reply and text and not text[-1].isspace() else "") + reply
+    apart = text and reply and not text[-1].isspace()
+    return f"{text} {reply}" if apart else text + reply
 
 
 def template_of(form: str) -> str:
     """How a text of that form is given to a model: as it is, or in the chat template."""
     return COMPLETION if form == COMPLETION else CHAT
+
+
+def _message(asked: str, form: str) -> str:
+    return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
 
 
 # -- the world's prompts
@@ -112,8 +116,7 @@ class Prompt:
         """The completion text, or the chat forms' user message, of `task` under this prompt."""
         if form == COMPLETION:
             return self.template.opening(self.who) + self.template.put(task, self.who)
-        asked = self.template.message(task, self.who)
-        return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
+        return _message(self.template.message(task, self.who), form)
 
     def puts(self, task: Task) -> bool:
         return True
@@ -192,8 +195,7 @@ def before(context: Context, form: str) -> str:
     """What stands before the cue: the context, or the user's message."""
     if form == COMPLETION:
         return context.text
-    asked = f"{context.text.rstrip()}\n\n{REQUEST}"
-    return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
+    return _message(f"{context.text.rstrip()}\n\n{REQUEST}", form)
 
 
 def begun(cue: str, task: Task, context: Context) -> str:
@@ -259,7 +261,7 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
     if path.suffix not in (".yaml", ".yml"):
         hint = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
         return TASKS[known(name, TASKS, "task", hint=f"{hint} ({EXAMPLE})")], ()
-    raw = parse_yaml(read_text(path, f"write it; {EXAMPLE}"), path, f"correct it; {EXAMPLE}")
+    raw = load_yaml(path, f"{'correct' if path.is_file() else 'write'} it; {EXAMPLE}")
     with placed(path):
         return _described(path.stem, raw)
 
@@ -309,10 +311,10 @@ def natural(
 
 
 def _loaded(path: Path, context: object) -> dict:
-    raw = parse_yaml(read_text(path, _hint(path)), path, _hint(path))
+    hint = _hint(path)
+    raw = load_yaml(path, hint)
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):
-        hint = _hint(path)
         if "it.cues lacks" in wrong:  # a row was added to crystal/ask/tasks.py
             hint = f"describe a task of your own in a file ({EXAMPLE}), not in the code; or {hint}"
         raise CrystalError(f"the file is misshapen: {wrong}", where=path, hint=hint)
