@@ -51,12 +51,10 @@ def load_draws(
 ) -> pd.DataFrame:
     """Draws of the ladder's current checkpoints in their native forms, verified; a row per cell.
 
-    Columns: ladder, checkpoint, form, task, prompt (id), persona, template, key, texts (text ->
-    count), probability (ndarray), invalid, residual; the last three mean something for
-    decoding=TRUTH only. Rows in the order of checkpoints, tasks, prompts.
-    Left out: other revisions, dtypes and decodings, an older reading rule, prompts reworded since.
-    Raises: CrystalError for an unknown name, a corrupt or missing shard, or any of the asked-for
-    cells missing.
+    Columns: ladder, checkpoint, form, task, prompt (id), persona, texts (text -> count);
+    probability (ndarray), invalid, residual, if decoding is TRUTH. Rows in the order of
+    checkpoints, tasks, prompts. Left out: what `store.load_readouts` leaves out.
+    Raises: CrystalError for an unknown name, a corrupt shard, or a cell that is missing.
     """
     ladder = load_ladder(name)
     chosen = [ladder.checkpoint(name) for name in checkpoints]
@@ -73,8 +71,7 @@ def load_draws(
     frame = frame.loc[every].reset_index().assign(ladder=name)
     counted = zip(frame["texts"], frame["counts"])
     frame["texts"] = [dict(zip(texts, counts.tolist(), strict=True)) for texts, counts in counted]
-    columns = "ladder checkpoint form task prompt persona template key texts probability".split()
-    return frame[[*columns, "invalid", "residual"]]
+    return frame
 
 
 def _place(checkpoint: Checkpoint, form: str, dtype: str) -> dict[str, str]:
