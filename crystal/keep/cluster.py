@@ -30,8 +30,7 @@ from .resample import Batch, Plan, Read, Reader
 TRIES = 3  # of the same batch, each the death of its worker, before it is given up
 LOST = 2  # batches of a checkpoint, before what waits of it is given up, too: it may not even load
 WAIT = 0.5  # seconds between looks at whether somebody wants to stop
-# memory to declare, as a multiple of a checkpoint's weights: they pass through it to a GPU
-ROOM = 1.2
+ROOM = 1.2  # memory to declare x a checkpoint's weights, which pass through it to a GPU
 INSTALL = "install requirements/full.txt on every node, and start Ray from that environment"
 
 
@@ -57,8 +56,9 @@ class Hire(NamedTuple):
         if not number.isdecimal() or int(number) < 1:
             what = f"OMP_NUM_THREADS is {number!r}, and each worker takes that number of threads"
             raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
-        ours = connect(ray, int(number) * (self.workers or 1))
-        try:
+        with contextlib.ExitStack() as leaving:
+            if connect(ray, int(number) * (self.workers or 1)):
+                leaving.callback(ray.shutdown)
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             any_gpu = any(node.get("GPU") for node in nodes)
             gpus = float(any_gpu) if self.gpus is None else self.gpus
@@ -66,11 +66,7 @@ class Hire(NamedTuple):
                 plan = dataclasses.replace(plan, device="cpu")  # an unasked-for GPU is still seen
             need = need_of(plan.ladder, plan.checkpoints, int(number), gpus)
             room = room_for(nodes, need)
-        except BaseException:
-            if ours:
-                ray.shutdown()
-            raise
-        return _reads(ray, plan, need, self.workers or room, ours)
+            return _reads(ray, plan, need, self.workers or room, leaving.pop_all())
 
 
 # -- where, and how much room
@@ -115,7 +111,6 @@ def need_of(
     ladder: Ladder, checkpoints: Sequence[Checkpoint], threads: int, gpus: float
 ) -> dict[str, float]:
     """What a worker takes of its node; memory in bytes, for the largest checkpoint."""
-
     weights = [0]  # of those of which nobody here knows more
     for one in checkpoints:
         weights.append(one.parameters * DTYPES[ladder.dtype])
@@ -141,7 +136,7 @@ def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) ->
 
 
 class Worker:
-    """Lives in a process of its own; has whatever it needs to begin anew if that dies."""
+    """Lives in a process of its own, with whatever it needs to begin anew if that dies."""
 
     def __init__(self, plan: Plan, threads: int, home: str) -> None:
         os.environ.setdefault("CRYSTAL_ROOT", home)  # a node may say another place itself
@@ -212,8 +207,9 @@ class Board:
         for one in self.lost[:5]:
             asked = self.plan.asked(one.checkpoint)[one.place]
             ids = f"{asked.prompts[one.start].id} to {asked.prompts[one.stop - 1].id}"
-            where = f"checkpoint {one.checkpoint}, {asked.form}, task {one.task}"
-            named.append(f"{where}, prompts {ids}")
+            named.append(
+                f"checkpoint {one.checkpoint}, {asked.form}, task {one.task}, prompts {ids}"
+            )
         cells = sum(batch.stop - batch.start for batch in self.lost)
         more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
         what = f"{cells} cells are left out, their workers died {TRIES} times"
@@ -221,29 +217,30 @@ class Board:
 
 
 def _reads(
-    ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int, ours: bool
+    ray: ModuleType,
+    plan: Plan,
+    need: Mapping[str, float],
+    workers: int,
+    leaving: contextlib.ExitStack,
 ) -> Iterator[Read]:
     board, name, actors = Board(plan), plan.ladder.name, []
     again = f"crystal resample {name} --cluster --missing-only"
     amounts = {"num_cpus": need["CPU"], "num_gpus": need["GPU"], "memory": need["memory"]}
     tries = {"max_task_retries": TRIES - 1, "max_restarts": TRIES * len(board.order)}
     hired = ray.remote(Worker).options(**amounts, **tries)
-    try:
-        for _ in range(min(workers, len(board.order))):
-            actors.append(hired.remote(plan, int(need["CPU"]), str(root())))
-        with _held_back() as stop:
-            yield from _handed_out(ray, board, actors, stop)
-        if stop.is_set():
-            what = "stopped; what was finished is kept"
-            raise CrystalError(what, where=name, hint=f"{again} goes on")
-    except Exception:
-        yield from board.finished()
-        raise
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-        if ours:
-            ray.shutdown()
+    with leaving:
+        try:
+            for _ in range(min(workers, len(board.order))):
+                actors.append(hired.remote(plan, int(need["CPU"]), str(root())))
+                leaving.callback(ray.kill, actors[-1])
+            with _held_back() as stop:
+                yield from _handed_out(ray, board, actors, stop)
+            if stop.is_set():
+                what = "stopped; what was finished is kept"
+                raise CrystalError(what, where=name, hint=f"{again} goes on")
+        except Exception:
+            yield from board.finished()
+            raise
     if board.lost:
         hint = f"see why in Ray's logs, then {again}"
         raise CrystalError(board.left_out(), where=name, hint=hint)

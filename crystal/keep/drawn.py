@@ -59,7 +59,7 @@ def load_draws(
     ladder = load_ladder(name)
     chosen = [ladder.checkpoint(name) for name in checkpoints]
     asked = [known(task, TASKS, "task") for task in tasks]
-    places = [_place(c, c.native_form, ladder.dtype) | {"decoding": decoding.text} for c in chosen]
+    places = [store.placed(c, c.native_form, ladder.dtype, decoding) for c in chosen]
     frame = store.today(name, places, asked, PROBE, DRAWS)
     place = ["checkpoint", "task", "prompt"]
     frame = frame.drop_duplicates(place, keep="last").set_index(place)
@@ -72,11 +72,6 @@ def load_draws(
     counted = zip(frame["texts"], frame["counts"])
     frame["texts"] = [dict(zip(texts, counts.tolist(), strict=True)) for texts, counts in counted]
     return frame
-
-
-def _place(checkpoint: Checkpoint, form: str, dtype: str) -> dict[str, str]:
-    place = {"model": checkpoint.source, "revision": checkpoint.revision}
-    return place | {"checkpoint": checkpoint.name, "form": form, "dtype": dtype}
 
 
 def verify(name: str) -> Report:
@@ -150,7 +145,8 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     closed = [task.name for task in TASKS.values() if task.closed]
     found: dict[tuple[str, str, str], Counter[str]] = {}
     if ladder.kind == "ladder":
-        places = [_place(c, form or c.native_form, dtype or ladder.dtype) for c in ladder.ends]
+        where = [(c, form or c.native_form, dtype or ladder.dtype) for c in ladder.ends]
+        places = [store.placed(*one) for one in where]
         for row in store.today(name, places, closed, PROMPTS, DRAWS).itertuples():
             if len(row.counts):
                 place = row.checkpoint, row.task, row.prompt

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..ask.cells import KEYED, Cell, digest, key_of, prompt_of, situations, task_sha256
-from ..ask.ladders import Ladder, ladder_names, load_ladder
+from ..ask.cells import KEYED, Cell, Decoding, digest, key_of, prompt_of, situations, task_sha256
+from ..ask.ladders import Checkpoint, Ladder, ladder_names, load_ladder
 from ..ask.prompts import ALL_FORMS, PROMPTS, NaturalPrompt, Prompt, joined
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
@@ -268,16 +268,14 @@ def load_readouts(
     tasks = [known(task, TASKS, "task") for task in (TASKS if tasks is None else tasks)]
     every = [c.name for c in ladder.checkpoints]
     wanted = every if checkpoints is None else [ladder.checkpoint(c).name for c in checkpoints]
+    put = [(c, s) for c in ladder.checkpoints for s in situations(c.grid)]
+    places = [
+        placed(c, s.form, ladder.dtype, s.decoding) | {"temperature": s.decoding.temperature}
+        for c, s in put
+    ]
     prompts = {prompt.id: prompt for prompt in PROMPTS}
-    places = []
-    for c in ladder.checkpoints:
-        of = {field: getattr(c, field) for field in ("revision", "stage", "step", "parent", "run")}
-        for s in situations(c.grid):
-            how = {"decoding": s.decoding.text, "temperature": s.decoding.temperature}
-            named = {"model": c.source, "checkpoint": c.name, "dtype": ladder.dtype}
-            places.append(of | how | named | {"form": s.form})
-            for prompt in s.prompts:
-                prompts.setdefault(prompt.id, prompt)
+    for prompt in (prompt for _, s in put for prompt in s.prompts):
+        prompts.setdefault(prompt.id, prompt)
     frame = today(name, places, tasks, prompts.values())
     frame = frame[frame["checkpoint"].isin(wanted) & frame["form"].isin(forms)]
     if frame.empty:
@@ -295,6 +293,13 @@ def load_readouts(
     return frame.assign(ladder=name, answered=mass)[_COLUMNS].reset_index(drop=True)
 
 
+def placed(c: Checkpoint, form: str, dtype: str, how: Decoding | None = None) -> dict[str, object]:
+    """What `today` takes of a situation. how: None = any."""
+    place = {"model": c.source, "checkpoint": c.name, "form": form, "dtype": dtype}
+    place |= {name: getattr(c, name) for name in ("revision", "stage", "step", "parent", "run")}
+    return place | ({"decoding": how.text} if how else {})
+
+
 def today(
     ladder: str,
     places: Sequence[Mapping[str, object]],
@@ -302,10 +307,7 @@ def today(
     prompts: Iterable[Prompt | NaturalPrompt],
     kind: str = SAMPLES,
 ) -> pd.DataFrame:
-    """What is stored of cells as they would be put today, with the fields of their places.
-
-    places: of each situation model, revision, form, dtype, and whatever else.
-    """
+    """What is stored of cells as they would be put today, with the fields of their places."""
     columns = [name for name in SCHEMAS[kind].names if name not in {*MADE[2:], "prompt_ids"}]
     frame = read(ladder, tasks=tasks, columns=columns, kind=kind).to_pandas()
     asked = _asked(tuple((n, task_sha256(TASKS[n])) for n in tasks), tuple(prompts))
