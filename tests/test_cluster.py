@@ -30,7 +30,6 @@ from crystal.errors import CrystalError
 from crystal.keep import cluster, manifest, resample, store
 from crystal.keep.cluster import Board, Hire
 from crystal.keep.resample import Batch, Plan, Read
-from crystal.read import engine
 
 WORK = 1e6  # some shards hold two tasks, some one
 ASKED = {"tasks": ("coin", "die"), "checkpoints": ("sft", "dpo")}
@@ -57,10 +56,8 @@ def blank(batch: Batch) -> Read:
     return Read(batch, (), 0.0, 0.0, {})
 
 
-def test_a_batch_is_what_the_engine_would_cut() -> None:
-    assert engine.Engine.__dataclass_fields__["batch"].default == resample.BATCH
+def test_what_is_left_out_is_named() -> None:
     plan = toy()
-    assert [batch[3:] for batch in plan.batches("sft")] == 8 * [(0, 100)]
     found = Board(plan)
     found.drop(plan.batches("sft")[1])
     assert "checkpoint sft, chat, task die, prompts 00-log to 19-story" in found.left_out()
@@ -279,7 +276,7 @@ def deadly(root: Path, monkeypatch: pytest.MonkeyPatch, work: str, times: int) -
 def test_the_same_store_from_two_workers_though_one_is_killed(
     ray, root, alone, monkeypatch
 ) -> None:
-    deadly(root, monkeypatch, "sft 1 coin 0 100", 1)
+    deadly(root, monkeypatch, "sft 1 coin", 1)
     frame = resample.resample("small", hire=Hire(2, 0), **ASKED)
     assert stored(root) == alone and frame["new"].sum() == 800
     assert json.loads((root / "deadly").read_text())["times"] == 0
@@ -289,7 +286,7 @@ def test_the_same_store_from_two_workers_though_one_is_killed(
 def test_a_batch_that_kills_three_workers_is_named_and_left_out(
     ray, root, alone, monkeypatch
 ) -> None:
-    deadly(root, monkeypatch, "dpo 0 die 0 100", cluster.TRIES)
+    deadly(root, monkeypatch, "dpo 0 die", cluster.TRIES)
     said = "100 cells are left out, .* died 3 times: checkpoint dpo, .*, task die, prompts 00-log"
     with pytest.raises(CrystalError, match=said):
         resample.resample("small", hire=Hire(1, 0), **ASKED)

@@ -205,12 +205,12 @@ class Board:
     def left_out(self) -> str:
         named = []
         for one in self.lost[:5]:
-            asked = self.plan.asked(one.checkpoint)[one.place]
-            ids = f"{asked.prompts[one.start].id} to {asked.prompts[one.stop - 1].id}"
+            asked = self.plan.asked(one)
+            ids = f"{asked.prompts[0].id} to {asked.prompts[-1].id}"
             named.append(
                 f"checkpoint {one.checkpoint}, {asked.form}, task {one.task}, prompts {ids}"
             )
-        cells = sum(batch.stop - batch.start for batch in self.lost)
+        cells = sum(len(self.plan.asked(one).prompts) for one in self.lost)
         more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
         what = f"{cells} cells are left out, their workers died {TRIES} times"
         return f"{what}: {'; '.join(named)}{more}"

@@ -1,14 +1,13 @@
 """Reads a ladder's grid: keeps the cells that the store lacks, compares those it holds.
 
-Where a grid is cut into batches is part of the result: in its last digits a distribution depends on
-the prompts that share its tree. So the cuts follow from the plan and from what the store held when
-the run began: the cells of a task in the order of its prompts, less those that were there, BATCH at
-a time, whether they are read here or on a cluster (`crystal.keep.cluster`).
+In its last digits a distribution depends on the prompts that share its tree. So a batch follows
+from the plan and from what the store held when the run began: a task's cells in the order of its
+prompts, less those that were there, whether it is read here or on a cluster
+(`crystal.keep.cluster`).
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import sys
 import time
@@ -42,8 +41,6 @@ from .manifest import SAMPLES
 if TYPE_CHECKING:
     from ..read.engine import Engine
 
-BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut no further
-
 # How far a probability may move where sums are taken in another order; the residual comes on top.
 # Other threads or batches moved cells of nano-llama and nano-olmo2 by 1.1e-6 (fp32), 1.5e-2 (bf16)
 # and 2e-3 (fp16) at most; allowed is 50 times the first, three times the others.
@@ -71,13 +68,11 @@ def bar(total: int, name: str, unit: str = "cells", delay: float = 0) -> tqdm:
 
 
 class Batch(NamedTuple):
-    """The least that is read at a time: some cells of a task."""
+    """The least that is read at a time: a task's cells, of one situation."""
 
     checkpoint: str
     place: int  # of the situation in the checkpoint's grid
     task: str
-    start: int  # of its cells in the task's
-    stop: int
 
 
 class Read(NamedTuple):
@@ -101,19 +96,17 @@ class Plan:
     made: drawn.Makings = frozenset()  # of what was stored when the run began
     kind: str = SAMPLES
 
-    def asked(self, checkpoint: str) -> dict[int, Situation]:
-        """The situations a checkpoint is put in, by their place in its grid."""
-        grid = situations(self.ladder.checkpoint(checkpoint).grid)
-        return {place: one for place, one in enumerate(grid) if one.form in self.forms}
+    def asked(self, batch: Batch) -> Situation:
+        return situations(self.ladder.checkpoint(batch.checkpoint).grid)[batch.place]
 
     def batches(self, *checkpoints: str) -> list[Batch]:
-        """Of these, else of all, in order. Where the store holds cells, the last come out empty."""
+        """Of these, else of all, in order."""
         return [
-            Batch(name, place, task, start, min(start + BATCH, len(situation.prompts)))
+            Batch(name, place, task)
             for name in checkpoints or [c.name for c in self.checkpoints]
-            for place, situation in self.asked(name).items()
+            for place, one in enumerate(situations(self.ladder.checkpoint(name).grid))
+            if one.form in self.forms
             for task in self.tasks
-            for start in range(0, len(situation.prompts), BATCH)
         ]
 
     def held(self, checkpoint: Checkpoint) -> frozenset[str]:
@@ -157,48 +150,42 @@ class Reader:
         self.machine = engine.load_checkpoint(checkpoint, dtype=self.dtype, device=plan.device)
         self.files = config_sha256(checkpoint), self.machine.tokenizer_revision
         drawn.check_makings(plan.made, checkpoint, self.files)
-        self.cells = functools.cache(self._cells)
         tree = "ragged tree" if self.machine.ragged else "whole tree"
         device = _named(self.machine.device)
         self.made = {"engine": tree, "device": device, "versions": manifest.versions()}
 
     def read(self, batch: Batch) -> Read:
         """Read the cells of a batch that are not held."""
-        start, asked = time.perf_counter(), self.plan.asked(batch.checkpoint)[batch.place]
-        rows = tuple(self.rows(asked, batch.task, slice(batch.start, batch.stop)))
+        start = time.perf_counter()
+        rows = tuple(self.rows(self.plan.asked(batch), batch.task))
         work = float(sum(row.tokens for row in rows)) * self.machine.model.num_parameters()
         return Read(batch, rows, work, time.perf_counter() - start, self.made)
 
-    def rows(self, asked: Situation, name: str, part: slice = slice(None)) -> list[store.Row]:
-        """A part of a task's cells, without those that are held, read or drawn."""
-        cells, how = self.cells(asked, name)[part], asked.decoding
-        ids = [cell.prompt_ids for _, cell in cells]
+    def rows(self, asked: Situation, name: str) -> list[store.Row]:
+        """A task's cells, without those that are held, read or drawn."""
+        task, how, cells = TASKS[name], asked.decoding, {}
+        for p in asked.prompts:
+            ids = self.machine.encode(
+                p.text(task, asked.form), template_of(asked.form), p.reply(task)
+            )
+            cell = cell_of(self.checkpoint, self.files, self.dtype, ids, how, task)
+            if cell.key not in self.held:
+                cells[p.id] = cell
+        ids = [cell.prompt_ids for cell in cells.values()]
         if not ids:
             return []
         if how.kind == "draws":
             from ..read.sampling import draw_many
 
-            draws = draw_many(self.machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
-            found = [{"texts": drawn.lines(texts)} for texts in draws]
+            texts = draw_many(self.machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
+            found = [(drawn.lines(one),) for one in texts]
         else:
             from ..read.readout import readout
 
-            names = ("probability", "invalid", "residual", "tokens")
-            read = readout(self.machine, ids, TASKS[name], **how.walked)
-            every = [(one.options, one.invalid, one.residual, one.tokens) for one in read]
-            found = [dict(zip(names, one)) for one in every]
-        both = zip(cells, found, strict=True)
-        return [store.Row(cell, asked.form, prompt, **one) for (prompt, cell), one in both]
-
-    def _cells(self, asked: Situation, name: str) -> list[tuple[str, Cell]]:
-        """The cells of a task that are not held, each with the id of its prompt."""
-        task, template, found = TASKS[name], template_of(asked.form), []
-        for p in asked.prompts:
-            ids = self.machine.encode(p.text(task, asked.form), template, p.reply(task))
-            cell = cell_of(self.checkpoint, self.files, self.dtype, ids, asked.decoding, task)
-            if cell.key not in self.held:
-                found.append((p.id, cell))
-        return found
+            read = readout(self.machine, ids, task, **how.walked)
+            found = [({}, one.options, one.invalid, one.residual, one.tokens) for one in read]
+        both = zip(cells.items(), found, strict=True)
+        return [store.Row(cell, asked.form, prompt, *fields) for (prompt, cell), fields in both]
 
 
 def _named(device: object) -> str:
@@ -288,18 +275,19 @@ def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
     parts: list[_Part] = []
     stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
-    order = plan.batches()
-    last = {batch[:2]: batch for batch in order}
-    with bar(sum(batch.stop - batch.start for batch in order), plan.ladder.name) as shown:
-        for place, mine in itertools.groupby(reads, lambda read: read.batch[:2]):
-            parts.append(part := _Part(plan, stored, *place))
-            shown.set_postfix_str(f"{place[0]}, {part.asked.form}", refresh=False)
+    with bar(
+        sum(len(plan.asked(one).prompts) for one in plan.batches()), plan.ladder.name
+    ) as shown:
+        for _, mine in itertools.groupby(reads, lambda read: read.batch[:2]):
+            first = next(mine)
+            parts.append(part := _Part(plan, stored, first.batch))
+            shown.set_postfix_str(f"{part.checkpoint}, {part.asked.form}", refresh=False)
             try:
-                for read in mine:
+                for read in itertools.chain([first], mine):
                     part.take(read)
-                    if read.batch == last[place]:  # to load the next checkpoint may take minutes
+                    if read.batch.task == plan.tasks[-1]:  # to load the next may take minutes
                         part.flush()
-                    shown.update(read.batch.stop - read.batch.start)
+                    shown.update(len(part.asked.prompts))
             finally:
                 part.flush()
     return parts
@@ -316,25 +304,24 @@ class Drift(NamedTuple):
 class _Part:
     """One checkpoint in one situation: what was there, and what has been read so far."""
 
-    def __init__(self, plan: Plan, stored: pa.Table, name: str, number: int) -> None:
-        self.plan, self.checkpoint = plan, name
-        self.asked, self.dtype = plan.asked(name)[number], plan.ladder.dtype
-        held = stored.filter(pc.field("revision") == plan.ladder.checkpoint(name).revision)
+    def __init__(self, plan: Plan, stored: pa.Table, batch: Batch) -> None:
+        self.plan, self.checkpoint, self.asked = plan, batch.checkpoint, plan.asked(batch)
+        revision = plan.ladder.checkpoint(batch.checkpoint).revision
+        held = stored.filter(pc.field("revision") == revision)
         self.held = dict(zip(store.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
         self.drifts: list[Drift] = []
         self.fresh: list[Read] = []  # with cells that are not yet written
         self.sums = Counter(cells=0, new=0, tokens=0, seconds=0.0)
 
     def take(self, read: Read) -> None:
-        """Compare what is known, keep what is new; before a new task, write if it is time."""
-        new_task = self.fresh and self.fresh[-1].batch.task != read.batch.task
-        if new_task and sum(one.work for one in self.fresh) > SHARD_WORK:
+        """Write, if it is time; then compare what is known, keep what is new."""
+        if sum(one.work for one in self.fresh) > SHARD_WORK:
             self.flush()
         old = [row for row in read.rows if row.cell.key in self.held]
         new = [row for row in read.rows if row.cell.key not in self.held]
         self.drifts += [self._drift(row, self.held[row.cell.key]) for row in old]
-        self.sums.update(cells=read.batch.stop - read.batch.start, seconds=read.seconds)
-        self.sums.update(tokens=sum(row.tokens for row in read.rows), new=len(new))
+        self.sums.update(cells=len(self.asked.prompts), new=len(new), seconds=read.seconds)
+        self.sums.update(tokens=sum(row.tokens for row in read.rows))
         if new:
             self.fresh.append(read._replace(rows=tuple(new)))
 
@@ -343,7 +330,7 @@ class _Part:
         if fresh:
             kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]
             engine, device = (" and ".join(sorted(kind)) for kind in kinds)
-            how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.dtype}
+            how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.plan.ladder.dtype}
             how |= {"engine": engine, "device": device, "versions": fresh[0].made["versions"]}
             made = manifest.provenance(**how)
             rows = [row for read in fresh for row in read.rows]
@@ -352,7 +339,7 @@ class _Part:
     def _drift(self, row: store.Row, held: dict) -> Drift:
         now = np.append(row.probability, row.invalid).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["invalid"])
-        allowed = ROUNDING[self.dtype] + max(row.residual, held["residual"])
+        allowed = ROUNDING[self.plan.ladder.dtype] + max(row.residual, held["residual"])
         asked = f"{self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         cell = f"checkpoint {self.checkpoint}, {asked}"
         return Drift(float(abs(now - then).max()), allowed, cell)
