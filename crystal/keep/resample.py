@@ -8,7 +8,6 @@ prompts, less those that were there, whether it is read here or on a cluster
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from collections import Counter
@@ -232,9 +231,13 @@ def resample(
     """
     ladder = load_ladder(name, unpinned=True)  # checkpoints that are not asked for need no commit
     closed = [task.name for task in TASKS.values() if task.closed]
+    if checkpoints is not None:
+        chosen = tuple(map(ladder.checkpoint, checkpoints))
+    else:  # the nodes of a cluster have the weights
+        chosen = ladder.checkpoints if hire else _here(ladder, say)
     plan = Plan(
         ladder=ladder,
-        checkpoints=_chosen(ladder, checkpoints, say, hire is not None),
+        checkpoints=chosen,
         forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
         missing_only=missing_only,
@@ -256,41 +259,36 @@ def resample(
     return pd.DataFrame([part.summary() for part in parts])
 
 
-def _chosen(
-    ladder: Ladder, checkpoints: Sequence[str] | None, say: Callable[[str], None], elsewhere: bool
-) -> tuple[Checkpoint, ...]:
-    """The checkpoints asked for. elsewhere: on a cluster, whose nodes have the weights."""
-    if checkpoints is not None:
-        return tuple(map(ladder.checkpoint, checkpoints))
-    here = tuple(filter(is_here, ladder.checkpoints))
-    if elsewhere or len(here) in (0, len(ladder.checkpoints)):
-        return ladder.checkpoints
-    left = ", ".join(c.name for c in ladder.checkpoints if c not in here)
-    again = f"make ladder LADDER={ladder.name}"
-    say(f"left out, since their weights are not here: {left} ({again} trains them)")
+def _here(ladder: Ladder, say: Callable[[str], None]) -> tuple[Checkpoint, ...]:
+    """The checkpoints whose weights are here; all, if none is."""
+    here = tuple(filter(is_here, ladder.checkpoints)) or ladder.checkpoints
+    if left := ", ".join(c.name for c in ladder.checkpoints if c not in here):
+        again = f"make ladder LADDER={ladder.name}"
+        say(f"left out, since their weights are not here: {left} ({again} trains them)")
     return here
 
 
 def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
-    parts: list[_Part] = []
+    parts: dict[tuple, _Part] = {}
     stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
-    with bar(
-        sum(len(plan.asked(one).prompts) for one in plan.batches()), plan.ladder.name
-    ) as shown:
-        for _, mine in itertools.groupby(reads, lambda read: read.batch[:2]):
-            first = next(mine)
-            parts.append(part := _Part(plan, stored, first.batch))
-            shown.set_postfix_str(f"{part.checkpoint}, {part.asked.form}", refresh=False)
-            try:
-                for read in itertools.chain([first], mine):
-                    part.take(read)
-                    if read.batch.task == plan.tasks[-1]:  # to load the next may take minutes
-                        part.flush()
-                    shown.update(len(part.asked.prompts))
-            finally:
+    cells = sum(len(plan.asked(batch).prompts) for batch in plan.batches())
+    with bar(cells, plan.ladder.name) as shown:
+        try:
+            for read in reads:
+                place = read.batch[:2]
+                if place not in parts:
+                    parts[place] = _Part(plan, stored, read.batch)
+                part = parts[place]
+                part.take(read)
+                if read.batch.task == plan.tasks[-1]:  # to load the next may take minutes
+                    part.flush()
+                shown.set_postfix_str(f"{part.checkpoint}, {part.asked.form}", refresh=False)
+                shown.update(len(part.asked.prompts))
+        finally:
+            for part in parts.values():
                 part.flush()
-    return parts
+    return list(parts.values())
 
 
 class Drift(NamedTuple):
@@ -345,16 +343,12 @@ class _Part:
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
-        moved = [drift.difference for drift in self.drifts] or [np.nan]
-        found = {"checkpoint": self.checkpoint, "form": self.asked.form}
-        found |= {"temperature": self.asked.decoding.temperature}
-        found |= {
-            "cells": self.sums["cells"],
-            "new": self.sums["new"],
-            "compared": len(self.drifts),
-        }
-        found |= {"median": float(np.median(moved)), "max": max(moved)}
-        return found | {"tokens": self.sums["tokens"], "seconds": self.sums["seconds"]}
+        moved = [drift.difference for drift in self.drifts]
+        place = {"checkpoint": self.checkpoint, "form": self.asked.form}
+        place |= {"temperature": self.asked.decoding.temperature}
+        counts = {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(moved)}
+        drift = {"median": float(np.median(moved or np.nan)), "max": max(moved, default=np.nan)}
+        return place | counts | drift | {name: self.sums[name] for name in ("tokens", "seconds")}
 
 
 # -- one task, put to one checkpoint: nothing is stored
