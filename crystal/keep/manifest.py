@@ -63,39 +63,37 @@ def logs(kind: str) -> list[str]:
 def records(ladder: str, kind: str = SAMPLES) -> list[dict]:
     """One record per shard, in order of writing.
 
-    Raises: CrystalError for a manifest that cannot be read, or a line that is not what its checksum
-    says.
+    Raises: CrystalError for a manifest that cannot be read, or a line other than its checksum says.
     """
     return _parsed(ladder, kind)[0]
 
 
 def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
     """The records, and how many bytes their lines are: a torn line may lie behind."""
-    path = folder_of(ladder, kind) / "manifest.jsonl"
-    whole = _bytes_of("the manifest", path, ladder, kind, absent=b"")
-    found, length = _lines(whole, path, ladder, kind)
+    path, back = folder_of(ladder, kind) / "manifest.jsonl", hint(ladder, kind)
+    found, length = _lines(_bytes_of("the manifest", path, back, absent=b""), path, back)
     return list(found), length
 
 
-def _bytes_of(what: str, path: Path, ladder: str, kind: str, absent: bytes | None = None) -> bytes:
+def _bytes_of(what: str, path: Path, back: str, absent: bytes | None = None) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         if absent is not None and isinstance(error, FileNotFoundError):
             return absent
-        back = hint_of(error, path) if error.errno in FORBIDDEN else hint(ladder, kind)
+        back = hint_of(error, path) if error.errno in FORBIDDEN else back
         what = f"{what} cannot be read: {error.strerror or error}"
         raise CrystalError(what, where=path, hint=back) from error
 
 
 @lru_cache(maxsize=32)  # a page asks for one manifest hundreds of times
-def _lines(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict, ...], int]:
+def _lines(whole: bytes, path: Path, back: str) -> tuple[tuple[dict, ...], int]:
     *lines, tail = whole.split(b"\n")  # not splitlines(), which also cuts at \r
     lines = [line + b"\n" for line in lines]
     if not _torn(tail):
         lines.append(tail)
-    found = [_record(line, f"{path}:{i}", ladder, kind) for i, line in enumerate(lines, 1)]
-    return tuple(found), sum(map(len, lines))
+    found = tuple(_record(line, f"{path}:{i}", back) for i, line in enumerate(lines, 1))
+    return found, sum(map(len, lines))
 
 
 def _torn(tail: bytes) -> bool:
@@ -112,7 +110,7 @@ def _line(record: dict) -> bytes:
     return (canonical({"checksum": digest(record), **record}) + "\n").encode()
 
 
-def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
+def _record(line: bytes, where: str, back: str) -> dict:
     """The record of a line, if that is, byte for byte, the line it should be."""
     try:
         record = json.loads(line)
@@ -123,16 +121,16 @@ def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         found = hashlib.sha256(line).hexdigest()
         what = f"its sha256 is {found} and it holds no checksum of itself: {type(error).__name__}"
-    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, hint=hint(ladder, kind))
+    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, hint=back)
 
 
 def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
     """The bytes of the shard a record names. Raises: CrystalError if they are other ones."""
-    path, wanted = shard_path(ladder, record, kind), record["sha256"]
-    blob = _bytes_of(f"a shard that the manifest names by sha256 {wanted}", path, ladder, kind)
+    path, wanted, back = shard_path(ladder, record, kind), record["sha256"], hint(ladder, kind)
+    blob = _bytes_of(f"a shard that the manifest names by sha256 {wanted}", path, back)
     if (found := hashlib.sha256(blob).hexdigest()) != wanted:
         what = f"a shard is corrupt: sha256 {found}, but the manifest says {wanted}"
-        raise CrystalError(what, where=path, hint=hint(ladder, kind))
+        raise CrystalError(what, where=path, hint=back)
     return blob
 
 
@@ -212,8 +210,9 @@ def write_new(
     except OSError as error:
         why = error.strerror or error
         what = f"could not write {len(new)} cells: {why}; none of them was kept"
-        back = f"{hint_of(error, Path(error.filename or folder))}; then go on with "
-        raise CrystalError(what, where=folder, hint=back + fill(ladder, kind)) from error
+        back = hint_of(error, Path(error.filename or folder))
+        back = f"{back}; then go on with {fill(ladder, kind)}"
+        raise CrystalError(what, where=folder, hint=back) from error
 
 
 # -- who made a shard
