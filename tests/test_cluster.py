@@ -181,19 +181,19 @@ class Deadly(cluster.Worker):
             path.write_text(json.dumps({"work": work, "times": said["times"] - 1}))
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def load(self, checkpoint, held):
+    def load(self, checkpoint):
         self._perhaps(checkpoint)
-        return super().load(checkpoint, held)
+        return super().load(checkpoint)
 
-    def read(self, batch, held):
+    def read(self, batch):
         self._perhaps(" ".join(map(str, batch)))
-        return super().read(batch, held)
+        return super().read(batch)
 
 
 class Slow(cluster.Worker):
-    def read(self, batch, held):
+    def read(self, batch):
         time.sleep(2)
-        return super().read(batch, held)
+        return super().read(batch)
 
 
 @pytest.fixture(scope="module")

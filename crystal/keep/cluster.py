@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import signal
@@ -144,12 +143,12 @@ class Worker:
 
     versions = staticmethod(manifest.versions)
 
-    def read(self, batch: Batch, held: frozenset[str]) -> Read:
-        """Read a batch; held: of its checkpoint, as `Plan.held` said. Raises: CrystalError."""
+    def read(self, batch: Batch) -> Read:
+        """Read a batch. Raises: CrystalError."""
         host = socket.gethostname()
         try:
             if self.reader is None or self.reader.checkpoint.name != batch.checkpoint:
-                self.load(batch.checkpoint, held)
+                self.load(batch.checkpoint)
             return self.reader.read(batch)
         except CrystalError as error:
             where = f"{error.where or 'a worker'}, on {host}"
@@ -158,7 +157,7 @@ class Worker:
             what = f"a worker lacks the package {error.name}"
             raise CrystalError(what, where=host, hint=INSTALL) from error
 
-    def load(self, checkpoint: str, held: frozenset[str]) -> None:
+    def load(self, checkpoint: str) -> None:
         """Take up a checkpoint, with exactly the weights that its ladder names."""
         import torch
 
@@ -170,7 +169,7 @@ class Worker:
             hint = "keep the repository where all nodes see it (on a node, CRYSTAL_ROOT names it)"
             raise CrystalError(what, where=root() / wanted.source, hint=hint)
         torch.set_num_threads(self.threads)  # another number would sum in another order
-        self.reader = Reader(self.plan, wanted, held)
+        self.reader = Reader(self.plan, wanted)
 
 
 # -- what is handed to whom, and when it comes out
@@ -223,7 +222,7 @@ def _reads(
     workers: int,
     leaving: contextlib.ExitStack,
 ) -> Iterator[Read]:
-    board, name, actors = Board(plan), plan.ladder.name, []
+    board, name, actors, given = Board(plan), plan.ladder.name, [], ray.put(plan)
     again = f"crystal resample {name} --cluster --missing-only"
     amounts = {"num_cpus": need["CPU"], "num_gpus": need["GPU"], "memory": need["memory"]}
     tries = {"max_task_retries": TRIES - 1, "max_restarts": TRIES * len(board.order)}
@@ -231,7 +230,7 @@ def _reads(
     with leaving:
         try:
             for _ in range(min(workers, len(board.order))):
-                actors.append(hired.remote(plan, int(need["CPU"]), str(root())))
+                actors.append(hired.remote(given, int(need["CPU"]), str(root())))
                 leaving.callback(ray.kill, actors[-1])
             with _held_back() as stop:
                 yield from _handed_out(ray, board, actors, stop)
@@ -250,8 +249,6 @@ def _handed_out(
     ray: ModuleType, board: Board, actors: Sequence[Any], stop: threading.Event
 ) -> Iterator[Read]:
     """What workers return, in order. One gets no work until the cluster has room for it."""
-    plan = board.plan
-    held = functools.cache(lambda name: ray.put(plan.held(plan.ladder.checkpoint(name))))
     busy = {actor.versions.remote(): (actor, None) for actor in actors}
     while board.order and not stop.is_set():
         for reference in ray.wait(list(busy), timeout=WAIT)[0]:
@@ -264,7 +261,7 @@ def _handed_out(
                 board.done[batch] = found
             if board.waiting:
                 batch = board.waiting.popleft()
-                busy[actor.read.remote(batch, held(batch.checkpoint))] = (actor, batch)
+                busy[actor.read.remote(batch)] = (actor, batch)
         yield from board.in_turn()
 
 

@@ -38,7 +38,6 @@ from ..read import servers
 from ..read.servers import ENDPOINTS, Server, address
 from . import drawn, manifest, store
 from .drawn import DRAWN, TASKS_DRAWN, TRUTH, lines
-from .manifest import DRAWS
 from .resample import Plan, Reader, bar, cell_of
 
 TOGETHER = 4  # prompts in one tree: a base's twenty are 100,000 nodes, several GiB
@@ -71,10 +70,9 @@ def draw(
         ladder=ladder,
         checkpoints=tuple(map(ladder.checkpoint, checkpoints)),
         tasks=tuple(known(task, TASKS, "task") for task in tasks),
-        missing_only=True,
         device=device,
+        held=frozenset(drawn.keys(name)),
         made=drawn.makings(name),
-        kind=DRAWS,
     )
     for checkpoint in plan.checkpoints:
         check_weights(checkpoint)
@@ -87,7 +85,7 @@ def _walk(plan: Plan, decoding: Decoding) -> Iterator[dict]:
     total = len(plan.checkpoints) * len(plan.tasks) * len(PROBE)
     with bar(total, plan.ladder.name) as shown:
         for checkpoint in plan.checkpoints:
-            reader = Reader(plan, checkpoint, plan.held(checkpoint))
+            reader = Reader(plan, checkpoint)
             for task in plan.tasks:
                 shown.set_postfix_str(f"{checkpoint.name}, {task}", refresh=False)
                 start, rows = time.perf_counter(), []

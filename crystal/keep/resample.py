@@ -35,7 +35,6 @@ from ..ask.prompts import ALL_FORMS, NaturalPrompt, template_of
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
 from ..errors import CrystalError, known
 from . import drawn, manifest, store
-from .manifest import SAMPLES
 
 if TYPE_CHECKING:
     from ..read.engine import Engine
@@ -90,10 +89,9 @@ class Plan:
     checkpoints: tuple[Checkpoint, ...]
     forms: tuple[str, ...] = ALL_FORMS
     tasks: tuple[str, ...]
-    missing_only: bool = False
     device: str | None = None
+    held: frozenset[str] = frozenset()  # keys of cells not to be read
     made: drawn.Makings = frozenset()  # of what was stored when the run began
-    kind: str = SAMPLES
 
     def asked(self, batch: Batch) -> Situation:
         return situations(self.ladder.checkpoint(batch.checkpoint).grid)[batch.place]
@@ -107,11 +105,6 @@ class Plan:
             if one.form in self.forms
             for task in self.tasks
         ]
-
-    def held(self, checkpoint: Checkpoint) -> frozenset[str]:
-        """Keys not to be read. Ask before anything of the checkpoint is written."""
-        which = {"revision": checkpoint.revision, "kind": self.kind}
-        return frozenset(store.keys(self.ladder.name, **which) if self.missing_only else ())
 
 
 # -- reading
@@ -132,20 +125,12 @@ def cell_of(
 
 
 class Reader:
-    """A checkpoint, loaded. held: what `Plan.held` gave.
+    """A checkpoint, loaded. Raises: CrystalError as `load_checkpoint` and `check_makings`."""
 
-    Raises: CrystalError as `load_checkpoint` and `check_makings`.
-    """
-
-    def __init__(self, plan: Plan, checkpoint: Checkpoint, held: frozenset[str]) -> None:
+    def __init__(self, plan: Plan, checkpoint: Checkpoint) -> None:
         from ..read import engine
 
-        self.plan, self.checkpoint, self.held, self.dtype = (
-            plan,
-            checkpoint,
-            held,
-            plan.ladder.dtype,
-        )
+        self.plan, self.checkpoint, self.dtype = plan, checkpoint, plan.ladder.dtype
         self.machine = engine.load_checkpoint(checkpoint, dtype=self.dtype, device=plan.device)
         self.files = config_sha256(checkpoint), self.machine.tokenizer_revision
         drawn.check_makings(plan.made, checkpoint, self.files)
@@ -168,7 +153,7 @@ class Reader:
                 p.text(task, asked.form), template_of(asked.form), p.reply(task)
             )
             cell = cell_of(self.checkpoint, self.files, self.dtype, ids, how, task)
-            if cell.key not in self.held:
+            if cell.key not in self.plan.held:
                 cells[p.id] = cell
         ids = [cell.prompt_ids for cell in cells.values()]
         if not ids:
@@ -199,7 +184,7 @@ def _named(device: object) -> str:
 def read_here(plan: Plan) -> Iterator[Read]:
     """Every batch in the plan's order; each checkpoint is unloaded before the next is loaded."""
     for checkpoint in plan.checkpoints:
-        reader = Reader(plan, checkpoint, plan.held(checkpoint))
+        reader = Reader(plan, checkpoint)
         yield from map(reader.read, plan.batches(checkpoint.name))
         reader.machine.unload()
 
@@ -240,8 +225,8 @@ def resample(
         checkpoints=chosen,
         forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
-        missing_only=missing_only,
         device=device,
+        held=frozenset(store.keys(name) if missing_only else ()),
         made=drawn.makings(name),
     )
     for checkpoint in plan.checkpoints:  # a cluster's workers check their weights
