@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 import pyarrow as pa
 
-from ..ask.cells import Decoding
+from ..ask.cells import Decoding, Situation
 from ..ask.ladders import STAGES, Checkpoint, load_ladder
 from ..ask.prompts import BY_ID, FORMS, PROBE, PROMPTS, load_prompts
 from ..ask.tasks import PHASE_TASKS, TASKS, first_line
@@ -59,7 +59,8 @@ def load_draws(
     ladder = load_ladder(name)
     chosen = [ladder.checkpoint(name) for name in checkpoints]
     asked = [known(task, TASKS, "task") for task in tasks]
-    places = [store.placed(c, c.native_form, ladder.dtype, decoding) for c in chosen]
+    how = {"dtype": ladder.dtype, "decoding": decoding.text}
+    places = [store.placed(c, c.native_form, **how) for c in chosen]
     frame = store.today(name, places, asked, PROBE, DRAWS)
     place = ["checkpoint", "task", "prompt"]
     frame = frame.drop_duplicates(place, keep="last").set_index(place)
@@ -91,13 +92,10 @@ def verify(name: str) -> Report:
                 yield f"cell {key} is there twice"
             seen.add(key)
 
-    wanted = [
-        (c, c.native_form, DRAWN.text, task, prompt.id)
-        for c in (ladder.ends if ladder.kind == "ladder" else ())
-        for task in TASKS_DRAWN
-        for prompt in PROBE
-    ]
-    return store.looked_through(ladder, DRAWS, wrong, wanted, ladder.drawn)
+    how = {"prompts": PROBE, "decoding": DRAWN}
+    ends = ladder.ends if ladder.kind == "ladder" else ()
+    put = [(c, Situation(form=c.native_form, **how)) for c in ends]
+    return store.looked_through(ladder, DRAWS, wrong, put, TASKS_DRAWN, ladder.drawn)
 
 
 # -- with what the stored cells of a checkpoint were read

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..ask.cells import KEYED, Cell, Decoding, digest, key_of, prompt_of, situations, task_sha256
+from ..ask.cells import KEYED, Cell, digest, key_of, prompt_of, situations, task_sha256
 from ..ask.ladders import Checkpoint, Ladder, ladder_names, load_ladder
 from ..ask.prompts import ALL_FORMS, PROMPTS, NaturalPrompt, Prompt, joined
 from ..ask.tasks import PHASE_TASKS, TASKS, Task
@@ -135,10 +135,9 @@ def unpacked(
     Raises: pyarrow.ArrowException, KeyError or OSError for bytes that are no shard.
     """
     shard, schema = pq.ParquetFile(pa.BufferReader(blob)), _wide(kind, columns)
-    there, groups = shard.schema_arrow.names, []
-    for i in range(shard.num_row_groups):  # the task of each stands in its statistics
-        if shard.metadata.row_group(i).column(there.index("task")).statistics.min in tasks:
-            groups.append(i)
+    there, every = shard.schema_arrow.names, range(shard.num_row_groups)
+    of = [shard.metadata.row_group(i).column(there.index("task")).statistics.min for i in every]
+    groups = [i for i in every if of[i] in tasks]  # one task a group
     held = [name if name in there else _ONCE.get(name, name) for name in schema.names]
     found = shard.read_row_groups(groups, columns=held).select(held)
     return found.rename_columns(schema.names).cast(schema)
@@ -269,10 +268,10 @@ def load_readouts(
     every = [c.name for c in ladder.checkpoints]
     wanted = every if checkpoints is None else [ladder.checkpoint(c).name for c in checkpoints]
     put = [(c, s) for c in ladder.checkpoints for s in situations(c.grid)]
-    places = [
-        placed(c, s.form, ladder.dtype, s.decoding) | {"temperature": s.decoding.temperature}
-        for c, s in put
-    ]
+    places = []
+    for c, s in put:
+        how = {"decoding": s.decoding.text, "temperature": s.decoding.temperature}
+        places.append(placed(c, s.form, ladder.dtype, **how))
     prompts = {prompt.id: prompt for prompt in PROMPTS}
     for prompt in (prompt for _, s in put for prompt in s.prompts):
         prompts.setdefault(prompt.id, prompt)
@@ -293,11 +292,10 @@ def load_readouts(
     return frame.assign(ladder=name, answered=mass)[_COLUMNS].reset_index(drop=True)
 
 
-def placed(c: Checkpoint, form: str, dtype: str, how: Decoding | None = None) -> dict[str, object]:
-    """What `today` takes of a situation. how: None = any."""
-    place = {"model": c.source, "checkpoint": c.name, "form": form, "dtype": dtype}
-    place |= {name: getattr(c, name) for name in ("revision", "stage", "step", "parent", "run")}
-    return place | ({"decoding": how.text} if how else {})
+def placed(c: Checkpoint, form: str, dtype: str, **more: object) -> dict[str, object]:
+    """What `today` takes of a situation."""
+    of = {name: getattr(c, name) for name in ("revision", "stage", "step", "parent", "run")}
+    return of | {"model": c.source, "checkpoint": c.name, "form": form, "dtype": dtype} | more
 
 
 def today(
@@ -354,20 +352,15 @@ def verify(name: str) -> Report:
                 yield f"cells of {model} were read with two tokenizers or config.json"
 
     ladder = load_ladder(name, unpinned=True)
-    wanted = [
-        (c, s.form, s.decoding.text, task, prompt.id)
-        for c in ladder.checkpoints
-        for s in situations(c.grid)
-        for task in PHASE_TASKS
-        for prompt in s.prompts
-    ]
-    return looked_through(ladder, SAMPLES, wrong, wanted, shipped=name in ladder_names())
+    put = [(c, s) for c in ladder.checkpoints for s in situations(c.grid)]
+    shipped = name in ladder_names()
+    return looked_through(ladder, SAMPLES, wrong, put, PHASE_TASKS, shipped)
 
 
 def looked_through(
-    ladder: Ladder, kind: str, wrong: Callable, wanted: Iterable[tuple], shipped: bool
+    ladder: Ladder, kind: str, wrong: Callable, put: Sequence, tasks: Sequence[str], shipped: bool
 ) -> Report:
-    """Read a whole log. wrong: what is wrong with a shard; wanted: checkpoint, then as `place`."""
+    """Read a whole log. wrong: of a shard; put: (checkpoint, situation) that should be there."""
     name, log = ladder.name, manifest.records(ladder.name, kind)
     place = ("model", "revision", "form", "decoding", "task", "prompt")
     problems, places, cells = [], set(), 0
@@ -383,9 +376,11 @@ def looked_through(
         where = f"({manifest.shard_path(name, record, kind)}). Hint: {manifest.hint(name, kind)}"
         problems += [f"{what} {where}" for what in wrong(found)]
     missing = [
-        f"checkpoint {c.name}, {form}, task {task}, prompt {prompt}"
-        for c, form, how, task, prompt in wanted
-        if (c.source, c.revision, form, how, task, prompt) not in places
+        f"checkpoint {c.name}, {s.form}, task {task}, prompt {prompt.id}"
+        for c, s in put
+        for task in tasks
+        for prompt in s.prompts
+        if (c.source, c.revision, s.form, s.decoding.text, task, prompt.id) not in places
     ]
     size, unlisted = sum(record["bytes"] for record in log), manifest.unlisted(name, kind)
     return Report(name, kind, len(log), cells, size, missing, shipped, unlisted, tuple(problems))
