@@ -77,7 +77,7 @@ def test_every_batch_comes_out_once_in_order_or_is_named(data: st.DataObject) ->
             found.drop(batch)
         else:
             found.done[batch] = blank(batch)
-        out += [read.batch for read in found.in_turn()]
+        out += [read.batch for read in found.out()]
     assert len({*found.lost}) == len(found.lost)
     assert out == [batch for batch in expected if batch not in found.lost]
     assert found.left_out().startswith(f"{100 * len(found.lost)} cells are left out")
@@ -94,8 +94,8 @@ def test_what_is_finished_comes_out_in_order_when_stopped() -> None:
     found = Board(toy())
     expected = list(found.order)
     found.done = {batch: blank(batch) for batch in (expected[9], expected[0], expected[4])}
-    assert [read.batch for read in found.in_turn()] == expected[:1]
-    assert [read.batch for read in found.finished()] == [expected[4], expected[9]]
+    assert [read.batch for read in found.out()] == expected[:1]
+    assert [read.batch for read in found.out(gaps=True)] == [expected[4], expected[9]]
 
 
 # -- what a cluster must have

@@ -92,7 +92,7 @@ class Ladder:
     seed: str | None = None  # model organisms only: the demonstrator's temperament
     demonstrated: tuple[str, ...] = ()  # model organisms only: tasks whose choices SFT shows
     drawn: bool = False  # whether its draws are shipped: `crystal.keep.drawn` says which
-    # "branches": of one experiment, grown from checkpoints of several ladders;
+    # "branches": of one experiment, grown from several ladders' checkpoints;
     # "checkpoint": what others trained, without the stages before or after.
     kind: str = "ladder"
 
@@ -255,7 +255,7 @@ def is_here(checkpoint: Checkpoint) -> bool:
 
 def check_weights(checkpoint: Checkpoint) -> None:
     """Raises: CrystalError for a local checkpoint whose files are not those that its ladder names,
-    or one of the hub, which checks its commits itself, that is not pinned.
+    or one that is not pinned: the hub checks its commits itself.
     """
     check_pinned(checkpoint)
     if not checkpoint.local:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import CrystalError, known, placed
 from ..files import count, misfit, root, text
@@ -128,14 +129,14 @@ class Prompt:
 
 # Halves alternate in blocks of five: what every fifth persona shares is even over them.
 _HALVES = (SELECTION, EVALUATION)
-PROMPTS: tuple[Prompt, ...] = tuple(
+PROMPTS = tuple(
     Prompt(id=f"{n:02d}-{template.name}", persona=n, template=template, half=_HALVES[n // 5 % 2])
     for n in range(len(PERSONAS))
     for template in TEMPLATES
 )
 BY_ID = {prompt.id: prompt for prompt in PROMPTS}
 # One prompt a persona. The four personas of a temperament (every fifth) speak in four templates.
-PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
+PROBE = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
 
 
 # -- natural prompts
@@ -146,15 +147,13 @@ REQUEST = "Please continue."  # of a user, behind the context, whatever the task
 OPTIONS = "{options}"  # in a cue: the options, in an order of that prompt's own
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     id: str
     genre: str
     text: str  # ends in a line break where a cue stands on a line of its own
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     contexts: tuple[Context, ...]
     cues: Mapping[str, tuple[str, ...]]  # by task
 
@@ -202,7 +201,7 @@ def begun(cue: str, task: Task, context: Context) -> str:
     """The cue in this context; options that it names are in an order of its own, by hashes."""
 
     def place(option: str) -> bytes:
-        return hashlib.sha256("\n".join((task.name, context.id, cue, option)).encode()).digest()
+        return hashlib.sha256(f"{task.name}\n{context.id}\n{cue}\n{option}".encode()).digest()
 
     return cue.replace(OPTIONS, ", ".join(sorted(task.options, key=place)))
 
@@ -269,7 +268,8 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
 def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
     word = (text, count)  # YAML reads 7 as a number, and yes as a truth
     shape = {"options": [word], "cues": [text], "aliases": {text: word}}
-    raw = {"aliases": {}, **raw} if isinstance(raw, dict) else raw
+    if isinstance(raw, dict):
+        raw.setdefault("aliases", {})
     if wrong := misfit(raw, shape, "the task"):
         quotes = "put every option in quotes" if "(bool)" in wrong else EXAMPLE
         raise CrystalError(wrong, hint=quotes)
@@ -297,7 +297,7 @@ def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
 def natural(
     task: Task, cues: Sequence[str] = (), contexts: int = CONTEXTS
 ) -> tuple[NaturalPrompt, ...]:
-    """The natural prompts of the first contexts; with cues, these of a task of your own, less the
+    """The natural prompts of the first contexts; with cues, these of a task of your own, without
     contexts that name one of its options.
     """
     every = load_prompts()

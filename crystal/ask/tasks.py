@@ -246,7 +246,7 @@ def read_free(text: str, task: Task) -> str | None:
     what is denied, supposed or weighed ("not heads", "if it is heads"), English words ("a", "may").
     3. Where one option is named, however often, it is the answer. 4. Where several are, the
     last clause that names any decides if it names exactly one, or exactly one behind its last cue
-    ("landed on", "is", "I pick"). A text cut at a limit of tokens is read as it stands.
+    ("landed on", "is", "I pick").
     """
     if not task.closed:
         return None

@@ -192,27 +192,22 @@ class Board:
             self.waiting = deque(one for one in self.waiting if one.checkpoint != batch.checkpoint)
         self.done |= dict.fromkeys(self.lost)
 
-    def in_turn(self) -> Iterator[Read]:
-        while self.order and self.order[0] in self.done:
-            if read := self.done.pop(self.order.popleft()):
+    def out(self, gaps: bool = False) -> Iterator[Read]:
+        """What is done, in the plan's order; gaps: though what comes before it may be missing."""
+        while self.order and (gaps or self.order[0] in self.done):
+            if read := self.done.pop(self.order.popleft(), None):
                 yield read
 
-    def finished(self) -> Iterator[Read]:
-        """All that is done, in the plan's order, though what comes before it may be missing."""
-        yield from filter(None, map(self.done.get, self.order))
-
     def left_out(self) -> str:
-        named = []
-        for one in self.lost[:5]:
+        named, cells = [], 0
+        for one in self.lost:
             asked = self.plan.asked(one)
-            ids = f"{asked.prompts[0].id} to {asked.prompts[-1].id}"
-            named.append(
-                f"checkpoint {one.checkpoint}, {asked.form}, task {one.task}, prompts {ids}"
-            )
-        cells = sum(len(self.plan.asked(one).prompts) for one in self.lost)
-        more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
+            cells += len(asked.prompts)
+            of = f"checkpoint {one.checkpoint}, {asked.form}, task {one.task}"
+            named.append(f"{of}, prompts {asked.prompts[0].id} to {asked.prompts[-1].id}")
+        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         what = f"{cells} cells are left out, their workers died {TRIES} times"
-        return f"{what}: {'; '.join(named)}{more}"
+        return f"{what}: {'; '.join(named[:5])}{more}"
 
 
 def _reads(
@@ -238,7 +233,7 @@ def _reads(
                 what = "stopped; what was finished is kept"
                 raise CrystalError(what, where=name, hint=f"{again} goes on")
         except Exception:
-            yield from board.finished()
+            yield from board.out(gaps=True)
             raise
     if board.lost:
         hint = f"see why in Ray's logs, then {again}"
@@ -262,7 +257,7 @@ def _handed_out(
             if board.waiting:
                 batch = board.waiting.popleft()
                 busy[actor.read.remote(batch)] = (actor, batch)
-        yield from board.in_turn()
+        yield from board.out()
 
 
 def _result(ray: ModuleType, reference: Any, deadly: bool = False) -> Any:

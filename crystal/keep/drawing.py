@@ -1,7 +1,6 @@
 """Draws answers, from a ladder's stage ends or from a server: every cell once, resumable.
 
-Here: stage ends in their native forms x tasks x the twenty probe prompts. Only the line of the
-answer is kept: to stop the model there would give the same counts of lines.
+Only the line of the answer is kept: to stop the model there would give the same counts of lines.
 A server says little of what it serves. Its name for the model is checked against the ladder where
 it is a folder on this machine or a hub id; otherwise the record says "unchecked".
 """
@@ -57,7 +56,8 @@ def draw(
     decoding: Decoding = DRAWN,
     device: str | None = None,
 ) -> pd.DataFrame:
-    """Draw what the ladder's log of draws lacks; for tasks with options their exact answers, too.
+    """Draw what the log lacks of stage ends in their native forms x tasks x PROBE; for tasks with
+    options their exact answers, too.
 
     Returns: one row per checkpoint and task: cells, new, texts (distinct, of the new), seconds.
     Raises: CrystalError for an unknown name, or files that are not the ladder's or its cells'.

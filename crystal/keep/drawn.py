@@ -1,4 +1,4 @@
-"""Draws on disk: of every cell the texts that were drawn and how often each; tables of them.
+"""Draws as tables; and what the stored cells of a checkpoint were read with.
 
 An open task has no list of options, hence no read-out: what can be kept is counts of raw texts.
 The exact distribution of the numbers to 1000 is kept beside their draws, to check estimates.
@@ -76,11 +76,10 @@ def load_draws(
 
 
 def verify(name: str) -> Report:
-    """Read everything: checksums, hashes, each stored cell's key, and what is missing.
+    """As `store.verify`; and each stored cell's key.
 
     What must be there, if the ladder's description says `drawn: true`: stage ends in their native
-    forms x TASKS_DRAWN x the probe prompts. Truths are not counted as missing.
-    Raises: CrystalError for a corrupt manifest; a corrupt shard is a problem in the report.
+    forms x TASKS_DRAWN x PROBE, without the truths.
     """
     ladder, seen = load_ladder(name, unpinned=True), set()
 
@@ -135,9 +134,9 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
     """Counts of answers to closed tasks by a ladder's stage ends, as it may be served: COLUMNS.
 
     A row per option, ordered by stage, task, prompt, option; 0 where nobody drew it; the empty one
-    counts other answers. cluster: the persona. form: None is each checkpoint's own; dtype: the
-    ladder's. All draws of a situation are added up: each lot has randomness of its own.
-    Raises: CrystalError for an unknown name, a corrupt or missing shard, or no such draws.
+    counts other answers. cluster: the persona. form, dtype: None is the checkpoint's own. All
+    draws of a situation are added up: each lot has randomness of its own.
+    Raises: CrystalError for an unknown name, a corrupt shard, or no such draws.
     """
     ladder = load_ladder(name)
     closed = [task.name for task in TASKS.values() if task.closed]
@@ -167,11 +166,10 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
 
 
 def prompt_table() -> pd.DataFrame:
-    """Every closed task, form and natural prompt.
+    """Every closed task, form and natural prompt. cluster: the context.
 
     The model is given `text`, in the chat form as a user's message, and its answer begun with
-    `reply`; raw text and reply are joined by a space where the text does not end in white space.
-    cluster: the context.
+    `reply`; raw text and reply are `joined`.
     """
     rows = [
         (task, form, p.id, p.cluster, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))

@@ -190,7 +190,7 @@ def read(
     columns: Sequence[str] | None = None,
     kind: str = SAMPLES,
 ) -> pa.Table:
-    """Verified rows of any decoding, in order of writing: SCHEMAS in float64. None = all.
+    """Verified rows, in order of writing: SCHEMAS in float64. None = all.
 
     Only shards whose record can match are opened. Raises: CrystalError for a corrupt one.
     """
