@@ -262,6 +262,7 @@ class Report:
 
     @property
     def missing(self) -> int:
+        """How many cells are lacking."""
         return len(self.lacking)
 
     @property

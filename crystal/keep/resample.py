@@ -94,6 +94,7 @@ class Plan:
     made: drawn.Makings = frozenset()  # of what was stored when the run began
 
     def asked(self, batch: Batch) -> Situation:
+        """The situation that a batch is of."""
         return situations(self.ladder.checkpoint(batch.checkpoint).grid)[batch.place]
 
     def batches(self, *checkpoints: str) -> list[Batch]:
