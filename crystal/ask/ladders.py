@@ -8,7 +8,6 @@ Knows which checkpoints exist and where their weights lie, not what they answer.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -130,11 +129,10 @@ def hub_names() -> list[str]:
 
 def description(name: str) -> Path:
     """The file that describes a ladder. Raises: CrystalError for an unknown one."""
-    shelf = root() / "data/ladders"
-    for path in (shelf / f"{name}.yaml", shelf / HUB / f"{name}.yaml"):
-        if path.stem == name and os.path.isfile(path):  # a name is no path, and may be too long
-            return path
-    return shelf / f"{known(name, [*ladder_names(), *hub_names()], 'ladder')}.yaml"
+    folders = dict.fromkeys(ladder_names(), "")
+    for of_the_hub in hub_names():
+        folders.setdefault(of_the_hub, HUB)
+    return root() / "data/ladders" / folders[known(name, folders, "ladder")] / f"{name}.yaml"
 
 
 def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
@@ -143,23 +141,24 @@ def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
     Raises: CrystalError for an unknown ladder, an unsound description, or an unpinned checkpoint.
     """
     path = description(name)
-    return _parsed(name, path, texts.read_text(path, _hint(path)), unpinned)
+    back = f"correct it, or git checkout -- {path.relative_to(root()).as_posix()}"
+    ladder = _parsed(path, texts.read_text(path, back), back)
+    for checkpoint in () if unpinned else ladder.checkpoints:
+        check_pinned(checkpoint)
+    return ladder
 
 
 @lru_cache(maxsize=64)  # a page asks for one ladder hundreds of times
-def _parsed(name: str, path: Path, written: str, unpinned: bool) -> Ladder:
-    raw = texts.parse_yaml(written, path, _hint(path))
-    with placed(path, _hint(path)):
+def _parsed(path: Path, written: str, back: str) -> Ladder:
+    raw = texts.parse_yaml(written, path, back)
+    with placed(path, back):
         raw = fields(renamed(raw), Ladder, "the ladder", checkpoints=[anything])
-        shapes = {"ladder": None, "files": {text: sha256}}
-        checkpoints = tuple(
-            Checkpoint(ladder=name, **fields(row, Checkpoint, f"checkpoint {number}", **shapes))
-            for number, row in enumerate(raw["checkpoints"], 1)
-        )
-        ladder = Ladder(**raw | {"checkpoints": checkpoints})
+        shapes, checkpoints = {"ladder": None, "files": {text: sha256}}, []
+        for number, row in enumerate(raw["checkpoints"], 1):
+            row = fields(row, Checkpoint, f"checkpoint {number}", **shapes)
+            checkpoints.append(Checkpoint(ladder=path.stem, **row))
+        ladder = Ladder(**raw | {"checkpoints": tuple(checkpoints)})
         _check(ladder, path)
-    for checkpoint in () if unpinned else ladder.checkpoints:
-        check_pinned(checkpoint)
     return ladder
 
 
@@ -177,11 +176,6 @@ def check_pinned(checkpoint: Checkpoint) -> None:
         what = f"{of} is not pinned: a branch of {checkpoint.source} may move"
         where, hint = description(checkpoint.ladder), f"crystal fetch {checkpoint.ladder}"
         raise CrystalError(what, where=where, hint=hint)
-
-
-def _hint(path: Path) -> str:
-    beside = path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path
-    return f"correct it, or git checkout -- {beside}"
 
 
 def _check(ladder: Ladder, path: Path) -> None:
