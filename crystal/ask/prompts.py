@@ -244,6 +244,21 @@ def prompts_of(
     )
 
 
+def prompt_table() -> list[dict]:
+    """Every closed task, form and natural prompt. cluster: the context.
+
+    The model is given `text`, in the chat form as a user's message, and its answer begun with
+    `reply`; raw text and reply are `joined`.
+    """
+    return [
+        {"task": name, "form": form, "prompt": p.id, "cluster": p.cluster, "half": p.half}
+        | {"text": p.text(TASKS[name], form), "reply": p.reply(TASKS[name])}
+        for name in PHASE_TASKS
+        for form in FORMS
+        for p in load_prompts()
+    ]
+
+
 # -- a task of your own
 
 EXAMPLE = "an example stands in book/reading.md, 'A question of your own'"

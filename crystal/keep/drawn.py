@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from ..ask.cells import Decoding, Situation
 from ..ask.ladders import STAGES, Checkpoint, load_ladder
-from ..ask.prompts import BY_ID, FORMS, PROBE, PROMPTS, load_prompts
-from ..ask.tasks import PHASE_TASKS, TASKS, first_line
+from ..ask.prompts import BY_ID, PROBE, PROMPTS
+from ..ask.tasks import TASKS, first_line
 from ..ask.tasks import read as read_answer
 from ..errors import CrystalError, known
 from . import manifest, store
@@ -127,7 +127,7 @@ def check_makings(held: Makings, checkpoint: Checkpoint, now: tuple[str, str]) -
     )
 
 
-# -- tables for other frameworks
+# -- a table for other frameworks
 
 
 def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> pd.DataFrame:
@@ -163,19 +163,3 @@ def counts(name: str, *, form: str | None = None, dtype: str | None = None) -> p
         for option in (*TASKS[place[1]].options, "")
     ]
     return pd.DataFrame(table, columns=list(COLUMNS))
-
-
-def prompt_table() -> pd.DataFrame:
-    """Every closed task, form and natural prompt. cluster: the context.
-
-    The model is given `text`, in the chat form as a user's message, and its answer begun with
-    `reply`; raw text and reply are `joined`.
-    """
-    rows = [
-        (task, form, p.id, p.cluster, p.half, p.text(TASKS[task], form), p.reply(TASKS[task]))
-        for task in PHASE_TASKS
-        for form in FORMS
-        for p in load_prompts()
-    ]
-    columns = ["task", "form", "prompt", "cluster", "half", "text", "reply"]
-    return pd.DataFrame(rows, columns=columns)
