@@ -210,7 +210,8 @@ _NUMBER = rf"(?:[0-9]+|{'|'.join(sorted(map(number_word, range(101)), key=len, r
 _COUNTED = (
     "sided|sides?|faces?|letters|cards|suits|ranks|days|months|colou?rs|options|numbers|choices|"
     "possible|possibilities|outcomes|digits|digit number|times|flips|rolls|tosses|ways|more|"
-    "others?|equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|tails"
+    "others?|equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|"
+    "tails"
 )
 _BOUND = (
     "out of|less than|more than|greater than|smaller than|lower than|higher than|below|under|"
