@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from ..ask.cells import Cell, Decoding, Situation, situations, task_sha256
@@ -150,9 +148,8 @@ class Reader:
         """A task's cells, without those that are held, read or drawn."""
         task, how, cells = TASKS[name], asked.decoding, {}
         for p in asked.prompts:
-            ids = self.machine.encode(
-                p.text(task, asked.form), template_of(asked.form), p.reply(task)
-            )
+            put = p.text(task, asked.form), template_of(asked.form), p.reply(task)
+            ids = self.machine.encode(*put)
             cell = cell_of(self.checkpoint, self.files, self.dtype, ids, how, task)
             if cell.key not in self.plan.held:
                 cells[p.id] = cell
@@ -183,7 +180,7 @@ def _named(device: object) -> str:
 
 
 def read_here(plan: Plan) -> Iterator[Read]:
-    """Every batch in the plan's order; each checkpoint is unloaded before the next is loaded."""
+    """Every batch, in order; each checkpoint is unloaded before the next is loaded."""
     for checkpoint in plan.checkpoints:
         reader = Reader(plan, checkpoint)
         yield from map(reader.read, plan.batches(checkpoint.name))
@@ -257,7 +254,8 @@ def _here(ladder: Ladder, say: Callable[[str], None]) -> tuple[Checkpoint, ...]:
 def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
     parts: dict[tuple, _Part] = {}
-    stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
+    table = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
+    stored = dict(zip(store.keys_of(table), table.select(_COMPARED).to_pylist(), strict=True))
     cells = sum(len(plan.asked(batch).prompts) for batch in plan.batches())
     with bar(cells, plan.ladder.name) as shown:
         try:
@@ -286,13 +284,11 @@ class Drift(NamedTuple):
 
 
 class _Part:
-    """One checkpoint in one situation: what was there, and what has been read so far."""
+    """One checkpoint in one situation. stored: by key, what was there when the run began."""
 
-    def __init__(self, plan: Plan, stored: pa.Table, batch: Batch) -> None:
-        self.plan, self.checkpoint, self.asked = plan, batch.checkpoint, plan.asked(batch)
-        revision = plan.ladder.checkpoint(batch.checkpoint).revision
-        held = stored.filter(pc.field("revision") == revision)
-        self.held = dict(zip(store.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
+    def __init__(self, plan: Plan, stored: dict[str, dict], batch: Batch) -> None:
+        self.ladder, self.checkpoint, self.stored = plan.ladder, batch.checkpoint, stored
+        self.asked = plan.asked(batch)
         self.drifts: list[Drift] = []
         self.fresh: list[Read] = []  # with cells that are not yet written
         self.sums = Counter(cells=0, new=0, tokens=0, seconds=0.0)
@@ -301,9 +297,9 @@ class _Part:
         """Write, if it is time; then compare what is known, keep what is new."""
         if sum(one.work for one in self.fresh) > SHARD_WORK:
             self.flush()
-        old = [row for row in read.rows if row.cell.key in self.held]
-        new = [row for row in read.rows if row.cell.key not in self.held]
-        self.drifts += [self._drift(row, self.held[row.cell.key]) for row in old]
+        old = [row for row in read.rows if row.cell.key in self.stored]
+        new = [row for row in read.rows if row.cell.key not in self.stored]
+        self.drifts += map(self._drift, old)
         self.sums.update(cells=len(self.asked.prompts), new=len(new), seconds=read.seconds)
         self.sums.update(tokens=sum(row.tokens for row in read.rows))
         if new:
@@ -314,16 +310,17 @@ class _Part:
         if fresh:
             kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]
             engine, device = (" and ".join(sorted(kind)) for kind in kinds)
-            how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.plan.ladder.dtype}
+            how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.ladder.dtype}
             how |= {"engine": engine, "device": device, "versions": fresh[0].made["versions"]}
             made = manifest.provenance(**how)
             rows = [row for read in fresh for row in read.rows]
-            store.append(self.plan.ladder.name, rows, made)
+            store.append(self.ladder.name, rows, made)
 
-    def _drift(self, row: store.Row, held: dict) -> Drift:
+    def _drift(self, row: store.Row) -> Drift:
+        held = self.stored[row.cell.key]
         now = np.append(row.probability, row.invalid).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["invalid"])
-        allowed = ROUNDING[self.plan.ladder.dtype] + max(row.residual, held["residual"])
+        allowed = ROUNDING[self.ladder.dtype] + max(row.residual, held["residual"])
         asked = f"{self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         cell = f"checkpoint {self.checkpoint}, {asked}"
         return Drift(float(abs(now - then).max()), allowed, cell)
