@@ -291,8 +291,9 @@ def screen(out: str | None, **given: Any) -> None:
     from .tables.importers import write
 
     if out:
-        write(prompt_table(), Path(out), verbatim=True)
-        print(f"{out}: {len(prompt_table())} rows")
+        rows = prompt_table()
+        write(rows, Path(out), verbatim=True)
+        print(f"{out}: {len(rows)} rows")
         return
     pool = load_pool()
     if subjects := [_subject(text, form) for form in FORMS for text in given.pop(form)]:
