@@ -58,7 +58,8 @@ def recorded() -> dict[str, str]:
 def differences() -> dict[str, str]:
     """What is not as recorded, by path from the root; whatever is in no list is a reader's own."""
     now, then = there(), recorded()
-    gone, changed = sorted(then.keys() - now), [n for n in now if now[n] != then.get(n, now[n])]
+    gone = sorted(then.keys() - now)
+    changed = sorted(name for name in then.keys() & now if now[name] != then[name])
     return dict.fromkeys(gone, "is missing") | dict.fromkeys(changed, "is not what was recorded")
 
 
