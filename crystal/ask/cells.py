@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 from ..errors import known
@@ -15,6 +15,7 @@ from .prompts import (
     BY_ID,
     CHAT,
     COMPLETION,
+    FORMS,
     INSTRUCTED,
     PROBE,
     PROMPTS,
@@ -54,7 +55,7 @@ class Decoding:
     max_tokens: int = 0  # longest drawn answer
     endpoint: str = ""  # of the server that drew them, such as "chat/completions"; "": drawn here
 
-    @functools.cached_property
+    @cached_property
     def text(self) -> str:
         """Canonical JSON, as stored, without empty fields of _LATER; 1 and 1.0 are one number."""
         stored = {}
@@ -88,7 +89,7 @@ class Cell:
     task: str
     task_sha256: str  # see task_sha256()
 
-    @functools.cached_property
+    @cached_property
     def key(self) -> str:
         """64 hex digits."""
         return key_of(vars(self) | {"decoding": self.decoding.text})
@@ -129,14 +130,10 @@ def _probe(form: str, **decoding: float) -> Situation:
     return Situation(form=form, prompts=PROBE, decoding=Decoding(**decoding))
 
 
-def _natural(*forms: str, once: bool = False) -> Callable[[], tuple[Situation, ...]]:
-    """The natural prompts in these forms, read from a file when asked for; once: one wording."""
-
-    def found() -> tuple[Situation, ...]:
-        prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")
-        return tuple(Situation(form=form, prompts=prompts, decoding=_COARSE) for form in forms)
-
-    return found
+def _natural(*forms: str, once: bool = False) -> tuple[Situation, ...]:
+    """The natural prompts in these forms; once: in one wording."""
+    prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")
+    return tuple(Situation(form=form, prompts=prompts, decoding=_COARSE) for form in forms)
 
 
 _COARSE = Decoding(relative=0.01, max_nodes=400)  # most of a flat base's tree precedes any answer
@@ -151,11 +148,12 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
         _probe(INSTRUCTED),
         *(_probe(CHAT, temperature=t, **_HOT if t > 1 else {}) for t in TEMPERATURES),
     ),
-    "natural": _natural(COMPLETION, CHAT),  # prompts that real models answer
-    "natural-once": _natural(COMPLETION, CHAT, once=True),  # checkpoints on the way, half the cost
-    "natural-once-chat": _natural(CHAT, once=True),
-    "natural-raw": _natural(COMPLETION),  # of a base without a chat template
-    "natural-chat": _natural(CHAT),  # of an aligned model in its own form
+    # read from a file when asked for
+    "natural": partial(_natural, *FORMS),  # prompts that real models answer
+    "natural-once": partial(_natural, *FORMS, once=True),  # checkpoints on the way, half the cost
+    "natural-once-chat": partial(_natural, CHAT, once=True),
+    "natural-raw": partial(_natural, COMPLETION),  # of a base without a chat template
+    "natural-chat": partial(_natural, CHAT),  # of an aligned model in its own form
 }
 
 
