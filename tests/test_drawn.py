@@ -205,14 +205,14 @@ def test_same_draws_same_bytes_and_never_twice(toy, fake):
         drawn.append("toy", [row()], synthetic.PROVENANCE)
 
 
-def row(**changes) -> drawn.Row:
+def row(**changes) -> store.Row:
     """The row that the fake would write of the first prompt of sft's cities, or a changed one."""
     ladder, fake = ladders.load_ladder("toy"), Fake()
     checkpoint = ladder.checkpoint("sft")
     ids = fake.encode(PROBE[0].text(TASKS["city"], "chat"), "chat")
     files = (ladders.config_sha256(checkpoint), fake.tokenizer_revision)
     cell = resample.cell_of(checkpoint, files, ladder.dtype, ids, DRAWN, TASKS["city"])
-    return drawn.Row(cell, "chat", PROBE[0].id, {"Oslo": 10_000})._replace(**changes)
+    return store.Row(cell, "chat", PROBE[0].id, {"Oslo": 10_000})._replace(**changes)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from ..ask.tasks import read as read_answer
 from ..errors import CrystalError, known
 from . import manifest, store
 from .manifest import DRAWS, SAMPLES, Report
-from .store import Row  # noqa: F401 (a row of either log)
 
 TASKS_DRAWN = ("first_name", "city", "animal", "word", "thousand")
 DRAWN = Decoding(kind="draws", n=10_000, max_tokens=12)
