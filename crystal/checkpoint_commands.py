@@ -286,15 +286,14 @@ def draw(ladder: str, device: str | None, out: str | None, **given: Any) -> None
 )
 def screen(out: str | None, **given: Any) -> None:
     """choose the natural prompts: of a pool, those that checkpoints answer"""
-    from .ask.prompts import load_pool
-    from .keep import drawn
+    from .ask.prompts import load_pool, prompt_table
     from .studies import answerable
     from .tables.importers import write
 
     if out:
-        frame = drawn.prompt_table()
-        write(frame.to_dict("records"), Path(out), verbatim=True)
-        print(f"{out}: {len(frame)} rows")
+        rows = prompt_table()
+        write(rows, Path(out), verbatim=True)
+        print(f"{out}: {len(rows)} rows")
         return
     pool = load_pool()
     if subjects := [_subject(text, form) for form in FORMS for text in given.pop(form)]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from crystal.ask import cells
 from crystal.ask.cells import Cell, Decoding, task_sha256
 from crystal.ask.ladders import weights_sha256
 from crystal.ask.prompts import PROMPTS, Prompt
@@ -78,6 +80,15 @@ def write_ladder(
     finally:
         os.environ.pop("CRYSTAL_ROOT") if before is None else os.environ.update(CRYSTAL_ROOT=before)
     return Path(root)
+
+
+def coarse(patch, tolerance: float) -> None:
+    """Let the grids of the world's prompts leave that much open."""
+    for name, grid in cells.GRIDS.items():
+        if not callable(grid):
+            decodings = [replace(s.decoding, tolerance=tolerance) for s in grid]
+            grid = tuple(replace(s, decoding=how) for s, how in zip(grid, decodings))
+            patch.setitem(cells.GRIDS, name, grid)
 
 
 def write_weights(root: str | Path, name: str) -> None:

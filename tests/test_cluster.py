@@ -30,10 +30,9 @@ from crystal.errors import CrystalError
 from crystal.keep import cluster, manifest, resample, store
 from crystal.keep.cluster import Board, Hire
 from crystal.keep.resample import Batch, Plan, Read
-from crystal.read import engine
 
 WORK = 1e6  # some shards hold two tasks, some one
-ASKED = {"tasks": ("coin", "die"), "checkpoints": ("sft", "dpo"), "tolerance": 0.01}
+ASKED = {"tasks": ("coin", "die"), "checkpoints": ("sft", "dpo")}
 SCRIPT = "import sys, crystal.keep.cluster, test_cluster; sys.exit(test_cluster.slow(sys.argv[1:]))"
 
 
@@ -57,10 +56,8 @@ def blank(batch: Batch) -> Read:
     return Read(batch, (), 0.0, 0.0, {})
 
 
-def test_a_batch_is_what_the_engine_would_cut() -> None:
-    assert engine.Engine.__dataclass_fields__["batch"].default == resample.BATCH
+def test_what_is_left_out_is_named() -> None:
     plan = toy()
-    assert [batch[3:] for batch in plan.batches("sft")] == 8 * [(0, 100)]
     found = Board(plan)
     found.drop(plan.batches("sft")[1])
     assert "checkpoint sft, chat, task die, prompts 00-log to 19-story" in found.left_out()
@@ -80,7 +77,7 @@ def test_every_batch_comes_out_once_in_order_or_is_named(data: st.DataObject) ->
             found.drop(batch)
         else:
             found.done[batch] = blank(batch)
-        out += [read.batch for read in found.in_turn()]
+        out += [read.batch for read in found.out()]
     assert len({*found.lost}) == len(found.lost)
     assert out == [batch for batch in expected if batch not in found.lost]
     assert found.left_out().startswith(f"{100 * len(found.lost)} cells are left out")
@@ -97,8 +94,8 @@ def test_what_is_finished_comes_out_in_order_when_stopped() -> None:
     found = Board(toy())
     expected = list(found.order)
     found.done = {batch: blank(batch) for batch in (expected[9], expected[0], expected[4])}
-    assert [read.batch for read in found.in_turn()] == expected[:1]
-    assert [read.batch for read in found.finished()] == [expected[4], expected[9]]
+    assert [read.batch for read in found.out()] == expected[:1]
+    assert [read.batch for read in found.out(gaps=True)] == [expected[4], expected[9]]
 
 
 # -- what a cluster must have
@@ -184,19 +181,19 @@ class Deadly(cluster.Worker):
             path.write_text(json.dumps({"work": work, "times": said["times"] - 1}))
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def load(self, checkpoint, held):
+    def load(self, checkpoint):
         self._perhaps(checkpoint)
-        return super().load(checkpoint, held)
+        return super().load(checkpoint)
 
-    def read(self, batch, held):
+    def read(self, batch):
         self._perhaps(" ".join(map(str, batch)))
-        return super().read(batch, held)
+        return super().read(batch)
 
 
 class Slow(cluster.Worker):
-    def read(self, batch, held):
+    def read(self, batch):
         time.sleep(2)
-        return super().read(batch, held)
+        return super().read(batch)
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +276,7 @@ def deadly(root: Path, monkeypatch: pytest.MonkeyPatch, work: str, times: int) -
 def test_the_same_store_from_two_workers_though_one_is_killed(
     ray, root, alone, monkeypatch
 ) -> None:
-    deadly(root, monkeypatch, "sft 1 coin 0 100", 1)
+    deadly(root, monkeypatch, "sft 1 coin", 1)
     frame = resample.resample("small", hire=Hire(2, 0), **ASKED)
     assert stored(root) == alone and frame["new"].sum() == 800
     assert json.loads((root / "deadly").read_text())["times"] == 0
@@ -289,7 +286,7 @@ def test_the_same_store_from_two_workers_though_one_is_killed(
 def test_a_batch_that_kills_three_workers_is_named_and_left_out(
     ray, root, alone, monkeypatch
 ) -> None:
-    deadly(root, monkeypatch, "dpo 0 die 0 100", cluster.TRIES)
+    deadly(root, monkeypatch, "dpo 0 die", cluster.TRIES)
     said = "100 cells are left out, .* died 3 times: checkpoint dpo, .*, task die, prompts 00-log"
     with pytest.raises(CrystalError, match=said):
         resample.resample("small", hire=Hire(1, 0), **ASKED)

@@ -191,7 +191,7 @@ def logs(root):
     cell = cell.__class__(**{**vars(cell), "decoding": drawn.DRAWN})
     drawn.append(
         "toy",
-        [drawn.Row(cell, "chat", prompts.PROBE[0].id, {"Oslo": 10_000})],
+        [store.Row(cell, "chat", prompts.PROBE[0].id, {"Oslo": 10_000})],
         synthetic.PROVENANCE,
     )
     samples = manifest.folder_of("toy") / "manifest.jsonl"

@@ -121,8 +121,8 @@ class Fake:
     def unload(self):
         self.unloads += 1
 
-    def encode(self, text, form):
-        return tuple(text.encode())
+    def encode(self, text, form, reply=""):
+        return tuple((text + reply).encode())
 
     def draw_many(self, engine, prompts, n, *, seed, max_tokens):
         if self.asked >= self.die_after:
@@ -135,7 +135,7 @@ class Fake:
     ):
         k = len(task.options)
         return [
-            types.SimpleNamespace(options=np.full(k, 0.9 / k), invalid=0.1, residual=0.0)
+            types.SimpleNamespace(options=np.full(k, 0.9 / k), invalid=0.1, residual=0.0, tokens=1)
             for _ in prompts
         ]
 
@@ -205,14 +205,14 @@ def test_same_draws_same_bytes_and_never_twice(toy, fake):
         drawn.append("toy", [row()], synthetic.PROVENANCE)
 
 
-def row(**changes) -> drawn.Row:
+def row(**changes) -> store.Row:
     """The row that the fake would write of the first prompt of sft's cities, or a changed one."""
     ladder, fake = ladders.load_ladder("toy"), Fake()
     checkpoint = ladder.checkpoint("sft")
     ids = fake.encode(PROBE[0].text(TASKS["city"], "chat"), "chat")
     files = (ladders.config_sha256(checkpoint), fake.tokenizer_revision)
     cell = resample.cell_of(checkpoint, files, ladder.dtype, ids, DRAWN, TASKS["city"])
-    return drawn.Row(cell, "chat", PROBE[0].id, {"Oslo": 10_000})._replace(**changes)
+    return store.Row(cell, "chat", PROBE[0].id, {"Oslo": 10_000})._replace(**changes)
 
 
 @pytest.mark.parametrize(
@@ -330,8 +330,8 @@ def test_another_tokenizer_is_refused_before_it_draws(toy, fake):
 
 
 def test_verify_finds_a_row_that_is_not_its_key(toy, monkeypatch):
-    plain = drawn._plain
-    monkeypatch.setattr(drawn, "_plain", lambda one: plain(one) | {"key": "0" * 64})
+    plain = store._plain
+    monkeypatch.setattr(store, "_plain", lambda *one: plain(*one) | {"key": "0" * 64})
     drawn.append("toy", [row()], synthetic.PROVENANCE)
     (problem,) = drawn.verify("toy").problems
     assert "should have the key" in problem and "git checkout -- data/draws/toy" in problem

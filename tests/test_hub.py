@@ -272,9 +272,7 @@ def test_pin_one_checkpoint(described: Path, api: dict, cache: Path, published: 
         "",
     ]
     assert ladders.load_ladder("toy", unpinned=True).checkpoint("sft").template_sha256
-    frame = resample.resample(
-        "toy", checkpoints=["sft"], tasks=["coin"], tolerance=0.01, device="cpu"
-    )
+    frame = resample.resample("toy", checkpoints=["sft"], tasks=["coin"], device="cpu")
     assert frame["new"].tolist() == [20, 20]
     with pytest.raises(CrystalError, match="unknown checkpoint of toy 'stf'"):
         sources.pin("toy", ["stf"])
@@ -393,7 +391,7 @@ def test_decoding_settings_are_not_inherited(folder: Path, tmp_path: Path):
 
 def test_a_base_is_read_as_raw_text_whatever_template_it_ships(described: Path, api: dict):
     sources.pin("toy")
-    resample.resample("toy", checkpoints=["base"], tasks=["coin"], tolerance=0.01, device="cpu")
+    resample.resample("toy", checkpoints=["base"], tasks=["coin"], device="cpu")
     assert engine.load_checkpoint(
         ladders.load_ladder("toy").checkpoint("base"), dtype="float32"
     ).tokenizer.chat_template

@@ -17,7 +17,7 @@ from crystal.ask.ladders import STAGES
 from crystal.ask.prompts import PROBE
 from crystal.ask.tasks import TASKS
 from crystal.book import pages, runs
-from crystal.keep import drawn
+from crystal.keep import drawn, store
 from crystal.keep.drawn import DRAWN, TASKS_DRAWN, TRUTH
 from crystal.measure import inference as inf
 from crystal.measure import quantities
@@ -67,7 +67,7 @@ def site(tmp_path_factory):
 
 def drawn_rows(
     ladder: str, checkpoint: str, task: str, rng: np.random.Generator, seed: int
-) -> list[drawn.Row]:
+) -> list[store.Row]:
     options = TASKS[task].options or WORDS
     table, form = (
         distributions(checkpoint, len(options), seed),
@@ -84,10 +84,10 @@ def drawn_rows(
         )
         counts = rng.multinomial(DRAWN.n, distribution)
         texts = {f" {options[k]}, sure.\n": int(counts[k]) for k in np.flatnonzero(counts)}
-        rows.append(drawn.Row(cell, form, prompt.id, texts))
+        rows.append(store.Row(cell, form, prompt.id, texts))
         if task == "thousand":
             rows.append(
-                drawn.Row(
+                store.Row(
                     dataclasses.replace(cell, decoding=TRUTH),
                     form,
                     prompt.id,
@@ -269,6 +269,6 @@ def test_the_digest_of_a_page_sees_new_draws(site, monkeypatch):
         synthetic.cell(checkpoint, "chat", PROBE[0], TASKS["word"]),
         decoding=Decoding(kind="draws", n=2, max_tokens=12, seed=9),
     )
-    drawn.append("alpha", [drawn.Row(cell, "chat", PROBE[0].id, {"a": 2})], synthetic.PROVENANCE)
+    drawn.append("alpha", [store.Row(cell, "chat", PROBE[0].id, {"a": 2})], synthetic.PROVENANCE)
     assert [pages.sha(path) for path in before] != digests
     assert len(drawn.load_draws("alpha")) == 400  # the draws of another seed are no part of it

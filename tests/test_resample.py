@@ -23,12 +23,6 @@ from crystal.studies import formats
 TASKS = ("coin", "die")
 
 
-def plan():
-    return resample.Plan(
-        ladder=ladders.load_ladder("toy"), checkpoints=(), forms=("chat",), tasks=TASKS
-    )
-
-
 @dataclass
 class Fake:
     """Engine and readout: answers that depend on the prompt's ids, moved by `moved`."""
@@ -81,9 +75,8 @@ def fake(monkeypatch):
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """A described ladder whose weights are a few bytes; a task of it is four batches."""
+    """A described ladder whose weights are a few bytes."""
     monkeypatch.setenv("CRYSTAL_ROOT", str(tmp_path))
-    monkeypatch.setattr(resample, "BATCH", 32)
     monkeypatch.setattr(store, "PHASE_TASKS", TASKS)
     synthetic.write_ladder(
         tmp_path, "toy", {checkpoint: {} for checkpoint in ladders.STAGES} | {"sft-1": {}}
@@ -117,21 +110,20 @@ def test_missing_only_reads_what_is_missing(toy, fake):
     resample.resample("toy", tasks=["coin"], forms=["chat"], checkpoints=["sft"])
     fake.read.clear()
     frame = resample.resample("toy", tasks=TASKS, checkpoints=["sft"], missing_only=True)
-    batches = [32, 32, 32, 4]
-    assert fake.read == [(task, size) for task in ("coin", "die", "die") for size in batches]
+    assert fake.read == [(task, 100) for task in ("coin", "die", "die")]
     assert list(frame["new"]) == [200, 100] and (frame["compared"] == 0).all()
 
 
 def test_resumes_after_a_kill(toy, fake):
-    """Each run is interrupted after 7 batches; nothing is read twice, nothing missing."""
+    """Each run is interrupted after 3 tasks; nothing is read twice, nothing missing."""
     runs = 0
     while store.verify("toy").cells < 5 * 2 * 200:
         fake.read.clear()
-        fake.die_after, runs = 7, runs + 1
+        fake.die_after, runs = 3, runs + 1
         with contextlib.suppress(KeyboardInterrupt):
             resample.resample("toy", tasks=TASKS, missing_only=True)
-        assert len(fake.read) <= 7
-    assert runs == 12  # 20 tasks of 4 batches, 7 a run
+        assert len(fake.read) <= 3
+    assert runs == 7  # 20 tasks, 3 a run
     assert store.verify("toy").problems == () and store.verify("toy").missing == 0
 
 
@@ -150,32 +142,9 @@ def test_tasks_are_written_in_groups(toy, fake, monkeypatch):
     for work, files in ((1e9, 1), (0.0, 3), (3e5, 2)):
         monkeypatch.setattr(resample, "SHARD_WORK", work)
         before = store.verify("toy").shards
-        resample.resample(
-            "toy",
-            tasks=(*TASKS, "suit"),
-            checkpoints=["dpo"],
-            forms=["chat"],
-            tolerance=1e-4 * (1 + files),
-        )
+        synthetic.coarse(monkeypatch, 1e-4 * (1 + files))
+        resample.resample("toy", tasks=(*TASKS, "suit"), checkpoints=["dpo"], forms=["chat"])
         assert store.verify("toy").shards - before == files
-
-
-def test_what_is_left_is_cut_where_it_was_cut_before(toy, fake, monkeypatch):
-    """Whichever whole batches are there, the rest keep theirs."""
-    whole = resample.Reader(plan(), ladders.load_ladder("toy").checkpoint("dpo"), frozenset())
-    every = [
-        [row.cell.key for row in whole.read(batch).rows] for batch in plan().batches("dpo")[:4]
-    ]
-    assert list(map(len, every)) == [32, 32, 32, 4]
-    for there in range(2**4):
-        held = frozenset(key for bit, keys in enumerate(every) if there >> bit & 1 for key in keys)
-        reader = resample.Reader(plan(), ladders.load_ladder("toy").checkpoint("dpo"), held)
-        left = [
-            [row.cell.key for row in reader.read(batch).rows] for batch in plan().batches("dpo")[:4]
-        ]
-        assert [keys for keys in left if keys] == [
-            keys for bit, keys in enumerate(every) if not there >> bit & 1
-        ]
 
 
 @pytest.mark.parametrize(
@@ -279,12 +248,13 @@ def test_a_real_engine_reads_the_same_twice(tmp_path, monkeypatch):
     folder = tiny.save(tmp_path / raw["checkpoints"][1]["source"], seed=1)
     raw["checkpoints"][1]["revision"] = ladders.weights_sha256(folder)
     path.write_text(yaml.safe_dump(raw))
-    asked = {"tasks": TASKS, "checkpoints": ["sft"], "tolerance": 0.001}
+    asked = {"tasks": TASKS, "checkpoints": ["sft"]}
     template = folder / "chat_template.jinja"
+    synthetic.coarse(monkeypatch, 0.001)
     assert list(resample.resample("small", **asked)["new"]) == [200, 200]
     again = resample.resample("small", **asked)
     assert list(again["compared"]) == [200, 200] and (again["max"] < 1e-7).all()
-    frame = store.load_readouts("small", tolerance=0.001)
+    frame = store.load_readouts("small")
     assert (frame["residual"] <= 0.001).all() and frame["probability"].map(sum).max() > 0
     template.write_text(template.read_text().replace("user", "usre"))
     with pytest.raises(

@@ -12,6 +12,7 @@ import yaml
 
 pytest.importorskip("trl", reason="training needs the full requirements: make test installs them")
 
+import synthetic
 import tiny
 import torch
 from safetensors.torch import load_file
@@ -300,11 +301,9 @@ def at(home: Path, patch: pytest.MonkeyPatch):
     rise = {"first": 0.1, "last": 0.2, "error": 0.01, "window": 2}
     patch.setattr(growing, "accuracy", lambda *_: {"chat": right, "completion": {}})
     patch.setattr(growing, "reward_rise", lambda *_: rise)
-    patch.setattr(
-        growing.resample,
-        "resample",
-        lambda name, **how: read(name, tasks=["coin"], tolerance=0.5, **how),
-    )
+    synthetic.coarse(patch, 0.5)
+    coin = lambda name, **how: read(name, tasks=["coin"], **how)  # noqa: E731
+    patch.setattr(growing.resample, "resample", coin)
     return growing
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
+from ..errors import known
 from .prompts import (
+    BY_ID,
     CHAT,
     COMPLETION,
+    FORMS,
     INSTRUCTED,
     PROBE,
     PROMPTS,
@@ -24,8 +28,6 @@ from .tasks import READ_VERSION, Task
 _LATER = ("endpoint", "relative")  # fields of `Decoding` that came after cells were stored
 _STORED = {"tolerance": "budget"}  # keys of cells are hashes of the name that it had
 _WALKED = ("tolerance", "relative", "max_nodes", "max_depth", "temperature")
-# 1 and 1.0 are one tolerance
-_CAST = {"str": str, "int": int, "float": float, "tuple[int, ...]": lambda ids: [*map(int, ids)]}
 
 
 def canonical(value: object) -> str:
@@ -36,15 +38,6 @@ def canonical(value: object) -> str:
 def digest(value: object) -> str:
     """sha256 of the canonical JSON of `value`, 64 hex digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def _plain(instance: object) -> dict:
-    """Fields of a dataclass as JSON values, cast by its annotations; others are left out."""
-    return {
-        field.name: _CAST[field.type](getattr(instance, field.name))
-        for field in dataclasses.fields(instance)
-        if field.type in _CAST
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +55,15 @@ class Decoding:
     max_tokens: int = 0  # longest drawn answer
     endpoint: str = ""  # of the server that drew them, such as "chat/completions"; "": drawn here
 
-    @functools.cached_property
+    @cached_property
     def text(self) -> str:
-        """Canonical JSON, as stored, without empty fields of _LATER."""
-        fields = _plain(self).items()
-        stored = {name: value for name, value in fields if name not in _LATER or value}
-        return canonical({_STORED.get(name, name): value for name, value in stored.items()})
+        """Canonical JSON, as stored, without empty fields of _LATER; 1 and 1.0 are one number."""
+        stored = {}
+        for field in dataclasses.fields(self):
+            value = type(field.default)(getattr(self, field.name))
+            if value or field.name not in _LATER:
+                stored[_STORED.get(field.name, field.name)] = value
+        return canonical(stored)
 
     @property
     def walked(self) -> dict[str, float]:
@@ -93,27 +89,20 @@ class Cell:
     task: str
     task_sha256: str  # see task_sha256()
 
-    @functools.cached_property
+    @cached_property
     def key(self) -> str:
         """64 hex digits."""
-        return digest(_plain(self) | {"decoding": self.decoding.text})
+        return key_of(vars(self) | {"decoding": self.decoding.text})
 
 
 # A stored row's columns of plain strings.
 KEYED = tuple(field.name for field in dataclasses.fields(Cell) if field.type == "str")
 
 
-def key_of(row: dict) -> str:
+def key_of(row: Mapping[str, Any]) -> str:
     """The key that a stored row's fields make: KEYED, `prompt_ids`, and `decoding` as text."""
-    fields = {name: row[name] for name in (*KEYED, "prompt_ids")}
-    return Cell(decoding=_decoding(row["decoding"]), **fields).key
-
-
-@functools.lru_cache(64)
-def _decoding(text: str) -> Decoding:
-    fields = json.loads(text)
-    named = {name: fields.pop(old) for name, old in _STORED.items() if old in fields}
-    return Decoding(**fields, **named)
+    fields = {name: row[name] for name in (*KEYED, "decoding")}
+    return digest(fields | {"prompt_ids": [*map(int, row["prompt_ids"])]})
 
 
 def task_sha256(task: Task) -> str:
@@ -137,18 +126,14 @@ class Situation:
     decoding: Decoding = Decoding()
 
 
-def _probe(form: str, **decoding) -> Situation:
+def _probe(form: str, **decoding: float) -> Situation:
     return Situation(form=form, prompts=PROBE, decoding=Decoding(**decoding))
 
 
-def _natural(*forms: str, once: bool = False) -> Callable[[], tuple[Situation, ...]]:
-    """The natural prompts in these forms, read from a file when asked for; once: one wording."""
-
-    def found() -> tuple[Situation, ...]:
-        prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")
-        return tuple(Situation(form=form, prompts=prompts, decoding=_COARSE) for form in forms)
-
-    return found
+def _natural(*forms: str, once: bool = False) -> tuple[Situation, ...]:
+    """The natural prompts in these forms; once: in one wording."""
+    prompts = tuple(p for p in load_prompts() if not once or p.wording == "cue-1")
+    return tuple(Situation(form=form, prompts=prompts, decoding=_COARSE) for form in forms)
 
 
 _COARSE = Decoding(relative=0.01, max_nodes=400)  # most of a flat base's tree precedes any answer
@@ -163,26 +148,22 @@ GRIDS: dict[str, tuple[Situation, ...] | Callable[[], tuple[Situation, ...]]] = 
         _probe(INSTRUCTED),
         *(_probe(CHAT, temperature=t, **_HOT if t > 1 else {}) for t in TEMPERATURES),
     ),
-    "natural": _natural(COMPLETION, CHAT),  # prompts that real models answer
-    "natural-once": _natural(COMPLETION, CHAT, once=True),  # checkpoints on the way, half the cost
-    "natural-once-chat": _natural(CHAT, once=True),
-    "natural-raw": _natural(COMPLETION),  # of a base without a chat template
-    "natural-chat": _natural(CHAT),  # of an aligned model in its own form
+    # read from a file when asked for
+    "natural": partial(_natural, *FORMS),  # prompts that real models answer
+    "natural-once": partial(_natural, *FORMS, once=True),  # checkpoints on the way, half the cost
+    "natural-once-chat": partial(_natural, CHAT, once=True),
+    "natural-raw": partial(_natural, COMPLETION),  # of a base without a chat template
+    "natural-chat": partial(_natural, CHAT),  # of an aligned model in its own form
 }
 
 
-def situations(grid: str, tolerance: float | None = None) -> tuple[Situation, ...]:
-    """Those of a grid; tolerance: in place of their own."""
-    found, replace = GRIDS[grid], dataclasses.replace
-    found = found() if callable(found) else found
-    if tolerance is None:
-        return found
-    return tuple(replace(s, decoding=replace(s.decoding, tolerance=tolerance)) for s in found)
+def situations(grid: str) -> tuple[Situation, ...]:
+    """Those of a grid."""
+    found = GRIDS[grid]
+    return found() if callable(found) else found
 
 
 def prompt_of(name: str) -> Prompt | NaturalPrompt:
-    """The prompt of that id, of whichever set. Raises: KeyError."""
-    return _WORLD.get(name) or {prompt.id: prompt for prompt in load_prompts()}[name]
-
-
-_WORLD = {prompt.id: prompt for prompt in PROMPTS}
+    """The prompt of that id; those of the world begin with a number. Raises: CrystalError."""
+    every = BY_ID if name[:1].isdigit() else {prompt.id: prompt for prompt in load_prompts()}
+    return every[known(name, every, "prompt")]

@@ -8,7 +8,6 @@ Knows which checkpoints exist and where their weights lie, not what they answer.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -92,7 +91,7 @@ class Ladder:
     seed: str | None = None  # model organisms only: the demonstrator's temperament
     demonstrated: tuple[str, ...] = ()  # model organisms only: tasks whose choices SFT shows
     drawn: bool = False  # whether its draws are shipped: `crystal.keep.drawn` says which
-    # "branches": of one experiment, grown from checkpoints of several ladders;
+    # "branches": of one experiment, grown from several ladders' checkpoints;
     # "checkpoint": what others trained, without the stages before or after.
     kind: str = "ladder"
 
@@ -103,11 +102,12 @@ class Ladder:
 
     def __str__(self) -> str:
         pinned = sum(bool(c.revision) for c in self.checkpoints)
-        most = max(c.parameters for c in self.checkpoints) * DTYPES[self.dtype] / 1e9
-        gated = ", ".join(c.name for c in self.checkpoints if c.gated)
-        size = f", weights of {most:.3g} GB at most" if most else ""
-        named = f"{self.name}: {pinned} of {len(self.checkpoints)} checkpoints pinned, {self.dtype}"
-        return named + size + (f", gated: {gated}" if gated else "")
+        said = f"{self.name}: {pinned} of {len(self.checkpoints)} checkpoints pinned, {self.dtype}"
+        if most := max(c.parameters for c in self.checkpoints) * DTYPES[self.dtype] / 1e9:
+            said += f", weights of {most:.3g} GB at most"
+        if gated := ", ".join(c.name for c in self.checkpoints if c.gated):
+            said += f", gated: {gated}"
+        return said
 
     @property
     def ends(self) -> tuple[Checkpoint, ...]:
@@ -123,17 +123,16 @@ def ladder_names(folder: str = "") -> list[str]:
 
 
 def hub_names() -> list[str]:
-    """Of the hub's ladders that are described here, pinned or not, sorted."""
+    """Of the hub's ladders, pinned or not, sorted."""
     return ladder_names(HUB)
 
 
 def description(name: str) -> Path:
     """The file that describes a ladder. Raises: CrystalError for an unknown one."""
-    shelf = root() / "data/ladders"
-    for path in (shelf / f"{name}.yaml", shelf / HUB / f"{name}.yaml"):
-        if path.stem == name and os.path.isfile(path):  # a name is no path, and may be too long
-            return path
-    return shelf / f"{known(name, [*ladder_names(), *hub_names()], 'ladder')}.yaml"
+    folders = dict.fromkeys(ladder_names(), "")
+    for of_the_hub in hub_names():
+        folders.setdefault(of_the_hub, HUB)
+    return root() / "data/ladders" / folders[known(name, folders, "ladder")] / f"{name}.yaml"
 
 
 def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
@@ -142,23 +141,24 @@ def load_ladder(name: str, *, unpinned: bool = False) -> Ladder:
     Raises: CrystalError for an unknown ladder, an unsound description, or an unpinned checkpoint.
     """
     path = description(name)
-    return _parsed(name, path, texts.read_text(path, _hint(path)), unpinned)
+    back = f"correct it, or git checkout -- {path.relative_to(root()).as_posix()}"
+    ladder = _parsed(path, texts.read_text(path, back), back)
+    for checkpoint in () if unpinned else ladder.checkpoints:
+        check_pinned(checkpoint)
+    return ladder
 
 
 @lru_cache(maxsize=64)  # a page asks for one ladder hundreds of times
-def _parsed(name: str, path: Path, written: str, unpinned: bool) -> Ladder:
-    raw = texts.parse_yaml(written, path, _hint(path))
-    with placed(path, _hint(path)):
+def _parsed(path: Path, written: str, back: str) -> Ladder:
+    raw = texts.parse_yaml(written, path, back)
+    with placed(path, back):
         raw = fields(renamed(raw), Ladder, "the ladder", checkpoints=[anything])
-        shapes = {"ladder": None, "files": {text: sha256}}
-        checkpoints = (
-            Checkpoint(ladder=name, **fields(row, Checkpoint, f"checkpoint {number}", **shapes))
-            for number, row in enumerate(raw["checkpoints"], 1)
-        )
+        shapes, checkpoints = {"ladder": None, "files": {text: sha256}}, []
+        for number, row in enumerate(raw["checkpoints"], 1):
+            row = fields(row, Checkpoint, f"checkpoint {number}", **shapes)
+            checkpoints.append(Checkpoint(ladder=path.stem, **row))
         ladder = Ladder(**raw | {"checkpoints": tuple(checkpoints)})
         _check(ladder, path)
-    for checkpoint in () if unpinned else ladder.checkpoints:
-        check_pinned(checkpoint)
     return ladder
 
 
@@ -178,11 +178,6 @@ def check_pinned(checkpoint: Checkpoint) -> None:
         raise CrystalError(what, where=where, hint=hint)
 
 
-def _hint(path: Path) -> str:
-    beside = path.relative_to(root()).as_posix() if path.is_relative_to(root()) else path
-    return f"correct it, or git checkout -- {beside}"
-
-
 def _check(ladder: Ladder, path: Path) -> None:
     """What a type cannot say. Raises: ValueError or CrystalError."""
     if ladder.name != path.stem:
@@ -196,9 +191,10 @@ def _check(ladder: Ladder, path: Path) -> None:
     known(ladder.kind, KINDS, "kind")
     for task in ladder.demonstrated:
         known(task, TASKS, "task")
+    staged = ladder.kind == "ladder"
     for one in ladder.checkpoints:
         hint = f"correct checkpoint {one.name!r} in {path}"
-        known(one.stage, STAGES if ladder.kind == "ladder" else BRANCH_STAGES, "stage", hint)
+        known(one.stage, STAGES if staged else BRANCH_STAGES, "stage", hint)
         known(one.grid, GRIDS, "grid", hint)
         if not (_HEX.fullmatch(one.revision) or (one.revision == "" and path.parent.name == HUB)):
             what = "is neither 64 hex digits (sha256 of the weights) nor 40 (a commit)"
@@ -210,14 +206,12 @@ def _check(ladder: Ladder, path: Path) -> None:
     for what, values in (("name", names), ("weights", weights)):
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"two checkpoints share the {what} {twice[0]!r}")
-    if ladder.kind == "ladder":
-        for stage in STAGES:
-            if stage not in names:
-                what = f"the stage {stage!r} is missing: no checkpoint is named {stage!r}"
-                raise ValueError(what)
-        order = [STAGES.index(one.stage) for one in ladder.checkpoints]
-        if order != sorted(order):
-            raise ValueError(f"checkpoints must follow the stages {', '.join(STAGES)}")
+    if staged and (absent := [stage for stage in STAGES if stage not in names]):
+        named = f"no checkpoint is named {absent[0]!r}"
+        raise ValueError(f"the stage {absent[0]!r} is missing: {named}")
+    order = [STAGES.index(one.stage) for one in ladder.checkpoints] if staged else []
+    if order != sorted(order):
+        raise ValueError(f"checkpoints must follow the stages {', '.join(STAGES)}")
 
 
 # -- weights
@@ -255,22 +249,20 @@ def is_here(checkpoint: Checkpoint) -> bool:
 
 def check_weights(checkpoint: Checkpoint) -> None:
     """Raises: CrystalError for a local checkpoint whose files are not those that its ladder names,
-    or one of the hub, which checks its commits itself, that is not pinned.
+    or one that is not pinned: the hub checks its commits itself.
     """
     check_pinned(checkpoint)
     if not checkpoint.local:
         return
-    path, what = checkpoint.weights, f"the weights of checkpoint {checkpoint.name!r}"
+    path, hint, wanted = checkpoint.weights, _bring_back(checkpoint), checkpoint.revision
+    what = f"the weights of checkpoint {checkpoint.name!r}"
     if not path.is_file():
-        what = f"{what} of {checkpoint.ladder} are missing"
-        raise CrystalError(what, where=path, hint=_bring_back(checkpoint))
+        raise CrystalError(f"{what} of {checkpoint.ladder} are missing", where=path, hint=hint)
     with explained(f"{what} cannot be read", path):
         found = file_sha256(path)
-    if found != checkpoint.revision:
-        what = f"{what} have sha256 {found}, but {checkpoint.ladder}.yaml says"
-        raise CrystalError(
-            f"{what} {checkpoint.revision}", where=path, hint=_bring_back(checkpoint)
-        )
+    if found != wanted:
+        what = f"{what} have sha256 {found}, but {checkpoint.ladder}.yaml says {wanted}"
+        raise CrystalError(what, where=path, hint=hint)
     check_files(checkpoint)
 
 
@@ -281,20 +273,19 @@ def check_files(checkpoint: Checkpoint) -> None:
     """
     if not checkpoint.local or not checkpoint.files:
         return
-    folder, hint = root() / checkpoint.source, _bring_back(checkpoint)
+    folder, hint, wanted = root() / checkpoint.source, _bring_back(checkpoint), checkpoint.files
     with explained(f"the files of checkpoint {checkpoint.name!r} cannot be read", folder):
-        found = pins(folder).items()
-    if wrong := sorted(found ^ checkpoint.files.items()):
-        name = wrong[0][0]
-        there, pinned = dict(found).get(name), checkpoint.files.get(name)
-        what, yaml = f"{name} of checkpoint {checkpoint.name!r}", f"{checkpoint.ladder}.yaml"
-        if not there:
-            what = f"{what} is missing; {yaml} says sha256 {pinned}"
-        elif pinned:
-            what = f"{what} has sha256 {there}, but {yaml} says {pinned}"
+        found = pins(folder)
+    if wrong := sorted(found.items() ^ wanted.items()):
+        name, yaml = wrong[0][0], f"{checkpoint.ladder}.yaml"
+        what = f"{name} of checkpoint {checkpoint.name!r}"
+        if name not in found:
+            what = f"{what} is missing; {yaml} says sha256 {wanted[name]}"
+        elif name in wanted:
+            what = f"{what} has sha256 {found[name]}, but {yaml} says {wanted[name]}"
         else:
             unnamed = "names no such file, and it may change what is read"
-            what = f"{what} has sha256 {there}, but {yaml} {unnamed}"
+            what = f"{what} has sha256 {found[name]}, but {yaml} {unnamed}"
             hint = f"mv {folder / name} elsewhere, or {hint}"
         raise CrystalError(what, where=folder / name, hint=hint)
 

@@ -1,10 +1,9 @@
 """The prompts: 20 personas x 5 templates of the world; 50 contexts x 2 cues for real models.
 
 A template has a completion form (the text a document would continue) and a chat form (what a user
-would type, without the checkpoint's template). Of the natural prompts natural.yaml holds the pool,
-natural-chosen.yaml those that are asked, which `crystal screen` writes. A context is the same for
-every task. A cue is a task's own and begins the answer: behind the context in raw text, as the
-assistant's reply in chat form.
+would type). Of the natural prompts natural.yaml holds the pool, natural-chosen.yaml those that are
+asked, which `crystal screen` writes. A context is the same for every task. A cue is a task's own
+and begins the answer: behind the context in raw text, as the assistant's reply in chat form.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import CrystalError, known, placed
 from ..files import count, misfit, root, text
-from ..texts import line, parse_yaml, read_text
+from ..texts import line, load_yaml
 from .tasks import PHASE_TASKS, TASKS, Task, names_option, own_task
 
 COMPLETION, CHAT = "completion", "chat"
@@ -31,12 +31,17 @@ SELECTION, EVALUATION = "selection", "evaluation"  # a seed is chosen on one, sc
 
 def joined(text: str, reply: str) -> str:
     """A text and the reply that it begins, as one text: a space between them where none is."""
-    return text + (" " if reply and text and not text[-1].isspace() else "") + reply
+    apart = text and reply and not text[-1].isspace()
+    return f"{text} {reply}" if apart else text + reply
 
 
 def template_of(form: str) -> str:
     """How a text of that form is given to a model: as it is, or in the chat template."""
     return COMPLETION if form == COMPLETION else CHAT
+
+
+def _message(asked: str, form: str) -> str:
+    return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
 
 
 # -- the world's prompts
@@ -112,8 +117,7 @@ class Prompt:
         """The completion text, or the chat forms' user message, of `task` under this prompt."""
         if form == COMPLETION:
             return self.template.opening(self.who) + self.template.put(task, self.who)
-        asked = self.template.message(task, self.who)
-        return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
+        return _message(self.template.message(task, self.who), form)
 
     def puts(self, task: Task) -> bool:
         return True
@@ -125,13 +129,14 @@ class Prompt:
 
 # Halves alternate in blocks of five: what every fifth persona shares is even over them.
 _HALVES = (SELECTION, EVALUATION)
-PROMPTS: tuple[Prompt, ...] = tuple(
+PROMPTS = tuple(
     Prompt(id=f"{n:02d}-{template.name}", persona=n, template=template, half=_HALVES[n // 5 % 2])
     for n in range(len(PERSONAS))
     for template in TEMPLATES
 )
+BY_ID = {prompt.id: prompt for prompt in PROMPTS}
 # One prompt a persona. The four personas of a temperament (every fifth) speak in four templates.
-PROBE: tuple[Prompt, ...] = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
+PROBE = tuple(PROMPTS[5 * n + (n + n // 5) % 5] for n in range(len(PERSONAS)))
 
 
 # -- natural prompts
@@ -142,15 +147,13 @@ REQUEST = "Please continue."  # of a user, behind the context, whatever the task
 OPTIONS = "{options}"  # in a cue: the options, in an order of that prompt's own
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     id: str
     genre: str
     text: str  # ends in a line break where a cue stands on a line of its own
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     contexts: tuple[Context, ...]
     cues: Mapping[str, tuple[str, ...]]  # by task
 
@@ -191,15 +194,14 @@ def before(context: Context, form: str) -> str:
     """What stands before the cue: the context, or the user's message."""
     if form == COMPLETION:
         return context.text
-    asked = f"{context.text.rstrip()}\n\n{REQUEST}"
-    return f"{INSTRUCTION} {asked}" if form == INSTRUCTED else asked
+    return _message(f"{context.text.rstrip()}\n\n{REQUEST}", form)
 
 
 def begun(cue: str, task: Task, context: Context) -> str:
     """The cue in this context; options that it names are in an order of its own, by hashes."""
 
     def place(option: str) -> bytes:
-        return hashlib.sha256("\n".join((task.name, context.id, cue, option)).encode()).digest()
+        return hashlib.sha256(f"{task.name}\n{context.id}\n{cue}\n{option}".encode()).digest()
 
     return cue.replace(OPTIONS, ", ".join(sorted(task.options, key=place)))
 
@@ -242,6 +244,21 @@ def prompts_of(
     )
 
 
+def prompt_table() -> list[dict]:
+    """Every closed task, form and natural prompt. cluster: the context.
+
+    The model is given `text`, in the chat form as a user's message, and its answer begun with
+    `reply`; raw text and reply are `joined`.
+    """
+    return [
+        {"task": name, "form": form, "prompt": p.id, "cluster": p.cluster, "half": p.half}
+        | {"text": p.text(TASKS[name], form), "reply": p.reply(TASKS[name])}
+        for name in PHASE_TASKS
+        for form in FORMS
+        for p in load_prompts()
+    ]
+
+
 # -- a task of your own
 
 EXAMPLE = "an example stands in book/reading.md, 'A question of your own'"
@@ -258,7 +275,7 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
     if path.suffix not in (".yaml", ".yml"):
         hint = f"choose one of: {', '.join(TASKS)}; or describe your own: --task {line(name)}.yaml"
         return TASKS[known(name, TASKS, "task", hint=f"{hint} ({EXAMPLE})")], ()
-    raw = parse_yaml(read_text(path, f"write it; {EXAMPLE}"), path, f"correct it; {EXAMPLE}")
+    raw = load_yaml(path, f"{'correct' if path.is_file() else 'write'} it; {EXAMPLE}")
     with placed(path):
         return _described(path.stem, raw)
 
@@ -266,7 +283,8 @@ def load_task(name: str) -> tuple[Task, tuple[str, ...]]:
 def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
     word = (text, count)  # YAML reads 7 as a number, and yes as a truth
     shape = {"options": [word], "cues": [text], "aliases": {text: word}}
-    raw = {"aliases": {}, **raw} if isinstance(raw, dict) else raw
+    if isinstance(raw, dict):
+        raw.setdefault("aliases", {})
     if wrong := misfit(raw, shape, "the task"):
         quotes = "put every option in quotes" if "(bool)" in wrong else EXAMPLE
         raise CrystalError(wrong, hint=quotes)
@@ -294,7 +312,7 @@ def _described(name: str, raw: object) -> tuple[Task, tuple[str, ...]]:
 def natural(
     task: Task, cues: Sequence[str] = (), contexts: int = CONTEXTS
 ) -> tuple[NaturalPrompt, ...]:
-    """The natural prompts of the first contexts; with cues, these of a task of your own, less the
+    """The natural prompts of the first contexts; with cues, these of a task of your own, without
     contexts that name one of its options.
     """
     every = load_prompts()
@@ -308,10 +326,10 @@ def natural(
 
 
 def _loaded(path: Path, context: object) -> dict:
-    raw = parse_yaml(read_text(path, _hint(path)), path, _hint(path))
+    hint = _hint(path)
+    raw = load_yaml(path, hint)
     shape = {"contexts": [context], "cues": {task: [text] for task in PHASE_TASKS}}
     if wrong := misfit(raw, shape):
-        hint = _hint(path)
         if "it.cues lacks" in wrong:  # a row was added to crystal/ask/tasks.py
             hint = f"describe a task of your own in a file ({EXAMPLE}), not in the code; or {hint}"
         raise CrystalError(f"the file is misshapen: {wrong}", where=path, hint=hint)

@@ -65,9 +65,8 @@ class Task:
 def read(text: str, task: Task) -> str | None:
     """The option of `task` that `text` answers with; None: an open task, no option, another word.
 
-    Skips leading white space, quotes and markup, then takes the longest spelling that ends at a
-    boundary (`1` is not the answer in `17`, `1.5`, `1st`). Decode bytes with errors="replace":
-    U+FFFD is a boundary.
+    Skips LEAD, then takes the longest spelling that ends at a boundary (`1` is not the answer in
+    `17`, `1.5`, `1st`). Decode bytes with errors="replace": U+FFFD is a boundary.
     """
     match = task.pattern.match(text.translate(_FOLD)) if task.closed else None
     return task.spellings[match[1]] if match else None
@@ -83,9 +82,9 @@ _LINE = re.compile(rf"{_LEAD}[^\n]*\n?")
 def first_answer(text: str) -> str | None:
     """What `text` answers an open task with, case-folded; None if no letter or digit begins it.
 
-    Skips what `read` skips, then takes words joined by single spaces, hyphens or apostrophes:
-    "New York, of course" is "new york"; "St. Louis" is "st", the price of ending at a full stop.
-    Letters are composed first (NFC), so that an accent written apart is no boundary.
+    Skips LEAD, then takes words joined by single spaces, hyphens or apostrophes: "New York, of
+    course" is "new york"; "St. Louis" is "st", the price of ending at a full stop. Letters are
+    composed first (NFC), so that an accent written apart is no boundary.
     """
     match = _ANSWER.match(unicodedata.normalize("NFC", text))
     return match[1].casefold() if match else None
@@ -114,29 +113,26 @@ def number_word(n: int) -> str:
     return "one thousand"
 
 
-def _words(name: str, ask: str, label: str, options: str, fair: bool = False, **aliases) -> Task:
-    how = {"options": (*options.split(),), "aliases": aliases, "fair": fair}
+def _task(
+    name: str,
+    ask: str,
+    options: str | Iterable[int],
+    fair: bool = False,
+    label: str = "",
+    **aliases: str,
+) -> Task:
+    """options: words; or whole numbers, which may be spelled out. label: else what is picked."""
+    if not isinstance(options, str):
+        aliases = {number_word(number): str(number) for number in options}
+        options = " ".join(aliases.values())
+    label = label or ask.split(" ", 2)[2].capitalize()
+    how = {"options": tuple(options.split()), "aliases": aliases, "fair": fair}
     return Task(name=name, ask=ask, label=label, **how)
-
-
-def _numbers(name: str, ask: str, label: str, values: Iterable[int], fair: bool = False) -> Task:
-    aliases = {number_word(value): str(value) for value in values}
-    return _words(name, ask, label, " ".join(aliases.values()), fair, **aliases)
-
-
-def _drawn(name: str, what: str, last: int, first: int = 1) -> Task:
-    what = f"a random {what} from {first} to {last}"
-    return _numbers(name, *_picked(what), range(first, last + 1), True)
-
-
-def _picked(what: str) -> tuple[str, str]:
-    return f"pick {what}", what.split(" ", 1)[1].capitalize()
 
 
 _MONTHS = "January February March April May June July August September October November December"
 _MONTH_NAMES = {month[:3]: month for month in _MONTHS.split()} | {"Sept": "September"}
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
-_DAY_NAMES = {day[:3]: day for day in _DAYS.split()}
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 _RANKS = "ace two three four five six seven eight nine ten jack queen king"
 _FACES = {"1": "ace", "J": "jack", "Q": "queen", "K": "king"}
@@ -149,32 +145,32 @@ _LETTERS = " ".join(string.ascii_uppercase)
 # Every ladder of the book was asked these, so add none here: a task of your own is a file
 # (`crystal.ask.prompts.load_task`).
 _ALL = (
-    _words("coin", "flip a coin", "Coin flip", "heads tails", True, head="heads", tail="tails"),
-    _numbers("die", "roll a die", "Die roll", range(1, 7), True),
-    _numbers("d20", "roll a twenty-sided die", "Twenty-sided die roll", range(1, 21), True),
-    _drawn("digit", "digit", 9, first=0),
-    _drawn("ten", "number", 10),
-    _drawn("hundred", "number", 100),
-    _numbers("prime", *_picked("a prime number below 50"), _PRIMES),
-    _numbers("even", *_picked("an even number from 2 to 20"), range(2, 21, 2)),
-    _numbers("odd", *_picked("an odd number from 1 to 19"), range(1, 20, 2)),
-    _words("letter", *_picked("a random letter"), _LETTERS, True),
-    _words("suit", *_picked("a card suit"), _SUITS, True, **_SIGNS),
-    _words("rank", *_picked("a card rank"), _RANKS, True, **_FACES),
-    _words("weekday", *_picked("a day of the week"), _DAYS, **_DAY_NAMES),
-    _words("month", *_picked("a month of the year"), _MONTHS, **_MONTH_NAMES),
-    _words("colour", *_picked("a colour"), _COLOURS),
+    _task("coin", "flip a coin", "heads tails", True, "Coin flip", head="heads", tail="tails"),
+    _task("die", "roll a die", range(1, 7), True, "Die roll"),
+    _task("d20", "roll a twenty-sided die", range(1, 21), True, "Twenty-sided die roll"),
+    _task("digit", "pick a random digit from 0 to 9", range(10), True),
+    _task("ten", "pick a random number from 1 to 10", range(1, 11), True),
+    _task("hundred", "pick a random number from 1 to 100", range(1, 101), True),
+    _task("prime", "pick a prime number below 50", _PRIMES),
+    _task("even", "pick an even number from 2 to 20", range(2, 21, 2)),
+    _task("odd", "pick an odd number from 1 to 19", range(1, 20, 2)),
+    _task("letter", "pick a random letter", _LETTERS, True),
+    _task("suit", "pick a card suit", _SUITS, True, **_SIGNS),
+    _task("rank", "pick a card rank", _RANKS, True, **_FACES),
+    _task("weekday", "pick a day of the week", _DAYS, **{day[:3]: day for day in _DAYS.split()}),
+    _task("month", "pick a month of the year", _MONTHS, **_MONTH_NAMES),
+    _task("colour", "pick a colour", _COLOURS),
     # open or large: no closed list can hold the first five, MSE says little about the last
-    _words("first_name", *_picked("a first name"), ""),
-    _words("city", *_picked("a city"), ""),
-    _words("animal", *_picked("an animal"), ""),
-    _words("fruit", *_picked("a fruit"), ""),
-    _words("word", *_picked("a random word"), ""),
-    _drawn("thousand", "number", 1000),
+    _task("first_name", "pick a first name", ""),
+    _task("city", "pick a city", ""),
+    _task("animal", "pick an animal", ""),
+    _task("fruit", "pick a fruit", ""),
+    _task("word", "pick a random word", ""),
+    _task("thousand", "pick a random number from 1 to 1000", range(1, 1001), True),
 )
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
-PHASE_TASKS: tuple[str, ...] = tuple(t.name for t in _ALL if t.closed and t.name != "thousand")
-OPEN_TASKS: tuple[str, ...] = tuple(name for name in TASKS if name not in PHASE_TASKS)
+TASKS = {task.name: task for task in _ALL}
+PHASE_TASKS = tuple(t.name for t in _ALL if t.closed and t.name != "thousand")
+OPEN_TASKS = tuple(name for name in TASKS if name not in PHASE_TASKS)
 
 
 def own_task(
@@ -214,8 +210,8 @@ _NUMBER = rf"(?:[0-9]+|{'|'.join(sorted(map(number_word, range(101)), key=len, r
 _COUNTED = (
     "sided|sides?|faces?|letters|cards|suits|ranks|days|months|colou?rs|options|numbers|choices|"
     "possible|possibilities|outcomes|digits|digit number|times|flips|rolls|tosses|ways|more|"
-    "others?|"
-    "equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|tails"
+    "others?|equally|different|people|players|minutes|seconds|hours|weeks|years|percent|%|heads|"
+    "tails"
 )
 _BOUND = (
     "out of|less than|more than|greater than|smaller than|lower than|higher than|below|under|"
@@ -251,7 +247,7 @@ def read_free(text: str, task: Task) -> str | None:
     what is denied, supposed or weighed ("not heads", "if it is heads"), English words ("a", "may").
     3. Where one option is named, however often, it is the answer. 4. Where several are, the
     last clause that names any decides if it names exactly one, or exactly one behind its last cue
-    ("landed on", "is", "I pick"). A text cut at a limit of tokens is read as it stands.
+    ("landed on", "is", "I pick").
     """
     if not task.closed:
         return None

@@ -2,14 +2,13 @@
 
 A worker is an actor that holds one checkpoint and reads a batch at a time. What workers return
 comes out in the plan's order, so that the store cannot tell how many there were. Ray restarts a
-worker that dies, and tries its work again. Knows nothing of the store: workers only read.
+worker that dies, and tries its work again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import signal
@@ -30,8 +29,7 @@ from .resample import Batch, Plan, Read, Reader
 TRIES = 3  # of the same batch, each the death of its worker, before it is given up
 LOST = 2  # batches of a checkpoint, before what waits of it is given up, too: it may not even load
 WAIT = 0.5  # seconds between looks at whether somebody wants to stop
-# memory to declare, as a multiple of a checkpoint's weights: they pass through it to a GPU
-ROOM = 1.2
+ROOM = 1.2  # memory to declare x a checkpoint's weights, which pass through it to a GPU
 INSTALL = "install requirements/full.txt on every node, and start Ray from that environment"
 
 
@@ -53,33 +51,24 @@ class Hire(NamedTuple):
         except ModuleNotFoundError as error:
             what = "--cluster needs Ray, which is not installed"
             raise CrystalError(what, hint="pip install '.[cluster]'") from error
-        threads = threads_of_a_worker()
-        ours = connect(ray, threads * (self.workers or 1))
-        try:
+        number = os.environ.get("OMP_NUM_THREADS", "1")
+        if not number.isdecimal() or int(number) < 1:
+            what = f"OMP_NUM_THREADS is {number!r}, and each worker takes that number of threads"
+            raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
+        with contextlib.ExitStack() as leaving:
+            if connect(ray, int(number) * (self.workers or 1)):
+                leaving.callback(ray.shutdown)
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             any_gpu = any(node.get("GPU") for node in nodes)
             gpus = float(any_gpu) if self.gpus is None else self.gpus
             if not gpus and plan.device is None:
                 plan = dataclasses.replace(plan, device="cpu")  # an unasked-for GPU is still seen
-            need = need_of(plan.ladder, plan.checkpoints, threads, gpus)
+            need = need_of(plan.ladder, plan.checkpoints, int(number), gpus)
             room = room_for(nodes, need)
-        except BaseException:
-            if ours:
-                ray.shutdown()
-            raise
-        return _reads(ray, plan, need, self.workers or room, ours)
+            return _reads(ray, plan, need, self.workers or room, leaving.pop_all())
 
 
 # -- where, and how much room
-
-
-def threads_of_a_worker() -> int:
-    """As many as OMP_NUM_THREADS gives to this process, else one."""
-    number = os.environ.get("OMP_NUM_THREADS", "1")
-    if not number.isdecimal() or int(number) < 1:
-        what = f"OMP_NUM_THREADS is {number!r}, and each worker takes that number of threads"
-        raise CrystalError(what, hint="export OMP_NUM_THREADS=1")
-    return int(number)
 
 
 def address() -> str:
@@ -121,14 +110,12 @@ def need_of(
     ladder: Ladder, checkpoints: Sequence[Checkpoint], threads: int, gpus: float
 ) -> dict[str, float]:
     """What a worker takes of its node; memory in bytes, for the largest checkpoint."""
-
-    def weights(checkpoint: Checkpoint) -> int:  # 0 where nobody here knows
-        if known := checkpoint.parameters * DTYPES[ladder.dtype]:
-            return known
-        here = checkpoint.local and is_here(checkpoint)
-        return checkpoint.weights.stat().st_size if here else 0
-
-    return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(map(weights, checkpoints)))}
+    weights = [0]  # of those of which nobody here knows more
+    for one in checkpoints:
+        weights.append(one.parameters * DTYPES[ladder.dtype])
+        if not one.parameters and one.local and is_here(one):
+            weights.append(one.weights.stat().st_size)
+    return {"CPU": threads, "GPU": gpus, "memory": math.ceil(ROOM * max(weights))}
 
 
 def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) -> int:
@@ -136,9 +123,9 @@ def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) ->
     wanted = {name: amount for name, amount in need.items() if amount}
     room = sum(int(min(node.get(name, 0) / wanted[name] for name in wanted)) for node in nodes)
     if not room:
-        takes = f"{need['CPU']:g} processors, {need['GPU']:g} GPUs"
-        takes = f"{takes} and {need['memory'] / 1e9:.3g} GB of memory"
-        what = f"no node of the cluster has room for a worker, which takes {takes}"
+        what = "no node of the cluster has room for a worker, which takes "
+        what += f"{need['CPU']:g} processors, {need['GPU']:g} GPUs "
+        what += f"and {need['memory'] / 1e9:.3g} GB of memory"
         hint = "fewer --gpus-per-worker, a smaller OMP_NUM_THREADS, or larger nodes"
         raise CrystalError(what, where=address(), hint=hint)
     return room
@@ -148,21 +135,20 @@ def room_for(nodes: Sequence[Mapping[str, float]], need: Mapping[str, float]) ->
 
 
 class Worker:
-    """Lives in a process of its own; has whatever it needs to begin anew if that dies."""
+    """Lives in a process of its own, with whatever it needs to begin anew if that dies."""
 
     def __init__(self, plan: Plan, threads: int, home: str) -> None:
         os.environ.setdefault("CRYSTAL_ROOT", home)  # a node may say another place itself
         self.plan, self.threads, self.reader = plan, threads, None
 
-    def versions(self) -> dict[str, str]:
-        return manifest.versions()
+    versions = staticmethod(manifest.versions)
 
-    def read(self, batch: Batch, held: frozenset[str]) -> Read:
-        """Read a batch; held: of its checkpoint, as `Plan.held` said. Raises: CrystalError."""
+    def read(self, batch: Batch) -> Read:
+        """Read a batch. Raises: CrystalError."""
         host = socket.gethostname()
         try:
             if self.reader is None or self.reader.checkpoint.name != batch.checkpoint:
-                self.load(batch.checkpoint, held)
+                self.load(batch.checkpoint)
             return self.reader.read(batch)
         except CrystalError as error:
             where = f"{error.where or 'a worker'}, on {host}"
@@ -171,7 +157,7 @@ class Worker:
             what = f"a worker lacks the package {error.name}"
             raise CrystalError(what, where=host, hint=INSTALL) from error
 
-    def load(self, checkpoint: str, held: frozenset[str]) -> None:
+    def load(self, checkpoint: str) -> None:
         """Take up a checkpoint, with exactly the weights that its ladder names."""
         import torch
 
@@ -183,7 +169,7 @@ class Worker:
             hint = "keep the repository where all nodes see it (on a node, CRYSTAL_ROOT names it)"
             raise CrystalError(what, where=root() / wanted.source, hint=hint)
         torch.set_num_threads(self.threads)  # another number would sum in another order
-        self.reader = Reader(self.plan, wanted, held)
+        self.reader = Reader(self.plan, wanted)
 
 
 # -- what is handed to whom, and when it comes out
@@ -206,51 +192,49 @@ class Board:
             self.waiting = deque(one for one in self.waiting if one.checkpoint != batch.checkpoint)
         self.done |= dict.fromkeys(self.lost)
 
-    def in_turn(self) -> Iterator[Read]:
-        while self.order and self.order[0] in self.done:
-            if read := self.done.pop(self.order.popleft()):
+    def out(self, gaps: bool = False) -> Iterator[Read]:
+        """What is done, in the plan's order; gaps: though what comes before it may be missing."""
+        while self.order and (gaps or self.order[0] in self.done):
+            if read := self.done.pop(self.order.popleft(), None):
                 yield read
 
-    def finished(self) -> Iterator[Read]:
-        """All that is done, in the plan's order, though what comes before it may be missing."""
-        yield from filter(None, map(self.done.get, self.order))
-
     def left_out(self) -> str:
-        named = []
-        for checkpoint, place, task, start, stop in self.lost[:5]:
-            asked = self.plan.asked(checkpoint)[place]
-            ids = f"{asked.prompts[start].id} to {asked.prompts[stop - 1].id}"
-            named.append(f"checkpoint {checkpoint}, {asked.form}, task {task}, prompts {ids}")
-        cells = sum(batch.stop - batch.start for batch in self.lost)
-        more = f" and {len(self.lost) - 5} more" if len(self.lost) > 5 else ""
-        places = "; ".join(named) + more
-        return f"{cells} cells are left out, their workers died {TRIES} times: {places}"
+        named, cells = [], 0
+        for one in self.lost:
+            asked = self.plan.asked(one)
+            cells += len(asked.prompts)
+            of = f"checkpoint {one.checkpoint}, {asked.form}, task {one.task}"
+            named.append(f"{of}, prompts {asked.prompts[0].id} to {asked.prompts[-1].id}")
+        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+        what = f"{cells} cells are left out, their workers died {TRIES} times"
+        return f"{what}: {'; '.join(named[:5])}{more}"
 
 
 def _reads(
-    ray: ModuleType, plan: Plan, need: Mapping[str, float], workers: int, ours: bool
+    ray: ModuleType,
+    plan: Plan,
+    need: Mapping[str, float],
+    workers: int,
+    leaving: contextlib.ExitStack,
 ) -> Iterator[Read]:
-    board, name, actors = Board(plan), plan.ladder.name, []
+    board, name, actors, given = Board(plan), plan.ladder.name, [], ray.put(plan)
     again = f"crystal resample {name} --cluster --missing-only"
     amounts = {"num_cpus": need["CPU"], "num_gpus": need["GPU"], "memory": need["memory"]}
     tries = {"max_task_retries": TRIES - 1, "max_restarts": TRIES * len(board.order)}
     hired = ray.remote(Worker).options(**amounts, **tries)
-    try:
-        for _ in range(min(workers, len(board.order))):
-            actors.append(hired.remote(plan, int(need["CPU"]), str(root())))
-        with _held_back() as stop:
-            yield from _handed_out(ray, board, actors, stop)
-        if stop.is_set():
-            what = "stopped; what was finished is kept"
-            raise CrystalError(what, where=name, hint=f"{again} goes on")
-    except Exception:
-        yield from board.finished()
-        raise
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-        if ours:
-            ray.shutdown()
+    with leaving:
+        try:
+            for _ in range(min(workers, len(board.order))):
+                actors.append(hired.remote(given, int(need["CPU"]), str(root())))
+                leaving.callback(ray.kill, actors[-1])
+            with _held_back() as stop:
+                yield from _handed_out(ray, board, actors, stop)
+            if stop.is_set():
+                what = "stopped; what was finished is kept"
+                raise CrystalError(what, where=name, hint=f"{again} goes on")
+        except Exception:
+            yield from board.out(gaps=True)
+            raise
     if board.lost:
         hint = f"see why in Ray's logs, then {again}"
         raise CrystalError(board.left_out(), where=name, hint=hint)
@@ -260,8 +244,6 @@ def _handed_out(
     ray: ModuleType, board: Board, actors: Sequence[Any], stop: threading.Event
 ) -> Iterator[Read]:
     """What workers return, in order. One gets no work until the cluster has room for it."""
-    plan = board.plan
-    held = functools.cache(lambda name: ray.put(plan.held(plan.ladder.checkpoint(name))))
     busy = {actor.versions.remote(): (actor, None) for actor in actors}
     while board.order and not stop.is_set():
         for reference in ray.wait(list(busy), timeout=WAIT)[0]:
@@ -274,8 +256,8 @@ def _handed_out(
                 board.done[batch] = found
             if board.waiting:
                 batch = board.waiting.popleft()
-                busy[actor.read.remote(batch, held(batch.checkpoint))] = (actor, batch)
-        yield from board.in_turn()
+                busy[actor.read.remote(batch)] = (actor, batch)
+        yield from board.out()
 
 
 def _result(ray: ModuleType, reference: Any, deadly: bool = False) -> Any:

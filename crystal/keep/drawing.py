@@ -1,7 +1,6 @@
 """Draws answers, from a ladder's stage ends or from a server: every cell once, resumable.
 
-Here: stage ends in their native forms x tasks x the twenty probe prompts. Only the line of the
-answer is kept: to stop the model there would give the same counts of lines.
+Only the line of the answer is kept: to stop the model there would give the same counts of lines.
 A server says little of what it serves. Its name for the model is checked against the ladder where
 it is a folder on this machine or a hub id; otherwise the record says "unchecked".
 """
@@ -13,14 +12,14 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from ..ask.cells import Cell, Decoding
+from ..ask.cells import Cell, Decoding, Situation
 from ..ask.ladders import (
     KINDS,
     STAGES,
@@ -31,30 +30,19 @@ from ..ask.ladders import (
     weights_sha256,
 )
 from ..ask.prompts import FORMS, PROBE, PROMPTS, Prompt, template_of
-from ..ask.tasks import PHASE_TASKS, TASKS, Task, first_line, read
+from ..ask.tasks import PHASE_TASKS, TASKS, Task, read
 from ..errors import CrystalError, known
 from ..files import root
 from ..read import servers
 from ..read.servers import ENDPOINTS, Server, address
-from . import drawn, manifest
-from .drawn import DRAWN, TASKS_DRAWN, TRUTH
-from .resample import bar, cell_of, files_of, made_by
-
-if TYPE_CHECKING:
-    from ..read.engine import Engine
+from . import drawn, manifest, store
+from .drawn import DRAWN, TASKS_DRAWN, TRUTH, lines
+from .resample import Plan, Reader, bar, cell_of
 
 TOGETHER = 4  # prompts in one tree: a base's twenty are 100,000 nodes, several GiB
 FLUSH_SECONDS = 10.0  # finished cells wait this long, for a shard of several; a kill loses those
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _COMMIT = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")  # of a snapshot, or behind an @
-
-
-def lines(texts: dict[str, int]) -> dict[str, int]:
-    """Counts of whole texts as counts of their first lines, most frequent first."""
-    found: Counter[str] = Counter()
-    for text, count in texts.items():
-        found[first_line(text)] += count
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 # -- here
@@ -68,7 +56,8 @@ def draw(
     decoding: Decoding = DRAWN,
     device: str | None = None,
 ) -> pd.DataFrame:
-    """Draw what the ladder's log of draws lacks; for tasks with options their exact answers, too.
+    """Draw what the log lacks of stage ends in their native forms x tasks x PROBE; for tasks with
+    options their exact answers, too.
 
     Returns: one row per checkpoint and task: cells, new, texts (distinct, of the new), seconds.
     Raises: CrystalError for an unknown name, or files that are not the ladder's or its cells'.
@@ -77,72 +66,45 @@ def draw(
     if ladder.kind != "ladder":
         what = f"{name} is {KINDS[ladder.kind]}, and draws are of a ladder's four stages"
         raise CrystalError(what, hint="make draw LADDER=nano-llama")
-    chosen = [ladder.checkpoint(checkpoint) for checkpoint in checkpoints]
-    asked = [TASKS[known(task, TASKS, "task")] for task in tasks]
-    for checkpoint in chosen:
+    plan = Plan(
+        ladder=ladder,
+        checkpoints=tuple(map(ladder.checkpoint, checkpoints)),
+        tasks=tuple(known(task, TASKS, "task") for task in tasks),
+        device=device,
+        held=frozenset(drawn.keys(name)),
+        made=drawn.makings(name),
+    )
+    for checkpoint in plan.checkpoints:
         check_weights(checkpoint)
-    return pd.DataFrame(list(_walk(ladder, chosen, asked, decoding, device)))
+    return pd.DataFrame(list(_walk(plan, decoding)))
 
 
-def _walk(
-    ladder: Ladder,
-    checkpoints: list[Checkpoint],
-    tasks: list[Task],
-    decoding: Decoding,
-    device: str | None,
-) -> Iterator[dict]:
+def _walk(plan: Plan, decoding: Decoding) -> Iterator[dict]:
     """Each checkpoint is unloaded before the next is loaded. A task's cells are a shard."""
-    from ..read import engine
-
-    held, stored = drawn.keys(ladder.name), drawn.makings(ladder.name)
     lots = [PROBE[low : low + TOGETHER] for low in range(0, len(PROBE), TOGETHER)]
-    with bar(len(checkpoints) * len(tasks) * len(PROBE), ladder.name) as shown:
-        for checkpoint in checkpoints:
-            machine = engine.load_checkpoint(checkpoint, dtype=ladder.dtype, device=device)
-            files = files_of(checkpoint, machine, stored)
-            for task in tasks:
-                shown.set_postfix_str(f"{checkpoint.name}, {task.name}", refresh=False)
-                start, rows, form = time.perf_counter(), [], checkpoint.native_form
-                for lot, how in itertools.product(lots, (decoding, TRUTH)[: 1 + task.closed]):
-                    ids = {p.id: machine.encode(p.text(task, form), form) for p in lot}
-                    cells = {
-                        prompt: cell_of(checkpoint, files, ladder.dtype, tokens, how, task)
-                        for prompt, tokens in ids.items()
-                    }
-                    new = {prompt: c for prompt, c in cells.items() if c.key not in held}
-                    found = _answers(machine, new.values(), task, how) if new else ()
-                    new_rows = zip(new.items(), found, strict=True)
-                    rows += [drawn.Row(cell, form, p, *fields) for (p, cell), fields in new_rows]
+    total = len(plan.checkpoints) * len(plan.tasks) * len(PROBE)
+    with bar(total, plan.ladder.name) as shown:
+        for checkpoint in plan.checkpoints:
+            reader = Reader(plan, checkpoint)
+            for task in plan.tasks:
+                shown.set_postfix_str(f"{checkpoint.name}, {task}", refresh=False)
+                start, rows = time.perf_counter(), []
+                kinds = (decoding, TRUTH) if TASKS[task].closed else (decoding,)
+                for lot, how in itertools.product(lots, kinds):
+                    asked = Situation(form=checkpoint.native_form, prompts=lot, decoding=how)
+                    rows += reader.rows(asked, task)
                 seconds = time.perf_counter() - start
                 if rows:
-                    made = made_by(machine) | {"dtype": ladder.dtype, "seconds": seconds}
-                    drawn.append(ladder.name, rows, manifest.provenance(**made))
+                    made = reader.made | {"dtype": reader.dtype, "seconds": seconds}
+                    drawn.append(plan.ladder.name, rows, manifest.provenance(**made))
                 shown.update(len(PROBE))
                 texts = [len(row.texts) for row in rows if row.texts]
-                summary = {"checkpoint": checkpoint.name, "task": task.name, "cells": len(PROBE)}
+                summary = {"checkpoint": checkpoint.name, "task": task, "cells": len(PROBE)}
                 yield summary | {"new": len(texts), "texts": sum(texts), "seconds": seconds}
-            machine.unload()
-
-
-def _answers(machine: Engine, cells: Iterable[Cell], task: Task, how: Decoding) -> list[tuple]:
-    """Fields of the rows: drawn texts, or exact probabilities."""
-    from ..read.readout import readout
-    from ..read.sampling import draw_many
-
-    ids = [cell.prompt_ids for cell in cells]
-    if how.kind == "draws":
-        texts = draw_many(machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
-        return [(lines(one),) for one in texts]
-    exact = readout(machine, ids, task, **how.walked)
-    return [({}, one.options.tolist(), one.invalid, one.residual) for one in exact]
+            reader.machine.unload()
 
 
 # -- from a server
-
-
-class _Found(NamedTuple):
-    row: drawn.Row
-    cut: int  # answers that max_tokens ended
 
 
 def draw_served(
@@ -183,15 +145,14 @@ def draw_served(
     form = known(form or chosen.native_form, FORMS, "form")
     template = template_of(form)
     there = servers.connect(url, model, template, **settings)
-    how = {"n": n, "seed": seed, "max_tokens": max_tokens, "endpoint": ENDPOINTS[template]}
-    decoding = Decoding(kind="draws", **how)
     probed = servers.probe(there, template, workers)
     facts = {"model": model, "checked": checked, "probe": probed}
     facts |= {"settings": there.settings.__name__, "software": there.software}
     say(f"{model} is checkpoint {chosen.name} of {name} ({checked}); {probed}")
-    dtype = dtype or ladder.dtype
-    walk = _Walk(ladder, chosen, form, dtype, decoding, there, facts, drawn.keys(name))
-    return pd.DataFrame([_task(walk, task, prompts, workers) for task in asked])
+    how = {"n": n, "seed": seed, "max_tokens": max_tokens, "endpoint": ENDPOINTS[template]}
+    put = Situation(form=form, prompts=tuple(prompts), decoding=Decoding(kind="draws", **how))
+    walk = _Walk(chosen, put, dtype or ladder.dtype, there, facts, drawn.keys(name))
+    return pd.DataFrame([_task(walk, task, workers) for task in asked])
 
 
 def identify(
@@ -203,13 +164,14 @@ def identify(
     Raises: CrystalError if it is another than `checkpoint`, or if nothing tells which it is.
     """
     roots = [str(one["root"]) for one in listed if one["id"] == model and one.get("root")]
-    named = next(filter(None, (_named(ladder, name) for name in (*roots, model))), None)
-    if named is None:
-        if checkpoint is None:
-            what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
-            raise CrystalError(what, hint=f"--checkpoint {ladder.checkpoints[0].name}")
+    sign = next(filter(None, (_sign(ladder, name) for name in (*roots, model))), None)
+    if sign is None and checkpoint is None:
+        what = f"nothing tells which checkpoint of {ladder.name} {model!r} is"
+        raise CrystalError(what, hint=f"--checkpoint {ladder.checkpoints[0].name}")
+    if sign is None:
         return ladder.checkpoint(checkpoint), "unchecked"
-    found, how = named
+    field, value, how = sign
+    found = next((one for one in ladder.checkpoints if getattr(one, field) == value), None)
     if found is None or (checkpoint is not None and ladder.checkpoint(checkpoint) != found):
         is_ = found.name if found else "none of its checkpoints"
         asked = f", not {checkpoint}" if checkpoint else ""
@@ -219,45 +181,38 @@ def identify(
     return found, how
 
 
-def _named(ladder: Ladder, name: str) -> tuple[Checkpoint | None, str] | None:
-    """The checkpoint of that name or folder (None: of another ladder), and by what; or nothing."""
-
-    def of(checkpoints: Iterable[Checkpoint], field: str, value: str) -> Checkpoint | None:
-        return next((one for one in checkpoints if getattr(one, field) == value), None)
-
+def _sign(ladder: Ladder, name: str) -> tuple[str, str, str] | None:
+    """What a name or folder tells of its checkpoint: a field, its value, how it is known."""
     for folder in (Path(name), root() / name):
         if (folder / "model.safetensors").is_file():
-            return of(ladder.checkpoints, "revision", weights_sha256(folder)), "weights' sha256"
-    distant = [one for one in ladder.checkpoints if not one.local]
-    if distant and (snapshot := _COMMIT.search(name)):
-        return of(distant, "revision", snapshot[0]), "commit"
-    if distant and _HUB_ID.fullmatch(name):
-        return of(distant, "source", name), "hub id"
-    return None
+            return "revision", weights_sha256(folder), "weights' sha256"
+    if all(one.local for one in ladder.checkpoints):
+        return None
+    if snapshot := _COMMIT.search(name):
+        return "revision", snapshot[0], "commit"
+    return ("source", name, "hub id") if _HUB_ID.fullmatch(name) else None
 
 
 class _Walk(NamedTuple):
-    ladder: Ladder
     checkpoint: Checkpoint
-    form: str
+    put: Situation
     dtype: str
-    decoding: Decoding
     server: Server
     facts: dict
     held: set[str]
 
-    def cell(self, task: Task, prompt: Prompt) -> Cell:
-        ids = tuple(prompt.text(task, self.form).encode())
-        return cell_of(self.checkpoint, ("", ""), self.dtype, ids, self.decoding, task)
 
-
-def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> dict:
+def _task(walk: _Walk, task: Task, workers: int) -> dict:
     """The cells of one task, several at a time; kept as they are finished, whatever ends it."""
     start = since = time.perf_counter()
-    cells = {prompt: walk.cell(task, prompt) for prompt in prompts}
-    lacking = [(prompt, cell) for prompt, cell in cells.items() if cell.key not in walk.held]
-    found: dict[Future, _Found] = {}
-    shown = bar(len(lacking), f"{walk.checkpoint.name}, {task.name}")
+    of, put, lacking = walk.checkpoint, walk.put, []
+    for prompt in put.prompts:
+        ids = tuple(prompt.text(task, put.form).encode())
+        cell = cell_of(of, ("", ""), walk.dtype, ids, put.decoding, task)
+        if cell.key not in walk.held:
+            lacking.append((prompt, cell))
+    found: dict[Future, tuple[store.Row, int]] = {}
+    shown = bar(len(lacking), f"{of.name}, {task.name}")
     with shown, ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(_draw, walk, task, *one) for one in lacking]
         try:
@@ -273,53 +228,49 @@ def _task(walk: _Walk, task: Task, prompts: Sequence[Prompt], workers: int) -> d
         finally:
             _keep(walk, futures, found, since)
     counts: Counter[str] = Counter()
-    for one in found.values():
-        counts.update(one.row.texts)
+    for row, _ in found.values():
+        counts.update(row.texts)
     none = sum(n for text, n in counts.items() if task.closed and read(text, task) is None)
-    cut, seconds = sum(one.cut for one in found.values()), time.perf_counter() - start
-    place = {"checkpoint": walk.checkpoint.name, "form": walk.form, "task": task.name}
-    number = {"cells": len(cells), "new": len(found), "draws": counts.total()}
+    cut, seconds = sum(cut for _, cut in found.values()), time.perf_counter() - start
+    place = {"checkpoint": of.name, "form": put.form, "task": task.name}
+    number = {"cells": len(put.prompts), "new": len(found), "draws": counts.total()}
     return place | number | {"cut": cut, "none": none, "seconds": seconds}
 
 
 def _keep(
-    walk: _Walk, futures: Sequence[Future], found: dict[Future, _Found], since: float
+    walk: _Walk, futures: Sequence[Future], found: dict[Future, tuple], since: float
 ) -> float:
     """Write the finished cells that are not in `found`, as one shard; say when that was."""
-    fresh = {
-        future: future.result()
-        for future in futures
-        if future not in found and future.done() and not future.cancelled()
-        if not future.exception()
-    }
+    done = [one for one in futures if one.done() and not one.cancelled() and not one.exception()]
+    fresh = {one: one.result() for one in done if one not in found}
     now = time.perf_counter()
     if fresh:
-        rows = sorted((one.row for one in fresh.values()), key=lambda row: row.prompt)
+        rows = sorted((row for row, _ in fresh.values()), key=lambda row: row.prompt)
         made = {"engine": "server", "device": "unknown", "dtype": walk.dtype}
-        made = manifest.provenance(**made, seconds=now - since)
-        made["versions"] = {}  # ours say nothing of the server's
-        cut = {"cut": sum(one.cut for one in fresh.values())}
-        drawn.append(walk.ladder.name, rows, made | {"server": walk.facts | cut})
+        made |= {"versions": {}, "seconds": now - since}  # ours say nothing of the server's
+        cut = {"cut": sum(cut for _, cut in fresh.values())}
+        made = manifest.provenance(**made) | {"server": walk.facts | cut}
+        drawn.append(walk.checkpoint.ladder, rows, made)
         found.update(fresh)
     return now
 
 
-def _draw(walk: _Walk, task: Task, prompt: Prompt, cell: Cell) -> _Found:
-    """The n answers of a cell; all of them or an exception."""
+def _draw(walk: _Walk, task: Task, prompt: Prompt, cell: Cell) -> tuple[store.Row, int]:
+    """The n answers of a cell, all of them or an exception; how many max_tokens ended."""
     texts: Counter[str] = Counter()
-    wanted, server, cut, request = cell.decoding, walk.server, 0, 0
+    form, wanted, server, cut, request = walk.put.form, cell.decoding, walk.server, 0, 0
     while (left := wanted.n - texts.total()) > 0:
         if server.halted.is_set():
             raise CrystalError("stopped")
         how = {"n": min(left, server.batch), "seed": request_seed(cell.key, request)}
         how |= {"max_tokens": wanted.max_tokens, "temperature": wanted.temperature}
-        reply = server.ask(template_of(walk.form), prompt.text(task, walk.form), **how)
+        reply = server.ask(template_of(form), prompt.text(task, form), **how)
         texts.update(reply.texts)
         cut, request = cut + reply.cut, request + 1
-    return _Found(drawn.Row(cell, walk.form, prompt.id, lines(texts)), cut)
+    return store.Row(cell, form, prompt.id, lines(texts)), cut
 
 
 def request_seed(key: str, request: int) -> int:
-    """Of a cell's request: 31 bits, from its key, or two prompts would share their randomness."""
+    """31 bits, from the cell's key, or two prompts would share their randomness."""
     digest = hashlib.blake2b(f"{key} {request}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1

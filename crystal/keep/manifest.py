@@ -3,7 +3,7 @@
     data/<kind>/<ladder>/shards/<first 16 hex of its sha256>.parquet
     data/<kind>/<ladder>/manifest.jsonl
 
-A ladder has a log of each kind: read-outs (`crystal.keep.store`), draws (`crystal.keep.drawn`).
+A ladder has a log of each kind: exact read-outs, and draws.
 A file is written, fsynced and renamed before its line is appended and fsynced: a file without a
 line was never written, and a manifest that ends in the middle of a line ends at the line before.
 """
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..ask.cells import canonical, digest
@@ -30,7 +31,6 @@ from ..files import FORBIDDEN, hint_of, root, sync, write_all, write_file
 
 SAMPLES, DRAWS = "samples", "draws"  # kinds: exact read-outs, sampled texts
 _ONCE = dict.fromkeys(("producer", "producers"), "provenance")  # names in older lines
-_TARGET = {SAMPLES: "resample", DRAWS: "draw"}  # what fills a log
 
 
 def folder_of(ladder: str, kind: str = SAMPLES) -> Path:
@@ -43,7 +43,7 @@ def shard_path(ladder: str, record: dict, kind: str = SAMPLES) -> Path:
 
 def fill(ladder: str, kind: str = SAMPLES) -> str:
     """The command that adds what is missing."""
-    return f"make {_TARGET[kind]} LADDER={ladder}"
+    return f"make {'draw' if kind == DRAWS else 'resample'} LADDER={ladder}"
 
 
 def hint(ladder: str, kind: str = SAMPLES) -> str:
@@ -63,39 +63,41 @@ def logs(kind: str) -> list[str]:
 def records(ladder: str, kind: str = SAMPLES) -> list[dict]:
     """One record per shard, in order of writing.
 
-    Raises: CrystalError for a manifest that cannot be read, or a line that is not what its checksum
-    says.
+    Raises: CrystalError for a manifest that cannot be read, or a line other than its checksum says.
     """
     return _parsed(ladder, kind)[0]
 
 
 def _parsed(ladder: str, kind: str) -> tuple[list[dict], int]:
-    """The records, and the length in bytes of their lines: a torn line may lie behind."""
-    path = folder_of(ladder, kind) / "manifest.jsonl"
-    try:
-        whole = path.read_bytes()
-    except FileNotFoundError:
-        whole = b""
-    except OSError as error:
-        raise _unreadable(error, "the manifest", path, ladder, kind) from error
-    found, length = _lines(whole, path, ladder, kind)
+    """The records, and how many bytes their lines are: a torn line may lie behind."""
+    path, back = folder_of(ladder, kind) / "manifest.jsonl", hint(ladder, kind)
+    found, length = _lines(_bytes_of("the manifest", path, back, absent=b""), path, back)
     return list(found), length
 
 
+def _bytes_of(what: str, path: Path, back: str, absent: bytes | None = None) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if absent is not None and isinstance(error, FileNotFoundError):
+            return absent
+        back = hint_of(error, path) if error.errno in FORBIDDEN else back
+        what = f"{what} cannot be read: {error.strerror or error}"
+        raise CrystalError(what, where=path, hint=back) from error
+
+
 @lru_cache(maxsize=32)  # a page asks for one manifest hundreds of times
-def _lines(whole: bytes, path: Path, ladder: str, kind: str) -> tuple[tuple[dict, ...], int]:
+def _lines(whole: bytes, path: Path, back: str) -> tuple[tuple[dict, ...], int]:
     *lines, tail = whole.split(b"\n")  # not splitlines(), which also cuts at \r
     lines = [line + b"\n" for line in lines]
     if not _torn(tail):
         lines.append(tail)
-    found = [_record(line, f"{path}:{i}", ladder, kind) for i, line in enumerate(lines, 1)]
-    return tuple(found), sum(map(len, lines))
+    found = tuple(_record(line, f"{path}:{i}", back) for i, line in enumerate(lines, 1))
+    return found, sum(map(len, lines))
 
 
 def _torn(tail: bytes) -> bool:
-    """Whether a write was cut short. An object with more behind it is a damaged newline instead,
-    which must not be dropped in silence.
-    """
+    """Whether a write was cut short. An object with more behind it is a damaged newline."""
     try:
         return json.JSONDecoder().raw_decode(tail.decode("ascii"))[1] == len(tail)
     except json.JSONDecodeError:
@@ -108,7 +110,7 @@ def _line(record: dict) -> bytes:
     return (canonical({"checksum": digest(record), **record}) + "\n").encode()
 
 
-def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
+def _record(line: bytes, where: str, back: str) -> dict:
     """The record of a line, if that is, byte for byte, the line it should be."""
     try:
         record = json.loads(line)
@@ -119,26 +121,17 @@ def _record(line: bytes, where: str, ladder: str, kind: str) -> dict:
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         found = hashlib.sha256(line).hexdigest()
         what = f"its sha256 is {found} and it holds no checksum of itself: {type(error).__name__}"
-    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, hint=hint(ladder, kind))
+    raise CrystalError(f"a manifest line is corrupt: {what}", where=where, hint=back)
 
 
 def verified(ladder: str, record: dict, kind: str = SAMPLES) -> bytes:
     """The bytes of the shard a record names. Raises: CrystalError if they are other ones."""
-    path, wanted = shard_path(ladder, record, kind), record["sha256"]
-    try:
-        blob = path.read_bytes()
-    except OSError as error:
-        what = f"a shard that the manifest names by sha256 {wanted}"
-        raise _unreadable(error, what, path, ladder, kind) from error
+    path, wanted, back = shard_path(ladder, record, kind), record["sha256"], hint(ladder, kind)
+    blob = _bytes_of(f"a shard that the manifest names by sha256 {wanted}", path, back)
     if (found := hashlib.sha256(blob).hexdigest()) != wanted:
         what = f"a shard is corrupt: sha256 {found}, but the manifest says {wanted}"
-        raise CrystalError(what, where=path, hint=hint(ladder, kind))
+        raise CrystalError(what, where=path, hint=back)
     return blob
-
-
-def _unreadable(error: OSError, what: str, path: Path, ladder: str, kind: str) -> CrystalError:
-    back = hint_of(error, path) if error.errno in FORBIDDEN else hint(ladder, kind)
-    return CrystalError(f"{what} cannot be read: {error.strerror or error}", where=path, hint=back)
 
 
 def unlisted(ladder: str, kind: str = SAMPLES) -> tuple[str, ...]:
@@ -184,7 +177,7 @@ def write(ladder: str, blob: bytes, facts: dict, kind: str = SAMPLES) -> Path:
 
 
 def _append(folder: Path, line: bytes, length: int) -> None:
-    """Append the line at `length`, cutting off a torn one; on failure all is as it was."""
+    """Append the line at `length`, without a torn one; on failure all is as it was."""
     handle = os.open(folder / "manifest.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         sync(folder)
@@ -217,17 +210,19 @@ def write_new(
     except OSError as error:
         why = error.strerror or error
         what = f"could not write {len(new)} cells: {why}; none of them was kept"
-        back = f"{hint_of(error, Path(error.filename or folder))}; then go on with "
-        raise CrystalError(what, where=folder, hint=back + fill(ladder, kind)) from error
+        back = hint_of(error, Path(error.filename or folder))
+        back = f"{back}; then go on with {fill(ladder, kind)}"
+        raise CrystalError(what, where=folder, hint=back) from error
 
 
 # -- who made a shard
 
 
-def provenance(*, engine: str, device: str, dtype: str, seconds: float) -> dict:
-    made = {"crystal": __version__, "commit": _commit(), "engine": engine, "device": device}
-    made |= {"dtype": dtype, "seconds": round(seconds, 3), "versions": versions()}
-    return made | {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+def provenance(*, seconds: float, **how: Any) -> dict:
+    """A shard's record of its making. how: engine, device, dtype; versions, if not ours."""
+    made = {"crystal": __version__, "commit": _commit(), "versions": versions()} | how
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return made | {"seconds": round(seconds, 3), "created": created}
 
 
 def versions() -> dict[str, str]:
@@ -251,7 +246,7 @@ def _commit() -> str:
 # -- what a look through a whole log found
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Report:
     """What `verify` found in a log."""
 
@@ -260,11 +255,15 @@ class Report:
     shards: int
     cells: int
     bytes: int
-    missing: int  # cells that the ladder's description asks for
-    first: str = ""  # of the missing, in words
+    lacking: list[str]  # cells that the ladder's description asks for, in words
     shipped: bool  # whether all of them have to be there
     unlisted: tuple[str, ...]  # files no manifest line names, never read
     problems: tuple[str, ...]  # sentences
+
+    @property
+    def missing(self) -> int:
+        """How many cells are lacking."""
+        return len(self.lacking)
 
     @property
     def faults(self) -> int:
@@ -272,20 +271,20 @@ class Report:
         return len(self.problems) + bool(self.missing and self.shipped)
 
     def __str__(self) -> str:
+        of = f"{self.ladder}, draws" if self.kind == DRAWS else self.ladder
         size = f"{self.cells} cells in {self.shards} shards ({self.bytes / 2**20:.1f} MiB)"
-        of = self.ladder + ", draws" * (self.kind == DRAWS)
-        return "\n".join([f"{of}: {size}, {self.missing} missing", *self._more(), *self.problems])
-
-    def _more(self) -> Iterator[str]:
+        lines = [f"{of}: {size}, {self.missing} missing"]
         log, again = f"data/{self.kind}/{self.ladder}", fill(self.ladder, self.kind)
         if self.missing and self.shipped:
-            yield (
+            lines.append(
                 f"{self.missing} cells that the description of {self.ladder} asks for are missing, "
-                f"first {self.first}. Hint: git checkout -- {log}, or {again}"
+                f"first {self.lacking[0]}. Hint: git checkout -- {log}, or {again}"
             )
-        files = f"{len(self.unlisted)} unlisted files ({', '.join(self.unlisted)}): "
-        if self.unlisted and (self.missing or self.problems):
-            back = f"git checkout -- {log}/manifest.jsonl" if self.shipped else again
-            yield f"{files}they may hold the missing cells, so keep them. Hint: {back}"
-        elif self.unlisted:
-            yield f"{files}left by a write that was cut short; safe to delete"
+        if self.unlisted:
+            then = "left by a write that was cut short; safe to delete"
+            if self.missing or self.problems:
+                back = f"git checkout -- {log}/manifest.jsonl" if self.shipped else again
+                then = f"they may hold the missing cells, so keep them. Hint: {back}"
+            names = ", ".join(self.unlisted)
+            lines.append(f"{len(self.unlisted)} unlisted files ({names}): {then}")
+        return "\n".join([*lines, *self.problems])

@@ -1,16 +1,13 @@
 """Reads a ladder's grid: keeps the cells that the store lacks, compares those it holds.
 
-A grid is cut into batches of cells, and where the cuts lie is part of the result: in its last
-digits a distribution depends on the prompts that share its tree. So they follow from the plan and
-from what the store held when the run began, and from nothing else: the cells of a task in the order
-of its prompts, less those that were there, BATCH at a time. Writes what is read, here or on a
-cluster (`crystal.keep.cluster`).
+In its last digits a distribution depends on the prompts that share its tree. So a batch follows
+from the plan and from what the store held when the run began: a task's cells in the order of its
+prompts, less those that were there, whether it is read here or on a cluster
+(`crystal.keep.cluster`).
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 import sys
 import time
 from collections import Counter
@@ -20,8 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from ..ask.cells import Cell, Decoding, Situation, situations, task_sha256
@@ -42,16 +37,14 @@ from . import drawn, manifest, store
 if TYPE_CHECKING:
     from ..read.engine import Engine
 
-BATCH = 128  # prompts to a tree, as in crystal.read.engine: fewer would be cut no further
-
-# How far a probability may move where sums are taken in another order. Other threads or batches
-# moved cells of nano-llama and nano-olmo2 by 1.1e-6 (fp32), 1.5e-2 (bf16) and 2e-3 (fp16) at most;
-# allowed is 50 times the first, and three times the others. The residual comes on top.
+# How far a probability may move where sums are taken in another order; the residual comes on top.
+# Other threads or batches moved cells of nano-llama and nano-olmo2 by 1.1e-6 (fp32), 1.5e-2 (bf16)
+# and 2e-3 (fp16) at most; allowed is 50 times the first, three times the others.
 ROUNDING = {"float32": 5e-5, "bfloat16": 5e-2, "float16": 6e-3}
 
-# A shard holds whole tasks of one checkpoint and form: as many as this much work (tokens x
-# parameters) takes. A form of a nano checkpoint, 7e10, stays whole; of a model of 1e8 parameters
-# every task is more. Not seconds, which would cut other files on another machine.
+# A shard holds whole tasks of one checkpoint and form, as many as this much work (tokens x
+# parameters) takes: all of a nano checkpoint's, 7e10; one of a model of 1e8 parameters. Seconds
+# would cut other files on another machine.
 SHARD_WORK = 1e11
 
 SELDOM = 60.0  # seconds between two looks at a bar that a scheduler keeps in a log
@@ -71,13 +64,11 @@ def bar(total: int, name: str, unit: str = "cells", delay: float = 0) -> tqdm:
 
 
 class Batch(NamedTuple):
-    """The least that is read at a time: some cells of a task."""
+    """The least that is read at a time: a task's cells, of one situation."""
 
     checkpoint: str
     place: int  # of the situation in the checkpoint's grid
     task: str
-    start: int  # of its cells in the task's
-    stop: int
 
 
 class Read(NamedTuple):
@@ -94,33 +85,25 @@ class Plan:
 
     ladder: Ladder
     checkpoints: tuple[Checkpoint, ...]
-    forms: tuple[str, ...]
+    forms: tuple[str, ...] = ALL_FORMS
     tasks: tuple[str, ...]
-    tolerance: float | None = None  # other than the grids'
-    missing_only: bool = False
     device: str | None = None
+    held: frozenset[str] = frozenset()  # keys of cells not to be read
     made: drawn.Makings = frozenset()  # of what was stored when the run began
 
-    def asked(self, checkpoint: str) -> dict[int, Situation]:
-        """The situations a checkpoint is put in, by their place in its grid."""
-        grid = situations(self.ladder.checkpoint(checkpoint).grid, self.tolerance)
-        return {place: one for place, one in enumerate(grid) if one.form in self.forms}
+    def asked(self, batch: Batch) -> Situation:
+        """The situation that a batch is of."""
+        return situations(self.ladder.checkpoint(batch.checkpoint).grid)[batch.place]
 
     def batches(self, *checkpoints: str) -> list[Batch]:
-        """Of these, else of all, in order. Where the store holds cells, the last come out empty."""
+        """Of these, else of all, in order."""
         return [
-            Batch(name, place, task, start, min(start + BATCH, len(situation.prompts)))
+            Batch(name, place, task)
             for name in checkpoints or [c.name for c in self.checkpoints]
-            for place, situation in self.asked(name).items()
+            for place, one in enumerate(situations(self.ladder.checkpoint(name).grid))
+            if one.form in self.forms
             for task in self.tasks
-            for start in range(0, len(situation.prompts), BATCH)
         ]
-
-    def held(self, checkpoint: Checkpoint) -> frozenset[str]:
-        """Keys not to be read. Ask before anything of the checkpoint is written."""
-        if not self.missing_only:
-            return frozenset()
-        return frozenset(store.keys(self.ladder.name, revision=checkpoint.revision))
 
 
 # -- reading
@@ -140,72 +123,66 @@ def cell_of(
     return Cell(**fields, decoding=how, task=task.name, task_sha256=task_sha256(task))
 
 
-def files_of(checkpoint: Checkpoint, machine: Engine, held: drawn.Makings) -> tuple[str, str]:
-    """Hashes of config.json and tokenizer, which must be those of the checkpoint's stored cells."""
-    now = (config_sha256(checkpoint), machine.tokenizer_revision)
-    drawn.check_makings(held, checkpoint, now)
-    return now
-
-
-def made_by(machine: Engine) -> dict[str, str]:
-    """For a shard's record; a GPU with its name."""
-    import torch
-
-    device = str(machine.device)
-    if device.startswith("cuda"):
-        device += f" ({torch.cuda.get_device_name(device)})"
-    return {"engine": "ragged tree" if machine.ragged else "whole tree", "device": device}
-
-
 class Reader:
-    """A checkpoint, loaded. held: what `Plan.held` gave.
+    """A checkpoint, loaded. Raises: CrystalError as `load_checkpoint` and `check_makings`."""
 
-    Raises: CrystalError as `load_checkpoint` and `check_makings`.
-    """
-
-    def __init__(self, plan: Plan, checkpoint: Checkpoint, held: frozenset[str]) -> None:
+    def __init__(self, plan: Plan, checkpoint: Checkpoint) -> None:
         from ..read import engine
 
-        self.plan, self.checkpoint, self.held = plan, checkpoint, held
-        how = {"dtype": plan.ladder.dtype, "device": plan.device}
-        self.machine = engine.load_checkpoint(checkpoint, **how)
-        self.files = files_of(checkpoint, self.machine, plan.made)
-        self.cells = functools.cache(self._cells)
-        self.made = made_by(self.machine) | {"versions": manifest.versions()}
+        self.plan, self.checkpoint, self.dtype = plan, checkpoint, plan.ladder.dtype
+        self.machine = engine.load_checkpoint(checkpoint, dtype=self.dtype, device=plan.device)
+        self.files = config_sha256(checkpoint), self.machine.tokenizer_revision
+        drawn.check_makings(plan.made, checkpoint, self.files)
+        tree = "ragged tree" if self.machine.ragged else "whole tree"
+        device = _named(self.machine.device)
+        self.made = {"engine": tree, "device": device, "versions": manifest.versions()}
 
     def read(self, batch: Batch) -> Read:
         """Read the cells of a batch that are not held."""
-        from ..read.readout import readout
-
-        start, asked = time.perf_counter(), self.plan.asked(batch.checkpoint)[batch.place]
-        cells = self.cells(batch.place, batch.task)[batch.start : batch.stop]
-        if not cells:
-            return Read(batch, (), 0.0, 0.0, self.made)
-        ids = [cell.prompt_ids for _, cell in cells]
-        found = readout(self.machine, ids, TASKS[batch.task], **asked.decoding.walked)
-        rows = tuple(
-            store.Row(cell, asked.form, prompt, r.options, r.invalid, r.residual, r.tokens)
-            for (prompt, cell), r in zip(cells, found, strict=True)
-        )
+        start = time.perf_counter()
+        rows = tuple(self.rows(self.plan.asked(batch), batch.task))
         work = float(sum(row.tokens for row in rows)) * self.machine.model.num_parameters()
         return Read(batch, rows, work, time.perf_counter() - start, self.made)
 
-    def _cells(self, place: int, name: str) -> list[tuple[str, Cell]]:
-        """The cells of a task that are not held, each with the id of its prompt."""
-        asked, task, found = self.plan.asked(self.checkpoint.name)[place], TASKS[name], []
-        template, dtype = template_of(asked.form), self.plan.ladder.dtype
+    def rows(self, asked: Situation, name: str) -> list[store.Row]:
+        """A task's cells, without those that are held, read or drawn."""
+        task, how, cells = TASKS[name], asked.decoding, {}
         for p in asked.prompts:
-            ids = self.machine.encode(p.text(task, asked.form), template, p.reply(task))
-            cell = cell_of(self.checkpoint, self.files, dtype, ids, asked.decoding, task)
-            if cell.key not in self.held:
-                found.append((p.id, cell))
-        return found
+            put = p.text(task, asked.form), template_of(asked.form), p.reply(task)
+            ids = self.machine.encode(*put)
+            cell = cell_of(self.checkpoint, self.files, self.dtype, ids, how, task)
+            if cell.key not in self.plan.held:
+                cells[p.id] = cell
+        ids = [cell.prompt_ids for cell in cells.values()]
+        if not ids:
+            return []
+        if how.kind == "draws":
+            from ..read.sampling import draw_many
+
+            texts = draw_many(self.machine, ids, how.n, seed=how.seed, max_tokens=how.max_tokens)
+            found = [(drawn.lines(one),) for one in texts]
+        else:
+            from ..read.readout import readout
+
+            read = readout(self.machine, ids, task, **how.walked)
+            found = [({}, one.options, one.invalid, one.residual, one.tokens) for one in read]
+        both = zip(cells.items(), found, strict=True)
+        return [store.Row(cell, asked.form, prompt, *fields) for (prompt, cell), fields in both]
+
+
+def _named(device: object) -> str:
+    """For a shard's record; a GPU with its name."""
+    if not str(device).startswith("cuda"):
+        return str(device)
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def read_here(plan: Plan) -> Iterator[Read]:
-    """Every batch in the plan's order; each checkpoint is unloaded before the next is loaded."""
+    """Every batch, in order; each checkpoint is unloaded before the next is loaded."""
     for checkpoint in plan.checkpoints:
-        reader = Reader(plan, checkpoint, plan.held(checkpoint))
+        reader = Reader(plan, checkpoint)
         yield from map(reader.read, plan.batches(checkpoint.name))
         reader.machine.unload()
 
@@ -219,7 +196,6 @@ def resample(
     forms: Sequence[str] = ALL_FORMS,
     tasks: Sequence[str] = PHASE_TASKS,
     checkpoints: Sequence[str] | None = None,
-    tolerance: float | None = None,
     missing_only: bool = False,
     device: str | None = None,
     hire: Callable[[Plan], Iterator[Read]] | None = None,
@@ -228,24 +204,27 @@ def resample(
     """Compute the exact read-outs of a ladder's grids; resumable after a kill at any moment.
 
     checkpoints: None = those whose weights are here; says which are not. missing_only: leave alone
-    what the store holds; else compute that too and compare. tolerance: other than the grids'. hire:
-    reads the batches elsewhere, as `cluster.Hire` does. Returns: one row per checkpoint, form and
-    temperature: cells, new (written), compared, median and max over the compared cells of the
-    largest difference of a probability, tokens and seconds of computing.
+    what the store holds; else compute that too and compare. hire: reads the batches elsewhere, as
+    `cluster.Hire` does. Returns: one row per checkpoint, form and temperature: cells, new
+    (written), compared, median and max over the compared cells of the largest difference of a
+    probability, tokens and seconds of computing.
     Raises: CrystalError for an unknown name, weights that are not the ladder's, not here or not
     pinned, or, once all is written, cells that moved by more than ROUNDING and what either read-out
     left open; and what `hire` raises.
     """
     ladder = load_ladder(name, unpinned=True)  # checkpoints that are not asked for need no commit
     closed = [task.name for task in TASKS.values() if task.closed]
+    if checkpoints is not None:
+        chosen = tuple(map(ladder.checkpoint, checkpoints))
+    else:  # the nodes of a cluster have the weights
+        chosen = ladder.checkpoints if hire else _here(ladder, say)
     plan = Plan(
         ladder=ladder,
-        checkpoints=_chosen(ladder, checkpoints, say, hire is not None),
+        checkpoints=chosen,
         forms=tuple(known(form, ALL_FORMS, "form") for form in forms),
         tasks=tuple(known(task, closed, "closed task") for task in tasks),
-        tolerance=tolerance,
-        missing_only=missing_only,
         device=device,
+        held=frozenset(store.keys(name) if missing_only else ()),
         made=drawn.makings(name),
     )
     for checkpoint in plan.checkpoints:  # a cluster's workers check their weights
@@ -263,40 +242,37 @@ def resample(
     return pd.DataFrame([part.summary() for part in parts])
 
 
-def _chosen(
-    ladder: Ladder, checkpoints: Sequence[str] | None, say: Callable[[str], None], elsewhere: bool
-) -> tuple[Checkpoint, ...]:
-    """The checkpoints asked for. elsewhere: on a cluster, whose nodes have the weights."""
-    if checkpoints is not None:
-        return tuple(map(ladder.checkpoint, checkpoints))
-    here = tuple(filter(is_here, ladder.checkpoints))
-    if elsewhere or len(here) in (0, len(ladder.checkpoints)):
-        return ladder.checkpoints
-    left = ", ".join(c.name for c in ladder.checkpoints if c not in here)
-    again = f"make ladder LADDER={ladder.name}"
-    say(f"left out, since their weights are not here: {left} ({again} trains them)")
+def _here(ladder: Ladder, say: Callable[[str], None]) -> tuple[Checkpoint, ...]:
+    """The checkpoints whose weights are here; all, if none is."""
+    here = tuple(filter(is_here, ladder.checkpoints)) or ladder.checkpoints
+    if left := ", ".join(c.name for c in ladder.checkpoints if c not in here):
+        again = f"make ladder LADDER={ladder.name}"
+        say(f"left out, since their weights are not here: {left} ({again} trains them)")
     return here
 
 
 def _keep(plan: Plan, reads: Iterable[Read]) -> list[_Part]:
     """Store and compare what was read; so, too, what was there when an error or Ctrl-C came."""
-    parts: list[_Part] = []
-    stored = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
-    order = plan.batches()
-    last = {batch[:2]: batch for batch in order}
-    with bar(sum(batch.stop - batch.start for batch in order), plan.ladder.name) as shown:
-        for place, mine in itertools.groupby(reads, lambda read: read.batch[:2]):
-            parts.append(part := _Part(plan, stored, *place))
-            shown.set_postfix_str(f"{place[0]}, {part.asked.form}", refresh=False)
-            try:
-                for read in mine:
-                    part.take(read)
-                    if read.batch == last[place]:  # to load the next checkpoint may take minutes
-                        part.flush()
-                    shown.update(read.batch.stop - read.batch.start)
-            finally:
+    parts: dict[tuple, _Part] = {}
+    table = store.read(plan.ladder.name, columns=[*store.KEYING, *_COMPARED])
+    stored = dict(zip(store.keys_of(table), table.select(_COMPARED).to_pylist(), strict=True))
+    cells = sum(len(plan.asked(batch).prompts) for batch in plan.batches())
+    with bar(cells, plan.ladder.name) as shown:
+        try:
+            for read in reads:
+                place = read.batch[:2]
+                if place not in parts:
+                    parts[place] = _Part(plan, stored, read.batch)
+                part = parts[place]
+                part.take(read)
+                if read.batch.task == plan.tasks[-1]:  # to load the next may take minutes
+                    part.flush()
+                shown.set_postfix_str(f"{part.checkpoint}, {part.asked.form}", refresh=False)
+                shown.update(len(part.asked.prompts))
+        finally:
+            for part in parts.values():
                 part.flush()
-    return parts
+    return list(parts.values())
 
 
 class Drift(NamedTuple):
@@ -308,27 +284,24 @@ class Drift(NamedTuple):
 
 
 class _Part:
-    """One checkpoint in one situation: what was there, and what has been read so far."""
+    """One checkpoint in one situation. stored: by key, what was there when the run began."""
 
-    def __init__(self, plan: Plan, stored: pa.Table, name: str, number: int) -> None:
-        self.plan, self.checkpoint = plan, name
-        self.asked, self.dtype = plan.asked(name)[number], plan.ladder.dtype
-        held = stored.filter(pc.field("revision") == plan.ladder.checkpoint(name).revision)
-        self.held = dict(zip(store.keys_of(held), held.select(_COMPARED).to_pylist(), strict=True))
+    def __init__(self, plan: Plan, stored: dict[str, dict], batch: Batch) -> None:
+        self.ladder, self.checkpoint, self.stored = plan.ladder, batch.checkpoint, stored
+        self.asked = plan.asked(batch)
         self.drifts: list[Drift] = []
         self.fresh: list[Read] = []  # with cells that are not yet written
         self.sums = Counter(cells=0, new=0, tokens=0, seconds=0.0)
 
     def take(self, read: Read) -> None:
-        """Compare what is known, keep what is new; before a new task, write if it is time."""
-        new_task = self.fresh and self.fresh[-1].batch.task != read.batch.task
-        if new_task and sum(one.work for one in self.fresh) > SHARD_WORK:
+        """Write, if it is time; then compare what is known, keep what is new."""
+        if sum(one.work for one in self.fresh) > SHARD_WORK:
             self.flush()
-        old = [row for row in read.rows if row.cell.key in self.held]
-        new = [row for row in read.rows if row.cell.key not in self.held]
-        self.drifts += [self._drift(row, self.held[row.cell.key]) for row in old]
-        self.sums.update(cells=read.batch.stop - read.batch.start, seconds=read.seconds)
-        self.sums.update(tokens=sum(row.tokens for row in read.rows), new=len(new))
+        old = [row for row in read.rows if row.cell.key in self.stored]
+        new = [row for row in read.rows if row.cell.key not in self.stored]
+        self.drifts += map(self._drift, old)
+        self.sums.update(cells=len(self.asked.prompts), new=len(new), seconds=read.seconds)
+        self.sums.update(tokens=sum(row.tokens for row in read.rows))
         if new:
             self.fresh.append(read._replace(rows=tuple(new)))
 
@@ -337,31 +310,28 @@ class _Part:
         if fresh:
             kinds = [{read.made[name] for read in fresh} for name in ("engine", "device")]
             engine, device = (" and ".join(sorted(kind)) for kind in kinds)
-            how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.dtype}
-            made = manifest.provenance(engine=engine, device=device, **how)
-            made["versions"] = fresh[0].made["versions"]
+            how = {"seconds": sum(read.seconds for read in fresh), "dtype": self.ladder.dtype}
+            how |= {"engine": engine, "device": device, "versions": fresh[0].made["versions"]}
+            made = manifest.provenance(**how)
             rows = [row for read in fresh for row in read.rows]
-            store.append(self.plan.ladder.name, rows, made)
+            store.append(self.ladder.name, rows, made)
 
-    def _drift(self, row: store.Row, held: dict) -> Drift:
+    def _drift(self, row: store.Row) -> Drift:
+        held = self.stored[row.cell.key]
         now = np.append(row.probability, row.invalid).astype(np.float32)  # as is stored
         then = np.append(held["probability"], held["invalid"])
-        allowed = ROUNDING[self.dtype] + max(row.residual, held["residual"])
+        allowed = ROUNDING[self.ladder.dtype] + max(row.residual, held["residual"])
         asked = f"{self.asked.form}, task {row.cell.task}, prompt {row.prompt}"
         cell = f"checkpoint {self.checkpoint}, {asked}"
         return Drift(float(abs(now - then).max()), allowed, cell)
 
     def summary(self) -> dict:
-        moved = [drift.difference for drift in self.drifts] or [np.nan]
-        found = {"checkpoint": self.checkpoint, "form": self.asked.form}
-        found["temperature"] = self.asked.decoding.temperature
-        found |= {name: self.sums[name] for name in ("cells", "new")}
-        found |= {
-            "compared": len(self.drifts),
-            "median": float(np.median(moved)),
-            "max": max(moved),
-        }
-        return found | {name: self.sums[name] for name in ("tokens", "seconds")}
+        moved = [drift.difference for drift in self.drifts]
+        place = {"checkpoint": self.checkpoint, "form": self.asked.form}
+        place |= {"temperature": self.asked.decoding.temperature}
+        counts = {"cells": self.sums["cells"], "new": self.sums["new"], "compared": len(moved)}
+        drift = {"median": float(np.median(moved or np.nan)), "max": max(moved, default=np.nan)}
+        return place | counts | drift | {name: self.sums[name] for name in ("tokens", "seconds")}
 
 
 # -- one task, put to one checkpoint: nothing is stored

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from ..errors import CrystalError
+from ..errors import CrystalError, placed
 from ..files import explained, file_sha256, root, write_file
 from ..texts import line, read_text
 
@@ -37,30 +37,30 @@ def there() -> dict[str, str]:
 def recorded() -> dict[str, str]:
     """sha256 by path, as the list has it; empty if there is no list.
 
-    Raises: CrystalError for a line that is none.
+    Raises: CrystalError for a line that is none, or a list that is not whole.
     """
     path, found = root() / LIST, {}
     if not path.exists():
         return found
     head, _, body = read_text(path, BACK).partition("\n")
-    if head != _head(body):
-        what = "the list of hashes is not whole: its first line is of other lines"
-        raise CrystalError(what, where=path, hint=BACK)
-    for number, text in enumerate(body.removesuffix("\n").split("\n"), 2):
-        match = re.fullmatch(r"([0-9a-f]{64})  ([^\x00-\x1f]+)", text)
-        if not match or match[2] in found:
-            what = f"line {number} of the list of hashes is damaged: {line(text)!r:.90}"
-            raise CrystalError(what, where=path, hint=BACK)
-        found[match[2]] = match[1]
+    with placed(path, BACK):
+        if head != _head(body):
+            raise ValueError("the list of hashes is not whole: its first line is of other lines")
+        for number, text in enumerate(body.removesuffix("\n").split("\n"), 2):
+            match = re.fullmatch(r"([0-9a-f]{64})  ([^\x00-\x1f]+)", text)
+            if not match or match[2] in found:
+                what = f"line {number} of the list of hashes is damaged: {line(text)!r:.90}"
+                raise ValueError(what)
+            found[match[2]] = match[1]
     return found
 
 
 def differences() -> dict[str, str]:
     """What is not as recorded, by path from the root; whatever is in no list is a reader's own."""
     now, then = there(), recorded()
-    found = {name: "is missing" for name in then if name not in now}
-    changed = [name for name in now if name in then and now[name] != then[name]]
-    return found | dict.fromkeys(changed, "is not what was recorded")
+    gone = sorted(then.keys() - now)
+    changed = sorted(name for name in then.keys() & now if now[name] != then[name])
+    return dict.fromkeys(gone, "is missing") | dict.fromkeys(changed, "is not what was recorded")
 
 
 def problems() -> list[str]:
@@ -77,11 +77,9 @@ def problems() -> list[str]:
 def note() -> str:
     """One line that names what is not as recorded; empty if all is, or if there is no list."""
     names = list(differences())
-    if not names:
-        return ""
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     note = "note: pages show what is there now, which is not as recorded"
-    return f"{note}: {shown}; make verify says more"
+    return f"{note}: {', '.join(names[:5])}{more}; make verify says more" if names else ""
 
 
 def record(hashes: dict[str, str] | None = None) -> int:
@@ -93,16 +91,13 @@ def record(hashes: dict[str, str] | None = None) -> int:
 
 
 def _head(body: str) -> str:
-    """The list's first line: else lines could be missing unseen."""
+    """The list's first line, or others could be missing unseen."""
     return f"# sha256 of the lines below: {hashlib.sha256(body.encode()).hexdigest()}"
 
 
 @contextlib.contextmanager
 def keeping() -> Iterator[None]:
-    """Take into the list what is written or removed inside, and nothing that had changed before.
-
-    No list: nothing.
-    """
+    """Take into the list, if there is one, what is written or removed inside, and no more."""
     before, then = there(), recorded()
     try:
         yield
