@@ -35,7 +35,7 @@ from .figures import (
 )
 from .kinetics import BACK, DOWN
 from .remelting import ASKING, CRYSTAL, JUDGED, METHODS, REFERENCE, TRAINING, names
-from .runs import APART, SCOPES, by_group, intervals, means, where
+from .runs import APART, SCOPES, by_group, means, tidy, where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,9 +175,7 @@ def plot_controls(frame: pd.DataFrame) -> Figure:
 
 def _each(frame: pd.DataFrame, keys: Sequence[str], quantities: Iterable[str]) -> pd.DataFrame:
     """`runs.intervals` of every quantity, demonstrated and held-out tasks apart."""
-    frame = frame[frame["group"].isin(APART)]
-    parts = [intervals(frame, keys, name).assign(quantity=name) for name in quantities]
-    return pd.concat(parts, ignore_index=True)
+    return tidy(frame[frame["group"].isin(APART)], keys, list(quantities))
 
 
 def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:

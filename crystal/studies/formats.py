@@ -28,7 +28,7 @@ from ..measure.inference import Estimate
 from ..measure.quantities import Array
 from ..present import show
 from ..present.views import on_tasks, title_of
-from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
+from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, tidy
 
 LATER = ("sft", "dpo", "rlvr")
 FORM_NAMES = {CHAT: "chat form", COMPLETION: "raw text"}
@@ -201,7 +201,7 @@ def load_checkpoints(readings: Sequence[Reading]) -> pd.DataFrame:
 
 
 def load_moves(readings: Sequence[Reading]) -> pd.DataFrame:
-    """`runs.intervals` by group, task and part: TV of mean answers from the base as raw text."""
+    """`runs.tidy` by group, task and part: TV of mean answers from the base as raw text."""
     rows = []
     for reading in readings:
         for task in reading.tasks(ALL):
@@ -210,7 +210,7 @@ def load_moves(readings: Sequence[Reading]) -> pd.DataFrame:
             for part in ("form", "text", "whole"):
                 rows.append((reading.ladder, group, task, part, float(found[part])))
     frame = pd.DataFrame(rows, columns=["parent", "group", "task", "part", "tv"])
-    return intervals(frame, ["group", "task", "part"], "tv")
+    return tidy(frame, ["group", "task", "part"], ["tv"]).drop(columns="quantity")
 
 
 def load_forest(numbers: Numbers) -> pd.DataFrame:

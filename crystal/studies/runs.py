@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import Checkpoint, load_ladder
-from ..ask.prompts import CHAT, PROBE
+from ..ask.prompts import CHAT, PROBE, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from ..files import root
@@ -26,18 +26,20 @@ from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
 from ..present import show
 from ..present.show import interval
-from ..present.show import number as fmt
 from ..present.views import on_tasks
 
 Array = np.ndarray
+Answers = Mapping[str, Array]  # task -> (prompts, options), nan where a prompt is not answered
 SAME = 0.05  # total variation below which two distributions are one: on small tasks some are
-NUMBERS = "liquidity entropy to_distribution to_base progress fluctuation probmass follows".split()
 QUANTILE = 0.9
+NUMBERS = (
+    "liquidity entropy to_distribution to_uniform to_mean to_base progress fluctuation probmass "
+    "follows"
+).split()
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
 SCOPES = (DEMONSTRATED, "held-out")
 MEAN = "mean"  # in place of a parent
-BEFORE = ["liquidity", "to_distribution", "found", "follows", "invalid"]  # kept of a run's start
 PLACE = ["parent", "run", "task"]
 SHARES = ("probmass", "invalid", "residual", "shared", "follow rate")
 POSITIVE = "distance entropy liquidity kept ratio tv down back to_base to_uniform to_mean".split()
@@ -52,9 +54,10 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
     """What the probe says of a checkpoint. now, origin: (20, options), its answers and its base's.
 
     liquidity, entropy (mean over prompts), bits. JSD in bits of the mean answer to the intended
-    distribution (to_distribution), of every prompt's answer to the base's, mean (to_base).
-    progress, fluctuation: mean and variance of `progress`. probmass: on the smallest set that holds
-    QUANTILE of the intended distribution. All nan where too few prompts answer both.
+    distribution (to_distribution), to the uniform one and to the base's mean; of every prompt's
+    answer to the base's, mean (to_base). progress, fluctuation: mean and variance of `progress`.
+    probmass: on the smallest set that holds QUANTILE of the intended distribution. found: the
+    temperament nearest to the mean. All nan where too few prompts answer both.
     """
     both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
     if both.sum() < evidence.needed(len(both)):
@@ -62,17 +65,20 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
     now, origin = now[both], origin[both]
     mean, aim = now.mean(0), world.distribution(intended, TASKS[task])
     way = progress(now, origin, aim)
-    found = {
-        "liquidity": quantities.liquidity_bits(now),
-        "entropy": quantities.entropy_bits(now).mean(),
-        "to_distribution": quantities.jsd_bits(mean, aim),
-        "to_base": quantities.jsd_bits(now, origin).mean(),
-        "progress": way.mean(),
-        "fluctuation": way.var(),
-        "probmass": quantities.probmass(mean, quantities.support(aim, QUANTILE)),
-        "follows": follows(mean, task, intended),
-    }
-    return {name: float(x) for name, x in found.items()} | {"found": nearest(mean, task)}
+    numbers = (
+        quantities.liquidity_bits(now),
+        quantities.entropy_bits(now).mean(),
+        quantities.jsd_bits(mean, aim),
+        quantities.jsd_bits(mean, np.full(len(mean), 1 / len(mean))),
+        quantities.jsd_bits(mean, origin.mean(0)),
+        quantities.jsd_bits(now, origin).mean(),
+        way.mean(),
+        way.var(),
+        quantities.probmass(mean, quantities.support(aim, QUANTILE)),
+        follows(mean, task, intended),
+    )
+    found = dict(zip(NUMBERS, map(float, numbers), strict=True))
+    return found | {"found": nearest(mean, task)}
 
 
 def progress(now: Array, origin: Array, aim: Array) -> Array:
@@ -81,7 +87,7 @@ def progress(now: Array, origin: Array, aim: Array) -> Array:
     The projection of the move; only personas who did not hold the distribution at the start.
     """
     way = aim - origin
-    far = np.abs(way).sum(1) / 2 > 2 * SAME
+    far = quantities.tv(aim, origin) > 2 * SAME
     return ((now - origin) * way).sum(1)[far] / (way**2).sum(1)[far]
 
 
@@ -106,12 +112,16 @@ def follows(mean: Array, task: str, intended: str) -> bool:
 
 
 def walk(
-    name: str, runs: Sequence[str] | None = None, *, intended: str | None = None
+    name: str,
+    runs: Sequence[str] | None = None,
+    *,
+    parents: Sequence[str] = (),
+    intended: str | None = None,
 ) -> pd.DataFrame:
-    """`measure` along the recorded runs of an experiment, in chat form; runs: None = all.
+    """`rows` along the recorded runs of an experiment, in chat form.
 
-    Beside it parent, family, run, stage, step, checkpoint, task, held_out, invalid. intended: None
-    = each run's own demonstrator. A run that trains its own base is measured from that one.
+    runs: None = all; parents: none = all. intended: None = each run's own demonstrator. A run that
+    trains its own base is measured from that one.
     Raises: CrystalError if the experiment is unknown or none of its runs has been read.
     """
     planned = {run.name: run for run in recipes.load_experiment(name).runs}
@@ -121,20 +131,18 @@ def walk(
     if not checkpoints:
         hint = f"make ladder LADDER={name}"
         raise CrystalError(f"no run of experiment {name!r} has been read", hint=hint)
-    frames, starts, rows = in_chat(name), {}, []
-    for c in checkpoints:
-        run, base = planned[c.run], f"{c.parent}/{c.run}/base"
-        target = intended or run.set.get("temperament", load_ladder(c.parent).seed)
+    frames, begun, found = in_chat(name), {}, []
+    for c in (c for c in checkpoints if not parents or c.parent in parents):
+        run, ladder, base = planned[c.run], load_ladder(c.parent), f"{c.parent}/{c.run}/base"
+        aim = intended or run.set.get("temperament", ladder.seed)
+        aim = ladder.seed if aim == world.OWN else aim
         origin = probe(frames[base]) if "base" in run.stages else origin_of(c.parent)
-        rows += _rows(frames[c.name], c, origin, target)
-        if run.start and run.stages:
-            starts[c.parent, c.run] = load_ladder(c.parent).checkpoint(run.start), target
-    begun = [
-        row | {"run": run, "step": 0}
-        for (parent, run), (c, target) in sorted(starts.items())
-        for row in _rows(in_chat(parent)[c.name], c, origin_of(parent), target)
-    ]
-    return pd.DataFrame([*begun, *rows])
+        found += rows(frames[c.name], c, origin, aim)
+        if run.start and run.stages and (c.parent, c.run) not in begun:
+            start = ladder.checkpoint(run.start)
+            first = rows(in_chat(c.parent)[start.name], start, origin, aim, run=c.run, step=0)
+            begun[c.parent, c.run] = first
+    return pd.DataFrame([row for key in sorted(begun) for row in begun[key]] + found)
 
 
 def recorded_checkpoints(name: str) -> list[Checkpoint]:
@@ -145,58 +153,72 @@ def recorded_checkpoints(name: str) -> list[Checkpoint]:
 
 def along(parents: Sequence[str]) -> pd.DataFrame:
     """As `walk`, along the parents themselves, all that was read in chat form; run: the stage."""
-    rows = []
-    for parent in parents:
-        ladder, frames, origin = load_ladder(parent), in_chat(parent), origin_of(parent)
+    found = []
+    for ladder in map(load_ladder, parents):
+        frames, origin = in_chat(ladder.name), origin_of(ladder.name)
         for c in ladder.checkpoints:
-            rows += _rows(frames[c.name], c, origin, ladder.seed)
-    return pd.DataFrame(rows)
+            found += rows(frames[c.name], c, origin, ladder.seed)
+    return pd.DataFrame(found)
 
 
-def origin_of(parent: str, checkpoint: str = "base") -> dict[str, Array]:
-    """Task -> answers of a parent's checkpoint to the probe in chat form, (20, options)."""
-    return _origin(root(), parent, store.manifest_digest(parent), checkpoint)
-
-
-@lru_cache(maxsize=64)
-def _origin(root: Path, name: str, digest: str, checkpoint: str) -> dict[str, Array]:
-    return probe(_by_checkpoint(root, name, digest)[checkpoint])
+def origin_of(parent: str, checkpoint: str = "base") -> Answers:
+    """Answers of a parent's checkpoint to the probe in chat form."""
+    return probe(in_chat(parent)[checkpoint])
 
 
 def in_chat(name: str) -> dict[str, pd.DataFrame]:
     """Checkpoint -> its read-outs in chat form; loaded once a process."""
-    return _by_checkpoint(root(), name, store.manifest_digest(name))
+    return _in_chat(root(), name, store.manifest_digest(name))
 
 
 @lru_cache(maxsize=16)
-def _by_checkpoint(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
-    return dict(tuple(store.load_readouts(name, forms=[CHAT]).groupby("checkpoint")))
+def _in_chat(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
+    return by_checkpoint(name, forms=[CHAT])
 
 
-def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> dict[str, Array]:
-    """Task -> answers to the probe, (20, options); nan where a prompt is not answered."""
+def by_checkpoint(name: str, **which) -> dict[str, pd.DataFrame]:
+    """Checkpoint -> its read-outs. which: as in `store.load_readouts`."""
+    return dict(tuple(store.load_readouts(name, **which).groupby("checkpoint")))
+
+
+def probe(
+    frame: pd.DataFrame,
+    form: str = CHAT,
+    temperature: float = 1.0,
+    prompts: Sequence[Prompt] = PROBE,
+) -> Answers:
+    """What one checkpoint answers, given that it answers with an option."""
     found = {}
-    for task, table in on_tasks(frame, PHASE_TASKS, form, PROBE, temperature).items():
+    for task, table in on_tasks(frame, PHASE_TASKS, form, prompts, temperature).items():
         mass = table.sum(1, keepdims=True)
         found[task] = np.where(evidence.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
     return found
 
 
-def _rows(
-    frame: pd.DataFrame, checkpoint: Checkpoint, origin: dict[str, Array], intended: str
+def rows(
+    frame: pd.DataFrame,
+    checkpoint: Checkpoint,
+    origin: Answers,
+    intended: str,
+    form: str = CHAT,
+    temperature: float = 1.0,
+    **place: object,
 ) -> list[dict]:
-    """`measure` of a checkpoint in every task. frame: its read-outs in chat form."""
-    parent, now = checkpoint.parent or checkpoint.ladder, probe(frame)
-    ladder = load_ladder(parent)
-    target = intended if intended != world.OWN else ladder.seed
-    invalid = frame[frame["temperature"] == 1.0].groupby("task")["invalid"].mean()
-    place = {"parent": parent, "family": family(parent), "run": checkpoint.run or checkpoint.stage}
-    place |= {"stage": checkpoint.stage, "step": checkpoint.step, "checkpoint": checkpoint.name}
+    """`measure` of a checkpoint in every task, beside its place: parent, run, stage, step,
+    checkpoint, task, held_out, and its invalid-answer and residual mass.
+
+    frame: its read-outs. place: what else is known of it, or known better.
+    """
+    parent, now = checkpoint.parent or checkpoint.ladder, probe(frame, form, temperature)
+    frame = where(frame, form=form, temperature=temperature)
+    left = frame.groupby("task")[["invalid", "residual"]].mean()
+    about = {"parent": parent, "run": checkpoint.run or checkpoint.stage}
+    about |= {"stage": checkpoint.stage, "step": checkpoint.step, "checkpoint": checkpoint.name}
+    about, shown = about | place, load_ladder(parent).demonstrated
     return [
-        place
-        | {"task": task, "held_out": task not in ladder.demonstrated}
-        | {"invalid": float(invalid[task])}
-        | measure(now[task], origin[task], task, target)
+        about
+        | {"task": task, "held_out": task not in shown, **left.loc[task]}
+        | measure(now[task], origin[task], task, intended)
         for task in PHASE_TASKS
     ]
 
@@ -225,21 +247,19 @@ def load_ends(
 ) -> pd.DataFrame:
     """`ends` of the recorded ones of these runs; empty if there are none. parents: none = all."""
     there = {key.partition("/")[2] for key in recipes.load_records(name)}
-    wanted = [run for run in runs if run in there]
-    if not wanted:
-        return pd.DataFrame(columns=[*PLACE, "scope", *BEFORE, *(f"{of}_before" for of in BEFORE)])
-    walked = walk(name, wanted, **intended)
-    return ends(walked[walked["parent"].isin(parents or walked["parent"].unique())], runs)
+    if not (wanted := [run for run in runs if run in there]):
+        return pd.DataFrame(columns=[*PLACE, "scope"])
+    return ends(walk(name, wanted, parents=parents, **intended), runs)
 
 
 def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
-    """One row per parent, run (in their order) and task: the last step, and BEFORE of the first.
+    """One row per parent, run (in their order) and task: the last step, and as `_before` the first.
 
     walked: of `walk`. scope: one of SCOPES.
     """
     walked = walked.sort_values("step", kind="stable")
     first, last = (walked.drop_duplicates(PLACE, keep=keep) for keep in ("first", "last"))
-    both = last.merge(first[[*PLACE, *BEFORE]], on=PLACE, suffixes=("", "_before"))
+    both = last.merge(first, on=PLACE, suffixes=("", "_before"))
     both["scope"] = np.where(both["held_out"], *reversed(SCOPES))
     parents = sorted(set(walked["parent"]))
     return ordered(both, parent=parents, run=list(runs), scope=SCOPES, task=PHASE_TASKS)
@@ -248,7 +268,7 @@ def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
 def ordered(frame: pd.DataFrame, **orders: Sequence) -> pd.DataFrame:
     """The rows in the order of each column's values, the first column first."""
     place = lambda column: column.map(orders[column.name].index)  # noqa: E731
-    return frame.sort_values(list(orders), key=place, ignore_index=True)
+    return frame.sort_values(list(orders), key=place, kind="stable", ignore_index=True)
 
 
 def kept(frame: pd.DataFrame) -> float:
@@ -320,34 +340,31 @@ def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims
         return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
     why = "no base was read"
     if len(there):
-        why = f"{fmt(there.iloc[0])} from the only base read, and one gives no interval"
+        only = show.number(there.iloc[0])
+        why = f"{only} from the only base read, and one gives no interval"
     return claims.judge(name, NOTHING, null, nothing=why)
 
 
-def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean over parents with its interval (parent: MEAN), then every parent's value, by key.
-
-    frame: one row per parent and key. parents: how many have a value.
-    """
-    rows = []
-    for key, mine in frame.groupby(list(keys), sort=False):
-        found, n = estimate(mine[value]), len(usable(mine[value]))
-        rows.append((*key, MEAN, found.value, found.low, found.high, n))
-        each = zip(mine["parent"], mine[value], strict=True)
-        rows += [(*key, parent, x, np.nan, np.nan, n) for parent, x in each]
-    return pd.DataFrame(rows, columns=[*keys, "parent", "value", "low", "high", "parents"])
-
-
 def tidy(
-    frame: pd.DataFrame, by: Sequence[str], quantities: Mapping[str, Callable]
+    frame: pd.DataFrame, by: Sequence[str], quantities: Sequence[str] | Mapping[str, Callable]
 ) -> pd.DataFrame:
-    """`intervals` of every quantity, named in the column quantity; each is of a parent's rows."""
-    parts, groups = [], list(frame.groupby([*by, "parent"], sort=False))
+    """Mean over parents with its interval (parent: MEAN), then every parent's value, by quantity
+    and key.
+
+    quantities: names with functions of a parent's rows; or columns, where a parent has one row a
+    key. parents: how many have a value.
+    """
+    if not isinstance(quantities, Mapping):
+        quantities = {name: lambda mine, name=name: mine[name].item() for name in quantities}
+    found = []
     for quantity, value in quantities.items():
-        each = [(*place, value(mine)) for place, mine in groups]
-        found = intervals(pd.DataFrame(each, columns=[*by, "parent", quantity]), by, quantity)
-        parts.append(found.assign(quantity=quantity))
-    return pd.concat(parts, ignore_index=True)
+        for key, mine in frame.groupby(list(by), sort=False):
+            each = per_parent(mine, value).rename(quantity)
+            over, n = estimate(each), len(usable(each))
+            found.append((*key, MEAN, over.value, over.low, over.high, n, quantity))
+            found += [(*key, at, x, np.nan, np.nan, n, quantity) for at, x in each.items()]
+    columns = [*by, "parent", "value", "low", "high", "parents", "quantity"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
@@ -383,6 +400,13 @@ def cell(tidied: pd.DataFrame, **place: object) -> str:
     """The interval of the one row over parents at a place; a dash if there is none."""
     found = means(tidied, **place)
     return "–" if found.empty else interval(next(found.itertuples()))
+
+
+def lines(tidied: pd.DataFrame, by: Sequence[str]) -> list[list[str]]:
+    """For a table, a row per key: what it is of, then every quantity of `tidy` as a `cell`."""
+    names = tidied["quantity"].unique()
+    keys = tidied.groupby(list(by), sort=False)
+    return [[*key, *(cell(mine, quantity=name) for name in names)] for key, mine in keys]
 
 
 def titled(group: str) -> str:
