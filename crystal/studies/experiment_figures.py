@@ -11,31 +11,14 @@ import pandas as pd
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
 from ..measure.claims import THRESHOLDS
-from ..present.figures import LINE, legend, panels
+from ..present.figures import BLUE, GREEN, GREY, LINE, ORANGE, PURPLE, RED, SKY, legend, name_rows
 from ..present.verdicts import grid
-from ..texts import label
 from . import seed_control as seed
 from .controls import WORLD
-from .figures import (
-    AMBER,
-    BLUE,
-    GREEN,
-    GREY,
-    PINK,
-    RED,
-    SKY,
-    TASKS,
-    dots,
-    facets,
-    limits,
-    paths,
-    rows_down,
-    shifted,
-    spots,
-)
+from .figures import TASKS, facets, limits, mark, marked, paths
 from .kinetics import BACK, DOWN
 from .remelting import ASKING, CRYSTAL, JUDGED, METHODS, REFERENCE, TRAINING, names
-from .runs import APART, SCOPES, by_group, means, tidy, where
+from .runs import APART, DEMONSTRATED, HELD_OUT, SCOPES, by_group, means, tidy, where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,19 +26,19 @@ if TYPE_CHECKING:
 
 SHARES = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
 BY_SCOPE = "scope", {scope: f"{scope} tasks" for scope in SCOPES}
-LOOKS = ((SCOPES[0], -0.17, BLUE, "o"), (SCOPES[1], 0.17, RED, "s"))
+SIDES = {SCOPES[0]: (-0.17, BLUE, "o"), SCOPES[1]: (0.17, RED, "s")}
 STYLES = {seed.STYLED: (BLUE, "o", "-"), seed.NEUTRAL: (RED, "s", "--")}
-WORLDS = dict(zip(WORLD, zip((BLUE, RED, GREEN, PINK), "os^D", "----"), strict=True))
-GROUPS = dict(zip(APART, ((BLUE, "o", "-"), (RED, "D", "-")), strict=True))
+WORLDS = dict(zip(WORLD, zip((BLUE, RED, GREEN, PURPLE), "os^D", "----"), strict=True))
+GROUPS = {DEMONSTRATED: (BLUE, "o", "-"), HELD_OUT: (RED, "D", "-")}
 QUANTITIES = JUDGED | {
     "entropy": "entropy, bits",
     "probmass": "on the seed's options",
     "kept": "facts right",
 }
 GOALS = {
-    "to_distribution": ("demonstrator's distribution", -0.2, AMBER, "^"),
-    "to_uniform": ("uniform distribution", 0, SKY, "s"),
-    "to_mean": ("base's mean answer", 0.2, GREEN, "o"),
+    "to_distribution": "demonstrator's distribution",
+    "to_uniform": "uniform distribution",
+    "to_mean": "base's mean answer",
 }
 HEATED = {
     "entropy": "entropy of an answer, bits",
@@ -81,8 +64,8 @@ def plot_matrix(matrix: pd.DataFrame) -> Figure:
 
 def plot_tasks(cells: pd.DataFrame) -> Figure:
     """In how many parents a task followed a demonstrator; a line parts demonstrated tasks."""
-    tasks = list(dict.fromkeys(cells["task"]))
-    fig, ((ax,),) = panels(1, 1, 0.19 * len(tasks) + 0.8)
+    tasks = list(cells["task"].unique())
+    fig, ((ax, _),) = facets(cells, 0.19 * len(tasks) + 0.8)
     text = [f"{s * n:.0f} of {n:.0f}" for s, n in zip(cells["share"], cells["parents"])]
     table = cells.assign(text=text).pivot(index="task", columns="demonstrator").loc[tasks]
     share, texts = (table[what].reindex(columns=seed.TEMPERAMENTS) for what in ("share", "text"))
@@ -92,24 +75,18 @@ def plot_tasks(cells: pd.DataFrame) -> Figure:
     return fig
 
 
-def _across(ax: Axes, labels: Sequence[str]) -> None:
-    """Names along the x axis."""
-    ax.set_xticks(range(len(labels)), labels, rotation=90)
-    ax.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, None))
-
-
 def plot_rates(rates: pd.DataFrame) -> Figure:
     """Demonstrators across, a panel per scope; chance a grey bar, the claim's threshold a line."""
     names = [run for run in (*seed.TEMPERAMENTS, seed.TOGETHER) if run in set(rates["run"])]
-    fig, parts = facets(rates, 2.4, BY_SCOPE, y="follow rate", sharey=True)
+    looks = {"_one": (0, BLUE, "o"), "_all": (0, RED, "D")}  # no names for the legend
+    rates = rates.assign(who=np.where(rates["run"] == seed.TOGETHER, "_all", "_one"))
+    at, by, how = ("run", names), ("who", looks), {"y": "follow rate", "sharey": True}
+    fig, parts = marked(rates, 2.4, at, by, BY_SCOPE, across=True, **how)
     for ax, mine in parts:
         at = mine["run"].map(names.index)
-        for whole, look in (False, (BLUE, "o")), (True, (RED, "D")):
-            spots(ax, mine[(mine["run"] == seed.TOGETHER) == whole], at, look)
         ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
         threshold = THRESHOLDS["seed-follows"].value
         ax.axhline(threshold, color=GREY, lw=0.8, ls="--", label="threshold of the claim")
-        _across(ax, names)
         ax.set_ylim(0, 1.05)
     return legend(fig)
 
@@ -117,27 +94,24 @@ def plot_rates(rates: pd.DataFrame) -> Figure:
 def plot_mixed(tidied: pd.DataFrame) -> Figure:
     """Demonstrators across, demonstrated and held-out tasks side by side; grey: before SFT."""
     runs = [run for run in seed.MIXED if run in set(tidied["run"])]
-    fig, parts = facets(tidied, 2.7, ("quantity", (seed.KEPT, seed.FAR)))
-    for ax, mine in parts:
-        shifted(ax, mine, "run", runs, "scope", LOOKS, spots)
-        for scope, side, *_ in LOOKS if ax is not fig.axes[0] else ():
-            start = means(tidied, quantity=seed.NEAR, scope=scope)
-            at = start["run"].map(runs.index) + side
-            ax.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
-        _across(ax, runs)
-    fig.axes[0].axhline(1, color=GREY, lw=0.8, ls="--")
+    columns = "quantity", (seed.KEPT, seed.FAR)
+    fig, _ = marked(tidied, 2.7, ("run", runs), ("scope", SIDES), columns, across=True)
+    kept, far = fig.axes
+    for scope, (side, *_) in SIDES.items():
+        start = means(tidied, quantity=seed.NEAR, scope=scope)
+        at = start["run"].map(runs.index) + side
+        far.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
+    kept.axhline(1, color=GREY, lw=0.8, ls="--")
     return legend(fig)
 
 
 def plot_distances(distances: pd.DataFrame) -> Figure:
     """Distance to the mixture and to each of its parts, before (grey) and after SFT, by scope."""
-    names = list(dict.fromkeys(distances["distribution"]))
-    looks = (("before SFT", -0.12, GREY, "D"), ("after SFT", 0.12, BLUE, "o"))
-    fig, parts = facets(distances, 2.4, BY_SCOPE, y="JSD to the distribution, bits", sharey=True)
-    for ax, mine in parts:
-        shifted(ax, mine, "distribution", names, "quantity", looks, spots)
-        _across(ax, names)
-    return legend(fig)
+    names = list(distances["distribution"].unique())
+    looks = {"before SFT": (-0.12, GREY, "D"), "after SFT": (0.12, BLUE, "o")}
+    at, by = ("distribution", names), ("quantity", looks)
+    how = {"across": True, "y": "JSD to the distribution, bits", "sharey": True}
+    return legend(marked(distances, 2.4, at, by, BY_SCOPE, **how)[0])
 
 
 def plot_doses(tidied: pd.DataFrame) -> Figure:
@@ -149,11 +123,18 @@ def plot_doses(tidied: pd.DataFrame) -> Figure:
         for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), STYLES.items()):
             some = where(mine, style=style)
             at, mean = some["dose"].map(seed.DOSES.index) + side, means(some)
-            spots(ax, some, at, (colour, marker), style)
+            mark(ax, some, at, colour, marker, style, across=True)
             ax.plot(at[mean.index], mean["value"], line, color=colour, lw=1.2)
         ax.axhline(0, color=GREY, lw=0.8)
         ax.set_xticks(range(len(seed.DOSES)), seed.DOSES)
     return legend(fig)
+
+
+def _over_steps(ax: Axes, steps: Sequence[int], first: str, linthresh: int) -> None:
+    """Every second step named along x; the first may have a name of its own."""
+    ax.set_xscale("symlog", linthresh=linthresh)
+    ax.set_xticks(steps[::2], [first, *map(str, steps[2::2])], rotation=90)
+    ax.minorticks_off()
 
 
 def plot_controls(frame: pd.DataFrame) -> Figure:
@@ -164,9 +145,7 @@ def plot_controls(frame: pd.DataFrame) -> Figure:
     for ax, mine in parts:
         paths(ax, mine, "run", WORLDS)
         ax.axhline(0, color=GREY, lw=0.8)
-        ax.set_xscale("symlog", linthresh=1)
-        ax.set_xticks(steps[::2], [str(step or "base") for step in steps[::2]], rotation=90)
-        ax.minorticks_off()
+        _over_steps(ax, steps, "base", 1)
     return legend(fig)
 
 
@@ -174,12 +153,12 @@ def plot_controls(frame: pd.DataFrame) -> Figure:
 
 
 def _each(frame: pd.DataFrame, keys: Sequence[str], quantities: Iterable[str]) -> pd.DataFrame:
-    """`runs.intervals` of every quantity, demonstrated and held-out tasks apart."""
+    """`runs.tidy`, demonstrated and held-out tasks apart."""
     return tidy(frame[frame["group"].isin(APART)], keys, list(quantities))
 
 
 def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `runs.intervals` per method, group and quantity; what base and crystal have of it.
+    """Rows of `runs.tidy` per method, group and quantity; what base and crystal have of it.
 
     ends: of `remelting.load_kept` at the end of every run; methods: of `load_methods`.
     """
@@ -197,23 +176,21 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
 
 def plot_overview(frame: pd.DataFrame) -> Figure:
     """Methods down, a panel per quantity; base dotted, crystal dashed."""
-    ways = names(frame)
-    fig, axes = panels(2, 3, 1.6 * LINE * len(ways) + 0.5, sharey=True)
-    axes.flat[-1].axis("off")
-    for ax, (quantity, title) in zip(axes.flat, QUANTITIES.items()):
-        mine = where(frame, quantity=quantity)
-        ax.set_title(label(title, wide=16))
+    ways, columns = names(frame), ("quantity", QUANTITIES)
+    height = 1.6 * LINE * len(ways) + 0.5
+    fig, parts = facets(frame, height, columns, wrap=3, sharey=True)
+    for quantity, (ax, mine) in zip(QUANTITIES, parts, strict=True):
         apart = quantity in ("entropy", "probmass")
         for (group, (colour, marker, _)), shift in zip(GROUPS.items(), (-0.16, 0.16)):
             part = where(mine, group=group)
             at, kept = part["method"].map(ways.index), quantity == "kept"
             look = (GREY, "s") if kept else (colour, marker)
-            dots(ax, part, at if kept else at + shift, look, group)
+            mark(ax, part, at if kept else at + shift, *look, group)
             if apart or group == APART[0]:
                 for end, style in (("base", ":"), ("crystal", "--")):
                     line = {"color": colour} if apart else {"color": GREY, "label": end}
                     ax.axvline(part[end].mean(), ls=style, lw=1, **line)
-        rows_down(ax, ways)
+        name_rows(ax, ways)
         ax.set_xlim(limits(pd.concat([mine["value"], mine["base"], mine["crystal"]])))
     return legend(fig)
 
@@ -221,17 +198,17 @@ def plot_overview(frame: pd.DataFrame) -> Figure:
 def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
     """One row per method, group and goal: JSD in bits of the mean answer to it, over parents."""
     found = _each(where(ends, against=CHAT), ["method", "group"], GOALS)
-    return found.assign(goal=[GOALS[value][0] for value in found.pop("quantity")])
+    return found.assign(goal=found.pop("quantity").map(GOALS))
 
 
 def plot_goals(frame: pd.DataFrame) -> Figure:
     """Methods down: how far the mean answer lies from three distributions."""
-    ways, x = names(frame), "JSD of the mean answer to it, bits"
-    how = {"x": x, "sharey": True, "sharex": True}
-    fig, parts = facets(frame, 0.26 * len(ways) + 1.0, ("group", TASKS), **how)
-    for ax, mine in parts:
-        shifted(ax, mine, "method", ways, "goal", GOALS.values(), dots)
-        rows_down(ax, ways)
+    looks = ((-0.2, ORANGE, "^"), (0, SKY, "s"), (0.2, GREEN, "o"))
+    ways, by = names(frame), ("goal", dict(zip(GOALS.values(), looks, strict=True)))
+    how = {"x": "JSD of the mean answer to it, bits", "sharey": True, "sharex": True}
+    at, columns = ("method", ways), ("group", TASKS)
+    fig, _ = marked(frame, 0.26 * len(ways) + 1.0, at, by, columns, **how)
+    for ax in fig.axes:
         ax.set_xlim(0, limits(frame["value"])[1])
     return legend(fig)
 
@@ -255,13 +232,11 @@ def plot_temperatures(frame: pd.DataFrame) -> Figure:
         for start, line in (("base", "--"), ("crystal", "-"))
         for group, (colour, marker, _) in GROUPS.items()
     }
-    fig, axes = panels(2, 2, 1.8)
-    for ax, (quantity, title) in zip(axes.flat, HEATED.items(), strict=True):
-        paths(ax, where(frame, quantity=quantity), "who", looks, "temperature")
-        ax.set_title(title)
+    fig, parts = facets(frame, 1.8, ("quantity", HEATED), wrap=2, x="temperature")
+    for ax, mine in parts:
+        paths(ax, mine, "who", looks, "temperature")
         ax.axvline(1, color=GREY, lw=0.8, ls=":")
         ax.set_ylim(0, None)
-    fig.supxlabel("temperature")
     return legend(fig)
 
 
@@ -284,15 +259,13 @@ def plot_steps(frame: pd.DataFrame) -> Figure:
         base = float(at < len(ways[1]))  # regained is 1 there, the distance 0
         ax.axhline(base, color=GREY, ls=":", lw=1, label="base")
         ax.axhline(1 - base, color=GREY, ls="--", lw=1, label="crystal")
-        ax.set_xscale("symlog", linthresh=2)
-        ax.set_xticks(steps := sorted(mine["step"].unique())[::2], map(str, steps), rotation=90)
-        ax.minorticks_off()
+        _over_steps(ax, sorted(mine["step"].unique()), "0", 2)
     return legend(fig)
 
 
 def plot_hysteresis(frame: pd.DataFrame) -> Figure:
     """frame: of `kinetics.load_mean`. The way down drawn through, the way back dashed."""
-    looks = {DOWN: (BLUE, "o", "-"), BACK: (AMBER, "s", "--")}
+    looks = {DOWN: (BLUE, "o", "-"), BACK: (ORANGE, "s", "--")}
     x, y = "distance to the demonstrator's distribution (JSD, bits)", "liquidity, bits"
     fig, parts = facets(frame, 2.8, ("group", TASKS), x=x, y=y)
     for ax, here in parts:

@@ -1,61 +1,77 @@
-"""How figures of experiments are drawn: panels, paths, dots. Kinetics, format, real checkpoints.
+"""How figures of experiments are drawn: panels, paths, marks. Kinetics, format, real checkpoints.
 
-Each draws a tidy frame of a module of numbers. Colours: Okabe-Ito.
+Each draws a tidy frame of a module of numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..measure.claims import THRESHOLDS
-from ..present.figures import COLOURS, LINE, MARKERS, legend, panels
+from ..present.figures import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    LINE,
+    MARKERS,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    legend,
+    name_rows,
+    panels,
+)
 from ..present.verdicts import COLOURS as VERDICTS
 from ..present.verdicts import SIGNS
 from ..present.views import title_of
 from ..texts import label
-from .formats import FORM_NAMES, places
+from .formats import FORM_NAMES
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, means, usable, where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, RED, GREY, GREEN = "#0072B2", "#D55E00", "#767c85", "#009E73"
-AMBER, SKY, PINK = "#E69F00", "#56B4E9", "#CC79A7"
-FAR = "bits to the demonstrator's distribution"
-SHADES = {DEMONSTRATED: (AMBER, "", "-"), HELD_OUT: (BLUE, "", "-")}
-SERIES = tuple(zip((BLUE, AMBER, GREEN, PINK), "os^D", strict=True))
-TASKS = dict(zip(APART, ("demonstrated tasks", "held-out tasks"), strict=True))
-PARTS = {
-    "form": ("base in chat form", -0.2, AMBER, "s"),
-    "whole": ("SFT in chat form", 0.2, BLUE, "o"),
-    "text": ("SFT as raw text", 0, GREEN, "^"),
-}
+SHADES = {DEMONSTRATED: (ORANGE, "", "-"), HELD_OUT: (BLUE, "", "-")}
+SERIES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"))
+TASKS = {DEMONSTRATED: "demonstrated tasks", HELD_OUT: "held-out tasks"}
+PARTS = {"form": "base in chat form", "whole": "SFT in chat form", "text": "SFT as raw text"}
 Looks = Mapping[str, tuple[str, str, str]]  # value -> colour, marker, line
+Marks = Mapping[str, tuple[float, str, str]]  # value -> shift, colour, marker
 Facet = tuple[str, Sequence[str] | Mapping[str, str]]  # a column, its values and how to name them
+NONE: Facet = ("", [""])
+Panels = tuple["Figure", list[tuple["Axes", pd.DataFrame]]]  # axes with their rows of a frame
 
 
 def facets(
-    frame: pd.DataFrame, height: float, columns: Facet, rows: Facet = ("", [""]), x="", y="", **how
-) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """A panel for every pair of values of two columns: the figure, and axes with their rows.
+    frame: pd.DataFrame, height: float, columns: Facet = NONE, rows: Facet = NONE, x="", y="", **how
+) -> Panels:
+    """A panel for every pair of values of two columns.
 
-    height: of a panel, inches. x, y: names of the axes.
+    height: of a panel, inches. x, y: names of the axes. how: wrap, the panels beside each other,
+    where there is one row; else as of `panels`.
     """
-    (down, names), (across, titles) = rows, columns
-    names, titles = (of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (names, titles))
-    fig, axes = panels(len(names), len(titles), height, **how)
+    (across, titles), (down, names) = columns, rows
+    titles, names = (of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (titles, names))
+    wide = how.pop("wrap", len(titles))
+    fig, axes = panels(-(-len(titles) // wide) * len(names), wide, height, **how)
     parts = []
-    for row, (name, left) in zip(axes, names.items(), strict=True):
-        row[0].set_ylabel(left or y)
-        for ax, title in zip(row, titles, strict=True):
-            parts.append((ax, where(frame, **{across: title}, **({down: name} if down else {}))))
-    for column, title in zip(axes.T, titles.values(), strict=True):
-        column[0].set_title(label(title, wide=52 // len(titles)))
+    for (name, title), ax in zip(product(names, titles), axes.flat, strict=False):
+        place = {column: value for column, value in ((across, title), (down, name)) if column}
+        parts.append((ax, where(frame, **place)))
+        if name == next(iter(names)):
+            ax.set_title(label(titles[title], wide=52 // wide))
+        if ax in axes[:, 0]:
+            ax.set_ylabel(names[name] or y)
+    for ax in axes.flat[len(parts) :]:
+        ax.axis("off")
     fig.supxlabel(x)
     return fig, parts
 
@@ -65,12 +81,6 @@ def limits(values: pd.Series) -> tuple[float, float]:
     there = usable(values)
     margin = 0.08 * (there.max() - there.min()) or 0.1
     return float(there.min() - margin), float(there.max() + margin)
-
-
-def rows_down(ax: Axes, names: Sequence[str]) -> None:
-    """Names down the y axis, the first on top."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
 
 
 def paths(
@@ -92,63 +102,79 @@ def paths(
             ax.plot(mean[x], mean[y], marker + line, **look)
 
 
-def dots(
-    ax: Axes, rows: pd.DataFrame, at: pd.Series, look: tuple[str, str], name: str | None = None
+def mark(
+    ax: Axes, rows: pd.DataFrame, at: pd.Series, colour: str, marker: str, name=None, across=False
 ) -> None:
-    """Means over parents with intervals down the y axis, every parent a faint small mark.
-
-    at: the rows' places; look: colour and marker.
+    """Means over parents with intervals, and every parent a small mark: down the y axis, or across
+    the x axis, there the parents of a place side by side in their order. at: the rows' places.
     """
-    each, mean = rows[rows["parent"] != MEAN], means(rows)
-    small = {"ms": 2, "alpha": 0.35, "mew": 0}
-    ax.plot(each["value"], at[each.index], look[1], color=look[0], **small)
-    ax.plot(mean["value"], at[mean.index], look[1], color=look[0], label=name)
-    ax.hlines(at[mean.index], mean["low"], mean["high"], color=look[0], lw=1.3)
+    each, mean, look = rows[rows["parent"] != MEAN], means(rows), {"color": colour, "ls": ""}
+    there, values, small = at[each.index], each["value"], {"ms": 2, "alpha": 0.35, "mew": 0}
+    if across:
+        places = there.groupby(there)
+        share = (places.cumcount() + 1) / (places.transform("size") + 1)
+        there, small = there + 0.22 * (2 * share - 1), {"mfc": "none", "ms": 2.5, "mew": 0.6}
+    turn = slice(None, None, 1 if across else -1)
+    ax.plot(*(there, values)[turn], marker, **look, **small)
+    ax.plot(*(at[mean.index], mean["value"])[turn], marker, label=name, **look)
+    lines = ax.vlines if across else ax.hlines
+    lines(at[mean.index], mean["low"], mean["high"], color=colour, lw=1.3)
 
 
-def spots(
-    ax: Axes, rows: pd.DataFrame, at: pd.Series, look: tuple[str, str], name: str | None = None
-) -> None:
-    """As `dots`, along the x axis, the parents of a place side by side in their order."""
-    each, mean = rows[rows["parent"] != MEAN], means(rows)
-    places = at[each.index].groupby(at[each.index])
-    share = (places.cumcount() + 1) / (places.transform("size") + 1)
-    beside, small = 0.22 * (2 * share - 1), {"mfc": "none", "ms": 2.5, "mew": 0.6, "ls": ""}
-    ax.plot(at[each.index] + beside, each["value"], look[1], color=look[0], **small)
-    ax.plot(at[mean.index], mean["value"], look[1], ls="", color=look[0], label=name)
-    ax.vlines(at[mean.index], mean["low"], mean["high"], color=look[0], lw=1.3)
+def marked(
+    frame: pd.DataFrame,
+    height: float,
+    at: tuple[str, Sequence],
+    by: tuple[str, Marks],
+    columns: Facet = NONE,
+    *,
+    across: bool = False,
+    **how,
+) -> Panels:
+    """`facets` of marks, the values of `by` one beside the other.
 
-
-def shifted(ax: Axes, frame: pd.DataFrame, at: str, order: Sequence, by: str, looks, draw) -> None:
-    """`draw` the rows of every value of `by`, one beside the other.
-
-    at: the column whose values stand in `order`; looks: (value, shift, colour, marker) each.
+    at: a column and its values, which stand down the y axis, or across the x axis.
     """
-    for value, shift, *look in looks:
-        mine = where(frame, **{by: value})
-        draw(ax, mine, mine[at].map(order.index) + shift, look, value)
+    (column, order), (hue, looks) = at, by
+    fig, parts = facets(frame, height, columns, **how)
+    for ax, rows in parts:
+        for value, (shift, *look) in looks.items():
+            mine = where(rows, **{hue: value})
+            mark(ax, mine, mine[column].map(order.index) + shift, *look, value, across)
+        if across:
+            ax.set_xticks(range(len(order)), order, rotation=90)
+            ax.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, None))
+        else:
+            name_rows(ax, order)
+    return fig, parts
 
 
 # --- kinetics
 
 
-def _along(frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, **how) -> Figure:
-    """`facets` of `paths` over the steps of a stage."""
+def _along(
+    frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, floor=True, **how
+) -> Figure:
+    """`facets` of `paths` over the steps of a stage. floor: values begin at 0."""
     fig, parts = facets(frame, height, *facet, **how)
     for ax, mine in parts:
         paths(ax, mine, hue, looks)
         ax.set_xscale("symlog", linthresh=1, linscale=0.5)
+    for ax in fig.axes:  # last: limits end the search for limits on the axes that share them
         ax.set_xlim(0, None)
+        if floor:
+            ax.set_ylim(0, None)
     return fig
 
 
 def plot_transition(frame: pd.DataFrame) -> Figure:
     """Liquidity and distance to the demonstrator's distribution along SFT."""
-    titles = {"share": "liquidity, share of the base's", "to_distribution": FAR}
+    titles = {
+        "share": "liquidity, share of the base's",
+        "to_distribution": "bits to the demonstrator's distribution",
+    }
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
     fig = _along(frame, 2.4, "group", SHADES, ("what", titles), x="SFT step")
-    for ax in fig.axes:
-        ax.set_ylim(0, None)
     fig.axes[0].axhline(0.5, color=GREY, lw=0.8, ls=":")
     return legend(fig)
 
@@ -174,10 +200,7 @@ def plot_fluctuations(frame: pd.DataFrame) -> Figure:
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
     looks = {group: (colour, "o", "-") for group, (colour, *_) in SHADES.items()}
     how = {"x": "SFT step", "y": "variance of progress"}
-    fig = _along(frame, 2.2, "group", looks, ("over", titles), **how)
-    for ax in fig.axes:
-        ax.set_ylim(0, None)
-    return legend(fig)
+    return legend(_along(frame, 2.2, "group", looks, ("over", titles), **how))
 
 
 def plot_rates(frame: pd.DataFrame) -> Figure:
@@ -201,12 +224,12 @@ def plot_rates(frame: pd.DataFrame) -> Figure:
 def plot_settling(frame: pd.DataFrame) -> Figure:
     """Mass on the seed's options along DPO (two judges) and RLVR; below, liquidity."""
     looks = {"dpo, favouring": (GREEN, "", "-"), "dpo, opposing": (RED, "", "--")}
-    looks["rlvr"] = PINK, "", "-"
+    looks["rlvr"] = PURPLE, "", "-"
     names = {"probmass": "mass on the seed's options", "liquidity": "liquidity, bit"}
     frame = frame.melt(["parent", "step", "group", "run"], list(names), "what")
     how = {"x": "optimiser step of the stage", "sharex": True, "sharey": "row"}
-    fig = _along(frame, 1.9, "run", looks, ("group", APART), ("what", names), **how)
-    fig.axes[0].set_ylim(top=1)  # last: it ends the search for limits on the axes it shares
+    fig = _along(frame, 1.9, "run", looks, ("group", APART), ("what", names), floor=False, **how)
+    fig.axes[0].set_ylim(top=1)
     fig.axes[2].set_ylim(bottom=0)
     return legend(fig)
 
@@ -216,11 +239,9 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
 
 def plot_runs(runs: pd.DataFrame) -> Figure:
     """A panel a claim: each run's number over all tasks, or the sign of its verdict without one."""
-    names, claims = list(runs["run"].unique()), runs.groupby("claim", sort=False)
-    fig, axes = panels(-(-len(claims) // 3), 3, 0.16 * len(names) + 0.6, sharey=True)
-    for ax in axes.flat[len(claims) :]:
-        ax.set_visible(False)
-    for ax, (claim, mine) in zip(axes.flat, claims, strict=False):
+    names, claims = list(runs["run"].unique()), dict.fromkeys(runs["claim"], "")
+    fig, parts = facets(runs, 0.16 * len(names) + 0.6, ("claim", claims), wrap=3, sharey=True)
+    for claim, (ax, mine) in zip(claims, parts, strict=True):
         threshold = THRESHOLDS[claim]
         ends = mine[["low", "high", "number"]].replace(np.inf, np.nan).to_numpy()
         values = [0.0, threshold.value, *ends[np.isfinite(ends)]]
@@ -235,7 +256,7 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
         ax.axvspan(*claimed, color=VERDICTS["holds"], alpha=0.1, lw=0)
         ax.axvline(threshold.value, color=VERDICTS["undecided"], lw=1)
         ax.set(xlim=(left, right), title=claim)
-        rows_down(ax, names)
+        name_rows(ax, names)
     return fig
 
 
@@ -257,7 +278,7 @@ def plot_settled(settled: pd.DataFrame) -> Figure:
             ax.vlines(levels[what], at - 0.4, at + 0.4, **look)
         ax.set(title=f"{family}\non the seed", xlim=(0, 1.05))
         beside.set_title("\npromoted")
-    rows_down(axes[0, 0], tasks)
+    name_rows(axes[0, 0], tasks)
     fig.supxlabel("mass")
     return legend(fig)
 
@@ -272,7 +293,7 @@ def plot_checkpoints(frame: pd.DataFrame) -> Figure:
     mean = mean.sort_values("place").assign(parent=MEAN)
     frame = pd.concat([frame.rename(columns={"ladder": "parent"}), mean])
     frame["form"] = frame["form"].map(FORM_NAMES)
-    looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (AMBER, "s", "--")), strict=True))
+    looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (ORANGE, "s", "--")), strict=True))
     how = {"x": "checkpoint", "y": "liquidity, bits", "sharey": True}
     fig, parts = facets(frame, 2.4, ("group", TASKS), **how)
     for ax, mine in parts:
@@ -284,32 +305,35 @@ def plot_checkpoints(frame: pd.DataFrame) -> Figure:
 
 def plot_moves(frame: pd.DataFrame) -> Figure:
     """Tasks down, demonstrated ones first: how far PARTS take the base's answer as raw text."""
-    order = frame.drop_duplicates(["group", "task"]).sort_values("group", kind="stable")
-    tasks, shown = list(order["task"]), (order["group"] == DEMONSTRATED).sum()
-    fig, ((ax,),) = panels(1, 1, 0.2 * len(tasks) + 1.0)
-    for part, (name, shift, *look) in PARTS.items():
-        mine = means(frame, part=part)
-        mine["low"] = mine["low"].clip(lower=0)
-        dots(ax, mine, mine["task"].map(tasks.index) + shift, look, name)
-    ax.axhline(shown - 0.5, color=GREY, lw=0.8)
-    rows_down(ax, [f"{task}*" for task in tasks[:shown]] + tasks[shown:])
+    frame = frame.assign(part=frame["part"].map(PARTS), low=frame["low"].clip(lower=0))
+    frame = frame.sort_values("group", kind="stable")
+    shown = frame["group"] == DEMONSTRATED
+    frame["task"] = frame["task"].where(~shown, frame["task"] + "*")
+    tasks, looks = (
+        list(frame["task"].unique()),
+        ((-0.2, ORANGE, "s"), (0.2, BLUE, "o"), (0, GREEN, "^")),
+    )
+    by = "part", dict(zip(PARTS.values(), looks, strict=True))
+    x = "total variation from the base as raw text"
+    fig, ((ax, _),) = marked(means(frame), 0.2 * len(tasks) + 1.0, ("task", tasks), by, x=x)
+    ax.axhline(frame.loc[shown, "task"].nunique() - 0.5, color=GREY, lw=0.8)
     ax.set_xlim(0, limits(frame["value"])[1])
-    ax.set_xlabel("total variation from the base as raw text")
     return legend(fig)
 
 
 def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
     """Ladders down, a panel per checkpoint; the claim's side of the threshold is shaded."""
+    frame = frame.assign(parent=MEAN)
+    frame["ladder"] = [label(title_of(name), wide=16) for name in frame["ladder"]]
     ladders, checkpoints = (list(frame[column].unique()) for column in ("ladder", "checkpoint"))
-    looks = ((DEMONSTRATED, -0.2, BLUE, "o"), (ALL, 0, "#000000", "s"), (HELD_OUT, 0.2, RED, "D"))
-    frame, right = frame.assign(parent=MEAN), max(1.05, float(frame["high"].max()) * 1.05)
+    looks = {DEMONSTRATED: (-0.2, BLUE, "o"), ALL: (0, "#000000", "s"), HELD_OUT: (0.2, RED, "D")}
+    columns, right = ("checkpoint", checkpoints), max(1.05, float(frame["high"].max()) * 1.05)
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
-    fig, parts = facets(frame, 0.3 * len(ladders) + 1.0, ("checkpoint", checkpoints), **how)
-    for ax, mine in parts:
-        shifted(ax, mine, "ladder", ladders, "group", looks, dots)
+    at, by, height = ("ladder", ladders), ("group", looks), 0.3 * len(ladders) + 1.0
+    fig, parts = marked(frame, height, at, by, columns, **how)
+    for ax, _ in parts:
         ax.axvline(threshold, color=GREY, lw=1)
         ax.axvspan(threshold, right, color=GREEN, alpha=0.1, lw=0)
-        rows_down(ax, [label(title_of(name), wide=16) for name in ladders])
         ax.set_xlim(0, right)
     return legend(fig)
 
@@ -321,31 +345,27 @@ def plot_answered(numbers: pd.DataFrame) -> Figure:
     """Tasks down, median answered mass across, a sign for each checkpoint and form."""
     fig, ((ax,),) = panels(1, 1, 3.2)
     tasks = list(numbers["task"].unique())
-    for (colour, sign), (place, mine) in zip(SERIES, places(numbers)):
+    for (colour, sign), (place, mine) in zip(SERIES, numbers.groupby("place", sort=False)):
         at = mine["task"].map(tasks.index)
         ax.plot(mine["answered"], at, sign, color=colour, label=place)
     ax.axvline(0.2, color=GREY, lw=1)
-    rows_down(ax, tasks)
+    name_rows(ax, tasks)
     ax.set(xlim=(0, 1), xlabel="median mass on an option")
     return legend(fig)
 
 
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
-    parts, tasks = list(places(numbers)), list(numbers["task"].unique())
-    fig, axes = panels(1, len(parts), 1.6 * LINE * len(tasks) + 1.4, sharey=True, sharex=True)
-    kinds = (("contexts", "another context", -0.15), ("wordings", "another wording", 0.15))
-    for ax, (place, mine) in zip(axes[0], parts, strict=True):
-        at = mine["task"].map(tasks.index)
-        for look, (kind, name, shift) in zip(SERIES, kinds):
-            columns = {
-                f"{kind}_apart{end}": of
-                for end, of in (("", "value"), ("_low", "low"), ("_high", "high"))
-            }
-            dots(ax, mine.rename(columns=columns).assign(parent=MEAN), at + shift, look, name)
-        rows_down(ax, tasks)
-        ax.set_title(label(place, wide=16))
-    fig.supxlabel("divergence, bits")
+    tasks, places = list(numbers["task"].unique()), list(numbers["place"].unique())
+    looks = {"another context": (-0.15, BLUE, "o"), "another wording": (0.15, ORANGE, "s")}
+    parts = []
+    for kind, name in zip(("contexts_apart", "wordings_apart"), looks, strict=True):
+        ends = {kind: "value", f"{kind}_low": "low", f"{kind}_high": "high"}
+        found = numbers[["place", "task", *ends]].rename(columns=ends)
+        parts.append(found.assign(kind=name, parent=MEAN))
+    frame, height = pd.concat(parts, ignore_index=True), 1.6 * LINE * len(tasks) + 1.4
+    how = {"x": "divergence, bits", "sharex": True, "sharey": True}
+    fig, _ = marked(frame, height, ("task", tasks), ("kind", looks), ("place", places), **how)
     return legend(fig)
 
 
@@ -367,25 +387,23 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
     ax.set_xscale("log")
     ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
     ax.minorticks_off()
-    rows_down(ax, runs)
+    name_rows(ax, runs)
     ax.set_xlabel("spread among contexts, SFT over base")
     return legend(fig)
 
 
 def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """A panel a run: liquidity of every task along SFT, and their mean with its interval."""
-    runs = list(means["run"].unique())
-    fig, axes = panels(1, len(runs), 2.4, sharey=True)
-    for ax, run in zip(axes[0], runs, strict=True):
-        mine = where(means, run=run)
+    runs, how = list(means["run"].unique()), {"x": "SFT steps", "y": "liquidity, bits"}
+    fig, parts = facets(means, 2.4, ("run", runs), sharey=True, **how)
+    for ax, mine in parts:
         order, at = list(mine["step"]), range(len(mine))
-        bits = where(steps, run=run).pivot(index="step", columns="task", values="bits").loc[order]
-        ax.plot(at, bits, color=COLOURS["base"], lw=0.8, alpha=0.6)
+        bits = steps[steps["run"].isin(mine["run"])].pivot(
+            index="step", columns="task", values="bits"
+        )
+        ax.plot(at, bits.loc[order], color=COLOURS["base"], lw=0.8, alpha=0.6)
         reach = np.abs([mine["value"] - mine["low"], mine["high"] - mine["value"]])
         look = {"color": COLOURS["sft"], "marker": "o", "capsize": 2}
         ax.errorbar(at, mine["value"], yerr=reach, **look)
         ax.set_xticks(at, ["base", *map(str, order[1:])], rotation=90)
-        ax.set_title(run)
-    axes[0, 0].set_ylabel("liquidity, bits")
-    fig.supxlabel("SFT steps")
     return fig

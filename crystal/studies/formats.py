@@ -7,7 +7,7 @@ between contexts against wordings, free answers against begun ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -242,13 +242,16 @@ def crossed(rows: pd.DataFrame) -> Array:
 def load_contexts(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each ladder, checkpoint, form and task of `frame`: bits with intervals.
 
-    Columns: answered (median mass), prompts (answered, of all), contexts (that count), left_open
-    (largest residual mass), and each number of `crystal.measure.crossed` as name, name_low,
-    name_high; nan where the task is not measurable or fewer than FEWEST contexts count.
+    Columns: place (checkpoint and form, in words), answered (median mass), prompts (answered),
+    contexts (that count), left_open (largest residual mass), and each number of `split_information`
+    as name, name_low, name_high; nan where the task is not measurable or fewer than FEWEST contexts
+    count.
     """
     keys = ["ladder", "checkpoint", "form", "task"]
     groups = frame.groupby(keys, sort=False)
-    return pd.DataFrame([dict(zip(keys, at, strict=True)) | _row(rows) for at, rows in groups])
+    found = pd.DataFrame([dict(zip(keys, at, strict=True)) | _row(rows) for at, rows in groups])
+    titles = found["ladder"].map(lambda ladder: title_of(ladder).split(" (")[0])
+    return found.assign(place=titles + ", " + found["form"])
 
 
 def _row(rows: pd.DataFrame) -> dict[str, float]:
@@ -262,18 +265,12 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each checkpoint and form, by what these are called."""
-    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
-        yield f"{title_of(ladder).split(' (')[0]}, {form}", mine
-
-
 def answered_in_words(numbers: pd.DataFrame) -> str:
     """On how many tasks options have half of the mass, by checkpoint and form; plain text."""
     return " ".join(
         f"{place}: at least half of the mass on {(mine['answered'] >= 0.5).sum()} of {len(mine)} "
         "tasks."
-        for place, mine in places(numbers)
+        for place, mine in numbers.groupby("place", sort=False)
     )
 
 
@@ -282,7 +279,7 @@ def apart_in_words(numbers: pd.DataFrame) -> str:
     return " ".join(
         f"{place}: the context matters more on {(mine['lead_low'] > 0).sum()} of {len(mine)} "
         f"tasks, the wording on {(mine['lead_high'] < 0).sum()}."
-        for place, mine in places(numbers)
+        for place, mine in numbers.groupby("place", sort=False)
     )
 
 
