@@ -14,7 +14,6 @@ from ..measure.claims import THRESHOLDS
 from ..present.figures import BLUE, GREEN, GREY, LINE, ORANGE, PURPLE, RED, SKY, legend, name_rows
 from ..present.verdicts import grid
 from . import seed_control as seed
-from .controls import WORLD
 from .figures import TASKS, facets, limits, mark, marked, paths
 from .kinetics import BACK, DOWN
 from .remelting import ASKING, CRYSTAL, JUDGED, METHODS, REFERENCE, TRAINING, names
@@ -28,7 +27,7 @@ SHARES = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
 BY_SCOPE = "scope", {scope: f"{scope} tasks" for scope in SCOPES}
 SIDES = {SCOPES[0]: (-0.17, BLUE, "o"), SCOPES[1]: (0.17, RED, "s")}
 STYLES = {seed.STYLED: (BLUE, "o", "-"), seed.NEUTRAL: (RED, "s", "--")}
-WORLDS = dict(zip(WORLD, zip((BLUE, RED, GREEN, PURPLE), "os^D", "----"), strict=True))
+WORLDS = dict(zip(seed.WORLD, zip((BLUE, RED, GREEN, PURPLE), "os^D", "----"), strict=True))
 GROUPS = {DEMONSTRATED: (BLUE, "o", "-"), HELD_OUT: (RED, "D", "-")}
 QUANTITIES = JUDGED | {
     "entropy": "entropy, bits",

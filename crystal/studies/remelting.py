@@ -312,10 +312,11 @@ def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verd
     references = by_group(where(methods, kind=REFERENCE), ["parent", "method"], values)
     references = where(references, group=ALL)
     references["kept"] = np.where(references["method"] == "crystal", 1.0, np.nan)
-    others = runs.lines(tidy(references, ["method"], list(OTHERS)), ["method"])
+    tidied = tidy(references, ["method"], list(OTHERS))
+    others = [[name, *rest] for name, _, *rest in runs.lines(tidied)]
     numbers, judged = load_numbers(ends), []
     distances = means(numbers, quantity="distance").set_index(["method", "against"])["parents"]
-    for name, against, *cells in runs.lines(numbers, ["method", "against"]):
+    for name, against, _, *cells in runs.lines(numbers):
         form = "in chat form" if against == CHAT else "as raw text"
         way = f"{name}, against the base {form}" if name == RAW else name
         verdict = found[name][0].verdict if against == CHAT else ""

@@ -8,7 +8,7 @@ gives a number and no verdict.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -402,11 +402,14 @@ def cell(tidied: pd.DataFrame, **place: object) -> str:
     return "–" if found.empty else interval(next(found.itertuples()))
 
 
-def lines(tidied: pd.DataFrame, by: Sequence[str]) -> list[list[str]]:
-    """For a table, a row per key: what it is of, then every quantity of `tidy` as a `cell`."""
-    names = tidied["quantity"].unique()
-    keys = tidied.groupby(list(by), sort=False)
-    return [[*key, *(cell(mine, quantity=name) for name in names)] for key, mine in keys]
+def lines(tidied: pd.DataFrame, quantities: Iterable[str] = ()) -> list[list]:
+    """For a table, a row per key of `tidy`: the key, parents, every quantity as a `cell`."""
+    by = list(tidied.columns[: tidied.columns.get_loc("parent")])
+    names = quantities or tidied["quantity"].unique()
+    return [
+        [*key, mine["parents"].max(), *(cell(mine, quantity=name) for name in names)]
+        for key, mine in tidied.groupby(by, sort=False)
+    ]
 
 
 def titled(group: str) -> str:
