@@ -79,12 +79,12 @@ def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
     read = _asked_the_probe(name, [c.name for c in checkpoints])
     for parent in dict.fromkeys(c.parent for c in checkpoints):
         frames = read | _asked_the_probe(parent, ["base", CRYSTAL])
+        aim = load_ladder(parent).seed
         for form, rows in found.items():
             origin = runs.probe(frames["base"], form)
             for c, way, place in _ways(parent, checkpoints):
-                how = way.form, way.temperature
-                seed = load_ladder(parent).seed
-                rows += runs.rows(frames[c.name], c, origin, seed, *how, **place)
+                asked = way.form, way.temperature
+                rows += runs.rows(frames[c.name], c, origin, aim, asked, **place)
     frame, raw = map(pd.DataFrame, found.values())
     return frame.assign(to_raw=raw["to_base"], measurable=frame["liquidity"].notna().astype(float))
 

@@ -1,8 +1,8 @@
 """Every run of an experiment, measured on the probe: one tidy frame, and means over parents.
 
-One row per parent, run, step and task; a run begins at step 0 with the checkpoint of its parent
-that it grew from. A parent is one trained ladder: two or more give an interval (Student's t), one
-gives a number and no verdict.
+One row per parent, run, step and task; a run begins at step 0 with the checkpoint that it grew
+from. A parent is one trained ladder: two or more give an interval (Student's t), one gives a number
+and no verdict.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..keep import store
 from ..lab import recipes, world
 from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
+from ..measure.quantities import Array
 from ..present import show
 from ..present.show import interval
 from ..present.views import on_tasks
 
-Array = np.ndarray
 Answers = Mapping[str, Array]  # task -> (prompts, options), nan where a prompt is not answered
+PLAIN = (CHAT, 1.0)  # form and temperature
 SAME = 0.05  # total variation below which two distributions are one: on small tasks some are
-QUANTILE = 0.9
 NUMBERS = (
     "liquidity entropy to_distribution to_uniform to_mean to_base progress fluctuation probmass "
     "follows"
@@ -53,11 +53,11 @@ BOUNDS = dict.fromkeys(SHARES, (0.0, 1.0)) | dict.fromkeys(POSITIVE, (0.0, np.in
 def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, float]:
     """What the probe says of a checkpoint. now, origin: (20, options), its answers and its base's.
 
-    liquidity, entropy (mean over prompts), bits. JSD in bits of the mean answer to the intended
-    distribution (to_distribution), to the uniform one and to the base's mean; of every prompt's
-    answer to the base's, mean (to_base). progress, fluctuation: mean and variance of `progress`.
-    probmass: on the smallest set that holds QUANTILE of the intended distribution. found: the
-    temperament nearest to the mean. All nan where too few prompts answer both.
+    liquidity, entropy (mean over prompts), bits. JSD in bits: of the mean answer to the intended
+    distribution (to_distribution), the uniform one, the base's mean; of every prompt's answer to
+    the base's, mean (to_base). progress, fluctuation: mean and variance of `progress`. probmass: on
+    the smallest set that holds QUANTILE of the intended distribution. found: the temperament
+    `nearest`. All nan where too few prompts answer both.
     """
     both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
     if both.sum() < evidence.needed(len(both)):
@@ -74,7 +74,7 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
         quantities.jsd_bits(now, origin).mean(),
         way.mean(),
         way.var(),
-        quantities.probmass(mean, quantities.support(aim, QUANTILE)),
+        quantities.probmass(mean, quantities.support(aim, claims.QUANTILE)),
         follows(mean, task, intended),
     )
     found = dict(zip(NUMBERS, map(float, numbers), strict=True))
@@ -112,37 +112,33 @@ def follows(mean: Array, task: str, intended: str) -> bool:
 
 
 def walk(
-    name: str,
-    runs: Sequence[str] | None = None,
-    *,
-    parents: Sequence[str] = (),
-    intended: str | None = None,
+    name: str, runs: Sequence[str] = (), *, parents: Sequence[str] = (), intended: str = ""
 ) -> pd.DataFrame:
-    """`rows` along the recorded runs of an experiment, in chat form.
+    """`rows` along the recorded runs of an experiment, in chat form. runs, parents: none = all.
 
-    runs: None = all; parents: none = all. intended: None = each run's own demonstrator. A run that
-    trains its own base is measured from that one.
+    intended: "" = each run's own demonstrator. A run that trains its own base is measured from
+    that one.
     Raises: CrystalError if the experiment is unknown or none of its runs has been read.
     """
     planned = {run.name: run for run in recipes.load_experiment(name).runs}
-    for run in runs or ():
+    for run in runs:
         known(run, planned, f"run of {name}")
     checkpoints = [c for c in recorded_checkpoints(name) if c.run in (runs or planned)]
     if not checkpoints:
         hint = f"make ladder LADDER={name}"
         raise CrystalError(f"no run of experiment {name!r} has been read", hint=hint)
     frames, begun, found = in_chat(name), {}, []
-    for c in (c for c in checkpoints if not parents or c.parent in parents):
+    for c in (c for c in checkpoints if c.parent in (parents or {c.parent})):
         run, ladder, base = planned[c.run], load_ladder(c.parent), f"{c.parent}/{c.run}/base"
         aim = intended or run.set.get("temperament", ladder.seed)
         aim = ladder.seed if aim == world.OWN else aim
         origin = probe(frames[base]) if "base" in run.stages else origin_of(c.parent)
         found += rows(frames[c.name], c, origin, aim)
         if run.start and run.stages and (c.parent, c.run) not in begun:
-            start = ladder.checkpoint(run.start)
-            first = rows(in_chat(c.parent)[start.name], start, origin, aim, run=c.run, step=0)
-            begun[c.parent, c.run] = first
-    return pd.DataFrame([row for key in sorted(begun) for row in begun[key]] + found)
+            start, frame = ladder.checkpoint(run.start), in_chat(c.parent)[run.start]
+            begun[c.parent, c.run] = rows(frame, start, origin, aim, run=c.run, step=0)
+    first = [row for key in sorted(begun) for row in begun[key]]
+    return pd.DataFrame(first + found)
 
 
 def recorded_checkpoints(name: str) -> list[Checkpoint]:
@@ -182,10 +178,7 @@ def by_checkpoint(name: str, **which) -> dict[str, pd.DataFrame]:
 
 
 def probe(
-    frame: pd.DataFrame,
-    form: str = CHAT,
-    temperature: float = 1.0,
-    prompts: Sequence[Prompt] = PROBE,
+    frame: pd.DataFrame, form=CHAT, temperature=1.0, prompts: Sequence[Prompt] = PROBE
 ) -> Answers:
     """What one checkpoint answers, given that it answers with an option."""
     found = {}
@@ -200,23 +193,21 @@ def rows(
     checkpoint: Checkpoint,
     origin: Answers,
     intended: str,
-    form: str = CHAT,
-    temperature: float = 1.0,
-    **place: object,
+    asked=PLAIN,
+    **place,
 ) -> list[dict]:
-    """`measure` of a checkpoint in every task, beside its place: parent, run, stage, step,
-    checkpoint, task, held_out, and its invalid-answer and residual mass.
-
-    frame: its read-outs. place: what else is known of it, or known better.
+    """`measure` of a checkpoint in every task, with parent, run, stage, step, checkpoint, task,
+    held_out, invalid and residual mass. asked: form, temperature. place: what stands instead.
     """
-    parent, now = checkpoint.parent or checkpoint.ladder, probe(frame, form, temperature)
+    parent, (form, temperature) = checkpoint.parent or checkpoint.ladder, asked
+    now, shown = probe(frame, form, temperature), load_ladder(parent).demonstrated
     frame = where(frame, form=form, temperature=temperature)
     left = frame.groupby("task")[["invalid", "residual"]].mean()
     about = {"parent": parent, "run": checkpoint.run or checkpoint.stage}
     about |= {"stage": checkpoint.stage, "step": checkpoint.step, "checkpoint": checkpoint.name}
-    about, shown = about | place, load_ladder(parent).demonstrated
     return [
         about
+        | place
         | {"task": task, "held_out": task not in shown, **left.loc[task]}
         | measure(now[task], origin[task], task, intended)
         for task in PHASE_TASKS
@@ -242,14 +233,13 @@ def accuracy(name: str) -> pd.DataFrame:
 # --- first and last step
 
 
-def load_ends(
-    name: str, runs: Sequence[str], *, parents: Sequence[str] = (), **intended: str
-) -> pd.DataFrame:
-    """`ends` of the recorded ones of these runs; empty if there are none. parents: none = all."""
+def load_ends(name: str, runs: Sequence[str], **which) -> pd.DataFrame:
+    """`ends` of the recorded ones of these runs; empty if there are none. which: as of `walk`."""
     there = {key.partition("/")[2] for key in recipes.load_records(name)}
-    if not (wanted := [run for run in runs if run in there]):
+    wanted = [run for run in runs if run in there]
+    if not wanted:
         return pd.DataFrame(columns=[*PLACE, "scope"])
-    return ends(walk(name, wanted, parents=parents, **intended), runs)
+    return ends(walk(name, wanted, **which), runs)
 
 
 def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
@@ -279,11 +269,6 @@ def kept(frame: pd.DataFrame) -> float:
 def removed(frame: pd.DataFrame) -> float:
     """One less distance to the distribution after over before, means over tasks: 1 arrived."""
     return 1 - frame["to_distribution"].mean() / frame["to_distribution_before"].mean()
-
-
-def follow_rate(frame: pd.DataFrame) -> float:
-    """Share of rows whose nearest distribution is the intended one."""
-    return frame["follows"].mean()
 
 
 # --- over tasks and parents
@@ -328,7 +313,7 @@ def estimate(values: pd.Series) -> Estimate:
     there = usable(values)
     if len(there) > 1:
         return over_parents(there, *BOUNDS.get(values.name, ()))
-    return dataclasses.replace(NOTHING, value=float(there.mean()) if len(there) else np.nan)
+    return dataclasses.replace(NOTHING, value=float(there.mean()))
 
 
 def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims.Verdict:
@@ -348,11 +333,10 @@ def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims
 def tidy(
     frame: pd.DataFrame, by: Sequence[str], quantities: Sequence[str] | Mapping[str, Callable]
 ) -> pd.DataFrame:
-    """Mean over parents with its interval (parent: MEAN), then every parent's value, by quantity
-    and key.
+    """By quantity and key, the mean over parents with its interval (parent: MEAN), then each one's.
 
-    quantities: names with functions of a parent's rows; or columns, where a parent has one row a
-    key. parents: how many have a value.
+    quantities: functions of a parent's rows, by name; or columns, if a parent has a row a key.
+    parents: how many have a value.
     """
     if not isinstance(quantities, Mapping):
         quantities = {name: lambda mine, name=name: mine[name].item() for name in quantities}

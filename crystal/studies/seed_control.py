@@ -36,7 +36,7 @@ from .runs import SCOPES, Array, judge_over, means, per_parent, tidy, where
 EXPERIMENT, TEMPERAMENTS = "seed-control", world.TEMPERAMENTS
 TOGETHER = "all five"
 KEPT, REMOVED, RATE = "liquidity kept", "removed share", "follow rate"
-QUANTITIES = {RATE: runs.follow_rate, REMOVED: runs.removed, KEPT: runs.kept}
+QUANTITIES = {RATE: lambda mine: mine["follows"].mean(), REMOVED: runs.removed, KEPT: runs.kept}
 ORDERS = np.array(list(permutations(range(len(TEMPERAMENTS)))))  # (120, 5), the first moves nothing
 
 ONE, TWO, EVERYONE, STRANGER = "salient", "mixed-60-40", "everyone", "permuted"
@@ -131,7 +131,7 @@ def verdict(frame: pd.DataFrame, *, n: int = 999, seed: int = 0) -> Verdict:
     """seed-follows: the follow rate of held-out tasks, over `whole` parents."""
     mine = where(whole(frame), scope="held-out")
     null = permuted_null(mine, n=n, seed=seed) if len(mine) else None
-    return judge_over("seed-follows", per_parent(mine, runs.follow_rate), null)
+    return judge_over("seed-follows", per_parent(mine, QUANTITIES[RATE]), null)
 
 
 def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +141,7 @@ def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
     """
     complete = whole(frame)
     parts = (frame, complete.assign(run=TOGETHER))
-    rates = pd.concat([tidy(part, ["run", "scope"], {RATE: runs.follow_rate}) for part in parts])
+    rates = pd.concat([tidy(part, ["run", "scope"], {RATE: QUANTITIES[RATE]}) for part in parts])
     chance = dict.fromkeys(SCOPES, pd.Series(np.nan, index=TEMPERAMENTS))
     chance |= {scope: chance_of(mine) for scope, mine in complete.groupby("scope")}
     level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in rates.itertuples()]
