@@ -224,8 +224,8 @@ def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
             one, other = runs.origin_of(first), runs.origin_of(second)
             for task in PHASE_TASKS:
                 far = float(quantities.jsd_bits(one[task], other[task]).mean())
-                rows.append((f"{first}, {second}", task, task not in shown, far))
-    frame = pd.DataFrame(rows, columns=["parent", "task", "held_out", "to_base"])
+                rows.append((f"{first}, {second}", APART[task not in shown], far))
+    frame = pd.DataFrame(rows, columns=["parent", "group", "to_base"])
     return by_group(frame, ["parent"], ["to_base"])
 
 

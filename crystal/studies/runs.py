@@ -197,7 +197,7 @@ def rows(
     **place,
 ) -> list[dict]:
     """`measure` of a checkpoint in every task, with parent, run, stage, step, checkpoint, task,
-    held_out, invalid and residual mass. asked: form, temperature. place: what stands instead.
+    held_out, group, invalid, residual (masses). asked: form, temperature. place: stands instead.
     """
     parent, (form, temperature) = checkpoint.parent or checkpoint.ladder, asked
     now, shown = probe(frame, form, temperature), load_ladder(parent).demonstrated
@@ -208,7 +208,8 @@ def rows(
     return [
         about
         | place
-        | {"task": task, "held_out": task not in shown, **left.loc[task]}
+        | {"task": task, "held_out": task not in shown, "group": APART[task not in shown]}
+        | left.loc[task].to_dict()
         | measure(now[task], origin[task], task, intended)
         for task in PHASE_TASKS
     ]
@@ -275,12 +276,11 @@ def removed(frame: pd.DataFrame) -> float:
 
 
 def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    """Means over tasks: one row per key and group (demonstrated, held out, all tasks).
+    """Means over tasks: one row per key and group (APART, ALL).
 
     frame: one row per key and task. A mean over tasks of which one has no number is none.
     """
-    apart = frame.assign(group=np.where(frame["held_out"], HELD_OUT, DEMONSTRATED))
-    both = pd.concat([apart, frame.assign(group=ALL)], ignore_index=True)
+    both = pd.concat([frame, frame.assign(group=ALL)], ignore_index=True)
     groups = both.groupby([*keys, "group"], sort=False)[list(values)]
     whole = groups.count().eq(groups.size(), axis=0)
     return groups.mean().where(whole).reset_index()
