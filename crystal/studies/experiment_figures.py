@@ -11,16 +11,26 @@ import pandas as pd
 from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
 from ..measure.claims import THRESHOLDS
-from ..present.figures import BLUE, GREEN, GREY, LINE, ORANGE, PURPLE, RED, SKY, legend, name_rows
+from ..present.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINE,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    name_rows,
+    panels,
+)
 from ..present.verdicts import grid
 from . import seed_control as seed
-from .figures import TASKS, facets, limits, mark, marked, paths
+from .figures import TASKS, Panels, limits, mark
 from .kinetics import BACK, DOWN
 from .remelting import ASKING, CRYSTAL, JUDGED, METHODS, REFERENCE, TRAINING, names
 from .runs import APART, DEMONSTRATED, HELD_OUT, SCOPES, by_group, means, tidy, where
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHARES = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
@@ -52,19 +62,19 @@ HEATED = {
 
 def plot_matrix(matrix: pd.DataFrame) -> Figure:
     """Intended distributions down, found ones across, a panel per scope; shares in per cent."""
-    fig, parts = facets(matrix, 2.1, BY_SCOPE, x="distribution found", sharey=True)
-    for ax, mine in parts:
+    panels = Panels(matrix, 2.1, BY_SCOPE, x="distribution found", sharey=True)
+    for ax, mine in panels.parts:
         mine = mine.pivot(index="intended", columns="found", values="share")
         mine = mine.reindex(index=seed.TEMPERAMENTS, columns=seed.TEMPERAMENTS)
         grid(ax, mine, mine.map(lambda share: f"{100 * share:.0f}"), **SHARES)
-    fig.supylabel("demonstrator")
-    return fig
+    panels.figure.supylabel("demonstrator")
+    return panels.figure
 
 
 def plot_tasks(cells: pd.DataFrame) -> Figure:
     """In how many parents a task followed a demonstrator; a line parts demonstrated tasks."""
     tasks = list(cells["task"].unique())
-    fig, ((ax, _),) = facets(cells, 0.19 * len(tasks) + 0.8)
+    fig, ((ax,),) = panels(1, 1, 0.19 * len(tasks) + 0.8)
     text = [f"{s * n:.0f} of {n:.0f}" for s, n in zip(cells["share"], cells["parents"])]
     table = cells.assign(text=text).pivot(index="task", columns="demonstrator").loc[tasks]
     share, texts = (table[what].reindex(columns=seed.TEMPERAMENTS) for what in ("share", "text"))
@@ -79,73 +89,58 @@ def plot_rates(rates: pd.DataFrame) -> Figure:
     names = [run for run in (*seed.TEMPERAMENTS, seed.TOGETHER) if run in set(rates["run"])]
     looks = {"_one": (0, BLUE, "o"), "_all": (0, RED, "D")}  # no names for the legend
     rates = rates.assign(who=np.where(rates["run"] == seed.TOGETHER, "_all", "_one"))
-    at, by, how = ("run", names), ("who", looks), {"y": "follow rate", "sharey": True}
-    fig, parts = marked(rates, 2.4, at, by, BY_SCOPE, across=True, **how)
-    for ax, mine in parts:
+    grid = Panels(rates, 2.4, BY_SCOPE, y="follow rate", sharey=True)
+    grid.marks("run", names, "who", looks, across=True)
+    for ax, mine in grid.parts:
         at = mine["run"].map(names.index)
         ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
-        threshold = THRESHOLDS["seed-follows"].value
-        ax.axhline(threshold, color=GREY, lw=0.8, ls="--", label="threshold of the claim")
-        ax.set_ylim(0, 1.05)
-    return legend(fig)
+    threshold = THRESHOLDS["seed-follows"].value
+    return (
+        grid.line(y=threshold, ls="--", label="threshold of the claim").set(ylim=(0, 1.05)).drawn()
+    )
 
 
 def plot_mixed(tidied: pd.DataFrame) -> Figure:
     """Demonstrators across, demonstrated and held-out tasks side by side; grey: before SFT."""
     runs = [run for run in seed.MIXED if run in set(tidied["run"])]
-    columns = "quantity", (seed.KEPT, seed.FAR)
-    fig, _ = marked(tidied, 2.7, ("run", runs), ("scope", SIDES), columns, across=True)
-    kept, far = fig.axes
+    grid = Panels(tidied, 2.7, ("quantity", (seed.KEPT, seed.FAR)))
+    grid.marks("run", runs, "scope", SIDES, across=True)
+    kept, far = grid.figure.axes
     for scope, (side, *_) in SIDES.items():
         start = means(tidied, quantity=seed.NEAR, scope=scope)
         at = start["run"].map(runs.index) + side
         far.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
     kept.axhline(1, color=GREY, lw=0.8, ls="--")
-    return legend(fig)
+    return grid.drawn()
 
 
 def plot_distances(distances: pd.DataFrame) -> Figure:
     """Distance to the mixture and to each of its parts, before (grey) and after SFT, by scope."""
     names = list(distances["distribution"].unique())
     looks = {"before SFT": (-0.12, GREY, "D"), "after SFT": (0.12, BLUE, "o")}
-    at, by = ("distribution", names), ("quantity", looks)
-    how = {"across": True, "y": "JSD to the distribution, bits", "sharey": True}
-    return legend(marked(distances, 2.4, at, by, BY_SCOPE, **how)[0])
+    grid = Panels(distances, 2.4, BY_SCOPE, y="JSD to the distribution, bits", sharey=True)
+    return grid.marks("distribution", names, "quantity", looks, across=True).drawn()
 
 
 def plot_doses(tidied: pd.DataFrame) -> Figure:
     """Quantities down, scopes across, a line per style. Doses stand at equal distances."""
     rows = "quantity", list(tidied["quantity"].unique())
     how = {"x": "random choices among SFT's answers, %", "sharex": True, "sharey": "row"}
-    fig, parts = facets(tidied, 1.9, BY_SCOPE, rows, **how)
-    for ax, mine in parts:
+    grid = Panels(tidied, 1.9, BY_SCOPE, rows, **how)
+    for ax, mine in grid.parts:
         for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), STYLES.items()):
             some = where(mine, style=style)
             at, mean = some["dose"].map(seed.DOSES.index) + side, means(some)
             mark(ax, some, at, colour, marker, style, across=True)
             ax.plot(at[mean.index], mean["value"], line, color=colour, lw=1.2)
-        ax.axhline(0, color=GREY, lw=0.8)
-        ax.set_xticks(range(len(seed.DOSES)), seed.DOSES)
-    return legend(fig)
-
-
-def _over_steps(ax: Axes, steps: Sequence[int], first: str, linthresh: int) -> None:
-    """Every second step named along x; the first may have a name of its own."""
-    ax.set_xscale("symlog", linthresh=linthresh)
-    ax.set_xticks(steps[::2], [first, *map(str, steps[2::2])], rotation=90)
-    ax.minorticks_off()
+    return grid.line(y=0).set(xticks=range(len(seed.DOSES)), xticklabels=seed.DOSES).drawn()
 
 
 def plot_controls(frame: pd.DataFrame) -> Figure:
     """Quantities down, scopes across, a line per world over SFT steps; 0 is the base."""
-    rows, steps = ("quantity", list(frame["quantity"].unique())), sorted(frame["step"].unique())
-    how = {"x": "SFT steps", "sharex": True, "sharey": "row"}
-    fig, parts = facets(frame.assign(parent="mean"), 1.9, BY_SCOPE, rows, **how)
-    for ax, mine in parts:
-        paths(ax, mine, "run", WORLDS)
-        ax.axhline(0, color=GREY, lw=0.8)
-        _over_steps(ax, steps, "base", 1)
-    return legend(fig)
+    rows, how = ("quantity", list(frame["quantity"].unique())), {"sharex": True, "sharey": "row"}
+    grid = Panels(frame.assign(parent="mean"), 1.9, BY_SCOPE, rows, x="SFT steps", **how)
+    return grid.paths("run", WORLDS).line(y=0).steps(first="base").drawn()
 
 
 # --- remelting
@@ -175,10 +170,10 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
 
 def plot_overview(frame: pd.DataFrame) -> Figure:
     """Methods down, a panel per quantity; base dotted, crystal dashed."""
-    ways, columns = names(frame), ("quantity", QUANTITIES)
+    ways = names(frame)
     height = 1.6 * LINE * len(ways) + 0.5
-    fig, parts = facets(frame, height, columns, wrap=3, sharey=True)
-    for quantity, (ax, mine) in zip(QUANTITIES, parts, strict=True):
+    grid = Panels(frame, height, ("quantity", QUANTITIES), wrap=3, sharey=True)
+    for quantity, (ax, mine) in zip(QUANTITIES, grid.parts, strict=True):
         apart = quantity in ("entropy", "probmass")
         for (group, (colour, marker, _)), shift in zip(GROUPS.items(), (-0.16, 0.16)):
             part = where(mine, group=group)
@@ -191,7 +186,7 @@ def plot_overview(frame: pd.DataFrame) -> Figure:
                     ax.axvline(part[end].mean(), ls=style, lw=1, **line)
         name_rows(ax, ways)
         ax.set_xlim(limits(pd.concat([mine["value"], mine["base"], mine["crystal"]])))
-    return legend(fig)
+    return grid.drawn()
 
 
 def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
@@ -203,13 +198,11 @@ def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
 def plot_goals(frame: pd.DataFrame) -> Figure:
     """Methods down: how far the mean answer lies from three distributions."""
     looks = ((-0.2, ORANGE, "^"), (0, SKY, "s"), (0.2, GREEN, "o"))
-    ways, by = names(frame), ("goal", dict(zip(GOALS.values(), looks, strict=True)))
+    looks, ways = dict(zip(GOALS.values(), looks, strict=True)), names(frame)
     how = {"x": "JSD of the mean answer to it, bits", "sharey": True, "sharex": True}
-    at, columns = ("method", ways), ("group", TASKS)
-    fig, _ = marked(frame, 0.26 * len(ways) + 1.0, at, by, columns, **how)
-    for ax in fig.axes:
-        ax.set_xlim(0, limits(frame["value"])[1])
-    return legend(fig)
+    grid = Panels(frame, 0.26 * len(ways) + 1.0, ("group", TASKS), **how)
+    grid.marks("method", ways, "goal", looks)
+    return grid.set(xlim=(0, limits(frame["value"])[1])).drawn()
 
 
 def load_temperatures(methods: pd.DataFrame) -> pd.DataFrame:
@@ -231,12 +224,9 @@ def plot_temperatures(frame: pd.DataFrame) -> Figure:
         for start, line in (("base", "--"), ("crystal", "-"))
         for group, (colour, marker, _) in GROUPS.items()
     }
-    fig, parts = facets(frame, 1.8, ("quantity", HEATED), wrap=2, x="temperature")
-    for ax, mine in parts:
-        paths(ax, mine, "who", looks, "temperature")
-        ax.axvline(1, color=GREY, lw=0.8, ls=":")
-        ax.set_ylim(0, None)
-    return legend(fig)
+    grid = Panels(frame, 1.8, ("quantity", HEATED), wrap=2, x="temperature")
+    grid.paths("who", looks, "temperature").line(x=1, ls=":")
+    return grid.set(ylim=(0, None)).drawn()
 
 
 def load_steps(shares: pd.DataFrame) -> pd.DataFrame:
@@ -250,25 +240,23 @@ def load_steps(shares: pd.DataFrame) -> pd.DataFrame:
 
 def plot_steps(frame: pd.DataFrame) -> Figure:
     """A column per method: liquidity regained above, distance to the base below, over steps."""
-    ways = ("method", names(frame))
+    ways = names(frame)
     how = {"x": "optimiser steps", "sharey": "row", "sharex": "col"}
-    fig, parts = facets(frame, 1.7, ways, ("quantity", JUDGED), **how)
-    for at, (ax, mine) in enumerate(parts):
-        paths(ax, mine, "group", GROUPS)
-        base = float(at < len(ways[1]))  # regained is 1 there, the distance 0
+    grid = Panels(frame, 1.7, ("method", ways), ("quantity", JUDGED), **how).paths("group", GROUPS)
+    for at, (ax, _) in enumerate(grid.parts):
+        base = float(at < len(ways))  # regained is 1 there, the distance 0
         ax.axhline(base, color=GREY, ls=":", lw=1, label="base")
         ax.axhline(1 - base, color=GREY, ls="--", lw=1, label="crystal")
-        _over_steps(ax, sorted(mine["step"].unique()), "0", 2)
-    return legend(fig)
+    return grid.steps(2, first="0").drawn()
 
 
 def plot_hysteresis(frame: pd.DataFrame) -> Figure:
     """frame: of `kinetics.load_mean`. The way down drawn through, the way back dashed."""
     looks = {DOWN: (BLUE, "o", "-"), BACK: (ORANGE, "s", "--")}
     x, y = "distance to the demonstrator's distribution (JSD, bits)", "liquidity, bits"
-    fig, parts = facets(frame, 2.8, ("group", TASKS), x=x, y=y)
-    for ax, here in parts:
-        paths(ax, here, "way", looks, "to_distribution", "liquidity")
+    grid = Panels(frame, 2.8, ("group", TASKS), x=x, y=y)
+    grid.paths("way", looks, "to_distribution", "liquidity")
+    for ax, here in grid.parts:
         for way, (colour, *_) in looks.items():
             mine = means(here, way=way)
             points = mine[["to_distribution", "liquidity"]].to_numpy()
@@ -282,4 +270,4 @@ def plot_hysteresis(frame: pd.DataFrame) -> Figure:
                     ax.annotate(text, (row.to_distribution, row.liquidity), xytext=(5, up), **look)
         ax.set(ylim=(0, None), xlim=(0, None))
         ax.margins(0.12)
-    return legend(fig)
+    return grid.drawn()

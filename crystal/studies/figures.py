@@ -5,7 +5,7 @@ Each draws a tidy frame of a module of numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -45,61 +45,97 @@ TASKS = {DEMONSTRATED: "demonstrated tasks", HELD_OUT: "held-out tasks"}
 PARTS = {"form": "base in chat form", "whole": "SFT in chat form", "text": "SFT as raw text"}
 Looks = Mapping[str, tuple[str, str, str]]  # value -> colour, marker, line
 Marks = Mapping[str, tuple[float, str, str]]  # value -> shift, colour, marker
-Facet = tuple[str, Sequence[str] | Mapping[str, str]]  # a column, its values and how to name them
-NONE: Facet = ("", [""])
-Panels = tuple["Figure", list[tuple["Axes", pd.DataFrame]]]  # axes with their rows of a frame
+Facet = tuple[str, Iterable[str]]  # a column and its values; a mapping names them, too
+ONE: Facet = ("", [""])
+FLOOR = {"ylim": (0, None)}
 
 
-def facets(
-    frame: pd.DataFrame, height: float, columns: Facet = NONE, rows: Facet = NONE, x="", y="", **how
-) -> Panels:
-    """A panel for every pair of values of two columns.
+class Panels:
+    """A figure with a panel for every pair of values of two columns of a tidy frame."""
 
-    height: of a panel, inches. x, y: names of the axes. how: wrap, the panels beside each other,
-    where there is one row; else as of `panels`.
-    """
-    (across, titles), (down, names) = columns, rows
-    titles, names = (of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (titles, names))
-    wide = how.pop("wrap", len(titles))
-    fig, axes = panels(-(-len(titles) // wide) * len(names), wide, height, **how)
-    parts = []
-    for (name, title), ax in zip(product(names, titles), axes.flat, strict=False):
-        place = {column: value for column, value in ((across, title), (down, name)) if column}
-        parts.append((ax, where(frame, **place)))
-        if name == next(iter(names)):
-            ax.set_title(label(titles[title], wide=52 // wide))
-        if ax in axes[:, 0]:
-            ax.set_ylabel(names[name] or y)
-    for ax in axes.flat[len(parts) :]:
-        ax.axis("off")
-    fig.supxlabel(x)
-    return fig, parts
+    def __init__(
+        self, frame: pd.DataFrame, height: float, columns=ONE, rows=ONE, x="", y="", **how
+    ) -> None:
+        """height: of a panel, inches. columns, rows: a `Facet`. x, y: names of the axes.
 
+        how: wrap, how many panels stand side by side where there is one row; else as of `panels`.
+        """
+        (across, titles), (down, names) = columns, rows
+        titles, names = (
+            dict(of) if isinstance(of, Mapping) else dict(zip(of, of)) for of in (titles, names)
+        )
+        wide = how.pop("wrap", len(titles))
+        self.figure, axes = panels(-(-len(titles) // wide) * len(names), wide, height, **how)
+        self.figure.supxlabel(x)
+        self.parts: list[tuple[Axes, pd.DataFrame]] = []  # with their rows of the frame
+        for (name, title), ax in zip(product(names, titles), axes.flat, strict=False):
+            place = {column: value for column, value in ((across, title), (down, name)) if column}
+            self.parts.append((ax, where(frame, **place)))
+            if name == next(iter(names)):
+                ax.set_title(label(titles[title], wide=52 // wide))
+            if ax in axes[:, 0]:
+                ax.set_ylabel(names[name] or y)
+        for ax in axes.flat[len(self.parts) :]:
+            ax.axis("off")
 
-def limits(values: pd.Series) -> tuple[float, float]:
-    """Ends of an axis that shows every value; intervals of few parents may run beyond it."""
-    there = usable(values)
-    margin = 0.08 * (there.max() - there.min()) or 0.1
-    return float(there.min() - margin), float(there.max() + margin)
+    def paths(self, hue: str, looks: Looks, x: str = "step", y: str = "value") -> Panels:
+        """A thin line a parent; thick their mean: the rows over parents, or else of the parents
+        that were watched at every step. hue: the column that `looks` tells apart.
+        """
+        for ax, rows in self.parts:
+            for value, (colour, marker, line) in looks.items():
+                mine = where(rows, **{hue: value})
+                each, mean = mine[mine["parent"] != MEAN], means(mine)
+                for _, one in each.groupby("parent"):
+                    ax.plot(one[x], one[y], line, color=colour, lw=0.7, alpha=0.45)
+                if mean.empty:
+                    watched = each.groupby("parent")[x].transform("nunique")
+                    mean = each[watched == watched.max()].groupby(x)[y].mean().reset_index()
+                look = {"color": colour, "label": value, "lw": 1.4 if marker else 2}
+                if len(mean):
+                    ax.plot(mean[x], mean[y], marker + line, **look)
+        return self
 
+    def marks(self, at: str, order: Sequence, by: str, looks: Marks, across=False) -> Panels:
+        """`mark` every row at the place of its value of the column `at` in `order`, down or across;
+        those of the values of `by` one beside the other.
+        """
+        for ax, rows in self.parts:
+            for value, (shift, *look) in looks.items():
+                mine = where(rows, **{by: value})
+                mark(ax, mine, mine[at].map(order.index) + shift, *look, value, across)
+            if across:
+                ax.set_xticks(range(len(order)), order, rotation=90)
+                ax.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, None))
+            else:
+                name_rows(ax, order)
+        return self
 
-def paths(
-    ax: Axes, frame: pd.DataFrame, hue: str, looks: Looks, x: str = "step", y: str = "value"
-) -> None:
-    """A thin line a parent; thick their mean: the rows over parents, or else of the parents that
-    were watched at every step. hue: the column that `looks` tells apart.
-    """
-    for value, (colour, marker, line) in looks.items():
-        mine = where(frame, **{hue: value})
-        each, mean = mine[mine["parent"] != MEAN], means(mine)
-        for _, one in each.groupby("parent"):
-            ax.plot(one[x], one[y], line, color=colour, lw=0.7, alpha=0.45)
-        if mean.empty:
-            watched = each.groupby("parent")[x].transform("nunique")
-            mean = each[watched == watched.max()].groupby(x)[y].mean().reset_index()
-        if len(mean):
-            look = {"color": colour, "label": value, "lw": 1.4 if marker else 2}
-            ax.plot(mean[x], mean[y], marker + line, **look)
+    def steps(self, linthresh: float = 1, linscale: float = 1, first: str = "") -> Panels:
+        """x is optimiser steps; first: the name of step 0, then every second one is named."""
+        for ax, rows in self.parts:
+            ax.set_xscale("symlog", linthresh=linthresh, linscale=linscale)
+            if first:
+                _, *there = sorted(rows["step"].unique())[::2]
+                ax.set_xticks([0, *there], [first, *map(str, there)], rotation=90)
+                ax.minorticks_off()
+        return self
+
+    def line(self, y: float | None = None, x: float | None = None, **look) -> Panels:
+        """A grey line through all panels."""
+        for ax, _ in self.parts:
+            draw, at = (ax.axhline, y) if x is None else (ax.axvline, x)
+            draw(at, **{"color": GREY, "lw": 0.8} | look)
+        return self
+
+    def set(self, **how) -> Panels:
+        """As of `Axes.set`. Limits come last: they end the search for limits on shared axes."""
+        for ax, _ in self.parts:
+            ax.set(**how)
+        return self
+
+    def drawn(self) -> Figure:
+        return legend(self.figure)
 
 
 def mark(
@@ -121,50 +157,14 @@ def mark(
     lines(at[mean.index], mean["low"], mean["high"], color=colour, lw=1.3)
 
 
-def marked(
-    frame: pd.DataFrame,
-    height: float,
-    at: tuple[str, Sequence],
-    by: tuple[str, Marks],
-    columns: Facet = NONE,
-    *,
-    across: bool = False,
-    **how,
-) -> Panels:
-    """`facets` of marks, the values of `by` one beside the other.
-
-    at: a column and its values, which stand down the y axis, or across the x axis.
-    """
-    (column, order), (hue, looks) = at, by
-    fig, parts = facets(frame, height, columns, **how)
-    for ax, rows in parts:
-        for value, (shift, *look) in looks.items():
-            mine = where(rows, **{hue: value})
-            mark(ax, mine, mine[column].map(order.index) + shift, *look, value, across)
-        if across:
-            ax.set_xticks(range(len(order)), order, rotation=90)
-            ax.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, None))
-        else:
-            name_rows(ax, order)
-    return fig, parts
+def limits(values: pd.Series) -> tuple[float, float]:
+    """Ends of an axis that shows every value; intervals of few parents may run beyond it."""
+    there = usable(values)
+    margin = 0.08 * (there.max() - there.min()) or 0.1
+    return float(there.min() - margin), float(there.max() + margin)
 
 
 # --- kinetics
-
-
-def _along(
-    frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, floor=True, **how
-) -> Figure:
-    """`facets` of `paths` over the steps of a stage. floor: values begin at 0."""
-    fig, parts = facets(frame, height, *facet, **how)
-    for ax, mine in parts:
-        paths(ax, mine, hue, looks)
-        ax.set_xscale("symlog", linthresh=1, linscale=0.5)
-    for ax in fig.axes:  # last: limits end the search for limits on the axes that share them
-        ax.set_xlim(0, None)
-        if floor:
-            ax.set_ylim(0, None)
-    return fig
 
 
 def plot_transition(frame: pd.DataFrame) -> Figure:
@@ -174,9 +174,10 @@ def plot_transition(frame: pd.DataFrame) -> Figure:
         "to_distribution": "bits to the demonstrator's distribution",
     }
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
-    fig = _along(frame, 2.4, "group", SHADES, ("what", titles), x="SFT step")
-    fig.axes[0].axhline(0.5, color=GREY, lw=0.8, ls=":")
-    return legend(fig)
+    grid = Panels(frame, 2.4, ("what", titles), x="SFT step").paths("group", SHADES)
+    grid.steps(linscale=0.5).set(xlim=(0, None), ylim=(0, None))
+    grid.parts[0][0].axhline(0.5, color=GREY, lw=0.8, ls=":")
+    return grid.drawn()
 
 
 def plot_half_lives(frame: pd.DataFrame) -> Figure:
@@ -199,8 +200,9 @@ def plot_fluctuations(frame: pd.DataFrame) -> Figure:
     titles = {"personas": "over personas", "parents": "over bases"}
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
     looks = {group: (colour, "o", "-") for group, (colour, *_) in SHADES.items()}
-    how = {"x": "SFT step", "y": "variance of progress"}
-    return legend(_along(frame, 2.2, "group", looks, ("over", titles), **how))
+    grid = Panels(frame, 2.2, ("over", titles), x="SFT step", y="variance of progress")
+    grid.paths("group", looks).steps(linscale=0.5).set(xlim=(0, None), ylim=(0, None))
+    return grid.drawn()
 
 
 def plot_rates(frame: pd.DataFrame) -> Figure:
@@ -211,14 +213,11 @@ def plot_rates(frame: pd.DataFrame) -> Figure:
     titles = {"step": "by SFT step", "dose": "by step x learning rate"}
     frame = frame.assign(rate=frame["run"].map(names))
     frame = frame.melt(["parent", "rate", "share"], list(titles))
-    share = "liquidity, share of the base's"
-    fig, parts = facets(frame, 2.4, ("variable", titles), y=share, sharey=True)
-    for (ax, mine), width in zip(parts, (1, 1e-4), strict=True):
-        paths(ax, mine, "rate", looks, "value", "share")
+    how = {"y": "liquidity, share of the base's", "sharey": True}
+    grid = Panels(frame, 2.4, ("variable", titles), **how).paths("rate", looks, "value", "share")
+    for (ax, _), width in zip(grid.parts, (1, 1e-4), strict=True):
         ax.set_xscale("symlog", linthresh=width, linscale=0.5)
-        ax.set(xlim=(0, None), ylim=(0, None))
-        ax.axhline(0.5, color=GREY, lw=0.8, ls=":")
-    return legend(fig)
+    return grid.line(y=0.5, ls=":").set(xlim=(0, None), ylim=(0, None)).drawn()
 
 
 def plot_settling(frame: pd.DataFrame) -> Figure:
@@ -228,10 +227,11 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
     names = {"probmass": "mass on the seed's options", "liquidity": "liquidity, bit"}
     frame = frame.melt(["parent", "step", "group", "run"], list(names), "what")
     how = {"x": "optimiser step of the stage", "sharex": True, "sharey": "row"}
-    fig = _along(frame, 1.9, "run", looks, ("group", APART), ("what", names), floor=False, **how)
-    fig.axes[0].set_ylim(top=1)
-    fig.axes[2].set_ylim(bottom=0)
-    return legend(fig)
+    grid = Panels(frame, 1.9, ("group", APART), ("what", names), **how).paths("run", looks)
+    grid.steps(linscale=0.5).set(xlim=(0, None))
+    grid.figure.axes[0].set_ylim(top=1)
+    grid.figure.axes[2].set_ylim(bottom=0)
+    return grid.drawn()
 
 
 # --- training runs
@@ -240,8 +240,9 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
 def plot_runs(runs: pd.DataFrame) -> Figure:
     """A panel a claim: each run's number over all tasks, or the sign of its verdict without one."""
     names, claims = list(runs["run"].unique()), dict.fromkeys(runs["claim"], "")
-    fig, parts = facets(runs, 0.16 * len(names) + 0.6, ("claim", claims), wrap=3, sharey=True)
-    for claim, (ax, mine) in zip(claims, parts, strict=True):
+    height = 0.16 * len(names) + 0.6
+    grid = Panels(runs, height, ("claim", claims), wrap=3, sharey=True)
+    for claim, (ax, mine) in zip(claims, grid.parts, strict=True):
         threshold = THRESHOLDS[claim]
         ends = mine[["low", "high", "number"]].replace(np.inf, np.nan).to_numpy()
         values = [0.0, threshold.value, *ends[np.isfinite(ends)]]
@@ -257,7 +258,7 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
         ax.axvline(threshold.value, color=VERDICTS["undecided"], lw=1)
         ax.set(xlim=(left, right), title=claim)
         name_rows(ax, names)
-    return fig
+    return grid.figure
 
 
 def plot_settled(settled: pd.DataFrame) -> Figure:
@@ -295,12 +296,9 @@ def plot_checkpoints(frame: pd.DataFrame) -> Figure:
     frame["form"] = frame["form"].map(FORM_NAMES)
     looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (ORANGE, "s", "--")), strict=True))
     how = {"x": "checkpoint", "y": "liquidity, bits", "sharey": True}
-    fig, parts = facets(frame, 2.4, ("group", TASKS), **how)
-    for ax, mine in parts:
-        paths(ax, mine, "form", looks, "place", "liquidity")
-        ax.set_xticks(range(4), ["base", "sft", "dpo", "rlvr"])
-        ax.set_ylim(0, None)
-    return legend(fig)
+    grid = Panels(frame, 2.4, ("group", TASKS), **how).paths("form", looks, "place", "liquidity")
+    grid.set(xticks=range(4), xticklabels=["base", "sft", "dpo", "rlvr"], ylim=(0, None))
+    return grid.drawn()
 
 
 def plot_moves(frame: pd.DataFrame) -> Figure:
@@ -313,29 +311,27 @@ def plot_moves(frame: pd.DataFrame) -> Figure:
         list(frame["task"].unique()),
         ((-0.2, ORANGE, "s"), (0.2, BLUE, "o"), (0, GREEN, "^")),
     )
-    by = "part", dict(zip(PARTS.values(), looks, strict=True))
-    x = "total variation from the base as raw text"
-    fig, ((ax, _),) = marked(means(frame), 0.2 * len(tasks) + 1.0, ("task", tasks), by, x=x)
-    ax.axhline(frame.loc[shown, "task"].nunique() - 0.5, color=GREY, lw=0.8)
-    ax.set_xlim(0, limits(frame["value"])[1])
-    return legend(fig)
+    grid = Panels(
+        means(frame), 0.2 * len(tasks) + 1.0, x="total variation from the base as raw text"
+    )
+    grid.marks("task", tasks, "part", dict(zip(PARTS.values(), looks, strict=True)))
+    grid.line(y=frame.loc[shown, "task"].nunique() - 0.5)
+    return grid.set(xlim=(0, limits(frame["value"])[1])).drawn()
 
 
 def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
     """Ladders down, a panel per checkpoint; the claim's side of the threshold is shaded."""
     frame = frame.assign(parent=MEAN)
     frame["ladder"] = [label(title_of(name), wide=16) for name in frame["ladder"]]
-    ladders, checkpoints = (list(frame[column].unique()) for column in ("ladder", "checkpoint"))
+    ladders, right = list(frame["ladder"].unique()), max(1.05, float(frame["high"].max()) * 1.05)
     looks = {DEMONSTRATED: (-0.2, BLUE, "o"), ALL: (0, "#000000", "s"), HELD_OUT: (0.2, RED, "D")}
-    columns, right = ("checkpoint", checkpoints), max(1.05, float(frame["high"].max()) * 1.05)
+    columns = "checkpoint", list(frame["checkpoint"].unique())
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
-    at, by, height = ("ladder", ladders), ("group", looks), 0.3 * len(ladders) + 1.0
-    fig, parts = marked(frame, height, at, by, columns, **how)
-    for ax, _ in parts:
-        ax.axvline(threshold, color=GREY, lw=1)
+    grid = Panels(frame, 0.3 * len(ladders) + 1.0, columns, **how)
+    grid.marks("ladder", ladders, "group", looks).line(x=threshold, lw=1)
+    for ax, _ in grid.parts:
         ax.axvspan(threshold, right, color=GREEN, alpha=0.1, lw=0)
-        ax.set_xlim(0, right)
-    return legend(fig)
+    return grid.set(xlim=(0, right)).drawn()
 
 
 # --- real checkpoints
@@ -365,8 +361,8 @@ def plot_apart(numbers: pd.DataFrame) -> Figure:
         parts.append(found.assign(kind=name, parent=MEAN))
     frame, height = pd.concat(parts, ignore_index=True), 1.6 * LINE * len(tasks) + 1.4
     how = {"x": "divergence, bits", "sharex": True, "sharey": True}
-    fig, _ = marked(frame, height, ("task", tasks), ("kind", looks), ("place", places), **how)
-    return legend(fig)
+    grid = Panels(frame, height, ("place", places), **how)
+    return grid.marks("task", tasks, "kind", looks).drawn()
 
 
 # --- a real base, post-trained
@@ -395,15 +391,13 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
 def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """A panel a run: liquidity of every task along SFT, and their mean with its interval."""
     runs, how = list(means["run"].unique()), {"x": "SFT steps", "y": "liquidity, bits"}
-    fig, parts = facets(means, 2.4, ("run", runs), sharey=True, **how)
-    for ax, mine in parts:
+    grid = Panels(means, 2.4, ("run", runs), sharey=True, **how)
+    for run, (ax, mine) in zip(runs, grid.parts, strict=True):
         order, at = list(mine["step"]), range(len(mine))
-        bits = steps[steps["run"].isin(mine["run"])].pivot(
-            index="step", columns="task", values="bits"
-        )
-        ax.plot(at, bits.loc[order], color=COLOURS["base"], lw=0.8, alpha=0.6)
+        bits = where(steps, run=run).pivot(index="step", columns="task", values="bits").loc[order]
+        ax.plot(at, bits, color=COLOURS["base"], lw=0.8, alpha=0.6)
         reach = np.abs([mine["value"] - mine["low"], mine["high"] - mine["value"]])
         look = {"color": COLOURS["sft"], "marker": "o", "capsize": 2}
         ax.errorbar(at, mine["value"], yerr=reach, **look)
         ax.set_xticks(at, ["base", *map(str, order[1:])], rotation=90)
-    return fig
+    return grid.figure
