@@ -5,7 +5,7 @@ Each draws a tidy frame of a module of numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..measure.claims import THRESHOLDS
+from ..present import verdicts
 from ..present.figures import (
     BLUE,
     COLOURS,
@@ -28,8 +29,6 @@ from ..present.figures import (
     name_rows,
     panels,
 )
-from ..present.verdicts import COLOURS as VERDICTS
-from ..present.verdicts import SIGNS
 from ..present.views import title_of
 from ..texts import label
 from .formats import FORM_NAMES
@@ -45,9 +44,7 @@ TASKS = {DEMONSTRATED: "demonstrated tasks", HELD_OUT: "held-out tasks"}
 PARTS = {"form": "base in chat form", "whole": "SFT in chat form", "text": "SFT as raw text"}
 Looks = Mapping[str, tuple[str, str, str]]  # value -> colour, marker, line
 Marks = Mapping[str, tuple[float, str, str]]  # value -> shift, colour, marker
-Facet = tuple[str, Iterable[str]]  # a column and its values; a mapping names them, too
-ONE: Facet = ("", [""])
-FLOOR = {"ylim": (0, None)}
+ONE = ("", [""])  # a column and its values, of which a panel each: here there is one
 
 
 class Panels:
@@ -56,9 +53,8 @@ class Panels:
     def __init__(
         self, frame: pd.DataFrame, height: float, columns=ONE, rows=ONE, x="", y="", **how
     ) -> None:
-        """height: of a panel, inches. columns, rows: a `Facet`. x, y: names of the axes.
-
-        how: wrap, how many panels stand side by side where there is one row; else as of `panels`.
+        """height: of a panel, inches. columns, rows: a column and its values, or a mapping of these
+        to titles. x, y: names of the axes. how: wrap, panels side by side; else as of `panels`.
         """
         (across, titles), (down, names) = columns, rows
         titles, names = (
@@ -243,19 +239,19 @@ def plot_runs(runs: pd.DataFrame) -> Figure:
     height = 0.16 * len(names) + 0.6
     grid = Panels(runs, height, ("claim", claims), wrap=3, sharey=True)
     for claim, (ax, mine) in zip(claims, grid.parts, strict=True):
-        threshold = THRESHOLDS[claim]
+        value, above = THRESHOLDS[claim].value, THRESHOLDS[claim].side == "above"
         ends = mine[["low", "high", "number"]].replace(np.inf, np.nan).to_numpy()
-        values = [0.0, threshold.value, *ends[np.isfinite(ends)]]
+        values = [0.0, value, *ends[np.isfinite(ends)]]
         left, right = min(values), 1.08 * max(values)
         for row in mine.itertuples():
-            y, colour = names.index(row.run), VERDICTS[row.verdict]
+            y, colour = names.index(row.run), verdicts.COLOURS[row.verdict]
             ax.plot(np.clip([row.low, row.high], left, right), [y, y], color=colour)
             ax.plot(row.number, y, "o", color=colour)
             if np.isnan(row.number):
-                ax.text(left, y, SIGNS[row.verdict], ha="left", va="center")
-        claimed = (threshold.value, right) if threshold.side == "above" else (left, threshold.value)
-        ax.axvspan(*claimed, color=VERDICTS["holds"], alpha=0.1, lw=0)
-        ax.axvline(threshold.value, color=VERDICTS["undecided"], lw=1)
+                ax.text(left, y, verdicts.SIGNS[row.verdict], ha="left", va="center")
+        claimed = (value, right) if above else (left, value)
+        ax.axvspan(*claimed, color=verdicts.COLOURS["holds"], alpha=0.1, lw=0)
+        ax.axvline(value, color=verdicts.COLOURS["undecided"], lw=1)
         ax.set(xlim=(left, right), title=claim)
         name_rows(ax, names)
     return grid.figure
@@ -265,18 +261,18 @@ def plot_settled(settled: pd.DataFrame) -> Figure:
     """Tasks down; by family, mass on the seed's options and promoted from SFT's lower half."""
     families, tasks = list(settled["family"].unique()), list(settled["task"].unique())
     fig, axes = panels(1, 2 * len(families), 0.2 * len(tasks) + 1, sharey=True)
-    at, lines = np.arange(len(tasks)), {"own": ("-", "the seed's own"), "chance": (":", "chance")}
     for (ax, beside), family in zip(axes.reshape(-1, 2), families, strict=True):
         mine = where(settled, family=family)
         for shift, (stage, part) in zip((-0.22, 0, 0.22), mine.groupby("stage", sort=False)):
-            y, look = part["task"].map(tasks.index) + shift, {"color": COLOURS[stage], "ms": 2.5}
-            ax.plot(part["probmass"], y, MARKERS[stage], label=stage, alpha=0.8, **look)
+            y = part["task"].map(tasks.index) + shift
+            look = {"color": COLOURS[stage], "ms": 2.5, "alpha": 0.8}
+            ax.plot(part["probmass"], y, MARKERS[stage], label=stage, **look)
             if stage != "sft":
-                beside.plot(part["promoted"], y, MARKERS[stage], alpha=0.8, **look)
-        levels = mine.groupby("task", sort=False)[["own", "chance"]].mean()
-        for what, (line, name) in lines.items():
-            look = {"color": GREY, "lw": 1, "linestyle": line, "label": name}
-            ax.vlines(levels[what], at - 0.4, at + 0.4, **look)
+                beside.plot(part["promoted"], y, MARKERS[stage], **look)
+        levels, at = mine.groupby("task", sort=False)[["own", "chance"]].mean(), range(len(tasks))
+        for what, line, name in (("own", "-", "the seed's own"), ("chance", ":", "chance")):
+            ends = np.add(at, -0.4), np.add(at, 0.4)
+            ax.vlines(levels[what], *ends, color=GREY, lw=1, linestyle=line, label=name)
         ax.set(title=f"{family}\non the seed", xlim=(0, 1.05))
         beside.set_title("\npromoted")
     name_rows(axes[0, 0], tasks)
