@@ -285,7 +285,7 @@ def test_the_nearest_of_mixture_and_winner(frame):
 
 def test_doses_move_as_far_as_they_were_made_to(frame):
     tidied = seed_control.load_doses(frame)
-    for style in experiment_figures.STYLES:
+    for style in (seed_control.STYLED, seed_control.NEUTRAL):
         line = runs.means(tidied, style=style, scope="held-out", quantity="removed share")
         assert line["dose"].tolist() == list(seed_control.DOSES) and set(line["parents"]) == {2}
         assert (np.diff(line["value"]) >= -1e-9).all()

@@ -12,20 +12,14 @@ from ..ask.ladders import STAGES
 from ..ask.prompts import CHAT
 from ..measure.claims import THRESHOLDS
 from ..present.figures import (
-    BLUE,
-    GREEN,
     GREY,
     LINE,
-    ORANGE,
-    PURPLE,
     RED,
-    SKY,
-    name_rows,
     panels,
 )
 from ..present.verdicts import grid
 from . import seed_control as seed
-from .figures import TASKS, Panels, limits, mark
+from .figures import SERIES, TASKS, Panels, limits
 from .kinetics import BACK, DOWN
 from .remelting import ASKING, CRYSTAL, JUDGED, METHODS, REFERENCE, TRAINING, names
 from .runs import APART, DEMONSTRATED, HELD_OUT, SCOPES, by_group, means, tidy, where
@@ -35,10 +29,6 @@ if TYPE_CHECKING:
 
 SHARES = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
 BY_SCOPE = "scope", {scope: f"{scope} tasks" for scope in SCOPES}
-SIDES = {SCOPES[0]: (-0.17, BLUE, "o"), SCOPES[1]: (0.17, RED, "s")}
-STYLES = {seed.STYLED: (BLUE, "o", "-"), seed.NEUTRAL: (RED, "s", "--")}
-WORLDS = dict(zip(seed.WORLD, zip((BLUE, RED, GREEN, PURPLE), "os^D", "----"), strict=True))
-GROUPS = {DEMONSTRATED: (BLUE, "o", "-"), HELD_OUT: (RED, "D", "-")}
 QUANTITIES = JUDGED | {
     "entropy": "entropy, bits",
     "probmass": "on the seed's options",
@@ -87,60 +77,56 @@ def plot_tasks(cells: pd.DataFrame) -> Figure:
 def plot_rates(rates: pd.DataFrame) -> Figure:
     """Demonstrators across, a panel per scope; chance a grey bar, the claim's threshold a line."""
     names = [run for run in (*seed.TEMPERAMENTS, seed.TOGETHER) if run in set(rates["run"])]
-    looks = {"_one": (0, BLUE, "o"), "_all": (0, RED, "D")}  # no names for the legend
-    rates = rates.assign(who=np.where(rates["run"] == seed.TOGETHER, "_all", "_one"))
-    grid = Panels(rates, 2.4, BY_SCOPE, y="follow rate", sharey=True)
-    grid.marks("run", names, "who", looks, across=True)
+    grid = Panels(rates.assign(who=""), 2.4, BY_SCOPE, y="follow rate", sharey=True)
+    grid.marks("run", names, "who", [""], across=True)
     for ax, mine in grid.parts:
         at = mine["run"].map(names.index)
         ax.plot(at, mine["chance"], "_", color=GREY, ms=12, mew=2, label="chance")
     threshold = THRESHOLDS["seed-follows"].value
-    return (
-        grid.line(y=threshold, ls="--", label="threshold of the claim").set(ylim=(0, 1.05)).drawn()
-    )
+    grid.line(y=threshold, ls="--", label="threshold of the claim")
+    return grid.set(ylim=(0, 1.05)).drawn()
 
 
 def plot_mixed(tidied: pd.DataFrame) -> Figure:
     """Demonstrators across, demonstrated and held-out tasks side by side; grey: before SFT."""
     runs = [run for run in seed.MIXED if run in set(tidied["run"])]
     grid = Panels(tidied, 2.7, ("quantity", (seed.KEPT, seed.FAR)))
-    grid.marks("run", runs, "scope", SIDES, across=True)
+    grid.marks("run", runs, "scope", SCOPES, across=True)
     kept, far = grid.figure.axes
-    for scope, (side, *_) in SIDES.items():
-        start = means(tidied, quantity=seed.NEAR, scope=scope)
-        at = start["run"].map(runs.index) + side
-        far.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
+    start = means(tidied, quantity=seed.NEAR)
+    at = start["run"].map(runs.index) + start["scope"].map({SCOPES[0]: -0.18, SCOPES[1]: 0.18})
+    far.plot(at, start["value"], "_", color=GREY, ms=10, mew=2)
     kept.axhline(1, color=GREY, lw=0.8, ls="--")
     return grid.drawn()
 
 
 def plot_distances(distances: pd.DataFrame) -> Figure:
-    """Distance to the mixture and to each of its parts, before (grey) and after SFT, by scope."""
-    names = list(distances["distribution"].unique())
-    looks = {"before SFT": (-0.12, GREY, "D"), "after SFT": (0.12, BLUE, "o")}
+    """Distance to the mixture and to each of its parts, before and after SFT, by scope."""
+    names, when = (list(distances[column].unique()) for column in ("distribution", "quantity"))
     grid = Panels(distances, 2.4, BY_SCOPE, y="JSD to the distribution, bits", sharey=True)
-    return grid.marks("distribution", names, "quantity", looks, across=True).drawn()
+    return grid.marks("distribution", names, "quantity", when, across=True).drawn()
 
 
 def plot_doses(tidied: pd.DataFrame) -> Figure:
     """Quantities down, scopes across, a line per style. Doses stand at equal distances."""
-    rows = "quantity", list(tidied["quantity"].unique())
+    rows, doses = ("quantity", list(tidied["quantity"].unique())), list(seed.DOSES)
+    beside = tidied["style"].map({seed.STYLED: -0.12, seed.NEUTRAL: 0.12})
+    tidied = tidied.assign(place=tidied["dose"].map(doses.index) + beside)
     how = {"x": "random choices among SFT's answers, %", "sharex": True, "sharey": "row"}
     grid = Panels(tidied, 1.9, BY_SCOPE, rows, **how)
+    grid.paths("style", (seed.STYLED, seed.NEUTRAL), "place").line(y=0)
     for ax, mine in grid.parts:
-        for side, (style, (colour, marker, line)) in zip((-0.17, 0.17), STYLES.items()):
-            some = where(mine, style=style)
-            at, mean = some["dose"].map(seed.DOSES.index) + side, means(some)
-            mark(ax, some, at, colour, marker, style, across=True)
-            ax.plot(at[mean.index], mean["value"], line, color=colour, lw=1.2)
-    return grid.line(y=0).set(xticks=range(len(seed.DOSES)), xticklabels=seed.DOSES).drawn()
+        for (colour, *_), style in zip(SERIES, (seed.STYLED, seed.NEUTRAL)):
+            mean = means(mine, style=style)
+            ax.vlines(mean["place"], mean["low"], mean["high"], color=colour, lw=1.3)
+    return grid.set(xticks=range(len(doses)), xticklabels=doses).drawn()
 
 
 def plot_controls(frame: pd.DataFrame) -> Figure:
     """Quantities down, scopes across, a line per world over SFT steps; 0 is the base."""
     rows, how = ("quantity", list(frame["quantity"].unique())), {"sharex": True, "sharey": "row"}
     grid = Panels(frame.assign(parent="mean"), 1.9, BY_SCOPE, rows, x="SFT steps", **how)
-    return grid.paths("run", WORLDS).line(y=0).steps(first="base").drawn()
+    return grid.steps(first="base").paths("run", seed.WORLD.keys()).line(y=0).drawn()
 
 
 # --- remelting
@@ -170,21 +156,18 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
 
 def plot_overview(frame: pd.DataFrame) -> Figure:
     """Methods down, a panel per quantity; base dotted, crystal dashed."""
-    ways = names(frame)
-    height = 1.6 * LINE * len(ways) + 0.5
-    grid = Panels(frame, height, ("quantity", QUANTITIES), wrap=3, sharey=True)
-    for quantity, (ax, mine) in zip(QUANTITIES, grid.parts, strict=True):
-        apart = quantity in ("entropy", "probmass")
-        for (group, (colour, marker, _)), shift in zip(GROUPS.items(), (-0.16, 0.16)):
-            part = where(mine, group=group)
-            at, kept = part["method"].map(ways.index), quantity == "kept"
-            look = (GREY, "s") if kept else (colour, marker)
-            mark(ax, part, at if kept else at + shift, *look, group)
-            if apart or group == APART[0]:
-                for end, style in (("base", ":"), ("crystal", "--")):
-                    line = {"color": colour} if apart else {"color": GREY, "label": end}
-                    ax.axvline(part[end].mean(), ls=style, lw=1, **line)
-        name_rows(ax, ways)
+    facts = frame["quantity"] == "kept"  # of neither group
+    looks = {DEMONSTRATED: SERIES[0], "_facts": (GREY, "s", ""), HELD_OUT: SERIES[1]}
+    frame = frame.assign(group=frame["group"].mask(facts, "_facts"))
+    ways, columns = names(frame), ("quantity", QUANTITIES)
+    grid = Panels(frame, 1.6 * LINE * len(ways) + 0.5, columns, wrap=3, sharey=True)
+    grid.marks("method", ways, "group", looks)
+    for ax, mine in grid.parts:
+        for end, style in (("base", ":"), ("crystal", "--")):
+            levels = mine.groupby("group")[end].mean()
+            for group, level in levels.items() if levels.nunique() > 1 else [("", levels.mean())]:
+                colour, *_ = looks.get(group, (GREY,))
+                ax.axvline(level, ls=style, lw=1, color=colour, label="" if group else end)
         ax.set_xlim(limits(pd.concat([mine["value"], mine["base"], mine["crystal"]])))
     return grid.drawn()
 
@@ -197,11 +180,10 @@ def load_goals(ends: pd.DataFrame) -> pd.DataFrame:
 
 def plot_goals(frame: pd.DataFrame) -> Figure:
     """Methods down: how far the mean answer lies from three distributions."""
-    looks = ((-0.2, ORANGE, "^"), (0, SKY, "s"), (0.2, GREEN, "o"))
-    looks, ways = dict(zip(GOALS.values(), looks, strict=True)), names(frame)
-    how = {"x": "JSD of the mean answer to it, bits", "sharey": True, "sharex": True}
+    ways, how = names(frame), {"sharey": True, "sharex": True}
+    how["x"] = "JSD of the mean answer to it, bits"
     grid = Panels(frame, 0.26 * len(ways) + 1.0, ("group", TASKS), **how)
-    grid.marks("method", ways, "goal", looks)
+    grid.marks("method", ways, "goal", GOALS.values())
     return grid.set(xlim=(0, limits(frame["value"])[1])).drawn()
 
 
@@ -222,7 +204,7 @@ def plot_temperatures(frame: pd.DataFrame) -> Figure:
     looks = {
         f"{start}, {group}": (colour, marker, line)
         for start, line in (("base", "--"), ("crystal", "-"))
-        for group, (colour, marker, _) in GROUPS.items()
+        for group, (colour, marker, _) in zip(APART, SERIES)
     }
     grid = Panels(frame, 1.8, ("quantity", HEATED), wrap=2, x="temperature")
     grid.paths("who", looks, "temperature").line(x=1, ls=":")
@@ -242,22 +224,22 @@ def plot_steps(frame: pd.DataFrame) -> Figure:
     """A column per method: liquidity regained above, distance to the base below, over steps."""
     ways = names(frame)
     how = {"x": "optimiser steps", "sharey": "row", "sharex": "col"}
-    grid = Panels(frame, 1.7, ("method", ways), ("quantity", JUDGED), **how).paths("group", GROUPS)
+    grid = Panels(frame, 1.7, ("method", ways), ("quantity", JUDGED), **how)
+    grid.steps(2, first="0").paths("group", APART)
     for at, (ax, _) in enumerate(grid.parts):
         base = float(at < len(ways))  # regained is 1 there, the distance 0
         ax.axhline(base, color=GREY, ls=":", lw=1, label="base")
         ax.axhline(1 - base, color=GREY, ls="--", lw=1, label="crystal")
-    return grid.steps(2, first="0").drawn()
+    return grid.drawn()
 
 
 def plot_hysteresis(frame: pd.DataFrame) -> Figure:
     """frame: of `kinetics.load_mean`. The way down drawn through, the way back dashed."""
-    looks = {DOWN: (BLUE, "o", "-"), BACK: (ORANGE, "s", "--")}
     x, y = "distance to the demonstrator's distribution (JSD, bits)", "liquidity, bits"
     grid = Panels(frame, 2.8, ("group", TASKS), x=x, y=y)
-    grid.paths("way", looks, "to_distribution", "liquidity")
+    grid.paths("way", (DOWN, BACK), "to_distribution", "liquidity")
     for ax, here in grid.parts:
-        for way, (colour, *_) in looks.items():
+        for way, (colour, *_) in zip((DOWN, BACK), SERIES):
             mine = means(here, way=way)
             points = mine[["to_distribution", "liquidity"]].to_numpy()
             arrow = {"arrowstyle": "->", "color": colour, "lw": 0.8}

@@ -5,7 +5,7 @@ Each draws a tidy frame of a module of numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,8 @@ from ..present.figures import (
     GREY,
     LINE,
     MARKERS,
-    ORANGE,
     PURPLE,
     RED,
-    SKY,
     legend,
     name_rows,
     panels,
@@ -38,12 +36,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHADES = {DEMONSTRATED: (ORANGE, "", "-"), HELD_OUT: (BLUE, "", "-")}
-SERIES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"))
+SERIES = ((BLUE, "o", "-"), (RED, "s", "--"), (GREEN, "^", "-."), (PURPLE, "D", ":"))
 TASKS = {DEMONSTRATED: "demonstrated tasks", HELD_OUT: "held-out tasks"}
-PARTS = {"form": "base in chat form", "whole": "SFT in chat form", "text": "SFT as raw text"}
-Looks = Mapping[str, tuple[str, str, str]]  # value -> colour, marker, line
-Marks = Mapping[str, tuple[float, str, str]]  # value -> shift, colour, marker
+PARTS = {"form": "base in chat form", "text": "SFT as raw text", "whole": "SFT in chat form"}
 ONE = ("", [""])  # a column and its values, of which a panel each: here there is one
 
 
@@ -58,7 +53,7 @@ class Panels:
         """
         (across, titles), (down, names) = columns, rows
         titles, names = (
-            dict(of) if isinstance(of, Mapping) else dict(zip(of, of)) for of in (titles, names)
+            of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (titles, names)
         )
         wide = how.pop("wrap", len(titles))
         self.figure, axes = panels(-(-len(titles) // wide) * len(names), wide, height, **how)
@@ -74,12 +69,13 @@ class Panels:
         for ax in axes.flat[len(self.parts) :]:
             ax.axis("off")
 
-    def paths(self, hue: str, looks: Looks, x: str = "step", y: str = "value") -> Panels:
+    def paths(self, hue: str, values: Iterable[str], x="step", y="value") -> Panels:
         """A thin line a parent; thick their mean: the rows over parents, or else of the parents
-        that were watched at every step. hue: the column that `looks` tells apart.
+        that were watched at every step. values: of the column `hue`, or a mapping of these to
+        colour, marker and line.
         """
         for ax, rows in self.parts:
-            for value, (colour, marker, line) in looks.items():
+            for value, (colour, marker, line) in _looks(values).items():
                 mine = where(rows, **{hue: value})
                 each, mean = mine[mine["parent"] != MEAN], means(mine)
                 for _, one in each.groupby("parent"):
@@ -87,30 +83,31 @@ class Panels:
                 if mean.empty:
                     watched = each.groupby("parent")[x].transform("nunique")
                     mean = each[watched == watched.max()].groupby(x)[y].mean().reset_index()
-                look = {"color": colour, "label": value, "lw": 1.4 if marker else 2}
                 if len(mean):
-                    ax.plot(mean[x], mean[y], marker + line, **look)
+                    ax.plot(mean[x], mean[y], marker + line, color=colour, label=value, lw=1.4)
         return self
 
-    def marks(self, at: str, order: Sequence, by: str, looks: Marks, across=False) -> Panels:
-        """`mark` every row at the place of its value of the column `at` in `order`, down or across;
-        those of the values of `by` one beside the other.
+    def marks(self, at: str, order: Sequence, by: str, values: Iterable, across=False) -> Panels:
+        """`mark` the rows at the place of their value of the column `at` in `order`, down or
+        across; those of the values of `by` one beside the other.
         """
+        looks = _looks(values)
+        shifts = np.linspace(-0.18, 0.18, len(looks)) if len(looks) > 1 else [0]
         for ax, rows in self.parts:
-            for value, (shift, *look) in looks.items():
+            for shift, (value, (*look, _)) in zip(shifts, looks.items(), strict=True):
                 mine = where(rows, **{by: value})
-                mark(ax, mine, mine[at].map(order.index) + shift, *look, value, across)
+                places = mine[at].map(order.index).astype(float) + shift
+                mark(ax, mine, places, *look, value, across)
             if across:
                 ax.set_xticks(range(len(order)), order, rotation=90)
-                ax.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, None))
             else:
                 name_rows(ax, order)
-        return self
+        return self.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, None)) if across else self
 
-    def steps(self, linthresh: float = 1, linscale: float = 1, first: str = "") -> Panels:
-        """x is optimiser steps; first: the name of step 0, then every second one is named."""
+    def steps(self, linthresh: float = 1, first: str = "") -> Panels:
+        """Before anything is drawn: x is steps. first: names step 0, and every second is named."""
         for ax, rows in self.parts:
-            ax.set_xscale("symlog", linthresh=linthresh, linscale=linscale)
+            ax.set_xscale("symlog", linthresh=linthresh, linscale=0.5)
             if first:
                 _, *there = sorted(rows["step"].unique())[::2]
                 ax.set_xticks([0, *there], [first, *map(str, there)], rotation=90)
@@ -131,11 +128,16 @@ class Panels:
         return self
 
     def drawn(self) -> Figure:
+        """The figure with its legend."""
         return legend(self.figure)
 
 
+def _looks(values: Iterable[str]) -> Mapping[str, tuple[str, str, str]]:
+    return values if isinstance(values, Mapping) else dict(zip(values, SERIES))
+
+
 def mark(
-    ax: Axes, rows: pd.DataFrame, at: pd.Series, colour: str, marker: str, name=None, across=False
+    ax: Axes, rows: pd.DataFrame, at: pd.Series, colour: str, marker: str, name: str, across=False
 ) -> None:
     """Means over parents with intervals, and every parent a small mark: down the y axis, or across
     the x axis, there the parents of a place side by side in their order. at: the rows' places.
@@ -165,27 +167,24 @@ def limits(values: pd.Series) -> tuple[float, float]:
 
 def plot_transition(frame: pd.DataFrame) -> Figure:
     """Liquidity and distance to the demonstrator's distribution along SFT."""
-    titles = {
-        "share": "liquidity, share of the base's",
-        "to_distribution": "bits to the demonstrator's distribution",
-    }
+    far = "bits to the demonstrator's distribution"
+    titles = {"share": "liquidity, share of the base's", "to_distribution": far}
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
-    grid = Panels(frame, 2.4, ("what", titles), x="SFT step").paths("group", SHADES)
-    grid.steps(linscale=0.5).set(xlim=(0, None), ylim=(0, None))
+    grid = Panels(frame, 2.4, ("what", titles), x="SFT step").steps().paths("group", APART)
     grid.parts[0][0].axhline(0.5, color=GREY, lw=0.8, ls=":")
-    return grid.drawn()
+    return grid.set(xlim=(0, None), ylim=(0, None)).drawn()
 
 
 def plot_half_lives(frame: pd.DataFrame) -> Figure:
     """A dot per parent, a bar at the mean; tasks in the order of their means."""
-    tasks = list(frame.groupby("task")["half_life"].mean().sort_values().index)
+    means = frame.groupby(["task", "group"])["half_life"].mean().sort_values().reset_index()
+    tasks = list(means["task"])
     fig, ((ax,),) = panels(1, 1, 2.8)
-    for group, (colour, *_) in SHADES.items():
-        mine = where(frame, group=group)
-        at, mean = mine["task"].map(tasks.index), mine.groupby("task")["half_life"].mean()
+    for group, (colour, *_) in zip(APART, SERIES):
+        mine, mean = where(frame, group=group), where(means, group=group)
+        at = mine["task"].map(tasks.index)
         ax.plot(at, mine["half_life"], "o", color=colour, alpha=0.6, label=group)
-        at = mean.index.map(tasks.index)
-        ax.hlines(mean, at - 0.3, at + 0.3, color=colour, lw=2.5)
+        ax.hlines(mean["half_life"], mean.index - 0.3, mean.index + 0.3, color=colour, lw=2.5)
     ax.set_xticks(range(len(tasks)), tasks, rotation=90)
     ax.set(ylim=(0, None), ylabel="SFT step at which half of\nthe liquidity is gone")
     return legend(fig)
@@ -195,36 +194,30 @@ def plot_fluctuations(frame: pd.DataFrame) -> Figure:
     """Variance of progress over personas, and over bases, along SFT."""
     titles = {"personas": "over personas", "parents": "over bases"}
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
-    looks = {group: (colour, "o", "-") for group, (colour, *_) in SHADES.items()}
     grid = Panels(frame, 2.2, ("over", titles), x="SFT step", y="variance of progress")
-    grid.paths("group", looks).steps(linscale=0.5).set(xlim=(0, None), ylim=(0, None))
-    return grid.drawn()
+    return grid.steps().paths("group", APART).set(xlim=(0, None), ylim=(0, None)).drawn()
 
 
 def plot_rates(frame: pd.DataFrame) -> Figure:
     """Against steps, and against steps x rate: one curve where only their product counts."""
     names = {"slow": "lowest rate", "usual": "the ladders' rate", "fast": "highest rate"}
-    looks = ((SKY, "", ":"), (BLUE, "", "-"), (GREY, "", "--"))
-    looks = dict(zip(names.values(), looks, strict=True))
     titles = {"step": "by SFT step", "dose": "by step x learning rate"}
     frame = frame.assign(rate=frame["run"].map(names))
-    frame = frame.melt(["parent", "rate", "share"], list(titles))
+    frame = frame.melt(["parent", "rate", "share"], list(titles), "by")
     how = {"y": "liquidity, share of the base's", "sharey": True}
-    grid = Panels(frame, 2.4, ("variable", titles), **how).paths("rate", looks, "value", "share")
-    for (ax, _), width in zip(grid.parts, (1, 1e-4), strict=True):
-        ax.set_xscale("symlog", linthresh=width, linscale=0.5)
-    return grid.line(y=0.5, ls=":").set(xlim=(0, None), ylim=(0, None)).drawn()
+    grid = Panels(frame, 2.4, ("by", titles), **how)
+    grid.steps().parts[1][0].set_xscale("symlog", linthresh=1e-4, linscale=0.5)
+    grid.paths("rate", names.values(), "value", "share").line(y=0.5, ls=":")
+    return grid.set(xlim=(0, None), ylim=(0, None)).drawn()
 
 
 def plot_settling(frame: pd.DataFrame) -> Figure:
     """Mass on the seed's options along DPO (two judges) and RLVR; below, liquidity."""
-    looks = {"dpo, favouring": (GREEN, "", "-"), "dpo, opposing": (RED, "", "--")}
-    looks["rlvr"] = PURPLE, "", "-"
     names = {"probmass": "mass on the seed's options", "liquidity": "liquidity, bit"}
     frame = frame.melt(["parent", "step", "group", "run"], list(names), "what")
     how = {"x": "optimiser step of the stage", "sharex": True, "sharey": "row"}
-    grid = Panels(frame, 1.9, ("group", APART), ("what", names), **how).paths("run", looks)
-    grid.steps(linscale=0.5).set(xlim=(0, None))
+    grid = Panels(frame, 1.9, ("group", APART), ("what", names), **how)
+    grid.steps().paths("run", sorted(frame["run"].unique())).set(xlim=(0, None))
     grid.figure.axes[0].set_ylim(top=1)
     grid.figure.axes[2].set_ylim(bottom=0)
     return grid.drawn()
@@ -290,11 +283,11 @@ def plot_checkpoints(frame: pd.DataFrame) -> Figure:
     mean = mean.sort_values("place").assign(parent=MEAN)
     frame = pd.concat([frame.rename(columns={"ladder": "parent"}), mean])
     frame["form"] = frame["form"].map(FORM_NAMES)
-    looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (ORANGE, "s", "--")), strict=True))
     how = {"x": "checkpoint", "y": "liquidity, bits", "sharey": True}
-    grid = Panels(frame, 2.4, ("group", TASKS), **how).paths("form", looks, "place", "liquidity")
-    grid.set(xticks=range(4), xticklabels=["base", "sft", "dpo", "rlvr"], ylim=(0, None))
-    return grid.drawn()
+    grid = Panels(frame, 2.4, ("group", TASKS), **how)
+    grid.paths("form", FORM_NAMES.values(), "place", "liquidity")
+    stages = {"xticks": range(4), "xticklabels": ["base", "sft", "dpo", "rlvr"]}
+    return grid.set(**stages, ylim=(0, None)).drawn()
 
 
 def plot_moves(frame: pd.DataFrame) -> Figure:
@@ -303,14 +296,9 @@ def plot_moves(frame: pd.DataFrame) -> Figure:
     frame = frame.sort_values("group", kind="stable")
     shown = frame["group"] == DEMONSTRATED
     frame["task"] = frame["task"].where(~shown, frame["task"] + "*")
-    tasks, looks = (
-        list(frame["task"].unique()),
-        ((-0.2, ORANGE, "s"), (0.2, BLUE, "o"), (0, GREEN, "^")),
-    )
-    grid = Panels(
-        means(frame), 0.2 * len(tasks) + 1.0, x="total variation from the base as raw text"
-    )
-    grid.marks("task", tasks, "part", dict(zip(PARTS.values(), looks, strict=True)))
+    tasks, x = list(frame["task"].unique()), "total variation from the base as raw text"
+    grid = Panels(means(frame), 0.2 * len(tasks) + 1.0, x=x)
+    grid.marks("task", tasks, "part", PARTS.values())
     grid.line(y=frame.loc[shown, "task"].nunique() - 0.5)
     return grid.set(xlim=(0, limits(frame["value"])[1])).drawn()
 
@@ -320,11 +308,10 @@ def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
     frame = frame.assign(parent=MEAN)
     frame["ladder"] = [label(title_of(name), wide=16) for name in frame["ladder"]]
     ladders, right = list(frame["ladder"].unique()), max(1.05, float(frame["high"].max()) * 1.05)
-    looks = {DEMONSTRATED: (-0.2, BLUE, "o"), ALL: (0, "#000000", "s"), HELD_OUT: (0.2, RED, "D")}
     columns = "checkpoint", list(frame["checkpoint"].unique())
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
     grid = Panels(frame, 0.3 * len(ladders) + 1.0, columns, **how)
-    grid.marks("ladder", ladders, "group", looks).line(x=threshold, lw=1)
+    grid.marks("ladder", ladders, "group", (DEMONSTRATED, ALL, HELD_OUT)).line(x=threshold, lw=1)
     for ax, _ in grid.parts:
         ax.axvspan(threshold, right, color=GREEN, alpha=0.1, lw=0)
     return grid.set(xlim=(0, right)).drawn()
@@ -337,9 +324,8 @@ def plot_answered(numbers: pd.DataFrame) -> Figure:
     """Tasks down, median answered mass across, a sign for each checkpoint and form."""
     fig, ((ax,),) = panels(1, 1, 3.2)
     tasks = list(numbers["task"].unique())
-    for (colour, sign), (place, mine) in zip(SERIES, numbers.groupby("place", sort=False)):
-        at = mine["task"].map(tasks.index)
-        ax.plot(mine["answered"], at, sign, color=colour, label=place)
+    for (colour, sign, _), (place, mine) in zip(SERIES, numbers.groupby("place", sort=False)):
+        ax.plot(mine["answered"], mine["task"].map(tasks.index), sign, color=colour, label=place)
     ax.axvline(0.2, color=GREY, lw=1)
     name_rows(ax, tasks)
     ax.set(xlim=(0, 1), xlabel="median mass on an option")
@@ -349,16 +335,15 @@ def plot_answered(numbers: pd.DataFrame) -> Figure:
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
     tasks, places = list(numbers["task"].unique()), list(numbers["place"].unique())
-    looks = {"another context": (-0.15, BLUE, "o"), "another wording": (0.15, ORANGE, "s")}
-    parts = []
-    for kind, name in zip(("contexts_apart", "wordings_apart"), looks, strict=True):
-        ends = {kind: "value", f"{kind}_low": "low", f"{kind}_high": "high"}
+    kinds, parts = {"contexts": "another context", "wordings": "another wording"}, []
+    for kind, name in kinds.items():
+        ends = {f"{kind}_apart": "value", f"{kind}_apart_low": "low", f"{kind}_apart_high": "high"}
         found = numbers[["place", "task", *ends]].rename(columns=ends)
         parts.append(found.assign(kind=name, parent=MEAN))
     frame, height = pd.concat(parts, ignore_index=True), 1.6 * LINE * len(tasks) + 1.4
     how = {"x": "divergence, bits", "sharex": True, "sharey": True}
     grid = Panels(frame, height, ("place", places), **how)
-    return grid.marks("task", tasks, "kind", looks).drawn()
+    return grid.marks("task", tasks, "kind", kinds.values()).drawn()
 
 
 # --- a real base, post-trained
