@@ -138,7 +138,7 @@ def _each(frame: pd.DataFrame, keys: Sequence[str], quantities: Iterable[str]) -
 
 
 def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `runs.tidy` per method, group and quantity; what base and crystal have of it.
+    """`runs.tidy` by method and group; what base and crystal have of each quantity.
 
     ends: of `remelting.load_kept` at the end of every run; methods: of `load_methods`.
     """

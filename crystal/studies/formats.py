@@ -1,8 +1,8 @@
 """Format against weights: every checkpoint as raw text and in chat form; which of the two froze it?
 
-A *reading* is a ladder's answers to the probe's twenty prompts, conditional on an option;
-intervals within a ladder are over personas. And real checkpoints, on natural prompts: liquidity
-between contexts against wordings, free answers against begun ones.
+A *reading* is a ladder's answers to the probe's twenty prompts, conditional on an option; intervals
+within a ladder are over personas. And real checkpoints, on natural prompts: liquidity between
+contexts against wordings, free answers against begun ones.
 """
 
 from __future__ import annotations
@@ -240,9 +240,9 @@ def load_contexts(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each ladder, checkpoint, form and task of `frame`: bits with intervals.
 
     Columns: place (checkpoint and form, in words), answered (median mass), prompts (answered),
-    contexts (that count), left_open (largest residual mass), and each number of `split_information`
-    as name, name_low, name_high; nan where the task is not measurable or fewer than FEWEST contexts
-    count.
+    contexts (that count), left_open (largest residual mass), and each number of
+    `split_information`, its _low and _high; nan where the task is not measurable or fewer than
+    FEWEST contexts count.
     """
     keys = ["ladder", "checkpoint", "form", "task"]
     groups = frame.groupby(keys, sort=False)
@@ -289,13 +289,12 @@ def cell(row: tuple, name: str) -> str:
 
 
 def load_ways(file: str) -> pd.DataFrame:
-    """Free answers against begun ones, one row for each ladder and task, tasks in their order.
+    """Free answers against begun ones, one row for each ladder and task.
 
     Columns: prompts, draws (of each prompt), named (share of free answers that name one option),
-    answered (mean answered mass of the begun reply), tv (between the mean conditional
-    distributions), noise (what drawing alone gives to be expected, by the normal approximation),
-    top_free and top_begun (the likeliest options). tv and noise are nan, top_free a dash, where
-    fewer than FEWEST free answers name an option.
+    answered (mean mass of the begun reply), tv (between the mean conditional distributions), noise
+    (its expectation by drawing alone, normal approximation), top_free and top_begun (the likeliest
+    options). tv and noise are nan, top_free a dash, where fewer than FEWEST name an option.
     Raises: CrystalError for a missing file.
     """
     path = root() / file

@@ -117,8 +117,8 @@ def load_settled(parents: Sequence[str], quantile: float = QUANTILE) -> pd.DataF
     """One row per parent that has a seed, measurable task and stage.
 
     probmass on the seed's options A, own (the seed's mass there), chance |A|/K, promoted (mass that
-    options of SFT's lower half gained since SFT), tv (mass moved since SFT); answered of asked
-    prompts, by every stage, and the median mass of the stage that answers least.
+    options of SFT's lower half gained since SFT), tv (mass moved since SFT); prompts answered by
+    every stage, and the median mass of the one that answers least.
     """
     rows = []
     for parent in (parent for parent in parents if has_seed(parent, quantile)):
@@ -195,9 +195,8 @@ def load_named(permutations: int = 999) -> pd.DataFrame:
     """One row per run and parent that were read: what the claims one-seed and unmixed say.
 
     sort: ONE, TWO, NONE or SCATTERED. since: which of SINCE it is, or empty; run is without it.
-    fresh: whether it is one. unmixed: the verdict, where one-seed holds, else empty. named: of the
-    tasks, the share whose seed is an answer to a persona who holds the demonstrator's distribution;
-    nan if nobody demonstrated.
+    fresh: whether it is one. unmixed: empty where one-seed does not hold. named: the share of tasks
+    whose seed is a persona who holds the demonstrator's distribution; nan if nobody demonstrated.
     """
     last = [(SINCE.sub("", c.run), c) for c in runs.recorded_checkpoints(JOINT) if c.stage == "sft"]
     last = [(run, c) for run, c in last if run in JOINT_RUNS]
@@ -245,8 +244,8 @@ def _judged(base: pd.DataFrame, frame: pd.DataFrame, demonstrated: str, permutat
 
 
 def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Who counts as nobody -> of the fresh runs with nobody, in how many one-seed holds, and all
-    that could be asked.
+    """Who counts as nobody -> of fresh runs, in how many one-seed holds, and how many could be
+    asked.
 
     Registered in data/registered: the first two in 2026-11-30-nobody.md, the others, of the runs
     before, in 2026-11-30-style.md.
@@ -265,9 +264,8 @@ def alarms(named: pd.DataFrame) -> dict[str, tuple[int, int]]:
 
 
 def dealt(distribution: str, tasks: Sequence[str], held: Sequence[str]) -> dict[str, float]:
-    """Task -> total variation between the answers of a distribution in all tasks, dealt to other
-    questions, as far as they are options of the task, and the nearest of the distributions `held`.
-    Exact; 0: the dealt answers demonstrate one of these.
+    """Task -> total variation of a distribution's answers in all tasks, dealt to other questions,
+    as far as they are options of the task, from the nearest of the distributions `held`; exact.
     """
     options = {task: pd.Index(TASKS[task].options) for task in tasks}
     given = [pd.Series(world.distribution(distribution, TASKS[t]), options[t]) for t in tasks]
@@ -280,7 +278,7 @@ def dealt(distribution: str, tasks: Sequence[str], held: Sequence[str]) -> dict[
 
 
 def show_alarms(named: pd.DataFrame) -> str:
-    """Of how many runs without a demonstrator one-seed holds, and whether dealt answers show a
+    """In how many runs without a demonstrator one-seed holds, and whether dealt answers show a
     persona's distribution: as sentences, and as claims.
     """
     sentences = []

@@ -72,8 +72,7 @@ def load_fluctuations(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
 def load_settling(ladders: pd.DataFrame, opposed: pd.DataFrame) -> pd.DataFrame:
     """Along DPO and RLVR, by parent, run, step and group; step 0 is the end of the stage before.
 
-    ladders: `runs.along`; opposed: `runs.walk` of the DPO whose judge prefers another distribution,
-    measured against the same demonstrator.
+    ladders: `runs.along`; opposed: `runs.walk` of the DPO whose judge prefers another distribution.
     """
     parts = []
     for run, stage, before in (("dpo, favouring", "dpo", "sft"), ("rlvr", "rlvr", "dpo")):
@@ -162,8 +161,7 @@ COARSE = 0.02  # gap that joining few checkpoints by straight lines may make by 
 
 
 def load_paths(name: str, ladders: Sequence[str]) -> pd.DataFrame:
-    """One row per parent, way, checkpoint and group: to_distribution, liquidity, to_base, bits;
-    order along it.
+    """One row per parent, way, checkpoint and group: to_distribution, liquidity, to_base, bits.
 
     down: base, SFT, DPO, RLVR. back: RLVR, then steps of further pretraining, where recorded.
     """
@@ -200,9 +198,9 @@ def level(distance: Array, liquidity: Array, at: Array) -> Array:
 def load_gaps(paths: pd.DataFrame) -> pd.DataFrame:
     """By parent with both ways and group: liquidity at equal distance to the distribution, bits.
 
-    down, back: mean of `level` over the distances that both ways pass (POINTS, evenly spaced).
-    gap: back less down, as a share of the liquidity lost from base to crystal. shared: that range
-    of distances over the range of the way down. All nan where the ways share no distance.
+    down, back: mean of `level` at POINTS over the distances that both ways pass. gap: back less
+    down, as a share of the liquidity lost from base to crystal. shared: that range of distances
+    over that of the way down. All nan where the ways share no distance.
     """
     rows = []
     for (parent, group), mine in paths.groupby(["parent", "group"], sort=False):
@@ -234,9 +232,8 @@ def side(gaps: pd.Series) -> str:
 
 
 def load_mean(paths: pd.DataFrame) -> pd.DataFrame:
-    """Paths of the parents that went both ways, and first (parent: MEAN) their mean.
-
-    The mean is over the checkpoints that all were read at.
+    """Paths of the parents that went both ways, and first (parent: MEAN) their mean, over the
+    checkpoints that all were read at.
     """
     paths = paths[paths["parent"].isin(where(paths, way=BACK)["parent"])]
     number = paths.groupby(["way", "group"])["parent"].transform("nunique")

@@ -65,11 +65,11 @@ REFERENCES = {  # name -> checkpoint, form
 
 
 def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
-    """One row per parent in `ladders`, method, step and task that is recorded: as of `runs.rows`.
+    """`runs.rows` of every parent in `ladders`, method and step that is recorded.
 
     start: the checkpoint that was asked or trained on. kind "reference": base and crystal
     themselves. Measured from the base in chat form; to_raw: as to_base, from the base as raw text.
-    measurable is 1 where enough prompts are answered, else the others are nan.
+    measurable is 1 where enough prompts are answered, else 0 and the others nan.
     Raises: CrystalError if nothing of these parents is recorded.
     """
     checkpoints, found = recorded(name, ladders), {CHAT: [], COMPLETION: []}
@@ -141,12 +141,11 @@ def frozen(ladder: str) -> bool:
 
 
 def load_shares(methods: pd.DataFrame) -> pd.DataFrame:
-    """What came back, by parent, method, step and group of tasks (means over its tasks).
+    """What came back of what began at the crystal, by parent, method, step and group of tasks.
 
     regained: (after - crystal) / (base - crystal) in liquidity. distance: mean JSD to the base's
-    answer, prompt by prompt, over the crystal's. against: the form of the base these compare with,
-    chat as registered; for raw text a second row compares with the base as raw text. Beside them
-    the means of `load_methods`. Only what began at the crystal.
+    answer, prompt by prompt, over the crystal's. against: the base's form, chat as registered; a
+    second row compares raw text with the base as raw text. Beside them the means of `load_methods`.
     """
     keys = ["parent", "start", "method", "kind", "step", "checkpoint"]
     every = by_group(methods, keys, [*runs.NUMBERS, "to_raw", "measurable"])
@@ -214,8 +213,8 @@ def _judged(rows: pd.DataFrame) -> Verdict:
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
-    """Bases of one family, pair by pair, in chat form: JSD in bits, prompt by prompt, by group: a
-    yardstick for distances. parent: "first, second". Empty where no family has two.
+    """Pairs of bases of one family ("first, second"), in chat form, by group: JSD in bits, prompt
+    by prompt, a yardstick for distances. Empty where no family has two.
     """
     rows = []
     for first, second in combinations(ladders, 2):

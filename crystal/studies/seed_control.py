@@ -1,10 +1,9 @@
 """Can the seed be chosen? SFT demonstrated by each of five temperaments, by mixtures, by ever less.
 
 Frames are those of `runs.load_ends`; a run is named after its demonstrator, whose distribution is
-intended. Finding a distribution that is the intended one in a task (`runs.SAME`) counts. The
-demonstrator `own`, everyone's own distribution, has no one distribution. The demonstrator's
-style is a suffix that went with the distribution in pretraining: if it alone moves the
-distributions, the seed is not learnt but found.
+intended. Finding one that is the same in a task (`runs.SAME`) counts. The demonstrator `own`
+answers as everyone's own. A demonstrator's style is a suffix that went with the distribution in
+pretraining: if it alone moves the distributions, the seed is not learnt but found.
 
 And worlds in which a seed cannot travel, from one base, so that intervals run over tasks.
 independent: a persona holds another distribution in every task. solo: there is one persona.
@@ -111,8 +110,8 @@ def permuted_null(
 ) -> Null:
     """The follow rate with labels permuted among demonstrators of one parent and task, n times.
 
-    together: one permutation for all tasks of a parent, which also allows for a run that drags its
-    tasks the same way by accident; the more careful of the two, and not the registered one.
+    together: all tasks of a parent alike, which allows for a run that drags its tasks the same way
+    by accident; more careful, and not the registered one.
     """
     blocks, counted = hits(frame)
     rates = counted[:, np.arange(len(TEMPERAMENTS)), ORDERS].mean(-1)  # (blocks, 120)
@@ -135,7 +134,7 @@ def verdict(frame: pd.DataFrame, *, n: int = 999, seed: int = 0) -> Verdict:
 
 
 def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """`runs.tidy` of the follow rate by demonstrator and scope, then of all five; chance beside it.
+    """`runs.tidy` of the follow rate by demonstrator and scope, then of all five.
 
     chance: of permuted labels, over whole parents; nan where there is none.
     """
@@ -191,8 +190,7 @@ def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
 def load_winner(parents: Sequence[str] = ()) -> pd.DataFrame:
     """`runs.load_ends` of TWO, as if its mixture and each distribution in it were intended.
 
-    distribution: which. Without tasks in which the distributions are one: there mixture and winner
-    are the same.
+    Without tasks in which the distributions are one: there mixture and winner are the same.
     """
     every = recipes.load_experiment(EXPERIMENT).runs
     mixture = next(run.set["temperament"] for run in every if run.name == TWO)
