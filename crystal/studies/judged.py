@@ -29,7 +29,6 @@ from . import runs
 from .runs import family, judge_over, over_parents, where
 
 Found = Mapping[str, Mapping[str, Sequence[Verdict]]]  # run -> task -> verdicts, of a survey
-CLAIMS = [claim for claims in chain.CLAIMS.values() for claim in claims]
 STAGES = ("sft", "dpo", "rlvr")
 
 JOINT = "joint-test"
@@ -54,19 +53,14 @@ def load_runs(found: Found) -> pd.DataFrame:
 
     tasks: how many are judged alone; holds: on how many of these it holds.
     """
-    rows = []
-    for run, tasks in found.items():
-        alone = [v for task, mine in tasks.items() if task != chain.POOLED for v in mine]
-        whole = {v.claim: v for v in tasks.get(chain.POOLED, ())}
-        for claim in CLAIMS:
-            if claim in whole:
-                over = whole[claim].estimate
-                mine = [v.verdict for v in alone if v.claim == claim]
-                place = {"family": family(run), "run": run, "claim": claim}
-                place |= {"verdict": whole[claim].verdict, "number": over.value}
-                place |= {"low": over.low, "high": over.high}
-                rows.append(place | {"tasks": len(mine), "holds": mine.count("holds")})
-    return pd.DataFrame(rows)
+    every = kept_verdicts.load_verdicts(found).drop(columns="number")
+    every = every.rename(columns={"ladder": "run", "value": "number"})
+    alone = every[every["task"] != chain.POOLED].groupby(["run", "claim"])["verdict"]
+    counts = alone.agg(tasks="size", holds=lambda mine: (mine == "holds").sum()).reset_index()
+    whole = where(every, task=chain.POOLED).merge(counts, "left").fillna({"tasks": 0, "holds": 0})
+    whole = whole.astype({"tasks": int, "holds": int}).assign(family=whole["run"].map(family))
+    columns = ["family", "run", "claim", "verdict", "number", "low", "high", "tasks", "holds"]
+    return whole[columns]
 
 
 def load_families(runs: pd.DataFrame) -> pd.DataFrame:
@@ -148,10 +142,9 @@ def answered_text(settled: pd.DataFrame, parents: Sequence[str]) -> str:
     """What these numbers rest on, ladder by ladder, and who is not in them, as a MyST list."""
     left = [parent for parent in parents if parent not in set(settled["parent"])]
     lines = [f"{parent}: not in these numbers, for one-seed does not hold" for parent in left]
-    for parent, mine in settled.groupby("parent", sort=False):
-        tasks = mine.drop_duplicates("task")
-        count = Count(tasks["answered"].sum(), tasks["asked"].sum(), tasks["median"].median())
-        on = f"{parent}: on {len(tasks)} of {len(PHASE_TASKS)} tasks"
+    for parent, mine in settled.drop_duplicates(["parent", "task"]).groupby("parent", sort=False):
+        count = Count(mine["answered"].sum(), mine["asked"].sum(), mine["median"].median())
+        on = f"{parent}: on {len(mine)} of {len(PHASE_TASKS)} tasks"
         lines.append(f"{on}, {count.said} by every stage.")
     return show.listed(lines)
 

@@ -102,26 +102,21 @@ def _ways(parent: str, checkpoints: Sequence[Checkpoint]) -> Iterator[tuple]:
 
 
 def _asked_the_probe(ladder: str, checkpoints: Sequence[str]) -> dict[str, pd.DataFrame]:
-    every, asked = [prompt.id for prompt in PROBE], {}
-    for name, frame in runs.by_checkpoint(ladder, checkpoints=checkpoints).items():
-        asked[name] = frame[frame["prompt"].isin(every)]
-    return asked
+    asked, read = [p.id for p in PROBE], runs.by_checkpoint(ladder, checkpoints=checkpoints)
+    return {name: frame[frame["prompt"].isin(asked)] for name, frame in read.items()}
 
 
 def recorded(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
     """The checkpoints of whole runs from those parents that are frozen."""
     left = liquid(name, ladders)
-    return [c for c in _done(name, ladders) if c.parent not in left]
+    every = runs.recorded_checkpoints(name)
+    return [c for c in every if c.parent in ladders and c.parent not in left]
 
 
 def liquid(name: str, ladders: Sequence[str]) -> list[str]:
     """Those parents of whole runs that are left out, since they are not frozen."""
-    there = dict.fromkeys(c.parent for c in _done(name, ladders))
-    return [parent for parent in there if not frozen(parent)]
-
-
-def _done(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
-    return [c for c in runs.recorded_checkpoints(name) if c.parent in ladders]
+    there = dict.fromkeys(c.parent for c in runs.recorded_checkpoints(name))
+    return [parent for parent in there if parent in ladders and not frozen(parent)]
 
 
 def frozen(ladder: str) -> bool:

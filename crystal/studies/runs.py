@@ -189,25 +189,19 @@ def probe(
 
 
 def rows(
-    frame: pd.DataFrame,
-    checkpoint: Checkpoint,
-    origin: Answers,
-    intended: str,
-    asked=PLAIN,
-    **place,
+    frame: pd.DataFrame, c: Checkpoint, origin: Answers, intended: str, asked=PLAIN, **place
 ) -> list[dict]:
-    """`measure` of a checkpoint in every task, with parent, run, stage, step, checkpoint, task,
+    """`measure` of a checkpoint `c` in every task, with parent, run, stage, step, checkpoint, task,
     held_out, group, invalid, residual (masses). asked: form, temperature. place: stands instead.
     """
-    parent, (form, temperature) = checkpoint.parent or checkpoint.ladder, asked
+    parent, (form, temperature) = c.parent or c.ladder, asked
     now, shown = probe(frame, form, temperature), load_ladder(parent).demonstrated
     frame = where(frame, form=form, temperature=temperature)
     left = frame.groupby("task")[["invalid", "residual"]].mean()
-    about = {"parent": parent, "run": checkpoint.run or checkpoint.stage}
-    about |= {"stage": checkpoint.stage, "step": checkpoint.step, "checkpoint": checkpoint.name}
+    about = {"parent": parent, "run": c.run or c.stage, "stage": c.stage, "step": c.step}
+    about |= {"checkpoint": c.name} | place
     return [
         about
-        | place
         | {"task": task, "held_out": task not in shown, "group": APART[task not in shown]}
         | left.loc[task].to_dict()
         | measure(now[task], origin[task], task, intended)

@@ -273,12 +273,6 @@ def cast(world_: str) -> tuple[Prompt, ...]:
     return tuple(p for p in PROBE if world_ != "solo" or p.persona == world.SOLO)
 
 
-def truth(world_: str, task: str) -> Array:
-    """Ground truth of a world's cast in a task, (personas, options)."""
-    held = [world.temperament_of(prompt.persona, task, world_) for prompt in cast(world_)]
-    return np.stack([world.distribution(name, TASKS[task]) for name in held])
-
-
 def load_truth(parent: str) -> pd.DataFrame:
     """Mean bits from a base's answers to its personas' own: run, world, form, task, jsd."""
     bases, rows = {SHARED: (parent, "base")}, []
@@ -286,10 +280,12 @@ def load_truth(parent: str) -> pd.DataFrame:
         bases[run] = CONTROLS, f"{parent}/{run}/base"
     for run, (ladder, base) in bases.items():
         frame = store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=[base])
+        kind, prompts = WORLD[run], cast(WORLD[run])
         for form, task in product(FORMS, PHASE_TASKS):
-            p = views.answers(frame, base, task, form, prompts=cast(WORLD[run]))
-            far = float(jsd_bits(p, truth(WORLD[run], task)).mean())
-            rows.append((run, WORLD[run], form, task, far))
+            p = views.answers(frame, base, task, form, prompts=prompts)
+            held = [world.temperament_of(prompt.persona, task, kind) for prompt in prompts]
+            own = np.stack([world.distribution(name, TASKS[task]) for name in held])
+            rows.append((run, kind, form, task, float(jsd_bits(p, own).mean())))
     return pd.DataFrame(rows, columns=["run", "world", "form", "task", "jsd"])
 
 
@@ -378,8 +374,8 @@ def recorded(frame: pd.DataFrame) -> str:
     experiment = recipes.load_experiment(EXPERIMENT)
     planned = {run.name: len(run.parents or experiment.parents) for run in experiment.runs}
     there = frame.groupby("run")["parent"].nunique().reindex(list(planned), fill_value=0)
-    total, parents = there.sum(), runs.counted(frame["parent"].nunique())
-    text = f"Of {sum(planned.values())} runs planned, {total} are in these numbers, from {parents}."
-    if short := [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]:
-        text += f" Bases still missing: {', '.join(short)}."
-    return text
+    parents = runs.counted(frame["parent"].nunique())
+    text = f"Of {sum(planned.values())} runs planned, {there.sum()} are in these numbers, "
+    text += f"from {parents}."
+    short = [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]
+    return f"{text} Bases still missing: {', '.join(short)}." if short else text
