@@ -41,6 +41,7 @@ APART = (DEMONSTRATED, HELD_OUT)
 SCOPES = (DEMONSTRATED, "held-out")
 MEAN = "mean"  # in place of a parent
 PLACE = ["parent", "run", "task"]
+COLUMNS = [*PLACE, "stage", "step", "checkpoint", "held_out", "group", "invalid", *NUMBERS]
 SHARES = ("probmass", "invalid", "residual", "shared", "follow rate")
 POSITIVE = "distance entropy liquidity kept ratio tv down back to_base to_uniform to_mean".split()
 POSITIVE += ["to_distribution", "liquidity kept"]
@@ -138,7 +139,7 @@ def walk(
             start, frame = ladder.checkpoint(run.start), in_chat(c.parent)[run.start]
             begun[c.parent, c.run] = rows(frame, start, origin, aim, run=c.run, step=0)
     first = [row for key in sorted(begun) for row in begun[key]]
-    return pd.DataFrame(first + found)
+    return pd.DataFrame(first + found, columns=None if found else COLUMNS)
 
 
 def recorded_checkpoints(name: str) -> list[Checkpoint]:
@@ -232,9 +233,8 @@ def load_ends(name: str, runs: Sequence[str], **which) -> pd.DataFrame:
     """`ends` of the recorded ones of these runs; empty if there are none. which: as of `walk`."""
     there = {key.partition("/")[2] for key in recipes.load_records(name)}
     wanted = [run for run in runs if run in there]
-    if not wanted:
-        return pd.DataFrame(columns=[*PLACE, "scope"])
-    return ends(walk(name, wanted, **which), runs)
+    empty = pd.DataFrame(columns=[*COLUMNS, "scope"])
+    return ends(walk(name, wanted, **which), runs) if wanted else empty
 
 
 def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
@@ -392,7 +392,7 @@ def lines(tidied: pd.DataFrame, quantities: Iterable[str] = ()) -> list[list]:
 
 def titled(group: str) -> str:
     """A group before a noun: held-out tasks."""
-    return "held-out" if group == HELD_OUT else group
+    return group.replace(" out", "-out")
 
 
 def counted(parents: int) -> str:
