@@ -322,19 +322,15 @@ def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
 
 def plot_answered(numbers: pd.DataFrame) -> Figure:
     """Tasks down, median answered mass across, a sign for each checkpoint and form."""
-    fig, ((ax,),) = panels(1, 1, 3.2)
-    tasks = list(numbers["task"].unique())
-    for (colour, sign, _), (place, mine) in zip(SERIES, numbers.groupby("place", sort=False)):
-        ax.plot(mine["answered"], mine["task"].map(tasks.index), sign, color=colour, label=place)
-    ax.axvline(0.2, color=GREY, lw=1)
-    name_rows(ax, tasks)
-    ax.set(xlim=(0, 1), xlabel="median mass on an option")
-    return legend(fig)
+    tasks, places = (list(numbers[column].unique()) for column in ("task", "place"))
+    frame = numbers.assign(value=numbers["answered"], low=np.nan, high=np.nan, parent=MEAN)
+    grid = Panels(frame, 3.2, x="median mass on an option")
+    return grid.marks("task", tasks, "place", places).line(x=0.2).set(xlim=(0, 1)).drawn()
 
 
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
-    tasks, places = list(numbers["task"].unique()), list(numbers["place"].unique())
+    tasks, places = (list(numbers[column].unique()) for column in ("task", "place"))
     kinds, parts = {"contexts": "another context", "wordings": "another wording"}, []
     for kind, name in kinds.items():
         ends = {f"{kind}_apart": "value", f"{kind}_apart_low": "low", f"{kind}_apart_high": "high"}

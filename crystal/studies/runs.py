@@ -66,20 +66,19 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
     now, origin = now[both], origin[both]
     mean, aim = now.mean(0), world.distribution(intended, TASKS[task])
     way = progress(now, origin, aim)
-    numbers = (
-        quantities.liquidity_bits(now),
-        quantities.entropy_bits(now).mean(),
-        quantities.jsd_bits(mean, aim),
-        quantities.jsd_bits(mean, np.full(len(mean), 1 / len(mean))),
-        quantities.jsd_bits(mean, origin.mean(0)),
-        quantities.jsd_bits(now, origin).mean(),
-        way.mean(),
-        way.var(),
-        quantities.probmass(mean, quantities.support(aim, claims.QUANTILE)),
-        follows(mean, task, intended),
-    )
-    found = dict(zip(NUMBERS, map(float, numbers), strict=True))
-    return found | {"found": nearest(mean, task)}
+    numbers = {
+        "liquidity": quantities.liquidity_bits(now),
+        "entropy": quantities.entropy_bits(now).mean(),
+        "to_distribution": quantities.jsd_bits(mean, aim),
+        "to_uniform": quantities.jsd_bits(mean, np.full(len(mean), 1 / len(mean))),
+        "to_mean": quantities.jsd_bits(mean, origin.mean(0)),
+        "to_base": quantities.jsd_bits(now, origin).mean(),
+        "progress": way.mean(),
+        "fluctuation": way.var(),
+        "probmass": quantities.probmass(mean, quantities.support(aim, claims.QUANTILE)),
+        "follows": follows(mean, task, intended),
+    }
+    return {name: float(numbers[name]) for name in NUMBERS} | {"found": nearest(mean, task)}
 
 
 def progress(now: Array, origin: Array, aim: Array) -> Array:
