@@ -6,7 +6,7 @@ Each draws a tidy frame of a module of numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,7 +133,7 @@ class Panels:
 
 
 def _looks(values: Iterable[str]) -> Mapping[str, tuple[str, str, str]]:
-    return values if isinstance(values, Mapping) else dict(zip(values, SERIES))
+    return values if isinstance(values, Mapping) else dict(zip(values, cycle(SERIES)))
 
 
 def mark(

@@ -8,7 +8,7 @@ and no verdict.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -379,10 +379,9 @@ def cell(tidied: pd.DataFrame, **place: object) -> str:
     return "–" if found.empty else interval(next(found.itertuples()))
 
 
-def lines(tidied: pd.DataFrame, quantities: Iterable[str] = ()) -> list[list]:
+def lines(tidied: pd.DataFrame) -> list[list]:
     """For a table, a row per key of `tidy`: the key, parents, every quantity as a `cell`."""
-    by = list(tidied.columns[: tidied.columns.get_loc("parent")])
-    names = quantities or tidied["quantity"].unique()
+    by, names = list(tidied)[: list(tidied).index("parent")], tidied["quantity"].unique()
     return [
         [*key, mine["parents"].max(), *(cell(mine, quantity=name) for name in names)]
         for key, mine in tidied.groupby(by, sort=False)

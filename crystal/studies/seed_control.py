@@ -48,7 +48,7 @@ MIXED_QUANTITIES = {
     REMOVED: runs.removed,
 }
 # the base's mean is everyone's distribution, and everyone's own is no single one
-UNDEFINED = {world.OWN: (NEAR, FAR, REMOVED), EVERYONE: (REMOVED,)}
+UNDEFINED = {(world.OWN, NEAR), (world.OWN, FAR), (world.OWN, REMOVED), (EVERYONE, REMOVED)}
 
 DOSES = (0, 1, 2, 5, 10, 30)  # per cent of random choices among SFT's answers; 30 is usual
 STYLED, NEUTRAL = "demonstrator's style", "neutral style"
@@ -168,17 +168,15 @@ def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
 
 def load_mixed(frame: pd.DataFrame) -> pd.DataFrame:
     """`runs.tidy` by run and scope of what is defined for the run."""
-    parts = []
-    for run, mine in frame.groupby("run", sort=False):
-        wanted = {n: of for n, of in MIXED_QUANTITIES.items() if n not in UNDEFINED.get(run, ())}
-        parts.append(tidy(mine, ["run", "scope"], wanted))
-    return pd.concat(parts, ignore_index=True)
+    tidied = tidy(frame, ["run", "scope"], MIXED_QUANTITIES)
+    places = zip(tidied["run"], tidied["quantity"], strict=True)
+    return tidied[[place not in UNDEFINED for place in places]].reset_index(drop=True)
 
 
 def mixed_table(tidied: pd.DataFrame) -> str:
     """One row per demonstrator and scope, every quantity with its interval over parents."""
     head = ["demonstrator", "tasks", "bases", *MIXED_QUANTITIES]
-    return table(head, runs.lines(tidied, MIXED_QUANTITIES))
+    return table(head, runs.lines(tidied))
 
 
 def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
