@@ -145,8 +145,11 @@ def load_overview(ends: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
     found = _each(where(ends, against=CHAT), ["method", "group"], QUANTITIES)
     references = by_group(where(methods, kind=REFERENCE), ["method"], ["entropy", "probmass"])
     marks = references.set_index(["method", "group"])
-    for end, *known in (("base", 1.0, 0.0, np.nan), ("crystal", 0.0, 1.0, 1.0)):
-        fixed = dict(zip(("regained", "distance", "kept"), known, strict=True))
+    known = {
+        "base": {"regained": 1.0, "distance": 0.0, "kept": np.nan},
+        "crystal": {"regained": 0.0, "distance": 1.0, "kept": 1.0},
+    }
+    for end, fixed in known.items():
         found[end] = [
             fixed[what] if what in fixed else marks.loc[(end, group), what]
             for what, group in zip(found["quantity"], found["group"], strict=True)
@@ -164,10 +167,12 @@ def plot_overview(frame: pd.DataFrame) -> Figure:
     grid.marks("method", ways, "group", looks)
     for ax, mine in grid.parts:
         for end, style in (("base", ":"), ("crystal", "--")):
-            levels = mine.groupby("group")[end].mean()
-            for group, level in levels.items() if levels.nunique() > 1 else [("", levels.mean())]:
-                colour, *_ = looks.get(group, (GREY,))
-                ax.axvline(level, ls=style, lw=1, color=colour, label="" if group else end)
+            levels, how = mine.groupby("group")[end].mean(), {"ls": style, "lw": 1}
+            if levels.nunique() > 1:
+                for group, level in levels.items():
+                    ax.axvline(level, color=looks[group][0], **how)
+            else:
+                ax.axvline(levels.mean(), color=GREY, label=end, **how)
         ax.set_xlim(limits(pd.concat([mine["value"], mine["base"], mine["crystal"]])))
     return grid.drawn()
 

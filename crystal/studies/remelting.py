@@ -53,10 +53,9 @@ METHODS: tuple[Method, ...] = (
     Method("back to pretraining", TRAINING, AGAIN),
     Method("reward for diversity", TRAINING, "diverse"),
 )
-BASES = {CHAT: "base", COMPLETION: "base as raw text"}  # by the form they are asked in
 REFERENCES = {  # name -> checkpoint, form
-    BASES[CHAT]: ("base", CHAT),
-    BASES[COMPLETION]: ("base", COMPLETION),
+    "base": ("base", CHAT),
+    "base as raw text": ("base", COMPLETION),
     "crystal": (CRYSTAL, CHAT),
 }
 
@@ -142,20 +141,19 @@ def load_shares(methods: pd.DataFrame) -> pd.DataFrame:
     answer, prompt by prompt, over the crystal's. against: the base's form, chat as registered; a
     second row compares raw text with the base as raw text. Beside them the means of `load_methods`.
     """
-    keys = ["parent", "start", "method", "kind", "step", "checkpoint"]
+    keys, place = ["parent", "start", "method", "kind", "step", "checkpoint"], ["parent", "group"]
     every = by_group(methods, keys, [*runs.NUMBERS, "to_raw", "measurable"])
     began = where(every[every["kind"] != REFERENCE], start=CRYSTAL)
+    raw = where(began, method=RAW)
+    compared = ((CHAT, began, "base", "to_base"), (COMPLETION, raw, "base as raw text", "to_raw"))
     parts = []
-    for form, to in ((CHAT, "to_base"), (COMPLETION, "to_raw")):
-        after = began if form == CHAT else where(began, method=RAW)
-        at = pd.MultiIndex.from_frame(after[["parent", "group"]])
-        base, crystal = (
-            where(every, method=name).set_index(["parent", "group"]).loc[at].reset_index()
-            for name in (BASES[form], "crystal")
-        )
+    for form, after, base, to in compared:
         after = after.reset_index(drop=True)
+        start, crystal = (
+            after[place].merge(where(every, method=name), "left") for name in (base, "crystal")
+        )
         gained = after["liquidity"] - crystal["liquidity"]
-        regained = quantities.ratio(gained, base["liquidity"] - crystal["liquidity"])
+        regained = quantities.ratio(gained, start["liquidity"] - crystal["liquidity"])
         distance = quantities.ratio(after[to], crystal[to])
         parts.append(after.assign(against=form, regained=regained, distance=distance))
     return pd.concat(parts, ignore_index=True)
