@@ -19,7 +19,7 @@ from crystal.ask.tasks import PHASE_TASKS
 from crystal.book import pages
 from crystal.lab import world
 from crystal.measure.claims import THRESHOLDS
-from crystal.studies import controls, experiment_figures, runs, seed_control
+from crystal.studies import experiment_figures, runs, seed_control
 from crystal.studies.runs import SCOPES
 
 PARENTS = ("alpha", "alpha-2", "beta")
@@ -69,7 +69,7 @@ def after(parent: str, run: str, task: str) -> np.ndarray:
 def controlled(parent: str, run: str, task: str) -> np.ndarray:
     """independent moves in demonstrated tasks only; solo nowhere; shuffled all the way."""
     if run == "solo" or (run == "independent" and task not in made.DEMONSTRATED):
-        return made.base_answers(controls.WORLD[run], made.PROBE)[task]
+        return made.base_answers(seed_control.WORLD[run], made.PROBE)[task]
     return made.to_distribution(lambda *_: "salient")(parent, run, task)
 
 
@@ -285,7 +285,7 @@ def test_the_nearest_of_mixture_and_winner(frame):
 
 def test_doses_move_as_far_as_they_were_made_to(frame):
     tidied = seed_control.load_doses(frame)
-    for style in experiment_figures.STYLES:
+    for style in (seed_control.STYLED, seed_control.NEUTRAL):
         line = runs.means(tidied, style=style, scope="held-out", quantity="removed share")
         assert line["dose"].tolist() == list(seed_control.DOSES) and set(line["parents"]) == {2}
         assert (np.diff(line["value"]) >= -1e-9).all()
@@ -314,10 +314,10 @@ def test_runs_with_a_base_of_their_own_are_measured_from_it():
 
 
 def test_bases_are_compared_with_the_distributions_of_their_own_world():
-    assert len(controls.cast("shared")) == 20 and [
-        prompt.persona for prompt in controls.cast("solo")
+    assert len(seed_control.cast("shared")) == 20 and [
+        prompt.persona for prompt in seed_control.cast("solo")
     ] == [world.SOLO]
-    truth = controls.load_truth("alpha")
+    truth = seed_control.load_truth("alpha")
     assert set(truth["run"]) == {"shared", "independent", "solo"} and set(truth["form"]) == {
         "chat",
         "completion",
@@ -326,22 +326,22 @@ def test_bases_are_compared_with_the_distributions_of_their_own_world():
 
 
 def test_held_out_tasks_that_stay_bear_the_claim_out():
-    steps = controls.load_steps("alpha")
-    found = runs.ends(steps, list(controls.WORLD))
-    verdict = controls.verdict(found)
+    steps = seed_control.load_worlds("alpha")
+    found = runs.ends(steps, list(seed_control.WORLD))
+    verdict = seed_control.world_verdict(found)
     assert verdict.verdict == "holds" and verdict.estimate.value == pytest.approx(0, abs=1e-6)
     assert "10 held-out tasks" in verdict.sentence()
     shared = runs.where(found[found["run"] == "shared"], scope="held-out")
-    assert controls.removed_over_tasks(shared).value == pytest.approx(1, abs=1e-4)
+    assert seed_control.removed_over_tasks(shared).value == pytest.approx(1, abs=1e-4)
     off = found.groupby("run")[["invalid_before", "invalid"]].mean()
     assert off.loc["shuffled"].tolist() == pytest.approx([0, OFF]) and off.loc[
         "shared"
     ].tolist() == [0, 0]
-    paths = controls.load_paths(steps)
-    assert set(paths["run"]) == set(controls.WORLD) and drawn(
+    paths = seed_control.load_world_paths(steps)
+    assert set(paths["run"]) == set(seed_control.WORLD) and drawn(
         experiment_figures.plot_controls(paths)
     )
-    assert len({line.count("|") for line in controls.run_table(found).splitlines()}) == 1
+    assert len({line.count("|") for line in seed_control.world_table(found).splitlines()}) == 1
 
 
 def test_the_interval_over_tasks_covers():
@@ -355,7 +355,7 @@ def test_the_interval_over_tasks_covers():
                 "to_distribution": before * rng.normal(0.7, 0.2, size=10),
             }
         )
-        found = controls.removed_over_tasks(frame)
+        found = seed_control.removed_over_tasks(frame)
         hit += found.low <= 0.3 <= found.high
     assert hit >= 0.85 * 200
 

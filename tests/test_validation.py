@@ -21,7 +21,7 @@ from crystal.measure import quantities as ph
 from crystal.measure.claims import THRESHOLDS
 from crystal.measure.synthetic import SCENARIOS, Design, Panel
 from crystal.present import validation_figures
-from crystal.studies import controls
+from crystal.studies import judged
 
 SMALL = Design(6, 12, 2)
 CAST = Design(6, 20, 2, balanced=True)
@@ -238,10 +238,8 @@ def test_readings_by_hand():
 
 def test_the_joint_test_names_the_demonstrator_or_none(monkeypatch):
     """Shipped read-outs of a run with a demonstrator and one without, by base: no chance in it."""
-    monkeypatch.setattr(
-        controls, "JOINT_RUNS", {"salient": controls.ONE, "everyone": controls.NONE}
-    )
-    found = controls.load_named(permutations=99).set_index(["run", "parent"])
+    monkeypatch.setattr(judged, "JOINT_RUNS", {"salient": judged.ONE, "everyone": judged.NONE})
+    found = judged.load_named(permutations=99).set_index(["run", "parent"])
     one, none = found.loc["salient"], found.loc["everyone"]
     assert sorted(one["fresh"]) == [False, False, True, True]
     assert sorted(none["fresh"]) == [False] * 2 + [True] * 8
@@ -257,13 +255,13 @@ def test_false_alarms_are_counted_where_the_test_is_asked():
     rows += [("permuted", "other", "undecided"), ("own", "", "holds")]
     rows += [("shuffled-permuted", "fourth", one) for one in ("fails", "not-testable")]
     named = pd.DataFrame(rows, columns=["run", "since", "one-seed"])
-    named = named.assign(sort=controls.NONE, fresh=named["since"] != "")
-    assert list(controls.alarms(named).values()) == [(1, 2), (1, 4), (2, 4), (1, 3)]
+    named = named.assign(sort=judged.NONE, fresh=named["since"] != "")
+    assert list(judged.alarms(named).values()) == [(1, 2), (1, 4), (2, 4), (1, 3)]
 
 
 def test_dealt_answers_keep_the_distribution_of_who_gave_them():
     """Exactly, where no other task has a task's options; else as far as pooled by hand."""
-    found = controls.dealt("salient", ("suit", "die", "ten"), ["averse", "salient"])
+    found = judged.dealt("salient", ("suit", "die", "ten"), ["averse", "salient"])
     die, ten = (world.distribution("salient", TASKS[task]) for task in ("die", "ten"))
     pooled = die + ten[:6]  # of one to ten, one to six are options of a die
     assert found["suit"] < 1e-12
@@ -273,10 +271,10 @@ def test_dealt_answers_keep_the_distribution_of_who_gave_them():
 def test_a_dealt_control_shows_no_persona_on_most_tasks():
     """What makes it a run with nobody, as registered; the other two deals are none."""
     tasks = recipes.load_recipe("nano-llama").demonstrated
-    for run, distribution in controls.DEALT.items():
-        far = controls.dealt(distribution, tasks, world.TEMPERAMENTS)
+    for run, distribution in judged.DEALT.items():
+        far = judged.dealt(distribution, tasks, world.TEMPERAMENTS)
         near = sum(apart < 0.1 for apart in far.values())
-        assert (near < len(tasks) / 2) == (run in controls.NOBODY), run
+        assert (near < len(tasks) / 2) == (run in judged.NOBODY), run
 
 
 def test_figures_draw_what_is_shipped(tmp_path):

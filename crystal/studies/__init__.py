@@ -5,9 +5,8 @@ Knows the runs of experiments and replicas, the measures, and how they are shown
     answerable          candidates for natural prompts: put to checkpoints, chosen by a rule
     runs                every run of an experiment measured on the probe; means over parents
     formats             which of format and weights froze the answers; contexts against wordings
-    replicas            the claims and settling over training runs
-    seed_control        can the seed be chosen: demonstrators, mixtures, doses
-    controls            worlds in which it cannot; the joint test where it is known who demonstrated
+    judged              the claims over training runs; settling; is it found who demonstrated
+    seed_control        can the seed be chosen: demonstrators, mixtures, doses, other worlds
     real                a real base, post-trained here; its arms: does what was demonstrated decide
     remelting           what gives diversity back
     kinetics            when the distributions freeze; does the way up equal the way down

@@ -1,63 +1,158 @@
-"""How figures of experiments are drawn: panels, paths, dots. Kinetics, format, real checkpoints.
+"""How figures of experiments are drawn: panels, paths, marks. Kinetics, format, real checkpoints.
 
-Each draws a tidy frame of a module of numbers. Colours: Okabe-Ito.
+Each draws a tidy frame of a module of numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..measure.claims import THRESHOLDS
-from ..present.figures import COLOURS, LINE, MARKERS, legend, panels
-from ..present.verdicts import COLOURS as VERDICTS
-from ..present.verdicts import SIGNS
+from ..present import verdicts
+from ..present.figures import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    LINE,
+    MARKERS,
+    PURPLE,
+    RED,
+    legend,
+    name_rows,
+    panels,
+)
 from ..present.views import title_of
 from ..texts import label
-from .formats import FORM_NAMES, places
+from .formats import FORM_NAMES
 from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, MEAN, means, usable, where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, RED, GREY, GREEN = "#0072B2", "#D55E00", "#767c85", "#009E73"
-AMBER, SKY, PINK = "#E69F00", "#56B4E9", "#CC79A7"
-FAR = "bits to the demonstrator's distribution"
-SHADES = {DEMONSTRATED: (AMBER, "", "-"), HELD_OUT: (BLUE, "", "-")}
-SERIES = tuple(zip((BLUE, AMBER, GREEN, PINK), "os^D", strict=True))
-TASKS = dict(zip(APART, ("demonstrated tasks", "held-out tasks"), strict=True))
-PARTS = {
-    "form": ("base in chat form", -0.2, AMBER, "s"),
-    "whole": ("SFT in chat form", 0.2, BLUE, "o"),
-    "text": ("SFT as raw text", 0, GREEN, "^"),
-}
-Looks = Mapping[str, tuple[str, str, str]]  # value -> colour, marker, line
-Facet = tuple[str, Sequence[str] | Mapping[str, str]]  # a column, its values and how to name them
+SERIES = ((BLUE, "o", "-"), (RED, "s", "--"), (GREEN, "^", "-."), (PURPLE, "D", ":"))
+TASKS = {DEMONSTRATED: "demonstrated tasks", HELD_OUT: "held-out tasks"}
+PARTS = {"form": "base in chat form", "text": "SFT as raw text", "whole": "SFT in chat form"}
+ONE = ("", [""])  # a column and its values, of which a panel each: here there is one
 
 
-def facets(
-    frame: pd.DataFrame, height: float, columns: Facet, rows: Facet = ("", [""]), x="", y="", **how
-) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """A panel for every pair of values of two columns: the figure, and axes with their rows.
+class Panels:
+    """A figure with a panel for every pair of values of two columns of a tidy frame."""
 
-    height: of a panel, inches. x, y: names of the axes.
+    def __init__(
+        self, frame: pd.DataFrame, height: float, columns=ONE, rows=ONE, x="", y="", **how
+    ) -> None:
+        """height: of a panel, inches. columns, rows: a column and its values, or a mapping of these
+        to titles. x, y: names of the axes. how: wrap, panels side by side; else as of `panels`.
+        """
+        (across, titles), (down, names) = columns, rows
+        titles, names = (
+            of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (titles, names)
+        )
+        wide = how.pop("wrap", len(titles))
+        self.figure, axes = panels(-(-len(titles) // wide) * len(names), wide, height, **how)
+        self.figure.supxlabel(x)
+        self.parts: list[tuple[Axes, pd.DataFrame]] = []  # with their rows of the frame
+        for (name, title), ax in zip(product(names, titles), axes.flat, strict=False):
+            place = {column: value for column, value in ((across, title), (down, name)) if column}
+            self.parts.append((ax, where(frame, **place)))
+            if name == next(iter(names)):
+                ax.set_title(label(titles[title], wide=52 // wide))
+            if ax in axes[:, 0]:
+                ax.set_ylabel(names[name] or y)
+        for ax in axes.flat[len(self.parts) :]:
+            ax.axis("off")
+
+    def paths(self, hue: str, values: Iterable[str], x="step", y="value") -> Panels:
+        """A thin line a parent; thick their mean: the rows over parents, or else of the parents
+        that were watched at every step. values: of the column `hue`, or a mapping of these to
+        colour, marker and line.
+        """
+        for ax, rows in self.parts:
+            for value, (colour, marker, line) in _looks(values).items():
+                mine = where(rows, **{hue: value})
+                each, mean = mine[mine["parent"] != MEAN], means(mine)
+                for _, one in each.groupby("parent"):
+                    ax.plot(one[x], one[y], line, color=colour, lw=0.7, alpha=0.45)
+                if mean.empty:
+                    watched = each.groupby("parent")[x].transform("nunique")
+                    mean = each[watched == watched.max()].groupby(x)[y].mean().reset_index()
+                if len(mean):
+                    ax.plot(mean[x], mean[y], marker + line, color=colour, label=value, lw=1.4)
+        return self
+
+    def marks(self, at: str, order: Sequence, by: str, values: Iterable, across=False) -> Panels:
+        """`mark` the rows at the place of their value of the column `at` in `order`, down or
+        across; those of the values of `by` one beside the other.
+        """
+        looks = _looks(values)
+        shifts = np.linspace(-0.18, 0.18, len(looks)) if len(looks) > 1 else [0]
+        for ax, rows in self.parts:
+            for shift, (value, (*look, _)) in zip(shifts, looks.items(), strict=True):
+                mine = where(rows, **{by: value})
+                places = mine[at].map(order.index).astype(float) + shift
+                mark(ax, mine, places, *look, value, across)
+            if across:
+                ax.set_xticks(range(len(order)), order, rotation=90)
+            else:
+                name_rows(ax, order)
+        return self.set(xlim=(-0.5, len(order) - 0.5), ylim=(0, None)) if across else self
+
+    def steps(self, linthresh: float = 1, first: str = "") -> Panels:
+        """Before anything is drawn: x is steps. first: names step 0, and every second is named."""
+        for ax, rows in self.parts:
+            ax.set_xscale("symlog", linthresh=linthresh, linscale=0.5)
+            if first:
+                _, *there = sorted(rows["step"].unique())[::2]
+                ax.set_xticks([0, *there], [first, *map(str, there)], rotation=90)
+                ax.minorticks_off()
+        return self
+
+    def line(self, y: float | None = None, x: float | None = None, **look) -> Panels:
+        """A grey line through all panels."""
+        for ax, _ in self.parts:
+            draw, at = (ax.axhline, y) if x is None else (ax.axvline, x)
+            draw(at, **{"color": GREY, "lw": 0.8} | look)
+        return self
+
+    def set(self, **how) -> Panels:
+        """As of `Axes.set`. Limits come last: they end the search for limits on shared axes."""
+        for ax, _ in self.parts:
+            ax.set(**how)
+        return self
+
+    def drawn(self) -> Figure:
+        """The figure with its legend."""
+        return legend(self.figure)
+
+
+def _looks(values: Iterable[str]) -> Mapping[str, tuple[str, str, str]]:
+    return values if isinstance(values, Mapping) else dict(zip(values, cycle(SERIES)))
+
+
+def mark(
+    ax: Axes, rows: pd.DataFrame, at: pd.Series, colour: str, marker: str, name: str, across=False
+) -> None:
+    """Means over parents with intervals, and every parent a small mark: down the y axis, or across
+    the x axis, there the parents of a place side by side in their order. at: the rows' places.
     """
-    (down, names), (across, titles) = rows, columns
-    names, titles = (of if isinstance(of, Mapping) else dict(zip(of, of)) for of in (names, titles))
-    fig, axes = panels(len(names), len(titles), height, **how)
-    parts = []
-    for row, (name, left) in zip(axes, names.items(), strict=True):
-        row[0].set_ylabel(left or y)
-        for ax, title in zip(row, titles, strict=True):
-            parts.append((ax, where(frame, **{across: title}, **({down: name} if down else {}))))
-    for column, title in zip(axes.T, titles.values(), strict=True):
-        column[0].set_title(label(title, wide=52 // len(titles)))
-    fig.supxlabel(x)
-    return fig, parts
+    each, mean, look = rows[rows["parent"] != MEAN], means(rows), {"color": colour, "ls": ""}
+    there, values, small = at[each.index], each["value"], {"ms": 2, "alpha": 0.35, "mew": 0}
+    if across:
+        places = there.groupby(there)
+        share = (places.cumcount() + 1) / (places.transform("size") + 1)
+        there, small = there + 0.22 * (2 * share - 1), {"mfc": "none", "ms": 2.5, "mew": 0.6}
+    turn = slice(None, None, 1 if across else -1)
+    ax.plot(*(there, values)[turn], marker, **look, **small)
+    ax.plot(*(at[mean.index], mean["value"])[turn], marker, label=name, **look)
+    lines = ax.vlines if across else ax.hlines
+    lines(at[mean.index], mean["low"], mean["high"], color=colour, lw=1.3)
 
 
 def limits(values: pd.Series) -> tuple[float, float]:
@@ -67,102 +162,29 @@ def limits(values: pd.Series) -> tuple[float, float]:
     return float(there.min() - margin), float(there.max() + margin)
 
 
-def rows_down(ax: Axes, names: Sequence[str]) -> None:
-    """Names down the y axis, the first on top."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-
-
-def paths(
-    ax: Axes, frame: pd.DataFrame, hue: str, looks: Looks, x: str = "step", y: str = "value"
-) -> None:
-    """A thin line a parent; thick their mean: the rows over parents, or else of the parents that
-    were watched at every step. hue: the column that `looks` tells apart.
-    """
-    for value, (colour, marker, line) in looks.items():
-        mine = where(frame, **{hue: value})
-        each, mean = mine[mine["parent"] != MEAN], means(mine)
-        for _, one in each.groupby("parent"):
-            ax.plot(one[x], one[y], line, color=colour, lw=0.7, alpha=0.45)
-        if mean.empty:
-            watched = each.groupby("parent")[x].transform("nunique")
-            mean = each[watched == watched.max()].groupby(x)[y].mean().reset_index()
-        if len(mean):
-            look = {"color": colour, "label": value, "lw": 1.4 if marker else 2}
-            ax.plot(mean[x], mean[y], marker + line, **look)
-
-
-def dots(
-    ax: Axes, rows: pd.DataFrame, at: pd.Series, look: tuple[str, str], name: str | None = None
-) -> None:
-    """Means over parents with intervals down the y axis, every parent a faint small mark.
-
-    at: the rows' places; look: colour and marker.
-    """
-    each, mean = rows[rows["parent"] != MEAN], means(rows)
-    small = {"ms": 2, "alpha": 0.35, "mew": 0}
-    ax.plot(each["value"], at[each.index], look[1], color=look[0], **small)
-    ax.plot(mean["value"], at[mean.index], look[1], color=look[0], label=name)
-    ax.hlines(at[mean.index], mean["low"], mean["high"], color=look[0], lw=1.3)
-
-
-def spots(
-    ax: Axes, rows: pd.DataFrame, at: pd.Series, look: tuple[str, str], name: str | None = None
-) -> None:
-    """As `dots`, along the x axis, the parents of a place side by side in their order."""
-    each, mean = rows[rows["parent"] != MEAN], means(rows)
-    places = at[each.index].groupby(at[each.index])
-    share = (places.cumcount() + 1) / (places.transform("size") + 1)
-    beside, small = 0.22 * (2 * share - 1), {"mfc": "none", "ms": 2.5, "mew": 0.6, "ls": ""}
-    ax.plot(at[each.index] + beside, each["value"], look[1], color=look[0], **small)
-    ax.plot(at[mean.index], mean["value"], look[1], ls="", color=look[0], label=name)
-    ax.vlines(at[mean.index], mean["low"], mean["high"], color=look[0], lw=1.3)
-
-
-def shifted(ax: Axes, frame: pd.DataFrame, at: str, order: Sequence, by: str, looks, draw) -> None:
-    """`draw` the rows of every value of `by`, one beside the other.
-
-    at: the column whose values stand in `order`; looks: (value, shift, colour, marker) each.
-    """
-    for value, shift, *look in looks:
-        mine = where(frame, **{by: value})
-        draw(ax, mine, mine[at].map(order.index) + shift, look, value)
-
-
 # --- kinetics
-
-
-def _along(frame: pd.DataFrame, height: float, hue: str, looks: Looks, *facet, **how) -> Figure:
-    """`facets` of `paths` over the steps of a stage."""
-    fig, parts = facets(frame, height, *facet, **how)
-    for ax, mine in parts:
-        paths(ax, mine, hue, looks)
-        ax.set_xscale("symlog", linthresh=1, linscale=0.5)
-        ax.set_xlim(0, None)
-    return fig
 
 
 def plot_transition(frame: pd.DataFrame) -> Figure:
     """Liquidity and distance to the demonstrator's distribution along SFT."""
-    titles = {"share": "liquidity, share of the base's", "to_distribution": FAR}
+    far = "bits to the demonstrator's distribution"
+    titles = {"share": "liquidity, share of the base's", "to_distribution": far}
     frame = frame.melt(["parent", "step", "group"], list(titles), "what")
-    fig = _along(frame, 2.4, "group", SHADES, ("what", titles), x="SFT step")
-    for ax in fig.axes:
-        ax.set_ylim(0, None)
-    fig.axes[0].axhline(0.5, color=GREY, lw=0.8, ls=":")
-    return legend(fig)
+    grid = Panels(frame, 2.4, ("what", titles), x="SFT step").steps().paths("group", APART)
+    grid.parts[0][0].axhline(0.5, color=GREY, lw=0.8, ls=":")
+    return grid.set(xlim=(0, None), ylim=(0, None)).drawn()
 
 
 def plot_half_lives(frame: pd.DataFrame) -> Figure:
     """A dot per parent, a bar at the mean; tasks in the order of their means."""
-    tasks = list(frame.groupby("task")["half_life"].mean().sort_values().index)
+    means = frame.groupby(["task", "group"])["half_life"].mean().sort_values().reset_index()
+    tasks = list(means["task"])
     fig, ((ax,),) = panels(1, 1, 2.8)
-    for group, (colour, *_) in SHADES.items():
-        mine = where(frame, group=group)
-        at, mean = mine["task"].map(tasks.index), mine.groupby("task")["half_life"].mean()
+    for group, (colour, *_) in zip(APART, SERIES):
+        mine, mean = where(frame, group=group), where(means, group=group)
+        at = mine["task"].map(tasks.index)
         ax.plot(at, mine["half_life"], "o", color=colour, alpha=0.6, label=group)
-        at = mean.index.map(tasks.index)
-        ax.hlines(mean, at - 0.3, at + 0.3, color=colour, lw=2.5)
+        ax.hlines(mean["half_life"], mean.index - 0.3, mean.index + 0.3, color=colour, lw=2.5)
     ax.set_xticks(range(len(tasks)), tasks, rotation=90)
     ax.set(ylim=(0, None), ylabel="SFT step at which half of\nthe liquidity is gone")
     return legend(fig)
@@ -172,43 +194,33 @@ def plot_fluctuations(frame: pd.DataFrame) -> Figure:
     """Variance of progress over personas, and over bases, along SFT."""
     titles = {"personas": "over personas", "parents": "over bases"}
     frame = frame.melt(["step", "group"], list(titles), "over").assign(parent=MEAN)
-    looks = {group: (colour, "o", "-") for group, (colour, *_) in SHADES.items()}
-    how = {"x": "SFT step", "y": "variance of progress"}
-    fig = _along(frame, 2.2, "group", looks, ("over", titles), **how)
-    for ax in fig.axes:
-        ax.set_ylim(0, None)
-    return legend(fig)
+    grid = Panels(frame, 2.2, ("over", titles), x="SFT step", y="variance of progress")
+    return grid.steps().paths("group", APART).set(xlim=(0, None), ylim=(0, None)).drawn()
 
 
 def plot_rates(frame: pd.DataFrame) -> Figure:
     """Against steps, and against steps x rate: one curve where only their product counts."""
     names = {"slow": "lowest rate", "usual": "the ladders' rate", "fast": "highest rate"}
-    looks = ((SKY, "", ":"), (BLUE, "", "-"), (GREY, "", "--"))
-    looks = dict(zip(names.values(), looks, strict=True))
     titles = {"step": "by SFT step", "dose": "by step x learning rate"}
     frame = frame.assign(rate=frame["run"].map(names))
-    frame = frame.melt(["parent", "rate", "share"], list(titles))
-    share = "liquidity, share of the base's"
-    fig, parts = facets(frame, 2.4, ("variable", titles), y=share, sharey=True)
-    for (ax, mine), width in zip(parts, (1, 1e-4), strict=True):
-        paths(ax, mine, "rate", looks, "value", "share")
-        ax.set_xscale("symlog", linthresh=width, linscale=0.5)
-        ax.set(xlim=(0, None), ylim=(0, None))
-        ax.axhline(0.5, color=GREY, lw=0.8, ls=":")
-    return legend(fig)
+    frame = frame.melt(["parent", "rate", "share"], list(titles), "by")
+    how = {"y": "liquidity, share of the base's", "sharey": True}
+    grid = Panels(frame, 2.4, ("by", titles), **how)
+    grid.steps().parts[1][0].set_xscale("symlog", linthresh=1e-4, linscale=0.5)
+    grid.paths("rate", names.values(), "value", "share").line(y=0.5, ls=":")
+    return grid.set(xlim=(0, None), ylim=(0, None)).drawn()
 
 
 def plot_settling(frame: pd.DataFrame) -> Figure:
     """Mass on the seed's options along DPO (two judges) and RLVR; below, liquidity."""
-    looks = {"dpo, favouring": (GREEN, "", "-"), "dpo, opposing": (RED, "", "--")}
-    looks["rlvr"] = PINK, "", "-"
     names = {"probmass": "mass on the seed's options", "liquidity": "liquidity, bit"}
     frame = frame.melt(["parent", "step", "group", "run"], list(names), "what")
     how = {"x": "optimiser step of the stage", "sharex": True, "sharey": "row"}
-    fig = _along(frame, 1.9, "run", looks, ("group", APART), ("what", names), **how)
-    fig.axes[0].set_ylim(top=1)  # last: it ends the search for limits on the axes it shares
-    fig.axes[2].set_ylim(bottom=0)
-    return legend(fig)
+    grid = Panels(frame, 1.9, ("group", APART), ("what", names), **how)
+    grid.steps().paths("run", sorted(frame["run"].unique())).set(xlim=(0, None))
+    grid.figure.axes[0].set_ylim(top=1)
+    grid.figure.axes[2].set_ylim(bottom=0)
+    return grid.drawn()
 
 
 # --- training runs
@@ -216,48 +228,47 @@ def plot_settling(frame: pd.DataFrame) -> Figure:
 
 def plot_runs(runs: pd.DataFrame) -> Figure:
     """A panel a claim: each run's number over all tasks, or the sign of its verdict without one."""
-    names, claims = list(runs["run"].unique()), runs.groupby("claim", sort=False)
-    fig, axes = panels(-(-len(claims) // 3), 3, 0.16 * len(names) + 0.6, sharey=True)
-    for ax in axes.flat[len(claims) :]:
-        ax.set_visible(False)
-    for ax, (claim, mine) in zip(axes.flat, claims, strict=False):
-        threshold = THRESHOLDS[claim]
+    names, claims = list(runs["run"].unique()), dict.fromkeys(runs["claim"], "")
+    height = 0.16 * len(names) + 0.6
+    grid = Panels(runs, height, ("claim", claims), wrap=3, sharey=True)
+    for claim, (ax, mine) in zip(claims, grid.parts, strict=True):
+        value, above = THRESHOLDS[claim].value, THRESHOLDS[claim].side == "above"
         ends = mine[["low", "high", "number"]].replace(np.inf, np.nan).to_numpy()
-        values = [0.0, threshold.value, *ends[np.isfinite(ends)]]
+        values = [0.0, value, *ends[np.isfinite(ends)]]
         left, right = min(values), 1.08 * max(values)
         for row in mine.itertuples():
-            y, colour = names.index(row.run), VERDICTS[row.verdict]
+            y, colour = names.index(row.run), verdicts.COLOURS[row.verdict]
             ax.plot(np.clip([row.low, row.high], left, right), [y, y], color=colour)
             ax.plot(row.number, y, "o", color=colour)
             if np.isnan(row.number):
-                ax.text(left, y, SIGNS[row.verdict], ha="left", va="center")
-        claimed = (threshold.value, right) if threshold.side == "above" else (left, threshold.value)
-        ax.axvspan(*claimed, color=VERDICTS["holds"], alpha=0.1, lw=0)
-        ax.axvline(threshold.value, color=VERDICTS["undecided"], lw=1)
+                ax.text(left, y, verdicts.SIGNS[row.verdict], ha="left", va="center")
+        claimed = (value, right) if above else (left, value)
+        ax.axvspan(*claimed, color=verdicts.COLOURS["holds"], alpha=0.1, lw=0)
+        ax.axvline(value, color=verdicts.COLOURS["undecided"], lw=1)
         ax.set(xlim=(left, right), title=claim)
-        rows_down(ax, names)
-    return fig
+        name_rows(ax, names)
+    return grid.figure
 
 
 def plot_settled(settled: pd.DataFrame) -> Figure:
     """Tasks down; by family, mass on the seed's options and promoted from SFT's lower half."""
     families, tasks = list(settled["family"].unique()), list(settled["task"].unique())
     fig, axes = panels(1, 2 * len(families), 0.2 * len(tasks) + 1, sharey=True)
-    at, lines = np.arange(len(tasks)), {"own": ("-", "the seed's own"), "chance": (":", "chance")}
     for (ax, beside), family in zip(axes.reshape(-1, 2), families, strict=True):
         mine = where(settled, family=family)
         for shift, (stage, part) in zip((-0.22, 0, 0.22), mine.groupby("stage", sort=False)):
-            y, look = part["task"].map(tasks.index) + shift, {"color": COLOURS[stage], "ms": 2.5}
-            ax.plot(part["probmass"], y, MARKERS[stage], label=stage, alpha=0.8, **look)
+            y = part["task"].map(tasks.index) + shift
+            look = {"color": COLOURS[stage], "ms": 2.5, "alpha": 0.8}
+            ax.plot(part["probmass"], y, MARKERS[stage], label=stage, **look)
             if stage != "sft":
-                beside.plot(part["promoted"], y, MARKERS[stage], alpha=0.8, **look)
-        levels = mine.groupby("task", sort=False)[["own", "chance"]].mean()
-        for what, (line, name) in lines.items():
-            look = {"color": GREY, "lw": 1, "linestyle": line, "label": name}
-            ax.vlines(levels[what], at - 0.4, at + 0.4, **look)
+                beside.plot(part["promoted"], y, MARKERS[stage], **look)
+        levels, at = mine.groupby("task", sort=False)[["own", "chance"]].mean(), range(len(tasks))
+        for what, line, name in (("own", "-", "the seed's own"), ("chance", ":", "chance")):
+            ends = np.add(at, -0.4), np.add(at, 0.4)
+            ax.vlines(levels[what], *ends, color=GREY, lw=1, linestyle=line, label=name)
         ax.set(title=f"{family}\non the seed", xlim=(0, 1.05))
         beside.set_title("\npromoted")
-    rows_down(axes[0, 0], tasks)
+    name_rows(axes[0, 0], tasks)
     fig.supxlabel("mass")
     return legend(fig)
 
@@ -272,46 +283,38 @@ def plot_checkpoints(frame: pd.DataFrame) -> Figure:
     mean = mean.sort_values("place").assign(parent=MEAN)
     frame = pd.concat([frame.rename(columns={"ladder": "parent"}), mean])
     frame["form"] = frame["form"].map(FORM_NAMES)
-    looks = dict(zip(FORM_NAMES.values(), ((BLUE, "o", "-"), (AMBER, "s", "--")), strict=True))
     how = {"x": "checkpoint", "y": "liquidity, bits", "sharey": True}
-    fig, parts = facets(frame, 2.4, ("group", TASKS), **how)
-    for ax, mine in parts:
-        paths(ax, mine, "form", looks, "place", "liquidity")
-        ax.set_xticks(range(4), ["base", "sft", "dpo", "rlvr"])
-        ax.set_ylim(0, None)
-    return legend(fig)
+    grid = Panels(frame, 2.4, ("group", TASKS), **how)
+    grid.paths("form", FORM_NAMES.values(), "place", "liquidity")
+    stages = {"xticks": range(4), "xticklabels": ["base", "sft", "dpo", "rlvr"]}
+    return grid.set(**stages, ylim=(0, None)).drawn()
 
 
 def plot_moves(frame: pd.DataFrame) -> Figure:
     """Tasks down, demonstrated ones first: how far PARTS take the base's answer as raw text."""
-    order = frame.drop_duplicates(["group", "task"]).sort_values("group", kind="stable")
-    tasks, shown = list(order["task"]), (order["group"] == DEMONSTRATED).sum()
-    fig, ((ax,),) = panels(1, 1, 0.2 * len(tasks) + 1.0)
-    for part, (name, shift, *look) in PARTS.items():
-        mine = means(frame, part=part)
-        mine["low"] = mine["low"].clip(lower=0)
-        dots(ax, mine, mine["task"].map(tasks.index) + shift, look, name)
-    ax.axhline(shown - 0.5, color=GREY, lw=0.8)
-    rows_down(ax, [f"{task}*" for task in tasks[:shown]] + tasks[shown:])
-    ax.set_xlim(0, limits(frame["value"])[1])
-    ax.set_xlabel("total variation from the base as raw text")
-    return legend(fig)
+    frame = frame.assign(part=frame["part"].map(PARTS), low=frame["low"].clip(lower=0))
+    frame = frame.sort_values("group", kind="stable")
+    shown = frame["group"] == DEMONSTRATED
+    frame["task"] = frame["task"].where(~shown, frame["task"] + "*")
+    tasks, x = list(frame["task"].unique()), "total variation from the base as raw text"
+    grid = Panels(means(frame), 0.2 * len(tasks) + 1.0, x=x)
+    grid.marks("task", tasks, "part", PARTS.values())
+    grid.line(y=frame.loc[shown, "task"].nunique() - 0.5)
+    return grid.set(xlim=(0, limits(frame["value"])[1])).drawn()
 
 
 def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
     """Ladders down, a panel per checkpoint; the claim's side of the threshold is shaded."""
-    ladders, checkpoints = (list(frame[column].unique()) for column in ("ladder", "checkpoint"))
-    looks = ((DEMONSTRATED, -0.2, BLUE, "o"), (ALL, 0, "#000000", "s"), (HELD_OUT, 0.2, RED, "D"))
-    frame, right = frame.assign(parent=MEAN), max(1.05, float(frame["high"].max()) * 1.05)
+    frame = frame.assign(parent=MEAN)
+    frame["ladder"] = [label(title_of(name), wide=16) for name in frame["ladder"]]
+    ladders, right = list(frame["ladder"].unique()), max(1.05, float(frame["high"].max()) * 1.05)
+    columns = "checkpoint", list(frame["checkpoint"].unique())
     how = {"x": "liquidity over the base's, raw text", "sharex": True, "sharey": True}
-    fig, parts = facets(frame, 0.3 * len(ladders) + 1.0, ("checkpoint", checkpoints), **how)
-    for ax, mine in parts:
-        shifted(ax, mine, "ladder", ladders, "group", looks, dots)
-        ax.axvline(threshold, color=GREY, lw=1)
+    grid = Panels(frame, 0.3 * len(ladders) + 1.0, columns, **how)
+    grid.marks("ladder", ladders, "group", (DEMONSTRATED, ALL, HELD_OUT)).line(x=threshold, lw=1)
+    for ax, _ in grid.parts:
         ax.axvspan(threshold, right, color=GREEN, alpha=0.1, lw=0)
-        rows_down(ax, [label(title_of(name), wide=16) for name in ladders])
-        ax.set_xlim(0, right)
-    return legend(fig)
+    return grid.set(xlim=(0, right)).drawn()
 
 
 # --- real checkpoints
@@ -319,34 +322,24 @@ def plot_forest(frame: pd.DataFrame, threshold: float) -> Figure:
 
 def plot_answered(numbers: pd.DataFrame) -> Figure:
     """Tasks down, median answered mass across, a sign for each checkpoint and form."""
-    fig, ((ax,),) = panels(1, 1, 3.2)
-    tasks = list(numbers["task"].unique())
-    for (colour, sign), (place, mine) in zip(SERIES, places(numbers)):
-        at = mine["task"].map(tasks.index)
-        ax.plot(mine["answered"], at, sign, color=colour, label=place)
-    ax.axvline(0.2, color=GREY, lw=1)
-    rows_down(ax, tasks)
-    ax.set(xlim=(0, 1), xlabel="median mass on an option")
-    return legend(fig)
+    tasks, places = (list(numbers[column].unique()) for column in ("task", "place"))
+    frame = numbers.assign(value=numbers["answered"], low=np.nan, high=np.nan, parent=MEAN)
+    grid = Panels(frame, 3.2, x="median mass on an option")
+    return grid.marks("task", tasks, "place", places).line(x=0.2).set(xlim=(0, 1)).drawn()
 
 
 def plot_apart(numbers: pd.DataFrame) -> Figure:
     """A panel for each checkpoint and form: divergence between contexts and between wordings."""
-    parts, tasks = list(places(numbers)), list(numbers["task"].unique())
-    fig, axes = panels(1, len(parts), 1.6 * LINE * len(tasks) + 1.4, sharey=True, sharex=True)
-    kinds = (("contexts", "another context", -0.15), ("wordings", "another wording", 0.15))
-    for ax, (place, mine) in zip(axes[0], parts, strict=True):
-        at = mine["task"].map(tasks.index)
-        for look, (kind, name, shift) in zip(SERIES, kinds):
-            columns = {
-                f"{kind}_apart{end}": of
-                for end, of in (("", "value"), ("_low", "low"), ("_high", "high"))
-            }
-            dots(ax, mine.rename(columns=columns).assign(parent=MEAN), at + shift, look, name)
-        rows_down(ax, tasks)
-        ax.set_title(label(place, wide=16))
-    fig.supxlabel("divergence, bits")
-    return legend(fig)
+    tasks, places = (list(numbers[column].unique()) for column in ("task", "place"))
+    kinds, parts = {"contexts": "another context", "wordings": "another wording"}, []
+    for kind, name in kinds.items():
+        ends = {f"{kind}_apart": "value", f"{kind}_apart_low": "low", f"{kind}_apart_high": "high"}
+        found = numbers[["place", "task", *ends]].rename(columns=ends)
+        parts.append(found.assign(kind=name, parent=MEAN))
+    frame, height = pd.concat(parts, ignore_index=True), 1.6 * LINE * len(tasks) + 1.4
+    how = {"x": "divergence, bits", "sharex": True, "sharey": True}
+    grid = Panels(frame, height, ("place", places), **how)
+    return grid.marks("task", tasks, "kind", kinds.values()).drawn()
 
 
 # --- a real base, post-trained
@@ -367,17 +360,16 @@ def plot_spread(tasks: pd.DataFrame) -> Figure:
     ax.set_xscale("log")
     ax.set_xticks([0.125, 0.25, 0.5, 1, 2, 4], ["1/8", "1/4", "1/2", "1", "2", "4"])
     ax.minorticks_off()
-    rows_down(ax, runs)
+    name_rows(ax, runs)
     ax.set_xlabel("spread among contexts, SFT over base")
     return legend(fig)
 
 
 def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """A panel a run: liquidity of every task along SFT, and their mean with its interval."""
-    runs = list(means["run"].unique())
-    fig, axes = panels(1, len(runs), 2.4, sharey=True)
-    for ax, run in zip(axes[0], runs, strict=True):
-        mine = where(means, run=run)
+    runs, how = list(means["run"].unique()), {"x": "SFT steps", "y": "liquidity, bits"}
+    grid = Panels(means, 2.4, ("run", runs), sharey=True, **how)
+    for run, (ax, mine) in zip(runs, grid.parts, strict=True):
         order, at = list(mine["step"]), range(len(mine))
         bits = where(steps, run=run).pivot(index="step", columns="task", values="bits").loc[order]
         ax.plot(at, bits, color=COLOURS["base"], lw=0.8, alpha=0.6)
@@ -385,7 +377,4 @@ def plot_steps(steps: pd.DataFrame, means: pd.DataFrame) -> Figure:
         look = {"color": COLOURS["sft"], "marker": "o", "capsize": 2}
         ax.errorbar(at, mine["value"], yerr=reach, **look)
         ax.set_xticks(at, ["base", *map(str, order[1:])], rotation=90)
-        ax.set_title(run)
-    axes[0, 0].set_ylabel("liquidity, bits")
-    fig.supxlabel("SFT steps")
-    return fig
+    return grid.figure

@@ -1,13 +1,13 @@
 """Format against weights: every checkpoint as raw text and in chat form; which of the two froze it?
 
-A *reading* is a ladder's answers to the probe's twenty prompts, conditional on an option;
-intervals within a ladder are over personas. And real checkpoints, on natural prompts: liquidity
-between contexts against wordings, free answers against begun ones.
+A *reading* is a ladder's answers to the probe's twenty prompts, conditional on an option; intervals
+within a ladder are over personas. And real checkpoints, on natural prompts: liquidity between
+contexts against wordings, free answers against begun ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -27,8 +27,8 @@ from ..measure.evidence import split_information
 from ..measure.inference import Estimate
 from ..measure.quantities import Array
 from ..present import show
-from ..present.views import on_tasks, title_of
-from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, intervals
+from ..present.views import Compared, of_tables, on_tasks, title_of
+from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, tidy
 
 LATER = ("sft", "dpo", "rlvr")
 FORM_NAMES = {CHAT: "chat form", COMPLETION: "raw text"}
@@ -41,24 +41,21 @@ class Reading:
     """What one ladder answered, and the mass it left outside the options."""
 
     ladder: str
-    answers: Mapping[tuple[str, str, str], Array]  # (checkpoint, form, task) -> (prompts, options)
+    every: Mapping[
+        str, Compared
+    ]  # task -> places (checkpoint, form), on prompts all of them answer
     left: pd.DataFrame  # checkpoint, form: mean invalid and residual
     personas: Array  # of every prompt
-    answered: Mapping[str, Array]  # task -> (prompts,) 1 where every checkpoint answers, else 0
     demonstrated: Sequence[str]
 
     def tasks(self, group: str) -> list[str]:
         """Those of a group that enough prompts answer."""
+        chosen = {DEMONSTRATED: (True,), HELD_OUT: (False,), ALL: (True, False)}[group]
         return [
             task
-            for task in PHASE_TASKS
-            if (group == ALL or (task in self.demonstrated) == (group == DEMONSTRATED))
-            and self.answered[task].sum() >= evidence.needed(len(self.personas))
+            for task, one in self.every.items()
+            if one.count.measurable and (task in self.demonstrated) in chosen
         ]
-
-    def weights(self, task: str, w: Array | None = None) -> Array:
-        """Weights without the prompts that some checkpoint does not answer."""
-        return self.answered[task] if w is None else w * self.answered[task]
 
 
 def load_readings(ladders: Sequence[str], prompts: Sequence[Prompt] = PROBE) -> list[Reading]:
@@ -70,27 +67,25 @@ def _reading(name: str, prompts: Sequence[Prompt]) -> Reading:
     frame = store.load_readouts(name, tasks=PHASE_TASKS, forms=FORMS)
     asked = frame["prompt"].isin([prompt.id for prompt in prompts])
     frame = frame[(frame["temperature"] == 1.0) & asked]
-    found, both = {}, {task: np.ones(len(prompts)) for task in PHASE_TASKS}
     groups = frame.groupby(["checkpoint", "form"], sort=False)
-    for (checkpoint, form), part in groups:
-        whole = len(part) == len(prompts) * len(PHASE_TASKS)
-        for task, table in on_tasks(part, PHASE_TASKS, form, prompts).items() if whole else ():
-            mass = table.sum(1, keepdims=True)
-            both[task] *= evidence.answers(mass[:, 0])
-            # a row that is not answered weighs nothing, whatever it holds
-            there = np.where(mass > 0, mass, table.shape[1])
-            found[checkpoint, form, task] = np.where(mass > 0, table, 1) / there
+    read = {
+        place: on_tasks(part, PHASE_TASKS, place[1], prompts)
+        for place, part in groups
+        if len(part) == len(prompts) * len(PHASE_TASKS)
+    }
+    every = {
+        task: of_tables({place: tables[task] for place, tables in read.items()}, prompts)
+        for task in PHASE_TASKS
+    }
     left = groups[["invalid", "residual"]].mean().reset_index()
     personas = np.array([prompt.persona for prompt in prompts])
-    return Reading(name, found, left, personas, both, load_ladder(name).demonstrated)
+    return Reading(name, every, left, personas, load_ladder(name).demonstrated)
 
 
 def liquidity(reading: Reading, group: str, w: Array, place: tuple[str, str]) -> Array:
     """Bits of liquidity at a checkpoint and form, mean over a group's tasks. w: over prompts."""
-    bits = [
-        quantities.liquidity_bits(reading.answers[*place, task], reading.weights(task, w))
-        for task in reading.tasks(group)
-    ]
+    each = (reading.every[task] for task in reading.tasks(group))
+    bits = [quantities.liquidity_bits(x.distributions(place), w.take(x.rows, -1)) for x in each]
     return np.mean(bits, axis=0)
 
 
@@ -101,15 +96,15 @@ def kept(
     return quantities.ratio(*(liquidity(reading, group, w, place) for place in (later, base)))
 
 
-def moves(reading: Reading, task: str, weights: Array | None = None) -> dict[str, Array]:
+def moves(reading: Reading, task: str, w: Array) -> dict[str, Array]:
     """TV of mean distributions from the base as raw text.
 
     form: the base in chat form; text: SFT as raw text; whole: SFT in chat form. along, length: the
     form's move projected on the whole one, and that one's squared length.
     """
-    weights = reading.weights(task, weights)
+    one = reading.every[task]
     start, form, text, whole = (
-        quantities.mean_distribution(reading.answers[checkpoint, form, task], weights)
+        quantities.mean_distribution(one.distributions((checkpoint, form)), w.take(one.rows, -1))
         for checkpoint in ("base", "sft")
         for form in (COMPLETION, CHAT)
     )
@@ -185,13 +180,15 @@ def load_checkpoints(readings: Sequence[Reading]) -> pd.DataFrame:
     rows = []
     for reading in readings:
         even, ladder = np.ones(len(reading.personas)), load_ladder(reading.ladder)
-        for c in ladder.checkpoints:
+        read = reading.every[PHASE_TASKS[0]].tables
+        for c, form in product(ladder.checkpoints, FORMS):
+            if (c.name, form) not in read:
+                continue
             place = 0.0
             if c.stage != "base":
                 whole = np.log2(1 + ladder.checkpoint(c.stage).step)
                 place = LATER.index(c.stage) + float(np.log2(1 + c.step) / whole)
-            read = (form for form in FORMS if (c.name, form, PHASE_TASKS[0]) in reading.answers)
-            for form, group in product(read, APART):
+            for group in APART:
                 bits = float(liquidity(reading, group, even, (c.name, form)))
                 rows.append((reading.ladder, c.name, place, form, group, bits))
     columns = ["ladder", "checkpoint", "place", "form", "group", "liquidity"]
@@ -201,16 +198,16 @@ def load_checkpoints(readings: Sequence[Reading]) -> pd.DataFrame:
 
 
 def load_moves(readings: Sequence[Reading]) -> pd.DataFrame:
-    """`runs.intervals` by group, task and part: TV of mean answers from the base as raw text."""
+    """`runs.tidy` by group, task and part: TV of mean answers from the base as raw text."""
     rows = []
     for reading in readings:
         for task in reading.tasks(ALL):
-            group = DEMONSTRATED if task in reading.demonstrated else HELD_OUT
-            found = moves(reading, task)
+            group = APART[task not in reading.demonstrated]
+            found = moves(reading, task, np.ones(len(reading.personas)))
             for part in ("form", "text", "whole"):
                 rows.append((reading.ladder, group, task, part, float(found[part])))
     frame = pd.DataFrame(rows, columns=["parent", "group", "task", "part", "tv"])
-    return intervals(frame, ["group", "task", "part"], "tv")
+    return tidy(frame, ["group", "task", "part"], ["tv"]).drop(columns="quantity")
 
 
 def load_forest(numbers: Numbers) -> pd.DataFrame:
@@ -242,13 +239,16 @@ def crossed(rows: pd.DataFrame) -> Array:
 def load_contexts(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each ladder, checkpoint, form and task of `frame`: bits with intervals.
 
-    Columns: answered (median mass), prompts (answered, of all), contexts (that count), left_open
-    (largest residual mass), and each number of `crystal.measure.crossed` as name, name_low,
-    name_high; nan where the task is not measurable or fewer than FEWEST contexts count.
+    Columns: place (checkpoint and form, in words), answered (median mass), prompts (answered),
+    contexts (that count), left_open (largest residual mass), and each number of
+    `split_information`, its _low and _high; nan where the task is not measurable or fewer than
+    FEWEST contexts count.
     """
     keys = ["ladder", "checkpoint", "form", "task"]
     groups = frame.groupby(keys, sort=False)
-    return pd.DataFrame([dict(zip(keys, at, strict=True)) | _row(rows) for at, rows in groups])
+    found = pd.DataFrame([dict(zip(keys, at, strict=True)) | _row(rows) for at, rows in groups])
+    titles = found["ladder"].map(lambda ladder: title_of(ladder).split(" (")[0])
+    return found.assign(place=titles + ", " + found["form"])
 
 
 def _row(rows: pd.DataFrame) -> dict[str, float]:
@@ -262,18 +262,12 @@ def _row(rows: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def places(numbers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each checkpoint and form, by what these are called."""
-    for (ladder, form), mine in numbers.groupby(["ladder", "form"], sort=False):
-        yield f"{title_of(ladder).split(' (')[0]}, {form}", mine
-
-
 def answered_in_words(numbers: pd.DataFrame) -> str:
     """On how many tasks options have half of the mass, by checkpoint and form; plain text."""
     return " ".join(
         f"{place}: at least half of the mass on {(mine['answered'] >= 0.5).sum()} of {len(mine)} "
         "tasks."
-        for place, mine in places(numbers)
+        for place, mine in numbers.groupby("place", sort=False)
     )
 
 
@@ -282,7 +276,7 @@ def apart_in_words(numbers: pd.DataFrame) -> str:
     return " ".join(
         f"{place}: the context matters more on {(mine['lead_low'] > 0).sum()} of {len(mine)} "
         f"tasks, the wording on {(mine['lead_high'] < 0).sum()}."
-        for place, mine in places(numbers)
+        for place, mine in numbers.groupby("place", sort=False)
     )
 
 
@@ -295,13 +289,12 @@ def cell(row: tuple, name: str) -> str:
 
 
 def load_ways(file: str) -> pd.DataFrame:
-    """Free answers against begun ones, one row for each ladder and task, tasks in their order.
+    """Free answers against begun ones, one row for each ladder and task.
 
     Columns: prompts, draws (of each prompt), named (share of free answers that name one option),
-    answered (mean answered mass of the begun reply), tv (between the mean conditional
-    distributions), noise (what drawing alone gives to be expected, by the normal approximation),
-    top_free and top_begun (the likeliest options). tv and noise are nan, top_free a dash, where
-    fewer than FEWEST free answers name an option.
+    answered (mean mass of the begun reply), tv (between the mean conditional distributions), noise
+    (its expectation by drawing alone, normal approximation), top_free and top_begun (the likeliest
+    options). tv and noise are nan, top_free a dash, where fewer than FEWEST name an option.
     Raises: CrystalError for a missing file.
     """
     path = root() / file

@@ -14,78 +14,74 @@ import pandas as pd
 from ..lab.recipes import load_experiment, load_recipe
 from ..measure.claims import Verdict, judge
 from ..measure.inference import Estimate
+from ..measure.quantities import Array
 from . import runs
 from .remelting import AGAIN, recorded
-from .runs import DEMONSTRATED, HELD_OUT, Array, by_group, over_parents, per_parent, where
+from .runs import ALL, APART, DEMONSTRATED, HELD_OUT, by_group, over_parents, per_parent, where
 
 RATES = ("slow", "usual", "fast")  # runs at three learning rates
-GROUPS = {False: DEMONSTRATED, True: HELD_OUT}
+ALONG = ("liquidity", "to_distribution", "fluctuation", "progress", "entropy")
 
 
-def load_means(
-    path: pd.DataFrame, values: Sequence[str], *, by: Sequence[str] = ("group",)
-) -> pd.DataFrame:
-    """Mean of `values` over tasks: one row per parent, run, step and `by`; group: of APART."""
-    path = path.assign(group=path["held_out"].map(GROUPS))
-    groups = path.groupby(["parent", "run", "step", *by], sort=False)
-    return groups[list(values)].mean().reset_index()
+def load_means(path: pd.DataFrame, values: Sequence[str] = ALONG) -> pd.DataFrame:
+    """Means over tasks, by parent, run, step and group; share: of the liquidity at step 0."""
+    means = by_group(path, ["parent", "run", "step"], values).sort_values("step", kind="stable")
+    start = means.groupby(["parent", "run", "group"])["liquidity"].transform("first")
+    return means.assign(share=means["liquidity"] / start)
 
 
 def load_transition(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
-    """By parent, step and group: liquidity as a share of the base's, and the like."""
-    values = ["liquidity", "to_distribution", "fluctuation", "progress", "entropy"]
-    means = load_means(where(path, run=run), values)
-    start = means[means["step"] == 0].set_index(["parent", "group"])["liquidity"]
-    share = means["liquidity"] / means.set_index(["parent", "group"]).index.map(start)
-    return means.assign(share=share).sort_values(["parent", "group", "step"], ignore_index=True)
+    """`load_means` of one run, demonstrated and held-out tasks apart."""
+    means = where(load_means(path), run=run)
+    means = means[means["group"].isin(APART)]
+    return means.sort_values(["parent", "group", "step"], ignore_index=True)
 
 
 def load_rates(path: pd.DataFrame, name: str = "kinetics") -> pd.DataFrame:
     """Liquidity share of all tasks by step and dose, step x rate; parents that have all RATES."""
     path = path[path["run"].isin(RATES)]
     number = path.groupby("parent")["run"].transform("nunique")
-    means = load_means(path[number == len(RATES)], ["liquidity"], by=[])
+    means = where(load_means(path[number == len(RATES)], ["liquidity"]), group=ALL)
     settings = {run.name: run.set for run in load_experiment(name).runs}
-    index = pd.MultiIndex.from_frame(means[["parent", "run"]])
-    rates = {at: load_recipe(at[0], settings[at[1]]).sft["learning_rate"] for at in set(index)}
-    first = where(means, step=0).set_index(["parent", "run"])["liquidity"]
-    means["rate"] = [rates[at] for at in index]
-    means["share"] = means["liquidity"].to_numpy() / first.loc[index].to_numpy()
+    places = list(zip(means["parent"], means["run"], strict=True))
+    rates = {
+        (parent, run): load_recipe(parent, settings[run]).sft["learning_rate"]
+        for parent, run in set(places)
+    }
+    means["rate"] = [rates[place] for place in places]
     means["dose"] = means["step"] * means["rate"]
-    return means.sort_values(["parent", "rate", "step"], ignore_index=True)
+    means = means.sort_values(["parent", "rate", "step"], ignore_index=True)
+    return means[["parent", "run", "step", "liquidity", "rate", "share", "dose"]]
 
 
 def load_half_lives(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
     """`half_life` by parent and task."""
-    mine, keys = where(path, run=run).sort_values("step"), ["parent", "task", "held_out"]
-    rows = [
-        (*place, GROUPS[held_out], half_life(one["step"], one["liquidity"]))
-        for (*place, held_out), one in mine.groupby(keys, sort=False)
-    ]
-    return pd.DataFrame(rows, columns=["parent", "task", "group", "half_life"])
+    mine = where(path, run=run).sort_values("step")
+    tasks = mine.groupby(["parent", "task", "group"], sort=False)[["step", "liquidity"]]
+    found = tasks.apply(lambda one: half_life(one["step"], one["liquidity"]))
+    return found.rename("half_life").reset_index()
 
 
 def load_fluctuations(path: pd.DataFrame, run: str = "usual") -> pd.DataFrame:
     """By step and group: variance of progress over personas, and over parents."""
-    grouped = load_transition(path, run).groupby(["group", "step"], sort=False)
-    means, over = grouped[["fluctuation", "progress"]].mean(), grouped["progress"].var(ddof=1)
-    means.insert(1, "parents", over)
-    return means.rename(columns={"fluctuation": "personas"}).reset_index()
+    steps = load_transition(path, run).groupby(["group", "step"], sort=False)
+    columns = {"personas": ("fluctuation", "mean"), "parents": ("progress", "var")}
+    return steps.agg(**columns, progress=("progress", "mean")).reset_index()
 
 
 def load_settling(ladders: pd.DataFrame, opposed: pd.DataFrame) -> pd.DataFrame:
     """Along DPO and RLVR, by parent, run, step and group; step 0 is the end of the stage before.
 
-    ladders: `runs.along`; opposed: `runs.walk` of the DPO whose judge prefers another distribution,
-    measured against the same demonstrator.
+    ladders: `runs.along`; opposed: `runs.walk` of the DPO whose judge prefers another distribution.
     """
-    parts = [opposed.assign(run="dpo, opposing")]
-    for stage, before in (("rlvr", "dpo"), ("dpo", "sft")):
-        start = ladders[ladders["checkpoint"] == before].assign(step=0)
-        run = "dpo, favouring" if stage == "dpo" else stage
-        parts.insert(0, pd.concat([start, ladders[ladders["stage"] == stage]]).assign(run=run))
-    frame = pd.concat(parts, ignore_index=True)
-    means = load_means(frame, ["probmass", "to_distribution", "liquidity", "to_base"])
+    parts = []
+    for run, stage, before in (("dpo, favouring", "dpo", "sft"), ("rlvr", "rlvr", "dpo")):
+        start = where(ladders, checkpoint=before).assign(step=0)
+        parts.append(pd.concat([start, where(ladders, stage=stage)]).assign(run=run))
+    parts.append(opposed.assign(run="dpo, opposing"))
+    values = ["probmass", "to_distribution", "liquidity", "to_base"]
+    means = load_means(pd.concat(parts, ignore_index=True), values).drop(columns="share")
+    means = means[means["group"].isin(APART)]
     return means.sort_values(["run", "parent", "group", "step"], ignore_index=True)
 
 
@@ -109,7 +105,7 @@ def half_life(steps: Array, liquidity: Array) -> float:
 
 def half_lives(path: pd.DataFrame, group: str, run: str = "usual") -> pd.Series:
     """Half-life of the mean liquidity of a group's tasks, by parent, in steps."""
-    mine = where(load_transition(path, run), group=group)
+    mine = where(load_means(path), run=run, group=group)
     return per_parent(mine, lambda one: half_life(one["step"], one["liquidity"]))
 
 
@@ -132,26 +128,21 @@ def steps_times_rate(rates: pd.DataFrame) -> Estimate:
 
 def held_out_recedes(path: pd.DataFrame) -> Estimate:
     """Distance of held-out tasks to the distribution: last step over smallest on the way."""
-    mine, far = where(load_transition(path), group=HELD_OUT), "to_distribution"
+    mine, far = where(load_means(path), run="usual", group=HELD_OUT), "to_distribution"
     recede = lambda one: one[far].iloc[-1] / one[far].min()  # noqa: E731
     return over_parents(per_parent(mine, recede), 1)
-
-
-def _fluctuation(path: pd.DataFrame, run: str) -> pd.DataFrame:
-    """Variance of progress over personas, mean over all tasks, by parent and step."""
-    return load_means(where(path, run=run), ["fluctuation"], by=[]).sort_values("step")
 
 
 def fluctuations_peak(path: pd.DataFrame) -> Estimate:
     """Variance of progress over personas, all tasks: its peak over its last value."""
     peak = lambda one: one["fluctuation"].max() / one["fluctuation"].iloc[-1]  # noqa: E731
-    return over_parents(per_parent(_fluctuation(path, "usual"), peak), 1)
+    return over_parents(per_parent(where(load_means(path), run="usual", group=ALL), peak), 1)
 
 
 def peak_step(path: pd.DataFrame, run: str = "usual") -> Estimate:
     """Step at which personas differ most in progress, all tasks together."""
     peak = lambda one: one["step"].iloc[int(one["fluctuation"].argmax())]  # noqa: E731
-    return over_parents(per_parent(_fluctuation(path, run), peak), 0)
+    return over_parents(per_parent(where(load_means(path), run=run, group=ALL), peak), 0)
 
 
 def reward_decides(settling: pd.DataFrame) -> Verdict:
@@ -170,24 +161,20 @@ COARSE = 0.02  # gap that joining few checkpoints by straight lines may make by 
 
 
 def load_paths(name: str, ladders: Sequence[str]) -> pd.DataFrame:
-    """One row per parent, way, checkpoint and group: to_distribution, liquidity, to_base, bits;
-    order along it.
+    """One row per parent, way, checkpoint and group: to_distribution, liquidity, to_base, bits.
 
     down: base, SFT, DPO, RLVR. back: RLVR, then steps of further pretraining, where recorded.
     """
-    grown = {c.parent for c in recorded(name, ladders) if c.run == AGAIN}
     ways = [runs.along(ladders).assign(way=DOWN)]
-    if grown:
-        back = runs.walk(name, [AGAIN])
-        ways.append(back[back["parent"].isin(grown)].assign(way=BACK))
+    if grown := {c.parent for c in recorded(name, ladders) if c.run == AGAIN}:
+        ways.append(runs.walk(name, [AGAIN], parents=grown).assign(way=BACK))
     frame = pd.concat(ways, ignore_index=True)
     frame["label"] = np.where(frame["way"] == DOWN, frame["checkpoint"], frame["step"].astype(str))
     keys = ["parent", "way", "label", "stage", "step"]
     means = by_group(frame, keys, ["to_distribution", "liquidity", "to_base"])
-    means["place"] = means["stage"].map(["base", "sft", "dpo", "rlvr", "again"].index)
-    order = ["parent", "way", "group", "place", "step"]
-    means = means.sort_values(order, kind="stable", ignore_index=True).drop(columns="place")
-    return means.assign(order=means.groupby(["parent", "way", "group"]).cumcount())
+    place = ["parent", "way", "group"]
+    means = means.sort_values(place, kind="stable", ignore_index=True)
+    return means.assign(order=means.groupby(place).cumcount())
 
 
 def level(distance: Array, liquidity: Array, at: Array) -> Array:
@@ -203,20 +190,21 @@ def level(distance: Array, liquidity: Array, at: Array) -> Array:
             for x0, x1, y0, y1 in pairs
             if min(x0, x1) <= x <= max(x0, x1)
         ]
-        out[k] = np.mean(passed) if passed else np.nan
+        if passed:
+            out[k] = np.mean(passed)
     return out
 
 
 def load_gaps(paths: pd.DataFrame) -> pd.DataFrame:
     """By parent with both ways and group: liquidity at equal distance to the distribution, bits.
 
-    down, back: mean of `level` over the distances that both ways pass (POINTS, evenly spaced).
-    gap: back less down, as a share of the liquidity lost from base to crystal. shared: that range
-    of distances over the range of the way down. All nan where the ways share no distance.
+    down, back: mean of `level` at POINTS over the distances that both ways pass. gap: back less
+    down, as a share of the liquidity lost from base to crystal. shared: that range of distances
+    over that of the way down. All nan where the ways share no distance.
     """
     rows = []
     for (parent, group), mine in paths.groupby(["parent", "group"], sort=False):
-        down, back = (mine[mine["way"] == way] for way in (DOWN, BACK))
+        down, back = (where(mine, way=way) for way in (DOWN, BACK))
         if len(back):
             rows.append((parent, group, *_gap(down, back)))
     return pd.DataFrame(rows, columns=["parent", "group", "down", "back", "gap", "shared"])
@@ -244,15 +232,12 @@ def side(gaps: pd.Series) -> str:
 
 
 def load_mean(paths: pd.DataFrame) -> pd.DataFrame:
-    """Paths of the parents that went both ways, and first (parent: MEAN) their mean.
-
-    The mean is over the checkpoints that all were read at.
+    """Paths of the parents that went both ways, and first (parent: MEAN) their mean, over the
+    checkpoints that all were read at.
     """
-    both = set(paths.loc[paths["way"] == BACK, "parent"])
-    paths = paths[paths["parent"].isin(both)]
+    paths = paths[paths["parent"].isin(where(paths, way=BACK)["parent"])]
     number = paths.groupby(["way", "group"])["parent"].transform("nunique")
-    paths = paths.assign(parents=number)
-    keys = ["way", "group", "label", "stage"]
+    paths, keys = paths.assign(parents=number), ["way", "group", "label", "stage"]
     shared = paths[paths.groupby(keys)["parent"].transform("nunique") == number]
     groups = shared.groupby([*keys, "parents"], sort=False)
     mean = groups[["to_distribution", "liquidity", "order"]].mean().reset_index()

@@ -5,7 +5,7 @@ The crystal is RLVR's end and the reference is the base, both in chat form and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -17,25 +17,19 @@ from ..ask.ladders import Checkpoint, load_ladder
 from ..ask.prompts import CHAT, COMPLETION, INSTRUCTED, PROBE
 from ..ask.tasks import PHASE_TASKS
 from ..errors import CrystalError
-from ..keep import store
 from ..measure import chain, evidence, quantities
 from ..measure.claims import Verdict
 from ..measure.inference import NOTHING
 from ..measure.quantities import Array
-from ..present.show import number as fmt
-from ..present.show import slug, table
+from ..present import show
 from ..present.training_figures import load_report
 from . import runs
-from .runs import ALL, APART, by_group, estimate, formatted, where
+from .runs import ALL, APART, by_group, formatted, means, tidy, where
 
 CRYSTAL = "rlvr"  # the checkpoint that is remelted
 FROZEN = 0.5  # at most this share of the base's liquidity; what is not frozen cannot be remelted
 ASKING, TRAINING, REFERENCE = "asking", "training", "reference"
 ASKED, ASKED_BASE = "asking", "liquid"  # the runs that read a checkpoint as it is: crystal, base
-MEASURED = (
-    "liquidity entropy to_base to_raw to_distribution to_uniform to_mean probmass invalid residual "
-    "measurable"
-).split()
 AGAIN = "pretraining"  # the run that goes back
 RAW = "raw text"
 
@@ -70,53 +64,58 @@ REFERENCES = {  # name -> checkpoint, form
 
 
 def load_methods(name: str, ladders: Sequence[str]) -> pd.DataFrame:
-    """One row per parent in `ladders`, method, step and task that is recorded.
+    """`runs.rows` of every parent in `ladders`, method and step that is recorded.
 
     start: the checkpoint that was asked or trained on. kind "reference": base and crystal
-    themselves. MEASURED: liquidity and the mean entropy of a prompt's answer, bits; JSD in bits to
-    the base's answer prompt by prompt, in chat form (to_base) and as raw text (to_raw), and of the
-    mean answer to the demonstrator's distribution, the uniform distribution and the base's mean;
-    mass on the seed's options; invalid-answer and residual mass. Distributions are conditional on
-    an option; measurable is 1 where enough prompts are answered, else the others are nan.
+    themselves. Measured from the base in chat form; to_raw: as to_base, from the base as raw text.
+    measurable is 1 where enough prompts are answered, else 0 and the others nan.
     Raises: CrystalError if nothing of these parents is recorded.
     """
-    checkpoints, rows = recorded(name, ladders), []
+    checkpoints, found = recorded(name, ladders), {CHAT: [], COMPLETION: []}
     if not checkpoints:
         what = f"of {name!r} nothing is recorded for {', '.join(ladders)}"
         raise CrystalError(what, hint=f"make ladder LADDER={name}")
-    parts = _by_checkpoint(name, [c.name for c in checkpoints])
+    read = _asked_the_probe(name, [c.name for c in checkpoints])
     for parent in dict.fromkeys(c.parent for c in checkpoints):
-        own = _by_checkpoint(parent, ["base", CRYSTAL])
-        raw = runs.probe(own["base"], COMPLETION)
-        for method, (checkpoint, form) in REFERENCES.items():
-            way = Method(method, REFERENCE, "", form)
-            rows += _rows(parent, raw, own[checkpoint], way, checkpoint, 0)
-        for c in (c for c in checkpoints if c.parent == parent):
-            run, start = (ASKED, "base") if c.run == ASKED_BASE else (c.run, CRYSTAL)
-            for way in (way for way in METHODS if way.run == run):
-                rows += _rows(parent, raw, parts[c.name], way, start, c.step)
-    return pd.DataFrame(rows)
+        frames = read | _asked_the_probe(parent, ["base", CRYSTAL])
+        aim = load_ladder(parent).seed
+        for form, rows in found.items():
+            origin = runs.probe(frames["base"], form)
+            for c, way, place in _ways(parent, checkpoints):
+                asked = way.form, way.temperature
+                rows += runs.rows(frames[c.name], c, origin, aim, asked, **place)
+    frame, raw = map(pd.DataFrame, found.values())
+    return frame.assign(to_raw=raw["to_base"], measurable=frame["liquidity"].notna().astype(float))
 
 
-def _by_checkpoint(ladder: str, checkpoints: Sequence[str]) -> dict[str, pd.DataFrame]:
-    frame = store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=checkpoints)
-    return dict(tuple(frame.groupby("checkpoint")))
+def _ways(parent: str, checkpoints: Sequence[Checkpoint]) -> Iterator[tuple]:
+    """Checkpoint, method and the columns that say which, of one parent."""
+    for name, (checkpoint, form) in REFERENCES.items():
+        place = {"start": checkpoint, "method": name, "kind": REFERENCE, "step": 0}
+        yield load_ladder(parent).checkpoint(checkpoint), Method(name, REFERENCE, "", form), place
+    for c in checkpoints:
+        run, start = (ASKED, "base") if c.run == ASKED_BASE else (c.run, CRYSTAL)
+        for way in METHODS:
+            if (c.parent, run) == (parent, way.run):
+                yield c, way, {"start": start, "method": way.name, "kind": way.kind}
+
+
+def _asked_the_probe(ladder: str, checkpoints: Sequence[str]) -> dict[str, pd.DataFrame]:
+    asked, read = [p.id for p in PROBE], runs.by_checkpoint(ladder, checkpoints=checkpoints)
+    return {name: frame[frame["prompt"].isin(asked)] for name, frame in read.items()}
 
 
 def recorded(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
     """The checkpoints of whole runs from those parents that are frozen."""
     left = liquid(name, ladders)
-    return [c for c in _done(name, ladders) if c.parent not in left]
+    every = runs.recorded_checkpoints(name)
+    return [c for c in every if c.parent in ladders and c.parent not in left]
 
 
 def liquid(name: str, ladders: Sequence[str]) -> list[str]:
     """Those parents of whole runs that are left out, since they are not frozen."""
-    there = dict.fromkeys(c.parent for c in _done(name, ladders))
-    return [parent for parent in there if not frozen(parent)]
-
-
-def _done(name: str, ladders: Sequence[str]) -> list[Checkpoint]:
-    return [c for c in runs.recorded_checkpoints(name) if c.parent in ladders]
+    there = dict.fromkeys(c.parent for c in runs.recorded_checkpoints(name))
+    return [parent for parent in there if parent in ladders and not frozen(parent)]
 
 
 def frozen(ladder: str) -> bool:
@@ -132,73 +131,32 @@ def frozen(ladder: str) -> bool:
     return bool(crystal <= FROZEN * base)
 
 
-def _rows(
-    parent: str, raw: dict, frame: pd.DataFrame, way: Method, start: str, step: int
-) -> list[dict]:
-    """frame: of one checkpoint. raw: task -> (20, options), the base as raw text."""
-    now, chat = runs.probe(frame, way.form, way.temperature), runs.origin_of(parent)
-    frame = where(frame, form=way.form, temperature=way.temperature)
-    frame = frame[frame["prompt"].isin([prompt.id for prompt in PROBE])]
-    left = frame.groupby("task")[["invalid", "residual"]].mean()
-    checkpoint, ladder, rows = frame["checkpoint"].iloc[0], load_ladder(parent), []
-    place = {"parent": parent, "start": start, "method": way.name, "kind": way.kind}
-    place |= {"step": step, "checkpoint": checkpoint}
-    for task in PHASE_TASKS:
-        about = {"task": task, "held_out": task not in ladder.demonstrated, "measurable": 0.0}
-        about |= runs.measure(now[task], chat[task], task, ladder.seed)
-        if np.isfinite(about["liquidity"]):
-            about |= _apart(now[task], chat[task], raw[task])
-        rows.append(place | about | left.loc[task].to_dict())
-    return rows
-
-
-def _apart(now: Array, chat: Array, raw: Array) -> dict[str, float]:
-    """How far the answered prompts are from the base's; all (20, options)."""
-    there = ~np.isnan(now).any(1)
-    now, chat, raw = now[there], chat[there], raw[there]
-    mean = now.mean(0)
-    return {
-        "measurable": 1.0,
-        "to_raw": float(quantities.jsd_bits(now, raw).mean()),
-        "to_mean": float(quantities.jsd_bits(mean, chat.mean(0))),
-        "to_uniform": float(quantities.jsd_bits(mean, np.full(len(mean), 1 / len(mean)))),
-    }
-
-
 # --- how much came back
 
 
 def load_shares(methods: pd.DataFrame) -> pd.DataFrame:
-    """What came back, by parent, method, step and group of tasks (means over its tasks).
+    """What came back of what began at the crystal, by parent, method, step and group of tasks.
 
     regained: (after - crystal) / (base - crystal) in liquidity. distance: mean JSD to the base's
-    answer, prompt by prompt, over the crystal's. against: the base these compare with, in chat form
-    as registered; for raw text a second row compares with the base as raw text. Beside them the
-    means of MEASURED. Only what began at the crystal.
+    answer, prompt by prompt, over the crystal's. against: the base's form, chat as registered; a
+    second row compares raw text with the base as raw text. Beside them the means of `load_methods`.
     """
-    keys = ["parent", "start", "method", "kind", "step", "checkpoint"]
-    means = by_group(methods, keys, MEASURED)
-    after = means[(means["start"] == CRYSTAL) & (means["kind"] != REFERENCE)]
-    chat = _shares(after, means, "base", "to_base", CHAT)
-    raw = _shares(where(after, method=RAW), means, "base as raw text", "to_raw", COMPLETION)
-    return pd.concat([chat, raw], ignore_index=True)
-
-
-def _shares(
-    after: pd.DataFrame, means: pd.DataFrame, base: str, to: str, against: str
-) -> pd.DataFrame:
-    place = pd.MultiIndex.from_frame(after[["parent", "group"]])
-    base, crystal = (
-        where(means, method=name).set_index(["parent", "group"]).loc[place].reset_index()
-        for name in (base, "crystal")
-    )
-    after = after.reset_index(drop=True)
-    gained = after["liquidity"] - crystal["liquidity"]
-    return after.assign(
-        against=against,
-        regained=quantities.ratio(gained, base["liquidity"] - crystal["liquidity"]),
-        distance=quantities.ratio(after[to], crystal[to]),
-    )
+    keys, place = ["parent", "start", "method", "kind", "step", "checkpoint"], ["parent", "group"]
+    every = by_group(methods, keys, [*runs.NUMBERS, "to_raw", "measurable"])
+    began = where(every[every["kind"] != REFERENCE], start=CRYSTAL)
+    raw = where(began, method=RAW)
+    compared = ((CHAT, began, "base", "to_base"), (COMPLETION, raw, "base as raw text", "to_raw"))
+    parts = []
+    for form, after, base, to in compared:
+        after = after.reset_index(drop=True)
+        start, crystal = (
+            after[place].merge(where(every, method=name), "left") for name in (base, "crystal")
+        )
+        gained = after["liquidity"] - crystal["liquidity"]
+        regained = quantities.ratio(gained, start["liquidity"] - crystal["liquidity"])
+        distance = quantities.ratio(after[to], crystal[to])
+        parts.append(after.assign(against=form, regained=regained, distance=distance))
+    return pd.concat(parts, ignore_index=True)
 
 
 def at_end(shares: pd.DataFrame) -> pd.DataFrame:
@@ -248,8 +206,8 @@ def _judged(rows: pd.DataFrame) -> Verdict:
 
 
 def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
-    """Bases of one family, pair by pair, in chat form: JSD in bits, prompt by prompt, by group: a
-    yardstick for distances. parent: "first, second". Empty where no family has two.
+    """Pairs of bases of one family ("first, second"), in chat form, by group: JSD in bits, prompt
+    by prompt, a yardstick for distances. Empty where no family has two.
     """
     rows = []
     for first, second in combinations(ladders, 2):
@@ -258,8 +216,8 @@ def load_bases(ladders: Sequence[str]) -> pd.DataFrame:
             one, other = runs.origin_of(first), runs.origin_of(second)
             for task in PHASE_TASKS:
                 far = float(quantities.jsd_bits(one[task], other[task]).mean())
-                rows.append((f"{first}, {second}", task, task not in shown, far))
-    frame = pd.DataFrame(rows, columns=["parent", "task", "held_out", "to_base"])
+                rows.append((f"{first}, {second}", APART[task not in shown], far))
+    frame = pd.DataFrame(rows, columns=["parent", "group", "to_base"])
     return by_group(frame, ["parent"], ["to_base"])
 
 
@@ -287,9 +245,7 @@ def names(ends: pd.DataFrame) -> list[str]:
     return [method.name for method in METHODS if method.name in set(ends["method"])]
 
 
-def pick(
-    ends: pd.DataFrame, method: str, value: str, group: str = ALL, against: str = CHAT
-) -> pd.Series:
+def pick(ends: pd.DataFrame, method: str, value: str, group: str = ALL, against: str = CHAT):
     """One quantity of one method, indexed by parent."""
     return where(ends, method=method, group=group, against=against).set_index("parent")[value]
 
@@ -306,8 +262,8 @@ def methods_text(ends: pd.DataFrame, value: str, methods: Sequence[str]) -> str:
 def most(ends: pd.DataFrame, value: str, methods: Sequence[str], best: str = "max") -> str:
     """The method with the largest (best="min": smallest) mean over parents, in words."""
     sign = 1 if best == "max" else -1
-    means = pd.Series({name: sign * pick(ends, name, value).mean() for name in methods})
-    return methods_text(ends, value, [means.fillna(-np.inf).idxmax()])
+    over = pd.Series({name: sign * pick(ends, name, value).mean() for name in methods})
+    return methods_text(ends, value, [over.fillna(-np.inf).idxmax()])
 
 
 def nearest(goals: pd.DataFrame) -> str:
@@ -322,19 +278,21 @@ def nearest(goals: pd.DataFrame) -> str:
     )
 
 
-def _lines(ends: pd.DataFrame) -> list[tuple[str, str]]:
-    """Method and the base's form that it is compared with; raw text stands twice."""
-    both = [(name, against) for name in names(ends) for against in (CHAT, COMPLETION)]
-    return [(name, against) for name, against in both if against == CHAT or name == RAW]
+def load_numbers(ends: pd.DataFrame) -> pd.DataFrame:
+    """`runs.tidy` of all tasks by method and `against`; methods in their order."""
+    mine = runs.ordered(where(ends, group=ALL), method=names(ends))
+    return tidy(mine, ["method", "against"], [*JUDGED, *OTHERS])
 
 
 def record(ends: pd.DataFrame) -> None:
-    """Every number of `tables` as a measured claim: regained@back-to-pretraining, kept@raw-text."""
-    for (name, against), (value, words) in product(_lines(ends), RECORDED.items()):
-        values = pick(ends, name, value, against=against)
-        sentence = f"{words}: {formatted(values)} ({runs.counted(len(runs.usable(values)))})"
-        what = value if against == CHAT else f"{value}-against-raw-text"
-        runs.record(what, estimate(values), sentence, ladder=slug(name), task=ALL)
+    """Numbers of `tables` as measured claims: regained@back-to-pretraining, kept@raw-text."""
+    numbers = means(load_numbers(ends))
+    for (name, against), mine in numbers.groupby(["method", "against"], sort=False):
+        for row in mine[mine["quantity"].isin(RECORDED)].itertuples():
+            what = row.quantity if against == CHAT else f"{row.quantity}-against-raw-text"
+            words, number = RECORDED[row.quantity], show.interval(row)
+            sentence = f"{words}: {number} ({runs.counted(row.parents)})"
+            runs.record(what, row, sentence, ladder=show.slug(name), task=ALL)
 
 
 def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verdict]]) -> str:
@@ -342,22 +300,23 @@ def tables(ends: pd.DataFrame, methods: pd.DataFrame, found: dict[str, list[Verd
 
     ends: of `at_end`, with `kept`; found: of `judge`.
     """
-    judged, others = [], []
-    for name in REFERENCES:
-        means = where(methods, method=name).groupby("parent")[list(OTHERS)[:-1]].mean()
-        kept = 1 if name == "crystal" else "–"
-        others.append([name, *(formatted(means[value]) for value in means), kept])
-    for name, against in _lines(ends):
-        numbers = [formatted(pick(ends, name, value, against=against)) for value in JUDGED | OTHERS]
+    values = ["entropy", "liquidity", "probmass"]
+    references = by_group(where(methods, kind=REFERENCE), ["parent", "method"], values)
+    references = where(references, group=ALL)
+    references["kept"] = np.where(references["method"] == "crystal", 1.0, np.nan)
+    tidied = tidy(references, ["method"], list(OTHERS))
+    others = [[name, *rest] for name, _, *rest in runs.lines(tidied)]
+    numbers, judged = load_numbers(ends), []
+    distances = means(numbers, quantity="distance").set_index(["method", "against"])["parents"]
+    for name, against, _, *cells in runs.lines(numbers):
         form = "in chat form" if against == CHAT else "as raw text"
-        line = name if name != RAW else f"{name}, against the base {form}"
-        n = int(pick(ends, name, "distance", against=against).notna().sum())
-        verdict = found[name][0].verdict
-        judged.append([line, n, *numbers[:2], verdict if against == CHAT else ""])
-        if against == CHAT:  # these are of no base
-            others.append([name, *numbers[2:]])
-    first = table(["way", "bases", *JUDGED.values(), "remelts"], judged)
-    return f"{first}\n\n{table(['way', *OTHERS.values()], others)}"
+        way = f"{name}, against the base {form}" if name == RAW else name
+        verdict = found[name][0].verdict if against == CHAT else ""
+        judged.append([way, distances[name, against], *cells[:2], verdict])
+        if against == CHAT:  # the others are of no base
+            others.append([name, *cells[2:]])
+    first = show.table(["way", "bases", *JUDGED.values(), "remelts"], judged)
+    return f"{first}\n\n{show.table(['way', *OTHERS.values()], others)}"
 
 
 def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
@@ -365,19 +324,15 @@ def by_parent(ends: pd.DataFrame, methods: pd.DataFrame) -> str:
     liquidity = methods.groupby(["method", "parent"])["liquidity"].mean()
     there = list(methods["parent"].unique())
     base, crystal = (liquidity[end][there] for end in ("base", "crystal"))
-    rows = [
-        ["liquidity of the base, bits", *map(fmt, base)],
-        ["of the crystal", *map(fmt, crystal)],
-        ["left in the crystal", *map(fmt, crystal / base)],
-    ]
+    rows = {
+        "liquidity of the base, bits": base,
+        "of the crystal": crystal,
+        "left in the crystal": crystal / base,
+    }
     for (value, words), name in product(JUDGED.items(), names(ends)):
-        rows.append([f"{words}: {name}", *map(fmt, pick(ends, name, value).reindex(there))])
-    return table(["", *there], rows)
-
-
-def _of_all(values: pd.Series) -> float:
-    """The mean; nan where one of the tasks has no number, as in what is judged."""
-    return values.mean(skipna=False)
+        rows[f"{words}: {name}"] = pick(ends, name, value).reindex(there)
+    numbers = ([what, *map(show.number, values)] for what, values in rows.items())
+    return show.table(["", *there], numbers)
 
 
 def asked(methods: pd.DataFrame) -> str:
@@ -386,13 +341,11 @@ def asked(methods: pd.DataFrame) -> str:
     head += ["entropy of the crystal, bits", "of the base"]
     head += ["invalid-answer mass, crystal", "residual mass, crystal"]
     values, rows = ["liquidity", "entropy", "invalid", "residual"], []
-    for name, mine in where(methods, kind=ASKING).groupby("method", sort=False):
-        base, crystal = (
-            where(mine, start=start).groupby("parent")[values].agg(_of_all)
-            for start in ("base", CRYSTAL)
-        )
+    every = by_group(where(methods, kind=ASKING), ["parent", "start", "method"], values)
+    for name, mine in where(every, group=ALL).groupby("method", sort=False):
+        base, crystal = (where(mine, start=at).set_index("parent") for at in ("base", CRYSTAL))
         left = (crystal["liquidity"] / base["liquidity"]).rename("ratio")
         numbers = [crystal["liquidity"], base["liquidity"], left, crystal["entropy"]]
         numbers += [base["entropy"], crystal["invalid"], crystal["residual"]]
         rows.append([name, *map(formatted, numbers)])
-    return table(head, rows)
+    return show.table(head, rows)

@@ -1,8 +1,8 @@
 """Every run of an experiment, measured on the probe: one tidy frame, and means over parents.
 
-One row per parent, run, step and task; a run begins at step 0 with the checkpoint of its parent
-that it grew from. A parent is one trained ladder: two or more give an interval (Student's t), one
-gives a number and no verdict.
+One row per parent, run, step and task; a run begins at step 0 with the checkpoint that it grew
+from. A parent is one trained ladder: two or more give an interval (Student's t), one gives a number
+and no verdict.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..ask.ladders import Checkpoint, load_ladder
-from ..ask.prompts import CHAT, PROBE
+from ..ask.prompts import CHAT, PROBE, Prompt
 from ..ask.tasks import PHASE_TASKS, TASKS
 from ..errors import CrystalError, known
 from ..files import root
@@ -24,21 +24,24 @@ from ..keep import store
 from ..lab import recipes, world
 from ..measure import claims, evidence, quantities
 from ..measure.inference import NOTHING, Estimate, Null, student
+from ..measure.quantities import Array
 from ..present import show
 from ..present.show import interval
-from ..present.show import number as fmt
 from ..present.views import on_tasks
 
-Array = np.ndarray
+Answers = Mapping[str, Array]  # task -> (prompts, options), nan where a prompt is not answered
+PLAIN = (CHAT, 1.0)  # form and temperature
 SAME = 0.05  # total variation below which two distributions are one: on small tasks some are
-NUMBERS = "liquidity entropy to_distribution to_base progress fluctuation probmass follows".split()
-QUANTILE = 0.9
+NUMBERS = (
+    "liquidity entropy to_distribution to_uniform to_mean to_base progress fluctuation probmass "
+    "follows"
+).split()
 DEMONSTRATED, HELD_OUT, ALL = "demonstrated", "held out", "all tasks"
 APART = (DEMONSTRATED, HELD_OUT)
 SCOPES = (DEMONSTRATED, "held-out")
 MEAN = "mean"  # in place of a parent
-BEFORE = ["liquidity", "to_distribution", "found", "follows", "invalid"]  # kept of a run's start
 PLACE = ["parent", "run", "task"]
+COLUMNS = [*PLACE, "stage", "step", "checkpoint", "held_out", "group", "invalid", *NUMBERS]
 SHARES = ("probmass", "invalid", "residual", "shared", "follow rate")
 POSITIVE = "distance entropy liquidity kept ratio tv down back to_base to_uniform to_mean".split()
 POSITIVE += ["to_distribution", "liquidity kept"]
@@ -51,10 +54,11 @@ BOUNDS = dict.fromkeys(SHARES, (0.0, 1.0)) | dict.fromkeys(POSITIVE, (0.0, np.in
 def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, float]:
     """What the probe says of a checkpoint. now, origin: (20, options), its answers and its base's.
 
-    liquidity, entropy (mean over prompts), bits. JSD in bits of the mean answer to the intended
-    distribution (to_distribution), of every prompt's answer to the base's, mean (to_base).
-    progress, fluctuation: mean and variance of `progress`. probmass: on the smallest set that holds
-    QUANTILE of the intended distribution. All nan where too few prompts answer both.
+    liquidity, entropy (mean over prompts), bits. JSD in bits: of the mean answer to the intended
+    distribution (to_distribution), the uniform one, the base's mean; of every prompt's answer to
+    the base's, mean (to_base). progress, fluctuation: mean and variance of `progress`. probmass: on
+    the smallest set that holds QUANTILE of the intended distribution. found: the temperament
+    `nearest`. All nan where too few prompts answer both.
     """
     both = ~(np.isnan(now).any(1) | np.isnan(origin).any(1))
     if both.sum() < evidence.needed(len(both)):
@@ -62,17 +66,19 @@ def measure(now: Array, origin: Array, task: str, intended: str) -> dict[str, fl
     now, origin = now[both], origin[both]
     mean, aim = now.mean(0), world.distribution(intended, TASKS[task])
     way = progress(now, origin, aim)
-    found = {
+    numbers = {
         "liquidity": quantities.liquidity_bits(now),
         "entropy": quantities.entropy_bits(now).mean(),
         "to_distribution": quantities.jsd_bits(mean, aim),
+        "to_uniform": quantities.jsd_bits(mean, np.full(len(mean), 1 / len(mean))),
+        "to_mean": quantities.jsd_bits(mean, origin.mean(0)),
         "to_base": quantities.jsd_bits(now, origin).mean(),
         "progress": way.mean(),
         "fluctuation": way.var(),
-        "probmass": quantities.probmass(mean, quantities.support(aim, QUANTILE)),
+        "probmass": quantities.probmass(mean, quantities.support(aim, claims.QUANTILE)),
         "follows": follows(mean, task, intended),
     }
-    return {name: float(x) for name, x in found.items()} | {"found": nearest(mean, task)}
+    return {name: float(numbers[name]) for name in NUMBERS} | {"found": nearest(mean, task)}
 
 
 def progress(now: Array, origin: Array, aim: Array) -> Array:
@@ -81,7 +87,7 @@ def progress(now: Array, origin: Array, aim: Array) -> Array:
     The projection of the move; only personas who did not hold the distribution at the start.
     """
     way = aim - origin
-    far = np.abs(way).sum(1) / 2 > 2 * SAME
+    far = quantities.tv(aim, origin) > 2 * SAME
     return ((now - origin) * way).sum(1)[far] / (way**2).sum(1)[far]
 
 
@@ -106,35 +112,33 @@ def follows(mean: Array, task: str, intended: str) -> bool:
 
 
 def walk(
-    name: str, runs: Sequence[str] | None = None, *, intended: str | None = None
+    name: str, runs: Sequence[str] = (), *, parents: Sequence[str] = (), intended: str = ""
 ) -> pd.DataFrame:
-    """`measure` along the recorded runs of an experiment, in chat form; runs: None = all.
+    """`rows` along the recorded runs of an experiment, in chat form. runs, parents: none = all.
 
-    Beside it parent, family, run, stage, step, checkpoint, task, held_out, invalid. intended: None
-    = each run's own demonstrator. A run that trains its own base is measured from that one.
+    intended: "" = each run's own demonstrator. A run that trains its own base is measured from
+    that one.
     Raises: CrystalError if the experiment is unknown or none of its runs has been read.
     """
     planned = {run.name: run for run in recipes.load_experiment(name).runs}
-    for run in runs or ():
+    for run in runs:
         known(run, planned, f"run of {name}")
     checkpoints = [c for c in recorded_checkpoints(name) if c.run in (runs or planned)]
     if not checkpoints:
         hint = f"make ladder LADDER={name}"
         raise CrystalError(f"no run of experiment {name!r} has been read", hint=hint)
-    frames, starts, rows = in_chat(name), {}, []
-    for c in checkpoints:
-        run, base = planned[c.run], f"{c.parent}/{c.run}/base"
-        target = intended or run.set.get("temperament", load_ladder(c.parent).seed)
+    frames, begun, found = in_chat(name), {}, []
+    for c in (c for c in checkpoints if c.parent in (parents or {c.parent})):
+        run, ladder, base = planned[c.run], load_ladder(c.parent), f"{c.parent}/{c.run}/base"
+        aim = intended or run.set.get("temperament", ladder.seed)
+        aim = ladder.seed if aim == world.OWN else aim
         origin = probe(frames[base]) if "base" in run.stages else origin_of(c.parent)
-        rows += _rows(frames[c.name], c, origin, target)
-        if run.start and run.stages:
-            starts[c.parent, c.run] = load_ladder(c.parent).checkpoint(run.start), target
-    begun = [
-        row | {"run": run, "step": 0}
-        for (parent, run), (c, target) in sorted(starts.items())
-        for row in _rows(in_chat(parent)[c.name], c, origin_of(parent), target)
-    ]
-    return pd.DataFrame([*begun, *rows])
+        found += rows(frames[c.name], c, origin, aim)
+        if run.start and run.stages and (c.parent, c.run) not in begun:
+            start, frame = ladder.checkpoint(run.start), in_chat(c.parent)[run.start]
+            begun[c.parent, c.run] = rows(frame, start, origin, aim, run=c.run, step=0)
+    first = [row for key in sorted(begun) for row in begun[key]]
+    return pd.DataFrame(first + found, columns=None if found else COLUMNS)
 
 
 def recorded_checkpoints(name: str) -> list[Checkpoint]:
@@ -145,58 +149,62 @@ def recorded_checkpoints(name: str) -> list[Checkpoint]:
 
 def along(parents: Sequence[str]) -> pd.DataFrame:
     """As `walk`, along the parents themselves, all that was read in chat form; run: the stage."""
-    rows = []
-    for parent in parents:
-        ladder, frames, origin = load_ladder(parent), in_chat(parent), origin_of(parent)
+    found = []
+    for ladder in map(load_ladder, parents):
+        frames, origin = in_chat(ladder.name), origin_of(ladder.name)
         for c in ladder.checkpoints:
-            rows += _rows(frames[c.name], c, origin, ladder.seed)
-    return pd.DataFrame(rows)
+            found += rows(frames[c.name], c, origin, ladder.seed)
+    return pd.DataFrame(found)
 
 
-def origin_of(parent: str, checkpoint: str = "base") -> dict[str, Array]:
-    """Task -> answers of a parent's checkpoint to the probe in chat form, (20, options)."""
-    return _origin(root(), parent, store.manifest_digest(parent), checkpoint)
-
-
-@lru_cache(maxsize=64)
-def _origin(root: Path, name: str, digest: str, checkpoint: str) -> dict[str, Array]:
-    return probe(_by_checkpoint(root, name, digest)[checkpoint])
+def origin_of(parent: str, checkpoint: str = "base") -> Answers:
+    """Answers of a parent's checkpoint to the probe in chat form."""
+    return probe(in_chat(parent)[checkpoint])
 
 
 def in_chat(name: str) -> dict[str, pd.DataFrame]:
     """Checkpoint -> its read-outs in chat form; loaded once a process."""
-    return _by_checkpoint(root(), name, store.manifest_digest(name))
+    return _in_chat(root(), name, store.manifest_digest(name))
 
 
 @lru_cache(maxsize=16)
-def _by_checkpoint(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
-    return dict(tuple(store.load_readouts(name, forms=[CHAT]).groupby("checkpoint")))
+def _in_chat(root: Path, name: str, digest: str) -> dict[str, pd.DataFrame]:
+    return by_checkpoint(name, forms=[CHAT])
 
 
-def probe(frame: pd.DataFrame, form: str = CHAT, temperature: float = 1.0) -> dict[str, Array]:
-    """Task -> answers to the probe, (20, options); nan where a prompt is not answered."""
+def by_checkpoint(name: str, **which) -> dict[str, pd.DataFrame]:
+    """Checkpoint -> its read-outs. which: as in `store.load_readouts`."""
+    return dict(tuple(store.load_readouts(name, **which).groupby("checkpoint")))
+
+
+def probe(
+    frame: pd.DataFrame, form=CHAT, temperature=1.0, prompts: Sequence[Prompt] = PROBE
+) -> Answers:
+    """What one checkpoint answers, given that it answers with an option."""
     found = {}
-    for task, table in on_tasks(frame, PHASE_TASKS, form, PROBE, temperature).items():
+    for task, table in on_tasks(frame, PHASE_TASKS, form, prompts, temperature).items():
         mass = table.sum(1, keepdims=True)
         found[task] = np.where(evidence.answers(mass), table / np.maximum(mass, 1e-300), np.nan)
     return found
 
 
-def _rows(
-    frame: pd.DataFrame, checkpoint: Checkpoint, origin: dict[str, Array], intended: str
+def rows(
+    frame: pd.DataFrame, c: Checkpoint, origin: Answers, intended: str, asked=PLAIN, **place
 ) -> list[dict]:
-    """`measure` of a checkpoint in every task. frame: its read-outs in chat form."""
-    parent, now = checkpoint.parent or checkpoint.ladder, probe(frame)
-    ladder = load_ladder(parent)
-    target = intended if intended != world.OWN else ladder.seed
-    invalid = frame[frame["temperature"] == 1.0].groupby("task")["invalid"].mean()
-    place = {"parent": parent, "family": family(parent), "run": checkpoint.run or checkpoint.stage}
-    place |= {"stage": checkpoint.stage, "step": checkpoint.step, "checkpoint": checkpoint.name}
+    """`measure` of a checkpoint `c` in every task, with parent, run, stage, step, checkpoint, task,
+    held_out, group, invalid, residual (masses). asked: form, temperature. place: stands instead.
+    """
+    parent, (form, temperature) = c.parent or c.ladder, asked
+    now, shown = probe(frame, form, temperature), load_ladder(parent).demonstrated
+    frame = where(frame, form=form, temperature=temperature)
+    left = frame.groupby("task")[["invalid", "residual"]].mean()
+    about = {"parent": parent, "run": c.run or c.stage, "stage": c.stage, "step": c.step}
+    about |= {"checkpoint": c.name} | place
     return [
-        place
-        | {"task": task, "held_out": task not in ladder.demonstrated}
-        | {"invalid": float(invalid[task])}
-        | measure(now[task], origin[task], task, target)
+        about
+        | {"task": task, "held_out": task not in shown, "group": APART[task not in shown]}
+        | left.loc[task].to_dict()
+        | measure(now[task], origin[task], task, intended)
         for task in PHASE_TASKS
     ]
 
@@ -220,26 +228,22 @@ def accuracy(name: str) -> pd.DataFrame:
 # --- first and last step
 
 
-def load_ends(
-    name: str, runs: Sequence[str], *, parents: Sequence[str] = (), **intended: str
-) -> pd.DataFrame:
-    """`ends` of the recorded ones of these runs; empty if there are none. parents: none = all."""
+def load_ends(name: str, runs: Sequence[str], **which) -> pd.DataFrame:
+    """`ends` of the recorded ones of these runs; empty if there are none. which: as of `walk`."""
     there = {key.partition("/")[2] for key in recipes.load_records(name)}
     wanted = [run for run in runs if run in there]
-    if not wanted:
-        return pd.DataFrame(columns=[*PLACE, "scope", *BEFORE, *(f"{of}_before" for of in BEFORE)])
-    walked = walk(name, wanted, **intended)
-    return ends(walked[walked["parent"].isin(parents or walked["parent"].unique())], runs)
+    empty = pd.DataFrame(columns=[*COLUMNS, "scope"])
+    return ends(walk(name, wanted, **which), runs) if wanted else empty
 
 
 def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
-    """One row per parent, run (in their order) and task: the last step, and BEFORE of the first.
+    """One row per parent, run (in their order) and task: the last step, and as `_before` the first.
 
     walked: of `walk`. scope: one of SCOPES.
     """
     walked = walked.sort_values("step", kind="stable")
     first, last = (walked.drop_duplicates(PLACE, keep=keep) for keep in ("first", "last"))
-    both = last.merge(first[[*PLACE, *BEFORE]], on=PLACE, suffixes=("", "_before"))
+    both = last.merge(first, on=PLACE, suffixes=("", "_before"))
     both["scope"] = np.where(both["held_out"], *reversed(SCOPES))
     parents = sorted(set(walked["parent"]))
     return ordered(both, parent=parents, run=list(runs), scope=SCOPES, task=PHASE_TASKS)
@@ -248,7 +252,7 @@ def ends(walked: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
 def ordered(frame: pd.DataFrame, **orders: Sequence) -> pd.DataFrame:
     """The rows in the order of each column's values, the first column first."""
     place = lambda column: column.map(orders[column.name].index)  # noqa: E731
-    return frame.sort_values(list(orders), key=place, ignore_index=True)
+    return frame.sort_values(list(orders), key=place, kind="stable", ignore_index=True)
 
 
 def kept(frame: pd.DataFrame) -> float:
@@ -261,21 +265,15 @@ def removed(frame: pd.DataFrame) -> float:
     return 1 - frame["to_distribution"].mean() / frame["to_distribution_before"].mean()
 
 
-def follow_rate(frame: pd.DataFrame) -> float:
-    """Share of rows whose nearest distribution is the intended one."""
-    return frame["follows"].mean()
-
-
 # --- over tasks and parents
 
 
 def by_group(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    """Means over tasks: one row per key and group (demonstrated, held out, all tasks).
+    """Means over tasks: one row per key and group (APART, ALL).
 
     frame: one row per key and task. A mean over tasks of which one has no number is none.
     """
-    apart = frame.assign(group=np.where(frame["held_out"], HELD_OUT, DEMONSTRATED))
-    both = pd.concat([apart, frame.assign(group=ALL)], ignore_index=True)
+    both = pd.concat([frame, frame.assign(group=ALL)], ignore_index=True)
     groups = both.groupby([*keys, "group"], sort=False)[list(values)]
     whole = groups.count().eq(groups.size(), axis=0)
     return groups.mean().where(whole).reset_index()
@@ -308,7 +306,7 @@ def estimate(values: pd.Series) -> Estimate:
     there = usable(values)
     if len(there) > 1:
         return over_parents(there, *BOUNDS.get(values.name, ()))
-    return dataclasses.replace(NOTHING, value=float(there.mean()) if len(there) else np.nan)
+    return dataclasses.replace(NOTHING, value=float(there.mean()))
 
 
 def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims.Verdict:
@@ -320,34 +318,30 @@ def judge_over(name: str, values: pd.Series, null: Null | None = None) -> claims
         return dataclasses.replace(found, reason=f"{found.reason} ({counted(len(there))})")
     why = "no base was read"
     if len(there):
-        why = f"{fmt(there.iloc[0])} from the only base read, and one gives no interval"
+        only = show.number(there.iloc[0])
+        why = f"{only} from the only base read, and one gives no interval"
     return claims.judge(name, NOTHING, null, nothing=why)
 
 
-def intervals(frame: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean over parents with its interval (parent: MEAN), then every parent's value, by key.
-
-    frame: one row per parent and key. parents: how many have a value.
-    """
-    rows = []
-    for key, mine in frame.groupby(list(keys), sort=False):
-        found, n = estimate(mine[value]), len(usable(mine[value]))
-        rows.append((*key, MEAN, found.value, found.low, found.high, n))
-        each = zip(mine["parent"], mine[value], strict=True)
-        rows += [(*key, parent, x, np.nan, np.nan, n) for parent, x in each]
-    return pd.DataFrame(rows, columns=[*keys, "parent", "value", "low", "high", "parents"])
-
-
 def tidy(
-    frame: pd.DataFrame, by: Sequence[str], quantities: Mapping[str, Callable]
+    frame: pd.DataFrame, by: Sequence[str], quantities: Sequence[str] | Mapping[str, Callable]
 ) -> pd.DataFrame:
-    """`intervals` of every quantity, named in the column quantity; each is of a parent's rows."""
-    parts, groups = [], list(frame.groupby([*by, "parent"], sort=False))
+    """By quantity and key, the mean over parents with its interval (parent: MEAN), then each one's.
+
+    quantities: functions of a parent's rows, by name; or columns, if a parent has a row a key.
+    parents: how many have a value.
+    """
+    if not isinstance(quantities, Mapping):
+        quantities = {name: lambda mine, name=name: mine[name].item() for name in quantities}
+    found = []
     for quantity, value in quantities.items():
-        each = [(*place, value(mine)) for place, mine in groups]
-        found = intervals(pd.DataFrame(each, columns=[*by, "parent", quantity]), by, quantity)
-        parts.append(found.assign(quantity=quantity))
-    return pd.concat(parts, ignore_index=True)
+        for key, mine in frame.groupby(list(by), sort=False):
+            each = per_parent(mine, value).rename(quantity)
+            over, n = estimate(each), len(usable(each))
+            found.append((*key, MEAN, over.value, over.low, over.high, n, quantity))
+            found += [(*key, at, x, np.nan, np.nan, n, quantity) for at, x in each.items()]
+    columns = [*by, "parent", "value", "low", "high", "parents", "quantity"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def where(frame: pd.DataFrame, **place: object) -> pd.DataFrame:
@@ -385,9 +379,18 @@ def cell(tidied: pd.DataFrame, **place: object) -> str:
     return "–" if found.empty else interval(next(found.itertuples()))
 
 
+def lines(tidied: pd.DataFrame) -> list[list]:
+    """For a table, a row per key of `tidy`: the key, parents, every quantity as a `cell`."""
+    by, names = list(tidied)[: list(tidied).index("parent")], tidied["quantity"].unique()
+    return [
+        [*key, mine["parents"].max(), *(cell(mine, quantity=name) for name in names)]
+        for key, mine in tidied.groupby(by, sort=False)
+    ]
+
+
 def titled(group: str) -> str:
     """A group before a noun: held-out tasks."""
-    return "held-out" if group == HELD_OUT else group
+    return group.replace(" out", "-out")
 
 
 def counted(parents: int) -> str:

@@ -1,33 +1,41 @@
 """Can the seed be chosen? SFT demonstrated by each of five temperaments, by mixtures, by ever less.
 
 Frames are those of `runs.load_ends`; a run is named after its demonstrator, whose distribution is
-intended. Finding a distribution that is the intended one in a task (`runs.SAME`) counts. The
-demonstrator `own`, everyone's own distribution, has no one distribution. The demonstrator's
-style is a suffix that went with the distribution in pretraining: if it alone moves the
-distributions, the seed is not learnt but found.
+intended. Finding one that is the same in a task (`runs.SAME`) counts. The demonstrator `own`
+answers as everyone's own. A demonstrator's style is a suffix that went with the distribution in
+pretraining: if it alone moves the distributions, the seed is not learnt but found.
+
+And worlds in which a seed cannot travel, from one base, so that intervals run over tasks.
+independent: a persona holds another distribution in every task. solo: there is one persona.
+shuffled: the answers of the demonstration belong to other questions. shared: the base's own SFT.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
 
-from ..ask.tasks import PHASE_TASKS
+from ..ask.prompts import FORMS, PROBE, Prompt
+from ..ask.tasks import PHASE_TASKS, TASKS
+from ..keep import store
 from ..lab import recipes, world
-from ..measure.claims import Verdict
-from ..measure.inference import Null, against, generator
-from ..measure.quantities import tv
+from ..measure import inference
+from ..measure.claims import Verdict, judge
+from ..measure.inference import Estimate, Null, against, generator
+from ..measure.quantities import jsd_bits, tv
+from ..present import views
 from ..present.show import fmt, slug, table
 from . import runs
-from .runs import SCOPES, Array, cell, judge_over, means, per_parent, tidy, where
+from .runs import SCOPES, Array, judge_over, means, per_parent, tidy, where
 
 EXPERIMENT, TEMPERAMENTS = "seed-control", world.TEMPERAMENTS
 TOGETHER = "all five"
 KEPT, REMOVED, RATE = "liquidity kept", "removed share", "follow rate"
-QUANTITIES = {RATE: runs.follow_rate, REMOVED: runs.removed, KEPT: runs.kept}
+QUANTITIES = {RATE: lambda mine: mine["follows"].mean(), REMOVED: runs.removed, KEPT: runs.kept}
 ORDERS = np.array(list(permutations(range(len(TEMPERAMENTS)))))  # (120, 5), the first moves nothing
 
 ONE, TWO, EVERYONE, STRANGER = "salient", "mixed-60-40", "everyone", "permuted"
@@ -40,12 +48,15 @@ MIXED_QUANTITIES = {
     REMOVED: runs.removed,
 }
 # the base's mean is everyone's distribution, and everyone's own is no single one
-UNDEFINED = {world.OWN: (NEAR, FAR, REMOVED), EVERYONE: (REMOVED,)}
+UNDEFINED = {(world.OWN, NEAR), (world.OWN, FAR), (world.OWN, REMOVED), (EVERYONE, REMOVED)}
 
 DOSES = (0, 1, 2, 5, 10, 30)  # per cent of random choices among SFT's answers; 30 is usual
 STYLED, NEUTRAL = "demonstrator's style", "neutral style"
 DOSED = {f"styled-dose-{dose}" if dose < 30 else ONE: (STYLED, dose) for dose in DOSES}
 DOSED |= {f"neutral-dose-{dose}": (NEUTRAL, dose) for dose in DOSES}
+
+CONTROLS, SHARED = "controls", "shared"
+WORLD = {SHARED: SHARED, "independent": "independent", "solo": "solo", "shuffled": SHARED}
 
 
 # --- five demonstrators
@@ -59,13 +70,22 @@ def whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 def load_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns scope, intended, found, share (of tasks and parents), rows (how many)."""
-    landed = frame["found"].where(frame["follows"] == 0, frame["run"])
-    cells = [
-        (scope, run, name, (landed[mine.index] == name).mean(), len(mine))
-        for (scope, run), mine in frame.groupby(["scope", "run"], sort=False)
-        for name in TEMPERAMENTS
+    landed = frame.assign(share=frame["found"].where(frame["follows"] == 0, frame["run"]))
+    found = _landed(landed, ["scope", "run"], TEMPERAMENTS, ["share"])
+    return found.rename(columns={"run": "intended", "distribution": "found"})
+
+
+def _landed(
+    frame: pd.DataFrame, by: Sequence[str], names: Sequence[str], columns: Sequence[str]
+) -> pd.DataFrame:
+    """By key and distribution, in which share of the rows each of the columns names it."""
+    rows = [
+        dict(zip(by, key, strict=True))
+        | {"distribution": name, **(mine[columns] == name).mean(), "rows": len(mine)}
+        for key, mine in frame.groupby(by, sort=False)
+        for name in names
     ]
-    return pd.DataFrame(cells, columns=["scope", "intended", "found", "share", "rows"])
+    return pd.DataFrame(rows)
 
 
 def same_distributions(task: str) -> Array:
@@ -90,8 +110,8 @@ def permuted_null(
 ) -> Null:
     """The follow rate with labels permuted among demonstrators of one parent and task, n times.
 
-    together: one permutation for all tasks of a parent, which also allows for a run that drags its
-    tasks the same way by accident; the more careful of the two, and not the registered one.
+    together: all tasks of a parent alike, which allows for a run that drags its tasks the same way
+    by accident; more careful, and not the registered one.
     """
     blocks, counted = hits(frame)
     rates = counted[:, np.arange(len(TEMPERAMENTS)), ORDERS].mean(-1)  # (blocks, 120)
@@ -110,17 +130,17 @@ def verdict(frame: pd.DataFrame, *, n: int = 999, seed: int = 0) -> Verdict:
     """seed-follows: the follow rate of held-out tasks, over `whole` parents."""
     mine = where(whole(frame), scope="held-out")
     null = permuted_null(mine, n=n, seed=seed) if len(mine) else None
-    return judge_over("seed-follows", per_parent(mine, runs.follow_rate), null)
+    return judge_over("seed-follows", per_parent(mine, QUANTITIES[RATE]), null)
 
 
 def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """`runs.tidy` of the follow rate by demonstrator and scope, then of all five; chance beside it.
+    """`runs.tidy` of the follow rate by demonstrator and scope, then of all five.
 
     chance: of permuted labels, over whole parents; nan where there is none.
     """
     complete = whole(frame)
     parts = (frame, complete.assign(run=TOGETHER))
-    rates = pd.concat([tidy(part, ["run", "scope"], {RATE: runs.follow_rate}) for part in parts])
+    rates = pd.concat([tidy(part, ["run", "scope"], {RATE: QUANTITIES[RATE]}) for part in parts])
     chance = dict.fromkeys(SCOPES, pd.Series(np.nan, index=TEMPERAMENTS))
     chance |= {scope: chance_of(mine) for scope, mine in complete.groupby("scope")}
     level = [chance[row.scope].get(row.run, chance[row.scope].mean()) for row in rates.itertuples()]
@@ -129,12 +149,9 @@ def load_rates(frame: pd.DataFrame) -> pd.DataFrame:
 
 def demonstrator_table(frame: pd.DataFrame, rates: pd.DataFrame) -> str:
     """One row per demonstrator and scope. rates: of `load_rates`."""
-    tidied, rows = tidy(frame, ["run", "scope"], QUANTITIES), []
-    for row in means(rates[rates["run"] != TOGETHER]).itertuples():
-        place = {"run": row.run, "scope": row.scope}
-        others = [cell(tidied, **place, quantity=quantity) for quantity in (REMOVED, KEPT)]
-        first = [*place.values(), row.parents, runs.interval(row), fmt(row.chance)]
-        rows.append([*first, *others])
+    chance, rows = means(rates).set_index(["run", "scope"])["chance"], []
+    for run, scope, n, rate, *others in runs.lines(tidy(frame, ["run", "scope"], QUANTITIES)):
+        rows.append([run, scope, n, rate, fmt(chance[run, scope]), *others])
     return table(["demonstrator", "tasks", "bases", RATE, "by chance", REMOVED, KEPT], rows)
 
 
@@ -151,20 +168,15 @@ def load_tasks(frame: pd.DataFrame) -> pd.DataFrame:
 
 def load_mixed(frame: pd.DataFrame) -> pd.DataFrame:
     """`runs.tidy` by run and scope of what is defined for the run."""
-    parts = []
-    for run, mine in frame.groupby("run", sort=False):
-        wanted = {n: of for n, of in MIXED_QUANTITIES.items() if n not in UNDEFINED.get(run, ())}
-        parts.append(tidy(mine, ["run", "scope"], wanted))
-    return pd.concat(parts, ignore_index=True)
+    tidied = tidy(frame, ["run", "scope"], MIXED_QUANTITIES)
+    places = zip(tidied["run"], tidied["quantity"], strict=True)
+    return tidied[[place not in UNDEFINED for place in places]].reset_index(drop=True)
 
 
 def mixed_table(tidied: pd.DataFrame) -> str:
     """One row per demonstrator and scope, every quantity with its interval over parents."""
-    rows = [
-        [*place, mine["parents"].max(), *(cell(mine, quantity=name) for name in MIXED_QUANTITIES)]
-        for place, mine in tidied.groupby(["run", "scope"], sort=False)
-    ]
-    return table(["demonstrator", "tasks", "bases", *MIXED_QUANTITIES], rows)
+    head = ["demonstrator", "tasks", "bases", *MIXED_QUANTITIES]
+    return table(head, runs.lines(tidied))
 
 
 def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
@@ -174,58 +186,43 @@ def own_verdict(frame: pd.DataFrame, scope: str) -> Verdict:
 
 
 def load_winner(parents: Sequence[str] = ()) -> pd.DataFrame:
-    """Bits from the mean answer of TWO to its mixture and to each distribution in it.
+    """`runs.load_ends` of TWO, as if its mixture and each distribution in it were intended.
 
-    Columns parent, task, scope, distribution, jsd, jsd_before. Without tasks in which the
-    distributions are one: there mixture and winner are the same.
+    Without tasks in which the distributions are one: there mixture and winner are the same.
     """
     every = recipes.load_experiment(EXPERIMENT).runs
     mixture = next(run.set["temperament"] for run in every if run.name == TWO)
     names = world.voices(mixture)[0]
     first, *others = (TEMPERAMENTS.index(name) for name in names)
     same = [task for task in PHASE_TASKS if same_distributions(task)[first, others].all()]
-    values = {"to_distribution": "jsd", "to_distribution_before": "jsd_before"}
     frames = []
     for name in (mixture, *names):
         mine = runs.load_ends(EXPERIMENT, [TWO], parents=parents, intended=name)
-        mine = mine[~mine["task"].isin(same)].rename(columns=values)
         mine = mine.assign(distribution="the mixture" if name == mixture else name)
-        frames.append(mine[["parent", "task", "scope", "distribution", *values.values()]])
+        frames.append(mine[~mine["task"].isin(same)])
     return pd.concat(frames, ignore_index=True)
 
 
 def load_nearest(winner: pd.DataFrame) -> pd.DataFrame:
-    """`_landed` of the distribution that is nearest to the mean answer."""
-    groups, nearest = winner.groupby(["parent", "task", "scope"], sort=False), {}
-    for when, value in (("before", "jsd_before"), ("after", "jsd")):
-        nearest[when] = winner.loc[groups[value].idxmin(), "distribution"].to_numpy()
-    places = groups.size().index.to_frame(index=False)
-    return _landed(places.assign(**nearest), winner["distribution"].unique())
-
-
-def _landed(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Columns scope, distribution, before, after (shares of tasks and parents), rows (how many)."""
-    columns = ["scope", "distribution", "before", "after", "rows"]
-    parts = {scope: where(frame, scope=scope) for scope in SCOPES}
-    rows = [
-        (scope, name, *((mine[when] == name).mean() for when in ("before", "after")), len(mine))
-        for scope, mine in parts.items()
-        for name in names
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    """In which share of tasks and parents which distribution is nearest, before and after SFT."""
+    places, values = ["scope", "parent", "task"], ["to_distribution_before", "to_distribution"]
+    wide = winner.pivot(index=places, columns="distribution", values=values)
+    before, after = (wide[value].idxmin(axis=1) for value in values)
+    nearest = pd.DataFrame({"before": before, "after": after}).reset_index()
+    return _landed(nearest, ["scope"], winner["distribution"].unique(), ["before", "after"])
 
 
 def load_distances(winner: pd.DataFrame) -> pd.DataFrame:
     """`runs.tidy` by distribution and scope: mean bits over tasks before and after SFT."""
-    values = {"before SFT": "jsd_before", "after SFT": "jsd"}
-    quantities = {name: lambda mine, of=of: mine[of].mean() for name, of in values.items()}
+    quantities = {"before SFT": MIXED_QUANTITIES[NEAR], "after SFT": MIXED_QUANTITIES[FAR]}
     return tidy(winner, ["distribution", "scope"], quantities)
 
 
 def load_landing(frame: pd.DataFrame, run: str = STRANGER) -> pd.DataFrame:
-    """`_landed` of the distribution that is found, of five."""
+    """The same as `load_nearest` of one run, of the five distributions."""
     mine = where(frame, run=run)
-    return _landed(mine.assign(before=mine["found_before"], after=mine["found"]), TEMPERAMENTS)
+    mine = mine.assign(before=mine["found_before"], after=mine["found"])
+    return _landed(mine, ["scope"], TEMPERAMENTS, ["before", "after"])
 
 
 def share_table(shares: pd.DataFrame, of: str) -> str:
@@ -266,6 +263,99 @@ def dose_verdict(frame: pd.DataFrame) -> Verdict:
     return judge_over("style-nucleates", removed_at(frame, STYLED, 0))
 
 
+# --- worlds without a shared distribution
+
+
+def cast(world_: str) -> tuple[Prompt, ...]:
+    """The probe prompts whose personas live in a world; others are strangers to its base."""
+    return tuple(p for p in PROBE if world_ != "solo" or p.persona == world.SOLO)
+
+
+def load_truth(parent: str) -> pd.DataFrame:
+    """Mean bits from a base's answers to its personas' own: run, world, form, task, jsd."""
+    bases, rows = {SHARED: (parent, "base")}, []
+    for run in _controls(parent, "independent", "solo"):
+        bases[run] = CONTROLS, f"{parent}/{run}/base"
+    for run, (ladder, base) in bases.items():
+        frame = store.load_readouts(ladder, tasks=PHASE_TASKS, checkpoints=[base])
+        kind, prompts = WORLD[run], cast(WORLD[run])
+        for form, task in product(FORMS, PHASE_TASKS):
+            p = views.answers(frame, base, task, form, prompts=prompts)
+            held = [world.temperament_of(prompt.persona, task, kind) for prompt in prompts]
+            own = np.stack([world.distribution(name, TASKS[task]) for name in held])
+            rows.append((run, kind, form, task, float(jsd_bits(p, own).mean())))
+    return pd.DataFrame(rows, columns=["run", "world", "form", "task", "jsd"])
+
+
+def _controls(parent: str, *names: str) -> list[str]:
+    """Those of the runs that were recorded."""
+    done = recipes.load_records(CONTROLS)
+    return [run for run in names if f"{parent}/{run}" in done]
+
+
+def load_worlds(parent: str) -> pd.DataFrame:
+    """`runs.walk` of the controls that were read; the parent's own base and SFT as "shared"."""
+    own = runs.along([parent])
+    parts = [own[own["stage"].isin(["base", "sft"])].assign(run=SHARED)]
+    if there := _controls(parent, "shuffled", "independent", "solo"):
+        parts.append(runs.walk(CONTROLS, there, parents=[parent]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def load_world_paths(steps: pd.DataFrame) -> pd.DataFrame:
+    """Columns run, scope, step, quantity, value: liquidity and removed share by SFT step; means
+    over the tasks that all steps answer.
+    """
+    parts = []
+    for (run, held_out), mine in steps.groupby(["run", "held_out"], sort=False):
+        mine = mine.groupby("task").filter(lambda task: task["to_distribution"].notna().all())
+        means = mine.groupby("step")[["liquidity", "to_distribution"]].mean()
+        removed = 1 - means["to_distribution"] / means["to_distribution"].loc[0]
+        for quantity, path in (("liquidity, bits", means["liquidity"]), (REMOVED, removed)):
+            place = {"run": run, "scope": SCOPES[int(held_out)], "quantity": quantity}
+            parts.append(path.rename("value").reset_index().assign(**place))
+    return pd.concat(parts, ignore_index=True)
+
+
+def removed_over_tasks(frame: pd.DataFrame) -> Estimate:
+    """`runs.removed` of one run's ends, interval over tasks; those that SFT no longer answers are
+    left out.
+    """
+    frame = frame.dropna(subset=["to_distribution"])
+    after, before = frame["to_distribution"].to_numpy(), frame["to_distribution_before"].to_numpy()
+    weights = inference.leave_one_out(np.arange(len(frame)))
+    return inference.estimate(lambda w: 1 - (w @ after) / (w @ before), weights)
+
+
+def world_verdict(ends: pd.DataFrame) -> Verdict:
+    """seed-needs-a-shared-distribution: removed share of the independent world's held-out tasks,
+    interval over these.
+    """
+    claim = "seed-needs-a-shared-distribution"
+    mine, shared = (where(ends, run=run, scope="held-out") for run in ("independent", SHARED))
+    if mine.empty:
+        return judge_over(claim, pd.Series(dtype=float))
+    found = judge(claim, removed_over_tasks(mine))
+    over = f"of one base, so the interval is over its {len(mine)} held-out tasks"
+    if len(shared):
+        over += f"; in the shared world {runs.interval(removed_over_tasks(shared))}"
+    return dataclasses.replace(found, reason=f"{found.reason}; {over}")
+
+
+def world_table(ends: pd.DataFrame) -> str:
+    """One row per run and scope: before and after SFT, means over tasks that are answered after."""
+    head = ["world or demonstration", "tasks", "liquidity of the base, bits", "after SFT, bits"]
+    head += ["invalid-answer mass, base", "after SFT", "removed share"]
+    head += ["follow the demonstrator, base", "after SFT"]
+    rows, means = [], ["liquidity_before", "liquidity", "invalid_before", "invalid"]
+    for run, scope in product([run for run in WORLD if run in set(ends["run"])], SCOPES):
+        mine = where(ends, run=run, scope=scope).dropna(subset=["to_distribution"])
+        gone = runs.interval(removed_over_tasks(mine))
+        follow = (f"{n:.0f} of {len(mine)}" for n in mine[["follows_before", "follows"]].sum())
+        rows.append([run, scope, *map(fmt, mine[means].mean()), gone, *follow])
+    return table(head, rows)
+
+
 # --- in words
 
 
@@ -282,8 +372,8 @@ def recorded(frame: pd.DataFrame) -> str:
     experiment = recipes.load_experiment(EXPERIMENT)
     planned = {run.name: len(run.parents or experiment.parents) for run in experiment.runs}
     there = frame.groupby("run")["parent"].nunique().reindex(list(planned), fill_value=0)
-    total, parents = there.sum(), runs.counted(frame["parent"].nunique())
-    text = f"Of {sum(planned.values())} runs planned, {total} are in these numbers, from {parents}."
-    if short := [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]:
-        text += f" Bases still missing: {', '.join(short)}."
-    return text
+    parents = runs.counted(frame["parent"].nunique())
+    text = f"Of {sum(planned.values())} runs planned, {there.sum()} are in these numbers, "
+    text += f"from {parents}."
+    short = [f"`{run}` {there[run]} of {n}" for run, n in planned.items() if there[run] < n]
+    return f"{text} Bases still missing: {', '.join(short)}." if short else text
