@@ -283,17 +283,19 @@ def plot_forest(frame: pd.DataFrame) -> Figure:
         high = mine["high"].replace(np.inf, np.nan).max()
         # the data or thrice the threshold: one wild task must not flatten the rest
         limit = float(np.nanmax([min(high, max(3 * threshold, 1.05)), 1.2 * threshold]) * 1.04)
+        lowest = mine[["low", "value"]].replace(-np.inf, np.nan).min().min()
+        least = float(np.nanmax([min(lowest, 0), -limit]))  # numbers below 0 are shown, too
         for row in mine.dropna(subset="value").itertuples():
             n, colour = ladders.index(row.ladder), COLOURS[row.verdict]
             y = tasks.index(row.task) + 0.25 * (n - (count - 1) / 2)
-            ax.plot(np.clip([row.low, row.high], 0, limit), [y, y], color=colour)
-            shape = ">" if row.value > limit else SHAPES[n % 4]
-            ax.plot(min(row.value, limit), y, shape, color=colour, ms=3)
-        side = (threshold, limit) if above else (0, threshold)
+            ax.plot(np.clip([row.low, row.high], least, limit), [y, y], color=colour)
+            beyond = ">" if row.value > limit else "<" if row.value < least else SHAPES[n % 4]
+            ax.plot(np.clip(row.value, least, limit), y, beyond, color=colour, ms=3)
+        side = (threshold, limit) if above else (least, threshold)
         ax.axvspan(*side, color=COLOURS["holds"], alpha=0.1, lw=0)
         ax.axvline(threshold, color=GREY, lw=1)
         name_rows(ax, names)
-        ax.set(xlim=(0, limit), title=label(claim, wide=13))
+        ax.set(xlim=(least, limit), title=label(claim, wide=13))
     if count == 1:
         return fig
     for n, ladder in enumerate(ladders):
